@@ -1,0 +1,144 @@
+//! The command line: what can be asked for, one file each, and the exit codes of sysexits.h.
+
+mod certificate;
+mod check;
+mod run;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Problem};
+
+/// Lets printers, scanners and other old devices keep reading their mail: they speak TLS 1.0 with packetboat,
+/// packetboat speaks TLS 1.2 or 1.3 with the mail server.
+///
+/// Point the device at this computer instead of the mail server; user name and password stay as they are.
+#[derive(Parser)]
+#[command(name = "packetboat", version, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the proxy, and keep running until it is stopped
+    Run {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Look for mistakes in the configuration, without starting anything
+    ///
+    /// Reads the whole file, loads every certificate and key, and tries every address to listen on.
+    /// Each mistake is one line with file, line number, key, and what to write instead.
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Show, hand out or renew the certificate that devices see
+    Certificate {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(subcommand)]
+        action: certificate::Action,
+    },
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/packetboat/packetboat.toml", global = true)]
+    config: PathBuf,
+    /// Keep certificates here, whatever the configuration file says
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    state_directory: Option<PathBuf>,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 all is well, 64 wrong arguments, 66 the configuration file is missing, 69 an address cannot be listened \
+on or a certificate not be loaded, 74 a file cannot be written, 78 a mistake in the configuration.";
+
+/// Reads the arguments, does what they say, and returns the exit code.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing is left to be done if even this cannot be printed.
+            let _ = error.print();
+            let asked_for = !error.use_stderr();
+            return if asked_for { ExitCode::SUCCESS } else { Exit::Usage.into() };
+        }
+    };
+    let result = match arguments.command {
+        Command::Run { file } => file.load().and_then(run::run),
+        Command::Check { file } => file.load().and_then(|config| check::check(&file.config, &config)),
+        Command::Certificate { file, action } => file.load().and_then(|config| certificate::act(&config, &action)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.into(),
+    }
+}
+
+/// The codes of sysexits.h that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Usage = 64,
+    NoInput = 66,
+    Unavailable = 69,
+    OsError = 71,
+    IoError = 74,
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+impl ConfigFile {
+    /// The proven configuration. Problems and warnings are said on standard error.
+    fn load(&self) -> Result<Config, Exit> {
+        let text = std::fs::read_to_string(&self.config).map_err(|error| {
+            complain(format_args!("cannot read {}: {error}; name the file with --config", self.config.display()));
+            Exit::NoInput
+        })?;
+        match Config::parse(&text, &self.config) {
+            Ok((mut config, warnings)) => {
+                warnings.iter().for_each(say_warning);
+                if let Some(directory) = &self.state_directory {
+                    config.state_directory.clone_from(directory);
+                }
+                Ok(config)
+            }
+            Err(problems) => {
+                problems.iter().for_each(complain);
+                Err(Exit::Config)
+            }
+        }
+    }
+}
+
+fn say_warning(warning: &Problem) {
+    complain(format_args!("warning: {warning}"));
+}
+
+/// To a person, before or beside the log.
+fn complain(message: impl Display) {
+    // With standard error closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr().lock(), "{message}");
+}
+
+/// The answer to what was asked.
+fn answer(text: &[u8]) -> Result<(), Exit> {
+    let mut output = std::io::stdout().lock();
+    output.write_all(text).and_then(|()| output.flush()).map_err(|error| {
+        complain(format_args!("cannot write to standard output: {error}"));
+        Exit::IoError
+    })
+}

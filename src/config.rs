@@ -1,0 +1,421 @@
+//! The proven configuration: what is in here has been checked, and only this travels.
+
+mod file;
+pub mod suite;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use suite::{Suite, Tier};
+
+/// Everything that the file decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where certificates that packetboat makes are kept.
+    pub state_directory: PathBuf,
+    /// The log's form and depth.
+    pub log: Log,
+    /// Limits and time-outs.
+    pub limits: Limits,
+    /// What listens. Never empty.
+    pub listeners: Vec<Listener>,
+    /// The mail servers, by name.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// What devices are shown, by name.
+    pub certificates: BTreeMap<String, Certificate>,
+}
+
+/// The log goes to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// The least that is shown.
+    pub level: LogLevel,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what stops the proxy.
+    Error,
+    /// What an operator should mend.
+    Warn,
+    /// A line a session.
+    Info,
+    /// The steps of a session.
+    Debug,
+    /// Everything there is.
+    Trace,
+}
+
+/// How many, how long, how large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time, in all.
+    pub connections: usize,
+    /// Connections at a time from one address.
+    pub connections_per_source: usize,
+    /// For the TLS handshake with the device.
+    pub handshake_timeout: Duration,
+    /// From the connection's beginning to a successful login.
+    pub login_timeout: Duration,
+    /// For the TCP connection to one address of the mail server.
+    pub connect_timeout: Duration,
+    /// For the TLS handshake with the mail server.
+    pub upstream_handshake_timeout: Duration,
+    /// From the mail server's greeting to its answer to the login.
+    pub upstream_login_timeout: Duration,
+    /// Without an octet either way, after login.
+    pub idle_timeout: Duration,
+    /// For the last octets, once one side has closed.
+    pub close_timeout: Duration,
+    /// For running sessions, after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Of silence before the first TCP keep-alive probe, on both sides.
+    pub keep_alive: Duration,
+    /// A command line before login, in octets.
+    pub line: usize,
+    /// A line of a SASL exchange, in octets.
+    pub sasl_line: usize,
+    /// The literals of one command before login, in octets.
+    pub literal: usize,
+    /// Commands that make no sense before the connection is closed.
+    pub bad_commands: u32,
+}
+
+/// One door for devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// As it stands in the log.
+    pub name: String,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Where. Never empty.
+    pub listen: Vec<SocketAddr>,
+    /// How TLS comes about.
+    pub entry: Entry,
+    /// How long a device may be silent before it is greeted in clear; with [`Entry::Auto`].
+    pub detect_delay: Duration,
+    /// Logins are taken without TLS.
+    pub allow_plaintext: bool,
+    /// What TLS may be.
+    pub tls: TlsPolicy,
+    /// Who may come.
+    pub allowed_networks: Networks,
+    /// Key of [`Config::certificates`].
+    pub certificate: String,
+    /// Key of [`Config::upstreams`].
+    pub upstream: String,
+}
+
+/// The two protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// RFC 3501.
+    Imap,
+    /// RFC 1939.
+    Pop3,
+}
+
+/// How TLS comes about on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The device begins with a ClientHello.
+    Implicit,
+    /// The device is greeted in clear and sends STARTTLS or STLS.
+    StartTls,
+    /// A ClientHello at once means TLS; silence means a greeting in clear.
+    Auto,
+    /// No TLS at all.
+    Plaintext,
+}
+
+/// What TLS may be on a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// What the rest began as.
+    pub profile: Profile,
+    /// The oldest version taken.
+    pub minimum: Version,
+    /// The newest version taken.
+    pub maximum: Version,
+    /// The suites of TLS 1.2 and earlier, in order of preference.
+    pub suites: Vec<&'static Suite>,
+    /// The ClientHello may come in SSLv2 format (RFC 5246 appendix E.2).
+    pub sslv2_hello: bool,
+    /// An empty fragment before each CBC record in SSLv3 and TLS 1.0, against BEAST.
+    pub empty_fragments: bool,
+    /// Encrypt-then-MAC (RFC 7366) where the device asks for it.
+    pub encrypt_then_mac: bool,
+}
+
+/// A named set of versions and cipher suites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// TLS 1.2 and later with forward secrecy.
+    Modern,
+    /// TLS 1.0 and later, with AES-CBC, static RSA and DHE.
+    Legacy,
+    /// SSLv3, the SSLv2-format ClientHello, 3DES, RC4 and DHE with 1024 bits as well.
+    Ancient,
+}
+
+/// A version of SSL or TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// SSLv3 (RFC 6101).
+    Ssl3,
+    /// TLS 1.0 (RFC 2246).
+    Tls1_0,
+    /// TLS 1.1 (RFC 4346).
+    Tls1_1,
+    /// TLS 1.2 (RFC 5246).
+    Tls1_2,
+    /// TLS 1.3 (RFC 8446).
+    Tls1_3,
+}
+
+/// The networks a listener serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
+
+/// A mail server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name or address.
+    pub host: String,
+    /// The name that its certificate must have, and that is sent as SNI.
+    pub server_name: String,
+    /// The port for IMAP.
+    pub imap_port: u16,
+    /// The port for POP3.
+    pub pop3_port: u16,
+    /// TLS from the start, or by STARTTLS or STLS. Never none.
+    pub security: Security,
+    /// Whom it must be certified by.
+    pub roots: Roots,
+}
+
+/// How TLS comes about towards a mail server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// From the start (RFC 8314 §3).
+    Implicit,
+    /// By STARTTLS or STLS.
+    StartTls,
+}
+
+/// The certification authorities for a mail server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Roots {
+    /// Mozilla's, as built in.
+    Bundled,
+    /// The operating system's.
+    System,
+    /// A PEM file.
+    File(PathBuf),
+}
+
+/// What devices are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Where the RSA certificate comes from.
+    pub source: CertificateSource,
+    /// An ECDSA certificate beside it, for devices that can.
+    pub ecdsa: Option<CertificateFiles>,
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// Made on first start, by a local certification authority.
+    Made {
+        /// DNS names and addresses; empty means this host's own.
+        names: Vec<String>,
+        /// The signature's digest.
+        digest: Digest,
+        /// How long it is valid.
+        years: u32,
+    },
+    /// The operator's.
+    Files(CertificateFiles),
+}
+
+/// A chain and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// Leaf first.
+    pub chain: PathBuf,
+    /// The leaf's key.
+    pub key: PathBuf,
+}
+
+/// A signature's digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Digest {
+    /// For devices that know nothing newer.
+    Sha1,
+    /// For all others.
+    Sha256,
+}
+
+/// Something about the file that its writer should know: what, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file.
+    pub file: PathBuf,
+    /// Counted from 1; `None` where something is missing rather than wrong.
+    pub line: Option<usize>,
+    /// As `listener.entry`.
+    pub key: String,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        f.write_str(": ")?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl Config {
+    /// Reads and proves a file's text. Beside the configuration come the warnings.
+    ///
+    /// # Errors
+    /// All problems that were found, not just the first.
+    pub fn parse(text: &str, file: &Path) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        file::prove(text, file)
+    }
+}
+
+impl Networks {
+    /// Whether the address is in one of them. An IPv4 address in IPv6 form counts as what it is.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether they hold the whole of IPv4 or IPv6.
+    pub fn are_everything(&self) -> bool {
+        self.0.iter().any(|network| network.prefix_len() == 0)
+    }
+}
+
+impl Profile {
+    /// As it is written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Modern => "modern",
+            Profile::Legacy => "legacy",
+            Profile::Ancient => "ancient",
+        }
+    }
+
+    /// All of them, strictest first.
+    pub const ALL: [Profile; 3] = [Profile::Modern, Profile::Legacy, Profile::Ancient];
+
+    /// The versions and suites it stands for.
+    pub fn policy(self) -> TlsPolicy {
+        let (minimum, tier) = match self {
+            Profile::Modern => (Version::Tls1_2, Tier::Modern),
+            Profile::Legacy => (Version::Tls1_0, Tier::Legacy),
+            Profile::Ancient => (Version::Ssl3, Tier::Ancient),
+        };
+        TlsPolicy {
+            profile: self,
+            minimum,
+            maximum: Version::Tls1_3,
+            suites: suite::up_to(tier).collect(),
+            sslv2_hello: self == Profile::Ancient,
+            empty_fragments: false,
+            encrypt_then_mac: false,
+        }
+    }
+}
+
+impl Version {
+    /// All of them, oldest first.
+    pub const ALL: [Version; 5] = [Version::Ssl3, Version::Tls1_0, Version::Tls1_1, Version::Tls1_2, Version::Tls1_3];
+
+    /// As it is written in the file.
+    pub fn key(self) -> &'static str {
+        match self {
+            Version::Ssl3 => "ssl3",
+            Version::Tls1_0 => "tls1.0",
+            Version::Tls1_1 => "tls1.1",
+            Version::Tls1_2 => "tls1.2",
+            Version::Tls1_3 => "tls1.3",
+        }
+    }
+
+    /// The number on the wire.
+    pub fn number(self) -> u16 {
+        match self {
+            Version::Ssl3 => 0x0300,
+            Version::Tls1_0 => 0x0301,
+            Version::Tls1_1 => 0x0302,
+            Version::Tls1_2 => 0x0303,
+            Version::Tls1_3 => 0x0304,
+        }
+    }
+
+    /// The version with this number on the wire.
+    pub fn by_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.number() == number)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Version::Ssl3 => "SSLv3",
+            Version::Tls1_0 => "TLS 1.0",
+            Version::Tls1_1 => "TLS 1.1",
+            Version::Tls1_2 => "TLS 1.2",
+            Version::Tls1_3 => "TLS 1.3",
+        })
+    }
+}
+
+impl Protocol {
+    /// As people say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Imap => "IMAP",
+            Protocol::Pop3 => "POP3",
+        }
+    }
+}
+
+impl Upstream {
+    /// The port for a protocol.
+    pub fn port(&self, protocol: Protocol) -> u16 {
+        match protocol {
+            Protocol::Imap => self.imap_port,
+            Protocol::Pop3 => self.pop3_port,
+        }
+    }
+}

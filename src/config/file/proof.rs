@@ -1,0 +1,330 @@
+//! From what is written to what is proven. Every problem is collected, with its line and key.
+
+mod listener;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::{CertificateSection, File, LimitsSection, LogSection, UpstreamSection, Written, line_of, nearest};
+use crate::config::{
+    Certificate, CertificateFiles, CertificateSource, Config, Digest, Limits, Log, LogFormat, LogLevel, Problem, Roots,
+    Security, Upstream,
+};
+
+pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    let mut proof = Proof { text, file, problems: Vec::new(), warnings: Vec::new() };
+    let upstreams = proof.upstreams(raw.upstream);
+    let certificates = proof.certificates(raw.certificate);
+    let listeners = proof.listeners(raw.listener, &upstreams, &certificates);
+    let config = Config {
+        state_directory: raw.state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
+        log: proof.log(raw.log),
+        limits: proof.limits(raw.limits),
+        listeners,
+        upstreams,
+        certificates,
+    };
+    if proof.problems.is_empty() { Ok((config, proof.warnings)) } else { Err(proof.problems) }
+}
+
+struct Proof<'a> {
+    text: &'a str,
+    file: &'a Path,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Proof<'_> {
+    fn log(&mut self, raw: LogSection) -> Log {
+        const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+        const LEVELS: &[(&str, LogLevel)] = &[
+            ("error", LogLevel::Error),
+            ("warn", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug),
+            ("trace", LogLevel::Trace),
+        ];
+        Log {
+            format: self.choice("log.format", raw.format, FORMATS).unwrap_or(LogFormat::Text),
+            level: self.choice("log.level", raw.level, LEVELS).unwrap_or(LogLevel::Info),
+        }
+    }
+
+    fn limits(&mut self, raw: LimitsSection) -> Limits {
+        let idle = raw.idle_timeout.as_ref().map(Spanned::span);
+        let limits = Limits {
+            connections: self.number("limits.connections", raw.connections, 1..=1_000_000, 2000),
+            connections_per_source: self.number(
+                "limits.connections_per_source",
+                raw.connections_per_source,
+                1..=1_000_000,
+                50,
+            ),
+            handshake_timeout: self.duration("limits.handshake_timeout", raw.handshake_timeout, 30),
+            login_timeout: self.duration("limits.login_timeout", raw.login_timeout, 180),
+            connect_timeout: self.duration("limits.connect_timeout", raw.connect_timeout, 10),
+            upstream_handshake_timeout: self.duration(
+                "limits.upstream_handshake_timeout",
+                raw.upstream_handshake_timeout,
+                20,
+            ),
+            upstream_login_timeout: self.duration("limits.upstream_login_timeout", raw.upstream_login_timeout, 90),
+            idle_timeout: self.duration("limits.idle_timeout", raw.idle_timeout, 35 * 60),
+            close_timeout: self.duration("limits.close_timeout", raw.close_timeout, 10),
+            drain_timeout: self.duration("limits.drain_timeout", raw.drain_timeout, 30),
+            keep_alive: self.duration("limits.keep_alive", raw.keep_alive, 120),
+            line: self.number("limits.line", raw.line, 512..=16_384, 8192),
+            sasl_line: self.number("limits.sasl_line", raw.sasl_line, 512..=32_768, 16_384),
+            literal: self.number("limits.literal", raw.literal, 64..=16_384, 4096),
+            bad_commands: self.number("limits.bad_commands", raw.bad_commands, 1..=1000, 20),
+        };
+        if limits.idle_timeout < Duration::from_secs(30 * 60) {
+            self.warn(idle, "limits.idle_timeout", "below 30m devices in IMAP IDLE are cut off (RFC 3501 section 5.4)");
+        }
+        limits
+    }
+
+    fn certificates(&mut self, raw: BTreeMap<String, CertificateSection>) -> BTreeMap<String, Certificate> {
+        let mut certificates: BTreeMap<_, _> =
+            raw.into_iter().map(|(name, section)| (name.clone(), self.certificate(&name, section))).collect();
+        certificates.entry(DEFAULT.to_owned()).or_insert_with(|| Certificate {
+            source: CertificateSource::Made { names: Vec::new(), digest: Digest::Sha256, years: YEARS },
+            ecdsa: None,
+        });
+        certificates
+    }
+
+    fn certificate(&mut self, name: &str, raw: CertificateSection) -> Certificate {
+        const DIGESTS: &[(&str, Digest)] = &[("sha256", Digest::Sha256), ("sha1", Digest::Sha1)];
+        let key = |key: &str| format!("certificate.{name}.{key}");
+        if !name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_')) || name == "ca" {
+            self.problem(
+                None,
+                &format!("certificate.{name}"),
+                "a name is made of letters, digits, - and _, and is not ca",
+            );
+        }
+        let made_with = [
+            raw.names.as_ref().map(|written| (written.span(), "names")),
+            raw.digest.as_ref().map(|written| (written.span(), "digest")),
+            raw.years.as_ref().map(|written| (written.span(), "years")),
+        ];
+        let files = self.pair(&key("chain"), raw.chain, &key("key"), raw.key);
+        let ecdsa = self.pair(&key("ecdsa_chain"), raw.ecdsa_chain, &key("ecdsa_key"), raw.ecdsa_key);
+        if files.is_some() {
+            for (span, word) in made_with.into_iter().flatten() {
+                self.problem(
+                    Some(span),
+                    &key(word),
+                    "is for a certificate that packetboat makes; remove it, or chain and key",
+                );
+            }
+        }
+        let names = raw.names.map(Spanned::into_inner).unwrap_or_default();
+        let digest = self.choice(&key("digest"), raw.digest, DIGESTS).unwrap_or(Digest::Sha256);
+        let years = self.number(&key("years"), raw.years, 1..=23, YEARS);
+        let source = match files {
+            Some(files) => CertificateSource::Files(files),
+            None => CertificateSource::Made { names, digest, years },
+        };
+        Certificate { source, ecdsa }
+    }
+
+    fn pair(
+        &mut self,
+        chain_key: &str,
+        chain: Written<PathBuf>,
+        key_key: &str,
+        key: Written<PathBuf>,
+    ) -> Option<CertificateFiles> {
+        match (chain, key) {
+            (Some(chain), Some(key)) => Some(CertificateFiles { chain: chain.into_inner(), key: key.into_inner() }),
+            (None, None) => None,
+            (Some(chain), None) => {
+                self.problem(Some(chain.span()), chain_key, &format!("needs {key_key} beside it"));
+                None
+            }
+            (None, Some(key)) => {
+                self.problem(Some(key.span()), key_key, &format!("needs {chain_key} beside it"));
+                None
+            }
+        }
+    }
+
+    fn upstreams(&mut self, raw: Option<BTreeMap<String, Spanned<UpstreamSection>>>) -> BTreeMap<String, Upstream> {
+        match raw {
+            Some(raw) if raw.is_empty() => {
+                self.problem(None, "upstream", "names no mail server; write [upstream.NAME] with a host");
+                BTreeMap::new()
+            }
+            Some(raw) => raw
+                .into_iter()
+                .filter_map(|(name, section)| Some((name.clone(), self.upstream(&name, section)?)))
+                .collect(),
+            None => BTreeMap::from([(
+                "exchange".to_owned(),
+                Upstream {
+                    host: EXCHANGE.to_owned(),
+                    server_name: EXCHANGE.to_owned(),
+                    imap_port: 993,
+                    pop3_port: 995,
+                    security: Security::Implicit,
+                    roots: Roots::Bundled,
+                },
+            )]),
+        }
+    }
+
+    fn upstream(&mut self, name: &str, raw: Spanned<UpstreamSection>) -> Option<Upstream> {
+        const SECURITIES: &[(&str, Security)] = &[("implicit", Security::Implicit), ("starttls", Security::StartTls)];
+        let span = raw.span();
+        let raw = raw.into_inner();
+        let Some(host) = raw.host else {
+            self.problem(
+                Some(span),
+                &format!("upstream.{name}.host"),
+                "is missing; write host = \"outlook.office365.com\"",
+            );
+            return None;
+        };
+        let host_span = host.span();
+        let host = host.into_inner();
+        if host.contains(['/', ' ', '@']) || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
+            self.problem(
+                Some(host_span.clone()),
+                &format!("upstream.{name}.host"),
+                "is a name or an address alone; a port goes into imap_port or pop3_port",
+            );
+        }
+        if ["imap-legacy.office365.com", "pop-legacy.office365.com"].contains(&host.as_str()) {
+            self.warn(
+                Some(host_span),
+                &format!("upstream.{name}.host"),
+                "is one of the hosts that Microsoft removes by the end of 2026; use outlook.office365.com",
+            );
+        }
+        let security =
+            self.choice(&format!("upstream.{name}.security"), raw.security, SECURITIES).unwrap_or(Security::Implicit);
+        let (imap, pop3) = match security {
+            Security::Implicit => (993, 995),
+            Security::StartTls => (143, 110),
+        };
+        Some(Upstream {
+            server_name: raw.server_name.map_or_else(|| host.clone(), Spanned::into_inner),
+            host,
+            imap_port: raw.imap_port.unwrap_or(imap),
+            pop3_port: raw.pop3_port.unwrap_or(pop3),
+            security,
+            roots: match raw.roots.as_deref() {
+                None | Some("bundled") => Roots::Bundled,
+                Some("system") => Roots::System,
+                Some(file) => Roots::File(PathBuf::from(file)),
+            },
+        })
+    }
+
+    /// A name that stands elsewhere in the file.
+    fn reference<'n>(
+        &mut self,
+        key: &str,
+        written: Written<String>,
+        known: impl Iterator<Item = &'n String> + Clone,
+        default: Option<&str>,
+    ) -> Option<String> {
+        let Some(written) = written else { return default.map(str::to_owned) };
+        let span = written.span();
+        let name = written.into_inner();
+        if known.clone().any(|one| *one == name) {
+            return Some(name);
+        }
+        let known: Vec<_> = known.map(|one| format!("\"{one}\"")).collect();
+        self.problem(Some(span), key, &format!("\"{name}\" is not in this file; known are {}", known.join(", ")));
+        None
+    }
+
+    fn choice<T: Copy>(&mut self, key: &str, written: Written<String>, choices: &[(&str, T)]) -> Option<T> {
+        let written = written?;
+        let span = written.span();
+        let word = written.into_inner();
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == word) {
+            return Some(*value);
+        }
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let message = match nearest(&word, choices.iter().map(|(name, _)| *name)) {
+            Some(near) => format!("unknown value \"{word}\"; did you mean \"{near}\"?"),
+            None => format!("unknown value \"{word}\"; it is one of {}", names.join(", ")),
+        };
+        self.problem(Some(span), key, &message);
+        None
+    }
+
+    fn number<T: TryFrom<i64> + Copy>(
+        &mut self,
+        key: &str,
+        written: Written<i64>,
+        range: std::ops::RangeInclusive<i64>,
+        default: T,
+    ) -> T {
+        let Some(written) = written else { return default };
+        match T::try_from(*written.get_ref()) {
+            Ok(value) if range.contains(written.get_ref()) => value,
+            _ => {
+                let message = format!("{} is not between {} and {}", written.get_ref(), range.start(), range.end());
+                self.problem(Some(written.span()), key, &message);
+                default
+            }
+        }
+    }
+
+    fn duration(&mut self, key: &str, written: Written<String>, default_seconds: u64) -> Duration {
+        self.duration_millis(key, written, default_seconds * 1000)
+    }
+
+    fn duration_millis(&mut self, key: &str, written: Written<String>, default_millis: u64) -> Duration {
+        let default = Duration::from_millis(default_millis);
+        let Some(written) = written else { return default };
+        match humantime::parse_duration(written.get_ref()) {
+            Ok(duration) if duration.is_zero() || duration > LONGEST => {
+                self.problem(Some(written.span()), key, "must be more than nothing and no more than a day");
+                default
+            }
+            Ok(duration) => duration,
+            Err(_) => {
+                let message =
+                    format!("\"{}\" is not a duration; write it as \"30s\", \"500ms\" or \"35m\"", written.get_ref());
+                self.problem(Some(written.span()), key, &message);
+                default
+            }
+        }
+    }
+
+    fn problem(&mut self, span: Option<Range<usize>>, key: &str, message: &str) {
+        let problem = self.at(span, key, message);
+        self.problems.push(problem);
+    }
+
+    fn warn(&mut self, span: Option<Range<usize>>, key: &str, message: &str) {
+        let problem = self.at(span, key, message);
+        self.warnings.push(problem);
+    }
+
+    fn at(&self, span: Option<Range<usize>>, key: &str, message: &str) -> Problem {
+        Problem {
+            file: self.file.to_path_buf(),
+            line: span.map(|span| line_of(self.text, &span)),
+            key: key.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+const STATE_DIRECTORY: &str = "/var/lib/packetboat";
+const EXCHANGE: &str = "outlook.office365.com";
+const DEFAULT: &str = "default";
+const YEARS: u32 = 20;
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

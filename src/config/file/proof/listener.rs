@@ -1,0 +1,266 @@
+//! Listeners, proven: the section with the most to say about who may weaken what.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::{DEFAULT, Proof};
+use crate::config::file::{ListenerSection, Written, nearest};
+use crate::config::suite::{self, Suite};
+use crate::config::{Certificate, Entry, Listener, Networks, Profile, Protocol, TlsPolicy, Upstream, Version};
+
+impl Proof<'_> {
+    pub(super) fn listeners(
+        &mut self,
+        raw: Option<Vec<Spanned<ListenerSection>>>,
+        upstreams: &BTreeMap<String, Upstream>,
+        certificates: &BTreeMap<String, Certificate>,
+    ) -> Vec<Listener> {
+        let raw = raw.unwrap_or_else(default_listeners);
+        let mut listeners: Vec<Listener> = Vec::new();
+        for section in raw {
+            let span = section.span();
+            if let Some(listener) = self.listener(section, upstreams, certificates) {
+                if listeners.iter().any(|other| other.name == listener.name) {
+                    self.problem(Some(span), "listener.name", &format!("\"{}\" is used twice", listener.name));
+                }
+                listeners.push(listener);
+            }
+        }
+        if listeners.is_empty() && self.problems.is_empty() {
+            self.problem(None, "listener", "there is none; write [[listener]] with protocol and listen");
+        }
+        listeners
+    }
+
+    fn listener(
+        &mut self,
+        section: Spanned<ListenerSection>,
+        upstreams: &BTreeMap<String, Upstream>,
+        certificates: &BTreeMap<String, Certificate>,
+    ) -> Option<Listener> {
+        const PROTOCOLS: &[(&str, Protocol)] = &[("imap", Protocol::Imap), ("pop3", Protocol::Pop3)];
+        const ENTRIES: &[(&str, Entry)] = &[
+            ("auto", Entry::Auto),
+            ("implicit", Entry::Implicit),
+            ("starttls", Entry::StartTls),
+            ("plaintext", Entry::Plaintext),
+        ];
+        let span = section.span();
+        let mut raw = section.into_inner();
+        let tls = self.tls(&mut raw);
+        if raw.protocol.is_none() {
+            self.problem(Some(span.clone()), "listener.protocol", "is missing; write protocol = \"imap\" or \"pop3\"");
+        }
+        let protocol = self.choice("listener.protocol", raw.protocol, PROTOCOLS);
+        let listen = self.addresses(span.clone(), raw.listen);
+        let entry = self.choice("listener.entry", raw.entry, ENTRIES).unwrap_or(Entry::Auto);
+        let delay_span = raw.detect_delay.as_ref().map(Spanned::span);
+        let detect_delay = self.duration_millis("listener.detect_delay", raw.detect_delay, 500);
+        if entry != Entry::Auto && delay_span.is_some() {
+            self.problem(delay_span, "listener.detect_delay", "has a meaning with entry = \"auto\" alone");
+        }
+        let plaintext_span = raw.allow_plaintext.as_ref().map(Spanned::span);
+        let allow_plaintext = raw.allow_plaintext.is_some_and(Spanned::into_inner);
+        let networks_span = raw.allowed_networks.as_ref().map(Spanned::span);
+        let written_networks = raw.allowed_networks.map(|networks| Networks(networks.into_inner()));
+        self.plaintext(&span, entry, allow_plaintext, plaintext_span, written_networks.is_some());
+        let old =
+            tls.minimum < Version::Tls1_2 || tls.suites.iter().any(|suite| suite.tier > Some(suite::Tier::Modern));
+        let weak = old || allow_plaintext;
+        let allowed_networks = match written_networks {
+            Some(networks) if networks.0.is_empty() => {
+                self.problem(
+                    networks_span,
+                    "listener.allowed_networks",
+                    "allows nobody; name a network, or remove the key",
+                );
+                networks
+            }
+            Some(networks) => {
+                if weak && networks.are_everything() {
+                    self.warn(
+                        networks_span,
+                        "listener.allowed_networks",
+                        "opens weak TLS to the whole world; name the devices' networks",
+                    );
+                }
+                networks
+            }
+            None if weak => Networks(PRIVATE.iter().filter_map(|network| network.parse().ok()).collect()),
+            None => Networks(EVERYWHERE.iter().filter_map(|network| network.parse().ok()).collect()),
+        };
+        let certificate = self.reference("listener.certificate", raw.certificate, certificates.keys(), Some(DEFAULT));
+        let only = if upstreams.len() == 1 { upstreams.keys().next().map(String::as_str) } else { None };
+        if raw.upstream.is_none() && only.is_none() && !upstreams.is_empty() {
+            let names: Vec<_> = upstreams.keys().map(|name| format!("\"{name}\"")).collect();
+            self.problem(
+                Some(span),
+                "listener.upstream",
+                &format!("is missing; there are several mail servers, write upstream = {}", names.join(" or ")),
+            );
+        }
+        let upstream = self.reference("listener.upstream", raw.upstream, upstreams.keys(), only);
+        let (protocol, first) = (protocol?, *listen.first()?);
+        let name = raw.name.unwrap_or_else(|| format!("{}-{}", protocol.name().to_ascii_lowercase(), first.port()));
+        Some(Listener {
+            name,
+            protocol,
+            listen,
+            entry,
+            detect_delay,
+            allow_plaintext,
+            tls,
+            allowed_networks,
+            certificate: certificate.unwrap_or_default(),
+            upstream: upstream.unwrap_or_default(),
+        })
+    }
+
+    fn addresses(&mut self, section: Range<usize>, written: Written<Vec<Spanned<SocketAddr>>>) -> Vec<SocketAddr> {
+        let Some(written) = written else {
+            self.problem(Some(section), "listener.listen", "is missing; write listen = [\"0.0.0.0:993\"]");
+            return Vec::new();
+        };
+        if written.get_ref().is_empty() {
+            self.problem(Some(written.span()), "listener.listen", "names no address; write listen = [\"0.0.0.0:993\"]");
+        }
+        written.into_inner().into_iter().map(Spanned::into_inner).collect()
+    }
+
+    /// No TLS is refused unless it is said twice: that it is wanted, and for whom.
+    fn plaintext(
+        &mut self,
+        section: &Range<usize>,
+        entry: Entry,
+        allowed: bool,
+        allowed_span: Option<Range<usize>>,
+        networks_named: bool,
+    ) {
+        match (entry, allowed) {
+            (Entry::Implicit, true) => {
+                self.problem(allowed_span, "listener.allow_plaintext", "contradicts entry = \"implicit\"; remove it");
+            }
+            (Entry::Plaintext, false) => {
+                self.problem(
+                    Some(section.clone()),
+                    "listener.entry",
+                    "\"plaintext\" sends passwords and mail in clear; if that is wanted, write allow_plaintext = true \
+                     and name the devices in allowed_networks",
+                );
+            }
+            (_, true) if !networks_named => {
+                self.problem(
+                    allowed_span,
+                    "listener.allow_plaintext",
+                    "needs allowed_networks beside it: name the devices that may log in without TLS",
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn tls(&mut self, raw: &mut ListenerSection) -> TlsPolicy {
+        let profiles = Profile::ALL.map(|profile| (profile.name(), profile));
+        let versions = Version::ALL.map(|version| (version.key(), version));
+        let profile_span = raw.profile.as_ref().map(Spanned::span);
+        let profile = self.choice("listener.profile", raw.profile.take(), &profiles).unwrap_or(Profile::Legacy);
+        let mut policy = profile.policy();
+        let minimum_span = raw.minimum_version.as_ref().map(Spanned::span);
+        if let Some(minimum) = self.choice("listener.minimum_version", raw.minimum_version.take(), &versions) {
+            policy.minimum = minimum;
+        }
+        let maximum_span = raw.maximum_version.as_ref().map(Spanned::span);
+        if let Some(maximum) = self.choice("listener.maximum_version", raw.maximum_version.take(), &versions) {
+            policy.maximum = maximum;
+        }
+        if policy.maximum < policy.minimum {
+            self.problem(
+                maximum_span.or(minimum_span.clone()),
+                "listener.maximum_version",
+                &format!("{} is below the minimum, {}", policy.maximum.key(), policy.minimum.key()),
+            );
+        }
+        if let Some(ciphers) = raw.ciphers.take() {
+            let span = ciphers.span();
+            policy.suites = ciphers.into_inner().into_iter().filter_map(|cipher| self.cipher(cipher)).collect();
+            if policy.suites.is_empty() {
+                self.problem(
+                    Some(span),
+                    "listener.ciphers",
+                    "names no cipher suite; remove the key for the profile's own",
+                );
+            }
+        }
+        policy.sslv2_hello = raw.sslv2_hello.unwrap_or(policy.sslv2_hello);
+        policy.empty_fragments = raw.empty_fragments.unwrap_or(false);
+        policy.encrypt_then_mac = raw.encrypt_then_mac.unwrap_or(false);
+        if !cfg!(feature = "legacy-crypto") {
+            let ancient = policy.suites.iter().any(|suite| suite.tier == Some(suite::Tier::Ancient));
+            if policy.minimum == Version::Ssl3 || ancient {
+                self.problem(
+                    profile_span.or(minimum_span),
+                    "listener.profile",
+                    "this packetboat was built without SSLv3, 3DES and RC4 (feature legacy-crypto)",
+                );
+            }
+        }
+        policy
+    }
+
+    fn cipher(&mut self, written: Spanned<String>) -> Option<&'static Suite> {
+        let span = written.span();
+        let name = written.into_inner();
+        let message = match suite::by_name(&name) {
+            Some(suite) if suite.tier.is_some() => return Some(suite),
+            Some(_) if name.starts_with("TLS_") => {
+                format!("{name} is a suite of TLS 1.3; those are always on where the version is allowed")
+            }
+            Some(_) => format!("{name} is not offered by packetboat, on any listener"),
+            None => {
+                let known = suite::up_to(suite::Tier::Ancient).map(|suite| suite.name);
+                match nearest(&name, known) {
+                    Some(near) => format!("unknown cipher suite \"{name}\"; did you mean \"{near}\"?"),
+                    None => format!("unknown cipher suite \"{name}\"; use OpenSSL's names, as AES128-SHA"),
+                }
+            }
+        };
+        self.problem(Some(span), "listener.ciphers", &message);
+        None
+    }
+}
+
+/// High ports, so that it starts without privileges. IMAP and POP3, each once with detection and once with TLS alone.
+fn default_listeners() -> Vec<Spanned<ListenerSection>> {
+    [("imap", 1143, "auto"), ("imap", 1993, "implicit"), ("pop3", 1110, "auto"), ("pop3", 1995, "implicit")]
+        .into_iter()
+        .map(|(protocol, port, entry)| {
+            let written = |text: &str| Some(Spanned::new(0..0, text.to_owned()));
+            let address = SocketAddr::from(([0, 0, 0, 0], port));
+            Spanned::new(
+                0..0,
+                ListenerSection {
+                    protocol: written(protocol),
+                    listen: Some(Spanned::new(0..0, vec![Spanned::new(0..0, address)])),
+                    entry: written(entry),
+                    ..ListenerSection::default()
+                },
+            )
+        })
+        .collect()
+}
+
+/// Loopback, RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6.
+const PRIVATE: &[&str] = &[
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+const EVERYWHERE: &[&str] = &["0.0.0.0/0", "::/0"];

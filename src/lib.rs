@@ -1,0 +1,26 @@
+//! packetboat lets old devices keep reading their mail: TLS 1.0 and IMAP or POP3 on the device's side,
+//! TLS 1.2 or later on the mail server's.
+//!
+//! The house, from the ground up. A file imports only from lower floors (`tests/floors.rs` holds that):
+//!
+//! | floor | module | what lives there |
+//! |---|---|---|
+//! | 0 | [`failure`] | why a connection ended; what device, log and metrics make of it |
+//! | 0 | [`secret`] | a value that is never seen |
+//! | 1 | [`config`] | the file as written, and what is proven of it |
+//! | 1 | [`proto`] | IMAP and POP3 as pure machines: octets in, steps out |
+//! | 1 | [`state`] | files in the state directory: whole or not at all |
+//! | 2 | [`transport`] | streams: plain or TLS; OpenSSL towards the device, rustls towards the server |
+//! | 2 | [`lifecycle`] | running, draining, ending |
+//! | 4 | [`proxy`] | accept, limits, one connection on one screen, the relay |
+//! | 6 | [`cli`] | subcommands, one file each; `main.rs` only calls it |
+
+pub mod cli;
+pub mod config;
+pub mod failure;
+pub mod lifecycle;
+pub mod proto;
+pub mod proxy;
+pub mod secret;
+pub mod state;
+pub mod transport;

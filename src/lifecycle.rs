@@ -1,0 +1,68 @@
+//! Running, draining, ended: what SIGTERM sets in motion.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+/// Where the process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// New connections are taken.
+    Running,
+    /// No new ones; sessions go on.
+    Draining,
+    /// The deadline is over; sessions end politely.
+    Ending,
+}
+
+/// Moves the phase on.
+pub struct Trigger(watch::Sender<Phase>);
+
+/// Sees the phase.
+#[derive(Clone)]
+pub struct Lifecycle(watch::Receiver<Phase>);
+
+/// A running lifecycle, and what moves it on.
+pub fn begin() -> (Trigger, Lifecycle) {
+    let (sender, receiver) = watch::channel(Phase::Running);
+    (Trigger(sender), Lifecycle(receiver))
+}
+
+impl Trigger {
+    /// Enters a phase.
+    pub fn enter(&self, phase: Phase) {
+        self.0.send_replace(phase);
+    }
+
+    /// Waits until nobody watches any more, at most this long. Whether nobody does.
+    pub async fn all_gone(&self, at_most: Duration) -> bool {
+        tokio::select! {
+            () = self.0.closed() => true,
+            () = sleep(at_most) => false,
+        }
+    }
+}
+
+impl Lifecycle {
+    /// Waits for a phase, or a later one.
+    pub async fn reached(&mut self, phase: Phase) {
+        // An error says that the trigger is gone, and with it the process's reason to run.
+        let _ = self.0.wait_for(|current| *current >= phase).await;
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; says which one came.
+///
+/// # Errors
+/// The signals cannot be had.
+pub async fn told_to_stop() -> io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

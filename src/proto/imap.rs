@@ -1,0 +1,314 @@
+//! IMAP4rev1 (RFC 3501) between a device and a server: we are the server until the login, and the client for it;
+//! from then on the two talk to each other, and only capability lists are rewritten.
+
+mod capability;
+mod command;
+mod frame;
+mod login;
+mod response;
+
+use zeroize::Zeroize;
+
+use super::line::{Line, printable};
+use super::sasl::{Exchange, Next};
+use super::{Credentials, Failure, Kind, Limits, Offer, Outbox, Session, Side, Step, UpstreamTls};
+use command::{Command, Parsed, Verb};
+use frame::{CommandFrame, ResponseFrame};
+use login::{Dialogue, Progress};
+
+/// The state of one IMAP connection.
+pub struct Imap {
+    state: State,
+    /// The step that follows one already returned, and the side that is called for it.
+    pending: Option<(Side, Step)>,
+    offer: Offer,
+    limits: Limits,
+    /// Continuation requests sent for the command that is being read.
+    continued: usize,
+    bad_commands: u32,
+    logged_out: bool,
+    commands: u64,
+}
+
+/// RFC 3501 §3, as seen from between the two sides:
+///
+/// ```text
+///  greet            LOGIN, AUTHENTICATE              upstream OK
+/// ------> Outside ------+-------------> LoggingIn ---------------> Relay
+///           ^  ^        | (SASL)            |                        |
+///           |  |     Exchange ---> (done) --+                        | LOGOUT, BYE
+///           |  +-- cancelled, malformed     | upstream NO            v
+///           +-------------------------------+                     (closed)
+/// ```
+enum State {
+    /// Not authenticated: the device talks to us.
+    Outside,
+    /// Between the challenges of AUTHENTICATE.
+    Exchange { tag: Vec<u8>, exchange: Exchange },
+    /// The driver looks for the server, or we log in there. What the device sends meanwhile waits.
+    LoggingIn { tag: Vec<u8>, upstream: Option<Dialogue> },
+    /// Authenticated or selected: the device talks to the server.
+    Relay { commands: CommandFrame, responses: ResponseFrame },
+    /// LOGOUT was answered.
+    Over,
+}
+
+impl Imap {
+    /// A connection on which nothing has been said.
+    pub fn new(offer: Offer, limits: Limits) -> Self {
+        Self {
+            state: State::Outside,
+            pending: None,
+            offer,
+            limits,
+            continued: 0,
+            bad_commands: 0,
+            logged_out: false,
+            commands: 0,
+        }
+    }
+
+    /// A command of the device before login.
+    fn outside(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        match command::parse(input, &self.limits, self.continued) {
+            Parsed::Incomplete => Ok(Step::Read),
+            Parsed::TooLong => Err(Failure::new(Kind::TooLong, "IMAP command")),
+            Parsed::Continue => {
+                self.continued += 1;
+                out.downstream.extend_from_slice(b"+ go ahead\r\n");
+                Ok(Step::Read)
+            }
+            Parsed::Bad { tag, why, len } => {
+                self.continued = 0;
+                self.bad(tag, why, out)?;
+                Ok(Step::Consume(len))
+            }
+            Parsed::Complete { command, len } => {
+                self.continued = 0;
+                self.commands += 1;
+                self.obey(&command, out)?;
+                Ok(Step::Consume(len))
+            }
+        }
+    }
+
+    fn obey(&mut self, command: &Command<'_>, out: &mut Outbox) -> Result<(), Failure> {
+        let tag = command.tag;
+        let say = &mut out.downstream;
+        match &command.verb {
+            Verb::Capability => {
+                capability::announce(&self.offer, say);
+                response::tagged(say, tag, "OK CAPABILITY completed");
+            }
+            Verb::Noop => response::tagged(say, tag, "OK NOOP completed"),
+            Verb::Id => {
+                // RFC 2971 §3.1: at any time, also before login.
+                say.extend_from_slice(b"* ID NIL\r\n");
+                response::tagged(say, tag, "OK ID completed");
+            }
+            Verb::Logout => {
+                say.extend_from_slice(b"* BYE closing connection\r\n");
+                response::tagged(say, tag, "OK LOGOUT completed");
+                self.logged_out = true;
+                self.state = State::Over;
+                self.pending = Some((Side::Downstream, Step::Close));
+            }
+            Verb::StartTls if self.offer.starttls_now() => {
+                response::tagged(say, tag, "OK begin TLS negotiation");
+                self.pending = Some((Side::Downstream, Step::StartTls));
+            }
+            Verb::StartTls if self.offer.encrypted => return self.bad(tag, "TLS is active already", out),
+            Verb::StartTls => return self.bad(tag, "TLS is not offered here", out),
+            Verb::Login { .. } | Verb::Authenticate { .. } if !self.offer.login_allowed() => {
+                response::tagged(say, tag, "NO [PRIVACYREQUIRED] start TLS before login");
+            }
+            Verb::Login { user, password } => {
+                let credentials = Credentials::from_command(user.clone(), password.expose().to_vec());
+                if credentials.is_sane() {
+                    self.log_in(tag.to_vec(), credentials);
+                } else {
+                    return self.bad(tag, "control characters in user name or password", out);
+                }
+            }
+            Verb::Authenticate { mechanism, initial } => {
+                let mut exchange = Exchange::new(*mechanism);
+                let next = exchange.begin(*initial);
+                return self.exchanged(tag.to_vec(), exchange, next, out);
+            }
+            Verb::UnknownMechanism => response::tagged(say, tag, "NO mechanism not supported"),
+            Verb::Unknown => return self.bad(tag, "command unknown or not allowed before login", out),
+        }
+        Ok(())
+    }
+
+    /// The next line of a SASL exchange (RFC 3501 §6.2.2).
+    fn exchange(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        match Line::split(input, self.limits.sasl_line) {
+            Line::Incomplete => Ok(Step::Read),
+            Line::TooLong => Err(Failure::new(Kind::TooLong, "SASL response")),
+            Line::Complete { text, len } => {
+                if let State::Exchange { tag, mut exchange } = std::mem::replace(&mut self.state, State::Outside) {
+                    let next = exchange.respond(text);
+                    self.exchanged(tag, exchange, next, out)?;
+                }
+                Ok(Step::Consume(len))
+            }
+        }
+    }
+
+    fn exchanged(&mut self, tag: Vec<u8>, exchange: Exchange, next: Next, out: &mut Outbox) -> Result<(), Failure> {
+        match next {
+            Next::Challenge(challenge) => {
+                out.downstream.extend_from_slice(b"+ ");
+                out.downstream.extend_from_slice(challenge.as_bytes());
+                out.downstream.extend_from_slice(b"\r\n");
+                self.state = State::Exchange { tag, exchange };
+            }
+            Next::Done(credentials) => self.log_in(tag, credentials),
+            Next::Cancelled => response::tagged(&mut out.downstream, &tag, "BAD authentication cancelled"),
+            Next::Malformed(why) => return self.bad(&tag, why, out),
+        }
+        Ok(())
+    }
+
+    fn log_in(&mut self, tag: Vec<u8>, credentials: Credentials) {
+        self.state = State::LoggingIn { tag, upstream: None };
+        self.pending = Some((Side::Downstream, Step::Authenticate(credentials)));
+    }
+
+    fn bad(&mut self, tag: &[u8], why: &str, out: &mut Outbox) -> Result<(), Failure> {
+        self.bad_commands += 1;
+        response::tagged(&mut out.downstream, tag, &format!("BAD {why}"));
+        if self.bad_commands >= self.limits.bad_commands {
+            return Err(Failure::new(Kind::TooManyBadCommands, format!("the last one: {why}")));
+        }
+        Ok(())
+    }
+
+    /// A line of the server while we log in there.
+    fn logging_in(&mut self, input: &[u8], out: &mut Outbox) -> Step {
+        let State::LoggingIn { tag, upstream: Some(dialogue) } = &mut self.state else { return Step::Read };
+        let (text, len) = match Line::split(input, super::RESPONSE_LINE) {
+            Line::Incomplete => return Step::Read,
+            Line::TooLong => return self.refuse(Failure::new(Kind::UpstreamProtocol, "endless line"), out),
+            Line::Complete { text, len } => (text, len),
+        };
+        match dialogue.heard(text, &mut out.upstream) {
+            Progress::Wait => {}
+            Progress::StartTls => self.pending = Some((Side::Upstream, Step::StartTls)),
+            Progress::LoggedIn { capability } => {
+                match capability {
+                    Some(list) => {
+                        out.downstream.extend_from_slice(tag);
+                        out.downstream.extend_from_slice(b" OK [CAPABILITY");
+                        capability::keep(&list, &mut out.downstream);
+                        out.downstream.extend_from_slice(b"] logged in\r\n");
+                    }
+                    None => response::tagged(&mut out.downstream, tag, "OK logged in"),
+                }
+                self.state = State::Relay { commands: CommandFrame::default(), responses: ResponseFrame::default() };
+                self.pending = Some((Side::Upstream, Step::LoggedIn));
+            }
+            Progress::Failed(failure) => return self.refuse(failure, out),
+        }
+        Step::Consume(len)
+    }
+
+    fn refuse(&mut self, failure: Failure, out: &mut Outbox) -> Step {
+        self.login_failed(&failure, out);
+        Step::LoginFailed(failure)
+    }
+}
+
+impl Session for Imap {
+    fn greet(&mut self, out: &mut Outbox) {
+        // RFC 3501 §7.1: a CAPABILITY code in the greeting spares the device a question; some insist on it.
+        out.downstream.extend_from_slice(b"* OK [CAPABILITY");
+        capability::list(&self.offer, &mut out.downstream);
+        out.downstream.extend_from_slice(b"] packetboat ready\r\n");
+    }
+
+    fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        match self.pending.take() {
+            Some((whose, step)) if whose == side => return Ok(step),
+            Some(other) => {
+                self.pending = Some(other);
+                return Ok(Step::Read);
+            }
+            None => {}
+        }
+        if input.is_empty() {
+            return Ok(Step::Read);
+        }
+        match (&mut self.state, side) {
+            (State::Outside, Side::Downstream) => self.outside(input, out),
+            (State::Exchange { .. }, Side::Downstream) => self.exchange(input, out),
+            (State::LoggingIn { .. }, Side::Upstream) => Ok(self.logging_in(input, out)),
+            (State::Relay { commands, responses }, Side::Downstream) => {
+                let seen = commands.pass(input);
+                self.commands += seen.commands;
+                self.logged_out |= seen.logout;
+                if seen.compress {
+                    // RFC 4978 §3: behind its OK nothing is text any more.
+                    commands.go_blind();
+                    responses.go_blind();
+                }
+                Ok(Step::Forward(input.len()))
+            }
+            (State::Relay { commands, responses }, Side::Upstream) => {
+                Ok(responses.pass(input, commands, &mut out.downstream))
+            }
+            (State::LoggingIn { .. } | State::Over, Side::Downstream)
+            | (State::Outside | State::Exchange { .. } | State::Over, Side::Upstream) => Ok(Step::Read),
+        }
+    }
+
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls) {
+        if let State::LoggingIn { upstream, .. } = &mut self.state {
+            *upstream = Some(Dialogue::new(login, tls));
+        }
+    }
+
+    fn tls_started(&mut self, side: Side, out: &mut Outbox) {
+        match (side, &mut self.state) {
+            (Side::Downstream, _) => self.offer.encrypted = true,
+            (Side::Upstream, State::LoggingIn { upstream: Some(dialogue), .. }) => {
+                dialogue.tls_started(&mut out.upstream);
+            }
+            (Side::Upstream, _) => {}
+        }
+    }
+
+    fn login_failed(&mut self, failure: &Failure, out: &mut Outbox) {
+        if let State::LoggingIn { tag, .. } = std::mem::replace(&mut self.state, State::Outside) {
+            response::tagged(&mut out.downstream, &tag, response::refusal(failure.kind.reply()));
+        }
+        out.upstream.zeroize();
+    }
+
+    fn bye(&mut self, failure: &Failure, out: &mut Outbox) {
+        let can_speak = match &self.state {
+            State::Outside | State::Exchange { .. } | State::LoggingIn { .. } => true,
+            State::Relay { responses, .. } => responses.is_between_responses(),
+            State::Over => false,
+        };
+        if can_speak {
+            // RFC 3501 §7.1.5
+            out.downstream.extend_from_slice(b"* BYE ");
+            out.downstream.extend_from_slice(printable(failure.kind.meaning().as_bytes()).as_bytes());
+            out.downstream.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn is_relaying(&self) -> bool {
+        matches!(self.state, State::Relay { .. })
+    }
+
+    fn has_logged_out(&self) -> bool {
+        self.logged_out
+    }
+
+    fn commands(&self) -> u64 {
+        self.commands
+    }
+}

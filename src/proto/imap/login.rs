@@ -1,0 +1,241 @@
+//! Our own side of the login at the server: greeting, STARTTLS if it has to be, LOGIN or AUTHENTICATE.
+
+use std::collections::VecDeque;
+
+use zeroize::Zeroizing;
+
+use super::response::{Response, Status, capability_code, refusal_kind};
+use crate::failure::{Failure, Kind};
+use crate::proto::UpstreamTls;
+use crate::proto::line::printable;
+use crate::proto::sasl::{Credentials, Mechanism, Method};
+
+/// The conversation with the server until it lets the device in.
+pub(super) struct Dialogue {
+    stage: Stage,
+    login: Credentials,
+    /// One for each continuation request that is still to come.
+    answers: VecDeque<Zeroizing<Vec<u8>>>,
+    /// The list the server volunteered, under TLS only.
+    capability: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Greeting(UpstreamTls),
+    /// STARTTLS was sent.
+    StartTls,
+    /// The driver shakes hands.
+    Handshake,
+    /// The login was sent.
+    Login,
+}
+
+/// What a line of the server led to.
+pub(super) enum Progress {
+    Wait,
+    StartTls,
+    /// The list that came with the OK, or untagged just before it.
+    LoggedIn {
+        capability: Option<Vec<u8>>,
+    },
+    Failed(Failure),
+}
+
+impl Dialogue {
+    pub(super) fn new(login: Credentials, tls: UpstreamTls) -> Self {
+        Self { stage: Stage::Greeting(tls), login, answers: VecDeque::new(), capability: None }
+    }
+
+    /// A line of the server, without its line end.
+    pub(super) fn heard(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
+        let response = Response::read(line);
+        match (self.stage, response) {
+            (Stage::Greeting(tls), Response::Untagged { keyword, text }) => self.greeted(tls, keyword, text, out),
+            (_, Response::Untagged { keyword, text }) if keyword.eq_ignore_ascii_case(b"BYE") => {
+                Progress::Failed(Failure::new(Kind::Unavailable, format!("it said \"BYE {}\"", printable(text))))
+            }
+            (Stage::Login, Response::Untagged { keyword, text }) => {
+                if keyword.eq_ignore_ascii_case(b"CAPABILITY") {
+                    self.capability = Some(text.to_vec());
+                }
+                Progress::Wait
+            }
+            // What is said in clear is not believed (RFC 3501 §6.2.1).
+            (Stage::StartTls, Response::Untagged { .. }) => Progress::Wait,
+            (Stage::StartTls, Response::Tagged { tag, status, text }) if tag == STARTTLS_TAG => match status {
+                Status::Ok => {
+                    self.stage = Stage::Handshake;
+                    Progress::StartTls
+                }
+                Status::No | Status::Bad => Progress::Failed(Failure::new(
+                    Kind::UpstreamStartTls,
+                    format!("STARTTLS was answered with \"{}\"", printable(text)),
+                )),
+            },
+            (Stage::Login, Response::Continuation) => {
+                self.answer(out);
+                Progress::Wait
+            }
+            (Stage::Login, Response::Tagged { tag, status, text }) if tag == LOGIN_TAG => match status {
+                Status::Ok => Progress::LoggedIn {
+                    capability: capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take()),
+                },
+                Status::No => Progress::Failed(Failure::new(refusal_kind(text), "")),
+                // Not quoted: a server may repeat what it did not understand, and that was a password.
+                Status::Bad => {
+                    Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the login was answered with BAD"))
+                }
+            },
+            (Stage::Login, _) => {
+                Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not IMAP"))
+            }
+            _ => Progress::Failed(Failure::new(
+                Kind::UpstreamProtocol,
+                format!("it said \"{}\", which is not IMAP here", printable(line)),
+            )),
+        }
+    }
+
+    /// The server speaks TLS now; it has forgotten what was said before, and so have we.
+    pub(super) fn tls_started(&mut self, out: &mut Vec<u8>) {
+        self.send_login(out);
+    }
+
+    fn greeted(&mut self, tls: UpstreamTls, keyword: &[u8], text: &[u8], out: &mut Vec<u8>) -> Progress {
+        match (keyword.to_ascii_uppercase().as_slice(), tls) {
+            (b"OK", UpstreamTls::Implicit) => {
+                self.capability = capability_code(text).map(<[u8]>::to_vec);
+                if let Some(missing) = self.missing_mechanism() {
+                    return Progress::Failed(Failure::new(Kind::Mechanism, missing));
+                }
+                self.send_login(out);
+                Progress::Wait
+            }
+            (b"OK", UpstreamTls::StartTls) => {
+                out.extend_from_slice(STARTTLS_TAG);
+                out.extend_from_slice(b" STARTTLS\r\n");
+                self.stage = Stage::StartTls;
+                Progress::Wait
+            }
+            // RFC 9051 §7.1.4: it would leave us without TLS, and the device in somebody else's mailbox.
+            (b"PREAUTH", _) => {
+                Progress::Failed(Failure::new(Kind::UpstreamGreeting, "it greets with PREAUTH, which is not accepted"))
+            }
+            (b"BYE", _) => Progress::Failed(Failure::new(
+                Kind::UpstreamGreeting,
+                format!("it greets with \"BYE {}\"", printable(text)),
+            )),
+            _ => Progress::Failed(Failure::new(Kind::UpstreamProtocol, "its greeting is not IMAP")),
+        }
+    }
+
+    fn offers(&self, capability: &[u8]) -> bool {
+        self.capability
+            .as_deref()
+            .is_some_and(|list| list.split(|&octet| octet == b' ').any(|word| word.eq_ignore_ascii_case(capability)))
+    }
+
+    /// Only where the greeting had a list: without one, the server's answer to the login tells.
+    fn missing_mechanism(&self) -> Option<String> {
+        self.capability.as_ref()?;
+        match self.login.method {
+            Method::Command if self.offers(b"LOGINDISABLED") => {
+                Some("it announces LOGINDISABLED, and the device uses LOGIN".to_owned())
+            }
+            Method::Sasl(mechanism) if !self.offers(format!("AUTH={}", mechanism.name()).as_bytes()) => {
+                Some(format!("it does not announce AUTH={}", mechanism.name()))
+            }
+            Method::Command | Method::Sasl(_) => None,
+        }
+    }
+
+    fn send_login(&mut self, out: &mut Vec<u8>) {
+        self.stage = Stage::Login;
+        out.extend_from_slice(LOGIN_TAG);
+        match self.login.method {
+            Method::Command => {
+                out.extend_from_slice(b" LOGIN");
+                let mut line = Zeroizing::new(Vec::new());
+                for field in [self.login.login.as_slice(), self.login.secret.expose()] {
+                    line.push(b' ');
+                    if can_be_quoted(field) {
+                        quote(field, &mut line);
+                    } else {
+                        // RFC 3501 §4.3: 8-bit text goes as a literal, which waits for its `+`.
+                        line.extend_from_slice(format!("{{{}}}\r\n", field.len()).as_bytes());
+                        self.answers.push_back(std::mem::take(&mut line));
+                        line.extend_from_slice(field);
+                    }
+                }
+                line.extend_from_slice(b"\r\n");
+                self.answers.push_back(line);
+                self.answer(out);
+            }
+            Method::Sasl(mechanism) => {
+                self.answers = self.login.responses();
+                out.extend_from_slice(b" AUTHENTICATE ");
+                out.extend_from_slice(mechanism.name().as_bytes());
+                if mechanism != Mechanism::Login && self.offers(b"SASL-IR") {
+                    out.push(b' ');
+                    self.answer(out);
+                } else {
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        // From here on only a list that comes with the login counts.
+        self.capability = None;
+    }
+
+    fn answer(&mut self, out: &mut Vec<u8>) {
+        match (self.answers.pop_front(), self.login.method) {
+            (Some(answer), Method::Command) => out.extend_from_slice(&answer),
+            (Some(answer), Method::Sasl(_)) => {
+                out.extend_from_slice(&answer);
+                out.extend_from_slice(b"\r\n");
+            }
+            // The challenge that tells why XOAUTH2 failed wants an empty answer before the NO.
+            (None, Method::Sasl(Mechanism::Xoauth2)) => out.extend_from_slice(b"\r\n"),
+            (None, _) => out.extend_from_slice(b"*\r\n"),
+        }
+    }
+}
+
+fn can_be_quoted(field: &[u8]) -> bool {
+    field.iter().all(|octet| (0x20..0x7f).contains(octet))
+}
+
+fn quote(field: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for &octet in field {
+        if matches!(octet, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(octet);
+    }
+    out.push(b'"');
+}
+
+/// Tags of our own, before the device's are let through.
+const STARTTLS_TAG: &[u8] = b"P1";
+const LOGIN_TAG: &[u8] = b"P2";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(dialogue: &mut Dialogue, line: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        assert!(matches!(dialogue.heard(line, &mut out), Progress::Wait), "{}", printable(line));
+        out
+    }
+
+    #[test]
+    fn login_quotes_and_sends_8_bit_as_literals() {
+        let login = Credentials::from_command(b"a\"b\\c".to_vec(), "p\u{e4}ss".as_bytes().to_vec());
+        let mut dialogue = Dialogue::new(login, UpstreamTls::Implicit);
+        assert_eq!(heard(&mut dialogue, b"* OK ready"), b"P2 LOGIN \"a\\\"b\\\\c\" {5}\r\n");
+        assert_eq!(heard(&mut dialogue, b"+ OK"), "p\u{e4}ss\r\n".as_bytes());
+    }
+}

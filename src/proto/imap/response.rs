@@ -1,0 +1,107 @@
+//! Status responses (RFC 3501 §7.1): said to the device, and read from the server while we log in.
+
+use crate::failure::Kind;
+use crate::failure::Reply;
+use crate::proto::line::word;
+
+/// Writes `tag text CRLF`.
+pub(super) fn tagged(out: &mut Vec<u8>, tag: &[u8], text: &str) {
+    out.extend_from_slice(tag);
+    out.push(b' ');
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How a login is refused, with the codes of RFC 5530 §3. The texts are short: devices show them on a small display.
+pub(super) fn refusal(reply: Reply) -> &'static str {
+    match reply {
+        Reply::BadCredentials => "NO [AUTHENTICATIONFAILED] user name or password is wrong",
+        Reply::NotAuthorized => "NO [AUTHORIZATIONFAILED] no access to this mailbox",
+        Reply::Unavailable => "NO [UNAVAILABLE] mail server not reachable, try again later",
+        Reply::ContactAdmin => "NO [CONTACTADMIN] mail server setup needs attention",
+        Reply::InUse => "NO [INUSE] mailbox is in use, try again later",
+    }
+}
+
+/// A line of the server, without its line end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Response<'a> {
+    /// `+ text`; the space may be missing.
+    Continuation,
+    /// `* keyword text`
+    Untagged { keyword: &'a [u8], text: &'a [u8] },
+    /// `tag OK|NO|BAD text`
+    Tagged { tag: &'a [u8], status: Status, text: &'a [u8] },
+    /// Nothing of the kind.
+    Other,
+}
+
+/// The three outcomes of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Ok,
+    No,
+    Bad,
+}
+
+impl Status {
+    pub(super) fn parse(keyword: &[u8]) -> Option<Self> {
+        match keyword.to_ascii_uppercase().as_slice() {
+            b"OK" => Some(Status::Ok),
+            b"NO" => Some(Status::No),
+            b"BAD" => Some(Status::Bad),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Response<'a> {
+    pub(super) fn read(line: &'a [u8]) -> Self {
+        if line.first() == Some(&b'+') {
+            return Response::Continuation;
+        }
+        let (tag, rest) = word(line);
+        let (keyword, text) = word(rest);
+        match (tag, Status::parse(keyword)) {
+            (b"*", _) => Response::Untagged { keyword, text },
+            (_, Some(status)) => Response::Tagged { tag, status, text },
+            (_, None) => Response::Other,
+        }
+    }
+}
+
+/// The list in a `[CAPABILITY list]` code that `text` begins with (RFC 3501 §7.1).
+pub(super) fn capability_code(text: &[u8]) -> Option<&[u8]> {
+    let (opening, list) = text.split_at_checked(CODE.len())?;
+    let end = memchr::memchr(b']', list)?;
+    opening.eq_ignore_ascii_case(CODE).then(|| list.get(..end)).flatten()
+}
+
+/// What a NO means, from its code (RFC 5530 §3). Without one it is a wrong password: that is what servers say of it.
+pub(super) fn refusal_kind(text: &[u8]) -> Kind {
+    let code = text.strip_prefix(b"[").and_then(|code| code.split(|octet| matches!(octet, b']' | b' ')).next());
+    match code.unwrap_or_default().to_ascii_uppercase().as_slice() {
+        b"UNAVAILABLE" | b"SERVERBUG" | b"LIMIT" => Kind::Unavailable,
+        b"AUTHORIZATIONFAILED" | b"NOPERM" => Kind::NotAuthorized,
+        b"CONTACTADMIN" | b"PRIVACYREQUIRED" | b"CANNOT" => Kind::ContactAdmin,
+        b"INUSE" => Kind::InUse,
+        _ => Kind::LoginRefused,
+    }
+}
+
+pub(super) const CODE: &[u8] = b"[CAPABILITY ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes() {
+        assert_eq!(capability_code(b"[CAPABILITY IMAP4rev1 IDLE] hello"), Some(&b"IMAP4rev1 IDLE"[..]));
+        assert_eq!(capability_code(b"[capability IMAP4rev1]"), Some(&b"IMAP4rev1"[..]));
+        assert_eq!(capability_code(b"[CAPABILITY IMAP4rev1"), None);
+        assert_eq!(capability_code(b"hello"), None);
+        assert_eq!(refusal_kind(b"[UNAVAILABLE] later"), Kind::Unavailable);
+        assert_eq!(refusal_kind(b"AUTHENTICATE failed."), Kind::LoginRefused);
+    }
+}

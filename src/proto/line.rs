@@ -1,0 +1,85 @@
+//! One line out of a buffer, bounded.
+
+/// What a buffer begins with.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A line: its text without the line end, and its length with it.
+    Complete {
+        /// Without CRLF.
+        text: &'a [u8],
+        /// With CRLF.
+        len: usize,
+    },
+    /// The line end has not come yet.
+    Incomplete,
+    /// Longer than the bound, whether or not its end is there.
+    TooLong,
+}
+
+impl<'a> Line<'a> {
+    /// The line that `input` begins with, if its text has no more than `max` octets.
+    ///
+    /// A line ends with CRLF (RFC 3501 §2.2, RFC 1939 §3); a bare LF is taken as well, because some devices send it.
+    pub fn split(input: &'a [u8], max: usize) -> Self {
+        let window = input.get(..max.saturating_add(2)).unwrap_or(input);
+        match memchr::memchr(b'\n', window) {
+            Some(end) => {
+                let text = input.get(..end).unwrap_or_default();
+                let text = text.strip_suffix(b"\r").unwrap_or(text);
+                if text.len() > max { Line::TooLong } else { Line::Complete { text, len: end + 1 } }
+            }
+            None if window.len() < max.saturating_add(2) => Line::Incomplete,
+            None => Line::TooLong,
+        }
+    }
+}
+
+/// Splits off the first word; the rest begins behind one space.
+pub(crate) fn word(text: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b' ', text) {
+        Some(space) => (text.get(..space).unwrap_or_default(), text.get(space + 1..).unwrap_or_default()),
+        None => (text, &[]),
+    }
+}
+
+/// Text of a peer as it may stand in a log: printable ASCII, bounded.
+pub fn printable(text: &[u8]) -> String {
+    const LONGEST: usize = 120;
+    let mut shown: String = text
+        .iter()
+        .take(LONGEST)
+        .map(|&octet| if (0x20..0x7f).contains(&octet) { char::from(octet) } else { '?' })
+        .collect();
+    if text.len() > LONGEST {
+        shown.push_str("...");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_with_crlf_or_lf() {
+        assert_eq!(Line::split(b"NOOP\r\nQUIT", 10), Line::Complete { text: b"NOOP", len: 6 });
+        assert_eq!(Line::split(b"NOOP\nQUIT", 10), Line::Complete { text: b"NOOP", len: 5 });
+        assert_eq!(Line::split(b"NOOP\r", 10), Line::Incomplete);
+    }
+
+    #[test]
+    fn the_bound_holds_at_every_cut() {
+        let long = b"12345\r\n";
+        for cut in 0..=long.len() {
+            let line = Line::split(&long[..cut], 4);
+            assert!(!matches!(line, Line::Complete { .. }), "{cut}: {line:?}");
+        }
+        assert_eq!(Line::split(long, 5), Line::Complete { text: b"12345", len: 7 });
+        assert_eq!(Line::split(b"123456", 4), Line::TooLong);
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_a_log() {
+        assert_eq!(printable(b"a\x1b[1m\r\nb"), "a?[1m??b");
+    }
+}

@@ -1,0 +1,72 @@
+//! Capability lists (RFC 2449 §5, §6): what we announce before login, and what is left of the server's after it.
+
+use crate::proto::Offer;
+use crate::proto::line::word;
+
+/// Writes the whole answer to CAPA before login.
+pub(super) fn announce(offer: &Offer, out: &mut Vec<u8>) {
+    out.extend_from_slice(
+        b"+OK capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n",
+    );
+    if offer.starttls_now() {
+        out.extend_from_slice(b"STLS\r\n");
+    }
+    logins(offer, out);
+    out.extend_from_slice(b"IMPLEMENTATION packetboat\r\n.\r\n");
+}
+
+/// Writes the lines that tell how one may log in.
+pub(super) fn logins(offer: &Offer, out: &mut Vec<u8>) {
+    if !offer.login_allowed() {
+        return;
+    }
+    out.extend_from_slice(b"USER\r\n");
+    // c-client refuses a server that announces SASL PLAIN in clear: there USER has to do.
+    if offer.encrypted {
+        out.extend_from_slice(b"SASL");
+        for mechanism in mechanisms(offer) {
+            out.push(b' ');
+            out.extend_from_slice(mechanism.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The SASL mechanisms that may be used now.
+pub(super) fn mechanisms(offer: &Offer) -> impl Iterator<Item = &'static str> {
+    let allowed = offer.login_allowed();
+    let xoauth2 = allowed && offer.xoauth2;
+    ["PLAIN", "LOGIN"].into_iter().filter(move |_| allowed).chain(xoauth2.then_some("XOAUTH2"))
+}
+
+/// Whether a line of the server's list stays: what is true between this device and this server through us.
+/// Login and TLS are ours; UTF8 and LANG (RFC 6856) would change the syntax; of the unknown nothing is promised.
+pub(super) fn is_kept(line: &[u8]) -> bool {
+    let name = word(line).0;
+    KEPT.iter().any(|kept| kept.eq_ignore_ascii_case(name))
+}
+
+const KEPT: &[&[u8]] =
+    &[b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"LOGIN-DELAY", b"PIPELINING", b"EXPIRE", b"IMPLEMENTATION"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capa(offer: Offer) -> String {
+        let mut out = Vec::new();
+        announce(&offer, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn logins_are_announced_where_they_are_allowed() {
+        let clear = Offer { encrypted: false, starttls: true, plaintext_login: false, xoauth2: false };
+        let list = capa(clear);
+        assert!(list.contains("STLS\r\n") && !list.contains("USER") && !list.contains("SASL"));
+        let list = capa(Offer { encrypted: true, ..clear });
+        assert!(!list.contains("STLS") && list.contains("USER\r\nSASL PLAIN LOGIN\r\n"));
+        let list = capa(Offer { plaintext_login: true, ..clear });
+        assert!(list.contains("USER\r\n") && !list.contains("SASL"));
+    }
+}

@@ -1,0 +1,239 @@
+//! Framing after login: which answer belongs to which command, and where a multi-line answer ends (RFC 1939 §3).
+//! Octets are never gathered or unstuffed; a message body is scanned for its terminator at memmem speed.
+
+use std::collections::VecDeque;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use super::capability;
+use crate::proto::line::{Line, word};
+use crate::proto::{Offer, RESPONSE_LINE, Step};
+
+/// Both directions of a session after login.
+pub(super) struct Frame {
+    offer: Offer,
+    /// The answers that the server still owes, in order.
+    expected: VecDeque<Answer>,
+    head: Head,
+    position: Position,
+}
+
+/// The forms of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// One line.
+    Single,
+    /// A line, and if it is +OK more until `.`.
+    Multi,
+    /// The same, to be rewritten.
+    Capa,
+}
+
+/// Where the server's next octet stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    /// At the start of an answer.
+    Start,
+    /// Inside its first line; then this follows.
+    Status(Option<Answer>),
+    /// Inside a multi-line answer; so much of the terminator has been seen.
+    Body(usize),
+    /// At the start of a line of a capability list.
+    Capa,
+    /// Nothing we can frame: everything passes.
+    Blind,
+}
+
+/// What was seen in a stretch of commands.
+pub(super) struct Seen {
+    pub(super) commands: u64,
+    pub(super) quit: bool,
+    pub(super) step: Step,
+}
+
+impl Frame {
+    pub(super) fn new(offer: Offer) -> Self {
+        Self { offer, expected: VecDeque::new(), head: Head::default(), position: Position::Start }
+    }
+
+    /// Follows the device's octets. All pass, unless it has pipelined more than the server has answered for.
+    pub(super) fn commands(&mut self, input: &[u8]) -> Seen {
+        let mut seen = Seen { commands: 0, quit: false, step: Step::Read };
+        let mut at = 0;
+        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+            if self.expected.len() >= PIPELINE {
+                break;
+            }
+            let end = memchr::memchr(b'\n', rest);
+            let passed = end.map_or(rest.len(), |end| end + 1);
+            self.head.push(rest.get(..passed).unwrap_or_default());
+            at += passed;
+            if end.is_some() {
+                let command = self.head.octets().trim_ascii_end();
+                if self.position != Position::Blind {
+                    self.expected.push_back(Answer::to(command));
+                }
+                seen.commands += 1;
+                seen.quit |= command.eq_ignore_ascii_case(b"QUIT");
+                self.head.clear();
+            }
+        }
+        if at > 0 {
+            seen.step = Step::Forward(at);
+        }
+        seen
+    }
+
+    /// Follows the server's octets. A capability list is rewritten line by line; all else is forwarded.
+    pub(super) fn responses(&mut self, input: &[u8], out: &mut Vec<u8>) -> Step {
+        let mut at = 0;
+        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+            at += match self.position {
+                Position::Blind => rest.len(),
+                Position::Start => match indicator(rest) {
+                    None => break,
+                    Some(Indicator::Other) => {
+                        self.go_blind();
+                        rest.len()
+                    }
+                    Some(indicator) => {
+                        let answer = self.expected.pop_front().unwrap_or(Answer::Single);
+                        self.position = Position::Status(match (indicator, answer) {
+                            (Indicator::Ok, Answer::Multi | Answer::Capa) => Some(answer),
+                            _ => None,
+                        });
+                        0
+                    }
+                },
+                Position::Status(then) => {
+                    let end = memchr::memchr(b'\n', rest);
+                    if end.is_some() {
+                        self.position = match then {
+                            None | Some(Answer::Single) => Position::Start,
+                            // The line end just passed is the first half of a terminator.
+                            Some(Answer::Multi) => Position::Body(2),
+                            Some(Answer::Capa) => Position::Capa,
+                        };
+                    }
+                    end.map_or(rest.len(), |end| end + 1)
+                }
+                Position::Body(seen) => {
+                    let (position, passed) = body(seen, rest);
+                    self.position = position;
+                    passed
+                }
+                Position::Capa => match Line::split(rest, RESPONSE_LINE) {
+                    Line::Incomplete => break,
+                    Line::TooLong => {
+                        self.go_blind();
+                        rest.len()
+                    }
+                    Line::Complete { text, len } if capability::is_kept(text) => len,
+                    // What comes next is ours to say or to drop; first pass what is before it.
+                    Line::Complete { .. } if at > 0 => break,
+                    Line::Complete { text: b".", len } => {
+                        capability::logins(&self.offer, out);
+                        self.position = Position::Start;
+                        len
+                    }
+                    Line::Complete { len, .. } => return Step::Consume(len),
+                },
+            };
+        }
+        if at == 0 { Step::Read } else { Step::Forward(at) }
+    }
+
+    fn go_blind(&mut self) {
+        self.position = Position::Blind;
+        self.expected = VecDeque::new();
+    }
+}
+
+impl Answer {
+    /// The form of the answer to a command (RFC 1939 §5, RFC 2449 §5, RFC 6856 §3).
+    fn to(command: &[u8]) -> Self {
+        let (keyword, argument) = word(command);
+        let bare = argument.trim_ascii().is_empty();
+        match keyword.to_ascii_uppercase().as_slice() {
+            b"CAPA" => Answer::Capa,
+            b"RETR" | b"TOP" => Answer::Multi,
+            b"LIST" | b"UIDL" | b"LANG" | b"AUTH" if bare => Answer::Multi,
+            _ => Answer::Single,
+        }
+    }
+}
+
+enum Indicator {
+    Ok,
+    Err,
+    Other,
+}
+
+/// The status indicator that an answer begins with, once enough of it is there.
+fn indicator(rest: &[u8]) -> Option<Indicator> {
+    let begins = |word: &[u8]| rest.iter().zip(word).all(|(have, want)| have.eq_ignore_ascii_case(want));
+    match (begins(b"+OK"), begins(b"-ERR")) {
+        (true, _) => (rest.len() >= 3).then_some(Indicator::Ok),
+        (_, true) => (rest.len() >= 4).then_some(Indicator::Err),
+        (false, false) => Some(Indicator::Other),
+    }
+}
+
+/// Passes a multi-line answer up to and with its terminator; `seen` octets of that came before `rest`.
+fn body(mut seen: usize, rest: &[u8]) -> (Position, usize) {
+    let mut at = 0;
+    // Where a read may have cut the terminator: octet by octet.
+    while seen > 0 {
+        let Some(&octet) = rest.get(at) else { return (Position::Body(seen), at) };
+        seen = advance(seen, octet);
+        at += 1;
+        if seen == TERMINATOR.len() {
+            return (Position::Start, at);
+        }
+    }
+    let scanned = rest.get(at..).unwrap_or_default();
+    if let Some(found) = FINDER.find(scanned) {
+        return (Position::Start, at + found + TERMINATOR.len());
+    }
+    let last = scanned.get(scanned.len().saturating_sub(TERMINATOR.len() - 1)..).unwrap_or_default();
+    (Position::Body(last.iter().fold(0, |seen, &octet| advance(seen, octet))), rest.len())
+}
+
+/// How much of the terminator has been seen after one octet more (the automaton of Knuth, Morris and Pratt).
+fn advance(seen: usize, octet: u8) -> usize {
+    if TERMINATOR.get(seen) == Some(&octet) { seen + 1 } else { usize::from(octet == b'\r') }
+}
+
+/// RFC 1939 §3: CRLF, then a line of one dot. A lone LF ends nothing.
+const TERMINATOR: &[u8] = b"\r\n.\r\n";
+static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(TERMINATOR));
+
+/// Commands that may wait for their answers at a time.
+const PIPELINE: usize = 4096;
+
+/// The first octets of a command, kept across reads: keyword and the beginning of its argument.
+#[derive(Default)]
+struct Head {
+    octets: [u8; HEAD],
+    len: usize,
+}
+
+impl Head {
+    fn push(&mut self, part: &[u8]) {
+        for (slot, &octet) in self.octets.iter_mut().skip(self.len).zip(part) {
+            *slot = octet;
+        }
+        self.len = HEAD.min(self.len + part.len());
+    }
+
+    fn octets(&self) -> &[u8] {
+        self.octets.get(..self.len).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
+const HEAD: usize = 24;

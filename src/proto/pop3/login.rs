@@ -1,0 +1,127 @@
+//! Our own side of the login at the server: greeting, STLS if it has to be, USER and PASS or AUTH.
+
+use std::collections::VecDeque;
+
+use zeroize::Zeroizing;
+
+use super::response::{Status, refusal_kind};
+use crate::failure::{Failure, Kind};
+use crate::proto::UpstreamTls;
+use crate::proto::line::printable;
+use crate::proto::sasl::{Credentials, Mechanism, Method};
+
+/// The conversation with the server until it lets the device in.
+pub(super) struct Dialogue {
+    stage: Stage,
+    login: Credentials,
+    /// One for each continuation request that is still to come.
+    answers: VecDeque<Zeroizing<Vec<u8>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Greeting(UpstreamTls),
+    /// STLS was sent.
+    Stls,
+    /// The driver shakes hands.
+    Handshake,
+    /// USER was sent.
+    User,
+    /// PASS, or AUTH, was sent.
+    Login,
+}
+
+/// What a line of the server led to.
+pub(super) enum Progress {
+    Wait,
+    StartTls,
+    LoggedIn,
+    Failed(Failure),
+}
+
+impl Dialogue {
+    pub(super) fn new(login: Credentials, tls: UpstreamTls) -> Self {
+        Self { stage: Stage::Greeting(tls), login, answers: VecDeque::new() }
+    }
+
+    /// A line of the server, without its line end.
+    pub(super) fn heard(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
+        match (self.stage, Status::read(line)) {
+            (Stage::Greeting(UpstreamTls::Implicit), Status::Ok) => self.send_login(out),
+            (Stage::Greeting(UpstreamTls::StartTls), Status::Ok) => {
+                out.extend_from_slice(b"STLS\r\n");
+                self.stage = Stage::Stls;
+            }
+            (Stage::Greeting(_), Status::Err(text)) => {
+                return Progress::Failed(Failure::new(
+                    Kind::UpstreamGreeting,
+                    format!("it greets with \"-ERR {}\"", printable(text)),
+                ));
+            }
+            (Stage::Stls, Status::Ok) => {
+                self.stage = Stage::Handshake;
+                return Progress::StartTls;
+            }
+            (Stage::Stls, Status::Err(text)) => {
+                return Progress::Failed(Failure::new(
+                    Kind::UpstreamStartTls,
+                    format!("STLS was answered with \"-ERR {}\"", printable(text)),
+                ));
+            }
+            (Stage::User, Status::Ok) => {
+                out.extend_from_slice(b"PASS ");
+                out.extend_from_slice(self.login.secret.expose());
+                out.extend_from_slice(b"\r\n");
+                self.stage = Stage::Login;
+            }
+            (Stage::Login, Status::Continuation) => match (self.answers.pop_front(), self.login.method) {
+                (Some(answer), _) => {
+                    out.extend_from_slice(&answer);
+                    out.extend_from_slice(b"\r\n");
+                }
+                // The challenge that tells why XOAUTH2 failed wants an empty answer before the -ERR.
+                (None, Method::Sasl(Mechanism::Xoauth2)) => out.extend_from_slice(b"\r\n"),
+                (None, _) => out.extend_from_slice(b"*\r\n"),
+            },
+            (Stage::Login, Status::Ok) => return Progress::LoggedIn,
+            (Stage::User | Stage::Login, Status::Err(text)) => {
+                return Progress::Failed(Failure::new(refusal_kind(text), ""));
+            }
+            // Not quoted: a server may repeat what it did not understand, and that was a password.
+            (Stage::User, Status::Continuation | Status::Other) | (Stage::Login, Status::Other) => {
+                return Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not POP3"));
+            }
+            (Stage::Greeting(_) | Stage::Stls, Status::Continuation | Status::Other) | (Stage::Handshake, _) => {
+                return Progress::Failed(Failure::new(
+                    Kind::UpstreamProtocol,
+                    format!("it said \"{}\", which is not POP3 here", printable(line)),
+                ));
+            }
+        }
+        Progress::Wait
+    }
+
+    /// The server speaks TLS now; it has forgotten what was said before, and so have we.
+    pub(super) fn tls_started(&mut self, out: &mut Vec<u8>) {
+        self.send_login(out);
+    }
+
+    fn send_login(&mut self, out: &mut Vec<u8>) {
+        match self.login.method {
+            Method::Command => {
+                out.extend_from_slice(b"USER ");
+                out.extend_from_slice(&self.login.login);
+                self.stage = Stage::User;
+            }
+            // Always in two steps: Exchange drops a connection that sends an initial response, and RFC 5034 §4
+            // allows one only where the whole command fits 255 octets.
+            Method::Sasl(mechanism) => {
+                self.answers = self.login.responses();
+                out.extend_from_slice(b"AUTH ");
+                out.extend_from_slice(mechanism.name().as_bytes());
+                self.stage = Stage::Login;
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}

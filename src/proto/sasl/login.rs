@@ -1,0 +1,20 @@
+//! LOGIN (draft-murchison-sasl-login-00): a prompt for the user name, a prompt for the password.
+
+use crate::secret::Secret;
+
+use super::{Credentials, Mechanism, Method};
+
+/// `Username:`. Xerox devices give up on the draft's own `User Name` NUL, so this is the form that all servers send.
+pub(super) const USERNAME: &str = "VXNlcm5hbWU6";
+/// `Password:`.
+pub(super) const PASSWORD: &str = "UGFzc3dvcmQ6";
+
+/// What the device said, to the two prompts.
+pub(super) fn read(login: Vec<u8>, password: &[u8]) -> Option<Credentials> {
+    Some(Credentials {
+        method: Method::Sasl(Mechanism::Login),
+        login,
+        authzid: Vec::new(),
+        secret: Secret::new(password.to_vec()),
+    })
+}

@@ -1,0 +1,22 @@
+//! PLAIN (RFC 4616 §2): `[authzid] NUL authcid NUL passwd`.
+
+use crate::secret::Secret;
+
+use super::{Credentials, Mechanism, Method};
+
+/// What the device said.
+pub(super) fn read(response: &[u8]) -> Option<Credentials> {
+    let mut fields = response.split(|&octet| octet == 0);
+    let (authzid, login, password) = (fields.next()?, fields.next()?, fields.next()?);
+    fields.next().is_none().then(|| Credentials {
+        method: Method::Sasl(Mechanism::Plain),
+        login: login.to_vec(),
+        authzid: authzid.to_vec(),
+        secret: Secret::new(password.to_vec()),
+    })
+}
+
+/// What the server hears.
+pub(super) fn write(credentials: &Credentials) -> Vec<u8> {
+    [&credentials.authzid, b"\0".as_slice(), &credentials.login, b"\0", credentials.secret.expose()].concat()
+}

@@ -1,0 +1,197 @@
+//! Listening: each listener with its limits, its TLS and its mail server; each connection a task of its own.
+
+mod connection;
+mod driver;
+mod limits;
+mod record;
+mod relay;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tracing::{debug, error, warn};
+
+use crate::config::{Config, Limits, Listener};
+use crate::failure::{Failure, Kind};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::transport::downstream::Acceptor;
+use crate::transport::upstream::Connector;
+use crate::transport::{listen, tune};
+use limits::Connections;
+
+/// What all connections of one listener share.
+pub struct Door {
+    listener: Listener,
+    limits: Limits,
+    /// None with entry "plaintext".
+    acceptor: Option<Acceptor>,
+    connector: Arc<Connector>,
+}
+
+/// A door, and the sockets it is reached by.
+pub struct Opened {
+    door: Arc<Door>,
+    sockets: Vec<TcpListener>,
+}
+
+/// Something that keeps the proxy from starting.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The listener, certificate or mail server concerned.
+    pub subject: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// Loads certificates and roots and binds every address; reports all that is wrong, not just the first.
+///
+/// # Errors
+/// Each obstacle, in the order of the file.
+pub fn open(config: &Config) -> Result<Vec<Opened>, Vec<Obstacle>> {
+    let mut obstacles = Vec::new();
+    let mut opened = Vec::new();
+    for listener in &config.listeners {
+        match door(config, listener) {
+            Ok(door) => {
+                let sockets = bind(listener, &mut obstacles);
+                opened.push(Opened { door: Arc::new(door), sockets });
+            }
+            Err(obstacle) => {
+                obstacles.push(obstacle);
+                bind(listener, &mut obstacles);
+            }
+        }
+    }
+    if obstacles.is_empty() { Ok(opened) } else { Err(obstacles) }
+}
+
+impl Opened {
+    /// The listener as configured.
+    pub fn listener(&self) -> &Listener {
+        &self.door.listener
+    }
+
+    /// Where it listens, with the ports that the system chose where 0 was asked for.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+}
+
+/// Takes connections until the lifecycle says otherwise. Returns at once; each socket is served by a task.
+pub fn serve(opened: Vec<Opened>, limits: &Limits, lifecycle: &Lifecycle) {
+    let connections = Connections::new(limits.connections, limits.connections_per_source);
+    for Opened { door, sockets } in opened {
+        for socket in sockets {
+            tokio::spawn(accept(socket, Arc::clone(&door), Arc::clone(&connections), lifecycle.clone()));
+        }
+    }
+}
+
+fn door(config: &Config, listener: &Listener) -> Result<Door, Obstacle> {
+    let of_listener = |message| Obstacle { subject: format!("listener \"{}\"", listener.name), message };
+    let certificate = config
+        .certificates
+        .get(&listener.certificate)
+        .ok_or_else(|| of_listener(format!("certificate \"{}\" is not configured", listener.certificate)))?;
+    let upstream = config
+        .upstreams
+        .get(&listener.upstream)
+        .ok_or_else(|| of_listener(format!("upstream \"{}\" is not configured", listener.upstream)))?;
+    let acceptor = match listener.entry {
+        crate::config::Entry::Plaintext => None,
+        crate::config::Entry::Implicit | crate::config::Entry::StartTls | crate::config::Entry::Auto => {
+            Some(Acceptor::new(&listener.tls, certificate, &config.state_directory, &listener.certificate).map_err(
+                |message| Obstacle { subject: format!("certificate \"{}\"", listener.certificate), message },
+            )?)
+        }
+    };
+    let connector = Connector::new(upstream, &config.limits)
+        .map_err(|message| Obstacle { subject: format!("upstream \"{}\"", listener.upstream), message })?;
+    Ok(Door { listener: listener.clone(), limits: config.limits, acceptor, connector: Arc::new(connector) })
+}
+
+fn bind(listener: &Listener, obstacles: &mut Vec<Obstacle>) -> Vec<TcpListener> {
+    let mut sockets = Vec::new();
+    for &address in &listener.listen {
+        match listen(address) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) => obstacles.push(Obstacle {
+                subject: format!("listener \"{}\"", listener.name),
+                message: format!("cannot listen on {address}: {}", bind_advice(address, &error)),
+            }),
+        }
+    }
+    sockets
+}
+
+fn bind_advice(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("the port is in use; another program has it (ss -ltnp 'sport = :{}')", address.port())
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port, or grant it".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+async fn accept(socket: TcpListener, door: Arc<Door>, connections: Arc<Connections>, mut lifecycle: Lifecycle) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = lifecycle.reached(Phase::Draining) => return,
+        };
+        match accepted {
+            Ok((stream, source)) => admit(stream, source, &door, &connections, &lifecycle),
+            Err(error) if is_of_one_connection(&error) => debug!(listener = door.listener.name, %error, "not accepted"),
+            // Out of file descriptors or memory: a pause lets connections end and give some back.
+            Err(error) => {
+                error!(listener = door.listener.name, %error, "cannot accept connections; trying again in a second");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Refuses who may not come before anything is spent on them.
+fn admit(
+    stream: TcpStream,
+    source: SocketAddr,
+    door: &Arc<Door>,
+    connections: &Arc<Connections>,
+    lifecycle: &Lifecycle,
+) {
+    let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+    let admitted = if door.listener.allowed_networks.contain(source.ip()) {
+        connections.admit(source.ip())
+    } else {
+        Err(Failure::new(Kind::NotAllowed, format!("add {} to it if this is a device of yours", source.ip())))
+    };
+    match admitted {
+        Ok(admitted) => {
+            if let Err(error) = tune(&stream, door.limits.keep_alive) {
+                debug!(%source, %error, "gone before it was served");
+                return;
+            }
+            tokio::spawn(connection::serve(stream, source, Arc::clone(door), admitted, lifecycle.clone()));
+        }
+        Err(failure) => {
+            warn!(%source, listener = door.listener.name, reason = failure.kind.label(), "refused: {failure}")
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

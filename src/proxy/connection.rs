@@ -1,0 +1,349 @@
+//! The story of one connection: enter, log in, relay, leave.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, timeout};
+
+use super::Door;
+use super::driver::{Driver, Event};
+use super::limits::Admitted;
+use super::record::{Ending, Record};
+use crate::config::{Entry, Limits, Protocol, Security};
+use crate::failure::{Failure, Kind, Side};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::proto::imap::Imap;
+use crate::proto::line::printable;
+use crate::proto::pop3::Pop3;
+use crate::proto::{Credentials, Limits as SessionLimits, Offer, Session, UpstreamTls};
+use crate::transport::Stream;
+use crate::transport::detect::{Opening, Peeked};
+use crate::transport::downstream::refusal;
+
+/// Serves a device from the first octet to the last, and writes its line.
+pub(super) async fn serve(
+    tcp: TcpStream,
+    source: SocketAddr,
+    door: Arc<Door>,
+    admitted: Admitted,
+    lifecycle: Lifecycle,
+) {
+    let mut record = Record::new(source, &door.listener.name);
+    let ending = match door.enter(Peeked::new(tcp)).await {
+        Err(failure) => Ending::Failed(failure),
+        Ok(stream) => {
+            record.device_tls = stream.facts();
+            let session = door.session(record.device_tls.is_some());
+            let mut connection = Connection {
+                driver: Driver::new(session, stream),
+                door: &door,
+                record: &mut record,
+                lifecycle,
+                deadline: Instant::now() + door.limits.login_timeout,
+            };
+            let ending = connection.converse().await;
+            connection.leave(ending).await
+        }
+    };
+    record.close(&ending);
+    drop(admitted);
+}
+
+struct Connection<'a> {
+    driver: Driver,
+    door: &'a Door,
+    record: &'a mut Record,
+    lifecycle: Lifecycle,
+    /// Until login.
+    deadline: Instant,
+}
+
+impl Connection<'_> {
+    async fn converse(&mut self) -> Ending {
+        self.driver.greet();
+        loop {
+            let event = match self.next_event().await {
+                Ok(event) => event,
+                Err(failure) => match self.survives(failure) {
+                    Ok(()) => continue,
+                    Err(failure) => return Ending::Failed(failure),
+                },
+            };
+            match event {
+                Event::Authenticate(credentials) => {
+                    self.record.login = Some(printable(&credentials.login));
+                    if let Err(failure) = self.log_in(credentials).await {
+                        self.login_failed(&failure);
+                    }
+                }
+                Event::LoggedIn => {
+                    self.record.upstream_tls = self.driver.stream(Side::Upstream).and_then(Stream::facts)
+                }
+                Event::LoginFailed(failure) => self.record.login_failed(&failure),
+                Event::StartTls(Side::Downstream) => {
+                    if let Err(failure) = self.start_tls_downstream().await {
+                        return Ending::Failed(failure);
+                    }
+                }
+                Event::StartTls(Side::Upstream) => {
+                    if let Err(failure) = self.start_tls_upstream().await {
+                        self.login_failed(&failure);
+                    }
+                }
+                Event::Close => return Ending::LoggedOut,
+                Event::Ended(Side::Downstream) => return self.device_closed().await,
+                Event::Ended(Side::Upstream) if self.driver.session().is_relaying() => {
+                    return if self.driver.session().has_logged_out() {
+                        Ending::LoggedOut
+                    } else {
+                        Ending::ServerClosed
+                    };
+                }
+                Event::Ended(Side::Upstream) => {
+                    self.login_failed(&Failure::new(Kind::UpstreamLost, "in the middle of the login"));
+                }
+            }
+        }
+    }
+
+    /// The next event, within the time that the phase allows.
+    async fn next_event(&mut self) -> Result<Event, Failure> {
+        let limits = &self.door.limits;
+        loop {
+            let relaying = self.driver.session().is_relaying();
+            let logging_in = !relaying && self.driver.stream(Side::Upstream).is_some();
+            let deadline = if relaying { self.driver.last_move() + limits.idle_timeout } else { self.deadline };
+            tokio::select! {
+                biased;
+                event = self.driver.next() => return event,
+                () = sleep_until(deadline.into()) => {}
+                () = self.lifecycle.reached(Phase::Ending) => return Err(Failure::new(Kind::Drained, "")),
+            }
+            if relaying && self.driver.last_move() + limits.idle_timeout > Instant::now() {
+                continue;
+            }
+            return Err(match (relaying, logging_in) {
+                (true, _) => Failure::new(Kind::IdleTimeout, setting("idle_timeout", limits.idle_timeout)),
+                (false, true) => Failure::new(
+                    Kind::UpstreamTimeout,
+                    setting("upstream_login_timeout", limits.upstream_login_timeout),
+                ),
+                (false, false) => Failure::new(Kind::LoginTimeout, setting("login_timeout", limits.login_timeout)),
+            });
+        }
+    }
+
+    /// A server that fails during the login costs the device that login, and no more. A device that is gone after
+    /// LOGOUT or QUIT still has its command carried out.
+    fn survives(&mut self, failure: Failure) -> Result<(), Failure> {
+        let session = self.driver.session();
+        match failure.kind.side() {
+            Some(Side::Upstream) if !session.is_relaying() => {
+                self.login_failed(&failure);
+                Ok(())
+            }
+            Some(Side::Downstream)
+                if failure.kind == Kind::DeviceLost && session.has_logged_out() && session.is_relaying() =>
+            {
+                self.driver.abandon(Side::Downstream);
+                Ok(())
+            }
+            Some(Side::Upstream | Side::Downstream) | None => Err(failure),
+        }
+    }
+
+    fn login_failed(&mut self, failure: &Failure) {
+        self.driver.login_failed(failure);
+        self.record.login_failed(failure);
+        // The device has its time again; what the server took is not its fault.
+        self.deadline = Instant::now() + self.door.limits.login_timeout;
+    }
+
+    /// Finds and dials the server, now that the device has said who it is.
+    async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
+        let connector = &self.door.connector;
+        let tcp = connector.dial(self.door.listener.protocol).await?;
+        let (stream, tls) = match connector.security() {
+            Security::Implicit => (connector.handshake(tcp).await?, UpstreamTls::Implicit),
+            Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
+        };
+        self.deadline = Instant::now() + self.door.limits.upstream_login_timeout;
+        self.driver.connect(stream, credentials, tls);
+        Ok(())
+    }
+
+    async fn start_tls_downstream(&mut self) -> Result<(), Failure> {
+        let Some((Stream::Plain(mut stream), unread)) = self.driver.take(Side::Downstream) else {
+            return Err(Failure::new(Kind::Handshake, "STARTTLS over TLS"));
+        };
+        // A device may send its ClientHello without waiting for our OK. Anything else was put there by somebody on
+        // the way, to be taken for the device's own words behind the handshake.
+        if unread.first().is_some_and(|&octet| octet != TLS_HANDSHAKE && octet & 0x80 == 0) {
+            return Err(Failure::new(Kind::Injection, "the device's side sent commands in clear behind STARTTLS"));
+        }
+        stream.put_back(&unread);
+        let stream = self.door.secure(stream).await?;
+        self.record.device_tls = stream.facts();
+        self.driver.secured(Side::Downstream, stream);
+        Ok(())
+    }
+
+    async fn start_tls_upstream(&mut self) -> Result<(), Failure> {
+        let Some((Stream::Plain(stream), unread)) = self.driver.take(Side::Upstream) else {
+            return Err(Failure::new(Kind::UpstreamTls, "STARTTLS over TLS"));
+        };
+        if !unread.is_empty() {
+            return Err(Failure::new(Kind::Injection, "the server's side sent answers in clear behind STARTTLS"));
+        }
+        let stream = self.door.connector.handshake(stream.into_tcp()).await?;
+        self.driver.secured(Side::Upstream, stream);
+        Ok(())
+    }
+
+    /// The device has closed its half. The server hears of it; after LOGOUT or QUIT only once it has answered, so
+    /// that what was to be deleted is. It is never told QUIT on the device's behalf.
+    async fn device_closed(&mut self) -> Ending {
+        let logged_out = self.driver.session().has_logged_out();
+        if self.driver.session().is_relaying() {
+            let rest = async {
+                if !logged_out {
+                    self.driver.close(Side::Upstream).await;
+                }
+                loop {
+                    match self.driver.next().await {
+                        Ok(Event::Ended(Side::Upstream)) => return,
+                        Ok(_) => {}
+                        Err(failure) if failure.kind == Kind::DeviceLost => self.driver.abandon(Side::Downstream),
+                        Err(_) => return,
+                    }
+                }
+            };
+            // Behind the time-out both sides are closed all the same.
+            let _ = timeout(self.door.limits.close_timeout, rest).await;
+        }
+        if logged_out { Ending::LoggedOut } else { Ending::DeviceClosed }
+    }
+
+    /// Closes both sides, and notes what they were.
+    async fn leave(mut self, ending: Ending) -> Ending {
+        let limits = &self.door.limits;
+        self.record.commands = self.driver.session().commands();
+        self.record.passed = self.driver.passed();
+        let close = async {
+            match &ending {
+                // Nothing can be said over a handshake that failed, or to who is gone.
+                Ending::Failed(failure) if self.driver.stream(Side::Downstream).is_some() => {
+                    self.driver.end_with(failure).await;
+                }
+                Ending::Failed(_) | Ending::LoggedOut | Ending::DeviceClosed | Ending::ServerClosed => {
+                    self.driver.close(Side::Upstream).await;
+                    self.driver.close(Side::Downstream).await;
+                }
+            }
+            self.driver.linger().await;
+        };
+        let _ = timeout(limits.close_timeout.min(LINGER), close).await;
+        ending
+    }
+}
+
+impl Door {
+    /// From the first octet to a stream on which the protocol is spoken.
+    async fn enter(&self, mut stream: Peeked) -> Result<Stream, Failure> {
+        match self.listener.entry {
+            Entry::Implicit => self.secure(stream).await,
+            Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
+            Entry::Auto => {
+                let opening = timeout(self.limits.handshake_timeout, stream.opening(Some(self.listener.detect_delay)));
+                match opening.await {
+                    Ok(Ok(Opening::Plaintext | Opening::Silence)) => Ok(Stream::Plain(stream)),
+                    Ok(Ok(Opening::Closed) | Err(_)) => Err(Failure::new(Kind::NothingSaid, "")),
+                    Ok(Ok(Opening::Hello(_) | Opening::Strange)) => self.secure(stream).await,
+                    Err(_) => Err(self.too_slow("its ClientHello does not end")),
+                }
+            }
+        }
+    }
+
+    /// Shakes hands with the device; a failure is explained in plain words.
+    async fn secure(&self, mut stream: Peeked) -> Result<Stream, Failure> {
+        let Some(acceptor) = &self.acceptor else {
+            return Err(Failure::new(Kind::Handshake, "this listener has no TLS"));
+        };
+        let mut begun = false;
+        let handshake = async {
+            let hello = match stream.opening(None).await {
+                Ok(Opening::Hello(hello)) => Some(hello),
+                Ok(Opening::Strange | Opening::Silence) => None,
+                Ok(Opening::Closed) | Err(_) => return Err(Failure::new(Kind::NothingSaid, "")),
+                Ok(Opening::Plaintext) => {
+                    return Err(Failure::new(
+                        Kind::Handshake,
+                        "the device speaks without TLS: switch TLS on in the device, or set entry = \"auto\" on this listener",
+                    ));
+                }
+            };
+            begun = true;
+            if hello.as_ref().is_some_and(|hello| hello.sslv2_format) && !self.listener.tls.sslv2_hello {
+                // The device hears why in its own words; it may be gone, which changes nothing.
+                let _ = stream.write_all(ALERT_HANDSHAKE_FAILURE).await;
+                return Err(Failure::new(Kind::Handshake, refusal::sslv2_format(hello.as_deref(), &self.listener.tls)));
+            }
+            match acceptor.accept(stream).await {
+                Ok(tls) => Ok(Stream::Device(Box::new(tls))),
+                Err(refused) => {
+                    Err(Failure::new(Kind::Handshake, refusal::explain(&refused, hello.as_deref(), &self.listener.tls)))
+                }
+            }
+        };
+        match timeout(self.limits.handshake_timeout, handshake).await {
+            Ok(result) => result,
+            Err(_) if begun => Err(self.too_slow("it began and did not finish")),
+            Err(_) => Err(self.too_slow(
+                "it sent nothing; if it waits for a greeting in clear, set entry = \"auto\" on this listener",
+            )),
+        }
+    }
+
+    fn too_slow(&self, what: &str) -> Failure {
+        let limit = setting("handshake_timeout", self.limits.handshake_timeout);
+        Failure::new(Kind::HandshakeTimeout, format!("{what} ({limit})"))
+    }
+
+    fn session(&self, encrypted: bool) -> Box<dyn Session> {
+        let offer = Offer {
+            encrypted,
+            starttls: self.acceptor.is_some(),
+            plaintext_login: self.listener.allow_plaintext,
+            // Logins are passed through, so what the server takes may be used.
+            xoauth2: true,
+        };
+        let limits = session_limits(&self.limits);
+        match self.listener.protocol {
+            Protocol::Imap => Box::new(Imap::new(offer, limits)),
+            Protocol::Pop3 => Box::new(Pop3::new(offer, limits)),
+        }
+    }
+}
+
+fn session_limits(limits: &Limits) -> SessionLimits {
+    SessionLimits {
+        line: limits.line,
+        sasl_line: limits.sasl_line,
+        literal: limits.literal,
+        bad_commands: limits.bad_commands,
+    }
+}
+
+fn setting(key: &str, value: Duration) -> String {
+    format!("limits.{key} = {}", humantime::format_duration(value))
+}
+
+const TLS_HANDSHAKE: u8 = 22;
+/// A fatal alert in a record of SSLv3, which every stack reads (RFC 5246 §7.2).
+const ALERT_HANDSHAKE_FAILURE: &[u8] = &[21, 3, 0, 0, 2, 2, 40];
+/// How long a device that does not close in its turn is waited for.
+const LINGER: Duration = Duration::from_secs(5);

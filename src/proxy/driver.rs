@@ -1,0 +1,353 @@
+//! Carries out what a session says: reads, hands over, writes, until something happens that the connection has to see.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroize;
+
+use super::relay::Flow;
+use crate::failure::{Failure, Kind, Side};
+use crate::proto::{Credentials, Outbox, Session, Step, UpstreamTls};
+use crate::transport::Stream;
+
+/// A session with both its streams.
+pub(super) struct Driver {
+    session: Box<dyn Session>,
+    downstream: End,
+    upstream: End,
+    outbox: Outbox,
+    /// What the connection is to see once everything before it is written.
+    event: Option<Event>,
+    last_move: Instant,
+}
+
+/// One side: its stream, what it sent, what we say to it.
+#[derive(Default)]
+struct End {
+    stream: Option<Stream>,
+    flow: Flow,
+    /// How much of our own words is written.
+    said: usize,
+    /// `recv` is to be called: there is new input, or the session's state has changed.
+    stale: bool,
+    /// Written, but perhaps not flushed.
+    dirty: bool,
+    /// Its end was reported.
+    reported: bool,
+}
+
+/// What the connection has to see to.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Find the server and dial it.
+    Authenticate(Credentials),
+    /// The device is let in.
+    LoggedIn,
+    /// The server refused; the upstream connection is dropped already.
+    LoginFailed(Failure),
+    /// Shake hands on this side.
+    StartTls(Side),
+    /// All is said.
+    Close,
+    /// This side has closed, and all it sent is handled.
+    Ended(Side),
+}
+
+impl Driver {
+    /// A session that has not greeted yet.
+    pub(super) fn new(session: Box<dyn Session>, downstream: Stream) -> Self {
+        Self {
+            session,
+            downstream: End { stream: Some(downstream), ..End::default() },
+            upstream: End::default(),
+            outbox: Outbox::default(),
+            event: None,
+            last_move: Instant::now(),
+        }
+    }
+
+    /// Says the first words.
+    pub(super) fn greet(&mut self) {
+        self.session.greet(&mut self.outbox);
+        self.touch();
+    }
+
+    /// The next event.
+    ///
+    /// # Errors
+    /// A stream broke, or the device did what ends a connection; its [`Kind`] says which.
+    pub(super) async fn next(&mut self) -> Result<Event, Failure> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Hands over the connection to the server, and with what to log in there.
+    pub(super) fn connect(&mut self, upstream: Stream, login: Credentials, tls: UpstreamTls) {
+        self.upstream = End { stream: Some(upstream), ..End::default() };
+        self.session.upstream_connected(login, tls);
+        self.touch();
+    }
+
+    /// The login came to nothing; the device is told, and may try again.
+    pub(super) fn login_failed(&mut self, failure: &Failure) {
+        self.upstream = End::default();
+        self.session.login_failed(failure, &mut self.outbox);
+        self.touch();
+    }
+
+    /// Takes a side's stream out, to put TLS over it, with what it has sent and nobody has read.
+    pub(super) fn take(&mut self, side: Side) -> Option<(Stream, Vec<u8>)> {
+        let end = self.end(side);
+        let unread = end.flow.input().to_vec();
+        end.flow.consume(unread.len());
+        Some((end.stream.take()?, unread))
+    }
+
+    /// Puts it back, encrypted.
+    pub(super) fn secured(&mut self, side: Side, stream: Stream) {
+        self.end(side).stream = Some(stream);
+        self.session.tls_started(side, &mut self.outbox);
+        self.touch();
+    }
+
+    /// Says the last words, where there are any, and closes both sides; bound it with a timeout.
+    pub(super) async fn end_with(&mut self, failure: &Failure) {
+        if !self.downstream.flow.is_forwarding() && !self.upstream.flow.is_forwarding() {
+            self.session.bye(failure, &mut self.outbox);
+            let words = std::mem::take(&mut self.outbox.downstream);
+            let rest = words.get(self.downstream.said..).unwrap_or_default();
+            if let Some(stream) = &mut self.downstream.stream {
+                // The device may be gone; nothing depends on it any more.
+                let _ = stream.write_all(rest).await;
+            }
+        }
+        self.close(Side::Upstream).await;
+        self.close(Side::Downstream).await;
+    }
+
+    /// Passes the close on: close_notify, then the end of our half of the connection.
+    pub(super) async fn close(&mut self, side: Side) {
+        if let Some(stream) = &mut self.end(side).stream {
+            // The peer may be gone; nothing depends on it any more.
+            let _ = stream.shutdown().await;
+        }
+    }
+
+    /// Lets go of a side that is gone: what is meant for it is dropped from here on.
+    pub(super) fn abandon(&mut self, side: Side) {
+        let end = self.end(side);
+        end.stream = None;
+        end.reported = true;
+        self.touch();
+    }
+
+    /// Waits until the device has closed as well, so that our last octets are not lost to a reset.
+    pub(super) async fn linger(&mut self) {
+        let Some(stream) = &mut self.downstream.stream else { return };
+        let flow = &mut self.downstream.flow;
+        loop {
+            flow.consume(flow.input().len());
+            match poll_fn(|cx| flow.poll_fill(cx, stream)).await {
+                Ok(count) if count > 0 => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// The session.
+    pub(super) fn session(&self) -> &dyn Session {
+        self.session.as_ref()
+    }
+
+    /// A side's stream.
+    pub(super) fn stream(&self, side: Side) -> Option<&Stream> {
+        match side {
+            Side::Downstream => self.downstream.stream.as_ref(),
+            Side::Upstream => self.upstream.stream.as_ref(),
+        }
+    }
+
+    /// Octets passed from the device to the server, and back.
+    pub(super) fn passed(&self) -> (u64, u64) {
+        (self.downstream.flow.passed(), self.upstream.flow.passed())
+    }
+
+    /// When octets last moved.
+    pub(super) fn last_move(&self) -> Instant {
+        self.last_move
+    }
+
+    fn end(&mut self, side: Side) -> &mut End {
+        match side {
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
+        }
+    }
+
+    /// The session's state has changed: it is asked again, on both sides.
+    fn touch(&mut self) {
+        self.downstream.stale = true;
+        self.upstream.stale = true;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Failure>> {
+        loop {
+            let said = self.poll_say(cx)?;
+            if self.event.is_some() {
+                // Everything before an event is on the wire before it is seen.
+                ready!(said);
+                ready!(self.poll_flush(cx))?;
+                if let Some(event) = self.event.take() {
+                    return Poll::Ready(Ok(event));
+                }
+            }
+            let mut moved = false;
+            for side in [Side::Downstream, Side::Upstream] {
+                moved |= self.poll_side(cx, side)?;
+                if self.event.is_some() {
+                    break;
+                }
+            }
+            if !moved && self.event.is_none() {
+                let _ = self.poll_flush(cx)?;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Moves what one side has sent. Whether anything has changed.
+    fn poll_side(&mut self, cx: &mut Context<'_>, side: Side) -> Result<bool, Failure> {
+        let (from, to, words) = match side {
+            Side::Downstream => (&mut self.downstream, &mut self.upstream, self.outbox.upstream.len()),
+            Side::Upstream => (&mut self.upstream, &mut self.downstream, self.outbox.downstream.len()),
+        };
+        if from.flow.is_forwarding() {
+            match &mut to.stream {
+                None => from.flow.discard(),
+                // Our own words come first.
+                Some(_) if words > to.said => return Ok(false),
+                Some(stream) => {
+                    to.dirty = true;
+                    let before = from.flow.passed();
+                    let done = from.flow.poll_forward(cx, stream).map_err(|error| lost(other(side), &error))?;
+                    if from.flow.passed() != before {
+                        self.last_move = Instant::now();
+                    }
+                    if done.is_pending() {
+                        return Ok(false);
+                    }
+                }
+            }
+            return Ok(true);
+        }
+        if from.stale {
+            let step = self.session.recv(side, from.flow.input(), &mut self.outbox)?;
+            self.carry_out(side, step);
+            return Ok(true);
+        }
+        let Some(stream) = &mut from.stream else { return Ok(false) };
+        if !from.flow.has_ended() {
+            if !from.flow.has_room() {
+                return Ok(false);
+            }
+            let Poll::Ready(filled) = from.flow.poll_fill(cx, stream).map_err(|error| lost(side, &error))? else {
+                return Ok(false);
+            };
+            from.stale = filled > 0;
+            self.last_move = Instant::now();
+            return Ok(true);
+        }
+        if self.session.is_relaying() && !from.flow.input().is_empty() {
+            // What was held back for its other half goes on as it is: there is none.
+            from.flow.forward(from.flow.input().len());
+            return Ok(true);
+        }
+        // A device that has closed its half behind a pipelined login still wants the answers.
+        let waits = !from.flow.input().is_empty() && side == Side::Downstream && to.stream.is_some();
+        if !from.reported && !waits {
+            from.reported = true;
+            self.event = Some(Event::Ended(side));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn carry_out(&mut self, side: Side, step: Step) {
+        match step {
+            Step::Read => {
+                self.end(side).stale = false;
+                return;
+            }
+            Step::Consume(count) => self.end(side).flow.consume(count),
+            Step::Forward(count) => self.end(side).flow.forward(count),
+            Step::Authenticate(credentials) => self.event = Some(Event::Authenticate(credentials)),
+            Step::LoggedIn => self.event = Some(Event::LoggedIn),
+            Step::LoginFailed(failure) => {
+                self.upstream = End::default();
+                self.event = Some(Event::LoginFailed(failure));
+            }
+            Step::Close => self.event = Some(Event::Close),
+            Step::StartTls => self.event = Some(Event::StartTls(side)),
+        }
+        self.touch();
+    }
+
+    /// Writes our own words, to both sides. Ready once all are written.
+    fn poll_say(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+        let down = say(cx, &mut self.downstream, &mut self.outbox.downstream)
+            .map_err(|error| lost(Side::Downstream, &error))?;
+        let up =
+            say(cx, &mut self.upstream, &mut self.outbox.upstream).map_err(|error| lost(Side::Upstream, &error))?;
+        Ok(if down.is_ready() && up.is_ready() { Poll::Ready(()) } else { Poll::Pending })
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let mut flushed = Poll::Ready(Ok(()));
+        for (side, end) in [(Side::Downstream, &mut self.downstream), (Side::Upstream, &mut self.upstream)] {
+            let Some(stream) = end.stream.as_mut().filter(|_| end.dirty) else { continue };
+            match Pin::new(stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => end.dirty = false,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(side, &error))),
+                Poll::Pending => flushed = Poll::Pending,
+            }
+        }
+        flushed
+    }
+}
+
+/// Writes to one side what the session has to say. It may have been a password: it is wiped.
+fn say(cx: &mut Context<'_>, end: &mut End, words: &mut Vec<u8>) -> io::Result<Poll<()>> {
+    while let Some(rest) = words.get(end.said..).filter(|rest| !rest.is_empty()) {
+        let Some(stream) = &mut end.stream else { break };
+        end.dirty = true;
+        match Pin::new(stream).poll_write(cx, rest)? {
+            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(written) => end.said += written,
+            Poll::Pending => return Ok(Poll::Pending),
+        }
+    }
+    if !words.is_empty() {
+        words.zeroize();
+        *words = Vec::new();
+    }
+    end.said = 0;
+    Ok(Poll::Ready(()))
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Downstream => Side::Upstream,
+        Side::Upstream => Side::Downstream,
+    }
+}
+
+fn lost(side: Side, error: &io::Error) -> Failure {
+    let kind = match side {
+        Side::Downstream => Kind::DeviceLost,
+        Side::Upstream => Kind::UpstreamLost,
+    };
+    Failure::new(kind, error.to_string())
+}

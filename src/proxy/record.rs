@@ -1,0 +1,105 @@
+//! One line for each session, when it is over: who, how, how much, how long, and why it ended.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use tracing::{debug, info, warn};
+
+use crate::failure::{Failure, Level};
+use crate::transport::Facts;
+
+/// What is known of a connection by and by.
+pub(super) struct Record {
+    pub(super) source: SocketAddr,
+    pub(super) listener: String,
+    pub(super) login: Option<String>,
+    pub(super) device_tls: Option<Facts>,
+    pub(super) upstream_tls: Option<Facts>,
+    pub(super) commands: u64,
+    /// Octets from the device to the server, and back.
+    pub(super) passed: (u64, u64),
+    started: Instant,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// LOGOUT or QUIT, and its answer.
+    LoggedOut,
+    /// The device closed without.
+    DeviceClosed,
+    /// The server closed.
+    ServerClosed,
+    /// It failed.
+    Failed(Failure),
+}
+
+impl Record {
+    pub(super) fn new(source: SocketAddr, listener: &str) -> Self {
+        Self {
+            source,
+            listener: listener.to_owned(),
+            login: None,
+            device_tls: None,
+            upstream_tls: None,
+            commands: 0,
+            passed: (0, 0),
+            started: Instant::now(),
+        }
+    }
+
+    /// A login that came to nothing; the session goes on.
+    pub(super) fn login_failed(&self, failure: &Failure) {
+        let login = self.login.as_deref().unwrap_or("-");
+        warn!(source = %self.source, listener = self.listener, login, reason = failure.kind.label(), "login failed: {failure}");
+    }
+
+    /// The line.
+    pub(super) fn close(&self, ending: &Ending) {
+        let (level, reason) = match ending {
+            Ending::LoggedOut => (Level::Info, "logged_out"),
+            Ending::DeviceClosed => (Level::Info, "device_closed"),
+            Ending::ServerClosed => (Level::Info, "server_closed"),
+            Ending::Failed(failure) => (failure.kind.level(), failure.kind.label()),
+        };
+        let words = match ending {
+            Ending::LoggedOut => "session ended: the device logged out".to_owned(),
+            Ending::DeviceClosed => "session ended: the device closed the connection".to_owned(),
+            Ending::ServerClosed => "session ended: the mail server closed the connection".to_owned(),
+            Ending::Failed(failure) => format!("session ended: {failure}"),
+        };
+        let login = self.login.as_deref().unwrap_or("-");
+        let (device_tls, upstream_tls) = (tls(self.device_tls.as_ref()), tls(self.upstream_tls.as_ref()));
+        let (sent, received) = self.passed;
+        let milliseconds = self.started.elapsed().as_millis();
+        macro_rules! line {
+            ($log:ident) => {
+                $log!(
+                    source = %self.source,
+                    listener = self.listener,
+                    login,
+                    device_tls,
+                    upstream_tls,
+                    commands = self.commands,
+                    sent,
+                    received,
+                    milliseconds,
+                    reason,
+                    "{words}"
+                )
+            };
+        }
+        match level {
+            Level::Warn => line!(warn),
+            Level::Info => line!(info),
+            Level::Debug => line!(debug),
+        }
+    }
+}
+
+fn tls(facts: Option<&Facts>) -> String {
+    facts.map_or_else(
+        || "none".to_owned(),
+        |facts| format!("{} {}{}", facts.version, facts.cipher, if facts.resumed { " resumed" } else { "" }),
+    )
+}

@@ -1,0 +1,248 @@
+//! One direction of a connection: octets are read into a buffer, and go on from that very buffer.
+//!
+//! A flow has a buffer only while it holds octets. An idle connection has none: they come from a pool of the worker
+//! thread and go back there.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use zeroize::Zeroize;
+
+/// Octets that one side has sent.
+#[derive(Default)]
+pub(super) struct Flow {
+    buffer: Option<Buffer>,
+    /// So many at the buffer's head are on their way to the other side.
+    forward: usize,
+    ended: bool,
+    passed: u64,
+}
+
+struct Buffer {
+    octets: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Flow {
+    /// What has been read and neither consumed nor forwarded.
+    pub(super) fn input(&self) -> &[u8] {
+        self.buffer.as_ref().and_then(|buffer| buffer.octets.get(buffer.start..buffer.end)).unwrap_or_default()
+    }
+
+    /// Reads all there is and has room; says how much. Once the side has ended, that is nothing.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(super) fn poll_fill<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+    ) -> Poll<io::Result<usize>> {
+        let mut filled = 0;
+        while !self.ended {
+            let buffer = self.buffer.get_or_insert_with(Buffer::take);
+            let Some(room) = buffer.room() else { break };
+            let mut room = ReadBuf::new(room);
+            let read = match Pin::new(&mut *from).poll_read(cx, &mut room) {
+                Poll::Ready(Ok(())) => room.filled().len(),
+                // A peer that closes without close_notify has closed all the same.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if filled > 0 => break,
+                Poll::Pending => {
+                    self.give_back();
+                    return Poll::Pending;
+                }
+            };
+            buffer.end += read;
+            filled += read;
+            self.ended = read == 0;
+        }
+        self.give_back();
+        Poll::Ready(Ok(filled))
+    }
+
+    /// Sends the first `count` octets on their way.
+    pub(super) fn forward(&mut self, count: usize) {
+        self.forward = count.min(self.input().len());
+    }
+
+    /// Whether octets are on their way.
+    pub(super) fn is_forwarding(&self) -> bool {
+        self.forward > 0
+    }
+
+    /// Writes what is on its way, from where it was read to.
+    ///
+    /// # Errors
+    /// The other side's connection broke.
+    pub(super) fn poll_forward<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+    ) -> Poll<io::Result<()>> {
+        while self.forward > 0 {
+            let Some(octets) = self.input().get(..self.forward) else { break };
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, octets))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.pass(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Drops what is on its way: the other side is gone.
+    pub(super) fn discard(&mut self) {
+        self.pass(self.forward);
+    }
+
+    /// Drops the first `count` octets; they were for us, and may have held a password.
+    pub(super) fn consume(&mut self, count: usize) {
+        if let Some(buffer) = &mut self.buffer {
+            let end = buffer.end.min(buffer.start + count);
+            if let Some(consumed) = buffer.octets.get_mut(buffer.start..end) {
+                consumed.zeroize();
+            }
+            buffer.start = end;
+        }
+        self.give_back();
+    }
+
+    /// Whether the side has closed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether more can be read before something is consumed or forwarded.
+    pub(super) fn has_room(&self) -> bool {
+        self.input().len() < CAPACITY
+    }
+
+    /// Octets passed on so far.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    fn pass(&mut self, count: usize) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.start = buffer.end.min(buffer.start + count);
+        }
+        self.forward = self.forward.saturating_sub(count);
+        self.passed += count as u64;
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        if self.input().is_empty()
+            && let Some(buffer) = self.buffer.take()
+        {
+            buffer.give_back();
+        }
+    }
+}
+
+impl Buffer {
+    fn take() -> Self {
+        let octets = POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; CAPACITY].into_boxed_slice());
+        Self { octets, start: 0, end: 0 }
+    }
+
+    fn give_back(self) {
+        POOL.with_borrow_mut(|pool| {
+            if pool.len() < POOLED {
+                pool.push(self.octets);
+            }
+        });
+    }
+
+    /// The room behind what is there. An unfinished line at the very end moves to the front first.
+    fn room(&mut self) -> Option<&mut [u8]> {
+        if self.end == self.octets.len() && self.start > 0 {
+            self.octets.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        self.octets.get_mut(self.end..).filter(|room| !room.is_empty())
+    }
+}
+
+thread_local! {
+    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Four TLS records: small ones are gathered into full ones on the way, which costs the device and us less.
+const CAPACITY: usize = 64 * 1024;
+/// Buffers that a worker thread keeps for its next reads.
+const POOLED: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    /// Two TLS libraries in one: notes where it was made to read to, and where from it was made to write.
+    #[derive(Default)]
+    struct Ends {
+        chunks: Vec<Vec<u8>>,
+        read_to: Vec<usize>,
+        written: Vec<u8>,
+        written_from: Vec<usize>,
+    }
+
+    impl AsyncRead for Ends {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let Some(chunk) = self.chunks.pop() else { return Poll::Pending };
+            let start = room.initialize_unfilled().as_ptr().addr();
+            self.read_to.extend(start..start + chunk.len());
+            room.put_slice(&chunk);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Ends {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            let start = octets.as_ptr().addr();
+            self.written_from.extend(start..start + octets.len());
+            self.written.extend_from_slice(octets);
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn octets_go_on_from_where_they_were_read_to() {
+        let chunks = vec![vec![3; 16_384], vec![2; 1400], vec![1; 16_384]];
+        let mut ends = Ends { chunks, ..Ends::default() };
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut flow = Flow::default();
+        assert!(matches!(flow.poll_fill(&mut cx, &mut ends), Poll::Ready(Ok(34_168))));
+        let first = flow.input().as_ptr().addr();
+        flow.consume(100);
+        flow.forward(34_068);
+        assert!(flow.poll_forward(&mut cx, &mut ends).is_ready());
+        assert_eq!(ends.read_to[0], first);
+        assert_eq!(ends.written_from, ends.read_to[100..]);
+        assert_eq!(ends.written.len(), 34_068);
+        assert_eq!(flow.passed(), 34_068);
+    }
+
+    #[test]
+    fn an_idle_flow_has_no_buffer() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut flow = Flow::default();
+        assert!(flow.poll_fill(&mut cx, &mut Ends::default()).is_pending());
+        assert!(flow.buffer.is_none());
+    }
+}

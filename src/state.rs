@@ -1,0 +1,112 @@
+//! Files in the state directory: written whole or not at all, and private ones only if nobody else can read them.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Its owner alone.
+    Private,
+    /// Everybody.
+    Public,
+}
+
+/// Makes the directory if it is missing, for its owner alone.
+///
+/// # Errors
+/// Not allowed, no space, or something else stands there; the text says what to do.
+pub fn make_directory(directory: &Path) -> Result<(), String> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+        format!(
+            "cannot make {}: {error}; set state_directory to a directory that this user may write, or make it",
+            directory.display()
+        )
+    })
+}
+
+/// Writes a file so that it is there whole or not at all, after a crash too: temporary file, fsync, rename, fsync of
+/// the directory.
+///
+/// # Errors
+/// Not allowed or no space; what was there before is still there.
+pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), String> {
+    let temporary = path.with_extension(format!("new-{}", std::process::id()));
+    let result = write_and_rename(path, &temporary, content, access);
+    if result.is_err() {
+        // It may not have come into being; the error that matters is the first one.
+        let _ = fs::remove_file(&temporary);
+    }
+    result.map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn write_and_rename(path: &Path, temporary: &Path, content: &[u8], access: Access) -> io::Result<()> {
+    let mode = match access {
+        Access::Private => 0o600,
+        Access::Public => 0o644,
+    };
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Reads a file that holds a key. One that others can read is refused, with the command that mends it.
+///
+/// # Errors
+/// Missing, not readable, or readable by others.
+pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let metadata = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    if metadata.mode() & 0o007 != 0 {
+        return Err(format!(
+            "{} can be read by everybody (mode {:03o}); mend it with: chmod o-rwx {}",
+            path.display(),
+            metadata.mode() & 0o777,
+            path.display()
+        ));
+    }
+    fs::read(path).map(Zeroizing::new).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// Reads a file that everybody may see.
+///
+/// # Errors
+/// Missing or not readable.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_private_file_is_private_and_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pem");
+        write(&path, b"one", Access::Private).unwrap();
+        write(&path, b"two", Access::Private).unwrap();
+        assert_eq!(read_private(&path).unwrap().as_slice(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_key_that_everybody_reads_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pem");
+        write(&path, b"one", Access::Public).unwrap();
+        assert!(read_private(&path).unwrap_err().contains("chmod o-rwx"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(read_private(&path).is_ok());
+    }
+}

@@ -1,0 +1,179 @@
+//! TLS towards the device, by OpenSSL. Only this file and its parts know OpenSSL.
+
+pub mod certificate;
+mod library;
+pub mod refusal;
+
+use std::path::Path;
+use std::pin::Pin;
+
+use openssl::bn::BigNum;
+use openssl::dh::Dh;
+use openssl::error::ErrorStack;
+use openssl::pkey::Params;
+use openssl::ssl::{
+    Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion,
+};
+use tokio_openssl::SslStream;
+
+use super::Facts;
+use super::detect::Peeked;
+use crate::config::suite::Tier;
+use crate::config::{Certificate, TlsPolicy, Version};
+use certificate::Loaded;
+
+/// An encrypted stream towards a device.
+pub type Tls = SslStream<Peeked>;
+
+/// Shakes hands with the devices of one listener.
+pub struct Acceptor {
+    context: SslContext,
+}
+
+/// Why a handshake came to nothing, in OpenSSL's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// OpenSSL's reason, as `no shared cipher`; an alert of the device has `alert` in it.
+    Reason(String),
+    /// The device closed the connection.
+    Closed,
+    /// The connection broke.
+    Io(String),
+}
+
+impl Acceptor {
+    /// Builds the context: built once for a listener, because it costs more than a resumed handshake.
+    ///
+    /// # Errors
+    /// The certificate cannot be had, or does not fit its key; the text names the file.
+    pub fn new(
+        policy: &TlsPolicy,
+        certificate: &Certificate,
+        state_directory: &Path,
+        name: &str,
+    ) -> Result<Self, String> {
+        library::start();
+        let loaded = certificate::load(certificate, state_directory, name)?;
+        let ancient = policy.suites.iter().any(|suite| suite.tier == Some(Tier::Ancient));
+        if ancient {
+            library::load_legacy_provider()?;
+        }
+        let context = build(policy, &loaded).map_err(|error| format!("OpenSSL: {error}"))?;
+        Ok(Self { context })
+    }
+
+    /// Shakes hands. Bound it with a timeout.
+    ///
+    /// # Errors
+    /// What OpenSSL says; [`refusal::explain`] makes plain words of it.
+    pub async fn accept(&self, stream: Peeked) -> Result<Tls, Refused> {
+        let ssl = Ssl::new(&self.context).map_err(|error| Refused::Reason(error.to_string()))?;
+        let mut tls = SslStream::new(ssl, stream).map_err(|error| Refused::Reason(error.to_string()))?;
+        match Pin::new(&mut tls).accept().await {
+            Ok(()) => Ok(tls),
+            Err(error) => Err(refused(&error)),
+        }
+    }
+}
+
+/// What is known of a connection.
+pub fn facts(tls: &Tls) -> Facts {
+    let ssl = tls.ssl();
+    Facts {
+        version: ssl.version_str().to_owned(),
+        cipher: ssl.current_cipher().map_or("none", |cipher| cipher.name()).to_owned(),
+        resumed: ssl.session_reused(),
+    }
+}
+
+fn build(policy: &TlsPolicy, loaded: &Loaded) -> Result<SslContext, ErrorStack> {
+    let mut context = SslContext::builder(SslMethod::tls_server())?;
+    // Before anything is loaded: below TLS 1.2 nothing works above level 0, and SHA-1 or 1024-bit certificates are
+    // refused when they are loaded.
+    let weak = policy.minimum < Version::Tls1_2 || policy.suites.iter().any(|suite| suite.tier > Some(Tier::Modern));
+    context.set_security_level(if weak { 0 } else { 1 });
+    // Both always: without a minimum, a build with SSLv3 would take it.
+    context.set_min_proto_version(Some(ssl_version(policy.minimum)))?;
+    context.set_max_proto_version(Some(ssl_version(policy.maximum)))?;
+    let suites: Vec<_> = policy.suites.iter().map(|suite| suite.name).collect();
+    context.set_cipher_list(&suites.join(":"))?;
+    options(&mut context, policy);
+    // The group that old stacks can do where they are let in at all; 2048 bits elsewhere. 768 does not exist any more.
+    let ancient = policy.suites.iter().any(|suite| suite.tier == Some(Tier::Ancient));
+    context.set_tmp_dh(group(ancient)?.as_ref())?;
+    // Idle connections give their 34 kB of record buffers back.
+    context.set_mode(SslMode::RELEASE_BUFFERS | SslMode::ACCEPT_MOVING_WRITE_BUFFER);
+    context.set_session_id_context(b"packetboat")?;
+    context.set_session_cache_mode(SslSessionCacheMode::SERVER);
+    loaded.install(&mut context)?;
+    Ok(context.build())
+}
+
+fn options(context: &mut SslContextBuilder, policy: &TlsPolicy) {
+    context.set_options(
+        SslOptions::NO_COMPRESSION
+            | SslOptions::NO_RENEGOTIATION
+            | SslOptions::CIPHER_SERVER_PREFERENCE
+            | SslOptions::SINGLE_DH_USE
+            // Old devices close without close_notify; what that could cut off is watched in the mail protocols.
+            | SslOptions::IGNORE_UNEXPECTED_EOF,
+    );
+    if policy.empty_fragments {
+        context.clear_options(SslOptions::DONT_INSERT_EMPTY_FRAGMENTS);
+    } else {
+        context.set_options(SslOptions::DONT_INSERT_EMPTY_FRAGMENTS);
+    }
+    if !policy.encrypt_then_mac {
+        context.set_options(NO_ENCRYPT_THEN_MAC);
+    }
+}
+
+/// RFC 2409 §6.2 and RFC 3526 §3, both with generator 2: safe primes.
+fn group(ancient: bool) -> Result<Dh<Params>, ErrorStack> {
+    let prime = if ancient { BigNum::get_rfc2409_prime_1024()? } else { BigNum::get_rfc3526_prime_2048()? };
+    Dh::from_pqg(prime, None, BigNum::from_u32(2)?)
+}
+
+fn ssl_version(version: Version) -> SslVersion {
+    match version {
+        Version::Ssl3 => SslVersion::SSL3,
+        Version::Tls1_0 => SslVersion::TLS1,
+        Version::Tls1_1 => SslVersion::TLS1_1,
+        Version::Tls1_2 => SslVersion::TLS1_2,
+        Version::Tls1_3 => SslVersion::TLS1_3,
+    }
+}
+
+fn refused(error: &openssl::ssl::Error) -> Refused {
+    if let Some(reason) = error.ssl_error().and_then(|stack| stack.errors().iter().find_map(|error| error.reason())) {
+        return if reason.contains("unexpected eof") { Refused::Closed } else { Refused::Reason(reason.to_owned()) };
+    }
+    match error.io_error() {
+        Some(error) => Refused::Io(error.to_string()),
+        None => Refused::Closed,
+    }
+}
+
+/// SSL_OP_NO_ENCRYPT_THEN_MAC, which rust-openssl does not name. With encrypt-then-MAC OpenSSL leaves its stitched
+/// AES-CBC-SHA1 code, and a megabyte costs a third more.
+const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Profile;
+
+    /// OpenSSL silently drops names it does not know: every suite of ours must be one of its own, by the same number.
+    #[test]
+    fn openssl_knows_every_suite_that_a_profile_names() {
+        library::start();
+        library::load_legacy_provider().unwrap();
+        let policy = Profile::Ancient.policy();
+        let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
+        context.set_security_level(0);
+        context.set_min_proto_version(Some(SslVersion::SSL3)).unwrap();
+        for suite in policy.suites {
+            context.set_cipher_list(suite.name).unwrap_or_else(|error| panic!("{}: {error}", suite.name));
+        }
+    }
+}

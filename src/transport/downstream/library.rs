@@ -1,0 +1,33 @@
+//! OpenSSL's start: without any openssl.cnf, and with the legacy provider where RC4 needs it.
+//!
+//! The one place with unsafe code: rust-openssl has no safe call for `OPENSSL_INIT_NO_LOAD_CONFIG`.
+
+use std::sync::{Once, OnceLock};
+
+use openssl::provider::Provider;
+
+/// Must come before any other use of OpenSSL. A distribution's openssl.cnf may forbid TLS 1.0 for the whole process;
+/// what a listener takes is decided in our own configuration alone.
+pub(super) fn start() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: `OPENSSL_init_ssl` may be called at any time, from any thread, any number of times
+        // (OPENSSL_init_ssl(3)); a null pointer for the settings is allowed. It hands out no memory.
+        #[allow(unsafe_code)]
+        let _ = unsafe { openssl_sys::OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, std::ptr::null()) };
+        openssl::init();
+    });
+}
+
+/// RC4 lives in the legacy provider. Loading it by name unloads the default one unless that is loaded by name too.
+pub(super) fn load_legacy_provider() -> Result<(), String> {
+    static PROVIDERS: OnceLock<Result<(Provider, Provider), String>> = OnceLock::new();
+    let loaded = PROVIDERS.get_or_init(|| {
+        let load = |name| Provider::load(None, name).map_err(|error| format!("OpenSSL's {name} provider: {error}"));
+        Ok((load("default")?, load("legacy")?))
+    });
+    loaded.as_ref().map(|_| ()).map_err(Clone::clone)
+}
+
+/// openssl/crypto.h; not in openssl-sys.
+const OPENSSL_INIT_NO_LOAD_CONFIG: u64 = 0x80;

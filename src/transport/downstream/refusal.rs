@@ -1,0 +1,165 @@
+//! A failed handshake in plain words: what the device offered, what the listener allows, and what to change.
+
+use super::Refused;
+use crate::config::suite::{self, Suite};
+use crate::config::{Profile, TlsPolicy, Version};
+use crate::transport::detect::hello::{ClientHello, suite_name};
+
+/// Explains a refusal to the person who can mend it.
+pub fn explain(refused: &Refused, hello: Option<&ClientHello>, policy: &TlsPolicy) -> String {
+    let advice = match refused {
+        Refused::Reason(reason) => {
+            by_alert(reason).map(str::to_owned).or_else(|| by_offer(hello?, policy)).unwrap_or_else(|| reason.clone())
+        }
+        Refused::Closed => hello.and_then(|hello| by_offer(hello, policy)).unwrap_or_else(|| {
+            "the device closed the connection in the middle: it may not accept the certificate (import the CA: \
+             packetboat certificate export)"
+                .to_owned()
+        }),
+        Refused::Io(error) => format!("the connection broke ({error})"),
+    };
+    with_facts(&advice, hello, policy)
+}
+
+/// Explains why a ClientHello in SSLv2 format was not taken.
+pub fn sslv2_format(hello: Option<&ClientHello>, policy: &TlsPolicy) -> String {
+    let advice =
+        "begins with a ClientHello in SSLv2 format: set profile = \"ancient\" or sslv2_hello = true on this listener";
+    with_facts(advice, hello, policy)
+}
+
+fn with_facts(advice: &str, hello: Option<&ClientHello>, policy: &TlsPolicy) -> String {
+    let offer = hello.map_or_else(
+        || "it offers nothing that can be read".to_owned(),
+        |hello| format!("the device offers {}", hello.describe()),
+    );
+    format!(
+        "{advice}; {offer}; the listener allows {} to {} with profile \"{}\"",
+        policy.minimum,
+        policy.maximum,
+        policy.profile.name()
+    )
+}
+
+/// What the device itself said against us.
+fn by_alert(reason: &str) -> Option<&'static str> {
+    let reason = reason.to_ascii_lowercase();
+    let is = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if is(&["inappropriate fallback"]) {
+        Some(
+            "the device fell back to an older version after a failure (FALLBACK_SCSV): look at the failure before this one",
+        )
+    } else if !reason.contains("alert") {
+        None
+    } else if is(&[
+        "unknown ca",
+        "bad certificate",
+        "certificate unknown",
+        "unsupported certificate",
+        "certificate expired",
+    ]) {
+        Some(
+            "the device does not accept the certificate: import the CA into it (packetboat certificate export), or switch off its check",
+        )
+    } else if is(&["access denied", "user canceled", "close notify"]) {
+        Some("the device ended the handshake itself")
+    } else {
+        None
+    }
+}
+
+/// What can be read from the offer against the policy.
+fn by_offer(hello: &ClientHello, policy: &TlsPolicy) -> Option<String> {
+    let offered = Version::by_number(hello.version);
+    match offered {
+        Some(version) if version < policy.minimum => {
+            let profile = Profile::ALL.into_iter().find(|profile| profile.policy().minimum <= version)?;
+            return Some(format!(
+                "offers at most {version}: {} on this listener",
+                setting(profile, policy, "minimum_version", version.key())
+            ));
+        }
+        None if hello.version < Version::Ssl3.number() => {
+            return Some("offers nothing newer than SSLv2, which nobody can speak any more".to_owned());
+        }
+        Some(_) | None => {}
+    }
+    let suites: Vec<&'static Suite> = hello.suites.iter().filter_map(|&number| suite::by_number(number)).collect();
+    // TLS 1.3 suites are of no use below TLS 1.3, and always on there.
+    let speaks_13 = offered == Some(Version::Tls1_3) && policy.maximum == Version::Tls1_3;
+    if suites.iter().any(|suite| policy.suites.contains(suite)) || speaks_13 {
+        return None;
+    }
+    let only: Vec<String> = hello.suites.iter().map(|&number| suite_name(number)).collect();
+    let only =
+        if only.len() > NAMED { format!("{} cipher suites, none of them allowed", only.len()) } else { only.join(" ") };
+    let profile =
+        Profile::ALL.into_iter().find(|profile| suites.iter().any(|suite| profile.policy().suites.contains(suite)));
+    Some(match profile {
+        Some(profile) => {
+            let first =
+                suites.iter().find(|suite| profile.policy().suites.contains(suite)).map_or("", |suite| suite.name);
+            format!("offers only {only}: {} on this listener", setting(profile, policy, "ciphers with", first))
+        }
+        None => format!(
+            "offers only {only}: nothing that packetboat can do; what is left is entry = \"plaintext\" on a network of its own"
+        ),
+    })
+}
+
+/// The profile to set, or the explicit key where the profile is looser than what was made of it.
+fn setting(profile: Profile, policy: &TlsPolicy, key: &str, value: &str) -> String {
+    let looser = Profile::ALL.iter().position(|one| *one == profile)
+        > Profile::ALL.iter().position(|one| *one == policy.profile);
+    if looser { format!("set profile = \"{}\"", profile.name()) } else { format!("set {key} \"{value}\"") }
+}
+
+/// Suites named in the advice.
+const NAMED: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(version: u16, suites: &[u16]) -> ClientHello {
+        ClientHello { version, suites: suites.to_vec(), ..ClientHello::default() }
+    }
+
+    fn advice(hello: &ClientHello, policy: &TlsPolicy) -> String {
+        explain(&Refused::Reason("no shared cipher".to_owned()), Some(hello), policy)
+    }
+
+    #[test]
+    fn the_advice_names_the_profile() {
+        let legacy = Profile::Legacy.policy();
+        assert!(
+            advice(&hello(0x0301, &[0x0a]), &legacy)
+                .starts_with("offers only DES-CBC3-SHA: set profile = \"ancient\" on this listener; ")
+        );
+        assert!(
+            advice(&hello(0x0300, &[0x2f]), &legacy).starts_with("offers at most SSLv3: set profile = \"ancient\"")
+        );
+        let modern = Profile::Modern.policy();
+        assert!(
+            advice(&hello(0x0303, &[0x9c]), &modern)
+                .starts_with("offers only AES128-GCM-SHA256: set profile = \"legacy\"")
+        );
+        assert!(advice(&hello(0x0301, &[0x03]), &Profile::Ancient.policy()).contains("nothing that packetboat can do"));
+    }
+
+    #[test]
+    fn explicit_keys_are_named_where_they_are_the_cause() {
+        let mut policy = Profile::Legacy.policy();
+        policy.minimum = Version::Tls1_2;
+        assert!(advice(&hello(0x0301, &[0x2f]), &policy).contains("set minimum_version \"tls1.0\""));
+        policy.suites.retain(|suite| suite.name == "AES256-SHA");
+        assert!(advice(&hello(0x0303, &[0x2f]), &policy).contains("set ciphers with \"AES128-SHA\""));
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted() {
+        let refused = Refused::Reason("tlsv1 alert unknown ca".to_owned());
+        let text = explain(&refused, Some(&hello(0x0301, &[0x2f])), &Profile::Legacy.policy());
+        assert!(text.contains("import the CA"), "{text}");
+    }
+}

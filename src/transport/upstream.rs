@@ -1,0 +1,241 @@
+//! The mail server: dialled, and TLS towards it by rustls. Only this file knows rustls.
+//!
+//! TLS 1.2 and 1.3 only, the name verified, SNI sent; no setting lowers that.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, PeerIncompatible, RootCertStore};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{Facts, Stream};
+use crate::config::{Limits, Protocol, Roots, Security, Upstream};
+use crate::failure::{Failure, Kind};
+
+/// An encrypted stream towards a mail server.
+pub type Tls = TlsStream<TcpStream>;
+
+/// Dials one mail server.
+pub struct Connector {
+    host: String,
+    server_name: ServerName<'static>,
+    upstream: Upstream,
+    tls: TlsConnector,
+    connect_timeout: Duration,
+    handshake_timeout: Duration,
+    keep_alive: Duration,
+}
+
+impl Connector {
+    /// Loads the roots and prepares TLS.
+    ///
+    /// # Errors
+    /// The roots cannot be read, or the name is none.
+    pub fn new(upstream: &Upstream, limits: &Limits) -> Result<Self, String> {
+        let server_name = ServerName::try_from(upstream.server_name.clone())
+            .map_err(|_| format!("\"{}\" is neither a DNS name nor an address", upstream.server_name))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| format!("rustls: {error}"))?
+            .with_root_certificates(roots(&upstream.roots)?)
+            .with_no_client_auth();
+        Ok(Self {
+            host: upstream.host.clone(),
+            server_name,
+            upstream: upstream.clone(),
+            tls: TlsConnector::from(Arc::new(config)),
+            connect_timeout: limits.connect_timeout,
+            handshake_timeout: limits.upstream_handshake_timeout,
+            keep_alive: limits.keep_alive,
+        })
+    }
+
+    /// How TLS comes about here.
+    pub fn security(&self) -> Security {
+        self.upstream.security
+    }
+
+    /// Connects to the server's port for the protocol, without TLS.
+    ///
+    /// Addresses of both families are tried in turn, each a quarter of a second behind the one before it, and the
+    /// first that answers is taken (RFC 8305 §5).
+    ///
+    /// # Errors
+    /// The name does not resolve, or no address answers.
+    pub async fn dial(&self, protocol: Protocol) -> Result<TcpStream, Failure> {
+        let port = self.upstream.port(protocol);
+        let resolved = timeout(self.connect_timeout, lookup_host((self.host.as_str(), port))).await;
+        let addresses = match resolved {
+            Ok(Ok(addresses)) => interleave(addresses.collect()),
+            Ok(Err(error)) => return Err(Failure::new(Kind::Resolve, format!("{}: {error}", self.host))),
+            Err(_) => return Err(Failure::new(Kind::Resolve, format!("{}: no answer in time", self.host))),
+        };
+        let mut attempts = JoinSet::new();
+        for (turn, address) in (0_u32..).zip(addresses) {
+            let limit = self.connect_timeout;
+            attempts.spawn(async move {
+                sleep(HEAD_START * turn).await;
+                match timeout(limit, TcpStream::connect(address)).await {
+                    Ok(Ok(stream)) => Ok(stream),
+                    Ok(Err(error)) => Err(format!("{address}: {error}")),
+                    Err(_) => Err(format!("{address}: no answer within {}", humantime::format_duration(limit))),
+                }
+            });
+        }
+        let mut reasons = Vec::new();
+        while let Some(attempt) = attempts.join_next().await {
+            match attempt {
+                Ok(Ok(stream)) => {
+                    return match super::tune(&stream, self.keep_alive) {
+                        Ok(()) => Ok(stream),
+                        Err(error) => Err(Failure::new(Kind::Connect, format!("{}: {error}", self.host))),
+                    };
+                }
+                Ok(Err(reason)) => reasons.push(reason),
+                Err(_) => {}
+            }
+        }
+        let reasons = if reasons.is_empty() { "it has no address".to_owned() } else { reasons.join(", ") };
+        Err(Failure::new(Kind::Connect, format!("{} port {port} ({reasons})", self.host)))
+    }
+
+    /// Shakes hands.
+    ///
+    /// # Errors
+    /// The certificate is not accepted, the server's TLS is too old, or the connection broke.
+    pub async fn handshake(&self, tcp: TcpStream) -> Result<Stream, Failure> {
+        let handshake = self.tls.connect(self.server_name.clone(), tcp);
+        match timeout(self.handshake_timeout, handshake).await {
+            Ok(Ok(tls)) => Ok(Stream::Server(Box::new(tls))),
+            Ok(Err(error)) => Err(self.refused(&error)),
+            Err(_) => Err(Failure::new(Kind::UpstreamTimeout, format!("{}: TLS handshake", self.host))),
+        }
+    }
+
+    fn refused(&self, error: &io::Error) -> Failure {
+        let host = &self.host;
+        let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+            return Failure::new(Kind::UpstreamTls, format!("{host}: {error}"));
+        };
+        match error {
+            Error::InvalidCertificate(reason) => {
+                Failure::new(Kind::UpstreamCertificate, format!("{host}: {}", self.certificate_reason(reason)))
+            }
+            Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig)
+            | Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)
+            | Error::AlertReceived(AlertDescription::ProtocolVersion) => Failure::new(
+                Kind::UpstreamTls,
+                format!("{host} offers nothing newer than TLS 1.1; packetboat asks for TLS 1.2 or later, always"),
+            ),
+            Error::AlertReceived(alert) => Failure::new(Kind::UpstreamTls, format!("{host} sent the alert {alert:?}")),
+            Error::InvalidMessage(_) => Failure::new(
+                Kind::UpstreamTls,
+                format!("{host} does not answer in TLS; if it wants STARTTLS, set security = \"starttls\""),
+            ),
+            other => Failure::new(Kind::UpstreamTls, format!("{host}: {other}")),
+        }
+    }
+
+    fn certificate_reason(&self, reason: &CertificateError) -> String {
+        match reason {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "it has expired (or this host's clock is wrong)".to_owned()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "it is not valid yet (is this host's clock right?)".to_owned()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                format!("it is for another name than {}", self.upstream.server_name)
+            }
+            CertificateError::UnknownIssuer => {
+                "its issuer is not among the trusted roots; set roots to \"system\" or to a PEM file with its CA"
+                    .to_owned()
+            }
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+/// What is known of a connection.
+pub fn facts(tls: &Tls) -> Facts {
+    let (_, session) = tls.get_ref();
+    Facts {
+        version: session.protocol_version().and_then(|version| version.as_str()).unwrap_or("none").replace('_', "."),
+        cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("none").to_owned(),
+        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+    }
+}
+
+fn roots(roots: &Roots) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    match roots {
+        Roots::Bundled => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Roots::System => {
+            let found = rustls_native_certs::load_native_certs();
+            store.add_parsable_certificates(found.certs);
+            if store.is_empty() {
+                return Err("the system has no trusted roots; install ca-certificates".to_owned());
+            }
+        }
+        Roots::File(path) => {
+            let unreadable = |error| format!("cannot read roots from {}: {error}", path.display());
+            for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+                let certificate = certificate.map_err(unreadable)?;
+                store.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+            }
+            if store.is_empty() {
+                return Err(format!("{} holds no certificate in PEM", path.display()));
+            }
+        }
+    }
+    Ok(store)
+}
+
+/// Families in turn, the resolver's first one first (RFC 8305 §4).
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut first, mut second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| matches!(address.ip(), IpAddr::V6(_)) == first_is_v6);
+    first.reverse();
+    second.reverse();
+    let mut turns = Vec::with_capacity(first.len() + second.len());
+    while !first.is_empty() || !second.is_empty() {
+        turns.extend(first.pop());
+        turns.extend(second.pop());
+    }
+    turns
+}
+
+/// RFC 8305 §5: Connection Attempt Delay.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let addresses = ["[::1]:1", "[::2]:1", "127.0.0.1:1"].map(|address| address.parse().unwrap()).to_vec();
+        let turns: Vec<String> = interleave(addresses).iter().map(ToString::to_string).collect();
+        assert_eq!(turns, ["[::1]:1", "127.0.0.1:1", "[::2]:1"]);
+    }
+
+    /// The root that Exchange Online's chain has ended in since spring 2026.
+    #[test]
+    fn the_bundled_roots_hold_digicert_global_root_g2() {
+        let name = b"DigiCert Global Root G2";
+        let found = webpki_roots::TLS_SERVER_ROOTS
+            .iter()
+            .any(|anchor| anchor.subject.as_ref().windows(name.len()).any(|window| window == name));
+        assert!(found);
+    }
+}
