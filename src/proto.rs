@@ -149,6 +149,19 @@ impl Default for Limits {
     }
 }
 
+/// A ClientHello where commands are spoken in clear: the device wants TLS from the start. No command begins like it
+/// (RFC 8446 §5.1, RFC 5246 appendix E.2).
+pub(crate) fn refuse_client_hello(input: &[u8]) -> Result<(), Failure> {
+    match input.first() {
+        Some(&octet) if octet == 22 || octet & 0x80 != 0 => Err(Failure::new(
+            Kind::Handshake,
+            "the device begins with TLS after it was greeted in clear: set entry = \"auto\" on this listener, or a \
+             longer detect_delay where it is",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The longest line that is looked at as a whole after login, and from a server before it; a longer one passes unread
 /// after login, and ends the login before.
 pub(crate) const RESPONSE_LINE: usize = 16 * 1024;

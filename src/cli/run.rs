@@ -32,6 +32,7 @@ async fn serve(config: &Config) -> Result<(), Exit> {
     introduce(config, &opened);
     let (trigger, lifecycle) = lifecycle::begin();
     proxy::serve(opened, &config.limits, &lifecycle);
+    info!("ready");
     drop(lifecycle);
     let signal = lifecycle::told_to_stop().await.map_err(|error| {
         error!(%error, "cannot wait for signals");

@@ -70,6 +70,9 @@ impl Imap {
 
     /// A command of the device before login.
     fn outside(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        if !self.offer.encrypted {
+            super::refuse_client_hello(input)?;
+        }
         match command::parse(input, &self.limits, self.continued) {
             Parsed::Incomplete => Ok(Step::Read),
             Parsed::TooLong => Err(Failure::new(Kind::TooLong, "IMAP command")),

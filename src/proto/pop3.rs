@@ -63,6 +63,9 @@ impl Pop3 {
 
     /// A command of the device before login.
     fn authorization(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        if !self.offer.encrypted {
+            super::refuse_client_hello(input)?;
+        }
         match Line::split(input, self.limits.line) {
             Line::Incomplete => Ok(Step::Read),
             Line::TooLong => Err(Failure::new(Kind::TooLong, "POP3 command")),

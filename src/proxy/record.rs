@@ -71,7 +71,7 @@ impl Record {
         let login = self.login.as_deref().unwrap_or("-");
         let (device_tls, upstream_tls) = (tls(self.device_tls.as_ref()), tls(self.upstream_tls.as_ref()));
         let (sent, received) = self.passed;
-        let milliseconds = self.started.elapsed().as_millis();
+        let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($log:ident) => {
                 $log!(

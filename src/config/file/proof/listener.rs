@@ -58,7 +58,7 @@ impl Proof<'_> {
         let listen = self.addresses(span.clone(), raw.listen);
         let entry = self.choice("listener.entry", raw.entry, ENTRIES).unwrap_or(Entry::Auto);
         let delay_span = raw.detect_delay.as_ref().map(Spanned::span);
-        let detect_delay = self.duration_millis("listener.detect_delay", raw.detect_delay, 500);
+        let detect_delay = self.duration_millis("listener.detect_delay", raw.detect_delay, 1000);
         if entry != Entry::Auto && delay_span.is_some() {
             self.problem(delay_span, "listener.detect_delay", "has a meaning with entry = \"auto\" alone");
         }

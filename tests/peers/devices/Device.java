@@ -1,0 +1,60 @@
+import java.io.*;
+import java.net.Socket;
+import java.security.cert.X509Certificate;
+import javax.net.ssl.*;
+
+/**
+ * A device with Java's TLS: carries standard input and output.
+ * Arguments: HOST PORT PROTOCOLS CIPHERS|- [imap|pop3], where PROTOCOLS is a comma-separated list, as SSLv2Hello,TLSv1
+ * (that sends its ClientHello in SSLv2 format), and the last argument asks for STARTTLS or STLS.
+ */
+public class Device {
+    public static void main(String[] arguments) throws Exception {
+        Socket plain = new Socket(arguments[0], Integer.parseInt(arguments[1]));
+        plain.setTcpNoDelay(true);
+        if (arguments.length > 4) {
+            line(plain.getInputStream());
+            plain.getOutputStream().write((arguments[4].equals("imap") ? "s STARTTLS\r\n" : "STLS\r\n").getBytes());
+            line(plain.getInputStream());
+        }
+        TrustManager everybody = new X509TrustManager() {
+            public void checkClientTrusted(X509Certificate[] chain, String type) {}
+            public void checkServerTrusted(X509Certificate[] chain, String type) {}
+            public X509Certificate[] getAcceptedIssuers() { return new X509Certificate[0]; }
+        };
+        SSLContext context = SSLContext.getInstance("TLS");
+        context.init(null, new TrustManager[] {everybody}, null);
+        SSLSocket socket = (SSLSocket) context.getSocketFactory().createSocket(plain, arguments[0], plain.getPort(), true);
+        socket.setEnabledProtocols(arguments[2].split(","));
+        if (!arguments[3].equals("-")) socket.setEnabledCipherSuites(arguments[3].split(","));
+        socket.startHandshake();
+        System.err.println(socket.getSession().getProtocol() + " " + socket.getSession().getCipherSuite());
+        Thread up = new Thread(() -> {
+            try {
+                copy(System.in, socket.getOutputStream());
+                socket.close();
+            } catch (IOException gone) {
+                System.exit(0);
+            }
+        });
+        up.setDaemon(true);
+        up.start();
+        copy(socket.getInputStream(), System.out);
+    }
+
+    static void line(InputStream input) throws IOException {
+        int octet;
+        do {
+            octet = input.read();
+            if (octet < 0) throw new EOFException();
+        } while (octet != '\n');
+    }
+
+    static void copy(InputStream from, OutputStream to) throws IOException {
+        byte[] buffer = new byte[65536];
+        for (int count; (count = from.read(buffer)) > 0; ) {
+            to.write(buffer, 0, count);
+            to.flush();
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! packetboat between real peers: Dovecot upstream; OpenSSL, GnuTLS, mbedTLS and Java devices downstream.
+
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod failures;
+mod lifecycle;
+mod matrix;
+mod programs;
+mod protocol;
+mod secrets;
+mod support;

@@ -1,0 +1,152 @@
+//! Each entry × protocol × TLS stack: log in, list, fetch 1 KB and 25 MB byte for byte, delete, log out.
+
+use std::sync::OnceLock;
+
+use crate::support::device::Device;
+use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::imap::Imap;
+use crate::support::message;
+use crate::support::pop3::Pop3;
+use crate::support::proxy::{Proxy, listener, upstreams};
+use crate::support::stacks::{Stack, Start, Version};
+
+/// The entries that a device may find, with the way in that it takes.
+const ENTRIES: &[(&str, bool)] = &[("implicit", false), ("starttls", true), ("auto", false), ("auto", true)];
+
+fn big() -> &'static [u8] {
+    static BIG: OnceLock<Vec<u8>> = OnceLock::new();
+    BIG.get_or_init(|| message(25 * 1024 * 1024))
+}
+
+/// Every entry, both protocols, both kinds of upstream, one stack.
+fn every_door(stack: Stack, profile: &str, tls_version: &str) {
+    let dovecot = Dovecot::start();
+    let mut configuration = upstreams(&dovecot);
+    for protocol in ["imap", "pop3"] {
+        for (entry, upstream) in [("implicit", "implicit"), ("starttls", "starttls"), ("auto", "implicit")] {
+            let delay = if entry == "auto" { "detect_delay = \"1500ms\"" } else { "" };
+            let more = format!("profile = \"{profile}\"\nupstream = \"{upstream}\"\n{delay}");
+            configuration += &listener(&format!("{protocol}-{entry}"), protocol, entry, &more);
+        }
+    }
+    let proxy = Proxy::start(&configuration);
+    let small = message(1024);
+    for protocol in ["imap", "pop3"] {
+        for &(entry, starttls) in ENTRIES {
+            let name = format!("{protocol}-{entry}");
+            let user = dovecot.user_with(&[&small, big()]);
+            let start = if starttls { Start::StartTls(protocol) } else { Start::Implicit };
+            let device = stack.connect(proxy.address(&name), start);
+            whole_session(protocol, device, starttls, &user, &[&small, big()]);
+            assert_eq!(dovecot.messages_of(&user), 0, "{name}: not deleted");
+            let line = proxy.log.wait_for("session line", |line| {
+                line.contains("session ended") && line.contains(&format!("\"login\":\"{user}\""))
+            });
+            assert!(line.contains("the device logged out") && line.contains(tls_version), "{line}");
+            assert!(
+                line.contains("\"upstream_tls\":\"TLSv1.3 ") || line.contains("\"upstream_tls\":\"TLSv1.2 "),
+                "{line}"
+            );
+        }
+    }
+}
+
+fn whole_session(protocol: &str, device: Device, starttls: bool, user: &str, messages: &[&[u8]]) {
+    match (protocol, starttls) {
+        ("imap", false) => Imap::greeted(device).session(user, PASSWORD, messages),
+        ("imap", true) => Imap::over(device).session(user, PASSWORD, messages),
+        (_, false) => Pop3::greeted(device).session(user, PASSWORD, messages),
+        (_, true) => Pop3::over(device).session(user, PASSWORD, messages),
+    }
+}
+
+#[test]
+fn openssl_at_tls_1_0() {
+    every_door(
+        Stack::Openssl { version: Version::Tls1_0, ciphers: "ECDHE-RSA-AES256-SHA" },
+        "legacy",
+        "TLSv1 ECDHE-RSA-AES256-SHA",
+    );
+}
+
+#[test]
+fn openssl_at_tls_1_1() {
+    every_door(Stack::Openssl { version: Version::Tls1_1, ciphers: "AES128-SHA" }, "legacy", "TLSv1.1 AES128-SHA");
+}
+
+#[test]
+fn openssl_at_tls_1_2_with_static_rsa() {
+    every_door(
+        Stack::Openssl { version: Version::Tls1_2, ciphers: "AES256-SHA256" },
+        "legacy",
+        "TLSv1.2 AES256-SHA256",
+    );
+}
+
+#[test]
+fn openssl_at_sslv3_with_rc4() {
+    every_door(Stack::Openssl { version: Version::Ssl3, ciphers: "RC4-SHA" }, "ancient", "SSLv3 RC4-SHA");
+}
+
+#[test]
+fn s_client_at_tls_1_0() {
+    every_door(Stack::SClient("-tls1"), "legacy", "TLSv1 ");
+}
+
+#[test]
+fn s_client_at_tls_1_1() {
+    every_door(Stack::SClient("-tls1_1"), "legacy", "TLSv1.1 ");
+}
+
+#[test]
+fn gnutls_at_tls_1_0() {
+    every_door(Stack::Gnutls, "legacy", "TLSv1 ");
+}
+
+#[test]
+fn mbedtls_at_tls_1_0() {
+    every_door(Stack::Mbedtls, "legacy", "TLSv1 ");
+}
+
+#[test]
+fn java_with_a_client_hello_in_sslv2_format() {
+    every_door(Stack::JavaSslv2Hello, "ancient", "TLSv1 ");
+}
+
+/// The suites that only `ancient` has, and DHE, each once.
+#[test]
+fn every_old_cipher_suite() {
+    let dovecot = Dovecot::start();
+    let proxy = Proxy::start(
+        &(upstreams(&dovecot)
+            + &listener("imap", "imap", "implicit", "profile = \"ancient\"\nupstream = \"implicit\"")),
+    );
+    let small = message(1024);
+    for ciphers in
+        ["DES-CBC3-SHA", "RC4-MD5", "RC4-SHA", "ECDHE-RSA-RC4-SHA", "DHE-RSA-AES128-SHA", "DHE-RSA-DES-CBC3-SHA"]
+    {
+        let user = dovecot.user_with(&[&small]);
+        let device =
+            Stack::Openssl { version: Version::Tls1_0, ciphers }.connect(proxy.address("imap"), Start::Implicit);
+        Imap::greeted(device).session(&user, PASSWORD, &[&small]);
+        let line = proxy.log.wait_for("session line", |line| line.contains(&format!("\"login\":\"{user}\"")));
+        assert!(line.contains(&format!("TLSv1 {ciphers}")), "{line}");
+    }
+}
+
+#[test]
+fn no_tls_at_all_where_the_operator_said_so_twice() {
+    let dovecot = Dovecot::start();
+    let more = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\nupstream = \"implicit\"";
+    let proxy = Proxy::start(
+        &(upstreams(&dovecot)
+            + &listener("imap", "imap", "plaintext", more)
+            + &listener("pop3", "pop3", "plaintext", more)),
+    );
+    let small = message(1024);
+    for protocol in ["imap", "pop3"] {
+        let user = dovecot.user_with(&[&small, big()]);
+        whole_session(protocol, Device::plain(proxy.address(protocol)), false, &user, &[&small, big()]);
+        assert_eq!(dovecot.messages_of(&user), 0);
+    }
+}

@@ -1,0 +1,37 @@
+//! Real peers, started by the tests and ended by their own process id.
+
+pub mod certificates;
+pub mod device;
+pub mod dovecot;
+pub mod fake;
+pub mod imap;
+pub mod pop3;
+pub mod process;
+pub mod proxy;
+pub mod stacks;
+
+use std::net::TcpListener;
+
+/// Ports that were free a moment ago.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// A message of about this many octets, with everything in it that could be mistaken for protocol.
+pub fn message(size: usize) -> Vec<u8> {
+    let mut message = b"From: scanner@example.test\r\nTo: printer@example.test\r\nSubject: Scan\r\n\
+        Date: Sat, 21 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@example.test>\r\n\r\n\
+        * CAPABILITY IMAP4rev1 AUTH=PLAIN COMPRESS=DEFLATE\r\n\
+        a1 OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] done\r\n\
+        .\r\n..\r\n.leading dot\r\n\
+        * 1 FETCH (BODY[] {5}\r\n+ go ahead\r\n+OK\r\n-ERR\r\n\xe4\xf6\xfc 8-bit\r\n"
+        .to_vec();
+    let mut number = 0_u64;
+    while message.len() < size {
+        message
+            .extend(format!("{number:016x} the quick brown fox jumps over the lazy dog, line after line\r\n").bytes());
+        number += 1;
+    }
+    message
+}

@@ -1,0 +1,74 @@
+//! Certificates for the servers that the tests play.
+
+use std::path::Path;
+
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509Name};
+
+/// A CA, and a server certificate by it.
+pub struct Certificates {
+    pub authority: X509,
+    pub leaf: X509,
+    pub key: PKey<Private>,
+}
+
+impl Certificates {
+    /// For this DNS name, valid for so many days from now (behind it when negative).
+    pub fn for_name(name: &str, days: i64) -> Self {
+        let authority_key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let authority_name = named("test CA");
+        let authority = build(&authority_name, &authority_name, &authority_key, &authority_key, None, 3650);
+        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let leaf = build(&named(name), &authority_name, &key, &authority_key, Some(name), days);
+        Self { authority, leaf, key }
+    }
+
+    /// Writes `ca.pem`, `server.pem` and `server.key`.
+    pub fn write(&self, directory: &Path) {
+        std::fs::write(directory.join("ca.pem"), self.authority.to_pem().unwrap()).unwrap();
+        std::fs::write(directory.join("server.pem"), self.leaf.to_pem().unwrap()).unwrap();
+        std::fs::write(directory.join("server.key"), self.key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    }
+}
+
+fn named(name: &str) -> X509Name {
+    let mut builder = X509Name::builder().unwrap();
+    builder.append_entry_by_text("CN", name).unwrap();
+    builder.build()
+}
+
+fn build(
+    subject: &X509Name,
+    issuer: &X509Name,
+    key: &PKey<Private>,
+    issuer_key: &PKey<Private>,
+    server: Option<&str>,
+    days: i64,
+) -> X509 {
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    let mut serial = BigNum::new().unwrap();
+    serial.rand(127, openssl::bn::MsbOption::MAYBE_ZERO, false).unwrap();
+    builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(subject).unwrap();
+    builder.set_issuer_name(issuer).unwrap();
+    builder.set_pubkey(key).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    builder.set_not_before(&Asn1Time::from_unix(now - 90 * 86_400).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::from_unix(now + days * 86_400).unwrap()).unwrap();
+    match server {
+        None => builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap(),
+        Some(name) => {
+            let context = builder.x509v3_context(None, None);
+            let names = SubjectAlternativeName::new().dns(name).build(&context).unwrap();
+            builder.append_extension(names).unwrap();
+        }
+    }
+    builder.sign(issuer_key, MessageDigest::sha256()).unwrap();
+    builder.build()
+}

@@ -1,0 +1,203 @@
+//! Dovecot as the mail server: TLS 1.2 and later only, IMAP and POP3, implicit and STARTTLS ports.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::certificates::Certificates;
+use super::free_ports;
+use super::process::{PATIENCE, Process};
+
+pub const PASSWORD: &str = "secret-7Qm2xP9a";
+/// Ends in a space, as POP3 allows.
+pub const PASSWORD_WITH_SPACES: &str = "two words ";
+
+pub struct Dovecot {
+    process: Process,
+    directory: TempDir,
+    pub imap: u16,
+    pub imaps: u16,
+    pub pop3: u16,
+    pub pop3s: u16,
+    users: AtomicUsize,
+}
+
+impl Dovecot {
+    pub fn start() -> Self {
+        Self::start_with(&Certificates::for_name("localhost", 30))
+    }
+
+    pub fn start_with(certificates: &Certificates) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        certificates.write(path);
+        let [imap, imaps, pop3, pop3s] = free_ports();
+        let (user, group) = mail_user();
+        fs::create_dir(path.join("mail")).unwrap();
+        own(&path.join("mail"));
+        fs::write(path.join("users"), users()).unwrap();
+        fs::write(path.join("dovecot.conf"), configuration(path, [imap, imaps, pop3, pop3s], user, group)).unwrap();
+        let process = Process::start(
+            Command::new("dovecot")
+                .args(["-F", "-c"])
+                .arg(path.join("dovecot.conf"))
+                .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        );
+        let deadline = Instant::now() + PATIENCE;
+        for port in [imap, imaps, pop3, pop3s] {
+            while TcpStream::connect(("127.0.0.1", port)).is_err() {
+                assert!(Instant::now() < deadline, "dovecot does not start: {}", log(path));
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+        Self { process, directory, imap, imaps, pop3, pop3s, users: AtomicUsize::new(0) }
+    }
+
+    /// The CA to trust.
+    pub fn roots(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// A user nobody else uses, with these messages in the inbox.
+    pub fn user_with(&self, messages: &[&[u8]]) -> String {
+        let user = format!("user{}", self.users.fetch_add(1, Ordering::Relaxed));
+        self.deliver(&user, messages);
+        user
+    }
+
+    pub fn deliver(&self, user: &str, messages: &[&[u8]]) {
+        let maildir = self.directory.path().join("mail").join(user);
+        for folder in ["", "cur", "new", "tmp"] {
+            let folder = maildir.join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            own(&folder);
+        }
+        for (number, message) in messages.iter().enumerate() {
+            let file = maildir.join("new").join(format!("{}.M{number}P1.test", 1_700_000_000 + number));
+            fs::write(&file, message).unwrap();
+            own(&file);
+        }
+    }
+
+    /// Messages that are left.
+    pub fn messages_of(&self, user: &str) -> usize {
+        let maildir = self.directory.path().join("mail").join(user);
+        ["cur", "new"].iter().map(|folder| fs::read_dir(maildir.join(folder)).unwrap().count()).sum()
+    }
+
+    pub fn log(&self) -> String {
+        log(self.directory.path())
+    }
+
+    /// Ends it, for tests of a server that is gone.
+    pub fn stop(&mut self) {
+        self.process.signal("TERM");
+        self.process.wait();
+    }
+}
+
+fn users() -> String {
+    let mut users = String::new();
+    for number in 0..200 {
+        users += &format!("user{number}:{{PLAIN}}{PASSWORD}\n");
+    }
+    users + &format!("spaces:{{PLAIN}}{PASSWORD_WITH_SPACES}\numlaut:{{PLAIN}}p\u{e4}ss\\w\"rd\n")
+}
+
+/// Root may not own mail; anybody else owns what they make.
+fn mail_user() -> (u32, u32) {
+    if is_root() { (65_534, 65_534) } else { (id("-u"), id("-g")) }
+}
+
+fn own(path: &Path) {
+    if is_root() {
+        let (user, group) = mail_user();
+        chown(path, Some(user), Some(group)).unwrap();
+    }
+}
+
+fn is_root() -> bool {
+    id("-u") == 0
+}
+
+fn id(flag: &str) -> u32 {
+    let output = Command::new("id").arg(flag).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+fn log(path: &Path) -> String {
+    fs::read_to_string(path.join("dovecot.log")).unwrap_or_default()
+}
+
+fn configuration(path: &Path, [imap, imaps, pop3, pop3s]: [u16; 4], user: u32, group: u32) -> String {
+    let directory = path.display();
+    let accounts = if is_root() {
+        String::new()
+    } else {
+        let name = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+        let name = name.trim().to_owned();
+        format!("default_internal_user = {name}\ndefault_login_user = {name}\n")
+    };
+    format!(
+        "base_dir = {directory}/run
+log_path = {directory}/dovecot.log
+{accounts}protocols = imap pop3
+listen = 127.0.0.1
+ssl = required
+ssl_min_protocol = TLSv1.2
+ssl_cert = <{directory}/server.pem
+ssl_key = <{directory}/server.key
+auth_mechanisms = plain login xoauth2
+disable_plaintext_auth = yes
+auth_failure_delay = 0
+mail_location = maildir:{directory}/mail/%u
+mail_max_userip_connections = 1000
+maildir_copy_with_hardlinks = yes
+first_valid_uid = 1
+passdb {{
+  driver = passwd-file
+  args = {directory}/users
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={group} home={directory}/mail/%u
+}}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = {imap}
+  }}
+  inet_listener imaps {{
+    port = {imaps}
+    ssl = yes
+  }}
+}}
+service pop3-login {{
+  chroot =
+  inet_listener pop3 {{
+    port = {pop3}
+  }}
+  inet_listener pop3s {{
+    port = {pop3s}
+    ssl = yes
+  }}
+}}
+service anvil {{
+  chroot =
+}}
+service stats {{
+  chroot =
+}}
+"
+    )
+}

@@ -1,0 +1,83 @@
+//! A child process that ends with its guard, and whose lines can be waited for.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long any one thing may take on a slow machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ends the process when it is dropped.
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "process does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The lines that a process has written so far.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+
+impl Lines {
+    pub fn of(source: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let writer = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(source).lines().map_while(Result::ok) {
+                writer.0.0.lock().unwrap().0.push(line);
+                writer.0.1.notify_all();
+            }
+            writer.0.0.lock().unwrap().1 = true;
+            writer.0.1.notify_all();
+        });
+        lines
+    }
+
+    /// Waits until a line satisfies the condition.
+    pub fn wait_for(&self, what: &str, condition: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.0.0.lock().unwrap();
+        loop {
+            if let Some(line) = state.0.iter().find(|line| condition(line)) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero() && !state.1, "no {what} in:\n{}", state.0.join("\n"));
+            state = self.0.1.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    pub fn count(&self, condition: impl Fn(&str) -> bool) -> usize {
+        self.0.0.lock().unwrap().0.iter().filter(|line| condition(line)).count()
+    }
+
+    pub fn all(&self) -> String {
+        self.0.0.lock().unwrap().0.join("\n")
+    }
+}

@@ -1,0 +1,93 @@
+//! The proxy itself, as the operator starts it: the binary with a configuration file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::dovecot::Dovecot;
+use super::process::{Lines, Process};
+
+pub struct Proxy {
+    pub process: Process,
+    pub log: Lines,
+    directory: TempDir,
+    addresses: BTreeMap<String, SocketAddr>,
+}
+
+impl Proxy {
+    /// Starts with this configuration; `state_directory` and the log's form are set here.
+    pub fn start(configuration: &str) -> Self {
+        Self::start_at("info", configuration)
+    }
+
+    pub fn start_at(level: &str, configuration: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("packetboat.toml");
+        let text = format!(
+            "state_directory = {:?}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n{configuration}",
+            directory.path().join("state")
+        );
+        fs::write(&file, text).unwrap();
+        let mut process = Process::start(
+            Command::new(env!("CARGO_BIN_EXE_packetboat"))
+                .args(["run", "--config"])
+                .arg(&file)
+                // A distribution's policy must have no say.
+                .env("OPENSSL_CONF", "/nonexistent/openssl.cnf")
+                .stdin(Stdio::null())
+                .stderr(Stdio::piped()),
+        );
+        let log = Lines::of(process.0.stderr.take().unwrap());
+        log.wait_for("line that it is ready", |line| line.contains("\"message\":\"ready\""));
+        let mut addresses = BTreeMap::new();
+        for line in log.all().lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let message = line["message"].as_str().unwrap();
+            if let Some(address) = message.strip_prefix("listening on ") {
+                let address = address.split(' ').next().unwrap().parse().unwrap();
+                addresses.insert(line["listener"].as_str().unwrap().to_owned(), address);
+            }
+        }
+        Self { process, log, directory, addresses }
+    }
+
+    pub fn address(&self, listener: &str) -> SocketAddr {
+        *self.addresses.get(listener).unwrap_or_else(|| panic!("no listener {listener} in {}", self.log.all()))
+    }
+
+    /// The CA that devices import.
+    pub fn authority(&self) -> PathBuf {
+        self.directory.path().join("state/ca.pem")
+    }
+
+    /// Waits for the line that ends a session of this listener.
+    pub fn session_line(&self, listener: &str) -> serde_json::Value {
+        let line = self.log.wait_for("session line", |line| {
+            line.contains("session ended") && line.contains(&format!("\"listener\":\"{listener}\""))
+        });
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+/// `[upstream.implicit]` and `[upstream.starttls]`, both to this Dovecot.
+pub fn upstreams(dovecot: &Dovecot) -> String {
+    let roots = dovecot.roots();
+    let (imap, imaps, pop3, pop3s) = (dovecot.imap, dovecot.imaps, dovecot.pop3, dovecot.pop3s);
+    format!(
+        "[upstream.implicit]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\n\
+         imap_port = {imaps}\npop3_port = {pop3s}\n\
+         [upstream.starttls]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\n\
+         imap_port = {imap}\npop3_port = {pop3}\nsecurity = \"starttls\"\n"
+    )
+}
+
+/// A listener on a free loopback port.
+pub fn listener(name: &str, protocol: &str, entry: &str, more: &str) -> String {
+    format!(
+        "[[listener]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\nlisten = [\"127.0.0.1:0\"]\nentry = \"{entry}\"\n{more}\n"
+    )
+}

@@ -1,0 +1,181 @@
+//! The TLS stacks that play devices, each as old as it can be made.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use openssl::provider::Provider;
+use openssl::ssl::{HandshakeError, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslStream, SslVersion};
+
+use super::device::{Device, Program, tcp};
+
+/// A device's TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stack {
+    /// The OpenSSL that is linked in, with everything old switched on.
+    Openssl { version: Version, ciphers: &'static str },
+    /// Debian's `openssl s_client`, with its own policy lowered.
+    SClient(&'static str),
+    /// GnuTLS at TLS 1.0.
+    Gnutls,
+    /// mbedTLS at TLS 1.0.
+    Mbedtls,
+    /// Java, which sends its ClientHello in SSLv2 format and means TLS 1.0.
+    JavaSslv2Hello,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    Ssl3,
+    Tls1_0,
+    Tls1_1,
+    Tls1_2,
+}
+
+impl Version {
+    fn ssl(self) -> SslVersion {
+        match self {
+            Version::Ssl3 => SslVersion::SSL3,
+            Version::Tls1_0 => SslVersion::TLS1,
+            Version::Tls1_1 => SslVersion::TLS1_1,
+            Version::Tls1_2 => SslVersion::TLS1_2,
+        }
+    }
+}
+
+/// How a device gets into TLS: at once, or by STARTTLS or STLS of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Implicit,
+    StartTls(&'static str),
+}
+
+impl Stack {
+    /// Connects and shakes hands. Behind STARTTLS the greeting has been read.
+    pub fn connect(self, address: SocketAddr, start: Start) -> Device {
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        match self {
+            Stack::Openssl { version, ciphers } => {
+                Device::over(openssl(address, start, |context| old(context, version, ciphers)).expect("handshake"))
+            }
+            Stack::SClient(flag) => {
+                let mut command = Command::new("openssl");
+                command.args([
+                    "s_client",
+                    "-connect",
+                    &address.to_string(),
+                    flag,
+                    "-quiet",
+                    "-cipher",
+                    "DEFAULT:@SECLEVEL=0",
+                ]);
+                if let Start::StartTls(protocol) = start {
+                    command.args(["-starttls", protocol]);
+                }
+                Device::over(Program::start(&mut command))
+            }
+            Stack::Gnutls | Stack::Mbedtls => {
+                let mut command = Command::new(if self == Stack::Gnutls { gnutls() } else { mbedtls() });
+                command.args([host, port]);
+                if let Start::StartTls(protocol) = start {
+                    command.arg(protocol);
+                }
+                Device::over(Program::start(&mut command))
+            }
+            Stack::JavaSslv2Hello => java(address, start, "SSLv2Hello,TLSv1", "-"),
+        }
+    }
+}
+
+/// Java with nothing switched off.
+pub fn java(address: SocketAddr, start: Start, protocols: &str, ciphers: &str) -> Device {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let security = directory.join(format!("java-{}.security", std::process::id()));
+    std::fs::write(
+        &security,
+        "jdk.tls.disabledAlgorithms=\njdk.certpath.disabledAlgorithms=\njdk.tls.legacyAlgorithms=\n",
+    )
+    .unwrap();
+    let mut command = Command::new("java");
+    command.arg(format!("-Djava.security.properties={}", security.display()));
+    command.arg(devices().join("Device.java"));
+    command.args([address.ip().to_string(), address.port().to_string(), protocols.to_owned(), ciphers.to_owned()]);
+    if let Start::StartTls(protocol) = start {
+        command.arg(protocol);
+    }
+    Device::over(Program::start(&mut command))
+}
+
+/// The linked-in OpenSSL as a client, configured by the test.
+pub fn openssl(
+    address: SocketAddr,
+    start: Start,
+    configure: impl FnOnce(&mut SslContextBuilder),
+) -> Result<SslStream<TcpStream>, HandshakeError<TcpStream>> {
+    let context = context(configure);
+    Ssl::new(&context).unwrap().connect(started(address, start))
+}
+
+pub fn context(configure: impl FnOnce(&mut SslContextBuilder)) -> SslContext {
+    static PROVIDERS: OnceLock<(Provider, Provider)> = OnceLock::new();
+    PROVIDERS.get_or_init(|| (Provider::load(None, "default").unwrap(), Provider::load(None, "legacy").unwrap()));
+    let mut context = SslContext::builder(SslMethod::tls_client()).unwrap();
+    context.set_security_level(0);
+    context.set_options(SslOptions::IGNORE_UNEXPECTED_EOF);
+    configure(&mut context);
+    context.build()
+}
+
+/// One version, and these cipher suites.
+pub fn old(context: &mut SslContextBuilder, version: Version, ciphers: &str) {
+    context.set_min_proto_version(Some(version.ssl())).unwrap();
+    context.set_max_proto_version(Some(version.ssl())).unwrap();
+    context.set_cipher_list(ciphers).unwrap();
+}
+
+/// A connection on which TLS is the next thing.
+pub fn started(address: SocketAddr, start: Start) -> TcpStream {
+    let mut stream = tcp(address);
+    if let Start::StartTls(protocol) = start {
+        raw_line(&mut stream);
+        stream.write_all(if protocol == "imap" { b"s STARTTLS\r\n" } else { b"STLS\r\n" }).unwrap();
+        let answer = raw_line(&mut stream);
+        assert!(answer.contains("OK"), "{answer}");
+    }
+    stream
+}
+
+/// Octet by octet, so that nothing behind the line is taken.
+pub fn raw_line(stream: &mut TcpStream) -> String {
+    let mut line = Vec::new();
+    let mut octet = [0];
+    while octet != *b"\n" {
+        stream.read_exact(&mut octet).unwrap();
+        line.push(octet[0]);
+    }
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+fn mbedtls() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| compile("mbedtls", &["-lmbedtls", "-lmbedx509", "-lmbedcrypto"]))
+}
+
+fn gnutls() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| compile("gnutls", &["-lgnutls"]))
+}
+
+fn compile(name: &str, libraries: &[&str]) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let source = devices().join(format!("{name}.c"));
+    let status = Command::new("cc").args(["-O1", "-o"]).arg(&program).arg(source).args(libraries).status().unwrap();
+    assert!(status.success(), "{name}.c does not compile; make test installs what it needs");
+    program
+}
+
+fn devices() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/devices")
+}
