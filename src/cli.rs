@@ -74,9 +74,11 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match arguments.command {
-        Command::Run { file } => file.load().and_then(run::run),
-        Command::Check { file } => file.load().and_then(|config| check::check(&file.config, &config)),
-        Command::Certificate { file, action } => file.load().and_then(|config| certificate::act(&config, &action)),
+        Command::Run { file } => file.load().and_then(|(config, warnings)| run::run(&config, &warnings)),
+        Command::Check { file } => {
+            file.load().and_then(|(config, warnings)| check::check(&file.config, &config, &warnings))
+        }
+        Command::Certificate { file, action } => file.load().and_then(|(config, _)| certificate::act(&config, &action)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,19 +104,18 @@ impl From<Exit> for ExitCode {
 }
 
 impl ConfigFile {
-    /// The proven configuration. Problems and warnings are said on standard error.
-    fn load(&self) -> Result<Config, Exit> {
+    /// The proven configuration, with its warnings. Problems are said on standard error.
+    fn load(&self) -> Result<(Config, Vec<Problem>), Exit> {
         let text = std::fs::read_to_string(&self.config).map_err(|error| {
             complain(format_args!("cannot read {}: {error}; name the file with --config", self.config.display()));
             Exit::NoInput
         })?;
         match Config::parse(&text, &self.config) {
             Ok((mut config, warnings)) => {
-                warnings.iter().for_each(say_warning);
                 if let Some(directory) = &self.state_directory {
                     config.state_directory.clone_from(directory);
                 }
-                Ok(config)
+                Ok((config, warnings))
             }
             Err(problems) => {
                 problems.iter().for_each(complain);
@@ -122,10 +123,6 @@ impl ConfigFile {
             }
         }
     }
-}
-
-fn say_warning(warning: &Problem) {
-    complain(format_args!("warning: {warning}"));
 }
 
 /// To a person, before or beside the log.

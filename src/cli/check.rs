@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{Exit, answer, complain};
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::proxy;
 
 /// The file has been read and proven; what is left is what it names: certificates, keys, roots, addresses.
-pub(super) fn check(file: &Path, config: &Config) -> Result<(), Exit> {
+pub(super) fn check(file: &Path, config: &Config, warnings: &[Problem]) -> Result<(), Exit> {
+    for warning in warnings {
+        complain(format_args!("warning: {warning}"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         complain(format_args!("cannot start: {error}"));
         Exit::OsError

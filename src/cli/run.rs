@@ -6,20 +6,23 @@ use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
 use super::Exit;
-use crate::config::{Config, Entry, Log, LogFormat, LogLevel};
+use crate::config::{Config, Entry, Log, LogFormat, LogLevel, Problem};
 use crate::lifecycle::{self, Phase};
 use crate::proxy::{self, Opened};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
 
 /// Runs until a signal says otherwise.
-pub(super) fn run(config: Config) -> Result<(), Exit> {
+pub(super) fn run(config: &Config, warnings: &[Problem]) -> Result<(), Exit> {
     start_log(config.log);
+    for warning in warnings {
+        warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         error!(%error, "cannot start");
         Exit::OsError
     })?;
-    runtime.block_on(serve(&config))
+    runtime.block_on(serve(config))
 }
 
 async fn serve(config: &Config) -> Result<(), Exit> {

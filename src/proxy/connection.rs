@@ -32,8 +32,8 @@ pub(super) async fn serve(
     lifecycle: Lifecycle,
 ) {
     let mut record = Record::new(source, &door.listener.name);
-    let ending = match door.enter(Peeked::new(tcp)).await {
-        Err(failure) => Ending::Failed(failure),
+    match door.enter(Peeked::new(tcp)).await {
+        Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
             record.device_tls = stream.facts();
             let session = door.session(record.device_tls.is_some());
@@ -45,10 +45,9 @@ pub(super) async fn serve(
                 deadline: Instant::now() + door.limits.login_timeout,
             };
             let ending = connection.converse().await;
-            connection.leave(ending).await
+            connection.leave(ending).await;
         }
-    };
-    record.close(&ending);
+    }
     drop(admitted);
 }
 
@@ -227,26 +226,27 @@ impl Connection<'_> {
         if logged_out { Ending::LoggedOut } else { Ending::DeviceClosed }
     }
 
-    /// Closes both sides, and notes what they were.
-    async fn leave(mut self, ending: Ending) -> Ending {
-        let limits = &self.door.limits;
+    /// Closes both sides, and writes the line.
+    async fn leave(mut self, ending: Ending) {
         self.record.commands = self.driver.session().commands();
         self.record.passed = self.driver.passed();
         let close = async {
             match &ending {
-                // Nothing can be said over a handshake that failed, or to who is gone.
-                Ending::Failed(failure) if self.driver.stream(Side::Downstream).is_some() => {
-                    self.driver.end_with(failure).await;
-                }
-                Ending::Failed(_) | Ending::LoggedOut | Ending::DeviceClosed | Ending::ServerClosed => {
+                Ending::Failed(failure) => self.driver.end_with(failure).await,
+                Ending::LoggedOut | Ending::DeviceClosed | Ending::ServerClosed => {
                     self.driver.close(Side::Upstream).await;
                     self.driver.close(Side::Downstream).await;
                 }
             }
-            self.driver.linger().await;
         };
-        let _ = timeout(limits.close_timeout.min(LINGER), close).await;
-        ending
+        // Who does not take the last words in time does without.
+        let _ = timeout(self.door.limits.close_timeout, close).await;
+        self.record.close(&ending);
+        // At the very end there is nobody left to wait for.
+        let drained = matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::Drained);
+        if !drained {
+            let _ = timeout(LINGER, self.driver.linger()).await;
+        }
     }
 }
 
@@ -346,4 +346,4 @@ const TLS_HANDSHAKE: u8 = 22;
 /// A fatal alert in a record of SSLv3, which every stack reads (RFC 5246 §7.2).
 const ALERT_HANDSHAKE_FAILURE: &[u8] = &[21, 3, 0, 0, 2, 2, 40];
 /// How long a device that does not close in its turn is waited for.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(2);

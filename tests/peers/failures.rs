@@ -1,1 +1,342 @@
-//! TODO
+//! What goes wrong: the device gets a proper answer or alert, the operator one clear line.
+
+use std::io::{Read, Write};
+
+use openssl::ssl::SslVersion;
+
+use crate::support::certificates::Certificates;
+use crate::support::device::{Device, tcp};
+use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::fake;
+use crate::support::free_ports;
+use crate::support::imap::{Imap, status};
+use crate::support::message;
+use crate::support::pop3::Pop3;
+use crate::support::proxy::{Proxy, listener, upstreams};
+use crate::support::stacks::{Stack, Start, Version, java, old, openssl};
+
+const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+
+/// IMAP and POP3, implicit TLS, to an upstream on this port.
+fn proxy_to(port: u16, upstream: &str) -> Proxy {
+    let configuration = format!(
+        "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\npop3_port = {port}\n{upstream}\n{}{}",
+        listener("imap", "imap", "implicit", ""),
+        listener("pop3", "pop3", "implicit", "")
+    );
+    Proxy::start(&configuration)
+}
+
+/// Both protocols are told, stay connected, and the log says why, once each.
+fn both_are_told(proxy: &Proxy, imap_code: &str, pop3_code: &str, log: &str) {
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let answer = imap.command("LOGIN user0 whatever");
+    assert!(status(&answer).starts_with(&format!("NO [{imap_code}] ")), "{answer:?}");
+    imap.ok("NOOP");
+    let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    pop3.ok("USER user0");
+    let answer = pop3.command("PASS whatever");
+    assert!(answer.starts_with(&format!("-ERR [{pop3_code}] ")), "{answer}");
+    pop3.ok("NOOP");
+    for name in ["imap", "pop3"] {
+        let of_this = |line: &str| line.contains("login failed") && line.contains(&format!("\"listener\":\"{name}\""));
+        let line = proxy.log.wait_for("line about the login", of_this);
+        assert!(line.contains(log) && line.contains("\"WARN\"") && line.contains("\"login\":\"user0\""), "{line}");
+        assert_eq!(proxy.log.count(of_this), 1);
+    }
+}
+
+#[test]
+fn a_wrong_password_costs_the_login_and_no_more() {
+    let dovecot = Dovecot::start();
+    let proxy = Proxy::start(
+        &(upstreams(&dovecot)
+            + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")
+            + &listener("pop3", "pop3", "implicit", "upstream = \"starttls\"")),
+    );
+    both_are_told(&proxy, "AUTHENTICATIONFAILED", "AUTH", "mail server refused user name or password");
+    // The right one on the same connection.
+    let small = message(1024);
+    let user = dovecot.user_with(&[&small]);
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    for _ in 0..3 {
+        assert!(status(&imap.command(&format!("LOGIN {user} wrong"))).starts_with("NO [AUTHENTICATIONFAILED]"));
+    }
+    imap.session(&user, PASSWORD, &[&small]);
+    let user = dovecot.user_with(&[&small]);
+    let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    for _ in 0..3 {
+        pop3.ok(&format!("USER {user}"));
+        assert!(pop3.command("PASS wrong").starts_with("-ERR [AUTH]"));
+    }
+    pop3.session(&user, PASSWORD, &[&small]);
+}
+
+#[test]
+fn upstream_is_down() {
+    let [port] = free_ports();
+    both_are_told(&proxy_to(port, ""), "UNAVAILABLE", "SYS/TEMP", "mail server cannot be reached: 127.0.0.1 port");
+}
+
+#[test]
+fn upstream_name_does_not_resolve() {
+    let configuration = format!(
+        "[upstream.x]\nhost = \"no-such-host.invalid\"\n{}{}",
+        listener("imap", "imap", "implicit", ""),
+        listener("pop3", "pop3", "implicit", "")
+    );
+    both_are_told(
+        &Proxy::start(&configuration),
+        "UNAVAILABLE",
+        "SYS/TEMP",
+        "name does not resolve: no-such-host.invalid",
+    );
+}
+
+#[test]
+fn upstream_certificate_is_not_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    for (certificates, trusted, log) in [
+        (Certificates::for_name("other.example", 30), true, "it is for another name than localhost"),
+        (Certificates::for_name("localhost", -1), true, "it has expired"),
+        (Certificates::for_name("localhost", 30), false, "its issuer is not among the trusted roots"),
+    ] {
+        certificates.write(directory.path());
+        let port = fake::tls(&certificates, SslVersion::TLS1_3, |stream| fake::say(stream, "* OK never seen\r\n"));
+        let roots = if trusted { format!("roots = {:?}", directory.path().join("ca.pem")) } else { String::new() };
+        let log = format!("mail server's certificate is not accepted: 127.0.0.1: {log}");
+        both_are_told(&proxy_to(port, &roots), "CONTACTADMIN", "SYS/PERM", &log);
+    }
+}
+
+#[test]
+fn upstream_offers_only_tls_1_1() {
+    let certificates = Certificates::for_name("localhost", 30);
+    let directory = tempfile::tempdir().unwrap();
+    certificates.write(directory.path());
+    let port = fake::tls(&certificates, SslVersion::TLS1_1, |stream| fake::say(stream, "* OK never seen\r\n"));
+    let roots = format!("roots = {:?}", directory.path().join("ca.pem"));
+    both_are_told(&proxy_to(port, &roots), "CONTACTADMIN", "SYS/PERM", "offers nothing newer than TLS 1.1");
+}
+
+#[test]
+fn upstream_speaks_no_tls() {
+    let port = fake::plain(|stream| fake::say(stream, "* OK hello in clear\r\n"));
+    both_are_told(&proxy_to(port, ""), "CONTACTADMIN", "SYS/PERM", "set security = \\\"starttls\\\"");
+}
+
+#[test]
+fn upstream_does_not_answer_in_time() {
+    let certificates = Certificates::for_name("localhost", 30);
+    let directory = tempfile::tempdir().unwrap();
+    certificates.write(directory.path());
+    let port = fake::tls(&certificates, SslVersion::TLS1_3, |stream| fake::say(stream, ""));
+    let more = format!("roots = {:?}\n[limits]\nupstream_login_timeout = \"200ms\"", directory.path().join("ca.pem"));
+    both_are_told(&proxy_to(port, &more), "UNAVAILABLE", "SYS/TEMP", "limits.upstream_login_timeout = 200ms");
+}
+
+#[test]
+fn answers_injected_behind_starttls_upstream_are_not_believed() {
+    let port = fake::plain(|mut stream| {
+        let _ = stream.write_all(b"* OK hello\r\n");
+        fake::hear(&mut stream);
+        // Both protocols' answer to STARTTLS, and at once the one to a login that has not been sent.
+        fake::say(stream, "P1 OK begin\r\nP2 OK LOGIN completed\r\n");
+    });
+    let proxy = proxy_to(port, "security = \"starttls\"");
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    assert!(status(&imap.command("LOGIN user0 whatever")).starts_with("NO [UNAVAILABLE]"));
+    let line = proxy.log.wait_for("line about the login", |line| line.contains("login failed"));
+    assert!(line.contains("plaintext behind STARTTLS: the server's side sent answers in clear"), "{line}");
+}
+
+#[test]
+fn commands_injected_behind_starttls_downstream_are_not_executed() {
+    let dovecot = Dovecot::start();
+    let proxy = Proxy::start(
+        &(upstreams(&dovecot)
+            + &listener("imap", "imap", "starttls", "upstream = \"implicit\"")
+            + &listener("pop3", "pop3", "auto", "upstream = \"implicit\"\ndetect_delay = \"10ms\"")),
+    );
+    for (name, words) in [
+        ("imap", format!("a STARTTLS\r\nb LOGIN user0 {PASSWORD}\r\n")),
+        ("pop3", format!("STLS\r\nUSER user0\r\nPASS {PASSWORD}\r\n")),
+    ] {
+        let mut device = Device::plain(proxy.address(name));
+        device.line();
+        device.send(words);
+        assert!(device.line().contains("OK begin TLS negotiation"));
+        assert!(device.has_ended());
+        let line = proxy.session_line(name);
+        assert_eq!(line["reason"], "injection");
+        assert_eq!(line["login"], "-");
+    }
+    assert_eq!(proxy.log.count(|line| line.contains("user0")), 0);
+    assert!(!dovecot.log().contains("user0"), "{}", dovecot.log());
+}
+
+/// A device that sends its ClientHello without waiting for the answer to STARTTLS is let in.
+#[test]
+fn a_client_hello_right_behind_starttls_is_taken() {
+    let dovecot = Dovecot::start();
+    let proxy = Proxy::start(&(upstreams(&dovecot) + &listener("imap", "imap", "starttls", "upstream = \"implicit\"")));
+    let small = message(1024);
+    let user = dovecot.user_with(&[&small]);
+    /// Swallows the two lines in clear that come before the handshake's first record.
+    #[derive(Debug)]
+    struct Eager(std::net::TcpStream, bool);
+    impl Read for Eager {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            while !self.1 {
+                let line = fake::hear(&mut self.0);
+                self.1 = line.starts_with("a OK");
+            }
+            self.0.read(buffer)
+        }
+    }
+    impl Write for Eager {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            if self.1 {
+                return self.0.write(octets);
+            }
+            self.0.write_all(&[b"a STARTTLS\r\n", octets].concat())?;
+            Ok(octets.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.0.flush()
+        }
+    }
+    let context = crate::support::stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
+    let ssl = openssl::ssl::Ssl::new(&context).unwrap();
+    let stream = ssl.connect(Eager(tcp(proxy.address("imap")), false)).unwrap();
+    Imap::over(Device::over(stream)).session(&user, PASSWORD, &[&small]);
+}
+
+/// Each refusal is an alert for the device and one line that says what to change.
+#[test]
+fn handshakes_that_a_legacy_listener_refuses() {
+    let proxy = Proxy::start(&format!(
+        "{}{}",
+        listener("imap", "imap", "implicit", "profile = \"legacy\""),
+        listener("modern", "imap", "implicit", "profile = \"modern\"")
+    ));
+    for (name, version, ciphers, log) in [
+        ("imap", Version::Tls1_0, "RC4-SHA", "offers only RC4-SHA: set profile = \\\"ancient\\\" on this listener"),
+        (
+            "imap",
+            Version::Tls1_0,
+            "DES-CBC3-SHA",
+            "offers only DES-CBC3-SHA: set profile = \\\"ancient\\\" on this listener",
+        ),
+        ("imap", Version::Ssl3, "AES128-SHA", "offers at most SSLv3: set profile = \\\"ancient\\\" on this listener"),
+        (
+            "modern",
+            Version::Tls1_1,
+            "AES128-SHA",
+            "offers at most TLS 1.1: set profile = \\\"legacy\\\" on this listener",
+        ),
+        ("modern", Version::Tls1_2, "AES256-SHA256", "offers only AES256-SHA256: set profile = \\\"legacy\\\""),
+    ] {
+        let error =
+            openssl(proxy.address(name), Start::Implicit, |context| old(context, version, ciphers)).unwrap_err();
+        assert!(format!("{error:?}").contains("alert"), "{error:?}");
+        let line = proxy.log.wait_for(log, |line| line.contains(log));
+        assert!(line.contains("the device offers up to ") && line.contains("the listener allows TLS 1."), "{line}");
+        assert!(line.contains("\"source\":\"127.0.0.1:") && line.contains("\"WARN\""), "{line}");
+        assert_eq!(proxy.log.count(|line| line.contains(log)), 1);
+    }
+}
+
+#[test]
+fn an_sslv2_format_client_hello_is_for_ancient_alone() {
+    let proxy = Proxy::start(&listener("imap", "imap", "implicit", ""));
+    assert!(java(proxy.address("imap"), Start::Implicit, "SSLv2Hello,TLSv1", "-").has_ended());
+    let line = proxy.session_line("imap");
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("begins with a ClientHello in SSLv2 format: set profile = \"ancient\""), "{message}");
+}
+
+#[test]
+fn tls_and_no_tls_on_the_wrong_listener() {
+    let proxy =
+        Proxy::start(&(listener("implicit", "imap", "implicit", "") + &listener("starttls", "pop3", "starttls", "")));
+    let mut device = Device::plain(proxy.address("implicit"));
+    device.send("a1 LOGIN scan secret\r\n");
+    assert!(device.has_ended());
+    let line = proxy.session_line("implicit").to_string();
+    assert!(line.contains("the device speaks without TLS") && !line.contains("secret"), "{line}");
+    assert!(
+        openssl(proxy.address("starttls"), Start::Implicit, |context| old(context, Version::Tls1_0, "ALL")).is_err()
+    );
+    let line = proxy.session_line("starttls").to_string();
+    assert!(line.contains("set entry = \\\"auto\\\""), "{line}");
+}
+
+#[test]
+fn a_device_that_does_not_trust_the_certificate_and_one_that_does() {
+    let proxy = Proxy::start(&listener("imap", "imap", "implicit", ""));
+    let verify = |trusted: bool| {
+        openssl(proxy.address("imap"), Start::Implicit, |context| {
+            old(context, Version::Tls1_0, "AES128-SHA");
+            context.set_verify(openssl::ssl::SslVerifyMode::PEER);
+            if trusted {
+                context.set_ca_file(proxy.authority()).unwrap();
+            }
+            let address = context.verify_param_mut();
+            address.set_ip("127.0.0.1".parse().unwrap()).unwrap();
+        })
+    };
+    assert!(verify(false).is_err());
+    let line = proxy.log.wait_for("advice", |line| line.contains("does not accept the certificate"));
+    assert!(line.contains("packetboat certificate export"), "{line}");
+    let mut imap = Imap::greeted(Device::over(verify(true).unwrap()));
+    imap.ok("LOGOUT");
+}
+
+#[test]
+fn sources_that_may_not_come_are_refused_before_anything_is_spent() {
+    let proxy = Proxy::start(
+        &(listener("far", "imap", "implicit", "allowed_networks = [\"192.0.2.0/24\", \"2001:db8::/32\"]")
+            + &listener("near", "imap", "starttls", "")
+            + "[limits]\nconnections_per_source = 2\n"),
+    );
+    assert!(Device::plain(proxy.address("far")).has_ended());
+    let line = proxy.log.wait_for("refusal", |line| line.contains("\"listener\":\"far\"") && line.contains("refused"));
+    assert!(line.contains("source not in allowed_networks: add 127.0.0.1 to it"), "{line}");
+    let _both = [0, 1].map(|_| {
+        let mut device = Device::plain(proxy.address("near"));
+        device.line();
+        device
+    });
+    assert!(Device::plain(proxy.address("near")).has_ended());
+    proxy.log.wait_for("refusal", |line| line.contains("limits.connections_per_source = 2"));
+}
+
+#[test]
+fn time_outs_say_goodbye() {
+    let dovecot = Dovecot::start();
+    let limits = "[limits]\nhandshake_timeout = \"200ms\"\nlogin_timeout = \"400ms\"\nidle_timeout = \"400ms\"\n";
+    let proxy = Proxy::start(
+        &(upstreams(&dovecot)
+            + limits
+            + &listener("silent", "imap", "implicit", "upstream = \"implicit\"")
+            + &listener("imap", "imap", "starttls", "upstream = \"implicit\"")
+            + &listener("pop3", "pop3", "starttls", "upstream = \"implicit\"")
+            + &listener("idle", "imap", "implicit", "upstream = \"implicit\"")),
+    );
+    assert!(Device::plain(proxy.address("silent")).has_ended());
+    assert_eq!(proxy.session_line("silent")["reason"], "handshake_timeout");
+    for (name, goodbye) in [("imap", "* BYE "), ("pop3", "-ERR ")] {
+        let mut device = Device::plain(proxy.address(name));
+        device.line();
+        assert!(device.line().starts_with(&format!("{goodbye}the device did not log in in time")));
+        assert!(device.has_ended());
+        assert_eq!(proxy.session_line(name)["reason"], "login_timeout");
+    }
+    let user = dovecot.user_with(&[]);
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("idle"), Start::Implicit));
+    imap.login(&user, PASSWORD);
+    assert!(imap.device.line().starts_with("* BYE nothing moved for too long"));
+    assert!(imap.device.has_ended());
+    assert_eq!(proxy.session_line("idle")["reason"], "idle_timeout");
+}

@@ -1,1 +1,197 @@
-//! TODO
+//! How connections and the process end: deletions happen or do not, closes are passed on, SIGTERM drains.
+
+use std::io::Read;
+use std::net::{Shutdown, TcpStream};
+
+use openssl::ssl::{SslStream, SslVersion};
+
+use crate::support::certificates::Certificates;
+use crate::support::device::Device;
+use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::fake;
+use crate::support::imap::Imap;
+use crate::support::message;
+use crate::support::pop3::Pop3;
+use crate::support::process::PATIENCE;
+use crate::support::proxy::{Proxy, listener, upstreams};
+use crate::support::stacks::{Stack, Start, Version, old, openssl};
+
+const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+
+fn both(dovecot: &Dovecot, more: &str) -> Proxy {
+    Proxy::start(
+        &(upstreams(dovecot)
+            + more
+            + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")
+            + &listener("pop3", "pop3", "implicit", "upstream = \"implicit\"")),
+    )
+}
+
+fn raw(proxy: &Proxy, name: &str) -> SslStream<TcpStream> {
+    openssl(proxy.address(name), Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
+}
+
+/// QUIT, and gone before the answer: the server still hears it. A dropped device is never turned into a QUIT.
+#[test]
+fn deletions_happen_with_quit_and_only_then() {
+    let dovecot = Dovecot::start();
+    let proxy = both(&dovecot, "");
+    let small = message(1024);
+    for (last, left) in [("QUIT\r\n", 0), ("", 1), ("QUI", 1), ("NOOP\r\n", 1)] {
+        for close in ["close_notify", "fin", "reset"] {
+            let user = dovecot.user_with(&[&small]);
+            let stream = raw(&proxy, "pop3");
+            let socket = stream.get_ref().try_clone().unwrap();
+            let mut ssl = stream;
+            let mut say = |words: String| {
+                use std::io::Write;
+                ssl.write_all(words.as_bytes()).unwrap();
+            };
+            say(format!("USER {user}\r\nPASS {PASSWORD}\r\nDELE 1\r\n"));
+            let mut heard = Vec::new();
+            let mut chunk = [0; 4096];
+            while heard.iter().filter(|&&octet| octet == b'\n').count() < 4 {
+                let count = ssl.read(&mut chunk).unwrap();
+                heard.extend_from_slice(&chunk[..count]);
+            }
+            if !last.is_empty() {
+                use std::io::Write;
+                ssl.write_all(last.as_bytes()).unwrap();
+            }
+            match close {
+                "close_notify" => drop(ssl.shutdown()),
+                "fin" => socket.shutdown(Shutdown::Write).unwrap(),
+                _ => {
+                    let socket = socket2::SockRef::from(&socket);
+                    socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+                }
+            }
+            drop((ssl, socket));
+            // A reset may overtake what was sent before it; then nothing is deleted, which is safe.
+            let line = proxy.log.wait_for("session line", |line| {
+                line.contains("session ended") && line.contains(&format!("\"login\":\"{user}\""))
+            });
+            let messages = dovecot.messages_of(&user);
+            if close == "reset" && left == 0 {
+                continue;
+            }
+            assert_eq!(messages, left, "{last:?} {close}: {line}\n{}", dovecot.log());
+        }
+    }
+}
+
+/// The server closes: the device reads all that was said, then close_notify.
+#[test]
+fn a_server_that_closes_is_passed_on() {
+    let certificates = Certificates::for_name("localhost", 30);
+    let directory = tempfile::tempdir().unwrap();
+    certificates.write(directory.path());
+    for notify in [true, false] {
+        let port = fake::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
+            use std::io::Write;
+            let _ = stream.write_all(b"* OK ready\r\n");
+            fake::hear(&mut stream);
+            let last = format!(
+                "P2 OK in\r\n* 1 FETCH (BODY[] {{3}}\r\nabc)\r\n* BYE Session invalidated{}",
+                "\r\n".repeat(500)
+            );
+            let _ = stream.write_all(last.as_bytes());
+            if notify {
+                let _ = stream.shutdown();
+            }
+        });
+        let proxy = Proxy::start(&format!(
+            "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\nroots = {:?}\n{}",
+            directory.path().join("ca.pem"),
+            listener("imap", "imap", "implicit", "")
+        ));
+        let mut stream = raw(&proxy, "imap");
+        use std::io::Write;
+        stream.write_all(b"a LOGIN u p\r\n").unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        let heard = String::from_utf8(heard).unwrap();
+        assert!(
+            heard.ends_with(&format!(
+                "a OK logged in\r\n* 1 FETCH (BODY[] {{3}}\r\nabc)\r\n* BYE Session invalidated{}",
+                "\r\n".repeat(500)
+            )),
+            "{heard}"
+        );
+        assert_eq!(stream.get_shutdown(), openssl::ssl::ShutdownState::RECEIVED);
+        drop(stream);
+        assert_eq!(proxy.session_line("imap")["reason"], "server_closed");
+    }
+}
+
+/// A device that has said all it has to say, and closed its half, still gets its answers.
+#[test]
+fn a_half_closed_device_gets_its_answers() {
+    let dovecot = Dovecot::start();
+    let proxy = both(&dovecot, "");
+    let small = message(1024);
+    let user = dovecot.user_with(&[&small]);
+    let mut stream = raw(&proxy, "pop3");
+    use std::io::Write;
+    stream.write_all(format!("USER {user}\r\nPASS {PASSWORD}\r\nRETR 1\r\nQUIT\r\n").as_bytes()).unwrap();
+    stream.get_ref().shutdown(Shutdown::Write).unwrap();
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).unwrap();
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(heard.contains("quick brown fox") && heard.matches("+OK").count() >= 5, "{heard}");
+}
+
+#[test]
+fn sigterm_lets_sessions_end_and_then_ends_them() {
+    let dovecot = Dovecot::start();
+    let small = message(1024);
+    let user = dovecot.user_with(&[&small]);
+    let mut proxy = both(&dovecot, "[limits]\ndrain_timeout = \"1500ms\"\n");
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    imap.login(&user, PASSWORD);
+    proxy.process.signal("TERM");
+    proxy.log.wait_for("drain", |line| line.contains("SIGTERM: no new connections"));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while TcpStream::connect(proxy.address("imap")).is_ok() {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    // The running session goes on, until its time is over.
+    imap.ok("SELECT INBOX");
+    assert!(imap.fetch(1) == small);
+    assert_eq!(imap.device.line(), "* BYE proxy is going down");
+    assert!(imap.device.has_ended());
+    assert!(proxy.process.wait().success());
+    assert_eq!(proxy.session_line("imap")["reason"], "drained");
+}
+
+#[test]
+fn sigterm_does_not_wait_for_nobody() {
+    let dovecot = Dovecot::start();
+    let user = dovecot.user_with(&[]);
+    let mut proxy = both(&dovecot, "[limits]\ndrain_timeout = \"1h\"\n");
+    let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    pop3.login(&user, PASSWORD);
+    proxy.process.signal("TERM");
+    proxy.log.wait_for("drain", |line| line.contains("SIGTERM"));
+    pop3.ok("STAT");
+    pop3.ok("QUIT");
+    drop(pop3);
+    assert!(proxy.process.wait().success());
+    proxy.log.wait_for("stop", |line| line.contains("stopped"));
+}
+
+/// The server goes away in the middle: the device is closed, and its next try is told.
+#[test]
+fn a_server_that_dies_takes_no_device_with_it() {
+    let mut dovecot = Dovecot::start();
+    let user = dovecot.user_with(&[]);
+    let proxy = both(&dovecot, "");
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    imap.login(&user, PASSWORD);
+    dovecot.stop();
+    while imap.device.try_line().is_some() {}
+    let mut device: Device = TLS_1_0.connect(proxy.address("imap"), Start::Implicit);
+    device.line();
+    device.send(format!("a LOGIN {user} {PASSWORD}\r\n"));
+    assert!(device.line().starts_with("a NO [UNAVAILABLE]"));
+}

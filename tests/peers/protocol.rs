@@ -1,1 +1,241 @@
-//! TODO
+//! What devices and mail programs do beside the plain session, against Dovecot.
+
+use crate::support::device::{Device, Program};
+use crate::support::dovecot::{Dovecot, PASSWORD, PASSWORD_WITH_SPACES};
+use crate::support::imap::{Imap, Part, status};
+use crate::support::message;
+use crate::support::pop3::Pop3;
+use crate::support::proxy::{Proxy, listener, upstreams};
+use crate::support::stacks::{Stack, Start, Version};
+
+const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+
+struct House {
+    dovecot: Dovecot,
+    proxy: Proxy,
+}
+
+impl House {
+    fn build() -> Self {
+        let dovecot = Dovecot::start();
+        let proxy = Proxy::start(
+            &(upstreams(&dovecot)
+                + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")
+                + &listener("pop3", "pop3", "implicit", "upstream = \"starttls\"")),
+        );
+        Self { dovecot, proxy }
+    }
+
+    fn imap(&self) -> Imap {
+        Imap::greeted(TLS_1_0.connect(self.proxy.address("imap"), Start::Implicit))
+    }
+
+    fn pop3(&self) -> Pop3 {
+        Pop3::greeted(TLS_1_0.connect(self.proxy.address("pop3"), Start::Implicit))
+    }
+}
+
+fn base64(text: impl AsRef<[u8]>) -> String {
+    openssl::base64::encode_block(text.as_ref())
+}
+
+#[test]
+fn every_way_to_log_in_over_imap() {
+    let house = House::build();
+    let user = house.dovecot.user_with(&[]);
+    let plain = base64(format!("\0{user}\0{PASSWORD}"));
+    let logins: Vec<(String, Vec<String>)> = vec![
+        (format!("login {user} {PASSWORD}"), vec![]),
+        (format!("LOGIN \"{user}\" \"{PASSWORD}\""), vec![]),
+        (format!("LOGIN {{{}}}", user.len()), vec![format!("{user} {{{}}}", PASSWORD.len()), PASSWORD.to_owned()]),
+        (format!("LOGIN {{{}+}}\r\n{user} {{{}+}}\r\n{PASSWORD}", user.len(), PASSWORD.len()), vec![]),
+        (format!("AUTHENTICATE PLAIN {plain}"), vec![]),
+        ("authenticate plain".to_owned(), vec![plain]),
+        ("AUTHENTICATE LOGIN".to_owned(), vec![base64(&user), base64(PASSWORD)]),
+        (format!("AUTHENTICATE LOGIN {}", base64(&user)), vec![base64(PASSWORD)]),
+        // To a server that takes them: this Dovecot looks the token up as it does a password.
+        (format!("AUTHENTICATE XOAUTH2 {}", base64(format!("user={user}\x01auth=Bearer {PASSWORD}\x01\x01"))), vec![]),
+    ];
+    for (command, answers) in logins {
+        let mut imap = house.imap();
+        imap.device.send(format!("t {command}\r\n"));
+        for answer in answers {
+            let line = imap.device.line();
+            assert!(line.starts_with('+'), "{command}: {line}");
+            imap.device.send(format!("{answer}\r\n"));
+        }
+        let answer = imap.answer("t");
+        assert!(status(&answer).starts_with("OK [CAPABILITY IMAP4rev1 "), "{command}: {answer:?}");
+        imap.ok("SELECT INBOX");
+    }
+    let mut imap = house.imap();
+    imap.device.send("t LOGIN umlaut {10}\r\n");
+    assert!(imap.device.line().starts_with('+'));
+    imap.device.send("p\u{e4}ss\\w\"rd\r\n".as_bytes());
+    let answer = imap.answer("t");
+    assert!(status(&answer).starts_with("OK"), "{answer:?}");
+}
+
+#[test]
+fn every_way_to_log_in_over_pop3() {
+    let house = House::build();
+    let user = house.dovecot.user_with(&[]);
+    let plain = base64(format!("\0{user}\0{PASSWORD}"));
+    let token = base64(format!("user={user}\x01auth=Bearer {PASSWORD}\x01\x01"));
+    for (command, answers) in [
+        (format!("USER {user}"), vec![format!("PASS {PASSWORD}")]),
+        (format!("user {user}"), vec![format!("pass {PASSWORD}")]),
+        (format!("AUTH PLAIN {plain}"), vec![]),
+        ("AUTH PLAIN".to_owned(), vec![plain]),
+        ("auth login".to_owned(), vec![base64(&user), base64(PASSWORD)]),
+        (format!("AUTH LOGIN {}", base64(&user)), vec![base64(PASSWORD)]),
+        (format!("AUTH XOAUTH2 {token}"), vec![]),
+        ("AUTH XOAUTH2".to_owned(), vec![token]),
+    ] {
+        let mut pop3 = house.pop3();
+        let mut answer = pop3.command(&command);
+        for response in answers {
+            assert!(answer.starts_with('+'), "{command}: {answer}");
+            answer = pop3.command(&response);
+        }
+        assert_eq!(answer, "+OK logged in", "{command}");
+        pop3.ok("STAT");
+        pop3.ok("QUIT");
+    }
+    house.dovecot.deliver("spaces", &[]);
+    let mut pop3 = house.pop3();
+    pop3.login("spaces", PASSWORD_WITH_SPACES);
+    pop3.ok("QUIT");
+}
+
+#[test]
+fn capabilities_after_login_are_the_servers_without_what_is_ours() {
+    let house = House::build();
+    let user = house.dovecot.user_with(&[]);
+    let mut imap = house.imap();
+    imap.login(&user, PASSWORD);
+    let answer = imap.ok("CAPABILITY");
+    let Part::Line(list) = &answer[0] else { panic!("{answer:?}") };
+    assert!(
+        list.starts_with("* CAPABILITY IMAP4rev1 ") && list.contains(" IDLE ") && list.contains(" UIDPLUS "),
+        "{list}"
+    );
+    for gone in ["AUTH=", "SASL-IR", "STARTTLS", "ENABLE", "COMPRESS", "LOGINDISABLED", "UTF8", "QRESYNC"] {
+        assert!(!list.contains(gone), "{list}");
+    }
+    let mut pop3 = house.pop3();
+    pop3.login(&user, PASSWORD);
+    let list = String::from_utf8(pop3.multi("CAPA")).unwrap();
+    assert!(
+        list.contains("UIDL\r\n") && list.contains("SASL PLAIN LOGIN XOAUTH2\r\n") && !list.contains("STLS"),
+        "{list}"
+    );
+    pop3.ok("QUIT");
+}
+
+#[test]
+fn new_mail_is_pushed_into_idle() {
+    let house = House::build();
+    let user = house.dovecot.user_with(&[]);
+    let mut imap = house.imap();
+    imap.login(&user, PASSWORD);
+    imap.ok("SELECT INBOX");
+    imap.device.send("i IDLE\r\n");
+    assert!(imap.device.line().starts_with("+ "));
+    house.dovecot.deliver(&user, &[&message(1024)]);
+    assert_eq!(imap.device.line(), "* 1 EXISTS");
+    imap.device.send("DONE\r\n");
+    assert!(status(&imap.answer("i")).starts_with("OK"));
+}
+
+#[test]
+fn large_literals_go_up_as_well() {
+    let house = House::build();
+    let user = house.dovecot.user_with(&[]);
+    let big = message(25 * 1024 * 1024);
+    let mut imap = house.imap();
+    imap.login(&user, PASSWORD);
+    imap.device.send(format!("a APPEND INBOX {{{}}}\r\n", big.len()));
+    assert!(imap.device.line().starts_with('+'));
+    imap.device.send(&big);
+    imap.device.send("\r\n");
+    assert!(status(&imap.answer("a")).starts_with("OK"));
+    // And without waiting, two at a time.
+    let small = message(2000);
+    imap.device.send(format!("b APPEND INBOX {{{}+}}\r\n", small.len()));
+    imap.device.send([small.as_slice(), b"\r\nc NOOP\r\n"].concat());
+    assert!(status(&imap.answer("b")).starts_with("OK"));
+    assert!(status(&imap.answer("c")).starts_with("OK"));
+    imap.ok("SELECT INBOX");
+    assert!(imap.fetch(1) == big);
+    assert!(imap.fetch(2) == small);
+}
+
+/// Dovecot takes 64 KiB; the line goes on as it comes, in whatever pieces.
+#[test]
+fn command_lines_of_64_kib_pass() {
+    let house = House::build();
+    let small = message(100);
+    let user = house.dovecot.user_with(&[&small]);
+    let mut imap = house.imap();
+    imap.login(&user, PASSWORD);
+    imap.ok("SELECT INBOX");
+    let set = vec!["1"; 31_000].join(",");
+    let command = format!("FETCH {set} FLAGS");
+    assert!(command.len() > 60 * 1024);
+    let answer = imap.ok(&command);
+    assert!(matches!(&answer[0], Part::Line(line) if line.starts_with("* 1 FETCH (FLAGS ")), "{answer:?}");
+}
+
+#[test]
+fn commands_behind_the_login_are_kept_in_order() {
+    let house = House::build();
+    let small = message(1024);
+    let user = house.dovecot.user_with(&[&small]);
+    let mut imap = house.imap();
+    imap.device.send(format!("a LOGIN {user} {PASSWORD}\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\nd LOGOUT\r\n"));
+    assert!(status(&imap.answer("a")).starts_with("OK"));
+    assert!(status(&imap.answer("b")).starts_with("OK"));
+    assert!(imap.answer("c").contains(&Part::Literal(small.clone())));
+    assert!(status(&imap.answer("d")).starts_with("OK"));
+    let mut pop3 = house.pop3();
+    pop3.device.send(format!("USER {user}\r\nPASS {PASSWORD}\r\nRETR 1\r\nDELE 1\r\nQUIT\r\n"));
+    assert_eq!(pop3.device.line(), "+OK send PASS");
+    assert_eq!(pop3.device.line(), "+OK logged in");
+    assert!(pop3.device.line().starts_with("+OK"));
+    assert!(pop3.lines() == small);
+    assert!(pop3.device.line().starts_with("+OK") && pop3.device.line().starts_with("+OK"));
+    assert!(pop3.device.has_ended());
+    assert_eq!(house.dovecot.messages_of(&user), 0);
+}
+
+#[test]
+fn a_device_may_speak_before_it_is_greeted() {
+    let dovecot = Dovecot::start();
+    let proxy = Proxy::start(
+        &(upstreams(&dovecot) + &listener("imap", "imap", "auto", "upstream = \"implicit\"\ndetect_delay = \"1h\"")),
+    );
+    let mut device = Device::plain(proxy.address("imap"));
+    device.send("a CAPABILITY\r\n");
+    assert!(device.line().starts_with("* OK [CAPABILITY IMAP4rev1 "));
+    assert!(device.line().starts_with("* CAPABILITY IMAP4rev1 ") && device.line().starts_with("a OK"));
+}
+
+#[test]
+fn sessions_are_resumed_by_id_and_by_ticket() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, tickets) in [("by-id", "-no_ticket"), ("by-ticket", "-nocommands")] {
+        let proxy = Proxy::start(&listener(name, "imap", "implicit", ""));
+        let session = directory.path().join(name);
+        for (flag, resumed) in [("-sess_out", false), ("-sess_in", true)] {
+            let mut command = std::process::Command::new("openssl");
+            command.args(["s_client", "-connect", &proxy.address(name).to_string(), "-tls1", "-quiet", tickets, flag]);
+            command.arg(&session).args(["-cipher", "AES128-SHA:@SECLEVEL=0"]);
+            let mut imap = Imap::greeted(Device::over(Program::start(&mut command)));
+            imap.ok("LOGOUT");
+            assert!(imap.device.has_ended());
+            let cipher = if resumed { "\"TLSv1 AES128-SHA resumed\"" } else { "\"TLSv1 AES128-SHA\"" };
+            proxy.log.wait_for(cipher, |line| line.contains("session ended") && line.contains(cipher));
+        }
+    }
+}

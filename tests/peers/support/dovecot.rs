@@ -194,6 +194,10 @@ service pop3-login {{
 }}
 service anvil {{
   chroot =
+  # No growing delay for wrong passwords.
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =

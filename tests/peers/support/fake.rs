@@ -1,1 +1,56 @@
+//! Mail servers that misbehave as a test wants them to.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVersion};
+
+use super::certificates::Certificates;
+
+/// Serves each connection with the function; its port. The thread ends with the test.
+pub fn plain(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            serve(stream);
+        }
+    });
+    port
+}
+
+/// The same behind TLS of at most this version; connections that do not get through the handshake are dropped.
+pub fn tls(
+    certificates: &Certificates,
+    newest: SslVersion,
+    serve: impl Fn(SslStream<TcpStream>) + Send + 'static,
+) -> u16 {
+    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
+    context.set_security_level(0);
+    context.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
+    context.set_max_proto_version(Some(newest)).unwrap();
+    context.set_certificate(&certificates.leaf).unwrap();
+    context.set_private_key(&certificates.key).unwrap();
+    let context = context.build();
+    plain(move |stream| {
+        if let Ok(stream) = Ssl::new(&context).unwrap().accept(stream) {
+            serve(stream);
+        }
+    })
+}
+
+/// Says this, and then what the peer says is read until it closes.
+pub fn say(mut stream: impl Read + Write, words: &str) {
+    let _ = stream.write_all(words.as_bytes());
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+/// Reads up to the next line end; the line.
+pub fn hear(stream: &mut impl Read) -> String {
+    let mut line = Vec::new();
+    let mut octet = [0];
+    while octet != *b"\n" && stream.read_exact(&mut octet).is_ok() {
+        line.push(octet[0]);
+    }
+    String::from_utf8_lossy(&line).into_owned()
+}
