@@ -239,3 +239,41 @@ fn sessions_are_resumed_by_id_and_by_ticket() {
         }
     }
 }
+
+/// ECDSA for those who can, RSA for all others, each with its own chain.
+#[test]
+fn an_ecdsa_certificate_stands_beside_the_rsa_one() {
+    use crate::support::certificates::Certificates;
+    use crate::support::stacks::{old, openssl};
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let mut authorities = Vec::new();
+    for (name, certificates) in
+        [("rsa", Certificates::for_name("mail.test", 30)), ("ecdsa", Certificates::ecdsa_for_name("mail.test", 30))]
+    {
+        let folder = directory.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        certificates.write(&folder);
+        let chain = [certificates.leaf.to_pem().unwrap(), certificates.authority.to_pem().unwrap()].concat();
+        std::fs::write(folder.join("chain.pem"), chain).unwrap();
+        std::fs::set_permissions(folder.join("server.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        authorities.push(certificates.authority);
+    }
+    let file = |name: &str| format!("{:?}", directory.path().join(name));
+    let proxy = Proxy::start(&format!(
+        "[certificate.default]\nchain = {}\nkey = {}\necdsa_chain = {}\necdsa_key = {}\n{}",
+        file("rsa/chain.pem"),
+        file("rsa/server.key"),
+        file("ecdsa/chain.pem"),
+        file("ecdsa/server.key"),
+        listener("imap", "imap", "implicit", "")
+    ));
+    for (version, ciphers, authority) in
+        [(Version::Tls1_0, "AES128-SHA", 0), (Version::Tls1_2, "ECDHE-ECDSA-AES128-GCM-SHA256:AES128-SHA", 1)]
+    {
+        let stream = openssl(proxy.address("imap"), Start::Implicit, |context| old(context, version, ciphers)).unwrap();
+        let chain: Vec<Vec<u8>> =
+            stream.ssl().peer_cert_chain().unwrap().iter().map(|one| one.to_der().unwrap()).collect();
+        assert_eq!(chain[1..], [authorities[authority].to_der().unwrap()], "{ciphers}");
+    }
+}

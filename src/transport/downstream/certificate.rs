@@ -23,9 +23,15 @@ use crate::transport::host;
 
 /// A certificate with its chain and key, and the same in ECDSA where there is one.
 pub struct Loaded {
+    rsa: Pair,
+    ecdsa: Option<Pair>,
+}
+
+/// A chain that has been read, and the key of its first certificate.
+struct Pair {
+    file: PathBuf,
     chain: Vec<X509>,
     key: PKey<Private>,
-    ecdsa: Option<(Vec<X509>, PKey<Private>)>,
 }
 
 /// What an operator wants to know of a certificate.
@@ -65,20 +71,18 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str) -> Re
             files
         }
     };
-    let (chain, key) = load_pair(&files)?;
-    if key.id() != Id::RSA {
+    let rsa = load_pair(&files)?;
+    if rsa.key.id() != Id::RSA {
         return Err(format!(
             "{} is not an RSA certificate, which old devices need; give it as ecdsa_chain and ecdsa_key beside one",
             files.chain.display()
         ));
     }
     let ecdsa = certificate.ecdsa.as_ref().map(load_pair).transpose()?;
-    if let (Some((_, key)), Some(files)) = (&ecdsa, &certificate.ecdsa)
-        && key.id() != Id::EC
-    {
-        return Err(format!("{} is not an ECDSA certificate", files.chain.display()));
+    if let Some(pair) = ecdsa.as_ref().filter(|pair| pair.key.id() != Id::EC) {
+        return Err(format!("{} is not an ECDSA certificate", pair.file.display()));
     }
-    Ok(Loaded { chain, key, ecdsa })
+    Ok(Loaded { rsa, ecdsa })
 }
 
 /// Makes the certificate called `name` anew; the authority stays, so devices that trust it go on doing so.
@@ -140,23 +144,16 @@ pub fn der(path: &Path) -> Result<Vec<u8>, String> {
 impl Loaded {
     /// Puts chain and key into a context.
     pub(super) fn install(&self, context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
-        // ECDSA first: OpenSSL keeps one of each kind, and the chain of the one set last is the default.
-        let pairs = self.ecdsa.iter().map(|(chain, key)| (chain, key)).chain([(&self.chain, &self.key)]);
-        for (chain, key) in pairs {
-            let mut chain = chain.iter();
-            if let Some(leaf) = chain.next() {
-                context.set_certificate(leaf)?;
-            }
-            context.set_private_key(key)?;
-            for issuer in chain {
-                context.add_extra_chain_cert(issuer.clone())?;
-            }
+        for pair in self.ecdsa.iter().chain([&self.rsa]) {
+            // By file, because that is the one call that ties the rest of a chain to its own leaf.
+            context.set_certificate_chain_file(&pair.file)?;
+            context.set_private_key(&pair.key)?;
         }
         Ok(())
     }
 }
 
-fn load_pair(files: &CertificateFiles) -> Result<(Vec<X509>, PKey<Private>), String> {
+fn load_pair(files: &CertificateFiles) -> Result<Pair, String> {
     let chain = chain(&files.chain)?;
     let pem = state::read_private(&files.key)?;
     // The callback keeps OpenSSL from asking for a passphrase on the terminal.
@@ -170,7 +167,7 @@ fn load_pair(files: &CertificateFiles) -> Result<(Vec<X509>, PKey<Private>), Str
             files.chain.display()
         ));
     }
-    Ok((chain, key))
+    Ok(Pair { file: files.chain.clone(), chain, key })
 }
 
 fn chain(path: &Path) -> Result<Vec<X509>, String> {
@@ -213,9 +210,9 @@ struct Authority {
 fn authority(state_directory: &Path, digest: Digest, years: u32) -> Result<Authority, String> {
     let files = CertificateFiles { chain: authority_path(state_directory), key: state_directory.join("ca.key") };
     if files.chain.exists() && files.key.exists() {
-        let (chain, key) = load_pair(&files)?;
-        let certificate = chain.into_iter().next().ok_or("the authority's file is empty")?;
-        return Ok(Authority { certificate, key });
+        let pair = load_pair(&files)?;
+        let certificate = pair.chain.into_iter().next().ok_or("the authority's file is empty")?;
+        return Ok(Authority { certificate, key: pair.key });
     }
     let openssl = |error: ErrorStack| format!("OpenSSL: {error}");
     let authority = new_authority(digest, years).map_err(openssl)?;

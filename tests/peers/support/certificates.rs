@@ -4,7 +4,9 @@ use std::path::Path;
 
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
+use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
@@ -20,10 +22,19 @@ pub struct Certificates {
 impl Certificates {
     /// For this DNS name, valid for so many days from now (behind it when negative).
     pub fn for_name(name: &str, days: i64) -> Self {
+        Self::with_key(name, days, PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap())
+    }
+
+    /// The same with an ECDSA key.
+    pub fn ecdsa_for_name(name: &str, days: i64) -> Self {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        Self::with_key(name, days, PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap())
+    }
+
+    fn with_key(name: &str, days: i64, key: PKey<Private>) -> Self {
         let authority_key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
         let authority_name = named("test CA");
         let authority = build(&authority_name, &authority_name, &authority_key, &authority_key, None, 3650);
-        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
         let leaf = build(&named(name), &authority_name, &key, &authority_key, Some(name), days);
         Self { authority, leaf, key }
     }

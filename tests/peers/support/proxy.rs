@@ -32,12 +32,13 @@ impl Proxy {
             directory.path().join("state")
         );
         fs::write(&file, text).unwrap();
+        let policy = directory.path().join("openssl.cnf");
+        fs::write(&policy, POLICY).unwrap();
         let mut process = Process::start(
             Command::new(env!("CARGO_BIN_EXE_packetboat"))
                 .args(["run", "--config"])
                 .arg(&file)
-                // A distribution's policy must have no say.
-                .env("OPENSSL_CONF", "/nonexistent/openssl.cnf")
+                .env("OPENSSL_CONF", &policy)
                 .stdin(Stdio::null())
                 .stderr(Stdio::piped()),
         );
@@ -91,3 +92,7 @@ pub fn listener(name: &str, protocol: &str, entry: &str, more: &str) -> String {
         "[[listener]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\nlisten = [\"127.0.0.1:0\"]\nentry = \"{entry}\"\n{more}\n"
     )
 }
+
+/// A distribution's policy, which must have no say: it forbids TLS 1.0, and stops every program that reads it.
+const POLICY: &str = "config_diagnostics = 1\nopenssl_conf = all\n[all]\nssl_conf = ssl\nno_such_module = x\n\
+    [ssl]\nsystem_default = policy\n[policy]\nMinProtocol = TLSv1.2\nCipherString = DEFAULT@SECLEVEL=2\n";

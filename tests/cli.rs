@@ -1,0 +1,236 @@
+//! The command line: what it prints, what it writes, and how it exits.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::x509::{X509, X509Name};
+use tempfile::TempDir;
+
+struct Bench {
+    directory: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn configure(&self, text: &str) -> PathBuf {
+        let file = self.path("packetboat.toml");
+        fs::write(&file, format!("state_directory = {:?}\n{text}", self.path("state"))).unwrap();
+        file
+    }
+
+    /// `packetboat ARGUMENTS --config` this configuration.
+    fn run(&self, arguments: &[&str], configuration: &str) -> Output {
+        let file = self.configure(configuration);
+        Command::new(env!("CARGO_BIN_EXE_packetboat")).args(arguments).arg("--config").arg(file).output().unwrap()
+    }
+
+    /// A self-signed certificate with its key.
+    fn certificate(&self, name: &str, key: &PKey<Private>) {
+        let mut subject = X509Name::builder().unwrap();
+        subject.append_entry_by_text("CN", name).unwrap();
+        let subject = subject.build();
+        let mut builder = X509::builder().unwrap();
+        builder.set_subject_name(&subject).unwrap();
+        builder.set_issuer_name(&subject).unwrap();
+        builder.set_pubkey(key).unwrap();
+        builder.set_not_before(&openssl::asn1::Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&openssl::asn1::Asn1Time::days_from_now(30).unwrap()).unwrap();
+        builder.sign(key, MessageDigest::sha256()).unwrap();
+        fs::write(self.path(&format!("{name}.pem")), builder.build().to_pem().unwrap()).unwrap();
+        let file = self.path(&format!("{name}.key"));
+        fs::write(&file, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+fn rsa() -> PKey<Private> {
+    PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()
+}
+
+fn ecdsa() -> PKey<Private> {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+}
+
+fn listener(more: &str) -> String {
+    format!("[[listener]]\nname = \"scanners\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\n{more}\n")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[track_caller]
+fn fails(output: &Output, code: i32, message: &str) {
+    assert_eq!(output.status.code(), Some(code), "{}", err(output));
+    assert!(err(output).contains(message), "{}", err(output));
+}
+
+#[test]
+fn check_finds_nothing_in_a_good_configuration() {
+    let bench = Bench::new();
+    let output = bench.run(&["check"], &listener(""));
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(out(&output).contains("no mistakes found\n  scanners: IMAP on 127.0.0.1:"), "{}", out(&output));
+    assert!(out(&output).contains("TLS 1.0 to TLS 1.3, profile \"legacy\""));
+    let key = fs::metadata(bench.path("state/default.key")).unwrap();
+    assert_eq!(key.mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(bench.path("state")).unwrap().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn exit_codes_are_those_of_sysexits() {
+    let bench = Bench::new();
+    let packetboat =
+        |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_packetboat")).args(arguments).output().unwrap();
+    fails(&packetboat(&["rum"]), 64, "unrecognized subcommand 'rum'");
+    fails(&packetboat(&["check", "--config", "/nonexistent"]), 66, "cannot read /nonexistent");
+    fails(
+        &bench.run(&["check"], "[log]\nlevle = 1"),
+        78,
+        "packetboat.toml:3: unknown key `levle`; did you mean `level`?",
+    );
+    fails(&bench.run(&["run"], "[log]\nlevle = 1"), 78, "packetboat.toml:3: unknown key");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let in_use = listener("").replace("127.0.0.1:0", &address.to_string());
+    fails(
+        &bench.run(&["check"], &in_use),
+        69,
+        &format!("listener \"scanners\": cannot listen on {address}: the port is in use"),
+    );
+    fails(&bench.run(&["run"], &in_use), 69, "the port is in use");
+    let far = listener("").replace("127.0.0.1:0", "192.0.2.77:1993");
+    fails(&bench.run(&["check"], &far), 69, "cannot listen on 192.0.2.77:1993: this host does not have that address");
+    let roots = format!("{}[upstream.x]\nhost = \"localhost\"\nroots = \"/nonexistent.pem\"", listener(""));
+    fails(&bench.run(&["check"], &roots), 69, "upstream \"x\": cannot read roots from /nonexistent.pem");
+}
+
+#[test]
+fn help_speaks_to_who_looks_after_printers() {
+    let output = Command::new(env!("CARGO_BIN_EXE_packetboat")).arg("--help").output().unwrap();
+    assert!(output.status.success());
+    for words in ["printers, scanners", "run", "check", "certificate", "Exit codes: 0 all is well"] {
+        assert!(out(&output).contains(words), "{}", out(&output));
+    }
+}
+
+#[test]
+fn the_made_certificate_can_be_shown_exported_and_renewed() {
+    let bench = Bench::new();
+    let made = format!(
+        "{}[certificate.default]\nnames = [\"mail.example\", \"192.0.2.1\", \"2001:db8::1\"]\ndigest = \"sha1\"",
+        listener("")
+    );
+    let shown = out(&bench.run(&["certificate", "show"], &made));
+    assert!(
+        shown.contains("subject  CN = mail.example\n")
+            && shown.contains("names    mail.example 192.0.2.1 2001:db8::1\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("\nca\n") && shown.contains("SHA-256  ") && shown.contains("SHA-1    "), "{shown}");
+    let leaf = X509::from_pem(&fs::read(bench.path("state/default.pem")).unwrap()).unwrap();
+    assert_eq!(leaf.signature_algorithm().object().nid(), Nid::SHA1WITHRSAENCRYPTION);
+    assert_eq!(leaf.public_key().unwrap().rsa().unwrap().size(), 256);
+
+    let pem = bench.run(&["certificate", "export"], &made).stdout;
+    let der = bench.run(&["certificate", "export", "--der"], &made).stdout;
+    let authority = X509::from_pem(&pem).unwrap();
+    assert_eq!(authority.to_der().unwrap(), der);
+    assert!(leaf.verify(&authority.public_key().unwrap()).unwrap());
+    let file = bench.path("ca.der");
+    let output = bench.run(&["certificate", "export", "--der", "--output", file.to_str().unwrap()], &made);
+    assert!(output.status.success() && fs::read(file).unwrap() == der, "{}", err(&output));
+
+    let output = bench.run(&["certificate", "renew"], &made);
+    assert!(output.status.success() && out(&output).contains("start packetboat again"), "{}", err(&output));
+    let renewed = X509::from_pem(&fs::read(bench.path("state/default.pem")).unwrap()).unwrap();
+    assert_ne!(renewed.to_der().unwrap(), leaf.to_der().unwrap());
+    assert!(renewed.verify(&authority.public_key().unwrap()).unwrap());
+    fails(
+        &bench.run(&["certificate", "renew", "other"], &made),
+        69,
+        "there is no certificate \"other\"; known are default",
+    );
+    assert_eq!(leftovers(&bench.path("state")), ["ca.key", "ca.pem", "default.key", "default.pem"]);
+}
+
+fn leftovers(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn your_own_files_are_checked_against_each_other() {
+    let bench = Bench::new();
+    bench.certificate("one", &rsa());
+    bench.certificate("two", &rsa());
+    bench.certificate("curve", &ecdsa());
+    let own = |chain: &str, key: &str, more: &str| {
+        format!(
+            "{}[certificate.default]\nchain = {:?}\nkey = {:?}\n{more}",
+            listener(""),
+            bench.path(chain),
+            bench.path(key)
+        )
+    };
+    let output = bench.run(&["check"], &own("one.pem", "one.key", ""));
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(!bench.path("state").exists(), "nothing is made where nothing is asked for");
+    fails(
+        &bench.run(&["check"], &own("one.pem", "two.key", "")),
+        69,
+        "two.key is not the key of the first certificate in",
+    );
+    fails(&bench.run(&["check"], &own("one.key", "one.key", "")), 69, "one.key holds no certificate in PEM");
+    fs::write(bench.path("junk.key"), "no key").unwrap();
+    fs::set_permissions(bench.path("junk.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fails(&bench.run(&["check"], &own("one.pem", "junk.key", "")), 69, "junk.key holds no private key in PEM");
+    fails(&bench.run(&["check"], &own("none.pem", "one.key", "")), 69, "none.pem: No such file");
+    fails(
+        &bench.run(&["check"], &own("curve.pem", "curve.key", "")),
+        69,
+        "is not an RSA certificate, which old devices need",
+    );
+    let beside = format!("ecdsa_chain = {:?}\necdsa_key = {:?}", bench.path("curve.pem"), bench.path("curve.key"));
+    let output = bench.run(&["check"], &own("one.pem", "one.key", &beside));
+    assert!(output.status.success(), "{}", err(&output));
+    fs::set_permissions(bench.path("one.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    fails(&bench.run(&["check"], &own("one.pem", "one.key", "")), 69, "mend it with: chmod o-rwx");
+    fails(
+        &bench.run(&["certificate", "export"], &own("two.pem", "two.key", "")),
+        69,
+        "import their CA into the device",
+    );
+    fails(&bench.run(&["certificate", "renew"], &own("two.pem", "two.key", "")), 69, "is your own file");
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_named() {
+    let bench = Bench::new();
+    fs::write(bench.path("state"), "a file").unwrap();
+    fails(&bench.run(&["check"], &listener("")), 69, "set state_directory to a directory that this user may write");
+}
