@@ -20,7 +20,7 @@ pub struct Credentials {
     pub login: Vec<u8>,
     /// Authorisation identity (RFC 4616); empty where none was given.
     pub authzid: Vec<u8>,
-    /// Password, or access token with [`Method::Xoauth2`].
+    /// Password, or access token with [`Mechanism::Xoauth2`].
     pub secret: Secret,
 }
 

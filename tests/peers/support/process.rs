@@ -42,7 +42,13 @@ impl Drop for Process {
 
 /// The lines that a process has written so far.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+pub struct Lines(Arc<(Mutex<Written>, Condvar)>);
+
+#[derive(Default)]
+struct Written {
+    lines: Vec<String>,
+    ended: bool,
+}
 
 impl Lines {
     pub fn of(source: impl Read + Send + 'static) -> Self {
@@ -50,10 +56,10 @@ impl Lines {
         let writer = lines.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(source).lines().map_while(Result::ok) {
-                writer.0.0.lock().unwrap().0.push(line);
+                writer.0.0.lock().unwrap().lines.push(line);
                 writer.0.1.notify_all();
             }
-            writer.0.0.lock().unwrap().1 = true;
+            writer.0.0.lock().unwrap().ended = true;
             writer.0.1.notify_all();
         });
         lines
@@ -64,20 +70,20 @@ impl Lines {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.0.0.lock().unwrap();
         loop {
-            if let Some(line) = state.0.iter().find(|line| condition(line)) {
+            if let Some(line) = state.lines.iter().find(|line| condition(line)) {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero() && !state.1, "no {what} in:\n{}", state.0.join("\n"));
+            assert!(!left.is_zero() && !state.ended, "no {what} in:\n{}", state.lines.join("\n"));
             state = self.0.1.wait_timeout(state, left).unwrap().0;
         }
     }
 
     pub fn count(&self, condition: impl Fn(&str) -> bool) -> usize {
-        self.0.0.lock().unwrap().0.iter().filter(|line| condition(line)).count()
+        self.0.0.lock().unwrap().lines.iter().filter(|line| condition(line)).count()
     }
 
     pub fn all(&self) -> String {
-        self.0.0.lock().unwrap().0.join("\n")
+        self.0.0.lock().unwrap().lines.join("\n")
     }
 }
