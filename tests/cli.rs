@@ -100,6 +100,14 @@ fn check_finds_nothing_in_a_good_configuration() {
 }
 
 #[test]
+fn roots_of_the_system_are_found() {
+    let bench = Bench::new();
+    let output =
+        bench.run(&["check"], &format!("{}[upstream.x]\nhost = \"localhost\"\nroots = \"system\"", listener("")));
+    assert!(output.status.success(), "{}", err(&output));
+}
+
+#[test]
 fn exit_codes_are_those_of_sysexits() {
     let bench = Bench::new();
     let packetboat =

@@ -76,7 +76,13 @@ impl Imap {
         match command::parse(input, &self.limits, self.continued) {
             Parsed::Incomplete => Ok(Step::Read),
             Parsed::TooLong => Err(Failure::new(Kind::TooLong, "IMAP command")),
-            Parsed::Continue => {
+            Parsed::Continue { tag, len } if !self.offer.login_allowed() => {
+                // Before the password is asked for, not after it went over the wire in clear.
+                self.continued = 0;
+                response::tagged(&mut out.downstream, tag, PRIVACY_REQUIRED);
+                Ok(Step::Consume(len))
+            }
+            Parsed::Continue { .. } => {
                 self.continued += 1;
                 out.downstream.extend_from_slice(b"+ go ahead\r\n");
                 Ok(Step::Read)
@@ -123,7 +129,7 @@ impl Imap {
             Verb::StartTls if self.offer.encrypted => return self.bad(tag, "TLS is active already", out),
             Verb::StartTls => return self.bad(tag, "TLS is not offered here", out),
             Verb::Login { .. } | Verb::Authenticate { .. } if !self.offer.login_allowed() => {
-                response::tagged(say, tag, "NO [PRIVACYREQUIRED] start TLS before login");
+                response::tagged(say, tag, PRIVACY_REQUIRED);
             }
             Verb::Login { user, password } => {
                 let credentials = Credentials::from_command(user.clone(), password.expose().to_vec());
@@ -222,6 +228,9 @@ impl Imap {
         Step::LoginFailed(failure)
     }
 }
+
+/// RFC 5530 §3.
+const PRIVACY_REQUIRED: &str = "NO [PRIVACYREQUIRED] start TLS before login";
 
 impl Session for Imap {
     fn greet(&mut self, out: &mut Outbox) {

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error, PeerIncompatible, RootCertStore};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -66,8 +66,8 @@ impl Connector {
 
     /// Connects to the server's port for the protocol, without TLS.
     ///
-    /// Addresses of both families are tried in turn, each a quarter of a second behind the one before it, and the
-    /// first that answers is taken (RFC 8305 §5).
+    /// Addresses of both families are tried in turn: the next one when one fails, or is silent for a quarter of a
+    /// second; the first that answers is taken (RFC 8305 §5).
     ///
     /// # Errors
     /// The name does not resolve, or no address answers.
@@ -79,29 +79,30 @@ impl Connector {
             Ok(Err(error)) => return Err(Failure::new(Kind::Resolve, format!("{}: {error}", self.host))),
             Err(_) => return Err(Failure::new(Kind::Resolve, format!("{}: no answer in time", self.host))),
         };
+        let mut addresses = addresses.into_iter();
         let mut attempts = JoinSet::new();
-        for (turn, address) in (0_u32..).zip(addresses) {
-            let limit = self.connect_timeout;
-            attempts.spawn(async move {
-                sleep(HEAD_START * turn).await;
-                match timeout(limit, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => Ok(stream),
-                    Ok(Err(error)) => Err(format!("{address}: {error}")),
-                    Err(_) => Err(format!("{address}: no answer within {}", humantime::format_duration(limit))),
-                }
-            });
-        }
         let mut reasons = Vec::new();
-        while let Some(attempt) = attempts.join_next().await {
-            match attempt {
-                Ok(Ok(stream)) => {
+        loop {
+            let more = match addresses.next() {
+                Some(address) => {
+                    attempts.spawn(attempt(address, self.connect_timeout));
+                    true
+                }
+                None => false,
+            };
+            let ended =
+                if more { timeout(HEAD_START, attempts.join_next()).await } else { Ok(attempts.join_next().await) };
+            match ended {
+                Ok(Some(Ok(Ok(stream)))) => {
                     return match super::tune(&stream, self.keep_alive) {
                         Ok(()) => Ok(stream),
                         Err(error) => Err(Failure::new(Kind::Connect, format!("{}: {error}", self.host))),
                     };
                 }
-                Ok(Err(reason)) => reasons.push(reason),
-                Err(_) => {}
+                Ok(Some(Ok(Err(reason)))) => reasons.push(reason),
+                // Its head start is over, or the runtime has dropped it.
+                Err(_) | Ok(Some(Err(_))) => {}
+                Ok(None) => break,
             }
         }
         let reasons = if reasons.is_empty() { "it has no address".to_owned() } else { reasons.join(", ") };
@@ -198,6 +199,14 @@ fn roots(roots: &Roots) -> Result<RootCertStore, String> {
         }
     }
     Ok(store)
+}
+
+async fn attempt(address: SocketAddr, limit: Duration) -> Result<TcpStream, String> {
+    match timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(format!("{address}: {error}")),
+        Err(_) => Err(format!("{address}: no answer within {}", humantime::format_duration(limit))),
+    }
 }
 
 /// Families in turn, the resolver's first one first (RFC 8305 §4).

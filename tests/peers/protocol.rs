@@ -277,3 +277,113 @@ fn an_ecdsa_certificate_stands_beside_the_rsa_one() {
         assert_eq!(chain[1..], [authorities[authority].to_der().unwrap()], "{ciphers}");
     }
 }
+
+/// Records as they come over the wire, behind the handshake.
+#[derive(Debug)]
+struct Tap {
+    stream: std::net::TcpStream,
+    wire: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+}
+
+impl std::io::Read for Tap {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.wire.lock().unwrap().extend(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl std::io::Write for Tap {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(octets)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lengths of the application data records that greet a device.
+fn records_of_a_greeting(proxy: &Proxy, name: &str) -> Vec<usize> {
+    let wire = std::sync::Arc::default();
+    let context = crate::support::stacks::context(|context| {
+        crate::support::stacks::old(context, Version::Tls1_0, "AES128-SHA");
+        // As an old client: OpenSSL would ask for it of itself.
+        context.clear_options(openssl::ssl::SslOptions::from_bits_retain(1 << 19));
+    });
+    let tap = Tap { stream: crate::support::device::tcp(proxy.address(name)), wire: std::sync::Arc::clone(&wire) };
+    let stream = openssl::ssl::Ssl::new(&context).unwrap().connect(tap).unwrap();
+    Imap::greeted(Device::over(stream)).ok("LOGOUT");
+    let wire = wire.lock().unwrap();
+    let (mut at, mut lengths) = (0, Vec::new());
+    while let [kind, _, _, high, low] = wire[at..][..5.min(wire.len() - at)] {
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if kind == 23 {
+            lengths.push(length);
+        }
+        at += 5 + length;
+    }
+    lengths
+}
+
+/// Off: one record for a greeting, MAC inside the blocks of 16. The keys turn either on.
+#[test]
+fn empty_fragments_and_encrypt_then_mac_are_as_the_listener_says() {
+    let proxy = Proxy::start(
+        &(listener("plain", "imap", "implicit", "")
+            + &listener("fragments", "imap", "implicit", "empty_fragments = true")
+            + &listener("etm", "imap", "implicit", "encrypt_then_mac = true")),
+    );
+    let plain = records_of_a_greeting(&proxy, "plain");
+    assert!(plain.iter().all(|length| length % 16 == 0 && *length > 32), "{plain:?}");
+    let fragments = records_of_a_greeting(&proxy, "fragments");
+    assert_eq!(fragments.iter().filter(|length| **length == 32).count(), plain.len(), "{fragments:?}");
+    let etm = records_of_a_greeting(&proxy, "etm");
+    assert!(etm.iter().all(|length| length % 16 == 4), "{etm:?}");
+}
+
+#[test]
+fn a_device_may_not_renegotiate_or_compress() {
+    use crate::support::process::{Lines, Process};
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let proxy = Proxy::start(&listener("imap", "imap", "implicit", ""));
+    let mut device = Process::start(
+        Command::new("openssl")
+            .args(["s_client", "-connect", &proxy.address("imap").to_string(), "-tls1", "-comp"])
+            .args(["-cipher", "AES128-SHA:@SECLEVEL=0"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    let (said, failed) = (Lines::of(device.0.stdout.take().unwrap()), Lines::of(device.0.stderr.take().unwrap()));
+    said.wait_for("greeting", |line| line.contains("packetboat ready"));
+    said.wait_for("compression", |line| line == "Compression: NONE");
+    said.wait_for("secure renegotiation", |line| line == "Secure Renegotiation IS supported");
+    device.0.stdin.as_mut().unwrap().write_all(b"R\n").unwrap();
+    failed.wait_for("refusal", |line| line.contains("no renegotiation"));
+}
+
+/// A server with addresses of both families, of which one answers.
+#[test]
+fn ipv4_and_ipv6_fall_back_on_each_other() {
+    use crate::support::fake;
+    use std::io::Write;
+    let dovecot = Dovecot::start();
+    let user = dovecot.user_with(&[]);
+    let both = upstreams(&dovecot).replace("host = \"127.0.0.1\"", "host = \"localhost\"");
+    let six = fake::plain_at("[::1]:0", |mut stream| {
+        let _ = stream.write_all(b"* BYE over IPv6\r\n");
+    });
+    let proxy = Proxy::start(&format!(
+        "{both}[upstream.six]\nhost = \"::1\"\nimap_port = {six}\nsecurity = \"starttls\"\n{}{}",
+        listener("imap", "imap", "implicit", "upstream = \"implicit\"").replace("127.0.0.1:0", "[::1]:0"),
+        listener("six", "imap", "implicit", "upstream = \"six\""),
+    ));
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    imap.login(&user, PASSWORD);
+    imap.ok("LOGOUT");
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("six"), Start::Implicit));
+    assert!(status(&imap.command("LOGIN a b")).starts_with("NO [UNAVAILABLE]"));
+    proxy.log.wait_for("greeting", |line| line.contains("BYE over IPv6"));
+}

@@ -10,8 +10,9 @@ use crate::secret::Secret;
 pub(super) enum Parsed<'a> {
     /// More has to come.
     Incomplete,
-    /// The device announced a synchronising literal (§4.3) and waits for one more `+`.
-    Continue,
+    /// The device announced a synchronising literal (§4.3) and waits for one more `+`. Without it, the command is over
+    /// behind `len` octets.
+    Continue { tag: &'a [u8], len: usize },
     /// A command, with the octets it took.
     Complete { command: Command<'a>, len: usize },
     /// Not a command that makes sense here; `len` octets are to be dropped.
@@ -66,7 +67,7 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, continued: usize) -> P
             if !takes_literals(input) {
                 return Parsed::Bad { tag: tag_of(input), why: "literal not allowed here", len: at };
             }
-            return Parsed::Continue;
+            return Parsed::Continue { tag: tag_of(input), len: at };
         }
         at += literal.size;
         if at > input.len() {
@@ -243,10 +244,10 @@ mod tests {
     #[test]
     fn synchronising_literals_wait_one_after_the_other() {
         let limits = Limits::default();
-        assert!(matches!(parse(b"a LOGIN {4}\r\n", &limits, 0), Parsed::Continue));
+        assert!(matches!(parse(b"a LOGIN {4}\r\n", &limits, 0), Parsed::Continue { .. }));
         assert!(matches!(parse(b"a LOGIN {4}\r\n", &limits, 1), Parsed::Incomplete));
-        assert!(matches!(parse(b"a LOGIN {4}\r\nscan {6}\r\n", &limits, 1), Parsed::Continue));
-        assert!(matches!(parse(b"a LOGIN {0}\r\n {6}\r\n", &limits, 1), Parsed::Continue));
+        assert!(matches!(parse(b"a LOGIN {4}\r\nscan {6}\r\n", &limits, 1), Parsed::Continue { .. }));
+        assert!(matches!(parse(b"a LOGIN {0}\r\n {6}\r\n", &limits, 1), Parsed::Continue { .. }));
         assert!(matches!(parse(b"a SELECT {5}\r\n", &limits, 0), Parsed::Bad { len: 14, .. }));
         assert!(matches!(parse(b"a LOGIN {99999}\r\n", &limits, 0), Parsed::Bad { .. }));
         assert!(matches!(parse(b"a LOGIN {99999+}\r\n", &limits, 0), Parsed::TooLong));

@@ -9,7 +9,12 @@ use super::certificates::Certificates;
 
 /// Serves each connection with the function; its port. The thread ends with the test.
 pub fn plain(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    plain_at("127.0.0.1:0", serve)
+}
+
+/// The same at another address.
+pub fn plain_at(address: &str, serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind(address).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
