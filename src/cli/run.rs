@@ -113,9 +113,11 @@ fn introduce(config: &Config, opened: &[Opened]) {
             Err(error) => warn!("certificate \"{name}\": {error}"),
         }
     }
-    if certificate::authority_path(&config.state_directory).exists() {
+    let authority = certificate::authority_path(&config.state_directory);
+    if authority.exists() {
         info!(
-            "a device that checks certificates needs the CA: packetboat certificate export (with --der for most printers)"
+            "a device that checks certificates needs the CA: {} (for DER, as most printers want it: packetboat certificate export --der)",
+            authority.display()
         );
     }
 }

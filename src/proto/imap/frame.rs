@@ -58,8 +58,12 @@ impl CommandFrame {
                     let passed = end.map_or(input.len(), |end| end + 1);
                     let part = input.get(..passed).unwrap_or_default();
                     self.head.push(part);
-                    self.tail.push(part);
-                    self.position = if end.is_some() { self.line_ended(&mut seen) } else { Position::Line };
+                    self.position = if end.is_some() {
+                        self.line_ended(part, &mut seen)
+                    } else {
+                        self.tail.push(part);
+                        Position::Line
+                    };
                     passed
                 }
             };
@@ -68,7 +72,8 @@ impl CommandFrame {
         seen
     }
 
-    fn line_ended(&mut self, seen: &mut Seen) -> Position {
+    /// The line is whole; `part` is what came of it last.
+    fn line_ended(&mut self, part: &[u8], seen: &mut Seen) -> Position {
         let (tag, rest) = word(self.head.octets());
         if !self.head.read {
             let verb = word(rest).0.trim_ascii_end();
@@ -77,9 +82,7 @@ impl CommandFrame {
             seen.logout |= verb.eq_ignore_ascii_case(b"LOGOUT");
             seen.compress |= verb.eq_ignore_ascii_case(b"COMPRESS");
         }
-        let literal = self.tail.literal();
-        self.tail.clear();
-        if let Some((size, synchronising)) = literal {
+        if let Some((size, synchronising)) = self.tail.end_line(part) {
             self.awaiting = synchronising.then(|| Box::from(tag));
             self.head.read = true;
             Position::Literal(size)
@@ -164,19 +167,15 @@ impl ResponseFrame {
     fn line(&mut self, rest: &[u8]) -> usize {
         let end = memchr::memchr(b'\n', rest);
         let passed = end.map_or(rest.len(), |end| end + 1);
-        if self.data {
-            self.tail.push(rest.get(..passed).unwrap_or_default());
-        }
+        let part = rest.get(..passed).unwrap_or_default();
         self.position = match end {
-            None => Position::Line,
-            Some(_) => match self.tail.literal() {
-                Some((size, _)) if self.data => Position::Literal(size),
-                _ => Position::Start,
-            },
+            _ if !self.data => end.map_or(Position::Line, |_| Position::Start),
+            None => {
+                self.tail.push(part);
+                Position::Line
+            }
+            Some(_) => self.tail.end_line(part).map_or(Position::Start, |(size, _)| Position::Literal(size)),
         };
-        if end.is_some() {
-            self.tail.clear();
-        }
         passed
     }
 
@@ -314,13 +313,19 @@ impl Tail {
         self.len += part.len();
     }
 
-    fn literal(&self) -> Option<(u64, bool)> {
-        let line = self.octets.get(..self.len)?.strip_suffix(b"\n")?;
-        literal_at_end(line.strip_suffix(b"\r").unwrap_or(line))
-    }
-
-    fn clear(&mut self) {
+    /// The last part of a line, with its line end: the literal that the line announces. Empties the tail.
+    fn end_line(&mut self, part: &[u8]) -> Option<(u64, bool)> {
+        // Most lines come whole, and are looked at where they are.
+        let line = if self.len == 0 {
+            part
+        } else {
+            self.push(part);
+            self.octets.get(..self.len)?
+        };
+        let line = line.strip_suffix(b"\n")?;
+        let literal = literal_at_end(line.strip_suffix(b"\r").unwrap_or(line));
         self.len = 0;
+        literal
     }
 }
 
