@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Problem};
+use crate::config::{Config, Proven};
 
 /// Lets printers, scanners and other old devices keep reading their mail: they speak TLS 1.0 with packetboat,
 /// packetboat speaks TLS 1.2 or 1.3 with the mail server.
@@ -60,7 +60,7 @@ struct ConfigFile {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 all is well, 64 wrong arguments, 66 the configuration file is missing, 69 an address cannot be listened \
-on or a certificate not be loaded, 74 a file cannot be written, 78 a mistake in the configuration.";
+on or a certificate not be loaded, 71 the operating system refuses something else, 74 a file cannot be written, 78 a mistake in the configuration.";
 
 /// Reads the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
@@ -74,11 +74,11 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match arguments.command {
-        Command::Run { file } => file.load().and_then(|(config, warnings)| run::run(&config, &warnings)),
-        Command::Check { file } => {
-            file.load().and_then(|(config, warnings)| check::check(&file.config, &config, &warnings))
+        Command::Run { file } => file.load().and_then(|proven| run::run(&proven)),
+        Command::Check { file } => file.load().and_then(|proven| check::check(&file.config, &proven)),
+        Command::Certificate { file, action } => {
+            file.load().and_then(|proven| certificate::act(&proven.config, &action))
         }
-        Command::Certificate { file, action } => file.load().and_then(|(config, _)| certificate::act(&config, &action)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,18 +104,18 @@ impl From<Exit> for ExitCode {
 }
 
 impl ConfigFile {
-    /// The proven configuration, with its warnings. Problems are said on standard error.
-    fn load(&self) -> Result<(Config, Vec<Problem>), Exit> {
+    /// The proven configuration. Problems are said on standard error.
+    fn load(&self) -> Result<Proven, Exit> {
         let text = std::fs::read_to_string(&self.config).map_err(|error| {
             complain(format_args!("cannot read {}: {error}; name the file with --config", self.config.display()));
             Exit::NoInput
         })?;
         match Config::parse(&text, &self.config) {
-            Ok((mut config, warnings)) => {
+            Ok(mut proven) => {
                 if let Some(directory) = &self.state_directory {
-                    config.state_directory.clone_from(directory);
+                    proven.config.state_directory.clone_from(directory);
                 }
-                Ok((config, warnings))
+                Ok(proven)
             }
             Err(problems) => {
                 problems.iter().for_each(complain);

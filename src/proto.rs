@@ -5,6 +5,7 @@
 pub mod imap;
 pub mod line;
 pub mod pop3;
+mod refusal;
 pub mod sasl;
 
 use zeroize::Zeroizing;
@@ -55,6 +56,9 @@ pub trait Session: Send {
 
     /// The last words to the device, where its protocol has some and they can be said here.
     fn bye(&mut self, failure: &Failure, out: &mut Outbox);
+
+    /// Whether a login is under way: the server is looked for, or asked.
+    fn is_logging_in(&self) -> bool;
 
     /// Whether device and server talk to each other (after login).
     fn is_relaying(&self) -> bool;

@@ -6,6 +6,7 @@ mod limits;
 mod record;
 mod relay;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +16,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
-use crate::config::{Config, Limits, Listener};
+use crate::config::{Config, Entry, Limits, Listener};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::transport::downstream::Acceptor;
+use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::upstream::Connector;
 use crate::transport::{listen, tune};
 use limits::Connections;
@@ -41,30 +43,54 @@ pub struct Opened {
 /// Something that keeps the proxy from starting.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Obstacle {
-    /// The listener, certificate or mail server concerned.
-    pub subject: String,
+    /// The key concerned, as `certificate.default.chain`.
+    pub key: String,
     /// What is wrong, and what to do.
     pub message: String,
 }
 
-/// Loads certificates and roots and binds every address; reports all that is wrong, not just the first.
+/// Loads every certificate and all roots and binds every address; reports all that is wrong, not just the first.
 ///
 /// # Errors
-/// Each obstacle, in the order of the file.
-pub fn open(config: &Config) -> Result<Vec<Opened>, Vec<Obstacle>> {
+/// Each obstacle.
+pub fn open(config: &Config, making: Making) -> Result<Vec<Opened>, Vec<Obstacle>> {
     let mut obstacles = Vec::new();
-    let mut opened = Vec::new();
-    for listener in &config.listeners {
-        match door(config, listener) {
-            Ok(door) => {
-                let sockets = bind(listener, &mut obstacles);
-                opened.push(Opened { door: Arc::new(door), sockets });
-            }
-            Err(obstacle) => {
-                obstacles.push(obstacle);
-                bind(listener, &mut obstacles);
+    let mut certificates = BTreeMap::new();
+    for (name, certificate) in &config.certificates {
+        match certificate::load(certificate, &config.state_directory, name, making) {
+            Ok(loaded) => drop(certificates.insert(name, loaded)),
+            Err(fault) => {
+                let key = format!("certificate.{name}.{}", fault.key).trim_end_matches('.').to_owned();
+                obstacles.push(Obstacle { key, message: fault.message });
             }
         }
+    }
+    let mut connectors = BTreeMap::new();
+    for (name, upstream) in &config.upstreams {
+        match Connector::new(upstream, &config.limits) {
+            Ok(connector) => drop(connectors.insert(name, Arc::new(connector))),
+            Err(message) => obstacles.push(Obstacle { key: format!("upstream.{name}.roots"), message }),
+        }
+    }
+    let mut opened = Vec::new();
+    for listener in &config.listeners {
+        let sockets = bind(listener, &mut obstacles);
+        let acceptor = match (listener.entry, certificates.get(&listener.certificate)) {
+            (Entry::Plaintext, _) => None,
+            (Entry::Implicit | Entry::StartTls | Entry::Auto, None) => continue,
+            (Entry::Implicit | Entry::StartTls | Entry::Auto, Some(certificate)) => {
+                match Acceptor::new(&listener.tls, certificate) {
+                    Ok(acceptor) => Some(acceptor),
+                    Err(message) => {
+                        obstacles.push(Obstacle { key: format!("listener.{}.certificate", listener.name), message });
+                        continue;
+                    }
+                }
+            }
+        };
+        let Some(connector) = connectors.get(&listener.upstream).map(Arc::clone) else { continue };
+        let door = Door { listener: listener.clone(), limits: config.limits, acceptor, connector };
+        opened.push(Opened { door: Arc::new(door), sockets });
     }
     if obstacles.is_empty() { Ok(opened) } else { Err(obstacles) }
 }
@@ -91,36 +117,13 @@ pub fn serve(opened: Vec<Opened>, limits: &Limits, lifecycle: &Lifecycle) {
     }
 }
 
-fn door(config: &Config, listener: &Listener) -> Result<Door, Obstacle> {
-    let of_listener = |message| Obstacle { subject: format!("listener \"{}\"", listener.name), message };
-    let certificate = config
-        .certificates
-        .get(&listener.certificate)
-        .ok_or_else(|| of_listener(format!("certificate \"{}\" is not configured", listener.certificate)))?;
-    let upstream = config
-        .upstreams
-        .get(&listener.upstream)
-        .ok_or_else(|| of_listener(format!("upstream \"{}\" is not configured", listener.upstream)))?;
-    let acceptor = match listener.entry {
-        crate::config::Entry::Plaintext => None,
-        crate::config::Entry::Implicit | crate::config::Entry::StartTls | crate::config::Entry::Auto => {
-            Some(Acceptor::new(&listener.tls, certificate, &config.state_directory, &listener.certificate).map_err(
-                |message| Obstacle { subject: format!("certificate \"{}\"", listener.certificate), message },
-            )?)
-        }
-    };
-    let connector = Connector::new(upstream, &config.limits)
-        .map_err(|message| Obstacle { subject: format!("upstream \"{}\"", listener.upstream), message })?;
-    Ok(Door { listener: listener.clone(), limits: config.limits, acceptor, connector: Arc::new(connector) })
-}
-
 fn bind(listener: &Listener, obstacles: &mut Vec<Obstacle>) -> Vec<TcpListener> {
     let mut sockets = Vec::new();
     for &address in &listener.listen {
         match listen(address) {
             Ok(socket) => sockets.push(socket),
             Err(error) => obstacles.push(Obstacle {
-                subject: format!("listener \"{}\"", listener.name),
+                key: format!("listener.{}.listen", listener.name),
                 message: format!("cannot listen on {address}: {}", bind_advice(address, &error)),
             }),
         }

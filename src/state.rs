@@ -2,9 +2,10 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
+use rustix::fs::access;
 use zeroize::Zeroizing;
 
 /// Who may read a file.
@@ -29,6 +30,23 @@ pub fn make_directory(directory: &Path) -> Result<(), String> {
     })
 }
 
+/// Whether the directory is there or could be made, and files written in it. Nothing is made to find out.
+///
+/// # Errors
+/// It could not; the text says what to do.
+pub fn could_make_directory(directory: &Path) -> Result<(), String> {
+    let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_path_buf());
+    let there = absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    if there.is_dir() && access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok() {
+        return Ok(());
+    }
+    Err(format!(
+        "cannot make {}, because {} is no directory that this user may write; set state_directory to another one",
+        directory.display(),
+        there.display()
+    ))
+}
+
 /// Writes a file so that it is there whole or not at all, after a crash too: temporary file, fsync, rename, fsync of
 /// the directory.
 ///
@@ -51,12 +69,15 @@ fn write_and_rename(path: &Path, temporary: &Path, content: &[u8], access: Acces
     };
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(temporary)?;
     file.write_all(content)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Root may look after files of the service's own user, who must be able to read them afterwards.
+    let (owner, own) = (fs::metadata(directory)?, file.metadata()?);
+    if owner.uid() != own.uid() && own.uid() == 0 {
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     file.sync_all()?;
     fs::rename(temporary, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
+    File::open(directory)?.sync_all()
 }
 
 /// Reads a file that holds a key. One that others can read is refused, with the command that mends it.

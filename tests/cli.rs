@@ -94,9 +94,8 @@ fn check_finds_nothing_in_a_good_configuration() {
     assert!(output.status.success(), "{}", err(&output));
     assert!(out(&output).contains("no mistakes found\n  scanners: IMAP on 127.0.0.1:"), "{}", out(&output));
     assert!(out(&output).contains("TLS 1.0 to TLS 1.3, profile \"legacy\""));
-    let key = fs::metadata(bench.path("state/default.key")).unwrap();
-    assert_eq!(key.mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(bench.path("state")).unwrap().mode() & 0o777, 0o700);
+    assert!(out(&output).contains("certificate default: made on first start, as "), "{}", out(&output));
+    assert!(!bench.path("state").exists(), "check writes nothing");
 }
 
 #[test]
@@ -126,13 +125,17 @@ fn exit_codes_are_those_of_sysexits() {
     fails(
         &bench.run(&["check"], &in_use),
         69,
-        &format!("listener \"scanners\": cannot listen on {address}: the port is in use"),
+        &format!("packetboat.toml:2: listener.scanners.listen: cannot listen on {address}: the port is in use"),
     );
     fails(&bench.run(&["run"], &in_use), 69, "the port is in use");
     let far = listener("").replace("127.0.0.1:0", "192.0.2.77:1993");
     fails(&bench.run(&["check"], &far), 69, "cannot listen on 192.0.2.77:1993: this host does not have that address");
     let roots = format!("{}[upstream.x]\nhost = \"localhost\"\nroots = \"/nonexistent.pem\"", listener(""));
-    fails(&bench.run(&["check"], &roots), 69, "upstream \"x\": cannot read roots from /nonexistent.pem");
+    fails(
+        &bench.run(&["check"], &roots),
+        69,
+        "packetboat.toml:9: upstream.x.roots: cannot read roots from /nonexistent.pem",
+    );
 }
 
 #[test]
@@ -152,6 +155,8 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
         listener("")
     );
     let shown = out(&bench.run(&["certificate", "show"], &made));
+    assert_eq!(fs::metadata(bench.path("state/default.key")).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(bench.path("state")).unwrap().mode() & 0o777, 0o700);
     assert!(
         shown.contains("subject  CN = mail.example\n")
             && shown.contains("names    mail.example 192.0.2.1 2001:db8::1\n"),
@@ -182,6 +187,40 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
         "there is no certificate \"other\"; known are default",
     );
     assert_eq!(leftovers(&bench.path("state")), ["ca.key", "ca.pem", "default.key", "default.pem"]);
+}
+
+/// A CA that devices have imported is never replaced unasked.
+#[test]
+fn a_ca_whose_key_was_put_away_stays() {
+    let bench = Bench::new();
+    let authority = bench.run(&["certificate", "export"], &listener("")).stdout;
+    fs::rename(bench.path("state/ca.key"), bench.path("safe")).unwrap();
+    fails(&bench.run(&["certificate", "renew"], &listener("")), 69, "ca.key is missing, the key of the CA in");
+    // Without a certificate to make, nothing is missed.
+    assert!(bench.run(&["check"], &listener("")).status.success());
+    fs::remove_file(bench.path("state/default.pem")).unwrap();
+    fails(&bench.run(&["check"], &listener("")), 69, "ca.key is missing, the key of the CA in");
+    fs::rename(bench.path("safe"), bench.path("state/ca.key")).unwrap();
+    assert!(bench.run(&["certificate", "renew"], &listener("")).status.success());
+    assert_eq!(bench.run(&["certificate", "export"], &listener("")).stdout, authority);
+}
+
+/// What no listener uses is checked as well.
+#[test]
+fn check_looks_at_every_section() {
+    let bench = Bench::new();
+    let unused =
+        format!("{}[certificate.other]\nchain = \"/nonexistent.pem\"\nkey = \"/nonexistent.key\"", listener(""));
+    fails(
+        &bench.run(&["check"], &unused),
+        69,
+        "packetboat.toml:8: certificate.other.chain: cannot read /nonexistent.pem",
+    );
+    let unused = format!(
+        "{}[upstream.a]\nhost = \"localhost\"\n[upstream.b]\nhost = \"localhost\"\nroots = \"/nonexistent.pem\"",
+        listener("upstream = \"a\"")
+    );
+    fails(&bench.run(&["check"], &unused), 69, "upstream.b.roots: cannot read roots from /nonexistent.pem");
 }
 
 fn leftovers(directory: &Path) -> Vec<String> {
@@ -240,5 +279,6 @@ fn your_own_files_are_checked_against_each_other() {
 fn a_state_directory_that_cannot_be_written_is_named() {
     let bench = Bench::new();
     fs::write(bench.path("state"), "a file").unwrap();
-    fails(&bench.run(&["check"], &listener("")), 69, "set state_directory to a directory that this user may write");
+    fails(&bench.run(&["check"], &listener("")), 69, "set state_directory to another one");
+    fails(&bench.run(&["run"], &listener("")), 69, "set state_directory to a directory that this user may write");
 }

@@ -10,7 +10,7 @@ const DOCUMENTED: &str = include_str!("../config/packetboat.toml");
 const MINIMAL: &str = include_str!("../config/minimal.toml");
 
 fn parse(text: &str) -> Config {
-    Config::parse(text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems:?}")).0
+    Config::parse(text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems:?}")).config
 }
 
 /// The problems, as the operator sees them.
@@ -20,7 +20,7 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 fn warnings(text: &str) -> Vec<String> {
-    Config::parse(text, Path::new("test.toml")).unwrap().1.iter().map(ToString::to_string).collect()
+    Config::parse(text, Path::new("test.toml")).unwrap().warnings.iter().map(ToString::to_string).collect()
 }
 
 fn imap(more: &str) -> String {
@@ -72,7 +72,7 @@ fn profiles_widen_and_explicit_keys_win() {
     assert!(!legacy.sslv2_hello && ancient.sslv2_hello);
     let own = tls("minimum_version = \"tls1.1\"\nmaximum_version = \"tls1.2\"\nciphers = [\"AES256-SHA\"]");
     assert_eq!((own.minimum, own.maximum, own.suites[0].name), (Version::Tls1_1, Version::Tls1_2, "AES256-SHA"));
-    assert!(parse(&imap("profile = \"modern\"")).listeners[0].allowed_networks.are_everything());
+    assert!(parse(&imap("profile = \"modern\"")).listeners[0].allowed_networks.are_public());
 }
 
 #[test]
@@ -89,6 +89,18 @@ fn mistakes_are_named_with_line_key_and_advice() {
         ("[limits]\nline = 5", "test.toml:2: limits.line: 5 is not between 512 and 16384"),
         ("[upstream.a]\nimap_port = 1", "test.toml:1: upstream.a.host: is missing"),
         ("[upstream.a]\nhost = \"mail.example:993\"", "test.toml:2: upstream.a.host: is a name or an address alone"),
+        (
+            "[certificate.a]\nnames = [\"\"]",
+            "test.toml:2: certificate.a.names: \"\" is neither a DNS name of up to 64 characters nor an address",
+        ),
+        (
+            "[upstream.a]\nhost = \"a\"\nroots = \"sytem\"",
+            "test.toml:3: upstream.a.roots: \"sytem\" is neither \"bundled\" nor \"system\" nor the path",
+        ),
+        (
+            "[upstream.a]\nhost = \"a\"\nimap_port = 0",
+            "test.toml:3: upstream.a.imap_port: 0 is not between 1 and 65535",
+        ),
         ("[certificate.a]\nchain = \"a\"", "test.toml:2: certificate.a.chain: needs certificate.a.key beside it"),
         ("[certificate.ca]\nyears = 1", "certificate.ca: a name is made of letters"),
         ("[[listener]]\nlisten = [\"0.0.0.0:1\"]", "test.toml:1: listener.protocol: is missing"),
@@ -118,6 +130,22 @@ fn mistakes_are_named_with_line_key_and_advice() {
             "test.toml:4: listener.ciphers: unknown cipher suite \"AES128-SAH\"; did you mean \"AES128-SHA\"?",
         ),
         ("ciphers = [\"DES-CBC-SHA\"]", "test.toml:4: listener.ciphers: DES-CBC-SHA is not offered by packetboat"),
+        (
+            "maximum_version = \"tls1.0\"\nciphers = [\"AES128-GCM-SHA256\"]",
+            "test.toml:1: listener.ciphers: all of them need TLS 1.2",
+        ),
+        (
+            "maximum_version = \"tls1.2\"\nciphers = [\"ECDHE-ECDSA-AES128-SHA\"]",
+            "test.toml:1: listener.ciphers: all of them need an ECDSA certificate",
+        ),
+        (
+            "profile = \"modern\"\n[certificate.default]\ndigest = \"sha1\"",
+            "test.toml:1: listener.certificate: is made with SHA-1",
+        ),
+        (
+            "name = \"a\"\n[[listener]]\nprotocol = \"pop3\"\nlisten = [\"127.0.0.1:1143\"]",
+            "test.toml:5: listener.listen: 127.0.0.1:1143 is taken by listener \"a\" already",
+        ),
         ("ciphers = []", "test.toml:4: listener.ciphers: names no cipher suite"),
         (
             "minimum_version = \"tls1.2\"\nmaximum_version = \"tls1.0\"",
@@ -146,6 +174,8 @@ fn mistakes_are_named_with_line_key_and_advice() {
 #[test]
 fn what_is_allowed_but_should_be_known() {
     assert!(warnings(&imap("allowed_networks = [\"0.0.0.0/0\"]"))[0].contains("opens weak TLS to the whole world"));
+    assert!(warnings(&imap("allowed_networks = [\"2000::/3\"]"))[0].contains("opens weak TLS to the whole world"));
+    assert!(warnings(&imap("allowed_networks = [\"fc00::/7\", \"10.0.0.0/8\"]")).is_empty());
     assert!(warnings(&imap("profile = \"modern\"\nallowed_networks = [\"0.0.0.0/0\"]")).is_empty());
     assert!(warnings("[limits]\nidle_timeout = \"10m\"")[0].contains("IDLE are cut off"));
     assert!(warnings("[upstream.x]\nhost = \"imap-legacy.office365.com\"")[0].contains("Microsoft removes"));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["failure", "secret"],
     &["config::suite", "state", "proto::line", "proto::sasl"],
+    &["proto::refusal"],
     &["config", "proto::imap", "proto::pop3"],
     &["proto"],
     &["transport::detect::hello", "transport::host"],

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::{Exit, answer, complain};
 use crate::config::{CertificateSource, Config};
 use crate::state::{self, Access};
-use crate::transport::downstream::certificate;
+use crate::transport::downstream::certificate::{self, Making};
 
 #[derive(Subcommand)]
 pub(super) enum Action {
@@ -52,7 +52,7 @@ fn show(config: &Config) -> Result<Vec<u8>, String> {
     let mut text = String::new();
     for (name, one) in &config.certificates {
         // Loading makes what is to be made, and proves that chain and key fit.
-        certificate::load(one, &config.state_directory, name)?;
+        certificate::load(one, &config.state_directory, name, Making::Kept).map_err(|fault| fault.message)?;
         let path = certificate::chain_path(one, &config.state_directory, name);
         write_description(&mut text, name, &certificate::describe(&path)?);
     }
@@ -81,7 +81,7 @@ fn write_description(text: &mut String, name: &str, one: &certificate::Descripti
 fn export(config: &Config, der: bool, output: Option<&PathBuf>) -> Result<Vec<u8>, String> {
     let made = config.certificates.iter().find(|(_, one)| matches!(one.source, CertificateSource::Made { .. }));
     if let Some((name, one)) = made {
-        certificate::load(one, &config.state_directory, name)?;
+        certificate::load(one, &config.state_directory, name, Making::Kept).map_err(|fault| fault.message)?;
     }
     let path = certificate::authority_path(&config.state_directory);
     if made.is_none() {

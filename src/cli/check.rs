@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{Exit, answer, complain};
-use crate::config::{Config, Problem};
+use crate::config::{CertificateSource, Proven};
 use crate::proxy;
+use crate::transport::downstream::certificate::{self, Making};
 
 /// The file has been read and proven; what is left is what it names: certificates, keys, roots, addresses.
-pub(super) fn check(file: &Path, config: &Config, warnings: &[Problem]) -> Result<(), Exit> {
-    for warning in warnings {
+pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
+    for warning in &proven.warnings {
         complain(format_args!("warning: {warning}"));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
@@ -17,7 +18,7 @@ pub(super) fn check(file: &Path, config: &Config, warnings: &[Problem]) -> Resul
         Exit::OsError
     })?;
     let _inside = runtime.enter();
-    match proxy::open(config) {
+    match proxy::open(&proven.config, Making::Tried) {
         Ok(opened) => {
             let mut text = format!("{}: no mistakes found\n", file.display());
             for one in &opened {
@@ -34,11 +35,17 @@ pub(super) fn check(file: &Path, config: &Config, warnings: &[Problem]) -> Resul
                     listener.tls.profile.name(),
                 );
             }
+            for (name, one) in &proven.config.certificates {
+                let path = certificate::chain_path(one, &proven.config.state_directory, name);
+                if matches!(one.source, CertificateSource::Made { .. }) && !path.exists() {
+                    let _ = writeln!(text, "  certificate {name}: made on first start, as {}", path.display());
+                }
+            }
             answer(text.as_bytes())
         }
         Err(obstacles) => {
             for obstacle in obstacles {
-                complain(format_args!("{}: {}: {}", file.display(), obstacle.subject, obstacle.message));
+                complain(proven.problem(&obstacle.key, &obstacle.message));
             }
             Err(Exit::Unavailable)
         }

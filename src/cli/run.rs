@@ -1,34 +1,38 @@
 //! `packetboat run`: the first lines, the proxy, the drain.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
 use super::Exit;
-use crate::config::{Config, Entry, Log, LogFormat, LogLevel, Problem};
-use crate::lifecycle::{self, Phase};
+use crate::config::{Config, Entry, Log, LogFormat, LogLevel, Proven};
+use crate::lifecycle::{self, Phase, Signals};
 use crate::proxy::{self, Opened};
-use crate::transport::downstream::certificate;
+use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::host;
 
 /// Runs until a signal says otherwise.
-pub(super) fn run(config: &Config, warnings: &[Problem]) -> Result<(), Exit> {
-    start_log(config.log);
-    for warning in warnings {
+pub(super) fn run(proven: &Proven) -> Result<(), Exit> {
+    start_log(proven.config.log);
+    for warning in &proven.warnings {
         warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         error!(%error, "cannot start");
         Exit::OsError
     })?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(proven))
 }
 
-async fn serve(config: &Config) -> Result<(), Exit> {
-    let opened = proxy::open(config).map_err(|obstacles| {
+async fn serve(proven: &Proven) -> Result<(), Exit> {
+    let config = &proven.config;
+    raise_open_files(config.limits.connections);
+    let opened = proxy::open(config, Making::Kept).map_err(|obstacles| {
         for obstacle in obstacles {
-            error!("{}: {}", obstacle.subject, obstacle.message);
+            error!("{}", proven.problem(&obstacle.key, &obstacle.message));
         }
         Exit::Unavailable
     })?;
@@ -37,17 +41,25 @@ async fn serve(config: &Config) -> Result<(), Exit> {
     proxy::serve(opened, &config.limits, &lifecycle);
     info!("ready");
     drop(lifecycle);
-    let signal = lifecycle::told_to_stop().await.map_err(|error| {
+    let mut signals = Signals::listen().map_err(|error| {
         error!(%error, "cannot wait for signals");
         Exit::OsError
     })?;
+    let signal = signals.next().await;
     let patience = config.limits.drain_timeout;
     info!("{signal}: no new connections; running sessions have {}", humantime::format_duration(patience));
     trigger.enter(Phase::Draining);
-    if !trigger.all_gone(patience).await {
+    let all_gone = tokio::select! {
+        all_gone = trigger.all_gone(patience) => all_gone,
+        signal = signals.next() => {
+            info!("{signal} again");
+            false
+        }
+    };
+    if !all_gone {
         info!("ending the sessions that are left");
         trigger.enter(Phase::Ending);
-        trigger.all_gone(GOODBYE).await;
+        trigger.all_gone(config.limits.close_timeout + GOODBYE).await;
     }
     info!("stopped");
     Ok(())
@@ -56,7 +68,6 @@ async fn serve(config: &Config) -> Result<(), Exit> {
 /// Where it listens, what it shows, and what to type into a device.
 fn introduce(config: &Config, opened: &[Opened]) {
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
-    let host = host::addresses().first().map_or_else(|| "this computer".to_owned(), ToString::to_string);
     for one in opened {
         let listener = one.listener();
         for address in one.addresses() {
@@ -70,7 +81,7 @@ fn introduce(config: &Config, opened: &[Opened]) {
                 tls_setting(listener.entry),
                 listener.tls.profile.name(),
             );
-            let server = if address.ip().is_unspecified() { host.clone() } else { address.ip().to_string() };
+            let server = if address.ip().is_unspecified() { reached_at(address) } else { address.ip().to_string() };
             info!(
                 listener = listener.name,
                 "in the device: {} server {server}, port {}, encryption {}, user name and password as before",
@@ -122,6 +133,30 @@ fn introduce(config: &Config, opened: &[Opened]) {
     }
 }
 
+/// Each connection has a socket on either side; the usual limit of 1024 ends at some 500 of them.
+fn raise_open_files(connections: usize) {
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(OTHER_FILES);
+    let mut limit = getrlimit(Resource::Nofile);
+    let Some(current) = limit.current.filter(|current| *current < needed) else { return };
+    limit.current = limit.maximum.map_or(Some(needed), |maximum| Some(maximum.min(needed)));
+    let possible = match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => limit.current.unwrap_or(needed),
+        Err(_) => current,
+    };
+    if possible < needed {
+        warn!(
+            "limits.connections = {connections} needs {needed} open files, and this process may have {possible}: raise \
+             LimitNOFILE (systemd) or ulimit -n, or lower limits.connections"
+        );
+    }
+}
+
+/// An address of this computer, of the family that is listened on.
+fn reached_at(listening: SocketAddr) -> String {
+    let own = host::addresses().into_iter().find(|address| address.is_ipv6() == listening.is_ipv6());
+    own.map_or_else(|| "this computer".to_owned(), |address| address.to_string())
+}
+
 fn tls_setting(entry: Entry) -> &'static str {
     match entry {
         Entry::Implicit => "TLS from the start",
@@ -155,6 +190,8 @@ fn start_log(log: Log) {
     }
 }
 
+/// Listening sockets, the log, the runtime's own, files that are read.
+const OTHER_FILES: u64 = 64;
 const EXPIRY_WARNING_DAYS: i32 = 30;
-/// For the last words to sessions whose time is over.
-const GOODBYE: Duration = Duration::from_secs(6);
+/// Beside `close_timeout`, for the last words to sessions whose time is over.
+const GOODBYE: Duration = Duration::from_secs(1);

@@ -11,10 +11,10 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Problem};
+use super::{Problem, Proven};
 
 /// Reads a file's text and proves it.
-pub(super) fn prove(text: &str, file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+pub(super) fn prove(text: &str, file: &Path) -> Result<Proven, Vec<Problem>> {
     match toml::from_str::<File>(text) {
         Ok(raw) => proof::prove(raw, text, file),
         Err(error) => Err(vec![Problem {
@@ -38,7 +38,7 @@ struct File {
     #[serde(default)]
     limits: LimitsSection,
     #[serde(default)]
-    certificate: BTreeMap<String, CertificateSection>,
+    certificate: BTreeMap<String, Spanned<CertificateSection>>,
     listener: Option<Vec<Spanned<ListenerSection>>>,
     upstream: Option<BTreeMap<String, Spanned<UpstreamSection>>>,
 }
@@ -96,10 +96,10 @@ struct ListenerSection {
 struct UpstreamSection {
     host: Written<String>,
     server_name: Written<String>,
-    imap_port: Option<u16>,
-    pop3_port: Option<u16>,
+    imap_port: Written<i64>,
+    pop3_port: Written<i64>,
     security: Written<String>,
-    roots: Option<String>,
+    roots: Written<String>,
 }
 
 #[derive(Default, Deserialize)]

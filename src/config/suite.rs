@@ -11,6 +11,18 @@ pub struct Suite {
     pub tier: Option<Tier>,
 }
 
+impl Suite {
+    /// It came with TLS 1.2, and older versions cannot use it.
+    pub fn needs_tls_1_2(&self) -> bool {
+        ["SHA256", "SHA384", "POLY1305", "CCM"].iter().any(|word| self.name.contains(word))
+    }
+
+    /// It needs an ECDSA certificate.
+    pub fn needs_ecdsa(&self) -> bool {
+        self.name.contains("ECDSA")
+    }
+}
+
 /// The profile from which on a suite is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {

@@ -73,30 +73,32 @@ impl Imap {
         if !self.offer.encrypted {
             super::refuse_client_hello(input)?;
         }
-        match command::parse(input, &self.limits, self.continued) {
-            Parsed::Incomplete => Ok(Step::Read),
-            Parsed::TooLong => Err(Failure::new(Kind::TooLong, "IMAP command")),
-            Parsed::Continue { tag, len } if !self.offer.login_allowed() => {
-                // Before the password is asked for, not after it went over the wire in clear.
-                self.continued = 0;
-                response::tagged(&mut out.downstream, tag, PRIVACY_REQUIRED);
-                Ok(Step::Consume(len))
-            }
-            Parsed::Continue { .. } => {
-                self.continued += 1;
-                out.downstream.extend_from_slice(b"+ go ahead\r\n");
-                Ok(Step::Read)
-            }
-            Parsed::Bad { tag, why, len } => {
-                self.continued = 0;
-                self.bad(tag, why, out)?;
-                Ok(Step::Consume(len))
-            }
-            Parsed::Complete { command, len } => {
-                self.continued = 0;
-                self.commands += 1;
-                self.obey(&command, out)?;
-                Ok(Step::Consume(len))
+        loop {
+            match command::parse(input, &self.limits, self.continued) {
+                Parsed::Incomplete => return Ok(Step::Read),
+                Parsed::TooLong => return Err(Failure::new(Kind::TooLong, "IMAP command")),
+                Parsed::Continue { tag, len } if !self.offer.login_allowed() => {
+                    // Before the password is asked for, not after it went over the wire in clear.
+                    self.continued = 0;
+                    response::tagged(&mut out.downstream, tag, PRIVACY_REQUIRED);
+                    return Ok(Step::Consume(len));
+                }
+                Parsed::Continue { .. } => {
+                    // The literal may be here already: some devices do not wait.
+                    self.continued += 1;
+                    out.downstream.extend_from_slice(b"+ go ahead\r\n");
+                }
+                Parsed::Bad { tag, why, len } => {
+                    self.continued = 0;
+                    self.bad(tag, why, out)?;
+                    return Ok(Step::Consume(len));
+                }
+                Parsed::Complete { command, len } => {
+                    self.continued = 0;
+                    self.commands += 1;
+                    self.obey(&command, out)?;
+                    return Ok(Step::Consume(len));
+                }
             }
         }
     }
@@ -310,6 +312,10 @@ impl Session for Imap {
             out.downstream.extend_from_slice(printable(failure.kind.meaning().as_bytes()).as_bytes());
             out.downstream.extend_from_slice(b"\r\n");
         }
+    }
+
+    fn is_logging_in(&self) -> bool {
+        matches!(self.state, State::LoggingIn { .. })
     }
 
     fn is_relaying(&self) -> bool {

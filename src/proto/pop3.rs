@@ -278,6 +278,10 @@ impl Session for Pop3 {
         }
     }
 
+    fn is_logging_in(&self) -> bool {
+        matches!(self.state, State::LoggingIn { .. })
+    }
+
     fn is_relaying(&self) -> bool {
         matches!(self.state, State::Relay(_))
     }

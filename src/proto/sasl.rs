@@ -139,6 +139,15 @@ impl Credentials {
                 .all(|field| !field.iter().any(|octet| matches!(octet, 0 | 1 | b'\r' | b'\n')))
     }
 
+    /// Whether a server that does not take the mechanism may be told in its protocol's own command: a password that
+    /// was said by SASL, for nobody else's mailbox.
+    pub(crate) fn can_be_said_by_command(&self) -> bool {
+        match self.method {
+            Method::Sasl(Mechanism::Plain | Mechanism::Login) => self.authzid.is_empty(),
+            Method::Sasl(Mechanism::Xoauth2) | Method::Command => false,
+        }
+    }
+
     /// The responses to send to a server, one for each of its challenges, without line ends.
     /// Empty with [`Method::Command`].
     pub(crate) fn responses(&self) -> VecDeque<Zeroizing<Vec<u8>>> {

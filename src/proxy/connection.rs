@@ -32,7 +32,7 @@ pub(super) async fn serve(
     lifecycle: Lifecycle,
 ) {
     let mut record = Record::new(source, &door.listener.name);
-    match door.enter(Peeked::new(tcp)).await {
+    match unless_ending(&lifecycle, door.enter(Peeked::new(tcp))).await {
         Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
             record.device_tls = stream.facts();
@@ -43,6 +43,7 @@ pub(super) async fn serve(
                 record: &mut record,
                 lifecycle,
                 deadline: Instant::now() + door.limits.login_timeout,
+                device_is_gone: false,
             };
             let ending = connection.converse().await;
             connection.leave(ending).await;
@@ -58,6 +59,8 @@ struct Connection<'a> {
     lifecycle: Lifecycle,
     /// Until login.
     deadline: Instant,
+    /// The device has closed; only the server's last words are waited for.
+    device_is_gone: bool,
 }
 
 impl Connection<'_> {
@@ -68,20 +71,20 @@ impl Connection<'_> {
                 Ok(event) => event,
                 Err(failure) => match self.survives(failure) {
                     Ok(()) => continue,
-                    Err(failure) => return Ending::Failed(failure),
+                    Err(ending) => return ending,
                 },
             };
             match event {
                 Event::Authenticate(credentials) => {
                     self.record.login = Some(printable(&credentials.login));
-                    if let Err(failure) = self.log_in(credentials).await {
-                        self.login_failed(&failure);
+                    match self.log_in(credentials).await {
+                        Ok(()) => {}
+                        Err(failure) if failure.kind == Kind::DeviceLost => return Ending::Failed(failure),
+                        Err(failure) => self.login_failed(&failure),
                     }
                 }
-                Event::LoggedIn => {
-                    self.record.upstream_tls = self.driver.stream(Side::Upstream).and_then(Stream::facts)
-                }
-                Event::LoginFailed(failure) => self.record.login_failed(&failure),
+                Event::LoggedIn => {}
+                Event::LoginFailed(failure) => self.try_again(&failure),
                 Event::StartTls(Side::Downstream) => {
                     if let Err(failure) = self.start_tls_downstream().await {
                         return Ending::Failed(failure);
@@ -93,14 +96,9 @@ impl Connection<'_> {
                     }
                 }
                 Event::Close => return Ending::LoggedOut,
-                Event::Ended(Side::Downstream) => return self.device_closed().await,
-                Event::Ended(Side::Upstream) if self.driver.session().is_relaying() => {
-                    return if self.driver.session().has_logged_out() {
-                        Ending::LoggedOut
-                    } else {
-                        Ending::ServerClosed
-                    };
-                }
+                Event::Ended(Side::Downstream) if self.driver.session().is_relaying() => self.device_closed().await,
+                Event::Ended(Side::Downstream) => return Ending::DeviceClosed,
+                Event::Ended(Side::Upstream) if self.driver.session().is_relaying() => return self.server_closed(),
                 Event::Ended(Side::Upstream) => {
                     self.login_failed(&Failure::new(Kind::UpstreamLost, "in the middle of the login"));
                 }
@@ -110,66 +108,89 @@ impl Connection<'_> {
 
     /// The next event, within the time that the phase allows.
     async fn next_event(&mut self) -> Result<Event, Failure> {
-        let limits = &self.door.limits;
         loop {
-            let relaying = self.driver.session().is_relaying();
-            let logging_in = !relaying && self.driver.stream(Side::Upstream).is_some();
-            let deadline = if relaying { self.driver.last_move() + limits.idle_timeout } else { self.deadline };
+            let deadline = self.time_left().0;
             tokio::select! {
                 biased;
                 event = self.driver.next() => return event,
                 () = sleep_until(deadline.into()) => {}
                 () = self.lifecycle.reached(Phase::Ending) => return Err(Failure::new(Kind::Drained, "")),
             }
-            if relaying && self.driver.last_move() + limits.idle_timeout > Instant::now() {
-                continue;
+            // Octets may have moved since.
+            let (deadline, failure) = self.time_left();
+            if deadline <= Instant::now() {
+                return Err(failure);
             }
-            return Err(match (relaying, logging_in) {
-                (true, _) => Failure::new(Kind::IdleTimeout, setting("idle_timeout", limits.idle_timeout)),
-                (false, true) => Failure::new(
-                    Kind::UpstreamTimeout,
-                    setting("upstream_login_timeout", limits.upstream_login_timeout),
-                ),
-                (false, false) => Failure::new(Kind::LoginTimeout, setting("login_timeout", limits.login_timeout)),
-            });
         }
+    }
+
+    /// Until when the present phase may last, and what it means when it does not end.
+    fn time_left(&self) -> (Instant, Failure) {
+        let limits = &self.door.limits;
+        let last_move = self.driver.last_move();
+        let (deadline, kind, key, limit) = if self.device_is_gone {
+            (last_move + limits.close_timeout, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
+        } else if self.driver.session().is_relaying() {
+            (last_move + limits.idle_timeout, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
+        } else if self.driver.session().is_logging_in() {
+            (self.deadline, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
+        } else {
+            (self.deadline, Kind::LoginTimeout, "login_timeout", limits.login_timeout)
+        };
+        (deadline, Failure::new(kind, setting(key, limit)))
     }
 
     /// A server that fails during the login costs the device that login, and no more. A device that is gone after
     /// LOGOUT or QUIT still has its command carried out.
-    fn survives(&mut self, failure: Failure) -> Result<(), Failure> {
+    fn survives(&mut self, failure: Failure) -> Result<(), Ending> {
         let session = self.driver.session();
         match failure.kind.side() {
             Some(Side::Upstream) if !session.is_relaying() => {
                 self.login_failed(&failure);
                 Ok(())
             }
+            Some(Side::Upstream) if self.device_is_gone && failure.kind == Kind::UpstreamLost => {
+                Err(self.server_closed())
+            }
             Some(Side::Downstream)
-                if failure.kind == Kind::DeviceLost && session.has_logged_out() && session.is_relaying() =>
+                if failure.kind == Kind::DeviceLost && (self.device_is_gone || session.has_logged_out()) =>
             {
+                self.device_is_gone = true;
                 self.driver.abandon(Side::Downstream);
                 Ok(())
             }
-            Some(Side::Upstream | Side::Downstream) | None => Err(failure),
+            Some(Side::Upstream | Side::Downstream) | None => Err(Ending::Failed(failure)),
         }
     }
 
+    /// The login failed on the way to the server, and the device does not know yet.
     fn login_failed(&mut self, failure: &Failure) {
         self.driver.login_failed(failure);
+        self.try_again(failure);
+    }
+
+    /// The device has been told; it has its time again.
+    fn try_again(&mut self, failure: &Failure) {
         self.record.login_failed(failure);
-        // The device has its time again; what the server took is not its fault.
         self.deadline = Instant::now() + self.door.limits.login_timeout;
     }
 
-    /// Finds and dials the server, now that the device has said who it is.
+    /// Finds and dials the server, now that the device has said who it is. A device that leaves meanwhile is not
+    /// dialled for any longer.
     async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
-        let connector = &self.door.connector;
-        let tcp = connector.dial(self.door.listener.protocol).await?;
-        let (stream, tls) = match connector.security() {
-            Security::Implicit => (connector.handshake(tcp).await?, UpstreamTls::Implicit),
-            Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
+        let door = self.door;
+        let (stream, tls) = tokio::select! {
+            reached = unless_ending(&self.lifecycle, door.reach_server()) => reached?,
+            left = self.driver.next() => {
+                let detail = match left {
+                    Ok(_) => "it closed while the mail server was dialled".to_owned(),
+                    Err(failure) => failure.detail,
+                };
+                return Err(Failure::new(Kind::DeviceLost, detail));
+            }
         };
-        self.deadline = Instant::now() + self.door.limits.upstream_login_timeout;
+        self.record.upstream_tls = stream.facts();
+        self.deadline = Instant::now() + door.limits.upstream_login_timeout;
         self.driver.connect(stream, credentials, tls);
         Ok(())
     }
@@ -184,7 +205,7 @@ impl Connection<'_> {
             return Err(Failure::new(Kind::Injection, "the device's side sent commands in clear behind STARTTLS"));
         }
         stream.put_back(&unread);
-        let stream = self.door.secure(stream).await?;
+        let stream = unless_ending(&self.lifecycle, self.door.secure(stream)).await?;
         self.record.device_tls = stream.facts();
         self.driver.secured(Side::Downstream, stream);
         Ok(())
@@ -197,33 +218,31 @@ impl Connection<'_> {
         if !unread.is_empty() {
             return Err(Failure::new(Kind::Injection, "the server's side sent answers in clear behind STARTTLS"));
         }
-        let stream = self.door.connector.handshake(stream.into_tcp()).await?;
+        let handshake = self.door.connector.handshake(stream.into_tcp());
+        let stream = unless_ending(&self.lifecycle, handshake).await?;
+        self.record.upstream_tls = stream.facts();
         self.driver.secured(Side::Upstream, stream);
         Ok(())
     }
 
-    /// The device has closed its half. The server hears of it; after LOGOUT or QUIT only once it has answered, so
-    /// that what was to be deleted is. It is never told QUIT on the device's behalf.
-    async fn device_closed(&mut self) -> Ending {
-        let logged_out = self.driver.session().has_logged_out();
-        if self.driver.session().is_relaying() {
-            let rest = async {
-                if !logged_out {
-                    self.driver.close(Side::Upstream).await;
-                }
-                loop {
-                    match self.driver.next().await {
-                        Ok(Event::Ended(Side::Upstream)) => return,
-                        Ok(_) => {}
-                        Err(failure) if failure.kind == Kind::DeviceLost => self.driver.abandon(Side::Downstream),
-                        Err(_) => return,
-                    }
-                }
-            };
-            // Behind the time-out both sides are closed all the same.
-            let _ = timeout(self.door.limits.close_timeout, rest).await;
+    /// The device has closed its half. The server hears of it; after LOGOUT or QUIT only by its own answer and close,
+    /// so that what was to be deleted is. It is never told QUIT on the device's behalf.
+    async fn device_closed(&mut self) {
+        self.device_is_gone = true;
+        if !self.driver.session().has_logged_out() {
+            // A server that does not take it in time is closed all the same.
+            let _ = timeout(self.door.limits.close_timeout, self.driver.close(Side::Upstream)).await;
         }
-        if logged_out { Ending::LoggedOut } else { Ending::DeviceClosed }
+    }
+
+    fn server_closed(&self) -> Ending {
+        if self.driver.session().has_logged_out() {
+            Ending::LoggedOut
+        } else if self.device_is_gone {
+            Ending::DeviceClosed
+        } else {
+            Ending::ServerClosed
+        }
     }
 
     /// Closes both sides, and writes the line.
@@ -257,8 +276,8 @@ impl Door {
             Entry::Implicit => self.secure(stream).await,
             Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
             Entry::Auto => {
-                let opening = timeout(self.limits.handshake_timeout, stream.opening(Some(self.listener.detect_delay)));
-                match opening.await {
+                let delay = self.listener.detect_delay;
+                match timeout(delay + self.limits.handshake_timeout, stream.opening(Some(delay))).await {
                     Ok(Ok(Opening::Plaintext | Opening::Silence)) => Ok(Stream::Plain(stream)),
                     Ok(Ok(Opening::Closed) | Err(_)) => Err(Failure::new(Kind::NothingSaid, "")),
                     Ok(Ok(Opening::Hello(_) | Opening::Strange)) => self.secure(stream).await,
@@ -266,6 +285,15 @@ impl Door {
                 }
             }
         }
+    }
+
+    /// Dials the server, up to where the protocol is spoken.
+    async fn reach_server(&self) -> Result<(Stream, UpstreamTls), Failure> {
+        let tcp = self.connector.dial(self.listener.protocol).await?;
+        Ok(match self.connector.security() {
+            Security::Implicit => (self.connector.handshake(tcp).await?, UpstreamTls::Implicit),
+            Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
+        })
     }
 
     /// Shakes hands with the device; a failure is explained in plain words.
@@ -294,9 +322,10 @@ impl Door {
             }
             match acceptor.accept(stream).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),
-                Err(refused) => {
-                    Err(Failure::new(Kind::Handshake, refusal::explain(&refused, hello.as_deref(), &self.listener.tls)))
-                }
+                Err(refused) => Err(Failure::new(
+                    Kind::Handshake,
+                    refusal::explain(&refused, hello.as_deref(), &self.listener.tls, acceptor.has_ecdsa()),
+                )),
             }
         };
         match timeout(self.limits.handshake_timeout, handshake).await {
@@ -326,6 +355,16 @@ impl Door {
             Protocol::Imap => Box::new(Imap::new(offer, limits)),
             Protocol::Pop3 => Box::new(Pop3::new(offer, limits)),
         }
+    }
+}
+
+/// Does this, unless the time of all sessions is over.
+async fn unless_ending<T>(lifecycle: &Lifecycle, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut lifecycle = lifecycle.clone();
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = lifecycle.reached(Phase::Ending) => Err(Failure::new(Kind::Drained, "")),
     }
 }
 

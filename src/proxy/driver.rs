@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::relay::Flow;
 use crate::failure::{Failure, Kind, Side};
@@ -99,9 +99,9 @@ impl Driver {
     }
 
     /// Takes a side's stream out, to put TLS over it, with what it has sent and nobody has read.
-    pub(super) fn take(&mut self, side: Side) -> Option<(Stream, Vec<u8>)> {
+    pub(super) fn take(&mut self, side: Side) -> Option<(Stream, Zeroizing<Vec<u8>>)> {
         let end = self.end(side);
-        let unread = end.flow.input().to_vec();
+        let unread = Zeroizing::new(end.flow.input().to_vec());
         end.flow.consume(unread.len());
         Some((end.stream.take()?, unread))
     }
@@ -160,14 +160,6 @@ impl Driver {
     /// The session.
     pub(super) fn session(&self) -> &dyn Session {
         self.session.as_ref()
-    }
-
-    /// A side's stream.
-    pub(super) fn stream(&self, side: Side) -> Option<&Stream> {
-        match side {
-            Side::Downstream => self.downstream.stream.as_ref(),
-            Side::Upstream => self.upstream.stream.as_ref(),
-        }
     }
 
     /// Octets passed from the device to the server, and back.
@@ -243,6 +235,10 @@ impl Driver {
             }
             return Ok(true);
         }
+        // Nothing more is heard until what was said is taken: a peer that does not read cannot fill our memory.
+        if !self.outbox.downstream.is_empty() || !self.outbox.upstream.is_empty() {
+            return Ok(false);
+        }
         if from.stale {
             let step = self.session.recv(side, from.flow.input(), &mut self.outbox)?;
             self.carry_out(side, step);
@@ -266,7 +262,7 @@ impl Driver {
             return Ok(true);
         }
         // A device that has closed its half behind a pipelined login still wants the answers.
-        let waits = !from.flow.input().is_empty() && side == Side::Downstream && to.stream.is_some();
+        let waits = !from.flow.input().is_empty() && side == Side::Downstream && self.session.is_logging_in();
         if !from.reported && !waits {
             from.reported = true;
             self.event = Some(Event::Ended(side));

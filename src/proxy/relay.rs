@@ -164,7 +164,12 @@ impl Buffer {
     fn room(&mut self) -> Option<&mut [u8]> {
         if self.end == self.octets.len() && self.start > 0 {
             self.octets.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
+            let end = self.end - self.start;
+            // Before login what stays behind could be half a password.
+            if let Some(stale) = self.octets.get_mut(end..self.end) {
+                stale.zeroize();
+            }
+            self.end = end;
             self.start = 0;
         }
         self.octets.get_mut(self.end..).filter(|room| !room.is_empty())

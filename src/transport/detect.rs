@@ -10,13 +10,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use hello::{ClientHello, Parsed};
 
 /// A TCP stream of which something may have been read ahead; that comes first when it is read.
 pub struct Peeked {
     tcp: TcpStream,
-    ahead: Vec<u8>,
+    /// In clear it may hold a password: it is wiped.
+    ahead: Zeroizing<Vec<u8>>,
     /// How much of `ahead` has been read.
     at: usize,
 }
@@ -39,13 +41,13 @@ pub enum Opening {
 impl Peeked {
     /// A stream of which nothing has been read.
     pub fn new(tcp: TcpStream) -> Self {
-        Self { tcp, ahead: Vec::new(), at: 0 }
+        Self { tcp, ahead: Zeroizing::default(), at: 0 }
     }
 
     /// Puts octets back in front of the stream.
     pub fn put_back(&mut self, octets: &[u8]) {
-        let unread = self.ahead.split_off(self.at.min(self.ahead.len()));
-        self.ahead = [octets, &unread].concat();
+        let unread = self.ahead.get(self.at..).unwrap_or_default();
+        self.ahead = Zeroizing::new([octets, unread].concat());
         self.at = 0;
     }
 
@@ -71,7 +73,7 @@ impl Peeked {
                 self.ahead.reserve_exact(FIRST_READ);
             }
             let patience = patience.filter(|_| self.ahead.is_empty());
-            let reading = self.tcp.read_buf(&mut self.ahead);
+            let reading = self.tcp.read_buf(&mut *self.ahead);
             let read = match patience {
                 Some(patience) => match timeout(patience, reading).await {
                     Ok(read) => read?,
@@ -97,7 +99,7 @@ impl AsyncRead for Peeked {
         buffer.put_slice(ahead.get(..taken).unwrap_or_default());
         this.at += taken;
         if this.at == this.ahead.len() {
-            this.ahead = Vec::new();
+            this.ahead = Zeroizing::default();
             this.at = 0;
         }
         Poll::Ready(Ok(()))

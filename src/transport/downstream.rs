@@ -4,7 +4,6 @@ pub mod certificate;
 mod library;
 pub mod refusal;
 
-use std::path::Path;
 use std::pin::Pin;
 
 use openssl::bn::BigNum;
@@ -19,7 +18,7 @@ use tokio_openssl::SslStream;
 use super::Facts;
 use super::detect::Peeked;
 use crate::config::suite::Tier;
-use crate::config::{Certificate, TlsPolicy, Version};
+use crate::config::{TlsPolicy, Version};
 use certificate::Loaded;
 
 /// An encrypted stream towards a device.
@@ -28,6 +27,7 @@ pub type Tls = SslStream<Peeked>;
 /// Shakes hands with the devices of one listener.
 pub struct Acceptor {
     context: SslContext,
+    has_ecdsa: bool,
 }
 
 /// Why a handshake came to nothing, in OpenSSL's words.
@@ -45,21 +45,21 @@ impl Acceptor {
     /// Builds the context: built once for a listener, because it costs more than a resumed handshake.
     ///
     /// # Errors
-    /// The certificate cannot be had, or does not fit its key; the text names the file.
-    pub fn new(
-        policy: &TlsPolicy,
-        certificate: &Certificate,
-        state_directory: &Path,
-        name: &str,
-    ) -> Result<Self, String> {
+    /// OpenSSL does not take the certificate under this policy.
+    pub fn new(policy: &TlsPolicy, certificate: &Loaded) -> Result<Self, String> {
         library::start();
-        let loaded = certificate::load(certificate, state_directory, name)?;
-        let ancient = policy.suites.iter().any(|suite| suite.tier == Some(Tier::Ancient));
-        if ancient {
+        if policy.suites.iter().any(|suite| suite.tier == Some(Tier::Ancient)) {
             library::load_legacy_provider()?;
         }
-        let context = build(policy, &loaded).map_err(|error| format!("OpenSSL: {error}"))?;
-        Ok(Self { context })
+        let context = build(policy, certificate).map_err(|error| {
+            format!("OpenSSL does not take the certificate with profile \"{}\": {error}", policy.profile.name())
+        })?;
+        Ok(Self { context, has_ecdsa: certificate.has_ecdsa() })
+    }
+
+    /// Whether an ECDSA certificate can be shown.
+    pub fn has_ecdsa(&self) -> bool {
+        self.has_ecdsa
     }
 
     /// Shakes hands. Bound it with a timeout.
@@ -90,8 +90,7 @@ fn build(policy: &TlsPolicy, loaded: &Loaded) -> Result<SslContext, ErrorStack> 
     let mut context = SslContext::builder(SslMethod::tls_server())?;
     // Before anything is loaded: below TLS 1.2 nothing works above level 0, and SHA-1 or 1024-bit certificates are
     // refused when they are loaded.
-    let weak = policy.minimum < Version::Tls1_2 || policy.suites.iter().any(|suite| suite.tier > Some(Tier::Modern));
-    context.set_security_level(if weak { 0 } else { 1 });
+    context.set_security_level(if policy.is_weak() { 0 } else { 1 });
     // Both always: without a minimum, a build with SSLv3 would take it.
     context.set_min_proto_version(Some(ssl_version(policy.minimum)))?;
     context.set_max_proto_version(Some(ssl_version(policy.maximum)))?;

@@ -125,7 +125,8 @@ impl Connector {
     fn refused(&self, error: &io::Error) -> Failure {
         let host = &self.host;
         let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-            return Failure::new(Kind::UpstreamTls, format!("{host}: {error}"));
+            // Exchange resets connections over its limit: that passes.
+            return Failure::new(Kind::UpstreamLost, format!("{host} broke off the TLS handshake: {error}"));
         };
         match error {
             Error::InvalidCertificate(reason) => {
@@ -138,10 +139,13 @@ impl Connector {
                 format!("{host} offers nothing newer than TLS 1.1; packetboat asks for TLS 1.2 or later, always"),
             ),
             Error::AlertReceived(alert) => Failure::new(Kind::UpstreamTls, format!("{host} sent the alert {alert:?}")),
-            Error::InvalidMessage(_) => Failure::new(
-                Kind::UpstreamTls,
-                format!("{host} does not answer in TLS; if it wants STARTTLS, set security = \"starttls\""),
-            ),
+            Error::InvalidMessage(_) => {
+                let advice = match self.upstream.security {
+                    Security::Implicit => "; if it wants STARTTLS, set security = \"starttls\"",
+                    Security::StartTls => "",
+                };
+                Failure::new(Kind::UpstreamTls, format!("{host} does not answer in TLS{advice}"))
+            }
             other => Failure::new(Kind::UpstreamTls, format!("{host}: {other}")),
         }
     }

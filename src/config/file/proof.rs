@@ -12,15 +12,21 @@ use toml::Spanned;
 
 use super::{CertificateSection, File, LimitsSection, LogSection, UpstreamSection, Written, line_of, nearest};
 use crate::config::{
-    Certificate, CertificateFiles, CertificateSource, Config, Digest, Limits, Log, LogFormat, LogLevel, Problem, Roots,
-    Security, Upstream,
+    Certificate, CertificateFiles, CertificateSource, Config, Digest, Entry, Limits, Log, LogFormat, LogLevel, Problem,
+    Proven, Roots, Security, Upstream,
 };
 
-pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let mut proof = Proof { text, file, problems: Vec::new(), warnings: Vec::new() };
+pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<Proven, Vec<Problem>> {
+    let mut proof = Proof { text, file, problems: Vec::new(), warnings: Vec::new(), lines: BTreeMap::new() };
     let upstreams = proof.upstreams(raw.upstream);
-    let certificates = proof.certificates(raw.certificate);
+    let mut certificates = proof.certificates(raw.certificate);
     let listeners = proof.listeners(raw.listener, &upstreams, &certificates);
+    // The one that nobody has written is there for who needs it.
+    let needs_default =
+        listeners.iter().any(|listener| listener.entry != Entry::Plaintext && listener.certificate == DEFAULT);
+    if !needs_default && !proof.lines.contains_key(&format!("certificate.{DEFAULT}")) {
+        certificates.remove(DEFAULT);
+    }
     let config = Config {
         state_directory: raw.state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
         log: proof.log(raw.log),
@@ -29,7 +35,11 @@ pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<(Config, Vec<P
         upstreams,
         certificates,
     };
-    if proof.problems.is_empty() { Ok((config, proof.warnings)) } else { Err(proof.problems) }
+    if proof.problems.is_empty() {
+        Ok(Proven { config, warnings: proof.warnings, file: file.to_path_buf(), lines: proof.lines })
+    } else {
+        Err(proof.problems)
+    }
 }
 
 struct Proof<'a> {
@@ -37,6 +47,8 @@ struct Proof<'a> {
     file: &'a Path,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    /// Where keys stand that may still turn out wrong later.
+    lines: BTreeMap<String, usize>,
 }
 
 impl Proof<'_> {
@@ -89,7 +101,7 @@ impl Proof<'_> {
         limits
     }
 
-    fn certificates(&mut self, raw: BTreeMap<String, CertificateSection>) -> BTreeMap<String, Certificate> {
+    fn certificates(&mut self, raw: BTreeMap<String, Spanned<CertificateSection>>) -> BTreeMap<String, Certificate> {
         let mut certificates: BTreeMap<_, _> =
             raw.into_iter().map(|(name, section)| (name.clone(), self.certificate(&name, section))).collect();
         certificates.entry(DEFAULT.to_owned()).or_insert_with(|| Certificate {
@@ -99,15 +111,35 @@ impl Proof<'_> {
         certificates
     }
 
-    fn certificate(&mut self, name: &str, raw: CertificateSection) -> Certificate {
+    fn certificate(&mut self, name: &str, raw: Spanned<CertificateSection>) -> Certificate {
         const DIGESTS: &[(&str, Digest)] = &[("sha256", Digest::Sha256), ("sha1", Digest::Sha1)];
         let key = |key: &str| format!("certificate.{name}.{key}");
+        let section = raw.span();
+        self.note(&format!("certificate.{name}"), &section);
+        let raw = raw.into_inner();
         if !name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_')) || name == "ca" {
             self.problem(
-                None,
+                Some(section),
                 &format!("certificate.{name}"),
                 "a name is made of letters, digits, - and _, and is not ca",
             );
+        }
+        for (word, span) in [
+            ("chain", raw.chain.as_ref().map(Spanned::span)),
+            ("key", raw.key.as_ref().map(Spanned::span)),
+            ("ecdsa_chain", raw.ecdsa_chain.as_ref().map(Spanned::span)),
+            ("ecdsa_key", raw.ecdsa_key.as_ref().map(Spanned::span)),
+        ] {
+            if let Some(span) = span {
+                self.note(&key(word), &span);
+            }
+        }
+        if let Some(names) = &raw.names {
+            let bad = names.get_ref().iter().find(|name| !is_certificate_name(name));
+            if let Some(bad) = bad {
+                let message = format!("\"{bad}\" is neither a DNS name of up to 64 characters nor an address");
+                self.problem(Some(names.span()), &key("names"), &message);
+            }
         }
         let made_with = [
             raw.names.as_ref().map(|written| (written.span(), "names")),
@@ -183,6 +215,7 @@ impl Proof<'_> {
     fn upstream(&mut self, name: &str, raw: Spanned<UpstreamSection>) -> Option<Upstream> {
         const SECURITIES: &[(&str, Security)] = &[("implicit", Security::Implicit), ("starttls", Security::StartTls)];
         let span = raw.span();
+        self.note(&format!("upstream.{name}"), &span);
         let raw = raw.into_inner();
         let Some(host) = raw.host else {
             self.problem(
@@ -214,18 +247,32 @@ impl Proof<'_> {
             Security::Implicit => (993, 995),
             Security::StartTls => (143, 110),
         };
+        if let Some(written) = &raw.server_name {
+            self.note(&format!("upstream.{name}.server_name"), &written.span());
+        }
         Some(Upstream {
             server_name: raw.server_name.map_or_else(|| host.clone(), Spanned::into_inner),
             host,
-            imap_port: raw.imap_port.unwrap_or(imap),
-            pop3_port: raw.pop3_port.unwrap_or(pop3),
+            imap_port: self.number(&format!("upstream.{name}.imap_port"), raw.imap_port, 1..=65_535, imap),
+            pop3_port: self.number(&format!("upstream.{name}.pop3_port"), raw.pop3_port, 1..=65_535, pop3),
             security,
-            roots: match raw.roots.as_deref() {
-                None | Some("bundled") => Roots::Bundled,
-                Some("system") => Roots::System,
-                Some(file) => Roots::File(PathBuf::from(file)),
-            },
+            roots: self.roots(&format!("upstream.{name}.roots"), raw.roots),
         })
+    }
+
+    fn roots(&mut self, key: &str, written: Written<String>) -> Roots {
+        let Some(written) = written else { return Roots::Bundled };
+        self.note(key, &written.span());
+        match written.get_ref().as_str() {
+            "bundled" => Roots::Bundled,
+            "system" => Roots::System,
+            file if file.contains('/') || file.contains('.') => Roots::File(PathBuf::from(file)),
+            other => {
+                let message = format!("\"{other}\" is neither \"bundled\" nor \"system\" nor the path of a PEM file");
+                self.problem(Some(written.span()), key, &message);
+                Roots::Bundled
+            }
+        }
     }
 
     /// A name that stands elsewhere in the file.
@@ -313,6 +360,10 @@ impl Proof<'_> {
         self.warnings.push(problem);
     }
 
+    fn note(&mut self, key: &str, span: &Range<usize>) {
+        self.lines.insert(key.to_owned(), line_of(self.text, span));
+    }
+
     fn at(&self, span: Option<Range<usize>>, key: &str, message: &str) -> Problem {
         Problem {
             file: self.file.to_path_buf(),
@@ -321,6 +372,17 @@ impl Proof<'_> {
             message: message.to_owned(),
         }
     }
+}
+
+fn is_certificate_name(name: &str) -> bool {
+    let host = name.strip_prefix("*.").unwrap_or(name);
+    let is_dns = !host.is_empty()
+        && name.len() <= 64
+        && host.split('.').all(|label| {
+            !label.is_empty()
+                && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+        });
+    is_dns || name.parse::<IpAddr>().is_ok()
 }
 
 const STATE_DIRECTORY: &str = "/var/lib/packetboat";

@@ -184,7 +184,8 @@ impl<'a> Cursor<'a> {
     }
 
     fn quoted(&mut self, text: &'a [u8]) -> Option<Vec<u8>> {
-        let mut value = Vec::new();
+        // As large as it can get, so that no copy is left behind when it grows.
+        let mut value = Vec::with_capacity(text.len());
         let mut octets = text.iter().enumerate();
         loop {
             match octets.next()? {

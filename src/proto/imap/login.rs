@@ -4,18 +4,22 @@ use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
-use super::response::{Response, Status, capability_code, refusal_kind};
+use super::response::{Response, Status, capability_code};
 use crate::failure::{Failure, Kind};
-use crate::proto::UpstreamTls;
 use crate::proto::line::printable;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
+use crate::proto::{UpstreamTls, refusal};
 
 /// The conversation with the server until it lets the device in.
 pub(super) struct Dialogue {
     stage: Stage,
     login: Credentials,
+    /// Of the login.
+    tag: &'static [u8],
     /// One for each continuation request that is still to come.
     answers: VecDeque<Zeroizing<Vec<u8>>>,
+    /// The server has not been sent anything but the name of a mechanism.
+    nothing_answered: bool,
     /// The list the server volunteered, under TLS only.
     capability: Option<Vec<u8>>,
 }
@@ -44,7 +48,14 @@ pub(super) enum Progress {
 
 impl Dialogue {
     pub(super) fn new(login: Credentials, tls: UpstreamTls) -> Self {
-        Self { stage: Stage::Greeting(tls), login, answers: VecDeque::new(), capability: None }
+        Self {
+            stage: Stage::Greeting(tls),
+            login,
+            tag: LOGIN_TAG,
+            answers: VecDeque::new(),
+            nothing_answered: true,
+            capability: None,
+        }
     }
 
     /// A line of the server, without its line end.
@@ -53,7 +64,7 @@ impl Dialogue {
         match (self.stage, response) {
             (Stage::Greeting(tls), Response::Untagged { keyword, text }) => self.greeted(tls, keyword, text, out),
             (_, Response::Untagged { keyword, text }) if keyword.eq_ignore_ascii_case(b"BYE") => {
-                Progress::Failed(Failure::new(Kind::Unavailable, format!("it said \"BYE {}\"", printable(text))))
+                Progress::Failed(Failure::new(Kind::Unavailable, refusal::words(text, &self.login)))
             }
             (Stage::Login, Response::Untagged { keyword, text }) => {
                 if keyword.eq_ignore_ascii_case(b"CAPABILITY") {
@@ -77,16 +88,9 @@ impl Dialogue {
                 self.answer(out);
                 Progress::Wait
             }
-            (Stage::Login, Response::Tagged { tag, status, text }) if tag == LOGIN_TAG => match status {
-                Status::Ok => Progress::LoggedIn {
-                    capability: capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take()),
-                },
-                Status::No => Progress::Failed(Failure::new(refusal_kind(text), "")),
-                // Not quoted: a server may repeat what it did not understand, and that was a password.
-                Status::Bad => {
-                    Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the login was answered with BAD"))
-                }
-            },
+            (Stage::Login, Response::Tagged { tag, status, text }) if tag == self.tag => {
+                self.login_answered(status, text, out)
+            }
             (Stage::Login, _) => {
                 Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not IMAP"))
             }
@@ -95,6 +99,28 @@ impl Dialogue {
                 format!("it said \"{}\", which is not IMAP here", printable(line)),
             )),
         }
+    }
+
+    fn login_answered(&mut self, status: Status, text: &[u8], out: &mut Vec<u8>) -> Progress {
+        let unheard = status != Status::Ok && self.nothing_answered && !text.starts_with(b"[");
+        if unheard && self.login.can_be_said_by_command() {
+            // Refused before anything was asked for: it is the mechanism that the server does not like.
+            self.login.method = Method::Command;
+            self.tag = SECOND_LOGIN_TAG;
+            self.send_login(out);
+            return Progress::Wait;
+        }
+        let words = || refusal::words(text, &self.login);
+        Progress::Failed(match (status, self.login.method) {
+            (Status::Ok, _) => {
+                return Progress::LoggedIn {
+                    capability: capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take()),
+                };
+            }
+            (Status::No | Status::Bad, Method::Sasl(_)) if unheard => Failure::new(Kind::Mechanism, words()),
+            (Status::No, _) => refusal::of(text, &self.login),
+            (Status::Bad, _) => Failure::new(Kind::UpstreamProtocol, words()),
+        })
     }
 
     /// The server speaks TLS now; it has forgotten what was said before, and so have we.
@@ -106,8 +132,9 @@ impl Dialogue {
         match (keyword.to_ascii_uppercase().as_slice(), tls) {
             (b"OK", UpstreamTls::Implicit) => {
                 self.capability = capability_code(text).map(<[u8]>::to_vec);
-                if let Some(missing) = self.missing_mechanism() {
-                    return Progress::Failed(Failure::new(Kind::Mechanism, missing));
+                match self.offered_method() {
+                    Ok(method) => self.login.method = method,
+                    Err(missing) => return Progress::Failed(Failure::new(Kind::Mechanism, missing)),
                 }
                 self.send_login(out);
                 Progress::Wait
@@ -136,23 +163,33 @@ impl Dialogue {
             .is_some_and(|list| list.split(|&octet| octet == b' ').any(|word| word.eq_ignore_ascii_case(capability)))
     }
 
-    /// Only where the greeting had a list: without one, the server's answer to the login tells.
-    fn missing_mechanism(&self) -> Option<String> {
-        self.capability.as_ref()?;
-        match self.login.method {
-            Method::Command if self.offers(b"LOGINDISABLED") => {
-                Some("it announces LOGINDISABLED, and the device uses LOGIN".to_owned())
-            }
-            Method::Sasl(mechanism) if !self.offers(format!("AUTH={}", mechanism.name()).as_bytes()) => {
-                Some(format!("it does not announce AUTH={}", mechanism.name()))
-            }
-            Method::Command | Method::Sasl(_) => None,
+    /// The way to log in that the server takes. As the device said it, where that is offered or no list was given; a
+    /// password may be said in another way, a token only in its own.
+    fn offered_method(&self) -> Result<Method, String> {
+        let offered = |method: Method| match method {
+            Method::Command => !self.offers(b"LOGINDISABLED"),
+            Method::Sasl(mechanism) => self.offers(format!("AUTH={}", mechanism.name()).as_bytes()),
+        };
+        let as_said = self.login.method;
+        if self.capability.is_none() || offered(as_said) {
+            return Ok(as_said);
         }
+        let others = [Method::Sasl(Mechanism::Plain), Method::Command, Method::Sasl(Mechanism::Login)];
+        let is_password = as_said != Method::Sasl(Mechanism::Xoauth2);
+        // PLAIN alone carries an authorisation identity (RFC 4616).
+        let carries = |method: &Method| self.login.authzid.is_empty() || *method == Method::Sasl(Mechanism::Plain);
+        others.into_iter().filter(|method| is_password && carries(method)).find(|method| offered(*method)).ok_or_else(
+            || match as_said {
+                Method::Command => "it announces LOGINDISABLED, and no AUTH=PLAIN or AUTH=LOGIN".to_owned(),
+                Method::Sasl(mechanism) => format!("it does not announce AUTH={}", mechanism.name()),
+            },
+        )
     }
 
     fn send_login(&mut self, out: &mut Vec<u8>) {
         self.stage = Stage::Login;
-        out.extend_from_slice(LOGIN_TAG);
+        self.answers.clear();
+        out.extend_from_slice(self.tag);
         match self.login.method {
             Method::Command => {
                 out.extend_from_slice(b" LOGIN");
@@ -189,6 +226,7 @@ impl Dialogue {
     }
 
     fn answer(&mut self, out: &mut Vec<u8>) {
+        self.nothing_answered = false;
         match (self.answers.pop_front(), self.login.method) {
             (Some(answer), Method::Command) => out.extend_from_slice(&answer),
             (Some(answer), Method::Sasl(_)) => {
@@ -220,6 +258,7 @@ fn quote(field: &[u8], out: &mut Vec<u8>) {
 /// Tags of our own, before the device's are let through.
 const STARTTLS_TAG: &[u8] = b"P1";
 const LOGIN_TAG: &[u8] = b"P2";
+const SECOND_LOGIN_TAG: &[u8] = b"P3";
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,5 @@
 //! Status responses (RFC 3501 §7.1): said to the device, and read from the server while we log in.
 
-use crate::failure::Kind;
 use crate::failure::Reply;
 use crate::proto::line::word;
 
@@ -77,18 +76,6 @@ pub(super) fn capability_code(text: &[u8]) -> Option<&[u8]> {
     opening.eq_ignore_ascii_case(CODE).then(|| list.get(..end)).flatten()
 }
 
-/// What a NO means, from its code (RFC 5530 §3). Without one it is a wrong password: that is what servers say of it.
-pub(super) fn refusal_kind(text: &[u8]) -> Kind {
-    let code = text.strip_prefix(b"[").and_then(|code| code.split(|octet| matches!(octet, b']' | b' ')).next());
-    match code.unwrap_or_default().to_ascii_uppercase().as_slice() {
-        b"UNAVAILABLE" | b"SERVERBUG" | b"LIMIT" => Kind::Unavailable,
-        b"AUTHORIZATIONFAILED" | b"NOPERM" => Kind::NotAuthorized,
-        b"CONTACTADMIN" | b"PRIVACYREQUIRED" | b"CANNOT" => Kind::ContactAdmin,
-        b"INUSE" => Kind::InUse,
-        _ => Kind::LoginRefused,
-    }
-}
-
 pub(super) const CODE: &[u8] = b"[CAPABILITY ";
 
 #[cfg(test)]
@@ -101,7 +88,5 @@ mod tests {
         assert_eq!(capability_code(b"[capability IMAP4rev1]"), Some(&b"IMAP4rev1"[..]));
         assert_eq!(capability_code(b"[CAPABILITY IMAP4rev1"), None);
         assert_eq!(capability_code(b"hello"), None);
-        assert_eq!(refusal_kind(b"[UNAVAILABLE] later"), Kind::Unavailable);
-        assert_eq!(refusal_kind(b"AUTHENTICATE failed."), Kind::LoginRefused);
     }
 }

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
-use super::response::{Status, refusal_kind};
+use super::response::Status;
 use crate::failure::{Failure, Kind};
-use crate::proto::UpstreamTls;
 use crate::proto::line::printable;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
+use crate::proto::{UpstreamTls, refusal};
 
 /// The conversation with the server until it lets the device in.
 pub(super) struct Dialogue {
@@ -16,6 +16,8 @@ pub(super) struct Dialogue {
     login: Credentials,
     /// One for each continuation request that is still to come.
     answers: VecDeque<Zeroizing<Vec<u8>>>,
+    /// The server has not been sent anything but the name of a mechanism.
+    nothing_answered: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub(super) enum Progress {
 
 impl Dialogue {
     pub(super) fn new(login: Credentials, tls: UpstreamTls) -> Self {
-        Self { stage: Stage::Greeting(tls), login, answers: VecDeque::new() }
+        Self { stage: Stage::Greeting(tls), login, answers: VecDeque::new(), nothing_answered: true }
     }
 
     /// A line of the server, without its line end.
@@ -72,10 +74,12 @@ impl Dialogue {
                 out.extend_from_slice(b"PASS ");
                 out.extend_from_slice(self.login.secret.expose());
                 out.extend_from_slice(b"\r\n");
+                self.nothing_answered = false;
                 self.stage = Stage::Login;
             }
             (Stage::Login, Status::Continuation) => match (self.answers.pop_front(), self.login.method) {
                 (Some(answer), _) => {
+                    self.nothing_answered = false;
                     out.extend_from_slice(&answer);
                     out.extend_from_slice(b"\r\n");
                 }
@@ -84,8 +88,17 @@ impl Dialogue {
                 (None, _) => out.extend_from_slice(b"*\r\n"),
             },
             (Stage::Login, Status::Ok) => return Progress::LoggedIn,
+            // Refused before anything was asked for: it is the mechanism that the server does not like.
+            (Stage::Login, Status::Err(text)) if self.nothing_answered && !text.starts_with(b"[") => {
+                if self.login.can_be_said_by_command() {
+                    self.login.method = Method::Command;
+                    self.send_login(out);
+                    return Progress::Wait;
+                }
+                return Progress::Failed(Failure::new(Kind::Mechanism, refusal::words(text, &self.login)));
+            }
             (Stage::User | Stage::Login, Status::Err(text)) => {
-                return Progress::Failed(Failure::new(refusal_kind(text), ""));
+                return Progress::Failed(refusal::of(text, &self.login));
             }
             // Not quoted: a server may repeat what it did not understand, and that was a password.
             (Stage::User, Status::Continuation | Status::Other) | (Stage::Login, Status::Other) => {
@@ -107,6 +120,7 @@ impl Dialogue {
     }
 
     fn send_login(&mut self, out: &mut Vec<u8>) {
+        self.answers.clear();
         match self.login.method {
             Method::Command => {
                 out.extend_from_slice(b"USER ");

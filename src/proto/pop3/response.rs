@@ -1,6 +1,6 @@
 //! Status indicators (RFC 1939 §3) and their response codes (RFC 2449 §8, RFC 3206).
 
-use crate::failure::{Kind, Reply};
+use crate::failure::Reply;
 
 /// How a login is refused. The texts are short: devices show them on a small display.
 pub(super) fn refusal(reply: Reply) -> &'static str {
@@ -43,17 +43,6 @@ fn begins(line: &[u8], indicator: &[u8]) -> bool {
     line.get(..indicator.len()).is_some_and(|start| start.eq_ignore_ascii_case(indicator))
 }
 
-/// What an -ERR to a login means, from its code. Without one it is a wrong password: that is what servers say of it.
-pub(super) fn refusal_kind(text: &[u8]) -> Kind {
-    let code = text.strip_prefix(b"[").and_then(|code| code.split(|&octet| octet == b']').next());
-    match code.unwrap_or_default().to_ascii_uppercase().as_slice() {
-        b"SYS/TEMP" | b"LOGIN-DELAY" => Kind::Unavailable,
-        b"SYS/PERM" => Kind::ContactAdmin,
-        b"IN-USE" => Kind::InUse,
-        _ => Kind::LoginRefused,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,7 +54,5 @@ mod tests {
         assert_eq!(Status::read(b"+ dGVzdA=="), Status::Continuation);
         assert_eq!(Status::read(b"-ERR [IN-USE] busy"), Status::Err(b"[IN-USE] busy"));
         assert_eq!(Status::read(b"hello"), Status::Other);
-        assert_eq!(refusal_kind(b"[IN-USE] busy"), Kind::InUse);
-        assert_eq!(refusal_kind(b"Logon failure: unknown user name or bad password."), Kind::LoginRefused);
     }
 }

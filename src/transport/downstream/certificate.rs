@@ -21,6 +21,24 @@ use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
 use crate::state::{self, Access};
 use crate::transport::host;
 
+/// What to do about a certificate that is to be made and has not been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Making {
+    /// Make it, and keep it in the state directory.
+    Kept,
+    /// Make one to try, and write nothing.
+    Tried,
+}
+
+/// Why a certificate cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key of the certificate's section that it is about; empty where it is about the whole.
+    pub key: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
 /// A certificate with its chain and key, and the same in ECDSA where there is one.
 pub struct Loaded {
     rsa: Pair,
@@ -29,7 +47,8 @@ pub struct Loaded {
 
 /// A chain that has been read, and the key of its first certificate.
 struct Pair {
-    file: PathBuf,
+    /// None where it was only made to try.
+    file: Option<PathBuf>,
     chain: Vec<X509>,
     key: PKey<Private>,
 }
@@ -59,28 +78,44 @@ pub struct Description {
 ///
 /// # Errors
 /// A file is missing, unreadable, no PEM, or does not fit the other; the text names it.
-pub fn load(certificate: &Certificate, state_directory: &Path, name: &str) -> Result<Loaded, String> {
+pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, making: Making) -> Result<Loaded, Fault> {
     super::library::start();
-    let files = match &certificate.source {
-        CertificateSource::Files(files) => files.clone(),
+    let of_whole = |message| Fault { key: "", message };
+    let rsa = match &certificate.source {
+        CertificateSource::Files(files) => load_pair(files)?,
         CertificateSource::Made { names, digest, years } => {
             let files = made_files(state_directory, name);
-            if !files.chain.exists() || !files.key.exists() {
-                make(state_directory, name, names, *digest, *years)?;
+            let is_made = files.chain.exists() && files.key.exists();
+            match making {
+                _ if is_made => load_pair(&files)?,
+                Making::Kept => {
+                    make(state_directory, name, names, *digest, *years).map_err(of_whole)?;
+                    load_pair(&files)?
+                }
+                Making::Tried => {
+                    authority_is_whole(state_directory).map_err(of_whole)?;
+                    state::could_make_directory(state_directory).map_err(of_whole)?;
+                    let openssl = |error: ErrorStack| of_whole(format!("OpenSSL: {error}"));
+                    let authority = new_authority(*digest, *years).map_err(openssl)?;
+                    let (leaf, key) = leaf(&authority, &own_or(names), *digest, *years).map_err(openssl)?;
+                    Pair { file: None, chain: vec![leaf], key }
+                }
             }
-            files
         }
     };
-    let rsa = load_pair(&files)?;
     if rsa.key.id() != Id::RSA {
-        return Err(format!(
-            "{} is not an RSA certificate, which old devices need; give it as ecdsa_chain and ecdsa_key beside one",
-            files.chain.display()
-        ));
+        return Err(Fault {
+            key: "chain",
+            message: format!(
+                "{} is not an RSA certificate, which old devices need; give it as ecdsa_chain and ecdsa_key beside one",
+                rsa.shown()
+            ),
+        });
     }
-    let ecdsa = certificate.ecdsa.as_ref().map(load_pair).transpose()?;
+    let of_ecdsa = |fault: Fault| Fault { key: if fault.key == "key" { "ecdsa_key" } else { "ecdsa_chain" }, ..fault };
+    let ecdsa = certificate.ecdsa.as_ref().map(load_pair).transpose().map_err(of_ecdsa)?;
     if let Some(pair) = ecdsa.as_ref().filter(|pair| pair.key.id() != Id::EC) {
-        return Err(format!("{} is not an ECDSA certificate", pair.file.display()));
+        return Err(Fault { key: "ecdsa_chain", message: format!("{} is not an ECDSA certificate", pair.shown()) });
     }
     Ok(Loaded { rsa, ecdsa })
 }
@@ -141,33 +176,49 @@ pub fn der(path: &Path) -> Result<Vec<u8>, String> {
     first(path)?.to_der().map_err(|error| format!("{}: {error}", path.display()))
 }
 
+impl Pair {
+    fn shown(&self) -> String {
+        self.file.as_ref().map_or_else(|| "the certificate".to_owned(), |file| file.display().to_string())
+    }
+}
+
 impl Loaded {
+    /// Whether there is an ECDSA certificate beside the RSA one.
+    pub(super) fn has_ecdsa(&self) -> bool {
+        self.ecdsa.is_some()
+    }
+
     /// Puts chain and key into a context.
     pub(super) fn install(&self, context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         for pair in self.ecdsa.iter().chain([&self.rsa]) {
             // By file, because that is the one call that ties the rest of a chain to its own leaf.
-            context.set_certificate_chain_file(&pair.file)?;
+            match (&pair.file, pair.chain.first()) {
+                (Some(file), _) => context.set_certificate_chain_file(file)?,
+                (None, Some(leaf)) => context.set_certificate(leaf)?,
+                (None, None) => {}
+            }
             context.set_private_key(&pair.key)?;
         }
         Ok(())
     }
 }
 
-fn load_pair(files: &CertificateFiles) -> Result<Pair, String> {
-    let chain = chain(&files.chain)?;
-    let pem = state::read_private(&files.key)?;
+fn load_pair(files: &CertificateFiles) -> Result<Pair, Fault> {
+    let chain = chain(&files.chain).map_err(|message| Fault { key: "chain", message })?;
+    let of_key = |message| Fault { key: "key", message };
+    let pem = state::read_private(&files.key).map_err(of_key)?;
     // The callback keeps OpenSSL from asking for a passphrase on the terminal.
     let key = PKey::private_key_from_pem_callback(&pem, |_| Ok(0))
-        .map_err(|_| format!("{} holds no private key in PEM without a passphrase", files.key.display()))?;
+        .map_err(|_| of_key(format!("{} holds no private key in PEM without a passphrase", files.key.display())))?;
     let fits = chain.first().and_then(|leaf| leaf.public_key().ok()).is_some_and(|public| public.public_eq(&key));
     if !fits {
-        return Err(format!(
+        return Err(of_key(format!(
             "{} is not the key of the first certificate in {}; the device's certificate comes first in the chain",
             files.key.display(),
             files.chain.display()
-        ));
+        )));
     }
-    Ok(Pair { file: files.chain.clone(), chain, key })
+    Ok(Pair { file: Some(files.chain.clone()), chain, key })
 }
 
 fn chain(path: &Path) -> Result<Vec<X509>, String> {
@@ -193,9 +244,8 @@ fn made_files(state_directory: &Path, name: &str) -> CertificateFiles {
 fn make(state_directory: &Path, name: &str, names: &[String], digest: Digest, years: u32) -> Result<(), String> {
     state::make_directory(state_directory)?;
     let authority = authority(state_directory, digest, years)?;
-    let names = if names.is_empty() { own_names() } else { names.to_vec() };
     let files = made_files(state_directory, name);
-    let (leaf, key) = leaf(&authority, &names, digest, years).map_err(|error| format!("OpenSSL: {error}"))?;
+    let (leaf, key) = leaf(&authority, &own_or(names), digest, years).map_err(|error| format!("OpenSSL: {error}"))?;
     // The key first: a chain without its key would be taken for a finished one.
     let pem = |error: ErrorStack| format!("OpenSSL: {error}");
     state::write(&files.key, &key.private_key_to_pem_pkcs8().map_err(pem)?, Access::Private)?;
@@ -208,17 +258,37 @@ struct Authority {
 }
 
 fn authority(state_directory: &Path, digest: Digest, years: u32) -> Result<Authority, String> {
-    let files = CertificateFiles { chain: authority_path(state_directory), key: state_directory.join("ca.key") };
-    if files.chain.exists() && files.key.exists() {
-        let pair = load_pair(&files)?;
+    authority_is_whole(state_directory)?;
+    let files = authority_files(state_directory);
+    if files.chain.exists() {
+        let pair = load_pair(&files).map_err(|fault| fault.message)?;
         let certificate = pair.chain.into_iter().next().ok_or("the authority's file is empty")?;
         return Ok(Authority { certificate, key: pair.key });
     }
     let openssl = |error: ErrorStack| format!("OpenSSL: {error}");
     let authority = new_authority(digest, years).map_err(openssl)?;
+    // The key first: a certificate without its key would be taken for one that somebody has put away.
     state::write(&files.key, &authority.key.private_key_to_pem_pkcs8().map_err(openssl)?, Access::Private)?;
     state::write(&files.chain, &authority.certificate.to_pem().map_err(openssl)?, Access::Public)?;
     Ok(authority)
+}
+
+/// A CA that devices trust is never replaced because its key is not there.
+fn authority_is_whole(state_directory: &Path) -> Result<(), String> {
+    let files = authority_files(state_directory);
+    if files.chain.exists() && !files.key.exists() {
+        return Err(format!(
+            "{} is missing, the key of the CA in {}: put it back; or remove the CA as well for a new one, which devices \
+             then have to import again",
+            files.key.display(),
+            files.chain.display()
+        ));
+    }
+    Ok(())
+}
+
+fn authority_files(state_directory: &Path) -> CertificateFiles {
+    CertificateFiles { chain: authority_path(state_directory), key: state_directory.join("ca.key") }
 }
 
 fn new_authority(digest: Digest, years: u32) -> Result<Authority, ErrorStack> {
@@ -288,7 +358,11 @@ fn begin(
     Ok(builder)
 }
 
-fn own_names() -> Vec<String> {
+/// The names that are asked for, or this host's own.
+fn own_or(names: &[String]) -> Vec<String> {
+    if !names.is_empty() {
+        return names.to_vec();
+    }
     let addresses = host::addresses().into_iter().map(|address| address.to_string());
     host::name().into_iter().chain(["localhost".to_owned()]).chain(addresses).collect()
 }

@@ -5,13 +5,18 @@ use crate::config::suite::{self, Suite};
 use crate::config::{Profile, TlsPolicy, Version};
 use crate::transport::detect::hello::{ClientHello, suite_name};
 
-/// Explains a refusal to the person who can mend it.
-pub fn explain(refused: &Refused, hello: Option<&ClientHello>, policy: &TlsPolicy) -> String {
+/// Explains a refusal to the person who can mend it. Whether an ECDSA certificate could have been shown matters.
+pub fn explain(refused: &Refused, hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: bool) -> String {
+    let offered = || by_offer(hello?, policy, has_ecdsa);
     let advice = match refused {
-        Refused::Reason(reason) => {
-            by_alert(reason).map(str::to_owned).or_else(|| by_offer(hello?, policy)).unwrap_or_else(|| reason.clone())
-        }
-        Refused::Closed => hello.and_then(|hello| by_offer(hello, policy)).unwrap_or_else(|| {
+        Refused::Reason(reason) => by_alert(reason).map(str::to_owned).or_else(offered).unwrap_or_else(|| {
+            if reason.contains("no shared cipher") {
+                "there are cipher suites on both sides, but no elliptic curve or certificate that fits them".to_owned()
+            } else {
+                reason.clone()
+            }
+        }),
+        Refused::Closed => offered().unwrap_or_else(|| {
             "the device closed the connection in the middle: it may not accept the certificate (import the CA: \
              packetboat certificate export)"
                 .to_owned()
@@ -69,7 +74,7 @@ fn by_alert(reason: &str) -> Option<&'static str> {
 }
 
 /// What can be read from the offer against the policy.
-fn by_offer(hello: &ClientHello, policy: &TlsPolicy) -> Option<String> {
+fn by_offer(hello: &ClientHello, policy: &TlsPolicy, has_ecdsa: bool) -> Option<String> {
     let offered = Version::by_number(hello.version);
     match offered {
         Some(version) if version < policy.minimum => {
@@ -84,10 +89,21 @@ fn by_offer(hello: &ClientHello, policy: &TlsPolicy) -> Option<String> {
         }
         Some(_) | None => {}
     }
-    let suites: Vec<&'static Suite> = hello.suites.iter().filter_map(|&number| suite::by_number(number)).collect();
+    let version = offered.unwrap_or(Version::Tls1_3).min(policy.maximum);
+    let fits_version = |suite: &&Suite| version >= Version::Tls1_2 || !suite.needs_tls_1_2();
+    let suites: Vec<&'static Suite> =
+        hello.suites.iter().filter_map(|&number| suite::by_number(number)).filter(fits_version).collect();
     // TLS 1.3 suites are of no use below TLS 1.3, and always on there.
-    let speaks_13 = offered == Some(Version::Tls1_3) && policy.maximum == Version::Tls1_3;
-    if suites.iter().any(|suite| policy.suites.contains(suite)) || speaks_13 {
+    let speaks_13 = version == Version::Tls1_3;
+    let shared: Vec<_> = suites.iter().filter(|suite| policy.suites.contains(suite)).collect();
+    if !shared.is_empty() && !has_ecdsa && !speaks_13 && shared.iter().all(|suite| suite.needs_ecdsa()) {
+        let names: Vec<_> = shared.iter().map(|suite| suite.name).collect();
+        return Some(format!(
+            "offers only {}, which need an ECDSA certificate: set ecdsa_chain and ecdsa_key beside the RSA one",
+            names.join(" ")
+        ));
+    }
+    if !shared.is_empty() || speaks_13 {
         return None;
     }
     let only: Vec<String> = hello.suites.iter().map(|&number| suite_name(number)).collect();
@@ -126,7 +142,7 @@ mod tests {
     }
 
     fn advice(hello: &ClientHello, policy: &TlsPolicy) -> String {
-        explain(&Refused::Reason("no shared cipher".to_owned()), Some(hello), policy)
+        explain(&Refused::Reason("no shared cipher".to_owned()), Some(hello), policy, false)
     }
 
     #[test]
@@ -157,9 +173,21 @@ mod tests {
     }
 
     #[test]
+    fn suites_that_need_another_certificate_or_version() {
+        let legacy = Profile::Legacy.policy();
+        let text = advice(&hello(0x0301, &[0xc009, 0xc00a]), &legacy);
+        assert!(text.contains("need an ECDSA certificate: set ecdsa_chain and ecdsa_key"), "{text}");
+        // AES-GCM in a hello of TLS 1.0 is of no use to it.
+        let text = advice(&hello(0x0301, &[0x9c, 0x0a]), &legacy);
+        assert!(text.contains("set profile = \"ancient\""), "{text}");
+        let text = advice(&hello(0x0301, &[0xc013]), &legacy);
+        assert!(text.starts_with("there are cipher suites on both sides"), "{text}");
+    }
+
+    #[test]
     fn a_certificate_that_is_not_trusted() {
         let refused = Refused::Reason("tlsv1 alert unknown ca".to_owned());
-        let text = explain(&refused, Some(&hello(0x0301, &[0x2f])), &Profile::Legacy.policy());
+        let text = explain(&refused, Some(&hello(0x0301, &[0x2f])), &Profile::Legacy.policy(), false);
         assert!(text.contains("import the CA"), "{text}");
     }
 }

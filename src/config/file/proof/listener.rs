@@ -9,7 +9,9 @@ use toml::Spanned;
 use super::{DEFAULT, Proof};
 use crate::config::file::{ListenerSection, Written, nearest};
 use crate::config::suite::{self, Suite};
-use crate::config::{Certificate, Entry, Listener, Networks, Profile, Protocol, TlsPolicy, Upstream, Version};
+use crate::config::{
+    Certificate, CertificateSource, Digest, Entry, Listener, Networks, Profile, Protocol, TlsPolicy, Upstream, Version,
+};
 
 impl Proof<'_> {
     pub(super) fn listeners(
@@ -23,8 +25,15 @@ impl Proof<'_> {
         for section in raw {
             let span = section.span();
             if let Some(listener) = self.listener(section, upstreams, certificates) {
+                self.note(&format!("listener.{}", listener.name), &span);
                 if listeners.iter().any(|other| other.name == listener.name) {
-                    self.problem(Some(span), "listener.name", &format!("\"{}\" is used twice", listener.name));
+                    self.problem(Some(span.clone()), "listener.name", &format!("\"{}\" is used twice", listener.name));
+                }
+                for other in &listeners {
+                    if let Some(address) = overlap(&listener.listen, &other.listen) {
+                        let message = format!("{address} is taken by listener \"{}\" already", other.name);
+                        self.problem(Some(span.clone()), "listener.listen", &message);
+                    }
                 }
                 listeners.push(listener);
             }
@@ -67,9 +76,7 @@ impl Proof<'_> {
         let networks_span = raw.allowed_networks.as_ref().map(Spanned::span);
         let written_networks = raw.allowed_networks.map(|networks| Networks(networks.into_inner()));
         self.plaintext(&span, entry, allow_plaintext, plaintext_span, written_networks.is_some());
-        let old =
-            tls.minimum < Version::Tls1_2 || tls.suites.iter().any(|suite| suite.tier > Some(suite::Tier::Modern));
-        let weak = old || allow_plaintext;
+        let weak = tls.is_weak() || allow_plaintext;
         let allowed_networks = match written_networks {
             Some(networks) if networks.0.is_empty() => {
                 self.problem(
@@ -80,7 +87,7 @@ impl Proof<'_> {
                 networks
             }
             Some(networks) => {
-                if weak && networks.are_everything() {
+                if weak && networks.are_public() {
                     self.warn(
                         networks_span,
                         "listener.allowed_networks",
@@ -93,6 +100,9 @@ impl Proof<'_> {
             None => Networks(EVERYWHERE.iter().filter_map(|network| network.parse().ok()).collect()),
         };
         let certificate = self.reference("listener.certificate", raw.certificate, certificates.keys(), Some(DEFAULT));
+        if let Some(certificate) = certificate.as_ref().and_then(|name| certificates.get(name)) {
+            self.usable(&span, &tls, certificate);
+        }
         let only = if upstreams.len() == 1 { upstreams.keys().next().map(String::as_str) } else { None };
         if raw.upstream.is_none() && only.is_none() && !upstreams.is_empty() {
             let names: Vec<_> = upstreams.keys().map(|name| format!("\"{name}\"")).collect();
@@ -128,6 +138,32 @@ impl Proof<'_> {
             self.problem(Some(written.span()), "listener.listen", "names no address; write listen = [\"0.0.0.0:993\"]");
         }
         written.into_inner().into_iter().map(Spanned::into_inner).collect()
+    }
+
+    /// Whether any device at all can get through the handshake.
+    fn usable(&mut self, section: &Range<usize>, tls: &TlsPolicy, certificate: &Certificate) {
+        let speaks_1_3 = tls.maximum == Version::Tls1_3;
+        let fits_version = |suite: &&Suite| tls.maximum >= Version::Tls1_2 || !suite.needs_tls_1_2();
+        let fits_certificate = |suite: &&Suite| certificate.ecdsa.is_some() || !suite.needs_ecdsa();
+        let mut suites = tls.suites.iter().copied().filter(|suite| fits_version(suite));
+        if !speaks_1_3 && !tls.suites.iter().copied().any(|suite| fits_version(&suite)) {
+            let message = format!("all of them need TLS 1.2, and maximum_version is \"{}\"", tls.maximum.key());
+            self.problem(Some(section.clone()), "listener.ciphers", &message);
+        } else if !speaks_1_3 && !suites.any(|suite| fits_certificate(&suite)) {
+            self.problem(
+                Some(section.clone()),
+                "listener.ciphers",
+                "all of them need an ECDSA certificate; add ecdsa_chain and ecdsa_key to the certificate, or suites with RSA",
+            );
+        }
+        let sha1 = matches!(certificate.source, CertificateSource::Made { digest: Digest::Sha1, .. });
+        if sha1 && !tls.is_weak() {
+            self.problem(
+                Some(section.clone()),
+                "listener.certificate",
+                "is made with SHA-1, which goes with old TLS alone; set digest = \"sha256\", or another certificate",
+            );
+        }
     }
 
     /// No TLS is refused unless it is said twice: that it is wanted, and for whom.
@@ -230,6 +266,17 @@ impl Proof<'_> {
         self.problem(Some(span), "listener.ciphers", &message);
         None
     }
+}
+
+/// An address that both lists want. One that stands for all of its family takes the port from every other.
+fn overlap(one: &[SocketAddr], other: &[SocketAddr]) -> Option<SocketAddr> {
+    let clash = |a: &SocketAddr, b: &SocketAddr| {
+        a.port() != 0
+            && a.port() == b.port()
+            && a.is_ipv6() == b.is_ipv6()
+            && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+    };
+    one.iter().find(|a| other.iter().any(|b| clash(a, b))).copied()
 }
 
 /// High ports, so that it starts without privileges. IMAP and POP3, each once with detection and once with TLS alone.
