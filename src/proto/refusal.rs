@@ -9,6 +9,11 @@ pub(super) fn of(text: &[u8], login: &Credentials) -> Failure {
     Failure::new(meaning(text), words(text, login))
 }
 
+/// Whether a refusal before anything but the mechanism was said is about the mechanism: about a password it cannot be.
+pub(super) fn is_of_mechanism(text: &[u8]) -> bool {
+    !matches!(meaning(text), Kind::Unavailable | Kind::InUse)
+}
+
 /// The server's words for the log, unless there may be a piece of the password among them: some servers repeat what
 /// they did not understand.
 pub(super) fn words(text: &[u8], login: &Credentials) -> String {

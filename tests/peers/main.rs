@@ -5,6 +5,7 @@
 mod failures;
 mod lifecycle;
 mod matrix;
+mod pressure;
 mod programs;
 mod protocol;
 mod secrets;

@@ -102,7 +102,7 @@ impl Dialogue {
     }
 
     fn login_answered(&mut self, status: Status, text: &[u8], out: &mut Vec<u8>) -> Progress {
-        let unheard = status != Status::Ok && self.nothing_answered && !text.starts_with(b"[");
+        let unheard = status != Status::Ok && self.nothing_answered && refusal::is_of_mechanism(text);
         if unheard && self.login.can_be_said_by_command() {
             // Refused before anything was asked for: it is the mechanism that the server does not like.
             self.login.method = Method::Command;

@@ -89,7 +89,7 @@ impl Dialogue {
             },
             (Stage::Login, Status::Ok) => return Progress::LoggedIn,
             // Refused before anything was asked for: it is the mechanism that the server does not like.
-            (Stage::Login, Status::Err(text)) if self.nothing_answered && !text.starts_with(b"[") => {
+            (Stage::Login, Status::Err(text)) if self.nothing_answered && refusal::is_of_mechanism(text) => {
                 if self.login.can_be_said_by_command() {
                     self.login.method = Method::Command;
                     self.send_login(out);

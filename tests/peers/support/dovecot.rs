@@ -30,10 +30,11 @@ pub struct Dovecot {
 
 impl Dovecot {
     pub fn start() -> Self {
-        Self::start_with(&Certificates::for_name("localhost", 30))
+        Self::start_with_mechanisms("plain login xoauth2")
     }
 
-    pub fn start_with(certificates: &Certificates) -> Self {
+    pub fn start_with_mechanisms(mechanisms: &str) -> Self {
+        let certificates = Certificates::for_name("localhost", 30);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -43,7 +44,8 @@ impl Dovecot {
         fs::create_dir(path.join("mail")).unwrap();
         own(&path.join("mail"));
         fs::write(path.join("users"), users()).unwrap();
-        fs::write(path.join("dovecot.conf"), configuration(path, [imap, imaps, pop3, pop3s], user, group)).unwrap();
+        fs::write(path.join("dovecot.conf"), configuration(path, mechanisms, [imap, imaps, pop3, pop3s], user, group))
+            .unwrap();
         let process = Process::start(
             Command::new("dovecot")
                 .args(["-F", "-c"])
@@ -139,7 +141,7 @@ fn log(path: &Path) -> String {
     fs::read_to_string(path.join("dovecot.log")).unwrap_or_default()
 }
 
-fn configuration(path: &Path, [imap, imaps, pop3, pop3s]: [u16; 4], user: u32, group: u32) -> String {
+fn configuration(path: &Path, mechanisms: &str, [imap, imaps, pop3, pop3s]: [u16; 4], user: u32, group: u32) -> String {
     let directory = path.display();
     let accounts = if is_root() {
         String::new()
@@ -157,7 +159,7 @@ ssl = required
 ssl_min_protocol = TLSv1.2
 ssl_cert = <{directory}/server.pem
 ssl_key = <{directory}/server.key
-auth_mechanisms = plain login xoauth2
+auth_mechanisms = {mechanisms}
 disable_plaintext_auth = yes
 auth_failure_delay = 0
 mail_location = maildir:{directory}/mail/%u

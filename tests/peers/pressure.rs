@@ -1,0 +1,323 @@
+//! Peers that do not read, do not answer, dawdle or leave at the wrong moment: bounded, and told what is so.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use openssl::ssl::{SslStream, SslVersion};
+
+use crate::support::certificates::Certificates;
+use crate::support::device::{Device, tcp};
+use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::fake;
+use crate::support::imap::{Imap, status};
+use crate::support::message;
+use crate::support::process::PATIENCE;
+use crate::support::proxy::{Proxy, listener, upstreams};
+use crate::support::stacks::{Stack, Start, Version, old, openssl};
+
+const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+
+/// A proxy in front of a server that the function plays, with implicit TLS for IMAP and POP3.
+struct Played {
+    proxy: Proxy,
+    _directory: tempfile::TempDir,
+}
+
+fn played(more: &str, serve: impl Fn(SslStream<TcpStream>) + Send + 'static) -> Played {
+    let certificates = Certificates::for_name("localhost", 30);
+    let directory = tempfile::tempdir().unwrap();
+    certificates.write(directory.path());
+    let port = fake::tls(&certificates, SslVersion::TLS1_3, serve);
+    Played { proxy: in_front_of(port, directory.path(), more), _directory: directory }
+}
+
+fn in_front_of(port: u16, directory: &Path, more: &str) -> Proxy {
+    Proxy::start(&format!(
+        "{more}\n[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\npop3_port = {port}\n\
+         roots = {:?}\n{}{}",
+        directory.join("ca.pem"),
+        listener("imap", "imap", "implicit", ""),
+        listener("pop3", "pop3", "implicit", "")
+    ))
+}
+
+fn raw(proxy: &Proxy, name: &str) -> SslStream<TcpStream> {
+    openssl(proxy.address(name), Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
+}
+
+fn resident_kib(proxy: &Proxy) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.process.0.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Writes until the other side takes no more for a while; how much it took.
+fn stuff(stream: &mut impl Write, words: &[u8], most: usize) -> usize {
+    let mut taken = 0;
+    while taken < most {
+        match stream.write(words) {
+            Ok(count) => taken += count,
+            Err(_) => break,
+        }
+    }
+    taken
+}
+
+#[test]
+fn a_device_that_does_not_read_cannot_fill_the_memory() {
+    let proxy = Proxy::start(&listener("imap", "imap", "starttls", ""));
+    let mut stream = tcp(proxy.address("imap"));
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let before = resident_kib(&proxy);
+    let taken = stuff(&mut stream, &b"a CAPABILITY\r\n".repeat(1000), 256 << 20);
+    let grown = resident_kib(&proxy).saturating_sub(before);
+    assert!(taken < 64 << 20, "the device was never held up: {taken} octets");
+    assert!(grown < 4096, "grown by {grown} KiB for {taken} octets");
+}
+
+#[test]
+fn a_server_that_floods_a_device_that_does_not_read_cannot_either() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let house = played("", move |mut stream| {
+        let _ = stream.write_all(b"* OK ready\r\n");
+        fake::hear(&mut stream);
+        let _ = stream.write_all(b"P2 OK in\r\n");
+        stream.get_ref().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let taken = stuff(&mut stream, &b"* CAPABILITY IMAP4rev1 STARTTLS\r\n".repeat(400), 256 << 20);
+        let _ = sender.send(taken);
+        let _ = stream.read(&mut [0]);
+    });
+    let mut stream = raw(&house.proxy, "imap");
+    stream.write_all(b"a LOGIN u p\r\n").unwrap();
+    let before = resident_kib(&house.proxy);
+    let taken = receiver.recv_timeout(PATIENCE).unwrap();
+    let grown = resident_kib(&house.proxy).saturating_sub(before);
+    assert!(taken < 64 << 20, "the server was never held up: {taken} octets");
+    assert!(grown < 4096, "grown by {grown} KiB for {taken} octets");
+}
+
+/// The server's time for the login is not the device's.
+#[test]
+fn a_refused_login_gives_the_device_its_own_time_again() {
+    let house = played("[limits]\nupstream_login_timeout = \"300ms\"", |mut stream| {
+        let _ = stream.write_all(b"* OK ready\r\n");
+        fake::hear(&mut stream);
+        fake::say(stream, "P2 NO LOGIN failed.\r\n");
+    });
+    let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
+    let refused = Instant::now();
+    assert!(status(&imap.command("LOGIN u p")).starts_with("NO [AUTHENTICATIONFAILED]"));
+    while refused.elapsed() < Duration::from_millis(700) {
+        imap.ok("NOOP");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(status(&imap.command("LOGIN u p")).starts_with("NO [AUTHENTICATIONFAILED]"));
+}
+
+/// As long as something moves, a device that has closed its half gets all of it.
+#[test]
+fn a_half_closed_device_gets_a_slow_mail_whole() {
+    let house = played("[limits]\nclose_timeout = \"600ms\"", |mut stream| {
+        for (heard, said) in [("", "+OK ready"), ("USER", "+OK"), ("PASS", "+OK in"), ("RETR", "+OK mail follows")] {
+            if !heard.is_empty() {
+                assert!(fake::hear(&mut stream).starts_with(heard));
+            }
+            let _ = stream.write_all(format!("{said}\r\n").as_bytes());
+        }
+        for number in 0..12 {
+            let _ = stream.write_all(format!("line {number}\r\n").as_bytes());
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        let _ = stream.write_all(b".\r\n");
+        assert!(fake::hear(&mut stream).starts_with("QUIT"));
+        let _ = stream.write_all(b"+OK bye\r\n");
+        let _ = stream.shutdown();
+    });
+    let mut stream = raw(&house.proxy, "pop3");
+    stream.write_all(b"USER u\r\nPASS p\r\nRETR 1\r\nQUIT\r\n").unwrap();
+    stream.get_ref().shutdown(Shutdown::Write).unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap();
+    assert!(heard.ends_with("line 11\r\n.\r\n+OK bye\r\n"), "{heard}");
+    assert_eq!(house.proxy.session_line("pop3")["reason"], "logged_out");
+}
+
+/// Gone behind QUIT, and the server never answers: that is not called a success.
+#[test]
+fn a_server_that_does_not_answer_quit_is_named() {
+    let house = played("[limits]\nclose_timeout = \"300ms\"", |mut stream| {
+        for said in ["+OK ready", "+OK", "+OK in"] {
+            let _ = stream.write_all(format!("{said}\r\n").as_bytes());
+            fake::hear(&mut stream);
+        }
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let mut stream = raw(&house.proxy, "pop3");
+    stream.write_all(b"USER u\r\nPASS p\r\nQUIT\r\n").unwrap();
+    let mut heard = [0; 200];
+    while !String::from_utf8_lossy(&heard).contains("logged in") {
+        let _ = stream.read(&mut heard).unwrap();
+    }
+    drop(stream);
+    let line = house.proxy.session_line("pop3");
+    assert_eq!(line["reason"], "upstream_timeout", "{line}");
+    assert!(line["message"].as_str().unwrap().contains("limits.close_timeout = 300ms"));
+}
+
+/// What passes by itself is told as such: devices drop an account for anything else.
+#[test]
+fn passing_trouble_is_told_as_passing() {
+    let port = fake::plain(|stream| {
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    });
+    let directory = tempfile::tempdir().unwrap();
+    Certificates::for_name("localhost", 30).write(directory.path());
+    let proxy = in_front_of(port, directory.path(), "");
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    assert!(status(&imap.command("LOGIN u p")).starts_with("NO [UNAVAILABLE]"));
+    proxy.log.wait_for("reason", |line| line.contains("broke off the TLS handshake"));
+    for (words, code, log) in [
+        ("P2 NO Server Unavailable. 15", "UNAVAILABLE", "it said \\\"Server Unavailable. 15\\\""),
+        ("P2 NO Request is throttled. Suggested Backoff Time: 299961 milliseconds", "UNAVAILABLE", "299961"),
+        ("P2 NO [AUTHORIZATIONFAILED] not yours", "AUTHORIZATIONFAILED", "not yours"),
+        ("P2 NO [CONTACTADMIN] see your admin", "CONTACTADMIN", "see your admin"),
+        ("* BYE cannot parse: LOGIN \"u\" \"topsecret\"", "UNAVAILABLE", "mail server is unavailable"),
+    ] {
+        let house = played("", move |mut stream| {
+            let _ = stream.write_all(b"* OK ready\r\n");
+            fake::hear(&mut stream);
+            fake::say(stream, &format!("{words}\r\n"));
+        });
+        let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
+        let answer = imap.command("LOGIN u topsecret");
+        assert!(status(&answer).starts_with(&format!("NO [{code}]")), "{words}: {answer:?}");
+        let line = house.proxy.log.wait_for("login line", |line| line.contains("login failed"));
+        assert!(line.contains(log) && !line.contains("topsecret"), "{line}");
+    }
+}
+
+#[test]
+fn a_token_that_runs_out_in_the_middle_is_passed_on() {
+    let house = played("", |mut stream| {
+        let _ = stream.write_all(b"* OK ready\r\n");
+        fake::hear(&mut stream);
+        let _ = stream.write_all(b"P2 OK in\r\n+ idling\r\n* BYE Session invalidated - AccessTokenExpired\r\n");
+    });
+    let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
+    imap.login("u", "p");
+    assert_eq!(imap.device.line(), "+ idling");
+    assert_eq!(imap.device.line(), "* BYE Session invalidated - AccessTokenExpired");
+    assert!(imap.device.has_ended());
+}
+
+/// SIGTERM while the server is dialled: the device hears of it, and there is a line.
+#[test]
+fn the_end_comes_for_who_is_logging_in_as_well() {
+    // Takes the connection, and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    Certificates::for_name("localhost", 30).write(directory.path());
+    let mut proxy =
+        in_front_of(silent.local_addr().unwrap().port(), directory.path(), "[limits]\ndrain_timeout = \"200ms\"");
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    imap.device.send("a LOGIN u p\r\n");
+    let _dialled = silent.accept().unwrap();
+    proxy.process.signal("TERM");
+    assert!(imap.device.line().starts_with("a NO [UNAVAILABLE]"));
+    assert_eq!(imap.device.line(), "* BYE proxy is going down");
+    assert!(proxy.process.wait().success());
+    assert_eq!(proxy.session_line("imap")["reason"], "drained");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let dovecot = Dovecot::start();
+    let user = dovecot.user_with(&[]);
+    let mut proxy = Proxy::start(
+        &(upstreams(&dovecot)
+            + "[limits]\ndrain_timeout = \"1h\"\n"
+            + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")),
+    );
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    imap.login(&user, PASSWORD);
+    proxy.process.signal("INT");
+    proxy.log.wait_for("drain", |line| line.contains("SIGINT: no new connections"));
+    imap.ok("NOOP");
+    proxy.process.signal("INT");
+    assert_eq!(imap.device.line(), "* BYE proxy is going down");
+    assert!(proxy.process.wait().success());
+}
+
+/// A device that leaves while its server is dialled holds no place any longer.
+#[test]
+fn a_device_that_leaves_during_the_dial_is_forgotten() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    Certificates::for_name("localhost", 30).write(directory.path());
+    let proxy = in_front_of(silent.local_addr().unwrap().port(), directory.path(), "[limits]\nconnections = 1");
+    let mut stream = raw(&proxy, "imap");
+    stream.write_all(b"a LOGIN u p\r\n").unwrap();
+    let _dialled = silent.accept().unwrap();
+    assert!(Device::plain(proxy.address("pop3")).has_ended());
+    proxy.log.wait_for("refusal", |line| line.contains("too many connections: limits.connections = 1"));
+    let _ = stream.shutdown();
+    drop(stream);
+    assert_eq!(proxy.session_line("imap")["reason"], "device_lost");
+    let deadline = Instant::now() + PATIENCE;
+    while openssl(proxy.address("pop3"), Start::Implicit, |context| old(context, Version::Tls1_0, "ALL")).is_err() {
+        assert!(Instant::now() < deadline, "the place is not given back");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_shake_hands_in_time() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    Certificates::for_name("localhost", 30).write(directory.path());
+    let more = "[limits]\nupstream_handshake_timeout = \"200ms\"";
+    let proxy = in_front_of(silent.local_addr().unwrap().port(), directory.path(), more);
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    assert!(status(&imap.command("LOGIN u p")).starts_with("NO [UNAVAILABLE]"));
+    proxy.log.wait_for("reason", |line| line.contains("mail server did not answer in time: 127.0.0.1: TLS handshake"));
+}
+
+/// Dovecot as Debian sets it up takes PLAIN alone; a device that says AUTH=LOGIN gets in all the same.
+#[test]
+fn a_mechanism_that_the_server_lacks_is_said_in_another_way() {
+    let dovecot = Dovecot::start_with_mechanisms("plain");
+    let proxy = Proxy::start(
+        &(upstreams(&dovecot)
+            + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")
+            + &listener("imap2", "imap", "implicit", "upstream = \"starttls\"")
+            + &listener("pop3", "pop3", "implicit", "upstream = \"implicit\"")),
+    );
+    let mail = message(1024);
+    let user = dovecot.user_with(&[&mail]);
+    let answers = [openssl::base64::encode_block(user.as_bytes()), openssl::base64::encode_block(PASSWORD.as_bytes())];
+    for name in ["imap", "imap2", "pop3"] {
+        let mut device = TLS_1_0.connect(proxy.address(name), Start::Implicit);
+        device.line();
+        device.send(if name == "pop3" { "AUTH LOGIN\r\n" } else { "a AUTHENTICATE LOGIN\r\n" });
+        for answer in &answers {
+            assert!(device.line().starts_with("+ "));
+            device.send(format!("{answer}\r\n"));
+        }
+        let line = device.line();
+        assert!(line.starts_with("a OK") || line.starts_with("+OK"), "{name}: {line}");
+    }
+}
+
+/// A device that falls back after a failure is told to look at that failure (RFC 7507).
+#[test]
+fn a_needless_fallback_is_refused() {
+    let proxy = Proxy::start(&listener("imap", "imap", "implicit", ""));
+    let mut command = std::process::Command::new("openssl");
+    let address = proxy.address("imap").to_string();
+    command.args(["s_client", "-connect", &address, "-tls1", "-fallback_scsv", "-cipher", "AES128-SHA:@SECLEVEL=0"]);
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("inappropriate fallback"));
+    let line = proxy.session_line("imap");
+    assert!(line["message"].as_str().unwrap().contains("FALLBACK_SCSV"), "{line}");
+}
