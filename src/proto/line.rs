@@ -42,6 +42,38 @@ pub(crate) fn word(text: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// The first octets of a line, kept across reads: as much of it as tells what it is.
+pub(crate) struct Head<const N: usize> {
+    octets: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Default for Head<N> {
+    fn default() -> Self {
+        Self { octets: [0; N], len: 0 }
+    }
+}
+
+impl<const N: usize> Head<N> {
+    /// Takes what still has room.
+    pub(crate) fn push(&mut self, part: &[u8]) {
+        for (slot, &octet) in self.octets.iter_mut().skip(self.len).zip(part) {
+            *slot = octet;
+        }
+        self.len = N.min(self.len + part.len());
+    }
+
+    /// What has been taken.
+    pub(crate) fn octets(&self) -> &[u8] {
+        self.octets.get(..self.len).unwrap_or_default()
+    }
+
+    /// Begins anew.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
 /// Text of a peer as it may stand in a log: printable ASCII, bounded.
 pub fn printable(text: &[u8]) -> String {
     const LONGEST: usize = 120;

@@ -3,7 +3,7 @@
 
 use super::capability;
 use super::response::{CODE, Status};
-use crate::proto::line::{Line, word};
+use crate::proto::line::{Head, Line, word};
 use crate::proto::{RESPONSE_LINE, Step};
 
 /// Where the next octet of a stream stands.
@@ -25,7 +25,9 @@ enum Position {
 pub(super) struct CommandFrame {
     position: Position,
     /// The beginning of the command, as far as tag and verb reach.
-    head: Head,
+    head: Head<HEAD>,
+    /// Tag and verb were read already; what goes on is the same command, behind a literal.
+    is_read: bool,
     tail: Tail,
     /// The tag of a command whose synchronising literal the server may still refuse.
     awaiting: Option<Box<[u8]>>,
@@ -57,7 +59,9 @@ impl CommandFrame {
                     let end = memchr::memchr(b'\n', input);
                     let passed = end.map_or(input.len(), |end| end + 1);
                     let part = input.get(..passed).unwrap_or_default();
-                    self.head.push(part);
+                    if !self.is_read {
+                        self.head.push(part);
+                    }
                     self.position = if end.is_some() {
                         self.line_ended(part, &mut seen)
                     } else {
@@ -75,7 +79,7 @@ impl CommandFrame {
     /// The line is whole; `part` is what came of it last.
     fn line_ended(&mut self, part: &[u8], seen: &mut Seen) -> Position {
         let (tag, rest) = word(self.head.octets());
-        if !self.head.read {
+        if !self.is_read {
             let verb = word(rest).0.trim_ascii_end();
             // DONE (RFC 2177 §3) and an empty line have no verb: they are not commands.
             seen.commands += u64::from(!verb.is_empty());
@@ -84,10 +88,11 @@ impl CommandFrame {
         }
         if let Some((size, synchronising)) = self.tail.end_line(part) {
             self.awaiting = synchronising.then(|| Box::from(tag));
-            self.head.read = true;
+            self.is_read = true;
             Position::Literal(size)
         } else {
             self.head.clear();
+            self.is_read = false;
             Position::Start
         }
     }
@@ -97,6 +102,7 @@ impl CommandFrame {
         if self.awaiting.as_deref() == Some(tag) {
             self.awaiting = None;
             self.head.clear();
+            self.is_read = false;
             self.position = Position::Start;
         }
     }
@@ -326,41 +332,6 @@ impl Tail {
         let literal = literal_at_end(line.strip_suffix(b"\r").unwrap_or(line));
         self.len = 0;
         literal
-    }
-}
-
-/// The first octets of a command, kept across reads.
-struct Head {
-    octets: [u8; HEAD],
-    len: usize,
-    /// Tag and verb were read already; what goes on is the same command, behind a literal.
-    read: bool,
-}
-
-impl Default for Head {
-    fn default() -> Self {
-        Self { octets: [0; HEAD], len: 0, read: false }
-    }
-}
-
-impl Head {
-    fn push(&mut self, part: &[u8]) {
-        if self.read {
-            return;
-        }
-        for (slot, &octet) in self.octets.iter_mut().skip(self.len).zip(part) {
-            *slot = octet;
-        }
-        self.len = HEAD.min(self.len + part.len());
-    }
-
-    fn octets(&self) -> &[u8] {
-        self.octets.get(..self.len).unwrap_or_default()
-    }
-
-    fn clear(&mut self) {
-        self.len = 0;
-        self.read = false;
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::capability;
-use crate::proto::line::{Line, word};
+use crate::proto::line::{Head, Line, word};
 use crate::proto::{Offer, RESPONSE_LINE, Step};
 
 /// Both directions of a session after login.
@@ -15,7 +15,7 @@ pub(super) struct Frame {
     offer: Offer,
     /// The answers that the server still owes, in order.
     expected: VecDeque<Answer>,
-    head: Head,
+    head: Head<HEAD>,
     position: Position,
 }
 
@@ -212,28 +212,5 @@ static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(TERMINAT
 /// Commands that may wait for their answers at a time.
 const PIPELINE: usize = 4096;
 
-/// The first octets of a command, kept across reads: keyword and the beginning of its argument.
-#[derive(Default)]
-struct Head {
-    octets: [u8; HEAD],
-    len: usize,
-}
-
-impl Head {
-    fn push(&mut self, part: &[u8]) {
-        for (slot, &octet) in self.octets.iter_mut().skip(self.len).zip(part) {
-            *slot = octet;
-        }
-        self.len = HEAD.min(self.len + part.len());
-    }
-
-    fn octets(&self) -> &[u8] {
-        self.octets.get(..self.len).unwrap_or_default()
-    }
-
-    fn clear(&mut self) {
-        self.len = 0;
-    }
-}
-
+/// Keyword and the beginning of its argument.
 const HEAD: usize = 24;

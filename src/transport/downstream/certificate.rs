@@ -1,25 +1,20 @@
 //! What the device is shown: made by a local certification authority on first start, or the operator's own files.
 
+mod made;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use openssl::asn1::{Asn1Integer, Asn1Time};
-use openssl::bn::{BigNum, MsbOption};
+use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
-use openssl::nid::Nid;
-use openssl::pkey::{Id, PKey, PKeyRef, Private};
-use openssl::rsa::Rsa;
+use openssl::pkey::{Id, PKey, Private};
 use openssl::ssl::SslContextBuilder;
-use openssl::x509::extension::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName, SubjectKeyIdentifier,
-};
-use openssl::x509::{X509, X509Builder, X509Name, X509Ref};
+use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref};
 
-use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
-use crate::state::{self, Access};
-use crate::transport::host;
+use crate::config::{Certificate, CertificateFiles, CertificateSource};
+use crate::state;
 
 /// What to do about a certificate that is to be made and has not been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,20 +79,16 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, makin
     let rsa = match &certificate.source {
         CertificateSource::Files(files) => load_pair(files)?,
         CertificateSource::Made { names, digest, years } => {
-            let files = made_files(state_directory, name);
+            let files = made::files(state_directory, name);
             let is_made = files.chain.exists() && files.key.exists();
             match making {
                 _ if is_made => load_pair(&files)?,
                 Making::Kept => {
-                    make(state_directory, name, names, *digest, *years).map_err(of_whole)?;
+                    made::keep(state_directory, name, names, *digest, *years).map_err(of_whole)?;
                     load_pair(&files)?
                 }
                 Making::Tried => {
-                    authority_is_whole(state_directory).map_err(of_whole)?;
-                    state::could_make_directory(state_directory).map_err(of_whole)?;
-                    let openssl = |error: ErrorStack| of_whole(format!("OpenSSL: {error}"));
-                    let authority = new_authority(*digest, *years).map_err(openssl)?;
-                    let (leaf, key) = leaf(&authority, &own_or(names), *digest, *years).map_err(openssl)?;
+                    let (leaf, key) = made::attempt(state_directory, names, *digest, *years).map_err(of_whole)?;
                     Pair { file: None, chain: vec![leaf], key }
                 }
             }
@@ -127,7 +118,7 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, makin
 pub fn renew(certificate: &Certificate, state_directory: &Path, name: &str) -> Result<(), String> {
     super::library::start();
     match &certificate.source {
-        CertificateSource::Made { names, digest, years } => make(state_directory, name, names, *digest, *years),
+        CertificateSource::Made { names, digest, years } => made::keep(state_directory, name, names, *digest, *years),
         CertificateSource::Files(files) => {
             Err(format!("{} is your own file: replace it with a new one", files.chain.display()))
         }
@@ -138,13 +129,13 @@ pub fn renew(certificate: &Certificate, state_directory: &Path, name: &str) -> R
 pub fn chain_path(certificate: &Certificate, state_directory: &Path, name: &str) -> PathBuf {
     match &certificate.source {
         CertificateSource::Files(files) => files.chain.clone(),
-        CertificateSource::Made { .. } => made_files(state_directory, name).chain,
+        CertificateSource::Made { .. } => made::files(state_directory, name).chain,
     }
 }
 
 /// The file of the local authority's certificate.
 pub fn authority_path(state_directory: &Path) -> PathBuf {
-    state_directory.join("ca.pem")
+    made::authority_path(state_directory)
 }
 
 /// Reads the first certificate of a PEM file.
@@ -234,153 +225,7 @@ fn first(path: &Path) -> Result<X509, String> {
     chain(path)?.into_iter().next().ok_or_else(|| format!("{} holds no certificate in PEM", path.display()))
 }
 
-fn made_files(state_directory: &Path, name: &str) -> CertificateFiles {
-    CertificateFiles {
-        chain: state_directory.join(format!("{name}.pem")),
-        key: state_directory.join(format!("{name}.key")),
-    }
-}
-
-fn make(state_directory: &Path, name: &str, names: &[String], digest: Digest, years: u32) -> Result<(), String> {
-    state::make_directory(state_directory)?;
-    let authority = authority(state_directory, digest, years)?;
-    let files = made_files(state_directory, name);
-    let (leaf, key) = leaf(&authority, &own_or(names), digest, years).map_err(|error| format!("OpenSSL: {error}"))?;
-    // The key first: a chain without its key would be taken for a finished one.
-    let pem = |error: ErrorStack| format!("OpenSSL: {error}");
-    state::write(&files.key, &key.private_key_to_pem_pkcs8().map_err(pem)?, Access::Private)?;
-    state::write(&files.chain, &leaf.to_pem().map_err(pem)?, Access::Public)
-}
-
-struct Authority {
-    certificate: X509,
-    key: PKey<Private>,
-}
-
-fn authority(state_directory: &Path, digest: Digest, years: u32) -> Result<Authority, String> {
-    authority_is_whole(state_directory)?;
-    let files = authority_files(state_directory);
-    if files.chain.exists() {
-        let pair = load_pair(&files).map_err(|fault| fault.message)?;
-        let certificate = pair.chain.into_iter().next().ok_or("the authority's file is empty")?;
-        return Ok(Authority { certificate, key: pair.key });
-    }
-    let openssl = |error: ErrorStack| format!("OpenSSL: {error}");
-    let authority = new_authority(digest, years).map_err(openssl)?;
-    // The key first: a certificate without its key would be taken for one that somebody has put away.
-    state::write(&files.key, &authority.key.private_key_to_pem_pkcs8().map_err(openssl)?, Access::Private)?;
-    state::write(&files.chain, &authority.certificate.to_pem().map_err(openssl)?, Access::Public)?;
-    Ok(authority)
-}
-
-/// A CA that devices trust is never replaced because its key is not there.
-fn authority_is_whole(state_directory: &Path) -> Result<(), String> {
-    let files = authority_files(state_directory);
-    if files.chain.exists() && !files.key.exists() {
-        return Err(format!(
-            "{} is missing, the key of the CA in {}: put it back; or remove the CA as well for a new one, which devices \
-             then have to import again",
-            files.key.display(),
-            files.chain.display()
-        ));
-    }
-    Ok(())
-}
-
-fn authority_files(state_directory: &Path) -> CertificateFiles {
-    CertificateFiles { chain: authority_path(state_directory), key: state_directory.join("ca.key") }
-}
-
-fn new_authority(digest: Digest, years: u32) -> Result<Authority, ErrorStack> {
-    let key = PKey::from_rsa(Rsa::generate(KEY_BITS)?)?;
-    let host = host::name().unwrap_or_default();
-    let name = distinguished_name(format!("packetboat CA {host}").trim_end())?;
-    let mut builder = begin(&name, &name, &key, years)?;
-    builder.append_extension(BasicConstraints::new().critical().ca().pathlen(0).build()?)?;
-    builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
-    let identifier = SubjectKeyIdentifier::new().build(&builder.x509v3_context(None, None))?;
-    builder.append_extension(identifier)?;
-    builder.sign(&key, message_digest(digest))?;
-    Ok(Authority { certificate: builder.build(), key })
-}
-
-/// CN as well as SAN: old devices look at the one, new ones at the other.
-fn leaf(
-    authority: &Authority,
-    names: &[String],
-    digest: Digest,
-    years: u32,
-) -> Result<(X509, PKey<Private>), ErrorStack> {
-    let key = PKey::from_rsa(Rsa::generate(KEY_BITS)?)?;
-    let subject = distinguished_name(names.first().map_or("packetboat", String::as_str))?;
-    let mut builder = begin(&subject, authority.certificate.subject_name(), &key, years)?;
-    builder.append_extension(BasicConstraints::new().critical().build()?)?;
-    // Key encipherment is what a static RSA handshake does with the key.
-    builder.append_extension(KeyUsage::new().critical().digital_signature().key_encipherment().build()?)?;
-    builder.append_extension(ExtendedKeyUsage::new().server_auth().build()?)?;
-    let mut alternative = SubjectAlternativeName::new();
-    for name in names {
-        match name.parse::<IpAddr>() {
-            Ok(_) => alternative.ip(name),
-            Err(_) => alternative.dns(name),
-        };
-    }
-    let context = builder.x509v3_context(Some(&authority.certificate), None);
-    let extensions = [
-        alternative.build(&context)?,
-        SubjectKeyIdentifier::new().build(&context)?,
-        AuthorityKeyIdentifier::new().keyid(true).build(&context)?,
-    ];
-    for extension in extensions {
-        builder.append_extension(extension)?;
-    }
-    builder.sign(&authority.key, message_digest(digest))?;
-    Ok((builder.build(), key))
-}
-
-fn begin(
-    subject: &X509Name,
-    issuer: &openssl::x509::X509NameRef,
-    key: &PKeyRef<Private>,
-    years: u32,
-) -> Result<X509Builder, ErrorStack> {
-    let mut builder = X509::builder()?;
-    builder.set_version(X509_V3)?;
-    let mut serial = BigNum::new()?;
-    serial.rand(SERIAL_BITS, MsbOption::MAYBE_ZERO, false)?;
-    let serial: Asn1Integer = serial.to_asn1_integer()?;
-    builder.set_serial_number(&serial)?;
-    builder.set_subject_name(subject)?;
-    builder.set_issuer_name(issuer)?;
-    builder.set_pubkey(key)?;
-    builder.set_not_before(Asn1Time::from_str(NOT_BEFORE)?.as_ref())?;
-    builder.set_not_after(Asn1Time::days_from_now(years.saturating_mul(365).min(LONGEST_DAYS))?.as_ref())?;
-    Ok(builder)
-}
-
-/// The names that are asked for, or this host's own.
-fn own_or(names: &[String]) -> Vec<String> {
-    if !names.is_empty() {
-        return names.to_vec();
-    }
-    let addresses = host::addresses().into_iter().map(|address| address.to_string());
-    host::name().into_iter().chain(["localhost".to_owned()]).chain(addresses).collect()
-}
-
-fn distinguished_name(common_name: &str) -> Result<X509Name, ErrorStack> {
-    let mut name = X509Name::builder()?;
-    name.append_entry_by_nid(Nid::COMMONNAME, common_name.get(..64).unwrap_or(common_name))?;
-    Ok(name.build())
-}
-
-fn message_digest(digest: Digest) -> MessageDigest {
-    match digest {
-        Digest::Sha1 => MessageDigest::sha1(),
-        Digest::Sha256 => MessageDigest::sha256(),
-    }
-}
-
-fn name_of(name: &openssl::x509::X509NameRef) -> String {
+fn name_of(name: &X509NameRef) -> String {
     let entries: Vec<String> = name
         .entries()
         .map(|entry| {
@@ -394,7 +239,7 @@ fn name_of(name: &openssl::x509::X509NameRef) -> String {
 
 fn names_of(certificate: &X509Ref) -> Vec<String> {
     let names = certificate.subject_alt_names();
-    let text = |name: &openssl::x509::GeneralNameRef| {
+    let text = |name: &GeneralNameRef| {
         name.dnsname().map(str::to_owned).or_else(|| match name.ipaddress()?.len() {
             4 => Some(IpAddr::from(<[u8; 4]>::try_from(name.ipaddress()?).ok()?).to_string()),
             _ => Some(IpAddr::from(<[u8; 16]>::try_from(name.ipaddress()?).ok()?).to_string()),
@@ -413,13 +258,3 @@ fn colons(octets: &[u8]) -> String {
     }
     text
 }
-
-const KEY_BITS: u32 = 2048;
-/// X.509 counts versions from 0.
-const X509_V3: i32 = 2;
-/// RFC 5280 §4.1.2.2: positive, up to 20 octets.
-const SERIAL_BITS: i32 = 127;
-/// A device whose clock has lost its battery starts in 2000 or later, and should not find this "not yet valid".
-const NOT_BEFORE: &str = "20000101000000Z";
-/// Ends before 2050: later dates are encoded in another way (RFC 5280 §4.1.2.5), which old devices cannot read.
-const LONGEST_DAYS: u32 = 23 * 365;
