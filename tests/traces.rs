@@ -49,6 +49,159 @@ fn every_transcript_at_every_cut() {
     assert!(replayed >= 20, "only {replayed} transcripts");
 }
 
+/// The laws of the contract on traffic that nobody would write: whatever comes, in whatever pieces, the output is the
+/// same, counts fit, and every call returns.
+#[test]
+fn random_traffic_in_random_pieces() {
+    let mut seen = std::collections::BTreeMap::new();
+    for seed in 0..SESSIONS {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let name = if seed % 2 == 0 { "imap" } else { "pop3" };
+        let words = if seed % 2 == 0 { IMAP_WORDS } else { POP3_WORDS };
+        let mut transcript = Transcript::with(Vec::new());
+        transcript.offer.encrypted = random.below(4) > 0;
+        transcript.offer.plaintext_login = random.below(2) > 0;
+        transcript.upstream = if random.below(3) > 0 { UpstreamTls::Implicit } else { UpstreamTls::StartTls };
+        if random.below(3) > 0 {
+            // Past the login, where the framing is.
+            transcript.offer.plaintext_login = true;
+            transcript.upstream = UpstreamTls::Implicit;
+            let (device, server): (&[u8], &[u8]) = if name == "imap" {
+                (b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n")
+            } else {
+                (b"USER u\r\nPASS p\r\n", b"+OK\r\n+OK\r\n+OK\r\n")
+            };
+            transcript.inputs = vec![(Side::Downstream, device.to_vec()), (Side::Upstream, server.to_vec())];
+        }
+        for _ in 0..random.below(12) {
+            let side = if random.below(2) == 0 { Side::Downstream } else { Side::Upstream };
+            let octets = (0..1 + random.below(8)).flat_map(|_| random.pick(words).to_vec()).collect();
+            transcript.inputs.push((side, octets));
+        }
+        let whole = transcript.replay(name, &|_, _| None);
+        for event in &whole.events {
+            *seen.entry(event.split(' ').take(2).collect::<Vec<_>>().join(" ")).or_insert(0) += 1;
+        }
+        assert_eq!(transcript.replay(name, &|_, _| Some(1)), whole, "seed {seed}: {:?}", transcript.inputs);
+        for piece in [2, 3, 7] {
+            let cut = transcript.replay(name, &|turn, at| Some(1 + (turn * 31 + at * 17) % piece));
+            assert_eq!(cut, whole, "seed {seed} in pieces of up to {piece}: {:?}", transcript.inputs);
+        }
+    }
+    // Nonsense alone would prove little: all that can happen has happened.
+    for event in ["logged in", "login failed", "start tls", "error handshake", "error too_long", "close"] {
+        assert!(seen.contains_key(event), "{event} never came about: {seen:?}");
+    }
+}
+
+const SESSIONS: u64 = 6000;
+
+const IMAP_WORDS: &[&[u8]] = &[
+    b"a LOGIN u p\r\n",
+    b"a LOGIN {1}\r\nu {1}\r\np\r\n",
+    b"b NOOP\r\n",
+    b"c LOGOUT\r\n",
+    b"d IDLE\r\n",
+    b"DONE\r\n",
+    b"a STARTTLS\r\n",
+    b"a AUTHENTICATE PLAIN\r\n",
+    b"AHUAcA==\r\n",
+    b"a AUTHENTICATE LOGIN dQ==\r\n",
+    b"cA==\r\n",
+    b"*\r\n",
+    b"e APPEND x {3}\r\n",
+    b"e APPEND x {3+}\r\nabc",
+    b"e NO {3}\r\n",
+    b"abc",
+    b"\r\n",
+    b"\n",
+    b" ",
+    b"{",
+    b"}",
+    b"{4}\r\n",
+    b"{70+}\r\n",
+    b"* CAPABILITY IMAP4rev1 STARTTLS IDLE\r\n",
+    b"* OK [CAPABILITY X-Y IDLE] hi\r\n",
+    b"* OK [CAPABILITY",
+    b"P2 OK in\r\n",
+    b"P2 NO no\r\n",
+    b"P1 OK tls\r\n",
+    b"P3 OK in\r\n",
+    b"* OK ready\r\n",
+    b"+ go\r\n",
+    b"+\r\n",
+    b"* BYE bye\r\n",
+    b"* 1 FETCH (BODY[] {9}\r\n",
+    b"* CAPABIL",
+    b"a OK done {9}\r\n",
+    b"z COMPRESS DEFLATE\r\n",
+    b"\x16\x03",
+    b"\x00\xff",
+    b"012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890",
+];
+
+const POP3_WORDS: &[&[u8]] = &[
+    b"USER u\r\n",
+    b"PASS p p\r\n",
+    b"CAPA\r\n",
+    b"STLS\r\n",
+    b"QUIT\r\n",
+    b"RETR 1\r\n",
+    b"LIST\r\n",
+    b"LIST 1\r\n",
+    b"UIDL\r\n",
+    b"AUTH PLAIN\r\n",
+    b"AHUAcA==\r\n",
+    b"AUTH LOGIN dQ==\r\n",
+    b"cA==\r\n",
+    b"*\r\n",
+    b"NOOP\r\n",
+    b"+OK\r\n",
+    b"+OK ready\r\n",
+    b"-ERR no\r\n",
+    b"-ERR [IN-USE] no\r\n",
+    b"+ \r\n",
+    b"+\r\n",
+    b".\r\n",
+    b"\r\n.\r\n",
+    b"..\r\n",
+    b"SASL PLAIN\r\n",
+    b"STLS\r\n",
+    b"TOP\r\n",
+    b"UIDL\r\n",
+    b"+O",
+    b"-E",
+    b"\r",
+    b"\n",
+    b"x",
+    b"\r\n\r\n",
+    b"\x16\x03",
+    b"\x00\xff",
+    b" ",
+    b"012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890",
+];
+
+/// Steele and Vigna's SplitMix64: the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    fn pick<'a>(&mut self, words: &[&'a [u8]]) -> &'a [u8] {
+        words[self.below(words.len())]
+    }
+}
+
 /// All that either side hears, and what happens.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Heard {
@@ -66,14 +219,18 @@ struct Transcript {
 }
 
 impl Transcript {
-    fn read(path: &Path) -> Self {
-        let mut transcript = Self {
+    fn with(inputs: Vec<(Side, Vec<u8>)>) -> Self {
+        Self {
             offer: Offer { encrypted: true, starttls: true, plaintext_login: false, xoauth2: true },
             upstream: UpstreamTls::Implicit,
             reachable: true,
-            inputs: Vec::new(),
+            inputs,
             expected: Heard::default(),
-        };
+        }
+    }
+
+    fn read(path: &Path) -> Self {
+        let mut transcript = Self::with(Vec::new());
         let (mut device, mut server) = (Vec::new(), Vec::new());
         let text = fs::read_to_string(path).unwrap();
         let mut turn_is_over = true;
@@ -131,12 +288,18 @@ impl Transcript {
             out: Outbox::default(),
             over: false,
             more: false,
+            connections: 0,
         };
         driver.session.greet(&mut driver.out);
         driver.say();
         for (turn, (side, input)) in self.inputs.iter().enumerate() {
             let mut at = 0;
+            let connection = driver.connections;
             while at < input.len() {
+                // Nothing more comes over a connection that is dropped.
+                if *side == Side::Upstream && driver.connections != connection {
+                    break;
+                }
                 let count = cut(turn, at).unwrap_or(input.len()).min(input.len() - at);
                 driver.unread[*side as usize].extend(&input[at..at + count]);
                 at += count;
@@ -160,6 +323,8 @@ struct Driver<'a> {
     over: bool,
     /// The rest of an input is still to come: in clear, whatever happens meanwhile.
     more: bool,
+    /// Connections to the server that were dropped.
+    connections: usize,
 }
 
 impl Driver<'_> {
@@ -212,6 +377,7 @@ impl Driver<'_> {
             }
             Step::LoggedIn => self.events.push("logged in".to_owned()),
             Step::LoginFailed(failure) => {
+                self.connections += 1;
                 self.unread[1].clear();
                 self.events.push(format!("login failed {}", failure.kind.label()));
             }

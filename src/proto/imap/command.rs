@@ -132,15 +132,18 @@ fn is_tag(tag: &[u8]) -> bool {
         && tag.iter().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'(' | b')' | b'{' | b'\\'))
 }
 
+/// The first line, as far as it is there; tag and verb stand on it.
+fn first_line(input: &[u8]) -> &[u8] {
+    input.get(..memchr::memchr(b'\n', input).unwrap_or(input.len())).unwrap_or_default().trim_ascii_end()
+}
+
 fn tag_of(input: &[u8]) -> &[u8] {
-    let tag = word(input).0;
+    let tag = word(first_line(input)).0;
     if is_tag(tag) { tag } else { b"*" }
 }
 
 fn verb_of(input: &[u8]) -> &[u8] {
-    let rest = word(input).1;
-    let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
-    rest.get(..end).unwrap_or_default()
+    word(word(first_line(input)).1).0
 }
 
 fn takes_literals(input: &[u8]) -> bool {
