@@ -96,7 +96,11 @@ impl Connector {
                 Ok(Some(Ok(Ok(stream)))) => {
                     return match super::tune(&stream, self.keep_alive) {
                         Ok(()) => Ok(stream),
-                        Err(error) => Err(Failure::new(Kind::Connect, format!("{}: {error}", self.host))),
+                        // The server has reset it already.
+                        Err(error) => Err(Failure::new(
+                            Kind::UpstreamLost,
+                            format!("{} broke off the connection: {error}", self.host),
+                        )),
                     };
                 }
                 Ok(Some(Ok(Err(reason)))) => reasons.push(reason),
