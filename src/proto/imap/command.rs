@@ -85,7 +85,12 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, continued: usize) -> P
 
 /// AUTHENTICATE may carry a token as its initial response (RFC 4959 §3), which is as long as a SASL line.
 fn limit(input: &[u8], limits: &Limits) -> usize {
-    if verb_of(input).eq_ignore_ascii_case(b"AUTHENTICATE") { limits.line.max(limits.sasl_line) } else { limits.line }
+    // The verb counts where any other command would have to end: not wherever a long line happens to be cut.
+    if verb_of(input.get(..limits.line).unwrap_or(input)).eq_ignore_ascii_case(b"AUTHENTICATE") {
+        limits.line.max(limits.sasl_line)
+    } else {
+        limits.line
+    }
 }
 
 /// Reads a whole command, without its last line end.
