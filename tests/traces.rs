@@ -287,7 +287,7 @@ impl Transcript {
             events: Vec::new(),
             out: Outbox::default(),
             over: false,
-            more: false,
+            more: None,
             connections: 0,
         };
         driver.session.greet(&mut driver.out);
@@ -303,7 +303,7 @@ impl Transcript {
                 let count = cut(turn, at).unwrap_or(input.len()).min(input.len() - at);
                 driver.unread[*side as usize].extend(&input[at..at + count]);
                 at += count;
-                driver.more = at < input.len();
+                driver.more = (at < input.len()).then_some(*side);
                 driver.run();
             }
         }
@@ -321,8 +321,8 @@ struct Driver<'a> {
     events: Vec<String>,
     out: Outbox,
     over: bool,
-    /// The rest of an input is still to come: in clear, whatever happens meanwhile.
-    more: bool,
+    /// The rest of an input of this side is still to come: in clear, whatever happens meanwhile.
+    more: Option<Side>,
     /// Connections to the server that were dropped.
     connections: usize,
 }
@@ -385,7 +385,7 @@ impl Driver<'_> {
                 self.events.push("close".to_owned());
                 self.over = true;
             }
-            Step::StartTls if unread.is_empty() && !self.more => {
+            Step::StartTls if unread.is_empty() && self.more != Some(side) => {
                 self.events.push(format!("start tls {side:?}").to_lowercase());
                 self.session.tls_started(side, &mut self.out);
                 self.say();

@@ -265,9 +265,11 @@ fn tls_and_no_tls_on_the_wrong_listener() {
     assert!(device.has_ended());
     let line = proxy.session_line("implicit").to_string();
     assert!(line.contains("the device speaks without TLS") && !line.contains("secret"), "{line}");
-    assert!(
-        openssl(proxy.address("starttls"), Start::Implicit, |context| old(context, Version::Tls1_0, "ALL")).is_err()
-    );
+    // A real device closes at once when it is greeted in clear, and may take its ClientHello with it.
+    let mut device = Device::plain(proxy.address("starttls"));
+    device.line();
+    device.send([22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1]);
+    assert!(device.line().starts_with("-ERR ") && device.has_ended());
     let line = proxy.session_line("starttls").to_string();
     assert!(line.contains("set entry = \\\"auto\\\""), "{line}");
 }
