@@ -322,6 +322,19 @@ impl Protocol {
     }
 }
 
+impl Listener {
+    /// How TLS comes about, and what it may be: `STARTTLS, profile "legacy"`.
+    pub fn tls_in_words(&self) -> String {
+        let entry = match self.entry {
+            Entry::Implicit => "TLS from the start",
+            Entry::StartTls => "STARTTLS",
+            Entry::Auto => "TLS from the start, or STARTTLS",
+            Entry::Plaintext => return "no TLS".to_owned(),
+        };
+        format!("{entry}, {} to {}, profile \"{}\"", self.tls.minimum, self.tls.maximum, self.tls.profile.name())
+    }
+}
+
 impl Upstream {
     /// The port for a protocol.
     pub fn port(&self, protocol: Protocol) -> u16 {

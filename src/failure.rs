@@ -63,6 +63,8 @@ pub enum Kind {
     NothingSaid,
     /// The device did not log in in time.
     LoginTimeout,
+    /// The device tried to log in without TLS, and went away.
+    LoginInClear,
     /// Nothing moved for too long after login.
     IdleTimeout,
     /// A line or literal before login was longer than allowed.
@@ -144,6 +146,7 @@ impl Kind {
             | Kind::HandshakeTimeout
             | Kind::NothingSaid
             | Kind::LoginTimeout
+            | Kind::LoginInClear
             | Kind::IdleTimeout
             | Kind::TooLong
             | Kind::TooManyBadCommands
@@ -186,6 +189,7 @@ impl Kind {
             | Kind::HandshakeTimeout
             | Kind::NothingSaid
             | Kind::LoginTimeout
+            | Kind::LoginInClear
             | Kind::IdleTimeout
             | Kind::TooLong
             | Kind::TooManyBadCommands
@@ -210,6 +214,7 @@ impl Kind {
             | Kind::TooManyFromSource
             | Kind::Handshake
             | Kind::HandshakeTimeout
+            | Kind::LoginInClear
             | Kind::TooLong
             | Kind::TooManyBadCommands
             | Kind::Injection
@@ -243,6 +248,7 @@ impl Kind {
             Kind::HandshakeTimeout => "handshake_timeout",
             Kind::NothingSaid => "nothing_said",
             Kind::LoginTimeout => "login_timeout",
+            Kind::LoginInClear => "login_in_clear",
             Kind::IdleTimeout => "idle_timeout",
             Kind::TooLong => "too_long",
             Kind::TooManyBadCommands => "too_many_bad_commands",
@@ -277,6 +283,7 @@ impl Kind {
             Kind::HandshakeTimeout => "the device took too long over the TLS handshake",
             Kind::NothingSaid => "closed before anything was said",
             Kind::LoginTimeout => "the device did not log in in time",
+            Kind::LoginInClear => "the device tried to log in without TLS",
             Kind::IdleTimeout => "nothing moved for too long",
             Kind::TooLong => "line or literal too long before login",
             Kind::TooManyBadCommands => "too many commands that make no sense",

@@ -57,6 +57,9 @@ pub trait Session: Send {
     /// The last words to the device, where its protocol has some and they can be said here.
     fn bye(&mut self, failure: &Failure, out: &mut Outbox);
 
+    /// Whether a login was refused because there is no TLS, and there still is none.
+    fn tried_in_clear(&self) -> bool;
+
     /// Whether a login is under way: the server is looked for, or asked.
     fn is_logging_in(&self) -> bool;
 

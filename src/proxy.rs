@@ -1,6 +1,7 @@
 //! Listening: each listener with its limits, its TLS and its mail server; each connection a task of its own.
 
 mod connection;
+mod door;
 mod driver;
 mod limits;
 mod record;
@@ -21,18 +22,11 @@ use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::host::{self, Program};
 use crate::transport::upstream::Connector;
 use crate::transport::{listen, tune};
+use door::Door;
 use limits::Connections;
-
-/// What all connections of one listener share.
-pub struct Door {
-    listener: Listener,
-    limits: Limits,
-    /// None with entry "plaintext".
-    acceptor: Option<Acceptor>,
-    connector: Arc<Connector>,
-}
 
 /// A door, and the sockets it is reached by.
 pub struct Opened {
@@ -47,6 +41,17 @@ pub struct Obstacle {
     pub key: String,
     /// What is wrong, and what to do.
     pub message: String,
+}
+
+/// What does not keep the proxy from starting, but should be known.
+pub fn remarks(config: &Config) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    for (name, certificate) in &config.certificates {
+        for (key, message) in certificate::remarks(certificate, &config.state_directory, name) {
+            found.push(Obstacle { key: format!("certificate.{name}.{key}"), message });
+        }
+    }
+    found
 }
 
 /// Loads every certificate and all roots and binds every address; reports all that is wrong, not just the first.
@@ -69,12 +74,12 @@ pub fn open(config: &Config, making: Making) -> Result<Vec<Opened>, Vec<Obstacle
     for (name, upstream) in &config.upstreams {
         match Connector::new(upstream, &config.limits) {
             Ok(connector) => drop(connectors.insert(name, Arc::new(connector))),
-            Err(message) => obstacles.push(Obstacle { key: format!("upstream.{name}.roots"), message }),
+            Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
         }
     }
     let mut opened = Vec::new();
     for listener in &config.listeners {
-        let sockets = bind(listener, &mut obstacles);
+        let sockets = bind(listener, making, &mut obstacles);
         let acceptor = match (listener.entry, certificates.get(&listener.certificate)) {
             (Entry::Plaintext, _) => None,
             (Entry::Implicit | Entry::StartTls | Entry::Auto, None) => continue,
@@ -117,29 +122,38 @@ pub fn serve(opened: Vec<Opened>, limits: &Limits, lifecycle: &Lifecycle) {
     }
 }
 
-fn bind(listener: &Listener, obstacles: &mut Vec<Obstacle>) -> Vec<TcpListener> {
+fn bind(listener: &Listener, making: Making, obstacles: &mut Vec<Obstacle>) -> Vec<TcpListener> {
     let mut sockets = Vec::new();
     for &address in &listener.listen {
-        match listen(address) {
-            Ok(socket) => sockets.push(socket),
-            Err(error) => obstacles.push(Obstacle {
-                key: format!("listener.{}.listen", listener.name),
-                message: format!("cannot listen on {address}: {}", bind_advice(address, &error)),
-            }),
+        let error = match listen(address) {
+            Ok(socket) => {
+                sockets.push(socket);
+                continue;
+            }
+            Err(error) => error,
+        };
+        let holder = (error.kind() == io::ErrorKind::AddrInUse).then(|| host::listening_program(address)).flatten();
+        // Trying out a file beside the proxy that it is for is not a mistake.
+        if making == Making::Tried && holder.as_ref().is_some_and(|holder| holder.name == OWN_NAME) {
+            continue;
         }
+        let key = format!("listener.{}.listen", listener.name);
+        let message = format!("cannot listen on {address}: {}", bind_advice(address, &error, holder.as_ref()));
+        obstacles.push(Obstacle { key, message });
     }
     sockets
 }
 
-fn bind_advice(address: SocketAddr, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("the port is in use; another program has it (ss -ltnp 'sport = :{}')", address.port())
+fn bind_advice(address: SocketAddr, error: &io::Error, holder: Option<&Program>) -> String {
+    match (error.kind(), holder) {
+        (io::ErrorKind::AddrInUse, Some(Program { name, id })) => format!("the port is in use by {name}, process {id}"),
+        (io::ErrorKind::AddrInUse, None) => {
+            format!("the port is in use by another program (ss -ltnp 'sport = :{}')", address.port())
         }
-        io::ErrorKind::PermissionDenied => {
+        (io::ErrorKind::PermissionDenied, _) => {
             "ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port, or grant it".to_owned()
         }
-        io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
+        (io::ErrorKind::AddrNotAvailable, _) => "this host does not have that address".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -197,4 +211,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// As the kernel shows it for a process.
+const OWN_NAME: &str = "packetboat";
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

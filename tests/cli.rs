@@ -93,7 +93,7 @@ fn check_finds_nothing_in_a_good_configuration() {
     let output = bench.run(&["check"], &listener(""));
     assert!(output.status.success(), "{}", err(&output));
     assert!(out(&output).contains("no mistakes found\n  scanners: IMAP on 127.0.0.1:"), "{}", out(&output));
-    assert!(out(&output).contains("TLS 1.0 to TLS 1.3, profile \"legacy\""));
+    assert!(out(&output).contains("TLS from the start, or STARTTLS, TLS 1.0 to TLS 1.3, profile \"legacy\""));
     assert!(out(&output).contains("certificate default: made on first start, as "), "{}", out(&output));
     assert!(!bench.path("state").exists(), "check writes nothing");
 }
@@ -125,7 +125,7 @@ fn exit_codes_are_those_of_sysexits() {
     fails(
         &bench.run(&["check"], &in_use),
         69,
-        &format!("packetboat.toml:2: listener.scanners.listen: cannot listen on {address}: the port is in use"),
+        &format!("packetboat.toml:2: listener.scanners.listen: cannot listen on {address}: the port is in use by cli-"),
     );
     fails(&bench.run(&["run"], &in_use), 69, "the port is in use");
     let far = listener("").replace("127.0.0.1:0", "192.0.2.77:1993");
@@ -176,6 +176,23 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
     let output = bench.run(&["certificate", "export", "--der", "--output", file.to_str().unwrap()], &made);
     assert!(output.status.success() && fs::read(file).unwrap() == der, "{}", err(&output));
 
+    let output = bench.run(&["certificate", "export", "--output", "/nonexistent/ca.pem"], &made);
+    fails(&output, 74, "cannot write /nonexistent/ca.pem");
+
+    // What was changed since does nothing until it is asked for, and that is said.
+    let changed = made.replace("mail.example", "gateway.example").replace("sha1", "sha256");
+    let output = bench.run(&["check"], &changed);
+    assert!(
+        err(&output).contains("packetboat.toml:8: certificate.default.names: it was made for mail.example"),
+        "{}",
+        err(&output)
+    );
+    assert!(
+        err(&output)
+            .contains("certificate.default.digest: it was made with RSA-SHA1, before this was written: packetboat certificate renew default")
+    );
+    assert!(bench.run(&["check"], &made).stderr.is_empty());
+
     let output = bench.run(&["certificate", "renew"], &made);
     assert!(output.status.success() && out(&output).contains("start packetboat again"), "{}", err(&output));
     let renewed = X509::from_pem(&fs::read(bench.path("state/default.pem")).unwrap()).unwrap();
@@ -183,7 +200,7 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
     assert!(renewed.verify(&authority.public_key().unwrap()).unwrap());
     fails(
         &bench.run(&["certificate", "renew", "other"], &made),
-        69,
+        64,
         "there is no certificate \"other\"; known are default",
     );
     assert_eq!(leftovers(&bench.path("state")), ["ca.key", "ca.pem", "default.key", "default.pem"]);
@@ -201,8 +218,33 @@ fn a_ca_whose_key_was_put_away_stays() {
     fs::remove_file(bench.path("state/default.pem")).unwrap();
     fails(&bench.run(&["check"], &listener("")), 69, "ca.key is missing, the key of the CA in");
     fs::rename(bench.path("safe"), bench.path("state/ca.key")).unwrap();
+    fs::set_permissions(bench.path("state/ca.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    fails(&bench.run(&["check"], &listener("")), 69, "ca.key can be read by everybody");
+    fs::set_permissions(bench.path("state/ca.key"), fs::Permissions::from_mode(0o600)).unwrap();
     assert!(bench.run(&["certificate", "renew"], &listener("")).status.success());
     assert_eq!(bench.run(&["certificate", "export"], &listener("")).stdout, authority);
+}
+
+/// The proxy that runs has the ports; a new file for it can be checked all the same.
+#[test]
+fn check_works_beside_the_running_proxy() {
+    let bench = Bench::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = listener("").replace("127.0.0.1:0", &port.to_string());
+    let file = bench.configure(&text);
+    let mut running =
+        Command::new(env!("CARGO_BIN_EXE_packetboat")).args(["run", "--config"]).arg(&file).spawn().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while std::net::TcpStream::connect(port).is_err() {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    let output = bench.run(&["check"], &text);
+    let second = bench.run(&["run"], &text);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(out(&output).contains("where packetboat runs already"), "{}", out(&output));
+    fails(&second, 69, "the port is in use by packetboat, process ");
 }
 
 /// What no listener uses is checked as well.
@@ -221,6 +263,12 @@ fn check_looks_at_every_section() {
         listener("upstream = \"a\"")
     );
     fails(&bench.run(&["check"], &unused), 69, "upstream.b.roots: cannot read roots from /nonexistent.pem");
+    let bad = format!("{}[upstream.a]\nhost = \"mail..example\"", listener(""));
+    fails(
+        &bench.run(&["check"], &bad),
+        69,
+        "packetboat.toml:8: upstream.a.host: \"mail..example\" is neither a DNS name",
+    );
 }
 
 fn leftovers(directory: &Path) -> Vec<String> {

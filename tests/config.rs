@@ -81,12 +81,20 @@ fn mistakes_are_named_with_line_key_and_advice() {
         ("[log]\nlevle = \"info\"", "test.toml:2: unknown key `levle`; did you mean `level`?"),
         ("[log]\nlevel = \"inof\"", "test.toml:2: log.level: unknown value \"inof\"; did you mean \"info\"?"),
         ("[[lisener]]\nx = 1", "test.toml:1: unknown key `lisener`; did you mean `listener`?"),
-        ("[limits]\nidle_timeout = 5", "test.toml:2: invalid type: integer `5`, expected a string"),
+        ("[limits]\nidle_timeout = 5", "test.toml:2: idle_timeout: a text stands in quotes; a duration as \"30s\""),
         (
             "[limits]\nidle_timeout = \"soon\"",
             "test.toml:2: limits.idle_timeout: \"soon\" is not a duration; write it as",
         ),
         ("[limits]\nline = 5", "test.toml:2: limits.line: 5 is not between 512 and 16384"),
+        (
+            "[[listener]]\nprotocol = \"imap\"\nlisten = \"0.0.0.0:993\"",
+            "test.toml:3: listen: a list stands in brackets",
+        ),
+        (
+            "[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:993\", \"0.0.0.0:993\"]",
+            "test.toml:3: listener.listen: 0.0.0.0:993 is named already",
+        ),
         ("[upstream.a]\nimap_port = 1", "test.toml:1: upstream.a.host: is missing"),
         ("[upstream.a]\nhost = \"mail.example:993\"", "test.toml:2: upstream.a.host: is a name or an address alone"),
         (
@@ -105,7 +113,10 @@ fn mistakes_are_named_with_line_key_and_advice() {
         ("[certificate.ca]\nyears = 1", "certificate.ca: a name is made of letters"),
         ("[[listener]]\nlisten = [\"0.0.0.0:1\"]", "test.toml:1: listener.protocol: is missing"),
         ("[[listener]]\nprotocol = \"imap\"", "test.toml:1: listener.listen: is missing"),
-        ("[[listener]]\nprotocol = \"imap\"\nlisten = [\"993\"]", "test.toml:3: invalid socket address syntax"),
+        (
+            "[[listener]]\nprotocol = \"imap\"\nlisten = [\"993\"]",
+            "test.toml:3: listener.listen: \"993\" is no address with a port; write \"0.0.0.0:993\"",
+        ),
     ] {
         let found = problems(text);
         assert!(
@@ -151,8 +162,28 @@ fn mistakes_are_named_with_line_key_and_advice() {
             "minimum_version = \"tls1.2\"\nmaximum_version = \"tls1.0\"",
             "test.toml:5: listener.maximum_version: tls1.0 is below the minimum",
         ),
+        (
+            "allowed_networks = [\"192.168.1.77/24\"]",
+            "test.toml:4: listener.allowed_networks: \"192.168.1.77/24\" is an address and a network; write \"192.168.1.0/24\" for the network, \"192.168.1.77/32\"",
+        ),
+        (
+            "allowed_networks = [\"192.168.1.77\"]",
+            "test.toml:4: listener.allowed_networks: \"192.168.1.77\" lacks its length; write \"192.168.1.77/32\"",
+        ),
+        (
+            "allowed_networks = [\"::ffff:192.168.1.0/120\"]",
+            "test.toml:4: listener.allowed_networks: \"::ffff:192.168.1.0/120\" is IPv4 in the form of IPv6",
+        ),
+        (
+            "minimum_version = \"tls1\"",
+            "test.toml:4: listener.minimum_version: unknown value \"tls1\"; did you mean \"tls1.0\"?",
+        ),
+        ("entry = \"STARTTLS\"", "test.toml:4: listener.entry: unknown value \"STARTTLS\"; did you mean \"starttls\"?"),
         ("allowed_networks = []", "test.toml:4: listener.allowed_networks: allows nobody"),
-        ("allowed_networks = [\"10.0.0.0/33\"]", "test.toml:4: invalid IP address syntax"),
+        (
+            "allowed_networks = [\"10.0.0.0/33\"]",
+            "test.toml:4: listener.allowed_networks: \"10.0.0.0/33\" is no network; write it as",
+        ),
         (
             "certificate = \"own\"",
             "test.toml:4: listener.certificate: \"own\" is not in this file; known are \"default\"",
@@ -173,10 +204,17 @@ fn mistakes_are_named_with_line_key_and_advice() {
 
 #[test]
 fn what_is_allowed_but_should_be_known() {
-    assert!(warnings(&imap("allowed_networks = [\"0.0.0.0/0\"]"))[0].contains("opens weak TLS to the whole world"));
-    assert!(warnings(&imap("allowed_networks = [\"2000::/3\"]"))[0].contains("opens weak TLS to the whole world"));
+    assert!(
+        warnings(&imap("allowed_networks = [\"0.0.0.0/0\"]"))[0]
+            .contains("opens weak TLS, or none, to the whole world")
+    );
+    assert!(
+        warnings(&imap("allowed_networks = [\"2000::/3\"]"))[0].contains("opens weak TLS, or none, to the whole world")
+    );
     assert!(warnings(&imap("allowed_networks = [\"fc00::/7\", \"10.0.0.0/8\"]")).is_empty());
     assert!(warnings(&imap("profile = \"modern\"\nallowed_networks = [\"0.0.0.0/0\"]")).is_empty());
+    let unused = warnings(&format!("{}[certificate.defalt]\nyears = 1", imap("")));
+    assert_eq!(unused, ["test.toml:5: certificate.defalt: no listener names it"]);
     assert!(warnings("[limits]\nidle_timeout = \"10m\"")[0].contains("IDLE are cut off"));
     assert!(warnings("[upstream.x]\nhost = \"imap-legacy.office365.com\"")[0].contains("Microsoft removes"));
 }

@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["transport::downstream", "transport::upstream"],
     &["transport", "lifecycle"],
     &["proxy::limits", "proxy::relay", "proxy::record"],
-    &["proxy::driver"],
+    &["proxy::door", "proxy::driver"],
     &["proxy::connection"],
     &["proxy"],
     &["cli"],

@@ -41,24 +41,25 @@ pub(super) fn act(config: &Config, action: &Action) -> Result<(), Exit> {
     };
     match result {
         Ok(text) => answer(&text),
-        Err(error) => {
+        Err((exit, error)) => {
             complain(error);
-            Err(Exit::Unavailable)
+            Err(exit)
         }
     }
 }
 
-fn show(config: &Config) -> Result<Vec<u8>, String> {
+fn show(config: &Config) -> Result<Vec<u8>, (Exit, String)> {
     let mut text = String::new();
     for (name, one) in &config.certificates {
         // Loading makes what is to be made, and proves that chain and key fit.
-        certificate::load(one, &config.state_directory, name, Making::Kept).map_err(|fault| fault.message)?;
+        certificate::load(one, &config.state_directory, name, Making::Kept)
+            .map_err(|fault| (Exit::Unavailable, fault.message))?;
         let path = certificate::chain_path(one, &config.state_directory, name);
-        write_description(&mut text, name, &certificate::describe(&path)?);
+        write_description(&mut text, name, &certificate::describe(&path).map_err(unavailable)?);
     }
     let authority = certificate::authority_path(&config.state_directory);
     if authority.exists() {
-        write_description(&mut text, "ca", &certificate::describe(&authority)?);
+        write_description(&mut text, "ca", &certificate::describe(&authority).map_err(unavailable)?);
     }
     Ok(text.into_bytes())
 }
@@ -78,37 +79,43 @@ fn write_description(text: &mut String, name: &str, one: &certificate::Descripti
     );
 }
 
-fn export(config: &Config, der: bool, output: Option<&PathBuf>) -> Result<Vec<u8>, String> {
+fn export(config: &Config, der: bool, output: Option<&PathBuf>) -> Result<Vec<u8>, (Exit, String)> {
     let made = config.certificates.iter().find(|(_, one)| matches!(one.source, CertificateSource::Made { .. }));
     if let Some((name, one)) = made {
-        certificate::load(one, &config.state_directory, name, Making::Kept).map_err(|fault| fault.message)?;
+        certificate::load(one, &config.state_directory, name, Making::Kept)
+            .map_err(|fault| (Exit::Unavailable, fault.message))?;
     }
     let path = certificate::authority_path(&config.state_directory);
     if made.is_none() {
-        return Err("the certificates are your own files: import their CA into the device".to_owned());
+        return Err(unavailable("the certificates are your own files: import their CA into the device".to_owned()));
     }
-    let octets = if der { certificate::der(&path)? } else { state::read(&path)? };
+    let octets =
+        if der { certificate::der(&path).map_err(unavailable)? } else { state::read(&path).map_err(unavailable)? };
     match output {
         None => Ok(octets),
         Some(file) => {
-            state::write(file, &octets, Access::Public)?;
+            state::write(file, &octets, Access::Public).map_err(|error| (Exit::IoError, error))?;
             Ok(format!("wrote {}\n", file.display()).into_bytes())
         }
     }
 }
 
-fn renew(config: &Config, name: &str) -> Result<Vec<u8>, String> {
+fn renew(config: &Config, name: &str) -> Result<Vec<u8>, (Exit, String)> {
     let Some(one) = config.certificates.get(name) else {
         let known: Vec<&str> = config.certificates.keys().map(String::as_str).collect();
-        return Err(format!("there is no certificate \"{name}\"; known are {}", known.join(", ")));
+        return Err((Exit::Usage, format!("there is no certificate \"{name}\"; known are {}", known.join(", "))));
     };
-    certificate::renew(one, &config.state_directory, name)?;
+    certificate::renew(one, &config.state_directory, name).map_err(unavailable)?;
     let mut text = String::new();
     write_description(
         &mut text,
         name,
-        &certificate::describe(&certificate::chain_path(one, &config.state_directory, name))?,
+        &certificate::describe(&certificate::chain_path(one, &config.state_directory, name)).map_err(unavailable)?,
     );
     text.push_str("start packetboat again to show it to devices\n");
     Ok(text.into_bytes())
+}
+
+fn unavailable(message: String) -> (Exit, String) {
+    (Exit::Unavailable, message)
 }

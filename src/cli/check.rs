@@ -26,14 +26,19 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
                 let addresses: Vec<String> = one.addresses().iter().map(ToString::to_string).collect();
                 let _ = writeln!(
                     text,
-                    "  {}: {} on {}, {} to {}, profile \"{}\"",
+                    "  {}: {} on {}, {}",
                     listener.name,
                     listener.protocol.name(),
-                    addresses.join(" "),
-                    listener.tls.minimum,
-                    listener.tls.maximum,
-                    listener.tls.profile.name(),
+                    if addresses.is_empty() {
+                        "its addresses, where packetboat runs already".to_owned()
+                    } else {
+                        addresses.join(" ")
+                    },
+                    listener.tls_in_words(),
                 );
+            }
+            for remark in proxy::remarks(&proven.config) {
+                complain(format_args!("warning: {}", proven.problem(&remark.key, &remark.message)));
             }
             for (name, one) in &proven.config.certificates {
                 let path = certificate::chain_path(one, &proven.config.state_directory, name);

@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
 use super::Exit;
-use crate::config::{Config, Entry, Log, LogFormat, LogLevel, Proven};
+use crate::config::{CertificateSource, Entry, Log, LogFormat, LogLevel, Proven};
 use crate::lifecycle::{self, Phase, Signals};
 use crate::proxy::{self, Opened};
 use crate::transport::downstream::certificate::{self, Making};
@@ -36,7 +36,7 @@ async fn serve(proven: &Proven) -> Result<(), Exit> {
         }
         Exit::Unavailable
     })?;
-    introduce(config, &opened);
+    introduce(proven, &opened);
     let (trigger, lifecycle) = lifecycle::begin();
     proxy::serve(opened, &config.limits, &lifecycle);
     info!("ready");
@@ -66,7 +66,8 @@ async fn serve(proven: &Proven) -> Result<(), Exit> {
 }
 
 /// Where it listens, what it shows, and what to type into a device.
-fn introduce(config: &Config, opened: &[Opened]) {
+fn introduce(proven: &Proven, opened: &[Opened]) {
+    let config = &proven.config;
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
     for one in opened {
         let listener = one.listener();
@@ -76,10 +77,9 @@ fn introduce(config: &Config, opened: &[Opened]) {
                 upstream.map_or(("?", 0), |upstream| (upstream.host.as_str(), upstream.port(listener.protocol)));
             info!(
                 listener = listener.name,
-                "listening on {address} for {} ({}), profile \"{}\", for {server} port {port}",
+                "listening on {address} for {} ({}), for {server} port {port}",
                 listener.protocol.name(),
-                tls_setting(listener.entry),
-                listener.tls.profile.name(),
+                listener.tls_in_words(),
             );
             let server = if address.ip().is_unspecified() { reached_at(address) } else { address.ip().to_string() };
             info!(
@@ -106,30 +106,25 @@ fn introduce(config: &Config, opened: &[Opened]) {
         }
         let path = certificate::chain_path(one, &config.state_directory, name);
         match certificate::describe(&path) {
-            Ok(certificate) => {
-                info!(
-                    "certificate \"{name}\": {}, for {}, until {}, SHA-256 {}",
-                    certificate.subject,
-                    certificate.names.join(" "),
-                    certificate.not_after,
-                    certificate.sha256
-                );
-                if certificate.days_left < EXPIRY_WARNING_DAYS {
-                    warn!(
-                        "certificate \"{name}\" ends in {} days: packetboat certificate renew",
-                        certificate.days_left
-                    );
-                }
-            }
+            Ok(certificate) => info!(
+                "certificate \"{name}\": {}, for {}, until {}, SHA-256 {}",
+                certificate.subject,
+                certificate.names.join(" "),
+                certificate.not_after,
+                certificate.sha256
+            ),
             Err(error) => warn!("certificate \"{name}\": {error}"),
         }
     }
-    let authority = certificate::authority_path(&config.state_directory);
-    if authority.exists() {
+    let made = config.certificates.values().any(|one| matches!(one.source, CertificateSource::Made { .. }));
+    if made {
         info!(
             "a device that checks certificates needs the CA: {} (for DER, as most printers want it: packetboat certificate export --der)",
-            authority.display()
+            certificate::authority_path(&config.state_directory).display()
         );
+    }
+    for remark in proxy::remarks(config) {
+        warn!("{}", proven.problem(&remark.key, &remark.message));
     }
 }
 
@@ -155,15 +150,6 @@ fn raise_open_files(connections: usize) {
 fn reached_at(listening: SocketAddr) -> String {
     let own = host::addresses().into_iter().find(|address| address.is_ipv6() == listening.is_ipv6());
     own.map_or_else(|| "this computer".to_owned(), |address| address.to_string())
-}
-
-fn tls_setting(entry: Entry) -> &'static str {
-    match entry {
-        Entry::Implicit => "TLS from the start",
-        Entry::StartTls => "STARTTLS",
-        Entry::Auto => "TLS from the start, or STARTTLS",
-        Entry::Plaintext => "no TLS",
-    }
 }
 
 fn device_setting(entry: Entry) -> &'static str {
@@ -192,6 +178,5 @@ fn start_log(log: Log) {
 
 /// Listening sockets, the log, the runtime's own, files that are read.
 const OTHER_FILES: u64 = 64;
-const EXPIRY_WARNING_DAYS: i32 = 30;
 /// Beside `close_timeout`, for the last words to sessions whose time is over.
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -3,11 +3,9 @@
 mod proof;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -21,7 +19,7 @@ pub(super) fn prove(text: &str, file: &Path) -> Result<Proven, Vec<Problem>> {
             file: file.to_path_buf(),
             line: error.span().map(|span| line_of(text, &span)),
             key: String::new(),
-            message: explain(error.message()),
+            message: explain(error.message(), text, error.span()),
         }]),
     }
 }
@@ -75,7 +73,7 @@ struct LimitsSection {
 struct ListenerSection {
     name: Option<String>,
     protocol: Written<String>,
-    listen: Written<Vec<Spanned<SocketAddr>>>,
+    listen: Written<Vec<Spanned<String>>>,
     entry: Written<String>,
     detect_delay: Written<String>,
     allow_plaintext: Written<bool>,
@@ -86,7 +84,7 @@ struct ListenerSection {
     sslv2_hello: Option<bool>,
     empty_fragments: Option<bool>,
     encrypt_then_mac: Option<bool>,
-    allowed_networks: Written<Vec<IpNet>>,
+    allowed_networks: Written<Vec<Spanned<String>>>,
     certificate: Written<String>,
     upstream: Written<String>,
 }
@@ -118,18 +116,35 @@ fn line_of(text: &str, span: &Range<usize>) -> usize {
     text.bytes().take(span.start).filter(|&octet| octet == b'\n').count() + 1
 }
 
-/// Serde's words for an unknown key list all known ones; a person needs the nearest.
-fn explain(message: &str) -> String {
+/// Serde's words in a person's. An unknown key is told with the nearest known one; a value of the wrong kind with its
+/// key and how it is written.
+fn explain(message: &str, text: &str, span: Option<Range<usize>>) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    match (message.starts_with("unknown field"), quoted.next()) {
-        (true, Some(unknown)) => {
-            let known: Vec<_> = quoted.collect();
-            match nearest(unknown, known.iter().copied()) {
-                Some(near) => format!("unknown key `{unknown}`; did you mean `{near}`?"),
-                None => format!("unknown key `{unknown}`; known here are {}", known.join(", ")),
-            }
-        }
-        _ => message.trim_end().replace('\n', "; "),
+    if let (true, Some(unknown)) = (message.starts_with("unknown field"), quoted.next()) {
+        let known: Vec<_> = quoted.collect();
+        return match nearest(unknown, known.iter().copied()) {
+            Some(near) => format!("unknown key `{unknown}`; did you mean `{near}`?"),
+            None => format!("unknown key `{unknown}`; known here are {}", known.join(", ")),
+        };
+    }
+    let line = span.and_then(|span| text.lines().nth(line_of(text, &span) - 1)).unwrap_or_default();
+    let key = line.split_once('=').map(|(key, _)| key.trim()).unwrap_or_default();
+    let message = message.trim_end().replace('\n', "; ");
+    let (section, advice) = [
+        ("expected a sequence", "a list stands in brackets, as [\"...\"]; a listener in double ones: [[listener]]"),
+        ("expected a string", "a text stands in quotes; a duration as \"30s\""),
+        ("expected a boolean", "it is true or false, without quotes"),
+        ("expected i64", "it is a number, without quotes"),
+        ("expected a map", "write a section with a name, as [upstream.NAME]"),
+        ("expected struct", "write a section with a name, as [upstream.NAME]"),
+    ]
+    .into_iter()
+    .find(|(words, _)| message.contains(words))
+    .unwrap_or_default();
+    match (key.is_empty(), section.is_empty()) {
+        (_, true) => message,
+        (true, false) => format!("{message}: {advice}"),
+        (false, false) => format!("{key}: {advice} ({message})"),
     }
 }
 
@@ -137,8 +152,9 @@ fn explain(message: &str) -> String {
 fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE: f64 = 0.75;
     candidates
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .map(|candidate| (strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(likeness, _)| *likeness >= ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        // Of equals the first one: "tls1" is "tls1.0" rather than "tls1.3".
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })
         .map(|(_, candidate)| candidate)
 }

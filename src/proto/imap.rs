@@ -26,6 +26,7 @@ pub struct Imap {
     /// Continuation requests sent for the command that is being read.
     continued: usize,
     bad_commands: u32,
+    tried_in_clear: bool,
     logged_out: bool,
     commands: u64,
 }
@@ -63,6 +64,7 @@ impl Imap {
             limits,
             continued: 0,
             bad_commands: 0,
+            tried_in_clear: false,
             logged_out: false,
             commands: 0,
         }
@@ -80,6 +82,7 @@ impl Imap {
                 Parsed::Continue { tag, len } if !self.offer.login_allowed() => {
                     // Before the password is asked for, not after it went over the wire in clear.
                     self.continued = 0;
+                    self.tried_in_clear = true;
                     response::tagged(&mut out.downstream, tag, PRIVACY_REQUIRED);
                     return Ok(Step::Consume(len));
                 }
@@ -131,6 +134,7 @@ impl Imap {
             Verb::StartTls if self.offer.encrypted => return self.bad(tag, "TLS is active already", out),
             Verb::StartTls => return self.bad(tag, "TLS is not offered here", out),
             Verb::Login { .. } | Verb::Authenticate { .. } if !self.offer.login_allowed() => {
+                self.tried_in_clear = true;
                 response::tagged(say, tag, PRIVACY_REQUIRED);
             }
             Verb::Login { user, password } => {
@@ -258,15 +262,10 @@ impl Session for Imap {
             (State::Outside, Side::Downstream) => self.outside(input, out),
             (State::Exchange { .. }, Side::Downstream) => self.exchange(input, out),
             (State::LoggingIn { .. }, Side::Upstream) => Ok(self.logging_in(input, out)),
-            (State::Relay { commands, responses }, Side::Downstream) => {
+            (State::Relay { commands, .. }, Side::Downstream) => {
                 let seen = commands.pass(input);
                 self.commands += seen.commands;
                 self.logged_out |= seen.logout;
-                if seen.compress {
-                    // RFC 4978 §3: behind its OK nothing is text any more.
-                    commands.go_blind();
-                    responses.go_blind();
-                }
                 Ok(Step::Forward(input.len()))
             }
             (State::Relay { commands, responses }, Side::Upstream) => {
@@ -312,6 +311,10 @@ impl Session for Imap {
             out.downstream.extend_from_slice(printable(failure.kind.meaning().as_bytes()).as_bytes());
             out.downstream.extend_from_slice(b"\r\n");
         }
+    }
+
+    fn tried_in_clear(&self) -> bool {
+        self.tried_in_clear && !self.offer.encrypted
     }
 
     fn is_logging_in(&self) -> bool {

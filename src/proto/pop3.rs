@@ -24,6 +24,7 @@ pub struct Pop3 {
     offer: Offer,
     limits: Limits,
     bad_commands: u32,
+    tried_in_clear: bool,
     logged_out: bool,
     commands: u64,
 }
@@ -58,7 +59,16 @@ const AUTHORIZATION: State = State::Authorization { user: None };
 impl Pop3 {
     /// A connection on which nothing has been said.
     pub fn new(offer: Offer, limits: Limits) -> Self {
-        Self { state: AUTHORIZATION, pending: None, offer, limits, bad_commands: 0, logged_out: false, commands: 0 }
+        Self {
+            state: AUTHORIZATION,
+            pending: None,
+            offer,
+            limits,
+            bad_commands: 0,
+            tried_in_clear: false,
+            logged_out: false,
+            commands: 0,
+        }
     }
 
     /// A command of the device before login.
@@ -97,6 +107,7 @@ impl Pop3 {
             Command::Stls if self.offer.encrypted => return self.bad("TLS is active already", out),
             Command::Stls => return self.bad("TLS is not offered here", out),
             Command::User(_) | Command::Pass(_) | Command::Auth { .. } if !self.offer.login_allowed() => {
+                self.tried_in_clear = true;
                 say.extend_from_slice(b"-ERR start TLS with STLS before login\r\n");
             }
             Command::User([]) => return self.bad("USER takes a name", out),
@@ -276,6 +287,10 @@ impl Session for Pop3 {
             // POP3 has no line that a server may say unasked; the connection just ends, and nothing is deleted.
             State::Relay(_) | State::Over => {}
         }
+    }
+
+    fn tried_in_clear(&self) -> bool {
+        self.tried_in_clear && !self.offer.encrypted
     }
 
     fn is_logging_in(&self) -> bool {

@@ -1,12 +1,11 @@
 //! A server's refusal of a login: what it means, and what of its words may be shown.
 
 use super::line::printable;
-use super::sasl::Credentials;
 use crate::failure::{Failure, Kind};
 
 /// The failure that a NO or -ERR to a login stands for, from its text.
-pub(super) fn of(text: &[u8], login: &Credentials) -> Failure {
-    Failure::new(meaning(text), words(text, login))
+pub(super) fn of(text: &[u8]) -> Failure {
+    Failure::new(meaning(text), words(text))
 }
 
 /// Whether a refusal before anything but the mechanism was said is about the mechanism: about a password it cannot be.
@@ -14,16 +13,29 @@ pub(super) fn is_of_mechanism(text: &[u8]) -> bool {
     !matches!(meaning(text), Kind::Unavailable | Kind::InUse)
 }
 
-/// The server's words for the log, unless there may be a piece of the password among them: some servers repeat what
-/// they did not understand.
-pub(super) fn words(text: &[u8], login: &Credentials) -> String {
-    let responses = login.responses();
-    let secrets = responses.iter().map(|response| response.as_slice()).chain([login.secret.expose()]);
-    let repeated = secrets.filter(|secret| !secret.is_empty()).any(|secret| {
-        let piece = secret.get(..PIECE).unwrap_or(secret);
-        memchr::memmem::find(text, piece).is_some()
-    });
-    if repeated || text.is_empty() { String::new() } else { format!("it said \"{}\"", printable(text)) }
+/// Of the server's words, what may stand in a log: its response code, and phrases that are known. Not the text itself,
+/// because some servers repeat what they did not understand, and behind a login that is a piece of a password.
+pub(super) fn words(text: &[u8]) -> String {
+    let code = text
+        .strip_prefix(b"[")
+        .and_then(|text| text.split(|&octet| octet == b']').next())
+        .filter(|code| code.len() <= LONGEST_CODE && CODES.iter().any(|known| known.eq_ignore_ascii_case(code)));
+    let mut shown: Vec<String> = code.map(|code| format!("[{}]", printable(code))).into_iter().collect();
+    let lower = text.to_ascii_lowercase();
+    for phrase in PHRASES {
+        let Some(at) = memchr::memmem::find(&lower, phrase.to_ascii_lowercase().as_bytes()) else { continue };
+        shown.push((*phrase).to_owned());
+        if phrase.ends_with(':') {
+            let rest = lower.get(at + phrase.len()..).unwrap_or_default().trim_ascii_start();
+            shown.extend(number(rest));
+        }
+    }
+    if shown.is_empty() { String::new() } else { format!("it said \"{}\"", shown.join(" ")) }
+}
+
+fn number(text: &[u8]) -> Option<String> {
+    let digits = text.iter().take_while(|octet| octet.is_ascii_digit()).count();
+    (1..=LONGEST_CODE).contains(&digits).then(|| printable(text.get(..digits).unwrap_or_default()))
 }
 
 /// By response code (RFC 5530 §3, RFC 2449 §8, RFC 3206); without one by words that are known; else it is a wrong
@@ -50,8 +62,56 @@ fn meaning(text: &[u8]) -> Kind {
     }
 }
 
-/// So much of a secret, found in a text, is too much.
-const PIECE: usize = 4;
+/// RFC 5530 §3, RFC 2449 §8, RFC 3206 §4, RFC 3501 §7.1.
+const CODES: &[&[u8]] = &[
+    b"ALERT",
+    b"AUTH",
+    b"AUTHENTICATIONFAILED",
+    b"AUTHORIZATIONFAILED",
+    b"CANNOT",
+    b"CONTACTADMIN",
+    b"EXPIRED",
+    b"IN-USE",
+    b"INUSE",
+    b"LIMIT",
+    b"LOGIN-DELAY",
+    b"NOPERM",
+    b"PRIVACYREQUIRED",
+    b"SERVERBUG",
+    b"SYS/PERM",
+    b"SYS/TEMP",
+    b"UNAVAILABLE",
+];
+
+/// What servers are known to say; a number behind a colon is shown with it.
+const PHRASES: &[&str] = &[
+    "authenticated but not connected",
+    "Server Unavailable",
+    "Request is throttled",
+    "Suggested Backoff Time:",
+    "AUTHENTICATE failed",
+    "LOGIN failed",
+    "Authentication failed",
+    "Authentication failure",
+    "Logon failure",
+    "LogonDenied",
+    "AuthFailed",
+    "unknown user name or bad password",
+    "Invalid credentials",
+    "Unsupported authentication mechanism",
+    "application-specific password required",
+    "account is disabled",
+    "account is locked",
+    "password has expired",
+    "too many",
+    "temporarily",
+    "try again later",
+    "Session invalidated",
+    "AccessTokenExpired",
+    "shutting down",
+];
+
+const LONGEST_CODE: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -77,9 +137,22 @@ mod tests {
 
     #[test]
     fn a_password_is_not_repeated() {
-        let login = Credentials::from_command(b"scan".to_vec(), b"topsecret".to_vec());
-        assert_eq!(words(b"account disabled", &login), "it said \"account disabled\"");
-        assert_eq!(words(b"LOGIN scan topsecret: what?", &login), "");
-        assert_eq!(words(b"LOGIN scan topse...", &login), "");
+        for text in [
+            "LOGIN scan topsecret: what?",
+            "trailing garbage secret",
+            "UNKNOWN COMMAND TOPSECRET",
+            "what: LOGIN \"u\" \"a\\\"bSECRET\"",
+            "[TOPSECRET] unknown",
+        ] {
+            assert_eq!(words(text.as_bytes()), "", "{text}");
+        }
+        assert_eq!(
+            words(b"[AUTHENTICATIONFAILED] LOGIN failed. topsecret"),
+            "it said \"[AUTHENTICATIONFAILED] LOGIN failed\""
+        );
+        assert_eq!(
+            words(b"Request is throttled. Suggested Backoff Time: 299961 milliseconds"),
+            "it said \"Request is throttled Suggested Backoff Time: 299961\""
+        );
     }
 }

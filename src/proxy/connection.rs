@@ -4,24 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
-use super::Door;
+use super::door::{Door, setting};
 use super::driver::{Driver, Event};
 use super::limits::Admitted;
 use super::record::{Ending, Record};
-use crate::config::{Entry, Limits, Protocol, Security};
 use crate::failure::{Failure, Kind, Side};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::proto::imap::Imap;
+use crate::proto::Credentials;
 use crate::proto::line::printable;
-use crate::proto::pop3::Pop3;
-use crate::proto::{Credentials, Limits as SessionLimits, Offer, Session, UpstreamTls};
 use crate::transport::Stream;
-use crate::transport::detect::{Opening, Peeked};
-use crate::transport::downstream::refusal;
+use crate::transport::detect::Peeked;
 
 /// Serves a device from the first octet to the last, and writes its line.
 pub(super) async fn serve(
@@ -95,8 +90,10 @@ impl Connection<'_> {
                         self.login_failed(&failure);
                     }
                 }
+                Event::Close if self.driver.session().tried_in_clear() => return in_clear(),
                 Event::Close => return Ending::LoggedOut,
                 Event::Ended(Side::Downstream) if self.driver.session().is_relaying() => self.device_closed().await,
+                Event::Ended(Side::Downstream) if self.driver.session().tried_in_clear() => return in_clear(),
                 Event::Ended(Side::Downstream) => return Ending::DeviceClosed,
                 Event::Ended(Side::Upstream) if self.driver.session().is_relaying() => return self.server_closed(),
                 Event::Ended(Side::Upstream) => {
@@ -128,8 +125,16 @@ impl Connection<'_> {
     fn time_left(&self) -> (Instant, Failure) {
         let limits = &self.door.limits;
         let last_move = self.driver.last_move();
-        let (deadline, kind, key, limit) = if self.device_is_gone {
+        let (deadline, kind, key, limit) = if self.device_is_gone && self.driver.session().has_logged_out() {
             (last_move + limits.close_timeout, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
+        } else if self.device_is_gone {
+            // It has closed its half, and may still read the answer to what it asked.
+            (
+                last_move + limits.upstream_login_timeout,
+                Kind::DeviceLost,
+                "upstream_login_timeout",
+                limits.upstream_login_timeout,
+            )
         } else if self.driver.session().is_relaying() {
             (last_move + limits.idle_timeout, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
         } else if self.driver.session().is_logging_in() {
@@ -149,7 +154,9 @@ impl Connection<'_> {
                 self.login_failed(&failure);
                 Ok(())
             }
-            Some(Side::Upstream) if self.device_is_gone && failure.kind == Kind::UpstreamLost => {
+            Some(Side::Upstream)
+                if failure.kind == Kind::UpstreamLost && (self.device_is_gone || session.has_logged_out()) =>
+            {
                 Err(self.server_closed())
             }
             Some(Side::Downstream)
@@ -159,6 +166,7 @@ impl Connection<'_> {
                 self.driver.abandon(Side::Downstream);
                 Ok(())
             }
+            Some(Side::Downstream) if session.tried_in_clear() => Err(in_clear()),
             Some(Side::Upstream | Side::Downstream) | None => Err(Ending::Failed(failure)),
         }
     }
@@ -269,95 +277,6 @@ impl Connection<'_> {
     }
 }
 
-impl Door {
-    /// From the first octet to a stream on which the protocol is spoken.
-    async fn enter(&self, mut stream: Peeked) -> Result<Stream, Failure> {
-        match self.listener.entry {
-            Entry::Implicit => self.secure(stream).await,
-            Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
-            Entry::Auto => {
-                let delay = self.listener.detect_delay;
-                match timeout(delay + self.limits.handshake_timeout, stream.opening(Some(delay))).await {
-                    Ok(Ok(Opening::Plaintext | Opening::Silence)) => Ok(Stream::Plain(stream)),
-                    Ok(Ok(Opening::Closed) | Err(_)) => Err(Failure::new(Kind::NothingSaid, "")),
-                    Ok(Ok(Opening::Hello(_) | Opening::Strange)) => self.secure(stream).await,
-                    Err(_) => Err(self.too_slow("its ClientHello does not end")),
-                }
-            }
-        }
-    }
-
-    /// Dials the server, up to where the protocol is spoken.
-    async fn reach_server(&self) -> Result<(Stream, UpstreamTls), Failure> {
-        let tcp = self.connector.dial(self.listener.protocol).await?;
-        Ok(match self.connector.security() {
-            Security::Implicit => (self.connector.handshake(tcp).await?, UpstreamTls::Implicit),
-            Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
-        })
-    }
-
-    /// Shakes hands with the device; a failure is explained in plain words.
-    async fn secure(&self, mut stream: Peeked) -> Result<Stream, Failure> {
-        let Some(acceptor) = &self.acceptor else {
-            return Err(Failure::new(Kind::Handshake, "this listener has no TLS"));
-        };
-        let mut begun = false;
-        let handshake = async {
-            let hello = match stream.opening(None).await {
-                Ok(Opening::Hello(hello)) => Some(hello),
-                Ok(Opening::Strange | Opening::Silence) => None,
-                Ok(Opening::Closed) | Err(_) => return Err(Failure::new(Kind::NothingSaid, "")),
-                Ok(Opening::Plaintext) => {
-                    return Err(Failure::new(
-                        Kind::Handshake,
-                        "the device speaks without TLS: switch TLS on in the device, or set entry = \"auto\" on this listener",
-                    ));
-                }
-            };
-            begun = true;
-            if hello.as_ref().is_some_and(|hello| hello.sslv2_format) && !self.listener.tls.sslv2_hello {
-                // The device hears why in its own words; it may be gone, which changes nothing.
-                let _ = stream.write_all(ALERT_HANDSHAKE_FAILURE).await;
-                return Err(Failure::new(Kind::Handshake, refusal::sslv2_format(hello.as_deref(), &self.listener.tls)));
-            }
-            match acceptor.accept(stream).await {
-                Ok(tls) => Ok(Stream::Device(Box::new(tls))),
-                Err(refused) => Err(Failure::new(
-                    Kind::Handshake,
-                    refusal::explain(&refused, hello.as_deref(), &self.listener.tls, acceptor.has_ecdsa()),
-                )),
-            }
-        };
-        match timeout(self.limits.handshake_timeout, handshake).await {
-            Ok(result) => result,
-            Err(_) if begun => Err(self.too_slow("it began and did not finish")),
-            Err(_) => Err(self.too_slow(
-                "it sent nothing; if it waits for a greeting in clear, set entry = \"auto\" on this listener",
-            )),
-        }
-    }
-
-    fn too_slow(&self, what: &str) -> Failure {
-        let limit = setting("handshake_timeout", self.limits.handshake_timeout);
-        Failure::new(Kind::HandshakeTimeout, format!("{what} ({limit})"))
-    }
-
-    fn session(&self, encrypted: bool) -> Box<dyn Session> {
-        let offer = Offer {
-            encrypted,
-            starttls: self.acceptor.is_some(),
-            plaintext_login: self.listener.allow_plaintext,
-            // Logins are passed through, so what the server takes may be used.
-            xoauth2: true,
-        };
-        let limits = session_limits(&self.limits);
-        match self.listener.protocol {
-            Protocol::Imap => Box::new(Imap::new(offer, limits)),
-            Protocol::Pop3 => Box::new(Pop3::new(offer, limits)),
-        }
-    }
-}
-
 /// Does this, unless the time of all sessions is over.
 async fn unless_ending<T>(lifecycle: &Lifecycle, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let mut lifecycle = lifecycle.clone();
@@ -368,21 +287,13 @@ async fn unless_ending<T>(lifecycle: &Lifecycle, work: impl Future<Output = Resu
     }
 }
 
-fn session_limits(limits: &Limits) -> SessionLimits {
-    SessionLimits {
-        line: limits.line,
-        sasl_line: limits.sasl_line,
-        literal: limits.literal,
-        bad_commands: limits.bad_commands,
-    }
-}
-
-fn setting(key: &str, value: Duration) -> String {
-    format!("limits.{key} = {}", humantime::format_duration(value))
+/// The commonest mistake of all, in the words that mend it.
+fn in_clear() -> Ending {
+    let advice =
+        "switch the device to SSL/TLS or STARTTLS, or set allow_plaintext and allowed_networks on this listener";
+    Ending::Failed(Failure::new(Kind::LoginInClear, advice))
 }
 
 const TLS_HANDSHAKE: u8 = 22;
-/// A fatal alert in a record of SSLv3, which every stack reads (RFC 5246 §7.2).
-const ALERT_HANDSHAKE_FAILURE: &[u8] = &[21, 3, 0, 0, 2, 2, 40];
 /// How long a device that does not close in its turn is waited for.
 const LINGER: Duration = Duration::from_secs(2);

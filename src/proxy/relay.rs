@@ -18,6 +18,8 @@ pub(super) struct Flow {
     /// So many at the buffer's head are on their way to the other side.
     forward: usize,
     ended: bool,
+    /// The side's connection broke behind what was read. It is told once, so it is kept.
+    broken: Option<io::Error>,
     passed: u64,
 }
 
@@ -36,12 +38,15 @@ impl Flow {
     /// Reads all there is and has room; says how much. Once the side has ended, that is nothing.
     ///
     /// # Errors
-    /// The connection broke.
+    /// The connection broke; what came before was handed out by an earlier call.
     pub(super) fn poll_fill<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut R,
     ) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Err(error));
+        }
         let mut filled = 0;
         while !self.ended {
             let buffer = self.buffer.get_or_insert_with(Buffer::take);
@@ -51,6 +56,11 @@ impl Flow {
                 Poll::Ready(Ok(())) => room.filled().len(),
                 // A peer that closes without close_notify has closed all the same.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                Poll::Ready(Err(error)) if filled > 0 => {
+                    // A QUIT, say, in front of the reset of a device that does not wait for the answer.
+                    self.broken = Some(error);
+                    break;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if filled > 0 => break,
                 Poll::Pending => {
@@ -241,6 +251,31 @@ mod tests {
         assert_eq!(ends.written_from, ends.read_to[100..]);
         assert_eq!(ends.written.len(), 34_068);
         assert_eq!(flow.passed(), 34_068);
+    }
+
+    /// What came in front of a reset is read first, and the reset is not forgotten.
+    #[test]
+    fn a_reset_does_not_swallow_what_came_before_it() {
+        struct Reset(Option<Vec<u8>>);
+        impl AsyncRead for Reset {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                room: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                match self.0.take() {
+                    Some(octets) => room.put_slice(&octets),
+                    None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut flow = Flow::default();
+        let mut reset = Reset(Some(b"QUIT\r\n".to_vec()));
+        assert!(matches!(flow.poll_fill(&mut cx, &mut reset), Poll::Ready(Ok(6))));
+        assert_eq!(flow.input(), b"QUIT\r\n");
+        assert!(matches!(flow.poll_fill(&mut cx, &mut reset), Poll::Ready(Err(_))));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What this host is called and where it is reached: for the certificate, and for what to type into a device.
 
-use std::net::IpAddr;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 /// The host's name, if it has one that may stand in a certificate.
 pub fn name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name = name.trim();
     let fits = !name.is_empty()
         && name.len() <= LONGEST_COMMON_NAME
@@ -12,7 +13,35 @@ pub fn name() -> Option<String> {
     fits.then(|| name.to_owned())
 }
 
-/// The addresses of its interfaces, those on the LAN first, loopback last; link-local IPv6 left out.
+/// A process of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its short name.
+    pub name: String,
+    /// Its process id.
+    pub id: u32,
+}
+
+/// Which program listens on the address's port, as far as this user may see (proc_pid_fd(5), proc_net(5)).
+pub fn listening_program(address: SocketAddr) -> Option<Program> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    let port = format!(":{:04X}", address.port());
+    let socket = tables.iter().flat_map(|table| table.lines().skip(1)).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, LISTENING, _, _, _, _, _, inode, ..] = fields.as_slice() else { return None };
+        local.ends_with(&port).then(|| format!("socket:[{inode}]"))
+    })?;
+    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let id = process.file_name().to_str()?.parse().ok()?;
+        let mut files = fs::read_dir(process.path().join("fd")).ok()?.flatten();
+        files.find(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == socket.as_str()))?;
+        let name = fs::read_to_string(process.path().join("comm")).ok()?.trim().to_owned();
+        Some(Program { name, id })
+    })
+}
+
+/// The addresses of its interfaces: the one that leads to the default route first, loopback last; link-local IPv6 left
+/// out.
 pub fn addresses() -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = if_addrs::get_if_addrs()
         .unwrap_or_default()
@@ -20,10 +49,35 @@ pub fn addresses() -> Vec<IpAddr> {
         .map(|interface| interface.ip())
         .filter(|address| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()))
         .collect();
-    addresses.sort_by_key(|address| (address.is_loopback(), address.is_ipv6(), *address));
+    // Containers and tunnels have addresses, too; devices are where the default route is.
+    let main = main_address();
+    addresses.sort_by_key(|address| (Some(*address) != main, address.is_loopback(), address.is_ipv6(), *address));
     addresses.dedup();
     addresses
 }
 
+/// The address that this host would use towards the Internet. Nothing is sent: connecting UDP only picks a route.
+fn main_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((DOCUMENTATION, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// The state of a listening socket.
+const LISTENING: &str = "0A";
+/// RFC 5737: never anybody's.
+const DOCUMENTATION: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// RFC 5280, appendix A: ub-common-name.
 const LONGEST_COMMON_NAME: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listening_program_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let found = listening_program(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(found.id, std::process::id());
+    }
+}

@@ -38,15 +38,18 @@ impl Connector {
     /// Loads the roots and prepares TLS.
     ///
     /// # Errors
-    /// The roots cannot be read, or the name is none.
-    pub fn new(upstream: &Upstream, limits: &Limits) -> Result<Self, String> {
-        let server_name = ServerName::try_from(upstream.server_name.clone())
-            .map_err(|_| format!("\"{}\" is neither a DNS name nor an address", upstream.server_name))?;
+    /// The roots cannot be read, or the name is none; with the key that says so.
+    pub fn new(upstream: &Upstream, limits: &Limits) -> Result<Self, (&'static str, String)> {
+        let server_name = ServerName::try_from(upstream.server_name.clone()).map_err(|_| {
+            let key = if upstream.server_name == upstream.host { "host" } else { "server_name" };
+            (key, format!("\"{}\" is neither a DNS name nor an address", upstream.server_name))
+        })?;
+        let roots = roots(&upstream.roots).map_err(|message| ("roots", message))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| format!("rustls: {error}"))?
-            .with_root_certificates(roots(&upstream.roots)?)
+            .map_err(|error| ("host", format!("rustls: {error}")))?
+            .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self {
             host: upstream.host.clone(),

@@ -274,6 +274,25 @@ fn tls_and_no_tls_on_the_wrong_listener() {
     assert!(line.contains("set entry = \\\"auto\\\""), "{line}");
 }
 
+/// The commonest mistake: the device does not use TLS. It is told, and so is the operator.
+#[test]
+fn a_login_in_clear_is_named() {
+    let proxy = Proxy::start(
+        &(listener("imap", "imap", "starttls", "") + &listener("pop3", "pop3", "auto", "detect_delay = \"10ms\"")),
+    );
+    let mut imap = Imap::greeted(Device::plain(proxy.address("imap")));
+    assert!(status(&imap.command("LOGIN scan secret")).starts_with("NO [PRIVACYREQUIRED]"));
+    imap.ok("LOGOUT");
+    let mut pop3 = Pop3::greeted(Device::plain(proxy.address("pop3")));
+    assert!(pop3.command("USER scan").starts_with("-ERR start TLS"));
+    drop(pop3);
+    for name in ["imap", "pop3"] {
+        let line = proxy.session_line(name);
+        assert_eq!((line["reason"].as_str(), line["level"].as_str()), (Some("login_in_clear"), Some("WARN")), "{line}");
+        assert!(line["message"].as_str().unwrap().contains("switch the device to SSL/TLS or STARTTLS"), "{line}");
+    }
+}
+
 #[test]
 fn a_device_that_does_not_trust_the_certificate_and_one_that_does() {
     let proxy = Proxy::start(&listener("imap", "imap", "implicit", ""));

@@ -182,16 +182,18 @@ fn passing_trouble_is_told_as_passing() {
         line.contains("login failed") && (line.contains("\"upstream_lost\"") || line.contains("\"connect\""))
     });
     for (words, code, log) in [
-        ("P2 NO Server Unavailable. 15", "UNAVAILABLE", "it said \\\"Server Unavailable. 15\\\""),
+        ("P2 NO Server Unavailable. 15", "UNAVAILABLE", "it said \\\"Server Unavailable\\\""),
         ("P2 NO Request is throttled. Suggested Backoff Time: 299961 milliseconds", "UNAVAILABLE", "299961"),
-        ("P2 NO [AUTHORIZATIONFAILED] not yours", "AUTHORIZATIONFAILED", "not yours"),
-        ("P2 NO [CONTACTADMIN] see your admin", "CONTACTADMIN", "see your admin"),
+        ("P2 NO [AUTHORIZATIONFAILED] not yours", "AUTHORIZATIONFAILED", "it said \\\"[AUTHORIZATIONFAILED]\\\""),
+        ("P2 NO [CONTACTADMIN] see your admin", "CONTACTADMIN", "it said \\\"[CONTACTADMIN]\\\""),
         ("* BYE cannot parse: LOGIN \"u\" \"topsecret\"", "UNAVAILABLE", "mail server is unavailable"),
     ] {
         let house = played("", move |mut stream| {
             let _ = stream.write_all(b"* OK ready\r\n");
             fake::hear(&mut stream);
-            fake::say(stream, &format!("{words}\r\n"));
+            let _ = stream.write_all(format!("{words}\r\n").as_bytes());
+            // Gone with a reset: what it said counts all the same.
+            let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
         });
         let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
         let answer = imap.command("LOGIN u topsecret");

@@ -1,5 +1,6 @@
 //! From what is written to what is proven. Every problem is collected, with its line and key.
 
+mod certificate;
 mod listener;
 
 use std::collections::BTreeMap;
@@ -10,17 +11,26 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{CertificateSection, File, LimitsSection, LogSection, UpstreamSection, Written, line_of, nearest};
-use crate::config::{
-    Certificate, CertificateFiles, CertificateSource, Config, Digest, Entry, Limits, Log, LogFormat, LogLevel, Problem,
-    Proven, Roots, Security, Upstream,
-};
+use super::{File, LimitsSection, LogSection, UpstreamSection, Written, line_of, nearest};
+use crate::config::{Config, Entry, Limits, Log, LogFormat, LogLevel, Problem, Proven, Roots, Security, Upstream};
 
 pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<Proven, Vec<Problem>> {
     let mut proof = Proof { text, file, problems: Vec::new(), warnings: Vec::new(), lines: BTreeMap::new() };
     let upstreams = proof.upstreams(raw.upstream);
     let mut certificates = proof.certificates(raw.certificate);
     let listeners = proof.listeners(raw.listener, &upstreams, &certificates);
+    for (name, key) in
+        upstreams.keys().map(|name| (name, "upstream")).chain(certificates.keys().map(|name| (name, "certificate")))
+    {
+        let used = listeners
+            .iter()
+            .any(|one| if key == "upstream" { one.upstream == *name } else { one.certificate == *name });
+        let key = format!("{key}.{name}");
+        if let Some(&line) = proof.lines.get(&key).filter(|_| !used) {
+            let message = "no listener names it".to_owned();
+            proof.warnings.push(Problem { file: file.to_path_buf(), line: Some(line), key, message });
+        }
+    }
     // The one that nobody has written is there for who needs it.
     let needs_default =
         listeners.iter().any(|listener| listener.entry != Entry::Plaintext && listener.certificate == DEFAULT);
@@ -101,93 +111,6 @@ impl Proof<'_> {
         limits
     }
 
-    fn certificates(&mut self, raw: BTreeMap<String, Spanned<CertificateSection>>) -> BTreeMap<String, Certificate> {
-        let mut certificates: BTreeMap<_, _> =
-            raw.into_iter().map(|(name, section)| (name.clone(), self.certificate(&name, section))).collect();
-        certificates.entry(DEFAULT.to_owned()).or_insert_with(|| Certificate {
-            source: CertificateSource::Made { names: Vec::new(), digest: Digest::Sha256, years: YEARS },
-            ecdsa: None,
-        });
-        certificates
-    }
-
-    fn certificate(&mut self, name: &str, raw: Spanned<CertificateSection>) -> Certificate {
-        const DIGESTS: &[(&str, Digest)] = &[("sha256", Digest::Sha256), ("sha1", Digest::Sha1)];
-        let key = |key: &str| format!("certificate.{name}.{key}");
-        let section = raw.span();
-        self.note(&format!("certificate.{name}"), &section);
-        let raw = raw.into_inner();
-        if !name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_')) || name == "ca" {
-            self.problem(
-                Some(section),
-                &format!("certificate.{name}"),
-                "a name is made of letters, digits, - and _, and is not ca",
-            );
-        }
-        for (word, span) in [
-            ("chain", raw.chain.as_ref().map(Spanned::span)),
-            ("key", raw.key.as_ref().map(Spanned::span)),
-            ("ecdsa_chain", raw.ecdsa_chain.as_ref().map(Spanned::span)),
-            ("ecdsa_key", raw.ecdsa_key.as_ref().map(Spanned::span)),
-        ] {
-            if let Some(span) = span {
-                self.note(&key(word), &span);
-            }
-        }
-        if let Some(names) = &raw.names {
-            let bad = names.get_ref().iter().find(|name| !is_certificate_name(name));
-            if let Some(bad) = bad {
-                let message = format!("\"{bad}\" is neither a DNS name of up to 64 characters nor an address");
-                self.problem(Some(names.span()), &key("names"), &message);
-            }
-        }
-        let made_with = [
-            raw.names.as_ref().map(|written| (written.span(), "names")),
-            raw.digest.as_ref().map(|written| (written.span(), "digest")),
-            raw.years.as_ref().map(|written| (written.span(), "years")),
-        ];
-        let files = self.pair(&key("chain"), raw.chain, &key("key"), raw.key);
-        let ecdsa = self.pair(&key("ecdsa_chain"), raw.ecdsa_chain, &key("ecdsa_key"), raw.ecdsa_key);
-        if files.is_some() {
-            for (span, word) in made_with.into_iter().flatten() {
-                self.problem(
-                    Some(span),
-                    &key(word),
-                    "is for a certificate that packetboat makes; remove it, or chain and key",
-                );
-            }
-        }
-        let names = raw.names.map(Spanned::into_inner).unwrap_or_default();
-        let digest = self.choice(&key("digest"), raw.digest, DIGESTS).unwrap_or(Digest::Sha256);
-        let years = self.number(&key("years"), raw.years, 1..=23, YEARS);
-        let source = match files {
-            Some(files) => CertificateSource::Files(files),
-            None => CertificateSource::Made { names, digest, years },
-        };
-        Certificate { source, ecdsa }
-    }
-
-    fn pair(
-        &mut self,
-        chain_key: &str,
-        chain: Written<PathBuf>,
-        key_key: &str,
-        key: Written<PathBuf>,
-    ) -> Option<CertificateFiles> {
-        match (chain, key) {
-            (Some(chain), Some(key)) => Some(CertificateFiles { chain: chain.into_inner(), key: key.into_inner() }),
-            (None, None) => None,
-            (Some(chain), None) => {
-                self.problem(Some(chain.span()), chain_key, &format!("needs {key_key} beside it"));
-                None
-            }
-            (None, Some(key)) => {
-                self.problem(Some(key.span()), key_key, &format!("needs {chain_key} beside it"));
-                None
-            }
-        }
-    }
-
     fn upstreams(&mut self, raw: Option<BTreeMap<String, Spanned<UpstreamSection>>>) -> BTreeMap<String, Upstream> {
         match raw {
             Some(raw) if raw.is_empty() => {
@@ -226,6 +149,7 @@ impl Proof<'_> {
             return None;
         };
         let host_span = host.span();
+        self.note(&format!("upstream.{name}.host"), &host_span);
         let host = host.into_inner();
         if host.contains(['/', ' ', '@']) || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
             self.problem(
@@ -372,17 +296,6 @@ impl Proof<'_> {
             message: message.to_owned(),
         }
     }
-}
-
-fn is_certificate_name(name: &str) -> bool {
-    let host = name.strip_prefix("*.").unwrap_or(name);
-    let is_dns = !host.is_empty()
-        && name.len() <= 64
-        && host.split('.').all(|label| {
-            !label.is_empty()
-                && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
-        });
-    is_dns || name.parse::<IpAddr>().is_ok()
 }
 
 const STATE_DIRECTORY: &str = "/var/lib/packetboat";

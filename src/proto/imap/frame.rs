@@ -31,6 +31,8 @@ pub(super) struct CommandFrame {
     tail: Tail,
     /// The tag of a command whose synchronising literal the server may still refuse.
     awaiting: Option<Box<[u8]>>,
+    /// The tag of a COMPRESS that the server has not answered.
+    compress: Option<Box<[u8]>>,
 }
 
 /// What was seen in a stretch of commands.
@@ -38,7 +40,6 @@ pub(super) struct CommandFrame {
 pub(super) struct Seen {
     pub(super) commands: u64,
     pub(super) logout: bool,
-    pub(super) compress: bool,
 }
 
 impl CommandFrame {
@@ -84,7 +85,9 @@ impl CommandFrame {
             // DONE (RFC 2177 §3) and an empty line have no verb: they are not commands.
             seen.commands += u64::from(!verb.is_empty());
             seen.logout |= verb.eq_ignore_ascii_case(b"LOGOUT");
-            seen.compress |= verb.eq_ignore_ascii_case(b"COMPRESS");
+            if verb.eq_ignore_ascii_case(b"COMPRESS") {
+                self.compress = Some(Box::from(tag));
+            }
         }
         if let Some((size, synchronising)) = self.tail.end_line(part) {
             self.awaiting = synchronising.then(|| Box::from(tag));
@@ -97,19 +100,20 @@ impl CommandFrame {
         }
     }
 
-    /// The server has completed the command with this tag: if its literal was still to come, it is not coming.
-    fn completed(&mut self, tag: &[u8]) {
+    /// The server has completed the command with this tag. If its literal was still to come, it is not coming; if it
+    /// was COMPRESS and is OK, nothing behind this line is text any more (RFC 4978 §3), which is what is returned.
+    fn completed(&mut self, tag: &[u8], ok: bool) -> bool {
         if self.awaiting.as_deref() == Some(tag) {
             self.awaiting = None;
             self.head.clear();
             self.is_read = false;
             self.position = Position::Start;
         }
-    }
-
-    /// From here on everything passes unread.
-    pub(super) fn go_blind(&mut self) {
-        self.position = Position::Blind;
+        let was_compress = self.compress.take_if(|compress| **compress == *tag).is_some();
+        if was_compress && ok {
+            self.position = Position::Blind;
+        }
+        was_compress && ok
     }
 }
 
@@ -119,6 +123,8 @@ pub(super) struct ResponseFrame {
     position: Position,
     /// The line is data, which may hold literals; status texts may end in braces by chance.
     data: bool,
+    /// Behind this line nothing is text any more.
+    last: bool,
     tail: Tail,
 }
 
@@ -141,21 +147,21 @@ impl ResponseFrame {
                         self.data = true;
                         self.line(rest)
                     }
-                    Start::Status { tag } => {
-                        commands.completed(tag);
+                    Start::Status { tag, ok } => {
+                        self.last = commands.completed(tag, ok);
                         self.data = false;
                         self.line(rest)
                     }
                     Start::Capability { tag, list, in_code } => match rewritten(rest, list, in_code) {
                         Rewrite::Incomplete => break,
                         Rewrite::None => {
-                            commands.completed(tag);
+                            self.last = commands.completed(tag, false);
                             self.data = false;
                             self.line(rest)
                         }
                         Rewrite::Line { .. } if at > 0 => break,
                         Rewrite::Line { before, list, after, len } => {
-                            commands.completed(tag);
+                            commands.completed(tag, false);
                             out.extend_from_slice(before);
                             capability::keep(list, out);
                             out.extend_from_slice(after);
@@ -175,6 +181,7 @@ impl ResponseFrame {
         let passed = end.map_or(rest.len(), |end| end + 1);
         let part = rest.get(..passed).unwrap_or_default();
         self.position = match end {
+            Some(_) if self.last => Position::Blind,
             _ if !self.data => end.map_or(Position::Line, |_| Position::Start),
             None => {
                 self.tail.push(part);
@@ -189,11 +196,6 @@ impl ResponseFrame {
     pub(super) fn is_between_responses(&self) -> bool {
         self.position == Position::Start
     }
-
-    /// From here on everything passes unread.
-    pub(super) fn go_blind(&mut self) {
-        self.position = Position::Blind;
-    }
 }
 
 /// How a response begins.
@@ -204,7 +206,7 @@ enum Start<'a> {
     /// `* ...`, which may hold literals.
     Data,
     /// A status response, tagged or not, or a continuation request: no literals. Untagged ones have the tag `*`.
-    Status { tag: &'a [u8] },
+    Status { tag: &'a [u8], ok: bool },
     /// A capability list begins at `list`; in a response code it ends with a bracket.
     Capability { tag: &'a [u8], list: usize, in_code: bool },
 }
@@ -214,7 +216,7 @@ impl<'a> Start<'a> {
     fn of(rest: &'a [u8]) -> Self {
         let window = rest.get(..BEGINNING).unwrap_or(rest);
         match window {
-            [b'+', ..] => return Start::Status { tag: b"+" },
+            [b'+', ..] => return Start::Status { tag: b"+", ok: false },
             // The hot path: FETCH, EXISTS, EXPUNGE.
             [b'*', b' ', b'0'..=b'9', ..] => return Start::Data,
             _ => {}
@@ -228,7 +230,8 @@ impl<'a> Start<'a> {
         let (tag, text) = word(line);
         let (keyword, text) = word(text);
         let untagged = tag == b"*";
-        let is_status = Status::parse(keyword).is_some()
+        let status = Status::parse(keyword);
+        let is_status = status.is_some()
             || (untagged && (keyword.eq_ignore_ascii_case(b"BYE") || keyword.eq_ignore_ascii_case(b"PREAUTH")));
         if untagged && keyword.eq_ignore_ascii_case(b"CAPABILITY") {
             return Start::Capability { tag, list: b"* CAPABILITY".len(), in_code: false };
@@ -238,7 +241,7 @@ impl<'a> Start<'a> {
             let list = tag.len() + 1 + keyword.len() + CODE.len();
             return Start::Capability { tag, list, in_code: true };
         }
-        if untagged && !is_status { Start::Data } else { Start::Status { tag } }
+        if untagged && !is_status { Start::Data } else { Start::Status { tag, ok: status == Some(Status::Ok) } }
     }
 }
 

@@ -64,7 +64,7 @@ impl Dialogue {
         match (self.stage, response) {
             (Stage::Greeting(tls), Response::Untagged { keyword, text }) => self.greeted(tls, keyword, text, out),
             (_, Response::Untagged { keyword, text }) if keyword.eq_ignore_ascii_case(b"BYE") => {
-                Progress::Failed(Failure::new(Kind::Unavailable, refusal::words(text, &self.login)))
+                Progress::Failed(Failure::new(Kind::Unavailable, refusal::words(text)))
             }
             (Stage::Login, Response::Untagged { keyword, text }) => {
                 if keyword.eq_ignore_ascii_case(b"CAPABILITY") {
@@ -110,16 +110,21 @@ impl Dialogue {
             self.send_login(out);
             return Progress::Wait;
         }
-        let words = || refusal::words(text, &self.login);
         Progress::Failed(match (status, self.login.method) {
             (Status::Ok, _) => {
                 return Progress::LoggedIn {
                     capability: capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take()),
                 };
             }
-            (Status::No | Status::Bad, Method::Sasl(_)) if unheard => Failure::new(Kind::Mechanism, words()),
-            (Status::No, _) => refusal::of(text, &self.login),
-            (Status::Bad, _) => Failure::new(Kind::UpstreamProtocol, words()),
+            (Status::No | Status::Bad, Method::Sasl(_)) if unheard => {
+                Failure::new(Kind::Mechanism, refusal::words(text))
+            }
+            (Status::No, _) => refusal::of(text),
+            // Not liked as it was said; only throttling comes like this as well.
+            (Status::Bad, _) => match refusal::of(text) {
+                failure if failure.kind == Kind::LoginRefused => Failure::new(Kind::Mechanism, failure.detail),
+                failure => failure,
+            },
         })
     }
 

@@ -95,10 +95,10 @@ impl Dialogue {
                     self.send_login(out);
                     return Progress::Wait;
                 }
-                return Progress::Failed(Failure::new(Kind::Mechanism, refusal::words(text, &self.login)));
+                return Progress::Failed(Failure::new(Kind::Mechanism, refusal::words(text)));
             }
             (Stage::User | Stage::Login, Status::Err(text)) => {
-                return Progress::Failed(refusal::of(text, &self.login));
+                return Progress::Failed(refusal::of(text));
             }
             // Not quoted: a server may repeat what it did not understand, and that was a password.
             (Stage::User, Status::Continuation | Status::Other) | (Stage::Login, Status::Other) => {

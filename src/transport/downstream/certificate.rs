@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::ssl::SslContextBuilder;
 use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref};
 
-use crate::config::{Certificate, CertificateFiles, CertificateSource};
+use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
 use crate::state;
 
 /// What to do about a certificate that is to be made and has not been.
@@ -109,6 +110,39 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, makin
         return Err(Fault { key: "ecdsa_chain", message: format!("{} is not an ECDSA certificate", pair.shown()) });
     }
     Ok(Loaded { rsa, ecdsa })
+}
+
+/// What an operator should know of the certificate called `name`, with the key that it is about: that it ends soon, or
+/// that it was made before its section was changed.
+pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<(&'static str, String)> {
+    let path = chain_path(certificate, state_directory, name);
+    let (Ok(description), Ok(leaf)) = (describe(&path), first(&path)) else { return Vec::new() };
+    let mut remarks = Vec::new();
+    let (key, mend) = match &certificate.source {
+        CertificateSource::Files(_) => ("chain", format!("replace {}", path.display())),
+        CertificateSource::Made { .. } => ("names", format!("packetboat certificate renew {name}")),
+    };
+    match description.days_left {
+        days @ ..0 => remarks.push((key, format!("it ended {} days ago: {mend}", -days))),
+        days @ 0..EXPIRY_WARNING_DAYS => remarks.push((key, format!("it ends in {days} days: {mend}"))),
+        EXPIRY_WARNING_DAYS.. => {}
+    }
+    if let CertificateSource::Made { names, digest, .. } = &certificate.source {
+        if !names.is_empty() && *names != description.names {
+            let are = description.names.join(" ");
+            remarks.push(("names", format!("it was made for {are}, before these names were written: {mend}")));
+        }
+        let signed = leaf.signature_algorithm().object().nid();
+        let wanted = match digest {
+            Digest::Sha1 => Nid::SHA1WITHRSAENCRYPTION,
+            Digest::Sha256 => Nid::SHA256WITHRSAENCRYPTION,
+        };
+        if signed != wanted {
+            let is = signed.short_name().unwrap_or("another");
+            remarks.push(("digest", format!("it was made with {is}, before this was written: {mend}")));
+        }
+    }
+    remarks
 }
 
 /// Makes the certificate called `name` anew; the authority stays, so devices that trust it go on doing so.
@@ -258,3 +292,5 @@ fn colons(octets: &[u8]) -> String {
     }
     text
 }
+
+const EXPIRY_WARNING_DAYS: i32 = 30;

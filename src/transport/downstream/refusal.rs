@@ -21,7 +21,12 @@ pub fn explain(refused: &Refused, hello: Option<&ClientHello>, policy: &TlsPolic
              packetboat certificate export)"
                 .to_owned()
         }),
-        Refused::Io(error) => format!("the connection broke ({error})"),
+        Refused::Io(error) => offered().unwrap_or_else(|| {
+            format!(
+                "the device broke the connection off ({error}): it may not accept the certificate (import the CA: \
+                 packetboat certificate export)"
+            )
+        }),
     };
     with_facts(&advice, hello, policy)
 }

@@ -1,9 +1,10 @@
 //! Listeners, proven: the section with the most to say about who may weaken what.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{DEFAULT, Proof};
@@ -74,11 +75,14 @@ impl Proof<'_> {
         let plaintext_span = raw.allow_plaintext.as_ref().map(Spanned::span);
         let allow_plaintext = raw.allow_plaintext.is_some_and(Spanned::into_inner);
         let networks_span = raw.allowed_networks.as_ref().map(Spanned::span);
-        let written_networks = raw.allowed_networks.map(|networks| Networks(networks.into_inner()));
+        let written_networks = raw
+            .allowed_networks
+            .map(|written| Networks(written.into_inner().into_iter().filter_map(|one| self.network(one)).collect()));
         self.plaintext(&span, entry, allow_plaintext, plaintext_span, written_networks.is_some());
         let weak = tls.is_weak() || allow_plaintext;
         let allowed_networks = match written_networks {
             Some(networks) if networks.0.is_empty() => {
+                // Nothing, or nothing that makes sense, which has been said.
                 self.problem(
                     networks_span,
                     "listener.allowed_networks",
@@ -91,7 +95,7 @@ impl Proof<'_> {
                     self.warn(
                         networks_span,
                         "listener.allowed_networks",
-                        "opens weak TLS to the whole world; name the devices' networks",
+                        "opens weak TLS, or none, to the whole world; name the devices' networks",
                     );
                 }
                 networks
@@ -129,7 +133,7 @@ impl Proof<'_> {
         })
     }
 
-    fn addresses(&mut self, section: Range<usize>, written: Written<Vec<Spanned<SocketAddr>>>) -> Vec<SocketAddr> {
+    fn addresses(&mut self, section: Range<usize>, written: Written<Vec<Spanned<String>>>) -> Vec<SocketAddr> {
         let Some(written) = written else {
             self.problem(Some(section), "listener.listen", "is missing; write listen = [\"0.0.0.0:993\"]");
             return Vec::new();
@@ -137,7 +141,44 @@ impl Proof<'_> {
         if written.get_ref().is_empty() {
             self.problem(Some(written.span()), "listener.listen", "names no address; write listen = [\"0.0.0.0:993\"]");
         }
-        written.into_inner().into_iter().map(Spanned::into_inner).collect()
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for one in written.into_inner() {
+            match one.get_ref().parse() {
+                Ok(address) => {
+                    if overlap(&[address], &addresses).is_some() {
+                        self.problem(Some(one.span()), "listener.listen", &format!("{address} is named already"));
+                    }
+                    addresses.push(address);
+                }
+                Err(_) => {
+                    let message = format!(
+                        "\"{}\" is no address with a port; write \"0.0.0.0:993\" for all of IPv4, \"[::]:993\" for all of IPv6",
+                        one.get_ref()
+                    );
+                    self.problem(Some(one.span()), "listener.listen", &message);
+                }
+            }
+        }
+        addresses
+    }
+
+    fn network(&mut self, written: Spanned<String>) -> Option<IpNet> {
+        let text = written.get_ref().trim();
+        let message = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+            (Ok(IpNet::V6(network)), _) if network.addr().to_ipv4_mapped().is_some() => {
+                format!("\"{text}\" is IPv4 in the form of IPv6, which no device has here; write it as IPv4")
+            }
+            (Ok(network), _) if network.addr() != network.network() => format!(
+                "\"{text}\" is an address and a network; write \"{}\" for the network, \"{}\" for the address",
+                network.trunc(),
+                IpNet::from(network.addr())
+            ),
+            (Ok(network), _) => return Some(network),
+            (Err(_), Ok(address)) => format!("\"{text}\" lacks its length; write \"{}\"", IpNet::from(address)),
+            (Err(_), Err(_)) => format!("\"{text}\" is no network; write it as \"192.168.1.0/24\" or \"fd00::/8\""),
+        };
+        self.problem(Some(written.span()), "listener.allowed_networks", &message);
+        None
     }
 
     /// Whether any device at all can get through the handshake.
@@ -290,7 +331,7 @@ fn default_listeners() -> Vec<Spanned<ListenerSection>> {
                 0..0,
                 ListenerSection {
                     protocol: written(protocol),
-                    listen: Some(Spanned::new(0..0, vec![Spanned::new(0..0, address)])),
+                    listen: Some(Spanned::new(0..0, vec![Spanned::new(0..0, address.to_string())])),
                     entry: written(entry),
                     ..ListenerSection::default()
                 },

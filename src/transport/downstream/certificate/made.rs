@@ -55,6 +55,10 @@ pub(super) fn attempt(
 ) -> Result<(X509, PKey<Private>), String> {
     authority_is_whole(state_directory)?;
     state::could_make_directory(state_directory)?;
+    let files = authority_files(state_directory);
+    if files.chain.exists() {
+        load_pair(&files).map_err(|fault| fault.message)?;
+    }
     new_authority(digest, years)
         .and_then(|authority| leaf(&authority, &own_or(names), digest, years))
         .map_err(|error| format!("OpenSSL: {error}"))

@@ -1,0 +1,132 @@
+//! The way in and the way on of one listener: from a device's first octet to its protocol, and to the server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use crate::config::{Entry, Limits, Listener, Protocol, Security};
+use crate::failure::{Failure, Kind};
+use crate::proto::imap::Imap;
+use crate::proto::pop3::Pop3;
+use crate::proto::{Limits as SessionLimits, Offer, Session, UpstreamTls};
+use crate::transport::Stream;
+use crate::transport::detect::{Opening, Peeked};
+use crate::transport::downstream::{Acceptor, refusal};
+use crate::transport::upstream::Connector;
+
+/// What all connections of one listener share.
+pub(super) struct Door {
+    pub(super) listener: Listener,
+    pub(super) limits: Limits,
+    /// None with entry "plaintext".
+    pub(super) acceptor: Option<Acceptor>,
+    pub(super) connector: Arc<Connector>,
+}
+
+impl Door {
+    /// From the first octet to a stream on which the protocol is spoken.
+    pub(super) async fn enter(&self, mut stream: Peeked) -> Result<Stream, Failure> {
+        match self.listener.entry {
+            Entry::Implicit => self.secure(stream).await,
+            Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
+            Entry::Auto => {
+                let delay = self.listener.detect_delay;
+                match timeout(delay + self.limits.handshake_timeout, stream.opening(Some(delay))).await {
+                    Ok(Ok(Opening::Plaintext | Opening::Silence)) => Ok(Stream::Plain(stream)),
+                    Ok(Ok(Opening::Closed) | Err(_)) => Err(Failure::new(Kind::NothingSaid, "")),
+                    Ok(Ok(Opening::Hello(_) | Opening::Strange)) => self.secure(stream).await,
+                    Err(_) => Err(self.too_slow("its ClientHello does not end")),
+                }
+            }
+        }
+    }
+
+    /// Dials the server, up to where the protocol is spoken.
+    pub(super) async fn reach_server(&self) -> Result<(Stream, UpstreamTls), Failure> {
+        let tcp = self.connector.dial(self.listener.protocol).await?;
+        Ok(match self.connector.security() {
+            Security::Implicit => (self.connector.handshake(tcp).await?, UpstreamTls::Implicit),
+            Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
+        })
+    }
+
+    /// Shakes hands with the device; a failure is explained in plain words.
+    pub(super) async fn secure(&self, mut stream: Peeked) -> Result<Stream, Failure> {
+        let Some(acceptor) = &self.acceptor else {
+            return Err(Failure::new(Kind::Handshake, "this listener has no TLS"));
+        };
+        let mut begun = false;
+        let handshake = async {
+            let hello = match stream.opening(None).await {
+                Ok(Opening::Hello(hello)) => Some(hello),
+                Ok(Opening::Strange | Opening::Silence) => None,
+                Ok(Opening::Closed) | Err(_) => return Err(Failure::new(Kind::NothingSaid, "")),
+                Ok(Opening::Plaintext) => {
+                    return Err(Failure::new(
+                        Kind::Handshake,
+                        "the device speaks without TLS: switch TLS on in the device, or set entry = \"auto\" on this listener",
+                    ));
+                }
+            };
+            begun = true;
+            if hello.as_ref().is_some_and(|hello| hello.sslv2_format) && !self.listener.tls.sslv2_hello {
+                // The device hears why in its own words; it may be gone, which changes nothing.
+                let _ = stream.write_all(ALERT_HANDSHAKE_FAILURE).await;
+                return Err(Failure::new(Kind::Handshake, refusal::sslv2_format(hello.as_deref(), &self.listener.tls)));
+            }
+            match acceptor.accept(stream).await {
+                Ok(tls) => Ok(Stream::Device(Box::new(tls))),
+                Err(refused) => Err(Failure::new(
+                    Kind::Handshake,
+                    refusal::explain(&refused, hello.as_deref(), &self.listener.tls, acceptor.has_ecdsa()),
+                )),
+            }
+        };
+        match timeout(self.limits.handshake_timeout, handshake).await {
+            Ok(result) => result,
+            Err(_) if begun => Err(self.too_slow("it began and did not finish")),
+            Err(_) => Err(self.too_slow(
+                "it sent nothing; if it waits for a greeting in clear, set entry = \"auto\" on this listener",
+            )),
+        }
+    }
+
+    fn too_slow(&self, what: &str) -> Failure {
+        let limit = setting("handshake_timeout", self.limits.handshake_timeout);
+        Failure::new(Kind::HandshakeTimeout, format!("{what} ({limit})"))
+    }
+
+    pub(super) fn session(&self, encrypted: bool) -> Box<dyn Session> {
+        let offer = Offer {
+            encrypted,
+            starttls: self.acceptor.is_some(),
+            plaintext_login: self.listener.allow_plaintext,
+            // Logins are passed through, so what the server takes may be used.
+            xoauth2: true,
+        };
+        let limits = session_limits(&self.limits);
+        match self.listener.protocol {
+            Protocol::Imap => Box::new(Imap::new(offer, limits)),
+            Protocol::Pop3 => Box::new(Pop3::new(offer, limits)),
+        }
+    }
+}
+
+fn session_limits(limits: &Limits) -> SessionLimits {
+    SessionLimits {
+        line: limits.line,
+        sasl_line: limits.sasl_line,
+        literal: limits.literal,
+        bad_commands: limits.bad_commands,
+    }
+}
+
+/// A limit as it stands in the file.
+pub(super) fn setting(key: &str, value: Duration) -> String {
+    format!("limits.{key} = {}", humantime::format_duration(value))
+}
+
+/// A fatal alert in a record of SSLv3, which every stack reads (RFC 5246 §7.2).
+const ALERT_HANDSHAKE_FAILURE: &[u8] = &[21, 3, 0, 0, 2, 2, 40];
