@@ -39,30 +39,20 @@ impl Dovecot {
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         certificates.write(path);
-        let [imap, imaps, pop3, pop3s] = free_ports();
         let (user, group) = mail_user();
         fs::create_dir(path.join("mail")).unwrap();
         own(&path.join("mail"));
         fs::write(path.join("users"), users()).unwrap();
-        fs::write(path.join("dovecot.conf"), configuration(path, mechanisms, [imap, imaps, pop3, pop3s], user, group))
-            .unwrap();
-        let process = Process::start(
-            Command::new("dovecot")
-                .args(["-F", "-c"])
-                .arg(path.join("dovecot.conf"))
-                .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null()),
-        );
-        let deadline = Instant::now() + PATIENCE;
-        for port in [imap, imaps, pop3, pop3s] {
-            while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                assert!(Instant::now() < deadline, "dovecot does not start: {}", log(path));
-                std::thread::sleep(std::time::Duration::from_millis(10));
+        // A port that was free a moment ago may be somebody else's by now; then Dovecot ends at once.
+        for _ in 0..5 {
+            let ports = free_ports();
+            fs::write(path.join("dovecot.conf"), configuration(path, mechanisms, ports, user, group)).unwrap();
+            if let Some(process) = serve(path, ports) {
+                let [imap, imaps, pop3, pop3s] = ports;
+                return Self { process, directory, imap, imaps, pop3, pop3s, users: AtomicUsize::new(0) };
             }
         }
-        Self { process, directory, imap, imaps, pop3, pop3s, users: AtomicUsize::new(0) }
+        panic!("dovecot does not start: {}", log(path));
     }
 
     /// The CA to trust.
@@ -106,6 +96,30 @@ impl Dovecot {
         self.process.signal("TERM");
         self.process.wait();
     }
+}
+
+/// Starts Dovecot and waits until it answers on every port; nothing if it ends before.
+fn serve(path: &Path, ports: [u16; 4]) -> Option<Process> {
+    let mut process = Process::start(
+        Command::new("dovecot")
+            .args(["-F", "-c"])
+            .arg(path.join("dovecot.conf"))
+            .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
+    let deadline = Instant::now() + PATIENCE;
+    for port in ports {
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if process.0.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "dovecot does not answer: {}", log(path));
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+    Some(process)
 }
 
 fn users() -> String {
