@@ -30,6 +30,11 @@ pub(super) fn run(proven: &Proven) -> Result<(), Exit> {
 async fn serve(proven: &Proven) -> Result<(), Exit> {
     let config = &proven.config;
     raise_open_files(config.limits.connections);
+    // Before anything is served: a signal that came too early would end the process without a drain.
+    let mut signals = Signals::listen().map_err(|error| {
+        error!(%error, "cannot wait for signals");
+        Exit::OsError
+    })?;
     let opened = proxy::open(config, Making::Kept).map_err(|obstacles| {
         for obstacle in obstacles {
             error!("{}", proven.problem(&obstacle.key, &obstacle.message));
@@ -41,10 +46,6 @@ async fn serve(proven: &Proven) -> Result<(), Exit> {
     proxy::serve(opened, &config.limits, &lifecycle);
     info!("ready");
     drop(lifecycle);
-    let mut signals = Signals::listen().map_err(|error| {
-        error!(%error, "cannot wait for signals");
-        Exit::OsError
-    })?;
     let signal = signals.next().await;
     let patience = config.limits.drain_timeout;
     info!("{signal}: no new connections; running sessions have {}", humantime::format_duration(patience));

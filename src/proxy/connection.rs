@@ -37,7 +37,7 @@ pub(super) async fn serve(
                 door: &door,
                 record: &mut record,
                 lifecycle,
-                deadline: Instant::now() + door.limits.login_timeout,
+                phase: Instant::now(),
                 device_is_gone: false,
             };
             let ending = connection.converse().await;
@@ -52,8 +52,8 @@ struct Connection<'a> {
     door: &'a Door,
     record: &'a mut Record,
     lifecycle: Lifecycle,
-    /// Until login.
-    deadline: Instant,
+    /// When the present phase before login began: the device's, or the server's.
+    phase: Instant,
     /// The device has closed; only the server's last words are waited for.
     device_is_gone: bool,
 }
@@ -121,28 +121,25 @@ impl Connection<'_> {
         }
     }
 
-    /// Until when the present phase may last, and what it means when it does not end.
+    /// Until when the present phase may last, and what it means when it does not end. Never [`Kind::DeviceLost`]: that
+    /// comes from a stream alone, and may be survived.
     fn time_left(&self) -> (Instant, Failure) {
         let limits = &self.door.limits;
+        let session = self.driver.session();
         let last_move = self.driver.last_move();
-        let (deadline, kind, key, limit) = if self.device_is_gone && self.driver.session().has_logged_out() {
-            (last_move + limits.close_timeout, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
+        let (since, kind, key, limit) = if self.device_is_gone && session.has_logged_out() {
+            (last_move, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
         } else if self.device_is_gone {
             // It has closed its half, and may still read the answer to what it asked.
-            (
-                last_move + limits.upstream_login_timeout,
-                Kind::DeviceLost,
-                "upstream_login_timeout",
-                limits.upstream_login_timeout,
-            )
-        } else if self.driver.session().is_relaying() {
-            (last_move + limits.idle_timeout, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
-        } else if self.driver.session().is_logging_in() {
-            (self.deadline, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
+            (last_move, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
+        } else if session.is_relaying() {
+            (last_move, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
+        } else if session.is_logging_in() {
+            (self.phase, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
         } else {
-            (self.deadline, Kind::LoginTimeout, "login_timeout", limits.login_timeout)
+            (self.phase, Kind::LoginTimeout, "login_timeout", limits.login_timeout)
         };
-        (deadline, Failure::new(kind, setting(key, limit)))
+        (since + limit, Failure::new(kind, setting(key, limit)))
     }
 
     /// A server that fails during the login costs the device that login, and no more. A device that is gone after
@@ -180,7 +177,7 @@ impl Connection<'_> {
     /// The device has been told; it has its time again.
     fn try_again(&mut self, failure: &Failure) {
         self.record.login_failed(failure);
-        self.deadline = Instant::now() + self.door.limits.login_timeout;
+        self.phase = Instant::now();
     }
 
     /// Finds and dials the server, now that the device has said who it is. A device that leaves meanwhile is not
@@ -198,7 +195,7 @@ impl Connection<'_> {
             }
         };
         self.record.upstream_tls = stream.facts();
-        self.deadline = Instant::now() + door.limits.upstream_login_timeout;
+        self.phase = Instant::now();
         self.driver.connect(stream, credentials, tls);
         Ok(())
     }

@@ -166,6 +166,26 @@ fn a_server_that_does_not_answer_quit_is_named() {
     assert!(line["message"].as_str().unwrap().contains("limits.close_timeout = 300ms"));
 }
 
+/// Gone without a word, and the server neither answers nor closes: it ends all the same, and costs nothing until then.
+#[test]
+fn a_server_that_ignores_the_close_does_not_hold_the_connection() {
+    let house = played("[limits]\nupstream_login_timeout = \"700ms\"", |mut stream| {
+        let _ = stream.write_all(b"* OK ready\r\n");
+        fake::hear(&mut stream);
+        let _ = stream.write_all(b"P2 OK in\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+        // Its half stays open until the proxy gives up, which is an error here or an end.
+        let _ = stream.get_ref().read(&mut [0]);
+        std::thread::park_timeout(PATIENCE);
+    });
+    let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
+    imap.login("u", "p");
+    drop(imap);
+    let line = house.proxy.session_line("imap");
+    assert_eq!(line["reason"], "upstream_timeout", "{line}");
+    assert!(line["message"].as_str().unwrap().contains("limits.upstream_login_timeout = 700ms"), "{line}");
+}
+
 /// What passes by itself is told as such: devices drop an account for anything else.
 #[test]
 fn passing_trouble_is_told_as_passing() {
