@@ -16,6 +16,7 @@ use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref};
 
 use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
 use crate::state;
+pub use made::authority_path;
 
 /// What to do about a certificate that is to be made and has not been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +117,8 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, makin
 /// that it was made before its section was changed.
 pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<(&'static str, String)> {
     let path = chain_path(certificate, state_directory, name);
-    let (Ok(description), Ok(leaf)) = (describe(&path), first(&path)) else { return Vec::new() };
+    let Ok(leaf) = first(&path) else { return Vec::new() };
+    let description = description(&path, &leaf);
     let mut remarks = Vec::new();
     let (key, mend) = match &certificate.source {
         CertificateSource::Files(_) => ("chain", format!("replace {}", path.display())),
@@ -167,30 +169,28 @@ pub fn chain_path(certificate: &Certificate, state_directory: &Path, name: &str)
     }
 }
 
-/// The file of the local authority's certificate.
-pub fn authority_path(state_directory: &Path) -> PathBuf {
-    made::authority_path(state_directory)
-}
-
 /// Reads the first certificate of a PEM file.
 ///
 /// # Errors
 /// Missing, unreadable, or no PEM.
 pub fn describe(path: &Path) -> Result<Description, String> {
-    let certificate = first(path)?;
+    first(path).map(|certificate| description(path, &certificate))
+}
+
+fn description(path: &Path, certificate: &X509Ref) -> Description {
     let fingerprint = |digest| certificate.digest(digest).map(|octets| colons(&octets)).unwrap_or_default();
     let days_left =
         Asn1Time::days_from_now(0).and_then(|now| now.diff(certificate.not_after())).map_or(0, |diff| diff.days);
-    Ok(Description {
+    Description {
         path: path.to_path_buf(),
         subject: name_of(certificate.subject_name()),
         issuer: name_of(certificate.issuer_name()),
-        names: names_of(&certificate),
+        names: names_of(certificate),
         not_after: certificate.not_after().to_string(),
         days_left,
         sha256: fingerprint(MessageDigest::sha256()),
         sha1: fingerprint(MessageDigest::sha1()),
-    })
+    }
 }
 
 /// The first certificate of a PEM file in DER, as many devices import it.

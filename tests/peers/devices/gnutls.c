@@ -10,13 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int line(int fd) {
-    char octet;
-    do {
-        if (read(fd, &octet, 1) != 1) return -1;
-    } while (octet != '\n');
-    return 0;
-}
+#include "starttls.h"
 
 static int write_all(gnutls_session_t session, const char *octets, size_t count) {
     while (count > 0) {
@@ -41,11 +35,7 @@ int main(int argc, char **argv) {
     if (inet_pton(AF_INET, argv[1], &address.sin_addr) != 1) return 64;
     if (connect(fd, (struct sockaddr *) &address, sizeof address) != 0) return 2;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (argc > 3) {
-        const char *command = strcmp(argv[3], "imap") == 0 ? "s STARTTLS\r\n" : "STLS\r\n";
-        if (line(fd) != 0) return 3;
-        if (write(fd, command, strlen(command)) < 0 || line(fd) != 0) return 3;
-    }
+    if (argc > 3 && starttls(fd, argv[3]) != 0) return 3;
     gnutls_certificate_allocate_credentials(&credentials);
     gnutls_init(&session, GNUTLS_CLIENT);
     if (gnutls_priority_set_direct(session, "NORMAL:-VERS-ALL:+VERS-TLS1.0:+SHA1:+RSA:%COMPAT", NULL) != 0) return 4;

@@ -9,13 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int line(int fd) {
-    char octet;
-    do {
-        if (read(fd, &octet, 1) != 1) return -1;
-    } while (octet != '\n');
-    return 0;
-}
+#include "starttls.h"
 
 static int write_all(mbedtls_ssl_context *ssl, const unsigned char *octets, size_t count) {
     while (count > 0) {
@@ -43,11 +37,7 @@ int main(int argc, char **argv) {
     if (argc < 3) return 64;
     if (mbedtls_ctr_drbg_seed(&random, mbedtls_entropy_func, &entropy, NULL, 0) != 0) return 1;
     if (mbedtls_net_connect(&net, argv[1], argv[2], MBEDTLS_NET_PROTO_TCP) != 0) return 2;
-    if (argc > 3) {
-        const char *command = strcmp(argv[3], "imap") == 0 ? "s STARTTLS\r\n" : "STLS\r\n";
-        if (line(net.fd) != 0) return 3;
-        if (write(net.fd, command, strlen(command)) < 0 || line(net.fd) != 0) return 3;
-    }
+    if (argc > 3 && starttls(net.fd, argv[3]) != 0) return 3;
     mbedtls_ssl_config_defaults(&config, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
     mbedtls_ssl_conf_authmode(&config, MBEDTLS_SSL_VERIFY_NONE);
     mbedtls_ssl_conf_rng(&config, mbedtls_ctr_drbg_random, &random);

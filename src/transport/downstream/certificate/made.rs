@@ -64,8 +64,8 @@ pub(super) fn attempt(
         .map_err(|error| format!("OpenSSL: {error}"))
 }
 
-/// The file of the authority's certificate.
-pub(super) fn authority_path(state_directory: &Path) -> PathBuf {
+/// The file of the local authority's certificate.
+pub fn authority_path(state_directory: &Path) -> PathBuf {
     state_directory.join("ca.pem")
 }
 
