@@ -155,8 +155,10 @@ pub struct Networks(pub Vec<IpNet>);
 pub struct Upstream {
     /// Its name or address.
     pub host: String,
-    /// The name that its certificate must have, and that is sent as SNI.
-    pub server_name: String,
+    /// Its name or address for POP3; mostly the same.
+    pub pop3_host: String,
+    /// The name that its certificate must have, and that is sent as SNI, where it is not the host.
+    pub server_name: Option<String>,
     /// The port for IMAP.
     pub imap_port: u16,
     /// The port for POP3.
@@ -336,6 +338,14 @@ impl Listener {
 }
 
 impl Upstream {
+    /// The host for a protocol.
+    pub fn host(&self, protocol: Protocol) -> &str {
+        match protocol {
+            Protocol::Imap => &self.host,
+            Protocol::Pop3 => &self.pop3_host,
+        }
+    }
+
     /// The port for a protocol.
     pub fn port(&self, protocol: Protocol) -> u16 {
         match protocol {

@@ -61,6 +61,8 @@ pub enum Kind {
     HandshakeTimeout,
     /// The device went away before it had said anything.
     NothingSaid,
+    /// The device's user name or password is not one of those configured here.
+    WrongPassword,
     /// The device did not log in in time.
     LoginTimeout,
     /// The device tried to log in without TLS, and went away.
@@ -75,6 +77,12 @@ pub enum Kind {
     Injection,
     /// The device's connection broke.
     DeviceLost,
+    /// The mailbox has as many sessions as it may have at a time.
+    TooManySessions,
+    /// There is no access token, for a reason that passes.
+    TokenUnavailable,
+    /// There is no access token, and there will be none until somebody acts.
+    TokenRefused,
     /// The mail server's name does not resolve.
     Resolve,
     /// The mail server cannot be reached.
@@ -145,13 +153,17 @@ impl Kind {
             | Kind::Handshake
             | Kind::HandshakeTimeout
             | Kind::NothingSaid
+            | Kind::WrongPassword
             | Kind::LoginTimeout
             | Kind::LoginInClear
             | Kind::IdleTimeout
             | Kind::TooLong
             | Kind::TooManyBadCommands
+            | Kind::TooManySessions
             | Kind::DeviceLost => Some(Side::Downstream),
-            Kind::Resolve
+            Kind::TokenUnavailable
+            | Kind::TokenRefused
+            | Kind::Resolve
             | Kind::Connect
             | Kind::UpstreamCertificate
             | Kind::UpstreamTls
@@ -173,14 +185,15 @@ impl Kind {
     /// What the device is told when its login fails so.
     pub fn reply(self) -> Reply {
         match self {
-            Kind::LoginRefused => Reply::BadCredentials,
+            Kind::LoginRefused | Kind::WrongPassword => Reply::BadCredentials,
             Kind::NotAuthorized => Reply::NotAuthorized,
-            Kind::InUse => Reply::InUse,
+            Kind::InUse | Kind::TooManySessions => Reply::InUse,
             // These stay until somebody changes a setting.
             Kind::UpstreamCertificate
             | Kind::UpstreamTls
             | Kind::UpstreamStartTls
             | Kind::Mechanism
+            | Kind::TokenRefused
             | Kind::ContactAdmin => Reply::ContactAdmin,
             Kind::NotAllowed
             | Kind::TooManyConnections
@@ -195,6 +208,7 @@ impl Kind {
             | Kind::TooManyBadCommands
             | Kind::Injection
             | Kind::DeviceLost
+            | Kind::TokenUnavailable
             | Kind::Resolve
             | Kind::Connect
             | Kind::UpstreamGreeting
@@ -214,9 +228,13 @@ impl Kind {
             | Kind::TooManyFromSource
             | Kind::Handshake
             | Kind::HandshakeTimeout
+            | Kind::WrongPassword
             | Kind::LoginInClear
             | Kind::TooLong
             | Kind::TooManyBadCommands
+            | Kind::TooManySessions
+            | Kind::TokenUnavailable
+            | Kind::TokenRefused
             | Kind::Injection
             | Kind::Resolve
             | Kind::Connect
@@ -247,6 +265,7 @@ impl Kind {
             Kind::Handshake => "handshake",
             Kind::HandshakeTimeout => "handshake_timeout",
             Kind::NothingSaid => "nothing_said",
+            Kind::WrongPassword => "wrong_password",
             Kind::LoginTimeout => "login_timeout",
             Kind::LoginInClear => "login_in_clear",
             Kind::IdleTimeout => "idle_timeout",
@@ -254,6 +273,9 @@ impl Kind {
             Kind::TooManyBadCommands => "too_many_bad_commands",
             Kind::Injection => "injection",
             Kind::DeviceLost => "device_lost",
+            Kind::TooManySessions => "too_many_sessions",
+            Kind::TokenUnavailable => "token_unavailable",
+            Kind::TokenRefused => "token_refused",
             Kind::Resolve => "resolve",
             Kind::Connect => "connect",
             Kind::UpstreamCertificate => "upstream_certificate",
@@ -282,6 +304,7 @@ impl Kind {
             Kind::Handshake => "TLS handshake with the device failed",
             Kind::HandshakeTimeout => "the device took too long over the TLS handshake",
             Kind::NothingSaid => "closed before anything was said",
+            Kind::WrongPassword => "user name or password is wrong",
             Kind::LoginTimeout => "the device did not log in in time",
             Kind::LoginInClear => "the device tried to log in without TLS",
             Kind::IdleTimeout => "nothing moved for too long",
@@ -289,6 +312,9 @@ impl Kind {
             Kind::TooManyBadCommands => "too many commands that make no sense",
             Kind::Injection => "plaintext behind STARTTLS",
             Kind::DeviceLost => "connection to the device broke",
+            Kind::TooManySessions => "mailbox has as many sessions as it may",
+            Kind::TokenUnavailable => "no access token at the moment",
+            Kind::TokenRefused => "no access token until somebody acts",
             Kind::Resolve => "mail server's name does not resolve",
             Kind::Connect => "mail server cannot be reached",
             Kind::UpstreamCertificate => "mail server's certificate is not accepted",

@@ -5,6 +5,7 @@
 //!
 //! | floor | module | what lives there |
 //! |---|---|---|
+//! | 0 | [`crypto`] | cryptography that is not TLS: random octets, keyed hashes, sealed records, signatures |
 //! | 0 | [`failure`] | why a connection ended; what device, log and metrics make of it |
 //! | 0 | [`secret`] | a value that is never seen |
 //! | 1 | [`config`] | the file as written, and what is proven of it |
@@ -17,6 +18,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod crypto;
 pub mod failure;
 pub mod lifecycle;
 pub mod proto;

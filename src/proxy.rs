@@ -23,7 +23,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::host::{self, Program};
-use crate::transport::upstream::Connector;
+use crate::transport::upstream::Server;
 use crate::transport::{listen, tune};
 use door::Door;
 use limits::Connections;
@@ -70,10 +70,10 @@ pub fn open(config: &Config, making: Making) -> Result<Vec<Opened>, Vec<Obstacle
             }
         }
     }
-    let mut connectors = BTreeMap::new();
+    let mut servers = BTreeMap::new();
     for (name, upstream) in &config.upstreams {
-        match Connector::new(upstream, &config.limits) {
-            Ok(connector) => drop(connectors.insert(name, Arc::new(connector))),
+        match Server::new(upstream, &config.limits) {
+            Ok(server) => drop(servers.insert(name, Arc::new(server))),
             Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
         }
     }
@@ -93,8 +93,8 @@ pub fn open(config: &Config, making: Making) -> Result<Vec<Opened>, Vec<Obstacle
                 }
             }
         };
-        let Some(connector) = connectors.get(&listener.upstream).map(Arc::clone) else { continue };
-        let door = Door { listener: listener.clone(), limits: config.limits, acceptor, connector };
+        let Some(server) = servers.get(&listener.upstream).map(Arc::clone) else { continue };
+        let door = Door { listener: listener.clone(), limits: config.limits, acceptor, server };
         opened.push(Opened { door: Arc::new(door), sockets });
     }
     if obstacles.is_empty() { Ok(opened) } else { Err(obstacles) }

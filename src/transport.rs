@@ -3,6 +3,7 @@
 pub mod detect;
 pub mod downstream;
 pub mod host;
+pub mod http;
 pub mod upstream;
 
 use std::io;

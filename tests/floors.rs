@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. A module stands for everything below it, unless that is named itself.
 const FLOORS: &[&[&str]] = &[
-    &["failure", "secret"],
+    &["crypto", "failure", "secret"],
     &["config::suite", "state", "proto::line", "proto::sasl"],
     &["proto::refusal"],
     &["config", "proto::imap", "proto::pop3"],
@@ -15,6 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["transport::detect::hello", "transport::host"],
     &["transport::detect"],
     &["transport::downstream", "transport::upstream"],
+    &["transport::http"],
     &["transport", "lifecycle"],
     &["proxy::limits", "proxy::relay", "proxy::record"],
     &["proxy::door", "proxy::driver"],
@@ -26,6 +27,12 @@ const FLOORS: &[&[&str]] = &[
 
 /// Crates with one door: the modules (with their parts) that may name them.
 const DOORS: &[(&str, &[&str])] = &[
+    ("aws_lc_rs", &["crypto"]),
+    ("rustls_pki_types", &["crypto"]),
+    ("hyper", &["transport::http"]),
+    ("hyper_util", &["transport::http"]),
+    ("http_body_util", &["transport::http"]),
+    ("argon2", &["device::password"]),
     ("openssl", &["transport::downstream"]),
     ("openssl_sys", &["transport::downstream::library"]),
     ("tokio_openssl", &["transport::downstream"]),

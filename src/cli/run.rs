@@ -74,8 +74,8 @@ fn introduce(proven: &Proven, opened: &[Opened]) {
         let listener = one.listener();
         for address in one.addresses() {
             let upstream = config.upstreams.get(&listener.upstream);
-            let (server, port) =
-                upstream.map_or(("?", 0), |upstream| (upstream.host.as_str(), upstream.port(listener.protocol)));
+            let (server, port) = upstream
+                .map_or(("?", 0), |upstream| (upstream.host(listener.protocol), upstream.port(listener.protocol)));
             info!(
                 listener = listener.name,
                 "listening on {address} for {} ({}), for {server} port {port}",

@@ -93,6 +93,7 @@ struct ListenerSection {
 #[serde(deny_unknown_fields)]
 struct UpstreamSection {
     host: Written<String>,
+    pop3_host: Written<String>,
     server_name: Written<String>,
     imap_port: Written<i64>,
     pop3_port: Written<i64>,

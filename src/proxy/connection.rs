@@ -223,7 +223,7 @@ impl Connection<'_> {
         if !unread.is_empty() {
             return Err(Failure::new(Kind::Injection, "the server's side sent answers in clear behind STARTTLS"));
         }
-        let handshake = self.door.connector.handshake(stream.into_tcp());
+        let handshake = self.door.server.handshake(self.door.listener.protocol, stream.into_tcp());
         let stream = unless_ending(&self.lifecycle, handshake).await?;
         self.record.upstream_tls = stream.facts();
         self.driver.secured(Side::Upstream, stream);

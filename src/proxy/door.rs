@@ -14,7 +14,7 @@ use crate::proto::{Limits as SessionLimits, Offer, Session, UpstreamTls};
 use crate::transport::Stream;
 use crate::transport::detect::{Opening, Peeked};
 use crate::transport::downstream::{Acceptor, refusal};
-use crate::transport::upstream::Connector;
+use crate::transport::upstream::Server;
 
 /// What all connections of one listener share.
 pub(super) struct Door {
@@ -22,7 +22,7 @@ pub(super) struct Door {
     pub(super) limits: Limits,
     /// None with entry "plaintext".
     pub(super) acceptor: Option<Acceptor>,
-    pub(super) connector: Arc<Connector>,
+    pub(super) server: Arc<Server>,
 }
 
 impl Door {
@@ -45,9 +45,10 @@ impl Door {
 
     /// Dials the server, up to where the protocol is spoken.
     pub(super) async fn reach_server(&self) -> Result<(Stream, UpstreamTls), Failure> {
-        let tcp = self.connector.dial(self.listener.protocol).await?;
-        Ok(match self.connector.security() {
-            Security::Implicit => (self.connector.handshake(tcp).await?, UpstreamTls::Implicit),
+        let protocol = self.listener.protocol;
+        let tcp = self.server.dial(protocol).await?;
+        Ok(match self.server.security() {
+            Security::Implicit => (self.server.handshake(protocol, tcp).await?, UpstreamTls::Implicit),
             Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
         })
     }

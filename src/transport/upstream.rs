@@ -1,4 +1,4 @@
-//! The mail server: dialled, and TLS towards it by rustls. Only this file knows rustls.
+//! Servers: dialled, and TLS towards them by rustls. Only this file knows rustls.
 //!
 //! TLS 1.2 and 1.3 only, the name verified, SNI sent; no setting lowers that.
 
@@ -23,42 +23,45 @@ use crate::failure::{Failure, Kind};
 /// An encrypted stream towards a mail server.
 pub type Tls = TlsStream<TcpStream>;
 
-/// Dials one mail server.
+/// Dials one server, whatever is spoken there.
 pub struct Connector {
     host: String,
     server_name: ServerName<'static>,
-    upstream: Upstream,
     tls: TlsConnector,
     connect_timeout: Duration,
     handshake_timeout: Duration,
     keep_alive: Duration,
+    /// What to try when it does not answer in TLS.
+    without_tls: &'static str,
 }
 
-impl Connector {
+/// A mail server, for both protocols.
+pub struct Server {
+    upstream: Upstream,
+    imap: Connector,
+    pop3: Connector,
+}
+
+impl Server {
     /// Loads the roots and prepares TLS.
     ///
     /// # Errors
     /// The roots cannot be read, or the name is none; with the key that says so.
     pub fn new(upstream: &Upstream, limits: &Limits) -> Result<Self, (&'static str, String)> {
-        let server_name = ServerName::try_from(upstream.server_name.clone()).map_err(|_| {
-            let key = if upstream.server_name == upstream.host { "host" } else { "server_name" };
-            (key, format!("\"{}\" is neither a DNS name nor an address", upstream.server_name))
-        })?;
-        let roots = roots(&upstream.roots).map_err(|message| ("roots", message))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| ("host", format!("rustls: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls(&upstream.roots)?;
+        let connector = |host: &str, key| {
+            let name = upstream.server_name.as_deref().unwrap_or(host);
+            let key = if upstream.server_name.is_some() { "server_name" } else { key };
+            let mut connector = Connector::over(&tls, host, name, limits).map_err(|message| (key, message))?;
+            if upstream.security == Security::Implicit {
+                connector.without_tls = "; if it wants STARTTLS, set security = \"starttls\"";
+            }
+            Ok(connector)
+        };
         Ok(Self {
-            host: upstream.host.clone(),
-            server_name,
+            imap: connector(&upstream.host, "host")?,
+            pop3: connector(&upstream.pop3_host, "pop3_host")?,
             upstream: upstream.clone(),
-            tls: TlsConnector::from(Arc::new(config)),
-            connect_timeout: limits.connect_timeout,
-            handshake_timeout: limits.upstream_handshake_timeout,
-            keep_alive: limits.keep_alive,
         })
     }
 
@@ -67,15 +70,61 @@ impl Connector {
         self.upstream.security
     }
 
-    /// Connects to the server's port for the protocol, without TLS.
+    /// Connects to the server's port for the protocol, without TLS. See [`Connector::dial`].
+    ///
+    /// # Errors
+    /// The name does not resolve, or no address answers.
+    pub async fn dial(&self, protocol: Protocol) -> Result<TcpStream, Failure> {
+        self.connector(protocol).dial(self.upstream.port(protocol)).await
+    }
+
+    /// Shakes hands. See [`Connector::handshake`].
+    ///
+    /// # Errors
+    /// The certificate is not accepted, the server's TLS is too old, or the connection broke.
+    pub async fn handshake(&self, protocol: Protocol, tcp: TcpStream) -> Result<Stream, Failure> {
+        self.connector(protocol).handshake(tcp).await
+    }
+
+    fn connector(&self, protocol: Protocol) -> &Connector {
+        match protocol {
+            Protocol::Imap => &self.imap,
+            Protocol::Pop3 => &self.pop3,
+        }
+    }
+}
+
+impl Connector {
+    /// Loads the roots and prepares TLS for this host, which must have its own name in the certificate.
+    ///
+    /// # Errors
+    /// The roots cannot be read, or the name is none.
+    pub fn new(host: &str, of: &Roots, limits: &Limits) -> Result<Self, String> {
+        Self::over(&tls(of).map_err(|(_, message)| message)?, host, host, limits)
+    }
+
+    fn over(tls: &TlsConnector, host: &str, name: &str, limits: &Limits) -> Result<Self, String> {
+        let server_name = ServerName::try_from(name.to_owned())
+            .map_err(|_| format!("\"{name}\" is neither a DNS name nor an address"))?;
+        Ok(Self {
+            host: host.to_owned(),
+            server_name,
+            tls: tls.clone(),
+            connect_timeout: limits.connect_timeout,
+            handshake_timeout: limits.upstream_handshake_timeout,
+            keep_alive: limits.keep_alive,
+            without_tls: "",
+        })
+    }
+
+    /// Connects to a port, without TLS.
     ///
     /// Addresses of both families are tried in turn: the next one when one fails, or is silent for a quarter of a
     /// second; the first that answers is taken (RFC 8305 §5).
     ///
     /// # Errors
     /// The name does not resolve, or no address answers.
-    pub async fn dial(&self, protocol: Protocol) -> Result<TcpStream, Failure> {
-        let port = self.upstream.port(protocol);
+    pub async fn dial(&self, port: u16) -> Result<TcpStream, Failure> {
         let resolved = timeout(self.connect_timeout, lookup_host((self.host.as_str(), port))).await;
         let addresses = match resolved {
             Ok(Ok(addresses)) => interleave(addresses.collect()),
@@ -147,11 +196,7 @@ impl Connector {
             ),
             Error::AlertReceived(alert) => Failure::new(Kind::UpstreamTls, format!("{host} sent the alert {alert:?}")),
             Error::InvalidMessage(_) => {
-                let advice = match self.upstream.security {
-                    Security::Implicit => "; if it wants STARTTLS, set security = \"starttls\"",
-                    Security::StartTls => "",
-                };
-                Failure::new(Kind::UpstreamTls, format!("{host} does not answer in TLS{advice}"))
+                Failure::new(Kind::UpstreamTls, format!("{host} does not answer in TLS{}", self.without_tls))
             }
             other => Failure::new(Kind::UpstreamTls, format!("{host}: {other}")),
         }
@@ -166,7 +211,7 @@ impl Connector {
                 "it is not valid yet (is this host's clock right?)".to_owned()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("it is for another name than {}", self.upstream.server_name)
+                format!("it is for another name than {}", self.server_name.to_str())
             }
             CertificateError::UnknownIssuer => {
                 "its issuer is not among the trusted roots; set roots to \"system\" or to a PEM file with its CA"
@@ -185,6 +230,17 @@ pub fn facts(tls: &Tls) -> Facts {
         cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("none").to_owned(),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
     }
+}
+
+fn tls(of: &Roots) -> Result<TlsConnector, (&'static str, String)> {
+    let roots = roots(of).map_err(|message| ("roots", message))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| ("host", format!("rustls: {error}")))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn roots(roots: &Roots) -> Result<RootCertStore, String> {

@@ -125,7 +125,8 @@ impl Proof<'_> {
                 "exchange".to_owned(),
                 Upstream {
                     host: EXCHANGE.to_owned(),
-                    server_name: EXCHANGE.to_owned(),
+                    pop3_host: EXCHANGE.to_owned(),
+                    server_name: None,
                     imap_port: 993,
                     pop3_port: 995,
                     security: Security::Implicit,
@@ -148,23 +149,8 @@ impl Proof<'_> {
             );
             return None;
         };
-        let host_span = host.span();
-        self.note(&format!("upstream.{name}.host"), &host_span);
-        let host = host.into_inner();
-        if host.contains(['/', ' ', '@']) || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
-            self.problem(
-                Some(host_span.clone()),
-                &format!("upstream.{name}.host"),
-                "is a name or an address alone; a port goes into imap_port or pop3_port",
-            );
-        }
-        if ["imap-legacy.office365.com", "pop-legacy.office365.com"].contains(&host.as_str()) {
-            self.warn(
-                Some(host_span),
-                &format!("upstream.{name}.host"),
-                "is one of the hosts that Microsoft removes by the end of 2026; use outlook.office365.com",
-            );
-        }
+        let host = self.host(&format!("upstream.{name}.host"), host);
+        let pop3_host = raw.pop3_host.map(|written| self.host(&format!("upstream.{name}.pop3_host"), written));
         let security =
             self.choice(&format!("upstream.{name}.security"), raw.security, SECURITIES).unwrap_or(Security::Implicit);
         let (imap, pop3) = match security {
@@ -175,13 +161,35 @@ impl Proof<'_> {
             self.note(&format!("upstream.{name}.server_name"), &written.span());
         }
         Some(Upstream {
-            server_name: raw.server_name.map_or_else(|| host.clone(), Spanned::into_inner),
+            server_name: raw.server_name.map(Spanned::into_inner),
+            pop3_host: pop3_host.unwrap_or_else(|| host.clone()),
             host,
             imap_port: self.number(&format!("upstream.{name}.imap_port"), raw.imap_port, 1..=65_535, imap),
             pop3_port: self.number(&format!("upstream.{name}.pop3_port"), raw.pop3_port, 1..=65_535, pop3),
             security,
             roots: self.roots(&format!("upstream.{name}.roots"), raw.roots),
         })
+    }
+
+    fn host(&mut self, key: &str, written: Spanned<String>) -> String {
+        let span = written.span();
+        self.note(key, &span);
+        let host = written.into_inner();
+        if host.contains(['/', ' ', '@']) || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
+            self.problem(
+                Some(span.clone()),
+                key,
+                "is a name or an address alone; a port goes into imap_port or pop3_port",
+            );
+        }
+        if ["imap-legacy.office365.com", "pop-legacy.office365.com"].contains(&host.as_str()) {
+            self.warn(
+                Some(span),
+                key,
+                "is one of the hosts that Microsoft removes by the end of 2026; use outlook.office365.com",
+            );
+        }
+        host
     }
 
     fn roots(&mut self, key: &str, written: Written<String>) -> Roots {

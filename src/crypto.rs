@@ -1,0 +1,218 @@
+//! Cryptography that is not TLS: random octets, keyed hashes, sealed records, RSA signatures. Only this file knows
+//! AWS-LC, the library beneath rustls.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair, UnparsedPublicKey};
+use aws_lc_rs::{constant_time, digest, hmac, rand};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
+use zeroize::Zeroizing;
+
+/// AWS-LC refused, which it does when the operating system gives it no random octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cryptography is not available on this computer")
+    }
+}
+
+/// Octets that nobody can guess.
+///
+/// # Errors
+/// The operating system has none.
+pub fn random<const N: usize>() -> Result<[u8; N], Refused> {
+    let mut octets = [0; N];
+    rand::fill(&mut octets).map_err(|_| Refused)?;
+    Ok(octets)
+}
+
+/// SHA-256 (FIPS 180-4).
+pub fn sha256(octets: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    let digest = digest::digest(&digest::SHA256, octets);
+    for (slot, &octet) in hash.iter_mut().zip(digest.as_ref()) {
+        *slot = octet;
+    }
+    hash
+}
+
+/// A hash that only this process can make: HMAC-SHA256 (RFC 2104) under a key that is forgotten with it.
+pub struct KeyedHash(hmac::Key);
+
+/// What a [`KeyedHash`] makes. It is compared in constant time.
+#[derive(Clone, Copy)]
+pub struct Tag(hmac::Tag);
+
+impl KeyedHash {
+    /// With a new key.
+    ///
+    /// # Errors
+    /// The operating system has no random octets.
+    pub fn new() -> Result<Self, Refused> {
+        let key: Zeroizing<[u8; 32]> = Zeroizing::new(random()?);
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice())))
+    }
+
+    /// Of several fields; where one ends and the next begins counts.
+    pub fn of(&self, fields: &[&[u8]]) -> Tag {
+        let mut context = hmac::Context::with_key(&self.0);
+        for field in fields {
+            context.update(&(field.len() as u64).to_be_bytes());
+            context.update(field);
+        }
+        Tag(context.sign())
+    }
+}
+
+impl Tag {
+    /// Whether they are the same.
+    pub fn is(&self, other: &Tag) -> bool {
+        constant_time::verify_slices_are_equal(self.0.as_ref(), other.0.as_ref()).is_ok()
+    }
+}
+
+/// Keeps records so that only who has the key can read or change them: AES-256-GCM with a random nonce.
+pub struct Vault(RandomizedNonceKey);
+
+impl Vault {
+    /// Under a key that is derived from these octets, of which there should be 32 random ones.
+    ///
+    /// # Errors
+    /// AWS-LC refuses.
+    pub fn new(key: &[u8]) -> Result<Self, Refused> {
+        let key = Zeroizing::new(sha256(&[b"packetboat vault 1\0", key].concat()));
+        Ok(Self(RandomizedNonceKey::new(&AES_256_GCM, key.as_slice()).map_err(|_| Refused)?))
+    }
+
+    /// The record, sealed; it opens only under the same label.
+    ///
+    /// # Errors
+    /// AWS-LC refuses.
+    pub fn seal(&self, label: &[u8], record: &[u8]) -> Result<Vec<u8>, Refused> {
+        let mut sealed = record.to_vec();
+        let nonce = self.0.seal_in_place_append_tag(Aad::from(label), &mut sealed).map_err(|_| Refused)?;
+        Ok([nonce.as_ref().as_slice(), &sealed].concat())
+    }
+
+    /// What was sealed, if it was with this key, under this label, and nobody has changed it.
+    pub fn open(&self, label: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<12>()?;
+        let mut record = Zeroizing::new(sealed.to_vec());
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let length = self.0.open_in_place(nonce, Aad::from(label), record.as_mut_slice()).ok()?.len();
+        record.truncate(length);
+        Some(record)
+    }
+}
+
+/// An RSA key that signs.
+pub struct SigningKey(RsaKeyPair);
+
+impl SigningKey {
+    /// From PEM: PKCS #8 or PKCS #1, not encrypted.
+    ///
+    /// # Errors
+    /// It is something else; the text says what.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
+        let key =
+            PrivateKeyDer::from_pem_slice(pem).map_err(|_| "holds no unencrypted private key in PEM".to_owned())?;
+        let pair = match &key {
+            PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
+            PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
+            _ => return Err("is not an RSA key; Entra takes RSA alone".to_owned()),
+        };
+        pair.map(Self).map_err(|error| format!("is no RSA key of 2048 bits or more: {error}"))
+    }
+
+    /// PS256 (RFC 7518 §3.5): RSASSA-PSS with SHA-256 and a salt of 32 octets.
+    ///
+    /// # Errors
+    /// AWS-LC refuses.
+    pub fn ps256(&self, message: &[u8]) -> Result<Vec<u8>, Refused> {
+        let mut signature = vec![0; self.0.public_modulus_len()];
+        self.0.sign(&RSA_PSS_SHA256, &SystemRandom::new(), message, &mut signature).map_err(|_| Refused)?;
+        Ok(signature)
+    }
+}
+
+/// An RSA key that tells whether another one signed.
+pub struct VerifyingKey(Vec<u8>);
+
+impl VerifyingKey {
+    /// From PEM: SubjectPublicKeyInfo (RFC 7468 §13), as `openssl x509 -pubkey` prints it.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
+        let key = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| "holds no public key in PEM".to_owned())?;
+        Ok(Self(key.to_vec()))
+    }
+
+    /// Whether it is a PS256 signature of the message.
+    pub fn has_signed_ps256(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, &self.0).verify(message, signature).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vault_opens_what_it_sealed_and_nothing_else() {
+        let vault = Vault::new(&[7; 32]).unwrap();
+        let sealed = vault.seal(b"one", b"refresh token").unwrap();
+        assert_eq!(vault.open(b"one", &sealed).unwrap().as_slice(), b"refresh token");
+        assert!(vault.open(b"two", &sealed).is_none());
+        assert!(Vault::new(&[8; 32]).unwrap().open(b"one", &sealed).is_none());
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(vault.open(b"one", &changed).is_none());
+            assert!(vault.open(b"one", &sealed[..at]).is_none());
+        }
+    }
+
+    #[test]
+    fn fields_do_not_run_into_each_other() {
+        let hash = KeyedHash::new().unwrap();
+        assert!(hash.of(&[b"ab", b"c"]).is(&hash.of(&[b"ab", b"c"])));
+        assert!(!hash.of(&[b"ab", b"c"]).is(&hash.of(&[b"a", b"bc"])));
+        assert!(!KeyedHash::new().unwrap().of(&[b"a"]).is(&hash.of(&[b"a"])));
+    }
+
+    /// Signed here, verified by OpenSSL and by ourselves.
+    #[test]
+    fn ps256_is_what_others_understand() {
+        use openssl::hash::MessageDigest;
+        use openssl::pkey::PKey;
+        use openssl::rsa::{Padding, Rsa};
+        use openssl::sign::{RsaPssSaltlen, Verifier};
+        let rsa = Rsa::generate(2048).unwrap();
+        let pkey = PKey::from_rsa(rsa.clone()).unwrap();
+        let forms = [pkey.private_key_to_pem_pkcs8().unwrap(), rsa.private_key_to_pem().unwrap()];
+        for pem in forms {
+            let signature = SigningKey::from_pem(&pem).unwrap().ps256(b"header.claims").unwrap();
+            let mut verifier = Verifier::new(MessageDigest::sha256(), &pkey).unwrap();
+            verifier.set_rsa_padding(Padding::PKCS1_PSS).unwrap();
+            verifier.set_rsa_pss_saltlen(RsaPssSaltlen::custom(32)).unwrap();
+            verifier.set_rsa_mgf1_md(MessageDigest::sha256()).unwrap();
+            assert!(verifier.verify_oneshot(&signature, b"header.claims").unwrap());
+            let public = VerifyingKey::from_pem(&pkey.public_key_to_pem().unwrap()).unwrap();
+            assert!(public.has_signed_ps256(b"header.claims", &signature));
+            assert!(!public.has_signed_ps256(b"other.claims", &signature));
+        }
+        assert!(SigningKey::from_pem(b"nothing").is_err());
+    }
+
+    /// FIPS 180-4, the message "abc".
+    #[test]
+    fn sha256_known_answer() {
+        assert_eq!(sha256(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+}

@@ -1,0 +1,297 @@
+//! HTTP/1.1 for the little there is of it: one request to a token endpoint, one answer; and the other side of that, for
+//! a redirect that comes back and for the simulator. Only this file knows hyper.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, DATE, HOST, RETRY_AFTER, USER_AGENT};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::upstream::Connector;
+use crate::config::{Limits, Roots};
+use crate::failure::{Failure, Kind};
+
+/// What is asked of a server.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// `GET`, or `POST` with a form.
+    pub form: Option<Zeroizing<String>>,
+    /// Behind `?`, without it.
+    pub query: String,
+    /// Beside the usual ones.
+    pub headers: Vec<(&'static str, &'static str)>,
+}
+
+/// What it answered.
+pub struct Answered {
+    /// As 200.
+    pub status: u16,
+    /// The server's clock, where it said so.
+    pub date: Option<SystemTime>,
+    /// How long it asks to be left alone.
+    pub retry_after: Option<Duration>,
+    /// No more than [`LONGEST_BODY`]; may hold tokens.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// One resource on one server.
+pub struct Client {
+    /// None without TLS.
+    connector: Option<Connector>,
+    host: String,
+    port: u16,
+    authority: String,
+    path: String,
+    patience: Duration,
+}
+
+impl Client {
+    /// For this address. `https` always, but for services of this very computer or network (IMDS).
+    ///
+    /// # Errors
+    /// It is no such address, or the roots cannot be read.
+    pub fn new(url: &str, roots: &Roots, limits: &Limits) -> Result<Self, String> {
+        let no = |why: &str| format!("\"{url}\" {why}");
+        let uri: Uri = url.parse().map_err(|_| no("is no URL; write it as \"https://host/path\""))?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(no("is no URL; write it as \"https://host/path\""));
+        };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let (connector, port) = match scheme {
+            "https" => (Some(Connector::new(&host, roots, limits)?), 443),
+            "http" if is_near(&host) => (None, 80),
+            _ => return Err(no("must begin with https://: secrets go there")),
+        };
+        let port = authority.port_u16().unwrap_or(port);
+        let path = uri.path().to_owned();
+        let authority = authority.as_str().to_owned();
+        Ok(Self { connector, host, port, authority, path, patience: PATIENCE })
+    }
+
+    /// The host's name.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Asks, over a connection of its own.
+    ///
+    /// # Errors
+    /// [`Kind::TokenUnavailable`]: the server is not reached, its certificate is not accepted, it breaks off, says too
+    /// much or too little. What it says instead of yes is an [`Answered`].
+    pub async fn ask(&self, asked: Asked) -> Result<Answered, Failure> {
+        let asking = async {
+            match &self.connector {
+                Some(connector) => {
+                    let tcp = connector.dial(self.port).await?;
+                    self.exchange(connector.handshake(tcp).await?, asked).await
+                }
+                None => {
+                    let tcp = tokio::net::TcpStream::connect((self.host.as_str(), self.port));
+                    let tcp = tcp.await.map_err(|error| self.failed(&error))?;
+                    self.exchange(tcp, asked).await
+                }
+            }
+        };
+        match timeout(self.patience, asking).await {
+            Ok(result) => result.map_err(|failure| Failure::new(Kind::TokenUnavailable, failure.to_string())),
+            Err(_) => Err(self.failed(&"no answer in time")),
+        }
+    }
+
+    async fn exchange<S>(&self, stream: S, asked: Asked) -> Result<Answered, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let target = if asked.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, asked.query) };
+        let mut request = Request::builder()
+            .uri(target)
+            .header(HOST, &self.authority)
+            .header(USER_AGENT, concat!("packetboat/", env!("CARGO_PKG_VERSION")))
+            .header("accept", "application/json");
+        for (name, value) in asked.headers {
+            request = request.header(name, value);
+        }
+        let request = match asked.form {
+            Some(form) => request
+                .method(Method::POST)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(Full::new(Bytes::from_owner(form))),
+            None => request.body(Full::default()),
+        };
+        let request = request.map_err(|error| self.failed(&error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(&error))?;
+        let response = async {
+            let response = sender.send_request(request).await.map_err(|error| self.failed(&error))?;
+            self.read(response).await
+        };
+        tokio::select! {
+            response = response => response,
+            // It ends after its last answer; before, it has failed, and the answer says how.
+            () = async { let _ = connection.await; std::future::pending().await } => Err(self.failed(&"it broke off")),
+        }
+    }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<Answered, Failure> {
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let date = header(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+        let retry_after = header(RETRY_AFTER).and_then(|value| retry_after(value, date));
+        let status = response.status().as_u16();
+        let body = collect(response.into_body()).await.map_err(|why| self.failed(&why))?;
+        Ok(Answered { status, date, retry_after, body })
+    }
+
+    fn failed(&self, why: &dyn std::fmt::Display) -> Failure {
+        Failure::new(Kind::TokenUnavailable, format!("{}: {why}", self.host))
+    }
+}
+
+/// A request that came to us.
+pub struct Received {
+    /// As `GET`.
+    pub method: String,
+    /// As `/tenant/oauth2/v2.0/token`.
+    pub path: String,
+    /// The fields of the query and of the form, decoded.
+    pub fields: Vec<(String, String)>,
+    /// Whether it has this header with this value.
+    metadata: bool,
+}
+
+impl Received {
+    /// The first field of that name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it has the header `Metadata: true`, which IMDS insists on.
+    pub fn has_metadata_header(&self) -> bool {
+        self.metadata
+    }
+}
+
+/// What we answer.
+pub struct Said {
+    /// As 200.
+    pub status: u16,
+    /// With the content type.
+    pub headers: Vec<(&'static str, String)>,
+    /// Text of the content type.
+    pub body: String,
+}
+
+/// Serves one connection until the peer closes it.
+pub async fn serve<S, F>(stream: S, answer: impl Fn(Received) -> F + Send + Sync + 'static)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = Said> + Send,
+{
+    let answer = Arc::new(answer);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = Arc::clone(&answer);
+        async move {
+            let Some(received) = received(request).await else {
+                let mut refusal = Response::new(Full::new(Bytes::from_static(b"bad request")));
+                *refusal.status_mut() = StatusCode::BAD_REQUEST;
+                return Ok::<_, Infallible>(refusal);
+            };
+            let said = answer(received).await;
+            let mut response = Response::builder().status(said.status);
+            for (name, value) in said.headers {
+                response = response.header(name, value);
+            }
+            Ok(response.body(Full::new(Bytes::from(said.body))).unwrap_or_default())
+        }
+    });
+    // A peer that breaks off has broken off.
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn received(request: Request<Incoming>) -> Option<Received> {
+    let (head, body) = request.into_parts();
+    let body = collect(body).await.ok()?;
+    let query = head.uri.query().unwrap_or_default().as_bytes();
+    let fields = [query, body.as_slice()].into_iter().flat_map(form_urlencoded::parse);
+    Some(Received {
+        method: head.method.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        fields: fields.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
+        metadata: head.headers.get("metadata").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")),
+    })
+}
+
+/// Pairs as a form or a query has them.
+pub fn encode(pairs: &[(&str, &str)]) -> Zeroizing<String> {
+    let mut serializer = form_urlencoded::Serializer::new(String::new());
+    serializer.extend_pairs(pairs);
+    Zeroizing::new(serializer.finish())
+}
+
+/// The pairs of a query.
+pub fn decode(query: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+}
+
+async fn collect(body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin) -> Result<Zeroizing<Vec<u8>>, String> {
+    match Limited::new(body, LONGEST_BODY).collect().await {
+        Ok(body) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
+        Err(error) if error.is::<LengthLimitError>() => Err(format!("more than {LONGEST_BODY} octets")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Seconds, or a date (RFC 9110 §10.2.3), counted from the server's own clock.
+fn retry_after(value: &str, now: Option<SystemTime>) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(value).ok()?.duration_since(now.unwrap_or_else(SystemTime::now)).ok()
+}
+
+/// This computer, and the link-local network of cloud metadata services.
+fn is_near(host: &str) -> bool {
+    match host.parse() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local(),
+        Err(_) => host == "localhost",
+    }
+}
+
+/// For a whole exchange, from the name's resolution on.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Of an answer, or of what is asked, in octets.
+pub const LONGEST_BODY: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_over_https_alone() {
+        let limits = crate::config::Config::parse("", std::path::Path::new("x")).unwrap().config.limits;
+        let client = |url| Client::new(url, &Roots::Bundled, &limits).map(|client| (client.host, client.port));
+        assert_eq!(client("https://login.example.com/t/token"), Ok(("login.example.com".to_owned(), 443)));
+        assert_eq!(client("http://169.254.169.254/metadata"), Ok(("169.254.169.254".to_owned(), 80)));
+        assert_eq!(client("https://[::1]:8443/"), Ok(("::1".to_owned(), 8443)));
+        for bad in ["http://login.example.com/", "login.example.com", "/token", "ftp://login.example.com/"] {
+            assert!(client(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let now = httpdate::parse_http_date("Sat, 21 Nov 2026 10:00:00 GMT").unwrap();
+        assert_eq!(retry_after("120", None), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Sat, 21 Nov 2026 10:01:00 GMT", Some(now)), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("soon", None), None);
+    }
+}
