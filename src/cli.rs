@@ -2,7 +2,11 @@
 
 mod certificate;
 mod check;
+mod login;
+mod online;
+mod password;
 mod run;
+mod setup;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -16,7 +20,8 @@ use crate::config::{Config, Proven};
 /// Lets printers, scanners and other old devices keep reading their mail: they speak TLS 1.0 with packetboat,
 /// packetboat speaks TLS 1.2 or 1.3 with the mail server.
 ///
-/// Point the device at this computer instead of the mail server; user name and password stay as they are.
+/// Point the device at this computer instead of the mail server. It logs in with a short password of its own, or, in front
+/// of servers that take passwords, as before; Exchange Online sees an access token.
 #[derive(Parser)]
 #[command(name = "packetboat", version, after_help = AFTER_HELP)]
 struct Arguments {
@@ -38,6 +43,30 @@ enum Command {
     Check {
         #[command(flatten)]
         file: ConfigFile,
+        /// Also fetch a token for each account, and log in to its mailbox by IMAP and POP3
+        ///
+        /// Prints one line each, with advice. Tokens are never shown; a new refresh token is kept.
+        #[arg(long)]
+        online: bool,
+    },
+    /// Make a password for a device, and the hash that belongs in the configuration
+    Password {
+        #[command(flatten)]
+        arguments: password::Arguments,
+    },
+    /// Sign in for an account, where its identity's grant needs a person to do so once
+    ///
+    /// Prints an address to open in a browser, on this computer or any other.
+    Login {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        arguments: login::Arguments,
+    },
+    /// Print what is to be done at Microsoft or Google for this configuration: portal, PowerShell, consent
+    Setup {
+        #[command(flatten)]
+        file: ConfigFile,
     },
     /// Show, hand out or renew the certificate that devices see
     Certificate {
@@ -53,14 +82,14 @@ struct ConfigFile {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/packetboat/packetboat.toml", global = true)]
     config: PathBuf,
-    /// Keep certificates here, whatever the configuration file says
+    /// Keep certificates and refresh tokens here, whatever the configuration file says
     #[arg(long, value_name = "DIRECTORY", global = true)]
     state_directory: Option<PathBuf>,
 }
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 all is well, 64 wrong arguments, 66 the configuration file is missing, 69 an address cannot be listened \
-on or a certificate not be loaded, 71 the operating system refuses something else, 74 a file cannot be written, 78 a mistake in the configuration.";
+on, a certificate not be loaded, or an account not be opened, 71 the operating system refuses something else, 74 a file cannot be written, 78 a mistake in the configuration.";
 
 /// Reads the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
@@ -75,7 +104,13 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run { file } => file.load().and_then(|proven| run::run(&proven)),
-        Command::Check { file } => file.load().and_then(|proven| check::check(&file.config, &proven)),
+        Command::Check { file, online } => file.load().and_then(|proven| {
+            check::check(&file.config, &proven)?;
+            if online { online::check(&proven) } else { Ok(()) }
+        }),
+        Command::Password { arguments } => password::make(&arguments),
+        Command::Login { file, arguments } => file.load().and_then(|proven| login::login(&proven, &arguments)),
+        Command::Setup { file } => file.load().and_then(|proven| setup::print(&proven.config)),
         Command::Certificate { file, action } => {
             file.load().and_then(|proven| certificate::act(&proven.config, &action))
         }
@@ -123,6 +158,14 @@ impl ConfigFile {
             }
         }
     }
+}
+
+/// For what waits for the network.
+fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        complain(format_args!("cannot start: {error}"));
+        Exit::OsError
+    })
 }
 
 /// To a person, before or beside the log.

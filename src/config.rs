@@ -1,6 +1,7 @@
 //! The proven configuration: what is in here has been checked, and only this travels.
 
 mod file;
+pub mod identity;
 mod profile;
 pub mod suite;
 
@@ -12,13 +13,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use identity::{Account, Cloud, Credential, Device, Grant, Identity, SecretFile};
 pub use profile::{Profile, TlsPolicy, Version};
 
 /// Everything that the file decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where certificates that packetboat makes are kept.
+    /// Where certificates that packetboat makes, and refresh tokens, are kept.
     pub state_directory: PathBuf,
+    /// The key under which refresh tokens are kept, where it is not one of packetboat's own.
+    pub store_key: Option<PathBuf>,
     /// The log's form and depth.
     pub log: Log,
     /// Limits and time-outs.
@@ -29,6 +33,12 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// What devices are shown, by name.
     pub certificates: BTreeMap<String, Certificate>,
+    /// Who may log in on listeners that translate. No two have a login in common.
+    pub devices: Vec<Device>,
+    /// The mailboxes that devices open, by name.
+    pub accounts: BTreeMap<String, Account>,
+    /// The applications that fetch tokens, by name.
+    pub identities: BTreeMap<String, Identity>,
 }
 
 /// The log goes to standard error.
@@ -97,6 +107,16 @@ pub struct Limits {
     pub literal: usize,
     /// Commands that make no sense before the connection is closed.
     pub bad_commands: u32,
+    /// Sessions at a time in one mailbox.
+    pub sessions_per_mailbox: usize,
+    /// How long a login waits for one of them to end.
+    pub mailbox_queue: Duration,
+    /// How long a verified password is remembered, by a keyed hash.
+    pub password_memory: Duration,
+    /// After the first wrong password; each further one doubles it.
+    pub failure_delay: Duration,
+    /// What it does not grow beyond.
+    pub longest_failure_delay: Duration,
 }
 
 /// One door for devices.
@@ -120,8 +140,17 @@ pub struct Listener {
     pub allowed_networks: Networks,
     /// Key of [`Config::certificates`].
     pub certificate: String,
-    /// Key of [`Config::upstreams`].
-    pub upstream: String,
+    /// What becomes of a login.
+    pub logins: Logins,
+}
+
+/// What becomes of a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Logins {
+    /// It is verified here; the server is logged in to with an access token.
+    Translate,
+    /// It goes to this mail server as it is; key of [`Config::upstreams`].
+    PassThrough(String),
 }
 
 /// The two protocols.

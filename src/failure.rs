@@ -6,6 +6,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::fmt;
+use std::time::Duration;
 
 /// The two sides of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +26,14 @@ pub struct Failure {
     pub kind: Kind,
     /// The particulars, in plain words.
     pub detail: String,
+    /// How long the peer has asked to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// A failure of this kind with its particulars.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self { kind, detail: detail.into(), retry_after: None }
     }
 }
 
@@ -113,6 +116,8 @@ pub enum Kind {
     ContactAdmin,
     /// The mailbox is in use.
     InUse,
+    /// The access token of a running session has run out.
+    TokenExpired,
     /// The proxy is going down.
     Drained,
 }
@@ -177,7 +182,8 @@ impl Kind {
             | Kind::NotAuthorized
             | Kind::Unavailable
             | Kind::ContactAdmin
-            | Kind::InUse => Some(Side::Upstream),
+            | Kind::InUse
+            | Kind::TokenExpired => Some(Side::Upstream),
             Kind::Injection | Kind::Drained => None,
         }
     }
@@ -216,6 +222,7 @@ impl Kind {
             | Kind::UpstreamTimeout
             | Kind::UpstreamLost
             | Kind::Unavailable
+            | Kind::TokenExpired
             | Kind::Drained => Reply::Unavailable,
         }
     }
@@ -251,7 +258,9 @@ impl Kind {
             | Kind::ContactAdmin
             | Kind::InUse
             | Kind::UpstreamLost => Level::Warn,
-            Kind::LoginTimeout | Kind::IdleTimeout | Kind::DeviceLost | Kind::Drained => Level::Info,
+            Kind::LoginTimeout | Kind::IdleTimeout | Kind::DeviceLost | Kind::TokenExpired | Kind::Drained => {
+                Level::Info
+            }
             Kind::NothingSaid => Level::Debug,
         }
     }
@@ -291,6 +300,7 @@ impl Kind {
             Kind::Unavailable => "unavailable",
             Kind::ContactAdmin => "contact_admin",
             Kind::InUse => "in_use",
+            Kind::TokenExpired => "token_expired",
             Kind::Drained => "drained",
         }
     }
@@ -330,6 +340,7 @@ impl Kind {
             Kind::Unavailable => "mail server is unavailable",
             Kind::ContactAdmin => "mail server asks for its administrator",
             Kind::InUse => "mailbox is in use",
+            Kind::TokenExpired => "the session's access token has run out",
             Kind::Drained => "proxy is going down",
         }
     }

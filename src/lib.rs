@@ -13,16 +13,20 @@
 //! | 1 | [`state`] | files in the state directory: whole or not at all |
 //! | 2 | [`transport`] | streams: plain or TLS; OpenSSL towards the device, rustls towards the server |
 //! | 2 | [`lifecycle`] | running, draining, ending |
+//! | 3 | [`device`] | who a device is, and which account it opens |
+//! | 3 | [`token`] | access tokens: fetched, kept fresh, and the refresh tokens behind them |
 //! | 4 | [`proxy`] | accept, limits, one connection on one screen, the relay |
 //! | 6 | [`cli`] | subcommands, one file each; `main.rs` only calls it |
 
 pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod device;
 pub mod failure;
 pub mod lifecycle;
 pub mod proto;
 pub mod proxy;
 pub mod secret;
 pub mod state;
+pub mod token;
 pub mod transport;

@@ -27,8 +27,9 @@ pub use sasl::{Credentials, Method};
 ///    [`upstream_connected`](Session::upstream_connected), or [`login_failed`](Session::login_failed) with the reason.
 /// 5. After [`Step::StartTls`] flush, refuse any plaintext that is left on that side, shake hands, and call
 ///    [`tls_started`](Session::tls_started).
-/// 6. After [`Step::LoginFailed`] drop the upstream connection with everything read from it; the session is
-///    back where it was before the login, and the device may try again.
+/// 6. After [`Step::LoginFailed`] drop the upstream connection with everything read from it. Then call
+///    [`login_failed`](Session::login_failed), which tells the device and takes the session back to where it was before
+///    the login; or go on as after `Authenticate`, with another connection.
 ///
 /// # The laws
 ///
@@ -45,8 +46,9 @@ pub trait Session: Send {
     /// What a peer did that ends the connection; tell the device with [`bye`](Session::bye) and close.
     fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure>;
 
-    /// The mail server's connection stands (TLS done, where it is implicit): log in there with `login`.
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls);
+    /// The mail server's connection stands (TLS done, where it is implicit): log in there with `login`, and try the
+    /// mailbox where that is asked for.
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe);
 
     /// The TLS handshake on `side` is done.
     fn tls_started(&mut self, side: Side, out: &mut Outbox);
@@ -80,8 +82,10 @@ pub enum Step {
     Authenticate(Credentials),
     /// The server has let the device in; both sides are relayed from here on.
     LoggedIn,
-    /// The server refused; the device has been told. Drop the upstream connection.
+    /// The server refused; the device does not know yet. Drop the upstream connection.
     LoginFailed(Failure),
+    /// The server has said something that an operator should know. Nothing is to be done for the session.
+    Notice(Failure),
     /// Send what is in the outbox, then close.
     Close,
     /// The first octets of the input, this many, were addressed to us.
@@ -110,6 +114,16 @@ pub enum UpstreamTls {
     Implicit,
     /// By STARTTLS or STLS, before anything else.
     StartTls,
+}
+
+/// Whether the mailbox is tried before the device is told that it is in. Exchange Online lets logins in whose mailbox it
+/// does not open afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The server's word is enough.
+    No,
+    /// One command of our own, whose answer the device does not see.
+    Yes,
 }
 
 /// What the device finds before login.

@@ -4,8 +4,10 @@ mod connection;
 mod door;
 mod driver;
 mod limits;
+mod mailbox;
 mod record;
 mod relay;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,19 +19,30 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
-use crate::config::{Config, Entry, Limits, Listener};
+use crate::config::{Config, Entry, Limits, Listener, Logins};
+use crate::device::Devices;
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::token::{self, Tokens};
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::host::{self, Program};
 use crate::transport::upstream::Server;
 use crate::transport::{listen, tune};
-use door::Door;
+use door::{Access, Door, DoorLogins};
 use limits::Connections;
+use mailbox::Mailboxes;
+pub use trial::Trials;
+
+/// All that is open: the doors, and the tokens that translate their logins.
+pub struct Opened {
+    /// What listens.
+    pub doors: Vec<OpenDoor>,
+    tokens: Option<Arc<Tokens>>,
+}
 
 /// A door, and the sockets it is reached by.
-pub struct Opened {
+pub struct OpenDoor {
     door: Arc<Door>,
     sockets: Vec<TcpListener>,
 }
@@ -51,6 +64,7 @@ pub fn remarks(config: &Config) -> Vec<Obstacle> {
             found.push(Obstacle { key: format!("certificate.{name}.{key}"), message });
         }
     }
+    found.extend(token::remarks(config).into_iter().map(|(key, message)| Obstacle { key, message }));
     found
 }
 
@@ -58,7 +72,7 @@ pub fn remarks(config: &Config) -> Vec<Obstacle> {
 ///
 /// # Errors
 /// Each obstacle.
-pub fn open(config: &Config, making: Making) -> Result<Vec<Opened>, Vec<Obstacle>> {
+pub fn open(config: &Config, making: Making) -> Result<Opened, Vec<Obstacle>> {
     let mut obstacles = Vec::new();
     let mut certificates = BTreeMap::new();
     for (name, certificate) in &config.certificates {
@@ -77,6 +91,7 @@ pub fn open(config: &Config, making: Making) -> Result<Vec<Opened>, Vec<Obstacle
             Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
         }
     }
+    let access = access(config, &servers, &mut obstacles);
     let mut opened = Vec::new();
     for listener in &config.listeners {
         let sockets = bind(listener, making, &mut obstacles);
@@ -93,14 +108,45 @@ pub fn open(config: &Config, making: Making) -> Result<Vec<Opened>, Vec<Obstacle
                 }
             }
         };
-        let Some(server) = servers.get(&listener.upstream).map(Arc::clone) else { continue };
-        let door = Door { listener: listener.clone(), limits: config.limits, acceptor, server };
-        opened.push(Opened { door: Arc::new(door), sockets });
+        let logins = match &listener.logins {
+            Logins::PassThrough(upstream) => {
+                servers.get(upstream).map(|server| DoorLogins::PassThrough(Arc::clone(server)))
+            }
+            Logins::Translate => access.as_ref().map(|(access, _)| DoorLogins::Translate(Arc::clone(access))),
+        };
+        let Some(logins) = logins else { continue };
+        let door = Door { listener: listener.clone(), limits: config.limits, acceptor, logins };
+        opened.push(OpenDoor { door: Arc::new(door), sockets });
     }
-    if obstacles.is_empty() { Ok(opened) } else { Err(obstacles) }
+    let tokens = access.map(|(_, tokens)| tokens);
+    if obstacles.is_empty() { Ok(Opened { doors: opened, tokens }) } else { Err(obstacles) }
 }
 
-impl Opened {
+/// Devices, mailboxes and tokens, where a listener translates.
+fn access(
+    config: &Config,
+    servers: &BTreeMap<&String, Arc<Server>>,
+    obstacles: &mut Vec<Obstacle>,
+) -> Option<(Arc<Access>, Arc<Tokens>)> {
+    let listener = config.listeners.iter().find(|listener| listener.logins == Logins::Translate)?;
+    if config.devices.is_empty() {
+        let key = format!("listener.{}.logins", listener.name);
+        let message = "nobody could log in, because there is no [[device]]: write one with login, passwords and account, as \
+                       config/packetboat.toml shows; or set logins = \"pass-through\" in front of a server that takes passwords";
+        obstacles.push(Obstacle { key, message: message.to_owned() });
+        return None;
+    }
+    let told = |obstacles: &mut Vec<Obstacle>, found: Vec<(String, String)>| {
+        obstacles.extend(found.into_iter().map(|(key, message)| Obstacle { key, message }));
+    };
+    let devices = Devices::new(config).map_err(|found| told(obstacles, found));
+    let tokens = Tokens::open(config).map_err(|found| told(obstacles, found));
+    let (devices, tokens) = (devices.ok()?, Arc::new(tokens.ok()?));
+    let mailboxes = Mailboxes::new(config, &tokens, servers);
+    Some((Arc::new(Access { devices, mailboxes }), tokens))
+}
+
+impl OpenDoor {
     /// The listener as configured.
     pub fn listener(&self) -> &Listener {
         &self.door.listener
@@ -112,14 +158,19 @@ impl Opened {
     }
 }
 
-/// Takes connections until the lifecycle says otherwise. Returns at once; each socket is served by a task.
-pub fn serve(opened: Vec<Opened>, limits: &Limits, lifecycle: &Lifecycle) {
+/// Takes connections, and keeps tokens fresh, until the lifecycle says otherwise. Returns at once; each socket is served
+/// by a task. What it returns is to be settled at the very end.
+pub fn serve(opened: Opened, limits: &Limits, lifecycle: &Lifecycle) -> Option<Arc<Tokens>> {
+    if let Some(tokens) = &opened.tokens {
+        tokens.keep_fresh(lifecycle);
+    }
     let connections = Connections::new(limits.connections, limits.connections_per_source);
-    for Opened { door, sockets } in opened {
+    for OpenDoor { door, sockets } in opened.doors {
         for socket in sockets {
             tokio::spawn(accept(socket, Arc::clone(&door), Arc::clone(&connections), lifecycle.clone()));
         }
     }
+    opened.tokens
 }
 
 fn bind(listener: &Listener, making: Making, obstacles: &mut Vec<Obstacle>) -> Vec<TcpListener> {

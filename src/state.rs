@@ -1,11 +1,12 @@
 //! Files in the state directory: written whole or not at all, and private ones only if nobody else can read them.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::access;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 /// Who may read a file.
@@ -95,6 +96,49 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         ));
     }
     fs::read(path).map(Zeroizing::new).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// Reads a file that packetboat has made for itself: nobody else may own, read or write it.
+///
+/// # Errors
+/// Missing, not readable, or not ours alone; the text holds the command that mends it.
+pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, String)> {
+    let unreadable = |error: io::Error| (error.kind(), format!("cannot read {}: {error}", path.display()));
+    let mut file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    is_ours_alone(path, &metadata).map_err(|message| (io::ErrorKind::PermissionDenied, message))?;
+    // At once in its full size: a buffer that grows would leave copies behind.
+    let size = usize::try_from(metadata.size()).unwrap_or_default();
+    let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
+    file.read_to_end(&mut content).map_err(unreadable)?;
+    Ok(content)
+}
+
+/// Whether a directory that packetboat has made for itself is still for it alone.
+///
+/// # Errors
+/// It is not; the text holds the command that mends it.
+pub fn check_own(directory: &Path) -> Result<(), String> {
+    let metadata = fs::metadata(directory).map_err(|error| format!("cannot read {}: {error}", directory.display()))?;
+    is_ours_alone(directory, &metadata)
+}
+
+fn is_ours_alone(path: &Path, metadata: &fs::Metadata) -> Result<(), String> {
+    let shown = path.display();
+    let own = geteuid().as_raw();
+    // Root may look after files of the service's own user.
+    if metadata.uid() != own && own != 0 {
+        return Err(format!(
+            "{shown} belongs to user {}, and this is user {own}; mend it with: chown {own} {shown}",
+            metadata.uid()
+        ));
+    }
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let right = if metadata.is_dir() { 700 } else { 600 };
+        return Err(format!("{shown} is open to others (mode {mode:03o}); mend it with: chmod {right} {shown}"));
+    }
+    Ok(())
 }
 
 /// Reads a file that everybody may see.

@@ -70,7 +70,9 @@ fn ecdsa() -> PKey<Private> {
 }
 
 fn listener(more: &str) -> String {
-    format!("[[listener]]\nname = \"scanners\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\n{more}\n")
+    format!(
+        "[[listener]]\nname = \"scanners\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nlogins = \"pass-through\"\n{more}\n"
+    )
 }
 
 fn out(output: &Output) -> String {
@@ -134,7 +136,7 @@ fn exit_codes_are_those_of_sysexits() {
     fails(
         &bench.run(&["check"], &roots),
         69,
-        "packetboat.toml:9: upstream.x.roots: cannot read roots from /nonexistent.pem",
+        "packetboat.toml:10: upstream.x.roots: cannot read roots from /nonexistent.pem",
     );
 }
 
@@ -183,7 +185,7 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
     let changed = made.replace("mail.example", "gateway.example").replace("sha1", "sha256");
     let output = bench.run(&["check"], &changed);
     assert!(
-        err(&output).contains("packetboat.toml:8: certificate.default.names: it was made for mail.example"),
+        err(&output).contains("packetboat.toml:9: certificate.default.names: it was made for mail.example"),
         "{}",
         err(&output)
     );
@@ -256,7 +258,7 @@ fn check_looks_at_every_section() {
     fails(
         &bench.run(&["check"], &unused),
         69,
-        "packetboat.toml:8: certificate.other.chain: cannot read /nonexistent.pem",
+        "packetboat.toml:9: certificate.other.chain: cannot read /nonexistent.pem",
     );
     let unused = format!(
         "{}[upstream.a]\nhost = \"localhost\"\n[upstream.b]\nhost = \"localhost\"\nroots = \"/nonexistent.pem\"",
@@ -267,7 +269,7 @@ fn check_looks_at_every_section() {
     fails(
         &bench.run(&["check"], &bad),
         69,
-        "packetboat.toml:8: upstream.a.host: \"mail..example\" is neither a DNS name",
+        "packetboat.toml:9: upstream.a.host: \"mail..example\" is neither a DNS name",
     );
 }
 

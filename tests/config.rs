@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use packetboat::config::{Config, Entry, Profile, Version};
+use packetboat::config::{Config, Entry, Logins, Profile, Version};
 
 const DOCUMENTED: &str = include_str!("../config/packetboat.toml");
 const MINIMAL: &str = include_str!("../config/minimal.toml");
@@ -24,7 +24,7 @@ fn warnings(text: &str) -> Vec<String> {
 }
 
 fn imap(more: &str) -> String {
-    format!("[[listener]]\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1143\"]\n{more}\n")
+    format!("[[listener]]\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1143\"]\nlogins = \"pass-through\"\n{more}\n")
 }
 
 #[test]
@@ -36,7 +36,17 @@ fn the_documented_file_is_the_default() {
 /// An unknown key's message lists the known ones: each of them must stand in the documented file.
 #[test]
 fn every_key_is_documented() {
-    for section in ["", "[log]", "[limits]", "[certificate.x]", "[upstream.x]", "[[listener]]"] {
+    for section in [
+        "",
+        "[log]",
+        "[limits]",
+        "[certificate.x]",
+        "[upstream.x]",
+        "[[listener]]",
+        "[[device]]",
+        "[account.x]",
+        "[identity.x]",
+    ] {
         let message = &problems(&format!("{section}\nqq = 1"))[0];
         let known = message.split_once("known here are ").unwrap_or_else(|| panic!("{message}")).1;
         assert!(known.contains(", ") || section == "[log]", "{message}");
@@ -56,7 +66,9 @@ fn the_minimal_file_is_useful() {
     let config = parse(MINIMAL);
     let listener = &config.listeners[0];
     assert_eq!((listener.entry, listener.tls.profile, listener.listen[0].port()), (Entry::Auto, Profile::Legacy, 993));
-    assert_eq!(config.upstreams[&listener.upstream].host, "outlook.office365.com");
+    assert_eq!(listener.logins, Logins::Translate);
+    assert_eq!(config.upstreams[&config.accounts["scans"].upstream].host, "outlook.office365.com");
+    assert_eq!(config.devices[0].account, "scans");
     assert!(listener.allowed_networks.contain("192.168.1.20".parse().unwrap()));
     assert!(listener.allowed_networks.contain("::ffff:10.1.1.1".parse().unwrap()));
     assert!(!listener.allowed_networks.contain("203.0.113.5".parse().unwrap()));
@@ -128,19 +140,19 @@ fn mistakes_are_named_with_line_key_and_advice() {
         ("entry = \"plaintext\"", "test.toml:1: listener.entry: \"plaintext\" sends passwords and mail in clear"),
         (
             "entry = \"plaintext\"\nallow_plaintext = true",
-            "test.toml:5: listener.allow_plaintext: needs allowed_networks",
+            "test.toml:6: listener.allow_plaintext: needs allowed_networks",
         ),
-        ("entry = \"implicit\"\nallow_plaintext = true", "test.toml:5: listener.allow_plaintext: contradicts"),
-        ("entry = \"implicit\"\ndetect_delay = \"1s\"", "test.toml:5: listener.detect_delay: has a meaning with"),
+        ("entry = \"implicit\"\nallow_plaintext = true", "test.toml:6: listener.allow_plaintext: contradicts"),
+        ("entry = \"implicit\"\ndetect_delay = \"1s\"", "test.toml:6: listener.detect_delay: has a meaning with"),
         (
             "profile = \"anceint\"",
-            "test.toml:4: listener.profile: unknown value \"anceint\"; did you mean \"ancient\"?",
+            "test.toml:5: listener.profile: unknown value \"anceint\"; did you mean \"ancient\"?",
         ),
         (
             "ciphers = [\"AES128-SAH\"]",
-            "test.toml:4: listener.ciphers: unknown cipher suite \"AES128-SAH\"; did you mean \"AES128-SHA\"?",
+            "test.toml:5: listener.ciphers: unknown cipher suite \"AES128-SAH\"; did you mean \"AES128-SHA\"?",
         ),
-        ("ciphers = [\"DES-CBC-SHA\"]", "test.toml:4: listener.ciphers: DES-CBC-SHA is not offered by packetboat"),
+        ("ciphers = [\"DES-CBC-SHA\"]", "test.toml:5: listener.ciphers: DES-CBC-SHA is not offered by packetboat"),
         (
             "maximum_version = \"tls1.0\"\nciphers = [\"AES128-GCM-SHA256\"]",
             "test.toml:1: listener.ciphers: all of them need TLS 1.2",
@@ -155,40 +167,40 @@ fn mistakes_are_named_with_line_key_and_advice() {
         ),
         (
             "name = \"a\"\n[[listener]]\nprotocol = \"pop3\"\nlisten = [\"127.0.0.1:1143\"]",
-            "test.toml:5: listener.listen: 127.0.0.1:1143 is taken by listener \"a\" already",
+            "test.toml:6: listener.listen: 127.0.0.1:1143 is taken by listener \"a\" already",
         ),
-        ("ciphers = []", "test.toml:4: listener.ciphers: names no cipher suite"),
+        ("ciphers = []", "test.toml:5: listener.ciphers: names no cipher suite"),
         (
             "minimum_version = \"tls1.2\"\nmaximum_version = \"tls1.0\"",
-            "test.toml:5: listener.maximum_version: tls1.0 is below the minimum",
+            "test.toml:6: listener.maximum_version: tls1.0 is below the minimum",
         ),
         (
             "allowed_networks = [\"192.168.1.77/24\"]",
-            "test.toml:4: listener.allowed_networks: \"192.168.1.77/24\" is an address and a network; write \"192.168.1.0/24\" for the network, \"192.168.1.77/32\"",
+            "test.toml:5: listener.allowed_networks: \"192.168.1.77/24\" is an address and a network; write \"192.168.1.0/24\" for the network, \"192.168.1.77/32\"",
         ),
         (
             "allowed_networks = [\"192.168.1.77\"]",
-            "test.toml:4: listener.allowed_networks: \"192.168.1.77\" lacks its length; write \"192.168.1.77/32\"",
+            "test.toml:5: listener.allowed_networks: \"192.168.1.77\" lacks its length; write \"192.168.1.77/32\"",
         ),
         (
             "allowed_networks = [\"::ffff:192.168.1.0/120\"]",
-            "test.toml:4: listener.allowed_networks: \"::ffff:192.168.1.0/120\" is IPv4 in the form of IPv6",
+            "test.toml:5: listener.allowed_networks: \"::ffff:192.168.1.0/120\" is IPv4 in the form of IPv6",
         ),
         (
             "minimum_version = \"tls1\"",
-            "test.toml:4: listener.minimum_version: unknown value \"tls1\"; did you mean \"tls1.0\"?",
+            "test.toml:5: listener.minimum_version: unknown value \"tls1\"; did you mean \"tls1.0\"?",
         ),
-        ("entry = \"STARTTLS\"", "test.toml:4: listener.entry: unknown value \"STARTTLS\"; did you mean \"starttls\"?"),
-        ("allowed_networks = []", "test.toml:4: listener.allowed_networks: allows nobody"),
+        ("entry = \"STARTTLS\"", "test.toml:5: listener.entry: unknown value \"STARTTLS\"; did you mean \"starttls\"?"),
+        ("allowed_networks = []", "test.toml:5: listener.allowed_networks: allows nobody"),
         (
             "allowed_networks = [\"10.0.0.0/33\"]",
-            "test.toml:4: listener.allowed_networks: \"10.0.0.0/33\" is no network; write it as",
+            "test.toml:5: listener.allowed_networks: \"10.0.0.0/33\" is no network; write it as",
         ),
         (
             "certificate = \"own\"",
-            "test.toml:4: listener.certificate: \"own\" is not in this file; known are \"default\"",
+            "test.toml:5: listener.certificate: \"own\" is not in this file; known are \"default\"",
         ),
-        ("upstream = \"own\"", "test.toml:4: listener.upstream: \"own\" is not in this file; known are \"exchange\""),
+        ("upstream = \"own\"", "test.toml:5: listener.upstream: \"own\" is not in this file; known are \"exchange\""),
     ] {
         let found = problems(&imap(more));
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{more}\n{found:?}");
@@ -214,7 +226,7 @@ fn what_is_allowed_but_should_be_known() {
     assert!(warnings(&imap("allowed_networks = [\"fc00::/7\", \"10.0.0.0/8\"]")).is_empty());
     assert!(warnings(&imap("profile = \"modern\"\nallowed_networks = [\"0.0.0.0/0\"]")).is_empty());
     let unused = warnings(&format!("{}[certificate.defalt]\nyears = 1", imap("")));
-    assert_eq!(unused, ["test.toml:5: certificate.defalt: no listener names it"]);
+    assert_eq!(unused, ["test.toml:6: certificate.defalt: no listener names it"]);
     assert!(warnings("[limits]\nidle_timeout = \"10m\"")[0].contains("IDLE are cut off"));
     assert!(warnings("[upstream.x]\nhost = \"imap-legacy.office365.com\"")[0].contains("Microsoft removes"));
 }

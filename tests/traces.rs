@@ -8,8 +8,8 @@
 //! | `S: ` | the device hears this line |
 //! | `c: ` | the server hears this line |
 //! | `s: ` | the server says this line |
-//! | `! ` | this happens: `authenticate USER PASSWORD`, `logged in`, `login failed KIND`, `start tls SIDE`, `close`, `error KIND`, `injection SIDE` |
-//! | `@ ` | a setting, at the top: `implicit`, `starttls`, `plaintext`, `upstream starttls`, `unreachable` |
+//! | `! ` | this happens: `authenticate USER PASSWORD`, `logged in`, `login failed KIND`, `notice KIND`, `start tls SIDE`, `close`, `error KIND`, `injection SIDE` |
+//! | `@ ` | a setting, at the top: `implicit`, `starttls`, `plaintext`, `upstream starttls`, `unreachable`, `probe`, `translated` |
 //! | `#` | a remark |
 //!
 //! Lines end with CRLF, unless they end with `\&`, which stands for no line end at all. `\n`, `\r`, `\\` and `\xHH`
@@ -23,7 +23,7 @@ use std::path::Path;
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::imap::Imap;
 use packetboat::proto::pop3::Pop3;
-use packetboat::proto::{Limits, Offer, Outbox, Session, Side, Step, UpstreamTls};
+use packetboat::proto::{Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
 
 #[test]
 fn every_transcript_at_every_cut() {
@@ -61,11 +61,13 @@ fn random_traffic_in_random_pieces() {
         let mut transcript = Transcript::with(Vec::new());
         transcript.offer.encrypted = random.below(4) > 0;
         transcript.offer.plaintext_login = random.below(2) > 0;
+        transcript.probe = if random.below(2) > 0 { Probe::Yes } else { Probe::No };
         transcript.upstream = if random.below(3) > 0 { UpstreamTls::Implicit } else { UpstreamTls::StartTls };
         if random.below(3) > 0 {
             // Past the login, where the framing is.
             transcript.offer.plaintext_login = true;
             transcript.upstream = UpstreamTls::Implicit;
+            transcript.probe = Probe::No;
             let (device, server): (&[u8], &[u8]) = if name == "imap" {
                 (b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n")
             } else {
@@ -89,7 +91,16 @@ fn random_traffic_in_random_pieces() {
         }
     }
     // Nonsense alone would prove little: all that can happen has happened.
-    for event in ["logged in", "login failed", "start tls", "error handshake", "error too_long", "close"] {
+    for event in [
+        "logged in",
+        "login failed",
+        "notice unavailable",
+        "notice token_expired",
+        "start tls",
+        "error handshake",
+        "error too_long",
+        "close",
+    ] {
         assert!(seen.contains_key(event), "{event} never came about: {seen:?}");
     }
 }
@@ -127,6 +138,10 @@ const IMAP_WORDS: &[&[u8]] = &[
     b"P2 NO no\r\n",
     b"P1 OK tls\r\n",
     b"P3 OK in\r\n",
+    b"P4 OK in\r\n",
+    b"P4 BAD User is authenticated but not connected.\r\n",
+    b"* BYE Session invalidated - AccessTokenExpired\r\n",
+    b"e BAD Request is throttled. Suggested Backoff Time: 5 milliseconds\r\n",
     b"* OK ready\r\n",
     b"+ go\r\n",
     b"+\r\n",
@@ -160,6 +175,7 @@ const POP3_WORDS: &[&[u8]] = &[
     b"+OK ready\r\n",
     b"-ERR no\r\n",
     b"-ERR [IN-USE] no\r\n",
+    b"-ERR Request is throttled. Suggested Backoff Time: 5 milliseconds\r\n",
     b"+ \r\n",
     b"+\r\n",
     b".\r\n",
@@ -213,6 +229,7 @@ struct Heard {
 struct Transcript {
     offer: Offer,
     upstream: UpstreamTls,
+    probe: Probe,
     reachable: bool,
     inputs: Vec<(Side, Vec<u8>)>,
     expected: Heard,
@@ -223,6 +240,7 @@ impl Transcript {
         Self {
             offer: Offer { encrypted: true, starttls: true, plaintext_login: false, xoauth2: true },
             upstream: UpstreamTls::Implicit,
+            probe: Probe::No,
             reachable: true,
             inputs,
             expected: Heard::default(),
@@ -267,6 +285,8 @@ impl Transcript {
             }
             "upstream starttls" => self.upstream = UpstreamTls::StartTls,
             "unreachable" => self.reachable = false,
+            "probe" => self.probe = Probe::Yes,
+            "translated" => self.offer.xoauth2 = false,
             other => panic!("unknown setting {other}"),
         }
     }
@@ -369,7 +389,8 @@ impl Driver<'_> {
                     readable(credentials.secret.expose())
                 ));
                 if self.transcript.reachable {
-                    self.session.upstream_connected(credentials, self.transcript.upstream);
+                    let probe = self.transcript.probe;
+                    self.session.upstream_connected(credentials, self.transcript.upstream, probe);
                 } else {
                     self.session.login_failed(&Failure::new(Kind::Connect, "nobody there"), &mut self.out);
                     self.say();
@@ -380,6 +401,12 @@ impl Driver<'_> {
                 self.connections += 1;
                 self.unread[1].clear();
                 self.events.push(format!("login failed {}", failure.kind.label()));
+                self.session.login_failed(&failure, &mut self.out);
+                self.say();
+            }
+            Step::Notice(failure) => {
+                let wait = failure.retry_after.map(|wait| format!(" {wait:?}")).unwrap_or_default();
+                self.events.push(format!("notice {}{wait}", failure.kind.label()));
             }
             Step::Close => {
                 self.events.push("close".to_owned());

@@ -21,7 +21,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
     match proxy::open(&proven.config, Making::Tried) {
         Ok(opened) => {
             let mut text = format!("{}: no mistakes found\n", file.display());
-            for one in &opened {
+            for one in &opened.doors {
                 let listener = one.listener();
                 let addresses: Vec<String> = one.addresses().iter().map(ToString::to_string).collect();
                 let _ = writeln!(

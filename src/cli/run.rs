@@ -8,9 +8,9 @@ use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
 use super::Exit;
-use crate::config::{CertificateSource, Entry, Log, LogFormat, LogLevel, Proven};
+use crate::config::{CertificateSource, Entry, Log, LogFormat, LogLevel, Logins, Proven};
 use crate::lifecycle::{self, Phase, Signals};
-use crate::proxy::{self, Opened};
+use crate::proxy::{self, OpenDoor};
 use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::host;
 
@@ -41,9 +41,9 @@ async fn serve(proven: &Proven) -> Result<(), Exit> {
         }
         Exit::Unavailable
     })?;
-    introduce(proven, &opened);
+    introduce(proven, &opened.doors);
     let (trigger, lifecycle) = lifecycle::begin();
-    proxy::serve(opened, &config.limits, &lifecycle);
+    let tokens = proxy::serve(opened, &config.limits, &lifecycle);
     info!("ready");
     drop(lifecycle);
     let signal = signals.next().await;
@@ -62,33 +62,46 @@ async fn serve(proven: &Proven) -> Result<(), Exit> {
         trigger.enter(Phase::Ending);
         trigger.all_gone(config.limits.close_timeout + GOODBYE).await;
     }
+    if let Some(tokens) = tokens {
+        tokens.settle().await;
+    }
     info!("stopped");
     Ok(())
 }
 
 /// Where it listens, what it shows, and what to type into a device.
-fn introduce(proven: &Proven, opened: &[Opened]) {
+fn introduce(proven: &Proven, opened: &[OpenDoor]) {
     let config = &proven.config;
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
     for one in opened {
         let listener = one.listener();
         for address in one.addresses() {
-            let upstream = config.upstreams.get(&listener.upstream);
-            let (server, port) = upstream
-                .map_or(("?", 0), |upstream| (upstream.host(listener.protocol), upstream.port(listener.protocol)));
+            let onward = match &listener.logins {
+                Logins::Translate => "for the accounts of the devices".to_owned(),
+                Logins::PassThrough(name) => {
+                    let upstream = config.upstreams.get(name);
+                    let place = upstream.map(|one| (one.host(listener.protocol), one.port(listener.protocol)));
+                    let (server, port) = place.unwrap_or(("?", 0));
+                    format!("for {server} port {port}, logins passed through")
+                }
+            };
             info!(
                 listener = listener.name,
-                "listening on {address} for {} ({}), for {server} port {port}",
+                "listening on {address} for {} ({}), {onward}",
                 listener.protocol.name(),
                 listener.tls_in_words(),
             );
             let server = if address.ip().is_unspecified() { reached_at(address) } else { address.ip().to_string() };
             info!(
                 listener = listener.name,
-                "in the device: {} server {server}, port {}, encryption {}, user name and password as before",
+                "in the device: {} server {server}, port {}, encryption {}, {}",
                 listener.protocol.name(),
                 address.port(),
                 device_setting(listener.entry),
+                match listener.logins {
+                    Logins::Translate => "user name and password of a [[device]]",
+                    Logins::PassThrough(_) => "user name and password as before",
+                },
             );
         }
         if listener.allow_plaintext {

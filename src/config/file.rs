@@ -31,6 +31,7 @@ type Written<T> = Option<Spanned<T>>;
 #[serde(deny_unknown_fields)]
 struct File {
     state_directory: Option<PathBuf>,
+    store_key: Option<PathBuf>,
     #[serde(default)]
     log: LogSection,
     #[serde(default)]
@@ -39,6 +40,12 @@ struct File {
     certificate: BTreeMap<String, Spanned<CertificateSection>>,
     listener: Option<Vec<Spanned<ListenerSection>>>,
     upstream: Option<BTreeMap<String, Spanned<UpstreamSection>>>,
+    #[serde(default)]
+    device: Vec<Spanned<DeviceSection>>,
+    #[serde(default)]
+    account: BTreeMap<String, Spanned<AccountSection>>,
+    #[serde(default)]
+    identity: BTreeMap<String, Spanned<IdentitySection>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -66,6 +73,11 @@ struct LimitsSection {
     sasl_line: Written<i64>,
     literal: Written<i64>,
     bad_commands: Written<i64>,
+    sessions_per_mailbox: Written<i64>,
+    mailbox_queue: Written<String>,
+    password_memory: Written<String>,
+    failure_delay: Written<String>,
+    longest_failure_delay: Written<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -86,6 +98,7 @@ struct ListenerSection {
     encrypt_then_mac: Option<bool>,
     allowed_networks: Written<Vec<Spanned<String>>>,
     certificate: Written<String>,
+    logins: Written<String>,
     upstream: Written<String>,
 }
 
@@ -111,6 +124,48 @@ struct CertificateSection {
     key: Written<PathBuf>,
     ecdsa_chain: Written<PathBuf>,
     ecdsa_key: Written<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceSection {
+    login: Written<String>,
+    aliases: Written<Vec<Spanned<String>>>,
+    passwords: Written<Vec<Spanned<String>>>,
+    account: Written<String>,
+    networks: Written<Vec<Spanned<String>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountSection {
+    mailbox: Written<String>,
+    identity: Written<String>,
+    upstream: Written<String>,
+    user: Written<String>,
+    password_file: Written<PathBuf>,
+    probe: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentitySection {
+    cloud: Written<String>,
+    tenant: Written<String>,
+    client_id: Written<String>,
+    grant: Written<String>,
+    client_secret_file: Written<PathBuf>,
+    client_secret_expires: Written<String>,
+    certificate: Written<PathBuf>,
+    key: Written<PathBuf>,
+    token_file: Written<PathBuf>,
+    authority: Written<String>,
+    scopes: Written<Vec<String>>,
+    resource: Written<String>,
+    token_endpoint: Written<String>,
+    authorization_endpoint: Written<String>,
+    device_endpoint: Written<String>,
+    roots: Written<String>,
 }
 
 fn line_of(text: &str, span: &Range<usize>) -> usize {

@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 
 use super::line::{Line, printable};
 use super::sasl::{Exchange, Next};
-use super::{Credentials, Failure, Kind, Limits, Offer, Outbox, Session, Side, Step, UpstreamTls};
+use super::{Credentials, Failure, Kind, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
 use command::{Command, Parsed, Verb};
 use frame::{CommandFrame, ResponseFrame};
 use login::{Dialogue, Progress};
@@ -230,7 +230,10 @@ impl Imap {
     }
 
     fn refuse(&mut self, failure: Failure, out: &mut Outbox) -> Step {
-        self.login_failed(&failure, out);
+        if let State::LoggingIn { upstream, .. } = &mut self.state {
+            *upstream = None;
+        }
+        out.upstream.zeroize();
         Step::LoginFailed(failure)
     }
 }
@@ -276,9 +279,9 @@ impl Session for Imap {
         }
     }
 
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls) {
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe) {
         if let State::LoggingIn { upstream, .. } = &mut self.state {
-            *upstream = Some(Dialogue::new(login, tls));
+            *upstream = Some(Dialogue::new(login, tls, probe));
         }
     }
 

@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 
 use super::line::Line;
 use super::sasl::{Exchange, Next};
-use super::{Credentials, Failure, Kind, Limits, Offer, Outbox, Session, Side, Step, UpstreamTls};
+use super::{Credentials, Failure, Kind, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
 use command::Command;
 use frame::Frame;
 use login::{Dialogue, Progress};
@@ -215,7 +215,10 @@ impl Pop3 {
     }
 
     fn refuse(&mut self, failure: Failure, out: &mut Outbox) -> Step {
-        self.login_failed(&failure, out);
+        if let State::LoggingIn { upstream, .. } = &mut self.state {
+            *upstream = None;
+        }
+        out.upstream.zeroize();
         Step::LoginFailed(failure)
     }
 }
@@ -254,9 +257,9 @@ impl Session for Pop3 {
         }
     }
 
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls) {
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe) {
         if let State::LoggingIn { upstream } = &mut self.state {
-            *upstream = Some(Dialogue::new(login, tls));
+            *upstream = Some(Dialogue::new(login, tls, probe));
         }
     }
 

@@ -1,11 +1,50 @@
 //! A server's refusal of a login: what it means, and what of its words may be shown.
 
+// A span of time is a value; the clocks of std::time are not for this floor.
+use core::time::Duration;
+
 use super::line::printable;
 use crate::failure::{Failure, Kind};
 
 /// The failure that a NO or -ERR to a login stands for, from its text.
 pub(super) fn of(text: &[u8]) -> Failure {
-    Failure::new(meaning(text), words(text))
+    Failure { retry_after: backoff(text), ..Failure::new(meaning(text), words(text)) }
+}
+
+/// The failure that a no to the first command in a mailbox stands for: who is in and may not look around has no rights
+/// there, unless the server says that it is the moment.
+pub(super) fn of_probe(text: &[u8]) -> Failure {
+    match of(text) {
+        failure if failure.kind == Kind::LoginRefused => Failure { kind: Kind::NotAuthorized, ..failure },
+        failure => failure,
+    }
+}
+
+/// What a status line after login means for the operator, where it is one of those that Exchange Online says when a
+/// session is over or not wanted. `text` is as much of the line as is looked at.
+pub(super) fn notice(text: &[u8]) -> Option<Failure> {
+    let lower = text.to_ascii_lowercase();
+    let says = |words: &[u8]| memchr::memmem::find(&lower, words).is_some();
+    let (kind, advice) = if says(b"accesstokenexpired") {
+        (Kind::TokenExpired, "the device connects again by itself")
+    } else if says(b"authenticated but not connected") {
+        (Kind::NotAuthorized, "the token is right, but opens no mailbox: packetboat check --online")
+    } else if says(b"request is throttled") {
+        (Kind::Unavailable, "let devices ask less often, or lower limits.sessions_per_mailbox")
+    } else if says(b"server unavailable") {
+        (Kind::Unavailable, "too many sessions in this mailbox, or trouble at the server")
+    } else {
+        return None;
+    };
+    Some(Failure { retry_after: backoff(text), ..Failure::new(kind, format!("{}: {advice}", words(text))) })
+}
+
+/// `Suggested Backoff Time: N milliseconds`, as Exchange says when it throttles.
+fn backoff(text: &[u8]) -> Option<Duration> {
+    let lower = text.to_ascii_lowercase();
+    let at = memchr::memmem::find(&lower, BACKOFF)?;
+    let number = number(lower.get(at + BACKOFF.len()..)?.trim_ascii_start())?;
+    Some(Duration::from_millis(number.parse().ok()?))
 }
 
 /// Whether a refusal before anything but the mechanism was said is about the mechanism: about a password it cannot be.
@@ -111,6 +150,7 @@ const PHRASES: &[&str] = &[
     "shutting down",
 ];
 
+const BACKOFF: &[u8] = b"suggested backoff time:";
 const LONGEST_CODE: usize = 20;
 
 #[cfg(test)]

@@ -1,22 +1,26 @@
 //! The story of one connection: enter, log in, relay, leave.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
-use super::door::{Door, setting};
+use super::door::{Access, Door, DoorLogins, setting};
 use super::driver::{Driver, Event};
 use super::limits::Admitted;
+use super::mailbox::{Admission, Mailbox};
 use super::record::{Ending, Record};
+use crate::config::Protocol;
 use crate::failure::{Failure, Kind, Side};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::proto::Credentials;
 use crate::proto::line::printable;
+use crate::proto::{Credentials, Probe, UpstreamTls};
+use crate::token::AccessToken;
 use crate::transport::Stream;
 use crate::transport::detect::Peeked;
+use crate::transport::upstream::Server;
 
 /// Serves a device from the first octet to the last, and writes its line.
 pub(super) async fn serve(
@@ -39,6 +43,8 @@ pub(super) async fn serve(
                 lifecycle,
                 phase: Instant::now(),
                 device_is_gone: false,
+                server: None,
+                opened: None,
             };
             let ending = connection.converse().await;
             connection.leave(ending).await;
@@ -56,9 +62,23 @@ struct Connection<'a> {
     phase: Instant,
     /// The device has closed; only the server's last words are waited for.
     device_is_gone: bool,
+    /// The server that is, or was, logged in to.
+    server: Option<Arc<Server>>,
+    /// The mailbox that is opened for the device, where its login is translated.
+    opened: Option<Opened<'a>>,
 }
 
-impl Connection<'_> {
+/// A mailbox that is being opened, or is open.
+struct Opened<'a> {
+    mailbox: &'a Mailbox,
+    token: Arc<AccessToken>,
+    /// Another token was tried already.
+    is_second: bool,
+    /// Counted until the session is over.
+    _admission: Admission,
+}
+
+impl<'a> Connection<'a> {
     async fn converse(&mut self) -> Ending {
         self.driver.greet();
         loop {
@@ -72,14 +92,19 @@ impl Connection<'_> {
             match event {
                 Event::Authenticate(credentials) => {
                     self.record.login = Some(printable(&credentials.login));
-                    match self.log_in(credentials).await {
-                        Ok(()) => {}
-                        Err(failure) if failure.kind == Kind::DeviceLost => return Ending::Failed(failure),
-                        Err(failure) => self.login_failed(&failure),
+                    let reached = self.log_in(credentials).await;
+                    if let Err(ending) = self.reached(reached) {
+                        return ending;
                     }
                 }
                 Event::LoggedIn => {}
-                Event::LoginFailed(failure) => self.try_again(&failure),
+                Event::LoginFailed(failure) => {
+                    let reached = self.log_in_again(failure).await;
+                    if let Err(ending) = self.reached(reached) {
+                        return ending;
+                    }
+                }
+                Event::Notice(failure) => self.noticed(&failure),
                 Event::StartTls(Side::Downstream) => {
                     if let Err(failure) = self.start_tls_downstream().await {
                         return Ending::Failed(failure);
@@ -168,36 +193,103 @@ impl Connection<'_> {
         }
     }
 
-    /// The login failed on the way to the server, and the device does not know yet.
-    fn login_failed(&mut self, failure: &Failure) {
-        self.driver.login_failed(failure);
-        self.try_again(failure);
+    /// What the way to the server came to: it is reached, the device is told that it is not, or the device has left.
+    fn reached(&mut self, reached: Result<(), Failure>) -> Result<(), Ending> {
+        match reached {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.kind == Kind::DeviceLost => Err(Ending::Failed(failure)),
+            Err(failure) => {
+                self.login_failed(&failure);
+                Ok(())
+            }
+        }
     }
 
-    /// The device has been told; it has its time again.
-    fn try_again(&mut self, failure: &Failure) {
+    /// The login failed, and the device does not know yet. It has its time again.
+    fn login_failed(&mut self, failure: &Failure) {
+        if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
+            opened.mailbox.leave_alone(wait);
+        }
+        self.driver.login_failed(failure);
+        self.opened = None;
         self.record.login_failed(failure);
         self.phase = Instant::now();
     }
 
-    /// Finds and dials the server, now that the device has said who it is. A device that leaves meanwhile is not
-    /// dialled for any longer.
+    /// Finds and dials the server, now that the device has said who it is.
     async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
         let door = self.door;
-        let (stream, tls) = tokio::select! {
-            reached = unless_ending(&self.lifecycle, door.reach_server()) => reached?,
+        let source = self.record.source.ip();
+        match &door.logins {
+            DoorLogins::PassThrough(server) => {
+                let reached = self.unless_left(door.reach(server)).await?;
+                self.connect(reached, server, credentials, Probe::No);
+            }
+            DoorLogins::Translate(access) => {
+                let opened = self.unless_left(open(access, &credentials, source, door.listener.protocol)).await?;
+                self.record.account = Some(opened.mailbox.account.mailbox.clone());
+                self.log_in_to(opened).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The server has refused. A token that it did not like is replaced once; every other refusal stands.
+    async fn log_in_again(&mut self, failure: Failure) -> Result<(), Failure> {
+        let Some(mut opened) = self.opened.take() else { return Err(failure) };
+        let again = failure.kind == Kind::LoginRefused && !opened.is_second && opened.mailbox.doubt(&opened.token);
+        if !again {
+            let explained = opened.mailbox.explain(failure);
+            self.opened = Some(opened);
+            return Err(explained);
+        }
+        opened.is_second = true;
+        opened.token = self.unless_left(opened.mailbox.token(self.door.listener.protocol)).await?;
+        self.log_in_to(opened).await
+    }
+
+    async fn log_in_to(&mut self, opened: Opened<'a>) -> Result<(), Failure> {
+        let mailbox = opened.mailbox;
+        let reached = self.unless_left(self.door.reach(&mailbox.server)).await?;
+        let probe = if mailbox.account.probe { Probe::Yes } else { Probe::No };
+        self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), probe);
+        self.opened = Some(opened);
+        Ok(())
+    }
+
+    fn connect(
+        &mut self,
+        (stream, tls): (Stream, UpstreamTls),
+        server: &Arc<Server>,
+        credentials: Credentials,
+        probe: Probe,
+    ) {
+        self.record.upstream_tls = stream.facts();
+        self.server = Some(Arc::clone(server));
+        self.phase = Instant::now();
+        self.driver.connect(stream, credentials, tls, probe);
+    }
+
+    /// Does this on the way to the server, unless the device leaves meanwhile: then nobody waits for it any more.
+    async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            done = unless_ending(&self.lifecycle, work) => done,
             left = self.driver.next() => {
                 let detail = match left {
-                    Ok(_) => "it closed while the mail server was dialled".to_owned(),
+                    Ok(_) => "it closed while its login was under way".to_owned(),
                     Err(failure) => failure.detail,
                 };
-                return Err(Failure::new(Kind::DeviceLost, detail));
+                Err(Failure::new(Kind::DeviceLost, detail))
             }
-        };
-        self.record.upstream_tls = stream.facts();
-        self.phase = Instant::now();
-        self.driver.connect(stream, credentials, tls);
-        Ok(())
+        }
+    }
+
+    /// The server has said something in a running session that an operator should know.
+    fn noticed(&mut self, failure: &Failure) {
+        if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
+            opened.mailbox.leave_alone(wait);
+        }
+        self.record.noticed(failure);
     }
 
     async fn start_tls_downstream(&mut self) -> Result<(), Failure> {
@@ -223,7 +315,10 @@ impl Connection<'_> {
         if !unread.is_empty() {
             return Err(Failure::new(Kind::Injection, "the server's side sent answers in clear behind STARTTLS"));
         }
-        let handshake = self.door.server.handshake(self.door.listener.protocol, stream.into_tcp());
+        let Some(server) = self.server.as_ref().map(Arc::clone) else {
+            return Err(Failure::new(Kind::UpstreamTls, "STARTTLS without a server"));
+        };
+        let handshake = server.handshake(self.door.listener.protocol, stream.into_tcp());
         let stream = unless_ending(&self.lifecycle, handshake).await?;
         self.record.upstream_tls = stream.facts();
         self.driver.secured(Side::Upstream, stream);
@@ -272,6 +367,29 @@ impl Connection<'_> {
             let _ = timeout(LINGER, self.driver.linger()).await;
         }
     }
+}
+
+/// Verifies the device, and gets what opens its mailbox.
+async fn open<'a>(
+    access: &'a Access,
+    credentials: &Credentials,
+    source: IpAddr,
+    protocol: Protocol,
+) -> Result<Opened<'a>, Failure> {
+    let device = access.devices.verify(&credentials.login, &credentials.secret, source).await?;
+    let Some(mailbox) = access.mailboxes.of(&device.account) else {
+        return Err(Failure::new(Kind::ContactAdmin, format!("device {} has no account", device.name)));
+    };
+    // RFC 4616 §2: to act as somebody else is to open another mailbox than the one that was given.
+    let acts_as = String::from_utf8_lossy(&credentials.authzid).to_lowercase();
+    let own = [String::from_utf8_lossy(&credentials.login).to_lowercase(), mailbox.account.mailbox.to_lowercase()];
+    if !acts_as.is_empty() && !own.contains(&acts_as) {
+        let detail = format!("device {} wants to act as somebody else (authorization identity)", device.name);
+        return Err(Failure::new(Kind::WrongPassword, detail));
+    }
+    let admission = mailbox.admit().await?;
+    let token = mailbox.token(protocol).await?;
+    Ok(Opened { mailbox, token, is_second: false, _admission: admission })
 }
 
 /// Does this, unless the time of all sessions is over.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::mailbox::Mailboxes;
 use crate::config::{Entry, Limits, Listener, Protocol, Security};
+use crate::device::Devices;
 use crate::failure::{Failure, Kind};
 use crate::proto::imap::Imap;
 use crate::proto::pop3::Pop3;
@@ -22,7 +24,21 @@ pub(super) struct Door {
     pub(super) limits: Limits,
     /// None with entry "plaintext".
     pub(super) acceptor: Option<Acceptor>,
-    pub(super) server: Arc<Server>,
+    pub(super) logins: DoorLogins,
+}
+
+/// What becomes of a login here.
+pub(super) enum DoorLogins {
+    /// It goes to this server as it is.
+    PassThrough(Arc<Server>),
+    /// It is verified, and its account's mailbox opened.
+    Translate(Arc<Access>),
+}
+
+/// Who is let in, and to what. All listeners that translate have it in common.
+pub(super) struct Access {
+    pub(super) devices: Devices,
+    pub(super) mailboxes: Mailboxes,
 }
 
 impl Door {
@@ -43,12 +59,12 @@ impl Door {
         }
     }
 
-    /// Dials the server, up to where the protocol is spoken.
-    pub(super) async fn reach_server(&self) -> Result<(Stream, UpstreamTls), Failure> {
+    /// Dials a server, up to where the protocol is spoken.
+    pub(super) async fn reach(&self, server: &Server) -> Result<(Stream, UpstreamTls), Failure> {
         let protocol = self.listener.protocol;
-        let tcp = self.server.dial(protocol).await?;
-        Ok(match self.server.security() {
-            Security::Implicit => (self.server.handshake(protocol, tcp).await?, UpstreamTls::Implicit),
+        let tcp = server.dial(protocol).await?;
+        Ok(match server.security() {
+            Security::Implicit => (server.handshake(protocol, tcp).await?, UpstreamTls::Implicit),
             Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
         })
     }
@@ -104,8 +120,8 @@ impl Door {
             encrypted,
             starttls: self.acceptor.is_some(),
             plaintext_login: self.listener.allow_plaintext,
-            // Logins are passed through, so what the server takes may be used.
-            xoauth2: true,
+            // Where logins are passed through, what the server takes may be used.
+            xoauth2: matches!(self.logins, DoorLogins::PassThrough(_)),
         };
         let limits = session_limits(&self.limits);
         match self.listener.protocol {

@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::relay::Flow;
 use crate::failure::{Failure, Kind, Side};
-use crate::proto::{Credentials, Outbox, Session, Step, UpstreamTls};
+use crate::proto::{Credentials, Outbox, Probe, Session, Step, UpstreamTls};
 use crate::transport::Stream;
 
 /// A session with both its streams.
@@ -47,8 +47,10 @@ pub(super) enum Event {
     Authenticate(Credentials),
     /// The device is let in.
     LoggedIn,
-    /// The server refused; the upstream connection is dropped already.
+    /// The server refused; the upstream connection is dropped already, and the device does not know yet.
     LoginFailed(Failure),
+    /// The server has said something that an operator should know.
+    Notice(Failure),
     /// Shake hands on this side.
     StartTls(Side),
     /// All is said.
@@ -85,9 +87,9 @@ impl Driver {
     }
 
     /// Hands over the connection to the server, and with what to log in there.
-    pub(super) fn connect(&mut self, upstream: Stream, login: Credentials, tls: UpstreamTls) {
+    pub(super) fn connect(&mut self, upstream: Stream, login: Credentials, tls: UpstreamTls, probe: Probe) {
         self.upstream = End { stream: Some(upstream), ..End::default() };
-        self.session.upstream_connected(login, tls);
+        self.session.upstream_connected(login, tls, probe);
         self.touch();
     }
 
@@ -285,6 +287,7 @@ impl Driver {
                 self.upstream = End::default();
                 self.event = Some(Event::LoginFailed(failure));
             }
+            Step::Notice(failure) => self.event = Some(Event::Notice(failure)),
             Step::Close => self.event = Some(Event::Close),
             Step::StartTls => self.event = Some(Event::StartTls(side)),
         }

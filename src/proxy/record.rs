@@ -13,11 +13,15 @@ pub(super) struct Record {
     pub(super) source: SocketAddr,
     pub(super) listener: String,
     pub(super) login: Option<String>,
+    /// The mailbox that was opened for it, where the login was translated.
+    pub(super) account: Option<String>,
     pub(super) device_tls: Option<Facts>,
     pub(super) upstream_tls: Option<Facts>,
     pub(super) commands: u64,
     /// Octets from the device to the server, and back.
     pub(super) passed: (u64, u64),
+    /// Lines of the server that an operator should know.
+    notices: u32,
     started: Instant,
 }
 
@@ -40,6 +44,8 @@ impl Record {
             source,
             listener: listener.to_owned(),
             login: None,
+            account: None,
+            notices: 0,
             device_tls: None,
             upstream_tls: None,
             commands: 0,
@@ -52,6 +58,16 @@ impl Record {
     pub(super) fn login_failed(&self, failure: &Failure) {
         let login = self.login.as_deref().unwrap_or("-");
         warn!(source = %self.source, listener = self.listener, login, reason = failure.kind.label(), "login failed: {failure}");
+    }
+
+    /// A line of the server in a running session. Only the first few of a session are shown.
+    pub(super) fn noticed(&mut self, failure: &Failure) {
+        self.notices += 1;
+        if self.notices > SHOWN_NOTICES {
+            return;
+        }
+        let login = self.login.as_deref().unwrap_or("-");
+        warn!(source = %self.source, listener = self.listener, login, reason = failure.kind.label(), "{failure}");
     }
 
     /// The line.
@@ -69,6 +85,7 @@ impl Record {
             Ending::Failed(failure) => format!("session ended: {failure}"),
         };
         let login = self.login.as_deref().unwrap_or("-");
+        let mailbox = self.account.as_deref().unwrap_or("-");
         let (device_tls, upstream_tls) = (tls(self.device_tls.as_ref()), tls(self.upstream_tls.as_ref()));
         let (sent, received) = self.passed;
         let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -78,6 +95,7 @@ impl Record {
                     source = %self.source,
                     listener = self.listener,
                     login,
+                    mailbox,
                     device_tls,
                     upstream_tls,
                     commands = self.commands,
@@ -96,6 +114,8 @@ impl Record {
         }
     }
 }
+
+const SHOWN_NOTICES: u32 = 3;
 
 fn tls(facts: Option<&Facts>) -> String {
     facts.map_or_else(

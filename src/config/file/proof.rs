@@ -1,6 +1,8 @@
 //! From what is written to what is proven. Every problem is collected, with its line and key.
 
+mod account;
 mod certificate;
+mod identity;
 mod listener;
 
 use std::collections::BTreeMap;
@@ -12,22 +14,57 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::{File, LimitsSection, LogSection, UpstreamSection, Written, line_of, nearest};
-use crate::config::{Config, Entry, Limits, Log, LogFormat, LogLevel, Problem, Proven, Roots, Security, Upstream};
+use crate::config::{
+    Cloud, Config, Entry, Identity, Limits, Log, LogFormat, LogLevel, Logins, Problem, Proven, Roots, Security,
+    Upstream,
+};
 
 pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<Proven, Vec<Problem>> {
     let mut proof = Proof { text, file, problems: Vec::new(), warnings: Vec::new(), lines: BTreeMap::new() };
-    let upstreams = proof.upstreams(raw.upstream);
+    let identities = proof.identities(raw.identity);
+    let upstreams_are_written = raw.upstream.is_some();
+    let upstreams = proof.upstreams(raw.upstream, &identities);
+    let accounts = proof.accounts(raw.account, &identities, &upstreams, upstreams_are_written);
+    let devices = proof.devices(raw.device, &accounts);
     let mut certificates = proof.certificates(raw.certificate);
     let listeners = proof.listeners(raw.listener, &upstreams, &certificates);
-    for (name, key) in
-        upstreams.keys().map(|name| (name, "upstream")).chain(certificates.keys().map(|name| (name, "certificate")))
-    {
-        let used = listeners
-            .iter()
-            .any(|one| if key == "upstream" { one.upstream == *name } else { one.certificate == *name });
-        let key = format!("{key}.{name}");
-        if let Some(&line) = proof.lines.get(&key).filter(|_| !used) {
-            let message = "no listener names it".to_owned();
+    let passes_to = |name: &str| {
+        listeners.iter().any(|one| matches!(&one.logins, Logins::PassThrough(upstream) if upstream == name))
+    };
+    let translates = listeners.iter().any(|one| one.logins == Logins::Translate);
+    let mut unused = Vec::new();
+    unused.extend(
+        upstreams
+            .keys()
+            // Without accounts nothing can be translated yet, which is told when it is to start.
+            .filter(|_| !translates || !accounts.is_empty())
+            .filter(|name| !passes_to(name) && !accounts.values().any(|account| account.upstream == **name))
+            .map(|name| (format!("upstream.{name}"), "no listener and no account names it")),
+    );
+    unused.extend(
+        certificates
+            .keys()
+            .filter(|name| !listeners.iter().any(|one| one.certificate == **name))
+            .map(|name| (format!("certificate.{name}"), "no listener names it")),
+    );
+    unused.extend(
+        accounts
+            .keys()
+            .filter(|name| !devices.iter().any(|device| device.account == **name))
+            .map(|name| (format!("account.{name}"), "no device names it")),
+    );
+    unused.extend(
+        identities
+            .keys()
+            .filter(|name| !accounts.values().any(|account| account.identity == **name))
+            .map(|name| (format!("identity.{name}"), "no account names it")),
+    );
+    unused.extend(devices.iter().filter(|_| !translates).filter_map(|device| device.logins.first()).map(|login| {
+        (format!("device.{login}"), "every listener has logins = \"pass-through\", and asks for no device")
+    }));
+    for (key, message) in unused {
+        if let Some(&line) = proof.lines.get(&key) {
+            let message = message.to_owned();
             proof.warnings.push(Problem { file: file.to_path_buf(), line: Some(line), key, message });
         }
     }
@@ -39,11 +76,15 @@ pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<Proven, Vec<Pr
     }
     let config = Config {
         state_directory: raw.state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
+        store_key: raw.store_key,
         log: proof.log(raw.log),
         limits: proof.limits(raw.limits),
         listeners,
         upstreams,
         certificates,
+        devices,
+        accounts,
+        identities,
     };
     if proof.problems.is_empty() {
         Ok(Proven { config, warnings: proof.warnings, file: file.to_path_buf(), lines: proof.lines })
@@ -104,6 +145,11 @@ impl Proof<'_> {
             sasl_line: self.number("limits.sasl_line", raw.sasl_line, 512..=32_768, 16_384),
             literal: self.number("limits.literal", raw.literal, 64..=16_384, 4096),
             bad_commands: self.number("limits.bad_commands", raw.bad_commands, 1..=1000, 20),
+            sessions_per_mailbox: self.number("limits.sessions_per_mailbox", raw.sessions_per_mailbox, 1..=16, 8),
+            mailbox_queue: self.duration("limits.mailbox_queue", raw.mailbox_queue, 10),
+            password_memory: self.duration("limits.password_memory", raw.password_memory, 60 * 60),
+            failure_delay: self.duration_millis("limits.failure_delay", raw.failure_delay, 500),
+            longest_failure_delay: self.duration("limits.longest_failure_delay", raw.longest_failure_delay, 15),
         };
         if limits.idle_timeout < Duration::from_secs(30 * 60) {
             self.warn(idle, "limits.idle_timeout", "below 30m devices in IMAP IDLE are cut off (RFC 3501 section 5.4)");
@@ -111,7 +157,11 @@ impl Proof<'_> {
         limits
     }
 
-    fn upstreams(&mut self, raw: Option<BTreeMap<String, Spanned<UpstreamSection>>>) -> BTreeMap<String, Upstream> {
+    fn upstreams(
+        &mut self,
+        raw: Option<BTreeMap<String, Spanned<UpstreamSection>>>,
+        identities: &BTreeMap<String, Identity>,
+    ) -> BTreeMap<String, Upstream> {
         match raw {
             Some(raw) if raw.is_empty() => {
                 self.problem(None, "upstream", "names no mail server; write [upstream.NAME] with a host");
@@ -121,18 +171,8 @@ impl Proof<'_> {
                 .into_iter()
                 .filter_map(|(name, section)| Some((name.clone(), self.upstream(&name, section)?)))
                 .collect(),
-            None => BTreeMap::from([(
-                "exchange".to_owned(),
-                Upstream {
-                    host: EXCHANGE.to_owned(),
-                    pop3_host: EXCHANGE.to_owned(),
-                    server_name: None,
-                    imap_port: 993,
-                    pop3_port: 995,
-                    security: Security::Implicit,
-                    roots: Roots::Bundled,
-                },
-            )]),
+            None if identities.is_empty() => upstreams_of([Cloud::Worldwide].into_iter()),
+            None => upstreams_of(identities.values().map(|identity| identity.cloud)),
         }
     }
 
@@ -306,8 +346,12 @@ impl Proof<'_> {
     }
 }
 
+/// The providers' own mail servers.
+fn upstreams_of(clouds: impl Iterator<Item = Cloud>) -> BTreeMap<String, Upstream> {
+    clouds.map(Cloud::upstream).map(|(name, upstream)| (name.to_owned(), upstream)).collect()
+}
+
 const STATE_DIRECTORY: &str = "/var/lib/packetboat";
-const EXCHANGE: &str = "outlook.office365.com";
 const DEFAULT: &str = "default";
 const YEARS: u32 = 20;
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -3,8 +3,9 @@
 
 use super::capability;
 use super::response::{CODE, Status};
+use crate::failure::Failure;
 use crate::proto::line::{Head, Line, word};
-use crate::proto::{RESPONSE_LINE, Step};
+use crate::proto::{RESPONSE_LINE, Step, refusal};
 
 /// Where the next octet of a stream stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +126,8 @@ pub(super) struct ResponseFrame {
     data: bool,
     /// Behind this line nothing is text any more.
     last: bool,
+    /// The line that comes next has been told of.
+    told: bool,
     tail: Tail,
 }
 
@@ -147,7 +150,15 @@ impl ResponseFrame {
                         self.data = true;
                         self.line(rest)
                     }
-                    Start::Status { tag, ok } => {
+                    Start::Status { notice: Some(notice), .. } if !self.told => {
+                        if at > 0 {
+                            break;
+                        }
+                        self.told = true;
+                        return Step::Notice(notice);
+                    }
+                    Start::Status { tag, ok, .. } => {
+                        self.told = false;
                         self.last = commands.completed(tag, ok);
                         self.data = false;
                         self.line(rest)
@@ -199,14 +210,14 @@ impl ResponseFrame {
 }
 
 /// How a response begins.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Start<'a> {
     /// The rest of the beginning has to come first.
     Undecided,
     /// `* ...`, which may hold literals.
     Data,
     /// A status response, tagged or not, or a continuation request: no literals. Untagged ones have the tag `*`.
-    Status { tag: &'a [u8], ok: bool },
+    Status { tag: &'a [u8], ok: bool, notice: Option<Failure> },
     /// A capability list begins at `list`; in a response code it ends with a bracket.
     Capability { tag: &'a [u8], list: usize, in_code: bool },
 }
@@ -216,7 +227,7 @@ impl<'a> Start<'a> {
     fn of(rest: &'a [u8]) -> Self {
         let window = rest.get(..BEGINNING).unwrap_or(rest);
         match window {
-            [b'+', ..] => return Start::Status { tag: b"+", ok: false },
+            [b'+', ..] => return Start::Status { tag: b"+", ok: false, notice: None },
             // The hot path: FETCH, EXISTS, EXPUNGE.
             [b'*', b' ', b'0'..=b'9', ..] => return Start::Data,
             _ => {}
@@ -241,7 +252,11 @@ impl<'a> Start<'a> {
             let list = tag.len() + 1 + keyword.len() + CODE.len();
             return Start::Capability { tag, list, in_code: true };
         }
-        if untagged && !is_status { Start::Data } else { Start::Status { tag, ok: status == Some(Status::Ok) } }
+        if untagged && !is_status {
+            return Start::Data;
+        }
+        let ok = status == Some(Status::Ok);
+        Start::Status { tag, ok, notice: if ok { None } else { refusal::notice(text) } }
     }
 }
 

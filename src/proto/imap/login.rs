@@ -8,11 +8,12 @@ use super::response::{Response, Status, capability_code};
 use crate::failure::{Failure, Kind};
 use crate::proto::line::printable;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::proto::{UpstreamTls, refusal};
+use crate::proto::{Probe, UpstreamTls, refusal};
 
 /// The conversation with the server until it lets the device in.
 pub(super) struct Dialogue {
     stage: Stage,
+    probe: Probe,
     login: Credentials,
     /// Of the login.
     tag: &'static [u8],
@@ -33,6 +34,8 @@ enum Stage {
     Handshake,
     /// The login was sent.
     Login,
+    /// The mailbox is tried.
+    Probe,
 }
 
 /// What a line of the server led to.
@@ -47,9 +50,10 @@ pub(super) enum Progress {
 }
 
 impl Dialogue {
-    pub(super) fn new(login: Credentials, tls: UpstreamTls) -> Self {
+    pub(super) fn new(login: Credentials, tls: UpstreamTls, probe: Probe) -> Self {
         Self {
             stage: Stage::Greeting(tls),
+            probe,
             login,
             tag: LOGIN_TAG,
             answers: VecDeque::new(),
@@ -64,9 +68,10 @@ impl Dialogue {
         match (self.stage, response) {
             (Stage::Greeting(tls), Response::Untagged { keyword, text }) => self.greeted(tls, keyword, text, out),
             (_, Response::Untagged { keyword, text }) if keyword.eq_ignore_ascii_case(b"BYE") => {
-                Progress::Failed(Failure::new(Kind::Unavailable, refusal::words(text)))
+                let said = refusal::notice(text).unwrap_or_else(|| refusal::of(text));
+                Progress::Failed(Failure { kind: Kind::Unavailable, ..said })
             }
-            (Stage::Login, Response::Untagged { keyword, text }) => {
+            (Stage::Login | Stage::Probe, Response::Untagged { keyword, text }) => {
                 if keyword.eq_ignore_ascii_case(b"CAPABILITY") {
                     self.capability = Some(text.to_vec());
                 }
@@ -91,6 +96,10 @@ impl Dialogue {
             (Stage::Login, Response::Tagged { tag, status, text }) if tag == self.tag => {
                 self.login_answered(status, text, out)
             }
+            (Stage::Probe, Response::Tagged { tag, status, text }) if tag == PROBE_TAG => match status {
+                Status::Ok => Progress::LoggedIn { capability: self.capability.take() },
+                Status::No | Status::Bad => Progress::Failed(refusal::of_probe(text)),
+            },
             (Stage::Login, _) => {
                 Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not IMAP"))
             }
@@ -112,9 +121,15 @@ impl Dialogue {
         }
         Progress::Failed(match (status, self.login.method) {
             (Status::Ok, _) => {
-                return Progress::LoggedIn {
-                    capability: capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take()),
-                };
+                self.capability = capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take());
+                if self.probe == Probe::Yes {
+                    // NOOP would not do: the mailbox is missed by the first command that needs it.
+                    out.extend_from_slice(PROBE_TAG);
+                    out.extend_from_slice(b" STATUS INBOX (MESSAGES)\r\n");
+                    self.stage = Stage::Probe;
+                    return Progress::Wait;
+                }
+                return Progress::LoggedIn { capability: self.capability.take() };
             }
             (Status::No | Status::Bad, Method::Sasl(_)) if unheard => {
                 Failure::new(Kind::Mechanism, refusal::words(text))
@@ -218,7 +233,9 @@ impl Dialogue {
                 self.answers = self.login.responses();
                 out.extend_from_slice(b" AUTHENTICATE ");
                 out.extend_from_slice(mechanism.name().as_bytes());
-                if mechanism != Mechanism::Login && self.offers(b"SASL-IR") {
+                // Whoever takes XOAUTH2 takes it with an initial response, and Exchange Online gives no list before login.
+                let unasked = mechanism == Mechanism::Xoauth2 && self.capability.is_none();
+                if mechanism != Mechanism::Login && (unasked || self.offers(b"SASL-IR")) {
                     out.push(b' ');
                     self.answer(out);
                 } else {
@@ -264,6 +281,7 @@ fn quote(field: &[u8], out: &mut Vec<u8>) {
 const STARTTLS_TAG: &[u8] = b"P1";
 const LOGIN_TAG: &[u8] = b"P2";
 const SECOND_LOGIN_TAG: &[u8] = b"P3";
+const PROBE_TAG: &[u8] = b"P4";
 
 #[cfg(test)]
 mod tests {
@@ -278,7 +296,7 @@ mod tests {
     #[test]
     fn login_quotes_and_sends_8_bit_as_literals() {
         let login = Credentials::from_command(b"a\"b\\c".to_vec(), "p\u{e4}ss".as_bytes().to_vec());
-        let mut dialogue = Dialogue::new(login, UpstreamTls::Implicit);
+        let mut dialogue = Dialogue::new(login, UpstreamTls::Implicit, Probe::No);
         assert_eq!(heard(&mut dialogue, b"* OK ready"), b"P2 LOGIN \"a\\\"b\\\\c\" {5}\r\n");
         assert_eq!(heard(&mut dialogue, b"+ OK"), "p\u{e4}ss\r\n".as_bytes());
     }

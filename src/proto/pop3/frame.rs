@@ -8,7 +8,7 @@ use memchr::memmem::Finder;
 
 use super::capability;
 use crate::proto::line::{Head, Line, word};
-use crate::proto::{Offer, RESPONSE_LINE, Step};
+use crate::proto::{Offer, RESPONSE_LINE, Step, refusal};
 
 /// Both directions of a session after login.
 pub(super) struct Frame {
@@ -17,6 +17,8 @@ pub(super) struct Frame {
     expected: VecDeque<Answer>,
     head: Head<HEAD>,
     position: Position,
+    /// The answer that comes next has been told of.
+    told: bool,
 }
 
 /// The forms of an answer.
@@ -54,7 +56,7 @@ pub(super) struct Seen {
 
 impl Frame {
     pub(super) fn new(offer: Offer) -> Self {
-        Self { offer, expected: VecDeque::new(), head: Head::default(), position: Position::Start }
+        Self { offer, expected: VecDeque::new(), head: Head::default(), position: Position::Start, told: false }
     }
 
     /// Follows the device's octets. All pass, unless it has pipelined more than the server has answered for.
@@ -97,7 +99,22 @@ impl Frame {
                         self.go_blind();
                         rest.len()
                     }
+                    Some(Indicator::Err) if !self.told => match refusal_line(rest) {
+                        None => break,
+                        Some(line) => {
+                            self.told = true;
+                            match refusal::notice(line) {
+                                Some(_) if at > 0 => {
+                                    self.told = false;
+                                    break;
+                                }
+                                Some(notice) => return Step::Notice(notice),
+                                None => 0,
+                            }
+                        }
+                    },
                     Some(indicator) => {
+                        self.told = false;
                         let answer = self.expected.pop_front().unwrap_or(Answer::Single);
                         self.position = Position::Status(match (indicator, answer) {
                             (Indicator::Ok, Answer::Multi | Answer::Capa) => Some(answer),
@@ -180,6 +197,15 @@ fn indicator(rest: &[u8]) -> Option<Indicator> {
     }
 }
 
+/// As much of a negative answer as is looked at, once it is there (RFC 2449 §4: no more than 512 octets).
+fn refusal_line(rest: &[u8]) -> Option<&[u8]> {
+    let window = rest.get(..REFUSAL).unwrap_or(rest);
+    match memchr::memchr(b'\n', window) {
+        Some(end) => window.get(..end),
+        None => (window.len() == REFUSAL).then_some(window),
+    }
+}
+
 /// Passes a multi-line answer up to and with its terminator; `seen` octets of that came before `rest`.
 fn body(mut seen: usize, rest: &[u8]) -> (Position, usize) {
     let mut at = 0;
@@ -211,6 +237,8 @@ static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(TERMINAT
 
 /// Commands that may wait for their answers at a time.
 const PIPELINE: usize = 4096;
+
+const REFUSAL: usize = 512;
 
 /// Keyword and the beginning of its argument.
 const HEAD: usize = 24;

@@ -8,11 +8,12 @@ use super::response::Status;
 use crate::failure::{Failure, Kind};
 use crate::proto::line::printable;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::proto::{UpstreamTls, refusal};
+use crate::proto::{Probe, UpstreamTls, refusal};
 
 /// The conversation with the server until it lets the device in.
 pub(super) struct Dialogue {
     stage: Stage,
+    probe: Probe,
     login: Credentials,
     /// One for each continuation request that is still to come.
     answers: VecDeque<Zeroizing<Vec<u8>>>,
@@ -31,6 +32,8 @@ enum Stage {
     User,
     /// PASS, or AUTH, was sent.
     Login,
+    /// The mailbox is tried.
+    Probe,
 }
 
 /// What a line of the server led to.
@@ -42,8 +45,8 @@ pub(super) enum Progress {
 }
 
 impl Dialogue {
-    pub(super) fn new(login: Credentials, tls: UpstreamTls) -> Self {
-        Self { stage: Stage::Greeting(tls), login, answers: VecDeque::new(), nothing_answered: true }
+    pub(super) fn new(login: Credentials, tls: UpstreamTls, probe: Probe) -> Self {
+        Self { stage: Stage::Greeting(tls), probe, login, answers: VecDeque::new(), nothing_answered: true }
     }
 
     /// A line of the server, without its line end.
@@ -87,7 +90,12 @@ impl Dialogue {
                 (None, Method::Sasl(Mechanism::Xoauth2)) => out.extend_from_slice(b"\r\n"),
                 (None, _) => out.extend_from_slice(b"*\r\n"),
             },
-            (Stage::Login, Status::Ok) => return Progress::LoggedIn,
+            (Stage::Login, Status::Ok) if self.probe == Probe::Yes => {
+                out.extend_from_slice(b"STAT\r\n");
+                self.stage = Stage::Probe;
+            }
+            (Stage::Login | Stage::Probe, Status::Ok) => return Progress::LoggedIn,
+            (Stage::Probe, Status::Err(text)) => return Progress::Failed(refusal::of_probe(text)),
             // Refused before anything was asked for: it is the mechanism that the server does not like.
             (Stage::Login, Status::Err(text)) if self.nothing_answered && refusal::is_of_mechanism(text) => {
                 if self.login.can_be_said_by_command() {
@@ -101,7 +109,7 @@ impl Dialogue {
                 return Progress::Failed(refusal::of(text));
             }
             // Not quoted: a server may repeat what it did not understand, and that was a password.
-            (Stage::User, Status::Continuation | Status::Other) | (Stage::Login, Status::Other) => {
+            (Stage::User | Stage::Probe, Status::Continuation | Status::Other) | (Stage::Login, Status::Other) => {
                 return Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not POP3"));
             }
             (Stage::Greeting(_) | Stage::Stls, Status::Continuation | Status::Other) | (Stage::Handshake, _) => {

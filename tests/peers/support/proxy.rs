@@ -86,8 +86,13 @@ pub fn upstreams(dovecot: &Dovecot) -> String {
     )
 }
 
-/// A listener on a free loopback port.
+/// A listener on a free loopback port that passes logins through.
 pub fn listener(name: &str, protocol: &str, entry: &str, more: &str) -> String {
+    translating_listener(name, protocol, entry, &format!("logins = \"pass-through\"\n{more}"))
+}
+
+/// The same for devices of the configuration.
+pub fn translating_listener(name: &str, protocol: &str, entry: &str, more: &str) -> String {
     format!(
         "[[listener]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\nlisten = [\"127.0.0.1:0\"]\nentry = \"{entry}\"\n{more}\n"
     )

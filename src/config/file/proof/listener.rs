@@ -11,7 +11,8 @@ use super::{DEFAULT, Proof};
 use crate::config::file::{ListenerSection, Written, nearest};
 use crate::config::suite::{self, Suite};
 use crate::config::{
-    Certificate, CertificateSource, Digest, Entry, Listener, Networks, Profile, Protocol, TlsPolicy, Upstream, Version,
+    Certificate, CertificateSource, Digest, Entry, Listener, Logins, Networks, Profile, Protocol, TlsPolicy, Upstream,
+    Version,
 };
 
 impl Proof<'_> {
@@ -75,9 +76,15 @@ impl Proof<'_> {
         let plaintext_span = raw.allow_plaintext.as_ref().map(Spanned::span);
         let allow_plaintext = raw.allow_plaintext.is_some_and(Spanned::into_inner);
         let networks_span = raw.allowed_networks.as_ref().map(Spanned::span);
-        let written_networks = raw
-            .allowed_networks
-            .map(|written| Networks(written.into_inner().into_iter().filter_map(|one| self.network(one)).collect()));
+        let written_networks = raw.allowed_networks.map(|written| {
+            Networks(
+                written
+                    .into_inner()
+                    .into_iter()
+                    .filter_map(|one| self.network("listener.allowed_networks", one))
+                    .collect(),
+            )
+        });
         self.plaintext(&span, entry, allow_plaintext, plaintext_span, written_networks.is_some());
         let weak = tls.is_weak() || allow_plaintext;
         let allowed_networks = match written_networks {
@@ -107,16 +114,7 @@ impl Proof<'_> {
         if let Some(certificate) = certificate.as_ref().and_then(|name| certificates.get(name)) {
             self.usable(&span, &tls, certificate);
         }
-        let only = if upstreams.len() == 1 { upstreams.keys().next().map(String::as_str) } else { None };
-        if raw.upstream.is_none() && only.is_none() && !upstreams.is_empty() {
-            let names: Vec<_> = upstreams.keys().map(|name| format!("\"{name}\"")).collect();
-            self.problem(
-                Some(span),
-                "listener.upstream",
-                &format!("is missing; there are several mail servers, write upstream = {}", names.join(" or ")),
-            );
-        }
-        let upstream = self.reference("listener.upstream", raw.upstream, upstreams.keys(), only);
+        let logins = self.logins(&span, raw.logins, raw.upstream, upstreams);
         let (protocol, first) = (protocol?, *listen.first()?);
         let name = raw.name.unwrap_or_else(|| format!("{}-{}", protocol.name().to_ascii_lowercase(), first.port()));
         Some(Listener {
@@ -129,8 +127,38 @@ impl Proof<'_> {
             tls,
             allowed_networks,
             certificate: certificate.unwrap_or_default(),
-            upstream: upstream.unwrap_or_default(),
+            logins: logins?,
         })
+    }
+
+    fn logins(
+        &mut self,
+        section: &Range<usize>,
+        written: Written<String>,
+        upstream: Written<String>,
+        upstreams: &BTreeMap<String, Upstream>,
+    ) -> Option<Logins> {
+        const TRANSLATE: &[(&str, bool)] = &[("translate", true), ("pass-through", false)];
+        if self.choice("listener.logins", written, TRANSLATE).unwrap_or(true) {
+            if let Some(upstream) = upstream {
+                self.problem(
+                    Some(upstream.span()),
+                    "listener.upstream",
+                    "has a meaning with logins = \"pass-through\" alone; a translated login goes to its account's mail server",
+                );
+            }
+            return Some(Logins::Translate);
+        }
+        let only = if upstreams.len() == 1 { upstreams.keys().next().map(String::as_str) } else { None };
+        if upstream.is_none() && only.is_none() && !upstreams.is_empty() {
+            let names: Vec<_> = upstreams.keys().map(|name| format!("\"{name}\"")).collect();
+            self.problem(
+                Some(section.clone()),
+                "listener.upstream",
+                &format!("is missing; there are several mail servers, write upstream = {}", names.join(" or ")),
+            );
+        }
+        self.reference("listener.upstream", upstream, upstreams.keys(), only).map(Logins::PassThrough)
     }
 
     fn addresses(&mut self, section: Range<usize>, written: Written<Vec<Spanned<String>>>) -> Vec<SocketAddr> {
@@ -162,7 +190,7 @@ impl Proof<'_> {
         addresses
     }
 
-    fn network(&mut self, written: Spanned<String>) -> Option<IpNet> {
+    pub(super) fn network(&mut self, key: &str, written: Spanned<String>) -> Option<IpNet> {
         let text = written.get_ref().trim();
         let message = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
             (Ok(IpNet::V6(network)), _) if network.addr().to_ipv4_mapped().is_some() => {
@@ -177,7 +205,7 @@ impl Proof<'_> {
             (Err(_), Ok(address)) => format!("\"{text}\" lacks its length; write \"{}\"", IpNet::from(address)),
             (Err(_), Err(_)) => format!("\"{text}\" is no network; write it as \"192.168.1.0/24\" or \"fd00::/8\""),
         };
-        self.problem(Some(written.span()), "listener.allowed_networks", &message);
+        self.problem(Some(written.span()), key, &message);
         None
     }
 

@@ -1,0 +1,161 @@
+//! `packetboat login`: a person signs in for an account, once. On a machine without a browser, too.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::{Exit, answer, complain};
+use crate::config::{Grant, Identity, Proven};
+use crate::secret::Secret;
+use crate::token::{DeviceSignIn, Enrolment, Pasted, Slot, Tokens};
+use crate::transport::http::{self, Said};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The account's name in the configuration
+    account: String,
+    /// Port on 127.0.0.1 for the browser to come back to; one that is free, if left out
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+}
+
+pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> {
+    let config = &proven.config;
+    let Some(account) = config.accounts.get(&arguments.account) else {
+        let known: Vec<&str> = config.accounts.keys().map(String::as_str).collect();
+        complain(format_args!("there is no account \"{}\"; known are {}", arguments.account, known.join(", ")));
+        return Err(Exit::Usage);
+    };
+    let Some(identity) = config.identities.get(&account.identity).filter(|identity| identity.grant.needs_login())
+    else {
+        complain(format_args!(
+            "account \"{}\" needs nobody to sign in: its identity's grant gets tokens by itself; try packetboat check --online",
+            arguments.account
+        ));
+        return Err(Exit::Usage);
+    };
+    let runtime = super::runtime()?;
+    runtime.block_on(async {
+        let tokens = Tokens::open(config).map_err(|obstacles| {
+            for (key, message) in obstacles {
+                complain(proven.problem(&key, &message));
+            }
+            Exit::Unavailable
+        })?;
+        let Some(slot) = tokens.of(&arguments.account) else { return Err(Exit::Usage) };
+        let signed_in = match identity.grant {
+            Grant::DeviceCode(_) => by_device_code(slot, identity, &proven.config.limits).await,
+            _ => by_browser(slot, arguments.port).await,
+        };
+        signed_in.map_err(|error| {
+            complain(error);
+            Exit::Unavailable
+        })?;
+        // To be sure that what was given works.
+        let token = slot.access().await.map_err(|failure| {
+            complain(format_args!("signed in, but {failure}"));
+            Exit::Unavailable
+        })?;
+        tokens.settle().await;
+        let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
+        answer(
+            format!(
+                "{} is signed in; access tokens live for {life}. A packetboat that runs sees it within ten seconds.\n",
+                slot.sign_in().0
+            )
+            .as_bytes(),
+        )
+    })
+}
+
+/// The browser comes back to this computer, or somebody pastes where it has come to.
+async fn by_browser(slot: &Arc<Slot>, port: u16) -> Result<(), String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(|error| format!("cannot listen on 127.0.0.1 port {port}: {error}; choose another one with --port"))?;
+    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+    // As it is registered, but for the port, which does not count (RFC 8252 §7.3).
+    let enrolment = Arc::new(Enrolment::begin(slot, &format!("http://localhost:{port}"))?);
+    say(&format!(
+        "Open this address in a browser, on any computer, and sign in as {}:\n\n{}\n\nA browser on this computer brings the \
+         answer by itself. Another one ends at an address that begins with\nhttp://localhost:{port} and does not open: paste \
+         that address here.\n",
+        slot.sign_in().0,
+        enrolment.url()
+    ))?;
+    let (sender, mut receiver) = mpsc::channel(1);
+    // A thread that nobody waits for: reading from a terminal cannot be given up.
+    let (pasting, pasted) = (Arc::clone(&enrolment), sender.clone());
+    std::thread::spawn(move || paste(&pasting, &pasted));
+    let pages = tokio::spawn(receive(listener, Arc::clone(&enrolment), sender));
+    let waiting = async {
+        loop {
+            match receiver.recv().await {
+                Some(Pasted::Code(code)) => return Ok::<Secret, String>(code),
+                Some(Pasted::Refused(why)) => return Err(format!("the sign-in was refused: {why}")),
+                Some(Pasted::Strange(advice)) => complain(advice),
+                None => return Err("nobody can answer".to_owned()),
+            }
+        }
+    };
+    let code = timeout(PATIENCE, waiting).await.map_err(|_| "nobody signed in within 15 minutes".to_owned())?;
+    pages.abort();
+    enrolment.finish(&code?).await
+}
+
+/// Takes what somebody pastes. With standard input closed, the browser may still come.
+fn paste(enrolment: &Enrolment, sender: &mpsc::Sender<Pasted>) {
+    for line in std::io::stdin().lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()) {
+        if sender.blocking_send(enrolment.read(&line)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes what browsers bring.
+async fn receive(listener: TcpListener, enrolment: Arc<Enrolment>, sender: mpsc::Sender<Pasted>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (enrolment, sender) = (Arc::clone(&enrolment), sender.clone());
+        tokio::spawn(http::serve(stream, move |received| {
+            let fields: Vec<(&str, &str)> =
+                received.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let pasted = enrolment.read(&format!("{}?{}", received.path, http::encode(&fields).as_str()));
+            let sender = sender.clone();
+            async move {
+                let (status, text) = match &pasted {
+                    Pasted::Code(_) => (200, "Signed in. You can close this page, and go on at packetboat."),
+                    Pasted::Refused(_) => (200, "The sign-in was refused. packetboat says why."),
+                    Pasted::Strange(_) => (404, "This is not the address that the sign-in leads to."),
+                };
+                if status == 200 {
+                    // Nobody listens any more if another answer was faster.
+                    let _ = sender.send(pasted).await;
+                }
+                Said { status, headers: vec![("content-type", "text/plain".to_owned())], body: text.to_owned() }
+            }
+        }));
+    }
+}
+
+async fn by_device_code(slot: &Arc<Slot>, identity: &Identity, limits: &crate::config::Limits) -> Result<(), String> {
+    let sign_in = DeviceSignIn::begin(slot, &identity.roots, limits).await?;
+    let left = humantime::format_duration(Duration::from_secs(sign_in.left().as_secs() + 1));
+    say(&format!(
+        "Open {} in a browser, on any computer, type the code {} and sign in as {}.\nThe code is good for {left}; waiting.\n",
+        sign_in.uri,
+        sign_in.user_code,
+        slot.sign_in().0
+    ))?;
+    sign_in.finish().await
+}
+
+fn say(text: &str) -> Result<(), String> {
+    answer(text.as_bytes()).map_err(|_| "there is nobody to show the address to".to_owned())
+}
+
+/// Microsoft's codes live for ten minutes.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);

@@ -1,0 +1,129 @@
+//! `packetboat check --online`: each account's token and logins, tried for real, one line each with advice.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{Exit, answer, complain};
+use crate::config::{Config, Grant, Identity, Protocol, Proven};
+use crate::proxy::Trials;
+use crate::token::{AccessToken, Claims};
+
+pub(super) fn check(proven: &Proven) -> Result<(), Exit> {
+    let config = &proven.config;
+    let runtime = super::runtime()?;
+    runtime.block_on(async {
+        let trials = Trials::new(config).map_err(|obstacles| {
+            for obstacle in obstacles {
+                complain(proven.problem(&obstacle.key, &obstacle.message));
+            }
+            Exit::Unavailable
+        })?;
+        if config.accounts.is_empty() {
+            answer(b"no account to try\n")?;
+        }
+        let mut all_well = true;
+        for name in config.accounts.keys() {
+            all_well &= try_account(config, &trials, name).await?;
+        }
+        trials.settle().await;
+        if all_well { Ok(()) } else { Err(Exit::Unavailable) }
+    })
+}
+
+async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<bool, Exit> {
+    let Some(account) = config.accounts.get(name) else { return Ok(false) };
+    answer(format!("account {name}, {}\n", account.mailbox).as_bytes())?;
+    let identity = config.identities.get(&account.identity);
+    match trials.token(name).await {
+        Ok(token) => {
+            let mut line = format!("  token  ok: {}", describe(&token));
+            let advice = identity.zip(token.claims()).and_then(|(identity, claims)| suspicion(identity, &claims));
+            if let Some(advice) = &advice {
+                let _ = write!(line, "\n         but {advice}");
+            }
+            answer(format!("{line}\n").as_bytes())?;
+        }
+        Err(failure) => {
+            answer(format!("  token  failed: {failure}\n").as_bytes())?;
+            return Ok(false);
+        }
+    }
+    let mut all_well = true;
+    for protocol in protocols(config) {
+        let upstream = config.upstreams.get(&account.upstream);
+        let place =
+            upstream.map(|one| format!("{} port {}", one.host(protocol), one.port(protocol))).unwrap_or_default();
+        let line = match trials.login(name, protocol).await {
+            Ok(facts) => format!(
+                "  {:<5}  ok: {place}, {} {}, certificate verified, logged in, mailbox opened",
+                protocol.name(),
+                facts.version,
+                facts.cipher
+            ),
+            Err(failure) => {
+                all_well = false;
+                format!("  {:<5}  failed at {place}: {failure}", protocol.name())
+            }
+        };
+        answer(format!("{line}\n").as_bytes())?;
+    }
+    Ok(all_well)
+}
+
+/// Those that devices are offered; both, if none is.
+fn protocols(config: &Config) -> Vec<Protocol> {
+    let offered = |protocol: &Protocol| config.listeners.iter().any(|listener| listener.protocol == *protocol);
+    [Protocol::Imap, Protocol::Pop3].into_iter().filter(offered).collect()
+}
+
+/// For whom and for what it is good, and for how long; never the token.
+fn describe(token: &AccessToken) -> String {
+    let left = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
+    let length = token.secret().expose().len();
+    let Some(claims) = token.claims() else {
+        return format!("{length} characters, expires in {left} (it tells nothing else of itself)");
+    };
+    let shown = |text: &str| crate::proto::line::printable(text.as_bytes());
+    let mut words = vec![format!("for {}", shown(claims.aud.as_deref().unwrap_or("nobody in particular")))];
+    if !claims.roles.is_empty() {
+        words.push(format!("roles {}", shown(&claims.roles.join(" "))));
+    }
+    if let Some(scopes) = &claims.scp {
+        words.push(format!("scopes {}", shown(scopes)));
+    }
+    if let Some(person) = &claims.upn {
+        words.push(format!("of {}", shown(person)));
+    }
+    words.push(format!("{length} characters, expires in {left}"));
+    words.join(", ")
+}
+
+/// What is got well and opens nothing.
+fn suspicion(identity: &Identity, claims: &Claims) -> Option<String> {
+    if !identity.cloud.is_microsoft() {
+        return None;
+    }
+    let audience = claims.aud.as_deref().unwrap_or_default();
+    if audience.contains("graph.microsoft") || audience.starts_with("00000003-") {
+        return Some("it is for Microsoft Graph, which opens no mailbox by IMAP or POP: leave scopes out".to_owned());
+    }
+    let is_of_a_person = identity.grant.is_of_a_person();
+    let has = |word: &str| {
+        claims.roles.iter().any(|role| role == word)
+            || claims.scp.as_deref().is_some_and(|scopes| scopes.split(' ').any(|scope| scope == word))
+    };
+    let wanted = if is_of_a_person {
+        ["IMAP.AccessAsUser.All", "POP.AccessAsUser.All"]
+    } else {
+        ["IMAP.AccessAsApp", "POP.AccessAsApp"]
+    };
+    let missing: Vec<&str> = wanted.into_iter().filter(|word| !has(word)).collect();
+    if missing.is_empty() || matches!(identity.grant, Grant::ManagedIdentity) && claims.roles.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "the permission {} is missing: add it to the app registration (Office 365 Exchange Online) and consent; see \
+         packetboat setup",
+        missing.join(" and ")
+    ))
+}

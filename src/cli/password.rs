@@ -1,0 +1,63 @@
+//! `packetboat password`: one for a device, and the hash that belongs in the configuration.
+
+use std::io::BufRead;
+
+use zeroize::Zeroizing;
+
+use super::{Exit, answer, complain};
+use crate::device::password;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Letters and digits; many devices take no more than 15
+    #[arg(short, long, default_value_t = 12, value_parser = clap::value_parser!(u8).range(8..=31))]
+    length: u8,
+    /// Read the password from standard input (one line) instead of making one, and print only its hash
+    #[arg(long, conflicts_with = "length")]
+    stdin: bool,
+}
+
+pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
+    let failed = |error: String| {
+        complain(error);
+        Exit::OsError
+    };
+    if arguments.stdin {
+        let password = read()?;
+        let hash = password::hash(password.as_bytes()).map_err(failed)?;
+        return answer(format!("{hash}\n").as_bytes());
+    }
+    let length = usize::from(arguments.length);
+    let password = password::generate(length).map_err(failed)?;
+    let hash = password::hash(password.as_bytes()).map_err(failed)?;
+    let text = Zeroizing::new(format!(
+        "password  {}\nhash      {hash}\n\nType the password into the device; it is not kept anywhere else. Put the hash into its \
+         section:\n  passwords = [\"{hash}\"]\n",
+        password.as_str(),
+    ));
+    answer(text.as_bytes())
+}
+
+fn read() -> Result<Zeroizing<String>, Exit> {
+    let mut line = Zeroizing::new(String::with_capacity(LONGEST));
+    std::io::stdin().lock().read_line(&mut line).map_err(|error| {
+        complain(format_args!("cannot read the password from standard input: {error}"));
+        Exit::IoError
+    })?;
+    let password = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
+    // What a login cannot carry would never be right (RFC 4616 §2, RFC 3501 §9).
+    let why = if password.is_empty() {
+        "there is no password on standard input"
+    } else if password.contains(['\0', '\u{1}', '\r']) {
+        "the password holds control characters, which no login can carry"
+    } else if password.chars().count() < SHORTEST {
+        "the password has fewer than 8 characters: that is soon guessed; let packetboat make one"
+    } else {
+        return Ok(password);
+    };
+    complain(why);
+    Err(Exit::Usage)
+}
+
+const SHORTEST: usize = 8;
+const LONGEST: usize = 1024;

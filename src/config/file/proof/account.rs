@@ -1,0 +1,191 @@
+//! Accounts and devices, proven: each login opens exactly one mailbox.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::Proof;
+use crate::config::file::{AccountSection, DeviceSection};
+use crate::config::{Account, Device, Grant, Identity, Networks, Upstream};
+
+impl Proof<'_> {
+    pub(super) fn accounts(
+        &mut self,
+        raw: BTreeMap<String, Spanned<AccountSection>>,
+        identities: &BTreeMap<String, Identity>,
+        upstreams: &BTreeMap<String, Upstream>,
+        upstreams_are_written: bool,
+    ) -> BTreeMap<String, Account> {
+        let mut accounts = BTreeMap::new();
+        for (name, section) in raw {
+            if let Some(account) = self.account(&name, section, identities, upstreams, upstreams_are_written) {
+                accounts.insert(name, account);
+            }
+        }
+        accounts
+    }
+
+    fn account(
+        &mut self,
+        name: &str,
+        raw: Spanned<AccountSection>,
+        identities: &BTreeMap<String, Identity>,
+        upstreams: &BTreeMap<String, Upstream>,
+        upstreams_are_written: bool,
+    ) -> Option<Account> {
+        let key = |key: &str| format!("account.{name}.{key}");
+        let section = raw.span();
+        self.note(&format!("account.{name}"), &section);
+        let raw = raw.into_inner();
+        let Some(mailbox) = raw.mailbox else {
+            self.problem(Some(section), &key("mailbox"), "is missing; write mailbox = \"scans@example.com\"");
+            return None;
+        };
+        let mailbox = self.address(&key("mailbox"), mailbox);
+        let only = |names: Vec<&String>| match names.as_slice() {
+            [one] => Some((*one).clone()),
+            _ => None,
+        };
+        let only_identity = only(identities.keys().collect());
+        if raw.identity.is_none() && only_identity.is_none() {
+            let message = if identities.is_empty() {
+                "is missing; write [identity.NAME] with tenant and client_id, and name it here"
+            } else {
+                "is missing; there are several identities"
+            };
+            self.problem(Some(section.clone()), &key("identity"), message);
+        }
+        let identity = self.reference(&key("identity"), raw.identity, identities.keys(), only_identity.as_deref())?;
+        let grant = identities.get(&identity).map(|identity| &identity.grant)?;
+        let own = identities.get(&identity).map(|identity| identity.cloud.upstream().0.to_owned());
+        let default = if upstreams_are_written { only(upstreams.keys().collect()) } else { own };
+        if raw.upstream.is_none() && default.is_none() && !upstreams.is_empty() {
+            self.problem(Some(section.clone()), &key("upstream"), "is missing; there are several mail servers");
+        }
+        let upstream = self.reference(&key("upstream"), raw.upstream, upstreams.keys(), default.as_deref())?;
+        let user_span = raw.user.as_ref().map(Spanned::span);
+        let user = raw.user.map_or_else(|| mailbox.clone(), |written| self.address(&key("user"), written));
+        if let Some(span) = user_span.filter(|_| !grant.is_of_a_person()) {
+            self.problem(Some(span), &key("user"), "nobody signs in with this identity's grant; remove it");
+        }
+        match (&raw.password_file, matches!(grant, Grant::Password(_))) {
+            (None, true) => {
+                self.problem(Some(section), &key("password_file"), "is missing; the identity's grant is \"password\"");
+            }
+            (Some(written), false) => {
+                self.problem(Some(written.span()), &key("password_file"), "goes with grant = \"password\" alone");
+            }
+            _ => {}
+        }
+        if let Some(written) = &raw.password_file {
+            self.note(&key("password_file"), &written.span());
+        }
+        Some(Account {
+            mailbox,
+            identity,
+            upstream,
+            user,
+            password_file: raw.password_file.map(Spanned::into_inner),
+            probe: raw.probe.unwrap_or(true),
+        })
+    }
+
+    fn address(&mut self, key: &str, written: Spanned<String>) -> String {
+        self.note(key, &written.span());
+        let address = written.get_ref();
+        let well_formed = address.split_once('@').is_some_and(|(local, domain)| {
+            !local.is_empty() && domain.contains('.') && !domain.contains(['@', '\\', '/'])
+        });
+        if !well_formed || address.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            let message = format!("\"{address}\" is no mail address; write it as \"scans@example.com\"");
+            self.problem(Some(written.span()), key, &message);
+        }
+        written.into_inner()
+    }
+
+    pub(super) fn devices(
+        &mut self,
+        raw: Vec<Spanned<DeviceSection>>,
+        accounts: &BTreeMap<String, Account>,
+    ) -> Vec<Device> {
+        let mut devices: Vec<Device> = Vec::new();
+        for section in raw {
+            let span = section.span();
+            let Some(device) = self.device(section, accounts) else { continue };
+            if let Some(login) = device.logins.first() {
+                self.note(&format!("device.{login}"), &span);
+            }
+            for other in &devices {
+                if let Some(login) = device.logins.iter().find(|login| other.logins.contains(login)) {
+                    let message = format!("\"{login}\" is another device's login or alias already");
+                    self.problem(Some(span.clone()), "device.login", &message);
+                }
+            }
+            devices.push(device);
+        }
+        devices
+    }
+
+    fn device(&mut self, section: Spanned<DeviceSection>, accounts: &BTreeMap<String, Account>) -> Option<Device> {
+        let span = section.span();
+        let raw = section.into_inner();
+        if raw.login.is_none() {
+            self.problem(Some(span.clone()), "device.login", "is missing; write login = \"scanner3\"");
+        }
+        let mut logins: Vec<String> = Vec::new();
+        let aliases = raw.aliases.map(Spanned::into_inner).unwrap_or_default();
+        for written in raw.login.into_iter().chain(aliases) {
+            let login = written.get_ref().to_lowercase();
+            if login.is_empty() || login.len() > LONGEST_LOGIN || login.contains(char::is_control) {
+                let message = format!("has 1 to {LONGEST_LOGIN} characters, and no control characters");
+                self.problem(Some(written.span()), "device.login", &message);
+            }
+            if !logins.contains(&login) {
+                logins.push(login);
+            }
+        }
+        let passwords = self.passwords(&span, raw.passwords);
+        let only = if accounts.len() == 1 { accounts.keys().next().map(String::as_str) } else { None };
+        if raw.account.is_none() && only.is_none() {
+            let message = if accounts.is_empty() {
+                "is missing; write [account.NAME] with a mailbox, and name it here"
+            } else {
+                "is missing; write account = \"...\", the mailbox that this device opens"
+            };
+            self.problem(Some(span.clone()), "device.account", message);
+        }
+        let account = self.reference("device.account", raw.account, accounts.keys(), only)?;
+        let networks_span = raw.networks.as_ref().map(Spanned::span);
+        let networks = raw.networks.map(|written| {
+            let each = written.into_inner().into_iter();
+            Networks(each.filter_map(|one| self.network("device.networks", one)).collect())
+        });
+        if networks.as_ref().is_some_and(|networks| networks.0.is_empty()) {
+            self.problem(networks_span, "device.networks", "allows nobody; name a network, or remove the key");
+        }
+        (!logins.is_empty()).then_some(Device { logins, passwords, account, networks })
+    }
+
+    fn passwords(&mut self, section: &Range<usize>, written: super::Written<Vec<Spanned<String>>>) -> Vec<String> {
+        const ADVICE: &str = "run packetboat password, type the password into the device, and its hash in here";
+        let Some(written) = written.filter(|written| !written.get_ref().is_empty()) else {
+            let message = format!("is missing, and without one anybody could log in; {ADVICE}");
+            self.problem(Some(section.clone()), "device.passwords", &message);
+            return Vec::new();
+        };
+        let mut hashes = Vec::new();
+        for one in written.into_inner() {
+            if !one.get_ref().starts_with("$argon2id$") {
+                // Not quoted: it is probably the password itself.
+                let message = format!("must be hashes that begin with $argon2id$; {ADVICE}");
+                self.problem(Some(one.span()), "device.passwords", &message);
+            }
+            hashes.push(one.into_inner());
+        }
+        hashes
+    }
+}
+
+/// Beyond what any device can store (fax machines have 63).
+const LONGEST_LOGIN: usize = 255;

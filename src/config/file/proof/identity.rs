@@ -1,0 +1,307 @@
+//! Identities, proven: each grant with what it needs, and nothing that belongs to another one.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use toml::Spanned;
+
+use super::Proof;
+use crate::config::file::{IdentitySection, Written};
+use crate::config::identity::METADATA_ENDPOINT;
+use crate::config::{CertificateFiles, Cloud, Credential, Grant, Identity, SecretFile};
+
+/// The grants, before what they need is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    ClientCredentials,
+    AuthorizationCode,
+    DeviceCode,
+    Password,
+    Federated,
+    ManagedIdentity,
+}
+
+const GRANTS: &[(&str, Kind)] = &[
+    ("client-credentials", Kind::ClientCredentials),
+    ("authorization-code", Kind::AuthorizationCode),
+    ("device-code", Kind::DeviceCode),
+    ("password", Kind::Password),
+    ("federated", Kind::Federated),
+    ("managed-identity", Kind::ManagedIdentity),
+];
+
+impl Proof<'_> {
+    pub(super) fn identities(&mut self, raw: BTreeMap<String, Spanned<IdentitySection>>) -> BTreeMap<String, Identity> {
+        raw.into_iter().filter_map(|(name, section)| Some((name.clone(), self.identity(&name, section)?))).collect()
+    }
+
+    fn identity(&mut self, name: &str, raw: Spanned<IdentitySection>) -> Option<Identity> {
+        let section = raw.span();
+        let key = |key: &str| format!("identity.{name}.{key}");
+        self.note(&format!("identity.{name}"), &section);
+        let mut raw = raw.into_inner();
+        if !name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_')) {
+            self.problem(
+                Some(section.clone()),
+                &format!("identity.{name}"),
+                "a name is made of letters, digits, - and _",
+            );
+        }
+        let cloud = self.choice(&key("cloud"), raw.cloud.take(), &Cloud::ALL).unwrap_or(Cloud::Worldwide);
+        let grant_span = raw.grant.as_ref().map_or_else(|| section.clone(), Spanned::span);
+        let kind = self.choice(&key("grant"), raw.grant.take(), GRANTS).unwrap_or(Kind::ClientCredentials);
+        self.fits_cloud(&key("grant"), cloud, kind, grant_span.clone());
+        self.warn_of_grant(&key("grant"), kind, grant_span);
+        let tenant = self.tenant(name, &section, cloud, kind, raw.tenant.take());
+        let client_id = self.client_id(name, &section, kind, raw.client_id.take());
+        let authority = raw
+            .authority
+            .take()
+            .map_or_else(|| cloud.authority().to_owned(), |written| self.url(&key("authority"), written));
+        let [token, authorization, device] = cloud.endpoints(authority.trim_end_matches('/'), &tenant);
+        let token = if kind == Kind::ManagedIdentity { METADATA_ENDPOINT.to_owned() } else { token };
+        let endpoint = |proof: &mut Self, word: &str, written: Written<String>, default: String| {
+            written.map_or(default, |written| proof.url(&key(word), written))
+        };
+        let token_endpoint = endpoint(self, "token_endpoint", raw.token_endpoint.take(), token);
+        let authorization_endpoint =
+            endpoint(self, "authorization_endpoint", raw.authorization_endpoint.take(), authorization);
+        let device_endpoint = endpoint(self, "device_endpoint", raw.device_endpoint.take(), device);
+        let scope = self.scope(name, cloud, kind, &mut raw);
+        let roots = self.roots(&key("roots"), raw.roots.take());
+        let grant = self.grant(name, &section, cloud, kind, &mut raw);
+        Some(Identity {
+            cloud,
+            authority: authority.trim_end_matches('/').to_owned(),
+            tenant,
+            client_id,
+            grant: grant?,
+            scope,
+            token_endpoint,
+            authorization_endpoint,
+            device_endpoint,
+            roots,
+        })
+    }
+
+    fn fits_cloud(&mut self, key: &str, cloud: Cloud, kind: Kind, span: Range<usize>) {
+        if cloud == Cloud::Google
+            && matches!(kind, Kind::ClientCredentials | Kind::Federated | Kind::ManagedIdentity | Kind::Password)
+        {
+            let message = "Google gives mail to people alone: write grant = \"authorization-code\" or \"device-code\"";
+            self.problem(Some(span), key, message);
+        }
+    }
+
+    fn warn_of_grant(&mut self, key: &str, kind: Kind, span: Range<usize>) {
+        let warning = match kind {
+            Kind::Password => {
+                "sends a person's password to the token endpoint, fails as soon as a second factor is asked for, and \
+                 Microsoft is doing away with it; use \"client-credentials\""
+            }
+            Kind::DeviceCode => {
+                "is blocked by a policy that Microsoft switches on by itself (\"Block device code flow\"); use \
+                 \"client-credentials\", or \"authorization-code\""
+            }
+            Kind::ClientCredentials | Kind::AuthorizationCode | Kind::Federated | Kind::ManagedIdentity => return,
+        };
+        self.warn(Some(span), key, warning);
+    }
+
+    fn tenant(
+        &mut self,
+        name: &str,
+        section: &Range<usize>,
+        cloud: Cloud,
+        kind: Kind,
+        written: Written<String>,
+    ) -> String {
+        let key = format!("identity.{name}.tenant");
+        let Some(written) = written else {
+            if cloud.is_microsoft() && kind != Kind::ManagedIdentity {
+                self.problem(
+                    Some(section.clone()),
+                    &key,
+                    "is missing; write the directory's id or domain, as tenant = \"contoso.onmicrosoft.com\"",
+                );
+            }
+            return String::new();
+        };
+        let span = written.span();
+        self.note(&key, &span);
+        let tenant = written.into_inner();
+        let shared = ["common", "organizations", "consumers"].contains(&tenant.as_str());
+        if tenant.is_empty()
+            || !tenant.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'))
+        {
+            self.problem(Some(span), &key, "is a directory's id (a GUID) or one of its domains, and nothing else");
+        } else if shared && matches!(kind, Kind::ClientCredentials | Kind::Federated) {
+            let message =
+                format!("\"{tenant}\" is nobody's directory; an application needs its own one's id or domain");
+            self.problem(Some(span), &key, &message);
+        }
+        tenant
+    }
+
+    fn client_id(&mut self, name: &str, section: &Range<usize>, kind: Kind, written: Written<String>) -> String {
+        let key = format!("identity.{name}.client_id");
+        match written {
+            Some(written) => {
+                self.note(&key, &written.span());
+                if written.get_ref().trim().is_empty() || written.get_ref().contains(char::is_whitespace) {
+                    self.problem(Some(written.span()), &key, "is the application's id, without spaces");
+                }
+                written.into_inner()
+            }
+            None => {
+                if kind != Kind::ManagedIdentity {
+                    self.problem(
+                        Some(section.clone()),
+                        &key,
+                        "is missing; it is the \"Application (client) ID\" of the app registration",
+                    );
+                }
+                String::new()
+            }
+        }
+    }
+
+    fn url(&mut self, key: &str, written: Spanned<String>) -> String {
+        self.note(key, &written.span());
+        let url = written.get_ref().as_str();
+        let near = ["http://169.254.", "http://127.", "http://[::1]", "http://localhost"];
+        if !url.starts_with("https://") && !near.iter().any(|prefix| url.starts_with(prefix)) {
+            self.problem(Some(written.span()), key, "must begin with https://: secrets go there");
+        }
+        written.into_inner()
+    }
+
+    fn scope(&mut self, name: &str, cloud: Cloud, kind: Kind, raw: &mut IdentitySection) -> String {
+        let is_machine = kind == Kind::ManagedIdentity;
+        if let Some(written) = raw.resource.take() {
+            if is_machine {
+                return written.into_inner();
+            }
+            let key = format!("identity.{name}.resource");
+            self.problem(Some(written.span()), &key, "goes with grant = \"managed-identity\" alone; write scopes");
+        }
+        if let Some(written) = raw.scopes.take() {
+            let key = format!("identity.{name}.scopes");
+            self.note(&key, &written.span());
+            let bad = |scope: &String| scope.is_empty() || scope.contains(char::is_whitespace);
+            if is_machine {
+                self.problem(Some(written.span()), &key, "is called resource with grant = \"managed-identity\"");
+            } else if written.get_ref().is_empty() || written.get_ref().iter().any(bad) {
+                self.problem(Some(written.span()), &key, "is a list of scopes, each without spaces");
+            } else if cloud.is_microsoft() && written.get_ref().iter().any(|scope| scope.contains("//graph.microsoft."))
+            {
+                let message = "a token for Microsoft Graph opens no mailbox by IMAP or POP; leave scopes out";
+                self.problem(Some(written.span()), &key, message);
+            }
+            return written.into_inner().join(" ");
+        }
+        match kind {
+            Kind::ManagedIdentity => cloud.resource().to_owned(),
+            Kind::ClientCredentials | Kind::Federated => cloud.application_scope(),
+            Kind::AuthorizationCode | Kind::DeviceCode | Kind::Password => cloud.delegated_scope(),
+        }
+    }
+
+    /// The grant with what it needs. What is written for another one is a mistake.
+    fn grant(
+        &mut self,
+        name: &str,
+        section: &Range<usize>,
+        cloud: Cloud,
+        kind: Kind,
+        raw: &mut IdentitySection,
+    ) -> Option<Grant> {
+        let key = |key: &str| format!("identity.{name}.{key}");
+        for (word, span) in [
+            ("client_secret_file", raw.client_secret_file.as_ref().map(Spanned::span)),
+            ("certificate", raw.certificate.as_ref().map(Spanned::span)),
+            ("key", raw.key.as_ref().map(Spanned::span)),
+            ("token_file", raw.token_file.as_ref().map(Spanned::span)),
+        ] {
+            let Some(span) = span else { continue };
+            self.note(&key(word), &span);
+            let fits = match word {
+                "client_secret_file" => !matches!(kind, Kind::Federated | Kind::ManagedIdentity),
+                "token_file" => kind == Kind::Federated,
+                _ => kind == Kind::ClientCredentials,
+            };
+            if !fits {
+                self.problem(Some(span), &key(word), "does not go with this grant; remove it");
+            }
+        }
+        let secret = self.secret(name, raw);
+        let files = match (raw.certificate.take(), raw.key.take()) {
+            (Some(chain), Some(key)) => Some(CertificateFiles { chain: chain.into_inner(), key: key.into_inner() }),
+            (None, None) => None,
+            (Some(lonely), None) => {
+                self.problem(Some(lonely.span()), &key("certificate"), "needs its key beside it: write key = \"...\"");
+                return None;
+            }
+            (None, Some(lonely)) => {
+                self.problem(Some(lonely.span()), &key("key"), "needs its certificate: write certificate = \"...\"");
+                return None;
+            }
+        };
+        match kind {
+            Kind::ClientCredentials => match (secret, files) {
+                (Some(secret), None) => Some(Grant::ClientCredentials(Credential::Secret(secret))),
+                (None, Some(files)) => Some(Grant::ClientCredentials(Credential::Certificate(files))),
+                (secret, _) => {
+                    let message = if secret.is_some() {
+                        "has both a secret and a certificate; keep the certificate, and remove client_secret_file"
+                    } else {
+                        "has nothing to prove itself with; write certificate and key, or client_secret_file"
+                    };
+                    self.problem(Some(section.clone()), &format!("identity.{name}"), message);
+                    None
+                }
+            },
+            Kind::AuthorizationCode | Kind::DeviceCode if cloud == Cloud::Google && secret.is_none() => {
+                let message = "is missing; Google gives a client secret to every application, also to installed ones";
+                self.problem(Some(section.clone()), &key("client_secret_file"), message);
+                None
+            }
+            Kind::AuthorizationCode => Some(Grant::AuthorizationCode(secret)),
+            Kind::DeviceCode => Some(Grant::DeviceCode(secret)),
+            Kind::Password => Some(Grant::Password(secret)),
+            Kind::ManagedIdentity => Some(Grant::ManagedIdentity),
+            Kind::Federated => match raw.token_file.take() {
+                Some(file) => Some(Grant::Federated(file.into_inner())),
+                None => {
+                    let message = "is missing; write the path that AZURE_FEDERATED_TOKEN_FILE has in the container";
+                    self.problem(Some(section.clone()), &key("token_file"), message);
+                    None
+                }
+            },
+        }
+    }
+
+    fn secret(&mut self, name: &str, raw: &mut IdentitySection) -> Option<SecretFile> {
+        let key = format!("identity.{name}.client_secret_expires");
+        let expires = raw.client_secret_expires.take().and_then(|written| {
+            self.note(&key, &written.span());
+            let day = humantime::parse_rfc3339_weak(&format!("{} 00:00:00", written.get_ref()));
+            match day.map(|day| day.duration_since(UNIX_EPOCH)) {
+                Ok(Ok(since)) => Some((since.as_secs() / DAY.as_secs(), written.span())),
+                Ok(Err(_)) | Err(_) => {
+                    self.problem(Some(written.span()), &key, "is a day, written as \"2027-11-21\"");
+                    None
+                }
+            }
+        });
+        let path: Option<PathBuf> = raw.client_secret_file.take().map(Spanned::into_inner);
+        if let (None, Some((_, span))) = (&path, &expires) {
+            self.problem(Some(span.clone()), &key, "has a meaning beside client_secret_file alone");
+        }
+        path.map(|path| SecretFile { path, expires: expires.map(|(day, _)| day) })
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,228 @@
+//! Who devices are, whose mailbox they open, and as whom packetboat fetches tokens: devices, accounts, identities.
+
+use std::path::PathBuf;
+
+use super::{Networks, Roots, Security, Upstream};
+
+/// A device, or several that share a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// What it may type as its user name, in lower case. Never empty; the first one stands in the log.
+    pub logins: Vec<String>,
+    /// Argon2id hashes in the PHC string format. Never empty.
+    pub passwords: Vec<String>,
+    /// Key of [`super::Config::accounts`].
+    pub account: String,
+    /// Where it may come from; `None` means wherever its listener lets it.
+    pub networks: Option<Networks>,
+}
+
+/// A mailbox, and how it is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its address: the `user=` of XOAUTH2.
+    pub mailbox: String,
+    /// Key of [`super::Config::identities`].
+    pub identity: String,
+    /// Key of [`super::Config::upstreams`].
+    pub upstream: String,
+    /// Who signs in, with grants of a person: the mailbox itself, or a delegate of it.
+    pub user: String,
+    /// That person's password, with [`Grant::Password`].
+    pub password_file: Option<PathBuf>,
+    /// One command is tried in the mailbox before the device is told that it is in.
+    pub probe: bool,
+}
+
+/// An application, as the identity provider knows it, and how it gets tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The provider's preset.
+    pub cloud: Cloud,
+    /// As `https://login.microsoftonline.com`, without a slash at its end.
+    pub authority: String,
+    /// The directory: a domain or a GUID. Empty with Google, and with [`Grant::ManagedIdentity`].
+    pub tenant: String,
+    /// The application's id. Empty for a system-assigned managed identity.
+    pub client_id: String,
+    /// How it gets tokens.
+    pub grant: Grant,
+    /// What is asked for, joined by spaces; with [`Grant::ManagedIdentity`] the resource.
+    pub scope: String,
+    /// Where tokens come from.
+    pub token_endpoint: String,
+    /// Where a person signs in, with [`Grant::AuthorizationCode`].
+    pub authorization_endpoint: String,
+    /// Where codes come from, with [`Grant::DeviceCode`].
+    pub device_endpoint: String,
+    /// Whom the endpoints must be certified by.
+    pub roots: Roots,
+}
+
+/// The ways to a token (RFC 6749 §1.3, RFC 8628).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// As the application itself (RFC 6749 §4.4).
+    ClientCredentials(Credential),
+    /// A person signs in once, in a browser (RFC 6749 §4.1, RFC 7636). Some providers want a secret besides.
+    AuthorizationCode(Option<SecretFile>),
+    /// A person signs in once, on another computer (RFC 8628).
+    DeviceCode(Option<SecretFile>),
+    /// With a person's password (RFC 6749 §4.3).
+    Password(Option<SecretFile>),
+    /// As the application, proven by another issuer's token in this file (RFC 7523 §2.2).
+    Federated(PathBuf),
+    /// From the metadata service of an Azure machine.
+    ManagedIdentity,
+}
+
+/// How an application proves that it is the one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A client secret.
+    Secret(SecretFile),
+    /// A certificate, and its RSA key in PEM.
+    Certificate(super::CertificateFiles),
+}
+
+/// A secret, kept in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Its content is the secret, but for white space at the end.
+    pub path: PathBuf,
+    /// The first day on which it is no longer valid, as days since 1970-01-01, where that is known.
+    pub expires: Option<u64>,
+}
+
+/// An identity provider: one of Microsoft's clouds, or Google.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cloud {
+    /// Microsoft's, for everybody.
+    Worldwide,
+    /// Microsoft's for the US government, GCC High.
+    GccHigh,
+    /// Microsoft's for the US Department of Defense.
+    Dod,
+    /// Microsoft's in China, run by 21Vianet.
+    China,
+    /// Google.
+    Google,
+}
+
+impl Grant {
+    /// Whether a person has to sign in once, by `packetboat login`.
+    pub fn needs_login(&self) -> bool {
+        match self {
+            Grant::AuthorizationCode(_) | Grant::DeviceCode(_) => true,
+            Grant::ClientCredentials(_) | Grant::Password(_) | Grant::Federated(_) | Grant::ManagedIdentity => false,
+        }
+    }
+
+    /// Whether the token is a person's rather than the application's.
+    pub fn is_of_a_person(&self) -> bool {
+        self.needs_login() || matches!(self, Grant::Password(_))
+    }
+
+    /// As it is written.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Grant::ClientCredentials(_) => "client-credentials",
+            Grant::AuthorizationCode(_) => "authorization-code",
+            Grant::DeviceCode(_) => "device-code",
+            Grant::Password(_) => "password",
+            Grant::Federated(_) => "federated",
+            Grant::ManagedIdentity => "managed-identity",
+        }
+    }
+}
+
+impl Cloud {
+    /// All of them, by the names they are written with.
+    pub const ALL: [(&'static str, Cloud); 5] = [
+        ("worldwide", Cloud::Worldwide),
+        ("gcc-high", Cloud::GccHigh),
+        ("dod", Cloud::Dod),
+        ("china", Cloud::China),
+        ("google", Cloud::Google),
+    ];
+
+    /// Whether it is one of Microsoft's.
+    pub fn is_microsoft(self) -> bool {
+        self != Cloud::Google
+    }
+
+    /// Its authority.
+    pub fn authority(self) -> &'static str {
+        match self {
+            Cloud::Worldwide => "https://login.microsoftonline.com",
+            Cloud::GccHigh | Cloud::Dod => "https://login.microsoftonline.us",
+            Cloud::China => "https://login.partner.microsoftonline.cn",
+            Cloud::Google => "https://oauth2.googleapis.com",
+        }
+    }
+
+    /// What an application asks for, to act as itself.
+    pub fn application_scope(self) -> String {
+        format!("{}/.default", self.resource())
+    }
+
+    /// The resource that an application's token is for.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Cloud::Worldwide => "https://outlook.office365.com",
+            // Microsoft documents the hosts, not the scopes, for these: they can be overridden.
+            Cloud::GccHigh => "https://outlook.office365.us",
+            Cloud::Dod => "https://outlook-dod.office365.us",
+            Cloud::China => "https://partner.outlook.cn",
+            Cloud::Google => "https://mail.google.com",
+        }
+    }
+
+    /// What is asked for in a person's name.
+    pub fn delegated_scope(self) -> String {
+        let resource = match self {
+            Cloud::Worldwide => "https://outlook.office.com",
+            // Google has one scope for all of mail, and gives a refresh token unasked to devices.
+            Cloud::Google => return "https://mail.google.com/".to_owned(),
+            Cloud::GccHigh | Cloud::Dod | Cloud::China => self.resource(),
+        };
+        format!("{resource}/IMAP.AccessAsUser.All {resource}/POP.AccessAsUser.All offline_access")
+    }
+
+    /// Its mail server, and the name that stands for it.
+    pub fn upstream(self) -> (&'static str, Upstream) {
+        let (name, host, pop3_host) = match self {
+            Cloud::Worldwide => ("exchange", "outlook.office365.com", "outlook.office365.com"),
+            Cloud::GccHigh => ("gcc-high", "outlook.office365.us", "outlook.office365.us"),
+            Cloud::Dod => ("dod", "outlook-dod.office365.us", "outlook-dod.office365.us"),
+            Cloud::China => ("china", "partner.outlook.cn", "partner.outlook.cn"),
+            Cloud::Google => ("google", "imap.gmail.com", "pop.gmail.com"),
+        };
+        let upstream = Upstream {
+            host: host.to_owned(),
+            pop3_host: pop3_host.to_owned(),
+            server_name: None,
+            imap_port: 993,
+            pop3_port: 995,
+            security: Security::Implicit,
+            roots: Roots::Bundled,
+        };
+        (name, upstream)
+    }
+
+    /// Token, authorization and device endpoint.
+    pub fn endpoints(self, authority: &str, tenant: &str) -> [String; 3] {
+        match self {
+            Cloud::Worldwide | Cloud::GccHigh | Cloud::Dod | Cloud::China => ["token", "authorize", "devicecode"]
+                .map(|endpoint| format!("{authority}/{tenant}/oauth2/v2.0/{endpoint}")),
+            Cloud::Google => [
+                format!("{authority}/token"),
+                "https://accounts.google.com/o/oauth2/v2/auth".to_owned(),
+                format!("{authority}/device/code"),
+            ],
+        }
+    }
+}
+
+/// Where Azure's machines find their metadata service.
+pub const METADATA_ENDPOINT: &str = "http://169.254.169.254/metadata/identity/oauth2/token";

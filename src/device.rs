@@ -1,0 +1,289 @@
+//! Who a device is: its login and password are verified here, and open the one account that it was given.
+
+mod delay;
+pub mod password;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use crate::config::{Config, Networks};
+use crate::crypto::{KeyedHash, Refused, Tag};
+use crate::failure::{Failure, Kind};
+use crate::secret::Secret;
+use delay::Delays;
+use password::Hash;
+
+/// All devices of the configuration.
+pub struct Devices {
+    devices: Vec<Device>,
+    by_login: HashMap<String, usize>,
+    /// Tags that verified passwords left behind, by device.
+    remembered: Mutex<HashMap<usize, Vec<(Tag, Instant)>>>,
+    hash: KeyedHash,
+    memory: Duration,
+    delays: Delays,
+    /// A run takes 19 MiB and some 20 ms; no more than this many at a time.
+    runs: Semaphore,
+    /// What a password is compared with where there is nothing to compare it with, so that it takes as long.
+    decoys: Arc<[Hash]>,
+}
+
+/// One device.
+#[derive(Debug)]
+pub struct Device {
+    /// Its first login, in lower case.
+    pub name: String,
+    /// Key of [`Config::accounts`].
+    pub account: String,
+    /// The account's mailbox, in lower case.
+    mailbox: String,
+    passwords: Arc<[Hash]>,
+    networks: Option<Networks>,
+}
+
+/// Something in the configuration that keeps devices from being known: its key, and what to do.
+pub type Obstacle = (String, String);
+
+impl Devices {
+    /// Reads every hash.
+    ///
+    /// # Errors
+    /// Hashes that cannot be verified.
+    pub fn new(config: &Config) -> Result<Self, Vec<Obstacle>> {
+        let mut obstacles = Vec::new();
+        let mut devices = Vec::new();
+        let mut by_login = HashMap::new();
+        for device in &config.devices {
+            let name = device.logins.first().cloned().unwrap_or_default();
+            let mut hashes = Vec::new();
+            for written in &device.passwords {
+                match Hash::parse(written) {
+                    Ok(hash) => hashes.push(hash),
+                    Err(why) => obstacles.push((format!("device.{name}.passwords"), why)),
+                }
+            }
+            by_login.extend(device.logins.iter().map(|login| (login.clone(), devices.len())));
+            let mailbox = config.accounts.get(&device.account).map(|account| account.mailbox.to_lowercase());
+            devices.push(Device {
+                name,
+                account: device.account.clone(),
+                mailbox: mailbox.unwrap_or_default(),
+                passwords: hashes.into(),
+                networks: device.networks.clone(),
+            });
+        }
+        // As many runs as the device with the most passwords needs, each like the dearest hash there is.
+        let most = devices.iter().map(|device| device.passwords.len()).max().unwrap_or_default();
+        let dearest = devices.iter().flat_map(|device| device.passwords.iter()).max_by_key(|hash| hash.cost());
+        let decoys = dearest.into_iter().cycle().take(most).cloned().collect();
+        let unusable = |Refused| vec![(String::new(), Refused.to_string())];
+        if !obstacles.is_empty() {
+            return Err(obstacles);
+        }
+        Ok(Self {
+            devices,
+            by_login,
+            remembered: Mutex::default(),
+            hash: KeyedHash::new().map_err(unusable)?,
+            memory: config.limits.password_memory,
+            delays: Delays::new(config.limits.failure_delay, config.limits.longest_failure_delay),
+            runs: Semaphore::new(RUNS),
+            decoys,
+        })
+    }
+
+    /// The device that logs in so, from there.
+    ///
+    /// A password that was verified lately costs a keyed hash; every other one waits for its turn behind earlier
+    /// failures, and then takes as many Argon2 runs as any other, whether or not the login is known.
+    ///
+    /// # Errors
+    /// [`Kind::WrongPassword`]; its detail is for the log, and the device hears always the same.
+    pub async fn verify(&self, login: &[u8], password: &Secret, source: IpAddr) -> Result<&Device, Failure> {
+        let login = String::from_utf8_lossy(login).to_lowercase();
+        let found = self.find(&login);
+        if let Some((index, device)) = found
+            && device.serves(source)
+            && self.remembers(index, password)
+        {
+            return Ok(device);
+        }
+        let Some(turn) = self.delays.turn(source, &login) else {
+            self.delays.sit_out().await;
+            return Err(wrong("too many wrong passwords of late, for this login or from this address"));
+        };
+        turn.come().await;
+        let is_right = self.compare(found.map(|(_, device)| device), password).await?;
+        match found {
+            Some((index, device)) if is_right && device.serves(source) => {
+                self.delays.succeeded(source, &login);
+                self.remember(index, password);
+                Ok(device)
+            }
+            Some((_, device)) if is_right => {
+                self.delays.failed(source, &login);
+                Err(wrong(&format!(
+                    "the password is right, but {source} is not in the networks of device {}",
+                    device.name
+                )))
+            }
+            Some((_, device)) => {
+                self.delays.failed(source, &login);
+                Err(wrong(&format!("the password is not one of device {}", device.name)))
+            }
+            None => {
+                self.delays.failed(source, &login);
+                Err(wrong("no [[device]] has this login"))
+            }
+        }
+    }
+
+    /// By login or alias; also by the old form `user@domain\shared`, where that mailbox is the device's.
+    fn find(&self, login: &str) -> Option<(usize, &Device)> {
+        let known = |login: &str| {
+            let index = *self.by_login.get(login)?;
+            Some((index, self.devices.get(index)?))
+        };
+        if let Some(found) = known(login) {
+            return Some(found);
+        }
+        let (user, shared) = login.rsplit_once(['\\', '/'])?;
+        // A Windows domain may stand before the user.
+        let found = known(user).or_else(|| known(user.rsplit_once('\\')?.1))?;
+        let mailbox = found.1.mailbox.as_str();
+        let is_its_own = shared == mailbox || mailbox.split_once('@').is_some_and(|(local, _)| local == shared);
+        is_its_own.then_some(found)
+    }
+
+    async fn compare(&self, device: Option<&Device>, password: &Secret) -> Result<bool, Failure> {
+        let hashes = device.map(|device| Arc::clone(&device.passwords));
+        let decoys = Arc::clone(&self.decoys);
+        let password = password.clone();
+        let permit = self.runs.acquire().await;
+        let compared = spawn_blocking(move || {
+            let real = hashes.as_deref().unwrap_or_default();
+            let mut is_right = false;
+            for hash in real {
+                is_right |= hash.is_of(password.expose());
+            }
+            for decoy in decoys.iter().skip(real.len()) {
+                decoy.is_of(password.expose());
+            }
+            is_right
+        });
+        let is_right = compared.await.map_err(|_| Failure::new(Kind::Drained, ""))?;
+        drop(permit);
+        Ok(is_right)
+    }
+
+    fn remembers(&self, device: usize, password: &Secret) -> bool {
+        let tag = self.hash.of(&[&device.to_be_bytes(), password.expose()]);
+        let now = Instant::now();
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(tags) = remembered.get_mut(&device) else { return false };
+        tags.retain(|(_, until)| *until > now);
+        tags.iter().any(|(known, _)| known.is(&tag))
+    }
+
+    fn remember(&self, device: usize, password: &Secret) {
+        let tag = self.hash.of(&[&device.to_be_bytes(), password.expose()]);
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let tags = remembered.entry(device).or_default();
+        tags.retain(|(known, _)| !known.is(&tag));
+        tags.push((tag, Instant::now() + self.memory));
+    }
+}
+
+impl Device {
+    fn serves(&self, source: IpAddr) -> bool {
+        self.networks.as_ref().is_none_or(|networks| networks.contain(source))
+    }
+}
+
+fn wrong(detail: &str) -> Failure {
+    Failure::new(Kind::WrongPassword, detail)
+}
+
+const RUNS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn devices(more: &str) -> Devices {
+        let hash = password::hash(b"k7m2xp9at").unwrap();
+        let text = format!(
+            "[identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n\
+             [account.a]\nmailbox = \"Shared@contoso.example\"\n\
+             [[device]]\nlogin = \"Scanner3\"\naliases = [\"scan@contoso.example\"]\npasswords = [\"{hash}\"]\n{more}"
+        );
+        let config = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config;
+        Devices::new(&config).unwrap_or_else(|obstacles| panic!("{obstacles:?}"))
+    }
+
+    async fn verify(devices: &Devices, login: &str, password: &str) -> Result<String, String> {
+        let source = "192.0.2.1".parse().unwrap();
+        let password = Secret::new(password.as_bytes().to_vec());
+        match devices.verify(login.as_bytes(), &password, source).await {
+            Ok(device) => Ok(device.account.clone()),
+            Err(failure) => Err(failure.detail),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn logins_in_all_their_forms() {
+        let devices = devices("");
+        for login in [
+            "scanner3",
+            "SCANNER3",
+            "scan@Contoso.example",
+            "scan@contoso.example\\shared",
+            "scan@contoso.example/shared@contoso.example",
+            "CONTOSO\\scanner3\\shared",
+        ] {
+            assert_eq!(verify(&devices, login, "k7m2xp9at").await, Ok("a".to_owned()), "{login}");
+        }
+        for login in ["scan", "scan@contoso.example\\other", "\\scanner3", "scanner3\\", ""] {
+            assert!(verify(&devices, login, "k7m2xp9at").await.is_err(), "{login}");
+        }
+        assert!(verify(&devices, "scanner3", "wrong").await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn networks_of_a_device() {
+        let devices = devices("networks = [\"198.51.100.0/24\"]");
+        assert!(verify(&devices, "scanner3", "k7m2xp9at").await.unwrap_err().contains("not in the networks"));
+    }
+
+    /// What is remembered is the password, not the device.
+    #[tokio::test(start_paused = true)]
+    async fn a_remembered_device_still_needs_its_password() {
+        let devices = devices("");
+        verify(&devices, "scanner3", "k7m2xp9at").await.unwrap();
+        assert!(devices.remembers(0, &Secret::new(b"k7m2xp9at".to_vec())));
+        assert!(!devices.remembers(0, &Secret::new(b"k7m2xp9a".to_vec())));
+        assert!(verify(&devices, "scanner3", "k7m2xp9aT").await.is_err());
+    }
+
+    /// The delay grows, and does not keep out who has the password in memory.
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_slowed_down() {
+        let devices = devices("");
+        verify(&devices, "scanner3", "k7m2xp9at").await.unwrap();
+        let began = tokio::time::Instant::now();
+        for _ in 0..4 {
+            verify(&devices, "scanner3", "guess").await.unwrap_err();
+        }
+        // 0.5 s, 1 s and 2 s before the second, third and fourth.
+        assert!(began.elapsed() >= Duration::from_millis(3500), "{:?}", began.elapsed());
+        let began = tokio::time::Instant::now();
+        verify(&devices, "scanner3", "k7m2xp9at").await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(500));
+    }
+}

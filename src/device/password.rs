@@ -1,0 +1,127 @@
+//! Passwords: made so that a device can take them, kept as Argon2id hashes (RFC 9106). Only this file knows argon2.
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Argon2, Params};
+use zeroize::Zeroizing;
+
+use crate::crypto;
+
+/// A hash as it stands in the configuration.
+#[derive(Clone, Debug)]
+pub struct Hash(PasswordHash);
+
+impl Hash {
+    /// Reads the PHC string format.
+    ///
+    /// # Errors
+    /// It is something else, or would take more than a device can wait for.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let unusable = || "holds something that is no Argon2id hash; make one with: packetboat password".to_owned();
+        let hash = PasswordHash::new(text).map_err(|_| unusable())?;
+        let params = Params::try_from(&hash).map_err(|_| unusable())?;
+        if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || hash.salt.is_none() {
+            return Err(unusable());
+        }
+        if params.m_cost() > MOST_MEMORY || params.t_cost() > MOST_PASSES {
+            return Err(format!(
+                "holds a hash that takes {} MiB and {} passes; make a cheaper one with: packetboat password",
+                params.m_cost() / 1024,
+                params.t_cost()
+            ));
+        }
+        Ok(Self(hash))
+    }
+
+    /// Whether it is the password's. Takes some 20 ms and 19 MiB.
+    pub fn is_of(&self, password: &[u8]) -> bool {
+        Argon2::default().verify_password(password, &self.0).is_ok()
+    }
+
+    /// What a run costs, to compare with others.
+    pub(super) fn cost(&self) -> u64 {
+        Params::try_from(&self.0).map_or(0, |params| u64::from(params.m_cost()) * u64::from(params.t_cost()))
+    }
+}
+
+/// A new hash, with a salt of its own. The parameters are those that OWASP recommends: 19 MiB, two passes.
+///
+/// # Errors
+/// There are no random octets, or the password is longer than 4 GiB.
+pub fn hash(password: &[u8]) -> Result<String, String> {
+    let salt: [u8; 16] = crypto::random().map_err(|refused| refused.to_string())?;
+    let hash: PasswordHash =
+        Argon2::default().hash_password_with_salt(password, &salt).map_err(|error| error.to_string())?;
+    Ok(hash.to_string())
+}
+
+/// A password of so many letters and digits, none of which looks like another one on a small display.
+///
+/// # Errors
+/// There are no random octets.
+pub fn generate(length: usize) -> Result<Zeroizing<String>, String> {
+    let mut password = Zeroizing::new(String::with_capacity(length));
+    while password.len() < length {
+        let octets: [u8; 32] = crypto::random().map_err(|refused| refused.to_string())?;
+        // All octets above are thrown away, so that no letter is likelier than another.
+        let even = octets.iter().filter(|octet| usize::from(**octet) < 256 / ALPHABET.len() * ALPHABET.len());
+        let letters = even.filter_map(|octet| ALPHABET.get(usize::from(*octet) % ALPHABET.len()));
+        for letter in letters.take(length - password.len()) {
+            password.push(char::from(*letter));
+        }
+    }
+    Ok(password)
+}
+
+/// Bits of a password that nobody can know.
+pub fn strength(length: usize) -> u32 {
+    // The loss is below a bit a letter.
+    u32::try_from(length).unwrap_or(u32::MAX).saturating_mul(ALPHABET.len().ilog2())
+}
+
+/// Without i, l, o, s, z, 0, 1, 2, 5; in lower case alone, for devices whose keyboard is a pair of arrows.
+const ALPHABET: &[u8] = b"abcdefghjkmnpqrtuvwxy346789";
+/// In KiB: a gigabyte.
+const MOST_MEMORY: u32 = 1024 * 1024;
+const MOST_PASSES: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_argon2id_and_verify() {
+        let text = hash(b"k7m2xp9at").unwrap();
+        assert!(text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{text}");
+        let hash = Hash::parse(&text).unwrap();
+        assert!(hash.is_of(b"k7m2xp9at") && !hash.is_of(b"k7m2xp9a"));
+    }
+
+    /// By the reference implementation: echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1.
+    #[test]
+    fn hashes_of_other_programs_are_read() {
+        let hash = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        assert!(Hash::parse(hash).unwrap().is_of(b"password"));
+    }
+
+    #[test]
+    fn what_is_no_hash() {
+        for text in [
+            "hunter2",
+            "$2b$12$abcdefghijklmnopqrstuv",
+            "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ",
+            "$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+            "$argon2id$v=19$m=4194304,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+        ] {
+            assert!(Hash::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_of_the_alphabet_and_differ() {
+        let one = generate(12).unwrap();
+        assert!(one.len() == 12 && one.bytes().all(|octet| ALPHABET.contains(&octet)));
+        assert_ne!(*one, *generate(12).unwrap());
+        assert_eq!(generate(31).unwrap().len(), 31);
+    }
+}

@@ -1,0 +1,172 @@
+//! The mailboxes that devices are let into: their server, their token, and how many sessions they may have at a time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use crate::config::{Account, Config, Identity, Protocol};
+use crate::failure::{Failure, Kind};
+use crate::proto::sasl::{Credentials, Mechanism, Method};
+use crate::secret::Secret;
+use crate::token::{AccessToken, Slot, Tokens};
+use crate::transport::upstream::Server;
+
+/// All that devices can open, by the name of its account.
+pub(super) struct Mailboxes(BTreeMap<String, Mailbox>);
+
+/// One account, ready to be opened.
+pub(super) struct Mailbox {
+    pub(super) account: Account,
+    pub(super) server: Arc<Server>,
+    identity: Identity,
+    slot: Arc<Slot>,
+    /// Accounts with the same mailbox on the same server have it in common.
+    sessions: Arc<Sessions>,
+}
+
+/// The sessions of one mailbox.
+struct Sessions {
+    most: usize,
+    free: Arc<Semaphore>,
+    queue: Duration,
+    /// Until then the server wants to be left alone.
+    quiet_until: Mutex<Option<Instant>>,
+}
+
+/// One session, counted until it is dropped.
+pub(super) struct Admission {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Mailboxes {
+    pub(super) fn new(config: &Config, tokens: &Tokens, servers: &BTreeMap<&String, Arc<Server>>) -> Self {
+        let mut sessions: HashMap<(String, &str), Arc<Sessions>> = HashMap::new();
+        let mut mailboxes = BTreeMap::new();
+        for (name, account) in &config.accounts {
+            let (Some(slot), Some(server), Some(identity)) =
+                (tokens.of(name), servers.get(&account.upstream), config.identities.get(&account.identity))
+            else {
+                continue;
+            };
+            let key = (account.mailbox.to_lowercase(), account.upstream.as_str());
+            let most = config.limits.sessions_per_mailbox;
+            let sessions = sessions.entry(key).or_insert_with(|| {
+                let (free, quiet_until) = (Arc::new(Semaphore::new(most)), Mutex::default());
+                Arc::new(Sessions { most, free, queue: config.limits.mailbox_queue, quiet_until })
+            });
+            let mailbox = Mailbox {
+                account: account.clone(),
+                server: Arc::clone(server),
+                identity: identity.clone(),
+                slot: Arc::clone(slot),
+                sessions: Arc::clone(sessions),
+            };
+            mailboxes.insert(name.clone(), mailbox);
+        }
+        Self(mailboxes)
+    }
+
+    pub(super) fn of(&self, account: &str) -> Option<&Mailbox> {
+        self.0.get(account)
+    }
+}
+
+impl Mailbox {
+    /// Waits for one of the mailbox's sessions to be free, but not for long: the device has a timeout of its own.
+    ///
+    /// # Errors
+    /// There is none, or the server wants to be left alone.
+    pub(super) async fn admit(&self) -> Result<Admission, Failure> {
+        let sessions = &self.sessions;
+        let quiet_until = *sessions.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) =
+            quiet_until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+        {
+            let left = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
+            let detail = format!("it has asked to be left alone, for {left} more, because of too many requests");
+            return Err(Failure::new(Kind::Unavailable, detail));
+        }
+        match timeout(sessions.queue, Arc::clone(&sessions.free).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Admission { _permit: permit }),
+            Ok(Err(_)) | Err(_) => Err(Failure::new(
+                Kind::TooManySessions,
+                format!(
+                    "{}: limits.sessions_per_mailbox = {}, and none ended within limits.mailbox_queue = {}",
+                    self.account.mailbox,
+                    sessions.most,
+                    humantime::format_duration(sessions.queue)
+                ),
+            )),
+        }
+    }
+
+    /// The server has asked to be left alone for so long.
+    pub(super) fn leave_alone(&self, wait: Duration) {
+        let until = Instant::now() + wait.min(LONGEST_QUIET);
+        let mut quiet_until = self.sessions.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *quiet_until = Some(quiet_until.map_or(until, |other| other.max(until)));
+    }
+
+    /// A token with as much life in it as can be had.
+    ///
+    /// # Errors
+    /// There is none, or it is too long for the protocol.
+    pub(super) async fn token(&self, protocol: Protocol) -> Result<Arc<AccessToken>, Failure> {
+        let token = self.slot.access().await?;
+        let length = token.secret().expose().len();
+        // Measured on Exchange Online's POP3 since July 2025: the connection is closed without a reason.
+        if protocol == Protocol::Pop3 && self.identity.cloud.is_microsoft() && length > LONGEST_POP3_TOKEN {
+            let detail = format!(
+                "the access token has {length} characters, and Exchange Online takes {LONGEST_POP3_TOKEN} over POP3: remove \
+                 group claims from the app registration, use grant = \"client-credentials\", or IMAP"
+            );
+            return Err(Failure::new(Kind::TokenRefused, detail));
+        }
+        Ok(token)
+    }
+
+    /// Whether another token than this one, which the server has refused, is worth a try.
+    pub(super) fn doubt(&self, token: &Arc<AccessToken>) -> bool {
+        self.slot.doubt(token)
+    }
+
+    /// What the server hears in place of the device's login.
+    pub(super) fn credentials(&self, token: &AccessToken) -> Credentials {
+        Credentials {
+            method: Method::Sasl(Mechanism::Xoauth2),
+            login: self.account.mailbox.clone().into_bytes(),
+            authzid: Vec::new(),
+            secret: Secret::clone(token.secret()),
+        }
+    }
+
+    /// The device's password was right: what the server refuses is ours to mend.
+    pub(super) fn explain(&self, failure: Failure) -> Failure {
+        let advice = match failure.kind {
+            Kind::LoginRefused | Kind::NotAuthorized => self.advice(),
+            _ => return failure,
+        };
+        let said = if failure.detail.is_empty() { String::new() } else { format!("; {}", failure.detail) };
+        Failure { kind: Kind::NotAuthorized, detail: format!("{}: {advice}{said}", self.account.mailbox), ..failure }
+    }
+
+    fn advice(&self) -> &'static str {
+        if !self.identity.cloud.is_microsoft() {
+            "is the user's IMAP and POP access switched on, and is this the user who signed in?"
+        } else if self.identity.grant.is_of_a_person() {
+            "needs IMAP and POP switched on (Set-CASMailbox), and who signed in needs FullAccess on it; see packetboat \
+             setup, and packetboat check --online"
+        } else {
+            "needs IMAP and POP switched on (Set-CASMailbox), and FullAccess for the application's service principal, made \
+             with the enterprise application's object id; see packetboat setup, and packetboat check --online"
+        }
+    }
+}
+
+/// However long the server asks for, the next try comes after this.
+const LONGEST_QUIET: Duration = Duration::from_secs(15 * 60);
+/// jstedfast/MailKit#1948.
+const LONGEST_POP3_TOKEN: usize = 4096;

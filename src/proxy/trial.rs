@@ -1,0 +1,159 @@
+//! A login at the mail server without a device: what `packetboat check --online` tries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::Obstacle;
+use super::mailbox::{Mailbox, Mailboxes};
+use crate::config::{Config, Protocol, Security};
+use crate::failure::{Failure, Kind, Side};
+use crate::proto::imap::Imap;
+use crate::proto::pop3::Pop3;
+use crate::proto::{Limits, Offer, Outbox, Probe, Session, Step, UpstreamTls};
+use crate::token::{AccessToken, Tokens};
+use crate::transport::detect::Peeked;
+use crate::transport::upstream::Server;
+use crate::transport::{Facts, Stream};
+
+/// All accounts, ready to be tried.
+pub struct Trials {
+    mailboxes: Mailboxes,
+    tokens: Tokens,
+    patience: Duration,
+}
+
+impl Trials {
+    /// Prepares them.
+    ///
+    /// # Errors
+    /// Each thing that is missing or wrong.
+    pub fn new(config: &Config) -> Result<Self, Vec<Obstacle>> {
+        let mut obstacles = Vec::new();
+        let mut servers = BTreeMap::new();
+        for (name, upstream) in &config.upstreams {
+            match Server::new(upstream, &config.limits) {
+                Ok(server) => drop(servers.insert(name, Arc::new(server))),
+                Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
+            }
+        }
+        match Tokens::open(config) {
+            Ok(tokens) if obstacles.is_empty() => {
+                let mailboxes = Mailboxes::new(config, &tokens, &servers);
+                Ok(Self { mailboxes, tokens, patience: config.limits.upstream_login_timeout })
+            }
+            Ok(_) => Err(obstacles),
+            Err(found) => {
+                obstacles.extend(found.into_iter().map(|(key, message)| Obstacle { key, message }));
+                Err(obstacles)
+            }
+        }
+    }
+
+    /// A token of the account, as devices get it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn token(&self, account: &str) -> Result<Arc<AccessToken>, Failure> {
+        // Whatever the protocol: a token that is too long for POP3 is told where that is tried.
+        self.mailbox(account)?.token(Protocol::Imap).await
+    }
+
+    /// Connects, verifies, logs in, tries the mailbox, and leaves.
+    ///
+    /// # Errors
+    /// What a device would have been told, and why.
+    pub async fn login(&self, account: &str, protocol: Protocol) -> Result<Facts, Failure> {
+        let mailbox = self.mailbox(account)?;
+        let token = mailbox.token(protocol).await?;
+        let tcp = mailbox.server.dial(protocol).await?;
+        let (stream, tls) = match mailbox.server.security() {
+            Security::Implicit => (mailbox.server.handshake(protocol, tcp).await?, UpstreamTls::Implicit),
+            Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
+        };
+        let conversation = converse(mailbox, &token, protocol, stream, tls);
+        let ended = timeout(self.patience, conversation).await;
+        ended
+            .unwrap_or_else(|_| Err(Failure::new(Kind::UpstreamTimeout, "")))
+            .map_err(|failure| mailbox.explain(failure))
+    }
+
+    /// Waits for refresh tokens to reach the disk.
+    pub async fn settle(&self) {
+        self.tokens.settle().await;
+    }
+
+    fn mailbox(&self, account: &str) -> Result<&Mailbox, Failure> {
+        self.mailboxes.of(account).ok_or_else(|| Failure::new(Kind::ContactAdmin, "there is no such account"))
+    }
+}
+
+/// The same session that serves devices, with us in the device's place.
+async fn converse(
+    mailbox: &Mailbox,
+    token: &AccessToken,
+    protocol: Protocol,
+    mut stream: Stream,
+    tls: UpstreamTls,
+) -> Result<Facts, Failure> {
+    let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
+    let (mut session, login, goodbye): (Box<dyn Session>, &[u8], &[u8]) = match protocol {
+        Protocol::Imap => (Box::new(Imap::new(offer, Limits::default())), b"P LOGIN check check\r\n", b"P5 LOGOUT\r\n"),
+        Protocol::Pop3 => (Box::new(Pop3::new(offer, Limits::default())), b"USER check\r\nPASS check\r\n", b"QUIT\r\n"),
+    };
+    let mut out = Outbox::default();
+    let mut said = login;
+    loop {
+        match session.recv(Side::Downstream, said, &mut out)? {
+            Step::Consume(count) => said = said.get(count..).unwrap_or_default(),
+            Step::Authenticate(_) => break,
+            _ => return Err(Failure::new(Kind::UpstreamProtocol, "")),
+        }
+    }
+    session.upstream_connected(mailbox.credentials(token), tls, Probe::Yes);
+    let mut input = Vec::new();
+    loop {
+        let step = session.recv(Side::Upstream, &input, &mut out)?;
+        if !out.upstream.is_empty() {
+            stream.write_all(&out.upstream).await.map_err(|error| lost(&error))?;
+            stream.flush().await.map_err(|error| lost(&error))?;
+            out = Outbox::default();
+        }
+        match step {
+            Step::Consume(count) => drop(input.drain(..count.min(input.len()))),
+            Step::Read => {
+                if stream.read_buf(&mut input).await.map_err(|error| lost(&error))? == 0 {
+                    return Err(Failure::new(Kind::UpstreamLost, "in the middle of the login"));
+                }
+            }
+            Step::StartTls => {
+                let Stream::Plain(plain) = stream else { return Err(Failure::new(Kind::UpstreamTls, "")) };
+                if !input.is_empty() {
+                    return Err(Failure::new(
+                        Kind::Injection,
+                        "the server's side sent answers in clear behind STARTTLS",
+                    ));
+                }
+                stream = mailbox.server.handshake(protocol, plain.into_tcp()).await?;
+                session.tls_started(Side::Upstream, &mut out);
+            }
+            Step::LoggedIn => {
+                // It has shown what it was to show; how it takes the goodbye changes nothing.
+                let _ = stream.write_all(goodbye).await;
+                let _ = stream.shutdown().await;
+                return stream.facts().ok_or_else(|| Failure::new(Kind::UpstreamTls, "no TLS"));
+            }
+            Step::LoginFailed(failure) => return Err(failure),
+            Step::Authenticate(_) | Step::Close | Step::Forward(_) | Step::Notice(_) => {
+                return Err(Failure::new(Kind::UpstreamProtocol, ""));
+            }
+        }
+    }
+}
+
+fn lost(error: &std::io::Error) -> Failure {
+    Failure::new(Kind::UpstreamLost, error.to_string())
+}

@@ -1,0 +1,214 @@
+//! Access tokens (RFC 6749): fetched by every grant, kept fresh before anybody has to wait, and the refresh tokens
+//! behind them, which are never lost.
+
+mod enrol;
+mod refusal;
+mod request;
+mod slot;
+mod store;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::warn;
+
+use crate::config::{Account, Certificate, CertificateSource, Config, Credential, Grant, Identity, SecretFile};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::http::Client;
+pub use enrol::{DeviceSignIn, Enrolment, Pasted};
+pub use slot::{AccessToken, Slot};
+use store::Owner;
+pub use store::Store;
+pub use wire::Claims;
+
+/// The tokens of all accounts.
+pub struct Tokens {
+    by_account: BTreeMap<String, Arc<Slot>>,
+    /// Each once.
+    slots: Vec<Arc<Slot>>,
+    config: Config,
+}
+
+/// Something that keeps tokens from being had: the key concerned, as `identity.office.key`, and what to do.
+pub type Obstacle = (String, String);
+
+impl Tokens {
+    /// Prepares the tokens of all accounts; nothing is fetched yet. Secrets and keys are read once, to be sure of them.
+    ///
+    /// # Errors
+    /// Each thing that is missing or wrong.
+    pub fn open(config: &Config) -> Result<Self, Vec<Obstacle>> {
+        let mut obstacles = Vec::new();
+        let mut stores = None;
+        let mut slots: BTreeMap<(String, String), Arc<Slot>> = BTreeMap::new();
+        let mut by_account = BTreeMap::new();
+        for (name, identity) in &config.identities {
+            obstacles.extend(prove_credential(name, identity));
+        }
+        for (name, account) in &config.accounts {
+            let Some(identity) = config.identities.get(&account.identity) else { continue };
+            if let Some(file) = &account.password_file
+                && let Err(message) = request::secret(file)
+            {
+                obstacles.push((format!("account.{name}.password_file"), message));
+            }
+            let user = if identity.grant.is_of_a_person() { account.user.to_lowercase() } else { String::new() };
+            let key = (account.identity.clone(), user);
+            if let Some(slot) = slots.get(&key) {
+                by_account.insert(name.clone(), Arc::clone(slot));
+                continue;
+            }
+            match slot(config, &key, (name, account), identity, &mut stores) {
+                Ok(slot) => {
+                    let slot = Arc::new(slot);
+                    by_account.insert(name.clone(), Arc::clone(&slot));
+                    slots.insert(key, slot);
+                }
+                Err(obstacle) => obstacles.push(obstacle),
+            }
+        }
+        if obstacles.is_empty() {
+            Ok(Self { by_account, slots: slots.into_values().collect(), config: config.clone() })
+        } else {
+            obstacles.dedup();
+            Err(obstacles)
+        }
+    }
+
+    /// The token of an account.
+    pub fn of(&self, account: &str) -> Option<&Arc<Slot>> {
+        self.by_account.get(account)
+    }
+
+    /// Fetches the first ones now, and each next one ahead of time, until the drain. Warns daily of what ends soon.
+    pub fn keep_fresh(self: &Arc<Self>, lifecycle: &Lifecycle) {
+        for slot in &self.slots {
+            tokio::spawn(Arc::clone(slot).keep_fresh(lifecycle.clone()));
+        }
+        let tokens = Arc::clone(self);
+        let mut lifecycle = lifecycle.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(std::time::Duration::from_secs(DAY)) => {}
+                    () = lifecycle.reached(Phase::Draining) => return,
+                }
+                for (key, message) in tokens.remarks() {
+                    warn!("{key}: {message}");
+                }
+            }
+        });
+    }
+
+    /// Waits until what is on its way has arrived, for some seconds at most: call it last.
+    pub async fn settle(&self) {
+        for slot in &self.slots {
+            slot.settle().await;
+        }
+    }
+
+    /// Secrets and certificates that end within 30 days, or have ended.
+    pub fn remarks(&self) -> Vec<Obstacle> {
+        remarks(&self.config)
+    }
+}
+
+/// Secrets and certificates that end within 30 days, or have ended: key and advice.
+pub fn remarks(config: &Config) -> Vec<Obstacle> {
+    let mut remarks = Vec::new();
+    for (name, identity) in &config.identities {
+        let (key, days, what) = match &identity.grant {
+            Grant::ClientCredentials(Credential::Certificate(files)) => {
+                let Ok(certificate) = certificate::describe(&files.chain) else { continue };
+                ("certificate", i64::from(certificate.days_left), "upload a new one to the app registration")
+            }
+            Grant::ClientCredentials(Credential::Secret(file))
+            | Grant::AuthorizationCode(Some(file))
+            | Grant::DeviceCode(Some(file))
+            | Grant::Password(Some(file)) => match days_left(file) {
+                Some(days) => {
+                    ("client_secret_expires", days, "make a new one in the app registration, or better a certificate")
+                }
+                None => continue,
+            },
+            Grant::AuthorizationCode(None)
+            | Grant::DeviceCode(None)
+            | Grant::Password(None)
+            | Grant::Federated(_)
+            | Grant::ManagedIdentity => continue,
+        };
+        let when = match days {
+            ..0 => "it has ended".to_owned(),
+            0..=SOON => format!("it ends in {days} days"),
+            _ => continue,
+        };
+        remarks.push((format!("identity.{name}.{key}"), format!("{when}: {what}, before devices are refused")));
+    }
+    remarks
+}
+
+fn days_left(file: &SecretFile) -> Option<i64> {
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / DAY;
+    Some(i64::try_from(file.expires?).unwrap_or(i64::MAX) - i64::try_from(today).unwrap_or_default())
+}
+
+fn slot(
+    config: &Config,
+    (identity_name, user): &(String, String),
+    (name, account): (&String, &Account),
+    identity: &Identity,
+    store: &mut Option<Arc<Store>>,
+) -> Result<Slot, Obstacle> {
+    let client = Client::new(&identity.token_endpoint, &identity.roots, &config.limits)
+        .map_err(|message| (format!("identity.{identity_name}.token_endpoint"), message))?;
+    let store = match (identity.grant.needs_login(), store.as_ref()) {
+        (false, _) => None,
+        (true, Some(store)) => Some(Arc::clone(store)),
+        (true, None) => {
+            let opened = Store::open(&config.state_directory, config.store_key.as_deref());
+            let opened = Arc::new(opened.map_err(|message| ("store_key".to_owned(), message))?);
+            *store = Some(Arc::clone(&opened));
+            Some(opened)
+        }
+    };
+    let owner = Owner { identity: identity_name.clone(), user: user.clone() };
+    Ok(Slot::new(owner, identity.clone(), (name.clone(), account.clone()), client, store))
+}
+
+/// Reads what an application proves itself with.
+fn prove_credential(name: &str, identity: &Identity) -> Vec<Obstacle> {
+    let secret = |file: &SecretFile| match request::secret(&file.path) {
+        Ok(_) => Vec::new(),
+        Err(message) => vec![(format!("identity.{name}.client_secret_file"), message)],
+    };
+    match &identity.grant {
+        Grant::ClientCredentials(Credential::Secret(file))
+        | Grant::AuthorizationCode(Some(file))
+        | Grant::DeviceCode(Some(file))
+        | Grant::Password(Some(file)) => secret(file),
+        Grant::ClientCredentials(Credential::Certificate(files)) => {
+            let source = CertificateSource::Files(files.clone());
+            match certificate::load(&Certificate { source, ecdsa: None }, "".as_ref(), name, Making::Tried) {
+                Ok(_) => Vec::new(),
+                Err(fault) => {
+                    let key = if fault.key == "key" { "key" } else { "certificate" };
+                    vec![(format!("identity.{name}.{key}"), fault.message)]
+                }
+            }
+        }
+        Grant::AuthorizationCode(None)
+        | Grant::DeviceCode(None)
+        | Grant::Password(None)
+        // Another program writes it, perhaps after us.
+        | Grant::Federated(_)
+        | Grant::ManagedIdentity => Vec::new(),
+    }
+}
+
+/// Days before the end from which on it is told.
+const SOON: i64 = 30;
+/// In seconds.
+const DAY: u64 = 24 * 60 * 60;

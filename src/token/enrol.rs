@@ -1,0 +1,184 @@
+//! A person signs in once: by a code that a browser brings back (RFC 6749 §4.1, RFC 7636), or on another computer
+//! (RFC 8628). Done by an operator, never inside a device's connection.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use tokio::time::{Instant, sleep};
+
+use super::refusal;
+use super::request;
+use super::slot::Slot;
+use super::wire::{self, Granted, Record};
+use crate::config::{Limits, Roots};
+use crate::crypto;
+use crate::secret::Secret;
+use crate::transport::http::{self, Answered, Client};
+
+/// A sign-in that has begun, by authorization code.
+pub struct Enrolment {
+    slot: Arc<Slot>,
+    redirect: String,
+    state: String,
+    verifier: Secret,
+}
+
+/// What a person has pasted, or a browser has brought.
+#[derive(Debug)]
+pub enum Pasted {
+    /// The code.
+    Code(Secret),
+    /// The provider says no, and why.
+    Refused(String),
+    /// It is something else; what to paste.
+    Strange(&'static str),
+}
+
+impl Enrolment {
+    /// Begins one whose browser comes back to this address.
+    ///
+    /// # Errors
+    /// There are no random octets.
+    pub fn begin(slot: &Arc<Slot>, redirect: &str) -> Result<Self, String> {
+        let random = || crypto::random::<32>().map(|octets| BASE64URL.encode(octets));
+        let state = random().map_err(|refused| refused.to_string())?;
+        let verifier = random().map_err(|refused| refused.to_string())?;
+        Ok(Self {
+            slot: Arc::clone(slot),
+            redirect: redirect.to_owned(),
+            state,
+            verifier: Secret::new(verifier.into_bytes()),
+        })
+    }
+
+    /// What the person opens in a browser.
+    pub fn url(&self) -> String {
+        let user = self.slot.sign_in().0;
+        request::authorization_url(&self.slot.identity, user, &self.redirect, &self.state, &self.verifier)
+    }
+
+    /// The code in an address that the browser came back with; only from this very sign-in (RFC 6749 §10.12).
+    pub fn read(&self, address: &str) -> Pasted {
+        let address = address.trim();
+        let Some((_, query)) = address.split_once('?') else {
+            return Pasted::Strange(
+                "paste the whole address that the browser shows at the end: it begins with http://localhost",
+            );
+        };
+        let fields = http::decode(query.split('#').next().unwrap_or_default());
+        let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        if field("state") != Some(&self.state) {
+            return Pasted::Strange(
+                "this address is of another sign-in; open the address above, and paste what it leads to",
+            );
+        }
+        match (field("code"), field("error")) {
+            (Some(code), _) if !code.is_empty() => Pasted::Code(Secret::new(code.as_bytes().to_vec())),
+            (_, Some(error)) => {
+                let number = field("error_description").and_then(|text| text.split("AADSTS").nth(1));
+                let number = number.and_then(|text| text.split(|c: char| !c.is_ascii_digit()).next());
+                let advice = number.and_then(|number| refusal::advice(number.parse().ok()?));
+                let number = number.map(|number| format!(", AADSTS{number}")).unwrap_or_default();
+                let advice = advice.map(|advice| format!(": {advice}")).unwrap_or_default();
+                Pasted::Refused(format!("{error}{number}{advice}"))
+            }
+            _ => Pasted::Strange("this address holds no code; paste the one that the browser shows at the very end"),
+        }
+    }
+
+    /// Turns the code into a refresh token, and keeps that.
+    ///
+    /// # Errors
+    /// The endpoint says no, or the token cannot be kept.
+    pub async fn finish(&self, code: &Secret) -> Result<(), String> {
+        let asked = request::code(&self.slot.identity, code, &self.redirect, &self.verifier)?;
+        let answered = self.slot.client.ask(asked).await.map_err(|failure| failure.to_string())?;
+        self.slot.keep_sign_in(&answered)
+    }
+}
+
+/// A sign-in on another computer.
+pub struct DeviceSignIn {
+    slot: Arc<Slot>,
+    device_code: Secret,
+    /// Where the person goes.
+    pub uri: String,
+    /// What the person types there.
+    pub user_code: String,
+    until: Instant,
+    interval: Duration,
+}
+
+impl DeviceSignIn {
+    /// Asks for a code.
+    ///
+    /// # Errors
+    /// The endpoint says no.
+    pub async fn begin(slot: &Arc<Slot>, roots: &Roots, limits: &Limits) -> Result<Self, String> {
+        let client = Client::new(&slot.identity.device_endpoint, roots, limits)?;
+        let asked = request::device_authorization(&slot.identity);
+        let answered = client.ask(asked).await.map_err(|failure| failure.to_string())?;
+        let Some(code) = wire::device_code(&answered.body).filter(|_| answered.status == 200) else {
+            return Err(refusal::read(client.host(), &answered, SystemTime::now()).words);
+        };
+        Ok(Self {
+            slot: Arc::clone(slot),
+            device_code: Secret::new(code.device_code.into_bytes()),
+            uri: code.verification_uri,
+            user_code: code.user_code,
+            until: Instant::now() + Duration::from_secs(code.expires_in.unwrap_or(900).clamp(1, 3600)),
+            interval: Duration::from_secs(code.interval.unwrap_or(5).clamp(1, 60)),
+        })
+    }
+
+    /// How long the code is good for.
+    pub fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// Waits until the person has agreed, and keeps the refresh token.
+    ///
+    /// # Errors
+    /// The person says no, it is too late, or the token cannot be kept.
+    pub async fn finish(mut self) -> Result<(), String> {
+        let mut last = "the code has expired: ask for a new one".to_owned();
+        while Instant::now() + self.interval < self.until {
+            sleep(self.interval).await;
+            let asked = request::device_code(&self.slot.identity, &self.device_code)?;
+            let answered = match self.slot.client.ask(asked).await {
+                Ok(answered) => answered,
+                // The network may come back before the code expires.
+                Err(failure) => {
+                    last = failure.to_string();
+                    continue;
+                }
+            };
+            if answered.status == 200 {
+                return self.slot.keep_sign_in(&answered);
+            }
+            let refusal = refusal::read(self.slot.client.host(), &answered, SystemTime::now());
+            if refusal.error == "slow_down" {
+                // RFC 8628 §3.5: for good.
+                self.interval += Duration::from_secs(5);
+            } else if !refusal.passes {
+                return Err(refusal.words);
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Slot {
+    fn keep_sign_in(&self, answered: &Answered) -> Result<(), String> {
+        let Some(Granted { refresh_token, .. }) = wire::granted(&answered.body).filter(|_| answered.status == 200)
+        else {
+            return Err(refusal::read(self.client.host(), answered, SystemTime::now()).words);
+        };
+        let refresh_token = refresh_token
+            .ok_or("the endpoint gave no refresh token: offline_access must be among the scopes, and consented to")?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let store = self.store.as_ref().ok_or("this identity's grant needs no sign-in")?;
+        store.put(&self.owner, &Record { refresh_token, signed_in: now, renewed: now })
+    }
+}

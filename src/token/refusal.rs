@@ -1,0 +1,212 @@
+//! What a token endpoint means when it does not say yes: whether it passes, and what a person can do about it.
+
+use std::time::{Duration, SystemTime};
+
+use super::wire::{self, Denied};
+use crate::transport::http::Answered;
+
+/// A no, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// As RFC 6749 §5.2 and RFC 8628 §3.5 name them; empty where there was none.
+    pub(super) error: String,
+    /// It passes by itself.
+    pub(super) passes: bool,
+    pub(super) retry_after: Option<Duration>,
+    /// In plain words, with what to do. Never the endpoint's own text, which may repeat what it was sent.
+    pub(super) words: String,
+}
+
+/// Reads an answer that holds no token.
+pub(super) fn read(host: &str, answered: &Answered, now: SystemTime) -> Refusal {
+    let overloaded = answered.status == 429 || answered.status >= 500;
+    let Some(denied) = wire::denied(&answered.body) else {
+        return Refusal {
+            error: String::new(),
+            // An error page or garbage: something between us and the endpoint, or the endpoint itself, is ill.
+            passes: true,
+            retry_after: answered.retry_after,
+            words: format!("{host} answers {} without a token{}", answered.status, hint(answered.status)),
+        };
+    };
+    let codes = codes(&denied);
+    let code = codes.first().copied();
+    let passes =
+        overloaded || PASSING.contains(&denied.error.as_str()) || codes.iter().any(|code| PASSING_CODES.contains(code));
+    let mut words = format!("{host} says {}", printable(&denied.error));
+    if let Some(code) = code {
+        words += &format!(", AADSTS{code}");
+    }
+    let advice = codes.iter().find_map(|code| advice(*code)).or_else(|| advice_by_error(&denied.error));
+    if let Some(skew) = skew(answered, now).filter(|_| codes.contains(&CLOCK)) {
+        words += &format!(": {skew}");
+    } else if let Some(advice) = advice {
+        words += &format!(": {advice}");
+    }
+    if let Some(id) = denied.correlation_id.as_deref().filter(|id| id.len() <= 40) {
+        words += &format!(" (correlation id {})", printable(id));
+    }
+    Refusal { error: denied.error, passes, retry_after: answered.retry_after, words }
+}
+
+/// In words, if this computer's clock and the endpoint's are minutes apart.
+pub(super) fn skew(answered: &Answered, now: SystemTime) -> Option<String> {
+    let theirs = answered.date?;
+    let (apart, direction) = match now.duration_since(theirs) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    let apart = Duration::from_secs(apart.as_secs());
+    (apart >= WRONG_CLOCK).then(|| {
+        format!(
+            "this computer's clock is {} {direction} the endpoint's: set it, as with timedatectl set-ntp true",
+            humantime::format_duration(apart)
+        )
+    })
+}
+
+fn codes(denied: &Denied) -> Vec<u32> {
+    if !denied.error_codes.is_empty() {
+        return denied.error_codes.clone();
+    }
+    let after = denied.error_description.split("AADSTS").nth(1).unwrap_or_default();
+    let digits = after.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse().into_iter().collect()
+}
+
+fn hint(status: u16) -> &'static str {
+    match status {
+        404 => ": is the tenant right, and the authority?",
+        407 => ": a web proxy stands in between",
+        429 => ": too many requests",
+        200 => ": does something answer in its place?",
+        _ => "",
+    }
+}
+
+fn printable(text: &str) -> String {
+    crate::proto::line::printable(text.as_bytes())
+}
+
+/// By Microsoft's numbers, which may change: they decide what is said, and only whether it passes beside `error`.
+pub(super) fn advice(code: u32) -> Option<&'static str> {
+    Some(match code {
+        50034 | 50020 => "the account is not in this tenant: compare its address, and tenant",
+        50053 => "the account is locked for too many wrong sign-ins, or this address is blocked: wait half an hour",
+        50055 | 50126 => "the person's password is wrong or has expired: put the new one into password_file",
+        50057 => "the account is disabled: enable it, or sign in as another one",
+        16000 | 50074 | 50076 | 50078 | 50079 => {
+            "the person must sign in again, with the second factor: packetboat login ACCOUNT"
+        }
+        50132 | 50133 | 50173 | 70000 | 70008 | 700_082 | 70043 => {
+            "the sign-in has ended (password changed, revoked, unused for 90 days, or a policy): packetboat login ACCOUNT"
+        }
+        50105 => {
+            "the account is not assigned to the enterprise application: assign it, or switch \"assignment required\" off"
+        }
+        50128 | 50059 | 90002 => {
+            "the tenant does not exist, or is missing: compare tenant with the portal's directory id"
+        }
+        50194 | 9_001_023 | 9_002_332 => "the application is for one tenant alone: write its id or domain as tenant",
+        50196 => "the same was asked for too often: this passes in some minutes",
+        53000..=53003 | 530_032 | 530_034 | 530_035 => {
+            "Conditional Access or security defaults block the sign-in: look at its sign-in log for the policy (\"Block \
+             device code flow\", locations, compliant devices), and exclude this application or account"
+        }
+        65001 | 650_052 | 65004 | 90094 | 90095 => {
+            "nobody has consented for this application: an administrator opens the consent address that packetboat setup prints"
+        }
+        650_056 | 650_057 | 70011 | 500_011 | 50001 | 700_022 | 700_023 => {
+            "the scope is not among the application's permissions: add Office 365 Exchange Online, IMAP and POP, as packetboat \
+             setup shows, and leave scopes out of the configuration"
+        }
+        700_016 | 700_011 | 70001 | 7_000_112 => {
+            "the application is unknown in this tenant, or disabled: compare client_id and tenant with the app registration"
+        }
+        7_000_215 => "the client secret is wrong: put the secret's value into the file, not its id",
+        7_000_222 => "the client secret has expired: make a new one, or better a certificate",
+        7_000_218 | 700_025 | 70002 => {
+            "public and confidential are mixed up: for a sign-in by a person switch \"Allow public client flows\" on; else \
+             give the application a certificate or secret"
+        }
+        CLOCK => {
+            "the assertion is not valid now, so a clock is wrong: set this computer's, as with timedatectl set-ntp true"
+        }
+        700_027 | 50012 | 700_030 => {
+            "the certificate is not the one that was uploaded: upload this one to the app registration"
+        }
+        70018 => "the code was not recognised: ask for a new one",
+        70019 => "the code has expired: ask for a new one",
+        50011 => {
+            "the redirect address is not registered: add http://localhost under \"Mobile and desktop applications\""
+        }
+        90038 | 900_382 | 900_432 => "the account belongs to another cloud: set cloud",
+        90014 | 900_144 | 9_002_313 => "the request was malformed, which should not be: please report it",
+        50033 | 50087 | 90006 | 90012 | 90024 | 90033 | 90055 => "trouble at Microsoft, which passes",
+        _ => return None,
+    })
+}
+
+fn advice_by_error(error: &str) -> Option<&'static str> {
+    Some(match error {
+        "invalid_grant" => "the sign-in has ended, or was refused: packetboat login ACCOUNT",
+        "invalid_client" => "the application could not prove itself: compare client_id and its secret or certificate",
+        "unauthorized_client" => "the application may not use this grant",
+        "invalid_scope" => "the scope is wrong: leave scopes out of the configuration",
+        "interaction_required" | "consent_required" | "login_required" => "a person must act: packetboat login ACCOUNT",
+        "access_denied" | "authorization_declined" => "the person said no",
+        "expired_token" => "the code has expired: ask for a new one",
+        "invalid_resource" => "the resource is unknown in this tenant: leave resource and scopes out",
+        _ => return None,
+    })
+}
+
+/// Assertion outside of its validity.
+const CLOCK: u32 = 700_024;
+/// Apart by less, clocks are right.
+const WRONG_CLOCK: Duration = Duration::from_secs(3 * 60);
+const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down", "authorization_pending"];
+const PASSING_CODES: &[u32] = &[50033, 50087, 50196, 90006, 90012, 90024, 90033, 90055];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    fn refusal(status: u16, body: &str) -> Refusal {
+        let body = Zeroizing::new(body.as_bytes().to_vec());
+        read("login.example", &Answered { status, date: None, retry_after: None, body }, SystemTime::now())
+    }
+
+    #[test]
+    fn what_passes_and_what_does_not() {
+        for (status, body, passes) in [
+            (429, "{\"error\":\"invalid_request\"}", true),
+            (503, "<html>busy</html>", true),
+            (200, "garbage", true),
+            (400, "{\"error\":\"temporarily_unavailable\"}", true),
+            (400, "{\"error\":\"invalid_grant\",\"error_codes\":[90033]}", true),
+            (400, "{\"error\":\"invalid_grant\",\"error_codes\":[700082]}", false),
+            (401, "{\"error\":\"invalid_client\"}", false),
+        ] {
+            assert_eq!(refusal(status, body).passes, passes, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_number_is_explained_and_the_text_is_not_repeated() {
+        let one =
+            refusal(401, "{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: Invalid hunter2\"}");
+        assert!(one.words.contains("AADSTS7000215: the client secret is wrong"), "{}", one.words);
+        assert!(!one.words.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_named() {
+        let date = SystemTime::now() - Duration::from_secs(3600);
+        let body = Zeroizing::new(b"{\"error\":\"invalid_client\",\"error_codes\":[700024]}".to_vec());
+        let answered = Answered { status: 401, date: Some(date), retry_after: None, body };
+        let words = read("login.example", &answered, SystemTime::now()).words;
+        assert!(words.contains("this computer's clock is 1h ahead of the endpoint's"), "{words}");
+    }
+}

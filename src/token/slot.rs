@@ -1,0 +1,377 @@
+//! One access token: fetched once for all who wait, renewed when half of its life is over, and its troubles remembered.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::refusal::{self, Refusal};
+use super::request;
+use super::store::{Owner, Stamp, Store};
+use super::wire::{self, Claims, Granted, Record};
+use crate::config::{Account, Identity};
+use crate::crypto;
+use crate::failure::{Failure, Kind};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::secret::Secret;
+use crate::transport::http::{Answered, Client};
+
+/// A token that opens mailboxes for a while.
+pub struct AccessToken {
+    secret: Secret,
+    obtained: Instant,
+    expires: Instant,
+    /// When a new one is to be fetched, though this one still works.
+    stale: Instant,
+}
+
+impl AccessToken {
+    /// The token itself, for the one place that sends it.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// How much of its life is left.
+    pub fn left(&self) -> Duration {
+        self.expires.saturating_duration_since(Instant::now())
+    }
+
+    /// What it says of itself, if it says anything.
+    pub fn claims(&self) -> Option<Claims> {
+        wire::claims(self.secret.expose())
+    }
+}
+
+/// The place of one token: an application's, or one person's with that application.
+pub struct Slot {
+    pub(super) owner: Owner,
+    pub(super) identity: Identity,
+    /// One of those that are opened with it, for who signs in.
+    pub(super) account: Account,
+    /// Its name.
+    pub(super) account_name: String,
+    pub(super) client: Client,
+    pub(super) store: Option<Arc<Store>>,
+    state: Mutex<State>,
+    /// Who holds it fetches; the others find what it has fetched.
+    flight: tokio::sync::Mutex<()>,
+    woken: Notify,
+}
+
+struct State {
+    token: Option<Arc<AccessToken>>,
+    trouble: Option<Trouble>,
+    /// When a device last asked.
+    used: Instant,
+    /// When a server's refusal last made the token doubtful.
+    doubted: Option<Instant>,
+    /// When the refresh token came, in seconds since 1970.
+    renewed: Option<u64>,
+}
+
+/// Why there is no new token, and until when not to ask again.
+#[derive(Clone)]
+struct Trouble {
+    failure: Failure,
+    until: Instant,
+    times: u32,
+    /// The sign-in it happened with: a new one ends it.
+    stamp: Option<Stamp>,
+}
+
+/// What fetching came to, when it came to nothing.
+struct Setback {
+    failure: Failure,
+    retry_after: Option<Duration>,
+}
+
+impl Slot {
+    pub(super) fn new(
+        owner: Owner,
+        identity: Identity,
+        (account_name, account): (String, Account),
+        client: Client,
+        store: Option<Arc<Store>>,
+    ) -> Self {
+        let state = State { token: None, trouble: None, used: Instant::now(), doubted: None, renewed: None };
+        let (flight, woken) = (tokio::sync::Mutex::default(), Notify::new());
+        Self { owner, identity, account, account_name, client, store, state: Mutex::new(state), flight, woken }
+    }
+
+    /// A token with life in it. Mostly one that is here already; else one is fetched, once for all who ask meanwhile.
+    ///
+    /// # Errors
+    /// [`Kind::TokenUnavailable`] passes by itself, [`Kind::TokenRefused`] does not.
+    pub async fn access(self: &Arc<Self>) -> Result<Arc<AccessToken>, Failure> {
+        if let Some(token) = self.present(true) {
+            return Ok(token);
+        }
+        self.fetch(false).await
+    }
+
+    /// A server has refused this token, though the endpoint has given it. Whether another one is worth a try: not when
+    /// this one is young, or another one was tried lately.
+    pub fn doubt(&self, token: &Arc<AccessToken>) -> bool {
+        let now = Instant::now();
+        let mut state = self.state();
+        let is_current = state.token.as_ref().is_some_and(|current| Arc::ptr_eq(current, token));
+        let is_young = now.duration_since(token.obtained) < YOUNG;
+        let was_doubted = state.doubted.is_some_and(|doubted| now.duration_since(doubted) < DOUBTED);
+        if !is_current {
+            return true;
+        }
+        if is_young || was_doubted {
+            return false;
+        }
+        state.doubted = Some(now);
+        state.token = None;
+        true
+    }
+
+    /// Keeps a fresh token at hand, and the sign-in behind it alive, until the drain.
+    pub(super) async fn keep_fresh(self: Arc<Self>, mut lifecycle: Lifecycle) {
+        loop {
+            let due = self.due();
+            // A new sign-in is noticed soon.
+            let look = if self.state().trouble.is_some() { due.min(Instant::now() + LOOK) } else { due };
+            tokio::select! {
+                () = sleep_until(look) => {}
+                () = self.woken.notified() => {}
+                () = lifecycle.reached(Phase::Draining) => return,
+            }
+            if self.due() <= Instant::now() || self.has_new_sign_in() {
+                // What came of it is told in the log.
+                let _ = self.fetch(true).await;
+            }
+        }
+    }
+
+    /// Waits for what is on its way: a refresh token that has come must reach the disk.
+    pub(super) async fn settle(&self) {
+        let _ = timeout(SETTLE, self.flight.lock()).await;
+    }
+
+    /// The person who signs in, and the account that `packetboat login` is called with.
+    pub fn sign_in(&self) -> (&str, &str) {
+        (&self.account.user, &self.account_name)
+    }
+
+    /// When somebody signed in for it, in seconds since 1970.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn signed_in(&self) -> Result<Option<u64>, String> {
+        let Some(store) = &self.store else { return Ok(None) };
+        Ok(store.read(&self.owner)?.map(|record| record.signed_in))
+    }
+
+    fn present(&self, by_device: bool) -> Option<Arc<AccessToken>> {
+        let mut state = self.state();
+        if by_device {
+            let now = Instant::now();
+            if now.duration_since(state.used) > IDLE {
+                self.woken.notify_one();
+            }
+            state.used = now;
+        }
+        state.token.as_ref().filter(|token| token.left() > SPARE).map(Arc::clone)
+    }
+
+    /// Fetches in a task of its own: a device that leaves must not take the answer with it.
+    async fn fetch(self: &Arc<Self>, anew: bool) -> Result<Arc<AccessToken>, Failure> {
+        let slot = Arc::clone(self);
+        let asked = Instant::now();
+        let flight = tokio::spawn(async move {
+            let _flight = slot.flight.lock().await;
+            if let Some(token) = slot.present(false).filter(|token| !anew || token.obtained > asked) {
+                return Ok(token);
+            }
+            if let Some(failure) = slot.still_in_trouble() {
+                return Err(failure);
+            }
+            slot.ask().await
+        });
+        flight.await.unwrap_or_else(|_| Err(Failure::new(Kind::TokenUnavailable, "packetboat is going down")))
+    }
+
+    fn still_in_trouble(&self) -> Option<Failure> {
+        if self.has_new_sign_in() {
+            return None;
+        }
+        let state = self.state();
+        state.trouble.as_ref().filter(|trouble| trouble.until > Instant::now()).map(|trouble| trouble.failure.clone())
+    }
+
+    fn has_new_sign_in(&self) -> bool {
+        let stamp = self.stamp();
+        stamp.is_some() && self.state().trouble.as_ref().is_some_and(|trouble| trouble.stamp != stamp)
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        self.store.as_ref()?.stamp(&self.owner)
+    }
+
+    async fn ask(&self) -> Result<Arc<AccessToken>, Failure> {
+        let stamp = self.stamp();
+        match self.ask_endpoint().await {
+            Ok((granted, answered)) => {
+                let token = Arc::new(fresh(granted));
+                let mut state = self.state();
+                let had_trouble = state.trouble.take().is_some();
+                state.token = Some(Arc::clone(&token));
+                drop(state);
+                let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
+                if had_trouble {
+                    info!(identity = self.owner.identity, user = self.owner.user, "access token again, for {life}");
+                } else {
+                    debug!(identity = self.owner.identity, user = self.owner.user, "new access token, for {life}");
+                }
+                if let Some(skew) = refusal::skew(&answered, SystemTime::now()) {
+                    warn!(identity = self.owner.identity, "{skew}");
+                }
+                Ok(token)
+            }
+            Err(setback) => Err(self.trouble(setback, stamp)),
+        }
+    }
+
+    async fn ask_endpoint(&self) -> Result<(Granted, Answered), Setback> {
+        let record = self.record()?;
+        let refresh_token = record.as_ref().map(|record| &record.refresh_token);
+        let asked = request::token(&self.identity, &self.account, refresh_token).map_err(refused)?;
+        let answered = self.client.ask(asked).await.map_err(|failure| Setback { failure, retry_after: None })?;
+        let Some(mut granted) = wire::granted(&answered.body).filter(|_| answered.status == 200) else {
+            let Refusal { passes, retry_after, words, .. } =
+                refusal::read(self.client.host(), &answered, SystemTime::now());
+            let words = words.replace("ACCOUNT", &self.account_name);
+            let kind = if passes { Kind::TokenUnavailable } else { Kind::TokenRefused };
+            return Err(Setback { failure: Failure::new(kind, words), retry_after });
+        };
+        if let Some(record) = record {
+            self.keep(record, granted.refresh_token.take()).await;
+        }
+        Ok((granted, answered))
+    }
+
+    fn record(&self) -> Result<Option<Record>, Setback> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let record = store.read(&self.owner).map_err(refused)?;
+        let Some(record) = record else {
+            let (user, account) = self.sign_in();
+            return Err(refused(format!("{user} has not signed in yet: packetboat login {account}")));
+        };
+        self.state().renewed = Some(record.renewed);
+        Ok(Some(record))
+    }
+
+    /// The new refresh token is on disk before it is used. If it cannot be, the old one is used again.
+    async fn keep(&self, old: Record, refresh_token: Option<Secret>) {
+        let Some(store) = self.store.as_ref().map(Arc::clone) else { return };
+        let renewed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let refresh_token = refresh_token.unwrap_or_else(|| old.refresh_token.clone());
+        let new = Record { refresh_token, signed_in: old.signed_in, renewed };
+        let owner = self.owner.clone();
+        let kept = spawn_blocking(move || store.replace(&owner, Some(&old), &new)).await;
+        match kept.unwrap_or_else(|_| Err("packetboat is going down".to_owned())) {
+            Ok(true) => self.state().renewed = Some(renewed),
+            Ok(false) => info!(identity = self.owner.identity, user = self.owner.user, "somebody has signed in anew"),
+            Err(error) => error!(
+                identity = self.owner.identity,
+                user = self.owner.user,
+                "the new refresh token is not kept, and the old one goes on being used: {error}"
+            ),
+        }
+    }
+
+    fn trouble(&self, setback: Setback, stamp: Option<Stamp>) -> Failure {
+        let Setback { failure, retry_after } = setback;
+        let mut state = self.state();
+        let last = state.trouble.take();
+        let times = last.as_ref().filter(|last| last.failure.kind == failure.kind).map_or(0, |last| last.times + 1);
+        let (first, longest) = if failure.kind == Kind::TokenRefused { REFUSED } else { UNAVAILABLE };
+        let pause = first.saturating_mul(1 << times.min(16)).min(longest).mul_f64(jitter(0.8, 1.2));
+        let pause = pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
+        let is_news = last.is_none_or(|last| last.failure != failure);
+        state.trouble = Some(Trouble { failure: failure.clone(), until: Instant::now() + pause, times, stamp });
+        let left = state.token.as_ref().map(|token| token.left().as_secs()).filter(|left| *left > 0);
+        drop(state);
+        let still = left.map_or_else(String::new, |left| {
+            format!("; the present token lasts for another {}", humantime::format_duration(Duration::from_secs(left)))
+        });
+        if is_news {
+            warn!(
+                identity = self.owner.identity,
+                user = self.owner.user,
+                reason = failure.kind.label(),
+                "{failure}{still}"
+            );
+        } else {
+            debug!(identity = self.owner.identity, user = self.owner.user, "{failure}{still}");
+        }
+        failure
+    }
+
+    /// When the next token is to be fetched.
+    fn due(&self) -> Instant {
+        let now = Instant::now();
+        let state = self.state();
+        let is_idle = now.duration_since(state.used) > IDLE;
+        let by_trouble = state.trouble.as_ref().map(|trouble| trouble.until);
+        if !is_idle {
+            return by_trouble.unwrap_or_else(|| state.token.as_ref().map_or(now, |token| token.stale));
+        }
+        if self.store.is_none() {
+            // An application needs nothing until a device comes back.
+            return now + IDLE;
+        }
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let age = Duration::from_secs(seconds.saturating_sub(state.renewed.unwrap_or(seconds)));
+        let weekly = now + RENEWAL.saturating_sub(age);
+        by_trouble.map_or(weekly, |until| until.max(weekly))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn fresh(granted: Granted) -> AccessToken {
+    let obtained = Instant::now();
+    let life = granted.expires_in.map_or(UNSAID, Duration::from_secs).min(LONGEST_LIFE);
+    let stale = obtained + life.mul_f64(jitter(0.45, 0.55));
+    AccessToken { secret: granted.access_token, obtained, expires: obtained + life, stale }
+}
+
+fn refused(why: String) -> Setback {
+    Setback { failure: Failure::new(Kind::TokenRefused, why), retry_after: None }
+}
+
+/// Somewhere between the two, so that many who began together do not go on together.
+fn jitter(least: f64, most: f64) -> f64 {
+    let octets: [u8; 2] = crypto::random().unwrap_or_default();
+    least + (most - least) * f64::from(u16::from_be_bytes(octets)) / f64::from(u16::MAX)
+}
+
+/// A token with less life than this opens no new session.
+const SPARE: Duration = Duration::from_secs(60);
+/// Nobody has said how long it lives (RFC 6749 §5.1 only recommends it).
+const UNSAID: Duration = Duration::from_secs(10 * 60);
+/// Microsoft's live for no more than 28 h.
+const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Without a device for so long nothing is fetched ahead.
+const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A refresh token ends when it is not used for 90 days.
+const RENEWAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// A refused token that is younger is not to blame.
+const YOUNG: Duration = Duration::from_secs(60);
+const DOUBTED: Duration = Duration::from_secs(5 * 60);
+/// How often a new sign-in is looked for while it is missed.
+const LOOK: Duration = Duration::from_secs(10);
+/// First pause and longest one, after what passes and after what does not: even that may be mended elsewhere.
+const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5 * 60));
+const REFUSED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15 * 60));
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+const SETTLE: Duration = Duration::from_secs(10);

@@ -1,0 +1,251 @@
+//! Refresh tokens on disk: sealed with a key of this host, one file for each sign-in, whole or not at all.
+//!
+//! Nothing here ever deletes a token. A new one replaces the old one only where nobody else has done so meanwhile:
+//! `packetboat login` writes beside the running proxy.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use zeroize::Zeroizing;
+
+use super::wire::Record;
+use crate::crypto::{self, Vault};
+use crate::state::{self, Access};
+
+/// The store in the state directory.
+pub struct Store {
+    directory: PathBuf,
+    vault: Vault,
+}
+
+/// Whose sign-in it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// Key of the configuration's identities.
+    pub(super) identity: String,
+    /// The person, in lower case.
+    pub(super) user: String,
+}
+
+/// What tells that a file has been replaced.
+pub(super) type Stamp = (u64, i64, i64);
+
+impl Store {
+    /// Opens it, and makes key and directory where they are missing.
+    ///
+    /// # Errors
+    /// A file is not ours alone, or the key is none; the text holds the command that mends it.
+    pub fn open(state_directory: &Path, key: Option<&Path>) -> Result<Self, String> {
+        state::make_directory(state_directory)?;
+        let key = match key.map(Path::to_path_buf).or_else(credential) {
+            Some(path) => state::read_private(&path)?,
+            None => own_key(&state_directory.join(KEY))?,
+        };
+        if key.len() < KEY_LENGTH {
+            return Err(format!(
+                "the store's key has {} octets and needs {KEY_LENGTH} or more; make one with: head -c 32 /dev/urandom",
+                key.len()
+            ));
+        }
+        let directory = state_directory.join(DIRECTORY);
+        state::make_directory(&directory)?;
+        state::check_own(&directory)?;
+        let store = Self { directory, vault: Vault::new(&key).map_err(|refused| refused.to_string())? };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// What is kept for this sign-in; nothing if nobody has signed in.
+    pub(super) fn read(&self, owner: &Owner) -> Result<Option<Record>, String> {
+        let path = self.path(owner);
+        let sealed = match state::read_own(&path) {
+            Ok(sealed) => sealed,
+            Err(error) if error.0 == ErrorKind::NotFound => return Ok(None),
+            Err((_, message)) => return Err(message),
+        };
+        let record = sealed.strip_prefix(MAGIC).and_then(|sealed| self.vault.open(&owner.label(), sealed));
+        let record = record.and_then(|record| Record::from_json(&record));
+        record.map(Some).ok_or_else(|| {
+            format!(
+                "{} cannot be opened: it was sealed with another key, or has been changed; put the old key back, or move \
+                 the file away and sign in again",
+                path.display()
+            )
+        })
+    }
+
+    /// Keeps a record in place of the one that was read; it is on disk when this returns. Whether it was: not, if
+    /// somebody has signed in anew meanwhile.
+    pub(super) fn replace(&self, owner: &Owner, read: Option<&Record>, new: &Record) -> Result<bool, String> {
+        let _lock = self.lock()?;
+        let current = self.read(owner)?;
+        let is_as_read = match (&current, read) {
+            (None, None) => true,
+            (Some(current), Some(read)) => current.refresh_token.expose() == read.refresh_token.expose(),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if is_as_read {
+            self.write(owner, new)?;
+        }
+        Ok(is_as_read)
+    }
+
+    /// Keeps a record, whatever was there: somebody has just signed in.
+    pub(super) fn put(&self, owner: &Owner, new: &Record) -> Result<(), String> {
+        let _lock = self.lock()?;
+        self.write(owner, new)
+    }
+
+    /// Changes whenever the file is replaced.
+    pub(super) fn stamp(&self, owner: &Owner) -> Option<Stamp> {
+        let metadata = fs::metadata(self.path(owner)).ok()?;
+        Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+    }
+
+    fn write(&self, owner: &Owner, new: &Record) -> Result<(), String> {
+        let json = new.to_json().ok_or("the refresh token is no text")?;
+        let sealed = self.vault.seal(&owner.label(), &json).map_err(|refused| refused.to_string())?;
+        state::write(&self.path(owner), &[MAGIC, &sealed].concat(), Access::Private)
+    }
+
+    /// By the identity's name, which people recognise, and a hash that tells its people apart.
+    fn path(&self, owner: &Owner) -> PathBuf {
+        let hash: String = crypto::sha256(&owner.label()).iter().take(6).map(|octet| format!("{octet:02x}")).collect();
+        self.directory.join(format!("{}-{hash}.{EXTENSION}", owner.identity))
+    }
+
+    /// One at a time, over all processes. Given back when the file is closed, also by a kill.
+    fn lock(&self) -> Result<File, String> {
+        let path = self.directory.join("lock");
+        let failed = |error: &dyn std::fmt::Display| format!("cannot lock {}: {error}", path.display());
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| failed(&error))?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(&error))?;
+        Ok(file)
+    }
+
+    /// Takes away the halves that a kill has left. Whole files they never were.
+    fn sweep(&self) -> Result<(), String> {
+        let _lock = self.lock()?;
+        let entries =
+            fs::read_dir(&self.directory).map_err(|error| format!("{}: {error}", self.directory.display()))?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.extension().and_then(|extension| extension.to_str()).is_some_and(|one| one.starts_with("new-")) {
+                // If it stays, it is in nobody's way.
+                let _ = fs::remove_file(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Owner {
+    /// What a record is sealed for: it opens for nobody else.
+    fn label(&self) -> Vec<u8> {
+        [self.identity.as_bytes(), b"\0", self.user.as_bytes()].concat()
+    }
+}
+
+/// As systemd hands it over, by `LoadCredential=` or `LoadCredentialEncrypted=` (systemd.exec(5)).
+fn credential() -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
+    path.exists().then_some(path)
+}
+
+fn own_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    match state::read_own(path) {
+        Ok(key) => Ok(key),
+        Err((ErrorKind::NotFound, _)) => {
+            let key: Zeroizing<[u8; KEY_LENGTH]> = Zeroizing::new(crypto::random().map_err(|error| error.to_string())?);
+            state::write(path, key.as_slice(), Access::Private)?;
+            // Somebody may have been faster: then theirs counts.
+            state::read_own(path).map_err(|(_, message)| message)
+        }
+        Err((_, message)) => Err(message),
+    }
+}
+
+const DIRECTORY: &str = "tokens";
+const EXTENSION: &str = "token";
+const KEY: &str = "store.key";
+const KEY_LENGTH: usize = 32;
+const CREDENTIAL: &str = "packetboat-store-key";
+const MAGIC: &[u8] = b"packetboat token 1\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn owner(user: &str) -> Owner {
+        Owner { identity: "office".to_owned(), user: user.to_owned() }
+    }
+
+    fn record(token: &str) -> Record {
+        Record { refresh_token: Secret::new(token.as_bytes().to_vec()), signed_in: 1, renewed: 2 }
+    }
+
+    fn token(store: &Store, user: &str) -> Option<String> {
+        let record = store.read(&owner(user)).unwrap()?;
+        Some(String::from_utf8(record.refresh_token.expose().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn records_are_kept_sealed_and_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), None).unwrap();
+        assert_eq!(token(&store, "a"), None);
+        assert!(store.replace(&owner("a"), None, &record("first")).unwrap());
+        store.put(&owner("b"), &record("other")).unwrap();
+        assert!(store.replace(&owner("a"), Some(&record("first")), &record("second")).unwrap());
+        // What somebody else has put there stays.
+        assert!(!store.replace(&owner("a"), Some(&record("first")), &record("third")).unwrap());
+        let store = Store::open(directory.path(), None).unwrap();
+        assert_eq!((token(&store, "a"), token(&store, "b")), (Some("second".to_owned()), Some("other".to_owned())));
+        for entry in fs::read_dir(directory.path().join(DIRECTORY)).unwrap() {
+            let octets = fs::read(entry.unwrap().path()).unwrap();
+            assert!(!octets.windows(6).any(|window| window == b"second"));
+        }
+        // One file in another's place does not open.
+        fs::copy(store.path(&owner("b")), store.path(&owner("a"))).unwrap();
+        assert!(store.read(&owner("a")).is_err());
+    }
+
+    #[test]
+    fn what_others_may_read_is_refused_with_what_mends_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), None).unwrap();
+        store.put(&owner("a"), &record("first")).unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(&store.path(&owner("a")), 0o640);
+        let error = store.read(&owner("a")).err().unwrap();
+        assert!(error.contains(&format!("chmod 600 {}", store.path(&owner("a")).display())), "{error}");
+        let key = directory.path().join(KEY);
+        mode(&key, 0o604);
+        let error = Store::open(directory.path(), None).err().unwrap();
+        assert!(error.contains(&format!("chmod 600 {}", key.display())), "{error}");
+        mode(&key, 0o600);
+        mode(&directory.path().join(DIRECTORY), 0o755);
+        let error = Store::open(directory.path(), None).err().unwrap();
+        assert!(error.contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn another_key_opens_nothing_and_deletes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        Store::open(directory.path(), None).unwrap().put(&owner("a"), &record("first")).unwrap();
+        let key = directory.path().join("other.key");
+        state::write(&key, &[9; 32], Access::Private).unwrap();
+        let other = Store::open(directory.path(), Some(&key)).unwrap();
+        assert!(other.read(&owner("a")).is_err());
+        assert!(other.replace(&owner("a"), None, &record("x")).is_err());
+        assert_eq!(token(&Store::open(directory.path(), None).unwrap(), "a"), Some("first".to_owned()));
+        state::write(&key, b"short", Access::Private).unwrap();
+        assert!(Store::open(directory.path(), Some(&key)).err().unwrap().contains("needs 32"));
+    }
+}
