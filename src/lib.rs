@@ -14,6 +14,7 @@
 //! | 2 | [`transport`] | streams: plain or TLS; OpenSSL towards the device, rustls towards the server |
 //! | 2 | [`lifecycle`] | running, draining, ending |
 //! | 4 | [`proxy`] | accept, limits, one connection on one screen, the relay |
+//! | 5 | [`simulator`] | a pretend Exchange Online with its token endpoint, for the demonstration and for tests |
 //! | 6 | [`cli`] | subcommands, one file each; `main.rs` only calls it |
 
 pub mod cli;
@@ -24,5 +25,6 @@ pub mod lifecycle;
 pub mod proto;
 pub mod proxy;
 pub mod secret;
+pub mod simulator;
 pub mod state;
 pub mod transport;

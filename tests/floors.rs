@@ -21,6 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["proxy::door", "proxy::driver"],
     &["proxy::connection"],
     &["proxy"],
+    &["simulator"],
     &["cli"],
     &["main"],
 ];
@@ -41,6 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("webpki_roots", &["transport::upstream"]),
     ("rustls_native_certs", &["transport::upstream"]),
     ("serde", &["config::file"]),
+    ("serde_json", &["simulator"]),
     ("toml", &["config::file"]),
     ("clap", &["cli"]),
     ("tracing", &["proxy", "cli"]),
