@@ -23,27 +23,11 @@ pub(super) async fn serve<S>(world: Arc<World>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let down = Arc::new(Notify::new());
-    let serving = {
-        let down = Arc::clone(&down);
-        http::serve(stream, move |received| {
-            let (world, down) = (Arc::clone(&world), Arc::clone(&down));
-            async move {
-                match answer(&world, &received).await {
-                    Some(said) => said,
-                    None => {
-                        down.notify_one();
-                        std::future::pending().await
-                    }
-                }
-            }
-        })
-    };
-    tokio::select! {
-        () = serving => {}
-        // Closed without an answer.
-        () = down.notified() => {}
-    }
+    serve_by(stream, move |received| {
+        let world = Arc::clone(&world);
+        async move { answer(&world, &received).await }
+    })
+    .await;
 }
 
 /// Serves one connection to the metadata service.
@@ -51,11 +35,39 @@ pub(super) async fn serve_metadata<S>(world: Arc<World>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let answer = move |received: Received| {
-        let said = metadata::answer(&world, &received);
-        std::future::ready(said)
-    };
-    http::serve(stream, answer).await;
+    serve_by(stream, move |received| {
+        std::future::ready(match world.quirk(|quirks| quirks.metadata_fault.clone()) {
+            Some(fault) => faulty(&world, &fault),
+            None => Some(metadata::answer(&world, &received)),
+        })
+    })
+    .await;
+}
+
+/// Where there is no answer, the connection is closed.
+async fn serve_by<S, F>(stream: S, answer: impl Fn(Received) -> F + Send + Sync + 'static)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = Option<Said>> + Send,
+{
+    let (answer, down) = (Arc::new(answer), Arc::new(Notify::new()));
+    let closed = Arc::clone(&down);
+    let serving = http::serve(stream, move |received| {
+        let (answer, down) = (Arc::clone(&answer), Arc::clone(&down));
+        async move {
+            match answer(received).await {
+                Some(said) => said,
+                None => {
+                    down.notify_one();
+                    std::future::pending().await
+                }
+            }
+        }
+    });
+    tokio::select! {
+        () = serving => {}
+        () = closed.notified() => {}
+    }
 }
 
 async fn answer(world: &World, received: &Received) -> Option<Said> {

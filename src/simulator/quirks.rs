@@ -14,6 +14,8 @@ pub struct Quirks {
     pub device_code: DeviceCode,
     /// Of refresh tokens.
     pub refresh: Refresh,
+    /// What requests to the metadata service meet instead of an answer.
+    pub metadata_fault: Option<Fault>,
 }
 
 /// Quirks of IMAP and POP3.
@@ -57,6 +59,10 @@ pub struct Mail {
     pub login_timeout: Duration,
     /// `EXISTS` comes before the continuation of IDLE.
     pub exists_before_idle: bool,
+    /// Response codes come without `OK` before them.
+    pub bare_codes: bool,
+    /// There is a folder with an unquoted control character in its name.
+    pub odd_folder: bool,
     /// Sizes are estimates, as they are by default, and too large by so many octets.
     pub size_excess: usize,
 }
@@ -105,6 +111,8 @@ impl Default for Mail {
             pop3_token_limit: Some(4096),
             login_timeout: Duration::from_secs(60),
             exists_before_idle: false,
+            bare_codes: false,
+            odd_folder: false,
             size_excess: 0,
         }
     }

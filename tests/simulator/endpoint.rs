@@ -1,15 +1,18 @@
 //! The token endpoint: every grant, what it refuses, and how it fails.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
+use packetboat::config::{Config, Roots};
 use packetboat::crypto::{SigningKey, VerifyingKey, sha256};
 use packetboat::simulator::ClientCertificate;
 use packetboat::simulator::quirks::{Fault, Poll};
+use packetboat::transport::http::{Asked, Client, encode};
 use serde_json::{Value, json};
 
 use super::support::*;
@@ -35,6 +38,22 @@ fn client_credentials_with_a_secret() {
     let counts = scene.simulator.counts();
     assert_eq!((counts.grant("client_credentials"), counts.tokens_issued, counts.token_refusals), (4, 1, 3));
     assert!(!scene.simulator.events().iter().any(|event| event.contains(&token) || event.contains(SECRET)));
+}
+
+/// The proxy's own client reaches it, through rustls and with its authority.
+#[test]
+fn our_own_client_is_answered() {
+    let scene = Scene::new();
+    scene.quirk(|quirks| quirks.endpoint.clock_offset = 3600);
+    let limits = Config::parse("", Path::new("x")).unwrap().config.limits;
+    let client = Client::new(&scene.url("token"), &Roots::File(scene.simulator.authority()), &limits).unwrap();
+    let fields =
+        [("grant_type", "client_credentials"), ("client_id", APP), ("client_secret", SECRET), ("scope", APP_SCOPE)];
+    let asked = Asked { form: Some(encode(&fields)), ..Asked::default() };
+    let answered = scene.runtime.block_on(client.ask(asked)).unwrap();
+    assert_eq!(answered.status, 200);
+    let ahead = answered.date.unwrap().duration_since(SystemTime::now()).unwrap().as_secs();
+    assert!((3500..=3600).contains(&ahead), "{ahead}");
 }
 
 #[test]
@@ -135,6 +154,10 @@ fn a_managed_identity() {
     assert_eq!(ask(answer["access_token"].as_str().unwrap()).0, 200);
     assert_eq!(refusal(ask("somebody.else")).2, 700_213);
     assert_eq!(scene.simulator.counts().metadata_requests, 2);
+    scene.quirk(|quirks| quirks.metadata_fault = Some(Fault::Status(429, Some(1))));
+    assert_eq!(scene.curl(&["-H", "Metadata: true", &url]).unwrap().0, 429);
+    scene.quirk(|quirks| quirks.metadata_fault = Some(Fault::Down));
+    assert_eq!(scene.curl(&["-H", "Metadata: true", &url]).unwrap_err(), 52);
 }
 
 #[test]
@@ -165,7 +188,6 @@ fn authorization_code_with_pkce() {
         assert!(head.contains("location: http://localhost:4711/?"), "{head}");
         head
     };
-    // Lower case, because curl's headers are made so; the code is taken from the simulator's own words below.
     assert!(visit("").contains("state=st%26te"));
     let code = || {
         let output = Command::new("curl")

@@ -65,6 +65,26 @@ fn idle_hears_of_new_mail() {
 }
 
 #[test]
+fn mailboxes_can_be_odd() {
+    let scene = Scene::new();
+    scene.simulator.deliver(SCAN, Vec::new());
+    scene.quirk(|quirks| {
+        quirks.mail.exists_before_idle = true;
+        quirks.mail.bare_codes = true;
+        quirks.mail.odd_folder = true;
+        quirks.mail.size_excess = 17;
+    });
+    let mut imap = scene.imap_session();
+    assert!(imap.ask("LIST \"\" %")[1].ends_with("Sent\u{7}Items"));
+    assert!(imap.ask("EXAMINE INBOX").contains(&"* [UIDNEXT 2] The next unique identifier value".to_owned()));
+    assert_eq!(imap.ask("FETCH 1 (RFC822.SIZE RFC822)")[..2], ["* 1 FETCH (RFC822.SIZE 17 RFC822 {0}", ")"]);
+    assert_eq!(imap.ask("STORE 1 FLAGS (\\Deleted)"), ["a NO STORE failed: the folder is read-only."]);
+    imap.send("a IDLE");
+    assert_eq!([imap.line(), imap.line()], ["* 1 EXISTS", "+ IDLE accepted, awaiting DONE command."]);
+    assert_eq!(scene.pop3_session().say("STAT"), "+OK 1 17");
+}
+
+#[test]
 fn pop3_from_login_to_quit() {
     let scene = Scene::new();
     scene.simulator.deliver(SCAN, MESSAGE.to_vec());

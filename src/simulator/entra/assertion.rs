@@ -31,7 +31,8 @@ fn check_signed(world: &World, certificate: &ClientCertificate, assertion: &str)
         Refusal::client(
             700_027,
             format!(
-                "The certificate with identifier used to sign the client assertion is not registered on application. {why}"
+                "The certificate with identifier used to sign the client assertion is not registered on application. \
+                 {why}"
             ),
         )
     };

@@ -50,12 +50,7 @@ impl Imap<'_> {
         let tag = &command.tag;
         match command.name.as_str() {
             "NOOP" | "CHECK" => self.complete(&command, Vec::new()).await,
-            "LIST" | "LSUB" => {
-                let line = format!(r#"* {} (\HasNoChildren) "/" INBOX"#, command.name);
-                let root = format!(r#"* {} (\Noselect) "/" """#, command.name);
-                let line = if command.text(1).is_empty() { root } else { line };
-                self.complete(&command, vec![line]).await
-            }
+            "LIST" | "LSUB" => self.list(&command).await,
             "SELECT" | "EXAMINE" => self.select(mailbox, &command).await,
             "STATUS" => self.status(&mailbox, &command).await,
             "APPEND" => self.append(&mailbox, command).await,
@@ -76,7 +71,7 @@ impl Imap<'_> {
         }
         match command.name.as_str() {
             "CLOSE" | "UNSELECT" => {
-                if command.name == "CLOSE" && !selected.is_read_only {
+                if command.name == "CLOSE" {
                     self.expunge(&mut selected, |_| true);
                 }
                 return self.answer(&[], &command.tag, &format!("OK {} completed.", command.name)).await;
@@ -109,6 +104,22 @@ impl Imap<'_> {
         self.answer(&lines, &command.tag, &format!("OK {} completed.", command.name)).await
     }
 
+    async fn list(&mut self, command: &Command) -> Result<(), End> {
+        let line = |attribute: &str, name: &str| format!(r#"* {} (\{attribute}) "/" {name}"#, command.name);
+        let pattern = command.text(1).to_ascii_uppercase();
+        let mut lines = Vec::new();
+        if pattern.is_empty() {
+            lines.push(line("Noselect", "\"\""));
+        }
+        if ["*", "%", "INBOX"].contains(&pattern.as_str()) {
+            lines.push(line("HasNoChildren", "INBOX"));
+            if self.world.quirk(|quirks| quirks.mail.odd_folder) {
+                lines.push(line("HasNoChildren", "Sent\x07Items"));
+            }
+        }
+        self.complete(command, lines).await
+    }
+
     async fn select(&mut self, mailbox: Arc<Mailbox>, command: &Command) -> Result<(), End> {
         self.selected = None;
         if !command.text(0).eq_ignore_ascii_case("INBOX") {
@@ -126,6 +137,8 @@ impl Imap<'_> {
             unseen.unwrap_or_default(),
             contents.next_uid()
         );
+        let is_bare = self.world.quirk(|quirks| quirks.mail.bare_codes);
+        let lines = if is_bare { lines.replace("* OK [", "* [") } else { lines };
         let uids = contents.messages.iter().map(|message| message.uid).collect();
         self.selected = Some(Selected { mailbox, uids, is_read_only });
         let code = if is_read_only { "READ-ONLY" } else { "READ-WRITE" };
@@ -164,7 +177,8 @@ impl Imap<'_> {
     }
 
     fn expunge(&mut self, selected: &mut Selected, among: impl Fn(u32) -> bool) -> Vec<String> {
-        let removed = selected.mailbox.remove(|message| message.has(DELETED) && among(message.uid));
+        let is_allowed = !selected.is_read_only;
+        let removed = selected.mailbox.remove(|message| is_allowed && message.has(DELETED) && among(message.uid));
         if removed > 0 {
             self.world.count(|counts| counts.deleted += removed as u64);
             self.world.tell(format!("IMAP: {removed} messages expunged"));
