@@ -16,6 +16,7 @@
 //! | 3 | [`device`] | who a device is, and which account it opens |
 //! | 3 | [`token`] | access tokens: fetched, kept fresh, and the refresh tokens behind them |
 //! | 4 | [`proxy`] | accept, limits, one connection on one screen, the relay |
+//! | 5 | [`simulator`] | a pretend Exchange Online with its token endpoint, for the demonstration and for tests |
 //! | 6 | [`cli`] | subcommands, one file each; `main.rs` only calls it |
 
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod lifecycle;
 pub mod proto;
 pub mod proxy;
 pub mod secret;
+pub mod simulator;
 pub mod state;
 pub mod token;
 pub mod transport;

@@ -22,6 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["proxy::door", "proxy::driver"],
     &["proxy::connection", "proxy::trial"],
     &["proxy"],
+    &["simulator"],
     &["cli"],
     &["main"],
 ];
@@ -42,7 +43,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("webpki_roots", &["transport::upstream"]),
     ("rustls_native_certs", &["transport::upstream"]),
     ("serde", &["config::file", "token::wire"]),
-    ("serde_json", &["token::wire"]),
+    ("serde_json", &["token::wire", "simulator"]),
     ("toml", &["config::file"]),
     ("clap", &["cli"]),
     ("tracing", &["proxy", "cli", "token"]),

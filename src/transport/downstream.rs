@@ -1,6 +1,7 @@
 //! TLS towards the device, by OpenSSL. Only this file and its parts know OpenSSL.
 
 pub mod certificate;
+pub mod device;
 mod library;
 pub mod refusal;
 

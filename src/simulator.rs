@@ -1,0 +1,232 @@
+//! A pretend Exchange Online on this computer: IMAP, POP3 and the token endpoint of one tenant, for the demonstration
+//! and for tests. It opens mailboxes to XOAUTH2 alone, as the real one does, and misbehaves as it is told.
+
+pub mod device;
+mod entra;
+mod imap;
+mod login;
+mod mailbox;
+mod pop3;
+pub mod quirks;
+mod tally;
+mod tenant;
+mod tokens;
+mod wire;
+mod world;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use crate::config::{Certificate, CertificateSource, Digest, Profile};
+use crate::crypto;
+use crate::transport;
+use crate::transport::detect::Peeked;
+use crate::transport::downstream::Acceptor;
+use crate::transport::downstream::certificate::{self, Making};
+use login::Protocol;
+use wire::Wire;
+use world::World;
+
+pub use quirks::Quirks;
+pub use tally::{Counts, Logins};
+pub use tenant::{ClientCertificate, Tenant, User};
+
+/// What the simulator is made of.
+pub struct Setup {
+    /// Where its certificate is made and kept, and the authority's beside it.
+    pub directory: PathBuf,
+    /// Who and what it knows.
+    pub tenant: Tenant,
+}
+
+/// A running simulator. It ends, with all its connections, when it is dropped.
+pub struct Simulator {
+    world: Arc<World>,
+    directory: PathBuf,
+    imap: SocketAddr,
+    pop3: SocketAddr,
+    imds: SocketAddr,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Simulator {
+    /// Listens on free ports of 127.0.0.1.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or there is no port.
+    pub async fn start(setup: Setup) -> Result<Self, String> {
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+        let source = CertificateSource::Made { names, digest: Digest::Sha256, years: 1 };
+        let made = Certificate { source, ecdsa: None };
+        let loaded = certificate::load(&made, &setup.directory, "simulator", Making::Kept);
+        let loaded = loaded.map_err(|fault| fault.message)?;
+        let acceptor = Arc::new(Acceptor::new(&Profile::Modern.policy(), &loaded)?);
+        let listen = || {
+            let listener = transport::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+            Ok::<_, std::io::Error>((listener.local_addr()?, listener))
+        };
+        let open = || Ok::<_, std::io::Error>([listen()?, listen()?, listen()?, listen()?]);
+        let [(imap, on_imap), (pop3, on_pop3), (endpoint, on_endpoint), (imds, on_imds)] =
+            open().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
+        let seed = crypto::random().map_err(|refused| refused.to_string())?;
+        let world = Arc::new(World::new(setup.tenant, endpoint, seed));
+        let tasks = [
+            (on_imap, Service::Mail(Protocol::Imap)),
+            (on_pop3, Service::Mail(Protocol::Pop3)),
+            (on_endpoint, Service::Endpoint),
+            (on_imds, Service::Metadata),
+        ]
+        .map(|(listener, service)| tokio::spawn(accept(listener, service, Arc::clone(&world), Arc::clone(&acceptor))));
+        Ok(Self { world, directory: setup.directory, imap, pop3, imds, tasks: tasks.into() })
+    }
+
+    /// Where IMAP is, with implicit TLS.
+    pub fn imap(&self) -> SocketAddr {
+        self.imap
+    }
+
+    /// Where POP3 is, with implicit TLS.
+    pub fn pop3(&self) -> SocketAddr {
+        self.pop3
+    }
+
+    /// Where the token endpoint is: `https://127.0.0.1:PORT/TENANT/oauth2/v2.0/token` and its like.
+    pub fn endpoint(&self) -> SocketAddr {
+        self.world.endpoint
+    }
+
+    /// Where the metadata service is: `http://127.0.0.1:PORT/metadata/identity/oauth2/token`.
+    pub fn imds(&self) -> SocketAddr {
+        self.imds
+    }
+
+    /// The PEM file of the authority that its certificate comes from.
+    pub fn authority(&self) -> PathBuf {
+        certificate::authority_path(&self.directory)
+    }
+
+    /// Puts a message into a mailbox; false where there is no such mailbox.
+    pub fn deliver(&self, mailbox: &str, message: Vec<u8>) -> bool {
+        let found = self.world.mailbox(mailbox);
+        found.map(|mailbox| mailbox.deliver(message, Vec::new())).is_some()
+    }
+
+    /// How many messages a mailbox holds.
+    pub fn messages(&self, mailbox: &str) -> usize {
+        self.world.mailbox(mailbox).map_or(0, |mailbox| mailbox.contents().messages.len())
+    }
+
+    /// Changes the quirks, for sessions that run as well.
+    pub fn quirks(&self, change: impl FnOnce(&mut Quirks)) {
+        self.world.quirks.send_modify(change);
+    }
+
+    /// What has been seen so far.
+    pub fn counts(&self) -> Counts {
+        self.world.counts.borrow().clone()
+    }
+
+    /// Waits until the counts are as the function wants them.
+    pub async fn until(&self, mut condition: impl FnMut(&Counts) -> bool) -> Counts {
+        let mut receiver = self.world.counts.subscribe();
+        match receiver.wait_for(|counts| condition(counts)).await {
+            Ok(counts) => counts.clone(),
+            // The sender is ours, and there.
+            Err(_) => self.counts(),
+        }
+    }
+
+    /// What has been seen so far, in words: `IMAP: login by XOAUTH2 as scan@contoso.example, TLSv1.3 ...`.
+    pub fn events(&self) -> Vec<String> {
+        self.world.told()
+    }
+
+    /// The same as it comes.
+    pub fn watch(&self) -> broadcast::Receiver<String> {
+        self.world.news.subscribe()
+    }
+
+    /// The first user approves all device codes that wait; how many.
+    pub fn approve_device_code(&self) -> usize {
+        self.approve_device_code_as("")
+    }
+
+    /// This user approves all device codes that wait; how many.
+    pub fn approve_device_code_as(&self, address: &str) -> usize {
+        entra::authorize::approve_all(&self.world, address, |_| true)
+    }
+
+    /// Ends all refresh tokens that there are, as "revoke sessions" does.
+    pub fn revoke_refresh_tokens(&self) {
+        self.world.tokens().revoke();
+    }
+
+    /// Lets all access tokens that there are expire; running sessions go on.
+    pub fn expire_access_tokens(&self) {
+        self.world.tokens().expire();
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Service {
+    Mail(Protocol),
+    Endpoint,
+    Metadata,
+}
+
+/// Accepts until it is aborted; its connections end with it.
+async fn accept(listener: TcpListener, service: Service, world: Arc<World>, acceptor: Arc<Acceptor>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                if let Ok((tcp, _)) = accepted {
+                    connections.spawn(serve(tcp, service, Arc::clone(&world), Arc::clone(&acceptor)));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(tcp: TcpStream, service: Service, world: Arc<World>, acceptor: Arc<Acceptor>) {
+    let _ = tcp.set_nodelay(true);
+    match service {
+        Service::Metadata => entra::serve_metadata(world, tcp).await,
+        Service::Endpoint => match timeout(HANDSHAKE, acceptor.accept(Peeked::new(tcp))).await {
+            Ok(Ok(tls)) => entra::serve(world, tls).await,
+            Ok(Err(refused)) => world.tell(format!("token endpoint: TLS handshake failed: {refused:?}")),
+            Err(_) => world.tell("token endpoint: TLS handshake took too long".to_owned()),
+        },
+        Service::Mail(protocol) => {
+            world.count(|counts| counts.mail_connections += 1);
+            let mut wire = match timeout(HANDSHAKE, Wire::over(&world, &acceptor, tcp)).await {
+                Ok(Ok(wire)) => wire,
+                Ok(Err(why)) => return world.tell(format!("{}: TLS handshake failed: {why}", protocol.name())),
+                Err(_) => return world.tell(format!("{}: TLS handshake took too long", protocol.name())),
+            };
+            let (end, farewell) = match protocol {
+                Protocol::Imap => imap::serve(world, &mut wire).await,
+                Protocol::Pop3 => pop3::serve(world, &mut wire).await,
+            };
+            wire.close(end, &farewell).await;
+        }
+    }
+}
+
+const HANDSHAKE: Duration = Duration::from_secs(30);

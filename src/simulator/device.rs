@@ -1,0 +1,221 @@
+//! What an old device says to fetch its mail, told step by step.
+
+use memchr::memchr;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// One step: what the device said, and what it heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// With the password as `****`; empty where the server spoke first.
+    pub said: String,
+    /// The answer's lines; of a message only how long it is.
+    pub heard: String,
+}
+
+/// Fetches the first message by IMAP, as a device that logs in with user name and password.
+///
+/// # Errors
+/// The server said no, or something else than IMAP; the text holds both.
+pub async fn fetch_by_imap<S>(stream: S, login: &str, password: &str) -> Result<Vec<Step>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut talk = Talk::new(stream);
+    talk.greeting(b"* OK").await?;
+    let (login, password) = (quote(login), quote(password));
+    talk.imap("1", &format!("LOGIN {login} {password}"), &format!("LOGIN {login} \"****\"")).await?;
+    let selected = talk.imap_plain("2", "SELECT INBOX").await?;
+    if !selected.contains("* 0 EXISTS") {
+        talk.imap_plain("3", "FETCH 1 (RFC822.SIZE BODY.PEEK[])").await?;
+    }
+    talk.imap_plain("4", "LOGOUT").await?;
+    Ok(talk.steps)
+}
+
+/// Fetches the first message by POP3 and leaves it there, as a device that logs in with USER and PASS.
+///
+/// # Errors
+/// The server said no, or something else than POP3; the text holds both.
+pub async fn fetch_by_pop3<S>(stream: S, login: &str, password: &str) -> Result<Vec<Step>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut talk = Talk::new(stream);
+    talk.greeting(b"+OK").await?;
+    talk.pop3(&format!("USER {login}"), &format!("USER {login}"), false).await?;
+    talk.pop3(&format!("PASS {password}"), "PASS ****", false).await?;
+    talk.pop3("STAT", "STAT", false).await?;
+    let listed = talk.pop3("LIST", "LIST", true).await?;
+    if listed.lines().nth(1).is_some_and(|line| line.starts_with("1 ")) {
+        talk.pop3("RETR 1", "RETR 1", true).await?;
+    }
+    talk.pop3("QUIT", "QUIT", false).await?;
+    Ok(talk.steps)
+}
+
+struct Talk<S> {
+    stream: S,
+    unread: Vec<u8>,
+    steps: Vec<Step>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, unread: Vec::new(), steps: Vec::new() }
+    }
+
+    async fn greeting(&mut self, begins: &[u8]) -> Result<(), String> {
+        let line = self.line().await?;
+        if !line.as_bytes().starts_with(begins) {
+            return Err(format!("greeted with: {line}"));
+        }
+        self.steps.push(Step { said: String::new(), heard: line });
+        Ok(())
+    }
+
+    async fn imap_plain(&mut self, tag: &str, command: &str) -> Result<String, String> {
+        self.imap(tag, command, command).await
+    }
+
+    /// Says a command and hears all of its answer; literals are counted, not shown.
+    async fn imap(&mut self, tag: &str, command: &str, shown: &str) -> Result<String, String> {
+        self.say(&format!("{tag} {command}")).await?;
+        let mut heard = String::new();
+        loop {
+            let mut line = self.line().await?;
+            while let Some(length) = literal(&line) {
+                self.skip(length).await?;
+                line = format!("{line} ... {length} octets ... {}", self.line().await?);
+            }
+            let is_last = line.strip_prefix(tag).is_some_and(|rest| rest.starts_with(' '));
+            heard.push_str(&line);
+            if is_last {
+                let is_ok = line.strip_prefix(tag).is_some_and(|rest| rest.starts_with(" OK"));
+                return self.told(format!("{tag} {shown}"), heard, is_ok);
+            }
+            heard.push('\n');
+        }
+    }
+
+    /// Says a command and hears its answer; of a long multi-line one only how long it is.
+    async fn pop3(&mut self, command: &str, shown: &str, is_multi_line: bool) -> Result<String, String> {
+        self.say(command).await?;
+        let mut heard = self.line().await?;
+        let is_ok = heard.starts_with("+OK");
+        if is_ok && is_multi_line {
+            let (mut lines, mut octets) = (String::new(), 0);
+            loop {
+                let line = self.line().await?;
+                if line == "." {
+                    break;
+                }
+                octets += line.len() + 2;
+                if octets <= SHOWN {
+                    lines.push('\n');
+                    lines.push_str(&line);
+                }
+            }
+            let lines = if octets > SHOWN || command.starts_with("RETR") {
+                format!("\n... {octets} octets ...\n.")
+            } else {
+                format!("{lines}\n.")
+            };
+            heard.push_str(&lines);
+        }
+        self.told(shown.to_owned(), heard, is_ok)
+    }
+
+    fn told(&mut self, said: String, heard: String, is_ok: bool) -> Result<String, String> {
+        if !is_ok {
+            return Err(format!("{said} was answered: {heard}"));
+        }
+        self.steps.push(Step { said, heard: heard.clone() });
+        Ok(heard)
+    }
+
+    async fn say(&mut self, line: &str) -> Result<(), String> {
+        let sending = async {
+            self.stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+            self.stream.flush().await
+        };
+        sending.await.map_err(|error| format!("the connection broke: {error}"))
+    }
+
+    async fn line(&mut self) -> Result<String, String> {
+        loop {
+            if let Some(at) = memchr(b'\n', &self.unread) {
+                let line: Vec<u8> = self.unread.drain(..=at).collect();
+                return Ok(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned());
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn skip(&mut self, mut count: usize) -> Result<(), String> {
+        loop {
+            let here = count.min(self.unread.len());
+            self.unread.drain(..here);
+            count -= here;
+            if count == 0 {
+                return Ok(());
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), String> {
+        match self.stream.read_buf(&mut self.unread).await {
+            Ok(0) => Err("the server closed the connection".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("the connection broke: {error}")),
+        }
+    }
+}
+
+fn quote(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn literal(line: &str) -> Option<usize> {
+    line.strip_suffix('}')?.rsplit_once('{')?.1.parse().ok()
+}
+
+/// Of a multi-line answer, in octets.
+const SHOWN: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that has its answers ready, whatever it is told; and what it was told.
+    async fn scripted<T, F>(answers: &str, story: impl FnOnce(tokio::io::DuplexStream) -> F) -> (T, String)
+    where
+        F: Future<Output = T>,
+    {
+        let (mut server, device) = tokio::io::duplex(4096);
+        server.write_all(answers.as_bytes()).await.unwrap();
+        let told = story(device).await;
+        let mut heard = String::new();
+        server.read_to_string(&mut heard).await.unwrap();
+        (told, heard)
+    }
+
+    #[tokio::test]
+    async fn imap_without_the_password() {
+        let answers = "* OK hello\r\n1 OK in\r\n* 1 EXISTS\r\n2 OK\r\n* 1 FETCH (BODY[] {3}\r\nabc)\r\n3 OK\r\n\
+                       * BYE\r\n4 OK\r\n";
+        let (steps, said) = scripted(answers, |device| fetch_by_imap(device, "scan", "hunter\"2")).await;
+        let steps = steps.unwrap();
+        assert_eq!(steps.len(), 5);
+        assert_eq!(steps[3].heard, "* 1 FETCH (BODY[] {3} ... 3 octets ... )\n3 OK");
+        assert!(said.starts_with("1 LOGIN \"scan\" \"hunter\\\"2\"\r\n"));
+        assert!(!format!("{steps:?}").contains("hunter"));
+    }
+
+    #[tokio::test]
+    async fn pop3_up_to_a_no() {
+        let answers = "+OK hello\r\n+OK\r\n-ERR no\r\n";
+        let (steps, _) = scripted(answers, |device| fetch_by_pop3(device, "scan", "hunter2")).await;
+        assert_eq!(steps.unwrap_err(), "PASS **** was answered: -ERR no");
+    }
+}

@@ -1,0 +1,189 @@
+//! A pretend Entra ID: the token endpoint and what belongs to it, by path.
+
+mod assertion;
+pub(super) mod authorize;
+mod grant;
+mod metadata;
+mod refusal;
+pub(super) mod scope;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use super::quirks::Fault;
+use super::world::World;
+use crate::transport::http::{self, Received, Said};
+use refusal::Refusal;
+
+/// Serves one connection to the token endpoint.
+pub(super) async fn serve<S>(world: Arc<World>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    serve_by(stream, move |received| {
+        let world = Arc::clone(&world);
+        async move { answer(&world, &received).await }
+    })
+    .await;
+}
+
+/// Serves one connection to the metadata service.
+pub(super) async fn serve_metadata<S>(world: Arc<World>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    serve_by(stream, move |received| {
+        std::future::ready(match world.quirk(|quirks| quirks.metadata_fault.clone()) {
+            Some(fault) => faulty(&world, &fault),
+            None => Some(metadata::answer(&world, &received)),
+        })
+    })
+    .await;
+}
+
+/// Where there is no answer, the connection is closed.
+async fn serve_by<S, F>(stream: S, answer: impl Fn(Received) -> F + Send + Sync + 'static)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = Option<Said>> + Send,
+{
+    let (answer, down) = (Arc::new(answer), Arc::new(Notify::new()));
+    let closed = Arc::clone(&down);
+    let serving = http::serve(stream, move |received| {
+        let (answer, down) = (Arc::clone(&answer), Arc::clone(&down));
+        async move {
+            match answer(received).await {
+                Some(said) => said,
+                None => {
+                    down.notify_one();
+                    std::future::pending().await
+                }
+            }
+        }
+    });
+    tokio::select! {
+        () = serving => {}
+        () = closed.notified() => {}
+    }
+}
+
+async fn answer(world: &World, received: &Received) -> Option<Said> {
+    tokio::time::sleep(world.quirk(|quirks| quirks.endpoint.delay)).await;
+    if let Some(fault) = take_fault(world) {
+        world.tell(format!("token endpoint: {fault:?} instead of an answer to {}", received.path));
+        if !matches!(fault, Fault::Error(..)) {
+            world.count(|counts| counts.token_refusals += 1);
+        }
+        return faulty(world, &fault).map(|said| dated(world, said));
+    }
+    let said = match (received.method.as_str(), place(world, &received.path)) {
+        ("GET", Place::DeviceLogin) => authorize::approve(world, received),
+        (_, Place::DeviceLogin) => said(405, Value::Null),
+        (_, Place::OtherTenant(tenant)) => Err(Refusal::tenant(&tenant)),
+        ("GET", Place::Authorize) => authorize::authorize(world, received),
+        ("POST", Place::DeviceCode) => authorize::device_code(world, received),
+        ("POST", Place::Token) => grant::answer(world, received),
+        _ => said(404, Value::Null),
+    };
+    Some(dated(world, said.unwrap_or_else(|refusal| refused(world, &refusal))))
+}
+
+enum Place {
+    Authorize,
+    DeviceCode,
+    Token,
+    DeviceLogin,
+    OtherTenant(String),
+    Nowhere,
+}
+
+fn place(world: &World, path: &str) -> Place {
+    if path == DEVICE_LOGIN {
+        return Place::DeviceLogin;
+    }
+    let Some((tenant, rest)) = path.trim_start_matches('/').split_once('/') else { return Place::Nowhere };
+    if !tenant.eq_ignore_ascii_case(&world.tenant.name) {
+        return Place::OtherTenant(tenant.to_owned());
+    }
+    match rest {
+        "oauth2/v2.0/authorize" => Place::Authorize,
+        "oauth2/v2.0/devicecode" => Place::DeviceCode,
+        "oauth2/v2.0/token" => Place::Token,
+        _ => Place::Nowhere,
+    }
+}
+
+/// The fault that this request meets; one that is counted is used up.
+fn take_fault(world: &World) -> Option<Fault> {
+    let mut taken = None;
+    world.quirks.send_if_modified(|quirks| {
+        let endpoint = &mut quirks.endpoint;
+        taken = match &mut endpoint.fault_times {
+            Some(0) => None,
+            Some(times) => {
+                *times -= 1;
+                endpoint.fault.clone()
+            }
+            None => endpoint.fault.clone(),
+        };
+        // Nobody waits for this change.
+        false
+    });
+    taken
+}
+
+fn faulty(world: &World, fault: &Fault) -> Option<Said> {
+    let html = |status, headers, body: &str| Some(Said { status, headers, body: body.to_owned() });
+    let of_html = ("content-type", "text/html".to_owned());
+    match fault {
+        Fault::Down => None,
+        Fault::Status(status, retry_after) => {
+            let retry_after = retry_after.map(|seconds| ("retry-after", seconds.to_string()));
+            html(*status, retry_after.into_iter().chain([of_html]).collect(), "")
+        }
+        Fault::Html => html(503, vec![of_html], "<html><body><h2>Our services aren't available right now</h2>"),
+        Fault::Garbage => html(200, vec![of_html], "<!DOCTYPE html><title>Sign in to your account</title>"),
+        Fault::Error(error, code) => {
+            Some(refused(world, &Refusal::new(400, error, *code, "as the simulator was told.")))
+        }
+    }
+}
+
+fn refused(world: &World, refusal: &Refusal) -> Said {
+    world.count(|counts| counts.token_refusals += 1);
+    world.tell(format!("token endpoint: refused with {} (AADSTS{})", refusal.error, refusal.code));
+    json(refusal.status, &refusal.body(world))
+}
+
+fn dated(world: &World, mut said: Said) -> Said {
+    if world.quirk(|quirks| quirks.endpoint.clock_offset) != 0 {
+        said.headers.push(("date", httpdate::fmt_http_date(world.now())));
+    }
+    said
+}
+
+type Answer = Result<Said, Refusal>;
+
+fn said(status: u16, body: Value) -> Answer {
+    Ok(json(status, &body))
+}
+
+fn json(status: u16, body: &Value) -> Said {
+    let headers =
+        vec![("content-type", "application/json; charset=utf-8".to_owned()), ("cache-control", "no-store".to_owned())];
+    Said { status, headers, body: body.to_string() }
+}
+
+/// The field, or what Entra says when it is missing.
+fn needed<'a>(received: &'a Received, name: &str) -> Result<&'a str, Refusal> {
+    received.field(name).ok_or_else(|| {
+        let text = format!("The request body must contain the following parameter: '{name}'.");
+        Refusal::new(400, "invalid_request", 900_144, text)
+    })
+}
+
+/// Where a user would type a device code.
+const DEVICE_LOGIN: &str = "/devicelogin";

@@ -1,0 +1,63 @@
+//! How Entra says no: an error of RFC 6749 §5.2, and behind it a number that begins with AADSTS.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+use crate::simulator::world::World;
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    /// As `invalid_grant`.
+    pub(super) error: &'static str,
+    /// As in `AADSTS70000`.
+    pub(super) code: u32,
+    text: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, error: &'static str, code: u32, text: impl Into<String>) -> Self {
+        Self { status, error, code, text: text.into() }
+    }
+
+    /// The grant has ended.
+    pub(super) fn grant(code: u32, text: &str) -> Self {
+        Self::new(400, "invalid_grant", code, text)
+    }
+
+    /// The app has not shown that it is who it says.
+    pub(super) fn client(code: u32, text: impl Into<String>) -> Self {
+        Self::new(401, "invalid_client", code, text)
+    }
+
+    pub(super) fn scope(text: &str) -> Self {
+        let text = format!("The provided request must include a valid 'scope' input parameter. {text}");
+        Self::new(400, "invalid_scope", 70_011, text)
+    }
+
+    pub(super) fn tenant(name: &str) -> Self {
+        let text = format!("Tenant '{name}' not found. Check to make sure you have the correct tenant ID.");
+        Self::new(400, "invalid_request", 90_002, text)
+    }
+
+    /// As Entra writes it.
+    pub(super) fn body(&self, world: &World) -> Value {
+        let id = || URL_SAFE_NO_PAD.encode(world.draw()).chars().take(22).collect::<String>();
+        let (trace, correlation) = (id(), id());
+        let timestamp = humantime::format_rfc3339_seconds(world.now()).to_string().replace('T', " ");
+        let text = format!(
+            "AADSTS{}: {} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {timestamp}",
+            self.code, self.text
+        );
+        json!({
+            "error": self.error,
+            "error_description": text,
+            "error_codes": [self.code],
+            "timestamp": timestamp,
+            "trace_id": trace,
+            "correlation_id": correlation,
+            "error_uri": format!("https://login.microsoftonline.com/error?code={}", self.code),
+        })
+    }
+}

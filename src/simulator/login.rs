@@ -1,0 +1,140 @@
+//! The login by XOAUTH2, which IMAP and POP3 share: whose token, which mailbox, and whether the one opens the other.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::mailbox::Mailbox;
+use super::tally::{Counts, Logins};
+use super::tenant::Principal;
+use super::world::World;
+use crate::transport::Facts;
+
+/// The two protocols.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Imap,
+    Pop3,
+}
+
+/// What came of a login.
+pub(super) enum Verdict {
+    Welcome(Session),
+    Refused {
+        /// As it was said, for long diagnostics.
+        user: String,
+    },
+    /// The mailbox has as many sessions as it may.
+    Crowded,
+}
+
+/// A session that is logged in; it is counted until it is dropped.
+pub(super) struct Session {
+    /// None where the token is good and the mailbox is not open to it.
+    pub(super) mailbox: Option<Arc<Mailbox>>,
+    /// When the token expires.
+    pub(super) token_ends: Instant,
+    world: Arc<World>,
+    name: String,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.world.count(|counts| {
+            if let Some(open) = counts.sessions.get_mut(&self.name) {
+                *open = open.saturating_sub(1);
+            }
+        });
+    }
+}
+
+/// Judges what XOAUTH2 says after its base64: `user=` U `^A auth=Bearer ` T `^A^A`.
+pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, response: &[u8]) -> Verdict {
+    let refused = |user: &str, why: &str| {
+        refuse(world, protocol, &format!("login by XOAUTH2 as {user} refused: {why}"));
+        Verdict::Refused { user: user.to_owned() }
+    };
+    let Some((user, token)) = split(response) else { return refused("nobody", "not XOAUTH2") };
+    let shown = crate::proto::line::printable(user.as_bytes());
+    if world.quirk(|quirks| quirks.mail.refuse_logins) {
+        return refused(&shown, "an outage, as asked for");
+    }
+    let Some(access) = world.tokens().access(token) else { return refused(&shown, "token unknown or expired") };
+    if !access.scope.allows(protocol.in_scopes()) {
+        return refused(&shown, "the token is for something else");
+    }
+    let Some(mailbox) = world.mailbox(user) else { return refused(&shown, "no such mailbox") };
+    let name = user.to_lowercase();
+    let most = world.quirk(|quirks| quirks.mail.max_sessions).unwrap_or(usize::MAX);
+    if !world.counts.send_if_modified(|counts| enter(counts, &name, most)) {
+        world.tell(format!("{}: reset, because {shown} has too many sessions", protocol.name()));
+        return Verdict::Crowded;
+    }
+    let mut session = Session { mailbox: None, token_ends: access.ends, world: Arc::clone(world), name };
+    let whose = match &access.principal {
+        Principal::App => format!("app {}", world.tenant.client_id),
+        Principal::User(user) => user.clone(),
+    };
+    let is_open = world.tenant.may_open(&access.principal, user) && !world.quirk(|quirks| quirks.mail.not_connected);
+    let but = if is_open { "" } else { ", which may not open the mailbox" };
+    let (name, version) = (protocol.name(), &facts.version);
+    world.tell(format!("{name}: login by XOAUTH2 as {shown}, {version} {}, token of {whose}{but}", facts.cipher));
+    world.count(|counts| {
+        let logins = protocol.logins(counts);
+        if is_open { logins.accepted += 1 } else { logins.not_connected += 1 }
+    });
+    session.mailbox = is_open.then_some(mailbox);
+    Verdict::Welcome(session)
+}
+
+/// Notes a login that came to nothing.
+pub(super) fn refuse(world: &World, protocol: Protocol, what: &str) {
+    world.count(|counts| protocol.logins(counts).refused += 1);
+    world.tell(format!("{}: {what}", protocol.name()));
+}
+
+fn enter(counts: &mut Counts, mailbox: &str, most: usize) -> bool {
+    let open = counts.sessions.entry(mailbox.to_owned()).or_default();
+    if *open >= most {
+        return false;
+    }
+    *open += 1;
+    counts.most_sessions = counts.most_sessions.max(*open);
+    true
+}
+
+fn split(response: &[u8]) -> Option<(&str, &str)> {
+    let fields = std::str::from_utf8(response).ok()?.strip_suffix("\x01\x01")?;
+    let (user, token) = fields.split_once('\x01')?;
+    let token = token.strip_prefix("auth=Bearer ").filter(|token| !token.contains('\x01'))?;
+    Some((user.strip_prefix("user=")?, token))
+}
+
+/// How many characters the token of a response has; for POP3's limit.
+pub(super) fn token_length(response: &[u8]) -> usize {
+    split(response).map_or(0, |(_, token)| token.len())
+}
+
+impl Protocol {
+    /// As people say it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Protocol::Imap => "IMAP",
+            Protocol::Pop3 => "POP3",
+        }
+    }
+
+    fn in_scopes(self) -> &'static str {
+        match self {
+            Protocol::Imap => "IMAP",
+            Protocol::Pop3 => "POP",
+        }
+    }
+
+    fn logins(self, counts: &mut Counts) -> &mut Logins {
+        match self {
+            Protocol::Imap => &mut counts.imap,
+            Protocol::Pop3 => &mut counts.pop3,
+        }
+    }
+}

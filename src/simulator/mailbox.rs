@@ -1,0 +1,103 @@
+//! A mailbox: messages in memory, with unique identifiers that are never used twice.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+/// A mailbox; whoever has it open is told of changes.
+pub(super) struct Mailbox {
+    contents: watch::Sender<Contents>,
+}
+
+/// What is in it, oldest first.
+#[derive(Clone, Default)]
+pub(super) struct Contents {
+    pub(super) messages: Vec<Message>,
+    last_uid: u32,
+}
+
+#[derive(Clone)]
+pub(super) struct Message {
+    pub(super) uid: u32,
+    pub(super) octets: Arc<Vec<u8>>,
+    pub(super) arrived: SystemTime,
+    /// As `\Seen`.
+    pub(super) flags: Vec<String>,
+}
+
+impl Mailbox {
+    pub(super) fn new() -> Self {
+        Self { contents: watch::Sender::new(Contents::default()) }
+    }
+
+    /// A view that stays as it is.
+    pub(super) fn contents(&self) -> Contents {
+        self.contents.borrow().clone()
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Contents> {
+        self.contents.subscribe()
+    }
+
+    /// Puts a message in; its identifier.
+    pub(super) fn deliver(&self, octets: Vec<u8>, flags: Vec<String>) -> u32 {
+        let mut uid = 0;
+        self.contents.send_modify(|contents| {
+            contents.last_uid += 1;
+            uid = contents.last_uid;
+            let octets = Arc::new(octets);
+            contents.messages.push(Message { uid, octets, arrived: SystemTime::now(), flags });
+        });
+        uid
+    }
+
+    /// Takes out what the function says yes to; how many that were.
+    pub(super) fn remove(&self, goes: impl Fn(&Message) -> bool) -> usize {
+        let mut removed = 0;
+        self.contents.send_if_modified(|contents| {
+            let before = contents.messages.len();
+            contents.messages.retain(|message| !goes(message));
+            removed = before - contents.messages.len();
+            removed > 0
+        });
+        removed
+    }
+
+    /// Changes the flags of a message; what they are then.
+    pub(super) fn flag(&self, uid: u32, change: impl FnOnce(&mut Vec<String>)) -> Vec<String> {
+        let mut flags = Vec::new();
+        self.contents.send_modify(|contents| {
+            if let Some(message) = contents.messages.iter_mut().find(|message| message.uid == uid) {
+                change(&mut message.flags);
+                flags.clone_from(&message.flags);
+            }
+        });
+        flags
+    }
+}
+
+impl Contents {
+    pub(super) fn by_uid(&self, uid: u32) -> Option<&Message> {
+        self.messages.iter().find(|message| message.uid == uid)
+    }
+
+    pub(super) fn next_uid(&self) -> u32 {
+        self.last_uid + 1
+    }
+}
+
+impl Message {
+    pub(super) fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|own| own.eq_ignore_ascii_case(flag))
+    }
+
+    /// The header with the empty line behind it, and the text.
+    pub(super) fn halves(&self) -> (&[u8], &[u8]) {
+        let end = memchr::memmem::find(&self.octets, b"\r\n\r\n").map_or(self.octets.len(), |at| at + 4);
+        self.octets.split_at_checked(end).unwrap_or((&self.octets, &[]))
+    }
+}
+
+/// That never changes, because mailboxes are never made anew.
+pub(super) const UID_VALIDITY: u32 = 14;

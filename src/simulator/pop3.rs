@@ -1,0 +1,300 @@
+//! A pretend Exchange POP3 service (RFC 1939) behind implicit TLS: XOAUTH2 in two steps, and nothing else, opens a
+//! mailbox.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use memchr::memmem;
+
+use super::imap::{CHALLENGE, diagnostics, server_name};
+use super::login::{Protocol, Session, Verdict, log_in, refuse, token_length};
+use super::mailbox::Message;
+use super::quirks::{Greeting, Moment};
+use super::wire::{End, Wire};
+use super::world::World;
+
+/// Speaks POP3 until the connection has to end; why, and the last word.
+pub(super) async fn serve(world: Arc<World>, wire: &mut Wire) -> (End, String) {
+    let mut pop3 = Pop3 { world, wire, session: None, user: None, maildrop: Vec::new() };
+    let end = match pop3.run().await {
+        Ok(()) => End::Said,
+        Err(end) => end,
+    };
+    let farewell = match end {
+        // What POP3 says of an expired token is not known: it closes.
+        End::Gone | End::Said | End::Reset | End::Expired => "",
+        End::Closed => "-ERR Connection is closed. 13\r\n",
+        End::TooLong => PROTOCOL_ERROR,
+    };
+    (end, farewell.to_owned())
+}
+
+struct Pop3<'a> {
+    world: Arc<World>,
+    wire: &'a mut Wire,
+    session: Option<Session>,
+    /// Of USER.
+    user: Option<String>,
+    /// The messages as they were at login, and whether they are to be deleted.
+    maildrop: Vec<(Message, bool)>,
+}
+
+impl Pop3<'_> {
+    async fn run(&mut self) -> Result<(), End> {
+        let (greeting, delay) = self.world.quirk(|quirks| (quirks.mail.greeting, quirks.mail.greeting_delay));
+        tokio::time::sleep(delay).await;
+        self.say(match greeting {
+            Greeting::Classic => format!("+OK The Microsoft Exchange POP3 service is ready. [{}]", server_name()),
+            Greeting::TcpProxy => {
+                format!("+OK Microsoft Exchange POP3 server ready (tcpproxy/15.20.9137.005). [{}]", server_name())
+            }
+            Greeting::Bye => "-ERR Connection is closed. 13".to_owned(),
+        })
+        .await?;
+        if greeting == Greeting::Bye {
+            return Ok(());
+        }
+        loop {
+            let line = self.wire.line().await?;
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let (name, argument) = line.split_once(' ').unwrap_or((&line, ""));
+            self.obey(&name.to_ascii_uppercase(), argument).await?;
+        }
+    }
+
+    async fn obey(&mut self, name: &str, argument: &str) -> Result<(), End> {
+        match name {
+            "CAPA" => self.say("+OK\r\nTOP\r\nUIDL\r\nSASL PLAIN XOAUTH2\r\nUSER\r\n.").await,
+            "QUIT" => self.quit().await,
+            _ if self.session.is_some() => self.obey_in_session(name, argument).await,
+            "AUTH" => self.auth(argument).await,
+            "USER" => {
+                self.user = Some(argument.to_owned());
+                self.say("+OK").await
+            }
+            "PASS" => {
+                let user = self.user.take().unwrap_or_default();
+                refuse(&self.world, Protocol::Pop3, &format!("USER and PASS as {user} refused"));
+                self.say("-ERR Logon failure: unknown user name or bad password.").await
+            }
+            _ => self.say("-ERR Command is not valid in this state.").await,
+        }
+    }
+
+    /// The response comes on a line of its own: the one-line form of RFC 5034 is a protocol error here.
+    async fn auth(&mut self, argument: &str) -> Result<(), End> {
+        let (mechanism, initial) = argument.split_once(' ').unwrap_or((argument, ""));
+        if !initial.is_empty() {
+            self.world.tell("POP3: AUTH on one line is a protocol error".to_owned());
+            self.wire.say(PROTOCOL_ERROR).await?;
+            return Err(End::Said);
+        }
+        if mechanism.is_empty() {
+            return self.say("+OK\r\nPLAIN\r\nXOAUTH2\r\n.").await;
+        }
+        if !mechanism.eq_ignore_ascii_case("XOAUTH2") {
+            refuse(&self.world, Protocol::Pop3, &format!("AUTH {mechanism} refused"));
+            return self.say(REFUSED).await;
+        }
+        let mail = self.world.quirk(|quirks| quirks.mail.clone());
+        self.say(if mail.continuation_space { "+ " } else { "+" }).await?;
+        let line = self.wire.line().await?;
+        if line == b"*" {
+            return self.say("-ERR Authentication cancelled.").await;
+        }
+        let Ok(response) = STANDARD.decode(&line) else { return self.say("-ERR Command is not valid.").await };
+        if mail.pop3_token_limit.is_some_and(|limit| token_length(&response) > limit) {
+            refuse(&self.world, Protocol::Pop3, "the token is longer than POP3 takes");
+            self.wire.say(PROTOCOL_ERROR).await?;
+            return Err(End::Said);
+        }
+        tokio::time::sleep(mail.login_delay).await;
+        if self.trouble(Moment::Login).await? {
+            return Ok(());
+        }
+        match log_in(&self.world, Protocol::Pop3, &self.wire.facts(), &response) {
+            Verdict::Crowded => Err(End::Reset),
+            Verdict::Welcome(session) => {
+                self.wire.logged_in(session.token_ends);
+                let contents = session.mailbox.as_ref().map(|mailbox| mailbox.contents()).unwrap_or_default();
+                self.maildrop = contents.messages.into_iter().map(|message| (message, false)).collect();
+                self.session = Some(session);
+                self.say("+OK User successfully authenticated.").await
+            }
+            Verdict::Refused { user } => {
+                if mail.json_challenge {
+                    self.say(format!("+ {}", STANDARD.encode(CHALLENGE))).await?;
+                    // The client has to say something, and nothing is right.
+                    self.wire.line().await?;
+                }
+                let long = mail.long_diagnostics.then(|| format!("-ERR {}", diagnostics(&user)));
+                self.say(long.as_deref().unwrap_or(REFUSED)).await
+            }
+        }
+    }
+
+    async fn obey_in_session(&mut self, name: &str, argument: &str) -> Result<(), End> {
+        if self.session.as_ref().is_none_or(|session| session.mailbox.is_none()) {
+            self.say("-ERR User is authenticated but not connected. Connection is closed. 14").await?;
+            return Err(End::Said);
+        }
+        if self.trouble(Moment::Command).await? {
+            return Ok(());
+        }
+        match name {
+            "NOOP" => self.say("+OK").await,
+            "RSET" => {
+                self.maildrop.iter_mut().for_each(|(_, is_deleted)| *is_deleted = false);
+                self.say("+OK").await
+            }
+            "STAT" => {
+                let (count, size) =
+                    (self.kept().count(), self.kept().map(|(_, message)| self.size(message)).sum::<usize>());
+                self.say(format!("+OK {count} {size}")).await
+            }
+            "LIST" => self.list(argument, |pop3, message| pop3.size(message).to_string()).await,
+            "UIDL" => self.list(argument, |_, message| format!("{:08}", message.uid)).await,
+            "RETR" => self.send(argument, None).await,
+            "TOP" => {
+                let (number, lines) = argument.split_once(' ').unwrap_or((argument, ""));
+                match lines.trim().parse() {
+                    Ok(lines) => self.send(number, Some(lines)).await,
+                    Err(_) => self.say("-ERR Command is not valid.").await,
+                }
+            }
+            "DELE" => {
+                let number = argument.trim().parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+                match number.and_then(|at| self.maildrop.get_mut(at)).filter(|(_, is_deleted)| !is_deleted) {
+                    Some((_, is_deleted)) => {
+                        *is_deleted = true;
+                        self.say("+OK").await
+                    }
+                    None => self.say(NO_MESSAGE).await,
+                }
+            }
+            _ => self.say("-ERR Command is not valid in this state.").await,
+        }
+    }
+
+    /// Only now is anything deleted (RFC 1939 §6).
+    async fn quit(&mut self) -> Result<(), End> {
+        let doomed: Vec<u32> =
+            self.maildrop.iter().filter(|(_, is_deleted)| *is_deleted).map(|(message, _)| message.uid).collect();
+        if let Some(mailbox) = self.session.as_ref().and_then(|session| session.mailbox.as_ref()) {
+            let removed = mailbox.remove(|message| doomed.contains(&message.uid));
+            if removed > 0 {
+                self.world.count(|counts| counts.deleted += removed as u64);
+                self.world.tell(format!("POP3: {removed} messages deleted"));
+            }
+        }
+        self.session = None;
+        self.say("+OK Microsoft Exchange Server POP3 server signing off.").await?;
+        Err(End::Said)
+    }
+
+    async fn list(&mut self, argument: &str, value: impl Fn(&Self, &Message) -> String) -> Result<(), End> {
+        if !argument.trim().is_empty() {
+            let line = self.message(argument).map(|(number, message)| format!("+OK {number} {}", value(self, message)));
+            return self.say(line.as_deref().unwrap_or(NO_MESSAGE)).await;
+        }
+        let lines: String =
+            self.kept().map(|(number, message)| format!("{number} {}\r\n", value(self, message))).collect();
+        self.say(format!("+OK\r\n{lines}.")).await
+    }
+
+    /// A message with dots stuffed: all of it, or its header and so many lines of its text.
+    async fn send(&mut self, number: &str, lines: Option<usize>) -> Result<(), End> {
+        let Some((number, message)) = self.message(number) else { return self.say(NO_MESSAGE).await };
+        let message = message.clone();
+        let stuffed = match lines {
+            None => stuff(&message.octets),
+            Some(lines) => {
+                let (header, text) = message.halves();
+                let end = memchr::memchr_iter(b'\n', text).take(lines).last().map_or(0, |at| at + 1);
+                stuff(&[header, text.get(..end).unwrap_or(text)].concat())
+            }
+        };
+        self.say("+OK").await?;
+        if self.world.quirk(|quirks| quirks.mail.cut_literal) {
+            self.world.quirks.send_modify(|quirks| quirks.mail.cut_literal = false);
+            self.wire.say(stuffed.get(..stuffed.len() / 2).unwrap_or_default()).await?;
+            return Err(End::Expired);
+        }
+        self.wire.say(&stuffed).await?;
+        self.say(".").await?;
+        if lines.is_none() {
+            self.world.count(|counts| counts.fetched += 1);
+            self.world.tell(format!("POP3: message {number} fetched, {} octets", message.octets.len()));
+        }
+        Ok(())
+    }
+
+    async fn trouble(&mut self, moment: Moment) -> Result<bool, End> {
+        let (throttle, unavailable) = self.world.quirk(|quirks| (quirks.mail.throttle, quirks.mail.unavailable));
+        if let Some((_, milliseconds)) = throttle.filter(|(when, _)| *when == moment) {
+            let backoff = format!("Suggested Backoff Time: {milliseconds} milliseconds");
+            self.say(format!("-ERR Request is throttled. {backoff}")).await?;
+            return Ok(true);
+        }
+        if unavailable == Some(moment) {
+            self.say("-ERR Server Unavailable. 15").await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// What has not been marked as deleted, by number.
+    fn kept(&self) -> impl Iterator<Item = (usize, &Message)> {
+        (1..)
+            .zip(&self.maildrop)
+            .filter(|(_, (_, is_deleted))| !is_deleted)
+            .map(|(number, (message, _))| (number, message))
+    }
+
+    fn message(&self, number: &str) -> Option<(usize, &Message)> {
+        let wanted = number.trim().parse::<usize>().ok()?;
+        self.kept().find(|&(number, _)| number == wanted)
+    }
+
+    fn size(&self, message: &Message) -> usize {
+        message.octets.len() + self.world.quirk(|quirks| quirks.mail.size_excess)
+    }
+
+    async fn say(&mut self, line: impl AsRef<str>) -> Result<(), End> {
+        self.wire.say(format!("{}\r\n", line.as_ref())).await
+    }
+}
+
+/// Doubles the dots at the beginning of lines, and sees to it that the last line has an end (RFC 1939 §3).
+fn stuff(octets: &[u8]) -> Vec<u8> {
+    let mut stuffed = Vec::with_capacity(octets.len() + 64);
+    if octets.starts_with(b".") {
+        stuffed.push(b'.');
+    }
+    let mut from = 0;
+    for at in memmem::find_iter(octets, b"\n.") {
+        stuffed.extend_from_slice(octets.get(from..at + 2).unwrap_or_default());
+        stuffed.push(b'.');
+        from = at + 2;
+    }
+    stuffed.extend_from_slice(octets.get(from..).unwrap_or_default());
+    if !octets.is_empty() && !octets.ends_with(b"\r\n") {
+        stuffed.extend_from_slice(b"\r\n");
+    }
+    stuffed
+}
+
+const PROTOCOL_ERROR: &str = "-ERR Protocol error. Connection is closed. 10\r\n";
+const REFUSED: &str = "-ERR Authentication failure: unknown user name or bad password.";
+const NO_MESSAGE: &str = "-ERR The specified message is out of range.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_are_stuffed() {
+        assert_eq!(stuff(b".\r\n..\r\na.b\r\n.c"), b"..\r\n...\r\na.b\r\n..c\r\n");
+        assert_eq!(stuff(b""), b"");
+    }
+}

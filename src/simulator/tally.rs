@@ -1,0 +1,62 @@
+//! What the simulator has seen, counted.
+
+use std::collections::BTreeMap;
+
+/// Counters since the start, and a few last values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Token requests that were understood, by `grant_type`.
+    pub token_requests: BTreeMap<String, u64>,
+    /// Access tokens that were issued.
+    pub tokens_issued: u64,
+    /// Token requests that were refused or met a fault.
+    pub token_refusals: u64,
+    /// Device codes that were asked for.
+    pub device_codes: u64,
+    /// Polls for a device code's token.
+    pub polls: u64,
+    /// Visits to the authorization endpoint.
+    pub authorizations: u64,
+    /// Requests to the metadata service.
+    pub metadata_requests: u64,
+    /// The refresh token that was presented last.
+    pub last_refresh_token: Option<String>,
+    /// Connections to IMAP or POP3, with or without TLS coming about.
+    pub mail_connections: u64,
+    /// Of IMAP.
+    pub imap: Logins,
+    /// Of POP3.
+    pub pop3: Logins,
+    /// Sessions that are logged in now, by mailbox.
+    pub sessions: BTreeMap<String, usize>,
+    /// The most sessions that one mailbox has had at a time.
+    pub most_sessions: usize,
+    /// Messages that were sent whole.
+    pub fetched: u64,
+    /// Messages that were deleted.
+    pub deleted: u64,
+}
+
+/// Logins of one protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logins {
+    /// Succeeded, with a mailbox behind it.
+    pub accepted: u64,
+    /// Succeeded, without.
+    pub not_connected: u64,
+    /// Refused: token, mailbox, password.
+    pub refused: u64,
+}
+
+impl Counts {
+    /// Token requests with this `grant_type`; `device_code` stands for its long name.
+    pub fn grant(&self, name: &str) -> u64 {
+        let long = format!("urn:ietf:params:oauth:grant-type:{name}");
+        [name, &long].into_iter().filter_map(|name| self.token_requests.get(name)).sum()
+    }
+
+    /// Sessions that are logged in now.
+    pub fn open_sessions(&self) -> usize {
+        self.sessions.values().sum()
+    }
+}

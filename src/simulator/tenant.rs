@@ -1,0 +1,99 @@
+//! Who and what the simulator knows: one tenant with one app, its users, and who may open which mailbox.
+
+use crate::crypto::VerifyingKey;
+
+/// One tenant with one app registration.
+pub struct Tenant {
+    /// The path's first segment, as `contoso.onmicrosoft.com`.
+    pub name: String,
+    /// The app's.
+    pub client_id: String,
+    /// The app may go without secret and certificate where a user signs in ("Allow public client flows").
+    pub public_client: bool,
+    /// The app's secret.
+    pub client_secret: Option<String>,
+    /// The app's certificate.
+    pub certificate: Option<ClientCertificate>,
+    /// The assertion of a managed identity that counts as the app's; IMDS hands it out.
+    pub federated_token: Option<String>,
+    /// The first one signs in where nobody else is named.
+    pub users: Vec<User>,
+    /// The mailboxes that the app may open by itself.
+    pub app_mailboxes: Vec<String>,
+}
+
+/// The certificate that has been uploaded for the app.
+pub struct ClientCertificate {
+    /// Verifies assertions.
+    pub key: VerifyingKey,
+    /// `x5t#S256`: the SHA-256 of the certificate's DER in base64url without padding.
+    pub thumbprint: String,
+}
+
+/// A user with a mailbox of the same address.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// As `scan@contoso.example`.
+    pub address: String,
+    /// For the password grant.
+    pub password: String,
+    /// Other mailboxes that it has full access to.
+    pub delegates: Vec<String>,
+}
+
+/// For whom a token stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Principal {
+    /// The app by itself.
+    App,
+    /// A user, by address.
+    User(String),
+}
+
+impl Tenant {
+    /// A tenant of this name and app, public, without anybody in it yet.
+    pub fn new(name: &str, client_id: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            client_id: client_id.to_owned(),
+            public_client: true,
+            client_secret: None,
+            certificate: None,
+            federated_token: None,
+            users: Vec::new(),
+            app_mailboxes: Vec::new(),
+        }
+    }
+
+    /// The user of that address; an empty one means the first.
+    pub(super) fn user(&self, address: &str) -> Option<&User> {
+        if address.is_empty() {
+            return self.users.first();
+        }
+        self.users.iter().find(|user| user.address.eq_ignore_ascii_case(address))
+    }
+
+    /// All mailboxes there are.
+    pub(super) fn mailboxes(&self) -> impl Iterator<Item = &String> {
+        let of_users = self.users.iter().flat_map(|user| user.delegates.iter().chain([&user.address]));
+        self.app_mailboxes.iter().chain(of_users)
+    }
+
+    /// Whether it has full access.
+    pub(super) fn may_open(&self, principal: &Principal, mailbox: &str) -> bool {
+        let among = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case(mailbox));
+        match principal {
+            Principal::App => among(&self.app_mailboxes),
+            Principal::User(address) => {
+                address.eq_ignore_ascii_case(mailbox) || self.user(address).is_some_and(|user| among(&user.delegates))
+            }
+        }
+    }
+}
+
+impl User {
+    /// A user who may open no mailbox but the own one.
+    pub fn new(address: &str, password: &str) -> Self {
+        Self { address: address.to_owned(), password: password.to_owned(), delegates: Vec::new() }
+    }
+}

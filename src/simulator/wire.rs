@@ -1,0 +1,176 @@
+//! One connection of a mail client to the simulator: lines and octets, until its time is over.
+
+use memchr::memchr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep_until};
+
+use super::quirks::Quirks;
+use super::world::World;
+use crate::transport::detect::Peeked;
+use crate::transport::downstream::{Acceptor, Tls};
+
+/// A connection with TLS on it.
+pub(super) struct Wire {
+    tls: Tls,
+    /// The same socket, to reset it.
+    socket: TcpStream,
+    unread: Vec<u8>,
+    quirks: watch::Receiver<Quirks>,
+    begun: Instant,
+    login: Option<Login>,
+}
+
+struct Login {
+    at: Instant,
+    token_ends: Instant,
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client is gone, or does not read.
+    Gone,
+    /// All that was to be said has been.
+    Said,
+    /// Without a word, and without a proper close.
+    Reset,
+    /// The token has expired.
+    Expired,
+    /// No login in time, or time to go.
+    Closed,
+    /// A line that is no command any more.
+    TooLong,
+}
+
+impl Wire {
+    /// Shakes hands.
+    pub(super) async fn over(world: &World, acceptor: &Acceptor, tcp: TcpStream) -> Result<Self, String> {
+        let twice =
+            tcp.into_std().and_then(|one| Ok((TcpStream::from_std(one.try_clone()?)?, TcpStream::from_std(one)?)));
+        let (socket, tcp) = twice.map_err(|error| error.to_string())?;
+        let tls = acceptor.accept(Peeked::new(tcp)).await.map_err(|refused| format!("{refused:?}"))?;
+        let quirks = world.quirks.subscribe();
+        Ok(Self { tls, socket, unread: Vec::new(), quirks, begun: Instant::now(), login: None })
+    }
+
+    /// What is known of its TLS.
+    pub(super) fn facts(&self) -> crate::transport::Facts {
+        crate::transport::downstream::facts(&self.tls)
+    }
+
+    /// From now on the session's time counts, no longer the login's.
+    pub(super) fn logged_in(&mut self, token_ends: Instant) {
+        self.login = Some(Login { at: Instant::now(), token_ends });
+    }
+
+    /// The next line, without its end.
+    pub(super) async fn line(&mut self) -> Result<Vec<u8>, End> {
+        match self.line_or(std::future::pending::<()>()).await? {
+            Heard::Line(line) => Ok(line),
+            Heard::Other(()) => Err(End::Gone),
+        }
+    }
+
+    /// The next line, or what else there is to wait for.
+    pub(super) async fn line_or<T>(&mut self, other: impl Future<Output = T>) -> Result<Heard<T>, End> {
+        tokio::pin!(other);
+        loop {
+            if let Some(at) = memchr(b'\n', &self.unread) {
+                let mut line: Vec<u8> = self.unread.drain(..=at).collect();
+                line.pop();
+                if line.last() == Some(&b'\r') {
+                    line.pop();
+                }
+                return Ok(Heard::Line(line));
+            }
+            if self.unread.len() > LONGEST_LINE {
+                return Err(End::TooLong);
+            }
+            tokio::select! {
+                read = self.fill() => read?,
+                other = &mut other => return Ok(Heard::Other(other)),
+            }
+        }
+    }
+
+    /// So many octets.
+    pub(super) async fn octets(&mut self, count: usize) -> Result<Vec<u8>, End> {
+        while self.unread.len() < count {
+            self.fill().await?;
+        }
+        Ok(self.unread.drain(..count).collect())
+    }
+
+    /// Reads more. Nothing is lost if it is not waited for to the end.
+    async fn fill(&mut self) -> Result<(), End> {
+        loop {
+            let (at, end) = self.end();
+            tokio::select! {
+                read = self.tls.read_buf(&mut self.unread) => return match read {
+                    Ok(0) | Err(_) => Err(End::Gone),
+                    Ok(_) => Ok(()),
+                },
+                () = sleep_until(at) => return Err(end),
+                // The end may have come nearer.
+                Ok(()) = self.quirks.changed() => {}
+            }
+        }
+    }
+
+    /// Says something. A long text is broken off where the session's time is over.
+    pub(super) async fn say(&mut self, octets: impl AsRef<[u8]>) -> Result<(), End> {
+        for chunk in octets.as_ref().chunks(CHUNK) {
+            let (at, end) = self.end();
+            if at <= Instant::now() {
+                return Err(end);
+            }
+            tokio::select! {
+                written = self.tls.write_all(chunk) => written.map_err(|_| End::Gone)?,
+                // Half a record cannot be followed by a farewell.
+                () = sleep_until(at) => return Err(End::Gone),
+            }
+        }
+        self.tls.flush().await.map_err(|_| End::Gone)
+    }
+
+    /// Says a last word and closes, or resets.
+    pub(super) async fn close(mut self, end: End, farewell: &str) {
+        if end == End::Reset {
+            let _ = self.socket.set_zero_linger();
+            return;
+        }
+        // A client that does not read its farewell goes without.
+        let parting = async {
+            let _ = self.tls.write_all(farewell.as_bytes()).await;
+            let _ = self.tls.shutdown().await;
+        };
+        let _ = tokio::time::timeout(PARTING, parting).await;
+    }
+
+    fn end(&self) -> (Instant, End) {
+        let mail = &self.quirks.borrow().mail;
+        let after = |at: Instant, patience: Duration| at.checked_add(patience).unwrap_or(at + FAR);
+        let Some(login) = &self.login else { return (after(self.begun, mail.login_timeout), End::Closed) };
+        let mut end = (login.token_ends, End::Expired);
+        for (patience, other) in [(mail.session_life, End::Expired), (mail.close_13, End::Closed)] {
+            if let Some(at) = patience.map(|patience| after(login.at, patience)).filter(|at| *at < end.0) {
+                end = (at, other);
+            }
+        }
+        end
+    }
+}
+
+/// What came first.
+pub(super) enum Heard<T> {
+    Line(Vec<u8>),
+    Other(T),
+}
+
+const LONGEST_LINE: usize = 64 * 1024;
+/// Of what is written at once: a record.
+const CHUNK: usize = 16 * 1024;
+const PARTING: Duration = Duration::from_secs(5);
+const FAR: Duration = Duration::from_secs(86_400);

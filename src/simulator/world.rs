@@ -1,0 +1,104 @@
+//! What all parts of the simulator share: tenant, tokens, mailboxes, quirks, and what has been seen.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use tokio::sync::{broadcast, watch};
+
+use super::mailbox::Mailbox;
+use super::quirks::Quirks;
+use super::tally::Counts;
+use super::tenant::Tenant;
+use super::tokens::Tokens;
+use crate::crypto::sha256;
+
+/// The simulator's world, as everybody in it sees it.
+pub(super) struct World {
+    pub(super) tenant: Tenant,
+    /// Where the token endpoint is.
+    pub(super) endpoint: SocketAddr,
+    pub(super) quirks: watch::Sender<Quirks>,
+    pub(super) counts: watch::Sender<Counts>,
+    pub(super) news: broadcast::Sender<String>,
+    log: Mutex<Vec<String>>,
+    tokens: Mutex<Tokens>,
+    mailboxes: BTreeMap<String, Arc<Mailbox>>,
+    seed: [u8; 32],
+    drawn: AtomicU64,
+}
+
+impl World {
+    pub(super) fn new(tenant: Tenant, endpoint: SocketAddr, seed: [u8; 32]) -> Self {
+        let mailboxes = tenant.mailboxes().map(|name| (name.to_lowercase(), Arc::new(Mailbox::new()))).collect();
+        Self {
+            tenant,
+            endpoint,
+            quirks: watch::Sender::new(Quirks::default()),
+            counts: watch::Sender::new(Counts::default()),
+            news: broadcast::Sender::new(NEWS),
+            log: Mutex::default(),
+            tokens: Mutex::default(),
+            mailboxes,
+            seed,
+            drawn: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn mailbox(&self, name: &str) -> Option<Arc<Mailbox>> {
+        self.mailboxes.get(&name.to_lowercase()).cloned()
+    }
+
+    pub(super) fn quirk<T>(&self, of: impl FnOnce(&Quirks) -> T) -> T {
+        of(&self.quirks.borrow())
+    }
+
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {
+        self.counts.send_modify(change);
+    }
+
+    /// Notes something that a spectator would like to know. Never a token, a password or mail.
+    pub(super) fn tell(&self, event: String) {
+        locked(&self.log).push(event.clone());
+        // Nobody has to listen.
+        let _ = self.news.send(event);
+    }
+
+    pub(super) fn told(&self) -> Vec<String> {
+        locked(&self.log).clone()
+    }
+
+    pub(super) fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        locked(&self.tokens)
+    }
+
+    /// The endpoint's clock.
+    pub(super) fn now(&self) -> SystemTime {
+        let offset = self.quirk(|quirks| quirks.endpoint.clock_offset);
+        let by = Duration::from_secs(offset.unsigned_abs());
+        let now = SystemTime::now();
+        if offset < 0 { now.checked_sub(by) } else { now.checked_add(by) }.unwrap_or(now)
+    }
+
+    /// Octets that come but once.
+    pub(super) fn draw(&self) -> [u8; 32] {
+        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
+        sha256(&[self.seed.as_slice(), &number.to_be_bytes()].concat())
+    }
+
+    /// The same as text.
+    pub(super) fn word(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.draw())
+    }
+}
+
+/// What has panicked in between has done no harm to what is kept here.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Events that a slow listener may lag behind.
+const NEWS: usize = 1024;

@@ -1,0 +1,83 @@
+//! A built-in old device, for demonstrations: TLS 1.0 with AES-128-CBC, SHA-1 and static RSA, and no server name.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode, SslVersion};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+use super::{Refused, Tls, library, refused};
+use crate::transport::detect::Peeked;
+
+/// Connects as a printer of 2005 does. The server's certificate has to come from the authority; its name is not looked
+/// at. [`super::facts`] tells what came about.
+///
+/// # Errors
+/// In words: no connection, no file of the authority, or OpenSSL's reason why there is no TLS.
+pub async fn connect(address: SocketAddr, authority: &Path) -> Result<Tls, String> {
+    library::start();
+    let context = context(authority).map_err(|error| format!("{}: {error}", authority.display()))?;
+    let tcp = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+    let tls = Ssl::new(&context).and_then(|ssl| SslStream::new(ssl, Peeked::new(tcp)));
+    let mut tls = tls.map_err(|error| format!("OpenSSL: {error}"))?;
+    match Pin::new(&mut tls).connect().await {
+        Ok(()) => Ok(tls),
+        Err(error) => Err(match refused(&error) {
+            Refused::Reason(why) | Refused::Io(why) => format!("TLS 1.0 with {address}: {why}"),
+            Refused::Closed => format!("TLS 1.0 with {address}: it closed the connection"),
+        }),
+    }
+}
+
+fn context(authority: &Path) -> Result<SslContext, ErrorStack> {
+    let mut context = SslContext::builder(SslMethod::tls_client())?;
+    // TLS 1.0 does not exist above level 0.
+    context.set_security_level(0);
+    context.set_min_proto_version(Some(SslVersion::TLS1))?;
+    context.set_max_proto_version(Some(SslVersion::TLS1))?;
+    context.set_cipher_list("AES128-SHA")?;
+    context.set_ca_file(authority)?;
+    context.set_verify(SslVerifyMode::PEER);
+    context.set_options(SslOptions::IGNORE_UNEXPECTED_EOF | SslOptions::NO_TICKET);
+    Ok(context.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Certificate, CertificateSource, Digest, Profile};
+    use crate::transport::downstream::certificate::{Making, authority_path, load};
+    use crate::transport::downstream::{Acceptor, facts};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn it_speaks_tls_1_0_and_trusts_one_authority() {
+        let (ours, another) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: 1 };
+        let made = Certificate { source, ecdsa: None };
+        let loaded = load(&made, ours.path(), "x", Making::Kept).map_err(|fault| fault.message).unwrap();
+        load(&made, another.path(), "x", Making::Kept).map_err(|fault| fault.message).unwrap();
+        for (profile, authority, fits) in
+            [(Profile::Legacy, &ours, true), (Profile::Legacy, &another, false), (Profile::Modern, &ours, false)]
+        {
+            let acceptor = Acceptor::new(&profile.policy(), &loaded).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = async {
+                let (tcp, _) = listener.accept().await.unwrap();
+                acceptor.accept(Peeked::new(tcp)).await.map(|tls| facts(&tls).version)
+            };
+            let path = authority_path(authority.path());
+            let (served, device) = tokio::join!(server, connect(address, &path));
+            let device = device.map(|tls| (facts(&tls).version, facts(&tls).cipher));
+            if fits {
+                assert_eq!(device.unwrap(), ("TLSv1".to_owned(), "AES128-SHA".to_owned()));
+            } else {
+                assert!(device.unwrap_err().contains("TLS 1.0 with") && served.is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A simulator with two users and an app, curl, and a mail client by OpenSSL.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use openssl::ssl::{SslConnector, SslMethod, SslStream};
+use packetboat::simulator::{Quirks, Setup, Simulator, Tenant, User};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+pub const TENANT: &str = "contoso.onmicrosoft.com";
+pub const APP: &str = "11111111-2222-3333-4444-555555555555";
+pub const SECRET: &str = "app~secret+/=";
+pub const SCAN: &str = "scan@contoso.example";
+pub const SHARED: &str = "shared@contoso.example";
+pub const OTHER: &str = "other@contoso.example";
+pub const APP_SCOPE: &str = "https://outlook.office365.com/.default";
+pub const SCOPE: &str = "https://outlook.office.com/IMAP.AccessAsUser.All \
+                         https://outlook.office.com/POP.AccessAsUser.All offline_access";
+
+pub struct Scene {
+    pub simulator: Simulator,
+    pub runtime: Runtime,
+    _directory: TempDir,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With a tenant that the function has changed.
+    pub fn with(change: impl FnOnce(&mut Tenant)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut tenant = Tenant::new(TENANT, APP);
+        tenant.client_secret = Some(SECRET.to_owned());
+        let mut scan = User::new(SCAN, "Pa55word");
+        scan.delegates.push(SHARED.to_owned());
+        tenant.users = vec![scan, User::new(OTHER, "Pa55word2")];
+        tenant.app_mailboxes = vec![SCAN.to_owned()];
+        change(&mut tenant);
+        let runtime = Runtime::new().unwrap();
+        let setup = Setup { directory: directory.path().to_owned(), tenant };
+        let simulator = runtime.block_on(Simulator::start(setup)).unwrap();
+        Self { simulator, runtime, _directory: directory }
+    }
+
+    pub fn quirk(&self, change: impl FnOnce(&mut Quirks)) {
+        self.simulator.quirks(change);
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("https://{}/{TENANT}/oauth2/v2.0/{path}", self.simulator.endpoint())
+    }
+
+    /// Status, headers and body, or curl's exit code.
+    pub fn curl(&self, arguments: &[&str]) -> Result<(u16, String, String), i32> {
+        let output = Command::new("curl")
+            .args(["-s", "-i", "--max-time", "60", "--cacert"])
+            .arg(self.simulator.authority())
+            .args(arguments)
+            .output()
+            .unwrap();
+        if !output.status.success() {
+            return Err(output.status.code().unwrap());
+        }
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Ok((status, head.to_ascii_lowercase(), body.to_owned()))
+    }
+
+    /// Posts a form; the app's client_id goes with it.
+    pub fn post(&self, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {
+        let mut arguments = vec![self.url(path), "--data-urlencode".to_owned(), format!("client_id={APP}")];
+        for (name, value) in fields {
+            arguments.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (status, _, body) = self.curl(&arguments).unwrap();
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    pub fn token(&self, fields: &[(&str, &str)]) -> (u16, Value) {
+        self.post("token", fields)
+    }
+
+    /// The app's own token.
+    pub fn app_token(&self) -> String {
+        let fields = [("grant_type", "client_credentials"), ("client_secret", SECRET), ("scope", APP_SCOPE)];
+        let (status, answer) = self.token(&fields);
+        assert_eq!(status, 200, "{answer}");
+        answer["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// The answer to the password grant of the first user.
+    pub fn user_answer(&self) -> Value {
+        let fields = [("grant_type", "password"), ("username", SCAN), ("password", "Pa55word"), ("scope", SCOPE)];
+        let (status, answer) = self.token(&fields);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    pub fn imap(&self) -> Mail {
+        let mut mail = Mail::connect(self, self.simulator.imap());
+        assert!(mail.line().starts_with("* OK "));
+        mail
+    }
+
+    pub fn pop3(&self) -> Mail {
+        let mut mail = Mail::connect(self, self.simulator.pop3());
+        assert!(mail.line().starts_with("+OK "));
+        mail
+    }
+
+    /// Logged in with the app's token.
+    pub fn imap_session(&self) -> Mail {
+        let mut imap = self.imap();
+        let answer = imap.authenticate(SCAN, &self.app_token());
+        assert_eq!(answer, "a OK AUTHENTICATE completed.");
+        imap
+    }
+
+    pub fn pop3_session(&self) -> Mail {
+        let mut pop3 = self.pop3();
+        assert_eq!(pop3.auth(SCAN, &self.app_token()), "+OK User successfully authenticated.");
+        pop3
+    }
+}
+
+pub fn xoauth2(user: &str, token: &str) -> String {
+    STANDARD.encode(format!("user={user}\x01auth=Bearer {token}\x01\x01"))
+}
+
+/// `error` and number of a refusal.
+pub fn refusal((status, answer): (u16, Value)) -> (u16, String, u64) {
+    let code = answer["error_codes"][0].as_u64().unwrap_or_else(|| panic!("{answer}"));
+    assert!(answer["error_description"].as_str().unwrap().starts_with(&format!("AADSTS{code}: ")), "{answer}");
+    (status, answer["error"].as_str().unwrap().to_owned(), code)
+}
+
+pub struct Mail(BufReader<SslStream<TcpStream>>);
+
+impl Mail {
+    pub fn connect(scene: &Scene, address: SocketAddr) -> Self {
+        let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        connector.set_ca_file(scene.simulator.authority()).unwrap();
+        let tcp = TcpStream::connect(address).unwrap();
+        tcp.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Self(BufReader::new(connector.build().connect("127.0.0.1", tcp).unwrap()))
+    }
+
+    pub fn send(&mut self, line: &str) {
+        self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
+    }
+
+    /// The next line; empty at the end.
+    pub fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        self.0.read_until(b'\n', &mut line).unwrap();
+        String::from_utf8(line).unwrap().trim_end_matches("\r\n").to_owned()
+    }
+
+    pub fn octets(&mut self, count: usize) -> Vec<u8> {
+        let mut octets = vec![0; count];
+        self.0.read_exact(&mut octets).unwrap();
+        octets
+    }
+
+    /// Everything up to the end; an error where there was no proper one.
+    pub fn rest(&mut self) -> std::io::Result<String> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest)?;
+        Ok(String::from_utf8(rest).unwrap())
+    }
+
+    /// Says a command with tag `a`; all lines of the answer.
+    pub fn ask(&mut self, command: &str) -> Vec<String> {
+        self.send(&format!("a {command}"));
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line: &String| !line.starts_with("a ")) {
+            let line = self.line();
+            assert!(!line.is_empty(), "{command}: ended after {lines:?}");
+            lines.push(line);
+        }
+        lines
+    }
+
+    /// The same of POP3, with one line.
+    pub fn say(&mut self, command: &str) -> String {
+        self.send(command);
+        self.line()
+    }
+
+    pub fn authenticate(&mut self, user: &str, token: &str) -> String {
+        self.ask(&format!("AUTHENTICATE XOAUTH2 {}", xoauth2(user, token))).pop().unwrap()
+    }
+
+    pub fn auth(&mut self, user: &str, token: &str) -> String {
+        assert_eq!(self.say("AUTH XOAUTH2"), "+");
+        self.say(&xoauth2(user, token))
+    }
+}
