@@ -2,6 +2,7 @@
 
 mod certificate;
 mod check;
+mod demo;
 mod login;
 mod online;
 mod password;
@@ -63,6 +64,13 @@ enum Command {
         #[command(flatten)]
         arguments: login::Arguments,
     },
+    /// Show it all on this computer: an old device, the proxy, and a pretend Exchange Online
+    ///
+    /// Stays up afterwards, for curl, openssl, or a real device on the LAN. Needs no configuration and no network.
+    Demo {
+        #[command(flatten)]
+        arguments: demo::Arguments,
+    },
     /// Print what is to be done at Microsoft or Google for this configuration: portal, PowerShell, consent
     Setup {
         #[command(flatten)]
@@ -108,6 +116,7 @@ pub fn main() -> ExitCode {
             check::check(&file.config, &proven)?;
             if online { online::check(&proven) } else { Ok(()) }
         }),
+        Command::Demo { arguments } => demo::demo(&arguments),
         Command::Password { arguments } => password::make(&arguments),
         Command::Login { file, arguments } => file.load().and_then(|proven| login::login(&proven, &arguments)),
         Command::Setup { file } => file.load().and_then(|proven| setup::print(&proven.config)),

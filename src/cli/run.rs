@@ -175,7 +175,7 @@ fn device_setting(entry: Entry) -> &'static str {
     }
 }
 
-fn start_log(log: Log) {
+pub(super) fn start_log(log: Log) {
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,

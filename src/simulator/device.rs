@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub struct Step {
     /// With the password as `****`; empty where the server spoke first.
     pub said: String,
-    /// The answer's lines; of a message only how long it is.
+    /// The answer's lines; of a long message only how long it is.
     pub heard: String,
 }
 
@@ -84,8 +84,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         loop {
             let mut line = self.line().await?;
             while let Some(length) = literal(&line) {
-                self.skip(length).await?;
-                line = format!("{line} ... {length} octets ... {}", self.line().await?);
+                let text = self.literal(length).await?;
+                line = format!("{line}\n{text}{}", self.line().await?);
             }
             let is_last = line.strip_prefix(tag).is_some_and(|rest| rest.starts_with(' '));
             heard.push_str(&line);
@@ -115,12 +115,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                     lines.push_str(&line);
                 }
             }
-            let lines = if octets > SHOWN || command.starts_with("RETR") {
-                format!("\n... {octets} octets ...\n.")
-            } else {
-                format!("{lines}\n.")
-            };
+            let lines = if octets > SHOWN { format!("\n... {octets} octets ...") } else { lines };
             heard.push_str(&lines);
+            heard.push_str("\n.");
         }
         self.told(shown.to_owned(), heard, is_ok)
     }
@@ -151,16 +148,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         }
     }
 
-    async fn skip(&mut self, mut count: usize) -> Result<(), String> {
+    /// A literal's text; of a long one only how long it is.
+    async fn literal(&mut self, length: usize) -> Result<String, String> {
+        let mut left = length;
+        let mut text = Vec::new();
         loop {
-            let here = count.min(self.unread.len());
+            let here = left.min(self.unread.len());
+            if length <= SHOWN {
+                text.extend(self.unread.iter().take(here));
+            }
             self.unread.drain(..here);
-            count -= here;
-            if count == 0 {
-                return Ok(());
+            left -= here;
+            if left == 0 {
+                break;
             }
             self.fill().await?;
         }
+        Ok(if length <= SHOWN {
+            String::from_utf8_lossy(&text).replace("\r\n", "\n")
+        } else {
+            format!("... {length} octets ...\n")
+        })
     }
 
     async fn fill(&mut self) -> Result<(), String> {
@@ -180,8 +188,8 @@ fn literal(line: &str) -> Option<usize> {
     line.strip_suffix('}')?.rsplit_once('{')?.1.parse().ok()
 }
 
-/// Of a multi-line answer, in octets.
-const SHOWN: usize = 400;
+/// Of a literal or a multi-line answer, in octets.
+const SHOWN: usize = 2000;
 
 #[cfg(test)]
 mod tests {
@@ -207,7 +215,7 @@ mod tests {
         let (steps, said) = scripted(answers, |device| fetch_by_imap(device, "scan", "hunter\"2")).await;
         let steps = steps.unwrap();
         assert_eq!(steps.len(), 5);
-        assert_eq!(steps[3].heard, "* 1 FETCH (BODY[] {3} ... 3 octets ... )\n3 OK");
+        assert_eq!(steps[3].heard, "* 1 FETCH (BODY[] {3}\nabc)\n3 OK");
         assert!(said.starts_with("1 LOGIN \"scan\" \"hunter\\\"2\"\r\n"));
         assert!(!format!("{steps:?}").contains("hunter"));
     }

@@ -83,6 +83,17 @@ impl Lines {
         self.0.0.lock().unwrap().lines.iter().filter(|line| condition(line)).count()
     }
 
+    /// All lines, once the process has closed its end.
+    pub fn to_the_end(&self) -> String {
+        let mut state = self.0.0.lock().unwrap();
+        while !state.ended {
+            let (next, waited) = self.0.1.wait_timeout(state, PATIENCE).unwrap();
+            state = next;
+            assert!(!waited.timed_out(), "no end of:\n{}", state.lines.join("\n"));
+        }
+        state.lines.join("\n")
+    }
+
     pub fn all(&self) -> String {
         self.0.0.lock().unwrap().lines.join("\n")
     }

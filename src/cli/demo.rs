@@ -1,0 +1,206 @@
+//! `packetboat demo`: an old device, the proxy, and a pretend Exchange Online, all on this computer; then it stays up for
+//! devices of your own.
+
+mod story;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use super::{Exit, answer, complain, run};
+use crate::config::{Config, Log, LogFormat, LogLevel, Profile, Proven};
+use crate::device::password;
+use crate::lifecycle::{self, Phase, Signals};
+use crate::proxy::{self, OpenDoor};
+use crate::simulator::{Setup, Simulator, Tenant, User};
+use crate::state::{self, Access};
+use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::host;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Keep the demo's certificates here, so that a device that imported the CA once knows it next time
+    #[arg(long, value_name = "DIRECTORY")]
+    state_directory: Option<PathBuf>,
+    /// What devices may speak: modern, legacy (TLS 1.0 and later) or ancient (SSLv3, 3DES and RC4 as well)
+    #[arg(long, default_value = "legacy", value_parser = ["modern", "legacy", "ancient"])]
+    profile: String,
+    /// The address to listen on; 127.0.0.1 keeps the LAN out
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
+    listen: IpAddr,
+    /// End after the built-in device has fetched its mail
+    #[arg(long)]
+    once: bool,
+}
+
+/// What the demo's devices log in with, and what that opens.
+struct Scene {
+    directory: PathBuf,
+    login: &'static str,
+    password: String,
+    mailbox: &'static str,
+    /// IMAP with STARTTLS or TLS, IMAP with TLS, POP3 with STLS or TLS, POP3 with TLS.
+    ports: [u16; 4],
+    listen: IpAddr,
+}
+
+pub(super) fn demo(arguments: &Arguments) -> Result<(), Exit> {
+    super::runtime()?.block_on(play(arguments)).map_err(|error| {
+        complain(error);
+        Exit::Unavailable
+    })
+}
+
+async fn play(arguments: &Arguments) -> Result<(), String> {
+    let directory = directory(arguments.state_directory.as_deref())?;
+    let scene = Scene {
+        password: password::generate(12)?.to_string(),
+        ports: PORTS.map(|port| free(arguments.listen, port)),
+        listen: arguments.listen,
+        login: "scanner3",
+        mailbox: "scans@contoso.example",
+        directory,
+    };
+    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let simulator = simulator(&scene).await?;
+    let proven = configuration(&scene, &simulator, &arguments.profile)?;
+    let opened = proxy::open(&proven.config, Making::Kept).map_err(|obstacles| {
+        let lines: Vec<String> =
+            obstacles.iter().map(|one| proven.problem(&one.key, &one.message).to_string()).collect();
+        lines.join("\n")
+    })?;
+    let addresses: Vec<SocketAddr> = opened.doors.iter().flat_map(OpenDoor::addresses).collect();
+    let (trigger, lifecycle) = lifecycle::begin();
+    let tokens = proxy::serve(opened, &proven.config.limits, &lifecycle);
+    drop(lifecycle);
+    let authority = certificate::authority_path(&scene.directory);
+    state::write(&scene.directory.join("ca.der"), &certificate::der(&authority)?, Access::Public)?;
+    let imap = near(addresses.get(1));
+    let pop3 = near(addresses.get(3));
+    let old = Profile::ALL.iter().any(|one| one.name() == arguments.profile && *one != Profile::Modern);
+    if old {
+        story::tell(&simulator, &authority, (imap, pop3), (scene.login, &scene.password)).await?;
+    }
+    if !arguments.once {
+        say(&story::by_hand(&scene, &authority))?;
+        run::start_log(Log { format: LogFormat::Text, level: LogLevel::Info });
+        signals.next().await;
+    }
+    trigger.enter(Phase::Ending);
+    trigger.all_gone(proven.config.limits.close_timeout).await;
+    if let Some(tokens) = tokens {
+        tokens.settle().await;
+    }
+    Ok(())
+}
+
+/// Where it was told to, or a directory of its own where everybody may write: there nobody else may have made it.
+fn directory(given: Option<&Path>) -> Result<PathBuf, String> {
+    if let Some(given) = given {
+        state::make_directory(given)?;
+        return std::path::absolute(given).map_err(|error| format!("{}: {error}", given.display()));
+    }
+    let own = std::env::temp_dir().join(format!("packetboat-demo-{}", rustix::process::geteuid().as_raw()));
+    state::make_directory(&own)?;
+    state::check_own(&own)?;
+    Ok(own)
+}
+
+async fn simulator(scene: &Scene) -> Result<Simulator, String> {
+    let mut tenant = Tenant::new("contoso.example", CLIENT);
+    tenant.public_client = false;
+    tenant.client_secret = Some(SECRET.to_owned());
+    tenant.app_mailboxes = vec![scene.mailbox.to_owned()];
+    tenant.users = vec![User::new(scene.mailbox, "nobody knows it")];
+    let exchange = scene.directory.join("exchange");
+    state::make_directory(&exchange)?;
+    let simulator = Simulator::start(Setup { directory: exchange, tenant }).await?;
+    simulator.deliver(scene.mailbox, MESSAGE.replace('\n', "\r\n").into_bytes());
+    Ok(simulator)
+}
+
+/// An ordinary configuration, as an operator would write it; it is kept, to be looked at.
+fn configuration(scene: &Scene, simulator: &Simulator, profile: &str) -> Result<Proven, String> {
+    let secret = scene.directory.join("client-secret");
+    state::write(&secret, SECRET.as_bytes(), Access::Private)?;
+    let hash = password::hash(scene.password.as_bytes())?;
+    let (directory, roots) = (&scene.directory, simulator.authority());
+    let (imap, pop3, endpoint) = (simulator.imap().port(), simulator.pop3().port(), simulator.endpoint().port());
+    let (login, mailbox) = (scene.login, scene.mailbox);
+    let mut text = format!(
+        "# The demo's configuration. A real one leaves out authority, roots and [upstream.exchange].\n\
+         state_directory = {directory:?}\n\n\
+         [identity.office]\ntenant = \"contoso.example\"\nclient_id = \"{CLIENT}\"\nclient_secret_file = {secret:?}\n\
+         authority = \"https://localhost:{endpoint}\"\nroots = {roots:?}\n\n\
+         [upstream.exchange]\nhost = \"localhost\"\nimap_port = {imap}\npop3_port = {pop3}\nroots = {roots:?}\n\n\
+         [account.scans]\nmailbox = \"{mailbox}\"\n\n\
+         [[device]]\nlogin = \"{login}\"\npasswords = [\"{hash}\"]\n"
+    );
+    for (port, (protocol, entry)) in
+        scene.ports.iter().zip([("imap", "auto"), ("imap", "implicit"), ("pop3", "auto"), ("pop3", "implicit")])
+    {
+        let address = SocketAddr::new(scene.listen, *port);
+        text += &format!(
+            "\n[[listener]]\nname = \"{protocol}-{entry}\"\nprotocol = \"{protocol}\"\nlisten = [\"{address}\"]\n\
+             entry = \"{entry}\"\nprofile = \"{profile}\"\n"
+        );
+    }
+    let file = scene.directory.join("packetboat.toml");
+    state::write(&file, text.as_bytes(), Access::Private)?;
+    Config::parse(&text, &file).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })
+}
+
+/// The usual port of the defaults, or any other where it is taken.
+fn free(address: IpAddr, port: u16) -> u16 {
+    match TcpListener::bind((address, port)) {
+        Ok(_) => port,
+        Err(_) => TcpListener::bind((address, 0)).and_then(|one| one.local_addr()).map_or(port, |one| one.port()),
+    }
+}
+
+/// Where the built-in device finds a listener.
+fn near(address: Option<&SocketAddr>) -> SocketAddr {
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    match address {
+        Some(address) if address.ip().is_unspecified() => SocketAddr::new(loopback.ip(), address.port()),
+        Some(address) => *address,
+        None => loopback,
+    }
+}
+
+/// Addresses that a device on the LAN can use.
+fn reachable(listen: IpAddr) -> Vec<IpAddr> {
+    if listen.is_unspecified() {
+        host::addresses().into_iter().filter(|address| address.is_ipv4() && !address.is_loopback()).collect()
+    } else {
+        vec![listen]
+    }
+}
+
+fn say(text: &str) -> Result<(), String> {
+    answer(text.as_bytes()).map_err(|_| "there is nobody to show this to".to_owned())
+}
+
+/// As the defaults are.
+const PORTS: [u16; 4] = [1143, 1993, 1110, 1995];
+const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
+/// Known to everybody, and good for nothing but the simulator behind it.
+const SECRET: &str = "the-demo-has-no-secrets";
+const MESSAGE: &str = "\
+From: Reception <reception@contoso.example>
+To: Scanner on the second floor <scans@contoso.example>
+Subject: It still works
+Date: Sat, 21 Nov 2026 10:00:00 +0000
+Message-ID: <demo@contoso.example>
+MIME-Version: 1.0
+Content-Type: text/plain; charset=us-ascii
+
+Dear scanner,
+
+you speak TLS 1.0, and I live where nothing below TLS 1.2 is let in.
+Still you are reading this.
+
+Yours, the pretend Exchange Online
+";
