@@ -91,7 +91,7 @@ pub fn open(config: &Config, making: Making) -> Result<Opened, Vec<Obstacle>> {
             Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
         }
     }
-    let access = access(config, &servers, &mut obstacles);
+    let access = access(config, making, &servers, &mut obstacles);
     let mut opened = Vec::new();
     for listener in &config.listeners {
         let sockets = bind(listener, making, &mut obstacles);
@@ -125,6 +125,7 @@ pub fn open(config: &Config, making: Making) -> Result<Opened, Vec<Obstacle>> {
 /// Devices, mailboxes and tokens, where a listener translates.
 fn access(
     config: &Config,
+    making: Making,
     servers: &BTreeMap<&String, Arc<Server>>,
     obstacles: &mut Vec<Obstacle>,
 ) -> Option<(Arc<Access>, Arc<Tokens>)> {
@@ -140,7 +141,7 @@ fn access(
         obstacles.extend(found.into_iter().map(|(key, message)| Obstacle { key, message }));
     };
     let devices = Devices::new(config).map_err(|found| told(obstacles, found));
-    let tokens = Tokens::open(config).map_err(|found| told(obstacles, found));
+    let tokens = Tokens::open(config, making).map_err(|found| told(obstacles, found));
     let (devices, tokens) = (devices.ok()?, Arc::new(tokens.ok()?));
     let mailboxes = Mailboxes::new(config, &tokens, servers);
     Some((Arc::new(Access { devices, mailboxes }), tokens))

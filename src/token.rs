@@ -37,10 +37,11 @@ pub type Obstacle = (String, String);
 
 impl Tokens {
     /// Prepares the tokens of all accounts; nothing is fetched yet. Secrets and keys are read once, to be sure of them.
+    /// With [`Making::Tried`] nothing is written either.
     ///
     /// # Errors
     /// Each thing that is missing or wrong.
-    pub fn open(config: &Config) -> Result<Self, Vec<Obstacle>> {
+    pub fn open(config: &Config, making: Making) -> Result<Self, Vec<Obstacle>> {
         let mut obstacles = Vec::new();
         let mut stores = None;
         let mut slots: BTreeMap<(String, String), Arc<Slot>> = BTreeMap::new();
@@ -61,7 +62,7 @@ impl Tokens {
                 by_account.insert(name.clone(), Arc::clone(slot));
                 continue;
             }
-            match slot(config, &key, (name, account), identity, &mut stores) {
+            match slot((config, making), &key, (name, account), identity, &mut stores) {
                 Ok(slot) => {
                     let slot = Arc::new(slot);
                     by_account.insert(name.clone(), Arc::clone(&slot));
@@ -156,7 +157,7 @@ fn days_left(file: &SecretFile) -> Option<i64> {
 }
 
 fn slot(
-    config: &Config,
+    (config, making): (&Config, Making),
     (identity_name, user): &(String, String),
     (name, account): (&String, &Account),
     identity: &Identity,
@@ -168,7 +169,7 @@ fn slot(
         (false, _) => None,
         (true, Some(store)) => Some(Arc::clone(store)),
         (true, None) => {
-            let opened = Store::open(&config.state_directory, config.store_key.as_deref());
+            let opened = Store::open(&config.state_directory, config.store_key.as_deref(), making);
             let opened = Arc::new(opened.map_err(|message| ("store_key".to_owned(), message))?);
             *store = Some(Arc::clone(&opened));
             Some(opened)

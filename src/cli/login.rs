@@ -12,6 +12,7 @@ use super::{Exit, answer, complain};
 use crate::config::{Grant, Identity, Proven};
 use crate::secret::Secret;
 use crate::token::{DeviceSignIn, Enrolment, Pasted, Slot, Tokens};
+use crate::transport::downstream::certificate::Making;
 use crate::transport::http::{self, Said};
 
 #[derive(clap::Args)]
@@ -40,7 +41,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
     };
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let tokens = Tokens::open(config).map_err(|obstacles| {
+        let tokens = Tokens::open(config, Making::Kept).map_err(|obstacles| {
             for (key, message) in obstacles {
                 complain(proven.problem(&key, &message));
             }

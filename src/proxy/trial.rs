@@ -16,6 +16,7 @@ use crate::proto::pop3::Pop3;
 use crate::proto::{Limits, Offer, Outbox, Probe, Session, Step, UpstreamTls};
 use crate::token::{AccessToken, Tokens};
 use crate::transport::detect::Peeked;
+use crate::transport::downstream::certificate::Making;
 use crate::transport::upstream::Server;
 use crate::transport::{Facts, Stream};
 
@@ -40,7 +41,7 @@ impl Trials {
                 Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
             }
         }
-        match Tokens::open(config) {
+        match Tokens::open(config, Making::Kept) {
             Ok(tokens) if obstacles.is_empty() => {
                 let mailboxes = Mailboxes::new(config, &tokens, &servers);
                 Ok(Self { mailboxes, tokens, patience: config.limits.upstream_login_timeout })

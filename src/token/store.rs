@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::wire::Record;
 use crate::crypto::{self, Vault};
 use crate::state::{self, Access};
+use crate::transport::downstream::certificate::Making;
 
 /// The store in the state directory.
 pub struct Store {
@@ -34,15 +35,19 @@ pub(super) struct Owner {
 pub(super) type Stamp = (u64, i64, i64);
 
 impl Store {
-    /// Opens it, and makes key and directory where they are missing.
+    /// Opens it, and makes key and directory where they are missing; nothing is made with [`Making::Tried`].
     ///
     /// # Errors
     /// A file is not ours alone, or the key is none; the text holds the command that mends it.
-    pub fn open(state_directory: &Path, key: Option<&Path>) -> Result<Self, String> {
-        state::make_directory(state_directory)?;
+    pub fn open(state_directory: &Path, key: Option<&Path>, making: Making) -> Result<Self, String> {
+        if making == Making::Kept {
+            state::make_directory(state_directory)?;
+        } else {
+            state::could_make_directory(state_directory)?;
+        }
         let key = match key.map(Path::to_path_buf).or_else(credential) {
             Some(path) => state::read_private(&path)?,
-            None => own_key(&state_directory.join(KEY))?,
+            None => own_key(&state_directory.join(KEY), making)?,
         };
         if key.len() < KEY_LENGTH {
             return Err(format!(
@@ -51,10 +56,16 @@ impl Store {
             ));
         }
         let directory = state_directory.join(DIRECTORY);
-        state::make_directory(&directory)?;
-        state::check_own(&directory)?;
+        if making == Making::Kept {
+            state::make_directory(&directory)?;
+        }
+        if directory.exists() {
+            state::check_own(&directory)?;
+        }
         let store = Self { directory, vault: Vault::new(&key).map_err(|refused| refused.to_string())? };
-        store.sweep()?;
+        if making == Making::Kept {
+            store.sweep()?;
+        }
         Ok(store)
     }
 
@@ -156,11 +167,14 @@ fn credential() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-fn own_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+fn own_key(path: &Path, making: Making) -> Result<Zeroizing<Vec<u8>>, String> {
     match state::read_own(path) {
         Ok(key) => Ok(key),
         Err((ErrorKind::NotFound, _)) => {
             let key: Zeroizing<[u8; KEY_LENGTH]> = Zeroizing::new(crypto::random().map_err(|error| error.to_string())?);
+            if making == Making::Tried {
+                return Ok(Zeroizing::new(key.to_vec()));
+            }
             state::write(path, key.as_slice(), Access::Private)?;
             // Somebody may have been faster: then theirs counts.
             state::read_own(path).map_err(|(_, message)| message)
@@ -198,14 +212,14 @@ mod tests {
     #[test]
     fn records_are_kept_sealed_and_apart() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), None).unwrap();
+        let store = Store::open(directory.path(), None, Making::Kept).unwrap();
         assert_eq!(token(&store, "a"), None);
         assert!(store.replace(&owner("a"), None, &record("first")).unwrap());
         store.put(&owner("b"), &record("other")).unwrap();
         assert!(store.replace(&owner("a"), Some(&record("first")), &record("second")).unwrap());
         // What somebody else has put there stays.
         assert!(!store.replace(&owner("a"), Some(&record("first")), &record("third")).unwrap());
-        let store = Store::open(directory.path(), None).unwrap();
+        let store = Store::open(directory.path(), None, Making::Kept).unwrap();
         assert_eq!((token(&store, "a"), token(&store, "b")), (Some("second".to_owned()), Some("other".to_owned())));
         for entry in fs::read_dir(directory.path().join(DIRECTORY)).unwrap() {
             let octets = fs::read(entry.unwrap().path()).unwrap();
@@ -219,7 +233,7 @@ mod tests {
     #[test]
     fn what_others_may_read_is_refused_with_what_mends_it() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), None).unwrap();
+        let store = Store::open(directory.path(), None, Making::Kept).unwrap();
         store.put(&owner("a"), &record("first")).unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         mode(&store.path(&owner("a")), 0o640);
@@ -227,25 +241,34 @@ mod tests {
         assert!(error.contains(&format!("chmod 600 {}", store.path(&owner("a")).display())), "{error}");
         let key = directory.path().join(KEY);
         mode(&key, 0o604);
-        let error = Store::open(directory.path(), None).err().unwrap();
+        let error = Store::open(directory.path(), None, Making::Kept).err().unwrap();
         assert!(error.contains(&format!("chmod 600 {}", key.display())), "{error}");
         mode(&key, 0o600);
         mode(&directory.path().join(DIRECTORY), 0o755);
-        let error = Store::open(directory.path(), None).err().unwrap();
+        let error = Store::open(directory.path(), None, Making::Kept).err().unwrap();
         assert!(error.contains("chmod 700"), "{error}");
     }
 
     #[test]
     fn another_key_opens_nothing_and_deletes_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        Store::open(directory.path(), None).unwrap().put(&owner("a"), &record("first")).unwrap();
+        Store::open(directory.path(), None, Making::Kept).unwrap().put(&owner("a"), &record("first")).unwrap();
         let key = directory.path().join("other.key");
         state::write(&key, &[9; 32], Access::Private).unwrap();
-        let other = Store::open(directory.path(), Some(&key)).unwrap();
+        let other = Store::open(directory.path(), Some(&key), Making::Kept).unwrap();
         assert!(other.read(&owner("a")).is_err());
         assert!(other.replace(&owner("a"), None, &record("x")).is_err());
-        assert_eq!(token(&Store::open(directory.path(), None).unwrap(), "a"), Some("first".to_owned()));
+        assert_eq!(token(&Store::open(directory.path(), None, Making::Kept).unwrap(), "a"), Some("first".to_owned()));
         state::write(&key, b"short", Access::Private).unwrap();
-        assert!(Store::open(directory.path(), Some(&key)).err().unwrap().contains("needs 32"));
+        assert!(Store::open(directory.path(), Some(&key), Making::Kept).err().unwrap().contains("needs 32"));
+    }
+
+    /// `packetboat check` leaves nothing behind.
+    #[test]
+    fn trying_makes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        Store::open(&state, None, Making::Tried).unwrap();
+        assert!(!state.exists());
     }
 }
