@@ -332,3 +332,119 @@ fn a_state_directory_that_cannot_be_written_is_named() {
     fails(&bench.run(&["check"], &listener("")), 69, "set state_directory to another one");
     fails(&bench.run(&["run"], &listener("")), 69, "set state_directory to a directory that this user may write");
 }
+
+/// `packetboat ARGUMENTS`, with this on standard input.
+fn given(arguments: &[&str], input: &str) -> Output {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_packetboat"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn passwords_are_made_and_hashed() {
+    let made = out(&given(&["password", "--length", "15"], ""));
+    let field = |name: &str| {
+        let line = made.lines().find(|line| line.starts_with(name)).unwrap();
+        line.trim_start_matches(name).trim().to_owned()
+    };
+    assert_eq!(field("password").len(), 15);
+    let hash = packetboat::device::password::Hash::parse(&field("hash")).unwrap();
+    assert!(hash.is_of(field("password").as_bytes()));
+    let hash = out(&given(&["password", "--stdin"], "two words and more \r\nnext line\n"));
+    assert_eq!(hash.lines().count(), 1);
+    assert!(packetboat::device::password::Hash::parse(hash.trim()).unwrap().is_of(b"two words and more "));
+    fails(&given(&["password", "--stdin"], "\n"), 64, "there is no password");
+    fails(&given(&["password", "--stdin"], "short\n"), 64, "fewer than 8");
+    fails(&given(&["password", "--length", "3"], ""), 64, "3");
+}
+
+const TRANSLATED: &str = "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"app-id\"\n\
+    [account.scans]\nmailbox = \"scans@contoso.example\"\n[account.o]\nmailbox = \"o'neill@contoso.example\"\n";
+
+#[test]
+fn setup_prints_what_is_to_be_done_for_this_configuration() {
+    let bench = Bench::new();
+    bench.certificate("app", &rsa());
+    let files = format!("certificate = {:?}\nkey = {:?}\n", bench.path("app.pem"), bench.path("app.key"));
+    let application = TRANSLATED.replace("[account.scans]", &format!("{files}[account.scans]"));
+    let text = out(&bench.run(&["setup"], &application));
+    for step in [
+        "Application permissions: IMAP.AccessAsApp and POP.AccessAsApp",
+        "https://login.microsoftonline.com/contoso.example/adminconsent?client_id=app-id",
+        "SHA-256 ",
+        "Get-MgServicePrincipal -Filter \"AppId eq 'app-id'\"",
+        "New-ServicePrincipal -AppId $app.AppId -ObjectId $app.Id",
+        "Add-MailboxPermission -Identity 'scans@contoso.example' -User $app.Id -AccessRights FullAccess",
+        "Set-CASMailbox -Identity 'o''neill@contoso.example' -ImapEnabled $true -PopEnabled $true",
+        "packetboat check --online",
+    ] {
+        assert!(text.contains(step), "{step}\n{text}");
+    }
+    let person = TRANSLATED
+        .replace("[account.scans]", "cloud = \"gcc-high\"\ngrant = \"authorization-code\"\n[account.scans]")
+        .replace("[account.o]", "user = \"boss@contoso.example\"\n[account.o]");
+    let text = out(&bench.run(&["setup"], &person));
+    for step in [
+        "Delegated permissions: IMAP.AccessAsUser.All and POP.AccessAsUser.All",
+        "https://login.microsoftonline.us/contoso.example/v2.0/adminconsent?client_id=app-id&scope=",
+        "Connect-ExchangeOnline -ExchangeEnvironmentName O365USGovGCCHigh",
+        "Add-MailboxPermission -Identity 'scans@contoso.example' -User 'boss@contoso.example'",
+        "packetboat login scans",
+        "packetboat login o",
+    ] {
+        assert!(text.contains(step), "{step}\n{text}");
+    }
+    assert!(!text.contains("New-ServicePrincipal"));
+}
+
+#[test]
+fn a_translating_listener_needs_devices_and_what_they_name() {
+    let bench = Bench::new();
+    let nobody = listener("").replace("logins = \"pass-through\"\n", "");
+    fails(&bench.run(&["check"], &nobody), 69, "packetboat.toml:2: listener.scanners.logins: nobody could log in");
+    let hash = packetboat::device::password::hash(b"k7m2xp9at").unwrap();
+    let secret = bench.path("secret");
+    let device = format!("[[device]]\nlogin = \"scanner3\"\naccount = \"scans\"\npasswords = [\"{hash}\"]\n");
+    let text = TRANSLATED.replace("[account.scans]", &format!("client_secret_file = {secret:?}\n[account.scans]"));
+    let text = format!("{text}{device}{nobody}");
+    fails(&bench.run(&["check"], &text), 69, "identity.office.client_secret_file: cannot read");
+    fs::write(&secret, "s3cret\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    fails(&bench.run(&["check"], &text), 69, &format!("mend it with: chmod o-rwx {}", secret.display()));
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = bench.run(&["check"], &text);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(err(&output).contains("account.o: no device names it"), "{}", err(&output));
+    assert!(!bench.path("state").exists(), "check writes nothing");
+    fails(&bench.run(&["run"], &nobody), 69, "nobody could log in, because there is no [[device]]");
+    let broken = text.replace(&hash, "$argon2id$v=19$nonsense");
+    fails(&bench.run(&["check"], &broken), 69, "device.scanner3.passwords: holds something that is no Argon2id hash");
+    fails(&bench.run(&["login", "nobody"], &text), 64, "there is no account \"nobody\"; known are o, scans");
+    fails(&bench.run(&["login", "scans"], &text), 64, "account \"scans\" needs nobody to sign in");
+}
+
+/// What ends soon is told in time.
+#[test]
+fn ends_of_secrets_and_certificates_are_warned_of() {
+    let bench = Bench::new();
+    bench.certificate("app", &rsa());
+    let files = format!("certificate = {:?}\nkey = {:?}\n", bench.path("app.pem"), bench.path("app.key"));
+    let text = TRANSLATED.replace("[account.scans]", &format!("{files}[account.scans]"));
+    let output = bench.run(&["check"], &(text + &listener("")));
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(err(&output).contains("identity.office.certificate: it ends in "), "{}", err(&output));
+    fs::write(bench.path("secret"), "s3cret").unwrap();
+    fs::set_permissions(bench.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = format!("client_secret_file = {:?}\nclient_secret_expires = \"2020-01-01\"\n", bench.path("secret"));
+    let text = TRANSLATED.replace("[account.scans]", &format!("{secret}[account.scans]"));
+    let output = bench.run(&["check"], &(text + &listener("")));
+    assert!(err(&output).contains("identity.office.client_secret_expires: it has ended: "), "{}", err(&output));
+}

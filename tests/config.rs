@@ -230,3 +230,177 @@ fn what_is_allowed_but_should_be_known() {
     assert!(warnings("[limits]\nidle_timeout = \"10m\"")[0].contains("IDLE are cut off"));
     assert!(warnings("[upstream.x]\nhost = \"imap-legacy.office365.com\"")[0].contains("Microsoft removes"));
 }
+
+const IDENTITY: &str = "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"1\"\n";
+const SECRET: &str = "client_secret_file = \"/etc/packetboat/secret\"\n";
+const ACCOUNT: &str = "[account.scans]\nmailbox = \"scans@contoso.example\"\n";
+const DEVICE: &str = "[[device]]\nlogin = \"scanner3\"\npasswords = [\"$argon2id$x\"]\n";
+
+fn translated(identity: &str, account: &str, device: &str) -> String {
+    format!("{IDENTITY}{identity}\n{ACCOUNT}{account}\n{DEVICE}{device}\n")
+}
+
+#[test]
+fn clouds_decide_endpoints_scopes_and_servers() {
+    for (cloud, token_endpoint, scope, host) in [
+        (
+            "worldwide",
+            "https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token",
+            "https://outlook.office365.com/.default",
+            "outlook.office365.com",
+        ),
+        (
+            "gcc-high",
+            "https://login.microsoftonline.us/contoso.example/oauth2/v2.0/token",
+            "https://outlook.office365.us/.default",
+            "outlook.office365.us",
+        ),
+        (
+            "dod",
+            "https://login.microsoftonline.us/contoso.example/oauth2/v2.0/token",
+            "https://outlook-dod.office365.us/.default",
+            "outlook-dod.office365.us",
+        ),
+        (
+            "china",
+            "https://login.partner.microsoftonline.cn/contoso.example/oauth2/v2.0/token",
+            "https://partner.outlook.cn/.default",
+            "partner.outlook.cn",
+        ),
+    ] {
+        let config = parse(&translated(&format!("cloud = \"{cloud}\"\n{SECRET}"), "", ""));
+        let identity = &config.identities["office"];
+        assert_eq!((identity.token_endpoint.as_str(), identity.scope.as_str()), (token_endpoint, scope));
+        assert_eq!(config.upstreams[&config.accounts["scans"].upstream].host, host);
+    }
+    let google = format!("cloud = \"google\"\ngrant = \"authorization-code\"\n{SECRET}");
+    let config = parse(&translated(&google, "", "").replace("tenant = \"contoso.example\"\n", ""));
+    let identity = &config.identities["office"];
+    assert_eq!(identity.token_endpoint, "https://oauth2.googleapis.com/token");
+    assert_eq!(identity.scope, "https://mail.google.com/");
+    let upstream = &config.upstreams[&config.accounts["scans"].upstream];
+    assert_eq!((upstream.host.as_str(), upstream.pop3_host.as_str()), ("imap.gmail.com", "pop.gmail.com"));
+    let config = parse(&translated(
+        &format!(
+            "{SECRET}authority = \"https://login.example/\"\nscopes = [\"a\", \"b\"]\ndevice_endpoint = \"https://d.example/x\""
+        ),
+        "",
+        "",
+    ));
+    let identity = &config.identities["office"];
+    assert_eq!(identity.token_endpoint, "https://login.example/contoso.example/oauth2/v2.0/token");
+    assert_eq!((identity.scope.as_str(), identity.device_endpoint.as_str()), ("a b", "https://d.example/x"));
+}
+
+#[test]
+fn mistakes_about_who_gets_in_are_named() {
+    for (identity, account, device, expected) in [
+        ("", "", "", "test.toml:1: identity.office: has nothing to prove itself with"),
+        ("certificate = \"/c.pem\"", "", "", "test.toml:4: identity.office.certificate: needs its key beside it"),
+        (
+            "client_secret_file = \"/s\"\ncertificate = \"/c\"\nkey = \"/k\"",
+            "",
+            "",
+            "test.toml:1: identity.office: has both a secret and a certificate",
+        ),
+        (
+            "grant = \"device\"",
+            "",
+            "",
+            "test.toml:4: identity.office.grant: unknown value \"device\"; did you mean \"device-code\"?",
+        ),
+        ("grant = \"federated\"", "", "", "test.toml:1: identity.office.token_file: is missing"),
+        (
+            "grant = \"device-code\"\ntoken_file = \"/x\"",
+            "",
+            "",
+            "test.toml:5: identity.office.token_file: does not go with this grant",
+        ),
+        (SECRET, "user = \"boss@contoso.example\"", "", "test.toml:8: account.scans.user: nobody signs in with"),
+        ("grant = \"password\"", "", "", "test.toml:5: account.scans.password_file: is missing"),
+        (
+            "client_secret_file = \"/s\"\nclient_secret_expires = \"soon\"",
+            "",
+            "",
+            "test.toml:5: identity.office.client_secret_expires: is a day",
+        ),
+        (
+            "client_secret_file = \"/s\"\nscopes = [\"https://graph.microsoft.com/.default\"]",
+            "",
+            "",
+            "test.toml:5: identity.office.scopes: a token for Microsoft Graph opens no mailbox",
+        ),
+        (
+            "client_secret_file = \"/s\"\ntoken_endpoint = \"http://login.example/token\"",
+            "",
+            "",
+            "test.toml:5: identity.office.token_endpoint: must begin with https://",
+        ),
+        (
+            "client_secret_file = \"/s\"\ncloud = \"google\"",
+            "",
+            "",
+            "test.toml:1: identity.office.grant: Google gives mail to people alone",
+        ),
+        (SECRET, "mailbox2 = \"x\"", "", "test.toml:8: unknown key `mailbox2`; did you mean `mailbox`?"),
+        (
+            SECRET,
+            "upstream = \"none\"",
+            "",
+            "test.toml:8: account.scans.upstream: \"none\" is not in this file; known are \"exchange\"",
+        ),
+        (
+            SECRET,
+            "",
+            "account = \"fax\"",
+            "test.toml:12: device.account: \"fax\" is not in this file; known are \"scans\"",
+        ),
+        (SECRET, "", "networks = [\"10.0.0.1\"]", "test.toml:12: device.networks: \"10.0.0.1\" lacks its length"),
+        (SECRET, "", "networks = []", "test.toml:12: device.networks: allows nobody"),
+        (
+            SECRET,
+            "",
+            "[[device]]\nlogin = \"other\"\naliases = [\"SCANNER3\"]\npasswords = [\"$argon2id$y\"]",
+            "test.toml:12: device.login: \"scanner3\" is another device's login or alias already",
+        ),
+        (
+            SECRET,
+            "",
+            "[[device]]\nlogin = \"x\"",
+            "test.toml:12: device.passwords: is missing, and without one anybody could log in",
+        ),
+        (SECRET, "", "[[device]]\nlogin = \"x\"\npasswords = []", "test.toml:12: device.passwords: is missing"),
+    ] {
+        let text = translated(identity, account, device);
+        let found = problems(&text);
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{text}\n{expected}\n{found:#?}");
+    }
+    // A password in clear is not repeated.
+    let found = problems(&translated(SECRET, "", "").replace("$argon2id$x", "hunter2hunter2"));
+    assert!(
+        found[0].contains("must be hashes that begin with $argon2id$") && !found[0].contains("hunter2"),
+        "{found:?}"
+    );
+    let common = translated(SECRET, "", "").replace("contoso.example\"\nclient", "common\"\nclient");
+    assert!(problems(&common)[0].contains("\"common\" is nobody's directory"));
+    let both = format!(
+        "{}[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:1\"]\nupstream = \"exchange\"",
+        translated(SECRET, "", "")
+    );
+    assert!(problems(&both)[0].contains("has a meaning with logins = \"pass-through\" alone"));
+}
+
+#[test]
+fn discouraged_and_unused_is_warned_of() {
+    let warned = |text: &str, words: &str| {
+        let found = warnings(text);
+        assert!(found.iter().any(|warning| warning.contains(words)), "{words}\n{found:?}");
+    };
+    warned(&translated("grant = \"device-code\"", "", ""), "Block device code flow");
+    warned(&translated("grant = \"password\"", "password_file = \"/p\"", ""), "use \"client-credentials\"");
+    warned(
+        &format!("{}[account.other]\nmailbox = \"o@contoso.example\"", translated(SECRET, "", "account = \"scans\"")),
+        "account.other: no device names it",
+    );
+    assert_eq!(warnings(&translated(SECRET, "", "")), [""; 0]);
+}
