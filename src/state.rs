@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown};
 use std::path::Path;
 
 use rustix::fs::access;
@@ -81,13 +81,15 @@ fn write_and_rename(path: &Path, temporary: &Path, content: &[u8], access: Acces
     File::open(directory)?.sync_all()
 }
 
-/// Reads a file that holds a key. One that others can read is refused, with the command that mends it.
+/// Reads a file that holds a key. One that others can read is refused, with the command that mends it; but not where
+/// container runtimes put secrets, which nobody outside of the container sees whatever their mode.
 ///
 /// # Errors
 /// Missing, not readable, or readable by others.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let metadata = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    if metadata.mode() & 0o007 != 0 {
+    let of_container = CONTAINER_SECRETS.iter().any(|directory| path.starts_with(directory));
+    if metadata.mode() & 0o007 != 0 && !of_container {
         return Err(format!(
             "{} can be read by everybody (mode {:03o}); mend it with: chmod o-rwx {}",
             path.display(),
@@ -96,6 +98,23 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         ));
     }
     fs::read(path).map(Zeroizing::new).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// Gives what root has just made to the owner of the directory it stands in: the service's own user must be able to use
+/// it afterwards.
+///
+/// # Errors
+/// It is gone, or the file system knows no owners.
+pub fn adopt(path: &Path) -> Result<(), String> {
+    let change = || {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (owner, own) = (fs::metadata(parent)?, fs::metadata(path)?);
+        if owner.uid() != own.uid() && geteuid().is_root() {
+            chown(path, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    change().map_err(|error| format!("cannot give {} to its directory's owner: {error}", path.display()))
 }
 
 /// Reads a file that packetboat has made for itself: nobody else may own, read or write it.
@@ -148,6 +167,9 @@ fn is_ours_alone(path: &Path, metadata: &fs::Metadata) -> Result<(), String> {
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
+
+/// Docker's and Kubernetes'.
+const CONTAINER_SECRETS: [&str; 2] = ["/run/secrets", "/var/run/secrets"];
 
 #[cfg(test)]
 mod tests {

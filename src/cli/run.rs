@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::level_filters::LevelFilter;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Exit;
 use crate::config::{CertificateSource, Entry, Log, LogFormat, LogLevel, Logins, Proven};
@@ -110,6 +110,10 @@ fn introduce(proven: &Proven, opened: &[OpenDoor]) {
                 "logins without TLS are taken here: passwords and mail can be read on the way"
             );
         }
+    }
+    for device in &config.devices {
+        let mailbox = config.accounts.get(&device.account).map_or("?", |account| account.mailbox.as_str());
+        debug!("device {} opens {mailbox}", device.logins.join(", "));
     }
     for (name, one) in &config.certificates {
         if !opened

@@ -11,8 +11,8 @@ use crate::transport::http;
 pub(super) fn print(config: &Config) -> Result<(), Exit> {
     if config.identities.is_empty() {
         return answer(
-            b"There is no [identity.NAME] in the configuration yet. Write one, with tenant and client_id still empty of \
-              meaning, an [account.NAME] for each mailbox, and come back: docs/entra.md shows how.\n",
+            b"There is no [identity.NAME] in the configuration yet. Write one, with a made-up tenant and client_id if need be, and \
+              an [account.NAME] for each mailbox; then this prints the steps for them. docs/entra.md shows how.\n",
         );
     }
     let mut text = String::new();

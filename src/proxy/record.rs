@@ -102,6 +102,7 @@ impl Record {
                     sent,
                     received,
                     milliseconds,
+                    notices = (self.notices > 0).then_some(self.notices),
                     reason,
                     "{words}"
                 )

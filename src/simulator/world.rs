@@ -62,7 +62,12 @@ impl World {
 
     /// Notes something that a spectator would like to know. Never a token, a password or mail.
     pub(super) fn tell(&self, event: String) {
-        locked(&self.log).push(event.clone());
+        let mut log = locked(&self.log);
+        if log.len() >= REMEMBERED {
+            log.drain(..REMEMBERED / 2);
+        }
+        log.push(event.clone());
+        drop(log);
         // Nobody has to listen.
         let _ = self.news.send(event);
     }
@@ -102,3 +107,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Events that a slow listener may lag behind.
 const NEWS: usize = 1024;
+
+/// Events; a demonstration may stay up for weeks.
+const REMEMBERED: usize = 10_000;

@@ -31,7 +31,9 @@ pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Optio
             form.add("grant_type", "client_credentials");
             form.add("scope", &identity.scope);
             form.add("client_assertion_type", ASSERTION_TYPE);
-            form.add_secret("client_assertion", &secret(file)?);
+            // Its mode is the container runtime's affair.
+            let assertion = Zeroizing::new(state::read(file)?);
+            form.add_secret("client_assertion", &Secret::new(assertion.trim_ascii().to_vec()));
         }
         Grant::Password(secret_file) => {
             form.add("grant_type", "password");

@@ -58,6 +58,7 @@ impl Store {
         let directory = state_directory.join(DIRECTORY);
         if making == Making::Kept {
             state::make_directory(&directory)?;
+            state::adopt(&directory)?;
         }
         if directory.exists() {
             state::check_own(&directory)?;
@@ -134,6 +135,7 @@ impl Store {
         let failed = |error: &dyn std::fmt::Display| format!("cannot lock {}: {error}", path.display());
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = file.map_err(|error| failed(&error))?;
+        state::adopt(&path)?;
         flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(&error))?;
         Ok(file)
     }

@@ -100,7 +100,8 @@ impl Dialogue {
                 Status::Ok => Progress::LoggedIn { capability: self.capability.take() },
                 Status::No | Status::Bad => Progress::Failed(refusal::of_probe(text)),
             },
-            (Stage::Login, _) => {
+            // Not quoted: a server may repeat what it did not understand, and that was a token.
+            (Stage::Login | Stage::Probe, _) => {
                 Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not IMAP"))
             }
             _ => Progress::Failed(Failure::new(
