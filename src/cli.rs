@@ -44,7 +44,7 @@ enum Command {
     Check {
         #[command(flatten)]
         file: ConfigFile,
-        /// Also fetch a token for each account, and log in to its mailbox by IMAP and POP3
+        /// Also fetch a token for each account, and log in to its mailbox by the protocols that listeners offer
         ///
         /// Prints one line each, with advice. Tokens are never shown; a new refresh token is kept.
         #[arg(long)]

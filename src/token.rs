@@ -15,7 +15,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::warn;
 
 use crate::config::{Account, Certificate, CertificateSource, Config, Credential, Grant, Identity, SecretFile};
+use crate::crypto::SigningKey;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::state;
 use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::http::Client;
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
@@ -191,6 +193,12 @@ fn prove_credential(name: &str, identity: &Identity) -> Vec<Obstacle> {
         | Grant::DeviceCode(Some(file))
         | Grant::Password(Some(file)) => secret(file),
         Grant::ClientCredentials(Credential::Certificate(files)) => {
+            let key = state::read_private(&files.key).and_then(|pem| {
+                SigningKey::from_pem(&pem).map_err(|why| format!("{} {why}", files.key.display()))
+            });
+            if let Err(message) = key {
+                return vec![(format!("identity.{name}.key"), message)];
+            }
             let source = CertificateSource::Files(files.clone());
             match certificate::load(&Certificate { source, ecdsa: None }, "".as_ref(), name, Making::Tried) {
                 Ok(_) => Vec::new(),

@@ -378,11 +378,11 @@ fn setup_prints_what_is_to_be_done_for_this_configuration() {
     let text = out(&bench.run(&["setup"], &application));
     for step in [
         "Application permissions: IMAP.AccessAsApp and POP.AccessAsApp",
-        "https://login.microsoftonline.com/contoso.example/adminconsent?client_id=app-id",
+        "https://login.microsoftonline.com/contoso.example/adminconsent?client_id=app-id&redirect_uri=",
         "SHA-256 ",
-        "Get-MgServicePrincipal -Filter \"AppId eq 'app-id'\"",
-        "New-ServicePrincipal -AppId $app.AppId -ObjectId $app.Id",
-        "Add-MailboxPermission -Identity 'scans@contoso.example' -User $app.Id -AccessRights FullAccess",
+        "Enterprise applications, the application, Overview, Object ID",
+        "New-ServicePrincipal -AppId 'app-id' -ObjectId $object",
+        "Add-MailboxPermission -Identity 'scans@contoso.example' -User $object -AccessRights FullAccess",
         "Set-CASMailbox -Identity 'o''neill@contoso.example' -ImapEnabled $true -PopEnabled $true",
         "packetboat check --online",
     ] {

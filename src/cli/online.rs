@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Exit, answer, complain};
-use crate::config::{Config, Grant, Identity, Protocol, Proven};
+use crate::config::{Config, Identity, Protocol, Proven};
 use crate::proxy::Trials;
 use crate::token::{AccessToken, Claims};
 
@@ -37,7 +37,9 @@ async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<boo
     match trials.token(name).await {
         Ok(token) => {
             let mut line = format!("  token  ok: {}", describe(&token));
-            let advice = identity.zip(token.claims()).and_then(|(identity, claims)| suspicion(identity, &claims));
+            let offered = protocols(config);
+            let advice =
+                identity.zip(token.claims()).and_then(|(identity, claims)| suspicion(identity, &offered, &claims));
             if let Some(advice) = &advice {
                 let _ = write!(line, "\n         but {advice}");
             }
@@ -70,7 +72,7 @@ async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<boo
     Ok(all_well)
 }
 
-/// Those that devices are offered; both, if none is.
+/// Those that devices are offered.
 fn protocols(config: &Config) -> Vec<Protocol> {
     let offered = |protocol: &Protocol| config.listeners.iter().any(|listener| listener.protocol == *protocol);
     [Protocol::Imap, Protocol::Pop3].into_iter().filter(offered).collect()
@@ -99,7 +101,7 @@ fn describe(token: &AccessToken) -> String {
 }
 
 /// What is got well and opens nothing.
-fn suspicion(identity: &Identity, claims: &Claims) -> Option<String> {
+fn suspicion(identity: &Identity, offered: &[Protocol], claims: &Claims) -> Option<String> {
     if !identity.cloud.is_microsoft() {
         return None;
     }
@@ -112,13 +114,14 @@ fn suspicion(identity: &Identity, claims: &Claims) -> Option<String> {
         claims.roles.iter().any(|role| role == word)
             || claims.scp.as_deref().is_some_and(|scopes| scopes.split(' ').any(|scope| scope == word))
     };
-    let wanted = if is_of_a_person {
-        ["IMAP.AccessAsUser.All", "POP.AccessAsUser.All"]
-    } else {
-        ["IMAP.AccessAsApp", "POP.AccessAsApp"]
+    let wanted = |protocol: &Protocol| match (protocol, is_of_a_person) {
+        (Protocol::Imap, true) => "IMAP.AccessAsUser.All",
+        (Protocol::Pop3, true) => "POP.AccessAsUser.All",
+        (Protocol::Imap, false) => "IMAP.AccessAsApp",
+        (Protocol::Pop3, false) => "POP.AccessAsApp",
     };
-    let missing: Vec<&str> = wanted.into_iter().filter(|word| !has(word)).collect();
-    if missing.is_empty() || matches!(identity.grant, Grant::ManagedIdentity) && claims.roles.is_empty() {
+    let missing: Vec<&str> = offered.iter().map(wanted).filter(|word| !has(word)).collect();
+    if missing.is_empty() {
         return None;
     }
     Some(format!(

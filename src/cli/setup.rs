@@ -20,66 +20,92 @@ pub(super) fn print(config: &Config) -> Result<(), Exit> {
         let accounts: Vec<&Account> = config.accounts.values().filter(|account| account.identity == *name).collect();
         let _ = writeln!(text, "# Identity \"{name}\": {}, {}\n", identity.grant.name(), cloud_name(identity.cloud));
         if identity.cloud.is_microsoft() {
-            microsoft(&mut text, config, identity, &accounts);
+            microsoft(&mut text, config, (name, identity), &accounts);
         } else {
-            google(&mut text, identity, &accounts);
-        }
-        for login in logins(config, name) {
-            let _ = writeln!(text, "    packetboat login {login}");
+            google(&mut text, config, name, &accounts);
         }
         text.push('\n');
     }
     let _ = writeln!(text, "# Then\n\n    packetboat check --online\n");
-    let _ = writeln!(text, "Permissions in Exchange take from minutes to an hour or two until they count.");
+    if config.identities.values().any(|identity| identity.cloud.is_microsoft()) {
+        let _ = writeln!(text, "Permissions in Exchange take from minutes to an hour or two until they count.");
+    }
     answer(text.as_bytes())
 }
 
-fn microsoft(text: &mut String, config: &Config, identity: &Identity, accounts: &[&Account]) {
-    let is_of_a_person = identity.grant.is_of_a_person();
-    let permissions = permissions(config, is_of_a_person);
+fn microsoft(text: &mut String, config: &Config, (name, identity): (&str, &Identity), accounts: &[&Account]) {
     let mut step = Steps::default();
-    let (portal, id) = (portal(identity.cloud), identity.client_id.as_str());
     if identity.grant == Grant::ManagedIdentity {
-        step.write(text, "Switch a managed identity on for this machine (portal: the machine, Security, Identity).");
         step.write(
             text,
-            &format!("Give it the application permissions {permissions} of Office 365 Exchange Online (by Microsoft Graph PowerShell, New-MgServicePrincipalAppRoleAssignment)."),
+            "Switch a managed identity on for this machine (Azure portal: the machine, Security, Identity).",
         );
+        step.write(text, "Give it its permissions, in PowerShell 7, as a privileged role administrator:\n");
+        assign_roles(text, identity, config);
     } else {
-        step.write(
-            text,
-            &format!(
-                "{portal}: App registrations, the one with Application (client) ID {id} (or New registration, for this \
-                 directory only; then put its id into client_id)."
-            ),
-        );
-        let kind = if is_of_a_person { "Delegated" } else { "Application" };
-        step.write(
-            text,
-            &format!(
-                "There: API permissions, Add a permission, APIs my organization uses, \"Office 365 Exchange Online\", {kind} \
-                 permissions: {permissions}. (Not those of Microsoft Graph.)"
-            ),
-        );
-        step.write(text, &format!("An administrator consents, once: {}", consent(identity)));
+        register(text, &mut step, config, identity);
     }
-    prove(text, &mut step, identity);
-    if is_of_a_person {
-        step.write(
-            text,
-            "There: Authentication, Add a platform, Mobile and desktop applications, http://localhost; and switch \"Allow \
-             public client flows\" on, unless a client secret is configured.",
-        );
-        if matches!(identity.grant, Grant::DeviceCode(_)) {
-            step.write(
-                text,
-                "Conditional Access: exclude the application or the account from \"Block device code flow\", which Microsoft \
-                 switches on by itself; or use grant = \"authorization-code\".",
-            );
-        }
-    }
-    step.write(text, "In PowerShell 7, as an Exchange administrator:\n");
+    step.write(text, "In PowerShell 7 (a session of its own), as an Exchange administrator:\n");
     powershell(text, identity, accounts, config);
+    log_in(text, &mut step, config, name);
+}
+
+/// The app registration: what it may do, who may be it, and the consent to that.
+fn register(text: &mut String, step: &mut Steps, config: &Config, identity: &Identity) {
+    let is_of_a_person = identity.grant.is_of_a_person();
+    let id = identity.client_id.as_str();
+    step.write(
+        text,
+        &format!(
+            "{}: App registrations, the one with Application (client) ID {id} (or New registration, for this directory only; \
+             then put its id into client_id).",
+            portal(identity.cloud)
+        ),
+    );
+    step.write(
+        text,
+        &format!(
+            "There: API permissions, Add a permission, APIs my organization uses, \"Office 365 Exchange Online\", {} permissions: \
+             {}. (Not those of Microsoft Graph.)",
+            if is_of_a_person { "Delegated" } else { "Application" },
+            permissions(config, is_of_a_person).join(" and ")
+        ),
+    );
+    if is_of_a_person {
+        platform(text, step, identity);
+    }
+    prove(text, step, identity);
+    step.write(
+        text,
+        &format!(
+            "There, as an administrator: API permissions, Grant admin consent. Or by this address, where http://localhost is \
+             registered as a redirect address (it leads to a page that does not open, which does not matter): {}",
+            consent(identity)
+        ),
+    );
+    if matches!(identity.grant, Grant::DeviceCode(_)) {
+        step.write(
+            text,
+            "Conditional Access: exclude the application or the account from \"Block device code flow\", which Microsoft \
+             switches on by itself; or use grant = \"authorization-code\".",
+        );
+    }
+}
+
+/// Where the browser comes back to, and whether the application can keep a secret.
+fn platform(text: &mut String, step: &mut Steps, identity: &Identity) {
+    let has_secret = matches!(
+        &identity.grant,
+        Grant::AuthorizationCode(Some(_)) | Grant::DeviceCode(Some(_)) | Grant::Password(Some(_))
+    );
+    let words = if has_secret {
+        "There: Authentication, Add a platform, Web, http://localhost. (With a client secret the application is no public \
+         client; without one, which is simpler, it would be Mobile and desktop applications.)"
+    } else {
+        "There: Authentication, Add a platform, Mobile and desktop applications, http://localhost; and switch \"Allow public \
+         client flows\" on."
+    };
+    step.write(text, words);
 }
 
 fn prove(text: &mut String, step: &mut Steps, identity: &Identity) {
@@ -116,9 +142,9 @@ fn prove(text: &mut String, step: &mut Steps, identity: &Identity) {
         Grant::Federated(file) => step.write(
             text,
             &format!(
-                "There: Certificates & secrets, Federated credentials: issuer and subject of the token in {}, audience \
-                 api://AzureADTokenExchange.",
-                file.display()
+                "There: Certificates & secrets, Federated credentials: issuer and subject of the token in {}, audience {}.",
+                file.display(),
+                audience(identity.cloud)
             ),
         ),
         Grant::AuthorizationCode(_) | Grant::DeviceCode(_) | Grant::Password(_) | Grant::ManagedIdentity => {}
@@ -126,61 +152,88 @@ fn prove(text: &mut String, step: &mut Steps, identity: &Identity) {
 }
 
 fn powershell(text: &mut String, identity: &Identity, accounts: &[&Account], config: &Config) {
-    let (exchange, graph) = environments(identity.cloud);
-    let id = identity.client_id.as_str();
-    let _ =
-        writeln!(text, "    Install-Module ExchangeOnlineManagement, Microsoft.Graph.Applications -Scope CurrentUser");
-    let _ = writeln!(text, "    Connect-ExchangeOnline{exchange}");
     let is_of_a_person = identity.grant.is_of_a_person();
+    let mut line = |line: &str| {
+        let _ = writeln!(text, "    {line}");
+    };
+    line("Install-Module ExchangeOnlineManagement -Scope CurrentUser");
+    line(&format!("Connect-ExchangeOnline{}", environments(identity.cloud).0));
     if !is_of_a_person {
-        let _ = writeln!(text, "    Connect-MgGraph -Scopes Application.Read.All{graph}");
-        let _ = writeln!(
-            text,
-            "    # The enterprise application's object id: the app registration has another one, which does not work."
+        line(
+            "# From the portal: Enterprise applications, the application, Overview, Object ID. The app registration has",
         );
-        if id.is_empty() {
-            let _ =
-                writeln!(text, "    $app = Get-MgServicePrincipal -Filter \"DisplayName eq 'NAME OF THE MACHINE'\"");
-        } else {
-            let _ = writeln!(text, "    $app = Get-MgServicePrincipal -Filter \"AppId eq '{id}'\"");
-        }
-        let _ = writeln!(text, "    New-ServicePrincipal -AppId $app.AppId -ObjectId $app.Id -DisplayName packetboat");
+        line("# another Object ID, which does not work, and nothing tells so.");
+        line("$object = 'OBJECT ID OF THE ENTERPRISE APPLICATION'");
+        let id = if identity.client_id.is_empty() { "APPLICATION ID" } else { identity.client_id.as_str() };
+        line(&format!("New-ServicePrincipal -AppId {} -ObjectId $object -DisplayName packetboat", quote(id)));
     }
-    let (imap, pop3) = (offers(config, Protocol::Imap), offers(config, Protocol::Pop3));
     for account in accounts {
         let mailbox = quote(&account.mailbox);
-        if !is_of_a_person {
-            let _ = writeln!(
-                text,
-                "    Add-MailboxPermission -Identity {mailbox} -User $app.Id -AccessRights FullAccess -AutoMapping $false"
-            );
-        } else if !account.user.eq_ignore_ascii_case(&account.mailbox) {
-            let user = quote(&account.user);
-            let _ = writeln!(
-                text,
-                "    Add-MailboxPermission -Identity {mailbox} -User {user} -AccessRights FullAccess -AutoMapping $false"
-            );
+        let user = if is_of_a_person { quote(&account.user) } else { "$object".to_owned() };
+        if !is_of_a_person || !account.user.eq_ignore_ascii_case(&account.mailbox) {
+            line(&format!(
+                "Add-MailboxPermission -Identity {mailbox} -User {user} -AccessRights FullAccess -AutoMapping $false"
+            ));
         }
         let mut switches = String::new();
-        if imap {
+        if offers(config, Protocol::Imap) {
             switches += " -ImapEnabled $true";
         }
-        if pop3 {
+        if offers(config, Protocol::Pop3) {
             switches += " -PopEnabled $true";
         }
-        let _ = writeln!(text, "    Set-CASMailbox -Identity {mailbox}{switches}");
+        line(&format!("Set-CASMailbox -Identity {mailbox}{switches}"));
     }
     text.push('\n');
 }
 
-fn google(text: &mut String, identity: &Identity, accounts: &[&Account]) {
+/// A managed identity has no app registration: its permissions are given by Microsoft Graph.
+fn assign_roles(text: &mut String, identity: &Identity, config: &Config) {
+    let mut line = |line: &str| {
+        let _ = writeln!(text, "    {line}");
+    };
+    line("Install-Module Microsoft.Graph.Applications -Scope CurrentUser");
+    line(&format!(
+        "Connect-MgGraph -Scopes Application.Read.All, AppRoleAssignment.ReadWrite.All{}",
+        environments(identity.cloud).1
+    ));
+    line("# Object (principal) ID, as the portal shows it for the machine's identity.");
+    line("$object = 'OBJECT ID OF THE IDENTITY'");
+    line(&format!("$exchange = Get-MgServicePrincipal -Filter \"AppId eq '{EXCHANGE_APPLICATION}'\""));
+    for permission in permissions(config, false) {
+        line(&format!("$role = $exchange.AppRoles | Where-Object Value -eq {permission}"));
+        line(
+            "New-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $object -PrincipalId $object -ResourceId \
+             $exchange.Id -AppRoleId $role.Id",
+        );
+    }
+    text.push('\n');
+}
+
+fn google(text: &mut String, config: &Config, name: &str, accounts: &[&Account]) {
     let mut step = Steps::default();
-    step.write(text, "console.cloud.google.com: a project, APIs & Services, OAuth consent screen: Internal, scope https://mail.google.com/.");
-    let kind =
-        if matches!(identity.grant, Grant::DeviceCode(_)) { "TVs and limited-input devices" } else { "Desktop app" };
-    step.write(text, &format!("There: Credentials, Create credentials, OAuth client ID, {kind}; its id into client_id, its secret into client_secret_file."));
+    step.write(
+        text,
+        "console.cloud.google.com: a project, APIs & Services, OAuth consent screen: Internal, scope https://mail.google.com/.",
+    );
+    step.write(
+        text,
+        "There: Credentials, Create credentials, OAuth client ID, Desktop app; its id into client_id, its secret into \
+         client_secret_file.",
+    );
     for account in accounts {
         step.write(text, &format!("In the settings of {}: Forwarding and POP/IMAP, switch both on.", account.mailbox));
+    }
+    log_in(text, &mut step, config, name);
+}
+
+fn log_in(text: &mut String, step: &mut Steps, config: &Config, name: &str) {
+    let logins = logins(config, name);
+    if !logins.is_empty() {
+        step.write(text, "On this computer, as the user that packetboat runs as:\n");
+        for login in logins {
+            let _ = writeln!(text, "    packetboat login {login}");
+        }
     }
 }
 
@@ -193,7 +246,8 @@ fn consent(identity: &Identity) -> String {
             [("client_id", identity.client_id.as_str()), ("scope", &scope), ("redirect_uri", "http://localhost")];
         format!("{base}/v2.0/adminconsent?{}", http::encode(&query).as_str())
     } else {
-        format!("{base}/adminconsent?{}", http::encode(&[("client_id", identity.client_id.as_str())]).as_str())
+        let query = [("client_id", identity.client_id.as_str()), ("redirect_uri", "http://localhost")];
+        format!("{base}/adminconsent?{}", http::encode(&query).as_str())
     }
 }
 
@@ -212,7 +266,7 @@ fn logins<'a>(config: &'a Config, identity: &str) -> Vec<&'a str> {
     names
 }
 
-fn permissions(config: &Config, is_of_a_person: bool) -> String {
+fn permissions(config: &Config, is_of_a_person: bool) -> Vec<String> {
     let suffix = if is_of_a_person { "AccessAsUser.All" } else { "AccessAsApp" };
     let mut names = Vec::new();
     // The scopes that a person is asked for name both.
@@ -222,7 +276,7 @@ fn permissions(config: &Config, is_of_a_person: bool) -> String {
     if is_of_a_person || offers(config, Protocol::Pop3) {
         names.push(format!("POP.{suffix}"));
     }
-    names.join(" and ")
+    names
 }
 
 fn offers(config: &Config, protocol: Protocol) -> bool {
@@ -248,6 +302,15 @@ fn environments(cloud: Cloud) -> (&'static str, &'static str) {
     }
 }
 
+/// That a federated token must be for.
+fn audience(cloud: Cloud) -> &'static str {
+    match cloud {
+        Cloud::Worldwide | Cloud::Google => "api://AzureADTokenExchange",
+        Cloud::GccHigh | Cloud::Dod => "api://AzureADTokenExchangeUSGov",
+        Cloud::China => "api://AzureADTokenExchangeChina",
+    }
+}
+
 fn cloud_name(cloud: Cloud) -> &'static str {
     Cloud::ALL.into_iter().find(|(_, one)| *one == cloud).map_or("", |(name, _)| name)
 }
@@ -267,3 +330,6 @@ impl Steps {
         let _ = writeln!(text, "{}. {step}", self.0);
     }
 }
+
+/// Office 365 Exchange Online, in every tenant.
+const EXCHANGE_APPLICATION: &str = "00000002-0000-0ff1-ce00-000000000000";

@@ -90,7 +90,7 @@ pub enum Credential {
 pub struct SecretFile {
     /// Its content is the secret, but for white space at the end.
     pub path: PathBuf,
-    /// The first day on which it is no longer valid, as days since 1970-01-01, where that is known.
+    /// Its last day, as days since 1970-01-01, where that is known.
     pub expires: Option<u64>,
 }
 

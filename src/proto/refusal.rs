@@ -66,7 +66,7 @@ pub(super) fn words(text: &[u8]) -> String {
         shown.push((*phrase).to_owned());
         if phrase.ends_with(':') {
             let rest = lower.get(at + phrase.len()..).unwrap_or_default().trim_ascii_start();
-            shown.extend(number(rest));
+            shown.extend(number(rest).map(|number| format!("{number} ms")));
         }
     }
     if shown.is_empty() { String::new() } else { format!("it said \"{}\"", shown.join(" ")) }
@@ -192,7 +192,7 @@ mod tests {
         );
         assert_eq!(
             words(b"Request is throttled. Suggested Backoff Time: 299961 milliseconds"),
-            "it said \"Request is throttled Suggested Backoff Time: 299961\""
+            "it said \"Request is throttled Suggested Backoff Time: 299961 ms\""
         );
     }
 }

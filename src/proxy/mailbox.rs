@@ -158,10 +158,10 @@ impl Mailbox {
             "is the user's IMAP and POP access switched on, and is this the user who signed in?"
         } else if self.identity.grant.is_of_a_person() {
             "needs IMAP and POP switched on (Set-CASMailbox), and who signed in needs FullAccess on it; see packetboat \
-             setup, and packetboat check --online"
+             setup"
         } else {
             "needs IMAP and POP switched on (Set-CASMailbox), and FullAccess for the application's service principal, made \
-             with the enterprise application's object id; see packetboat setup, and packetboat check --online"
+             with the enterprise application's object id; see packetboat setup"
         }
     }
 }

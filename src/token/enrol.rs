@@ -79,6 +79,7 @@ impl Enrolment {
                 let number = field("error_description").and_then(|text| text.split("AADSTS").nth(1));
                 let number = number.and_then(|text| text.split(|c: char| !c.is_ascii_digit()).next());
                 let advice = number.and_then(|number| refusal::advice(number.parse().ok()?));
+                let advice = advice.map(|advice| self.slot.advise(advice));
                 let number = number.map(|number| format!(", AADSTS{number}")).unwrap_or_default();
                 let advice = advice.map(|advice| format!(": {advice}")).unwrap_or_default();
                 Pasted::Refused(format!("{error}{number}{advice}"))
@@ -120,7 +121,7 @@ impl DeviceSignIn {
         let asked = request::device_authorization(&slot.identity);
         let answered = client.ask(asked).await.map_err(|failure| failure.to_string())?;
         let Some(code) = wire::device_code(&answered.body).filter(|_| answered.status == 200) else {
-            return Err(refusal::read(client.host(), &answered, SystemTime::now()).words);
+            return Err(slot.advise(&refusal::read(client.host(), &answered, SystemTime::now()).words));
         };
         Ok(Self {
             slot: Arc::clone(slot),
@@ -162,7 +163,7 @@ impl DeviceSignIn {
                 // RFC 8628 §3.5: for good.
                 self.interval += Duration::from_secs(5);
             } else if !refusal.passes {
-                return Err(refusal.words);
+                return Err(self.slot.advise(&refusal.words));
             }
         }
         Err(last)
@@ -173,7 +174,7 @@ impl Slot {
     fn keep_sign_in(&self, answered: &Answered) -> Result<(), String> {
         let Some(Granted { refresh_token, .. }) = wire::granted(&answered.body).filter(|_| answered.status == 200)
         else {
-            return Err(refusal::read(self.client.host(), answered, SystemTime::now()).words);
+            return Err(self.advise(&refusal::read(self.client.host(), answered, SystemTime::now()).words));
         };
         let refresh_token = refresh_token
             .ok_or("the endpoint gave no refresh token: offline_access must be among the scopes, and consented to")?;

@@ -135,6 +135,9 @@ pub(super) fn advice(code: u32) -> Option<&'static str> {
         700_027 | 50012 | 700_030 => {
             "the certificate is not the one that was uploaded: upload this one to the app registration"
         }
+        70021 | 700_211 | 700_212 | 700_213 => {
+            "no federated credential of the application fits the token: compare issuer, subject and audience, letter by letter"
+        }
         70018 => "the code was not recognised: ask for a new one",
         70019 => "the code has expired: ask for a new one",
         50011 => {

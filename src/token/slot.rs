@@ -159,6 +159,16 @@ impl Slot {
         (&self.account.user, &self.account_name)
     }
 
+    /// Advice for this very account: not every grant knows a sign-in.
+    pub(super) fn advise(&self, words: &str) -> String {
+        let (sign_in, password) = if self.identity.grant.needs_login() {
+            (format!("packetboat login {}", self.account_name), "sign in with the right one")
+        } else {
+            ("with this grant nobody can; exempt the account, or use another grant".to_owned(), PASSWORD_FILE)
+        };
+        words.replace("packetboat login ACCOUNT", &sign_in).replace(PASSWORD_FILE, password)
+    }
+
     /// When somebody signed in for it, in seconds since 1970.
     ///
     /// # Errors
@@ -246,7 +256,7 @@ impl Slot {
         let Some(mut granted) = wire::granted(&answered.body).filter(|_| answered.status == 200) else {
             let Refusal { passes, retry_after, words, .. } =
                 refusal::read(self.client.host(), &answered, SystemTime::now());
-            let words = words.replace("ACCOUNT", &self.account_name);
+            let words = self.advise(&words);
             let kind = if passes { Kind::TokenUnavailable } else { Kind::TokenRefused };
             return Err(Setback { failure: Failure::new(kind, words), retry_after });
         };
@@ -355,6 +365,7 @@ fn jitter(least: f64, most: f64) -> f64 {
     least + (most - least) * f64::from(u16::from_be_bytes(octets)) / f64::from(u16::MAX)
 }
 
+const PASSWORD_FILE: &str = "put the new one into password_file";
 /// A token with less life than this opens no new session.
 const SPARE: Duration = Duration::from_secs(60);
 /// Nobody has said how long it lives (RFC 6749 §5.1 only recommends it).

@@ -177,12 +177,25 @@ fn own_key(path: &Path, making: Making) -> Result<Zeroizing<Vec<u8>>, String> {
             if making == Making::Tried {
                 return Ok(Zeroizing::new(key.to_vec()));
             }
+            if has_tokens(&path.with_file_name(DIRECTORY)) {
+                return Err(format!(
+                    "there are refresh tokens, and {} is missing: they were sealed with another key, as with the systemd \
+                     credential {CREDENTIAL}, which only the service sees; run this as docs/entra.md shows (systemd-run), or \
+                     name the key by store_key",
+                    path.display()
+                ));
+            }
             state::write(path, key.as_slice(), Access::Private)?;
             // Somebody may have been faster: then theirs counts.
             state::read_own(path).map_err(|(_, message)| message)
         }
         Err((_, message)) => Err(message),
     }
+}
+
+fn has_tokens(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == EXTENSION))
 }
 
 const DIRECTORY: &str = "tokens";

@@ -102,7 +102,17 @@ impl Client {
             }
         };
         match timeout(self.patience, asking).await {
-            Ok(result) => result.map_err(|failure| Failure::new(Kind::TokenUnavailable, failure.to_string())),
+            Ok(result) => result.map_err(|failure| {
+                let why = match failure.kind {
+                    Kind::Resolve => "the endpoint's name does not resolve: ",
+                    Kind::Connect => "the endpoint cannot be reached: ",
+                    Kind::UpstreamCertificate => "the endpoint's certificate is not accepted: ",
+                    Kind::UpstreamTls => "TLS with the endpoint fails: ",
+                    Kind::UpstreamTimeout => "the endpoint does not answer: ",
+                    _ => "",
+                };
+                Failure::new(Kind::TokenUnavailable, format!("{why}{}", failure.detail))
+            }),
             Err(_) => Err(self.failed(&"no answer in time")),
         }
     }

@@ -238,7 +238,7 @@ fn load_pair(files: &CertificateFiles) -> Result<Pair, Fault> {
     let fits = chain.first().and_then(|leaf| leaf.public_key().ok()).is_some_and(|public| public.public_eq(&key));
     if !fits {
         return Err(of_key(format!(
-            "{} is not the key of the first certificate in {}; the device's certificate comes first in the chain",
+            "{} is not the key of the first certificate in {}; its own certificate comes first in the chain",
             files.key.display(),
             files.chain.display()
         )));

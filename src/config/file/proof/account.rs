@@ -69,6 +69,14 @@ impl Proof<'_> {
         if let Some(span) = user_span.filter(|_| !grant.is_of_a_person()) {
             self.problem(Some(span), &key("user"), "nobody signs in with this identity's grant; remove it");
         }
+        let is_google = identities.get(&identity).is_some_and(|identity| !identity.cloud.is_microsoft());
+        if is_google && !user.eq_ignore_ascii_case(&mailbox) {
+            self.problem(
+                Some(section.clone()),
+                &key("user"),
+                "Google opens a mailbox to its own user alone; remove it",
+            );
+        }
         match (&raw.password_file, matches!(grant, Grant::Password(_))) {
             (None, true) => {
                 self.problem(Some(section), &key("password_file"), "is missing; the identity's grant is \"password\"");

@@ -53,7 +53,7 @@ impl Proof<'_> {
         let grant_span = raw.grant.as_ref().map_or_else(|| section.clone(), Spanned::span);
         let kind = self.choice(&key("grant"), raw.grant.take(), GRANTS).unwrap_or(Kind::ClientCredentials);
         self.fits_cloud(&key("grant"), cloud, kind, grant_span.clone());
-        self.warn_of_grant(&key("grant"), kind, grant_span);
+        self.warn_of_grant(&key("grant"), cloud, kind, grant_span);
         let tenant = self.tenant(name, &section, cloud, kind, raw.tenant.take());
         let client_id = self.client_id(name, &section, kind, raw.client_id.take());
         let authority = raw
@@ -87,15 +87,16 @@ impl Proof<'_> {
     }
 
     fn fits_cloud(&mut self, key: &str, cloud: Cloud, kind: Kind, span: Range<usize>) {
-        if cloud == Cloud::Google
-            && matches!(kind, Kind::ClientCredentials | Kind::Federated | Kind::ManagedIdentity | Kind::Password)
-        {
-            let message = "Google gives mail to people alone: write grant = \"authorization-code\" or \"device-code\"";
+        if cloud == Cloud::Google && kind != Kind::AuthorizationCode {
+            let message = "Google gives mail to people alone, and only by grant = \"authorization-code\"";
             self.problem(Some(span), key, message);
         }
     }
 
-    fn warn_of_grant(&mut self, key: &str, kind: Kind, span: Range<usize>) {
+    fn warn_of_grant(&mut self, key: &str, cloud: Cloud, kind: Kind, span: Range<usize>) {
+        if !cloud.is_microsoft() {
+            return;
+        }
         let warning = match kind {
             Kind::Password => {
                 "sends a person's password to the token endpoint, fails as soon as a second factor is asked for, and \
@@ -131,6 +132,9 @@ impl Proof<'_> {
         };
         let span = written.span();
         self.note(&key, &span);
+        if !cloud.is_microsoft() || kind == Kind::ManagedIdentity {
+            self.problem(Some(span.clone()), &key, "has no meaning here; remove it");
+        }
         let tenant = written.into_inner();
         let shared = ["common", "organizations", "consumers"].contains(&tenant.as_str());
         if tenant.is_empty()
@@ -263,7 +267,7 @@ impl Proof<'_> {
                     None
                 }
             },
-            Kind::AuthorizationCode | Kind::DeviceCode if cloud == Cloud::Google && secret.is_none() => {
+            Kind::AuthorizationCode if cloud == Cloud::Google && secret.is_none() => {
                 let message = "is missing; Google gives a client secret to every application, also to installed ones";
                 self.problem(Some(section.clone()), &key("client_secret_file"), message);
                 None
