@@ -10,3 +10,4 @@ mod programs;
 mod protocol;
 mod secrets;
 mod support;
+mod translation;
