@@ -92,6 +92,14 @@ impl Issuer {
         self.given.lock().unwrap().requests.clone()
     }
 
+    /// All that it has given out, and all that it was sent as a proof.
+    pub fn secrets(&self) -> Vec<String> {
+        let given = self.given.lock().unwrap();
+        let proofs = ["client_secret", "client_assertion", "password", "device_code", "refresh_token"];
+        let sent = given.requests.iter().flat_map(|request| proofs.iter().filter_map(|name| request.get(*name)));
+        sent.chain(&given.tokens).chain(&given.refresh_tokens).cloned().collect()
+    }
+
     /// `[identity.NAME]` of the application that has tokens for this mailbox, proven by its secret.
     pub fn identity(&self, name: &str, mailbox: &str) -> String {
         self.identity_by(name, mailbox, &format!("client_secret_file = {:?}", self.directory.path().join("secret")))
@@ -104,6 +112,14 @@ impl Issuer {
             "[identity.{name}]\ntenant = \"contoso.example\"\nclient_id = \"{mailbox}\"\n{grant}\nroots = {roots:?}\n\
              token_endpoint = \"https://localhost:{port}/token\"\ndevice_endpoint = \"https://localhost:{port}/devicecode\"\n"
         )
+    }
+
+    /// A certificate that an application signs assertions with, as lines of an identity.
+    pub fn application_certificate(&self) -> String {
+        let certificates = Certificates::for_name("app.contoso.example", 365);
+        let chain = self.file("app.pem", &certificates.leaf.to_pem().unwrap());
+        let key = self.file("app.key", &certificates.key.private_key_to_pem_pkcs8().unwrap());
+        format!("certificate = {chain:?}\nkey = {key:?}")
     }
 
     /// A file with this content, readable for its owner alone, as packetboat insists.
