@@ -135,7 +135,7 @@ pub struct Offer {
     pub starttls: bool,
     /// Logins are taken without TLS as well.
     pub plaintext_login: bool,
-    /// XOAUTH2 is announced beside PLAIN and LOGIN.
+    /// XOAUTH2 is announced, and taken, beside PLAIN and LOGIN.
     pub xoauth2: bool,
 }
 
@@ -143,6 +143,11 @@ impl Offer {
     /// Whether a login may be sent now.
     pub(crate) fn login_allowed(&self) -> bool {
         self.encrypted || self.plaintext_login
+    }
+
+    /// Whether a device may log in by it; else it is refused as unknown (RFC 3501 §6.2.2, RFC 5034 §4).
+    pub(crate) fn takes(&self, mechanism: sasl::Mechanism) -> bool {
+        self.xoauth2 || mechanism != sasl::Mechanism::Xoauth2
     }
 
     /// Whether STARTTLS or STLS may be sent now.

@@ -145,12 +145,14 @@ impl Imap {
                     return self.bad(tag, "control characters in user name or password", out);
                 }
             }
-            Verb::Authenticate { mechanism, initial } => {
+            Verb::Authenticate { mechanism, initial } if self.offer.takes(*mechanism) => {
                 let mut exchange = Exchange::new(*mechanism);
                 let next = exchange.begin(*initial);
                 return self.exchanged(tag.to_vec(), exchange, next, out);
             }
-            Verb::UnknownMechanism => response::tagged(say, tag, "NO mechanism not supported"),
+            Verb::Authenticate { .. } | Verb::UnknownMechanism => {
+                response::tagged(say, tag, "NO mechanism not supported")
+            }
             Verb::Unknown => return self.bad(tag, "command unknown or not allowed before login", out),
         }
         Ok(())

@@ -135,12 +135,14 @@ impl Pop3 {
                 }
                 say.extend_from_slice(b".\r\n");
             }
-            Command::Auth { mechanism, initial } => {
+            Command::Auth { mechanism, initial } if self.offer.takes(mechanism) => {
                 let mut exchange = Exchange::new(mechanism);
                 let next = exchange.begin(initial);
                 return self.exchanged(exchange, next, out);
             }
-            Command::UnknownMechanism => say.extend_from_slice(b"-ERR mechanism not supported\r\n"),
+            Command::Auth { .. } | Command::UnknownMechanism => {
+                say.extend_from_slice(b"-ERR mechanism not supported\r\n")
+            }
             Command::Apop => say.extend_from_slice(b"-ERR APOP is not offered, use USER and PASS\r\n"),
             Command::Unknown => return self.bad("command unknown or not allowed before login", out),
         }

@@ -11,3 +11,4 @@ mod programs;
 mod protocol;
 mod secrets;
 mod support;
+mod translation;

@@ -1,11 +1,16 @@
 //! Passwords, tokens and mail never reach a log: the most verbose log of whole sessions is searched for them.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
 use crate::support::dovecot::{Dovecot, PASSWORD};
 use crate::support::imap::{Imap, status};
+use crate::support::issuer::{CLIENT_SECRET, Issuer, SCOPE};
 use crate::support::message;
 use crate::support::pop3::Pop3;
-use crate::support::proxy::{Proxy, listener, upstreams};
+use crate::support::proxy::{Proxy, listener, translating_listener, upstreams};
 use crate::support::stacks::{Stack, Start, Version};
+use crate::support::translated::{DEVICE_PASSWORD, account, account_of, device};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 const TOKEN: &str = "eyJ0eXAi.very-secret-token.c2ln";
@@ -51,4 +56,130 @@ fn no_secret_in_the_most_verbose_log() {
             assert!(!log.contains(form), "{form} in {}", log.lines().find(|line| line.contains(form)).unwrap());
         }
     }
+}
+
+const PERSONS_PASSWORD: &str = "persons-Pa55word-9";
+const WRONG_SECRET: &str = "app~wrong-but-secret";
+
+/// By every kind of grant, with sessions that work, and with refusals by the proxy, the endpoint and the server.
+#[test]
+fn no_secret_of_translated_logins_in_the_most_verbose_log() {
+    let issuer = Issuer::start();
+    let dovecot = Dovecot::start_with_tokens_of(&issuer);
+    let mail = message(4096);
+    let mut configuration = upstreams(&dovecot);
+    for protocol in ["imap", "pop3"] {
+        configuration += &translating_listener(protocol, protocol, "implicit", "");
+    }
+    let logins = ["by-secret", "by-certificate", "by-password", "by-device-code", "by-wrong-secret", "not-its-own"];
+    for login in logins {
+        configuration += &device(login, login, DEVICE_PASSWORD, "");
+    }
+    let mailboxes: Vec<String> = logins.iter().map(|_| dovecot.user_with(&[&mail])).collect();
+    configuration += &account("by-secret", &mailboxes[0], "implicit", &issuer);
+    let wrong_secret = issuer.file("wrong", WRONG_SECRET.as_bytes());
+    let password = issuer.file("password", PERSONS_PASSWORD.as_bytes());
+    // Dovecot asks for one scope, of applications and persons alike.
+    let scopes = format!("scopes = [\"{SCOPE}\", \"offline_access\"]");
+    for (number, grant) in [
+        (1, issuer.application_certificate()),
+        (2, format!("grant = \"password\"\n{scopes}")),
+        (3, format!("grant = \"device-code\"\n{scopes}")),
+        (4, format!("client_secret_file = {wrong_secret:?}")),
+    ] {
+        configuration += &account_of(logins[number], &mailboxes[number], "starttls", logins[number]);
+        if number == 2 {
+            configuration += &format!("password_file = {password:?}\n");
+        }
+        configuration += &issuer.identity_by(logins[number], &mailboxes[number], &grant);
+    }
+    // The server refuses this token for this mailbox.
+    configuration += &account_of("not-its-own", &mailboxes[5], "implicit", "by-secret");
+    let proxy = Proxy::start_at("trace", &configuration);
+
+    let sign_in = Command::new(env!("CARGO_BIN_EXE_packetboat"))
+        .args(["login", "by-device-code", "--config"])
+        .arg(proxy.configuration())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[sign_in.stdout, sign_in.stderr].concat()).into_owned();
+    assert!(sign_in.status.success(), "{said}");
+
+    let imap = || Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let pop3 = || Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    for login in &logins[..4] {
+        let mut one = imap();
+        assert!(status(&one.command(&format!("LOGIN {login} {WRONG}"))).starts_with("NO"));
+        assert!(status(&one.command(&format!("LOGIN {login} {DEVICE_PASSWORD} {WRONG}"))).starts_with("BAD"));
+        let plain = openssl::base64::encode_block(format!("\0{login}\0{DEVICE_PASSWORD}").as_bytes());
+        one.ok(&format!("AUTHENTICATE PLAIN {plain}"));
+        one.ok("LOGOUT");
+        pop3().session(login, DEVICE_PASSWORD, &[&mail]);
+    }
+    for login in &logins[4..] {
+        assert!(status(&imap().command(&format!("LOGIN {login} {DEVICE_PASSWORD}"))).starts_with("NO"), "{login}");
+        let mut one = pop3();
+        one.ok(&format!("USER {login}"));
+        assert!(one.command(&format!("PASS {DEVICE_PASSWORD}")).starts_with("-ERR"), "{login}");
+        one.ok("QUIT");
+    }
+    for (login, listener) in logins.iter().flat_map(|login| [(login, "imap"), (login, "pop3")]) {
+        proxy.log.wait_for("line of each session", |line| {
+            let is_of = |key: &str, value: &str| line.contains(&format!("\"{key}\":\"{value}\""));
+            line.contains("session ended") && is_of("login", login) && is_of("listener", listener)
+        });
+    }
+
+    let mut secrets = issuer.secrets();
+    for used in [CLIENT_SECRET, PERSONS_PASSWORD, WRONG_SECRET, "0.AXrefresh-"] {
+        assert!(secrets.iter().any(|secret| secret.starts_with(used)), "{used} was not used");
+    }
+    assert!(secrets.iter().filter(|secret| secret.starts_with("eyJ")).count() >= 5, "tokens and an assertion");
+    // A token's parts as well: its claims, its signature.
+    let parts: Vec<String> = secrets.iter().flat_map(|one| one.split('.').skip(1)).map(str::to_owned).collect();
+    secrets.extend(parts.into_iter().filter(|part| part.len() > 8));
+    secrets.extend([DEVICE_PASSWORD, WRONG, "$argon2id$", "quick brown fox", "Subject:"].map(str::to_owned));
+    let log = proxy.log.all();
+    assert!(logins.iter().all(|login| log.contains(login)), "the log holds the sessions");
+    for text in log.lines().chain(said.lines()) {
+        assert!(!secrets.iter().any(|secret| holds(text, secret)), "{text}");
+    }
+    let files = files_below(&proxy.state_directory());
+    assert!(files.iter().any(|file| file.parent() != Some(&proxy.state_directory())), "the sign-in is kept: {files:?}");
+    for file in files {
+        let content = std::fs::read(&file).unwrap();
+        let text = String::from_utf8_lossy(&content);
+        assert!(!secrets.iter().any(|secret| holds(&text, secret)), "{file:?}: {text}");
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Whether the secret stands there as it is, as a form's field, as a list of octets, or anywhere inside base64.
+fn holds(text: &str, secret: &str) -> bool {
+    let field: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let octets = format!("{:?}", secret.as_bytes());
+    let base64 = (0..3).map(|before| {
+        let shifted = [&vec![0; before], secret.as_bytes()].concat();
+        let encoded = openssl::base64::encode_block(&shifted);
+        // The outer letters depend on what stands around it.
+        encoded[(before * 8).div_ceil(6)..shifted.len() * 8 / 6].to_owned()
+    });
+    let mut forms = base64.chain([secret.to_owned(), field, octets.trim_matches(['[', ']']).to_owned()]);
+    forms.any(|form| text.contains(&form))
+}
+
+#[test]
+fn the_search_finds_what_it_is_for() {
+    let around =
+        |before: &str| openssl::base64::encode_block(format!("{before}{DEVICE_PASSWORD}, and more").as_bytes());
+    for text in [&around(""), &around("a"), &around("ab"), &around("abc"), &format!("<{DEVICE_PASSWORD}>")] {
+        assert!(holds(text, DEVICE_PASSWORD) && !holds(text, WRONG), "{text}");
+    }
+    assert!(holds("client_secret=app%7ESecret.8Zr4%2B%2F%3D&x=", CLIENT_SECRET));
+    assert!(holds(&format!("{:?}", DEVICE_PASSWORD.as_bytes()), DEVICE_PASSWORD));
 }

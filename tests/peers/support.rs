@@ -5,10 +5,12 @@ pub mod device;
 pub mod dovecot;
 pub mod fake;
 pub mod imap;
+pub mod issuer;
 pub mod pop3;
 pub mod process;
 pub mod proxy;
 pub mod stacks;
+pub mod translated;
 
 use std::net::TcpListener;
 

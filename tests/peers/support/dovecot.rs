@@ -12,11 +12,15 @@ use tempfile::TempDir;
 
 use super::certificates::Certificates;
 use super::free_ports;
+use super::issuer::{ISSUER, Issuer, SCOPE};
 use super::process::{PATIENCE, Process};
 
 pub const PASSWORD: &str = "secret-7Qm2xP9a";
 /// Ends in a space, as POP3 allows.
 pub const PASSWORD_WITH_SPACES: &str = "two words ";
+
+/// Where users of tokens are at home.
+const DOMAIN: &str = "@contoso.example";
 
 pub struct Dovecot {
     process: Process,
@@ -26,6 +30,8 @@ pub struct Dovecot {
     pub pop3: u16,
     pub pop3s: u16,
     users: AtomicUsize,
+    /// Behind every user's name.
+    domain: &'static str,
 }
 
 impl Dovecot {
@@ -34,22 +40,44 @@ impl Dovecot {
     }
 
     pub fn start_with_mechanisms(mechanisms: &str) -> Self {
+        Self::launch(mechanisms, "", |path| {
+            fs::write(path.join("users"), users()).unwrap();
+            format!("driver = passwd-file\n  args = {}/users", path.display())
+        })
+    }
+
+    /// Basic authentication is off: only XOAUTH2 is taken, with tokens of this issuer, which Dovecot validates itself.
+    /// Users are addresses; a token opens the mailbox that its claim `upn` names, and no other.
+    pub fn start_with_tokens_of(issuer: &Issuer) -> Self {
+        Self::launch("xoauth2", DOMAIN, |path| {
+            issuer.publish(&path.join("keys"));
+            let directory = path.display();
+            let oauth2 = format!(
+                "introspection_mode = local\nlocal_validation_key_dict = fs:posix:prefix={directory}/keys/\n\
+                 issuers = {ISSUER}\nscope = {SCOPE}\nusername_attribute = upn\nusername_format = %Lu\n"
+            );
+            fs::write(path.join("oauth2.conf"), oauth2).unwrap();
+            format!("driver = oauth2\n  mechanisms = xoauth2\n  args = {directory}/oauth2.conf")
+        })
+    }
+
+    /// `passdb` writes what it needs, and gives its own section.
+    fn launch(mechanisms: &str, domain: &'static str, passdb: impl FnOnce(&Path) -> String) -> Self {
         let certificates = Certificates::for_name("localhost", 30);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         certificates.write(path);
-        let (user, group) = mail_user();
         fs::create_dir(path.join("mail")).unwrap();
         own(&path.join("mail"));
-        fs::write(path.join("users"), users()).unwrap();
+        let passdb = passdb(path);
         // A port that was free a moment ago may be somebody else's by now; then Dovecot ends at once.
         for _ in 0..5 {
             let ports = free_ports();
-            fs::write(path.join("dovecot.conf"), configuration(path, mechanisms, ports, user, group)).unwrap();
+            fs::write(path.join("dovecot.conf"), configuration(path, mechanisms, &passdb, ports)).unwrap();
             if let Some(process) = serve(path, ports) {
                 let [imap, imaps, pop3, pop3s] = ports;
-                return Self { process, directory, imap, imaps, pop3, pop3s, users: AtomicUsize::new(0) };
+                return Self { process, directory, imap, imaps, pop3, pop3s, users: AtomicUsize::new(0), domain };
             }
         }
         panic!("dovecot does not start: {}", log(path));
@@ -62,7 +90,7 @@ impl Dovecot {
 
     /// A user nobody else uses, with these messages in the inbox.
     pub fn user_with(&self, messages: &[&[u8]]) -> String {
-        let user = format!("user{}", self.users.fetch_add(1, Ordering::Relaxed));
+        let user = format!("user{}{}", self.users.fetch_add(1, Ordering::Relaxed), self.domain);
         self.deliver(&user, messages);
         user
     }
@@ -155,7 +183,8 @@ fn log(path: &Path) -> String {
     fs::read_to_string(path.join("dovecot.log")).unwrap_or_default()
 }
 
-fn configuration(path: &Path, mechanisms: &str, [imap, imaps, pop3, pop3s]: [u16; 4], user: u32, group: u32) -> String {
+fn configuration(path: &Path, mechanisms: &str, passdb: &str, [imap, imaps, pop3, pop3s]: [u16; 4]) -> String {
+    let (user, group) = mail_user();
     let directory = path.display();
     let accounts = if is_root() {
         String::new()
@@ -181,8 +210,7 @@ mail_max_userip_connections = 1000
 maildir_copy_with_hardlinks = yes
 first_valid_uid = 1
 passdb {{
-  driver = passwd-file
-  args = {directory}/users
+  {passdb}
 }}
 userdb {{
   driver = static

@@ -70,6 +70,11 @@ impl Imap {
     /// What every device does: log in, list, fetch all, delete all, log out.
     pub fn session(mut self, user: &str, password: &str, messages: &[&[u8]]) {
         self.login(user, password);
+        self.rest_of_session(user, messages);
+    }
+
+    /// The same once it is logged in.
+    pub fn rest_of_session(mut self, user: &str, messages: &[&[u8]]) {
         self.ok("LIST \"\" *");
         let select = self.ok("SELECT INBOX");
         assert!(select.contains(&Part::Line(format!("* {} EXISTS", messages.len()))), "{select:?}");

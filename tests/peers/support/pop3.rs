@@ -56,6 +56,11 @@ impl Pop3 {
     /// What every device does: log in, list, fetch all, delete all, quit.
     pub fn session(mut self, user: &str, password: &str, messages: &[&[u8]]) {
         self.login(user, password);
+        self.rest_of_session(user, messages);
+    }
+
+    /// The same once it is logged in.
+    pub fn rest_of_session(mut self, user: &str, messages: &[&[u8]]) {
         self.ok("STAT");
         assert_eq!(self.multi("LIST").iter().filter(|&&octet| octet == b'\n').count(), messages.len());
         for (number, message) in (1..).zip(messages) {

@@ -65,6 +65,14 @@ impl Proxy {
         self.directory.path().join("state/ca.pem")
     }
 
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.path().join("packetboat.toml")
+    }
+
+    pub fn state_directory(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     /// Waits for the line that ends a session of this listener.
     pub fn session_line(&self, listener: &str) -> serde_json::Value {
         let line = self.log.wait_for("session line", |line| {

@@ -1,0 +1,223 @@
+//! Who gives out access tokens: JWTs (RFC 7519) signed with a key of its own, from an HTTPS token endpoint.
+//!
+//! Each application (`client_id`) gets tokens for one mailbox, the address that it has as its id. Dovecot compares the
+//! user that XOAUTH2 names with a claim of the token, so the token of one device's account must not open another's.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::sign::Signer;
+use openssl::ssl::SslVersion;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::certificates::Certificates;
+use super::fake;
+
+pub const ISSUER: &str = "https://login.contoso.example/v2.0";
+pub const SCOPE: &str = "https://outlook.office365.com/.default";
+pub const CLIENT_SECRET: &str = "app~Secret.8Zr4+/=";
+const DEVICE_CODE: &str = "BAQdevice-code-of-a-sign-in";
+const KEY_ID: &str = "of-this-test";
+
+pub struct Issuer {
+    port: u16,
+    key: PKey<Private>,
+    directory: TempDir,
+    given: Arc<Mutex<Given>>,
+}
+
+/// What was asked for, and what came of it.
+#[derive(Default)]
+struct Given {
+    /// The fields of each request.
+    requests: Vec<BTreeMap<String, String>>,
+    tokens: Vec<String>,
+    refresh_tokens: Vec<String>,
+    /// Signs in place of the issuer's own key.
+    forger: Option<PKey<Private>>,
+}
+
+impl Issuer {
+    pub fn start() -> Self {
+        let certificates = Certificates::for_name("localhost", 30);
+        let directory = tempfile::tempdir().unwrap();
+        certificates.write(directory.path());
+        let key = new_key();
+        let given = Arc::<Mutex<Given>>::default();
+        let (signing, shared) = (key.clone(), Arc::clone(&given));
+        let port = fake::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
+            let Some((path, fields)) = read_request(&mut stream) else { return };
+            let (status, answer) = shared.lock().unwrap().answer(&path, fields, &signing);
+            let body = answer.to_string();
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all((head + &body).as_bytes());
+            let _ = stream.shutdown();
+        });
+        let issuer = Self { port, key, directory, given };
+        issuer.file("secret", CLIENT_SECRET.as_bytes());
+        issuer
+    }
+
+    /// A token for this mailbox, good for an hour.
+    pub fn token(&self, mailbox: &str) -> String {
+        sign(&self.key, &claims(mailbox, SCOPE, 3600))
+    }
+
+    /// A token with a claim of its own.
+    pub fn token_with(&self, mailbox: &str, name: &str, value: impl Into<Value>) -> String {
+        let mut claims = claims(mailbox, SCOPE, 3600);
+        claims[name] = value.into();
+        sign(&self.key, &claims)
+    }
+
+    /// From now on the endpoint signs with a key that nobody knows.
+    pub fn forge(&self) {
+        self.given.lock().unwrap().forger = Some(new_key());
+    }
+
+    /// The requests for tokens, field by field.
+    pub fn requests(&self) -> Vec<BTreeMap<String, String>> {
+        self.given.lock().unwrap().requests.clone()
+    }
+
+    /// All that it has given out, and all that it was sent as a proof.
+    pub fn secrets(&self) -> Vec<String> {
+        let given = self.given.lock().unwrap();
+        let proofs = ["client_secret", "client_assertion", "password", "device_code", "refresh_token"];
+        let sent = given.requests.iter().flat_map(|request| proofs.iter().filter_map(|name| request.get(*name)));
+        sent.chain(&given.tokens).chain(&given.refresh_tokens).cloned().collect()
+    }
+
+    /// `[identity.NAME]` of the application that has tokens for this mailbox, proven by its secret.
+    pub fn identity(&self, name: &str, mailbox: &str) -> String {
+        self.identity_by(name, mailbox, &format!("client_secret_file = {:?}", self.directory.path().join("secret")))
+    }
+
+    /// The same with a grant of its own.
+    pub fn identity_by(&self, name: &str, mailbox: &str, grant: &str) -> String {
+        let (port, roots) = (self.port, self.directory.path().join("ca.pem"));
+        format!(
+            "[identity.{name}]\ntenant = \"contoso.example\"\nclient_id = \"{mailbox}\"\n{grant}\nroots = {roots:?}\n\
+             token_endpoint = \"https://localhost:{port}/token\"\ndevice_endpoint = \"https://localhost:{port}/devicecode\"\n"
+        )
+    }
+
+    /// A certificate that an application signs assertions with, as lines of an identity.
+    pub fn application_certificate(&self) -> String {
+        let certificates = Certificates::for_name("app.contoso.example", 365);
+        let chain = self.file("app.pem", &certificates.leaf.to_pem().unwrap());
+        let key = self.file("app.key", &certificates.key.private_key_to_pem_pkcs8().unwrap());
+        format!("certificate = {chain:?}\nkey = {key:?}")
+    }
+
+    /// A file with this content, readable for its owner alone, as packetboat insists.
+    pub fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let file = self.directory.path().join(name);
+        std::fs::write(&file, content).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        file
+    }
+
+    /// Writes the public key where Dovecot looks for it, `APPLICATION/ALGORITHM/KEY`; these tokens name no application.
+    pub fn publish(&self, directory: &Path) {
+        let folder = directory.join("default/RS256");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(KEY_ID), self.key.public_key_to_pem().unwrap()).unwrap();
+    }
+}
+
+impl Given {
+    fn answer(&mut self, path: &str, fields: BTreeMap<String, String>, key: &PKey<Private>) -> (u16, Value) {
+        let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
+        let (mailbox, scope) = (field("client_id"), field("scope"));
+        let is_proven = match field("grant_type").as_str() {
+            "client_credentials" => field("client_secret") == CLIENT_SECRET || !field("client_assertion").is_empty(),
+            "password" => !field("password").is_empty(),
+            "refresh_token" => self.refresh_tokens.contains(&field("refresh_token")),
+            "urn:ietf:params:oauth:grant-type:device_code" => field("device_code") == DEVICE_CODE,
+            _ => false,
+        };
+        let repeated = format!("AADSTS7000215: this will not do: {fields:?}");
+        let is_of_a_person = field("grant_type") != "client_credentials";
+        self.requests.push(fields);
+        if path == "/devicecode" {
+            let answer = json!({
+                "device_code": DEVICE_CODE, "user_code": "ABCD1234", "verification_uri": "https://contoso.example/device",
+                "expires_in": 900, "interval": 1
+            });
+            return (200, answer);
+        }
+        if !is_proven {
+            // Some endpoints repeat what they were sent.
+            return (401, json!({ "error": "invalid_client", "error_description": repeated }));
+        }
+        let token = sign(self.forger.as_ref().unwrap_or(key), &claims(&mailbox, &scope, 3600));
+        self.tokens.push(token.clone());
+        let mut answer = json!({ "token_type": "Bearer", "expires_in": 3599, "access_token": token });
+        if is_of_a_person {
+            // A new one each time.
+            let refresh_token = format!("0.AXrefresh-{}-{mailbox}", self.refresh_tokens.len());
+            answer["refresh_token"] = refresh_token.clone().into();
+            self.refresh_tokens.push(refresh_token);
+        }
+        (200, answer)
+    }
+}
+
+/// The user is in `upn`, and `scope` repeats what was asked for: Dovecot insists on both.
+fn claims(mailbox: &str, scope: &str, seconds: i64) -> Value {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    json!({
+        "iss": ISSUER, "sub": "0000-1111", "aud": "https://outlook.office365.com", "upn": mailbox, "scope": scope,
+        "iat": now - 60, "nbf": now - 60, "exp": now + seconds
+    })
+}
+
+/// RFC 7515 §3.1, with RS256.
+fn sign(key: &PKey<Private>, claims: &Value) -> String {
+    let header = json!({ "typ": "JWT", "alg": "RS256", "kid": KEY_ID });
+    let signed = format!("{}.{}", BASE64URL.encode(header.to_string()), BASE64URL.encode(claims.to_string()));
+    let mut signer = Signer::new(MessageDigest::sha256(), key).unwrap();
+    let signature = signer.sign_oneshot_to_vec(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", BASE64URL.encode(signature))
+}
+
+/// As good as any, but for the key.
+pub fn forged_token(mailbox: &str) -> String {
+    sign(&new_key(), &claims(mailbox, SCOPE, 3600))
+}
+
+fn new_key() -> PKey<Private> {
+    PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()
+}
+
+/// Path and fields of a POST with a form.
+fn read_request(stream: &mut impl Read) -> Option<(String, BTreeMap<String, String>)> {
+    let request = fake::hear(stream);
+    let path = request.strip_prefix("POST ")?.split(' ').next()?.to_owned();
+    let mut length = 0;
+    loop {
+        let line = fake::hear(stream).to_ascii_lowercase();
+        if line.trim_end().is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some((path, form_urlencoded::parse(&body).into_owned().collect()))
+}

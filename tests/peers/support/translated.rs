@@ -1,0 +1,33 @@
+//! Devices whose logins are translated, each with an account and an identity of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use packetboat::device::password;
+
+use super::issuer::Issuer;
+
+/// What the devices of these tests type.
+pub const DEVICE_PASSWORD: &str = "k7m2-xp9at-device";
+
+/// `[[device]]` with its login and this password, and what else is in it.
+pub fn device(login: &str, account: &str, password: &str, more: &str) -> String {
+    format!("[[device]]\nlogin = {login:?}\npasswords = [\"{}\"]\naccount = \"{account}\"\n{more}\n", hash(password))
+}
+
+/// `[account.NAME]` of this mailbox, and the identity that opens it.
+pub fn account(name: &str, mailbox: &str, upstream: &str, issuer: &Issuer) -> String {
+    account_of(name, mailbox, upstream, name) + &issuer.identity(name, mailbox)
+}
+
+/// `[account.NAME]` of this mailbox.
+pub fn account_of(name: &str, mailbox: &str, upstream: &str, identity: &str) -> String {
+    format!("[account.{name}]\nmailbox = \"{mailbox}\"\nupstream = \"{upstream}\"\nidentity = \"{identity}\"\n")
+}
+
+/// Each takes its time, and they are the same few passwords again and again.
+fn hash(password: &str) -> String {
+    static HASHES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut hashes = HASHES.lock().unwrap_or_else(PoisonError::into_inner);
+    hashes.entry(password.to_owned()).or_insert_with(|| password::hash(password.as_bytes()).unwrap()).clone()
+}
