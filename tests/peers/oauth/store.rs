@@ -1,8 +1,10 @@
 //! The store on disk: what others could read is refused with the command that mends it, and nothing is lost by it.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::exchange::*;
 
@@ -59,22 +61,49 @@ fn a_token_that_others_may_read() {
     assert!(imap_login(&exchange.proxy(&configuration)).starts_with("OK"));
 }
 
-/// Root may look after everybody's files; anybody else may not use what somebody else owns.
+/// Nobody uses what somebody else owns; but root may look after the files of the service's own user. Only root can try
+/// this out, because only root can give a file away.
 #[test]
 fn what_belongs_to_somebody_else() {
+    const NOBODY: u32 = 65_534;
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
     exchange.sign_in(&configuration);
-    let key = exchange.state().join("store.key");
-    let own = fs::metadata(&key).unwrap().uid();
-    if own != 0 {
-        // Only root can give a file away.
+    let state = exchange.state();
+    let [token] = exchange.tokens().try_into().unwrap();
+    let (tokens, key, lock) = (state.join("tokens"), state.join("store.key"), state.join("tokens/lock"));
+    if fs::metadata(&key).unwrap().uid() != 0 {
         return;
     }
-    std::os::unix::fs::chown(&key, Some(65_534), None).unwrap();
-    let ran = exchange.run(&["check", "--online"], &configuration);
-    assert_eq!(ran.code, 0, "{}", ran.errors);
-    std::os::unix::fs::chown(&key, Some(0), None).unwrap();
+    let give = |path: &Path, user: u32| chown(path, Some(user), Some(user)).unwrap();
+    for path in [&state, &tokens, &key, &lock, &token] {
+        give(path, NOBODY);
+    }
+    // Where it is built may be closed to everybody else.
+    let program = state.with_file_name("packetboat");
+    fs::copy(env!("CARGO_BIN_EXE_packetboat"), &program).unwrap();
+    mode(state.parent().unwrap(), 0o755);
+    mode(exchange.simulator.authority().parent().unwrap(), 0o755);
+    let check = |user: u32| {
+        let mut command = exchange.command(&["check", "--online"], &configuration);
+        let file = command.get_args().last().unwrap().to_owned();
+        command = Command::new(&program);
+        command.args(["check", "--online", "--config"]).arg(file).uid(user).gid(user);
+        Ran::of(command.output().unwrap())
+    };
+    for user in [NOBODY, 0, NOBODY] {
+        let ran = check(user);
+        assert_eq!(ran.code, 0, "user {user}: {}{}", ran.output, ran.errors);
+    }
+    for path in [&key, &tokens, &token] {
+        give(path, 0);
+        let (before, ran) = (exchange.requests(), check(NOBODY));
+        let advice = format!("chown {NOBODY} {}", path.display());
+        assert!(ran.code == 69 && (ran.output.clone() + &ran.errors).contains(&advice), "{}{}", ran.output, ran.errors);
+        assert_eq!(exchange.requests(), before);
+        give(path, NOBODY);
+    }
+    assert_eq!(check(NOBODY).code, 0);
 }
 
 #[test]

@@ -185,7 +185,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         Self { code: output.status.code().unwrap(), output: text(&output.stdout), errors: text(&output.stderr) }
     }
