@@ -35,6 +35,25 @@ fn fifty_devices_at_once_cause_one_request() {
     assert_eq!((exchange.requests() - before, counts.imap.accepted, counts.open_sessions()), (1, 50, 50));
 }
 
+/// Tokens that live for less than a minute are kept for nobody; but who waits for the same one gets the same one.
+#[test]
+fn who_waits_shares_even_a_short_token() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.endpoint.expires_in = 40);
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    // From now on the password is remembered, and costs nothing.
+    assert!(imap_login(&proxy).starts_with("OK"));
+    exchange.quirk(|quirks| quirks.endpoint.delay = Duration::from_secs(2));
+    let before = exchange.requests();
+    let mut devices: Vec<_> = (0..8).map(|_| imap(&proxy)).collect();
+    thread::scope(|scope| {
+        for device in &mut devices {
+            scope.spawn(|| device.login(LOGIN, PASSWORD));
+        }
+    });
+    assert_eq!(exchange.requests() - before, 1);
+}
+
 /// Where there is a token, nobody notices.
 #[test]
 fn with_a_token_at_hand_the_endpoint_may_be_down() {
