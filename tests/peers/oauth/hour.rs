@@ -154,6 +154,20 @@ fn refused_and_mended() {
     assert_eq!(exchange.requests() - before, 2);
 }
 
+/// A new sign-in is noticed without a device that asks.
+#[test]
+fn signed_in_meanwhile() {
+    let exchange = Exchange::new();
+    let hour = Hour::begin(&exchange, BY_PERSON);
+    assert!(hour.access().err().unwrap().detail.contains("packetboat login scans"));
+    exchange.sign_in(&exchange.configuration(BY_PERSON));
+    let before = exchange.requests();
+    hour.pass(11);
+    hour.until(&exchange, "refresh", |counts| counts.tokens_issued > before);
+    hour.access().unwrap();
+    assert_eq!(exchange.requests() - before, 1);
+}
+
 /// A secret is read anew each time.
 #[test]
 fn a_secret_that_is_replaced() {

@@ -86,6 +86,21 @@ fn a_check_beside_the_proxy() {
     assert!(!proxy.log.all().contains("\"level\":\"ERROR\""));
 }
 
+/// A refresh token that is on its way when SIGTERM comes is kept all the same.
+#[test]
+fn stopped_in_the_middle_of_a_rotation() {
+    let (exchange, configuration) = rotating();
+    let mut seen = HashSet::new();
+    for _ in 0..10 {
+        let before = exchange.simulator.counts().grant("refresh_token");
+        let mut proxy = exchange.proxy(&configuration);
+        exchange.until("request", |counts| counts.grant("refresh_token") > before);
+        proxy.process.signal("TERM");
+        assert!(proxy.process.wait().success());
+        assert!(seen.insert(exchange.simulator.counts().last_refresh_token.unwrap()), "presented again");
+    }
+}
+
 /// `kill -9` at some moment of a rotation, again and again. Microsoft takes an old refresh token once more, so that what
 /// counts is that one is there, whole.
 #[test]
