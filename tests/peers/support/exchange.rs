@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use packetboat::simulator::{Counts, Quirks, Setup, Simulator, Tenant, User};
 use tempfile::TempDir;
@@ -69,6 +70,16 @@ impl Exchange {
     pub fn until(&self, what: &str, condition: impl FnMut(&Counts) -> bool) -> Counts {
         let waiting = async { timeout(PATIENCE, self.simulator.until(condition)).await };
         self.runtime.block_on(waiting).unwrap_or_else(|_| panic!("no {what}: {:?}", self.simulator.counts()))
+    }
+
+    /// Waits until somebody is connected to the token endpoint, as the kernel sees it: before a request is counted.
+    pub fn until_connected(&self) {
+        let remote = format!(":{:04X} 01 ", self.simulator.endpoint().port());
+        let deadline = Instant::now() + PATIENCE;
+        while !fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| line.contains(&remote)) {
+            assert!(Instant::now() < deadline, "nobody connects to the token endpoint");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// All token requests that were understood, or met a fault.
