@@ -123,9 +123,14 @@ pub fn adopt(path: &Path) -> Result<(), String> {
 /// Missing, not readable, or not ours alone; the text holds the command that mends it.
 pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, String)> {
     let unreadable = |error: io::Error| (error.kind(), format!("cannot read {}: {error}", path.display()));
-    let mut file = File::open(path).map_err(unreadable)?;
+    let not_ours = |message| (io::ErrorKind::PermissionDenied, message);
+    let mut file = File::open(path).map_err(|error| match fs::metadata(path) {
+        // Why it cannot be opened mends more than that it cannot.
+        Ok(metadata) => is_ours_alone(path, &metadata).err().map_or_else(|| unreadable(error), not_ours),
+        Err(_) => unreadable(error),
+    })?;
     let metadata = file.metadata().map_err(unreadable)?;
-    is_ours_alone(path, &metadata).map_err(|message| (io::ErrorKind::PermissionDenied, message))?;
+    is_ours_alone(path, &metadata).map_err(not_ours)?;
     // At once in its full size: a buffer that grows would leave copies behind.
     let size = usize::try_from(metadata.size()).unwrap_or_default();
     let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));

@@ -196,7 +196,8 @@ impl Slot {
         let asked = Instant::now();
         let flight = tokio::spawn(async move {
             let _flight = slot.flight.lock().await;
-            if let Some(token) = slot.present(false).filter(|token| !anew || token.obtained > asked) {
+            // Who has waited takes what came meanwhile, however short its life: asking again would bring no better.
+            if let Some(token) = slot.fetched_since(asked).or_else(|| slot.present(false).filter(|_| !anew)) {
                 return Ok(token);
             }
             if let Some(failure) = slot.still_in_trouble() {
@@ -205,6 +206,10 @@ impl Slot {
             slot.ask().await
         });
         flight.await.unwrap_or_else(|_| Err(Failure::new(Kind::TokenUnavailable, "packetboat is going down")))
+    }
+
+    fn fetched_since(&self, asked: Instant) -> Option<Arc<AccessToken>> {
+        self.state().token.as_ref().filter(|token| token.obtained > asked).map(Arc::clone)
     }
 
     fn still_in_trouble(&self) -> Option<Failure> {

@@ -1,4 +1,4 @@
-//! packetboat between real peers: Dovecot upstream; OpenSSL, GnuTLS, mbedTLS and Java devices downstream.
+//! packetboat between real peers: Dovecot and a pretend Exchange Online upstream; OpenSSL, GnuTLS, mbedTLS and Java devices downstream.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -6,6 +6,7 @@ mod demo;
 mod failures;
 mod lifecycle;
 mod matrix;
+mod oauth;
 mod pressure;
 mod programs;
 mod protocol;

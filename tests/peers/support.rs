@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod device;
 pub mod dovecot;
+pub mod exchange;
 pub mod fake;
 pub mod imap;
 pub mod issuer;

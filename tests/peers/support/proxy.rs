@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -14,7 +14,9 @@ use super::process::{Lines, Process};
 pub struct Proxy {
     pub process: Process,
     pub log: Lines,
-    directory: TempDir,
+    /// Where it keeps what it keeps.
+    pub state: PathBuf,
+    _directory: TempDir,
     addresses: BTreeMap<String, SocketAddr>,
 }
 
@@ -25,12 +27,16 @@ impl Proxy {
     }
 
     pub fn start_at(level: &str, configuration: &str) -> Self {
+        Self::start_with(None, level, configuration)
+    }
+
+    /// With a state directory that was there before, and outlives it.
+    pub fn start_with(state: Option<&Path>, level: &str, configuration: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let state = state.map_or_else(|| directory.path().join("state"), Path::to_path_buf);
         let file = directory.path().join("packetboat.toml");
-        let text = format!(
-            "state_directory = {:?}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n{configuration}",
-            directory.path().join("state")
-        );
+        let text =
+            format!("state_directory = {:?}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n{configuration}", state);
         fs::write(&file, text).unwrap();
         let policy = directory.path().join("openssl.cnf");
         fs::write(&policy, POLICY).unwrap();
@@ -53,7 +59,7 @@ impl Proxy {
                 addresses.insert(line["listener"].as_str().unwrap().to_owned(), address);
             }
         }
-        Self { process, log, directory, addresses }
+        Self { process, log, state, _directory: directory, addresses }
     }
 
     pub fn address(&self, listener: &str) -> SocketAddr {
@@ -62,7 +68,7 @@ impl Proxy {
 
     /// The CA that devices import.
     pub fn authority(&self) -> PathBuf {
-        self.directory.path().join("state/ca.pem")
+        self.state.join("ca.pem")
     }
 
     pub fn configuration(&self) -> PathBuf {

@@ -1,0 +1,9 @@
+//! Logins that are translated: devices with passwords of their own, a pretend Exchange Online that wants tokens.
+
+mod endpoint;
+mod grants;
+mod hour;
+mod mailbox;
+mod online;
+mod rotation;
+mod store;

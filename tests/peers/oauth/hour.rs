@@ -1,0 +1,215 @@
+//! Hours at the token endpoint, on a clock that the test sets: what is kept fresh, for how long nobody is asked again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use packetboat::config::Config;
+use packetboat::failure::{Failure, Kind};
+use packetboat::lifecycle::{self, Trigger};
+use packetboat::simulator::Counts;
+use packetboat::simulator::quirks::Fault;
+use packetboat::token::{AccessToken, Slot, Tokens};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::exchange::*;
+use crate::support::process::PATIENCE;
+
+/// The tokens of a configuration, with a clock of their own. They are kept fresh only while something is waited for.
+struct Hour {
+    runtime: Runtime,
+    tokens: Arc<Tokens>,
+    slot: Arc<Slot>,
+    _trigger: Trigger,
+}
+
+impl Hour {
+    fn begin(exchange: &Exchange, identity: &str) -> Self {
+        let state = exchange.state();
+        let text = format!("state_directory = {state:?}\n{}", exchange.configuration(identity));
+        let proven = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let tokens = Arc::new(Tokens::open(&proven.config).unwrap());
+        let (trigger, lifecycle) = lifecycle::begin();
+        runtime.block_on(async { tokens.keep_fresh(&lifecycle) });
+        let slot = Arc::clone(tokens.of("scans").unwrap());
+        Self { runtime, tokens, slot, _trigger: trigger }
+    }
+
+    /// So many seconds later.
+    fn pass(&self, seconds: u64) {
+        self.runtime.block_on(async {
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            tokio::time::resume();
+        });
+    }
+
+    /// How much life the token has left, by this clock.
+    fn left(&self) -> u64 {
+        let token = self.access().unwrap();
+        let _context = self.runtime.enter();
+        token.left().as_secs()
+    }
+
+    fn doubt(&self, token: &Arc<AccessToken>) -> bool {
+        let _context = self.runtime.enter();
+        self.slot.doubt(token)
+    }
+
+    /// As a device asks.
+    fn access(&self) -> Result<Arc<AccessToken>, Failure> {
+        self.runtime.block_on(self.slot.access())
+    }
+
+    fn until(&self, exchange: &Exchange, what: &str, condition: impl FnMut(&Counts) -> bool) -> Counts {
+        let waiting = async {
+            let seen = tokio::time::timeout(PATIENCE, exchange.simulator.until(condition)).await;
+            // The answer is on its way still, and the clock must not be set before it has come.
+            self.tokens.settle().await;
+            seen
+        };
+        self.runtime.block_on(waiting).unwrap_or_else(|_| panic!("no {what}: {:?}", exchange.simulator.counts()))
+    }
+}
+
+fn fault(exchange: &Exchange, fault: Option<Fault>) {
+    exchange.quirk(|quirks| quirks.endpoint.fault = fault);
+}
+
+/// Down for an hour from the moment on in which a token was fetched: no device notices, and the endpoint is asked some
+/// few times. Then the token ends, and devices are told to come back; and then it is up again.
+#[test]
+fn down_for_an_hour() {
+    let exchange = Exchange::new();
+    let hour = Hour::begin(&exchange, BY_SECRET);
+    assert!(hour.left() > 4500);
+    fault(&exchange, Some(Fault::Down));
+    // Stale between 45 and 55 parts of a hundred of 4512 s.
+    hour.pass(2000);
+    hour.access().unwrap();
+    assert_eq!(exchange.requests(), 1);
+    hour.pass(500);
+    hour.until(&exchange, "refresh ahead of time", |counts| counts.token_refusals == 1);
+    for round in 2..=4 {
+        hour.pass(365);
+        hour.access().unwrap();
+        hour.until(&exchange, "another try", |counts| counts.token_refusals >= round);
+    }
+    assert!(exchange.requests() <= 8, "{}", exchange.requests());
+    hour.pass(860);
+    let failure = hour.access().err().unwrap();
+    assert_eq!(failure.kind, Kind::TokenUnavailable, "{failure}");
+    fault(&exchange, None);
+    hour.pass(365);
+    hour.until(&exchange, "recovery", |counts| counts.tokens_issued == 2);
+    assert!(hour.left() > 4000);
+}
+
+/// A token is renewed while it is still good; nobody waits.
+#[test]
+fn renewed_ahead_of_time() {
+    let exchange = Exchange::new();
+    let hour = Hour::begin(&exchange, BY_SECRET);
+    let first = hour.access().unwrap();
+    for number in 2..=4 {
+        hour.pass(2500);
+        hour.until(&exchange, "next one", |counts| counts.tokens_issued == number);
+    }
+    let last = hour.access().unwrap();
+    assert!(first.secret().expose() != last.secret().expose());
+    assert_eq!(exchange.requests(), 4);
+}
+
+/// After a day without a device an application's token is left alone; the next device gets one at once.
+#[test]
+fn nobody_asks_for_whom_nobody_comes() {
+    let exchange = Exchange::new();
+    let hour = Hour::begin(&exchange, BY_SECRET);
+    hour.access().unwrap();
+    hour.pass(30 * 60 * 60);
+    hour.pass(30 * 60 * 60);
+    let before = exchange.requests();
+    assert!(before <= 2, "{before}");
+    hour.access().unwrap();
+    assert!(exchange.requests() > before);
+}
+
+/// What will not pass by itself is asked again after a minute, and then more and more rarely.
+#[test]
+fn refused_and_mended() {
+    let exchange = Exchange::new();
+    let sign_in = exchange.configuration(BY_PERSON);
+    exchange.sign_in(&sign_in);
+    let before = exchange.requests();
+    fault(&exchange, Some(Fault::Error("invalid_grant", 70_008)));
+    let hour = Hour::begin(&exchange, BY_PERSON);
+    assert_eq!(hour.access().err().unwrap().kind, Kind::TokenRefused);
+    fault(&exchange, None);
+    hour.pass(45);
+    assert_eq!(hour.access().err().unwrap().kind, Kind::TokenRefused);
+    assert_eq!(exchange.requests() - before, 1);
+    hour.pass(30);
+    hour.access().unwrap();
+    assert_eq!(exchange.requests() - before, 2);
+}
+
+/// A new sign-in is noticed without a device that asks.
+#[test]
+fn signed_in_meanwhile() {
+    let exchange = Exchange::new();
+    let hour = Hour::begin(&exchange, BY_PERSON);
+    assert!(hour.access().err().unwrap().detail.contains("packetboat login scans"));
+    exchange.sign_in(&exchange.configuration(BY_PERSON));
+    let before = exchange.requests();
+    hour.pass(11);
+    hour.until(&exchange, "refresh", |counts| counts.tokens_issued > before);
+    hour.access().unwrap();
+    assert_eq!(exchange.requests() - before, 1);
+}
+
+/// A secret is read anew each time.
+#[test]
+fn a_secret_that_is_replaced() {
+    let exchange = Exchange::new();
+    exchange.file("SECRET", "expired");
+    let hour = Hour::begin(&exchange, BY_SECRET);
+    assert_eq!(hour.access().err().unwrap().kind, Kind::TokenRefused);
+    exchange.file("SECRET", SECRET);
+    hour.pass(75);
+    hour.access().unwrap();
+}
+
+#[test]
+fn retry_after_in_minutes() {
+    let exchange = Exchange::new();
+    fault(&exchange, Some(Fault::Status(429, Some(600))));
+    let hour = Hour::begin(&exchange, BY_SECRET);
+    hour.access().err().unwrap();
+    fault(&exchange, None);
+    hour.pass(590);
+    assert_eq!(hour.access().err().unwrap().kind, Kind::TokenUnavailable);
+    assert_eq!(exchange.requests(), 1);
+    hour.pass(11);
+    hour.access().unwrap();
+    assert_eq!(exchange.requests(), 2);
+}
+
+/// A server that refuses a token gets another one, once: not a young one's successor, and not every minute.
+#[test]
+fn a_doubted_token_is_replaced_once() {
+    let exchange = Exchange::new();
+    let hour = Hour::begin(&exchange, BY_SECRET);
+    let first = hour.access().unwrap();
+    assert!(!hour.doubt(&first), "too young to be to blame");
+    hour.pass(61);
+    assert!(hour.doubt(&first));
+    let second = hour.access().unwrap();
+    assert!(first.secret().expose() != second.secret().expose());
+    assert!(hour.doubt(&first), "another one is there already");
+    hour.pass(61);
+    assert!(!hour.doubt(&second), "once in five minutes");
+    hour.pass(300);
+    assert!(hour.doubt(&second));
+    assert_eq!(exchange.requests(), 2);
+}

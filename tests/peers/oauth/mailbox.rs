@@ -1,0 +1,228 @@
+//! The mailbox behind the token: not open, full, throttled, or with a front end of another kind.
+
+use std::time::{Duration, Instant};
+
+use packetboat::simulator::quirks::{Greeting, Moment};
+
+use crate::support::exchange::*;
+use crate::support::imap::{Part, status};
+use crate::support::process::PATIENCE;
+
+/// Exchange says yes to the login and no to the first command; the device hears no to its login.
+#[test]
+fn a_token_that_opens_no_mailbox() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.mail.not_connected = true);
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    assert!(imap_login(&proxy).starts_with("NO [AUTHORIZATIONFAILED] "));
+    assert!(pop3_login(&proxy).starts_with("-ERR [AUTH] "));
+    for listener in ["imap", "pop3"] {
+        let line = proxy.log.wait_for("advice", |line| {
+            line.contains("login failed") && line.contains(&format!("\"listener\":\"{listener}\""))
+        });
+        for words in ["\"reason\":\"not_authorized\"", "FullAccess for the application", "check --online", SCAN] {
+            assert!(line.contains(words), "{line}");
+        }
+    }
+    let counts = exchange.simulator.counts();
+    assert_eq!((counts.imap.not_connected, counts.pop3.not_connected), (1, 1));
+}
+
+/// Without the probe the device is told that it is in, and the log what it met then.
+#[test]
+fn without_the_probe_the_log_tells() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.mail.not_connected = true);
+    let account = account("scans", SCAN, "probe = false");
+    let proxy = exchange.proxy(&exchange.configured(BY_SECRET, &account));
+    let mut device = imap(&proxy);
+    device.login(LOGIN, PASSWORD);
+    assert!(status(&device.command("SELECT INBOX")).starts_with("BAD User is authenticated but not connected"));
+    let line = proxy.log.wait_for("notice", |line| line.contains("\"reason\":\"not_authorized\""));
+    assert!(line.contains("opens no mailbox: packetboat check --online"), "{line}");
+}
+
+#[test]
+fn a_mailbox_has_so_many_sessions() {
+    let exchange = Exchange::new();
+    let limits = "[limits]\nsessions_per_mailbox = 2\nmailbox_queue = \"1s\"\n";
+    let proxy = exchange.proxy(&(exchange.configuration(BY_SECRET) + limits));
+    let (mut one, mut two) = (imap(&proxy), pop3(&proxy));
+    one.login(LOGIN, PASSWORD);
+    two.login(LOGIN, PASSWORD);
+    let began = Instant::now();
+    assert!(imap_login(&proxy).starts_with("NO [INUSE] "));
+    assert!(pop3_login(&proxy).starts_with("-ERR [IN-USE] "));
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    let line = proxy.log.wait_for("reason", |line| line.contains("\"reason\":\"too_many_sessions\""));
+    assert!(line.contains("limits.sessions_per_mailbox = 2"), "{line}");
+    assert_eq!(exchange.simulator.counts().mail_connections, 2, "the others never got there");
+}
+
+/// Who waits gets in when somebody leaves.
+#[test]
+fn a_session_that_ends_makes_room() {
+    let exchange = Exchange::new();
+    let limits = "[limits]\nsessions_per_mailbox = 1\nmailbox_queue = \"50s\"\n";
+    let proxy = exchange.proxy(&(exchange.configuration(BY_SECRET) + limits));
+    let mut one = imap(&proxy);
+    one.login(LOGIN, PASSWORD);
+    let mut two = imap(&proxy);
+    two.device.send(format!("w LOGIN {LOGIN} {PASSWORD}\r\n"));
+    one.ok("NOOP");
+    one.ok("LOGOUT");
+    let answer = two.answer("w");
+    assert!(status(&answer).starts_with("OK"), "{answer:?}");
+    assert_eq!(exchange.simulator.counts().most_sessions, 1);
+    // One that just goes makes room, too.
+    drop(two);
+    assert!(pop3_login(&proxy).starts_with("+OK"));
+}
+
+/// Exchange's own limit, where ours is set too high.
+#[test]
+fn reset_without_a_word() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.mail.max_sessions = Some(1));
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let mut one = imap(&proxy);
+    one.login(LOGIN, PASSWORD);
+    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
+    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    one.ok("NOOP");
+}
+
+/// It asks to be left alone, and is.
+#[test]
+fn throttled_at_login() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.mail.throttle = Some((Moment::Login, 299_961)));
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
+    proxy.log.wait_for("its words", |line| line.contains("Suggested Backoff Time: 299961"));
+    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
+    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    proxy.log.wait_for("local refusal", |line| line.contains("it has asked to be left alone, for "));
+    assert_eq!(exchange.simulator.counts().mail_connections, 1);
+}
+
+#[test]
+fn a_backoff_comes_to_an_end() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.mail.throttle = Some((Moment::Login, 2000)));
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    let began = Instant::now();
+    exchange.quirk(|quirks| quirks.mail.throttle = None);
+    while !pop3_login(&proxy).starts_with("+OK") {
+        assert!(began.elapsed() < PATIENCE);
+    }
+    assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
+    assert_eq!(exchange.simulator.counts().mail_connections, 2);
+}
+
+/// What the server says in the middle of a session reaches the device as it is, and the log in words.
+#[test]
+fn lines_of_a_running_session() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let mut device = imap(&proxy);
+    device.login(LOGIN, PASSWORD);
+    exchange.quirk(|quirks| quirks.mail.throttle = Some((Moment::Command, 60_000)));
+    let answer = status(&device.command("SELECT INBOX"));
+    assert_eq!(answer, "BAD Request is throttled. Suggested Backoff Time: 60000 milliseconds");
+    let line = proxy.log.wait_for("notice", |line| line.contains("let devices ask less often"));
+    assert!(line.contains("\"reason\":\"unavailable\"") && line.contains(&format!("\"login\":\"{LOGIN}\"")), "{line}");
+    // The next login waits until the minute is over.
+    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE]"));
+    assert_eq!(exchange.simulator.counts().mail_connections, 1);
+    exchange.quirk(|quirks| quirks.mail.session_life = Some(Duration::ZERO));
+    assert_eq!(device.device.line(), "* BYE Session invalidated - AccessTokenExpired");
+    assert!(device.device.has_ended());
+    let line = proxy.log.wait_for("notice", |line| line.contains("\"reason\":\"token_expired\""));
+    assert!(line.contains("the device connects again by itself"), "{line}");
+}
+
+/// A token that the endpoint has just given is not to blame, and none is asked for in its place.
+#[test]
+fn a_young_token_that_is_refused() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    assert!(imap_login(&proxy).starts_with("OK"));
+    exchange.simulator.expire_access_tokens();
+    assert!(imap_login(&proxy).starts_with("NO [AUTHORIZATIONFAILED] "));
+    assert!(pop3_login(&proxy).starts_with("-ERR [AUTH] "));
+    proxy.log.wait_for("advice", |line| line.contains("FullAccess for the application's service principal"));
+    assert_eq!((exchange.requests(), exchange.simulator.counts().imap.refused), (1, 1));
+}
+
+/// POP3 closes on long tokens without a reason: the proxy knows one. IMAP takes them.
+#[test]
+fn a_token_too_long_for_pop3() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.endpoint.token_length = Some(4097));
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/PERM] "));
+    proxy.log.wait_for("advice", |line| line.contains("takes 4096 over POP3: remove group claims"));
+    assert!(imap_login(&proxy).starts_with("OK"));
+    let counts = exchange.simulator.counts();
+    assert_eq!((counts.mail_connections, counts.pop3.refused), (1, 0));
+}
+
+/// Neither the challenge of JSON nor the names in a long refusal reach the device, or the log.
+#[test]
+fn refusals_in_many_words() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    assert!(imap_login(&proxy).starts_with("OK"));
+    exchange.simulator.expire_access_tokens();
+    for (json, long) in [(true, false), (false, true), (true, true)] {
+        exchange.quirk(|quirks| {
+            quirks.mail.json_challenge = json;
+            quirks.mail.long_diagnostics = long;
+        });
+        let mut device = imap(&proxy);
+        let answer = device.command(&format!("LOGIN {LOGIN} {PASSWORD}"));
+        let [Part::Line(line)] = answer.as_slice() else { panic!("{answer:?}") };
+        assert!(line.contains("NO [AUTHORIZATIONFAILED] ") && !line.contains("AuthFailed"), "{line}");
+        device.ok("NOOP");
+        let mut device = pop3(&proxy);
+        device.ok(&format!("USER {LOGIN}"));
+        let answer = device.command(&format!("PASS {PASSWORD}"));
+        assert!(answer.starts_with("-ERR [AUTH] ") && !answer.contains("AuthFailed"), "{answer}");
+        device.ok("QUIT");
+    }
+    let log = proxy.log.all();
+    assert!(log.contains("LogonDenied") && !log.contains("eyJ") && !log.contains("\"status\":\"400\""), "{log}");
+}
+
+/// Every front end that has been seen.
+#[test]
+fn front_ends() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    for greeting in [Greeting::Classic, Greeting::TcpProxy] {
+        for (is_new, has_space) in [(false, false), (false, true), (true, false), (true, true)] {
+            exchange.quirk(|quirks| {
+                quirks.mail.greeting = greeting;
+                quirks.mail.continuation_space = has_space;
+                quirks.mail.login_disabled = is_new;
+                quirks.mail.rev2 = is_new;
+            });
+            fetch_both(&exchange, &proxy, SCAN, LOGIN);
+            let mut device = imap(&proxy);
+            device.login(LOGIN, PASSWORD);
+            let said = device.ok("CAPABILITY");
+            let Part::Line(line) = &said[0] else { panic!("{said:?}") };
+            assert!(line.starts_with("* CAPABILITY IMAP4") && !line.contains("LOGINDISABLED"), "{line}");
+            device.ok("LOGOUT");
+        }
+    }
+    exchange.quirk(|quirks| quirks.mail.greeting = Greeting::Bye);
+    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
+    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    exchange.quirk(|quirks| quirks.mail.unavailable = Some(Moment::Login));
+    exchange.quirk(|quirks| quirks.mail.greeting = Greeting::Classic);
+    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
+    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+}

@@ -1,0 +1,106 @@
+//! `packetboat check --online`: what an operator sees before any device does.
+
+use packetboat::simulator::Simulator;
+
+use crate::support::exchange::*;
+
+const CHECK: &[&str] = &["check", "--online"];
+
+fn line<'a>(ran: &'a Ran, begin: &str) -> &'a str {
+    let found = ran.output.lines().find(|line| line.trim_start().starts_with(begin));
+    found.unwrap_or_else(|| panic!("no {begin} in {}{}", ran.output, ran.errors))
+}
+
+fn places(simulator: &Simulator) -> [String; 2] {
+    [simulator.imap(), simulator.pop3()].map(|address| format!("127.0.0.1 port {}", address.port()))
+}
+
+#[test]
+fn all_is_well() {
+    let exchange = Exchange::new();
+    let ran = exchange.run(CHECK, &exchange.configuration(BY_SECRET));
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let token = line(&ran, "token");
+    for words in ["ok: for https://outlook.office365.com", "IMAP.AccessAsApp POP.AccessAsApp", "expires in 1h 15m"] {
+        assert!(token.contains(words), "{token}");
+    }
+    for (begin, place) in ["IMAP ", "POP3 "].into_iter().zip(places(&exchange.simulator)) {
+        let line = line(&ran, begin);
+        assert!(line.contains(&format!("ok: {place}, TLSv1")) && line.ends_with("mailbox opened"), "{line}");
+    }
+    assert!(!ran.output.contains("eyJ") && !ran.output.contains(SECRET), "{}", ran.output);
+    let counts = exchange.until("farewell", |counts| counts.open_sessions() == 0);
+    assert_eq!((counts.tokens_issued, counts.imap.accepted, counts.pop3.accepted), (1, 1, 1));
+}
+
+#[test]
+fn a_person_is_named() {
+    let exchange = Exchange::new();
+    let configuration = exchange.configuration(BY_PERSON);
+    let ran = exchange.run(CHECK, &configuration);
+    assert_eq!(ran.code, 69);
+    assert!(
+        line(&ran, "token").contains("failed: ") && ran.output.contains("packetboat login scans"),
+        "{}",
+        ran.output
+    );
+    exchange.sign_in(&configuration);
+    let ran = exchange.run(CHECK, &configuration);
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let token = line(&ran, "token");
+    assert!(token.contains(&format!("of {SCAN}")) && token.contains("IMAP.AccessAsUser.All"), "{token}");
+}
+
+#[test]
+fn a_wrong_secret() {
+    let exchange = Exchange::new();
+    let configuration = exchange.configuration(BY_SECRET);
+    exchange.file("SECRET", "the-id-of-the-secret");
+    let ran = exchange.run(CHECK, &configuration);
+    let token = line(&ran, "token");
+    assert_eq!(ran.code, 69);
+    assert!(
+        token.contains("AADSTS7000215: the client secret is wrong: put the secret's value into the file"),
+        "{token}"
+    );
+    assert!(!ran.output.contains("the-id-of-the-secret"), "{}", ran.output);
+    assert_eq!(exchange.simulator.counts().mail_connections, 0);
+}
+
+/// The token is good, and opens nothing: Exchange says so only at the first command.
+#[test]
+fn no_rights_on_the_mailbox() {
+    let exchange = Exchange::with(|tenant| tenant.app_mailboxes.clear());
+    let ran = exchange.run(CHECK, &exchange.configuration(BY_SECRET));
+    assert_eq!(ran.code, 69);
+    assert!(line(&ran, "token").contains("ok"));
+    for begin in ["IMAP ", "POP3 "] {
+        let line = line(&ran, begin);
+        assert!(line.contains("failed at 127.0.0.1 port") && line.contains("FullAccess"), "{line}");
+        assert!(line.contains("authenticated but not connected"), "{line}");
+    }
+}
+
+/// In the configuration a mistake; hidden behind the resource's id, seen in the token.
+#[test]
+fn a_token_for_graph() {
+    let exchange = Exchange::new();
+    let graph = |scope: &str| exchange.configuration(&format!("scopes = [\"{scope}\"]\n{BY_SECRET}"));
+    let ran = exchange.run(CHECK, &graph("https://graph.microsoft.com/.default"));
+    assert!(ran.code == 78 && ran.errors.contains("leave scopes out"), "{}", ran.errors);
+    let ran = exchange.run(CHECK, &graph("https://dod-graph.microsoft.us/.default"));
+    assert_eq!(ran.code, 69, "{}{}", ran.output, ran.errors);
+    for begin in ["IMAP ", "POP3 "] {
+        assert!(line(&ran, begin).contains("failed at"), "{}", ran.output);
+    }
+}
+
+#[test]
+fn a_token_too_long_for_pop3() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.endpoint.token_length = Some(4097));
+    let ran = exchange.run(CHECK, &exchange.configuration(BY_SECRET));
+    assert_eq!(ran.code, 69);
+    assert!(line(&ran, "IMAP ").contains("ok"), "{}", ran.output);
+    assert!(line(&ran, "POP3 ").contains("takes 4096 over POP3: remove group claims"), "{}", ran.output);
+}
