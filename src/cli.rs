@@ -11,7 +11,9 @@ mod setup;
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -113,12 +115,18 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run { file } => file.load().and_then(|proven| run::run(&proven)),
         Command::Check { file, online } => file.load().and_then(|proven| {
+            if online {
+                become_owner(&proven.config.state_directory)?;
+            }
             check::check(&file.config, &proven)?;
             if online { online::check(&proven) } else { Ok(()) }
         }),
         Command::Demo { arguments } => demo::demo(&arguments),
         Command::Password { arguments } => password::make(&arguments),
-        Command::Login { file, arguments } => file.load().and_then(|proven| login::login(&proven, &arguments)),
+        Command::Login { file, arguments } => file.load().and_then(|proven| {
+            become_owner(&proven.config.state_directory)?;
+            login::login(&proven, &arguments)
+        }),
         Command::Setup { file } => file.load().and_then(|proven| setup::print(&proven.config)),
         Command::Certificate { file, action } => {
             file.load().and_then(|proven| certificate::act(&proven.config, &action))
@@ -167,6 +175,23 @@ impl ConfigFile {
             }
         }
     }
+}
+
+/// Root goes on as the user that the state directory belongs to: what it would make there for itself the service could
+/// not use, and what the service's user has laid there root must not follow. Begins the program anew as that user.
+fn become_owner(state_directory: &Path) -> Result<(), Exit> {
+    let Ok(metadata) = std::fs::metadata(state_directory) else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() || metadata.uid() == 0 {
+        return Ok(());
+    }
+    let mut anew = std::process::Command::new("/proc/self/exe");
+    let error = anew.args(std::env::args_os().skip(1)).uid(metadata.uid()).gid(metadata.gid()).exec();
+    complain(format_args!(
+        "cannot go on as user {}, whom {} belongs to: {error}; run this as that user",
+        metadata.uid(),
+        state_directory.display()
+    ));
+    Err(Exit::OsError)
 }
 
 /// For what waits for the network.

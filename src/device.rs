@@ -3,7 +3,7 @@
 mod delay;
 pub mod password;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::config::{Config, Networks};
 use crate::crypto::{KeyedHash, Refused, Tag};
 use crate::failure::{Failure, Kind};
 use crate::secret::Secret;
-use delay::Delays;
+use delay::{Delays, Who};
 use password::Hash;
 
 /// All devices of the configuration.
@@ -27,8 +27,12 @@ pub struct Devices {
     hash: KeyedHash,
     memory: Duration,
     delays: Delays,
+    /// Where devices have logged in from.
+    familiar: Mutex<HashSet<(usize, IpAddr)>>,
     /// A run takes 19 MiB and some 20 ms; no more than this many at a time.
-    runs: Semaphore,
+    runs: Arc<Semaphore>,
+    /// Tries that wait for their turn or a run.
+    waiting: Arc<Semaphore>,
     /// What a password is compared with where there is nothing to compare it with, so that it takes as long.
     decoys: Arc<[Hash]>,
 }
@@ -92,7 +96,9 @@ impl Devices {
             hash: KeyedHash::new().map_err(unusable)?,
             memory: config.limits.password_memory,
             delays: Delays::new(config.limits.failure_delay, config.limits.longest_failure_delay),
-            runs: Semaphore::new(RUNS),
+            familiar: Mutex::default(),
+            runs: Arc::new(Semaphore::new(RUNS)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
             decoys,
         })
     }
@@ -104,7 +110,8 @@ impl Devices {
     ///
     /// # Errors
     /// [`Kind::WrongPassword`]; its detail is for the log, and the device hears always the same.
-    pub async fn verify(&self, login: &[u8], password: &Secret, source: IpAddr) -> Result<&Device, Failure> {
+    /// [`Kind::Unavailable`] if too many are being verified.
+    pub async fn verify(self: &Arc<Self>, login: &[u8], password: &Secret, source: IpAddr) -> Result<&Device, Failure> {
         let login = String::from_utf8_lossy(login).to_lowercase();
         let found = self.find(&login);
         if let Some((index, device)) = found
@@ -113,34 +120,49 @@ impl Devices {
         {
             return Ok(device);
         }
-        let Some(turn) = self.delays.turn(source, &login) else {
+        let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
+            return Err(Failure::new(Kind::Unavailable, "too many passwords are being verified"));
+        };
+        let who = Who {
+            source,
+            // All names of a device count as one, and all forms of a name.
+            name: found.map_or_else(|| normal(&login).to_owned(), |(_, device)| device.name.clone()),
+            is_familiar: found.is_some_and(|(index, _)| self.is_familiar(index, source)),
+        };
+        let Some(turn) = self.delays.turn(&who) else {
             self.delays.sit_out().await;
             return Err(wrong("too many wrong passwords of late, for this login or from this address"));
         };
-        turn.come().await;
+        // In a task of its own: who leaves before the answer has tried all the same, and counts.
+        let (devices, password, index) = (Arc::clone(self), password.clone(), found.map(|(index, _)| index));
+        let verified = tokio::spawn(async move {
+            turn.come().await;
+            let verdict = devices.judge(index, &password, &who).await;
+            drop(place);
+            verdict
+        });
+        let index = verified.await.unwrap_or_else(|_| Err(Failure::new(Kind::Drained, "")))?;
+        self.devices.get(index).ok_or_else(|| wrong(""))
+    }
+
+    async fn judge(&self, index: Option<usize>, password: &Secret, who: &Who) -> Result<usize, Failure> {
+        let found = index.and_then(|index| Some((index, self.devices.get(index)?)));
         let is_right = self.compare(found.map(|(_, device)| device), password).await?;
-        match found {
-            Some((index, device)) if is_right && device.serves(source) => {
-                self.delays.succeeded(source, &login);
-                self.remember(index, password);
-                Ok(device)
+        let failure = match found {
+            Some((index, device)) if is_right && device.serves(who.source) => {
+                self.delays.succeeded(who);
+                self.remember(index, password, who.source);
+                return Ok(index);
             }
             Some((_, device)) if is_right => {
-                self.delays.failed(source, &login);
-                Err(wrong(&format!(
-                    "the password is right, but {source} is not in the networks of device {}",
-                    device.name
-                )))
+                let source = who.source;
+                wrong(&format!("the password is right, but {source} is not in the networks of device {}", device.name))
             }
-            Some((_, device)) => {
-                self.delays.failed(source, &login);
-                Err(wrong(&format!("the password is not one of device {}", device.name)))
-            }
-            None => {
-                self.delays.failed(source, &login);
-                Err(wrong("no [[device]] has this login"))
-            }
-        }
+            Some((_, device)) => wrong(&format!("the password is not one of device {}", device.name)),
+            None => wrong("no [[device]] has this login"),
+        };
+        self.delays.failed(who);
+        Err(failure)
     }
 
     /// By login or alias; also by the old form `user@domain\shared`, where that mailbox is the device's.
@@ -164,8 +186,10 @@ impl Devices {
         let hashes = device.map(|device| Arc::clone(&device.passwords));
         let decoys = Arc::clone(&self.decoys);
         let password = password.clone();
-        let permit = self.runs.acquire().await;
+        let permit = Arc::clone(&self.runs).acquire_owned().await;
         let compared = spawn_blocking(move || {
+            // Given back when the run is over, whoever waits for it.
+            let _permit = permit;
             let real = hashes.as_deref().unwrap_or_default();
             let mut is_right = false;
             for hash in real {
@@ -176,9 +200,7 @@ impl Devices {
             }
             is_right
         });
-        let is_right = compared.await.map_err(|_| Failure::new(Kind::Drained, ""))?;
-        drop(permit);
-        Ok(is_right)
+        compared.await.map_err(|_| Failure::new(Kind::Drained, ""))
     }
 
     fn remembers(&self, device: usize, password: &Secret) -> bool {
@@ -187,10 +209,24 @@ impl Devices {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(tags) = remembered.get_mut(&device) else { return false };
         tags.retain(|(_, until)| *until > now);
-        tags.iter().any(|(known, _)| known.is(&tag))
+        let Some((_, until)) = tags.iter_mut().find(|(known, _)| known.is(&tag)) else { return false };
+        // As long as it is used.
+        *until = now + self.memory;
+        true
     }
 
-    fn remember(&self, device: usize, password: &Secret) {
+    /// It has logged in from there before, so what others do with its login does not slow it down.
+    fn is_familiar(&self, device: usize, source: IpAddr) -> bool {
+        self.familiar.lock().unwrap_or_else(PoisonError::into_inner).contains(&(device, source))
+    }
+
+    fn remember(&self, device: usize, password: &Secret, source: IpAddr) {
+        let mut familiar = self.familiar.lock().unwrap_or_else(PoisonError::into_inner);
+        if familiar.len() >= FAMILIAR {
+            familiar.clear();
+        }
+        familiar.insert((device, source));
+        drop(familiar);
         let tag = self.hash.of(&[&device.to_be_bytes(), password.expose()]);
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let tags = remembered.entry(device).or_default();
@@ -209,14 +245,23 @@ fn wrong(detail: &str) -> Failure {
     Failure::new(Kind::WrongPassword, detail)
 }
 
+/// The name in `domain\user\shared`, `user/shared`, `user`.
+fn normal(login: &str) -> &str {
+    let user = login.rsplit_once(['\\', '/']).map_or(login, |(user, _)| user);
+    user.rsplit_once('\\').map_or(user, |(_, user)| user)
+}
+
 const RUNS: usize = 2;
+const WAITING: usize = 256;
+/// Pairs of a device and an address.
+const FAMILIAR: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::path::Path;
 
-    fn devices(more: &str) -> Devices {
+    fn devices(more: &str) -> Arc<Devices> {
         let hash = password::hash(b"k7m2xp9at").unwrap();
         let text = format!(
             "[identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n\
@@ -224,11 +269,15 @@ mod tests {
              [[device]]\nlogin = \"Scanner3\"\naliases = [\"scan@contoso.example\"]\npasswords = [\"{hash}\"]\n{more}"
         );
         let config = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config;
-        Devices::new(&config).unwrap_or_else(|obstacles| panic!("{obstacles:?}"))
+        Arc::new(Devices::new(&config).unwrap_or_else(|obstacles| panic!("{obstacles:?}")))
     }
 
-    async fn verify(devices: &Devices, login: &str, password: &str) -> Result<String, String> {
-        let source = "192.0.2.1".parse().unwrap();
+    async fn verify(devices: &Arc<Devices>, login: &str, password: &str) -> Result<String, String> {
+        verify_from("192.0.2.1", devices, login, password).await
+    }
+
+    async fn verify_from(source: &str, devices: &Arc<Devices>, login: &str, password: &str) -> Result<String, String> {
+        let source = source.parse().unwrap();
         let password = Secret::new(password.as_bytes().to_vec());
         match devices.verify(login.as_bytes(), &password, source).await {
             Ok(device) => Ok(device.account.clone()),
@@ -285,5 +334,49 @@ mod tests {
         let began = tokio::time::Instant::now();
         verify(&devices, "scanner3", "k7m2xp9at").await.unwrap();
         assert!(began.elapsed() < Duration::from_millis(500));
+    }
+
+    /// Every spelling of a login, and every alias, is the same login to who guesses from many addresses.
+    #[tokio::test(start_paused = true)]
+    async fn spelling_does_not_evade_the_delay() {
+        let devices = devices("");
+        let began = tokio::time::Instant::now();
+        for (number, login) in
+            ["scanner3", "d0\\scanner3\\shared", "scan@contoso.example", "SCANNER3/shared"].iter().enumerate()
+        {
+            verify_from(&format!("192.0.2.{number}"), &devices, login, "guess").await.unwrap_err();
+        }
+        assert!(began.elapsed() >= Duration::from_millis(3500), "{:?}", began.elapsed());
+    }
+
+    /// What others do with its login does not slow down a device that has logged in from there before.
+    #[tokio::test(start_paused = true)]
+    async fn a_familiar_device_has_a_lane_of_its_own() {
+        let devices = devices("");
+        verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
+        devices.remembered.lock().unwrap().clear();
+        for number in 0..5 {
+            verify_from(&format!("192.0.2.{number}"), &devices, "scanner3", "guess").await.unwrap_err();
+        }
+        let began = tokio::time::Instant::now();
+        verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(500));
+    }
+
+    /// Who hangs up before the answer has tried all the same.
+    #[tokio::test]
+    async fn a_try_counts_whoever_waits_for_it() {
+        let devices = devices("");
+        let source = "192.0.2.1".parse().unwrap();
+        let password = Secret::new(b"guess".to_vec());
+        let attempt = devices.verify(b"scanner3", &password, source);
+        assert!(tokio::time::timeout(Duration::ZERO, attempt).await.is_err());
+        while devices.waiting.available_permits() < WAITING {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(devices.runs.available_permits(), RUNS);
+        let began = Instant::now();
+        verify(&devices, "scanner3", "guess").await.unwrap_err();
+        assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
     }
 }

@@ -5,6 +5,7 @@ mod door;
 mod driver;
 mod limits;
 mod mailbox;
+mod opened;
 mod record;
 mod relay;
 mod trial;
@@ -144,7 +145,7 @@ fn access(
     let tokens = Tokens::open(config, making).map_err(|found| told(obstacles, found));
     let (devices, tokens) = (devices.ok()?, Arc::new(tokens.ok()?));
     let mailboxes = Mailboxes::new(config, &tokens, servers);
-    Some((Arc::new(Access { devices, mailboxes }), tokens))
+    Some((Arc::new(Access { devices: Arc::new(devices), mailboxes }), tokens))
 }
 
 impl OpenDoor {

@@ -2,12 +2,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
-use rustix::fs::access;
+use rustix::fs::{FlockOperation, OFlags, access, flock};
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
+
+use crate::crypto;
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,31 +56,62 @@ pub fn could_make_directory(directory: &Path) -> Result<(), String> {
 /// # Errors
 /// Not allowed or no space; what was there before is still there.
 pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), String> {
-    let temporary = path.with_extension(format!("new-{}", std::process::id()));
-    let result = write_and_rename(path, &temporary, content, access);
-    if result.is_err() {
-        // It may not have come into being; the error that matters is the first one.
-        let _ = fs::remove_file(&temporary);
-    }
-    result.map_err(|error| format!("cannot write {}: {error}", path.display()))
+    place(path, content, access, |temporary| fs::rename(temporary, path)).map(drop)
 }
 
-fn write_and_rename(path: &Path, temporary: &Path, content: &[u8], access: Access) -> io::Result<()> {
+/// The same, where nothing is there yet. Whether it was written: if somebody else was faster, theirs stays.
+///
+/// # Errors
+/// Not allowed or no space.
+pub fn write_new(path: &Path, content: &[u8], access: Access) -> Result<bool, String> {
+    place(path, content, access, |temporary| match fs::hard_link(temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.and_then(|()| fs::remove_file(temporary)).map(|()| true),
+    })
+}
+
+fn place<T>(
+    path: &Path,
+    content: &[u8],
+    access: Access,
+    into_place: impl FnOnce(&Path) -> io::Result<T>,
+) -> Result<T, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
+    // A name that nobody can have prepared a link under.
+    let random: [u8; 8] = crypto::random().map_err(|refused| failed(&refused))?;
+    let temporary = path.with_extension(format!("{TEMPORARY}{:016x}", u64::from_be_bytes(random)));
+    let result = write_temporary(path, &temporary, content, access).and_then(|directory| {
+        let placed = into_place(&temporary)?;
+        directory.sync_all()?;
+        Ok(placed)
+    });
+    // It is gone already, or it never was, or it is in nobody's way.
+    let _ = fs::remove_file(&temporary);
+    result.map_err(|error| failed(&error))
+}
+
+/// The directory is returned, to be synced once the file has its name.
+fn write_temporary(path: &Path, temporary: &Path, content: &[u8], access: Access) -> io::Result<File> {
     let mode = match access {
         Access::Private => 0o600,
         Access::Public => 0o644,
     };
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
     file.write_all(content)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = File::open(directory)?;
     // Root may look after files of the service's own user, who must be able to read them afterwards.
-    let (owner, own) = (fs::metadata(directory)?, file.metadata()?);
+    let (owner, own) = (directory.metadata()?, file.metadata()?);
     if owner.uid() != own.uid() && own.uid() == 0 {
         fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
     }
     file.sync_all()?;
-    fs::rename(temporary, path)?;
-    File::open(directory)?.sync_all()
+    Ok(directory)
+}
+
+/// Whether it is one that a crash has left: half of a file, or one without its name.
+pub fn is_temporary(path: &Path) -> bool {
+    path.extension().and_then(|extension| extension.to_str()).is_some_and(|one| one.starts_with(TEMPORARY))
 }
 
 /// Reads a file that holds a key. One that others can read is refused, with the command that mends it; but not where
@@ -87,34 +120,46 @@ fn write_and_rename(path: &Path, temporary: &Path, content: &[u8], access: Acces
 /// # Errors
 /// Missing, not readable, or readable by others.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let metadata = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let of_container = CONTAINER_SECRETS.iter().any(|directory| path.starts_with(directory));
-    if metadata.mode() & 0o007 != 0 && !of_container {
-        return Err(format!(
-            "{} can be read by everybody (mode {:03o}); mend it with: chmod o-rwx {}",
-            path.display(),
-            metadata.mode() & 0o777,
-            path.display()
-        ));
+    let unreadable = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    let (shown, own) = (path.display(), geteuid().as_raw());
+    if !CONTAINER_SECRETS.iter().any(|directory| path.starts_with(directory)) {
+        let mode = metadata.mode() & 0o777;
+        if mode & 0o007 != 0 {
+            return Err(format!(
+                "{shown} can be read by everybody (mode {mode:03o}); mend it with: chmod o-rwx {shown}"
+            ));
+        }
+        if mode & 0o020 != 0 {
+            return Err(format!(
+                "{shown} can be changed by a group (mode {mode:03o}); mend it with: chmod g-w {shown}"
+            ));
+        }
+        if ![own, 0].contains(&metadata.uid()) && own != 0 {
+            return Err(format!("{shown} belongs to user {}; mend it with: chown {own} {shown}", metadata.uid()));
+        }
     }
-    fs::read(path).map(Zeroizing::new).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    whole(file, &metadata).map_err(unreadable)
 }
 
-/// Gives what root has just made to the owner of the directory it stands in: the service's own user must be able to use
-/// it afterwards.
+/// Locks a file over all processes, and makes it first where it is missing. Waits for who has it. Given back when the
+/// file is closed, also by a kill.
 ///
 /// # Errors
-/// It is gone, or the file system knows no owners.
-pub fn adopt(path: &Path) -> Result<(), String> {
-    let change = || {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let (owner, own) = (fs::metadata(parent)?, fs::metadata(path)?);
-        if owner.uid() != own.uid() && geteuid().is_root() {
-            chown(path, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        Ok::<(), io::Error>(())
-    };
-    change().map_err(|error| format!("cannot give {} to its directory's owner: {error}", path.display()))
+/// It cannot be opened; the text holds the command that mends it.
+pub fn lock(path: &Path) -> Result<File, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot lock {}: {error}", path.display());
+    // Not through a link: somebody else could have laid it.
+    let no_links = OFlags::NOFOLLOW.bits().cast_signed();
+    let opened =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).custom_flags(no_links).open(path);
+    let file = opened.map_err(|error| match fs::symlink_metadata(path) {
+        Ok(metadata) => is_ours_alone(path, &metadata).err().unwrap_or_else(|| failed(&error)),
+        Err(_) => failed(&error),
+    })?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(&error))?;
+    Ok(file)
 }
 
 /// Reads a file that packetboat has made for itself: nobody else may own, read or write it.
@@ -124,18 +169,14 @@ pub fn adopt(path: &Path) -> Result<(), String> {
 pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, String)> {
     let unreadable = |error: io::Error| (error.kind(), format!("cannot read {}: {error}", path.display()));
     let not_ours = |message| (io::ErrorKind::PermissionDenied, message);
-    let mut file = File::open(path).map_err(|error| match fs::metadata(path) {
+    let file = File::open(path).map_err(|error| match fs::metadata(path) {
         // Why it cannot be opened mends more than that it cannot.
         Ok(metadata) => is_ours_alone(path, &metadata).err().map_or_else(|| unreadable(error), not_ours),
         Err(_) => unreadable(error),
     })?;
     let metadata = file.metadata().map_err(unreadable)?;
     is_ours_alone(path, &metadata).map_err(not_ours)?;
-    // At once in its full size: a buffer that grows would leave copies behind.
-    let size = usize::try_from(metadata.size()).unwrap_or_default();
-    let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
-    file.read_to_end(&mut content).map_err(unreadable)?;
-    Ok(content)
+    whole(file, &metadata).map_err(unreadable)
 }
 
 /// Whether a directory that packetboat has made for itself is still for it alone.
@@ -143,19 +184,35 @@ pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, Strin
 /// # Errors
 /// It is not; the text holds the command that mends it.
 pub fn check_own(directory: &Path) -> Result<(), String> {
-    let metadata = fs::metadata(directory).map_err(|error| format!("cannot read {}: {error}", directory.display()))?;
+    // Not where a link leads to: somebody else could have laid it.
+    let metadata = fs::symlink_metadata(directory);
+    let metadata = metadata.map_err(|error| format!("cannot read {}: {error}", directory.display()))?;
+    if !metadata.is_dir() {
+        return Err(format!("{} is no directory; put it away", directory.display()));
+    }
     is_ours_alone(directory, &metadata)
+}
+
+/// At once in its full size: a buffer that grows would leave copies behind.
+fn whole(mut file: File, metadata: &fs::Metadata) -> io::Result<Zeroizing<Vec<u8>>> {
+    let size = usize::try_from(metadata.size()).unwrap_or_default();
+    let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 fn is_ours_alone(path: &Path, metadata: &fs::Metadata) -> Result<(), String> {
     let shown = path.display();
     let own = geteuid().as_raw();
-    // Root may look after files of the service's own user.
-    if metadata.uid() != own && own != 0 {
-        return Err(format!(
-            "{shown} belongs to user {}, and this is user {own}; mend it with: chown {own} {shown}",
-            metadata.uid()
-        ));
+    if metadata.uid() != own {
+        let owner = metadata.uid();
+        return Err(if own == 0 {
+            format!(
+                "{shown} belongs to user {owner}, and this is root; run this as that user: sudo -u '#{owner}' packetboat ..."
+            )
+        } else {
+            format!("{shown} belongs to user {owner}, and this is user {own}; mend it with: chown {own} {shown}")
+        });
     }
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -173,6 +230,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
+const TEMPORARY: &str = "new-";
 /// Docker's and Kubernetes'.
 const CONTAINER_SECRETS: [&str; 2] = ["/run/secrets", "/var/run/secrets"];
 

@@ -1,6 +1,7 @@
 //! Access tokens (RFC 6749): fetched by every grant, kept fresh before anybody has to wait, and the refresh tokens
 //! behind them, which are never lost.
 
+mod access;
 mod enrol;
 mod refusal;
 mod request;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::config::{Account, Certificate, CertificateSource, Config, Credential, Grant, Identity, SecretFile};
@@ -20,8 +22,9 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::state;
 use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::http::Client;
+pub use access::AccessToken;
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
-pub use slot::{AccessToken, Slot};
+pub use slot::Slot;
 use store::Owner;
 pub use store::Store;
 pub use wire::Claims;
@@ -60,6 +63,12 @@ impl Tokens {
             }
             let user = if identity.grant.is_of_a_person() { account.user.to_lowercase() } else { String::new() };
             let key = (account.identity.clone(), user);
+            let password_file = |slot: &Arc<Slot>| slot.account.password_file == account.password_file;
+            if slots.get(&key).is_some_and(|slot| !password_file(slot)) {
+                let message =
+                    format!("{} has another one in another account; one person has one password", account.user);
+                obstacles.push((format!("account.{name}.password_file"), message));
+            }
             if let Some(slot) = slots.get(&key) {
                 by_account.insert(name.clone(), Arc::clone(slot));
                 continue;
@@ -106,11 +115,10 @@ impl Tokens {
         });
     }
 
-    /// Waits until what is on its way has arrived, for some seconds at most: call it last.
+    /// Waits until what is on its way has arrived and is on disk, for half a minute at most: call it last.
     pub async fn settle(&self) {
-        for slot in &self.slots {
-            slot.settle().await;
-        }
+        let mut settling: JoinSet<()> = self.slots.iter().map(|slot| Arc::clone(slot).settle()).collect();
+        while settling.join_next().await.is_some() {}
     }
 
     /// Secrets and certificates that end within 30 days, or have ended.

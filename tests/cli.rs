@@ -448,3 +448,19 @@ fn ends_of_secrets_and_certificates_are_warned_of() {
     let output = bench.run(&["check"], &(text + &listener("")));
     assert!(err(&output).contains("identity.office.client_secret_expires: it has ended: "), "{}", err(&output));
 }
+
+/// The demo's CA is one that devices are to trust: nobody else may have laid its directory.
+#[test]
+fn the_demo_does_not_follow_links() {
+    let bench = Bench::new();
+    let user = fs::metadata(bench.directory.path()).unwrap().uid();
+    std::os::unix::fs::symlink(bench.path("elsewhere"), bench.path(&format!("packetboat-demo-{user}"))).unwrap();
+    fs::create_dir(bench.path("elsewhere")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_packetboat"))
+        .args(["demo", "--once", "--listen", "127.0.0.1"])
+        .env("TMPDIR", bench.directory.path())
+        .output()
+        .unwrap();
+    fails(&output, 69, "is no directory; put it away");
+    assert!(leftovers(&bench.path("elsewhere")).is_empty());
+}

@@ -20,6 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["device", "token"],
     &["proxy::limits", "proxy::mailbox", "proxy::relay", "proxy::record"],
     &["proxy::door", "proxy::driver"],
+    &["proxy::opened"],
     &["proxy::connection", "proxy::trial"],
     &["proxy"],
     &["simulator"],

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::{Exit, answer, complain};
 use crate::config::{Grant, Identity, Proven};
+use crate::proto::line::printable;
 use crate::secret::Secret;
 use crate::token::{DeviceSignIn, Enrolment, Pasted, Slot, Tokens};
 use crate::transport::downstream::certificate::Making;
@@ -52,10 +53,18 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
             Grant::DeviceCode(_) => by_device_code(slot, identity, &proven.config.limits).await,
             _ => by_browser(slot, arguments.port).await,
         };
-        signed_in.map_err(|error| {
+        let other = signed_in.map_err(|error| {
             complain(error);
             Exit::Unavailable
         })?;
+        if let Some(other) = other {
+            complain(format_args!(
+                "warning: {} signed in, and {} was to; unless these are two names of one person, sign out in the browser and \
+                 run this again",
+                printable(other.as_bytes()),
+                slot.sign_in().0
+            ));
+        }
         // To be sure that what was given works.
         let token = slot.access().await.map_err(|failure| {
             complain(format_args!("signed in, but {failure}"));
@@ -65,7 +74,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
         let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
         answer(
             format!(
-                "{} is signed in; access tokens live for {life}. A packetboat that runs sees it within ten seconds.\n",
+                "{} is signed in; access tokens live for {life}. A packetboat that runs and misses it sees it within ten seconds.\n",
                 slot.sign_in().0
             )
             .as_bytes(),
@@ -74,7 +83,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
 }
 
 /// The browser comes back to this computer, or somebody pastes where it has come to.
-async fn by_browser(slot: &Arc<Slot>, port: u16) -> Result<(), String> {
+async fn by_browser(slot: &Arc<Slot>, port: u16) -> Result<Option<String>, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .map_err(|error| format!("cannot listen on 127.0.0.1 port {port}: {error}; choose another one with --port"))?;
@@ -142,7 +151,11 @@ async fn receive(listener: TcpListener, enrolment: Arc<Enrolment>, sender: mpsc:
     }
 }
 
-async fn by_device_code(slot: &Arc<Slot>, identity: &Identity, limits: &crate::config::Limits) -> Result<(), String> {
+async fn by_device_code(
+    slot: &Arc<Slot>,
+    identity: &Identity,
+    limits: &crate::config::Limits,
+) -> Result<Option<String>, String> {
     let sign_in = DeviceSignIn::begin(slot, &identity.roots, limits).await?;
     let left = humantime::format_duration(Duration::from_secs(sign_in.left().as_secs() + 1));
     say(&format!(

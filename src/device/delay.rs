@@ -27,6 +27,15 @@ struct Drawer {
     opens: Option<Instant>,
 }
 
+/// Who tries.
+pub(super) struct Who {
+    pub(super) source: IpAddr,
+    /// The login, in the one form that stands for all of its spellings.
+    pub(super) name: String,
+    /// The two have been seen together with the right password; they are counted for themselves.
+    pub(super) is_familiar: bool,
+}
+
 /// A try that may begin.
 pub(super) struct Turn(Instant);
 
@@ -37,10 +46,10 @@ impl Delays {
     }
 
     /// The next turn of this source and login, behind those who have come before; none where too many have.
-    pub(super) fn turn(&self, source: IpAddr, login: &str) -> Option<Turn> {
+    pub(super) fn turn(&self, who: &Who) -> Option<Turn> {
         let now = Instant::now();
         let mut drawers = self.drawers.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = self.keys(source, login);
+        let keys = self.keys(who);
         let opens = keys.iter().filter_map(|key| drawers.get(*key)?.opens).max().map_or(now, |opens| opens.max(now));
         if opens > now + self.longest {
             return None;
@@ -63,10 +72,11 @@ impl Delays {
         sleep(self.longest).await;
     }
 
-    pub(super) fn failed(&self, source: IpAddr, login: &str) {
+    pub(super) fn failed(&self, who: &Who) {
         let now = Instant::now();
         let mut drawers = self.drawers.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in self.keys(source, login) {
+        let [one, other] = self.keys(who);
+        for key in std::iter::once(one).chain((other != one).then_some(other)) {
             let Some(drawer) = drawers.get_mut(key) else { continue };
             drawer.failures = drawer.failures.saturating_add(1);
             drawer.last = Some(now);
@@ -75,9 +85,9 @@ impl Delays {
         }
     }
 
-    pub(super) fn succeeded(&self, source: IpAddr, login: &str) {
+    pub(super) fn succeeded(&self, who: &Who) {
         let mut drawers = self.drawers.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in self.keys(source, login) {
+        for key in self.keys(who) {
             if let Some(drawer) = drawers.get_mut(key) {
                 *drawer = Drawer::default();
             }
@@ -89,8 +99,13 @@ impl Delays {
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    fn keys(&self, source: IpAddr, login: &str) -> [usize; 2] {
-        [self.drawer((0_u8, network(source))), self.drawer((1_u8, login))]
+    fn keys(&self, who: &Who) -> [usize; 2] {
+        let source = network(who.source);
+        if who.is_familiar {
+            let own = self.drawer((2_u8, source, &who.name));
+            return [own, own];
+        }
+        [self.drawer((0_u8, source)), self.drawer((1_u8, &who.name))]
     }
 
     fn drawer(&self, key: impl Hash) -> usize {

@@ -40,8 +40,13 @@ pub(super) fn notice(text: &[u8]) -> Option<Failure> {
 }
 
 /// `Suggested Backoff Time: N milliseconds`, as Exchange says when it throttles.
+///
+/// "Server Unavailable" comes without a number, when a mailbox has too many sessions; a while is waited then, too.
 fn backoff(text: &[u8]) -> Option<Duration> {
     let lower = text.to_ascii_lowercase();
+    if memchr::memmem::find(&lower, b"server unavailable").is_some() {
+        return Some(UNASKED_BACKOFF);
+    }
     let at = memchr::memmem::find(&lower, BACKOFF)?;
     let number = number(lower.get(at + BACKOFF.len()..)?.trim_ascii_start())?;
     Some(Duration::from_millis(number.parse().ok()?))
@@ -151,6 +156,7 @@ const PHRASES: &[&str] = &[
 ];
 
 const BACKOFF: &[u8] = b"suggested backoff time:";
+const UNASKED_BACKOFF: Duration = Duration::from_secs(30);
 const LONGEST_CODE: usize = 20;
 
 #[cfg(test)]

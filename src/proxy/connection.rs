@@ -1,23 +1,21 @@
 //! The story of one connection: enter, log in, relay, leave.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
-use super::door::{Access, Door, DoorLogins, setting};
+use super::door::{Door, DoorLogins, setting};
 use super::driver::{Driver, Event};
 use super::limits::Admitted;
-use super::mailbox::{Admission, Mailbox};
+use super::opened::Opened;
 use super::record::{Ending, Record};
-use crate::config::Protocol;
 use crate::failure::{Failure, Kind, Side};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::proto::line::printable;
 use crate::proto::{Credentials, Probe, UpstreamTls};
-use crate::token::AccessToken;
 use crate::transport::Stream;
 use crate::transport::detect::Peeked;
 use crate::transport::upstream::Server;
@@ -68,16 +66,6 @@ struct Connection<'a> {
     opened: Option<Opened<'a>>,
 }
 
-/// A mailbox that is being opened, or is open.
-struct Opened<'a> {
-    mailbox: &'a Mailbox,
-    token: Arc<AccessToken>,
-    /// Another token was tried already.
-    is_second: bool,
-    /// Counted until the session is over.
-    _admission: Admission,
-}
-
 impl<'a> Connection<'a> {
     async fn converse(&mut self) -> Ending {
         self.driver.greet();
@@ -97,7 +85,11 @@ impl<'a> Connection<'a> {
                         return ending;
                     }
                 }
-                Event::LoggedIn => {}
+                Event::LoggedIn => {
+                    if let Some(opened) = &self.opened {
+                        opened.mailbox.has_opened();
+                    }
+                }
                 Event::LoginFailed(failure) => {
                     let reached = self.log_in_again(failure).await;
                     if let Err(ending) = self.reached(reached) {
@@ -226,7 +218,7 @@ impl<'a> Connection<'a> {
                 self.connect(reached, server, credentials, Probe::No);
             }
             DoorLogins::Translate(access) => {
-                let opened = self.unless_left(open(access, &credentials, source, door.listener.protocol)).await?;
+                let opened = self.unless_left(Opened::by(access, &credentials, source, door.listener.protocol)).await?;
                 self.record.account = Some(opened.mailbox.account.mailbox.clone());
                 self.log_in_to(opened).await?;
             }
@@ -237,14 +229,20 @@ impl<'a> Connection<'a> {
     /// The server has refused. A token that it did not like is replaced once; every other refusal stands.
     async fn log_in_again(&mut self, failure: Failure) -> Result<(), Failure> {
         let Some(mut opened) = self.opened.take() else { return Err(failure) };
-        let again = failure.kind == Kind::LoginRefused && !opened.is_second && opened.mailbox.doubt(&opened.token);
-        if !again {
+        let is_about_token = matches!(failure.kind, Kind::LoginRefused | Kind::TokenExpired);
+        let other = if is_about_token && !opened.is_second {
+            let other = opened.mailbox.token_instead_of(&opened.token, self.door.listener.protocol);
+            self.unless_left(async { Ok(other.await) }).await?
+        } else {
+            None
+        };
+        let Some(other) = other else {
             let explained = opened.mailbox.explain(failure);
             self.opened = Some(opened);
             return Err(explained);
-        }
+        };
         opened.is_second = true;
-        opened.token = self.unless_left(opened.mailbox.token(self.door.listener.protocol)).await?;
+        opened.token = other;
         self.log_in_to(opened).await
     }
 
@@ -367,29 +365,6 @@ impl<'a> Connection<'a> {
             let _ = timeout(LINGER, self.driver.linger()).await;
         }
     }
-}
-
-/// Verifies the device, and gets what opens its mailbox.
-async fn open<'a>(
-    access: &'a Access,
-    credentials: &Credentials,
-    source: IpAddr,
-    protocol: Protocol,
-) -> Result<Opened<'a>, Failure> {
-    let device = access.devices.verify(&credentials.login, &credentials.secret, source).await?;
-    let Some(mailbox) = access.mailboxes.of(&device.account) else {
-        return Err(Failure::new(Kind::ContactAdmin, format!("device {} has no account", device.name)));
-    };
-    // RFC 4616 §2: to act as somebody else is to open another mailbox than the one that was given.
-    let acts_as = String::from_utf8_lossy(&credentials.authzid).to_lowercase();
-    let own = [String::from_utf8_lossy(&credentials.login).to_lowercase(), mailbox.account.mailbox.to_lowercase()];
-    if !acts_as.is_empty() && !own.contains(&acts_as) {
-        let detail = format!("device {} wants to act as somebody else (authorization identity)", device.name);
-        return Err(Failure::new(Kind::WrongPassword, detail));
-    }
-    let admission = mailbox.admit().await?;
-    let token = mailbox.token(protocol).await?;
-    Ok(Opened { mailbox, token, is_second: false, _admission: admission })
 }
 
 /// Does this, unless the time of all sessions is over.

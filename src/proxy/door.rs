@@ -37,7 +37,7 @@ pub(super) enum DoorLogins {
 
 /// Who is let in, and to what. All listeners that translate have it in common.
 pub(super) struct Access {
-    pub(super) devices: Devices,
+    pub(super) devices: Arc<Devices>,
     pub(super) mailboxes: Mailboxes,
 }
 

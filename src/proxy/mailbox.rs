@@ -1,7 +1,7 @@
 //! The mailboxes that devices are let into: their server, their token, and how many sessions they may have at a time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,6 +25,15 @@ pub(super) struct Mailbox {
     slot: Arc<Slot>,
     /// Accounts with the same mailbox on the same server have it in common.
     sessions: Arc<Sessions>,
+    history: Mutex<History>,
+}
+
+/// How its logins went.
+#[derive(Default)]
+struct History {
+    /// Since packetboat started.
+    has_opened: bool,
+    refused_since: Option<Instant>,
 }
 
 /// The sessions of one mailbox.
@@ -63,6 +72,7 @@ impl Mailboxes {
                 identity: identity.clone(),
                 slot: Arc::clone(slot),
                 sessions: Arc::clone(sessions),
+                history: Mutex::default(),
             };
             mailboxes.insert(name.clone(), mailbox);
         }
@@ -116,6 +126,11 @@ impl Mailbox {
     /// There is none, or it is too long for the protocol.
     pub(super) async fn token(&self, protocol: Protocol) -> Result<Arc<AccessToken>, Failure> {
         let token = self.slot.access().await?;
+        self.fits(&token, protocol)?;
+        Ok(token)
+    }
+
+    fn fits(&self, token: &AccessToken, protocol: Protocol) -> Result<(), Failure> {
         let length = token.secret().expose().len();
         // Measured on Exchange Online's POP3 since July 2025: the connection is closed without a reason.
         if protocol == Protocol::Pop3 && self.identity.cloud.is_microsoft() && length > LONGEST_POP3_TOKEN {
@@ -125,12 +140,22 @@ impl Mailbox {
             );
             return Err(Failure::new(Kind::TokenRefused, detail));
         }
-        Ok(token)
+        Ok(())
     }
 
-    /// Whether another token than this one, which the server has refused, is worth a try.
-    pub(super) fn doubt(&self, token: &Arc<AccessToken>) -> bool {
-        self.slot.doubt(token)
+    /// Another token than this one, which the server has refused, where one is worth a try and can be had.
+    pub(super) async fn token_instead_of(
+        &self,
+        token: &Arc<AccessToken>,
+        protocol: Protocol,
+    ) -> Option<Arc<AccessToken>> {
+        let other = self.slot.instead_of(token).await?;
+        self.fits(&other, protocol).is_ok().then_some(other)
+    }
+
+    /// The server has let somebody in.
+    pub(super) fn has_opened(&self) {
+        *self.history() = History { has_opened: true, refused_since: None };
     }
 
     /// What the server hears in place of the device's login.
@@ -149,8 +174,26 @@ impl Mailbox {
             Kind::LoginRefused | Kind::NotAuthorized => self.advice(),
             _ => return failure,
         };
+        let kind = if failure.kind == Kind::LoginRefused && self.has_only_just_been_refused() {
+            Kind::Unavailable
+        } else {
+            Kind::NotAuthorized
+        };
         let said = if failure.detail.is_empty() { String::new() } else { format!("; {}", failure.detail) };
-        Failure { kind: Kind::NotAuthorized, detail: format!("{}: {advice}{said}", self.account.mailbox), ..failure }
+        Failure { kind, detail: format!("{}: {advice}{said}", self.account.mailbox), ..failure }
+    }
+
+    /// It has opened before, and this is new: Exchange's login has outages that look like a refusal, and many devices
+    /// throw an account away after a definite one. So they hear at first that it is the moment.
+    fn has_only_just_been_refused(&self) -> bool {
+        let now = Instant::now();
+        let mut history = self.history();
+        let since = *history.refused_since.get_or_insert(now);
+        history.has_opened && now.duration_since(since) < OUTAGE
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn advice(&self) -> &'static str {
@@ -168,5 +211,7 @@ impl Mailbox {
 
 /// However long the server asks for, the next try comes after this.
 const LONGEST_QUIET: Duration = Duration::from_secs(15 * 60);
+/// How long a refusal out of the blue may be an outage.
+const OUTAGE: Duration = Duration::from_secs(10 * 60);
 /// jstedfast/MailKit#1948.
 const LONGEST_POP3_TOKEN: usize = 4096;

@@ -88,11 +88,11 @@ impl Enrolment {
         }
     }
 
-    /// Turns the code into a refresh token, and keeps that.
+    /// Turns the code into a refresh token, and keeps that. Returns who signed in, if it seems to be somebody else.
     ///
     /// # Errors
     /// The endpoint says no, or the token cannot be kept.
-    pub async fn finish(&self, code: &Secret) -> Result<(), String> {
+    pub async fn finish(&self, code: &Secret) -> Result<Option<String>, String> {
         let asked = request::code(&self.slot.identity, code, &self.redirect, &self.verifier)?;
         let answered = self.slot.client.ask(asked).await.map_err(|failure| failure.to_string())?;
         self.slot.keep_sign_in(&answered)
@@ -138,11 +138,11 @@ impl DeviceSignIn {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Waits until the person has agreed, and keeps the refresh token.
+    /// Waits until the person has agreed, and keeps the refresh token. Returns who signed in, if it seems to be somebody else.
     ///
     /// # Errors
     /// The person says no, it is too late, or the token cannot be kept.
-    pub async fn finish(mut self) -> Result<(), String> {
+    pub async fn finish(mut self) -> Result<Option<String>, String> {
         let mut last = "the code has expired: ask for a new one".to_owned();
         while Instant::now() + self.interval < self.until {
             sleep(self.interval).await;
@@ -171,8 +171,10 @@ impl DeviceSignIn {
 }
 
 impl Slot {
-    fn keep_sign_in(&self, answered: &Answered) -> Result<(), String> {
-        let Some(Granted { refresh_token, .. }) = wire::granted(&answered.body).filter(|_| answered.status == 200)
+    /// Keeps the refresh token. Returns who signed in, where the token tells and it is another name than the configured.
+    fn keep_sign_in(&self, answered: &Answered) -> Result<Option<String>, String> {
+        let Some(Granted { access_token, refresh_token, .. }) =
+            wire::granted(&answered.body).filter(|_| answered.status == 200)
         else {
             return Err(self.advise(&refusal::read(self.client.host(), answered, SystemTime::now()).words));
         };
@@ -180,6 +182,8 @@ impl Slot {
             .ok_or("the endpoint gave no refresh token: offline_access must be among the scopes, and consented to")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let store = self.store.as_ref().ok_or("this identity's grant needs no sign-in")?;
-        store.put(&self.owner, &Record { refresh_token, signed_in: now, renewed: now })
+        store.put(&self.owner, &Record { refresh_token, signed_in: now, renewed: now })?;
+        let person = wire::claims(access_token.expose()).and_then(|claims| claims.upn);
+        Ok(person.filter(|person| !person.eq_ignore_ascii_case(&self.account.user)))
     }
 }

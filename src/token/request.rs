@@ -33,7 +33,7 @@ pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Optio
             form.add("client_assertion_type", ASSERTION_TYPE);
             // Its mode is the container runtime's affair.
             let assertion = Zeroizing::new(state::read(file)?);
-            form.add_secret("client_assertion", &Secret::new(assertion.trim_ascii().to_vec()));
+            form.add_secret("client_assertion", &proven(file, assertion.trim_ascii())?);
         }
         Grant::Password(secret_file) => {
             form.add("grant_type", "password");
@@ -121,8 +121,15 @@ pub(super) fn authorization_url(
 pub(super) fn secret(path: &Path) -> Result<Secret, String> {
     let content = state::read_private(path)?;
     let text = content.trim_ascii_end();
+    proven(path, text)
+}
+
+fn proven(path: &Path, text: &[u8]) -> Result<Secret, String> {
     if text.is_empty() {
         return Err(format!("{} is empty", path.display()));
+    }
+    if std::str::from_utf8(text).is_err() {
+        return Err(format!("{} is no text in UTF-8; write it anew", path.display()));
     }
     Ok(Secret::new(text.to_vec()))
 }
@@ -162,7 +169,7 @@ impl Form {
     }
 
     fn add_secret(&mut self, name: &str, value: &Secret) {
-        // It was read as UTF-8 or came as JSON; anything else is no secret that an endpoint could have made.
+        // It was proven to be UTF-8, or came as JSON.
         self.add(name, std::str::from_utf8(value.expose()).unwrap_or_default());
     }
 

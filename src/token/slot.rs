@@ -1,5 +1,8 @@
 //! One access token: fetched once for all who wait, renewed when half of its life is over, and its troubles remembered.
 
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,42 +11,16 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
+use super::access::{AccessToken, jitter};
 use super::refusal::{self, Refusal};
 use super::request;
-use super::store::{Owner, Stamp, Store};
-use super::wire::{self, Claims, Granted, Record};
-use crate::config::{Account, Identity};
-use crate::crypto;
+use super::store::{Owner, Store};
+use super::wire::{self, Granted, Record};
+use crate::config::{Account, Credential, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::secret::Secret;
 use crate::transport::http::{Answered, Client};
-
-/// A token that opens mailboxes for a while.
-pub struct AccessToken {
-    secret: Secret,
-    obtained: Instant,
-    expires: Instant,
-    /// When a new one is to be fetched, though this one still works.
-    stale: Instant,
-}
-
-impl AccessToken {
-    /// The token itself, for the one place that sends it.
-    pub fn secret(&self) -> &Secret {
-        &self.secret
-    }
-
-    /// How much of its life is left.
-    pub fn left(&self) -> Duration {
-        self.expires.saturating_duration_since(Instant::now())
-    }
-
-    /// What it says of itself, if it says anything.
-    pub fn claims(&self) -> Option<Claims> {
-        wire::claims(self.secret.expose())
-    }
-}
 
 /// The place of one token: an application's, or one person's with that application.
 pub struct Slot {
@@ -70,6 +47,10 @@ struct State {
     doubted: Option<Instant>,
     /// When the refresh token came, in seconds since 1970.
     renewed: Option<u64>,
+    /// What the disk did not take: the record that is there, and the one to come.
+    unsaved: Option<(Record, Record)>,
+    /// That the token is nearly too long was told.
+    warned: bool,
 }
 
 /// Why there is no new token, and until when not to ask again.
@@ -78,9 +59,12 @@ struct Trouble {
     failure: Failure,
     until: Instant,
     times: u32,
-    /// The sign-in it happened with: a new one ends it.
-    stamp: Option<Stamp>,
+    /// The files it happened with: a change of theirs ends it.
+    stamps: Vec<Stamp>,
 }
+
+/// What changes whenever a file is replaced, rewritten, or its mode mended: inode and time. None if it is not there.
+type Stamp = Option<(u64, i64, i64)>;
 
 /// What fetching came to, when it came to nothing.
 struct Setback {
@@ -96,7 +80,15 @@ impl Slot {
         client: Client,
         store: Option<Arc<Store>>,
     ) -> Self {
-        let state = State { token: None, trouble: None, used: Instant::now(), doubted: None, renewed: None };
+        let state = State {
+            token: None,
+            trouble: None,
+            used: Instant::now(),
+            doubted: None,
+            renewed: None,
+            unsaved: None,
+            warned: false,
+        };
         let (flight, woken) = (tokio::sync::Mutex::default(), Notify::new());
         Self { owner, identity, account, account_name, client, store, state: Mutex::new(state), flight, woken }
     }
@@ -112,23 +104,24 @@ impl Slot {
         self.fetch(false).await
     }
 
-    /// A server has refused this token, though the endpoint has given it. Whether another one is worth a try: not when
-    /// this one is young, or another one was tried lately.
-    pub fn doubt(&self, token: &Arc<AccessToken>) -> bool {
+    /// Another token than this one, which a server has refused, though the endpoint has given it. None if that is not
+    /// worth a try, because this one is young or another one was tried lately, or cannot be had. Nobody else loses this
+    /// one: it may be the mailbox that is to blame.
+    pub async fn instead_of(self: &Arc<Self>, token: &Arc<AccessToken>) -> Option<Arc<AccessToken>> {
         let now = Instant::now();
-        let mut state = self.state();
-        let is_current = state.token.as_ref().is_some_and(|current| Arc::ptr_eq(current, token));
-        let is_young = now.duration_since(token.obtained) < YOUNG;
-        let was_doubted = state.doubted.is_some_and(|doubted| now.duration_since(doubted) < DOUBTED);
-        if !is_current {
-            return true;
+        {
+            let mut state = self.state();
+            if let Some(current) = state.token.as_ref().filter(|current| !Arc::ptr_eq(current, token)) {
+                return Some(Arc::clone(current));
+            }
+            let is_young = now.duration_since(token.obtained) < YOUNG;
+            let was_doubted = state.doubted.is_some_and(|doubted| now.duration_since(doubted) < DOUBTED);
+            if is_young || was_doubted {
+                return None;
+            }
+            state.doubted = Some(now);
         }
-        if is_young || was_doubted {
-            return false;
-        }
-        state.doubted = Some(now);
-        state.token = None;
-        true
+        self.fetch(true).await.ok()
     }
 
     /// Keeps a fresh token at hand, and the sign-in behind it alive, until the drain.
@@ -142,7 +135,7 @@ impl Slot {
                 () = self.woken.notified() => {}
                 () = lifecycle.reached(Phase::Draining) => return,
             }
-            if self.due() <= Instant::now() || self.has_new_sign_in() {
+            if self.due() <= Instant::now() || self.has_changed() {
                 // What came of it is told in the log.
                 let _ = self.fetch(true).await;
             }
@@ -150,8 +143,9 @@ impl Slot {
     }
 
     /// Waits for what is on its way: a refresh token that has come must reach the disk.
-    pub(super) async fn settle(&self) {
+    pub(super) async fn settle(self: Arc<Self>) {
         let _ = timeout(SETTLE, self.flight.lock()).await;
+        self.keep_unsaved().await;
     }
 
     /// The person who signs in, and the account that `packetboat login` is called with.
@@ -187,7 +181,7 @@ impl Slot {
             }
             state.used = now;
         }
-        state.token.as_ref().filter(|token| token.left() > SPARE).map(Arc::clone)
+        state.token.as_ref().filter(|token| token.left() > token.spare).map(Arc::clone)
     }
 
     /// Fetches in a task of its own: a device that leaves must not take the answer with it.
@@ -213,31 +207,60 @@ impl Slot {
     }
 
     fn still_in_trouble(&self) -> Option<Failure> {
-        if self.has_new_sign_in() {
+        if self.has_changed() {
             return None;
         }
         let state = self.state();
         state.trouble.as_ref().filter(|trouble| trouble.until > Instant::now()).map(|trouble| trouble.failure.clone())
     }
 
-    fn has_new_sign_in(&self) -> bool {
-        let stamp = self.stamp();
-        stamp.is_some() && self.state().trouble.as_ref().is_some_and(|trouble| trouble.stamp != stamp)
+    /// Whether somebody has signed in, or mended a file, since there was trouble.
+    fn has_changed(&self) -> bool {
+        let in_trouble = self.state().trouble.as_ref().map(|trouble| trouble.stamps.clone());
+        in_trouble.is_some_and(|stamps| stamps != self.stamps())
     }
 
-    fn stamp(&self) -> Option<Stamp> {
-        self.store.as_ref()?.stamp(&self.owner)
+    /// Of all files that a request is made from.
+    fn stamps(&self) -> Vec<Stamp> {
+        let kept = self.store.as_ref().map(|store| store.path(&self.owner));
+        let mut paths: Vec<&Path> = kept.iter().map(PathBuf::as_path).collect();
+        paths.extend(self.account.password_file.as_deref());
+        match &self.identity.grant {
+            Grant::ClientCredentials(Credential::Certificate(files)) => {
+                paths.extend([files.chain.as_path(), files.key.as_path()]);
+            }
+            Grant::ClientCredentials(Credential::Secret(file))
+            | Grant::AuthorizationCode(Some(file))
+            | Grant::DeviceCode(Some(file))
+            | Grant::Password(Some(file)) => paths.push(&file.path),
+            Grant::Federated(file) => paths.push(file),
+            Grant::AuthorizationCode(None)
+            | Grant::DeviceCode(None)
+            | Grant::Password(None)
+            | Grant::ManagedIdentity => {}
+        }
+        paths
+            .into_iter()
+            .map(|path| fs::metadata(path).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec())))
+            .collect()
     }
 
     async fn ask(&self) -> Result<Arc<AccessToken>, Failure> {
-        let stamp = self.stamp();
+        let stamps = self.stamps();
         match self.ask_endpoint().await {
             Ok((granted, answered)) => {
-                let token = Arc::new(fresh(granted));
+                let token = Arc::new(AccessToken::new(granted));
+                let length = token.secret().expose().len();
                 let mut state = self.state();
                 let had_trouble = state.trouble.take().is_some();
                 state.token = Some(Arc::clone(&token));
+                let is_long = self.identity.cloud.is_microsoft() && length > LONG && !state.warned;
+                state.warned |= is_long;
                 drop(state);
+                if is_long {
+                    let advice = "over POP3 Exchange Online takes 4096; remove group claims from the app registration";
+                    warn!(identity = self.owner.identity, "the access token has {length} characters: {advice}");
+                }
                 let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
                 if had_trouble {
                     info!(identity = self.owner.identity, user = self.owner.user, "access token again, for {life}");
@@ -249,11 +272,13 @@ impl Slot {
                 }
                 Ok(token)
             }
-            Err(setback) => Err(self.trouble(setback, stamp)),
+            Err(setback) => Err(self.trouble(setback, stamps)),
         }
     }
 
     async fn ask_endpoint(&self) -> Result<(Granted, Answered), Setback> {
+        let _exclusive = self.exclusive().await?;
+        self.keep_unsaved().await;
         let record = self.record()?;
         let refresh_token = record.as_ref().map(|record| &record.refresh_token);
         let asked = request::token(&self.identity, &self.account, refresh_token).map_err(refused)?;
@@ -271,6 +296,14 @@ impl Slot {
         Ok((granted, answered))
     }
 
+    /// No other process spends the same refresh token meanwhile.
+    async fn exclusive(&self) -> Result<Option<File>, Setback> {
+        let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
+        let owner = self.owner.clone();
+        let locked = spawn_blocking(move || store.exclusive(&owner)).await;
+        locked.unwrap_or_else(|_| Err("packetboat is going down".to_owned())).map(Some).map_err(refused)
+    }
+
     fn record(&self) -> Result<Option<Record>, Setback> {
         let Some(store) = &self.store else { return Ok(None) };
         let record = store.read(&self.owner).map_err(refused)?;
@@ -284,33 +317,51 @@ impl Slot {
 
     /// The new refresh token is on disk before it is used. If it cannot be, the old one is used again.
     async fn keep(&self, old: Record, refresh_token: Option<Secret>) {
-        let Some(store) = self.store.as_ref().map(Arc::clone) else { return };
         let renewed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let refresh_token = refresh_token.unwrap_or_else(|| old.refresh_token.clone());
         let new = Record { refresh_token, signed_in: old.signed_in, renewed };
-        let owner = self.owner.clone();
-        let kept = spawn_blocking(move || store.replace(&owner, Some(&old), &new)).await;
+        self.state().unsaved = Some((old, new));
+        self.keep_unsaved().await;
+    }
+
+    /// Brings to the disk what it has not taken yet.
+    async fn keep_unsaved(&self) {
+        let Some(store) = self.store.as_ref().map(Arc::clone) else { return };
+        let Some((old, new)) = self.state().unsaved.take() else { return };
+        let (owner, renewed) = (self.owner.clone(), new.renewed);
+        let (before, after) = (old.clone(), new.clone());
+        let kept = spawn_blocking(move || store.replace(&owner, Some(&before), &after)).await;
         match kept.unwrap_or_else(|_| Err("packetboat is going down".to_owned())) {
             Ok(true) => self.state().renewed = Some(renewed),
             Ok(false) => info!(identity = self.owner.identity, user = self.owner.user, "somebody has signed in anew"),
-            Err(error) => error!(
-                identity = self.owner.identity,
-                user = self.owner.user,
-                "the new refresh token is not kept, and the old one goes on being used: {error}"
-            ),
+            Err(error) => {
+                self.state().unsaved = Some((old, new));
+                error!(
+                    identity = self.owner.identity,
+                    user = self.owner.user,
+                    "the new refresh token cannot be kept, and the old one is used until it can: {error}"
+                );
+            }
         }
     }
 
-    fn trouble(&self, setback: Setback, stamp: Option<Stamp>) -> Failure {
+    fn trouble(&self, setback: Setback, stamps: Vec<Stamp>) -> Failure {
         let Setback { failure, retry_after } = setback;
         let mut state = self.state();
         let last = state.trouble.take();
         let times = last.as_ref().filter(|last| last.failure.kind == failure.kind).map_or(0, |last| last.times + 1);
         let (first, longest) = if failure.kind == Kind::TokenRefused { REFUSED } else { UNAVAILABLE };
         let pause = first.saturating_mul(1 << times.min(16)).min(longest).mul_f64(jitter(0.8, 1.2));
-        let pause = pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
-        let is_news = last.is_none_or(|last| last.failure != failure);
-        state.trouble = Some(Trouble { failure: failure.clone(), until: Instant::now() + pause, times, stamp });
+        let mut pause = pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
+        if failure.kind == Kind::TokenRefused && matches!(self.identity.grant, Grant::Password(_)) {
+            // A wrong password that is sent again and again locks the account; a new file is noticed.
+            pause = IDLE;
+        }
+        // But for the correlation id, which is a new one each time.
+        let words = |failure: &Failure| failure.detail.split(" (correlation id").next().map(str::to_owned);
+        let is_news =
+            last.is_none_or(|last| last.failure.kind != failure.kind || words(&last.failure) != words(&failure));
+        state.trouble = Some(Trouble { failure: failure.clone(), until: Instant::now() + pause, times, stamps });
         let left = state.token.as_ref().map(|token| token.left().as_secs()).filter(|left| *left > 0);
         drop(state);
         let still = left.map_or_else(String::new, |left| {
@@ -353,35 +404,18 @@ impl Slot {
     }
 }
 
-fn fresh(granted: Granted) -> AccessToken {
-    let obtained = Instant::now();
-    let life = granted.expires_in.map_or(UNSAID, Duration::from_secs).min(LONGEST_LIFE);
-    let stale = obtained + life.mul_f64(jitter(0.45, 0.55));
-    AccessToken { secret: granted.access_token, obtained, expires: obtained + life, stale }
-}
-
 fn refused(why: String) -> Setback {
     Setback { failure: Failure::new(Kind::TokenRefused, why), retry_after: None }
 }
 
-/// Somewhere between the two, so that many who began together do not go on together.
-fn jitter(least: f64, most: f64) -> f64 {
-    let octets: [u8; 2] = crypto::random().unwrap_or_default();
-    least + (most - least) * f64::from(u16::from_be_bytes(octets)) / f64::from(u16::MAX)
-}
-
 const PASSWORD_FILE: &str = "put the new one into password_file";
-/// A token with less life than this opens no new session.
-const SPARE: Duration = Duration::from_secs(60);
-/// Nobody has said how long it lives (RFC 6749 §5.1 only recommends it).
-const UNSAID: Duration = Duration::from_secs(10 * 60);
-/// Microsoft's live for no more than 28 h.
-const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Without a device for so long nothing is fetched ahead.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A refresh token ends when it is not used for 90 days.
 const RENEWAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// A refused token that is younger is not to blame.
+/// Characters from which on it is told, before POP3 breaks.
+const LONG: usize = 3800;
 const YOUNG: Duration = Duration::from_secs(60);
 const DOUBTED: Duration = Duration::from_secs(5 * 60);
 /// How often a new sign-in is looked for while it is missed.
@@ -390,4 +424,5 @@ const LOOK: Duration = Duration::from_secs(10);
 const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5 * 60));
 const REFUSED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15 * 60));
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
-const SETTLE: Duration = Duration::from_secs(10);
+/// As long as a request may take, and a little for the disk.
+const SETTLE: Duration = Duration::from_secs(32);

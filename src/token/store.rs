@@ -3,12 +3,10 @@
 //! Nothing here ever deletes a token. A new one replaces the old one only where nobody else has done so meanwhile:
 //! `packetboat login` writes beside the running proxy.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use zeroize::Zeroizing;
 
 use super::wire::Record;
@@ -30,9 +28,6 @@ pub(super) struct Owner {
     /// The person, in lower case.
     pub(super) user: String,
 }
-
-/// What tells that a file has been replaced.
-pub(super) type Stamp = (u64, i64, i64);
 
 impl Store {
     /// Opens it, and makes key and directory where they are missing; nothing is made with [`Making::Tried`].
@@ -58,7 +53,6 @@ impl Store {
         let directory = state_directory.join(DIRECTORY);
         if making == Making::Kept {
             state::make_directory(&directory)?;
-            state::adopt(&directory)?;
         }
         if directory.exists() {
             state::check_own(&directory)?;
@@ -111,10 +105,9 @@ impl Store {
         self.write(owner, new)
     }
 
-    /// Changes whenever the file is replaced.
-    pub(super) fn stamp(&self, owner: &Owner) -> Option<Stamp> {
-        let metadata = fs::metadata(self.path(owner)).ok()?;
-        Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+    /// Held by who spends a refresh token, over all processes: two must not spend the same one. Waits for the other.
+    pub(super) fn exclusive(&self, owner: &Owner) -> Result<File, String> {
+        state::lock(&self.path(owner).with_extension("lock"))
     }
 
     fn write(&self, owner: &Owner, new: &Record) -> Result<(), String> {
@@ -124,20 +117,14 @@ impl Store {
     }
 
     /// By the identity's name, which people recognise, and a hash that tells its people apart.
-    fn path(&self, owner: &Owner) -> PathBuf {
+    pub(super) fn path(&self, owner: &Owner) -> PathBuf {
         let hash: String = crypto::sha256(&owner.label()).iter().take(6).map(|octet| format!("{octet:02x}")).collect();
         self.directory.join(format!("{}-{hash}.{EXTENSION}", owner.identity))
     }
 
     /// One at a time, over all processes. Given back when the file is closed, also by a kill.
     fn lock(&self) -> Result<File, String> {
-        let path = self.directory.join("lock");
-        let failed = |error: &dyn std::fmt::Display| format!("cannot lock {}: {error}", path.display());
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| failed(&error))?;
-        state::adopt(&path)?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(&error))?;
-        Ok(file)
+        state::lock(&self.directory.join("lock"))
     }
 
     /// Takes away the halves that a kill has left. Whole files they never were.
@@ -147,7 +134,7 @@ impl Store {
             fs::read_dir(&self.directory).map_err(|error| format!("{}: {error}", self.directory.display()))?;
         for entry in entries.flatten() {
             let path = entry.path();
-            if path.extension().and_then(|extension| extension.to_str()).is_some_and(|one| one.starts_with("new-")) {
+            if state::is_temporary(&path) {
                 // If it stays, it is in nobody's way.
                 let _ = fs::remove_file(path);
             }
@@ -185,8 +172,8 @@ fn own_key(path: &Path, making: Making) -> Result<Zeroizing<Vec<u8>>, String> {
                     path.display()
                 ));
             }
-            state::write(path, key.as_slice(), Access::Private)?;
-            // Somebody may have been faster: then theirs counts.
+            // Where somebody is faster, theirs counts.
+            state::write_new(path, key.as_slice(), Access::Private)?;
             state::read_own(path).map_err(|(_, message)| message)
         }
         Err((_, message)) => Err(message),

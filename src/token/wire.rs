@@ -20,7 +20,7 @@ pub(super) struct Denied {
     pub(super) error: String,
     #[serde(default)]
     pub(super) error_description: String,
-    #[serde(default)]
+    #[serde(deserialize_with = "codes", default)]
     pub(super) error_codes: Vec<u32>,
     #[serde(default)]
     pub(super) correlation_id: Option<String>,
@@ -172,6 +172,16 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D:
     })
 }
 
+/// Whatever else stands there must not hide `error`.
+fn codes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let code = |code: &serde_json::Value| match code {
+        serde_json::Value::String(text) => text.parse().ok(),
+        other => other.as_u64().and_then(|code| u32::try_from(code).ok()),
+    };
+    Ok(value.as_array().map(|codes| codes.iter().filter_map(code).collect()).unwrap_or_default())
+}
+
 /// It goes into a line of IMAP, and must not end it.
 fn is_one_line(token: &Secret) -> bool {
     token.expose().iter().all(|octet| (0x21..0x7f).contains(octet))
@@ -197,6 +207,16 @@ mod tests {
             ["{\"access_token\":\"a\\r\\nb\"}", "{\"access_token\":\"a b\"}", "{\"access_token\":\"\"}", "<html>", ""]
         {
             assert!(granted(body.as_bytes()).is_none(), "{body}");
+        }
+    }
+
+    #[test]
+    fn codes_in_any_form() {
+        for (json, expected) in
+            [("[7000215]", vec![7_000_215]), ("[\"50126\", 99999999999]", vec![50_126]), ("5", vec![])]
+        {
+            let denied = denied(format!("{{\"error\":\"invalid_grant\",\"error_codes\":{json}}}").as_bytes()).unwrap();
+            assert_eq!((denied.error.as_str(), denied.error_codes), ("invalid_grant", expected));
         }
     }
 

@@ -72,7 +72,7 @@ impl Client {
             _ => return Err(no("must begin with https://: secrets go there")),
         };
         let port = authority.port_u16().unwrap_or(port);
-        let path = uri.path().to_owned();
+        let path = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let authority = authority.as_str().to_owned();
         Ok(Self { connector, host, port, authority, path, patience: PATIENCE })
     }
@@ -121,7 +121,11 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let target = if asked.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, asked.query) };
+        let target = match (asked.query.as_str(), self.path.contains('?')) {
+            ("", _) => self.path.clone(),
+            (query, true) => format!("{}&{query}", self.path),
+            (query, false) => format!("{}?{query}", self.path),
+        };
         let mut request = Request::builder()
             .uri(target)
             .header(HOST, &self.authority)

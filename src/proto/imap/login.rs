@@ -68,8 +68,8 @@ impl Dialogue {
         match (self.stage, response) {
             (Stage::Greeting(tls), Response::Untagged { keyword, text }) => self.greeted(tls, keyword, text, out),
             (_, Response::Untagged { keyword, text }) if keyword.eq_ignore_ascii_case(b"BYE") => {
-                let said = refusal::notice(text).unwrap_or_else(|| refusal::of(text));
-                Progress::Failed(Failure { kind: Kind::Unavailable, ..said })
+                let other = || Failure { kind: Kind::Unavailable, ..refusal::of(text) };
+                Progress::Failed(refusal::notice(text).unwrap_or_else(other))
             }
             (Stage::Login | Stage::Probe, Response::Untagged { keyword, text }) => {
                 if keyword.eq_ignore_ascii_case(b"CAPABILITY") {

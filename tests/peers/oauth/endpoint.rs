@@ -35,25 +35,6 @@ fn fifty_devices_at_once_cause_one_request() {
     assert_eq!((exchange.requests() - before, counts.imap.accepted, counts.open_sessions()), (1, 50, 50));
 }
 
-/// Tokens that live for less than a minute are kept for nobody; but who waits for the same one gets the same one.
-#[test]
-fn who_waits_shares_even_a_short_token() {
-    let exchange = Exchange::new();
-    exchange.quirk(|quirks| quirks.endpoint.expires_in = 40);
-    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
-    // From now on the password is remembered, and costs nothing.
-    assert!(imap_login(&proxy).starts_with("OK"));
-    exchange.quirk(|quirks| quirks.endpoint.delay = Duration::from_secs(2));
-    let before = exchange.requests();
-    let mut devices: Vec<_> = (0..8).map(|_| imap(&proxy)).collect();
-    thread::scope(|scope| {
-        for device in &mut devices {
-            scope.spawn(|| device.login(LOGIN, PASSWORD));
-        }
-    });
-    assert_eq!(exchange.requests() - before, 1);
-}
-
 /// Where there is a token, nobody notices.
 #[test]
 fn with_a_token_at_hand_the_endpoint_may_be_down() {
@@ -161,8 +142,8 @@ fn a_wrong_secret_is_told_with_advice() {
 #[test]
 fn advice_by_number() {
     for (error, number, advice) in [
-        ("invalid_grant", 50_126, "password is wrong or has expired"),
-        ("interaction_required", 50_076, "packetboat login scans"),
+        ("invalid_grant", 50_126, "password is wrong or has expired: put the new one into password_file"),
+        ("interaction_required", 50_076, "with this grant nobody can"),
         ("invalid_grant", 53_003, "Conditional Access"),
         ("invalid_grant", 65_001, "an administrator opens the consent address"),
         ("unauthorized_client", 700_016, "compare client_id and tenant"),

@@ -10,6 +10,7 @@ use packetboat::lifecycle::{self, Trigger};
 use packetboat::simulator::Counts;
 use packetboat::simulator::quirks::Fault;
 use packetboat::token::{AccessToken, Slot, Tokens};
+use packetboat::transport::downstream::certificate::Making;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::exchange::*;
@@ -29,7 +30,7 @@ impl Hour {
         let text = format!("state_directory = {state:?}\n{}", exchange.configuration(identity));
         let proven = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}"));
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let tokens = Arc::new(Tokens::open(&proven.config).unwrap());
+        let tokens = Arc::new(Tokens::open(&proven.config, Making::Kept).unwrap());
         let (trigger, lifecycle) = lifecycle::begin();
         runtime.block_on(async { tokens.keep_fresh(&lifecycle) });
         let slot = Arc::clone(tokens.of("scans").unwrap());
@@ -52,9 +53,9 @@ impl Hour {
         token.left().as_secs()
     }
 
-    fn doubt(&self, token: &Arc<AccessToken>) -> bool {
-        let _context = self.runtime.enter();
-        self.slot.doubt(token)
+    /// What there is in place of a token that a server has refused.
+    fn instead_of(&self, token: &Arc<AccessToken>) -> Option<Arc<AccessToken>> {
+        self.runtime.block_on(self.slot.instead_of(token))
     }
 
     /// As a device asks.
@@ -201,15 +202,58 @@ fn a_doubted_token_is_replaced_once() {
     let exchange = Exchange::new();
     let hour = Hour::begin(&exchange, BY_SECRET);
     let first = hour.access().unwrap();
-    assert!(!hour.doubt(&first), "too young to be to blame");
+    assert!(hour.instead_of(&first).is_none(), "too young to be to blame");
     hour.pass(61);
-    assert!(hour.doubt(&first));
-    let second = hour.access().unwrap();
+    let second = hour.instead_of(&first).unwrap();
     assert!(first.secret().expose() != second.secret().expose());
-    assert!(hour.doubt(&first), "another one is there already");
+    assert!(Arc::ptr_eq(&second, &hour.instead_of(&first).unwrap()), "another one is there already");
     hour.pass(61);
-    assert!(!hour.doubt(&second), "once in five minutes");
-    hour.pass(300);
-    assert!(hour.doubt(&second));
+    assert!(hour.instead_of(&second).is_none(), "once in five minutes");
     assert_eq!(exchange.requests(), 2);
+}
+
+/// One mailbox that the token does not open, while the endpoint is down: the others go on with it.
+#[test]
+fn a_doubted_token_is_not_lost() {
+    let exchange = Exchange::new();
+    let hour = Hour::begin(&exchange, BY_SECRET);
+    let token = hour.access().unwrap();
+    fault(&exchange, Some(Fault::Down));
+    hour.pass(61);
+    assert!(hour.instead_of(&token).is_none());
+    assert!(Arc::ptr_eq(&token, &hour.access().unwrap()));
+}
+
+/// Who waits for the same token gets the same one, however short its life.
+#[test]
+fn who_waits_shares_even_a_short_token() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.endpoint.expires_in = 40);
+    let hour = Hour::begin(&exchange, BY_SECRET);
+    hour.access().unwrap();
+    hour.pass(35);
+    hour.runtime.block_on(async {
+        let waiting: Vec<_> = (0..8)
+            .map(|_| {
+                let slot = Arc::clone(&hour.slot);
+                tokio::spawn(async move { slot.access().await })
+            })
+            .collect();
+        for one in waiting {
+            one.await.unwrap().unwrap();
+        }
+    });
+    assert_eq!(exchange.requests(), 2);
+}
+
+/// An endpoint that says nonsense about a token's life is not asked without end.
+#[test]
+fn a_life_of_nothing() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.endpoint.expires_in = 0);
+    let hour = Hour::begin(&exchange, BY_SECRET);
+    for _ in 0..20 {
+        hour.access().unwrap();
+    }
+    assert_eq!(exchange.requests(), 1);
 }

@@ -20,7 +20,7 @@ fn a_token_that_opens_no_mailbox() {
         let line = proxy.log.wait_for("advice", |line| {
             line.contains("login failed") && line.contains(&format!("\"listener\":\"{listener}\""))
         });
-        for words in ["\"reason\":\"not_authorized\"", "FullAccess for the application", "check --online", SCAN] {
+        for words in ["\"reason\":\"not_authorized\"", "FullAccess for the application", "packetboat setup", SCAN] {
             assert!(line.contains(words), "{line}");
         }
     }
@@ -147,13 +147,26 @@ fn lines_of_a_running_session() {
 #[test]
 fn a_young_token_that_is_refused() {
     let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.mail.refuse_logins = true);
     let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
-    assert!(imap_login(&proxy).starts_with("OK"));
-    exchange.simulator.expire_access_tokens();
     assert!(imap_login(&proxy).starts_with("NO [AUTHORIZATIONFAILED] "));
     assert!(pop3_login(&proxy).starts_with("-ERR [AUTH] "));
     proxy.log.wait_for("advice", |line| line.contains("FullAccess for the application's service principal"));
     assert_eq!((exchange.requests(), exchange.simulator.counts().imap.refused), (1, 1));
+}
+
+/// What worked a moment ago is an outage before it is a refusal: devices are told to come back.
+#[test]
+fn a_refusal_out_of_the_blue() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    assert!(imap_login(&proxy).starts_with("OK"));
+    exchange.quirk(|quirks| quirks.mail.refuse_logins = true);
+    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
+    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    proxy.log.wait_for("advice", |line| line.contains("FullAccess for the application's service principal"));
+    exchange.quirk(|quirks| quirks.mail.refuse_logins = false);
+    assert!(imap_login(&proxy).starts_with("OK"));
 }
 
 /// POP3 closes on long tokens without a reason: the proxy knows one. IMAP takes them.
@@ -173,9 +186,8 @@ fn a_token_too_long_for_pop3() {
 #[test]
 fn refusals_in_many_words() {
     let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.mail.refuse_logins = true);
     let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
-    assert!(imap_login(&proxy).starts_with("OK"));
-    exchange.simulator.expire_access_tokens();
     for (json, long) in [(true, false), (false, true), (true, true)] {
         exchange.quirk(|quirks| {
             quirks.mail.json_challenge = json;

@@ -61,7 +61,7 @@ fn a_token_that_others_may_read() {
     assert!(imap_login(&exchange.proxy(&configuration)).starts_with("OK"));
 }
 
-/// Nobody uses what somebody else owns; but root may look after the files of the service's own user. Only root can try
+/// Nobody uses what somebody else owns; root goes on as who owns the state directory. Only root can try
 /// this out, because only root can give a file away.
 #[test]
 fn what_belongs_to_somebody_else() {
@@ -71,12 +71,13 @@ fn what_belongs_to_somebody_else() {
     exchange.sign_in(&configuration);
     let state = exchange.state();
     let [token] = exchange.tokens().try_into().unwrap();
-    let (tokens, key, lock) = (state.join("tokens"), state.join("store.key"), state.join("tokens/lock"));
+    let (tokens, key) = (state.join("tokens"), state.join("store.key"));
+    let locks = [tokens.join("lock"), token.with_extension("lock")];
     if fs::metadata(&key).unwrap().uid() != 0 {
         return;
     }
     let give = |path: &Path, user: u32| chown(path, Some(user), Some(user)).unwrap();
-    for path in [&state, &tokens, &key, &lock, &token] {
+    for path in [&state, &tokens, &key, &token, &locks[0], &locks[1]] {
         give(path, NOBODY);
     }
     // Where it is built may be closed to everybody else.
@@ -95,7 +96,7 @@ fn what_belongs_to_somebody_else() {
         let ran = check(user);
         assert_eq!(ran.code, 0, "user {user}: {}{}", ran.output, ran.errors);
     }
-    for path in [&key, &tokens, &token] {
+    for path in [&key, &tokens, &token, &locks[0], &locks[1]] {
         give(path, 0);
         let (before, ran) = (exchange.requests(), check(NOBODY));
         let advice = format!("chown {NOBODY} {}", path.display());

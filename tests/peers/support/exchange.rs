@@ -106,7 +106,9 @@ impl Exchange {
         let authority = format!("https://{}", self.simulator.endpoint());
         let mut text = format!("[identity.office]\nroots = {:?}\n", self.simulator.authority());
         for (key, default) in [("authority", authority.as_str()), ("tenant", TENANT), ("client_id", APP)] {
-            if !more.lines().any(|line| line.starts_with(&format!("{key} ="))) {
+            let has_tenant = !more.contains("google") && !more.contains("managed-identity");
+            let is_written = more.lines().any(|line| line.starts_with(&format!("{key} =")));
+            if !is_written && (key != "tenant" || has_tenant) {
                 text += &format!("{key} = \"{default}\"\n");
             }
         }

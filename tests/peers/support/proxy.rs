@@ -16,7 +16,7 @@ pub struct Proxy {
     pub log: Lines,
     /// Where it keeps what it keeps.
     pub state: PathBuf,
-    _directory: TempDir,
+    directory: TempDir,
     addresses: BTreeMap<String, SocketAddr>,
 }
 
@@ -59,7 +59,7 @@ impl Proxy {
                 addresses.insert(line["listener"].as_str().unwrap().to_owned(), address);
             }
         }
-        Self { process, log, state, _directory: directory, addresses }
+        Self { process, log, state, directory, addresses }
     }
 
     pub fn address(&self, listener: &str) -> SocketAddr {
@@ -76,7 +76,7 @@ impl Proxy {
     }
 
     pub fn state_directory(&self) -> PathBuf {
-        self.directory.path().join("state")
+        self.state.clone()
     }
 
     /// Waits for the line that ends a session of this listener.

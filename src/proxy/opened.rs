@@ -1,0 +1,51 @@
+//! A mailbox on its way to a device: the device verified, its turn come, a token at hand.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::door::Access;
+use super::mailbox::{Admission, Mailbox};
+use crate::config::Protocol;
+use crate::failure::{Failure, Kind};
+use crate::proto::Credentials;
+use crate::token::AccessToken;
+
+/// A mailbox that is being opened, or is open.
+pub(super) struct Opened<'a> {
+    pub(super) mailbox: &'a Mailbox,
+    pub(super) token: Arc<AccessToken>,
+    /// Another token was tried already.
+    pub(super) is_second: bool,
+    /// Counted until the session is over.
+    _admission: Admission,
+}
+
+impl<'a> Opened<'a> {
+    /// Verifies the device, and gets what opens its mailbox.
+    ///
+    /// # Errors
+    /// The password is wrong, the mailbox has no room, or there is no token.
+    pub(super) async fn by(
+        access: &'a Access,
+        credentials: &Credentials,
+        source: IpAddr,
+        protocol: Protocol,
+    ) -> Result<Self, Failure> {
+        let device = access.devices.verify(&credentials.login, &credentials.secret, source).await?;
+        let Some(mailbox) = access.mailboxes.of(&device.account) else {
+            return Err(Failure::new(Kind::ContactAdmin, format!("device {} has no account", device.name)));
+        };
+        // RFC 4616 §2: to act as somebody else is to open another mailbox than the one that was given.
+        let acts_as = String::from_utf8_lossy(&credentials.authzid).to_lowercase();
+        let own = [String::from_utf8_lossy(&credentials.login).to_lowercase(), mailbox.account.mailbox.to_lowercase()];
+        if !acts_as.is_empty() && !own.contains(&acts_as) {
+            let detail = format!("device {} wants to act as somebody else (authorization identity)", device.name);
+            return Err(Failure::new(Kind::WrongPassword, detail));
+        }
+        // First the token: who waits for that keeps nobody else out. It is at hand then when the turn has come.
+        mailbox.token(protocol).await?;
+        let admission = mailbox.admit().await?;
+        let token = mailbox.token(protocol).await?;
+        Ok(Self { mailbox, token, is_second: false, _admission: admission })
+    }
+}

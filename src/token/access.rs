@@ -1,0 +1,62 @@
+//! An access token, and what is known of its life.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::wire::{self, Claims, Granted};
+use crate::crypto;
+use crate::secret::Secret;
+
+/// A token that opens mailboxes for a while.
+pub struct AccessToken {
+    secret: Secret,
+    pub(super) obtained: Instant,
+    expires: Instant,
+    /// When a new one is to be fetched, though this one still works.
+    pub(super) stale: Instant,
+    /// With less life than this it opens no new session.
+    pub(super) spare: Duration,
+}
+
+impl AccessToken {
+    /// One that has just come.
+    pub(super) fn new(granted: Granted) -> Self {
+        let obtained = Instant::now();
+        let life = granted.expires_in.map_or(UNSAID, Duration::from_secs).clamp(SHORTEST_LIFE, LONGEST_LIFE);
+        // An endpoint that hands out what it has cached gives ever shorter halves.
+        let stale = obtained + life.mul_f64(jitter(0.45, 0.55)).max(SHORTEST_PAUSE);
+        Self { secret: granted.access_token, obtained, expires: obtained + life, stale, spare: SPARE.min(life / 4) }
+    }
+
+    /// The token itself, for the one place that sends it.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// How much of its life is left.
+    pub fn left(&self) -> Duration {
+        self.expires.saturating_duration_since(Instant::now())
+    }
+
+    /// What it says of itself, if it says anything.
+    pub fn claims(&self) -> Option<Claims> {
+        wire::claims(self.secret.expose())
+    }
+}
+
+/// Somewhere between the two, so that many who began together do not go on together.
+pub(super) fn jitter(least: f64, most: f64) -> f64 {
+    let octets: [u8; 2] = crypto::random().unwrap_or_default();
+    least + (most - least) * f64::from(u16::from_be_bytes(octets)) / f64::from(u16::MAX)
+}
+
+/// A token with less life than this opens no new session, or with less than a quarter of its whole life.
+const SPARE: Duration = Duration::from_secs(60);
+/// Nobody has said how long it lives (RFC 6749 §5.1 only recommends it).
+const UNSAID: Duration = Duration::from_secs(10 * 60);
+/// Whatever the endpoint says, nothing is asked for more often.
+const SHORTEST_LIFE: Duration = Duration::from_secs(10);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
+/// Microsoft's live for no more than 28 h.
+const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
