@@ -336,6 +336,16 @@ mod tests {
         assert!(began.elapsed() < Duration::from_millis(500));
     }
 
+    /// Whoever tries, there are as many runs as for the device with the most passwords.
+    #[test]
+    fn unknown_logins_are_compared_as_often() {
+        let hash = password::hash(b"another one").unwrap();
+        let devices =
+            devices(&format!("[[device]]\nlogin = \"other\"\npasswords = [\"{hash}\", \"{hash}\", \"{hash}\"]"));
+        assert_eq!(devices.decoys.len(), 3);
+        assert!(devices.devices.iter().all(|device| device.passwords.len() <= devices.decoys.len()));
+    }
+
     /// Every spelling of a login, and every alias, is the same login to who guesses from many addresses.
     #[tokio::test(start_paused = true)]
     async fn spelling_does_not_evade_the_delay() {

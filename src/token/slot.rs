@@ -45,8 +45,8 @@ struct State {
     used: Instant,
     /// When a server's refusal last made the token doubtful.
     doubted: Option<Instant>,
-    /// When the refresh token came, in seconds since 1970.
-    renewed: Option<u64>,
+    /// When the refresh token came.
+    renewed: Option<Instant>,
     /// What the disk did not take: the record that is there, and the one to come.
     unsaved: Option<(Record, Record)>,
     /// That the token is nearly too long was told.
@@ -311,13 +311,14 @@ impl Slot {
             let (user, account) = self.sign_in();
             return Err(refused(format!("{user} has not signed in yet: packetboat login {account}")));
         };
-        self.state().renewed = Some(record.renewed);
+        let age = Duration::from_secs(since_1970().saturating_sub(record.renewed));
+        self.state().renewed = Instant::now().checked_sub(age);
         Ok(Some(record))
     }
 
     /// The new refresh token is on disk before it is used. If it cannot be, the old one is used again.
     async fn keep(&self, old: Record, refresh_token: Option<Secret>) {
-        let renewed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let renewed = since_1970();
         let refresh_token = refresh_token.unwrap_or_else(|| old.refresh_token.clone());
         let new = Record { refresh_token, signed_in: old.signed_in, renewed };
         self.state().unsaved = Some((old, new));
@@ -328,11 +329,11 @@ impl Slot {
     async fn keep_unsaved(&self) {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return };
         let Some((old, new)) = self.state().unsaved.take() else { return };
-        let (owner, renewed) = (self.owner.clone(), new.renewed);
+        let owner = self.owner.clone();
         let (before, after) = (old.clone(), new.clone());
         let kept = spawn_blocking(move || store.replace(&owner, Some(&before), &after)).await;
         match kept.unwrap_or_else(|_| Err("packetboat is going down".to_owned())) {
-            Ok(true) => self.state().renewed = Some(renewed),
+            Ok(true) => self.state().renewed = Some(Instant::now()),
             Ok(false) => info!(identity = self.owner.identity, user = self.owner.user, "somebody has signed in anew"),
             Err(error) => {
                 self.state().unsaved = Some((old, new));
@@ -393,15 +394,17 @@ impl Slot {
             // An application needs nothing until a device comes back.
             return now + IDLE;
         }
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let age = Duration::from_secs(seconds.saturating_sub(state.renewed.unwrap_or(seconds)));
-        let weekly = now + RENEWAL.saturating_sub(age);
+        let weekly = state.renewed.unwrap_or(now) + RENEWAL;
         by_trouble.map_or(weekly, |until| until.max(weekly))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn refused(why: String) -> Setback {

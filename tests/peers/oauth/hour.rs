@@ -136,6 +136,25 @@ fn nobody_asks_for_whom_nobody_comes() {
     assert!(exchange.requests() > before);
 }
 
+/// A sign-in that no device uses is renewed once a week, so that it does not end.
+#[test]
+fn renewed_weekly_without_devices() {
+    const DAY: u64 = 24 * 60 * 60;
+    let exchange = Exchange::new();
+    exchange.sign_in(&exchange.configuration(BY_PERSON));
+    let hour = Hour::begin(&exchange, BY_PERSON);
+    hour.access().unwrap();
+    let before = exchange.simulator.counts().grant("refresh_token");
+    for week in 1..=3 {
+        for _ in 0..3 {
+            hour.pass(2 * DAY);
+        }
+        assert_eq!(exchange.simulator.counts().grant("refresh_token"), before + week - 1, "the week is not over");
+        hour.pass(DAY + 60);
+        hour.until(&exchange, "weekly renewal", |counts| counts.grant("refresh_token") == before + week);
+    }
+}
+
 /// What will not pass by itself is asked again after a minute, and then more and more rarely.
 #[test]
 fn refused_and_mended() {
