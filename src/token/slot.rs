@@ -311,8 +311,12 @@ impl Slot {
             let (user, account) = self.sign_in();
             return Err(refused(format!("{user} has not signed in yet: packetboat login {account}")));
         };
-        let age = Duration::from_secs(since_1970().saturating_sub(record.renewed));
-        self.state().renewed = Instant::now().checked_sub(age);
+        let mut state = self.state();
+        if state.renewed.is_none() {
+            let age = Duration::from_secs(since_1970().saturating_sub(record.renewed));
+            state.renewed = Instant::now().checked_sub(age);
+        }
+        drop(state);
         Ok(Some(record))
     }
 
