@@ -101,7 +101,11 @@ impl Slot {
         if let Some(token) = self.present(true) {
             return Ok(token);
         }
-        self.fetch(false).await
+        match self.fetch(false).await {
+            // A short session is better than none.
+            Err(failure) => self.last_of_life().ok_or(failure),
+            fetched => fetched,
+        }
     }
 
     /// Another token than this one, which a server has refused, though the endpoint has given it. None if that is not
@@ -163,15 +167,6 @@ impl Slot {
         words.replace("packetboat login ACCOUNT", &sign_in).replace(PASSWORD_FILE, password)
     }
 
-    /// When somebody signed in for it, in seconds since 1970.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn signed_in(&self) -> Result<Option<u64>, String> {
-        let Some(store) = &self.store else { return Ok(None) };
-        Ok(store.read(&self.owner)?.map(|record| record.signed_in))
-    }
-
     fn present(&self, by_device: bool) -> Option<Arc<AccessToken>> {
         let mut state = self.state();
         if by_device {
@@ -182,6 +177,10 @@ impl Slot {
             state.used = now;
         }
         state.token.as_ref().filter(|token| token.left() > token.spare).map(Arc::clone)
+    }
+
+    fn last_of_life(&self) -> Option<Arc<AccessToken>> {
+        self.state().token.as_ref().filter(|token| token.left() > LAST).map(Arc::clone)
     }
 
     /// Fetches in a task of its own: a device that leaves must not take the answer with it.
@@ -425,6 +424,8 @@ const RENEWAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const LONG: usize = 3800;
 const YOUNG: Duration = Duration::from_secs(60);
 const DOUBTED: Duration = Duration::from_secs(5 * 60);
+/// Enough for a device that fetches its mail and leaves.
+const LAST: Duration = Duration::from_secs(10);
 /// How often a new sign-in is looked for while it is missed.
 const LOOK: Duration = Duration::from_secs(10);
 /// First pause and longest one, after what passes and after what does not: even that may be mended elsewhere.

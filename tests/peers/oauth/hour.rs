@@ -99,6 +99,8 @@ fn down_for_an_hour() {
     }
     assert!(exchange.requests() <= 8, "{}", exchange.requests());
     hour.pass(860);
+    hour.access().unwrap();
+    hour.pass(60);
     let failure = hour.access().err().unwrap();
     assert_eq!(failure.kind, Kind::TokenUnavailable, "{failure}");
     fault(&exchange, None);
