@@ -130,3 +130,38 @@ fn suspicion(identity: &Identity, offered: &[Protocol], claims: &Claims) -> Opti
         missing.join(" and ")
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn identity(more: &str) -> Identity {
+        let text = format!("[identity.x]\ntenant = \"contoso.example\"\nclient_id = \"1\"\n{more}");
+        let config = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config;
+        config.identities["x"].clone()
+    }
+
+    #[test]
+    fn what_a_token_lacks() {
+        let app = identity("client_secret_file = \"/s\"");
+        let claims = |roles: &[&str], scp: Option<&str>| Claims {
+            aud: Some("https://outlook.office365.com".to_owned()),
+            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+            scp: scp.map(str::to_owned),
+            ..Claims::default()
+        };
+        let both = [Protocol::Imap, Protocol::Pop3];
+        assert_eq!(suspicion(&app, &both, &claims(&["IMAP.AccessAsApp", "POP.AccessAsApp"], None)), None);
+        assert_eq!(suspicion(&app, &[Protocol::Imap], &claims(&["IMAP.AccessAsApp"], None)), None);
+        let missing = suspicion(&app, &both, &claims(&["IMAP.AccessAsApp"], None)).unwrap();
+        assert!(missing.contains("the permission POP.AccessAsApp is missing"), "{missing}");
+        let person = identity("grant = \"authorization-code\"");
+        let missing = suspicion(&person, &both, &claims(&[], Some("Mail.Read"))).unwrap();
+        assert!(missing.contains("IMAP.AccessAsUser.All and POP.AccessAsUser.All"), "{missing}");
+        for audience in ["https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000"] {
+            let graph = Claims { aud: Some(audience.to_owned()), ..Claims::default() };
+            assert!(suspicion(&app, &both, &graph).unwrap().contains("it is for Microsoft Graph"));
+        }
+    }
+}
