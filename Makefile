@@ -2,8 +2,9 @@
 # make test   install what is missing (Debian packages), then run every test
 # make run    build, and start the proxy on the default configuration
 # make bench  measure the framers against a plain scan
+# make bench-login   measure what a translated login costs, also against email-oauth2-proxy (fetched by pip)
 
-.PHONY: demo test run bench
+.PHONY: demo test run bench bench-login
 
 demo:
 	@tests/install.sh
@@ -21,3 +22,7 @@ run:
 
 bench:
 	cargo bench --locked --bench frame
+
+bench-login:
+	@tests/install.sh
+	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" cargo bench --locked --bench login
