@@ -1,0 +1,58 @@
+//! What the translation of a login costs in CPU time: beside password pass-through, and beside email-oauth2-proxy.
+//!
+//! The proxies are programs of their own, and their CPU time is the kernel's. `make bench-login`, or one of the two parts:
+//! `cargo bench --bench login -- added`. Nothing is asserted but that every session goes well.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
+#[path = "login/added.rs"]
+mod added;
+#[path = "login/beside.rs"]
+mod beside;
+#[path = "login/cost.rs"]
+mod cost;
+
+/// What the tests between real peers are made of. They use more of it.
+#[allow(dead_code)]
+#[path = "../tests/peers/support"]
+mod support {
+    pub mod certificates;
+    pub mod device;
+    pub mod dovecot;
+    pub mod fake;
+    pub mod imap;
+    pub mod issuer;
+    pub mod pop3;
+    pub mod process;
+    pub mod proxy;
+    pub mod stacks;
+
+    /// Ports that were free a moment ago.
+    pub fn free_ports<const N: usize>() -> [u16; N] {
+        let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        listeners.map(|listener| listener.local_addr().unwrap().port())
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test --all-targets` runs benches as well, without it.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return;
+    }
+    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
+    let parts: [(&str, fn()); 2] = [("added", added::measure), ("beside", beside::measure)];
+    for (name, measure) in parts {
+        if filter.is_none_or(|filter| name.contains(filter.as_str())) {
+            measure();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What a translated login adds to a passed-through one: the same device, the same session, the same Dovecot, one proxy.
+//!
+//! Dovecot takes the user's password by LOGIN or PASS; by XOAUTH2 it takes it as the token, and a token endpoint hands it
+//! out as one.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+use openssl::ssl::{SslStream, SslVersion};
+use packetboat::device::password;
+use packetboat::state::{self, Access};
+
+use crate::cost::{self, Cost, Figures};
+use crate::support::certificates::Certificates;
+use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::fake;
+use crate::support::imap::Imap;
+use crate::support::pop3::Pop3;
+use crate::support::proxy::{Proxy, listener, translating_listener, upstreams};
+use crate::support::stacks::{Stack, Start, Version};
+
+/// A way through the proxy: the listeners' name behind the protocol, and the login.
+struct Way {
+    name: &'static str,
+    listener: &'static str,
+    login: &'static str,
+}
+
+pub fn measure() {
+    // Accounts are addresses, and this Dovecot's users are not.
+    let dovecot = Dovecot::start_with_mechanisms("plain login xoauth2\nauth_username_format = %Ln");
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(dovecot.user_with(&[]), "user0");
+    let proxy = Proxy::start(&configuration(&dovecot, directory.path()));
+    let cost = Cost::of(&proxy.process);
+    println!("CPU of the proxy per session (TLS 1.0 AES128-SHA, log in, log out), in us");
+    println!("median (quartiles) of {ROUNDS} rounds of {SESSIONS} sessions each, in turns\n");
+    for protocol in ["imap", "pop3"] {
+        let run = |way: &Way| {
+            let before = cost.cpu();
+            (0..SESSIONS).for_each(|_| session(&proxy, protocol, way));
+            (cost.cpu() - before).as_secs_f64() * 1e6 / SESSIONS as f64
+        };
+        // The password is verified and the token fetched before anything is measured.
+        for way in &WAYS {
+            run(way);
+        }
+        let mut figures = WAYS.map(|_| Figures::default());
+        for round in 0..ROUNDS {
+            // What a session leaves behind is counted with the next one: everybody comes after everybody else.
+            for turn in 0..WAYS.len() {
+                let place = (round + if round % 2 == 0 { turn } else { 2 * turn }) % WAYS.len();
+                figures[place].0.push(run(&WAYS[place]));
+            }
+        }
+        for (way, of_it) in WAYS.iter().zip(&figures) {
+            print!("{protocol}  {:32} {of_it}", way.name);
+            if way.listener != WAYS[0].listener {
+                let more = of_it.beyond(&figures[0]);
+                let (least, most) = more.median_interval();
+                print!("   beyond pass-through: {more}, the median between {least:.0} and {most:.0}");
+            }
+            println!();
+        }
+    }
+    let failed = |line: &str| line.contains("\"reason\":") && !line.contains("\"reason\":\"logged_out\"");
+    assert_eq!(proxy.log.count(failed), 0, "a session went wrong: {}", proxy.log.all());
+    println!("\nthe first session: {}", proxy.session_line("imap-translate"));
+    println!("{}\n", cost::resumed(&proxy));
+}
+
+fn session(proxy: &Proxy, protocol: &str, way: &Way) {
+    let stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+    let device = stack.connect(proxy.address(&format!("{protocol}-{}", way.listener)), Start::Implicit);
+    if protocol == "imap" {
+        let mut imap = Imap::greeted(device);
+        imap.login(way.login, PASSWORD);
+        imap.ok("LOGOUT");
+        assert!(imap.device.has_ended());
+    } else {
+        let mut pop3 = Pop3::greeted(device);
+        pop3.login(way.login, PASSWORD);
+        pop3.ok("QUIT");
+        assert!(pop3.device.has_ended());
+    }
+}
+
+fn configuration(dovecot: &Dovecot, directory: &Path) -> String {
+    let certificates = Certificates::for_name("localhost", 30);
+    certificates.write(directory);
+    let endpoint = fake::tls(&certificates, SslVersion::TLS1_3, hand_out);
+    let (roots, secret) = (directory.join("ca.pem"), directory.join("client-secret"));
+    state::write(&secret, b"anything", Access::Private).unwrap();
+    let hash = password::hash(PASSWORD.as_bytes()).unwrap();
+    let mut text = format!(
+        "{}[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"1\"\nclient_secret_file = {secret:?}\n\
+         token_endpoint = \"https://localhost:{endpoint}/token\"\nroots = {roots:?}\n",
+        upstreams(dovecot)
+    );
+    for (name, login, probe) in [("probed", PROBED, true), ("unprobed", UNPROBED, false)] {
+        text += &format!(
+            "[account.{name}]\nmailbox = \"{PROBED}\"\nupstream = \"implicit\"\nprobe = {probe}\n\
+             [[device]]\nlogin = \"{login}\"\naccount = \"{name}\"\npasswords = [\"{hash}\"]\n"
+        );
+    }
+    for protocol in ["imap", "pop3"] {
+        text += &listener(&format!("{protocol}-pass-through"), protocol, "implicit", "upstream = \"implicit\"");
+        text += &translating_listener(&format!("{protocol}-translate"), protocol, "implicit", "");
+    }
+    text
+}
+
+/// Answers one token request (RFC 6749 §5.1), whatever it is.
+fn hand_out(mut stream: SslStream<TcpStream>) {
+    let mut length = 0;
+    loop {
+        let line = fake::hear(&mut stream).to_ascii_lowercase();
+        match line.trim_end() {
+            "" => break,
+            line => length = line.strip_prefix("content-length: ").map_or(length, |length| length.parse().unwrap()),
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    let body = format!("{{\"token_type\":\"Bearer\",\"expires_in\":36000,\"access_token\":\"{PASSWORD}\"}}");
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
+    stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    let _ = stream.shutdown();
+}
+
+/// The first one is what the others are compared with.
+const WAYS: [Way; 3] = [
+    Way { name: "pass-through", listener: "pass-through", login: PROBED },
+    Way { name: "translate", listener: "translate", login: PROBED },
+    Way { name: "translate, account.probe = false", listener: "translate", login: UNPROBED },
+];
+/// The mailbox, and the login of the device whose mailbox is tried.
+const PROBED: &str = "user0@contoso.example";
+const UNPROBED: &str = "user1@contoso.example";
+const ROUNDS: usize = 200;
+/// In a row, until it is the next one's turn: few, because the machine's other work comes and goes.
+const SESSIONS: usize = 10;

@@ -1,0 +1,172 @@
+//! A whole translated session through packetboat and through email-oauth2-proxy, in turns, to the same simulator.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use packetboat::device::password;
+use packetboat::simulator::{Setup, Simulator, Tenant, User};
+use packetboat::state::{self, Access};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::cost::{self, Cost, Figures};
+use crate::support::certificates::Certificates;
+use crate::support::free_ports;
+use crate::support::imap::Imap;
+use crate::support::process::{PATIENCE, Process};
+use crate::support::proxy::{Proxy, translating_listener};
+use crate::support::stacks::{Stack, Start, Version};
+
+pub fn measure() {
+    let Some(python) = std::env::var_os("EMAILPROXY_PYTHON").map(PathBuf::from) else {
+        println!("email-oauth2-proxy is not measured: make bench-login installs it, and says where it is");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let runtime = Runtime::new().unwrap();
+    let simulator = runtime.block_on(simulator(path));
+    let certificates = Certificates::for_name("localhost", 30);
+    certificates.write(path);
+    let key = certificates.key.private_key_to_pem_pkcs8().unwrap();
+    state::write(&path.join("server.key"), &key, Access::Private).unwrap();
+    let packetboat = Proxy::start(&configuration(&simulator, path));
+    let [other, without_key] =
+        [PROGRAM, PROGRAM_WITHOUT_KEY].map(|script| start(&python, script, &simulator, &certificates));
+    let ways = [
+        ("packetboat", packetboat.address("imap"), Cost::of(&packetboat.process)),
+        ("email-oauth2-proxy", other.address, Cost::of(&other.process)),
+        ("the same without key derivation", without_key.address, Cost::of(&without_key.process)),
+    ];
+
+    println!("CPU of the proxy per session (TLS 1.2 {SUITE}: LOGIN, SELECT, FETCH of {SIZE} octets, LOGOUT), in ms");
+    println!("median (quartiles) of {ROUNDS} rounds of {SESSIONS} sessions each, in turns\n");
+    // The token is fetched before anything is measured.
+    ways.iter().for_each(|(_, address, _)| session(*address));
+    let mut figures = [(); 3].map(|()| Figures::default());
+    for _ in 0..ROUNDS {
+        for ((_, address, cost), figures) in ways.iter().zip(&mut figures) {
+            let before = cost.cpu();
+            (0..SESSIONS).for_each(|_| session(*address));
+            figures.0.push((cost.cpu() - before).as_secs_f64() * 1e3 / SESSIONS as f64);
+        }
+    }
+    let counts = simulator.counts();
+    assert_eq!(counts.fetched, (ways.len() * (ROUNDS * SESSIONS + 1)) as u64);
+    assert_eq!(counts.tokens_issued, ways.len() as u64, "each keeps its token");
+    for ((name, _, cost), of_it) in ways.iter().zip(&figures) {
+        let (now, most) = cost.memory();
+        let times = of_it.median() / figures[0].median();
+        println!("{name:32} {of_it:.2}, {times:.1} times packetboat's   RSS {now:.1} MiB, at most {most:.1} MiB");
+    }
+    println!("\nthe first session: {}", packetboat.session_line("imap"));
+    println!("{}\n", cost::resumed(&packetboat));
+}
+
+fn session(address: SocketAddr) {
+    let stack = Stack::Openssl { version: Version::Tls1_2, ciphers: SUITE };
+    let mut device = stack.connect(address, Start::Implicit);
+    let greeting = device.line();
+    assert!(greeting.starts_with("* OK "), "{greeting}");
+    let mut imap = Imap::over(device);
+    imap.login(MAILBOX, PASSWORD);
+    imap.ok("SELECT INBOX");
+    assert_eq!(imap.fetch(1).len(), SIZE);
+    imap.ok("LOGOUT");
+    assert!(imap.device.has_ended());
+}
+
+async fn simulator(directory: &Path) -> Simulator {
+    let mut tenant = Tenant::new(TENANT, CLIENT);
+    tenant.public_client = false;
+    tenant.client_secret = Some(SECRET.to_owned());
+    tenant.users = vec![User::new(MAILBOX, "nobody knows it")];
+    tenant.app_mailboxes = vec![MAILBOX.to_owned()];
+    let simulator = Simulator::start(Setup { directory: directory.join("exchange"), tenant }).await.unwrap();
+    let mut message = b"From: scanner@contoso.example\r\nSubject: Scan\r\n\r\n".to_vec();
+    message.resize(SIZE - 2, b'x');
+    message.extend_from_slice(b"\r\n");
+    assert!(simulator.deliver(MAILBOX, message));
+    simulator
+}
+
+fn configuration(simulator: &Simulator, directory: &Path) -> String {
+    let (roots, secret) = (simulator.authority(), directory.join("client-secret"));
+    state::write(&secret, SECRET.as_bytes(), Access::Private).unwrap();
+    let hash = password::hash(PASSWORD.as_bytes()).unwrap();
+    let (imap, pop3, endpoint) = (simulator.imap().port(), simulator.pop3().port(), simulator.endpoint().port());
+    let (chain, key) = (directory.join("server.pem"), directory.join("server.key"));
+    format!(
+        "[certificate.default]\nchain = {chain:?}\nkey = {key:?}\n\
+         [identity.office]\ntenant = \"{TENANT}\"\nclient_id = \"{CLIENT}\"\nclient_secret_file = {secret:?}\n\
+         authority = \"https://127.0.0.1:{endpoint}\"\nroots = {roots:?}\n\
+         [upstream.exchange]\nhost = \"127.0.0.1\"\nimap_port = {imap}\npop3_port = {pop3}\nroots = {roots:?}\n\
+         [account.scans]\nmailbox = \"{MAILBOX}\"\n\
+         [[device]]\nlogin = \"{MAILBOX}\"\npasswords = [\"{hash}\"]\n{}",
+        translating_listener("imap", "imap", "implicit", "")
+    )
+}
+
+/// email-oauth2-proxy, running.
+struct Other {
+    process: Process,
+    address: SocketAddr,
+    _directory: TempDir,
+}
+
+/// Starts it with the same certificate, application and mailbox, without its window.
+fn start(python: &Path, script: &str, simulator: &Simulator, certificates: &Certificates) -> Other {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    certificates.write(path);
+    let [port] = free_ports();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let (chain, key) = (path.join("server.pem"), path.join("server.key"));
+    let text = format!(
+        "[IMAP-{port}]\nlocal_address = 127.0.0.1\nserver_address = 127.0.0.1\nserver_port = {}\n\
+         local_certificate_path = {}\nlocal_key_path = {}\n\
+         [{MAILBOX}]\ntoken_url = https://127.0.0.1:{}/{TENANT}/oauth2/v2.0/token\noauth2_flow = client_credentials\n\
+         oauth2_scope = https://outlook.office365.com/.default\nclient_id = {CLIENT}\nclient_secret = {SECRET}\n",
+        simulator.imap().port(),
+        chain.display(),
+        key.display(),
+        simulator.endpoint().port(),
+    );
+    fs::write(path.join("config"), text).unwrap();
+    let mut command = Command::new(python);
+    command.args(["-c", script, "--no-gui"]);
+    for (option, file) in [("--config-file", "config"), ("--cache-store", "cache"), ("--log-file", "log")] {
+        command.arg(option).arg(path.join(file));
+    }
+    command.env("SSL_CERT_FILE", simulator.authority()).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut process = Process::start(&mut command);
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(address).is_err() {
+        let runs = process.0.try_wait().unwrap().is_none();
+        assert!(runs && Instant::now() < deadline, "email-oauth2-proxy does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Other { process, address, _directory: directory }
+}
+
+/// As its own program does.
+const PROGRAM: &str = "import emailproxy; emailproxy.App()";
+/// At every login it derives the key of its token store from the device's password: by PBKDF2, once for its present count
+/// of iterations and once for its oldest. Here both are one.
+const PROGRAM_WITHOUT_KEY: &str = "import emailproxy
+emailproxy.Cryptographer.ITERATIONS = emailproxy.Cryptographer.LEGACY_ITERATIONS = 1
+emailproxy.App()";
+const TENANT: &str = "contoso.example";
+const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
+const SECRET: &str = "the-bench-has-no-secrets";
+const MAILBOX: &str = "scan@contoso.example";
+const PASSWORD: &str = "k7m2xp9at";
+/// What both have at TLS 1.2.
+const SUITE: &str = "ECDHE-RSA-AES128-GCM-SHA256";
+/// Of the message, in octets.
+const SIZE: usize = 10 * 1024;
+const ROUNDS: usize = 20;
+const SESSIONS: usize = 10;
