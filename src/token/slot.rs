@@ -1,15 +1,16 @@
 //! One access token: fetched once for all who wait, renewed when half of its life is over, and its troubles remembered.
 
-use std::fs::{self, File};
+mod sign_in;
+
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::access::{AccessToken, jitter};
 use super::refusal::{self, Refusal};
@@ -19,7 +20,6 @@ use super::wire::{self, Granted, Record};
 use crate::config::{Account, Credential, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::secret::Secret;
 use crate::transport::http::{Answered, Client};
 
 /// The place of one token: an application's, or one person's with that application.
@@ -295,60 +295,6 @@ impl Slot {
         Ok((granted, answered))
     }
 
-    /// No other process spends the same refresh token meanwhile.
-    async fn exclusive(&self) -> Result<Option<File>, Setback> {
-        let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
-        let owner = self.owner.clone();
-        let locked = spawn_blocking(move || store.exclusive(&owner)).await;
-        locked.unwrap_or_else(|_| Err("packetboat is going down".to_owned())).map(Some).map_err(refused)
-    }
-
-    fn record(&self) -> Result<Option<Record>, Setback> {
-        let Some(store) = &self.store else { return Ok(None) };
-        let record = store.read(&self.owner).map_err(refused)?;
-        let Some(record) = record else {
-            let (user, account) = self.sign_in();
-            return Err(refused(format!("{user} has not signed in yet: packetboat login {account}")));
-        };
-        let mut state = self.state();
-        if state.renewed.is_none() {
-            let age = Duration::from_secs(since_1970().saturating_sub(record.renewed));
-            state.renewed = Instant::now().checked_sub(age);
-        }
-        drop(state);
-        Ok(Some(record))
-    }
-
-    /// The new refresh token is on disk before it is used. If it cannot be, the old one is used again.
-    async fn keep(&self, old: Record, refresh_token: Option<Secret>) {
-        let renewed = since_1970();
-        let refresh_token = refresh_token.unwrap_or_else(|| old.refresh_token.clone());
-        let new = Record { refresh_token, signed_in: old.signed_in, renewed };
-        self.state().unsaved = Some((old, new));
-        self.keep_unsaved().await;
-    }
-
-    /// Brings to the disk what it has not taken yet.
-    async fn keep_unsaved(&self) {
-        let Some(store) = self.store.as_ref().map(Arc::clone) else { return };
-        let Some((old, new)) = self.state().unsaved.take() else { return };
-        let owner = self.owner.clone();
-        let (before, after) = (old.clone(), new.clone());
-        let kept = spawn_blocking(move || store.replace(&owner, Some(&before), &after)).await;
-        match kept.unwrap_or_else(|_| Err("packetboat is going down".to_owned())) {
-            Ok(true) => self.state().renewed = Some(Instant::now()),
-            Ok(false) => info!(identity = self.owner.identity, user = self.owner.user, "somebody has signed in anew"),
-            Err(error) => {
-                self.state().unsaved = Some((old, new));
-                error!(
-                    identity = self.owner.identity,
-                    user = self.owner.user,
-                    "the new refresh token cannot be kept, and the old one is used until it can: {error}"
-                );
-            }
-        }
-    }
-
     fn trouble(&self, setback: Setback, stamps: Vec<Stamp>) -> Failure {
         let Setback { failure, retry_after } = setback;
         let mut state = self.state();
@@ -404,10 +350,6 @@ impl Slot {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn since_1970() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn refused(why: String) -> Setback {

@@ -32,12 +32,13 @@ fn each_refresh_token_is_used_once() {
     exchange.quirk(|quirks| quirks.refresh.strict_rotation = true);
     let [file] = exchange.tokens().try_into().unwrap();
     let mut contents = HashSet::from([fs::read(&file).unwrap()]);
-    let proxy = exchange.proxy(&configuration);
+    let mut proxy = exchange.proxy(&configuration);
     let mut seen = presented(&exchange, 3);
     assert!(imap_login(&proxy).starts_with("OK"));
+    // What is on its way is on disk when it has ended, and the next one goes on with that.
+    proxy.process.signal("TERM");
+    assert!(proxy.process.wait().success());
     contents.insert(fs::read(&file).unwrap());
-    drop(proxy);
-    // Killed in between: the next one goes on with what is on disk.
     let _proxy = exchange.proxy(&configuration);
     seen.extend(presented(&exchange, 2));
     contents.insert(fs::read(&file).unwrap());
