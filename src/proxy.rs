@@ -85,13 +85,7 @@ pub fn open(config: &Config, making: Making) -> Result<Opened, Vec<Obstacle>> {
             }
         }
     }
-    let mut servers = BTreeMap::new();
-    for (name, upstream) in &config.upstreams {
-        match Server::new(upstream, &config.limits) {
-            Ok(server) => drop(servers.insert(name, Arc::new(server))),
-            Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
-        }
-    }
+    let servers = servers(config, &mut obstacles);
     let access = access(config, making, &servers, &mut obstacles);
     let mut opened = Vec::new();
     for listener in &config.listeners {
@@ -121,6 +115,18 @@ pub fn open(config: &Config, making: Making) -> Result<Opened, Vec<Obstacle>> {
     }
     let tokens = access.map(|(_, tokens)| tokens);
     if obstacles.is_empty() { Ok(Opened { doors: opened, tokens }) } else { Err(obstacles) }
+}
+
+/// The mail servers by name, with their roots loaded.
+fn servers<'a>(config: &'a Config, obstacles: &mut Vec<Obstacle>) -> BTreeMap<&'a String, Arc<Server>> {
+    let mut servers = BTreeMap::new();
+    for (name, upstream) in &config.upstreams {
+        match Server::new(upstream, &config.limits) {
+            Ok(server) => drop(servers.insert(name, Arc::new(server))),
+            Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
+        }
+    }
+    servers
 }
 
 /// Devices, mailboxes and tokens, where a listener translates.

@@ -63,13 +63,12 @@ impl Tokens {
             }
             let user = if identity.grant.is_of_a_person() { account.user.to_lowercase() } else { String::new() };
             let key = (account.identity.clone(), user);
-            let password_file = |slot: &Arc<Slot>| slot.account.password_file == account.password_file;
-            if slots.get(&key).is_some_and(|slot| !password_file(slot)) {
-                let message =
-                    format!("{} has another one in another account; one person has one password", account.user);
-                obstacles.push((format!("account.{name}.password_file"), message));
-            }
             if let Some(slot) = slots.get(&key) {
+                if slot.account.password_file != account.password_file {
+                    let message =
+                        format!("{} has another one in another account; one person has one password", account.user);
+                    obstacles.push((format!("account.{name}.password_file"), message));
+                }
                 by_account.insert(name.clone(), Arc::clone(slot));
                 continue;
             }
@@ -162,7 +161,7 @@ pub fn remarks(config: &Config) -> Vec<Obstacle> {
 }
 
 fn days_left(file: &SecretFile) -> Option<i64> {
-    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / DAY;
+    let today = since_1970() / DAY;
     Some(i64::try_from(file.expires?).unwrap_or(i64::MAX) - i64::try_from(today).unwrap_or_default())
 }
 
@@ -223,6 +222,11 @@ fn prove_credential(name: &str, identity: &Identity) -> Vec<Obstacle> {
         | Grant::Federated(_)
         | Grant::ManagedIdentity => Vec::new(),
     }
+}
+
+/// The wall clock, in seconds.
+fn since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Days before the end from which on it is told.

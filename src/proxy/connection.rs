@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
-use super::door::{Door, DoorLogins, setting};
+use super::door::{Door, DoorLogins, reach, setting};
 use super::driver::{Driver, Event};
 use super::limits::Admitted;
 use super::opened::Opened;
@@ -214,7 +214,7 @@ impl<'a> Connection<'a> {
         let source = self.record.source.ip();
         match &door.logins {
             DoorLogins::PassThrough(server) => {
-                let reached = self.unless_left(door.reach(server)).await?;
+                let reached = self.unless_left(reach(server, door.listener.protocol)).await?;
                 self.connect(reached, server, credentials, Probe::No);
             }
             DoorLogins::Translate(access) => {
@@ -248,7 +248,7 @@ impl<'a> Connection<'a> {
 
     async fn log_in_to(&mut self, opened: Opened<'a>) -> Result<(), Failure> {
         let mailbox = opened.mailbox;
-        let reached = self.unless_left(self.door.reach(&mailbox.server)).await?;
+        let reached = self.unless_left(reach(&mailbox.server, self.door.listener.protocol)).await?;
         let probe = if mailbox.account.probe { Probe::Yes } else { Probe::No };
         self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), probe);
         self.opened = Some(opened);

@@ -59,16 +59,6 @@ impl Door {
         }
     }
 
-    /// Dials a server, up to where the protocol is spoken.
-    pub(super) async fn reach(&self, server: &Server) -> Result<(Stream, UpstreamTls), Failure> {
-        let protocol = self.listener.protocol;
-        let tcp = server.dial(protocol).await?;
-        Ok(match server.security() {
-            Security::Implicit => (server.handshake(protocol, tcp).await?, UpstreamTls::Implicit),
-            Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
-        })
-    }
-
     /// Shakes hands with the device; a failure is explained in plain words.
     pub(super) async fn secure(&self, mut stream: Peeked) -> Result<Stream, Failure> {
         let Some(acceptor) = &self.acceptor else {
@@ -129,6 +119,15 @@ impl Door {
             Protocol::Pop3 => Box::new(Pop3::new(offer, limits)),
         }
     }
+}
+
+/// Dials a server, up to where the protocol is spoken.
+pub(super) async fn reach(server: &Server, protocol: Protocol) -> Result<(Stream, UpstreamTls), Failure> {
+    let tcp = server.dial(protocol).await?;
+    Ok(match server.security() {
+        Security::Implicit => (server.handshake(protocol, tcp).await?, UpstreamTls::Implicit),
+        Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
+    })
 }
 
 fn session_limits(limits: &Limits) -> SessionLimits {

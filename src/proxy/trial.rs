@@ -1,6 +1,5 @@
 //! A login at the mail server without a device: what `packetboat check --online` tries.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +7,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Obstacle;
+use super::door::reach;
 use super::mailbox::{Mailbox, Mailboxes};
-use crate::config::{Config, Protocol, Security};
+use crate::config::{Config, Protocol};
 use crate::failure::{Failure, Kind, Side};
 use crate::proto::imap::Imap;
 use crate::proto::pop3::Pop3;
 use crate::proto::{Limits, Offer, Outbox, Probe, Session, Step, UpstreamTls};
 use crate::token::{AccessToken, Tokens};
-use crate::transport::detect::Peeked;
 use crate::transport::downstream::certificate::Making;
-use crate::transport::upstream::Server;
 use crate::transport::{Facts, Stream};
 
 /// All accounts, ready to be tried.
@@ -34,13 +32,7 @@ impl Trials {
     /// Each thing that is missing or wrong.
     pub fn new(config: &Config) -> Result<Self, Vec<Obstacle>> {
         let mut obstacles = Vec::new();
-        let mut servers = BTreeMap::new();
-        for (name, upstream) in &config.upstreams {
-            match Server::new(upstream, &config.limits) {
-                Ok(server) => drop(servers.insert(name, Arc::new(server))),
-                Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
-            }
-        }
+        let servers = super::servers(config, &mut obstacles);
         match Tokens::open(config, Making::Kept) {
             Ok(tokens) if obstacles.is_empty() => {
                 let mailboxes = Mailboxes::new(config, &tokens, &servers);
@@ -70,11 +62,7 @@ impl Trials {
     pub async fn login(&self, account: &str, protocol: Protocol) -> Result<Facts, Failure> {
         let mailbox = self.mailbox(account)?;
         let token = mailbox.token(protocol).await?;
-        let tcp = mailbox.server.dial(protocol).await?;
-        let (stream, tls) = match mailbox.server.security() {
-            Security::Implicit => (mailbox.server.handshake(protocol, tcp).await?, UpstreamTls::Implicit),
-            Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
-        };
+        let (stream, tls) = reach(&mailbox.server, protocol).await?;
         let conversation = converse(mailbox, &token, protocol, stream, tls);
         let ended = timeout(self.patience, conversation).await;
         ended

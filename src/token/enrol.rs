@@ -2,13 +2,14 @@
 //! (RFC 8628). Done by an operator, never inside a device's connection.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use tokio::time::{Instant, sleep};
 
 use super::refusal;
 use super::request;
+use super::since_1970;
 use super::slot::Slot;
 use super::wire::{self, Granted, Record};
 use crate::config::{Limits, Roots};
@@ -180,7 +181,7 @@ impl Slot {
         };
         let refresh_token = refresh_token
             .ok_or("the endpoint gave no refresh token: offline_access must be among the scopes, and consented to")?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = since_1970();
         let store = self.store.as_ref().ok_or("this identity's grant needs no sign-in")?;
         store.put(&self.owner, &Record { refresh_token, signed_in: now, renewed: now })?;
         let person = wire::claims(access_token.expose()).and_then(|claims| claims.upn);

@@ -1,12 +1,11 @@
 //! What is sent to a token endpoint, for each grant (RFC 6749 §4, RFC 7523 §2.2, RFC 8628 §3.4).
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use zeroize::Zeroizing;
 
-use super::wire;
+use super::{since_1970, wire};
 use crate::config::{Account, CertificateFiles, Credential, Grant, Identity};
 use crate::crypto::{self, SigningKey};
 use crate::secret::Secret;
@@ -203,8 +202,7 @@ fn assertion(identity: &Identity, files: &CertificateFiles) -> Result<Secret, St
     let key = SigningKey::from_pem(&state::read_private(&files.key)?)
         .map_err(|why| format!("{} {why}", files.key.display()))?;
     let thumbprint = BASE64URL.encode(crypto::sha256(&certificate::der(&files.chain)?));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let parts = wire::assertion(&thumbprint, &identity.token_endpoint, &identity.client_id, &id()?, now);
+    let parts = wire::assertion(&thumbprint, &identity.token_endpoint, &identity.client_id, &id()?, since_1970());
     let [header, claims] = parts.ok_or("the assertion cannot be written")?;
     let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
     let signature = key.ps256(signed.as_bytes()).map_err(|refused| refused.to_string())?;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tracing::{error, info};
 
 use super::{Setback, Slot, refused};
 use crate::secret::Secret;
+use crate::token::since_1970;
 use crate::token::wire::Record;
 
 impl Slot {
@@ -66,8 +67,4 @@ impl Slot {
             }
         }
     }
-}
-
-fn since_1970() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
