@@ -9,10 +9,11 @@ mod opened;
 mod record;
 mod relay;
 mod trial;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,12 +29,13 @@ use crate::token::{self, Tokens};
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::host::{self, Program};
+use crate::transport::listen;
 use crate::transport::upstream::Server;
-use crate::transport::{listen, tune};
 use door::{Access, Door, DoorLogins};
 use limits::Connections;
 use mailbox::Mailboxes;
 pub use trial::Trials;
+use worker::{Guest, Here, Workers};
 
 /// All that is open: the doors, and the tokens that translate their logins.
 pub struct Opened {
@@ -45,7 +47,14 @@ pub struct Opened {
 /// A door, and the sockets it is reached by.
 pub struct OpenDoor {
     door: Arc<Door>,
-    sockets: Vec<TcpListener>,
+    /// For each address, one for each worker.
+    sockets: Vec<Vec<StdListener>>,
+}
+
+/// All that runs. Dropping it ends every connection at once.
+pub struct Serving {
+    tokens: Option<Arc<Tokens>>,
+    _workers: Workers,
 }
 
 /// Something that keeps the proxy from starting.
@@ -89,7 +98,7 @@ pub fn open(config: &Config, making: Making) -> Result<Opened, Vec<Obstacle>> {
     let access = access(config, making, &servers, &mut obstacles);
     let mut opened = Vec::new();
     for listener in &config.listeners {
-        let sockets = bind(listener, making, &mut obstacles);
+        let sockets = bind(listener, &config.limits, making, &mut obstacles);
         let acceptor = match (listener.entry, certificates.get(&listener.certificate)) {
             (Entry::Plaintext, _) => None,
             (Entry::Implicit | Entry::StartTls | Entry::Auto, None) => continue,
@@ -162,31 +171,43 @@ impl OpenDoor {
 
     /// Where it listens, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        self.sockets.iter().filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
     }
 }
 
-/// Takes connections, and keeps tokens fresh, until the lifecycle says otherwise. Returns at once; each socket is served
-/// by a task. What it returns is to be settled at the very end.
-pub fn serve(opened: Opened, limits: &Limits, lifecycle: &Lifecycle) -> Option<Arc<Tokens>> {
+/// Takes connections, and keeps tokens fresh, until the lifecycle says otherwise. Returns at once: workers serve.
+///
+/// # Errors
+/// The operating system has no threads for them.
+pub fn serve(opened: Opened, limits: &Limits, lifecycle: &Lifecycle) -> io::Result<Serving> {
+    let workers = Workers::start(worker::count())?;
     if let Some(tokens) = &opened.tokens {
         tokens.keep_fresh(lifecycle);
     }
     let connections = Connections::new(limits.connections, limits.connections_per_source);
     for OpenDoor { door, sockets } in opened.doors {
-        for socket in sockets {
-            tokio::spawn(accept(socket, Arc::clone(&door), Arc::clone(&connections), lifecycle.clone()));
+        for sockets in sockets {
+            workers.accept(sockets, &door, &connections, lifecycle);
         }
     }
-    opened.tokens
+    Ok(Serving { tokens: opened.tokens, _workers: workers })
 }
 
-fn bind(listener: &Listener, making: Making, obstacles: &mut Vec<Obstacle>) -> Vec<TcpListener> {
+impl Serving {
+    /// Waits for refresh tokens to reach the disk: call it last.
+    pub async fn settle(&self) {
+        if let Some(tokens) = &self.tokens {
+            tokens.settle().await;
+        }
+    }
+}
+
+fn bind(listener: &Listener, limits: &Limits, making: Making, obstacles: &mut Vec<Obstacle>) -> Vec<Vec<StdListener>> {
     let mut sockets = Vec::new();
     for &address in &listener.listen {
-        let error = match listen(address) {
-            Ok(socket) => {
-                sockets.push(socket);
+        let error = match listen(address, worker::count(), limits.keep_alive) {
+            Ok(of_address) => {
+                sockets.push(of_address);
                 continue;
             }
             Err(error) => error,
@@ -217,14 +238,20 @@ fn bind_advice(address: SocketAddr, error: &io::Error, holder: Option<&Program>)
     }
 }
 
-async fn accept(socket: TcpListener, door: Arc<Door>, connections: Arc<Connections>, mut lifecycle: Lifecycle) {
+async fn accept(
+    socket: TcpListener,
+    door: Arc<Door>,
+    connections: Arc<Connections>,
+    mut lifecycle: Lifecycle,
+    here: Here,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = lifecycle.reached(Phase::Draining) => return,
         };
         match accepted {
-            Ok((stream, source)) => admit(stream, source, &door, &connections, &lifecycle),
+            Ok((stream, source)) => admit(stream, source, &door, &connections, &lifecycle, &here),
             Err(error) if is_of_one_connection(&error) => debug!(listener = door.listener.name, %error, "not accepted"),
             // Out of file descriptors or memory: a pause lets connections end and give some back.
             Err(error) => {
@@ -242,6 +269,7 @@ fn admit(
     door: &Arc<Door>,
     connections: &Arc<Connections>,
     lifecycle: &Lifecycle,
+    here: &Here,
 ) {
     let source = SocketAddr::new(source.ip().to_canonical(), source.port());
     let admitted = if door.listener.allowed_networks.contain(source.ip()) {
@@ -251,11 +279,8 @@ fn admit(
     };
     match admitted {
         Ok(admitted) => {
-            if let Err(error) = tune(&stream, door.limits.keep_alive) {
-                debug!(%source, %error, "gone before it was served");
-                return;
-            }
-            tokio::spawn(connection::serve(stream, source, Arc::clone(door), admitted, lifecycle.clone()));
+            let guest = Guest { source, door: Arc::clone(door), admitted, lifecycle: lifecycle.clone() };
+            here.serve(stream, guest);
         }
         Err(failure) => {
             warn!(%source, listener = door.listener.name, reason = failure.kind.label(), "refused: {failure}")

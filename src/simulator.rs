@@ -26,10 +26,9 @@ use tokio::time::timeout;
 
 use crate::config::{Certificate, CertificateSource, Digest, Profile};
 use crate::crypto;
-use crate::transport;
-use crate::transport::detect::Peeked;
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::socket::Socket;
 use login::Protocol;
 use wire::Wire;
 use world::World;
@@ -69,8 +68,9 @@ impl Simulator {
         let loaded = loaded.map_err(|fault| fault.message)?;
         let acceptor = Arc::new(Acceptor::new(&Profile::Modern.policy(), &loaded)?);
         let listen = || {
-            let listener = transport::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-            Ok::<_, std::io::Error>((listener.local_addr()?, listener))
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            listener.set_nonblocking(true)?;
+            Ok::<_, std::io::Error>((listener.local_addr()?, TcpListener::from_std(listener)?))
         };
         let open = || Ok::<_, std::io::Error>([listen()?, listen()?, listen()?, listen()?]);
         let [(imap, on_imap), (pop3, on_pop3), (endpoint, on_endpoint), (imds, on_imds)] =
@@ -208,7 +208,7 @@ async fn serve(tcp: TcpStream, service: Service, world: Arc<World>, acceptor: Ar
     let _ = tcp.set_nodelay(true);
     match service {
         Service::Metadata => entra::serve_metadata(world, tcp).await,
-        Service::Endpoint => match timeout(HANDSHAKE, acceptor.accept(Peeked::new(tcp))).await {
+        Service::Endpoint => match timeout(HANDSHAKE, acceptor.accept(Socket::new(tcp))).await {
             Ok(Ok(tls)) => entra::serve(world, tls).await,
             Ok(Err(refused)) => world.tell(format!("token endpoint: TLS handshake failed: {refused:?}")),
             Err(_) => world.tell("token endpoint: TLS handshake took too long".to_owned()),

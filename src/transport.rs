@@ -1,27 +1,29 @@
 //! Octets to and from both sides: a stream that is plain or TLS, and what is known of its TLS.
 
+pub mod buffer;
 pub mod detect;
 pub mod downstream;
 pub mod host;
 pub mod http;
+pub mod socket;
 pub mod upstream;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket as Socket2, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 
-use detect::Peeked;
+use socket::Socket;
 
 /// One side of a connection. TLS is put over it in place, by taking it out and putting the result back.
 pub enum Stream {
     /// In clear.
-    Plain(Peeked),
+    Plain(Socket),
     /// TLS towards a device.
     Device(Box<downstream::Tls>),
     /// TLS towards a mail server.
@@ -86,32 +88,52 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Listens. An IPv6 address takes IPv6 alone, so that `0.0.0.0` and `[::]` can stand beside each other.
+/// Listens on an address with so many sockets, among which the kernel spreads connections. An IPv6 address takes IPv6
+/// alone, so that `0.0.0.0` and `[::]` can stand beside each other. What connections have, they have from here: no delay
+/// for small segments (40 ms each with old peers), and keep-alive.
 ///
 /// # Errors
 /// What the operating system says: in use, not allowed (ports below 1024), not ours.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+pub fn listen(address: SocketAddr, count: usize, keep_alive: Duration) -> io::Result<Vec<TcpListener>> {
+    if count > 1 {
+        // Sockets that share a port share it with every other program of this user that wants to: that one is to be
+        // told that the port is in use, and so are we.
+        bound(address, false)?;
+    }
+    let mut sockets: Vec<TcpListener> = Vec::new();
+    for _ in 0..count.max(1) {
+        // Where any port would do, all have the first one's.
+        let address = sockets.first().map_or(Ok(address), TcpListener::local_addr)?;
+        let socket = bound(address, count > 1)?;
+        tune(&socket, keep_alive)?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
+}
+
+fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket2> {
+    let socket = Socket2::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     // A restarted proxy takes its port back although old connections linger in TIME-WAIT.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
-/// Sets what every connection has: no delay for small segments (40 ms each with old peers), and keep-alive.
+/// Sets what every connection has; see [`listen`].
 ///
 /// # Errors
 /// The connection is gone already.
-pub fn tune(stream: &TcpStream, keep_alive: Duration) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+pub fn tune<S: AsFd>(socket: &S, keep_alive: Duration) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
     let probes = TcpKeepalive::new().with_time(keep_alive).with_interval(PROBE_INTERVAL).with_retries(PROBES);
-    SockRef::from(stream).set_tcp_keepalive(&probes)
+    socket.set_tcp_keepalive(&probes)
 }
 
 const BACKLOG: i32 = 1024;
@@ -122,13 +144,26 @@ const PROBES: u32 = 4;
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn connections_have_keep_alive_and_no_delay() {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        tune(&stream, Duration::from_secs(77)).unwrap();
-        let socket = SockRef::from(&stream);
-        assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(77));
+    #[test]
+    fn connections_have_keep_alive_and_no_delay() {
+        let listening = listen("127.0.0.1:0".parse().unwrap(), 2, Duration::from_secs(77)).unwrap();
+        let address = listening[0].local_addr().unwrap();
+        let streams: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let accepted = || listening.iter().find_map(|socket| socket.accept().ok());
+        for _ in streams {
+            let (stream, _) = accepted().unwrap();
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(77));
+        }
+    }
+
+    #[test]
+    fn sockets_share_a_port_with_each_other_alone() {
+        let listen = |address: SocketAddr| listen(address, 2, Duration::from_secs(60));
+        let listening = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addresses: Vec<_> = listening.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        assert_eq!(addresses[0], addresses[1]);
+        assert_eq!(listen(addresses[0]).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

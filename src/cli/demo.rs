@@ -70,7 +70,7 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     })?;
     let addresses: Vec<SocketAddr> = opened.doors.iter().flat_map(OpenDoor::addresses).collect();
     let (trigger, lifecycle) = lifecycle::begin();
-    let tokens = proxy::serve(opened, &proven.config.limits, &lifecycle);
+    let serving = proxy::serve(opened, &proven.config.limits, &lifecycle).map_err(|error| error.to_string())?;
     drop(lifecycle);
     let authority = certificate::authority_path(&scene.directory);
     state::write(&scene.directory.join("ca.der"), &certificate::der(&authority)?, Access::Public)?;
@@ -87,9 +87,7 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     }
     trigger.enter(Phase::Ending);
     trigger.all_gone(proven.config.limits.close_timeout).await;
-    if let Some(tokens) = tokens {
-        tokens.settle().await;
-    }
+    serving.settle().await;
     Ok(())
 }
 

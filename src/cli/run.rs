@@ -20,7 +20,7 @@ pub(super) fn run(proven: &Proven) -> Result<(), Exit> {
     for warning in &proven.warnings {
         warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         error!(%error, "cannot start");
         Exit::OsError
     })?;
@@ -43,7 +43,10 @@ async fn serve(proven: &Proven) -> Result<(), Exit> {
     })?;
     introduce(proven, &opened.doors);
     let (trigger, lifecycle) = lifecycle::begin();
-    let tokens = proxy::serve(opened, &config.limits, &lifecycle);
+    let serving = proxy::serve(opened, &config.limits, &lifecycle).map_err(|error| {
+        error!(%error, "cannot start");
+        Exit::OsError
+    })?;
     info!("ready");
     drop(lifecycle);
     let signal = signals.next().await;
@@ -62,9 +65,7 @@ async fn serve(proven: &Proven) -> Result<(), Exit> {
         trigger.enter(Phase::Ending);
         trigger.all_gone(config.limits.close_timeout + GOODBYE).await;
     }
-    if let Some(tokens) = tokens {
-        tokens.settle().await;
-    }
+    serving.settle().await;
     info!("stopped");
     Ok(())
 }

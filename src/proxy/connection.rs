@@ -17,7 +17,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::proto::line::printable;
 use crate::proto::{Credentials, Probe, UpstreamTls};
 use crate::transport::Stream;
-use crate::transport::detect::Peeked;
+use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
 
 /// Serves a device from the first octet to the last, and writes its line.
@@ -29,7 +29,7 @@ pub(super) async fn serve(
     lifecycle: Lifecycle,
 ) {
     let mut record = Record::new(source, &door.listener.name);
-    match unless_ending(&lifecycle, door.enter(Peeked::new(tcp))).await {
+    match unless_ending(&lifecycle, door.enter(Socket::new(tcp))).await {
         Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
             record.device_tls = stream.facts();
@@ -316,7 +316,7 @@ impl<'a> Connection<'a> {
         let Some(server) = self.server.as_ref().map(Arc::clone) else {
             return Err(Failure::new(Kind::UpstreamTls, "STARTTLS without a server"));
         };
-        let handshake = server.handshake(self.door.listener.protocol, stream.into_tcp());
+        let handshake = server.handshake(self.door.listener.protocol, stream);
         let stream = unless_ending(&self.lifecycle, handshake).await?;
         self.record.upstream_tls = stream.facts();
         self.driver.secured(Side::Upstream, stream);

@@ -14,8 +14,9 @@ use crate::proto::imap::Imap;
 use crate::proto::pop3::Pop3;
 use crate::proto::{Limits as SessionLimits, Offer, Session, UpstreamTls};
 use crate::transport::Stream;
-use crate::transport::detect::{Opening, Peeked};
+use crate::transport::detect::Opening;
 use crate::transport::downstream::{Acceptor, refusal};
+use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
 
 /// What all connections of one listener share.
@@ -43,7 +44,7 @@ pub(super) struct Access {
 
 impl Door {
     /// From the first octet to a stream on which the protocol is spoken.
-    pub(super) async fn enter(&self, mut stream: Peeked) -> Result<Stream, Failure> {
+    pub(super) async fn enter(&self, mut stream: Socket) -> Result<Stream, Failure> {
         match self.listener.entry {
             Entry::Implicit => self.secure(stream).await,
             Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
@@ -60,7 +61,7 @@ impl Door {
     }
 
     /// Shakes hands with the device; a failure is explained in plain words.
-    pub(super) async fn secure(&self, mut stream: Peeked) -> Result<Stream, Failure> {
+    pub(super) async fn secure(&self, mut stream: Socket) -> Result<Stream, Failure> {
         let Some(acceptor) = &self.acceptor else {
             return Err(Failure::new(Kind::Handshake, "this listener has no TLS"));
         };
@@ -81,6 +82,7 @@ impl Door {
             if hello.as_ref().is_some_and(|hello| hello.sslv2_format) && !self.listener.tls.sslv2_hello {
                 // The device hears why in its own words; it may be gone, which changes nothing.
                 let _ = stream.write_all(ALERT_HANDSHAKE_FAILURE).await;
+                let _ = stream.flush().await;
                 return Err(Failure::new(Kind::Handshake, refusal::sslv2_format(hello.as_deref(), &self.listener.tls)));
             }
             match acceptor.accept(stream).await {
@@ -123,10 +125,10 @@ impl Door {
 
 /// Dials a server, up to where the protocol is spoken.
 pub(super) async fn reach(server: &Server, protocol: Protocol) -> Result<(Stream, UpstreamTls), Failure> {
-    let tcp = server.dial(protocol).await?;
+    let socket = server.dial(protocol).await?;
     Ok(match server.security() {
-        Security::Implicit => (server.handshake(protocol, tcp).await?, UpstreamTls::Implicit),
-        Security::StartTls => (Stream::Plain(Peeked::new(tcp)), UpstreamTls::StartTls),
+        Security::Implicit => (server.handshake(protocol, socket).await?, UpstreamTls::Implicit),
+        Security::StartTls => (Stream::Plain(socket), UpstreamTls::StartTls),
     })
 }
 

@@ -191,9 +191,11 @@ impl Driver {
         loop {
             let said = self.poll_say(cx)?;
             if self.event.is_some() {
-                // Everything before an event is on the wire before it is seen.
+                // Everything before an event is on the wire before it is seen; before an end it goes out with that.
                 ready!(said);
-                ready!(self.poll_flush(cx))?;
+                if !matches!(self.event, Some(Event::Ended(_) | Event::Close)) {
+                    ready!(self.poll_flush(cx))?;
+                }
                 if let Some(event) = self.event.take() {
                     return Poll::Ready(Ok(event));
                 }

@@ -1,20 +1,19 @@
 //! One direction of a connection: octets are read into a buffer, and go on from that very buffer.
 //!
-//! A flow has a buffer only while it holds octets. An idle connection has none: they come from a pool of the worker
-//! thread and go back there.
+//! A flow has a buffer only while it holds octets. An idle connection has none.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use zeroize::Zeroize;
+
+use crate::transport::buffer::{Buffer, PLAINTEXT};
 
 /// Octets that one side has sent.
 #[derive(Default)]
 pub(super) struct Flow {
-    buffer: Option<Buffer>,
+    buffer: Buffer,
     /// So many at the buffer's head are on their way to the other side.
     forward: usize,
     ended: bool,
@@ -23,16 +22,10 @@ pub(super) struct Flow {
     passed: u64,
 }
 
-struct Buffer {
-    octets: Box<[u8]>,
-    start: usize,
-    end: usize,
-}
-
 impl Flow {
     /// What has been read and neither consumed nor forwarded.
     pub(super) fn input(&self) -> &[u8] {
-        self.buffer.as_ref().and_then(|buffer| buffer.octets.get(buffer.start..buffer.end)).unwrap_or_default()
+        self.buffer.filled()
     }
 
     /// Reads all there is and has room; says how much. Once the side has ended, that is nothing.
@@ -49,8 +42,10 @@ impl Flow {
         }
         let mut filled = 0;
         while !self.ended {
-            let buffer = self.buffer.get_or_insert_with(Buffer::take);
-            let Some(room) = buffer.room() else { break };
+            let room = self.buffer.room(PLAINTEXT);
+            if room.is_empty() {
+                break;
+            }
             let mut room = ReadBuf::new(room);
             let read = match Pin::new(&mut *from).poll_read(cx, &mut room) {
                 Poll::Ready(Ok(())) => room.filled().len(),
@@ -64,15 +59,17 @@ impl Flow {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if filled > 0 => break,
                 Poll::Pending => {
-                    self.give_back();
+                    self.buffer.rest();
                     return Poll::Pending;
                 }
             };
-            buffer.end += read;
+            self.buffer.filled_by(read);
             filled += read;
             self.ended = read == 0;
         }
-        self.give_back();
+        if self.buffer.is_empty() {
+            self.buffer.rest();
+        }
         Poll::Ready(Ok(filled))
     }
 
@@ -113,14 +110,7 @@ impl Flow {
 
     /// Drops the first `count` octets; they were for us, and may have held a password.
     pub(super) fn consume(&mut self, count: usize) {
-        if let Some(buffer) = &mut self.buffer {
-            let end = buffer.end.min(buffer.start + count);
-            if let Some(consumed) = buffer.octets.get_mut(buffer.start..end) {
-                consumed.zeroize();
-            }
-            buffer.start = end;
-        }
-        self.give_back();
+        self.buffer.wipe(count);
     }
 
     /// Whether the side has closed.
@@ -130,7 +120,7 @@ impl Flow {
 
     /// Whether more can be read before something is consumed or forwarded.
     pub(super) fn has_room(&self) -> bool {
-        self.input().len() < CAPACITY
+        self.input().len() < PLAINTEXT
     }
 
     /// Octets passed on so far.
@@ -139,61 +129,11 @@ impl Flow {
     }
 
     fn pass(&mut self, count: usize) {
-        if let Some(buffer) = &mut self.buffer {
-            buffer.start = buffer.end.min(buffer.start + count);
-        }
+        self.buffer.pass(count);
         self.forward = self.forward.saturating_sub(count);
         self.passed += count as u64;
-        self.give_back();
-    }
-
-    fn give_back(&mut self) {
-        if self.input().is_empty()
-            && let Some(buffer) = self.buffer.take()
-        {
-            buffer.give_back();
-        }
     }
 }
-
-impl Buffer {
-    fn take() -> Self {
-        let octets = POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; CAPACITY].into_boxed_slice());
-        Self { octets, start: 0, end: 0 }
-    }
-
-    fn give_back(self) {
-        POOL.with_borrow_mut(|pool| {
-            if pool.len() < POOLED {
-                pool.push(self.octets);
-            }
-        });
-    }
-
-    /// The room behind what is there. An unfinished line at the very end moves to the front first.
-    fn room(&mut self) -> Option<&mut [u8]> {
-        if self.end == self.octets.len() && self.start > 0 {
-            self.octets.copy_within(self.start..self.end, 0);
-            let end = self.end - self.start;
-            // Before login what stays behind could be half a password.
-            if let Some(stale) = self.octets.get_mut(end..self.end) {
-                stale.zeroize();
-            }
-            self.end = end;
-            self.start = 0;
-        }
-        self.octets.get_mut(self.end..).filter(|room| !room.is_empty())
-    }
-}
-
-thread_local! {
-    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Four TLS records: small ones are gathered into full ones on the way, which costs the device and us less.
-const CAPACITY: usize = 64 * 1024;
-/// Buffers that a worker thread keeps for its next reads.
-const POOLED: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -283,6 +223,6 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         let mut flow = Flow::default();
         assert!(flow.poll_fill(&mut cx, &mut Ends::default()).is_pending());
-        assert!(flow.buffer.is_none());
+        assert!(flow.buffer.filled().is_empty());
     }
 }

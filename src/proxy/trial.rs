@@ -126,7 +126,7 @@ async fn converse(
                         "the server's side sent answers in clear behind STARTTLS",
                     ));
                 }
-                stream = mailbox.server.handshake(protocol, plain.into_tcp()).await?;
+                stream = mailbox.server.handshake(protocol, plain).await?;
                 session.tls_started(Side::Upstream, &mut out);
             }
             Step::LoggedIn => {

@@ -2,26 +2,14 @@
 
 pub mod hello;
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
+use super::socket::Socket;
 use hello::{ClientHello, Parsed};
-
-/// A TCP stream of which something may have been read ahead; that comes first when it is read.
-pub struct Peeked {
-    tcp: TcpStream,
-    /// In clear it may hold a password: it is wiped.
-    ahead: Zeroizing<Vec<u8>>,
-    /// How much of `ahead` has been read.
-    at: usize,
-}
 
 /// How a device begins.
 #[derive(Debug)]
@@ -38,24 +26,7 @@ pub enum Opening {
     Closed,
 }
 
-impl Peeked {
-    /// A stream of which nothing has been read.
-    pub fn new(tcp: TcpStream) -> Self {
-        Self { tcp, ahead: Zeroizing::default(), at: 0 }
-    }
-
-    /// Puts octets back in front of the stream.
-    pub fn put_back(&mut self, octets: &[u8]) {
-        let unread = self.ahead.get(self.at..).unwrap_or_default();
-        self.ahead = Zeroizing::new([octets, unread].concat());
-        self.at = 0;
-    }
-
-    /// The stream alone. What was read ahead and not read again is dropped.
-    pub fn into_tcp(self) -> TcpStream {
-        self.tcp
-    }
-
+impl Socket {
     /// Waits for the device's first octets, at most `patience`; a ClientHello that has begun is read to its end
     /// (bound the whole with a timeout). Nothing is lost: all of it is read again.
     ///
@@ -63,18 +34,15 @@ impl Peeked {
     /// The connection broke.
     pub async fn opening(&mut self, patience: Option<Duration>) -> io::Result<Opening> {
         loop {
-            match ClientHello::parse(self.ahead.get(self.at..).unwrap_or_default()) {
+            match ClientHello::parse(self.incoming.filled()) {
                 Parsed::Complete(hello) => return Ok(Opening::Hello(hello)),
                 Parsed::NotTls => return Ok(Opening::Plaintext),
                 Parsed::Malformed => return Ok(Opening::Strange),
                 Parsed::Incomplete => {}
             }
-            if self.ahead.capacity() == self.ahead.len() {
-                self.ahead.reserve_exact(FIRST_READ);
-            }
-            let patience = patience.filter(|_| self.ahead.is_empty());
-            let reading = self.tcp.read_buf(&mut *self.ahead);
-            let read = match patience {
+            let begun = !self.incoming.is_empty();
+            let reading = poll_fn(|cx| self.poll_fill(cx));
+            let read = match patience.filter(|_| !begun) {
                 Some(patience) => match timeout(patience, reading).await {
                     Ok(read) => read?,
                     Err(_) => return Ok(Opening::Silence),
@@ -82,43 +50,8 @@ impl Peeked {
                 None => reading.await?,
             };
             if read == 0 {
-                return Ok(if self.ahead.is_empty() { Opening::Closed } else { Opening::Strange });
+                return Ok(if begun { Opening::Strange } else { Opening::Closed });
             }
         }
     }
 }
-
-impl AsyncRead for Peeked {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let ahead = this.ahead.get(this.at..).unwrap_or_default();
-        if ahead.is_empty() {
-            return Pin::new(&mut this.tcp).poll_read(cx, buffer);
-        }
-        let taken = ahead.len().min(buffer.remaining());
-        buffer.put_slice(ahead.get(..taken).unwrap_or_default());
-        this.at += taken;
-        if this.at == this.ahead.len() {
-            this.ahead = Zeroizing::default();
-            this.at = 0;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Peeked {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, octets)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
-        Poll::Ready(Ok(()))
-    }
-}
-
-const FIRST_READ: usize = 1024;

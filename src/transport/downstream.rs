@@ -5,7 +5,9 @@ pub mod device;
 mod library;
 pub mod refusal;
 
+use std::io;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use openssl::bn::BigNum;
 use openssl::dh::Dh;
@@ -14,16 +16,17 @@ use openssl::pkey::Params;
 use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion,
 };
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_openssl::SslStream;
 
 use super::Facts;
-use super::detect::Peeked;
+use super::socket::Socket;
 use crate::config::suite::Tier;
 use crate::config::{TlsPolicy, Version};
 use certificate::Loaded;
 
 /// An encrypted stream towards a device.
-pub type Tls = SslStream<Peeked>;
+pub struct Tls(SslStream<Socket>);
 
 /// Shakes hands with the devices of one listener.
 pub struct Acceptor {
@@ -63,23 +66,64 @@ impl Acceptor {
         self.has_ecdsa
     }
 
-    /// Shakes hands. Bound it with a timeout.
+    /// Shakes hands. Bound it with a timeout. The last flight goes out with the first words: say some, read, or flush.
     ///
     /// # Errors
     /// What OpenSSL says; [`refusal::explain`] makes plain words of it.
-    pub async fn accept(&self, stream: Peeked) -> Result<Tls, Refused> {
+    pub async fn accept(&self, socket: Socket) -> Result<Tls, Refused> {
         let ssl = Ssl::new(&self.context).map_err(|error| Refused::Reason(error.to_string()))?;
-        let mut tls = SslStream::new(ssl, stream).map_err(|error| Refused::Reason(error.to_string()))?;
-        match Pin::new(&mut tls).accept().await {
+        let mut tls = Tls::over(ssl, socket).map_err(|error| Refused::Reason(error.to_string()))?;
+        match Pin::new(&mut tls.0).accept().await {
             Ok(()) => Ok(tls),
-            Err(error) => Err(refused(&error)),
+            Err(error) => {
+                // The alert that says why; a device that is gone does without.
+                let _ = tls.flush().await;
+                Err(refused(&error))
+            }
         }
+    }
+}
+
+impl Tls {
+    fn over(ssl: Ssl, mut socket: Socket) -> Result<Self, ErrorStack> {
+        socket.put_under_tls();
+        SslStream::new(ssl, socket).map(Self)
+    }
+}
+
+impl AsyncRead for Tls {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let tls = &mut self.get_mut().0;
+        // OpenSSL is not troubled, and takes no buffer of its own, before there is something for it.
+        if tls.ssl().pending() == 0 && !tls.get_ref().has_input() {
+            ready!(tls.get_mut().poll_fill(cx))?;
+        }
+        Pin::new(tls).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Tls {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, octets)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().0.get_mut().poll_send(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let tls = &mut self.get_mut().0;
+        if tls.get_ref().closing {
+            // close_notify is written. Another SSL_shutdown would wait for the device's, and never send ours.
+            return Pin::new(tls.get_mut()).poll_shutdown(cx);
+        }
+        Pin::new(tls).poll_shutdown(cx)
     }
 }
 
 /// What is known of a connection.
 pub fn facts(tls: &Tls) -> Facts {
-    let ssl = tls.ssl();
+    let ssl = tls.0.ssl();
     Facts {
         version: ssl.version_str().to_owned(),
         cipher: ssl.current_cipher().map_or("none", |cipher| cipher.name()).to_owned(),

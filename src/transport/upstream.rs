@@ -1,6 +1,8 @@
-//! Servers: dialled, and TLS towards them by rustls. Only this file knows rustls.
+//! Servers: dialled, and TLS towards them by rustls. Only this file and its part know rustls.
 //!
 //! TLS 1.2 and 1.3 only, the name verified, SNI sent; no setting lowers that.
+
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,21 +15,19 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, Error, PeerIncomp
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use super::socket::Socket;
 use super::{Facts, Stream};
 use crate::config::{Limits, Protocol, Roots, Security, Upstream};
 use crate::failure::{Failure, Kind};
 
-/// An encrypted stream towards a mail server.
-pub type Tls = TlsStream<TcpStream>;
+pub use tls::Tls;
 
 /// Dials one server, whatever is spoken there.
 pub struct Connector {
     host: String,
     server_name: ServerName<'static>,
-    tls: TlsConnector,
+    tls: Arc<ClientConfig>,
     connect_timeout: Duration,
     handshake_timeout: Duration,
     keep_alive: Duration,
@@ -48,7 +48,7 @@ impl Server {
     /// # Errors
     /// The roots cannot be read, or the name is none; with the key that says so.
     pub fn new(upstream: &Upstream, limits: &Limits) -> Result<Self, (&'static str, String)> {
-        let tls = tls(&upstream.roots)?;
+        let tls = config(&upstream.roots)?;
         let connector = |host: &str, key| {
             let name = upstream.server_name.as_deref().unwrap_or(host);
             let key = if upstream.server_name.is_some() { "server_name" } else { key };
@@ -74,7 +74,7 @@ impl Server {
     ///
     /// # Errors
     /// The name does not resolve, or no address answers.
-    pub async fn dial(&self, protocol: Protocol) -> Result<TcpStream, Failure> {
+    pub async fn dial(&self, protocol: Protocol) -> Result<Socket, Failure> {
         self.connector(protocol).dial(self.upstream.port(protocol)).await
     }
 
@@ -82,8 +82,8 @@ impl Server {
     ///
     /// # Errors
     /// The certificate is not accepted, the server's TLS is too old, or the connection broke.
-    pub async fn handshake(&self, protocol: Protocol, tcp: TcpStream) -> Result<Stream, Failure> {
-        self.connector(protocol).handshake(tcp).await
+    pub async fn handshake(&self, protocol: Protocol, socket: Socket) -> Result<Stream, Failure> {
+        self.connector(protocol).handshake(socket).await
     }
 
     fn connector(&self, protocol: Protocol) -> &Connector {
@@ -100,16 +100,16 @@ impl Connector {
     /// # Errors
     /// The roots cannot be read, or the name is none.
     pub fn new(host: &str, of: &Roots, limits: &Limits) -> Result<Self, String> {
-        Self::over(&tls(of).map_err(|(_, message)| message)?, host, host, limits)
+        Self::over(&config(of).map_err(|(_, message)| message)?, host, host, limits)
     }
 
-    fn over(tls: &TlsConnector, host: &str, name: &str, limits: &Limits) -> Result<Self, String> {
+    fn over(tls: &Arc<ClientConfig>, host: &str, name: &str, limits: &Limits) -> Result<Self, String> {
         let server_name = ServerName::try_from(name.to_owned())
             .map_err(|_| format!("\"{name}\" is neither a DNS name nor an address"))?;
         Ok(Self {
             host: host.to_owned(),
             server_name,
-            tls: tls.clone(),
+            tls: Arc::clone(tls),
             connect_timeout: limits.connect_timeout,
             handshake_timeout: limits.upstream_handshake_timeout,
             keep_alive: limits.keep_alive,
@@ -124,7 +124,7 @@ impl Connector {
     ///
     /// # Errors
     /// The name does not resolve, or no address answers.
-    pub async fn dial(&self, port: u16) -> Result<TcpStream, Failure> {
+    pub async fn dial(&self, port: u16) -> Result<Socket, Failure> {
         let resolved = timeout(self.connect_timeout, lookup_host((self.host.as_str(), port))).await;
         let addresses = match resolved {
             Ok(Ok(addresses)) => interleave(addresses.collect()),
@@ -147,7 +147,7 @@ impl Connector {
             match ended {
                 Ok(Some(Ok(Ok(stream)))) => {
                     return match super::tune(&stream, self.keep_alive) {
-                        Ok(()) => Ok(stream),
+                        Ok(()) => Ok(Socket::new(stream)),
                         // The server has reset it already.
                         Err(error) => Err(Failure::new(
                             Kind::UpstreamLost,
@@ -169,8 +169,8 @@ impl Connector {
     ///
     /// # Errors
     /// The certificate is not accepted, the server's TLS is too old, or the connection broke.
-    pub async fn handshake(&self, tcp: TcpStream) -> Result<Stream, Failure> {
-        let handshake = self.tls.connect(self.server_name.clone(), tcp);
+    pub async fn handshake(&self, socket: Socket) -> Result<Stream, Failure> {
+        let handshake = Tls::connect(Arc::clone(&self.tls), self.server_name.clone(), socket);
         match timeout(self.handshake_timeout, handshake).await {
             Ok(Ok(tls)) => Ok(Stream::Server(Box::new(tls))),
             Ok(Err(error)) => Err(self.refused(&error)),
@@ -224,15 +224,10 @@ impl Connector {
 
 /// What is known of a connection.
 pub fn facts(tls: &Tls) -> Facts {
-    let (_, session) = tls.get_ref();
-    Facts {
-        version: session.protocol_version().and_then(|version| version.as_str()).unwrap_or("none").replace('_', "."),
-        cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("none").to_owned(),
-        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-    }
+    tls.facts()
 }
 
-fn tls(of: &Roots) -> Result<TlsConnector, (&'static str, String)> {
+fn config(of: &Roots) -> Result<Arc<ClientConfig>, (&'static str, String)> {
     let roots = roots(of).map_err(|message| ("roots", message))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -240,7 +235,7 @@ fn tls(of: &Roots) -> Result<TlsConnector, (&'static str, String)> {
         .map_err(|error| ("host", format!("rustls: {error}")))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 fn roots(roots: &Roots) -> Result<RootCertStore, String> {

@@ -7,10 +7,9 @@ use std::pin::Pin;
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode, SslVersion};
 use tokio::net::TcpStream;
-use tokio_openssl::SslStream;
 
 use super::{Refused, Tls, library, refused};
-use crate::transport::detect::Peeked;
+use crate::transport::socket::Socket;
 
 /// Connects as a printer of 2005 does. The server's certificate has to come from the authority; its name is not looked
 /// at. [`super::facts`] tells what came about.
@@ -21,9 +20,9 @@ pub async fn connect(address: SocketAddr, authority: &Path) -> Result<Tls, Strin
     library::start();
     let context = context(authority).map_err(|error| format!("{}: {error}", authority.display()))?;
     let tcp = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
-    let tls = Ssl::new(&context).and_then(|ssl| SslStream::new(ssl, Peeked::new(tcp)));
-    let mut tls = tls.map_err(|error| format!("OpenSSL: {error}"))?;
-    match Pin::new(&mut tls).connect().await {
+    let ssl = Ssl::new(&context).map_err(|error| format!("OpenSSL: {error}"))?;
+    let mut tls = Tls::over(ssl, Socket::new(tcp)).map_err(|error| format!("OpenSSL: {error}"))?;
+    match Pin::new(&mut tls.0).connect().await {
         Ok(()) => Ok(tls),
         Err(error) => Err(match refused(&error) {
             Refused::Reason(why) | Refused::Io(why) => format!("TLS 1.0 with {address}: {why}"),
@@ -51,6 +50,7 @@ mod tests {
     use crate::config::{Certificate, CertificateSource, Digest, Profile};
     use crate::transport::downstream::certificate::{Making, authority_path, load};
     use crate::transport::downstream::{Acceptor, facts};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     #[tokio::test]
@@ -68,7 +68,9 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let server = async {
                 let (tcp, _) = listener.accept().await.unwrap();
-                acceptor.accept(Peeked::new(tcp)).await.map(|tls| facts(&tls).version)
+                let mut tls = acceptor.accept(Socket::new(tcp)).await?;
+                tls.flush().await.map_err(|error| Refused::Io(error.to_string()))?;
+                Ok::<_, Refused>(facts(&tls).version)
             };
             let path = authority_path(authority.path());
             let (served, device) = tokio::join!(server, connect(address, &path));

@@ -1,0 +1,39 @@
+//! What a process and its children have cost so far: CPU time by the kernel's clock, memory by the kernel's pages.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+
+/// A process and all that it has started, none of which may end while it is watched.
+pub struct Tree {
+    processes: Vec<(u32, ClockId)>,
+}
+
+impl Tree {
+    pub fn of(id: u32) -> Self {
+        let clock = clock_getcpuclockid(Pid::from_raw(id.try_into().unwrap())).unwrap();
+        let mut processes = vec![(id, clock)];
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        for child in children.split_whitespace() {
+            processes.extend(Self::of(child.parse().unwrap()).processes);
+        }
+        Self { processes }
+    }
+
+    /// CPU time, user and system, of all threads, also of those that have ended.
+    pub fn cpu(&self) -> Duration {
+        self.processes.iter().map(|(_, clock)| Duration::from(clock.now().unwrap())).sum()
+    }
+
+    /// Memory in KiB; what several processes share is divided among them (PSS).
+    pub fn memory(&self) -> f64 {
+        let figure = |id: &u32| {
+            let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap();
+            let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<f64>().unwrap()
+        };
+        self.processes.iter().map(|(id, _)| figure(id)).sum()
+    }
+}

@@ -1,0 +1,214 @@
+//! The mail server of the bench: IMAP by script over TLS, in a process of its own.
+//!
+//! It resumes TLS sessions, takes every login (a password, or XOAUTH2 with any token), and has messages as large as one
+//! likes. Each of its ports speaks one version of TLS in records of one size.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{HandshakeKind, ServerConfig};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// How one port of the server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// As `1.3`.
+    pub tls: &'static str,
+    /// Octets of plaintext in a record.
+    pub record: usize,
+}
+
+/// TLS 1.3 in full records comes first: it is what everything but its own measures uses.
+pub const MANNERS: [Manner; 4] = [
+    Manner { tls: "1.3", record: 16 * 1024 },
+    Manner { tls: "1.3", record: 4 * 1024 },
+    Manner { tls: "1.3", record: 1400 },
+    Manner { tls: "1.2", record: 16 * 1024 },
+];
+
+/// `FETCH n BODY[]` gives a message of so many octets.
+pub const MESSAGES: [usize; 2] = [16 * 1024, 16 * 1024 * 1024];
+/// A SELECT of this mailbox says how many lines the next IDLE pushes, a millisecond apart: `push-500`.
+pub const PUSHING: &str = "push-";
+
+/// The running process.
+pub struct Upstream {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    /// A port for each of [`MANNERS`].
+    pub ports: [u16; MANNERS.len()],
+}
+
+impl Upstream {
+    /// This very program, as the server. It ends when its standard input does.
+    pub fn start(directory: &Path) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args([ARGUMENT.as_ref(), directory.as_os_str()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = process.stdin.take().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let ports: Vec<u16> = line.split_whitespace().map(|port| port.parse().unwrap()).collect();
+        Self { process, input, output, ports: ports.try_into().unwrap() }
+    }
+
+    /// Handshakes since the last call: all, and those that resumed a session.
+    pub fn handshakes(&mut self) -> (u64, u64) {
+        writeln!(self.input).unwrap();
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        let (all, resumed) = line.trim().split_once(' ').unwrap();
+        (all.parse().unwrap(), resumed.parse().unwrap())
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What the program is called with to be the server.
+pub const ARGUMENT: &str = "be-the-upstream";
+
+static HANDSHAKES: AtomicU64 = AtomicU64::new(0);
+static RESUMED: AtomicU64 = AtomicU64::new(0);
+
+/// Serves until standard input ends.
+pub fn serve(directory: PathBuf) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    std::thread::spawn(move || {
+        for _ in io::stdin().lines().map_while(Result::ok) {
+            println!("{} {}", HANDSHAKES.swap(0, Ordering::Relaxed), RESUMED.swap(0, Ordering::Relaxed));
+        }
+        std::process::exit(0);
+    });
+    runtime.block_on(async {
+        let mut ports = Vec::new();
+        for manner in MANNERS {
+            let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+            ports.push(listener.local_addr().unwrap().port().to_string());
+            tokio::spawn(accept(listener, acceptor(&directory, manner)));
+        }
+        println!("{}", ports.join(" "));
+        std::future::pending::<()>().await;
+    });
+}
+
+fn acceptor(directory: &Path, manner: Manner) -> TlsAcceptor {
+    let chain = CertificateDer::pem_file_iter(directory.join("server.pem")).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(directory.join("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let version = if manner.tls == "1.2" { &rustls::version::TLS12 } else { &rustls::version::TLS13 };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
+    // rustls counts the record's head.
+    config.max_fragment_size = Some(manner.record + 5);
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor) {
+    loop {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            // A proxy that leaves in the middle is none of the server's business; the device will tell.
+            let _ = converse(tcp, &acceptor).await;
+        });
+    }
+}
+
+async fn converse(tcp: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let tls = acceptor.accept(tcp).await?;
+    HANDSHAKES.fetch_add(1, Ordering::Relaxed);
+    if tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+        RESUMED.fetch_add(1, Ordering::Relaxed);
+    }
+    let mut stream = tokio::io::BufReader::with_capacity(4096, tls);
+    say(&mut stream, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR IDLE LITERAL+] ready\r\n").await?;
+    let mut line = String::new();
+    let mut pushed = 0;
+    loop {
+        line.clear();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let mut words = line.split_ascii_whitespace();
+        let (tag, verb) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let argument = words.next().unwrap_or_default();
+        let answer = match verb {
+            "SELECT" => {
+                pushed = argument.strip_prefix(PUSHING).map_or(0, |count| count.parse().unwrap());
+                "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n* 2 EXISTS\r\n* 0 RECENT\r\n\
+                 * OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 3] ok\r\n"
+            }
+            "STATUS" => "* STATUS INBOX (MESSAGES 2)\r\n",
+            "FETCH" => {
+                let size = MESSAGES[argument.parse::<usize>().unwrap() - 1];
+                fetch(&mut stream, argument, size).await?;
+                ""
+            }
+            "APPEND" => {
+                let size = line.trim_end().rsplit_once('{').unwrap().1.trim_end_matches('}').parse::<u64>().unwrap();
+                say(&mut stream, "+ go ahead\r\n").await?;
+                let read = tokio::io::copy(&mut (&mut stream).take(size + 2), &mut tokio::io::sink()).await?;
+                assert_eq!(read, size + 2);
+                ""
+            }
+            "IDLE" => {
+                say(&mut stream, "+ idling\r\n").await?;
+                for number in 0..pushed {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    say(&mut stream, &format!("* {} EXISTS\r\n", number + 3)).await?;
+                }
+                let mut done = String::new();
+                stream.read_line(&mut done).await?;
+                ""
+            }
+            "LOGOUT" => "* BYE bye\r\n",
+            _ => "",
+        };
+        say(&mut stream, &format!("{answer}{tag} OK {verb} completed\r\n")).await?;
+        if verb == "LOGOUT" {
+            return stream.shutdown().await;
+        }
+    }
+}
+
+async fn fetch(stream: &mut (impl AsyncWriteExt + Unpin), number: &str, size: usize) -> io::Result<()> {
+    let piece = [b'x'; 64 * 1024];
+    stream.write_all(format!("* {number} FETCH (BODY[] {{{size}}}\r\n").as_bytes()).await?;
+    let mut left = size;
+    while left > 0 {
+        let count = left.min(piece.len());
+        stream.write_all(&piece[..count]).await?;
+        left -= count;
+    }
+    stream.write_all(b")\r\n").await
+}
+
+async fn say(stream: &mut (impl AsyncWriteExt + Unpin), words: &str) -> io::Result<()> {
+    stream.write_all(words.as_bytes()).await?;
+    stream.flush().await
+}

@@ -1,0 +1,260 @@
+//! TLS over a socket's own buffers: rustls decrypts where octets were received, and encrypts where they are sent from.
+//!
+//! tokio-rustls would serve, with buffers of its own: some 4 KiB for each connection that idles, a `recv` for each record
+//! and a `send` for every four. Here one call of either carries up to 64 KiB, and an idle connection has no buffer.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
+use rustls::{ClientConfig, HandshakeKind};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::transport::Facts;
+use crate::transport::buffer::{Buffer, CAPACITY};
+use crate::transport::socket::Socket;
+
+/// An encrypted stream towards a server.
+pub struct Tls {
+    connection: UnbufferedClientConnection,
+    socket: Socket,
+    /// Decrypted, for which a reader had no room.
+    rest: Vec<u8>,
+    /// So much of the rest is read.
+    read: usize,
+    /// The server has closed.
+    ended: bool,
+}
+
+/// What rustls says to what it was given.
+enum Said {
+    /// The handshake is done, and there is no whole record any more.
+    Open,
+    /// The handshake waits for the server.
+    Waits,
+    /// The server has closed, and may be written to no longer.
+    Closed,
+}
+
+/// What is to be done as soon as octets may be sent.
+enum Wish<'a> {
+    Nothing,
+    Encrypt(&'a [u8]),
+    CloseNotify,
+}
+
+impl Tls {
+    /// Shakes hands; bound it with a timeout. The last flight goes out with the first words, or when an answer is
+    /// waited for.
+    ///
+    /// # Errors
+    /// An [`rustls::Error`] in an [`io::Error`], or the connection broke.
+    pub(super) async fn connect(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        mut socket: Socket,
+    ) -> io::Result<Self> {
+        socket.put_under_tls();
+        let connection = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
+        let mut tls = Self { connection, socket, rest: Vec::new(), read: 0, ended: false };
+        loop {
+            match tls.advance(None, Wish::Nothing) {
+                Ok(Said::Open) => return Ok(tls),
+                Ok(Said::Waits) => {}
+                Ok(Said::Closed) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) => {
+                    // The alert that says why; a server that is gone does without.
+                    let _ = poll_fn(|cx| tls.socket.poll_send(cx)).await;
+                    return Err(error);
+                }
+            }
+            if poll_fn(|cx| tls.socket.poll_fill(cx)).await? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof"));
+            }
+        }
+    }
+
+    /// What is known of it.
+    pub(super) fn facts(&self) -> Facts {
+        let version = self.connection.protocol_version().and_then(|version| version.as_str());
+        let suite = self.connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        Facts {
+            version: version.unwrap_or("none").replace('_', "."),
+            cipher: suite.unwrap_or("none").to_owned(),
+            resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
+
+    /// Lets rustls work on all whole records, as long as the reader has room; what it has to say is gathered. The wish is
+    /// fulfilled last, where the connection is open.
+    fn advance(&mut self, mut reader: Option<&mut ReadBuf<'_>>, wish: Wish<'_>) -> io::Result<Said> {
+        let Socket { incoming, outgoing, .. } = &mut self.socket;
+        loop {
+            if reader.as_ref().is_some_and(|reader| reader.remaining() == 0) {
+                return Ok(Said::Open);
+            }
+            let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(incoming.filled_mut());
+            let said = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(invalid)?;
+                        discard += record.discard;
+                        let room = reader.as_ref().map_or(0, |reader| reader.remaining());
+                        let (now, later) = record.payload.split_at(room.min(record.payload.len()));
+                        if let Some(reader) = &mut reader {
+                            reader.put_slice(now);
+                        }
+                        self.rest.extend_from_slice(later);
+                    }
+                    None
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    put(outgoing, |room| match data.encode(room) {
+                        Ok(count) => Ok(count),
+                        Err(EncodeError::InsufficientSize(size)) => Err(too_small(size)),
+                        Err(error @ EncodeError::AlreadyEncoded) => Err(io::Error::other(error)),
+                    })?;
+                    None
+                }
+                // It is gathered behind everything before it.
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    None
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    self.ended = true;
+                    None
+                }
+                Ok(ConnectionState::Closed) => {
+                    self.ended = true;
+                    Some(Said::Closed)
+                }
+                Ok(ConnectionState::BlockedHandshake) => Some(Said::Waits),
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    put(outgoing, |room| {
+                        let encrypted = match wish {
+                            Wish::Nothing => return Ok(0),
+                            Wish::Encrypt(octets) => traffic.encrypt(octets, room),
+                            Wish::CloseNotify => traffic.queue_close_notify(room),
+                        };
+                        encrypted.map_err(|error| match error {
+                            EncryptError::InsufficientSize(size) => too_small(size),
+                            error @ EncryptError::EncryptExhausted => io::Error::other(error),
+                        })
+                    })?;
+                    Some(Said::Open)
+                }
+                Ok(_) => return Err(io::Error::other("rustls is in a state that a client does not have")),
+                Err(error) => {
+                    incoming.pass(discard);
+                    // Once more, for the alert to the server.
+                    if let Ok(ConnectionState::EncodeTlsData(mut data)) =
+                        self.connection.process_tls_records(&mut []).state
+                    {
+                        let _ = put(outgoing, |room| data.encode(room).map_err(io::Error::other));
+                    }
+                    return Err(invalid(error));
+                }
+            };
+            incoming.pass(discard);
+            if let Some(said) = said {
+                return Ok(said);
+            }
+        }
+    }
+}
+
+impl AsyncRead for Tls {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, reader: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(rest) = this.rest.get(this.read..).filter(|rest| !rest.is_empty()) {
+            let taken = rest.len().min(reader.remaining());
+            reader.put_slice(rest.get(..taken).unwrap_or_default());
+            this.read += taken;
+            if this.read == this.rest.len() {
+                (this.rest, this.read) = (Vec::new(), 0);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = reader.filled().len();
+        loop {
+            if !this.socket.incoming.is_empty() {
+                this.advance(Some(&mut *reader), Wish::Nothing)?;
+            }
+            if reader.filled().len() > before || this.ended || reader.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            this.ended = ready!(this.socket.poll_fill(cx))? == 0;
+        }
+    }
+}
+
+impl AsyncWrite for Tls {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if fitting(&mut this.socket.outgoing) < octets.len().min(RECORD) {
+            ready!(this.socket.poll_send(cx))?;
+        }
+        let count = match octets.len().min(fitting(&mut this.socket.outgoing)) {
+            // What does not go now goes in full records.
+            count if count < octets.len() && count > RECORD => count - count % RECORD,
+            count => count,
+        };
+        match this.advance(None, Wish::Encrypt(octets.get(..count).unwrap_or_default()))? {
+            Said::Open => Poll::Ready(Ok(count)),
+            Said::Waits | Said::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().socket.poll_send(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.socket.closing {
+            if fitting(&mut this.socket.outgoing) == 0 {
+                ready!(this.socket.poll_send(cx))?;
+            }
+            this.advance(None, Wish::CloseNotify)?;
+        }
+        Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+/// How much plaintext can be encrypted into what room there is.
+fn fitting(outgoing: &mut Buffer) -> usize {
+    let room = outgoing.gather_room().saturating_sub(OWN_WORDS);
+    room.saturating_sub((room / RECORD + 1) * OVERHEAD)
+}
+
+fn put(outgoing: &mut Buffer, write: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
+    outgoing.gather_room();
+    let count = write(outgoing.room(CAPACITY))?;
+    outgoing.filled_by(count);
+    if outgoing.is_empty() {
+        outgoing.rest();
+    }
+    Ok(())
+}
+
+fn too_small(InsufficientSizeError { required_size }: InsufficientSizeError) -> io::Error {
+    io::Error::other(format!("no room for a record of {required_size} octets"))
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Plaintext of a full record (RFC 8446 §5.1).
+const RECORD: usize = 16 * 1024;
+/// Kept free for what TLS itself has to say: answers to key updates, alerts. A server that asks for more of them than fit,
+/// and does not read them, has lost the connection.
+const OWN_WORDS: usize = 256;
+/// A record's head, nonce, tag and type: no suite of rustls adds more (RFC 5288 §3, RFC 8446 §5.2).
+const OVERHEAD: usize = 5 + 8 + 16 + 1;
