@@ -159,6 +159,7 @@ fn options(context: &mut SslContextBuilder, policy: &TlsPolicy) {
             | SslOptions::NO_RENEGOTIATION
             | SslOptions::CIPHER_SERVER_PREFERENCE
             | SslOptions::SINGLE_DH_USE
+            | SslOptions::NO_TICKET
             // Old devices close without close_notify; what that could cut off is watched in the mail protocols.
             | SslOptions::IGNORE_UNEXPECTED_EOF,
     );

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error, PeerIncompatible, RootCertStore};
+use rustls::{AlertDescription, CertificateError, CipherSuite, ClientConfig, Error, PeerIncompatible, RootCertStore};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -229,8 +229,11 @@ pub fn facts(tls: &Tls) -> Facts {
 
 fn config(of: &Roots) -> Result<Arc<ClientConfig>, (&'static str, String)> {
     let roots = roots(of).map_err(|message| ("roots", message))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    // Where the choice is ours: AES-128-GCM with SHA-256 first, then the rest in rustls's order. Processors have SHA-256
+    // built in and not SHA-384, on which a TLS 1.3 handshake spends a quarter of its time. Exchange Online makes its own choice.
+    provider.cipher_suites.sort_by_key(|suite| !matches!(suite.suite(), CipherSuite::TLS13_AES_128_GCM_SHA256));
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|error| ("host", format!("rustls: {error}")))?
         .with_root_certificates(roots)
