@@ -31,12 +31,12 @@ pub enum Stream {
 }
 
 /// What is known of a TLS connection, for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// As `TLSv1`, in OpenSSL's words.
-    pub version: String,
+    pub version: &'static str,
     /// In OpenSSL's words downstream, in IANA's upstream.
-    pub cipher: String,
+    pub cipher: &'static str,
     /// The session was resumed.
     pub resumed: bool,
 }

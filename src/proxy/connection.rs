@@ -29,7 +29,9 @@ pub(super) async fn serve(
     lifecycle: Lifecycle,
 ) {
     let mut record = Record::new(source, &door.listener.name);
-    match unless_ending(&lifecycle, door.enter(Socket::new(tcp))).await {
+    // What is over when the relay begins is boxed, here and below: a task is as large as its largest state, for as long as
+    // it lives, and most live long and idle.
+    match Box::pin(unless_ending(&lifecycle, door.enter(Socket::new(tcp)))).await {
         Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
             record.device_tls = stream.facts();
@@ -45,7 +47,7 @@ pub(super) async fn serve(
                 opened: None,
             };
             let ending = connection.converse().await;
-            connection.leave(ending).await;
+            Box::pin(connection.leave(ending)).await;
         }
     }
     drop(admitted);
@@ -54,7 +56,7 @@ pub(super) async fn serve(
 struct Connection<'a> {
     driver: Driver,
     door: &'a Door,
-    record: &'a mut Record,
+    record: &'a mut Record<'a>,
     lifecycle: Lifecycle,
     /// When the present phase before login began: the device's, or the server's.
     phase: Instant,
@@ -80,7 +82,7 @@ impl<'a> Connection<'a> {
             match event {
                 Event::Authenticate(credentials) => {
                     self.record.login = Some(printable(&credentials.login));
-                    let reached = self.log_in(credentials).await;
+                    let reached = Box::pin(self.log_in(credentials)).await;
                     if let Err(ending) = self.reached(reached) {
                         return ending;
                     }
@@ -91,25 +93,25 @@ impl<'a> Connection<'a> {
                     }
                 }
                 Event::LoginFailed(failure) => {
-                    let reached = self.log_in_again(failure).await;
+                    let reached = Box::pin(self.log_in_again(failure)).await;
                     if let Err(ending) = self.reached(reached) {
                         return ending;
                     }
                 }
                 Event::Notice(failure) => self.noticed(&failure),
                 Event::StartTls(Side::Downstream) => {
-                    if let Err(failure) = self.start_tls_downstream().await {
+                    if let Err(failure) = Box::pin(self.start_tls_downstream()).await {
                         return Ending::Failed(failure);
                     }
                 }
                 Event::StartTls(Side::Upstream) => {
-                    if let Err(failure) = self.start_tls_upstream().await {
+                    if let Err(failure) = Box::pin(self.start_tls_upstream()).await {
                         self.login_failed(&failure);
                     }
                 }
                 Event::Close if self.driver.session().tried_in_clear() => return in_clear(),
                 Event::Close => return Ending::LoggedOut,
-                Event::Ended(Side::Downstream) if self.driver.session().is_relaying() => self.device_closed().await,
+                Event::Ended(Side::Downstream) if self.driver.session().is_relaying() => Box::pin(self.device_closed()).await,
                 Event::Ended(Side::Downstream) if self.driver.session().tried_in_clear() => return in_clear(),
                 Event::Ended(Side::Downstream) => return Ending::DeviceClosed,
                 Event::Ended(Side::Upstream) if self.driver.session().is_relaying() => return self.server_closed(),
@@ -219,7 +221,7 @@ impl<'a> Connection<'a> {
             }
             DoorLogins::Translate(access) => {
                 let opened = self.unless_left(Opened::by(access, &credentials, source, door.listener.protocol)).await?;
-                self.record.account = Some(opened.mailbox.account.mailbox.clone());
+                self.record.account = Some(&opened.mailbox.account.mailbox);
                 self.log_in_to(opened).await?;
             }
         }

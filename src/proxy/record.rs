@@ -9,12 +9,12 @@ use crate::failure::{Failure, Level};
 use crate::transport::Facts;
 
 /// What is known of a connection by and by.
-pub(super) struct Record {
+pub(super) struct Record<'a> {
     pub(super) source: SocketAddr,
-    pub(super) listener: String,
+    pub(super) listener: &'a str,
     pub(super) login: Option<String>,
     /// The mailbox that was opened for it, where the login was translated.
-    pub(super) account: Option<String>,
+    pub(super) account: Option<&'a str>,
     pub(super) device_tls: Option<Facts>,
     pub(super) upstream_tls: Option<Facts>,
     pub(super) commands: u64,
@@ -38,11 +38,11 @@ pub(super) enum Ending {
     Failed(Failure),
 }
 
-impl Record {
-    pub(super) fn new(source: SocketAddr, listener: &str) -> Self {
+impl<'a> Record<'a> {
+    pub(super) fn new(source: SocketAddr, listener: &'a str) -> Self {
         Self {
             source,
-            listener: listener.to_owned(),
+            listener,
             login: None,
             account: None,
             notices: 0,
@@ -85,8 +85,8 @@ impl Record {
             Ending::Failed(failure) => format!("session ended: {failure}"),
         };
         let login = self.login.as_deref().unwrap_or("-");
-        let mailbox = self.account.as_deref().unwrap_or("-");
-        let (device_tls, upstream_tls) = (tls(self.device_tls.as_ref()), tls(self.upstream_tls.as_ref()));
+        let mailbox = self.account.unwrap_or("-");
+        let (device_tls, upstream_tls) = (tls(self.device_tls), tls(self.upstream_tls));
         let (sent, received) = self.passed;
         let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         macro_rules! line {
@@ -118,7 +118,7 @@ impl Record {
 
 const SHOWN_NOTICES: u32 = 3;
 
-fn tls(facts: Option<&Facts>) -> String {
+fn tls(facts: Option<Facts>) -> String {
     facts.map_or_else(
         || "none".to_owned(),
         |facts| format!("{} {}{}", facts.version, facts.cipher, if facts.resumed { " resumed" } else { "" }),

@@ -77,7 +77,7 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
     };
     let is_open = world.tenant.may_open(&access.principal, user) && !world.quirk(|quirks| quirks.mail.not_connected);
     let but = if is_open { "" } else { ", which may not open the mailbox" };
-    let (name, version) = (protocol.name(), &facts.version);
+    let (name, version) = (protocol.name(), facts.version);
     world.tell(format!("{name}: login by XOAUTH2 as {shown}, {version} {}, token of {whose}{but}", facts.cipher));
     world.count(|counts| {
         let logins = protocol.logins(counts);

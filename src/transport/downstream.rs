@@ -125,8 +125,8 @@ impl AsyncWrite for Tls {
 pub fn facts(tls: &Tls) -> Facts {
     let ssl = tls.0.ssl();
     Facts {
-        version: ssl.version_str().to_owned(),
-        cipher: ssl.current_cipher().map_or("none", |cipher| cipher.name()).to_owned(),
+        version: ssl.version_str(),
+        cipher: ssl.current_cipher().map_or("none", |cipher| cipher.name()),
         resumed: ssl.session_reused(),
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn tell(
         let news = events.get(before..).unwrap_or_default();
         before = events.len();
         let upstream = news.iter().find_map(|event| event.split("TLSv").nth(1)?.split(' ').next()).unwrap_or("1.3");
-        say(&chapter(&paint, protocol, address, (&facts.version, &facts.cipher), (login, upstream), &steps, news))?;
+        say(&chapter(&paint, protocol, address, (facts.version, facts.cipher), (login, upstream), &steps, news))?;
     }
     say(&format!("\n{}\n", paint.green("The mail came through, both ways.")))
 }

@@ -76,7 +76,7 @@ mod tests {
             let (served, device) = tokio::join!(server, connect(address, &path));
             let device = device.map(|tls| (facts(&tls).version, facts(&tls).cipher));
             if fits {
-                assert_eq!(device.unwrap(), ("TLSv1".to_owned(), "AES128-SHA".to_owned()));
+                assert_eq!(device.unwrap(), ("TLSv1", "AES128-SHA"));
             } else {
                 assert!(device.unwrap_err().contains("TLS 1.0 with") && served.is_err());
             }

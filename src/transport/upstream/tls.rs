@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::transport::Facts;
@@ -81,11 +81,15 @@ impl Tls {
 
     /// What is known of it.
     pub(super) fn facts(&self) -> Facts {
-        let version = self.connection.protocol_version().and_then(|version| version.as_str());
+        let version = match self.connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "none",
+        };
         let suite = self.connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
         Facts {
-            version: version.unwrap_or("none").replace('_', "."),
-            cipher: suite.unwrap_or("none").to_owned(),
+            version,
+            cipher: suite.unwrap_or("none"),
             resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
