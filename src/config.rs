@@ -154,7 +154,7 @@ pub enum Logins {
 }
 
 /// The two protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// RFC 3501.
     Imap,
@@ -196,6 +196,10 @@ pub struct Upstream {
     pub security: Security,
     /// Whom it must be certified by.
     pub roots: Roots,
+    /// Connections that are kept ready for devices that log in, for each protocol.
+    pub warm_connections: usize,
+    /// How long each of them is kept.
+    pub warm_time: Duration,
 }
 
 /// How TLS comes about towards a mail server.
@@ -367,6 +371,9 @@ impl Listener {
 }
 
 impl Upstream {
+    /// Exchange closes what does not log in after a minute.
+    pub(crate) const WARM_TIME: Duration = Duration::from_secs(45);
+
     /// The host for a protocol.
     pub fn host(&self, protocol: Protocol) -> &str {
         match protocol {

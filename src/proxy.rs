@@ -9,9 +9,10 @@ mod opened;
 mod record;
 mod relay;
 mod trial;
+mod warm;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
-use crate::config::{Config, Entry, Limits, Listener, Logins};
+use crate::config::{Config, Entry, Limits, Listener, Logins, Protocol};
 use crate::device::Devices;
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -42,6 +43,8 @@ pub struct Opened {
     /// What listens.
     pub doors: Vec<OpenDoor>,
     tokens: Option<Arc<Tokens>>,
+    /// Servers with the protocols that connections are to be kept ready for.
+    warm: Vec<(Arc<Server>, Protocol)>,
 }
 
 /// A door, and the sockets it is reached by.
@@ -123,7 +126,23 @@ pub fn open(config: &Config, making: Making) -> Result<Opened, Vec<Obstacle>> {
         opened.push(OpenDoor { door: Arc::new(door), sockets });
     }
     let tokens = access.map(|(_, tokens)| tokens);
-    if obstacles.is_empty() { Ok(Opened { doors: opened, tokens }) } else { Err(obstacles) }
+    let warm = warm(config, &servers);
+    if obstacles.is_empty() { Ok(Opened { doors: opened, tokens, warm }) } else { Err(obstacles) }
+}
+
+/// Which servers are reached by which protocol, where connections are to be ready.
+fn warm(config: &Config, servers: &BTreeMap<&String, Arc<Server>>) -> Vec<(Arc<Server>, Protocol)> {
+    let mut wanted = BTreeSet::new();
+    for listener in &config.listeners {
+        match &listener.logins {
+            Logins::PassThrough(upstream) => wanted.extend([(upstream, listener.protocol)]),
+            Logins::Translate => {
+                wanted.extend(config.accounts.values().map(|account| (&account.upstream, listener.protocol)));
+            }
+        }
+    }
+    let server = |(name, protocol)| Some((Arc::clone(servers.get(name)?), protocol));
+    wanted.into_iter().filter_map(server).filter(|(server, _)| server.warm_connections() > 0).collect()
 }
 
 /// The mail servers by name, with their roots loaded.
@@ -183,6 +202,9 @@ pub fn serve(opened: Opened, limits: &Limits, lifecycle: &Lifecycle) -> io::Resu
     let workers = Workers::start(worker::count())?;
     if let Some(tokens) = &opened.tokens {
         tokens.keep_fresh(lifecycle);
+    }
+    for (server, protocol) in opened.warm {
+        tokio::spawn(warm::keep(server, protocol, lifecycle.clone()));
     }
     let connections = Connections::new(limits.connections, limits.connections_per_source);
     for OpenDoor { door, sockets } in opened.doors {

@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["transport::http"],
     &["transport", "lifecycle"],
     &["device", "token"],
-    &["proxy::limits", "proxy::mailbox", "proxy::relay", "proxy::record"],
+    &["proxy::limits", "proxy::mailbox", "proxy::relay", "proxy::record", "proxy::warm"],
     &["proxy::door", "proxy::driver"],
     &["proxy::opened"],
     &["proxy::connection", "proxy::trial"],

@@ -112,6 +112,8 @@ struct UpstreamSection {
     pop3_port: Written<i64>,
     security: Written<String>,
     roots: Written<String>,
+    warm_connections: Written<i64>,
+    warm_time: Written<String>,
 }
 
 #[derive(Default, Deserialize)]

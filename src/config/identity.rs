@@ -206,6 +206,8 @@ impl Cloud {
             pop3_port: 995,
             security: Security::Implicit,
             roots: Roots::Bundled,
+            warm_connections: 0,
+            warm_time: Upstream::WARM_TIME,
         };
         (name, upstream)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
-use super::door::{Door, DoorLogins, reach, setting};
+use super::door::{Door, DoorLogins, Reached, dial, reach, setting};
 use super::driver::{Driver, Event};
 use super::limits::Admitted;
 use super::opened::Opened;
@@ -15,7 +15,7 @@ use super::record::{Ending, Record};
 use crate::failure::{Failure, Kind, Side};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::proto::line::printable;
-use crate::proto::{Credentials, Probe, UpstreamTls};
+use crate::proto::{Credentials, Probe};
 use crate::transport::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
@@ -44,6 +44,7 @@ pub(super) async fn serve(
                 phase: Instant::now(),
                 device_is_gone: false,
                 server: None,
+                spare: None,
                 opened: None,
             };
             let ending = connection.converse().await;
@@ -64,6 +65,8 @@ struct Connection<'a> {
     device_is_gone: bool,
     /// The server that is, or was, logged in to.
     server: Option<Arc<Server>>,
+    /// What the login is tried with once more where the connection to the server was a ready one, and is lost.
+    spare: Option<Box<(Credentials, Probe)>>,
     /// The mailbox that is opened for the device, where its login is translated.
     opened: Option<Opened<'a>>,
 }
@@ -73,7 +76,11 @@ impl<'a> Connection<'a> {
         self.driver.greet();
         loop {
             let event = match self.next_event().await {
+                Ok(Event::Ended(Side::Upstream)) if self.spare.is_some() => {
+                    Event::LoginFailed(Failure::new(Kind::UpstreamLost, ""))
+                }
                 Ok(event) => event,
+                Err(failure) if self.is_worth_another_dial(&failure) => Event::LoginFailed(failure),
                 Err(failure) => match self.survives(failure) {
                     Ok(()) => continue,
                     Err(ending) => return ending,
@@ -88,8 +95,15 @@ impl<'a> Connection<'a> {
                     }
                 }
                 Event::LoggedIn => {
+                    self.spare = None;
                     if let Some(opened) = &self.opened {
                         opened.mailbox.has_opened();
+                    }
+                }
+                Event::LoginFailed(failure) if self.is_worth_another_dial(&failure) => {
+                    let reached = Box::pin(self.dial_again()).await;
+                    if let Err(ending) = self.reached(reached) {
+                        return ending;
                     }
                 }
                 Event::LoginFailed(failure) => {
@@ -111,7 +125,9 @@ impl<'a> Connection<'a> {
                 }
                 Event::Close if self.driver.session().tried_in_clear() => return in_clear(),
                 Event::Close => return Ending::LoggedOut,
-                Event::Ended(Side::Downstream) if self.driver.session().is_relaying() => Box::pin(self.device_closed()).await,
+                Event::Ended(Side::Downstream) if self.driver.session().is_relaying() => {
+                    Box::pin(self.device_closed()).await
+                }
                 Event::Ended(Side::Downstream) if self.driver.session().tried_in_clear() => return in_clear(),
                 Event::Ended(Side::Downstream) => return Ending::DeviceClosed,
                 Event::Ended(Side::Upstream) if self.driver.session().is_relaying() => return self.server_closed(),
@@ -205,6 +221,7 @@ impl<'a> Connection<'a> {
             opened.mailbox.leave_alone(wait);
         }
         self.driver.login_failed(failure);
+        self.spare = None;
         self.opened = None;
         self.record.login_failed(failure);
         self.phase = Instant::now();
@@ -257,13 +274,23 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    fn connect(
-        &mut self,
-        (stream, tls): (Stream, UpstreamTls),
-        server: &Arc<Server>,
-        credentials: Credentials,
-        probe: Probe,
-    ) {
+    /// A connection that was ready may be closed by the server just when it is taken: that is not the device's affair.
+    fn is_worth_another_dial(&self, failure: &Failure) -> bool {
+        self.spare.is_some() && matches!(failure.kind, Kind::UpstreamLost | Kind::Unavailable)
+    }
+
+    /// Makes a connection of its own for a login whose ready one was lost.
+    async fn dial_again(&mut self) -> Result<(), Failure> {
+        let (Some(spare), Some(server)) = (self.spare.take(), self.server.take()) else { return Ok(()) };
+        let (credentials, probe) = *spare;
+        let reached = self.unless_left(dial(&server, self.door.listener.protocol)).await?;
+        self.connect(reached, &server, credentials, probe);
+        Ok(())
+    }
+
+    fn connect(&mut self, reached: Reached, server: &Arc<Server>, credentials: Credentials, probe: Probe) {
+        let Reached { stream, tls, was_ready } = reached;
+        self.spare = was_ready.then(|| Box::new((credentials.clone(), probe)));
         self.record.upstream_tls = stream.facts();
         self.server = Some(Arc::clone(server));
         self.phase = Instant::now();

@@ -123,13 +123,30 @@ impl Door {
     }
 }
 
+/// A server where the protocol can be spoken.
+pub(super) struct Reached {
+    pub(super) stream: Stream,
+    pub(super) tls: UpstreamTls,
+    /// It was ready. The server may have closed it at this very moment.
+    pub(super) was_ready: bool,
+}
+
+/// Takes a connection that is ready, or dials.
+pub(super) async fn reach(server: &Server, protocol: Protocol) -> Result<Reached, Failure> {
+    match server.take_ready(protocol) {
+        Some(stream) => Ok(Reached { stream, tls: UpstreamTls::Implicit, was_ready: true }),
+        None => dial(server, protocol).await,
+    }
+}
+
 /// Dials a server, up to where the protocol is spoken.
-pub(super) async fn reach(server: &Server, protocol: Protocol) -> Result<(Stream, UpstreamTls), Failure> {
+pub(super) async fn dial(server: &Server, protocol: Protocol) -> Result<Reached, Failure> {
     let socket = server.dial(protocol).await?;
-    Ok(match server.security() {
+    let (stream, tls) = match server.security() {
         Security::Implicit => (server.handshake(protocol, socket).await?, UpstreamTls::Implicit),
         Security::StartTls => (Stream::Plain(socket), UpstreamTls::StartTls),
-    })
+    };
+    Ok(Reached { stream, tls, was_ready: false })
 }
 
 fn session_limits(limits: &Limits) -> SessionLimits {

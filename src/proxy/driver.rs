@@ -89,6 +89,8 @@ impl Driver {
     /// Hands over the connection to the server, and with what to log in there.
     pub(super) fn connect(&mut self, upstream: Stream, login: Credentials, tls: UpstreamTls, probe: Probe) {
         self.upstream = End { stream: Some(upstream), ..End::default() };
+        // What was meant for a connection before this one is not for it.
+        self.outbox.upstream = Zeroizing::default();
         self.session.upstream_connected(login, tls, probe);
         self.touch();
     }

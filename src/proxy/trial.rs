@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Obstacle;
-use super::door::reach;
+use super::door::{Reached, dial};
 use super::mailbox::{Mailbox, Mailboxes};
 use crate::config::{Config, Protocol};
 use crate::failure::{Failure, Kind, Side};
@@ -62,7 +62,7 @@ impl Trials {
     pub async fn login(&self, account: &str, protocol: Protocol) -> Result<Facts, Failure> {
         let mailbox = self.mailbox(account)?;
         let token = mailbox.token(protocol).await?;
-        let (stream, tls) = reach(&mailbox.server, protocol).await?;
+        let Reached { stream, tls, .. } = dial(&mailbox.server, protocol).await?;
         let conversation = converse(mailbox, &token, protocol, stream, tls);
         let ended = timeout(self.patience, conversation).await;
         ended

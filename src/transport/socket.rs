@@ -46,6 +46,11 @@ impl Socket {
         self.incoming.put_back(octets);
     }
 
+    /// The connection alone.
+    pub(super) fn into_tcp(self) -> TcpStream {
+        self.tcp
+    }
+
     /// From here on a TLS library reads and writes, and tells when to send by [`poll_send`](Self::poll_send).
     pub(super) fn put_under_tls(&mut self) {
         self.under_tls = true;

@@ -2,12 +2,13 @@
 //!
 //! TLS 1.2 and 1.3 only, the name verified, SNI sent; no setting lowers that.
 
+mod ready;
 mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -21,6 +22,7 @@ use super::{Facts, Stream};
 use crate::config::{Limits, Protocol, Roots, Security, Upstream};
 use crate::failure::{Failure, Kind};
 
+use ready::Ready;
 pub use tls::Tls;
 
 /// Dials one server, whatever is spoken there.
@@ -33,6 +35,9 @@ pub struct Connector {
     keep_alive: Duration,
     /// What to try when it does not answer in TLS.
     without_tls: &'static str,
+    /// What the name resolved to, and when.
+    resolved: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    ready: Ready,
 }
 
 /// A mail server, for both protocols.
@@ -56,6 +61,7 @@ impl Server {
             if upstream.security == Security::Implicit {
                 connector.without_tls = "; if it wants STARTTLS, set security = \"starttls\"";
             }
+            connector.ready = Ready::new(upstream.warm_connections, upstream.warm_time);
             Ok(connector)
         };
         Ok(Self {
@@ -86,6 +92,36 @@ impl Server {
         self.connector(protocol).handshake(socket).await
     }
 
+    /// How many connections are to be ready for each protocol.
+    pub fn warm_connections(&self) -> usize {
+        self.upstream.warm_connections
+    }
+
+    /// A connection that is ready: TLS stands, and the greeting is what is read first. None where there is none.
+    pub fn take_ready(&self, protocol: Protocol) -> Option<Stream> {
+        self.connector(protocol).ready.take().map(|tls| Stream::Server(Box::new(tls)))
+    }
+
+    /// Waits until a connection is missing among those that are to be ready, and makes it.
+    ///
+    /// # Errors
+    /// The server is not reached, or does not greet.
+    pub async fn make_ready(&self, protocol: Protocol) -> Result<(), Failure> {
+        let connector = self.connector(protocol);
+        connector.ready.wanted().await;
+        let tls = connector.secure(self.dial(protocol).await?).await?;
+        match timeout(connector.handshake_timeout, connector.ready.park(tls)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Failure::new(Kind::UpstreamLost, format!("{}: {error}", connector.host))),
+            Err(_) => Err(Failure::new(Kind::UpstreamTimeout, format!("{}: greeting", connector.host))),
+        }
+    }
+
+    /// Closes the connections that are ready.
+    pub fn clear_ready(&self, protocol: Protocol) {
+        self.connector(protocol).ready.clear();
+    }
+
     fn connector(&self, protocol: Protocol) -> &Connector {
         match protocol {
             Protocol::Imap => &self.imap,
@@ -114,53 +150,79 @@ impl Connector {
             handshake_timeout: limits.upstream_handshake_timeout,
             keep_alive: limits.keep_alive,
             without_tls: "",
+            resolved: Mutex::default(),
+            ready: Ready::new(0, Duration::ZERO),
         })
     }
 
     /// Connects to a port, without TLS.
     ///
     /// Addresses of both families are tried in turn: the next one when one fails, or is silent for a quarter of a
-    /// second; the first that answers is taken (RFC 8305 §5).
+    /// second; the first that answers is taken (RFC 8305 §5). What the name resolves to is kept for ten seconds, or until
+    /// none of it answers: the resolver costs as much as a TLS handshake.
     ///
     /// # Errors
     /// The name does not resolve, or no address answers.
     pub async fn dial(&self, port: u16) -> Result<Socket, Failure> {
+        let stream = match self.known(port) {
+            Some(addresses) => match self.first_of(addresses, port).await {
+                Err(_) => self.first_of(self.resolve(port).await?, port).await?,
+                Ok(stream) => stream,
+            },
+            None => self.first_of(self.resolve(port).await?, port).await?,
+        };
+        match super::tune(&stream, self.keep_alive) {
+            Ok(()) => Ok(Socket::new(stream)),
+            // The server has reset it already.
+            Err(error) => {
+                Err(Failure::new(Kind::UpstreamLost, format!("{} broke off the connection: {error}", self.host)))
+            }
+        }
+    }
+
+    fn known(&self, port: u16) -> Option<Vec<SocketAddr>> {
+        let known = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, addresses) = known.as_ref().filter(|(since, _)| since.elapsed() < KNOWN)?;
+        addresses.iter().all(|address| address.port() == port).then(|| addresses.clone())
+    }
+
+    async fn resolve(&self, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         let resolved = timeout(self.connect_timeout, lookup_host((self.host.as_str(), port))).await;
         let addresses = match resolved {
             Ok(Ok(addresses)) => interleave(addresses.collect()),
             Ok(Err(error)) => return Err(Failure::new(Kind::Resolve, format!("{}: {error}", self.host))),
             Err(_) => return Err(Failure::new(Kind::Resolve, format!("{}: no answer in time", self.host))),
         };
-        let mut addresses = addresses.into_iter();
-        let mut attempts = JoinSet::new();
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), addresses.clone()));
+        Ok(addresses)
+    }
+
+    async fn first_of(&self, addresses: Vec<SocketAddr>, port: u16) -> Result<TcpStream, Failure> {
         let mut reasons = Vec::new();
-        loop {
-            let more = match addresses.next() {
-                Some(address) => {
-                    attempts.spawn(attempt(address, self.connect_timeout));
-                    true
+        if let [only] = addresses.as_slice() {
+            match attempt(*only, self.connect_timeout).await {
+                Ok(stream) => return Ok(stream),
+                Err(reason) => reasons.push(reason),
+            }
+        } else {
+            let mut addresses = addresses.into_iter();
+            let mut attempts = JoinSet::new();
+            loop {
+                let next = addresses.next().map(|address| attempts.spawn(attempt(address, self.connect_timeout)));
+                let ended = match next {
+                    Some(_) => timeout(HEAD_START, attempts.join_next()).await,
+                    None => Ok(attempts.join_next().await),
+                };
+                match ended {
+                    Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
+                    Ok(Some(Ok(Err(reason)))) => reasons.push(reason),
+                    // Its head start is over, or the runtime has dropped it.
+                    Err(_) | Ok(Some(Err(_))) => {}
+                    Ok(None) => break,
                 }
-                None => false,
-            };
-            let ended =
-                if more { timeout(HEAD_START, attempts.join_next()).await } else { Ok(attempts.join_next().await) };
-            match ended {
-                Ok(Some(Ok(Ok(stream)))) => {
-                    return match super::tune(&stream, self.keep_alive) {
-                        Ok(()) => Ok(Socket::new(stream)),
-                        // The server has reset it already.
-                        Err(error) => Err(Failure::new(
-                            Kind::UpstreamLost,
-                            format!("{} broke off the connection: {error}", self.host),
-                        )),
-                    };
-                }
-                Ok(Some(Ok(Err(reason)))) => reasons.push(reason),
-                // Its head start is over, or the runtime has dropped it.
-                Err(_) | Ok(Some(Err(_))) => {}
-                Ok(None) => break,
             }
         }
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let reasons = if reasons.is_empty() { "it has no address".to_owned() } else { reasons.join(", ") };
         Err(Failure::new(Kind::Connect, format!("{} port {port} ({reasons})", self.host)))
     }
@@ -170,9 +232,13 @@ impl Connector {
     /// # Errors
     /// The certificate is not accepted, the server's TLS is too old, or the connection broke.
     pub async fn handshake(&self, socket: Socket) -> Result<Stream, Failure> {
+        Ok(Stream::Server(Box::new(self.secure(socket).await?)))
+    }
+
+    async fn secure(&self, socket: Socket) -> Result<Tls, Failure> {
         let handshake = Tls::connect(Arc::clone(&self.tls), self.server_name.clone(), socket);
         match timeout(self.handshake_timeout, handshake).await {
-            Ok(Ok(tls)) => Ok(Stream::Server(Box::new(tls))),
+            Ok(Ok(tls)) => Ok(tls),
             Ok(Err(error)) => Err(self.refused(&error)),
             Err(_) => Err(Failure::new(Kind::UpstreamTimeout, format!("{}: TLS handshake", self.host))),
         }
@@ -289,6 +355,8 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     turns
 }
 
+/// How long an answer of the resolver is good. Names of large services change theirs every minute or so.
+const KNOWN: Duration = Duration::from_secs(10);
 /// RFC 8305 §5: Connection Attempt Delay.
 const HEAD_START: Duration = Duration::from_millis(250);
 

@@ -13,3 +13,4 @@ mod protocol;
 mod secrets;
 mod support;
 mod translation;
+mod warm;

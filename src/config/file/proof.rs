@@ -208,7 +208,23 @@ impl Proof<'_> {
             pop3_port: self.number(&format!("upstream.{name}.pop3_port"), raw.pop3_port, 1..=65_535, pop3),
             security,
             roots: self.roots(&format!("upstream.{name}.roots"), raw.roots),
+            warm_connections: self.warm_connections(name, raw.warm_connections, security),
+            warm_time: self.duration(
+                &format!("upstream.{name}.warm_time"),
+                raw.warm_time,
+                Upstream::WARM_TIME.as_secs(),
+            ),
         })
+    }
+
+    fn warm_connections(&mut self, name: &str, written: Written<i64>, security: Security) -> usize {
+        let key = format!("upstream.{name}.warm_connections");
+        let span = written.as_ref().map(Spanned::span);
+        let count = self.number(&key, written, 0..=MOST_WARM, 0);
+        if count > 0 && security == Security::StartTls {
+            self.problem(span, &key, "needs security = \"implicit\"");
+        }
+        count
     }
 
     fn host(&mut self, key: &str, written: Spanned<String>) -> String {
@@ -354,4 +370,6 @@ fn upstreams_of(clouds: impl Iterator<Item = Cloud>) -> BTreeMap<String, Upstrea
 const STATE_DIRECTORY: &str = "/var/lib/packetboat";
 const DEFAULT: &str = "default";
 const YEARS: u32 = 20;
+/// Connections that nobody may ever use are a burden to the server.
+const MOST_WARM: i64 = 32;
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

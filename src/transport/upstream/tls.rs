@@ -14,7 +14,9 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
+use super::ready::Parked;
 use crate::transport::Facts;
 use crate::transport::buffer::{Buffer, CAPACITY};
 use crate::transport::socket::Socket;
@@ -77,6 +79,18 @@ impl Tls {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof"));
             }
         }
+    }
+
+    /// Takes it away from its event loop, with what was read of it.
+    pub(super) fn park(self, heard: Vec<u8>) -> io::Result<Parked> {
+        Ok(Parked { tcp: self.socket.into_std()?, connection: self.connection, heard })
+    }
+
+    /// Puts it on this thread's event loop; what was read comes first again.
+    pub(super) fn unpark(parked: Parked) -> io::Result<Self> {
+        let mut socket = Socket::new(TcpStream::from_std(parked.tcp)?);
+        socket.put_under_tls();
+        Ok(Self { connection: parked.connection, socket, rest: parked.heard, read: 0, ended: false })
     }
 
     /// What is known of it.

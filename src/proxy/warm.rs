@@ -1,0 +1,36 @@
+//! Keeps connections to mail servers ready, where the configuration asks for it: one task for each server and protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::config::Protocol;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::transport::upstream::Server;
+
+/// Keeps them until the drain.
+pub(super) async fn keep(server: Arc<Server>, protocol: Protocol, mut lifecycle: Lifecycle) {
+    let mut pause = Duration::ZERO;
+    loop {
+        let made = tokio::select! {
+            made = async { sleep(pause).await; server.make_ready(protocol).await } => made,
+            () = lifecycle.reached(Phase::Draining) => return server.clear_ready(protocol),
+        };
+        match made {
+            Ok(()) => pause = Duration::ZERO,
+            Err(failure) if pause.is_zero() => {
+                warn!(protocol = protocol.name(), "no connection can be kept ready, logins make their own: {failure}");
+                pause = FIRST_PAUSE;
+            }
+            Err(failure) => {
+                debug!(protocol = protocol.name(), "no connection can be kept ready: {failure}");
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
+        }
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);

@@ -1,0 +1,128 @@
+//! Connections made ahead: TLS done, greeted, and parked until a device logs in. They save it three round trips.
+//!
+//! A parked connection belongs to no event loop and to no device. Servers close what does not log in (Exchange after a
+//! minute), so none is kept for long; one that has been closed, or has said something meanwhile, is not used.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::net::TcpStream as StdStream;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::client::UnbufferedClientConnection;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::tls::Tls;
+use crate::transport::socket::Socket;
+
+/// The connections that are ready for one server and protocol.
+pub(super) struct Ready {
+    /// So many are wanted.
+    wanted: usize,
+    /// And each is kept for so long.
+    life: Duration,
+    parked: Mutex<VecDeque<(Instant, Parked)>>,
+    taken: Notify,
+}
+
+/// A connection without an event loop.
+pub(super) struct Parked {
+    pub(super) tcp: StdStream,
+    pub(super) connection: UnbufferedClientConnection,
+    /// The greeting, decrypted.
+    pub(super) heard: Vec<u8>,
+}
+
+impl Ready {
+    pub(super) fn new(wanted: usize, life: Duration) -> Self {
+        Self { wanted, life, parked: Mutex::default(), taken: Notify::new() }
+    }
+
+    /// One that is alive, for the event loop of the thread that asks.
+    pub(super) fn take(&self) -> Option<Tls> {
+        if self.wanted == 0 {
+            return None;
+        }
+        loop {
+            let (since, parked) = self.parked().pop_front()?;
+            self.taken.notify_one();
+            if since.elapsed() < self.life
+                && parked.is_quiet()
+                && let Ok(tls) = Tls::unpark(parked)
+            {
+                return Some(tls);
+            }
+        }
+    }
+
+    /// Waits until there are fewer than are wanted. Those whose time is over are closed.
+    pub(super) async fn wanted(&self) {
+        loop {
+            let oldest = {
+                let mut parked = self.parked();
+                parked.retain(|(since, _)| since.elapsed() < self.life);
+                if parked.len() < self.wanted {
+                    return;
+                }
+                parked.front().map(|(since, _)| *since)
+            };
+            let left = oldest.map_or(self.life, |since| self.life.saturating_sub(since.elapsed()));
+            // What comes first; then it is counted again.
+            let _ = timeout(left, self.taken.notified()).await;
+        }
+    }
+
+    /// Parks a connection, once the server has greeted.
+    ///
+    /// # Errors
+    /// It has closed instead, or says too much.
+    pub(super) async fn park(&self, mut tls: Tls) -> io::Result<()> {
+        let mut heard = Vec::new();
+        while !heard.contains(&b'\n') {
+            let mut octets = [0; 1024];
+            let mut room = ReadBuf::new(&mut octets);
+            poll_fn(|cx| Pin::new(&mut tls).poll_read(cx, &mut room)).await?;
+            heard.extend_from_slice(room.filled());
+            if room.filled().is_empty() || heard.len() > LONGEST_GREETING {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let parked = tls.park(heard)?;
+        self.parked().push_back((Instant::now(), parked));
+        Ok(())
+    }
+
+    /// Closes all.
+    pub(super) fn clear(&self) {
+        self.parked().clear();
+    }
+
+    fn parked(&self) -> MutexGuard<'_, VecDeque<(Instant, Parked)>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Parked {
+    /// Nothing has come since the greeting: no farewell, no end.
+    fn is_quiet(&self) -> bool {
+        matches!(self.tcp.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl Socket {
+    /// The connection alone, away from its event loop. Nothing may be on its way.
+    pub(super) fn into_std(self) -> io::Result<StdStream> {
+        if self.incoming.is_empty() && self.outgoing.is_empty() {
+            self.into_tcp().into_std()
+        } else {
+            Err(io::Error::other("octets are on their way"))
+        }
+    }
+}
+
+/// RFC 3501 §2.2.2 knows no limit; RFC 2449 §4 has 512 octets for POP3.
+const LONGEST_GREETING: usize = 8 * 1024;

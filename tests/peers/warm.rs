@@ -1,0 +1,178 @@
+//! Connections that are kept ready for logins: taken, replaced, and never a burden to a device.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream};
+
+use crate::support::certificates::Certificates;
+use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::fake;
+use crate::support::imap::Imap;
+use crate::support::pop3::Pop3;
+use crate::support::process::PATIENCE;
+use crate::support::proxy::{Proxy, listener, upstreams};
+use crate::support::stacks::{Stack, Start, Version};
+
+const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+
+/// What a connection of the server has come to, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Greeted(usize),
+    Login(usize),
+    Closed(usize),
+}
+
+/// An IMAP server that tells what it sees; `serve` has a connection's number from where it has been greeted.
+fn server(serve: fn(usize, &mut SslStream<TcpStream>, &Sender<Seen>)) -> (Proxy, Receiver<Seen>) {
+    server_with("", serve)
+}
+
+fn server_with(more: &str, serve: fn(usize, &mut SslStream<TcpStream>, &Sender<Seen>)) -> (Proxy, Receiver<Seen>) {
+    let certificates = Certificates::for_name("localhost", 30);
+    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
+    context.set_certificate(&certificates.leaf).unwrap();
+    context.set_private_key(&certificates.key).unwrap();
+    let context = context.build();
+    let (sender, seen) = channel();
+    let count = AtomicUsize::new(0);
+    let port = fake::plain(move |tcp| {
+        let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+        let (ssl, sender) = (Ssl::new(&context).unwrap(), sender.clone());
+        std::thread::spawn(move || {
+            let Ok(mut stream) = ssl.accept(tcp) else { return };
+            stream.write_all(b"* OK ready\r\n").unwrap();
+            let _ = sender.send(Seen::Greeted(number));
+            serve(number, &mut stream, &sender);
+            let _ = sender.send(Seen::Closed(number));
+        });
+    });
+    let directory = tempfile::tempdir().unwrap();
+    certificates.write(directory.path());
+    let proxy = Proxy::start(&format!(
+        "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\nroots = {:?}\n\
+         warm_connections = 2\n{more}\n{}",
+        directory.path().join("ca.pem"),
+        listener("imap", "imap", "implicit", "")
+    ));
+    (proxy, seen)
+}
+
+fn answer(number: usize, stream: &mut SslStream<TcpStream>, seen: &Sender<Seen>) {
+    loop {
+        let line = fake::hear(stream);
+        let tag = line.split(' ').next().unwrap_or_default().to_owned();
+        if line.is_empty() {
+            return;
+        }
+        if line.contains("LOGIN") {
+            let _ = seen.send(Seen::Login(number));
+        }
+        if stream.write_all(format!("{tag} OK done\r\n").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn wait_for(seen: &Receiver<Seen>, what: impl Fn(Seen) -> bool) -> Seen {
+    loop {
+        let next = seen.recv_timeout(PATIENCE).expect("the server does not see it");
+        if what(next) {
+            return next;
+        }
+    }
+}
+
+#[test]
+fn a_login_takes_one_that_is_ready_and_another_takes_its_place() {
+    let (proxy, seen) = server(answer);
+    wait_for(&seen, |seen| seen == Seen::Greeted(2));
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    // What is parked is known once the greeting is read: the first login may come too early for that, a third one not.
+    imap.login("user0", PASSWORD);
+    let Seen::Login(first) = wait_for(&seen, |seen| matches!(seen, Seen::Login(_))) else { unreachable!() };
+    wait_for(&seen, |seen| seen == Seen::Greeted(first + 2));
+    let mut again = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    again.login("user0", PASSWORD);
+    let Seen::Login(second) = wait_for(&seen, |seen| matches!(seen, Seen::Login(_))) else { unreachable!() };
+    assert!(second <= first + 2, "{second} after {first}");
+    imap.ok("NOOP");
+    again.ok("NOOP");
+    assert_eq!(proxy.log.count(|line| line.contains("login failed")), 0);
+}
+
+/// Closed at the very moment of the login: the device hears nothing of it.
+#[test]
+fn one_that_is_lost_in_the_login_is_replaced() {
+    let (proxy, seen) = server(|number, stream, seen| {
+        if number <= 2 {
+            // The login is read, and the connection closed without a word.
+            if fake::hear(stream).contains("LOGIN") {
+                let _ = seen.send(Seen::Login(number));
+            }
+        } else {
+            answer(number, stream, seen);
+        }
+    });
+    wait_for(&seen, |seen| seen == Seen::Greeted(2));
+    for _ in 0..4 {
+        let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+        imap.login("user0", PASSWORD);
+        imap.ok("NOOP");
+    }
+    wait_for(&seen, |seen| seen == Seen::Closed(1));
+    assert_eq!(proxy.log.count(|line| line.contains("login failed")), 0);
+}
+
+/// Closed while it was parked: it is not even tried.
+#[test]
+fn one_that_was_closed_or_has_said_goodbye_is_not_used() {
+    let (proxy, seen) = server(|number, stream, seen| match number {
+        1 => {}
+        2 => drop(stream.write_all(b"* BYE idle for too long\r\n")),
+        _ => answer(number, stream, seen),
+    });
+    wait_for(&seen, |seen| seen == Seen::Closed(2));
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    imap.login("user0", PASSWORD);
+    let login = wait_for(&seen, |seen| matches!(seen, Seen::Login(_)));
+    assert!(matches!(login, Seen::Login(3..)), "{login:?}");
+    imap.ok("NOOP");
+    assert_eq!(proxy.log.count(|line| line.contains("login failed")), 0);
+}
+
+#[test]
+fn they_are_replaced_in_time_and_closed_at_the_drain() {
+    let (proxy, seen) = server_with("warm_time = \"300ms\"", answer);
+    wait_for(&seen, |seen| seen == Seen::Closed(1));
+    wait_for(&seen, |seen| seen == Seen::Greeted(5));
+    proxy.process.signal("TERM");
+    proxy.log.to_the_end();
+    assert_eq!(proxy.log.count(|line| line.contains("\"message\":\"stopped\"")), 1);
+}
+
+#[test]
+fn dovecot_is_none_the_wiser() {
+    let dovecot = Dovecot::start();
+    let upstreams = upstreams(&dovecot).replacen("[upstream.starttls]", "warm_connections = 3\n[upstream.starttls]", 1);
+    let proxy = Proxy::start(
+        &(upstreams
+            + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")
+            + &listener("pop3", "pop3", "implicit", "upstream = \"implicit\"")),
+    );
+    let user = dovecot.user_with(&[b"Subject: x\r\n\r\nbody\r\n"]);
+    for _ in 0..6 {
+        let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+        imap.login(&user, PASSWORD);
+        imap.ok("SELECT INBOX");
+        imap.ok("LOGOUT");
+        let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+        pop3.login(&user, PASSWORD);
+        pop3.ok("STAT");
+        pop3.ok("QUIT");
+    }
+    assert_eq!(proxy.log.count(|line| line.contains("login failed")), 0);
+}
