@@ -11,7 +11,8 @@ use openssl::ssl::{SslStream, SslVersion};
 use packetboat::device::password;
 use packetboat::state::{self, Access};
 
-use crate::cost::{self, Cost, Figures};
+use crate::cost::{self, Cost};
+use crate::figures::Figures;
 use crate::support::certificates::Certificates;
 use crate::support::dovecot::{Dovecot, PASSWORD};
 use crate::support::fake;

@@ -1,173 +1,292 @@
-//! The measures, each for every proxy in turn.
+//! The measures: the same work for every proxy, in turns.
 
-use packetboat::state::{self, Access};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use crate::certificates::Certificates;
-use crate::device::{Device, Kind, SUITE};
-use crate::proxies::{self, Proxy, Setting};
-use crate::upstream::Upstream;
+use openssl::ssl::SslSession;
 
-pub fn all(filter: &[&String]) {
-    let directory = tempfile::tempdir().unwrap();
-    let certificates = Certificates::for_name("localhost", 30);
-    certificates.write(directory.path());
-    let key = certificates.key.private_key_to_pem_pkcs8().unwrap();
-    state::write(&directory.path().join("server.key"), &key, Access::Private).unwrap();
-    let mut upstream = Upstream::start(directory.path());
-    let setting = Setting { directory: directory.path(), upstream: upstream.ports, connections: 9900 };
-    let only = std::env::var("PROXIES").ok();
-    let proxies: Vec<Proxy> = proxies::ALL
-        .iter()
-        .filter(|(name, _)| only.as_ref().is_none_or(|only| only.contains(name)))
-        .filter_map(|(_, start)| start(&setting))
-        .collect();
-    let wanted = |name: &str| filter.is_empty() || filter.iter().any(|one| name.contains(one.as_str()));
-    let old = Kind::old(SUITE);
-    let full = |proxy: &Proxy, manner: usize| {
-        let mut device = old.connect(proxy.addresses[manner], None);
-        device.log_in("u", "p");
-        device.ok("SELECT INBOX");
-        assert_eq!(device.fetch(1), 16384);
+use crate::device::{Device, Kind};
+use crate::figures::Figures;
+use crate::proxies::Proxy;
+use crate::tree::Tree;
+use crate::upstream::{MESSAGES, PUSHING};
+
+/// A row of the table.
+pub struct Row {
+    pub name: String,
+    pub unit: &'static str,
+    /// For each proxy, in their order; none where it was not measured.
+    pub figures: Vec<Option<Figures>>,
+}
+
+/// Work that is done `count` times in each of some rounds, in turns, and what it costs in CPU time.
+fn cpu(
+    proxies: &[Proxy],
+    (name, unit, per_second): (String, &'static str, f64),
+    (rounds, count): (usize, f64),
+    mut work: impl FnMut(usize, &Proxy),
+) -> Row {
+    let trees: Vec<Tree> = proxies.iter().map(Proxy::tree).collect();
+    let mut figures: Vec<Figures> = proxies.iter().map(|_| Figures::default()).collect();
+    // The first round is there to warm up.
+    for round in 0..=rounds {
+        for turn in 0..proxies.len() {
+            // Everybody comes after everybody else.
+            let place = (turn + round) % proxies.len();
+            let before = trees[place].cpu();
+            work(place, &proxies[place]);
+            if round > 0 {
+                figures[place].0.push((trees[place].cpu() - before).as_secs_f64() * per_second / count);
+            }
+        }
+    }
+    Row { name, unit, figures: figures.into_iter().map(Some).collect() }
+}
+
+/// Connect, log in, select, fetch 16 KiB, log out.
+fn session(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+    let mut device = kind.connect(address, resumed);
+    device.log_in("u", "p");
+    device.ok("SELECT INBOX");
+    assert_eq!(device.fetch(1), MESSAGES[0]);
+    device.log_out();
+}
+
+/// A TLS session to resume with each proxy.
+fn sessions(kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
+    let session = |proxy: &Proxy| {
+        let mut device = kind.connect(proxy.addresses[manner], None);
+        device.ok("NOOP");
+        let session = device.session();
         device.log_out();
+        session
     };
-    upstream.handshakes();
-    for (manner, name) in [(0, "1.3"), (3, "1.2")] {
-        if wanted("session") {
-            run(&format!("session full {name}"), &proxies, 9, 100, 1e6, |proxy, _| full(proxy, manner));
+    proxies.iter().map(session).collect()
+}
+
+/// So many sessions, by as many devices at a time.
+fn crowd(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+    std::thread::scope(|scope| {
+        for _ in 0..CROWD {
+            scope.spawn(|| (0..SESSIONS).for_each(|_| session(kind, address, resumed)));
         }
-        if wanted("resumed") {
-            let sessions: Vec<_> = proxies
-                .iter()
-                .map(|proxy| old.connect(proxy.addresses[manner], None))
-                .map(|mut device| {
-                    device.ok("NOOP");
-                    let s = device.session();
-                    device.log_out();
-                    s
-                })
-                .collect();
-            run(&format!("session resumed {name}"), &proxies, 9, 200, 1e6, |proxy, index| {
-                let mut device = old.connect(proxy.addresses[manner], Some(&sessions[index]));
-                device.log_in("u", "p");
-                device.ok("SELECT INBOX");
-                assert_eq!(device.fetch(1), 16384);
-                device.log_out();
-            });
-        }
-    }
-    println!("handshakes {:?}", upstream.handshakes());
-    if wanted("busy") {
-        for resumed in [false, true] {
-            if resumed == (filter.iter().any(|f| f.as_str() == "busy-full")) && filter.len() == 2 {
-                continue;
+    });
+}
+
+/// CPU time of one process for a session by each of two ways, in turns, a crowd at a time.
+pub fn in_turns(process: u32, ways: &[SocketAddr; 2], kind: &Kind) -> [Figures; 2] {
+    let tree = Tree::of(process);
+    let mut figures = [Figures::default(), Figures::default()];
+    for round in 0..=3 * ROUNDS {
+        for place in [round % 2, (round + 1) % 2] {
+            let before = tree.cpu();
+            crowd(kind, ways[place], None);
+            if round > 0 {
+                figures[place].0.push((tree.cpu() - before).as_secs_f64() * 1e6 / (CROWD * SESSIONS) as f64);
             }
-            let sessions: Vec<_> = proxies
-                .iter()
-                .map(|proxy| {
-                    let d = old.connect(proxy.addresses[0], None);
-                    let s = d.session();
-                    d.log_out();
-                    s
-                })
-                .collect();
-            run(&format!("busy resumed={resumed}"), &proxies, 9, 1, 1e6 / 320.0, |proxy, index| {
-                std::thread::scope(|scope| {
-                    for _ in 0..16 {
-                        scope.spawn(|| {
-                            for _ in 0..20 {
-                                let mut device = old.connect(proxy.addresses[0], resumed.then_some(&sessions[index]));
-                                device.log_in("u", "p");
-                                device.ok("SELECT INBOX");
-                                assert_eq!(device.fetch(1), 16384);
-                                device.log_out();
-                            }
-                        });
-                    }
-                });
-            });
         }
     }
-    for (manner, name) in [(0, "16K"), (1, "4K"), (2, "1400")] {
-        if wanted("bulk") {
-            let mut devices: Vec<Device> = proxies.iter().map(|proxy| open(&old, proxy, manner)).collect();
-            run(&format!("bulk {name} ms/MiB"), &proxies, 7, 16 * 4, 1e3, {
-                let mut n = 0;
-                move |_, index| {
-                    if n % 16 == 0 {
-                        devices[index].fetch(2);
-                    }
-                    n += 1;
-                }
-            });
-        }
-    }
-    if wanted("upload") {
-        let mut devices: Vec<Device> = proxies.iter().map(|proxy| open(&old, proxy, 0)).collect();
-        run("upload ms/MiB", &proxies, 7, 16 * 4, 1e3, {
-            let mut n = 0;
-            move |_, index| {
-                if n % 16 == 0 {
-                    devices[index].append(16 << 20);
-                }
-                n += 1;
-            }
-        });
-    }
-    if wanted("noop") {
-        let mut devices: Vec<Device> = proxies.iter().map(|proxy| open(&old, proxy, 0)).collect();
-        run("noop", &proxies, 9, 2000, 1e6, |_, index| devices[index].ok("NOOP"));
-    }
-    if wanted("idle") {
-        for (proxy, index) in proxies.iter().zip(0..) {
-            let _: usize = index;
-            let tree = proxy.tree();
-            let before = tree.memory();
-            let devices: Vec<Device> = (0..1000)
-                .map(|_| {
-                    let mut d = open(&old, proxy, 0);
-                    d.ok("SELECT INBOX");
-                    d.idle();
-                    d
-                })
-                .collect();
-            std::thread::sleep(std::time::Duration::from_secs(1));
-            let cpu = tree.cpu();
-            let memory = tree.memory();
-            std::thread::sleep(std::time::Duration::from_secs(3));
-            println!(
-                "{} idle {:.1} KiB each, base {before}; cpu in 3 s {:?}",
-                proxy.name,
-                (memory - before) / 1000.0,
-                tree.cpu() - cpu
-            );
-            drop(devices);
-        }
+    figures
+}
+
+/// Waits until somebody listens at each.
+pub fn wait_until_open(addresses: &[SocketAddr]) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while addresses.iter().any(|address| std::net::TcpStream::connect(address).is_err()) {
+        assert!(Instant::now() < deadline, "{addresses:?} does not open");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-fn open(kind: &Kind, proxy: &Proxy, manner: usize) -> Device {
+/// Measures 1 and 2: one device at a time, and a crowd.
+pub fn whole_sessions(proxies: &[Proxy], kind: &Kind, manner: usize, tls: &str, resumes: bool) -> Vec<Row> {
+    let what = if resumes { "device resumes" } else { "full handshake" };
+    let resumed = if resumes { sessions(kind, proxies, manner) } else { Vec::new() };
+    let named = |how: &str| (format!("session, {what}, {how}, TLS {tls} out"), "µs", 1e6);
+    let at_a_time = format!("{CROWD} devices at a time");
+    vec![
+        cpu(proxies, named(&at_a_time), (ROUNDS, (CROWD * SESSIONS) as f64), |place, proxy| {
+            crowd(kind, proxy.addresses[manner], resumed.get(place));
+        }),
+        cpu(proxies, named("one at a time"), (ROUNDS, 100.0), |place, proxy| {
+            (0..100).for_each(|_| session(kind, proxy.addresses[manner], resumed.get(place)));
+        }),
+    ]
+}
+
+/// Measure 3.
+pub fn bulk(proxies: &[Proxy], name: &str, kind: &Kind, manner: usize) -> Row {
+    let mut devices = logged_in(proxies, kind, manner);
+    cpu(proxies, (format!("bulk, {name}"), "ms/MiB", 1e3), (ROUNDS, 64.0), |place, _| {
+        for _ in 0..4 {
+            assert_eq!(devices[place].fetch(2), MESSAGES[1]);
+        }
+    })
+}
+
+/// Measure 4.
+pub fn upload(proxies: &[Proxy], kind: &Kind) -> Row {
+    let mut devices = logged_in(proxies, kind, 0);
+    cpu(proxies, ("upload".to_owned(), "ms/MiB", 1e3), (ROUNDS, 64.0), |place, _| {
+        for _ in 0..4 {
+            devices[place].append(MESSAGES[1]);
+        }
+    })
+}
+
+/// Measure 5.
+pub fn small(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
+    let mut devices = logged_in(proxies, kind, 0);
+    let noop = cpu(proxies, ("NOOP round trip, one at a time".to_owned(), "µs", 1e6), (ROUNDS, 1000.0), |place, _| {
+        (0..1000).for_each(|_| devices[place].ok("NOOP"));
+    });
+    let many: Vec<Mutex<Vec<Device>>> =
+        proxies.iter().map(|proxy| Mutex::new((0..CROWD).map(|_| one_logged_in(kind, proxy, 0)).collect())).collect();
+    let name = format!("NOOP round trip, {CROWD} devices at a time");
+    let crowd = cpu(proxies, (name, "µs", 1e6), (ROUNDS, (CROWD * 200) as f64), |place, _| {
+        let mut devices = many[place].lock().unwrap();
+        std::thread::scope(|scope| {
+            for device in devices.iter_mut() {
+                scope.spawn(|| (0..200).for_each(|_| device.ok("NOOP")));
+            }
+        });
+    });
+    let push = cpu(proxies, ("IDLE push of a line".to_owned(), "µs", 1e6), (ROUNDS, 200.0), |place, _| {
+        devices[place].ok(&format!("SELECT {PUSHING}200"));
+        devices[place].idle();
+        devices[place].pushed(200);
+    });
+    vec![noop, crowd, push]
+}
+
+/// Measure 7: what a crowd gets through in all, and how long a session takes when half as many come, at even intervals.
+pub fn rate(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
+    let row = |name: &str, unit| Row { name: name.to_owned(), unit, figures: Vec::new() };
+    let mut rows = [
+        row("connections per second: two cores by the CPU time of each", "1/s"),
+        row("connections per second beside their load on two cores", "1/s"),
+        row("a session at half of that, median", "ms"),
+        row("a session at half of that, 99th percentile", "ms"),
+    ];
+    for proxy in proxies {
+        let tree = proxy.tree();
+        let (mut by_cpu, mut by_clock) = (Figures::default(), Figures::default());
+        for _ in 0..ROUNDS {
+            let (began, before) = (Instant::now(), tree.cpu());
+            crowd(kind, proxy.addresses[0], None);
+            let count = (CROWD * SESSIONS) as f64;
+            by_clock.0.push(count / began.elapsed().as_secs_f64());
+            by_cpu.0.push(CORES * count / (tree.cpu() - before).as_secs_f64());
+        }
+        let interval = Duration::from_secs_f64(2.0 / by_clock.median());
+        let taken = Mutex::new(Figures::default());
+        let next = Mutex::new(0_u32);
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..CROWD {
+                scope.spawn(|| {
+                    loop {
+                        let number = {
+                            let mut next = next.lock().unwrap();
+                            *next += 1;
+                            *next
+                        };
+                        if number > ARRIVALS {
+                            return;
+                        }
+                        let due = began + interval * number;
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                        session(kind, proxy.addresses[0], None);
+                        taken.lock().unwrap().0.push(due.elapsed().as_secs_f64() * 1e3);
+                    }
+                });
+            }
+        });
+        let taken = taken.into_inner().unwrap();
+        for (row, figures) in
+            rows.iter_mut().zip([by_cpu, by_clock, Figures(vec![taken.median()]), Figures(vec![taken.quantile(0.99)])])
+        {
+            row.figures.push(Some(figures));
+        }
+    }
+    rows.into()
+}
+
+/// Measures 6 and 9: memory of connections that idle, and what work costs beside so many.
+pub fn growth(proxies: &[Proxy], kind: &Kind, most: usize, stages: &[usize]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (proxy, place) in proxies.iter().zip(0..) {
+        let tree = proxy.tree();
+        let mut at_work = one_logged_in(kind, proxy, 0);
+        let before = tree.memory();
+        let mut idle: Vec<Device> = Vec::new();
+        let mut stage_number = 0;
+        for &stage in stages {
+            let figures = (stage * proxy.descriptors <= most).then(|| {
+                while idle.len() < stage {
+                    let mut device = one_logged_in(kind, proxy, 0);
+                    device.ok("SELECT INBOX");
+                    device.idle();
+                    idle.push(device);
+                }
+                // What the last ones left behind is done.
+                std::thread::sleep(Duration::from_millis(500));
+                let memory = (tree.memory() - before) / stage as f64;
+                let resting = tree.cpu();
+                std::thread::sleep(RESTING);
+                let resting = (tree.cpu() - resting).as_secs_f64() * 1e3 / RESTING.as_secs_f64();
+                let repeat = |count: usize, work: &mut dyn FnMut()| {
+                    let each = (0..5).map(|_| {
+                        let before = tree.cpu();
+                        work();
+                        (tree.cpu() - before).as_secs_f64() * 1e6 / count as f64
+                    });
+                    Figures(each.collect())
+                };
+                let sessions = repeat(CROWD * SESSIONS, &mut || crowd(kind, proxy.addresses[0], None));
+                let noop = repeat(500, &mut || (0..500).for_each(|_| at_work.ok("NOOP")));
+                [Figures(vec![memory]), Figures(vec![resting]), sessions, noop]
+            });
+            let mut figures = figures.map(|figures| figures.map(Some)).unwrap_or_default().into_iter();
+            for (name, unit) in [
+                ("idle connection, memory (PSS)", "KiB"),
+                ("CPU while all idle", "ms/s"),
+                ("session, full handshake", "µs"),
+                ("NOOP round trip, one at a time", "µs"),
+            ] {
+                if place == 0 {
+                    let beside = if unit == "µs" { "beside" } else { "of" };
+                    rows.push(Row { name: format!("{name}, {beside} {stage}"), unit, figures: Vec::new() });
+                }
+                rows[stage_number].figures.push(figures.next().flatten());
+                stage_number += 1;
+            }
+        }
+        drop(idle);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while tree.descriptors() > 500 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    rows
+}
+
+fn logged_in(proxies: &[Proxy], kind: &Kind, manner: usize) -> Vec<Device> {
+    proxies.iter().map(|proxy| one_logged_in(kind, proxy, manner)).collect()
+}
+
+fn one_logged_in(kind: &Kind, proxy: &Proxy, manner: usize) -> Device {
     let mut device = kind.connect(proxy.addresses[manner], None);
     device.log_in("u", "p");
     device
 }
 
-fn run(name: &str, proxies: &[Proxy], rounds: usize, count: usize, unit: f64, mut work: impl FnMut(&Proxy, usize)) {
-    let mut figures = vec![Vec::new(); proxies.len()];
-    for round in 0..=rounds {
-        for (index, proxy) in proxies.iter().enumerate() {
-            let tree = proxy.tree();
-            let before = tree.cpu();
-            for _ in 0..count {
-                work(proxy, index);
-            }
-            if round > 0 {
-                figures[index].push((tree.cpu() - before).as_secs_f64() * unit / count as f64);
-            }
-        }
-    }
-    println!("{name}");
-    for (proxy, f) in proxies.iter().zip(&mut figures) {
-        f.sort_by(f64::total_cmp);
-        println!("   {:12} {:9.3} ({:.3} to {:.3})", proxy.name, f[f.len() / 2], f[f.len() / 4], f[f.len() * 3 / 4]);
-    }
-}
+/// Devices at a time, and sessions of each in a round.
+const CROWD: usize = 16;
+const SESSIONS: usize = 20;
+const ROUNDS: usize = 7;
+const CORES: f64 = 2.0;
+/// Sessions that latencies are taken of.
+const ARRIVALS: u32 = 1000;
+const RESTING: Duration = Duration::from_secs(2);

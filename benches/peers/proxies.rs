@@ -17,6 +17,8 @@ pub struct Proxy {
     process: Child,
     /// An address for each of the upstream's manners.
     pub addresses: [SocketAddr; MANNERS.len()],
+    /// That it needs for a connection.
+    pub descriptors: usize,
 }
 
 /// What all are started with.
@@ -50,7 +52,8 @@ impl Proxy {
         let log = fs::File::create(&path).unwrap();
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let mut proxy = Self { name, version, process, addresses };
+        let descriptors = if name == "stunnel" { 4 } else { 2 };
+        let mut proxy = Self { name, version, process, addresses, descriptors };
         let deadline = Instant::now() + Duration::from_secs(20);
         while addresses.iter().any(|address| TcpStream::connect(address).is_err()) {
             let runs = proxy.process.try_wait().unwrap().is_none();
@@ -194,6 +197,13 @@ fn first_line(program: &str, flag: &str) -> Option<String> {
     let said = String::from_utf8_lossy(&said).into_owned();
     let line = said.lines().find(|line| line.chars().any(|letter| letter.is_ascii_digit()))?;
     Some(line.trim_start_matches("nginx version: ").split(" 20").next()?.replace('/', " "))
+}
+
+/// Files that a process may have open here.
+pub fn most_descriptors() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap_or(1_000_000)
 }
 
 fn free_ports<const N: usize>() -> [u16; N] {

@@ -27,6 +27,12 @@ impl Tree {
         self.processes.iter().map(|(_, clock)| Duration::from(clock.now().unwrap())).sum()
     }
 
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        let of = |id: &u32| fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
+        self.processes.iter().map(|(id, _)| of(id)).sum()
+    }
+
     /// Memory in KiB; what several processes share is divided among them (PSS).
     pub fn memory(&self) -> f64 {
         let figure = |id: &u32| {

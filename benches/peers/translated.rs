@@ -1,0 +1,73 @@
+//! Measure 8: a session whose login is translated, beside the same passed through, by one packetboat.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+
+use openssl::ssl::{SslStream, SslVersion};
+use packetboat::device::password;
+use packetboat::state::{self, Access};
+
+use crate::device::Kind;
+use crate::figures::Figures;
+use crate::measure;
+use crate::support::certificates::Certificates;
+use crate::support::fake;
+use crate::support::free_ports;
+use crate::support::process::Process;
+
+/// CPU time of a session in microseconds: passed through, and translated (the password remembered, the token at hand).
+pub fn measure(directory: &Path, certificates: &Certificates, upstream: u16) -> [Figures; 2] {
+    let endpoint = fake::tls(certificates, SslVersion::TLS1_3, hand_out);
+    let [passed, translated] = free_ports();
+    let secret = directory.join("client-secret");
+    state::write(&secret, b"anything", Access::Private).unwrap();
+    let path = |name: &str| directory.join(name);
+    let text = format!(
+        "state_directory = {:?}\n[certificate.default]\nchain = {:?}\nkey = {:?}\n\
+         [upstream.u]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\nimap_port = {upstream}\n\
+         [identity.i]\ntenant = \"contoso.example\"\nclient_id = \"1\"\nclient_secret_file = {secret:?}\n\
+         token_endpoint = \"https://localhost:{endpoint}/token\"\nroots = {roots:?}\n\
+         [account.a]\nmailbox = \"scans@contoso.example\"\nupstream = \"u\"\n\
+         [[device]]\nlogin = \"u\"\npasswords = [\"{hash}\"]\n\
+         [limits]\nsessions_per_mailbox = 16\n\
+         [[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:{passed}\"]\nentry = \"implicit\"\n\
+         logins = \"pass-through\"\nupstream = \"u\"\n\
+         [[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:{translated}\"]\nentry = \"implicit\"\n",
+        path("translated-state"),
+        path("server.pem"),
+        path("server.key"),
+        roots = path("ca.pem"),
+        hash = password::hash(b"p").unwrap(),
+    );
+    fs::write(path("translated.toml"), text).unwrap();
+    let process = Process::start(
+        std::process::Command::new(env!("CARGO_BIN_EXE_packetboat"))
+            .args(["run", "--config"])
+            .arg(path("translated.toml"))
+            .stderr(fs::File::create(path("translated.log")).unwrap()),
+    );
+    let ways = [passed, translated].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    measure::wait_until_open(&ways);
+    measure::in_turns(process.0.id(), &ways, &Kind::old(crate::device::SUITE))
+}
+
+/// Answers one token request (RFC 6749 §5.1), whatever it is.
+fn hand_out(mut stream: SslStream<TcpStream>) {
+    let mut length = 0;
+    loop {
+        let line = fake::hear(&mut stream).to_ascii_lowercase();
+        match line.trim_end() {
+            "" => break,
+            line => length = line.strip_prefix("content-length: ").map_or(length, |length| length.parse().unwrap()),
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    // As long as those of Entra for an application.
+    let token = "t".repeat(1500);
+    let body = format!("{{\"token_type\":\"Bearer\",\"expires_in\":36000,\"access_token\":\"{token}\"}}");
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
+    stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    let _ = stream.shutdown();
+}
