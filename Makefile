@@ -1,10 +1,14 @@
-# make demo         an old device, packetboat and a pretend Exchange Online on this computer
-# make test         install what is missing (Debian packages), then run every test
-# make build        build target/release/packetboat
-# make bench        measure the framers against a plain scan
-# make bench-login  measure what a translated login costs, also against email-oauth2-proxy (fetched by pip)
+# make demo                an old device, packetboat and a pretend Exchange Online on this computer
+# make test                install what is missing (Debian packages), then run every test
+# make build               build target/release/packetboat
+# make bench               CPU time and memory beside nginx, HAProxy, stunnel (Debian) and email-oauth2-proxy (fetched by pip),
+#                          twenty minutes; leaves a table and a chart in benches/record/
+# make bench-frame         the protocols alone: framers beside a plain scan, logins, capability lists
+# make bench-login         a translated login beside a passed-through one with Dovecot, and beside email-oauth2-proxy
+# make bench-latency       a login with the server 40 ms away, with and without warm connections (root: network namespaces)
+# make bench-instructions  instructions of a session and of a MiB, by valgrind; fails where they are over their bounds
 
-.PHONY: demo test build bench bench-login
+.PHONY: demo test build bench bench-frame bench-login bench-latency bench-instructions
 
 demo: build
 	target/release/packetboat demo --state-directory state/demo
@@ -18,8 +22,20 @@ build:
 	cargo build --locked --release
 
 bench:
+	@tests/install.sh stunnel4 haproxy nginx libnginx-mod-stream
+	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" cargo bench --locked --bench peers
+
+bench-frame:
 	cargo bench --locked --bench frame
 
 bench-login:
 	@tests/install.sh
 	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" cargo bench --locked --bench login
+
+bench-latency:
+	@tests/install.sh iproute2
+	cargo bench --locked --bench latency
+
+bench-instructions:
+	@tests/install.sh valgrind
+	cargo bench --locked --bench instructions

@@ -19,6 +19,7 @@ mod added;
 mod beside;
 #[path = "login/cost.rs"]
 mod cost;
+#[path = "peers/figures.rs"]
 mod figures;
 
 /// What the tests between real peers are made of. They use more of it.

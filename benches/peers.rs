@@ -19,6 +19,7 @@ mod beside;
 mod cost;
 #[path = "peers/device.rs"]
 mod device;
+#[path = "peers/figures.rs"]
 mod figures;
 #[path = "peers/measure.rs"]
 mod measure;

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs what building and testing need, where it is missing: Debian packages, by apt. `make test` calls it.
+# Installs what building and testing need, and the packages that are named, where they are missing: Debian's, by apt.
 set -eu
 
 missing=""
 for package in gcc libc6-dev perl make ca-certificates openssl curl python3 dovecot-imapd dovecot-pop3d \
-    libgnutls28-dev libmbedtls-dev; do
+    libgnutls28-dev libmbedtls-dev "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
 done
 # Any Java with a compiler will do.
@@ -29,7 +29,9 @@ export DEBIAN_FRONTEND=noninteractive
 $sudo apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 $sudo apt-get install -qq -y --no-install-recommends $missing >/dev/null
-# The tests start a Dovecot of their own; the system's is not wanted.
-case " $missing " in
-*" dovecot-imapd "*) [ ! -d /run/systemd/system ] || $sudo systemctl disable --now dovecot.socket dovecot.service 2>/dev/null || true ;;
-esac
+# Tests and benches start servers of their own; the system's are not wanted.
+for service in dovecot nginx haproxy stunnel4; do
+    case " $missing " in
+    *" $service"*) [ ! -d /run/systemd/system ] || $sudo systemctl disable --now $service.socket $service.service 2>/dev/null || true ;;
+    esac
+done
