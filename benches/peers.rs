@@ -91,7 +91,12 @@ fn run(filter: &[&str]) {
     let descriptors = proxies::most_descriptors();
     let most = (descriptors - 200).min(2 * 10_000);
     let setting = Setting { directory: directory.path(), upstream: upstream.ports, connections: most / 2 + 50 };
-    let proxies: Vec<Proxy> = proxies::ALL.iter().filter_map(|(_, start)| start(&setting)).collect();
+    let only = std::env::var("PROXIES").unwrap_or_default();
+    let proxies: Vec<Proxy> = proxies::ALL
+        .iter()
+        .filter(|(name, _)| name.contains(only.as_str()))
+        .filter_map(|(_, start)| start(&setting))
+        .collect();
     let names: Vec<&str> = proxies.iter().map(|proxy| proxy.name).collect();
     let mut rows = Rows { names: names.clone(), rows: Vec::new() };
     let mut notes = notes();

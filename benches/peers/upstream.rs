@@ -4,7 +4,6 @@
 //! likes. Each of its ports speaks one version of TLS in records of one size.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -89,8 +88,13 @@ pub const ARGUMENT: &str = "be-the-upstream";
 static HANDSHAKES: AtomicU64 = AtomicU64::new(0);
 static RESUMED: AtomicU64 = AtomicU64::new(0);
 
-/// Serves until standard input ends.
+/// Serves on loopback until standard input ends.
 pub fn serve(directory: PathBuf) {
+    serve_at("127.0.0.1", directory);
+}
+
+/// The same on another address.
+pub fn serve_at(address: &str, directory: PathBuf) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::spawn(move || {
         for _ in io::stdin().lines().map_while(Result::ok) {
@@ -101,7 +105,7 @@ pub fn serve(directory: PathBuf) {
     runtime.block_on(async {
         let mut ports = Vec::new();
         for manner in MANNERS {
-            let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+            let listener = TcpListener::bind((address, 0)).await.unwrap();
             ports.push(listener.local_addr().unwrap().port().to_string());
             tokio::spawn(accept(listener, acceptor(&directory, manner)));
         }

@@ -1,8 +1,8 @@
 //! A TCP connection that reads ahead and gathers what is written: one system call for what would be several.
 //!
 //! A TLS library reads five octets of a record, then the rest, and writes record by record. Here it finds what came in
-//! one `recv`, and what it writes goes out in one `send`: up to four records, or the end of a handshake with the greeting
-//! behind it. Both buffers are lent only while they hold something.
+//! one `recv`, and what it writes goes out in one `send`: up to eight records, or the end of a handshake with the
+//! greeting behind it. Both buffers are lent only while they hold something.
 //!
 //! The law: **whoever waits for the peer has sent first.** [`poll_fill`](Socket::poll_fill) sends what is gathered before
 //! it waits, so that nothing can be forgotten here. Otherwise it goes when it is flushed, or when there is no more room.

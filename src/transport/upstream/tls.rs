@@ -1,7 +1,7 @@
 //! TLS over a socket's own buffers: rustls decrypts where octets were received, and encrypts where they are sent from.
 //!
 //! tokio-rustls would serve, with buffers of its own: some 4 KiB for each connection that idles, a `recv` for each record
-//! and a `send` for every four. Here one call of either carries up to 64 KiB, and an idle connection has no buffer.
+//! and a `send` for every four. Here one call of either carries up to 128 KiB, and an idle connection has no buffer.
 
 use std::future::poll_fn;
 use std::io;
