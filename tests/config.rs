@@ -404,3 +404,15 @@ fn discouraged_and_unused_is_warned_of() {
     );
     assert_eq!(warnings(&translated(SECRET, "", "")), [""; 0]);
 }
+
+#[test]
+fn warm_connections_are_few_and_have_tls_from_the_start() {
+    let upstream = |more: &str| format!("[upstream.x]\nhost = \"mail.example.com\"\n{more}\n{}", imap(""));
+    let config = parse(&upstream("warm_connections = 4\nwarm_time = \"20s\""));
+    let x = &config.upstreams["x"];
+    assert_eq!((x.warm_connections, x.warm_time.as_secs()), (4, 20));
+    assert_eq!(parse(&upstream("")).upstreams["x"].warm_connections, 0);
+    let found = problems(&upstream("warm_connections = 4\nsecurity = \"starttls\""));
+    assert_eq!(found, ["test.toml:3: upstream.x.warm_connections: needs security = \"implicit\""]);
+    assert!(problems(&upstream("warm_connections = 33"))[0].contains("33 is not between 0 and 32"));
+}

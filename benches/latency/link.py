@@ -25,10 +25,10 @@ def end(namespace, own, peer):
         if libc.setns(place.fileno(), 0) != 0:
             raise OSError(ctypes.get_errno(), "setns")
     tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH", b"link", IFF_TUN | IFF_NO_PI))
+    fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH", b"slow0", IFF_TUN | IFF_NO_PI))
     for command in (
-        ["addr", "add", own, "peer", peer, "dev", "link"],
-        ["link", "set", "link", "up"],
+        ["addr", "add", own, "peer", peer, "dev", "slow0"],
+        ["link", "set", "slow0", "up"],
         ["link", "set", "lo", "up"],
     ):
         subprocess.run(["ip", *command], check=True)

@@ -276,7 +276,8 @@ impl<'a> Connection<'a> {
 
     /// A connection that was ready may be closed by the server just when it is taken: that is not the device's affair.
     fn is_worth_another_dial(&self, failure: &Failure) -> bool {
-        self.spare.is_some() && matches!(failure.kind, Kind::UpstreamLost | Kind::Unavailable)
+        let was_lost = matches!(failure.kind, Kind::UpstreamLost | Kind::Unavailable) && failure.retry_after.is_none();
+        self.spare.is_some() && was_lost
     }
 
     /// Makes a connection of its own for a login whose ready one was lost.
