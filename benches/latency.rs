@@ -20,7 +20,6 @@ mod certificates;
 #[allow(dead_code)]
 mod device;
 #[path = "peers/figures.rs"]
-#[allow(dead_code)]
 mod figures;
 #[path = "peers/upstream.rs"]
 #[allow(dead_code)]

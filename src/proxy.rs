@@ -182,6 +182,14 @@ fn access(
     Some((Arc::new(Access { devices: Arc::new(devices), mailboxes }), tokens))
 }
 
+/// Open files beside those of connections: of each worker's event loop, of sockets that listen, of connections that are
+/// kept ready.
+pub fn other_files(config: &Config) -> usize {
+    let addresses: usize = config.listeners.iter().map(|listener| listener.listen.len()).sum();
+    let warm: usize = config.upstreams.values().map(|upstream| 2 * upstream.warm_connections).sum();
+    worker::count() * (FILES_OF_A_WORKER + addresses) + warm
+}
+
 impl OpenDoor {
     /// The listener as configured.
     pub fn listener(&self) -> &Listener {
@@ -319,4 +327,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// As the kernel shows it for a process.
 const OWN_NAME: &str = "packetboat";
+/// epoll and its copy, and what wakes it.
+const FILES_OF_A_WORKER: usize = 6;
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

@@ -414,5 +414,6 @@ fn warm_connections_are_few_and_have_tls_from_the_start() {
     assert_eq!(parse(&upstream("")).upstreams["x"].warm_connections, 0);
     let found = problems(&upstream("warm_connections = 4\nsecurity = \"starttls\""));
     assert_eq!(found, ["test.toml:3: upstream.x.warm_connections: needs security = \"implicit\""]);
+    assert!(problems(&upstream("warm_time = \"1ms\""))[0].contains("a second or more"));
     assert!(problems(&upstream("warm_connections = 33"))[0].contains("33 is not between 0 and 32"));
 }

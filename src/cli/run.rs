@@ -29,7 +29,7 @@ pub(super) fn run(proven: &Proven) -> Result<(), Exit> {
 
 async fn serve(proven: &Proven) -> Result<(), Exit> {
     let config = &proven.config;
-    raise_open_files(config.limits.connections);
+    raise_open_files(config.limits.connections, proxy::other_files(config));
     // Before anything is served: a signal that came too early would end the process without a drain.
     let mut signals = Signals::listen().map_err(|error| {
         error!(%error, "cannot wait for signals");
@@ -148,8 +148,9 @@ fn introduce(proven: &Proven, opened: &[OpenDoor]) {
 }
 
 /// Each connection has a socket on either side; the usual limit of 1024 ends at some 500 of them.
-fn raise_open_files(connections: usize) {
-    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(OTHER_FILES);
+fn raise_open_files(connections: usize, others: usize) {
+    let count = |files: usize| u64::try_from(files).unwrap_or(u64::MAX);
+    let needed = count(connections).saturating_mul(2).saturating_add(count(others)).saturating_add(OTHER_FILES);
     let mut limit = getrlimit(Resource::Nofile);
     let Some(current) = limit.current.filter(|current| *current < needed) else { return };
     limit.current = limit.maximum.map_or(Some(needed), |maximum| Some(maximum.min(needed)));
@@ -195,7 +196,7 @@ pub(super) fn start_log(log: Log) {
     }
 }
 
-/// Listening sockets, the log, the runtime's own, files that are read.
+/// The log, the main thread's own, files that are read.
 const OTHER_FILES: u64 = 64;
 /// Beside `close_timeout`, for the last words to sessions whose time is over.
 const GOODBYE: Duration = Duration::from_secs(1);

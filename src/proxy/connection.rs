@@ -274,16 +274,17 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// A connection that was ready may be closed by the server just when it is taken: that is not the device's affair.
+    /// A connection that was ready may be closed by the server just when it is taken: that is not the device's affair. What
+    /// the server answers to the login, be it only that it is busy, is.
     fn is_worth_another_dial(&self, failure: &Failure) -> bool {
-        let was_lost = matches!(failure.kind, Kind::UpstreamLost | Kind::Unavailable) && failure.retry_after.is_none();
-        self.spare.is_some() && was_lost
+        self.spare.is_some() && failure.kind == Kind::UpstreamLost
     }
 
     /// Makes a connection of its own for a login whose ready one was lost.
     async fn dial_again(&mut self) -> Result<(), Failure> {
         let (Some(spare), Some(server)) = (self.spare.take(), self.server.take()) else { return Ok(()) };
         let (credentials, probe) = *spare;
+        self.driver.drop_upstream();
         let reached = self.unless_left(dial(&server, self.door.listener.protocol)).await?;
         self.connect(reached, &server, credentials, probe);
         Ok(())
@@ -381,8 +382,7 @@ impl<'a> Connection<'a> {
             match &ending {
                 Ending::Failed(failure) => self.driver.end_with(failure).await,
                 Ending::LoggedOut | Ending::DeviceClosed | Ending::ServerClosed => {
-                    self.driver.close(Side::Upstream).await;
-                    self.driver.close(Side::Downstream).await;
+                    self.driver.close_both().await;
                 }
             }
         };

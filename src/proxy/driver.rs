@@ -88,9 +88,8 @@ impl Driver {
 
     /// Hands over the connection to the server, and with what to log in there.
     pub(super) fn connect(&mut self, upstream: Stream, login: Credentials, tls: UpstreamTls, probe: Probe) {
-        self.upstream = End { stream: Some(upstream), ..End::default() };
-        // What was meant for a connection before this one is not for it.
-        self.outbox.upstream = Zeroizing::default();
+        self.drop_upstream();
+        self.upstream.stream = Some(upstream);
         self.session.upstream_connected(login, tls, probe);
         self.touch();
     }
@@ -128,8 +127,19 @@ impl Driver {
                 let _ = stream.write_all(rest).await;
             }
         }
-        self.close(Side::Upstream).await;
-        self.close(Side::Downstream).await;
+        self.close_both().await;
+    }
+
+    /// Closes both sides; neither waits for the other one's peer.
+    pub(super) async fn close_both(&mut self) {
+        let (upstream, downstream) = (&mut self.upstream.stream, &mut self.downstream.stream);
+        let shut_down = async |stream: &mut Option<Stream>| {
+            if let Some(stream) = stream {
+                // The peer may be gone; nothing depends on it any more.
+                let _ = stream.shutdown().await;
+            }
+        };
+        tokio::join!(shut_down(upstream), shut_down(downstream));
     }
 
     /// Passes the close on: close_notify, then the end of our half of the connection.
@@ -138,6 +148,12 @@ impl Driver {
             // The peer may be gone; nothing depends on it any more.
             let _ = stream.shutdown().await;
         }
+    }
+
+    /// Lets go of the connection to the server, with what was meant for it; another one follows.
+    pub(super) fn drop_upstream(&mut self) {
+        self.upstream = End::default();
+        self.outbox.upstream = Zeroizing::default();
     }
 
     /// Lets go of a side that is gone: what is meant for it is dropped from here on.

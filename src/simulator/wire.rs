@@ -132,7 +132,11 @@ impl Wire {
                 () = sleep_until(at) => return Err(End::Gone),
             }
         }
-        self.tls.flush().await.map_err(|_| End::Gone)
+        let (at, _) = self.end();
+        tokio::select! {
+            flushed = self.tls.flush() => flushed.map_err(|_| End::Gone),
+            () = sleep_until(at) => Err(End::Gone),
+        }
     }
 
     /// Says a last word and closes, or resets.

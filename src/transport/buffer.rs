@@ -153,6 +153,8 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        // A password that nobody has read, say.
+        self.wipe(self.len());
         self.give_back();
     }
 }

@@ -165,9 +165,12 @@ impl Connector {
     /// The name does not resolve, or no address answers.
     pub async fn dial(&self, port: u16) -> Result<Socket, Failure> {
         let stream = match self.known(port) {
-            Some(addresses) => match self.first_of(addresses, port).await {
-                Err(_) => self.first_of(self.resolve(port).await?, port).await?,
+            Some(addresses) => match self.first_of(addresses.clone(), port).await {
                 Ok(stream) => stream,
+                Err(failure) => match self.resolve(port).await? {
+                    others if others != addresses => self.first_of(others, port).await?,
+                    _ => return Err(failure),
+                },
             },
             None => self.first_of(self.resolve(port).await?, port).await?,
         };

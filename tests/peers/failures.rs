@@ -125,6 +125,21 @@ fn upstream_speaks_no_tls() {
     both_are_told(&proxy_to(port, ""), "CONTACTADMIN", "SYS/PERM", "set security = \\\"starttls\\\"");
 }
 
+/// One octet of a handshake message, and an alert in the middle of it: rustls has no words for that, and no alert.
+#[test]
+fn upstream_breaks_a_handshake_message_off() {
+    let port = fake::plain(|mut stream| {
+        let _ = stream.write_all(&[0x16, 3, 3, 0, 1, 2, 0x15, 3, 3, 0, 2, 2, 0x28]);
+        fake::say(stream, "");
+    });
+    both_are_told(
+        &proxy_to(port, ""),
+        "CONTACTADMIN",
+        "SYS/PERM",
+        "peer misbehaved: MessageInterleavedWithHandshakeMessage",
+    );
+}
+
 #[test]
 fn upstream_does_not_answer_in_time() {
     let certificates = Certificates::for_name("localhost", 30);

@@ -10,7 +10,7 @@ use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream};
 use crate::support::certificates::Certificates;
 use crate::support::dovecot::{Dovecot, PASSWORD};
 use crate::support::fake;
-use crate::support::imap::Imap;
+use crate::support::imap::{Imap, status};
 use crate::support::pop3::Pop3;
 use crate::support::process::PATIENCE;
 use crate::support::proxy::{Proxy, listener, upstreams};
@@ -127,6 +127,50 @@ fn one_that_is_lost_in_the_login_is_replaced() {
     assert_eq!(proxy.log.count(|line| line.contains("login failed")), 0);
 }
 
+/// The same by a reset, as of a server that closes what it has not read.
+#[test]
+fn one_that_is_reset_in_the_login_is_replaced() {
+    let (proxy, seen) = server(|number, stream, seen| {
+        if number > 2 {
+            return answer(number, stream, seen);
+        }
+        let mut first = [0];
+        stream.get_ref().peek(&mut first).unwrap();
+        // Closing it from here on is a reset.
+        socket2::SockRef::from(stream.get_ref()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    });
+    wait_for(&seen, |seen| seen == Seen::Greeted(2));
+    for _ in 0..4 {
+        let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+        imap.login("user0", PASSWORD);
+        imap.ok("NOOP");
+    }
+    wait_for(&seen, |seen| seen == Seen::Closed(1));
+    assert_eq!(proxy.log.count(|line| line.contains("login failed") || line.contains("device_lost")), 0);
+}
+
+/// A server that says it is busy is left alone: it does not hear the login twice.
+#[test]
+fn a_refusal_is_not_tried_again() {
+    let (proxy, seen) = server(|number, stream, seen| {
+        let line = fake::hear(stream);
+        if line.contains("LOGIN") {
+            let _ = seen.send(Seen::Login(number));
+            let tag = line.split(' ').next().unwrap_or_default().to_owned();
+            let no = "NO Request is throttled. Suggested Backoff Time: 299961 milliseconds";
+            let _ = stream.write_all(format!("{tag} {no}\r\n").as_bytes());
+            fake::hear(stream);
+        }
+    });
+    wait_for(&seen, |seen| seen == Seen::Greeted(2));
+    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let answer = imap.command("LOGIN user0 whatever");
+    assert!(status(&answer).starts_with("NO [UNAVAILABLE] "), "{answer:?}");
+    imap.ok("NOOP");
+    proxy.log.wait_for("refusal", |line| line.contains("login failed"));
+    assert_eq!(seen.try_iter().filter(|seen| matches!(seen, Seen::Login(_))).count(), 1);
+}
+
 /// Closed while it was parked: it is not even tried.
 #[test]
 fn one_that_was_closed_or_has_said_goodbye_is_not_used() {
@@ -146,7 +190,7 @@ fn one_that_was_closed_or_has_said_goodbye_is_not_used() {
 
 #[test]
 fn they_are_replaced_in_time_and_closed_at_the_drain() {
-    let (proxy, seen) = server_with("warm_time = \"300ms\"", answer);
+    let (proxy, seen) = server_with("warm_time = \"1s\"", answer);
     wait_for(&seen, |seen| seen == Seen::Closed(1));
     wait_for(&seen, |seen| seen == Seen::Greeted(5));
     proxy.process.signal("TERM");

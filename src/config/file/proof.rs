@@ -209,11 +209,7 @@ impl Proof<'_> {
             security,
             roots: self.roots(&format!("upstream.{name}.roots"), raw.roots),
             warm_connections: self.warm_connections(name, raw.warm_connections, security),
-            warm_time: self.duration(
-                &format!("upstream.{name}.warm_time"),
-                raw.warm_time,
-                Upstream::WARM_TIME.as_secs(),
-            ),
+            warm_time: self.warm_time(name, raw.warm_time),
         })
     }
 
@@ -225,6 +221,16 @@ impl Proof<'_> {
             self.problem(span, &key, "needs security = \"implicit\"");
         }
         count
+    }
+
+    fn warm_time(&mut self, name: &str, written: Written<String>) -> Duration {
+        let key = format!("upstream.{name}.warm_time");
+        let span = written.as_ref().map(Spanned::span);
+        let time = self.duration(&key, written, Upstream::WARM_TIME.as_secs());
+        if time < SHORTEST_WARM {
+            self.problem(span, &key, "would have the server dialled all the time; write a second or more");
+        }
+        time
     }
 
     fn host(&mut self, key: &str, written: Spanned<String>) -> String {
@@ -372,4 +378,5 @@ const DEFAULT: &str = "default";
 const YEARS: u32 = 20;
 /// Connections that nobody may ever use are a burden to the server.
 const MOST_WARM: i64 = 32;
+const SHORTEST_WARM: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

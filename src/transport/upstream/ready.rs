@@ -91,7 +91,10 @@ impl Ready {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        let parked = tls.park(heard)?;
+        if !heard.starts_with(b"* OK") && !heard.starts_with(b"+OK") {
+            return Err(io::Error::other("it does not greet with OK"));
+        }
+        let parked = tls.park(heard).await?;
         self.parked().push_back((Instant::now(), parked));
         Ok(())
     }

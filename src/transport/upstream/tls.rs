@@ -31,6 +31,17 @@ pub struct Tls {
     read: usize,
     /// The server has closed.
     ended: bool,
+    failed: Failed,
+}
+
+/// Whether what the server sent made no sense. rustls must not be asked again then.
+#[derive(Default)]
+enum Failed {
+    #[default]
+    No,
+    /// A reader has still to be told; what came before is read first.
+    Untold(io::Error),
+    Told,
 }
 
 /// What rustls says to what it was given.
@@ -63,7 +74,7 @@ impl Tls {
     ) -> io::Result<Self> {
         socket.put_under_tls();
         let connection = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
-        let mut tls = Self { connection, socket, rest: Vec::new(), read: 0, ended: false };
+        let mut tls = Self { connection, socket, rest: Vec::new(), read: 0, ended: false, failed: Failed::No };
         loop {
             match tls.advance(None, Wish::Nothing) {
                 Ok(Said::Open) => return Ok(tls),
@@ -82,7 +93,10 @@ impl Tls {
     }
 
     /// Takes it away from its event loop, with what was read of it.
-    pub(super) fn park(self, heard: Vec<u8>) -> io::Result<Parked> {
+    pub(super) async fn park(mut self, mut heard: Vec<u8>) -> io::Result<Parked> {
+        // Our last flight of the handshake, where the server has greeted without waiting for it.
+        poll_fn(|cx| self.socket.poll_send(cx)).await?;
+        heard.extend_from_slice(self.rest.get(self.read..).unwrap_or_default());
         Ok(Parked { tcp: self.socket.into_std()?, connection: self.connection, heard })
     }
 
@@ -90,7 +104,8 @@ impl Tls {
     pub(super) fn unpark(parked: Parked) -> io::Result<Self> {
         let mut socket = Socket::new(TcpStream::from_std(parked.tcp)?);
         socket.put_under_tls();
-        Ok(Self { connection: parked.connection, socket, rest: parked.heard, read: 0, ended: false })
+        let (connection, rest) = (parked.connection, parked.heard);
+        Ok(Self { connection, socket, rest, read: 0, ended: false, failed: Failed::No })
     }
 
     /// What is known of it.
@@ -170,12 +185,13 @@ impl Tls {
                 Ok(_) => return Err(io::Error::other("rustls is in a state that a client does not have")),
                 Err(error) => {
                     incoming.pass(discard);
-                    // Once more, for the alert to the server.
-                    if let Ok(ConnectionState::EncodeTlsData(mut data)) =
-                        self.connection.process_tls_records(&mut []).state
-                    {
+                    // Again, but only for the alert that says so to the server, where there is one.
+                    while self.connection.wants_write() {
+                        let status = self.connection.process_tls_records(incoming.filled_mut());
+                        let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state else { break };
                         let _ = put(outgoing, |room| data.encode(room).map_err(io::Error::other));
                     }
+                    self.failed = Failed::Told;
                     return Err(invalid(error));
                 }
             };
@@ -199,15 +215,30 @@ impl AsyncRead for Tls {
             }
             return Poll::Ready(Ok(()));
         }
+        match std::mem::replace(&mut this.failed, Failed::Told) {
+            Failed::No => this.failed = Failed::No,
+            Failed::Untold(error) => return Poll::Ready(Err(error)),
+            Failed::Told => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
         let before = reader.filled().len();
         loop {
-            if !this.socket.incoming.is_empty() {
-                this.advance(Some(&mut *reader), Wish::Nothing)?;
+            if !this.socket.incoming.is_empty()
+                && let Err(error) = this.advance(Some(&mut *reader), Wish::Nothing)
+            {
+                // The alert goes now or never.
+                let _ = this.socket.poll_send(cx);
+                if reader.filled().len() == before {
+                    return Poll::Ready(Err(error));
+                }
+                this.failed = Failed::Untold(error);
             }
             if reader.filled().len() > before || this.ended || reader.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            this.ended = ready!(this.socket.poll_fill(cx))? == 0;
+            if ready!(this.socket.poll_fill(cx))? == 0 {
+                // Without close_notify it may have been cut off by somebody else (RFC 8446 §6.1).
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
         }
     }
 }
@@ -215,6 +246,9 @@ impl AsyncRead for Tls {
 impl AsyncWrite for Tls {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if !matches!(this.failed, Failed::No) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         if fitting(&mut this.socket.outgoing) < octets.len().min(RECORD) {
             ready!(this.socket.poll_send(cx))?;
         }
@@ -235,11 +269,12 @@ impl AsyncWrite for Tls {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.socket.closing {
+        if !this.socket.closing && matches!(this.failed, Failed::No) {
             if fitting(&mut this.socket.outgoing) == 0 {
                 ready!(this.socket.poll_send(cx))?;
             }
-            this.advance(None, Wish::CloseNotify)?;
+            // What it has sent meanwhile may make no sense; it is closed all the same.
+            let _ = this.advance(None, Wish::CloseNotify);
         }
         Pin::new(&mut this.socket).poll_shutdown(cx)
     }
