@@ -3,11 +3,9 @@
 //! Dovecot takes the user's password by LOGIN or PASS; by XOAUTH2 it takes it as the token, and a token endpoint hands it
 //! out as one.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 
-use openssl::ssl::{SslStream, SslVersion};
+use openssl::ssl::SslVersion;
 use packetboat::device::password;
 use packetboat::state::{self, Access};
 
@@ -90,7 +88,7 @@ fn session(proxy: &Proxy, protocol: &str, way: &Way) {
 fn configuration(dovecot: &Dovecot, directory: &Path) -> String {
     let certificates = Certificates::for_name("localhost", 30);
     certificates.write(directory);
-    let endpoint = fake::tls(&certificates, SslVersion::TLS1_3, hand_out);
+    let endpoint = fake::tls(&certificates, SslVersion::TLS1_3, |stream| fake::hand_out(stream, PASSWORD));
     let (roots, secret) = (directory.join("ca.pem"), directory.join("client-secret"));
     state::write(&secret, b"anything", Access::Private).unwrap();
     let hash = password::hash(PASSWORD.as_bytes()).unwrap();
@@ -110,23 +108,6 @@ fn configuration(dovecot: &Dovecot, directory: &Path) -> String {
         text += &translating_listener(&format!("{protocol}-translate"), protocol, "implicit", "");
     }
     text
-}
-
-/// Answers one token request (RFC 6749 §5.1), whatever it is.
-fn hand_out(mut stream: SslStream<TcpStream>) {
-    let mut length = 0;
-    loop {
-        let line = fake::hear(&mut stream).to_ascii_lowercase();
-        match line.trim_end() {
-            "" => break,
-            line => length = line.strip_prefix("content-length: ").map_or(length, |length| length.parse().unwrap()),
-        }
-    }
-    stream.read_exact(&mut vec![0; length]).unwrap();
-    let body = format!("{{\"token_type\":\"Bearer\",\"expires_in\":36000,\"access_token\":\"{PASSWORD}\"}}");
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
-    stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
-    let _ = stream.shutdown();
 }
 
 /// The first one is what the others are compared with.

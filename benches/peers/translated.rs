@@ -1,11 +1,10 @@
 //! Measure 8: a session whose login is translated, beside the same passed through, by one packetboat.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use openssl::ssl::{SslStream, SslVersion};
+use openssl::ssl::SslVersion;
 use packetboat::device::password;
 use packetboat::state::{self, Access};
 
@@ -19,7 +18,10 @@ use crate::support::process::Process;
 
 /// CPU time of a session in microseconds: passed through, and translated (the password remembered, the token at hand).
 pub fn measure(directory: &Path, certificates: &Certificates, upstream: u16) -> [Figures; 2] {
-    let endpoint = fake::tls(certificates, SslVersion::TLS1_3, hand_out);
+    let endpoint = fake::tls(certificates, SslVersion::TLS1_3, |stream| {
+        // As long as those of Entra for an application.
+        fake::hand_out(stream, &"t".repeat(1500));
+    });
     let [passed, translated] = free_ports();
     let secret = directory.join("client-secret");
     state::write(&secret, b"anything", Access::Private).unwrap();
@@ -51,23 +53,4 @@ pub fn measure(directory: &Path, certificates: &Certificates, upstream: u16) -> 
     let ways = [passed, translated].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     measure::wait_until_open(&ways);
     measure::in_turns(process.0.id(), &ways, &Kind::old(crate::device::SUITE))
-}
-
-/// Answers one token request (RFC 6749 §5.1), whatever it is.
-fn hand_out(mut stream: SslStream<TcpStream>) {
-    let mut length = 0;
-    loop {
-        let line = fake::hear(&mut stream).to_ascii_lowercase();
-        match line.trim_end() {
-            "" => break,
-            line => length = line.strip_prefix("content-length: ").map_or(length, |length| length.parse().unwrap()),
-        }
-    }
-    stream.read_exact(&mut vec![0; length]).unwrap();
-    // As long as those of Entra for an application.
-    let token = "t".repeat(1500);
-    let body = format!("{{\"token_type\":\"Bearer\",\"expires_in\":36000,\"access_token\":\"{token}\"}}");
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
-    stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
-    let _ = stream.shutdown();
 }

@@ -165,3 +165,54 @@ fn sit_down(seat: Seat, stream: TcpStream, guest: Guest) {
         drop(seat);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::time::{Duration, Instant};
+
+    use crate::config::Config;
+    use crate::lifecycle;
+    use crate::transport::downstream::certificate::Making;
+
+    /// One worker accepts everything here, as with a socket that was inherited; each serves half.
+    #[test]
+    fn connections_are_handed_over_to_who_has_fewer() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            "state_directory = {:?}\n[upstream.x]\nhost = \"127.0.0.1\"\n[[listener]]\nprotocol = \"imap\"\n\
+             listen = [\"127.0.0.1:0\"]\nentry = \"plaintext\"\nallow_plaintext = true\n\
+             allowed_networks = [\"127.0.0.0/8\"]\nlogins = \"pass-through\"\n",
+            directory.path()
+        );
+        let config = Config::parse(&text, std::path::Path::new("x")).unwrap().config;
+        let opened = super::super::open(&config, Making::Kept).unwrap_or_else(|found| panic!("{found:?}"));
+        let mut sockets = opened.doors[0].sockets[0].iter().take(1).map(|socket| socket.try_clone().unwrap());
+        let address = opened.doors[0].addresses()[0];
+        let (_trigger, lifecycle) = lifecycle::begin();
+        let workers = Workers::start(2).unwrap();
+        let connections = Connections::new(100, 100);
+        let only: Vec<_> = sockets.by_ref().collect();
+        let door = Arc::clone(&opened.doors[0].door);
+        // The others of the port are closed, so that the kernel has no choice.
+        drop(opened);
+        workers.accept(only, &door, &connections, &lifecycle);
+        let open = || workers.desks.iter().map(|desk| desk.open.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let mut devices: Vec<std::net::TcpStream> =
+            (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        for device in &mut devices {
+            device.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            let mut greeting = [0; 4];
+            device.read_exact(&mut greeting).unwrap();
+            assert_eq!(&greeting, b"* OK");
+        }
+        assert_eq!(open(), [4, 4]);
+        drop(devices);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while open() != [0, 0] {
+            assert!(Instant::now() < deadline, "{:?}", open());
+            std::thread::yield_now();
+        }
+    }
+}

@@ -59,3 +59,21 @@ pub fn hear(stream: &mut impl Read) -> String {
     }
     String::from_utf8_lossy(&line).into_owned()
 }
+
+/// Answers one token request (RFC 6749 §5.1), whatever it is, with this access token.
+#[allow(dead_code)] // For the benches.
+pub fn hand_out(mut stream: SslStream<TcpStream>, token: &str) {
+    let mut length = 0;
+    loop {
+        let line = hear(&mut stream).to_ascii_lowercase();
+        match line.trim_end() {
+            "" => break,
+            line => length = line.strip_prefix("content-length: ").map_or(length, |length| length.parse().unwrap()),
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    let body = format!("{{\"token_type\":\"Bearer\",\"expires_in\":36000,\"access_token\":\"{token}\"}}");
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
+    stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    let _ = stream.shutdown();
+}
