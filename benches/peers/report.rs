@@ -103,8 +103,8 @@ pub fn chart(names: &[&str], rows: &[Row]) -> String {
     let (left, bar, gap, scale) = (250, 13, 16, 110.0);
     let height = 60 + SHOWN.len() * (names.len() * bar + gap);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 860 {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"860\" height=\"{height}\" fill=\"#ffffff\"/>\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1000 {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"1000\" height=\"{height}\" fill=\"#ffffff\"/>\n\
          <text x=\"12\" y=\"22\" font-size=\"15\" fill=\"#222\">CPU time and memory, packetboat = 1 (less is better)</text>\n"
     );
     for (place, name) in names.iter().enumerate() {

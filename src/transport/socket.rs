@@ -4,7 +4,7 @@
 //! one `recv`, and what it writes goes out in one `send`: up to eight records, or the end of a handshake with the
 //! greeting behind it. Both buffers are lent only while they hold something.
 //!
-//! The law: **whoever waits for the peer has sent first.** [`poll_fill`](Socket::poll_fill) sends what is gathered before
+//! The law: **whoever waits for the peer has sent first.** `poll_fill` sends what is gathered before
 //! it waits, so that nothing can be forgotten here. Otherwise it goes when it is flushed, or when there is no more room.
 
 use std::io;
