@@ -31,7 +31,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use device::{Device, Kind};
-use packetboat::state::{self, Access};
 
 /// What is counted, and the most that it may be.
 struct Bound {
@@ -72,10 +71,7 @@ fn main() {
 
 fn run() {
     let directory = tempfile::tempdir().unwrap();
-    let certificates = certificates::Certificates::for_name("localhost", 30);
-    certificates.write(directory.path());
-    let key = certificates.key.private_key_to_pem_pkcs8().unwrap();
-    state::write(&directory.path().join("server.key"), &key, Access::Private).unwrap();
+    certificates::Certificates::for_name("localhost", 30).write(directory.path());
     let upstream = upstream::Upstream::start(directory.path());
     let proxy = Counted::start(directory.path(), upstream.ports[0]);
     let old = Kind::old(device::SUITE);

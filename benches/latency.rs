@@ -34,7 +34,6 @@ use std::time::{Duration, Instant};
 
 use device::Kind;
 use figures::Figures;
-use packetboat::state::{self, Access};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -50,10 +49,7 @@ fn main() {
 /// Makes the two namespaces and the link, and starts the server and the measurement in them.
 fn build() {
     let directory = tempfile::tempdir().unwrap();
-    let certificates = certificates::Certificates::for_name("localhost", 30);
-    certificates.write(directory.path());
-    let key = certificates.key.private_key_to_pem_pkcs8().unwrap();
-    state::write(&directory.path().join("server.key"), &key, Access::Private).unwrap();
+    certificates::Certificates::for_name("localhost", 30).write(directory.path());
     let namespaces = ["near", "far"].map(|side| Namespace::add(format!("packetboat-{side}-{}", std::process::id())));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/latency/link.py");
     let mut link = Command::new("python3");

@@ -59,7 +59,6 @@ use std::path::Path;
 
 use device::{Kind, SUITE};
 use measure::Row;
-use packetboat::state::{self, Access};
 use proxies::{Proxy, Setting};
 use support::certificates::Certificates;
 use upstream::Upstream;
@@ -85,8 +84,6 @@ fn run(filter: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let certificates = Certificates::for_name("localhost", 30);
     certificates.write(directory.path());
-    let key = certificates.key.private_key_to_pem_pkcs8().unwrap();
-    state::write(&directory.path().join("server.key"), &key, Access::Private).unwrap();
     let mut upstream = Upstream::start(directory.path());
     let descriptors = proxies::most_descriptors();
     let most = (descriptors - 200).min(2 * 10_000);

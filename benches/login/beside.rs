@@ -33,8 +33,6 @@ pub fn measure() -> Option<[Figures; 3]> {
     let simulator = runtime.block_on(simulator(path));
     let certificates = Certificates::for_name("localhost", 30);
     certificates.write(path);
-    let key = certificates.key.private_key_to_pem_pkcs8().unwrap();
-    state::write(&path.join("server.key"), &key, Access::Private).unwrap();
     let packetboat = Proxy::start(&configuration(&simulator, path));
     let [other, without_key] =
         [PROGRAM, PROGRAM_WITHOUT_KEY].map(|script| start(&python, script, &simulator, &certificates));

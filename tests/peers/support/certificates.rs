@@ -11,6 +11,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509Name};
+use packetboat::state::{self, Access};
 
 /// A CA, and a server certificate by it.
 pub struct Certificates {
@@ -39,11 +40,12 @@ impl Certificates {
         Self { authority, leaf, key }
     }
 
-    /// Writes `ca.pem`, `server.pem` and `server.key`.
+    /// Writes `ca.pem`, `server.pem` and `server.key`, which nobody else may read.
     pub fn write(&self, directory: &Path) {
         std::fs::write(directory.join("ca.pem"), self.authority.to_pem().unwrap()).unwrap();
         std::fs::write(directory.join("server.pem"), self.leaf.to_pem().unwrap()).unwrap();
-        std::fs::write(directory.join("server.key"), self.key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+        let key = self.key.private_key_to_pem_pkcs8().unwrap();
+        state::write(&directory.join("server.key"), &key, Access::Private).unwrap();
     }
 }
 
