@@ -100,12 +100,6 @@ impl<'a> Connection<'a> {
                         opened.mailbox.has_opened();
                     }
                 }
-                Event::LoginFailed(failure) if self.is_worth_another_dial(&failure) => {
-                    let reached = Box::pin(self.dial_again()).await;
-                    if let Err(ending) = self.reached(reached) {
-                        return ending;
-                    }
-                }
                 Event::LoginFailed(failure) => {
                     let reached = Box::pin(self.log_in_again(failure)).await;
                     if let Err(ending) = self.reached(reached) {
@@ -245,8 +239,12 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// The server has refused. A token that it did not like is replaced once; every other refusal stands.
+    /// The server has refused, or a ready connection was lost. That is replaced by one of its own, and a token that the server
+    /// did not like by another, once; every other refusal stands.
     async fn log_in_again(&mut self, failure: Failure) -> Result<(), Failure> {
+        if self.is_worth_another_dial(&failure) {
+            return self.dial_again().await;
+        }
         let Some(mut opened) = self.opened.take() else { return Err(failure) };
         let is_about_token = matches!(failure.kind, Kind::LoginRefused | Kind::TokenExpired);
         let other = if is_about_token && !opened.is_second {

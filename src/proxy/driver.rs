@@ -40,6 +40,15 @@ struct End {
     reported: bool,
 }
 
+impl End {
+    async fn shut_down(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            // The peer may be gone; nothing depends on it any more.
+            let _ = stream.shutdown().await;
+        }
+    }
+}
+
 /// What the connection has to see to.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -96,7 +105,7 @@ impl Driver {
 
     /// The login came to nothing; the device is told, and may try again.
     pub(super) fn login_failed(&mut self, failure: &Failure) {
-        self.upstream = End::default();
+        self.drop_upstream();
         self.session.login_failed(failure, &mut self.outbox);
         self.touch();
     }
@@ -132,25 +141,15 @@ impl Driver {
 
     /// Closes both sides; neither waits for the other one's peer.
     pub(super) async fn close_both(&mut self) {
-        let (upstream, downstream) = (&mut self.upstream.stream, &mut self.downstream.stream);
-        let shut_down = async |stream: &mut Option<Stream>| {
-            if let Some(stream) = stream {
-                // The peer may be gone; nothing depends on it any more.
-                let _ = stream.shutdown().await;
-            }
-        };
-        tokio::join!(shut_down(upstream), shut_down(downstream));
+        tokio::join!(self.upstream.shut_down(), self.downstream.shut_down());
     }
 
     /// Passes the close on: close_notify, then the end of our half of the connection.
     pub(super) async fn close(&mut self, side: Side) {
-        if let Some(stream) = &mut self.end(side).stream {
-            // The peer may be gone; nothing depends on it any more.
-            let _ = stream.shutdown().await;
-        }
+        self.end(side).shut_down().await;
     }
 
-    /// Lets go of the connection to the server, with what was meant for it; another one follows.
+    /// Lets go of the connection to the server, with what was meant for it.
     pub(super) fn drop_upstream(&mut self) {
         self.upstream = End::default();
         self.outbox.upstream = Zeroizing::default();
@@ -304,7 +303,7 @@ impl Driver {
             Step::Authenticate(credentials) => self.event = Some(Event::Authenticate(credentials)),
             Step::LoggedIn => self.event = Some(Event::LoggedIn),
             Step::LoginFailed(failure) => {
-                self.upstream = End::default();
+                self.drop_upstream();
                 self.event = Some(Event::LoginFailed(failure));
             }
             Step::Notice(failure) => self.event = Some(Event::Notice(failure)),

@@ -86,6 +86,17 @@ fn wait_for(seen: &Receiver<Seen>, what: impl Fn(Seen) -> bool) -> Seen {
     }
 }
 
+/// Devices come one after the other, once two connections are ready, of which the server closes the first.
+fn four_get_in(proxy: &Proxy, seen: &Receiver<Seen>) {
+    wait_for(seen, |seen| seen == Seen::Greeted(2));
+    for _ in 0..4 {
+        let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+        imap.login("user0", PASSWORD);
+        imap.ok("NOOP");
+    }
+    wait_for(seen, |seen| seen == Seen::Closed(1));
+}
+
 #[test]
 fn a_login_takes_one_that_is_ready_and_another_takes_its_place() {
     let (proxy, seen) = server(answer);
@@ -117,13 +128,7 @@ fn one_that_is_lost_in_the_login_is_replaced() {
             answer(number, stream, seen);
         }
     });
-    wait_for(&seen, |seen| seen == Seen::Greeted(2));
-    for _ in 0..4 {
-        let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
-        imap.login("user0", PASSWORD);
-        imap.ok("NOOP");
-    }
-    wait_for(&seen, |seen| seen == Seen::Closed(1));
+    four_get_in(&proxy, &seen);
     assert_eq!(proxy.log.count(|line| line.contains("login failed")), 0);
 }
 
@@ -139,13 +144,7 @@ fn one_that_is_reset_in_the_login_is_replaced() {
         // Closing it from here on is a reset.
         socket2::SockRef::from(stream.get_ref()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     });
-    wait_for(&seen, |seen| seen == Seen::Greeted(2));
-    for _ in 0..4 {
-        let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
-        imap.login("user0", PASSWORD);
-        imap.ok("NOOP");
-    }
-    wait_for(&seen, |seen| seen == Seen::Closed(1));
+    four_get_in(&proxy, &seen);
     assert_eq!(proxy.log.count(|line| line.contains("login failed") || line.contains("device_lost")), 0);
 }
 
