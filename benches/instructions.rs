@@ -150,6 +150,7 @@ impl Counted {
             .arg(format!("--callgrind-out-file={}", output.display()))
             .arg(env!("CARGO_BIN_EXE_packetboat"))
             .args(["run", "--config"])
+            .env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0")
             .arg(path("packetboat.toml"))
             .stdout(Stdio::null())
             .stderr(fs::File::create(path("log")).unwrap())

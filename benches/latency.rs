@@ -106,6 +106,7 @@ impl Proxy {
         fs::write(path("packetboat.toml"), text).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_packetboat"))
             .args(["run", "--config"])
+            .env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0")
             .arg(path("packetboat.toml"))
             .stderr(fs::File::create(path("log")).unwrap())
             .spawn()

@@ -3,9 +3,12 @@
 mod certificate;
 mod check;
 mod demo;
+mod generate;
+mod inspect;
 mod login;
 mod online;
 mod password;
+mod reload;
 mod run;
 mod setup;
 
@@ -18,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Proven};
+use crate::config::{Config, Environment, Problem, Proven};
 
 /// Lets printers, scanners and other old devices keep reading their mail: they speak TLS 1.0 with packetboat,
 /// packetboat speaks TLS 1.2 or 1.3 with the mail server.
@@ -38,6 +41,29 @@ enum Command {
     Run {
         #[command(flatten)]
         file: ConfigFile,
+    },
+    /// Have the running proxy take its configuration and certificates anew, without closing a session
+    ///
+    /// Waits for what comes of it. What is refused changes nothing, and is told with file, line and key.
+    Reload {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        arguments: reload::Arguments,
+    },
+    /// Ask the running proxy whether it is well, for health checks
+    Health {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        arguments: inspect::Health,
+    },
+    /// List the devices that were seen: with what TLS, and whether they need packetboat
+    Devices {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        arguments: inspect::Devices,
     },
     /// Look for mistakes in the configuration, without starting anything
     ///
@@ -85,12 +111,25 @@ enum Command {
         #[command(subcommand)]
         action: certificate::Action,
     },
+    /// Print what packages bring along: man pages, completions for shells
+    #[command(hide = true)]
+    Generate {
+        #[command(subcommand)]
+        what: generate::What,
+    },
 }
 
 #[derive(clap::Args)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value = "/etc/packetboat/packetboat.toml", global = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "PACKETBOAT_CONFIG",
+        default_value = "/etc/packetboat/packetboat.toml",
+        global = true
+    )]
     config: PathBuf,
     /// Keep certificates and refresh tokens here, whatever the configuration file says
     #[arg(long, value_name = "DIRECTORY", global = true)]
@@ -113,7 +152,14 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match arguments.command {
-        Command::Run { file } => file.load().and_then(|proven| run::run(&proven)),
+        Command::Run { file } => run::run(&file),
+        Command::Reload { file, arguments } => file.load().and_then(|proven| {
+            become_owner(&proven.config.state_directory)?;
+            reload::reload(&file, &arguments)
+        }),
+        Command::Health { file, arguments } => file.load().and_then(|proven| inspect::health(&proven, &arguments)),
+        Command::Devices { file, arguments } => file.load().and_then(|proven| inspect::devices(&proven, &arguments)),
+        Command::Generate { what } => generate::generate(&what),
         Command::Check { file, online } => file.load().and_then(|proven| {
             if online {
                 become_owner(&proven.config.state_directory)?;
@@ -158,22 +204,26 @@ impl From<Exit> for ExitCode {
 impl ConfigFile {
     /// The proven configuration. Problems are said on standard error.
     fn load(&self) -> Result<Proven, Exit> {
-        let text = std::fs::read_to_string(&self.config).map_err(|error| {
-            complain(format_args!("cannot read {}: {error}; name the file with --config", self.config.display()));
-            Exit::NoInput
-        })?;
-        match Config::parse(&text, &self.config) {
-            Ok(mut proven) => {
-                if let Some(directory) = &self.state_directory {
-                    proven.config.state_directory.clone_from(directory);
-                }
-                Ok(proven)
-            }
-            Err(problems) => {
-                problems.iter().for_each(complain);
-                Err(Exit::Config)
-            }
+        self.read().map_err(|problems| {
+            problems.iter().for_each(complain);
+            if self.config.exists() { Exit::Config } else { Exit::NoInput }
+        })
+    }
+
+    /// The same, and what is wrong is for the caller to say.
+    fn read(&self) -> Result<Proven, Vec<Problem>> {
+        let unreadable = |error| Problem {
+            file: self.config.clone(),
+            line: None,
+            key: String::new(),
+            message: format!("cannot be read: {error}; name the file with --config"),
+        };
+        let text = std::fs::read_to_string(&self.config).map_err(|error| vec![unreadable(error)])?;
+        let mut proven = Config::parse_with(&text, &self.config, &Environment::of_process())?;
+        if let Some(directory) = &self.state_directory {
+            proven.config.state_directory.clone_from(directory);
         }
+        Ok(proven)
     }
 }
 

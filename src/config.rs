@@ -1,5 +1,7 @@
 //! The proven configuration: what is in here has been checked, and only this travels.
 
+mod credential;
+mod environment;
 mod file;
 pub mod identity;
 mod profile;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use environment::Environment;
 pub use identity::{Account, Cloud, Credential, Device, Grant, Identity, SecretFile};
 pub use profile::{Profile, TlsPolicy, Version};
 
@@ -25,6 +28,10 @@ pub struct Config {
     pub store_key: Option<PathBuf>,
     /// The log's form and depth.
     pub log: Log,
+    /// Metrics, health and the page.
+    pub admin: Admin,
+    /// What is remembered of devices that were seen.
+    pub inventory: Inventory,
     /// Limits and time-outs.
     pub limits: Limits,
     /// What listens. Never empty.
@@ -48,6 +55,28 @@ pub struct Log {
     pub format: LogFormat,
     /// The least that is shown.
     pub level: LogLevel,
+    /// Sources, logins and mailboxes are replaced by pseudonyms.
+    pub pseudonyms: bool,
+}
+
+/// Where metrics, health and the page are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Empty where they are not.
+    pub listen: Vec<SocketAddr>,
+    /// Its content is the bearer token that is asked for. Always there where an address is not a loopback one.
+    pub token_file: Option<PathBuf>,
+}
+
+/// What is remembered of devices that were seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inventory {
+    /// No more than this many.
+    pub devices: usize,
+    /// One that was not seen for so long is forgotten.
+    pub forget_after: Duration,
+    /// Their names are looked up in the DNS.
+    pub reverse_dns: bool,
 }
 
 /// How a log line looks.
@@ -138,6 +167,8 @@ pub struct Listener {
     pub tls: TlsPolicy,
     /// Who may come.
     pub allowed_networks: Networks,
+    /// Load balancers whose PROXY protocol header is asked for, and believed.
+    pub proxy_protocol: Networks,
     /// Key of [`Config::certificates`].
     pub certificate: String,
     /// What becomes of a login.
@@ -151,10 +182,12 @@ pub enum Logins {
     Translate,
     /// It goes to this mail server as it is; key of [`Config::upstreams`].
     PassThrough(String),
+    /// Nobody is let in: only the inventory is taken.
+    Observe,
 }
 
 /// The two protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// RFC 3501.
     Imap,
@@ -309,7 +342,15 @@ impl Config {
     /// # Errors
     /// All problems that were found, not just the first.
     pub fn parse(text: &str, file: &Path) -> Result<Proven, Vec<Problem>> {
-        file::prove(text, file)
+        file::prove(text, file, &Environment::default())
+    }
+
+    /// The same, and what is said in the environment counts.
+    ///
+    /// # Errors
+    /// All problems that were found, not just the first.
+    pub fn parse_with(text: &str, file: &Path, environment: &Environment) -> Result<Proven, Vec<Problem>> {
+        file::prove(text, file, environment)
     }
 }
 
@@ -358,6 +399,11 @@ impl Protocol {
 }
 
 impl Listener {
+    /// Whether only inventory is taken.
+    pub fn observes(&self) -> bool {
+        self.logins == Logins::Observe
+    }
+
     /// How TLS comes about, and what it may be: `STARTTLS, profile "legacy"`.
     pub fn tls_in_words(&self) -> String {
         let entry = match self.entry {

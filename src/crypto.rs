@@ -70,6 +70,11 @@ impl KeyedHash {
 }
 
 impl Tag {
+    /// Its first octets as hexadecimal digits: enough to tell some thousands apart, and nothing to go back by.
+    pub fn short(&self) -> String {
+        self.0.as_ref().iter().take(4).map(|octet| format!("{octet:02x}")).collect()
+    }
+
     /// Whether they are the same.
     pub fn is(&self, other: &Tag) -> bool {
         constant_time::verify_slices_are_equal(self.0.as_ref(), other.0.as_ref()).is_ok()

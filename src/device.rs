@@ -23,10 +23,10 @@ pub struct Devices {
     devices: Vec<Device>,
     by_login: HashMap<String, usize>,
     /// Tags that verified passwords left behind, by device.
-    remembered: Mutex<HashMap<usize, Vec<(Tag, Instant)>>>,
-    hash: KeyedHash,
+    remembered: Mutex<Remembered>,
+    hash: Arc<KeyedHash>,
     memory: Duration,
-    delays: Delays,
+    delays: Arc<Delays>,
     /// Where devices have logged in from.
     familiar: Mutex<HashSet<(usize, IpAddr)>>,
     /// A run takes 19 MiB and some 20 ms; no more than this many at a time.
@@ -47,18 +47,24 @@ pub struct Device {
     /// The account's mailbox, in lower case.
     mailbox: String,
     passwords: Arc<[Hash]>,
+    /// As they are written.
+    written: Vec<String>,
     networks: Option<Networks>,
+    /// Whether what it deletes is deleted.
+    pub delete: bool,
 }
+
+type Remembered = HashMap<usize, Vec<(Tag, Instant)>>;
 
 /// Something in the configuration that keeps devices from being known: its key, and what to do.
 pub type Obstacle = (String, String);
 
 impl Devices {
-    /// Reads every hash.
+    /// Reads every hash. What is known of devices from before goes on, where they have the same passwords.
     ///
     /// # Errors
     /// Hashes that cannot be verified.
-    pub fn new(config: &Config) -> Result<Self, Vec<Obstacle>> {
+    pub fn new(config: &Config, before: Option<&Devices>) -> Result<Self, Vec<Obstacle>> {
         let mut obstacles = Vec::new();
         let mut devices = Vec::new();
         let mut by_login = HashMap::new();
@@ -78,6 +84,8 @@ impl Devices {
                 account: device.account.clone(),
                 mailbox: mailbox.unwrap_or_default(),
                 passwords: hashes.into(),
+                written: device.passwords.clone(),
+                delete: device.delete,
                 networks: device.networks.clone(),
             });
         }
@@ -89,14 +97,23 @@ impl Devices {
         if !obstacles.is_empty() {
             return Err(obstacles);
         }
+        let delays = Delays::new(config.limits.failure_delay, config.limits.longest_failure_delay);
+        let hash = match before {
+            Some(before) => Arc::clone(&before.hash),
+            None => Arc::new(KeyedHash::new().map_err(unusable)?),
+        };
+        let (remembered, familiar) = before.map(|before| before.known(&devices)).unwrap_or_default();
         Ok(Self {
             devices,
             by_login,
-            remembered: Mutex::default(),
-            hash: KeyedHash::new().map_err(unusable)?,
+            remembered: Mutex::new(remembered),
+            hash,
             memory: config.limits.password_memory,
-            delays: Delays::new(config.limits.failure_delay, config.limits.longest_failure_delay),
-            familiar: Mutex::default(),
+            delays: match before.map(|before| &before.delays) {
+                Some(same) if same.is_like(&delays) => Arc::clone(same),
+                Some(_) | None => Arc::new(delays),
+            },
+            familiar: Mutex::new(familiar),
             runs: Arc::new(Semaphore::new(RUNS)),
             waiting: Arc::new(Semaphore::new(WAITING)),
             decoys,
@@ -143,6 +160,26 @@ impl Devices {
         });
         let index = verified.await.unwrap_or_else(|_| Err(Failure::new(Kind::Drained, "")))?;
         self.devices.get(index).ok_or_else(|| wrong(""))
+    }
+
+    /// What is remembered of devices that are among these, too.
+    fn known(&self, devices: &[Device]) -> (Remembered, HashSet<(usize, IpAddr)>) {
+        let same = |old: &usize| {
+            let old = self.devices.get(*old)?;
+            devices.iter().position(|new| new.name == old.name && new.written == old.written)
+        };
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let familiar = self.familiar.lock().unwrap_or_else(PoisonError::into_inner);
+        (
+            remembered.iter().filter_map(|(old, tags)| Some((same(old)?, tags.clone()))).collect(),
+            familiar.iter().filter_map(|(old, source)| Some((same(old)?, *source))).collect(),
+        )
+    }
+
+    /// Of a device and its password.
+    fn tag(&self, device: usize, password: &Secret) -> Tag {
+        let name = self.devices.get(device).map(|device| device.name.as_bytes());
+        self.hash.of(&[name.unwrap_or_default(), password.expose()])
     }
 
     async fn judge(&self, index: Option<usize>, password: &Secret, who: &Who) -> Result<usize, Failure> {
@@ -204,7 +241,7 @@ impl Devices {
     }
 
     fn remembers(&self, device: usize, password: &Secret) -> bool {
-        let tag = self.hash.of(&[&device.to_be_bytes(), password.expose()]);
+        let tag = self.tag(device, password);
         let now = Instant::now();
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(tags) = remembered.get_mut(&device) else { return false };
@@ -227,7 +264,7 @@ impl Devices {
         }
         familiar.insert((device, source));
         drop(familiar);
-        let tag = self.hash.of(&[&device.to_be_bytes(), password.expose()]);
+        let tag = self.tag(device, password);
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let tags = remembered.entry(device).or_default();
         tags.retain(|(known, _)| !known.is(&tag));
@@ -269,7 +306,7 @@ mod tests {
              [[device]]\nlogin = \"Scanner3\"\naliases = [\"scan@contoso.example\"]\npasswords = [\"{hash}\"]\n{more}"
         );
         let config = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config;
-        Arc::new(Devices::new(&config).unwrap_or_else(|obstacles| panic!("{obstacles:?}")))
+        Arc::new(Devices::new(&config, None).unwrap_or_else(|obstacles| panic!("{obstacles:?}")))
     }
 
     async fn verify(devices: &Arc<Devices>, login: &str, password: &str) -> Result<String, String> {

@@ -54,6 +54,8 @@ impl std::error::Error for Failure {}
 pub enum Kind {
     /// The source address is in none of the listener's networks.
     NotAllowed,
+    /// A balancer's connection does not begin with the PROXY protocol's header.
+    ProxyHeader,
     /// The limit of connections in all is reached.
     TooManyConnections,
     /// The limit of connections of one source address is reached.
@@ -120,6 +122,8 @@ pub enum Kind {
     TokenExpired,
     /// The proxy is going down.
     Drained,
+    /// The listener only takes inventory.
+    Observed,
 }
 
 /// What a device can be told of a failed login, with the codes of RFC 5530 §3, RFC 2449 §8 and RFC 3206.
@@ -149,10 +153,51 @@ pub enum Level {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 36] = [
+        Kind::NotAllowed,
+        Kind::ProxyHeader,
+        Kind::TooManyConnections,
+        Kind::TooManyFromSource,
+        Kind::Handshake,
+        Kind::HandshakeTimeout,
+        Kind::NothingSaid,
+        Kind::WrongPassword,
+        Kind::LoginTimeout,
+        Kind::LoginInClear,
+        Kind::IdleTimeout,
+        Kind::TooLong,
+        Kind::TooManyBadCommands,
+        Kind::Injection,
+        Kind::DeviceLost,
+        Kind::TooManySessions,
+        Kind::TokenUnavailable,
+        Kind::TokenRefused,
+        Kind::Resolve,
+        Kind::Connect,
+        Kind::UpstreamCertificate,
+        Kind::UpstreamTls,
+        Kind::UpstreamGreeting,
+        Kind::UpstreamStartTls,
+        Kind::Mechanism,
+        Kind::UpstreamProtocol,
+        Kind::UpstreamTimeout,
+        Kind::UpstreamLost,
+        Kind::LoginRefused,
+        Kind::NotAuthorized,
+        Kind::Unavailable,
+        Kind::ContactAdmin,
+        Kind::InUse,
+        Kind::TokenExpired,
+        Kind::Drained,
+        Kind::Observed,
+    ];
+
     /// Whose doing it was; `None` where it was our own.
     pub fn side(self) -> Option<Side> {
         match self {
             Kind::NotAllowed
+            | Kind::ProxyHeader
             | Kind::TooManyConnections
             | Kind::TooManyFromSource
             | Kind::Handshake
@@ -184,7 +229,7 @@ impl Kind {
             | Kind::ContactAdmin
             | Kind::InUse
             | Kind::TokenExpired => Some(Side::Upstream),
-            Kind::Injection | Kind::Drained => None,
+            Kind::Injection | Kind::Drained | Kind::Observed => None,
         }
     }
 
@@ -223,6 +268,8 @@ impl Kind {
             | Kind::UpstreamLost
             | Kind::Unavailable
             | Kind::TokenExpired
+            | Kind::ProxyHeader
+            | Kind::Observed
             | Kind::Drained => Reply::Unavailable,
         }
     }
@@ -231,6 +278,7 @@ impl Kind {
     pub fn level(self) -> Level {
         match self {
             Kind::NotAllowed
+            | Kind::ProxyHeader
             | Kind::TooManyConnections
             | Kind::TooManyFromSource
             | Kind::Handshake
@@ -258,9 +306,12 @@ impl Kind {
             | Kind::ContactAdmin
             | Kind::InUse
             | Kind::UpstreamLost => Level::Warn,
-            Kind::LoginTimeout | Kind::IdleTimeout | Kind::DeviceLost | Kind::TokenExpired | Kind::Drained => {
-                Level::Info
-            }
+            Kind::LoginTimeout
+            | Kind::IdleTimeout
+            | Kind::DeviceLost
+            | Kind::TokenExpired
+            | Kind::Observed
+            | Kind::Drained => Level::Info,
             Kind::NothingSaid => Level::Debug,
         }
     }
@@ -302,6 +353,8 @@ impl Kind {
             Kind::InUse => "in_use",
             Kind::TokenExpired => "token_expired",
             Kind::Drained => "drained",
+            Kind::Observed => "observed",
+            Kind::ProxyHeader => "proxy_header",
         }
     }
 
@@ -342,6 +395,8 @@ impl Kind {
             Kind::InUse => "mailbox is in use",
             Kind::TokenExpired => "the session's access token has run out",
             Kind::Drained => "proxy is going down",
+            Kind::Observed => "only inventory is taken here",
+            Kind::ProxyHeader => "no PROXY protocol header from the balancer",
         }
     }
 }

@@ -13,18 +13,24 @@
 //! | 1 | [`state`] | files in the state directory: whole or not at all |
 //! | 2 | [`transport`] | streams: plain or TLS; OpenSSL towards the device, rustls towards the server |
 //! | 2 | [`lifecycle`] | running, draining, ending |
+//! | 2 | [`metrics`] | what is counted, for Prometheus and the page's charts |
 //! | 3 | [`device`] | who a device is, and which account it opens |
+//! | 3 | [`inventory`] | which devices were seen, with what TLS, and whether they need packetboat |
 //! | 3 | [`token`] | access tokens: fetched, kept fresh, and the refresh tokens behind them |
-//! | 4 | [`proxy`] | accept, limits, one connection on one screen, the relay |
+//! | 4 | [`proxy`] | accept, limits, one connection on one screen, the relay; reloads |
+//! | 4 | [`admin`] | metrics, health, and the page that shows every device |
 //! | 5 | [`simulator`] | a pretend Exchange Online with its token endpoint, for the demonstration and for tests |
 //! | 6 | [`cli`] | subcommands, one file each; `main.rs` only calls it |
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod device;
 pub mod failure;
+pub mod inventory;
 pub mod lifecycle;
+pub mod metrics;
 pub mod proto;
 pub mod proxy;
 pub mod secret;

@@ -1,4 +1,4 @@
-//! Running, draining, ended: what SIGTERM sets in motion.
+//! Running, draining, ended: what SIGTERM sets in motion; and SIGHUP.
 
 use std::io;
 use std::time::Duration;
@@ -54,7 +54,16 @@ impl Lifecycle {
     }
 }
 
-/// The signals that ask for an end.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The end; by the signal of this name.
+    End(&'static str),
+    /// The configuration anew.
+    Reload,
+}
+
+/// The signals that ask for something.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -74,12 +83,12 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one; its name.
-    pub async fn next(&mut self) -> &'static str {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Request {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hangup.recv() => "SIGHUP",
+            _ = self.terminate.recv() => Request::End("SIGTERM"),
+            _ = self.interrupt.recv() => Request::End("SIGINT"),
+            _ = self.hangup.recv() => Request::Reload,
         }
     }
 }

@@ -14,17 +14,16 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::task::JoinSet;
-use tracing::warn;
 
 use crate::config::{Account, Certificate, CertificateSource, Config, Credential, Grant, Identity, SecretFile};
 use crate::crypto::SigningKey;
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::lifecycle::Lifecycle;
 use crate::state;
 use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::http::Client;
 pub use access::AccessToken;
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
-pub use slot::Slot;
+pub use slot::{Slot, Status};
 use store::Owner;
 pub use store::Store;
 pub use wire::Claims;
@@ -42,11 +41,11 @@ pub type Obstacle = (String, String);
 
 impl Tokens {
     /// Prepares the tokens of all accounts; nothing is fetched yet. Secrets and keys are read once, to be sure of them.
-    /// With [`Making::Tried`] nothing is written either.
+    /// With [`Making::Tried`] nothing is written either. Tokens from before go on where nothing has changed about them.
     ///
     /// # Errors
     /// Each thing that is missing or wrong.
-    pub fn open(config: &Config, making: Making) -> Result<Self, Vec<Obstacle>> {
+    pub fn open(config: &Config, making: Making, before: Option<&Tokens>) -> Result<Self, Vec<Obstacle>> {
         let mut obstacles = Vec::new();
         let mut stores = None;
         let mut slots: BTreeMap<(String, String), Arc<Slot>> = BTreeMap::new();
@@ -72,6 +71,11 @@ impl Tokens {
                 by_account.insert(name.clone(), Arc::clone(slot));
                 continue;
             }
+            if let Some(same) = before.and_then(|before| before.same(&key, (name, account), identity, config)) {
+                by_account.insert(name.clone(), Arc::clone(&same));
+                slots.insert(key, same);
+                continue;
+            }
             match slot((config, making), &key, (name, account), identity, &mut stores) {
                 Ok(slot) => {
                     let slot = Arc::new(slot);
@@ -89,40 +93,46 @@ impl Tokens {
         }
     }
 
+    /// The one that is fetched in the same way, if there is one.
+    fn same(
+        &self,
+        (identity_name, user): &(String, String),
+        (name, account): (&String, &Account),
+        identity: &Identity,
+        config: &Config,
+    ) -> Option<Arc<Slot>> {
+        let is_kept_there = self.config.state_directory == config.state_directory
+            && self.config.store_key == config.store_key
+            && self.config.limits == config.limits;
+        let owner = Owner { identity: identity_name.clone(), user: user.clone() };
+        let same = self.slots.iter().find(|slot| {
+            slot.owner == owner && slot.identity == *identity && slot.account == *account && slot.account_name == *name
+        });
+        same.filter(|_| is_kept_there).map(Arc::clone)
+    }
+
     /// The token of an account.
     pub fn of(&self, account: &str) -> Option<&Arc<Slot>> {
         self.by_account.get(account)
     }
 
-    /// Fetches the first ones now, and each next one ahead of time, until the drain. Warns daily of what ends soon.
+    /// How the tokens of all accounts are doing.
+    pub fn statuses(&self) -> Vec<Status> {
+        let slots = self.by_account.iter();
+        slots.filter_map(|(name, slot)| Some(slot.status(name, self.config.accounts.get(name)?))).collect()
+    }
+
+    /// Fetches the first ones now, and each next one ahead of time, until the drain.
     pub fn keep_fresh(self: &Arc<Self>, lifecycle: &Lifecycle) {
         for slot in &self.slots {
             tokio::spawn(Arc::clone(slot).keep_fresh(lifecycle.clone()));
         }
-        let tokens = Arc::clone(self);
-        let mut lifecycle = lifecycle.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(std::time::Duration::from_secs(DAY)) => {}
-                    () = lifecycle.reached(Phase::Draining) => return,
-                }
-                for (key, message) in tokens.remarks() {
-                    warn!("{key}: {message}");
-                }
-            }
-        });
     }
 
     /// Waits until what is on its way has arrived and is on disk, for half a minute at most: call it last.
     pub async fn settle(&self) {
         let mut settling: JoinSet<()> = self.slots.iter().map(|slot| Arc::clone(slot).settle()).collect();
         while settling.join_next().await.is_some() {}
-    }
-
-    /// Secrets and certificates that end within 30 days, or have ended.
-    pub fn remarks(&self) -> Vec<Obstacle> {
-        remarks(&self.config)
     }
 }
 

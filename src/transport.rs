@@ -5,6 +5,7 @@ pub mod detect;
 pub mod downstream;
 pub mod host;
 pub mod http;
+pub mod proxy_header;
 pub mod socket;
 pub mod upstream;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket as Socket2, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::config::Version;
 use socket::Socket;
 
 /// One side of a connection. TLS is put over it in place, by taking it out and putting the result back.
@@ -39,6 +41,13 @@ pub struct Facts {
     pub cipher: &'static str,
     /// The session was resumed.
     pub resumed: bool,
+}
+
+impl Facts {
+    /// The version, where it is one that we know.
+    pub fn version(&self) -> Option<Version> {
+        Version::by_openssl_name(self.version)
+    }
 }
 
 impl Stream {
@@ -90,12 +99,13 @@ impl AsyncWrite for Stream {
 
 /// Listens on an address with so many sockets, among which the kernel spreads connections. An IPv6 address takes IPv6
 /// alone, so that `0.0.0.0` and `[::]` can stand beside each other. What connections have, they have from here: no delay
-/// for small segments (40 ms each with old peers), and keep-alive.
+/// for small segments (40 ms each with old peers), and keep-alive. Where the port is known to be our own, others of ours
+/// may have it still.
 ///
 /// # Errors
 /// What the operating system says: in use, not allowed (ports below 1024), not ours.
-pub fn listen(address: SocketAddr, count: usize, keep_alive: Duration) -> io::Result<Vec<TcpListener>> {
-    if count > 1 {
+pub fn listen(address: SocketAddr, count: usize, keep_alive: Duration, is_own: bool) -> io::Result<Vec<TcpListener>> {
+    if count > 1 && !is_own {
         // Sockets that share a port share it with every other program of this user that wants to: that one is to be
         // told that the port is in use, and so are we.
         bound(address, false)?;
@@ -111,6 +121,17 @@ pub fn listen(address: SocketAddr, count: usize, keep_alive: Duration) -> io::Re
         sockets.push(socket.into());
     }
     Ok(sockets)
+}
+
+/// Takes a socket that listens already, and that the service manager has handed over.
+///
+/// # Errors
+/// What the operating system says.
+pub fn adopt(socket: &TcpListener, keep_alive: Duration) -> io::Result<TcpListener> {
+    let socket = socket.try_clone()?;
+    tune(&socket, keep_alive)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket2> {
@@ -146,7 +167,7 @@ mod tests {
 
     #[test]
     fn connections_have_keep_alive_and_no_delay() {
-        let listening = listen("127.0.0.1:0".parse().unwrap(), 2, Duration::from_secs(77)).unwrap();
+        let listening = listen("127.0.0.1:0".parse().unwrap(), 2, Duration::from_secs(77), false).unwrap();
         let address = listening[0].local_addr().unwrap();
         let streams: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         let accepted = || listening.iter().find_map(|socket| socket.accept().ok());
@@ -160,7 +181,7 @@ mod tests {
 
     #[test]
     fn sockets_share_a_port_with_each_other_alone() {
-        let listen = |address: SocketAddr| listen(address, 2, Duration::from_secs(60));
+        let listen = |address: SocketAddr| listen(address, 2, Duration::from_secs(60), false);
         let listening = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let addresses: Vec<_> = listening.iter().map(|socket| socket.local_addr().unwrap()).collect();
         assert_eq!(addresses[0], addresses[1]);

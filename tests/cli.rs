@@ -38,7 +38,9 @@ impl Bench {
     /// `packetboat ARGUMENTS --config` this configuration.
     fn run(&self, arguments: &[&str], configuration: &str) -> Output {
         let file = self.configure(configuration);
-        Command::new(env!("CARGO_BIN_EXE_packetboat")).args(arguments).arg("--config").arg(file).output().unwrap()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0");
+        command.args(arguments).arg("--config").arg(file).output().unwrap()
     }
 
     /// A self-signed certificate with its key.
@@ -114,7 +116,7 @@ fn exit_codes_are_those_of_sysexits() {
     let packetboat =
         |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_packetboat")).args(arguments).output().unwrap();
     fails(&packetboat(&["rum"]), 64, "unrecognized subcommand 'rum'");
-    fails(&packetboat(&["check", "--config", "/nonexistent"]), 66, "cannot read /nonexistent");
+    fails(&packetboat(&["check", "--config", "/nonexistent"]), 66, "/nonexistent: cannot be read");
     fails(
         &bench.run(&["check"], "[log]\nlevle = 1"),
         78,
@@ -234,8 +236,12 @@ fn check_works_beside_the_running_proxy() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = listener("").replace("127.0.0.1:0", &port.to_string());
     let file = bench.configure(&text);
-    let mut running =
-        Command::new(env!("CARGO_BIN_EXE_packetboat")).args(["run", "--config"]).arg(&file).spawn().unwrap();
+    let mut running = Command::new(env!("CARGO_BIN_EXE_packetboat"))
+        .args(["run", "--config"])
+        .env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0")
+        .arg(&file)
+        .spawn()
+        .unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while std::net::TcpStream::connect(port).is_err() {
         assert!(std::time::Instant::now() < deadline);
@@ -258,7 +264,7 @@ fn check_looks_at_every_section() {
     fails(
         &bench.run(&["check"], &unused),
         69,
-        "packetboat.toml:9: certificate.other.chain: cannot read /nonexistent.pem",
+        "packetboat.toml:9: certificate.other.chain: /nonexistent: cannot be read.pem",
     );
     let unused = format!(
         "{}[upstream.a]\nhost = \"localhost\"\n[upstream.b]\nhost = \"localhost\"\nroots = \"/nonexistent.pem\"",

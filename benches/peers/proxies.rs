@@ -102,7 +102,7 @@ fn packetboat(setting: &Setting<'_>) -> Option<Proxy> {
     fs::write(&file, text).unwrap();
     let program = std::env::var("PACKETBOAT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_packetboat").to_owned());
     let mut command = Command::new(&program);
-    command.args(["run", "--config"]).arg(file);
+    command.args(["run", "--config"]).env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").arg(file);
     Some(Proxy::start("packetboat", first_line(&program, "--version")?, setting, &mut command, ports))
 }
 

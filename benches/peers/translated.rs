@@ -47,6 +47,7 @@ pub fn measure(directory: &Path, certificates: &Certificates, upstream: u16) -> 
     let process = Process::start(
         std::process::Command::new(env!("CARGO_BIN_EXE_packetboat"))
             .args(["run", "--config"])
+            .env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0")
             .arg(path("translated.toml"))
             .stderr(fs::File::create(path("translated.log")).unwrap()),
     );

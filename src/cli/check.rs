@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Exit, answer, complain};
 use crate::config::{CertificateSource, Proven};
-use crate::proxy;
+use crate::proxy::{self, Common};
 use crate::transport::downstream::certificate::{self, Making};
 
 /// The file has been read and proven; what is left is what it names: certificates, keys, roots, addresses.
@@ -18,7 +18,11 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         Exit::OsError
     })?;
     let _inside = runtime.enter();
-    match proxy::open(&proven.config, Making::Tried) {
+    let common = Common::new(&proven.config).map_err(|error| {
+        complain(error);
+        Exit::OsError
+    })?;
+    match proxy::open(&proven.config, Making::Tried, &common, None) {
         Ok(opened) => {
             let mut text = format!("{}: no mistakes found\n", file.display());
             for one in &opened.doors {

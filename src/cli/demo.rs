@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::{Exit, answer, complain, run};
-use crate::config::{Config, Log, LogFormat, LogLevel, Profile, Proven};
+use crate::config::{Config, Profile, Proven};
 use crate::device::password;
 use crate::lifecycle::{self, Phase, Signals};
-use crate::proxy::{self, OpenDoor};
+use crate::proxy::{self, Common, OpenDoor, Serving};
 use crate::simulator::{Setup, Simulator, Tenant, User};
 use crate::state::{self, Access};
 use crate::transport::downstream::certificate::{self, Making};
@@ -63,14 +63,15 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| error.to_string())?;
     let simulator = simulator(&scene).await?;
     let proven = configuration(&scene, &simulator, &arguments.profile)?;
-    let opened = proxy::open(&proven.config, Making::Kept).map_err(|obstacles| {
+    let common = Common::new(&proven.config)?;
+    let opened = proxy::open(&proven.config, Making::Kept, &common, None).map_err(|obstacles| {
         let lines: Vec<String> =
             obstacles.iter().map(|one| proven.problem(&one.key, &one.message).to_string()).collect();
         lines.join("\n")
     })?;
     let addresses: Vec<SocketAddr> = opened.doors.iter().flat_map(OpenDoor::addresses).collect();
     let (trigger, lifecycle) = lifecycle::begin();
-    let serving = proxy::serve(opened, &proven.config.limits, &lifecycle).map_err(|error| error.to_string())?;
+    let mut serving = Serving::start(opened, &proven.config, &common, &lifecycle).map_err(|error| error.to_string())?;
     drop(lifecycle);
     let authority = certificate::authority_path(&scene.directory);
     state::write(&scene.directory.join("ca.der"), &certificate::der(&authority)?, Access::Public)?;
@@ -82,10 +83,11 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     }
     if !arguments.once {
         say(&story::by_hand(&scene, &authority))?;
-        run::start_log(Log { format: LogFormat::Text, level: LogLevel::Info });
+        run::log::start(&proven.config);
         signals.next().await;
     }
     trigger.enter(Phase::Ending);
+    serving.drain();
     trigger.all_gone(proven.config.limits.close_timeout).await;
     serving.settle().await;
     Ok(())

@@ -14,7 +14,8 @@ use crate::proto::line::printable;
 use crate::secret::Secret;
 use crate::token::{DeviceSignIn, Enrolment, Pasted, Slot, Tokens};
 use crate::transport::downstream::certificate::Making;
-use crate::transport::http::{self, Said};
+use crate::transport::http;
+use crate::transport::http::server::{self, Said};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -42,7 +43,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
     };
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let tokens = Tokens::open(config, Making::Kept).map_err(|obstacles| {
+        let tokens = Tokens::open(config, Making::Kept, None).map_err(|obstacles| {
             for (key, message) in obstacles {
                 complain(proven.problem(&key, &message));
             }
@@ -130,7 +131,7 @@ fn paste(enrolment: &Enrolment, sender: &mpsc::Sender<Pasted>) {
 async fn receive(listener: TcpListener, enrolment: Arc<Enrolment>, sender: mpsc::Sender<Pasted>) {
     while let Ok((stream, _)) = listener.accept().await {
         let (enrolment, sender) = (Arc::clone(&enrolment), sender.clone());
-        tokio::spawn(http::serve(stream, move |received| {
+        tokio::spawn(server::serve(stream, move |received| {
             let fields: Vec<(&str, &str)> =
                 received.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let pasted = enrolment.read(&format!("{}?{}", received.path, http::encode(&fields).as_str()));

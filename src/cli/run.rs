@@ -1,22 +1,31 @@
-//! `packetboat run`: the first lines, the proxy, the drain.
+//! `packetboat run`: the first lines, the proxy, reloads, the drain.
 
-use std::net::SocketAddr;
+pub(super) mod change;
+mod introduction;
+pub(super) mod log;
+mod manager;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tracing::level_filters::LevelFilter;
-use tracing::{debug, error, info, warn};
+use tokio::sync::RwLock;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
 
-use super::Exit;
-use crate::config::{CertificateSource, Entry, Log, LogFormat, LogLevel, Logins, Proven};
-use crate::lifecycle::{self, Phase, Signals};
-use crate::proxy::{self, OpenDoor};
-use crate::transport::downstream::certificate::{self, Making};
-use crate::transport::host;
+use super::{ConfigFile, Exit};
+use crate::admin::{self, Admin};
+use crate::config::Proven;
+use crate::lifecycle::{self, Lifecycle, Phase, Request, Signals, Trigger};
+use crate::proxy::{self, Common, Serving};
+use crate::transport::downstream::certificate::Making;
+use change::Stamps;
+use log::Output;
 
 /// Runs until a signal says otherwise.
-pub(super) fn run(proven: &Proven) -> Result<(), Exit> {
-    start_log(proven.config.log);
+pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
+    let proven = file.load()?;
+    let output = log::start(&proven.config);
     for warning in &proven.warnings {
         warn!("{warning}");
     }
@@ -24,126 +33,124 @@ pub(super) fn run(proven: &Proven) -> Result<(), Exit> {
         error!(%error, "cannot start");
         Exit::OsError
     })?;
-    runtime.block_on(serve(proven))
+    runtime.block_on(serve(file, proven, &output))
 }
 
-async fn serve(proven: &Proven) -> Result<(), Exit> {
-    let config = &proven.config;
-    raise_open_files(config.limits.connections, proxy::other_files(config));
+async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(), Exit> {
     // Before anything is served: a signal that came too early would end the process without a drain.
-    let mut signals = Signals::listen().map_err(|error| {
+    let signals = Signals::listen().map_err(|error| {
         error!(%error, "cannot wait for signals");
         Exit::OsError
     })?;
-    let opened = proxy::open(config, Making::Kept).map_err(|obstacles| {
+    let config = &proven.config;
+    raise_open_files(config.limits.connections, proxy::other_files(config));
+    let common = Common::with(config, manager::sockets()).map_err(|error| {
+        error!(error, "cannot start");
+        Exit::OsError
+    })?;
+    admin::recall(config, &common);
+    let tell = |obstacles: Vec<proxy::Obstacle>| {
         for obstacle in obstacles {
             error!("{}", proven.problem(&obstacle.key, &obstacle.message));
         }
         Exit::Unavailable
-    })?;
-    introduce(proven, &opened.doors);
+    };
+    let opened = proxy::open(config, Making::Kept, &common, None).map_err(tell)?;
+    let admin_doors = admin::open(&config.admin, None).map_err(tell)?;
+    info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
+    introduction::introduce(&proven, &opened.doors);
+    introduction::tell_of_admin(&admin_doors);
+    for address in common.unclaimed(config) {
+        warn!(
+            "{address} was handed over by the service manager, and no listener has it: add it to one, or stop its unit"
+        );
+    }
     let (trigger, lifecycle) = lifecycle::begin();
-    let serving = proxy::serve(opened, &config.limits, &lifecycle).map_err(|error| {
+    let serving = Serving::start(opened, config, &common, &lifecycle).map_err(|error| {
         error!(%error, "cannot start");
         Exit::OsError
     })?;
+    let serving = Arc::new(RwLock::new(serving));
+    let admin = Admin::new(&common, &serving);
+    admin.serve(admin_doors);
+    let (upkeep, upkeep_lifecycle) = lifecycle::begin();
+    tokio::spawn(admin::upkeep(Arc::clone(&admin), upkeep_lifecycle));
+    change::write_process_id(&config.state_directory);
+    tokio::spawn(manager::feed_watchdog(Arc::clone(&serving)));
     info!("ready");
-    drop(lifecycle);
-    let signal = signals.next().await;
-    let patience = config.limits.drain_timeout;
-    info!("{signal}: no new connections; running sessions have {}", humantime::format_duration(patience));
-    trigger.enter(Phase::Draining);
-    let all_gone = tokio::select! {
-        all_gone = trigger.all_gone(patience) => all_gone,
-        signal = signals.next() => {
-            info!("{signal} again");
-            false
-        }
-    };
-    if !all_gone {
-        info!("ending the sessions that are left");
-        trigger.enter(Phase::Ending);
-        trigger.all_gone(config.limits.close_timeout + GOODBYE).await;
-    }
-    serving.settle().await;
+    manager::tell_ready(&serving).await;
+    let mut running = Process { file, output, common, serving, admin, signals, proven };
+    let signal = running.until_end().await;
+    manager::tell_stopping();
+    running.end(signal, trigger, lifecycle).await;
+    upkeep.enter(Phase::Draining);
+    running.admin.keep().await;
     info!("stopped");
     Ok(())
 }
 
-/// Where it listens, what it shows, and what to type into a device.
-fn introduce(proven: &Proven, opened: &[OpenDoor]) {
-    let config = &proven.config;
-    info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
-    for one in opened {
-        let listener = one.listener();
-        for address in one.addresses() {
-            let onward = match &listener.logins {
-                Logins::Translate => "for the accounts of the devices".to_owned(),
-                Logins::PassThrough(name) => {
-                    let upstream = config.upstreams.get(name);
-                    let place = upstream.map(|one| (one.host(listener.protocol), one.port(listener.protocol)));
-                    let (server, port) = place.unwrap_or(("?", 0));
-                    format!("for {server} port {port}, logins passed through")
-                }
-            };
-            info!(
-                listener = listener.name,
-                "listening on {address} for {} ({}), {onward}",
-                listener.protocol.name(),
-                listener.tls_in_words(),
-            );
-            let server = if address.ip().is_unspecified() { reached_at(address) } else { address.ip().to_string() };
-            info!(
-                listener = listener.name,
-                "in the device: {} server {server}, port {}, encryption {}, {}",
-                listener.protocol.name(),
-                address.port(),
-                device_setting(listener.entry),
-                match listener.logins {
-                    Logins::Translate => "user name and password of a [[device]]",
-                    Logins::PassThrough(_) => "user name and password as before",
+/// A proxy that runs.
+struct Process<'a> {
+    file: &'a ConfigFile,
+    output: &'a Output,
+    common: Common,
+    serving: Arc<RwLock<Serving>>,
+    admin: Arc<Admin>,
+    signals: Signals,
+    proven: Proven,
+}
+
+impl Process<'_> {
+    /// Reloads when it is asked to, and takes certificates that have changed, until the end is asked for: by which signal.
+    async fn until_end(&mut self) -> &'static str {
+        let mut stamps = Stamps::of(&self.proven.config);
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                request = self.signals.next() => match request {
+                    Request::End(signal) => return signal,
+                    Request::Reload => {
+                        self.reload().await;
+                        stamps = Stamps::of(&self.proven.config);
+                    }
                 },
-            );
-        }
-        if listener.allow_plaintext {
-            warn!(
-                listener = listener.name,
-                "logins without TLS are taken here: passwords and mail can be read on the way"
-            );
+                _ = look.tick() => if stamps.have_changed(&self.proven.config) {
+                    self.take_certificates().await;
+                },
+            }
         }
     }
-    for device in &config.devices {
-        let mailbox = config.accounts.get(&device.account).map_or("?", |account| account.mailbox.as_str());
-        debug!("device {} opens {mailbox}", device.logins.join(", "));
-    }
-    for (name, one) in &config.certificates {
-        if !opened
-            .iter()
-            .any(|opened| opened.listener().certificate == *name && opened.listener().entry != Entry::Plaintext)
-        {
-            continue;
+
+    /// No new connections; those that are open have their time, and are told when it is over.
+    async fn end(&mut self, signal: &str, trigger: Trigger, lifecycle: Lifecycle) {
+        let limits = self.proven.config.limits;
+        let patience = limits.drain_timeout;
+        info!("{signal}: no new connections; running sessions have {}", humantime::format_duration(patience));
+        trigger.enter(Phase::Draining);
+        drop(lifecycle);
+        self.serving.write().await.drain();
+        let all_gone = tokio::select! {
+            all_gone = trigger.all_gone(patience) => all_gone,
+            signal = self.second_signal() => {
+                info!("{signal} again");
+                false
+            }
+        };
+        if !all_gone {
+            info!("ending the sessions that are left");
+            trigger.enter(Phase::Ending);
+            trigger.all_gone(limits.close_timeout + GOODBYE).await;
         }
-        let path = certificate::chain_path(one, &config.state_directory, name);
-        match certificate::describe(&path) {
-            Ok(certificate) => info!(
-                "certificate \"{name}\": {}, for {}, until {}, SHA-256 {}",
-                certificate.subject,
-                certificate.names.join(" "),
-                certificate.not_after,
-                certificate.sha256
-            ),
-            Err(error) => warn!("certificate \"{name}\": {error}"),
+        self.serving.read().await.settle().await;
+    }
+
+    async fn second_signal(&mut self) -> &'static str {
+        loop {
+            if let Request::End(signal) = self.signals.next().await {
+                return signal;
+            }
         }
-    }
-    let made = config.certificates.values().any(|one| matches!(one.source, CertificateSource::Made { .. }));
-    if made {
-        info!(
-            "a device that checks certificates needs the CA: {} (for DER, as most printers want it: packetboat certificate export --der)",
-            certificate::authority_path(&config.state_directory).display()
-        );
-    }
-    for remark in proxy::remarks(config) {
-        warn!("{}", proven.problem(&remark.key, &remark.message));
     }
 }
 
@@ -166,37 +173,9 @@ fn raise_open_files(connections: usize, others: usize) {
     }
 }
 
-/// An address of this computer, of the family that is listened on.
-fn reached_at(listening: SocketAddr) -> String {
-    let own = host::addresses().into_iter().find(|address| address.is_ipv6() == listening.is_ipv6());
-    own.map_or_else(|| "this computer".to_owned(), |address| address.to_string())
-}
-
-fn device_setting(entry: Entry) -> &'static str {
-    match entry {
-        Entry::Implicit => "\"SSL/TLS\"",
-        Entry::StartTls => "\"STARTTLS\"",
-        Entry::Auto => "\"SSL/TLS\" or \"STARTTLS\"",
-        Entry::Plaintext => "\"none\"",
-    }
-}
-
-pub(super) fn start_log(log: Log) {
-    let level = match log.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    match log.format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-    }
-}
-
-/// The log, the main thread's own, files that are read.
-const OTHER_FILES: u64 = 64;
+/// The log, the main thread's own, files that are read, the page.
+const OTHER_FILES: u64 = 128;
 /// Beside `close_timeout`, for the last words to sessions whose time is over.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How often certificates are looked at for changes.
+const LOOK: Duration = Duration::from_secs(5);

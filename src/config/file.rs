@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Problem, Proven};
+use super::{Environment, Problem, Proven};
 
 /// Reads a file's text and proves it.
-pub(super) fn prove(text: &str, file: &Path) -> Result<Proven, Vec<Problem>> {
+pub(super) fn prove(text: &str, file: &Path, environment: &Environment) -> Result<Proven, Vec<Problem>> {
     match toml::from_str::<File>(text) {
-        Ok(raw) => proof::prove(raw, text, file),
+        Ok(raw) => proof::prove(raw, text, file, environment),
         Err(error) => Err(vec![Problem {
             file: file.to_path_buf(),
             line: error.span().map(|span| line_of(text, &span)),
@@ -30,10 +30,14 @@ type Written<T> = Option<Spanned<T>>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    state_directory: Option<PathBuf>,
+    state_directory: Written<PathBuf>,
     store_key: Option<PathBuf>,
     #[serde(default)]
     log: LogSection,
+    #[serde(default)]
+    admin: AdminSection,
+    #[serde(default)]
+    inventory: InventorySection,
     #[serde(default)]
     limits: LimitsSection,
     #[serde(default)]
@@ -53,6 +57,22 @@ struct File {
 struct LogSection {
     format: Written<String>,
     level: Written<String>,
+    pseudonyms: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdminSection {
+    listen: Written<Vec<Spanned<String>>>,
+    token_file: Written<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InventorySection {
+    devices: Written<i64>,
+    forget_after: Written<String>,
+    reverse_dns: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -100,6 +120,8 @@ struct ListenerSection {
     certificate: Written<String>,
     logins: Written<String>,
     upstream: Written<String>,
+    observe: Option<bool>,
+    proxy_protocol: Written<Vec<Spanned<String>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -136,6 +158,8 @@ struct DeviceSection {
     passwords: Written<Vec<Spanned<String>>>,
     account: Written<String>,
     networks: Written<Vec<Spanned<String>>>,
+    description: Written<String>,
+    delete: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]

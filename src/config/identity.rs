@@ -15,6 +15,10 @@ pub struct Device {
     pub account: String,
     /// Where it may come from; `None` means wherever its listener lets it.
     pub networks: Option<Networks>,
+    /// What people call it.
+    pub description: Option<String>,
+    /// Whether what it deletes is deleted.
+    pub delete: bool,
 }
 
 /// A mailbox, and how it is opened.

@@ -114,6 +114,18 @@ impl Version {
         }
     }
 
+    /// The version that OpenSSL calls so.
+    pub fn by_openssl_name(name: &str) -> Option<Self> {
+        match name {
+            "SSLv3" => Some(Version::Ssl3),
+            "TLSv1" => Some(Version::Tls1_0),
+            "TLSv1.1" => Some(Version::Tls1_1),
+            "TLSv1.2" => Some(Version::Tls1_2),
+            "TLSv1.3" => Some(Version::Tls1_3),
+            _ => None,
+        }
+    }
+
     /// The version with this number on the wire.
     pub fn by_number(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.number() == number)

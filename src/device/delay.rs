@@ -45,6 +45,11 @@ impl Delays {
         Self { first, longest: longest.max(first), hasher: RandomState::new(), drawers }
     }
 
+    /// Whether the other ones are as long.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.first, self.longest) == (other.first, other.longest)
+    }
+
     /// The next turn of this source and login, behind those who have come before; none where too many have.
     pub(super) fn turn(&self, who: &Who) -> Option<Turn> {
         let now = Instant::now();

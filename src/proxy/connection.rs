@@ -13,6 +13,7 @@ use super::limits::Admitted;
 use super::opened::Opened;
 use super::record::{Ending, Record};
 use crate::failure::{Failure, Kind, Side};
+use crate::inventory::Way;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::proto::line::printable;
 use crate::proto::{Credentials, Probe};
@@ -20,22 +21,34 @@ use crate::transport::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
 
+/// Who has been let in, with all that it takes to serve it.
+pub(super) struct Guest {
+    pub(super) source: SocketAddr,
+    pub(super) door: Arc<Door>,
+    pub(super) admitted: Admitted,
+    pub(super) lifecycle: Lifecycle,
+}
+
 /// Serves a device from the first octet to the last, and writes its line.
-pub(super) async fn serve(
-    tcp: TcpStream,
-    source: SocketAddr,
-    door: Arc<Door>,
-    admitted: Admitted,
-    lifecycle: Lifecycle,
-) {
-    let mut record = Record::new(source, &door.listener.name);
+pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
+    let Guest { source, door, mut admitted, lifecycle } = guest;
+    let mut socket = Socket::new(tcp);
+    let source = if door.listener.proxy_protocol.contain(source.ip()) {
+        match Box::pin(door.announced(&mut socket, source, &mut admitted)).await {
+            Ok(Some(source)) => source,
+            Ok(None) => return,
+            Err((source, failure)) => return door.witness.turn_away(source, &failure),
+        }
+    } else {
+        source
+    };
+    let mut record = Record::new(source, &door.witness);
     // What is over when the relay begins is boxed, here and below: a task is as large as its largest state, for as long as
     // it lives, and most live long and idle.
-    match Box::pin(unless_ending(&lifecycle, door.enter(Socket::new(tcp)))).await {
+    match Box::pin(unless_ending(&lifecycle, door.enter(socket, &mut record))).await {
         Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
-            record.device_tls = stream.facts();
-            let session = door.session(record.device_tls.is_some());
+            let session = door.session(stream.facts().is_some());
             let mut connection = Connection {
                 driver: Driver::new(session, stream),
                 door: &door,
@@ -88,7 +101,7 @@ impl<'a> Connection<'a> {
             };
             match event {
                 Event::Authenticate(credentials) => {
-                    self.record.login = Some(printable(&credentials.login));
+                    self.record.tries(printable(&credentials.login));
                     let reached = Box::pin(self.log_in(credentials)).await;
                     if let Err(ending) = self.reached(reached) {
                         return ending;
@@ -96,6 +109,7 @@ impl<'a> Connection<'a> {
                 }
                 Event::LoggedIn => {
                     self.spare = None;
+                    self.record.logged_in();
                     if let Some(opened) = &self.opened {
                         opened.mailbox.has_opened();
                     }
@@ -230,6 +244,10 @@ impl<'a> Connection<'a> {
                 let reached = self.unless_left(reach(server, door.listener.protocol)).await?;
                 self.connect(reached, server, credentials, Probe::No);
             }
+            DoorLogins::Observe => {
+                let detail = "observe = true on this listener; remove that to let devices in";
+                return Err(Failure::new(Kind::Observed, detail));
+            }
             DoorLogins::Translate(access) => {
                 let opened = self.unless_left(Opened::by(access, &credentials, source, door.listener.protocol)).await?;
                 self.record.account = Some(&opened.mailbox.account.mailbox);
@@ -329,8 +347,8 @@ impl<'a> Connection<'a> {
             return Err(Failure::new(Kind::Injection, "the device's side sent commands in clear behind STARTTLS"));
         }
         stream.put_back(&unread);
-        let stream = unless_ending(&self.lifecycle, self.door.secure(stream)).await?;
-        self.record.device_tls = stream.facts();
+        let secure = self.door.secure(stream, Way::StartTls, self.record);
+        let stream = unless_ending(&self.lifecycle, secure).await?;
         self.driver.secured(Side::Downstream, stream);
         Ok(())
     }

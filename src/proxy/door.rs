@@ -1,21 +1,28 @@
 //! The way in and the way on of one listener: from a device's first octet to its protocol, and to the server.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::limits::Admitted;
 use super::mailbox::Mailboxes;
+use super::record::Record;
+use super::witness::Witness;
 use crate::config::{Entry, Limits, Listener, Protocol, Security};
 use crate::device::Devices;
 use crate::failure::{Failure, Kind};
+use crate::inventory::{Sight, Way};
 use crate::proto::imap::Imap;
 use crate::proto::pop3::Pop3;
 use crate::proto::{Limits as SessionLimits, Offer, Session, UpstreamTls};
 use crate::transport::Stream;
 use crate::transport::detect::Opening;
+use crate::transport::detect::hello::ClientHello;
 use crate::transport::downstream::{Acceptor, refusal};
+use crate::transport::proxy_header::Announced;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
 
@@ -26,12 +33,15 @@ pub(super) struct Door {
     /// None with entry "plaintext".
     pub(super) acceptor: Option<Acceptor>,
     pub(super) logins: DoorLogins,
+    pub(super) witness: Witness,
 }
 
 /// What becomes of a login here.
 pub(super) enum DoorLogins {
     /// It goes to this server as it is.
     PassThrough(Arc<Server>),
+    /// It is refused for the moment: only inventory is taken.
+    Observe,
     /// It is verified, and its account's mailbox opened.
     Translate(Arc<Access>),
 }
@@ -43,33 +53,87 @@ pub(super) struct Access {
 }
 
 impl Door {
+    pub(super) fn new(
+        listener: &Listener,
+        limits: Limits,
+        acceptor: Option<Acceptor>,
+        logins: DoorLogins,
+        witness: Witness,
+    ) -> Self {
+        Self { listener: listener.clone(), limits, acceptor, logins, witness }
+    }
+
+    /// Whether devices may come from there.
+    pub(super) fn admits(&self, source: IpAddr) -> Result<(), Failure> {
+        if self.listener.allowed_networks.contain(source) {
+            return Ok(());
+        }
+        Err(Failure::new(Kind::NotAllowed, format!("add {source} to it if this is a device of yours")))
+    }
+
+    /// For whom a balancer speaks, and whether that one may come; nobody where it only looks whether we are there.
+    pub(super) async fn announced(
+        &self,
+        stream: &mut Socket,
+        balancer: SocketAddr,
+        admitted: &mut Admitted,
+    ) -> Result<Option<SocketAddr>, (SocketAddr, Failure)> {
+        let advice = "it is named in proxy_protocol: switch the PROXY protocol on there (HAProxy: send-proxy-v2), or remove \
+                      it from the list";
+        let none = || (balancer, Failure::new(Kind::ProxyHeader, advice));
+        let announced = timeout(self.limits.handshake_timeout, stream.announced()).await;
+        let source = match announced.map_err(|_| none())? {
+            Ok(Announced::For(source)) => SocketAddr::new(source.ip().to_canonical(), source.port()),
+            Ok(Announced::Itself) => balancer,
+            Ok(Announced::Closed) | Err(_) => return Ok(None),
+            Ok(Announced::Nothing) => return Err(none()),
+        };
+        if source != balancer {
+            self.admits(source.ip()).and_then(|()| admitted.from(source.ip())).map_err(|failure| (source, failure))?;
+        }
+        Ok(Some(source))
+    }
+
     /// From the first octet to a stream on which the protocol is spoken.
-    pub(super) async fn enter(&self, mut stream: Socket) -> Result<Stream, Failure> {
+    pub(super) async fn enter(&self, mut stream: Socket, record: &mut Record<'_>) -> Result<Stream, Failure> {
         match self.listener.entry {
-            Entry::Implicit => self.secure(stream).await,
+            Entry::Implicit => self.secure(stream, Way::Implicit, record).await,
             Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
             Entry::Auto => {
                 let delay = self.listener.detect_delay;
                 match timeout(delay + self.limits.handshake_timeout, stream.opening(Some(delay))).await {
                     Ok(Ok(Opening::Plaintext | Opening::Silence)) => Ok(Stream::Plain(stream)),
                     Ok(Ok(Opening::Closed) | Err(_)) => Err(Failure::new(Kind::NothingSaid, "")),
-                    Ok(Ok(Opening::Hello(_) | Opening::Strange)) => self.secure(stream).await,
+                    Ok(Ok(Opening::Hello(_) | Opening::Strange)) => self.secure(stream, Way::Implicit, record).await,
                     Err(_) => Err(self.too_slow("its ClientHello does not end")),
                 }
             }
         }
     }
 
-    /// Shakes hands with the device; a failure is explained in plain words.
-    pub(super) async fn secure(&self, mut stream: Socket) -> Result<Stream, Failure> {
+    /// Shakes hands with the device, and takes down what it is; a failure is explained in plain words.
+    pub(super) async fn secure(&self, stream: Socket, way: Way, record: &mut Record<'_>) -> Result<Stream, Failure> {
+        let mut hello = None;
+        let shaken = self.shake_hands(stream, &mut hello).await;
+        let (tls, refused) = match &shaken {
+            Ok(stream) => (stream.facts(), None),
+            Err(failure) if failure.kind == Kind::NothingSaid => return shaken,
+            Err(failure) => (None, Some(failure)),
+        };
+        let sight = self.witness.sight(record.source.ip());
+        record.seen(&Sight { way: Some(way), hello: hello.as_deref(), tls, refused, ..sight });
+        shaken
+    }
+
+    async fn shake_hands(&self, mut stream: Socket, shown: &mut Option<Box<ClientHello>>) -> Result<Stream, Failure> {
         let Some(acceptor) = &self.acceptor else {
             return Err(Failure::new(Kind::Handshake, "this listener has no TLS"));
         };
         let mut begun = false;
         let handshake = async {
-            let hello = match stream.opening(None).await {
-                Ok(Opening::Hello(hello)) => Some(hello),
-                Ok(Opening::Strange | Opening::Silence) => None,
+            match stream.opening(None).await {
+                Ok(Opening::Hello(hello)) => *shown = Some(hello),
+                Ok(Opening::Strange | Opening::Silence) => {}
                 Ok(Opening::Closed) | Err(_) => return Err(Failure::new(Kind::NothingSaid, "")),
                 Ok(Opening::Plaintext) => {
                     return Err(Failure::new(
@@ -77,19 +141,20 @@ impl Door {
                         "the device speaks without TLS: switch TLS on in the device, or set entry = \"auto\" on this listener",
                     ));
                 }
-            };
+            }
             begun = true;
-            if hello.as_ref().is_some_and(|hello| hello.sslv2_format) && !self.listener.tls.sslv2_hello {
+            let hello = shown.as_deref();
+            if hello.is_some_and(|hello| hello.sslv2_format) && !self.listener.tls.sslv2_hello {
                 // The device hears why in its own words; it may be gone, which changes nothing.
                 let _ = stream.write_all(ALERT_HANDSHAKE_FAILURE).await;
                 let _ = stream.flush().await;
-                return Err(Failure::new(Kind::Handshake, refusal::sslv2_format(hello.as_deref(), &self.listener.tls)));
+                return Err(Failure::new(Kind::Handshake, refusal::sslv2_format(hello, &self.listener.tls)));
             }
             match acceptor.accept(stream).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),
                 Err(refused) => Err(Failure::new(
                     Kind::Handshake,
-                    refusal::explain(&refused, hello.as_deref(), &self.listener.tls, acceptor.has_ecdsa()),
+                    refusal::explain(&refused, hello, &self.listener.tls, acceptor.has_ecdsa()),
                 )),
             }
         };

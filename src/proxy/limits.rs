@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::config::Limits;
 use crate::failure::{Failure, Kind};
 
 /// The count of all listeners together.
 pub(super) struct Connections {
-    in_all: usize,
-    per_source: usize,
     open: Mutex<Open>,
 }
 
 #[derive(Default)]
 struct Open {
+    in_all: usize,
+    per_source: usize,
     total: usize,
     by_source: HashMap<IpAddr, usize>,
 }
@@ -22,45 +23,73 @@ struct Open {
 /// One counted connection. Dropping it takes it off the count.
 pub(super) struct Admitted {
     connections: Arc<Connections>,
-    source: IpAddr,
+    /// None while it is not known for whom a balancer speaks.
+    source: Option<IpAddr>,
 }
 
 impl Connections {
-    /// Nobody yet, and no more than this at a time.
-    pub(super) fn new(in_all: usize, per_source: usize) -> Arc<Self> {
-        Arc::new(Self { in_all, per_source, open: Mutex::default() })
+    /// Nobody yet, and no more than the limits allow.
+    pub(super) fn new(limits: &Limits) -> Arc<Self> {
+        let connections = Self { open: Mutex::default() };
+        connections.limit(limits);
+        Arc::new(connections)
+    }
+
+    /// Other limits, for those who come from now on.
+    pub(super) fn limit(&self, limits: &Limits) {
+        let mut open = self.open();
+        (open.in_all, open.per_source) = (limits.connections, limits.connections_per_source);
     }
 
     /// Counts a connection.
     ///
     /// # Errors
-    /// A limit is reached; the text names the key that raises it.
-    pub(super) fn admit(self: &Arc<Self>, source: IpAddr) -> Result<Admitted, Failure> {
-        let source = source.to_canonical();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.total >= self.in_all {
-            let detail = format!("limits.connections = {}", self.in_all);
+    /// The limit is reached; the text names the key that raises it.
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admitted, Failure> {
+        let mut open = self.open();
+        if open.total >= open.in_all {
+            let detail = format!("limits.connections = {}", open.in_all);
             return Err(Failure::new(Kind::TooManyConnections, detail));
         }
+        open.total += 1;
+        Ok(Admitted { connections: Arc::clone(self), source: None })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admitted {
+    /// Counts it for its source, too.
+    ///
+    /// # Errors
+    /// The limit is reached; the text names the key that raises it.
+    pub(super) fn from(&mut self, source: IpAddr) -> Result<(), Failure> {
+        let source = source.to_canonical();
+        let mut open = self.connections.open();
+        let most = open.per_source;
         let of_source = open.by_source.entry(source).or_default();
-        if *of_source >= self.per_source {
-            let detail = format!("limits.connections_per_source = {}", self.per_source);
+        if *of_source >= most {
+            let detail = format!("limits.connections_per_source = {most}");
             return Err(Failure::new(Kind::TooManyFromSource, detail));
         }
         *of_source += 1;
-        open.total += 1;
-        Ok(Admitted { connections: Arc::clone(self), source })
+        drop(open);
+        self.source = Some(source);
+        Ok(())
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.connections.open();
         open.total = open.total.saturating_sub(1);
-        if let Some(of_source) = open.by_source.get_mut(&self.source) {
+        let Some(source) = self.source else { return };
+        if let Some(of_source) = open.by_source.get_mut(&source) {
             *of_source = of_source.saturating_sub(1);
             if *of_source == 0 {
-                open.by_source.remove(&self.source);
+                open.by_source.remove(&source);
             }
         }
     }
@@ -70,19 +99,29 @@ impl Drop for Admitted {
 mod tests {
     use super::*;
 
+    fn limits(connections: usize, connections_per_source: usize) -> Limits {
+        let config = crate::config::Config::parse("", std::path::Path::new("x")).unwrap().config;
+        Limits { connections, connections_per_source, ..config.limits }
+    }
+
+    fn admit(connections: &Arc<Connections>, source: &str) -> Result<Admitted, Kind> {
+        let mut admitted = connections.admit().map_err(|failure| failure.kind)?;
+        admitted.from(source.parse().unwrap()).map_err(|failure| failure.kind)?;
+        Ok(admitted)
+    }
+
     #[test]
     fn limits_hold_and_guards_give_back() {
-        let connections = Connections::new(3, 2);
-        let one: IpAddr = "192.0.2.1".parse().unwrap();
-        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
-        let first = connections.admit(one).unwrap();
-        let _second = connections.admit(mapped).unwrap();
-        assert_eq!(connections.admit(one).err().unwrap().kind, Kind::TooManyFromSource);
-        let _third = connections.admit("192.0.2.2".parse().unwrap()).unwrap();
-        let other: IpAddr = "192.0.2.3".parse().unwrap();
-        assert_eq!(connections.admit(other).err().unwrap().kind, Kind::TooManyConnections);
+        let connections = Connections::new(&limits(3, 2));
+        let first = admit(&connections, "192.0.2.1").unwrap();
+        let _second = admit(&connections, "::ffff:192.0.2.1").unwrap();
+        assert_eq!(admit(&connections, "192.0.2.1").err(), Some(Kind::TooManyFromSource));
+        let _third = admit(&connections, "192.0.2.2").unwrap();
+        assert_eq!(admit(&connections, "192.0.2.3").err(), Some(Kind::TooManyConnections));
         drop(first);
-        connections.admit(other).unwrap();
-        assert_eq!(connections.open.lock().unwrap().by_source.len(), 2);
+        admit(&connections, "192.0.2.3").unwrap();
+        assert_eq!(connections.open().by_source.len(), 2);
+        connections.limit(&limits(2, 2));
+        assert_eq!(admit(&connections, "192.0.2.3").err(), Some(Kind::TooManyConnections));
     }
 }

@@ -1,6 +1,7 @@
 //! The mailboxes that devices are let into: their server, their token, and how many sessions they may have at a time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub(super) struct Mailbox {
 }
 
 /// How its logins went.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct History {
     /// Since packetboat started.
     has_opened: bool,
@@ -39,6 +40,8 @@ struct History {
 /// The sessions of one mailbox.
 struct Sessions {
     most: usize,
+    /// Places that the semaphore was made for.
+    of_before: AtomicUsize,
     free: Arc<Semaphore>,
     queue: Duration,
     /// Until then the server wants to be left alone.
@@ -51,7 +54,13 @@ pub(super) struct Admission {
 }
 
 impl Mailboxes {
-    pub(super) fn new(config: &Config, tokens: &Tokens, servers: &BTreeMap<&String, Arc<Server>>) -> Self {
+    /// Of this configuration. Sessions that are open in a mailbox count on, and so does what is known of it.
+    pub(super) fn new(
+        config: &Config,
+        tokens: &Tokens,
+        servers: &BTreeMap<String, Arc<Server>>,
+        before: Option<&Mailboxes>,
+    ) -> Self {
         let mut sessions: HashMap<(String, &str), Arc<Sessions>> = HashMap::new();
         let mut mailboxes = BTreeMap::new();
         for (name, account) in &config.accounts {
@@ -61,18 +70,21 @@ impl Mailboxes {
                 continue;
             };
             let key = (account.mailbox.to_lowercase(), account.upstream.as_str());
-            let most = config.limits.sessions_per_mailbox;
-            let sessions = sessions.entry(key).or_insert_with(|| {
-                let (free, quiet_until) = (Arc::new(Semaphore::new(most)), Mutex::default());
-                Arc::new(Sessions { most, free, queue: config.limits.mailbox_queue, quiet_until })
-            });
+            let same = |other: &&Mailbox| {
+                other.account.mailbox.eq_ignore_ascii_case(&account.mailbox)
+                    && other.account.upstream == account.upstream
+            };
+            let known = before.and_then(|before| before.0.values().find(same));
+            let sessions = sessions
+                .entry(key)
+                .or_insert_with(|| Sessions::new(config, known.map(|known| known.sessions.as_ref())));
             let mailbox = Mailbox {
                 account: account.clone(),
                 server: Arc::clone(server),
                 identity: identity.clone(),
                 slot: Arc::clone(slot),
                 sessions: Arc::clone(sessions),
-                history: Mutex::default(),
+                history: Mutex::new(known.map(|known| *known.history()).unwrap_or_default()),
             };
             mailboxes.insert(name.clone(), mailbox);
         }
@@ -81,6 +93,50 @@ impl Mailboxes {
 
     pub(super) fn of(&self, account: &str) -> Option<&Mailbox> {
         self.0.get(account)
+    }
+
+    /// They are what devices open from now on.
+    pub(super) fn begin(&self) {
+        self.0.values().for_each(|mailbox| mailbox.sessions.begin());
+    }
+}
+
+impl Sessions {
+    /// As many as may be; those that go on from before have their places.
+    fn new(config: &Config, before: Option<&Sessions>) -> Arc<Self> {
+        let (most, queue) = (config.limits.sessions_per_mailbox, config.limits.mailbox_queue);
+        let (free, of_before, quiet_until) = match before {
+            Some(before) => (Arc::clone(&before.free), before.most, *before.quiet_until()),
+            None => (Arc::new(Semaphore::new(most)), most, None),
+        };
+        Arc::new(Self {
+            most,
+            of_before: AtomicUsize::new(of_before),
+            free,
+            queue,
+            quiet_until: Mutex::new(quiet_until),
+        })
+    }
+
+    /// From now on there are as many places as it says.
+    fn begin(&self) {
+        let of_before = self.of_before.swap(self.most, Ordering::Relaxed);
+        self.free.add_permits(self.most.saturating_sub(of_before));
+        let too_many = of_before.saturating_sub(self.most);
+        // Those that are taken go as they come back.
+        let taken = u32::try_from(too_many - self.free.forget_permits(too_many)).unwrap_or(u32::MAX);
+        if taken > 0 {
+            let free = Arc::clone(&self.free);
+            tokio::spawn(async move {
+                if let Ok(permits) = free.acquire_many_owned(taken).await {
+                    permits.forget();
+                }
+            });
+        }
+    }
+
+    fn quiet_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,7 +147,7 @@ impl Mailbox {
     /// There is none, or the server wants to be left alone.
     pub(super) async fn admit(&self) -> Result<Admission, Failure> {
         let sessions = &self.sessions;
-        let quiet_until = *sessions.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet_until = *sessions.quiet_until();
         if let Some(left) =
             quiet_until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
         {
@@ -116,7 +172,7 @@ impl Mailbox {
     /// The server has asked to be left alone for so long.
     pub(super) fn leave_alone(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_QUIET);
-        let mut quiet_until = self.sessions.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quiet_until = self.sessions.quiet_until();
         *quiet_until = Some(quiet_until.map_or(until, |other| other.max(until)));
     }
 

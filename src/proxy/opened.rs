@@ -16,6 +16,8 @@ pub(super) struct Opened<'a> {
     pub(super) token: Arc<AccessToken>,
     /// Another token was tried already.
     pub(super) is_second: bool,
+    /// Whether what the device deletes is deleted.
+    pub(super) delete: bool,
     /// Counted until the session is over.
     _admission: Admission,
 }
@@ -46,6 +48,6 @@ impl<'a> Opened<'a> {
         mailbox.token(protocol).await?;
         let admission = mailbox.admit().await?;
         let token = mailbox.token(protocol).await?;
-        Ok(Self { mailbox, token, is_second: false, _admission: admission })
+        Ok(Self { mailbox, token, is_second: false, delete: device.delete, _admission: admission })
     }
 }

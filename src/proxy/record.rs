@@ -1,18 +1,20 @@
 //! One line for each session, when it is over: who, how, how much, how long, and why it ended.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use crate::failure::{Failure, Level};
+use super::witness::Witness;
+use crate::failure::{Failure, Kind, Level};
+use crate::inventory::{Met, Sight, Way};
 use crate::transport::Facts;
 
 /// What is known of a connection by and by.
 pub(super) struct Record<'a> {
     pub(super) source: SocketAddr,
-    pub(super) listener: &'a str,
-    pub(super) login: Option<String>,
+    witness: &'a Witness,
+    login: Option<String>,
     /// The mailbox that was opened for it, where the login was translated.
     pub(super) account: Option<&'a str>,
     pub(super) device_tls: Option<Facts>,
@@ -23,6 +25,10 @@ pub(super) struct Record<'a> {
     /// Lines of the server that an operator should know.
     notices: u32,
     started: Instant,
+    /// When the login that is under way began.
+    tried: Option<Instant>,
+    /// The device in the inventory, once it has shown what it is.
+    met: Option<Met>,
 }
 
 /// Why a connection ended.
@@ -39,10 +45,12 @@ pub(super) enum Ending {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn new(source: SocketAddr, listener: &'a str) -> Self {
+    /// Of a connection that is let in.
+    pub(super) fn new(source: SocketAddr, witness: &'a Witness) -> Self {
+        witness.common.metrics.opened(&witness.counters);
         Self {
             source,
-            listener,
+            witness,
             login: None,
             account: None,
             notices: 0,
@@ -51,13 +59,71 @@ impl<'a> Record<'a> {
             commands: 0,
             passed: (0, 0),
             started: Instant::now(),
+            tried: None,
+            met: None,
+        }
+    }
+
+    /// It has shown what it is.
+    pub(super) fn seen(&mut self, sight: &Sight<'_>) {
+        let metrics = &self.witness.common.metrics;
+        match sight.refused {
+            Some(failure) if matches!(failure.kind, Kind::Handshake | Kind::HandshakeTimeout) => {
+                metrics.handshake_failed(self.listener(), failure);
+            }
+            None if sight.tls.is_some() => {
+                metrics.shaken(self.listener(), sight.tls.and_then(|tls| tls.version()));
+                self.device_tls = sight.tls;
+            }
+            Some(_) | None => {}
+        }
+        self.met = Some(self.witness.common.inventory.met(sight));
+    }
+
+    /// It tries to log in.
+    pub(super) fn tries(&mut self, login: String) {
+        self.seen_in_clear(None);
+        if let Some(met) = &self.met {
+            met.tries(&login);
+        }
+        self.login = Some(login);
+        self.tried = Some(Instant::now());
+    }
+
+    /// It is in.
+    pub(super) fn logged_in(&mut self) {
+        if let Some(tried) = self.tried.take() {
+            self.witness.counters.logged_in(tried.elapsed());
+        }
+        if let Some(met) = &self.met {
+            met.logged_in(self.account);
         }
     }
 
     /// A login that came to nothing; the session goes on.
     pub(super) fn login_failed(&self, failure: &Failure) {
         let login = self.login.as_deref().unwrap_or("-");
-        warn!(source = %self.source, listener = self.listener, login, reason = failure.kind.label(), "login failed: {failure}");
+        let (listener, reason) = (self.listener(), failure.kind.label());
+        if failure.kind == Kind::Observed {
+            info!(source = %self.source, listener, login, reason, "login seen: {failure}");
+            return;
+        }
+        warn!(source = %self.source, listener, login, reason, "login failed: {failure}");
+        self.witness.common.metrics.login_failed(listener, failure);
+        if let Some(met) = &self.met {
+            met.failed(failure);
+        }
+    }
+
+    /// There is no TLS, and there will be none.
+    fn seen_in_clear(&mut self, refused: Option<&Failure>) {
+        if self.met.is_none() {
+            self.seen(&Sight { way: Some(Way::Clear), refused, ..self.witness.sight(self.source.ip()) });
+        }
+    }
+
+    fn listener(&self) -> &'a str {
+        &self.witness.listener
     }
 
     /// A line of the server in a running session. Only the first few of a session are shown.
@@ -67,11 +133,11 @@ impl<'a> Record<'a> {
             return;
         }
         let login = self.login.as_deref().unwrap_or("-");
-        warn!(source = %self.source, listener = self.listener, login, reason = failure.kind.label(), "{failure}");
+        warn!(source = %self.source, listener = self.listener(), login, reason = failure.kind.label(), "{failure}");
     }
 
     /// The line.
-    pub(super) fn close(&self, ending: &Ending) {
+    pub(super) fn close(&mut self, ending: &Ending) {
         let (level, reason) = match ending {
             Ending::LoggedOut => (Level::Info, "logged_out"),
             Ending::DeviceClosed => (Level::Info, "device_closed"),
@@ -84,6 +150,7 @@ impl<'a> Record<'a> {
             Ending::ServerClosed => "session ended: the mail server closed the connection".to_owned(),
             Ending::Failed(failure) => format!("session ended: {failure}"),
         };
+        self.counted(ending, reason);
         let login = self.login.as_deref().unwrap_or("-");
         let mailbox = self.account.unwrap_or("-");
         let (device_tls, upstream_tls) = (tls(self.device_tls), tls(self.upstream_tls));
@@ -93,7 +160,7 @@ impl<'a> Record<'a> {
             ($log:ident) => {
                 $log!(
                     source = %self.source,
-                    listener = self.listener,
+                    listener = self.listener(),
                     login,
                     mailbox,
                     device_tls,
@@ -113,6 +180,21 @@ impl<'a> Record<'a> {
             Level::Info => line!(info),
             Level::Debug => line!(debug),
         }
+    }
+}
+
+impl Record<'_> {
+    /// What metrics and inventory make of its end.
+    fn counted(&mut self, ending: &Ending, reason: &'static str) {
+        if let Ending::Failed(failure) = ending
+            && failure.kind == Kind::LoginInClear
+        {
+            self.seen_in_clear(Some(failure));
+        }
+        let lasted: Duration = self.started.elapsed();
+        self.witness.counters.passed(self.passed);
+        self.witness.common.metrics.closed(self.listener(), &self.witness.counters, reason, lasted);
+        self.met = None;
     }
 }
 

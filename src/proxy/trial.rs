@@ -32,10 +32,10 @@ impl Trials {
     /// Each thing that is missing or wrong.
     pub fn new(config: &Config) -> Result<Self, Vec<Obstacle>> {
         let mut obstacles = Vec::new();
-        let servers = super::servers(config, &mut obstacles);
-        match Tokens::open(config, Making::Kept) {
+        let servers = super::servers(config, None, &mut obstacles);
+        match Tokens::open(config, Making::Kept, None) {
             Ok(tokens) if obstacles.is_empty() => {
-                let mailboxes = Mailboxes::new(config, &tokens, &servers);
+                let mailboxes = Mailboxes::new(config, &tokens, &servers, None);
                 Ok(Self { mailboxes, tokens, patience: config.limits.upstream_login_timeout })
             }
             Ok(_) => Err(obstacles),

@@ -5,7 +5,7 @@
 //! (SO_REUSEPORT); where that goes wrong, a connection is handed over once, right when it is accepted.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -13,11 +13,13 @@ use std::thread::JoinHandle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::connection;
-use super::door::Door;
-use super::limits::{Admitted, Connections};
+use super::accept::accept;
+use super::connection::{self, Guest};
+use super::limits::Connections;
+use super::place::Doorway;
 use crate::lifecycle::Lifecycle;
 
 /// All worker threads. They end when it is dropped, whatever they are at.
@@ -35,17 +37,11 @@ struct Desk {
 
 /// What a worker is asked to do.
 enum Job {
-    Accept(StdListener, Arc<Door>, Arc<Connections>, Lifecycle),
+    Accept(StdListener, Arc<Doorway>, Arc<Connections>, Lifecycle),
     Serve(StdStream, Guest, Seat),
+    /// Says that it is not stuck.
+    Beat(oneshot::Sender<()>),
     Stop,
-}
-
-/// Who has been let in, with all that it takes to serve it.
-pub(super) struct Guest {
-    pub(super) source: SocketAddr,
-    pub(super) door: Arc<Door>,
-    pub(super) admitted: Admitted,
-    pub(super) lifecycle: Lifecycle,
 }
 
 /// The worker that a task runs on.
@@ -89,15 +85,33 @@ impl Workers {
     pub(super) fn accept(
         &self,
         sockets: Vec<StdListener>,
-        door: &Arc<Door>,
+        doorway: &Arc<Doorway>,
         connections: &Arc<Connections>,
         lifecycle: &Lifecycle,
     ) {
         for (socket, desk) in sockets.into_iter().zip(self.desks.iter().cycle()) {
-            let job = Job::Accept(socket, Arc::clone(door), Arc::clone(connections), lifecycle.clone());
+            let job = Job::Accept(socket, Arc::clone(doorway), Arc::clone(connections), lifecycle.clone());
             // A worker that has ended has been told to.
             let _ = desk.jobs.send(job);
         }
+    }
+
+    /// Waits for an answer of each event loop: the one that accepts connections and moves their octets. One that is stuck
+    /// gives none. Whether all are there.
+    pub(super) async fn beat(&self) -> bool {
+        let ask = |desk: &Desk| {
+            let (sender, answer) = oneshot::channel();
+            desk.jobs.send(Job::Beat(sender)).ok()?;
+            Some(answer)
+        };
+        let answers: Vec<_> = self.desks.iter().map(ask).collect();
+        for answer in answers {
+            let Some(answer) = answer else { return false };
+            if answer.await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -145,14 +159,18 @@ impl Drop for Seat {
 async fn work(here: Here, mut jobs: UnboundedReceiver<Job>) {
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Accept(socket, door, connections, lifecycle) => match TcpListener::from_std(socket) {
-                Ok(socket) => drop(tokio::spawn(super::accept(socket, door, connections, lifecycle, here.clone()))),
-                Err(error) => tracing::error!(listener = door.listener.name, %error, "cannot accept connections"),
+            Job::Accept(socket, doorway, connections, lifecycle) => match TcpListener::from_std(socket) {
+                Ok(socket) => drop(tokio::spawn(accept(socket, doorway, connections, lifecycle, here.clone()))),
+                Err(error) => {
+                    tracing::error!(listener = doorway.door().listener.name, %error, "cannot accept connections")
+                }
             },
             Job::Serve(stream, guest, seat) => match TcpStream::from_std(stream) {
                 Ok(stream) => sit_down(seat, stream, guest),
                 Err(error) => debug!(source = %guest.source, %error, "gone before it was served"),
             },
+            // Who has asked may have given up.
+            Job::Beat(answer) => drop(answer.send(())),
             Job::Stop => return,
         }
     }
@@ -161,7 +179,7 @@ async fn work(here: Here, mut jobs: UnboundedReceiver<Job>) {
 /// Serves a connection on this thread.
 fn sit_down(seat: Seat, stream: TcpStream, guest: Guest) {
     tokio::spawn(async move {
-        connection::serve(stream, guest.source, guest.door, guest.admitted, guest.lifecycle).await;
+        connection::serve(stream, guest).await;
         drop(seat);
     });
 }
@@ -172,6 +190,8 @@ mod tests {
     use std::io::Read;
     use std::time::{Duration, Instant};
 
+    use super::super::place::Running;
+    use super::super::{Common, OpenDoor};
     use crate::config::Config;
     use crate::lifecycle;
     use crate::transport::downstream::certificate::Making;
@@ -187,17 +207,18 @@ mod tests {
             directory.path()
         );
         let config = Config::parse(&text, std::path::Path::new("x")).unwrap().config;
-        let opened = super::super::open(&config, Making::Kept).unwrap_or_else(|found| panic!("{found:?}"));
-        let mut sockets = opened.doors[0].sockets[0].iter().take(1).map(|socket| socket.try_clone().unwrap());
-        let address = opened.doors[0].addresses()[0];
+        let common = Common::new(&config).unwrap();
+        let opened =
+            super::super::open(&config, Making::Kept, &common, None).unwrap_or_else(|found| panic!("{found:?}"));
+        let OpenDoor { door, mut places } = opened.doors.into_iter().next().unwrap();
+        let address = places[0].address;
         let (_trigger, lifecycle) = lifecycle::begin();
         let workers = Workers::start(2).unwrap();
-        let connections = Connections::new(100, 100);
-        let only: Vec<_> = sockets.by_ref().collect();
-        let door = Arc::clone(&opened.doors[0].door);
+        let running = Running::new(&places[0], &door);
         // The others of the port are closed, so that the kernel has no choice.
-        drop(opened);
-        workers.accept(only, &door, &connections, &lifecycle);
+        places[0].sockets.truncate(1);
+        let only = places.remove(0).sockets;
+        workers.accept(only, &running.doorway, &common.connections, &lifecycle);
         let open = || workers.desks.iter().map(|desk| desk.open.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let mut devices: Vec<std::net::TcpStream> =
             (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::quirks::Fault;
 use super::world::World;
-use crate::transport::http::{self, Received, Said};
+use crate::transport::http::server::{self, Received, Said};
 use refusal::Refusal;
 
 /// Serves one connection to the token endpoint.
@@ -52,7 +52,7 @@ where
 {
     let (answer, down) = (Arc::new(answer), Arc::new(Notify::new()));
     let closed = Arc::clone(&down);
-    let serving = http::serve(stream, move |received| {
+    let serving = server::serve(stream, move |received| {
         let (answer, down) = (Arc::clone(&answer), Arc::clone(&down));
         async move {
             match answer(received).await {

@@ -1,6 +1,7 @@
 //! One access token: fetched once for all who wait, renewed when half of its life is over, and its troubles remembered.
 
 mod sign_in;
+mod status;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,6 +22,7 @@ use crate::config::{Account, Credential, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::transport::http::{Answered, Client};
+pub use status::Status;
 
 /// The place of one token: an application's, or one person's with that application.
 pub struct Slot {

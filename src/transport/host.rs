@@ -13,6 +13,16 @@ pub fn name() -> Option<String> {
     fits.then(|| name.to_owned())
 }
 
+/// What the DNS calls an address, where that is a name that may be shown. Takes as long as the resolver does.
+pub fn name_of(address: IpAddr) -> Option<String> {
+    let name = dns_lookup::lookup_addr(&address).ok()?;
+    let name = name.trim_end_matches('.');
+    let fits = name.len() <= LONGEST_NAME
+        && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_'))
+        && name.parse::<IpAddr>().is_err();
+    (fits && !name.is_empty()).then(|| name.to_owned())
+}
+
 /// A process of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -24,13 +34,7 @@ pub struct Program {
 
 /// Which program listens on the address's port, as far as this user may see (proc_pid_fd(5), proc_net(5)).
 pub fn listening_program(address: SocketAddr) -> Option<Program> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-    let port = format!(":{:04X}", address.port());
-    let socket = tables.iter().flat_map(|table| table.lines().skip(1)).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, _, LISTENING, _, _, _, _, _, inode, ..] = fields.as_slice() else { return None };
-        local.ends_with(&port).then(|| format!("socket:[{inode}]"))
-    })?;
+    let socket = format!("socket:[{}]", inode_listening_on(address)?);
     fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
         let id = process.file_name().to_str()?.parse().ok()?;
         let mut files = fs::read_dir(process.path().join("fd")).ok()?.flatten();
@@ -38,6 +42,21 @@ pub fn listening_program(address: SocketAddr) -> Option<Program> {
         let name = fs::read_to_string(process.path().join("comm")).ok()?.trim().to_owned();
         Some(Program { name, id })
     })
+}
+
+fn inode_listening_on(address: SocketAddr) -> Option<String> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    let port = format!(":{:04X}", address.port());
+    tables.iter().flat_map(|table| table.lines().skip(1)).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, LISTENING, _, _, _, _, _, inode, ..] = fields.as_slice() else { return None };
+        local.ends_with(&port).then(|| (*inode).to_owned())
+    })
+}
+
+/// Whether anybody listens on the address's port.
+pub fn is_listened_on(address: SocketAddr) -> bool {
+    inode_listening_on(address).is_some()
 }
 
 /// The addresses of its interfaces: the one that leads to the default route first, loopback last; link-local IPv6 left
@@ -63,6 +82,8 @@ fn main_address() -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// RFC 1035 §2.3.4.
+const LONGEST_NAME: usize = 253;
 /// The state of a listening socket.
 const LISTENING: &str = "0A";
 /// RFC 5737: never anybody's.

@@ -1,16 +1,14 @@
-//! HTTP/1.1 for the little there is of it: one request to a token endpoint, one answer; and the other side of that, for
-//! a redirect that comes back and for the simulator. Only this file knows hyper.
+//! HTTP/1.1 for the little there is of it: one request, one answer. Only this file and its part know hyper.
 
-use std::convert::Infallible;
-use std::net::IpAddr;
-use std::sync::Arc;
+pub mod server;
+
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, DATE, HOST, RETRY_AFTER, USER_AGENT};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -19,6 +17,7 @@ use zeroize::Zeroizing;
 use super::upstream::Connector;
 use crate::config::{Limits, Roots};
 use crate::failure::{Failure, Kind};
+use crate::secret::Secret;
 
 /// What is asked of a server.
 #[derive(Debug, Default)]
@@ -169,78 +168,39 @@ impl Client {
     }
 }
 
-/// A request that came to us.
-pub struct Received {
-    /// As `GET`.
-    pub method: String,
-    /// As `/tenant/oauth2/v2.0/token`.
-    pub path: String,
-    /// The fields of the query and of the form, decoded.
-    pub fields: Vec<(String, String)>,
-    /// Whether it has this header with this value.
-    metadata: bool,
-}
-
-impl Received {
-    /// The first field of that name.
-    pub fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+/// Asks a server of this computer, in clear: its status and what it says.
+///
+/// # Errors
+/// There is none, or it does not answer in time.
+pub async fn get(
+    address: SocketAddr,
+    path: &str,
+    token: Option<&Secret>,
+    patience: Duration,
+) -> Result<(u16, Zeroizing<Vec<u8>>), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("{address}: {error}");
+    let mut request = Request::builder().uri(path).header(HOST, "localhost");
+    if let Some(token) = token {
+        let value = Zeroizing::new([b"Bearer ".as_slice(), token.expose()].concat());
+        request = request.header(AUTHORIZATION, value.as_slice());
     }
-
-    /// Whether it has the header `Metadata: true`, which IMDS insists on.
-    pub fn has_metadata_header(&self) -> bool {
-        self.metadata
-    }
-}
-
-/// What we answer.
-pub struct Said {
-    /// As 200.
-    pub status: u16,
-    /// With the content type.
-    pub headers: Vec<(&'static str, String)>,
-    /// Text of the content type.
-    pub body: String,
-}
-
-/// Serves one connection until the peer closes it.
-pub async fn serve<S, F>(stream: S, answer: impl Fn(Received) -> F + Send + Sync + 'static)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    F: Future<Output = Said> + Send,
-{
-    let answer = Arc::new(answer);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = Arc::clone(&answer);
-        async move {
-            let Some(received) = received(request).await else {
-                let mut refusal = Response::new(Full::new(Bytes::from_static(b"bad request")));
-                *refusal.status_mut() = StatusCode::BAD_REQUEST;
-                return Ok::<_, Infallible>(refusal);
-            };
-            let said = answer(received).await;
-            let mut response = Response::builder().status(said.status);
-            for (name, value) in said.headers {
-                response = response.header(name, value);
-            }
-            Ok(response.body(Full::new(Bytes::from(said.body))).unwrap_or_default())
+    let request = request.body(Full::<Bytes>::default()).map_err(|error| failed(&error))?;
+    let asking = async {
+        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.map_err(|error| failed(&error))?;
+        let asking = async {
+            let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+            let status = response.status().as_u16();
+            let body = collect_up_to(LONGEST_ANSWER, response.into_body()).await.map_err(|error| failed(&error))?;
+            Ok((status, body))
+        };
+        tokio::select! {
+            answered = asking => answered,
+            () = async { let _ = connection.await; std::future::pending().await } => Err(failed(&"it broke off")),
         }
-    });
-    // A peer that breaks off has broken off.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-}
-
-async fn received(request: Request<Incoming>) -> Option<Received> {
-    let (head, body) = request.into_parts();
-    let body = collect(body).await.ok()?;
-    let query = head.uri.query().unwrap_or_default().as_bytes();
-    let fields = [query, body.as_slice()].into_iter().flat_map(form_urlencoded::parse);
-    Some(Received {
-        method: head.method.as_str().to_owned(),
-        path: head.uri.path().to_owned(),
-        fields: fields.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
-        metadata: head.headers.get("metadata").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")),
-    })
+    };
+    timeout(patience, asking).await.unwrap_or_else(|_| Err(failed(&"no answer in time")))
 }
 
 /// Pairs as a form or a query has them.
@@ -256,9 +216,16 @@ pub fn decode(query: &str) -> Vec<(String, String)> {
 }
 
 async fn collect(body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin) -> Result<Zeroizing<Vec<u8>>, String> {
-    match Limited::new(body, LONGEST_BODY).collect().await {
+    collect_up_to(LONGEST_BODY, body).await
+}
+
+async fn collect_up_to(
+    most: usize,
+    body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    match Limited::new(body, most).collect().await {
         Ok(body) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
-        Err(error) if error.is::<LengthLimitError>() => Err(format!("more than {LONGEST_BODY} octets")),
+        Err(error) if error.is::<LengthLimitError>() => Err(format!("more than {most} octets")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -284,6 +251,8 @@ fn is_near(host: &str) -> bool {
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Of an answer, or of what is asked, in octets.
 pub const LONGEST_BODY: usize = 256 * 1024;
+/// An inventory of a hundred thousand devices.
+const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

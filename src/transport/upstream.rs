@@ -71,6 +71,16 @@ impl Server {
         })
     }
 
+    /// Whether it is the one that is configured so.
+    pub fn is_of(&self, upstream: &Upstream) -> bool {
+        self.upstream == *upstream
+    }
+
+    /// Whether it takes connections, by either protocol. Nothing is said to it.
+    pub async fn is_reached(&self) -> bool {
+        self.dial(Protocol::Imap).await.is_ok() || self.dial(Protocol::Pop3).await.is_ok()
+    }
+
     /// How TLS comes about here.
     pub fn security(&self) -> Security {
         self.upstream.security

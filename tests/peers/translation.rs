@@ -436,6 +436,7 @@ fn without_devices_it_does_not_start() {
     std::fs::write(&file, format!("state_directory = {:?}\n{text}", directory.path().join("state"))).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_packetboat"))
         .args(["run", "--config"])
+        .env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0")
         .arg(&file)
         .stdin(Stdio::null())
         .output()

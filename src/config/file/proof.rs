@@ -1,6 +1,7 @@
 //! From what is written to what is proven. Every problem is collected, with its line and key.
 
 mod account;
+mod admin;
 mod certificate;
 mod identity;
 mod listener;
@@ -15,12 +16,14 @@ use toml::Spanned;
 
 use super::{File, LimitsSection, LogSection, UpstreamSection, Written, line_of, nearest};
 use crate::config::{
-    Cloud, Config, Entry, Identity, Limits, Log, LogFormat, LogLevel, Logins, Problem, Proven, Roots, Security,
-    Upstream,
+    Cloud, Config, Entry, Environment, Identity, Limits, Log, LogFormat, LogLevel, Logins, Problem, Proven, Roots,
+    Security, Upstream, credential,
 };
 
-pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<Proven, Vec<Problem>> {
-    let mut proof = Proof { text, file, problems: Vec::new(), warnings: Vec::new(), lines: BTreeMap::new() };
+pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Environment) -> Result<Proven, Vec<Problem>> {
+    admin::override_by(environment, text, &mut raw);
+    let mut proof =
+        Proof { text, file, environment, problems: Vec::new(), warnings: Vec::new(), lines: BTreeMap::new() };
     let identities = proof.identities(raw.identity);
     let upstreams_are_written = raw.upstream.is_some();
     let upstreams = proof.upstreams(raw.upstream, &identities);
@@ -59,9 +62,13 @@ pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<Proven, Vec<Pr
             .filter(|name| !accounts.values().any(|account| account.identity == **name))
             .map(|name| (format!("identity.{name}"), "no account names it")),
     );
-    unused.extend(devices.iter().filter(|_| !translates).filter_map(|device| device.logins.first()).map(|login| {
-        (format!("device.{login}"), "every listener has logins = \"pass-through\", and asks for no device")
-    }));
+    unused.extend(
+        devices
+            .iter()
+            .filter(|_| !translates)
+            .filter_map(|device| device.logins.first())
+            .map(|login| (format!("device.{login}"), "no listener translates logins, and so none asks for a device")),
+    );
     for (key, message) in unused {
         if let Some(&line) = proof.lines.get(&key) {
             let message = message.to_owned();
@@ -74,10 +81,13 @@ pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<Proven, Vec<Pr
     if !needs_default && !proof.lines.contains_key(&format!("certificate.{DEFAULT}")) {
         certificates.remove(DEFAULT);
     }
-    let config = Config {
-        state_directory: raw.state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
+    let state_directory = raw.state_directory.map(Spanned::into_inner);
+    let mut config = Config {
+        state_directory: state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
         store_key: raw.store_key,
         log: proof.log(raw.log),
+        admin: proof.admin(raw.admin, &listeners),
+        inventory: proof.inventory(raw.inventory),
         limits: proof.limits(raw.limits),
         listeners,
         upstreams,
@@ -86,6 +96,7 @@ pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<Proven, Vec<Pr
         accounts,
         identities,
     };
+    credential::resolve(&mut config);
     if proof.problems.is_empty() {
         Ok(Proven { config, warnings: proof.warnings, file: file.to_path_buf(), lines: proof.lines })
     } else {
@@ -96,6 +107,7 @@ pub(super) fn prove(raw: File, text: &str, file: &Path) -> Result<Proven, Vec<Pr
 struct Proof<'a> {
     text: &'a str,
     file: &'a Path,
+    environment: &'a Environment,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     /// Where keys stand that may still turn out wrong later.
@@ -115,6 +127,7 @@ impl Proof<'_> {
         Log {
             format: self.choice("log.format", raw.format, FORMATS).unwrap_or(LogFormat::Text),
             level: self.choice("log.level", raw.level, LEVELS).unwrap_or(LogLevel::Info),
+            pseudonyms: raw.pseudonyms.unwrap_or(false),
         }
     }
 
@@ -327,11 +340,23 @@ impl Proof<'_> {
     }
 
     fn duration_millis(&mut self, key: &str, written: Written<String>, default_millis: u64) -> Duration {
-        let default = Duration::from_millis(default_millis);
+        self.duration_up_to(LONGEST, key, written, Duration::from_millis(default_millis))
+    }
+
+    fn duration_up_to(
+        &mut self,
+        longest: Duration,
+        key: &str,
+        written: Written<String>,
+        default: Duration,
+    ) -> Duration {
         let Some(written) = written else { return default };
         match humantime::parse_duration(written.get_ref()) {
-            Ok(duration) if duration.is_zero() || duration > LONGEST => {
-                self.problem(Some(written.span()), key, "must be more than nothing and no more than a day");
+            Ok(duration) if duration.is_zero() || duration > longest => {
+                let days = longest.as_secs() / LONGEST.as_secs();
+                let longest = if days == 1 { "a day".to_owned() } else { format!("{days} days") };
+                let message = format!("must be more than nothing and no more than {longest}");
+                self.problem(Some(written.span()), key, &message);
                 default
             }
             Ok(duration) => duration,
@@ -359,6 +384,10 @@ impl Proof<'_> {
     }
 
     fn at(&self, span: Option<Range<usize>>, key: &str, message: &str) -> Problem {
+        if let Some(variable) = span.as_ref().and_then(|span| admin::variable_at(span, self.environment, self.text)) {
+            let file = PathBuf::from(format!("environment variable {variable}"));
+            return Problem { file, line: None, key: key.to_owned(), message: message.to_owned() };
+        }
         Problem {
             file: self.file.to_path_buf(),
             line: span.map(|span| line_of(self.text, &span)),

@@ -10,7 +10,8 @@ use super::scope::Scope;
 use super::{Answer, DEVICE_LOGIN, needed, said};
 use crate::simulator::tokens::{Code, Pending};
 use crate::simulator::world::World;
-use crate::transport::http::{Received, Said, encode};
+use crate::transport::http::encode;
+use crate::transport::http::server::{Received, Said};
 
 /// The authorization endpoint (RFC 6749 §4.1.1 with RFC 7636 §4.3): back to where the browser came from.
 pub(super) fn authorize(world: &World, received: &Received) -> Answer {

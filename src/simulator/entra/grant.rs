@@ -12,7 +12,7 @@ use crate::simulator::quirks::Poll;
 use crate::simulator::tenant::Principal;
 use crate::simulator::tokens::{Refresh, put};
 use crate::simulator::world::World;
-use crate::transport::http::Received;
+use crate::transport::http::server::Received;
 
 /// Answers a token request.
 pub(super) fn answer(world: &World, received: &Received) -> Answer {

@@ -6,7 +6,7 @@ use super::json;
 use super::scope::Scope;
 use crate::simulator::tenant::Principal;
 use crate::simulator::world::World;
-use crate::transport::http::{Received, Said};
+use crate::transport::http::server::{Received, Said};
 
 /// Answers one request.
 pub(super) fn answer(world: &World, received: &Received) -> Said {

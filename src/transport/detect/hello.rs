@@ -1,6 +1,8 @@
 //! The ClientHello, as a pure parser: in SSLv3 records (RFC 6101 §5.2, RFC 5246 §7.4.1.2) or in SSLv2 format
 //! (RFC 5246 appendix E.2), which old stacks send although they mean TLS 1.0.
 
+mod fingerprint;
+
 use crate::config::Version;
 use crate::config::suite;
 
@@ -17,6 +19,14 @@ pub struct ClientHello {
     pub server_name: Option<String>,
     /// The numbers of its extensions, in order.
     pub extensions: Vec<u16>,
+    /// Its elliptic curves and groups (RFC 8422 §5.1.1), where it names some.
+    pub groups: Vec<u16>,
+    /// Its signature algorithms (RFC 8446 §4.2.3), in order.
+    pub signatures: Vec<u16>,
+    /// The first protocol of its ALPN extension (RFC 7301), where it has one.
+    pub alpn: Vec<u8>,
+    /// The numbers among its suites that are signals, but for grease.
+    pub signals: Vec<u16>,
     /// It has fallen back from a newer version (RFC 7507).
     pub fallback: bool,
 }
@@ -134,6 +144,9 @@ fn client_hello(mut body: Reader<'_>) -> Result<ClientHello, Malformed> {
         hello.extensions.push(kind);
         match kind {
             SERVER_NAME => hello.server_name = server_name(content),
+            SUPPORTED_GROUPS => hello.groups = numbers(content),
+            SIGNATURE_ALGORITHMS => hello.signatures = numbers(content),
+            ALPN => hello.alpn = first_protocol(content).unwrap_or_default(),
             SUPPORTED_VERSIONS => {
                 let best =
                     content.0.get(1..).unwrap_or_default().chunks_exact(2).map(|pair| pair.iter().fold(0, shift));
@@ -182,9 +195,28 @@ impl ClientHello {
             self.fallback |= number == FALLBACK_SCSV;
             if !suite::is_signal(number) {
                 self.suites.push(number);
+            } else if !is_grease(number) {
+                self.signals.push(number);
             }
         }
     }
+}
+
+/// A list of numbers behind its length in octets.
+fn numbers(mut content: Reader<'_>) -> Vec<u16> {
+    let list = content.u16().and_then(|length| content.take(usize::from(length)));
+    list.unwrap_or_default().chunks_exact(2).map(|pair| pair.iter().fold(0, shift)).collect()
+}
+
+fn first_protocol(mut content: Reader<'_>) -> Result<Vec<u8>, Malformed> {
+    content.u16()?;
+    let length = content.u8()?;
+    content.take(usize::from(length)).map(<[u8]>::to_vec)
+}
+
+/// RFC 8701.
+fn is_grease(number: u16) -> bool {
+    number & 0x0f0f == 0x0a0a && number >> 8 == number & 0xff
 }
 
 fn shift(number: u16, octet: &u8) -> u16 {
@@ -212,6 +244,9 @@ impl<'a> Reader<'a> {
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
+const SUPPORTED_GROUPS: u16 = 10;
+const SIGNATURE_ALGORITHMS: u16 = 13;
+const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
 const FALLBACK_SCSV: u16 = 0x5600;
 /// OpenSSL takes no longer one (SSL3_RT_MAX_PLAIN_LENGTH).

@@ -63,6 +63,8 @@ pub struct Description {
     pub names: Vec<String>,
     /// As OpenSSL prints it.
     pub not_after: String,
+    /// The same, in seconds since 1970.
+    pub ends: i64,
     /// Days until then; negative behind it.
     pub days_left: i32,
     /// In hexadecimal, with colons, as devices show it.
@@ -169,6 +171,19 @@ pub fn chain_path(certificate: &Certificate, state_directory: &Path, name: &str)
     }
 }
 
+/// All files of a certificate: chain and key, and the same in ECDSA.
+pub fn files(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<PathBuf> {
+    let rsa = match &certificate.source {
+        CertificateSource::Files(files) => files.clone(),
+        CertificateSource::Made { .. } => made::files(state_directory, name),
+    };
+    [Some(&rsa), certificate.ecdsa.as_ref()]
+        .into_iter()
+        .flatten()
+        .flat_map(|one| [one.chain.clone(), one.key.clone()])
+        .collect()
+}
+
 /// Reads the first certificate of a PEM file.
 ///
 /// # Errors
@@ -187,6 +202,9 @@ fn description(path: &Path, certificate: &X509Ref) -> Description {
         issuer: name_of(certificate.issuer_name()),
         names: names_of(certificate),
         not_after: certificate.not_after().to_string(),
+        ends: Asn1Time::from_unix(0)
+            .and_then(|epoch| epoch.diff(certificate.not_after()))
+            .map_or(0, |diff| i64::from(diff.days) * 86_400 + i64::from(diff.secs)),
         days_left,
         sha256: fingerprint(MessageDigest::sha256()),
         sha1: fingerprint(MessageDigest::sha1()),

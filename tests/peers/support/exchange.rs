@@ -145,6 +145,7 @@ impl Exchange {
         fs::write(&file, format!("state_directory = {:?}\n{configuration}", self.state())).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
         command.args(arguments).arg("--config").arg(file).stdin(Stdio::null());
+        command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0");
         command
     }
 

@@ -35,9 +35,7 @@ impl Proxy {
         let directory = tempfile::tempdir().unwrap();
         let state = state.map_or_else(|| directory.path().join("state"), Path::to_path_buf);
         let file = directory.path().join("packetboat.toml");
-        let text =
-            format!("state_directory = {:?}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n{configuration}", state);
-        fs::write(&file, text).unwrap();
+        fs::write(&file, text(&state, level, configuration)).unwrap();
         let policy = directory.path().join("openssl.cnf");
         fs::write(&policy, POLICY).unwrap();
         let mut process = Process::start(
@@ -60,6 +58,42 @@ impl Proxy {
             }
         }
         Self { process, log, state, directory, addresses }
+    }
+
+    /// Puts another configuration in the place of the one it runs with; [`Self::reload`] has it taken.
+    pub fn configure(&self, configuration: &str) {
+        fs::write(self.configuration(), text(&self.state, "info", configuration)).unwrap();
+    }
+
+    /// `packetboat reload`: its exit code, and what it says.
+    pub fn reload(&self) -> (i32, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_packetboat"))
+            .arg("reload")
+            .arg("--config")
+            .arg(self.configuration())
+            .args(["--pid", &self.process.0.id().to_string()])
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    /// Where the page and metrics are.
+    pub fn admin(&self) -> SocketAddr {
+        let line = self.log.wait_for("line of the page", |line| line.contains("the page is at http://"));
+        line.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// What the page, metrics or the inventory say.
+    pub fn get(&self, path: &str) -> String {
+        let output = Command::new("curl").args(["-sS", &format!("http://{}{path}", self.admin())]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The page's own data.
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/status.json")).unwrap()
     }
 
     pub fn address(&self, listener: &str) -> SocketAddr {
@@ -86,6 +120,12 @@ impl Proxy {
         });
         serde_json::from_str(&line).unwrap()
     }
+}
+
+/// A whole file.
+fn text(state: &Path, level: &str, configuration: &str) -> String {
+    let admin = if configuration.contains("[admin]") { "" } else { "[admin]\nlisten = [\"127.0.0.1:0\"]\n" };
+    format!("state_directory = {state:?}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n{admin}{configuration}")
 }
 
 /// `[upstream.implicit]` and `[upstream.starttls]`, both to this Dovecot.

@@ -172,7 +172,15 @@ impl Proof<'_> {
         if networks.as_ref().is_some_and(|networks| networks.0.is_empty()) {
             self.problem(networks_span, "device.networks", "allows nobody; name a network, or remove the key");
         }
-        (!logins.is_empty()).then_some(Device { logins, passwords, account, networks })
+        let description = raw.description.and_then(|written| {
+            if written.get_ref().len() > LONGEST_LOGIN || written.get_ref().contains(char::is_control) {
+                let message = format!("has up to {LONGEST_LOGIN} characters, and no control characters");
+                self.problem(Some(written.span()), "device.description", &message);
+            }
+            Some(written.into_inner()).filter(|text| !text.is_empty())
+        });
+        let delete = raw.delete.unwrap_or(true);
+        (!logins.is_empty()).then_some(Device { logins, passwords, account, networks, description, delete })
     }
 
     fn passwords(&mut self, section: &Range<usize>, written: super::Written<Vec<Spanned<String>>>) -> Vec<String> {

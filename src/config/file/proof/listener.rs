@@ -66,7 +66,7 @@ impl Proof<'_> {
             self.problem(Some(span.clone()), "listener.protocol", "is missing; write protocol = \"imap\" or \"pop3\"");
         }
         let protocol = self.choice("listener.protocol", raw.protocol, PROTOCOLS);
-        let listen = self.addresses(span.clone(), raw.listen);
+        let listen = self.listened(span.clone(), raw.listen);
         let entry = self.choice("listener.entry", raw.entry, ENTRIES).unwrap_or(Entry::Auto);
         let delay_span = raw.detect_delay.as_ref().map(Spanned::span);
         let detect_delay = self.duration_millis("listener.detect_delay", raw.detect_delay, 1000);
@@ -114,7 +114,13 @@ impl Proof<'_> {
         if let Some(certificate) = certificate.as_ref().and_then(|name| certificates.get(name)) {
             self.usable(&span, &tls, certificate);
         }
-        let logins = self.logins(&span, raw.logins, raw.upstream, upstreams);
+        let logins = match raw.observe {
+            Some(true) => self.observed(raw.logins, raw.upstream),
+            Some(false) | None => self.logins(&span, raw.logins, raw.upstream, upstreams),
+        };
+        let proxy_protocol = raw.proxy_protocol.map(Spanned::into_inner).unwrap_or_default();
+        let balancers = proxy_protocol.into_iter().filter_map(|one| self.network("listener.proxy_protocol", one));
+        let proxy_protocol = Networks(balancers.collect());
         let (protocol, first) = (protocol?, *listen.first()?);
         let name = raw.name.unwrap_or_else(|| format!("{}-{}", protocol.name().to_ascii_lowercase(), first.port()));
         Some(Listener {
@@ -126,9 +132,21 @@ impl Proof<'_> {
             allow_plaintext,
             tls,
             allowed_networks,
+            proxy_protocol,
             certificate: certificate.unwrap_or_default(),
             logins: logins?,
         })
+    }
+
+    /// Nobody is let in, so that nothing is to be said about how.
+    fn observed(&mut self, logins: Written<String>, upstream: Written<String>) -> Option<Logins> {
+        for (key, written) in [("listener.logins", logins), ("listener.upstream", upstream)] {
+            if let Some(written) = written {
+                let message = "has no meaning beside observe = true, which lets nobody in; remove one of the two";
+                self.problem(Some(written.span()), key, message);
+            }
+        }
+        Some(Logins::Observe)
     }
 
     fn logins(
@@ -161,7 +179,7 @@ impl Proof<'_> {
         self.reference("listener.upstream", upstream, upstreams.keys(), only).map(Logins::PassThrough)
     }
 
-    fn addresses(&mut self, section: Range<usize>, written: Written<Vec<Spanned<String>>>) -> Vec<SocketAddr> {
+    fn listened(&mut self, section: Range<usize>, written: Written<Vec<Spanned<String>>>) -> Vec<SocketAddr> {
         let Some(written) = written else {
             self.problem(Some(section), "listener.listen", "is missing; write listen = [\"0.0.0.0:993\"]");
             return Vec::new();
@@ -169,21 +187,25 @@ impl Proof<'_> {
         if written.get_ref().is_empty() {
             self.problem(Some(written.span()), "listener.listen", "names no address; write listen = [\"0.0.0.0:993\"]");
         }
+        self.addresses("listener.listen", 993, written.into_inner())
+    }
+
+    pub(super) fn addresses(&mut self, key: &str, port: u16, written: Vec<Spanned<String>>) -> Vec<SocketAddr> {
         let mut addresses: Vec<SocketAddr> = Vec::new();
-        for one in written.into_inner() {
+        for one in written {
             match one.get_ref().parse() {
                 Ok(address) => {
                     if overlap(&[address], &addresses).is_some() {
-                        self.problem(Some(one.span()), "listener.listen", &format!("{address} is named already"));
+                        self.problem(Some(one.span()), key, &format!("{address} is named already"));
                     }
                     addresses.push(address);
                 }
                 Err(_) => {
                     let message = format!(
-                        "\"{}\" is no address with a port; write \"0.0.0.0:993\" for all of IPv4, \"[::]:993\" for all of IPv6",
+                        "\"{}\" is no address with a port; write \"0.0.0.0:{port}\" for all of IPv4, \"[::]:{port}\" for all of IPv6",
                         one.get_ref()
                     );
-                    self.problem(Some(one.span()), "listener.listen", &message);
+                    self.problem(Some(one.span()), key, &message);
                 }
             }
         }
@@ -338,7 +360,7 @@ impl Proof<'_> {
 }
 
 /// An address that both lists want. One that stands for all of its family takes the port from every other.
-fn overlap(one: &[SocketAddr], other: &[SocketAddr]) -> Option<SocketAddr> {
+pub(super) fn overlap(one: &[SocketAddr], other: &[SocketAddr]) -> Option<SocketAddr> {
     let clash = |a: &SocketAddr, b: &SocketAddr| {
         a.port() != 0
             && a.port() == b.port()

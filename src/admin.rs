@@ -1,0 +1,245 @@
+//! What is seen from outside: metrics, health, the inventory, and the page that shows all of it.
+
+mod answer;
+mod expiry;
+mod names;
+mod status;
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::sync::{RwLock, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{debug, warn};
+
+use crate::config::{Admin as Settings, Config};
+use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
+use crate::proxy::{self, Common, Obstacle, Serving};
+use crate::secret::Secret;
+use crate::state::{self, Access};
+use crate::transport::{http, listen};
+use names::Names;
+
+/// Who answers.
+pub struct Admin {
+    common: Common,
+    serving: Arc<RwLock<Serving>>,
+    /// Seconds since 1970.
+    started: u64,
+    present: Mutex<Present>,
+    /// Whether a mail server was reached, and when that was tried.
+    reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
+    expiries: Mutex<expiry::Known>,
+    seats: Arc<Semaphore>,
+}
+
+/// What a reload may change.
+#[derive(Default)]
+struct Present {
+    /// As configured.
+    listen: Vec<SocketAddr>,
+    token: Option<Secret>,
+    /// Why the last reload was refused, if it was.
+    problem: Option<String>,
+    /// Ends what listens.
+    _open: Option<Trigger>,
+}
+
+/// Addresses that are listened on, and the token that is asked for there.
+pub struct Doors {
+    listen: Vec<SocketAddr>,
+    /// None where they are those that are open already.
+    sockets: Option<Vec<StdListener>>,
+    token: Option<Secret>,
+}
+
+/// Binds every address and reads the token; what is listened on already stays.
+///
+/// # Errors
+/// Each obstacle.
+pub fn open(settings: &Settings, before: Option<&Arc<Admin>>) -> Result<Doors, Vec<Obstacle>> {
+    let mut obstacles = Vec::new();
+    let token = settings.token_file.as_ref().and_then(|path| {
+        let token = state::read_private(path).map(|text| Secret::new(text.trim_ascii().to_vec()));
+        let long = token.and_then(|token| match token.expose().len() {
+            SHORTEST_TOKEN.. => Ok(token),
+            short => Err(format!("{} has {short} characters and needs {SHORTEST_TOKEN} or more", path.display())),
+        });
+        long.map_err(|message| obstacles.push(Obstacle { key: "admin.token_file".to_owned(), message })).ok()
+    });
+    let listen = settings.listen.clone();
+    let is_open = before.is_some_and(|admin| admin.present().listen == listen);
+    let mut sockets = Vec::new();
+    for &address in listen.iter().filter(|_| !is_open) {
+        match self::listen(address, 1, KEEP_ALIVE, false) {
+            Ok(socket) => sockets.extend(socket),
+            Err(error) => {
+                let message =
+                    format!("cannot listen on {address}: {error}; write another address, or listen = [] for none");
+                obstacles.push(Obstacle { key: "admin.listen".to_owned(), message });
+            }
+        }
+    }
+    let sockets = (!is_open).then_some(sockets);
+    if obstacles.is_empty() { Ok(Doors { listen, sockets, token }) } else { Err(obstacles) }
+}
+
+/// Takes in the inventory of an earlier run. One that cannot be read is put aside.
+pub fn recall(config: &Config, common: &Common) {
+    let path = inventory_path(config);
+    if let Err(message) = common.inventory.load(&path) {
+        let aside = path.with_extension("unreadable");
+        warn!("{message}; it is put aside as {}, and a new one begun", aside.display());
+        // If it stays, it is written over.
+        let _ = std::fs::rename(&path, aside);
+    }
+}
+
+/// Where the inventory is kept.
+pub fn inventory_path(config: &Config) -> PathBuf {
+    config.state_directory.join("inventory.json")
+}
+
+impl Doors {
+    /// Where they are, with the ports that the system chose where 0 was asked for.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().flatten().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+}
+
+impl Admin {
+    /// For what runs.
+    pub fn new(common: &Common, serving: &Arc<RwLock<Serving>>) -> Arc<Self> {
+        Arc::new(Self {
+            common: common.clone(),
+            serving: Arc::clone(serving),
+            started: now(),
+            present: Mutex::default(),
+            reached: tokio::sync::Mutex::default(),
+            expiries: Mutex::default(),
+            seats: Arc::new(Semaphore::new(SEATS)),
+        })
+    }
+
+    /// Answers at these doors from now on, and at no others.
+    pub fn serve(self: &Arc<Self>, doors: Doors) {
+        let mut present = self.present();
+        present.token = doors.token;
+        self.expiries.lock().unwrap_or_else(PoisonError::into_inner).forget();
+        let Some(sockets) = doors.sockets else { return };
+        let (trigger, lifecycle) = lifecycle::begin();
+        present.listen = doors.listen;
+        present._open = Some(trigger);
+        drop(present);
+        for socket in sockets {
+            match TcpListener::from_std(socket) {
+                Ok(socket) => drop(tokio::spawn(accept(Arc::clone(self), socket, lifecycle.clone()))),
+                Err(error) => warn!(%error, "the page cannot be served"),
+            }
+        }
+    }
+
+    /// What came of a reload.
+    pub fn reloaded(&self, problem: Option<String>) {
+        self.present().problem = problem;
+    }
+
+    /// Keeps the inventory, if anything has changed.
+    pub async fn keep(&self) {
+        let path = inventory_path(self.serving.read().await.config());
+        let Some(json) = self.common.inventory.unsaved() else { return };
+        let directory = path.parent().map(PathBuf::from);
+        let kept = spawn_blocking(move || {
+            directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
+            state::write(&path, &json, Access::Private)
+        });
+        if let Ok(Err(message)) = kept.await {
+            warn!("the inventory cannot be kept: {message}");
+            self.common.inventory.keep_for_later();
+        }
+    }
+
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn accept(admin: Arc<Admin>, socket: TcpListener, mut lifecycle: Lifecycle) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = lifecycle.reached(Phase::Draining) => return,
+        };
+        let Ok((stream, source)) = accepted else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        // Who comes when all seats are taken waits in the kernel's queue for the next connection to end.
+        let Ok(seat) = Arc::clone(&admin.seats).try_acquire_owned() else {
+            debug!(%source, "too many connections to the page");
+            continue;
+        };
+        let (admin, mut lifecycle) = (Arc::clone(&admin), lifecycle.clone());
+        tokio::spawn(async move {
+            let serve = http::server::serve(stream, move |received| {
+                let admin = Arc::clone(&admin);
+                async move { admin.answer(&received).await }
+            });
+            tokio::select! {
+                () = serve => {}
+                () = lifecycle.reached(Phase::Draining) => {}
+            }
+            drop(seat);
+        });
+    }
+}
+
+/// What goes on beside: minutes are counted, the inventory is kept, names are looked up, and once a day it is told what
+/// ends soon.
+pub async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut names = Names::default();
+    let (mut kept, mut told) = (Instant::now(), Instant::now());
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = lifecycle.reached(Phase::Draining) => return,
+        }
+        let tokens = admin.token_counts().await;
+        let counted = admin.common.metrics.counted();
+        admin.common.metrics.history(|history| history.take(now(), counted, tokens));
+        if kept.elapsed() >= KEEPING {
+            kept = Instant::now();
+            admin.common.inventory.forget();
+            admin.keep().await;
+        }
+        if told.elapsed() >= DAY {
+            told = Instant::now();
+            let serving = admin.serving.read().await;
+            for remark in proxy::remarks(serving.config()) {
+                warn!("{}: {}", remark.key, remark.message);
+            }
+        }
+        names.look_up(&admin.common.inventory).await;
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Connections at a time.
+const SEATS: usize = 64;
+const SHORTEST_TOKEN: usize = 16;
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(2);
+/// A crash costs no more of the inventory than this.
+const KEEPING: Duration = Duration::from_secs(30);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);

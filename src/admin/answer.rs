@@ -1,0 +1,180 @@
+//! Which address answers what, and to whom.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Admin;
+use crate::crypto::KeyedHash;
+use crate::inventory;
+use crate::secret::Secret;
+use crate::transport::http::server::{Received, Said};
+
+impl Admin {
+    /// The answer to a request.
+    pub(super) async fn answer(&self, received: &Received) -> Said {
+        let mut said = match self.admits(received) {
+            Ok(()) => self.at(&received.path).await,
+            Err(refused) => refused,
+        };
+        said.headers.extend(SAFE.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        said
+    }
+
+    /// Health and the empty page are for everybody; what is known of devices for who has the token, or is on this computer
+    /// where there is none.
+    fn admits(&self, received: &Received) -> Result<(), Said> {
+        if !["GET", "HEAD"].contains(&received.method.as_str()) {
+            return Err(Said::text(405, "GET alone is answered here\n"));
+        }
+        if OPEN.contains(&received.path.as_str()) {
+            return Ok(());
+        }
+        match &self.present().token {
+            Some(token) if received.bearer.as_ref().is_some_and(|given| is_same(token, given)) => Ok(()),
+            Some(_) => {
+                let mut said = Said::text(401, "send the content of admin.token_file as a bearer token\n");
+                said.headers.push(("www-authenticate", "Bearer".to_owned()));
+                Err(said)
+            }
+            // A page from elsewhere may have its name lead here (DNS rebinding); it cannot have it be localhost.
+            None if received.host.as_deref().is_some_and(is_this_computer) => Ok(()),
+            None => Err(Said::text(403, "ask for localhost or 127.0.0.1, or set admin.token_file\n")),
+        }
+    }
+
+    async fn at(&self, path: &str) -> Said {
+        match path {
+            "/" => Said::of(200, "text/html; charset=utf-8", PAGE),
+            "/page.css" => Said::of(200, "text/css; charset=utf-8", STYLE),
+            "/page.js" => Said::of(200, "text/javascript; charset=utf-8", SCRIPT),
+            // Browsers ask for it unasked.
+            "/favicon.ico" => Said::of(204, "image/x-icon", ""),
+            "/live" => match self.serving.read().await.is_alive(ALIVE).await {
+                true => Said::text(200, "alive\n"),
+                false => Said::text(503, "an event loop does not answer\n"),
+            },
+            "/ready" => match self.obstacle().await {
+                None => Said::text(200, "ready\n"),
+                Some(why) => Said::text(503, format!("{why}\n")),
+            },
+            "/metrics" => self.metrics().await,
+            "/status.json" => Said::of(200, JSON, self.status().await),
+            "/inventory.json" => {
+                let devices = self.devices().await;
+                let json = serde_json::json!({ "devices": inventory::to_value(&devices) });
+                Said::of(200, JSON, json.to_string())
+            }
+            "/inventory.csv" => {
+                let mut said = Said::of(200, "text/csv; charset=utf-8", inventory::csv(&self.devices().await));
+                let name = "attachment; filename=\"packetboat-inventory.csv\"".to_owned();
+                said.headers.push(("content-disposition", name));
+                said
+            }
+            _ => Said::text(404, "there is nothing here\n"),
+        }
+    }
+
+    async fn metrics(&self) -> Said {
+        let serving = self.serving.read().await;
+        let tokens = serving.tokens().map(|tokens| tokens.statuses()).unwrap_or_default();
+        let expiries = self.expiries(serving.config(), &tokens);
+        drop(serving);
+        let metrics = &self.common.metrics;
+        metrics.devices(&self.common.inventory.counts());
+        metrics.tokens(tokens.iter().map(|one| {
+            (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
+        }));
+        metrics.expiries(expiries.iter().map(|one| (one.kind, one.name.as_str(), one.until)));
+        match metrics.text() {
+            Ok(text) => Said::of(200, "text/plain; version=0.0.4; charset=utf-8", text),
+            Err(why) => Said::text(500, format!("{why}\n")),
+        }
+    }
+
+    /// Why devices cannot be served, if they cannot: no listener answers, or neither a token nor a mail server is at hand.
+    pub(super) async fn obstacle(&self) -> Option<String> {
+        let serving = self.serving.read().await;
+        if serving.places().is_empty() {
+            return Some("nothing listens".to_owned());
+        }
+        if !serving.is_alive(ALIVE).await {
+            return Some("an event loop does not answer".to_owned());
+        }
+        let needs_server = serving.config().listeners.iter().any(|listener| !listener.observes());
+        let has_token = serving.tokens().is_some_and(|tokens| tokens.statuses().iter().any(|one| one.until.is_some()));
+        if !needs_server || has_token {
+            return None;
+        }
+        // One who asks has it tried for all who ask meanwhile.
+        let mut reached = self.reached.lock().await;
+        if let Some((tried, is_reached)) = *reached
+            && tried.elapsed() < TRIED
+        {
+            return (!is_reached).then(unreached);
+        }
+        let is_reached = serving.reaches_a_server(PATIENCE).await;
+        *reached = Some((Instant::now(), is_reached));
+        (!is_reached).then(unreached)
+    }
+}
+
+fn unreached() -> String {
+    "there is no access token, and no mail server can be reached".to_owned()
+}
+
+/// In a time that does not depend on where they differ.
+fn is_same(token: &Secret, given: &Secret) -> bool {
+    KeyedHash::new().is_ok_and(|hash| hash.of(&[token.expose()]).is(&hash.of(&[given.expose()])))
+}
+
+/// The Host header of who means this computer.
+fn is_this_computer(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) && !name.is_empty() => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+const PAGE: &str = include_str!("page/index.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+const JSON: &str = "application/json";
+/// What anybody may see: it says nothing of devices.
+const OPEN: &[&str] = &["/", "/page.css", "/page.js", "/favicon.ico", "/live", "/ready"];
+/// Nothing from elsewhere, nothing inline, nobody's frame.
+const SAFE: &[(&str, &str)] = &[
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+const ALIVE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it counts whether a server was reached.
+const TRIED: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_means_this_computer() {
+        for host in ["localhost", "localhost:9143", "127.0.0.1:9143", "[::1]:9143", "[::1]", "LOCALHOST", "127.0.0.2"] {
+            assert!(is_this_computer(host), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example:9143", "192.168.1.1", "127.0.0.1.evil.example", "", ":9143"]
+        {
+            assert!(!is_this_computer(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What ends one day: certificates, client secrets, sign-ins; read from their files now and then.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Admin;
+use crate::config::{CertificateSource, Config, Credential, Grant};
+use crate::metrics::Expiring;
+use crate::token::Status;
+use crate::transport::downstream::certificate;
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(super) struct Expiry {
+    pub(super) kind: Expiring,
+    pub(super) name: String,
+    /// Seconds since 1970.
+    pub(super) until: i64,
+    /// What to do before.
+    pub(super) advice: String,
+}
+
+/// What was read of files lately.
+#[derive(Default)]
+pub(super) struct Known(Option<(Instant, Vec<Expiry>)>);
+
+impl Known {
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Admin {
+    /// All of them, the first to end first.
+    pub(super) fn expiries(&self, config: &Config, tokens: &[Status]) -> Vec<Expiry> {
+        let mut known = self.expiries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expiries = match &known.0 {
+            Some((read, expiries)) if read.elapsed() < AGAIN => expiries.clone(),
+            _ => {
+                let expiries = of_files(config);
+                known.0 = Some((Instant::now(), expiries.clone()));
+                expiries
+            }
+        };
+        drop(known);
+        expiries.extend(tokens.iter().filter_map(|status| {
+            let until = i64::try_from(status.sign_in_until?).ok()?;
+            let advice = format!("packetboat login {}", status.account);
+            Some(Expiry { kind: Expiring::RefreshToken, name: status.account.clone(), until, advice })
+        }));
+        expiries.sort_by_key(|expiry| expiry.until);
+        expiries
+    }
+}
+
+fn of_files(config: &Config) -> Vec<Expiry> {
+    let mut expiries = Vec::new();
+    for (name, one) in &config.certificates {
+        let mend = match &one.source {
+            CertificateSource::Made { .. } => format!("packetboat certificate renew {name}"),
+            CertificateSource::Files(files) => format!("replace {} and its key", files.chain.display()),
+        };
+        let chains = certificate::files(one, &config.state_directory, name);
+        // Every second one is a key.
+        for chain in chains.iter().step_by(2) {
+            let Ok(read) = certificate::describe(chain) else { continue };
+            let kind = Expiring::Certificate;
+            expiries.push(Expiry { kind, name: name.clone(), until: read.ends, advice: mend.clone() });
+        }
+    }
+    for (name, identity) in &config.identities {
+        match &identity.grant {
+            Grant::ClientCredentials(Credential::Certificate(files)) => {
+                let Ok(read) = certificate::describe(&files.chain) else { continue };
+                let advice = format!("upload a new one to the app registration, and replace {}", files.chain.display());
+                let kind = Expiring::IdentityCertificate;
+                expiries.push(Expiry { kind, name: name.clone(), until: read.ends, advice });
+            }
+            Grant::ClientCredentials(Credential::Secret(file))
+            | Grant::AuthorizationCode(Some(file))
+            | Grant::DeviceCode(Some(file))
+            | Grant::Password(Some(file)) => {
+                let Some(day) = file.expires.and_then(|day| i64::try_from(day).ok()) else { continue };
+                let advice = format!("make a new one in the app registration, and put it into {}", file.path.display());
+                let kind = Expiring::ClientSecret;
+                expiries.push(Expiry { kind, name: name.clone(), until: day.saturating_mul(DAY), advice });
+            }
+            Grant::AuthorizationCode(None)
+            | Grant::DeviceCode(None)
+            | Grant::Password(None)
+            | Grant::Federated(_)
+            | Grant::ManagedIdentity => {}
+        }
+    }
+    expiries
+}
+
+const AGAIN: Duration = Duration::from_secs(30);
+/// In seconds.
+const DAY: i64 = 24 * 60 * 60;

@@ -1,0 +1,44 @@
+//! What the DNS calls the devices: looked up beside, a few at a time, and not again for a day.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
+
+use crate::inventory::Inventory;
+use crate::transport::host;
+
+/// When each address was last looked up.
+#[derive(Default)]
+pub(super) struct Names(HashMap<IpAddr, Instant>);
+
+impl Names {
+    /// Looks up some that have no name yet.
+    pub(super) async fn look_up(&mut self, inventory: &Inventory) {
+        if !inventory.wants_names() {
+            return;
+        }
+        self.0.retain(|_, tried| tried.elapsed() < AGAIN);
+        for source in inventory.nameless() {
+            if self.0.len() >= MOST {
+                return;
+            }
+            if self.0.contains_key(&source) {
+                continue;
+            }
+            self.0.insert(source, Instant::now());
+            // A resolver that takes its time is not waited for; the next address may be quicker.
+            if let Ok(Ok(Some(name))) = timeout(PATIENCE, spawn_blocking(move || host::name_of(source))).await {
+                inventory.name(source, &name);
+            }
+            return;
+        }
+    }
+}
+
+const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Addresses that are remembered to have no name.
+const MOST: usize = 10_000;

@@ -1,0 +1,36 @@
+//! `packetboat generate`: what packages bring along: man pages and shell completions.
+
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+
+use super::{Arguments as Program, Exit, answer, complain};
+
+#[derive(clap::Subcommand)]
+pub(super) enum What {
+    /// Man pages, into a directory
+    Man {
+        /// It has to be there
+        directory: PathBuf,
+    },
+    /// Completions for a shell, to standard output
+    Completions {
+        /// Which one
+        shell: clap_complete::Shell,
+    },
+}
+
+pub(super) fn generate(what: &What) -> Result<(), Exit> {
+    let mut program = Program::command();
+    match what {
+        What::Man { directory } => clap_mangen::generate_to(program, directory).map_err(|error| {
+            complain(format_args!("{}: {error}", directory.display()));
+            Exit::IoError
+        }),
+        What::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut program, "packetboat", &mut text);
+            answer(&text)
+        }
+    }
+}

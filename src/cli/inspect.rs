@@ -1,0 +1,175 @@
+//! `packetboat health` and `packetboat devices`: what the running proxy says of itself.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Exit, answer, complain, runtime};
+use crate::admin;
+use crate::config::{Config, Proven};
+use crate::inventory::{self, Device};
+use crate::proto::line::printable;
+use crate::secret::Secret;
+use crate::state;
+use crate::transport::http;
+
+#[derive(clap::Args)]
+pub(super) struct Health {
+    /// Ask whether devices can be served, rather than whether the process is well
+    #[arg(long)]
+    ready: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Devices {
+    /// As JSON, for programs
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// As CSV, for spreadsheets
+    #[arg(long)]
+    csv: bool,
+}
+
+/// One line, and the exit code.
+pub(super) fn health(proven: &Proven, arguments: &Health) -> Result<(), Exit> {
+    let path = if arguments.ready { "/ready" } else { "/live" };
+    let Some(address) = address(&proven.config) else {
+        complain("admin.listen names no address: packetboat cannot be asked");
+        return Err(Exit::Unavailable);
+    };
+    let asked = runtime()?.block_on(http::get(address, path, None, PATIENCE));
+    match asked {
+        Ok((200, said)) => answer(&said),
+        Ok((_, said)) => {
+            complain(String::from_utf8_lossy(&said).trim());
+            Err(Exit::Unavailable)
+        }
+        Err(why) => {
+            complain(why);
+            Err(Exit::Unavailable)
+        }
+    }
+}
+
+/// A table, as on the page; of the running proxy, or of what it has kept last.
+pub(super) fn devices(proven: &Proven, arguments: &Devices) -> Result<(), Exit> {
+    let (devices, json) = running(&proven.config).or_else(|why| {
+        let path = admin::inventory_path(&proven.config);
+        complain(format_args!("{why}; showing what was kept last, {}", path.display()));
+        let text = state::read(&path).map_err(|message| {
+            complain(message);
+            Exit::NoInput
+        })?;
+        read(text)
+    })?;
+    if arguments.json {
+        return answer(&[json.as_slice(), b"\n"].concat());
+    }
+    if arguments.csv {
+        return answer(inventory::csv(&devices).as_bytes());
+    }
+    answer(table(&devices).as_bytes())
+}
+
+fn running(config: &Config) -> Result<(Vec<Device>, Vec<u8>), String> {
+    let address = address(config).ok_or("admin.listen names no address")?;
+    let token = config.admin.token_file.as_ref().map(|path| state::read_private(path)).transpose()?;
+    let token = token.map(|text| Secret::new(text.trim_ascii().to_vec()));
+    let runtime = runtime().map_err(|_| "no runtime".to_owned())?;
+    match runtime.block_on(http::get(address, "/inventory.json", token.as_ref(), PATIENCE))? {
+        (200, said) => read(said.to_vec()).map_err(|_| format!("{address} does not answer like packetboat")),
+        (status, said) => Err(format!("{address}: {status} {}", String::from_utf8_lossy(&said).trim())),
+    }
+}
+
+fn read(text: Vec<u8>) -> Result<(Vec<Device>, Vec<u8>), Exit> {
+    match inventory::read(&text) {
+        Ok(devices) => Ok((devices, text)),
+        Err(why) => {
+            complain(format_args!("it {why}"));
+            Err(Exit::IoError)
+        }
+    }
+}
+
+/// Where it is reached on this computer.
+fn address(config: &Config) -> Option<SocketAddr> {
+    let mut address = *config.admin.listen.first()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            IpAddr::V6(Ipv6Addr::LOCALHOST)
+        });
+    }
+    Some(address)
+}
+
+fn table(devices: &[Device]) -> String {
+    if devices.is_empty() {
+        return "no device has connected yet\n".to_owned();
+    }
+    let heads =
+        ["", "SOURCE", "NAME", "LOGIN", "PROTOCOL", "TLS", "SESSIONS", "LAST SEEN", "VERDICT"].map(str::to_owned);
+    let mut rows = vec![heads];
+    rows.extend(devices.iter().map(|device| {
+        let tls = device.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+        [
+            if device.needs_attention() { "!" } else { "" }.to_owned(),
+            device.source.to_string(),
+            shown(device.name.as_deref()),
+            shown(device.logins.first().map(String::as_str)),
+            device.protocol.name().to_owned(),
+            tls,
+            device.sessions.to_string(),
+            ago(device.last_seen),
+            printable(device.verdict.text.as_bytes()),
+        ]
+    }));
+    let widths: Vec<usize> = (0..9)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for (row, device) in rows.iter().zip(std::iter::once(None).chain(devices.iter().map(Some))) {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        if let Some(failure) = device.filter(|device| device.needs_attention()).and_then(|one| one.failure.as_ref()) {
+            let _ = writeln!(text, "     {}", plain(failure));
+        }
+    }
+    text
+}
+
+/// Names come from devices: nothing in them may move the cursor.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn shown(name: Option<&str>) -> String {
+    name.map_or_else(|| "-".to_owned(), |name| printable(name.as_bytes()))
+}
+
+fn ago(seconds: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let ago = now.saturating_sub(seconds);
+    match ago {
+        0..60 => format!("{ago} s ago"),
+        60..3600 => format!("{} min ago", ago / 60),
+        3600..172_800 => format!("{} h ago", ago / 3600),
+        _ => format!("{} days ago", ago / 86_400),
+    }
+}
+
+/// Container health checks and people give up after a little more.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_told_nothing_but_text() {
+        assert_eq!(plain("a\x1b[2Jb\r\n"), "a?[2Jb??");
+        assert_eq!(shown(Some("\x1b]0;x\x07")), "?]0;x?");
+    }
+}

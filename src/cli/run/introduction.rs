@@ -1,0 +1,110 @@
+//! The first lines: where it listens, what it shows, and what to type into a device.
+
+use std::net::SocketAddr;
+
+use tracing::{debug, info, warn};
+
+use crate::admin;
+use crate::config::{CertificateSource, Entry, Logins, Proven};
+use crate::proxy::{self, OpenDoor};
+use crate::transport::downstream::certificate;
+use crate::transport::host;
+
+/// Where it listens, what it shows, and what to type into a device.
+pub(super) fn introduce(proven: &Proven, opened: &[OpenDoor]) {
+    let config = &proven.config;
+    for one in opened {
+        let listener = one.listener();
+        for address in one.addresses() {
+            let onward = match &listener.logins {
+                Logins::Translate => "for the accounts of the devices".to_owned(),
+                Logins::Observe => "for the inventory alone: nobody is let in".to_owned(),
+                Logins::PassThrough(name) => {
+                    let upstream = config.upstreams.get(name);
+                    let place = upstream.map(|one| (one.host(listener.protocol), one.port(listener.protocol)));
+                    let (server, port) = place.unwrap_or(("?", 0));
+                    format!("for {server} port {port}, logins passed through")
+                }
+            };
+            info!(
+                listener = listener.name,
+                "listening on {address} for {} ({}), {onward}",
+                listener.protocol.name(),
+                listener.tls_in_words(),
+            );
+            let server = if address.ip().is_unspecified() { reached_at(address) } else { address.ip().to_string() };
+            info!(
+                listener = listener.name,
+                "in the device: {} server {server}, port {}, encryption {}, {}",
+                listener.protocol.name(),
+                address.port(),
+                device_setting(listener.entry),
+                match listener.logins {
+                    Logins::Translate => "user name and password of a [[device]]",
+                    Logins::PassThrough(_) | Logins::Observe => "user name and password as before",
+                },
+            );
+        }
+        if listener.allow_plaintext {
+            warn!(
+                listener = listener.name,
+                "logins without TLS are taken here: passwords and mail can be read on the way"
+            );
+        }
+    }
+    for device in &config.devices {
+        let mailbox = config.accounts.get(&device.account).map_or("?", |account| account.mailbox.as_str());
+        debug!("device {} opens {mailbox}", device.logins.join(", "));
+    }
+    for (name, one) in &config.certificates {
+        if !opened
+            .iter()
+            .any(|opened| opened.listener().certificate == *name && opened.listener().entry != Entry::Plaintext)
+        {
+            continue;
+        }
+        let path = certificate::chain_path(one, &config.state_directory, name);
+        match certificate::describe(&path) {
+            Ok(certificate) => info!(
+                "certificate \"{name}\": {}, for {}, until {}, SHA-256 {}",
+                certificate.subject,
+                certificate.names.join(" "),
+                certificate.not_after,
+                certificate.sha256
+            ),
+            Err(error) => warn!("certificate \"{name}\": {error}"),
+        }
+    }
+    let made = config.certificates.values().any(|one| matches!(one.source, CertificateSource::Made { .. }));
+    if made {
+        info!(
+            "a device that checks certificates needs the CA: {} (for DER, as most printers want it: packetboat certificate export --der)",
+            certificate::authority_path(&config.state_directory).display()
+        );
+    }
+    for remark in proxy::remarks(config) {
+        warn!("{}", proven.problem(&remark.key, &remark.message));
+    }
+}
+
+/// An address of this computer, of the family that is listened on.
+fn reached_at(listening: SocketAddr) -> String {
+    let own = host::addresses().into_iter().find(|address| address.is_ipv6() == listening.is_ipv6());
+    own.map_or_else(|| "this computer".to_owned(), |address| address.to_string())
+}
+
+fn device_setting(entry: Entry) -> &'static str {
+    match entry {
+        Entry::Implicit => "\"SSL/TLS\"",
+        Entry::StartTls => "\"STARTTLS\"",
+        Entry::Auto => "\"SSL/TLS\" or \"STARTTLS\"",
+        Entry::Plaintext => "\"none\"",
+    }
+}
+
+/// Where metrics, health and the page are.
+pub(super) fn tell_of_admin(doors: &admin::Doors) {
+    for address in doors.addresses() {
+        info!("the page is at http://{address}/, metrics at http://{address}/metrics");
+    }
+}

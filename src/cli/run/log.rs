@@ -1,0 +1,327 @@
+//! The log: a line each, as text for people or JSON for machines, with pseudonyms where that is wished.
+//!
+//! In the journal a line has its priority and no time of its own, which the journal knows (sd-daemon(3)).
+
+use std::fmt::{self, Debug, Write as _};
+use std::io::{IsTerminal, stderr};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt as subscriber_fmt};
+
+use crate::config::{Config, LogFormat, LogLevel};
+use crate::crypto::KeyedHash;
+
+/// The log that has begun, and can be changed.
+pub(in crate::cli) struct Output {
+    level: Handle<LevelFilter, Registry>,
+    lines: Arc<Lines>,
+}
+
+/// How lines are written.
+struct Lines {
+    json: AtomicBool,
+    journal: bool,
+    colours: bool,
+    pseudonyms: RwLock<Option<Pseudonyms>>,
+}
+
+/// Names for sources, logins and mailboxes, the same ones until the process ends.
+struct Pseudonyms {
+    hash: Arc<KeyedHash>,
+    /// Logins and mailboxes of the configuration, longest first: they stand in messages, too.
+    known: Vec<String>,
+}
+
+/// Begins it.
+pub(in crate::cli) fn start(config: &Config) -> Output {
+    let lines = Arc::new(Lines {
+        json: AtomicBool::new(false),
+        journal: is_journal(),
+        colours: stderr().is_terminal(),
+        pseudonyms: RwLock::new(None),
+    });
+    let (filter, level) = reload::Layer::new(LevelFilter::INFO);
+    let layer = subscriber_fmt::layer().with_writer(stderr).event_format(Shared(Arc::clone(&lines)));
+    tracing_subscriber::registry().with(filter).with(layer).init();
+    let output = Output { level, lines };
+    output.change(config);
+    output
+}
+
+impl Output {
+    /// As this configuration says.
+    pub(super) fn change(&self, config: &Config) {
+        let level = match config.log.level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        };
+        // It is there for as long as the process.
+        let _ = self.level.reload(level);
+        self.lines.json.store(config.log.format == LogFormat::Json, Ordering::Relaxed);
+        let mut pseudonyms = self.lines.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let hash = pseudonyms.take().map(|before| before.hash);
+        if config.log.pseudonyms {
+            // Without random octets nothing could be kept secret: then nothing is shown.
+            *pseudonyms =
+                hash.or_else(|| KeyedHash::new().ok().map(Arc::new)).map(|hash| Pseudonyms::new(hash, config));
+        }
+    }
+}
+
+impl Pseudonyms {
+    fn new(hash: Arc<KeyedHash>, config: &Config) -> Self {
+        let mut known: Vec<String> = config.devices.iter().flat_map(|device| device.logins.iter().cloned()).collect();
+        known.extend(config.accounts.values().flat_map(|account| [account.mailbox.clone(), account.user.clone()]));
+        known.extend(known.clone().iter().map(|name| name.to_lowercase()));
+        known.sort_by_key(|name| (usize::MAX - name.len(), name.clone()));
+        known.dedup();
+        Self { hash, known }
+    }
+
+    /// An address without its port, or a name, in any case.
+    fn of(&self, value: &str) -> String {
+        let value =
+            value.parse::<std::net::SocketAddr>().map_or(value.to_lowercase(), |source| source.ip().to_string());
+        format!("p-{}", self.hash.of(&[value.as_bytes()]).short())
+    }
+
+    /// Wherever these values, and those that are known, stand by themselves.
+    fn apply(&self, text: &mut String, values: &[String]) {
+        for value in values.iter().chain(&self.known) {
+            if value.len() > 1 && text.contains(value.as_str()) {
+                *text = replaced(text, value, &self.of(value));
+            }
+        }
+    }
+}
+
+/// Where it is not a part of a longer word.
+fn replaced(text: &str, value: &str, by: &str) -> String {
+    let (mut done, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, behind)) = rest.split_once(value) {
+        let is_word = |c: char| c.is_alphanumeric();
+        let stands_alone = !before.ends_with(is_word) && !behind.starts_with(is_word);
+        done.push_str(before);
+        done.push_str(if stands_alone { by } else { value });
+        rest = behind;
+    }
+    done + rest
+}
+
+/// What an event has to say.
+#[derive(Default)]
+struct Said {
+    message: String,
+    fields: Vec<(&'static str, Value)>,
+}
+
+enum Value {
+    /// In quotes where it is shown as text.
+    Text(String),
+    /// As it is.
+    Shown(String),
+    Number(serde_json::Number),
+    Truth(bool),
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.message, "{value:?}");
+        } else {
+            self.fields.push((field.name(), Value::Shown(format!("{value:?}"))));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            value.clone_into(&mut self.message);
+        } else {
+            self.fields.push((field.name(), Value::Text(value.to_owned())));
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.fields.push((field.name(), Value::Number(value.into())));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.fields.push((field.name(), Value::Number(value.into())));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.fields.push((field.name(), Value::Truth(value)));
+    }
+}
+
+impl Said {
+    /// Puts pseudonyms in the place of whoever is named.
+    fn hide(&mut self, pseudonyms: &Pseudonyms) {
+        let mut named = Vec::new();
+        for (name, value) in &mut self.fields {
+            let (Value::Text(text) | Value::Shown(text)) = value else { continue };
+            if NAMING.contains(name) && text != "-" {
+                named.push(text.clone());
+                named.extend(text.parse::<std::net::SocketAddr>().map(|source| source.ip().to_string()));
+                *text = pseudonyms.of(text);
+            }
+        }
+        pseudonyms.apply(&mut self.message, &named);
+        for (_, value) in &mut self.fields {
+            if let Value::Text(text) | Value::Shown(text) = value {
+                pseudonyms.apply(text, &named);
+            }
+        }
+    }
+}
+
+/// The formatter that the subscriber owns.
+struct Shared(Arc<Lines>);
+
+impl<S, N> FormatEvent<S, N> for Shared
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut said = Said::default();
+        event.record(&mut said);
+        let pseudonyms = self.0.pseudonyms.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(pseudonyms) = pseudonyms.as_ref() {
+            said.hide(pseudonyms);
+        }
+        drop(pseudonyms);
+        self.0.write(writer, *event.metadata().level(), said)
+    }
+}
+
+impl Lines {
+    fn write(&self, mut writer: Writer<'_>, level: Level, said: Said) -> fmt::Result {
+        if self.journal {
+            write!(writer, "<{}>", priority(level))?;
+        }
+        if self.json.load(Ordering::Relaxed) {
+            self.as_json(&mut writer, level, said)
+        } else {
+            self.as_text(&mut writer, level, said)
+        }
+    }
+
+    fn as_text(&self, writer: &mut Writer<'_>, level: Level, said: Said) -> fmt::Result {
+        if !self.journal {
+            write!(writer, "{} ", humantime::format_rfc3339_micros(SystemTime::now()))?;
+        }
+        match (self.journal, self.colours) {
+            (true, _) => {}
+            (false, true) => write!(writer, "\x1b[{}m{level:>5}\x1b[0m ", colour(level))?,
+            (false, false) => write!(writer, "{level:>5} ")?,
+        }
+        writer.write_str(&said.message.replace(['\r', '\n'], " "))?;
+        for (name, value) in said.fields {
+            match value {
+                Value::Text(text) => write!(writer, " {name}={text:?}")?,
+                Value::Shown(text) => write!(writer, " {name}={text}")?,
+                Value::Number(number) => write!(writer, " {name}={number}")?,
+                Value::Truth(truth) => write!(writer, " {name}={truth}")?,
+            }
+        }
+        writer.write_char('\n')
+    }
+
+    fn as_json(&self, writer: &mut Writer<'_>, level: Level, said: Said) -> fmt::Result {
+        let mut object = serde_json::Map::new();
+        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+        object.insert("timestamp".to_owned(), time.into());
+        object.insert("level".to_owned(), level.as_str().into());
+        object.insert("message".to_owned(), said.message.into());
+        for (name, value) in said.fields {
+            let value = match value {
+                Value::Text(text) | Value::Shown(text) => text.into(),
+                Value::Number(number) => serde_json::Value::Number(number),
+                Value::Truth(truth) => truth.into(),
+            };
+            object.insert(name.to_owned(), value);
+        }
+        writeln!(writer, "{}", serde_json::Value::Object(object))
+    }
+}
+
+/// Of syslog(3).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+fn colour(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        _ => 34,
+    }
+}
+
+/// Whether standard error leads there (systemd.exec(5), JOURNAL_STREAM): device and inode.
+fn is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(|own| stream == format!("{}:{}", own.dev(), own.ino()))
+}
+
+/// Fields that name a person or a device.
+const NAMING: &[&str] = &["source", "login", "mailbox", "user"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn whoever_is_named_has_a_pseudonym() {
+        let text = "[identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n\
+                    [account.a]\nmailbox = \"Scans@contoso.example\"\n[[device]]\nlogin = \"scanner3\"\n\
+                    passwords = [\"$argon2id$x\"]\n";
+        let config = Config::parse(text, Path::new("x")).unwrap().config;
+        let pseudonyms = Pseudonyms::new(Arc::new(KeyedHash::new().unwrap()), &config);
+        let mut said = Said {
+            message: "login failed: add 192.0.2.7 to it; scanner3 wants Scans@contoso.example, not scanner33"
+                .to_owned(),
+            fields: vec![
+                ("source", Value::Shown("192.0.2.7:4711".to_owned())),
+                ("login", Value::Text("nobody".to_owned())),
+                ("listener", Value::Text("imap-993".to_owned())),
+            ],
+        };
+        said.hide(&pseudonyms);
+        let (source, login) = (pseudonyms.of("192.0.2.7"), pseudonyms.of("nobody"));
+        let (device, mailbox) = (pseudonyms.of("scanner3"), pseudonyms.of("scans@contoso.example"));
+        assert_eq!(said.message, format!("login failed: add {source} to it; {device} wants {mailbox}, not scanner33"));
+        let shown: Vec<String> = said
+            .fields
+            .iter()
+            .map(|(_, value)| match value {
+                Value::Text(text) | Value::Shown(text) => text.clone(),
+                Value::Number(_) | Value::Truth(_) => String::new(),
+            })
+            .collect();
+        assert_eq!(shown, [source, login, "imap-993".to_owned()]);
+    }
+}

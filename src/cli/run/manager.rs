@@ -1,0 +1,72 @@
+//! The service manager: sockets that it hands over, and what it is told (sd_listen_fds(3), sd_notify(3)). Without one,
+//! nothing of this does anything.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use tokio::sync::RwLock;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, warn};
+
+use crate::proxy::Serving;
+
+/// TCP sockets that were handed over.
+pub(super) fn sockets() -> Vec<TcpListener> {
+    let mut handed_over = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..handed_over.len() {
+        match handed_over.take_tcp_listener(index) {
+            Ok(Some(socket)) => sockets.push(socket),
+            Ok(None) => {}
+            Err(error) => warn!(%error, "the service manager has handed over something that is no TCP socket"),
+        }
+    }
+    sockets
+}
+
+/// Devices are served from now on.
+pub(super) async fn tell_ready(serving: &RwLock<Serving>) {
+    let status = status(&*serving.read().await);
+    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+}
+
+/// The configuration is read anew; [`tell_ready`] says when that is done.
+pub(super) fn tell_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
+}
+
+/// The drain begins.
+pub(super) fn tell_stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("no new connections; waiting for sessions to end")]);
+}
+
+/// Says that all is well for as long as each event loop answers: one that is stuck accepts nobody, and has the process
+/// started anew (WatchdogSec).
+pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>) {
+    let Some(period) = sd_notify::watchdog_enabled() else { return };
+    let mut tick = interval(period / 4);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let serving = serving.read().await;
+        if serving.is_alive(period / 4).await {
+            tell(&[NotifyState::Watchdog, NotifyState::Status(&status(&serving))]);
+        } else {
+            error!("an event loop does not answer; the service manager's watchdog is not fed");
+        }
+    }
+}
+
+fn status(serving: &Serving) -> String {
+    format!("{} addresses, {} connections open", serving.places().len(), serving.open())
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    // Nobody may be there to hear it.
+    let _ = sd_notify::notify(states);
+}

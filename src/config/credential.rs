@@ -1,0 +1,73 @@
+//! Files that the service manager hands over: `credential:NAME` in place of a path.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use super::{CertificateSource, Config, Credential, Grant, SecretFile};
+
+/// Puts real paths in place of such.
+pub(super) fn resolve(config: &mut Config) {
+    let handed_over = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    for path in paths(config) {
+        if let Some(name) = path.to_str().and_then(|text| text.strip_prefix(PREFIX)) {
+            *path = find(name, handed_over.as_deref());
+        }
+    }
+}
+
+/// Under its own name (`LoadCredential=NAME:...`), or in a directory that is handed over as a whole
+/// (`LoadCredential=packetboat:/etc/packetboat/credentials`); outside of the service there.
+fn find(name: &str, handed_over: Option<&Path>) -> PathBuf {
+    let Some(directory) = handed_over else { return Path::new(DIRECTORY).join(name) };
+    let of_directory = directory.join(format!("packetboat_{name}"));
+    if of_directory.exists() { of_directory } else { directory.join(name) }
+}
+
+/// Every path that a secret or a certificate stands in.
+fn paths(config: &mut Config) -> Vec<&mut PathBuf> {
+    let mut paths: Vec<&mut PathBuf> = Vec::new();
+    paths.extend(&mut config.store_key);
+    paths.extend(&mut config.admin.token_file);
+    for certificate in config.certificates.values_mut() {
+        if let CertificateSource::Files(files) = &mut certificate.source {
+            paths.extend([&mut files.chain, &mut files.key]);
+        }
+        paths.extend(certificate.ecdsa.iter_mut().flat_map(|files| [&mut files.chain, &mut files.key]));
+    }
+    paths.extend(config.accounts.values_mut().filter_map(|account| account.password_file.as_mut()));
+    for identity in config.identities.values_mut() {
+        match &mut identity.grant {
+            Grant::ClientCredentials(Credential::Certificate(files)) => {
+                paths.extend([&mut files.chain, &mut files.key]);
+            }
+            Grant::ClientCredentials(Credential::Secret(SecretFile { path, .. }))
+            | Grant::AuthorizationCode(Some(SecretFile { path, .. }))
+            | Grant::DeviceCode(Some(SecretFile { path, .. }))
+            | Grant::Password(Some(SecretFile { path, .. }))
+            | Grant::Federated(path) => paths.push(path),
+            Grant::AuthorizationCode(None)
+            | Grant::DeviceCode(None)
+            | Grant::Password(None)
+            | Grant::ManagedIdentity => {}
+        }
+    }
+    paths
+}
+
+const PREFIX: &str = "credential:";
+/// Where the packaged unit takes them from.
+const DIRECTORY: &str = "/etc/packetboat/credentials";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_name_by_directory_and_outside_of_the_service() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("packetboat_app.key"), "x").unwrap();
+        assert_eq!(find("app.key", Some(directory.path())), directory.path().join("packetboat_app.key"));
+        assert_eq!(find("secret", Some(directory.path())), directory.path().join("secret"));
+        assert_eq!(find("app.key", None), Path::new("/etc/packetboat/credentials/app.key"));
+    }
+}

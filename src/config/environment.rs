@@ -1,0 +1,22 @@
+//! What the environment says over the file: the handful of keys that a container needs.
+
+/// What the environment has to say, over the file. Empty variables say nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(pub Vec<(&'static str, String)>);
+
+impl Environment {
+    /// The variables that are known, for the handful of keys that a container needs.
+    pub const VARIABLES: [&'static str; 5] = [
+        "PACKETBOAT_STATE_DIRECTORY",
+        "PACKETBOAT_LOG_FORMAT",
+        "PACKETBOAT_LOG_LEVEL",
+        "PACKETBOAT_ADMIN_LISTEN",
+        "PACKETBOAT_ADMIN_TOKEN_FILE",
+    ];
+
+    /// What they say in this process.
+    pub fn of_process() -> Self {
+        let read = |name: &'static str| Some((name, std::env::var(name).ok()?)).filter(|(_, value)| !value.is_empty());
+        Self(Self::VARIABLES.into_iter().filter_map(read).collect())
+    }
+}

@@ -1,0 +1,82 @@
+//! What is seen from outside, proven: the page and its token, the inventory; and what the environment says of them.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::Proof;
+use super::listener::overlap;
+use crate::config::file::{AdminSection, File, InventorySection};
+use crate::config::{Admin, Environment, Inventory, Listener};
+
+impl Proof<'_> {
+    pub(super) fn admin(&mut self, raw: AdminSection, listeners: &[Listener]) -> Admin {
+        let span = raw.listen.as_ref().map(Spanned::span);
+        let listen = match raw.listen {
+            Some(written) => self.addresses("admin.listen", 9143, written.into_inner()),
+            None => DEFAULT.parse().into_iter().collect(),
+        };
+        for listener in listeners {
+            if let Some(address) = overlap(&listen, &listener.listen) {
+                let message = format!("{address} is taken by listener \"{}\" already", listener.name);
+                self.problem(span.clone(), "admin.listen", &message);
+            }
+        }
+        if let Some(written) = &raw.token_file {
+            self.note("admin.token_file", &written.span());
+        }
+        if let Some(span) = &span {
+            self.note("admin.listen", span);
+        }
+        let open = listen.iter().find(|address| !address.ip().is_loopback());
+        if let (Some(address), None) = (open, &raw.token_file) {
+            let message = format!(
+                "{address} can be reached from elsewhere, and needs token_file beside it: a file with 16 characters or \
+                 more, as from: head -c 24 /dev/urandom | base64"
+            );
+            self.problem(span, "admin.listen", &message);
+        }
+        Admin { listen, token_file: raw.token_file.map(Spanned::into_inner) }
+    }
+
+    pub(super) fn inventory(&mut self, raw: InventorySection) -> Inventory {
+        let day = Duration::from_secs(24 * 60 * 60);
+        Inventory {
+            devices: self.number("inventory.devices", raw.devices, 1..=100_000, 1000),
+            forget_after: self.duration_up_to(3650 * day, "inventory.forget_after", raw.forget_after, 90 * day),
+            reverse_dns: raw.reverse_dns.unwrap_or(true),
+        }
+    }
+}
+
+/// Puts what the environment says in the place of what is written. It stands behind the text's end, each variable at a
+/// place of its own, so that a problem with it can be told as one.
+pub(super) fn override_by(environment: &Environment, text: &str, raw: &mut File) {
+    for (index, (name, value)) in environment.0.iter().enumerate() {
+        let at = text.len() + 1 + index;
+        let spanned = |value: &str| Spanned::new(at..at, value.to_owned());
+        match *name {
+            "PACKETBOAT_STATE_DIRECTORY" => raw.state_directory = Some(Spanned::new(at..at, PathBuf::from(value))),
+            "PACKETBOAT_LOG_FORMAT" => raw.log.format = Some(spanned(value)),
+            "PACKETBOAT_LOG_LEVEL" => raw.log.level = Some(spanned(value)),
+            "PACKETBOAT_ADMIN_LISTEN" => {
+                let addresses = value.split([',', ' ']).filter(|one| !one.is_empty()).map(spanned).collect();
+                raw.admin.listen = Some(Spanned::new(at..at, addresses));
+            }
+            "PACKETBOAT_ADMIN_TOKEN_FILE" => {
+                raw.admin.token_file = Some(Spanned::new(at..at, PathBuf::from(value)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The variable that stands there.
+pub(super) fn variable_at(span: &Range<usize>, environment: &Environment, text: &str) -> Option<&'static str> {
+    let index = span.start.checked_sub(text.len() + 1)?;
+    environment.0.get(index).map(|(name, _)| *name)
+}
+
+const DEFAULT: &str = "127.0.0.1:9143";

@@ -1,0 +1,372 @@
+//! Which devices were seen: from where, as whom, with what TLS, and whether they need packetboat at all.
+//!
+//! A device is told from others by its address, its protocol and the fingerprint of its ClientHello. What is remembered is
+//! bounded, in all and for each address, so that nobody can fill it; those that have logged in are forgotten last.
+
+mod device;
+mod verdict;
+mod wire;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::config::{Inventory as Limits, Protocol};
+use crate::failure::Failure;
+use crate::transport::Facts;
+use crate::transport::detect::hello::ClientHello;
+pub use device::{Device, Way};
+pub use verdict::{Judgement, Verdict};
+pub use wire::{csv, read, to_value};
+
+/// All devices that were seen.
+pub struct Inventory {
+    limits: Mutex<Limits>,
+    known: Mutex<HashMap<Key, Arc<Entry>>>,
+    changed: AtomicBool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    source: IpAddr,
+    protocol: Protocol,
+    /// Empty before a ClientHello was seen.
+    fingerprint: String,
+}
+
+struct Entry {
+    open: AtomicUsize,
+    device: Mutex<Device>,
+}
+
+/// What a connection has shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// Where it came from.
+    pub source: IpAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it came in.
+    pub listener: &'a str,
+    /// How TLS came about.
+    pub way: Option<Way>,
+    /// What it offers.
+    pub hello: Option<&'a ClientHello>,
+    /// What was agreed on.
+    pub tls: Option<Facts>,
+    /// Why it was turned away.
+    pub refused: Option<&'a Failure>,
+}
+
+/// A device that is connected. Dropping it says that it no longer is.
+pub struct Met {
+    inventory: Arc<Inventory>,
+    entry: Arc<Entry>,
+}
+
+impl Inventory {
+    /// Nobody yet.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        let (known, changed) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { limits: Mutex::new(limits), known, changed })
+    }
+
+    /// Other limits, from now on.
+    pub fn limit(&self, limits: Limits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        self.forget();
+    }
+
+    /// Whether names are to be looked up.
+    pub fn wants_names(&self) -> bool {
+        self.limits().reverse_dns
+    }
+
+    /// A connection has shown what it is.
+    pub fn met(self: &Arc<Self>, sight: &Sight<'_>) -> Met {
+        let now = now();
+        let fingerprint = sight.hello.map(ClientHello::fingerprint);
+        let key = Key {
+            source: sight.source,
+            protocol: sight.protocol,
+            fingerprint: fingerprint.clone().unwrap_or_default(),
+        };
+        let mut known = self.known();
+        let entry = match known.get(&key) {
+            Some(entry) => Arc::clone(entry),
+            None => {
+                // What is known of a ClientHello says more than that somebody came from there.
+                let vague = Key { fingerprint: String::new(), ..key.clone() };
+                if fingerprint.is_some() && known.get(&vague).is_some_and(|entry| !entry.has_logged_in()) {
+                    known.remove(&vague);
+                }
+                make_room(&mut known, &key, self.limits().devices);
+                let entry = Arc::new(Entry::new(Device::new(sight, fingerprint, now)));
+                known.insert(key, Arc::clone(&entry));
+                entry
+            }
+        };
+        drop(known);
+        entry.device().see(sight, now);
+        entry.open.fetch_add(1, Ordering::Relaxed);
+        self.changed.store(true, Ordering::Relaxed);
+        Met { inventory: Arc::clone(self), entry }
+    }
+
+    /// All devices; those that need attention first, then by verdict, the last seen first.
+    pub fn devices(&self) -> Vec<Device> {
+        let known = self.known();
+        let mut devices: Vec<Device> = known.values().map(|entry| entry.snapshot()).collect();
+        drop(known);
+        let age = |device: &Device| u64::MAX - device.last_seen;
+        devices.sort_by_cached_key(|device| {
+            (
+                !device.needs_attention(),
+                device.verdict.judgement,
+                age(device),
+                device.source,
+                device.fingerprint.clone(),
+            )
+        });
+        devices
+    }
+
+    /// How many there are of each verdict.
+    pub fn counts(&self) -> [(&'static str, usize); 4] {
+        let known = self.known();
+        let judgements: Vec<Judgement> = known.values().map(|entry| entry.device().verdict.judgement).collect();
+        drop(known);
+        Judgement::ALL.map(|one| (one.label(), judgements.iter().filter(|judgement| **judgement == one).count()))
+    }
+
+    /// Addresses whose name is not known, no more than a few.
+    pub fn nameless(&self) -> Vec<IpAddr> {
+        let known = self.known();
+        let nameless = known.iter().filter(|(_, entry)| entry.device().name.is_none()).map(|(key, _)| key.source);
+        let mut sources: Vec<IpAddr> = nameless.collect();
+        drop(known);
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+
+    /// What the DNS calls an address.
+    pub fn name(&self, source: IpAddr, name: &str) {
+        let known = self.known();
+        for (_, entry) in known.iter().filter(|(key, _)| key.source == source) {
+            entry.device().name = Some(name.to_owned());
+        }
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets go of those that were not seen for too long.
+    pub fn forget(&self) {
+        let limits = self.limits();
+        let oldest = now().saturating_sub(limits.forget_after.as_secs());
+        let mut known = self.known();
+        let before = known.len();
+        known.retain(|_, entry| entry.open.load(Ordering::Relaxed) > 0 || entry.device().last_seen >= oldest);
+        while known.len() > limits.devices && remove_least(&mut known, |_| true) {}
+        if known.len() != before {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What is to be kept, if anything has changed since the last time.
+    pub fn unsaved(&self) -> Option<Vec<u8>> {
+        self.changed.swap(false, Ordering::Relaxed).then(|| self.to_json())
+    }
+
+    /// It could not be kept.
+    pub fn keep_for_later(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Key, Arc<Entry>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits(&self) -> Limits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Met {
+    /// It tries to log in as this.
+    pub fn tries(&self, login: &str) {
+        let mut device = self.entry.device();
+        if device.logins.first().is_none_or(|first| first != login) {
+            device.logins.retain(|known| known != login);
+            device.logins.insert(0, login.to_owned());
+            device.logins.truncate(LOGINS);
+        }
+    }
+
+    /// It is in, in this mailbox.
+    pub fn logged_in(&self, mailbox: Option<&str>) {
+        let mut device = self.entry.device();
+        device.logged_in = Some(now());
+        device.mailbox = mailbox.map(str::to_owned).or(device.mailbox.take());
+    }
+
+    /// Something went wrong with it.
+    pub fn failed(&self, failure: &Failure) {
+        self.entry.device().fail(failure, now());
+    }
+}
+
+impl Drop for Met {
+    fn drop(&mut self) {
+        self.entry.open.fetch_sub(1, Ordering::Relaxed);
+        self.entry.device().last_seen = now();
+        self.inventory.changed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Entry {
+    fn new(device: Device) -> Self {
+        Self { open: AtomicUsize::new(0), device: Mutex::new(device) }
+    }
+
+    fn device(&self) -> MutexGuard<'_, Device> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_logged_in(&self) -> bool {
+        self.device().logged_in.is_some()
+    }
+
+    fn snapshot(&self) -> Device {
+        let open = self.open.load(Ordering::Relaxed);
+        Device { open, ..self.device().clone() }
+    }
+}
+
+/// For one more: of the same address if that has enough, of all if there are enough.
+fn make_room(known: &mut HashMap<Key, Arc<Entry>>, key: &Key, most: usize) {
+    let of_source = |other: &Key| other.source == key.source;
+    if known.keys().filter(|other| of_source(other)).count() >= OF_A_SOURCE {
+        remove_least(known, of_source);
+    }
+    if known.len() >= most {
+        // Some at once, so that not every newcomer has all looked through.
+        for _ in 0..=most / 32 {
+            remove_least(known, |_| true);
+        }
+    }
+}
+
+/// Forgets who is missed least: not connected, never logged in, not seen for longest.
+fn remove_least(known: &mut HashMap<Key, Arc<Entry>>, concerned: impl Fn(&Key) -> bool) -> bool {
+    let rank = |entry: &Entry| {
+        let device = entry.device();
+        (entry.open.load(Ordering::Relaxed) > 0, device.logged_in.is_some(), device.last_seen)
+    };
+    let concerned = known.iter().filter(|(key, _)| concerned(key));
+    let least = concerned.min_by_key(|(_, entry)| rank(entry)).map(|(key, _)| key.clone());
+    least.is_some_and(|least| known.remove(&least).is_some())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Of one address: fall-backs of one stack, and some programs on one computer.
+const OF_A_SOURCE: usize = 8;
+const LOGINS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Version;
+    use crate::failure::Kind;
+    use std::time::Duration;
+
+    pub(super) fn inventory(devices: usize) -> Arc<Inventory> {
+        Inventory::new(Limits { devices, forget_after: Duration::from_secs(60), reverse_dns: false })
+    }
+
+    pub(super) fn hello(version: u16, suites: &[u16]) -> ClientHello {
+        ClientHello { version, suites: suites.to_vec(), ..ClientHello::default() }
+    }
+
+    pub(super) fn sight<'a>(source: &str, hello: Option<&'a ClientHello>) -> Sight<'a> {
+        let tls = hello.map(|_| Facts { version: "TLSv1", cipher: "AES128-SHA", resumed: false });
+        let (protocol, way) = (Protocol::Imap, hello.map(|_| Way::Implicit));
+        Sight { source: source.parse().unwrap(), protocol, listener: "imap-993", way, hello, tls, refused: None }
+    }
+
+    #[test]
+    fn a_device_is_met_again() {
+        let inventory = inventory(10);
+        let hello = hello(0x0301, &[0x2f]);
+        let met = inventory.met(&sight("192.0.2.1", Some(&hello)));
+        met.tries("scanner3");
+        met.logged_in(Some("scans@contoso.com"));
+        assert_eq!(inventory.devices()[0].open, 1);
+        drop(met);
+        let met = inventory.met(&sight("192.0.2.1", Some(&hello)));
+        met.tries("scanner4");
+        met.tries("scanner3");
+        let devices = inventory.devices();
+        assert_eq!(devices.len(), 1);
+        let device = &devices[0];
+        assert_eq!((device.sessions, device.open, device.version), (2, 1, Some(Version::Tls1_0)));
+        assert_eq!(device.logins, ["scanner3", "scanner4"]);
+        assert!(!device.needs_attention());
+        let mut failing = device.clone();
+        failing.fail(&Failure::new(Kind::LoginRefused, ""), now() + 1);
+        assert!(failing.needs_attention());
+    }
+
+    #[test]
+    fn what_says_more_takes_the_place_of_what_says_less() {
+        let inventory = inventory(10);
+        let failure = Failure::new(Kind::NotAllowed, "");
+        drop(inventory.met(&Sight { refused: Some(&failure), ..sight("192.0.2.1", None) }));
+        assert!(inventory.devices()[0].needs_attention());
+        let hello = hello(0x0301, &[0x2f]);
+        drop(inventory.met(&sight("192.0.2.1", Some(&hello))));
+        let devices = inventory.devices();
+        assert_eq!((devices.len(), devices[0].verdict.judgement), (1, Judgement::Needs));
+    }
+
+    /// Somebody who comes with ever new ClientHellos, and from ever new addresses, drives out nobody who has logged in.
+    #[test]
+    fn strangers_are_forgotten_first() {
+        let inventory = inventory(40);
+        let own = hello(0x0301, &[0x2f]);
+        inventory.met(&sight("192.0.2.1", Some(&own))).logged_in(None);
+        for number in 0..100 {
+            drop(inventory.met(&sight("192.0.2.2", Some(&hello(0x0301, &[number])))));
+        }
+        let of_stranger = |inventory: &Inventory| {
+            inventory.devices().iter().filter(|device| device.source.to_string() == "192.0.2.2").count()
+        };
+        assert_eq!(of_stranger(&inventory), OF_A_SOURCE);
+        for number in 0..=255 {
+            drop(inventory.met(&sight(&format!("198.51.100.{number}"), Some(&own))));
+        }
+        let devices = inventory.devices();
+        assert!(devices.len() <= 40);
+        assert!(devices.iter().any(|device| device.source.to_string() == "192.0.2.1"));
+    }
+
+    #[test]
+    fn who_was_not_seen_for_long_is_forgotten() {
+        let inventory = inventory(10);
+        drop(inventory.met(&sight("192.0.2.1", None)));
+        let connected = inventory.met(&sight("192.0.2.2", None));
+        for entry in inventory.known().values() {
+            entry.device().last_seen -= 61;
+        }
+        inventory.forget();
+        assert_eq!(inventory.devices().len(), 1);
+        drop(connected);
+        inventory.limit(Limits { devices: 1, ..inventory.limits() });
+        assert_eq!(inventory.devices().len(), 1);
+        assert!(inventory.unsaved().is_some() && inventory.unsaved().is_none());
+    }
+}

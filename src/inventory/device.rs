@@ -1,0 +1,136 @@
+//! One device: what is known of it, and how that changes when it is seen again.
+
+use std::net::IpAddr;
+
+use super::{Judgement, Sight, Verdict};
+use crate::config::{Protocol, Version};
+use crate::failure::Failure;
+use crate::transport::detect::hello::ClientHello;
+
+/// What is known of one device. Times are in seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its address.
+    pub source: IpAddr,
+    /// What the DNS calls that.
+    pub name: Option<String>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it came in last.
+    pub listener: String,
+    /// How TLS came about.
+    pub way: Option<Way>,
+    /// The version agreed on.
+    pub version: Option<Version>,
+    /// The cipher suite agreed on, by OpenSSL's name.
+    pub cipher: Option<String>,
+    /// Its ClientHello in plain words.
+    pub offers: Option<String>,
+    /// Its ClientHello as JA4.
+    pub fingerprint: Option<String>,
+    /// As whom it has tried to log in, the last one first; no more than four.
+    pub logins: Vec<String>,
+    /// The mailbox that was opened for it last.
+    pub mailbox: Option<String>,
+    /// How often it was seen.
+    pub sessions: u64,
+    /// How often something went wrong.
+    pub failures: u64,
+    /// What it was, in plain words, the last time.
+    pub failure: Option<String>,
+    /// When that was.
+    pub failed: Option<u64>,
+    /// When it was let in to a mailbox last.
+    pub logged_in: Option<u64>,
+    /// When it was seen first.
+    pub first_seen: u64,
+    /// When it was seen last.
+    pub last_seen: u64,
+    /// Whether it needs packetboat.
+    pub verdict: Verdict,
+    /// Connections of it that are open now.
+    pub open: usize,
+}
+
+/// How TLS came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the start.
+    Implicit,
+    /// By STARTTLS or STLS.
+    StartTls,
+    /// Not at all.
+    Clear,
+}
+
+impl Device {
+    pub(super) fn new(sight: &Sight<'_>, fingerprint: Option<String>, now: u64) -> Self {
+        Self {
+            source: sight.source,
+            name: None,
+            protocol: sight.protocol,
+            listener: sight.listener.to_owned(),
+            way: None,
+            version: None,
+            cipher: None,
+            offers: sight.hello.map(ClientHello::describe),
+            fingerprint,
+            logins: Vec::new(),
+            mailbox: None,
+            sessions: 0,
+            failures: 0,
+            failure: None,
+            failed: None,
+            logged_in: None,
+            first_seen: now,
+            last_seen: now,
+            verdict: Verdict::unknown(),
+            open: 0,
+        }
+    }
+
+    pub(super) fn see(&mut self, sight: &Sight<'_>, now: u64) {
+        if self.listener != sight.listener {
+            sight.listener.clone_into(&mut self.listener);
+        }
+        self.sessions += 1;
+        self.last_seen = now;
+        self.way = sight.way.or(self.way);
+        if let Some(facts) = sight.tls {
+            self.version = facts.version();
+            if self.cipher.as_deref() != Some(facts.cipher) {
+                self.cipher = Some(facts.cipher.to_owned());
+            }
+        }
+        self.verdict = Verdict::of(sight);
+        if let Some(failure) = sight.refused {
+            self.fail(failure, now);
+        }
+    }
+
+    pub(super) fn fail(&mut self, failure: &Failure, now: u64) {
+        self.failures += 1;
+        self.failure = Some(failure.to_string().chars().take(LONGEST_FAILURE).collect());
+        self.failed = Some(now);
+    }
+
+    /// Whether the last that is known of it is that something went wrong.
+    pub fn needs_attention(&self) -> bool {
+        let failed_last = self.failed.is_some_and(|failed| self.logged_in.is_none_or(|logged_in| failed > logged_in));
+        self.verdict.judgement == Judgement::Refused || failed_last
+    }
+}
+
+impl Way {
+    /// As the configuration says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Implicit => "implicit",
+            Way::StartTls => "starttls",
+            Way::Clear => "plaintext",
+        }
+    }
+}
+
+/// In characters.
+const LONGEST_FAILURE: usize = 500;

@@ -1,0 +1,172 @@
+//! Whether a device needs packetboat: judged by what its ClientHello offers, against what Exchange Online takes.
+
+use super::{Sight, Way};
+use crate::config::Version;
+use crate::config::suite;
+use crate::failure::{Failure, Kind};
+use crate::transport::detect::hello::ClientHello;
+
+/// A verdict, and what it rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// In one word.
+    pub judgement: Judgement,
+    /// In a few, as `needs packetboat: TLS 1.0 only`.
+    pub text: String,
+}
+
+/// The verdict in one word; in the order in which people should look at them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Judgement {
+    /// It was turned away.
+    Refused,
+    /// Exchange Online would not take its TLS.
+    Needs,
+    /// Not enough was seen.
+    Unknown,
+    /// Exchange Online would take its TLS.
+    Could,
+}
+
+impl Judgement {
+    /// All of them, in their order.
+    pub const ALL: [Judgement; 4] = [Judgement::Refused, Judgement::Needs, Judgement::Unknown, Judgement::Could];
+
+    /// The word for machines.
+    pub fn label(self) -> &'static str {
+        match self {
+            Judgement::Refused => "refused",
+            Judgement::Needs => "needs",
+            Judgement::Unknown => "unknown",
+            Judgement::Could => "could",
+        }
+    }
+}
+
+impl Verdict {
+    /// Nothing was seen yet.
+    pub(super) fn unknown() -> Self {
+        Self { judgement: Judgement::Unknown, text: "not enough seen yet".to_owned() }
+    }
+
+    pub(super) fn of(sight: &Sight<'_>) -> Self {
+        let needs = |why: &str| Self { judgement: Judgement::Needs, text: format!("needs packetboat: {why}") };
+        if let Some(failure) = sight.refused {
+            let why = refusal(failure, sight.hello);
+            return Self { judgement: Judgement::Refused, text: format!("refused: {why}") };
+        }
+        match (sight.way, sight.hello) {
+            (Some(Way::Clear), _) => needs("no TLS"),
+            (_, Some(hello)) => match Version::by_number(hello.version) {
+                Some(version) if version < Version::Tls1_2 => needs(&format!("{version} only")),
+                Some(version) if has_forward_secrecy(hello, version) => Self {
+                    judgement: Judgement::Could,
+                    text: format!("could talk to Exchange Online directly: offers {version} with ECDHE"),
+                },
+                Some(version) => needs(&format!("{version} without ECDHE")),
+                None => needs("an unknown version of TLS"),
+            },
+            (_, None) => Self::unknown(),
+        }
+    }
+}
+
+/// Why it was turned away, in a few words: the log has all of them.
+fn refusal(failure: &Failure, hello: Option<&ClientHello>) -> String {
+    match failure.kind {
+        Kind::Handshake => {
+            let first = failure.detail.split([':', ';']).next().unwrap_or_default();
+            match hello.and_then(families).filter(|_| first.starts_with("offers only")) {
+                Some(families) => format!("offers {families} only"),
+                None => first.to_owned(),
+            }
+        }
+        Kind::LoginInClear => "logs in without TLS".to_owned(),
+        kind => kind.meaning().to_owned(),
+    }
+}
+
+/// `RC4`, `3DES and RC4`: what all the suites come down to, where that is few.
+fn families(hello: &ClientHello) -> Option<String> {
+    let mut found: Vec<&str> = Vec::new();
+    for &number in &hello.suites {
+        let name = suite::by_number(number)?.name;
+        let (_, family) = FAMILIES.iter().find(|(word, _)| name.contains(word))?;
+        if !found.contains(family) {
+            found.push(family);
+        }
+    }
+    (1..=2).contains(&found.len()).then(|| found.join(" and "))
+}
+
+/// Whether it offers a suite that Exchange Online takes, with a curve that it has.
+fn has_forward_secrecy(hello: &ClientHello, version: Version) -> bool {
+    let has_curve = hello.groups.is_empty() || hello.groups.iter().any(|group| CURVES.contains(group));
+    let has_suite = version == Version::Tls1_3 || hello.suites.iter().any(|suite| TAKEN.contains(suite));
+    has_curve && has_suite
+}
+
+/// ECDHE-RSA with AES-GCM or AES-CBC and SHA-2: what Microsoft documents for TLS 1.2.
+const TAKEN: &[u16] = &[0xc02f, 0xc030, 0xc027, 0xc028];
+/// secp256r1, secp384r1, secp521r1, x25519.
+const CURVES: &[u16] = &[23, 24, 25, 29];
+/// In the order in which they are looked for in a suite's name.
+const FAMILIES: &[(&str, &str)] = &[
+    ("NULL", "no encryption"),
+    ("EXP", "export ciphers"),
+    ("ADH", "anonymous ciphers"),
+    ("RC4", "RC4"),
+    ("DES-CBC3", "3DES"),
+    ("DES-CBC", "DES"),
+    ("IDEA", "IDEA"),
+    ("CAMELLIA", "Camellia"),
+    ("SEED", "SEED"),
+    ("AES", "AES"),
+    ("CHACHA", "ChaCha20"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::tests::{hello, sight};
+
+    fn text(sight: &Sight<'_>) -> String {
+        Verdict::of(sight).text
+    }
+
+    #[test]
+    fn by_what_is_offered() {
+        for (version, suites, groups, expected) in [
+            (0x0300, &[0x0a][..], &[][..], "needs packetboat: SSLv3 only"),
+            (0x0301, &[0x2f], &[], "needs packetboat: TLS 1.0 only"),
+            (0x0302, &[0xc013], &[23], "needs packetboat: TLS 1.1 only"),
+            (0x0303, &[0x2f, 0x9c], &[], "needs packetboat: TLS 1.2 without ECDHE"),
+            (0x0303, &[0xc02f], &[22], "needs packetboat: TLS 1.2 without ECDHE"),
+            (0x0303, &[0x2f, 0xc02f], &[23], "could talk to Exchange Online directly: offers TLS 1.2 with ECDHE"),
+            (0x0304, &[0x1301], &[29], "could talk to Exchange Online directly: offers TLS 1.3 with ECDHE"),
+        ] {
+            let mut hello = hello(version, suites);
+            hello.groups = groups.to_vec();
+            assert_eq!(text(&sight("192.0.2.1", Some(&hello))), expected);
+        }
+        let clear = Sight { way: Some(Way::Clear), ..sight("192.0.2.1", None) };
+        assert_eq!(text(&clear), "needs packetboat: no TLS");
+        assert_eq!(Verdict::of(&sight("192.0.2.1", None)), Verdict::unknown());
+    }
+
+    #[test]
+    fn by_why_it_was_turned_away() {
+        let refused = |suites: &[u16], detail: &str| {
+            let (hello, failure) = (hello(0x0301, suites), Failure::new(Kind::Handshake, detail));
+            text(&Sight { refused: Some(&failure), ..sight("192.0.2.1", Some(&hello)) })
+        };
+        let advice = "offers only RC4-SHA RC4-MD5: set profile = \"ancient\" on this listener; the device offers ...";
+        assert_eq!(refused(&[0x05, 0x04], advice), "refused: offers RC4 only");
+        assert_eq!(refused(&[0x05, 0x0a], advice), "refused: offers RC4 and 3DES only");
+        assert_eq!(refused(&[0x05, 0xabcd], advice), "refused: offers only RC4-SHA RC4-MD5");
+        assert_eq!(refused(&[0x2f], "offers at most SSLv3: set ..."), "refused: offers at most SSLv3");
+        let failure = Failure::new(Kind::NotAllowed, "add 192.0.2.1 to it");
+        let sight = Sight { refused: Some(&failure), ..sight("192.0.2.1", None) };
+        assert_eq!(text(&sight), "refused: source not in allowed_networks");
+    }
+}

@@ -1,0 +1,124 @@
+//! The last day, minute by minute, for the small charts of the page.
+
+use std::collections::VecDeque;
+
+use super::Counted;
+
+/// Points of a minute each, oldest first, and the one that is under way.
+#[derive(Default)]
+pub struct History {
+    points: VecDeque<Point>,
+    /// The minute that is under way, since 1970.
+    minute: u64,
+    /// What was counted when it began.
+    begun: Counted,
+    current: Point,
+}
+
+/// What came about in one minute; `open` and the tokens are of its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Point {
+    /// Connections that were let in.
+    pub sessions: u64,
+    /// Handshakes that did not come about.
+    pub handshake_failures: u64,
+    /// Logins that came to nothing.
+    pub login_failures: u64,
+    /// Connections that were open.
+    pub open: u64,
+    /// Accounts that had a token.
+    pub tokens_ok: u64,
+    /// Accounts that had none, or trouble with getting the next one.
+    pub tokens_bad: u64,
+}
+
+impl History {
+    /// Takes in what is counted now, in seconds since 1970.
+    pub fn take(&mut self, now: u64, counted: Counted, tokens: (u64, u64)) {
+        let minute = now / STEP;
+        // A clock that is set back goes on with the minute it had; one that leaps leaves no more than a day.
+        if self.minute == 0 {
+            (self.minute, self.begun) = (minute, counted);
+        }
+        let passed = minute.saturating_sub(self.minute);
+        if passed > 0 {
+            self.push(self.current);
+            for _ in 1..passed.min(KEPT as u64) {
+                self.push(Point { sessions: 0, handshake_failures: 0, login_failures: 0, ..self.current });
+            }
+            (self.minute, self.begun) = (minute, self.counted_at_end());
+        }
+        self.current = Point {
+            sessions: counted.sessions.saturating_sub(self.begun.sessions),
+            handshake_failures: counted.handshake_failures.saturating_sub(self.begun.handshake_failures),
+            login_failures: counted.login_failures.saturating_sub(self.begun.login_failures),
+            open: counted.open,
+            tokens_ok: tokens.0,
+            tokens_bad: tokens.1,
+        };
+    }
+
+    /// The points, and the present one as the last.
+    pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
+        self.points.iter().copied().chain([self.current])
+    }
+
+    /// Where the last point ends, in seconds since 1970.
+    pub fn end(&self) -> u64 {
+        (self.minute + 1) * STEP
+    }
+
+    fn counted_at_end(&self) -> Counted {
+        Counted {
+            sessions: self.begun.sessions + self.current.sessions,
+            handshake_failures: self.begun.handshake_failures + self.current.handshake_failures,
+            login_failures: self.begun.login_failures + self.current.login_failures,
+            open: self.current.open,
+        }
+    }
+
+    fn push(&mut self, point: Point) {
+        if self.points.len() >= KEPT - 1 {
+            self.points.pop_front();
+        }
+        self.points.push_back(point);
+    }
+}
+
+/// In seconds.
+pub(super) const STEP: u64 = 60;
+/// A day of minutes.
+const KEPT: usize = 24 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(sessions: u64) -> Counted {
+        Counted { sessions, open: sessions / 2, ..Counted::default() }
+    }
+
+    #[test]
+    fn minutes_hold_what_came_about_in_them() {
+        let mut history = History::default();
+        history.take(600, counted(5), (1, 0));
+        history.take(630, counted(7), (1, 0));
+        history.take(665, counted(8), (0, 1));
+        history.take(790, counted(9), (1, 0));
+        let sessions: Vec<_> = history.points().map(|point| point.sessions).collect();
+        assert_eq!(sessions, [2, 1, 0, 1]);
+        assert_eq!(history.points().map(|point| point.tokens_bad).collect::<Vec<_>>(), [0, 1, 1, 0]);
+        assert_eq!(history.end(), 840);
+    }
+
+    #[test]
+    fn a_day_at_the_most() {
+        let mut history = History::default();
+        for minute in 1..4000 {
+            history.take(minute * 60, counted(minute), (0, 0));
+        }
+        history.take(4_000_000_000, counted(9999), (0, 0));
+        history.take(3_000, counted(9999), (0, 0));
+        assert_eq!(history.points().count(), KEPT);
+    }
+}

@@ -1,0 +1,71 @@
+//! What the operating system knows of this process, by the names that Prometheus' client libraries give it.
+
+use std::fs;
+
+use prometheus::Gauge;
+use rustix::process::{Resource, getrlimit};
+
+pub(super) struct Gauges {
+    open_files: Gauge,
+    most_files: Gauge,
+    memory: Gauge,
+    cpu: Gauge,
+    started: Gauge,
+}
+
+impl Gauges {
+    pub(super) fn new(gauge: impl Fn(&str, &str) -> prometheus::Result<Gauge>) -> prometheus::Result<Self> {
+        Ok(Self {
+            open_files: gauge("process_open_fds", "Number of open file descriptors.")?,
+            most_files: gauge("process_max_fds", "Maximum number of open file descriptors.")?,
+            memory: gauge("process_resident_memory_bytes", "Resident memory size in bytes.")?,
+            cpu: gauge("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.")?,
+            started: gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")?,
+        })
+    }
+
+    /// Reads them. What cannot be read stays as it was.
+    pub(super) fn read(&self) {
+        if let Ok(files) = fs::read_dir("/proc/self/fd") {
+            self.open_files.set(files.count() as f64);
+        }
+        if let Some(most) = getrlimit(Resource::Nofile).current {
+            self.most_files.set(most as f64);
+        }
+        let Some(stat) = Stat::read() else { return };
+        let second = rustix::param::clock_ticks_per_second() as f64;
+        self.memory.set(stat.pages * rustix::param::page_size() as f64);
+        self.cpu.set(stat.cpu / second);
+        if let Some(booted) = booted() {
+            self.started.set(booted + stat.started / second);
+        }
+    }
+}
+
+/// Of proc_pid_stat(5): in clock ticks and pages.
+struct Stat {
+    cpu: f64,
+    started: f64,
+    pages: f64,
+}
+
+impl Stat {
+    fn read() -> Option<Self> {
+        let text = fs::read_to_string("/proc/self/stat").ok()?;
+        // Behind the name, which may hold anything: the third field and on.
+        let fields: Vec<f64> = text
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .skip(1)
+            .map(|field| field.parse().unwrap_or_default())
+            .collect();
+        Some(Self { cpu: fields.get(10)? + fields.get(11)?, started: *fields.get(18)?, pages: *fields.get(20)? })
+    }
+}
+
+/// Seconds since 1970.
+fn booted() -> Option<f64> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}

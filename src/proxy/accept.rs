@@ -1,0 +1,92 @@
+//! Who comes in: accepted, counted, and refused before anything is spent on them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tracing::{debug, error};
+
+use super::connection::Guest;
+use super::door::Door;
+use super::limits::Connections;
+use super::place::Doorway;
+use super::worker::Here;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::transport::tune;
+
+/// Accepts at a place until it is closed, or the drain begins.
+pub(super) async fn accept(
+    socket: TcpListener,
+    doorway: Arc<Doorway>,
+    connections: Arc<Connections>,
+    mut lifecycle: Lifecycle,
+    here: Here,
+) {
+    let mut open = doorway.open.clone();
+    let mut keep_alive = doorway.door().limits.keep_alive;
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = open.reached(Phase::Draining) => return,
+            () = lifecycle.reached(Phase::Draining) => return,
+        };
+        let door = doorway.door();
+        match accepted {
+            Ok((stream, source)) => {
+                if door.limits.keep_alive != keep_alive {
+                    keep_alive = door.limits.keep_alive;
+                    // For those to come, by inheritance, and for this one; one that is gone does without.
+                    let _ = tune(&socket, keep_alive).and_then(|()| tune(&stream, keep_alive));
+                }
+                admit(stream, source, &door, &connections, &lifecycle, &here);
+            }
+            Err(error) if is_of_one_connection(&error) => debug!(listener = door.listener.name, %error, "not accepted"),
+            // Out of file descriptors or memory: a pause lets connections end and give some back.
+            Err(error) => {
+                error!(listener = door.listener.name, %error, "cannot accept connections; trying again in a second");
+                door.witness.common.metrics.paused(&door.listener.name);
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Refuses who may not come before anything is spent on them.
+fn admit(
+    stream: TcpStream,
+    source: SocketAddr,
+    door: &Arc<Door>,
+    connections: &Arc<Connections>,
+    lifecycle: &Lifecycle,
+    here: &Here,
+) {
+    let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+    // Whom a balancer speaks for is not known yet.
+    let admitted = if door.listener.proxy_protocol.contain(source.ip()) {
+        connections.admit()
+    } else {
+        door.admits(source.ip()).and_then(|()| connections.admit()).and_then(|mut admitted| {
+            admitted.from(source.ip())?;
+            Ok(admitted)
+        })
+    };
+    match admitted {
+        Ok(admitted) => {
+            let guest = Guest { source, door: Arc::clone(door), admitted, lifecycle: lifecycle.clone() };
+            here.serve(stream, guest);
+        }
+        Err(failure) => door.witness.turn_away(source, &failure),
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

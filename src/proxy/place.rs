@@ -1,0 +1,135 @@
+//! Where a listener is reached: an address with its sockets, new, handed over by the service manager, or running already.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::door::Door;
+use super::serving::Serving;
+use super::{Common, Obstacle, worker};
+use crate::config::{Config, Listener};
+use crate::lifecycle::{self, Lifecycle, Trigger};
+use crate::transport::downstream::certificate::Making;
+use crate::transport::host::{self, Program};
+use crate::transport::{adopt, listen};
+
+/// An address that a listener is to be reached at.
+pub(super) struct Place {
+    pub(super) key: PlaceKey,
+    /// With the port that the system chose where 0 was asked for.
+    pub(super) address: SocketAddr,
+    /// One for each worker, or one that was handed over; none where it runs already.
+    pub(super) sockets: Vec<TcpListener>,
+}
+
+/// What makes a place the same in two configurations: its address, or, where any port would do, its listener's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PlaceKey {
+    listener: Option<String>,
+    address: SocketAddr,
+}
+
+/// A place that is accepted at. Dropping it ends that.
+pub(super) struct Running {
+    pub(super) key: PlaceKey,
+    pub(super) address: SocketAddr,
+    pub(super) doorway: Arc<Doorway>,
+    _open: Trigger,
+}
+
+/// Which door newcomers come to: it can be another one from one connection to the next.
+pub(super) struct Doorway {
+    door: RwLock<Arc<Door>>,
+    pub(super) open: Lifecycle,
+}
+
+impl Running {
+    pub(super) fn new(place: &Place, door: &Arc<Door>) -> Self {
+        let (trigger, open) = lifecycle::begin();
+        let doorway = Arc::new(Doorway { door: RwLock::new(Arc::clone(door)), open });
+        Self { key: place.key.clone(), address: place.address, doorway, _open: trigger }
+    }
+}
+
+impl Doorway {
+    pub(super) fn door(&self) -> Arc<Door> {
+        Arc::clone(&self.door.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn lead_to(&self, door: &Arc<Door>) {
+        *self.door.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(door);
+    }
+}
+
+/// Takes every address of a listener.
+pub(super) fn take(
+    config: &Config,
+    listener: &Listener,
+    making: Making,
+    common: &Common,
+    before: Option<&Serving>,
+    obstacles: &mut Vec<Obstacle>,
+) -> Vec<Place> {
+    let running = before.map(Serving::running).unwrap_or_default();
+    let mut places = Vec::new();
+    for &address in &listener.listen {
+        let key = PlaceKey { listener: (address.port() == 0).then(|| listener.name.clone()), address };
+        if let Some(one) = running.iter().find(|one| one.key == key) {
+            places.push(Place { key, address: one.address, sockets: Vec::new() });
+            continue;
+        }
+        // A place that is on its way out may hold the port still.
+        let is_own = running.iter().any(|one| one.address.port() == address.port());
+        let handed_over = common.inherited.iter().find(|socket| socket.local_addr().is_ok_and(|own| own == address));
+        let taken = match handed_over {
+            Some(socket) => adopt(socket, config.limits.keep_alive).map(|socket| vec![socket]),
+            None => listen(address, worker::count(), config.limits.keep_alive, is_own),
+        };
+        let error = match taken {
+            Ok(sockets) => {
+                let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
+                places.push(Place { key, address: bound.unwrap_or(address), sockets });
+                continue;
+            }
+            Err(error) => error,
+        };
+        let holder = (error.kind() == io::ErrorKind::AddrInUse).then(|| host::listening_program(address)).flatten();
+        // Trying out a file beside the proxy that it is for is not a mistake; nor as a user who may not see who it is.
+        if making == Making::Tried && is_beside_own(&error, address, holder.as_ref()) {
+            continue;
+        }
+        let message = format!("cannot listen on {address}: {}", advice(address, &error, holder.as_ref()));
+        obstacles.push(Obstacle { key: format!("listener.{}.listen", listener.name), message });
+    }
+    places
+}
+
+/// Whether packetboat itself, or systemd for it, holds the address.
+fn is_beside_own(error: &io::Error, address: SocketAddr, holder: Option<&Program>) -> bool {
+    let is_low = error.kind() == io::ErrorKind::PermissionDenied && address.port() < PRIVILEGED;
+    let is_held = host::is_listened_on(address);
+    match holder {
+        Some(holder) => [OWN_NAME, "systemd"].contains(&holder.name.as_str()),
+        None => is_held && (is_low || error.kind() == io::ErrorKind::AddrInUse),
+    }
+}
+
+fn advice(address: SocketAddr, error: &io::Error, holder: Option<&Program>) -> String {
+    match (error.kind(), holder) {
+        (io::ErrorKind::AddrInUse, Some(Program { name, id })) => format!("the port is in use by {name}, process {id}"),
+        (io::ErrorKind::AddrInUse, None) => {
+            format!("the port is in use by another program (ss -ltnp 'sport = :{}')", address.port())
+        }
+        (io::ErrorKind::PermissionDenied, _) => {
+            "ports below 1024 need a socket unit (systemctl enable --now packetboat-imaps.socket), or \
+             CAP_NET_BIND_SERVICE; or use a higher port"
+                .to_owned()
+        }
+        (io::ErrorKind::AddrNotAvailable, _) => "this host does not have that address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// As the kernel shows it for a process.
+const OWN_NAME: &str = "packetboat";
+const PRIVILEGED: u16 = 1024;

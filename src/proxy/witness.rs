@@ -1,0 +1,43 @@
+//! Who sees what goes on at a listener: metrics, inventory, and the log of who is turned away.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tracing::warn;
+
+use super::Common;
+use crate::config::{Listener, Protocol};
+use crate::failure::{Failure, Kind};
+use crate::inventory::Sight;
+use crate::metrics::OfListener;
+
+/// Of one listener.
+pub(super) struct Witness {
+    pub(super) listener: String,
+    pub(super) common: Common,
+    pub(super) counters: OfListener,
+    protocol: Protocol,
+}
+
+impl Witness {
+    pub(super) fn new(listener: &Listener, common: &Common) -> Self {
+        let counters = common.metrics.of(&listener.name);
+        Self { listener: listener.name.clone(), common: common.clone(), counters, protocol: listener.protocol }
+    }
+
+    /// Writes the line of who is not let in.
+    pub(super) fn turn_away(&self, source: SocketAddr, failure: &Failure) {
+        let listener = self.listener.as_str();
+        warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
+        self.common.metrics.refused(listener, failure.kind);
+        if failure.kind == Kind::NotAllowed {
+            let sight = Sight { refused: Some(failure), ..self.sight(source.ip()) };
+            drop(self.common.inventory.met(&sight));
+        }
+    }
+
+    /// What is known of somebody who has come from there.
+    pub(super) fn sight(&self, source: IpAddr) -> Sight<'_> {
+        let (protocol, listener) = (self.protocol, self.listener.as_str());
+        Sight { source, protocol, listener, way: None, hello: None, tls: None, refused: None }
+    }
+}

@@ -1,0 +1,63 @@
+//! How a token is doing, for who looks after it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Slot;
+use crate::config::Account;
+use crate::failure::Failure;
+use crate::token::since_1970;
+
+/// An account's token. Times are in seconds since 1970.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The account's name.
+    pub account: String,
+    /// Its mailbox.
+    pub mailbox: String,
+    /// The identity that opens it.
+    pub identity: String,
+    /// As it is written.
+    pub grant: &'static str,
+    /// Who signs in, where somebody does.
+    pub user: Option<String>,
+    /// Until when the present token lasts, where there is one.
+    pub until: Option<u64>,
+    /// Why there is no new one, and what to do.
+    pub trouble: Option<Failure>,
+    /// Until when the sign-in lasts if nobody uses it.
+    pub sign_in_until: Option<u64>,
+}
+
+impl Status {
+    /// There is a token, and there will be a next one.
+    pub fn is_well(&self) -> bool {
+        self.until.is_some() && self.trouble.is_none()
+    }
+}
+
+impl Slot {
+    /// For one of the accounts that are opened with it.
+    pub(in crate::token) fn status(&self, name: &str, account: &Account) -> Status {
+        let state = self.state();
+        let until = state.token.as_ref().map(|token| token.left()).filter(|left| !left.is_zero());
+        let trouble = state.trouble.as_ref().map(|trouble| trouble.failure.clone());
+        let renewed = state.renewed.map(|renewed| Instant::now().saturating_duration_since(renewed));
+        drop(state);
+        let now = since_1970();
+        Status {
+            account: name.to_owned(),
+            mailbox: account.mailbox.clone(),
+            identity: self.owner.identity.clone(),
+            grant: self.identity.grant.name(),
+            user: self.identity.grant.is_of_a_person().then(|| self.owner.user.clone()),
+            until: until.map(|left| now + left.as_secs()),
+            trouble,
+            sign_in_until: renewed.map(|age| (now + UNUSED.as_secs()).saturating_sub(age.as_secs())),
+        }
+    }
+}
+
+/// A refresh token of Microsoft's ends when it is not used for so long.
+const UNUSED: Duration = Duration::from_secs(90 * 24 * 60 * 60);

@@ -1,0 +1,118 @@
+//! The other side of HTTP: for the page and metrics, for a redirect that comes back, and for the simulator.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, HOST};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::collect;
+use crate::secret::Secret;
+
+/// A request that came to us.
+pub struct Received {
+    /// As `GET`.
+    pub method: String,
+    /// As `/tenant/oauth2/v2.0/token`.
+    pub path: String,
+    /// The fields of the query and of the form, decoded.
+    pub fields: Vec<(String, String)>,
+    /// Whom it is meant for.
+    pub host: Option<String>,
+    /// Its bearer token (RFC 6750 §2.1).
+    pub bearer: Option<Secret>,
+    /// Whether it has this header with this value.
+    metadata: bool,
+}
+
+impl Received {
+    /// The first field of that name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it has the header `Metadata: true`, which IMDS insists on.
+    pub fn has_metadata_header(&self) -> bool {
+        self.metadata
+    }
+}
+
+/// What we answer.
+pub struct Said {
+    /// As 200.
+    pub status: u16,
+    /// With the content type.
+    pub headers: Vec<(&'static str, String)>,
+    /// Text of the content type.
+    pub body: String,
+}
+
+impl Said {
+    /// Of this content type.
+    pub fn of(status: u16, content_type: &str, body: impl Into<String>) -> Self {
+        Self { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
+    }
+
+    /// For people.
+    pub fn text(status: u16, body: impl Into<String>) -> Self {
+        Self::of(status, "text/plain; charset=utf-8", body)
+    }
+}
+
+/// Serves one connection until the peer closes it.
+pub async fn serve<S, F>(stream: S, answer: impl Fn(Received) -> F + Send + Sync + 'static)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = Said> + Send,
+{
+    let answer = Arc::new(answer);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = Arc::clone(&answer);
+        async move {
+            let Some(received) = received(request).await else {
+                let mut refusal = Response::new(Full::new(Bytes::from_static(b"bad request")));
+                *refusal.status_mut() = StatusCode::BAD_REQUEST;
+                return Ok::<_, Infallible>(refusal);
+            };
+            let said = answer(received).await;
+            let mut response = Response::builder().status(said.status);
+            for (name, value) in said.headers {
+                response = response.header(name, value);
+            }
+            Ok(response.body(Full::new(Bytes::from(said.body))).unwrap_or_default())
+        }
+    });
+    let mut server = hyper::server::conn::http1::Builder::new();
+    // Who says nothing for so long is let go, also between two requests.
+    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    // A peer that breaks off has broken off.
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn received(request: Request<Incoming>) -> Option<Received> {
+    let (head, body) = request.into_parts();
+    let body = collect(body).await.ok()?;
+    let query = head.uri.query().unwrap_or_default().as_bytes();
+    let fields = [query, body.as_slice()].into_iter().flat_map(form_urlencoded::parse);
+    Some(Received {
+        method: head.method.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        fields: fields.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
+        host: head.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned),
+        bearer: head.headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())),
+        metadata: head.headers.get("metadata").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")),
+    })
+}
+
+fn bearer(value: &[u8]) -> Option<Secret> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| Secret::new(token.trim_ascii().to_vec()))
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
