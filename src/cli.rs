@@ -56,14 +56,14 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
-        arguments: inspect::Health,
+        arguments: inspect::AskedHealth,
     },
     /// List the devices that were seen: with what TLS, and whether they need packetboat
     Devices {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
-        arguments: inspect::Devices,
+        arguments: inspect::AskedDevices,
     },
     /// Look for mistakes in the configuration, without starting anything
     ///

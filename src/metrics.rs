@@ -392,7 +392,10 @@ fn build(registry: &Registry) -> prometheus::Result<Metrics> {
             "packetboat_config_reload_success_timestamp_seconds",
             "When the running configuration was taken, in seconds since 1970.",
         )?,
-        process: process::Gauges::new(|name, help| kept(registry, prometheus::Gauge::new(name, help)?))?,
+        process: process::Gauges::new(
+            |name, help| kept(registry, prometheus::Gauge::new(name, help)?),
+            |name, help| kept(registry, prometheus::Counter::new(name, help)?),
+        )?,
         totals: Totals::default(),
         history: Mutex::default(),
     };

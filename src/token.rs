@@ -71,7 +71,7 @@ impl Tokens {
                 by_account.insert(name.clone(), Arc::clone(slot));
                 continue;
             }
-            if let Some(same) = before.and_then(|before| before.same(&key, (name, account), identity, config)) {
+            if let Some(same) = before.and_then(|before| before.same(&key, account, identity, config)) {
                 by_account.insert(name.clone(), Arc::clone(&same));
                 slots.insert(key, same);
                 continue;
@@ -93,11 +93,11 @@ impl Tokens {
         }
     }
 
-    /// The one that is fetched in the same way, if there is one.
+    /// The one that is fetched in the same way, if there is one, and whose account is there still.
     fn same(
         &self,
         (identity_name, user): &(String, String),
-        (name, account): (&String, &Account),
+        account: &Account,
         identity: &Identity,
         config: &Config,
     ) -> Option<Arc<Slot>> {
@@ -106,7 +106,10 @@ impl Tokens {
             && self.config.limits == config.limits;
         let owner = Owner { identity: identity_name.clone(), user: user.clone() };
         let same = self.slots.iter().find(|slot| {
-            slot.owner == owner && slot.identity == *identity && slot.account == *account && slot.account_name == *name
+            slot.owner == owner
+                && slot.identity == *identity
+                && slot.account.password_file == account.password_file
+                && config.accounts.get(&slot.account_name) == Some(&slot.account)
         });
         same.filter(|_| is_kept_there).map(Arc::clone)
     }

@@ -39,6 +39,9 @@ impl Admin {
         let accounts: Vec<Value> = tokens.iter().map(account).collect();
         drop(serving);
         let counted = self.common.metrics.counted();
+        let well = tokens.iter().filter(|one| one.is_well()).count();
+        let counts = (well as u64, (tokens.len() - well) as u64);
+        self.common.metrics.history(|history| history.take(now(), counted, counts));
         let (loaded, refused) = (self.common.metrics.loaded_at(), self.present().problem.clone());
         json!({
             "version": env!("CARGO_PKG_VERSION"),

@@ -14,14 +14,14 @@ use crate::state;
 use crate::transport::http;
 
 #[derive(clap::Args)]
-pub(super) struct Health {
+pub(super) struct AskedHealth {
     /// Ask whether devices can be served, rather than whether the process is well
     #[arg(long)]
     ready: bool,
 }
 
 #[derive(clap::Args)]
-pub(super) struct Devices {
+pub(super) struct AskedDevices {
     /// As JSON, for programs
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -31,7 +31,7 @@ pub(super) struct Devices {
 }
 
 /// One line, and the exit code.
-pub(super) fn health(proven: &Proven, arguments: &Health) -> Result<(), Exit> {
+pub(super) fn health(proven: &Proven, arguments: &AskedHealth) -> Result<(), Exit> {
     let path = if arguments.ready { "/ready" } else { "/live" };
     let Some(address) = address(&proven.config) else {
         complain("admin.listen names no address: packetboat cannot be asked");
@@ -52,7 +52,7 @@ pub(super) fn health(proven: &Proven, arguments: &Health) -> Result<(), Exit> {
 }
 
 /// A table, as on the page; of the running proxy, or of what it has kept last.
-pub(super) fn devices(proven: &Proven, arguments: &Devices) -> Result<(), Exit> {
+pub(super) fn devices(proven: &Proven, arguments: &AskedDevices) -> Result<(), Exit> {
     let (devices, json) = running(&proven.config).or_else(|why| {
         let path = admin::inventory_path(&proven.config);
         complain(format_args!("{why}; showing what was kept last, {}", path.display()));

@@ -2,24 +2,27 @@
 
 use std::fs;
 
-use prometheus::Gauge;
+use prometheus::{Counter, Gauge};
 use rustix::process::{Resource, getrlimit};
 
 pub(super) struct Gauges {
     open_files: Gauge,
     most_files: Gauge,
     memory: Gauge,
-    cpu: Gauge,
+    cpu: Counter,
     started: Gauge,
 }
 
 impl Gauges {
-    pub(super) fn new(gauge: impl Fn(&str, &str) -> prometheus::Result<Gauge>) -> prometheus::Result<Self> {
+    pub(super) fn new(
+        gauge: impl Fn(&str, &str) -> prometheus::Result<Gauge>,
+        counter: impl Fn(&str, &str) -> prometheus::Result<Counter>,
+    ) -> prometheus::Result<Self> {
         Ok(Self {
             open_files: gauge("process_open_fds", "Number of open file descriptors.")?,
             most_files: gauge("process_max_fds", "Maximum number of open file descriptors.")?,
             memory: gauge("process_resident_memory_bytes", "Resident memory size in bytes.")?,
-            cpu: gauge("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.")?,
+            cpu: counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.")?,
             started: gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")?,
         })
     }
@@ -35,7 +38,7 @@ impl Gauges {
         let Some(stat) = Stat::read() else { return };
         let second = rustix::param::clock_ticks_per_second() as f64;
         self.memory.set(stat.pages * rustix::param::page_size() as f64);
-        self.cpu.set(stat.cpu / second);
+        self.cpu.inc_by((stat.cpu / second - self.cpu.get()).max(0.0));
         if let Some(booted) = booted() {
             self.started.set(booted + stat.started / second);
         }

@@ -2,6 +2,8 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod admin;
+mod balancer;
 mod demo;
 mod failures;
 mod lifecycle;
@@ -10,6 +12,7 @@ mod oauth;
 mod pressure;
 mod programs;
 mod protocol;
+mod reload;
 mod secrets;
 mod support;
 mod translation;

@@ -76,6 +76,11 @@ impl Device {
         self.buffer.resize(filled + 65_536, 0);
         let read = match self.stream.read(&mut self.buffer[filled..]) {
             Ok(read) => read,
+            // By a signal: the next call reads on.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.buffer.truncate(filled);
+                return self.fill();
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 panic!("nothing came within {PATIENCE:?}")
             }

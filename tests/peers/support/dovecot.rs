@@ -218,6 +218,7 @@ userdb {{
 }}
 service imap-login {{
   chroot =
+  process_limit = 500
   inet_listener imap {{
     port = {imap}
   }}

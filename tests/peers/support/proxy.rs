@@ -122,6 +122,15 @@ impl Proxy {
     }
 }
 
+/// What it said tells why a test has failed.
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log.all());
+        }
+    }
+}
+
 /// A whole file.
 fn text(state: &Path, level: &str, configuration: &str) -> String {
     let admin = if configuration.contains("[admin]") { "" } else { "[admin]\nlisten = [\"127.0.0.1:0\"]\n" };

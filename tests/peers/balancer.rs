@@ -1,0 +1,115 @@
+//! Behind a load balancer: the PROXY protocol of those that are named is believed, and of nobody else.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use openssl::ssl::Ssl;
+
+use crate::support::device::{Device, tcp};
+use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::imap::Imap;
+use crate::support::proxy::{Proxy, listener, upstreams};
+use crate::support::stacks::{Version, context, old};
+
+fn proxy(dovecot: &Dovecot, more: &str) -> Proxy {
+    let limits = "[limits]\nconnections_per_source = 2\nhandshake_timeout = \"2s\"\n";
+    Proxy::start(
+        &(upstreams(dovecot) + limits + &listener("imap", "imap", "auto", &format!("upstream = \"implicit\"\n{more}"))),
+    )
+}
+
+/// TLS 1.0 behind what a balancer says first.
+fn announced(proxy: &Proxy, header: &[u8]) -> Imap {
+    let mut stream = tcp(proxy.address("imap"));
+    stream.write_all(header).unwrap();
+    let context = context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
+    Imap::greeted(Device::over(Ssl::new(&context).unwrap().connect(stream).unwrap()))
+}
+
+fn v2(source: [u8; 4]) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend(source);
+    header.extend([10, 0, 0, 5, 0x30, 0x39, 3, 0xe1]);
+    header
+}
+
+#[test]
+fn a_named_balancer_speaks_for_devices() {
+    let dovecot = Dovecot::start();
+    let user = dovecot.user_with(&[]);
+    let proxy = proxy(&dovecot, "proxy_protocol = [\"127.0.0.1/32\"]\nallowed_networks = [\"10.0.0.0/8\"]");
+    for (header, source) in [
+        (b"PROXY TCP4 10.1.2.3 10.0.0.5 4711 993\r\n".to_vec(), "10.1.2.3:4711"),
+        (v2([10, 1, 2, 4]), "10.1.2.4:12345"),
+    ] {
+        let mut device = announced(&proxy, &header);
+        device.login(&user, PASSWORD);
+        device.ok("LOGOUT");
+        let line = proxy.log.wait_for("session", |line| {
+            line.contains("logged_out") && line.contains(&format!("\"source\":\"{source}\""))
+        });
+        assert!(line.contains("TLSv1 AES128-SHA"), "{line}");
+    }
+    // In clear and silent, behind its header: it is greeted.
+    let mut stream = tcp(proxy.address("imap"));
+    stream.write_all(&v2([10, 1, 2, 5])).unwrap();
+    assert!(Device::over(stream).line().starts_with("* OK "));
+    // Whoever it speaks for has to be allowed, and has the limit of a source.
+    let mut stranger = tcp(proxy.address("imap"));
+    stranger.write_all(b"PROXY TCP4 192.0.2.9 10.0.0.5 4711 993\r\n").unwrap();
+    assert!(Device::over(stranger).has_ended());
+    proxy.log.wait_for("refusal", |line| line.contains("add 192.0.2.9 to it") && line.contains("192.0.2.9:4711"));
+    let many: Vec<Imap> = (0..2).map(|_| announced(&proxy, &v2([10, 1, 2, 6]))).collect();
+    let mut third = tcp(proxy.address("imap"));
+    third.write_all(&v2([10, 1, 2, 6])).unwrap();
+    assert!(Device::over(third).has_ended());
+    proxy.log.wait_for("refusal", |line| line.contains("limits.connections_per_source = 2"));
+    drop(many);
+    // Health checks leave no line.
+    let mut local = tcp(proxy.address("imap"));
+    local.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").unwrap();
+    drop(local);
+    drop(TcpStream::connect(proxy.address("imap")).unwrap());
+    let sources: Vec<String> =
+        proxy.status()["devices"].as_array().unwrap().iter().map(|one| one["source"].to_string()).collect();
+    assert!(
+        sources.contains(&"\"10.1.2.3\"".to_owned()) && sources.contains(&"\"192.0.2.9\"".to_owned()),
+        "{sources:?}"
+    );
+    assert!(!sources.contains(&"\"127.0.0.1\"".to_owned()), "{sources:?}");
+}
+
+/// Without the header, late with it, or with nonsense in its place, a balancer is told in the log what to switch on.
+#[test]
+fn a_balancer_without_its_header_is_turned_away() {
+    let dovecot = Dovecot::start();
+    let proxy = proxy(&dovecot, "proxy_protocol = [\"127.0.0.0/8\"]");
+    for words in [&b"PROXY TCP4 nonsense\r\n"[..], b"a1 CAPABILITY\r\n", b"\x16\x03\x01\x00\x05\x01", b"PROXY TCP4 "] {
+        let mut stream = tcp(proxy.address("imap"));
+        stream.write_all(words).unwrap();
+        assert!(Device::over(stream).has_ended(), "{words:?}");
+    }
+    let log = proxy.log.all();
+    assert_eq!(log.matches("\"reason\":\"proxy_header\"").count(), 4, "{log}");
+    assert!(log.contains("HAProxy: send-proxy-v2"), "{log}");
+    assert!(
+        proxy
+            .get("/metrics")
+            .contains("packetboat_connections_refused_total{listener=\"imap\",reason=\"proxy_header\"} 4")
+    );
+}
+
+/// A device that pretends to be a balancer is none: its header is no command and no ClientHello.
+#[test]
+fn nobody_else_is_believed() {
+    let dovecot = Dovecot::start();
+    let proxy = proxy(&dovecot, "proxy_protocol = [\"10.9.9.9/32\"]");
+    let mut stream = tcp(proxy.address("imap"));
+    stream.write_all(b"PROXY TCP4 10.1.2.3 10.0.0.5 4711 993\r\n").unwrap();
+    let mut device = Device::over(stream);
+    assert!(device.line().starts_with("* OK "));
+    assert!(device.line().starts_with("PROXY BAD "));
+    drop(device);
+    let line = proxy.session_line("imap");
+    assert!(line["source"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+}

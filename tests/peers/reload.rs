@@ -1,0 +1,269 @@
+//! Another configuration while devices are connected: taken without losing one, or refused and changing nothing.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+
+use openssl::ssl::SslStream;
+
+use crate::support::certificates::Certificates;
+use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
+use crate::support::free_ports;
+use crate::support::imap::Imap;
+use crate::support::message;
+use crate::support::proxy::{Proxy, listener, upstreams};
+use crate::support::stacks::{Stack, Start, Version, old, openssl};
+
+const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+
+fn imap(address: SocketAddr) -> Imap {
+    Imap::greeted(TLS_1_0.connect(address, Start::Implicit))
+}
+
+fn raw(address: SocketAddr) -> SslStream<TcpStream> {
+    openssl(address, Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
+}
+
+/// What a device is shown, by its serial number.
+fn shown(address: SocketAddr) -> String {
+    let certificate = raw(address).ssl().peer_certificate().unwrap();
+    certificate.serial_number().to_bn().unwrap().to_hex_str().unwrap().to_string()
+}
+
+/// Two hundred sessions, twenty reloads and a new certificate: each session goes on as if nothing had been.
+#[test]
+fn two_hundred_sessions_go_on_through_twenty_reloads() {
+    let dovecot = Dovecot::start();
+    let mail = message(20_000);
+    let users: Vec<String> = (0..40).map(|_| dovecot.user_with(&[&mail])).collect();
+    let own = tempfile::tempdir().unwrap();
+    let certificate = |days| Certificates::for_name("localhost", days).write(own.path());
+    certificate(30);
+    let [second_port] = free_ports();
+    let configuration = |number: u32| {
+        let shown = format!("{:?}", own.path());
+        let shown = shown.trim_matches('"');
+        let mut text = upstreams(&dovecot)
+            + &format!(
+                "[certificate.own]\nchain = \"{shown}/server.pem\"\nkey = \"{shown}/server.key\"\n\
+                 [limits]\nconnections_per_source = {}\nidle_timeout = \"{}m\"\n",
+                300 + number,
+                35 + number
+            )
+            + &listener("imap", "imap", "implicit", "certificate = \"own\"\nupstream = \"implicit\"");
+        if number % 2 == 1 {
+            text += &format!(
+                "[[listener]]\nname = \"second\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:{second_port}\"]\n\
+                 logins = \"pass-through\"\nupstream = \"starttls\"\nentry = \"implicit\"\n"
+            );
+        }
+        text
+    };
+    let proxy = Proxy::start(&configuration(0));
+    let address = proxy.address("imap");
+    let second: SocketAddr = ([127, 0, 0, 1], second_port).into();
+    let mut sessions: Vec<Imap> = Vec::new();
+    for number in 0..200 {
+        let mut session = imap(address);
+        session.login(&users[number % users.len()], PASSWORD);
+        session.ok("SELECT INBOX");
+        sessions.push(session);
+    }
+    let first_shown = shown(address);
+    // Some in the middle of a message that they have not read.
+    for session in sessions.iter_mut().take(20) {
+        session.device.send("late FETCH 1 BODY.PEEK[]\r\n");
+    }
+    for number in 1..=20 {
+        if number == 10 {
+            certificate(60);
+        }
+        proxy.configure(&configuration(number));
+        let (code, said) = proxy.reload();
+        assert!(code == 0 && said.starts_with("taken; sessions go on\n"), "{said}");
+        assert_eq!(TcpStream::connect(second).is_ok(), number % 2 == 1, "listeners appear and go");
+        for session in sessions.iter_mut().skip(20 + number as usize).step_by(7) {
+            session.ok("NOOP");
+        }
+        let mut newcomer = imap(address);
+        newcomer.login(&users[0], PASSWORD);
+        newcomer.ok("LOGOUT");
+    }
+    for (number, mut session) in sessions.into_iter().enumerate() {
+        if number < 20 {
+            let parts = session.answer("late");
+            assert!(parts.iter().any(|part| *part == crate::support::imap::Part::Literal(mail.clone())));
+        }
+        assert!(session.fetch(1) == mail, "session {number}");
+        session.ok("LOGOUT");
+        assert!(session.device.has_ended());
+    }
+    assert_ne!(shown(address), first_shown);
+    let log = proxy.log.all();
+    assert_eq!(log.matches("the configuration taken; sessions go on").count(), 20);
+    assert!(!log.contains("\"reason\":\"drained\"") && !log.contains("\"level\":\"ERROR\""), "{log}");
+}
+
+/// A certificate's files alone are noticed; half of a change is left alone.
+#[test]
+fn a_changed_certificate_is_taken_by_itself() {
+    let own = tempfile::tempdir().unwrap();
+    Certificates::for_name("localhost", 30).write(own.path());
+    let proxy = Proxy::start(&format!(
+        "[certificate.own]\nchain = {:?}\nkey = {:?}\n[upstream.x]\nhost = \"127.0.0.1\"\n{}",
+        own.path().join("server.pem"),
+        own.path().join("server.key"),
+        listener("imap", "imap", "implicit", "certificate = \"own\"")
+    ));
+    let address = proxy.address("imap");
+    let before = shown(address);
+    let new = Certificates::for_name("localhost", 60);
+    // First the chain alone, which does not fit the key that is there.
+    fs::write(own.path().join("server.pem"), new.leaf.to_pem().unwrap()).unwrap();
+    proxy.log.wait_for("refusal", |line| line.contains("certificates that have changed refused: the old one runs on"));
+    assert!(proxy.log.all().contains("certificate.own.key: "), "{}", proxy.log.all());
+    assert_eq!(shown(address), before);
+    new.write(own.path());
+    proxy.log.wait_for("change", |line| line.contains("certificates that have changed taken"));
+    assert_ne!(shown(address), before);
+}
+
+#[test]
+fn a_bad_configuration_is_refused_and_the_old_one_runs_on() {
+    let exchange = Exchange::new();
+    let good = exchange.configuration(BY_SECRET);
+    let proxy = exchange.proxy(&good);
+    let mut session = exchange::imap(&proxy);
+    session.login(LOGIN, exchange::PASSWORD);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let on_taken = format!("{good}[[listener]]\nprotocol = \"pop3\"\nlisten = [\"{taken}\"]\n");
+    for (text, code, words) in [
+        (good.replace("[[device]]", "[[device]]\npasword = 1"), 78, "unknown key `pasword`; did you mean `password"),
+        (good.clone() + "[listener]\n", 78, "packetboat.toml:"),
+        (good.replace("SECRET", "MISSING"), 69, "identity.office.client_secret_file: cannot read"),
+        (on_taken, 69, "cannot listen on 127.0.0.1:"),
+        (format!("store_key = \"/x\"\n{good}"), 69, "store_key: cannot change while packetboat runs: restart it"),
+    ] {
+        // In front of the sections.
+        let text = match text.strip_prefix("store_key") {
+            Some(rest) => {
+                let (line, rest) = rest.split_once('\n').unwrap();
+                proxy.configure(rest);
+                let file = fs::read_to_string(proxy.configuration()).unwrap();
+                fs::write(proxy.configuration(), format!("store_key{line}\n{file}")).unwrap();
+                None
+            }
+            None => Some(text),
+        };
+        if let Some(text) = text {
+            proxy.configure(&text);
+        }
+        let (exit, said) = proxy.reload();
+        assert_eq!(exit, code, "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+        session.ok("NOOP");
+        drop(exchange::imap(&proxy));
+    }
+    proxy.process.signal("HUP");
+    proxy.log.wait_for("refusal", |line| line.contains("the configuration refused: the old one runs on"));
+    assert!(proxy.get("/metrics").contains("\npacketboat_config_reload_success 0\n"));
+    assert!(proxy.status()["config"]["problem"].as_str().unwrap().contains("cannot change while packetboat runs"));
+    proxy.configure(&good);
+    assert_eq!(proxy.reload().0, 0);
+    assert!(proxy.status()["config"]["problem"].is_null());
+    session.ok("LOGOUT");
+}
+
+/// What has not changed is not asked for anew: neither the token nor the password, and the mailbox's sessions count on.
+#[test]
+fn tokens_passwords_and_counts_survive() {
+    let exchange = Exchange::new();
+    let limit = |most: u32| {
+        format!(
+            "{}[limits]\nsessions_per_mailbox = {most}\nmailbox_queue = \"200ms\"\n",
+            exchange.configuration(BY_SECRET)
+        )
+    };
+    let proxy = exchange.proxy(&limit(2));
+    let mut one = exchange::imap(&proxy);
+    one.login(LOGIN, exchange::PASSWORD);
+    let issued = exchange.simulator.counts().tokens_issued;
+    let more = limit(2) + &exchange::account("fax", SCAN, "");
+    proxy.configure(&more.replace(
+        "[[device]]\nlogin = \"scanner3\"",
+        "[[device]]\ndescription = \"Third floor\"\nlogin = \"scanner3\"",
+    ));
+    let (code, said) = proxy.reload();
+    assert_eq!(code, 0, "{said}");
+    let mut two = exchange::imap(&proxy);
+    two.login(LOGIN, exchange::PASSWORD);
+    assert_eq!(exchange.simulator.counts().tokens_issued, issued);
+    assert!(exchange::imap_login(&proxy).starts_with("NO [INUSE] "), "the third one");
+    // More of them, then fewer.
+    proxy.configure(&limit(3));
+    assert_eq!(proxy.reload().0, 0);
+    let mut three = exchange::imap(&proxy);
+    three.login(LOGIN, exchange::PASSWORD);
+    proxy.configure(&limit(1));
+    assert_eq!(proxy.reload().0, 0);
+    for mut session in [one, two] {
+        session.ok("LOGOUT");
+        assert!(session.device.has_ended());
+    }
+    assert!(exchange::imap_login(&proxy).starts_with("NO [INUSE] "), "while the third one is there");
+    three.ok("LOGOUT");
+    drop(three);
+    proxy.log.wait_for("end", |line| line.contains("session ended") && line.contains("logged_out"));
+    let mut last = exchange::imap(&proxy);
+    last.login(LOGIN, exchange::PASSWORD);
+    // A device that is gone is gone, and its session goes on.
+    let other = exchange.configured(BY_SECRET, &exchange::account("fax", SCAN, ""));
+    proxy.configure(&other);
+    assert_eq!(proxy.reload().0, 0);
+    last.ok("NOOP");
+    assert!(exchange::imap_login(&proxy).starts_with("NO [AUTHENTICATIONFAILED] "));
+}
+
+/// Reload after reload costs no memory and no file.
+#[test]
+fn a_thousand_reloads_leave_nothing_behind() {
+    let exchange = Exchange::new();
+    let configuration = |number: u32| {
+        exchange.configuration(BY_SECRET).replace("name = \"pop3\"", &format!("name = \"pop3-{}\"", number % 50))
+    };
+    let proxy = exchange.proxy(&configuration(0));
+    let id = proxy.process.0.id();
+    let used = || {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        (kib, fs::read_dir(format!("/proc/{id}/fd")).unwrap().count())
+    };
+    let outcome = proxy.state_directory().join("reload");
+    let stamp = || {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(&outcome).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec()))
+    };
+    let mut reload = |number: u32| {
+        proxy.configure(&configuration(number));
+        let before = stamp();
+        proxy.process.signal("HUP");
+        let deadline = std::time::Instant::now() + crate::support::process::PATIENCE;
+        while stamp() == before {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(fs::read_to_string(&outcome).unwrap(), "taken\n");
+    };
+    let count: u32 = std::env::var("RELOADS").map_or(1000, |count| count.parse().unwrap());
+    (1..=count / 5).for_each(&mut reload);
+    let (kib, files) = used();
+    (count / 5 + 1..=count).for_each(&mut reload);
+    let (kib_after, files_after) = used();
+    println!("{count} reloads: {kib} KiB after a fifth of them, {kib_after} KiB at the end; {files_after} files");
+    assert!(kib_after < kib + 4096, "{kib} KiB became {kib_after}");
+    assert!(files_after <= files + 4, "{files} files became {files_after}");
+    let metrics = proxy.get("/metrics");
+    assert_eq!(metrics.matches("packetboat_connections_open{").count(), 2, "{metrics}");
+}
