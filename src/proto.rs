@@ -46,9 +46,9 @@ pub trait Session: Send {
     /// What a peer did that ends the connection; tell the device with [`bye`](Session::bye) and close.
     fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure>;
 
-    /// The mail server's connection stands (TLS done, where it is implicit): log in there with `login`, and try the
-    /// mailbox where that is asked for.
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe);
+    /// The mail server's connection stands (TLS done, where it is implicit): log in there with `login`, try the mailbox
+    /// where that is asked for, and from the login on pass on only what `deletes` allows.
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe, deletes: Deletes);
 
     /// The TLS handshake on `side` is done.
     fn tls_started(&mut self, side: Side, out: &mut Outbox);
@@ -67,6 +67,9 @@ pub trait Session: Send {
 
     /// Whether device and server talk to each other (after login).
     fn is_relaying(&self) -> bool;
+
+    /// Whether the rest of what `side` has sent may go on unread when that side has closed in the middle of a line.
+    fn passes_unread(&self, side: Side) -> bool;
 
     /// Whether the device has said LOGOUT or QUIT: the server's answer is still worth waiting for.
     fn has_logged_out(&self) -> bool;
@@ -88,7 +91,7 @@ pub enum Step {
     Notice(Failure),
     /// Send what is in the outbox, then close.
     Close,
-    /// The first octets of the input, this many, were addressed to us.
+    /// The first octets of the input, this many, were addressed to us. With none, only the session's state has changed.
     Consume(usize),
     /// Pass the first octets of the input, this many, to the other side, from this very buffer.
     Forward(usize),
@@ -124,6 +127,17 @@ pub enum Probe {
     No,
     /// One command of our own, whose answer the device does not see.
     Yes,
+}
+
+/// Whether the device may delete in the mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletes {
+    /// What it says after login is not looked at.
+    Allowed,
+    /// Nothing that it says after login makes the mailbox lose anything: only commands that are known to delete nothing
+    /// reach the server. In POP3, DELE is answered with +OK all the same, because devices need it to go on; in IMAP
+    /// the others are answered with NO.
+    Refused,
 }
 
 /// What the device finds before login.

@@ -9,7 +9,7 @@
 //! | `c: ` | the server hears this line |
 //! | `s: ` | the server says this line |
 //! | `! ` | this happens: `authenticate USER PASSWORD`, `logged in`, `login failed KIND`, `notice KIND`, `start tls SIDE`, `close`, `error KIND`, `injection SIDE` |
-//! | `@ ` | a setting, at the top: `implicit`, `starttls`, `plaintext`, `upstream starttls`, `unreachable`, `probe`, `translated` |
+//! | `@ ` | a setting, at the top: `implicit`, `starttls`, `plaintext`, `upstream starttls`, `unreachable`, `probe`, `translated`, `delete = false` |
 //! | `#` | a remark |
 //!
 //! Lines end with CRLF, unless they end with `\&`, which stands for no line end at all. `\n`, `\r`, `\\` and `\xHH`
@@ -23,7 +23,7 @@ use std::path::Path;
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::imap::Imap;
 use packetboat::proto::pop3::Pop3;
-use packetboat::proto::{Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
+use packetboat::proto::{Deletes, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
 
 #[test]
 fn every_transcript_at_every_cut() {
@@ -62,6 +62,7 @@ fn random_traffic_in_random_pieces() {
         transcript.offer.encrypted = random.below(4) > 0;
         transcript.offer.plaintext_login = random.below(2) > 0;
         transcript.probe = if random.below(2) > 0 { Probe::Yes } else { Probe::No };
+        transcript.deletes = if random.below(2) > 0 { Deletes::Allowed } else { Deletes::Refused };
         transcript.upstream = if random.below(3) > 0 { UpstreamTls::Implicit } else { UpstreamTls::StartTls };
         if random.below(3) > 0 {
             // Past the login, where the framing is.
@@ -81,6 +82,8 @@ fn random_traffic_in_random_pieces() {
             transcript.inputs.push((side, octets));
         }
         let whole = transcript.replay(name, &|_, _| None);
+        let may_delete = name == "imap" || transcript.deletes == Deletes::Allowed;
+        assert!(may_delete || !whole.server.to_ascii_uppercase().contains("DELE"), "seed {seed}: {whole:?}");
         for event in &whole.events {
             *seen.entry(event.split(' ').take(2).collect::<Vec<_>>().join(" ")).or_insert(0) += 1;
         }
@@ -104,6 +107,179 @@ fn random_traffic_in_random_pieces() {
         assert!(seen.contains_key(event), "{event} never came about: {seen:?}");
     }
 }
+
+/// What passes for a device that may not delete is read by a server that takes spaces where it can, refuses literals
+/// and IDLE as it likes, and answers before it has heard all: it is never asked to delete.
+#[test]
+fn no_server_is_asked_to_delete() {
+    let mut obeyed = std::collections::BTreeMap::new();
+    for seed in 0..SESSIONS {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1);
+        let mut transcript = Transcript::with(Vec::new());
+        transcript.deletes = Deletes::Refused;
+        let mut driver = Driver::new(&transcript, "imap");
+        driver.unread[0].extend(b"a LOGIN u p\r\n");
+        driver.run();
+        driver.unread[1].extend(b"* OK ready\r\nP2 OK in\r\n");
+        driver.run();
+        assert!(driver.session.is_relaying());
+        driver.heard[1].clear();
+        let mut server = Server::default();
+        let mut coming: Vec<u8> = Vec::new();
+        for _ in 0..40 {
+            if random.below(2) == 0 {
+                coming.extend(random.pick(DELETING_WORDS));
+            }
+            let cut = random.below(coming.len() + 1);
+            driver.unread[0].extend(coming.drain(..cut));
+            driver.run();
+            let heard = std::mem::take(&mut driver.heard[1]);
+            server.hear(&heard, &mut random, &mut obeyed, seed);
+            let cut = random.below(server.says.len() + 1);
+            driver.unread[1].extend(server.says.drain(..cut));
+            driver.run();
+        }
+    }
+    for command in ["APPEND", "UNSELECT", "IDLE", "DONE", "NOOP", "STORE", "UID"] {
+        assert!(obeyed.contains_key(command), "{command} never came about: {obeyed:?}");
+    }
+}
+
+/// A server that is lenient where that does harm.
+#[derive(Default)]
+struct Server {
+    heard: Vec<u8>,
+    says: Vec<u8>,
+    literal: usize,
+    /// The command goes on behind its literal.
+    tag: Option<String>,
+    idle: Option<String>,
+    /// A command was answered before its line end.
+    was_early: bool,
+}
+
+impl Server {
+    fn hear(
+        &mut self,
+        octets: &[u8],
+        random: &mut Random,
+        obeyed: &mut std::collections::BTreeMap<String, u32>,
+        seed: u64,
+    ) {
+        self.heard.extend(octets);
+        loop {
+            let skipped = self.literal.min(self.heard.len());
+            self.heard.drain(..skipped);
+            self.literal -= skipped;
+            if self.literal == 0 && self.tag.is_some() && skipped > 0 && random.below(4) == 0 {
+                self.answer("OK early");
+                self.was_early = true;
+            }
+            // CRLF, LF or CR, whichever comes.
+            let Some(mut end) = self.heard.iter().position(|octet| matches!(octet, b'\r' | b'\n')) else { return };
+            if self.heard[end] == b'\r' {
+                match self.heard.get(end + 1) {
+                    Some(b'\n') => end += 1,
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+            if self.literal > 0 {
+                return;
+            }
+            let line: Vec<u8> = self.heard.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ").to_ascii_uppercase();
+            // A command in the rest of a command would have to stand at its very start.
+            if std::mem::take(&mut self.was_early) && line.starts_with(' ') {
+                continue;
+            }
+            self.obey(line.trim(), random, obeyed, seed);
+        }
+    }
+
+    fn obey(
+        &mut self,
+        line: &str,
+        random: &mut Random,
+        obeyed: &mut std::collections::BTreeMap<String, u32>,
+        seed: u64,
+    ) {
+        let mut words = line.split_whitespace();
+        let goes_on = self.tag.is_some();
+        if let Some(idle) = self.idle.take() {
+            *obeyed.entry(line.to_owned()).or_insert(0) += 1;
+            assert!(matches!(line, "DONE" | ""), "seed {seed}: {line:?} in IDLE");
+            self.tag = Some(idle);
+            return self.answer("OK idled");
+        }
+        if !goes_on {
+            let Some(tag) = words.next() else { return };
+            let verb = words.next().unwrap_or("");
+            *obeyed.entry(verb.to_owned()).or_insert(0) += 1;
+            let deletes = ["EXPUNGE", "DELETE", "MOVE", "CLOSE"].iter().any(|word| line.contains(word))
+                || line.contains("DELETED");
+            assert!(!deletes, "seed {seed}: {line:?}");
+            self.tag = Some(tag.to_ascii_lowercase());
+            if verb == "IDLE" && random.below(3) > 0 {
+                self.says.extend(b"+ idling\r\n");
+                self.idle = self.tag.take();
+                return;
+            }
+        }
+        assert!(!line.ends_with("+}"), "seed {seed}: {line:?}");
+        if let Some(size) = line.strip_suffix('}').and_then(|line| line.rsplit_once('{')) {
+            if random.below(3) == 0 {
+                return self.answer("NO not now");
+            }
+            self.literal = size.1.parse().unwrap();
+            self.says.extend(b"+ go\r\n");
+            return;
+        }
+        if random.below(3) == 0 {
+            self.says.extend(b"* 1 FETCH (BODY[] {15}\r\n+ go\r\nz OK no\r\n)\r\n");
+        }
+        self.answer("OK done");
+    }
+
+    fn answer(&mut self, text: &str) {
+        if let Some(tag) = self.tag.take() {
+            self.says.extend(format!("{tag} {text}\r\n").bytes());
+        }
+    }
+}
+
+const DELETING_WORDS: &[&[u8]] = &[
+    b"z EXPUNGE\r\n",
+    b" z EXPUNGE\r\n",
+    b"\tz EXPUNGE\n",
+    b"z \0expunge\r\n",
+    b"y NOOP\rz EXPUNGE\r\n",
+    b"z UID EXPUNGE 1\r\n",
+    b"z CLOSE\r\n",
+    b"z close\n",
+    b"z DELETE x\r\n",
+    b"z DELETE {12+}\r\nz EXPUNGE\r\n",
+    b"z MOVE 1 x\r\n",
+    b"z STORE 1 +FLAGS (\\Deleted)\r\n",
+    b"z STORE 1 +FLAGS (\\Seen)\r\n",
+    b"z UID STORE 1 +FLAGS.SILENT \\dELETED\r\n",
+    b"z UID FETCH 1 ALL\r\n",
+    b"z APPEND x {11}\r\n",
+    b"z APPEND x {11+}\r\n",
+    b"z APPEND x {11} \r\n",
+    b"z APPEND x {0+}\r\n",
+    b"y SEARCH \"{11+}\r\n",
+    b" {11+}\r\n",
+    b" {11}\r\n",
+    b"z IDLE\r\n",
+    b"DONE\r\n",
+    b"done \n",
+    b"y NOOP\r\n",
+    b"z NOOP\n",
+    b"\r\n",
+    b"\n",
+    b"\r",
+];
 
 const SESSIONS: u64 = 6000;
 
@@ -150,6 +326,10 @@ const IMAP_WORDS: &[&[u8]] = &[
     b"* CAPABIL",
     b"a OK done {9}\r\n",
     b"z COMPRESS DEFLATE\r\n",
+    b"z EXPUNGE\r\n",
+    b"z DELETE {5+}\r\n",
+    b"z STORE 1 +FLAGS (\\Seen)\r\n",
+    b"z OK done\r\n",
     b"\x16\x03",
     b"\x00\xff",
     b"012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890",
@@ -171,6 +351,8 @@ const POP3_WORDS: &[&[u8]] = &[
     b"cA==\r\n",
     b"*\r\n",
     b"NOOP\r\n",
+    b"DELE 1\r\n",
+    b"dele",
     b"+OK\r\n",
     b"+OK ready\r\n",
     b"-ERR no\r\n",
@@ -230,6 +412,7 @@ struct Transcript {
     offer: Offer,
     upstream: UpstreamTls,
     probe: Probe,
+    deletes: Deletes,
     reachable: bool,
     inputs: Vec<(Side, Vec<u8>)>,
     expected: Heard,
@@ -241,6 +424,7 @@ impl Transcript {
             offer: Offer { encrypted: true, starttls: true, plaintext_login: false, xoauth2: true },
             upstream: UpstreamTls::Implicit,
             probe: Probe::No,
+            deletes: Deletes::Allowed,
             reachable: true,
             inputs,
             expected: Heard::default(),
@@ -287,31 +471,14 @@ impl Transcript {
             "unreachable" => self.reachable = false,
             "probe" => self.probe = Probe::Yes,
             "translated" => self.offer.xoauth2 = false,
+            "delete = false" => self.deletes = Deletes::Refused,
             other => panic!("unknown setting {other}"),
         }
     }
 
     /// `cut` says how much of an input, from an offset on, comes at a time.
     fn replay(&self, name: &str, cut: &dyn Fn(usize, usize) -> Option<usize>) -> Heard {
-        let limits = Limits { line: 200, sasl_line: 400, literal: 60, bad_commands: 4 };
-        let session: Box<dyn Session> = if name.starts_with("imap") {
-            Box::new(Imap::new(self.offer, limits))
-        } else {
-            Box::new(Pop3::new(self.offer, limits))
-        };
-        let mut driver = Driver {
-            session,
-            transcript: self,
-            unread: [Vec::new(), Vec::new()],
-            heard: [Vec::new(), Vec::new()],
-            events: Vec::new(),
-            out: Outbox::default(),
-            over: false,
-            more: None,
-            connections: 0,
-        };
-        driver.session.greet(&mut driver.out);
-        driver.say();
+        let mut driver = Driver::new(self, name);
         for (turn, (side, input)) in self.inputs.iter().enumerate() {
             let mut at = 0;
             let connection = driver.connections;
@@ -341,13 +508,39 @@ struct Driver<'a> {
     events: Vec<String>,
     out: Outbox,
     over: bool,
+    /// Steps in a row that consumed nothing.
+    in_place: usize,
     /// The rest of an input of this side is still to come: in clear, whatever happens meanwhile.
     more: Option<Side>,
     /// Connections to the server that were dropped.
     connections: usize,
 }
 
-impl Driver<'_> {
+impl<'a> Driver<'a> {
+    fn new(transcript: &'a Transcript, name: &str) -> Self {
+        let limits = Limits { line: 200, sasl_line: 400, literal: 60, bad_commands: 4 };
+        let session: Box<dyn Session> = if name.starts_with("imap") {
+            Box::new(Imap::new(transcript.offer, limits))
+        } else {
+            Box::new(Pop3::new(transcript.offer, limits))
+        };
+        let mut driver = Driver {
+            session,
+            transcript,
+            unread: [Vec::new(), Vec::new()],
+            heard: [Vec::new(), Vec::new()],
+            events: Vec::new(),
+            out: Outbox::default(),
+            over: false,
+            in_place: 0,
+            more: None,
+            connections: 0,
+        };
+        driver.session.greet(&mut driver.out);
+        driver.say();
+        driver
+    }
+
     fn run(&mut self) {
         let mut quiet = 0;
         let mut side = Side::Downstream;
@@ -374,11 +567,15 @@ impl Driver<'_> {
         match step {
             Step::Read => {}
             Step::Consume(count) => {
-                assert!(count > 0 && count <= unread.len());
+                assert!(count <= unread.len());
+                // Nothing but a change of state: that cannot go on for ever.
+                self.in_place = if count == 0 { self.in_place + 1 } else { 0 };
+                assert!(self.in_place < 4);
                 unread.drain(..count);
             }
             Step::Forward(count) => {
                 assert!(count > 0 && count <= unread.len());
+                self.in_place = 0;
                 let passed: Vec<u8> = unread.drain(..count).collect();
                 self.heard[1 - side as usize].extend(passed);
             }
@@ -389,8 +586,8 @@ impl Driver<'_> {
                     readable(credentials.secret.expose())
                 ));
                 if self.transcript.reachable {
-                    let probe = self.transcript.probe;
-                    self.session.upstream_connected(credentials, self.transcript.upstream, probe);
+                    let Transcript { upstream, probe, deletes, .. } = *self.transcript;
+                    self.session.upstream_connected(credentials, upstream, probe, deletes);
                 } else {
                     self.session.login_failed(&Failure::new(Kind::Connect, "nobody there"), &mut self.out);
                     self.say();

@@ -4,6 +4,7 @@
 mod capability;
 mod command;
 mod frame;
+mod guard;
 mod login;
 mod response;
 
@@ -11,9 +12,10 @@ use zeroize::Zeroize;
 
 use super::line::{Line, printable};
 use super::sasl::{Exchange, Next};
-use super::{Credentials, Failure, Kind, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
+use super::{Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
 use command::{Command, Parsed, Verb};
-use frame::{CommandFrame, ResponseFrame};
+use frame::{CommandFrame, ResponseFrame, Seen};
+use guard::Guard;
 use login::{Dialogue, Progress};
 
 /// The state of one IMAP connection.
@@ -23,6 +25,8 @@ pub struct Imap {
     pending: Option<(Side, Step)>,
     offer: Offer,
     limits: Limits,
+    /// What the device may do once it is in.
+    deletes: Deletes,
     /// Continuation requests sent for the command that is being read.
     continued: usize,
     bad_commands: u32,
@@ -50,6 +54,8 @@ enum State {
     LoggingIn { tag: Vec<u8>, upstream: Option<Dialogue> },
     /// Authenticated or selected: the device talks to the server.
     Relay { commands: CommandFrame, responses: ResponseFrame },
+    /// The same, for a device that may not delete.
+    Guarded { guard: Box<Guard>, responses: ResponseFrame },
     /// LOGOUT was answered.
     Over,
 }
@@ -62,6 +68,7 @@ impl Imap {
             pending: None,
             offer,
             limits,
+            deletes: Deletes::Allowed,
             continued: 0,
             bad_commands: 0,
             tried_in_clear: false,
@@ -223,7 +230,11 @@ impl Imap {
                     }
                     None => response::tagged(&mut out.downstream, tag, "OK logged in"),
                 }
-                self.state = State::Relay { commands: CommandFrame::default(), responses: ResponseFrame::default() };
+                let responses = ResponseFrame::default();
+                self.state = match self.deletes {
+                    Deletes::Allowed => State::Relay { commands: CommandFrame::default(), responses },
+                    Deletes::Refused => State::Guarded { guard: Box::default(), responses },
+                };
                 self.pending = Some((Side::Upstream, Step::LoggedIn));
             }
             Progress::Failed(failure) => return self.refuse(failure, out),
@@ -237,6 +248,26 @@ impl Imap {
         }
         out.upstream.zeroize();
         Step::LoginFailed(failure)
+    }
+
+    /// Either side of a device that may not delete. The guard is asked without input as well: it may have something to
+    /// say.
+    fn guarded(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        let State::Guarded { guard, responses } = &mut self.state else { return Ok(Step::Read) };
+        match side {
+            Side::Downstream => {
+                let mut seen = Seen::default();
+                let step = guard.commands(input, &mut seen, &mut out.upstream);
+                self.commands += seen.commands;
+                self.logged_out |= seen.logout;
+                step
+            }
+            Side::Upstream if guard.is_devices_turn() => Ok(Step::Read),
+            Side::Upstream if responses.is_between_responses() && guard.say(&mut out.downstream) => {
+                Ok(Step::Consume(0))
+            }
+            Side::Upstream => Ok(responses.pass(input, guard.as_mut(), &mut out.downstream)),
+        }
     }
 }
 
@@ -260,6 +291,9 @@ impl Session for Imap {
             }
             None => {}
         }
+        if let State::Guarded { .. } = &self.state {
+            return self.guarded(side, input, out);
+        }
         if input.is_empty() {
             return Ok(Step::Read);
         }
@@ -276,12 +310,14 @@ impl Session for Imap {
             (State::Relay { commands, responses }, Side::Upstream) => {
                 Ok(responses.pass(input, commands, &mut out.downstream))
             }
-            (State::LoggingIn { .. } | State::Over, Side::Downstream)
+            (State::Guarded { .. }, _)
+            | (State::LoggingIn { .. } | State::Over, Side::Downstream)
             | (State::Outside | State::Exchange { .. } | State::Over, Side::Upstream) => Ok(Step::Read),
         }
     }
 
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe) {
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe, deletes: Deletes) {
+        self.deletes = deletes;
         if let State::LoggingIn { upstream, .. } = &mut self.state {
             *upstream = Some(Dialogue::new(login, tls, probe));
         }
@@ -307,7 +343,7 @@ impl Session for Imap {
     fn bye(&mut self, failure: &Failure, out: &mut Outbox) {
         let can_speak = match &self.state {
             State::Outside | State::Exchange { .. } | State::LoggingIn { .. } => true,
-            State::Relay { responses, .. } => responses.is_between_responses(),
+            State::Relay { responses, .. } | State::Guarded { responses, .. } => responses.is_between_responses(),
             State::Over => false,
         };
         if can_speak {
@@ -327,7 +363,11 @@ impl Session for Imap {
     }
 
     fn is_relaying(&self) -> bool {
-        matches!(self.state, State::Relay { .. })
+        matches!(self.state, State::Relay { .. } | State::Guarded { .. })
+    }
+
+    fn passes_unread(&self, side: Side) -> bool {
+        side == Side::Upstream || !matches!(self.state, State::Guarded { .. })
     }
 
     fn has_logged_out(&self) -> bool {

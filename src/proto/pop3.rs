@@ -4,6 +4,7 @@
 mod capability;
 mod command;
 mod frame;
+mod guard;
 mod login;
 mod response;
 
@@ -11,9 +12,10 @@ use zeroize::Zeroize;
 
 use super::line::Line;
 use super::sasl::{Exchange, Next};
-use super::{Credentials, Failure, Kind, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
+use super::{Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
 use command::Command;
 use frame::Frame;
+use guard::Guard;
 use login::{Dialogue, Progress};
 
 /// The state of one POP3 connection.
@@ -23,6 +25,8 @@ pub struct Pop3 {
     pending: Option<(Side, Step)>,
     offer: Offer,
     limits: Limits,
+    /// What the device may do once it is in.
+    deletes: Deletes,
     bad_commands: u32,
     tried_in_clear: bool,
     logged_out: bool,
@@ -50,6 +54,8 @@ enum State {
     LoggingIn { upstream: Option<Dialogue> },
     /// TRANSACTION and UPDATE: the device talks to the server.
     Relay(Box<Frame>),
+    /// The same, for a device that may not delete.
+    Guarded(Box<Guard>),
     /// QUIT was answered before login.
     Over,
 }
@@ -64,6 +70,7 @@ impl Pop3 {
             pending: None,
             offer,
             limits,
+            deletes: Deletes::Allowed,
             bad_commands: 0,
             tried_in_clear: false,
             logged_out: false,
@@ -208,7 +215,11 @@ impl Pop3 {
             Progress::StartTls => self.pending = Some((Side::Upstream, Step::StartTls)),
             Progress::LoggedIn => {
                 out.downstream.extend_from_slice(b"+OK logged in\r\n");
-                self.state = State::Relay(Box::new(Frame::new(self.offer)));
+                let frame = Frame::new(self.offer);
+                self.state = match self.deletes {
+                    Deletes::Allowed => State::Relay(Box::new(frame)),
+                    Deletes::Refused => State::Guarded(Box::new(Guard::new(frame))),
+                };
                 self.pending = Some((Side::Upstream, Step::LoggedIn));
             }
             Progress::Failed(failure) => return self.refuse(failure, out),
@@ -253,13 +264,21 @@ impl Session for Pop3 {
                 self.logged_out |= seen.quit;
                 Ok(seen.step)
             }
+            (State::Guarded(guard), Side::Downstream) => {
+                let seen = guard.commands(input, &mut out.upstream);
+                self.commands += seen.commands;
+                self.logged_out |= seen.quit;
+                Ok(seen.step)
+            }
+            (State::Guarded(guard), Side::Upstream) => Ok(guard.responses(input, &mut out.downstream)),
             (State::Relay(frame), Side::Upstream) => Ok(frame.responses(input, &mut out.downstream)),
             (State::LoggingIn { .. } | State::Over, Side::Downstream)
             | (State::Authorization { .. } | State::Exchange(_) | State::Over, Side::Upstream) => Ok(Step::Read),
         }
     }
 
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe) {
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe, deletes: Deletes) {
+        self.deletes = deletes;
         if let State::LoggingIn { upstream } = &mut self.state {
             *upstream = Some(Dialogue::new(login, tls, probe));
         }
@@ -290,7 +309,7 @@ impl Session for Pop3 {
                 out.downstream.extend_from_slice(b"\r\n");
             }
             // POP3 has no line that a server may say unasked; the connection just ends, and nothing is deleted.
-            State::Relay(_) | State::Over => {}
+            State::Relay(_) | State::Guarded(_) | State::Over => {}
         }
     }
 
@@ -303,7 +322,11 @@ impl Session for Pop3 {
     }
 
     fn is_relaying(&self) -> bool {
-        matches!(self.state, State::Relay(_))
+        matches!(self.state, State::Relay(_) | State::Guarded(_))
+    }
+
+    fn passes_unread(&self, side: Side) -> bool {
+        side == Side::Upstream || !matches!(self.state, State::Guarded(_))
     }
 
     fn has_logged_out(&self) -> bool {

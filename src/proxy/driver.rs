@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::relay::Flow;
 use crate::failure::{Failure, Kind, Side};
-use crate::proto::{Credentials, Outbox, Probe, Session, Step, UpstreamTls};
+use crate::proto::{Credentials, Deletes, Outbox, Probe, Session, Step, UpstreamTls};
 use crate::transport::Stream;
 
 /// A session with both its streams.
@@ -99,7 +99,7 @@ impl Driver {
     pub(super) fn connect(&mut self, upstream: Stream, login: Credentials, tls: UpstreamTls, probe: Probe) {
         self.drop_upstream();
         self.upstream.stream = Some(upstream);
-        self.session.upstream_connected(login, tls, probe);
+        self.session.upstream_connected(login, tls, probe, Deletes::Allowed);
         self.touch();
     }
 
@@ -279,7 +279,12 @@ impl Driver {
         }
         if self.session.is_relaying() && !from.flow.input().is_empty() {
             // What was held back for its other half goes on as it is: there is none.
-            from.flow.forward(from.flow.input().len());
+            let rest = from.flow.input().len();
+            if self.session.passes_unread(side) {
+                from.flow.forward(rest)
+            } else {
+                from.flow.consume(rest)
+            }
             return Ok(true);
         }
         // A device that has closed its half behind a pipelined login still wants the answers.

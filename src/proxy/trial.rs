@@ -13,7 +13,7 @@ use crate::config::{Config, Protocol};
 use crate::failure::{Failure, Kind, Side};
 use crate::proto::imap::Imap;
 use crate::proto::pop3::Pop3;
-use crate::proto::{Limits, Offer, Outbox, Probe, Session, Step, UpstreamTls};
+use crate::proto::{Deletes, Limits, Offer, Outbox, Probe, Session, Step, UpstreamTls};
 use crate::token::{AccessToken, Tokens};
 use crate::transport::downstream::certificate::Making;
 use crate::transport::{Facts, Stream};
@@ -102,7 +102,7 @@ async fn converse(
             _ => return Err(Failure::new(Kind::UpstreamProtocol, "")),
         }
     }
-    session.upstream_connected(mailbox.credentials(token), tls, Probe::Yes);
+    session.upstream_connected(mailbox.credentials(token), tls, Probe::Yes, Deletes::Allowed);
     let mut input = Vec::new();
     loop {
         let step = session.recv(Side::Upstream, &input, &mut out)?;

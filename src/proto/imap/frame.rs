@@ -100,9 +100,11 @@ impl CommandFrame {
             Position::Start
         }
     }
+}
 
-    /// The server has completed the command with this tag. If its literal was still to come, it is not coming; if it
-    /// was COMPRESS and is OK, nothing behind this line is text any more (RFC 4978 §3), which is what is returned.
+impl Commands for CommandFrame {
+    /// If its literal was still to come, it is not coming; if it was COMPRESS and is OK, nothing behind this line is text
+    /// any more (RFC 4978 §3).
     fn completed(&mut self, tag: &[u8], ok: bool) -> bool {
         if self.awaiting.as_deref() == Some(tag) {
             self.awaiting = None;
@@ -115,6 +117,23 @@ impl CommandFrame {
             self.position = Position::Blind;
         }
         was_compress && ok
+    }
+}
+
+/// The commands, as far as the framing of the responses has to do with them.
+pub(super) trait Commands {
+    /// The server has completed the command with this tag, or has said `*` or `+`. Whether nothing behind this line is
+    /// text any more.
+    fn completed(&mut self, tag: &[u8], ok: bool) -> bool;
+
+    /// Whether a continuation request that comes now is an answer to us, and not for the device.
+    fn is_continued_by_us(&self) -> bool {
+        false
+    }
+
+    /// Whether the responses stop at the next boundary, because something is to happen there.
+    fn stops_responses(&self) -> bool {
+        false
     }
 }
 
@@ -133,7 +152,7 @@ pub(super) struct ResponseFrame {
 
 impl ResponseFrame {
     /// Follows the server's octets. Capability lists are rewritten into `out`; all else is forwarded.
-    pub(super) fn pass(&mut self, input: &[u8], commands: &mut CommandFrame, out: &mut Vec<u8>) -> Step {
+    pub(super) fn pass<C: Commands>(&mut self, input: &[u8], commands: &mut C, out: &mut Vec<u8>) -> Step {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             at += match self.position {
@@ -144,8 +163,24 @@ impl ResponseFrame {
                     passed
                 }
                 Position::Line => self.line(rest),
+                Position::Start if at > 0 && commands.stops_responses() => break,
                 Position::Start => match Start::of(rest) {
                     Start::Undecided => break,
+                    Start::Status { tag: b"+", .. } if commands.is_continued_by_us() => {
+                        match Line::split(rest, RESPONSE_LINE) {
+                            Line::Incomplete => break,
+                            Line::Complete { .. } if at > 0 => break,
+                            Line::Complete { len, .. } => {
+                                commands.completed(b"+", false);
+                                return Step::Consume(len);
+                            }
+                            Line::TooLong => {
+                                commands.completed(b"+", false);
+                                self.data = false;
+                                self.line(rest)
+                            }
+                        }
+                    }
                     Start::Data => {
                         self.data = true;
                         self.line(rest)
@@ -316,13 +351,13 @@ pub(super) fn literal_at_end(line: &[u8]) -> Option<(u64, bool)> {
 
 /// The last octets of a line, kept across reads: enough for a literal's announcement and the line end.
 #[derive(Clone, Copy, Default)]
-struct Tail {
+pub(super) struct Tail {
     octets: [u8; TAIL],
     len: usize,
 }
 
 impl Tail {
-    fn push(&mut self, part: &[u8]) {
+    pub(super) fn push(&mut self, part: &[u8]) {
         if let Some(end) = part.len().checked_sub(TAIL).and_then(|start| part.get(start..)) {
             self.octets.copy_from_slice(end);
             self.len = TAIL;
@@ -338,7 +373,7 @@ impl Tail {
     }
 
     /// The last part of a line, with its line end: the literal that the line announces. Empties the tail.
-    fn end_line(&mut self, part: &[u8]) -> Option<(u64, bool)> {
+    pub(super) fn end_line(&mut self, part: &[u8]) -> Option<(u64, bool)> {
         // Most lines come whole, and are looked at where they are.
         let line = if self.len == 0 {
             part

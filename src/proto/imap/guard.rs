@@ -1,0 +1,372 @@
+//! The commands of a device that may not delete: only what is known to delete nothing reaches the server.
+//!
+//! A line is held back until it is whole, and either passes or is answered here. What must not happen is that the server
+//! takes octets for a command that we took for something else. So no literal passes before the server has asked for it,
+//! a non-synchronising one becomes synchronising, and nothing passes behind IDLE but DONE.
+//!
+//! Where the server has to speak first, the device waits, and what it sends then has its turn before anything more of the
+//! server's passes: so the outcome does not depend on where the octets are cut.
+
+mod verdict;
+
+use super::frame::{Commands, Seen, Tail};
+use super::response;
+use crate::proto::line::Line;
+use crate::proto::{Failure, Kind, Step};
+use verdict::{Literal, Verdict, read_end, tag_of};
+
+/// Framing of what such a device sends.
+pub(super) struct Guard {
+    position: Position,
+    /// The server idles: it takes DONE, and nothing else.
+    is_idle: bool,
+    /// The tag of the command that was passed on last.
+    tag: Vec<u8>,
+    /// Commands that the server has not completed. The last one is over once this is none, whatever tags are used twice.
+    open: u64,
+    /// Answers of ours that wait until they stand between two responses.
+    refusals: Vec<u8>,
+    tail: Tail,
+    turn: bool,
+}
+
+/// Where the device's next octet stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    /// At the start of a command.
+    Start,
+    /// Behind a literal's announcement, which the server has not answered.
+    Announced(Literal),
+    /// Inside a literal, this many octets before its end.
+    Literal(u64),
+    /// Behind a literal, where the command goes on.
+    Behind,
+    /// Behind IDLE, which the server has not answered.
+    Idle,
+    /// In a line that is dropped.
+    DroppedLine,
+    /// In a literal that is dropped, this many octets before its end.
+    DroppedLiteral(u64),
+    /// The server has completed a command whose literal it has asked for and not got.
+    OutOfStep,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            position: Position::Start,
+            is_idle: false,
+            tag: Vec::new(),
+            open: 0,
+            refusals: Vec::new(),
+            tail: Tail::default(),
+            // What was pipelined behind the login comes before what the server said behind it.
+            turn: true,
+        }
+    }
+}
+
+impl Guard {
+    /// Follows the device's octets, a line or a piece of a literal a step.
+    ///
+    /// # Errors
+    /// The server may take the rest of a literal for commands.
+    pub(super) fn commands(&mut self, input: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Result<Step, Failure> {
+        let step = self.next(input, seen, out)?;
+        if matches!(step, Step::Read) && std::mem::take(&mut self.turn) {
+            // The other side is to be asked again.
+            return Ok(Step::Consume(0));
+        }
+        Ok(step)
+    }
+
+    /// Whether the device goes first.
+    pub(super) fn is_devices_turn(&self) -> bool {
+        self.turn
+    }
+
+    /// Says what has been waiting. Whether there was anything.
+    pub(super) fn say(&mut self, out: &mut Vec<u8>) -> bool {
+        if self.refusals.is_empty() {
+            return false;
+        }
+        self.turn |= self.is_full();
+        out.append(&mut self.refusals);
+        true
+    }
+
+    fn next(&mut self, input: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Result<Step, Failure> {
+        if self.position == Position::OutOfStep {
+            return Err(Failure::new(Kind::UpstreamProtocol, "a command was completed in the middle of its literal"));
+        }
+        if input.is_empty() || self.is_full() {
+            return Ok(Step::Read);
+        }
+        Ok(match self.position {
+            Position::Start => match Line::split(input, LINE) {
+                Line::Incomplete => Step::Read,
+                Line::TooLong => {
+                    seen.commands += 1;
+                    self.refuse(tag_of(input));
+                    self.drop_line(input)
+                }
+                Line::Complete { text, len } => self.command(text, input.get(..len).unwrap_or_default(), seen, out),
+            },
+            Position::Behind => match Line::split(input, LINE) {
+                Line::Incomplete => Step::Read,
+                Line::Complete { text, len } if goes_on(text) => {
+                    self.pass(text, input.get(..len).unwrap_or_default(), out)
+                }
+                Line::TooLong | Line::Complete { .. } => {
+                    // No command goes on like this: the server refuses it, which is the device's answer.
+                    out.extend_from_slice(b" )\r\n");
+                    self.drop_line(input)
+                }
+            },
+            Position::Literal(left) => {
+                let passed = in_literal(left, input);
+                self.position = behind(left.saturating_sub(passed as u64), Position::Literal, Position::Behind);
+                Step::Forward(passed)
+            }
+            Position::DroppedLiteral(left) => {
+                let dropped = in_literal(left, input);
+                let left = left.saturating_sub(dropped as u64);
+                self.position = behind(left, Position::DroppedLiteral, Position::DroppedLine);
+                Step::Consume(dropped)
+            }
+            Position::DroppedLine => self.drop_line(input),
+            Position::Announced(_) | Position::Idle | Position::OutOfStep => Step::Read,
+        })
+    }
+
+    /// The first line of a command; `line` is `text` with its line end.
+    fn command(&mut self, text: &[u8], line: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Step {
+        let verdict = Verdict::of(text);
+        seen.commands += u64::from(!matches!(verdict, Verdict::Empty | Verdict::Done));
+        match verdict {
+            Verdict::Done if self.is_idle => {
+                self.is_idle = false;
+                out.extend_from_slice(b"DONE\r\n");
+            }
+            // The server has ended the IDLE by itself.
+            Verdict::Done => {}
+            Verdict::Empty if self.is_idle => {}
+            // It may still belong to a command whose answer came early.
+            Verdict::Empty => return send(text, line, out),
+            Verdict::Refuse { tag } => return self.drop_command(tag, line),
+            Verdict::Pass { tag, .. } | Verdict::Idle { tag } | Verdict::Close { tag } if self.is_idle => {
+                return self.drop_command(tag, line);
+            }
+            Verdict::Pass { tag, logout, .. } => {
+                seen.logout |= logout;
+                self.begin(tag);
+                return self.pass(text, line, out);
+            }
+            Verdict::Idle { tag } => {
+                self.begin(tag);
+                self.position = Position::Idle;
+                return send(text, line, out);
+            }
+            Verdict::Close { tag } => {
+                self.begin(tag);
+                // RFC 3691: the same, but nothing is removed.
+                response::tagged(out, tag, "UNSELECT");
+            }
+        }
+        Step::Consume(line.len())
+    }
+
+    fn begin(&mut self, tag: &[u8]) {
+        self.tag.clear();
+        self.tag.extend_from_slice(tag);
+        self.open = self.open.saturating_add(1);
+    }
+
+    /// Passes a line of a command that passes.
+    fn pass(&mut self, text: &[u8], line: &[u8], out: &mut Vec<u8>) -> Step {
+        let literal = read_end(text).ok().flatten();
+        self.position = literal.map_or(Position::Start, Position::Announced);
+        match literal {
+            // Some servers do not know them, or forget to skip them when they refuse the command: then they are read as
+            // commands.
+            Some(Literal { synchronising: false, .. }) => {
+                out.extend_from_slice(text.strip_suffix(b"+}").unwrap_or(text));
+                out.extend_from_slice(b"}\r\n");
+                Step::Consume(line.len())
+            }
+            Some(Literal { synchronising: true, .. }) | None => send(text, line, out),
+        }
+    }
+
+    fn drop_command(&mut self, tag: &[u8], line: &[u8]) -> Step {
+        self.refuse(tag);
+        self.drop_line(line)
+    }
+
+    fn refuse(&mut self, tag: &[u8]) {
+        let text = if tag == b"*" { NOT_A_COMMAND } else { REFUSED };
+        response::tagged(&mut self.refusals, tag, text);
+    }
+
+    /// Drops what is there of a line, and all of the command that follows without being asked for.
+    fn drop_line(&mut self, input: &[u8]) -> Step {
+        let end = memchr::memchr(b'\n', input);
+        let dropped = end.map_or(input.len(), |end| end + 1);
+        let part = input.get(..dropped).unwrap_or_default();
+        self.position = if end.is_none() {
+            self.tail.push(part);
+            Position::DroppedLine
+        } else {
+            match self.tail.end_line(part) {
+                Some((size, false)) => behind(size, Position::DroppedLiteral, Position::DroppedLine),
+                Some((_, true)) | None => Position::Start,
+            }
+        };
+        Step::Consume(dropped)
+    }
+
+    fn is_full(&self) -> bool {
+        self.refusals.len() > QUEUE
+    }
+
+    /// The server has asked for what follows.
+    fn asked(&mut self) {
+        self.position = match self.position {
+            Position::Announced(Literal { size, .. }) => behind(size, Position::Literal, Position::Behind),
+            Position::Idle => {
+                self.is_idle = true;
+                Position::Start
+            }
+            _ => return,
+        };
+        self.turn = true;
+    }
+
+    /// The server has completed all that it was sent.
+    fn answered(&mut self) {
+        self.is_idle = false;
+        self.position = match self.position {
+            // The literal is not coming.
+            Position::Announced(Literal { synchronising: true, .. }) | Position::Idle => Position::Start,
+            // It is coming all the same.
+            Position::Announced(Literal { size, .. }) => behind(size, Position::DroppedLiteral, Position::DroppedLine),
+            Position::Literal(_) => Position::OutOfStep,
+            // Some servers do not wait for the line end.
+            Position::Behind => Position::Start,
+            _ => return,
+        };
+        self.turn = true;
+    }
+}
+
+impl Commands for Guard {
+    fn completed(&mut self, tag: &[u8], _: bool) -> bool {
+        match tag {
+            b"+" => self.asked(),
+            b"*" => {}
+            tag => {
+                self.open = self.open.saturating_sub(1);
+                if self.open == 0 && tag == self.tag {
+                    self.answered();
+                }
+            }
+        }
+        // COMPRESS does not pass.
+        false
+    }
+
+    fn is_continued_by_us(&self) -> bool {
+        matches!(self.position, Position::Announced(Literal { synchronising: false, .. }))
+    }
+
+    fn stops_responses(&self) -> bool {
+        self.turn || !self.refusals.is_empty()
+    }
+}
+
+/// Sends a line as it came, but for a line end that the server may not take for one.
+fn send(text: &[u8], line: &[u8], out: &mut Vec<u8>) -> Step {
+    if line.ends_with(b"\r\n") {
+        return Step::Forward(line.len());
+    }
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+    Step::Consume(line.len())
+}
+
+/// Whether a line can stand behind a literal (RFC 3501 §9), and is no command for a server that has answered already.
+fn goes_on(text: &[u8]) -> bool {
+    matches!(text.first(), None | Some(b' ' | b')')) && read_end(text).is_ok()
+}
+
+fn in_literal(left: u64, input: &[u8]) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(input.len())
+}
+
+/// Where a literal stands of which so much is left.
+fn behind(left: u64, inside: fn(u64) -> Position, end: Position) -> Position {
+    if left == 0 { end } else { inside(left) }
+}
+
+/// RFC 5530 §3.
+const REFUSED: &str = "NO [NOPERM] refused: delete = false, only what cannot delete passes";
+const NOT_A_COMMAND: &str = "BAD refused: delete = false, only commands that are understood pass";
+
+/// The longest line that is read, in octets; a longer one does not pass (RFC 2683 §3.2.1.5 asks for 8000).
+const LINE: usize = 8192;
+
+/// So many octets of refusals may wait; then the device does.
+const QUEUE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that the server hears of `input`, cut at `cut`, until the guard wants more.
+    fn passed(guard: &mut Guard, input: &[u8], cut: usize) -> Vec<u8> {
+        let mut heard = Vec::new();
+        let mut unread = Vec::new();
+        for piece in [&input[..cut], &input[cut..]] {
+            unread.extend_from_slice(piece);
+            loop {
+                let step = guard.commands(&unread, &mut Seen::default(), &mut heard).unwrap();
+                match step {
+                    Step::Forward(count) => heard.extend(unread.drain(..count)),
+                    Step::Consume(count) => drop(unread.drain(..count)),
+                    Step::Read => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        heard
+    }
+
+    #[test]
+    fn a_full_queue_stops_the_device_until_it_is_said() {
+        let mut guard = Guard::default();
+        let many = b"a EXPUNGE\r\n".repeat(1000);
+        assert_eq!(passed(&mut guard, &many, 0), b"");
+        assert!(guard.is_full() && guard.refusals.len() < QUEUE + 100);
+        assert!(!guard.is_devices_turn());
+        let mut said = Vec::new();
+        assert!(guard.say(&mut said) && !said.is_empty());
+        assert!(guard.is_devices_turn(), "what was held back goes on, without another octet from anybody");
+        assert!(matches!(guard.commands(b"a NOOP\r\n", &mut Seen::default(), &mut said), Ok(Step::Forward(8))));
+        assert!(matches!(guard.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Consume(0))));
+        assert!(matches!(guard.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Read)));
+        assert!(!guard.say(&mut said));
+    }
+
+    #[test]
+    fn long_lines_are_refused_with_their_literals() {
+        let long = "1".repeat(LINE);
+        let input = format!("a FETCH {long} {{11+}}\r\nb EXPUNGE\r\n\r\nc {long}\r\nd NOOP\r\n");
+        for cut in (0..input.len()).step_by(97).chain(input.len() - 60..input.len()).chain(LINE..LINE + 60) {
+            let mut guard = Guard::default();
+            assert_eq!(passed(&mut guard, input.as_bytes(), cut), b"d NOOP\r\n", "{cut}");
+            assert_eq!(String::from_utf8(guard.refusals).unwrap(), format!("a {REFUSED}\r\nc {REFUSED}\r\n"), "{cut}");
+        }
+        let fits = format!("a SEARCH {}\r\n", &long[..LINE - 9]);
+        assert_eq!(passed(&mut Guard::default(), fits.as_bytes(), 5), fits.as_bytes());
+    }
+}

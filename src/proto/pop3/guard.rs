@@ -1,0 +1,141 @@
+//! The commands of a device that may not delete: only what is known to delete nothing reaches the server.
+//!
+//! A command is held back until its line is whole. In place of one that does not pass, the server gets a harmless one
+//! whose answer the device is to have, so that the answers keep their order, whatever is pipelined, and whether or not
+//! they can still be framed.
+
+use super::frame::{Frame, Seen};
+use crate::proto::Step;
+use crate::proto::line::{Line, word};
+
+/// Both directions of such a session after login.
+pub(super) struct Guard {
+    frame: Frame,
+    /// A line too long was answered for; what is left of it is dropped.
+    in_long_line: bool,
+}
+
+impl Guard {
+    pub(super) fn new(frame: Frame) -> Self {
+        Self { frame, in_long_line: false }
+    }
+
+    /// Follows the device's octets, one command a step.
+    pub(super) fn commands(&mut self, input: &[u8], out: &mut Vec<u8>) -> Seen {
+        if self.in_long_line {
+            return self.drop_line(input);
+        }
+        let (text, len) = match Line::split(input, LINE) {
+            Line::Incomplete => return Seen { commands: 0, quit: false, step: Step::Read },
+            Line::TooLong => (input.get(..LINE).unwrap_or_default(), None),
+            Line::Complete { text, len } => (text, Some(len)),
+        };
+        match (len, instead_of(text)) {
+            (Some(len), None) => {
+                let line = input.get(..len).unwrap_or_default();
+                let mut seen = self.frame.commands(line);
+                // A line end that the server may not take for one would join two commands.
+                if !line.ends_with(b"\r\n") && !matches!(seen.step, Step::Read) {
+                    out.extend_from_slice(text);
+                    out.extend_from_slice(b"\r\n");
+                    seen.step = Step::Consume(len);
+                }
+                seen
+            }
+            (len, instead) => {
+                let line = instead.unwrap_or(UNKNOWN);
+                let mut seen = self.frame.commands(line);
+                if !matches!(seen.step, Step::Read) {
+                    out.extend_from_slice(line);
+                    seen.step = match len {
+                        Some(len) => Step::Consume(len),
+                        None => self.drop_line(input).step,
+                    };
+                }
+                seen
+            }
+        }
+    }
+
+    /// Follows the server's octets.
+    pub(super) fn responses(&mut self, input: &[u8], out: &mut Vec<u8>) -> Step {
+        self.frame.responses(input, out)
+    }
+
+    fn drop_line(&mut self, input: &[u8]) -> Seen {
+        let end = memchr::memchr(b'\n', input);
+        self.in_long_line = end.is_none();
+        Seen { commands: 0, quit: false, step: Step::Consume(end.map_or(input.len(), |end| end + 1)) }
+    }
+}
+
+/// What the server hears in place of a line, if it does not pass.
+fn instead_of(text: &[u8]) -> Option<&'static [u8]> {
+    // A server may overlook what stands before the keyword.
+    let start = text.iter().position(|octet| *octet > b' ').unwrap_or(text.len());
+    let (keyword, behind) = text.get(start..).unwrap_or_default().split_at_checked(DELE.len()).unwrap_or_default();
+    if keyword.eq_ignore_ascii_case(DELE) && !behind.first().is_some_and(u8::is_ascii_alphanumeric) {
+        return Some(b"NOOP\r\n");
+    }
+    // A lone CR or a NUL may end a line elsewhere.
+    let is_clean = text.iter().all(|octet| !octet.is_ascii_control());
+    let passes = is_clean && PASSING.iter().any(|passing| passing.eq_ignore_ascii_case(word(text).0));
+    (!passes).then_some(UNKNOWN)
+}
+
+const DELE: &[u8] = b"DELE";
+
+/// Keywords of commands that delete nothing (RFC 1939 §5, §6, §7, RFC 2449 §5, RFC 6856 §2.1, §3). QUIT deletes what DELE
+/// has marked, which is nothing.
+const PASSING: &[&[u8]] =
+    &[b"STAT", b"LIST", b"RETR", b"NOOP", b"RSET", b"QUIT", b"TOP", b"UIDL", b"CAPA", b"LANG", b"UTF8"];
+
+/// No server knows this command, and each has to answer with a single -ERR (RFC 1939 §3).
+const UNKNOWN: &[u8] = b"XREFUSED\r\n";
+
+/// The longest line that is read; a longer one does not pass (RFC 2449 §4: no command has more than 255 octets).
+const LINE: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dele_in_every_form() {
+        for line in [
+            &b"DELE 1"[..],
+            b"dele 1",
+            b"DeLe",
+            b" DELE 1",
+            b"\t \0dele\t1",
+            b"DELE",
+            b"DELE 1 2",
+            b"DELE\0",
+            b"dele-1",
+        ] {
+            assert_eq!(instead_of(line), Some(&b"NOOP\r\n"[..]), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_does_not_pass() {
+        for line in [
+            &b"XTND"[..],
+            b"AUTH",
+            b"DELEX",
+            b"DEL",
+            b"",
+            b" STAT",
+            b"RETR\t1",
+            b"NOOP\rDELE 1",
+            b"NOOP\0",
+            b"D\0ELE 1",
+            b"USER x",
+        ] {
+            assert_eq!(instead_of(line), Some(UNKNOWN), "{line:?}");
+        }
+        for line in [&b"STAT"[..], b"retr 1", b"TOP 1 0", b"uidl", b"quit", b"LIST ", b"lang *"] {
+            assert_eq!(instead_of(line), None, "{line:?}");
+        }
+    }
+}
