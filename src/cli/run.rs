@@ -81,7 +81,8 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     manager::tell_ready(&serving).await;
     let mut running = Process { file, output, common, serving, admin, signals, proven };
     let signal = running.until_end().await;
-    manager::tell_stopping();
+    let limits = running.proven.config.limits;
+    manager::tell_stopping(limits.drain_timeout + limits.close_timeout + SETTLING);
     running.end(signal, trigger, lifecycle).await;
     upkeep.enter(Phase::Draining);
     running.admin.keep().await;
@@ -177,5 +178,7 @@ fn raise_open_files(connections: usize, others: usize) {
 const OTHER_FILES: u64 = 128;
 /// Beside `close_timeout`, for the last words to sessions whose time is over.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Beside these, for refresh tokens that are on their way to the disk.
+const SETTLING: Duration = Duration::from_secs(40);
 /// How often certificates are looked at for changes.
 const LOOK: Duration = Duration::from_secs(5);

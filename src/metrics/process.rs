@@ -1,6 +1,7 @@
 //! What the operating system knows of this process, by the names that Prometheus' client libraries give it.
 
 use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Counter, Gauge};
 use rustix::process::{Resource, getrlimit};
@@ -10,7 +11,6 @@ pub(super) struct Gauges {
     most_files: Gauge,
     memory: Gauge,
     cpu: Counter,
-    started: Gauge,
 }
 
 impl Gauges {
@@ -18,12 +18,14 @@ impl Gauges {
         gauge: impl Fn(&str, &str) -> prometheus::Result<Gauge>,
         counter: impl Fn(&str, &str) -> prometheus::Result<Counter>,
     ) -> prometheus::Result<Self> {
+        // Read from /proc it would need more of that than a service is shown.
+        let started = gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")?;
+        started.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         Ok(Self {
             open_files: gauge("process_open_fds", "Number of open file descriptors.")?,
             most_files: gauge("process_max_fds", "Maximum number of open file descriptors.")?,
             memory: gauge("process_resident_memory_bytes", "Resident memory size in bytes.")?,
             cpu: counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.")?,
-            started: gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")?,
         })
     }
 
@@ -39,16 +41,12 @@ impl Gauges {
         let second = rustix::param::clock_ticks_per_second() as f64;
         self.memory.set(stat.pages * rustix::param::page_size() as f64);
         self.cpu.inc_by((stat.cpu / second - self.cpu.get()).max(0.0));
-        if let Some(booted) = booted() {
-            self.started.set(booted + stat.started / second);
-        }
     }
 }
 
 /// Of proc_pid_stat(5): in clock ticks and pages.
 struct Stat {
     cpu: f64,
-    started: f64,
     pages: f64,
 }
 
@@ -63,12 +61,6 @@ impl Stat {
             .skip(1)
             .map(|field| field.parse().unwrap_or_default())
             .collect();
-        Some(Self { cpu: fields.get(10)? + fields.get(11)?, started: *fields.get(18)?, pages: *fields.get(20)? })
+        Some(Self { cpu: fields.get(10)? + fields.get(11)?, pages: *fields.get(20)? })
     }
-}
-
-/// Seconds since 1970.
-fn booted() -> Option<f64> {
-    let text = fs::read_to_string("/proc/stat").ok()?;
-    text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }

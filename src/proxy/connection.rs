@@ -16,7 +16,7 @@ use crate::failure::{Failure, Kind, Side};
 use crate::inventory::Way;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::proto::line::printable;
-use crate::proto::{Credentials, Probe};
+use crate::proto::{Credentials, Deletes, Probe};
 use crate::transport::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
@@ -67,6 +67,9 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
     drop(admitted);
 }
 
+/// How the mailbox is opened.
+type Terms = (Probe, Deletes);
+
 struct Connection<'a> {
     driver: Driver,
     door: &'a Door,
@@ -79,7 +82,7 @@ struct Connection<'a> {
     /// The server that is, or was, logged in to.
     server: Option<Arc<Server>>,
     /// What the login is tried with once more where the connection to the server was a ready one, and is lost.
-    spare: Option<Box<(Credentials, Probe)>>,
+    spare: Option<Box<(Credentials, Terms)>>,
     /// The mailbox that is opened for the device, where its login is translated.
     opened: Option<Opened<'a>>,
 }
@@ -242,7 +245,7 @@ impl<'a> Connection<'a> {
         match &door.logins {
             DoorLogins::PassThrough(server) => {
                 let reached = self.unless_left(reach(server, door.listener.protocol)).await?;
-                self.connect(reached, server, credentials, Probe::No);
+                self.connect(reached, server, credentials, (Probe::No, Deletes::Allowed));
             }
             DoorLogins::Observe => {
                 let detail = "observe = true on this listener; remove that to let devices in";
@@ -285,7 +288,8 @@ impl<'a> Connection<'a> {
         let mailbox = opened.mailbox;
         let reached = self.unless_left(reach(&mailbox.server, self.door.listener.protocol)).await?;
         let probe = if mailbox.account.probe { Probe::Yes } else { Probe::No };
-        self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), probe);
+        let terms = (probe, opened.deletes);
+        self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), terms);
         self.opened = Some(opened);
         Ok(())
     }
@@ -299,20 +303,21 @@ impl<'a> Connection<'a> {
     /// Makes a connection of its own for a login whose ready one was lost.
     async fn dial_again(&mut self) -> Result<(), Failure> {
         let (Some(spare), Some(server)) = (self.spare.take(), self.server.take()) else { return Ok(()) };
-        let (credentials, probe) = *spare;
+        let (credentials, terms) = *spare;
         self.driver.drop_upstream();
         let reached = self.unless_left(dial(&server, self.door.listener.protocol)).await?;
-        self.connect(reached, &server, credentials, probe);
+        self.connect(reached, &server, credentials, terms);
         Ok(())
     }
 
-    fn connect(&mut self, reached: Reached, server: &Arc<Server>, credentials: Credentials, probe: Probe) {
+    fn connect(&mut self, reached: Reached, server: &Arc<Server>, credentials: Credentials, terms: Terms) {
         let Reached { stream, tls, was_ready } = reached;
-        self.spare = was_ready.then(|| Box::new((credentials.clone(), probe)));
+        self.spare = was_ready.then(|| Box::new((credentials.clone(), terms)));
         self.record.upstream_tls = stream.facts();
         self.server = Some(Arc::clone(server));
         self.phase = Instant::now();
-        self.driver.connect(stream, credentials, tls, probe);
+        let (probe, deletes) = terms;
+        self.driver.connect(stream, credentials, tls, probe, deletes);
     }
 
     /// Does this on the way to the server, unless the device leaves meanwhile: then nobody waits for it any more.

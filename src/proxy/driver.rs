@@ -96,10 +96,17 @@ impl Driver {
     }
 
     /// Hands over the connection to the server, and with what to log in there.
-    pub(super) fn connect(&mut self, upstream: Stream, login: Credentials, tls: UpstreamTls, probe: Probe) {
+    pub(super) fn connect(
+        &mut self,
+        upstream: Stream,
+        login: Credentials,
+        tls: UpstreamTls,
+        probe: Probe,
+        deletes: Deletes,
+    ) {
         self.drop_upstream();
         self.upstream.stream = Some(upstream);
-        self.session.upstream_connected(login, tls, probe, Deletes::Allowed);
+        self.session.upstream_connected(login, tls, probe, deletes);
         self.touch();
     }
 

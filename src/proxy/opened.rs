@@ -7,7 +7,7 @@ use super::door::Access;
 use super::mailbox::{Admission, Mailbox};
 use crate::config::Protocol;
 use crate::failure::{Failure, Kind};
-use crate::proto::Credentials;
+use crate::proto::{Credentials, Deletes};
 use crate::token::AccessToken;
 
 /// A mailbox that is being opened, or is open.
@@ -17,7 +17,7 @@ pub(super) struct Opened<'a> {
     /// Another token was tried already.
     pub(super) is_second: bool,
     /// Whether what the device deletes is deleted.
-    pub(super) delete: bool,
+    pub(super) deletes: Deletes,
     /// Counted until the session is over.
     _admission: Admission,
 }
@@ -48,6 +48,7 @@ impl<'a> Opened<'a> {
         mailbox.token(protocol).await?;
         let admission = mailbox.admit().await?;
         let token = mailbox.token(protocol).await?;
-        Ok(Self { mailbox, token, is_second: false, delete: device.delete, _admission: admission })
+        let deletes = if device.delete { Deletes::Allowed } else { Deletes::Refused };
+        Ok(Self { mailbox, token, is_second: false, deletes, _admission: admission })
     }
 }

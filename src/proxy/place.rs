@@ -4,6 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustix::io::Errno;
+use tracing::info;
+
 use super::door::Door;
 use super::serving::Serving;
 use super::{Common, Obstacle, worker};
@@ -93,6 +96,14 @@ pub(super) fn take(
             }
             Err(error) => error,
         };
+        if address.ip().is_unspecified()
+            && address.is_ipv6()
+            && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
+        {
+            // Where there is no IPv6, nobody misses it.
+            info!(listener = listener.name, "this computer has no IPv6: nothing listens on {address}");
+            continue;
+        }
         let holder = (error.kind() == io::ErrorKind::AddrInUse).then(|| host::listening_program(address)).flatten();
         // Trying out a file beside the proxy that it is for is not a mistake; nor as a user who may not see who it is.
         if making == Making::Tried && is_beside_own(&error, address, holder.as_ref()) {

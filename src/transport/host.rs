@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 /// The host's name, if it has one that may stand in a certificate.
 pub fn name() -> Option<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim();
+    let system = rustix::system::uname();
+    let name = system.nodename().to_str().ok()?;
     let fits = !name.is_empty()
         && name.len() <= LONGEST_COMMON_NAME
         && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'));

@@ -284,42 +284,47 @@ function showCharts({ history }) {
   const start = (Math.floor(history.end / QUARTER) - BARS + 1) * QUARTER;
   // One unit of the drawing is one pixel of the page, so that its text has the size of other small text.
   const width = Math.max(200, within("#charts svg")?.clientWidth || 280);
-  const gather = ([field, color, words]) => ({ color, words, ...collect(history, history[field] ?? [], start) });
+  const gather = ([field, color, words, isState = false]) => (
+    { color, words, isState, ...collect(history, history[field] ?? [], start, isState) });
   const chart = (name, ...parts) => figure(name, parts.map(gather), start, width);
   patch(within("#charts .figures"), [
     chart("Sessions", ["sessions", "plain", ""]),
     chart("Handshake failures", ["handshake_failures", "bad", ""]),
     chart("Login failures", ["login_failures", "bad", ""]),
-    chart("Tokens", ["tokens_ok", "good", "fetched"], ["tokens_bad", "bad", "refused or failed"]),
+    chart("Accounts and their tokens", ["tokens_ok", "good", "with a token", true], ["tokens_bad", "bad", "without, or in trouble", true]),
   ]);
 }
 
-// Sums the points of one series into bars. What was before the first point is not known, and not zero.
-function collect({ end, step }, points, start) {
+// Sums the points of one series into bars; of a state that lasts, the most. What was before the first point is not known,
+// and not zero.
+function collect({ end, step }, points, start, isState) {
   const bars = Array(BARS).fill(0);
   const born = end - points.length * step;
   points.forEach((value, i) => {
     const bar = Math.floor((born + i * step - start) / QUARTER);
-    if (bar >= 0 && bar < BARS) bars[bar] += value;
+    if (bar >= 0 && bar < BARS) bars[bar] = isState ? Math.max(bars[bar], value) : bars[bar] + value;
   });
-  const hour = sum(points.slice(-Math.round(3600 / step)));
+  const last = points.at(-1) ?? 0;
+  const hour = isState ? last : sum(points.slice(-Math.round(3600 / step)));
   const unknown = Math.min(BARS, Math.max(0, (born - start) / QUARTER));
-  return { bars, hour, all: sum(points), unknown, recorded: span(points.length * step) };
+  return { bars, hour, all: isState ? last : sum(points), unknown, recorded: span(points.length * step) };
 }
 
 function figure(name, parts, start, width) {
-  const whole = ({ all, words, recorded }) => `${number(all)} ${words && `${words} `}in ${recorded}`;
-  const told = parts.map((part) => `${whole(part)}, ${number(part.hour)} in the last hour`);
+  const isState = parts[0].isState;
+  const whole = ({ all, words, recorded }) => (
+    isState ? `${number(all)} ${words}` : `${number(all)} ${words && `${words} `}in ${recorded}`);
+  const told = parts.map((part) => (isState ? whole(part) : `${whole(part)}, ${number(part.hour)} in the last hour`));
   // Each series stands on the ones before it.
   const levels = [Array(BARS).fill(0)];
   for (const { bars } of parts) levels.push(bars.map((value, bar) => value + levels.at(-1)[bar]));
   const peak = Math.max(...levels.at(-1));
   const highest = clock(start + levels.at(-1).indexOf(peak) * QUARTER);
-  if (peak) told.push(`at most ${number(peak)} in a quarter of an hour, at ${highest}`);
+  if (peak && !isState) told.push(`at most ${number(peak)} in a quarter of an hour, at ${highest}`);
   return h("figure", "chart", [
     h("figcaption", "", [
       h("h3", "", name),
-      h("p", "current", [h("b", "", number(sum(parts.map((part) => part.hour)))), h("span", "", " in the last hour")]),
+      h("p", "current", [h("b", "", number(sum(parts.map((part) => part.hour)))), h("span", "", isState ? " now" : " in the last hour")]),
       h("p", "muted", parts.map((part) => h("span", `sum ${part.words && part.color}`, whole(part)))),
     ]),
     drawing(parts, levels, nice(peak), start, width, `${name}, last 24 hours: ${told.join("; ")}.`),

@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -40,9 +41,11 @@ pub(super) fn tell_reloading() {
     }
 }
 
-/// The drain begins.
-pub(super) fn tell_stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("no new connections; waiting for sessions to end")]);
+/// The drain begins, and may take so long.
+pub(super) fn tell_stopping(at_most: Duration) {
+    let at_most = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
+    let status = NotifyState::Status("no new connections; waiting for sessions to end");
+    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(at_most), status]);
 }
 
 /// Says that all is well for as long as each event loop answers: one that is stuck accepts nobody, and has the process
