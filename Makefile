@@ -1,6 +1,10 @@
 # make demo                an old device, packetboat and a pretend Exchange Online on this computer
 # make test                install what is missing (Debian packages), then run every test
+# make test-system         the package on a system booted by systemd, and the image run by compose: installs Docker's engine and
+#                          debootstrap (Debian packages), needs root, three minutes
 # make build               build target/release/packetboat
+# make deb                 the Debian package, in target/debian/
+# make image               the Docker image packetboat, built from source in a container
 # make bench               CPU time and memory beside nginx, HAProxy, stunnel (Debian) and email-oauth2-proxy (fetched by pip),
 #                          twenty minutes; leaves a table and a chart in benches/record/
 # make bench-frame         the protocols alone: framers beside a plain scan, logins, capability lists
@@ -8,7 +12,7 @@
 # make bench-latency       a login with the server 40 ms away, with and without warm connections (root: network namespaces)
 # make bench-instructions  instructions of a session and of a MiB, by valgrind; fails where they are over their bounds
 
-.PHONY: demo test build bench bench-frame bench-login bench-latency bench-instructions
+.PHONY: demo test test-system build deb image bench bench-frame bench-login bench-latency bench-instructions
 
 demo: build
 	target/release/packetboat demo --state-directory state/demo
@@ -17,9 +21,20 @@ test:
 	@tests/install.sh
 	cargo test --locked --all-targets
 
+test-system:
+	@tests/install.sh docker.io docker-compose debootstrap iproute2 iptables
+	cargo test --locked --test system -- --nocapture
+
 build:
 	@tests/install.sh
 	cargo build --locked --release
+
+deb: build
+	config/debian/build.sh
+
+image:
+	DOCKER_BUILDKIT=1 docker build -f docker/Dockerfile -t packetboat \
+		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1) .
 
 bench:
 	@tests/install.sh stunnel4 haproxy nginx libnginx-mod-stream

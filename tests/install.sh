@@ -4,7 +4,7 @@ set -eu
 
 missing=""
 for package in gcc libc6-dev perl make ca-certificates openssl curl python3 dovecot-imapd dovecot-pop3d \
-    libgnutls28-dev libmbedtls-dev "$@"; do
+    libgnutls28-dev libmbedtls-dev binutils prometheus chromium chromium-driver "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
 done
 # Any Java with a compiler will do.
@@ -30,7 +30,7 @@ $sudo apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 $sudo apt-get install -qq -y --no-install-recommends $missing >/dev/null
 # Tests and benches start servers of their own; the system's are not wanted.
-for service in dovecot nginx haproxy stunnel4; do
+for service in dovecot nginx haproxy stunnel4 prometheus prometheus-node-exporter docker; do
     case " $missing " in
     *" $service"*) [ ! -d /run/systemd/system ] || $sudo systemctl disable --now $service.socket $service.service 2>/dev/null || true ;;
     esac

@@ -51,6 +51,7 @@ put 640 config/debian/packetboat.toml etc/packetboat
 install -d -m 700 "$stage/etc/packetboat/credentials"
 
 # The manual and the completions are the program's own.
+mkdir "$work/man"
 "$binary" generate man "$work/man"
 install -d "$stage/usr/share/man/man1"
 for page in "$work"/man/*.1; do

@@ -1,0 +1,156 @@
+//! Debian's Docker engine, in a network namespace of its own, and a small Debian for what it runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long any one thing may take on a slow machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Ends with its guard, by its own process id.
+pub struct Engine {
+    process: Child,
+    directory: TempDir,
+}
+
+impl Engine {
+    /// Starts it, and imports the small Debian as `debian:bookworm-slim`.
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let log = fs::File::create(directory.path().join("log")).unwrap();
+        // Its bridges and rules are in its own namespace, and so is every port that it opens.
+        let script = format!(
+            "ip link set lo up; exec dockerd --data-root {} --exec-root {} -H unix://{} --pidfile {}",
+            path("data"),
+            path("exec"),
+            path("socket"),
+            path("pid")
+        );
+        let process = Command::new("unshare")
+            .args(["--net", "--mount", "sh", "-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let engine = Self { process, directory };
+        let begun = Instant::now();
+        while !engine.docker(&["version"]).status.success() {
+            let log = fs::read_to_string(engine.directory.path().join("log")).unwrap();
+            assert!(begun.elapsed() < PATIENCE, "the engine does not start: {log}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let debian = debian();
+        engine.ok(&["import", debian.to_str().unwrap(), "debian:bookworm-slim"]);
+        engine
+    }
+
+    /// Debian's own client: others may lack BuildKit.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("DOCKER_HOST", format!("unix://{}", self.directory.path().join("socket").display()));
+        command.env("DOCKER_BUILDKIT", "1").env("HOME", self.directory.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn docker(&self, arguments: &[&str]) -> Output {
+        self.command("/usr/bin/docker").args(arguments).output().unwrap()
+    }
+
+    /// What it says, where all is well.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.docker(arguments);
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(output.status.success(), "{arguments:?}: {said} {}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+
+    /// Waits until it says this.
+    pub fn until(&self, what: &str, arguments: &[&str], words: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let output = self.docker(arguments);
+            let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            if said.contains(words) {
+                return said;
+            }
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(begun.elapsed() < PATIENCE, "{what}: {said} {errors}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let containers = self.docker(&["ps", "-aq"]);
+        for container in String::from_utf8_lossy(&containers.stdout).split_whitespace() {
+            self.docker(&["rm", "-fv", container]);
+        }
+        let id = self.process.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(30) {
+            if let Ok(Some(_)) = self.process.try_wait() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// One engine at a time: two cores are few.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The release binary, built if it has to be.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let root = root();
+        let built = Command::new(env!("CARGO")).args(["build", "--locked", "--release"]).current_dir(root).status();
+        assert!(built.unwrap().success());
+        root.join("target/release/packetboat")
+    })
+}
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A tar of a small Debian with systemd and Python, made once by debootstrap.
+fn debian() -> &'static Path {
+    static TAR: OnceLock<PathBuf> = OnceLock::new();
+    TAR.get_or_init(|| {
+        let tar = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-bookworm.tar");
+        if tar.exists() {
+            return tar;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let mirror = std::env::var("DEBIAN_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".to_owned());
+        let made = Command::new("debootstrap")
+            .args(["--variant=minbase", "--include", PACKAGES, "bookworm"])
+            .arg(directory.path())
+            .arg(mirror)
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.unwrap().success(), "debootstrap");
+        // Whole or not at all.
+        let half = tar.with_extension("half");
+        let packed = Command::new("tar").arg("-C").arg(directory.path()).arg("-cf").arg(&half).arg(".").status();
+        assert!(packed.unwrap().success());
+        fs::rename(half, &tar).unwrap();
+        tar
+    })
+}
+
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssl,procps,ca-certificates,binutils,curl,python3";

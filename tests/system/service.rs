@@ -1,0 +1,255 @@
+//! The package on a system that systemd has booted: installed, activated by sockets, reloaded under load, restarted by its
+//! watchdog, drained.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::engine::{Engine, PATIENCE, alone, binary, root};
+
+/// A container whose first process is systemd.
+struct Machine {
+    engine: Engine,
+}
+
+impl Machine {
+    fn boot() -> Self {
+        let engine = Engine::start();
+        // As privileged as systemd has to be. It is given a cgroup tree of its own, and mounts that it can hand on.
+        let boot = "umount -R /sys/fs/cgroup; mount -o remount,rw /sys; mount --make-rshared /; exec /sbin/init";
+        let arguments = "run -d --name machine --network none --cgroupns=private --stop-signal SIGRTMIN+3 --cap-add ALL \
+                         --cap-drop SYS_RESOURCE --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+                         --security-opt systempaths=unconfined --tmpfs /run --tmpfs /run/lock --tmpfs /tmp \
+                         --env container=docker debian:bookworm-slim sh -c";
+        let mut arguments: Vec<&str> = arguments.split_whitespace().collect();
+        arguments.push(boot);
+        engine.ok(&arguments);
+        engine.until("boot", &["exec", "machine", "systemctl", "is-system-running"], "running");
+        Self { engine }
+    }
+
+    /// A shell command; its exit code and all that it says.
+    fn shell(&self, command: &str) -> (i32, String) {
+        let output = self.engine.docker(&["exec", "machine", "sh", "-c", &format!("{{ {command}; }} 2>&1")]);
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    fn ok(&self, command: &str) -> String {
+        let (code, said) = self.shell(command);
+        assert_eq!(code, 0, "{command}: {said}\n{}", self.journal());
+        said
+    }
+
+    fn until(&self, command: &str, words: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let (_, said) = self.shell(command);
+            if said.contains(words) {
+                return said;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{command}: no {words} in {said}\n{}", self.journal());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    }
+
+    fn journal(&self) -> String {
+        self.shell("journalctl -u packetboat --no-pager | tail -60").1
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), content).unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
+        self.engine.ok(&["cp", file.path().to_str().unwrap(), &format!("machine:{path}")]);
+    }
+
+    /// Devices that go on until they are told to stop; returns when all are in.
+    fn load(&self, kind: &str, count: u32) -> Load<'_> {
+        let stop = format!("/root/stop-{kind}-{}", self.ok("date +%s%N"));
+        let (count, port) = (count.to_string(), "993");
+        let mut command = self.engine.command("/usr/bin/docker");
+        command.args([
+            "exec",
+            "machine",
+            "python3",
+            "/root/load.py",
+            kind,
+            port,
+            "scanner3",
+            "k7m2xp9at",
+            &count,
+            &stop,
+        ]);
+        let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        self.until(&format!("ls {stop}.ready"), &format!("{stop}.ready\n").trim().to_owned());
+        Load { machine: self, running: Some(running), stop }
+    }
+}
+
+struct Load<'a> {
+    machine: &'a Machine,
+    running: Option<std::process::Child>,
+    stop: String,
+}
+
+impl Load<'_> {
+    /// How much they have done. Nothing has gone wrong with any of them.
+    fn end(mut self) -> u64 {
+        self.machine.ok(&format!("touch {}", self.stop));
+        let output = self.running.take().unwrap().wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            said.contains(" faults=0 "),
+            "{said}{}\n{}",
+            String::from_utf8_lossy(&output.stderr),
+            self.machine.journal()
+        );
+        println!("{} {}", self.stop, said.trim());
+        said.split(['=', ' ']).nth(1).unwrap().parse().unwrap()
+    }
+}
+
+#[test]
+fn the_package_on_a_booted_system() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let built =
+        Command::new(root().join("config/debian/build.sh")).arg(directory.path()).arg(binary()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let package = String::from_utf8(built.stdout).unwrap().trim().to_owned();
+    let machine = Machine::boot();
+    machine.engine.ok(&["cp", &package, "machine:/root/packetboat.deb"]);
+    machine.write("/root/load.py", include_str!("load.py"));
+
+    // Installed, it observes: a device that connects is in the inventory at once.
+    machine.ok("dpkg -i /root/packetboat.deb");
+    machine.until("systemctl is-active packetboat", "active");
+    for socket in ["imap", "imaps", "pop3", "pop3s"] {
+        assert_eq!(machine.ok(&format!("systemctl is-active packetboat-{socket}.socket")), "active");
+    }
+    let hello = "printf 'a LOGIN scanner3 secret\\r\\na LOGOUT\\r\\n' | openssl s_client -quiet -tls1 -cipher \
+                 AES128-SHA:@SECLEVEL=0 -connect 127.0.0.1:993";
+    let said = machine.ok(hello);
+    assert!(said.contains("* OK [CAPABILITY IMAP4rev1") && said.contains("a NO [UNAVAILABLE]"), "{said}");
+    let devices = machine.ok("packetboat devices");
+    assert!(devices.contains("needs packetboat: TLS 1.0 only") && devices.contains("scanner3"), "{devices}");
+    assert!(machine.ok("packetboat health --ready").contains("ready"));
+    for page in ["packetboat.1", "packetboat-reload.1"] {
+        machine.ok(&format!("zcat /usr/share/man/man1/{page}.gz | grep -q packetboat"));
+    }
+
+    // As tight as it can be, and still not privileged: no port was bound by the process itself.
+    let exposure = machine.ok("systemd-analyze security --no-pager --threshold=15 packetboat.service | tail -1");
+    println!("{exposure}");
+    let status = machine.ok("cat /proc/$(systemctl show -P MainPID packetboat)/status");
+    for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1"] {
+        assert!(status.contains(line), "{status}");
+    }
+    let journal = machine.ok("journalctl -u packetboat -o json --no-pager");
+    assert!(journal.contains("\"PRIORITY\":\"6\"") && !journal.contains("<6>"), "levels are the journal's own");
+
+    serve_for_real(&machine);
+    restart_and_upgrade(&machine);
+    watchdog(&machine);
+    drain(&machine);
+    machine.ok("dpkg --purge packetboat");
+    assert_eq!(machine.shell("ls /var/lib/packetboat /etc/packetboat/credentials").0, 2, "purged");
+}
+
+/// Against the demonstration's Exchange Online: with a secret that only systemd can read, and reloads under load.
+fn serve_for_real(machine: &Machine) {
+    machine.ok("systemd-run --unit demo packetboat demo --state-directory /var/lib/demo");
+    let demo = machine.until("cat /var/lib/demo/packetboat.toml", "[[listener]]");
+    machine.until("ls /var/lib/demo", "ca.pem");
+    machine.ok("install -m 600 /var/lib/demo/client-secret /etc/packetboat/credentials/secret");
+    // The service may not look into the demonstration's directory.
+    machine.ok("install -m 644 /var/lib/demo/exchange/ca.pem /etc/packetboat/exchange.pem || install -m 644 $(grep -m1 ^roots /var/lib/demo/packetboat.toml | cut -d'\"' -f2) /etc/packetboat/exchange.pem");
+    let upstream: String = demo
+        .split("\n[")
+        .filter(|section| {
+            section.starts_with("identity.") || section.starts_with("upstream.") || section.starts_with("account.")
+        })
+        .map(|section| format!("[{section}\n"))
+        .collect();
+    let upstream: Vec<String> = upstream
+        .lines()
+        .map(|line| match line.split(" =").next() {
+            Some("client_secret_file") => "client_secret_file = \"credential:secret\"".to_owned(),
+            Some("roots") => "roots = \"/etc/packetboat/exchange.pem\"".to_owned(),
+            _ => line.to_owned(),
+        })
+        .collect();
+    let hash = machine.ok("printf k7m2xp9at | packetboat password --stdin | grep -o '\\$argon2id[^\" ]*' | head -1");
+    let configuration = |more: &str| {
+        format!(
+            "{}\n[limits]\ndrain_timeout = \"3s\"\nsessions_per_mailbox = 16\nconnections_per_source = 200\n{more}\n\
+             [[device]]\nlogin = \"scanner3\"\npasswords = [\"{hash}\"]\n\
+             [[listener]]\nname = \"imaps\"\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:993\", \"[::]:993\"]\nentry = \"implicit\"\n",
+            upstream.join("\n")
+        )
+    };
+    machine.write("/etc/packetboat/packetboat.toml", &configuration(""));
+    machine.ok("systemctl restart packetboat");
+    machine.until("packetboat health --ready", "ready");
+    let journal = machine.journal();
+    assert!(
+        journal.contains("0.0.0.0:143 was handed over by the service manager, and no listener has it"),
+        "{journal}"
+    );
+
+    let sessions = machine.load("sessions", 15);
+    for number in 0..10 {
+        let more = format!("idle_timeout = \"{}m\"", 40 + number);
+        machine.write("/etc/packetboat/packetboat.toml", &configuration(&more));
+        machine.ok("systemctl reload packetboat");
+    }
+    machine.ok("packetboat certificate renew");
+    machine.until("journalctl -u packetboat --no-pager", "certificates that have changed taken; sessions go on");
+    // What is refused says why, in the journal and by its exit, and changes nothing.
+    machine.write("/etc/packetboat/packetboat.toml", &configuration("idle_timeot = \"1m\""));
+    assert_ne!(machine.shell("systemctl reload packetboat").0, 0);
+    machine.until("journalctl -u packetboat --no-pager", "unknown key `idle_timeot`; did you mean `idle_timeout`?");
+    machine.write("/etc/packetboat/packetboat.toml", &configuration(""));
+    machine.ok("systemctl reload packetboat; systemctl is-active packetboat");
+    assert!(sessions.end() > 100);
+}
+
+/// A new process takes the sockets over, and so does a new package: who comes meanwhile waits, and is not refused.
+fn restart_and_upgrade(machine: &Machine) {
+    let newcomers = machine.load("newcomers", 4);
+    machine.ok("systemctl restart packetboat");
+    machine.ok("dpkg -i /root/packetboat.deb");
+    machine.until("packetboat health", "alive");
+    assert!(newcomers.end() > 10);
+}
+
+/// A process that is stuck is killed and started anew, and devices come back by themselves.
+fn watchdog(machine: &Machine) {
+    machine.ok("mkdir -p /etc/systemd/system/packetboat.service.d");
+    machine
+        .write("/etc/systemd/system/packetboat.service.d/quick.conf", "[Service]\nWatchdogSec=4s\nRestartSec=100ms\n");
+    machine.ok("systemctl daemon-reload; systemctl restart packetboat");
+    machine.until("packetboat health", "alive");
+    let before = machine.ok("systemctl show -P MainPID packetboat");
+    // Fed for longer than its period, it stays.
+    machine.ok("sleep 9");
+    assert_eq!(machine.ok("systemctl show -P MainPID packetboat"), before);
+    machine.ok(&format!("kill -STOP {before}"));
+    machine.until("systemctl show -P NRestarts packetboat", "1");
+    machine.until("packetboat health", "alive");
+    assert_ne!(machine.ok("systemctl show -P MainPID packetboat"), before);
+    machine.until("journalctl -u packetboat --no-pager", "Watchdog timeout");
+    machine.load("sessions", 2).end();
+}
+
+/// Told to stop, it lets sessions have their time, and tells those that are left.
+fn drain(machine: &Machine) {
+    let script = "(printf 'a LOGIN scanner3 k7m2xp9at\\r\\n'; sleep 1; touch /root/in; sleep 30) | openssl s_client -quiet -tls1 \
+                  -cipher AES128-SHA:@SECLEVEL=0 -connect 127.0.0.1:993 > /root/heard 2>&1 & \
+                  while ! grep -q 'a OK' /root/heard; do sleep 0.1; done";
+    machine.ok(script);
+    machine.ok("systemctl stop packetboat");
+    assert!(machine.ok("cat /root/heard").contains("* BYE proxy is going down"));
+    assert_eq!(machine.ok("systemctl show -P Result packetboat"), "success");
+}
