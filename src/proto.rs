@@ -68,8 +68,8 @@ pub trait Session: Send {
     /// Whether device and server talk to each other (after login).
     fn is_relaying(&self) -> bool;
 
-    /// Whether the rest of what `side` has sent may go on unread when that side has closed in the middle of a line.
-    fn passes_unread(&self, side: Side) -> bool;
+    /// What becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed after login.
+    fn rest(&self, side: Side) -> Rest;
 
     /// Whether the device has said LOGOUT or QUIT: the server's answer is still worth waiting for.
     fn has_logged_out(&self) -> bool;
@@ -99,6 +99,17 @@ pub enum Step {
     Read,
     /// Flush, then shake hands on the side that the input came from. Plaintext left behind it is an attack.
     StartTls,
+}
+
+/// What becomes of what a side has left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It goes on as it is: its other half never comes.
+    Passes,
+    /// It is looked at again once the other side has spoken.
+    Waits,
+    /// It is dropped: nobody can tell what it would have been.
+    Dropped,
 }
 
 /// What the session itself says, to either side.

@@ -12,7 +12,9 @@ use zeroize::Zeroize;
 
 use super::line::{Line, printable};
 use super::sasl::{Exchange, Next};
-use super::{Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
+use super::{
+    Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Probe, Rest, Session, Side, Step, UpstreamTls,
+};
 use command::{Command, Parsed, Verb};
 use frame::{CommandFrame, ResponseFrame, Seen};
 use guard::Guard;
@@ -366,8 +368,12 @@ impl Session for Imap {
         matches!(self.state, State::Relay { .. } | State::Guarded { .. })
     }
 
-    fn passes_unread(&self, side: Side) -> bool {
-        side == Side::Upstream || !matches!(self.state, State::Guarded { .. })
+    fn rest(&self, side: Side) -> Rest {
+        match (&self.state, side) {
+            (State::Guarded { guard, .. }, Side::Downstream) if guard.waits() => Rest::Waits,
+            (State::Guarded { .. }, Side::Downstream) => Rest::Dropped,
+            _ => Rest::Passes,
+        }
     }
 
     fn has_logged_out(&self) -> bool {

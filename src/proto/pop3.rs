@@ -12,7 +12,9 @@ use zeroize::Zeroize;
 
 use super::line::Line;
 use super::sasl::{Exchange, Next};
-use super::{Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
+use super::{
+    Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Probe, Rest, Session, Side, Step, UpstreamTls,
+};
 use command::Command;
 use frame::Frame;
 use guard::Guard;
@@ -325,8 +327,12 @@ impl Session for Pop3 {
         matches!(self.state, State::Relay(_) | State::Guarded(_))
     }
 
-    fn passes_unread(&self, side: Side) -> bool {
-        side == Side::Upstream || !matches!(self.state, State::Guarded(_))
+    fn rest(&self, side: Side) -> Rest {
+        match (&self.state, side) {
+            (State::Guarded(guard), Side::Downstream) if guard.waits() => Rest::Waits,
+            (State::Guarded(_), Side::Downstream) => Rest::Dropped,
+            _ => Rest::Passes,
+        }
     }
 
     fn has_logged_out(&self) -> bool {

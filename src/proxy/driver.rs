@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::relay::Flow;
 use crate::failure::{Failure, Kind, Side};
-use crate::proto::{Credentials, Deletes, Outbox, Probe, Session, Step, UpstreamTls};
+use crate::proto::{Credentials, Deletes, Outbox, Probe, Rest, Session, Step, UpstreamTls};
 use crate::transport::Stream;
 
 /// A session with both its streams.
@@ -285,12 +285,11 @@ impl Driver {
             return Ok(true);
         }
         if self.session.is_relaying() && !from.flow.input().is_empty() {
-            // What was held back for its other half goes on as it is: there is none.
             let rest = from.flow.input().len();
-            if self.session.passes_unread(side) {
-                from.flow.forward(rest)
-            } else {
-                from.flow.consume(rest)
+            match self.session.rest(side) {
+                Rest::Passes => from.flow.forward(rest),
+                Rest::Waits => return Ok(false),
+                Rest::Dropped => from.flow.consume(rest),
             }
             return Ok(true);
         }

@@ -95,6 +95,11 @@ impl Guard {
         true
     }
 
+    /// Whether the device's octets wait for the server.
+    pub(super) fn waits(&self) -> bool {
+        self.is_full() || matches!(self.position, Position::Announced(_) | Position::Idle)
+    }
+
     fn next(&mut self, input: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Result<Step, Failure> {
         if self.position == Position::OutOfStep {
             return Err(Failure::new(Kind::UpstreamProtocol, "a command was completed in the middle of its literal"));
@@ -347,7 +352,7 @@ mod tests {
         let many = b"a EXPUNGE\r\n".repeat(1000);
         assert_eq!(passed(&mut guard, &many, 0), b"");
         assert!(guard.is_full() && guard.refusals.len() < QUEUE + 100);
-        assert!(!guard.is_devices_turn());
+        assert!(!guard.is_devices_turn() && guard.waits());
         let mut said = Vec::new();
         assert!(guard.say(&mut said) && !said.is_empty());
         assert!(guard.is_devices_turn(), "what was held back goes on, without another octet from anybody");
@@ -355,6 +360,22 @@ mod tests {
         assert!(matches!(guard.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Consume(0))));
         assert!(matches!(guard.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Read)));
         assert!(!guard.say(&mut said));
+    }
+
+    #[test]
+    fn what_waits_for_the_server_is_not_dropped_when_the_device_closes() {
+        for (input, waits) in
+            [(&b"a APPEND x {5+}\r\nhello\r\n"[..], true), (b"a IDLE\r\nDONE\r\n", true), (b"a EXPUN", false)]
+        {
+            let mut guard = Guard::default();
+            passed(&mut guard, input, 0);
+            assert_eq!(guard.waits(), waits, "{input:?}");
+            if waits {
+                // Whatever the server says ends the wait.
+                guard.completed(b"a", false);
+                assert!(!guard.waits(), "{input:?}");
+            }
+        }
     }
 
     #[test]

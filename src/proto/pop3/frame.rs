@@ -64,7 +64,7 @@ impl Frame {
         let mut seen = Seen { commands: 0, quit: false, step: Step::Read };
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
-            if self.expected.len() >= PIPELINE {
+            if self.is_full() {
                 break;
             }
             let end = memchr::memchr(b'\n', rest);
@@ -85,6 +85,11 @@ impl Frame {
             seen.step = Step::Forward(at);
         }
         seen
+    }
+
+    /// Whether the server has to answer before another command passes.
+    pub(super) fn is_full(&self) -> bool {
+        self.expected.len() >= PIPELINE
     }
 
     /// Follows the server's octets. A capability list is rewritten line by line; all else is forwarded.

@@ -62,6 +62,11 @@ impl Guard {
         self.frame.responses(input, out)
     }
 
+    /// Whether the device's octets wait for the server.
+    pub(super) fn waits(&self) -> bool {
+        self.frame.is_full()
+    }
+
     fn drop_line(&mut self, input: &[u8]) -> Seen {
         let end = memchr::memchr(b'\n', input);
         self.in_long_line = end.is_none();
