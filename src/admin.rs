@@ -5,6 +5,7 @@ mod expiry;
 mod names;
 mod status;
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
 use crate::proxy::{self, Common, Obstacle, Serving};
 use crate::secret::Secret;
 use crate::state::{self, Access};
+use crate::transport::downstream::certificate::Making;
 use crate::transport::{http, listen};
 use names::Names;
 
@@ -61,7 +63,7 @@ pub struct Doors {
 ///
 /// # Errors
 /// Each obstacle.
-pub fn open(settings: &Settings, before: Option<&Arc<Admin>>) -> Result<Doors, Vec<Obstacle>> {
+pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) -> Result<Doors, Vec<Obstacle>> {
     let mut obstacles = Vec::new();
     let token = settings.token_file.as_ref().and_then(|path| {
         let token = state::read_private(path).map(|text| Secret::new(text.trim_ascii().to_vec()));
@@ -77,6 +79,8 @@ pub fn open(settings: &Settings, before: Option<&Arc<Admin>>) -> Result<Doors, V
     for &address in listen.iter().filter(|_| !is_open) {
         match self::listen(address, 1, KEEP_ALIVE, false) {
             Ok(socket) => sockets.extend(socket),
+            // Trying out a file beside the proxy that it is for is not a mistake.
+            Err(error) if making == Making::Tried && error.kind() == ErrorKind::AddrInUse => {}
             Err(error) => {
                 let message =
                     format!("cannot listen on {address}: {error}; write another address, or listen = [] for none");

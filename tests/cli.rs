@@ -264,7 +264,7 @@ fn check_looks_at_every_section() {
     fails(
         &bench.run(&["check"], &unused),
         69,
-        "packetboat.toml:9: certificate.other.chain: /nonexistent: cannot be read.pem",
+        "packetboat.toml:9: certificate.other.chain: cannot read /nonexistent.pem",
     );
     let unused = format!(
         "{}[upstream.a]\nhost = \"localhost\"\n[upstream.b]\nhost = \"localhost\"\nroots = \"/nonexistent.pem\"",

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{Exit, answer, complain};
+use crate::admin;
 use crate::config::{CertificateSource, Proven};
 use crate::proxy::{self, Common};
 use crate::transport::downstream::certificate::{self, Making};
@@ -22,8 +23,13 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         complain(error);
         Exit::OsError
     })?;
-    match proxy::open(&proven.config, Making::Tried, &common, None) {
-        Ok(opened) => {
+    let opened = proxy::open(&proven.config, Making::Tried, &common, None);
+    let (opened, obstacles) = match (opened, admin::open(&proven.config.admin, Making::Tried, None)) {
+        (Ok(opened), Ok(_)) => (Some(opened), Vec::new()),
+        (opened, doors) => (None, opened.err().into_iter().chain(doors.err()).flatten().collect()),
+    };
+    match opened {
+        Some(opened) => {
             let mut text = format!("{}: no mistakes found\n", file.display());
             for one in &opened.doors {
                 let listener = one.listener();
@@ -52,7 +58,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
             }
             answer(text.as_bytes())
         }
-        Err(obstacles) => {
+        None => {
             for obstacle in obstacles {
                 complain(proven.problem(&obstacle.key, &obstacle.message));
             }

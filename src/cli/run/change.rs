@@ -67,7 +67,8 @@ impl Process<'_> {
                 Err(found) => obstacles.extend(found),
             }
         }
-        let admin_doors = admin::open(&new.admin, Some(&self.admin)).map_err(|found| obstacles.extend(found));
+        let admin_doors =
+            admin::open(&new.admin, Making::Kept, Some(&self.admin)).map_err(|found| obstacles.extend(found));
         let (Some(opened), Ok(admin_doors), true) = (opened, admin_doors, obstacles.is_empty()) else {
             // What was counted for listeners that do not come about.
             let known: Vec<&String> = old.listeners.iter().map(|listener| &listener.name).collect();
