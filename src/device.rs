@@ -148,7 +148,9 @@ impl Devices {
         };
         let Some(turn) = self.delays.turn(&who) else {
             self.delays.sit_out().await;
-            return Err(wrong("too many wrong passwords of late, for this login or from this address"));
+            return Err(wrong(
+                "too many wrong passwords of late, for this login or from this address: limits.longest_failure_delay",
+            ));
         };
         // In a task of its own: who leaves before the answer has tried all the same, and counts.
         let (devices, password, index) = (Arc::clone(self), password.clone(), found.map(|(index, _)| index));

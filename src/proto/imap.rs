@@ -87,7 +87,7 @@ impl Imap {
         loop {
             match command::parse(input, &self.limits, self.continued) {
                 Parsed::Incomplete => return Ok(Step::Read),
-                Parsed::TooLong => return Err(Failure::new(Kind::TooLong, "IMAP command")),
+                Parsed::TooLong => return Err(Failure::new(Kind::TooLong, TOO_LONG)),
                 Parsed::Continue { tag, len } if !self.offer.login_allowed() => {
                     // Before the password is asked for, not after it went over the wire in clear.
                     self.continued = 0;
@@ -171,7 +171,9 @@ impl Imap {
     fn exchange(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
         match Line::split(input, self.limits.sasl_line) {
             Line::Incomplete => Ok(Step::Read),
-            Line::TooLong => Err(Failure::new(Kind::TooLong, "SASL response")),
+            Line::TooLong => {
+                Err(Failure::new(Kind::TooLong, "a SASL response; limits.sasl_line says how long one may be"))
+            }
             Line::Complete { text, len } => {
                 if let State::Exchange { tag, mut exchange } = std::mem::replace(&mut self.state, State::Outside) {
                     let next = exchange.respond(text);
@@ -206,7 +208,10 @@ impl Imap {
         self.bad_commands += 1;
         response::tagged(&mut out.downstream, tag, &format!("BAD {why}"));
         if self.bad_commands >= self.limits.bad_commands {
-            return Err(Failure::new(Kind::TooManyBadCommands, format!("the last one: {why}")));
+            return Err(Failure::new(
+                Kind::TooManyBadCommands,
+                format!("the last one: {why}; limits.bad_commands says how many may be"),
+            ));
         }
         Ok(())
     }
@@ -273,6 +278,7 @@ impl Imap {
     }
 }
 
+const TOO_LONG: &str = "an IMAP command; limits.line and limits.literal say how long one may be";
 /// RFC 5530 §3.
 const PRIVACY_REQUIRED: &str = "NO [PRIVACYREQUIRED] start TLS before login";
 

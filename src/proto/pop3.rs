@@ -87,7 +87,7 @@ impl Pop3 {
         }
         match Line::split(input, self.limits.line) {
             Line::Incomplete => Ok(Step::Read),
-            Line::TooLong => Err(Failure::new(Kind::TooLong, "POP3 command")),
+            Line::TooLong => Err(Failure::new(Kind::TooLong, "a POP3 command; limits.line says how long one may be")),
             Line::Complete { text, len } => {
                 self.commands += 1;
                 self.obey(Command::read(text), out)?;
@@ -162,7 +162,9 @@ impl Pop3 {
     fn exchange(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
         match Line::split(input, self.limits.sasl_line) {
             Line::Incomplete => Ok(Step::Read),
-            Line::TooLong => Err(Failure::new(Kind::TooLong, "SASL response")),
+            Line::TooLong => {
+                Err(Failure::new(Kind::TooLong, "a SASL response; limits.sasl_line says how long one may be"))
+            }
             Line::Complete { text, len } => {
                 if let State::Exchange(mut exchange) = std::mem::replace(&mut self.state, AUTHORIZATION) {
                     let next = exchange.respond(text);
@@ -199,7 +201,10 @@ impl Pop3 {
         out.downstream.extend_from_slice(why.as_bytes());
         out.downstream.extend_from_slice(b"\r\n");
         if self.bad_commands >= self.limits.bad_commands {
-            return Err(Failure::new(Kind::TooManyBadCommands, format!("the last one: {why}")));
+            return Err(Failure::new(
+                Kind::TooManyBadCommands,
+                format!("the last one: {why}; limits.bad_commands says how many may be"),
+            ));
         }
         Ok(())
     }

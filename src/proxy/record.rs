@@ -186,10 +186,20 @@ impl<'a> Record<'a> {
 impl Record<'_> {
     /// What metrics and inventory make of its end.
     fn counted(&mut self, ending: &Ending, reason: &'static str) {
-        if let Ending::Failed(failure) = ending
-            && failure.kind == Kind::LoginInClear
-        {
-            self.seen_in_clear(Some(failure));
+        match ending {
+            Ending::Failed(failure) if failure.kind == Kind::LoginInClear && self.met.is_none() => {
+                self.seen_in_clear(Some(failure));
+            }
+            // A handshake that failed was taken down when it did.
+            Ending::Failed(failure)
+                if failure.kind.level() == Level::Warn
+                    && !matches!(failure.kind, Kind::Handshake | Kind::HandshakeTimeout) =>
+            {
+                if let Some(met) = &self.met {
+                    met.failed(failure);
+                }
+            }
+            _ => {}
         }
         let lasted: Duration = self.started.elapsed();
         self.witness.counters.passed(self.passed);
