@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use packetboat::config::{Config, Entry, Logins, Profile, Version};
+use packetboat::config::{Config, Entry, Environment, LogFormat, LogLevel, Logins, Profile, Version};
 
 const DOCUMENTED: &str = include_str!("../config/packetboat.toml");
 const MINIMAL: &str = include_str!("../config/minimal.toml");
@@ -405,6 +405,79 @@ fn discouraged_and_unused_is_warned_of() {
         "account.other: no device names it",
     );
     assert_eq!(warnings(&translated(SECRET, "", "")), [""; 0]);
+}
+
+#[test]
+fn what_is_seen_from_outside() {
+    let config = parse("");
+    assert_eq!(config.admin.listen, ["127.0.0.1:9143".parse().unwrap()]);
+    assert!(parse("[admin]\nlisten = []").admin.listen.is_empty());
+    let found = problems("[admin]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:9143\"]");
+    assert!(
+        found[0]
+            .starts_with("test.toml:2: admin.listen: 0.0.0.0:9143 can be reached from elsewhere, and needs token_file"),
+        "{found:?}"
+    );
+    let open = parse("[admin]\nlisten = [\"[::]:9143\"]\ntoken_file = \"/etc/packetboat/token\"");
+    assert_eq!(open.admin.token_file.unwrap(), Path::new("/etc/packetboat/token"));
+    let taken = format!("[admin]\nlisten = [\"127.0.0.1:1143\"]\n{}", imap(""));
+    assert!(problems(&taken)[0].contains("127.0.0.1:1143 is taken by listener \"imap-1143\" already"));
+    assert!(problems("[inventory]\nforget_after = \"5000d\"")[0].contains("no more than 3650 days"));
+    assert_eq!(parse("[inventory]\nforget_after = \"30d\"").inventory.forget_after.as_secs(), 30 * 86_400);
+}
+
+#[test]
+fn listeners_that_observe_need_nobody() {
+    let observe = "[[listener]]\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1143\"]\nobserve = true\n";
+    assert_eq!(parse(observe).listeners[0].logins, Logins::Observe);
+    assert_eq!(warnings(observe), [""; 0]);
+    for more in ["logins = \"translate\"", "upstream = \"exchange\""] {
+        let found = problems(&format!("{observe}{more}"));
+        assert!(found[0].contains("has no meaning beside observe = true, which lets nobody in"), "{found:?}");
+    }
+    let balanced = parse(&imap("proxy_protocol = [\"10.0.0.5/32\"]"));
+    assert!(balanced.listeners[0].proxy_protocol.contain("10.0.0.5".parse().unwrap()));
+    assert!(problems(&imap("proxy_protocol = [\"10.0.0.5\"]"))[0].contains("write \"10.0.0.5/32\""));
+}
+
+/// A container says in its environment what is its own, and a mistake there is told as one.
+#[test]
+fn the_environment_has_a_say() {
+    let parse_with = |variables: &[(&'static str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Config::parse_with("[log]\nlevel = \"info\"", Path::new("test.toml"), &Environment(variables))
+    };
+    let config = parse_with(&[
+        ("PACKETBOAT_STATE_DIRECTORY", "/state"),
+        ("PACKETBOAT_LOG_FORMAT", "json"),
+        ("PACKETBOAT_LOG_LEVEL", "debug"),
+        ("PACKETBOAT_ADMIN_LISTEN", "0.0.0.0:9000, [::]:9000"),
+        ("PACKETBOAT_ADMIN_TOKEN_FILE", "/run/secrets/token"),
+    ]);
+    let config = config.unwrap().config;
+    assert_eq!(config.state_directory, Path::new("/state"));
+    assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Debug));
+    assert_eq!(config.admin.listen.len(), 2);
+    for (variable, value, expected) in [
+        (
+            "PACKETBOAT_LOG_LEVEL",
+            "loud",
+            "environment variable PACKETBOAT_LOG_LEVEL: log.level: unknown value \"loud\"",
+        ),
+        (
+            "PACKETBOAT_ADMIN_LISTEN",
+            "9143",
+            "environment variable PACKETBOAT_ADMIN_LISTEN: admin.listen: \"9143\" is no address",
+        ),
+        (
+            "PACKETBOAT_ADMIN_LISTEN",
+            "0.0.0.0:1",
+            "environment variable PACKETBOAT_ADMIN_LISTEN: admin.listen: 0.0.0.0:1 can be reached",
+        ),
+    ] {
+        let found = parse_with(&[(variable, value)]).unwrap_err();
+        assert!(found[0].to_string().starts_with(expected), "{found:?}");
+    }
 }
 
 #[test]

@@ -277,3 +277,54 @@ fn pseudonyms() {
         assert!(!all.contains(word), "{word}: {all}");
     }
 }
+
+/// A sign-in that ends, a secret that ends: told before, on the page and as metrics, with what to do.
+#[test]
+fn what_ends_is_told_before() {
+    let exchange = Exchange::new();
+    let configuration = exchange.configuration(exchange::BY_PERSON);
+    exchange.sign_in(&configuration);
+    let proxy = exchange.proxy(&configuration);
+    exchange.until("token", |counts| counts.tokens_issued > 1);
+    let deadline = Instant::now() + PATIENCE;
+    let line = "packetboat_refresh_token_expiry_timestamp_seconds{account=\"scans\"} ";
+    let until: f64 = loop {
+        let metrics = proxy.get("/metrics");
+        if let Some(found) = metrics.lines().find_map(|one| one.strip_prefix(line)) {
+            break found.parse().unwrap();
+        }
+        assert!(Instant::now() < deadline, "{metrics}");
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((until - now - 90.0 * 86_400.0).abs() < 120.0, "{until}");
+    let expiries = proxy.status()["expiries"].clone();
+    assert_eq!(
+        (&expiries[0]["kind"], &expiries[0]["advice"]),
+        (&"refresh token".into(), &"packetboat login scans".into())
+    );
+    drop(proxy);
+    let ending = exchange.configuration(&format!("{BY_SECRET}\nclient_secret_expires = \"2026-12-01\""));
+    let proxy = exchange.proxy(&ending);
+    let metrics = proxy.get("/metrics");
+    assert!(
+        metrics.contains("packetboat_client_secret_expiry_timestamp_seconds{identity=\"office\"} 1796083200"),
+        "{metrics}"
+    );
+    let first = proxy.status()["expiries"][0].clone();
+    assert_eq!(first["kind"], "client secret");
+    assert!(first["advice"].as_str().unwrap().contains("app registration"), "{first}");
+}
+
+/// What keeps an account from its token stands beside it, with what to do.
+#[test]
+fn accounts_say_what_to_do_next() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(exchange::BY_PERSON));
+    proxy.log.wait_for("trouble", |line| line.contains("has not signed in yet"));
+    let account = proxy.status()["accounts"][0].clone();
+    assert_eq!(account["state"], "trouble");
+    assert!(account["advice"].as_str().unwrap().contains("has not signed in yet: packetboat login scans"), "{account}");
+    assert!(
+        proxy.get("/metrics").contains("packetboat_access_token_trouble{account=\"scans\",reason=\"token_refused\"} 1")
+    );
+}

@@ -346,3 +346,33 @@ fn a_needless_fallback_is_refused() {
     let line = proxy.session_line("imap");
     assert!(line["message"].as_str().unwrap().contains("FALLBACK_SCSV"), "{line}");
 }
+
+/// Out of open files it takes nobody for a while, loses nobody, and goes on when there are some again.
+#[test]
+fn out_of_open_files_it_pauses() {
+    let dovecot = Dovecot::start();
+    let user = dovecot.user_with(&[]);
+    let proxy = Proxy::start(&(upstreams(&dovecot) + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")));
+    let mut session = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    session.login(&user, PASSWORD);
+    let id = proxy.process.0.id().to_string();
+    let limit = |soft: usize| {
+        let limit = format!("--nofile={soft}:20000");
+        let done = std::process::Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap();
+        assert!(done.success());
+    };
+    let open = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
+    limit(open + 2);
+    let waiting: Vec<TcpStream> = (0..8).map(|_| tcp(proxy.address("imap"))).collect();
+    let line = proxy.log.wait_for("pause", |line| line.contains("cannot accept connections; trying again in a second"));
+    assert!(line.contains("\"level\":\"ERROR\""), "{line}");
+    session.ok("NOOP");
+    limit(4096);
+    for stream in waiting {
+        let context = crate::support::stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
+        let stream = openssl::ssl::Ssl::new(&context).unwrap().connect(stream).unwrap();
+        drop(Imap::greeted(Device::over(stream)));
+    }
+    session.ok("LOGOUT");
+    assert!(proxy.get("/metrics").contains("packetboat_accept_pauses_total{listener=\"imap\"} "));
+}

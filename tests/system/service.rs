@@ -139,6 +139,7 @@ fn the_package_on_a_booted_system() {
         machine.ok(&format!("zcat /usr/share/man/man1/{page}.gz | grep -q packetboat"));
     }
 
+    machine.ok("systemd-analyze verify --man=no /lib/systemd/system/packetboat.service /lib/systemd/system/packetboat-*.socket");
     // As tight as it can be, and still not privileged: no port was bound by the process itself.
     let exposure = machine.ok("systemd-analyze security --no-pager --threshold=15 packetboat.service | tail -1");
     println!("{exposure}");

@@ -1,0 +1,86 @@
+//! Alert rules and dashboard: Prometheus takes them, they fire when they should, and they ask for what there is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// Words of a text that begin so.
+fn words(text: &str, beginning: &str) -> BTreeSet<String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(|c| !is_word(c)).filter(|word| word.starts_with(beginning)).map(str::to_owned).collect()
+}
+
+#[test]
+fn prometheus_takes_the_rules_and_they_fire_when_they_should() {
+    for arguments in [["check", "rules", "packetboat.rules.yml"], ["test", "rules", "packetboat.test.yml"]] {
+        let mut promtool = Command::new("promtool");
+        let output = promtool.args(arguments).current_dir(root().join("config/prometheus")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
+}
+
+/// A misspelt metric is never there, and its alert never fires.
+#[test]
+fn rules_and_dashboard_ask_for_metrics_that_there_are() {
+    let source = read("src/metrics.rs") + &read("src/metrics/process.rs");
+    let known: BTreeSet<String> = words(&source, "packetboat_").into_iter().chain(words(&source, "process_")).collect();
+    assert!(known.len() > 20);
+    for file in ["config/prometheus/packetboat.rules.yml", "config/grafana/packetboat.json"] {
+        // What a rule records has colons in its name.
+        let text: String =
+            read(file).split_whitespace().filter(|word| !word.contains(":packetboat_")).collect::<Vec<_>>().join(" ");
+        for name in words(&text, "packetboat_").into_iter().chain(words(&text, "process_")) {
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+            assert!(known.contains(base), "{file} asks for {name}");
+        }
+    }
+    serde_json::from_str::<serde_json::Value>(&read("config/grafana/packetboat.json")).unwrap();
+}
+
+/// Each alert has a chapter that says what to do.
+#[test]
+fn every_alert_has_its_chapter() {
+    let (rules, pages) = (read("config/prometheus/packetboat.rules.yml"), read("docs/operations.md"));
+    let headings: BTreeSet<String> = pages
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')))
+        .map(|heading| heading.to_lowercase().replace(' ', "-"))
+        .collect();
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let runbooks: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("runbook: ")).collect();
+    assert!(alerts.len() > 20);
+    assert_eq!(alerts.len(), runbooks.len());
+    for runbook in runbooks {
+        let anchor =
+            runbook.trim_matches('"').strip_prefix("docs/operations.md#").unwrap_or_else(|| panic!("{runbook}"));
+        assert!(headings.contains(anchor), "{runbook} leads nowhere");
+    }
+}
+
+/// systemd has no complaint, and the service is shut off from what it does not need. Its own program is not there.
+#[test]
+fn the_service_is_hardened() {
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("packetboat.service");
+    fs::copy(root().join("config/systemd/packetboat.service"), &unit).unwrap();
+    let analysed = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=15", "--no-pager"])
+        .arg(&unit)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&analysed.stdout).into_owned();
+    let verdict = said.lines().last().unwrap_or_default().to_owned();
+    assert!(analysed.status.success() && verdict.contains("exposure level"), "{said}");
+}
