@@ -42,20 +42,17 @@ pub struct Admin {
 /// What a reload may change.
 #[derive(Default)]
 struct Present {
-    /// As configured.
-    listen: Vec<SocketAddr>,
+    /// Addresses as configured, each with what ends it when it is dropped.
+    open: Vec<(SocketAddr, Trigger)>,
     token: Option<Secret>,
     /// Why the last reload was refused, if it was.
     problem: Option<String>,
-    /// Ends what listens.
-    _open: Option<Trigger>,
 }
 
 /// Addresses that are listened on, and the token that is asked for there.
 pub struct Doors {
-    listen: Vec<SocketAddr>,
-    /// None where they are those that are open already.
-    sockets: Option<Vec<StdListener>>,
+    /// As configured; without a socket where it is open already.
+    listen: Vec<(SocketAddr, Option<StdListener>)>,
     token: Option<Secret>,
 }
 
@@ -73,12 +70,14 @@ pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) ->
         });
         long.map_err(|message| obstacles.push(Obstacle { key: "admin.token_file".to_owned(), message })).ok()
     });
-    let listen = settings.listen.clone();
-    let is_open = before.is_some_and(|admin| admin.present().listen == listen);
-    let mut sockets = Vec::new();
-    for &address in listen.iter().filter(|_| !is_open) {
+    let mut listen = Vec::new();
+    for &address in &settings.listen {
+        if before.is_some_and(|admin| admin.present().open.iter().any(|(open, _)| *open == address)) {
+            listen.push((address, None));
+            continue;
+        }
         match self::listen(address, 1, KEEP_ALIVE, false) {
-            Ok(socket) => sockets.extend(socket),
+            Ok(sockets) => listen.extend(sockets.into_iter().map(|socket| (address, Some(socket)))),
             // Trying out a file beside the proxy that it is for is not a mistake.
             Err(error) if making == Making::Tried && error.kind() == ErrorKind::AddrInUse => {}
             Err(error) => {
@@ -88,8 +87,7 @@ pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) ->
             }
         }
     }
-    let sockets = (!is_open).then_some(sockets);
-    if obstacles.is_empty() { Ok(Doors { listen, sockets, token }) } else { Err(obstacles) }
+    if obstacles.is_empty() { Ok(Doors { listen, token }) } else { Err(obstacles) }
 }
 
 /// Takes in the inventory of an earlier run. One that cannot be read is put aside.
@@ -111,7 +109,7 @@ pub fn inventory_path(config: &Config) -> PathBuf {
 impl Doors {
     /// Where they are, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().flatten().filter_map(|socket| socket.local_addr().ok()).collect()
+        self.listen.iter().filter_map(|(_, socket)| socket.as_ref()?.local_addr().ok()).collect()
     }
 }
 
@@ -134,17 +132,25 @@ impl Admin {
         let mut present = self.present();
         present.token = doors.token;
         self.expiries.lock().unwrap_or_else(PoisonError::into_inner).forget();
-        let Some(sockets) = doors.sockets else { return };
-        let (trigger, lifecycle) = lifecycle::begin();
-        present.listen = doors.listen;
-        present._open = Some(trigger);
-        drop(present);
-        for socket in sockets {
+        let mut open = Vec::new();
+        for (address, socket) in doors.listen {
+            let Some(socket) = socket else {
+                open.extend(
+                    present.open.iter().position(|(one, _)| *one == address).map(|at| present.open.swap_remove(at)),
+                );
+                continue;
+            };
             match TcpListener::from_std(socket) {
-                Ok(socket) => drop(tokio::spawn(accept(Arc::clone(self), socket, lifecycle.clone()))),
+                Ok(socket) => {
+                    let (trigger, lifecycle) = lifecycle::begin();
+                    open.push((address, trigger));
+                    tokio::spawn(accept(Arc::clone(self), socket, lifecycle));
+                }
                 Err(error) => warn!(%error, "the page cannot be served"),
             }
         }
+        // What is left of the old ones closes here.
+        present.open = open;
     }
 
     /// What came of a reload.

@@ -7,7 +7,7 @@ mod device;
 mod verdict;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,19 +24,21 @@ pub use wire::{csv, read, to_value};
 /// All devices that were seen.
 pub struct Inventory {
     limits: Mutex<Limits>,
-    known: Mutex<HashMap<Key, Arc<Entry>>>,
+    known: Mutex<Known>,
     changed: AtomicBool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    source: IpAddr,
-    protocol: Protocol,
-    /// Empty before a ClientHello was seen.
-    fingerprint: String,
+/// By address; no more than a few of each.
+#[derive(Default)]
+struct Known {
+    by_source: HashMap<IpAddr, Vec<Arc<Entry>>>,
+    count: usize,
 }
 
 struct Entry {
+    protocol: Protocol,
+    /// Empty before a ClientHello was seen.
+    fingerprint: String,
     open: AtomicUsize,
     device: Mutex<Device>,
 }
@@ -87,24 +89,14 @@ impl Inventory {
     /// A connection has shown what it is.
     pub fn met(self: &Arc<Self>, sight: &Sight<'_>) -> Met {
         let now = now();
-        let fingerprint = sight.hello.map(ClientHello::fingerprint);
-        let key = Key {
-            source: sight.source,
-            protocol: sight.protocol,
-            fingerprint: fingerprint.clone().unwrap_or_default(),
-        };
+        let fingerprint = sight.hello.map(ClientHello::fingerprint).unwrap_or_default();
         let mut known = self.known();
-        let entry = match known.get(&key) {
-            Some(entry) => Arc::clone(entry),
+        let entry = match known.find(sight.source, sight.protocol, &fingerprint) {
+            Some(entry) => entry,
             None => {
-                // What is known of a ClientHello says more than that somebody came from there.
-                let vague = Key { fingerprint: String::new(), ..key.clone() };
-                if fingerprint.is_some() && known.get(&vague).is_some_and(|entry| !entry.has_logged_in()) {
-                    known.remove(&vague);
-                }
-                make_room(&mut known, &key, self.limits().devices);
+                known.make_room(sight.source, sight.protocol, &fingerprint, self.limits().devices);
                 let entry = Arc::new(Entry::new(Device::new(sight, fingerprint, now)));
-                known.insert(key, Arc::clone(&entry));
+                known.add(Arc::clone(&entry));
                 entry
             }
         };
@@ -118,7 +110,7 @@ impl Inventory {
     /// All devices; those that need attention first, then by verdict, the last seen first.
     pub fn devices(&self) -> Vec<Device> {
         let known = self.known();
-        let mut devices: Vec<Device> = known.values().map(|entry| entry.snapshot()).collect();
+        let mut devices: Vec<Device> = known.entries().map(|entry| entry.snapshot()).collect();
         drop(known);
         let age = |device: &Device| u64::MAX - device.last_seen;
         devices.sort_by_cached_key(|device| {
@@ -136,26 +128,21 @@ impl Inventory {
     /// How many there are of each verdict.
     pub fn counts(&self) -> [(&'static str, usize); 4] {
         let known = self.known();
-        let judgements: Vec<Judgement> = known.values().map(|entry| entry.device().verdict.judgement).collect();
+        let judgements: Vec<Judgement> = known.entries().map(|entry| entry.device().verdict.judgement).collect();
         drop(known);
         Judgement::ALL.map(|one| (one.label(), judgements.iter().filter(|judgement| **judgement == one).count()))
     }
 
-    /// Addresses whose name is not known, no more than a few.
+    /// Addresses whose name is not known.
     pub fn nameless(&self) -> Vec<IpAddr> {
         let known = self.known();
-        let nameless = known.iter().filter(|(_, entry)| entry.device().name.is_none()).map(|(key, _)| key.source);
-        let mut sources: Vec<IpAddr> = nameless.collect();
-        drop(known);
-        sources.sort_unstable();
-        sources.dedup();
-        sources
+        let is_nameless = |entries: &[Arc<Entry>]| entries.iter().any(|entry| entry.device().name.is_none());
+        known.by_source.iter().filter(|(_, entries)| is_nameless(entries)).map(|(source, _)| *source).collect()
     }
 
     /// What the DNS calls an address.
     pub fn name(&self, source: IpAddr, name: &str) {
-        let known = self.known();
-        for (_, entry) in known.iter().filter(|(key, _)| key.source == source) {
+        for entry in self.known().by_source.get(&source).into_iter().flatten() {
             entry.device().name = Some(name.to_owned());
         }
         self.changed.store(true, Ordering::Relaxed);
@@ -166,10 +153,11 @@ impl Inventory {
         let limits = self.limits();
         let oldest = now().saturating_sub(limits.forget_after.as_secs());
         let mut known = self.known();
-        let before = known.len();
-        known.retain(|_, entry| entry.open.load(Ordering::Relaxed) > 0 || entry.device().last_seen >= oldest);
-        while known.len() > limits.devices && remove_least(&mut known, |_| true) {}
-        if known.len() != before {
+        let before = known.count;
+        known.retain(|entry| entry.open.load(Ordering::Relaxed) > 0 || entry.device().last_seen >= oldest);
+        let too_many = known.count.saturating_sub(limits.devices);
+        known.remove_least(too_many);
+        if known.count != before {
             self.changed.store(true, Ordering::Relaxed);
         }
     }
@@ -184,7 +172,7 @@ impl Inventory {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Key, Arc<Entry>>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -227,7 +215,14 @@ impl Drop for Met {
 
 impl Entry {
     fn new(device: Device) -> Self {
-        Self { open: AtomicUsize::new(0), device: Mutex::new(device) }
+        let (protocol, fingerprint) = (device.protocol, device.fingerprint.clone().unwrap_or_default());
+        Self { protocol, fingerprint, open: AtomicUsize::new(0), device: Mutex::new(device) }
+    }
+
+    /// Who is missed least comes first: not connected, never logged in, not seen for longest.
+    fn rank(&self) -> (bool, bool, u64) {
+        let device = self.device();
+        (self.open.load(Ordering::Relaxed) > 0, device.logged_in.is_some(), device.last_seen)
     }
 
     fn device(&self) -> MutexGuard<'_, Device> {
@@ -244,29 +239,65 @@ impl Entry {
     }
 }
 
-/// For one more: of the same address if that has enough, of all if there are enough.
-fn make_room(known: &mut HashMap<Key, Arc<Entry>>, key: &Key, most: usize) {
-    let of_source = |other: &Key| other.source == key.source;
-    if known.keys().filter(|other| of_source(other)).count() >= OF_A_SOURCE {
-        remove_least(known, of_source);
+impl Known {
+    fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.by_source.values().flatten()
     }
-    if known.len() >= most {
-        // Some at once, so that not every newcomer has all looked through.
-        for _ in 0..=most / 32 {
-            remove_least(known, |_| true);
+
+    fn find(&self, source: IpAddr, protocol: Protocol, fingerprint: &str) -> Option<Arc<Entry>> {
+        let entries = self.by_source.get(&source)?;
+        entries.iter().find(|entry| entry.protocol == protocol && entry.fingerprint == fingerprint).map(Arc::clone)
+    }
+
+    fn add(&mut self, entry: Arc<Entry>) {
+        let source = entry.device().source;
+        self.by_source.entry(source).or_default().push(entry);
+        self.count += 1;
+    }
+
+    /// For one more: of the same address if that has enough, of all if there are enough.
+    fn make_room(&mut self, source: IpAddr, protocol: Protocol, fingerprint: &str, most: usize) {
+        if let Some(entries) = self.by_source.get_mut(&source) {
+            let before = entries.len();
+            // What is known of a ClientHello says more than that somebody came from there.
+            entries.retain(|entry| {
+                let is_vague = entry.protocol == protocol && entry.fingerprint.is_empty() && !entry.has_logged_in();
+                fingerprint.is_empty() || !is_vague
+            });
+            if entries.len() >= OF_A_SOURCE
+                && let Some((least, _)) = entries.iter().enumerate().min_by_key(|(_, entry)| entry.rank())
+            {
+                entries.remove(least);
+            }
+            self.count -= before - entries.len();
+        }
+        if self.count >= most {
+            // Some at once, so that not every newcomer has all looked through.
+            self.remove_least(self.count - most + 1 + most / 32);
         }
     }
-}
 
-/// Forgets who is missed least: not connected, never logged in, not seen for longest.
-fn remove_least(known: &mut HashMap<Key, Arc<Entry>>, concerned: impl Fn(&Key) -> bool) -> bool {
-    let rank = |entry: &Entry| {
-        let device = entry.device();
-        (entry.open.load(Ordering::Relaxed) > 0, device.logged_in.is_some(), device.last_seen)
-    };
-    let concerned = known.iter().filter(|(key, _)| concerned(key));
-    let least = concerned.min_by_key(|(_, entry)| rank(entry)).map(|(key, _)| key.clone());
-    least.is_some_and(|least| known.remove(&least).is_some())
+    fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) {
+        let mut count = 0;
+        self.by_source.retain(|_, entries| {
+            entries.retain(|entry| keep(entry));
+            count += entries.len();
+            !entries.is_empty()
+        });
+        self.count = count;
+    }
+
+    /// Forgets so many of those who are missed least.
+    fn remove_least(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let mut ranks: Vec<_> = self.entries().map(|entry| (entry.rank(), Arc::as_ptr(entry).addr())).collect();
+        ranks.sort_unstable();
+        ranks.truncate(count);
+        let least: HashSet<usize> = ranks.into_iter().map(|(_, entry)| entry).collect();
+        self.retain(|entry| !least.contains(&std::ptr::from_ref(entry).addr()));
+    }
 }
 
 fn now() -> u64 {
@@ -359,7 +390,7 @@ mod tests {
         let inventory = inventory(10);
         drop(inventory.met(&sight("192.0.2.1", None)));
         let connected = inventory.met(&sight("192.0.2.2", None));
-        for entry in inventory.known().values() {
+        for entry in inventory.known().entries() {
             entry.device().last_seen -= 61;
         }
         inventory.forget();

@@ -35,6 +35,7 @@ use place::Place;
 pub use serving::Serving;
 pub use trial::Trials;
 use witness::Witness;
+pub use worker::Pulse;
 
 /// What outlives every configuration: what is counted, who was seen, who is connected, and sockets that the service
 /// manager has handed over.

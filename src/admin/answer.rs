@@ -1,15 +1,19 @@
 //! Which address answers what, and to whom.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::Admin;
 use crate::crypto::KeyedHash;
 use crate::inventory;
+use crate::proxy::Pulse;
 use crate::secret::Secret;
 use crate::transport::http::server::{Received, Said};
+use crate::transport::upstream::Server;
 
 impl Admin {
     /// The answer to a request.
@@ -51,7 +55,7 @@ impl Admin {
             "/page.js" => Said::of(200, "text/javascript; charset=utf-8", SCRIPT),
             // Browsers ask for it unasked.
             "/favicon.ico" => Said::of(204, "image/x-icon", ""),
-            "/live" => match self.serving.read().await.is_alive(ALIVE).await {
+            "/live" => match self.pulse().await.is_felt(ALIVE).await {
                 true => Said::text(200, "alive\n"),
                 false => Said::text(503, "an event loop does not answer\n"),
             },
@@ -96,14 +100,18 @@ impl Admin {
     /// Why devices cannot be served, if they cannot: no listener answers, or neither a token nor a mail server is at hand.
     pub(super) async fn obstacle(&self) -> Option<String> {
         let serving = self.serving.read().await;
-        if serving.places().is_empty() {
-            return Some("nothing listens".to_owned());
-        }
-        if !serving.is_alive(ALIVE).await {
-            return Some("an event loop does not answer".to_owned());
-        }
+        let listens = !serving.places().is_empty();
         let needs_server = serving.config().listeners.iter().any(|listener| !listener.observes());
         let has_token = serving.tokens().is_some_and(|tokens| tokens.statuses().iter().any(|one| one.until.is_some()));
+        let (pulse, servers) = (serving.pulse(), serving.mail_servers());
+        // Nobody waits for a reload, nor a reload for what takes its time here.
+        drop(serving);
+        if !listens {
+            return Some("nothing listens".to_owned());
+        }
+        if !pulse.is_felt(ALIVE).await {
+            return Some("an event loop does not answer".to_owned());
+        }
         if !needs_server || has_token {
             return None;
         }
@@ -114,10 +122,28 @@ impl Admin {
         {
             return (!is_reached).then(unreached);
         }
-        let is_reached = serving.reaches_a_server(PATIENCE).await;
+        let is_reached = is_any_reached(servers).await;
         *reached = Some((Instant::now(), is_reached));
         (!is_reached).then(unreached)
     }
+
+    async fn pulse(&self) -> Pulse {
+        self.serving.read().await.pulse()
+    }
+}
+
+/// Whether one of them takes connections.
+async fn is_any_reached(servers: Vec<Arc<Server>>) -> bool {
+    let mut tries: JoinSet<bool> = servers.into_iter().map(|server| async move { server.is_reached().await }).collect();
+    let any = async {
+        while let Some(reached) = tries.join_next().await {
+            if reached.unwrap_or_default() {
+                return true;
+            }
+        }
+        false
+    };
+    timeout(PATIENCE, any).await.unwrap_or_default()
 }
 
 fn unreached() -> String {

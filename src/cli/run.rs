@@ -33,7 +33,10 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
         error!(%error, "cannot start");
         Exit::OsError
     })?;
-    runtime.block_on(serve(file, proven, &output))
+    let served = runtime.block_on(serve(file, proven, &output));
+    // A resolver that takes its time over a name is not waited for.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(), Exit> {

@@ -64,7 +64,7 @@ pub enum Way {
 }
 
 impl Device {
-    pub(super) fn new(sight: &Sight<'_>, fingerprint: Option<String>, now: u64) -> Self {
+    pub(super) fn new(sight: &Sight<'_>, fingerprint: String, now: u64) -> Self {
         Self {
             source: sight.source,
             name: None,
@@ -74,7 +74,7 @@ impl Device {
             version: None,
             cipher: None,
             offers: sight.hello.map(ClientHello::describe),
-            fingerprint,
+            fingerprint: Some(fingerprint).filter(|text| !text.is_empty()),
             logins: Vec::new(),
             mailbox: None,
             sessions: 0,

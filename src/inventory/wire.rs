@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Entry, Inventory, Judgement, Key, Verdict, Way};
+use super::{Device, Entry, Inventory, Judgement, OF_A_SOURCE, Verdict, Way};
 use crate::config::{Protocol, Version};
 use crate::state;
 
@@ -68,9 +68,12 @@ impl Inventory {
         let devices = read(&text).map_err(|why| format!("{}: {why}", path.display()))?;
         let mut known = self.known();
         for device in devices {
+            let of_source = known.by_source.get(&device.source).map_or(0, Vec::len);
             let fingerprint = device.fingerprint.clone().unwrap_or_default();
-            let key = Key { source: device.source, protocol: device.protocol, fingerprint };
-            known.insert(key, Arc::new(Entry::new(device)));
+            let is_new = known.find(device.source, device.protocol, &fingerprint).is_none();
+            if is_new && of_source < OF_A_SOURCE {
+                known.add(Arc::new(Entry::new(device)));
+            }
         }
         drop(known);
         self.forget();

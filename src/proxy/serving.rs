@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::door::Access;
 use super::place::Running;
-use super::worker::{self, Workers};
+use super::worker::{self, Pulse, Workers};
 use super::{Common, Opened, Servers, warm};
 use crate::config::{Config, Limits};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
 use crate::token::Tokens;
+use crate::transport::upstream::Server;
 
 /// All that runs. Dropping it ends every connection at once.
 pub struct Serving {
@@ -116,29 +117,14 @@ impl Serving {
         running.map_or(0, |one| one.doorway.door().witness.counters.open())
     }
 
-    /// Whether the mail server of at least one listener or account takes connections.
-    pub async fn reaches_a_server(&self, patience: Duration) -> bool {
-        let tries = self.servers.values().map(|server| {
-            let server = Arc::clone(server);
-            tokio::spawn(async move { server.is_reached().await })
-        });
-        let mut tries: Vec<_> = tries.collect();
-        let any = async {
-            for one in &mut tries {
-                if one.await.unwrap_or_default() {
-                    return true;
-                }
-            }
-            false
-        };
-        let reached = tokio::time::timeout(patience, any).await.unwrap_or_default();
-        tries.iter().for_each(tokio::task::JoinHandle::abort);
-        reached
+    /// Its mail servers.
+    pub fn mail_servers(&self) -> Vec<Arc<Server>> {
+        self.servers.values().map(Arc::clone).collect()
     }
 
-    /// Whether each event loop, which accepts connections and moves octets, answers within this time.
-    pub async fn is_alive(&self, patience: Duration) -> bool {
-        tokio::time::timeout(patience, self.workers.beat()).await.unwrap_or_default()
+    /// What tells whether it is stuck.
+    pub fn pulse(&self) -> Pulse {
+        self.workers.pulse()
     }
 
     /// Connections that are open.

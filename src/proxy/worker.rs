@@ -9,11 +9,13 @@ use std::net::{TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::accept::accept;
@@ -27,6 +29,10 @@ pub(super) struct Workers {
     desks: Arc<[Desk]>,
     threads: Vec<JoinHandle<()>>,
 }
+
+/// Tells whether the workers are stuck.
+#[derive(Clone)]
+pub struct Pulse(Arc<[Desk]>);
 
 /// A worker, as others see it.
 struct Desk {
@@ -96,15 +102,26 @@ impl Workers {
         }
     }
 
-    /// Waits for an answer of each event loop: the one that accepts connections and moves their octets. One that is stuck
-    /// gives none. Whether all are there.
-    pub(super) async fn beat(&self) -> bool {
+    /// What tells whether they are stuck.
+    pub(super) fn pulse(&self) -> Pulse {
+        Pulse(Arc::clone(&self.desks))
+    }
+}
+
+impl Pulse {
+    /// Whether each event loop, which accepts connections and moves their octets, answers within this time. One that is
+    /// stuck does not.
+    pub async fn is_felt(&self, patience: Duration) -> bool {
+        timeout(patience, self.beat()).await.unwrap_or_default()
+    }
+
+    async fn beat(&self) -> bool {
         let ask = |desk: &Desk| {
             let (sender, answer) = oneshot::channel();
             desk.jobs.send(Job::Beat(sender)).ok()?;
             Some(answer)
         };
-        let answers: Vec<_> = self.desks.iter().map(ask).collect();
+        let answers: Vec<_> = self.0.iter().map(ask).collect();
         for answer in answers {
             let Some(answer) = answer else { return false };
             if answer.await.is_err() {
@@ -188,7 +205,7 @@ fn sit_down(seat: Seat, stream: TcpStream, guest: Guest) {
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::super::place::Running;
     use super::super::{Common, OpenDoor};

@@ -52,13 +52,15 @@ pub(super) fn tell_stopping(at_most: Duration) {
 /// started anew (WatchdogSec).
 pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
+    // The workers stay the same ones.
+    let pulse = serving.read().await.pulse();
     let mut tick = interval(period / 4);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let serving = serving.read().await;
-        if serving.is_alive(period / 4).await {
-            tell(&[NotifyState::Watchdog, NotifyState::Status(&status(&serving))]);
+        if pulse.is_felt(period / 4).await {
+            let status = status(&*serving.read().await);
+            tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
         } else {
             error!("an event loop does not answer; the service manager's watchdog is not fed");
         }
