@@ -135,6 +135,8 @@ pub enum Reply {
     NotAuthorized,
     /// Try again later.
     Unavailable,
+    /// Try again later, because nobody is let in yet.
+    Observed,
     /// Trying again will not help; a person has to act.
     ContactAdmin,
     /// Someone else has the mailbox open.
@@ -239,6 +241,7 @@ impl Kind {
             Kind::LoginRefused | Kind::WrongPassword => Reply::BadCredentials,
             Kind::NotAuthorized => Reply::NotAuthorized,
             Kind::InUse | Kind::TooManySessions => Reply::InUse,
+            Kind::Observed => Reply::Observed,
             // These stay until somebody changes a setting.
             Kind::UpstreamCertificate
             | Kind::UpstreamTls
@@ -269,7 +272,6 @@ impl Kind {
             | Kind::Unavailable
             | Kind::TokenExpired
             | Kind::ProxyHeader
-            | Kind::Observed
             | Kind::Drained => Reply::Unavailable,
         }
     }
