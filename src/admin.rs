@@ -5,9 +5,8 @@ mod expiry;
 mod names;
 mod status;
 
-use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +22,7 @@ use crate::proxy::{self, Common, Obstacle, Serving};
 use crate::secret::Secret;
 use crate::state::{self, Access};
 use crate::transport::downstream::certificate::Making;
+use crate::transport::http::server::Bodies;
 use crate::transport::{http, listen};
 use names::Names;
 
@@ -36,14 +36,17 @@ pub struct Admin {
     /// Whether a mail server was reached, and when that was tried.
     reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
     expiries: Mutex<expiry::Known>,
+    keeping: tokio::sync::Mutex<()>,
     seats: Arc<Semaphore>,
+    /// For this computer alone, whose health check must not depend on who else is there.
+    own_seats: Arc<Semaphore>,
 }
 
 /// What a reload may change.
 #[derive(Default)]
 struct Present {
-    /// Addresses as configured, each with what ends it when it is dropped.
-    open: Vec<(SocketAddr, Trigger)>,
+    /// Addresses as configured and as they are, each with what ends it when it is dropped.
+    open: Vec<(SocketAddr, SocketAddr, Trigger)>,
     token: Option<Secret>,
     /// Why the last reload was refused, if it was.
     problem: Option<String>,
@@ -72,17 +75,20 @@ pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) ->
     });
     let mut listen = Vec::new();
     for &address in &settings.listen {
-        if before.is_some_and(|admin| admin.present().open.iter().any(|(open, _)| *open == address)) {
+        if before.is_some_and(|admin| admin.present().open.iter().any(|(open, ..)| *open == address)) {
             listen.push((address, None));
             continue;
         }
-        match self::listen(address, 1, KEEP_ALIVE, false) {
+        let is_own =
+            before.is_some_and(|admin| admin.present().open.iter().any(|(_, own, _)| own.port() == address.port()));
+        match self::listen(address, 1, KEEP_ALIVE, is_own) {
             Ok(sockets) => listen.extend(sockets.into_iter().map(|socket| (address, Some(socket)))),
             // Trying out a file beside the proxy that it is for is not a mistake.
-            Err(error) if making == Making::Tried && error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) if making == Making::Tried && proxy::is_beside_own(&error, address) => {}
             Err(error) => {
+                let why = proxy::why_not_bound(&error, address);
                 let message =
-                    format!("cannot listen on {address}: {error}; write another address, or listen = [] for none");
+                    format!("cannot listen on {address}: {why}; write another address, or listen = [] for none");
                 obstacles.push(Obstacle { key: "admin.listen".to_owned(), message });
             }
         }
@@ -92,7 +98,7 @@ pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) ->
 
 /// Takes in the inventory of an earlier run. One that cannot be read is put aside.
 pub fn recall(config: &Config, common: &Common) {
-    let path = inventory_path(config);
+    let path = inventory_path(&config.state_directory);
     if let Err(message) = common.inventory.load(&path) {
         let aside = path.with_extension("unreadable");
         warn!("{message}; it is put aside as {}, and a new one begun", aside.display());
@@ -102,8 +108,8 @@ pub fn recall(config: &Config, common: &Common) {
 }
 
 /// Where the inventory is kept.
-pub fn inventory_path(config: &Config) -> PathBuf {
-    config.state_directory.join("inventory.json")
+pub fn inventory_path(state_directory: &Path) -> PathBuf {
+    state_directory.join("inventory.json")
 }
 
 impl Doors {
@@ -123,7 +129,9 @@ impl Admin {
             present: Mutex::default(),
             reached: tokio::sync::Mutex::default(),
             expiries: Mutex::default(),
+            keeping: tokio::sync::Mutex::default(),
             seats: Arc::new(Semaphore::new(SEATS)),
+            own_seats: Arc::new(Semaphore::new(SEATS)),
         })
     }
 
@@ -136,14 +144,15 @@ impl Admin {
         for (address, socket) in doors.listen {
             let Some(socket) = socket else {
                 open.extend(
-                    present.open.iter().position(|(one, _)| *one == address).map(|at| present.open.swap_remove(at)),
+                    present.open.iter().position(|(one, ..)| *one == address).map(|at| present.open.swap_remove(at)),
                 );
                 continue;
             };
+            let bound = socket.local_addr().unwrap_or(address);
             match TcpListener::from_std(socket) {
                 Ok(socket) => {
                     let (trigger, lifecycle) = lifecycle::begin();
-                    open.push((address, trigger));
+                    open.push((address, bound, trigger));
                     tokio::spawn(accept(Arc::clone(self), socket, lifecycle));
                 }
                 Err(error) => warn!(%error, "the page cannot be served"),
@@ -153,6 +162,11 @@ impl Admin {
         present.open = open;
     }
 
+    /// The first address that is answered at.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.present().open.first().map(|(_, bound, _)| *bound)
+    }
+
     /// What came of a reload.
     pub fn reloaded(&self, problem: Option<String>) {
         self.present().problem = problem;
@@ -160,7 +174,9 @@ impl Admin {
 
     /// Keeps the inventory, if anything has changed.
     pub async fn keep(&self) {
-        let path = inventory_path(self.serving.read().await.config());
+        // The last one waits for the one before it.
+        let _keeping = self.keeping.lock().await;
+        let path = inventory_path(&self.serving.read().await.config().state_directory);
         let Some(json) = self.common.inventory.unsaved() else { return };
         let directory = path.parent().map(PathBuf::from);
         let kept = spawn_blocking(move || {
@@ -188,19 +204,21 @@ async fn accept(admin: Arc<Admin>, socket: TcpListener, mut lifecycle: Lifecycle
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // Who comes when all seats are taken waits in the kernel's queue for the next connection to end.
-        let Ok(seat) = Arc::clone(&admin.seats).try_acquire_owned() else {
+        let seats = if source.ip().to_canonical().is_loopback() { &admin.own_seats } else { &admin.seats };
+        let Ok(seat) = Arc::clone(seats).try_acquire_owned() else {
             debug!(%source, "too many connections to the page");
             continue;
         };
         let (admin, mut lifecycle) = (Arc::clone(&admin), lifecycle.clone());
         tokio::spawn(async move {
-            let serve = http::server::serve(stream, move |received| {
+            let serve = http::server::serve(stream, Bodies::Ignored, move |received| {
                 let admin = Arc::clone(&admin);
                 async move { admin.answer(&received).await }
             });
             tokio::select! {
                 () = serve => {}
+                // Who is slow to ask, or to read, does not stay for ever; browsers come again.
+                () = sleep(LONGEST_VISIT) => {}
                 () = lifecycle.reached(Phase::Draining) => {}
             }
             drop(seat);
@@ -240,7 +258,7 @@ pub async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
 }
 
 /// Seconds since 1970.
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
@@ -248,6 +266,7 @@ fn now() -> u64 {
 const SEATS: usize = 64;
 const SHORTEST_TOKEN: usize = 16;
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
+const LONGEST_VISIT: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(2);
 /// A crash costs no more of the inventory than this.

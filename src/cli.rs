@@ -11,9 +11,10 @@ mod password;
 mod reload;
 mod run;
 mod setup;
+mod trail;
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -137,8 +138,11 @@ struct ConfigFile {
 }
 
 const AFTER_HELP: &str = "\
+Environment: PACKETBOAT_CONFIG, PACKETBOAT_STATE_DIRECTORY, PACKETBOAT_LOG_FORMAT, PACKETBOAT_LOG_LEVEL, \
+PACKETBOAT_ADMIN_LISTEN and PACKETBOAT_ADMIN_TOKEN_FILE say over the file what they are called after.
+
 Exit codes: 0 all is well, 64 wrong arguments, 66 the configuration file is missing, 69 an address cannot be listened \
-on, a certificate not be loaded, or an account not be opened, 71 the operating system refuses something else, 74 a file cannot be written, 78 a mistake in the configuration.";
+on, a certificate not be loaded, or an account not be opened; or the running proxy is not well, or has refused a reload, 71 the operating system refuses something else, 74 a file cannot be written, 78 a mistake in the configuration.";
 
 /// Reads the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
@@ -153,12 +157,9 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run { file } => run::run(&file),
-        Command::Reload { file, arguments } => file.load().and_then(|proven| {
-            become_owner(&proven.config.state_directory)?;
-            reload::reload(&file, &arguments)
-        }),
-        Command::Health { file, arguments } => file.load().and_then(|proven| inspect::health(&proven, &arguments)),
-        Command::Devices { file, arguments } => file.load().and_then(|proven| inspect::devices(&proven, &arguments)),
+        Command::Reload { file, arguments } => reload::reload(&file, &arguments),
+        Command::Health { file, arguments } => inspect::health(&file, &arguments),
+        Command::Devices { file, arguments } => inspect::devices(&file, &arguments),
         Command::Generate { what } => generate::generate(&what),
         Command::Check { file, online } => file.load().and_then(|proven| {
             if online {
@@ -206,17 +207,20 @@ impl ConfigFile {
     fn load(&self) -> Result<Proven, Exit> {
         self.read().map_err(|problems| {
             problems.iter().for_each(complain);
-            if self.config.exists() { Exit::Config } else { Exit::NoInput }
+            if std::fs::read(&self.config).is_ok() { Exit::Config } else { Exit::NoInput }
         })
     }
 
     /// The same, and what is wrong is for the caller to say.
     fn read(&self) -> Result<Proven, Vec<Problem>> {
-        let unreadable = |error| Problem {
+        let unreadable = |error: std::io::Error| Problem {
             file: self.config.clone(),
             line: None,
             key: String::new(),
-            message: format!("cannot be read: {error}; name the file with --config"),
+            message: match error.kind() {
+                ErrorKind::PermissionDenied => "may not be read by this user: run this as root (sudo)".to_owned(),
+                _ => format!("cannot be read: {error}; name the file with --config"),
+            },
         };
         let text = std::fs::read_to_string(&self.config).map_err(|error| vec![unreadable(error)])?;
         let mut proven = Config::parse_with(&text, &self.config, &Environment::of_process())?;
@@ -254,8 +258,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
 
 /// To a person, before or beside the log.
 fn complain(message: impl Display) {
-    // With standard error closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr().lock(), "{message}");
+    // With standard error closed there is nobody to tell. In the journal each line has its level.
+    let level = if run::log::is_journal() { "<3>" } else { "" };
+    for line in message.to_string().lines() {
+        let _ = writeln!(std::io::stderr().lock(), "{level}{line}");
+    }
 }
 
 /// The answer to what was asked.

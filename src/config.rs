@@ -388,6 +388,13 @@ impl Networks {
     }
 }
 
+impl Limits {
+    /// Those that connections to servers are made with.
+    pub fn of_servers(&self) -> [Duration; 3] {
+        [self.connect_timeout, self.upstream_handshake_timeout, self.keep_alive]
+    }
+}
+
 impl Protocol {
     /// As people say it.
     pub fn name(self) -> &'static str {

@@ -125,10 +125,17 @@ impl Inventory {
         devices
     }
 
-    /// How many there are of each verdict.
+    /// How many there are of each verdict. Refused ones count for a week, and only if they have shown what they are:
+    /// whoever scans the network is no device.
     pub fn counts(&self) -> [(&'static str, usize); 4] {
         let known = self.known();
-        let judgements: Vec<Judgement> = known.entries().map(|entry| entry.device().verdict.judgement).collect();
+        let lately = now().saturating_sub(WEEK);
+        let judgement = |entry: &Arc<Entry>| {
+            let device = entry.device();
+            let counts = device.way.is_some() && device.last_seen >= lately;
+            Some(device.verdict.judgement).filter(|one| *one != Judgement::Refused || counts)
+        };
+        let judgements: Vec<Judgement> = known.entries().filter_map(judgement).collect();
         drop(known);
         Judgement::ALL.map(|one| (one.label(), judgements.iter().filter(|judgement| **judgement == one).count()))
     }
@@ -196,6 +203,7 @@ impl Met {
     pub fn logged_in(&self, mailbox: Option<&str>) {
         let mut device = self.entry.device();
         device.logged_in = Some(now());
+        device.known_as = device.logins.first().cloned();
         device.mailbox = mailbox.map(str::to_owned).or(device.mailbox.take());
     }
 
@@ -219,10 +227,11 @@ impl Entry {
         Self { protocol, fingerprint, open: AtomicUsize::new(0), device: Mutex::new(device) }
     }
 
-    /// Who is missed least comes first: not connected, never logged in, not seen for longest.
-    fn rank(&self) -> (bool, bool, u64) {
+    /// Who is missed least comes first: not connected, never logged in, has shown nothing of itself, not seen for longest.
+    fn rank(&self) -> (bool, bool, bool, u64) {
         let device = self.device();
-        (self.open.load(Ordering::Relaxed) > 0, device.logged_in.is_some(), device.last_seen)
+        let is_open = self.open.load(Ordering::Relaxed) > 0;
+        (is_open, device.logged_in.is_some(), device.way.is_some(), device.last_seen)
     }
 
     fn device(&self) -> MutexGuard<'_, Device> {
@@ -307,6 +316,8 @@ fn now() -> u64 {
 /// Of one address: fall-backs of one stack, and some programs on one computer.
 const OF_A_SOURCE: usize = 8;
 const LOGINS: usize = 4;
+/// In seconds.
+const WEEK: u64 = 7 * 24 * 60 * 60;
 
 #[cfg(test)]
 mod tests {

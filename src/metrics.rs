@@ -2,22 +2,22 @@
 //!
 //! Labels come from the configuration and from our own lists alone, never from a peer, so that their number is bounded.
 
+mod collectors;
 mod history;
+mod listener;
 mod process;
 
-use std::sync::Mutex;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use crate::config::Version;
 use crate::failure::{Failure, Kind};
 pub use history::{History, Point};
+pub use listener::OfListener;
 
 /// Everything that is counted in this process.
 pub struct Metrics {
@@ -45,6 +45,8 @@ pub struct Metrics {
     process: process::Gauges,
     totals: Totals,
     history: Mutex<History>,
+    /// How many have its counters.
+    listeners: Mutex<HashMap<String, usize>>,
 }
 
 /// Over all listeners, since the start.
@@ -82,17 +84,6 @@ pub enum Expiring {
     RefreshToken,
 }
 
-/// The counters of one listener, found once.
-pub struct OfListener {
-    accepted: IntCounter,
-    open: IntGauge,
-    logins: IntCounter,
-    login_seconds: prometheus::Histogram,
-    session_seconds: prometheus::Histogram,
-    upload: IntCounter,
-    download: IntCounter,
-}
-
 impl Metrics {
     /// Everything at nought.
     ///
@@ -100,44 +91,7 @@ impl Metrics {
     /// Two of them have one name, which a test would have found.
     pub fn new() -> Result<Self, String> {
         let registry = Registry::new();
-        build(&registry).map_err(|error| error.to_string()).map(|metrics| Self { registry, ..metrics })
-    }
-
-    /// The counters of a listener.
-    pub fn of(&self, listener: &str) -> OfListener {
-        OfListener {
-            accepted: self.accepted.with_label_values(&[listener]),
-            open: self.open.with_label_values(&[listener]),
-            logins: self.logins.with_label_values(&[listener]),
-            login_seconds: self.login_seconds.with_label_values(&[listener]),
-            session_seconds: self.session_seconds.with_label_values(&[listener]),
-            upload: self.transferred.with_label_values(&[listener, "upload"]),
-            download: self.transferred.with_label_values(&[listener, "download"]),
-        }
-    }
-
-    /// A listener is gone, and with it what was counted there.
-    pub fn forget(&self, listener: &str) {
-        for counters in [&self.accepted, &self.pauses, &self.logins] {
-            let _ = counters.remove_label_values(&[listener]);
-        }
-        let _ = self.open.remove_label_values(&[listener]);
-        let _ = self.login_seconds.remove_label_values(&[listener]);
-        let _ = self.session_seconds.remove_label_values(&[listener]);
-        let reasons = Kind::ALL.iter().map(|kind| kind.label());
-        let reasons = reasons.chain(["logged_out", "device_closed", "server_closed"]);
-        for label in reasons.chain(["upload", "download"]).chain(Version::ALL.map(Version::key)) {
-            for counters in [
-                &self.refused,
-                &self.handshakes,
-                &self.handshake_failures,
-                &self.login_failures,
-                &self.sessions,
-                &self.transferred,
-            ] {
-                let _ = counters.remove_label_values(&[listener, label]);
-            }
-        }
+        collectors::build(&registry).map_err(|error| error.to_string()).map(|metrics| Self { registry, ..metrics })
     }
 
     /// A connection was turned away before anything was said.
@@ -199,10 +153,12 @@ impl Metrics {
         self.reload_time.get()
     }
 
-    /// A reload was taken or refused.
-    pub fn reloaded(&self, taken: bool) {
+    /// A reload was taken or refused, at this moment, in seconds since 1970.
+    pub fn reloaded(&self, taken: bool, now: u64) {
         self.reloads.with_label_values(&[if taken { "ok" } else { "refused" }]).inc();
-        if !taken {
+        if taken {
+            self.loaded(now);
+        } else {
             self.reload_success.set(0);
         }
     }
@@ -250,7 +206,7 @@ impl Metrics {
 
     /// The last day, minute by minute. Call it with the time and the tokens that are well and those that are not.
     pub fn history<T>(&self, use_it: impl FnOnce(&mut History) -> T) -> T {
-        use_it(&mut self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        use_it(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All of it in Prometheus' text format.
@@ -263,157 +219,14 @@ impl Metrics {
     }
 }
 
-impl OfListener {
-    /// Connections that are open.
-    pub fn open(&self) -> usize {
-        usize::try_from(self.open.get()).unwrap_or_default()
-    }
-
-    /// A device is let in; so long it took from its credentials on.
-    pub fn logged_in(&self, took: Duration) {
-        self.logins.inc();
-        self.login_seconds.observe(took.as_secs_f64());
-    }
-
-    /// Octets passed from the device to the server, and back.
-    pub fn passed(&self, (upload, download): (u64, u64)) {
-        self.upload.inc_by(upload);
-        self.download.inc_by(download);
-    }
-}
-
-fn build(registry: &Registry) -> prometheus::Result<Metrics> {
-    let counters =
-        |name: &str, help: &str, labels: &[&str]| kept(registry, IntCounterVec::new(Opts::new(name, help), labels)?);
-    let gauges =
-        |name: &str, help: &str, labels: &[&str]| kept(registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
-    let times = |name: &str, help: &str, labels: &[&str]| kept(registry, GaugeVec::new(Opts::new(name, help), labels)?);
-    let gauge = |name: &str, help: &str| kept(registry, IntGauge::new(name, help)?);
-    let histograms = |name: &str, help: &str, buckets: &[f64]| {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        kept(registry, HistogramVec::new(options, &["listener"])?)
-    };
-    let version = gauges("packetboat_build_info", "The version that runs; always 1.", &["version"])?;
-    version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    let metrics = Metrics {
-        registry: Registry::new(),
-        accepted: counters(
-            "packetboat_connections_accepted_total",
-            "Connections of devices that were let in.",
-            &["listener"],
-        )?,
-        refused: counters(
-            "packetboat_connections_refused_total",
-            "Connections that were turned away before anything was said: source not allowed, or a limit reached.",
-            &["listener", "reason"],
-        )?,
-        pauses: counters(
-            "packetboat_accept_pauses_total",
-            "Times that no connection could be accepted for a second, mostly because open files ran out.",
-            &["listener"],
-        )?,
-        open: gauges("packetboat_connections_open", "Connections of devices that are open.", &["listener"])?,
-        limit: gauge("packetboat_connections_limit", "limits.connections: so many connections may be open at a time.")?,
-        handshakes: counters(
-            "packetboat_handshakes_total",
-            "TLS handshakes with devices that came about, by the version agreed on.",
-            &["listener", "version"],
-        )?,
-        handshake_failures: counters(
-            "packetboat_handshake_failures_total",
-            "TLS handshakes with devices that came to nothing; the log and the page say what to change.",
-            &["listener", "reason"],
-        )?,
-        logins: counters("packetboat_logins_total", "Devices that were let in to their mailbox.", &["listener"])?,
-        login_failures: counters(
-            "packetboat_login_failures_total",
-            "Logins that came to nothing, by whose fault it was and why.",
-            &["listener", "reason"],
-        )?,
-        login_seconds: histograms(
-            "packetboat_login_duration_seconds",
-            "From a device's credentials to its mailbox: password, token, server.",
-            &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0],
-        )?,
-        sessions: counters(
-            "packetboat_sessions_total",
-            "Connections that are over, by why they ended.",
-            &["listener", "reason"],
-        )?,
-        session_seconds: histograms(
-            "packetboat_session_duration_seconds",
-            "How long connections lasted.",
-            &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0],
-        )?,
-        transferred: counters(
-            "packetboat_transferred_bytes_total",
-            "Bytes passed after login: upload from device to server, download from server to device. Counted when a session ends.",
-            &["listener", "direction"],
-        )?,
-        devices: gauges("packetboat_devices", "Devices in the inventory, by verdict.", &["verdict"])?,
-        token_expiry: times(
-            "packetboat_access_token_expiry_timestamp_seconds",
-            "When an account's present access token ends, in seconds since 1970; 0 where there is none.",
-            &["account"],
-        )?,
-        token_trouble: gauges(
-            "packetboat_access_token_trouble",
-            "1 where an account gets no new access token: token_unavailable passes by itself, token_refused needs somebody.",
-            &["account", "reason"],
-        )?,
-        expiries: [
-            times(
-                "packetboat_certificate_expiry_timestamp_seconds",
-                "When a certificate that devices are shown ends, in seconds since 1970.",
-                &["certificate"],
-            )?,
-            times(
-                "packetboat_identity_certificate_expiry_timestamp_seconds",
-                "When the certificate that an application proves itself with ends, in seconds since 1970.",
-                &["identity"],
-            )?,
-            times(
-                "packetboat_client_secret_expiry_timestamp_seconds",
-                "When an application's secret ends (client_secret_expires), in seconds since 1970.",
-                &["identity"],
-            )?,
-            times(
-                "packetboat_refresh_token_expiry_timestamp_seconds",
-                "When a person's sign-in ends if it is not used until then (90 days), in seconds since 1970.",
-                &["account"],
-            )?,
-        ],
-        reloads: counters("packetboat_config_reloads_total", "Reloads of the configuration, by result.", &["result"])?,
-        reload_success: gauge(
-            "packetboat_config_reload_success",
-            "1 if the last reload was taken, 0 if it was refused.",
-        )?,
-        reload_time: gauge(
-            "packetboat_config_reload_success_timestamp_seconds",
-            "When the running configuration was taken, in seconds since 1970.",
-        )?,
-        process: process::Gauges::new(
-            |name, help| kept(registry, prometheus::Gauge::new(name, help)?),
-            |name, help| kept(registry, prometheus::Counter::new(name, help)?),
-        )?,
-        totals: Totals::default(),
-        history: Mutex::default(),
-    };
-    Ok(metrics)
-}
-
-fn kept<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn a_listener_that_is_gone_leaves_nothing_behind() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
         let before = metrics.text().unwrap().lines().filter(|line| !line.starts_with("process")).count();
         let listener = metrics.of("x");
         metrics.opened(&listener);
@@ -426,7 +239,10 @@ mod tests {
         listener.passed((1, 2));
         metrics.closed("x", &listener, "logged_out", Duration::from_secs(3));
         assert!(metrics.text().unwrap().contains("packetboat_handshakes_total{listener=\"x\",version=\"tls1.0\"} 1"));
-        metrics.forget("x");
+        let another = metrics.of("x");
+        drop(listener);
+        assert!(metrics.text().unwrap().contains("listener=\"x\""), "a session goes on");
+        drop(another);
         let text = metrics.text().unwrap();
         assert!(!text.contains("listener=\"x\""), "{text}");
         assert_eq!(text.lines().filter(|line| !line.starts_with("process")).count(), before);

@@ -3,6 +3,7 @@
 mod accept;
 mod connection;
 mod door;
+mod doorway;
 mod driver;
 mod limits;
 mod mailbox;
@@ -32,6 +33,7 @@ use door::{Access, Door, DoorLogins};
 use limits::Connections;
 use mailbox::Mailboxes;
 use place::Place;
+pub use place::{is_beside_own, why_not_bound};
 pub use serving::Serving;
 pub use trial::Trials;
 use witness::Witness;
@@ -200,7 +202,9 @@ fn warm(config: &Config, servers: &Servers) -> Vec<(Arc<Server>, Protocol)> {
 fn servers(config: &Config, before: Option<&Serving>, obstacles: &mut Vec<Obstacle>) -> Servers {
     let mut servers = BTreeMap::new();
     for (name, upstream) in &config.upstreams {
-        let running = before.filter(|before| before.limits() == &config.limits && upstream.roots == Roots::Bundled);
+        let running = before.filter(|before| {
+            before.limits().of_servers() == config.limits.of_servers() && upstream.roots == Roots::Bundled
+        });
         let same = running.and_then(|before| before.servers().get(name)).filter(|server| server.is_of(upstream));
         if let Some(server) = same {
             servers.insert(name.clone(), Arc::clone(server));

@@ -120,7 +120,15 @@ pub fn is_temporary(path: &Path) -> bool {
 /// # Errors
 /// Missing, not readable, or readable by others.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let unreadable = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let unreadable = |error: io::Error| {
+        let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|one| path.starts_with(one));
+        let advice = if is_credential && error.kind() == io::ErrorKind::NotFound {
+            "; credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart"
+        } else {
+            ""
+        };
+        format!("cannot read {}: {error}{advice}", path.display())
+    };
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     let (shown, own) = (path.display(), geteuid().as_raw());

@@ -103,7 +103,7 @@ impl Tokens {
     ) -> Option<Arc<Slot>> {
         let is_kept_there = self.config.state_directory == config.state_directory
             && self.config.store_key == config.store_key
-            && self.config.limits == config.limits;
+            && self.config.limits.of_servers() == config.limits.of_servers();
         let owner = Owner { identity: identity_name.clone(), user: user.clone() };
         let same = self.slots.iter().find(|slot| {
             slot.owner == owner

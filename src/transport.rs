@@ -105,7 +105,7 @@ impl AsyncWrite for Stream {
 /// # Errors
 /// What the operating system says: in use, not allowed (ports below 1024), not ours.
 pub fn listen(address: SocketAddr, count: usize, keep_alive: Duration, is_own: bool) -> io::Result<Vec<TcpListener>> {
-    if count > 1 && !is_own {
+    if !is_own {
         // Sockets that share a port share it with every other program of this user that wants to: that one is to be
         // told that the port is in use, and so are we.
         bound(address, false)?;
@@ -114,7 +114,7 @@ pub fn listen(address: SocketAddr, count: usize, keep_alive: Duration, is_own: b
     for _ in 0..count.max(1) {
         // Where any port would do, all have the first one's.
         let address = sockets.first().map_or(Ok(address), TcpListener::local_addr)?;
-        let socket = bound(address, count > 1)?;
+        let socket = bound(address, true)?;
         tune(&socket, keep_alive)?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;

@@ -198,7 +198,11 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
     assert!(bench.run(&["check"], &made).stderr.is_empty());
 
     let output = bench.run(&["certificate", "renew"], &made);
-    assert!(output.status.success() && out(&output).contains("start packetboat again"), "{}", err(&output));
+    assert!(
+        output.status.success() && out(&output).contains("a running proxy shows it to devices within seconds"),
+        "{}",
+        err(&output)
+    );
     let renewed = X509::from_pem(&fs::read(bench.path("state/default.pem")).unwrap()).unwrap();
     assert_ne!(renewed.to_der().unwrap(), leaf.to_der().unwrap());
     assert!(renewed.verify(&authority.public_key().unwrap()).unwrap());

@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["proxy::limits", "proxy::mailbox", "proxy::relay", "proxy::warm", "proxy::witness"],
     &["proxy::record"],
     &["proxy::door", "proxy::driver"],
-    &["proxy::opened"],
+    &["proxy::opened", "proxy::doorway"],
     &["proxy::connection", "proxy::trial"],
     &["proxy"],
     &["admin"],

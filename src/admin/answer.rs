@@ -90,7 +90,8 @@ impl Admin {
         metrics.tokens(tokens.iter().map(|one| {
             (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
         }));
-        metrics.expiries(expiries.iter().map(|one| (one.kind, one.name.as_str(), one.until)));
+        // The first to end comes last, and counts.
+        metrics.expiries(expiries.iter().rev().map(|one| (one.kind, one.name.as_str(), one.until)));
         match metrics.text() {
             Ok(text) => Said::of(200, "text/plain; version=0.0.4; charset=utf-8", text),
             Err(why) => Said::text(500, format!("{why}\n")),
@@ -184,7 +185,7 @@ const SAFE: &[(&str, &str)] = &[
     ("cross-origin-resource-policy", "same-origin"),
 ];
 const ALIVE: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(4);
 /// How long it counts whether a server was reached.
 const TRIED: Duration = Duration::from_secs(30);
 

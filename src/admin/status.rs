@@ -39,9 +39,7 @@ impl Admin {
         let accounts: Vec<Value> = tokens.iter().map(account).collect();
         drop(serving);
         let counted = self.common.metrics.counted();
-        let well = tokens.iter().filter(|one| one.is_well()).count();
-        let counts = (well as u64, (tokens.len() - well) as u64);
-        self.common.metrics.history(|history| history.take(now(), counted, counts));
+        self.common.metrics.history(|history| history.take(now(), counted, counts(&tokens)));
         let (loaded, refused) = (self.common.metrics.loaded_at(), self.present().problem.clone());
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -83,11 +81,10 @@ impl Admin {
         devices
     }
 
-    /// Accounts that have a token, and those that have none or trouble.
+    /// Accounts that have a token, and those that have trouble; one that nobody uses has neither.
     pub(super) async fn token_counts(&self) -> (u64, u64) {
         let statuses = self.serving.read().await.tokens().map(|tokens| tokens.statuses()).unwrap_or_default();
-        let well = statuses.iter().filter(|one| one.is_well()).count();
-        (well as u64, (statuses.len() - well) as u64)
+        counts(&statuses)
     }
 
     fn history(&self) -> Value {
@@ -108,11 +105,16 @@ impl Admin {
     }
 }
 
+fn counts(statuses: &[Status]) -> (u64, u64) {
+    let well = statuses.iter().filter(|one| one.is_well()).count();
+    let troubled = statuses.iter().filter(|one| one.trouble.is_some()).count();
+    (well as u64, troubled as u64)
+}
+
 /// By its login, or by the one address that it may come from.
 fn described<'a>(config: &'a Config, device: &Device) -> Option<&'a str> {
     let found = config.devices.iter().find(|one| {
-        let by_login = device.logged_in.is_some()
-            && device.logins.first().is_some_and(|login| one.logins.contains(&login.to_lowercase()));
+        let by_login = device.known_as.as_ref().is_some_and(|login| one.logins.contains(&login.to_lowercase()));
         let by_address = one.networks.as_ref().is_some_and(|networks| {
             networks
                 .0

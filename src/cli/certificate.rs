@@ -25,7 +25,7 @@ pub(super) enum Action {
     },
     /// Make a new certificate; the CA stays, so devices that have imported it need nothing
     ///
-    /// Start packetboat again afterwards.
+    /// A running proxy takes it within seconds.
     Renew {
         /// The certificate's name in the configuration
         #[arg(default_value = "default")]
@@ -112,7 +112,7 @@ fn renew(config: &Config, name: &str) -> Result<Vec<u8>, (Exit, String)> {
         name,
         &certificate::describe(&certificate::chain_path(one, &config.state_directory, name)).map_err(unavailable)?,
     );
-    text.push_str("start packetboat again to show it to devices\n");
+    text.push_str("a running proxy shows it to devices within seconds\n");
     Ok(text.into_bytes())
 }
 

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Exit, answer, complain, runtime};
+use super::trail::Running;
+use super::{ConfigFile, Exit, answer, complain, runtime};
 use crate::admin;
-use crate::config::{Config, Proven};
 use crate::inventory::{self, Device};
 use crate::proto::line::printable;
 use crate::secret::Secret;
@@ -31,13 +31,14 @@ pub(super) struct AskedDevices {
 }
 
 /// One line, and the exit code.
-pub(super) fn health(proven: &Proven, arguments: &AskedHealth) -> Result<(), Exit> {
+pub(super) fn health(file: &ConfigFile, arguments: &AskedHealth) -> Result<(), Exit> {
     let path = if arguments.ready { "/ready" } else { "/live" };
-    let Some(address) = address(&proven.config) else {
-        complain("admin.listen names no address: packetboat cannot be asked");
+    let Some(address) = address(file) else {
+        complain("nobody is there to be asked: packetboat does not run, or admin.listen names no address");
         return Err(Exit::Unavailable);
     };
-    let asked = runtime()?.block_on(http::get(address, path, None, PATIENCE));
+    let patience = if arguments.ready { READY } else { PATIENCE };
+    let asked = runtime()?.block_on(http::get(address, path, None, patience));
     match asked {
         Ok((200, said)) => answer(&said),
         Ok((_, said)) => {
@@ -52,9 +53,13 @@ pub(super) fn health(proven: &Proven, arguments: &AskedHealth) -> Result<(), Exi
 }
 
 /// A table, as on the page; of the running proxy, or of what it has kept last.
-pub(super) fn devices(proven: &Proven, arguments: &AskedDevices) -> Result<(), Exit> {
-    let (devices, json) = running(&proven.config).or_else(|why| {
-        let path = admin::inventory_path(&proven.config);
+pub(super) fn devices(file: &ConfigFile, arguments: &AskedDevices) -> Result<(), Exit> {
+    let (devices, json) = running(file).or_else(|why| {
+        let mut kept = file.state_directories().into_iter().map(|directory| admin::inventory_path(&directory));
+        let Some(path) = kept.find(|path| path.exists()) else {
+            complain(why);
+            return Err(Exit::Unavailable);
+        };
         complain(format_args!("{why}; showing what was kept last, {}", path.display()));
         let text = state::read(&path).map_err(|message| {
             complain(message);
@@ -71,12 +76,13 @@ pub(super) fn devices(proven: &Proven, arguments: &AskedDevices) -> Result<(), E
     answer(table(&devices).as_bytes())
 }
 
-fn running(config: &Config) -> Result<(Vec<Device>, Vec<u8>), String> {
-    let address = address(config).ok_or("admin.listen names no address")?;
+fn running(file: &ConfigFile) -> Result<(Vec<Device>, Vec<u8>), String> {
+    let address = address(file).ok_or("packetboat does not run, or admin.listen names no address")?;
+    let config = file.read().map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?.config;
     let token = config.admin.token_file.as_ref().map(|path| state::read_private(path)).transpose()?;
     let token = token.map(|text| Secret::new(text.trim_ascii().to_vec()));
     let runtime = runtime().map_err(|_| "no runtime".to_owned())?;
-    match runtime.block_on(http::get(address, "/inventory.json", token.as_ref(), PATIENCE))? {
+    match runtime.block_on(http::get(address, "/inventory.json", token.as_ref(), READY))? {
         (200, said) => read(said.to_vec()).map_err(|_| format!("{address} does not answer like packetboat")),
         (status, said) => Err(format!("{address}: {status} {}", String::from_utf8_lossy(&said).trim())),
     }
@@ -92,9 +98,11 @@ fn read(text: Vec<u8>) -> Result<(Vec<Device>, Vec<u8>), Exit> {
     }
 }
 
-/// Where it is reached on this computer.
-fn address(config: &Config) -> Option<SocketAddr> {
-    let mut address = *config.admin.listen.first()?;
+/// Where it is reached on this computer: as it has left word itself, or as its file says.
+fn address(file: &ConfigFile) -> Option<SocketAddr> {
+    let left = file.state_directories().iter().find_map(|directory| Running::read(directory));
+    let in_file = || file.read().ok()?.config.admin.listen.first().copied();
+    let mut address = left.map_or_else(in_file, |running| running.admin)?;
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() {
             IpAddr::V4(Ipv4Addr::LOCALHOST)
@@ -162,6 +170,8 @@ fn ago(seconds: u64) -> String {
 
 /// Container health checks and people give up after a little more.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Mail servers may be tried meanwhile.
+const READY: Duration = Duration::from_secs(8);
 
 #[cfg(test)]
 mod tests {

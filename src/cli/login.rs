@@ -131,7 +131,7 @@ fn paste(enrolment: &Enrolment, sender: &mpsc::Sender<Pasted>) {
 async fn receive(listener: TcpListener, enrolment: Arc<Enrolment>, sender: mpsc::Sender<Pasted>) {
     while let Ok((stream, _)) = listener.accept().await {
         let (enrolment, sender) = (Arc::clone(&enrolment), sender.clone());
-        tokio::spawn(server::serve(stream, move |received| {
+        tokio::spawn(server::serve(stream, server::Bodies::Read, move |received| {
             let fields: Vec<(&str, &str)> =
                 received.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let pasted = enrolment.read(&format!("{}?{}", received.path, http::encode(&fields).as_str()));

@@ -1,12 +1,12 @@
 //! `packetboat reload`: has the running proxy take its configuration anew, and waits for what comes of it.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::run::change::{self, Outcome};
-use super::{ConfigFile, Exit, answer, complain};
+use super::trail::{Outcome, Running, Stamp};
+use super::{ConfigFile, Exit, answer, become_owner, complain};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -15,31 +15,37 @@ pub(super) struct Arguments {
     pid: Option<i32>,
 }
 
-/// Reads the file itself first: what is wrong with it needs nobody else.
+/// The proxy reads the file itself, also one with a mistake: so that its log, its metrics and the page say so, too.
 pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exit> {
-    let proven = file.load()?;
-    for warning in &proven.warnings {
+    let directories = file.state_directories();
+    if let Some(directory) = directories.iter().find(|directory| directory.exists()) {
+        become_owner(directory)?;
+    }
+    let read = file.read();
+    for warning in read.iter().flat_map(|proven| &proven.warnings) {
         complain(format_args!("warning: {warning}"));
     }
-    let state_directory = &proven.config.state_directory;
-    let found = arguments.pid.or_else(|| change::process_id(state_directory).and_then(|id| i32::try_from(id).ok()));
+    let running = directories.iter().filter_map(|directory| Running::read(directory)).find(Running::is_there);
+    let found = arguments.pid.or_else(|| i32::try_from(running?.process).ok());
     let Some(pid) = found.and_then(Pid::from_raw) else {
+        read.err().into_iter().flatten().for_each(complain);
+        let places: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
         complain(format_args!(
             "no packetboat runs with {}; start it, or name the process with --pid",
-            state_directory.display()
+            places.join(" or ")
         ));
         return Err(Exit::Unavailable);
     };
-    let before = Outcome::read(state_directory).map(|(_, stamp)| stamp);
+    let before: Vec<Stamp> = directories.iter().map(|directory| Outcome::stamp(directory)).collect();
     kill_process(pid, Signal::HUP).map_err(|error| {
         complain(format_args!("process {}: {error}", pid.as_raw_nonzero()));
         Exit::Unavailable
     })?;
-    match wait(state_directory, before) {
+    match wait(&directories, &before) {
         Some(Outcome { refused: None }) => answer(b"taken; sessions go on\n"),
         Some(Outcome { refused: Some(why) }) => {
             complain(format_args!("{why}\nrefused: the old configuration runs on"));
-            Err(Exit::Unavailable)
+            Err(if read.is_err() { Exit::Config } else { Exit::Unavailable })
         }
         None => {
             complain("no answer in time; the log says what became of it");
@@ -48,13 +54,15 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
     }
 }
 
-fn wait(state_directory: &Path, before: Option<(u64, i64, i64)>) -> Option<Outcome> {
+fn wait(directories: &[PathBuf], before: &[Stamp]) -> Option<Outcome> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        match Outcome::read(state_directory) {
-            Some((outcome, stamp)) if Some(stamp) != before => return Some(outcome),
-            Some(_) | None => std::thread::sleep(PAUSE),
+        let mut changed =
+            directories.iter().zip(before).filter(|(directory, before)| Outcome::stamp(directory) != **before);
+        if let Some((directory, _)) = changed.next() {
+            return Outcome::read(directory);
         }
+        std::thread::sleep(PAUSE);
     }
     None
 }

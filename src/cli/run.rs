@@ -1,6 +1,6 @@
 //! `packetboat run`: the first lines, the proxy, reloads, the drain.
 
-pub(super) mod change;
+mod change;
 mod introduction;
 pub(super) mod log;
 mod manager;
@@ -13,9 +13,10 @@ use tokio::sync::RwLock;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use super::trail::Running;
 use super::{ConfigFile, Exit};
 use crate::admin::{self, Admin};
-use crate::config::Proven;
+use crate::config::{Environment, Proven};
 use crate::lifecycle::{self, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::proxy::{self, Common, Serving};
 use crate::transport::downstream::certificate::Making;
@@ -28,6 +29,9 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
     let output = log::start(&proven.config);
     for warning in &proven.warnings {
         warn!("{warning}");
+    }
+    for name in Environment::unknown() {
+        warn!("the environment variable {name} means nothing to packetboat");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         error!(%error, "cannot start");
@@ -52,6 +56,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
         Exit::OsError
     })?;
     admin::recall(config, &common);
+    let stamps = Stamps::of(config);
     let tell = |obstacles: Vec<proxy::Obstacle>| {
         for obstacle in obstacles {
             error!("{}", proven.problem(&obstacle.key, &obstacle.message));
@@ -63,11 +68,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
     introduction::introduce(&proven, &opened.doors);
     introduction::tell_of_admin(&admin_doors);
-    for address in common.unclaimed(config) {
-        warn!(
-            "{address} was handed over by the service manager, and no listener has it: add it to one, or stop its unit"
-        );
-    }
+    introduction::tell_of_unclaimed(&common, config);
     let (trigger, lifecycle) = lifecycle::begin();
     let serving = Serving::start(opened, config, &common, &lifecycle).map_err(|error| {
         error!(%error, "cannot start");
@@ -78,14 +79,14 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     admin.serve(admin_doors);
     let (upkeep, upkeep_lifecycle) = lifecycle::begin();
     tokio::spawn(admin::upkeep(Arc::clone(&admin), upkeep_lifecycle));
-    change::write_process_id(&config.state_directory);
     tokio::spawn(manager::feed_watchdog(Arc::clone(&serving)));
+    common.metrics.loaded(admin::now());
     info!("ready");
     manager::tell_ready(&serving).await;
-    let mut running = Process { file, output, common, serving, admin, signals, proven };
+    let mut running = Process { file, output, common, serving, admin, signals, proven, stamps };
+    running.leave_trail();
     let signal = running.until_end().await;
-    let limits = running.proven.config.limits;
-    manager::tell_stopping(limits.drain_timeout + limits.close_timeout + SETTLING);
+    manager::tell_stopping();
     running.end(signal, trigger, lifecycle).await;
     upkeep.enter(Phase::Draining);
     running.admin.keep().await;
@@ -102,24 +103,29 @@ struct Process<'a> {
     admin: Arc<Admin>,
     signals: Signals,
     proven: Proven,
+    stamps: Stamps,
 }
 
 impl Process<'_> {
+    /// For the commands that look for it.
+    fn leave_trail(&self) {
+        let running = Running { process: std::process::id(), admin: self.admin.address() };
+        if let Err(message) = running.write(&self.proven.config.state_directory) {
+            warn!("packetboat reload needs --pid, and packetboat health its file: {message}");
+        }
+    }
+
     /// Reloads when it is asked to, and takes certificates that have changed, until the end is asked for: by which signal.
     async fn until_end(&mut self) -> &'static str {
-        let mut stamps = Stamps::of(&self.proven.config);
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 request = self.signals.next() => match request {
                     Request::End(signal) => return signal,
-                    Request::Reload => {
-                        self.reload().await;
-                        stamps = Stamps::of(&self.proven.config);
-                    }
+                    Request::Reload => self.reload().await,
                 },
-                _ = look.tick() => if stamps.have_changed(&self.proven.config) {
+                _ = look.tick() => if self.stamps.have_changed(&self.proven.config) {
                     self.take_certificates().await;
                 },
             }
@@ -181,7 +187,5 @@ fn raise_open_files(connections: usize, others: usize) {
 const OTHER_FILES: u64 = 128;
 /// Beside `close_timeout`, for the last words to sessions whose time is over.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Beside these, for refresh tokens that are on their way to the disk.
-const SETTLING: Duration = Duration::from_secs(40);
 /// How often certificates are looked at for changes.
 const LOOK: Duration = Duration::from_secs(5);

@@ -19,4 +19,11 @@ impl Environment {
         let read = |name: &'static str| Some((name, std::env::var(name).ok()?)).filter(|(_, value)| !value.is_empty());
         Self(Self::VARIABLES.into_iter().filter_map(read).collect())
     }
+
+    /// Variables that look like ours and are none.
+    pub fn unknown() -> Vec<String> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let is_known = |name: &str| name == "PACKETBOAT_CONFIG" || Self::VARIABLES.contains(&name);
+        names.filter(|name| name.starts_with("PACKETBOAT_") && !is_known(name)).collect()
+    }
 }

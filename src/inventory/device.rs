@@ -30,6 +30,8 @@ pub struct Device {
     pub fingerprint: Option<String>,
     /// As whom it has tried to log in, the last one first; no more than four.
     pub logins: Vec<String>,
+    /// As whom it was let in last.
+    pub known_as: Option<String>,
     /// The mailbox that was opened for it last.
     pub mailbox: Option<String>,
     /// How often it was seen.
@@ -76,6 +78,7 @@ impl Device {
             offers: sight.hello.map(ClientHello::describe),
             fingerprint: Some(fingerprint).filter(|text| !text.is_empty()),
             logins: Vec::new(),
+            known_as: None,
             mailbox: None,
             sessions: 0,
             failures: 0,
@@ -93,7 +96,7 @@ impl Device {
         if self.listener != sight.listener {
             sight.listener.clone_into(&mut self.listener);
         }
-        self.sessions += 1;
+        self.sessions = self.sessions.saturating_add(1);
         self.last_seen = now;
         self.way = sight.way.or(self.way);
         if let Some(facts) = sight.tls {
@@ -109,7 +112,7 @@ impl Device {
     }
 
     pub(super) fn fail(&mut self, failure: &Failure, now: u64) {
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
         self.failure = Some(failure.to_string().chars().take(LONGEST_FAILURE).collect());
         self.failed = Some(now);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Entry, Inventory, Judgement, OF_A_SOURCE, Verdict, Way};
+use super::{Device, Entry, Inventory, Judgement, OF_A_SOURCE, Verdict, Way, now};
 use crate::config::{Protocol, Version};
 use crate::state;
 
@@ -23,6 +23,8 @@ pub(super) struct Written {
     offers: Option<String>,
     fingerprint: Option<String>,
     logins: Vec<String>,
+    #[serde(default)]
+    known_as: Option<String>,
     mailbox: Option<String>,
     sessions: u64,
     #[serde(default)]
@@ -156,6 +158,7 @@ impl From<&Device> for Written {
             offers: device.offers.clone(),
             fingerprint: device.fingerprint.clone(),
             logins: device.logins.clone(),
+            known_as: device.known_as.clone(),
             mailbox: device.mailbox.clone(),
             sessions: device.sessions,
             open: device.open,
@@ -177,6 +180,9 @@ impl Written {
         let judgement = Judgement::ALL.into_iter().find(|one| one.label() == self.verdict.kind)?;
         let ways = [Way::Implicit, Way::StartTls, Way::Clear];
         let protocols = [Protocol::Imap, Protocol::Pop3];
+        // A clock that was wrong has written of the future; it is not to be remembered until then.
+        let now = now();
+        let past = |time: u64| time.min(now);
         Some(Device {
             source: self.source,
             name: self.name,
@@ -188,14 +194,15 @@ impl Written {
             offers: self.offers,
             fingerprint: self.fingerprint,
             logins: self.logins,
+            known_as: self.known_as,
             mailbox: self.mailbox,
             sessions: self.sessions,
             failures: self.failures,
             failure: self.failure,
-            failed: self.failed,
-            logged_in: self.logged_in,
-            first_seen: self.first_seen,
-            last_seen: self.last_seen,
+            failed: self.failed.map(past),
+            logged_in: self.logged_in.map(past),
+            first_seen: past(self.first_seen),
+            last_seen: past(self.last_seen),
             verdict: Verdict { judgement, text: self.verdict.text },
             open: 0,
         })

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
 use super::connection::Guest;
-use super::door::Door;
+use super::doorway::Doorway;
 use super::limits::Connections;
-use super::place::Doorway;
 use super::worker::Here;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::transport::tune;
@@ -30,7 +29,7 @@ pub(super) async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            () = open.reached(Phase::Draining) => return,
+            () = open.reached(Phase::Draining) => break,
             () = lifecycle.reached(Phase::Draining) => return,
         };
         let door = doorway.door();
@@ -41,7 +40,7 @@ pub(super) async fn accept(
                     // For those to come, by inheritance, and for this one; one that is gone does without.
                     let _ = tune(&socket, keep_alive).and_then(|()| tune(&stream, keep_alive));
                 }
-                admit(stream, source, &door, &connections, &lifecycle, &here);
+                admit(stream, source, &doorway, &connections, &lifecycle, &here);
             }
             Err(error) if is_of_one_connection(&error) => debug!(listener = door.listener.name, %error, "not accepted"),
             // Out of file descriptors or memory: a pause lets connections end and give some back.
@@ -52,17 +51,22 @@ pub(super) async fn accept(
             }
         }
     }
+    // Who has come already, and waits in the kernel's queue, is still served.
+    while let Ok(Ok((stream, source))) = timeout(Duration::ZERO, socket.accept()).await {
+        admit(stream, source, &doorway, &connections, &lifecycle, &here);
+    }
 }
 
 /// Refuses who may not come before anything is spent on them.
 fn admit(
     stream: TcpStream,
     source: SocketAddr,
-    door: &Arc<Door>,
+    doorway: &Arc<Doorway>,
     connections: &Arc<Connections>,
     lifecycle: &Lifecycle,
     here: &Here,
 ) {
+    let door = doorway.door();
     let source = SocketAddr::new(source.ip().to_canonical(), source.port());
     // Whom a balancer speaks for is not known yet.
     let admitted = if door.listener.proxy_protocol.contain(source.ip()) {
@@ -75,7 +79,8 @@ fn admit(
     };
     match admitted {
         Ok(admitted) => {
-            let guest = Guest { source, door: Arc::clone(door), admitted, lifecycle: lifecycle.clone() };
+            let (doorway, lifecycle) = (Arc::clone(doorway), lifecycle.clone());
+            let guest = Guest { source, door, doorway, admitted, lifecycle };
             here.serve(stream, guest);
         }
         Err(failure) => door.witness.turn_away(source, &failure),

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
 use super::door::{Door, DoorLogins, Reached, dial, reach, setting};
+use super::doorway::Doorway;
 use super::driver::{Driver, Event};
 use super::limits::Admitted;
 use super::opened::Opened;
@@ -25,13 +26,14 @@ use crate::transport::upstream::Server;
 pub(super) struct Guest {
     pub(super) source: SocketAddr,
     pub(super) door: Arc<Door>,
+    pub(super) doorway: Arc<Doorway>,
     pub(super) admitted: Admitted,
     pub(super) lifecycle: Lifecycle,
 }
 
 /// Serves a device from the first octet to the last, and writes its line.
 pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
-    let Guest { source, door, mut admitted, lifecycle } = guest;
+    let Guest { source, door, doorway, mut admitted, lifecycle } = guest;
     let mut socket = Socket::new(tcp);
     let source = if door.listener.proxy_protocol.contain(source.ip()) {
         match Box::pin(door.announced(&mut socket, source, &mut admitted)).await {
@@ -52,6 +54,7 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
             let mut connection = Connection {
                 driver: Driver::new(session, stream),
                 door: &door,
+                doorway: &doorway,
                 record: &mut record,
                 lifecycle,
                 phase: Instant::now(),
@@ -70,10 +73,12 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
 /// How the mailbox is opened.
 type Terms = (Probe, Deletes);
 
-struct Connection<'a> {
+struct Connection<'a, 'r> {
     driver: Driver,
-    door: &'a Door,
-    record: &'a mut Record<'a>,
+    door: &'a Arc<Door>,
+    /// Where a login is taken to: a reload may have come between.
+    doorway: &'a Doorway,
+    record: &'a mut Record<'r>,
     lifecycle: Lifecycle,
     /// When the present phase before login began: the device's, or the server's.
     phase: Instant,
@@ -84,10 +89,10 @@ struct Connection<'a> {
     /// What the login is tried with once more where the connection to the server was a ready one, and is lost.
     spare: Option<Box<(Credentials, Terms)>>,
     /// The mailbox that is opened for the device, where its login is translated.
-    opened: Option<Opened<'a>>,
+    opened: Option<Opened>,
 }
 
-impl<'a> Connection<'a> {
+impl Connection<'_, '_> {
     async fn converse(&mut self) -> Ending {
         self.driver.greet();
         loop {
@@ -103,6 +108,9 @@ impl<'a> Connection<'a> {
                 },
             };
             match event {
+                Event::Authenticate(_) if self.record.is_known_well() => {
+                    return Ending::Failed(Failure::new(Kind::Observed, "the device goes on trying to log in"));
+                }
                 Event::Authenticate(credentials) => {
                     self.record.tries(printable(&credentials.login));
                     let reached = Box::pin(self.log_in(credentials)).await;
@@ -240,7 +248,8 @@ impl<'a> Connection<'a> {
 
     /// Finds and dials the server, now that the device has said who it is.
     async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
-        let door = self.door;
+        let present = self.doorway.door();
+        let door = if present.listener.protocol == self.door.listener.protocol { &present } else { self.door };
         let source = self.record.source.ip();
         match &door.logins {
             DoorLogins::PassThrough(server) => {
@@ -253,7 +262,7 @@ impl<'a> Connection<'a> {
             }
             DoorLogins::Translate(access) => {
                 let opened = self.unless_left(Opened::by(access, &credentials, source, door.listener.protocol)).await?;
-                self.record.account = Some(&opened.mailbox.account.mailbox);
+                self.record.mailbox = Some(Arc::clone(&opened.mailbox));
                 self.log_in_to(opened).await?;
             }
         }
@@ -284,8 +293,8 @@ impl<'a> Connection<'a> {
         self.log_in_to(opened).await
     }
 
-    async fn log_in_to(&mut self, opened: Opened<'a>) -> Result<(), Failure> {
-        let mailbox = opened.mailbox;
+    async fn log_in_to(&mut self, opened: Opened) -> Result<(), Failure> {
+        let mailbox = Arc::clone(&opened.mailbox);
         let reached = self.unless_left(reach(&mailbox.server, self.door.listener.protocol)).await?;
         let probe = if mailbox.account.probe { Probe::Yes } else { Probe::No };
         let terms = (probe, opened.deletes);

@@ -84,13 +84,13 @@ impl Door {
         let announced = timeout(self.limits.handshake_timeout, stream.announced()).await;
         let source = match announced.map_err(|_| none())? {
             Ok(Announced::For(source)) => SocketAddr::new(source.ip().to_canonical(), source.port()),
+            // A health check that goes as far as a session is a source like others; one that may not is let go in silence.
+            Ok(Announced::Itself) if self.admits(balancer.ip()).is_err() => return Ok(None),
             Ok(Announced::Itself) => balancer,
             Ok(Announced::Closed) | Err(_) => return Ok(None),
             Ok(Announced::Nothing) => return Err(none()),
         };
-        if source != balancer {
-            self.admits(source.ip()).and_then(|()| admitted.from(source.ip())).map_err(|failure| (source, failure))?;
-        }
+        self.admits(source.ip()).and_then(|()| admitted.from(source.ip())).map_err(|failure| (source, failure))?;
         Ok(Some(source))
     }
 

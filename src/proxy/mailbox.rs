@@ -16,7 +16,7 @@ use crate::token::{AccessToken, Slot, Tokens};
 use crate::transport::upstream::Server;
 
 /// All that devices can open, by the name of its account.
-pub(super) struct Mailboxes(BTreeMap<String, Mailbox>);
+pub(super) struct Mailboxes(BTreeMap<String, Arc<Mailbox>>);
 
 /// One account, ready to be opened.
 pub(super) struct Mailbox {
@@ -70,7 +70,7 @@ impl Mailboxes {
                 continue;
             };
             let key = (account.mailbox.to_lowercase(), account.upstream.as_str());
-            let same = |other: &&Mailbox| {
+            let same = |other: &&Arc<Mailbox>| {
                 other.account.mailbox.eq_ignore_ascii_case(&account.mailbox)
                     && other.account.upstream == account.upstream
             };
@@ -86,12 +86,12 @@ impl Mailboxes {
                 sessions: Arc::clone(sessions),
                 history: Mutex::new(known.map(|known| *known.history()).unwrap_or_default()),
             };
-            mailboxes.insert(name.clone(), mailbox);
+            mailboxes.insert(name.clone(), Arc::new(mailbox));
         }
         Self(mailboxes)
     }
 
-    pub(super) fn of(&self, account: &str) -> Option<&Mailbox> {
+    pub(super) fn of(&self, account: &str) -> Option<&Arc<Mailbox>> {
         self.0.get(account)
     }
 

@@ -11,8 +11,8 @@ use crate::proto::{Credentials, Deletes};
 use crate::token::AccessToken;
 
 /// A mailbox that is being opened, or is open.
-pub(super) struct Opened<'a> {
-    pub(super) mailbox: &'a Mailbox,
+pub(super) struct Opened {
+    pub(super) mailbox: Arc<Mailbox>,
     pub(super) token: Arc<AccessToken>,
     /// Another token was tried already.
     pub(super) is_second: bool,
@@ -22,19 +22,19 @@ pub(super) struct Opened<'a> {
     _admission: Admission,
 }
 
-impl<'a> Opened<'a> {
+impl Opened {
     /// Verifies the device, and gets what opens its mailbox.
     ///
     /// # Errors
     /// The password is wrong, the mailbox has no room, or there is no token.
     pub(super) async fn by(
-        access: &'a Access,
+        access: &Access,
         credentials: &Credentials,
         source: IpAddr,
         protocol: Protocol,
     ) -> Result<Self, Failure> {
         let device = access.devices.verify(&credentials.login, &credentials.secret, source).await?;
-        let Some(mailbox) = access.mailboxes.of(&device.account) else {
+        let Some(mailbox) = access.mailboxes.of(&device.account).map(Arc::clone) else {
             return Err(Failure::new(Kind::ContactAdmin, format!("device {} has no account", device.name)));
         };
         // RFC 4616 §2: to act as somebody else is to open another mailbox than the one that was given.

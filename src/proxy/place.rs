@@ -2,16 +2,17 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use tracing::info;
 
 use super::door::Door;
+use super::doorway::Doorway;
 use super::serving::Serving;
 use super::{Common, Obstacle, worker};
 use crate::config::{Config, Listener};
-use crate::lifecycle::{self, Lifecycle, Trigger};
+use crate::lifecycle::{self, Trigger};
 use crate::transport::downstream::certificate::Making;
 use crate::transport::host::{self, Program};
 use crate::transport::{adopt, listen};
@@ -40,27 +41,11 @@ pub(super) struct Running {
     _open: Trigger,
 }
 
-/// Which door newcomers come to: it can be another one from one connection to the next.
-pub(super) struct Doorway {
-    door: RwLock<Arc<Door>>,
-    pub(super) open: Lifecycle,
-}
-
 impl Running {
     pub(super) fn new(place: &Place, door: &Arc<Door>) -> Self {
         let (trigger, open) = lifecycle::begin();
-        let doorway = Arc::new(Doorway { door: RwLock::new(Arc::clone(door)), open });
+        let doorway = Arc::new(Doorway::new(door, open));
         Self { key: place.key.clone(), address: place.address, doorway, _open: trigger }
-    }
-}
-
-impl Doorway {
-    pub(super) fn door(&self) -> Arc<Door> {
-        Arc::clone(&self.door.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(super) fn lead_to(&self, door: &Arc<Door>) {
-        *self.door.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(door);
     }
 }
 
@@ -82,7 +67,7 @@ pub(super) fn take(
             continue;
         }
         // A place that is on its way out may hold the port still.
-        let is_own = running.iter().any(|one| one.address.port() == address.port());
+        let is_own = before.is_some_and(|before| before.has_port(address.port()));
         let handed_over = common.inherited.iter().find(|socket| socket.local_addr().is_ok_and(|own| own == address));
         let taken = match handed_over {
             Some(socket) => adopt(socket, config.limits.keep_alive).map(|socket| vec![socket]),
@@ -104,43 +89,58 @@ pub(super) fn take(
             info!(listener = listener.name, "this computer has no IPv6: nothing listens on {address}");
             continue;
         }
-        let holder = (error.kind() == io::ErrorKind::AddrInUse).then(|| host::listening_program(address)).flatten();
-        // Trying out a file beside the proxy that it is for is not a mistake; nor as a user who may not see who it is.
-        if making == Making::Tried && is_beside_own(&error, address, holder.as_ref()) {
+        // Trying out a file beside the proxy that it is for is not a mistake.
+        if making == Making::Tried && is_beside_own(&error, address) {
             continue;
         }
-        let message = format!("cannot listen on {address}: {}", advice(address, &error, holder.as_ref()));
+        let message = format!("cannot listen on {address}: {}", why_not_bound(&error, address));
         obstacles.push(Obstacle { key: format!("listener.{}.listen", listener.name), message });
     }
     places
 }
 
-/// Whether packetboat itself, or systemd for it, holds the address.
-fn is_beside_own(error: &io::Error, address: SocketAddr, holder: Option<&Program>) -> bool {
+/// Whether packetboat itself, or systemd for it, holds the address; or somebody whom this user may not see.
+pub fn is_beside_own(error: &io::Error, address: SocketAddr) -> bool {
     let is_low = error.kind() == io::ErrorKind::PermissionDenied && address.port() < PRIVILEGED;
-    let is_held = host::is_listened_on(address);
-    match holder {
+    if !is_low && error.kind() != io::ErrorKind::AddrInUse {
+        return false;
+    }
+    match host::listening_program(address) {
         Some(holder) => [OWN_NAME, "systemd"].contains(&holder.name.as_str()),
-        None => is_held && (is_low || error.kind() == io::ErrorKind::AddrInUse),
+        None => host::is_listened_on(address),
     }
 }
 
-fn advice(address: SocketAddr, error: &io::Error, holder: Option<&Program>) -> String {
-    match (error.kind(), holder) {
-        (io::ErrorKind::AddrInUse, Some(Program { name, id })) => format!("the port is in use by {name}, process {id}"),
-        (io::ErrorKind::AddrInUse, None) => {
-            format!("the port is in use by another program (ss -ltnp 'sport = :{}')", address.port())
+/// Why an address cannot be listened on, and what to do.
+pub fn why_not_bound(error: &io::Error, address: SocketAddr) -> String {
+    let port = address.port();
+    let holder = || match host::listening_program(address) {
+        Some(Program { name, id }) => format!("the port is in use by {name}, process {id}"),
+        None => format!("the port is in use by another program (ss -ltnp 'sport = :{port}')"),
+    };
+    match error.kind() {
+        io::ErrorKind::AddrInUse => holder(),
+        // Who may not open a low port is told that first, also where it is taken.
+        io::ErrorKind::PermissionDenied if host::is_listened_on(address) => holder(),
+        io::ErrorKind::PermissionDenied => {
+            let socket = UNITS.iter().find(|(of, _)| *of == port).map_or("a socket unit", |(_, unit)| unit);
+            format!(
+                "ports below {PRIVILEGED} need systemd to open them ({socket}: docs/install.md), or CAP_NET_BIND_SERVICE; or use a \
+                 higher port"
+            )
         }
-        (io::ErrorKind::PermissionDenied, _) => {
-            "ports below 1024 need a socket unit (systemctl enable --now packetboat-imaps.socket), or \
-             CAP_NET_BIND_SERVICE; or use a higher port"
-                .to_owned()
-        }
-        (io::ErrorKind::AddrNotAvailable, _) => "this host does not have that address".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
         _ => error.to_string(),
     }
 }
 
+/// What the package brings along.
+const UNITS: [(u16, &str); 4] = [
+    (143, "systemctl enable --now packetboat-imap.socket"),
+    (993, "systemctl enable --now packetboat-imaps.socket"),
+    (110, "systemctl enable --now packetboat-pop3.socket"),
+    (995, "systemctl enable --now packetboat-pop3s.socket"),
+];
 /// As the kernel shows it for a process.
 const OWN_NAME: &str = "packetboat";
 const PRIVILEGED: u16 = 1024;

@@ -1,10 +1,12 @@
 //! One line for each session, when it is over: who, how, how much, how long, and why it ended.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
+use super::mailbox::Mailbox;
 use super::witness::Witness;
 use crate::failure::{Failure, Kind, Level};
 use crate::inventory::{Met, Sight, Way};
@@ -16,7 +18,7 @@ pub(super) struct Record<'a> {
     witness: &'a Witness,
     login: Option<String>,
     /// The mailbox that was opened for it, where the login was translated.
-    pub(super) account: Option<&'a str>,
+    pub(super) mailbox: Option<Arc<Mailbox>>,
     pub(super) device_tls: Option<Facts>,
     pub(super) upstream_tls: Option<Facts>,
     pub(super) commands: u64,
@@ -29,6 +31,10 @@ pub(super) struct Record<'a> {
     tried: Option<Instant>,
     /// The device in the inventory, once it has shown what it is.
     met: Option<Met>,
+    /// Logins that were seen where nobody is let in.
+    observed: u32,
+    /// Its end is counted.
+    is_over: bool,
 }
 
 /// Why a connection ended.
@@ -52,7 +58,7 @@ impl<'a> Record<'a> {
             source,
             witness,
             login: None,
-            account: None,
+            mailbox: None,
             notices: 0,
             device_tls: None,
             upstream_tls: None,
@@ -61,6 +67,8 @@ impl<'a> Record<'a> {
             started: Instant::now(),
             tried: None,
             met: None,
+            observed: 0,
+            is_over: false,
         }
     }
 
@@ -96,15 +104,16 @@ impl<'a> Record<'a> {
             self.witness.counters.logged_in(tried.elapsed());
         }
         if let Some(met) = &self.met {
-            met.logged_in(self.account);
+            met.logged_in(self.mailbox.as_ref().map(|mailbox| mailbox.account.mailbox.as_str()));
         }
     }
 
     /// A login that came to nothing; the session goes on.
-    pub(super) fn login_failed(&self, failure: &Failure) {
+    pub(super) fn login_failed(&mut self, failure: &Failure) {
         let login = self.login.as_deref().unwrap_or("-");
         let (listener, reason) = (self.listener(), failure.kind.label());
         if failure.kind == Kind::Observed {
+            self.observed += 1;
             info!(source = %self.source, listener, login, reason, "login seen: {failure}");
             return;
         }
@@ -113,6 +122,11 @@ impl<'a> Record<'a> {
         if let Some(met) = &self.met {
             met.failed(failure);
         }
+    }
+
+    /// Whether it has tried often enough where nobody is let in.
+    pub(super) fn is_known_well(&self) -> bool {
+        self.observed >= OBSERVED
     }
 
     /// There is no TLS, and there will be none.
@@ -152,7 +166,7 @@ impl<'a> Record<'a> {
         };
         self.counted(ending, reason);
         let login = self.login.as_deref().unwrap_or("-");
-        let mailbox = self.account.unwrap_or("-");
+        let mailbox = self.mailbox.as_ref().map_or("-", |mailbox| mailbox.account.mailbox.as_str());
         let (device_tls, upstream_tls) = (tls(self.device_tls), tls(self.upstream_tls));
         let (sent, received) = self.passed;
         let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -201,14 +215,30 @@ impl Record<'_> {
             }
             _ => {}
         }
+        self.over(reason);
+    }
+
+    fn over(&mut self, reason: &'static str) {
         let lasted: Duration = self.started.elapsed();
+        self.is_over = true;
         self.witness.counters.passed(self.passed);
         self.witness.common.metrics.closed(self.listener(), &self.witness.counters, reason, lasted);
         self.met = None;
     }
 }
 
+/// One that nobody has closed is over all the same.
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.over("aborted");
+        }
+    }
+}
+
 const SHOWN_NOTICES: u32 = 3;
+/// Logins of one connection that are seen where nobody is let in.
+const OBSERVED: u32 = 3;
 
 fn tls(facts: Option<Facts>) -> String {
     facts.map_or_else(

@@ -1,16 +1,15 @@
 //! All that runs: it begins with one configuration, and goes on with others, without losing a connection.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::door::Access;
 use super::place::Running;
 use super::worker::{self, Pulse, Workers};
 use super::{Common, Opened, Servers, warm};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Protocol};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
 use crate::token::Tokens;
 use crate::transport::upstream::Server;
@@ -22,8 +21,12 @@ pub struct Serving {
     /// None once the drain has begun.
     lifecycle: Option<Lifecycle>,
     running: Vec<Running>,
+    /// Ports that were closed lately: their sockets may be there for a moment.
+    closed: Vec<(u16, Instant)>,
     access: Option<(Arc<Access>, Arc<Tokens>)>,
     servers: Servers,
+    /// Servers that connections are kept ready for.
+    warm: Vec<(Arc<Server>, Protocol)>,
     /// What is done beside the connections, with the present configuration: it ends when that does.
     background: Trigger,
     workers: Workers,
@@ -42,8 +45,10 @@ impl Serving {
             config: config.clone(),
             lifecycle: Some(lifecycle.clone()),
             running: Vec::new(),
+            closed: Vec::new(),
             access: None,
             servers: Servers::new(),
+            warm: Vec::new(),
             background,
             workers,
         };
@@ -58,9 +63,7 @@ impl Serving {
         self.common.connections.limit(&config.limits);
         self.common.inventory.limit(config.inventory);
         let mut running = Vec::new();
-        let mut names = BTreeSet::new();
         for open in doors {
-            names.insert(open.door.listener.name.clone());
             for place in open.places {
                 let known = self.running.iter().position(|one| one.key == place.key);
                 if let Some(one) = known.map(|index| self.running.swap_remove(index)) {
@@ -76,24 +79,31 @@ impl Serving {
             }
         }
         // What is left of the old ones closes here.
+        let now = Instant::now();
+        self.closed.retain(|(_, when)| when.elapsed() < CLOSING);
+        self.closed.extend(self.running.drain(..).map(|one| (one.address.port(), now)));
         self.running = running;
-        for listener in self.config.listeners.iter().filter(|listener| !names.contains(&listener.name)) {
-            self.common.metrics.forget(&listener.name);
-        }
         let (background, life) = lifecycle::begin();
         std::mem::replace(&mut self.background, background).enter(Phase::Draining);
         if let Some((access, tokens)) = &access {
             access.mailboxes.begin();
             tokens.keep_fresh(&life);
         }
-        for (server, protocol) in warm {
-            tokio::spawn(warm::keep(server, protocol, life.clone()));
+        for (server, protocol) in &warm {
+            tokio::spawn(warm::keep(Arc::clone(server), *protocol, life.clone()));
         }
+        // Of servers that go on their connections do, too.
+        let goes_on = |server: &Arc<Server>, protocol| {
+            warm.iter().any(|(other, of)| Arc::ptr_eq(other, server) && *of == protocol)
+        };
+        for (server, protocol) in self.warm.iter().filter(|(server, protocol)| !goes_on(server, *protocol)) {
+            server.clear_ready(*protocol);
+        }
+        self.warm = warm;
         self.access = access;
         self.servers = servers;
         self.config = config.clone();
         self.common.metrics.configured(config.limits.connections);
-        self.common.metrics.loaded(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     }
 
     /// What it runs with.
@@ -135,6 +145,9 @@ impl Serving {
     /// The drain: it takes nobody any more, and what is done beside the connections ends.
     pub fn drain(&mut self) {
         self.background.enter(Phase::Draining);
+        for (server, protocol) in self.warm.drain(..) {
+            server.clear_ready(protocol);
+        }
         self.lifecycle = None;
         self.running.clear();
     }
@@ -150,6 +163,12 @@ impl Serving {
         &self.running
     }
 
+    /// Whether a port is our own, or was a moment ago.
+    pub(super) fn has_port(&self, port: u16) -> bool {
+        let closed = self.closed.iter().any(|(closed, when)| *closed == port && when.elapsed() < CLOSING);
+        closed || self.running.iter().any(|one| one.address.port() == port)
+    }
+
     pub(super) fn access(&self) -> Option<(&Arc<Access>, &Arc<Tokens>)> {
         self.access.as_ref().map(|(access, tokens)| (access, tokens))
     }
@@ -162,3 +181,5 @@ impl Serving {
         &self.config.limits
     }
 }
+
+const CLOSING: Duration = Duration::from_secs(10);

@@ -75,7 +75,7 @@ impl Trials {
         self.tokens.settle().await;
     }
 
-    fn mailbox(&self, account: &str) -> Result<&Mailbox, Failure> {
+    fn mailbox(&self, account: &str) -> Result<&Arc<Mailbox>, Failure> {
         self.mailboxes.of(account).ok_or_else(|| Failure::new(Kind::ContactAdmin, "there is no such account"))
     }
 }

@@ -10,13 +10,13 @@ use crate::config::Protocol;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::transport::upstream::Server;
 
-/// Keeps them until the drain.
+/// Keeps them until the configuration is another one, or the drain. Who ends it sees to those that are ready.
 pub(super) async fn keep(server: Arc<Server>, protocol: Protocol, mut lifecycle: Lifecycle) {
     let mut pause = Duration::ZERO;
     loop {
         let made = tokio::select! {
             made = async { sleep(pause).await; server.make_ready(protocol).await } => made,
-            () = lifecycle.reached(Phase::Draining) => return server.clear_ready(protocol),
+            () = lifecycle.reached(Phase::Draining) => return,
         };
         match made {
             Ok(()) => pause = Duration::ZERO,

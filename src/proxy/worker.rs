@@ -9,7 +9,7 @@ use std::net::{TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -20,8 +20,8 @@ use tracing::debug;
 
 use super::accept::accept;
 use super::connection::{self, Guest};
+use super::doorway::Doorway;
 use super::limits::Connections;
-use super::place::Doorway;
 use crate::lifecycle::Lifecycle;
 
 /// All worker threads. They end when it is dropped, whatever they are at.
@@ -137,7 +137,12 @@ impl Drop for Workers {
         for desk in self.desks.iter() {
             let _ = desk.jobs.send(Job::Stop);
         }
-        for thread in self.threads.drain(..) {
+        // One that is stuck is left to the end of the process.
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && !self.threads.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
             let _ = thread.join();
         }
     }
@@ -201,11 +206,13 @@ fn sit_down(seat: Seat, stream: TcpStream, guest: Guest) {
     });
 }
 
+/// For connections to be dropped.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::time::Instant;
 
     use super::super::place::Running;
     use super::super::{Common, OpenDoor};

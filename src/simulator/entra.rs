@@ -52,7 +52,7 @@ where
 {
     let (answer, down) = (Arc::new(answer), Arc::new(Notify::new()));
     let closed = Arc::clone(&down);
-    let serving = server::serve(stream, move |received| {
+    let serving = server::serve(stream, server::Bodies::Read, move |received| {
         let (answer, down) = (Arc::clone(&answer), Arc::clone(&down));
         async move {
             match answer(received).await {

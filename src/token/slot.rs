@@ -342,8 +342,8 @@ impl Slot {
             return by_trouble.unwrap_or_else(|| state.token.as_ref().map_or(now, |token| token.stale));
         }
         if self.store.is_none() {
-            // An application needs nothing until a device comes back.
-            return now + IDLE;
+            // An application needs nothing until a device comes back, but that its trouble has an end.
+            return by_trouble.unwrap_or(now + IDLE);
         }
         let weekly = state.renewed.unwrap_or(now) + RENEWAL;
         by_trouble.map_or(weekly, |until| until.max(weekly))

@@ -245,6 +245,12 @@ fn a_listener_that_observes() {
     device.ok("USER fax");
     assert!(device.command(&format!("PASS {PASSWORD}")).starts_with("-ERR [SYS/TEMP]"));
     device.ok("QUIT");
+    // Whoever goes on trying is let go, and fills no log.
+    let mut insistent = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    insistent.device.send("a LOGIN scanner3 x\r\n".repeat(1000));
+    while insistent.device.try_line().is_some() {}
+    proxy.log.wait_for("end", |line| line.contains("the device goes on trying to log in"));
+    assert!(proxy.log.all().matches("login seen").count() < 10);
     let seen = proxy.status();
     let old = device_at(&seen, "needs packetboat: TLS 1.0 only");
     assert_eq!((&old["logins"][0], &old["failures"]), (&"scanner3".into(), &0.into()));

@@ -66,6 +66,10 @@ fn a_named_balancer_speaks_for_devices() {
     assert!(Device::over(third).has_ended());
     proxy.log.wait_for("refusal", |line| line.contains("limits.connections_per_source = 2"));
     drop(many);
+    // It has no session of its own, unless it is a device that may come.
+    let mut itself = tcp(proxy.address("imap"));
+    itself.write_all(b"PROXY UNKNOWN\r\n").unwrap();
+    assert!(Device::over(itself).has_ended());
     // Health checks leave no line.
     let mut local = tcp(proxy.address("imap"));
     local.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").unwrap();

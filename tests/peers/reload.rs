@@ -162,6 +162,7 @@ fn a_bad_configuration_is_refused_and_the_old_one_runs_on() {
         let (exit, said) = proxy.reload();
         assert_eq!(exit, code, "{said}");
         assert!(said.contains(words), "{words}: {said}");
+        assert!(proxy.get("/metrics").contains("\npacketboat_config_reload_success 0\n"));
         session.ok("NOOP");
         drop(exchange::imap(&proxy));
     }
@@ -217,12 +218,55 @@ fn tokens_passwords_and_counts_survive() {
     proxy.log.wait_for("end", |line| line.contains("session ended") && line.contains("logged_out"));
     let mut last = exchange::imap(&proxy);
     last.login(LOGIN, exchange::PASSWORD);
+    assert_eq!(exchange.simulator.counts().tokens_issued, issued, "through all of it one token has been enough");
     // A device that is gone is gone, and its session goes on.
     let other = exchange.configured(BY_SECRET, &exchange::account("fax", SCAN, ""));
     proxy.configure(&other);
     assert_eq!(proxy.reload().0, 0);
     last.ok("NOOP");
     assert!(exchange::imap_login(&proxy).starts_with("NO [AUTHENTICATIONFAILED] "));
+}
+
+/// A password that has been taken away opens nothing any more, not even for who has connected before.
+#[test]
+fn a_connection_from_before_logs_in_as_it_is_now() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let (mut one, mut two) = (exchange::imap(&proxy), exchange::imap(&proxy));
+    proxy.configure(&exchange.configured(BY_SECRET, &exchange::account("fax", SCAN, "")));
+    assert_eq!(proxy.reload().0, 0);
+    let refused = one.command(&format!("LOGIN {LOGIN} {}", exchange::PASSWORD));
+    assert!(crate::support::imap::status(&refused).starts_with("NO [AUTHENTICATIONFAILED]"));
+    two.login("fax", exchange::PASSWORD);
+    two.ok("LOGOUT");
+}
+
+/// A file with a mistake keeps neither the health check nor a new certificate from the proxy that runs.
+#[test]
+fn a_mistake_in_the_file_is_not_the_proxys_illness() {
+    let exchange = Exchange::new();
+    let good = exchange.configuration(BY_SECRET);
+    let proxy = exchange.proxy(&good);
+    let address = proxy.address("imap");
+    let run = |arguments: &[&str], file: &std::path::Path| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        command.args(arguments).arg("--config").arg(file);
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let before = shown(address);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let own = elsewhere.path().join("packetboat.toml");
+    fs::copy(proxy.configuration(), &own).unwrap();
+    proxy.configure(&(good + "nonsense"));
+    assert_eq!(run(&["health"], &proxy.configuration()), (0, "alive\n".to_owned()));
+    assert!(run(&["certificate", "renew"], &own).0 == 0);
+    assert_eq!(proxy.reload().0, 78);
+    proxy.log.wait_for("change", |line| line.contains("certificates that have changed taken"));
+    assert_ne!(shown(address), before);
+    // And what was refused is still known as that.
+    assert!(proxy.get("/metrics").contains("\npacketboat_config_reload_success 0\n"));
+    assert!(!proxy.status()["config"]["problem"].is_null());
 }
 
 /// Reload after reload costs no memory and no file.

@@ -25,6 +25,8 @@ fn tries_to_delete_by_imap(imap: &mut Imap, mail: &[u8]) {
         "UID EXPUNGE 1:*",
         "MOVE 1 Trash",
         "UID MOVE 1 Trash",
+        "COPY 1 Trash",
+        "UID COPY 1 Trash",
         "DELETE INBOX",
         "RENAME INBOX elsewhere",
         "COMPRESS DEFLATE",

@@ -291,7 +291,7 @@ function showCharts({ history }) {
     chart("Sessions", ["sessions", "plain", ""]),
     chart("Handshake failures", ["handshake_failures", "bad", ""]),
     chart("Login failures", ["login_failures", "bad", ""]),
-    chart("Accounts and their tokens", ["tokens_ok", "good", "with a token", true], ["tokens_bad", "bad", "without, or in trouble", true]),
+    chart("Accounts and their tokens", ["tokens_ok", "good", "with a token", true], ["tokens_bad", "bad", "in trouble", true]),
   ]);
 }
 

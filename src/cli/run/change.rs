@@ -1,16 +1,14 @@
 //! A configuration takes the place of another one while the proxy runs, or is refused and changes nothing.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::id;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::{Process, manager, proxy};
+use super::{Process, introduction, manager, proxy, raise_open_files};
 use crate::admin;
+use crate::cli::trail::{Outcome, Stamp, stamp};
 use crate::config::{Config, Problem, Proven};
-use crate::state::{self, Access};
 use crate::transport::downstream::certificate::{self, Making};
 
 /// What certificates' files looked like when they were read.
@@ -18,10 +16,9 @@ pub(super) struct Stamps {
     read: Vec<Stamp>,
     /// As of the last look: a file that is being written is left alone until it has come to rest.
     seen: Vec<Stamp>,
+    /// What was refused, and when: it is not tried again at once.
+    refused: Option<(Vec<Stamp>, Instant)>,
 }
-
-/// What changes whenever a file is replaced or rewritten: inode and time. None if it is not there.
-type Stamp = Option<(u64, i64, i64)>;
 
 impl Process<'_> {
     /// Takes the configuration as it stands in its file now.
@@ -31,13 +28,23 @@ impl Process<'_> {
             Ok(proven) => self.take(proven).await,
             Err(problems) => Err(problems),
         };
-        self.report("the configuration", &result).await;
+        self.common.metrics.reloaded(result.is_ok(), admin::now());
+        self.tell("the configuration", &result).await;
+        let refused = result.err().map(|problems| lines(&problems));
+        self.admin.reloaded(refused.clone());
+        // For packetboat reload, which waits for it.
+        if let Err(message) = (Outcome { refused }).write(&self.proven.config.state_directory) {
+            warn!("packetboat reload gets no answer: {message}");
+        }
     }
 
     /// Takes certificates as they stand in their files now.
     pub(super) async fn take_certificates(&mut self) {
         let result = self.take(self.proven.clone()).await;
-        self.report("certificates that have changed", &result).await;
+        if result.is_err() {
+            self.stamps.refuse();
+        }
+        self.tell("certificates that have changed", &result).await;
     }
 
     async fn take(&mut self, proven: Proven) -> Result<(), Vec<Problem>> {
@@ -48,6 +55,8 @@ impl Process<'_> {
     }
 
     async fn open_and_go_on(&mut self, proven: Proven) -> Result<(), Vec<Problem>> {
+        // Before anything is read: what changes meanwhile is taken the next time.
+        let stamps = Stamps::of(&proven.config);
         let mut serving = self.serving.write().await;
         let (old, new) = (serving.config(), &proven.config);
         let mut obstacles = Vec::new();
@@ -70,108 +79,66 @@ impl Process<'_> {
         let admin_doors =
             admin::open(&new.admin, Making::Kept, Some(&self.admin)).map_err(|found| obstacles.extend(found));
         let (Some(opened), Ok(admin_doors), true) = (opened, admin_doors, obstacles.is_empty()) else {
-            // What was counted for listeners that do not come about.
-            let known: Vec<&String> = old.listeners.iter().map(|listener| &listener.name).collect();
-            for listener in new.listeners.iter().filter(|listener| !known.contains(&&listener.name)) {
-                self.common.metrics.forget(&listener.name);
-            }
+            self.output.hide_also(new);
             return Err(obstacles.iter().map(|one| proven.problem(&one.key, &one.message)).collect());
         };
+        self.output.change(new);
         for warning in &proven.warnings {
             warn!("{warning}");
         }
-        self.output.change(new);
         serving.go_on_with(opened, new);
         drop(serving);
+        self.stamps = stamps;
         self.admin.serve(admin_doors);
+        raise_open_files(proven.config.limits.connections, proxy::other_files(&proven.config));
+        introduction::tell_of_unclaimed(&self.common, &proven.config);
         self.proven = proven;
+        self.leave_trail();
         Ok(())
     }
 
-    /// To the log, the page, and to `packetboat reload`, which waits for it.
-    async fn report(&mut self, what: &str, result: &Result<(), Vec<Problem>>) {
-        self.common.metrics.reloaded(result.is_ok());
-        let said = match result {
+    /// To the log.
+    async fn tell(&self, what: &str, result: &Result<(), Vec<Problem>>) {
+        match result {
             Ok(()) => {
-                let serving = self.serving.read().await;
-                for (listener, address) in serving.places() {
+                for (listener, address) in self.serving.read().await.places() {
                     info!(listener, "listening on {address}");
                 }
                 info!("{what} taken; sessions go on");
-                None
             }
             Err(problems) => {
-                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                for problem in &problems {
+                for problem in problems {
                     error!("{problem}");
                 }
                 error!("{what} refused: the old one runs on");
-                Some(problems.join("\n"))
             }
-        };
-        self.admin.reloaded(said.clone());
-        let outcome = Outcome { refused: said };
-        if let Err(message) = outcome.write(&self.proven.config.state_directory) {
-            warn!("packetboat reload gets no answer: {message}");
         }
     }
 }
 
-/// What came of the last reload, as a file in the state directory.
-pub(in crate::cli) struct Outcome {
-    /// Why it was refused, if it was.
-    pub(in crate::cli) refused: Option<String>,
-}
-
-impl Outcome {
-    fn write(&self, state_directory: &Path) -> Result<(), String> {
-        let text = self.refused.as_ref().map_or_else(|| TAKEN.to_owned(), |why| format!("{REFUSED}\n{why}\n"));
-        state::write(&state_directory.join(OUTCOME), text.as_bytes(), Access::Private)
-    }
-
-    /// The one that stands there, if there is one, and a stamp that the next one will not have.
-    pub(in crate::cli) fn read(state_directory: &Path) -> Option<(Self, (u64, i64, i64))> {
-        let path = state_directory.join(OUTCOME);
-        let stamp = stamp(&path)?;
-        let text = fs::read_to_string(path).ok()?;
-        let refused = text.strip_prefix(REFUSED).map(|why| why.trim().to_owned());
-        Some((Self { refused }, stamp))
-    }
-}
-
-/// For `packetboat reload`, which looks for it there.
-pub(super) fn write_process_id(state_directory: &Path) {
-    let written = state::make_directory(state_directory)
-        .and_then(|()| state::write(&state_directory.join(PROCESS), format!("{}\n", id()).as_bytes(), Access::Private));
-    if let Err(message) = written {
-        warn!("packetboat reload needs --pid: {message}");
-    }
-}
-
-/// The process that runs with this state directory.
-pub(in crate::cli) fn process_id(state_directory: &Path) -> Option<u32> {
-    let id: u32 = fs::read_to_string(state_directory.join(PROCESS)).ok()?.trim().parse().ok()?;
-    // Not somebody else's, who has it by now.
-    let name = fs::read_to_string(format!("/proc/{id}/comm")).ok()?;
-    (name.trim() == "packetboat").then_some(id)
+fn lines(problems: &[Problem]) -> String {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    problems.join("\n")
 }
 
 impl Stamps {
     pub(super) fn of(config: &Config) -> Self {
         let read = stamps(config);
-        Self { seen: read.clone(), read }
+        Self { seen: read.clone(), read, refused: None }
     }
 
-    /// Whether they have changed since they were read, and are at rest since the last look. Only once for each change.
+    /// Whether they have changed since they were read, and are at rest since the last look.
     pub(super) fn have_changed(&mut self, config: &Config) -> bool {
         let now = stamps(config);
         let is_at_rest = now == self.seen;
-        self.seen.clone_from(&now);
-        if !is_at_rest || now == self.read {
-            return false;
-        }
-        self.read = now;
-        true
+        let was_refused =
+            self.refused.as_ref().is_some_and(|(refused, when)| *refused == now && when.elapsed() < AGAIN);
+        self.seen = now;
+        is_at_rest && self.seen != self.read && !was_refused
+    }
+
+    fn refuse(&mut self) {
+        self.refused = Some((self.seen.clone(), Instant::now()));
     }
 }
 
@@ -183,11 +150,5 @@ fn stamps(config: &Config) -> Vec<Stamp> {
     paths.iter().map(|path| stamp(path)).collect()
 }
 
-fn stamp(path: &Path) -> Stamp {
-    fs::metadata(path).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec()))
-}
-
-const OUTCOME: &str = "reload";
-const PROCESS: &str = "pid";
-const TAKEN: &str = "taken\n";
-const REFUSED: &str = "refused";
+/// What was refused may have been refused for a reason that has passed.
+const AGAIN: Duration = Duration::from_secs(5 * 60);

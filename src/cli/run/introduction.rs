@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use tracing::{debug, info, warn};
 
 use crate::admin;
-use crate::config::{CertificateSource, Entry, Logins, Proven};
-use crate::proxy::{self, OpenDoor};
+use crate::config::{CertificateSource, Config, Entry, Logins, Proven};
+use crate::proxy::{self, Common, OpenDoor};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
 
@@ -106,5 +106,14 @@ fn device_setting(entry: Entry) -> &'static str {
 pub(super) fn tell_of_admin(doors: &admin::Doors) {
     for address in doors.addresses() {
         info!("the page is at http://{address}/, metrics at http://{address}/metrics");
+    }
+}
+
+/// Sockets that nobody accepts from: who connects there waits for nothing.
+pub(super) fn tell_of_unclaimed(common: &Common, config: &Config) {
+    for address in common.unclaimed(config) {
+        warn!(
+            "{address} was handed over by the service manager, and no listener has it: add it to one, or stop its unit"
+        );
     }
 }

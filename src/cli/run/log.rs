@@ -39,8 +39,8 @@ struct Lines {
 
 /// Names for sources, logins and mailboxes, the same ones until the process ends.
 struct Pseudonyms {
-    hash: Arc<KeyedHash>,
-    /// Logins and mailboxes of the configuration, longest first: they stand in messages, too.
+    hash: Option<Arc<KeyedHash>>,
+    /// Logins and mailboxes of the configuration in lower case, longest first: they stand in messages, too.
     known: Vec<String>,
 }
 
@@ -74,53 +74,74 @@ impl Output {
         let _ = self.level.reload(level);
         self.lines.json.store(config.log.format == LogFormat::Json, Ordering::Relaxed);
         let mut pseudonyms = self.lines.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let hash = pseudonyms.take().map(|before| before.hash);
+        let hash = pseudonyms.take().and_then(|before| before.hash);
         if config.log.pseudonyms {
-            // Without random octets nothing could be kept secret: then nothing is shown.
-            *pseudonyms =
-                hash.or_else(|| KeyedHash::new().ok().map(Arc::new)).map(|hash| Pseudonyms::new(hash, config));
+            *pseudonyms = Some(Pseudonyms::new(hash.or_else(|| KeyedHash::new().ok().map(Arc::new)), config));
+        }
+    }
+
+    /// Names of a configuration that is not taken, and has problems that are told.
+    pub(super) fn hide_also(&self, config: &Config) {
+        let mut pseudonyms = self.lines.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(pseudonyms) = pseudonyms.as_mut() {
+            let more = Pseudonyms::new(None, config).known;
+            pseudonyms.known.extend(more);
+            Pseudonyms::sort(&mut pseudonyms.known);
         }
     }
 }
 
 impl Pseudonyms {
-    fn new(hash: Arc<KeyedHash>, config: &Config) -> Self {
+    fn new(hash: Option<Arc<KeyedHash>>, config: &Config) -> Self {
         let mut known: Vec<String> = config.devices.iter().flat_map(|device| device.logins.iter().cloned()).collect();
-        known.extend(config.accounts.values().flat_map(|account| [account.mailbox.clone(), account.user.clone()]));
-        known.extend(known.clone().iter().map(|name| name.to_lowercase()));
+        known.extend(config.accounts.values().flat_map(|account| [&account.mailbox, &account.user]).cloned());
+        known.iter_mut().for_each(|name| name.make_ascii_lowercase());
+        Self::sort(&mut known);
+        Self { hash, known }
+    }
+
+    fn sort(known: &mut Vec<String>) {
         known.sort_by_key(|name| (usize::MAX - name.len(), name.clone()));
         known.dedup();
-        Self { hash, known }
     }
 
     /// An address without its port, or a name, in any case.
     fn of(&self, value: &str) -> String {
         let value =
             value.parse::<std::net::SocketAddr>().map_or(value.to_lowercase(), |source| source.ip().to_string());
-        format!("p-{}", self.hash.of(&[value.as_bytes()]).short())
+        match &self.hash {
+            Some(hash) => format!("p-{}", hash.of(&[value.as_bytes()]).short()),
+            // Without random octets nothing could be kept secret: then nothing is shown.
+            None => "p-".to_owned(),
+        }
     }
 
-    /// Wherever these values, and those that are known, stand by themselves.
+    /// Wherever these values, and those that are known, stand by themselves, in any case.
     fn apply(&self, text: &mut String, values: &[String]) {
-        for value in values.iter().chain(&self.known) {
-            if value.len() > 1 && text.contains(value.as_str()) {
-                *text = replaced(text, value, &self.of(value));
+        for value in values.iter().chain(&self.known).filter(|value| value.len() > 1) {
+            if let Some(hidden) = replaced(text, value, &self.of(value)) {
+                *text = hidden;
             }
         }
     }
 }
 
-/// Where it is not a part of a longer word.
-fn replaced(text: &str, value: &str, by: &str) -> String {
-    let (mut done, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some((before, behind)) = rest.split_once(value) {
-        let is_word = |c: char| c.is_alphanumeric();
-        let stands_alone = !before.ends_with(is_word) && !behind.starts_with(is_word);
-        done.push_str(before);
-        done.push_str(if stands_alone { by } else { value });
-        rest = behind;
+/// Where it is not a part of a longer word. None if it is not there.
+fn replaced(text: &str, value: &str, by: &str) -> Option<String> {
+    // Lower case in ASCII has the same length.
+    let (lower, value) = (text.to_ascii_lowercase(), value.to_ascii_lowercase());
+    let is_word = |c: char| c.is_alphanumeric();
+    let (mut hidden, mut done) = (String::with_capacity(text.len()), 0);
+    for (at, _) in lower.match_indices(&value) {
+        let end = at + value.len();
+        let (before, behind) = (lower.get(..at).unwrap_or_default(), lower.get(end..).unwrap_or_default());
+        if !before.ends_with(is_word) && !behind.starts_with(is_word) {
+            hidden.push_str(text.get(done..at).unwrap_or_default());
+            hidden.push_str(by);
+            done = end;
+        }
     }
-    done + rest
+    (done > 0).then(|| hidden + text.get(done..).unwrap_or_default())
 }
 
 /// What an event has to say.
@@ -281,7 +302,7 @@ fn colour(level: Level) -> u8 {
 }
 
 /// Whether standard error leads there (systemd.exec(5), JOURNAL_STREAM): device and inode.
-fn is_journal() -> bool {
+pub(in crate::cli) fn is_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     std::fs::metadata("/proc/self/fd/2").is_ok_and(|own| stream == format!("{}:{}", own.dev(), own.ino()))
 }
@@ -300,7 +321,7 @@ mod tests {
                     [account.a]\nmailbox = \"Scans@contoso.example\"\n[[device]]\nlogin = \"scanner3\"\n\
                     passwords = [\"$argon2id$x\"]\n";
         let config = Config::parse(text, Path::new("x")).unwrap().config;
-        let pseudonyms = Pseudonyms::new(Arc::new(KeyedHash::new().unwrap()), &config);
+        let pseudonyms = Pseudonyms::new(Some(Arc::new(KeyedHash::new().unwrap())), &config);
         let mut said = Said {
             message: "login failed: add 192.0.2.7 to it; scanner3 wants Scans@contoso.example, not scanner33"
                 .to_owned(),

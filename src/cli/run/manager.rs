@@ -41,11 +41,16 @@ pub(super) fn tell_reloading() {
     }
 }
 
-/// The drain begins, and may take so long.
-pub(super) fn tell_stopping(at_most: Duration) {
-    let at_most = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
-    let status = NotifyState::Status("no new connections; waiting for sessions to end");
-    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(at_most), status]);
+/// The drain begins. It is told again and again that it goes on: the manager's own patience may be shorter.
+pub(super) fn tell_stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("no new connections; waiting for sessions to end")]);
+    tokio::spawn(async {
+        let mut tick = interval(MORE / 3);
+        loop {
+            tick.tick().await;
+            tell(&[NotifyState::ExtendTimeoutUsec(u32::try_from(MORE.as_micros()).unwrap_or(u32::MAX))]);
+        }
+    });
 }
 
 /// Says that all is well for as long as each event loop answers: one that is stuck accepts nobody, and has the process
@@ -75,3 +80,6 @@ fn tell(states: &[NotifyState<'_>]) {
     // Nobody may be there to hear it.
     let _ = sd_notify::notify(states);
 }
+
+/// As much time as is asked for at once.
+const MORE: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
 
 use super::collect;
 use crate::secret::Secret;
@@ -65,8 +66,17 @@ impl Said {
     }
 }
 
+/// What becomes of the bodies of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bodies {
+    /// They are forms.
+    Read,
+    /// Nobody waits for them.
+    Ignored,
+}
+
 /// Serves one connection until the peer closes it.
-pub async fn serve<S, F>(stream: S, answer: impl Fn(Received) -> F + Send + Sync + 'static)
+pub async fn serve<S, F>(stream: S, bodies: Bodies, answer: impl Fn(Received) -> F + Send + Sync + 'static)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Future<Output = Said> + Send,
@@ -75,7 +85,7 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = Arc::clone(&answer);
         async move {
-            let Some(received) = received(request).await else {
+            let Some(received) = received(request, bodies).await else {
                 let mut refusal = Response::new(Full::new(Bytes::from_static(b"bad request")));
                 *refusal.status_mut() = StatusCode::BAD_REQUEST;
                 return Ok::<_, Infallible>(refusal);
@@ -95,9 +105,12 @@ where
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn received(request: Request<Incoming>) -> Option<Received> {
+async fn received(request: Request<Incoming>, bodies: Bodies) -> Option<Received> {
     let (head, body) = request.into_parts();
-    let body = collect(body).await.ok()?;
+    let body = match bodies {
+        Bodies::Read => collect(body).await.ok()?,
+        Bodies::Ignored => Zeroizing::default(),
+    };
     let query = head.uri.query().unwrap_or_default().as_bytes();
     let fields = [query, body.as_slice()].into_iter().flat_map(form_urlencoded::parse);
     Some(Received {

@@ -132,7 +132,7 @@ fn is_one_of(names: &[&[u8]], word: &[u8]) -> bool {
     names.iter().any(|name| name.eq_ignore_ascii_case(word))
 }
 
-/// Commands that delete nothing. SELECT and LOGOUT leave what is marked as it is (RFC 3501 §6.1.3, §6.3.1).
+/// Commands that delete nothing. COPY is none of them: some servers move what is copied into their bin. SELECT and LOGOUT leave what is marked as it is (RFC 3501 §6.1.3, §6.3.1).
 const PASSING: &[&[u8]] = &[
     b"CAPABILITY",
     b"NOOP",
@@ -156,7 +156,6 @@ const PASSING: &[&[u8]] = &[
     b"SORT",
     b"THREAD",
     b"FETCH",
-    b"COPY",
     b"GETQUOTA",
     b"GETQUOTAROOT",
     b"GETACL",
@@ -165,7 +164,7 @@ const PASSING: &[&[u8]] = &[
 ];
 
 /// The same behind UID.
-const UID: &[&[u8]] = &[b"SEARCH", b"FETCH", b"COPY", b"SORT", b"THREAD"];
+const UID: &[&[u8]] = &[b"SEARCH", b"FETCH", b"SORT", b"THREAD"];
 
 const UNTAGGED: &[u8] = b"*";
 

@@ -1,0 +1,29 @@
+//! Which door newcomers come to: it can be another one from one connection to the next, and from a greeting to the login.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::door::Door;
+use crate::lifecycle::Lifecycle;
+
+/// Of one address.
+pub(super) struct Doorway {
+    door: RwLock<Arc<Door>>,
+    pub(super) open: Lifecycle,
+}
+
+impl Doorway {
+    /// To this door, until the lifecycle ends.
+    pub(super) fn new(door: &Arc<Door>, open: Lifecycle) -> Self {
+        Self { door: RwLock::new(Arc::clone(door)), open }
+    }
+
+    /// The present one.
+    pub(super) fn door(&self) -> Arc<Door> {
+        Arc::clone(&self.door.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// To this one from now on.
+    pub(super) fn lead_to(&self, door: &Arc<Door>) {
+        *self.door.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(door);
+    }
+}
