@@ -56,7 +56,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
         Exit::OsError
     })?;
     admin::recall(config, &common);
-    let stamps = Stamps::of(config);
+    let mut stamps = Stamps::of(config);
     let tell = |obstacles: Vec<proxy::Obstacle>| {
         for obstacle in obstacles {
             error!("{}", proven.problem(&obstacle.key, &obstacle.message));
@@ -64,6 +64,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
         Exit::Unavailable
     };
     let opened = proxy::open(config, Making::Kept, &common, None).map_err(tell)?;
+    stamps.settle(config);
     let admin_doors = admin::open(&config.admin, Making::Kept, None).map_err(tell)?;
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
     introduction::introduce(&proven, &opened.doors);

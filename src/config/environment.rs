@@ -24,6 +24,10 @@ impl Environment {
     pub fn unknown() -> Vec<String> {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         let is_known = |name: &str| name == "PACKETBOAT_CONFIG" || Self::VARIABLES.contains(&name);
-        names.filter(|name| name.starts_with("PACKETBOAT_") && !is_known(name)).collect()
+        // Kubernetes tells every container where a service of that name is.
+        let is_of_kubernetes =
+            |name: &str| ["PACKETBOAT_SERVICE_", "PACKETBOAT_PORT"].iter().any(|one| name.starts_with(one));
+        let is_ours = |name: &str| name.starts_with("PACKETBOAT_") && !is_of_kubernetes(name);
+        names.filter(|name| is_ours(name) && !is_known(name)).collect()
     }
 }

@@ -20,7 +20,7 @@ fn project(directory: &Path) {
     for file in ["app.key", "app.pem", "admin-token"] {
         std::os::unix::fs::chown(secrets.join(file), Some(65532), Some(65532)).unwrap();
     }
-    let file = directory.join("docker/packetboat.toml");
+    let file = directory.join("docker/config/packetboat.toml");
     let hash = packetboat::device::password::hash(b"k7m2xp9at").unwrap();
     let text = fs::read_to_string(&file).unwrap().replace("$argon2id$...", &hash);
     fs::write(&file, text).unwrap();

@@ -56,7 +56,7 @@ impl Process<'_> {
 
     async fn open_and_go_on(&mut self, proven: Proven) -> Result<(), Vec<Problem>> {
         // Before anything is read: what changes meanwhile is taken the next time.
-        let stamps = Stamps::of(&proven.config);
+        let mut stamps = Stamps::of(&proven.config);
         let mut serving = self.serving.write().await;
         let (old, new) = (serving.config(), &proven.config);
         let mut obstacles = Vec::new();
@@ -88,6 +88,7 @@ impl Process<'_> {
         }
         serving.go_on_with(opened, new);
         drop(serving);
+        stamps.settle(new);
         self.stamps = stamps;
         self.admin.serve(admin_doors);
         raise_open_files(proven.config.limits.connections, proxy::other_files(&proven.config));
@@ -125,6 +126,14 @@ impl Stamps {
     pub(super) fn of(config: &Config) -> Self {
         let read = stamps(config);
         Self { seen: read.clone(), read, refused: None }
+    }
+
+    /// Those that were not there, and have been made since, have not changed.
+    pub(super) fn settle(&mut self, config: &Config) {
+        for (read, now) in self.read.iter_mut().zip(stamps(config)) {
+            *read = read.or(now);
+        }
+        self.seen.clone_from(&self.read);
     }
 
     /// Whether they have changed since they were read, and are at rest since the last look.

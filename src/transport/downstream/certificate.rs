@@ -311,4 +311,5 @@ fn colons(octets: &[u8]) -> String {
     text
 }
 
-const EXPIRY_WARNING_DAYS: i32 = 30;
+/// Programs that renew certificates do so when 30 days are left.
+const EXPIRY_WARNING_DAYS: i32 = 14;
