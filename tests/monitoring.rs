@@ -23,7 +23,9 @@ fn words(text: &str, beginning: &str) -> BTreeSet<String> {
 
 #[test]
 fn prometheus_takes_the_rules_and_they_fire_when_they_should() {
-    for arguments in [["check", "rules", "packetboat.rules.yml"], ["test", "rules", "packetboat.test.yml"]] {
+    let check: &[&str] = &["check", "rules", "packetboat.rules.yml"];
+    let test: &[&str] = &["test", "rules", "packetboat.test.yml", "packetboat-expiry.test.yml"];
+    for arguments in [check, test] {
         let mut promtool = Command::new("promtool");
         let output = promtool.args(arguments).current_dir(root().join("config/prometheus")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
