@@ -28,9 +28,11 @@ pub(super) async fn accept(
     let mut keep_alive = doorway.door().limits.keep_alive;
     loop {
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = open.reached(Phase::Draining) => break,
+            biased;
+            // A queue that outlives this process is the next one's.
             () = lifecycle.reached(Phase::Draining) => return,
+            () = open.reached(Phase::Draining) => break,
+            accepted = socket.accept() => accepted,
         };
         let door = doorway.door();
         match accepted {
@@ -52,7 +54,8 @@ pub(super) async fn accept(
         }
     }
     // Who has come already, and waits in the kernel's queue, is still served.
-    while let Ok(Ok((stream, source))) = timeout(Duration::ZERO, socket.accept()).await {
+    for _ in 0..QUEUE {
+        let Ok(Ok((stream, source))) = timeout(Duration::ZERO, socket.accept()).await else { return };
         admit(stream, source, &doorway, &connections, &lifecycle, &here);
     }
 }
@@ -95,3 +98,5 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// More than can be waiting.
+const QUEUE: usize = 8192;
