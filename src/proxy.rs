@@ -115,9 +115,15 @@ impl Common {
 
     /// Sockets that were handed over, and that no listener has.
     pub fn unclaimed(&self, config: &Config) -> Vec<SocketAddr> {
-        let addresses = self.inherited.iter().filter_map(|socket| socket.local_addr().ok());
-        let claimed = |address: &SocketAddr| config.listeners.iter().any(|listener| listener.listen.contains(address));
-        addresses.filter(|address| !claimed(address)).collect()
+        self.idle_sockets(config).filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    fn idle_sockets<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = &'a TcpListener> {
+        let is_claimed = |socket: &TcpListener| {
+            let address = socket.local_addr();
+            address.is_ok_and(|address| config.listeners.iter().any(|listener| listener.listen.contains(&address)))
+        };
+        self.inherited.iter().filter(move |socket| !is_claimed(socket))
     }
 }
 

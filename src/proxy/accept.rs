@@ -60,6 +60,23 @@ pub(super) async fn accept(
     }
 }
 
+/// Closes every connection at once, for as long as nobody else has the socket.
+pub(super) async fn turn_away(socket: TcpListener, mut lifecycle: Lifecycle) {
+    loop {
+        tokio::select! {
+            biased;
+            () = lifecycle.reached(Phase::Draining) => return,
+            accepted = socket.accept() => match accepted {
+                Ok((stream, source)) => {
+                    debug!(%source, "closed: no listener has the socket that it came to");
+                    drop(stream);
+                }
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+}
+
 /// Refuses who may not come before anything is spent on them.
 fn admit(
     stream: TcpStream,

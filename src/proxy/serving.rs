@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpListener;
+
+use super::accept;
 use super::door::Access;
 use super::place::Running;
 use super::worker::{self, Pulse, Workers};
@@ -12,6 +15,7 @@ use super::{Common, Opened, Servers, warm};
 use crate::config::{Config, Limits, Protocol};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
 use crate::token::Tokens;
+use crate::transport::adopt;
 use crate::transport::upstream::Server;
 
 /// All that runs. Dropping it ends every connection at once.
@@ -91,6 +95,12 @@ impl Serving {
         }
         for (server, protocol) in &warm {
             tokio::spawn(warm::keep(Arc::clone(server), *protocol, life.clone()));
+        }
+        // Whoever comes to a socket that no listener has would wait for ever.
+        for socket in self.common.idle_sockets(config) {
+            if let Ok(socket) = adopt(socket, config.limits.keep_alive).and_then(TcpListener::from_std) {
+                tokio::spawn(accept::turn_away(socket, life.clone()));
+            }
         }
         // Of servers that go on their connections do, too.
         let goes_on = |server: &Arc<Server>, protocol| {

@@ -199,6 +199,11 @@ fn serve_for_real(machine: &Machine) {
         "{journal}"
     );
 
+    // Who comes there is let go, and does not wait for ever.
+    machine.ok(
+        "python3 -c 'import socket; s = socket.create_connection((\"127.0.0.1\", 143), 10); assert s.recv(1) == b\"\"'",
+    );
+
     let sessions = machine.load("sessions", 15);
     for number in 0..10 {
         let more = format!("idle_timeout = \"{}m\"", 40 + number);

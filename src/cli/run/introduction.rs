@@ -109,7 +109,7 @@ pub(super) fn tell_of_admin(doors: &admin::Doors) {
     }
 }
 
-/// Sockets that nobody accepts from: who connects there waits for nothing.
+/// Sockets that no listener has: who connects there is let go.
 pub(super) fn tell_of_unclaimed(common: &Common, config: &Config) {
     for address in common.unclaimed(config) {
         warn!(
