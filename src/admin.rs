@@ -8,7 +8,7 @@ mod status;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, Semaphore};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
 use crate::config::{Admin as Settings, Config};
-use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
+use crate::lifecycle::{self, Lifecycle, Phase, Trigger, since_1970};
 use crate::proxy::{self, Common, Obstacle, Serving};
 use crate::secret::Secret;
 use crate::state::{self, Access};
@@ -66,8 +66,7 @@ pub struct Doors {
 pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) -> Result<Doors, Vec<Obstacle>> {
     let mut obstacles = Vec::new();
     let token = settings.token_file.as_ref().and_then(|path| {
-        let token = state::read_private(path).map(|text| Secret::new(text.trim_ascii().to_vec()));
-        let long = token.and_then(|token| match token.expose().len() {
+        let long = read_token(path).and_then(|token| match token.expose().len() {
             SHORTEST_TOKEN.. => Ok(token),
             short => Err(format!("{} has {short} characters and needs {SHORTEST_TOKEN} or more", path.display())),
         });
@@ -94,6 +93,14 @@ pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) ->
         }
     }
     if obstacles.is_empty() { Ok(Doors { listen, token }) } else { Err(obstacles) }
+}
+
+/// Reads a bearer token: a file's content but for white space around it.
+///
+/// # Errors
+/// It cannot be read, or others can read it.
+pub fn read_token(path: &Path) -> Result<Secret, String> {
+    state::read_private(path).map(|text| Secret::new(text.trim_ascii().to_vec()))
 }
 
 /// Takes in the inventory of an earlier run. One that cannot be read is put aside.
@@ -125,7 +132,7 @@ impl Admin {
         Arc::new(Self {
             common: common.clone(),
             serving: Arc::clone(serving),
-            started: now(),
+            started: since_1970(),
             present: Mutex::default(),
             reached: tokio::sync::Mutex::default(),
             expiries: Mutex::default(),
@@ -240,7 +247,7 @@ pub async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
         }
         let tokens = admin.token_counts().await;
         let counted = admin.common.metrics.counted();
-        admin.common.metrics.history(|history| history.take(now(), counted, tokens));
+        admin.common.metrics.history(|history| history.take(since_1970(), counted, tokens));
         if kept.elapsed() >= KEEPING {
             kept = Instant::now();
             admin.common.inventory.forget();
@@ -255,11 +262,6 @@ pub async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
         }
         names.look_up(&admin.common.inventory).await;
     }
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Connections at a time.

@@ -11,10 +11,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::{Inventory as Limits, Protocol};
 use crate::failure::Failure;
+use crate::lifecycle::since_1970 as now;
 use crate::transport::Facts;
 use crate::transport::detect::hello::ClientHello;
 pub use device::{Device, Way};
@@ -307,10 +307,6 @@ impl Known {
         let least: HashSet<usize> = ranks.into_iter().map(|(_, entry)| entry).collect();
         self.retain(|entry| !least.contains(&std::ptr::from_ref(entry).addr()));
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Of one address: fall-backs of one stack, and some programs on one computer.

@@ -1,7 +1,7 @@
 //! Running, draining, ended: what SIGTERM sets in motion; and SIGHUP.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -52,6 +52,11 @@ impl Lifecycle {
         // An error says that the trigger is gone, and with it the process's reason to run.
         let _ = self.0.wait_for(|current| *current >= phase).await;
     }
+}
+
+/// The wall clock, in seconds since 1970.
+pub fn since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// What a signal asks for.

@@ -230,6 +230,14 @@ fn is_ours_alone(path: &Path, metadata: &fs::Metadata) -> Result<(), String> {
     Ok(())
 }
 
+/// What changes whenever a file is replaced, rewritten, or its mode mended: inode and time. None if it is not there.
+pub type Stamp = Option<(u64, i64, i64)>;
+
+/// A file's present stamp.
+pub fn stamp(path: &Path) -> Stamp {
+    fs::metadata(path).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec()))
+}
+
 /// Reads a file that everybody may see.
 ///
 /// # Errors

@@ -11,13 +11,12 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::task::JoinSet;
 
 use crate::config::{Account, Certificate, CertificateSource, Config, Credential, Grant, Identity, SecretFile};
 use crate::crypto::SigningKey;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, since_1970};
 use crate::state;
 use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::http::Client;
@@ -235,11 +234,6 @@ fn prove_credential(name: &str, identity: &Identity) -> Vec<Obstacle> {
         | Grant::Federated(_)
         | Grant::ManagedIdentity => Vec::new(),
     }
-}
-
-/// The wall clock, in seconds.
-fn since_1970() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Days before the end from which on it is told.

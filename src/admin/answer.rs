@@ -82,7 +82,7 @@ impl Admin {
 
     async fn metrics(&self) -> Said {
         let serving = self.serving.read().await;
-        let tokens = serving.tokens().map(|tokens| tokens.statuses()).unwrap_or_default();
+        let tokens = serving.token_statuses();
         let expiries = self.expiries(serving.config(), &tokens);
         drop(serving);
         let metrics = &self.common.metrics;
@@ -103,7 +103,7 @@ impl Admin {
         let serving = self.serving.read().await;
         let listens = !serving.places().is_empty();
         let needs_server = serving.config().listeners.iter().any(|listener| !listener.observes());
-        let has_token = serving.tokens().is_some_and(|tokens| tokens.statuses().iter().any(|one| one.until.is_some()));
+        let has_token = serving.token_statuses().iter().any(|one| one.until.is_some());
         let (pulse, servers) = (serving.pulse(), serving.mail_servers());
         // Nobody waits for a reload, nor a reload for what takes its time here.
         drop(serving);

@@ -71,27 +71,19 @@ fn of_files(config: &Config) -> Vec<Expiry> {
         }
     }
     for (name, identity) in &config.identities {
-        match &identity.grant {
-            Grant::ClientCredentials(Credential::Certificate(files)) => {
-                let Ok(read) = certificate::describe(&files.chain) else { continue };
-                let advice = format!("upload a new one to the app registration, and replace {}", files.chain.display());
-                let kind = Expiring::IdentityCertificate;
-                expiries.push(Expiry { kind, name: name.clone(), until: read.ends, advice });
-            }
-            Grant::ClientCredentials(Credential::Secret(file))
-            | Grant::AuthorizationCode(Some(file))
-            | Grant::DeviceCode(Some(file))
-            | Grant::Password(Some(file)) => {
-                let Some(day) = file.expires.and_then(|day| i64::try_from(day).ok()) else { continue };
-                let advice = format!("make a new one in the app registration, and put it into {}", file.path.display());
-                let kind = Expiring::ClientSecret;
-                expiries.push(Expiry { kind, name: name.clone(), until: day.saturating_mul(DAY), advice });
-            }
-            Grant::AuthorizationCode(None)
-            | Grant::DeviceCode(None)
-            | Grant::Password(None)
-            | Grant::Federated(_)
-            | Grant::ManagedIdentity => {}
+        if let Grant::ClientCredentials(Credential::Certificate(files)) = &identity.grant
+            && let Ok(read) = certificate::describe(&files.chain)
+        {
+            let advice = format!("upload a new one to the app registration, and replace {}", files.chain.display());
+            let kind = Expiring::IdentityCertificate;
+            expiries.push(Expiry { kind, name: name.clone(), until: read.ends, advice });
+        }
+        if let Some(file) = identity.grant.client_secret()
+            && let Some(day) = file.expires.and_then(|day| i64::try_from(day).ok())
+        {
+            let advice = format!("make a new one in the app registration, and put it into {}", file.path.display());
+            let kind = Expiring::ClientSecret;
+            expiries.push(Expiry { kind, name: name.clone(), until: day.saturating_mul(DAY), advice });
         }
     }
     expiries

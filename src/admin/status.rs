@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Admin, now};
+use super::Admin;
 use crate::config::{Config, Logins};
 use crate::inventory::{self, Device};
+use crate::lifecycle::since_1970;
 use crate::metrics::{Expiring, Point};
 use crate::token::Status;
 
@@ -14,7 +15,7 @@ impl Admin {
         let devices = self.devices().await;
         let serving = self.serving.read().await;
         let config = serving.config();
-        let tokens = serving.tokens().map(|tokens| tokens.statuses()).unwrap_or_default();
+        let tokens = serving.token_statuses();
         let places = serving.places();
         let listeners: Vec<Value> = config
             .listeners
@@ -39,11 +40,11 @@ impl Admin {
         let accounts: Vec<Value> = tokens.iter().map(account).collect();
         drop(serving);
         let counted = self.common.metrics.counted();
-        self.common.metrics.history(|history| history.take(now(), counted, counts(&tokens)));
+        self.common.metrics.history(|history| history.take(since_1970(), counted, counts(&tokens)));
         let (loaded, refused) = (self.common.metrics.loaded_at(), self.present().problem.clone());
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "now": now(),
+            "now": since_1970(),
             "started": self.started,
             "ready": problem.is_none(),
             "problem": problem,
@@ -83,8 +84,7 @@ impl Admin {
 
     /// Accounts that have a token, and those that have trouble; one that nobody uses has neither.
     pub(super) async fn token_counts(&self) -> (u64, u64) {
-        let statuses = self.serving.read().await.tokens().map(|tokens| tokens.statuses()).unwrap_or_default();
-        counts(&statuses)
+        counts(&self.serving.read().await.token_statuses())
     }
 
     fn history(&self) -> Value {

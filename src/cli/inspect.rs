@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::trail::Running;
 use super::{ConfigFile, Exit, answer, complain, runtime};
 use crate::admin;
 use crate::inventory::{self, Device};
+use crate::lifecycle::since_1970;
 use crate::proto::line::printable;
-use crate::secret::Secret;
 use crate::state;
 use crate::transport::http;
 
@@ -79,8 +79,7 @@ pub(super) fn devices(file: &ConfigFile, arguments: &AskedDevices) -> Result<(),
 fn running(file: &ConfigFile) -> Result<(Vec<Device>, Vec<u8>), String> {
     let address = address(file).ok_or("packetboat does not run, or admin.listen names no address")?;
     let config = file.read().map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?.config;
-    let token = config.admin.token_file.as_ref().map(|path| state::read_private(path)).transpose()?;
-    let token = token.map(|text| Secret::new(text.trim_ascii().to_vec()));
+    let token = config.admin.token_file.as_ref().map(|path| admin::read_token(path)).transpose()?;
     let runtime = runtime().map_err(|_| "no runtime".to_owned())?;
     match runtime.block_on(http::get(address, "/inventory.json", token.as_ref(), READY))? {
         (200, said) => read(said.to_vec()).map_err(|_| format!("{address} does not answer like packetboat")),
@@ -158,8 +157,7 @@ fn shown(name: Option<&str>) -> String {
 }
 
 fn ago(seconds: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let ago = now.saturating_sub(seconds);
+    let ago = since_1970().saturating_sub(seconds);
     match ago {
         0..60 => format!("{ago} s ago"),
         60..3600 => format!("{} min ago", ago / 60),

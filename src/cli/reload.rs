@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::trail::{Outcome, Running, Stamp};
+use super::trail::{Outcome, Running};
 use super::{ConfigFile, Exit, answer, become_owner, complain};
+use crate::state::Stamp;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

@@ -81,7 +81,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     let (upkeep, upkeep_lifecycle) = lifecycle::begin();
     tokio::spawn(admin::upkeep(Arc::clone(&admin), upkeep_lifecycle));
     tokio::spawn(manager::feed_watchdog(Arc::clone(&serving)));
-    common.metrics.loaded(admin::now());
+    common.metrics.loaded(lifecycle::since_1970());
     info!("ready");
     manager::tell_ready(&serving).await;
     let mut running = Process { file, output, common, serving, admin, signals, proven, stamps };

@@ -4,11 +4,10 @@
 use std::env;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::ConfigFile;
-use crate::state::{self, Access};
+use crate::state::{self, Access, Stamp};
 
 /// A proxy that runs, or has run.
 pub(super) struct Running {
@@ -22,9 +21,6 @@ pub(super) struct Outcome {
     /// Why it was refused, if it was.
     pub(super) refused: Option<String>,
 }
-
-/// What differs between one outcome and the next: inode and time of the file.
-pub(super) type Stamp = Option<(u64, i64, i64)>;
 
 impl Running {
     pub(super) fn write(&self, state_directory: &Path) -> Result<(), String> {
@@ -59,14 +55,10 @@ impl Outcome {
         Some(Self { refused: text.strip_prefix(REFUSED).map(|why| why.trim().to_owned()) })
     }
 
+    /// What differs between one outcome and the next.
     pub(super) fn stamp(state_directory: &Path) -> Stamp {
-        stamp(&state_directory.join(OUTCOME))
+        state::stamp(&state_directory.join(OUTCOME))
     }
-}
-
-/// What changes whenever a file is replaced or rewritten. None if it is not there.
-pub(super) fn stamp(path: &Path) -> Stamp {
-    fs::metadata(path).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec()))
 }
 
 impl ConfigFile {

@@ -127,6 +127,15 @@ impl Grant {
         self.needs_login() || matches!(self, Grant::Password(_))
     }
 
+    /// The client secret, where it has one.
+    pub fn client_secret(&self) -> Option<&SecretFile> {
+        match self {
+            Grant::ClientCredentials(Credential::Secret(file)) => Some(file),
+            Grant::AuthorizationCode(file) | Grant::DeviceCode(file) | Grant::Password(file) => file.as_ref(),
+            Grant::ClientCredentials(Credential::Certificate(_)) | Grant::Federated(_) | Grant::ManagedIdentity => None,
+        }
+    }
+
     /// As it is written.
     pub fn name(&self) -> &'static str {
         match self {

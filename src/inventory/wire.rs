@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Entry, Inventory, Judgement, OF_A_SOURCE, Verdict, Way, now};
+use super::{Device, Entry, Inventory, Judgement, OF_A_SOURCE, Verdict, Way};
 use crate::config::{Protocol, Version};
+use crate::lifecycle::since_1970;
 use crate::state;
 
 /// A device as it is written.
@@ -181,7 +182,7 @@ impl Written {
         let ways = [Way::Implicit, Way::StartTls, Way::Clear];
         let protocols = [Protocol::Imap, Protocol::Pop3];
         // A clock that was wrong has written of the future; it is not to be remembered until then.
-        let now = now();
+        let now = since_1970();
         let past = |time: u64| time.min(now);
         Some(Device {
             source: self.source,

@@ -8,7 +8,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::Metrics;
 use crate::config::Version;
-use crate::failure::Kind;
+use crate::failure::{Kind, Side};
 
 /// The counters of one listener, found once. When the last of them is dropped the listener is gone, with all its sessions,
 /// and with it what was counted there.
@@ -36,36 +36,11 @@ impl Metrics {
                     &self.refused
                 }
                 Kind::Handshake | Kind::HandshakeTimeout => &self.handshake_failures,
-                Kind::NothingSaid
-                | Kind::LoginTimeout
-                | Kind::LoginInClear
-                | Kind::IdleTimeout
-                | Kind::TooLong
-                | Kind::TooManyBadCommands
-                | Kind::Injection
-                | Kind::DeviceLost
-                | Kind::TokenExpired
-                | Kind::Drained
-                | Kind::Observed => continue,
-                Kind::WrongPassword
-                | Kind::TooManySessions
-                | Kind::TokenUnavailable
-                | Kind::TokenRefused
-                | Kind::Resolve
-                | Kind::Connect
-                | Kind::UpstreamCertificate
-                | Kind::UpstreamTls
-                | Kind::UpstreamGreeting
-                | Kind::UpstreamStartTls
-                | Kind::Mechanism
-                | Kind::UpstreamProtocol
-                | Kind::UpstreamTimeout
-                | Kind::UpstreamLost
-                | Kind::LoginRefused
-                | Kind::NotAuthorized
-                | Kind::Unavailable
-                | Kind::ContactAdmin
-                | Kind::InUse => &self.login_failures,
+                // Of logins: what the server's side does, and what is found wrong with the device's.
+                Kind::WrongPassword | Kind::TooManySessions => &self.login_failures,
+                Kind::TokenExpired => continue,
+                other if other.side() == Some(Side::Upstream) => &self.login_failures,
+                _ => continue,
             };
             counters.with_label_values(&[listener, kind.label()]);
         }

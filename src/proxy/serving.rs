@@ -14,7 +14,7 @@ use super::worker::{self, Pulse, Workers};
 use super::{Common, Opened, Servers, warm};
 use crate::config::{Config, Limits, Protocol};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
-use crate::token::Tokens;
+use crate::token::{Status, Tokens};
 use crate::transport::adopt;
 use crate::transport::upstream::Server;
 
@@ -121,9 +121,9 @@ impl Serving {
         &self.config
     }
 
-    /// The tokens of its accounts.
-    pub fn tokens(&self) -> Option<&Arc<Tokens>> {
-        self.access.as_ref().map(|(_, tokens)| tokens)
+    /// How the tokens of its accounts are doing.
+    pub fn token_statuses(&self) -> Vec<Status> {
+        self.access.as_ref().map(|(_, tokens)| tokens.statuses()).unwrap_or_default()
     }
 
     /// Where it listens: the listener's name, and the address.

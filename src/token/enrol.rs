@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep};
 
 use super::refusal;
 use super::request;
-use super::since_1970;
 use super::slot::Slot;
 use super::wire::{self, Granted, Record};
 use crate::config::{Limits, Roots};
 use crate::crypto;
+use crate::lifecycle::since_1970;
 use crate::secret::Secret;
 use crate::transport::http::{self, Answered, Client};
 

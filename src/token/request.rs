@@ -5,9 +5,10 @@ use std::path::Path;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use zeroize::Zeroizing;
 
-use super::{since_1970, wire};
+use super::wire;
 use crate::config::{Account, CertificateFiles, Credential, Grant, Identity};
 use crate::crypto::{self, SigningKey};
+use crate::lifecycle::since_1970;
 use crate::secret::Secret;
 use crate::state;
 use crate::transport::downstream::certificate;

@@ -3,8 +3,6 @@
 mod sign_in;
 mod status;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -21,6 +19,7 @@ use super::wire::{self, Granted, Record};
 use crate::config::{Account, Credential, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::state::{self, Stamp};
 use crate::transport::http::{Answered, Client};
 pub use status::Status;
 
@@ -64,9 +63,6 @@ struct Trouble {
     /// The files it happened with: a change of theirs ends it.
     stamps: Vec<Stamp>,
 }
-
-/// What changes whenever a file is replaced, rewritten, or its mode mended: inode and time. None if it is not there.
-type Stamp = Option<(u64, i64, i64)>;
 
 /// What fetching came to, when it came to nothing.
 struct Setback {
@@ -230,20 +226,10 @@ impl Slot {
             Grant::ClientCredentials(Credential::Certificate(files)) => {
                 paths.extend([files.chain.as_path(), files.key.as_path()]);
             }
-            Grant::ClientCredentials(Credential::Secret(file))
-            | Grant::AuthorizationCode(Some(file))
-            | Grant::DeviceCode(Some(file))
-            | Grant::Password(Some(file)) => paths.push(&file.path),
             Grant::Federated(file) => paths.push(file),
-            Grant::AuthorizationCode(None)
-            | Grant::DeviceCode(None)
-            | Grant::Password(None)
-            | Grant::ManagedIdentity => {}
+            grant => paths.extend(grant.client_secret().map(|file| file.path.as_path())),
         }
-        paths
-            .into_iter()
-            .map(|path| fs::metadata(path).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec())))
-            .collect()
+        paths.into_iter().map(state::stamp).collect()
     }
 
     async fn ask(&self) -> Result<Arc<AccessToken>, Failure> {

@@ -7,8 +7,10 @@ use tracing::{error, info, warn};
 
 use super::{Process, introduction, manager, proxy, raise_open_files};
 use crate::admin;
-use crate::cli::trail::{Outcome, Stamp, stamp};
+use crate::cli::trail::Outcome;
 use crate::config::{Config, Problem, Proven};
+use crate::lifecycle;
+use crate::state::{self, Stamp};
 use crate::transport::downstream::certificate::{self, Making};
 
 /// What certificates' files looked like when they were read.
@@ -28,7 +30,7 @@ impl Process<'_> {
             Ok(proven) => self.take(proven).await,
             Err(problems) => Err(problems),
         };
-        self.common.metrics.reloaded(result.is_ok(), admin::now());
+        self.common.metrics.reloaded(result.is_ok(), lifecycle::since_1970());
         self.tell("the configuration", &result).await;
         let refused = result.err().map(|problems| lines(&problems));
         self.admin.reloaded(refused.clone());
@@ -156,7 +158,7 @@ fn stamps(config: &Config) -> Vec<Stamp> {
     for (name, one) in &config.certificates {
         paths.extend(certificate::files(one, &config.state_directory, name));
     }
-    paths.iter().map(|path| stamp(path)).collect()
+    paths.iter().map(|path| state::stamp(path)).collect()
 }
 
 /// What was refused may have been refused for a reason that has passed.

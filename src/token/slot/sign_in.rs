@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::{Setback, Slot, refused};
+use crate::lifecycle::since_1970;
 use crate::secret::Secret;
-use crate::token::since_1970;
 use crate::token::wire::Record;
 
 impl Slot {

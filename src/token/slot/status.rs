@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Slot;
 use crate::config::Account;
 use crate::failure::Failure;
-use crate::token::since_1970;
+use crate::lifecycle::since_1970;
 
 /// An account's token. Times are in seconds since 1970.
 #[derive(Clone, Debug)]
