@@ -1,0 +1,96 @@
+//! The way to the server: which it is, with whose credentials, and once more where that is worth it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Connection, Terms};
+use crate::failure::{Failure, Kind};
+use crate::proto::{Credentials, Deletes, Probe};
+use crate::proxy::door::{DoorLogins, Reached, dial, reach};
+use crate::proxy::opened::Opened;
+use crate::transport::upstream::Server;
+
+impl Connection<'_, '_> {
+    /// Finds and dials the server, now that the device has said who it is.
+    pub(super) async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
+        let present = self.doorway.door();
+        let door = if present.listener.protocol == self.door.listener.protocol { &present } else { self.door };
+        let source = self.record.source.ip();
+        match &door.logins {
+            DoorLogins::PassThrough(server) => {
+                let reached = self.unless_left(reach(server, door.listener.protocol)).await?;
+                self.connect(reached, server, credentials, (Probe::No, Deletes::Allowed));
+            }
+            DoorLogins::Observe => {
+                let detail = "observe = true on this listener; remove that to let devices in";
+                return Err(Failure::new(Kind::Observed, detail));
+            }
+            DoorLogins::Translate(access) => {
+                let opened = self.unless_left(Opened::by(access, &credentials, source, door.listener.protocol)).await?;
+                self.record.mailbox = Some(Arc::clone(&opened.mailbox));
+                self.log_in_to(opened).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The server has refused, or a ready connection was lost. That is replaced by one of its own, and a token that the server
+    /// did not like by another, once; every other refusal stands.
+    pub(super) async fn log_in_again(&mut self, failure: Failure) -> Result<(), Failure> {
+        if self.is_worth_another_dial(&failure) {
+            return self.dial_again().await;
+        }
+        let Some(mut opened) = self.opened.take() else { return Err(failure) };
+        let is_about_token = matches!(failure.kind, Kind::LoginRefused | Kind::TokenExpired);
+        let other = if is_about_token && !opened.is_second {
+            let other = opened.mailbox.token_instead_of(&opened.token, self.door.listener.protocol);
+            self.unless_left(async { Ok(other.await) }).await?
+        } else {
+            None
+        };
+        let Some(other) = other else {
+            let explained = opened.mailbox.explain(failure);
+            self.opened = Some(opened);
+            return Err(explained);
+        };
+        opened.is_second = true;
+        opened.token = other;
+        self.log_in_to(opened).await
+    }
+
+    async fn log_in_to(&mut self, opened: Opened) -> Result<(), Failure> {
+        let mailbox = Arc::clone(&opened.mailbox);
+        let reached = self.unless_left(reach(&mailbox.server, self.door.listener.protocol)).await?;
+        let probe = if mailbox.account.probe { Probe::Yes } else { Probe::No };
+        let terms = (probe, opened.deletes);
+        self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), terms);
+        self.opened = Some(opened);
+        Ok(())
+    }
+
+    /// A connection that was ready may be closed by the server just when it is taken: that is not the device's affair. What
+    /// the server answers to the login, be it only that it is busy, is.
+    pub(super) fn is_worth_another_dial(&self, failure: &Failure) -> bool {
+        self.spare.is_some() && failure.kind == Kind::UpstreamLost
+    }
+
+    /// Makes a connection of its own for a login whose ready one was lost.
+    async fn dial_again(&mut self) -> Result<(), Failure> {
+        let (Some(spare), Some(server)) = (self.spare.take(), self.server.take()) else { return Ok(()) };
+        let (credentials, terms) = *spare;
+        self.driver.drop_upstream();
+        let reached = self.unless_left(dial(&server, self.door.listener.protocol)).await?;
+        self.connect(reached, &server, credentials, terms);
+        Ok(())
+    }
+
+    fn connect(&mut self, reached: Reached, server: &Arc<Server>, credentials: Credentials, terms: Terms) {
+        let Reached { stream, tls, was_ready } = reached;
+        self.spare = was_ready.then(|| Box::new((credentials.clone(), terms)));
+        self.record.upstream_tls = stream.facts();
+        self.server = Some(Arc::clone(server));
+        self.phase = Instant::now();
+        let (probe, deletes) = terms;
+        self.driver.connect(stream, credentials, tls, probe, deletes);
+    }
+}
