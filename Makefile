@@ -2,6 +2,7 @@
 # make test                install what is missing (Debian packages), then run every test
 # make test-system         the package on a system booted by systemd, and the image run by compose: installs Docker's engine and
 #                          debootstrap (Debian packages), needs root, three minutes
+# make fuzz                fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
 # make build               build target/release/packetboat
 # make deb                 the Debian package, in target/debian/
 # make image               the Docker image packetboat, built from source in a container
@@ -12,7 +13,7 @@
 # make bench-latency       a login with the server 40 ms away, with and without warm connections (root: network namespaces)
 # make bench-instructions  instructions of a session and of a MiB, by valgrind; fails where they are over their bounds
 
-.PHONY: demo test test-system build deb image bench bench-frame bench-login bench-latency bench-instructions
+.PHONY: demo test test-system fuzz build deb image bench bench-frame bench-login bench-latency bench-instructions
 
 demo: build
 	target/release/packetboat demo --state-directory state/demo
@@ -24,6 +25,22 @@ test:
 test-system:
 	@tests/install.sh docker.io docker-compose debootstrap iproute2 iptables
 	cargo test --locked --test system -- --nocapture
+
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= imap pop3 sasl client_hello proxy_header endpoint configuration
+
+# Without a sanitizer, which would need a nightly compiler and has nothing to find: there is no unsafe code in what is fuzzed.
+# RUSTC_BOOTSTRAP is for cargo-fuzz alone, whose instrumentation this compiler has as well.
+fuzz:
+	@tests/install.sh g++
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	cd tests/fuzz && for target in $(FUZZ_TARGETS); do \
+		mkdir -p ../../target/fuzz/corpus/$$target found/$$target && \
+		CARGO_TARGET_DIR=../../target/fuzz RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . --sanitizer none $$target \
+			../../target/fuzz/corpus/$$target seeds/$$target found/$$target -- \
+			-dict=dictionaries/$$target.dict -max_len=2000 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+			-artifact_prefix=../../target/fuzz/ || exit 1; \
+	done
 
 build:
 	@tests/install.sh

@@ -11,6 +11,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::task::JoinSet;
 
@@ -19,7 +20,7 @@ use crate::crypto::SigningKey;
 use crate::lifecycle::{Lifecycle, since_1970};
 use crate::state;
 use crate::transport::downstream::certificate::{self, Making};
-use crate::transport::http::Client;
+use crate::transport::http::{Answered, Client};
 pub use access::AccessToken;
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
 pub use slot::{Slot, Status};
@@ -135,6 +136,17 @@ impl Tokens {
     pub async fn settle(&self) {
         let mut settling: JoinSet<()> = self.slots.iter().map(|slot| Arc::clone(slot).settle()).collect();
         while settling.join_next().await.is_some() {}
+    }
+}
+
+/// What an answer of a token endpoint comes to, `now`: an access token, or why there is none, in words that may be shown.
+///
+/// # Errors
+/// Those words.
+pub fn read(host: &str, answered: &Answered, now: SystemTime) -> Result<AccessToken, String> {
+    match wire::granted(&answered.body).filter(|_| answered.status == 200) {
+        Some(granted) => Ok(AccessToken::new(granted)),
+        None => Err(refusal::read(host, answered, now).words),
     }
 }
 

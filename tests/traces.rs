@@ -15,15 +15,22 @@
 //! Lines end with CRLF, unless they end with `\&`, which stands for no line end at all. `\n`, `\r`, `\\` and `\xHH`
 //! are octets.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::Path;
 
-use packetboat::failure::{Failure, Kind};
-use packetboat::proto::imap::Imap;
-use packetboat::proto::pop3::Pop3;
-use packetboat::proto::{Deletes, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
+use packetboat::proto::{Deletes, Offer, Probe, Side, UpstreamTls};
+
+#[path = "fuzz/driver.rs"]
+mod driver;
+#[path = "fuzz/model.rs"]
+mod model;
+#[path = "fuzz/random.rs"]
+mod random;
+
+use driver::{Driver, Heard, Protocol, Settings, readable};
+use random::Random;
 
 #[test]
 fn every_transcript_at_every_cut() {
@@ -59,16 +66,16 @@ fn random_traffic_in_random_pieces() {
         let name = if seed % 2 == 0 { "imap" } else { "pop3" };
         let words = if seed % 2 == 0 { IMAP_WORDS } else { POP3_WORDS };
         let mut transcript = Transcript::with(Vec::new());
-        transcript.offer.encrypted = random.below(4) > 0;
-        transcript.offer.plaintext_login = random.below(2) > 0;
-        transcript.probe = if random.below(2) > 0 { Probe::Yes } else { Probe::No };
-        transcript.deletes = if random.below(2) > 0 { Deletes::Allowed } else { Deletes::Refused };
-        transcript.upstream = if random.below(3) > 0 { UpstreamTls::Implicit } else { UpstreamTls::StartTls };
+        transcript.settings.offer.encrypted = random.below(4) > 0;
+        transcript.settings.offer.plaintext_login = random.below(2) > 0;
+        transcript.settings.probe = if random.below(2) > 0 { Probe::Yes } else { Probe::No };
+        transcript.settings.deletes = if random.below(2) > 0 { Deletes::Allowed } else { Deletes::Refused };
+        transcript.settings.upstream = if random.below(3) > 0 { UpstreamTls::Implicit } else { UpstreamTls::StartTls };
         if random.below(3) > 0 {
             // Past the login, where the framing is.
-            transcript.offer.plaintext_login = true;
-            transcript.upstream = UpstreamTls::Implicit;
-            transcript.probe = Probe::No;
+            transcript.settings.offer.plaintext_login = true;
+            transcript.settings.upstream = UpstreamTls::Implicit;
+            transcript.settings.probe = Probe::No;
             let (device, server): (&[u8], &[u8]) = if name == "imap" {
                 (b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n")
             } else {
@@ -82,7 +89,7 @@ fn random_traffic_in_random_pieces() {
             transcript.inputs.push((side, octets));
         }
         let whole = transcript.replay(name, &|_, _| None);
-        let may_delete = name == "imap" || transcript.deletes == Deletes::Allowed;
+        let may_delete = name == "imap" || transcript.settings.deletes == Deletes::Allowed;
         assert!(may_delete || !whole.server.to_ascii_uppercase().contains("DELE"), "seed {seed}: {whole:?}");
         for event in &whole.events {
             *seen.entry(event.split(' ').take(2).collect::<Vec<_>>().join(" ")).or_insert(0) += 1;
@@ -115,13 +122,9 @@ fn no_server_is_asked_to_delete() {
     let mut obeyed = std::collections::BTreeMap::new();
     for seed in 0..SESSIONS {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1);
-        let mut transcript = Transcript::with(Vec::new());
-        transcript.deletes = Deletes::Refused;
-        let mut driver = Driver::new(&transcript, "imap");
-        driver.unread[0].extend(b"a LOGIN u p\r\n");
-        driver.run();
-        driver.unread[1].extend(b"* OK ready\r\nP2 OK in\r\n");
-        driver.run();
+        let mut driver = Driver::new(Settings { deletes: Deletes::Refused, ..Settings::default() }, Protocol::Imap);
+        driver.hear(Side::Downstream, b"a LOGIN u p\r\n", |left| left);
+        driver.hear(Side::Upstream, b"* OK ready\r\nP2 OK in\r\n", |left| left);
         assert!(driver.session.is_relaying());
         driver.heard[1].clear();
         let mut server = Server::default();
@@ -131,14 +134,16 @@ fn no_server_is_asked_to_delete() {
                 coming.extend(random.pick(DELETING_WORDS));
             }
             let cut = random.below(coming.len() + 1);
-            driver.unread[0].extend(coming.drain(..cut));
-            driver.run();
+            driver.hear(Side::Downstream, &coming.drain(..cut).collect::<Vec<_>>(), |left| left);
             let heard = std::mem::take(&mut driver.heard[1]);
             server.hear(&heard, &mut random, &mut obeyed, seed);
             let cut = random.below(server.says.len() + 1);
-            driver.unread[1].extend(server.says.drain(..cut));
-            driver.run();
+            driver.hear(Side::Upstream, &server.says.drain(..cut).collect::<Vec<_>>(), |left| left);
         }
+        // What it leaves behind when it goes is no way around either.
+        driver.end(Side::Downstream);
+        let heard = std::mem::take(&mut driver.heard[1]);
+        server.hear(&heard, &mut random, &mut obeyed, seed);
     }
     for command in ["APPEND", "UNSELECT", "IDLE", "DONE", "NOOP", "STORE", "UID"] {
         assert!(obeyed.contains_key(command), "{command} never came about: {obeyed:?}");
@@ -379,56 +384,15 @@ const POP3_WORDS: &[&[u8]] = &[
     b"012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890",
 ];
 
-/// Steele and Vigna's SplitMix64: the same on every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, words: &[&'a [u8]]) -> &'a [u8] {
-        words[self.below(words.len())]
-    }
-}
-
-/// All that either side hears, and what happens.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Heard {
-    device: String,
-    server: String,
-    events: Vec<String>,
-}
-
 struct Transcript {
-    offer: Offer,
-    upstream: UpstreamTls,
-    probe: Probe,
-    deletes: Deletes,
-    reachable: bool,
+    settings: Settings,
     inputs: Vec<(Side, Vec<u8>)>,
     expected: Heard,
 }
 
 impl Transcript {
     fn with(inputs: Vec<(Side, Vec<u8>)>) -> Self {
-        Self {
-            offer: Offer { encrypted: true, starttls: true, plaintext_login: false, xoauth2: true },
-            upstream: UpstreamTls::Implicit,
-            probe: Probe::No,
-            deletes: Deletes::Allowed,
-            reachable: true,
-            inputs,
-            expected: Heard::default(),
-        }
+        Self { settings: Settings::default(), inputs, expected: Heard::default() }
     }
 
     fn read(path: &Path) -> Self {
@@ -461,169 +425,30 @@ impl Transcript {
     }
 
     fn set(&mut self, setting: &str) {
+        let settings = &mut self.settings;
         match setting {
             "implicit" => {}
-            "starttls" => self.offer.encrypted = false,
+            "starttls" => settings.offer.encrypted = false,
             "plaintext" => {
-                self.offer = Offer { encrypted: false, starttls: false, plaintext_login: true, xoauth2: false };
+                settings.offer = Offer { encrypted: false, starttls: false, plaintext_login: true, xoauth2: false };
             }
-            "upstream starttls" => self.upstream = UpstreamTls::StartTls,
-            "unreachable" => self.reachable = false,
-            "probe" => self.probe = Probe::Yes,
-            "translated" => self.offer.xoauth2 = false,
-            "delete = false" => self.deletes = Deletes::Refused,
+            "upstream starttls" => settings.upstream = UpstreamTls::StartTls,
+            "unreachable" => settings.reachable = false,
+            "probe" => settings.probe = Probe::Yes,
+            "translated" => settings.offer.xoauth2 = false,
+            "delete = false" => settings.deletes = Deletes::Refused,
             other => panic!("unknown setting {other}"),
         }
     }
 
     /// `cut` says how much of an input, from an offset on, comes at a time.
     fn replay(&self, name: &str, cut: &dyn Fn(usize, usize) -> Option<usize>) -> Heard {
-        let mut driver = Driver::new(self, name);
+        let protocol = if name.starts_with("imap") { Protocol::Imap } else { Protocol::Pop3 };
+        let mut driver = Driver::new(self.settings, protocol);
         for (turn, (side, input)) in self.inputs.iter().enumerate() {
-            let mut at = 0;
-            let connection = driver.connections;
-            while at < input.len() {
-                // Nothing more comes over a connection that is dropped.
-                if *side == Side::Upstream && driver.connections != connection {
-                    break;
-                }
-                let count = cut(turn, at).unwrap_or(input.len()).min(input.len() - at);
-                driver.unread[*side as usize].extend(&input[at..at + count]);
-                at += count;
-                driver.more = (at < input.len()).then_some(*side);
-                driver.run();
-            }
+            driver.hear(*side, input, |left| cut(turn, input.len() - left).unwrap_or(left));
         }
-        Heard { device: readable(&driver.heard[0]), server: readable(&driver.heard[1]), events: driver.events }
-    }
-}
-
-/// The driver's contract, with buffers in place of sockets.
-struct Driver<'a> {
-    session: Box<dyn Session>,
-    transcript: &'a Transcript,
-    /// Downstream, upstream.
-    unread: [Vec<u8>; 2],
-    heard: [Vec<u8>; 2],
-    events: Vec<String>,
-    out: Outbox,
-    over: bool,
-    /// Steps in a row that consumed nothing.
-    in_place: usize,
-    /// The rest of an input of this side is still to come: in clear, whatever happens meanwhile.
-    more: Option<Side>,
-    /// Connections to the server that were dropped.
-    connections: usize,
-}
-
-impl<'a> Driver<'a> {
-    fn new(transcript: &'a Transcript, name: &str) -> Self {
-        let limits = Limits { line: 200, sasl_line: 400, literal: 60, bad_commands: 4 };
-        let session: Box<dyn Session> = if name.starts_with("imap") {
-            Box::new(Imap::new(transcript.offer, limits))
-        } else {
-            Box::new(Pop3::new(transcript.offer, limits))
-        };
-        let mut driver = Driver {
-            session,
-            transcript,
-            unread: [Vec::new(), Vec::new()],
-            heard: [Vec::new(), Vec::new()],
-            events: Vec::new(),
-            out: Outbox::default(),
-            over: false,
-            in_place: 0,
-            more: None,
-            connections: 0,
-        };
-        driver.session.greet(&mut driver.out);
-        driver.say();
-        driver
-    }
-
-    fn run(&mut self) {
-        let mut quiet = 0;
-        let mut side = Side::Downstream;
-        while quiet < 2 && !self.over {
-            let input = self.unread[side as usize].clone();
-            let step = self.session.recv(side, &input, &mut self.out);
-            self.say();
-            quiet = if matches!(step, Ok(Step::Read)) { quiet + 1 } else { 0 };
-            match step {
-                Ok(step) => self.carry_out(side, step),
-                Err(failure) => {
-                    self.events.push(format!("error {}", failure.kind.label()));
-                    self.session.bye(&failure, &mut self.out);
-                    self.say();
-                    self.over = true;
-                }
-            }
-            side = if side == Side::Downstream { Side::Upstream } else { Side::Downstream };
-        }
-    }
-
-    fn carry_out(&mut self, side: Side, step: Step) {
-        let unread = &mut self.unread[side as usize];
-        match step {
-            Step::Read => {}
-            Step::Consume(count) => {
-                assert!(count <= unread.len());
-                // Nothing but a change of state: that cannot go on for ever.
-                self.in_place = if count == 0 { self.in_place + 1 } else { 0 };
-                assert!(self.in_place < 4);
-                unread.drain(..count);
-            }
-            Step::Forward(count) => {
-                assert!(count > 0 && count <= unread.len());
-                self.in_place = 0;
-                let passed: Vec<u8> = unread.drain(..count).collect();
-                self.heard[1 - side as usize].extend(passed);
-            }
-            Step::Authenticate(credentials) => {
-                self.events.push(format!(
-                    "authenticate {} {}",
-                    readable(&credentials.login),
-                    readable(credentials.secret.expose())
-                ));
-                if self.transcript.reachable {
-                    let Transcript { upstream, probe, deletes, .. } = *self.transcript;
-                    self.session.upstream_connected(credentials, upstream, probe, deletes);
-                } else {
-                    self.session.login_failed(&Failure::new(Kind::Connect, "nobody there"), &mut self.out);
-                    self.say();
-                }
-            }
-            Step::LoggedIn => self.events.push("logged in".to_owned()),
-            Step::LoginFailed(failure) => {
-                self.connections += 1;
-                self.unread[1].clear();
-                self.events.push(format!("login failed {}", failure.kind.label()));
-                self.session.login_failed(&failure, &mut self.out);
-                self.say();
-            }
-            Step::Notice(failure) => {
-                let wait = failure.retry_after.map(|wait| format!(" {wait:?}")).unwrap_or_default();
-                self.events.push(format!("notice {}{wait}", failure.kind.label()));
-            }
-            Step::Close => {
-                self.events.push("close".to_owned());
-                self.over = true;
-            }
-            Step::StartTls if unread.is_empty() && self.more != Some(side) => {
-                self.events.push(format!("start tls {side:?}").to_lowercase());
-                self.session.tls_started(side, &mut self.out);
-                self.say();
-            }
-            Step::StartTls => {
-                self.events.push(format!("injection {side:?}").to_lowercase());
-                self.over = true;
-            }
-        }
-    }
-
-    fn say(&mut self) {
-        self.heard[0].append(&mut self.out.downstream);
-        self.heard[1].append(&mut self.out.upstream);
+        driver.all_heard()
     }
 }
 
@@ -649,8 +474,4 @@ fn unescape(text: &str) -> Vec<u8> {
     }
     octets.extend(b"\r\n");
     octets
-}
-
-fn readable(octets: &[u8]) -> String {
-    octets.escape_ascii().to_string().replace("\\r\\n", "\n")
 }

@@ -150,7 +150,7 @@ impl Credentials {
 
     /// The responses to send to a server, one for each of its challenges, without line ends.
     /// Empty with [`Method::Command`].
-    pub(crate) fn responses(&self) -> VecDeque<Zeroizing<Vec<u8>>> {
+    pub fn responses(&self) -> VecDeque<Zeroizing<Vec<u8>>> {
         let raw = match self.method {
             Method::Command => vec![],
             Method::Sasl(Mechanism::Plain) => vec![plain::write(self)],

@@ -91,12 +91,12 @@ impl Client {
             match &self.connector {
                 Some(connector) => {
                     let tcp = connector.dial(self.port).await?;
-                    self.exchange(connector.handshake(tcp).await?, asked).await
+                    self.ask_over(connector.handshake(tcp).await?, asked).await
                 }
                 None => {
                     let tcp = tokio::net::TcpStream::connect((self.host.as_str(), self.port));
                     let tcp = tcp.await.map_err(|error| self.failed(&error))?;
-                    self.exchange(tcp, asked).await
+                    self.ask_over(tcp, asked).await
                 }
             }
         };
@@ -116,7 +116,11 @@ impl Client {
         }
     }
 
-    async fn exchange<S>(&self, stream: S, asked: Asked) -> Result<Answered, Failure>
+    /// Asks over a connection that is there; bound it with a timeout.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask).
+    pub async fn ask_over<S>(&self, stream: S, asked: Asked) -> Result<Answered, Failure>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {

@@ -9,13 +9,16 @@ use super::socket::Socket;
 
 /// What a connection begins with.
 #[derive(Debug, PartialEq, Eq)]
-enum Parsed {
+pub enum Parsed {
+    /// What may become such a header.
     Incomplete,
     /// Not such a header.
     Other,
-    /// It took so many octets. Without a source the balancer speaks for itself (`LOCAL`, `UNKNOWN`): a health check.
+    /// A whole one.
     Header {
+        /// None where the balancer speaks for itself (`LOCAL`, `UNKNOWN`): a health check.
         source: Option<SocketAddr>,
+        /// How many octets it took.
         len: usize,
     },
 }
@@ -56,7 +59,8 @@ impl Socket {
     }
 }
 
-fn parse(input: &[u8]) -> Parsed {
+/// Reads a header from the first octets of a connection.
+pub fn parse(input: &[u8]) -> Parsed {
     if begins(input, SIGNATURE) {
         binary(input)
     } else if begins(input, b"PROXY ") {

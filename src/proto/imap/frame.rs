@@ -198,16 +198,18 @@ impl ResponseFrame {
                         self.data = false;
                         self.line(rest)
                     }
-                    Start::Capability { tag, list, in_code } => match rewritten(rest, list, in_code) {
+                    Start::Capability { tag, ok, list, in_code } => match rewritten(rest, list, in_code) {
                         Rewrite::Incomplete => break,
                         Rewrite::None => {
-                            self.last = commands.completed(tag, false);
+                            self.last = commands.completed(tag, ok);
                             self.data = false;
                             self.line(rest)
                         }
                         Rewrite::Line { .. } if at > 0 => break,
                         Rewrite::Line { before, list, after, len } => {
-                            commands.completed(tag, false);
+                            if commands.completed(tag, ok) {
+                                self.position = Position::Blind;
+                            }
                             out.extend_from_slice(before);
                             capability::keep(list, out);
                             out.extend_from_slice(after);
@@ -254,7 +256,7 @@ enum Start<'a> {
     /// A status response, tagged or not, or a continuation request: no literals. Untagged ones have the tag `*`.
     Status { tag: &'a [u8], ok: bool, notice: Option<Failure> },
     /// A capability list begins at `list`; in a response code it ends with a bracket.
-    Capability { tag: &'a [u8], list: usize, in_code: bool },
+    Capability { tag: &'a [u8], ok: bool, list: usize, in_code: bool },
 }
 
 impl<'a> Start<'a> {
@@ -280,17 +282,17 @@ impl<'a> Start<'a> {
         let is_status = status.is_some()
             || (untagged && (keyword.eq_ignore_ascii_case(b"BYE") || keyword.eq_ignore_ascii_case(b"PREAUTH")));
         if untagged && keyword.eq_ignore_ascii_case(b"CAPABILITY") {
-            return Start::Capability { tag, list: b"* CAPABILITY".len(), in_code: false };
+            return Start::Capability { tag, ok: false, list: b"* CAPABILITY".len(), in_code: false };
         }
+        let ok = status == Some(Status::Ok);
         if is_status && text.get(..CODE.len()).is_some_and(|code| code.eq_ignore_ascii_case(CODE)) {
             // Behind the word, before the space.
             let list = tag.len() + 1 + keyword.len() + CODE.len();
-            return Start::Capability { tag, list, in_code: true };
+            return Start::Capability { tag, ok, list, in_code: true };
         }
         if untagged && !is_status {
             return Start::Data;
         }
-        let ok = status == Some(Status::Ok);
         Start::Status { tag, ok, notice: if ok { None } else { refusal::notice(text) } }
     }
 }

@@ -1,0 +1,383 @@
+//! What passes between device and server after the login, once more: octet by octet and line by line, with no thought of
+//! speed. Written from the RFCs and from the documented rewrites, and compared with the fast framing on the same traffic.
+//!
+//! The device's octets all pass. Of the server's all pass, but for these: capabilities that are not true between this
+//! device and this server are left out of its lists (IMAP), or their lines are (POP3), where our own logins are named.
+
+use std::collections::VecDeque;
+
+use packetboat::proto::{Offer, Side};
+
+use crate::driver::{Protocol, readable};
+
+pub enum Model {
+    Imap(Imap),
+    Pop3(Pop3),
+}
+
+/// What a side has been given so far, and what it will get once its line is whole.
+#[derive(Default)]
+pub struct Passed {
+    done: Vec<u8>,
+    line: Vec<u8>,
+}
+
+impl Passed {
+    /// Whether the line has its end now.
+    fn push(&mut self, octet: u8) -> bool {
+        self.line.push(octet);
+        octet == b'\n'
+    }
+
+    fn pass(&mut self) {
+        self.done.append(&mut self.line);
+    }
+}
+
+impl Model {
+    pub fn new(protocol: Protocol, offer: Offer) -> Self {
+        match protocol {
+            Protocol::Imap => Model::Imap(Imap::default()),
+            Protocol::Pop3 => Model::Pop3(Pop3::new(offer)),
+        }
+    }
+
+    pub fn hear(&mut self, side: Side, octets: &[u8]) {
+        for &octet in octets {
+            match (&mut *self, side) {
+                (Model::Imap(imap), Side::Downstream) => imap.command(octet),
+                (Model::Imap(imap), Side::Upstream) => imap.response(octet),
+                (Model::Pop3(pop3), Side::Downstream) => pop3.command(octet),
+                (Model::Pop3(pop3), Side::Upstream) => pop3.response(octet),
+            }
+        }
+    }
+
+    /// What was heard is what ought to have been, as far as it has come: of a line without its end some may be held back.
+    pub fn compare(&self, device: &[u8], server: &[u8]) {
+        let (passed, sent) = match self {
+            Model::Imap(imap) => (&imap.passed, &imap.sent),
+            Model::Pop3(pop3) => (&pop3.passed, &pop3.sent),
+        };
+        let shown = |octets: &[u8]| readable(&octets[octets.len().saturating_sub(600)..]);
+        let rest = device.strip_prefix(passed.done.as_slice());
+        let rest = rest.unwrap_or_else(|| panic!("the device heard\n{}\nnot\n{}", shown(device), shown(&passed.done)));
+        assert!(passed.line.starts_with(rest), "the device heard\n{}\nof\n{}", shown(rest), shown(&passed.line));
+        assert!(sent.starts_with(server), "the server heard\n{}\nof\n{}", shown(server), shown(sent));
+    }
+}
+
+/// Where the next octet stands.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Start,
+    /// In a line behind a literal.
+    Continued,
+    Literal(u64),
+    /// Behind COMPRESS: no text any more.
+    Compressed,
+}
+
+#[derive(Default)]
+pub struct Imap {
+    sent: Vec<u8>,
+    passed: Passed,
+    device: Place,
+    server: Place,
+    command: Vec<u8>,
+    /// The tag of the command that goes on.
+    tag: Vec<u8>,
+    /// The literal was announced, and the server has a say (RFC 3501 §7.5).
+    asks: bool,
+    /// The tag of COMPRESS.
+    compress: Option<Vec<u8>>,
+}
+
+impl Imap {
+    fn command(&mut self, octet: u8) {
+        self.sent.push(octet);
+        match self.device {
+            Place::Compressed => {}
+            Place::Literal(left) if left > 0 => {
+                self.asks = false;
+                self.device = if left == 1 { Place::Continued } else { Place::Literal(left - 1) };
+            }
+            Place::Start | Place::Continued | Place::Literal(_) => {
+                if self.device == Place::Literal(0) {
+                    self.asks = false;
+                    self.device = Place::Continued;
+                }
+                self.command.push(octet);
+                if octet != b'\n' {
+                    return;
+                }
+                let line = std::mem::take(&mut self.command);
+                if self.device == Place::Start {
+                    let (tag, rest) = first_word(&line[..line.len().min(80)]);
+                    self.tag = tag.to_vec();
+                    if first_word(rest).0.trim_ascii_end().eq_ignore_ascii_case(b"COMPRESS") {
+                        self.compress = Some(tag.to_vec());
+                    }
+                }
+                self.device = match announced(&line) {
+                    Some((size, asks)) => {
+                        self.asks = asks;
+                        Place::Literal(size)
+                    }
+                    None => Place::Start,
+                };
+            }
+        }
+    }
+
+    fn response(&mut self, octet: u8) {
+        match self.server {
+            Place::Compressed => self.passed.done.push(octet),
+            Place::Literal(left) if left > 0 => {
+                self.passed.done.push(octet);
+                self.server = if left == 1 { Place::Continued } else { Place::Literal(left - 1) };
+            }
+            Place::Literal(_) | Place::Continued => {
+                self.server = Place::Continued;
+                if self.passed.push(octet) {
+                    self.end_data();
+                }
+            }
+            Place::Start => {
+                if self.passed.push(octet) {
+                    self.line();
+                }
+            }
+        }
+    }
+
+    fn end_data(&mut self) {
+        self.server = announced(&self.passed.line).map_or(Place::Start, |(size, _)| Place::Literal(size));
+        self.passed.pass();
+    }
+
+    /// A response begins, and its first line is whole.
+    fn line(&mut self) {
+        let line = self.passed.line.clone();
+        // What does not stand in its beginning is not looked for.
+        let window = &line[..line.len().min(300)];
+        let window = window.strip_suffix(b"\n").unwrap_or(window);
+        let window = window.strip_suffix(b"\r").unwrap_or(window);
+        if line[0] == b'+' {
+            self.completed(b"+", false);
+            return self.passed.pass();
+        }
+        let (tag, rest) = first_word(window);
+        let (keyword, text) = first_word(rest);
+        let keyword = keyword.to_ascii_uppercase();
+        let is_numbered = line.starts_with(b"* ") && line.get(2).is_some_and(u8::is_ascii_digit);
+        let is_status = matches!(keyword.as_slice(), b"OK" | b"NO" | b"BAD")
+            || (tag == b"*" && matches!(keyword.as_slice(), b"BYE" | b"PREAUTH"));
+        if is_numbered || (tag == b"*" && !is_status && keyword != b"CAPABILITY") {
+            return self.end_data();
+        }
+        let in_code = is_status && text.len() >= CODE.len() && text[..CODE.len()].eq_ignore_ascii_case(CODE);
+        if keyword == b"CAPABILITY" && tag == b"*" {
+            self.rewrite(b"* CAPABILITY".len(), false);
+        } else if in_code {
+            self.rewrite(tag.len() + 1 + keyword.len() + CODE.len(), true);
+        } else {
+            self.passed.pass();
+        }
+        self.completed(tag, keyword == b"OK");
+    }
+
+    /// The list begins at `at`.
+    fn rewrite(&mut self, at: usize, in_code: bool) {
+        let line = std::mem::take(&mut self.passed.line);
+        let text = line.strip_suffix(b"\n").unwrap();
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let end = if in_code { text.iter().skip(at).position(|&octet| octet == b']') } else { Some(text.len() - at) };
+        let list = end.filter(|_| text.len() <= 16 * 1024).map(|end| &text[at..at + end]);
+        let words = || list.unwrap().split(|&octet| octet == b' ').filter(|word| !word.is_empty());
+        if list.is_none() || words().all(stays) {
+            self.passed.done.extend(line);
+            return;
+        }
+        let done = &mut self.passed.done;
+        done.extend(&text[..at]);
+        for word in words().filter(|word| stays(word)) {
+            done.push(b' ');
+            done.extend(word);
+        }
+        done.extend(&text[at + list.unwrap().len()..]);
+        done.extend(b"\r\n");
+    }
+
+    /// The server has answered a command.
+    fn completed(&mut self, tag: &[u8], ok: bool) {
+        if self.asks && self.tag == tag && matches!(self.device, Place::Literal(_)) {
+            // The literal was refused: what comes next is a command.
+            self.asks = false;
+            self.device = Place::Start;
+        }
+        if self.compress.as_deref() == Some(tag) {
+            self.compress = None;
+            if ok {
+                (self.device, self.server) = (Place::Compressed, Place::Compressed);
+            }
+        }
+    }
+}
+
+/// The literal that a line announces at its end, and whether its sender waits: RFC 3501 §4.3, RFC 7888 §4.
+fn announced(line: &[u8]) -> Option<(u64, bool)> {
+    let line = line.strip_suffix(b"\n")?;
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = line.strip_suffix(b"}")?;
+    let asks = !line.ends_with(b"+");
+    let line = line.strip_suffix(b"+").unwrap_or(line);
+    let digits = line.iter().rev().take_while(|octet| octet.is_ascii_digit()).count();
+    let (before, number) = line.split_at(line.len() - digits);
+    // Numbers of more than 20 digits are none.
+    (before.ends_with(b"{") && digits <= 20)
+        .then(|| std::str::from_utf8(number).unwrap().parse().ok())
+        .flatten()
+        .map(|size| (size, asks))
+}
+
+fn first_word(text: &[u8]) -> (&[u8], &[u8]) {
+    let mut parts = text.splitn(2, |&octet| octet == b' ');
+    (parts.next().unwrap(), parts.next().unwrap_or_default())
+}
+
+fn stays(capability: &[u8]) -> bool {
+    let capability = String::from_utf8_lossy(capability).to_ascii_uppercase();
+    let name = capability.split('=').next().unwrap();
+    WITHOUT_VALUE.split_whitespace().any(|one| one == capability)
+        || WITH_VALUE.split_whitespace().any(|one| one == name)
+}
+
+pub struct Pop3 {
+    offer: Offer,
+    sent: Vec<u8>,
+    passed: Passed,
+    command: Vec<u8>,
+    /// What the server owes: whether its answer has more lines than one, and whether they are capabilities.
+    owed: VecDeque<Answer>,
+    /// What the server answers just now.
+    answer: Answer,
+    within: Within,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Line,
+    Lines,
+    Capabilities,
+}
+
+#[derive(Default)]
+enum Within {
+    #[default]
+    Nothing,
+    /// A multi-line answer: all of it so far, with the line end before it.
+    Lines(Vec<u8>),
+    Capabilities,
+    /// The server is out of step.
+    Lost,
+}
+
+impl Pop3 {
+    fn new(offer: Offer) -> Self {
+        let (passed, within) = (Passed::default(), Within::default());
+        let (sent, command, owed, answer) = (Vec::new(), Vec::new(), VecDeque::new(), Answer::Line);
+        Self { offer, sent, passed, command, owed, answer, within }
+    }
+
+    fn command(&mut self, octet: u8) {
+        self.sent.push(octet);
+        self.command.push(octet);
+        if octet == b'\n' {
+            let line = std::mem::take(&mut self.command);
+            let (keyword, argument) = first_word(line[..line.len().min(24)].trim_ascii_end());
+            let bare = argument.trim_ascii().is_empty();
+            self.owed.push_back(match keyword.to_ascii_uppercase().as_slice() {
+                b"CAPA" => Answer::Capabilities,
+                b"RETR" | b"TOP" => Answer::Lines,
+                b"LIST" | b"UIDL" | b"LANG" | b"AUTH" if bare => Answer::Lines,
+                _ => Answer::Line,
+            });
+        }
+    }
+
+    fn response(&mut self, octet: u8) {
+        match &mut self.within {
+            Within::Lost => self.passed.done.push(octet),
+            Within::Lines(all) => {
+                all.push(octet);
+                self.passed.done.push(octet);
+                if all.ends_with(b"\r\n.\r\n") {
+                    self.within = Within::Nothing;
+                }
+            }
+            Within::Nothing => {
+                let is_whole = self.passed.push(octet);
+                let line = self.passed.line.to_ascii_uppercase();
+                if !b"+OK".starts_with(&line[..line.len().min(3)]) && !b"-ERR".starts_with(&line[..line.len().min(4)]) {
+                    self.within = Within::Lost;
+                    return self.passed.pass();
+                }
+                // A yes is an answer to what was asked when it began.
+                if line == b"+OK" || (line[0] == b'-' && is_whole) {
+                    self.answer = self.owed.pop_front().unwrap_or(Answer::Line);
+                }
+                if is_whole {
+                    self.within = match self.answer {
+                        Answer::Lines if line[0] == b'+' => Within::Lines(b"\r\n".to_vec()),
+                        Answer::Capabilities if line[0] == b'+' => Within::Capabilities,
+                        _ => Within::Nothing,
+                    };
+                    self.passed.pass();
+                }
+            }
+            Within::Capabilities => {
+                if self.passed.push(octet) {
+                    self.capability();
+                }
+            }
+        }
+    }
+
+    fn capability(&mut self) {
+        let text = self.passed.line.strip_suffix(b"\n").unwrap();
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.len() > 16 * 1024 {
+            self.within = Within::Lost;
+            return self.passed.pass();
+        }
+        if text == b"." {
+            if self.offer.encrypted {
+                let more: &[u8] = if self.offer.xoauth2 { b" XOAUTH2" } else { b"" };
+                self.passed.done.extend([b"USER\r\nSASL PLAIN LOGIN", more, b"\r\n"].concat());
+            } else {
+                self.passed.done.extend(b"USER\r\n");
+            }
+            self.within = Within::Nothing;
+            return self.passed.pass();
+        }
+        let name = String::from_utf8_lossy(first_word(text).0).to_ascii_uppercase();
+        if POP3_NAMES.split_whitespace().any(|one| one == name) {
+            self.passed.pass();
+        } else {
+            self.passed.line.clear();
+        }
+    }
+}
+
+const CODE: &[u8] = b"[CAPABILITY ";
+/// What is true between any device and any server: RFC 3501 §11's registry, without logins, TLS, and what changes the
+/// syntax.
+const WITHOUT_VALUE: &str = "IMAP4 IMAP4REV1 ACL BINARY CATENATE CHILDREN CONDSTORE CREATE-SPECIAL-USE ESEARCH ESORT \
+    FILTERS ID IDLE INPROGRESS LANGUAGE LIST-EXTENDED LIST-METADATA LIST-MYRIGHTS LIST-STATUS LITERAL+ LITERAL- METADATA \
+    METADATA-SERVER MOVE MULTIAPPEND MULTISEARCH NAMESPACE NOTIFY OBJECTID PARTIAL REPLACE SAVEDATE SEARCHRES SPECIAL-USE \
+    UIDPLUS UNSELECT URL-PARTIAL URLAUTH WITHIN";
+const WITH_VALUE: &str = "APPENDLIMIT CONTEXT I18NLEVEL IMAPSIEVE PREVIEW QUOTA QUOTASET RIGHTS SEARCH SNIPPET SORT STATUS \
+    THREAD";
+const POP3_NAMES: &str = "TOP UIDL RESP-CODES AUTH-RESP-CODE LOGIN-DELAY PIPELINING EXPIRE IMPLEMENTATION";

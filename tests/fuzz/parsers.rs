@@ -1,0 +1,160 @@
+//! Parsers of what strangers send, out of any octets: none panics, and what each says of its input is true.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use packetboat::config::{Config, Limits, Roots};
+use packetboat::proto::sasl::{Exchange, Mechanism, Next};
+use packetboat::token;
+use packetboat::transport::detect::hello::{self, ClientHello};
+use packetboat::transport::http::{Asked, Client};
+use packetboat::transport::proxy_header;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A SASL exchange: the first octet chooses the mechanism, lines are responses.
+pub fn sasl(input: &[u8]) {
+    let Some((first, lines)) = input.split_first() else { return };
+    let mechanism = match first % 3 {
+        0 => Mechanism::Plain,
+        1 => Mechanism::Login,
+        _ => Mechanism::Xoauth2,
+    };
+    let mut exchange = Exchange::new(mechanism);
+    let mut next = if first & 128 == 0 { exchange.begin(None) } else { Next::Challenge("") };
+    for line in lines.split(|&octet| octet == b'\n').take(8) {
+        match next {
+            Next::Challenge(_) => {}
+            Next::Done(credentials) => {
+                // Nothing in them ends a line or a field towards the server, where they are read as what they are.
+                assert!(credentials.is_sane());
+                let mut again = Exchange::new(mechanism);
+                let mut read = again.begin(None);
+                for response in credentials.responses() {
+                    assert!(response.iter().all(|octet| octet.is_ascii_alphanumeric() || b"+/=".contains(octet)));
+                    assert!(matches!(read, Next::Challenge(_)), "{read:?}");
+                    read = again.respond(&response);
+                }
+                let Next::Done(read) = read else { panic!("{read:?}") };
+                assert_eq!(read.login, credentials.login);
+                assert_eq!(read.authzid, credentials.authzid);
+                assert_eq!(read.secret.expose(), credentials.secret.expose());
+                return;
+            }
+            Next::Cancelled | Next::Malformed(_) => return,
+        }
+        next = exchange.respond(line);
+    }
+}
+
+/// A connection's first octets: what is no beginning of TLS does not become one, and what is whole stays what it is.
+pub fn client_hello(input: &[u8]) {
+    let whole = ClientHello::parse(input);
+    if let hello::Parsed::Complete(hello) = &whole {
+        let words = hello.describe();
+        assert!(words.len() < 4096, "{} octets", words.len());
+        assert!(!words.contains(|c: char| c.is_control()), "{words:?}");
+        let fingerprint = hello.fingerprint();
+        assert!(fingerprint.len() == 36 && fingerprint.is_ascii(), "{fingerprint:?}");
+    }
+    let mut decided = None;
+    // All cuts of what is short, some of what is long.
+    for cut in (0..input.len()).step_by(1 + input.len() / 256) {
+        let parsed = ClientHello::parse(&input[..cut]);
+        match &decided {
+            None if parsed == hello::Parsed::Incomplete => {}
+            None => decided = Some(parsed),
+            Some(before) => assert_eq!(&parsed, before, "at {cut}"),
+        }
+    }
+    if let Some(before) = decided {
+        assert_eq!(before, whole);
+    }
+}
+
+/// A balancer's header: the length is within the input, and the source one that was written there.
+pub fn proxy_header(input: &[u8]) {
+    let whole = proxy_header::parse(input);
+    if let proxy_header::Parsed::Header { len, .. } = whole {
+        assert!(len <= input.len());
+        assert_eq!(proxy_header::parse(&input[..len]), whole, "what comes behind it has no say");
+        for cut in (0..len).step_by(1 + len / 128) {
+            assert_eq!(proxy_header::parse(&input[..cut]), proxy_header::Parsed::Incomplete, "at {cut}");
+        }
+    }
+}
+
+/// A token endpoint's answer, from the first octet on the wire: a token, or words that hold nothing of it.
+pub fn endpoint(input: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let client = Client::new("http://127.0.0.1/token", &Roots::Bundled, &LIMITS).unwrap();
+    let answered = runtime.block_on(client.ask_over(Wire(input.to_vec()), Asked::default()));
+    let Ok(answered) = answered else { return };
+    assert!(answered.body.len() <= 1 << 20);
+    let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+    match token::read(client.host(), &answered, now) {
+        Ok(token) => {
+            let secret = token.secret().expose();
+            assert!(!secret.is_empty() && !secret.iter().any(|octet| matches!(octet, 0..=0x20 | 0x7f..)));
+            let _ = token.claims();
+            assert!(token.left() > std::time::Duration::ZERO);
+        }
+        Err(words) => {
+            assert!(words.len() < 2048, "{} octets", words.len());
+            assert!(!words.contains(|c: char| c.is_control()), "{words:?}");
+        }
+    }
+}
+
+/// A configuration: proven, or refused with problems that name the file and a line of it.
+pub fn configuration(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let file = Path::new("packetboat.toml");
+    let problems = match Config::parse(text, file) {
+        Ok(proven) => proven.warnings,
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            problems
+        }
+    };
+    let lines = text.lines().count().max(1);
+    for problem in problems {
+        assert!(problem.line.is_none_or(|line| (1..=lines + 1).contains(&line)), "{problem:?} of {lines}");
+        assert!(!problem.message.is_empty());
+    }
+}
+
+static LIMITS: LazyLock<Limits> = LazyLock::new(|| {
+    // One that is proven without reading a file.
+    Config::parse(OBSERVING, Path::new("packetboat.toml")).unwrap().config.limits
+});
+
+const OBSERVING: &str = "[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
+
+/// What a server says, whatever it is asked.
+struct Wire(Vec<u8>);
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let count = room.remaining().min(self.0.len());
+        room.put_slice(&self.0.drain(..count).collect::<Vec<_>>());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

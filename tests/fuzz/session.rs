@@ -1,0 +1,114 @@
+//! A session, out of any octets: first its settings, then what happens on either side and in which order.
+//!
+//! 0xFE and a letter begin something; all other octets are said by the side that speaks.
+//!
+//! | letter | what happens |
+//! |---|---|
+//! | `d`, `u` | the device, the server speaks |
+//! | `D`, `U` | the device, the server closes its half |
+//! | `t`, `T` | from here on there is no token and no server, there is one |
+//! | `s`, `S` | the server is greeted in clear and then by STARTTLS, with TLS from the start: from the next login on |
+//! | `p`, `P` | the mailbox is tried behind the next login, is not |
+//! | `b` | the connection ends: time is over |
+//! | any other | that octet is said |
+
+use packetboat::failure::{Failure, Kind};
+use packetboat::proto::{Deletes, Probe, Side, UpstreamTls};
+
+use crate::driver::{Driver, Heard, Protocol, Settings};
+
+enum Happening {
+    Says(Side, Vec<u8>),
+    Closes(Side),
+    Reachable(bool),
+    Upstream(UpstreamTls),
+    Probe(Probe),
+    TimeIsOver,
+}
+
+/// Plays it whole, in single octets, and in pieces: the output is the same. The driver and the model check the rest.
+pub fn play(protocol: Protocol, input: &[u8]) {
+    let Some((&first, script)) = input.split_first() else { return };
+    let mut settings = Settings::default();
+    settings.offer.encrypted = first & 1 == 0;
+    settings.offer.starttls = first & 2 == 0;
+    settings.offer.plaintext_login = first & 4 != 0;
+    settings.offer.xoauth2 = first & 8 == 0;
+    settings.deletes = if first & 16 == 0 { Deletes::Allowed } else { Deletes::Refused };
+    let happenings = read(script);
+    let whole = run(protocol, settings, &happenings, |left| left);
+    assert_never_deletes(protocol, &settings, &whole);
+    let single = run(protocol, settings, &happenings, |_| 1);
+    assert_eq!(single, whole, "octet by octet");
+    let mut at = usize::from(first);
+    let pieces = run(protocol, settings, &happenings, |_| {
+        at = at.wrapping_mul(31).wrapping_add(17);
+        1 + at % 7
+    });
+    assert_eq!(pieces, whole, "in pieces");
+}
+
+fn read(script: &[u8]) -> Vec<Happening> {
+    let mut happenings = Vec::new();
+    let mut side = Side::Downstream;
+    let mut says = Vec::new();
+    let mut octets = script.iter();
+    while let Some(&octet) = octets.next() {
+        let letter = if octet == MARK { octets.next() } else { None };
+        let next = match letter {
+            None => {
+                says.push(octet);
+                continue;
+            }
+            Some(b'd') => Err(Side::Downstream),
+            Some(b'u') => Err(Side::Upstream),
+            Some(b'D') => Ok(Happening::Closes(Side::Downstream)),
+            Some(b'U') => Ok(Happening::Closes(Side::Upstream)),
+            Some(b't') => Ok(Happening::Reachable(false)),
+            Some(b'T') => Ok(Happening::Reachable(true)),
+            Some(b's') => Ok(Happening::Upstream(UpstreamTls::StartTls)),
+            Some(b'S') => Ok(Happening::Upstream(UpstreamTls::Implicit)),
+            Some(b'p') => Ok(Happening::Probe(Probe::Yes)),
+            Some(b'P') => Ok(Happening::Probe(Probe::No)),
+            Some(b'b') => Ok(Happening::TimeIsOver),
+            Some(&other) => {
+                says.push(other);
+                continue;
+            }
+        };
+        happenings.push(Happening::Says(side, std::mem::take(&mut says)));
+        match next {
+            Ok(happening) => happenings.push(happening),
+            Err(speaks) => side = speaks,
+        }
+    }
+    happenings.push(Happening::Says(side, says));
+    happenings
+}
+
+fn run(protocol: Protocol, settings: Settings, happenings: &[Happening], mut cut: impl FnMut(usize) -> usize) -> Heard {
+    let mut driver = Driver::new(settings, protocol);
+    for happening in happenings {
+        if driver.over {
+            break;
+        }
+        match happening {
+            Happening::Says(side, octets) => driver.hear(*side, octets, &mut cut),
+            Happening::Closes(side) => driver.end(*side),
+            Happening::Reachable(reachable) => driver.settings.reachable = *reachable,
+            Happening::Upstream(upstream) => driver.settings.upstream = *upstream,
+            Happening::Probe(probe) => driver.settings.probe = *probe,
+            Happening::TimeIsOver => driver.bye(&Failure::new(Kind::IdleTimeout, "")),
+        }
+    }
+    driver.all_heard()
+}
+
+/// In POP3 that is plain to see; in IMAP it takes a server that reads (`no_server_is_asked_to_delete`).
+fn assert_never_deletes(protocol: Protocol, settings: &Settings, heard: &Heard) {
+    let is_plain = protocol == Protocol::Pop3 && settings.deletes == Deletes::Refused;
+    let deletes = |line: &str| line.trim_start().to_ascii_uppercase().starts_with("DELE");
+    assert!(!is_plain || !heard.server.lines().any(deletes), "{heard:?}");
+}
+
+const MARK: u8 = 0xfe;

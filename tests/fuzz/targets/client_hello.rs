@@ -1,0 +1,8 @@
+//! The first octets of a connection.
+
+#![no_main]
+
+#[path = "../parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| parsers::client_hello(input));

@@ -1,0 +1,8 @@
+//! Answers of a token endpoint.
+
+#![no_main]
+
+#[path = "../parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| parsers::endpoint(input));

@@ -1,0 +1,8 @@
+//! A load balancer's header.
+
+#![no_main]
+
+#[path = "../parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| parsers::proxy_header(input));

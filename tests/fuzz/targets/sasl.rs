@@ -1,0 +1,8 @@
+//! SASL exchanges.
+
+#![no_main]
+
+#[path = "../parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| parsers::sasl(input));
