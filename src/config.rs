@@ -6,6 +6,7 @@ mod file;
 pub mod identity;
 mod profile;
 pub mod suite;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 pub use environment::Environment;
 pub use identity::{Account, Cloud, Credential, Device, Grant, Identity, SecretFile};
 pub use profile::{Profile, TlsPolicy, Version};
+pub use upstream::{Roots, Security, Upstream};
 
 /// Everything that the file decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// The key under which refresh tokens are kept, where it is not one of packetboat's own.
     pub store_key: Option<PathBuf>,
+    /// Whether the process gives up what it does not need, once it serves.
+    pub confine: bool,
     /// The log's form and depth.
     pub log: Log,
     /// Metrics, health and the page.
@@ -212,49 +216,6 @@ pub enum Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Networks(pub Vec<IpNet>);
 
-/// A mail server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// Its name or address.
-    pub host: String,
-    /// Its name or address for POP3; mostly the same.
-    pub pop3_host: String,
-    /// The name that its certificate must have, and that is sent as SNI, where it is not the host.
-    pub server_name: Option<String>,
-    /// The port for IMAP.
-    pub imap_port: u16,
-    /// The port for POP3.
-    pub pop3_port: u16,
-    /// TLS from the start, or by STARTTLS or STLS. Never none.
-    pub security: Security,
-    /// Whom it must be certified by.
-    pub roots: Roots,
-    /// Connections that are kept ready for devices that log in, for each protocol.
-    pub warm_connections: usize,
-    /// How long each of them is kept.
-    pub warm_time: Duration,
-}
-
-/// How TLS comes about towards a mail server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Security {
-    /// From the start (RFC 8314 §3).
-    Implicit,
-    /// By STARTTLS or STLS.
-    StartTls,
-}
-
-/// The certification authorities for a mail server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Roots {
-    /// Mozilla's, as built in.
-    Bundled,
-    /// The operating system's.
-    System,
-    /// A PEM file.
-    File(PathBuf),
-}
-
 /// What devices are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -354,6 +315,13 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Every file that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        credential::files(self)
+    }
+}
+
 impl Proven {
     /// Something that came to light later about a key, as `certificate.default.chain`: with its line, or that of the
     /// section it would stand in.
@@ -420,26 +388,5 @@ impl Listener {
             Entry::Plaintext => return "no TLS".to_owned(),
         };
         format!("{entry}, {} to {}, profile \"{}\"", self.tls.minimum, self.tls.maximum, self.tls.profile.name())
-    }
-}
-
-impl Upstream {
-    /// Exchange closes what does not log in after a minute.
-    pub(crate) const WARM_TIME: Duration = Duration::from_secs(45);
-
-    /// The host for a protocol.
-    pub fn host(&self, protocol: Protocol) -> &str {
-        match protocol {
-            Protocol::Imap => &self.host,
-            Protocol::Pop3 => &self.pop3_host,
-        }
-    }
-
-    /// The port for a protocol.
-    pub fn port(&self, protocol: Protocol) -> u16 {
-        match protocol {
-            Protocol::Imap => self.imap_port,
-            Protocol::Pop3 => self.pop3_port,
-        }
     }
 }

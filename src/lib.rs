@@ -13,6 +13,7 @@
 //! | 1 | [`state`] | files in the state directory: whole or not at all |
 //! | 2 | [`transport`] | streams: plain or TLS; OpenSSL towards the device, rustls towards the server |
 //! | 2 | [`lifecycle`] | running, draining, ending |
+//! | 2 | [`confinement`] | what the process gives up before it serves |
 //! | 2 | [`metrics`] | what is counted, for Prometheus and the page's charts |
 //! | 3 | [`device`] | who a device is, and which account it opens |
 //! | 3 | [`inventory`] | which devices were seen, with what TLS, and whether they need packetboat |
@@ -25,6 +26,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod confinement;
 pub mod crypto;
 pub mod device;
 pub mod failure;

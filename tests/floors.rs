@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["transport::detect", "transport::proxy_header"],
     &["transport::downstream", "transport::upstream"],
     &["transport::http"],
-    &["transport", "lifecycle", "metrics"],
+    &["transport", "lifecycle", "metrics", "confinement"],
     &["device", "token", "inventory"],
     &["proxy::limits", "proxy::mailbox", "proxy::relay", "proxy::warm", "proxy::witness"],
     &["proxy::record"],
@@ -58,6 +58,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tracing", &["proxy", "cli", "token", "admin"]),
     ("tracing_subscriber", &["cli::run::log"]),
     ("socket2", &["transport"]),
+    ("landlock", &["confinement"]),
+    ("seccompiler", &["confinement"]),
+    ("libc", &["confinement"]),
     ("if_addrs", &["transport::host"]),
 ];
 

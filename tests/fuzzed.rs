@@ -19,16 +19,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use driver::Protocol;
+use packetboat::proto::sasl::{Exchange, Mechanism, Next};
+use packetboat::transport::detect::hello::{self, ClientHello};
+use packetboat::transport::proxy_header;
 use random::Random;
 
 #[test]
 fn imap_sessions() {
-    run("imap", 12_000, |input| session::play(Protocol::Imap, input));
+    run("imap", 12_000, |input| drop(session::play(Protocol::Imap, input)));
 }
 
 #[test]
 fn pop3_sessions() {
-    run("pop3", 12_000, |input| session::play(Protocol::Pop3, input));
+    run("pop3", 12_000, |input| drop(session::play(Protocol::Pop3, input)));
 }
 
 #[test]
@@ -54,6 +57,36 @@ fn token_endpoints() {
 #[test]
 fn configurations() {
     run("configuration", 4000, parsers::configuration);
+}
+
+/// What the seeds stand for is reached: a target that gives up at the door would find nothing.
+#[test]
+fn seeds_get_to_where_they_lead() {
+    let seed = |target: &str, name: &str| fs::read(folder("seeds").join(target).join(name)).unwrap();
+    for name in ["granted", "chunked"] {
+        assert!(matches!(parsers::token_of(&seed("endpoint", name)), Some(Ok(_))), "{name}");
+    }
+    for name in ["denied", "throttled", "skewed"] {
+        assert!(matches!(parsers::token_of(&seed("endpoint", name)), Some(Err(_))), "{name}");
+    }
+    for name in ["tls-1.0", "tls-1.2", "tls-1.3", "in-two-records", "sslv2-format"] {
+        let parsed = ClientHello::parse(&seed("client_hello", name));
+        assert!(matches!(parsed, hello::Parsed::Complete(_)), "{name}: {parsed:?}");
+    }
+    for name in ["text", "text6", "unknown", "binary", "local"] {
+        let parsed = proxy_header::parse(&seed("proxy_header", name));
+        assert!(matches!(parsed, proxy_header::Parsed::Header { .. }), "{name}: {parsed:?}");
+    }
+    for (name, protocol) in [("login-and-relay", Protocol::Imap), ("user-pass-and-relay", Protocol::Pop3)] {
+        let target = if protocol == Protocol::Imap { "imap" } else { "pop3" };
+        let heard = session::play(protocol, &seed(target, name)).unwrap();
+        assert!(heard.events.iter().any(|event| event == "logged in"), "{heard:?}");
+        assert!(heard.server.contains("fetch") || heard.server.contains("RETR"), "{heard:?}");
+    }
+    for (name, mechanism) in [("plain", Mechanism::Plain), ("xoauth2", Mechanism::Xoauth2)] {
+        let line = seed("sasl", name)[1..].trim_ascii().to_vec();
+        assert!(matches!(Exchange::new(mechanism).respond(&line), Next::Done(_)), "{name}");
+    }
 }
 
 /// Every target of cargo-fuzz has its short form here, its dictionary and its seeds.

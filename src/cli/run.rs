@@ -5,6 +5,7 @@ mod introduction;
 pub(super) mod log;
 mod manager;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use super::trail::Running;
 use super::{ConfigFile, Exit};
 use crate::admin::{self, Admin};
 use crate::config::{Environment, Proven};
+use crate::confinement;
 use crate::lifecycle::{self, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::proxy::{self, Common, Serving};
+use crate::state;
 use crate::transport::downstream::certificate::Making;
 use change::Stamps;
 use log::Output;
@@ -70,6 +73,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     introduction::introduce(&proven, &opened.doors);
     introduction::tell_of_admin(&admin_doors);
     introduction::tell_of_unclaimed(&common, config);
+    let confined = confine(file, &proven);
     let (trigger, lifecycle) = lifecycle::begin();
     let serving = Serving::start(opened, config, &common, &lifecycle).map_err(|error| {
         error!(%error, "cannot start");
@@ -84,7 +88,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     common.metrics.loaded(lifecycle::since_1970());
     info!("ready");
     manager::tell_ready(&serving).await;
-    let mut running = Process { file, output, common, serving, admin, signals, proven, stamps };
+    let mut running = Process { file, output, common, serving, admin, signals, proven, confined, stamps };
     running.leave_trail();
     let signal = running.until_end().await;
     manager::tell_stopping();
@@ -93,6 +97,20 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     running.admin.keep().await;
     info!("stopped");
     Ok(())
+}
+
+/// Once all is opened, so that what is in the way could be named, and before a device can say anything. Where files may be
+/// read from here on, if that is limited.
+fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
+    if !proven.config.confine {
+        warn!("confine = false: this process may open every file that its user may, and start programs");
+        return None;
+    }
+    // What is not there cannot be allowed; why it could not be made is told when something is to be written there.
+    let _ = state::make_directory(&proven.config.state_directory);
+    let confined = confinement::begin(&proven.config, &file.config);
+    introduction::tell_of_confinement(&confined, &proven.config);
+    confined.files.ok()
 }
 
 /// A proxy that runs.
@@ -104,6 +122,8 @@ struct Process<'a> {
     admin: Arc<Admin>,
     signals: Signals,
     proven: Proven,
+    /// Where files may be read, if that is limited.
+    confined: Option<Vec<PathBuf>>,
     stamps: Stamps,
 }
 

@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use super::{CertificateSource, Config, Credential, Grant, SecretFile};
+use super::{CertificateSource, Config, Credential, Grant, Roots, SecretFile};
 
 /// Puts real paths in place of such.
 pub(super) fn resolve(config: &mut Config) {
@@ -21,6 +21,19 @@ fn find(name: &str, handed_over: Option<&Path>) -> PathBuf {
     let Some(directory) = handed_over else { return Path::new(DIRECTORY).join(name) };
     let of_directory = directory.join(format!("packetboat_{name}"));
     if of_directory.exists() { of_directory } else { directory.join(name) }
+}
+
+/// Every file that the configuration names.
+pub(super) fn files(config: &Config) -> Vec<PathBuf> {
+    let mut copy = config.clone();
+    let mut files: Vec<PathBuf> = paths(&mut copy).into_iter().map(|path| path.clone()).collect();
+    let roots = config.upstreams.values().map(|upstream| &upstream.roots);
+    let roots = roots.chain(config.identities.values().map(|identity| &identity.roots));
+    files.extend(roots.filter_map(|roots| match roots {
+        Roots::File(path) => Some(path.clone()),
+        Roots::Bundled | Roots::System => None,
+    }));
+    files
 }
 
 /// Every path that a secret or a certificate stands in.

@@ -32,6 +32,7 @@ type Written<T> = Option<Spanned<T>>;
 struct File {
     state_directory: Written<PathBuf>,
     store_key: Option<PathBuf>,
+    confine: Option<bool>,
     #[serde(default)]
     log: LogSection,
     #[serde(default)]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::LazyLock;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use packetboat::config::{Config, Limits, Roots};
@@ -89,24 +89,31 @@ pub fn proxy_header(input: &[u8]) {
 
 /// A token endpoint's answer, from the first octet on the wire: a token, or words that hold nothing of it.
 pub fn endpoint(input: &[u8]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let client = Client::new("http://127.0.0.1/token", &Roots::Bundled, &LIMITS).unwrap();
-    let answered = runtime.block_on(client.ask_over(Wire(input.to_vec()), Asked::default()));
-    let Ok(answered) = answered else { return };
-    assert!(answered.body.len() <= 1 << 20);
-    let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
-    match token::read(client.host(), &answered, now) {
-        Ok(token) => {
+    match token_of(input) {
+        Some(Ok(token)) => {
             let secret = token.secret().expose();
-            assert!(!secret.is_empty() && !secret.iter().any(|octet| matches!(octet, 0..=0x20 | 0x7f..)));
+            assert!(!secret.is_empty() && secret.iter().all(u8::is_ascii_graphic));
             let _ = token.claims();
             assert!(token.left() > std::time::Duration::ZERO);
         }
-        Err(words) => {
+        Some(Err(words)) => {
             assert!(words.len() < 2048, "{} octets", words.len());
             assert!(!words.contains(|c: char| c.is_control()), "{words:?}");
         }
+        // No answer in HTTP.
+        None => {}
     }
+}
+
+/// What becomes of an answer.
+pub fn token_of(input: &[u8]) -> Option<Result<token::AccessToken, String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let client = Client::new("http://127.0.0.1/token", &Roots::Bundled, &LIMITS).unwrap();
+    let wire = Wire { says: input.to_vec(), was_asked: false, waiting: None };
+    let answered = runtime.block_on(client.ask_over(wire, Asked::default())).ok()?;
+    assert!(answered.body.len() <= 1 << 20);
+    let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+    Some(token::read(client.host(), &answered, now))
 }
 
 /// A configuration: proven, or refused with problems that name the file and a line of it.
@@ -134,19 +141,31 @@ static LIMITS: LazyLock<Limits> = LazyLock::new(|| {
 
 const OBSERVING: &str = "[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
 
-/// What a server says, whatever it is asked.
-struct Wire(Vec<u8>);
+/// What a server says once it is asked, whatever that is.
+struct Wire {
+    says: Vec<u8>,
+    was_asked: bool,
+    waiting: Option<Waker>,
+}
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let count = room.remaining().min(self.0.len());
-        room.put_slice(&self.0.drain(..count).collect::<Vec<_>>());
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.was_asked {
+            self.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let count = room.remaining().min(self.says.len());
+        room.put_slice(&self.says.drain(..count).collect::<Vec<_>>());
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.was_asked = true;
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
         Poll::Ready(Ok(octets.len()))
     }
 

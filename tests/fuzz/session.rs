@@ -26,9 +26,9 @@ enum Happening {
     TimeIsOver,
 }
 
-/// Plays it whole, in single octets, and in pieces: the output is the same. The driver and the model check the rest.
-pub fn play(protocol: Protocol, input: &[u8]) {
-    let Some((&first, script)) = input.split_first() else { return };
+/// Plays it whole, which is what comes back, in single octets, and in pieces: the output is the same. The driver and the model check the rest.
+pub fn play(protocol: Protocol, input: &[u8]) -> Option<Heard> {
+    let (&first, script) = input.split_first()?;
     let mut settings = Settings::default();
     settings.offer.encrypted = first & 1 == 0;
     settings.offer.starttls = first & 2 == 0;
@@ -46,6 +46,7 @@ pub fn play(protocol: Protocol, input: &[u8]) {
         1 + at % 7
     });
     assert_eq!(pieces, whole, "in pieces");
+    Some(whole)
 }
 
 fn read(script: &[u8]) -> Vec<Happening> {

@@ -9,6 +9,7 @@ use super::{Process, introduction, manager, proxy, raise_open_files};
 use crate::admin;
 use crate::cli::trail::Outcome;
 use crate::config::{Config, Problem, Proven};
+use crate::confinement;
 use crate::lifecycle;
 use crate::state::{self, Stamp};
 use crate::transport::downstream::certificate::{self, Making};
@@ -65,11 +66,19 @@ impl Process<'_> {
         for (key, is_same) in [
             ("state_directory", old.state_directory == new.state_directory),
             ("store_key", old.store_key == new.store_key),
+            ("confine", old.confine == new.confine),
         ] {
             if !is_same {
                 let message = "cannot change while packetboat runs: restart it".to_owned();
                 obstacles.push(proxy::Obstacle { key: key.to_owned(), message });
             }
+        }
+        for path in self.confined.iter().flat_map(|allowed| confinement::outside(new, allowed)) {
+            let message = format!(
+                "{} is in a directory that packetboat may not open since its start (confine = true): restart it",
+                path.display()
+            );
+            obstacles.push(proxy::Obstacle { key: String::new(), message });
         }
         let mut opened = None;
         if obstacles.is_empty() {

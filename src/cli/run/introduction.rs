@@ -6,9 +6,26 @@ use tracing::{debug, info, warn};
 
 use crate::admin;
 use crate::config::{CertificateSource, Config, Entry, Logins, Proven};
+use crate::confinement::Confinement;
 use crate::proxy::{self, Common, OpenDoor};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
+
+/// What the process has given up, and what the kernel did not take.
+pub(super) fn tell_of_confinement(confinement: &Confinement, config: &Config) {
+    match &confinement.files {
+        Ok(_) => info!(
+            "confined by Landlock: files are written in {} alone, and read there, beside the configuration and files that it \
+             names, and where the system keeps its own",
+            config.state_directory.display()
+        ),
+        Err(why) => warn!("not confined by Landlock, every file of this user can be opened: {why}"),
+    }
+    match &confinement.calls {
+        Ok(()) => info!("confined by seccomp: no program can be started"),
+        Err(why) => warn!("not confined by seccomp, programs can be started: {why}"),
+    }
+}
 
 /// Where it listens, what it shows, and what to type into a device.
 pub(super) fn introduce(proven: &Proven, opened: &[OpenDoor]) {

@@ -85,6 +85,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     let mut config = Config {
         state_directory: state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
         store_key: raw.store_key,
+        confine: raw.confine.unwrap_or(true),
         log: proof.log(raw.log),
         admin: proof.admin(raw.admin, &listeners),
         inventory: proof.inventory(raw.inventory),

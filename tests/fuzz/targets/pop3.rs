@@ -11,4 +11,4 @@ mod session;
 
 use driver::Protocol;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| session::play(Protocol::Pop3, input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(session::play(Protocol::Pop3, input)));

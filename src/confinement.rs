@@ -1,0 +1,314 @@
+//! What this process gives up before it serves: core dumps, being traced, programs, files that are none of its business.
+//!
+//! Whoever takes it over by a mistake in it has what it has, and nothing beside that: no program to start, no file outside of
+//! the directories that the configuration names and those of the system's resolver, no debugger's way into its neighbours.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
+    RulesetStatus, Scope,
+};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
+
+use crate::config::Config;
+
+/// What came of it. Each part is the kernel's to grant; what it does not is no reason not to serve.
+#[derive(Debug)]
+pub struct Confinement {
+    /// Landlock holds: files outside of these directories cannot be opened.
+    pub files: Result<Vec<PathBuf>, String>,
+    /// seccomp holds: no program can be started, and no call made that only other programs need.
+    pub calls: Result<(), String>,
+}
+
+/// No core dump, and nobody may look into this process's memory but root (prctl(2), PR_SET_DUMPABLE; core(5)): it holds keys,
+/// tokens and passwords. Programs that it starts are not concerned.
+pub fn keep_memory_private() {
+    // Neither can fail here; and there would be nothing to do about it.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+/// Confines this thread and all that it starts, for as long as the process lives. Others it would not hold for: where there
+/// are some, nothing is done.
+pub fn begin(config: &Config, file: &Path) -> Confinement {
+    if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
+        let why = "there are other threads already".to_owned();
+        return Confinement { files: Err(why.clone()), calls: Err(why) };
+    }
+    confine(config, file)
+}
+
+fn confine(config: &Config, file: &Path) -> Confinement {
+    // Landlock first: making its rules takes calls that the filter knows nothing of, but opens files.
+    let directories = directories(config, file);
+    let files = confine_files(&directories, &config.state_directory);
+    Confinement { files: files.map(|()| directories), calls: confine_calls() }
+}
+
+/// Paths of the configuration that lie outside of what may be opened since the start.
+pub fn outside(config: &Config, allowed: &[PathBuf]) -> Vec<PathBuf> {
+    let is_inside = |path: &PathBuf| allowed.iter().any(|directory| place_of(path).starts_with(directory));
+    config.files().into_iter().filter(|path| !is_inside(path)).collect()
+}
+
+/// Where files are read: beside the configuration, beside each file that it names, and where the system keeps what name
+/// resolution and its certification authorities need. Directories, because files are replaced.
+fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
+    let mut directories: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+    let mut named = config.files();
+    named.extend([file.to_path_buf(), PathBuf::from("/etc/resolv.conf")]);
+    named.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
+    directories.extend(std::env::var_os("SSL_CERT_DIR").iter().flat_map(std::env::split_paths));
+    directories.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
+    for path in named {
+        directories.push(place_of(&path));
+        // A link leads elsewhere, as those of Let's Encrypt's clients do.
+        directories.extend(fs::canonicalize(&path).ok().map(|path| place_of(&path)));
+    }
+    directories.push(config.state_directory.clone());
+    directories.retain(|directory| directory.exists());
+    directories.sort();
+    // One inside of another is allowed by that.
+    directories.dedup_by(|inner, outer| inner.starts_with(outer));
+    directories
+}
+
+/// The directory of a file; or the file, where that would be everything.
+fn place_of(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    match path.parent() {
+        Some(parent) if parent != Path::new("/") => parent.to_path_buf(),
+        Some(_) | None => path,
+    }
+}
+
+/// Landlock (landlock(7)): what is not allowed here is refused from now on.
+fn confine_files(readable: &[PathBuf], writable: &Path) -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| error.to_string();
+    let ruleset = Ruleset::default()
+        .handle_access(AccessFs::from_all(KNOWN))
+        // Signals to other programs, from Linux 6.12 on.
+        .and_then(|ruleset| ruleset.scope(Scope::Signal))
+        .and_then(Ruleset::create)
+        .map_err(|error| failed(&error))?;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut ruleset = ruleset;
+    for directory in readable {
+        ruleset = allow(ruleset, directory, read)?;
+    }
+    // Nothing in it is a program.
+    let all = AccessFs::from_all(KNOWN) & !AccessFs::Execute;
+    ruleset = allow(ruleset, writable, all)?;
+    ruleset = allow(ruleset, Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
+    match ruleset.restrict_self().map_err(|error| failed(&error))?.ruleset {
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::NotEnforced => {
+            Err("this kernel has no Landlock (Linux 5.13 and later, lsm=landlock)".to_owned())
+        }
+    }
+}
+
+fn allow(ruleset: RulesetCreated, path: &Path, access: landlock::BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
+    // What is not there cannot be allowed; and it has nothing to be read.
+    let Ok(opened) = PathFd::new(path) else { return Ok(ruleset) };
+    let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };
+    ruleset.add_rule(PathBeneath::new(opened, access)).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// seccomp (seccomp(2)): these calls fail with EPERM, which no library takes amiss; all others are as before. Under systemd
+/// the unit's own list of what is allowed is shorter still.
+fn confine_calls() -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| error.to_string();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    // Raw and packet sockets, Bluetooth and whatever kernel modules bring along.
+    let is_other = SOCKETS
+        .iter()
+        .map(|&family| {
+            let family = u64::from(family.unsigned_abs());
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(SeccompRule::new)
+        .map_err(|error| failed(&error))?;
+    rules.insert(libc::SYS_socket, vec![is_other]);
+    let arch = std::env::consts::ARCH.try_into().map_err(|_| "not known for this processor".to_owned())?;
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).map_err(|error| failed(&error))?;
+    let program: BpfProgram = filter.try_into().map_err(|error: seccompiler::BackendError| failed(&error))?;
+    apply_filter(&program).map_err(|error| failed(&error))
+}
+
+/// The rights that are handled, as far as the kernel knows them.
+const KNOWN: ABI = ABI::V6;
+
+/// Name resolution (its files are replaced, so that the directory has to be allowed), its plug-ins, certification
+/// authorities, and the process itself.
+const SYSTEM: &[&str] = &[
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/share/ca-certificates",
+    "/usr/share/pki",
+    "/usr/local/share/ca-certificates",
+    "/run/systemd/resolve",
+    "/run/NetworkManager",
+    "/run/resolvconf",
+    "/run/nscd",
+    "/run/secrets",
+    "/var/run/secrets",
+    "/var/lib/sss",
+    "/var/lib/ca-certificates",
+    "/dev/urandom",
+    "/proc",
+];
+
+/// The families that are used: RFC 9293 over IPv4 and IPv6, the service manager and the resolver, getifaddrs(3).
+const SOCKETS: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+/// Starting programs, looking into others, changing what the computer is, and doors into the kernel that a proxy never needs.
+const REFUSED: &[i64] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_mount_setattr,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_quotactl,
+    libc::SYS_acct,
+    libc::SYS_syslog,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_adjtimex,
+    libc::SYS_personality,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_setuid,
+    libc::SYS_setgid,
+    libc::SYS_setreuid,
+    libc::SYS_setregid,
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setgroups,
+    libc::SYS_capset,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    const OBSERVING: &str = "[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
+
+    fn config(state: &Path, more: &str) -> Config {
+        let text = format!("state_directory = {state:?}\n{OBSERVING}{more}");
+        Config::parse(&text, &state.join("packetboat.toml")).unwrap().config
+    }
+
+    /// The real thing, in a thread of its own: it lasts as long as that.
+    #[test]
+    fn a_confined_thread_opens_no_other_file_and_starts_no_program() {
+        let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let state = home.path().join("state");
+        fs::create_dir(&state).unwrap();
+        fs::write(elsewhere.path().join("private"), "x").unwrap();
+        fs::write(home.path().join("packetboat.toml"), "x").unwrap();
+        let config = config(&state, "");
+        let confined = std::thread::spawn(move || {
+            let private = elsewhere.path().join("private");
+            assert!(fs::read(&private).is_ok() && Command::new("/bin/true").status().is_ok());
+            let came = confine(&config, &home.path().join("packetboat.toml"));
+            assert_eq!(came.calls, Ok(()));
+            assert!(came.files.is_ok(), "{came:?}");
+            let refused = |result: std::io::Result<()>| result.unwrap_err().kind() == ErrorKind::PermissionDenied;
+            assert!(refused(fs::read(&private).map(drop)));
+            assert!(refused(fs::read_dir("/root").map(drop)) || !Path::new("/root").exists());
+            assert!(refused(fs::write(elsewhere.path().join("new"), "x")));
+            assert!(refused(fs::write(home.path().join("packetboat.toml"), "x")), "what is read is not written");
+            assert!(refused(Command::new("/bin/true").status().map(drop)));
+            let raw = socket2::Socket::new(socket2::Domain::from(libc::AF_PACKET), socket2::Type::RAW, None);
+            assert!(refused(raw.map(drop)));
+            // What it needs goes on.
+            fs::write(state.join("new"), "x").unwrap();
+            fs::rename(state.join("new"), state.join("old")).unwrap();
+            assert!(fs::read(home.path().join("packetboat.toml")).is_ok());
+            assert!(fs::read("/proc/self/stat").is_ok() && fs::read_dir("/proc/self/fd").is_ok());
+            assert!(std::net::TcpListener::bind("127.0.0.1:0").is_ok());
+            use std::net::ToSocketAddrs;
+            assert!(("localhost", 1).to_socket_addrs().is_ok());
+        });
+        confined.join().unwrap();
+        // The other threads were not concerned.
+        assert!(Command::new("/bin/true").status().is_ok());
+    }
+
+    #[test]
+    fn other_threads_are_not_forgotten() {
+        let home = tempfile::tempdir().unwrap();
+        // Tests run in threads.
+        let came = begin(&config(home.path(), ""), Path::new("packetboat.toml"));
+        assert!(came.files.unwrap_err().contains("threads") && came.calls.is_err());
+    }
+
+    #[test]
+    fn where_files_are_named_they_may_be_read() {
+        let home = tempfile::tempdir().unwrap();
+        let live = home.path().join("live");
+        let archive = home.path().join("archive");
+        fs::create_dir_all(&live).unwrap();
+        fs::create_dir_all(&archive).unwrap();
+        fs::write(archive.join("chain1.pem"), "x").unwrap();
+        symlink(archive.join("chain1.pem"), live.join("chain.pem")).unwrap();
+        let named =
+            format!("[certificate.default]\nchain = {:?}\nkey = {:?}\n", live.join("chain.pem"), live.join("key.pem"));
+        let config = config(home.path(), &named);
+        let elsewhere = Path::new("/etc/packetboat/packetboat.toml");
+        let allowed = directories(&config, elsewhere);
+        // They lie in the state directory here, and so are allowed by that.
+        assert!(allowed.contains(&home.path().to_path_buf()) && !allowed.contains(&live));
+        assert!(outside(&config, &allowed).is_empty());
+        let without: Vec<PathBuf> = allowed.into_iter().filter(|one| one != home.path()).collect();
+        assert_eq!(outside(&config, &without), [live.join("chain.pem"), live.join("key.pem")]);
+    }
+}
