@@ -4,6 +4,7 @@
 
 mod admin;
 mod balancer;
+mod confinement;
 mod demo;
 mod failures;
 mod lifecycle;

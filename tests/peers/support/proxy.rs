@@ -113,6 +113,11 @@ impl Proxy {
         self.state.clone()
     }
 
+    /// Whether so many lines of its log hold this.
+    pub fn log_has(&self, count: usize, text: &str) -> bool {
+        self.log.count(|line| line.contains(text)) >= count
+    }
+
     /// Waits for the line that ends a session of this listener.
     pub fn session_line(&self, listener: &str) -> serde_json::Value {
         let line = self.log.wait_for("session line", |line| {

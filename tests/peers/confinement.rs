@@ -1,0 +1,232 @@
+//! What the running process keeps to itself, and what it can no longer do: held against its neighbours, against root where
+//! that is possible, and against its own memory.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+
+use crate::support::dovecot::{Dovecot, PASSWORD};
+use crate::support::imap::{Imap, status};
+use crate::support::issuer::Issuer;
+use crate::support::pop3::Pop3;
+use crate::support::process::{Lines, Process};
+use crate::support::proxy::{Proxy, listener, translating_listener, upstreams};
+use crate::support::stacks::{Stack, Start, Version};
+use crate::support::translated::{account, device};
+
+const DEVICE: &str = "Zq7-only-for-this-device-Zq7";
+const WRONG: &str = "Zq8-wrong-but-still-one-Zq8";
+
+const STACKS: [Stack; 3] = [
+    Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" },
+    Stack::Openssl { version: Version::Tls1_2, ciphers: "ECDHE-RSA-AES128-GCM-SHA256" },
+    Stack::Gnutls,
+];
+
+/// Passwords that devices send are gone once they have logged out: from the heap, the stacks, and the TLS libraries' buffers.
+#[test]
+fn a_devices_password_is_gone_from_memory_after_logout() {
+    let issuer = Issuer::start();
+    let dovecot = Dovecot::start_with_tokens_of(&issuer);
+    let mailbox = dovecot.user_with(&[b"Subject: x\r\n\r\nx\r\n"]);
+    let proxy = Proxy::start(
+        &(upstreams(&dovecot)
+            + &translating_listener("imap", "imap", "implicit", "")
+            + &translating_listener("pop3", "pop3", "implicit", "")
+            + &device("scanner-in-memory", "scans", DEVICE, "")
+            + &account("scans", &mailbox, "implicit", &issuer)),
+    );
+    let plain = |password: &str| openssl::base64::encode_block(format!("\0scanner-in-memory\0{password}").as_bytes());
+    for stack in STACKS {
+        let imap = || Imap::greeted(stack.connect(proxy.address("imap"), Start::Implicit));
+        let mut one = imap();
+        assert!(status(&one.command(&format!("LOGIN scanner-in-memory {WRONG}"))).starts_with("NO"));
+        one.login("scanner-in-memory", DEVICE);
+        one.ok("SELECT INBOX");
+        one.ok("LOGOUT");
+        let mut one = imap();
+        one.device.send(format!("a LOGIN scanner-in-memory {{{}}}\r\n", DEVICE.len()));
+        assert!(one.device.line().starts_with("+ "));
+        one.device.send(format!("{DEVICE}\r\n"));
+        assert!(status(&one.answer("a")).starts_with("OK"));
+        one.ok("LOGOUT");
+        let mut one = imap();
+        one.ok(&format!("AUTHENTICATE PLAIN {}", plain(DEVICE)));
+        one.ok("LOGOUT");
+        let mut one = Pop3::greeted(stack.connect(proxy.address("pop3"), Start::Implicit));
+        one.ok("USER scanner-in-memory");
+        one.ok(&format!("PASS {DEVICE}"));
+        one.ok("QUIT");
+    }
+    let sessions = 4 * STACKS.len();
+    proxy.log.wait_for("line of each session", |_| proxy.log_has(sessions, "session ended"));
+    let memory = Memory::of(proxy.process.0.id());
+    // The search finds what is there.
+    assert!(memory.holds(mailbox.as_bytes()) && memory.holds(b"scanner-in-memory"));
+    for secret in [DEVICE, WRONG] {
+        assert_eq!(memory.around(secret.as_bytes()), [""; 0], "{secret}");
+    }
+    for secret in [plain(DEVICE), openssl::base64::encode_block(format!("\0{DEVICE}").as_bytes())] {
+        assert_eq!(memory.around(secret.trim_end_matches('=').as_bytes()), [""; 0], "{secret}");
+    }
+}
+
+/// Where passwords go on to the server as they are, nothing of them stays either.
+#[test]
+fn a_password_that_passes_through_is_gone_as_well() {
+    let dovecot = Dovecot::start();
+    let proxy = Proxy::start(
+        &(upstreams(&dovecot) + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")),
+    );
+    let user = dovecot.user_with(&[]);
+    for stack in STACKS {
+        let mut one = Imap::greeted(stack.connect(proxy.address("imap"), Start::Implicit));
+        one.login(&user, PASSWORD);
+        one.ok("LOGOUT");
+    }
+    proxy.log.wait_for("line of each session", |_| proxy.log_has(STACKS.len(), "session ended"));
+    let memory = Memory::of(proxy.process.0.id());
+    assert!(memory.holds(user.as_bytes()));
+    assert_eq!(memory.around(PASSWORD.as_bytes()), [""; 0]);
+}
+
+/// Another process of the same user reads neither its environment nor its memory; and no core is dumped, whatever the limits
+/// were when it was started.
+#[test]
+fn nobody_looks_into_it_and_no_core_is_dumped() {
+    let directory = tempfile::tempdir().unwrap();
+    let as_nobody = |command: &mut Command| {
+        // Root may look into everything; so the test is somebody else where it can be.
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.stdin(Stdio::null()).current_dir("/");
+    };
+    let file = directory.path().join("packetboat.toml");
+    let state = directory.path().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::write(
+        &file,
+        format!(
+            "state_directory = {state:?}\n[admin]\nlisten = []\n[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\n\
+             observe = true\n"
+        ),
+    )
+    .unwrap();
+    let program = directory.path().join("packetboat");
+    fs::copy(env!("CARGO_BIN_EXE_packetboat"), &program).unwrap();
+    if rustix::process::geteuid().is_root() {
+        for path in [directory.path(), &state] {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -c unlimited; exec \"$0\" run --config \"$1\""]).arg(&program).arg(&file);
+    command.stderr(Stdio::piped());
+    as_nobody(&mut command);
+    let mut proxy = Process::start(&mut command);
+    let log = Lines::of(proxy.0.stderr.take().unwrap());
+    log.wait_for("line that it is ready", |line| line.contains("ready"));
+    let mut control = Command::new("sleep");
+    control.arg("60");
+    as_nobody(&mut control);
+    let control = Process::start(&mut control);
+    let reads = |id: u32, what: &str| {
+        let mut cat = Command::new("cat");
+        cat.arg(format!("/proc/{id}/{what}")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        as_nobody(&mut cat);
+        cat.output().unwrap().status.success()
+    };
+    let id = proxy.0.id();
+    assert!(reads(id, "status"));
+    for what in ["environ", "maps", "auxv", "io"] {
+        assert!(reads(control.0.id(), what), "the test can tell: {what}");
+        assert!(!reads(id, what), "{what}");
+    }
+    let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    proxy.signal("ABRT");
+    let ended = proxy.wait();
+    assert_eq!(ended.signal(), Some(6));
+    assert!(!ended.core_dumped());
+}
+
+/// Every thread of it is confined, and says so at start; what a reload would need from elsewhere is refused with the reason.
+#[test]
+fn it_is_confined_and_a_reload_cannot_lead_it_elsewhere() {
+    let text = listener("imap", "imap", "implicit", "");
+    let proxy = Proxy::start(&text);
+    let log = proxy.log.all();
+    assert!(log.contains("confined by Landlock: files are written in ") && log.contains("confined by seccomp: "), "{log}");
+    let threads = fs::read_dir(format!("/proc/{}/task", proxy.process.0.id())).unwrap();
+    let mut count = 0;
+    for thread in threads {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let value = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().to_owned()
+        };
+        assert_eq!((value("Seccomp:").as_str(), value("NoNewPrivs:").as_str()), ("2", "1"), "{status}");
+        count += 1;
+    }
+    assert!(count >= 2, "{count} threads");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (chain, key) = (elsewhere.path().join("chain.pem"), elsewhere.path().join("key.pem"));
+    proxy.configure(&format!("[certificate.default]\nchain = {chain:?}\nkey = {key:?}\n{text}"));
+    let (code, said) = proxy.reload();
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains(&format!("{} is in a directory that packetboat may not open", chain.display())), "{said}");
+    proxy.configure(&text);
+    assert_eq!(proxy.reload().0, 0);
+}
+
+#[test]
+fn confinement_can_be_left_out() {
+    let proxy = Proxy::start(&format!("confine = false\n{}", listener("imap", "imap", "implicit", "")));
+    assert!(proxy.log.all().contains("confine = false: this process may open every file"));
+}
+
+/// All that a process has in memory, as root reads it.
+struct Memory(Vec<(String, Vec<u8>)>);
+
+impl Memory {
+    fn of(process: u32) -> Self {
+        let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("only root may read it");
+        let memory = File::open(format!("/proc/{process}/mem")).unwrap();
+        let mut parts = Vec::new();
+        for line in maps.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let name = words.get(5).copied().unwrap_or("anonymous").to_owned();
+            if !words[1].starts_with("rw") || name.starts_with("[v") {
+                continue;
+            }
+            let (start, end) = words[0].split_once('-').unwrap();
+            let [start, end] = [start, end].map(|number| u64::from_str_radix(number, 16).unwrap());
+            let mut octets = vec![0; usize::try_from(end - start).unwrap()];
+            memory.read_exact_at(&mut octets, start).unwrap();
+            parts.push((format!("{name} {start:x}"), octets));
+        }
+        assert!(parts.iter().any(|(name, _)| name.starts_with("[heap]")) && parts.len() > 5);
+        Self(parts)
+    }
+
+    fn holds(&self, what: &[u8]) -> bool {
+        !self.around(what).is_empty()
+    }
+
+    /// What stands around each place where it stands.
+    fn around(&self, what: &[u8]) -> Vec<String> {
+        let places = self.0.iter().flat_map(|(name, octets)| {
+            memchr::memmem::find_iter(octets, what).take(8).map(move |at| {
+                let around = &octets[at.saturating_sub(48)..(at + what.len() + 48).min(octets.len())];
+                format!("{name}+{at:x}: {}", around.escape_ascii())
+            })
+        });
+        places.collect()
+    }
+}
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65534;
