@@ -108,9 +108,12 @@ pub fn recall(config: &Config, common: &Common) {
     let path = inventory_path(&config.state_directory);
     if let Err(message) = common.inventory.load(&path) {
         let aside = path.with_extension("unreadable");
-        warn!("{message}; it is put aside as {}, and a new one begun", aside.display());
-        // If it stays, it is written over.
-        let _ = std::fs::rename(&path, aside);
+        match std::fs::rename(&path, &aside) {
+            Ok(()) => warn!("{message}; it is put aside as {}, and a new one begun", aside.display()),
+            Err(error) => {
+                warn!("{message}; a new one is begun, and this one is written over: putting it aside: {error}")
+            }
+        }
     }
 }
 

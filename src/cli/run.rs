@@ -5,6 +5,7 @@ mod introduction;
 pub(super) mod log;
 mod manager;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Environment, Proven};
 use crate::lifecycle::{self, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::proxy::{self, Common, Serving};
+use crate::state::{self, Hold, NotHeld};
 use crate::transport::downstream::certificate::Making;
 use change::Stamps;
 use log::Output;
@@ -33,6 +35,8 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
     for name in Environment::unknown() {
         warn!("the environment variable {name} means nothing to packetboat");
     }
+    // Before anything is read or made there; given back last, by the kernel too.
+    let _held = hold(&proven.config.state_directory)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         error!(%error, "cannot start");
         Exit::OsError
@@ -41,6 +45,28 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
     // A resolver that takes its time over a name is not waited for.
     runtime.shutdown_background();
     served
+}
+
+/// One proxy at a time has the state directory. One that can write nothing there needs it less than its devices need their
+/// mail: it runs as long as everything that it needs is there.
+fn hold(state_directory: &Path) -> Result<Option<Hold>, Exit> {
+    let held = state::make_directory(state_directory).map_err(NotHeld::Unwritable);
+    match held.and_then(|()| state::hold(state_directory)) {
+        Ok(held) => {
+            state::sweep(state_directory);
+            Ok(Some(held))
+        }
+        Err(NotHeld::Unwritable(message)) => {
+            warn!(
+                "{message}; certificates cannot be made, and new refresh tokens and the inventory are lost at the end"
+            );
+            Ok(None)
+        }
+        Err(NotHeld::Refused(message)) => {
+            error!("{message}");
+            Err(Exit::Unavailable)
+        }
+    }
 }
 
 async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(), Exit> {

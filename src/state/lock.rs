@@ -1,0 +1,188 @@
+//! Locks over all processes: on a file while it is changed, and on the whole directory while a proxy runs there. The
+//! kernel gives them back, also after a kill.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+
+use super::{give_to_owner_of, is_ours_alone};
+
+/// The state directory, held by the one process that runs on it for as long as this lives.
+pub struct Hold {
+    _file: File,
+}
+
+/// Why a directory is not held.
+#[derive(Debug)]
+pub enum NotHeld {
+    /// By who else it is held, or that it cannot be; the text says what to do.
+    Refused(String),
+    /// Nothing can be written there, by this process; so it needs no hold.
+    Unwritable(String),
+}
+
+/// Holds the directory, which must be there. Call it before anything is read or made in it.
+///
+/// # Errors
+/// See [`NotHeld`].
+pub fn hold(directory: &Path) -> Result<Hold, NotHeld> {
+    let path = directory.join(HOLD);
+    let mut file = match open(&path) {
+        Ok(file) => file,
+        Err(error) if is_closed_to_us(&error, &path) => {
+            return Err(NotHeld::Unwritable(format!("cannot write in {}: {error}", directory.display())));
+        }
+        Err(error) => return Err(NotHeld::Refused(why_not_opened(&path, &error))),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            return Err(NotHeld::Refused(format!(
+                "{} is in use by {}: two proxies would spend each other's refresh tokens. Stop that one, or give this one \
+                 another state_directory",
+                directory.display(),
+                holder(&mut file)
+            )));
+        }
+        Err(error) => return Err(NotHeld::Refused(why_not_locked(&path, error))),
+    }
+    // For who comes second. A disk that is full keeps it from being told who, and nothing else.
+    let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{} {} {program}", std::process::id(), host()));
+    Ok(Hold { _file: file })
+}
+
+/// Locks a file over all processes, and makes it first where it is missing. Waits for who has it. Given back when the
+/// file is closed, also by a kill.
+///
+/// # Errors
+/// It cannot be opened; the text holds the command that mends it.
+pub fn lock(path: &Path) -> Result<File, String> {
+    let file = match open(path) {
+        Ok(file) => file,
+        // On a disk that has become read-only, what can still be read is still used.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => match open_to_read(path) {
+            Ok(file) => file,
+            // Where nobody can write, nobody needs to be kept apart.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                File::open("/dev/null").map_err(|error| why_not_opened(path, &error))?
+            }
+            Err(error) => return Err(why_not_opened(path, &error)),
+        },
+        Err(error) => return Err(why_not_opened(path, &error)),
+    };
+    flock(&file, FlockOperation::LockExclusive).map_err(|error| why_not_locked(path, error))?;
+    Ok(file)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let is_new = !super::is_there(path);
+    // Not through a link: somebody else could have laid it. And not waiting for a pipe's other end.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no file; put it away"));
+    }
+    if is_new {
+        give_to_owner_of(super::directory_of(path), &file)?;
+    }
+    Ok(file)
+}
+
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+fn is_closed_to_us(error: &io::Error, path: &Path) -> bool {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => true,
+        // Another user's lock is another matter than another user's directory.
+        io::ErrorKind::PermissionDenied => !super::is_there(path),
+        _ => false,
+    }
+}
+
+fn why_not_opened(path: &Path, error: &io::Error) -> String {
+    let failed = || format!("cannot lock {}: {error}", path.display());
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => is_ours_alone(path, &metadata).err().unwrap_or_else(failed),
+        Ok(metadata) if metadata.is_symlink() || metadata.is_dir() => {
+            format!("cannot lock {}: it is no file; put it away", path.display())
+        }
+        Ok(_) | Err(_) => failed(),
+    }
+}
+
+fn why_not_locked(path: &Path, error: Errno) -> String {
+    let advice = match error {
+        Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::BADF => {
+            "; this file system cannot lock files: put state_directory on a local disk, or mount it with locks (nfs: without \
+             nolock, and with a lock service)"
+        }
+        _ => "",
+    };
+    format!("cannot lock {}: {}{advice}", path.display(), io::Error::from(error))
+}
+
+/// As far as it has been told.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let _ = file.take(LONGEST_HOLDER).read_to_string(&mut text);
+    let mut words = text.trim_end().splitn(3, ' ');
+    let (Some(process), Some(on), Some(program)) = (words.next(), words.next(), words.next()) else {
+        return "another packetboat".to_owned();
+    };
+    let place = if on == host() { String::new() } else { format!(" on the host or in the container {on}") };
+    format!("process {process} ({program}){place}")
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+const HOLD: &str = "lock";
+const LONGEST_HOLDER: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let hold_it = || hold(directory.path());
+        let held = hold_it().unwrap();
+        let Err(NotHeld::Refused(message)) = hold_it() else { panic!("held twice") };
+        assert!(message.contains(&format!("in use by process {} (/", std::process::id())), "{message}");
+        drop(held);
+        assert!(hold_it().is_ok());
+    }
+
+    #[test]
+    fn another_host_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = hold(directory.path()).unwrap();
+        fs::write(directory.path().join(HOLD), "1 mailproxy-7d9f /usr/bin/packetboat\n").unwrap();
+        let Err(NotHeld::Refused(message)) = hold(directory.path()) else { panic!("held twice") };
+        let words = "process 1 (/usr/bin/packetboat) on the host or in the container mailproxy-7d9f";
+        assert!(message.contains(words), "{message}");
+        fs::write(directory.path().join(HOLD), [0xff; 3]).unwrap();
+        let Err(NotHeld::Refused(message)) = hold(directory.path()) else { panic!("held twice") };
+        assert!(message.contains("in use by another packetboat"), "{message}");
+        drop(held);
+    }
+
+    #[test]
+    fn a_file_system_without_locks() {
+        let message = why_not_locked(Path::new("/mnt/state/lock"), Errno::NOLCK);
+        assert!(message.starts_with("cannot lock /mnt/state/lock: ") && message.contains("local disk"), "{message}");
+    }
+}
