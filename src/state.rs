@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, access, flock};
 use rustix::process::geteuid;
 
 use crate::crypto;
-pub use lock::{Hold, NotHeld, hold, lock};
+pub use lock::{Hold, hold, lock};
 pub use read::{read, read_own, read_private, read_up_to};
 
 /// Who may read a file.

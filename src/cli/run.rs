@@ -20,7 +20,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Environment, Proven};
 use crate::lifecycle::{self, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::proxy::{self, Common, Serving};
-use crate::state::{self, Hold, NotHeld};
+use crate::state::{self, Hold};
 use crate::transport::downstream::certificate::Making;
 use change::Stamps;
 use log::Output;
@@ -47,26 +47,29 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
     served
 }
 
-/// One proxy at a time has the state directory. One that can write nothing there needs it less than its devices need their
-/// mail: it runs as long as everything that it needs is there.
+/// One proxy at a time has the state directory. Where nothing can be written there, devices get their mail nevertheless, as
+/// long as everything that is needed is there.
 fn hold(state_directory: &Path) -> Result<Option<Hold>, Exit> {
-    let held = state::make_directory(state_directory).map_err(NotHeld::Unwritable);
-    match held.and_then(|()| state::hold(state_directory)) {
-        Ok(held) => {
-            state::sweep(state_directory);
-            Ok(Some(held))
-        }
-        Err(NotHeld::Unwritable(message)) => {
-            warn!(
-                "{message}; certificates cannot be made, and new refresh tokens and the inventory are lost at the end"
-            );
-            Ok(None)
-        }
-        Err(NotHeld::Refused(message)) => {
+    let held = match state::make_directory(state_directory) {
+        Ok(()) => Some(state::hold(state_directory).map_err(|message| {
             error!("{message}");
-            Err(Exit::Unavailable)
+            Exit::Unavailable
+        })?),
+        Err(message) => {
+            tell_of_unwritable(&message);
+            None
         }
+    };
+    match held.as_ref().map(|held| &held.unwritable) {
+        Some(Some(message)) => tell_of_unwritable(message),
+        Some(None) => state::sweep(state_directory),
+        None => {}
     }
+    Ok(held)
+}
+
+fn tell_of_unwritable(message: &str) {
+    warn!("{message}; certificates cannot be made, and new refresh tokens and the inventory are lost at the end");
 }
 
 async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(), Exit> {

@@ -13,47 +13,55 @@ use super::{give_to_owner_of, is_ours_alone};
 
 /// The state directory, held by the one process that runs on it for as long as this lives.
 pub struct Hold {
-    _file: File,
+    /// Why nothing can be written there, if so.
+    pub unwritable: Option<String>,
+    _file: Option<File>,
 }
 
-/// Why a directory is not held.
-#[derive(Debug)]
-pub enum NotHeld {
-    /// By who else it is held, or that it cannot be; the text says what to do.
-    Refused(String),
-    /// Nothing can be written there, by this process; so it needs no hold.
-    Unwritable(String),
-}
-
-/// Holds the directory, which must be there. Call it before anything is read or made in it.
+/// Holds the directory, which must be there. Call it before anything is read or made in it. One in which nothing can be
+/// written, by this process, and in which nobody has left a lock, needs none.
 ///
 /// # Errors
-/// See [`NotHeld`].
-pub fn hold(directory: &Path) -> Result<Hold, NotHeld> {
+/// Somebody else holds it, or it cannot be held; the text says by whom, and what to do.
+pub fn hold(directory: &Path) -> Result<Hold, String> {
     let path = directory.join(HOLD);
-    let mut file = match open(&path) {
-        Ok(file) => file,
+    // Open for reading alone while it is held: who wants to make the disk read-only is not kept from it.
+    let (made, unwritable) = match open(&path) {
+        Ok(file) => (Some(file), None),
         Err(error) if is_closed_to_us(&error, &path) => {
-            return Err(NotHeld::Unwritable(format!("cannot write in {}: {error}", directory.display())));
+            (None, Some(format!("cannot write in {}: {error}", directory.display())))
         }
-        Err(error) => return Err(NotHeld::Refused(why_not_opened(&path, &error))),
+        Err(error) => return Err(why_not_opened(&path, &error)),
     };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let mut file = match open_to_read(&path) {
+        Ok(file) => file,
+        Err(_) if unwritable.is_some() && !super::is_there(&path) => return Ok(Hold { unwritable, _file: None }),
+        Err(error) => return Err(why_not_opened(&path, &error)),
+    };
+    let mut locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    // NFS locks for writing what is open for writing.
+    if let (Err(Errno::BADF), Some(made)) = (locked, &made) {
+        file = made.try_clone().map_err(|error| why_not_opened(&path, &error))?;
+        locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    }
+    match locked {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
-            return Err(NotHeld::Refused(format!(
+            return Err(format!(
                 "{} is in use by {}: two proxies would spend each other's refresh tokens. Stop that one, or give this one \
                  another state_directory",
                 directory.display(),
                 holder(&mut file)
-            )));
+            ));
         }
-        Err(error) => return Err(NotHeld::Refused(why_not_locked(&path, error))),
+        Err(error) => return Err(why_not_locked(&path, error)),
     }
-    // For who comes second. A disk that is full keeps it from being told who, and nothing else.
-    let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{} {} {program}", std::process::id(), host()));
-    Ok(Hold { _file: file })
+    if let Some(mut made) = made {
+        // For who comes second. A disk that is full keeps it from being told who, and nothing else.
+        let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+        let _ = made.set_len(0).and_then(|()| writeln!(made, "{} {} {program}", std::process::id(), host()));
+    }
+    Ok(Hold { unwritable, _file: Some(file) })
 }
 
 /// Locks a file over all processes, and makes it first where it is missing. Waits for who has it. Given back when the
@@ -63,18 +71,17 @@ pub fn hold(directory: &Path) -> Result<Hold, NotHeld> {
 /// It cannot be opened; the text holds the command that mends it.
 pub fn lock(path: &Path) -> Result<File, String> {
     let file = match open(path) {
-        Ok(file) => file,
         // On a disk that has become read-only, what can still be read is still used.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => match open_to_read(path) {
-            Ok(file) => file,
             // Where nobody can write, nobody needs to be kept apart.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                File::open("/dev/null").map_err(|error| why_not_opened(path, &error))?
+                return File::open(super::directory_of(path)).map_err(|error| why_not_opened(path, &error));
             }
-            Err(error) => return Err(why_not_opened(path, &error)),
+            opened => opened,
         },
-        Err(error) => return Err(why_not_opened(path, &error)),
+        opened => opened,
     };
+    let file = file.map_err(|error| why_not_opened(path, &error))?;
     flock(&file, FlockOperation::LockExclusive).map_err(|error| why_not_locked(path, error))?;
     Ok(file)
 }
@@ -160,7 +167,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let hold_it = || hold(directory.path());
         let held = hold_it().unwrap();
-        let Err(NotHeld::Refused(message)) = hold_it() else { panic!("held twice") };
+        let Err(message) = hold_it() else { panic!("held twice") };
         assert!(message.contains(&format!("in use by process {} (/", std::process::id())), "{message}");
         drop(held);
         assert!(hold_it().is_ok());
@@ -171,11 +178,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let held = hold(directory.path()).unwrap();
         fs::write(directory.path().join(HOLD), "1 mailproxy-7d9f /usr/bin/packetboat\n").unwrap();
-        let Err(NotHeld::Refused(message)) = hold(directory.path()) else { panic!("held twice") };
+        let Err(message) = hold(directory.path()) else { panic!("held twice") };
         let words = "process 1 (/usr/bin/packetboat) on the host or in the container mailproxy-7d9f";
         assert!(message.contains(words), "{message}");
         fs::write(directory.path().join(HOLD), [0xff; 3]).unwrap();
-        let Err(NotHeld::Refused(message)) = hold(directory.path()) else { panic!("held twice") };
+        let Err(message) = hold(directory.path()) else { panic!("held twice") };
         assert!(message.contains("in use by another packetboat"), "{message}");
         drop(held);
     }

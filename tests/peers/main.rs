@@ -5,6 +5,7 @@
 mod admin;
 mod balancer;
 mod demo;
+mod disk;
 mod failures;
 mod lifecycle;
 mod matrix;
