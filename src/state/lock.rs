@@ -2,9 +2,11 @@
 //! kernel gives them back, also after a kill.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -139,16 +141,24 @@ fn why_not_locked(path: &Path, error: Errno) -> String {
     format!("cannot lock {}: {}{advice}", path.display(), io::Error::from(error))
 }
 
-/// As far as it has been told.
+/// As far as it has been told: who has just taken the lock may not have written its name yet.
 fn holder(file: &mut File) -> String {
-    let mut text = String::new();
-    let _ = file.take(LONGEST_HOLDER).read_to_string(&mut text);
-    let mut words = text.trim_end().splitn(3, ' ');
-    let (Some(process), Some(on), Some(program)) = (words.next(), words.next(), words.next()) else {
-        return "another packetboat".to_owned();
-    };
-    let place = if on == host() { String::new() } else { format!(" on the host or in the container {on}") };
-    format!("process {process} ({program}){place}")
+    let told_by = Instant::now() + UNTIL_TOLD;
+    loop {
+        let mut text = String::new();
+        let _ = file.rewind().and_then(|()| file.take(LONGEST_HOLDER).read_to_string(&mut text));
+        let mut words = text.trim_end().splitn(3, ' ');
+        if let (true, Some(process), Some(on), Some(program)) =
+            (text.ends_with('\n'), words.next(), words.next(), words.next())
+        {
+            let place = if on == host() { String::new() } else { format!(" on the host or in the container {on}") };
+            return format!("process {process} ({program}){place}");
+        }
+        if Instant::now() > told_by {
+            return "another packetboat".to_owned();
+        }
+        thread::sleep(UNTIL_TOLD / 10);
+    }
 }
 
 fn host() -> String {
@@ -157,6 +167,7 @@ fn host() -> String {
 
 const HOLD: &str = "lock";
 const LONGEST_HOLDER: u64 = 4096;
+const UNTIL_TOLD: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
+use openssl::sign::{Signer, Verifier};
 use openssl::ssl::SslContextBuilder;
 use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref};
 
@@ -144,10 +145,12 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
             let are = description.names.join(" ");
             remarks.push(("names", format!("it was made for {are}, before these names were written: {mend}")));
         }
-        let authority = first(&made::authority_path(state_directory))
-            .and_then(|authority| authority.public_key().map_err(|error| error.to_string()));
-        if authority.is_ok_and(|authority| !leaf.verify(&authority).unwrap_or_default()) {
-            remarks.push(("", format!("{} is not signed by the CA that is there now: {mend}", path.display())));
+        match made::authority_key(state_directory) {
+            Ok(Some(key)) if !leaf.verify(&key).unwrap_or_default() => {
+                remarks.push(("", format!("{} is not signed by the CA that is there now: {mend}", path.display())));
+            }
+            Ok(_) => {}
+            Err(message) => remarks.push(("", message)),
         }
         let signed = leaf.signature_algorithm().object().nid();
         let wanted = match digest {
@@ -235,9 +238,16 @@ pub fn der(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 impl Pair {
-    /// Whether the key is that of the first certificate.
+    /// Whether the key is that of the first certificate, and whole: a signature by the one is good by the other.
     fn fits(&self) -> bool {
-        self.chain.first().and_then(|leaf| leaf.public_key().ok()).is_some_and(|public| public.public_eq(&self.key))
+        let Some(public) = self.chain.first().and_then(|leaf| leaf.public_key().ok()) else { return false };
+        let signed = || {
+            let signature = Signer::new(MessageDigest::sha256(), &self.key)?.sign_oneshot_to_vec(b"packetboat")?;
+            Verifier::new(MessageDigest::sha256(), &public)?.verify_oneshot(&signature, b"packetboat")
+        };
+        // Others are told of by their kind.
+        let is_ours = [Id::RSA, Id::EC].contains(&self.key.id());
+        public.public_eq(&self.key) && (!is_ours || signed().unwrap_or_default())
     }
 
     fn shown(&self) -> String {

@@ -9,7 +9,7 @@ use openssl::bn::{BigNum, MsbOption};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, PKeyRef, Private};
+use openssl::pkey::{PKey, PKeyRef, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName, SubjectKeyIdentifier,
@@ -108,7 +108,7 @@ fn authority(state_directory: &Path, leaf: &Path, wanted: &Wanted<'_>) -> Result
     let files = authority_files(state_directory);
     if state::is_there(&files.chain) {
         let pair = load_pair(&files).map_err(|fault| damaged(&fault.message))?;
-        let certificate = pair.chain.into_iter().next().ok_or("the authority's file is empty")?;
+        let certificate = whole_authority(&files.chain)?;
         return Ok(Authority { certificate, key: pair.key });
     }
     if state::is_there(&files.key) {
@@ -125,6 +125,22 @@ fn authority(state_directory: &Path, leaf: &Path, wanted: &Wanted<'_>) -> Result
     state::write(&files.key, &authority.key.private_key_to_pem_pkcs8().map_err(openssl)?, Access::Private)?;
     state::write(&files.chain, &authority.certificate.to_pem().map_err(openssl)?, Access::Public)?;
     Ok(authority)
+}
+
+/// The public key of the authority's certificate, where there is one.
+pub(super) fn authority_key(state_directory: &Path) -> Result<Option<PKey<Public>>, String> {
+    let path = authority_path(state_directory);
+    if !state::is_there(&path) {
+        return Ok(None);
+    }
+    whole_authority(&path)?.public_key().map(Some).map_err(openssl)
+}
+
+/// It has signed itself, which shows damage.
+fn whole_authority(path: &Path) -> Result<X509, String> {
+    let authority = first(path).map_err(|message| damaged(&message))?;
+    let is_whole = authority.public_key().and_then(|key| authority.verify(&key)).unwrap_or_default();
+    if is_whole { Ok(authority) } else { Err(damaged(&format!("{} has been changed", path.display()))) }
 }
 
 /// A CA that devices trust is never replaced because its key is not there.
