@@ -11,7 +11,6 @@ use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
-use openssl::sign::{Signer, Verifier};
 use openssl::ssl::SslContextBuilder;
 use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref};
 
@@ -93,7 +92,7 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, makin
             };
             let is_made = state::is_there(&files.chain) && state::is_there(&files.key);
             let is_whole = is_made && !made::is_cut_short(state_directory, &files).map_err(damaged)?;
-            let loaded = || load_pair(&files).map_err(|fault| damaged(fault.message));
+            let loaded = || made::load_sound(&files).map_err(damaged);
             match making {
                 _ if is_whole => loaded()?,
                 Making::Kept => {
@@ -238,16 +237,9 @@ pub fn der(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 impl Pair {
-    /// Whether the key is that of the first certificate, and whole: a signature by the one is good by the other.
+    /// Whether the key is that of the first certificate.
     fn fits(&self) -> bool {
-        let Some(public) = self.chain.first().and_then(|leaf| leaf.public_key().ok()) else { return false };
-        let signed = || {
-            let signature = Signer::new(MessageDigest::sha256(), &self.key)?.sign_oneshot_to_vec(b"packetboat")?;
-            Verifier::new(MessageDigest::sha256(), &public)?.verify_oneshot(&signature, b"packetboat")
-        };
-        // Others are told of by their kind.
-        let is_ours = [Id::RSA, Id::EC].contains(&self.key.id());
-        public.public_eq(&self.key) && (!is_ours || signed().unwrap_or_default())
+        self.chain.first().and_then(|leaf| leaf.public_key().ok()).is_some_and(|public| public.public_eq(&self.key))
     }
 
     fn shown(&self) -> String {

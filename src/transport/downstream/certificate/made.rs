@@ -16,7 +16,7 @@ use openssl::x509::extension::{
 };
 use openssl::x509::{X509, X509Builder, X509Name, X509NameRef};
 
-use super::{first, load_key, load_pair, read_pair};
+use super::{Pair, first, load_key, load_pair, read_pair};
 use crate::config::{CertificateFiles, Digest};
 use crate::state::{self, Access};
 use crate::transport::host;
@@ -86,7 +86,7 @@ pub(super) fn attempt(state_directory: &Path, wanted: &Wanted<'_>) -> Result<(X5
     state::could_make_directory(state_directory)?;
     let files = authority_files(state_directory);
     if state::is_there(&files.chain) {
-        load_pair(&files).map_err(|fault| damaged(&fault.message))?;
+        load_sound(&files).map_err(|message| damaged(&message))?;
     } else if state::is_there(&files.key) {
         load_key(&files.key).map_err(|message| damaged(&message))?;
     }
@@ -107,7 +107,7 @@ fn authority(state_directory: &Path, leaf: &Path, wanted: &Wanted<'_>) -> Result
     authority_is_whole(state_directory)?;
     let files = authority_files(state_directory);
     if state::is_there(&files.chain) {
-        let pair = load_pair(&files).map_err(|fault| damaged(&fault.message))?;
+        let pair = load_sound(&files).map_err(|message| damaged(&message))?;
         let certificate = whole_authority(&files.chain)?;
         return Ok(Authority { certificate, key: pair.key });
     }
@@ -125,6 +125,13 @@ fn authority(state_directory: &Path, leaf: &Path, wanted: &Wanted<'_>) -> Result
     state::write(&files.key, &authority.key.private_key_to_pem_pkcs8().map_err(openssl)?, Access::Private)?;
     state::write(&files.chain, &authority.certificate.to_pem().map_err(openssl)?, Access::Public)?;
     Ok(authority)
+}
+
+/// A pair of our own making. The numbers of its key fit each other; one that was damaged may be loaded, and sign wrongly.
+pub(super) fn load_sound(files: &CertificateFiles) -> Result<Pair, String> {
+    let pair = load_pair(files).map_err(|fault| fault.message)?;
+    let is_sound = pair.key.rsa().and_then(|key| key.check_key()).unwrap_or_default();
+    if is_sound { Ok(pair) } else { Err(format!("{} has been changed", files.key.display())) }
 }
 
 /// The public key of the authority's certificate, where there is one.
