@@ -133,8 +133,8 @@ fn a_start_on_a_read_only_disk() {
     let line =
         proxy.log.wait_for("warning", |line| line.contains("\"level\":\"WARN\"") && line.contains("cannot write in"));
     assert!(line.contains("certificates cannot be made, and new refresh tokens"), "{line}");
-    let second = exchange.run(&["run"], &configuration);
-    assert!(second.code == 69 && second.errors.contains("is in use by"), "{}", second.errors);
+    let second = super::twice::refused(&exchange, &configuration);
+    assert!(second.contains("is in use by"), "{second}");
     disk.make_read_only(false);
     proxy.log.wait_for("line that it is kept", |line| line.contains("the newest refresh token is kept"));
 }

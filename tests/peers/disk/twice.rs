@@ -23,13 +23,12 @@ fn the_second_is_refused_until_the_first_is_gone() {
     device.login(LOGIN, PASSWORD);
     let before = files(&exchange.state());
     let asked = exchange.requests();
-    let second = exchange.run(&["run"], &configuration);
-    assert_eq!(second.code, 69, "{}", second.errors);
+    let second = refused(&exchange, &configuration);
     let program = fs::canonicalize(env!("CARGO_BIN_EXE_packetboat")).unwrap();
     let words = format!("{} is in use by process {id} ({})", exchange.state().display(), program.display());
-    assert!(second.errors.contains(&words), "{}", second.errors);
-    assert!(second.errors.contains("give this one another state_directory"), "{}", second.errors);
-    assert_eq!(second.errors.lines().count(), 1, "{}", second.errors);
+    assert!(second.contains(&words), "{}", second);
+    assert!(second.contains("give this one another state_directory"), "{}", second);
+    assert_eq!(second.lines().count(), 1, "{}", second);
     assert_eq!((files(&exchange.state()), exchange.requests()), (before, asked), "nothing was made, read or spent");
     device.ok("NOOP");
     assert!(imap_login(&first).starts_with("OK"));
@@ -144,6 +143,15 @@ fn many_make_one_certificate() {
         assert_eq!((one.code, &one.output), (0, &shown[0].output), "{}", one.errors);
     }
     super::killed::whole_certificates(&exchange.state());
+}
+
+/// What a `run` says that ends with 69.
+pub fn refused(exchange: &Exchange, configuration: &str) -> String {
+    let mut process = Process::start(exchange.command(&["run"], configuration).stderr(Stdio::piped()));
+    let log = Lines::of(process.0.stderr.take().unwrap());
+    let code = process.wait().code();
+    assert_eq!(code, Some(69), "{}", log.all());
+    log.to_the_end()
 }
 
 /// Every file with what changes when it is written; but for the inventory, which the first one keeps.
