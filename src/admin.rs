@@ -14,13 +14,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{RwLock, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::{Admin as Settings, Config};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger, since_1970};
 use crate::proxy::{self, Common, Obstacle, Serving};
 use crate::secret::Secret;
 use crate::state::{self, Access};
+use crate::token::Status;
 use crate::transport::downstream::certificate::Making;
 use crate::transport::http::server::Bodies;
 use crate::transport::{http, listen};
@@ -37,6 +38,8 @@ pub struct Admin {
     reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
     expiries: Mutex<expiry::Known>,
     keeping: tokio::sync::Mutex<()>,
+    /// Why the inventory could not be kept the last time, if it could not.
+    unkept: Mutex<Option<String>>,
     seats: Arc<Semaphore>,
     /// For this computer alone, whose health check must not depend on who else is there.
     own_seats: Arc<Semaphore>,
@@ -108,9 +111,12 @@ pub fn recall(config: &Config, common: &Common) {
     let path = inventory_path(&config.state_directory);
     if let Err(message) = common.inventory.load(&path) {
         let aside = path.with_extension("unreadable");
-        warn!("{message}; it is put aside as {}, and a new one begun", aside.display());
-        // If it stays, it is written over.
-        let _ = std::fs::rename(&path, aside);
+        match std::fs::rename(&path, &aside) {
+            Ok(()) => warn!("{message}; it is put aside as {}, and a new one begun", aside.display()),
+            Err(error) => {
+                warn!("{message}; a new one is begun, and this one is written over: putting it aside: {error}")
+            }
+        }
     }
 }
 
@@ -137,6 +143,7 @@ impl Admin {
             reached: tokio::sync::Mutex::default(),
             expiries: Mutex::default(),
             keeping: tokio::sync::Mutex::default(),
+            unkept: Mutex::default(),
             seats: Arc::new(Semaphore::new(SEATS)),
             own_seats: Arc::new(Semaphore::new(SEATS)),
         })
@@ -190,10 +197,33 @@ impl Admin {
             directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
             state::write(&path, &json, Access::Private)
         });
-        if let Ok(Err(message)) = kept.await {
-            warn!("the inventory cannot be kept: {message}");
+        let Ok(kept) = kept.await else { return };
+        if kept.is_err() {
             self.common.inventory.keep_for_later();
         }
+        let mut unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Told once, and not every half minute.
+        match (kept.err(), unkept.as_ref()) {
+            (Some(message), told) if told != Some(&message) => {
+                warn!("the inventory cannot be kept: {message}");
+                *unkept = Some(message);
+            }
+            (None, Some(_)) => {
+                info!("the inventory is kept again");
+                *unkept = None;
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+
+    /// Why something is in memory alone that belongs on the disk, if so.
+    fn unkept(&self, tokens: &[Status]) -> Option<String> {
+        let token = tokens.iter().find_map(|one| one.unkept.as_ref().map(|why| format!("{}: {why}", one.account)));
+        let token = token.map(|why| format!("the newest refresh token is in memory alone, account {why}"));
+        token.or_else(|| {
+            let unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+            unkept.as_ref().map(|why| format!("the inventory cannot be kept: {why}"))
+        })
     }
 
     fn present(&self) -> MutexGuard<'_, Present> {

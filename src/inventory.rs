@@ -19,7 +19,7 @@ use crate::transport::Facts;
 use crate::transport::detect::hello::ClientHello;
 pub use device::{Device, Way};
 pub use verdict::{Judgement, Verdict};
-pub use wire::{csv, read, to_value};
+pub use wire::{csv, read, read_kept, to_value};
 
 /// All devices that were seen.
 pub struct Inventory {

@@ -81,6 +81,8 @@ impl Signals {
     /// # Errors
     /// The operating system refuses.
     pub fn listen() -> io::Result<Self> {
+        // A file beyond LimitFSIZE is an error to be told, and by default the end of the process. The handler stays.
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -42,6 +42,7 @@ pub struct Metrics {
     reloads: IntCounterVec,
     reload_success: IntGauge,
     reload_time: IntGauge,
+    state_written: IntGauge,
     process: process::Gauges,
     totals: Totals,
     history: Mutex<History>,
@@ -146,6 +147,11 @@ impl Metrics {
     pub fn loaded(&self, now: u64) {
         self.reload_success.set(1);
         self.reload_time.set(i64::try_from(now).unwrap_or(i64::MAX));
+    }
+
+    /// Whether everything that belongs on the disk is there.
+    pub fn kept(&self, all: bool) {
+        self.state_written.set(i64::from(all));
     }
 
     /// When the running configuration was taken, in seconds since 1970.

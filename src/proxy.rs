@@ -84,7 +84,8 @@ pub fn remarks(config: &Config) -> Vec<Obstacle> {
     let mut found = Vec::new();
     for (name, certificate) in &config.certificates {
         for (key, message) in certificate::remarks(certificate, &config.state_directory, name) {
-            found.push(Obstacle { key: format!("certificate.{name}.{key}"), message });
+            let key = format!("certificate.{name}.{key}").trim_end_matches('.').to_owned();
+            found.push(Obstacle { key, message });
         }
     }
     found.extend(token::remarks(config).into_iter().map(|(key, message)| Obstacle { key, message }));

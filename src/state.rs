@@ -1,15 +1,19 @@
 //! Files in the state directory: written whole or not at all, and private ones only if nobody else can read them.
 
+mod lock;
+mod read;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, OFlags, access, flock};
+use rustix::fs::{FlockOperation, access, flock};
 use rustix::process::geteuid;
-use zeroize::Zeroizing;
 
 use crate::crypto;
+pub use lock::{Hold, hold, lock};
+pub use read::{read, read_own, read_private, read_up_to};
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +84,7 @@ fn place<T>(
     // A name that nobody can have prepared a link under.
     let random: [u8; 8] = crypto::random().map_err(|refused| failed(&refused))?;
     let temporary = path.with_extension(format!("{TEMPORARY}{:016x}", u64::from_be_bytes(random)));
-    let result = write_temporary(path, &temporary, content, access).and_then(|directory| {
+    let result = write_temporary(path, &temporary, content, access).and_then(|(_written, directory)| {
         let placed = into_place(&temporary)?;
         directory.sync_all()?;
         Ok(placed)
@@ -90,101 +94,59 @@ fn place<T>(
     result.map_err(|error| failed(&error))
 }
 
-/// The directory is returned, to be synced once the file has its name.
-fn write_temporary(path: &Path, temporary: &Path, content: &[u8], access: Access) -> io::Result<File> {
+/// The file, which is locked for as long as it has no name of its own, and the directory, to be synced once it has one.
+fn write_temporary(path: &Path, temporary: &Path, content: &[u8], access: Access) -> io::Result<(File, File)> {
     let mode = match access {
         Access::Private => 0o600,
         Access::Public => 0o644,
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
+    // For [`sweep`]. Where files cannot be locked, it leaves them all.
+    let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
     file.write_all(content)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = File::open(directory)?;
-    // Root may look after files of the service's own user, who must be able to read them afterwards.
-    let (owner, own) = (directory.metadata()?, file.metadata()?);
-    if owner.uid() != own.uid() && own.uid() == 0 {
-        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-    }
+    let directory = directory_of(path);
+    give_to_owner_of(directory, &file)?;
     file.sync_all()?;
-    Ok(directory)
+    Ok((file, File::open(directory)?))
+}
+
+/// Root may look after files of the service's own user, who must be able to read them afterwards.
+fn give_to_owner_of(directory: &Path, file: &File) -> io::Result<()> {
+    let (owner, own) = (fs::metadata(directory)?, file.metadata()?);
+    if owner.uid() != own.uid() && own.uid() == 0 {
+        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether anything stands there, were it a link that leads nowhere. What cannot be seen is taken for there.
+pub fn is_there(path: &Path) -> bool {
+    let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    !matches!(fs::symlink_metadata(path), Err(error) if absent.contains(&error.kind()))
+}
+
+/// Takes away what crashes have left half written. What somebody is writing just now stays.
+pub fn sweep(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !is_temporary(&path) || !entry.file_type().is_ok_and(|one| one.is_file()) {
+            continue;
+        }
+        let left = File::open(&path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        if left {
+            // If it stays, it is in nobody's way.
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// Whether it is one that a crash has left: half of a file, or one without its name.
-pub fn is_temporary(path: &Path) -> bool {
+fn is_temporary(path: &Path) -> bool {
     path.extension().and_then(|extension| extension.to_str()).is_some_and(|one| one.starts_with(TEMPORARY))
-}
-
-/// Reads a file that holds a key. One that others can read is refused, with the command that mends it; but not where
-/// container runtimes put secrets, which nobody outside of the container sees whatever their mode.
-///
-/// # Errors
-/// Missing, not readable, or readable by others.
-pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let unreadable = |error: io::Error| {
-        let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|one| path.starts_with(one));
-        let advice = if is_credential && error.kind() == io::ErrorKind::NotFound {
-            "; credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart"
-        } else {
-            ""
-        };
-        format!("cannot read {}: {error}{advice}", path.display())
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    let (shown, own) = (path.display(), geteuid().as_raw());
-    if !CONTAINER_SECRETS.iter().any(|directory| path.starts_with(directory)) {
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o007 != 0 {
-            return Err(format!(
-                "{shown} can be read by everybody (mode {mode:03o}); mend it with: chmod o-rwx {shown}"
-            ));
-        }
-        if mode & 0o020 != 0 {
-            return Err(format!(
-                "{shown} can be changed by a group (mode {mode:03o}); mend it with: chmod g-w {shown}"
-            ));
-        }
-        if ![own, 0].contains(&metadata.uid()) && own != 0 {
-            return Err(format!("{shown} belongs to user {}; mend it with: chown {own} {shown}", metadata.uid()));
-        }
-    }
-    whole(file, &metadata).map_err(unreadable)
-}
-
-/// Locks a file over all processes, and makes it first where it is missing. Waits for who has it. Given back when the
-/// file is closed, also by a kill.
-///
-/// # Errors
-/// It cannot be opened; the text holds the command that mends it.
-pub fn lock(path: &Path) -> Result<File, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("cannot lock {}: {error}", path.display());
-    // Not through a link: somebody else could have laid it.
-    let no_links = OFlags::NOFOLLOW.bits().cast_signed();
-    let opened =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).custom_flags(no_links).open(path);
-    let file = opened.map_err(|error| match fs::symlink_metadata(path) {
-        Ok(metadata) => is_ours_alone(path, &metadata).err().unwrap_or_else(|| failed(&error)),
-        Err(_) => failed(&error),
-    })?;
-    flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(&error))?;
-    Ok(file)
-}
-
-/// Reads a file that packetboat has made for itself: nobody else may own, read or write it.
-///
-/// # Errors
-/// Missing, not readable, or not ours alone; the text holds the command that mends it.
-pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, String)> {
-    let unreadable = |error: io::Error| (error.kind(), format!("cannot read {}: {error}", path.display()));
-    let not_ours = |message| (io::ErrorKind::PermissionDenied, message);
-    let file = File::open(path).map_err(|error| match fs::metadata(path) {
-        // Why it cannot be opened mends more than that it cannot.
-        Ok(metadata) => is_ours_alone(path, &metadata).err().map_or_else(|| unreadable(error), not_ours),
-        Err(_) => unreadable(error),
-    })?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    is_ours_alone(path, &metadata).map_err(not_ours)?;
-    whole(file, &metadata).map_err(unreadable)
 }
 
 /// Whether a directory that packetboat has made for itself is still for it alone.
@@ -199,14 +161,6 @@ pub fn check_own(directory: &Path) -> Result<(), String> {
         return Err(format!("{} is no directory; put it away", directory.display()));
     }
     is_ours_alone(directory, &metadata)
-}
-
-/// At once in its full size: a buffer that grows would leave copies behind.
-fn whole(mut file: File, metadata: &fs::Metadata) -> io::Result<Zeroizing<Vec<u8>>> {
-    let size = usize::try_from(metadata.size()).unwrap_or_default();
-    let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
-    file.read_to_end(&mut content)?;
-    Ok(content)
 }
 
 fn is_ours_alone(path: &Path, metadata: &fs::Metadata) -> Result<(), String> {
@@ -238,17 +192,7 @@ pub fn stamp(path: &Path) -> Stamp {
     fs::metadata(path).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec()))
 }
 
-/// Reads a file that everybody may see.
-///
-/// # Errors
-/// Missing or not readable.
-pub fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-}
-
 const TEMPORARY: &str = "new-";
-/// Docker's and Kubernetes'.
-const CONTAINER_SECRETS: [&str; 2] = ["/run/secrets", "/var/run/secrets"];
 
 #[cfg(test)]
 mod tests {
@@ -264,6 +208,51 @@ mod tests {
         assert_eq!(read_private(&path).unwrap().as_slice(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn halves_are_swept_and_what_is_being_written_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["ca.new-0123456789abcdef", "tokens", "ca.pem", "ca.new-5555"] {
+            fs::write(at(name), b"half").unwrap();
+        }
+        let written = File::open(at("ca.new-5555")).unwrap();
+        flock(&written, FlockOperation::LockExclusive).unwrap();
+        sweep(directory.path());
+        let there = |name: &str| at(name).exists();
+        assert_eq!(
+            ["ca.new-0123456789abcdef", "tokens", "ca.pem", "ca.new-5555"].map(there),
+            [false, true, true, true]
+        );
+        drop(written);
+        sweep(directory.path());
+        assert!(!there("ca.new-5555"));
+    }
+
+    #[test]
+    fn nothing_but_files_is_read_and_no_more_than_they_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), 0o600.into()).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        File::create(at("huge")).unwrap().set_len(1 << 30).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("link")).unwrap();
+        fs::set_permissions(at("huge"), fs::Permissions::from_mode(0o600)).unwrap();
+        for (name, word) in [("pipe", "no file"), ("directory", "no file"), ("huge", "damaged"), ("link", "No such")] {
+            let path = at(name);
+            let said = [read(&path).err(), read_private(&path).err(), read_own(&path).err().map(|error| error.1)];
+            for message in said {
+                let message = message.unwrap();
+                assert!(message.contains(word) && message.contains(name), "{name}: {message}");
+            }
+        }
+        // A lock that is none of ours is not waited for, and a link is not followed.
+        for name in ["pipe", "directory", "link"] {
+            assert!(lock(&at(name)).unwrap_err().contains("no file"), "{name}");
+        }
+        assert_ne!(read_own(&at("link")).unwrap_err().0, io::ErrorKind::NotFound);
+        assert_eq!(read_own(&at("missing")).unwrap_err().0, io::ErrorKind::NotFound);
     }
 
     #[test]

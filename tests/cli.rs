@@ -211,7 +211,10 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
         64,
         "there is no certificate \"other\"; known are default",
     );
-    assert_eq!(leftovers(&bench.path("state")), ["ca.key", "ca.pem", "default.key", "default.pem"]);
+    assert_eq!(
+        leftovers(&bench.path("state")),
+        ["ca.key", "ca.pem", "certificates.lock", "default.key", "default.pem"]
+    );
 }
 
 /// A CA that devices have imported is never replaced unasked.
@@ -252,11 +255,15 @@ fn check_works_beside_the_running_proxy() {
     }
     let output = bench.run(&["check"], &text);
     let second = bench.run(&["run"], &text);
+    let elsewhere = bench.path("elsewhere");
+    let third = bench.run(&["run", "--state-directory", elsewhere.to_str().unwrap()], &text);
+    let id = running.id();
     running.kill().unwrap();
     running.wait().unwrap();
     assert!(output.status.success(), "{}", err(&output));
     assert!(out(&output).contains("where packetboat runs already"), "{}", out(&output));
-    fails(&second, 69, "the port is in use by packetboat, process ");
+    fails(&second, 69, &format!("is in use by process {id} ("));
+    fails(&third, 69, "the port is in use by packetboat, process ");
 }
 
 /// What no listener uses is checked as well.

@@ -87,6 +87,7 @@ impl Admin {
         drop(serving);
         let metrics = &self.common.metrics;
         metrics.devices(&self.common.inventory.counts());
+        metrics.kept(self.unkept(&tokens).is_none());
         metrics.tokens(tokens.iter().map(|one| {
             (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
         }));

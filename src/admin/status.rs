@@ -11,7 +11,8 @@ use crate::token::Status;
 
 impl Admin {
     pub(super) async fn status(&self) -> String {
-        let problem = self.obstacle().await;
+        let obstacle = self.obstacle().await;
+        let is_ready = obstacle.is_none();
         let devices = self.devices().await;
         let serving = self.serving.read().await;
         let config = serving.config();
@@ -37,6 +38,7 @@ impl Admin {
             })
             .collect();
         let expiries = self.expiries(config, &tokens);
+        let problem = obstacle.or_else(|| self.unkept(&tokens));
         let accounts: Vec<Value> = tokens.iter().map(account).collect();
         drop(serving);
         let counted = self.common.metrics.counted();
@@ -46,7 +48,7 @@ impl Admin {
             "version": env!("CARGO_PKG_VERSION"),
             "now": since_1970(),
             "started": self.started,
-            "ready": problem.is_none(),
+            "ready": is_ready,
             "problem": problem,
             "config": { "loaded": loaded, "problem": refused },
             "listeners": listeners,

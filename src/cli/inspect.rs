@@ -10,7 +10,6 @@ use crate::admin;
 use crate::inventory::{self, Device};
 use crate::lifecycle::since_1970;
 use crate::proto::line::printable;
-use crate::state;
 use crate::transport::http;
 
 #[derive(clap::Args)]
@@ -61,7 +60,7 @@ pub(super) fn devices(file: &ConfigFile, arguments: &AskedDevices) -> Result<(),
             return Err(Exit::Unavailable);
         };
         complain(format_args!("{why}; showing what was kept last, {}", path.display()));
-        let text = state::read(&path).map_err(|message| {
+        let text = inventory::read_kept(&path).map_err(|message| {
             complain(message);
             Exit::NoInput
         })?;

@@ -5,7 +5,7 @@ mod introduction;
 pub(super) mod log;
 mod manager;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::config::{Environment, Proven};
 use crate::confinement;
 use crate::lifecycle::{self, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::proxy::{self, Common, Serving};
-use crate::state;
+use crate::state::{self, Hold};
 use crate::transport::downstream::certificate::Making;
 use change::Stamps;
 use log::Output;
@@ -36,6 +36,8 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
     for name in Environment::unknown() {
         warn!("the environment variable {name} means nothing to packetboat");
     }
+    // Before anything is read or made there; given back last, by the kernel too.
+    let _held = hold(&proven.config.state_directory)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         error!(%error, "cannot start");
         Exit::OsError
@@ -44,6 +46,31 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
     // A resolver that takes its time over a name is not waited for.
     runtime.shutdown_background();
     served
+}
+
+/// One proxy at a time has the state directory. Where nothing can be written there, devices get their mail nevertheless, as
+/// long as everything that is needed is there.
+fn hold(state_directory: &Path) -> Result<Option<Hold>, Exit> {
+    let held = match state::make_directory(state_directory) {
+        Ok(()) => Some(state::hold(state_directory).map_err(|message| {
+            error!("{message}");
+            Exit::Unavailable
+        })?),
+        Err(message) => {
+            tell_of_unwritable(&message);
+            None
+        }
+    };
+    match held.as_ref().map(|held| &held.unwritable) {
+        Some(Some(message)) => tell_of_unwritable(message),
+        Some(None) => state::sweep(state_directory),
+        None => {}
+    }
+    Ok(held)
+}
+
+fn tell_of_unwritable(message: &str) {
+    warn!("{message}; certificates cannot be made, and new refresh tokens and the inventory are lost at the end");
 }
 
 async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(), Exit> {

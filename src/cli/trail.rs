@@ -31,7 +31,7 @@ impl Running {
     }
 
     pub(super) fn read(state_directory: &Path) -> Option<Self> {
-        let text = fs::read_to_string(state_directory.join(RUNNING)).ok()?;
+        let text = String::from_utf8(state::read(&state_directory.join(RUNNING)).ok()?).ok()?;
         let mut lines = text.lines();
         let process = lines.next()?.parse().ok()?;
         Some(Self { process, admin: lines.next().and_then(|line| line.parse().ok()) })
@@ -51,7 +51,7 @@ impl Outcome {
     }
 
     pub(super) fn read(state_directory: &Path) -> Option<Self> {
-        let text = fs::read_to_string(state_directory.join(OUTCOME)).ok()?;
+        let text = String::from_utf8(state::read(&state_directory.join(OUTCOME)).ok()?).ok()?;
         Some(Self { refused: text.strip_prefix(REFUSED).map(|why| why.trim().to_owned()) })
     }
 

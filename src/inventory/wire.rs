@@ -64,10 +64,10 @@ impl Inventory {
     /// # Errors
     /// The file cannot be read, or is no inventory; the text names it.
     pub fn load(&self, path: &Path) -> Result<(), String> {
-        if !path.exists() {
+        if !state::is_there(path) {
             return Ok(());
         }
-        let text = state::read(path)?;
+        let text = read_kept(path)?;
         let devices = read(&text).map_err(|why| format!("{}: {why}", path.display()))?;
         let mut known = self.known();
         for device in devices {
@@ -82,6 +82,14 @@ impl Inventory {
         self.forget();
         Ok(())
     }
+}
+
+/// What a run has kept.
+///
+/// # Errors
+/// The file cannot be read; the text names it.
+pub fn read_kept(path: &Path) -> Result<Vec<u8>, String> {
+    state::read_up_to(path, LARGEST)
 }
 
 /// Devices as the page and export have them.
@@ -209,6 +217,9 @@ impl Written {
         })
     }
 }
+
+/// Above what `inventory.devices` at its largest comes to.
+const LARGEST: u64 = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -122,6 +122,10 @@ pub(super) fn build(registry: &Registry) -> prometheus::Result<Metrics> {
             "packetboat_config_reload_success_timestamp_seconds",
             "When the running configuration was taken, in seconds since 1970.",
         )?,
+        state_written: gauge(
+            "packetboat_state_write_success",
+            "1 if refresh tokens and the inventory are on disk, 0 while the disk does not take them and they are in memory alone.",
+        )?,
         process: process::Gauges::new(
             |name, help| kept(registry, prometheus::Gauge::new(name, help)?),
             |name, help| kept(registry, prometheus::Counter::new(name, help)?),

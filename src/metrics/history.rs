@@ -36,11 +36,11 @@ impl History {
     /// Takes in what is counted now, in seconds since 1970.
     pub fn take(&mut self, now: u64, counted: Counted, tokens: (u64, u64)) {
         let minute = now / STEP;
-        // A clock that is set back goes on with the minute it had; one that leaps leaves no more than a day.
+        // A clock that is set back a little goes on with the minute it had; one that leaps leaves no more than a day.
         if self.minute == 0 {
             (self.minute, self.begun) = (minute, counted);
         }
-        let passed = minute.saturating_sub(self.minute);
+        let passed = if minute + SET_BACK < self.minute { 1 } else { minute.saturating_sub(self.minute) };
         if passed > 0 {
             self.push(self.current);
             for _ in 1..passed.min(KEPT as u64) {
@@ -87,6 +87,8 @@ impl History {
 
 /// In seconds.
 pub(super) const STEP: u64 = 60;
+/// Minutes. Set back by more, the clock was wrong before, and nobody waits until it is there again.
+const SET_BACK: u64 = 5;
 /// A day of minutes.
 const KEPT: usize = 24 * 60;
 
@@ -109,6 +111,17 @@ mod tests {
         assert_eq!(sessions, [2, 1, 0, 1]);
         assert_eq!(history.points().map(|point| point.tokens_bad).collect::<Vec<_>>(), [0, 1, 1, 0]);
         assert_eq!(history.end(), 840);
+    }
+
+    #[test]
+    fn a_clock_that_was_years_ahead() {
+        let mut history = History::default();
+        history.take(2_000_000_000, counted(1), (1, 0));
+        history.take(2_000_000_030, counted(5), (1, 0));
+        history.take(1_800_000_000, counted(6), (1, 0));
+        history.take(1_800_000_090, counted(9), (1, 0));
+        assert_eq!(history.points().map(|point| point.sessions).collect::<Vec<_>>(), [4, 1, 3]);
+        assert_eq!(history.end(), 1_800_000_120);
     }
 
     #[test]

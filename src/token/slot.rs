@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::access::{AccessToken, jitter};
 use super::refusal::{self, Refusal};
@@ -50,6 +50,8 @@ struct State {
     renewed: Option<Instant>,
     /// What the disk did not take: the record that is there, and the one to come.
     unsaved: Option<(Record, Record)>,
+    /// Why it did not, and when it is tried again.
+    unkept: Option<(String, Instant)>,
     /// That the token is nearly too long was told.
     warned: bool,
 }
@@ -85,6 +87,7 @@ impl Slot {
             doubted: None,
             renewed: None,
             unsaved: None,
+            unkept: None,
             warned: false,
         };
         let (flight, woken) = (tokio::sync::Mutex::default(), Notify::new());
@@ -132,10 +135,16 @@ impl Slot {
             let due = self.due();
             // A new sign-in is noticed soon.
             let look = if self.state().trouble.is_some() { due.min(Instant::now() + LOOK) } else { due };
+            let again = self.state().unkept.as_ref().map(|(_, again)| *again);
+            let look = again.map_or(look, |again| look.min(again));
             tokio::select! {
                 () = sleep_until(look) => {}
                 () = self.woken.notified() => {}
                 () = lifecycle.reached(Phase::Draining) => return,
+            }
+            if again.is_some_and(|again| again <= Instant::now()) {
+                let _flight = self.flight.lock().await;
+                self.keep_unsaved().await;
             }
             if self.due() <= Instant::now() || self.has_changed() {
                 // What came of it is told in the log.
@@ -148,6 +157,9 @@ impl Slot {
     pub(super) async fn settle(self: Arc<Self>) {
         let _ = timeout(SETTLE, self.flight.lock()).await;
         self.keep_unsaved().await;
+        if let Some((why, _)) = &self.state().unkept {
+            error!(identity = self.owner.identity, user = self.owner.user, "the newest refresh token is lost: {why}");
+        }
     }
 
     /// The person who signs in, and the account that `packetboat login` is called with.
@@ -267,7 +279,7 @@ impl Slot {
         let _exclusive = self.exclusive().await?;
         self.keep_unsaved().await;
         let record = self.record()?;
-        let refresh_token = record.as_ref().map(|record| &record.refresh_token);
+        let refresh_token = record.as_ref().map(|(_, newest)| &newest.refresh_token);
         let asked = request::token(&self.identity, &self.account, refresh_token).map_err(refused)?;
         let answered = self.client.ask(asked).await.map_err(|failure| Setback { failure, retry_after: None })?;
         let Some(mut granted) = wire::granted(&answered.body).filter(|_| answered.status == 200) else {
@@ -277,8 +289,8 @@ impl Slot {
             let kind = if passes { Kind::TokenUnavailable } else { Kind::TokenRefused };
             return Err(Setback { failure: Failure::new(kind, words), retry_after });
         };
-        if let Some(record) = record {
-            self.keep(record, granted.refresh_token.take()).await;
+        if let Some((kept, newest)) = record {
+            self.keep(kept, newest, granted.refresh_token.take()).await;
         }
         Ok((granted, answered))
     }
@@ -349,9 +361,9 @@ const PASSWORD_FILE: &str = "put the new one into password_file";
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A refresh token ends when it is not used for 90 days.
 const RENEWAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// A refused token that is younger is not to blame.
 /// Characters from which on it is told, before POP3 breaks.
 const LONG: usize = 3800;
+/// A refused token that is younger is not to blame.
 const YOUNG: Duration = Duration::from_secs(60);
 const DOUBTED: Duration = Duration::from_secs(5 * 60);
 /// Enough for a device that fetches its mail and leaves.

@@ -41,15 +41,19 @@ impl Store {
         } else {
             state::could_make_directory(state_directory)?;
         }
-        let key = match key.map(Path::to_path_buf).or_else(credential) {
+        let given = key.map(Path::to_path_buf).or_else(credential);
+        let path = given.clone().unwrap_or_else(|| state_directory.join(KEY));
+        let key = match given {
             // Root only looks whether all is there; what is the service's own, the service reads.
             None if making == Making::Tried && geteuid().is_root() => Zeroizing::new(vec![0; KEY_LENGTH]),
             Some(path) => state::read_private(&path)?,
-            None => own_key(&state_directory.join(KEY), making)?,
+            None => own_key(&path, making)?,
         };
         if key.len() < KEY_LENGTH {
             return Err(format!(
-                "the store's key has {} octets and needs {KEY_LENGTH} or more; make one with: head -c 32 /dev/urandom",
+                "the store's key, {}, has {} octets and needs {KEY_LENGTH} or more; put the old one back, or make one with: head \
+                 -c 32 /dev/urandom",
+                path.display(),
                 key.len()
             ));
         }
@@ -62,7 +66,8 @@ impl Store {
         }
         let store = Self { directory, vault: Vault::new(&key).map_err(|refused| refused.to_string())? };
         if making == Making::Kept {
-            store.sweep()?;
+            let _lock = store.lock()?;
+            state::sweep(&store.directory);
         }
         Ok(store)
     }
@@ -128,21 +133,6 @@ impl Store {
     /// One at a time, over all processes. Given back when the file is closed, also by a kill.
     fn lock(&self) -> Result<File, String> {
         state::lock(&self.directory.join("lock"))
-    }
-
-    /// Takes away the halves that a kill has left. Whole files they never were.
-    fn sweep(&self) -> Result<(), String> {
-        let _lock = self.lock()?;
-        let entries =
-            fs::read_dir(&self.directory).map_err(|error| format!("{}: {error}", self.directory.display()))?;
-        for entry in entries.flatten() {
-            let path = entry.path();
-            if state::is_temporary(&path) {
-                // If it stays, it is in nobody's way.
-                let _ = fs::remove_file(path);
-            }
-        }
-        Ok(())
     }
 }
 

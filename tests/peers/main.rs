@@ -6,6 +6,7 @@ mod admin;
 mod balancer;
 mod confinement;
 mod demo;
+mod disk;
 mod failures;
 mod lifecycle;
 mod matrix;

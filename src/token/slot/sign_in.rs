@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::{Setback, Slot, refused};
+use super::{LOOK, Setback, Slot, refused};
 use crate::lifecycle::since_1970;
 use crate::secret::Secret;
 use crate::token::wire::Record;
@@ -22,7 +22,8 @@ impl Slot {
         locked.unwrap_or_else(|_| Err("packetboat is going down".to_owned())).map(Some).map_err(refused)
     }
 
-    pub(super) fn record(&self) -> Result<Option<Record>, Setback> {
+    /// The sign-in as it is on disk, and as it is by now: newer, where the disk has not taken what came.
+    pub(super) fn record(&self) -> Result<Option<(Record, Record)>, Setback> {
         let Some(store) = &self.store else { return Ok(None) };
         let record = store.read(&self.owner).map_err(refused)?;
         let Some(record) = record else {
@@ -34,36 +35,60 @@ impl Slot {
             let age = Duration::from_secs(since_1970().saturating_sub(record.renewed));
             state.renewed = Instant::now().checked_sub(age);
         }
+        let is_as_kept = |kept: &Record| kept.refresh_token.expose() == record.refresh_token.expose();
+        let newest = state.unsaved.as_ref().filter(|(kept, _)| is_as_kept(kept)).map(|(_, newest)| newest.clone());
         drop(state);
-        Ok(Some(record))
+        let newest = newest.unwrap_or_else(|| record.clone());
+        Ok(Some((record, newest)))
     }
 
-    /// The new refresh token is on disk before it is used. If it cannot be, the old one is used again.
-    pub(super) async fn keep(&self, old: Record, refresh_token: Option<Secret>) {
+    /// The new refresh token is on disk before it is used. If it cannot be, it is used nevertheless, because an endpoint
+    /// may take each of them only once; and brought to the disk as soon as that takes it.
+    pub(super) async fn keep(&self, kept: Record, newest: Record, refresh_token: Option<Secret>) {
         let renewed = since_1970();
-        let refresh_token = refresh_token.unwrap_or_else(|| old.refresh_token.clone());
-        let new = Record { refresh_token, signed_in: old.signed_in, renewed };
-        self.state().unsaved = Some((old, new));
+        let refresh_token = refresh_token.unwrap_or(newest.refresh_token);
+        let new = Record { refresh_token, signed_in: newest.signed_in, renewed };
+        self.state().unsaved = Some((kept, new));
         self.keep_unsaved().await;
     }
 
-    /// Brings to the disk what it has not taken yet.
+    /// Brings to the disk what it has not taken yet. What keeps it from that is told once.
     pub(super) async fn keep_unsaved(&self) {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return };
         let Some((old, new)) = self.state().unsaved.take() else { return };
         let owner = self.owner.clone();
         let (before, after) = (old.clone(), new.clone());
         let kept = spawn_blocking(move || store.replace(&owner, Some(&before), &after)).await;
-        match kept.unwrap_or_else(|_| Err("packetboat is going down".to_owned())) {
-            Ok(true) => self.state().renewed = Some(Instant::now()),
-            Ok(false) => info!(identity = self.owner.identity, user = self.owner.user, "somebody has signed in anew"),
+        let kept = kept.unwrap_or_else(|_| Err("packetboat is going down".to_owned()));
+        let mut state = self.state();
+        let was_told = state.unkept.take();
+        match kept {
+            Ok(is_as_read) => {
+                if is_as_read {
+                    state.renewed = Some(Instant::now());
+                }
+                drop(state);
+                if !is_as_read {
+                    info!(identity = self.owner.identity, user = self.owner.user, "somebody has signed in anew");
+                } else if was_told.is_some() {
+                    info!(identity = self.owner.identity, user = self.owner.user, "the newest refresh token is kept");
+                }
+            }
             Err(error) => {
-                self.state().unsaved = Some((old, new));
-                error!(
-                    identity = self.owner.identity,
-                    user = self.owner.user,
-                    "the new refresh token cannot be kept, and the old one is used until it can: {error}"
-                );
+                let is_news = was_told.is_none_or(|(why, _)| why != error);
+                state.unsaved = Some((old, new));
+                state.unkept = Some((error.clone(), Instant::now() + LOOK));
+                // The sign-in lives on with the newest token, wherever that is.
+                state.renewed = Some(Instant::now());
+                drop(state);
+                if is_news {
+                    self.woken.notify_one();
+                    error!(
+                        identity = self.owner.identity,
+                        user = self.owner.user,
+                        "the new refresh token cannot be kept, and is used from memory until it can: {error}"
+                    );
+                }
             }
         }
     }

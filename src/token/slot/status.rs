@@ -26,6 +26,8 @@ pub struct Status {
     pub until: Option<u64>,
     /// Why there is no new one, and what to do.
     pub trouble: Option<Failure>,
+    /// Why the newest refresh token is in memory alone, where it is.
+    pub unkept: Option<String>,
     /// Until when the sign-in lasts if nobody uses it.
     pub sign_in_until: Option<u64>,
 }
@@ -43,6 +45,7 @@ impl Slot {
         let state = self.state();
         let until = state.token.as_ref().map(|token| token.left()).filter(|left| !left.is_zero());
         let trouble = state.trouble.as_ref().map(|trouble| trouble.failure.clone());
+        let unkept = state.unkept.as_ref().map(|(why, _)| why.clone());
         let renewed = state.renewed.map(|renewed| Instant::now().saturating_duration_since(renewed));
         drop(state);
         let now = since_1970();
@@ -54,6 +57,7 @@ impl Slot {
             user: self.identity.grant.is_of_a_person().then(|| self.owner.user.clone()),
             until: until.map(|left| now + left.as_secs()),
             trouble,
+            unkept,
             sign_in_until: renewed.map(|age| (now + UNUSED.as_secs()).saturating_sub(age.as_secs())),
         }
     }

@@ -16,6 +16,7 @@ use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref};
 
 use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
 use crate::state;
+use made::Wanted;
 pub use made::authority_path;
 
 /// What to do about a certificate that is to be made and has not been.
@@ -83,16 +84,23 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, makin
     let rsa = match &certificate.source {
         CertificateSource::Files(files) => load_pair(files)?,
         CertificateSource::Made { names, digest, years } => {
-            let files = made::files(state_directory, name);
-            let is_made = files.chain.exists() && files.key.exists();
+            let (files, wanted) =
+                (made::files(state_directory, name), Wanted { names, digest: *digest, years: *years });
+            let damaged = |message| {
+                let (chain, key) = (files.chain.display(), files.key.display());
+                of_whole(format!("{message}; put it back, or remove {chain} and {key}: the same CA makes them anew"))
+            };
+            let is_made = state::is_there(&files.chain) && state::is_there(&files.key);
+            let is_whole = is_made && !made::is_cut_short(state_directory, &files).map_err(damaged)?;
+            let loaded = || made::load_sound(&files).map_err(damaged);
             match making {
-                _ if is_made => load_pair(&files)?,
+                _ if is_whole => loaded()?,
                 Making::Kept => {
-                    made::keep(state_directory, name, names, *digest, *years).map_err(of_whole)?;
-                    load_pair(&files)?
+                    made::complete(state_directory, name, &wanted).map_err(of_whole)?;
+                    loaded()?
                 }
                 Making::Tried => {
-                    let (leaf, key) = made::attempt(state_directory, names, *digest, *years).map_err(of_whole)?;
+                    let (leaf, key) = made::attempt(state_directory, &wanted).map_err(of_whole)?;
                     Pair { file: None, chain: vec![leaf], key }
                 }
             }
@@ -136,6 +144,13 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
             let are = description.names.join(" ");
             remarks.push(("names", format!("it was made for {are}, before these names were written: {mend}")));
         }
+        match made::authority_key(state_directory) {
+            Ok(Some(key)) if !leaf.verify(&key).unwrap_or_default() => {
+                remarks.push(("", format!("{} is not signed by the CA that is there now: {mend}", path.display())));
+            }
+            Ok(_) => {}
+            Err(message) => remarks.push(("", message)),
+        }
         let signed = leaf.signature_algorithm().object().nid();
         let wanted = match digest {
             Digest::Sha1 => Nid::SHA1WITHRSAENCRYPTION,
@@ -156,7 +171,9 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
 pub fn renew(certificate: &Certificate, state_directory: &Path, name: &str) -> Result<(), String> {
     super::library::start();
     match &certificate.source {
-        CertificateSource::Made { names, digest, years } => made::keep(state_directory, name, names, *digest, *years),
+        CertificateSource::Made { names, digest, years } => {
+            made::keep(state_directory, name, &Wanted { names, digest: *digest, years: *years })
+        }
         CertificateSource::Files(files) => {
             Err(format!("{} is your own file: replace it with a new one", files.chain.display()))
         }
@@ -220,6 +237,11 @@ pub fn der(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 impl Pair {
+    /// Whether the key is that of the first certificate.
+    fn fits(&self) -> bool {
+        self.chain.first().and_then(|leaf| leaf.public_key().ok()).is_some_and(|public| public.public_eq(&self.key))
+    }
+
     fn shown(&self) -> String {
         self.file.as_ref().map_or_else(|| "the certificate".to_owned(), |file| file.display().to_string())
     }
@@ -247,21 +269,29 @@ impl Loaded {
 }
 
 fn load_pair(files: &CertificateFiles) -> Result<Pair, Fault> {
-    let chain = chain(&files.chain).map_err(|message| Fault { key: "chain", message })?;
-    let of_key = |message| Fault { key: "key", message };
-    let pem = state::read_private(&files.key).map_err(of_key)?;
-    // The callback keeps OpenSSL from asking for a passphrase on the terminal.
-    let key = PKey::private_key_from_pem_callback(&pem, |_| Ok(0))
-        .map_err(|_| of_key(format!("{} holds no private key in PEM without a passphrase", files.key.display())))?;
-    let fits = chain.first().and_then(|leaf| leaf.public_key().ok()).is_some_and(|public| public.public_eq(&key));
-    if !fits {
-        return Err(of_key(format!(
+    let pair = read_pair(files)?;
+    if !pair.fits() {
+        let message = format!(
             "{} is not the key of the first certificate in {}; its own certificate comes first in the chain",
             files.key.display(),
             files.chain.display()
-        )));
+        );
+        return Err(Fault { key: "key", message });
     }
+    Ok(pair)
+}
+
+fn read_pair(files: &CertificateFiles) -> Result<Pair, Fault> {
+    let chain = chain(&files.chain).map_err(|message| Fault { key: "chain", message })?;
+    let key = load_key(&files.key).map_err(|message| Fault { key: "key", message })?;
     Ok(Pair { file: Some(files.chain.clone()), chain, key })
+}
+
+fn load_key(path: &Path) -> Result<PKey<Private>, String> {
+    let pem = state::read_private(path)?;
+    // The callback keeps OpenSSL from asking for a passphrase on the terminal.
+    PKey::private_key_from_pem_callback(&pem, |_| Ok(0))
+        .map_err(|_| format!("{} holds no private key in PEM without a passphrase", path.display()))
 }
 
 fn chain(path: &Path) -> Result<Vec<X509>, String> {

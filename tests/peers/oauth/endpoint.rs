@@ -173,6 +173,7 @@ fn everybody_has_an_own_token() {
     let hash = packetboat::device::password::hash(b"its own").unwrap();
     let accounts = account("scans", SCAN, &format!("password_file = {first:?}"))
         + &format!("[[device]]\nlogin = \"guest\"\npasswords = [\"{hash}\"]\naccount = \"scans\"\n");
+    drop(proxy);
     let proxy = exchange.proxy(&exchange.configured("grant = \"password\"", &accounts));
     let answer = status(&imap(&proxy).command(&format!("LOGIN guest {PASSWORD}")));
     assert!(answer.starts_with("NO [AUTHENTICATIONFAILED]"), "{answer}");

@@ -212,6 +212,7 @@ fn google() {
         quirks.endpoint.token_length = Some(5000);
         quirks.mail.pop3_token_limit = None;
     });
+    drop(proxy);
     assert!(pop3_login(&exchange.proxy(&configuration)).starts_with("+OK"));
 }
 

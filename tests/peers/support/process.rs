@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long any one thing may take on a slow machine.
@@ -95,6 +95,7 @@ impl Lines {
     }
 
     pub fn all(&self) -> String {
-        self.0.0.lock().unwrap().lines.join("\n")
+        // Asked for by who fails while it waits, too.
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).lines.join("\n")
     }
 }

@@ -1,5 +1,6 @@
 //! Certificates that packetboat makes: a local certification authority, and leaves by it.
 
+use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,17 +9,24 @@ use openssl::bn::{BigNum, MsbOption};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, PKeyRef, Private};
+use openssl::pkey::{PKey, PKeyRef, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName, SubjectKeyIdentifier,
 };
 use openssl::x509::{X509, X509Builder, X509Name, X509NameRef};
 
-use super::load_pair;
+use super::{Pair, first, load_key, load_pair, read_pair};
 use crate::config::{CertificateFiles, Digest};
 use crate::state::{self, Access};
 use crate::transport::host;
+
+/// What is asked of a certificate that is made.
+pub(super) struct Wanted<'a> {
+    pub(super) names: &'a [String],
+    pub(super) digest: Digest,
+    pub(super) years: u32,
+}
 
 /// Where the certificate called `name` and its key are kept.
 pub(super) fn files(state_directory: &Path, name: &str) -> CertificateFiles {
@@ -29,39 +37,60 @@ pub(super) fn files(state_directory: &Path, name: &str) -> CertificateFiles {
 }
 
 /// Makes the certificate called `name`, and the authority if there is none, and keeps both.
-pub(super) fn keep(
-    state_directory: &Path,
-    name: &str,
-    names: &[String],
-    digest: Digest,
-    years: u32,
-) -> Result<(), String> {
-    state::make_directory(state_directory)?;
-    let authority = authority(state_directory, digest, years)?;
+pub(super) fn keep(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> Result<(), String> {
+    let _lock = lock(state_directory)?;
+    make(state_directory, name, wanted, None)
+}
+
+/// The same, unless another process has just done so. Where a key is there already, a crash came between it and its
+/// certificate, at the first making or at a renewal: the certificate is made for that key.
+pub(super) fn complete(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> Result<(), String> {
+    let _lock = lock(state_directory)?;
     let files = files(state_directory, name);
-    let (leaf, key) = leaf(&authority, &own_or(names), digest, years).map_err(|error| format!("OpenSSL: {error}"))?;
+    let key = if state::is_there(&files.key) { Some(load_key(&files.key)?) } else { None };
+    if state::is_there(&files.chain) && key.is_some() && !is_cut_short(state_directory, &files)? {
+        return Ok(());
+    }
+    make(state_directory, name, wanted, key)
+}
+
+/// Whether a renewal was cut short: the key is new, and the certificate still the one before, by our own authority.
+pub(super) fn is_cut_short(state_directory: &Path, files: &CertificateFiles) -> Result<bool, String> {
+    let pair = read_pair(files).map_err(|fault| fault.message)?;
+    let (Some(leaf), Ok(authority)) = (pair.chain.first(), load_key(&authority_files(state_directory).key)) else {
+        return Ok(false);
+    };
+    Ok(!pair.fits() && leaf.verify(&authority).unwrap_or_default())
+}
+
+/// Two processes that make one at the same time would mix them up.
+fn lock(state_directory: &Path) -> Result<File, String> {
+    state::make_directory(state_directory)?;
+    state::lock(&state_directory.join(LOCK))
+}
+
+fn make(state_directory: &Path, name: &str, wanted: &Wanted<'_>, key: Option<PKey<Private>>) -> Result<(), String> {
+    let files = files(state_directory, name);
+    let authority = authority(state_directory, &files.chain, wanted)?;
+    let (leaf, made) = leaf(&authority, wanted, key.clone()).map_err(openssl)?;
     // The key first: a chain without its key would be taken for a finished one.
-    let pem = |error: ErrorStack| format!("OpenSSL: {error}");
-    state::write(&files.key, &key.private_key_to_pem_pkcs8().map_err(pem)?, Access::Private)?;
-    state::write(&files.chain, &leaf.to_pem().map_err(pem)?, Access::Public)
+    if key.is_none() {
+        state::write(&files.key, &made.private_key_to_pem_pkcs8().map_err(openssl)?, Access::Private)?;
+    }
+    state::write(&files.chain, &leaf.to_pem().map_err(openssl)?, Access::Public)
 }
 
 /// Makes a certificate and its key as [`keep`] would, and writes nothing.
-pub(super) fn attempt(
-    state_directory: &Path,
-    names: &[String],
-    digest: Digest,
-    years: u32,
-) -> Result<(X509, PKey<Private>), String> {
+pub(super) fn attempt(state_directory: &Path, wanted: &Wanted<'_>) -> Result<(X509, PKey<Private>), String> {
     authority_is_whole(state_directory)?;
     state::could_make_directory(state_directory)?;
     let files = authority_files(state_directory);
-    if files.chain.exists() {
-        load_pair(&files).map_err(|fault| fault.message)?;
+    if state::is_there(&files.chain) {
+        load_sound(&files).map_err(|message| damaged(&message))?;
+    } else if state::is_there(&files.key) {
+        load_key(&files.key).map_err(|message| damaged(&message))?;
     }
-    new_authority(digest, years)
-        .and_then(|authority| leaf(&authority, &own_or(names), digest, years))
-        .map_err(|error| format!("OpenSSL: {error}"))
+    new_authority(wanted, None).and_then(|authority| leaf(&authority, wanted, None)).map_err(openssl)
 }
 
 /// The file of the local authority's certificate.
@@ -74,26 +103,57 @@ struct Authority {
     key: PKey<Private>,
 }
 
-fn authority(state_directory: &Path, digest: Digest, years: u32) -> Result<Authority, String> {
+fn authority(state_directory: &Path, leaf: &Path, wanted: &Wanted<'_>) -> Result<Authority, String> {
     authority_is_whole(state_directory)?;
     let files = authority_files(state_directory);
-    if files.chain.exists() {
-        let pair = load_pair(&files).map_err(|fault| fault.message)?;
-        let certificate = pair.chain.into_iter().next().ok_or("the authority's file is empty")?;
+    if state::is_there(&files.chain) {
+        let pair = load_sound(&files).map_err(|message| damaged(&message))?;
+        let certificate = whole_authority(&files.chain)?;
         return Ok(Authority { certificate, key: pair.key });
     }
-    let openssl = |error: ErrorStack| format!("OpenSSL: {error}");
-    let authority = new_authority(digest, years).map_err(openssl)?;
+    if state::is_there(&files.key) {
+        // A crash came between the two, or the certificate was lost: by its key and its name devices know it again.
+        let key = load_key(&files.key).map_err(|message| damaged(&message))?;
+        let before = first(leaf).ok().filter(|leaf| leaf.verify(&key).unwrap_or_default());
+        let name = before.map(|leaf| leaf.issuer_name().to_owned()).transpose().map_err(openssl)?;
+        let authority = new_authority(wanted, Some((key, name))).map_err(openssl)?;
+        state::write(&files.chain, &authority.certificate.to_pem().map_err(openssl)?, Access::Public)?;
+        return Ok(authority);
+    }
+    let authority = new_authority(wanted, None).map_err(openssl)?;
     // The key first: a certificate without its key would be taken for one that somebody has put away.
     state::write(&files.key, &authority.key.private_key_to_pem_pkcs8().map_err(openssl)?, Access::Private)?;
     state::write(&files.chain, &authority.certificate.to_pem().map_err(openssl)?, Access::Public)?;
     Ok(authority)
 }
 
+/// A pair of our own making. The numbers of its key fit each other; one that was damaged may be loaded, and sign wrongly.
+pub(super) fn load_sound(files: &CertificateFiles) -> Result<Pair, String> {
+    let pair = load_pair(files).map_err(|fault| fault.message)?;
+    let is_sound = pair.key.rsa().and_then(|key| key.check_key()).unwrap_or_default();
+    if is_sound { Ok(pair) } else { Err(format!("{} has been changed", files.key.display())) }
+}
+
+/// The public key of the authority's certificate, where there is one.
+pub(super) fn authority_key(state_directory: &Path) -> Result<Option<PKey<Public>>, String> {
+    let path = authority_path(state_directory);
+    if !state::is_there(&path) {
+        return Ok(None);
+    }
+    whole_authority(&path)?.public_key().map(Some).map_err(openssl)
+}
+
+/// It has signed itself, which shows damage.
+fn whole_authority(path: &Path) -> Result<X509, String> {
+    let authority = first(path).map_err(|message| damaged(&message))?;
+    let is_whole = authority.public_key().and_then(|key| authority.verify(&key)).unwrap_or_default();
+    if is_whole { Ok(authority) } else { Err(damaged(&format!("{} has been changed", path.display()))) }
+}
+
 /// A CA that devices trust is never replaced because its key is not there.
 fn authority_is_whole(state_directory: &Path) -> Result<(), String> {
     let files = authority_files(state_directory);
-    if files.chain.exists() && !files.key.exists() {
+    if state::is_there(&files.chain) && !state::is_there(&files.key) {
         return Err(format!(
             "{} is missing, the key of the CA in {}: put it back; or remove the CA as well for a new one, which devices \
              then have to import again",
@@ -104,39 +164,53 @@ fn authority_is_whole(state_directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
+fn damaged(message: &str) -> String {
+    format!(
+        "{message}; put the CA back from a backup, ca.pem and ca.key; or remove both for a new one, which devices then have to \
+         import again"
+    )
+}
+
 fn authority_files(state_directory: &Path) -> CertificateFiles {
     CertificateFiles { chain: authority_path(state_directory), key: state_directory.join("ca.key") }
 }
 
-fn new_authority(digest: Digest, years: u32) -> Result<Authority, ErrorStack> {
-    let key = PKey::from_rsa(Rsa::generate(KEY_BITS)?)?;
+/// A new one; or the certificate alone, for a key that is there, and for the name that it had.
+fn new_authority(
+    wanted: &Wanted<'_>,
+    known: Option<(PKey<Private>, Option<X509Name>)>,
+) -> Result<Authority, ErrorStack> {
+    let (key, name) = match known {
+        Some(known) => known,
+        None => (PKey::from_rsa(Rsa::generate(KEY_BITS)?)?, None),
+    };
     let host = host::name().unwrap_or_default();
-    let name = distinguished_name(format!("packetboat CA {host}").trim_end())?;
-    let mut builder = begin(&name, &name, &key, years)?;
+    let name = name.map_or_else(|| distinguished_name(format!("packetboat CA {host}").trim_end()), Ok)?;
+    let mut builder = begin(&name, &name, &key, wanted.years)?;
     builder.append_extension(BasicConstraints::new().critical().ca().pathlen(0).build()?)?;
     builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
     let identifier = SubjectKeyIdentifier::new().build(&builder.x509v3_context(None, None))?;
     builder.append_extension(identifier)?;
-    builder.sign(&key, message_digest(digest))?;
+    builder.sign(&key, message_digest(wanted.digest))?;
     Ok(Authority { certificate: builder.build(), key })
 }
 
 /// CN as well as SAN: old devices look at the one, new ones at the other.
 fn leaf(
     authority: &Authority,
-    names: &[String],
-    digest: Digest,
-    years: u32,
+    wanted: &Wanted<'_>,
+    key: Option<PKey<Private>>,
 ) -> Result<(X509, PKey<Private>), ErrorStack> {
-    let key = PKey::from_rsa(Rsa::generate(KEY_BITS)?)?;
+    let key = key.map_or_else(|| PKey::from_rsa(Rsa::generate(KEY_BITS)?), Ok)?;
+    let names = own_or(wanted.names);
     let subject = distinguished_name(names.first().map_or("packetboat", String::as_str))?;
-    let mut builder = begin(&subject, authority.certificate.subject_name(), &key, years)?;
+    let mut builder = begin(&subject, authority.certificate.subject_name(), &key, wanted.years)?;
     builder.append_extension(BasicConstraints::new().critical().build()?)?;
     // Key encipherment is what a static RSA handshake does with the key.
     builder.append_extension(KeyUsage::new().critical().digital_signature().key_encipherment().build()?)?;
     builder.append_extension(ExtendedKeyUsage::new().server_auth().build()?)?;
     let mut alternative = SubjectAlternativeName::new();
-    for name in names {
+    for name in &names {
         match name.parse::<IpAddr>() {
             Ok(_) => alternative.ip(name),
             Err(_) => alternative.dns(name),
@@ -151,7 +225,7 @@ fn leaf(
     for extension in extensions {
         builder.append_extension(extension)?;
     }
-    builder.sign(&authority.key, message_digest(digest))?;
+    builder.sign(&authority.key, message_digest(wanted.digest))?;
     Ok((builder.build(), key))
 }
 
@@ -171,8 +245,26 @@ fn begin(
     builder.set_issuer_name(issuer)?;
     builder.set_pubkey(key)?;
     builder.set_not_before(Asn1Time::from_str(NOT_BEFORE)?.as_ref())?;
-    builder.set_not_after(Asn1Time::days_from_now(years.saturating_mul(365).min(LONGEST_DAYS))?.as_ref())?;
+    builder.set_not_after(Asn1Time::from_unix(end(now()?, years))?.as_ref())?;
     Ok(builder)
+}
+
+/// Seconds since 1970, by OpenSSL's clock.
+fn now() -> Result<i64, ErrorStack> {
+    let since = Asn1Time::from_unix(0)?.diff(Asn1Time::days_from_now(0)?.as_ref())?;
+    Ok(i64::from(since.days) * DAY + i64::from(since.secs))
+}
+
+/// When a certificate ends that is made now. A computer without a battery for its clock may take it to be 1970 until the
+/// network is up; what is made then must not have ended by the time the clock is set.
+fn end(now: i64, years: u32) -> i64 {
+    let begin = now.max(RELEASED);
+    let end = begin.saturating_add(i64::from(years) * 365 * DAY);
+    if begin < LAST - 365 * DAY { end.min(LAST) } else { end }
+}
+
+fn openssl(error: ErrorStack) -> String {
+    format!("OpenSSL: {error}")
 }
 
 /// The names that are asked for, or this host's own.
@@ -204,5 +296,26 @@ const X509_V3: i32 = 2;
 const SERIAL_BITS: i32 = 127;
 /// A device whose clock has lost its battery starts in 2000 or later, and should not find this "not yet valid".
 const NOT_BEFORE: &str = "20000101000000Z";
-/// Ends before 2050: later dates are encoded in another way (RFC 5280 §4.1.2.5), which old devices cannot read.
-const LONGEST_DAYS: u32 = 23 * 365;
+/// The last second of 2049: later dates are encoded in another way (RFC 5280 §4.1.2.5), which old devices cannot read.
+const LAST: i64 = 2_524_607_999;
+/// The beginning of 2026: no clock that is right is behind it.
+const RELEASED: i64 = 1_767_225_600;
+/// In seconds.
+const DAY: i64 = 24 * 60 * 60;
+/// Held while a certificate is made.
+const LOCK: &str = "certificates.lock";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_wrong_makes_no_certificate_that_has_ended() {
+        let year = 365 * DAY;
+        assert_eq!(end(RELEASED + year, 10), RELEASED + 11 * year);
+        assert_eq!(end(0, 10), RELEASED + 10 * year, "no battery");
+        assert_eq!(end(RELEASED, 100), LAST);
+        assert_eq!(end(LAST + year, 2), LAST + 3 * year);
+        assert!((RELEASED..LAST).contains(&now().unwrap()));
+    }
+}

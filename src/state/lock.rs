@@ -1,0 +1,206 @@
+//! Locks over all processes: on a file while it is changed, and on the whole directory while a proxy runs there. The
+//! kernel gives them back, also after a kill.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+
+use super::{give_to_owner_of, is_ours_alone};
+
+/// The state directory, held by the one process that runs on it for as long as this lives.
+pub struct Hold {
+    /// Why nothing can be written there, if so.
+    pub unwritable: Option<String>,
+    _file: Option<File>,
+}
+
+/// Holds the directory, which must be there. Call it before anything is read or made in it. One in which nothing can be
+/// written, by this process, and in which nobody has left a lock, needs none.
+///
+/// # Errors
+/// Somebody else holds it, or it cannot be held; the text says by whom, and what to do.
+pub fn hold(directory: &Path) -> Result<Hold, String> {
+    let path = directory.join(HOLD);
+    // Open for reading alone while it is held: who wants to make the disk read-only is not kept from it.
+    let (made, unwritable) = match open(&path) {
+        Ok(file) => (Some(file), None),
+        Err(error) if is_closed_to_us(&error, &path) => {
+            (None, Some(format!("cannot write in {}: {error}", directory.display())))
+        }
+        Err(error) => return Err(why_not_opened(&path, &error)),
+    };
+    let mut file = match open_to_read(&path) {
+        Ok(file) => file,
+        Err(_) if unwritable.is_some() && !super::is_there(&path) => return Ok(Hold { unwritable, _file: None }),
+        Err(error) => return Err(why_not_opened(&path, &error)),
+    };
+    let mut locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    // NFS locks for writing what is open for writing.
+    if let (Err(Errno::BADF), Some(made)) = (locked, &made) {
+        file = made.try_clone().map_err(|error| why_not_opened(&path, &error))?;
+        locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    }
+    match locked {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            return Err(format!(
+                "{} is in use by {}: two proxies would spend each other's refresh tokens. Stop that one, or give this one \
+                 another state_directory",
+                directory.display(),
+                holder(&mut file)
+            ));
+        }
+        Err(error) => return Err(why_not_locked(&path, error)),
+    }
+    if let Some(mut made) = made {
+        // For who comes second. A disk that is full keeps it from being told who, and nothing else.
+        let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+        let _ = made.set_len(0).and_then(|()| writeln!(made, "{} {} {program}", std::process::id(), host()));
+    }
+    Ok(Hold { unwritable, _file: Some(file) })
+}
+
+/// Locks a file over all processes, and makes it first where it is missing. Waits for who has it. Given back when the
+/// file is closed, also by a kill.
+///
+/// # Errors
+/// It cannot be opened; the text holds the command that mends it.
+pub fn lock(path: &Path) -> Result<File, String> {
+    let file = match open(path) {
+        // On a disk that has become read-only, what can still be read is still used.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => match open_to_read(path) {
+            // Where nobody can write, nobody needs to be kept apart.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return File::open(super::directory_of(path)).map_err(|error| why_not_opened(path, &error));
+            }
+            opened => opened,
+        },
+        opened => opened,
+    };
+    let file = file.map_err(|error| why_not_opened(path, &error))?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|error| why_not_locked(path, error))?;
+    Ok(file)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let is_new = !super::is_there(path);
+    // Not through a link: somebody else could have laid it. And not waiting for a pipe's other end.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no file; put it away"));
+    }
+    if is_new {
+        give_to_owner_of(super::directory_of(path), &file)?;
+    }
+    Ok(file)
+}
+
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+fn is_closed_to_us(error: &io::Error, path: &Path) -> bool {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => true,
+        // Another user's lock is another matter than another user's directory.
+        io::ErrorKind::PermissionDenied => !super::is_there(path),
+        _ => false,
+    }
+}
+
+fn why_not_opened(path: &Path, error: &io::Error) -> String {
+    let failed = || format!("cannot lock {}: {error}", path.display());
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => is_ours_alone(path, &metadata).err().unwrap_or_else(failed),
+        Ok(metadata) if metadata.is_symlink() || metadata.is_dir() => {
+            format!("cannot lock {}: it is no file; put it away", path.display())
+        }
+        Ok(_) | Err(_) => failed(),
+    }
+}
+
+fn why_not_locked(path: &Path, error: Errno) -> String {
+    let advice = match error {
+        Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::BADF => {
+            "; this file system cannot lock files: put state_directory on a local disk, or mount it with locks (nfs: without \
+             nolock, and with a lock service)"
+        }
+        _ => "",
+    };
+    format!("cannot lock {}: {}{advice}", path.display(), io::Error::from(error))
+}
+
+/// As far as it has been told: who has just taken the lock may not have written its name yet.
+fn holder(file: &mut File) -> String {
+    let told_by = Instant::now() + UNTIL_TOLD;
+    loop {
+        let mut text = String::new();
+        let _ = file.rewind().and_then(|()| file.take(LONGEST_HOLDER).read_to_string(&mut text));
+        let mut words = text.trim_end().splitn(3, ' ');
+        if let (true, Some(process), Some(on), Some(program)) =
+            (text.ends_with('\n'), words.next(), words.next(), words.next())
+        {
+            let place = if on == host() { String::new() } else { format!(" on the host or in the container {on}") };
+            return format!("process {process} ({program}){place}");
+        }
+        if Instant::now() > told_by {
+            return "another packetboat".to_owned();
+        }
+        thread::sleep(UNTIL_TOLD / 10);
+    }
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+const HOLD: &str = "lock";
+const LONGEST_HOLDER: u64 = 4096;
+const UNTIL_TOLD: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let hold_it = || hold(directory.path());
+        let held = hold_it().unwrap();
+        let Err(message) = hold_it() else { panic!("held twice") };
+        assert!(message.contains(&format!("in use by process {} (/", std::process::id())), "{message}");
+        drop(held);
+        assert!(hold_it().is_ok());
+    }
+
+    #[test]
+    fn another_host_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = hold(directory.path()).unwrap();
+        fs::write(directory.path().join(HOLD), "1 mailproxy-7d9f /usr/bin/packetboat\n").unwrap();
+        let Err(message) = hold(directory.path()) else { panic!("held twice") };
+        let words = "process 1 (/usr/bin/packetboat) on the host or in the container mailproxy-7d9f";
+        assert!(message.contains(words), "{message}");
+        fs::write(directory.path().join(HOLD), [0xff; 3]).unwrap();
+        let Err(message) = hold(directory.path()) else { panic!("held twice") };
+        assert!(message.contains("in use by another packetboat"), "{message}");
+        drop(held);
+    }
+
+    #[test]
+    fn a_file_system_without_locks() {
+        let message = why_not_locked(Path::new("/mnt/state/lock"), Errno::NOLCK);
+        assert!(message.starts_with("cannot lock /mnt/state/lock: ") && message.contains("local disk"), "{message}");
+    }
+}

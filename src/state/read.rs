@@ -1,0 +1,122 @@
+//! Reading: files and nothing else, and no more of them than they can rightly hold. What stands in a file's place after
+//! an accident may be a directory, a pipe that nobody writes to, or a gigabyte of nothing.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+use zeroize::Zeroizing;
+
+use super::is_ours_alone;
+
+/// Reads a file that holds a key. One that others can read is refused, with the command that mends it; but not where
+/// container runtimes put secrets, which nobody outside of the container sees whatever their mode.
+///
+/// # Errors
+/// Missing, not readable, or readable by others.
+pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let unreadable = |error: io::Error| {
+        let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|one| path.starts_with(one));
+        let advice = if is_credential && error.kind() == io::ErrorKind::NotFound {
+            "; credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart"
+        } else {
+            ""
+        };
+        format!("cannot read {}: {error}{advice}", path.display())
+    };
+    let (file, metadata) = open(path).map_err(unreadable)?;
+    let (shown, own) = (path.display(), geteuid().as_raw());
+    if !CONTAINER_SECRETS.iter().any(|directory| path.starts_with(directory)) {
+        let mode = metadata.mode() & 0o777;
+        if mode & 0o007 != 0 {
+            return Err(format!(
+                "{shown} can be read by everybody (mode {mode:03o}); mend it with: chmod o-rwx {shown}"
+            ));
+        }
+        if mode & 0o020 != 0 {
+            return Err(format!(
+                "{shown} can be changed by a group (mode {mode:03o}); mend it with: chmod g-w {shown}"
+            ));
+        }
+        if ![own, 0].contains(&metadata.uid()) && own != 0 {
+            return Err(format!("{shown} belongs to user {}; mend it with: chown {own} {shown}", metadata.uid()));
+        }
+    }
+    whole(file, &metadata, LARGEST_SECRET).map_err(unreadable)
+}
+
+/// Reads a file that packetboat has made for itself: nobody else may own, read or write it.
+///
+/// # Errors
+/// Missing, not readable, or not ours alone; the text holds the command that mends it.
+pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, String)> {
+    let unreadable = |error: io::Error| {
+        let leads_nowhere = error.kind() == io::ErrorKind::NotFound && super::is_there(path);
+        let (kind, advice) = if leads_nowhere {
+            // What a link leads to may come back, and is not to be made anew meanwhile.
+            (io::ErrorKind::Other, "; it is a link that leads nowhere")
+        } else {
+            (error.kind(), "")
+        };
+        (kind, format!("cannot read {}: {error}{advice}", path.display()))
+    };
+    let not_ours = |message| (io::ErrorKind::PermissionDenied, message);
+    let (file, metadata) = open(path).map_err(|error| match fs::metadata(path) {
+        // Why it cannot be opened mends more than that it cannot.
+        Ok(metadata) if metadata.is_file() => {
+            is_ours_alone(path, &metadata).err().map_or_else(|| unreadable(error), not_ours)
+        }
+        Ok(_) | Err(_) => unreadable(error),
+    })?;
+    is_ours_alone(path, &metadata).map_err(not_ours)?;
+    whole(file, &metadata, LARGEST_SECRET).map_err(unreadable)
+}
+
+/// Reads a file that everybody may see.
+///
+/// # Errors
+/// Missing, not readable, or no file.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_up_to(path, LARGEST)
+}
+
+/// The same, where more than usual may stand in it.
+///
+/// # Errors
+/// Missing, not readable, no file, or larger than this.
+pub fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let read = open(path).and_then(|(file, metadata)| whole(file, &metadata, most));
+    let mut content = read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(std::mem::take(&mut *content))
+}
+
+/// A file, and never something else that would have us wait.
+fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let not_waiting = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(not_waiting).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() { Ok((file, metadata)) } else { Err(io::Error::other("it is no file; put it away")) }
+}
+
+/// At once in its full size: a buffer that grows would leave copies behind.
+fn whole(file: File, metadata: &Metadata, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let too_large = || io::Error::other(format!("it is larger than {most} octets, and damaged"));
+    if metadata.size() > most {
+        return Err(too_large());
+    }
+    let size = usize::try_from(metadata.size()).unwrap_or_default();
+    let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
+    // It may grow while it is read.
+    let read = file.take(most + 1).read_to_end(&mut content)?;
+    if u64::try_from(read).is_ok_and(|read| read <= most) { Ok(content) } else { Err(too_large()) }
+}
+
+/// Keys, tokens, passwords.
+const LARGEST_SECRET: u64 = 1024 * 1024;
+/// Chains of certificates.
+const LARGEST: u64 = 16 * 1024 * 1024;
+/// Docker's and Kubernetes'.
+const CONTAINER_SECRETS: [&str; 2] = ["/run/secrets", "/var/run/secrets"];

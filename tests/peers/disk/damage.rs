@@ -1,0 +1,328 @@
+//! What stands in a file's place after an accident: nothing, half of it, other bits, a gigabyte of holes, a directory, a
+//! pipe, a link that leads nowhere. It is told by its file's name with what mends it; nothing panics, waits or is replaced
+//! without a word; and with the old file back all is as it was.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::support::exchange::*;
+use crate::support::process::{Lines, Process};
+use crate::support::proxy::Proxy;
+
+/// What has become of a file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Damage {
+    Missing,
+    /// Of its length, in percent.
+    Cut(usize),
+    /// One bit, at this percentage of its length.
+    Flipped(usize),
+    Garbage,
+    Huge,
+    Directory,
+    Pipe,
+    Link,
+}
+
+use Damage::*;
+
+/// Where something that is no file stands.
+const NO_FILES: [Damage; 3] = [Directory, Pipe, Link];
+
+/// Of a file whose content is read by nobody who depends on it.
+const OF_A_LOCK: [Damage; 6] = [Garbage, Huge, Directory, Pipe, Link, Missing];
+const ALL: [Damage; 13] = [
+    Cut(0),
+    Cut(1),
+    Cut(50),
+    Cut(99),
+    Flipped(1),
+    Flipped(50),
+    Flipped(90),
+    Garbage,
+    Huge,
+    Directory,
+    Pipe,
+    Link,
+    Missing,
+];
+
+/// What comes of it.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// The start is refused, with the file's name and this.
+    Refused(&'static str),
+    /// One of the two, depending on the bit: refused with the one, or running with the other in the log.
+    Either(&'static str, &'static str),
+    /// It runs and tells of the file, with this; the device is told to ask somebody.
+    NoToken(&'static str),
+    /// It runs, and devices get their mail; this is in the log.
+    Told(&'static str),
+    /// It runs, and nothing depends on the file.
+    Runs,
+    /// It runs, and a certificate cannot be renewed, for this reason.
+    NoRenewal(&'static str),
+}
+
+use Outcome::*;
+
+#[test]
+fn the_key_of_the_store() {
+    try_all("store.key", |damage| match damage {
+        Missing => Refused("there are refresh tokens, and"),
+        Cut(_) => Refused("needs 32"),
+        Flipped(_) | Garbage => NoToken("put the old key back"),
+        Huge => Refused("larger than"),
+        Directory | Pipe => Refused("it is no file; put it away"),
+        Link => Refused("leads nowhere"),
+    });
+}
+
+#[test]
+fn a_token() {
+    try_all("TOKEN.token", |damage| match damage {
+        Missing => NoToken("has not signed in yet: packetboat login scans"),
+        Cut(_) | Flipped(_) | Garbage => NoToken("move the file away and sign in again"),
+        Huge => NoToken("larger than"),
+        Directory | Pipe => NoToken("it is no file; put it away"),
+        Link => NoToken("leads nowhere"),
+    });
+}
+
+/// What stands in them is for people; what stands in their place is no lock.
+#[test]
+fn locks() {
+    for lock in ["lock", "tokens/lock"] {
+        try_each(&OF_A_LOCK, lock, |damage| {
+            if NO_FILES.contains(&damage) { Refused("it is no file; put it away") } else { Runs }
+        });
+    }
+    try_each(&OF_A_LOCK, "TOKEN.lock", |damage| {
+        if NO_FILES.contains(&damage) { NoToken("it is no file; put it away") } else { Runs }
+    });
+    try_each(&OF_A_LOCK, "certificates.lock", |damage| {
+        if NO_FILES.contains(&damage) { NoRenewal("it is no file; put it away") } else { Runs }
+    });
+}
+
+#[test]
+fn the_certificate_of_the_authority() {
+    try_all("ca.pem", |damage| match damage {
+        // Its key and its name are still known.
+        Missing => Runs,
+        _ => NoRenewal("put the CA back from a backup"),
+    });
+}
+
+#[test]
+fn the_key_of_the_authority() {
+    try_all("ca.key", |damage| match damage {
+        Missing => NoRenewal("put it back; or remove the CA as well"),
+        _ => NoRenewal("put the CA back from a backup"),
+    });
+}
+
+#[test]
+fn the_certificate() {
+    try_all("default.pem", |damage| match damage {
+        Missing => Runs,
+        // It may still be a certificate.
+        Flipped(_) => Either("the same CA makes them anew", "is not signed by the CA that is there now"),
+        _ => Refused("the same CA makes them anew"),
+    });
+}
+
+#[test]
+fn the_key_of_the_certificate() {
+    try_all("default.key", |damage| match damage {
+        // The same CA has made another one.
+        Missing => Runs,
+        _ => Refused("the same CA makes them anew"),
+    });
+}
+
+#[test]
+fn the_inventory() {
+    try_all("inventory.json", |damage| match damage {
+        // Bits of a name may have become those of another one.
+        Missing | Flipped(_) => Runs,
+        _ => Told("inventory.unreadable, and a new one begun"),
+    });
+}
+
+/// What commands find it by.
+#[test]
+fn the_trail() {
+    for trail in ["running", "reload"] {
+        try_each(&OF_A_LOCK, trail, |damage| match damage {
+            Directory if trail == "running" => Told("packetboat reload needs --pid"),
+            _ => Runs,
+        });
+    }
+}
+
+/// Another directory, or none.
+#[test]
+fn the_directory_of_tokens() {
+    let exchange = signed_in();
+    let configuration = exchange.configuration(BY_PERSON);
+    let tokens = exchange.state().join("tokens");
+    let aside = exchange.state().join("aside");
+    fs::rename(&tokens, &aside).unwrap();
+    for put in [
+        |path: &Path| fs::write(path, "x"),
+        |path: &Path| symlink("nowhere", path),
+        |path: &Path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).map_err(Into::into)
+        },
+    ] {
+        put(&tokens).unwrap();
+        let ran = exchange.run(&["run"], &configuration);
+        assert!(ran.code == 69 && ran.errors.contains(&tokens.display().to_string()), "{} {}", ran.code, ran.errors);
+        fs::remove_file(&tokens).unwrap();
+    }
+    fs::rename(&aside, &tokens).unwrap();
+    assert!(imap_login(&exchange.proxy(&configuration)).starts_with("OK"));
+}
+
+/// Every damage to one file, on a state directory where everything is there.
+fn try_all(name: &str, outcome: impl Fn(Damage) -> Outcome) {
+    try_each(&ALL, name, outcome);
+}
+
+fn try_each(damages: &[Damage], name: &str, outcome: impl Fn(Damage) -> Outcome) {
+    let exchange = signed_in();
+    let configuration = exchange.configuration(BY_PERSON);
+    let [token] = exchange.tokens().try_into().unwrap();
+    let path = match name.strip_prefix("TOKEN.") {
+        Some(extension) => token.with_extension(extension),
+        None => exchange.state().join(name),
+    };
+    let kept = exchange.state().with_file_name("kept");
+    copy(&exchange.state(), &kept);
+    for &damage in damages {
+        let what = format!("{name}: {damage:?}");
+        apply(damage, &path);
+        let left = content(&path);
+        comes_to(&exchange, &configuration, &path, outcome(damage), &what);
+        let is_remade = matches!(outcome(damage), Runs | Told(_) | Either(..)) || damage == Missing;
+        assert!(is_remade || content(&path) == left, "{what}: it was replaced");
+        fs::remove_dir_all(exchange.state()).unwrap();
+        copy(&kept, &exchange.state());
+    }
+    let proxy = exchange.proxy(&configuration);
+    assert!(imap_login(&proxy).starts_with("OK"), "{name}: with the old file back");
+    assert_eq!(exchange.simulator.counts().authorizations, 1, "nobody signs in again");
+}
+
+fn comes_to(exchange: &Exchange, configuration: &str, path: &Path, outcome: Outcome, what: &str) {
+    let shown = path.display().to_string();
+    let outcome = match outcome {
+        Either(refused, told) => {
+            let ran = exchange.run(&["certificate", "show"], configuration);
+            if ran.code == 69 { Refused(refused) } else { Told(told) }
+        }
+        one => one,
+    };
+    if let Refused(words) = outcome {
+        let mut process = Process::start(exchange.command(&["run"], configuration).stderr(Stdio::piped()));
+        let log = Lines::of(process.0.stderr.take().unwrap());
+        let code = process.wait().code();
+        let said = log.to_the_end();
+        assert!(said.contains(&shown) && said.contains(words), "{what}: {said}");
+        assert!(code == Some(69) && !said.contains("panicked"), "{what}: {code:?} {said}");
+        return;
+    }
+    let is_of_authority = path.file_stem().unwrap() == "ca";
+    let authority = (!is_of_authority).then(|| fs::read(exchange.state().join("ca.key")).unwrap());
+    let mut proxy: Proxy = exchange.proxy(configuration);
+    let told = |proxy: &Proxy, words: &str| {
+        let line = proxy.log.wait_for(words, |line| line.contains(words));
+        assert!(line.contains("WARN") || line.contains("ERROR"), "{what}: {line}");
+        line
+    };
+    match outcome {
+        NoToken(words) => {
+            assert!(imap_login(&proxy).starts_with("NO [CONTACTADMIN]"), "{what}");
+            let line = told(&proxy, words);
+            let is_named = line.contains(".token") || line.contains(&shown) || words.starts_with("has not");
+            assert!(is_named, "{what}: {line}");
+        }
+        Told(words) => {
+            assert!(imap_login(&proxy).starts_with("OK"), "{what}");
+            let line = told(&proxy, words);
+            assert!(line.contains(&shown), "{what}: {line}");
+        }
+        Runs | NoRenewal(_) => assert!(imap_login(&proxy).starts_with("OK"), "{what}"),
+        Refused(_) | Either(..) => {}
+    }
+    if let NoRenewal(words) = outcome {
+        let ran = exchange.run(&["certificate", "renew"], configuration);
+        assert!(ran.code == 69 && ran.errors.contains(words) && ran.errors.contains(&shown), "{what}: {}", ran.errors);
+    }
+    proxy.process.signal("TERM");
+    assert!(proxy.process.wait().success(), "{what}");
+    assert!(!proxy.log.to_the_end().contains("panicked"), "{what}: {}", proxy.log.all());
+    if let Some(authority) = authority {
+        assert!(fs::read(exchange.state().join("ca.key")).unwrap() == authority, "{what}: another CA");
+    }
+}
+
+/// Everything is there: a sign-in, certificates, an inventory with a device, an answer to a reload.
+fn signed_in() -> Exchange {
+    let exchange = Exchange::new();
+    let configuration = exchange.configuration(BY_PERSON);
+    exchange.sign_in(&configuration);
+    let mut proxy = exchange.proxy(&configuration);
+    assert!(imap_login(&proxy).starts_with("OK"));
+    assert_eq!(proxy.reload().0, 0);
+    proxy.process.signal("TERM");
+    assert!(proxy.process.wait().success());
+    exchange
+}
+
+fn apply(damage: Damage, path: &Path) {
+    let mut octets = fs::read(path).unwrap();
+    let at = |percent: usize| (octets.len() * percent / 100).min(octets.len().saturating_sub(1));
+    match damage {
+        Cut(percent) => octets.truncate(at(percent)),
+        Flipped(percent) => {
+            let at = at(percent);
+            octets[at] ^= 0x04;
+        }
+        Garbage => octets = (0..777_u32).map(|number| (number * number % 251) as u8).collect(),
+        Huge => return fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 30).unwrap(),
+        Missing | Directory | Pipe | Link => {
+            fs::remove_file(path).unwrap();
+            return match damage {
+                Directory => {
+                    fs::create_dir(path).unwrap();
+                    mode(path, 0o700);
+                }
+                Pipe => {
+                    let kind = rustix::fs::FileType::Fifo;
+                    rustix::fs::mknodat(rustix::fs::CWD, path, kind, 0o600.into(), 0).unwrap();
+                }
+                Link => symlink("nowhere", path).unwrap(),
+                _ => {}
+            };
+        }
+    }
+    fs::write(path, octets).unwrap();
+}
+
+/// What can be told of it without waiting.
+fn content(path: &Path) -> (Option<fs::FileType>, Option<Vec<u8>>, Option<PathBuf>) {
+    let metadata = fs::symlink_metadata(path).ok();
+    let is_small = metadata.as_ref().is_some_and(|one| one.is_file() && one.len() < 1 << 20);
+    let octets = is_small.then(|| fs::read(path).unwrap());
+    (metadata.map(|one| one.file_type()), octets, fs::read_link(path).ok())
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-a", "--sparse=always"]).args([from, to]).status();
+    assert!(copied.unwrap().success());
+    assert_eq!(fs::metadata(to).unwrap().permissions().mode() & 0o777, 0o700);
+}
