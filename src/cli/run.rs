@@ -91,6 +91,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     running.end(signal, trigger, lifecycle).await;
     upkeep.enter(Phase::Draining);
     running.admin.keep().await;
+    running.common.tell_last();
     info!("stopped");
     Ok(())
 }
@@ -126,8 +127,11 @@ impl Process<'_> {
                     Request::End(signal) => return signal,
                     Request::Reload => self.reload().await,
                 },
-                _ = look.tick() => if self.stamps.have_changed(&self.proven.config) {
-                    self.take_certificates().await;
+                _ = look.tick() => {
+                    self.common.tell_left_out();
+                    if self.stamps.have_changed(&self.proven.config) {
+                        self.take_certificates().await;
+                    }
                 },
             }
         }
