@@ -251,6 +251,8 @@ const SUPPORTED_VERSIONS: u16 = 43;
 const FALLBACK_SCSV: u16 = 0x5600;
 /// OpenSSL takes no longer one (SSL3_RT_MAX_PLAIN_LENGTH).
 const LONGEST: usize = 16 * 1024;
+/// With the headers of its records, unless they are made to be many: each octet that comes has all of them read again.
+pub(super) const LONGEST_SENT: usize = 20 * 1024;
 /// Suites named in a log line.
 const SHOWN: usize = 12;
 
