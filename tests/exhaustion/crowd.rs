@@ -29,7 +29,17 @@ pub fn size() -> usize {
 
 /// A connection from 127.0.0.`last`.
 pub fn tcp_from(last: u8, to: SocketAddr) -> TcpStream {
+    connected(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap(), last, to)
+}
+
+/// The same with as little room for what comes as an old device has.
+pub fn small_tcp_from(last: u8, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(DEVICE_ROOM).unwrap();
+    connected(socket, last, to)
+}
+
+fn connected(socket: Socket, last: u8, to: SocketAddr) -> TcpStream {
     socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     let stream = TcpStream::from(socket);
@@ -130,4 +140,5 @@ const LEAST: usize = 2000;
 /// Files of the test itself: the scripted server, good devices.
 const SPARE: usize = 500;
 pub const SOURCES: usize = 8;
+pub const DEVICE_ROOM: usize = 65_536;
 const THREADS: usize = 4;

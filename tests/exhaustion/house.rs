@@ -21,6 +21,8 @@ pub const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "
 
 pub struct House {
     pub proxy: Proxy,
+    /// The mail server's port.
+    pub server: u16,
     _directory: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -47,7 +49,7 @@ impl House {
              imap_port = {port}\npop3_port = {port}\n{}",
             listener("imap", "imap", "implicit", "") + &listener("clear", "imap", "starttls", "")
         ));
-        Self { proxy, _directory: directory, _alone: alone }
+        Self { proxy, server: port, _directory: directory, _alone: alone }
     }
 
     /// A value of `/metrics`, summed over its labels that contain this text.
@@ -104,11 +106,30 @@ impl House {
         }
     }
 
+    /// Time that its threads have had a processor.
+    pub fn processor(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.proxy.process.0.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// A good device that has not logged in.
+    pub fn greeted(&self) -> Imap {
+        Imap::greeted(TLS_1_0.connect(self.proxy.address("imap"), Start::Implicit))
+    }
+
+    /// A good device that is in.
+    pub fn session(&self) -> Imap {
+        let mut imap = self.greeted();
+        imap.login("u", "p");
+        imap
+    }
+
     /// A good device's whole visit: connection, handshake by TLS 1.0, greeting, login at the server, a command, farewell.
     pub fn visit(&self) -> Duration {
         let begun = Instant::now();
-        let mut imap = Imap::greeted(TLS_1_0.connect(self.proxy.address("imap"), Start::Implicit));
-        imap.login("u", "p");
+        let mut imap = self.session();
         imap.ok("NOOP");
         imap.ok("LOGOUT");
         begun.elapsed()
@@ -126,7 +147,14 @@ impl House {
 
 /// Lets a device in, and answers OK to whatever it says.
 pub fn converse(mut stream: SslStream<TcpStream>) {
-    log_in(&mut stream);
+    let _ = stream.write_all(b"* OK ready\r\n");
+    fake::hear(&mut stream);
+    let _ = stream.write_all(b"P2 OK in\r\n");
+    answer(stream);
+}
+
+/// Answers OK to whatever a device says that is in.
+pub fn answer(mut stream: SslStream<TcpStream>) {
     loop {
         let line = fake::hear(&mut stream);
         let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
@@ -137,12 +165,6 @@ pub fn converse(mut stream: SslStream<TcpStream>) {
             return;
         }
     }
-}
-
-pub fn log_in(stream: &mut SslStream<TcpStream>) {
-    let _ = stream.write_all(b"* OK ready\r\n");
-    fake::hear(stream);
-    let _ = stream.write_all(b"P2 OK in\r\n");
 }
 
 /// One at a time: each scenario needs most of the files that a process may have.

@@ -6,7 +6,6 @@
 mod crowd;
 mod files;
 mod house;
-mod limits;
 mod readers;
 mod silent;
 mod storm;
