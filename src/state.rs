@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags, access, flock};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
@@ -246,6 +247,14 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
+/// Whether a failure to open a file, as told here, passes by itself: the process or the computer is short of open files or of
+/// memory for the moment. The text holds the operating system's number, as every [`io::Error`] does.
+pub fn passes(failure: &str) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
+        .iter()
+        .any(|errno| failure.contains(&format!("(os error {})", errno.raw_os_error())))
+}
+
 const TEMPORARY: &str = "new-";
 /// Docker's and Kubernetes'.
 const CONTAINER_SECRETS: [&str; 2] = ["/run/secrets", "/var/run/secrets"];
@@ -264,6 +273,13 @@ mod tests {
         assert_eq!(read_private(&path).unwrap().as_slice(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_shortage_passes_and_a_missing_file_does_not() {
+        let failure = |errno: Errno| format!("cannot read /x: {}; do this", io::Error::from(errno));
+        assert!(passes(&failure(Errno::MFILE)) && passes(&failure(Errno::NFILE)) && passes(&failure(Errno::NOMEM)));
+        assert!(!passes(&failure(Errno::NOENT)) && !passes(&failure(Errno::ACCESS)));
     }
 
     #[test]
