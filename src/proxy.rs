@@ -119,7 +119,7 @@ impl Common {
         })
     }
 
-    /// Tells what the log did not take, once a minute; call it every few seconds.
+    /// Tells what the log did not take, some seconds later; call it every few seconds.
     pub fn tell_left_out(&self) {
         self.quota.tell(Instant::now());
     }

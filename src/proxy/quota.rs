@@ -1,7 +1,7 @@
 //! How many lines the log takes about what peers do: so many a minute, in all and from one source.
 //!
 //! A device that reconnects a thousand times a second would fill a disk otherwise. What is left out is counted exactly,
-//! and told in a line a minute, so that nothing is lost in silence; metrics count every connection all the same.
+//! and told within half a minute, so that nothing is lost in silence; metrics count every connection all the same.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -138,7 +138,7 @@ impl Quota {
         false
     }
 
-    /// Writes what was left out, where that is a minute old; call it every few seconds.
+    /// Writes what was left out, where that is some seconds old; call it every few seconds.
     pub(super) fn tell(&self, now: Instant) {
         self.told(now, TELLING).iter().for_each(Told::write);
     }
@@ -233,7 +233,7 @@ const DRAWERS: usize = 4096;
 const NOTED: usize = 64;
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long lines are counted before that is told.
-const TELLING: Duration = MINUTE;
+const TELLING: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
@@ -292,15 +292,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_told_once_a_minute_to_the_last_line() {
+    fn what_is_left_out_is_told_once_and_to_the_last_line() {
         let (quota, begun) = (quota(600, 60), Instant::now());
         let at = |seconds| begun + Duration::from_secs(seconds);
         for _ in 0..100 {
             quota.takes(Line::Session, "imap", "device_closed", source(7), at(0));
         }
         quota.takes(Line::Refused, "pop3", "too_many_from_source", source(7), at(0));
-        assert_eq!(quota.told(at(59), TELLING), []);
-        let told = quota.told(at(60), TELLING);
+        assert_eq!(quota.told(at(19), TELLING), []);
+        let told = quota.told(at(20), TELLING);
         let kinds: Vec<_> = told.iter().map(|one| (one.about.line, one.about.listener.as_str(), one.count)).collect();
         assert_eq!(kinds, [(Line::Session, "imap", 40), (Line::Refused, "pop3", 1)]);
         assert_eq!(told[0].most, source(7).map(|source| (source, 40)));

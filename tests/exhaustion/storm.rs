@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::crowd::{self, milliseconds, tcp_from};
 use crate::house::House;
+use crate::support::device::Device;
+use crate::support::proxy::{Proxy, listener};
 
 /// Of each of two rounds.
 const STORM: usize = 2000;
@@ -74,6 +76,26 @@ fn a_reconnect_storm() {
     let written = log.lines("session ended", "") - visits;
     println!("{written} lines about {} hostile connections, {} octets in all", 2 * STORM, log.0.len());
     assert!((SOURCES..=most).contains(&written), "{written} lines, and no more than {most} are promised");
+}
+
+/// While it runs, and not only at its end.
+#[test]
+fn what_the_log_leaves_out_is_told_soon() {
+    let proxy = Proxy::start(&format!(
+        "lines_per_minute_of_source = 1\n[admin]\nlisten = [\"127.0.0.1:0\"]\n{}",
+        listener("imap", "imap", "starttls", "")
+    ));
+    for _ in 0..3 {
+        let mut device = Device::plain(proxy.address("imap"));
+        device.line();
+        device.send("a LOGOUT\r\n");
+        while device.try_line().is_some() {}
+    }
+    let line = proxy.log.wait_for("what was left out", |line| line.contains("left out: "));
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let told = ["listener", "reason", "source"].map(|key| line[key].as_str().unwrap());
+    assert_eq!((told, line["left_out"].as_u64().unwrap()), (["imap", "logged_out", "127.0.0.1"], 2), "{line}");
+    assert_eq!(proxy.log.count(|line| line.contains("session ended: ")), 1);
 }
 
 /// Who is over the limit is refused at once and cheaply; within them everybody is served, and other sources do not notice.
