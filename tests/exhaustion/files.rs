@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::house::{House, alone};
+use crate::house::House;
 use crate::support::exchange::{self, BY_PERSON, BY_SECRET, Exchange, LOGIN, PASSWORD};
 use crate::support::imap::status;
 use crate::support::proxy::Proxy;
@@ -77,7 +77,6 @@ fn a_reload_without_a_file() {
 /// the new refresh token cannot be written, it is written later.
 #[test]
 fn a_token_without_a_file() {
-    let _alone = alone();
     std::thread::scope(|scope| {
         for (grant, files) in [(BY_SECRET, 0), (BY_PERSON, 0), (BY_PERSON, FILES_OF_A_REQUEST)] {
             scope.spawn(move || token_without_a_file(grant, files));

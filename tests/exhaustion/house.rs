@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use openssl::ssl::{SslStream, SslVersion};
@@ -24,7 +23,6 @@ pub struct House {
     /// The mail server's port.
     pub server: u16,
     _directory: TempDir,
-    _alone: MutexGuard<'static, ()>,
 }
 
 impl House {
@@ -35,7 +33,6 @@ impl House {
 
     /// The same with another server: what it does with a connection, in a thread of its own.
     pub fn with(more: &str, serve: impl Fn(SslStream<TcpStream>) + Clone + Send + 'static) -> Self {
-        let alone = alone();
         let directory = tempfile::tempdir().unwrap();
         let certificates = Certificates::for_name("localhost", 30);
         certificates.write(directory.path());
@@ -49,7 +46,7 @@ impl House {
              imap_port = {port}\npop3_port = {port}\n{}",
             listener("imap", "imap", "implicit", "") + &listener("clear", "imap", "starttls", "")
         ));
-        Self { proxy, server: port, _directory: directory, _alone: alone }
+        Self { proxy, server: port, _directory: directory }
     }
 
     /// A value of `/metrics`, summed over its labels that contain this text.
@@ -165,12 +162,6 @@ pub fn answer(mut stream: SslStream<TcpStream>) {
             return;
         }
     }
-}
-
-/// One at a time: each scenario needs most of the files that a process may have.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Devices give up after half a minute and more; on a machine that is busy with other things, this is no measurement.

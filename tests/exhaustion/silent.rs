@@ -54,6 +54,7 @@ fn everything_is_back(house: &House, files: usize) {
 /// first crowd leaves, the second one is ended by the time-out; memory that was never used costs nothing the first time.
 #[test]
 fn ten_thousand_that_never_shake_hands() {
+    let _alone = crowd::alone();
     let count = crowd::size();
     let house = House::new(&limits("handshake_timeout = \"12s\"\nlogin_timeout = \"12s\""));
     house.visits(3);
@@ -98,6 +99,7 @@ fn ten_thousand_that_never_shake_hands() {
 /// They shake hands and stay; every fourth has begun a record of 16 KiB.
 #[test]
 fn ten_thousand_that_never_log_in() {
+    let _alone = crowd::alone();
     let count = crowd::size();
     let house = House::new(&limits(""));
     house.visits(3);
