@@ -62,7 +62,8 @@ pub fn source(number: usize) -> u8 {
 /// Devices that shake hands by TLS 1.0, with a session that is resumed where they have one.
 pub struct Shaker {
     context: SslContext,
-    session: Option<SslSession>,
+    /// In DER: OpenSSL resumes no session whose connection was left without a word.
+    session: Option<Vec<u8>>,
 }
 
 impl Shaker {
@@ -80,14 +81,14 @@ impl Shaker {
             // It was made by this very context.
             #[allow(unsafe_code)]
             unsafe {
-                ssl.set_session(session).unwrap();
+                ssl.set_session(&SslSession::from_der(session).unwrap()).unwrap();
             }
         }
         let mut stream = ssl.connect(stream).expect("handshake");
         let mut greeting = [0; 256];
         let read = stream.read(&mut greeting).unwrap();
         assert!(greeting[..read].starts_with(b"* OK"), "{:?}", String::from_utf8_lossy(&greeting[..read]));
-        self.session = stream.ssl().session().map(ToOwned::to_owned);
+        self.session = stream.ssl().session().map(|session| session.to_der().unwrap());
         kept
     }
 }
