@@ -28,7 +28,7 @@ pub struct House {
 impl House {
     /// With these lines in front, and a server that lets everybody in and answers OK to everything.
     pub fn new(more: &str) -> Self {
-        Self::with(more, |stream| converse(stream))
+        Self::with(more, converse)
     }
 
     /// The same with another server: what it does with a connection, in a thread of its own.
@@ -85,9 +85,7 @@ impl House {
 
     /// What the process has in memory, in octets.
     pub fn memory(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.proxy.process.0.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+        memory(&self.proxy, "VmRSS:")
     }
 
     pub fn files(&self) -> usize {
@@ -140,6 +138,13 @@ impl House {
         assert!(longest < DEVICE_PATIENCE, "a good device waited for {longest:?}");
         (visits[count / 2], longest)
     }
+}
+
+/// What the process has in memory now (`VmRSS:`), or had at most (`VmHWM:`), in octets.
+pub fn memory(proxy: &Proxy, name: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", proxy.process.0.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
 /// Lets a device in, and answers OK to whatever it says.
