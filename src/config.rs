@@ -61,6 +61,10 @@ pub struct Log {
     pub level: LogLevel,
     /// Sources, logins and mailboxes are replaced by pseudonyms.
     pub pseudonyms: bool,
+    /// Lines about connections.
+    pub lines_per_minute: u32,
+    /// Of them, those about one source.
+    pub lines_per_minute_of_source: u32,
 }
 
 /// Where metrics, health and the page are served.

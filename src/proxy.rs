@@ -9,6 +9,7 @@ mod limits;
 mod mailbox;
 mod opened;
 mod place;
+mod quota;
 mod record;
 mod relay;
 mod serving;
@@ -20,6 +21,7 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::{Config, Entry, Listener, Logins, Protocol, Roots};
 use crate::device::Devices;
@@ -34,6 +36,7 @@ use limits::Connections;
 use mailbox::Mailboxes;
 use place::Place;
 pub use place::{is_beside_own, why_not_bound};
+use quota::Quota;
 pub use serving::Serving;
 pub use trial::Trials;
 use witness::Witness;
@@ -48,6 +51,8 @@ pub struct Common {
     /// Who was seen.
     pub inventory: Arc<Inventory>,
     connections: Arc<Connections>,
+    /// What the log takes of it.
+    quota: Arc<Quota>,
     inherited: Arc<[TcpListener]>,
 }
 
@@ -110,8 +115,19 @@ impl Common {
             metrics: Arc::new(Metrics::new()?),
             inventory: Inventory::new(config.inventory),
             connections: Connections::new(&config.limits),
+            quota: Arc::new(Quota::new(&config.log)),
             inherited: inherited.into(),
         })
+    }
+
+    /// Tells what the log did not take, some seconds later; call it every few seconds.
+    pub fn tell_left_out(&self) {
+        self.quota.tell(Instant::now());
+    }
+
+    /// The same at the end, with nothing more to come.
+    pub fn tell_last(&self) {
+        self.quota.tell_all(Instant::now());
     }
 
     /// Sockets that were handed over, and that no listener has.

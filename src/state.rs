@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, access, flock};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::crypto;
@@ -192,6 +193,14 @@ pub fn stamp(path: &Path) -> Stamp {
     fs::metadata(path).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec()))
 }
 
+/// Whether a failure to open a file, as told here, passes by itself: the process or the computer is short of open files or of
+/// memory for the moment. The text holds the operating system's number, as every [`io::Error`] does.
+pub fn passes(failure: &str) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
+        .iter()
+        .any(|errno| failure.contains(&format!("(os error {})", errno.raw_os_error())))
+}
+
 const TEMPORARY: &str = "new-";
 
 #[cfg(test)]
@@ -253,6 +262,13 @@ mod tests {
         }
         assert_ne!(read_own(&at("link")).unwrap_err().0, io::ErrorKind::NotFound);
         assert_eq!(read_own(&at("missing")).unwrap_err().0, io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_shortage_passes_and_a_missing_file_does_not() {
+        let failure = |errno: Errno| format!("cannot read /x: {}; do this", io::Error::from(errno));
+        assert!(passes(&failure(Errno::MFILE)) && passes(&failure(Errno::NFILE)) && passes(&failure(Errno::NOMEM)));
+        assert!(!passes(&failure(Errno::NOENT)) && !passes(&failure(Errno::ACCESS)));
     }
 
     #[test]

@@ -19,6 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["transport::http"],
     &["transport", "lifecycle", "metrics", "confinement"],
     &["device", "token", "inventory"],
+    &["proxy::quota"],
     &["proxy::limits", "proxy::mailbox", "proxy::relay", "proxy::warm", "proxy::witness"],
     &["proxy::record"],
     &["proxy::door", "proxy::driver"],

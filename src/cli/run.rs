@@ -122,6 +122,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     running.end(signal, trigger, lifecycle).await;
     upkeep.enter(Phase::Draining);
     running.admin.keep().await;
+    running.common.tell_last();
     info!("stopped");
     Ok(())
 }
@@ -133,8 +134,6 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
         warn!("confine = false: this process may open every file that its user may, and start programs");
         return None;
     }
-    // What is not there cannot be allowed; why it could not be made is told when something is to be written there.
-    let _ = state::make_directory(&proven.config.state_directory);
     let confined = confinement::begin(&proven.config, &file.config);
     introduction::tell_of_confinement(&confined, &proven.config);
     confined.files.ok()
@@ -173,8 +172,11 @@ impl Process<'_> {
                     Request::End(signal) => return signal,
                     Request::Reload => self.reload().await,
                 },
-                _ = look.tick() => if self.stamps.have_changed(&self.proven.config) {
-                    self.take_certificates().await;
+                _ = look.tick() => {
+                    self.common.tell_left_out();
+                    if self.stamps.have_changed(&self.proven.config) {
+                        self.take_certificates().await;
+                    }
                 },
             }
         }

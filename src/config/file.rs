@@ -59,6 +59,8 @@ struct LogSection {
     format: Written<String>,
     level: Written<String>,
     pseudonyms: Option<bool>,
+    lines_per_minute: Written<i64>,
+    lines_per_minute_of_source: Written<i64>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,8 +1,8 @@
 //! Passwords: made so that a device can take them, kept as Argon2id hashes (RFC 9106). Only this file knows argon2.
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Argon2, Params};
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::Zeroizing;
 
 use crate::crypto;
@@ -35,13 +35,35 @@ impl Hash {
 
     /// Whether it is the password's. Takes some 20 ms and 19 MiB.
     pub fn is_of(&self, password: &[u8]) -> bool {
-        Argon2::default().verify_password(password, &self.0).is_ok()
+        let computed = self.compute(password);
+        // In constant time: that is how outputs are compared.
+        computed.is_some() && computed == self.0.hash
+    }
+
+    fn compute(&self, password: &[u8]) -> Option<Output> {
+        let (salt, hash) = (self.0.salt.as_ref()?, self.0.hash.as_ref()?);
+        let params = Params::try_from(&self.0).ok()?;
+        let version = self.0.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+        let mut memory = memory(params.block_count());
+        let mut output = Zeroizing::new(vec![0; hash.len()]);
+        let argon2 = Argon2::new(Algorithm::Argon2id, version, params);
+        argon2.hash_password_into_with_memory(password, salt, &mut output, &mut memory).ok()?;
+        Output::new(&output).ok()
     }
 
     /// What a run costs, to compare with others.
     pub(super) fn cost(&self) -> u64 {
         Params::try_from(&self.0).map_or(0, |params| u64::from(params.m_cost()) * u64::from(params.t_cost()))
     }
+}
+
+/// Room for a run that goes back to the operating system when it is over. The C library keeps up to 32 MiB that a thread
+/// has freed (mallopt(3), M_MMAP_THRESHOLD), threads are many, and half a gigabyte stayed after a few wrong passwords;
+/// more than that it asks for and gives back by itself. What is not used of it is never there.
+fn memory(blocks: usize) -> Vec<Block> {
+    let mut memory = Vec::with_capacity(blocks.max(GIVEN_BACK));
+    memory.resize(blocks, Block::new());
+    memory
 }
 
 /// A new hash, with a salt of its own. The parameters are those that OWASP recommends: 19 MiB, two passes.
@@ -84,6 +106,8 @@ const ALPHABET: &[u8] = b"abcdefghjkmnpqrtuvwxy346789";
 /// In KiB: a gigabyte.
 const MOST_MEMORY: u32 = 1024 * 1024;
 const MOST_PASSES: u32 = 16;
+/// In KiB.
+const GIVEN_BACK: usize = 40 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use tracing::{debug, error};
 use super::connection::Guest;
 use super::doorway::Doorway;
 use super::limits::Connections;
+use super::quota::Line;
 use super::worker::Here;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::transport::tune;
@@ -47,7 +48,9 @@ pub(super) async fn accept(
             Err(error) if is_of_one_connection(&error) => debug!(listener = door.listener.name, %error, "not accepted"),
             // Out of file descriptors or memory: a pause lets connections end and give some back.
             Err(error) => {
-                error!(listener = door.listener.name, %error, "cannot accept connections; trying again in a second");
+                if door.witness.may_write(Line::Pause, "open_files", None) {
+                    error!(listener = door.listener.name, %error, "cannot accept connections; trying again in a second");
+                }
                 door.witness.common.metrics.paused(&door.listener.name);
                 sleep(ACCEPT_PAUSE).await;
             }

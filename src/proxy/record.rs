@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, enabled, info, warn};
 
 use super::mailbox::Mailbox;
+use super::quota::Line;
 use super::witness::Witness;
 use crate::failure::{Failure, Kind, Level};
 use crate::inventory::{Met, Sight, Way};
@@ -114,10 +115,14 @@ impl<'a> Record<'a> {
         let (listener, reason) = (self.listener(), failure.kind.label());
         if failure.kind == Kind::Observed {
             self.observed += 1;
-            info!(source = %self.source, listener, login, reason, "login seen: {failure}");
+            if enabled!(tracing::Level::INFO) && self.may_write(Line::Login, reason) {
+                info!(source = %self.source, listener, login, reason, "login seen: {failure}");
+            }
             return;
         }
-        warn!(source = %self.source, listener, login, reason, "login failed: {failure}");
+        if self.may_write(Line::Login, reason) {
+            warn!(source = %self.source, listener, login, reason, "login failed: {failure}");
+        }
         self.witness.common.metrics.login_failed(listener, failure);
         if let Some(met) = &self.met {
             met.failed(failure);
@@ -140,14 +145,20 @@ impl<'a> Record<'a> {
         &self.witness.listener
     }
 
+    fn may_write(&self, line: Line, reason: &'static str) -> bool {
+        self.witness.may_write(line, reason, Some(self.source.ip()))
+    }
+
     /// A line of the server in a running session. Only the first few of a session are shown.
     pub(super) fn noticed(&mut self, failure: &Failure) {
         self.notices += 1;
         if self.notices > SHOWN_NOTICES {
             return;
         }
-        let login = self.login.as_deref().unwrap_or("-");
-        warn!(source = %self.source, listener = self.listener(), login, reason = failure.kind.label(), "{failure}");
+        let (login, reason) = (self.login.as_deref().unwrap_or("-"), failure.kind.label());
+        if self.may_write(Line::Notice, reason) {
+            warn!(source = %self.source, listener = self.listener(), login, reason, "{failure}");
+        }
     }
 
     /// The line.
@@ -171,28 +182,31 @@ impl<'a> Record<'a> {
         let (sent, received) = self.passed;
         let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         macro_rules! line {
-            ($log:ident) => {
-                $log!(
-                    source = %self.source,
-                    listener = self.listener(),
-                    login,
-                    mailbox,
-                    device_tls,
-                    upstream_tls,
-                    commands = self.commands,
-                    sent,
-                    received,
-                    milliseconds,
-                    notices = (self.notices > 0).then_some(self.notices),
-                    reason,
-                    "{words}"
-                )
+            ($log:ident, $level:ident) => {
+                // What would not be shown is not left out.
+                if enabled!(tracing::Level::$level) && self.may_write(Line::Session, reason) {
+                    $log!(
+                        source = %self.source,
+                        listener = self.listener(),
+                        login,
+                        mailbox,
+                        device_tls,
+                        upstream_tls,
+                        commands = self.commands,
+                        sent,
+                        received,
+                        milliseconds,
+                        notices = (self.notices > 0).then_some(self.notices),
+                        reason,
+                        "{words}"
+                    )
+                }
             };
         }
         match level {
-            Level::Warn => line!(warn),
-            Level::Info => line!(info),
-            Level::Debug => line!(debug),
+            Level::Warn => line!(warn, WARN),
+            Level::Info => line!(info, INFO),
+            Level::Debug => line!(debug, DEBUG),
         }
     }
 }

@@ -59,7 +59,8 @@ impl Flow {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if filled > 0 => break,
                 Poll::Pending => {
-                    self.buffer.rest();
+                    // What is left is half a line, and never bulk, which goes on at once.
+                    self.buffer.rest_closely();
                     return Poll::Pending;
                 }
             };

@@ -66,6 +66,7 @@ impl Serving {
         let Opened { doors, access, servers, warm } = opened;
         self.common.connections.limit(&config.limits);
         self.common.inventory.limit(config.inventory);
+        self.common.quota.limit(&config.log);
         let mut running = Vec::new();
         for open in doors {
             for place in open.places {

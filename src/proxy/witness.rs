@@ -1,10 +1,12 @@
 //! Who sees what goes on at a listener: metrics, inventory, and the log of who is turned away.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use tracing::warn;
 
 use super::Common;
+use super::quota::Line;
 use crate::config::{Listener, Protocol};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Sight;
@@ -27,12 +29,19 @@ impl Witness {
     /// Writes the line of who is not let in.
     pub(super) fn turn_away(&self, source: SocketAddr, failure: &Failure) {
         let listener = self.listener.as_str();
-        warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
+        if self.may_write(Line::Refused, failure.kind.label(), Some(source.ip())) {
+            warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
+        }
         self.common.metrics.refused(listener, failure.kind);
         if failure.kind == Kind::NotAllowed {
             let sight = Sight { refused: Some(failure), ..self.sight(source.ip()) };
             drop(self.common.inventory.met(&sight));
         }
+    }
+
+    /// Whether a line about this source may be written now. If not, it is counted.
+    pub(super) fn may_write(&self, line: Line, reason: &'static str, source: Option<IpAddr>) -> bool {
+        self.common.quota.takes(line, &self.listener, reason, source, Instant::now())
     }
 
     /// What is known of somebody who has come from there.

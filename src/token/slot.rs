@@ -352,8 +352,10 @@ impl Slot {
     }
 }
 
+/// Nothing can be asked for, until somebody acts; or for the moment, where that is a shortage.
 fn refused(why: String) -> Setback {
-    Setback { failure: Failure::new(Kind::TokenRefused, why), retry_after: None }
+    let kind = if state::passes(&why) { Kind::TokenUnavailable } else { Kind::TokenRefused };
+    Setback { failure: Failure::new(kind, why), retry_after: None }
 }
 
 const PASSWORD_FILE: &str = "put the new one into password_file";

@@ -112,11 +112,21 @@ impl Buffer {
     }
 
     /// Nothing more comes for now: room is given back, and so a peer that sends half a line or half a record and then
-    /// stalls holds no more memory than that, unless it is a large half.
+    /// stalls holds no more memory than that, unless it is a large half. To copy that in the middle of bulk costs too much.
     pub fn rest(&mut self) {
+        self.rest_with(SMALL);
+    }
+
+    /// The same where nothing is bulk, as before login: the half of whatever is taken there may be as long as the peer
+    /// likes, and is held by itself.
+    pub fn rest_closely(&mut self) {
+        self.rest_with(LARGEST);
+    }
+
+    fn rest_with(&mut self, most: usize) {
         if self.is_empty() {
             self.give_back();
-        } else if self.octets.len() == CAPACITY && self.len() <= SMALL {
+        } else if self.octets.len() == CAPACITY && self.len() <= most {
             let held: Box<[u8]> = self.filled().into();
             self.wipe(held.len());
             (self.start, self.end) = (0, held.len());
@@ -169,6 +179,8 @@ pub const PLAINTEXT: usize = 8 * 16 * 1024;
 pub const CAPACITY: usize = PLAINTEXT + 8 * 256;
 /// What a waiting connection may hold on to without a whole buffer.
 const SMALL: usize = 4096;
+/// Longer than a ClientHello, a line or a literal before login may be (`limits.sasl_line`).
+const LARGEST: usize = 64 * 1024;
 /// Buffers that a worker thread keeps for its next reads.
 const POOLED: usize = 8;
 
@@ -201,6 +213,16 @@ mod tests {
         assert!(POOL.with_borrow(|pool| pool.iter().all(|octets| octets.iter().all(|&octet| octet == 0))));
         buffer.take_in(b"word\r\n");
         assert_eq!(buffer.filled(), b"a LOGIN u password\r\n");
+    }
+
+    #[test]
+    fn a_large_half_is_held_by_itself_where_there_is_no_bulk() {
+        let mut buffer = Buffer::default();
+        buffer.take_in(&[7; 20_000]);
+        buffer.rest();
+        assert_eq!(buffer.octets.len(), CAPACITY);
+        buffer.rest_closely();
+        assert_eq!(buffer.octets.len(), 20_000);
     }
 
     #[test]

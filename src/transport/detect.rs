@@ -38,6 +38,7 @@ impl Socket {
                 Parsed::Complete(hello) => return Ok(Opening::Hello(hello)),
                 Parsed::NotTls => return Ok(Opening::Plaintext),
                 Parsed::Malformed => return Ok(Opening::Strange),
+                Parsed::Incomplete if self.incoming.len() > hello::LONGEST_SENT => return Ok(Opening::Strange),
                 Parsed::Incomplete => {}
             }
             let begun = !self.incoming.is_empty();

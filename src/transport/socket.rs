@@ -71,7 +71,11 @@ impl Socket {
         let read = Pin::new(&mut self.tcp).poll_read(cx, &mut room);
         let count = room.filled().len();
         if count == 0 {
-            self.incoming.rest();
+            if self.under_tls {
+                self.incoming.rest();
+            } else {
+                self.incoming.rest_closely();
+            }
         }
         ready!(self.unless_broken(read, count))?;
         self.incoming.filled_by(count);

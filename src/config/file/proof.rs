@@ -129,6 +129,13 @@ impl Proof<'_> {
             format: self.choice("log.format", raw.format, FORMATS).unwrap_or(LogFormat::Text),
             level: self.choice("log.level", raw.level, LEVELS).unwrap_or(LogLevel::Info),
             pseudonyms: raw.pseudonyms.unwrap_or(false),
+            lines_per_minute: self.number("log.lines_per_minute", raw.lines_per_minute, 1..=1_000_000, 3000),
+            lines_per_minute_of_source: self.number(
+                "log.lines_per_minute_of_source",
+                raw.lines_per_minute_of_source,
+                1..=1_000_000,
+                300,
+            ),
         }
     }
 

@@ -71,9 +71,9 @@ impl ClientHello {
     pub fn describe(&self) -> String {
         let version = Version::by_number(self.version)
             .map_or_else(|| format!("version {:#06x}", self.version), |version| version.to_string());
-        let suites: Vec<String> = self.suites.iter().map(|&number| suite_name(number)).collect();
-        let shown = suites.get(..SHOWN).unwrap_or(&suites).join(" ");
-        let more = suites.len().saturating_sub(SHOWN);
+        let suites: Vec<String> = self.suites.iter().take(SHOWN).map(|&number| suite_name(number)).collect();
+        let shown = suites.join(" ");
+        let more = self.suites.len().saturating_sub(SHOWN);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let name = self.server_name.as_ref().map_or_else(|| "no SNI".to_owned(), |name| format!("SNI {name}"));
         let format = if self.sslv2_format { ", ClientHello in SSLv2 format" } else { "" };
@@ -251,6 +251,8 @@ const SUPPORTED_VERSIONS: u16 = 43;
 const FALLBACK_SCSV: u16 = 0x5600;
 /// OpenSSL takes no longer one (SSL3_RT_MAX_PLAIN_LENGTH).
 const LONGEST: usize = 16 * 1024;
+/// With the headers of its records, unless they are made to be many: each octet that comes has all of them read again.
+pub(super) const LONGEST_SENT: usize = 20 * 1024;
 /// Suites named in a log line.
 const SHOWN: usize = 12;
 

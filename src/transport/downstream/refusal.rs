@@ -102,7 +102,9 @@ fn by_offer(hello: &ClientHello, policy: &TlsPolicy, has_ecdsa: bool) -> Option<
     let speaks_13 = version == Version::Tls1_3;
     let shared: Vec<_> = suites.iter().filter(|suite| policy.suites.contains(suite)).collect();
     if !shared.is_empty() && !has_ecdsa && !speaks_13 && shared.iter().all(|suite| suite.needs_ecdsa()) {
-        let names: Vec<_> = shared.iter().map(|suite| suite.name).collect();
+        // Of the listener, so that each is named once, however often it is offered.
+        let of_both = policy.suites.iter().filter(|suite| shared.iter().any(|other| other.name == suite.name));
+        let names: Vec<_> = of_both.map(|suite| suite.name).collect();
         return Some(format!(
             "offers only {}, which need an ECDSA certificate: set ecdsa_chain and ecdsa_key beside the RSA one",
             names.join(" ")
@@ -180,7 +182,8 @@ mod tests {
     #[test]
     fn suites_that_need_another_certificate_or_version() {
         let legacy = Profile::Legacy.policy();
-        let text = advice(&hello(0x0301, &[0xc009, 0xc00a]), &legacy);
+        let text = advice(&hello(0x0301, &[0xc009, 0xc00a].repeat(2000)), &legacy);
+        assert!(text.len() < 1000, "{} octets", text.len());
         assert!(text.contains("need an ECDSA certificate: set ecdsa_chain and ecdsa_key"), "{text}");
         // AES-GCM in a hello of TLS 1.0 is of no use to it.
         let text = advice(&hello(0x0301, &[0x9c, 0x0a]), &legacy);

@@ -74,7 +74,12 @@ impl Lines {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero() && !state.ended, "no {what} in:\n{}", state.lines.join("\n"));
+            if left.is_zero() || state.ended {
+                let lines = state.lines.join("\n");
+                // Who shows them once more, and ends the process, must not find the lock broken.
+                drop(state);
+                panic!("no {what} in:\n{lines}");
+            }
             state = self.0.1.wait_timeout(state, left).unwrap().0;
         }
     }

@@ -1,0 +1,321 @@
+//! How many lines the log takes about what peers do: so many a minute, in all and from one source.
+//!
+//! A device that reconnects a thousand times a second would fill a disk otherwise. What is left out is counted exactly,
+//! and told within half a minute, so that nothing is lost in silence; metrics count every connection all the same.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::config::Log;
+
+/// Of all listeners together.
+///
+/// Sources are counted in a fixed number of drawers, so that nobody can fill the memory with made-up addresses; the hash
+/// that chooses a drawer differs from start to start.
+pub(super) struct Quota {
+    hasher: RandomState,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Lines a minute.
+    most: Most,
+    in_all: Bucket,
+    by_source: Vec<Bucket>,
+    left_out: HashMap<About, LeftOut>,
+    /// When the first of them was.
+    since: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Most {
+    in_all: u32,
+    of_source: u32,
+}
+
+/// What a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Line {
+    /// A connection was not let in.
+    Refused,
+    /// A login came to nothing.
+    Login,
+    /// The server has said something in a running session.
+    Notice,
+    /// A session is over.
+    Session,
+    /// No connection can be accepted for a moment.
+    Pause,
+}
+
+/// Lines of one kind: their number is bounded by the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct About {
+    line: Line,
+    listener: String,
+    reason: &'static str,
+}
+
+#[derive(Default)]
+struct LeftOut {
+    count: u64,
+    /// Of the first few.
+    by_source: HashMap<IpAddr, u64>,
+}
+
+/// A minute's worth of lines, which fills up evenly.
+#[derive(Clone, Copy)]
+struct Bucket {
+    left: f64,
+    at: Option<Instant>,
+}
+
+/// Lines that were left out.
+#[derive(Debug, PartialEq)]
+struct Told {
+    about: About,
+    count: u64,
+    /// Who has caused most of them, and how many.
+    most: Option<(IpAddr, u64)>,
+    within: Duration,
+}
+
+impl Quota {
+    /// With nothing written yet.
+    pub(super) fn new(log: &Log) -> Self {
+        let most = Most::of(log);
+        let (in_all, by_source) = (Bucket::new(most.in_all), vec![Bucket::new(most.of_source); DRAWERS]);
+        let state = State { most, in_all, by_source, left_out: HashMap::new(), since: None };
+        Self { hasher: RandomState::new(), state: Mutex::new(state) }
+    }
+
+    /// Another one, from now on.
+    pub(super) fn limit(&self, log: &Log) {
+        self.state().most = Most::of(log);
+    }
+
+    /// Whether a line may be written now. If not, it is counted.
+    pub(super) fn takes(
+        &self,
+        line: Line,
+        listener: &str,
+        reason: &'static str,
+        source: Option<IpAddr>,
+        now: Instant,
+    ) -> bool {
+        let mut state = self.state();
+        let State { most, in_all, by_source, left_out, since } = &mut *state;
+        let drawer = self.hasher.hash_one(source) % DRAWERS as u64;
+        let of_source = usize::try_from(drawer).ok().and_then(|drawer| by_source.get_mut(drawer));
+        let has_left = in_all.fill(most.in_all, now)
+            && of_source.is_none_or(|bucket| {
+                let has_left = bucket.fill(most.of_source, now);
+                bucket.left -= f64::from(u8::from(has_left));
+                has_left
+            });
+        if has_left {
+            in_all.left -= 1.0;
+            return true;
+        }
+        since.get_or_insert(now);
+        let about = About { line, listener: listener.to_owned(), reason };
+        let of_kind = left_out.entry(about).or_default();
+        of_kind.count += 1;
+        if let Some(source) = source {
+            let noted = of_kind.by_source.len();
+            if let Some(count) = of_kind.by_source.get_mut(&source) {
+                *count += 1;
+            } else if noted < NOTED {
+                of_kind.by_source.insert(source, 1);
+            }
+        }
+        false
+    }
+
+    /// Writes what was left out, where that is some seconds old; call it every few seconds.
+    pub(super) fn tell(&self, now: Instant) {
+        self.told(now, TELLING).iter().for_each(Told::write);
+    }
+
+    /// The same at the end, whatever its age.
+    pub(super) fn tell_all(&self, now: Instant) {
+        self.told(now, Duration::ZERO).iter().for_each(Told::write);
+    }
+
+    fn told(&self, now: Instant, age: Duration) -> Vec<Told> {
+        let mut state = self.state();
+        let Some(since) = state.since.filter(|since| now.saturating_duration_since(*since) >= age) else {
+            return Vec::new();
+        };
+        state.since = None;
+        let left_out = std::mem::take(&mut state.left_out);
+        drop(state);
+        let within = now.saturating_duration_since(since);
+        let tell = |(about, left_out): (About, LeftOut)| {
+            let most = left_out.by_source.into_iter().max_by_key(|(_, count)| *count);
+            Told { about, count: left_out.count, most, within }
+        };
+        let mut told: Vec<Told> = left_out.into_iter().map(tell).collect();
+        told.sort_by(|one, other| {
+            other.count.cmp(&one.count).then_with(|| one.about.listener.cmp(&other.about.listener))
+        });
+        told
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Most {
+    fn of(log: &Log) -> Self {
+        Self { in_all: log.lines_per_minute, of_source: log.lines_per_minute_of_source }
+    }
+}
+
+impl Bucket {
+    fn new(most: u32) -> Self {
+        Self { left: f64::from(most), at: None }
+    }
+
+    /// Brings it up to date; whether there is something in it.
+    fn fill(&mut self, most: u32, now: Instant) -> bool {
+        let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let most = f64::from(most);
+        self.left = (self.left + since.as_secs_f64() / MINUTE.as_secs_f64() * most).min(most);
+        self.at = Some(self.at.map_or(now, |at| at.max(now)));
+        self.left >= 1.0
+    }
+}
+
+impl Told {
+    fn write(&self) {
+        let Self { about: About { line, listener, reason }, count, most, within } = self;
+        let within = humantime::format_duration(Duration::from_secs(within.as_secs().max(1)));
+        let most_of_them = match most {
+            Some((_, of_source)) if of_source == count => ", all of them about this source".to_owned(),
+            Some((_, of_source)) => format!(", {of_source} of them about this source"),
+            None => String::new(),
+        };
+        warn!(
+            source = most.map(|(source, _)| tracing::field::display(source)),
+            listener,
+            reason,
+            left_out = count,
+            "left out: {count} more lines \"{}\" with this listener and reason within {within}{most_of_them} \
+             (log.lines_per_minute, log.lines_per_minute_of_source)",
+            line.words()
+        );
+    }
+}
+
+impl Line {
+    /// As they begin.
+    fn words(self) -> &'static str {
+        match self {
+            Line::Refused => "refused",
+            Line::Login => "login failed",
+            Line::Notice => "the mail server said",
+            Line::Session => "session ended",
+            Line::Pause => "cannot accept connections",
+        }
+    }
+}
+
+const DRAWERS: usize = 4096;
+/// Sources that are told apart, of each kind of line.
+const NOTED: usize = 64;
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long lines are counted before that is told.
+const TELLING: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quota(in_all: u32, of_source: u32) -> Quota {
+        let log = crate::config::Config::parse("", std::path::Path::new("x")).unwrap().config.log;
+        Quota::new(&Log { lines_per_minute: in_all, lines_per_minute_of_source: of_source, ..log })
+    }
+
+    fn source(number: u32) -> Option<IpAddr> {
+        Some(IpAddr::from(number.to_be_bytes()))
+    }
+
+    fn count(times: usize, mut takes: impl FnMut() -> bool) -> usize {
+        (0..times).filter(|_| takes()).count()
+    }
+
+    #[test]
+    fn a_source_has_a_minutes_worth_and_then_a_line_a_second() {
+        let (quota, begun) = (quota(600, 60), Instant::now());
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let takes = |number, now| quota.takes(Line::Session, "imap", "device_closed", source(number), now);
+        assert_eq!(count(1000, || takes(1, at(0))), 60);
+        assert_eq!(count(1000, || takes(2, at(0))), 60, "the other one has its own");
+        assert_eq!(count(1000, || takes(1, at(10))), 10);
+        assert_eq!(count(1000, || takes(1, at(3600))), 60, "no more than a minute's is saved up");
+        assert_eq!(count(10, || takes(1, at(3599))), 0, "a clock that steps back gives nothing");
+    }
+
+    /// Whoever has many addresses gets no further than all together may.
+    #[test]
+    fn all_sources_together_have_their_own_bound() {
+        let (quota, now) = (quota(600, 60), Instant::now());
+        let mut number = 0;
+        let takes = |number| quota.takes(Line::Refused, "imap", "not_allowed", source(number), now);
+        let written = count(100_000, || {
+            number += 1;
+            takes(number)
+        });
+        assert_eq!(written, 600);
+        let told = quota.told(now, Duration::ZERO);
+        assert_eq!((told.len(), told[0].count), (1, 99_400));
+        let state = quota.state();
+        assert_eq!((state.by_source.len(), state.left_out.len()), (DRAWERS, 0));
+    }
+
+    /// A line that finds nothing left in all costs its source nothing.
+    #[test]
+    fn who_had_no_chance_loses_nothing() {
+        let (quota, begun) = (quota(60, 60), Instant::now());
+        let takes = |number, now| quota.takes(Line::Session, "imap", "logged_out", source(number), now);
+        assert_eq!(count(60, || takes(1, begun)), 60);
+        assert_eq!(count(60, || takes(2, begun)), 0);
+        assert_eq!(count(60, || takes(2, begun + MINUTE)), 60);
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_once_and_to_the_last_line() {
+        let (quota, begun) = (quota(600, 60), Instant::now());
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        for _ in 0..100 {
+            quota.takes(Line::Session, "imap", "device_closed", source(7), at(0));
+        }
+        quota.takes(Line::Refused, "pop3", "too_many_from_source", source(7), at(0));
+        assert_eq!(quota.told(at(19), TELLING), []);
+        let told = quota.told(at(20), TELLING);
+        let kinds: Vec<_> = told.iter().map(|one| (one.about.line, one.about.listener.as_str(), one.count)).collect();
+        assert_eq!(kinds, [(Line::Session, "imap", 40), (Line::Refused, "pop3", 1)]);
+        assert_eq!(told[0].most, source(7).map(|source| (source, 40)));
+        assert_eq!(quota.told(at(600), TELLING), [], "told once");
+    }
+
+    /// However many there are, the memory of what is left out has its bound.
+    #[test]
+    fn only_the_first_few_sources_are_told_apart() {
+        let (quota, now) = (quota(1, 1), Instant::now());
+        for number in 0..10_000 {
+            quota.takes(Line::Login, "imap", "wrong_password", source(number), now);
+        }
+        let state = quota.state();
+        let left_out = state.left_out.values().next().unwrap();
+        assert_eq!((left_out.by_source.len(), left_out.count), (NOTED, 9_999));
+    }
+}

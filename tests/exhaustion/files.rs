@@ -1,0 +1,121 @@
+//! Open files run out in the middle of things, and come back: what needed one is put off, and nothing else is touched.
+
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::house::House;
+use crate::support::exchange::{self, BY_PERSON, BY_SECRET, Exchange, LOGIN, PASSWORD};
+use crate::support::imap::status;
+use crate::support::proxy::Proxy;
+
+/// Leaves the proxy so many open files more than it has, until this is dropped.
+struct Drought<'a>(&'a Proxy);
+
+impl<'a> Drought<'a> {
+    fn of(proxy: &'a Proxy) -> Self {
+        Self::with(proxy, 0)
+    }
+
+    fn with(proxy: &'a Proxy, files: usize) -> Self {
+        let id = proxy.process.0.id();
+        let numbers = fs::read_dir(format!("/proc/{id}/fd")).unwrap().map(|entry| entry.unwrap().file_name());
+        let numbers: Vec<usize> = numbers.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
+        // The lowest numbers that are free are the only ones that are to be had.
+        let first = (0..).filter(|number| !numbers.contains(number)).nth(files).unwrap();
+        limit(proxy, first);
+        Self(proxy)
+    }
+}
+
+impl Drop for Drought<'_> {
+    fn drop(&mut self) {
+        limit(self.0, 4096);
+    }
+}
+
+fn limit(proxy: &Proxy, files: usize) {
+    let (id, limit) = (proxy.process.0.id().to_string(), format!("--nofile={files}:"));
+    assert!(Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap().success());
+}
+
+/// The device is told to come back, on a connection that goes on; sessions do not notice.
+#[test]
+fn a_login_without_a_file_for_the_server() {
+    let house = House::new("");
+    let mut running = house.session();
+    let mut device = house.greeted();
+    let drought = Drought::of(&house.proxy);
+    let answer = device.command("LOGIN u p");
+    assert!(status(&answer).starts_with("NO [UNAVAILABLE]"), "{answer:?}");
+    house.proxy.log.wait_for("reason", |line| line.contains("login failed") && line.contains("Too many open files"));
+    running.ok("NOOP");
+    drop(drought);
+    device.login("u", "p");
+    device.ok("LOGOUT");
+    running.ok("LOGOUT");
+    house.visits(3);
+}
+
+/// A reload that cannot read its file changes nothing, and the next one is taken.
+#[test]
+fn a_reload_without_a_file() {
+    let house = House::new("");
+    let mut running = house.session();
+    let drought = Drought::of(&house.proxy);
+    house.proxy.process.signal("HUP");
+    house.proxy.log.wait_for("refusal", |line| line.contains("refused: the old one runs on"));
+    running.ok("NOOP");
+    drop(drought);
+    let (code, said) = house.proxy.reload();
+    assert_eq!(code, 0, "{said}");
+    running.ok("LOGOUT");
+    house.visits(3);
+}
+
+/// Without a file there is no new access token, which passes: it is fetched soon after, and nobody has to act. Where only
+/// the new refresh token cannot be written, it is written later.
+#[test]
+fn a_token_without_a_file() {
+    std::thread::scope(|scope| {
+        for (grant, files) in [(BY_SECRET, 0), (BY_PERSON, 0), (BY_PERSON, FILES_OF_A_REQUEST)] {
+            scope.spawn(move || token_without_a_file(grant, files));
+        }
+    });
+}
+
+fn token_without_a_file(grant: &str, files: usize) {
+    let exchange = Exchange::new();
+    let configuration = exchange.configuration(grant);
+    if grant == BY_PERSON {
+        exchange.sign_in(&configuration);
+    }
+    // A new one is fetched every five seconds, and no refresh token is taken twice.
+    exchange.quirk(|quirks| quirks.endpoint.expires_in = 2);
+    exchange.quirk(|quirks| quirks.refresh.strict_rotation = true);
+    let mut proxy = exchange.proxy(&configuration);
+    proxy.log.wait_for("token", |line| line.contains("new access token"));
+    let mut device = exchange::imap(&proxy);
+    let drought = Drought::with(&proxy, files);
+    let line = proxy.log.wait_for("trouble", |line| line.contains("Too many open files") && line.contains("token"));
+    if files == 0 {
+        assert!(line.contains("\"reason\":\"token_unavailable\""), "{line}");
+    } else {
+        assert!(line.contains("the new refresh token cannot be kept"), "{line}");
+    }
+    drop(drought);
+    let begun = Instant::now();
+    if files == 0 {
+        proxy.log.wait_for("end of it", |line| line.contains("access token again"));
+        println!("{grant}: a token again {:.1} s after files were to be had", begun.elapsed().as_secs_f64());
+    }
+    device.login(LOGIN, PASSWORD);
+    drop(device);
+    proxy.process.signal("TERM");
+    assert!(proxy.process.wait().success());
+    exchange::imap(&exchange.proxy(&configuration)).login(LOGIN, PASSWORD);
+    assert_eq!(exchange.simulator.counts().token_refusals, 0);
+}
+
+/// The lock and the connection. Writing what comes of it takes another two.
+const FILES_OF_A_REQUEST: usize = 2;

@@ -1,0 +1,59 @@
+//! Passwords are guessed on as many connections as the limits allow: each takes 19 MiB to verify, and few are at a time.
+
+use std::io::Write;
+use std::time::Instant;
+
+use openssl::ssl::Ssl;
+
+use crate::crowd::{self, milliseconds, tcp_from};
+use crate::house::memory;
+use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
+use crate::support::fake;
+use crate::support::stacks::{self, Version, old};
+
+/// As many as come from eight addresses, fifty from each (`limits.connections_per_source`).
+const GUESSERS: usize = 400;
+/// Two runs of Argon2, what allocators keep of them, and the connections.
+const MEMORY: usize = 2 * (19 << 20) + GUESSERS * 64 * 1024 + (24 << 20);
+
+/// A device that is remembered is let in meanwhile, and does not wait for them.
+#[test]
+fn guessers_take_no_more_memory_than_two_runs() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let visit = || {
+        let begun = Instant::now();
+        let mut imap = exchange::imap(&proxy);
+        imap.login(LOGIN, PASSWORD);
+        imap.ok("LOGOUT");
+        begun.elapsed()
+    };
+    visit();
+    let before = memory(&proxy, "VmRSS:");
+    let context = stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
+    let crowd = crowd::by_threads(|_, number| {
+        (number < GUESSERS).then(|| {
+            let stream = tcp_from(crowd::source(number), proxy.address("imap"));
+            let mut stream = Ssl::new(&context).unwrap().connect(stream).unwrap();
+            fake::hear(&mut stream);
+            // Some guess the device's password, some a name as well.
+            let name = if number % 2 == 0 { LOGIN.to_owned() } else { format!("guess{number}") };
+            stream.write_all(format!("a LOGIN {name} wrong{number}\r\n").as_bytes()).unwrap();
+            stream
+        })
+    });
+    let mut visits: Vec<_> = (0..10).map(|_| visit()).collect();
+    visits.sort();
+    let most = memory(&proxy, "VmHWM:").saturating_sub(before);
+    println!(
+        "{GUESSERS} connections that guess passwords: memory {:.1} MiB and {:.1} MiB more at most; the good device's visit \
+         {:.0} ms (longest {:.0} ms)",
+        before as f64 / 1048576.0,
+        most as f64 / 1048576.0,
+        milliseconds(visits[5]),
+        milliseconds(visits[9])
+    );
+    assert!(most < MEMORY, "{most} octets more");
+    drop(crowd);
+    visit();
+}

@@ -1,0 +1,130 @@
+//! Devices that do not read what their server sends without end: the server is held up.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use openssl::ssl::{Ssl, SslStream};
+
+use crate::crowd::{self, DEVICE_ROOM, milliseconds, small_tcp_from, source};
+use crate::house::{House, answer};
+use crate::support::fake;
+use crate::support::process::PATIENCE;
+use crate::support::stacks::{self, Version, old};
+
+const READERS: usize = 24;
+/// Every second one reads this much before it stops, which makes the kernel give it more room.
+const READ_FIRST: usize = 512 << 10;
+/// Of the proxy for each: three buffers of 130 KiB (what came from the server in TLS, the same in clear, and in the device's
+/// TLS), and both TLS libraries.
+const MEMORY: usize = 512 * 1024;
+/// Beside the proxy's own and the kernel's buffers.
+const SLACK: usize = 1 << 20;
+
+#[test]
+fn slow_readers_hold_their_servers_up() {
+    let (sender, taken) = channel();
+    let house = House::with("[limits]\nconnections_per_source = 1000", move |mut stream| {
+        // Slow ones say so by their name.
+        let _ = stream.write_all(b"* OK ready\r\n");
+        if !fake::hear(&mut stream).contains("slow") {
+            let _ = stream.write_all(b"P2 OK in\r\n");
+            return answer(stream);
+        }
+        let _ = stream.write_all(b"P2 OK in\r\n");
+        stream.get_ref().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let line = b"* 12345 FETCH (FLAGS (\\Seen) UID 1234567890)\r\n".repeat(350);
+        let mut count = 0;
+        while let Ok(written) = stream.write(&line) {
+            count += written;
+            if count > MOST {
+                break;
+            }
+        }
+        let _ = sender.send(count);
+        let _ = stream.get_ref().set_read_timeout(Some(PATIENCE));
+        let _ = stream.get_ref().read(&mut [0]);
+    });
+    house.visits(3);
+    let (files, before) = (house.files(), house.memory());
+    let context = stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
+    let readers: Vec<SslStream<TcpStream>> = crowd::by_threads(|_, number| {
+        if number >= READERS {
+            return None;
+        }
+        let stream = small_tcp_from(source(number), house.proxy.address("imap"));
+        let mut stream = Ssl::new(&context).unwrap().connect(stream).unwrap();
+        fake::hear(&mut stream);
+        stream.write_all(b"a LOGIN slow p\r\n").unwrap();
+        let mut left = if number % 2 == 0 { READ_FIRST } else { 0 };
+        let mut octets = vec![0; 65_536];
+        while left > 0 {
+            left = left.saturating_sub(stream.read(&mut octets).unwrap());
+        }
+        Some(stream)
+    });
+    let mut taken: Vec<usize> = (0..READERS).map(|_| taken.recv_timeout(PATIENCE).unwrap()).collect();
+    taken.sort_unstable();
+    let grown = house.memory().saturating_sub(before);
+    let (median, longest) = house.visits(10);
+    let kernel = kernel_most();
+    let (to_devices, from_server) = queues(house.proxy.address("imap").port(), house.server);
+    println!(
+        "{READERS} slow readers: the server was let send {:.0} KiB at the median, {:.0} KiB at most, {:.0} KiB of which were \
+         read; memory {:.1} MiB more, {:.0} KiB each; the kernel keeps {:.0} KiB \
+         on the way to each device, {:.0} KiB from its server, and may keep {:.0} KiB in all; a good device's visit {:.0} ms \
+         (longest {:.0} ms)",
+        taken[READERS / 2] as f64 / 1024.0,
+        taken[READERS - 1] as f64 / 1024.0,
+        READ_FIRST as f64 / 1024.0,
+        grown as f64 / 1048576.0,
+        grown as f64 / 1024.0 / READERS as f64,
+        to_devices as f64 / 1024.0 / READERS as f64,
+        from_server as f64 / 1024.0 / READERS as f64,
+        kernel as f64 / 1024.0,
+        milliseconds(median),
+        milliseconds(longest)
+    );
+    assert!(grown < READERS * MEMORY, "grown by {grown} octets");
+    let most = READ_FIRST + MEMORY + kernel + SLACK;
+    assert!(taken[READERS - 1] < most, "{} octets, and no more than {most} are promised", taken[READERS - 1]);
+    drop(readers);
+    house.until_open(0);
+    house.until_files(files);
+    println!("afterwards {:.1} MiB", house.memory() as f64 / 1048576.0);
+}
+
+/// Octets in the kernel's queues of the proxy: what it has written to devices, and what servers have sent and it has not
+/// read (proc_net_tcp in the kernel's documentation).
+fn queues(listener: u16, server: u16) -> (usize, usize) {
+    let text = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
+    let is = |address: &str, port: u16| number(address.split_once(':').unwrap().1) == usize::from(port);
+    let (mut sent, mut received) = (0, 0);
+    for line in text.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (own, peer) = (fields[1], fields[2]);
+        let (to_send, to_read) = fields[4].split_once(':').unwrap();
+        if is(own, listener) && fields[3] == ESTABLISHED {
+            sent += number(to_send);
+        }
+        if is(peer, server) && fields[3] == ESTABLISHED {
+            received += number(to_read);
+        }
+    }
+    (sent, received)
+}
+
+/// Of four sockets: the server's, ours towards it, ours towards the device, the device's, which is small (tcp(7)).
+fn kernel_most() -> usize {
+    let most = |name: &str| -> usize {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
+        text.split_whitespace().nth(2).unwrap().parse().unwrap()
+    };
+    most("tcp_rmem") + 2 * most("tcp_wmem") + 2 * DEVICE_ROOM
+}
+
+const ESTABLISHED: &str = "01";
+/// A server that is never held up is stopped by the test.
+const MOST: usize = 1 << 30;

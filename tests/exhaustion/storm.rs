@@ -1,0 +1,185 @@
+//! Devices that come back as fast as they can: others are served, every one is counted, and the log stays small.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::crowd::{self, milliseconds, tcp_from};
+use crate::house::House;
+use crate::support::device::Device;
+use crate::support::proxy::{Proxy, listener};
+
+/// Of each of two rounds.
+const STORM: usize = 2000;
+/// The hostile devices' addresses.
+const SOURCES: usize = 2;
+/// As in config/packetboat.toml: a minute's worth of lines about one source.
+const LINES_OF_SOURCE: usize = 300;
+const MEMORY_LEFT: usize = 16 << 20;
+
+#[test]
+fn a_reconnect_storm() {
+    let mut house = House::new("");
+    let (mut good, mut first) = (house.visits(3), 0);
+    let mut visits = 3;
+    let files = house.files();
+    let begun = Instant::now();
+    for round in 1..=2 {
+        let round_begun = Instant::now();
+        let is_over = AtomicBool::new(false);
+        let stormed = std::thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                let mut seen = Vec::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    seen.push(house.visit());
+                }
+                seen.sort();
+                seen
+            });
+            let stormed = crowd::by_threads(|shaker, number| {
+                let from = crowd::source(number % SOURCES);
+                (number < STORM).then(|| drop(shaker.shake(tcp_from(from, house.proxy.address("imap")))))
+            });
+            is_over.store(true, Ordering::Relaxed);
+            let seen = others.join().unwrap();
+            visits += seen.len();
+            good = (seen[seen.len() / 2], seen[seen.len() - 1]);
+            stormed.len()
+        });
+        assert_eq!(stormed, STORM);
+        let took = round_begun.elapsed();
+        house.until_open(0);
+        house.until_files(files);
+        let memory = house.memory();
+        println!(
+            "{STORM} connections that shake hands and leave, within {:.1} s ({:.0} a second); {:.1} MiB afterwards; a good \
+             device's visit {:.0} ms (longest {:.0} ms)",
+            took.as_secs_f64(),
+            STORM as f64 / took.as_secs_f64(),
+            memory as f64 / 1048576.0,
+            milliseconds(good.0),
+            milliseconds(good.1)
+        );
+        if round == 1 {
+            first = memory;
+        }
+        assert!(memory < first + MEMORY_LEFT, "{memory} octets, and {first} after the first round");
+    }
+    let (accepted, over) =
+        (house.metric("packetboat_connections_accepted_total", ""), house.metric("packetboat_sessions_total", ""));
+    assert_eq!(accepted, over, "opened and closed");
+    assert_eq!(over, (2 * STORM + visits) as u64);
+    let log = end(&mut house);
+    let since = begun.elapsed();
+    log.adds_up("session ended", over);
+    assert_eq!(log.lines("session ended", "\"127.0.0.1:"), visits, "nothing of a good device's is left out");
+    let most = SOURCES * (LINES_OF_SOURCE + LINES_OF_SOURCE * usize::try_from(since.as_secs() + 1).unwrap() / 60);
+    let written = log.lines("session ended", "") - visits;
+    println!("{written} lines about {} hostile connections, {} octets in all", 2 * STORM, log.0.len());
+    assert!((SOURCES..=most).contains(&written), "{written} lines, and no more than {most} are promised");
+}
+
+/// While it runs, and not only at its end.
+#[test]
+fn what_the_log_leaves_out_is_told_soon() {
+    let proxy = Proxy::start(&format!(
+        "lines_per_minute_of_source = 1\n[admin]\nlisten = [\"127.0.0.1:0\"]\n{}",
+        listener("imap", "imap", "starttls", "")
+    ));
+    for _ in 0..3 {
+        let mut device = Device::plain(proxy.address("imap"));
+        device.line();
+        device.send("a LOGOUT\r\n");
+        while device.try_line().is_some() {}
+    }
+    let line = proxy.log.wait_for("what was left out", |line| line.contains("left out: "));
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let told = ["listener", "reason", "source"].map(|key| line[key].as_str().unwrap());
+    assert_eq!((told, line["left_out"].as_u64().unwrap()), (["imap", "logged_out", "127.0.0.1"], 2), "{line}");
+    assert_eq!(proxy.log.count(|line| line.contains("session ended: ")), 1);
+}
+
+/// Who is over the limit is refused at once and cheaply; within them everybody is served, and other sources do not notice.
+#[test]
+fn limits_are_reached() {
+    let mut house = House::new("[limits]\nconnections = 400\nconnections_per_source = 100");
+    let address = house.proxy.address("imap");
+    let files = house.files();
+    let mut session = house.session();
+    let of = |last: u8| (0..100).map(|_| tcp_from(last, address)).collect::<Vec<_>>();
+    let second = of(2);
+    house.until_open(101);
+    let (begun, spent) = (Instant::now(), house.processor());
+    let mut waits: Vec<Duration> = (0..REFUSED)
+        .map(|_| {
+            let begun = Instant::now();
+            assert!(crowd::has_ended(&mut tcp_from(2, address)));
+            begun.elapsed()
+        })
+        .collect();
+    waits.sort();
+    let (took, spent) = (begun.elapsed(), house.processor() - spent);
+    let (median, longest) = house.visits(10);
+    println!(
+        "{REFUSED} over the limit of their source, refused within {:.2} ms each (longest {:.1} ms), {:.0} us of processor time, \
+         {:.1} s in all; a good device's visit {:.0} ms (longest {:.0} ms)",
+        milliseconds(waits[REFUSED / 2]),
+        milliseconds(waits[REFUSED - 1]),
+        spent.as_secs_f64() * 1e6 / REFUSED as f64,
+        took.as_secs_f64(),
+        milliseconds(median),
+        milliseconds(longest)
+    );
+    // A handshake costs some 1000 us.
+    assert!(spent < Duration::from_millis(2) * u32::try_from(REFUSED).unwrap(), "{spent:?}");
+    let others: Vec<_> = [3, 4, 5].into_iter().flat_map(|last| of(last).into_iter().take(100)).collect();
+    // The last one found the limit in all, because of the session.
+    house.until_open(400);
+    assert!(crowd::has_ended(&mut tcp_from(6, address)), "refused, whoever it is");
+    session.ok("NOOP");
+    assert!(house.metric("packetboat_connections_refused_total", "too_many_connections") >= 2);
+    drop(others);
+    house.until_open(101);
+    house.visits(3);
+    session.ok("LOGOUT");
+    drop((second, session));
+    house.until_open(0);
+    house.until_files(files);
+    let refused = house.metric("packetboat_connections_refused_total", "too_many_from_source");
+    assert_eq!(refused, REFUSED as u64);
+    let all = house.metric("packetboat_connections_refused_total", "");
+    let log = end(&mut house);
+    log.adds_up("refused", all);
+    let most = LINES_OF_SOURCE + LINES_OF_SOURCE * usize::try_from(begun.elapsed().as_secs() + 1).unwrap() / 60;
+    assert!(log.lines("refused", "too_many_from_source") <= most);
+    assert!(log.0.contains("limits.connections_per_source = 100"), "the first ones say what to change");
+}
+
+const REFUSED: usize = 3000;
+
+/// The whole log of a proxy that has ended.
+struct Log(String);
+
+fn end(house: &mut House) -> Log {
+    house.proxy.process.signal("TERM");
+    assert!(house.proxy.process.wait().success());
+    Log(house.proxy.log.to_the_end())
+}
+
+impl Log {
+    fn lines(&self, what: &str, more: &str) -> usize {
+        let begins = format!("\"message\":\"{what}");
+        self.0.lines().filter(|line| line.contains(&begins) && line.contains(more)).count()
+    }
+
+    /// What was written and what was left out is what was counted.
+    fn adds_up(&self, what: &str, counted: u64) {
+        let told = format!("more lines \\\"{what}\\\"");
+        let left_out = self.0.lines().filter(|line| line.contains(&told)).map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["left_out"].as_u64().unwrap()
+        });
+        let left_out: u64 = left_out.sum();
+        assert!(left_out > 0, "nothing was left out");
+        assert_eq!(self.lines(what, "") as u64 + left_out, counted, "written, and left out: {left_out}");
+    }
+}
