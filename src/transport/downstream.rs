@@ -125,6 +125,11 @@ impl AsyncWrite for Tls {
     }
 }
 
+/// OpenSSL's own words for its version, as `OpenSSL 3.6.3 9 Jun 2026`: of the library that is linked in.
+pub fn library_version() -> &'static str {
+    openssl::version::version()
+}
+
 /// What is known of a connection.
 pub fn facts(tls: &Tls) -> Facts {
     let ssl = tls.0.ssl();
