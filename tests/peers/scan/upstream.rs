@@ -11,10 +11,11 @@ use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVersion};
 use super::wire::Cursor;
 use crate::support::certificates::Certificates;
 use crate::support::device::Device;
+use crate::support::exchange::{APP, LOGIN, PASSWORD, SCAN, account, mode};
 use crate::support::fake;
 use crate::support::imap::{Imap, status};
 use crate::support::pop3::Pop3;
-use crate::support::proxy::{Proxy, listener};
+use crate::support::proxy::{Proxy, listener, translating_listener};
 use crate::support::stacks::{Stack, Start, Version};
 
 /// Listeners with more and more switched on, and the weakest device that each takes.
@@ -145,7 +146,6 @@ impl Offer {
         // SHA-256 and above: no SHA-1 (hash 2), no MD5 (hash 1).
         assert!(!self.signatures.is_empty());
         assert!(self.signatures.iter().all(|one| ![1, 2, 3].contains(&(one >> 8))), "{:04x?}", self.signatures);
-        assert_eq!(self.server_name, "mail.example");
         // Extended master secret; neither heartbeat, early data, nor encrypt-then-MAC, which is CBC's.
         assert!(self.extensions.contains(&23), "{:?}", self.extensions);
         assert!([15, 42, 22].iter().all(|number| !self.extensions.contains(number)), "{:?}", self.extensions);
@@ -188,6 +188,7 @@ fn servers_see_the_same_strong_offer_whatever_the_listener_takes() {
                 assert!(answer.starts_with("NO") || answer.starts_with("-ERR"), "{answer}");
                 let offer = Offer::parse(&heard.recv_timeout(crate::support::process::PATIENCE).unwrap());
                 offer.is_strong();
+                assert_eq!(offer.server_name, "mail.example");
                 match &first {
                     Some(first) => assert_eq!(offer, *first, "{protocol} {name}"),
                     None => first = Some(offer),
@@ -196,6 +197,35 @@ fn servers_see_the_same_strong_offer_whatever_the_listener_takes() {
                 assert!(heard.try_recv().is_err());
             }
         }
+    }
+}
+
+/// The token endpoint hears secrets: it is spoken with in the same way.
+#[test]
+fn the_token_endpoint_sees_the_same_strong_offer() {
+    let (port, heard) = listening(false);
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "app secret").unwrap();
+    mode(&secret, 0o600);
+    let mut configuration = format!(
+        "[upstream.x]\nhost = \"127.0.0.1\"\n[identity.office]\nauthority = \"https://localhost:{port}\"\n\
+         tenant = \"contoso.onmicrosoft.com\"\nclient_id = \"{APP}\"\nclient_secret_file = {secret:?}\n"
+    ) + &account("scans", SCAN, "");
+    for (name, more, _) in LISTENERS.iter().filter(|(_, _, stack)| stack.is_some()) {
+        configuration += &translating_listener(name, "imap", "implicit", more);
+    }
+    let proxy = Proxy::start(&configuration);
+    for (name, _, stack) in LISTENERS {
+        let Some(stack) = stack else { continue };
+        let mut imap = Imap::greeted(stack.connect(proxy.address(name), Start::Implicit));
+        assert!(status(&imap.command(&format!("LOGIN {LOGIN} {PASSWORD}"))).starts_with("NO"), "{name}");
+    }
+    let offers: Vec<Offer> = heard.try_iter().map(|record| Offer::parse(&record)).collect();
+    assert!(!offers.is_empty());
+    for offer in &offers {
+        offer.is_strong();
+        assert_eq!((offer.server_name.as_str(), offer), ("localhost", &offers[0]));
     }
 }
 
