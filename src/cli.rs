@@ -19,6 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
@@ -31,7 +32,7 @@ use crate::confinement;
 /// Point the device at this computer instead of the mail server. It logs in with a short password of its own, or, in front
 /// of servers that take passwords, as before; Exchange Online sees an access token.
 #[derive(Parser)]
-#[command(name = "packetboat", version, after_help = AFTER_HELP)]
+#[command(name = "packetboat", version, long_version = long_version(), after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -136,6 +137,18 @@ struct ConfigFile {
     /// Keep certificates and refresh tokens here, whatever the configuration file says
     #[arg(long, value_name = "DIRECTORY", global = true)]
     state_directory: Option<PathBuf>,
+}
+
+/// With what an officer who reads advisories wants to know.
+fn long_version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        format!(
+            "{}\nTLS with devices by {}",
+            env!("CARGO_PKG_VERSION"),
+            crate::transport::downstream::library_version()
+        )
+    })
 }
 
 const AFTER_HELP: &str = "\

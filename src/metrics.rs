@@ -244,6 +244,7 @@ mod tests {
         listener.logged_in(Duration::from_millis(70));
         listener.passed((1, 2));
         metrics.closed("x", &listener, "logged_out", Duration::from_secs(3));
+        assert!(metrics.text().unwrap().contains("packetboat_build_info{openssl=\"3."));
         assert!(metrics.text().unwrap().contains("packetboat_handshakes_total{listener=\"x\",version=\"tls1.0\"} 1"));
         let another = metrics.of("x");
         drop(listener);

@@ -66,8 +66,8 @@ fn rsa() -> PKey<Private> {
     PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()
 }
 
-fn ecdsa() -> PKey<Private> {
-    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+fn ecdsa(curve: Nid) -> PKey<Private> {
+    let group = EcGroup::from_curve_name(curve).unwrap();
     PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
 }
 
@@ -298,11 +298,41 @@ fn leftovers(directory: &Path) -> Vec<String> {
 }
 
 #[test]
+fn only_nist_curves_are_taken() {
+    let bench = Bench::new();
+    bench.certificate("one", &rsa());
+    let (chain, key) = (bench.path("one.pem"), bench.path("one.key"));
+    for (curve, is_taken) in [
+        (Nid::X9_62_PRIME256V1, true),
+        (Nid::SECP384R1, true),
+        (Nid::SECP521R1, true),
+        (Nid::SECP256K1, false),
+        (Nid::BRAINPOOL_P256R1, false),
+    ] {
+        bench.certificate("curve", &ecdsa(curve));
+        let output = bench.run(
+            &["check"],
+            &format!(
+                "{}[certificate.default]\nchain = {chain:?}\nkey = {key:?}\necdsa_chain = {:?}\necdsa_key = {:?}",
+                listener(""),
+                bench.path("curve.pem"),
+                bench.path("curve.key")
+            ),
+        );
+        if is_taken {
+            assert!(output.status.success(), "{}", err(&output));
+        } else {
+            fails(&output, 69, "is on another curve than P-256, P-384 and P-521");
+        }
+    }
+}
+
+#[test]
 fn your_own_files_are_checked_against_each_other() {
     let bench = Bench::new();
     bench.certificate("one", &rsa());
     bench.certificate("two", &rsa());
-    bench.certificate("curve", &ecdsa());
+    bench.certificate("curve", &ecdsa(Nid::X9_62_PRIME256V1));
     let own = |chain: &str, key: &str, more: &str| {
         format!(
             "{}[certificate.default]\nchain = {:?}\nkey = {:?}\n{more}",

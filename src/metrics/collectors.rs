@@ -6,6 +6,7 @@ use prometheus::core::Collector;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::{Metrics, Totals, process};
+use crate::transport::downstream::library_version;
 
 /// All of it at nought, and known to the registry.
 pub(super) fn build(registry: &Registry) -> prometheus::Result<Metrics> {
@@ -19,8 +20,14 @@ pub(super) fn build(registry: &Registry) -> prometheus::Result<Metrics> {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
         kept(registry, HistogramVec::new(options, &["listener"])?)
     };
-    let version = gauges("packetboat_build_info", "The version that runs; always 1.", &["version"])?;
-    version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    let build = gauges(
+        "packetboat_build_info",
+        "The version that runs, with the OpenSSL that speaks with devices; always 1.",
+        &["version", "openssl"],
+    )?;
+    // "OpenSSL 3.6.3 9 Jun 2026".
+    let openssl = library_version().split(' ').nth(1).unwrap_or("unknown");
+    build.with_label_values(&[env!("CARGO_PKG_VERSION"), openssl]).set(1);
     let metrics = Metrics {
         registry: Registry::new(),
         accepted: counters(

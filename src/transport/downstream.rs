@@ -117,8 +117,17 @@ impl AsyncWrite for Tls {
             // close_notify is written. Another SSL_shutdown would wait for the device's, and never send ours.
             return Pin::new(tls.get_mut()).poll_shutdown(cx);
         }
-        Pin::new(tls).poll_shutdown(cx)
+        match ready!(Pin::new(&mut *tls).poll_shutdown(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            // After a failure there is no close_notify. The alert that says why, and the end, are to be sent all the same.
+            Err(_) => Pin::new(tls.get_mut()).poll_shutdown(cx),
+        }
     }
+}
+
+/// OpenSSL's own words for its version, as `OpenSSL 3.6.3 9 Jun 2026`: of the library that is linked in.
+pub fn library_version() -> &'static str {
+    openssl::version::version()
 }
 
 /// What is known of a connection.
@@ -149,6 +158,7 @@ fn build(policy: &TlsPolicy, loaded: &Loaded) -> Result<SslContext, ErrorStack> 
     context.set_mode(SslMode::RELEASE_BUFFERS | SslMode::ACCEPT_MOVING_WRITE_BUFFER);
     context.set_session_id_context(b"packetboat")?;
     context.set_session_cache_mode(SslSessionCacheMode::SERVER);
+    context.set_session_cache_size(SESSIONS);
     loaded.install(&mut context)?;
     Ok(context.build())
 }
@@ -199,6 +209,9 @@ fn refused(error: &openssl::ssl::Error) -> Refused {
     }
 }
 
+/// Sessions that a listener keeps to be resumed, of which the oldest goes first: 1.1 kB each, so that strangers who shake
+/// hands and leave cost no more than 5 MB. OpenSSL would keep 20480.
+const SESSIONS: i32 = 4096;
 /// SSL_OP_NO_ENCRYPT_THEN_MAC, which rust-openssl does not name. With encrypt-then-MAC OpenSSL leaves its stitched
 /// AES-CBC-SHA1 code, and a megabyte costs a third more.
 const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
@@ -206,7 +219,62 @@ const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Profile;
+    use crate::config::{Certificate, CertificateSource, Digest, Profile};
+    use certificate::{Making, load};
+    use std::time::Duration;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// An acceptor of the profile `legacy`, and both ends of a connection.
+    async fn met() -> (Acceptor, Socket, Socket) {
+        let directory = tempfile::tempdir().unwrap();
+        let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: 1 };
+        let loaded = load(&Certificate { source, ecdsa: None }, directory.path(), "x", Making::Tried);
+        let loaded = loaded.map_err(|fault| fault.message).unwrap();
+        let acceptor = Acceptor::new(&Profile::Legacy.policy(), &loaded).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (acceptor, Socket::new(listener.accept().await.unwrap().0), Socket::new(device))
+    }
+
+    #[tokio::test]
+    async fn sessions_are_kept_up_to_a_bound() {
+        let (acceptor, ..) = met().await;
+        assert_eq!(acceptor.context.session_cache_size(), i64::from(SESSIONS));
+    }
+
+    fn old_client() -> Ssl {
+        let mut context = SslContext::builder(SslMethod::tls_client()).unwrap();
+        context.set_security_level(0);
+        context.set_max_proto_version(Some(SslVersion::TLS1)).unwrap();
+        context.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
+        Ssl::new(&context.build()).unwrap()
+    }
+
+    /// The device need not wait until we have let go of it altogether.
+    #[tokio::test]
+    async fn a_failure_is_said_and_closed_at_once() {
+        let (acceptor, socket, device) = met().await;
+        let mut device = Tls::over(old_client(), device).unwrap();
+        let (served, shaken) = tokio::join!(
+            async {
+                let mut tls = acceptor.accept(socket).await.unwrap();
+                tls.flush().await.unwrap();
+                tls
+            },
+            Pin::new(&mut device.0).connect()
+        );
+        let mut served = served;
+        shaken.unwrap();
+        let tcp = device.0.get_mut();
+        tcp.write_all(&[&[23, 3, 1, 0, 32][..], &[1; 32]].concat()).await.unwrap();
+        std::future::poll_fn(|cx| tcp.poll_send(cx)).await.unwrap();
+        assert!(served.read(&mut [0; 100]).await.is_err());
+        served.shutdown().await.unwrap();
+        let said = tokio::time::timeout(Duration::from_secs(60), device.read(&mut [0; 100])).await;
+        let said = said.expect("the end is sent").unwrap_err().to_string();
+        assert!(said.contains("alert bad record mac"), "{said}");
+    }
 
     /// OpenSSL silently drops names it does not know: every suite of ours must be one of its own, by the same number.
     #[test]

@@ -16,6 +16,7 @@ mod pressure;
 mod programs;
 mod protocol;
 mod reload;
+mod scan;
 mod secrets;
 mod support;
 mod translation;

@@ -98,14 +98,15 @@ fn handshake(input: &[u8]) -> Result<Option<ClientHello>, Malformed> {
             return Err(Malformed);
         }
         let length = usize::from(u16::from_be_bytes([*high, *low]));
+        // What is longer than may be is not waited for.
+        if length == 0 || message.len() + length > LONGEST {
+            return Err(Malformed);
+        }
         let Some((fragment, behind)) = behind.split_at_checked(length) else {
             // Enough to tell that it is none, before the record is whole.
             let begun = message.first().or(behind.first());
             return if begun.is_some_and(|&kind| kind != CLIENT_HELLO) { Err(Malformed) } else { Ok(None) };
         };
-        if length == 0 || message.len() + length > LONGEST {
-            return Err(Malformed);
-        }
         message.extend_from_slice(fragment);
         rest = behind;
         let mut reader = Reader(&message);
@@ -313,6 +314,9 @@ mod tests {
         assert_eq!(ClientHello::parse(b"GET / HTTP/1.1\r\n"), Parsed::NotTls);
         assert_eq!(ClientHello::parse(&[22, 3, 1, 0, 5, 2, 0, 0, 1, 0]), Parsed::Malformed);
         assert_eq!(ClientHello::parse(&[22, 9, 1, 0, 5]), Parsed::Malformed);
+        // Longer than a record may be.
+        assert_eq!(ClientHello::parse(&[22, 3, 1, 0x40, 1]), Parsed::Malformed);
+        assert_eq!(ClientHello::parse(&[22, 3, 1, 0x40, 0]), Parsed::Incomplete);
     }
 
     #[test]

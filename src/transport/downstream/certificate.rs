@@ -120,7 +120,17 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, makin
     if let Some(pair) = ecdsa.as_ref().filter(|pair| pair.key.id() != Id::EC) {
         return Err(Fault { key: "ecdsa_chain", message: format!("{} is not an ECDSA certificate", pair.shown()) });
     }
+    if let Some(pair) = ecdsa.as_ref().filter(|pair| !has_usual_curve(&pair.key)) {
+        let message = format!("{} is on another curve than P-256, P-384 and P-521", pair.shown());
+        return Err(Fault { key: "ecdsa_chain", message });
+    }
     Ok(Loaded { rsa, ecdsa })
+}
+
+/// The curves that devices know. What OpenSSL computes on others takes a time that tells of the key (CVE-2026-54872).
+fn has_usual_curve(key: &PKey<Private>) -> bool {
+    let curve = key.ec_key().ok().and_then(|key| key.group().curve_name());
+    curve.is_some_and(|curve| [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1].contains(&curve))
 }
 
 /// What an operator should know of the certificate called `name`, with the key that it is about: that it ends soon, or

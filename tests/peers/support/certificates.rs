@@ -32,11 +32,23 @@ impl Certificates {
         Self::with_key(name, days, PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap())
     }
 
+    /// The same, signed by the CA with SHA-1.
+    #[allow(dead_code)] // Not for the benches.
+    pub fn sha1_for_name(name: &str, days: i64) -> Self {
+        Self::signed(name, days, PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap(), MessageDigest::sha1())
+    }
+
     fn with_key(name: &str, days: i64, key: PKey<Private>) -> Self {
+        Self::signed(name, days, key, MessageDigest::sha256())
+    }
+
+    fn signed(name: &str, days: i64, key: PKey<Private>, digest: MessageDigest) -> Self {
         let authority_key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
         let authority_name = named("test CA");
-        let authority = build(&authority_name, &authority_name, &authority_key, &authority_key, None, 3650);
-        let leaf = build(&named(name), &authority_name, &key, &authority_key, Some(name), days);
+        let of_authority = (&authority_name, &authority_key, MessageDigest::sha256());
+        let authority = build(&authority_name, &authority_key, of_authority, None, 3650);
+        let of_leaf = (&authority_name, &authority_key, digest);
+        let leaf = build(&named(name), &key, of_leaf, Some(name), days);
         Self { authority, leaf, key }
     }
 
@@ -57,9 +69,8 @@ fn named(name: &str) -> X509Name {
 
 fn build(
     subject: &X509Name,
-    issuer: &X509Name,
     key: &PKey<Private>,
-    issuer_key: &PKey<Private>,
+    (issuer, issuer_key, digest): (&X509Name, &PKey<Private>, MessageDigest),
     server: Option<&str>,
     days: i64,
 ) -> X509 {
@@ -82,6 +93,6 @@ fn build(
             builder.append_extension(names).unwrap();
         }
     }
-    builder.sign(issuer_key, MessageDigest::sha256()).unwrap();
+    builder.sign(issuer_key, digest).unwrap();
     builder.build()
 }

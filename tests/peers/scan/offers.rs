@@ -1,0 +1,274 @@
+//! What is agreed on in the clear: versions, cipher suites, compression, signals and extensions.
+
+use std::net::SocketAddr;
+
+use super::wire::{
+    ALERT, Cursor, HANDSHAKE, Hello, No, SSL3, TLS1_0, TLS1_1, TLS1_2, TLS1_3, Wire, answer, answer_to, record,
+};
+use super::{PROFILES, profiles};
+use crate::support::proxy::{Proxy, listener};
+
+/// With the RSA certificate that is made on first start; forward secrecy, AEAD or SHA-2 alone.
+const MODERN: &[u16] = &[0xc02f, 0xc030, 0xcca8, 0xc027, 0xc028];
+/// What TLS 1.0 can do with AES.
+const AES: &[u16] = &[0xc013, 0xc014, 0x002f, 0x0035, 0x0033, 0x0039];
+/// What TLS 1.2 has beside.
+const AES_1_2: &[u16] = &[0x009c, 0x009d, 0x003c, 0x003d, 0x009e, 0x009f, 0x0067, 0x006b];
+/// 3DES and RC4.
+const OLD: &[u16] = &[0xc012, 0x000a, 0x0016, 0xc011, 0x0005, 0x0004];
+const TLS_1_3: &[u16] = &[0x1301, 0x1302, 0x1303];
+
+/// A suite that a listener of any profile takes at this version.
+fn usual(version: u16) -> u16 {
+    match version {
+        TLS1_3 => 0x1301,
+        TLS1_2 => 0xc02f,
+        _ => 0x002f,
+    }
+}
+
+/// Versions that a profile takes.
+fn versions(profile: &str) -> &'static [u16] {
+    match profile {
+        "modern" => &[TLS1_2, TLS1_3],
+        "legacy" => &[TLS1_0, TLS1_1, TLS1_2, TLS1_3],
+        _ => &[SSL3, TLS1_0, TLS1_1, TLS1_2, TLS1_3],
+    }
+}
+
+/// The suites that are meant to be taken.
+fn suites(profile: &str, version: u16) -> Vec<u16> {
+    let parts: &[&[u16]] = match (profile, version) {
+        (_, TLS1_3) => &[TLS_1_3],
+        ("modern", _) => &[MODERN],
+        ("legacy", TLS1_2) => &[MODERN, AES, AES_1_2],
+        ("legacy", _) => &[AES],
+        (_, TLS1_2) => &[MODERN, AES, AES_1_2, OLD],
+        (_, _) => &[AES, OLD],
+    };
+    let mut suites = parts.concat();
+    // SSLv3 has no extensions, and so no curves.
+    suites.retain(|suite| version != SSL3 || suite >> 8 != 0xc0);
+    suites.sort_unstable();
+    suites
+}
+
+/// All that a listener takes of all numbers that there are: offered in full, taken away one by one as they are chosen.
+fn taken(address: SocketAddr, version: u16) -> Result<Vec<u16>, No> {
+    let mut taken = Vec::new();
+    // Fewer at a time than a record of 16 KiB holds. The two signals are no suites (RFC 5746 §3.3, RFC 7507 §4).
+    for first in (0..=u16::MAX).step_by(4096) {
+        let mut offered: Vec<u16> =
+            (first..=first + 4095).filter(|number| ![0x00ff, 0x5600].contains(number)).collect();
+        loop {
+            match answer(address, &Hello::new(version, &offered)) {
+                Ok(hello) => {
+                    assert_eq!(hello.version, version);
+                    offered.retain(|suite| *suite != hello.suite);
+                    taken.push(hello.suite);
+                }
+                Err(No::Alert(2, HANDSHAKE_FAILURE)) => break,
+                Err(no) => return Err(no),
+            }
+        }
+    }
+    taken.sort_unstable();
+    Ok(taken)
+}
+
+/// Of 65,536 numbers. With that: no NULL, no anonymous, no export suite (FREAK, Logjam) and no single DES anywhere, 3DES
+/// (Sweet32) and RC4 in `ancient` alone.
+#[test]
+fn each_profile_takes_its_versions_and_suites_and_no_others() {
+    let proxy = profiles();
+    for profile in PROFILES {
+        for version in [SSL3, TLS1_0, TLS1_1, TLS1_2, TLS1_3] {
+            let taken = taken(proxy.address(profile), version);
+            let expected = if versions(profile).contains(&version) {
+                Ok(suites(profile, version))
+            } else if version == SSL3 {
+                // It has no word for a version that is not taken.
+                Ok(Vec::new())
+            } else {
+                Err(No::Alert(2, PROTOCOL_VERSION))
+            };
+            assert_eq!(taken, expected, "{profile} {version:#06x}: {taken:04x?}");
+        }
+    }
+}
+
+/// DROWN: whatever comes in SSLv2's own words is never answered in them.
+#[test]
+fn nobody_speaks_sslv2() {
+    let proxy = profiles();
+    for profile in PROFILES {
+        // SSLv2 itself; and later versions in its format with SSLv2's suites alone: RC4, RC2, both for export, 3DES.
+        for version in [0x0002, SSL3, TLS1_0, TLS1_2] {
+            let suites = [[1, 0, 128], [3, 0, 128], [2, 0, 128], [4, 0, 128], [7, 0, 192]].concat();
+            let mut hello = vec![1, (version >> 8) as u8, version as u8, 0, suites.len() as u8, 0, 0, 0, 16];
+            hello.extend(suites);
+            hello.extend([7; 16]);
+            let mut wire = Wire::to(proxy.address(profile));
+            wire.send(&[&[0x80, hello.len() as u8][..], &hello].concat());
+            wire.half_close();
+            let (records, _) = wire.rest();
+            assert!(records.iter().all(|record| record.kind == ALERT && record.body[0] == 2), "{profile}: {records:?}");
+        }
+    }
+}
+
+/// CRIME. There is nothing to be done in TLS 1.3, which has none.
+#[test]
+fn compression_is_never_agreed_on() {
+    let proxy = profiles();
+    for profile in PROFILES {
+        for &version in versions(profile) {
+            let mut hello = Hello::new(version, &[usual(version)]);
+            // DEFLATE and LZS (RFC 3749, RFC 3943).
+            hello.compressions = vec![1, 64, 0];
+            match answer(proxy.address(profile), &hello) {
+                Ok(server) => assert_eq!(server.compression, 0),
+                // RFC 8446 §4.1.2.
+                Err(no) => assert_eq!((version, no), (TLS1_3, No::Alert(2, ILLEGAL_PARAMETER))),
+            }
+            hello.compressions = vec![1];
+            let refused = answer(proxy.address(profile), &hello).unwrap_err();
+            assert!(matches!(refused, No::Alert(2, _)), "{profile} {version:#06x}: {refused:?}");
+        }
+    }
+}
+
+#[test]
+fn secure_renegotiation_is_said_to_be_known() {
+    let proxy = profiles();
+    for profile in PROFILES {
+        for &version in versions(profile).iter().filter(|version| **version < TLS1_3) {
+            let suite = usual(version);
+            for hello in [Hello::new(version, &[suite]).with(0xff01, &[0]), Hello::new(version, &[suite, 0x00ff])] {
+                let server = answer(proxy.address(profile), &hello).unwrap();
+                assert_eq!(server.extension(0xff01), Some(&[0][..]), "{profile} {version:#06x}");
+            }
+            // A first handshake that pretends to be a later one (RFC 5746 §3.6).
+            let hello = Hello::new(version, &[suite]).with(0xff01, &[&[12][..], &[1; 12]].concat());
+            let refused = answer(proxy.address(profile), &hello).unwrap_err();
+            assert_eq!(refused, No::Alert(2, HANDSHAKE_FAILURE), "{profile} {version:#06x}");
+        }
+    }
+}
+
+/// RFC 7507: who says that it has fallen back, and need not have, is refused; with it POODLE for those who know the signal.
+#[test]
+fn fallback_scsv_is_honoured() {
+    let proxy = profiles();
+    for profile in PROFILES {
+        for &version in versions(profile) {
+            let answer = answer(proxy.address(profile), &Hello::new(version, &[usual(version), 0x5600]));
+            if version == TLS1_3 {
+                assert_eq!(answer.unwrap().version, TLS1_3);
+            } else {
+                assert_eq!(answer.unwrap_err(), No::Alert(2, INAPPROPRIATE_FALLBACK), "{profile} {version:#06x}");
+            }
+        }
+    }
+    let newest = Proxy::start(&listener("old", "imap", "implicit", "maximum_version = \"tls1.0\""));
+    assert_eq!(answer(newest.address("old"), &Hello::new(TLS1_0, &[0x002f, 0x5600])).unwrap().version, TLS1_0);
+}
+
+/// RFC 8446 §4.1.3: a client of TLS 1.3 can tell that somebody has made it speak an older version.
+#[test]
+fn an_older_version_bears_the_mark_of_a_downgrade() {
+    let proxy = profiles();
+    for profile in PROFILES {
+        for &version in versions(profile) {
+            let server = answer(proxy.address(profile), &Hello::new(version, &[usual(version)])).unwrap();
+            let mark = &server.random[24..];
+            match version {
+                TLS1_3 => assert!(!mark.starts_with(b"DOWNGRD")),
+                TLS1_2 => assert_eq!(mark, b"DOWNGRD\x01"),
+                _ => assert_eq!(mark, b"DOWNGRD\x00"),
+            }
+        }
+    }
+}
+
+/// Heartbeat (RFC 6520), next protocols, early data, encrypt-then-MAC unless it is asked for: not one is agreed on.
+#[test]
+fn no_extension_is_agreed_on_that_is_not_needed() {
+    // Supported versions and key share in TLS 1.3; renegotiation, points and the extended master secret (RFC 7627); short
+    // records for devices with little memory (RFC 6066 §4).
+    let harmless = [43, 51, 0xff01, 11, 23, 1];
+    let proxy = profiles();
+    for profile in PROFILES {
+        for &version in versions(profile).iter().filter(|version| **version > SSL3) {
+            let hello = Hello::new(version, &[usual(version)])
+                .with(0, &[0, 7, 0, 0, 4, b'm', b'a', b'i', b'l'])
+                .with(1, &[1])
+                .with(5, &[1, 0, 0, 0, 0])
+                .with(15, &[1])
+                .with(16, &[0, 5, 4, b'i', b'm', b'a', b'p'])
+                .with(18, &[])
+                .with(22, &[])
+                .with(23, &[])
+                .with(35, &[])
+                .with(13172, &[])
+                .with(0xff01, &[0]);
+            let server = answer(proxy.address(profile), &hello).unwrap();
+            let numbers: Vec<u16> = server.extensions.iter().map(|(number, _)| *number).collect();
+            assert!(numbers.iter().all(|number| harmless.contains(number)), "{profile} {version:#06x}: {numbers:?}");
+        }
+    }
+}
+
+/// The prime of the ServerKeyExchange, in bits.
+fn dhe_bits(address: SocketAddr) -> usize {
+    let mut wire = Wire::to(address);
+    wire.send(&Hello::new(TLS1_0, &[0x0033]).record());
+    loop {
+        let message = wire.message().unwrap();
+        if message[0] == 12 {
+            return Cursor(&message[4..]).vector(2).len() * 8;
+        }
+    }
+}
+
+/// Logjam: never 512; 1024 bits where the operator has asked for what is that old. `modern` has no DHE.
+#[test]
+fn dhe_has_2048_bits_except_in_ancient() {
+    let proxy = profiles();
+    assert_eq!((dhe_bits(proxy.address("legacy")), dhe_bits(proxy.address("ancient"))), (2048, 1024));
+}
+
+/// SLOTH: a handshake of TLS 1.2 is signed with SHA-1 for those alone who know nothing else, and never in `modern`.
+#[test]
+fn sha_1_signs_no_handshake_in_modern() {
+    let proxy = profiles();
+    for (profile, signed) in [("modern", false), ("legacy", true), ("ancient", true)] {
+        // RSA with SHA-1; without the extension it means the same (RFC 5246 §7.4.1.4.1). And MD5, which nobody does.
+        let hello = Hello::new(TLS1_2, &[0xc02f]);
+        for one in [hello.clone().with(13, &[0, 2, 2, 1]), hello.clone().without(13)] {
+            assert_eq!(answer(proxy.address(profile), &one).is_ok(), signed, "{profile}");
+        }
+        assert!(answer(proxy.address(profile), &hello.with(13, &[0, 2, 1, 1])).is_err(), "{profile}");
+    }
+}
+
+/// As some stacks cut it, or somebody on the way.
+#[test]
+fn a_client_hello_may_come_in_pieces() {
+    let proxy = profiles();
+    let message = Hello::new(TLS1_0, &[0x002f, 0x0035]).message();
+    for size in [1, 3, 5, 100] {
+        let records: Vec<u8> = message.chunks(size).flat_map(|piece| record(HANDSHAKE, TLS1_0, piece)).collect();
+        assert_eq!(answer_to(proxy.address("legacy"), &records).unwrap().suite, 0x002f, "{size}");
+        let mut wire = Wire::to(proxy.address("legacy"));
+        for piece in records.chunks(7) {
+            wire.send(piece);
+        }
+        assert_eq!(wire.message().unwrap()[0], 2);
+    }
+}
+
+const HANDSHAKE_FAILURE: u8 = 40;
+const ILLEGAL_PARAMETER: u8 = 47;
+const PROTOCOL_VERSION: u8 = 70;
+const INAPPROPRIATE_FALLBACK: u8 = 86;
