@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 use tokio::time::{sleep_until, timeout};
 
 use super::door::{Door, setting};
@@ -163,11 +164,15 @@ impl Connection<'_, '_> {
     async fn next_event(&mut self) -> Result<Event, Failure> {
         loop {
             let deadline = self.time_left().0;
+            // A peer that never stops talking takes all that tokio lets a task do in one turn: time and the end are looked
+            // at all the same.
             tokio::select! {
                 biased;
                 event = self.driver.next() => return event,
-                () = sleep_until(deadline.into()) => {}
-                () = self.lifecycle.reached(Phase::Ending) => return Err(Failure::new(Kind::Drained, "")),
+                () = unconstrained(sleep_until(deadline.into())) => {}
+                () = unconstrained(self.lifecycle.reached(Phase::Ending)) => {
+                    return Err(Failure::new(Kind::Drained, ""));
+                }
             }
             // Octets may have moved since.
             let (deadline, failure) = self.time_left();

@@ -162,7 +162,8 @@ fn configuration(clock: Clock, good: &[Good; 2], bad: &[[Bad; 2]; 2], directory:
     text
 }
 
-fn server(certificates: &Certificates) -> SslContext {
+/// A mail server's TLS, as new as it has to be.
+pub fn server(certificates: &Certificates) -> SslContext {
     let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
     context.set_min_proto_version(Some(SslVersion::TLS1_2)).unwrap();
     context.set_certificate(&certificates.leaf).unwrap();

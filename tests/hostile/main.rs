@@ -7,6 +7,7 @@
 mod device;
 mod expect;
 mod fault;
+mod flood;
 mod good;
 mod house;
 mod peer;
