@@ -8,10 +8,12 @@ mod device;
 mod expect;
 mod fault;
 mod flood;
+mod forger;
 mod good;
 mod house;
 mod peer;
 mod server;
+mod storm;
 mod table;
 
 /// What the tests with real peers have as well.
