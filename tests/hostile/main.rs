@@ -13,6 +13,7 @@ mod good;
 mod house;
 mod peer;
 mod server;
+mod starttls;
 mod storm;
 mod table;
 
