@@ -23,6 +23,7 @@ pub fn run(
     let notes = house.good(protocol).notes(&login);
     let entry = match state {
         DeviceState::InClear | DeviceState::StartTlsAnswered | DeviceState::Secured => "clear",
+        DeviceState::MidHelloOrNot => "auto",
         _ => "good",
     };
     let peer = Peer::connect(from, house.address(protocol, entry));
@@ -85,7 +86,7 @@ impl Device {
     fn reach(&mut self, state: DeviceState) -> Result<(), String> {
         match state {
             DeviceState::Connected => {}
-            DeviceState::MidHello => {
+            DeviceState::MidHello | DeviceState::MidHelloOrNot => {
                 let hello = client_hello();
                 self.peer.try_send(&hello[..20]).unwrap();
             }

@@ -1,8 +1,12 @@
-//! What is to come of each state with each fault.
+//! What is to come of each state with each fault: the states here, and in the parts what comes of them.
+
+mod of_device;
+mod of_server;
 
 use packetboat::failure::Kind;
 
-use crate::fault::Fault;
+pub use of_device::of_device;
+pub use of_server::of_server;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -55,6 +59,8 @@ pub enum DeviceState {
     Connected,
     /// Part of a ClientHello is sent.
     MidHello,
+    /// The same where a device may as well begin in clear.
+    MidHelloOrNot,
     /// The server's flight of the handshake has come.
     MidHandshake,
     /// Greeted in clear.
@@ -88,9 +94,10 @@ pub enum DeviceState {
 }
 
 impl DeviceState {
-    pub const ALL: [DeviceState; 18] = [
+    pub const ALL: [DeviceState; 19] = [
         DeviceState::Connected,
         DeviceState::MidHello,
+        DeviceState::MidHelloOrNot,
         DeviceState::MidHandshake,
         DeviceState::InClear,
         DeviceState::StartTlsAnswered,
@@ -113,6 +120,7 @@ impl DeviceState {
         match self {
             DeviceState::Connected
             | DeviceState::MidHello
+            | DeviceState::MidHelloOrNot
             | DeviceState::MidHandshake
             | DeviceState::StartTlsAnswered => Phase::Handshake,
             DeviceState::InClear => Phase::Clear,
@@ -233,241 +241,5 @@ pub enum Verdict {
     LoginFails(Clock, &'static [Kind]),
 }
 
-use DeviceState as D;
-use End::{DeviceClosed, Failed, LoggedOut, ServerClosed};
-use Kind::{
-    Connect, DeviceLost, Handshake, HandshakeTimeout, IdleTimeout, LoginTimeout, NothingSaid, TooLong,
-    TooManyBadCommands, UpstreamLost, UpstreamProtocol, UpstreamTimeout, UpstreamTls,
-};
-use ServerState as S;
-use Verdict::{Ends, LoginFails};
-
 const NO_TLS: Verdict = Verdict::None("without TLS nobody forges a record: it is the alert of the other fault");
 const NO_LITERAL: Verdict = Verdict::None("POP3 has no literals; a body without end is lines without end");
-
-/// A device with a fault, and a good server.
-pub fn of_device(protocol: Protocol, state: DeviceState, fault: Fault) -> Verdict {
-    if let Some(why) = state.is_missing(protocol) {
-        return Verdict::None(why);
-    }
-    if fault == Fault::EndlessLiteral && protocol == Protocol::Pop3 {
-        return NO_LITERAL;
-    }
-    match state.phase() {
-        Phase::Handshake => shaking(state, fault),
-        Phase::Clear => in_clear(fault),
-        Phase::Login => before_login(fault),
-        Phase::Relay => relaying(state, fault),
-        Phase::Over => logged_out(fault),
-    }
-}
-
-fn shaking(state: DeviceState, fault: Fault) -> Verdict {
-    const REFUSED: Verdict = Ends(Clock::Patient, &[Failed(Handshake)]);
-    const LATE: Verdict = Ends(Clock::Handshake, &[Failed(HandshakeTimeout)]);
-    const SILENT: Verdict = Ends(Clock::Patient, &[Failed(NothingSaid)]);
-    match fault {
-        Fault::Stall | Fault::Dribble => LATE,
-        Fault::ForgedAlert => NO_TLS,
-        // Seven octets that might still become the rest of the ClientHello.
-        Fault::Alert | Fault::StalledRecord if state == D::MidHello => LATE,
-        // The record's beginning is none of a handshake's first.
-        Fault::StalledRecord if state == D::MidHandshake => LATE,
-        Fault::Reset | Fault::HalfClose | Fault::Vanish if matches!(state, D::Connected | D::StartTlsAnswered) => {
-            SILENT
-        }
-        Fault::Reset
-        | Fault::HalfClose
-        | Fault::Vanish
-        | Fault::EndlessLine
-        | Fault::EndlessLines
-        | Fault::EndlessLiteral
-        | Fault::Garbage
-        | Fault::Nuls
-        | Fault::BareCr
-        | Fault::BareLf
-        | Fault::Alert
-        | Fault::TornRecord
-        | Fault::StalledRecord => REFUSED,
-    }
-}
-
-fn in_clear(fault: Fault) -> Verdict {
-    match fault {
-        // They begin as no command does, but a ClientHello of old.
-        Fault::Garbage => Ends(Clock::Patient, &[Failed(Handshake)]),
-        Fault::ForgedAlert => NO_TLS,
-        // In clear it is the beginning of a line.
-        Fault::Alert => Ends(Clock::Login, &[Failed(LoginTimeout)]),
-        other => before_login(other),
-    }
-}
-
-fn before_login(fault: Fault) -> Verdict {
-    match fault {
-        Fault::Stall | Fault::Dribble | Fault::EndlessLines | Fault::StalledRecord => {
-            Ends(Clock::Login, &[Failed(LoginTimeout)])
-        }
-        Fault::Reset | Fault::Alert | Fault::ForgedAlert => Ends(Clock::Patient, &[Failed(DeviceLost)]),
-        Fault::HalfClose | Fault::Vanish | Fault::TornRecord => Ends(Clock::Patient, &[DeviceClosed]),
-        Fault::EndlessLine | Fault::EndlessLiteral | Fault::BareCr => Ends(Clock::Patient, &[Failed(TooLong)]),
-        Fault::Garbage | Fault::Nuls | Fault::BareLf => Ends(Clock::Patient, &[Failed(TooManyBadCommands)]),
-    }
-}
-
-fn relaying(state: DeviceState, fault: Fault) -> Verdict {
-    match fault {
-        Fault::Stall if state == D::LoggingIn => Verdict::None("a device that waits for its answer does no wrong"),
-        Fault::Dribble if state == D::LoggingIn => {
-            Verdict::None("what is sent before the answer is relayed behind it, octet by octet or not")
-        }
-        Fault::Stall | Fault::StalledRecord => Ends(Clock::Idle, &[Failed(IdleTimeout)]),
-        // It moves, so it is not idle; then it closes.
-        Fault::Dribble => Ends(Clock::Idle, &[DeviceClosed]),
-        Fault::Reset | Fault::Alert | Fault::ForgedAlert => Ends(Clock::Patient, &[Failed(DeviceLost)]),
-        Fault::HalfClose | Fault::Vanish | Fault::TornRecord => Ends(Clock::Patient, &[DeviceClosed]),
-        // A megabyte of commands that are all answered; then it closes.
-        Fault::EndlessLines => Ends(Clock::Patient, &[DeviceClosed]),
-        // It passes, and the server has its own bounds.
-        Fault::EndlessLine | Fault::EndlessLiteral | Fault::Garbage | Fault::Nuls | Fault::BareCr | Fault::BareLf => {
-            Ends(Clock::Patient, &[ServerClosed])
-        }
-    }
-}
-
-/// Whatever the device does now, its LOGOUT or QUIT is carried out.
-fn logged_out(fault: Fault) -> Verdict {
-    match fault {
-        Fault::Stall
-        | Fault::Reset
-        | Fault::HalfClose
-        | Fault::Vanish
-        | Fault::Dribble
-        | Fault::EndlessLine
-        | Fault::EndlessLines
-        | Fault::EndlessLiteral
-        | Fault::Garbage
-        | Fault::Nuls
-        | Fault::BareCr
-        | Fault::BareLf
-        | Fault::Alert
-        | Fault::ForgedAlert
-        | Fault::TornRecord
-        | Fault::StalledRecord => Ends(Clock::Patient, &[LoggedOut]),
-    }
-}
-
-/// A server with a fault, and a good device.
-pub fn of_server(protocol: Protocol, state: ServerState, fault: Fault) -> Verdict {
-    if fault == Fault::EndlessLiteral && protocol == Protocol::Pop3 {
-        return NO_LITERAL;
-    }
-    match state.phase() {
-        Phase::Handshake => server_shaking(state, fault),
-        Phase::Clear => server_in_clear(protocol, fault),
-        Phase::Login => server_logging_in(protocol, state, fault),
-        Phase::Relay => server_relaying(fault),
-        Phase::Over => server_over(fault),
-    }
-}
-
-fn server_shaking(state: ServerState, fault: Fault) -> Verdict {
-    match fault {
-        Fault::Stall | Fault::Dribble | Fault::StalledRecord => {
-            LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout])
-        }
-        Fault::ForgedAlert => NO_TLS,
-        // Seven octets that might still become the rest of the ServerHello.
-        Fault::Alert if state == S::MidServerHello => LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout]),
-        // The reset may meet the connection, or already the connecting.
-        Fault::Reset if state == S::Accepted => LoginFails(Clock::Patient, &[UpstreamLost, Connect]),
-        Fault::Reset | Fault::HalfClose | Fault::Vanish | Fault::TornRecord => {
-            LoginFails(Clock::Patient, &[UpstreamLost])
-        }
-        Fault::EndlessLine
-        | Fault::EndlessLines
-        | Fault::EndlessLiteral
-        | Fault::Garbage
-        | Fault::Nuls
-        | Fault::BareCr
-        | Fault::BareLf
-        | Fault::Alert => LoginFails(Clock::Patient, &[UpstreamTls]),
-    }
-}
-
-fn server_in_clear(protocol: Protocol, fault: Fault) -> Verdict {
-    match fault {
-        // In clear it is the beginning of a line.
-        Fault::Alert => LoginFails(Clock::UpstreamLogin, &[UpstreamTimeout]),
-        Fault::ForgedAlert => NO_TLS,
-        // STLS has no challenge.
-        Fault::EndlessLines if protocol == Protocol::Pop3 => LoginFails(Clock::Patient, &[UpstreamProtocol]),
-        other => server_before_login(other),
-    }
-}
-
-fn server_logging_in(protocol: Protocol, state: ServerState, fault: Fault) -> Verdict {
-    match (state, fault) {
-        (S::BeforeGreeting, Fault::EndlessLines) if protocol == Protocol::Pop3 => {
-            LoginFails(Clock::Patient, &[UpstreamProtocol])
-        }
-        // The first line end makes it a whole answer: the device is in, and hears the rest.
-        (
-            S::MidLoginAnswer,
-            Fault::EndlessLines | Fault::EndlessLiteral | Fault::Garbage | Fault::Nuls | Fault::BareLf,
-        ) => Ends(Clock::Patient, &[ServerClosed]),
-        (_, other) => server_before_login(other),
-    }
-}
-
-fn server_before_login(fault: Fault) -> Verdict {
-    match fault {
-        Fault::Stall | Fault::Dribble | Fault::EndlessLines | Fault::StalledRecord => {
-            LoginFails(Clock::UpstreamLogin, &[UpstreamTimeout])
-        }
-        Fault::Reset | Fault::HalfClose | Fault::Vanish | Fault::TornRecord | Fault::Alert | Fault::ForgedAlert => {
-            LoginFails(Clock::Patient, &[UpstreamLost])
-        }
-        Fault::EndlessLine | Fault::EndlessLiteral | Fault::Garbage | Fault::Nuls | Fault::BareCr | Fault::BareLf => {
-            LoginFails(Clock::Patient, &[UpstreamProtocol])
-        }
-    }
-}
-
-fn server_relaying(fault: Fault) -> Verdict {
-    match fault {
-        Fault::Stall | Fault::StalledRecord => Ends(Clock::Idle, &[Failed(IdleTimeout)]),
-        // It moves, so it is not idle; then it closes.
-        Fault::Dribble => Ends(Clock::Idle, &[ServerClosed]),
-        Fault::Reset | Fault::Alert | Fault::ForgedAlert => Ends(Clock::Patient, &[Failed(UpstreamLost)]),
-        Fault::HalfClose | Fault::Vanish | Fault::TornRecord => Ends(Clock::Patient, &[ServerClosed]),
-        // It passes, and then the server closes.
-        Fault::EndlessLine
-        | Fault::EndlessLines
-        | Fault::EndlessLiteral
-        | Fault::Garbage
-        | Fault::Nuls
-        | Fault::BareCr
-        | Fault::BareLf => Ends(Clock::Patient, &[ServerClosed]),
-    }
-}
-
-fn server_over(fault: Fault) -> Verdict {
-    match fault {
-        Fault::Stall | Fault::StalledRecord => Ends(Clock::Idle, &[Failed(IdleTimeout)]),
-        Fault::Dribble
-        | Fault::Reset
-        | Fault::HalfClose
-        | Fault::Vanish
-        | Fault::TornRecord
-        | Fault::Alert
-        | Fault::ForgedAlert
-        | Fault::EndlessLine
-        | Fault::EndlessLines
-        | Fault::EndlessLiteral
-        | Fault::Garbage
-        | Fault::Nuls
-        | Fault::BareCr
-        | Fault::BareLf => Ends(Clock::Patient, &[LoggedOut]),
-    }
-}

@@ -59,7 +59,7 @@ impl House {
         Self { proxy, good, bad, context, _directory: directory }
     }
 
-    /// Where devices come to; `entry` is "good", "clear" (greeted without TLS), "bad" or "bad-starttls".
+    /// Where devices come to; `entry` is "good", "clear" (greeted without TLS), "auto" (or not), "bad" or "bad-starttls".
     pub fn address(&self, protocol: Protocol, entry: &str) -> SocketAddr {
         self.proxy.address(&format!("{}-{entry}", name(protocol)))
     }
@@ -153,9 +153,14 @@ fn configuration(clock: Clock, good: &[Good; 2], bad: &[[Bad; 2]; 2], directory:
         );
     }
     for protocol in ["imap", "pop3"] {
-        for (entry, upstream) in [("good", "good"), ("clear", "good"), ("bad", "bad"), ("bad-starttls", "bad-starttls")]
+        for (entry, upstream) in
+            [("good", "good"), ("clear", "good"), ("auto", "good"), ("bad", "bad"), ("bad-starttls", "bad-starttls")]
         {
-            let start = if entry == "clear" { "starttls" } else { "implicit" };
+            let start = match entry {
+                "clear" => "starttls",
+                "auto" => "auto",
+                _ => "implicit",
+            };
             text += &listener(&format!("{protocol}-{entry}"), protocol, start, &format!("upstream = \"{upstream}\""));
         }
     }
