@@ -2,13 +2,16 @@
 
 mod login;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 
 use super::door::{Door, setting};
 use super::doorway::Doorway;
@@ -169,7 +172,7 @@ impl Connection<'_, '_> {
             tokio::select! {
                 biased;
                 event = self.driver.next() => return event,
-                () = unconstrained(sleep_until(deadline.into())) => {}
+                () = until(deadline) => {}
                 () = unconstrained(self.lifecycle.reached(Phase::Ending)) => {
                     return Err(Failure::new(Kind::Drained, ""));
                 }
@@ -314,7 +317,7 @@ impl Connection<'_, '_> {
         self.device_is_gone = true;
         if !self.driver.session().has_logged_out() {
             // A server that does not take it in time is closed all the same.
-            let _ = timeout(self.door.limits.close_timeout, self.driver.close(Side::Upstream)).await;
+            within(self.door.limits.close_timeout, self.driver.close(Side::Upstream)).await;
         }
     }
 
@@ -341,13 +344,28 @@ impl Connection<'_, '_> {
             }
         };
         // Who does not take the last words in time does without.
-        let _ = timeout(self.door.limits.close_timeout, close).await;
+        within(self.door.limits.close_timeout, close).await;
         self.record.close(&ending);
         // At the very end there is nobody left to wait for.
         let drained = matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::Drained);
         if !drained {
-            let _ = timeout(LINGER, self.driver.linger()).await;
+            within(LINGER, self.driver.linger()).await;
         }
+    }
+}
+
+/// Until then, by the clock itself: tokio's own is not looked at each time where a task always has something to do.
+async fn until(deadline: Instant) {
+    let mut sleep = pin!(unconstrained(sleep_until(deadline.into())));
+    poll_fn(|cx| if Instant::now() >= deadline { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
+}
+
+/// Does this for no longer than that.
+async fn within(limit: Duration, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = work => {}
+        () = until(Instant::now() + limit) => {}
     }
 }
 
