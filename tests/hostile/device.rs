@@ -62,6 +62,23 @@ pub fn run(
     Ok(())
 }
 
+/// A device without a fault: logs in, and out.
+pub fn good(house: &House, protocol: Protocol) -> Result<(), String> {
+    let login = "good".to_owned();
+    let peer = Peer::connect(Ipv4Addr::LOCALHOST, house.address(protocol, "good"));
+    let mut device =
+        Device { peer, imap: protocol == Protocol::Imap, notes: house.good(protocol).notes(&login), login };
+    device.logged_in()?;
+    device.say("y NOOP\r\nz LOGOUT\r\n", "NOOP\r\nQUIT\r\n");
+    device.peer.hear_to_the_end()?;
+    let words: &[u8] = if device.imap { b"y OK done\r\n* BYE bye\r\nz OK bye\r\n" } else { b"+OK done\r\n+OK bye\r\n" };
+    if device.peer.heard == words {
+        Ok(())
+    } else {
+        Err(format!("a good device heard {:?}", lossy(&device.peer.heard)))
+    }
+}
+
 /// What the device hears last, in its own protocol.
 fn last_words(kind: Kind, protocol: Protocol, is_in: bool) -> Option<String> {
     let speaks = match kind {

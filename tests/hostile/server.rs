@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::thread;
 
-use packetboat::failure::{Kind, Reply};
+use packetboat::failure::Kind;
 
 use crate::device::Device;
 use crate::expect::{End, Phase, Protocol, ServerState, Verdict};
@@ -53,7 +53,7 @@ fn hear(device: &mut Device, state: ServerState, verdict: &Verdict) -> Result<Ve
     match verdict {
         Verdict::None(_) => Ok(Vec::new()),
         Verdict::LoginFails(_, kinds) => {
-            device.peer.line_with(&refusal(kinds[0], imap))?;
+            device.peer.line_with(refusal(kinds[0], imap))?;
             device.say("y LOGOUT\r\n", "QUIT\r\n");
             device.peer.hear_to_the_end()?;
             let heard = std::mem::take(&mut device.peer.heard);
@@ -78,16 +78,15 @@ fn hear(device: &mut Device, state: ServerState, verdict: &Verdict) -> Result<Ve
     }
 }
 
-/// How a login is refused (RFC 5530 §3, RFC 3206 §4).
-fn refusal(kind: Kind, imap: bool) -> String {
-    match (kind.reply(), imap) {
-        (Reply::Unavailable, true) => "x NO [UNAVAILABLE]",
-        (Reply::Unavailable, false) => "-ERR [SYS/TEMP]",
-        (Reply::ContactAdmin, true) => "x NO [CONTACTADMIN]",
-        (Reply::ContactAdmin, false) => "-ERR [SYS/PERM]",
-        (other, _) => panic!("no cell is answered with {other:?}"),
+/// How a login is refused (RFC 5530 §3, RFC 3206 §4): what passes by itself is told as such, because devices drop an account
+/// for anything else.
+fn refusal(kind: Kind, imap: bool) -> &'static str {
+    match kind {
+        Kind::UpstreamTls if imap => "x NO [CONTACTADMIN]",
+        Kind::UpstreamTls => "-ERR [SYS/PERM]",
+        _ if imap => "x NO [UNAVAILABLE]",
+        _ => "-ERR [SYS/TEMP]",
     }
-    .to_owned()
 }
 
 /// Plays the server as far as the state, and then its fault; what it has said behind the login.

@@ -154,6 +154,8 @@ fn every_fault_in_every_state() {
     let begun = std::time::Instant::now();
     failures.extend(run(&houses, &cells, 2));
     let took = begun.elapsed();
+    // Before anything else can stop the test.
+    failures.iter().for_each(|failure| println!("{failure}"));
     let after: Vec<_> = houses.values().zip(&before).map(|(house, before)| house.holdings(before.files)).collect();
     failures.extend(misreported(&houses, &cells, 2));
     for (clock, (before, after)) in Clock::ALL.iter().zip(before.iter().zip(&after)) {
@@ -161,6 +163,11 @@ fn every_fault_in_every_state() {
         println!("{clock:?}: {} files before, {} after; grown by {grown} KiB", before.files, after.files);
         if after.files > before.files || grown > GROWTH_KIB {
             failures.push(format!("the proxy {clock:?} has kept something: {before:?}, {after:?}"));
+        }
+    }
+    for house in houses.values() {
+        for protocol in [Protocol::Imap, Protocol::Pop3] {
+            failures.extend(device::good(house, protocol).err());
         }
     }
     println!("{} cells in {took:.1?}, {left_out} left out with a reason", cells.len());
