@@ -2,12 +2,16 @@
 
 mod login;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::time::{sleep_until, timeout};
+use tokio::task::unconstrained;
+use tokio::time::sleep_until;
 
 use super::door::{Door, setting};
 use super::doorway::Doorway;
@@ -163,11 +167,15 @@ impl Connection<'_, '_> {
     async fn next_event(&mut self) -> Result<Event, Failure> {
         loop {
             let deadline = self.time_left().0;
+            // A peer that never stops talking takes all that tokio lets a task do in one turn: time and the end are looked
+            // at all the same.
             tokio::select! {
                 biased;
                 event = self.driver.next() => return event,
-                () = sleep_until(deadline.into()) => {}
-                () = self.lifecycle.reached(Phase::Ending) => return Err(Failure::new(Kind::Drained, "")),
+                () = until(deadline) => {}
+                () = unconstrained(self.lifecycle.reached(Phase::Ending)) => {
+                    return Err(Failure::new(Kind::Drained, ""));
+                }
             }
             // Octets may have moved since.
             let (deadline, failure) = self.time_left();
@@ -309,7 +317,7 @@ impl Connection<'_, '_> {
         self.device_is_gone = true;
         if !self.driver.session().has_logged_out() {
             // A server that does not take it in time is closed all the same.
-            let _ = timeout(self.door.limits.close_timeout, self.driver.close(Side::Upstream)).await;
+            within(self.door.limits.close_timeout, self.driver.close(Side::Upstream)).await;
         }
     }
 
@@ -336,13 +344,28 @@ impl Connection<'_, '_> {
             }
         };
         // Who does not take the last words in time does without.
-        let _ = timeout(self.door.limits.close_timeout, close).await;
+        within(self.door.limits.close_timeout, close).await;
         self.record.close(&ending);
         // At the very end there is nobody left to wait for.
         let drained = matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::Drained);
         if !drained {
-            let _ = timeout(LINGER, self.driver.linger()).await;
+            within(LINGER, self.driver.linger()).await;
         }
+    }
+}
+
+/// Until then, by the clock itself: tokio's own is not looked at each time where a task always has something to do.
+async fn until(deadline: Instant) {
+    let mut sleep = pin!(unconstrained(sleep_until(deadline.into())));
+    poll_fn(|cx| if Instant::now() >= deadline { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
+}
+
+/// Does this for no longer than that.
+async fn within(limit: Duration, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = work => {}
+        () = until(Instant::now() + limit) => {}
     }
 }
 

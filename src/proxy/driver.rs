@@ -212,7 +212,7 @@ impl Driver {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Failure>> {
-        loop {
+        for _ in 0..TURNS {
             let said = self.poll_say(cx)?;
             if self.event.is_some() {
                 // Everything before an event is on the wire before it is seen; before an end it goes out with that.
@@ -236,6 +236,9 @@ impl Driver {
                 return Poll::Pending;
             }
         }
+        // Others have their turn, and the time is looked at.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Moves what one side has sent. Whether anything has changed.
@@ -380,3 +383,7 @@ fn lost(side: Side, error: &io::Error) -> Failure {
     };
     Failure::new(kind, error.to_string())
 }
+
+/// Steps in one go. A read of a relay takes two or three of them, a command before login one: no more than some hundred
+/// short commands are answered before others are served.
+const TURNS: usize = 512;

@@ -31,7 +31,7 @@ impl Socket {
     /// (bound the whole with a timeout). Nothing is lost: all of it is read again.
     ///
     /// # Errors
-    /// The connection broke.
+    /// The connection broke before anything came.
     pub async fn opening(&mut self, patience: Option<Duration>) -> io::Result<Opening> {
         loop {
             match ClientHello::parse(self.incoming.filled()) {
@@ -45,14 +45,50 @@ impl Socket {
             let reading = poll_fn(|cx| self.poll_fill(cx));
             let read = match patience.filter(|_| !begun) {
                 Some(patience) => match timeout(patience, reading).await {
-                    Ok(read) => read?,
+                    Ok(read) => read,
                     Err(_) => return Ok(Opening::Silence),
                 },
-                None => reading.await?,
+                None => reading.await,
             };
-            if read == 0 {
-                return Ok(if begun { Opening::Strange } else { Opening::Closed });
+            match read {
+                // Closed or broken off in the middle of a ClientHello: that is a handshake which has failed.
+                Ok(0) | Err(_) if begun => return Ok(Opening::Strange),
+                Ok(0) => return Ok(Opening::Closed),
+                Ok(_) => {}
+                Err(error) => return Err(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// What comes of a device that sends this and breaks the connection off with a reset.
+    async fn broken_off_behind(octets: &[u8]) -> io::Result<Opening> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut socket = Socket::new(listener.accept().await.unwrap().0);
+        device.write_all(octets).await.unwrap();
+        let meanwhile = async {
+            // Read first, so that the reset comes behind it.
+            while socket.incoming.is_empty() && !octets.is_empty() {
+                poll_fn(|cx| socket.poll_fill(cx)).await.unwrap();
+            }
+            SockRef::from(&device).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(device);
+            socket.opening(None).await
+        };
+        timeout(Duration::from_secs(60), meanwhile).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reset_in_the_middle_of_a_client_hello_is_no_silence() {
+        assert!(broken_off_behind(&[]).await.is_err());
+        assert!(matches!(broken_off_behind(&[22, 3, 1, 0, 200, 1, 0]).await, Ok(Opening::Strange)));
     }
 }

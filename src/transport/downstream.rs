@@ -98,13 +98,13 @@ impl AsyncRead for Tls {
         if tls.ssl().pending() == 0 && !tls.get_ref().has_input() {
             ready!(tls.get_mut().poll_fill(cx))?;
         }
-        Pin::new(tls).poll_read(cx, buffer)
+        rationed(tls, |tls| tls.poll_read(cx, buffer))
     }
 }
 
 impl AsyncWrite for Tls {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(cx, octets)
+        rationed(&mut self.get_mut().0, |tls| tls.poll_write(cx, octets))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -117,12 +117,21 @@ impl AsyncWrite for Tls {
             // close_notify is written. Another SSL_shutdown would wait for the device's, and never send ours.
             return Pin::new(tls.get_mut()).poll_shutdown(cx);
         }
-        match ready!(Pin::new(&mut *tls).poll_shutdown(cx)) {
+        match ready!(rationed(tls, |tls| tls.poll_shutdown(cx))) {
             Ok(()) => Poll::Ready(Ok(())),
             // After a failure there is no close_notify. The alert that says why, and the end, are to be sent all the same.
             Err(_) => Pin::new(tls.get_mut()).poll_shutdown(cx),
         }
     }
+}
+
+/// One call of OpenSSL, be it to write, reads as long as what comes is nothing for us: a device that sends renegotiations
+/// without end would keep it for good.
+fn rationed<T>(tls: &mut SslStream<Socket>, call: impl FnOnce(Pin<&mut SslStream<Socket>>) -> T) -> T {
+    tls.get_mut().refills = Some(1);
+    let done = call(Pin::new(&mut *tls));
+    tls.get_mut().refills = None;
+    done
 }
 
 /// OpenSSL's own words for its version, as `OpenSSL 3.6.3 9 Jun 2026`: of the library that is linked in.

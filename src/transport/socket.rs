@@ -32,13 +32,16 @@ pub struct Socket {
     broken: Option<io::Error>,
     /// Our half is being closed.
     pub(super) closing: bool,
+    /// How often a TLS library that reads may still have more received before others have their turn; as often as it likes,
+    /// if none.
+    pub(super) refills: Option<u8>,
 }
 
 impl Socket {
     /// A connection of which nothing has been read.
     pub fn new(tcp: TcpStream) -> Self {
         let (incoming, outgoing) = (Buffer::default(), Buffer::default());
-        Self { tcp, incoming, outgoing, under_tls: false, ended: false, broken: None, closing: false }
+        Self { tcp, incoming, outgoing, under_tls: false, ended: false, broken: None, closing: false, refills: None }
     }
 
     /// Puts octets back in front of what is read next.
@@ -145,6 +148,14 @@ impl AsyncRead for Socket {
                 let read = Pin::new(&mut this.tcp).poll_read(cx, buffer);
                 return this.unless_broken(read, buffer.filled().len() - before);
             }
+            match &mut this.refills {
+                Some(0) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Some(left) => *left -= 1,
+                None => {}
+            }
             ready!(this.poll_fill(cx))?;
         }
         let octets = this.incoming.filled();
@@ -186,3 +197,60 @@ impl AsyncWrite for Socket {
 
 /// So much at once is not worth a copy.
 const LARGE: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A TLS library that could read for ever has to come back, and is asked again at once.
+    #[tokio::test]
+    async fn others_have_their_turn_behind_so_many_refills() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut socket = Socket::new(listener.accept().await.unwrap().0);
+        socket.put_under_tls();
+        let flood = tokio::spawn(async move {
+            let chunk = vec![1; 64 * 1024];
+            while device.write_all(&chunk).await.is_ok() {}
+        });
+        let (mut total, mut asked_again) = (0, 0);
+        while total < 16 * CAPACITY {
+            // More than one turn may take is there.
+            socket.tcp.readable().await.unwrap();
+            socket.refills = Some(1);
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            let mut cx = Context::from_waker(&waker);
+            let mut turn = 0;
+            let mut octets = vec![0; 4096];
+            loop {
+                let mut room = ReadBuf::new(&mut octets);
+                match Pin::new(&mut socket).poll_read(&mut cx, &mut room) {
+                    Poll::Ready(read) => read.unwrap(),
+                    Poll::Pending => break,
+                }
+                turn += room.filled().len();
+            }
+            assert!(turn <= CAPACITY, "{turn} octets in one turn");
+            asked_again += woken.0.load(Ordering::SeqCst);
+            total += turn;
+            tokio::task::yield_now().await;
+        }
+        assert!(asked_again > 0);
+        flood.abort();
+    }
+}

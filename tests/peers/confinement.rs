@@ -59,8 +59,7 @@ fn a_devices_password_is_gone_from_memory_after_logout() {
         one.ok(&format!("PASS {DEVICE}"));
         one.ok("QUIT");
     }
-    let sessions = 4 * STACKS.len();
-    proxy.log.wait_for("line of each session", |_| proxy.log_has(sessions, "session ended"));
+    proxy.logs(4 * STACKS.len(), "session ended");
     let memory = Memory::of(proxy.process.0.id());
     // The search finds what is there.
     assert!(memory.holds(mailbox.as_bytes()) && memory.holds(b"scanner-in-memory"));
@@ -76,16 +75,14 @@ fn a_devices_password_is_gone_from_memory_after_logout() {
 #[test]
 fn a_password_that_passes_through_is_gone_as_well() {
     let dovecot = Dovecot::start();
-    let proxy = Proxy::start(
-        &(upstreams(&dovecot) + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")),
-    );
+    let proxy = Proxy::start(&(upstreams(&dovecot) + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")));
     let user = dovecot.user_with(&[]);
     for stack in STACKS {
         let mut one = Imap::greeted(stack.connect(proxy.address("imap"), Start::Implicit));
         one.login(&user, PASSWORD);
         one.ok("LOGOUT");
     }
-    proxy.log.wait_for("line of each session", |_| proxy.log_has(STACKS.len(), "session ended"));
+    proxy.logs(STACKS.len(), "session ended");
     let memory = Memory::of(proxy.process.0.id());
     assert!(memory.holds(user.as_bytes()));
     assert_eq!(memory.around(PASSWORD.as_bytes()), [""; 0]);
@@ -159,7 +156,10 @@ fn it_is_confined_and_a_reload_cannot_lead_it_elsewhere() {
     let text = listener("imap", "imap", "implicit", "");
     let proxy = Proxy::start(&text);
     let log = proxy.log.all();
-    assert!(log.contains("confined by Landlock: files are written in ") && log.contains("confined by seccomp: "), "{log}");
+    assert!(
+        log.contains("confined by Landlock: files are written in ") && log.contains("confined by seccomp: "),
+        "{log}"
+    );
     let threads = fs::read_dir(format!("/proc/{}/task", proxy.process.0.id())).unwrap();
     let mut count = 0;
     for thread in threads {

@@ -5,11 +5,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::dovecot::Dovecot;
-use super::process::{Lines, Process};
+use super::process::{Lines, PATIENCE, Process};
 
 pub struct Proxy {
     pub process: Process,
@@ -113,9 +114,13 @@ impl Proxy {
         self.state.clone()
     }
 
-    /// Whether so many lines of its log hold this.
-    pub fn log_has(&self, count: usize, text: &str) -> bool {
-        self.log.count(|line| line.contains(text)) >= count
+    /// Waits until so many lines of its log hold this.
+    pub fn logs(&self, count: usize, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.log.count(|line| line.contains(text)) < count {
+            assert!(Instant::now() < deadline, "no {count} lines with {text} in {}", self.log.all());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits for the line that ends a session of this listener.

@@ -1,0 +1,177 @@
+//! A proxy for each time-out that is to end a cell, between good and bad peers; and what it holds before and after.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use openssl::ssl::{SslContext, SslMethod, SslVersion};
+
+use crate::expect::{Clock, Protocol};
+use crate::good::Good;
+use crate::support::certificates::Certificates;
+use crate::support::process::PATIENCE;
+use crate::support::proxy::{Proxy, listener};
+
+/// Where a server with a fault is dialled. One login at a time is on its way there, so that it is known whose the
+/// connection is.
+pub struct Bad {
+    pub listener: TcpListener,
+    pub turn: Mutex<()>,
+}
+
+impl Bad {
+    fn new() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap(), turn: Mutex::new(()) }
+    }
+
+    fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+}
+
+pub struct House {
+    pub proxy: Proxy,
+    pub good: [Good; 2],
+    /// Of IMAP and POP3, with implicit TLS and with STARTTLS.
+    bad: [[Bad; 2]; 2],
+    pub context: SslContext,
+    _directory: tempfile::TempDir,
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Holdings {
+    pub files: usize,
+    pub resident_kib: usize,
+}
+
+impl House {
+    pub fn new(clock: Clock) -> Self {
+        let certificates = Certificates::ecdsa_for_name("localhost", 30);
+        let directory = tempfile::tempdir().unwrap();
+        certificates.write(directory.path());
+        let context = server(&certificates);
+        let good = [Protocol::Imap, Protocol::Pop3].map(|protocol| Good::start(protocol, context.clone()));
+        let bad = [0, 1].map(|_| [Bad::new(), Bad::new()]);
+        let proxy = Proxy::start_at("debug", &configuration(clock, &good, &bad, directory.path()));
+        Self { proxy, good, bad, context, _directory: directory }
+    }
+
+    /// Where devices come to; `entry` is "good", "clear" (greeted without TLS), "auto" (or not), "bad" or "bad-starttls".
+    pub fn address(&self, protocol: Protocol, entry: &str) -> SocketAddr {
+        self.proxy.address(&format!("{}-{entry}", name(protocol)))
+    }
+
+    pub fn good(&self, protocol: Protocol) -> &Good {
+        &self.good[protocol as usize]
+    }
+
+    pub fn bad(&self, protocol: Protocol, starttls: bool) -> &Bad {
+        &self.bad[protocol as usize][usize::from(starttls)]
+    }
+
+    /// Waits until no connection is open.
+    pub fn until_empty(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let open: Vec<String> = self
+                .proxy
+                .get("/metrics")
+                .lines()
+                .filter(|line| line.starts_with("packetboat_connections_open") && !line.ends_with(" 0"))
+                .map(ToOwned::to_owned)
+                .collect();
+            if open.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "connections are left: {open:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Once nothing is open any more, and no more files than these, or for a second no fewer than before: the page's
+    /// connections close when they like.
+    pub fn holdings(&self, files: usize) -> Holdings {
+        self.until_empty();
+        let process = format!("/proc/{}", self.proxy.process.0.id());
+        let open = || std::fs::read_dir(format!("{process}/fd")).unwrap().count();
+        let mut fewest = open();
+        let patience = if files == 0 { Duration::from_secs(1) } else { PATIENCE };
+        let deadline = Instant::now() + patience;
+        while fewest > files && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+            fewest = fewest.min(open());
+        }
+        let status = std::fs::read_to_string(format!("{process}/status")).unwrap();
+        let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        Holdings { files: fewest, resident_kib: resident.split_whitespace().nth(1).unwrap().parse().unwrap() }
+    }
+
+    /// The lines of the log about sessions, by the address of the device.
+    pub fn lines(&self) -> HashMap<String, Vec<serde_json::Value>> {
+        let mut lines: HashMap<String, Vec<serde_json::Value>> = HashMap::new();
+        for line in self.proxy.log.all().lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            if let Some((source, _)) = line["source"].as_str().and_then(|source| source.rsplit_once(':')) {
+                lines.entry(source.to_owned()).or_default().push(line);
+            }
+        }
+        lines
+    }
+}
+
+fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Imap => "imap",
+        Protocol::Pop3 => "pop3",
+    }
+}
+
+fn configuration(clock: Clock, good: &[Good; 2], bad: &[[Bad; 2]; 2], directory: &Path) -> String {
+    let limit = |of: Clock, short: &str| if clock == of { short.to_owned() } else { "5m".to_owned() };
+    let mut text = format!(
+        "[limits]\nhandshake_timeout = \"{}\"\nlogin_timeout = \"{}\"\nidle_timeout = \"{}\"\n\
+         upstream_handshake_timeout = \"{}\"\nupstream_login_timeout = \"{}\"\n",
+        limit(Clock::Handshake, "1500ms"),
+        limit(Clock::Login, "3s"),
+        limit(Clock::Idle, "5s"),
+        limit(Clock::UpstreamHandshake, "1500ms"),
+        limit(Clock::UpstreamLogin, "3s"),
+    );
+    let upstreams = [
+        ("good", [good[0].port, good[1].port], "implicit"),
+        ("bad", [bad[0][0].port(), bad[1][0].port()], "implicit"),
+        ("bad-starttls", [bad[0][1].port(), bad[1][1].port()], "starttls"),
+    ];
+    for (name, [imap, pop3], security) in upstreams {
+        text += &format!(
+            "[upstream.{name}]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {:?}\nimap_port = {imap}\n\
+             pop3_port = {pop3}\nsecurity = \"{security}\"\n",
+            directory.join("ca.pem")
+        );
+    }
+    for protocol in ["imap", "pop3"] {
+        for (entry, upstream) in
+            [("good", "good"), ("clear", "good"), ("auto", "good"), ("bad", "bad"), ("bad-starttls", "bad-starttls")]
+        {
+            let start = match entry {
+                "clear" => "starttls",
+                "auto" => "auto",
+                _ => "implicit",
+            };
+            text += &listener(&format!("{protocol}-{entry}"), protocol, start, &format!("upstream = \"{upstream}\""));
+        }
+    }
+    text
+}
+
+/// A mail server's TLS, as new as it has to be.
+pub fn server(certificates: &Certificates) -> SslContext {
+    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
+    context.set_min_proto_version(Some(SslVersion::TLS1_2)).unwrap();
+    context.set_certificate(&certificates.leaf).unwrap();
+    context.set_private_key(&certificates.key).unwrap();
+    context.build()
+}

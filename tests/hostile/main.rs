@@ -1,0 +1,41 @@
+//! Peers that mean harm, or do it: every fault in every state of a connection, on either side, and STARTTLS under attack.
+//!
+//! `table` runs each state with each fault. What is to come of a cell stands in `expect`; what the faults are, in `fault`.
+
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod device;
+mod expect;
+mod fault;
+mod flood;
+mod forger;
+mod good;
+mod house;
+mod peer;
+mod server;
+mod starttls;
+mod storm;
+mod table;
+
+/// What the tests with real peers have as well.
+#[allow(dead_code)]
+#[path = "../peers/support"]
+mod support {
+    pub mod certificates;
+    pub mod device;
+    pub mod dovecot;
+    pub mod fake;
+    pub mod imap;
+    pub mod issuer;
+    pub mod pop3;
+    pub mod process;
+    pub mod proxy;
+    pub mod stacks;
+
+    /// Ports that were free a moment ago.
+    pub fn free_ports<const N: usize>() -> [u16; N] {
+        let listeners: [std::net::TcpListener; N] =
+            std::array::from_fn(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        listeners.map(|listener| listener.local_addr().unwrap().port())
+    }
+}

@@ -1,0 +1,267 @@
+//! STARTTLS and STLS under attack, from the server's side and from the device's: nothing that is said in clear counts for
+//! anything behind the handshake, and no password goes over the wire before it.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use openssl::ssl::SslContext;
+
+use crate::house;
+use crate::peer::{Peer, accept, client_hello, lossy};
+use crate::support::certificates::Certificates;
+use crate::support::process::PATIENCE;
+use crate::support::proxy::{Proxy, listener};
+
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// What must never be seen in clear, nor in the log.
+const MARK: &str = "topsecret-mark";
+
+/// A proxy between devices and a server that the test plays.
+struct Between {
+    proxy: Proxy,
+    server: TcpListener,
+    context: SslContext,
+    _directory: tempfile::TempDir,
+}
+
+impl Between {
+    fn new(security: &str) -> Self {
+        let certificates = Certificates::ecdsa_for_name("localhost", 30);
+        let directory = tempfile::tempdir().unwrap();
+        certificates.write(directory.path());
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let plaintext = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
+        let proxy = Proxy::start(&format!(
+            "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\npop3_port = {port}\n\
+             roots = {:?}\nsecurity = \"{security}\"\n{}{}{}{}{}",
+            directory.path().join("ca.pem"),
+            listener("imap", "imap", "implicit", ""),
+            listener("pop3", "pop3", "implicit", ""),
+            listener("imap-clear", "imap", "starttls", ""),
+            listener("pop3-clear", "pop3", "starttls", ""),
+            listener("pop3-both", "pop3", "starttls", plaintext),
+        ));
+        Self { proxy, server, context: house::server(&certificates), _directory: directory }
+    }
+
+    /// A device that has sent its login, and the server that is dialled for it.
+    fn dialled(&self, protocol: &str) -> (Peer, Peer) {
+        let mut device = Peer::connect(HERE, self.proxy.address(protocol));
+        device.shake_as_device().unwrap();
+        device.line().unwrap();
+        if protocol == "imap" {
+            device.send(&format!("x LOGIN user0 {MARK}\r\n"));
+        } else {
+            device.send("USER user0\r\n");
+            device.line_with("+OK").unwrap();
+            device.send(&format!("PASS {MARK}\r\n"));
+        }
+        (device, Peer::over(accept(&self.server).unwrap()))
+    }
+
+    /// Reads on at the server until the proxy has closed: it hears no word of the login. Then the device hears its refusal,
+    /// and the log has the reason.
+    fn came_to_nothing(&self, what: &str, device: &mut Peer, server: &mut Peer, refusal: &str, reason: &str) {
+        server.hear_to_the_end().unwrap();
+        let heard = lossy(&server.heard);
+        assert!(!heard.contains(MARK) && !heard.contains("user0") && !heard.contains("P2"), "{what}: {heard:?}");
+        device.line_with(refusal).unwrap_or_else(|other| panic!("{what}: {other}"));
+        let from = device.tcp().unwrap().local_addr().unwrap();
+        let line = self.proxy.log.wait_for(&format!("{reason} for {what:?}"), |line| {
+            line.contains("login failed") && line.contains(&format!("\"{from}\""))
+        });
+        assert!(line.contains(&format!("\"{reason}\"")) && !line.contains(MARK), "{what}: {line}");
+    }
+}
+
+/// RFC 9051 §7.1.4: it says that a login is not needed any more, and STARTTLS not allowed.
+#[test]
+fn preauth_is_no_way_around_starttls_nor_the_login() {
+    for security in ["implicit", "starttls"] {
+        let between = Between::new(security);
+        for greeting in ["* PREAUTH welcome\r\n", "* preauth [CAPABILITY IMAP4rev1] hi\r\nP1 OK begin\r\nP2 OK in\r\n"]
+        {
+            let (mut device, mut server) = between.dialled("imap");
+            if security == "implicit" {
+                server.shake_as_server(&between.context).unwrap();
+            }
+            server.send(greeting);
+            between.came_to_nothing(greeting, &mut device, &mut server, "x NO [UNAVAILABLE]", "upstream_greeting");
+            assert!(server.heard.is_empty(), "{security}: {:?}", lossy(&server.heard));
+        }
+    }
+}
+
+#[test]
+fn a_server_without_starttls_gets_no_password() {
+    let between = Between::new("starttls");
+    for (protocol, greeting, asked, answer, refusal, reason) in [
+        (
+            "imap",
+            "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\r\n",
+            "P1 STARTTLS",
+            "P1 BAD what\r\n",
+            "x NO [CONTACTADMIN]",
+            "upstream_starttls",
+        ),
+        ("imap", "* OK hi\r\n", "P1 STARTTLS", "P1 NO not today\r\n", "x NO [CONTACTADMIN]", "upstream_starttls"),
+        ("imap", "* OK hi\r\n", "P1 STARTTLS", "* BYE not today\r\n", "x NO [UNAVAILABLE]", "unavailable"),
+        ("imap", "* OK hi\r\n", "P1 STARTTLS", "P2 OK in\r\n", "x NO [UNAVAILABLE]", "upstream_protocol"),
+        ("imap", "* OK hi\r\n", "P1 STARTTLS", "+ go on in clear\r\n", "x NO [UNAVAILABLE]", "upstream_protocol"),
+        ("pop3", "+OK hi\r\n", "STLS", "-ERR what\r\n", "-ERR [SYS/PERM]", "upstream_starttls"),
+        ("pop3", "+OK hi\r\n", "STLS", "+ go on in clear\r\n", "-ERR [SYS/TEMP]", "upstream_protocol"),
+    ] {
+        let (mut device, mut server) = between.dialled(protocol);
+        server.send(greeting);
+        server.line_with(asked).unwrap();
+        server.send(answer);
+        between.came_to_nothing(answer, &mut device, &mut server, refusal, reason);
+        assert!(server.heard.is_empty(), "{answer}: {:?}", lossy(&server.heard));
+    }
+}
+
+/// In one segment with the answer to STARTTLS, or before it was asked for: whatever it is, it was put there.
+#[test]
+fn answers_in_clear_behind_starttls_are_an_attack_whatever_they_are() {
+    let between = Between::new("starttls");
+    for (protocol, greeting, asked, begin, refusal) in [
+        ("imap", "* OK hi\r\n", "P1 STARTTLS", "P1 OK begin\r\n", "x NO [UNAVAILABLE]"),
+        ("pop3", "+OK hi\r\n", "STLS", "+OK begin\r\n", "-ERR [SYS/TEMP]"),
+    ] {
+        for injected in [
+            "P2 OK in\r\n",
+            "+OK\r\n+OK in\r\n",
+            "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n",
+            "* BYE gone\r\n",
+            "+ \r\n",
+            "P",
+            "\r\n",
+            "\n",
+            "\0",
+            "\u{16}\u{3}\u{3}\0\u{2}",
+        ] {
+            let (mut device, mut server) = between.dialled(protocol);
+            server.send(greeting);
+            server.line_with(asked).unwrap();
+            server.send(&format!("{begin}{injected}"));
+            between.came_to_nothing(injected, &mut device, &mut server, refusal, "injection");
+            assert!(server.heard.is_empty(), "{injected:?}: {:?}", lossy(&server.heard));
+        }
+        let (mut device, mut server) = between.dialled(protocol);
+        server.send(&format!("{greeting}{begin}P2 OK in\r\n+OK in\r\n"));
+        between.came_to_nothing("all at once", &mut device, &mut server, refusal, "injection");
+        // Behind the ClientHello it is no TLS.
+        let (mut device, mut server) = between.dialled(protocol);
+        server.send(greeting);
+        server.line_with(asked).unwrap();
+        server.send(begin);
+        server.hear_for(PATIENCE);
+        server.send("P2 OK in\r\n+OK in\r\n");
+        let refusal = if protocol == "imap" { "x NO [CONTACTADMIN]" } else { "-ERR [SYS/PERM]" };
+        between.came_to_nothing("in clear behind the hello", &mut device, &mut server, refusal, "upstream_tls");
+    }
+}
+
+/// RFC 3501 §6.2.1: what was announced in clear is forgotten, be it less than the truth or more.
+#[test]
+fn capabilities_in_clear_are_not_believed() {
+    let between = Between::new("starttls");
+    for (code, told) in [
+        ("", "x OK logged in\r\n"),
+        ("[CAPABILITY IMAP4rev1 IDLE STARTTLS] ", "x OK [CAPABILITY IMAP4rev1 IDLE] logged in\r\n"),
+    ] {
+        let (mut device, mut server) = between.dialled("imap");
+        server.send("* OK [CAPABILITY IMAP4rev1 LOGINDISABLED AUTH=EVIL XEVIL] hi\r\n");
+        server.line_with("P1 STARTTLS").unwrap();
+        server.send(
+            "* CAPABILITY IMAP4rev1 LOGINDISABLED XEVIL\r\nP1 OK [CAPABILITY IMAP4rev1 LOGINDISABLED XEVIL] begin\r\n",
+        );
+        server.shake_as_server(&between.context).unwrap();
+        server.line_with(&format!("P2 LOGIN \"user0\" \"{MARK}\"")).unwrap();
+        server.send(&format!("P2 OK {code}in\r\n"));
+        let answer = device.line().unwrap();
+        assert!(answer == told && !answer.contains("EVIL"), "{answer}");
+    }
+}
+
+#[test]
+fn alerts_of_the_server_in_the_middle_of_the_handshake_end_it() {
+    let between = Between::new("starttls");
+    for (what, octets) in [
+        ("handshake_failure", [21, 3, 3, 0, 2, 2, 40].to_vec()),
+        ("protocol_version", [21, 3, 3, 0, 2, 2, 70].to_vec()),
+        ("unrecognized_name, a warning", [21, 3, 3, 0, 2, 1, 112].repeat(10_000)),
+        ("user_canceled, a warning", [21, 3, 3, 0, 2, 1, 90].repeat(10_000)),
+        ("an alert of no known kind", [21, 3, 3, 0, 2, 3, 255].to_vec()),
+        ("a torn alert", [21, 3, 3, 0, 1, 2].to_vec()),
+        ("empty records", [22, 3, 3, 0, 0].repeat(10_000)),
+        ("ChangeCipherSpec", [20, 3, 3, 0, 1, 1].repeat(10_000)),
+        ("application data", [23, 3, 3, 0, 1, 1].to_vec()),
+        ("HelloRequest", [22, 3, 3, 0, 4, 0, 0, 0, 0].repeat(10_000)),
+    ] {
+        let (mut device, mut server) = between.dialled("imap");
+        server.send("* OK hi\r\n");
+        server.line_with("P1 STARTTLS").unwrap();
+        server.send("P1 OK begin\r\n");
+        server.hear_for(PATIENCE);
+        let _ = server.try_send(&octets);
+        between.came_to_nothing(what, &mut device, &mut server, "x NO [CONTACTADMIN]", "upstream_tls");
+    }
+}
+
+/// What is in one segment with STARTTLS is never obeyed; what looks like a ClientHello is one, or nothing.
+#[test]
+fn commands_in_clear_behind_starttls_are_never_obeyed() {
+    let between = Between::new("implicit");
+    let imap = format!("b LOGIN user0 {MARK}\r\n");
+    let pop3 = format!("USER user0\r\nPASS {MARK}\r\n");
+    for (listener, start, login) in
+        [("imap-clear", "a NOOP\r\ns STARTTLS\r\n", &imap), ("pop3-clear", "NOOP\r\nSTLS\r\n", &pop3)]
+    {
+        let words = [login.as_bytes(), b"b", b"\r\n", b"\n", b" ", b"\0", b"\x15\x03\x01\0\x02\x02\x28"];
+        let tls = [
+            [&[22], login.as_bytes()].concat(),
+            [&[0x80], login.as_bytes()].concat(),
+            [&[22, 3, 1, 0, 64], login.as_bytes(), &[0; 64]].concat(),
+            [&client_hello(), login.as_bytes()].concat(),
+        ];
+        let injections = words.iter().map(|words| (words.to_vec(), "injection"));
+        for (injected, reason) in injections.chain(tls.into_iter().map(|tls| (tls, "handshake"))) {
+            let mut device = Peer::connect(HERE, between.proxy.address(listener));
+            device.line().unwrap();
+            device.try_send(&[start.as_bytes(), &injected].concat()).unwrap();
+            device.line().unwrap();
+            assert!(device.line().unwrap().contains("OK begin TLS negotiation"));
+            device.hear_to_the_end().unwrap();
+            // No answer to a command: a goodbye where there is no TLS yet, or records.
+            let heard = lossy(&device.heard);
+            assert!(!heard.contains("OK"), "{injected:?}: {heard:?}");
+            let from = device.tcp().unwrap().local_addr().unwrap();
+            let line = between.proxy.log.wait_for("session line", |line| {
+                line.contains("session ended") && line.contains(&format!("\"{from}\""))
+            });
+            assert!(line.contains(&format!("\"reason\":\"{reason}\"")), "{injected:?}: {line}");
+            assert!(line.contains("\"login\":\"-\""), "{injected:?}: {line}");
+        }
+    }
+    assert_eq!(between.proxy.log.count(|line| line.contains(MARK) || line.contains("user0")), 0);
+    between.server.set_nonblocking(true).unwrap();
+    assert!(between.server.accept().is_err(), "the server was dialled");
+}
+
+/// RFC 2595 §4: the state of before is gone, also where logins in clear are allowed.
+#[test]
+fn a_user_given_in_clear_is_forgotten_behind_stls() {
+    let between = Between::new("implicit");
+    let mut device = Peer::connect(HERE, between.proxy.address("pop3-both"));
+    device.line_with("+OK").unwrap();
+    device.send("USER attacker\r\n");
+    device.line_with("+OK").unwrap();
+    device.send("STLS\r\n");
+    device.line_with("+OK").unwrap();
+    device.shake_as_device().unwrap();
+    device.send(&format!("PASS {MARK}\r\n"));
+    device.line_with("-ERR send USER first").unwrap();
+    device.send("STLS\r\n");
+    device.line_with("-ERR TLS is active already").unwrap();
+}

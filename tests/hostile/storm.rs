@@ -1,0 +1,148 @@
+//! Storms inside TLS: renegotiations, alerts, empty records. They cost next to nothing, and nobody else waits for them.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use crate::forger::{ALERT, CHANGE_CIPHER_SPEC, DATA, Forger, HANDSHAKE};
+use crate::peer::{Peer, client_hello};
+use crate::support::device::Device;
+use crate::support::imap::Imap;
+use crate::support::process::PATIENCE;
+use crate::support::proxy::{Proxy, listener};
+use crate::support::stacks::{Start, Version, old, openssl};
+
+fn proxy() -> Proxy {
+    Proxy::start_at("debug", &(listener("imap", "imap", "implicit", "") + &listener("pop3", "pop3", "implicit", "")))
+}
+
+/// CPU time of the proxy so far, in hundredths of a second (proc(5)).
+fn ticks(proxy: &Proxy) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", proxy.process.0.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// A ClientHello behind the handshake, a thousand times over: each is refused by a warning, the session goes on as it was,
+/// and no second handshake is paid for.
+#[test]
+fn a_storm_of_renegotiations_is_refused_for_next_to_nothing() {
+    let proxy = proxy();
+    let mut device = Forger::connect(proxy.address("imap"));
+    assert_eq!(device.hear().unwrap().0, DATA, "the greeting");
+    let before = ticks(&proxy);
+    let hello = device.hello.clone();
+    for _ in 0..STORM {
+        device.send(HANDSHAKE, &hello).unwrap();
+        // no_renegotiation, as a warning (RFC 5246 §7.2.2): never a ServerHello.
+        assert_eq!(device.hear().unwrap(), (ALERT, vec![1, 100]));
+    }
+    let spent = ticks(&proxy) - before;
+    device.send(DATA, b"a NOOP\r\n").unwrap();
+    assert_eq!(device.hear().unwrap(), (DATA, b"a OK NOOP completed\r\n".to_vec()));
+    // As much as whole handshakes would have cost.
+    let before = ticks(&proxy);
+    for _ in 0..SHAKEN {
+        let stream = openssl(proxy.address("pop3"), Start::Implicit, |context| {
+            old(context, Version::Tls1_2, "AES128-GCM-SHA256");
+        });
+        Device::over(stream.unwrap()).line();
+    }
+    let shaken = ticks(&proxy) - before;
+    println!("{STORM} refusals cost {spent}0 ms of CPU time, {SHAKEN} handshakes {shaken}0 ms");
+    assert!(
+        spent * 10 <= shaken * (STORM / SHAKEN).max(1) as u64 * 5,
+        "{spent} ticks for refusals, {shaken} for handshakes"
+    );
+}
+
+/// Who sends the storm and reads nothing of what comes back cannot fill the memory, nor have more time than others.
+#[test]
+fn a_storm_from_a_device_that_does_not_read_is_held_up() {
+    let proxy = Proxy::start_at(
+        "debug",
+        &(listener("imap", "imap", "implicit", "") + "[limits]\nlogin_timeout = \"3s\"\nclose_timeout = \"1s\"\n"),
+    );
+    let mut device = Forger::connect(proxy.address("imap"));
+    let before = resident_kib(&proxy);
+    let hello = device.hello.clone();
+    device.socket().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut sent = 0_usize;
+    let begun = Instant::now();
+    loop {
+        let chunk: Vec<u8> = (0..200).flat_map(|_| device.record(HANDSHAKE, &hello)).collect();
+        if device.socket().write_all(&chunk).is_err() {
+            break;
+        }
+        sent += chunk.len();
+        assert!(begun.elapsed() < PATIENCE, "{sent} octets were taken, and no end");
+    }
+    let grown = resident_kib(&proxy).saturating_sub(before);
+    let line = proxy.session_line("imap");
+    println!("ended behind {} KiB after {} ms, grown by {grown} KiB", sent / 1024, line["milliseconds"]);
+    assert!(grown < 4096, "grown by {grown} KiB");
+    assert!(["login_timeout", "device_lost"].contains(&line["reason"].as_str().unwrap()), "{line}");
+}
+
+/// OpenSSL's own bounds: so many warnings, or records with nothing in them, and it is over.
+#[test]
+fn storms_of_alerts_and_of_empty_records_end_the_connection() {
+    let proxy = proxy();
+    for (name, content, text) in [
+        ("warnings", ALERT, &[1_u8, 90][..]),
+        ("empty records", DATA, b""),
+        ("ChangeCipherSpec", CHANGE_CIPHER_SPEC, &[1]),
+        ("fatal alert", ALERT, &[2, 40]),
+        ("unknown content", 99, b"what"),
+        ("HelloRequest of a device", HANDSHAKE, &[0, 0, 0, 0]),
+        ("Finished without a handshake", HANDSHAKE, &[20, 0, 0, 12, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+    ] {
+        let mut device = Forger::connect(proxy.address("imap"));
+        let from = device.socket().local_addr().unwrap();
+        assert_eq!(device.hear().unwrap().0, DATA);
+        let mut sent = 0;
+        while sent < STORM && device.send(content, text).is_ok() {
+            sent += 1;
+        }
+        let _ = device.socket().read_to_end(&mut Vec::new());
+        let line =
+            proxy.log.wait_for(name, |line| line.contains(&format!("\"{from}\"")) && line.contains("session ended"));
+        assert!(line.contains("\"device_lost\""), "{name}: {line}");
+    }
+    Imap::greeted(Device::over(
+        openssl(proxy.address("imap"), Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap(),
+    ))
+    .ok("LOGOUT");
+}
+
+/// The same in the middle of the handshake, where records are still in clear.
+#[test]
+fn storms_in_the_middle_of_the_handshake_end_it() {
+    let proxy = proxy();
+    for (name, record) in [
+        ("warnings", &[21_u8, 3, 1, 0, 2, 1, 90][..]),
+        ("close_notify", &[21, 3, 1, 0, 2, 1, 0]),
+        ("empty handshake records", &[22, 3, 1, 0, 0]),
+        ("ChangeCipherSpec", &[20, 3, 1, 0, 1, 1]),
+        ("application data", &[23, 3, 1, 0, 1, 1]),
+        ("ClientHello again", &client_hello()),
+    ] {
+        let mut device = Peer::connect("127.3.0.1".parse().unwrap(), proxy.address("imap"));
+        let from = device.tcp().unwrap().local_addr().unwrap();
+        device.try_send(&client_hello()).unwrap();
+        device.hear_for(PATIENCE);
+        let _ = device.try_send(&record.repeat(STORM));
+        device.hear_to_the_end().unwrap();
+        let line =
+            proxy.log.wait_for(name, |line| line.contains(&format!("\"{from}\"")) && line.contains("session ended"));
+        assert!(line.contains("\"handshake\""), "{name}: {line}");
+    }
+}
+
+fn resident_kib(proxy: &Proxy) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.process.0.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+const STORM: usize = 1000;
+const SHAKEN: usize = 100;

@@ -1,0 +1,180 @@
+//! Each state with each fault, on both sides of both protocols: it ends in time, it is told, it is logged once, and all
+//! that it took is given back.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::expect::{Clock, DeviceState, Protocol, ServerState, Verdict, of_device, of_server};
+use crate::fault::Fault;
+use crate::house::House;
+use crate::{device, server};
+
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Device(DeviceState),
+    Server(ServerState),
+}
+
+#[derive(Clone, Debug)]
+struct Cell {
+    protocol: Protocol,
+    at: At,
+    fault: Fault,
+    verdict: Verdict,
+}
+
+impl Cell {
+    fn clock(&self) -> Clock {
+        match self.verdict {
+            Verdict::Ends(clock, _) | Verdict::LoginFails(clock, _) => clock,
+            Verdict::None(why) => panic!("not a cell: {why}"),
+        }
+    }
+
+    fn run(&self, house: &House, from: Ipv4Addr) -> Result<(), String> {
+        match (self.at, &self.verdict) {
+            (At::Device(state), Verdict::Ends(_, ends)) => {
+                device::run(house, self.protocol, state, self.fault, from, ends)
+            }
+            (At::Device(_), _) => panic!("a device's fault has an end of its own"),
+            (At::Server(state), verdict) => server::run(house, self.protocol, state, self.fault, from, verdict),
+        }
+    }
+
+    /// What the log has to have, one line for each.
+    fn reasons(&self) -> Vec<Vec<&'static str>> {
+        match &self.verdict {
+            Verdict::Ends(_, ends) => vec![ends.iter().map(|end| end.label()).collect()],
+            Verdict::LoginFails(_, kinds) => {
+                vec![kinds.iter().map(|kind| kind.label()).collect(), vec!["logged_out"]]
+            }
+            Verdict::None(_) => Vec::new(),
+        }
+    }
+}
+
+/// All that make sense, and how many do not.
+fn cells() -> (Vec<Cell>, usize) {
+    let mut cells = Vec::new();
+    let mut left_out = 0;
+    for protocol in [Protocol::Imap, Protocol::Pop3] {
+        for fault in Fault::ALL {
+            let of_devices =
+                DeviceState::ALL.map(|state| (At::Device(state), of_device(protocol, state, fault))).into_iter();
+            let of_servers =
+                ServerState::ALL.map(|state| (At::Server(state), of_server(protocol, state, fault))).into_iter();
+            for (at, verdict) in of_devices.chain(of_servers) {
+                match verdict {
+                    Verdict::None(_) => left_out += 1,
+                    verdict => cells.push(Cell { protocol, at, fault, verdict }),
+                }
+            }
+        }
+    }
+    (cells, left_out)
+}
+
+/// Runs cells side by side; those that have failed, with why.
+fn run(houses: &BTreeMap<Clock, House>, cells: &[Cell], round: u8) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some((number, cell)) = take(&next, cells) {
+                    let work = || cell.run(&houses[&cell.clock()], source(round, number));
+                    let outcome = catch_unwind(AssertUnwindSafe(work));
+                    let outcome = outcome.unwrap_or_else(|panic| Err(format!("panicked: {:?}", panic_text(&panic))));
+                    if let Err(why) = outcome {
+                        failures.lock().unwrap().push(format!("{} {cell:?}: {why}", source(round, number)));
+                    }
+                }
+            });
+        }
+    });
+    failures.into_inner().unwrap()
+}
+
+fn take<'a>(next: &AtomicUsize, cells: &'a [Cell]) -> Option<(usize, &'a Cell)> {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    cells.get(number).map(|cell| (number, cell))
+}
+
+fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_default()
+}
+
+/// Each cell comes from an address of its own: by that it is found in the log, and no limit of a source meets it.
+fn source(round: u8, number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, round, u8::try_from(number / 250).unwrap(), u8::try_from(number % 250 + 1).unwrap())
+}
+
+/// What the log lacks, or has too much of.
+fn misreported(houses: &BTreeMap<Clock, House>, cells: &[Cell], round: u8) -> Vec<String> {
+    let lines: BTreeMap<Clock, _> = houses.iter().map(|(clock, house)| (*clock, house.lines())).collect();
+    let mut failures = Vec::new();
+    for (number, cell) in cells.iter().enumerate() {
+        let of_cell = lines[&cell.clock()].get(&source(round, number).to_string()).cloned().unwrap_or_default();
+        let expected = cell.reasons();
+        let fits = of_cell.len() == expected.len()
+            && of_cell.iter().zip(&expected).all(|(line, reasons)| reasons.contains(&line["reason"].as_str().unwrap()));
+        if !fits {
+            let had: Vec<String> =
+                of_cell.iter().map(|line| format!("{} {}", line["reason"], line["message"])).collect();
+            failures.push(format!("{} {cell:?}: the log has {had:?}", source(round, number)));
+        }
+    }
+    failures
+}
+
+#[test]
+fn every_fault_in_every_state() {
+    let (mut cells, left_out) = cells();
+    if let Ok(only) = std::env::var("CELLS") {
+        cells.retain(|cell| format!("{cell:?}").contains(&only));
+    }
+    // The slow ones first, so that none is left over at the end.
+    cells.sort_by_key(|cell| std::cmp::Reverse(cell.clock()));
+    let houses: BTreeMap<Clock, House> = thread::scope(|scope| {
+        let starting = Clock::ALL.map(|clock| scope.spawn(move || (clock, House::new(clock))));
+        starting.into_iter().map(|house| house.join().unwrap()).collect()
+    });
+    // Every proxy has met every kind of peer, and has taken what it keeps, before it is measured.
+    let first: Vec<Cell> = cells.iter().step_by(5).cloned().collect();
+    let mut failures = run(&houses, &first, 1);
+    let before: Vec<_> = houses.values().map(|house| house.holdings(0)).collect();
+    let begun = std::time::Instant::now();
+    failures.extend(run(&houses, &cells, 2));
+    let took = begun.elapsed();
+    // Before anything else can stop the test.
+    failures.iter().for_each(|failure| println!("{failure}"));
+    let after: Vec<_> = houses.values().zip(&before).map(|(house, before)| house.holdings(before.files)).collect();
+    failures.extend(misreported(&houses, &cells, 2));
+    for (clock, (before, after)) in Clock::ALL.iter().zip(before.iter().zip(&after)) {
+        let grown = after.resident_kib.saturating_sub(before.resident_kib);
+        println!("{clock:?}: {} files before, {} after; grown by {grown} KiB", before.files, after.files);
+        if after.files > before.files || grown > GROWTH_KIB {
+            failures.push(format!("the proxy {clock:?} has kept something: {before:?}, {after:?}"));
+        }
+    }
+    for house in houses.values() {
+        for protocol in [Protocol::Imap, Protocol::Pop3] {
+            failures.extend(device::good(house, protocol).err());
+        }
+    }
+    println!("{} cells in {took:.1?}, {left_out} left out with a reason", cells.len());
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Cells that run side by side.
+const AT_A_TIME: usize = 64;
+/// What a proxy may grow by over all of its cells, once it has seen a fifth of them.
+const GROWTH_KIB: usize = 8 * 1024;
