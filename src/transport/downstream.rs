@@ -182,6 +182,8 @@ fn options(context: &mut SslContextBuilder, policy: &TlsPolicy) {
             // Old devices close without close_notify; what that could cut off is watched in the mail protocols.
             | SslOptions::IGNORE_UNEXPECTED_EOF,
     );
+    // A password that was read here does not stay there.
+    context.set_options(CLEANSE_PLAINTEXT);
     if policy.empty_fragments {
         context.clear_options(SslOptions::DONT_INSERT_EMPTY_FRAGMENTS);
     } else {
@@ -221,6 +223,9 @@ fn refused(error: &openssl::ssl::Error) -> Refused {
 /// Sessions that a listener keeps to be resumed, of which the oldest goes first: 1.1 kB each, so that strangers who shake
 /// hands and leave cost no more than 5 MB. OpenSSL would keep 20480.
 const SESSIONS: i32 = 4096;
+/// SSL_OP_CLEANSE_PLAINTEXT, which rust-openssl does not name: what was decrypted is wiped once it has been read.
+const CLEANSE_PLAINTEXT: SslOptions = SslOptions::from_bits_retain(1 << 1);
+
 /// SSL_OP_NO_ENCRYPT_THEN_MAC, which rust-openssl does not name. With encrypt-then-MAC OpenSSL leaves its stitched
 /// AES-CBC-SHA1 code, and a megabyte costs a third more.
 const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::dovecot::{Dovecot, PASSWORD};
@@ -54,12 +55,17 @@ fn a_devices_password_is_gone_from_memory_after_logout() {
         let mut one = imap();
         one.ok(&format!("AUTHENTICATE PLAIN {}", plain(DEVICE)));
         one.ok("LOGOUT");
+        // Far behind in a record and a buffer, where nothing that comes later reaches.
+        let mut one = imap();
+        one.device.send(format!("{}z LOGIN scanner-in-memory {DEVICE}\r\n", "n NOOP\r\n".repeat(1500)));
+        assert!(status(&one.answer("z")).starts_with("OK"));
+        one.ok("LOGOUT");
         let mut one = Pop3::greeted(stack.connect(proxy.address("pop3"), Start::Implicit));
         one.ok("USER scanner-in-memory");
         one.ok(&format!("PASS {DEVICE}"));
         one.ok("QUIT");
     }
-    proxy.logs(4 * STACKS.len(), "session ended");
+    proxy.logs(5 * STACKS.len(), "session ended");
     let memory = Memory::of(proxy.process.0.id());
     // The search finds what is there.
     assert!(memory.holds(mailbox.as_bytes()) && memory.holds(b"scanner-in-memory"));
@@ -79,7 +85,8 @@ fn a_password_that_passes_through_is_gone_as_well() {
     let user = dovecot.user_with(&[]);
     for stack in STACKS {
         let mut one = Imap::greeted(stack.connect(proxy.address("imap"), Start::Implicit));
-        one.login(&user, PASSWORD);
+        one.device.send(format!("{}z LOGIN {user} {PASSWORD:?}\r\n", "n NOOP\r\n".repeat(1500)));
+        assert!(status(&one.answer("z")).starts_with("OK"));
         one.ok("LOGOUT");
     }
     proxy.logs(STACKS.len(), "session ended");
@@ -100,17 +107,8 @@ fn nobody_looks_into_it_and_no_core_is_dumped() {
         }
         command.stdin(Stdio::null()).current_dir("/");
     };
-    let file = directory.path().join("packetboat.toml");
+    let file = observing(directory.path(), "");
     let state = directory.path().join("state");
-    fs::create_dir(&state).unwrap();
-    fs::write(
-        &file,
-        format!(
-            "state_directory = {state:?}\n[admin]\nlisten = []\n[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\n\
-             observe = true\n"
-        ),
-    )
-    .unwrap();
     let program = directory.path().join("packetboat");
     fs::copy(env!("CARGO_BIN_EXE_packetboat"), &program).unwrap();
     if rustix::process::geteuid().is_root() {
@@ -184,8 +182,28 @@ fn it_is_confined_and_a_reload_cannot_lead_it_elsewhere() {
 
 #[test]
 fn confinement_can_be_left_out() {
-    let proxy = Proxy::start(&format!("confine = false\n{}", listener("imap", "imap", "implicit", "")));
-    assert!(proxy.log.all().contains("confine = false: this process may open every file"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = observing(directory.path(), "confine = false\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    let mut proxy = Process::start(command.args(["run", "--config"]).arg(&file).stderr(Stdio::piped()));
+    let log = Lines::of(proxy.0.stderr.take().unwrap());
+    log.wait_for("warning", |line| line.contains("confine = false: this process may open every file"));
+    log.wait_for("line that it is ready", |line| line.contains("ready"));
+    assert!(!log.all().contains("confined by"));
+    let status = fs::read_to_string(format!("/proc/{}/status", proxy.0.id())).unwrap();
+    assert!(status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "0"])), "{status}");
+}
+
+/// A configuration that needs nothing, with its state directory beside it.
+fn observing(directory: &Path, more: &str) -> PathBuf {
+    let (file, state) = (directory.join("packetboat.toml"), directory.join("state"));
+    fs::create_dir(&state).unwrap();
+    let text = format!(
+        "state_directory = {state:?}\n{more}[admin]\nlisten = []\n[[listener]]\nprotocol = \"imap\"\n\
+         listen = [\"127.0.0.1:0\"]\nobserve = true\n"
+    );
+    fs::write(&file, text).unwrap();
+    file
 }
 
 /// All that a process has in memory, as root reads it.
