@@ -142,7 +142,9 @@ fn no_secret_of_translated_logins_in_the_most_verbose_log() {
     secrets.extend([DEVICE_PASSWORD, WRONG, "$argon2id$", "quick brown fox", "Subject:"].map(str::to_owned));
     let log = proxy.log.all();
     assert!(logins.iter().all(|login| log.contains(login)), "the log holds the sessions");
-    for text in log.lines().chain(said.lines()) {
+    let shown = shown_by(&proxy);
+    assert!(logins.iter().all(|login| shown.contains(login)), "the inventory holds the devices");
+    for text in log.lines().chain(said.lines()).chain(shown.lines()) {
         assert!(!secrets.iter().any(|secret| holds(text, secret)), "{text}");
     }
     let files = files_below(&proxy.state_directory());
@@ -152,6 +154,30 @@ fn no_secret_of_translated_logins_in_the_most_verbose_log() {
         let text = String::from_utf8_lossy(&content);
         assert!(!secrets.iter().any(|secret| holds(&text, secret)), "{file:?}: {text}");
     }
+}
+
+/// All that it shows of itself: metrics, the page and its data, the inventory in each form; and what the system shows of it,
+/// root's view of its environment included.
+fn shown_by(proxy: &Proxy) -> String {
+    let mut shown = String::new();
+    for path in ["/", "/page.js", "/metrics", "/status.json", "/inventory.json", "/inventory.csv", "/live", "/ready"] {
+        let said = proxy.get(path);
+        assert!(!said.is_empty(), "{path}");
+        shown += &said;
+    }
+    let process = PathBuf::from(format!("/proc/{}", proxy.process.0.id()));
+    for name in ["cmdline", "comm", "environ", "status", "stat", "maps", "limits", "mountinfo"] {
+        let octets = std::fs::read(process.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        shown += &String::from_utf8_lossy(&octets);
+        shown.push('\n');
+    }
+    let devices = Command::new(env!("CARGO_BIN_EXE_packetboat"))
+        .args(["devices", "--config"])
+        .arg(proxy.configuration())
+        .output()
+        .unwrap();
+    assert!(devices.status.success(), "{}", String::from_utf8_lossy(&devices.stderr));
+    shown + &String::from_utf8_lossy(&devices.stdout)
 }
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
