@@ -2,6 +2,8 @@
 # make test                install what is missing (Debian packages), then run every test
 # make test-system         the package on a system booted by systemd, and the image run by compose: installs Docker's engine and
 #                          debootstrap (Debian packages), needs root, three minutes
+# make scan                sslscan and testssl.sh against each TLS profile, two minutes
+# make advisories          what Debian and crates.io know of OpenSSL that nobody has read yet (network)
 # make fuzz                fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
 # make build               build target/release/packetboat
 # make deb                 the Debian package, in target/debian/
@@ -13,18 +15,27 @@
 # make bench-latency       a login with the server 40 ms away, with and without warm connections (root: network namespaces)
 # make bench-instructions  instructions of a session and of a MiB, by valgrind; fails where they are over their bounds
 
-.PHONY: demo test test-system fuzz build deb image bench bench-frame bench-login bench-latency bench-instructions
+.PHONY: demo test test-system scan advisories fuzz build deb image bench bench-frame bench-login bench-latency bench-instructions
 
 demo: build
 	target/release/packetboat demo --state-directory state/demo
 
 test:
-	@tests/install.sh
+	@tests/install.sh sslscan
 	cargo test --locked --all-targets
 
 test-system:
 	@tests/install.sh docker.io docker-compose debootstrap iproute2 iptables
 	cargo test --locked --test system -- --nocapture
+
+scan:
+	@tests/install.sh sslscan testssl.sh
+	cargo test --locked --test peers scan:: -- --include-ignored --nocapture
+
+advisories:
+	@tests/install.sh
+	apt-get -qq update
+	cargo test --locked --test advisories -- --include-ignored
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= imap pop3 sasl client_hello proxy_header endpoint configuration

@@ -64,7 +64,7 @@ pub fn outside(config: &Config, allowed: &[PathBuf]) -> Vec<PathBuf> {
 fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     let mut named = config.files();
-    named.extend([file.to_path_buf(), PathBuf::from("/etc/resolv.conf")]);
+    named.push(file.to_path_buf());
     named.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
     directories.extend(std::env::var_os("SSL_CERT_DIR").iter().flat_map(std::env::split_paths));
     directories.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
@@ -73,12 +73,20 @@ fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
         // A link leads elsewhere, as those of Let's Encrypt's clients do.
         directories.extend(fs::canonicalize(&path).ok().map(|path| place_of(&path)));
     }
+    directories.extend(resolvers());
     directories.push(config.state_directory.clone());
     directories.retain(|directory| directory.exists());
     directories.sort();
     // One inside of another is allowed by that.
     directories.dedup_by(|inner, outer| inner.starts_with(outer));
     directories
+}
+
+/// Where /etc/resolv.conf leads, which may not be there yet: then the nearest directory that is.
+fn resolvers() -> Option<PathBuf> {
+    let target = Path::new("/etc").join(fs::read_link("/etc/resolv.conf").ok()?);
+    let there = target.ancestors().skip(1).find(|ancestor| ancestor.exists())?;
+    (there != Path::new("/")).then(|| there.to_path_buf())
 }
 
 /// The directory of a file; or the file, where that would be everything.
@@ -150,7 +158,7 @@ fn confine_calls() -> Result<(), String> {
 const KNOWN: ABI = ABI::V6;
 
 /// Name resolution (its files are replaced, so that the directory has to be allowed), its plug-ins, certification
-/// authorities, and the process itself.
+/// authorities, how many processors there are, and the process itself.
 const SYSTEM: &[&str] = &[
     "/etc",
     "/lib",
@@ -170,8 +178,12 @@ const SYSTEM: &[&str] = &[
     "/var/run/secrets",
     "/var/lib/sss",
     "/var/lib/ca-certificates",
+    "/nix/store",
+    "/gnu/store",
     "/dev/urandom",
     "/proc",
+    "/sys/devices/system/cpu",
+    "/sys/fs/cgroup",
 ];
 
 /// The families that are used: RFC 9293 over IPv4 and IPv6, the service manager and the resolver, getifaddrs(3).

@@ -149,6 +149,9 @@ fn the_package_on_a_booted_system() {
     }
     let journal = machine.ok("journalctl -u packetboat -o json --no-pager");
     assert!(journal.contains("\"PRIORITY\":\"6\"") && !journal.contains("<6>"), "levels are the journal's own");
+    for one in ["confined by Landlock", "confined by seccomp"] {
+        assert!(journal.contains(one) && !journal.contains(&format!("not {one}")), "{one}: {journal}");
+    }
 
     serve_for_real(&machine);
     restart_and_upgrade(&machine);
