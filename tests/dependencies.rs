@@ -1,17 +1,107 @@
-//! Licences, bans and sources of everything that is linked in, from cargo itself: no network needed.
+//! Licences, bans, features and sources of everything that is linked in, from cargo itself: no network needed, once cargo has the crates.
 //!
-//! Advisories are not checked here, because their database is not in any package registry: `cargo deny check` does.
+//! Advisories are not checked here, because their database is not in any package registry: `make deny` does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-const LICENCES: &[&str] =
-    &["MIT", "Apache-2.0", "ISC", "BSD-2-Clause", "BSD-3-Clause", "Unicode-3.0", "CDLA-Permissive-2.0"];
+use serde_json::Value;
 
-/// A second TLS or crypto library beside OpenSSL (devices) and aws-lc-rs (servers).
-const BANNED: &[&str] = &["native-tls", "boring", "boring-sys", "wolfssl", "ring", "mbedtls", "schannel", "reqwest"];
+const LICENCES: &[&str] = &["MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "Unicode-3.0", "CDLA-Permissive-2.0"];
+
+/// Everything that has to do with TLS, by its name: OpenSSL towards devices, rustls on AWS-LC towards servers. Another one
+/// is a second library to watch, or a way around the one door of each; deny.toml has those that are known by name.
+const TLS: &[&str] = &[
+    "aws-lc-rs",
+    "aws-lc-sys",
+    "crypto-common",
+    "openssl",
+    "openssl-macros",
+    "openssl-probe",
+    "openssl-src",
+    "openssl-sys",
+    "rustls",
+    "rustls-native-certs",
+    "rustls-pki-types",
+    "rustls-webpki",
+    "tokio-openssl",
+    "webpki-roots",
+];
+
+/// What a crate of that list has in its name, and what the others have that would not be noticed by that.
+const LOOKS_LIKE_TLS: &[&str] =
+    &["ssl", "tls", "crypt", "pki", "aws-lc", "s2n", "boring", "graviola", "schannel", "security-framework", "reqwest"];
+
+/// Crates that link C code in; config/release/sbom.py names their libraries in the bill of materials.
+const NATIVE: &[&str] = &["aws-lc-rs", "aws-lc-sys", "openssl-sys"];
+
+/// The features of every crate that Cargo.toml names and of the libraries beneath TLS, as cargo puts them together from
+/// all who ask: no more than is used. A feature that comes in by an update or with another crate is looked at here first.
+const FEATURES: &[(&str, &str)] = &[
+    ("argon2", "alloc password-hash"),
+    // prebuilt-nasm: rustls asks for it; it is for Windows.
+    ("aws-lc-rs", "aws-lc-sys prebuilt-nasm"),
+    ("aws-lc-sys", "prebuilt-nasm"),
+    // Not simd-unsafe: a login is short.
+    ("base64", "alloc std"),
+    ("clap", "color derive env error-context help std suggestions usage wrap_help"),
+    ("clap_complete", "default"),
+    ("clap_mangen", "default"),
+    ("dns-lookup", ""),
+    ("form_urlencoded", "alloc default std"),
+    ("http-body-util", "default"),
+    ("httpdate", ""),
+    ("humantime", ""),
+    // Not http2.
+    ("hyper", "client default http1 server"),
+    // Not the client, which brings a pool and a connector of its own.
+    ("hyper-util", "tokio"),
+    ("if-addrs", ""),
+    ("ipnet", "default std"),
+    ("landlock", ""),
+    ("libc", "default std"),
+    ("listenfd", ""),
+    ("memchr", "alloc default std"),
+    ("openssl", "default vendored"),
+    // no-dso: no code is loaded from files. legacy: RC4; openssl-sys asks for it.
+    ("openssl-src", "default legacy no-dso ssl3 weak-crypto"),
+    ("openssl-sys", "openssl-src vendored"),
+    // Not protobuf, push or process.
+    ("prometheus", ""),
+    // alloc, termios: clap's wrap_help asks for them.
+    ("rustix", "alloc default fs net param process std system termios"),
+    // Not ring, logging or prefer-post-quantum.
+    ("rustls", "aws-lc-rs aws_lc_rs std tls12"),
+    ("rustls-native-certs", ""),
+    ("rustls-pki-types", "alloc default std"),
+    ("rustls-webpki", "alloc aws-lc-rs std"),
+    // Not json: the filter is written in Rust.
+    ("seccompiler", ""),
+    ("sd-notify", ""),
+    ("serde", "default derive serde_derive std"),
+    ("serde_json", "default std"),
+    ("socket2", "all"),
+    ("strsim", ""),
+    // Not fs, process or io-std.
+    (
+        "tokio",
+        "bytes default io-util libc macros mio net rt rt-multi-thread signal signal-hook-registry socket2 sync time tokio-macros",
+    ),
+    ("tokio-openssl", ""),
+    // Not display: no file of ours is written.
+    ("toml", "parse serde std"),
+    // Not attributes or log.
+    ("tracing", "std"),
+    // Not env-filter, which brings regular expressions.
+    (
+        "tracing-subscriber",
+        "alloc ansi fmt json nu-ansi-term registry serde serde_json sharded-slab std thread_local tracing-serde",
+    ),
+    ("webpki-roots", ""),
+    ("zeroize", "alloc default"),
+];
 
 /// Two versions of the same crate, each with its reason.
 const TWICE: &[&str] = &[
@@ -23,47 +113,121 @@ struct Package {
     name: String,
     version: String,
     licence: String,
+    features: String,
 }
 
-/// What is built into the binary or builds it; not what only tests need.
-fn packages() -> Vec<Package> {
-    let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--offline", "--edges", "no-dev", "--prefix", "none", "--format", "{p}|{l}"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
+fn cargo(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    let output = command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let tree = String::from_utf8(output.stdout).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What is built into the binary or builds it; not what only tests need. So deep, where 1 is what Cargo.toml names.
+fn packages(depth: &str) -> Vec<Package> {
+    let tree = cargo(&[
+        "tree",
+        "--locked",
+        "--offline",
+        "--edges",
+        "no-dev",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}|{l}|{f}",
+        "--depth",
+        depth,
+    ]);
     // A repeated subtree ends in (*).
     let lines: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
     let package = |line: &str| {
-        let (package, licence) = line.split_once('|').unwrap();
-        let mut words = package.split(' ');
-        let (name, version) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
-        Package { name, version, licence: licence.to_owned() }
+        let fields: Vec<&str> = line.split('|').collect();
+        let mut words = fields[0].split(' ').map(str::to_owned);
+        let (name, version) = (words.next().unwrap(), words.next().unwrap());
+        Package { name, version, licence: fields[1].to_owned(), features: fields[2].replace(',', " ") }
     };
-    let packages: Vec<Package> = lines.into_iter().map(package).collect();
+    lines.into_iter().map(package).collect()
+}
+
+/// All of them.
+fn everything() -> Vec<Package> {
+    let packages = packages("99");
     assert!(packages.len() > 50);
     packages
 }
 
 #[test]
 fn every_licence_is_one_we_may_ship() {
-    for Package { name, licence, .. } in packages() {
+    for Package { name, licence, .. } in everything() {
         assert!(is_allowed(&licence), "{name} has the licence {licence}");
     }
 }
 
 #[test]
-fn no_second_tls_library_and_no_crate_twice() {
+fn two_tls_libraries_and_no_third() {
+    let looks_like = |name: &String| name == "ring" || LOOKS_LIKE_TLS.iter().any(|part| name.contains(part));
+    let found: BTreeSet<String> = everything().into_iter().map(|one| one.name).filter(looks_like).collect();
+    assert_eq!(found, TLS.iter().map(|&name| name.to_owned()).collect());
+}
+
+#[test]
+fn c_code_comes_with_two_crates() {
+    let rustc = Command::new("rustc").arg("-vV").output().unwrap();
+    let host = String::from_utf8(rustc.stdout).unwrap();
+    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    // Not offline: it wants to see crates too that are optional and never built.
+    let metadata = cargo(&["metadata", "--locked", "--format-version", "1", "--filter-platform", host]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let built: BTreeSet<String> = everything().into_iter().map(|one| one.name).collect();
+    let links = metadata["packages"].as_array().unwrap().iter().filter(|package| !package["links"].is_null());
+    let names: BTreeSet<&str> = links.filter_map(|package| package["name"].as_str()).collect();
+    let names: Vec<&str> = names.into_iter().filter(|&name| built.contains(name)).collect();
+    assert_eq!(names, NATIVE);
+}
+
+/// OpenSSL opens no module and no engine: it does not know how.
+#[test]
+fn no_code_is_loaded_at_run_time() {
+    let symbols = Command::new("objdump").args(["-T", env!("CARGO_BIN_EXE_packetboat")]).output().unwrap();
+    let symbols = String::from_utf8(symbols.stdout).unwrap();
+    assert!(symbols.contains(" getaddrinfo") && !symbols.contains(" dlopen"), "{symbols}");
+}
+
+#[test]
+fn a_crate_has_the_features_that_it_needs_and_no_others() {
+    let everything = everything();
+    for &(name, features) in FEATURES {
+        let package = everything.iter().find(|one| one.name == name).unwrap_or_else(|| panic!("{name} is not built"));
+        assert_eq!(package.features, features, "of {name}");
+    }
+    for Package { name, features, .. } in packages("1") {
+        let listed = name == "packetboat" || FEATURES.iter().any(|&(one, _)| one == name);
+        assert!(listed, "FEATURES lacks {name}: {features}");
+    }
+}
+
+#[test]
+fn no_crate_comes_twice() {
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for Package { name, version, .. } in packages() {
-        assert!(!BANNED.contains(&name.as_str()), "{name} is banned");
+    for Package { name, version, .. } in everything() {
         versions.entry(name).or_default().insert(version);
     }
     for (name, versions) in versions {
         assert!(versions.len() == 1 || TWICE.contains(&name.as_str()), "{name} comes in {versions:?}");
     }
+}
+
+/// deny.toml says the same to cargo-deny.
+#[test]
+fn cargo_deny_holds_the_same_licences_and_versions() {
+    let deny: Value = toml::from_str(include_str!("../deny.toml")).unwrap();
+    assert_eq!(deny["licenses"]["allow"], Value::from(LICENCES));
+    let skipped = deny["bans"]["skip"].as_array().unwrap().iter().map(|one| one["crate"].as_str().unwrap());
+    assert_eq!(skipped.map(|one| one.split(':').next().unwrap()).collect::<Vec<_>>(), TWICE);
+    for severity in ["multiple-versions", "wildcards"] {
+        assert_eq!(deny["bans"][severity], "deny");
+    }
+    assert_eq!(deny["advisories"]["ignore"], Value::Array(Vec::new()), "an exception stands here too, with its reason");
 }
 
 #[test]
@@ -77,7 +241,7 @@ fn everything_comes_from_the_registry() {
 /// OpenSSL 4.0 has neither SSLv3 nor the SSLv2-format ClientHello.
 #[test]
 fn openssl_is_of_the_last_line_that_knows_the_old_protocols() {
-    let openssl = packages().into_iter().find(|one| one.name == "openssl-src").unwrap();
+    let openssl = everything().into_iter().find(|one| one.name == "openssl-src").unwrap();
     assert!(openssl.version.starts_with("v300."), "{}", openssl.version);
 }
 

@@ -12,12 +12,12 @@ output=$(cd "${1:-$root/target/debian}" && pwd)
 binary=${2:-$root/target/release/packetboat}
 
 if [ ! -x "$binary" ]; then
-    echo "$binary is missing; build it with: cargo build --locked --release" >&2
+    echo "$binary is missing; build it with: make build" >&2
     exit 66
 fi
 # Debian's own tools. strip knows the architectures of the binary it came with.
-for tool in dpkg-deb strip objdump gzip; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install dpkg binutils gzip" >&2; exit 69; }
+for tool in dpkg-deb strip objdump gzip python3; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install dpkg binutils gzip python3" >&2; exit 69; }
 done
 
 version=$(sed -n '/^\[package\]/,/^\[dep/ s/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
@@ -65,6 +65,8 @@ install -d "$stage/usr/share/bash-completion/completions" "$stage/usr/share/zsh/
 "$binary" generate completions fish >"$stage/usr/share/fish/vendor_completions.d/packetboat.fish"
 
 doc=usr/share/doc/packetboat
+install -d "$stage/$doc"
+"$root/config/release/sbom.py" "$stage/$doc/packetboat.cdx.json"
 put 644 README.md $doc
 put 644 CHANGELOG.md $doc
 gzip -9nf "$stage/$doc/CHANGELOG.md"

@@ -112,14 +112,18 @@ pub fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The release binary, built if it has to be.
+/// The release binary, built if it has to be, and its bill of materials beside it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let root = root();
-        let built = Command::new(env!("CARGO")).args(["build", "--locked", "--release"]).current_dir(root).status();
+        let built =
+            Command::new(root.join("config/release/cargo.sh")).args(["build", "--locked", "--release"]).status();
         assert!(built.unwrap().success());
-        root.join("target/release/packetboat")
+        let binary = root.join("target/release/packetboat");
+        let bill = binary.with_extension("cdx.json");
+        assert!(Command::new(root.join("config/release/sbom.py")).arg(&bill).status().unwrap().success());
+        binary
     })
 }
 

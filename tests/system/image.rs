@@ -46,8 +46,22 @@ fn the_image_as_a_sidecar() {
     assert!(engine.ok(&["run", "--rm", "--network", "none", "packetboat", "--version"]).starts_with("packetboat "));
     let labels = engine.ok(&["image", "inspect", "-f", "{{json .Config.Labels}} {{.Config.User}}", "packetboat"]);
     assert!(labels.contains("org.opencontainers.image.version") && labels.ends_with("65532:65532"), "{labels}");
-
+    // What is in it, for who asks the image: the bill of materials, and Debian's packages as scanners look for them.
     let directory = tempfile::tempdir().unwrap();
+    let container = engine.ok(&["create", "packetboat"]);
+    let copied = |path: &str| {
+        let to = directory.path().join("copied");
+        engine.ok(&["cp", &format!("{container}:{path}"), to.to_str().unwrap()]);
+        fs::read_to_string(to).unwrap()
+    };
+    let bill = fs::read_to_string(binary.with_extension("cdx.json")).unwrap();
+    assert_eq!(copied("/usr/share/doc/packetboat/packetboat.cdx.json"), bill);
+    assert!(labels.contains("/usr/share/doc/packetboat/packetboat.cdx.json"), "{labels}");
+    for package in ["libc6", "libgcc-s1", "ca-certificates"] {
+        let status = copied(&format!("/var/lib/dpkg/status.d/{package}"));
+        assert!(status.starts_with(&format!("Package: {package}\n")) && status.contains("\nVersion: "), "{status}");
+    }
+
     project(directory.path());
     let compose = |arguments: &[&str]| {
         let mut command = engine.command("docker-compose");

@@ -5,4 +5,5 @@
 
 mod engine;
 mod image;
+mod release;
 mod service;

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""The bill of materials of a release, CycloneDX 1.6 in JSON, from cargo itself:  config/release/sbom.py [FILE]
+
+Every crate that is linked in ("required") or only builds the program ("excluded"), at the checksum that Cargo.lock
+holds it to, and the C libraries that two of the crates carry. Crates of tests and benches are not in it, nor are
+optional ones that Cargo.lock names and no feature asks for: `cargo tree` tells, which generators that read
+`cargo metadata` alone do not ask. The same commit and tools make the same bytes wherever they run.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CARGO = os.environ.get("CARGO", "cargo")
+
+
+def main():
+    text = json.dumps(bill(), indent=1, ensure_ascii=False) + "\n"
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+
+
+def bill():
+    target = re.search(r"^host: (.*)$", run("rustc", "-vV"), re.M)[1]
+    metadata = json.loads(run(CARGO, "metadata", "--locked", "--format-version", "1", "--filter-platform", target))
+    packages = {package["id"]: package for package in metadata["packages"]}
+    lock = tomllib.loads((ROOT / "Cargo.lock").read_text(encoding="utf-8"))
+    checksums = {(one["name"], one["version"]): one.get("checksum") for one in lock["package"]}
+
+    linked = tree("normal,no-proc-macro", target)
+    built = tree("normal,build", target)
+    ids = {key: package["id"] for package in metadata["packages"] if (key := named(package)) in built}
+    root = packages[metadata["resolve"]["root"]]
+
+    components = [crate(packages[ids[key]], key in linked, checksums[key]) for key in sorted(built - {named(root)})]
+    edges = {}
+    for node in metadata["resolve"]["nodes"]:
+        package = packages[node["id"]]
+        if named(package) in built:
+            needs = [packages[one["pkg"]] for one in node["deps"] if any(kind["kind"] != "dev" for kind in one["dep_kinds"])]
+            edges[reference(package)] = {reference(one) for one in needs if named(one) in built}
+    for carrier, library in c_libraries(packages, ids):
+        components.append(library)
+        edges[library["bom-ref"]] = set()
+        edges[reference(carrier)].add(library["bom-ref"])
+
+    document = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            **timestamp(),
+            # With these, the program comes out the same again.
+            "tools": {"components": [{"type": "application", "name": name, "version": tool} for name, tool in tools()]},
+            "component": {
+                "type": "application",
+                "bom-ref": reference(root),
+                "name": root["name"],
+                "version": root["version"],
+                "description": root["description"],
+                "licenses": [{"expression": root["license"]}],
+                "purl": f"pkg:generic/{root['name']}@{root['version']}",
+            },
+            "properties": [{"name": "packetboat:target", "value": target}],
+        },
+        "components": components,
+        "dependencies": [{"ref": ref, "dependsOn": sorted(needs)} for ref, needs in sorted(edges.items())],
+    }
+    # A number that follows from the contents: another bill has another, the same bill the same.
+    serial = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(document, sort_keys=True))
+    return {**document, "serialNumber": f"urn:uuid:{serial}"}
+
+
+def crate(package, is_linked, checksum):
+    component = {
+        "type": "library",
+        "bom-ref": reference(package),
+        "name": package["name"],
+        "version": package["version"],
+        "scope": "required" if is_linked else "excluded",
+        "hashes": [{"alg": "SHA-256", "content": checksum}],
+        # Before SPDX, cargo's "or" was a stroke.
+        "licenses": [{"expression": package["license"].replace("/", " OR ")}],
+        "purl": reference(package),
+    }
+    if package["repository"]:
+        component["externalReferences"] = [{"type": "vcs", "url": package["repository"]}]
+    return component
+
+
+def c_libraries(packages, ids):
+    """What is compiled from the C that crates carry; a scanner looks for advisories under these names."""
+    found = {name: packages[id] for (name, _), id in ids.items()}
+    if source := found.get("openssl-src"):
+        yield source, c_library("openssl", source["version"].split("+")[1], "Apache-2.0", source, "openssl:openssl")
+    if source := found.get("aws-lc-sys"):
+        header = Path(source["manifest_path"]).parent / "aws-lc/include/openssl/base.h"
+        version = re.search(r'AWSLC_VERSION_NUMBER_STRING "(.*)"', header.read_text(encoding="utf-8"))[1]
+        yield source, c_library("aws-lc", version, source["license"], source)
+
+
+def c_library(name, version, licence, carrier, product=None):
+    return {
+        "type": "library",
+        "bom-ref": f"pkg:generic/{name}@{version}",
+        "name": name,
+        "version": version,
+        "description": f"C library, compiled from the source in the crate {carrier['name']} {carrier['version']}",
+        "scope": "required",
+        "licenses": [{"expression": licence}],
+        # The name in the database of vulnerabilities, where one is settled.
+        **({"cpe": f"cpe:2.3:a:{product}:{version}:*:*:*:*:*:*:*"} if product else {}),
+        "purl": f"pkg:generic/{name}@{version}",
+    }
+
+
+def tree(edges, target):
+    """Names and versions of what cargo really builds for a release, with the features that a release has."""
+    lines = run(CARGO, "tree", "--locked", "--edges", edges, "--target", target, "--prefix", "none", "--format", "{p}")
+    return {(words[0], words[1].removeprefix("v")) for line in lines.splitlines() if (words := line.split())}
+
+
+def tools():
+    for name, words in (("rustc", ["rustc", "--version"]), ("cc", ["cc", "--version"]), ("ld", ["ld", "--version"])):
+        yield name, run(*words).splitlines()[0]
+
+
+def timestamp():
+    seconds = os.environ.get("SOURCE_DATE_EPOCH")
+    if seconds is None:
+        try:
+            seconds = run("git", "log", "-1", "--format=%ct")
+        except (OSError, subprocess.CalledProcessError):
+            return {}
+    return {"timestamp": datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def named(package):
+    return package["name"], package["version"]
+
+
+def reference(package):
+    # In a package URL, + is written %2B.
+    kind = "cargo" if package["source"] else "generic"
+    return f"pkg:{kind}/{package['name']}@{package['version'].replace('+', '%2B')}"
+
+
+def run(*words):
+    return subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "LC_ALL": "C"}).stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+//! The package beside what it was made from: the same again, with its bill of materials, and no trace of the builder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use memchr::memmem;
+
+use crate::engine::{binary, root};
+
+/// The package, made as somebody does who lives elsewhere.
+fn package(directory: &Path, zone: &str, mask: &str) -> PathBuf {
+    let script = format!("umask {mask}; exec {}/config/debian/build.sh {}", root().display(), directory.display());
+    let built = Command::new("sh").args(["-c", &script]).env("TZ", zone).env("LC_ALL", "C.UTF-8").output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    PathBuf::from(String::from_utf8(built.stdout).unwrap().trim())
+}
+
+#[test]
+fn the_package_can_be_made_again_and_names_nobody() {
+    binary();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let first = package(&path("first"), "UTC", "022");
+    let second = package(&path("second"), "Pacific/Auckland", "077");
+    assert!(fs::read(&first).unwrap() == fs::read(second).unwrap(), "two packages of one program differ");
+
+    let unpacked = Command::new("dpkg-deb").arg("-x").args([&first, &path("unpacked")]).status();
+    assert!(unpacked.unwrap().success());
+    let program = fs::read(path("unpacked/usr/bin/packetboat")).unwrap();
+    let home = std::env::var("HOME").unwrap();
+    for trace in [root().to_str().unwrap(), &format!("{home}/"), "openssl-build"] {
+        assert!(memmem::find(&program, trace.as_bytes()).is_none(), "the program names {trace}");
+    }
+    // Nor can it be made to load code.
+    let symbols = Command::new("objdump").arg("-T").arg(path("unpacked/usr/bin/packetboat")).output().unwrap();
+    assert!(memmem::find(&symbols.stdout, b" getaddrinfo").is_some());
+    assert!(memmem::find(&symbols.stdout, b" dlopen").is_none());
+
+    let bill = fs::read_to_string(path("unpacked/usr/share/doc/packetboat/packetboat.cdx.json")).unwrap();
+    let again = Command::new(root().join("config/release/sbom.py")).output().unwrap();
+    assert_eq!(bill, String::from_utf8(again.stdout).unwrap());
+}
