@@ -71,7 +71,7 @@ fn every_advisory_says_why_it_does_not_reach_a_device() {
         assert!(number(word(one, "mended")) > linked, "{id} is mended in what is linked in");
         word(one, "about");
         match one.get("part") {
-            Some(part) => assert!(parts.contains_key(part.as_str().unwrap()), "{id}: no words for {part}"),
+            Some(part) => assert!(parts.contains_key(part.as_str().unwrap()), "{id}: no words for {part:?}"),
             None => assert!(!word(one, "because").is_empty() && one.contains_key("test"), "{id}"),
         }
         if one.contains_key("test") {
