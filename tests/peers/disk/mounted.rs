@@ -5,34 +5,25 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::process::{Lines, Process};
+use nix::sched::{CloneFlags, unshare};
 
-/// A tmpfs. Others reach it by the process that holds its namespace.
+/// A tmpfs that this thread sees, and what it starts from here on.
 pub struct Disk {
-    holder: Process,
-    said: Lines,
     directory: tempfile::TempDir,
-    number: std::cell::Cell<usize>,
 }
 
 impl Disk {
     /// Of so many KiB.
     pub fn new(size: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new("unshare");
-        // Who is not root is root in a namespace of users.
-        command.args(if rustix::process::geteuid().is_root() { ["-m"].as_slice() } else { &["-U", "-r", "-m"] });
-        command.args(["sh", "-c", "while read -r line; do eval \"$line\" && echo done || echo failed; done"]);
-        let mut holder = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
-        let said = Lines::of(holder.0.stdout.take().unwrap());
-        let complaints = Lines::of(holder.0.stderr.take().unwrap());
-        let disk = Self { holder, said, directory, number: 0.into() };
-        let mounted = disk.have(&format!("mount -t tmpfs -o size={size}k,mode=700 none {:?}", disk.directory.path()));
+        let disk = Self { directory };
+        let path = disk.path();
+        let mounted = unshare(CloneFlags::CLONE_NEWNS).is_ok()
+            && run(&format!("mount --make-rprivate / && mount -t tmpfs -o size={size}k,mode=700 none {path:?}"));
         assert!(
             mounted,
-            "a tmpfs cannot be mounted ({}): run this as root, in a container with CAP_SYS_ADMIN, or where users may make \
-             namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
-            complaints.all()
+            "a tmpfs cannot be mounted: run this as root, in a container with CAP_SYS_ADMIN, or as root of namespaces of your own \
+             (unshare -U -r -m cargo test --test peers disk::full)"
         );
         disk
     }
@@ -52,8 +43,7 @@ impl Disk {
     }
 
     pub fn path(&self) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.holder.0.id()));
-        root.join(self.directory.path().strip_prefix("/").unwrap())
+        self.directory.path().to_path_buf()
     }
 
     /// Takes up all that is free.
@@ -77,29 +67,20 @@ impl Disk {
         // Somebody may be writing just now.
         let command = format!("mount -o remount,{mode} {:?}", self.directory.path());
         let deadline = std::time::Instant::now() + crate::support::process::PATIENCE;
-        while !self.have(&command) {
+        while !run(&command) {
             assert!(std::time::Instant::now() < deadline, "{command}");
         }
     }
+}
 
-    /// Whether the shell did it.
-    fn have(&self, command: &str) -> bool {
-        let Some(mut input) = self.holder.0.stdin.as_ref() else { return false };
-        // Its end is seen below.
-        let _ = writeln!(input, "{command}");
-        self.number.set(self.number.get() + 1);
-        let number = self.number.get();
-        let deadline = std::time::Instant::now() + crate::support::process::PATIENCE;
-        loop {
-            if let Some(line) = self.said.all().lines().nth(number - 1) {
-                return line == "done";
-            }
-            let has_ended = fs::read_to_string(format!("/proc/{}/stat", self.holder.0.id()))
-                .map_or(true, |stat| stat.contains(") Z "));
-            if has_ended || std::time::Instant::now() > deadline {
-                return false;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+/// The directory is empty again before it is removed.
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run(&format!("umount -l {:?}", self.path()));
     }
+}
+
+/// Whether the shell did it.
+fn run(command: &str) -> bool {
+    Command::new("sh").args(["-c", command]).stderr(Stdio::null()).status().unwrap().success()
 }
