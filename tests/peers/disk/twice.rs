@@ -139,8 +139,10 @@ fn many_make_one_certificate() {
             commands.into_iter().map(|mut one| scope.spawn(move || Ran::of(one.output().unwrap()))).collect();
         shown.into_iter().map(|one| one.join().unwrap()).collect()
     });
+    // Twenty years, or a second less.
+    let without_age = |ran: &Ran| ran.output.replace("(7299 days)", "(7300 days)");
     for one in &shown {
-        assert_eq!((one.code, &one.output), (0, &shown[0].output), "{}", one.errors);
+        assert_eq!((one.code, without_age(one)), (0, without_age(&shown[0])), "{}", one.errors);
     }
     super::killed::whole_certificates(&exchange.state());
 }
