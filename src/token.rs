@@ -23,6 +23,7 @@ use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::http::{Answered, Client};
 pub use access::AccessToken;
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
+use slot::Keeping;
 pub use slot::{Slot, Status};
 use store::Owner;
 pub use store::Store;
@@ -76,7 +77,8 @@ impl Tokens {
                 slots.insert(key, same);
                 continue;
             }
-            match slot((config, making), &key, (name, account), identity, &mut stores) {
+            let kept = before.and_then(|before| before.kept(&key, config)).unwrap_or_default();
+            match slot((config, making), &key, (name, account), identity, (&mut stores, kept)) {
                 Ok(slot) => {
                     let slot = Arc::new(slot);
                     by_account.insert(name.clone(), Arc::clone(&slot));
@@ -112,6 +114,16 @@ impl Tokens {
                 && config.accounts.get(&slot.account_name) == Some(&slot.account)
         });
         same.filter(|_| is_kept_there).map(Arc::clone)
+    }
+
+    /// What is newer than the disk of a sign-in, also where it is fetched in another way from now on: an endpoint may take
+    /// each refresh token only once.
+    fn kept(&self, (identity_name, user): &(String, String), config: &Config) -> Option<Arc<Keeping>> {
+        let is_kept_there =
+            self.config.state_directory == config.state_directory && self.config.store_key == config.store_key;
+        let owner = Owner { identity: identity_name.clone(), user: user.clone() };
+        let slot = self.slots.iter().find(|slot| is_kept_there && slot.owner == owner)?;
+        Some(slot.keeping())
     }
 
     /// The token of an account.
@@ -194,7 +206,7 @@ fn slot(
     (identity_name, user): &(String, String),
     (name, account): (&String, &Account),
     identity: &Identity,
-    store: &mut Option<Arc<Store>>,
+    (store, kept): (&mut Option<Arc<Store>>, Arc<Keeping>),
 ) -> Result<Slot, Obstacle> {
     let client = Client::new(&identity.token_endpoint, &identity.roots, &config.limits)
         .map_err(|message| (format!("identity.{identity_name}.token_endpoint"), message))?;
@@ -209,7 +221,7 @@ fn slot(
         }
     };
     let owner = Owner { identity: identity_name.clone(), user: user.clone() };
-    Ok(Slot::new(owner, identity.clone(), (name.clone(), account.clone()), client, store))
+    Ok(Slot::new(owner, identity.clone(), (name.clone(), account.clone()), client, store, kept))
 }
 
 /// Reads what an application proves itself with.

@@ -34,9 +34,25 @@ pub struct Slot {
     pub(super) client: Client,
     pub(super) store: Option<Arc<Store>>,
     state: Mutex<State>,
+    kept: Arc<Keeping>,
+    woken: Notify,
+}
+
+/// What a sign-in has in common through all configurations.
+#[derive(Default)]
+pub(super) struct Keeping {
     /// Who holds it fetches; the others find what it has fetched.
     flight: tokio::sync::Mutex<()>,
-    woken: Notify,
+    pending: Mutex<Pending>,
+}
+
+/// What is newer than the disk.
+#[derive(Default)]
+struct Pending {
+    /// What the disk did not take: the record that is there, and the one to come.
+    unsaved: Option<(Record, Record)>,
+    /// Why it did not, and when it is tried again.
+    unkept: Option<(String, Instant)>,
 }
 
 struct State {
@@ -48,10 +64,6 @@ struct State {
     doubted: Option<Instant>,
     /// When the refresh token came.
     renewed: Option<Instant>,
-    /// What the disk did not take: the record that is there, and the one to come.
-    unsaved: Option<(Record, Record)>,
-    /// Why it did not, and when it is tried again.
-    unkept: Option<(String, Instant)>,
     /// That the token is nearly too long was told.
     warned: bool,
 }
@@ -73,25 +85,23 @@ struct Setback {
 }
 
 impl Slot {
+    /// What a slot of the same sign-in goes on with.
+    pub(super) fn keeping(&self) -> Arc<Keeping> {
+        Arc::clone(&self.kept)
+    }
+
     pub(super) fn new(
         owner: Owner,
         identity: Identity,
         (account_name, account): (String, Account),
         client: Client,
         store: Option<Arc<Store>>,
+        kept: Arc<Keeping>,
     ) -> Self {
-        let state = State {
-            token: None,
-            trouble: None,
-            used: Instant::now(),
-            doubted: None,
-            renewed: None,
-            unsaved: None,
-            unkept: None,
-            warned: false,
-        };
-        let (flight, woken) = (tokio::sync::Mutex::default(), Notify::new());
-        Self { owner, identity, account, account_name, client, store, state: Mutex::new(state), flight, woken }
+        let state =
+            State { token: None, trouble: None, used: Instant::now(), doubted: None, renewed: None, warned: false };
+        let (state, woken) = (Mutex::new(state), Notify::new());
+        Self { owner, identity, account, account_name, client, store, state, kept, woken }
     }
 
     /// A token with life in it. Mostly one that is here already; else one is fetched, once for all who ask meanwhile.
@@ -135,7 +145,7 @@ impl Slot {
             let due = self.due();
             // A new sign-in is noticed soon.
             let look = if self.state().trouble.is_some() { due.min(Instant::now() + LOOK) } else { due };
-            let again = self.state().unkept.as_ref().map(|(_, again)| *again);
+            let again = self.pending().unkept.as_ref().map(|(_, again)| *again);
             let look = again.map_or(look, |again| look.min(again));
             tokio::select! {
                 () = sleep_until(look) => {}
@@ -143,7 +153,7 @@ impl Slot {
                 () = lifecycle.reached(Phase::Draining) => return,
             }
             if again.is_some_and(|again| again <= Instant::now()) {
-                let _flight = self.flight.lock().await;
+                let _flight = self.kept.flight.lock().await;
                 self.keep_unsaved().await;
             }
             if self.due() <= Instant::now() || self.has_changed() {
@@ -155,9 +165,9 @@ impl Slot {
 
     /// Waits for what is on its way: a refresh token that has come must reach the disk.
     pub(super) async fn settle(self: Arc<Self>) {
-        let _ = timeout(SETTLE, self.flight.lock()).await;
+        let _ = timeout(SETTLE, self.kept.flight.lock()).await;
         self.keep_unsaved().await;
-        if let Some((why, _)) = &self.state().unkept {
+        if let Some((why, _)) = &self.pending().unkept {
             error!(identity = self.owner.identity, user = self.owner.user, "the newest refresh token is lost: {why}");
         }
     }
@@ -198,7 +208,7 @@ impl Slot {
         let slot = Arc::clone(self);
         let asked = Instant::now();
         let flight = tokio::spawn(async move {
-            let _flight = slot.flight.lock().await;
+            let _flight = slot.kept.flight.lock().await;
             // Who has waited takes what came meanwhile, however short its life: asking again would bring no better.
             if let Some(token) = slot.fetched_since(asked).or_else(|| slot.present(false).filter(|_| !anew)) {
                 return Ok(token);
@@ -345,6 +355,10 @@ impl Slot {
         }
         let weekly = state.renewed.unwrap_or(now) + RENEWAL;
         by_trouble.map_or(weekly, |until| until.max(weekly))
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.kept.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::{LOOK, Setback, Slot, refused};
+use super::{LOOK, Pending, Setback, Slot, refused};
 use crate::lifecycle::since_1970;
 use crate::secret::Secret;
 use crate::token::wire::Record;
@@ -35,9 +35,11 @@ impl Slot {
             let age = Duration::from_secs(since_1970().saturating_sub(record.renewed));
             state.renewed = Instant::now().checked_sub(age);
         }
-        let is_as_kept = |kept: &Record| kept.refresh_token.expose() == record.refresh_token.expose();
-        let newest = state.unsaved.as_ref().filter(|(kept, _)| is_as_kept(kept)).map(|(_, newest)| newest.clone());
         drop(state);
+        let is_as_kept = |kept: &Record| kept.refresh_token.expose() == record.refresh_token.expose();
+        let pending = self.pending();
+        let newest = pending.unsaved.as_ref().filter(|(kept, _)| is_as_kept(kept)).map(|(_, newest)| newest.clone());
+        drop(pending);
         let newest = newest.unwrap_or_else(|| record.clone());
         Ok(Some((record, newest)))
     }
@@ -48,26 +50,24 @@ impl Slot {
         let renewed = since_1970();
         let refresh_token = refresh_token.unwrap_or(newest.refresh_token);
         let new = Record { refresh_token, signed_in: newest.signed_in, renewed };
-        self.state().unsaved = Some((kept, new));
+        self.pending().unsaved = Some((kept, new));
         self.keep_unsaved().await;
     }
 
     /// Brings to the disk what it has not taken yet. What keeps it from that is told once.
     pub(super) async fn keep_unsaved(&self) {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return };
-        let Some((old, new)) = self.state().unsaved.take() else { return };
+        let Some((old, new)) = self.pending().unsaved.take() else { return };
         let owner = self.owner.clone();
         let (before, after) = (old.clone(), new.clone());
         let kept = spawn_blocking(move || store.replace(&owner, Some(&before), &after)).await;
         let kept = kept.unwrap_or_else(|_| Err("packetboat is going down".to_owned()));
-        let mut state = self.state();
-        let was_told = state.unkept.take();
+        let was_told = self.pending().unkept.take();
         match kept {
             Ok(is_as_read) => {
                 if is_as_read {
-                    state.renewed = Some(Instant::now());
+                    self.state().renewed = Some(Instant::now());
                 }
-                drop(state);
                 if !is_as_read {
                     info!(identity = self.owner.identity, user = self.owner.user, "somebody has signed in anew");
                 } else if was_told.is_some() {
@@ -76,11 +76,10 @@ impl Slot {
             }
             Err(error) => {
                 let is_news = was_told.is_none_or(|(why, _)| why != error);
-                state.unsaved = Some((old, new));
-                state.unkept = Some((error.clone(), Instant::now() + LOOK));
+                let unkept = Some((error.clone(), Instant::now() + LOOK));
+                *self.pending() = Pending { unsaved: Some((old, new)), unkept };
                 // The sign-in lives on with the newest token, wherever that is.
-                state.renewed = Some(Instant::now());
-                drop(state);
+                self.state().renewed = Some(Instant::now());
                 if is_news {
                     self.woken.notify_one();
                     error!(

@@ -45,9 +45,9 @@ impl Slot {
         let state = self.state();
         let until = state.token.as_ref().map(|token| token.left()).filter(|left| !left.is_zero());
         let trouble = state.trouble.as_ref().map(|trouble| trouble.failure.clone());
-        let unkept = state.unkept.as_ref().map(|(why, _)| why.clone());
         let renewed = state.renewed.map(|renewed| Instant::now().saturating_duration_since(renewed));
         drop(state);
+        let unkept = self.pending().unkept.as_ref().map(|(why, _)| why.clone());
         let now = since_1970();
         Status {
             account: name.to_owned(),

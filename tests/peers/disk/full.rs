@@ -62,6 +62,12 @@ fn survives(disk: &Disk, (begin, end, words): Fault<'_>) {
     let begun = exchange.simulator.counts().tokens_issued;
     exchange.until("two more refreshes", |counts| counts.tokens_issued >= begun + 2);
     device.ok("NOOP");
+    // Another configuration, by which tokens are fetched in another way, goes on with the newest one as well.
+    proxy.configure(&format!("[limits]\nconnect_timeout = \"9s\"\n{configuration}"));
+    proxy.process.signal("HUP");
+    proxy.log.wait_for("line that it is taken", |line| line.contains("the configuration taken"));
+    let begun = exchange.simulator.counts().tokens_issued;
+    exchange.until("two refreshes after the reload", |counts| counts.tokens_issued >= begun + 2);
     assert!(imap_login(&proxy).starts_with("OK") && pop3_login(&proxy).starts_with("+OK"));
     assert_eq!(fs::read(&file).unwrap(), kept, "the file is as it was");
     assert_eq!(proxy.log.count(unkept), 1, "{}", proxy.log.all());
