@@ -4,14 +4,16 @@
 //! the directories that the configuration names and those of the system's resolver, no debugger's way into its neighbours.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
     RulesetStatus, Scope,
 };
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     apply_filter,
@@ -54,9 +56,22 @@ fn confine(config: &Config, file: &Path) -> Confinement {
 }
 
 /// Paths of the configuration that lie outside of what may be opened since the start.
+///
+/// A directory that was replaced since is another one, though its name is the same: what cannot be opened there is outside.
 pub fn outside(config: &Config, allowed: &[PathBuf]) -> Vec<PathBuf> {
-    let is_inside = |path: &PathBuf| allowed.iter().any(|directory| place_of(path).starts_with(directory));
-    config.files().into_iter().filter(|path| !is_inside(path)).collect()
+    let is_outside = |path: &PathBuf| {
+        let place = place_of(&fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+        let is_elsewhere = !allowed.iter().any(|directory| place.starts_with(directory));
+        let is_kept_from_us = matches!(open(path), Err(error) if error.kind() == ErrorKind::PermissionDenied)
+            && fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
+        is_elsewhere || is_kept_from_us
+    };
+    config.files().into_iter().filter(is_outside).collect()
+}
+
+/// Without waiting, should it be a pipe.
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Where files are read: beside the configuration, beside each file that it names, and where the system keeps what name
@@ -69,11 +84,12 @@ fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
     directories.extend(std::env::var_os("SSL_CERT_DIR").iter().flat_map(std::env::split_paths));
     directories.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
     for path in named {
-        directories.push(place_of(&path));
-        // A link leads elsewhere, as those of Let's Encrypt's clients do.
-        directories.extend(fs::canonicalize(&path).ok().map(|path| place_of(&path)));
+        directories.extend(on_the_way_to(&path));
     }
-    directories.extend(resolvers());
+    // Certification authorities that are links to wherever somebody has put them.
+    for entry in AUTHORITIES.iter().flat_map(fs::read_dir).flatten().flatten() {
+        directories.extend(fs::canonicalize(entry.path()).ok().map(|path| place_of(&path)));
+    }
     directories.push(config.state_directory.clone());
     directories.retain(|directory| directory.exists());
     directories.sort();
@@ -82,11 +98,15 @@ fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
     directories
 }
 
-/// Where /etc/resolv.conf leads, which may not be there yet: then the nearest directory that is.
-fn resolvers() -> Option<PathBuf> {
-    let target = Path::new("/etc").join(fs::read_link("/etc/resolv.conf").ok()?);
-    let there = target.ancestors().skip(1).find(|ancestor| ancestor.exists())?;
-    (there != Path::new("/")).then(|| there.to_path_buf())
+/// The directory of a file; and where there are links on the way to it, theirs: a link may lead elsewhere tomorrow, as those
+/// of Let's Encrypt's clients do, and of who puts a new release beside the old one.
+fn on_the_way_to(path: &Path) -> Vec<PathBuf> {
+    let mut directories = vec![place_of(path)];
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let links = absolute.ancestors().filter(|one| one.is_symlink());
+    directories.extend(links.map(place_of));
+    directories.extend(fs::canonicalize(path).ok().map(|path| place_of(&path)));
+    directories
 }
 
 /// The directory of a file; or the file, where that would be everything.
@@ -147,6 +167,18 @@ fn confine_calls() -> Result<(), String> {
         .and_then(SeccompRule::new)
         .map_err(|error| failed(&error))?;
     rules.insert(libc::SYS_socket, vec![is_other]);
+    // A user namespace makes of nobody a root, by what unshare(2) is refused for. (clone3(2) keeps its flags in memory, where a
+    // filter does not look.)
+    let namespaces = NAMESPACES
+        .iter()
+        .map(|&flag| {
+            let flag = u64::from(flag.unsigned_abs());
+            SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)
+                .and_then(|condition| SeccompRule::new(vec![condition]))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| failed(&error))?;
+    rules.insert(libc::SYS_clone, namespaces);
     let arch = std::env::consts::ARCH.try_into().map_err(|_| "not known for this processor".to_owned())?;
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).map_err(|error| failed(&error))?;
@@ -170,11 +202,8 @@ const SYSTEM: &[&str] = &[
     "/usr/share/ca-certificates",
     "/usr/share/pki",
     "/usr/local/share/ca-certificates",
-    "/run/systemd/resolve",
-    "/run/NetworkManager",
-    "/run/resolvconf",
-    "/run/nscd",
-    "/run/secrets",
+    // Wherever /etc/resolv.conf leads, now or later; and secrets of containers.
+    "/run",
     "/var/run/secrets",
     "/var/lib/sss",
     "/var/lib/ca-certificates",
@@ -186,8 +215,21 @@ const SYSTEM: &[&str] = &[
     "/sys/fs/cgroup",
 ];
 
+/// Where links to certification authorities lie.
+const AUTHORITIES: &[&str] = &["/etc/ssl/certs", "/etc/pki/tls/certs"];
+
 /// The families that are used: RFC 9293 over IPv4 and IPv6, the service manager and the resolver, getifaddrs(3).
 const SOCKETS: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+/// Namespaces of one's own.
+const NAMESPACES: [i32; 6] = [
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+];
 
 /// Starting programs, looking into others, changing what the computer is, and doors into the kernel that a proxy never needs.
 const REFUSED: &[i64] = &[
@@ -221,6 +263,7 @@ const REFUSED: &[i64] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
     libc::SYS_reboot,
     libc::SYS_swapon,
     libc::SYS_swapoff,
@@ -315,6 +358,10 @@ mod tests {
         let named =
             format!("[certificate.default]\nchain = {:?}\nkey = {:?}\n", live.join("chain.pem"), live.join("key.pem"));
         let config = config(home.path(), &named);
+        // What is swapped tomorrow by its link is allowed today.
+        let current = home.path().join("current");
+        symlink(&live, &current).unwrap();
+        assert!(on_the_way_to(&current.join("key.pem")).contains(&home.path().to_path_buf()));
         let elsewhere = Path::new("/etc/packetboat/packetboat.toml");
         let allowed = directories(&config, elsewhere);
         // They lie in the state directory here, and so are allowed by that.
@@ -322,5 +369,7 @@ mod tests {
         assert!(outside(&config, &allowed).is_empty());
         let without: Vec<PathBuf> = allowed.into_iter().filter(|one| one != home.path()).collect();
         assert_eq!(outside(&config, &without), [live.join("chain.pem"), live.join("key.pem")]);
+        // By where it lies, not by how it is spelled.
+        assert_eq!(outside(&config, &[without, vec![live.clone()]].concat()), [live.join("chain.pem")]);
     }
 }

@@ -23,6 +23,9 @@ fn every_promise_has_its_test() {
         .collect();
     let mut found = 0;
     for row in rows.iter().filter(|row| row.len() == 3) {
+        let figure = row[2].trim();
+        let is_open = figure.len() > 2 && figure.chars().all(|c| c.is_ascii_uppercase() || c == '-');
+        assert!(!is_open, "{} has no figure", row[0]);
         let named: Vec<&str> = row[1].split('`').skip(1).step_by(2).collect();
         assert!(!named.is_empty(), "{} has no test", row[0]);
         for name in named {

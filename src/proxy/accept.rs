@@ -48,7 +48,7 @@ pub(super) async fn accept(
             Err(error) if is_of_one_connection(&error) => debug!(listener = door.listener.name, %error, "not accepted"),
             // Out of file descriptors or memory: a pause lets connections end and give some back.
             Err(error) => {
-                if door.witness.may_write(Line::Pause, "open_files", None) {
+                if door.witness.may_write((Line::Pause, false), "open_files", None) {
                     error!(listener = door.listener.name, %error, "cannot accept connections; trying again in a second");
                 }
                 door.witness.common.metrics.paused(&door.listener.name);

@@ -375,7 +375,7 @@ async fn unless_ending<T>(lifecycle: &Lifecycle, work: impl Future<Output = Resu
     tokio::select! {
         biased;
         result = work => result,
-        () = lifecycle.reached(Phase::Ending) => Err(Failure::new(Kind::Drained, "")),
+        () = unconstrained(lifecycle.reached(Phase::Ending)) => Err(Failure::new(Kind::Drained, "")),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,8 @@ pub(super) struct Quota {
 struct State {
     /// Lines a minute.
     most: Most,
-    in_all: Bucket,
+    /// Of strangers, and of who has said who it is: noise of the former must not hide the latter.
+    in_all: [Bucket; 2],
     by_source: Vec<Bucket>,
     left_out: HashMap<About, LeftOut>,
     /// When the first of them was.
@@ -90,7 +91,7 @@ impl Quota {
     /// With nothing written yet.
     pub(super) fn new(log: &Log) -> Self {
         let most = Most::of(log);
-        let (in_all, by_source) = (Bucket::new(most.in_all), vec![Bucket::new(most.of_source); DRAWERS]);
+        let (in_all, by_source) = ([Bucket::new(most.in_all); 2], vec![Bucket::new(most.of_source); DRAWERS]);
         let state = State { most, in_all, by_source, left_out: HashMap::new(), since: None };
         Self { hasher: RandomState::new(), state: Mutex::new(state) }
     }
@@ -100,10 +101,10 @@ impl Quota {
         self.state().most = Most::of(log);
     }
 
-    /// Whether a line may be written now. If not, it is counted.
+    /// Whether a line may be written now, about somebody who has said who it is or about a stranger. If not, it is counted.
     pub(super) fn takes(
         &self,
-        line: Line,
+        (line, is_known): (Line, bool),
         listener: &str,
         reason: &'static str,
         source: Option<IpAddr>,
@@ -111,6 +112,9 @@ impl Quota {
     ) -> bool {
         let mut state = self.state();
         let State { most, in_all, by_source, left_out, since } = &mut *state;
+        let [of_strangers, of_known] = in_all;
+        let in_all = if is_known { of_known } else { of_strangers };
+        let source = source.map(network);
         let drawer = self.hasher.hash_one(source) % DRAWERS as u64;
         let of_source = usize::try_from(drawer).ok().and_then(|drawer| by_source.get_mut(drawer));
         let has_left = in_all.fill(most.in_all, now)
@@ -228,6 +232,14 @@ impl Line {
     }
 }
 
+/// Who has one IPv6 address has all of its network (RFC 6177 §2).
+fn network(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+    }
+}
+
 const DRAWERS: usize = 4096;
 /// Sources that are told apart, of each kind of line.
 const NOTED: usize = 64;
@@ -256,7 +268,7 @@ mod tests {
     fn a_source_has_a_minutes_worth_and_then_a_line_a_second() {
         let (quota, begun) = (quota(600, 60), Instant::now());
         let at = |seconds| begun + Duration::from_secs(seconds);
-        let takes = |number, now| quota.takes(Line::Session, "imap", "device_closed", source(number), now);
+        let takes = |number, now| quota.takes((Line::Session, false), "imap", "device_closed", source(number), now);
         assert_eq!(count(1000, || takes(1, at(0))), 60);
         assert_eq!(count(1000, || takes(2, at(0))), 60, "the other one has its own");
         assert_eq!(count(1000, || takes(1, at(10))), 10);
@@ -269,7 +281,7 @@ mod tests {
     fn all_sources_together_have_their_own_bound() {
         let (quota, now) = (quota(600, 60), Instant::now());
         let mut number = 0;
-        let takes = |number| quota.takes(Line::Refused, "imap", "not_allowed", source(number), now);
+        let takes = |number| quota.takes((Line::Refused, false), "imap", "not_allowed", source(number), now);
         let written = count(100_000, || {
             number += 1;
             takes(number)
@@ -281,11 +293,33 @@ mod tests {
         assert_eq!((state.by_source.len(), state.left_out.len()), (DRAWERS, 0));
     }
 
+    /// Who scans ports, from however many addresses, hides nobody who logs in.
+    #[test]
+    fn strangers_do_not_hide_who_is_known() {
+        let (quota, now) = (quota(600, 60), Instant::now());
+        for number in 0..100_000 {
+            quota.takes((Line::Refused, false), "imap", "handshake", source(number), now);
+        }
+        assert!(quota.takes((Line::Session, true), "imap", "logged_out", source(7), now));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let (quota, now) = (quota(600, 60), Instant::now());
+        let mut number = 0_u128;
+        let takes = || {
+            number += 1;
+            let source = IpAddr::from(Ipv6Addr::from((0x2001_0db8 << 96) | number));
+            quota.takes((Line::Refused, false), "imap", "handshake", Some(source), now)
+        };
+        assert_eq!(count(1000, takes), 60);
+    }
+
     /// A line that finds nothing left in all costs its source nothing.
     #[test]
     fn who_had_no_chance_loses_nothing() {
         let (quota, begun) = (quota(60, 60), Instant::now());
-        let takes = |number, now| quota.takes(Line::Session, "imap", "logged_out", source(number), now);
+        let takes = |number, now| quota.takes((Line::Session, false), "imap", "logged_out", source(number), now);
         assert_eq!(count(60, || takes(1, begun)), 60);
         assert_eq!(count(60, || takes(2, begun)), 0);
         assert_eq!(count(60, || takes(2, begun + MINUTE)), 60);
@@ -296,9 +330,9 @@ mod tests {
         let (quota, begun) = (quota(600, 60), Instant::now());
         let at = |seconds| begun + Duration::from_secs(seconds);
         for _ in 0..100 {
-            quota.takes(Line::Session, "imap", "device_closed", source(7), at(0));
+            quota.takes((Line::Session, false), "imap", "device_closed", source(7), at(0));
         }
-        quota.takes(Line::Refused, "pop3", "too_many_from_source", source(7), at(0));
+        quota.takes((Line::Refused, false), "pop3", "too_many_from_source", source(7), at(0));
         assert_eq!(quota.told(at(19), TELLING), []);
         let told = quota.told(at(20), TELLING);
         let kinds: Vec<_> = told.iter().map(|one| (one.about.line, one.about.listener.as_str(), one.count)).collect();
@@ -312,7 +346,7 @@ mod tests {
     fn only_the_first_few_sources_are_told_apart() {
         let (quota, now) = (quota(1, 1), Instant::now());
         for number in 0..10_000 {
-            quota.takes(Line::Login, "imap", "wrong_password", source(number), now);
+            quota.takes((Line::Login, true), "imap", "wrong_password", source(number), now);
         }
         let state = quota.state();
         let left_out = state.left_out.values().next().unwrap();

@@ -34,6 +34,8 @@ pub(super) struct Record<'a> {
     met: Option<Met>,
     /// Logins that were seen where nobody is let in.
     observed: u32,
+    /// It was let in once.
+    is_in: bool,
     /// Its end is counted.
     is_over: bool,
 }
@@ -69,6 +71,7 @@ impl<'a> Record<'a> {
             tried: None,
             met: None,
             observed: 0,
+            is_in: false,
             is_over: false,
         }
     }
@@ -101,6 +104,7 @@ impl<'a> Record<'a> {
 
     /// It is in.
     pub(super) fn logged_in(&mut self) {
+        self.is_in = true;
         if let Some(tried) = self.tried.take() {
             self.witness.counters.logged_in(tried.elapsed());
         }
@@ -146,7 +150,8 @@ impl<'a> Record<'a> {
     }
 
     fn may_write(&self, line: Line, reason: &'static str) -> bool {
-        self.witness.may_write(line, reason, Some(self.source.ip()))
+        // A login that the server, or a password, has borne out: anybody may claim a name.
+        self.witness.may_write((line, self.mailbox.is_some() || self.is_in), reason, Some(self.source.ip()))
     }
 
     /// A line of the server in a running session. Only the first few of a session are shown.

@@ -29,7 +29,7 @@ impl Witness {
     /// Writes the line of who is not let in.
     pub(super) fn turn_away(&self, source: SocketAddr, failure: &Failure) {
         let listener = self.listener.as_str();
-        if self.may_write(Line::Refused, failure.kind.label(), Some(source.ip())) {
+        if self.may_write((Line::Refused, false), failure.kind.label(), Some(source.ip())) {
             warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
         }
         self.common.metrics.refused(listener, failure.kind);
@@ -39,8 +39,8 @@ impl Witness {
         }
     }
 
-    /// Whether a line about this source may be written now. If not, it is counted.
-    pub(super) fn may_write(&self, line: Line, reason: &'static str, source: Option<IpAddr>) -> bool {
+    /// Whether a line about this source, and whether it has said who it is, may be written now. If not, it is counted.
+    pub(super) fn may_write(&self, line: (Line, bool), reason: &'static str, source: Option<IpAddr>) -> bool {
         self.common.quota.takes(line, &self.listener, reason, source, Instant::now())
     }
 

@@ -20,8 +20,8 @@ pub struct Hold {
     _file: Option<File>,
 }
 
-/// Holds the directory, which must be there. Call it before anything is read or made in it. One in which nothing can be
-/// written, by this process, and in which nobody has left a lock, needs none.
+/// Holds the directory, which must be there. Call it before anything is read or made in it. Where nothing can be written,
+/// and nobody has left a lock, it is the directory itself that is locked.
 ///
 /// # Errors
 /// Somebody else holds it, or it cannot be held; the text says by whom, and what to do.
@@ -37,7 +37,10 @@ pub fn hold(directory: &Path) -> Result<Hold, String> {
     };
     let mut file = match open_to_read(&path) {
         Ok(file) => file,
-        Err(_) if unwritable.is_some() && !super::is_there(&path) => return Ok(Hold { unwritable, _file: None }),
+        // Where nobody has ever run, and nothing can be made: the directory itself.
+        Err(_) if unwritable.is_some() && !super::is_there(&path) => {
+            File::open(directory).map_err(|error| why_not_opened(directory, &error))?
+        }
         Err(error) => return Err(why_not_opened(&path, &error)),
     };
     let mut locked = flock(&file, FlockOperation::NonBlockingLockExclusive);

@@ -33,7 +33,7 @@ pub(super) fn read(host: &str, answered: &Answered, now: SystemTime) -> Refusal 
     let code = codes.first().copied();
     let passes =
         overloaded || PASSING.contains(&denied.error.as_str()) || codes.iter().any(|code| PASSING_CODES.contains(code));
-    let mut words = format!("{host} says {}", printable(&denied.error));
+    let mut words = format!("{host} says {}", if is_code(&denied.error) { denied.error.as_str() } else { "no" });
     if let Some(code) = code {
         words += &format!(", AADSTS{code}");
     }
@@ -43,8 +43,8 @@ pub(super) fn read(host: &str, answered: &Answered, now: SystemTime) -> Refusal 
     } else if let Some(advice) = advice {
         words += &format!(": {advice}");
     }
-    if let Some(id) = denied.correlation_id.as_deref().filter(|id| id.len() <= 40) {
-        words += &format!(" (correlation id {})", printable(id));
+    if let Some(id) = denied.correlation_id.as_deref().filter(|id| is_id(id)) {
+        words += &format!(" (correlation id {id})");
     }
     Refusal { error: denied.error, passes, retry_after: answered.retry_after, words }
 }
@@ -84,8 +84,14 @@ fn hint(status: u16) -> &'static str {
     }
 }
 
-fn printable(text: &str) -> String {
-    crate::proto::line::printable(text.as_bytes())
+/// An error code of RFC 6749 §5.2 and its kin. Whatever else stands there may be an echo of what the endpoint was sent.
+fn is_code(error: &str) -> bool {
+    (1..=40).contains(&error.len()) && error.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'_')
+}
+
+/// A GUID, or something as harmless.
+fn is_id(id: &str) -> bool {
+    id.len() <= 40 && id.bytes().all(|octet| octet.is_ascii_hexdigit() || octet == b'-')
 }
 
 /// By Microsoft's numbers, which may change: they decide what is said, and only whether it passes beside `error`.

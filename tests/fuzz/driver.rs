@@ -66,6 +66,9 @@ pub struct Driver {
     pub connections: usize,
     /// There is a connection to the server.
     connected: bool,
+    /// What the server has said on it, and where what it has heard begins.
+    server_said: Vec<u8>,
+    server_heard: usize,
     /// What the two sides ought to hear since the login; and how much they had heard before it.
     model: Option<(Model, [usize; 2])>,
     /// Where our own last words to the device begin.
@@ -94,6 +97,8 @@ impl Driver {
             more: None,
             connections: 0,
             connected: false,
+            server_said: Vec::new(),
+            server_heard: 0,
             model: None,
             last_words: None,
         };
@@ -118,6 +123,9 @@ impl Driver {
                 model.hear(side, piece);
             }
             self.unread[side as usize].extend(piece);
+            if side == Side::Upstream {
+                self.server_said.extend(piece);
+            }
             self.more = (!rest.is_empty()).then_some(side);
             self.run();
         }
@@ -212,6 +220,7 @@ impl Driver {
     }
 
     fn carry_out(&mut self, side: Side, step: Step) {
+        let is_taken = self.is_taken();
         let unread = &mut self.unread[side as usize];
         match step {
             Step::Read => {}
@@ -224,8 +233,8 @@ impl Driver {
             }
             Step::Forward(count) => {
                 assert!(count > 0 && count <= unread.len());
-                // Nobody's octets reach the other side before the login is over.
-                assert!(self.session.is_relaying(), "forwarded before login");
+                // Nobody's octets reach the other side before the server has taken a login of ours.
+                assert!(is_taken, "forwarded before login: {}", readable(&self.server_said));
                 self.in_place = 0;
                 let passed: Vec<u8> = unread.drain(..count).collect();
                 self.heard[1 - side as usize].extend(passed);
@@ -242,6 +251,8 @@ impl Driver {
                     let Settings { upstream, probe, deletes, .. } = self.settings;
                     self.unread[1].clear();
                     self.connected = true;
+                    self.server_said.clear();
+                    self.server_heard = self.heard[1].len();
                     self.session.upstream_connected(credentials, upstream, probe, deletes);
                 } else {
                     self.session.login_failed(&Failure::new(Kind::Connect, "nobody there"), &mut self.out);
@@ -284,17 +295,51 @@ impl Driver {
     fn say(&mut self) {
         self.heard[0].append(&mut self.out.downstream);
         self.heard[1].append(&mut self.out.upstream);
+        self.check_words();
+    }
+
+    /// Whether the server has said yes to a login of ours, as one who knows nothing of the session sees it: in IMAP an OK to one
+    /// of our tags, in POP3 more than the greeting.
+    fn is_taken(&self) -> bool {
+        let mut lines = self.server_said.split(|&octet| octet == b'\n').map(<[u8]>::to_ascii_uppercase);
+        match self.protocol {
+            Protocol::Imap => {
+                lines.any(|line| OWN_TAGS.iter().any(|tag| line.starts_with(format!("{tag} OK").as_bytes())))
+            }
+            Protocol::Pop3 => lines.filter(|line| line.starts_with(b"+OK")).count() >= 2,
+        }
+    }
+
+    /// Until then the server has heard nothing but what we say to it ourselves.
+    fn check_words(&self) {
+        if self.is_taken() {
+            return;
+        }
+        for line in self.heard[1][self.server_heard..].split_inclusive(|&octet| octet == b'\n') {
+            let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+            let is_base64 = line.iter().all(|octet| octet.is_ascii_alphanumeric() || b"+/=*".contains(octet));
+            let is_ours = OWN_WORDS.iter().any(|word| line.starts_with(word.as_bytes()));
+            // Behind a literal of our own the rest of LOGIN comes.
+            let is_behind_literal = self.heard[1][self.server_heard..].windows(3).any(|three| three == b"}\r\n");
+            assert!(is_base64 || is_ours || is_behind_literal, "the server heard {}", readable(line));
+        }
     }
 
     /// What both sides have heard, for people to read; compared with the model where there is one.
     pub fn all_heard(self) -> Heard {
         if let Some((model, [device, server])) = &self.model {
             let end = self.last_words.unwrap_or(self.heard[0].len());
-            model.compare(&self.heard[0][*device..end], &self.heard[1][*server..]);
+            model.compare(&self.heard[0][*device..end], &self.heard[1][*server..], &self.unread[0]);
         }
         Heard { device: readable(&self.heard[0]), server: readable(&self.heard[1]), events: self.events }
     }
 }
+
+/// As they are made for the login (RFC 3501 §2.2.1 leaves them to the client).
+const OWN_TAGS: [&str; 5] = ["P1", "P2", "P3", "P4", "P5"];
+/// All that is said to a server before it has let the device in.
+const OWN_WORDS: &[&str] =
+    &["P1 ", "P2 ", "P3 ", "P4 ", "P5 ", "USER ", "PASS ", "AUTH ", "STLS", "CAPA", "QUIT", "STAT", "LIST", "NOOP"];
 
 /// For people to read.
 pub fn readable(octets: &[u8]) -> String {

@@ -99,6 +99,8 @@ pub fn endpoint(input: &[u8]) {
         Some(Err(words)) => {
             assert!(words.len() < 2048, "{} octets", words.len());
             assert!(!words.contains(|c: char| c.is_control()), "{words:?}");
+            // What stands for a token in the seeds and the dictionary.
+            assert!(!words.contains("eyJ") && !words.contains("secretrefresh"), "{words:?}");
         }
         // No answer in HTTP.
         None => {}
@@ -131,6 +133,7 @@ pub fn configuration(input: &[u8]) {
     for problem in problems {
         assert!(problem.line.is_none_or(|line| (1..=lines + 1).contains(&line)), "{problem:?} of {lines}");
         assert!(!problem.message.is_empty());
+        assert!(problem.to_string().starts_with("packetboat.toml:"), "{problem}");
     }
 }
 

@@ -133,6 +133,8 @@ fn a_start_on_a_read_only_disk() {
     assert!(ran.code == 69 && ran.errors.contains(no_certificate), "{} {}", ran.code, ran.errors);
     disk.make_read_only(false);
     drop(exchange.proxy(&configuration));
+    // As on a volume on which nobody has ever run.
+    fs::remove_file(exchange.state().join("lock")).unwrap();
     disk.make_read_only(true);
     let proxy = exchange.proxy(&configuration);
     assert!(imap_login(&proxy).starts_with("OK"));
