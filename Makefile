@@ -2,6 +2,9 @@
 # make test                install what is missing (Debian packages), then run every test
 # make test-system         the package on a system booted by systemd, and the image run by compose: installs Docker's engine and
 #                          debootstrap (Debian packages), needs root, three minutes
+# make soak                SOAK_DEVICES (500) devices for SOAK_MINUTES (10; a day is 1440) in front of Dovecot, through server
+#                          restarts, token outages and reloads: nothing leaks, no mail is lost or comes twice, every line of
+#                          the log has its cause
 # make fuzz                fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
 # make build               build target/release/packetboat
 # make deb                 the Debian package, in target/debian/
@@ -13,7 +16,7 @@
 # make bench-latency       a login with the server 40 ms away, with and without warm connections (root: network namespaces)
 # make bench-instructions  instructions of a session and of a MiB, by valgrind; fails where they are over their bounds
 
-.PHONY: demo test test-system fuzz build deb image bench bench-frame bench-login bench-latency bench-instructions
+.PHONY: demo test test-system soak fuzz build deb image bench bench-frame bench-login bench-latency bench-instructions
 
 demo: build
 	target/release/packetboat demo --state-directory state/demo
@@ -25,6 +28,14 @@ test:
 test-system:
 	@tests/install.sh docker.io docker-compose debootstrap iproute2 iptables
 	cargo test --locked --test system -- --nocapture
+
+SOAK_MINUTES ?= 10
+SOAK_DEVICES ?= 500
+
+# In the profile of the other tests, with its assertions and overflow checks.
+soak:
+	@tests/install.sh
+	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_DEVICES=$(SOAK_DEVICES) cargo test --locked --test soak -- --nocapture
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= imap pop3 sasl client_hello proxy_header endpoint configuration
