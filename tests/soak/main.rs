@@ -143,6 +143,12 @@ fn soak() {
             faults.push(format!("no {what}: this run shows nothing"));
         }
     }
+    if !faults.is_empty() {
+        // Perhaps it was the server's own doing.
+        let log = dovecot.log();
+        let told = |line: &&str| ["Error", "Fatal", "Panic", "Warning"].iter().any(|word| line.contains(word));
+        log.lines().filter(told).take(100).for_each(|line| println!("the server: {line}"));
+    }
     let shown = faults.iter().take(40).cloned().collect::<Vec<_>>().join("\n");
     assert!(faults.is_empty(), "{} faults:\n{shown}", faults.len());
 }
