@@ -4,6 +4,9 @@
 #                          debootstrap (Debian packages), needs root, three minutes
 # make scan                sslscan and testssl.sh against each TLS profile, two minutes
 # make advisories          what Debian and crates.io know of OpenSSL that nobody has read yet (network)
+# make soak                SOAK_DEVICES (500) devices for SOAK_MINUTES (10; a day is 1440) in front of Dovecot, through server
+#                          restarts, token outages and reloads: nothing leaks, no mail is lost or comes twice, every line of
+#                          the log has its cause
 # make fuzz                fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
 # make build               build target/release/packetboat, as a release is built
 # make deb                 the Debian package, in target/debian/
@@ -20,7 +23,7 @@
 # make bench-latency       a login with the server 40 ms away, with and without warm connections (root: network namespaces)
 # make bench-instructions  instructions of a session and of a MiB, by valgrind; fails where they are over their bounds
 
-.PHONY: demo test test-system scan advisories fuzz build deb sbom deny reproducible image bench bench-frame bench-login \
+.PHONY: demo test test-system soak scan advisories fuzz build deb sbom deny reproducible image bench bench-frame bench-login \
 	bench-latency bench-instructions
 
 demo: build
@@ -42,6 +45,14 @@ advisories:
 	@tests/install.sh
 	apt-get -qq update
 	cargo test --locked --test advisories -- --include-ignored
+
+SOAK_MINUTES ?= 10
+SOAK_DEVICES ?= 500
+
+# In the profile of the other tests, with its assertions and overflow checks.
+soak:
+	@tests/install.sh
+	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_DEVICES=$(SOAK_DEVICES) cargo test --locked --test soak -- --nocapture
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= imap pop3 sasl client_hello proxy_header endpoint configuration

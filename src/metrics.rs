@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use tokio::runtime::RuntimeMetrics;
 
 use crate::config::Version;
 use crate::failure::{Failure, Kind};
@@ -43,6 +44,9 @@ pub struct Metrics {
     reload_success: IntGauge,
     reload_time: IntGauge,
     state_written: IntGauge,
+    tasks: IntGauge,
+    /// Event loops whose tasks those are.
+    loops: Mutex<Vec<RuntimeMetrics>>,
     process: process::Gauges,
     totals: Totals,
     history: Mutex<History>,
@@ -93,6 +97,11 @@ impl Metrics {
     pub fn new() -> Result<Self, String> {
         let registry = Registry::new();
         collectors::build(&registry).map_err(|error| error.to_string()).map(|metrics| Self { registry, ..metrics })
+    }
+
+    /// Has the tasks of this event loop counted, too.
+    pub fn runs(&self, event_loop: RuntimeMetrics) {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner).push(event_loop);
     }
 
     /// A connection was turned away before anything was said.
@@ -221,6 +230,10 @@ impl Metrics {
     /// What was gathered cannot be written.
     pub fn text(&self) -> Result<String, String> {
         self.process.read();
+        let loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks: usize = loops.iter().map(RuntimeMetrics::num_alive_tasks).sum();
+        self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+        drop(loops);
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| error.to_string())
     }
 }

@@ -133,6 +133,11 @@ pub(super) fn build(registry: &Registry) -> prometheus::Result<Metrics> {
             "packetboat_state_write_success",
             "1 if refresh tokens and the inventory are on disk, 0 while the disk does not take them and they are in memory alone.",
         )?,
+        tasks: gauge(
+            "packetboat_tasks",
+            "Tasks that are alive: one for a connection, and a few that are always there. More and more of them is a mistake in packetboat.",
+        )?,
+        loops: Mutex::default(),
         process: process::Gauges::new(
             |name, help| kept(registry, prometheus::Gauge::new(name, help)?),
             |name, help| kept(registry, prometheus::Counter::new(name, help)?),

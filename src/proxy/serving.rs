@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use super::accept;
 use super::door::Access;
@@ -42,7 +43,9 @@ impl Serving {
     /// # Errors
     /// The operating system has no threads for them.
     pub fn start(opened: Opened, config: &Config, common: &Common, lifecycle: &Lifecycle) -> io::Result<Self> {
-        let workers = Workers::start(worker::count())?;
+        let workers = Workers::start(worker::count(), &common.metrics)?;
+        // What is done beside the connections is done here.
+        common.metrics.runs(Handle::current().metrics());
         let (background, _) = lifecycle::begin();
         let mut serving = Self {
             common: common.clone(),

@@ -23,6 +23,7 @@ use super::connection::{self, Guest};
 use super::doorway::Doorway;
 use super::limits::Connections;
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 
 /// All worker threads. They end when it is dropped, whatever they are at.
 pub(super) struct Workers {
@@ -70,13 +71,14 @@ impl Workers {
     ///
     /// # Errors
     /// The operating system has none.
-    pub(super) fn start(count: usize) -> io::Result<Self> {
+    pub(super) fn start(count: usize, metrics: &Metrics) -> io::Result<Self> {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1)).map(|_| unbounded_channel()).unzip();
         let desks: Arc<[Desk]> = senders.into_iter().map(|jobs| Desk { jobs, open: Arc::default() }).collect();
         let mut workers = Self { desks: Arc::clone(&desks), threads: Vec::new() };
         for (own, jobs) in receivers.into_iter().enumerate() {
             let here = Here { desks: Arc::clone(&desks), own };
             let runtime = Builder::new_current_thread().enable_all().build()?;
+            metrics.runs(runtime.metrics());
             let work = move || {
                 runtime.block_on(work(here, jobs));
                 // A thread that looks up a name may take its time.
@@ -237,7 +239,7 @@ mod tests {
         let OpenDoor { door, mut places } = opened.doors.into_iter().next().unwrap();
         let address = places[0].address;
         let (_trigger, lifecycle) = lifecycle::begin();
-        let workers = Workers::start(2).unwrap();
+        let workers = Workers::start(2, &common.metrics).unwrap();
         let running = Running::new(&places[0], &door);
         // The others of the port are closed, so that the kernel has no choice.
         places[0].sockets.truncate(1);
@@ -253,10 +255,12 @@ mod tests {
             assert_eq!(&greeting, b"* OK");
         }
         assert_eq!(open(), [4, 4]);
+        let tasks = |count: u32| common.metrics.text().unwrap().contains(&format!("\npacketboat_tasks {count}\n"));
+        assert!(tasks(9), "one that accepts, and the connections");
         drop(devices);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while open() != [0, 0] {
-            assert!(Instant::now() < deadline, "{:?}", open());
+        while open() != [0, 0] || !tasks(1) {
+            assert!(Instant::now() < deadline, "{:?}, and tasks that have nothing to do", open());
             std::thread::yield_now();
         }
     }

@@ -1,7 +1,7 @@
 //! Dovecot as the mail server: TLS 1.2 and later only, IMAP and POP3, implicit and STARTTLS ports.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,7 +40,7 @@ impl Dovecot {
     }
 
     pub fn start_with_mechanisms(mechanisms: &str) -> Self {
-        Self::launch(mechanisms, "", |path| {
+        Self::launch(mechanisms, "", "", free_ports, |path| {
             fs::write(path.join("users"), users()).unwrap();
             format!("driver = passwd-file\n  args = {}/users", path.display())
         })
@@ -49,7 +49,11 @@ impl Dovecot {
     /// Basic authentication is off: only XOAUTH2 is taken, with tokens of this issuer, which Dovecot validates itself.
     /// Users are addresses; a token opens the mailbox that its claim `upn` names, and no other.
     pub fn start_with_tokens_of(issuer: &Issuer) -> Self {
-        Self::launch("xoauth2", DOMAIN, |path| {
+        Self::launch("xoauth2", DOMAIN, "", free_ports, Self::tokens_of(issuer))
+    }
+
+    fn tokens_of(issuer: &Issuer) -> impl FnOnce(&Path) -> String {
+        |path| {
             issuer.publish(&path.join("keys"));
             let directory = path.display();
             let oauth2 = format!(
@@ -58,11 +62,17 @@ impl Dovecot {
             );
             fs::write(path.join("oauth2.conf"), oauth2).unwrap();
             format!("driver = oauth2\n  mechanisms = xoauth2\n  args = {directory}/oauth2.conf")
-        })
+        }
     }
 
     /// `passdb` writes what it needs, and gives its own section.
-    fn launch(mechanisms: &str, domain: &'static str, passdb: impl FnOnce(&Path) -> String) -> Self {
+    fn launch(
+        mechanisms: &str,
+        domain: &'static str,
+        more: &str,
+        ports: fn() -> [u16; 4],
+        passdb: impl FnOnce(&Path) -> String,
+    ) -> Self {
         let certificates = Certificates::for_name("localhost", 30);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
@@ -73,8 +83,9 @@ impl Dovecot {
         let passdb = passdb(path);
         // A port that was free a moment ago may be somebody else's by now; then Dovecot ends at once.
         for _ in 0..5 {
-            let ports = free_ports();
-            fs::write(path.join("dovecot.conf"), configuration(path, mechanisms, &passdb, ports)).unwrap();
+            let ports = ports();
+            let text = configuration(path, mechanisms, &passdb, ports) + more;
+            fs::write(path.join("dovecot.conf"), text).unwrap();
             if let Some(process) = serve(path, ports) {
                 let [imap, imaps, pop3, pop3s] = ports;
                 return Self { process, directory, imap, imaps, pop3, pop3s, users: AtomicUsize::new(0), domain };
@@ -126,6 +137,45 @@ impl Dovecot {
     }
 }
 
+#[allow(dead_code)] // For the soak.
+impl Dovecot {
+    /// The same for a crowd: login processes serve many, and the ports are none that a connection could have for its own
+    /// while this server is away for a moment.
+    pub fn start_for_a_crowd(issuer: &Issuer) -> Self {
+        Self::launch("xoauth2", DOMAIN, CROWD, lasting_ports, Self::tokens_of(issuer))
+    }
+
+    /// One more message of this name, whole at once, as a server puts it there.
+    pub fn post(&self, user: &str, name: &str, message: &[u8]) {
+        let maildir = self.directory.path().join("mail").join(user);
+        let file = maildir.join("tmp").join(name);
+        fs::write(&file, message).unwrap();
+        own(&file);
+        fs::rename(file, maildir.join("new").join(name)).unwrap();
+    }
+
+    /// The names of the messages that are left, without their flags.
+    pub fn names_of(&self, user: &str) -> Vec<String> {
+        let maildir = self.directory.path().join("mail").join(user);
+        let names = ["cur", "new"].into_iter().flat_map(|folder| fs::read_dir(maildir.join(folder)).unwrap());
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        names.map(|entry| name(entry).split([':', ',']).next().unwrap().to_owned()).collect()
+    }
+
+    /// The same server again at the same ports, once it was stopped.
+    pub fn start_again(&mut self) {
+        let ports = [self.imap, self.imaps, self.pop3, self.pop3s];
+        let deadline = Instant::now() + PATIENCE;
+        self.process = loop {
+            // What was there before may hold its ports for a moment.
+            match serve(self.directory.path(), ports) {
+                Some(process) => break process,
+                None => assert!(Instant::now() < deadline, "dovecot does not start again: {}", self.log()),
+            }
+        };
+    }
+}
+
 /// Starts Dovecot and waits until it answers on every port; nothing if it ends before.
 fn serve(path: &Path, ports: [u16; 4]) -> Option<Process> {
     let mut process = Process::start(
@@ -148,6 +198,19 @@ fn serve(path: &Path, ports: [u16; 4]) -> Option<Process> {
         }
     }
     Some(process)
+}
+
+/// Free ones below those that connections get for their own (ip_local_port_range).
+fn lasting_ports() -> [u16; 4] {
+    let mut candidate = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    [(); 4].map(|()| {
+        loop {
+            candidate += 1;
+            if TcpListener::bind(("127.0.0.1", candidate)).is_ok() {
+                return candidate;
+            }
+        }
+    })
 }
 
 fn users() -> String {
@@ -250,3 +313,28 @@ service stats {{
 "
     )
 }
+
+const CROWD: &str = "
+service imap-login {
+  service_count = 0
+  process_min_avail = 2
+  client_limit = 2000
+}
+service pop3-login {
+  service_count = 0
+  process_min_avail = 2
+  client_limit = 2000
+}
+service imap {
+  process_limit = 2000
+}
+service pop3 {
+  process_limit = 2000
+}
+service auth {
+  client_limit = 10000
+}
+service anvil {
+  client_limit = 10000
+}
+";

@@ -44,6 +44,12 @@ struct Given {
     refresh_tokens: Vec<String>,
     /// Signs in place of the issuer's own key.
     forger: Option<PKey<Private>>,
+    /// Seconds that tokens live, where it is no hour.
+    life: Option<i64>,
+    /// Nobody gets a token.
+    is_down: bool,
+    /// How many were given, and requests turned away, where nothing of them is kept.
+    counts: (u64, u64),
 }
 
 impl Issuer {
@@ -138,9 +144,36 @@ impl Issuer {
     }
 }
 
+#[allow(dead_code)] // For the soak.
+impl Issuer {
+    /// From now on tokens live for so many seconds, and nothing of the requests is kept.
+    pub fn shorten(&self, seconds: i64) {
+        self.given.lock().unwrap().life = Some(seconds);
+    }
+
+    /// An outage begins, or ends.
+    pub fn take_down(&self, is_down: bool) {
+        self.given.lock().unwrap().is_down = is_down;
+    }
+
+    /// Short tokens that were given, and requests that were turned away in outages.
+    pub fn counts(&self) -> (u64, u64) {
+        self.given.lock().unwrap().counts
+    }
+}
+
 impl Given {
     fn answer(&mut self, path: &str, fields: BTreeMap<String, String>, key: &PKey<Private>) -> (u16, Value) {
         let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
+        if self.is_down {
+            self.counts.1 += 1;
+            return (503, json!({ "error": "temporarily_unavailable", "error_description": "AADSTS90033: later" }));
+        }
+        if let Some(seconds) = self.life {
+            self.counts.0 += 1;
+            let token = sign(key, &claims(&field("client_id"), &field("scope"), seconds));
+            return (200, json!({ "token_type": "Bearer", "expires_in": seconds, "access_token": token }));
+        }
         let (mailbox, scope) = (field("client_id"), field("scope"));
         let is_proven = match field("grant_type").as_str() {
             "client_credentials" => field("client_secret") == CLIENT_SECRET || !field("client_assertion").is_empty(),

@@ -1,0 +1,383 @@
+//! One of the devices: how it speaks, how often it comes, and how rude it is, all drawn from its number.
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::random::Random;
+use crate::support::translated::DEVICE_PASSWORD;
+use crate::wire::Wire;
+use crate::world::{World, add};
+
+pub struct Device<'a> {
+    world: &'a World,
+    pub number: usize,
+    random: Random,
+    is_imap: bool,
+    /// STARTTLS or STLS, and not TLS from the start.
+    starts_in_clear: bool,
+    version: usize,
+    idles: bool,
+    /// To be resumed.
+    session: Option<Vec<u8>>,
+    tag: u32,
+    /// Of what it fetches now.
+    is_told: bool,
+}
+
+/// What a device does that it should not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rude {
+    WrongPassword,
+    HalfHello,
+    HalfCommand,
+    ResetInFetch,
+    ResetBehindDelete,
+    NoFarewell,
+}
+
+/// Why a visit came to nothing.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The connection broke, when this was under way.
+    Broken(&'static str, io::Error),
+    /// The login was not taken.
+    Refused(String),
+    /// Something was answered that there is no reason for.
+    Answered(String),
+    /// By its own rudeness.
+    Rude,
+}
+
+type Visit<T = ()> = Result<T, Trouble>;
+
+impl<'a> Device<'a> {
+    pub fn new(world: &'a World, number: usize) -> Self {
+        let mut random = Random::new(world.seed ^ (number as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
+        let is_imap = random.chance(60);
+        let (starts_in_clear, version, idles) = (random.chance(40), random.below(3), is_imap && random.chance(20));
+        Self { world, number, random, is_imap, starts_in_clear, version, idles, session: None, tag: 0, is_told: false }
+    }
+
+    /// An address of its own, as on a network.
+    pub fn source(number: usize) -> Ipv4Addr {
+        let of = |number: usize| u8::try_from(number).unwrap();
+        Ipv4Addr::new(127, 1, of(number / 250), of(1 + number % 250))
+    }
+
+    /// A tenth of them.
+    pub fn is_rude(number: usize) -> bool {
+        number % 10 == 9
+    }
+
+    /// Comes again and again, and at the end once more, until everything is fetched.
+    pub fn live(&mut self) {
+        let first = self.random.below(30_000) as u64;
+        let mut pause = Duration::from_millis(first);
+        while self.world.over.pause(pause) {
+            let rude = (Self::is_rude(self.number) && self.random.chance(40)).then(|| self.rudeness());
+            self.come(rude);
+            pause = Duration::from_millis(20_000 + self.random.below(80_000) as u64);
+        }
+        self.idles = false;
+        for _ in 0..LAST_TRIES {
+            if self.come(None) {
+                return;
+            }
+        }
+    }
+
+    /// One visit, told of in the tallies; whether nothing went wrong.
+    fn come(&mut self, rude: Option<Rude>) -> bool {
+        let begun = SystemTime::now();
+        add(&self.world.tally.visits, 1);
+        match self.visit(rude) {
+            Ok(()) => true,
+            Err(Trouble::Rude) => {
+                add(&self.world.tally.rude, 1);
+                false
+            }
+            Err(trouble) => {
+                self.world.troubled(self.number, begun, &trouble);
+                false
+            }
+        }
+    }
+
+    fn rudeness(&mut self) -> Rude {
+        use Rude::*;
+        [WrongPassword, HalfHello, HalfCommand, ResetInFetch, ResetBehindDelete, NoFarewell][self.random.below(6)]
+    }
+
+    fn visit(&mut self, rude: Option<Rude>) -> Visit {
+        let (protocol, way) = match (self.is_imap, self.starts_in_clear) {
+            (true, false) => ("imap", "imap"),
+            (true, true) => ("imap", "imap-clear"),
+            (false, false) => ("pop3", "pop3"),
+            (false, true) => ("pop3", "pop3-clear"),
+        };
+        let mut wire = Wire::from(Self::source(self.number), self.world.address(way)).map_err(broken("connect"))?;
+        if self.starts_in_clear {
+            self.greeting(&mut wire, protocol)?;
+            let command: &[u8] = if self.is_imap { b"s STARTTLS\r\n" } else { b"STLS\r\n" };
+            wire.send(command).map_err(broken("STARTTLS"))?;
+            let answer = wire.line().map_err(broken("STARTTLS"))?;
+            if !answer.contains("OK") {
+                return Err(Trouble::Answered(answer));
+            }
+        }
+        if rude == Some(Rude::HalfHello) {
+            wire.send(HALF_HELLO).map_err(broken("hello"))?;
+            wire.reset();
+            return Err(Trouble::Rude);
+        }
+        wire.secure(&self.world.contexts[self.version], &mut self.session).map_err(broken("handshake"))?;
+        add(&self.world.tally.versions[self.version], 1);
+        add(&self.world.tally.resumed, usize::from(wire.is_resumed()));
+        if !self.starts_in_clear {
+            self.greeting(&mut wire, protocol)?;
+        }
+        if rude == Some(Rude::HalfCommand) {
+            wire.send(b"a1 LOG").map_err(broken("half a command"))?;
+            return Err(Trouble::Rude);
+        }
+        if self.is_imap { self.imap(wire, rude) } else { self.pop3(wire, rude) }
+    }
+
+    fn greeting(&self, wire: &mut Wire, protocol: &str) -> Visit {
+        let greeting = wire.line().map_err(broken("greeting"))?;
+        let expected = if protocol == "imap" { "* OK " } else { "+OK " };
+        if greeting.starts_with(expected) { Ok(()) } else { Err(Trouble::Answered(greeting)) }
+    }
+
+    fn imap(&mut self, mut wire: Wire, rude: Option<Rude>) -> Visit {
+        let login = self.world.login(self.number);
+        if rude == Some(Rude::WrongPassword) {
+            add(&self.world.tally.wrong_passwords, 1);
+            let answer = self.command(&mut wire, "login", &format!("LOGIN {login} wrong"))?;
+            return match answer.status {
+                status if status.starts_with("NO [AUTHENTICATIONFAILED]") => Err(Trouble::Rude),
+                status => Err(Trouble::Answered(status)),
+            };
+        }
+        let answer = self.command(&mut wire, "login", &format!("LOGIN {login} {DEVICE_PASSWORD}"))?;
+        if !answer.status.starts_with("OK") {
+            return Err(Trouble::Refused(answer.status));
+        }
+        add(&self.world.tally.logins, 1);
+        self.ok(&mut wire, "LIST", "LIST \"\" *")?;
+        let mut exists = self.ok(&mut wire, "SELECT", "SELECT INBOX")?.exists.unwrap_or(0);
+        let begun = Instant::now();
+        let until = Duration::from_secs(60 + self.random.below(120) as u64);
+        loop {
+            if rude == Some(Rude::ResetInFetch) && exists > 0 {
+                wire.send(b"r FETCH 1 BODY[]\r\n").map_err(broken("FETCH"))?;
+                wire.line().map_err(broken("FETCH"))?;
+                wire.reset();
+                return Err(Trouble::Rude);
+            }
+            let taken = self.take(&mut wire, exists, rude);
+            self.is_told = false;
+            exists = taken?;
+            if !self.idles || begun.elapsed() > until || self.world.over.has_rung() {
+                break;
+            }
+            if exists == 0 {
+                exists = self.idle(&mut wire, until.saturating_sub(begun.elapsed()))?;
+                self.is_told = exists > 0;
+            }
+        }
+        if rude == Some(Rude::NoFarewell) {
+            let _ = wire.close();
+            return Err(Trouble::Rude);
+        }
+        self.ok(&mut wire, "LOGOUT", "LOGOUT")?;
+        wire.close().map_err(broken("close"))
+    }
+
+    /// Fetches and deletes all that there is; how many came meanwhile.
+    fn take(&mut self, wire: &mut Wire, exists: usize, rude: Option<Rude>) -> Visit<usize> {
+        if exists == 0 {
+            return Ok(0);
+        }
+        let (mut numbers, mut now) = (Vec::new(), exists);
+        for index in 1..=exists {
+            let answer = self.ok(wire, "FETCH", &format!("FETCH {index} BODY.PEEK[]"))?;
+            now = answer.exists.unwrap_or(now);
+            let Some(octets) = answer.literal else {
+                return Err(Trouble::Answered(format!("no message {index}")));
+            };
+            numbers.extend(self.had(&octets));
+        }
+        let all = if exists == 1 { "1".to_owned() } else { format!("1:{exists}") };
+        now = self.ok(wire, "STORE", &format!("STORE {all} +FLAGS.SILENT (\\Deleted)"))?.exists.unwrap_or(now);
+        if rude == Some(Rude::ResetBehindDelete) {
+            wire.send(b"r EXPUNGE\r\n").map_err(broken("EXPUNGE"))?;
+            return Err(Trouble::Rude);
+        }
+        let answer = self.ok(wire, "EXPUNGE", "EXPUNGE")?;
+        self.world.book.deleted(&numbers);
+        // Said behind what was expunged, it counts what is left.
+        Ok(answer.exists.unwrap_or(now.saturating_sub(exists)))
+    }
+
+    /// Waits to be told of new mail; how much there is.
+    fn idle(&mut self, wire: &mut Wire, limit: Duration) -> Visit<usize> {
+        self.tag += 1;
+        let tag = format!("d{}", self.tag);
+        wire.send(format!("{tag} IDLE\r\n").as_bytes()).map_err(broken("IDLE"))?;
+        let mut exists = 0;
+        let begun = Instant::now();
+        add(&self.world.tally.idles, 1);
+        while exists == 0 && begun.elapsed() < limit && !self.world.over.has_rung() {
+            let line = wire.line_within(Duration::from_secs(1)).map_err(broken("IDLE"))?;
+            let Some(line) = line else { continue };
+            if let Some(count) = existing(&line) {
+                exists = count;
+                add(&self.world.tally.told, 1);
+            } else if line.starts_with("* BYE") || line.starts_with(&tag) {
+                return Err(Trouble::Answered(line));
+            }
+        }
+        wire.send(b"DONE\r\n").map_err(broken("DONE"))?;
+        let answer = self.answer(wire, "DONE", &tag)?;
+        Ok(answer.exists.unwrap_or(exists))
+    }
+
+    fn ok(&mut self, wire: &mut Wire, what: &'static str, command: &str) -> Visit<Answer> {
+        let answer = self.command(wire, what, command)?;
+        if answer.status.starts_with("OK") { Ok(answer) } else { Err(Trouble::Answered(answer.status)) }
+    }
+
+    fn command(&mut self, wire: &mut Wire, what: &'static str, command: &str) -> Visit<Answer> {
+        self.tag += 1;
+        let tag = format!("d{}", self.tag);
+        wire.send(format!("{tag} {command}\r\n").as_bytes()).map_err(broken(what))?;
+        self.answer(wire, what, &tag)
+    }
+
+    fn answer(&mut self, wire: &mut Wire, what: &'static str, tag: &str) -> Visit<Answer> {
+        let mut answer = Answer::default();
+        loop {
+            let line = wire.line().map_err(broken(what))?;
+            if let Some(status) = line.strip_prefix(tag).and_then(|rest| rest.strip_prefix(' ')) {
+                answer.status = status.to_owned();
+                return Ok(answer);
+            }
+            answer.exists = existing(&line).or(answer.exists);
+            let literal = line.strip_suffix('}').and_then(|line| line.rsplit_once('{'));
+            if let Some(size) = literal.and_then(|(_, size)| size.parse().ok()) {
+                answer.literal = Some(wire.octets(size).map_err(broken(what))?);
+                self.world.tally.fetched(size);
+            }
+        }
+    }
+
+    fn pop3(&mut self, mut wire: Wire, rude: Option<Rude>) -> Visit {
+        let login = self.world.login(self.number);
+        plus_ok(&mut wire, "USER", &format!("USER {login}"))?;
+        if rude == Some(Rude::WrongPassword) {
+            add(&self.world.tally.wrong_passwords, 1);
+            let answer = said(&mut wire, "PASS", "PASS wrong")?;
+            return Err(if answer.starts_with("-ERR [AUTH]") { Trouble::Rude } else { Trouble::Answered(answer) });
+        }
+        let answer = said(&mut wire, "PASS", &format!("PASS {DEVICE_PASSWORD}"))?;
+        if !answer.starts_with("+OK") {
+            return Err(Trouble::Refused(answer));
+        }
+        add(&self.world.tally.logins, 1);
+        let stat = plus_ok(&mut wire, "STAT", "STAT")?;
+        let count: usize = stat.split(' ').nth(1).and_then(|count| count.parse().ok()).unwrap_or(0);
+        plus_ok(&mut wire, "LIST", "LIST")?;
+        multi(&mut wire, "LIST")?;
+        let mut numbers = Vec::new();
+        for index in 1..=count {
+            plus_ok(&mut wire, "RETR", &format!("RETR {index}"))?;
+            if rude == Some(Rude::ResetInFetch) {
+                wire.reset();
+                return Err(Trouble::Rude);
+            }
+            let octets = multi(&mut wire, "RETR")?;
+            self.world.tally.fetched(octets.len());
+            numbers.extend(self.had(&octets));
+            plus_ok(&mut wire, "DELE", &format!("DELE {index}"))?;
+        }
+        match rude {
+            Some(Rude::ResetBehindDelete) => {
+                wire.send(b"QUIT\r\n").map_err(broken("QUIT"))?;
+                wire.reset();
+                return Err(Trouble::Rude);
+            }
+            Some(Rude::NoFarewell) => {
+                let _ = wire.close();
+                return Err(Trouble::Rude);
+            }
+            _ => {}
+        }
+        plus_ok(&mut wire, "QUIT", "QUIT")?;
+        self.world.book.deleted(&numbers);
+        wire.close().map_err(broken("close"))
+    }
+
+    fn had(&self, octets: &[u8]) -> Option<u64> {
+        let (number, age) = self.world.book.had(self.number, octets)?;
+        if self.is_told {
+            self.world.tally.waited(age);
+        }
+        Some(number)
+    }
+}
+
+#[derive(Default)]
+struct Answer {
+    status: String,
+    exists: Option<usize>,
+    literal: Option<Vec<u8>>,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(what, error) => write!(f, "{what}: {error}"),
+            Self::Refused(answer) => write!(f, "login refused: {answer}"),
+            Self::Answered(answer) => write!(f, "answered: {answer}"),
+            Self::Rude => f.write_str("rude"),
+        }
+    }
+}
+
+fn broken(what: &'static str) -> impl Fn(io::Error) -> Trouble {
+    move |error| Trouble::Broken(what, error)
+}
+
+fn existing(line: &str) -> Option<usize> {
+    line.strip_prefix("* ")?.strip_suffix(" EXISTS")?.parse().ok()
+}
+
+fn said(wire: &mut Wire, what: &'static str, command: &str) -> Visit<String> {
+    wire.send(format!("{command}\r\n").as_bytes()).map_err(broken(what))?;
+    wire.line().map_err(broken(what))
+}
+
+fn plus_ok(wire: &mut Wire, what: &'static str, command: &str) -> Visit<String> {
+    let answer = said(wire, what, command)?;
+    if answer.starts_with("+OK") { Ok(answer) } else { Err(Trouble::Answered(answer)) }
+}
+
+/// The lines of a multi-line answer, unstuffed.
+fn multi(wire: &mut Wire, what: &'static str) -> Visit<Vec<u8>> {
+    let mut text = Vec::new();
+    loop {
+        let line = wire.octets_of_line().map_err(broken(what))?;
+        if line == b"." {
+            return Ok(text);
+        }
+        text.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
+        text.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The beginning of a ClientHello.
+const HALF_HELLO: &[u8] = &[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 1, 7, 7, 7, 7];
+const LAST_TRIES: usize = 5;

@@ -1,0 +1,133 @@
+//! What the proxy holds, looked at again and again: memory, open files, threads, connections, tasks.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::support::process::PATIENCE;
+use crate::support::proxy::Proxy;
+use crate::world::{World, read};
+
+pub struct Gauges {
+    begun: Instant,
+    /// Before the first device came.
+    first: Sample,
+    /// While they came and went.
+    samples: Vec<Sample>,
+    /// What had not come back when all were gone.
+    faults: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// In KiB.
+    memory: usize,
+    files: usize,
+    threads: usize,
+    open: u64,
+    tasks: u64,
+}
+
+impl Gauges {
+    /// Waits until the first tokens have come for all: then the least that it needs is what it should come back to.
+    pub fn of(proxy: &Proxy, has_tokens: impl Fn() -> bool) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        while !has_tokens() {
+            assert!(Instant::now() < deadline, "tokens do not come");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let samples: Vec<Sample> = (0..20)
+            .map(|_| {
+                std::thread::sleep(Duration::from_millis(100));
+                Sample::of(proxy)
+            })
+            .collect();
+        let first = samples.into_iter().min_by_key(|sample| (sample.tasks, sample.files)).unwrap();
+        Self { begun: Instant::now(), first, samples: Vec::new(), faults: Vec::new() }
+    }
+
+    /// For so long, a sample every five seconds; every sixth is told.
+    pub fn watch(&mut self, proxy: &Proxy, world: &World, lasting: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < lasting && world.over.pause(EACH.min(lasting.saturating_sub(begun.elapsed()))) {
+            let sample = Sample::of(proxy);
+            self.samples.push(sample);
+            if self.samples.len().is_multiple_of(6) {
+                println!(
+                    "{:5} s: {sample}, {} logins, {} messages had",
+                    self.begun.elapsed().as_secs(),
+                    read(&world.tally.logins),
+                    world.book.sums().had
+                );
+            }
+        }
+    }
+
+    /// Waits until every connection is over, and what belongs to it is back.
+    pub fn until_quiet(&mut self, proxy: &Proxy) {
+        let deadline = Instant::now() + PATIENCE;
+        let (last, is_quiet) = loop {
+            let sample = Sample::of(proxy);
+            let is_quiet = sample.open == 0 && sample.is_no_more_than(&self.first);
+            if is_quiet || Instant::now() > deadline {
+                break (sample, is_quiet);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        let words = format!("at the end: {last}; at the beginning: {}", self.first);
+        println!("{words}");
+        if !is_quiet {
+            self.faults.push(words);
+        }
+    }
+
+    /// Memory grows while devices come for the first time, and then no more: the last quarter beside the second.
+    pub fn faults(&self) -> Vec<String> {
+        let quarter = self.samples.len() / 4;
+        let mean = |samples: &[Sample]| samples.iter().map(|one| one.memory).sum::<usize>() / samples.len().max(1);
+        let (before, after) = (mean(&self.samples[quarter..2 * quarter]), mean(&self.samples[3 * quarter..]));
+        let peak = self.samples.iter().map(|one| one.memory).max().unwrap_or_default();
+        println!("memory: {before} KiB on average in the second quarter, {after} KiB in the last; {peak} KiB at most");
+        let bound = before + before / 4 + SPARE;
+        let grown = (after > bound).then(|| format!("memory grew from {before} KiB to {after} KiB"));
+        self.faults.iter().cloned().chain(grown).collect()
+    }
+}
+
+impl Sample {
+    fn of(proxy: &Proxy) -> Self {
+        let process = format!("/proc/{}", proxy.process.0.id());
+        let status = fs::read_to_string(format!("{process}/status")).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        let metrics = proxy.get("/metrics");
+        let files = fs::read_dir(format!("{process}/fd")).unwrap().count();
+        let (open, tasks) = (sum(&metrics, "packetboat_connections_open"), sum(&metrics, "packetboat_tasks"));
+        Self { memory: of("VmRSS:"), files, threads: of("Threads:"), open, tasks }
+    }
+
+    /// Nothing is left of devices: what is kept ready for the next one was there at the beginning, too.
+    fn is_no_more_than(&self, first: &Self) -> bool {
+        self.files <= first.files && self.tasks <= first.tasks && self.threads <= first.threads + THREADS
+    }
+}
+
+impl std::fmt::Display for Sample {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { memory, files, threads, open, tasks } = self;
+        write!(f, "{memory} KiB, {files} files, {threads} threads, {open} connections, {tasks} tasks")
+    }
+}
+
+/// A metric, over all its labels.
+pub fn sum(metrics: &str, name: &str) -> u64 {
+    let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    metrics.lines().filter(of_name).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+}
+
+const EACH: Duration = Duration::from_secs(5);
+/// In KiB: what one argon2 hash takes (19 MiB), which comes and goes.
+const SPARE: usize = 20 << 10;
+/// Those of the blocking pools come with the first password, and stay while tokens are renewed again and again.
+const THREADS: usize = 16;

@@ -1,0 +1,256 @@
+//! Many devices for a long time: IMAP and POP3, TLS 1.0 to 1.2, polls, IDLE, 25 MiB messages, tokens that live for a
+//! minute, a server and a token endpoint that go away and come back, reloads, rude devices. At the end nothing has leaked,
+//! no mail is lost or came twice, and every line of the log has its cause. `make soak` runs it.
+
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// The figures are what it is for.
+#![allow(clippy::print_stdout)]
+
+mod book;
+mod causes;
+mod device;
+mod gauges;
+mod random;
+mod weather;
+mod wire;
+mod world;
+
+/// What the tests between real peers are made of. They use more of it.
+#[allow(dead_code)]
+#[path = "../peers/support"]
+mod support {
+    pub mod certificates;
+    pub mod device;
+    pub mod dovecot;
+    pub mod fake;
+    pub mod issuer;
+    pub mod process;
+    pub mod proxy;
+    pub mod stacks;
+    pub mod translated;
+
+    /// Ports that were free a moment ago.
+    pub fn free_ports<const N: usize>() -> [u16; N] {
+        let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        listeners.map(|listener| listener.local_addr().unwrap().port())
+    }
+}
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use device::Device;
+use gauges::Gauges;
+use support::certificates::Certificates;
+use support::dovecot::Dovecot;
+use support::issuer::Issuer;
+use support::proxy::{Proxy, translating_listener, upstreams};
+use support::translated::{DEVICE_PASSWORD, account, device};
+use world::{Bell, Cause, World, read};
+
+#[test]
+fn soak() {
+    let (minutes, devices) = (setting("SOAK_MINUTES", 10), setting("SOAK_DEVICES", 500));
+    let seed = setting("SOAK_SEED", 1) as u64;
+    let lasting = Duration::from_secs(60 * minutes as u64);
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+
+    let issuer = Issuer::start();
+    issuer.shorten(60);
+    let dovecot = Dovecot::start_for_a_crowd(&issuer);
+    let mailboxes: Vec<String> = (0..devices).map(|_| dovecot.user_with(&[])).collect();
+    let own = tempfile::tempdir().unwrap();
+    Certificates::for_name("localhost", 30).write(own.path());
+    let second = lasting_port();
+    let parts = configuration(&dovecot, &issuer, &mailboxes, own.path());
+    let configure = |turn: usize| reloaded(&parts, second, turn);
+    let mut proxy = Proxy::start(&configure(0));
+    let ways = ["imap", "imap-clear", "pop3", "pop3-clear"].map(|way| (way, proxy.address(way)));
+    let world = World::new(seed, BTreeMap::from(ways));
+    let (dovecot, calm, taken) = (RwLock::new(dovecot), Bell::default(), AtomicUsize::new(0));
+    println!("{devices} devices for {minutes} minutes, seed {seed}");
+    let mut gauges = Gauges::of(&proxy, || issuer.counts().0 >= devices as u64);
+
+    std::thread::scope(|scope| {
+        let devices: Vec<_> = (0..devices)
+            .map(|number| {
+                let world = &world;
+                let live = move || Device::new(world, number).live();
+                std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, live).unwrap()
+            })
+            .collect();
+        let beside = [
+            scope.spawn(|| weather::feed(&world, &calm, &dovecot, &mailboxes)),
+            scope.spawn(|| weather::restarts(&world, &calm, &dovecot)),
+            scope.spawn(|| weather::outages(&world, &calm, &issuer)),
+            scope.spawn(|| weather::reloads(&world, &calm, &proxy, configure, (own.path(), second), &taken)),
+        ];
+        // Whatever is found out, nobody waits for ever.
+        let watched = catch_unwind(AssertUnwindSafe(|| {
+            gauges.watch(&proxy, &world, lasting - lasting / 8);
+            calm.ring();
+            beside.into_iter().for_each(|one| one.join().unwrap());
+            gauges.watch(&proxy, &world, lasting / 8);
+        }));
+        calm.ring();
+        world.over.ring();
+        let joined: Vec<_> = devices.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        watched.unwrap_or_else(|panic| resume_unwind(panic));
+        joined.into_iter().for_each(Result::unwrap);
+    });
+
+    gauges.until_quiet(&proxy);
+    let metrics = proxy.get("/metrics");
+    proxy.process.signal("TERM");
+    assert!(proxy.process.wait().success());
+    let log = proxy.log.to_the_end();
+    // It would show all of that once more.
+    drop(proxy);
+    tell(&world, &issuer, read(&taken), &metrics, log.len());
+
+    let mut faults = causes::unexplained(&world, &log, devices);
+    faults.extend(world.unexplained());
+    let dovecot = dovecot.into_inner().unwrap();
+    let names = mailboxes.iter().flat_map(|mailbox| dovecot.names_of(mailbox));
+    let left: Vec<u64> = names.map(|name| number_in(&name)).collect();
+    println!("{} messages are left in the mailboxes", left.len());
+    faults.extend(world.book.settle(&left));
+    faults.extend(gauges.faults());
+    let sums = world.book.sums();
+    if sums.had != sums.delivered {
+        faults.push(format!("{} messages were delivered, and {} fetched", sums.delivered, sums.had));
+    }
+    for (what, count) in [
+        ("messages", sums.had),
+        ("server restarts", world.weather.count(Cause::Server)),
+        ("tokens refused in outages", issuer.counts().1 as usize),
+        ("reloads", read(&taken)),
+        ("times told in IDLE", read(&world.tally.told)),
+        ("messages of 25 MiB", sums.large),
+        ("resumed sessions", read(&world.tally.resumed)),
+        ("wrong passwords", read(&world.tally.wrong_passwords)),
+    ] {
+        if count == 0 {
+            faults.push(format!("no {what}: this run shows nothing"));
+        }
+    }
+    if !faults.is_empty() {
+        // Perhaps it was the server's own doing.
+        let log = dovecot.log();
+        let told = |line: &&str| ["Error", "Fatal", "Panic", "Warning"].iter().any(|word| line.contains(word));
+        log.lines().filter(told).take(100).for_each(|line| println!("the server: {line}"));
+    }
+    let shown = faults.iter().take(40).cloned().collect::<Vec<_>>().join("\n");
+    assert!(faults.is_empty(), "{} faults:\n{shown}", faults.len());
+}
+
+/// Mail servers, listeners and certificate; accounts, identities and devices.
+struct Parts {
+    frame: String,
+    devices: String,
+}
+
+fn configuration(dovecot: &Dovecot, issuer: &Issuer, mailboxes: &[String], own: &Path) -> Parts {
+    let mut frame = upstreams(dovecot);
+    frame = frame.replacen("[upstream.implicit]\n", "[upstream.implicit]\nwarm_connections = 2\n", 1);
+    frame += &format!("[certificate.own]\nchain = {:?}\nkey = {:?}\n", own.join("server.pem"), own.join("server.key"));
+    for (name, protocol, entry) in [
+        ("imap", "imap", "implicit"),
+        ("imap-clear", "imap", "starttls"),
+        ("pop3", "pop3", "implicit"),
+        ("pop3-clear", "pop3", "starttls"),
+    ] {
+        frame += &translating_listener(name, protocol, entry, "certificate = \"own\"");
+    }
+    let mut devices = String::new();
+    for (number, mailbox) in mailboxes.iter().enumerate() {
+        let (name, upstream) = (format!("device{number}"), if number % 2 == 0 { "implicit" } else { "starttls" });
+        devices += &account(&name, mailbox, upstream, issuer);
+        devices += &device(&name, &name, DEVICE_PASSWORD, "");
+    }
+    Parts { frame, devices }
+}
+
+/// The configuration of this reload: a limit, a listener, and a device's description are other ones each time.
+fn reloaded(Parts { frame, devices }: &Parts, second: SocketAddr, turn: usize) -> String {
+    let mut text = format!("{frame}[limits]\nidle_timeout = \"{}m\"\nconnections = {}\n", 35 + turn % 50, 2000 + turn);
+    if turn % 2 == 1 {
+        text += &format!("[[listener]]\nname = \"second\"\nprotocol = \"imap\"\nlisten = [\"{second}\"]\n");
+    }
+    text + devices + &format!("description = \"as it is since reload {turn}\"\n")
+}
+
+fn tell(world: &World, issuer: &Issuer, reloads: usize, metrics: &str, log: usize) {
+    let (tally, sums) = (&world.tally, world.book.sums());
+    let (tokens, refused) = issuer.counts();
+    let versions = tally.versions.each_ref().map(read);
+    println!(
+        "{} visits, {} logins, {} resumed handshakes (TLS 1.0, 1.1, 1.2: {versions:?}); {} rude visits with {} wrong \
+         passwords; {} visits that a disturbance spoilt",
+        read(&tally.visits),
+        read(&tally.logins),
+        read(&tally.resumed),
+        read(&tally.rude),
+        read(&tally.wrong_passwords),
+        read(&tally.disturbed)
+    );
+    println!(
+        "{} messages with {} MiB delivered, {} fetched, {} deletions confirmed, {} fetched again after a broken session; {} \
+         fetches with {} MiB, {} of 25 MiB; {} times in IDLE, told of mail {} times, and half of that had within {:.1} s",
+        sums.delivered,
+        sums.octets >> 20,
+        sums.had,
+        sums.confirmed,
+        sums.again,
+        read(&tally.fetches),
+        read(&tally.octets) >> 20,
+        read(&tally.large),
+        read(&tally.idles),
+        read(&tally.told),
+        tally.median_wait().as_secs_f64()
+    );
+    println!(
+        "{} server restarts, {} token outages, {reloads} reloads, {} new certificates; {tokens} tokens given, {refused} \
+         requests for one turned away; {log} octets of log",
+        world.weather.count(Cause::Server),
+        world.weather.count(Cause::Tokens),
+        world.weather.count(Cause::Certificate)
+    );
+    println!(
+        "metrics: {} connections accepted, {} over, {} logins",
+        gauges::sum(metrics, "packetboat_connections_accepted_total"),
+        gauges::sum(metrics, "packetboat_sessions_total"),
+        gauges::sum(metrics, "packetboat_logins_total")
+    );
+}
+
+fn number_in(name: &str) -> u64 {
+    name.strip_prefix("1.M")
+        .and_then(|name| name.strip_suffix("P1.soak"))
+        .unwrap_or_default()
+        .parse()
+        .unwrap_or_default()
+}
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} = {value:?}")))
+}
+
+/// One that stays free while nobody listens there.
+fn lasting_port() -> SocketAddr {
+    let first = 30_100 + u16::try_from(std::process::id() % 2000).unwrap();
+    let port = (first..32_700).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Large enough for OpenSSL; there are many of them.
+const STACK: usize = 512 << 10;

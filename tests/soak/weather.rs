@@ -1,0 +1,97 @@
+//! What goes on beside the devices: mail comes, the server and the token endpoint go away and come back, the configuration
+//! and the certificate change.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use crate::random::Random;
+use crate::support::certificates::Certificates;
+use crate::support::dovecot::Dovecot;
+use crate::support::issuer::Issuer;
+use crate::support::proxy::Proxy;
+use crate::world::{Bell, Cause, World, add};
+
+/// Puts a message into each mailbox about once a minute, and a large one somewhere now and then.
+pub fn feed(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>, mailboxes: &[String]) {
+    let mut random = Random::new(world.seed + 1);
+    let each = Duration::from_secs(60) / u32::try_from(mailboxes.len()).unwrap();
+    let large_of = (LARGE_EVERY.as_micros() / each.as_micros()).max(1) as usize;
+    for turn in 1.. {
+        if !calm.pause(each) {
+            return;
+        }
+        let owner = random.below(mailboxes.len());
+        let length = match random.below(100) {
+            _ if turn % large_of == 0 => 25 << 20,
+            0..80 => 1000 + random.below(20_000),
+            80..97 => 100_000 + random.below(200_000),
+            _ => 1_000_000 + random.below(1_000_000),
+        };
+        let (number, message) = world.book.write(owner, length);
+        dovecot.read().unwrap().post(&mailboxes[owner], &format!("1.M{number}P1.soak"), &message);
+    }
+}
+
+/// The mail server goes away for a few seconds every minute.
+pub fn restarts(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>) {
+    let mut random = Random::new(world.seed + 2);
+    let mut pause = Duration::from_secs(25);
+    while calm.pause(pause) {
+        let mut dovecot = dovecot.write().unwrap();
+        let _restart = world.weather.begins(Cause::Server);
+        dovecot.stop();
+        calm.pause(Duration::from_millis(500 + random.below(4000) as u64));
+        dovecot.start_again();
+        pause = Duration::from_secs(60);
+    }
+}
+
+/// No tokens: a short time, which nobody should notice, and one that outlasts a token.
+pub fn outages(world: &World, calm: &Bell, issuer: &Issuer) {
+    // Tokens of those that began together are renewed after half a minute, and then again.
+    let mut pause = Duration::from_secs(26);
+    for length in [12, 45].into_iter().cycle() {
+        if !calm.pause(pause) {
+            return;
+        }
+        let _outage = world.weather.begins(Cause::Tokens);
+        issuer.take_down(true);
+        calm.pause(Duration::from_secs(length));
+        issuer.take_down(false);
+        pause = Duration::from_secs(90);
+    }
+}
+
+/// Every twenty seconds another configuration, each third time with a new certificate; a listener comes and goes.
+pub fn reloads(
+    world: &World,
+    calm: &Bell,
+    proxy: &Proxy,
+    configuration: impl Fn(usize) -> String,
+    (own, second): (&Path, SocketAddr),
+    taken: &AtomicUsize,
+) {
+    let mut turn = 0_usize;
+    // The last one is without the second listener, as it was at the beginning.
+    while turn % 2 == 1 || !calm.has_rung() {
+        calm.pause(Duration::from_secs(20));
+        turn += 1;
+        let _change = turn.is_multiple_of(3).then(|| {
+            let change = world.weather.begins(Cause::Certificate);
+            Certificates::for_name("localhost", 30 + turn as i64).write(own);
+            change
+        });
+        proxy.configure(&configuration(turn));
+        let begun = Instant::now();
+        let (code, said) = proxy.reload();
+        assert!(code == 0 && said.starts_with("taken; sessions go on\n"), "reload {turn}: {said}");
+        assert_eq!(TcpStream::connect(second).is_ok(), turn % 2 == 1, "the second listener, reload {turn}");
+        add(taken, 1);
+        println!("reload {turn} within {:.1} s", begun.elapsed().as_secs_f64());
+    }
+}
+
+const LARGE_EVERY: Duration = Duration::from_secs(12);
