@@ -26,12 +26,12 @@ use random::Random;
 
 #[test]
 fn imap_sessions() {
-    run("imap", 12_000, |input| drop(session::play(Protocol::Imap, input)));
+    run("imap", 8000, |input| drop(session::play(Protocol::Imap, input)));
 }
 
 #[test]
 fn pop3_sessions() {
-    run("pop3", 12_000, |input| drop(session::play(Protocol::Pop3, input)));
+    run("pop3", 8000, |input| drop(session::play(Protocol::Pop3, input)));
 }
 
 #[test]
