@@ -113,10 +113,11 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(),
     tokio::spawn(admin::upkeep(Arc::clone(&admin), upkeep_lifecycle));
     tokio::spawn(manager::feed_watchdog(Arc::clone(&serving)));
     common.metrics.loaded(lifecycle::since_1970());
-    info!("ready");
-    manager::tell_ready(&serving).await;
     let mut running = Process { file, output, common, serving, admin, signals, proven, confined, stamps };
+    // Before anybody hears that it is ready, and looks for it.
     running.leave_trail();
+    info!("ready");
+    manager::tell_ready(&running.serving).await;
     let signal = running.until_end().await;
     manager::tell_stopping();
     running.end(signal, trigger, lifecycle).await;
