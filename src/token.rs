@@ -156,10 +156,7 @@ impl Tokens {
 /// # Errors
 /// Those words.
 pub fn read(host: &str, answered: &Answered, now: SystemTime) -> Result<AccessToken, String> {
-    match wire::granted(&answered.body).filter(|_| answered.status == 200) {
-        Some(granted) => Ok(AccessToken::new(granted)),
-        None => Err(refusal::read(host, answered, now).words),
-    }
+    refusal::judge(host, answered, now).map(AccessToken::new).map_err(|refusal| refusal.words)
 }
 
 /// Secrets and certificates that end within 30 days, or have ended: key and advice.

@@ -174,11 +174,8 @@ impl DeviceSignIn {
 impl Slot {
     /// Keeps the refresh token. Returns who signed in, where the token tells and it is another name than the configured.
     fn keep_sign_in(&self, answered: &Answered) -> Result<Option<String>, String> {
-        let Some(Granted { access_token, refresh_token, .. }) =
-            wire::granted(&answered.body).filter(|_| answered.status == 200)
-        else {
-            return Err(self.advise(&refusal::read(self.client.host(), answered, SystemTime::now()).words));
-        };
+        let judged = refusal::judge(self.client.host(), answered, SystemTime::now());
+        let Granted { access_token, refresh_token, .. } = judged.map_err(|refusal| self.advise(&refusal.words))?;
         let refresh_token = refresh_token
             .ok_or("the endpoint gave no refresh token: offline_access must be among the scopes, and consented to")?;
         let now = since_1970();

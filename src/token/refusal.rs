@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::wire::{self, Denied};
+use super::wire::{self, Denied, Granted};
 use crate::transport::http::Answered;
 
 /// A no, read.
@@ -15,6 +15,12 @@ pub(super) struct Refusal {
     pub(super) retry_after: Option<Duration>,
     /// In plain words, with what to do. Never the endpoint's own text, which may repeat what it was sent.
     pub(super) words: String,
+}
+
+/// The token that an answer holds, or its refusal.
+pub(super) fn judge(host: &str, answered: &Answered, now: SystemTime) -> Result<Granted, Refusal> {
+    let granted = wire::granted(&answered.body).filter(|_| answered.status == 200);
+    granted.ok_or_else(|| read(host, answered, now))
 }
 
 /// Reads an answer that holds no token.

@@ -292,13 +292,11 @@ impl Slot {
         let refresh_token = record.as_ref().map(|(_, newest)| &newest.refresh_token);
         let asked = request::token(&self.identity, &self.account, refresh_token).map_err(refused)?;
         let answered = self.client.ask(asked).await.map_err(|failure| Setback { failure, retry_after: None })?;
-        let Some(mut granted) = wire::granted(&answered.body).filter(|_| answered.status == 200) else {
-            let Refusal { passes, retry_after, words, .. } =
-                refusal::read(self.client.host(), &answered, SystemTime::now());
-            let words = self.advise(&words);
+        let judged = refusal::judge(self.client.host(), &answered, SystemTime::now());
+        let mut granted = judged.map_err(|Refusal { passes, retry_after, words, .. }| {
             let kind = if passes { Kind::TokenUnavailable } else { Kind::TokenRefused };
-            return Err(Setback { failure: Failure::new(kind, words), retry_after });
-        };
+            Setback { failure: Failure::new(kind, self.advise(&words)), retry_after }
+        })?;
         if let Some((kept, newest)) = record {
             self.keep(kept, newest, granted.refresh_token.take()).await;
         }
