@@ -15,7 +15,7 @@ use super::access::{AccessToken, jitter};
 use super::refusal::{self, Refusal};
 use super::request;
 use super::store::{Owner, Store};
-use super::wire::{self, Granted, Record};
+use super::wire::{Granted, Record};
 use crate::config::{Account, Credential, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
