@@ -8,6 +8,7 @@
 mod driver;
 #[path = "fuzz/model.rs"]
 mod model;
+#[allow(dead_code)]
 #[path = "fuzz/random.rs"]
 mod random;
 
@@ -25,9 +26,7 @@ fn imap_conversations() {
     let mut seen = Seen::new();
     for seed in 0..CONVERSATIONS {
         let mut random = Random(seed ^ 0x1a4a_9000_0000);
-        let mut driver = Driver::new(Settings::default(), Protocol::Imap);
-        driver.hear(Side::Downstream, b"a LOGIN u p\r\n", |left| left);
-        driver.hear(Side::Upstream, b"* OK ready\r\nP2 OK in\r\n", |left| left);
+        let mut driver = logged_in(Protocol::Imap, b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n");
         let mut server = Vec::new();
         let mut device = Vec::new();
         let mut open: Vec<String> = Vec::new();
@@ -39,11 +38,7 @@ fn imap_conversations() {
             some_of(&mut driver, Side::Downstream, &mut device, &mut random);
             some_of(&mut driver, Side::Upstream, &mut server, &mut random);
         }
-        driver.hear(Side::Downstream, &device, |left| left);
-        driver.hear(Side::Upstream, &server, |left| left);
-        driver.end(Side::Downstream);
-        driver.end(Side::Upstream);
-        driver.all_heard();
+        say_the_rest(driver, &device, &server);
     }
     for what in ["literal", "literal+", "refused", "idle", "fetch", "list", "code", "braces", "compressed"] {
         assert!(seen.get(what).is_some_and(|&times| times > 100), "{what}: {seen:?}");
@@ -55,9 +50,7 @@ fn pop3_conversations() {
     let mut seen = Seen::new();
     for seed in 0..CONVERSATIONS {
         let mut random = Random(seed ^ 0x0909_3000_0000);
-        let mut driver = Driver::new(Settings::default(), Protocol::Pop3);
-        driver.hear(Side::Downstream, b"USER u\r\nPASS p\r\n", |left| left);
-        driver.hear(Side::Upstream, b"+OK\r\n+OK\r\n+OK\r\n", |left| left);
+        let mut driver = logged_in(Protocol::Pop3, b"USER u\r\nPASS p\r\n", b"+OK\r\n+OK\r\n+OK\r\n");
         let mut server = Vec::new();
         let mut device = Vec::new();
         for _ in 0..24 {
@@ -94,15 +87,27 @@ fn pop3_conversations() {
                 some_of(&mut driver, Side::Upstream, &mut server, &mut random);
             }
         }
-        driver.hear(Side::Downstream, &device, |left| left);
-        driver.hear(Side::Upstream, &server, |left| left);
-        driver.end(Side::Downstream);
-        driver.end(Side::Upstream);
-        driver.all_heard();
+        say_the_rest(driver, &device, &server);
     }
     for what in ["retr", "list", "capa"] {
         assert!(seen.get(what).is_some_and(|&times| times > 100), "{what}: {seen:?}");
     }
+}
+
+fn logged_in(protocol: Protocol, device: &[u8], server: &[u8]) -> Driver {
+    let mut driver = Driver::new(Settings::default(), protocol);
+    driver.hear(Side::Downstream, device, |left| left);
+    driver.hear(Side::Upstream, server, |left| left);
+    driver
+}
+
+/// What is still to come, and the end; all that was heard is compared with the model there.
+fn say_the_rest(mut driver: Driver, device: &[u8], server: &[u8]) {
+    driver.hear(Side::Downstream, device, |left| left);
+    driver.hear(Side::Upstream, server, |left| left);
+    driver.end(Side::Downstream);
+    driver.end(Side::Upstream);
+    driver.all_heard();
 }
 
 /// As much as the network brings just now, in pieces.

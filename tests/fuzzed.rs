@@ -9,6 +9,7 @@ mod driver;
 mod model;
 #[path = "fuzz/parsers.rs"]
 mod parsers;
+#[allow(dead_code)]
 #[path = "fuzz/random.rs"]
 mod random;
 #[path = "fuzz/session.rs"]

@@ -26,6 +26,7 @@ use packetboat::proto::{Deletes, Offer, Probe, Side, UpstreamTls};
 mod driver;
 #[path = "fuzz/model.rs"]
 mod model;
+#[allow(dead_code)]
 #[path = "fuzz/random.rs"]
 mod random;
 

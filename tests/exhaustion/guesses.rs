@@ -6,7 +6,6 @@ use std::time::Instant;
 use openssl::ssl::Ssl;
 
 use crate::crowd::{self, milliseconds, tcp_from};
-use crate::house::memory;
 use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
 use crate::support::fake;
 use crate::support::stacks::{self, Version, old};
@@ -29,7 +28,7 @@ fn guessers_take_no_more_memory_than_two_runs() {
         begun.elapsed()
     };
     visit();
-    let before = memory(&proxy, "VmRSS:");
+    let before = proxy.process.figure("VmRSS:") * 1024;
     let context = stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
     let crowd = crowd::by_threads(|_, number| {
         (number < GUESSERS).then(|| {
@@ -44,7 +43,7 @@ fn guessers_take_no_more_memory_than_two_runs() {
     });
     let mut visits: Vec<_> = (0..10).map(|_| visit()).collect();
     visits.sort();
-    let most = memory(&proxy, "VmHWM:").saturating_sub(before);
+    let most = (proxy.process.figure("VmHWM:") * 1024).saturating_sub(before);
     println!(
         "{GUESSERS} connections that guess passwords: memory {:.1} MiB and {:.1} MiB more at most; the good device's visit \
          {:.0} ms (longest {:.0} ms)",

@@ -85,11 +85,11 @@ impl House {
 
     /// What the process has in memory, in octets.
     pub fn memory(&self) -> usize {
-        memory(&self.proxy, "VmRSS:")
+        self.proxy.process.figure("VmRSS:") * 1024
     }
 
     pub fn files(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.proxy.process.0.id())).unwrap().count()
+        self.proxy.process.open_files()
     }
 
     /// Waits until it has as many open files as before, or fewer.
@@ -138,13 +138,6 @@ impl House {
         assert!(longest < DEVICE_PATIENCE, "a good device waited for {longest:?}");
         (visits[count / 2], longest)
     }
-}
-
-/// What the process has in memory now (`VmRSS:`), or had at most (`VmHWM:`), in octets.
-pub fn memory(proxy: &Proxy, name: &str) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", proxy.process.0.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
 /// Lets a device in, and answers OK to whatever it says.

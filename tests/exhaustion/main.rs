@@ -25,15 +25,12 @@ mod support {
     pub mod imap;
     pub mod issuer;
     pub mod pop3;
+    pub mod ports;
     pub mod process;
     pub mod proxy;
     pub mod stacks;
 
-    /// Ports that were free a moment ago.
-    pub fn free_ports<const N: usize>() -> [u16; N] {
-        let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        listeners.map(|listener| listener.local_addr().unwrap().port())
-    }
+    pub use ports::free_ports;
 
     /// A message of about this many octets.
     pub fn message(size: usize) -> Vec<u8> {

@@ -16,6 +16,11 @@ impl Random {
         (self.next() % bound as u64) as usize
     }
 
+    /// In so many of a hundred cases.
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
     pub fn pick<'a>(&mut self, words: &[&'a [u8]]) -> &'a [u8] {
         words[self.below(words.len())]
     }

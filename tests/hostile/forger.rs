@@ -6,11 +6,10 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use openssl::hash::MessageDigest;
-use openssl::pkey::PKey;
-use openssl::sign::Signer;
 use openssl::ssl::{SslRef, SslStream};
 use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 
+use crate::support::prf::expand;
 use crate::support::stacks::{Start, Version, old, openssl};
 
 pub const CHANGE_CIPHER_SPEC: u8 = 20;
@@ -108,18 +107,7 @@ fn key_block(ssl: &SslRef) -> Vec<u8> {
     seed.extend(random);
     ssl.client_random(&mut random);
     seed.extend(random);
-    let mac = |text: &[u8]| {
-        let key = PKey::hmac(&master).unwrap();
-        let mut signer = Signer::new(MessageDigest::sha256(), &key).unwrap();
-        signer.sign_oneshot_to_vec(text).unwrap()
-    };
-    let mut block = Vec::new();
-    let mut link = seed.clone();
-    while block.len() < 40 {
-        link = mac(&link);
-        block.extend(mac(&[link.as_slice(), &seed].concat()));
-    }
-    block
+    expand(MessageDigest::sha256(), &master, &seed, 40)
 }
 
 /// A handshake message, without a record around it: TLS 1.2, AES128-GCM-SHA256 and AES128-SHA.

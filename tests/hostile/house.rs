@@ -95,18 +95,15 @@ impl House {
     /// connections close when they like.
     pub fn holdings(&self, files: usize) -> Holdings {
         self.until_empty();
-        let process = format!("/proc/{}", self.proxy.process.0.id());
-        let open = || std::fs::read_dir(format!("{process}/fd")).unwrap().count();
-        let mut fewest = open();
+        let process = &self.proxy.process;
+        let mut fewest = process.open_files();
         let patience = if files == 0 { Duration::from_secs(1) } else { PATIENCE };
         let deadline = Instant::now() + patience;
         while fewest > files && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
-            fewest = fewest.min(open());
+            fewest = fewest.min(process.open_files());
         }
-        let status = std::fs::read_to_string(format!("{process}/status")).unwrap();
-        let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        Holdings { files: fewest, resident_kib: resident.split_whitespace().nth(1).unwrap().parse().unwrap() }
+        Holdings { files: fewest, resident_kib: process.figure("VmRSS:") }
     }
 
     /// The lines of the log about sessions, by the address of the device.

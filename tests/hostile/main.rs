@@ -28,14 +28,11 @@ mod support {
     pub mod imap;
     pub mod issuer;
     pub mod pop3;
+    pub mod ports;
+    pub mod prf;
     pub mod process;
     pub mod proxy;
     pub mod stacks;
 
-    /// Ports that were free a moment ago.
-    pub fn free_ports<const N: usize>() -> [u16; N] {
-        let listeners: [std::net::TcpListener; N] =
-            std::array::from_fn(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        listeners.map(|listener| listener.local_addr().unwrap().port())
-    }
+    pub use ports::free_ports;
 }

@@ -63,7 +63,7 @@ fn a_storm_from_a_device_that_does_not_read_is_held_up() {
         &(listener("imap", "imap", "implicit", "") + "[limits]\nlogin_timeout = \"3s\"\nclose_timeout = \"1s\"\n"),
     );
     let mut device = Forger::connect(proxy.address("imap"));
-    let before = resident_kib(&proxy);
+    let before = proxy.process.figure("VmRSS:");
     let hello = device.hello.clone();
     device.socket().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut sent = 0_usize;
@@ -76,7 +76,7 @@ fn a_storm_from_a_device_that_does_not_read_is_held_up() {
         sent += chunk.len();
         assert!(begun.elapsed() < PATIENCE, "{sent} octets were taken, and no end");
     }
-    let grown = resident_kib(&proxy).saturating_sub(before);
+    let grown = proxy.process.figure("VmRSS:").saturating_sub(before);
     let line = proxy.session_line("imap");
     println!("ended behind {} KiB after {} ms, grown by {grown} KiB", sent / 1024, line["milliseconds"]);
     assert!(grown < 4096, "grown by {grown} KiB");
@@ -136,12 +136,6 @@ fn storms_in_the_middle_of_the_handshake_end_it() {
             proxy.log.wait_for(name, |line| line.contains(&format!("\"{from}\"")) && line.contains("session ended"));
         assert!(line.contains("\"handshake\""), "{name}: {line}");
     }
-}
-
-fn resident_kib(proxy: &Proxy) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.process.0.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 const STORM: usize = 1000;

@@ -47,12 +47,6 @@ fn raw(proxy: &Proxy, name: &str) -> SslStream<TcpStream> {
     openssl(proxy.address(name), Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
 }
 
-fn resident_kib(proxy: &Proxy) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.process.0.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// Writes until the other side takes no more for a while; how much it took.
 fn stuff(stream: &mut impl Write, words: &[u8], most: usize) -> usize {
     let mut taken = 0;
@@ -70,9 +64,9 @@ fn a_device_that_does_not_read_cannot_fill_the_memory() {
     let proxy = Proxy::start(&listener("imap", "imap", "starttls", ""));
     let mut stream = tcp(proxy.address("imap"));
     stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-    let before = resident_kib(&proxy);
+    let before = proxy.process.figure("VmRSS:");
     let taken = stuff(&mut stream, &b"a CAPABILITY\r\n".repeat(1000), 256 << 20);
-    let grown = resident_kib(&proxy).saturating_sub(before);
+    let grown = proxy.process.figure("VmRSS:").saturating_sub(before);
     assert!(taken < 64 << 20, "the device was never held up: {taken} octets");
     assert!(grown < 4096, "grown by {grown} KiB for {taken} octets");
 }
@@ -91,9 +85,9 @@ fn a_server_that_floods_a_device_that_does_not_read_cannot_either() {
     });
     let mut stream = raw(&house.proxy, "imap");
     stream.write_all(b"a LOGIN u p\r\n").unwrap();
-    let before = resident_kib(&house.proxy);
+    let before = house.proxy.process.figure("VmRSS:");
     let taken = receiver.recv_timeout(PATIENCE).unwrap();
-    let grown = resident_kib(&house.proxy).saturating_sub(before);
+    let grown = house.proxy.process.figure("VmRSS:").saturating_sub(before);
     assert!(taken < 64 << 20, "the server was never held up: {taken} octets");
     assert!(grown < 4096, "grown by {grown} KiB for {taken} octets");
 }
@@ -361,8 +355,7 @@ fn out_of_open_files_it_pauses() {
         let done = std::process::Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap();
         assert!(done.success());
     };
-    let open = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
-    limit(open + 2);
+    limit(proxy.process.open_files() + 2);
     let waiting: Vec<TcpStream> = (0..8).map(|_| tcp(proxy.address("imap"))).collect();
     let line = proxy.log.wait_for("pause", |line| line.contains("cannot accept connections; trying again in a second"));
     assert!(line.contains("\"level\":\"ERROR\""), "{line}");

@@ -277,13 +277,7 @@ fn a_thousand_reloads_leave_nothing_behind() {
         exchange.configuration(BY_SECRET).replace("name = \"pop3\"", &format!("name = \"pop3-{}\"", number % 50))
     };
     let proxy = exchange.proxy(&configuration(0));
-    let id = proxy.process.0.id();
-    let used = || {
-        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
-        (kib, fs::read_dir(format!("/proc/{id}/fd")).unwrap().count())
-    };
+    let used = || (proxy.process.figure("VmRSS:"), proxy.process.open_files());
     let outcome = proxy.state_directory().join("reload");
     let stamp = || {
         use std::os::unix::fs::MetadataExt;

@@ -9,18 +9,14 @@ pub mod fake;
 pub mod imap;
 pub mod issuer;
 pub mod pop3;
+pub mod ports;
+pub mod prf;
 pub mod process;
 pub mod proxy;
 pub mod stacks;
 pub mod translated;
 
-use std::net::TcpListener;
-
-/// Ports that were free a moment ago.
-pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
+pub use ports::free_ports;
 
 /// A message of about this many octets, with everything in it that could be mistaken for protocol.
 pub fn message(size: usize) -> Vec<u8> {

@@ -54,7 +54,7 @@ type Visit<T = ()> = Result<T, Trouble>;
 
 impl<'a> Device<'a> {
     pub fn new(world: &'a World, number: usize) -> Self {
-        let mut random = Random::new(world.seed ^ (number as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
+        let mut random = Random(world.seed ^ (number as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
         let is_imap = random.chance(60);
         let (starts_in_clear, version, idles) = (random.chance(40), random.below(3), is_imap && random.chance(20));
         Self { world, number, random, is_imap, starts_in_clear, version, idles, session: None, tag: 0, is_told: false }

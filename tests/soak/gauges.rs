@@ -1,6 +1,5 @@
 //! What the proxy holds, looked at again and again: memory, open files, threads, connections, tasks.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::support::process::PATIENCE;
@@ -95,16 +94,16 @@ impl Gauges {
 
 impl Sample {
     fn of(proxy: &Proxy) -> Self {
-        let process = format!("/proc/{}", proxy.process.0.id());
-        let status = fs::read_to_string(format!("{process}/status")).unwrap();
-        let of = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.split_whitespace().next().unwrap().parse().unwrap()
-        };
+        let process = &proxy.process;
         let metrics = proxy.get("/metrics");
-        let files = fs::read_dir(format!("{process}/fd")).unwrap().count();
         let (open, tasks) = (sum(&metrics, "packetboat_connections_open"), sum(&metrics, "packetboat_tasks"));
-        Self { memory: of("VmRSS:"), files, threads: of("Threads:"), open, tasks }
+        Self {
+            memory: process.figure("VmRSS:"),
+            files: process.open_files(),
+            threads: process.figure("Threads:"),
+            open,
+            tasks,
+        }
     }
 
     /// Nothing is left of devices: what is kept ready for the next one was there at the beginning, too.

@@ -10,6 +10,8 @@ mod book;
 mod causes;
 mod device;
 mod gauges;
+#[allow(dead_code)]
+#[path = "../fuzz/random.rs"]
 mod random;
 mod weather;
 mod wire;
@@ -24,16 +26,13 @@ mod support {
     pub mod dovecot;
     pub mod fake;
     pub mod issuer;
+    pub mod ports;
     pub mod process;
     pub mod proxy;
     pub mod stacks;
     pub mod translated;
 
-    /// Ports that were free a moment ago.
-    pub fn free_ports<const N: usize>() -> [u16; N] {
-        let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        listeners.map(|listener| listener.local_addr().unwrap().port())
-    }
+    pub use ports::free_ports;
 }
 
 use std::collections::BTreeMap;

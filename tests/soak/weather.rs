@@ -16,7 +16,7 @@ use crate::world::{Bell, Cause, World, add};
 
 /// Puts a message into each mailbox about once a minute, and a large one somewhere now and then.
 pub fn feed(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>, mailboxes: &[String]) {
-    let mut random = Random::new(world.seed + 1);
+    let mut random = Random(world.seed + 1);
     let each = Duration::from_secs(60) / u32::try_from(mailboxes.len()).unwrap();
     let large_of = (LARGE_EVERY.as_micros() / each.as_micros()).max(1) as usize;
     for turn in 1.. {
@@ -37,7 +37,7 @@ pub fn feed(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>, mailboxes: &[
 
 /// The mail server goes away for a few seconds every minute.
 pub fn restarts(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>) {
-    let mut random = Random::new(world.seed + 2);
+    let mut random = Random(world.seed + 2);
     let mut pause = Duration::from_secs(25);
     while calm.pause(pause) {
         let mut dovecot = dovecot.write().unwrap();

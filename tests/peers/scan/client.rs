@@ -11,13 +11,13 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Public};
 use openssl::rsa::{Padding, Rsa};
-use openssl::sign::Signer;
 use openssl::symm::{Cipher, Crypter, Mode};
 use openssl::x509::X509;
 
 use super::wire::{
     ALERT, CHANGE_CIPHER_SPEC, Cursor, DATA, HANDSHAKE, Hello, No, ServerHello, TLS1_0, TLS1_2, Wire, message,
 };
+use crate::support::prf::{expand, hmac};
 
 /// TLS_RSA_WITH_AES_128_CBC_SHA.
 pub const RSA_SHA: u16 = 0x002f;
@@ -292,22 +292,6 @@ impl Client {
 fn mac(digest: MessageDigest, key: &[u8], sequence: u64, kind: u8, version: u16, body: &[u8]) -> Vec<u8> {
     let length = (body.len() as u16).to_be_bytes();
     hmac(digest, key, &[&sequence.to_be_bytes()[..], &[kind], &version.to_be_bytes(), &length, body].concat())
-}
-
-fn hmac(digest: MessageDigest, key: &[u8], octets: &[u8]) -> Vec<u8> {
-    let key = PKey::hmac(key).unwrap();
-    Signer::new(digest, &key).unwrap().sign_oneshot_to_vec(octets).unwrap()
-}
-
-/// P_hash.
-fn expand(digest: MessageDigest, secret: &[u8], seed: &[u8], length: usize) -> Vec<u8> {
-    let (mut a, mut output) = (seed.to_vec(), Vec::new());
-    while output.len() < length {
-        a = hmac(digest, secret, &a);
-        output.extend(hmac(digest, secret, &[&a, seed].concat()));
-    }
-    output.truncate(length);
-    output
 }
 
 fn cbc(mode: Mode, key: &[u8], iv: &[u8], blocks: &[u8]) -> Vec<u8> {

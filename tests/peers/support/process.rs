@@ -1,5 +1,6 @@
 //! A child process that ends with its guard, and whose lines can be waited for.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -19,6 +20,18 @@ impl Process {
     pub fn signal(&self, signal: &str) {
         let id = self.0.id().to_string();
         assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
+    }
+
+    /// What the system knows of it (proc_pid_status(5)): what it has in memory now (`VmRSS:`), or had at most (`VmHWM:`), in KiB;
+    /// how many threads (`Threads:`).
+    pub fn figure(&self, name: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        value.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap().count()
     }
 
     pub fn wait(&mut self) -> ExitStatus {
