@@ -206,8 +206,8 @@ pub(crate) fn refuse_client_hello(input: &[u8]) -> Result<(), Failure> {
     match input.first() {
         Some(&octet) if octet == 22 || octet & 0x80 != 0 => Err(Failure::new(
             Kind::Handshake,
-            "the device begins with TLS after it was greeted in clear: set entry = \"auto\" on this listener, or a \
-             longer detect_delay where it is",
+            "the device begins with TLS after it was greeted in clear: set entry = \"implicit\" on this listener if all \
+             its devices use TLS from the start; otherwise entry = \"auto\", with a longer detect_delay where it is set",
         )),
         Some(_) | None => Ok(()),
     }

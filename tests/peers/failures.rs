@@ -286,7 +286,7 @@ fn tls_and_no_tls_on_the_wrong_listener() {
     device.send([22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1]);
     assert!(device.line().starts_with("-ERR ") && device.has_ended());
     let line = proxy.session_line("starttls").to_string();
-    assert!(line.contains("set entry = \\\"auto\\\""), "{line}");
+    assert!(line.contains("set entry = \\\"implicit\\\" on this listener"), "{line}");
 }
 
 /// The commonest mistake: the device does not use TLS. It is told, and so is the operator.
