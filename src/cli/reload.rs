@@ -7,7 +7,6 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::trail::{Outcome, Running};
 use super::{ConfigFile, Exit, answer, become_owner, complain};
-use crate::state::Stamp;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -37,14 +36,14 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
         ));
         return Err(Exit::Unavailable);
     };
-    let before: Vec<Stamp> = directories.iter().map(|directory| Outcome::stamp(directory)).collect();
+    let before: Vec<u64> = directories.iter().map(|directory| Outcome::last_begun(directory)).collect();
     kill_process(pid, Signal::HUP).map_err(|error| {
         complain(format_args!("process {}: {error}", pid.as_raw_nonzero()));
         Exit::Unavailable
     })?;
     match wait(&directories, &before) {
-        Some(Outcome { refused: None }) => answer(b"taken; sessions go on\n"),
-        Some(Outcome { refused: Some(why) }) => {
+        Some(Outcome { refused: None, .. }) => answer(b"taken; sessions go on\n"),
+        Some(Outcome { refused: Some(why), .. }) => {
             complain(format_args!("{why}\nrefused: the old configuration runs on"));
             Err(if read.is_err() { Exit::Config } else { Exit::Unavailable })
         }
@@ -55,13 +54,13 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
     }
 }
 
-fn wait(directories: &[PathBuf], before: &[Stamp]) -> Option<Outcome> {
+/// Waits for the result of a reload that has begun since.
+fn wait(directories: &[PathBuf], before: &[u64]) -> Option<Outcome> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        let mut changed =
-            directories.iter().zip(before).filter(|(directory, before)| Outcome::stamp(directory) != **before);
-        if let Some((directory, _)) = changed.next() {
-            return Outcome::read(directory);
+        let outcome = directories.iter().zip(before).find_map(|(directory, number)| Outcome::after(directory, *number));
+        if outcome.is_some() {
+            return outcome;
         }
         std::thread::sleep(PAUSE);
     }

@@ -1,5 +1,5 @@
 //! What a running proxy leaves in its state directory for the commands that look for it: its process, where its page is,
-//! and what came of the last reload. They find it also where the configuration file has a mistake by now.
+//! and the number and the result of its last reload. They find it also where the configuration file has a mistake by now.
 
 use std::env;
 use std::fs;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::ConfigFile;
-use crate::state::{self, Access, Stamp};
+use crate::state::{self, Access};
 
 /// A proxy that runs, or has run.
 pub(super) struct Running {
@@ -16,10 +16,21 @@ pub(super) struct Running {
     pub(super) admin: Option<SocketAddr>,
 }
 
-/// What came of the last reload.
+/// The result of a reload. Reloads are numbered, over restarts too, so that `packetboat reload` can tell the result of a
+/// reload that began after its own signal from that of one that was under way already.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
+    pub(super) number: u64,
     /// Why it was refused, if it was.
     pub(super) refused: Option<String>,
+}
+
+/// What the file of reloads holds.
+#[derive(Default)]
+struct Reloads {
+    /// The number of the last reload that has begun.
+    begun: u64,
+    ended: Option<Outcome>,
 }
 
 impl Running {
@@ -45,19 +56,58 @@ impl Running {
 }
 
 impl Outcome {
-    pub(super) fn write(&self, state_directory: &Path) -> Result<(), String> {
-        let text = self.refused.as_ref().map_or_else(|| TAKEN.to_owned(), |why| format!("{REFUSED}\n{why}\n"));
-        state::write(&state_directory.join(OUTCOME), text.as_bytes(), Access::Private)
+    /// Numbers a reload. Call it before the reload reads anything: whoever has read a smaller number until then can rely on
+    /// this reload to see its files.
+    ///
+    /// # Errors
+    /// The number cannot be written; then the result must not be either.
+    pub(super) fn begin(state_directory: &Path) -> Result<u64, String> {
+        let before = Reloads::read(state_directory);
+        let reloads = Reloads { begun: before.begun.saturating_add(1), ended: before.ended };
+        reloads.write(state_directory)?;
+        Ok(reloads.begun)
     }
 
-    pub(super) fn read(state_directory: &Path) -> Option<Self> {
-        let text = String::from_utf8(state::read(&state_directory.join(OUTCOME)).ok()?).ok()?;
-        Some(Self { refused: text.strip_prefix(REFUSED).map(|why| why.trim().to_owned()) })
+    pub(super) fn write(self, state_directory: &Path) -> Result<(), String> {
+        let begun = Reloads::read(state_directory).begun.max(self.number);
+        Reloads { begun, ended: Some(self) }.write(state_directory)
     }
 
-    /// What differs between one outcome and the next.
-    pub(super) fn stamp(state_directory: &Path) -> Stamp {
-        state::stamp(&state_directory.join(OUTCOME))
+    /// The number of the last reload that has begun; 0 before the first.
+    pub(super) fn last_begun(state_directory: &Path) -> u64 {
+        Reloads::read(state_directory).begun
+    }
+
+    /// The result of the last reload, if that began after the one of this number.
+    pub(super) fn after(state_directory: &Path, number: u64) -> Option<Self> {
+        Reloads::read(state_directory).ended.filter(|ended| ended.number > number)
+    }
+}
+
+impl Reloads {
+    /// A file that is missing, damaged or of an earlier version holds none.
+    fn read(state_directory: &Path) -> Self {
+        let content = state::read(&state_directory.join(RELOADS)).ok();
+        content.and_then(|content| Self::parse(&String::from_utf8(content).ok()?)).unwrap_or_default()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (begun, rest) = text.strip_prefix(BEGUN)?.split_once('\n')?;
+        let ended = rest.strip_prefix(ENDED).and_then(|rest| {
+            let (number, result) = rest.split_once('\n')?;
+            let refused = result.strip_prefix(REFUSED).map(|why| why.trim().to_owned());
+            Some(Outcome { number: number.parse().ok()?, refused })
+        });
+        Some(Self { begun: begun.parse().ok()?, ended })
+    }
+
+    fn write(&self, state_directory: &Path) -> Result<(), String> {
+        let ended = self.ended.as_ref().map_or_else(String::new, |Outcome { number, refused }| {
+            let result = refused.as_ref().map_or_else(|| TAKEN.to_owned(), |why| format!("{REFUSED}\n{why}\n"));
+            format!("{ENDED}{number}\n{result}")
+        });
+        let text = format!("{BEGUN}{}\n{ended}", self.begun);
+        state::write(&state_directory.join(RELOADS), text.as_bytes(), Access::Private)
     }
 }
 
@@ -82,7 +132,9 @@ impl ConfigFile {
 }
 
 const RUNNING: &str = "running";
-const OUTCOME: &str = "reload";
+const RELOADS: &str = "reload";
+const BEGUN: &str = "begun ";
+const ENDED: &str = "ended ";
 const TAKEN: &str = "taken\n";
 const REFUSED: &str = "refused";
 /// As in config/packetboat.toml.
@@ -107,9 +159,25 @@ mod tests {
         Running { process: 7, admin: "127.0.0.1:9143".parse().ok() }.write(&state).unwrap();
         let running = Running::read(&state).unwrap();
         assert_eq!((running.process, running.admin), (7, "127.0.0.1:9143".parse().ok()));
-        for refused in [None, Some("a\nb".to_owned())] {
-            Outcome { refused: refused.clone() }.write(&state).unwrap();
-            assert_eq!(Outcome::read(&state).unwrap().refused, refused);
+    }
+
+    #[test]
+    fn a_result_is_that_of_its_own_reload() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path();
+        // As an earlier version has left it.
+        fs::write(state.join(RELOADS), "taken\n").unwrap();
+        assert_eq!((Outcome::last_begun(state), Outcome::after(state, 0)), (0, None));
+        for (number, refused) in [(1, None), (2, Some("a\nb".to_owned())), (3, None)] {
+            assert_eq!(Outcome::begin(state), Ok(number));
+            let before = Outcome::last_begun(state);
+            let outcome = Outcome { number, refused };
+            outcome.clone().write(state).unwrap();
+            assert_eq!(Outcome::after(state, before - 1), Some(outcome.clone()));
+            assert_eq!(Outcome::after(state, before), None, "it was under way before");
+            Outcome::begin(state).unwrap();
+            assert_eq!(Outcome::after(state, before - 1), Some(outcome), "the next one hides nothing");
+            fs::write(state.join(RELOADS), format!("{BEGUN}{number}\n")).unwrap();
         }
     }
 }

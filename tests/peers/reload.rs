@@ -2,6 +2,10 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use openssl::ssl::SslStream;
 
@@ -11,6 +15,7 @@ use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
 use crate::support::free_ports;
 use crate::support::imap::Imap;
 use crate::support::message;
+use crate::support::process::PATIENCE;
 use crate::support::proxy::{Proxy, listener, upstreams};
 use crate::support::stacks::{Stack, Start, Version, old, openssl};
 
@@ -269,6 +274,42 @@ fn a_mistake_in_the_file_is_not_the_proxys_illness() {
     assert!(!proxy.status()["config"]["problem"].is_null());
 }
 
+/// Two reloads at once: each `packetboat reload` reports a reload that began after its own signal, and never one that was
+/// under way with an older file. The lock on made certificates holds the first one up.
+#[test]
+fn a_reload_reports_its_own_result() {
+    let exchange = Exchange::new();
+    let good = exchange.configuration(BY_SECRET);
+    let bad = good.replace("/SECRET", "/MISSING");
+    let proxy = exchange.proxy(&good);
+    let lock = fs::File::open(proxy.state_directory().join("certificates.lock")).unwrap();
+    let waiter = format!(":{} 0 EOF", lock.metadata().unwrap().ino());
+    let is_waiting = |line: &str| line.contains("->") && line.contains(&waiter);
+    for (first, second, code) in [(&bad, &good, 0), (&good, &bad, 69)] {
+        let new = format!("name = \"imap\"\ncertificate = \"new{code}\"");
+        lock.lock().unwrap();
+        proxy.configure(&(first.replace("name = \"imap\"", &new) + &format!("[certificate.new{code}]\n")));
+        proxy.process.signal("HUP");
+        until("the first reload waits", || fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiting));
+        proxy.configure(second);
+        let mut reload = proxy.reload_command();
+        let reload = reload.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stat = format!("/proc/{}/stat", reload.id());
+        until("the second one waits", || fs::read_to_string(&stat).unwrap().contains("(packetboat) S "));
+        lock.unlock().unwrap();
+        let said = exchange::Ran::of(reload.wait_with_output().unwrap());
+        assert_eq!(said.code, code, "{}{}", said.output, said.errors);
+    }
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Reload after reload costs no memory and no file.
 #[test]
 fn a_thousand_reloads_leave_nothing_behind() {
@@ -279,20 +320,11 @@ fn a_thousand_reloads_leave_nothing_behind() {
     let proxy = exchange.proxy(&configuration(0));
     let used = || (proxy.process.figure("VmRSS:"), proxy.process.open_files());
     let outcome = proxy.state_directory().join("reload");
-    let stamp = || {
-        use std::os::unix::fs::MetadataExt;
-        fs::metadata(&outcome).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec()))
-    };
     let mut reload = |number: u32| {
         proxy.configure(&configuration(number));
-        let before = stamp();
         proxy.process.signal("HUP");
-        let deadline = std::time::Instant::now() + crate::support::process::PATIENCE;
-        while stamp() == before {
-            assert!(std::time::Instant::now() < deadline);
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        assert_eq!(fs::read_to_string(&outcome).unwrap(), "taken\n");
+        let taken = format!("begun {number}\nended {number}\ntaken\n");
+        until(&taken, || fs::read_to_string(&outcome).is_ok_and(|text| text == taken));
     };
     let count: u32 = std::env::var("RELOADS").map_or(1000, |count| count.parse().unwrap());
     (1..=count / 5).for_each(&mut reload);

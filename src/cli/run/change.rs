@@ -27,6 +27,8 @@ impl Process<'_> {
     /// Takes the configuration as it stands in its file now.
     pub(super) async fn reload(&mut self) {
         info!("SIGHUP: reading {}", self.file.config.display());
+        // Before anything is read: packetboat reload waits for the result of a reload that begins after its signal.
+        let number = Outcome::begin(&self.proven.config.state_directory);
         let result = match self.file.read() {
             Ok(proven) => self.take(proven).await,
             Err(problems) => Err(problems),
@@ -35,8 +37,8 @@ impl Process<'_> {
         self.tell("the configuration", &result).await;
         let refused = result.err().map(|problems| lines(&problems));
         self.admin.reloaded(refused.clone());
-        // For packetboat reload, which waits for it.
-        if let Err(message) = (Outcome { refused }).write(&self.proven.config.state_directory) {
+        let write = |number| Outcome { number, refused }.write(&self.proven.config.state_directory);
+        if let Err(message) = number.and_then(write) {
             warn!("packetboat reload gets no answer: {message}");
         }
     }

@@ -68,15 +68,16 @@ impl Proxy {
 
     /// `packetboat reload`: its exit code, and what it says.
     pub fn reload(&self) -> (i32, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_packetboat"))
-            .arg("reload")
-            .arg("--config")
-            .arg(self.configuration())
-            .args(["--pid", &self.process.0.id().to_string()])
-            .output()
-            .unwrap();
+        let output = self.reload_command().output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    pub fn reload_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        command.arg("reload").arg("--config").arg(self.configuration());
+        command.args(["--pid", &self.process.0.id().to_string()]);
+        command
     }
 
     /// Where the page and metrics are.
