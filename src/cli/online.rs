@@ -86,7 +86,8 @@ fn describe(token: &AccessToken) -> String {
         return format!("{length} characters, expires in {left} (it tells nothing else of itself)");
     };
     let shown = |text: &str| crate::proto::line::printable(text.as_bytes());
-    let mut words = vec![format!("for {}", shown(claims.aud.as_deref().unwrap_or("nobody in particular")))];
+    let audience = if claims.aud.is_empty() { "nobody in particular".to_owned() } else { claims.aud.join(" and ") };
+    let mut words = vec![format!("for {}", shown(&audience))];
     if !claims.roles.is_empty() {
         words.push(format!("roles {}", shown(&claims.roles.join(" "))));
     }
@@ -105,8 +106,8 @@ fn suspicion(identity: &Identity, offered: &[Protocol], claims: &Claims) -> Opti
     if !identity.cloud.is_microsoft() {
         return None;
     }
-    let audience = claims.aud.as_deref().unwrap_or_default();
-    if audience.contains("graph.microsoft") || audience.starts_with("00000003-") {
+    let is_graph = |one: &String| one.contains("graph.microsoft") || one.starts_with("00000003-");
+    if !claims.aud.is_empty() && claims.aud.iter().all(is_graph) {
         return Some("it is for Microsoft Graph, which opens no mailbox by IMAP or POP: leave scopes out".to_owned());
     }
     let is_of_a_person = identity.grant.is_of_a_person();
@@ -146,7 +147,7 @@ mod tests {
     fn what_a_token_lacks() {
         let app = identity("client_secret_file = \"/s\"");
         let claims = |roles: &[&str], scp: Option<&str>| Claims {
-            aud: Some("https://outlook.office365.com".to_owned()),
+            aud: vec!["https://outlook.office365.com".to_owned()],
             roles: roles.iter().map(|&role| role.to_owned()).collect(),
             scp: scp.map(str::to_owned),
             ..Claims::default()
@@ -160,7 +161,7 @@ mod tests {
         let missing = suspicion(&person, &both, &claims(&[], Some("Mail.Read"))).unwrap();
         assert!(missing.contains("IMAP.AccessAsUser.All and POP.AccessAsUser.All"), "{missing}");
         for audience in ["https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000"] {
-            let graph = Claims { aud: Some(audience.to_owned()), ..Claims::default() };
+            let graph = Claims { aud: vec![audience.to_owned()], ..Claims::default() };
             assert!(suspicion(&app, &both, &graph).unwrap().contains("it is for Microsoft Graph"));
         }
     }

@@ -3,6 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::wire::{self, Denied, Granted};
+use crate::proto::line::printable;
+use crate::text;
 use crate::transport::http::Answered;
 
 /// A no, read.
@@ -32,7 +34,7 @@ pub(super) fn read(host: &str, answered: &Answered, now: SystemTime) -> Refusal 
             // An error page or garbage: something between us and the endpoint, or the endpoint itself, is ill.
             passes: true,
             retry_after: answered.retry_after,
-            words: format!("{host} answers {} without a token{}", answered.status, hint(answered.status)),
+            words: format!("{host} answers {} without a token{}", answered.status, hint(answered)),
         };
     };
     let codes = codes(&denied);
@@ -80,14 +82,38 @@ fn codes(denied: &Denied) -> Vec<u32> {
     digits.parse().into_iter().collect()
 }
 
-fn hint(status: u16) -> &'static str {
-    match status {
-        404 => ": is the tenant right, and the authority?",
-        407 => ": a web proxy stands in between",
-        429 => ": too many requests",
-        200 => ": does something answer in its place?",
-        _ => "",
+/// What answers in the endpoint's place, or changes its answer on the way.
+fn hint(answered: &Answered) -> String {
+    let shown = |text: &str| printable(text.as_bytes());
+    if let Some(host) = &answered.redirect {
+        return format!(
+            ", and redirects to {}: a web proxy or its sign-in page stands in between, or the address has changed; secrets \
+             follow no redirect",
+            shown(host)
+        );
     }
+    let is_gzip = answered.body.starts_with(GZIP).then_some("gzip");
+    if let Some(coding) = answered.compression.as_deref().or(is_gzip) {
+        return format!(
+            ": the answer is compressed ({}), though packetboat asks for identity: have the gateway in between pass it \
+             unchanged",
+            shown(coding)
+        );
+    }
+    let advice = match answered.status {
+        404 => "is the tenant right, and the authority?",
+        407 | 511 => "a web proxy stands in between, and wants a sign-in",
+        429 => "too many requests",
+        _ if text::is_utf_16(&answered.body) => {
+            "the answer is in UTF-16: have the gateway in between pass it unchanged"
+        }
+        _ if text::without_mark(&answered.body).trim_ascii_start().starts_with(b"<") => {
+            "the answer is a web page: a gateway or its sign-in page stands in between"
+        }
+        200 => "does something answer in its place?",
+        _ => return String::new(),
+    };
+    format!(": {advice}")
 }
 
 /// An error code of RFC 6749 §5.2 and its kin. Whatever else stands there may be an echo of what the endpoint was sent.
@@ -180,6 +206,8 @@ fn advice_by_error(error: &str) -> Option<&'static str> {
 const CLOCK: u32 = 700_024;
 /// Apart by less, clocks are right.
 const WRONG_CLOCK: Duration = Duration::from_secs(3 * 60);
+/// RFC 1952 §2.3.1.
+const GZIP: &[u8] = b"\x1f\x8b";
 const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down", "authorization_pending"];
 const PASSING_CODES: &[u32] = &[50033, 50087, 50196, 90006, 90012, 90024, 90033, 90055];
 
@@ -190,7 +218,7 @@ mod tests {
 
     fn refusal(status: u16, body: &str) -> Refusal {
         let body = Zeroizing::new(body.as_bytes().to_vec());
-        read("login.example", &Answered { status, date: None, retry_after: None, body }, SystemTime::now())
+        read("login.example", &Answered { status, body, ..Answered::default() }, SystemTime::now())
     }
 
     #[test]
@@ -220,7 +248,7 @@ mod tests {
     fn a_clock_that_is_off_is_named() {
         let date = SystemTime::now() - Duration::from_secs(3600);
         let body = Zeroizing::new(b"{\"error\":\"invalid_client\",\"error_codes\":[700024]}".to_vec());
-        let answered = Answered { status: 401, date: Some(date), retry_after: None, body };
+        let answered = Answered { status: 401, date: Some(date), body, ..Answered::default() };
         let words = read("login.example", &answered, SystemTime::now()).words;
         assert!(words.contains("this computer's clock is 1h ahead of the endpoint's"), "{words}");
     }

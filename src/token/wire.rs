@@ -1,10 +1,12 @@
 //! What goes over the wire and into the store, as JSON: token responses (RFC 6749 §5), device codes (RFC 8628 §3.2),
-//! client assertions (RFC 7523 §3), and the claims of our own tokens. Beside the configuration only this file knows serde.
+//! client assertions (RFC 7523 §3), and the claims of our own tokens. A member of an unexpected form never hides the others.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::secret::Secret;
+use crate::text;
 
 /// RFC 6749 §5.1.
 pub(super) struct Granted {
@@ -15,28 +17,19 @@ pub(super) struct Granted {
 }
 
 /// RFC 6749 §5.2, with what Microsoft adds.
-#[derive(Deserialize)]
 pub(super) struct Denied {
     pub(super) error: String,
-    #[serde(default)]
     pub(super) error_description: String,
-    #[serde(deserialize_with = "codes", default)]
     pub(super) error_codes: Vec<u32>,
-    #[serde(default)]
     pub(super) correlation_id: Option<String>,
 }
 
 /// RFC 8628 §3.2.
-#[derive(Deserialize)]
 pub(super) struct DeviceCode {
     pub(super) device_code: String,
     pub(super) user_code: String,
-    /// Google says `verification_url`.
-    #[serde(alias = "verification_url")]
     pub(super) verification_uri: String,
-    #[serde(deserialize_with = "seconds", default)]
     pub(super) expires_in: Option<u64>,
-    #[serde(deserialize_with = "seconds", default)]
     pub(super) interval: Option<u64>,
 }
 
@@ -51,54 +44,121 @@ pub(super) struct Record {
 }
 
 /// What a token says of itself, where it happens to be a JWT (RFC 7519). For people to look at, never to decide by.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 pub struct Claims {
-    /// For whom it is good.
-    #[serde(default)]
-    pub aud: Option<String>,
+    /// For whom it is good: one, or several (RFC 7519 §4.1.3).
+    pub aud: Vec<String>,
     /// What an application may do.
-    #[serde(default)]
     pub roles: Vec<String>,
     /// What it may do in a person's name.
-    #[serde(default)]
     pub scp: Option<String>,
     /// The person.
-    #[serde(default)]
     pub upn: Option<String>,
     /// Seconds since 1970.
-    #[serde(default)]
     pub exp: Option<u64>,
 }
 
 pub(super) fn granted(body: &[u8]) -> Option<Granted> {
-    #[derive(Deserialize)]
-    struct Raw {
-        access_token: String,
-        #[serde(deserialize_with = "seconds", default)]
-        expires_in: Option<u64>,
-        refresh_token: Option<String>,
-    }
-    let raw: Raw = serde_json::from_slice(body).ok()?;
+    let mut object = Object::parse(body)?;
     let secret = |text: String| Some(Secret::new(text.into_bytes())).filter(|secret| !secret.expose().is_empty());
     Some(Granted {
-        access_token: secret(raw.access_token).filter(is_one_line)?,
-        expires_in: raw.expires_in,
-        refresh_token: raw.refresh_token.and_then(secret),
+        access_token: object.text("access_token").and_then(secret).filter(is_one_line)?,
+        expires_in: object.seconds("expires_in"),
+        refresh_token: object.text("refresh_token").and_then(secret),
     })
 }
 
 pub(super) fn denied(body: &[u8]) -> Option<Denied> {
-    serde_json::from_slice(body).ok()
+    let mut object = Object::parse(body)?;
+    Some(Denied {
+        error: object.text("error")?,
+        error_description: object.text("error_description").unwrap_or_default(),
+        error_codes: object.codes("error_codes"),
+        correlation_id: object.text("correlation_id"),
+    })
 }
 
 pub(super) fn device_code(body: &[u8]) -> Option<DeviceCode> {
-    serde_json::from_slice(body).ok()
+    let mut object = Object::parse(body)?;
+    Some(DeviceCode {
+        device_code: object.text("device_code")?,
+        user_code: object.text("user_code")?,
+        // Google says `verification_url`, and others say both.
+        verification_uri: object.text("verification_uri").or_else(|| object.text("verification_url"))?,
+        expires_in: object.seconds("expires_in"),
+        interval: object.seconds("interval"),
+    })
 }
 
 pub(super) fn claims(token: &[u8]) -> Option<Claims> {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     let payload = token.split(|&octet| octet == b'.').nth(1)?;
-    serde_json::from_slice(&Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?)).ok()
+    let mut object = Object::parse(&Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?))?;
+    let scopes = object.texts("scp").join(" ");
+    Some(Claims {
+        aud: object.texts("aud"),
+        roles: object.texts("roles"),
+        scp: Some(scopes).filter(|scopes| !scopes.is_empty()),
+        upn: object.text("upn"),
+        exp: object.seconds("exp"),
+    })
+}
+
+/// A JSON object whose members are taken out one by one, in whatever form they are. One of another form than wanted is as
+/// good as missing.
+struct Object(Map<String, Value>);
+
+impl Object {
+    /// RFC 8259 §8.1 forbids the byte order mark that some gateways put in front, and any encoding but UTF-8, in which some
+    /// do not write the words of a refusal.
+    fn parse(json: &[u8]) -> Option<Self> {
+        let json = text::without_mark(json);
+        let text = match std::str::from_utf8(json) {
+            Ok(text) => Zeroizing::new(text.to_owned()),
+            Err(_) => Zeroizing::new(String::from_utf8_lossy(json).into_owned()),
+        };
+        serde_json::from_str(&text).ok().map(Self)
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        match self.0.remove(name)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// One text, or a list of them.
+    fn texts(&mut self, name: &str) -> Vec<String> {
+        let text = |value| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        };
+        match self.0.remove(name) {
+            Some(Value::Array(values)) => values.into_iter().filter_map(text).collect(),
+            other => other.and_then(text).into_iter().collect(),
+        }
+    }
+
+    /// RFC 6749 §5.1 says a number; Azure's metadata service says a string, and some a fraction.
+    fn seconds(&mut self, name: &str) -> Option<u64> {
+        let number = match self.0.remove(name)? {
+            Value::String(text) => text.trim().parse().ok()?,
+            Value::Number(number) => number,
+            _ => return None,
+        };
+        number.as_u64().or_else(|| number.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64))
+    }
+
+    fn codes(&mut self, name: &str) -> Vec<u32> {
+        let code = |code: &Value| match code {
+            Value::String(text) => text.parse().ok(),
+            other => other.as_u64().and_then(|code| u32::try_from(code).ok()),
+        };
+        match self.0.remove(name) {
+            Some(Value::Array(codes)) => codes.iter().filter_map(code).collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Header and claims of a client assertion (RFC 7523 §3), with the certificate's thumbprint in base64url.
@@ -154,34 +214,6 @@ impl Record {
     }
 }
 
-/// RFC 6749 §5.1 says a number; Azure's metadata service says a string, and some a fraction.
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Seconds {
-        Number(u64),
-        Fraction(f64),
-        Text(String),
-    }
-    Ok(match Option::<Seconds>::deserialize(deserializer)? {
-        None => None,
-        Some(Seconds::Number(seconds)) => Some(seconds),
-        Some(Seconds::Fraction(seconds)) if seconds >= 0.0 => Some(seconds as u64),
-        Some(Seconds::Fraction(_)) => None,
-        Some(Seconds::Text(text)) => text.trim().parse().ok(),
-    })
-}
-
-/// Whatever else stands there must not hide `error`.
-fn codes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    let code = |code: &serde_json::Value| match code {
-        serde_json::Value::String(text) => text.parse().ok(),
-        other => other.as_u64().and_then(|code| u32::try_from(code).ok()),
-    };
-    Ok(value.as_array().map(|codes| codes.iter().filter_map(code).collect()).unwrap_or_default())
-}
-
 /// It goes into a line of IMAP, and must not end it.
 fn is_one_line(token: &Secret) -> bool {
     token.expose().iter().all(|octet| (0x21..0x7f).contains(octet))
@@ -193,8 +225,18 @@ mod tests {
 
     #[test]
     fn lifetimes_in_all_their_forms() {
-        for (json, expected) in [("3599", Some(3599)), ("\"86399\"", Some(86_399)), ("12.5", Some(12)), ("null", None)]
-        {
+        for (json, expected) in [
+            ("3599", Some(3599)),
+            ("\"86399\"", Some(86_399)),
+            ("\" 3599.0 \"", Some(3599)),
+            ("12.5", Some(12)),
+            ("1e3", Some(1000)),
+            ("null", None),
+            ("-1", None),
+            ("true", None),
+            ("[3599]", None),
+            ("\"soon\"", None),
+        ] {
             let body = format!("{{\"access_token\":\"t\",\"expires_in\":{json}}}");
             assert_eq!(granted(body.as_bytes()).unwrap().expires_in, expected, "{json}");
         }
@@ -218,6 +260,43 @@ mod tests {
             let denied = denied(format!("{{\"error\":\"invalid_grant\",\"error_codes\":{json}}}").as_bytes()).unwrap();
             assert_eq!((denied.error.as_str(), denied.error_codes), ("invalid_grant", expected));
         }
+    }
+
+    /// RFC 7519 §4.1.3: `aud` may be a list. And whatever form one claim has, the others are told.
+    #[test]
+    fn claims_in_any_form() {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let claims = |json: &str| claims(format!("e30.{}.x", URL_SAFE_NO_PAD.encode(json)).as_bytes()).unwrap();
+        for (aud, expected) in
+            [("\"a\"", vec!["a"]), ("[\"a\", 1, \"b\"]", vec!["a", "b"]), ("{}", vec![]), ("null", vec![])]
+        {
+            for (exp, seconds) in [("5", Some(5)), ("5.9", Some(5)), ("\"5\"", Some(5)), ("[]", None)] {
+                let more = "\"roles\": \"R\", \"scp\": [\"S\", \"T\"], \"upn\": \"p\", \"nbf\": {}";
+                let one = claims(&format!("{{\"aud\": {aud}, \"exp\": {exp}, {more}}}"));
+                assert_eq!(
+                    (one.aud, one.exp, one.roles),
+                    (expected.iter().map(ToString::to_string).collect(), seconds, vec!["R".to_owned()])
+                );
+                assert_eq!((one.scp.as_deref(), one.upn.as_deref()), (Some("S T"), Some("p")));
+            }
+        }
+        assert_eq!(claims("{\"aud\": \"a\", \"roles\": [\"R\"], \"roles\": [\"S\"]}").roles, ["S"]);
+    }
+
+    /// Behind gateways: a byte order mark, words in Latin-1, members that are none or of another form.
+    #[test]
+    fn members_do_not_hide_each_other() {
+        let one = granted(b"\xef\xbb\xbf{\"access_token\":\"t\",\"refresh_token\":null,\"scope\":[1]}").unwrap();
+        assert!(one.access_token.expose() == b"t" && one.refresh_token.is_none());
+        for more in ["\"error_description\":null", "\"correlation_id\":5", "\"error_description\":[]"] {
+            let body = [b"{\"error\":\"invalid_client\",".as_slice(), more.as_bytes(), b"}"].concat();
+            assert_eq!(denied(&body).unwrap().error, "invalid_client", "{more}");
+        }
+        let latin_1 = b"{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: f\xfcr\"}";
+        assert!(denied(latin_1).unwrap().error_description.starts_with("AADSTS7000215"));
+        let both = b"{\"device_code\":\"d\",\"user_code\":\"u\",\"verification_uri\":\"x\",\"verification_url\":\"y\",\"interval\":\"5\"}";
+        let code = device_code(both).unwrap();
+        assert_eq!((code.verification_uri.as_str(), code.interval), ("x", Some(5)));
     }
 
     #[test]

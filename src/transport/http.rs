@@ -7,7 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, RETRY_AFTER, USER_AGENT};
+use hyper::client::conn::http1;
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HOST, LOCATION, RETRY_AFTER,
+    USER_AGENT,
+};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +35,7 @@ pub struct Asked {
 }
 
 /// What it answered.
+#[derive(Default)]
 pub struct Answered {
     /// As 200.
     pub status: u16,
@@ -38,6 +43,10 @@ pub struct Answered {
     pub date: Option<SystemTime>,
     /// How long it asks to be left alone.
     pub retry_after: Option<Duration>,
+    /// How the body is compressed, though nobody asked for that (RFC 9110 §8.4).
+    pub compression: Option<String>,
+    /// The host that it redirects to (RFC 9110 §10.2.2). It is never asked: what was asked holds secrets.
+    pub redirect: Option<String>,
     /// No more than [`LONGEST_BODY`]; may hold tokens.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -133,7 +142,8 @@ impl Client {
             .uri(target)
             .header(HOST, &self.authority)
             .header(USER_AGENT, concat!("packetboat/", env!("CARGO_PKG_VERSION")))
-            .header("accept", "application/json");
+            .header(ACCEPT, "application/json")
+            .header(ACCEPT_ENCODING, "identity");
         for (name, value) in asked.headers {
             request = request.header(name, value);
         }
@@ -145,10 +155,14 @@ impl Client {
             None => request.body(Full::default()),
         };
         let request = request.map_err(|error| self.failed(&error))?;
+        // Gateways add header fields of their own, not all of them well-formed.
+        let mut client = http1::Builder::new();
+        client.max_headers(MOST_HEADERS).max_buf_size(LONGEST_HEAD).ignore_invalid_headers_in_responses(true);
+        client.allow_obsolete_multiline_headers_in_responses(true);
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(&error))?;
+            client.handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(&error))?;
         let response = async {
-            let response = sender.send_request(request).await.map_err(|error| self.failed(&error))?;
+            let response = sender.send_request(request).await.map_err(|error| self.failed(&why_no_answer(&error)))?;
             self.read(response).await
         };
         tokio::select! {
@@ -159,17 +173,39 @@ impl Client {
     }
 
     async fn read(&self, response: Response<Incoming>) -> Result<Answered, Failure> {
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok().map(str::trim));
         let date = header(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
         let retry_after = header(RETRY_AFTER).and_then(|value| retry_after(value, date));
-        let status = response.status().as_u16();
-        let body = collect(response.into_body()).await.map_err(|why| self.failed(&why))?;
-        Ok(Answered { status, date, retry_after, body })
+        let compression = header(CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let compression = compression.filter(|coding| !coding.is_empty()).map(str::to_owned);
+        let status = response.status();
+        let redirect = header(LOCATION).filter(|_| status.is_redirection()).map(|target| self.host_of(target));
+        let body = collect(response.into_body()).await;
+        let body = body.map_err(|why| self.failed(&format_args!("its answer cannot be read: {why}")))?;
+        Ok(Answered { status: status.as_u16(), date, retry_after, compression, redirect, body })
+    }
+
+    /// The host that a redirect leads to; the rest of it may repeat what was asked.
+    fn host_of(&self, target: &str) -> String {
+        let uri: Option<Uri> = target.parse().ok();
+        uri.and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_else(|| self.host.clone())
     }
 
     fn failed(&self, why: &dyn std::fmt::Display) -> Failure {
         Failure::new(Kind::TokenUnavailable, format!("{}: {why}", self.host))
     }
+}
+
+fn why_no_answer(error: &hyper::Error) -> String {
+    if error.is_parse_too_large() {
+        return format!(
+            "its answer has more than {MOST_HEADERS} header fields, or more than {LONGEST_HEAD} octets of them"
+        );
+    }
+    if error.is_parse() {
+        return format!("it answers something else than HTTP/1.1 ({error})");
+    }
+    error.to_string()
 }
 
 /// Asks a server of this computer, in clear: its status and what it says.
@@ -191,7 +227,7 @@ pub async fn get(
     let request = request.body(Full::<Bytes>::default()).map_err(|error| failed(&error))?;
     let asking = async {
         let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+        let handshake = http1::handshake(TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.map_err(|error| failed(&error))?;
         let asking = async {
             let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
@@ -255,6 +291,10 @@ fn is_near(host: &str) -> bool {
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Of an answer, or of what is asked, in octets.
 pub const LONGEST_BODY: usize = 256 * 1024;
+/// Header fields of an answer: hyper's own limit is 100, and gateways have been seen to go beyond.
+const MOST_HEADERS: usize = 1000;
+/// Of all header fields of an answer, in octets.
+const LONGEST_HEAD: usize = 256 * 1024;
 /// An inventory of a hundred thousand devices.
 const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
 

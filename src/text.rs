@@ -1,0 +1,122 @@
+//! Text as editors, shells and portals write it: with a byte order mark in front, line ends behind, or all of it in UTF-16.
+
+use zeroize::Zeroizing;
+
+/// Text in UTF-8 without the byte order mark that Windows programs put in front of it.
+pub fn without_mark(octets: &[u8]) -> &[u8] {
+    octets.strip_prefix(MARK).unwrap_or(octets)
+}
+
+/// One line of text, which is in UTF-8: without a byte order mark, and without the line ends behind it.
+///
+/// # Errors
+/// It holds something that nobody sees and nobody means; the text says what to do.
+pub fn one_line(octets: &[u8]) -> Result<&str, String> {
+    if is_utf_16(octets) {
+        return Err(UTF_16.to_owned());
+    }
+    let text =
+        std::str::from_utf8(without_mark(octets)).map_err(|_| "is no text in UTF-8; write it anew".to_owned())?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    match line.chars().find(|&c| is_invisible(c)) {
+        None => Ok(line),
+        Some('\r' | '\n') => Err("has several lines; write the secret on one line, and nothing else".to_owned()),
+        Some(c) => Err(format!(
+            "holds a character that nobody sees (U+{:04X}), as text that is copied from a page or a terminal may; type it anew",
+            u32::from(c)
+        )),
+    }
+}
+
+/// PEM (RFC 7468), which is ASCII: without the byte order marks of all the files that it was put together from.
+///
+/// # Errors
+/// It is in another encoding; the text says what to do.
+pub fn pem(octets: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    if is_utf_16(octets) {
+        return Err(UTF_16);
+    }
+    // ASN.1's SEQUENCE with a length of two octets: no text begins so.
+    if octets.starts_with(&[0x30, 0x82]) {
+        return Err(
+            "is not in PEM; convert it with: openssl x509 -inform der (a .cer or .der file), openssl pkey -inform der (a key), or \
+                    openssl pkcs12 -nodes (a .pfx file)",
+        );
+    }
+    let mut text = Zeroizing::new(Vec::with_capacity(octets.len()));
+    let mut rest = octets;
+    while let Some((first, behind)) = rest.split_first() {
+        match rest.strip_prefix(MARK) {
+            Some(behind) => rest = behind,
+            None => {
+                text.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// With its own mark, or as ASCII looks there: every other octet is NUL.
+pub fn is_utf_16(octets: &[u8]) -> bool {
+    matches!(octets, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, (1..), ..] | [(1..), 0, ..])
+}
+
+/// Beside control characters: marks of order and direction, and blanks and hyphens of no width.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// U+FEFF in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+/// What to do about UTF-16, as the end of a sentence that begins with the file.
+pub const UTF_16: &str = "is in UTF-16, as Windows PowerShell's > writes it; save it in UTF-8 (Set-Content -Encoding ascii), or convert \
+     it here with: iconv -f UTF-16 -t UTF-8";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_as_editors_and_shells_write_them() {
+        for (octets, line) in [
+            (b"s3cret".as_slice(), "s3cret"),
+            (b"s3cret\r\n", "s3cret"),
+            (b"s3cret\n\n", "s3cret"),
+            (b"\xef\xbb\xbfs3cret\r\n", "s3cret"),
+            (b" a~b c+d/e=&%\"' ", " a~b c+d/e=&%\"' "),
+            ("p\u{e4}sswort".as_bytes(), "p\u{e4}sswort"),
+            (b"", ""),
+            (b"\xef\xbb\xbf", ""),
+        ] {
+            assert_eq!(one_line(octets).as_deref(), Ok(line), "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_means_what_nobody_sees() {
+        for (octets, words) in [
+            (b"id\nsecret\n".as_slice(), "on one line"),
+            (b"s3\tcret", "(U+0009)"),
+            (b"s3cret\x7f", "(U+007F)"),
+            ("s3cret\u{200b}\n".as_bytes(), "(U+200B)"),
+            ("s3\u{feff}cret".as_bytes(), "(U+FEFF)"),
+            (b"\xef\xbb\xbf\xef\xbb\xbfs", "(U+FEFF)"),
+            (b"\xff\xfes\x003\0", "iconv -f UTF-16"),
+            (b"\xfe\xff\0s\x003", "iconv -f UTF-16"),
+            (b"s\x003\0", "iconv -f UTF-16"),
+            (b"p\xe4ss", "is no text in UTF-8"),
+        ] {
+            let message = one_line(octets).unwrap_err();
+            assert!(message.contains(words), "{octets:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn marks_between_certificates() {
+        assert_eq!(pem(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n").unwrap().as_slice(), b"a\nb\n");
+        assert!(pem(b"\xff\xfe-\0").unwrap_err().contains("UTF-16"));
+        assert!(pem(&[0x30, 0x82, 1, 2]).unwrap_err().contains("-inform der"));
+    }
+}
