@@ -146,19 +146,32 @@ fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket2> {
     Ok(socket)
 }
 
-/// Sets what every connection has; see [`listen`].
+/// Sets what every connection has; see [`listen`]. A connection whose peer acknowledges nothing for `keep_alive` and the
+/// probes behind it is broken off, be it idle (SO_KEEPALIVE) or busy (TCP_USER_TIMEOUT, RFC 5482): while octets are
+/// unacknowledged, no keep-alive probe is sent, and the kernel alone would send them again for a quarter of an hour.
 ///
 /// # Errors
 /// The connection is gone already.
 pub fn tune<S: AsFd>(socket: &S, keep_alive: Duration) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
-    let probes = TcpKeepalive::new().with_time(keep_alive).with_interval(PROBE_INTERVAL).with_retries(PROBES);
-    socket.set_tcp_keepalive(&probes)
+    let keep_alive = keep_alive.clamp(SHORTEST_KEEP_ALIVE, LONGEST_KEEP_ALIVE);
+    let interval = probe_interval(keep_alive);
+    let probes = TcpKeepalive::new().with_time(keep_alive).with_interval(interval).with_retries(PROBES);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(keep_alive + interval * PROBES))
+}
+
+/// An eighth of the silence before, so that a peer is given up after half as long again.
+fn probe_interval(keep_alive: Duration) -> Duration {
+    (keep_alive / 8).clamp(SHORTEST_KEEP_ALIVE, LONGEST_PROBE_INTERVAL)
 }
 
 const BACKLOG: i32 = 1024;
-const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+/// The kernel counts in seconds, and up to so many (tcp(7), TCP_KEEPIDLE).
+const SHORTEST_KEEP_ALIVE: Duration = Duration::from_secs(1);
+const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(32_767);
+const LONGEST_PROBE_INTERVAL: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
 
 #[cfg(test)]
@@ -176,6 +189,18 @@ mod tests {
             let socket = SockRef::from(&stream);
             assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(77));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(115_500)));
+        }
+    }
+
+    /// Two minutes, as by default, give three; and the longest probe interval is 15 s.
+    #[test]
+    fn the_end_of_keep_alive_follows_from_it() {
+        let end = |seconds: u64| (seconds, probe_interval(Duration::from_secs(seconds)).as_millis());
+        assert_eq!([1, 120, 3600].map(end), [(1, 1000), (120, 15_000), (3600, 15_000)]);
+        // Whatever the configuration takes, the kernel takes too.
+        for keep_alive in [Duration::from_millis(1), Duration::from_secs(24 * 60 * 60)] {
+            listen("127.0.0.1:0".parse().unwrap(), 1, keep_alive, false).unwrap();
         }
     }
 

@@ -60,6 +60,7 @@ pub struct Client {
     authority: String,
     path: String,
     patience: Duration,
+    keep_alive: Duration,
 }
 
 impl Client {
@@ -82,7 +83,7 @@ impl Client {
         let port = authority.port_u16().unwrap_or(port);
         let path = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let authority = authority.as_str().to_owned();
-        Ok(Self { connector, host, port, authority, path, patience: PATIENCE })
+        Ok(Self { connector, host, port, authority, path, patience: PATIENCE, keep_alive: limits.keep_alive })
     }
 
     /// The host's name.
@@ -105,6 +106,7 @@ impl Client {
                 None => {
                     let tcp = tokio::net::TcpStream::connect((self.host.as_str(), self.port));
                     let tcp = tcp.await.map_err(|error| self.failed(&error))?;
+                    super::tune(&tcp, self.keep_alive).map_err(|error| self.failed(&error))?;
                     self.ask_over(tcp, asked).await
                 }
             }

@@ -8,6 +8,7 @@ mod confinement;
 mod demo;
 mod disk;
 mod failures;
+mod flow;
 mod lifecycle;
 mod matrix;
 mod oauth;

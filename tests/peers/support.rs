@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod fake;
 pub mod imap;
 pub mod issuer;
+pub mod network;
 pub mod pop3;
 pub mod ports;
 pub mod prf;

@@ -30,6 +30,16 @@ pub fn tls(
     newest: SslVersion,
     serve: impl Fn(SslStream<TcpStream>) + Send + 'static,
 ) -> u16 {
+    tls_at("127.0.0.1:0", certificates, newest, serve)
+}
+
+/// The same at another address.
+pub fn tls_at(
+    address: &str,
+    certificates: &Certificates,
+    newest: SslVersion,
+    serve: impl Fn(SslStream<TcpStream>) + Send + 'static,
+) -> u16 {
     let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
     context.set_security_level(0);
     context.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
@@ -37,7 +47,7 @@ pub fn tls(
     context.set_certificate(&certificates.leaf).unwrap();
     context.set_private_key(&certificates.key).unwrap();
     let context = context.build();
-    plain(move |stream| {
+    plain_at(address, move |stream| {
         if let Ok(stream) = Ssl::new(&context).unwrap().accept(stream) {
             serve(stream);
         }

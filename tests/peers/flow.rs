@@ -1,0 +1,106 @@
+//! A NAT or a firewall forgets a connection while octets are on their way: both sides learn of it, and soon.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use openssl::ssl::SslVersion;
+
+use crate::support::certificates::Certificates;
+use crate::support::fake;
+use crate::support::imap::{Imap, status};
+use crate::support::issuer::Issuer;
+use crate::support::network::{HERE, Network, THERE};
+use crate::support::proxy::{Proxy, translating_listener};
+use crate::support::stacks::{Stack, Start, Version};
+use crate::support::translated::{DEVICE_PASSWORD, account, device};
+
+const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+/// Far below what the kernel takes by itself (tcp_retries2: a quarter of an hour), far above `keep_alive` and its probes.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// A proxy with one place in the mailbox, and a mail server at this address. A message to the sender has the server speak.
+fn proxy(issuer: &Issuer, address: &str, start: impl FnOnce(Server) -> u16) -> (Proxy, Sender<()>) {
+    let certificates = Certificates::for_name("localhost", 30);
+    let directory = tempfile::tempdir().unwrap();
+    certificates.write(directory.path());
+    let (speak, told) = channel();
+    let told = Arc::new(Mutex::new(told));
+    let port = start(Box::new(move || {
+        fake::tls_at("0.0.0.0:0", &certificates, SslVersion::TLS1_3, move |mut stream| {
+            let told = Arc::clone(&told);
+            std::thread::spawn(move || {
+                let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
+                loop {
+                    let line = fake::hear(&mut stream);
+                    let Some((tag, _)) = line.split_once(' ') else { return };
+                    if line.contains("IDLE") {
+                        let _ = stream.write_all(b"+ idling\r\n");
+                        told.lock().unwrap().recv().unwrap();
+                        let _ = stream.write_all(b"* 1 EXISTS\r\n");
+                    } else {
+                        let _ = stream.write_all(format!("{tag} OK done\r\n").as_bytes());
+                    }
+                }
+            });
+        })
+    }));
+    let configuration = format!(
+        "[limits]\nkeep_alive = \"4s\"\nsessions_per_mailbox = 1\nmailbox_queue = \"5s\"\n\
+         [upstream.x]\nhost = \"{address}\"\nserver_name = \"localhost\"\nimap_port = {port}\nroots = {:?}\n{}{}{}",
+        directory.path().join("ca.pem"),
+        translating_listener("imap", "imap", "implicit", "").replace("127.0.0.1", HERE),
+        device("scanner", "scans", DEVICE_PASSWORD, ""),
+        account("scans", "scan@contoso.example", "x", issuer),
+    );
+    (Proxy::start(&configuration), speak)
+}
+
+type Server = Box<dyn FnOnce() -> u16 + Send>;
+
+fn connect(address: SocketAddr) -> Imap {
+    Imap::greeted(TLS_1_0.connect(address, Start::Implicit))
+}
+
+#[test]
+fn a_forgotten_flow_to_the_server_ends_the_session_and_gives_its_place_back() {
+    let network = Network::new();
+    let issuer = Issuer::start();
+    let (proxy, _speak) = proxy(&issuer, THERE, |server| network.there(server));
+    let mut imap = connect(proxy.address("imap"));
+    imap.login("scanner", DEVICE_PASSWORD);
+    imap.ok("NOOP");
+    network.forget();
+    let since = Instant::now();
+    imap.device.send("x NOOP\r\n");
+    let said = imap.device.line();
+    assert!(said.starts_with("* BYE "), "{said}");
+    assert!(imap.device.has_ended() && since.elapsed() < BOUND, "{:?}", since.elapsed());
+    let line = proxy.session_line("imap");
+    assert_eq!(line["reason"], "upstream_lost", "{line}");
+    network.remember();
+    connect(proxy.address("imap")).login("scanner", DEVICE_PASSWORD);
+}
+
+#[test]
+fn a_forgotten_flow_to_the_device_ends_the_session_and_gives_its_place_back() {
+    let network = Network::new();
+    let issuer = Issuer::start();
+    let (proxy, speak) = proxy(&issuer, "127.0.0.1", |server| server());
+    let address = proxy.address("imap");
+    let mut imap = network.there(|| connect(address));
+    imap.login("scanner", DEVICE_PASSWORD);
+    imap.device.send("x IDLE\r\n");
+    assert_eq!(imap.device.line(), "+ idling");
+    // The place is taken.
+    let refused = connect(address).command(&format!("LOGIN scanner {DEVICE_PASSWORD}"));
+    assert!(status(&refused).starts_with("NO "), "{refused:?}");
+    network.forget();
+    let since = Instant::now();
+    speak.send(()).unwrap();
+    proxy.log.wait_for("session line", |line| line.contains("session ended") && line.contains("\"device_lost\""));
+    assert!(since.elapsed() < BOUND, "{:?}", since.elapsed());
+    connect(address).login("scanner", DEVICE_PASSWORD);
+}

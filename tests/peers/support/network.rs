@@ -1,0 +1,75 @@
+//! A second host on a network of its own: two network namespaces, which end with the test.
+
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::process::Process;
+
+/// This thread's side of the network, where the proxy is.
+pub const HERE: &str = "10.77.0.1";
+/// The other host.
+pub const THERE: &str = "10.77.0.2";
+
+/// This thread, and what it starts from here on, is one host; [`Network::there`] is the other one.
+pub struct Network {
+    other: Process,
+}
+
+impl Network {
+    pub fn new() -> Self {
+        let is_alone = unshare(CloneFlags::CLONE_NEWNET).is_ok();
+        assert!(is_alone, "a network namespace cannot be made: run this as root, in a container with CAP_SYS_ADMIN");
+        let mut command = Command::new("unshare");
+        // Ends when its standard input does; says when its namespace stands.
+        command.args(["--net", "sh", "-c", "echo; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut other = Process::start(&mut command);
+        let mut said = other.0.stdout.take().unwrap();
+        std::io::Read::read_exact(&mut said, &mut [0]).unwrap();
+        let network = Self { other };
+        let id = network.other.0.id();
+        for command in [
+            "link set lo up".to_owned(),
+            format!("link add here type veth peer name there netns {id}"),
+            format!("address add {HERE}/24 dev here"),
+            "link set here up".to_owned(),
+        ] {
+            run(Command::new("ip").args(command.split(' ')));
+        }
+        network.over_there("link set lo up");
+        network.over_there("link set there up");
+        network.remember();
+        network
+    }
+
+    /// Does this on the other host, in a thread that is there, as are those that it starts.
+    pub fn there<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.other.0.id())).unwrap();
+        let moved = move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            what()
+        };
+        std::thread::scope(|scope| scope.spawn(moved).join().unwrap())
+    }
+
+    /// From here on nothing that is sent to the other host is answered, by nobody, as when a NAT has forgotten a flow.
+    pub fn forget(&self) {
+        self.over_there(&format!("address del {THERE}/24 dev there"));
+    }
+
+    /// The other host answers (again).
+    pub fn remember(&self) {
+        self.over_there(&format!("address add {THERE}/24 dev there"));
+    }
+
+    fn over_there(&self, command: &str) {
+        let id = self.other.0.id().to_string();
+        run(Command::new("nsenter").args(["--target", &id, "--net", "ip"]).args(command.split(' ')));
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status();
+    assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "{command:?}: {status:?}");
+}
