@@ -74,7 +74,8 @@ impl Profile {
             minimum,
             maximum: Version::Tls1_3,
             suites: suite::up_to(tier).collect(),
-            sslv2_hello: self == Profile::Ancient,
+            // An encoding of the ClientHello, no older version: what it offers is judged as any other offer is.
+            sslv2_hello: self != Profile::Modern,
             empty_fragments: false,
             encrypt_then_mac: false,
         }

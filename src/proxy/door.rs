@@ -148,7 +148,8 @@ impl Door {
                 // The device hears why in its own words; it may be gone, which changes nothing.
                 let _ = stream.write_all(ALERT_HANDSHAKE_FAILURE).await;
                 let _ = stream.flush().await;
-                return Err(Failure::new(Kind::Handshake, refusal::sslv2_format(hello, &self.listener.tls)));
+                let why = refusal::sslv2_format(hello, &self.listener.tls, acceptor.has_ecdsa());
+                return Err(Failure::new(Kind::Handshake, why));
             }
             match acceptor.accept(stream).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),

@@ -263,12 +263,12 @@ fn handshakes_that_a_legacy_listener_refuses() {
 }
 
 #[test]
-fn an_sslv2_format_client_hello_is_for_ancient_alone() {
-    let proxy = Proxy::start(&listener("imap", "imap", "implicit", ""));
+fn an_sslv2_format_client_hello_is_not_for_modern() {
+    let proxy = Proxy::start(&listener("imap", "imap", "implicit", "profile = \"modern\""));
     assert!(java(proxy.address("imap"), Start::Implicit, "SSLv2Hello,TLSv1", "-").has_ended());
     let line = proxy.session_line("imap");
     let message = line["message"].as_str().unwrap();
-    assert!(message.contains("begins with a ClientHello in SSLv2 format: set profile = \"ancient\""), "{message}");
+    assert!(message.contains("in SSLv2 format, and offers at most TLS 1.0: set profile = \"legacy\" on"), "{message}");
 }
 
 #[test]

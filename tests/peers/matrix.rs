@@ -110,6 +110,7 @@ fn mbedtls_at_tls_1_0() {
 
 #[test]
 fn java_with_a_client_hello_in_sslv2_format() {
+    every_door(Stack::JavaSslv2Hello, "legacy", "TLSv1 ");
     every_door(Stack::JavaSslv2Hello, "ancient", "TLSv1 ");
 }
 

@@ -31,11 +31,18 @@ pub fn explain(refused: &Refused, hello: Option<&ClientHello>, policy: &TlsPolic
     with_facts(&advice, hello, policy)
 }
 
-/// Explains why a ClientHello in SSLv2 format was not taken.
-pub fn sslv2_format(hello: Option<&ClientHello>, policy: &TlsPolicy) -> String {
-    let advice =
-        "begins with a ClientHello in SSLv2 format: set profile = \"ancient\" or sslv2_hello = true on this listener";
-    with_facts(advice, hello, policy)
+/// Explains why a ClientHello in SSLv2 format was not taken. The mildest setting that would take it is named.
+pub fn sslv2_format(hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: bool) -> String {
+    const FORMAT: &str = "begins with a ClientHello in SSLv2 format";
+    let advice = match hello.and_then(|hello| by_offer(hello, policy, has_ecdsa)) {
+        None => format!("{FORMAT}: set sslv2_hello = true on this listener"),
+        // The next profile takes the format as well, unless the file says that it is not to be taken.
+        Some(other) if policy.profile.policy().sslv2_hello => {
+            format!("{FORMAT}: set sslv2_hello = true on this listener; and it {other}")
+        }
+        Some(other) => format!("{FORMAT}, and {other}"),
+    };
+    with_facts(&advice, hello, policy)
 }
 
 fn with_facts(advice: &str, hello: Option<&ClientHello>, policy: &TlsPolicy) -> String {
@@ -168,6 +175,27 @@ mod tests {
                 .starts_with("offers only AES128-GCM-SHA256: set profile = \"legacy\"")
         );
         assert!(advice(&hello(0x0301, &[0x03]), &Profile::Ancient.policy()).contains("nothing that packetboat can do"));
+    }
+
+    #[test]
+    fn an_sslv2_format_is_advised_with_the_mildest_key() {
+        let advice = |version, suite, policy: &TlsPolicy| {
+            let hello = ClientHello { sslv2_format: true, ..hello(version, &[suite]) };
+            sslv2_format(Some(&hello), policy, false)
+        };
+        let modern = Profile::Modern.policy();
+        let legacy = TlsPolicy { sslv2_hello: false, ..Profile::Legacy.policy() };
+        for (version, suite, policy, expected) in [
+            (0x0301, 0x2f, &legacy, ": set sslv2_hello = true on this listener; the device offers"),
+            (0x0301, 0x2f, &modern, ", and offers at most TLS 1.0: set profile = \"legacy\" on this listener; the"),
+            (0x0303, 0x2f, &modern, ", and offers only AES128-SHA: set profile = \"legacy\" on this listener; the"),
+            (0x0300, 0x2f, &modern, ", and offers at most SSLv3: set profile = \"ancient\" on this listener; the"),
+            (0x0301, 0x0a, &legacy, "listener; and it offers only DES-CBC3-SHA: set profile = \"ancient\""),
+            (0x0002, 0x2f, &modern, ", and offers nothing newer than SSLv2, which nobody can speak any more"),
+        ] {
+            let text = advice(version, suite, policy);
+            assert!(text.contains(expected), "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::wire::{
-    ALERT, Cursor, HANDSHAKE, Hello, No, SSL3, TLS1_0, TLS1_1, TLS1_2, TLS1_3, Wire, answer, answer_to, record,
+    ALERT, Cursor, HANDSHAKE, Hello, No, SSL3, ServerHello, TLS1_0, TLS1_1, TLS1_2, TLS1_3, Wire, answer, answer_to,
+    record,
 };
 use super::{PROFILES, profiles};
 use crate::support::proxy::{Proxy, listener};
@@ -113,6 +114,36 @@ fn nobody_speaks_sslv2() {
             wire.half_close();
             let (records, _) = wire.rest();
             assert!(records.iter().all(|record| record.kind == ALERT && record.body[0] == 2), "{profile}: {records:?}");
+        }
+    }
+}
+
+/// The format is an encoding: the versions in it are what they are in any other ClientHello.
+#[test]
+fn a_client_hello_in_sslv2_format_is_taken_by_its_version() {
+    let proxy = profiles();
+    for (version, suite, taken_by) in [
+        (TLS1_0, 0x2f, &["legacy", "ancient"][..]),
+        (TLS1_1, 0x2f, &["legacy", "ancient"]),
+        (TLS1_2, 0x2f, &["legacy", "ancient"]),
+        (SSL3, 0x2f, &["ancient"]),
+        (TLS1_0, 0x0a, &["ancient"]),
+        (0x0002, 0x2f, &[]),
+    ] {
+        for profile in PROFILES {
+            // As OpenSSL 0.9.8 and Java 6 send it: SSLv2's suites beside the others.
+            let suites = [[1, 0, 128], [7, 0, 192], [0, 0, suite]].concat();
+            let mut hello = vec![1, (version >> 8) as u8, version as u8, 0, suites.len() as u8, 0, 0, 0, 16];
+            hello.extend(suites);
+            hello.extend([7; 16]);
+            let mut wire = Wire::to(proxy.address(profile));
+            wire.send(&[&[0x80, hello.len() as u8][..], &hello].concat());
+            let record = wire.next().unwrap();
+            if taken_by.contains(&profile) {
+                assert_eq!((record.kind, ServerHello::parse(&record.body).version), (HANDSHAKE, version), "{profile}");
+            } else {
+                assert!(record.kind == ALERT && record.body[0] == 2, "{profile} {version:#06x}: {record:?}");
+            }
         }
     }
 }
