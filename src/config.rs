@@ -239,8 +239,8 @@ pub enum CertificateSource {
         names: Vec<String>,
         /// The signature's digest.
         digest: Digest,
-        /// How long it is valid.
-        years: u32,
+        /// How long it is valid; to the last day that 32-bit time can name, where nothing is said.
+        years: Option<u32>,
     },
     /// The operator's.
     Files(CertificateFiles),

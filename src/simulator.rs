@@ -62,7 +62,7 @@ impl Simulator {
     /// The directory cannot be written, or there is no port.
     pub async fn start(setup: Setup) -> Result<Self, String> {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
-        let source = CertificateSource::Made { names, digest: Digest::Sha256, years: 1 };
+        let source = CertificateSource::Made { names, digest: Digest::Sha256, years: Some(1) };
         let made = Certificate { source, ecdsa: None };
         let loaded = certificate::load(&made, &setup.directory, "simulator", Making::Kept);
         let loaded = loaded.map_err(|fault| fault.message)?;

@@ -242,7 +242,7 @@ mod tests {
     /// An acceptor of the profile `legacy`, and both ends of a connection.
     async fn met() -> (Acceptor, Socket, Socket) {
         let directory = tempfile::tempdir().unwrap();
-        let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: 1 };
+        let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: Some(1) };
         let loaded = load(&Certificate { source, ecdsa: None }, directory.path(), "x", Making::Tried);
         let loaded = loaded.map_err(|fault| fault.message).unwrap();
         let acceptor = Acceptor::new(&Profile::Legacy.policy(), &loaded).unwrap();

@@ -4,6 +4,7 @@
 
 mod admin;
 mod balancer;
+mod certificate;
 mod confinement;
 mod demo;
 mod disk;

@@ -309,5 +309,4 @@ impl Proof<'_> {
 
 const STATE_DIRECTORY: &str = "/var/lib/packetboat";
 const DEFAULT: &str = "default";
-const YEARS: u32 = 20;
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,5 +1,6 @@
 //! What the device is shown: made by a local certification authority on first start, or the operator's own files.
 
+mod lasting;
 mod made;
 
 use std::fmt::Write as _;
@@ -137,7 +138,7 @@ fn has_usual_curve(key: &PKey<Private>) -> bool {
 /// that it was made before its section was changed.
 pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<(&'static str, String)> {
     let path = chain_path(certificate, state_directory, name);
-    let Ok(leaf) = first(&path) else { return Vec::new() };
+    let Ok(leaf) = first(&path) else { return lasting::to_be_made(certificate).into_iter().collect() };
     let description = description(&path, &leaf);
     let mut remarks = Vec::new();
     let (key, mend) = match &certificate.source {
@@ -149,7 +150,9 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
         days @ 0..EXPIRY_WARNING_DAYS => remarks.push((key, format!("it ends in {days} days: {mend}"))),
         EXPIRY_WARNING_DAYS.. => {}
     }
+    remarks.extend(lasting::of_chain(certificate, &path, name));
     if let CertificateSource::Made { names, digest, .. } = &certificate.source {
+        remarks.extend(lasting::of_authority(state_directory, &leaf));
         if !names.is_empty() && *names != description.names {
             let are = description.names.join(" ");
             remarks.push(("names", format!("it was made for {are}, before these names were written: {mend}")));

@@ -56,7 +56,7 @@ mod tests {
     #[tokio::test]
     async fn it_speaks_tls_1_0_and_trusts_one_authority() {
         let (ours, another) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: 1 };
+        let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: Some(1) };
         let made = Certificate { source, ecdsa: None };
         let loaded = load(&made, ours.path(), "x", Making::Kept).map_err(|fault| fault.message).unwrap();
         load(&made, another.path(), "x", Making::Kept).map_err(|fault| fault.message).unwrap();

@@ -139,8 +139,9 @@ fn many_make_one_certificate() {
             commands.into_iter().map(|mut one| scope.spawn(move || Ran::of(one.output().unwrap()))).collect();
         shown.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    // Twenty years, or a second less.
-    let without_age = |ran: &Ran| ran.output.replace("(7299 days)", "(7300 days)");
+    // The days that are left may become one fewer meanwhile.
+    let without_age =
+        |ran: &Ran| ran.output.lines().map(|line| line.split(" (").next().unwrap().to_owned()).collect::<Vec<_>>();
     for one in &shown {
         assert_eq!((one.code, without_age(one)), (0, without_age(&shown[0])), "{}", one.errors);
     }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use crate::config::file::{CertificateSection, Written};
 use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
 
-use super::{DEFAULT, Proof, YEARS};
+use super::{DEFAULT, Proof};
 
 impl Proof<'_> {
     pub(super) fn certificates(
@@ -19,7 +19,7 @@ impl Proof<'_> {
         let mut certificates: BTreeMap<_, _> =
             raw.into_iter().map(|(name, section)| (name.clone(), self.certificate(&name, section))).collect();
         certificates.entry(DEFAULT.to_owned()).or_insert_with(|| Certificate {
-            source: CertificateSource::Made { names: Vec::new(), digest: Digest::Sha256, years: YEARS },
+            source: CertificateSource::Made { names: Vec::new(), digest: Digest::Sha256, years: None },
             ecdsa: None,
         });
         certificates
@@ -41,6 +41,7 @@ impl Proof<'_> {
         for (word, span) in [
             ("names", raw.names.as_ref().map(Spanned::span)),
             ("digest", raw.digest.as_ref().map(Spanned::span)),
+            ("years", raw.years.as_ref().map(Spanned::span)),
             ("chain", raw.chain.as_ref().map(Spanned::span)),
             ("key", raw.key.as_ref().map(Spanned::span)),
             ("ecdsa_chain", raw.ecdsa_chain.as_ref().map(Spanned::span)),
@@ -75,7 +76,7 @@ impl Proof<'_> {
         }
         let names = raw.names.map(Spanned::into_inner).unwrap_or_default();
         let digest = self.choice(&key("digest"), raw.digest, DIGESTS).unwrap_or(Digest::Sha256);
-        let years = self.number(&key("years"), raw.years, 1..=23, YEARS);
+        let years = raw.years.map(|years| self.number(&key("years"), Some(years), 1..=23, 1));
         let source = match files {
             Some(files) => CertificateSource::Files(files),
             None => CertificateSource::Made { names, digest, years },

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::asn1::{Asn1Integer, Asn1Time, Asn1TimeRef};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -25,7 +25,8 @@ use crate::transport::host;
 pub(super) struct Wanted<'a> {
     pub(super) names: &'a [String],
     pub(super) digest: Digest,
-    pub(super) years: u32,
+    /// To [`LAST_IN_32_BITS`], where nothing is said.
+    pub(super) years: Option<u32>,
 }
 
 /// Where the certificate called `name` and its key are kept.
@@ -186,7 +187,7 @@ fn new_authority(
     };
     let host = host::name().unwrap_or_default();
     let name = name.map_or_else(|| distinguished_name(format!("packetboat CA {host}").trim_end()), Ok)?;
-    let mut builder = begin(&name, &name, &key, wanted.years)?;
+    let mut builder = begin(&name, &name, &key, end(now()?, wanted.years))?;
     builder.append_extension(BasicConstraints::new().critical().ca().pathlen(0).build()?)?;
     builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
     let identifier = SubjectKeyIdentifier::new().build(&builder.x509v3_context(None, None))?;
@@ -204,7 +205,9 @@ fn leaf(
     let key = key.map_or_else(|| PKey::from_rsa(Rsa::generate(KEY_BITS)?), Ok)?;
     let names = own_or(wanted.names);
     let subject = distinguished_name(names.first().map_or("packetboat", String::as_str))?;
-    let mut builder = begin(&subject, authority.certificate.subject_name(), &key, wanted.years)?;
+    // No longer than its authority: what is signed by one that has ended is not trusted.
+    let end = end(now()?, wanted.years).min(seconds(authority.certificate.not_after())?);
+    let mut builder = begin(&subject, authority.certificate.subject_name(), &key, end)?;
     builder.append_extension(BasicConstraints::new().critical().build()?)?;
     // Key encipherment is what a static RSA handshake does with the key.
     builder.append_extension(KeyUsage::new().critical().digital_signature().key_encipherment().build()?)?;
@@ -233,7 +236,7 @@ fn begin(
     subject: &X509Name,
     issuer: &X509NameRef,
     key: &PKeyRef<Private>,
-    years: u32,
+    end: i64,
 ) -> Result<X509Builder, ErrorStack> {
     let mut builder = X509::builder()?;
     builder.set_version(X509_V3)?;
@@ -244,21 +247,37 @@ fn begin(
     builder.set_subject_name(subject)?;
     builder.set_issuer_name(issuer)?;
     builder.set_pubkey(key)?;
-    builder.set_not_before(Asn1Time::from_str(NOT_BEFORE)?.as_ref())?;
-    builder.set_not_after(Asn1Time::from_unix(end(now()?, years))?.as_ref())?;
+    builder.set_not_before(Asn1Time::from_unix(NOT_BEFORE)?.as_ref())?;
+    builder.set_not_after(Asn1Time::from_unix(end)?.as_ref())?;
     Ok(builder)
 }
 
 /// Seconds since 1970, by OpenSSL's clock.
 fn now() -> Result<i64, ErrorStack> {
-    let since = Asn1Time::from_unix(0)?.diff(Asn1Time::days_from_now(0)?.as_ref())?;
+    seconds(Asn1Time::days_from_now(0)?.as_ref())
+}
+
+/// Seconds from 1970 to then.
+pub(super) fn seconds(time: &Asn1TimeRef) -> Result<i64, ErrorStack> {
+    let since = Asn1Time::from_unix(0)?.diff(time)?;
     Ok(i64::from(since.days) * DAY + i64::from(since.secs))
 }
 
+/// When a certificate ends that is made now for so many years.
+pub(super) fn end_in(years: u32) -> Option<i64> {
+    now().ok().map(|now| end(now, Some(years)))
+}
+
 /// When a certificate ends that is made now. A computer without a battery for its clock may take it to be 1970 until the
-/// network is up; what is made then must not have ended by the time the clock is set.
-fn end(now: i64, years: u32) -> i64 {
+/// network is up; what is made then must not have ended by the time the clock is set. Where nothing else is said, it ends
+/// while devices with 32-bit time can still read its end, as long as that is some years away.
+fn end(now: i64, years: Option<u32>) -> i64 {
     let begin = now.max(RELEASED);
+    let years = match years {
+        Some(years) => years,
+        None if begin < LAST_IN_32_BITS - 3 * 365 * DAY => return LAST_IN_32_BITS,
+        None => YEARS,
+    };
     let end = begin.saturating_add(i64::from(years) * 365 * DAY);
     if begin < LAST - 365 * DAY { end.min(LAST) } else { end }
 }
@@ -295,9 +314,14 @@ const X509_V3: i32 = 2;
 /// RFC 5280 §4.1.2.2: positive, up to 20 octets.
 const SERIAL_BITS: i32 = 127;
 /// A device whose clock has lost its battery starts in 2000 or later, and should not find this "not yet valid".
-const NOT_BEFORE: &str = "20000101000000Z";
+/// In seconds, so that OpenSSL writes it as UTCTime (RFC 5280 §4.1.2.5): a date of four digits it leaves as it is.
+const NOT_BEFORE: i64 = 946_684_800;
 /// The last second of 2049: later dates are encoded in another way (RFC 5280 §4.1.2.5), which old devices cannot read.
 const LAST: i64 = 2_524_607_999;
+/// 2038-01-18, 00:00: a day before 32-bit time ends (2^31 - 1 seconds since 1970).
+pub(super) const LAST_IN_32_BITS: i64 = 2_147_385_600;
+/// Beyond that.
+const YEARS: u32 = 10;
 /// The beginning of 2026: no clock that is right is behind it.
 const RELEASED: i64 = 1_767_225_600;
 /// In seconds.
@@ -312,10 +336,14 @@ mod tests {
     #[test]
     fn a_clock_that_is_wrong_makes_no_certificate_that_has_ended() {
         let year = 365 * DAY;
-        assert_eq!(end(RELEASED + year, 10), RELEASED + 11 * year);
-        assert_eq!(end(0, 10), RELEASED + 10 * year, "no battery");
-        assert_eq!(end(RELEASED, 100), LAST);
-        assert_eq!(end(LAST + year, 2), LAST + 3 * year);
+        assert_eq!(end(RELEASED + year, Some(10)), RELEASED + 11 * year);
+        assert_eq!(end(0, Some(10)), RELEASED + 10 * year, "no battery");
+        assert_eq!(end(RELEASED, Some(100)), LAST);
+        assert_eq!(end(LAST + year, Some(2)), LAST + 3 * year);
+        for now in [0, RELEASED, RELEASED + 8 * year] {
+            assert_eq!(end(now, None), LAST_IN_32_BITS);
+        }
+        assert_eq!(end(RELEASED + 10 * year, None), RELEASED + 20 * year, "it is too late for that");
         assert!((RELEASED..LAST).contains(&now().unwrap()));
     }
 }
