@@ -116,7 +116,7 @@ pub enum LogLevel {
 pub struct Limits {
     /// Connections at a time, in all.
     pub connections: usize,
-    /// Connections at a time from one address.
+    /// Connections at a time from one [`Source`](crate::source::Source).
     pub connections_per_source: usize,
     /// For the TLS handshake with the device.
     pub handshake_timeout: Duration,

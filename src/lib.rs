@@ -8,6 +8,7 @@
 //! | 0 | [`crypto`] | cryptography that is not TLS: random octets, keyed hashes, sealed records, signatures |
 //! | 0 | [`failure`] | why a connection ended; what device, log and metrics make of it |
 //! | 0 | [`secret`] | a value that is never seen |
+//! | 0 | [`source`] | the unit in which limits count addresses |
 //! | 0 | [`text`] | text as people paste it: byte order marks, line ends, UTF-16 |
 //! | 1 | [`config`] | the file as written, and what is proven of it |
 //! | 1 | [`proto`] | IMAP and POP3 as pure machines: octets in, steps out |
@@ -38,6 +39,7 @@ pub mod proto;
 pub mod proxy;
 pub mod secret;
 pub mod simulator;
+pub mod source;
 pub mod state;
 pub mod text;
 pub mod token;

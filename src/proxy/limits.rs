@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Limits;
 use crate::failure::{Failure, Kind};
+use crate::source::Source;
 
 /// The count of all listeners together.
 pub(super) struct Connections {
@@ -17,14 +18,14 @@ struct Open {
     in_all: usize,
     per_source: usize,
     total: usize,
-    by_source: HashMap<IpAddr, usize>,
+    by_source: HashMap<Source, usize>,
 }
 
 /// One counted connection. Dropping it takes it off the count.
 pub(super) struct Admitted {
     connections: Arc<Connections>,
     /// None while it is not known for whom a balancer speaks.
-    source: Option<IpAddr>,
+    source: Option<Source>,
 }
 
 impl Connections {
@@ -66,12 +67,14 @@ impl Admitted {
     /// # Errors
     /// The limit is reached; the text names the key that raises it.
     pub(super) fn from(&mut self, source: IpAddr) -> Result<(), Failure> {
-        let source = source.to_canonical();
+        let source = Source::from(source);
         let mut open = self.connections.open();
         let most = open.per_source;
         let of_source = open.by_source.entry(source).or_default();
         if *of_source >= most {
-            let detail = format!("limits.connections_per_source = {most}");
+            // Not which one: pseudonyms know addresses alone.
+            let unit = if source.is_network() { ", for an IPv6 /64 network" } else { "" };
+            let detail = format!("limits.connections_per_source = {most}{unit}");
             return Err(Failure::new(Kind::TooManyFromSource, detail));
         }
         *of_source += 1;
@@ -123,5 +126,20 @@ mod tests {
         assert_eq!(connections.open().by_source.len(), 2);
         connections.limit(&limits(2, 2));
         assert_eq!(admit(&connections, "192.0.2.3").err(), Some(Kind::TooManyConnections));
+    }
+
+    /// One host cannot fill the limit in all by changing its address.
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let connections = Connections::new(&limits(100, 2));
+        let admitted: Vec<_> = (0..50)
+            .map(|number| admit(&connections, &format!("2001:db8::{number:x}")))
+            .filter_map(Result::ok)
+            .collect();
+        assert_eq!(admitted.len(), 2);
+        admit(&connections, "2001:db8:0:1::1").unwrap();
+        drop(admitted);
+        assert_eq!(connections.open().by_source.len(), 0);
+        admit(&connections, "2001:db8::ffff").unwrap();
     }
 }

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use crate::config::Log;
+use crate::source::Source;
 
 /// Of all listeners together.
 ///
@@ -67,7 +68,7 @@ struct About {
 struct LeftOut {
     count: u64,
     /// Of the first few.
-    by_source: HashMap<IpAddr, u64>,
+    by_source: HashMap<Source, u64>,
 }
 
 /// A minute's worth of lines, which fills up evenly.
@@ -83,7 +84,7 @@ struct Told {
     about: About,
     count: u64,
     /// Who has caused most of them, and how many.
-    most: Option<(IpAddr, u64)>,
+    most: Option<(Source, u64)>,
     within: Duration,
 }
 
@@ -114,7 +115,7 @@ impl Quota {
         let State { most, in_all, by_source, left_out, since } = &mut *state;
         let [of_strangers, of_known] = in_all;
         let in_all = if is_known { of_known } else { of_strangers };
-        let source = source.map(network);
+        let source = source.map(Source::from);
         let drawer = self.hasher.hash_one(source) % DRAWERS as u64;
         let of_source = usize::try_from(drawer).ok().and_then(|drawer| by_source.get_mut(drawer));
         let has_left = in_all.fill(most.in_all, now)
@@ -232,14 +233,6 @@ impl Line {
     }
 }
 
-/// Who has one IPv6 address has all of its network (RFC 6177 §2).
-fn network(source: IpAddr) -> IpAddr {
-    match source {
-        IpAddr::V4(_) => source,
-        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
-    }
-}
-
 const DRAWERS: usize = 4096;
 /// Sources that are told apart, of each kind of line.
 const NOTED: usize = 64;
@@ -309,7 +302,7 @@ mod tests {
         let mut number = 0_u128;
         let takes = || {
             number += 1;
-            let source = IpAddr::from(Ipv6Addr::from((0x2001_0db8 << 96) | number));
+            let source = IpAddr::from(std::net::Ipv6Addr::from((0x2001_0db8 << 96) | number));
             quota.takes((Line::Refused, false), "imap", "handshake", Some(source), now)
         };
         assert_eq!(count(1000, takes), 60);
@@ -337,7 +330,7 @@ mod tests {
         let told = quota.told(at(20), TELLING);
         let kinds: Vec<_> = told.iter().map(|one| (one.about.line, one.about.listener.as_str(), one.count)).collect();
         assert_eq!(kinds, [(Line::Session, "imap", 40), (Line::Refused, "pop3", 1)]);
-        assert_eq!(told[0].most, source(7).map(|source| (source, 40)));
+        assert_eq!(told[0].most, source(7).map(|source| (source.into(), 40)));
         assert_eq!(quota.told(at(600), TELLING), [], "told once");
     }
 
