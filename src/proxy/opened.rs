@@ -37,10 +37,8 @@ impl Opened {
         let Some(mailbox) = access.mailboxes.of(&device.account).map(Arc::clone) else {
             return Err(Failure::new(Kind::ContactAdmin, format!("device {} has no account", device.name)));
         };
-        // RFC 4616 §2: to act as somebody else is to open another mailbox than the one that was given.
-        let acts_as = String::from_utf8_lossy(&credentials.authzid).to_lowercase();
-        let own = [String::from_utf8_lossy(&credentials.login).to_lowercase(), mailbox.account.mailbox.to_lowercase()];
-        if !acts_as.is_empty() && !own.contains(&acts_as) {
+        // To act as somebody else is to open another mailbox than the one that was given.
+        if !access.devices.may_act_as(device, &credentials.authzid) {
             let detail = format!("device {} wants to act as somebody else (authorization identity)", device.name);
             return Err(Failure::new(Kind::WrongPassword, detail));
         }

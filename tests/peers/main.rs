@@ -11,6 +11,7 @@ mod disk;
 mod failures;
 mod flow;
 mod lifecycle;
+mod limits;
 mod matrix;
 mod oauth;
 mod page;

@@ -1,0 +1,101 @@
+//! The names of devices: logins, aliases and every form in which one is written.
+
+use std::collections::HashMap;
+
+use super::charset;
+
+/// Which name is which device's.
+#[derive(Default)]
+pub(super) struct Names {
+    by_login: HashMap<String, usize>,
+    /// Of each device, in lower case.
+    mailboxes: Vec<String>,
+}
+
+impl Names {
+    /// Adds a device with its logins, in lower case, and its mailbox; devices are numbered in this order.
+    pub(super) fn add(&mut self, logins: &[String], mailbox: &str) {
+        let index = self.mailboxes.len();
+        self.by_login.extend(logins.iter().map(|login| (login.clone(), index)));
+        self.mailboxes.push(mailbox.to_lowercase());
+    }
+
+    /// The device of a login as [`written`] gives it: by login or alias; also by the old form `user@domain\shared`, where that
+    /// mailbox is the device's.
+    pub(super) fn find(&self, login: &str) -> Option<usize> {
+        let known = |login: &str| self.by_login.get(login).copied();
+        if let Some(found) = known(login).or_else(|| known(login.trim())) {
+            return Some(found);
+        }
+        let (user, shared) = login.trim().rsplit_once(['\\', '/'])?;
+        // A Windows domain may stand before the user.
+        let found = known(user).or_else(|| known(user.rsplit_once('\\')?.1))?;
+        let mailbox = self.mailboxes.get(found)?;
+        let is_its_own = shared == mailbox || mailbox.split_once('@').is_some_and(|(local, _)| local == shared);
+        is_its_own.then_some(found)
+    }
+
+    /// Whether a device may say that it acts as this: by any of its own names, or by its mailbox.
+    pub(super) fn belongs_to(&self, name: &str, device: usize) -> bool {
+        self.find(name) == Some(device) || self.mailboxes.get(device).is_some_and(|mailbox| mailbox == name.trim())
+    }
+}
+
+/// A name as it is looked for: in lower case, from whichever character set. Blanks around it are looked at by
+/// [`Names::find`].
+pub(super) fn written(name: &[u8]) -> String {
+    charset::text(name).to_lowercase()
+}
+
+/// The name in `domain\user\shared`, `user/shared`, `user`.
+pub(super) fn normal(login: &str) -> &str {
+    let login = login.trim();
+    let user = login.rsplit_once(['\\', '/']).map_or(login, |(user, _)| user);
+    user.rsplit_once('\\').map_or(user, |(_, user)| user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        let mut names = Names::default();
+        names.add(&["scanner3".to_owned(), "scan@contoso.example".to_owned()], "Shared@contoso.example");
+        names.add(&["other".to_owned(), "f\u{fc}nf".to_owned()], "Shared@contoso.example");
+        names
+    }
+
+    #[test]
+    fn logins_in_all_their_forms() {
+        let find = |login: &[u8]| names().find(&written(login));
+        for login in [
+            "scanner3",
+            "SCANNER3",
+            " scanner3",
+            "Scanner3\t ",
+            "scan@Contoso.example",
+            "scan@contoso.example\\shared",
+            " scan@contoso.example/shared@contoso.example ",
+            "CONTOSO\\scanner3\\shared",
+        ] {
+            assert_eq!(find(login.as_bytes()), Some(0), "{login}");
+        }
+        for login in ["scan", "scan@contoso.example\\other", "\\scanner3", "scanner3\\", "", " ", "scanner 3"] {
+            assert_eq!(find(login.as_bytes()), None, "{login}");
+        }
+        for login in ["F\u{dc}nf".as_bytes(), b"f\xfcnf", b"F\xdcNF"] {
+            assert_eq!(find(login), Some(1), "{login:?}");
+        }
+    }
+
+    /// Any name of its own; never another one, be it of the same mailbox.
+    #[test]
+    fn names_that_belong_to_a_device() {
+        for own in ["scanner3", " SCANNER3 ", "scan@Contoso.example", "scanner3/shared", "shared@CONTOSO.example "] {
+            assert!(names().belongs_to(&written(own.as_bytes()), 0), "{own}");
+        }
+        for other in ["other", "other/shared", "shared", "scan", "boss@contoso.example", "scanner3/boss", ""] {
+            assert!(!names().belongs_to(&written(other.as_bytes()), 0), "{other}");
+        }
+    }
+}

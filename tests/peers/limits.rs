@@ -1,0 +1,213 @@
+//! Limits by source, against the real binary: networks of IPv6, bursts of wrong passwords, devices behind one address.
+
+use std::io::Write;
+use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::device::{Device, tcp};
+use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
+use crate::support::imap::{Imap, status};
+use crate::support::process::PATIENCE;
+use crate::support::proxy::{Proxy, translating_listener};
+
+const OBSERVED: &str = "observe = true\nallowed_networks = [\"127.0.0.0/8\", \"2001:db8::/32\", \"::1/128\"]\n";
+
+/// A network of its own for this thread and what it starts, in which all of 2001:db8::/32 is this host.
+fn own_network() {
+    let made = unshare(CloneFlags::CLONE_NEWNET).is_ok()
+        && ["link set lo up", "-6 route add local 2001:db8::/32 dev lo"]
+            .iter()
+            .all(|arguments| Command::new("ip").args(arguments.split(' ')).status().unwrap().success())
+        && std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").is_ok();
+    assert!(
+        made,
+        "no network namespace: run this as root, in a container with CAP_SYS_ADMIN, or as root of namespaces of your own \
+         (unshare -U -r cargo test --test peers limits::)"
+    );
+}
+
+fn tcp_from(source: Ipv6Addr, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Whether a device is greeted, and not refused or closed.
+fn is_greeted(device: &mut Device) -> bool {
+    device.try_line().is_some_and(|line| line.starts_with(b"* OK "))
+}
+
+/// A host with one network of IPv6 has 2^64 addresses, and is one source all the same.
+#[test]
+fn a_network_of_ipv6_is_one_source() {
+    own_network();
+    let [port] = crate::support::free_ports();
+    let proxy = Proxy::start(&format!(
+        "[limits]\nconnections_per_source = 5\n\
+         [[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = [\"[::]:{port}\"]\nentry = \"starttls\"\n{OBSERVED}"
+    ));
+    let to = SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), proxy.address("imap").port()));
+    let from = |network: u16, host: u16| {
+        Device::over(tcp_from(Ipv6Addr::new(0x2001, 0xdb8, 0, network, host, 7, 7, host), to))
+    };
+    let (mut greeted, begun) = (Vec::new(), Instant::now());
+    for host in 1..=500 {
+        let mut device = from(7, host);
+        if is_greeted(&mut device) {
+            greeted.push(device);
+        }
+    }
+    assert_eq!(greeted.len(), 5);
+    assert!(is_greeted(&mut from(8, 1)), "another network");
+    let line = proxy.log.wait_for("refusal", |line| line.contains("too_many_from_source"));
+    assert!(line.contains("limits.connections_per_source = 5, for an IPv6 /64 network"), "{line}");
+    // A minute's worth at once, and then five a second (log.lines_per_minute_of_source = 300).
+    let lines = proxy.log.count(|line| line.contains("\"refused: "));
+    assert!(lines <= 301 + 5 * usize::try_from(begun.elapsed().as_secs()).unwrap(), "{lines} lines about one source");
+}
+
+/// The same where a balancer names the sources.
+#[test]
+fn a_network_of_ipv6_is_one_source_behind_a_balancer() {
+    let more = format!("proxy_protocol = [\"127.0.0.1/32\"]\n{OBSERVED}");
+    let limits = "[limits]\nconnections_per_source = 3\n";
+    let proxy = Proxy::start(&(limits.to_owned() + &translating_listener("imap", "imap", "starttls", &more)));
+    let greeted: Vec<Device> = (1..=20)
+        .filter_map(|host| {
+            let mut stream = tcp(proxy.address("imap"));
+            stream.write_all(format!("PROXY TCP6 2001:db8::{host:x} 2001:db8:1::1 4711 143\r\n").as_bytes()).unwrap();
+            let mut device = Device::over(stream);
+            is_greeted(&mut device).then_some(device)
+        })
+        .collect();
+    assert_eq!(greeted.len(), 3);
+}
+
+/// When tries of one login begin that are all wrong, with the delays of these tests: as many at once as passwords are
+/// verified at a time, and then by the delays of 1 s and 2 s.
+fn begun_within(elapsed: Duration) -> usize {
+    let since = [0.0, 0.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0];
+    since.iter().filter(|since| **since <= elapsed.as_secs_f64()).count()
+}
+
+/// Sends these logins at the same moment, each on a connection of its own; the answers.
+fn at_once(proxy: &Proxy, logins: &[String]) -> Vec<String> {
+    let mut devices: Vec<Imap> = logins.iter().map(|_| exchange::imap(proxy)).collect();
+    for (device, login) in devices.iter_mut().zip(logins) {
+        device.device.send(format!("t {login}\r\n"));
+    }
+    devices.iter_mut().map(|device| status(&device.answer("t"))).collect()
+}
+
+#[test]
+fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
+    let exchange = Exchange::new();
+    let limits = "[limits]\nfailure_delay = \"500ms\"\nlongest_failure_delay = \"2s\"\n";
+    let proxy = exchange.proxy(&(limits.to_owned() + &exchange.configuration(BY_SECRET)));
+    let guesses: Vec<String> = (0..30).map(|number| format!("LOGIN {LOGIN} guess{number}")).collect();
+    let begun = Instant::now();
+    let answers = at_once(&proxy, &guesses);
+    assert!(answers.iter().all(|answer| answer.starts_with("NO [AUTHENTICATIONFAILED]")), "{answers:?}");
+    let lines = |text: &str| proxy.log.count(|line| line.contains("login failed") && line.contains(text));
+    proxy.logs(30, "login failed");
+    let (looked_at, not) = (lines("the password is not one of device"), lines("too many wrong passwords of late"));
+    assert_eq!(looked_at + not, 30);
+    assert!((1..=begun_within(begun.elapsed())).contains(&looked_at), "{looked_at} in {:?}", begun.elapsed());
+    // The device itself, remembered from nowhere, is in once a delay is over.
+    assert!(exchange::imap_login(&proxy).starts_with("OK"));
+}
+
+/// Twelve devices behind one address (a NAT, a balancer), which start when the power comes back.
+#[test]
+fn devices_behind_one_address_are_in_at_once() {
+    let exchange = Exchange::new();
+    let hash = packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap();
+    let others: String = (0..12)
+        .map(|number| format!("[[device]]\nlogin = \"mfp{number}\"\npasswords = [\"{hash}\"]\naccount = \"scans\"\n"))
+        .collect();
+    let limits = "[limits]\nsessions_per_mailbox = 16\n";
+    let proxy = exchange.proxy(&(limits.to_owned() + &exchange.configuration(BY_SECRET) + &others));
+    let logins: Vec<String> = (0..12).map(|number| format!("LOGIN mfp{number} {PASSWORD}")).collect();
+    let answers = at_once(&proxy, &logins);
+    assert!(answers.iter().all(|answer| answer.starts_with("OK")), "{answers:?}");
+}
+
+/// A device whose keyboard or firmware knows Latin-1, or Windows-1252, is let in with the same password and name.
+#[test]
+fn passwords_and_logins_in_latin_1() {
+    let exchange = Exchange::new();
+    let (utf8, latin) = ("M\u{fc}ller7\u{a3}\u{20ac}".as_bytes(), b"M\xfcller7\xa3\x80".as_slice());
+    let device = |login: &str, password: &[u8]| {
+        let hash = packetboat::device::password::hash(password).unwrap();
+        format!("[[device]]\nlogin = \"{login}\"\npasswords = [\"{hash}\"]\naccount = \"scans\"\n")
+    };
+    let devices = device("f\u{fc}nf", utf8) + &device("typed", utf8) + &device("by-another-program", latin);
+    let proxy = exchange.proxy(&(exchange.configuration(BY_SECRET) + &devices));
+    let names = ["f\u{fc}nf".as_bytes(), b"F\xdcNF", b"typed", b"by-another-program"];
+    for (name, password) in names.iter().flat_map(|name| [(name, utf8), (name, latin)]) {
+        let plain = openssl::base64::encode_block(&[b"\0", *name, b"\0", password].concat());
+        let command = [
+            [b"t LOGIN \"".as_slice(), name, b"\" \"", password, b"\"\r\n"].concat(),
+            [b"t LOGIN \"".as_slice(), name, format!("\" {{{}+}}\r\n", password.len()).as_bytes(), password, b"\r\n"]
+                .concat(),
+            format!("t AUTHENTICATE PLAIN {plain}\r\n").into_bytes(),
+        ];
+        for command in command {
+            let mut imap = exchange::imap(&proxy);
+            imap.device.send(&command);
+            let answer = status(&imap.answer("t"));
+            assert!(answer.starts_with("OK"), "{}: {answer}", String::from_utf8_lossy(&command));
+        }
+        let mut pop3 = exchange::pop3(&proxy);
+        pop3.device.send([b"USER ".as_slice(), name, b"\r\nPASS ", password, b"\r\n"].concat());
+        assert!(pop3.device.line().starts_with("+OK") && pop3.device.line().starts_with("+OK"));
+    }
+    let wrong = at_once(&proxy, &["LOGIN typed \"Muller7\"".to_owned()]);
+    assert!(wrong[0].starts_with("NO [AUTHENTICATIONFAILED]"), "{wrong:?}");
+}
+
+/// RFC 4616 §2: an authorization identity that is another name of the same device changes nothing; any other is refused.
+#[test]
+fn authorization_identities_of_the_device_itself() {
+    let exchange = Exchange::new();
+    let more = "aliases = [\"scan-to-mail@contoso.example\"]\n";
+    let hash = packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap();
+    let other = format!("[[device]]\nlogin = \"other\"\npasswords = [\"{hash}\"]\naccount = \"scans\"\n");
+    let proxy = exchange.proxy(&(exchange.configuration(BY_SECRET) + more + &other));
+    let plain = |acts_as: &str, login: &str| {
+        openssl::base64::encode_block(format!("{acts_as}\0{login}\0{PASSWORD}").as_bytes())
+    };
+    let (alias, old_form) = ("scan-to-mail@contoso.example", "scan-to-mail@CONTOSO.example\\scan");
+    for (acts_as, login, is_own) in [
+        ("", LOGIN, true),
+        (alias, LOGIN, true),
+        (" SCANNER3 ", alias, true),
+        (old_form, "scanner3/scan", true),
+        ("Scan@contoso.example ", " scanner3", true),
+        ("other", LOGIN, false),
+        (LOGIN, "other", false),
+        ("boss@contoso.example", LOGIN, false),
+        ("scanner3/boss", LOGIN, false),
+    ] {
+        let ir = plain(acts_as, login);
+        let one = status(&exchange::imap(&proxy).command(&format!("AUTHENTICATE PLAIN {ir}")));
+        let mut imap = exchange::imap(&proxy);
+        imap.device.send("t AUTHENTICATE PLAIN\r\n");
+        imap.device.line();
+        imap.device.send(format!("{ir}\r\n"));
+        let two = status(&imap.answer("t"));
+        let mut pop3 = exchange::pop3(&proxy);
+        let three = pop3.command(&format!("AUTH PLAIN {ir}"));
+        let are_in = [one.starts_with("OK"), two.starts_with("OK"), three.starts_with("+OK")];
+        assert_eq!(are_in, [is_own; 3], "{login:?} as {acts_as:?}: {one} {two} {three}");
+    }
+    let names = proxy.status()["devices"].to_string();
+    assert!(!names.contains("boss"), "{names}");
+}
