@@ -101,9 +101,9 @@ pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) ->
 /// Reads a bearer token: a file's content but for white space around it.
 ///
 /// # Errors
-/// It cannot be read, or others can read it.
+/// It cannot be read, others can read it, or it holds no line of text.
 pub fn read_token(path: &Path) -> Result<Secret, String> {
-    state::read_private(path).map(|text| Secret::new(text.trim_ascii().to_vec()))
+    state::read_secret(path).map(|text| Secret::new(text.expose().trim_ascii_start().to_vec()))
 }
 
 /// Takes in the inventory of an earlier run. One that cannot be read is put aside.

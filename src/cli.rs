@@ -25,6 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Environment, Problem, Proven};
 use crate::confinement;
+use crate::text;
 
 /// Lets printers, scanners and other old devices keep reading their mail: they speak TLS 1.0 with packetboat,
 /// packetboat speaks TLS 1.2 or 1.3 with the mail server.
@@ -237,8 +238,11 @@ impl ConfigFile {
                 _ => format!("cannot be read: {error}; name the file with --config"),
             },
         };
-        let text = std::fs::read_to_string(&self.config).map_err(|error| vec![unreadable(error)])?;
-        let mut proven = Config::parse_with(&text, &self.config, &Environment::of_process())?;
+        let content = std::fs::read(&self.config).map_err(|error| vec![unreadable(error)])?;
+        let text = text::utf_8(&content).map_err(|why| {
+            vec![Problem { file: self.config.clone(), line: None, key: String::new(), message: why.to_owned() }]
+        })?;
+        let mut proven = Config::parse_with(text, &self.config, &Environment::of_process())?;
         if let Some(directory) = &self.state_directory {
             proven.config.state_directory.clone_from(directory);
         }

@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 
 use crate::crypto;
 pub use lock::{Hold, hold, lock};
-pub use read::{read, read_own, read_private, read_up_to};
+pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to};
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

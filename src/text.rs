@@ -7,7 +7,18 @@ pub fn without_mark(octets: &[u8]) -> &[u8] {
     octets.strip_prefix(MARK).unwrap_or(octets)
 }
 
-/// One line of text, which is in UTF-8: without a byte order mark, and without the line ends behind it.
+/// Text in UTF-8 of several lines, without a byte order mark.
+///
+/// # Errors
+/// It is in another encoding; the text says what to do.
+pub fn utf_8(octets: &[u8]) -> Result<&str, &'static str> {
+    if is_utf_16(octets) {
+        return Err(UTF_16);
+    }
+    std::str::from_utf8(without_mark(octets)).map_err(|_| "is no text in UTF-8; save it in UTF-8 with a text editor")
+}
+
+/// One line of text in UTF-8: without a byte order mark, and without the line ends behind it.
 ///
 /// # Errors
 /// It holds something that nobody sees and nobody means; the text says what to do.
@@ -57,7 +68,7 @@ pub fn pem(octets: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     Ok(text)
 }
 
-/// With its own mark, or as ASCII looks there: every other octet is NUL.
+/// In UTF-16: with its own mark, or as ASCII looks there: every other octet is NUL.
 pub fn is_utf_16(octets: &[u8]) -> bool {
     matches!(octets, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, (1..), ..] | [(1..), 0, ..])
 }
@@ -71,7 +82,7 @@ fn is_invisible(c: char) -> bool {
 /// U+FEFF in UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 /// What to do about UTF-16, as the end of a sentence that begins with the file.
-pub const UTF_16: &str = "is in UTF-16, as Windows PowerShell's > writes it; save it in UTF-8 (Set-Content -Encoding ascii), or convert \
+const UTF_16: &str = "is in UTF-16, as Windows PowerShell's > writes it; save it in UTF-8 (Set-Content -Encoding ascii), or convert \
      it here with: iconv -f UTF-16 -t UTF-8";
 
 #[cfg(test)]
@@ -114,8 +125,9 @@ mod tests {
     }
 
     #[test]
-    fn marks_between_certificates() {
+    fn several_lines_and_certificates() {
         assert_eq!(pem(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n").unwrap().as_slice(), b"a\nb\n");
+        assert_eq!(utf_8(b"\xef\xbb\xbfa = 1\r\n[b]\n"), Ok("a = 1\r\n[b]\n"));
         assert!(pem(b"\xff\xfe-\0").unwrap_err().contains("UTF-16"));
         assert!(pem(&[0x30, 0x82, 1, 2]).unwrap_err().contains("-inform der"));
     }

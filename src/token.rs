@@ -57,7 +57,7 @@ impl Tokens {
         for (name, account) in &config.accounts {
             let Some(identity) = config.identities.get(&account.identity) else { continue };
             if let Some(file) = &account.password_file
-                && let Err(message) = request::secret(file)
+                && let Err(message) = state::read_secret(file)
             {
                 obstacles.push((format!("account.{name}.password_file"), message));
             }
@@ -223,7 +223,7 @@ fn slot(
 
 /// Reads what an application proves itself with.
 fn prove_credential(name: &str, identity: &Identity) -> Vec<Obstacle> {
-    let secret = |file: &SecretFile| match request::secret(&file.path) {
+    let secret = |file: &SecretFile| match state::read_secret(&file.path) {
         Ok(_) => Vec::new(),
         Err(message) => vec![(format!("identity.{name}.client_secret_file"), message)],
     };
@@ -233,7 +233,7 @@ fn prove_credential(name: &str, identity: &Identity) -> Vec<Obstacle> {
         | Grant::DeviceCode(Some(file))
         | Grant::Password(Some(file)) => secret(file),
         Grant::ClientCredentials(Credential::Certificate(files)) => {
-            let key = state::read_private(&files.key).and_then(|pem| {
+            let key = state::read_private_pem(&files.key).and_then(|pem| {
                 SigningKey::from_pem(&pem).map_err(|why| format!("{} {why}", files.key.display()))
             });
             if let Err(message) = key {

@@ -110,6 +110,37 @@ fn roots_of_the_system_are_found() {
     assert!(output.status.success(), "{}", err(&output));
 }
 
+/// SSL_CERT_FILE and the configuration, too, come from Windows.
+#[test]
+fn files_of_windows_are_read() {
+    let bench = Bench::new();
+    bench.certificate("ca", &rsa());
+    let pem = bench.path("ca.pem");
+    fs::write(&pem, format!("\u{feff}{}", fs::read_to_string(&pem).unwrap())).unwrap();
+    let text = format!("{}[upstream.x]\nhost = \"localhost\"\nroots = \"system\"", listener(""));
+    let check = |file: &Path, text: Vec<u8>| {
+        let configuration = bench.path("windows.toml");
+        fs::write(&configuration, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").env("PACKETBOAT_STATE_DIRECTORY", bench.path("state"));
+        command
+            .args(["check", "--config"])
+            .arg(configuration)
+            .env("SSL_CERT_FILE", file)
+            .env_remove("SSL_CERT_DIR")
+            .output()
+            .unwrap()
+    };
+    let with_mark = format!("\u{feff}{text}").replace('\n', "\r\n");
+    assert!(check(&pem, with_mark.clone().into()).status.success(), "{}", err(&check(&pem, with_mark.into())));
+    let utf_16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fails(&check(&pem, utf_16), 78, "windows.toml: is in UTF-16, as Windows PowerShell's > writes it");
+    fails(&check(&pem, b"# \xe4\n".into()), 78, "windows.toml: is no text in UTF-8; save it in UTF-8");
+    fails(&check(Path::new("/no/such.pem"), text.clone().into()), 69, "SSL_CERT_FILE: cannot read /no/such.pem");
+    fs::write(&pem, X509::from_pem(&fs::read(&pem).unwrap()[3..]).unwrap().to_der().unwrap()).unwrap();
+    fails(&check(&pem, text.into()), 69, "ca.pem is not in PEM; convert it with: openssl x509 -inform der");
+}
+
 #[test]
 fn exit_codes_are_those_of_sysexits() {
     let bench = Bench::new();
@@ -135,11 +166,7 @@ fn exit_codes_are_those_of_sysexits() {
     let far = listener("").replace("127.0.0.1:0", "192.0.2.77:1993");
     fails(&bench.run(&["check"], &far), 69, "cannot listen on 192.0.2.77:1993: this host does not have that address");
     let roots = format!("{}[upstream.x]\nhost = \"localhost\"\nroots = \"/nonexistent.pem\"", listener(""));
-    fails(
-        &bench.run(&["check"], &roots),
-        69,
-        "packetboat.toml:10: upstream.x.roots: cannot read roots from /nonexistent.pem",
-    );
+    fails(&bench.run(&["check"], &roots), 69, "packetboat.toml:10: upstream.x.roots: cannot read /nonexistent.pem");
 }
 
 #[test]
@@ -281,7 +308,7 @@ fn check_looks_at_every_section() {
         "{}[upstream.a]\nhost = \"localhost\"\n[upstream.b]\nhost = \"localhost\"\nroots = \"/nonexistent.pem\"",
         listener("upstream = \"a\"")
     );
-    fails(&bench.run(&["check"], &unused), 69, "upstream.b.roots: cannot read roots from /nonexistent.pem");
+    fails(&bench.run(&["check"], &unused), 69, "upstream.b.roots: cannot read /nonexistent.pem");
     let bad = format!("{}[upstream.a]\nhost = \"mail..example\"", listener(""));
     fails(
         &bench.run(&["check"], &bad),
@@ -381,7 +408,7 @@ fn a_state_directory_that_cannot_be_written_is_named() {
 }
 
 /// `packetboat ARGUMENTS`, with this on standard input.
-fn given(arguments: &[&str], input: &str) -> Output {
+fn given(arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     use std::io::Write;
     use std::process::Stdio;
     let mut child = Command::new(env!("CARGO_BIN_EXE_packetboat"))
@@ -391,7 +418,7 @@ fn given(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(input.as_ref()).unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -408,6 +435,20 @@ fn passwords_are_made_and_hashed() {
     let hash = out(&given(&["password", "--stdin"], "two words and more \r\nnext line\n"));
     assert_eq!(hash.lines().count(), 1);
     assert!(packetboat::device::password::Hash::parse(hash.trim()).unwrap().is_of(b"two words and more "));
+    let hash = out(&given(&["password", "--stdin"], "\u{feff}k7m2xp9at\r\n"));
+    assert!(
+        packetboat::device::password::Hash::parse(hash.trim()).unwrap().is_of(b"k7m2xp9at"),
+        "as PowerShell pipes it"
+    );
+    for (input, words) in [
+        ("k7m2xp9at\tx\n", "holds a character that nobody sees (U+0009)"),
+        ("k7m2xp9at\u{200b}\n", "holds a character that nobody sees (U+200B)"),
+        ("k7m2\0xp9at\n", "holds a character that nobody sees (U+0000)"),
+        ("\u{feff}\n", "there is no password"),
+    ] {
+        fails(&given(&["password", "--stdin"], input), 64, words);
+    }
+    fails(&given(&["password", "--stdin"], b"\xff\xfek\x007\0m\0"), 64, "the password is in UTF-16");
     fails(&given(&["password", "--stdin"], "\n"), 64, "there is no password");
     fails(&given(&["password", "--stdin"], "short\n"), 64, "fewer than 8");
     fails(&given(&["password", "--length", "3"], ""), 64, "3");

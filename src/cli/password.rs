@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{Exit, answer, complain};
 use crate::device::password;
+use crate::text;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -39,21 +40,18 @@ pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
 }
 
 fn read() -> Result<Zeroizing<String>, Exit> {
-    let mut line = Zeroizing::new(String::with_capacity(LONGEST));
-    std::io::stdin().lock().read_line(&mut line).map_err(|error| {
+    let mut input = Zeroizing::new(Vec::with_capacity(LONGEST));
+    std::io::stdin().lock().read_until(b'\n', &mut input).map_err(|error| {
         complain(format_args!("cannot read the password from standard input: {error}"));
         Exit::IoError
     })?;
-    let password = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
-    // What a login cannot carry would never be right (RFC 4616 §2, RFC 3501 §9).
-    let why = if password.is_empty() {
-        "there is no password on standard input"
-    } else if password.contains(['\0', '\u{1}', '\r']) {
-        "the password holds control characters, which no login can carry"
-    } else if password.chars().count() < SHORTEST {
-        "the password has fewer than 8 characters: that is soon guessed; let packetboat make one"
-    } else {
-        return Ok(password);
+    let why = match text::one_line(&input) {
+        Ok("") => "there is no password on standard input".to_owned(),
+        Ok(password) if password.chars().count() < SHORTEST => {
+            "the password has fewer than 8 characters: that is soon guessed; let packetboat make one".to_owned()
+        }
+        Ok(password) => return Ok(Zeroizing::new(password.to_owned())),
+        Err(why) => format!("the password {why}"),
     };
     complain(why);
     Err(Exit::Usage)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::ConfigFile;
 use crate::state::{self, Access};
+use crate::text;
 
 /// A proxy that runs, or has run.
 pub(super) struct Running {
@@ -114,7 +115,8 @@ impl Reloads {
 impl ConfigFile {
     /// Where a proxy with this file may keep its state, the likeliest first: whether or not the file makes sense.
     pub(super) fn state_directories(&self) -> Vec<PathBuf> {
-        let text = fs::read_to_string(&self.config).unwrap_or_default();
+        let content = fs::read(&self.config).unwrap_or_default();
+        let text = String::from_utf8_lossy(text::without_mark(&content));
         let in_file = text.lines().take_while(|line| !line.trim_start().starts_with('[')).find_map(|line| {
             let value = line.trim().strip_prefix("state_directory")?.trim_start().strip_prefix('=')?;
             Some(PathBuf::from(value.split('#').next()?.trim().trim_matches(['"', '\''])))
@@ -151,7 +153,7 @@ mod tests {
         let file = directory.path().join("packetboat.toml");
         fs::write(
             &file,
-            format!("# x\nstate_directory = {state:?} # here\nnonsense [\n[log]\nstate_directory = \"no\""),
+            format!("\u{feff}state_directory = {state:?} # here\nnonsense [\n[log]\nstate_directory = \"no\""),
         )
         .unwrap();
         let config = ConfigFile { config: file, state_directory: None };

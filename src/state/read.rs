@@ -11,6 +11,8 @@ use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use super::is_ours_alone;
+use crate::secret::Secret;
+use crate::text;
 
 /// Reads a file that holds a key. One that others can read is refused, with the command that mends it; but not where
 /// container runtimes put secrets, which nobody outside of the container sees whatever their mode.
@@ -46,6 +48,46 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         }
     }
     whole(file, &metadata, LARGEST_SECRET).map_err(unreadable)
+}
+
+/// Reads a secret that a person or a program has put into a file for us alone: one line, but for white space at its end.
+///
+/// # Errors
+/// Missing, not readable, readable by others, empty, or no line of text; the text says what to do.
+pub fn read_secret(path: &Path) -> Result<Secret, String> {
+    secret(path, &read_private(path)?)
+}
+
+/// The same, where the container runtime sees to who may read it.
+///
+/// # Errors
+/// Missing, not readable, empty, or no line of text; the text says what to do.
+pub fn read_token(path: &Path) -> Result<Secret, String> {
+    secret(path, &Zeroizing::new(read(path)?))
+}
+
+fn secret(path: &Path, content: &[u8]) -> Result<Secret, String> {
+    let line = text::one_line(content.trim_ascii_end()).map_err(|why| format!("{} {why}", path.display()))?;
+    if line.is_empty() {
+        return Err(format!("{} is empty", path.display()));
+    }
+    Ok(Secret::new(line.as_bytes().to_vec()))
+}
+
+/// Reads a private key in PEM.
+///
+/// # Errors
+/// Missing, not readable, readable by others, or in another encoding; the text says what to do.
+pub fn read_private_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    text::pem(&read_private(path)?).map_err(|why| format!("{} {why}", path.display()))
+}
+
+/// Reads certificates in PEM, which everybody may see.
+///
+/// # Errors
+/// Missing, not readable, or in another encoding; the text says what to do.
+pub fn read_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    text::pem(&read(path)?).map_err(|why| format!("{} {why}", path.display()))
 }
 
 /// Reads a file that packetboat has made for itself: nobody else may own, read or write it.

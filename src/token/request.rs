@@ -31,16 +31,14 @@ pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Optio
             form.add("grant_type", "client_credentials");
             form.add("scope", &identity.scope);
             form.add("client_assertion_type", ASSERTION_TYPE);
-            // Its mode is the container runtime's affair.
-            let assertion = Zeroizing::new(state::read(file)?);
-            form.add_secret("client_assertion", &proven(file, assertion.trim_ascii())?);
+            form.add_secret("client_assertion", &state::read_token(file)?);
         }
         Grant::Password(secret_file) => {
             form.add("grant_type", "password");
             form.add("scope", &identity.scope);
             form.add("username", &account.user);
             let file = account.password_file.as_deref().unwrap_or(Path::new("password_file"));
-            form.add_secret("password", &secret(file)?);
+            form.add_secret("password", &state::read_secret(file)?);
             form.prove_by(secret_file.as_ref().map(|file| file.path.as_path()))?;
         }
         Grant::AuthorizationCode(secret_file) | Grant::DeviceCode(secret_file) => {
@@ -114,26 +112,6 @@ pub(super) fn authorization_url(
     format!("{}?{}", identity.authorization_endpoint, http::encode(&pairs).as_str())
 }
 
-/// A secret out of a file: its content but for white space at the end.
-///
-/// # Errors
-/// It cannot be read, is empty, or others can read it.
-pub(super) fn secret(path: &Path) -> Result<Secret, String> {
-    let content = state::read_private(path)?;
-    let text = content.trim_ascii_end();
-    proven(path, text)
-}
-
-fn proven(path: &Path, text: &[u8]) -> Result<Secret, String> {
-    if text.is_empty() {
-        return Err(format!("{} is empty", path.display()));
-    }
-    if std::str::from_utf8(text).is_err() {
-        return Err(format!("{} is no text in UTF-8; write it anew", path.display()));
-    }
-    Ok(Secret::new(text.to_vec()))
-}
-
 fn secret_path(identity: &Identity) -> Option<&Path> {
     match &identity.grant {
         Grant::AuthorizationCode(file) | Grant::DeviceCode(file) | Grant::Password(file) => {
@@ -188,7 +166,7 @@ impl Form {
 
     fn prove_by(&mut self, file: Option<&Path>) -> Result<(), String> {
         if let Some(file) = file {
-            self.add_secret("client_secret", &secret(file)?);
+            self.add_secret("client_secret", &state::read_secret(file)?);
         }
         Ok(())
     }
@@ -200,7 +178,7 @@ impl Form {
 
 /// A JWT signed with PS256, as Microsoft identity platform's certificate credentials are.
 fn assertion(identity: &Identity, files: &CertificateFiles) -> Result<Secret, String> {
-    let key = SigningKey::from_pem(&state::read_private(&files.key)?)
+    let key = SigningKey::from_pem(&state::read_private_pem(&files.key)?)
         .map_err(|why| format!("{} {why}", files.key.display()))?;
     let thumbprint = BASE64URL.encode(crypto::sha256(&certificate::der(&files.chain)?));
     let parts = wire::assertion(&thumbprint, &identity.token_endpoint, &identity.client_id, &id()?, since_1970());

@@ -7,6 +7,7 @@ mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use super::socket::Socket;
 use super::{Facts, Stream};
 use crate::config::{Limits, Protocol, Roots, Security, Upstream};
 use crate::failure::{Failure, Kind};
+use crate::state;
 
 use ready::Ready;
 pub use tls::Tls;
@@ -327,22 +329,33 @@ fn roots(roots: &Roots) -> Result<RootCertStore, String> {
         Roots::System => {
             let found = rustls_native_certs::load_native_certs();
             store.add_parsable_certificates(found.certs);
+            // Read once more by us, who drop byte order marks, and say what is wrong with it.
+            let file = std::env::var_os("SSL_CERT_FILE").map(|path| add_file(&mut store, Path::new(&path)));
             if store.is_empty() {
-                return Err("the system has no trusted roots; install ca-certificates".to_owned());
+                let why = file.and_then(Result::err).map(|why| format!("SSL_CERT_FILE: {why}"));
+                return Err(
+                    why.unwrap_or_else(|| "the system has no trusted roots; install ca-certificates".to_owned())
+                );
             }
         }
         Roots::File(path) => {
-            let unreadable = |error| format!("cannot read roots from {}: {error}", path.display());
-            for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-                let certificate = certificate.map_err(unreadable)?;
-                store.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
-            }
-            if store.is_empty() {
-                return Err(format!("{} holds no certificate in PEM", path.display()));
-            }
+            add_file(&mut store, path)?;
         }
     }
     Ok(store)
+}
+
+fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    let before = store.len();
+    let pem = state::read_pem(path)?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        store.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if store.len() == before {
+        return Err(format!("{} holds no certificate in PEM", path.display()));
+    }
+    Ok(())
 }
 
 async fn attempt(address: SocketAddr, limit: Duration) -> Result<TcpStream, String> {

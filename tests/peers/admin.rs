@@ -194,7 +194,7 @@ fn who_may_ask() {
         assert_eq!(ask(&proxy, open, &["Host: x"]).0, 200, "{open}");
     }
     // A new token is taken with a reload, as with everything.
-    std::fs::write(&file, "another-token-of-some-length").unwrap();
+    std::fs::write(&file, "\u{feff}another-token-of-some-length\r\n").unwrap();
     assert_eq!(proxy.reload().0, 0);
     assert_eq!(ask(&proxy, "/metrics", &["Host: x", "Authorization: Bearer a-token-of-enough-length"]).0, 401);
     assert_eq!(ask(&proxy, "/metrics", &["Host: x", "Authorization: Bearer another-token-of-some-length"]).0, 200);

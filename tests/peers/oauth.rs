@@ -6,5 +6,6 @@ mod grants;
 mod hour;
 mod mailbox;
 mod online;
+mod pasted;
 mod rotation;
 mod store;

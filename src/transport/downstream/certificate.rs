@@ -301,7 +301,7 @@ fn read_pair(files: &CertificateFiles) -> Result<Pair, Fault> {
 }
 
 fn load_key(path: &Path) -> Result<PKey<Private>, String> {
-    let pem = state::read_private(path)?;
+    let pem = state::read_private_pem(path)?;
     // The callback keeps OpenSSL from asking for a passphrase on the terminal.
     PKey::private_key_from_pem_callback(&pem, |_| Ok(0))
         .map_err(|_| format!("{} holds no private key in PEM without a passphrase", path.display()))
@@ -309,7 +309,7 @@ fn load_key(path: &Path) -> Result<PKey<Private>, String> {
 
 fn chain(path: &Path) -> Result<Vec<X509>, String> {
     super::library::start();
-    let pem = state::read(path)?;
+    let pem = state::read_pem(path)?;
     match X509::stack_from_pem(&pem) {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         _ => Err(format!("{} holds no certificate in PEM", path.display())),

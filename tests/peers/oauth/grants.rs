@@ -29,7 +29,7 @@ fn certificate() -> (Certificates, ClientCertificate) {
     (made, ClientCertificate { key, thumbprint })
 }
 
-fn with_certificate() -> (Exchange, String) {
+pub fn with_certificate() -> (Exchange, String) {
     let (made, uploaded) = certificate();
     let exchange = Exchange::with(|tenant| {
         tenant.client_secret = None;
