@@ -7,6 +7,7 @@ pub mod identity;
 mod profile;
 pub mod suite;
 mod upstream;
+pub mod url;
 
 use std::collections::BTreeMap;
 use std::fmt;

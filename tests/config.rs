@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "config/servers.rs"]
+mod servers;
+
 use std::path::Path;
 
 use packetboat::config::{Config, Entry, Environment, LogFormat, LogLevel, Logins, Profile, Version};
@@ -284,7 +287,7 @@ fn clouds_decide_endpoints_scopes_and_servers() {
     assert_eq!((upstream.host.as_str(), upstream.pop3_host.as_str()), ("imap.gmail.com", "pop.gmail.com"));
     let config = parse(&translated(
         &format!(
-            "{SECRET}authority = \"https://login.example/\"\nscopes = [\"a\", \"b\"]\ndevice_endpoint = \"https://d.example/x\""
+            "{SECRET}cloud = \"worldwide\"\nauthority = \"https://login.example/\"\nscopes = [\"a\", \"b\"]\ndevice_endpoint = \"https://d.example/x\""
         ),
         "",
         "",

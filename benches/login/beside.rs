@@ -105,7 +105,7 @@ fn configuration(simulator: &Simulator, directory: &Path) -> String {
          [identity.office]\ntenant = \"{TENANT}\"\nclient_id = \"{CLIENT}\"\nclient_secret_file = {secret:?}\n\
          authority = \"https://127.0.0.1:{endpoint}\"\nroots = {roots:?}\n\
          [upstream.exchange]\nhost = \"127.0.0.1\"\nimap_port = {imap}\npop3_port = {pop3}\nroots = {roots:?}\n\
-         [account.scans]\nmailbox = \"{MAILBOX}\"\n\
+         [account.scans]\nmailbox = \"{MAILBOX}\"\nupstream = \"exchange\"\n\
          [[device]]\nlogin = \"{MAILBOX}\"\npasswords = [\"{hash}\"]\n{}",
         translating_listener("imap", "imap", "implicit", "")
     )

@@ -47,6 +47,12 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
                     listener.tls_in_words(),
                 );
             }
+            for (name, account) in &proven.config.accounts {
+                let servers = proven.config.servers_of(account);
+                let servers =
+                    if servers.is_empty() { "no server: no listener translates".to_owned() } else { servers.join(" ") };
+                let _ = writeln!(text, "  account {name}: {}, its access token goes to {servers}", account.mailbox);
+            }
             for remark in proxy::remarks(&proven.config) {
                 complain(format_args!("warning: {}", proven.problem(&remark.key, &remark.message)));
             }

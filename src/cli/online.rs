@@ -37,7 +37,7 @@ async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<boo
     match trials.token(name).await {
         Ok(token) => {
             let mut line = format!("  token  ok: {}", describe(&token));
-            let offered = protocols(config);
+            let offered = config.token_protocols();
             let advice =
                 identity.zip(token.claims()).and_then(|(identity, claims)| suspicion(identity, &offered, &claims));
             if let Some(advice) = &advice {
@@ -51,7 +51,7 @@ async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<boo
         }
     }
     let mut all_well = true;
-    for protocol in protocols(config) {
+    for protocol in config.token_protocols() {
         let upstream = config.upstreams.get(&account.upstream);
         let place =
             upstream.map(|one| format!("{} port {}", one.host(protocol), one.port(protocol))).unwrap_or_default();
@@ -70,12 +70,6 @@ async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<boo
         answer(format!("{line}\n").as_bytes())?;
     }
     Ok(all_well)
-}
-
-/// Those that devices are offered.
-fn protocols(config: &Config) -> Vec<Protocol> {
-    let offered = |protocol: &Protocol| config.listeners.iter().any(|listener| listener.protocol == *protocol);
-    [Protocol::Imap, Protocol::Pop3].into_iter().filter(offered).collect()
 }
 
 /// For whom and for what it is good, and for how long; never the token.

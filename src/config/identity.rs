@@ -43,6 +43,9 @@ pub struct Account {
 pub struct Identity {
     /// The provider's preset.
     pub cloud: Cloud,
+    /// Whether the cloud's own mail server may see its tokens: they come from the cloud's token endpoint, or the cloud is
+    /// written in the file. Otherwise each account names its server.
+    pub tokens_are_of_cloud: bool,
     /// As `https://login.microsoftonline.com`, without a slash at its end.
     pub authority: String,
     /// The directory: a domain or a GUID. Empty with Google, and with [`Grant::ManagedIdentity`].
@@ -171,6 +174,34 @@ impl Cloud {
             Cloud::GccHigh | Cloud::Dod => "https://login.microsoftonline.us",
             Cloud::China => "https://login.partner.microsoftonline.cn",
             Cloud::Google => "https://oauth2.googleapis.com",
+        }
+    }
+
+    /// The hosts that give out its tokens.
+    pub fn token_hosts(self) -> &'static [&'static str] {
+        match self {
+            Cloud::Worldwide => {
+                &["login.microsoftonline.com", "login.microsoft.com", "login.windows.net", "sts.windows.net"]
+            }
+            Cloud::GccHigh | Cloud::Dod => &["login.microsoftonline.us"],
+            Cloud::China => &["login.partner.microsoftonline.cn", "login.chinacloudapi.cn"],
+            Cloud::Google => &["oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com"],
+        }
+    }
+
+    /// The hosts of its mail servers: its tokens may go to these unasked.
+    pub fn mail_hosts(self) -> &'static [&'static str] {
+        match self {
+            Cloud::Worldwide => &[
+                "outlook.office365.com",
+                "outlook.office.com",
+                "imap-legacy.office365.com",
+                "pop-legacy.office365.com",
+            ],
+            Cloud::GccHigh => &["outlook.office365.us"],
+            Cloud::Dod => &["outlook-dod.office365.us", "webmail.apps.mil"],
+            Cloud::China => &["partner.outlook.cn", "imap-legacy.partner.outlook.cn", "pop-legacy.partner.outlook.cn"],
+            Cloud::Google => &["imap.gmail.com", "pop.gmail.com"],
         }
     }
 

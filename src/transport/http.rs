@@ -2,7 +2,7 @@
 
 pub mod server;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::upstream::Connector;
-use crate::config::{Limits, Roots};
+use crate::config::{Limits, Roots, url};
 use crate::failure::{Failure, Kind};
 use crate::secret::Secret;
 
@@ -77,7 +77,7 @@ impl Client {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let (connector, port) = match scheme {
             "https" => (Some(Connector::new(&host, roots, limits)?), 443),
-            "http" if is_near(&host) => (None, 80),
+            "http" if url::is_near(&host) => (None, 80),
             _ => return Err(no("must begin with https://: secrets go there")),
         };
         let port = authority.port_u16().unwrap_or(port);
@@ -278,15 +278,6 @@ fn retry_after(value: &str, now: Option<SystemTime>) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     httpdate::parse_http_date(value).ok()?.duration_since(now.unwrap_or_else(SystemTime::now)).ok()
-}
-
-/// This computer, and the link-local network of cloud metadata services.
-fn is_near(host: &str) -> bool {
-    match host.parse() {
-        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
-        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local(),
-        Err(_) => host == "localhost",
-    }
 }
 
 /// For a whole exchange, from the name's resolution on.

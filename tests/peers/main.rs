@@ -18,6 +18,7 @@ mod page;
 mod pressure;
 mod programs;
 mod protocol;
+mod receivers;
 mod reload;
 mod scan;
 mod secrets;

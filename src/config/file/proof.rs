@@ -5,9 +5,10 @@ mod admin;
 mod certificate;
 mod identity;
 mod listener;
+mod unused;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,57 +24,18 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     admin::override_by(environment, text, &mut raw);
     let mut proof =
         Proof { text, file, environment, problems: Vec::new(), warnings: Vec::new(), lines: BTreeMap::new() };
+    let identity_names = raw.identity.keys().cloned().collect();
     let identities = proof.identities(raw.identity);
-    let upstreams_are_written = raw.upstream.is_some();
     let upstreams = proof.upstreams(raw.upstream, &identities);
-    let accounts = proof.accounts(raw.account, &identities, &upstreams, upstreams_are_written);
-    let devices = proof.devices(raw.device, &accounts);
+    let account_names = raw.account.keys().cloned().collect();
+    let accounts = proof.accounts(raw.account, (&identities, &identity_names), &upstreams);
+    let devices = proof.devices(raw.device, &account_names);
     let mut certificates = proof.certificates(raw.certificate);
     let listeners = proof.listeners(raw.listener, &upstreams, &certificates);
-    let passes_to = |name: &str| {
-        listeners.iter().any(|one| matches!(&one.logins, Logins::PassThrough(upstream) if upstream == name))
-    };
-    let translates = listeners.iter().any(|one| one.logins == Logins::Translate);
-    let mut unused = Vec::new();
-    unused.extend(
-        upstreams
-            .keys()
-            // Without accounts nothing can be translated yet, which is told when it is to start.
-            .filter(|_| !translates || !accounts.is_empty())
-            .filter(|name| !passes_to(name) && !accounts.values().any(|account| account.upstream == **name))
-            .map(|name| (format!("upstream.{name}"), "no listener and no account names it")),
-    );
-    unused.extend(
-        certificates
-            .keys()
-            .filter(|name| !listeners.iter().any(|one| one.certificate == **name))
-            .map(|name| (format!("certificate.{name}"), "no listener names it")),
-    );
-    unused.extend(
-        accounts
-            .keys()
-            .filter(|name| !devices.iter().any(|device| device.account == **name))
-            .map(|name| (format!("account.{name}"), "no device names it")),
-    );
-    unused.extend(
-        identities
-            .keys()
-            .filter(|name| !accounts.values().any(|account| account.identity == **name))
-            .map(|name| (format!("identity.{name}"), "no account names it")),
-    );
-    unused.extend(
-        devices
-            .iter()
-            .filter(|_| !translates)
-            .filter_map(|device| device.logins.first())
-            .map(|login| (format!("device.{login}"), "no listener translates logins, and so none asks for a device")),
-    );
-    for (key, message) in unused {
-        if let Some(&line) = proof.lines.get(&key) {
-            let message = message.to_owned();
-            proof.warnings.push(Problem { file: file.to_path_buf(), line: Some(line), key, message });
-        }
-    }
+    let upstreams = upstreams.used_by(|name| {
+        accounts.values().any(|account| account.upstream == name)
+            || listeners.iter().any(|one| matches!(&one.logins, Logins::PassThrough(upstream) if upstream == name))
+    });
     // The one that nobody has written is there for who needs it.
     let needs_default =
         listeners.iter().any(|listener| listener.entry != Entry::Plaintext && listener.certificate == DEFAULT);
@@ -96,6 +58,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
         accounts,
         identities,
     };
+    proof.warn_of_unused(&config);
     credential::resolve(&mut config);
     if proof.problems.is_empty() {
         Ok(Proven { config, warnings: proof.warnings, file: file.to_path_buf(), lines: proof.lines })
@@ -103,6 +66,9 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
         Err(proof.problems)
     }
 }
+
+/// The sections of one kind, also those with a mistake: who refers to one of these is right, and told nothing.
+type Names = BTreeSet<String>;
 
 struct Proof<'a> {
     text: &'a str,

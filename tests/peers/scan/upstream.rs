@@ -209,7 +209,7 @@ fn the_token_endpoint_sees_the_same_strong_offer() {
     std::fs::write(&secret, "app secret").unwrap();
     mode(&secret, 0o600);
     let mut configuration = format!(
-        "[upstream.x]\nhost = \"127.0.0.1\"\n[identity.office]\nauthority = \"https://localhost:{port}\"\n\
+        "[upstream.exchange]\nhost = \"127.0.0.1\"\n[identity.office]\nauthority = \"https://localhost:{port}\"\n\
          tenant = \"contoso.onmicrosoft.com\"\nclient_id = \"{APP}\"\nclient_secret_file = {secret:?}\n"
     ) + &account("scans", SCAN, "");
     for (name, more, _) in LISTENERS.iter().filter(|(_, _, stack)| stack.is_some()) {

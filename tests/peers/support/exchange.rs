@@ -186,7 +186,7 @@ pub fn account(name: &str, mailbox: &str, more: &str) -> String {
     let hash = HASH.get_or_init(|| packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap());
     let login = if name == "scans" { LOGIN } else { name };
     format!(
-        "[account.{name}]\nmailbox = \"{mailbox}\"\n{more}\n[[device]]\nlogin = \"{login}\"\npasswords = [\"{hash}\"]\n\
+        "[account.{name}]\nmailbox = \"{mailbox}\"\nupstream = \"exchange\"\n{more}\n[[device]]\nlogin = \"{login}\"\npasswords = [\"{hash}\"]\n\
          account = \"{name}\"\n"
     )
 }

@@ -5,21 +5,21 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::Proof;
-use crate::config::file::{AccountSection, DeviceSection};
-use crate::config::{Account, Device, Grant, Identity, Networks, Upstream};
+use super::upstream::Upstreams;
+use super::{Names, Proof};
+use crate::config::file::{AccountSection, DeviceSection, Written};
+use crate::config::{Account, Cloud, Device, Grant, Identity, Networks};
 
 impl Proof<'_> {
     pub(super) fn accounts(
         &mut self,
         raw: BTreeMap<String, Spanned<AccountSection>>,
-        identities: &BTreeMap<String, Identity>,
-        upstreams: &BTreeMap<String, Upstream>,
-        upstreams_are_written: bool,
+        identities: (&BTreeMap<String, Identity>, &Names),
+        upstreams: &Upstreams,
     ) -> BTreeMap<String, Account> {
         let mut accounts = BTreeMap::new();
         for (name, section) in raw {
-            if let Some(account) = self.account(&name, section, identities, upstreams, upstreams_are_written) {
+            if let Some(account) = self.account(&name, section, identities, upstreams) {
                 accounts.insert(name, account);
             }
         }
@@ -30,9 +30,8 @@ impl Proof<'_> {
         &mut self,
         name: &str,
         raw: Spanned<AccountSection>,
-        identities: &BTreeMap<String, Identity>,
-        upstreams: &BTreeMap<String, Upstream>,
-        upstreams_are_written: bool,
+        (identities, identity_names): (&BTreeMap<String, Identity>, &Names),
+        upstreams: &Upstreams,
     ) -> Option<Account> {
         let key = |key: &str| format!("account.{name}.{key}");
         let section = raw.span();
@@ -43,34 +42,25 @@ impl Proof<'_> {
             return None;
         };
         let mailbox = self.address(&key("mailbox"), mailbox);
-        let only = |names: Vec<&String>| match names.as_slice() {
-            [one] => Some((*one).clone()),
-            _ => None,
-        };
-        let only_identity = only(identities.keys().collect());
+        let only_identity = only(identity_names);
         if raw.identity.is_none() && only_identity.is_none() {
-            let message = if identities.is_empty() {
+            let message = if identity_names.is_empty() {
                 "is missing; write [identity.NAME] with tenant and client_id, and name it here"
             } else {
                 "is missing; there are several identities"
             };
             self.problem(Some(section.clone()), &key("identity"), message);
         }
-        let identity = self.reference(&key("identity"), raw.identity, identities.keys(), only_identity.as_deref())?;
-        let grant = identities.get(&identity).map(|identity| &identity.grant)?;
-        let own = identities.get(&identity).map(|identity| identity.cloud.upstream().0.to_owned());
-        let default = if upstreams_are_written { only(upstreams.keys().collect()) } else { own };
-        if raw.upstream.is_none() && default.is_none() && !upstreams.is_empty() {
-            self.problem(Some(section.clone()), &key("upstream"), "is missing; there are several mail servers");
-        }
-        let upstream = self.reference(&key("upstream"), raw.upstream, upstreams.keys(), default.as_deref())?;
+        let identity = self.reference(&key("identity"), raw.identity, identity_names.iter(), only_identity)?;
+        let its = identities.get(&identity)?;
+        let grant = &its.grant;
+        let upstream = self.server(name, &section, raw.upstream, its, upstreams)?;
         let user_span = raw.user.as_ref().map(Spanned::span);
         let user = raw.user.map_or_else(|| mailbox.clone(), |written| self.address(&key("user"), written));
         if let Some(span) = user_span.filter(|_| !grant.is_of_a_person()) {
             self.problem(Some(span), &key("user"), "nobody signs in with this identity's grant; remove it");
         }
-        let is_google = identities.get(&identity).is_some_and(|identity| !identity.cloud.is_microsoft());
-        if is_google && !user.eq_ignore_ascii_case(&mailbox) {
+        if !its.cloud.is_microsoft() && !user.eq_ignore_ascii_case(&mailbox) {
             self.problem(
                 Some(section.clone()),
                 &key("user"),
@@ -99,6 +89,35 @@ impl Proof<'_> {
         })
     }
 
+    /// Where the account's token goes: to the server that the account names, or to that of the identity's cloud.
+    fn server(
+        &mut self,
+        name: &str,
+        section: &Range<usize>,
+        written: Written<String>,
+        identity: &Identity,
+        upstreams: &Upstreams,
+    ) -> Option<String> {
+        let key = format!("account.{name}.upstream");
+        let Some(written) = written else {
+            let found = upstreams.of_cloud(identity).map(str::to_owned);
+            return found.map_err(|message| self.problem(Some(section.clone()), &key, &message)).ok();
+        };
+        let span = written.span();
+        let upstream = self.reference(&key, Some(written), upstreams.by_name.keys(), None)?;
+        let server = upstreams.by_name.get(&upstream);
+        let cloud = Cloud::ALL.iter().find(|(_, cloud)| server.is_some_and(|server| server.is_of(*cloud)));
+        if let Some((other, _)) = cloud.filter(|(_, cloud)| *cloud != identity.cloud) {
+            let message = format!(
+                "is a mail server of cloud \"{other}\", and gets this account's token, which is for {}: remove the key, or \
+                 write cloud = \"{other}\" at the identity",
+                identity.cloud.resource()
+            );
+            self.warn(Some(span), &key, &message);
+        }
+        Some(upstream)
+    }
+
     fn address(&mut self, key: &str, written: Spanned<String>) -> String {
         self.note(key, &written.span());
         let address = written.get_ref();
@@ -112,11 +131,7 @@ impl Proof<'_> {
         written.into_inner()
     }
 
-    pub(super) fn devices(
-        &mut self,
-        raw: Vec<Spanned<DeviceSection>>,
-        accounts: &BTreeMap<String, Account>,
-    ) -> Vec<Device> {
+    pub(super) fn devices(&mut self, raw: Vec<Spanned<DeviceSection>>, accounts: &Names) -> Vec<Device> {
         let mut devices: Vec<Device> = Vec::new();
         for section in raw {
             let span = section.span();
@@ -135,7 +150,7 @@ impl Proof<'_> {
         devices
     }
 
-    fn device(&mut self, section: Spanned<DeviceSection>, accounts: &BTreeMap<String, Account>) -> Option<Device> {
+    fn device(&mut self, section: Spanned<DeviceSection>, accounts: &Names) -> Option<Device> {
         let span = section.span();
         let raw = section.into_inner();
         if raw.login.is_none() {
@@ -154,7 +169,7 @@ impl Proof<'_> {
             }
         }
         let passwords = self.passwords(&span, raw.passwords);
-        let only = if accounts.len() == 1 { accounts.keys().next().map(String::as_str) } else { None };
+        let only = only(accounts);
         if raw.account.is_none() && only.is_none() {
             let message = if accounts.is_empty() {
                 "is missing; write [account.NAME] with a mailbox, and name it here"
@@ -163,7 +178,7 @@ impl Proof<'_> {
             };
             self.problem(Some(span.clone()), "device.account", message);
         }
-        let account = self.reference("device.account", raw.account, accounts.keys(), only)?;
+        let account = self.reference("device.account", raw.account, accounts.iter(), only)?;
         let networks_span = raw.networks.as_ref().map(Spanned::span);
         let networks = raw.networks.map(|written| {
             let each = written.into_inner().into_iter();
@@ -183,7 +198,7 @@ impl Proof<'_> {
         (!logins.is_empty()).then_some(Device { logins, passwords, account, networks, description, delete })
     }
 
-    fn passwords(&mut self, section: &Range<usize>, written: super::Written<Vec<Spanned<String>>>) -> Vec<String> {
+    fn passwords(&mut self, section: &Range<usize>, written: Written<Vec<Spanned<String>>>) -> Vec<String> {
         const ADVICE: &str = "run packetboat password, type the password into the device, and its hash in here";
         let Some(written) = written.filter(|written| !written.get_ref().is_empty()) else {
             let message = format!("is missing, and without one anybody could log in; {ADVICE}");
@@ -201,6 +216,11 @@ impl Proof<'_> {
         }
         hashes
     }
+}
+
+/// The only name there is.
+fn only(names: &Names) -> Option<&str> {
+    names.first().filter(|_| names.len() == 1).map(String::as_str)
 }
 
 /// Beyond what any device can store (fax machines have 63).

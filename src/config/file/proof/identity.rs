@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::Proof;
 use crate::config::file::{IdentitySection, Written};
 use crate::config::identity::METADATA_ENDPOINT;
-use crate::config::{CertificateFiles, Cloud, Credential, Grant, Identity, SecretFile};
+use crate::config::{CertificateFiles, Cloud, Credential, Grant, Identity, SecretFile, url};
 
 /// The grants, before what they need is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,7 @@ impl Proof<'_> {
                 "a name is made of letters, digits, - and _",
             );
         }
+        let cloud_is_written = raw.cloud.is_some();
         let cloud = self.choice(&key("cloud"), raw.cloud.take(), &Cloud::ALL).unwrap_or(Cloud::Worldwide);
         let grant_span = raw.grant.as_ref().map_or_else(|| section.clone(), Spanned::span);
         let kind = self.choice(&key("grant"), raw.grant.take(), GRANTS).unwrap_or(Kind::ClientCredentials);
@@ -69,11 +70,14 @@ impl Proof<'_> {
         let authorization_endpoint =
             endpoint(self, "authorization_endpoint", raw.authorization_endpoint.take(), authorization);
         let device_endpoint = endpoint(self, "device_endpoint", raw.device_endpoint.take(), device);
+        let from_cloud = url::host(&token_endpoint).is_some_and(|host| url::is_one_of(host, cloud.token_hosts()));
+        let tokens_are_of_cloud = from_cloud || cloud_is_written || kind == Kind::ManagedIdentity;
         let scope = self.scope(name, cloud, kind, &mut raw);
         let roots = self.roots(&key("roots"), raw.roots.take());
         let grant = self.grant(name, &section, cloud, kind, &mut raw);
         Some(Identity {
             cloud,
+            tokens_are_of_cloud,
             authority: authority.trim_end_matches('/').to_owned(),
             tenant,
             client_id,
@@ -175,9 +179,8 @@ impl Proof<'_> {
     fn url(&mut self, key: &str, written: Spanned<String>) -> String {
         self.note(key, &written.span());
         let url = written.get_ref().as_str();
-        let near = ["http://169.254.", "http://127.", "http://[::1]", "http://localhost"];
-        if !url.starts_with("https://") && !near.iter().any(|prefix| url.starts_with(prefix)) {
-            self.problem(Some(written.span()), key, "must begin with https://: secrets go there");
+        if let Err(why) = url::may_carry_secrets(url) {
+            self.problem(Some(written.span()), key, &why);
         }
         written.into_inner()
     }

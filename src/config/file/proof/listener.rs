@@ -7,19 +7,19 @@ use std::ops::Range;
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::upstream::Upstreams;
 use super::{DEFAULT, Proof};
 use crate::config::file::{ListenerSection, Written, nearest};
 use crate::config::suite::{self, Suite};
 use crate::config::{
-    Certificate, CertificateSource, Digest, Entry, Listener, Logins, Networks, Profile, Protocol, TlsPolicy, Upstream,
-    Version,
+    Certificate, CertificateSource, Digest, Entry, Listener, Logins, Networks, Profile, Protocol, TlsPolicy, Version,
 };
 
 impl Proof<'_> {
     pub(super) fn listeners(
         &mut self,
         raw: Option<Vec<Spanned<ListenerSection>>>,
-        upstreams: &BTreeMap<String, Upstream>,
+        upstreams: &Upstreams,
         certificates: &BTreeMap<String, Certificate>,
     ) -> Vec<Listener> {
         let raw = raw.unwrap_or_else(default_listeners);
@@ -49,7 +49,7 @@ impl Proof<'_> {
     fn listener(
         &mut self,
         section: Spanned<ListenerSection>,
-        upstreams: &BTreeMap<String, Upstream>,
+        upstreams: &Upstreams,
         certificates: &BTreeMap<String, Certificate>,
     ) -> Option<Listener> {
         const PROTOCOLS: &[(&str, Protocol)] = &[("imap", Protocol::Imap), ("pop3", Protocol::Pop3)];
@@ -154,7 +154,7 @@ impl Proof<'_> {
         section: &Range<usize>,
         written: Written<String>,
         upstream: Written<String>,
-        upstreams: &BTreeMap<String, Upstream>,
+        upstreams: &Upstreams,
     ) -> Option<Logins> {
         const TRANSLATE: &[(&str, bool)] = &[("translate", true), ("pass-through", false)];
         if self.choice("listener.logins", written, TRANSLATE).unwrap_or(true) {
@@ -167,16 +167,16 @@ impl Proof<'_> {
             }
             return Some(Logins::Translate);
         }
-        let only = if upstreams.len() == 1 { upstreams.keys().next().map(String::as_str) } else { None };
-        if upstream.is_none() && only.is_none() && !upstreams.is_empty() {
-            let names: Vec<_> = upstreams.keys().map(|name| format!("\"{name}\"")).collect();
+        let only = upstreams.only();
+        if upstream.is_none() && only.is_none() && !upstreams.by_name.is_empty() {
+            let names: Vec<_> = upstreams.by_name.keys().map(|name| format!("\"{name}\"")).collect();
             self.problem(
                 Some(section.clone()),
                 "listener.upstream",
                 &format!("is missing; there are several mail servers, write upstream = {}", names.join(" or ")),
             );
         }
-        self.reference("listener.upstream", upstream, upstreams.keys(), only).map(Logins::PassThrough)
+        self.reference("listener.upstream", upstream, upstreams.by_name.keys(), only).map(Logins::PassThrough)
     }
 
     fn listened(&mut self, section: Range<usize>, written: Written<Vec<Spanned<String>>>) -> Vec<SocketAddr> {

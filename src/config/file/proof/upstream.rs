@@ -1,6 +1,6 @@
 //! The mail servers, proven.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,24 +10,97 @@ use super::Proof;
 use crate::config::file::{UpstreamSection, Written};
 use crate::config::{Cloud, Identity, Security, Upstream};
 
+/// The mail servers of the file, and those that the identities' clouds supply.
+pub(super) struct Upstreams {
+    pub(super) by_name: BTreeMap<String, Upstream>,
+    /// The names of those that the file does not have.
+    supplied: BTreeSet<String>,
+}
+
+impl Upstreams {
+    /// The server of an identity's cloud. A token goes nowhere else unless its account names the server.
+    ///
+    /// # Errors
+    /// There is none or more than one, and what to write.
+    pub(super) fn of_cloud(&self, identity: &Identity) -> Result<&str, String> {
+        let (name, own) = identity.cloud.upstream();
+        let quoted = |names: &[&String]| {
+            let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+            names.join(" or ")
+        };
+        if !identity.tokens_are_of_cloud {
+            let all: Vec<&String> = self.by_name.keys().filter(|name| !self.supplied.contains(*name)).collect();
+            let named = if all.is_empty() { "\"NAME\"".to_owned() } else { quoted(&all) };
+            return Err(format!(
+                "is missing; the identity's tokens do not come from {}, so that its mail server is not known: write \
+                 upstream = {named}; or cloud = \"...\" at the identity, if its tokens are for that cloud",
+                identity.cloud.authority()
+            ));
+        }
+        let of_cloud: Vec<&String> =
+            self.by_name.iter().filter(|(_, one)| one.is_of(identity.cloud)).map(|(name, _)| name).collect();
+        match (of_cloud.as_slice(), self.by_name.get(name)) {
+            ([one], _) => Ok(one.as_str()),
+            ([], Some(other)) => Err(format!(
+                "is missing; [upstream.{name}] is {}, and not the server of the identity's cloud, {}: write \
+                 upstream = \"{name}\" if this account's token may go there, or give that section another name",
+                other.host, own.host
+            )),
+            ([], None) => Err(format!("is missing; write [upstream.NAME] with host = \"{}\"", own.host)),
+            (several, _) => {
+                Err(format!("is missing; several mail servers are of its cloud: write upstream = {}", quoted(several)))
+            }
+        }
+    }
+
+    /// The only one: of the file, where it has any.
+    pub(super) fn only(&self) -> Option<&str> {
+        let mut names = self.by_name.keys().filter(|name| self.are_all_supplied() || !self.supplied.contains(*name));
+        names.next().filter(|_| names.next().is_none()).map(String::as_str)
+    }
+
+    /// Those of the file and those that are used.
+    pub(super) fn used_by(self, is_used: impl Fn(&str) -> bool) -> BTreeMap<String, Upstream> {
+        let keep_all = self.are_all_supplied();
+        let Self { mut by_name, supplied } = self;
+        by_name.retain(|name, _| keep_all || !supplied.contains(name) || is_used(name));
+        by_name
+    }
+
+    fn are_all_supplied(&self) -> bool {
+        self.supplied.len() == self.by_name.len()
+    }
+}
+
 impl Proof<'_> {
     pub(super) fn upstreams(
         &mut self,
         raw: Option<BTreeMap<String, Spanned<UpstreamSection>>>,
         identities: &BTreeMap<String, Identity>,
-    ) -> BTreeMap<String, Upstream> {
-        match raw {
-            Some(raw) if raw.is_empty() => {
-                self.problem(None, "upstream", "names no mail server; write [upstream.NAME] with a host");
-                BTreeMap::new()
-            }
-            Some(raw) => raw
-                .into_iter()
-                .filter_map(|(name, section)| Some((name.clone(), self.upstream(&name, section)?)))
-                .collect(),
-            None if identities.is_empty() => upstreams_of([Cloud::Worldwide].into_iter()),
-            None => upstreams_of(identities.values().map(|identity| identity.cloud)),
+    ) -> Upstreams {
+        if raw.as_ref().is_some_and(BTreeMap::is_empty) {
+            self.problem(None, "upstream", "names no mail server; write [upstream.NAME] with a host");
         }
+        let by_name: BTreeMap<String, Upstream> = raw
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, section)| Some((name.clone(), self.upstream(&name, section)?)))
+            .collect();
+        let mut upstreams = Upstreams { by_name, supplied: BTreeSet::new() };
+        let mut clouds: BTreeSet<Cloud> = identities.values().map(|identity| identity.cloud).collect();
+        if upstreams.by_name.is_empty() && clouds.is_empty() {
+            clouds.insert(Cloud::Worldwide);
+        }
+        for cloud in clouds {
+            let (name, upstream) = cloud.upstream();
+            let is_there =
+                upstreams.by_name.contains_key(name) || upstreams.by_name.values().any(|one| one.is_of(cloud));
+            if !is_there {
+                upstreams.by_name.insert(name.to_owned(), upstream);
+                upstreams.supplied.insert(name.to_owned());
+            }
+        }
+        upstreams
     }
 
     fn upstream(&mut self, name: &str, raw: Spanned<UpstreamSection>) -> Option<Upstream> {
@@ -107,11 +180,6 @@ impl Proof<'_> {
         }
         host
     }
-}
-
-/// The providers' own mail servers.
-fn upstreams_of(clouds: impl Iterator<Item = Cloud>) -> BTreeMap<String, Upstream> {
-    clouds.map(Cloud::upstream).map(|(name, upstream)| (name.to_owned(), upstream)).collect()
 }
 
 /// Connections that nobody may ever use are a burden to the server.

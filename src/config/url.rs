@@ -1,0 +1,104 @@
+//! Addresses of web services that secrets go to: over TLS, or not beyond this computer and its own link.
+
+use std::net::IpAddr;
+
+/// Whether a secret may go to this address: by `https`, or by `http` to a host that is near.
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn may_carry_secrets(url: &str) -> Result<(), String> {
+    let Some((scheme, _)) = url.split_once("://") else {
+        return Err("must begin with https://: secrets go there".to_owned());
+    };
+    let Some(host) = host(url) else {
+        return Err(format!("\"{url}\" is no URL; write it as \"https://host/path\""));
+    };
+    let is_http = scheme.eq_ignore_ascii_case("http");
+    match scheme.eq_ignore_ascii_case("https") || (is_http && is_near(host)) {
+        true => Ok(()),
+        false => Err("must begin with https://: secrets go there".to_owned()),
+    }
+}
+
+/// The host of a URL, IPv6 without brackets (RFC 3986 section 3.2).
+pub fn host(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    // A user's name in front of the host would let a reader take it for the host.
+    if authority.contains(['@', '\\']) || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return None;
+    }
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0,
+        None => authority.split(':').next()?,
+    };
+    Some(host).filter(|host| !host.is_empty())
+}
+
+/// Whether a host's name is one of these, in full; upper case and a dot behind it change nothing.
+pub fn is_one_of(host: &str, known: &[&str]) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    known.iter().any(|known| known.eq_ignore_ascii_case(host))
+}
+
+/// Whether a host is this computer, or in the link-local network of cloud metadata services. It goes by the address, so
+/// that a name which begins like one is none.
+pub fn is_near(host: &str) -> bool {
+    match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_is_an_address_and_never_a_name_that_begins_like_one() {
+        for near in ["127.0.0.1", "127.9.9.9", "169.254.169.254", "::1", "fe80::1", "::ffff:127.0.0.1", "localhost"] {
+            assert!(is_near(near), "{near}");
+        }
+        for far in
+            ["127.evil.example", "169.254.evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "127.1", ""]
+        {
+            assert!(!is_near(far), "{far}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_in_full() {
+        let known = ["outlook.office365.com"];
+        assert!(is_one_of("Outlook.Office365.com.", &known) && is_one_of("outlook.office365.com", &known));
+        for other in ["outlook.office365.com.evil.example", "evil-outlook.office365.com", "office365.com", ""] {
+            assert!(!is_one_of(other, &known), "{other}");
+        }
+    }
+
+    #[test]
+    fn secrets_go_over_tls_or_stay_near() {
+        for good in
+            ["https://login.example/x", "HTTPS://a", "http://127.0.0.1:80/x", "http://[::1]:8/", "http://localhost"]
+        {
+            assert_eq!(may_carry_secrets(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "http://127.evil.example/",
+            "http://169.254.evil.example/",
+            "http://localhost.evil.example/",
+            "http://localhost@evil.example/",
+            "http://[::1]@evil.example/",
+            "http://127.0.0.1:80@evil.example/",
+            "http://evil.example/?http://127.0.0.1/",
+            "http://evil.example\\@127.0.0.1/",
+            "https://user@login.example/",
+            "https:///path",
+            "https://a b/",
+            "ftp://127.0.0.1/",
+            "login.example",
+        ] {
+            assert!(may_carry_secrets(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Who sees an account's access token: the mail server of its cloud, or the one that the account names. Never the server
+//! of another listener, whatever else the file has.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use nix::sched::{CloneFlags, unshare};
+use openssl::ssl::{SslStream, SslVersion};
+
+use crate::support::certificates::Certificates;
+use crate::support::exchange::{self, BY_SECRET, Exchange, SCAN, imap_login};
+use crate::support::fake;
+use crate::support::proxy::{listener, translating_listener};
+
+const CLOUD: &str = "outlook.office365.com";
+
+/// A scripted mail server, and what it has heard.
+struct Heard {
+    port: u16,
+    roots: std::path::PathBuf,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Heard {
+    /// Its root is kept where the identity's secret is, so that a confined proxy may read it.
+    fn by(exchange: &Exchange, name: &str) -> Self {
+        let certificates = Certificates::for_name(name, 30);
+        let roots = exchange.file(&format!("{name}.pem"), certificates.authority.to_pem().unwrap());
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let heard = Arc::clone(&lines);
+        let port = fake::tls(&certificates, SslVersion::TLS1_3, move |stream| serve(stream, &heard));
+        Self { port, roots, lines }
+    }
+
+    fn upstream(&self, name: &str, host: &str) -> String {
+        let (roots, port) = (&self.roots, self.port);
+        format!("[upstream.{name}]\nhost = \"{host}\"\nroots = {roots:?}\nimap_port = {port}\npop3_port = {port}\n")
+    }
+
+    /// The access tokens since the last look.
+    fn tokens(&self) -> usize {
+        let heard = std::mem::take(&mut *self.lines.lock().unwrap());
+        heard.iter().filter(|line| line.contains("XOAUTH2")).count()
+    }
+
+    fn connections(&self) -> usize {
+        self.lines.lock().unwrap().iter().filter(|line| *line == "connected").count()
+    }
+}
+
+/// Takes every login.
+fn serve(mut stream: SslStream<TcpStream>, heard: &Mutex<Vec<String>>) {
+    heard.lock().unwrap().push("connected".to_owned());
+    let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
+    loop {
+        let line = fake::hear(&mut stream);
+        let Some((tag, _)) = line.split_once(' ') else { return };
+        let _ = stream.write_all(format!("{tag} OK done\r\n").as_bytes());
+        heard.lock().unwrap().push(line);
+    }
+}
+
+/// For this thread, and what it starts, the cloud's mail server is on this computer.
+fn cloud_is_here() {
+    let hosts = tempfile::NamedTempFile::new().unwrap();
+    fs::write(hosts.path(), format!("127.0.0.1 localhost {CLOUD}\n")).unwrap();
+    let bind = format!("mount --make-rprivate / && mount --bind {:?} /etc/hosts", hosts.path());
+    let is_bound =
+        unshare(CloneFlags::CLONE_NEWNS).is_ok() && Command::new("sh").args(["-c", &bind]).status().unwrap().success();
+    assert!(
+        is_bound,
+        "a file cannot be mounted: run this as root, or unshare -U -r -m cargo test --test peers receivers"
+    );
+}
+
+/// An account without `upstream`, and one section for a pass-through listener on premises. Then what an operator may change
+/// while it runs.
+#[test]
+fn a_token_goes_to_its_cloud_or_where_its_account_says() {
+    cloud_is_here();
+    let exchange = Exchange::new();
+    let (cloud, on_premises) = (Heard::by(&exchange, CLOUD), Heard::by(&exchange, "localhost"));
+    let identity = exchange.identity(&format!("cloud = \"worldwide\"\n{BY_SECRET}"));
+    let account = |server: &str| exchange::account("scans", SCAN, "").replace("upstream = \"exchange\"\n", server);
+    let onprem = on_premises.upstream("onprem", "localhost")
+        + &translating_listener("imap", "imap", "implicit", "")
+        + &listener("old", "pop3", "implicit", "")
+        + &identity;
+    let tuned = onprem.clone() + &cloud.upstream("tuned", CLOUD);
+    let tuned = tuned.replace("name = \"old\"", "name = \"old\"\nupstream = \"onprem\"");
+
+    // Whoever connects to the cloud's own port gets no further: its certificate is not Microsoft's.
+    let (reached, is_reached) = std::sync::mpsc::channel();
+    fake::plain_at("127.0.0.1:993", move |_| {
+        let _ = reached.send(());
+    });
+    let proxy = exchange.proxy(&(onprem.clone() + &account("")));
+    assert!(imap_login(&proxy).starts_with("NO "));
+    is_reached.recv_timeout(crate::support::process::PATIENCE).expect("the cloud's server was not asked");
+    assert_eq!((on_premises.connections(), on_premises.tokens()), (0, 0));
+    // As the service does, so does the check.
+    let ran = exchange.run(&["check", "--online"], &(onprem.clone() + &account("")));
+    assert!(ran.output.contains(&format!("failed at {CLOUD} port 993")), "{}", ran.output);
+    assert_eq!(on_premises.connections(), 0);
+
+    for (server, of_cloud, of_premises) in [("", 1, 0), ("upstream = \"onprem\"\n", 0, 1), ("", 1, 0)] {
+        let text = tuned.clone() + &account(server);
+        proxy.configure(&text);
+        let (code, said) = proxy.reload();
+        assert_eq!(code, 0, "{said}");
+        assert!(imap_login(&proxy).starts_with("OK "), "{}", proxy.log.all());
+        assert_eq!((cloud.tokens(), on_premises.tokens()), (of_cloud, of_premises), "{server}");
+        let ran = exchange.run(&["check", "--online"], &text);
+        assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+        assert_eq!((cloud.tokens(), on_premises.tokens()), (of_cloud, of_premises), "{server}");
+    }
+}
+
+/// What `check` prints before any token is asked for.
+#[test]
+fn check_names_the_server_of_each_account() {
+    let exchange = Exchange::new();
+    let on_premises = Heard::by(&exchange, "localhost");
+    let text = on_premises.upstream("onprem", "localhost")
+        + &translating_listener("imap", "imap", "implicit", "")
+        + &translating_listener("pop3", "pop3", "implicit", "")
+        + &exchange.identity(&format!("cloud = \"worldwide\"\n{BY_SECRET}"))
+        + &exchange::account("scans", SCAN, "").replace("upstream = \"exchange\"\n", "")
+        + &exchange::account("fax", "fax@contoso.example", "").replace("\"exchange\"", "\"onprem\"");
+    let ran = exchange.run(&["check"], &text);
+    let port = on_premises.port;
+    for line in [
+        format!("account scans: {SCAN}, its access token goes to {CLOUD}:993 (IMAP) {CLOUD}:995 (POP3)"),
+        format!(
+            "account fax: fax@contoso.example, its access token goes to localhost:{port} (IMAP) localhost:{port} (POP3)"
+        ),
+    ] {
+        assert!(ran.output.contains(&line), "{line}\n{}{}", ran.output, ran.errors);
+    }
+}
