@@ -1,6 +1,8 @@
-//! Running, draining, ended: what SIGTERM sets in motion; and SIGHUP.
+//! Running, draining, ended: what SIGTERM sets in motion; and the other signals.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -68,34 +70,84 @@ pub enum Request {
     Reload,
 }
 
+/// Signals that would end the process without a drain, and that people and programs send by habit. From here on they are
+/// ours. Call it first of all, inside of a runtime.
+pub struct EarlySignals {
+    hangup: Signal,
+    ignored: Ignored,
+}
+
 /// The signals that ask for something.
 pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    ends: Vec<(&'static str, Signal)>,
     hangup: Signal,
 }
 
-impl Signals {
-    /// From here on they are ours.
+/// Signals that ask for nothing.
+pub struct Ignored(Vec<(&'static str, Signal)>);
+
+impl EarlySignals {
+    /// Takes them.
     ///
     /// # Errors
     /// The operating system refuses.
     pub fn listen() -> io::Result<Self> {
+        use rustix::process::Signal as Number;
         // A file beyond LimitFSIZE is an error to be told, and by default the end of the process. The handler stays.
-        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+        drop(signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?);
+        let ignored = listen_to(&[
+            ("SIGUSR1", Number::USR1),
+            ("SIGUSR2", Number::USR2),
+            ("SIGALRM", Number::ALARM),
+            ("SIGVTALRM", Number::VTALARM),
+            ("SIGPROF", Number::PROF),
+            ("SIGIO", Number::IO),
+        ])?;
+        Ok(Self { hangup: signal(SignalKind::hangup())?, ignored: Ignored(ignored) })
     }
 
+    /// Takes those, too, that ask for the end, once it is one that takes time; and what tells of those that ask for nothing.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn and_ends(self) -> io::Result<(Signals, Ignored)> {
+        use rustix::process::Signal as Number;
+        let ends = listen_to(&[
+            ("SIGTERM", Number::TERM),
+            ("SIGINT", Number::INT),
+            ("SIGQUIT", Number::QUIT),
+            // A container's or a virtual machine's power button.
+            ("SIGPWR", Number::POWER),
+        ])?;
+        Ok((Signals { ends, hangup: self.hangup }, self.ignored))
+    }
+}
+
+impl Signals {
     /// Waits for the next one.
     pub async fn next(&mut self) -> Request {
         tokio::select! {
-            _ = self.terminate.recv() => Request::End("SIGTERM"),
-            _ = self.interrupt.recv() => Request::End("SIGINT"),
+            name = any(&mut self.ends) => Request::End(name),
             _ = self.hangup.recv() => Request::Reload,
         }
     }
+}
+
+impl Ignored {
+    /// Waits for the next one; its name.
+    pub async fn next(&mut self) -> &'static str {
+        any(&mut self.0).await
+    }
+}
+
+fn listen_to(signals: &[(&'static str, rustix::process::Signal)]) -> io::Result<Vec<(&'static str, Signal)>> {
+    signals.iter().map(|(name, number)| Ok((*name, signal(SignalKind::from_raw(number.as_raw()))?))).collect()
+}
+
+async fn any(signals: &mut [(&'static str, Signal)]) -> &'static str {
+    poll_fn(|context| {
+        let came = signals.iter_mut().find_map(|(name, signal)| signal.poll_recv(context).is_ready().then_some(*name));
+        came.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }

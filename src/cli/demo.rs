@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{Exit, answer, complain, run};
 use crate::config::{Config, Profile, Proven};
 use crate::device::password;
-use crate::lifecycle::{self, Phase, Signals};
+use crate::lifecycle::{self, EarlySignals, Phase};
 use crate::proxy::{self, Common, OpenDoor, Serving};
 use crate::simulator::{Setup, Simulator, Tenant, User};
 use crate::state::{self, Access};
@@ -60,7 +60,8 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
         mailbox: "scans@contoso.example",
         directory,
     };
-    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let signals = EarlySignals::listen().and_then(EarlySignals::and_ends);
+    let (mut signals, _) = signals.map_err(|error| error.to_string())?;
     let simulator = simulator(&scene).await?;
     let proven = configuration(&scene, &simulator, &arguments.profile)?;
     let common = Common::new(&proven.config)?;

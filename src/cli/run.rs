@@ -15,11 +15,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::trail::Running;
-use super::{ConfigFile, Exit};
+use super::{ConfigFile, Exit, complain};
 use crate::admin::{self, Admin};
 use crate::config::{Environment, Proven};
 use crate::confinement;
-use crate::lifecycle::{self, Lifecycle, Phase, Request, Signals, Trigger};
+use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::proxy::{self, Common, Serving};
 use crate::state::{self, Hold};
 use crate::transport::downstream::certificate::Making;
@@ -28,6 +28,8 @@ use log::Output;
 
 /// Runs until a signal says otherwise.
 pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_start)?;
+    let signals = runtime.block_on(async { EarlySignals::listen() }).map_err(cannot_start)?;
     let proven = file.load()?;
     let output = log::start(&proven.config);
     for warning in &proven.warnings {
@@ -38,14 +40,15 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
     }
     // Before anything is read or made there; given back last, by the kernel too.
     let _held = hold(&proven.config.state_directory)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        error!(%error, "cannot start");
-        Exit::OsError
-    })?;
-    let served = runtime.block_on(serve(file, proven, &output));
+    let served = runtime.block_on(serve(file, proven, &output, signals));
     // A resolver that takes its time over a name is not waited for.
     runtime.shutdown_background();
     served
+}
+
+fn cannot_start(error: std::io::Error) -> Exit {
+    complain(format_args!("cannot start: {error}"));
+    Exit::OsError
 }
 
 /// One proxy at a time has the state directory. Where nothing can be written there, devices get their mail nevertheless, as
@@ -73,12 +76,13 @@ fn tell_of_unwritable(message: &str) {
     warn!("{message}; certificates cannot be made, and new refresh tokens and the inventory are lost at the end");
 }
 
-async fn serve(file: &ConfigFile, proven: Proven, output: &Output) -> Result<(), Exit> {
+async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: EarlySignals) -> Result<(), Exit> {
     // Before anything is served: a signal that came too early would end the process without a drain.
-    let signals = Signals::listen().map_err(|error| {
+    let (signals, ignored) = signals.and_ends().map_err(|error| {
         error!(%error, "cannot wait for signals");
         Exit::OsError
     })?;
+    tokio::spawn(tell_of_ignored(ignored));
     let config = &proven.config;
     raise_open_files(config.limits.connections, proxy::other_files(config));
     let common = Common::with(config, manager::sockets()).map_err(|error| {
@@ -138,6 +142,17 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
     let confined = confinement::begin(&proven.config, &file.config);
     introduction::tell_of_confinement(&confined, &proven.config);
     confined.files.ok()
+}
+
+/// By habit, or by a logrotate that was written for another program.
+async fn tell_of_ignored(mut ignored: Ignored) {
+    loop {
+        let name = ignored.next().await;
+        info!(
+            "{name} is ignored: SIGHUP reloads the configuration, SIGTERM ends packetboat, and the log, which goes to standard \
+             error, needs no signal"
+        );
+    }
 }
 
 /// A proxy that runs.

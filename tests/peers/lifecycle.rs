@@ -1,7 +1,8 @@
 //! How connections and the process end: deletions happen or do not, closes are passed on, SIGTERM drains.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
 
 use openssl::ssl::{SslStream, SslVersion};
 
@@ -12,7 +13,7 @@ use crate::support::fake;
 use crate::support::imap::Imap;
 use crate::support::message;
 use crate::support::pop3::Pop3;
-use crate::support::process::PATIENCE;
+use crate::support::process::{Lines, PATIENCE, Process};
 use crate::support::proxy::{Proxy, listener, upstreams};
 use crate::support::stacks::{Stack, Start, Version, old, openssl};
 
@@ -29,6 +30,55 @@ fn both(dovecot: &Dovecot, more: &str) -> Proxy {
 
 fn raw(proxy: &Proxy, name: &str) -> SslStream<TcpStream> {
     openssl(proxy.address(name), Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
+}
+
+/// What logrotate, shells and container runtimes send by habit ends nobody's session; QUIT and PWR drain as TERM does.
+#[test]
+fn signals_by_habit() {
+    let dovecot = Dovecot::start();
+    for last in ["QUIT", "PWR"] {
+        let mut proxy = both(&dovecot, "");
+        let mut device = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+        device.login(&dovecot.user_with(&[]), PASSWORD);
+        for signal in ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PIPE", "WINCH", "URG", "CHLD"] {
+            proxy.process.signal(signal);
+            device.ok("NOOP");
+        }
+        for signal in ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO"] {
+            proxy.log.wait_for(signal, |line| line.contains(&format!("SIG{signal} is ignored: SIGHUP reloads")));
+        }
+        proxy.process.signal(last);
+        proxy.log.wait_for("drain", |line| line.contains(&format!("SIG{last}: no new connections")));
+        device.ok("NOOP");
+        device.ok("LOGOUT");
+        assert!(proxy.process.wait().success());
+    }
+}
+
+/// From the first moment on: here while the configuration is still being read.
+#[test]
+fn signals_while_it_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("packetboat.toml");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    command.args(["run", "--config"]).arg(&file).stderr(Stdio::piped());
+    let mut process = Process::start(&mut command);
+    let log = Lines::of(process.0.stderr.take().unwrap());
+    // Opened by both only once it reads.
+    let mut written = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+    ["USR1", "USR2", "ALRM", "HUP", "PIPE"].iter().for_each(|signal| process.signal(signal));
+    let state = directory.path().join("state");
+    let listener = listener("imap", "imap", "implicit", "");
+    let text = format!("state_directory = {state:?}\n[admin]\nlisten = []\n{listener}");
+    // For the reload that SIGHUP asks for.
+    std::fs::write(directory.path().join("next"), &text).unwrap();
+    std::fs::rename(directory.path().join("next"), &file).unwrap();
+    written.write_all(text.as_bytes()).unwrap();
+    drop(written);
+    for words in ["ready", "SIGUSR1 is ignored", "SIGUSR2 is ignored", "SIGALRM is ignored", "SIGHUP: reading"] {
+        log.wait_for(words, |line| line.contains(words));
+    }
 }
 
 /// QUIT, and gone before the answer: the server still hears it. A dropped device is never turned into a QUIT.
