@@ -4,6 +4,7 @@ mod credential;
 mod environment;
 mod file;
 pub mod identity;
+mod listener;
 mod profile;
 pub mod suite;
 mod upstream;
@@ -167,8 +168,11 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Where. Never empty.
     pub listen: Vec<SocketAddr>,
-    /// How TLS comes about.
+    /// How TLS comes about; see [`Listener::entry_at`].
     pub entry: Entry,
+    /// Ports of this listener with TLS from the start although `entry` is [`Entry::Auto`]: the file leaves `entry` out,
+    /// and the listener has other ports beside.
+    pub implicit_ports: Vec<u16>,
     /// How long a device may be silent before it is greeted in clear; with [`Entry::Auto`].
     pub detect_delay: Duration,
     /// Logins are taken without TLS.
@@ -376,23 +380,5 @@ impl Protocol {
             Protocol::Imap => "IMAP",
             Protocol::Pop3 => "POP3",
         }
-    }
-}
-
-impl Listener {
-    /// Whether only inventory is taken.
-    pub fn observes(&self) -> bool {
-        self.logins == Logins::Observe
-    }
-
-    /// How TLS comes about, and what it may be: `STARTTLS, profile "legacy"`.
-    pub fn tls_in_words(&self) -> String {
-        let entry = match self.entry {
-            Entry::Implicit => "TLS from the start",
-            Entry::StartTls => "STARTTLS",
-            Entry::Auto => "TLS from the start, or STARTTLS",
-            Entry::Plaintext => return "no TLS".to_owned(),
-        };
-        format!("{entry}, {} to {}, profile \"{}\"", self.tls.minimum, self.tls.maximum, self.tls.profile.name())
     }
 }

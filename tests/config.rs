@@ -70,7 +70,10 @@ fn every_key_is_documented() {
 fn the_minimal_file_is_useful() {
     let config = parse(MINIMAL);
     let listener = &config.listeners[0];
-    assert_eq!((listener.entry, listener.tls.profile, listener.listen[0].port()), (Entry::Auto, Profile::Legacy, 993));
+    assert_eq!(
+        (listener.entry, listener.tls.profile, listener.listen[0].port()),
+        (Entry::Implicit, Profile::Legacy, 993)
+    );
     assert_eq!(listener.logins, Logins::Translate);
     assert_eq!(config.upstreams[&config.accounts["scans"].upstream].host, "outlook.office365.com");
     assert_eq!(config.devices[0].account, "scans");

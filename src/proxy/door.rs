@@ -94,9 +94,17 @@ impl Door {
         Ok(Some(source))
     }
 
+    /// By the port that the device came to, where the listener's ports differ.
+    fn entry_of(&self, stream: &Socket) -> Entry {
+        if self.listener.implicit_ports.is_empty() {
+            return self.listener.entry;
+        }
+        self.listener.entry_at(stream.local_port())
+    }
+
     /// From the first octet to a stream on which the protocol is spoken.
     pub(super) async fn enter(&self, mut stream: Socket, record: &mut Record<'_>) -> Result<Stream, Failure> {
-        match self.listener.entry {
+        match self.entry_of(&stream) {
             Entry::Implicit => self.secure(stream, Way::Implicit, record).await,
             Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
             Entry::Auto => {

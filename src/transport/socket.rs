@@ -44,6 +44,11 @@ impl Socket {
         Self { tcp, incoming, outgoing, under_tls: false, ended: false, broken: None, closing: false, refills: None }
     }
 
+    /// The port that the peer connected to; 0 where the connection is gone already.
+    pub fn local_port(&self) -> u16 {
+        self.tcp.local_addr().map_or(0, |address| address.port())
+    }
+
     /// Puts octets back in front of what is read next.
     pub fn put_back(&mut self, octets: &[u8]) {
         self.incoming.put_back(octets);

@@ -25,4 +25,5 @@ mod secrets;
 mod support;
 mod translation;
 mod trial;
+mod usual_ports;
 mod warm;

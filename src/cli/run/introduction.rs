@@ -55,7 +55,7 @@ pub(super) fn introduce(proven: &Proven, opened: &[OpenDoor]) {
                 "in the device: {} server {server}, port {}, encryption {}, {}",
                 listener.protocol.name(),
                 address.port(),
-                device_setting(listener.entry),
+                device_setting(listener.entry_at(address.port())),
                 match listener.logins {
                     Logins::Translate => "user name and password of a [[device]]",
                     Logins::PassThrough(_) | Logins::Observe => "user name and password as before",

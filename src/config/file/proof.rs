@@ -1,6 +1,7 @@
 //! From what is written to what is proven. Every problem is collected, with its line and key.
 
 mod account;
+mod address;
 mod admin;
 mod certificate;
 mod identity;

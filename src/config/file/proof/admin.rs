@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::Proof;
-use super::listener::overlap;
+use super::address::overlap;
 use crate::config::file::{AdminSection, File, InventorySection};
 use crate::config::{Admin, Environment, Inventory, Listener};
 

@@ -1,15 +1,16 @@
 //! Listeners, proven: the section with the most to say about who may weaken what.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 
-use ipnet::IpNet;
 use toml::Spanned;
 
+use super::address::overlap;
 use super::upstream::Upstreams;
 use super::{DEFAULT, Proof};
 use crate::config::file::{ListenerSection, Written, nearest};
+use crate::config::listener::entry_by_ports;
 use crate::config::suite::{self, Suite};
 use crate::config::{
     Certificate, CertificateSource, Digest, Entry, Listener, Logins, Networks, Profile, Protocol, TlsPolicy, Version,
@@ -53,21 +54,15 @@ impl Proof<'_> {
         certificates: &BTreeMap<String, Certificate>,
     ) -> Option<Listener> {
         const PROTOCOLS: &[(&str, Protocol)] = &[("imap", Protocol::Imap), ("pop3", Protocol::Pop3)];
-        const ENTRIES: &[(&str, Entry)] = &[
-            ("auto", Entry::Auto),
-            ("implicit", Entry::Implicit),
-            ("starttls", Entry::StartTls),
-            ("plaintext", Entry::Plaintext),
-        ];
         let span = section.span();
         let mut raw = section.into_inner();
         let tls = self.tls(&mut raw);
         if raw.protocol.is_none() {
             self.problem(Some(span.clone()), "listener.protocol", "is missing; write protocol = \"imap\" or \"pop3\"");
         }
-        let protocol = self.choice("listener.protocol", raw.protocol, PROTOCOLS);
-        let listen = self.listened(span.clone(), raw.listen);
-        let entry = self.choice("listener.entry", raw.entry, ENTRIES).unwrap_or(Entry::Auto);
+        let protocol = self.choice("listener.protocol", raw.protocol.take(), PROTOCOLS);
+        let listen = self.listened(span.clone(), raw.listen.take());
+        let (entry, implicit_ports) = self.entry(&mut raw, &listen);
         let delay_span = raw.detect_delay.as_ref().map(Spanned::span);
         let detect_delay = self.duration_millis("listener.detect_delay", raw.detect_delay, 1000);
         if entry != Entry::Auto && delay_span.is_some() {
@@ -128,6 +123,7 @@ impl Proof<'_> {
             protocol,
             listen,
             entry,
+            implicit_ports,
             detect_delay,
             allow_plaintext,
             tls,
@@ -136,6 +132,22 @@ impl Proof<'_> {
             certificate: certificate.unwrap_or_default(),
             logins: logins?,
         })
+    }
+
+    /// As it is written, or by the ports; and the ports that have TLS from the start all the same.
+    fn entry(&mut self, raw: &mut ListenerSection, listen: &[SocketAddr]) -> (Entry, Vec<u16>) {
+        const ENTRIES: &[(&str, Entry)] = &[
+            ("auto", Entry::Auto),
+            ("implicit", Entry::Implicit),
+            ("starttls", Entry::StartTls),
+            ("plaintext", Entry::Plaintext),
+        ];
+        if let Some(entry) = self.choice("listener.entry", raw.entry.take(), ENTRIES) {
+            return (entry, Vec::new());
+        }
+        let ports: Vec<u16> = listen.iter().map(SocketAddr::port).collect();
+        let allows_plaintext = raw.allow_plaintext.as_ref().is_some_and(|allowed| *allowed.get_ref());
+        entry_by_ports(&ports, allows_plaintext || raw.detect_delay.is_some())
     }
 
     /// Nobody is let in, so that nothing is to be said about how.
@@ -188,47 +200,6 @@ impl Proof<'_> {
             self.problem(Some(written.span()), "listener.listen", "names no address; write listen = [\"0.0.0.0:993\"]");
         }
         self.addresses("listener.listen", 993, written.into_inner())
-    }
-
-    pub(super) fn addresses(&mut self, key: &str, port: u16, written: Vec<Spanned<String>>) -> Vec<SocketAddr> {
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        for one in written {
-            match one.get_ref().parse() {
-                Ok(address) => {
-                    if overlap(&[address], &addresses).is_some() {
-                        self.problem(Some(one.span()), key, &format!("{address} is named already"));
-                    }
-                    addresses.push(address);
-                }
-                Err(_) => {
-                    let message = format!(
-                        "\"{}\" is no address with a port; write \"0.0.0.0:{port}\" for all of IPv4, \"[::]:{port}\" for all of IPv6",
-                        one.get_ref()
-                    );
-                    self.problem(Some(one.span()), key, &message);
-                }
-            }
-        }
-        addresses
-    }
-
-    pub(super) fn network(&mut self, key: &str, written: Spanned<String>) -> Option<IpNet> {
-        let text = written.get_ref().trim();
-        let message = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
-            (Ok(IpNet::V6(network)), _) if network.addr().to_ipv4_mapped().is_some() => {
-                format!("\"{text}\" is IPv4 in the form of IPv6, which no device has here; write it as IPv4")
-            }
-            (Ok(network), _) if network.addr() != network.network() => format!(
-                "\"{text}\" is an address and a network; write \"{}\" for the network, \"{}\" for the address",
-                network.trunc(),
-                IpNet::from(network.addr())
-            ),
-            (Ok(network), _) => return Some(network),
-            (Err(_), Ok(address)) => format!("\"{text}\" lacks its length; write \"{}\"", IpNet::from(address)),
-            (Err(_), Err(_)) => format!("\"{text}\" is no network; write it as \"192.168.1.0/24\" or \"fd00::/8\""),
-        };
-        self.problem(Some(written.span()), key, &message);
-        None
     }
 
     /// Whether any device at all can get through the handshake.
@@ -357,17 +328,6 @@ impl Proof<'_> {
         self.problem(Some(span), "listener.ciphers", &message);
         None
     }
-}
-
-/// An address that both lists want. One that stands for all of its family takes the port from every other.
-pub(super) fn overlap(one: &[SocketAddr], other: &[SocketAddr]) -> Option<SocketAddr> {
-    let clash = |a: &SocketAddr, b: &SocketAddr| {
-        a.port() != 0
-            && a.port() == b.port()
-            && a.is_ipv6() == b.is_ipv6()
-            && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-    };
-    one.iter().find(|a| other.iter().any(|b| clash(a, b))).copied()
 }
 
 /// High ports, so that it starts without privileges. IMAP and POP3, each once with detection and once with TLS alone.

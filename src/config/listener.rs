@@ -1,0 +1,65 @@
+//! How a listener's devices come to TLS: by its `entry`, or by the port where the file leaves that out.
+
+use super::{Entry, Listener, Logins};
+
+/// The ports where devices begin with TLS (RFC 8314 section 7: imaps, pop3s, submissions).
+const IMPLICIT_PORTS: [u16; 3] = [993, 995, 465];
+
+/// The entry of a listener whose section has none, by its ports, and those of them that have TLS from the start all the
+/// same. Where a key of the section has a meaning with a greeting in clear alone, there is one.
+pub(super) fn entry_by_ports(ports: &[u16], is_greeted_in_clear: bool) -> (Entry, Vec<u16>) {
+    let implicit: Vec<u16> = ports.iter().copied().filter(|port| IMPLICIT_PORTS.contains(port)).collect();
+    match (implicit.len() == ports.len(), is_greeted_in_clear) {
+        (true, false) => (Entry::Implicit, Vec::new()),
+        (true, true) => (Entry::Auto, Vec::new()),
+        (false, _) => (Entry::Auto, implicit),
+    }
+}
+
+impl Listener {
+    /// How TLS comes about on this port of it.
+    pub fn entry_at(&self, port: u16) -> Entry {
+        if self.implicit_ports.contains(&port) { Entry::Implicit } else { self.entry }
+    }
+
+    /// Whether only inventory is taken.
+    pub fn observes(&self) -> bool {
+        self.logins == Logins::Observe
+    }
+
+    /// How TLS comes about, and what it may be: `STARTTLS, profile "legacy"`.
+    pub fn tls_in_words(&self) -> String {
+        let entry = match self.entry {
+            Entry::Implicit => "TLS from the start",
+            Entry::StartTls => "STARTTLS",
+            Entry::Auto => "TLS from the start, or STARTTLS",
+            Entry::Plaintext => return "no TLS".to_owned(),
+        };
+        let ports: Vec<String> = self.implicit_ports.iter().map(ToString::to_string).collect();
+        let alone = match ports.as_slice() {
+            [] => String::new(),
+            ports => format!(" (on {} TLS from the start alone)", ports.join(" and ")),
+        };
+        format!("{entry}{alone}, {} to {}, profile \"{}\"", self.tls.minimum, self.tls.maximum, self.tls.profile.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_decides_where_nothing_is_written() {
+        for (ports, is_greeted, expected) in [
+            (&[993][..], false, (Entry::Implicit, vec![])),
+            (&[995, 993, 465], false, (Entry::Implicit, vec![])),
+            (&[993], true, (Entry::Auto, vec![])),
+            (&[143], false, (Entry::Auto, vec![])),
+            (&[110, 995], false, (Entry::Auto, vec![995])),
+            (&[110, 995], true, (Entry::Auto, vec![995])),
+            (&[1993, 1995], false, (Entry::Auto, vec![])),
+        ] {
+            assert_eq!(entry_by_ports(ports, is_greeted), expected, "{ports:?} {is_greeted}");
+        }
+    }
+}

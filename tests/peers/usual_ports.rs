@@ -1,0 +1,83 @@
+//! The usual ports in a network of this test's own: 993 and 995 begin with TLS, however long a device takes over it.
+
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, unshare};
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream};
+
+use crate::support::proxy::Proxy;
+
+/// For this thread, and what it starts, all ports of loopback are free.
+fn network_of_ones_own() {
+    let is_made = unshare(CloneFlags::CLONE_NEWNET).is_ok()
+        && Command::new("ip").args(["link", "set", "lo", "up"]).status().is_ok_and(|status| status.success());
+    assert!(is_made, "no network namespace: run this as root, or unshare -U -r -n cargo test --test peers usual_ports");
+}
+
+/// Is silent for so long, and says what the proxy has said meanwhile.
+fn silent(port: u16, silence: Duration) -> (TcpStream, Option<String>) {
+    let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+    stream.set_read_timeout(Some(silence)).unwrap();
+    let mut said = [0; 256];
+    let said = match stream.read(&mut said) {
+        Ok(count) => Some(String::from_utf8_lossy(&said[..count]).into_owned()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        Err(error) => panic!("{error}"),
+    };
+    stream.set_read_timeout(None).unwrap();
+    (stream, said)
+}
+
+/// Shakes hands now; the greeting.
+fn greeting(stream: TcpStream) -> String {
+    let context = SslContext::builder(SslMethod::tls_client()).unwrap().build();
+    let mut stream: SslStream<TcpStream> = Ssl::new(&context).unwrap().connect(stream).unwrap();
+    let mut said = [0; 256];
+    let count = stream.read(&mut said).unwrap();
+    String::from_utf8_lossy(&said[..count]).into_owned()
+}
+
+/// A small computer that gathers randomness before its ClientHello.
+#[test]
+fn a_slow_device_gets_in_where_tls_is_usual() {
+    const SEEDING: Duration = Duration::from_secs(3);
+    network_of_ones_own();
+    let listener = |name: &str, protocol: &str, ports: &str, more: &str| {
+        format!(
+            "[[listener]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\nlisten = [{ports}]\nlogins = \"pass-through\"\n{more}\n"
+        )
+    };
+    let proxy = Proxy::start(
+        &(listener("imap", "imap", "\"127.0.0.1:993\"", "")
+            + &listener("pop3", "pop3", "\"127.0.0.1:110\", \"127.0.0.1:995\"", "detect_delay = \"100ms\"")
+            + &listener("asked", "imap", "\"127.0.0.1:465\"", "entry = \"auto\"\ndetect_delay = \"100ms\"")),
+    );
+    std::thread::scope(|scope| {
+        for (port, protocol) in [(993, "* OK "), (995, "+OK ")] {
+            // Threads of this one are in its network.
+            scope.spawn(move || {
+                let (stream, said) = silent(port, SEEDING);
+                assert_eq!(said, None, "port {port}");
+                assert!(greeting(stream).starts_with(protocol), "port {port}");
+            });
+        }
+    });
+    for (port, protocol) in [(110, "+OK "), (465, "* OK ")] {
+        let (_, said) = silent(port, SEEDING);
+        assert!(said.is_some_and(|said| said.starts_with(protocol)), "port {port}");
+    }
+    // What is printed for the operator to type into a device.
+    for (listener, port, setting) in [
+        ("imap", 993, "encryption \\\"SSL/TLS\\\","),
+        ("pop3", 995, "encryption \\\"SSL/TLS\\\","),
+        ("pop3", 110, "encryption \\\"SSL/TLS\\\" or \\\"STARTTLS\\\","),
+    ] {
+        let said = proxy.log.all();
+        let told =
+            said.lines().any(|line| line.contains(&format!("port {port}, {setting}")) && line.contains(listener));
+        assert!(told, "{said}");
+    }
+}
