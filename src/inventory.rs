@@ -107,6 +107,20 @@ impl Inventory {
         Met { inventory: Arc::clone(self), entry }
     }
 
+    /// A device of a source that may come was refused before it has shown which one it is. That is told of the one that was
+    /// seen there last, and is over with its next login; where none was seen, it is a new one.
+    pub fn turned_away(self: &Arc<Self>, sight: &Sight<'_>) {
+        let of_source = self.known().by_source.get(&sight.source).cloned().unwrap_or_default();
+        let of_protocol = of_source.iter().filter(|entry| entry.protocol == sight.protocol);
+        match (of_protocol.max_by_key(|entry| entry.device().last_seen), sight.refused) {
+            (Some(last), Some(failure)) => {
+                last.device().fail(failure, now());
+                self.changed.store(true, Ordering::Relaxed);
+            }
+            _ => drop(self.met(sight)),
+        }
+    }
+
     /// All devices; those that need attention first, then by verdict, the last seen first.
     pub fn devices(&self) -> Vec<Device> {
         let known = self.known();
@@ -369,6 +383,25 @@ mod tests {
         drop(inventory.met(&sight("192.0.2.1", Some(&hello))));
         let devices = inventory.devices();
         assert_eq!((devices.len(), devices[0].verdict.judgement), (1, Judgement::Needs));
+    }
+
+    #[test]
+    fn who_is_turned_away_is_seen_where_it_is_known() {
+        let inventory = inventory(10);
+        let failure = Failure::new(Kind::TooManyFromSource, "limits.connections_per_source = 2");
+        let refused = Sight { refused: Some(&failure), ..sight("192.0.2.1", None) };
+        inventory.turned_away(&refused);
+        inventory.turned_away(&refused);
+        let devices = inventory.devices();
+        assert_eq!((devices.len(), devices[0].failures, devices[0].verdict.judgement), (1, 2, Judgement::Refused));
+        let hello = hello(0x0301, &[0x2f]);
+        let met = inventory.met(&sight("192.0.2.1", Some(&hello)));
+        inventory.turned_away(&refused);
+        let devices = inventory.devices();
+        assert_eq!((devices.len(), devices[0].verdict.judgement), (1, Judgement::Needs));
+        assert!(devices[0].needs_attention() && devices[0].failure.as_ref().unwrap().contains("per_source = 2"));
+        met.logged_in(None);
+        assert!(!inventory.devices()[0].needs_attention());
     }
 
     /// Somebody who comes with ever new ClientHellos, and from ever new addresses, drives out nobody who has logged in.

@@ -11,6 +11,7 @@ mod opened;
 mod place;
 mod quota;
 mod record;
+mod refuse;
 mod relay;
 mod serving;
 mod trial;
@@ -271,11 +272,11 @@ fn access(
 }
 
 /// Open files beside those of connections: of each worker's event loop, of sockets that listen, of connections that are
-/// kept ready.
+/// kept ready or told why they are refused.
 pub fn other_files(config: &Config) -> usize {
     let addresses: usize = config.listeners.iter().map(|listener| listener.listen.len()).sum();
     let warm: usize = config.upstreams.values().map(|upstream| 2 * upstream.warm_connections).sum();
-    worker::count() * (FILES_OF_A_WORKER + addresses) + warm
+    worker::count() * (FILES_OF_A_WORKER + addresses) + warm + limits::REFUSED
 }
 
 impl OpenDoor {

@@ -23,7 +23,7 @@ const FLOORS: &[&[&str]] = &[
     &["proxy::limits", "proxy::mailbox", "proxy::relay", "proxy::warm", "proxy::witness"],
     &["proxy::record"],
     &["proxy::door", "proxy::driver"],
-    &["proxy::opened", "proxy::doorway"],
+    &["proxy::opened", "proxy::doorway", "proxy::refuse"],
     &["proxy::connection", "proxy::trial"],
     &["proxy"],
     &["admin"],

@@ -13,6 +13,7 @@ use super::connection::Guest;
 use super::doorway::Doorway;
 use super::limits::Connections;
 use super::quota::Line;
+use super::refuse::refuse;
 use super::worker::Here;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::transport::tune;
@@ -106,7 +107,7 @@ fn admit(
             let guest = Guest { source, door, doorway, admitted, lifecycle };
             here.serve(stream, guest);
         }
-        Err(failure) => door.witness.turn_away(source, &failure),
+        Err(failure) => refuse(stream, &door, connections, source, &failure),
     }
 }
 

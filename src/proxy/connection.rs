@@ -19,6 +19,7 @@ use super::driver::{Driver, Event};
 use super::limits::Admitted;
 use super::opened::Opened;
 use super::record::{Ending, Record};
+use super::refuse::refuse_announced;
 use crate::failure::{Failure, Kind, Side};
 use crate::inventory::Way;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -45,7 +46,10 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
         match Box::pin(door.announced(&mut socket, source, &mut admitted)).await {
             Ok(Some(source)) => source,
             Ok(None) => return,
-            Err((source, failure)) => return door.witness.turn_away(source, &failure),
+            Err((source, failure)) => {
+                let connections = admitted.give_back();
+                return Box::pin(refuse_announced(socket, &door, &connections, source, &failure)).await;
+            }
         }
     } else {
         source

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::config::Limits;
 use crate::failure::{Failure, Kind};
 use crate::source::Source;
@@ -11,6 +13,8 @@ use crate::source::Source;
 /// The count of all listeners together.
 pub(super) struct Connections {
     open: Mutex<Open>,
+    /// Refused connections that are told why.
+    refused: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -31,7 +35,7 @@ pub(super) struct Admitted {
 impl Connections {
     /// Nobody yet, and no more than the limits allow.
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
-        let connections = Self { open: Mutex::default() };
+        let connections = Self { open: Mutex::default(), refused: Arc::new(Semaphore::new(REFUSED)) };
         connections.limit(limits);
         Arc::new(connections)
     }
@@ -54,6 +58,12 @@ impl Connections {
         }
         open.total += 1;
         Ok(Admitted { connections: Arc::clone(self), source: None })
+    }
+
+    /// Room for a refused connection, which is told why for as long as this is held. None where many are told already: a
+    /// flood ties nothing up.
+    pub(super) fn room_for_refusal(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.refused).try_acquire_owned().ok()
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -82,6 +92,11 @@ impl Admitted {
         self.source = Some(source);
         Ok(())
     }
+
+    /// Takes it off the count.
+    pub(super) fn give_back(self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
+    }
 }
 
 impl Drop for Admitted {
@@ -97,6 +112,9 @@ impl Drop for Admitted {
         }
     }
 }
+
+/// Refused connections that are told why at a time, beside all limits.
+pub(super) const REFUSED: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -33,9 +33,11 @@ impl Witness {
             warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
         }
         self.common.metrics.refused(listener, failure.kind);
-        if failure.kind == Kind::NotAllowed {
-            let sight = Sight { refused: Some(failure), ..self.sight(source.ip()) };
-            drop(self.common.inventory.met(&sight));
+        let sight = Sight { refused: Some(failure), ..self.sight(source.ip()) };
+        match failure.kind {
+            Kind::NotAllowed => drop(self.common.inventory.met(&sight)),
+            Kind::TooManyConnections | Kind::TooManyFromSource => self.common.inventory.turned_away(&sight),
+            _ => {}
         }
     }
 

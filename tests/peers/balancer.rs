@@ -63,7 +63,9 @@ fn a_named_balancer_speaks_for_devices() {
     let many: Vec<Imap> = (0..2).map(|_| announced(&proxy, &v2([10, 1, 2, 6]))).collect();
     let mut third = tcp(proxy.address("imap"));
     third.write_all(&v2([10, 1, 2, 6])).unwrap();
-    assert!(Device::over(third).has_ended());
+    let mut third = Device::over(third);
+    assert_eq!(third.line(), "* BYE too many connections from this source");
+    assert!(third.has_ended());
     proxy.log.wait_for("refusal", |line| line.contains("limits.connections_per_source = 2"));
     drop(many);
     // It has no session of its own, unless it is a device that may come.

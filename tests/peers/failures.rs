@@ -344,7 +344,9 @@ fn sources_that_may_not_come_are_refused_before_anything_is_spent() {
         device.line();
         device
     });
-    assert!(Device::plain(proxy.address("near")).has_ended());
+    let mut third = Device::plain(proxy.address("near"));
+    assert_eq!(third.line(), "* BYE too many connections from this source");
+    assert!(third.has_ended());
     proxy.log.wait_for("refusal", |line| line.contains("limits.connections_per_source = 2"));
 }
 

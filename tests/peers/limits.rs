@@ -1,6 +1,6 @@
 //! Limits by source, against the real binary: networks of IPv6, bursts of wrong passwords, devices behind one address.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -210,4 +210,103 @@ fn authorization_identities_of_the_device_itself() {
     }
     let names = proxy.status()["devices"].to_string();
     assert!(!names.contains("boss"), "{names}");
+}
+
+/// What a device hears that says this, up to the end of the connection. A reset is a failure.
+fn heard(mut stream: TcpStream, says: &[u8]) -> String {
+    stream.write_all(says).unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap_or_else(|error| panic!("{error}, behind {heard:?}"));
+    heard
+}
+
+/// One that is over a limit is told so, where it would have been greeted in clear.
+#[test]
+fn a_refused_device_is_told_why() {
+    let listener = |name: &str, protocol: &str, entry: &str, more: &str| {
+        translating_listener(name, protocol, entry, &format!("detect_delay = \"200ms\"\n{OBSERVED}{more}"))
+    };
+    let limits = "[limits]\nconnections_per_source = 2\nconnections = 4\n";
+    let proxy = Proxy::start(
+        &(limits.to_owned()
+            + &translating_listener("imap", "imap", "starttls", OBSERVED)
+            + &translating_listener("pop3", "pop3", "plaintext", &format!("allow_plaintext = true\n{OBSERVED}"))
+            + &translating_listener("implicit", "imap", "implicit", OBSERVED)
+            + &listener("auto", "imap", "auto", "")
+            + &listener("balanced", "pop3", "auto", "proxy_protocol = [\"127.0.0.1/32\"]\n")),
+    );
+    let greeted = |name: &str| {
+        let mut device = Device::plain(proxy.address(name));
+        assert!(is_greeted(&mut device));
+        device
+    };
+    let _both = [greeted("imap"), greeted("auto")];
+    let from_source = "too many connections from this source\r\n";
+    let (bye, err) = (format!("* BYE {from_source}"), format!("-ERR {from_source}"));
+    let hello = b"\x16\x03\x01\x00\x40\x01\x00\x00\x3c\x03\x01";
+    for (name, says, hears) in [
+        ("imap", &b""[..], bye.as_str()),
+        // What was sent before the greeting does not turn the end into a reset.
+        ("imap", b"a CAPABILITY\r\nb LOGIN scanner3 k7m2xp9at\r\n", &bye),
+        ("pop3", b"", &err),
+        ("pop3", b"USER scanner3\r\n", &err),
+        ("auto", b"", &bye),
+        ("auto", b"a CAPABILITY\r\n", &bye),
+    ] {
+        assert_eq!(heard(tcp(proxy.address(name)), says), hears, "{name}, behind {says:?}");
+    }
+    // Before TLS nothing can be said.
+    assert_eq!(heard(tcp(proxy.address("implicit")), b""), "");
+    let mut begins = tcp(proxy.address("auto"));
+    begins.write_all(hello).unwrap();
+    begins.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(Device::over(begins).has_ended(), "no words in clear where TLS begins");
+    // Behind a balancer, and over the limit in all.
+    let announced = |source: &str| {
+        heard(tcp(proxy.address("balanced")), format!("PROXY TCP4 {source} 127.0.0.1 4711 110\r\n").as_bytes())
+    };
+    assert_eq!(announced("127.0.0.1"), err);
+    let mut more: Vec<TcpStream> = (0..2)
+        .map(|_| {
+            let mut stream = tcp(proxy.address("balanced"));
+            stream.write_all(b"PROXY TCP4 127.0.0.9 127.0.0.1 4711 110\r\n").unwrap();
+            stream
+        })
+        .collect();
+    more.iter_mut().for_each(|stream| stream.read_exact(&mut [0; 4]).unwrap());
+    assert_eq!(heard(tcp(proxy.address("imap")), b""), "* BYE too many connections\r\n");
+    assert_eq!(heard(tcp(proxy.address("pop3")), b""), "-ERR too many connections\r\n");
+    // It is seen: in the log, in metrics and on the page.
+    proxy.logs(9, "refused: too many connections from this source: limits.connections_per_source = 2");
+    assert!(proxy.get("/metrics").contains("refused_total{listener=\"auto\",reason=\"too_many_from_source\"} 3"));
+    let devices = proxy.status()["devices"].clone();
+    let own = devices.as_array().unwrap().iter().filter(|device| device["source"] == "127.0.0.1");
+    let failures: Vec<String> = own.map(|device| device["failure"].to_string()).collect();
+    assert!(failures.iter().any(|failure| failure.contains("limits.connections")), "{devices}");
+}
+
+/// Whoever is refused again and again, and never closes, ties up no more than a few files, for two seconds.
+#[test]
+fn a_flood_of_refused_connections_ties_nothing_up() {
+    let proxy = Proxy::start(
+        &("[limits]\nconnections_per_source = 2\n".to_owned()
+            + &translating_listener("auto", "imap", "auto", OBSERVED)
+            + &translating_listener("imap", "imap", "starttls", OBSERVED)),
+    );
+    let mut both = [(); 2].map(|()| Imap::greeted(Device::plain(proxy.address("imap"))));
+    let files = proxy.process.open_files();
+    let mut crowd: Vec<TcpStream> = (0..400).map(|number| tcp(proxy.address(["auto", "imap"][number % 2]))).collect();
+    proxy.logs(300, "refused: too many connections from this source");
+    let most = proxy.process.open_files();
+    assert!(most <= files + 64 + 8, "{most} open files, and {files} before");
+    both.iter_mut().for_each(|device| drop(device.ok("NOOP")));
+    // Each of them is let go, whether or not it closes.
+    for stream in &mut crowd {
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while proxy.process.open_files() > files {
+        assert!(Instant::now() < deadline, "{} open files, and {files} before", proxy.process.open_files());
+        std::thread::yield_now();
+    }
 }

@@ -1,0 +1,96 @@
+//! Refusals: a connection over a limit is told so where it would have been greeted in clear, and is then closed.
+//!
+//! Before TLS nothing can be said on an implicit port. A source that may not come at all, and a balancer without its
+//! header, are closed without a word: a stranger learns nothing. All of them have their line in the log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{SendFlags, send};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::door::Door;
+use super::limits::Connections;
+use crate::config::Entry;
+use crate::failure::{Failure, Kind};
+use crate::proto::Outbox;
+use crate::transport::detect::Opening;
+use crate::transport::socket::Socket;
+
+/// Closes a connection that was only just accepted, and tells it why where it can be told.
+pub(super) fn refuse(
+    stream: TcpStream,
+    door: &Arc<Door>,
+    connections: &Connections,
+    source: SocketAddr,
+    failure: &Failure,
+) {
+    door.witness.turn_away(source, failure);
+    let Some(words) = words(door, failure) else { return };
+    match connections.room_for_refusal() {
+        Some(room) => {
+            let door = Arc::clone(door);
+            tokio::spawn(async move {
+                tell(Socket::new(stream), &door, &words).await;
+                drop(room);
+            });
+        }
+        // Many come. One call that does not wait still tells most of them; who begins with TLS must not hear it.
+        None if door.listener.entry == Entry::Auto => {}
+        None => drop(send(&stream, &words, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)),
+    }
+}
+
+/// The same for one whose balancer has said where it comes from.
+pub(super) async fn refuse_announced(
+    socket: Socket,
+    door: &Door,
+    connections: &Connections,
+    source: SocketAddr,
+    failure: &Failure,
+) {
+    door.witness.turn_away(source, failure);
+    let Some(words) = words(door, failure) else { return };
+    if let Some(_room) = connections.room_for_refusal() {
+        tell(socket, door, &words).await;
+    }
+}
+
+/// What the device hears in place of the greeting.
+fn words(door: &Door, failure: &Failure) -> Option<Vec<u8>> {
+    let is_over_limit = matches!(failure.kind, Kind::TooManyConnections | Kind::TooManyFromSource);
+    if !is_over_limit || door.listener.entry == Entry::Implicit {
+        return None;
+    }
+    let mut out = Outbox::default();
+    door.session(false).bye(failure, &mut out);
+    Some(out.downstream)
+}
+
+async fn tell(mut socket: Socket, door: &Door, words: &[u8]) {
+    let delay = door.listener.detect_delay;
+    let told = async {
+        if door.listener.entry == Entry::Auto
+            && !matches!(socket.opening(Some(delay)).await, Ok(Opening::Silence | Opening::Plaintext))
+        {
+            return;
+        }
+        let said = async {
+            socket.write_all(words).await?;
+            socket.shutdown().await
+        };
+        if said.await.is_ok() {
+            // What the device has sent and nobody has read would become a reset, which takes our words with it.
+            let mut unread = [0; 512];
+            while socket.read(&mut unread).await.is_ok_and(|count| count > 0) {}
+        }
+    };
+    // Whoever does not take it in time does without.
+    let _ = timeout(delay + LINGER, told).await;
+}
+
+/// For a device to close in its turn.
+const LINGER: Duration = Duration::from_secs(2);
