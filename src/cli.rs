@@ -182,7 +182,7 @@ pub fn main() -> ExitCode {
                 become_owner(&proven.config.state_directory)?;
             }
             check::check(&file.config, &proven)?;
-            if online { online::check(&proven) } else { Ok(()) }
+            if online { online::check(&file.config, &proven) } else { Ok(()) }
         }),
         Command::Demo { arguments } => demo::demo(&arguments),
         Command::Password { arguments } => password::make(&arguments),

@@ -3,6 +3,8 @@
 //! Whoever takes it over by a mistake in it has what it has, and nothing beside that: no program to start, no file outside of
 //! the directories that the configuration names and those of the system's resolver, no debugger's way into its neighbours.
 
+mod paths;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -20,6 +22,9 @@ use seccompiler::{
 };
 
 use crate::config::Config;
+use crate::state;
+pub use paths::needed;
+use paths::{directories, place_of};
 
 /// What came of it. Each part is the kernel's to grant; what it does not is no reason not to serve.
 #[derive(Debug)]
@@ -45,7 +50,22 @@ pub fn begin(config: &Config, file: &Path) -> Confinement {
         let why = "there are other threads already".to_owned();
         return Confinement { files: Err(why.clone()), calls: Err(why) };
     }
-    confine(config, file)
+    here(config, file)
+}
+
+/// The same for this thread and those that it starts from here on, whatever others there are: for a command that tries what
+/// the service does.
+pub fn here(config: &Config, file: &Path) -> Confinement {
+    let came = confine(config, file);
+    if came.files.is_ok() {
+        state::confined();
+    }
+    came
+}
+
+/// What is needed and may not be opened now, each with the reason: to be asked once the confinement holds.
+pub fn denied(config: &Config, file: &Path) -> Vec<String> {
+    needed(config, file).iter().filter_map(|path| state::denied(path)).collect()
 }
 
 fn confine(config: &Config, file: &Path) -> Confinement {
@@ -72,50 +92,6 @@ pub fn outside(config: &Config, allowed: &[PathBuf]) -> Vec<PathBuf> {
 /// Without waiting, should it be a pipe.
 fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
-}
-
-/// Where files are read: beside the configuration, beside each file that it names, and where the system keeps what name
-/// resolution and its certification authorities need. Directories, because files are replaced.
-fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
-    let mut directories: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
-    let mut named = config.files();
-    named.push(file.to_path_buf());
-    named.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
-    directories.extend(std::env::var_os("SSL_CERT_DIR").iter().flat_map(std::env::split_paths));
-    directories.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
-    for path in named {
-        directories.extend(on_the_way_to(&path));
-    }
-    // Certification authorities that are links to wherever somebody has put them.
-    for entry in AUTHORITIES.iter().flat_map(fs::read_dir).flatten().flatten() {
-        directories.extend(fs::canonicalize(entry.path()).ok().map(|path| place_of(&path)));
-    }
-    directories.push(config.state_directory.clone());
-    directories.retain(|directory| directory.exists());
-    directories.sort();
-    // One inside of another is allowed by that.
-    directories.dedup_by(|inner, outer| inner.starts_with(outer));
-    directories
-}
-
-/// The directory of a file; and where there are links on the way to it, theirs: a link may lead elsewhere tomorrow, as those
-/// of Let's Encrypt's clients do, and of who puts a new release beside the old one.
-fn on_the_way_to(path: &Path) -> Vec<PathBuf> {
-    let mut directories = vec![place_of(path)];
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let links = absolute.ancestors().filter(|one| one.is_symlink());
-    directories.extend(links.map(place_of));
-    directories.extend(fs::canonicalize(path).ok().map(|path| place_of(&path)));
-    directories
-}
-
-/// The directory of a file; or the file, where that would be everything.
-fn place_of(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    match path.parent() {
-        Some(parent) if parent != Path::new("/") => parent.to_path_buf(),
-        Some(_) | None => path,
-    }
 }
 
 /// Landlock (landlock(7)): what is not allowed here is refused from now on.
@@ -188,35 +164,6 @@ fn confine_calls() -> Result<(), String> {
 
 /// The rights that are handled, as far as the kernel knows them.
 const KNOWN: ABI = ABI::V6;
-
-/// Name resolution (its files are replaced, so that the directory has to be allowed), its plug-ins, certification
-/// authorities, how many processors there are, and the process itself.
-const SYSTEM: &[&str] = &[
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/usr/lib",
-    "/usr/lib32",
-    "/usr/lib64",
-    "/usr/share/ca-certificates",
-    "/usr/share/pki",
-    "/usr/local/share/ca-certificates",
-    // Wherever /etc/resolv.conf leads, now or later; and secrets of containers.
-    "/run",
-    "/var/run/secrets",
-    "/var/lib/sss",
-    "/var/lib/ca-certificates",
-    "/nix/store",
-    "/gnu/store",
-    "/dev/urandom",
-    "/proc",
-    "/sys/devices/system/cpu",
-    "/sys/fs/cgroup",
-];
-
-/// Where links to certification authorities lie.
-const AUTHORITIES: &[&str] = &["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
 /// The families that are used: RFC 9293 over IPv4 and IPv6, the service manager and the resolver, getifaddrs(3).
 const SOCKETS: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
@@ -318,6 +265,10 @@ mod tests {
             assert!(came.files.is_ok(), "{came:?}");
             let refused = |result: std::io::Result<()>| result.unwrap_err().kind() == ErrorKind::PermissionDenied;
             assert!(refused(fs::read(&private).map(drop)));
+            let why = state::denied(&private).unwrap();
+            assert!(why.contains("is kept from packetboat by a security module"), "{why}");
+            let needed = denied(&config, &home.path().join("packetboat.toml"));
+            assert!(needed.is_empty(), "{needed:?}");
             assert!(refused(fs::read_dir("/root").map(drop)) || !Path::new("/root").exists());
             assert!(refused(fs::write(elsewhere.path().join("new"), "x")));
             assert!(refused(fs::write(home.path().join("packetboat.toml"), "x")), "what is read is not written");
@@ -361,7 +312,7 @@ mod tests {
         // What is swapped tomorrow by its link is allowed today.
         let current = home.path().join("current");
         symlink(&live, &current).unwrap();
-        assert!(on_the_way_to(&current.join("key.pem")).contains(&home.path().to_path_buf()));
+        assert!(paths::on_the_way_to(&current.join("key.pem")).contains(&home.path().to_path_buf()));
         let elsewhere = Path::new("/etc/packetboat/packetboat.toml");
         let allowed = directories(&config, elsewhere);
         // They lie in the state directory here, and so are allowed by that.

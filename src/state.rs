@@ -1,5 +1,6 @@
 //! Files in the state directory: written whole or not at all, and private ones only if nobody else can read them.
 
+mod denied;
 mod lock;
 mod read;
 
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::crypto;
+pub use denied::{NAME_RESOLUTION, confined, denied, name_resolution_denied, why_denied};
 pub use lock::{Hold, hold, lock};
 pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to};
 

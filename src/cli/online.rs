@@ -1,17 +1,25 @@
 //! `packetboat check --online`: each account's token and logins, tried for real, one line each with advice.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Exit, answer, complain};
 use crate::config::{Config, Identity, Protocol, Proven};
+use crate::confinement;
 use crate::proxy::Trials;
+use crate::state;
 use crate::token::{AccessToken, Claims};
+use crate::transport::upstream::Connector;
 
-pub(super) fn check(proven: &Proven) -> Result<(), Exit> {
+pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
     let config = &proven.config;
+    confine(file, config);
     let runtime = super::runtime()?;
     runtime.block_on(async {
+        if let Some(why) = Connector::unresolved_localhost().await {
+            complain(format_args!("warning: {why}"));
+        }
         let trials = Trials::new(config).map_err(|obstacles| {
             for obstacle in obstacles {
                 complain(proven.problem(&obstacle.key, &obstacle.message));
@@ -28,6 +36,21 @@ pub(super) fn check(proven: &Proven) -> Result<(), Exit> {
         trials.settle().await;
         if all_well { Ok(()) } else { Err(Exit::Unavailable) }
     })
+}
+
+/// As the service is confined: what it will be denied is denied here.
+fn confine(file: &Path, config: &Config) {
+    if !config.confine {
+        return;
+    }
+    // As at the service's start, before which it could still be made.
+    let _ = state::make_directory(&config.state_directory);
+    if let Err(why) = confinement::here(config, file).files {
+        complain(format_args!("warning: this is tried without Landlock: {why}"));
+    }
+    for why in confinement::denied(config, file) {
+        complain(format_args!("warning: {why}"));
+    }
 }
 
 async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<bool, Exit> {

@@ -23,6 +23,7 @@ use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, S
 use crate::proxy::{self, Common, Serving};
 use crate::state::{self, Hold};
 use crate::transport::downstream::certificate::Making;
+use crate::transport::upstream::Connector;
 use change::Stamps;
 use log::Output;
 
@@ -141,6 +142,15 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
     }
     let confined = confinement::begin(&proven.config, &file.config);
     introduction::tell_of_confinement(&confined, &proven.config);
+    for why in confinement::denied(&proven.config, &file.config) {
+        warn!("{why}");
+    }
+    // In a thread that is confined as well, as all that come from here on.
+    tokio::spawn(async {
+        if let Some(why) = Connector::unresolved_localhost().await {
+            warn!("{why}");
+        }
+    });
     confined.files.ok()
 }
 

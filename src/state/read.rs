@@ -27,7 +27,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         } else {
             ""
         };
-        format!("cannot read {}: {error}{advice}", path.display())
+        format!("cannot read {}: {error}{advice}{}", path.display(), denied(path, &error))
     };
     let (file, metadata) = open(path).map_err(unreadable)?;
     let (shown, own) = (path.display(), geteuid().as_raw());
@@ -103,7 +103,7 @@ pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, Strin
         } else {
             (error.kind(), "")
         };
-        (kind, format!("cannot read {}: {error}{advice}", path.display()))
+        (kind, format!("cannot read {}: {error}{advice}{}", path.display(), denied(path, &error)))
     };
     let not_ours = |message| (io::ErrorKind::PermissionDenied, message);
     let (file, metadata) = open(path).map_err(|error| match fs::metadata(path) {
@@ -131,8 +131,14 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// Missing, not readable, no file, or larger than this.
 pub fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let read = open(path).and_then(|(file, metadata)| whole(file, &metadata, most));
-    let mut content = read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let mut content =
+        read.map_err(|error| format!("cannot read {}: {error}{}", path.display(), denied(path, &error)))?;
     Ok(std::mem::take(&mut *content))
+}
+
+/// Behind an error: that no permission of the file is the cause.
+fn denied(path: &Path, error: &io::Error) -> String {
+    super::why_denied(path, error).map(|why| format!("; {why}")).unwrap_or_default()
 }
 
 /// A file, and never something else that would have us wait.

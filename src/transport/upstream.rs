@@ -205,11 +205,27 @@ impl Connector {
         let resolved = timeout(self.connect_timeout, lookup_host((self.host.as_str(), port))).await;
         let addresses = match resolved {
             Ok(Ok(addresses)) => interleave(addresses.collect()),
-            Ok(Err(error)) => return Err(Failure::new(Kind::Resolve, format!("{}: {error}", self.host))),
-            Err(_) => return Err(Failure::new(Kind::Resolve, format!("{}: no answer in time", self.host))),
+            Ok(Err(error)) => return Err(self.unresolved(&error)),
+            Err(_) => return Err(self.unresolved(&"no answer in time")),
         };
         *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), addresses.clone()));
         Ok(addresses)
+    }
+
+    /// Why the one name that needs no network does not resolve, if it does not.
+    pub async fn unresolved_localhost() -> Option<String> {
+        let denied = || state::name_resolution_denied().map(|why| format!("; {why}")).unwrap_or_default();
+        match timeout(LOCALHOST, lookup_host(("localhost", 0))).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(format!("the name localhost does not resolve: {error}{}", denied())),
+            Err(_) => Some(format!("the name localhost does not resolve: no answer in time{}", denied())),
+        }
+    }
+
+    /// The resolver does not say that it may not open one of its files.
+    fn unresolved(&self, error: &dyn std::fmt::Display) -> Failure {
+        let denied = state::name_resolution_denied().map(|why| format!("; {why}")).unwrap_or_default();
+        Failure::new(Kind::Resolve, format!("{}: {error}{denied}", self.host))
     }
 
     async fn first_of(&self, addresses: Vec<SocketAddr>, port: u16) -> Result<TcpStream, Failure> {
@@ -381,6 +397,8 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     turns
 }
 
+/// It stands in /etc/hosts, or the resolver knows it by itself.
+const LOCALHOST: Duration = Duration::from_secs(5);
 /// How long an answer of the resolver is good. Names of large services change theirs every minute or so.
 const KNOWN: Duration = Duration::from_secs(10);
 /// RFC 8305 §5: Connection Attempt Delay.

@@ -13,6 +13,7 @@ mod flow;
 mod lifecycle;
 mod limits;
 mod matrix;
+mod names;
 mod oauth;
 mod page;
 mod pressure;

@@ -60,6 +60,15 @@ pub fn say(mut stream: impl Read + Write, words: &str) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
+/// An IMAP server that agrees to everything, until the peer closes.
+#[allow(dead_code)] // Not for the benches.
+pub fn agree(mut stream: impl Read + Write) {
+    let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
+    while let Some((tag, _)) = hear(&mut stream).split_once(' ') {
+        let _ = stream.write_all(format!("{tag} OK done\r\n").as_bytes());
+    }
+}
+
 /// Reads up to the next line end; the line.
 pub fn hear(stream: &mut impl Read) -> String {
     let mut line = Vec::new();

@@ -1,0 +1,166 @@
+//! Where packetboat reads files, found at start by following every link: the configuration's, and those of name resolution,
+//! certification authorities and the time zone, wherever a distribution or WSL keeps them.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use crate::config::Config;
+use crate::state;
+
+/// Where files are read: beside the configuration, beside each file that it names, and where the system keeps what name
+/// resolution and its certification authorities need. Directories, because files are replaced.
+pub(super) fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
+    let mut directories: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+    let mut authorities: Vec<PathBuf> = AUTHORITIES.iter().map(PathBuf::from).collect();
+    authorities.extend(std::env::var_os("SSL_CERT_DIR").iter().flat_map(std::env::split_paths));
+    directories.extend(authorities.iter().cloned());
+    directories.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
+    for path in needed(config, file) {
+        directories.extend(on_the_way_to(&path));
+    }
+    // Certification authorities that are links to wherever somebody has put them.
+    for entry in authorities.iter().flat_map(fs::read_dir).flatten().flatten() {
+        directories.extend(fs::canonicalize(entry.path()).ok().map(|path| place_of(&path)));
+    }
+    directories.push(config.state_directory.clone());
+    directories.retain(|directory| directory.exists());
+    directories.sort();
+    // One inside of another is allowed by that.
+    directories.dedup_by(|inner, outer| inner.starts_with(outer));
+    directories
+}
+
+/// Files that are opened while packetboat serves, as they are named: links may stand there.
+pub fn needed(config: &Config, file: &Path) -> Vec<PathBuf> {
+    let mut files = config.files();
+    files.push(file.to_path_buf());
+    files.extend(state::NAME_RESOLUTION.iter().chain(BUNDLES).chain(&[TIME_ZONE]).map(PathBuf::from));
+    files.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
+    files
+}
+
+/// The directory of a file; and where there are links on the way to it, that of each: a link may lead elsewhere tomorrow, as
+/// those of Let's Encrypt's clients do, and of who puts a new release beside the old one.
+///
+/// A link that leads nowhere yet is followed as far as there is something: what writes resolv.conf may start later.
+pub(super) fn on_the_way_to(path: &Path) -> Vec<PathBuf> {
+    let mut at = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut directories = vec![place_of(&at)];
+    // As many as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        let Some(link) = at.ancestors().filter(|one| one.is_symlink()).last().map(Path::to_path_buf) else { break };
+        let Ok(target) = fs::read_link(&link) else { break };
+        directories.push(place_of(&link));
+        let rest = at.strip_prefix(&link).unwrap_or(Path::new("")).to_path_buf();
+        at = without_dots(&link.parent().unwrap_or(Path::new("/")).join(target).join(rest));
+        directories.push(there(&place_of(&at)));
+    }
+    directories.extend(fs::canonicalize(path).ok().map(|path| place_of(&path)));
+    directories
+}
+
+/// A directory, or the next one above it that is there; never everything.
+fn there(directory: &Path) -> PathBuf {
+    let known = directory.ancestors().find(|one| one.exists() && *one != Path::new("/"));
+    known.unwrap_or(directory).to_path_buf()
+}
+
+/// `..` taken away. Links in front of it have been followed: the first one on a way is always the next.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// The directory of a file; or the file, where that would be everything.
+pub(super) fn place_of(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    match path.parent() {
+        Some(parent) if parent != Path::new("/") => parent.to_path_buf(),
+        Some(_) | None => path,
+    }
+}
+
+/// Name resolution (its files are replaced, so that the directory has to be allowed), its plug-ins, certification
+/// authorities, how many processors there are, and the process itself.
+const SYSTEM: &[&str] = &[
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/share/ca-certificates",
+    "/usr/share/pki",
+    "/usr/local/share/ca-certificates",
+    // Wherever /etc/resolv.conf leads, now or later; and secrets of containers.
+    "/run",
+    "/var/run/secrets",
+    "/var/lib/sss",
+    "/var/lib/ca-certificates",
+    "/nix/store",
+    "/gnu/store",
+    "/dev/urandom",
+    "/proc",
+    "/sys/devices/system/cpu",
+    "/sys/fs/cgroup",
+];
+
+/// Where links to certification authorities lie.
+const AUTHORITIES: &[&str] = &["/etc/ssl/certs", "/etc/pki/tls/certs"];
+
+/// The bundles of distributions, one of which the roots "system" are read from.
+const BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/ssl/cert.pem",
+    "/opt/etc/ssl/certs/ca-certificates.crt",
+];
+
+const TIME_ZONE: &str = "/etc/localtime";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn every_link_is_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        for directory in ["etc", "run", "mnt/wsl"] {
+            fs::create_dir_all(at(directory)).unwrap();
+        }
+        fs::write(at("mnt/wsl/resolv.conf"), "x").unwrap();
+        symlink("../run/./resolv", at("etc/resolv.conf")).unwrap();
+        symlink(at("mnt/wsl/resolv.conf"), at("run/resolv")).unwrap();
+        let found = on_the_way_to(&at("etc/resolv.conf"));
+        for directory in ["etc", "run", "mnt/wsl"] {
+            assert!(found.contains(&at(directory)), "{directory}: {found:?}");
+        }
+        // What writes it may start later, and make the directory too.
+        symlink(at("mnt/later/than/this"), at("etc/hosts")).unwrap();
+        assert!(on_the_way_to(&at("etc/hosts")).contains(&at("mnt")));
+        // In circles.
+        symlink(at("etc/b"), at("etc/a")).unwrap();
+        symlink(at("etc/a"), at("etc/b")).unwrap();
+        assert!(on_the_way_to(&at("etc/a")).contains(&at("etc")));
+    }
+
+    #[test]
+    fn nothing_leads_to_everything() {
+        let home = tempfile::tempdir().unwrap();
+        symlink("/no-such-directory-here/file", home.path().join("link")).unwrap();
+        assert!(!on_the_way_to(&home.path().join("link")).contains(&PathBuf::from("/")));
+    }
+}

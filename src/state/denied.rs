@@ -1,0 +1,52 @@
+//! Files that this process may not open although their permissions let it: by its own confinement, or by another security
+//! module. The error alone, "Permission denied", would send an operator to chmod, which mends nothing.
+
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Access, OFlags, access};
+
+/// What the C library reads to resolve a name (resolver(5), hosts(5), nsswitch.conf(5), host.conf(5), gai.conf(5)).
+pub const NAME_RESOLUTION: [&str; 5] =
+    ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
+
+static CONFINED: AtomicBool = AtomicBool::new(false);
+
+/// From here on Landlock holds, by `confine = true`.
+pub fn confined() {
+    CONFINED.store(true, Ordering::Relaxed);
+}
+
+/// What keeps this process from a file that it may read by the file's permissions, with what to do; none if nothing does.
+pub fn denied(path: &Path) -> Option<String> {
+    // Without waiting, should it be a pipe.
+    let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    opened.err().and_then(|error| why_denied(path, &error))
+}
+
+/// The same of an attempt that was made.
+pub fn why_denied(path: &Path, error: &io::Error) -> Option<String> {
+    // Landlock has a say when a file is opened, and none in access(2).
+    if error.kind() != ErrorKind::PermissionDenied || access(path, Access::READ_OK).is_err() {
+        return None;
+    }
+    let target = std::fs::canonicalize(path).ok().filter(|target| target != path);
+    let leads = target.map(|target| format!(", which leads to {},", target.display())).unwrap_or_default();
+    let shown = path.display();
+    Some(if CONFINED.load(Ordering::Relaxed) {
+        format!(
+            "{shown}{leads} lies outside of what packetboat may open since its start (confine = true): restart \
+             packetboat, or set confine = false"
+        )
+    } else {
+        format!("{shown}{leads} is kept from packetboat by a security module of the system (AppArmor, SELinux)")
+    })
+}
+
+/// The first file of name resolution that is denied.
+pub fn name_resolution_denied() -> Option<String> {
+    NAME_RESOLUTION.iter().find_map(|path| denied(Path::new(path)))
+}
