@@ -10,7 +10,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use packetboat::proto::imap::Imap;
 use packetboat::proto::pop3::Pop3;
-use packetboat::proto::{Deletes, Limits, Offer, Outbox, Probe, Session, Side, Step, UpstreamTls};
+use packetboat::proto::{Limits, Offer, Outbox, Session, Side, Step, Terms, UpstreamTls};
 
 const PIECE: usize = 64 * 1024;
 const OFFER: Offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
@@ -131,7 +131,7 @@ fn log_in(mut session: Box<dyn Session>, device: &[&str], server: &[&str]) -> Bo
         while !matches!(session.recv(Side::Downstream, line.as_bytes(), &mut out).unwrap(), Step::Consume(_)) {}
     }
     let Step::Authenticate(credentials) = session.recv(Side::Downstream, b"", &mut out).unwrap() else { panic!() };
-    session.upstream_connected(credentials, UpstreamTls::Implicit, Probe::No, Deletes::Allowed);
+    session.upstream_connected(credentials, UpstreamTls::Implicit, Terms::PASS_THROUGH);
     for line in server {
         while !matches!(session.recv(Side::Upstream, line.as_bytes(), &mut out).unwrap(), Step::Consume(_)) {}
     }

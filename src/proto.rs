@@ -47,8 +47,8 @@ pub trait Session: Send {
     fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure>;
 
     /// The mail server's connection stands (TLS done, where it is implicit): log in there with `login`, try the mailbox
-    /// where that is asked for, and from the login on pass on only what `deletes` allows.
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe, deletes: Deletes);
+    /// where that is asked for, and from the login on pass on only what `terms` allow.
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, terms: Terms);
 
     /// The TLS handshake on `side` is done.
     fn tls_started(&mut self, side: Side, out: &mut Outbox);
@@ -149,6 +149,32 @@ pub enum Deletes {
     /// reach the server. In POP3, DELE is answered with +OK all the same, because devices need it to go on; in IMAP
     /// the others are answered with NO.
     Refused,
+}
+
+/// Whether a login that the device says after the login reaches the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relogin {
+    /// It passes like any other command: the server knows the device's password anyway.
+    Allowed,
+    /// It is answered here: the device's password is for us alone. So are the commands behind which a login could not
+    /// be seen (STARTTLS, COMPRESS).
+    Refused,
+}
+
+/// The conditions of one login, and of the session behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Whether the mailbox is tried first.
+    pub probe: Probe,
+    /// Whether the device may delete.
+    pub deletes: Deletes,
+    /// Whether another login passes.
+    pub relogin: Relogin,
+}
+
+impl Terms {
+    /// Of a login that is passed through: the server's word is enough, and everything passes.
+    pub const PASS_THROUGH: Self = Self { probe: Probe::No, deletes: Deletes::Allowed, relogin: Relogin::Allowed };
 }
 
 /// What the device finds before login.

@@ -15,7 +15,7 @@ mod random;
 use std::collections::BTreeMap;
 
 use driver::{Driver, Protocol, Settings};
-use packetboat::proto::Side;
+use packetboat::proto::{Relogin, Side};
 use random::Random;
 
 /// How often something came about, so that nobody mistakes silence for agreement.
@@ -26,7 +26,7 @@ fn imap_conversations() {
     let mut seen = Seen::new();
     for seed in 0..CONVERSATIONS {
         let mut random = Random(seed ^ 0x1a4a_9000_0000);
-        let mut driver = logged_in(Protocol::Imap, b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n");
+        let mut driver = logged_in(Protocol::Imap, seed, b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n");
         let mut server = Vec::new();
         let mut device = Vec::new();
         let mut open: Vec<String> = Vec::new();
@@ -40,7 +40,7 @@ fn imap_conversations() {
         }
         say_the_rest(driver, &device, &server);
     }
-    for what in ["literal", "literal+", "refused", "idle", "fetch", "list", "code", "braces", "compressed"] {
+    for what in ["literal", "literal+", "refused", "idle", "fetch", "list", "code", "braces", "compressed", "login"] {
         assert!(seen.get(what).is_some_and(|&times| times > 100), "{what}: {seen:?}");
     }
 }
@@ -50,7 +50,7 @@ fn pop3_conversations() {
     let mut seen = Seen::new();
     for seed in 0..CONVERSATIONS {
         let mut random = Random(seed ^ 0x0909_3000_0000);
-        let mut driver = logged_in(Protocol::Pop3, b"USER u\r\nPASS p\r\n", b"+OK\r\n+OK\r\n+OK\r\n");
+        let mut driver = logged_in(Protocol::Pop3, seed, b"USER u\r\nPASS p\r\n", b"+OK\r\n+OK\r\n+OK\r\n");
         let mut server = Vec::new();
         let mut device = Vec::new();
         for _ in 0..24 {
@@ -65,11 +65,18 @@ fn pop3_conversations() {
                 ("NOOP", false, "line"),
                 ("CAPA", true, "capa"),
                 ("XTND", false, "line"),
+                ("PASS two words", false, "login"),
+                ("AUTH PLAIN", false, "login"),
+                ("LIST                             1", false, "line"),
+                (" \tuidl \t ", true, "list"),
             ]
-            .get(random.below(10))
+            .get(random.below(14))
             .unwrap();
+            let is_answered_here = what == "login" && !seed.is_multiple_of(2);
             device.extend(format!("{command}{}", if random.below(5) == 0 { "\n" } else { "\r\n" }).bytes());
-            if random.below(6) == 0 {
+            if is_answered_here {
+                *seen.entry("login").or_insert(0) += 1;
+            } else if random.below(6) == 0 {
                 server.extend(b"-ERR no such thing\r\n");
             } else {
                 server.extend(b"+OK here it is\r\n");
@@ -89,13 +96,15 @@ fn pop3_conversations() {
         }
         say_the_rest(driver, &device, &server);
     }
-    for what in ["retr", "list", "capa"] {
+    for what in ["retr", "list", "capa", "login"] {
         assert!(seen.get(what).is_some_and(|&times| times > 100), "{what}: {seen:?}");
     }
 }
 
-fn logged_in(protocol: Protocol, device: &[u8], server: &[u8]) -> Driver {
-    let mut driver = Driver::new(Settings::default(), protocol);
+/// Every other login is translated.
+fn logged_in(protocol: Protocol, seed: u64, device: &[u8], server: &[u8]) -> Driver {
+    let relogin = if seed.is_multiple_of(2) { Relogin::Allowed } else { Relogin::Refused };
+    let mut driver = Driver::new(Settings { relogin, ..Settings::default() }, protocol);
     driver.hear(Side::Downstream, device, |left| left);
     driver.hear(Side::Upstream, server, |left| left);
     driver
@@ -119,7 +128,7 @@ fn some_of(driver: &mut Driver, side: Side, coming: &mut Vec<u8>, random: &mut R
 
 fn command(turn: usize, device: &mut Vec<u8>, open: &mut Vec<String>, random: &mut Random, seen: &mut Seen) {
     let tag = format!("t{turn}");
-    let text = match random.below(9) {
+    let text = match random.below(10) {
         0 => {
             *seen.entry("literal").or_insert(0) += 1;
             let mail = mail(random);
@@ -149,6 +158,11 @@ fn command(turn: usize, device: &mut Vec<u8>, open: &mut Vec<String>, random: &m
         5 => "UID FETCH 1:* (FLAGS BODY.PEEK[])",
         6 => "SEARCH TEXT \"{5}\"",
         7 => "STORE 1 +FLAGS (\\Deleted)",
+        8 => {
+            *seen.entry("login").or_insert(0) += 1;
+            ["LOGIN u p", "AUTHENTICATE PLAIN\r\nAHUAcA==", "LOGIN {1+}\r\nu {1+}\r\np", "login u {5}\r\nt w o"]
+                [random.below(4)]
+        }
         _ => "NOOP",
     };
     device.extend(format!("{tag} {text}\r\n").bytes());

@@ -20,7 +20,7 @@
 use std::fs;
 use std::path::Path;
 
-use packetboat::proto::{Deletes, Offer, Probe, Side, UpstreamTls};
+use packetboat::proto::{Deletes, Offer, Probe, Relogin, Side, UpstreamTls};
 
 #[path = "fuzz/driver.rs"]
 mod driver;
@@ -71,6 +71,7 @@ fn random_traffic_in_random_pieces() {
         transcript.settings.offer.plaintext_login = random.below(2) > 0;
         transcript.settings.probe = if random.below(2) > 0 { Probe::Yes } else { Probe::No };
         transcript.settings.deletes = if random.below(2) > 0 { Deletes::Allowed } else { Deletes::Refused };
+        transcript.settings.relogin = if random.below(2) > 0 { Relogin::Allowed } else { Relogin::Refused };
         transcript.settings.upstream = if random.below(3) > 0 { UpstreamTls::Implicit } else { UpstreamTls::StartTls };
         if random.below(3) > 0 {
             // Past the login, where the framing is.
@@ -436,7 +437,10 @@ impl Transcript {
             "upstream starttls" => settings.upstream = UpstreamTls::StartTls,
             "unreachable" => settings.reachable = false,
             "probe" => settings.probe = Probe::Yes,
-            "translated" => settings.offer.xoauth2 = false,
+            "translated" => {
+                settings.offer.xoauth2 = false;
+                settings.relogin = Relogin::Refused;
+            }
             "delete = false" => settings.deletes = Deletes::Refused,
             other => panic!("unknown setting {other}"),
         }

@@ -3,9 +3,12 @@
 
 mod capability;
 mod command;
+mod commands;
 mod frame;
 mod guard;
+mod literal;
 mod login;
+mod relogin;
 mod response;
 
 use zeroize::Zeroize;
@@ -13,10 +16,11 @@ use zeroize::Zeroize;
 use super::line::{Line, printable};
 use super::sasl::{Exchange, Next};
 use super::{
-    Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Probe, Rest, Session, Side, Step, UpstreamTls,
+    Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Rest, Session, Side, Step, Terms, UpstreamTls,
 };
 use command::{Command, Parsed, Verb};
-use frame::{CommandFrame, ResponseFrame, Seen};
+use commands::{CommandFrame, Seen};
+use frame::ResponseFrame;
 use guard::Guard;
 use login::{Dialogue, Progress};
 
@@ -28,7 +32,7 @@ pub struct Imap {
     offer: Offer,
     limits: Limits,
     /// What the device may do once it is in.
-    deletes: Deletes,
+    terms: Terms,
     /// Continuation requests sent for the command that is being read.
     continued: usize,
     bad_commands: u32,
@@ -70,7 +74,7 @@ impl Imap {
             pending: None,
             offer,
             limits,
-            deletes: Deletes::Allowed,
+            terms: Terms::PASS_THROUGH,
             continued: 0,
             bad_commands: 0,
             tried_in_clear: false,
@@ -238,8 +242,8 @@ impl Imap {
                     None => response::tagged(&mut out.downstream, tag, "OK logged in"),
                 }
                 let responses = ResponseFrame::default();
-                self.state = match self.deletes {
-                    Deletes::Allowed => State::Relay { commands: CommandFrame::default(), responses },
+                self.state = match self.terms.deletes {
+                    Deletes::Allowed => State::Relay { commands: CommandFrame::new(self.terms.relogin), responses },
                     Deletes::Refused => State::Guarded { guard: Box::default(), responses },
                 };
                 self.pending = Some((Side::Upstream, Step::LoggedIn));
@@ -302,6 +306,13 @@ impl Session for Imap {
         if let State::Guarded { .. } = &self.state {
             return self.guarded(side, input, out);
         }
+        if let (State::Relay { commands, responses }, Side::Upstream) = (&mut self.state, side)
+            && commands.has_to_say()
+            && responses.is_between_responses()
+        {
+            commands.say(&mut out.downstream);
+            return Ok(Step::Consume(0));
+        }
         if input.is_empty() {
             return Ok(Step::Read);
         }
@@ -310,10 +321,11 @@ impl Session for Imap {
             (State::Exchange { .. }, Side::Downstream) => self.exchange(input, out),
             (State::LoggingIn { .. }, Side::Upstream) => Ok(self.logging_in(input, out)),
             (State::Relay { commands, .. }, Side::Downstream) => {
-                let seen = commands.pass(input);
+                let mut seen = Seen::default();
+                let step = commands.pass(input, &mut seen);
                 self.commands += seen.commands;
                 self.logged_out |= seen.logout;
-                Ok(Step::Forward(input.len()))
+                Ok(step)
             }
             (State::Relay { commands, responses }, Side::Upstream) => {
                 Ok(responses.pass(input, commands, &mut out.downstream))
@@ -324,10 +336,10 @@ impl Session for Imap {
         }
     }
 
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe, deletes: Deletes) {
-        self.deletes = deletes;
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, terms: Terms) {
+        self.terms = terms;
         if let State::LoggingIn { upstream, .. } = &mut self.state {
-            *upstream = Some(Dialogue::new(login, tls, probe));
+            *upstream = Some(Dialogue::new(login, tls, terms.probe));
         }
     }
 
@@ -378,6 +390,8 @@ impl Session for Imap {
         match (&self.state, side) {
             (State::Guarded { guard, .. }, Side::Downstream) if guard.waits() => Rest::Waits,
             (State::Guarded { .. }, Side::Downstream) => Rest::Dropped,
+            (State::Relay { commands, .. }, Side::Downstream) if commands.is_full() => Rest::Waits,
+            (State::Relay { commands, .. }, Side::Downstream) if !commands.passes_rest() => Rest::Dropped,
             _ => Rest::Passes,
         }
     }

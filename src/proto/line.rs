@@ -42,6 +42,15 @@ pub(crate) fn word(text: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// Splits off the first word as the most lenient server reads it: blanks and control characters before it are overlooked,
+/// and each of them ends it. The rest begins with what ended it.
+pub(crate) fn lenient_word(text: &[u8]) -> (&[u8], &[u8]) {
+    let is_blank = |octet: &u8| *octet <= b' ' || *octet == 0x7f;
+    let start = text.iter().position(|octet| !is_blank(octet)).unwrap_or(text.len());
+    let text = text.get(start..).unwrap_or_default();
+    text.split_at(text.iter().position(is_blank).unwrap_or(text.len()))
+}
+
 /// The first octets of a line, kept across reads: as much of it as tells what it is.
 pub(crate) struct Head<const N: usize> {
     octets: [u8; N],

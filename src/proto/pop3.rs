@@ -3,9 +3,11 @@
 
 mod capability;
 mod command;
+mod command_line;
 mod frame;
 mod guard;
 mod login;
+mod relogin;
 mod response;
 
 use zeroize::Zeroize;
@@ -13,7 +15,7 @@ use zeroize::Zeroize;
 use super::line::Line;
 use super::sasl::{Exchange, Next};
 use super::{
-    Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Probe, Rest, Session, Side, Step, UpstreamTls,
+    Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Relogin, Rest, Session, Side, Step, Terms, UpstreamTls,
 };
 use command::Command;
 use frame::Frame;
@@ -28,7 +30,7 @@ pub struct Pop3 {
     offer: Offer,
     limits: Limits,
     /// What the device may do once it is in.
-    deletes: Deletes,
+    terms: Terms,
     bad_commands: u32,
     tried_in_clear: bool,
     logged_out: bool,
@@ -72,7 +74,7 @@ impl Pop3 {
             pending: None,
             offer,
             limits,
-            deletes: Deletes::Allowed,
+            terms: Terms::PASS_THROUGH,
             bad_commands: 0,
             tried_in_clear: false,
             logged_out: false,
@@ -222,16 +224,25 @@ impl Pop3 {
             Progress::StartTls => self.pending = Some((Side::Upstream, Step::StartTls)),
             Progress::LoggedIn => {
                 out.downstream.extend_from_slice(b"+OK logged in\r\n");
-                let frame = Frame::new(self.offer);
-                self.state = match self.deletes {
-                    Deletes::Allowed => State::Relay(Box::new(frame)),
-                    Deletes::Refused => State::Guarded(Box::new(Guard::new(frame))),
+                self.state = match self.terms.deletes {
+                    Deletes::Allowed => State::Relay(Box::new(Frame::new(self.offer, self.terms.relogin))),
+                    // The guard looks at whole lines, and at these itself.
+                    Deletes::Refused => State::Guarded(Box::new(Guard::new(Frame::new(self.offer, Relogin::Allowed)))),
                 };
                 self.pending = Some((Side::Upstream, Step::LoggedIn));
             }
             Progress::Failed(failure) => return self.refuse(failure, out),
         }
         Step::Consume(len)
+    }
+
+    /// Whether the answer that comes next is ours, behind all that the server has answered.
+    fn answers_next(&self) -> bool {
+        match &self.state {
+            State::Relay(frame) => frame.answers_next(),
+            State::Guarded(guard) => guard.answers_next(),
+            _ => false,
+        }
     }
 
     fn refuse(&mut self, failure: Failure, out: &mut Outbox) -> Step {
@@ -258,7 +269,8 @@ impl Session for Pop3 {
             }
             None => {}
         }
-        if input.is_empty() {
+        let answers_here = side == Side::Upstream && self.answers_next();
+        if input.is_empty() && !answers_here {
             return Ok(Step::Read);
         }
         match (&mut self.state, side) {
@@ -284,10 +296,10 @@ impl Session for Pop3 {
         }
     }
 
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, probe: Probe, deletes: Deletes) {
-        self.deletes = deletes;
+    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, terms: Terms) {
+        self.terms = terms;
         if let State::LoggingIn { upstream } = &mut self.state {
-            *upstream = Some(Dialogue::new(login, tls, probe));
+            *upstream = Some(Dialogue::new(login, tls, terms.probe));
         }
     }
 
@@ -336,6 +348,8 @@ impl Session for Pop3 {
         match (&self.state, side) {
             (State::Guarded(guard), Side::Downstream) if guard.waits() => Rest::Waits,
             (State::Guarded(_), Side::Downstream) => Rest::Dropped,
+            (State::Relay(frame), Side::Downstream) if frame.is_full() => Rest::Waits,
+            (State::Relay(frame), Side::Downstream) if !frame.passes_rest() => Rest::Dropped,
             _ => Rest::Passes,
         }
     }

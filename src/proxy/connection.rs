@@ -24,7 +24,7 @@ use crate::failure::{Failure, Kind, Side};
 use crate::inventory::Way;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::proto::line::printable;
-use crate::proto::{Credentials, Deletes, Probe};
+use crate::proto::{Credentials, Terms};
 use crate::transport::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
@@ -79,9 +79,6 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
     }
     drop(admitted);
 }
-
-/// How the mailbox is opened.
-type Terms = (Probe, Deletes);
 
 struct Connection<'a, 'r> {
     driver: Driver,

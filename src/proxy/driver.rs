@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::relay::Flow;
 use crate::failure::{Failure, Kind, Side};
-use crate::proto::{Credentials, Deletes, Outbox, Probe, Rest, Session, Step, UpstreamTls};
+use crate::proto::{Credentials, Outbox, Rest, Session, Step, Terms, UpstreamTls};
 use crate::transport::Stream;
 
 /// A session with both its streams.
@@ -96,17 +96,10 @@ impl Driver {
     }
 
     /// Hands over the connection to the server, and with what to log in there.
-    pub(super) fn connect(
-        &mut self,
-        upstream: Stream,
-        login: Credentials,
-        tls: UpstreamTls,
-        probe: Probe,
-        deletes: Deletes,
-    ) {
+    pub(super) fn connect(&mut self, upstream: Stream, login: Credentials, tls: UpstreamTls, terms: Terms) {
         self.drop_upstream();
         self.upstream.stream = Some(upstream);
-        self.session.upstream_connected(login, tls, probe, deletes);
+        self.session.upstream_connected(login, tls, terms);
         self.touch();
     }
 

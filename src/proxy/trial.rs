@@ -13,7 +13,7 @@ use crate::config::{Config, Protocol};
 use crate::failure::{Failure, Kind, Side};
 use crate::proto::imap::Imap;
 use crate::proto::pop3::Pop3;
-use crate::proto::{Deletes, Limits, Offer, Outbox, Probe, Session, Step, UpstreamTls};
+use crate::proto::{Deletes, Limits, Offer, Outbox, Probe, Relogin, Session, Step, Terms, UpstreamTls};
 use crate::token::{AccessToken, Tokens};
 use crate::transport::downstream::certificate::Making;
 use crate::transport::{Facts, Stream};
@@ -102,7 +102,8 @@ async fn converse(
             _ => return Err(Failure::new(Kind::UpstreamProtocol, "")),
         }
     }
-    session.upstream_connected(mailbox.credentials(token), tls, Probe::Yes, Deletes::Allowed);
+    let terms = Terms { probe: Probe::Yes, deletes: Deletes::Allowed, relogin: Relogin::Refused };
+    session.upstream_connected(mailbox.credentials(token), tls, terms);
     let mut input = Vec::new();
     loop {
         let step = session.recv(Side::Upstream, &input, &mut out)?;

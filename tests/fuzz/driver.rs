@@ -4,7 +4,9 @@
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::imap::Imap;
 use packetboat::proto::pop3::Pop3;
-use packetboat::proto::{Deletes, Limits, Offer, Outbox, Probe, Rest, Session, Side, Step, UpstreamTls};
+use packetboat::proto::{
+    Deletes, Limits, Offer, Outbox, Probe, Relogin, Rest, Session, Side, Step, Terms, UpstreamTls,
+};
 
 use crate::model::Model;
 
@@ -22,6 +24,7 @@ pub struct Settings {
     pub upstream: UpstreamTls,
     pub probe: Probe,
     pub deletes: Deletes,
+    pub relogin: Relogin,
     /// There is a token, and a server that takes the call.
     pub reachable: bool,
 }
@@ -33,6 +36,7 @@ impl Default for Settings {
             upstream: UpstreamTls::Implicit,
             probe: Probe::No,
             deletes: Deletes::Allowed,
+            relogin: Relogin::Allowed,
             reachable: true,
         }
     }
@@ -248,12 +252,12 @@ impl Driver {
                 // Nothing in them can end a line, or a field, towards the server.
                 assert!(credentials.is_sane());
                 if self.settings.reachable {
-                    let Settings { upstream, probe, deletes, .. } = self.settings;
+                    let Settings { upstream, probe, deletes, relogin, .. } = self.settings;
                     self.unread[1].clear();
                     self.connected = true;
                     self.server_said.clear();
                     self.server_heard = self.heard[1].len();
-                    self.session.upstream_connected(credentials, upstream, probe, deletes);
+                    self.session.upstream_connected(credentials, upstream, Terms { probe, deletes, relogin });
                 } else {
                     self.session.login_failed(&Failure::new(Kind::Connect, "nobody there"), &mut self.out);
                     self.say();
@@ -262,7 +266,7 @@ impl Driver {
             Step::LoggedIn => {
                 self.events.push("logged in".to_owned());
                 if self.settings.deletes == Deletes::Allowed {
-                    let mut model = Model::new(self.protocol, self.settings.offer);
+                    let mut model = Model::new(self.protocol, self.settings.offer, self.settings.relogin);
                     model.hear(Side::Downstream, &self.unread[0]);
                     model.hear(Side::Upstream, &self.unread[1]);
                     self.model = Some((model, [self.heard[0].len(), self.heard[1].len()]));

@@ -1,12 +1,13 @@
 //! What passes between device and server after the login, once more: octet by octet and line by line, with no thought of
 //! speed. Written from the RFCs and from the documented rewrites, and compared with the fast framing on the same traffic.
 //!
-//! The device's octets all pass. Of the server's all pass, but for these: capabilities that are not true between this
-//! device and this server are left out of its lists (IMAP), or their lines are (POP3), where our own logins are named.
+//! The device's octets all pass; where its login was translated, all but further logins and what belongs to them, which
+//! are answered here. Of the server's all pass, but for these: capabilities that are not true between this device and this
+//! server are left out of its lists (IMAP), or their lines are (POP3), where our own logins are named.
 
 use std::collections::VecDeque;
 
-use packetboat::proto::{Offer, Side};
+use packetboat::proto::{Offer, Relogin, Side};
 
 use crate::driver::{Protocol, readable};
 
@@ -35,10 +36,11 @@ impl Passed {
 }
 
 impl Model {
-    pub fn new(protocol: Protocol, offer: Offer) -> Self {
+    pub fn new(protocol: Protocol, offer: Offer, relogin: Relogin) -> Self {
+        let refuses = relogin == Relogin::Refused;
         match protocol {
-            Protocol::Imap => Model::Imap(Imap::default()),
-            Protocol::Pop3 => Model::Pop3(Pop3::new(offer)),
+            Protocol::Imap => Model::Imap(Imap { refuses, ..Imap::default() }),
+            Protocol::Pop3 => Model::Pop3(Pop3::new(offer, refuses)),
         }
     }
 
@@ -54,19 +56,77 @@ impl Model {
     }
 
     /// What was heard is what ought to have been, as far as it has come: of a line without its end some may be held back. Of
-    /// what the device said nothing is missing but what has not been read.
+    /// what the device said nothing is missing but what has not been read, and what was refused.
     pub fn compare(&self, device: &[u8], server: &[u8], unread: &[u8]) {
-        let (passed, sent) = match self {
-            Model::Imap(imap) => (&imap.passed, &imap.sent),
-            Model::Pop3(pop3) => (&pop3.passed, &pop3.sent),
+        let (passed, sent, held, refuses) = match self {
+            Model::Imap(imap) => (&imap.passed, &imap.sent, imap.held(), imap.refuses),
+            Model::Pop3(pop3) => (&pop3.passed, &pop3.sent, pop3.command.as_slice(), pop3.refuses),
+        };
+        let (refusals, is_refused) = match self {
+            Model::Imap(imap) => (imap.refusals.as_slice(), imap.is_refused),
+            Model::Pop3(pop3) => (&[][..], pop3.is_refused),
         };
         let shown = |octets: &[u8]| readable(&octets[octets.len().saturating_sub(600)..]);
+        let device = without(device, refusals);
         let rest = device.strip_prefix(passed.done.as_slice());
-        let rest = rest.unwrap_or_else(|| panic!("the device heard\n{}\nnot\n{}", shown(device), shown(&passed.done)));
+        let rest = rest.unwrap_or_else(|| panic!("the device heard\n{}\nnot\n{}", shown(&device), shown(&passed.done)));
         assert!(passed.line.starts_with(rest), "the device heard\n{}\nof\n{}", shown(rest), shown(&passed.line));
+        if refuses {
+            // A line passes once it is known to be none that is answered here.
+            let all = [sent.as_slice(), held].concat();
+            let more = all.strip_prefix(server).map(<[u8]>::len);
+            let more = more.unwrap_or_else(|| panic!("the server heard\n{}\nof\n{}", shown(server), shown(&all)));
+            assert!(
+                more <= held.len() || !unread.is_empty(),
+                "the server heard\n{}\nof\n{}",
+                shown(server),
+                shown(&all)
+            );
+            assert!(more >= held.len() || !is_refused, "the server heard\n{}", shown(server));
+            return;
+        }
         let server = [server, unread].concat();
         assert!(*sent == server, "the server heard\n{}\nof\n{}", shown(&server), shown(sent));
     }
+}
+
+/// What a device has heard of the server: without our own answers, which come in their order wherever a line begins.
+fn without(heard: &[u8], refusals: &[Vec<u8>]) -> Vec<u8> {
+    let mut refusals = refusals.iter().peekable();
+    let mut rest = Vec::new();
+    let mut at = 0;
+    while at < heard.len() {
+        if let Some(refusal) = refusals.next_if(|refusal| heard[at..].starts_with(refusal)) {
+            at += refusal.len();
+        } else {
+            rest.push(heard[at]);
+            at += 1;
+        }
+    }
+    rest
+}
+
+/// The same, but for a last word that may go on.
+fn whole_words(line: &[u8]) -> Vec<String> {
+    let mut words = words(line);
+    if !line.last().is_some_and(is_blank) {
+        words.pop();
+    }
+    words
+}
+
+fn is_blank(octet: &u8) -> bool {
+    *octet <= b' ' || *octet == 0x7f
+}
+
+/// The words of a line as the most lenient server would find them, in upper case and without a byte order mark.
+fn words(line: &[u8]) -> Vec<String> {
+    let words = line.split(is_blank).filter(|word| !word.is_empty());
+    let trimmed = |word: &[u8]| {
+        let start = word.iter().position(u8::is_ascii_alphanumeric).unwrap_or(word.len());
+        String::from_utf8_lossy(&word[start..]).to_ascii_uppercase()
+    };
+    words.map(trimmed).collect()
 }
 
 /// Where the next octet stands.
@@ -83,6 +143,12 @@ enum Place {
 
 #[derive(Default)]
 pub struct Imap {
+    /// Logins are answered here; the answers, and whether what follows may belong to one.
+    refuses: bool,
+    refusals: Vec<Vec<u8>>,
+    behind_login: bool,
+    is_refused: bool,
+    is_dropped: bool,
     sent: Vec<u8>,
     passed: Passed,
     device: Place,
@@ -98,7 +164,81 @@ pub struct Imap {
 
 impl Imap {
     fn command(&mut self, octet: u8) {
-        self.sent.push(octet);
+        if self.refuses && self.device == Place::Start {
+            return self.decided(octet);
+        }
+        if !self.is_dropped {
+            self.sent.push(octet);
+        }
+        self.commanded(octet);
+    }
+
+    /// The beginning of a line that is answered here, or not.
+    fn held(&self) -> &[u8] {
+        if self.device == Place::Start { &self.command } else { &[] }
+    }
+
+    /// The line goes on, unless it is answered here: as soon as its first words are there.
+    fn decided(&mut self, octet: u8) {
+        self.command.push(octet);
+        if !self.is_refused
+            && let Some((tag, text, goes_on)) = self.refusal()
+        {
+            self.refusals.push([&tag, &b" BAD "[..], text.as_bytes(), b"\r\n"].concat());
+            self.behind_login |= goes_on;
+            self.is_refused = true;
+        }
+        if octet != b'\n' {
+            return;
+        }
+        let line = std::mem::take(&mut self.command);
+        if std::mem::take(&mut self.is_refused) {
+            self.is_dropped = matches!(announced(&line), Some((_, false)));
+            if self.is_dropped {
+                self.device = Place::Literal(announced(&line).unwrap().0);
+            }
+            return;
+        }
+        self.behind_login = false;
+        self.sent.extend(&line);
+        for octet in line {
+            self.commanded(octet);
+        }
+    }
+
+    /// The answer to the line that is being read, once it is known to be refused.
+    fn refusal(&self) -> Option<(Vec<u8>, &'static str, bool)> {
+        let line = &self.command;
+        let words = whole_words(line);
+        let octets = line.split(is_blank).find(|word| !word.is_empty());
+        let is_tag = |tag: &&[u8]| {
+            tag.len() <= 64 && tag.iter().all(|octet| octet.is_ascii_graphic() && !b"(){%*\"\\+".contains(octet))
+        };
+        let tag = octets.filter(is_tag).unwrap_or(b"*").to_vec();
+        let untagged = || b"*".to_vec();
+        let first = words.first().map_or("", String::as_str);
+        let is_whole = line.ends_with(b"\n");
+        match words.get(1) {
+            _ if matches!(first, "LOGIN" | "AUTHENTICATE" | "AUTH") => Some((untagged(), "already logged in", true)),
+            Some(verb) if verb.starts_with("LOGIN") || verb.starts_with("AUTH") => {
+                Some((tag, "already logged in", true))
+            }
+            Some(verb) if ["STARTTLS", "COMPRESS", "UNAUTHENTICATE"].contains(&verb.as_str()) => {
+                Some((tag, "not possible after login", false))
+            }
+            Some(verb) if self.behind_login && !KNOWN.split_whitespace().any(|known| known == verb) => {
+                Some((untagged(), "no command here", true))
+            }
+            Some(_) => None,
+            // Beyond these octets nobody looks.
+            None if line.len() == 1024 && !is_whole => Some((untagged(), "no command here", self.behind_login)),
+            None if !is_whole || words.is_empty() || first == "DONE" => None,
+            None if self.behind_login => Some((untagged(), "no command here", true)),
+            None => Some((tag, "no command here", false)),
+        }
+    }
+
+    fn commanded(&mut self, octet: u8) {
         match self.device {
             Place::Compressed => {}
             Place::Literal(left) if left > 0 => {
@@ -115,6 +255,7 @@ impl Imap {
                     return;
                 }
                 let line = std::mem::take(&mut self.command);
+                let was_dropped = std::mem::take(&mut self.is_dropped);
                 if self.device == Place::Start {
                     let (tag, rest) = first_word(&line[..line.len().min(80)]);
                     self.tag = tag.to_vec();
@@ -123,8 +264,11 @@ impl Imap {
                     }
                 }
                 self.device = match announced(&line) {
+                    // Nobody asks for it.
+                    Some((_, true)) if was_dropped => Place::Start,
                     Some((size, asks)) => {
                         self.asks = asks;
+                        self.is_dropped = was_dropped;
                         Place::Literal(size)
                     }
                     None => Place::Start,
@@ -258,6 +402,10 @@ fn stays(capability: &[u8]) -> bool {
 
 pub struct Pop3 {
     offer: Offer,
+    /// Logins are answered here, and what follows may belong to one.
+    refuses: bool,
+    behind_login: bool,
+    is_refused: bool,
     sent: Vec<u8>,
     passed: Passed,
     command: Vec<u8>,
@@ -273,6 +421,8 @@ enum Answer {
     Line,
     Lines,
     Capabilities,
+    /// Ours.
+    Refusal,
 }
 
 #[derive(Default)]
@@ -287,29 +437,81 @@ enum Within {
 }
 
 impl Pop3 {
-    fn new(offer: Offer) -> Self {
+    fn new(offer: Offer, refuses: bool) -> Self {
         let (passed, within) = (Passed::default(), Within::default());
         let (sent, command, owed, answer) = (Vec::new(), Vec::new(), VecDeque::new(), Answer::Line);
-        Self { offer, sent, passed, command, owed, answer, within }
+        Self { offer, refuses, behind_login: false, is_refused: false, sent, passed, command, owed, answer, within }
     }
 
     fn command(&mut self, octet: u8) {
-        self.sent.push(octet);
         self.command.push(octet);
+        if !self.refuses {
+            self.sent.push(octet);
+        }
+        if self.refuses && !self.is_refused && self.refuses_line() {
+            self.is_refused = true;
+            self.behind_login = true;
+            self.owed.push_back(Answer::Refusal);
+            self.refuse();
+        }
         if octet == b'\n' {
             let line = std::mem::take(&mut self.command);
-            let (keyword, argument) = first_word(line[..line.len().min(24)].trim_ascii_end());
-            let bare = argument.trim_ascii().is_empty();
-            self.owed.push_back(match keyword.to_ascii_uppercase().as_slice() {
-                b"CAPA" => Answer::Capabilities,
-                b"RETR" | b"TOP" => Answer::Lines,
-                b"LIST" | b"UIDL" | b"LANG" | b"AUTH" if bare => Answer::Lines,
+            if std::mem::take(&mut self.is_refused) {
+                return;
+            }
+            if self.refuses {
+                self.behind_login = false;
+                self.sent.extend(&line);
+            }
+            // A keyword is read without what stands in front of it only where a login is looked for.
+            let plain: Vec<&[u8]> = line.split(is_blank).filter(|word| !word.is_empty()).collect();
+            if matches!(self.within, Within::Lost) {
+                return;
+            }
+            let bare = plain.len() < 2;
+            self.owed.push_back(match plain.first().map(|word| word.to_ascii_uppercase()).as_deref() {
+                Some(b"CAPA") => Answer::Capabilities,
+                Some(b"RETR" | b"TOP") => Answer::Lines,
+                Some(b"LIST" | b"UIDL" | b"LANG" | b"AUTH") if bare => Answer::Lines,
                 _ => Answer::Line,
             });
         }
     }
 
+    /// Whether the line that is being read is refused, as far as it is known.
+    fn refuses_line(&self) -> bool {
+        let words = whole_words(&self.command);
+        match words.first().map(String::as_str) {
+            // Beyond these octets nobody looks.
+            None => self.command.len() == 512 && !self.command.ends_with(b"\n"),
+            Some("USER" | "PASS" | "APOP" | "AUTH" | "STLS") => true,
+            Some(keyword) => self.behind_login && !POP3_KNOWN.split_whitespace().any(|known| known == keyword),
+        }
+    }
+
+    /// Our own answers, when their turn has come.
+    fn refuse(&mut self) {
+        let has_begun = |line: &[u8]| line.first() == Some(&b'+') && line.len() > 2 || line.len() >= 512;
+        while self.owed.front() == Some(&Answer::Refusal) {
+            match self.within {
+                Within::Nothing if !has_begun(&self.passed.line) => {}
+                Within::Lost if self.passed.done.ends_with(b"\n") => {}
+                _ => return,
+            }
+            self.owed.pop_front();
+            self.passed.done.extend(b"-ERR already logged in\r\n");
+        }
+    }
+
     fn response(&mut self, octet: u8) {
+        self.responded(octet);
+        if matches!(self.within, Within::Lost) {
+            self.owed.retain(|answer| *answer == Answer::Refusal);
+        }
+        self.refuse();
+    }
+
+    fn responded(&mut self, octet: u8) {
         match &mut self.within {
             Within::Lost => self.passed.done.push(octet),
             Within::Lines(all) => {
@@ -373,6 +575,12 @@ impl Pop3 {
     }
 }
 
+/// RFC 3501, and the extensions that mail programs use.
+const KNOWN: &str = "NOOP CHECK SELECT EXAMINE LIST LSUB XLIST STATUS FETCH UID STORE SEARCH COPY MOVE APPEND EXPUNGE CLOSE \
+    UNSELECT IDLE LOGOUT CAPABILITY ID ENABLE NAMESPACE CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE SORT THREAD GETQUOTA \
+    GETQUOTAROOT GETACL MYRIGHTS GETMETADATA";
+/// RFC 1939, 2449, 6856.
+const POP3_KNOWN: &str = "STAT LIST RETR DELE NOOP RSET LAST QUIT TOP UIDL CAPA LANG UTF8 XTND";
 const CODE: &[u8] = b"[CAPABILITY ";
 /// What is true between any device and any server: RFC 3501 §11's registry, without logins, TLS, and what changes the
 /// syntax.

@@ -13,7 +13,7 @@
 //! | any other | that octet is said |
 
 use packetboat::failure::{Failure, Kind};
-use packetboat::proto::{Deletes, Probe, Side, UpstreamTls};
+use packetboat::proto::{Deletes, Probe, Relogin, Side, UpstreamTls};
 
 use crate::driver::{Driver, Heard, Protocol, Settings};
 
@@ -35,6 +35,7 @@ pub fn play(protocol: Protocol, input: &[u8]) -> Option<Heard> {
     settings.offer.plaintext_login = first & 4 != 0;
     settings.offer.xoauth2 = first & 8 == 0;
     settings.deletes = if first & 16 == 0 { Deletes::Allowed } else { Deletes::Refused };
+    settings.relogin = if first & 32 == 0 { Relogin::Allowed } else { Relogin::Refused };
     let happenings = read(script);
     let whole = run(protocol, settings, &happenings, |left| left);
     assert_never_deletes(protocol, &settings, &whole);

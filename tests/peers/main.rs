@@ -16,6 +16,7 @@ mod matrix;
 mod names;
 mod oauth;
 mod page;
+mod planted;
 mod pressure;
 mod programs;
 mod protocol;

@@ -158,7 +158,7 @@ fn no_secret_of_translated_logins_in_the_most_verbose_log() {
 
 /// All that it shows of itself: metrics, the page and its data, the inventory in each form; and what the system shows of it,
 /// root's view of its environment included.
-fn shown_by(proxy: &Proxy) -> String {
+pub fn shown_by(proxy: &Proxy) -> String {
     let mut shown = String::new();
     for path in ["/", "/page.js", "/metrics", "/status.json", "/inventory.json", "/inventory.csv", "/live", "/ready"] {
         let said = proxy.get(path);
@@ -180,13 +180,13 @@ fn shown_by(proxy: &Proxy) -> String {
     shown + &String::from_utf8_lossy(&devices.stdout)
 }
 
-fn files_below(directory: &Path) -> Vec<PathBuf> {
+pub fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 /// Whether the secret stands there as it is, as a form's field, as a list of octets, or anywhere inside base64.
-fn holds(text: &str, secret: &str) -> bool {
+pub fn holds(text: &str, secret: &str) -> bool {
     let field: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     let octets = format!("{:?}", secret.as_bytes());
     let base64 = (0..3).map(|before| {

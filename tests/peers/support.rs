@@ -14,6 +14,7 @@ pub mod ports;
 pub mod prf;
 pub mod process;
 pub mod proxy;
+pub mod recorder;
 pub mod stacks;
 pub mod translated;
 

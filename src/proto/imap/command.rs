@@ -165,7 +165,7 @@ struct Literal {
 
 impl Literal {
     fn at_end_of(text: &[u8]) -> Option<Self> {
-        let (size, synchronising) = super::frame::literal_at_end(text)?;
+        let (size, synchronising) = super::literal::literal_at_end(text)?;
         Some(Self { size: usize::try_from(size).unwrap_or(usize::MAX), synchronising })
     }
 }

@@ -1,10 +1,11 @@
-//! Framing after login, at memchr speed: a literal is a number counted down, a line is looked at only at its start
-//! and its end. Octets are never gathered; only an unfinished line start that may need a rewrite is held back.
+//! Framing of a server's responses after login, at memchr speed: a literal is a number counted down, a line is looked at only
+//! at its start and its end. Octets are never gathered; only an unfinished line start that may need a rewrite is held back.
 
 use super::capability;
+use super::literal::{Tail, count_down};
 use super::response::{CODE, Status};
 use crate::failure::Failure;
-use crate::proto::line::{Head, Line, word};
+use crate::proto::line::{Line, word};
 use crate::proto::{RESPONSE_LINE, Step, refusal};
 
 /// Where the next octet of a stream stands.
@@ -19,105 +20,6 @@ enum Position {
     Literal(u64),
     /// No longer text that we can frame: everything passes.
     Blind,
-}
-
-/// Framing of what the device sends.
-#[derive(Default)]
-pub(super) struct CommandFrame {
-    position: Position,
-    /// The beginning of the command, as far as tag and verb reach.
-    head: Head<HEAD>,
-    /// Tag and verb were read already; what goes on is the same command, behind a literal.
-    is_read: bool,
-    tail: Tail,
-    /// The tag of a command whose synchronising literal the server may still refuse.
-    awaiting: Option<Box<[u8]>>,
-    /// The tag of a COMPRESS that the server has not answered.
-    compress: Option<Box<[u8]>>,
-}
-
-/// What was seen in a stretch of commands.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) commands: u64,
-    pub(super) logout: bool,
-}
-
-impl CommandFrame {
-    /// Follows the device's octets; all of them pass.
-    pub(super) fn pass(&mut self, mut input: &[u8]) -> Seen {
-        let mut seen = Seen::default();
-        while !input.is_empty() {
-            let passed = match self.position {
-                Position::Blind => input.len(),
-                Position::Literal(left) => {
-                    // Its first octet says that the server has asked for it, or that nobody waits.
-                    self.awaiting = None;
-                    let (position, passed) = count_down(left, input.len());
-                    self.position = position;
-                    passed
-                }
-                Position::Start | Position::Line => {
-                    let end = memchr::memchr(b'\n', input);
-                    let passed = end.map_or(input.len(), |end| end + 1);
-                    let part = input.get(..passed).unwrap_or_default();
-                    if !self.is_read {
-                        self.head.push(part);
-                    }
-                    self.position = if end.is_some() {
-                        self.line_ended(part, &mut seen)
-                    } else {
-                        self.tail.push(part);
-                        Position::Line
-                    };
-                    passed
-                }
-            };
-            input = input.get(passed..).unwrap_or_default();
-        }
-        seen
-    }
-
-    /// The line is whole; `part` is what came of it last.
-    fn line_ended(&mut self, part: &[u8], seen: &mut Seen) -> Position {
-        let (tag, rest) = word(self.head.octets());
-        if !self.is_read {
-            let verb = word(rest).0.trim_ascii_end();
-            // DONE (RFC 2177 §3) and an empty line have no verb: they are not commands.
-            seen.commands += u64::from(!verb.is_empty());
-            seen.logout |= verb.eq_ignore_ascii_case(b"LOGOUT");
-            if verb.eq_ignore_ascii_case(b"COMPRESS") {
-                self.compress = Some(Box::from(tag));
-            }
-        }
-        if let Some((size, synchronising)) = self.tail.end_line(part) {
-            self.awaiting = synchronising.then(|| Box::from(tag));
-            self.is_read = true;
-            Position::Literal(size)
-        } else {
-            self.head.clear();
-            self.is_read = false;
-            Position::Start
-        }
-    }
-}
-
-impl Commands for CommandFrame {
-    /// If its literal was still to come, it is not coming; if it was COMPRESS and is OK, nothing behind this line is text
-    /// any more (RFC 4978 §3).
-    fn completed(&mut self, tag: &[u8], ok: bool) -> bool {
-        if self.awaiting.as_deref() == Some(tag) {
-            self.awaiting = None;
-            self.head.clear();
-            self.is_read = false;
-            self.position = Position::Start;
-        }
-        let was_compress = self.compress.take_if(|compress| **compress == *tag).is_some();
-        if was_compress && ok {
-            self.position = Position::Blind;
-        }
-        was_compress && ok
-    }
 }
 
 /// The commands, as far as the framing of the responses has to do with them.
@@ -158,8 +60,9 @@ impl ResponseFrame {
             at += match self.position {
                 Position::Blind => rest.len(),
                 Position::Literal(left) => {
-                    let (position, passed) = count_down(left, rest.len());
-                    self.position = position;
+                    let (left, passed) = count_down(left, rest.len());
+                    // Behind the literal the same response goes on, if only with its line end.
+                    self.position = if left == 0 { Position::Line } else { Position::Literal(left) };
                     passed
                 }
                 Position::Line => self.line(rest),
@@ -325,74 +228,5 @@ fn rewritten(rest: &[u8], list_at: usize, in_code: bool) -> Rewrite<'_> {
     if capability::is_kept_whole(list) { Rewrite::None } else { Rewrite::Line { before, list, after, len } }
 }
 
-fn count_down(left: u64, available: usize) -> (Position, usize) {
-    let passed = usize::try_from(left).unwrap_or(usize::MAX).min(available);
-    let left = left.saturating_sub(passed as u64);
-    // Behind the literal the same command or response goes on, if only with its line end.
-    (if left == 0 { Position::Line } else { Position::Literal(left) }, passed)
-}
-
-/// The size that a line announces at its end, and whether its sender waits for a `+`: `{n}`, `{n+}` (RFC 3501 §4.3,
-/// RFC 7888 §4). The line comes without its line end.
-pub(super) fn literal_at_end(line: &[u8]) -> Option<(u64, bool)> {
-    let inner = line.strip_suffix(b"}")?;
-    let (inner, synchronising) = match inner.strip_suffix(b"+") {
-        Some(inner) => (inner, false),
-        None => (inner, true),
-    };
-    let digits = inner.get(memchr::memrchr(b'{', inner)? + 1..)?;
-    if digits.is_empty() || digits.len() > LONGEST_NUMBER {
-        return None;
-    }
-    let mut size = 0_u64;
-    for &octet in digits {
-        size = size.checked_mul(10)?.checked_add(u64::from(octet.checked_sub(b'0').filter(|digit| *digit < 10)?))?;
-    }
-    Some((size, synchronising))
-}
-
-/// The last octets of a line, kept across reads: enough for a literal's announcement and the line end.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Tail {
-    octets: [u8; TAIL],
-    len: usize,
-}
-
-impl Tail {
-    pub(super) fn push(&mut self, part: &[u8]) {
-        if let Some(end) = part.len().checked_sub(TAIL).and_then(|start| part.get(start..)) {
-            self.octets.copy_from_slice(end);
-            self.len = TAIL;
-            return;
-        }
-        let drop = (self.len + part.len()).saturating_sub(TAIL);
-        self.octets.copy_within(drop.., 0);
-        self.len -= drop;
-        for (slot, &octet) in self.octets.iter_mut().skip(self.len).zip(part) {
-            *slot = octet;
-        }
-        self.len += part.len();
-    }
-
-    /// The last part of a line, with its line end: the literal that the line announces. Empties the tail.
-    pub(super) fn end_line(&mut self, part: &[u8]) -> Option<(u64, bool)> {
-        // Most lines come whole, and are looked at where they are.
-        let line = if self.len == 0 {
-            part
-        } else {
-            self.push(part);
-            self.octets.get(..self.len)?
-        };
-        let line = line.strip_suffix(b"\n")?;
-        let literal = literal_at_end(line.strip_suffix(b"\r").unwrap_or(line));
-        self.len = 0;
-        literal
-    }
-}
-
 /// Tags are short; one that does not fit beside its keyword within this is not recognised, and passes.
 const BEGINNING: usize = 300;
-const HEAD: usize = 80;
-/// `{`, 20 digits, `+}`, CRLF.
-const TAIL: usize = 25;
-const LONGEST_NUMBER: usize = 20;

@@ -9,7 +9,10 @@
 
 mod verdict;
 
-use super::frame::{Commands, Seen, Tail};
+use super::commands::Seen;
+use super::frame::Commands;
+use super::literal::Tail;
+use super::relogin::{Beginning, Refused};
 use super::response;
 use crate::proto::line::Line;
 use crate::proto::{Failure, Kind, Step};
@@ -112,8 +115,7 @@ impl Guard {
                 Line::Incomplete => Step::Read,
                 Line::TooLong => {
                     seen.commands += 1;
-                    self.refuse(tag_of(input));
-                    self.drop_line(input)
+                    self.drop_command(tag_of(input), input)
                 }
                 Line::Complete { text, len } => self.command(text, input.get(..len).unwrap_or_default(), seen, out),
             },
@@ -146,7 +148,11 @@ impl Guard {
 
     /// The first line of a command; `line` is `text` with its line end.
     fn command(&mut self, text: &[u8], line: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Step {
-        let verdict = Verdict::of(text);
+        let verdict = match Beginning::of(line, false) {
+            // A login without its tag may look like something else.
+            Beginning::Refused(Refused { tag, goes_on: true, .. }) => Verdict::Refuse { tag },
+            _ => Verdict::of(text),
+        };
         seen.commands += u64::from(!matches!(verdict, Verdict::Empty | Verdict::Done));
         match verdict {
             Verdict::Done if self.is_idle => {
@@ -203,14 +209,14 @@ impl Guard {
         }
     }
 
+    /// Answers a command that does not pass, and drops its first line, as far as that is there.
     fn drop_command(&mut self, tag: &[u8], line: &[u8]) -> Step {
-        self.refuse(tag);
-        self.drop_line(line)
-    }
-
-    fn refuse(&mut self, tag: &[u8]) {
-        let text = if tag == b"*" { NOT_A_COMMAND } else { REFUSED };
+        let (tag, text) = match Beginning::of(line, false) {
+            Beginning::Refused(Refused { tag, text, goes_on: true }) => (tag, text),
+            _ => (tag, if tag == b"*" { NOT_A_COMMAND } else { REFUSED }),
+        };
         response::tagged(&mut self.refusals, tag, text);
+        self.drop_line(line)
     }
 
     /// Drops what is there of a line, and all of the command that follows without being asked for.

@@ -7,15 +7,23 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::capability;
-use crate::proto::line::{Head, Line, word};
-use crate::proto::{Offer, RESPONSE_LINE, Step, refusal};
+use super::command_line::CommandLine;
+use super::relogin::Beginning;
+use crate::proto::line::Line;
+use crate::proto::{Offer, RESPONSE_LINE, Relogin, Step, refusal};
 
 /// Both directions of a session after login.
 pub(super) struct Frame {
     offer: Offer,
-    /// The answers that the server still owes, in order.
+    relogin: Relogin,
+    /// A login was refused, and what belongs to it may follow.
+    behind_login: bool,
+    /// The answers that the device has still to get, in order.
     expected: VecDeque<Answer>,
-    head: Head<HEAD>,
+    /// The command that is being read.
+    line: CommandLine,
+    /// The rest of the line is dropped.
+    is_dropping: bool,
     position: Position,
     /// The answer that comes next has been told of.
     told: bool,
@@ -30,6 +38,8 @@ enum Answer {
     Multi,
     /// The same, to be rewritten.
     Capa,
+    /// One line of ours: the server has not heard the command.
+    Refused,
 }
 
 /// Where the server's next octet stands.
@@ -43,8 +53,8 @@ enum Position {
     Body(usize),
     /// At the start of a line of a capability list.
     Capa,
-    /// Nothing we can frame: everything passes.
-    Blind,
+    /// Nothing we can frame: everything passes. At the start of a line, or not.
+    Blind { at_start: bool },
 }
 
 /// What was seen in a stretch of commands.
@@ -55,11 +65,21 @@ pub(super) struct Seen {
 }
 
 impl Frame {
-    pub(super) fn new(offer: Offer) -> Self {
-        Self { offer, expected: VecDeque::new(), head: Head::default(), position: Position::Start, told: false }
+    pub(super) fn new(offer: Offer, relogin: Relogin) -> Self {
+        Self {
+            offer,
+            relogin,
+            behind_login: false,
+            expected: VecDeque::new(),
+            line: CommandLine::default(),
+            is_dropping: false,
+            position: Position::Start,
+            told: false,
+        }
     }
 
-    /// Follows the device's octets. All pass, unless it has pipelined more than the server has answered for.
+    /// Follows the device's octets. All pass, but for logins where those are refused, and unless it has pipelined more than
+    /// was answered.
     pub(super) fn commands(&mut self, input: &[u8]) -> Seen {
         let mut seen = Seen { commands: 0, quit: false, step: Step::Read };
         let mut at = 0;
@@ -69,22 +89,62 @@ impl Frame {
             }
             let end = memchr::memchr(b'\n', rest);
             let passed = end.map_or(rest.len(), |end| end + 1);
-            self.head.push(rest.get(..passed).unwrap_or_default());
+            if self.is_dropping {
+                if at == 0 {
+                    self.is_dropping = end.is_none();
+                    seen.step = Step::Consume(passed);
+                    return seen;
+                }
+                break;
+            }
+            if self.relogin == Relogin::Refused && self.line.is_at_start() {
+                match Beginning::of(rest, self.behind_login) {
+                    Beginning::Undecided => break,
+                    Beginning::Refused if at > 0 => break,
+                    Beginning::Refused => {
+                        self.is_dropping = end.is_none();
+                        return Seen { step: Step::Consume(passed), ..self.refuse() };
+                    }
+                    Beginning::Passes => self.behind_login = false,
+                }
+            }
+            self.line.push(rest.get(..passed).unwrap_or_default());
             at += passed;
             if end.is_some() {
-                let command = self.head.octets().trim_ascii_end();
-                if self.position != Position::Blind {
-                    self.expected.push_back(Answer::to(command));
+                if !matches!(self.position, Position::Blind { .. }) {
+                    self.expected.push_back(Answer::to(&self.line));
                 }
                 seen.commands += 1;
-                seen.quit |= command.eq_ignore_ascii_case(b"QUIT");
-                self.head.clear();
+                seen.quit |= self.line.is(b"QUIT") && self.line.is_bare();
+                self.line = CommandLine::default();
             }
         }
         if at > 0 {
             seen.step = Step::Forward(at);
         }
         seen
+    }
+
+    /// A command that the server does not hear has its answer when its turn comes. With a step of [`Step::Read`] it has to
+    /// wait.
+    pub(super) fn refuse(&mut self) -> Seen {
+        if self.is_full() {
+            return Seen { commands: 0, quit: false, step: Step::Read };
+        }
+        self.behind_login = true;
+        self.expected.push_back(Answer::Refused);
+        Seen { commands: 1, quit: false, step: Step::Consume(0) }
+    }
+
+    /// Whether the answer that comes next is ours.
+    pub(super) fn answers_next(&self) -> bool {
+        matches!(self.position, Position::Start | Position::Blind { at_start: true })
+            && self.expected.front() == Some(&Answer::Refused)
+    }
+
+    /// Whether what the device has left behind may be sent on unread.
+    pub(super) fn passes_rest(&self) -> bool {
+        self.relogin == Relogin::Allowed
     }
 
     /// Whether the server has to answer before another command passes.
@@ -95,14 +155,23 @@ impl Frame {
     /// Follows the server's octets. A capability list is rewritten line by line; all else is forwarded.
     pub(super) fn responses(&mut self, input: &[u8], out: &mut Vec<u8>) -> Step {
         let mut at = 0;
+        if self.answers_next() {
+            while self.expected.pop_front_if(|answer| *answer == Answer::Refused).is_some() {
+                out.extend_from_slice(LOGGED_IN);
+            }
+            return Step::Consume(0);
+        }
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             at += match self.position {
-                Position::Blind => rest.len(),
+                Position::Blind { at_start: true } if self.answers_next() => break,
+                Position::Blind { .. } => self.blindly(rest),
+                // Only behind something: else it would have been said above.
+                Position::Start if self.answers_next() => break,
                 Position::Start => match indicator(rest) {
                     None => break,
                     Some(Indicator::Other) => {
                         self.go_blind();
-                        rest.len()
+                        self.blindly(rest)
                     }
                     Some(Indicator::Err) if !self.told => match refusal_line(rest) {
                         None => break,
@@ -132,7 +201,7 @@ impl Frame {
                     let end = memchr::memchr(b'\n', rest);
                     if end.is_some() {
                         self.position = match then {
-                            None | Some(Answer::Single) => Position::Start,
+                            None | Some(Answer::Single | Answer::Refused) => Position::Start,
                             // The line end just passed is the first half of a terminator.
                             Some(Answer::Multi) => Position::Body(2),
                             Some(Answer::Capa) => Position::Capa,
@@ -149,7 +218,7 @@ impl Frame {
                     Line::Incomplete => break,
                     Line::TooLong => {
                         self.go_blind();
-                        rest.len()
+                        self.blindly(rest)
                     }
                     Line::Complete { text, len } if capability::is_kept(text) => len,
                     // What comes next is ours to say or to drop; first pass what is before it.
@@ -166,25 +235,37 @@ impl Frame {
         if at == 0 { Step::Read } else { Step::Forward(at) }
     }
 
+    /// All passes; up to a line's end where an answer of ours waits for one.
+    fn blindly(&mut self, rest: &[u8]) -> usize {
+        let end = if self.expected.is_empty() { None } else { memchr::memchr(b'\n', rest).map(|end| end + 1) };
+        let passed = end.unwrap_or(rest.len());
+        self.position = Position::Blind { at_start: rest.get(..passed).is_some_and(|part| part.ends_with(b"\n")) };
+        passed
+    }
+
     fn go_blind(&mut self) {
-        self.position = Position::Blind;
-        self.expected = VecDeque::new();
+        self.position = Position::Blind { at_start: true };
+        // Nobody knows any more which answer is whose.
+        self.expected.retain(|answer| *answer == Answer::Refused);
     }
 }
 
 impl Answer {
     /// The form of the answer to a command (RFC 1939 §5, RFC 2449 §5, RFC 6856 §3).
-    fn to(command: &[u8]) -> Self {
-        let (keyword, argument) = word(command);
-        let bare = argument.trim_ascii().is_empty();
-        match keyword.to_ascii_uppercase().as_slice() {
-            b"CAPA" => Answer::Capa,
-            b"RETR" | b"TOP" => Answer::Multi,
-            b"LIST" | b"UIDL" | b"LANG" | b"AUTH" if bare => Answer::Multi,
-            _ => Answer::Single,
+    fn to(command: &CommandLine) -> Self {
+        let is_one_of = |keywords: &[&[u8]]| keywords.iter().any(|keyword| command.is(keyword));
+        if command.is(b"CAPA") {
+            Answer::Capa
+        } else if is_one_of(&[b"RETR", b"TOP"]) || (command.is_bare() && is_one_of(LISTS)) {
+            Answer::Multi
+        } else {
+            Answer::Single
         }
     }
 }
+
+/// Commands whose answer has many lines if they have no argument.
+const LISTS: &[&[u8]] = &[b"LIST", b"UIDL", b"LANG", b"AUTH"];
 
 enum Indicator {
     Ok,
@@ -245,5 +326,5 @@ const PIPELINE: usize = 4096;
 
 const REFUSAL: usize = 512;
 
-/// Keyword and the beginning of its argument.
-const HEAD: usize = 24;
+/// RFC 1939 §4: these commands are for the state before the login.
+const LOGGED_IN: &[u8] = b"-ERR already logged in\r\n";

@@ -5,6 +5,7 @@
 //! they can still be framed.
 
 use super::frame::{Frame, Seen};
+use super::relogin;
 use crate::proto::Step;
 use crate::proto::line::{Line, word};
 
@@ -31,6 +32,13 @@ impl Guard {
             Line::Complete { text, len } => (text, Some(len)),
         };
         match (len, instead_of(text)) {
+            _ if relogin::is_login(text) => {
+                let mut seen = self.frame.refuse();
+                if !matches!(seen.step, Step::Read) {
+                    seen.step = len.map_or_else(|| self.drop_line(input).step, Step::Consume);
+                }
+                seen
+            }
             (Some(len), None) => {
                 let line = input.get(..len).unwrap_or_default();
                 let mut seen = self.frame.commands(line);
@@ -60,6 +68,11 @@ impl Guard {
     /// Follows the server's octets.
     pub(super) fn responses(&mut self, input: &[u8], out: &mut Vec<u8>) -> Step {
         self.frame.responses(input, out)
+    }
+
+    /// Whether the answer that comes next is ours.
+    pub(super) fn answers_next(&self) -> bool {
+        self.frame.answers_next()
     }
 
     /// Whether the device's octets wait for the server.

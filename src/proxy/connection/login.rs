@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Connection, Terms};
+use super::Connection;
 use crate::failure::{Failure, Kind};
-use crate::proto::{Credentials, Deletes, Probe};
+use crate::proto::{Credentials, Probe, Relogin, Terms};
 use crate::proxy::door::{DoorLogins, Reached, dial, reach};
 use crate::proxy::opened::Opened;
 use crate::transport::upstream::Server;
@@ -19,7 +19,7 @@ impl Connection<'_, '_> {
         match &door.logins {
             DoorLogins::PassThrough(server) => {
                 let reached = self.unless_left(reach(server, door.listener.protocol)).await?;
-                self.connect(reached, server, credentials, (Probe::No, Deletes::Allowed));
+                self.connect(reached, server, credentials, Terms::PASS_THROUGH);
             }
             DoorLogins::Observe => {
                 let detail = "observe = true on this listener; remove that to let devices in";
@@ -62,7 +62,7 @@ impl Connection<'_, '_> {
         let mailbox = Arc::clone(&opened.mailbox);
         let reached = self.unless_left(reach(&mailbox.server, self.door.listener.protocol)).await?;
         let probe = if mailbox.account.probe { Probe::Yes } else { Probe::No };
-        let terms = (probe, opened.deletes);
+        let terms = Terms { probe, deletes: opened.deletes, relogin: Relogin::Refused };
         self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), terms);
         self.opened = Some(opened);
         Ok(())
@@ -90,7 +90,6 @@ impl Connection<'_, '_> {
         self.record.upstream_tls = stream.facts();
         self.server = Some(Arc::clone(server));
         self.phase = Instant::now();
-        let (probe, deletes) = terms;
-        self.driver.connect(stream, credentials, tls, probe, deletes);
+        self.driver.connect(stream, credentials, tls, terms);
     }
 }

@@ -1,7 +1,7 @@
 //! Which commands pass where nothing may be deleted: those that are known, and only in the form in which every server
 //! understands the same by them.
 
-use crate::proto::imap::frame::literal_at_end;
+use crate::proto::imap::literal::literal_at_end;
 use crate::proto::line::word;
 
 /// What becomes of the first line of a command, without its line end.

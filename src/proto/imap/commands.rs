@@ -1,0 +1,218 @@
+//! Framing of a device's commands after login, at memchr speed. Octets are never gathered; where the device's login was
+//! translated, the beginning of a line is held back until its verb is there.
+
+use super::frame::Commands;
+use super::literal::{Tail, count_down};
+use super::relogin::{Beginning, Refused};
+use super::response;
+use crate::proto::line::{Head, word};
+use crate::proto::{Relogin, Step};
+
+/// Framing of what the device sends.
+pub(super) struct CommandFrame {
+    position: Position,
+    relogin: Relogin,
+    /// A login was refused, and what belongs to it may follow.
+    behind_login: bool,
+    /// Answers of ours that wait until they stand between two responses.
+    refusals: Vec<u8>,
+    /// The beginning of the command, as far as tag and verb reach.
+    head: Head<HEAD>,
+    /// Tag and verb were read already; what goes on is the same command, behind a literal.
+    is_read: bool,
+    tail: Tail,
+    /// The tag of a command whose synchronising literal the server may still refuse.
+    awaiting: Option<Box<[u8]>>,
+    /// The tag of a COMPRESS that the server has not answered.
+    compress: Option<Box<[u8]>>,
+}
+
+/// Where the device's next octet stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    /// At the start of a command.
+    Start,
+    /// Inside a line.
+    Line,
+    /// Inside a literal, this many octets before its end.
+    Literal(u64),
+    /// Behind COMPRESS: no longer text that we can frame.
+    Blind,
+    /// In a line that is dropped.
+    DroppedLine,
+    /// In a literal that is dropped, this many octets before its end.
+    DroppedLiteral(u64),
+}
+
+/// What was seen in a stretch of commands.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) commands: u64,
+    pub(super) logout: bool,
+}
+
+impl CommandFrame {
+    pub(super) fn new(relogin: Relogin) -> Self {
+        Self {
+            position: Position::Start,
+            relogin,
+            behind_login: false,
+            refusals: Vec::new(),
+            head: Head::default(),
+            is_read: false,
+            tail: Tail::default(),
+            awaiting: None,
+            compress: None,
+        }
+    }
+
+    /// Follows the device's octets. All of them pass, but for logins where those are refused.
+    pub(super) fn pass(&mut self, input: &[u8], seen: &mut Seen) -> Step {
+        let mut at = 0;
+        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+            at += match self.position {
+                Position::Blind => rest.len(),
+                Position::Literal(left) => {
+                    // Its first octet says that the server has asked for it, or that nobody waits.
+                    self.awaiting = None;
+                    let (left, passed) = count_down(left, rest.len());
+                    // Behind the literal the same command goes on, if only with its line end.
+                    self.position = if left == 0 { Position::Line } else { Position::Literal(left) };
+                    passed
+                }
+                Position::Start if self.relogin == Relogin::Refused => match Beginning::of(rest, self.behind_login) {
+                    Beginning::Passes => {
+                        self.behind_login = false;
+                        self.line(rest, seen)
+                    }
+                    Beginning::Undecided => break,
+                    Beginning::Refused(_) if at > 0 || self.is_full() => break,
+                    Beginning::Refused(refused) => {
+                        seen.commands += 1;
+                        return self.refuse(&refused, rest);
+                    }
+                },
+                Position::Start | Position::Line => self.line(rest, seen),
+                Position::DroppedLine | Position::DroppedLiteral(_) if at > 0 => break,
+                Position::DroppedLine => return self.drop_line(rest),
+                Position::DroppedLiteral(left) => {
+                    let (left, dropped) = count_down(left, rest.len());
+                    self.position = if left == 0 { Position::DroppedLine } else { Position::DroppedLiteral(left) };
+                    return Step::Consume(dropped);
+                }
+            };
+        }
+        if at == 0 { Step::Read } else { Step::Forward(at) }
+    }
+
+    /// Says what has been waiting.
+    pub(super) fn say(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.refusals);
+    }
+
+    /// Whether answers of ours wait.
+    pub(super) fn has_to_say(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
+    /// Whether the device waits until something of that is said.
+    pub(super) fn is_full(&self) -> bool {
+        self.refusals.len() > QUEUE
+    }
+
+    /// Whether what the device has left behind may be sent on unread.
+    pub(super) fn passes_rest(&self) -> bool {
+        self.relogin == Relogin::Allowed
+    }
+
+    /// Passes the line's rest, as far as it is there.
+    fn line(&mut self, rest: &[u8], seen: &mut Seen) -> usize {
+        let end = memchr::memchr(b'\n', rest);
+        let passed = end.map_or(rest.len(), |end| end + 1);
+        let part = rest.get(..passed).unwrap_or_default();
+        if !self.is_read {
+            self.head.push(part);
+        }
+        self.position = if end.is_some() {
+            self.line_ended(part, seen)
+        } else {
+            self.tail.push(part);
+            Position::Line
+        };
+        passed
+    }
+
+    /// The line is whole; `part` is what came of it last.
+    fn line_ended(&mut self, part: &[u8], seen: &mut Seen) -> Position {
+        let (tag, rest) = word(self.head.octets());
+        if !self.is_read {
+            let verb = word(rest).0.trim_ascii_end();
+            // DONE (RFC 2177 §3) and an empty line have no verb: they are not commands.
+            seen.commands += u64::from(!verb.is_empty());
+            seen.logout |= verb.eq_ignore_ascii_case(b"LOGOUT");
+            if verb.eq_ignore_ascii_case(b"COMPRESS") {
+                self.compress = Some(Box::from(tag));
+            }
+        }
+        if let Some((size, synchronising)) = self.tail.end_line(part) {
+            self.awaiting = synchronising.then(|| Box::from(tag));
+            self.is_read = true;
+            Position::Literal(size)
+        } else {
+            self.head.clear();
+            self.is_read = false;
+            Position::Start
+        }
+    }
+
+    fn refuse(&mut self, refused: &Refused<'_>, input: &[u8]) -> Step {
+        response::tagged(&mut self.refusals, refused.tag, refused.text);
+        self.behind_login |= refused.goes_on;
+        self.drop_line(input)
+    }
+
+    /// Drops what is there of a line, and all of the command that follows without being asked for.
+    fn drop_line(&mut self, input: &[u8]) -> Step {
+        let end = memchr::memchr(b'\n', input);
+        let dropped = end.map_or(input.len(), |end| end + 1);
+        let part = input.get(..dropped).unwrap_or_default();
+        self.position = if end.is_none() {
+            self.tail.push(part);
+            Position::DroppedLine
+        } else {
+            match self.tail.end_line(part) {
+                Some((0, false)) => Position::DroppedLine,
+                Some((size, false)) => Position::DroppedLiteral(size),
+                Some((_, true)) | None => Position::Start,
+            }
+        };
+        Step::Consume(dropped)
+    }
+}
+
+impl Commands for CommandFrame {
+    /// If its literal was still to come, it is not coming; if it was COMPRESS and is OK, nothing behind this line is text
+    /// any more (RFC 4978 §3).
+    fn completed(&mut self, tag: &[u8], ok: bool) -> bool {
+        if self.awaiting.as_deref() == Some(tag) {
+            self.awaiting = None;
+            self.head.clear();
+            self.is_read = false;
+            self.position = Position::Start;
+        }
+        let was_compress = self.compress.take_if(|compress| **compress == *tag).is_some();
+        if was_compress && ok {
+            self.position = Position::Blind;
+        }
+        was_compress && ok
+    }
+
+    fn stops_responses(&self) -> bool {
+        self.has_to_say()
+    }
+}
+
+const HEAD: usize = 80;
+
+/// So many octets of refusals may wait; then the device does.
+const QUEUE: usize = 4096;

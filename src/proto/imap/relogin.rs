@@ -1,0 +1,208 @@
+//! Logins behind the login: where a device's login is translated, a command that carries a password is answered here.
+//!
+//! The server has let in somebody else than the device says it is, and a device's password is for us alone. A line is read
+//! as the most lenient server would read it: blanks and control characters before and between words are overlooked.
+
+use crate::proto::line::lenient_word;
+
+/// What the beginning of a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning<'a> {
+    /// More of it has to come.
+    Undecided,
+    /// It goes on to the server.
+    Passes,
+    /// A login, or a command behind which one could not be seen: answered here.
+    Refused(Refused<'a>),
+}
+
+/// A line that is answered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused<'a> {
+    /// For the answer.
+    pub(super) tag: &'a [u8],
+    pub(super) text: &'static str,
+    /// More of the same login may follow without being asked for: SASL responses, literals.
+    pub(super) goes_on: bool,
+}
+
+impl<'a> Beginning<'a> {
+    /// Of a line; `behind_login` if a refused login may go on in it. Then only commands that are known pass, because a
+    /// password may look like one that is not.
+    pub(super) fn of(input: &'a [u8], behind_login: bool) -> Self {
+        // The answer depends on these octets alone, however many have come.
+        let window = input.get(..LONGEST).unwrap_or(input);
+        let end = memchr::memchr(b'\n', window);
+        let line = window.get(..end.unwrap_or(window.len())).unwrap_or_default();
+        let (first, rest) = lenient_word(line);
+        let (verb, behind) = lenient_word(rest);
+        let is_whole = |rest: &[u8]| end.is_some() || !rest.is_empty();
+        let refused = |tag, text, goes_on| Beginning::Refused(Refused { tag, text, goes_on });
+        if is_whole(rest) && is_one_of(first, &["LOGIN", "AUTHENTICATE", "AUTH"]) {
+            // The tag was forgotten.
+            return refused(UNTAGGED, LOGGED_IN, true);
+        }
+        if !verb.is_empty() && is_whole(behind) {
+            return if begins(verb, "LOGIN") || begins(verb, "AUTH") {
+                refused(tag_of(first), LOGGED_IN, true)
+            } else if is_one_of(verb, &["STARTTLS", "COMPRESS", "UNAUTHENTICATE"]) {
+                refused(tag_of(first), NOT_NOW, false)
+            } else if behind_login && !is_one_of(verb, KNOWN) {
+                refused(UNTAGGED, NO_COMMAND, true)
+            } else {
+                Beginning::Passes
+            };
+        }
+        match end {
+            None if window.len() < LONGEST => Beginning::Undecided,
+            None => refused(UNTAGGED, NO_COMMAND, behind_login),
+            // An empty line, or the end of IDLE (RFC 2177 §3).
+            Some(_) if first.is_empty() || is_one_of(first, &["DONE"]) => Beginning::Passes,
+            // A SASL response has one word, and no command has.
+            Some(_) if behind_login => refused(UNTAGGED, NO_COMMAND, true),
+            Some(_) => refused(tag_of(first), NO_COMMAND, false),
+        }
+    }
+}
+
+/// The tag for the answer (RFC 3501 §9); `*` where the device has given none.
+fn tag_of(word: &[u8]) -> &[u8] {
+    let is_tag = word.len() <= LONGEST_TAG
+        && word.iter().all(|octet| octet.is_ascii_graphic() && !b"(){%*\"\\+".contains(octet));
+    if is_tag && !word.is_empty() { word } else { UNTAGGED }
+}
+
+/// The word without what some writers put in front of the first one, like a byte order mark.
+fn letters(word: &[u8]) -> &[u8] {
+    let start = word.iter().position(u8::is_ascii_alphanumeric).unwrap_or(word.len());
+    word.get(start..).unwrap_or_default()
+}
+
+fn is_one_of(word: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|name| letters(word).eq_ignore_ascii_case(name.as_bytes()))
+}
+
+fn begins(word: &[u8], name: &str) -> bool {
+    letters(word).get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// RFC 3501 §6.2: these commands are for the state before the login.
+const LOGGED_IN: &str = "BAD already logged in";
+const NOT_NOW: &str = "BAD not possible after login";
+const NO_COMMAND: &str = "BAD no command here";
+
+/// Commands of the state after login (RFC 3501 §6.1, §6.3, §6.4, and the extensions that mail programs use).
+const KNOWN: &[&str] = &[
+    "NOOP",
+    "CHECK",
+    "SELECT",
+    "EXAMINE",
+    "LIST",
+    "LSUB",
+    "XLIST",
+    "STATUS",
+    "FETCH",
+    "UID",
+    "STORE",
+    "SEARCH",
+    "COPY",
+    "MOVE",
+    "APPEND",
+    "EXPUNGE",
+    "CLOSE",
+    "UNSELECT",
+    "IDLE",
+    "LOGOUT",
+    "CAPABILITY",
+    "ID",
+    "ENABLE",
+    "NAMESPACE",
+    "CREATE",
+    "DELETE",
+    "RENAME",
+    "SUBSCRIBE",
+    "UNSUBSCRIBE",
+    "SORT",
+    "THREAD",
+    "GETQUOTA",
+    "GETQUOTAROOT",
+    "GETACL",
+    "MYRIGHTS",
+    "GETMETADATA",
+];
+
+const UNTAGGED: &[u8] = b"*";
+const LONGEST_TAG: usize = 64;
+/// Tag and verb stand within so many octets.
+const LONGEST: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(line: &[u8], behind_login: bool) -> Option<(&[u8], &'static str)> {
+        match Beginning::of(line, behind_login) {
+            Beginning::Refused(Refused { tag, text, .. }) => Some((tag, text)),
+            Beginning::Passes => None,
+            Beginning::Undecided => panic!("{line:?}"),
+        }
+    }
+
+    #[test]
+    fn logins_in_every_form() {
+        for line in [
+            &b"a LOGIN u p\r\n"[..],
+            b"a login \"u\" ",
+            b"a LoGiN {",
+            b" a  LOGIN u p",
+            b"\t\0a\tlogin\tu",
+            b"a LOGIN\r\n",
+            b"a LOGIN\n",
+            b"a AUTHENTICATE PLAIN AHUAcA==\r\n",
+            b"a authenticate XOAUTH2\r\n",
+            b"a AUTH PLAIN\r\n",
+            b"a \xef\xbb\xbfLOGIN u p",
+        ] {
+            assert_eq!(text(line, false), Some((&b"a"[..], LOGGED_IN)), "{line:?}");
+        }
+        for line in [&b"LOGIN u p\r\n"[..], b"\xef\xbb\xbfLOGIN u p", b"authenticate PLAIN\r\n", b"(a LOGIN u p"] {
+            assert_eq!(text(line, false), Some((UNTAGGED, LOGGED_IN)), "{line:?}");
+        }
+        for line in [&b"a STARTTLS\r\n"[..], b"a compress DEFLATE", b"a unauthenticate\r\n"] {
+            assert_eq!(text(line, false), Some((&b"a"[..], NOT_NOW)), "{line:?}");
+        }
+        assert_eq!(text(&[b"a".repeat(LONGEST), b" LOGIN u p".to_vec()].concat(), false), Some((UNTAGGED, NO_COMMAND)));
+    }
+
+    #[test]
+    fn all_else_passes() {
+        for line in [
+            &b"a NOOP\r\n"[..],
+            b"a SELECT LOGIN",
+            b"a X-GM-THING ",
+            b"\r\n",
+            b"  \n",
+            b"DONE\r\n",
+            b"done \n",
+            b"login1 NOOP ",
+        ] {
+            assert_eq!(text(line, false), None, "{line:?}");
+        }
+        for line in [&b"a"[..], b"a ", b"a LOG", b"a NOOP", b"DO", b"", b"LOGIN", b"a LOGIN"] {
+            assert_eq!(Beginning::of(line, false), Beginning::Undecided, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_a_login_that_was_refused() {
+        for line in [&b"AHUAcA==\r\n"[..], b"two words\r\n", b"user {4}\r\n", b"*\r\n"] {
+            assert_eq!(text(line, true), Some((UNTAGGED, NO_COMMAND)), "{line:?}");
+        }
+        assert_eq!(
+            text(b"AHUAcA==\r\n", false),
+            Some((UNTAGGED, NO_COMMAND)).map(|(_, text)| (&b"AHUAcA=="[..], text))
+        );
+        assert_eq!(text(b"a NOOP\r\n", true), None);
+        assert_eq!(text(b"DONE\r\n", true), None);
+    }
+}
