@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, Semaphore};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use crate::config::{Admin as Settings, Config};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger, since_1970};
+use crate::pool;
 use crate::proxy::{self, Common, Obstacle, Serving};
 use crate::secret::Secret;
 use crate::state::{self, Access};
@@ -193,11 +193,11 @@ impl Admin {
         let path = inventory_path(&self.serving.read().await.config().state_directory);
         let Some(json) = self.common.inventory.unsaved() else { return };
         let directory = path.parent().map(PathBuf::from);
-        let kept = spawn_blocking(move || {
+        let kept = pool::STATE.run_within(DISK, move || {
             directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
             state::write(&path, &json, Access::Private)
         });
-        let Ok(kept) = kept.await else { return };
+        let kept = kept.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
         if kept.is_err() {
             self.common.inventory.keep_for_later();
         }
@@ -303,4 +303,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(2);
 /// A crash costs no more of the inventory than this.
 const KEEPING: Duration = Duration::from_secs(30);
+/// A disk that takes longer is told of as one that takes nothing.
+const DISK: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::task::JoinError;
 
 use crate::config::{Config, Networks};
 use crate::crypto::{KeyedHash, Refused, Tag};
 use crate::failure::{Failure, Kind};
+use crate::pool;
 use crate::secret::Secret;
 use crate::source::Source;
 use delay::{Delays, Turn, Who};
@@ -33,8 +34,6 @@ pub struct Devices {
     delays: Arc<Delays>,
     /// Where devices have logged in from.
     familiar: Mutex<Familiar>,
-    /// A run takes 19 MiB and some 20 ms; no more than this many at a time.
-    runs: Arc<Semaphore>,
     /// Tries that wait for their turn or a run.
     waiting: Arc<Semaphore>,
     /// What a password is compared with where there is nothing to compare it with, so that it takes as long.
@@ -116,7 +115,6 @@ impl Devices {
                 Some(_) | None => Arc::new(delays),
             },
             familiar: Mutex::new(familiar),
-            runs: Arc::new(Semaphore::new(RUNS)),
             waiting: Arc::new(Semaphore::new(WAITING)),
             decoys,
         })
@@ -160,7 +158,7 @@ impl Devices {
             drop(place);
             verdict
         });
-        let index = verified.await.unwrap_or_else(|_| Err(Failure::new(Kind::Drained, "")))?;
+        let index = verified.await.unwrap_or_else(|ended| Err(interrupted(&ended)))?;
         self.devices.get(index).ok_or_else(|| wrong(""))
     }
 
@@ -229,10 +227,7 @@ impl Devices {
         let hashes = device.map(|device| Arc::clone(&device.passwords));
         let decoys = Arc::clone(&self.decoys);
         let password = password.clone();
-        let permit = Arc::clone(&self.runs).acquire_owned().await;
-        let compared = spawn_blocking(move || {
-            // Given back when the run is over, whoever waits for it.
-            let _permit = permit;
+        let compared = pool::PASSWORDS.run(move || {
             let real = hashes.as_deref().unwrap_or_default();
             let mut is_right = false;
             for hash in real {
@@ -243,7 +238,7 @@ impl Devices {
             }
             is_right
         });
-        compared.await.map_err(|_| Failure::new(Kind::Drained, ""))
+        compared.await.map_err(|why| Failure::new(Kind::Unavailable, format!("the password cannot be verified: {why}")))
     }
 
     fn remembers(&self, device: usize, password: &Secret) -> bool {
@@ -284,11 +279,19 @@ impl Device {
     }
 }
 
+/// A verification that ended without a result: by a panic, which costs this login alone, or with the process.
+fn interrupted(ended: &JoinError) -> Failure {
+    if ended.is_panic() {
+        Failure::new(Kind::Unavailable, "the password cannot be verified: an internal error, which the log names")
+    } else {
+        Failure::new(Kind::Drained, "")
+    }
+}
+
 fn wrong(detail: &str) -> Failure {
     Failure::new(Kind::WrongPassword, detail)
 }
 
-const RUNS: usize = 2;
 const WAITING: usize = 256;
 /// Pairs of a device and a source.
 const FAMILIAR: usize = 10_000;
@@ -410,7 +413,6 @@ mod tests {
         while devices.waiting.available_permits() < WAITING {
             tokio::task::yield_now().await;
         }
-        assert_eq!(devices.runs.available_permits(), RUNS);
         let began = Instant::now();
         verify(&devices, "scanner3", "guess").await.unwrap_err();
         assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());

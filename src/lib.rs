@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | 0 | [`crypto`] | cryptography that is not TLS: random octets, keyed hashes, sealed records, signatures |
 //! | 0 | [`failure`] | why a connection ended; what device, log and metrics make of it |
+//! | 0 | [`pool`] | threads for calls that block: bounded, and started before they are needed |
 //! | 0 | [`secret`] | a value that is never seen |
 //! | 0 | [`source`] | the unit in which limits count addresses |
 //! | 0 | [`text`] | text as people paste it: byte order marks, line ends, UTF-16 |
@@ -35,6 +36,7 @@ pub mod failure;
 pub mod inventory;
 pub mod lifecycle;
 pub mod metrics;
+pub mod pool;
 pub mod proto;
 pub mod proxy;
 pub mod secret;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. A module stands for everything below it, unless that is named itself.
 const FLOORS: &[&[&str]] = &[
-    &["crypto", "failure", "secret", "source", "text"],
+    &["crypto", "failure", "pool", "secret", "source", "text"],
     &["config::suite", "state", "proto::line", "proto::sasl"],
     &["proto::refusal"],
     &["config", "proto::imap", "proto::pop3"],

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::inventory::Inventory;
+use crate::pool;
 use crate::transport::host;
 
 /// When each address was last looked up.
@@ -30,7 +30,7 @@ impl Names {
             }
             self.0.insert(source, Instant::now());
             // A resolver that takes its time is not waited for; the next address may be quicker.
-            if let Ok(Ok(Some(name))) = timeout(PATIENCE, spawn_blocking(move || host::name_of(source))).await {
+            if let Ok(Some(name)) = pool::DEVICE_NAMES.run_within(PATIENCE, move || host::name_of(source)).await {
                 inventory.name(source, &name);
             }
             return;

@@ -256,7 +256,7 @@ fn each([one, other]: [usize; 2]) -> impl Iterator<Item = usize> {
 
 /// Tries of one source or login that may be under way while none has failed: as many as passwords are verified at a time,
 /// so that nobody who has the right one waits for more than that.
-const AT_ONCE: usize = super::RUNS;
+const AT_ONCE: usize = crate::pool::PASSWORD_RUNS;
 /// 200 KiB of them.
 const LANES: usize = 4096;
 /// Failures older than this do not count.

@@ -3,7 +3,7 @@
 mod sign_in;
 mod status;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -19,8 +19,10 @@ use super::wire::{Granted, Record};
 use crate::config::{Account, Credential, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::pool::{self, NotDone};
+use crate::secret::Secret;
 use crate::state::{self, Stamp};
-use crate::transport::http::{Answered, Client};
+use crate::transport::http::{Answered, Asked, Client};
 pub use status::Status;
 
 /// The place of one token: an application's, or one person's with that application.
@@ -156,7 +158,7 @@ impl Slot {
                 let _flight = self.kept.flight.lock().await;
                 self.keep_unsaved().await;
             }
-            if self.due() <= Instant::now() || self.has_changed() {
+            if self.due() <= Instant::now() || self.has_changed().await {
                 // What came of it is told in the log.
                 let _ = self.fetch(true).await;
             }
@@ -165,8 +167,12 @@ impl Slot {
 
     /// Waits for what is on its way: a refresh token that has come must reach the disk.
     pub(super) async fn settle(self: Arc<Self>) {
-        let _ = timeout(SETTLE, self.kept.flight.lock()).await;
-        self.keep_unsaved().await;
+        let settled = timeout(SETTLE, async {
+            let _flight = self.kept.flight.lock().await;
+            self.keep_unsaved().await;
+        });
+        // The disk, or an endpoint, does not answer: the process ends all the same.
+        let _ = settled.await;
         if let Some((why, _)) = &self.pending().unkept {
             error!(identity = self.owner.identity, user = self.owner.user, "the newest refresh token is lost: {why}");
         }
@@ -213,20 +219,26 @@ impl Slot {
             if let Some(token) = slot.fetched_since(asked).or_else(|| slot.present(false).filter(|_| !anew)) {
                 return Ok(token);
             }
-            if let Some(failure) = slot.still_in_trouble() {
+            if let Some(failure) = slot.still_in_trouble().await {
                 return Err(failure);
             }
             slot.ask().await
         });
-        flight.await.unwrap_or_else(|_| Err(Failure::new(Kind::TokenUnavailable, "packetboat is going down")))
+        let unavailable = |why: &str| Err(Failure::new(Kind::TokenUnavailable, why));
+        match timeout(LONGEST_WAIT, flight).await {
+            Ok(Ok(fetched)) => fetched,
+            Ok(Err(ended)) if ended.is_panic() => unavailable("an internal error, which the log names"),
+            Ok(Err(_)) => unavailable("packetboat is going down"),
+            Err(_) => unavailable("no access token in time; what it waits for may still come"),
+        }
     }
 
     fn fetched_since(&self, asked: Instant) -> Option<Arc<AccessToken>> {
         self.state().token.as_ref().filter(|token| token.obtained > asked).map(Arc::clone)
     }
 
-    fn still_in_trouble(&self) -> Option<Failure> {
-        if self.has_changed() {
+    async fn still_in_trouble(&self) -> Option<Failure> {
+        if self.has_changed().await {
             return None;
         }
         let state = self.state();
@@ -234,28 +246,35 @@ impl Slot {
     }
 
     /// Whether somebody has signed in, or mended a file, since there was trouble.
-    fn has_changed(&self) -> bool {
+    async fn has_changed(&self) -> bool {
         let in_trouble = self.state().trouble.as_ref().map(|trouble| trouble.stamps.clone());
-        in_trouble.is_some_and(|stamps| stamps != self.stamps())
+        let Some(stamps) = in_trouble else { return false };
+        self.stamps().await.is_some_and(|present| stamps != present)
     }
 
-    /// Of all files that a request is made from.
-    fn stamps(&self) -> Vec<Stamp> {
-        let kept = self.store.as_ref().map(|store| store.path(&self.owner));
-        let mut paths: Vec<&Path> = kept.iter().map(PathBuf::as_path).collect();
-        paths.extend(self.account.password_file.as_deref());
+    /// The stamps of all files that a request is made from; none while a file system does not answer.
+    async fn stamps(&self) -> Option<Vec<Stamp>> {
+        let mut paths = self.credential_files();
+        paths.extend(self.store.as_ref().map(|store| store.path(&self.owner)));
+        let stamps = move || paths.iter().map(|path| state::stamp(path)).collect();
+        pool::FILES.run_within(FILE, stamps).await.ok()
+    }
+
+    /// The files that the configuration names for this token.
+    fn credential_files(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self.account.password_file.clone().into_iter().collect();
         match &self.identity.grant {
             Grant::ClientCredentials(Credential::Certificate(files)) => {
-                paths.extend([files.chain.as_path(), files.key.as_path()]);
+                paths.extend([files.chain.clone(), files.key.clone()]);
             }
-            Grant::Federated(file) => paths.push(file),
-            grant => paths.extend(grant.client_secret().map(|file| file.path.as_path())),
+            Grant::Federated(file) => paths.push(file.clone()),
+            grant => paths.extend(grant.client_secret().map(|file| file.path.clone())),
         }
-        paths.into_iter().map(state::stamp).collect()
+        paths
     }
 
     async fn ask(&self) -> Result<Arc<AccessToken>, Failure> {
-        let stamps = self.stamps();
+        let stamps = self.stamps().await.unwrap_or_default();
         match self.ask_endpoint().await {
             Ok((granted, answered)) => {
                 let token = Arc::new(AccessToken::new(granted));
@@ -288,9 +307,8 @@ impl Slot {
     async fn ask_endpoint(&self) -> Result<(Granted, Answered), Setback> {
         let _exclusive = self.exclusive().await?;
         self.keep_unsaved().await;
-        let record = self.record()?;
-        let refresh_token = record.as_ref().map(|(_, newest)| &newest.refresh_token);
-        let asked = request::token(&self.identity, &self.account, refresh_token).map_err(refused)?;
+        let record = self.record().await?;
+        let asked = self.request(record.as_ref().map(|(_, newest)| newest.refresh_token.clone())).await?;
         let answered = self.client.ask(asked).await.map_err(|failure| Setback { failure, retry_after: None })?;
         let judged = refusal::judge(self.client.host(), &answered, SystemTime::now());
         let mut granted = judged.map_err(|Refusal { passes, retry_after, words, .. }| {
@@ -301,6 +319,20 @@ impl Slot {
             self.keep(kept, newest, granted.refresh_token.take()).await;
         }
         Ok((granted, answered))
+    }
+
+    /// What is sent to the endpoint. Its files are read, and it is signed, on a thread of the pool.
+    async fn request(&self, refresh_token: Option<Secret>) -> Result<Asked, Setback> {
+        let (identity, account) = (self.identity.clone(), self.account.clone());
+        let made = pool::FILES.run_within(FILE, move || request::token(&identity, &account, refresh_token.as_ref()));
+        match made.await {
+            Ok(made) => made.map_err(refused),
+            Err(why) => {
+                let files: Vec<String> =
+                    self.credential_files().iter().map(|path| path.display().to_string()).collect();
+                Err(unavailable(&files.join(", "), why))
+            }
+        }
     }
 
     fn trouble(&self, setback: Setback, stamps: Vec<Stamp>) -> Failure {
@@ -370,6 +402,12 @@ fn refused(why: String) -> Setback {
     Setback { failure: Failure::new(kind, why), retry_after: None }
 }
 
+/// A file, or the threads that would read it, do not answer: that passes.
+fn unavailable(what: &str, why: NotDone) -> Setback {
+    let detail = format!("cannot read {what}: {why}");
+    Setback { failure: Failure::new(Kind::TokenUnavailable, detail), retry_after: None }
+}
+
 const PASSWORD_FILE: &str = "put the new one into password_file";
 /// Without a device for so long nothing is fetched ahead.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -390,3 +428,7 @@ const REFUSED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_s
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// As long as a request may take, and a little for the disk.
 const SETTLE: Duration = Duration::from_secs(32);
+/// A device waits for a token no longer than this, whatever hangs behind it.
+const LONGEST_WAIT: Duration = SETTLE;
+/// Local files take microseconds; a network file system that takes longer than this hangs.
+const FILE: Duration = Duration::from_secs(10);

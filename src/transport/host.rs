@@ -1,7 +1,11 @@
 //! What this host is called and where it is reached: for the certificate, and for what to type into a device.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::time::Duration;
+
+use crate::pool::{self, NotDone};
 
 /// The host's name, if it has one that may stand in a certificate.
 pub fn name() -> Option<String> {
@@ -11,6 +15,25 @@ pub fn name() -> Option<String> {
         && name.len() <= LONGEST_COMMON_NAME
         && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'));
     fits.then(|| name.to_owned())
+}
+
+/// The addresses of a host, which may be written as an address itself. The system's resolver is asked on a thread of its own.
+///
+/// # Errors
+/// The resolver knows no address, or it does not answer within `patience`.
+pub async fn resolve(host: &str, port: u16, patience: Duration) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let name = host.to_owned();
+    let asked =
+        pool::NAMES.run_within(patience, move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    asked.await.unwrap_or_else(|why| {
+        Err(io::Error::other(match why {
+            NotDone::Late => "the system's resolver does not answer".to_owned(),
+            other => format!("the system's resolver cannot be asked: {other}"),
+        }))
+    })
 }
 
 /// What the DNS calls an address, where that is a name that may be shown. Takes as long as the resolver does.

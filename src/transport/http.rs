@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::host;
 use super::upstream::Connector;
 use crate::config::{Limits, Roots, url};
 use crate::failure::{Failure, Kind};
@@ -104,8 +105,10 @@ impl Client {
                     self.ask_over(connector.handshake(tcp).await?, asked).await
                 }
                 None => {
-                    let tcp = tokio::net::TcpStream::connect((self.host.as_str(), self.port));
-                    let tcp = tcp.await.map_err(|error| self.failed(&error))?;
+                    let addresses = host::resolve(&self.host, self.port, self.patience).await;
+                    let addresses = addresses.map_err(|error| self.failed(&error))?;
+                    let tcp = tokio::net::TcpStream::connect(addresses.as_slice()).await;
+                    let tcp = tcp.map_err(|error| self.failed(&error))?;
                     super::tune(&tcp, self.keep_alive).map_err(|error| self.failed(&error))?;
                     self.ask_over(tcp, asked).await
                 }

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, CertificateError, CipherSuite, ClientConfig, Error, PeerIncompatible, RootCertStore};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::socket::Socket;
-use super::{Facts, Stream};
+use super::{Facts, Stream, host};
 use crate::config::{Limits, Protocol, Roots, Security, Upstream};
 use crate::failure::{Failure, Kind};
 use crate::state;
@@ -202,12 +202,8 @@ impl Connector {
     }
 
     async fn resolve(&self, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-        let resolved = timeout(self.connect_timeout, lookup_host((self.host.as_str(), port))).await;
-        let addresses = match resolved {
-            Ok(Ok(addresses)) => interleave(addresses.collect()),
-            Ok(Err(error)) => return Err(self.unresolved(&error)),
-            Err(_) => return Err(self.unresolved(&"no answer in time")),
-        };
+        let resolved = host::resolve(&self.host, port, self.connect_timeout).await;
+        let addresses = interleave(resolved.map_err(|error| self.unresolved(&error))?);
         *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), addresses.clone()));
         Ok(addresses)
     }

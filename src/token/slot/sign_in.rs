@@ -4,12 +4,12 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::{LOOK, Pending, Setback, Slot, refused};
+use super::{FILE, LOOK, Pending, Setback, Slot, refused, unavailable};
 use crate::lifecycle::since_1970;
+use crate::pool;
 use crate::secret::Secret;
 use crate::token::wire::Record;
 
@@ -18,14 +18,19 @@ impl Slot {
     pub(super) async fn exclusive(&self) -> Result<Option<File>, Setback> {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.owner.clone();
-        let locked = spawn_blocking(move || store.exclusive(&owner)).await;
-        locked.unwrap_or_else(|_| Err("packetboat is going down".to_owned())).map(Some).map_err(refused)
+        let locked = pool::STATE
+            .run(move || store.exclusive(&owner))
+            .await
+            .map_err(|why| unavailable("the state directory", why))?;
+        locked.map(Some).map_err(refused)
     }
 
     /// The sign-in as it is on disk, and as it is by now: newer, where the disk has not taken what came.
-    pub(super) fn record(&self) -> Result<Option<(Record, Record)>, Setback> {
-        let Some(store) = &self.store else { return Ok(None) };
-        let record = store.read(&self.owner).map_err(refused)?;
+    pub(super) async fn record(&self) -> Result<Option<(Record, Record)>, Setback> {
+        let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
+        let owner = self.owner.clone();
+        let record = pool::STATE.run_within(FILE, move || store.read(&owner)).await;
+        let record = record.map_err(|why| unavailable("the state directory", why))?.map_err(refused)?;
         let Some(record) = record else {
             let (user, account) = self.sign_in();
             return Err(refused(format!("{user} has not signed in yet: packetboat login {account}")));
@@ -60,8 +65,8 @@ impl Slot {
         let Some((old, new)) = self.pending().unsaved.take() else { return };
         let owner = self.owner.clone();
         let (before, after) = (old.clone(), new.clone());
-        let kept = spawn_blocking(move || store.replace(&owner, Some(&before), &after)).await;
-        let kept = kept.unwrap_or_else(|_| Err("packetboat is going down".to_owned()));
+        let kept = pool::STATE.run(move || store.replace(&owner, Some(&before), &after)).await;
+        let kept = kept.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
         let was_told = self.pending().unkept.take();
         match kept {
             Ok(is_as_read) => {
