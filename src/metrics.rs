@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 use tokio::runtime::RuntimeMetrics;
 
 use crate::config::Version;
@@ -44,6 +44,7 @@ pub struct Metrics {
     reload_success: IntGauge,
     reload_time: IntGauge,
     state_written: IntGauge,
+    log_lines_lost: IntCounter,
     tasks: IntGauge,
     /// Event loops whose tasks those are.
     loops: Mutex<Vec<RuntimeMetrics>>,
@@ -161,6 +162,11 @@ impl Metrics {
     /// Whether everything that belongs on the disk is there.
     pub fn kept(&self, all: bool) {
         self.state_written.set(i64::from(all));
+    }
+
+    /// Log lines that are lost since the start, because nobody read standard error.
+    pub fn log_lines_lost(&self, lost: u64) {
+        self.log_lines_lost.inc_by(lost.saturating_sub(self.log_lines_lost.get()));
     }
 
     /// When the running configuration was taken, in seconds since 1970.

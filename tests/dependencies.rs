@@ -71,7 +71,7 @@ const FEATURES: &[(&str, &str)] = &[
     // Not protobuf, push or process.
     ("prometheus", ""),
     // alloc, termios: clap's wrap_help asks for them.
-    ("rustix", "alloc default fs net param process std system termios"),
+    ("rustix", "alloc default event fs net param process std system termios"),
     // Not ring, logging or prefer-post-quantum.
     ("rustls", "aws-lc-rs aws_lc_rs std tls12"),
     ("rustls-native-certs", ""),

@@ -20,6 +20,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Environment, Proven};
 use crate::confinement;
 use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, Signals, Trigger};
+use crate::pool;
 use crate::proxy::{self, Common, Serving};
 use crate::state::{self, Hold};
 use crate::transport::downstream::certificate::Making;
@@ -106,6 +107,11 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     introduction::tell_of_admin(&admin_doors);
     introduction::tell_of_unclaimed(&common, config);
     let confined = confine(file, &proven);
+    // Threads that were there before would not be confined.
+    output.start_thread().and_then(|()| pool::start()).map_err(|error| {
+        error!(%error, "cannot start");
+        Exit::OsError
+    })?;
     let (trigger, lifecycle) = lifecycle::begin();
     let serving = Serving::start(opened, config, &common, &lifecycle).map_err(|error| {
         error!(%error, "cannot start");
@@ -200,6 +206,7 @@ impl Process<'_> {
                 },
                 _ = look.tick() => {
                     self.common.tell_left_out();
+                    self.common.metrics.log_lines_lost(self.output.dropped());
                     if self.stamps.have_changed(&self.proven.config) {
                         self.take_certificates().await;
                     }

@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 
 use prometheus::core::Collector;
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use super::{Metrics, Totals, process};
 use crate::transport::downstream::library_version;
@@ -132,6 +134,13 @@ pub(super) fn build(registry: &Registry) -> prometheus::Result<Metrics> {
         state_written: gauge(
             "packetboat_state_write_success",
             "1 if refresh tokens and the inventory are on disk, 0 while the disk does not take them and they are in memory alone.",
+        )?,
+        log_lines_lost: kept(
+            registry,
+            IntCounter::new(
+                "packetboat_log_lines_lost_total",
+                "Log lines that are lost because nobody read standard error.",
+            )?,
         )?,
         tasks: gauge(
             "packetboat_tasks",

@@ -2,12 +2,15 @@
 //!
 //! In the journal a line has its priority and no time of its own, which the journal knows (sd-daemon(3)).
 
+mod stderr;
+
 use std::fmt::{self, Debug, Write as _};
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt as _;
+use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -22,10 +25,13 @@ use tracing_subscriber::{Registry, fmt as subscriber_fmt};
 
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::crypto::KeyedHash;
+use crate::proto::line::printable;
+use stderr::StandardError;
 
 /// The log that has begun, and can be changed.
 pub(in crate::cli) struct Output {
     level: Handle<LevelFilter, Registry>,
+    stderr: StandardError,
     lines: Arc<Lines>,
 }
 
@@ -49,18 +55,33 @@ pub(in crate::cli) fn start(config: &Config) -> Output {
     let lines = Arc::new(Lines {
         json: AtomicBool::new(false),
         journal: is_journal(),
-        colours: stderr().is_terminal(),
+        colours: io::stderr().is_terminal(),
         pseudonyms: RwLock::new(None),
     });
     let (filter, level) = reload::Layer::new(LevelFilter::INFO);
-    let layer = subscriber_fmt::layer().with_writer(stderr).event_format(Shared(Arc::clone(&lines)));
+    let own = StandardError::default();
+    let layer = subscriber_fmt::layer().with_writer(own.clone()).event_format(Shared(Arc::clone(&lines)));
     tracing_subscriber::registry().with(filter).with(layer).init();
-    let output = Output { level, lines };
+    std::panic::set_hook(Box::new(tell_of_panic));
+    let output = Output { level, stderr: own, lines };
     output.change(config);
     output
 }
 
 impl Output {
+    /// From now on a thread writes the lines, and no other thread ever waits for the reader.
+    ///
+    /// # Errors
+    /// The operating system refuses the thread.
+    pub(super) fn start_thread(&self) -> io::Result<()> {
+        self.stderr.start_thread()
+    }
+
+    /// Lines that nobody read in time.
+    pub(super) fn dropped(&self) -> u64 {
+        self.stderr.dropped()
+    }
+
     /// As this configuration says.
     pub(super) fn change(&self, config: &Config) {
         let level = match config.log.level {
@@ -89,6 +110,20 @@ impl Output {
             Pseudonyms::sort(&mut pseudonyms.known);
         }
     }
+}
+
+/// The last lines are written before the process ends, if anybody reads them.
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.stderr.finish(LAST_LINES);
+    }
+}
+
+/// A panic is told like everything else. The standard hook would write to standard error itself, and wait for its reader.
+fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let what = panic.payload_as_str().unwrap_or_default();
+    tracing::error!(place, "internal error: {}", printable(what.as_bytes()));
 }
 
 impl Pseudonyms {
@@ -307,6 +342,8 @@ pub(in crate::cli) fn is_journal() -> bool {
     std::fs::metadata("/proc/self/fd/2").is_ok_and(|own| stream == format!("{}:{}", own.dev(), own.ino()))
 }
 
+/// The end of the process waits no longer for the reader of its last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// Fields that name a person or a device.
 const NAMING: &[&str] = &["source", "login", "mailbox", "user"];
 
