@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use crate::pool::{self, NotDone};
+use crate::state;
 
 /// The host's name, if it has one that may stand in a certificate.
 pub fn name() -> Option<String> {
@@ -26,9 +27,15 @@ pub async fn resolve(host: &str, port: u16, patience: Duration) -> io::Result<Ve
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let name = host.to_owned();
-    let asked =
-        pool::NAMES.run_within(patience, move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect));
-    asked.await.unwrap_or_else(|why| {
+    let ask = move || match (name.as_str(), port).to_socket_addrs() {
+        Ok(addresses) => Ok(addresses.collect()),
+        // The resolver does not say that it may not open one of its files.
+        Err(error) => Err(match state::name_resolution_denied() {
+            Some(denied) => io::Error::new(error.kind(), format!("{error}; {denied}")),
+            None => error,
+        }),
+    };
+    pool::NAMES.run_within(patience, ask).await.unwrap_or_else(|why| {
         Err(io::Error::other(match why {
             NotDone::Late => "the system's resolver does not answer".to_owned(),
             other => format!("the system's resolver cannot be asked: {other}"),

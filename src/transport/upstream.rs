@@ -203,25 +203,16 @@ impl Connector {
 
     async fn resolve(&self, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         let resolved = host::resolve(&self.host, port, self.connect_timeout).await;
-        let addresses = interleave(resolved.map_err(|error| self.unresolved(&error))?);
+        let resolved = resolved.map_err(|error| Failure::new(Kind::Resolve, format!("{}: {error}", self.host)))?;
+        let addresses = interleave(resolved);
         *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), addresses.clone()));
         Ok(addresses)
     }
 
     /// Why the one name that needs no network does not resolve, if it does not.
     pub async fn unresolved_localhost() -> Option<String> {
-        let denied = || state::name_resolution_denied().map(|why| format!("; {why}")).unwrap_or_default();
-        match timeout(LOCALHOST, lookup_host(("localhost", 0))).await {
-            Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(format!("the name localhost does not resolve: {error}{}", denied())),
-            Err(_) => Some(format!("the name localhost does not resolve: no answer in time{}", denied())),
-        }
-    }
-
-    /// The resolver does not say that it may not open one of its files.
-    fn unresolved(&self, error: &dyn std::fmt::Display) -> Failure {
-        let denied = state::name_resolution_denied().map(|why| format!("; {why}")).unwrap_or_default();
-        Failure::new(Kind::Resolve, format!("{}: {error}{denied}", self.host))
+        let resolved = host::resolve("localhost", 0, LOCALHOST).await;
+        resolved.err().map(|error| format!("the name localhost does not resolve: {error}"))
     }
 
     async fn first_of(&self, addresses: Vec<SocketAddr>, port: u16) -> Result<TcpStream, Failure> {
