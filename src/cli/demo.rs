@@ -128,10 +128,10 @@ fn configuration(scene: &Scene, simulator: &Simulator, profile: &str) -> Result<
     let (imap, pop3, endpoint) = (simulator.imap().port(), simulator.pop3().port(), simulator.endpoint().port());
     let (login, mailbox) = (scene.login, scene.mailbox);
     let mut text = format!(
-        "# The demo's configuration. A real one leaves out authority, roots, upstream and [upstream.exchange].\n\
+        "# The demo's configuration. A real one leaves out cloud, authority, roots, upstream and [upstream.exchange].\n\
          state_directory = {directory:?}\n\n\
          [identity.office]\ntenant = \"contoso.example\"\nclient_id = \"{CLIENT}\"\nclient_secret_file = {secret:?}\n\
-         authority = \"https://localhost:{endpoint}\"\nroots = {roots:?}\n\n\
+         cloud = \"worldwide\"\nauthority = \"https://localhost:{endpoint}\"\nroots = {roots:?}\n\n\
          [upstream.exchange]\nhost = \"localhost\"\nimap_port = {imap}\npop3_port = {pop3}\nroots = {roots:?}\n\n\
          [account.scans]\nmailbox = \"{mailbox}\"\nupstream = \"exchange\"\n\n\
          [[device]]\nlogin = \"{login}\"\npasswords = [\"{hash}\"]\n"

@@ -57,22 +57,17 @@ async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<boo
     let Some(account) = config.accounts.get(name) else { return Ok(false) };
     answer(format!("account {name}, {}\n", account.mailbox).as_bytes())?;
     let identity = config.identities.get(&account.identity);
-    match trials.token(name).await {
+    let token = match trials.token(name).await {
         Ok(token) => {
-            let mut line = format!("  token  ok: {}", describe(&token));
-            let offered = config.token_protocols();
-            let advice =
-                identity.zip(token.claims()).and_then(|(identity, claims)| suspicion(identity, &offered, &claims));
-            if let Some(advice) = &advice {
-                let _ = write!(line, "\n         but {advice}");
-            }
-            answer(format!("{line}\n").as_bytes())?;
+            answer(format!("  token  ok: {}\n", describe(&token)).as_bytes())?;
+            token
         }
         Err(failure) => {
             answer(format!("  token  failed: {failure}\n").as_bytes())?;
             return Ok(false);
         }
-    }
+    };
+    let claims = token.claims();
     let mut all_well = true;
     for protocol in config.token_protocols() {
         let upstream = config.upstreams.get(&account.upstream);
@@ -87,7 +82,13 @@ async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<boo
             ),
             Err(failure) => {
                 all_well = false;
-                format!("  {:<5}  failed at {place}: {failure}", protocol.name())
+                let mut line = format!("  {:<5}  failed at {place}: {failure}", protocol.name());
+                let claims = identity.zip(claims.as_ref());
+                // A server that takes the token is right about it; where it does not, this may be why.
+                if let Some(lack) = claims.and_then(|(identity, claims)| lack(identity, protocol, claims)) {
+                    let _ = write!(line, "\n         {lack}");
+                }
+                line
             }
         };
         answer(format!("{line}\n").as_bytes())?;
@@ -118,35 +119,31 @@ fn describe(token: &AccessToken) -> String {
     words.join(", ")
 }
 
-/// What is got well and opens nothing.
-fn suspicion(identity: &Identity, offered: &[Protocol], claims: &Claims) -> Option<String> {
-    if !identity.cloud.is_microsoft() {
+/// What a token of Microsoft's lacks for this protocol.
+fn lack(identity: &Identity, protocol: Protocol, claims: &Claims) -> Option<String> {
+    if !identity.is_of_microsoft() {
         return None;
     }
     let is_graph = |one: &String| one.contains("graph.microsoft") || one.starts_with("00000003-");
     if !claims.aud.is_empty() && claims.aud.iter().all(is_graph) {
-        return Some("it is for Microsoft Graph, which opens no mailbox by IMAP or POP: leave scopes out".to_owned());
+        return Some(
+            "the token is for Microsoft Graph, which opens no mailbox by IMAP or POP: leave scopes out".to_owned(),
+        );
     }
-    let is_of_a_person = identity.grant.is_of_a_person();
-    let has = |word: &str| {
-        claims.roles.iter().any(|role| role == word)
-            || claims.scp.as_deref().is_some_and(|scopes| scopes.split(' ').any(|scope| scope == word))
-    };
-    let wanted = |protocol: &Protocol| match (protocol, is_of_a_person) {
+    let wanted = match (protocol, identity.grant.is_of_a_person()) {
         (Protocol::Imap, true) => "IMAP.AccessAsUser.All",
         (Protocol::Pop3, true) => "POP.AccessAsUser.All",
         (Protocol::Imap, false) => "IMAP.AccessAsApp",
         (Protocol::Pop3, false) => "POP.AccessAsApp",
     };
-    let missing: Vec<&str> = offered.iter().map(wanted).filter(|word| !has(word)).collect();
-    if missing.is_empty() {
-        return None;
-    }
-    Some(format!(
-        "the permission {} is missing: add it to the app registration (Office 365 Exchange Online) and consent; see \
-         packetboat setup",
-        missing.join(" and ")
-    ))
+    let has = claims.roles.iter().any(|role| role == wanted)
+        || claims.scp.as_deref().is_some_and(|scopes| scopes.split(' ').any(|scope| scope == wanted));
+    (!has).then(|| {
+        format!(
+            "the permission {wanted} is missing: add it to the app registration (Office 365 Exchange Online) and consent; \
+             see packetboat setup"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -169,17 +166,19 @@ mod tests {
             scp: scp.map(str::to_owned),
             ..Claims::default()
         };
-        let both = [Protocol::Imap, Protocol::Pop3];
-        assert_eq!(suspicion(&app, &both, &claims(&["IMAP.AccessAsApp", "POP.AccessAsApp"], None)), None);
-        assert_eq!(suspicion(&app, &[Protocol::Imap], &claims(&["IMAP.AccessAsApp"], None)), None);
-        let missing = suspicion(&app, &both, &claims(&["IMAP.AccessAsApp"], None)).unwrap();
+        let (imap, pop3) = (Protocol::Imap, Protocol::Pop3);
+        assert_eq!(lack(&app, pop3, &claims(&["IMAP.AccessAsApp", "POP.AccessAsApp"], None)), None);
+        assert_eq!(lack(&app, imap, &claims(&["IMAP.AccessAsApp"], None)), None);
+        let missing = lack(&app, pop3, &claims(&["IMAP.AccessAsApp"], None)).unwrap();
         assert!(missing.contains("the permission POP.AccessAsApp is missing"), "{missing}");
         let person = identity("grant = \"authorization-code\"");
-        let missing = suspicion(&person, &both, &claims(&[], Some("Mail.Read"))).unwrap();
-        assert!(missing.contains("IMAP.AccessAsUser.All and POP.AccessAsUser.All"), "{missing}");
+        let missing = lack(&person, imap, &claims(&[], Some("Mail.Read"))).unwrap();
+        assert!(missing.contains("IMAP.AccessAsUser.All"), "{missing}");
+        let elsewhere = identity("client_secret_file = \"/s\"\ntoken_endpoint = \"https://sso.example/token\"");
+        assert_eq!(lack(&elsewhere, imap, &claims(&[], None)), None);
         for audience in ["https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000"] {
             let graph = Claims { aud: vec![audience.to_owned()], ..Claims::default() };
-            assert!(suspicion(&app, &both, &graph).unwrap().contains("it is for Microsoft Graph"));
+            assert!(lack(&app, imap, &graph).unwrap().contains("the token is for Microsoft Graph"));
         }
     }
 }

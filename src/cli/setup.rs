@@ -18,8 +18,11 @@ pub(super) fn print(config: &Config) -> Result<(), Exit> {
     let mut text = String::new();
     for (name, identity) in &config.identities {
         let accounts: Vec<&Account> = config.accounts.values().filter(|account| account.identity == *name).collect();
-        let _ = writeln!(text, "# Identity \"{name}\": {}, {}\n", identity.grant.name(), cloud_name(identity.cloud));
-        if identity.cloud.is_microsoft() {
+        let of = if identity.tokens_are_of_cloud { cloud_name(identity.cloud) } else { "an endpoint of its own" };
+        let _ = writeln!(text, "# Identity \"{name}\": {}, {of}\n", identity.grant.name());
+        if !identity.tokens_are_of_cloud {
+            elsewhere(&mut text, config, (name, identity), &accounts);
+        } else if identity.cloud.is_microsoft() {
             microsoft(&mut text, config, (name, identity), &accounts);
         } else {
             google(&mut text, config, name, &accounts);
@@ -27,7 +30,7 @@ pub(super) fn print(config: &Config) -> Result<(), Exit> {
         text.push('\n');
     }
     let _ = writeln!(text, "# Then\n\n    packetboat check --online\n");
-    if config.identities.values().any(|identity| identity.cloud.is_microsoft()) {
+    if config.identities.values().any(Identity::is_of_microsoft) {
         let _ = writeln!(text, "Permissions in Exchange take from minutes to an hour or two until they count.");
     }
     answer(text.as_bytes())
@@ -223,6 +226,18 @@ fn google(text: &mut String, config: &Config, name: &str, accounts: &[&Account])
     );
     for account in accounts {
         step.write(text, &format!("In the settings of {}: Forwarding and POP/IMAP, switch both on.", account.mailbox));
+    }
+    log_in(text, &mut step, config, name);
+}
+
+/// At whoever gives out the tokens, where that is neither Microsoft nor Google.
+fn elsewhere(text: &mut String, config: &Config, (name, identity): (&str, &Identity), accounts: &[&Account]) {
+    let mut step = Steps::default();
+    let endpoint = &identity.token_endpoint;
+    step.write(text, &format!("At {endpoint}: register a client with the id {}.", identity.client_id));
+    for account in accounts {
+        let servers = config.servers_of(account).join(" and ");
+        step.write(text, &format!("At {servers}: take its tokens for {}, by XOAUTH2.", account.mailbox));
     }
     log_in(text, &mut step, config, name);
 }

@@ -152,6 +152,13 @@ impl Grant {
     }
 }
 
+impl Identity {
+    /// Whether its tokens are Microsoft's, so that advice about Entra and Exchange fits.
+    pub fn is_of_microsoft(&self) -> bool {
+        self.tokens_are_of_cloud && self.cloud.is_microsoft()
+    }
+}
+
 impl Cloud {
     /// All of them, by the names they are written with.
     pub const ALL: [(&'static str, Cloud); 5] = [

@@ -189,7 +189,7 @@ impl Mailbox {
     fn fits(&self, token: &AccessToken, protocol: Protocol) -> Result<(), Failure> {
         let length = token.secret().expose().len();
         // Measured on Exchange Online's POP3 since July 2025: the connection is closed without a reason.
-        if protocol == Protocol::Pop3 && self.identity.cloud.is_microsoft() && length > LONGEST_POP3_TOKEN {
+        if protocol == Protocol::Pop3 && self.identity.is_of_microsoft() && length > LONGEST_POP3_TOKEN {
             let detail = format!(
                 "the access token has {length} characters, and Exchange Online takes {LONGEST_POP3_TOKEN} over POP3: remove \
                  group claims from the app registration, use grant = \"client-credentials\", or IMAP"
@@ -253,7 +253,9 @@ impl Mailbox {
     }
 
     fn advice(&self) -> &'static str {
-        if !self.identity.cloud.is_microsoft() {
+        if !self.identity.tokens_are_of_cloud {
+            "does the mail server know this mailbox, and does it take tokens of this token endpoint?"
+        } else if !self.identity.cloud.is_microsoft() {
             "is the user's IMAP and POP access switched on, and is this the user who signed in?"
         } else if self.identity.grant.is_of_a_person() {
             "needs IMAP and POP switched on (Set-CASMailbox), and who signed in needs FullAccess on it; see packetboat \

@@ -282,7 +282,7 @@ impl Slot {
                 let mut state = self.state();
                 let had_trouble = state.trouble.take().is_some();
                 state.token = Some(Arc::clone(&token));
-                let is_long = self.identity.cloud.is_microsoft() && length > LONG && !state.warned;
+                let is_long = self.identity.is_of_microsoft() && length > LONG && !state.warned;
                 state.warned |= is_long;
                 drop(state);
                 if is_long {

@@ -83,7 +83,7 @@ fn a_token_goes_to_its_cloud_or_where_its_account_says() {
     cloud_is_here();
     let exchange = Exchange::new();
     let (cloud, on_premises) = (Heard::by(&exchange, CLOUD), Heard::by(&exchange, "localhost"));
-    let identity = exchange.identity(&format!("cloud = \"worldwide\"\n{BY_SECRET}"));
+    let identity = exchange.identity(BY_SECRET);
     let account = |server: &str| exchange::account("scans", SCAN, "").replace("upstream = \"exchange\"\n", server);
     let onprem = on_premises.upstream("onprem", "localhost")
         + &translating_listener("imap", "imap", "implicit", "")
@@ -127,7 +127,7 @@ fn check_names_the_server_of_each_account() {
     let text = on_premises.upstream("onprem", "localhost")
         + &translating_listener("imap", "imap", "implicit", "")
         + &translating_listener("pop3", "pop3", "implicit", "")
-        + &exchange.identity(&format!("cloud = \"worldwide\"\n{BY_SECRET}"))
+        + &exchange.identity(BY_SECRET)
         + &exchange::account("scans", SCAN, "").replace("upstream = \"exchange\"\n", "")
         + &exchange::account("fax", "fax@contoso.example", "").replace("\"exchange\"", "\"onprem\"");
     let ran = exchange.run(&["check"], &text);
@@ -140,4 +140,60 @@ fn check_names_the_server_of_each_account() {
     ] {
         assert!(ran.output.contains(&line), "{line}\n{}{}", ran.output, ran.errors);
     }
+}
+
+/// A token endpoint of one's own: its token is no JWT of Microsoft's, and the server takes it.
+#[test]
+fn advice_fits_who_gives_out_the_tokens() {
+    let exchange = Exchange::new();
+    let heard = Heard::by(&exchange, "localhost");
+    let claims = openssl::base64::encode_block(b"{\"aud\":\"mail\",\"scp\":\"all\"}");
+    let token = format!("e30.{}.signature", claims.trim_end_matches('='));
+    let certificates = Certificates::for_name("localhost", 30);
+    let roots = exchange.file("endpoint.pem", certificates.authority.to_pem().unwrap());
+    let endpoint = fake::tls(&certificates, SslVersion::TLS1_3, move |stream| fake::hand_out(stream, &token));
+    let secret = exchange.file("SECRET", "secret");
+    let identity = format!(
+        "[identity.office]\nclient_id = \"1\"\nclient_secret_file = {secret:?}\nroots = {roots:?}\n\
+         token_endpoint = \"https://localhost:{endpoint}/token\"\n"
+    );
+    let text = heard.upstream("exchange", "localhost")
+        + &translating_listener("imap", "imap", "implicit", "")
+        + &identity
+        + &exchange::account("scans", SCAN, "");
+    // Nothing would use a tenant.
+    let ran = exchange.run(&["check"], &text);
+    assert_eq!(ran.code, 0, "{}", ran.errors);
+    let ran = exchange.run(&["check", "--online"], &text);
+    assert!(ran.code == 0 && ran.output.contains("IMAP   ok"), "{}{}", ran.output, ran.errors);
+    assert!(!ran.output.contains("AccessAsApp") && !ran.output.contains("but "), "{}", ran.output);
+    // Not even of Microsoft's, where the server has just taken it.
+    let microsoft = text.replace("client_id", "cloud = \"worldwide\"\ntenant = \"contoso.example\"\nclient_id");
+    let ran = exchange.run(&["check", "--online"], &microsoft);
+    assert!(ran.code == 0 && !ran.output.contains("AccessAsApp"), "{}", ran.output);
+    // Where it does not take it, that may be why.
+    let refusing =
+        microsoft.replace(&format!("imap_port = {}", heard.port), &format!("imap_port = {}", refusing(&certificates)));
+    let refusing =
+        refusing.replace(&format!("roots = {:?}\nimap_port", heard.roots), &format!("roots = {roots:?}\nimap_port"));
+    let ran = exchange.run(&["check", "--online"], &refusing);
+    assert!(ran.code == 69 && ran.output.contains("the permission IMAP.AccessAsApp is missing"), "{}", ran.output);
+    let ran = exchange
+        .run(&["check", "--online"], &refusing.replace("cloud = \"worldwide\"\ntenant = \"contoso.example\"\n", ""));
+    assert!(ran.code == 69 && !ran.output.contains("AccessAsApp"), "{}", ran.output);
+    assert!(
+        !ran.output.contains("Set-CASMailbox") && ran.output.contains("take tokens of this token endpoint"),
+        "{}",
+        ran.output
+    );
+}
+
+/// A mail server that lets nobody in; its port.
+fn refusing(certificates: &Certificates) -> u16 {
+    fake::tls(certificates, SslVersion::TLS1_3, |mut stream| {
+        let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
+        while let Some((tag, _)) = fake::hear(&mut stream).split_once(' ') {
+            let _ = stream.write_all(format!("{tag} NO AUTHENTICATE failed.\r\n").as_bytes());
+        }
+    })
 }

@@ -105,6 +105,9 @@ impl Exchange {
     pub fn identity(&self, more: &str) -> String {
         let authority = format!("https://{}", self.simulator.endpoint());
         let mut text = format!("[identity.office]\nroots = {:?}\n", self.simulator.authority());
+        if !more.contains("cloud =") && !more.contains("token_endpoint =") {
+            text += "cloud = \"worldwide\"\n";
+        }
         for (key, default) in [("authority", authority.as_str()), ("tenant", TENANT), ("client_id", APP)] {
             let has_tenant = !more.contains("google") && !more.contains("managed-identity");
             let is_written = more.lines().any(|line| line.starts_with(&format!("{key} =")));

@@ -55,7 +55,20 @@ impl Proof<'_> {
         let kind = self.choice(&key("grant"), raw.grant.take(), GRANTS).unwrap_or(Kind::ClientCredentials);
         self.fits_cloud(&key("grant"), cloud, kind, grant_span.clone());
         self.warn_of_grant(&key("grant"), cloud, kind, grant_span);
-        let tenant = self.tenant(name, &section, cloud, kind, raw.tenant.take());
+        // It stands in the default of each of these.
+        let needs_tenant = raw.token_endpoint.is_none()
+            || (kind == Kind::AuthorizationCode && raw.authorization_endpoint.is_none())
+            || (kind == Kind::DeviceCode && raw.device_endpoint.is_none());
+        let has_tenant = cloud.is_microsoft() && kind != Kind::ManagedIdentity;
+        if raw.tenant.is_none() && has_tenant && needs_tenant {
+            self.problem(
+                Some(section.clone()),
+                &key("tenant"),
+                "is missing; write the directory's id or domain, as tenant = \"contoso.onmicrosoft.com\"",
+            );
+        }
+        let tenant = raw.tenant.take().map(|written| self.tenant(&key("tenant"), has_tenant, kind, written));
+        let tenant = tenant.unwrap_or_default();
         let client_id = self.client_id(name, &section, kind, raw.client_id.take());
         let authority = raw
             .authority
@@ -115,40 +128,22 @@ impl Proof<'_> {
         self.warn(Some(span), key, warning);
     }
 
-    fn tenant(
-        &mut self,
-        name: &str,
-        section: &Range<usize>,
-        cloud: Cloud,
-        kind: Kind,
-        written: Written<String>,
-    ) -> String {
-        let key = format!("identity.{name}.tenant");
-        let Some(written) = written else {
-            if cloud.is_microsoft() && kind != Kind::ManagedIdentity {
-                self.problem(
-                    Some(section.clone()),
-                    &key,
-                    "is missing; write the directory's id or domain, as tenant = \"contoso.onmicrosoft.com\"",
-                );
-            }
-            return String::new();
-        };
+    fn tenant(&mut self, key: &str, has_meaning: bool, kind: Kind, written: Spanned<String>) -> String {
         let span = written.span();
-        self.note(&key, &span);
-        if !cloud.is_microsoft() || kind == Kind::ManagedIdentity {
-            self.problem(Some(span.clone()), &key, "has no meaning here; remove it");
+        self.note(key, &span);
+        if !has_meaning {
+            self.problem(Some(span.clone()), key, "has no meaning here; remove it");
         }
         let tenant = written.into_inner();
         let shared = ["common", "organizations", "consumers"].contains(&tenant.as_str());
         if tenant.is_empty()
             || !tenant.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'))
         {
-            self.problem(Some(span), &key, "is a directory's id (a GUID) or one of its domains, and nothing else");
+            self.problem(Some(span), key, "is a directory's id (a GUID) or one of its domains, and nothing else");
         } else if shared && matches!(kind, Kind::ClientCredentials | Kind::Federated) {
             let message =
                 format!("\"{tenant}\" is nobody's directory; an application needs its own one's id or domain");
-            self.problem(Some(span), &key, &message);
+            self.problem(Some(span), key, &message);
         }
         tenant
     }
