@@ -5,13 +5,13 @@ mod environment;
 mod file;
 pub mod identity;
 mod listener;
+mod problem;
 mod profile;
 pub mod suite;
 mod upstream;
 pub mod url;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use ipnet::IpNet;
 
 pub use environment::Environment;
 pub use identity::{Account, Cloud, Credential, Device, Grant, Identity, SecretFile};
+pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};
 pub use upstream::{Roots, Security, Upstream};
 
@@ -269,44 +270,6 @@ pub enum Digest {
     Sha256,
 }
 
-/// Something about the file that its writer should know: what, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The file.
-    pub file: PathBuf,
-    /// Counted from 1; `None` where something is missing rather than wrong.
-    pub line: Option<usize>,
-    /// As `listener.entry`.
-    pub key: String,
-    /// What is wrong, and what to write instead.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        f.write_str(": ")?;
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-/// A configuration that has been proven, and what else is known of its file.
-#[derive(Clone, Debug)]
-pub struct Proven {
-    /// What travels.
-    pub config: Config,
-    /// What is allowed, but should be known.
-    pub warnings: Vec<Problem>,
-    file: PathBuf,
-    lines: BTreeMap<String, usize>,
-}
-
 impl Config {
     /// Reads and proves a file's text.
     ///
@@ -329,20 +292,6 @@ impl Config {
     /// Every file that it names.
     pub fn files(&self) -> Vec<PathBuf> {
         credential::files(self)
-    }
-}
-
-impl Proven {
-    /// Something that came to light later about a key, as `certificate.default.chain`: with its line, or that of the
-    /// section it would stand in.
-    pub fn problem(&self, key: &str, message: &str) -> Problem {
-        let mut section = Some(key);
-        let mut line = None;
-        while let (Some(name), None) = (section, line) {
-            line = self.lines.get(name).copied();
-            section = name.rsplit_once('.').map(|(parent, _)| parent);
-        }
-        Problem { file: self.file.clone(), line, key: key.to_owned(), message: message.to_owned() }
     }
 }
 

@@ -24,7 +24,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{Config, Entry, Listener, Logins, Protocol, Roots};
+use crate::config::{Config, Entry, Listener, Logins, Problem, Protocol, Proven, Roots};
 use crate::device::Devices;
 use crate::inventory::Inventory;
 use crate::metrics::Metrics;
@@ -83,6 +83,13 @@ pub struct Obstacle {
     pub key: String,
     /// What is wrong, and what to do.
     pub message: String,
+}
+
+impl Obstacle {
+    /// All of them, as the writer of the file should see them.
+    pub fn told(found: &[Self], proven: &Proven) -> Vec<Problem> {
+        proven.problems(found.iter().map(|one| (&one.key, &one.message)))
+    }
 }
 
 /// What does not keep the proxy from starting, but should be known.

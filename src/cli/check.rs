@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Exit, answer, complain};
 use crate::admin;
 use crate::config::{CertificateSource, Proven};
-use crate::proxy::{self, Common};
+use crate::proxy::{self, Common, Obstacle};
 use crate::transport::downstream::certificate::{self, Making};
 
 /// The file has been read and proven; what is left is what it names: certificates, keys, roots, addresses.
@@ -53,8 +53,8 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
                     if servers.is_empty() { "no server: no listener translates".to_owned() } else { servers.join(" ") };
                 let _ = writeln!(text, "  account {name}: {}, its access token goes to {servers}", account.mailbox);
             }
-            for remark in proxy::remarks(&proven.config) {
-                complain(format_args!("warning: {}", proven.problem(&remark.key, &remark.message)));
+            for remark in Obstacle::told(&proxy::remarks(&proven.config), proven) {
+                complain(format_args!("warning: {remark}"));
             }
             for (name, one) in &proven.config.certificates {
                 let path = certificate::chain_path(one, &proven.config.state_directory, name);
@@ -65,9 +65,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
             answer(text.as_bytes())
         }
         None => {
-            for obstacle in obstacles {
-                complain(proven.problem(&obstacle.key, &obstacle.message));
-            }
+            Obstacle::told(&obstacles, proven).iter().for_each(complain);
             Err(Exit::Unavailable)
         }
     }

@@ -10,7 +10,7 @@ use super::{Exit, answer, complain, run};
 use crate::config::{Config, Profile, Proven};
 use crate::device::password;
 use crate::lifecycle::{self, EarlySignals, Phase};
-use crate::proxy::{self, Common, OpenDoor, Serving};
+use crate::proxy::{self, Common, Obstacle, OpenDoor, Serving};
 use crate::simulator::{Setup, Simulator, Tenant, User};
 use crate::state::{self, Access};
 use crate::transport::downstream::certificate::{self, Making};
@@ -66,8 +66,7 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     let proven = configuration(&scene, &simulator, &arguments.profile)?;
     let common = Common::new(&proven.config)?;
     let opened = proxy::open(&proven.config, Making::Kept, &common, None).map_err(|obstacles| {
-        let lines: Vec<String> =
-            obstacles.iter().map(|one| proven.problem(&one.key, &one.message).to_string()).collect();
+        let lines: Vec<String> = Obstacle::told(&obstacles, &proven).iter().map(ToString::to_string).collect();
         lines.join("\n")
     })?;
     let addresses: Vec<SocketAddr> = opened.doors.iter().flat_map(OpenDoor::addresses).collect();

@@ -44,9 +44,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
     let runtime = super::runtime()?;
     runtime.block_on(async {
         let tokens = Tokens::open(config, Making::Kept, None).map_err(|obstacles| {
-            for (key, message) in obstacles {
-                complain(proven.problem(&key, &message));
-            }
+            proven.problems(obstacles).iter().for_each(complain);
             Exit::Unavailable
         })?;
         let Some(slot) = tokens.of(&arguments.account) else { return Err(Exit::Usage) };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Exit, answer, complain};
 use crate::config::{Config, Identity, Protocol, Proven};
 use crate::confinement;
-use crate::proxy::Trials;
+use crate::proxy::{Obstacle, Trials};
 use crate::state;
 use crate::token::{AccessToken, Claims};
 use crate::transport::upstream::Connector;
@@ -21,9 +21,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
             complain(format_args!("warning: {why}"));
         }
         let trials = Trials::new(config).map_err(|obstacles| {
-            for obstacle in obstacles {
-                complain(proven.problem(&obstacle.key, &obstacle.message));
-            }
+            Obstacle::told(&obstacles, proven).iter().for_each(complain);
             Exit::Unavailable
         })?;
         if config.accounts.is_empty() {

@@ -94,8 +94,8 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     admin::recall(config, &common);
     let mut stamps = Stamps::of(config);
     let tell = |obstacles: Vec<proxy::Obstacle>| {
-        for obstacle in obstacles {
-            error!("{}", proven.problem(&obstacle.key, &obstacle.message));
+        for problem in proxy::Obstacle::told(&obstacles, &proven) {
+            error!("{problem}");
         }
         Exit::Unavailable
     };

@@ -93,7 +93,7 @@ impl Process<'_> {
             admin::open(&new.admin, Making::Kept, Some(&self.admin)).map_err(|found| obstacles.extend(found));
         let (Some(opened), Ok(admin_doors), true) = (opened, admin_doors, obstacles.is_empty()) else {
             self.output.hide_also(new);
-            return Err(obstacles.iter().map(|one| proven.problem(&one.key, &one.message)).collect());
+            return Err(proxy::Obstacle::told(&obstacles, &proven));
         };
         self.output.change(new);
         for warning in &proven.warnings {

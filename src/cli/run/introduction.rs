@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use crate::admin;
 use crate::config::{CertificateSource, Config, Entry, Logins, Proven};
 use crate::confinement::Confinement;
-use crate::proxy::{self, Common, OpenDoor};
+use crate::proxy::{self, Common, Obstacle, OpenDoor};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
 
@@ -99,8 +99,8 @@ pub(super) fn introduce(proven: &Proven, opened: &[OpenDoor]) {
             certificate::authority_path(&config.state_directory).display()
         );
     }
-    for remark in proxy::remarks(config) {
-        warn!("{}", proven.problem(&remark.key, &remark.message));
+    for remark in Obstacle::told(&proxy::remarks(config), proven) {
+        warn!("{remark}");
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::{File, LimitsSection, LogSection, Written, line_of, nearest};
+use crate::config::problem::in_order;
 use crate::config::{
     Config, Entry, Environment, Limits, Log, LogFormat, LogLevel, Logins, Problem, Proven, Roots, credential,
 };
@@ -61,6 +62,8 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     };
     proof.warn_of_unused(&config);
     credential::resolve(&mut config);
+    in_order(&mut proof.problems);
+    in_order(&mut proof.warnings);
     if proof.problems.is_empty() {
         Ok(Proven { config, warnings: proof.warnings, file: file.to_path_buf(), lines: proof.lines })
     } else {

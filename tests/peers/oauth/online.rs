@@ -104,3 +104,39 @@ fn a_token_too_long_for_pop3() {
     assert!(line(&ran, "IMAP ").contains("ok"), "{}", ran.output);
     assert!(line(&ran, "POP3 ").contains("takes 4096 over POP3: remove group claims"), "{}", ran.output);
 }
+
+/// Many identities with one file: it has one mode, and one thing is to be done about it.
+#[test]
+fn one_file_with_a_wrong_mode_is_told_once() {
+    let exchange = Exchange::new();
+    let names: Vec<String> = (0..22).rev().map(|number| format!("office{number:02}")).collect();
+    let mut text = exchange.frame();
+    for name in &names {
+        text += &exchange.identity(BY_SECRET).replace("[identity.office]", &format!("[identity.{name}]"));
+        text += &account(name, &format!("{name}@contoso.example"), &format!("identity = \"{name}\""));
+    }
+    let well = exchange.configuration(BY_SECRET);
+    let proxy = exchange.proxy(&well);
+    let secret = exchange.file("SECRET", SECRET);
+    mode(&secret, 0o644);
+    proxy.configure(&text);
+    let reload = proxy.reload().1;
+    let of_person = text.replace("[identity.office00]", "[identity.office00]\ngrant = \"authorization-code\"");
+    let run = |arguments: &[&str], text: &str| exchange.run(arguments, text).errors;
+    for (command, said) in [
+        ("reload", reload),
+        ("check", run(&["check"], &text)),
+        (
+            "run",
+            run(&["run", "--state-directory", exchange.file("x", "").with_file_name("other").to_str().unwrap()], &text),
+        ),
+        ("check --online", run(CHECK, &text)),
+        ("login", run(&["login", "office00"], &of_person)),
+    ] {
+        let told: Vec<&str> = said.lines().filter(|line| line.contains("SECRET can be read by everybody")).collect();
+        assert_eq!(told.len(), 1, "{command}: {said}");
+        let places: Vec<usize> =
+            names.iter().map(|name| told[0].find(&format!("identity.{name}.")).expect(name)).collect();
+        assert!(places.is_sorted(), "{command}: not in the order of lines: {}", told[0]);
+    }
+}

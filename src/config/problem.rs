@@ -1,0 +1,122 @@
+//! What the writer of a configuration should know: which line, which key, what is wrong, and what to write instead.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Config;
+
+/// Something about the file that its writer should know: what, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file.
+    pub file: PathBuf,
+    /// Counted from 1; `None` where something is missing rather than wrong.
+    pub line: Option<usize>,
+    /// As `listener.entry`.
+    pub key: String,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        f.write_str(": ")?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// A configuration that has been proven, and what else is known of its file.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    /// What travels.
+    pub config: Config,
+    /// What is allowed, but should be known.
+    pub warnings: Vec<Problem>,
+    pub(super) file: PathBuf,
+    pub(super) lines: BTreeMap<String, usize>,
+}
+
+impl Proven {
+    /// Something that came to light later about a key, as `certificate.default.chain`: with its line, or that of the
+    /// section it would stand in.
+    pub fn problem(&self, key: &str, message: &str) -> Problem {
+        let mut section = Some(key);
+        let mut line = None;
+        while let (Some(name), None) = (section, line) {
+            line = self.lines.get(name).copied();
+            section = name.rsplit_once('.').map(|(parent, _)| parent);
+        }
+        Problem { file: self.file.clone(), line, key: key.to_owned(), message: message.to_owned() }
+    }
+
+    /// Such things in the order of the file: key and message. One message that stands at several keys is told once, with all
+    /// of them, because one file or host is behind it.
+    pub fn problems<K: AsRef<str>, M: AsRef<str>>(&self, found: impl IntoIterator<Item = (K, M)>) -> Vec<Problem> {
+        let mut problems: Vec<Problem> =
+            found.into_iter().map(|(key, message)| self.problem(key.as_ref(), message.as_ref())).collect();
+        in_order(&mut problems);
+        let mut told: Vec<(Problem, Vec<String>)> = Vec::new();
+        for problem in problems {
+            let Some((first, others)) = told.iter_mut().find(|(first, _)| first.message == problem.message) else {
+                told.push((problem, Vec::new()));
+                continue;
+            };
+            let other = match problem.line {
+                Some(line) => format!("{} (line {line})", problem.key),
+                None => problem.key.clone(),
+            };
+            if first.key != problem.key && !others.contains(&other) {
+                others.push(other);
+            }
+        }
+        let whole = |(mut problem, others): (Problem, Vec<String>)| {
+            if !others.is_empty() {
+                problem.message = format!("{}; the same at {}", problem.message, others.join(", "));
+            }
+            problem
+        };
+        told.into_iter().map(whole).collect()
+    }
+}
+
+/// By their lines; what stands nowhere comes last.
+pub(super) fn in_order(problems: &mut [Problem]) {
+    problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_message_is_told_once_in_the_order_of_lines() {
+        let text = "[identity.b]\nclient_id = \"1\"\ntenant = \"x.example\"\nclient_secret_file = \"/s\"\n\
+                    [identity.a]\nclient_id = \"1\"\ntenant = \"x.example\"\nclient_secret_file = \"/s\"\n";
+        let proven = Config::parse(text, "f".as_ref()).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let found = [
+            ("identity.a.client_secret_file", "/s is open"),
+            ("identity.b.client_secret_file", "/s is open"),
+            ("identity.b.client_secret_file", "/s is open"),
+            ("identity.b.tenant", "something else"),
+            ("", "nowhere"),
+            ("", "nowhere"),
+        ];
+        let told: Vec<String> = proven.problems(found).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "f:3: identity.b.tenant: something else",
+                "f:4: identity.b.client_secret_file: /s is open; the same at identity.a.client_secret_file (line 8)",
+                "f: nowhere",
+            ]
+        );
+    }
+}
