@@ -31,7 +31,8 @@ use crate::metrics::Metrics;
 use crate::token::{self, Tokens};
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Loaded, Making};
-use crate::transport::upstream::Server;
+use crate::transport::http;
+use crate::transport::upstream::{self, Server};
 use door::{Access, Door, DoorLogins};
 use limits::Connections;
 use mailbox::Mailboxes;
@@ -101,7 +102,26 @@ pub fn remarks(config: &Config) -> Vec<Obstacle> {
             found.push(Obstacle { key, message });
         }
     }
+    found.extend(remarks_on_roots(config));
     found.extend(token::remarks(config).into_iter().map(|(key, message)| Obstacle { key, message }));
+    found
+}
+
+fn remarks_on_roots(config: &Config) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    let mut add = |key: String, roots: &Roots, hosts: &[String]| {
+        let remarks = upstream::remarks(roots, hosts);
+        found.extend(remarks.into_iter().map(|message| Obstacle { key: key.clone(), message }));
+    };
+    for (name, one) in &config.upstreams {
+        let hosts =
+            one.server_name.clone().map_or_else(|| vec![one.host.clone(), one.pop3_host.clone()], |name| vec![name]);
+        add(format!("upstream.{name}.roots"), &one.roots, &hosts);
+    }
+    for (name, one) in &config.identities {
+        let hosts = [&one.token_endpoint, &one.device_endpoint].into_iter().filter_map(|url| http::host_of(url));
+        add(format!("identity.{name}.roots"), &one.roots, &hosts.collect::<Vec<_>>());
+    }
     found
 }
 

@@ -64,6 +64,12 @@ pub struct Client {
     keep_alive: Duration,
 }
 
+/// The host of an address, as its certificate has to name it.
+pub fn host_of(url: &str) -> Option<String> {
+    let uri: Uri = url.parse().ok()?;
+    Some(uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
 impl Client {
     /// For this address. `https` always, but for services of this very computer or network (IMDS).
     ///

@@ -3,17 +3,17 @@
 //! TLS 1.2 and 1.3 only, the name verified, SNI sent; no setting lowers that.
 
 mod ready;
+mod reason;
 mod tls;
+mod trust;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, CertificateError, CipherSuite, ClientConfig, Error, PeerIncompatible, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{CipherSuite, ClientConfig, Error};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -22,10 +22,11 @@ use super::socket::Socket;
 use super::{Facts, Stream, host};
 use crate::config::{Limits, Protocol, Roots, Security, Upstream};
 use crate::failure::{Failure, Kind};
-use crate::state;
 
 use ready::Ready;
 pub use tls::Tls;
+use trust::Trust;
+pub use trust::remarks;
 
 /// Dials one server, whatever is spoken there.
 pub struct Connector {
@@ -270,38 +271,13 @@ impl Connector {
         };
         match error {
             Error::InvalidCertificate(reason) => {
-                Failure::new(Kind::UpstreamCertificate, format!("{host}: {}", self.certificate_reason(reason)))
+                let reason = reason::certificate(reason, &self.server_name.to_str());
+                Failure::new(Kind::UpstreamCertificate, format!("{host}: {reason}"))
             }
-            Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig)
-            | Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)
-            | Error::AlertReceived(AlertDescription::ProtocolVersion) => Failure::new(
-                Kind::UpstreamTls,
-                format!("{host} offers nothing newer than TLS 1.1; packetboat asks for TLS 1.2 or later, always"),
-            ),
-            Error::AlertReceived(alert) => Failure::new(Kind::UpstreamTls, format!("{host} sent the alert {alert:?}")),
-            Error::InvalidMessage(_) => {
-                Failure::new(Kind::UpstreamTls, format!("{host} does not answer in TLS{}", self.without_tls))
+            other => {
+                let reason = reason::handshake(other, self.without_tls);
+                Failure::new(Kind::UpstreamTls, format!("{host} {reason}"))
             }
-            other => Failure::new(Kind::UpstreamTls, format!("{host}: {other}")),
-        }
-    }
-
-    fn certificate_reason(&self, reason: &CertificateError) -> String {
-        match reason {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "it has expired (or this host's clock is wrong)".to_owned()
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "it is not valid yet (is this host's clock right?)".to_owned()
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("it is for another name than {}", self.server_name.to_str())
-            }
-            CertificateError::UnknownIssuer => {
-                "its issuer is not among the trusted roots; set roots to \"system\" or to a PEM file with its CA"
-                    .to_owned()
-            }
-            other => format!("{other:?}"),
         }
     }
 }
@@ -312,53 +288,20 @@ pub fn facts(tls: &Tls) -> Facts {
 }
 
 fn config(of: &Roots) -> Result<Arc<ClientConfig>, (&'static str, String)> {
-    let roots = roots(of).map_err(|message| ("roots", message))?;
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     // Where the choice is ours: AES-128-GCM with SHA-256 first, then the rest in rustls's order. Processors have SHA-256
     // built in and not SHA-384, on which a TLS 1.3 handshake spends a quarter of its time. Exchange Online makes its own choice.
     provider.cipher_suites.sort_by_key(|suite| !matches!(suite.suite(), CipherSuite::TLS13_AES_128_GCM_SHA256));
-    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let provider = Arc::new(provider);
+    let trust = Trust::load(of, &provider).map_err(|message| ("roots", message))?;
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| ("host", format!("rustls: {error}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-fn roots(roots: &Roots) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Roots::Bundled => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Roots::System => {
-            let found = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(found.certs);
-            // Read once more by us, who drop byte order marks, and say what is wrong with it.
-            let file = std::env::var_os("SSL_CERT_FILE").map(|path| add_file(&mut store, Path::new(&path)));
-            if store.is_empty() {
-                let why = file.and_then(Result::err).map(|why| format!("SSL_CERT_FILE: {why}"));
-                return Err(
-                    why.unwrap_or_else(|| "the system has no trusted roots; install ca-certificates".to_owned())
-                );
-            }
-        }
-        Roots::File(path) => {
-            add_file(&mut store, path)?;
-        }
-    }
-    Ok(store)
-}
-
-fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    let before = store.len();
-    let pem = state::read_pem(path)?;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        store.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    if store.len() == before {
-        return Err(format!("{} holds no certificate in PEM", path.display()));
-    }
-    Ok(())
+        .map_err(|error| ("host", format!("rustls: {error}")))?;
+    let config = match trust {
+        Trust::Authorities(store) => config.with_root_certificates(store),
+        Trust::File(verifier) => config.dangerous().with_custom_certificate_verifier(verifier),
+    };
+    Ok(Arc::new(config.with_no_client_auth()))
 }
 
 async fn attempt(address: SocketAddr, limit: Duration) -> Result<TcpStream, String> {

@@ -17,6 +17,7 @@ mod names;
 mod oauth;
 mod page;
 mod planted;
+mod premises;
 mod pressure;
 mod programs;
 mod protocol;

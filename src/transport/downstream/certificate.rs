@@ -1,5 +1,6 @@
 //! What the device is shown: made by a local certification authority on first start, or the operator's own files.
 
+mod facts;
 mod lasting;
 mod made;
 
@@ -17,6 +18,7 @@ use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref};
 
 use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
 use crate::state;
+pub use facts::Facts;
 use made::Wanted;
 pub use made::authority_path;
 
