@@ -2,24 +2,22 @@
 
 mod charset;
 mod delay;
+mod memory;
 mod names;
 pub mod password;
 
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
 use crate::config::{Config, Networks};
-use crate::crypto::{KeyedHash, Refused, Tag};
 use crate::failure::{Failure, Kind};
 use crate::pool;
 use crate::secret::Secret;
-use crate::source::Source;
 use delay::{Delays, Turn, Who};
+use memory::Memory;
 use names::Names;
 use password::Hash;
 
@@ -27,13 +25,8 @@ use password::Hash;
 pub struct Devices {
     devices: Vec<Device>,
     names: Names,
-    /// Tags that verified passwords left behind, by device.
-    remembered: Mutex<Remembered>,
-    hash: Arc<KeyedHash>,
-    memory: Duration,
+    memory: Memory,
     delays: Arc<Delays>,
-    /// Where devices have logged in from.
-    familiar: Mutex<Familiar>,
     /// Tries that wait for their turn or a run.
     waiting: Arc<Semaphore>,
     /// What a password is compared with where there is nothing to compare it with, so that it takes as long.
@@ -54,9 +47,6 @@ pub struct Device {
     /// Whether what it deletes is deleted.
     pub delete: bool,
 }
-
-type Remembered = HashMap<usize, Vec<(Tag, Instant)>>;
-type Familiar = HashSet<(usize, Source)>;
 
 /// Something in the configuration that keeps devices from being known: its key, and what to do.
 pub type Obstacle = (String, String);
@@ -94,27 +84,20 @@ impl Devices {
         let most = devices.iter().map(|device| device.passwords.len()).max().unwrap_or_default();
         let dearest = devices.iter().flat_map(|device| device.passwords.iter()).max_by_key(|hash| hash.cost());
         let decoys = dearest.into_iter().cycle().take(most).cloned().collect();
-        let unusable = |Refused| vec![(String::new(), Refused.to_string())];
         if !obstacles.is_empty() {
             return Err(obstacles);
         }
         let delays = Delays::new(config.limits.failure_delay, config.limits.longest_failure_delay);
-        let hash = match before {
-            Some(before) => Arc::clone(&before.hash),
-            None => Arc::new(KeyedHash::new().map_err(unusable)?),
-        };
-        let (remembered, familiar) = before.map(|before| before.known(&devices)).unwrap_or_default();
+        let (memory, time) = (before.map(|before| (&before.memory, &*before.devices)), config.limits.password_memory);
+        let memory = Memory::new(time, &devices, memory).map_err(|why| vec![(String::new(), why)])?;
         Ok(Self {
             devices,
             names,
-            remembered: Mutex::new(remembered),
-            hash,
-            memory: config.limits.password_memory,
+            memory,
             delays: match before.map(|before| &before.delays) {
                 Some(same) if same.is_like(&delays) => Arc::clone(same),
                 Some(_) | None => Arc::new(delays),
             },
-            familiar: Mutex::new(familiar),
             waiting: Arc::new(Semaphore::new(WAITING)),
             decoys,
         })
@@ -133,7 +116,7 @@ impl Devices {
         let found = self.find(&login);
         if let Some((index, device)) = found
             && device.serves(source)
-            && self.remembers(index, password)
+            && self.memory.has(device, index, password)
         {
             return Ok(device);
         }
@@ -144,7 +127,7 @@ impl Devices {
             source: source.into(),
             // All names of a device count as one, and all forms of a name.
             name: found.map_or_else(|| names::normal(&login).to_owned(), |(_, device)| device.name.clone()),
-            is_familiar: found.is_some_and(|(index, _)| self.is_familiar(index, source.into())),
+            is_familiar: found.is_some_and(|(index, _)| self.memory.is_familiar(index, source.into())),
         };
         let Some(turn) = self.delays.turn(&who).await else {
             return Err(wrong(
@@ -160,26 +143,6 @@ impl Devices {
         });
         let index = verified.await.unwrap_or_else(|ended| Err(interrupted(&ended)))?;
         self.devices.get(index).ok_or_else(|| wrong(""))
-    }
-
-    /// What is remembered of devices that are among these, too.
-    fn known(&self, devices: &[Device]) -> (Remembered, Familiar) {
-        let same = |old: &usize| {
-            let old = self.devices.get(*old)?;
-            devices.iter().position(|new| new.name == old.name && new.written == old.written)
-        };
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let familiar = self.familiar.lock().unwrap_or_else(PoisonError::into_inner);
-        (
-            remembered.iter().filter_map(|(old, tags)| Some((same(old)?, tags.clone()))).collect(),
-            familiar.iter().filter_map(|(old, source)| Some((same(old)?, *source))).collect(),
-        )
-    }
-
-    /// Of a device and its password.
-    fn tag(&self, device: usize, password: &Secret) -> Tag {
-        let name = self.devices.get(device).map(|device| device.name.as_bytes());
-        self.hash.of(&[name.unwrap_or_default(), password.expose()])
     }
 
     async fn judge(
@@ -198,7 +161,7 @@ impl Devices {
         let failure = match found {
             Some((index, device)) if is_right && device.serves(source) => {
                 turn.succeeded();
-                self.remember(index, password, source.into());
+                self.memory.keep(device, index, password, source.into());
                 return Ok(index);
             }
             Some((_, device)) if is_right => {
@@ -240,37 +203,6 @@ impl Devices {
         });
         compared.await.map_err(|why| Failure::new(Kind::Unavailable, format!("the password cannot be verified: {why}")))
     }
-
-    fn remembers(&self, device: usize, password: &Secret) -> bool {
-        let tag = self.tag(device, password);
-        let now = Instant::now();
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(tags) = remembered.get_mut(&device) else { return false };
-        tags.retain(|(_, until)| *until > now);
-        let Some((_, until)) = tags.iter_mut().find(|(known, _)| known.is(&tag)) else { return false };
-        // As long as it is used.
-        *until = now + self.memory;
-        true
-    }
-
-    /// It has logged in from there before, so what others do with its login does not slow it down.
-    fn is_familiar(&self, device: usize, source: Source) -> bool {
-        self.familiar.lock().unwrap_or_else(PoisonError::into_inner).contains(&(device, source))
-    }
-
-    fn remember(&self, device: usize, password: &Secret, source: Source) {
-        let mut familiar = self.familiar.lock().unwrap_or_else(PoisonError::into_inner);
-        if familiar.len() >= FAMILIAR {
-            familiar.clear();
-        }
-        familiar.insert((device, source));
-        drop(familiar);
-        let tag = self.tag(device, password);
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let tags = remembered.entry(device).or_default();
-        tags.retain(|(known, _)| !known.is(&tag));
-        tags.push((tag, Instant::now() + self.memory));
-    }
 }
 
 impl Device {
@@ -293,13 +225,12 @@ fn wrong(detail: &str) -> Failure {
 }
 
 const WAITING: usize = 256;
-/// Pairs of a device and a source.
-const FAMILIAR: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::path::Path;
+    use std::time::{Duration, Instant};
 
     fn devices(more: &str) -> Arc<Devices> {
         let hash = password::hash(b"k7m2xp9at").unwrap();
@@ -344,8 +275,8 @@ mod tests {
     async fn a_remembered_device_still_needs_its_password() {
         let devices = devices("");
         verify(&devices, "scanner3", "k7m2xp9at").await.unwrap();
-        assert!(devices.remembers(0, &Secret::new(b"k7m2xp9at".to_vec())));
-        assert!(!devices.remembers(0, &Secret::new(b"k7m2xp9a".to_vec())));
+        let has = |password: &[u8]| devices.memory.has(&devices.devices[0], 0, &Secret::new(password.to_vec()));
+        assert!(has(b"k7m2xp9at") && !has(b"k7m2xp9a"));
         assert!(verify(&devices, "scanner3", "k7m2xp9aT").await.is_err());
     }
 
@@ -393,13 +324,38 @@ mod tests {
     async fn a_familiar_device_has_a_lane_of_its_own() {
         let devices = devices("");
         verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
-        devices.remembered.lock().unwrap().clear();
+        devices.memory.forget();
         for number in 0..5 {
             verify_from(&format!("192.0.2.{number}"), &devices, "scanner3", "guess").await.unwrap_err();
         }
         let began = tokio::time::Instant::now();
         verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
         assert!(began.elapsed() < Duration::from_millis(500));
+    }
+
+    /// Whenever devices leave, whatever they try: all that a login takes is given back, and the device itself gets in.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_lost_when_logins_are_cancelled_at_any_point() {
+        let devices = devices("[limits]\nfailure_delay = \"1ms\"\nlongest_failure_delay = \"1s\"");
+        let mut tries = tokio::task::JoinSet::new();
+        for number in 0..80_u64 {
+            let devices = Arc::clone(&devices);
+            // 0 to 198 ms, in no order, and none at all.
+            let stays = Duration::from_millis(number * 37 % 67 * 3);
+            tries.spawn(async move {
+                let (login, password) = (["scanner3", "nobody"][number as usize % 2], ["k7m2xp9at", "guess"]);
+                let source = format!("192.0.2.{}", number % 4);
+                let attempt = verify_from(&source, &devices, login, password[number as usize / 2 % 2]);
+                drop(tokio::time::timeout(stays, attempt).await);
+            });
+        }
+        tries.join_all().await;
+        let begun = Instant::now();
+        while devices.waiting.available_permits() < WAITING || !devices.delays.is_idle() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "something is held");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
     }
 
     /// Who hangs up before the answer has tried all the same.

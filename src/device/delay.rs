@@ -3,45 +3,28 @@
 //! A try begins once its source and its login are free: their delays are over, and no other try of theirs is without its
 //! verdict. So many tries at once are as slow as one after the other, while right passwords pass each other on at once.
 
-use std::collections::BTreeMap;
+mod lane;
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::source::Source;
+use lane::{Lanes, Pair, Waiting};
 
-/// The failures of all sources and logins.
-///
-/// They are counted in a fixed number of lanes, so that nobody can fill the memory with made-up names; the hash that
-/// chooses a lane differs from start to start. An unknown login has a lane like every other.
+/// The failures of all sources and logins. An unknown login is like every other.
 pub(super) struct Delays {
     first: Duration,
     longest: Duration,
+    /// Differs from start to start, so that nobody knows who shares a lane.
     hasher: RandomState,
-    state: Mutex<State>,
-    /// A try has begun, ended or been given up: another one may have its turn.
-    changed: Notify,
-}
-
-struct State {
-    lanes: Vec<Lane>,
-    /// Tries that have not begun, in the order in which they came.
-    waiting: BTreeMap<u64, [usize; 2]>,
-    next: u64,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Lane {
-    failures: u32,
-    last: Option<Instant>,
-    /// The next try may not begin before.
-    opens: Option<Instant>,
-    /// Tries that have begun, and have no verdict yet.
-    under_way: usize,
+    lanes: Mutex<Lanes>,
+    /// A try has failed: others may have to wait for longer.
+    failure: Notify,
 }
 
 /// Somebody who tries to log in.
@@ -56,30 +39,30 @@ pub(super) struct Who {
 /// A try that has begun. Dropping it without a verdict counts as nothing.
 pub(super) struct Turn {
     delays: Arc<Delays>,
-    lanes: [usize; 2],
+    lanes: Pair,
 }
 
-/// A try that waits. Dropping it takes it off the queue.
-struct Waiting<'a> {
+/// A place in the queue. Dropping it gives it up.
+struct Place<'a> {
     delays: &'a Delays,
     ticket: u64,
-    lanes: [usize; 2],
+    lanes: Pair,
     /// Since when failures, and not only other tries, hold it up.
     held_up: Option<Instant>,
 }
 
-enum Next {
-    Begins,
-    GivesUp,
-    /// Until then, if nothing changes before.
-    Waits(Option<Instant>),
+/// How long a try waits for its turn, if nothing changes.
+enum Wait {
+    /// For the verdict of others.
+    Open,
+    Until(Instant),
+    Over,
 }
 
 impl Delays {
     pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        let state = State { lanes: vec![Lane::default(); LANES], waiting: BTreeMap::new(), next: 0 };
-        let (hasher, changed) = (RandomState::new(), Notify::new());
-        Self { first, longest: longest.max(first), hasher, state: Mutex::new(state), changed }
+        let (hasher, lanes, failure) = (RandomState::new(), Mutex::new(Lanes::new()), Notify::new());
+        Self { first, longest: longest.max(first), hasher, lanes, failure }
     }
 
     /// Whether the other ones are as long.
@@ -89,37 +72,49 @@ impl Delays {
 
     /// Waits for the turn of this source and login; none comes where failures hold it up for longer than the longest delay.
     pub(super) async fn turn(self: &Arc<Self>, who: &Who) -> Option<Turn> {
-        let mut waiting = self.queue(self.lanes(who));
+        let (begins, mut turn) = oneshot::channel();
+        let mut place = self.queue(Waiting { lanes: self.pair(who), begins });
         loop {
-            // Before the look: what changes behind it is heard.
-            let changed = self.changed.notified();
-            match waiting.next() {
-                Next::Begins => return Some(Turn { delays: Arc::clone(self), lanes: waiting.lanes }),
-                Next::GivesUp => return None,
-                Next::Waits(None) => changed.await,
-                Next::Waits(Some(until)) => tokio::select! {
-                    () = changed => {}
-                    () = sleep_until(until) => {}
-                },
+            // Before the look: a failure behind it is heard.
+            let failure = self.failure.notified();
+            let until = match place.wait() {
+                Wait::Open => None,
+                Wait::Until(until) => Some(until),
+                Wait::Over => return turn.try_recv().ok(),
+            };
+            tokio::select! {
+                biased;
+                turn = &mut turn => return turn.ok(),
+                () = failure => {}
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => self.advance(),
             }
         }
     }
 
-    fn queue(&self, lanes: [usize; 2]) -> Waiting<'_> {
-        let mut state = self.state();
-        let ticket = state.next;
-        state.next += 1;
-        state.waiting.insert(ticket, lanes);
-        Waiting { delays: self, ticket, lanes, held_up: None }
+    fn queue(self: &Arc<Self>, waiting: Waiting) -> Place<'_> {
+        let lanes = waiting.lanes;
+        let ticket = self.lanes().queue(waiting);
+        let place = Place { delays: self, ticket, lanes, held_up: None };
+        self.advance();
+        place
     }
 
+    /// Begins every try that may.
+    fn advance(self: &Arc<Self>) {
+        let begun = self.lanes().begin(Instant::now());
+        for Waiting { lanes, begins } in begun {
+            // One that nobody waits for any more is dropped, and so over.
+            drop(begins.send(Turn { delays: Arc::clone(self), lanes }));
+        }
+    }
+
+    /// What so many failures are worth.
     fn delay(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    /// First that of its source, then that of its login.
-    fn lanes(&self, who: &Who) -> [usize; 2] {
+    fn pair(&self, who: &Who) -> Pair {
         if who.is_familiar {
             return [self.lane((2_u8, who.source, &who.name)); 2];
         }
@@ -127,140 +122,63 @@ impl Delays {
     }
 
     fn lane(&self, key: impl Hash) -> usize {
-        usize::try_from(self.hasher.hash_one(key) % LANES as u64).unwrap_or_default()
+        Lanes::of(self.hasher.hash_one(key))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no try waits or is under way.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.lanes().are_idle()
     }
 }
 
-impl Waiting<'_> {
-    fn next(&mut self) -> Next {
+impl Place<'_> {
+    fn wait(&mut self) -> Wait {
         let now = Instant::now();
-        let mut state = self.delays.state();
-        for lane in each(self.lanes) {
-            state.change(lane, |lane| lane.forget(now));
-        }
-        if state.is_free(self.lanes, now) && !state.is_overtaken(self.ticket, self.lanes, now) {
-            for lane in each(self.lanes) {
-                state.change(lane, |lane| lane.under_way += 1);
-            }
-            return Next::Begins;
-        }
-        if !state.has_failed(self.lanes) {
+        let lanes = self.delays.lanes();
+        if !lanes.has_failed(self.lanes) {
             self.held_up = None;
-            return Next::Waits(None);
+            return Wait::Open;
         }
         let gives_up = *self.held_up.get_or_insert(now) + self.delays.longest;
         if now >= gives_up {
-            return Next::GivesUp;
+            return Wait::Over;
         }
-        let opens = state.opens(self.lanes).filter(|opens| *opens > now);
-        Next::Waits(Some(opens.map_or(gives_up, |opens| opens.min(gives_up))))
+        let opens = lanes.opens(self.lanes).filter(|opens| *opens > now);
+        Wait::Until(opens.map_or(gives_up, |opens| opens.min(gives_up)))
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.delays.state().waiting.remove(&self.ticket);
-        self.delays.changed.notify_waiters();
+        self.delays.lanes().leave(self.ticket);
     }
 }
 
 impl Turn {
     /// The password was wrong.
     pub(super) fn failed(self) {
-        let now = Instant::now();
-        let mut state = self.delays.state();
-        for lane in each(self.lanes) {
-            state.change(lane, |lane| {
-                lane.failures = lane.failures.saturating_add(1);
-                lane.last = Some(now);
-                lane.opens = Some(now + self.delays.delay(lane.failures)).max(lane.opens);
-            });
-        }
+        let delay = |failures| self.delays.delay(failures);
+        self.delays.lanes().fail(self.lanes, Instant::now(), delay);
+        self.delays.failure.notify_waiters();
     }
 
     /// The password was right.
     pub(super) fn succeeded(self) {
-        let mut state = self.delays.state();
-        for lane in each(self.lanes) {
-            state.change(lane, |lane| *lane = Lane { under_way: lane.under_way, ..Lane::default() });
-        }
+        self.delays.lanes().succeed(self.lanes);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut state = self.delays.state();
-        for lane in each(self.lanes) {
-            state.change(lane, |lane| lane.under_way = lane.under_way.saturating_sub(1));
-        }
-        drop(state);
-        self.delays.changed.notify_waiters();
+        self.delays.lanes().end(self.lanes);
+        self.delays.advance();
     }
 }
-
-impl State {
-    fn change(&mut self, lane: usize, change: impl FnOnce(&mut Lane)) {
-        if let Some(lane) = self.lanes.get_mut(lane) {
-            change(lane);
-        }
-    }
-
-    fn lanes(&self, lanes: [usize; 2]) -> impl Iterator<Item = &Lane> {
-        lanes.into_iter().filter_map(|lane| self.lanes.get(lane))
-    }
-
-    fn is_free(&self, lanes: [usize; 2], now: Instant) -> bool {
-        self.lanes(lanes).all(|lane| lane.is_free(now))
-    }
-
-    fn has_failed(&self, lanes: [usize; 2]) -> bool {
-        self.lanes(lanes).any(|lane| lane.failures > 0)
-    }
-
-    fn opens(&self, lanes: [usize; 2]) -> Option<Instant> {
-        self.lanes(lanes).filter_map(|lane| lane.opens).max()
-    }
-
-    /// Whether another try that could begin has a better claim to one of these lanes: a source without failures comes
-    /// first, then whoever came first.
-    fn is_overtaken(&self, ticket: u64, lanes: [usize; 2], now: Instant) -> bool {
-        let claim = |ticket: u64, [of_source, _]: [usize; 2]| (self.has_failed([of_source; 2]), ticket);
-        let own = claim(ticket, lanes);
-        self.waiting.iter().any(|(&other, &theirs)| {
-            theirs.iter().any(|lane| lanes.contains(lane)) && claim(other, theirs) < own && self.is_free(theirs, now)
-        })
-    }
-}
-
-impl Lane {
-    fn is_free(&self, now: Instant) -> bool {
-        let at_once = if self.failures == 0 { AT_ONCE } else { 1 };
-        self.under_way < at_once && self.opens.is_none_or(|opens| opens <= now)
-    }
-
-    fn forget(&mut self, now: Instant) {
-        if self.last.is_some_and(|last| now.duration_since(last) > FORGOTTEN) {
-            *self = Self { under_way: self.under_way, ..Self::default() };
-        }
-    }
-}
-
-/// Two lanes may be one.
-fn each([one, other]: [usize; 2]) -> impl Iterator<Item = usize> {
-    std::iter::once(one).chain((other != one).then_some(other))
-}
-
-/// Tries of one source or login that may be under way while none has failed: as many as passwords are verified at a time,
-/// so that nobody who has the right one waits for more than that.
-const AT_ONCE: usize = crate::pool::PASSWORD_RUNS;
-/// 200 KiB of them.
-const LANES: usize = 4096;
-/// Failures older than this do not count.
-const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -295,11 +213,6 @@ mod tests {
         (began, came.elapsed())
     }
 
-    fn nothing_is_held(delays: &Delays) -> bool {
-        let state = delays.state();
-        state.waiting.is_empty() && state.lanes.iter().all(|lane| lane.under_way == 0)
-    }
-
     /// Of fifty wrong passwords at once no more are looked at than of fifty that come one after the other.
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
@@ -316,7 +229,7 @@ mod tests {
             began.sort_unstable();
             assert_eq!(began, [0, 0, 1, 3, 7], "in seconds, with one name: {one_name}");
             assert!(ended.iter().all(|(_, over)| *over <= LONGEST + 10 * RUN), "{ended:?}");
-            assert!(nothing_is_held(&delays));
+            assert!(delays.is_idle());
         }
     }
 
@@ -385,7 +298,7 @@ mod tests {
                 // Beside the delay, verdicts of others are waited for: one at a time where one has failed.
                 assert!(over <= LONGEST + 60 * RUN, "{over:?}");
             }
-            assert!(nothing_is_held(&delays));
+            assert!(delays.is_idle());
         }
     }
 }

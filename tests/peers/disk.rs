@@ -6,5 +6,4 @@ mod damage;
 mod full;
 mod killed;
 mod mounted;
-mod rights;
 mod twice;

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
+use crate::support::certificates::Certificates;
 use crate::support::device::{Device, tcp};
 use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
+use crate::support::fake;
 use crate::support::imap::{Imap, status};
 use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, translating_listener};
+use crate::support::proxy::{Proxy, listener, translating_listener};
 
 const OBSERVED: &str = "observe = true\nallowed_networks = [\"127.0.0.0/8\", \"2001:db8::/32\", \"::1/128\"]\n";
 
@@ -171,6 +173,34 @@ fn passwords_and_logins_in_latin_1() {
     }
     let wrong = at_once(&proxy, &["LOGIN typed \"Muller7\"".to_owned()]);
     assert!(wrong[0].starts_with("NO [AUTHENTICATIONFAILED]"), "{wrong:?}");
+}
+
+/// Where logins are passed through, the server hears the octets that the device sent: which character set it wants is its own
+/// affair.
+#[test]
+fn a_password_that_is_passed_through_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificates = Certificates::for_name("localhost", 30);
+    certificates.write(directory.path());
+    let (sender, heard) = std::sync::mpsc::channel();
+    let port = fake::tls(&certificates, openssl::ssl::SslVersion::TLS1_3, move |mut stream| {
+        stream.write_all(b"* OK ready\r\n").unwrap();
+        assert_eq!(fake::hear(&mut stream), "P2 LOGIN \"u\" {7}\r\n");
+        stream.write_all(b"+ go on\r\n").unwrap();
+        let mut password = [0; 7];
+        stream.read_exact(&mut password).unwrap();
+        sender.send(password).unwrap();
+        fake::say(stream, "\r\nP2 NO [AUTHENTICATIONFAILED] no\r\n");
+    });
+    let roots = directory.path().join("ca.pem");
+    let proxy = Proxy::start(&format!(
+        "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\nimap_port = {port}\n{}",
+        listener("imap", "imap", "starttls", "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]")
+    ));
+    let mut device = Imap::greeted(Device::plain(proxy.address("imap")));
+    device.device.send(b"t LOGIN u \"M\xfcller\xa3\"\r\n");
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), *b"M\xfcller\xa3");
+    assert!(status(&device.answer("t")).starts_with("NO "));
 }
 
 /// RFC 4616 §2: an authorization identity that is another name of the same device changes nothing; any other is refused.
