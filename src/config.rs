@@ -5,6 +5,7 @@ mod environment;
 mod file;
 pub mod identity;
 mod listener;
+mod pasted;
 mod problem;
 mod profile;
 pub mod suite;

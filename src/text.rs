@@ -74,7 +74,7 @@ pub fn is_utf_16(octets: &[u8]) -> bool {
 }
 
 /// Beside control characters: marks of order and direction, and blanks and hyphens of no width.
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

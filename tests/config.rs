@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "config/pasted.rs"]
+mod pasted;
 #[path = "config/servers.rs"]
 mod servers;
 
@@ -290,14 +292,17 @@ fn clouds_decide_endpoints_scopes_and_servers() {
     assert_eq!((upstream.host.as_str(), upstream.pop3_host.as_str()), ("imap.gmail.com", "pop.gmail.com"));
     let config = parse(&translated(
         &format!(
-            "{SECRET}cloud = \"worldwide\"\nauthority = \"https://login.example/\"\nscopes = [\"a\", \"b\"]\ndevice_endpoint = \"https://d.example/x\""
+            "{SECRET}cloud = \"worldwide\"\nauthority = \"https://login.example/\"\nscopes = [\"a/.default\", \"b/.default\"]\ndevice_endpoint = \"https://d.example/x\""
         ),
         "",
         "",
     ));
     let identity = &config.identities["office"];
     assert_eq!(identity.token_endpoint, "https://login.example/contoso.example/oauth2/v2.0/token");
-    assert_eq!((identity.scope.as_str(), identity.device_endpoint.as_str()), ("a b", "https://d.example/x"));
+    assert_eq!(
+        (identity.scope.as_str(), identity.device_endpoint.as_str()),
+        ("a/.default b/.default", "https://d.example/x")
+    );
 }
 
 #[test]

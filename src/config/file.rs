@@ -176,6 +176,23 @@ struct AccountSection {
     probe: Option<bool>,
 }
 
+/// A day, as a text or as TOML's own date.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Day {
+    Text(String),
+    Date(toml::value::Datetime),
+}
+
+impl Day {
+    fn text(&self) -> String {
+        match self {
+            Day::Text(text) => text.trim().to_owned(),
+            Day::Date(date) => date.date.map(|day| day.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IdentitySection {
@@ -184,7 +201,7 @@ struct IdentitySection {
     client_id: Written<String>,
     grant: Written<String>,
     client_secret_file: Written<PathBuf>,
-    client_secret_expires: Written<String>,
+    client_secret_expires: Written<Day>,
     certificate: Written<PathBuf>,
     key: Written<PathBuf>,
     token_file: Written<PathBuf>,

@@ -3,6 +3,7 @@
 mod account;
 mod address;
 mod admin;
+mod application;
 mod certificate;
 mod identity;
 mod listener;

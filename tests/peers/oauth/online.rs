@@ -140,3 +140,32 @@ fn one_file_with_a_wrong_mode_is_told_once() {
         assert!(places.is_sorted(), "{command}: not in the order of lines: {}", told[0]);
     }
 }
+
+/// As it comes out of portals and scripts.
+#[test]
+fn what_was_pasted_is_taken_as_meant() {
+    let exchange = Exchange::new();
+    let identity = format!("tenant = \" {TENANT} \"\nclient_id = \"{{{APP}}}\"\n{BY_SECRET}");
+    let text = exchange.configured(&identity, &account("scans", &format!("SMTP:{SCAN}"), ""));
+    let ran = exchange.run(CHECK, &text);
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    assert!(ran.output.contains(&format!("account scans, {SCAN}\n")), "{}", ran.output);
+    // What can mean several things is told with its line.
+    let bare = exchange.configuration(&format!("scopes = [\"https://outlook.office365.com\"]\n{BY_SECRET}"));
+    let line = bare.lines().position(|line| line.starts_with("scopes")).unwrap() + 2;
+    for command in [&["check"][..], CHECK, &["run"]] {
+        let ran = exchange.run(command, &bare);
+        assert!(
+            ran.code == 78 && ran.errors.contains(&format!(".toml:{line}: identity.office.scopes: ")),
+            "{}",
+            ran.errors
+        );
+    }
+    let evil = exchange.configuration(&format!("authorization_endpoint = \"http://127.evil.example/\"\n{BY_PERSON}"));
+    let ran = exchange.run(&["check"], &evil);
+    assert!(
+        ran.code == 78 && ran.errors.contains("authorization_endpoint: must begin with https://"),
+        "{}",
+        ran.errors
+    );
+}

@@ -33,7 +33,7 @@ fn a_secret_is_taken_from_its_line() {
 #[test]
 fn what_nobody_sees_in_a_secret_is_refused() {
     let exchange = Exchange::new();
-    let (key, password) = (exchange.file("SECRET", ""), exchange.file("password", ""));
+    let [key, password, bearer] = ["SECRET", "password", "bearer"].map(|name| exchange.file(name, ""));
     let account = account("scans", SCAN, &format!("password_file = {password:?}"));
     let utf_16: Vec<u8> = format!("{MARK}{SECRET}\r\n").encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (content, words) in [
@@ -46,7 +46,8 @@ fn what_nobody_sees_in_a_secret_is_refused() {
     ] {
         fs::write(&key, &content).unwrap();
         fs::write(&password, &content).unwrap();
-        let admin = format!("[admin]\ntoken_file = {key:?}\n");
+        fs::write(&bearer, &content).unwrap();
+        let admin = format!("[admin]\ntoken_file = {bearer:?}\n");
         let identity = "client_secret_file = \"SECRET\"\ngrant = \"password\"";
         let ran = exchange.run(&["check"], &(admin + &exchange.configured(identity, &account)));
         assert_eq!(ran.code, 69, "{}{}", ran.output, ran.errors);

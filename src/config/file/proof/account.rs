@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::upstream::Upstreams;
 use super::{Names, Proof};
 use crate::config::file::{AccountSection, DeviceSection, Written};
-use crate::config::{Account, Cloud, Device, Grant, Identity, Networks};
+use crate::config::{Account, Cloud, Device, Grant, Identity, Networks, pasted};
 
 impl Proof<'_> {
     pub(super) fn accounts(
@@ -120,15 +120,22 @@ impl Proof<'_> {
 
     fn address(&mut self, key: &str, written: Spanned<String>) -> String {
         self.note(key, &written.span());
-        let address = written.get_ref();
+        let address = pasted::address(written.get_ref());
+        if address.split_once('@').is_some_and(|(_, domain)| !domain.is_ascii()) {
+            let message =
+                format!("\"{address}\": write its domain in ASCII, as it stands in the admin center (xn--...)");
+            self.problem(Some(written.span()), key, &message);
+        }
         let well_formed = address.split_once('@').is_some_and(|(local, domain)| {
-            !local.is_empty() && domain.contains('.') && !domain.contains(['@', '\\', '/'])
+            !local.is_empty()
+                && domain.contains('.')
+                && !domain.contains(['@', '\\', '/', ',', ';', '<', '>', ':', '"'])
         });
         if !well_formed || address.contains(|c: char| c.is_whitespace() || c.is_control()) {
             let message = format!("\"{address}\" is no mail address; write it as \"scans@example.com\"");
             self.problem(Some(written.span()), key, &message);
         }
-        written.into_inner()
+        address.to_owned()
     }
 
     pub(super) fn devices(&mut self, raw: Vec<Spanned<DeviceSection>>, accounts: &Names) -> Vec<Device> {
@@ -159,7 +166,7 @@ impl Proof<'_> {
         let mut logins: Vec<String> = Vec::new();
         let aliases = raw.aliases.map(Spanned::into_inner).unwrap_or_default();
         for written in raw.login.into_iter().chain(aliases) {
-            let login = written.get_ref().to_lowercase();
+            let login = pasted::trimmed(written.get_ref()).to_lowercase();
             if login.is_empty() || login.len() > LONGEST_LOGIN || login.contains(char::is_control) {
                 let message = format!("has 1 to {LONGEST_LOGIN} characters, and no control characters");
                 self.problem(Some(written.span()), "device.login", &message);
@@ -207,12 +214,13 @@ impl Proof<'_> {
         };
         let mut hashes = Vec::new();
         for one in written.into_inner() {
-            if !one.get_ref().starts_with("$argon2id$") {
+            let hash = pasted::trimmed(one.get_ref()).to_owned();
+            if !hash.starts_with("$argon2id$") {
                 // Not quoted: it is probably the password itself.
                 let message = format!("must be hashes that begin with $argon2id$; {ADVICE}");
                 self.problem(Some(one.span()), "device.passwords", &message);
             }
-            hashes.push(one.into_inner());
+            hashes.push(hash);
         }
         hashes
     }

@@ -11,7 +11,7 @@ impl Proof<'_> {
     pub(super) fn addresses(&mut self, key: &str, port: u16, written: Vec<Spanned<String>>) -> Vec<SocketAddr> {
         let mut addresses: Vec<SocketAddr> = Vec::new();
         for one in written {
-            match one.get_ref().parse() {
+            match one.get_ref().trim().parse() {
                 Ok(address) => {
                     if overlap(&[address], &addresses).is_some() {
                         self.problem(Some(one.span()), key, &format!("{address} is named already"));

@@ -10,11 +10,11 @@ use toml::Spanned;
 use super::Proof;
 use crate::config::file::{IdentitySection, Written};
 use crate::config::identity::METADATA_ENDPOINT;
-use crate::config::{CertificateFiles, Cloud, Credential, Grant, Identity, SecretFile, url};
+use crate::config::{CertificateFiles, Cloud, Credential, Grant, Identity, SecretFile, pasted, url};
 
 /// The grants, before what they need is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     ClientCredentials,
     AuthorizationCode,
     DeviceCode,
@@ -70,11 +70,16 @@ impl Proof<'_> {
         let tenant = raw.tenant.take().map(|written| self.tenant(&key("tenant"), has_tenant, kind, written));
         let tenant = tenant.unwrap_or_default();
         let client_id = self.client_id(name, &section, kind, raw.client_id.take());
+        if client_id.eq_ignore_ascii_case(&tenant) && pasted::is_guid(&tenant) {
+            let message = "is the directory's id; write the \"Application (client) ID\" of the app registration";
+            self.problem(Some(section.clone()), &key("client_id"), message);
+        }
         let authority = raw
             .authority
             .take()
             .map_or_else(|| cloud.authority().to_owned(), |written| self.url(&key("authority"), written));
-        let [token, authorization, device] = cloud.endpoints(authority.trim_end_matches('/'), &tenant);
+        let authority = pasted::authority(&authority, &tenant).to_owned();
+        let [token, authorization, device] = cloud.endpoints(&authority, &tenant);
         let token = if kind == Kind::ManagedIdentity { METADATA_ENDPOINT.to_owned() } else { token };
         let endpoint = |proof: &mut Self, word: &str, written: Written<String>, default: String| {
             written.map_or(default, |written| proof.url(&key(word), written))
@@ -85,13 +90,13 @@ impl Proof<'_> {
         let device_endpoint = endpoint(self, "device_endpoint", raw.device_endpoint.take(), device);
         let from_cloud = url::host(&token_endpoint).is_some_and(|host| url::is_one_of(host, cloud.token_hosts()));
         let tokens_are_of_cloud = from_cloud || cloud_is_written || kind == Kind::ManagedIdentity;
-        let scope = self.scope(name, cloud, kind, &mut raw);
+        let scope = self.scope(name, cloud.is_microsoft() && tokens_are_of_cloud, (cloud, kind), &mut raw);
         let roots = self.roots(&key("roots"), raw.roots.take());
         let grant = self.grant(name, &section, cloud, kind, &mut raw);
         Some(Identity {
             cloud,
             tokens_are_of_cloud,
-            authority: authority.trim_end_matches('/').to_owned(),
+            authority,
             tenant,
             client_id,
             grant: grant?,
@@ -126,89 +131,6 @@ impl Proof<'_> {
             Kind::ClientCredentials | Kind::AuthorizationCode | Kind::Federated | Kind::ManagedIdentity => return,
         };
         self.warn(Some(span), key, warning);
-    }
-
-    fn tenant(&mut self, key: &str, has_meaning: bool, kind: Kind, written: Spanned<String>) -> String {
-        let span = written.span();
-        self.note(key, &span);
-        if !has_meaning {
-            self.problem(Some(span.clone()), key, "has no meaning here; remove it");
-        }
-        let tenant = written.into_inner();
-        let shared = ["common", "organizations", "consumers"].contains(&tenant.as_str());
-        if tenant.is_empty()
-            || !tenant.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'))
-        {
-            self.problem(Some(span), key, "is a directory's id (a GUID) or one of its domains, and nothing else");
-        } else if shared && matches!(kind, Kind::ClientCredentials | Kind::Federated) {
-            let message =
-                format!("\"{tenant}\" is nobody's directory; an application needs its own one's id or domain");
-            self.problem(Some(span), key, &message);
-        }
-        tenant
-    }
-
-    fn client_id(&mut self, name: &str, section: &Range<usize>, kind: Kind, written: Written<String>) -> String {
-        let key = format!("identity.{name}.client_id");
-        match written {
-            Some(written) => {
-                self.note(&key, &written.span());
-                if written.get_ref().trim().is_empty() || written.get_ref().contains(char::is_whitespace) {
-                    self.problem(Some(written.span()), &key, "is the application's id, without spaces");
-                }
-                written.into_inner()
-            }
-            None => {
-                if kind != Kind::ManagedIdentity {
-                    self.problem(
-                        Some(section.clone()),
-                        &key,
-                        "is missing; it is the \"Application (client) ID\" of the app registration",
-                    );
-                }
-                String::new()
-            }
-        }
-    }
-
-    fn url(&mut self, key: &str, written: Spanned<String>) -> String {
-        self.note(key, &written.span());
-        let url = written.get_ref().as_str();
-        if let Err(why) = url::may_carry_secrets(url) {
-            self.problem(Some(written.span()), key, &why);
-        }
-        written.into_inner()
-    }
-
-    fn scope(&mut self, name: &str, cloud: Cloud, kind: Kind, raw: &mut IdentitySection) -> String {
-        let is_machine = kind == Kind::ManagedIdentity;
-        if let Some(written) = raw.resource.take() {
-            if is_machine {
-                return written.into_inner();
-            }
-            let key = format!("identity.{name}.resource");
-            self.problem(Some(written.span()), &key, "goes with grant = \"managed-identity\" alone; write scopes");
-        }
-        if let Some(written) = raw.scopes.take() {
-            let key = format!("identity.{name}.scopes");
-            self.note(&key, &written.span());
-            let bad = |scope: &String| scope.is_empty() || scope.contains(char::is_whitespace);
-            if is_machine {
-                self.problem(Some(written.span()), &key, "is called resource with grant = \"managed-identity\"");
-            } else if written.get_ref().is_empty() || written.get_ref().iter().any(bad) {
-                self.problem(Some(written.span()), &key, "is a list of scopes, each without spaces");
-            } else if cloud.is_microsoft() && written.get_ref().iter().any(|scope| scope.contains("//graph.microsoft."))
-            {
-                let message = "a token for Microsoft Graph opens no mailbox by IMAP or POP; leave scopes out";
-                self.problem(Some(written.span()), &key, message);
-            }
-            return written.into_inner().join(" ");
-        }
-        match kind {
-            Kind::ManagedIdentity => cloud.resource().to_owned(),
-            Kind::ClientCredentials | Kind::Federated => cloud.application_scope(),
-            Kind::AuthorizationCode | Kind::DeviceCode | Kind::Password => cloud.delegated_scope(),
-        }
     }
 
     /// The grant with what it needs. What is written for another one is a mistake.
@@ -289,7 +211,7 @@ impl Proof<'_> {
         let key = format!("identity.{name}.client_secret_expires");
         let expires = raw.client_secret_expires.take().and_then(|written| {
             self.note(&key, &written.span());
-            let day = humantime::parse_rfc3339_weak(&format!("{} 00:00:00", written.get_ref()));
+            let day = humantime::parse_rfc3339_weak(&format!("{} 00:00:00", written.get_ref().text()));
             match day.map(|day| day.duration_since(UNIX_EPOCH)) {
                 Ok(Ok(since)) => Some((since.as_secs() / DAY.as_secs(), written.span())),
                 Ok(Err(_)) | Err(_) => {

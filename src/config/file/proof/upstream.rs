@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::Proof;
 use crate::config::file::{UpstreamSection, Written};
-use crate::config::{Cloud, Identity, Security, Upstream};
+use crate::config::{Cloud, Identity, Security, Upstream, pasted, url};
 
 /// The mail servers of the file, and those that the identities' clouds supply.
 pub(super) struct Upstreams {
@@ -128,7 +128,7 @@ impl Proof<'_> {
             self.note(&format!("upstream.{name}.server_name"), &written.span());
         }
         Some(Upstream {
-            server_name: raw.server_name.map(Spanned::into_inner),
+            server_name: raw.server_name.map(|written| pasted::trimmed(written.get_ref()).to_owned()),
             pop3_host: pop3_host.unwrap_or_else(|| host.clone()),
             host,
             imap_port: self.number(&format!("upstream.{name}.imap_port"), raw.imap_port, 1..=65_535, imap),
@@ -163,15 +163,16 @@ impl Proof<'_> {
     fn host(&mut self, key: &str, written: Spanned<String>) -> String {
         let span = written.span();
         self.note(key, &span);
-        let host = written.into_inner();
+        let host = pasted::host(written.get_ref()).to_owned();
         if host.contains(['/', ' ', '@']) || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
             self.problem(
                 Some(span.clone()),
                 key,
-                "is a name or an address alone; a port goes into imap_port or pop3_port",
+                "is a name or an address alone, as \"outlook.office365.com\"; a port goes into imap_port or pop3_port",
             );
         }
-        if ["imap-legacy.office365.com", "pop-legacy.office365.com"].contains(&host.as_str()) {
+        let legacy = ["imap-legacy.office365.com", "pop-legacy.office365.com"];
+        if url::is_one_of(&host, &legacy) {
             self.warn(
                 Some(span),
                 key,

@@ -1,0 +1,151 @@
+//! The application of an identity, proven: its directory, its id, its endpoints, and what it asks for.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::Proof;
+use super::identity::Kind;
+use crate::config::file::{IdentitySection, Written};
+use crate::config::{Cloud, pasted, url};
+
+impl Proof<'_> {
+    pub(super) fn tenant(&mut self, key: &str, has_meaning: bool, kind: Kind, written: Spanned<String>) -> String {
+        let span = written.span();
+        self.note(key, &span);
+        if !has_meaning {
+            self.problem(Some(span.clone()), key, "has no meaning here; remove it");
+        }
+        let tenant = pasted::id(written.get_ref()).to_owned();
+        let shared = ["common", "organizations", "consumers"].contains(&tenant.as_str());
+        let is_one = |text: &str| {
+            !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'))
+        };
+        if !is_one(&tenant) {
+            let message = match tenant_within(&tenant).filter(|meant| is_one(meant)) {
+                Some(meant) => format!("\"{tenant}\" is no directory; write tenant = \"{meant}\""),
+                None => "is a directory's id (a GUID) or one of its domains, and nothing else".to_owned(),
+            };
+            self.problem(Some(span), key, &message);
+        } else if shared && matches!(kind, Kind::ClientCredentials | Kind::Federated) {
+            let message =
+                format!("\"{tenant}\" is nobody's directory; an application needs its own one's id or domain");
+            self.problem(Some(span), key, &message);
+        }
+        tenant
+    }
+
+    pub(super) fn client_id(
+        &mut self,
+        name: &str,
+        section: &Range<usize>,
+        kind: Kind,
+        written: Written<String>,
+    ) -> String {
+        let key = format!("identity.{name}.client_id");
+        let Some(written) = written else {
+            if kind != Kind::ManagedIdentity {
+                self.problem(
+                    Some(section.clone()),
+                    &key,
+                    "is missing; it is the \"Application (client) ID\" of the app registration",
+                );
+            }
+            return String::new();
+        };
+        self.note(&key, &written.span());
+        let id = pasted::id(written.get_ref());
+        let is_name = id.is_empty() || id.contains(|c: char| c.is_whitespace() || "{}<>\"'".contains(c));
+        if is_name || id.contains("://") {
+            let message = "is the \"Application (client) ID\" of the app registration, without spaces; neither its name nor its URI";
+            self.problem(Some(written.span()), &key, message);
+        }
+        id.to_owned()
+    }
+
+    pub(super) fn url(&mut self, key: &str, written: Spanned<String>) -> String {
+        self.note(key, &written.span());
+        let url = pasted::trimmed(written.get_ref());
+        if let Err(why) = url::may_carry_secrets(url) {
+            self.problem(Some(written.span()), key, &why);
+        }
+        url.to_owned()
+    }
+
+    /// Joined by spaces; with managed-identity the resource.
+    pub(super) fn scope(
+        &mut self,
+        name: &str,
+        is_of_microsoft: bool,
+        (cloud, kind): (Cloud, Kind),
+        raw: &mut IdentitySection,
+    ) -> String {
+        let is_machine = kind == Kind::ManagedIdentity;
+        if let Some(written) = raw.resource.take() {
+            let key = format!("identity.{name}.resource");
+            let resource = pasted::trimmed(written.get_ref());
+            if !is_machine {
+                let message = "goes with grant = \"managed-identity\" alone; write scopes";
+                self.problem(Some(written.span()), &key, message);
+            } else if let Some(bare) = resource.strip_suffix("/.default") {
+                let message = format!("is a resource, and not a scope: write \"{bare}\"");
+                self.problem(Some(written.span()), &key, &message);
+            } else {
+                return resource.to_owned();
+            }
+        }
+        if let Some(written) = raw.scopes.take() {
+            let key = format!("identity.{name}.scopes");
+            self.note(&key, &written.span());
+            let scopes: Vec<&str> = written.get_ref().iter().map(|scope| pasted::trimmed(scope)).collect();
+            let bad = |scope: &&str| scope.is_empty() || scope.contains(char::is_whitespace);
+            if is_machine {
+                self.problem(Some(written.span()), &key, "is called resource with grant = \"managed-identity\"");
+            } else if scopes.is_empty() || scopes.iter().any(bad) {
+                self.problem(Some(written.span()), &key, "is a list of scopes, each without spaces");
+            } else if cloud.is_microsoft() && scopes.iter().any(|scope| scope.contains("//graph.microsoft.")) {
+                let message = "a token for Microsoft Graph opens no mailbox by IMAP or POP; leave scopes out";
+                self.problem(Some(written.span()), &key, message);
+            } else if let Some(message) = refused_by_entra(is_of_microsoft, (cloud, kind), &scopes) {
+                self.problem(Some(written.span()), &key, &message);
+            }
+            return scopes.join(" ");
+        }
+        match kind {
+            Kind::ManagedIdentity => cloud.resource().to_owned(),
+            Kind::ClientCredentials | Kind::Federated => cloud.application_scope(),
+            Kind::AuthorizationCode | Kind::DeviceCode | Kind::Password => cloud.delegated_scope(),
+        }
+    }
+}
+
+/// The directory in what was pasted for it: the address of an endpoint, of the domain's web page, or of a person.
+fn tenant_within(pasted: &str) -> Option<&str> {
+    if let Some((_, domain)) = pasted.rsplit_once('@') {
+        return Some(domain);
+    }
+    let bare = pasted.trim_end_matches(['/', '.']);
+    let Some(host) = url::host(bare) else { return Some(bare) };
+    let is_endpoint = Cloud::ALL.iter().any(|(_, cloud)| url::is_one_of(host, cloud.token_hosts()));
+    if is_endpoint { bare.split('/').nth(3) } else { Some(host) }
+}
+
+/// Scopes that Entra refuses for this grant, and what to write. Without Entra behind it only what names its resource counts.
+fn refused_by_entra(is_of_microsoft: bool, (cloud, kind): (Cloud, Kind), scopes: &[&str]) -> Option<String> {
+    let is_its = |scope: &str| {
+        let hosts = Cloud::ALL.iter().filter(|(_, cloud)| cloud.is_microsoft()).map(|(_, cloud)| cloud.mail_hosts());
+        is_of_microsoft || url::host(scope).is_some_and(|host| hosts.flatten().any(|known| *known == host))
+    };
+    if matches!(kind, Kind::ClientCredentials | Kind::Federated) {
+        let other = scopes.iter().find(|scope| !scope.ends_with("/.default") && is_its(scope))?;
+        let whole = cloud.application_scope();
+        return Some(format!(
+            "\"{other}\" is no scope of an application, which asks for all that it was granted: write \"{whole}\", or leave \
+             scopes out"
+        ));
+    }
+    let is_bare = |scope: &str| scope.trim_end_matches('/').matches('/').count() == 2 && scope.contains("://");
+    let bare = scopes.iter().find(|scope| is_bare(scope) && is_its(scope))?;
+    let permission = format!("{}/IMAP.AccessAsUser.All", bare.trim_end_matches('/'));
+    Some(format!("\"{bare}\" lacks the permission behind it: write \"{permission}\", or leave scopes out"))
+}
