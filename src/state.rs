@@ -3,6 +3,7 @@
 mod denied;
 mod lock;
 mod read;
+mod rights;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -11,12 +12,14 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, access, flock};
 use rustix::io::Errno;
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 
 use crate::crypto;
 pub use denied::{NAME_RESOLUTION, confined, denied, name_resolution_denied, why_denied};
 pub use lock::{Hold, hold, lock};
 pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to};
+use rights::is_ours_alone;
+pub use rights::why_not_ours;
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +36,11 @@ pub enum Access {
 /// Not allowed, no space, or something else stands there; the text says what to do.
 pub fn make_directory(directory: &Path) -> Result<(), String> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+        let shown = directory.display();
+        let (user, group) = (geteuid().as_raw(), getegid().as_raw());
         format!(
-            "cannot make {}: {error}; set state_directory to a directory that this user may write, or make it",
-            directory.display()
+            "cannot make {shown}: {error}; make it as root with: install -d -m 700 -o {user} -g {group} {shown}, or set \
+             state_directory to a directory that this user may write"
         )
     })
 }
@@ -50,11 +55,14 @@ pub fn could_make_directory(directory: &Path) -> Result<(), String> {
     if there.is_dir() && access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok() {
         return Ok(());
     }
-    Err(format!(
-        "cannot make {}, because {} is no directory that this user may write; set state_directory to another one",
-        directory.display(),
-        there.display()
-    ))
+    let (shown, there) = (directory.display(), there.display());
+    let why =
+        why_not_ours(directory).filter(|_| directory.is_dir()).map(|why| format!("cannot write in {shown}: {why}"));
+    Err(why.unwrap_or_else(|| {
+        format!(
+            "cannot make {shown}, because {there} is no directory that this user may write; set state_directory to another one"
+        )
+    }))
 }
 
 /// Writes a file so that it is there whole or not at all, after a crash too: temporary file, fsync, rename, fsync of
@@ -164,27 +172,6 @@ pub fn check_own(directory: &Path) -> Result<(), String> {
         return Err(format!("{} is no directory; put it away", directory.display()));
     }
     is_ours_alone(directory, &metadata)
-}
-
-fn is_ours_alone(path: &Path, metadata: &fs::Metadata) -> Result<(), String> {
-    let shown = path.display();
-    let own = geteuid().as_raw();
-    if metadata.uid() != own {
-        let owner = metadata.uid();
-        return Err(if own == 0 {
-            format!(
-                "{shown} belongs to user {owner}, and this is root; run this as that user: sudo -u '#{owner}' packetboat ..."
-            )
-        } else {
-            format!("{shown} belongs to user {owner}, and this is user {own}; mend it with: chown {own} {shown}")
-        });
-    }
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let right = if metadata.is_dir() { 700 } else { 600 };
-        return Err(format!("{shown} is open to others (mode {mode:03o}); mend it with: chmod {right} {shown}"));
-    }
-    Ok(())
 }
 
 /// What changes whenever a file is replaced, rewritten, or its mode mended: inode and time. None if it is not there.

@@ -68,7 +68,12 @@ fn hold(state_directory: &Path) -> Result<Option<Hold>, Exit> {
     };
     match held.as_ref().map(|held| &held.unwritable) {
         Some(Some(message)) => tell_of_unwritable(message),
-        Some(None) => state::sweep(state_directory),
+        Some(None) => {
+            state::sweep(state_directory);
+            if let Some(message) = state::why_not_ours(state_directory) {
+                warn!("{message}");
+            }
+        }
         None => {}
     }
     Ok(held)

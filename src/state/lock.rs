@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-use super::{give_to_owner_of, is_ours_alone};
+use super::give_to_owner_of;
+use super::rights::{is_ours_alone, why_not_ours};
 
 /// The state directory, held by the one process that runs on it for as long as this lives.
 pub struct Hold {
@@ -31,17 +32,18 @@ pub fn hold(directory: &Path) -> Result<Hold, String> {
     let (made, unwritable) = match open(&path) {
         Ok(file) => (Some(file), None),
         Err(error) if is_closed_to_us(&error, &path) => {
-            (None, Some(format!("cannot write in {}: {error}", directory.display())))
+            let why = why_not_ours(directory).map(|why| format!("; {why}")).unwrap_or_default();
+            (None, Some(format!("cannot write in {}: {error}{why}", directory.display())))
         }
-        Err(error) => return Err(why_not_opened(&path, &error)),
+        Err(error) => return Err(why_not_held(directory, &path, &error)),
     };
     let mut file = match open_to_read(&path) {
         Ok(file) => file,
         // Where nobody has ever run, and nothing can be made: the directory itself.
         Err(_) if unwritable.is_some() && !super::is_there(&path) => {
-            File::open(directory).map_err(|error| why_not_opened(directory, &error))?
+            File::open(directory).map_err(|error| why_not_held(directory, directory, &error))?
         }
-        Err(error) => return Err(why_not_opened(&path, &error)),
+        Err(error) => return Err(why_not_held(directory, &path, &error)),
     };
     let mut locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
     // NFS locks for writing what is open for writing.
@@ -119,6 +121,14 @@ fn is_closed_to_us(error: &io::Error, path: &Path) -> bool {
         // Another user's lock is another matter than another user's directory.
         io::ErrorKind::PermissionDenied => !super::is_there(path),
         _ => false,
+    }
+}
+
+/// Where somebody else owns the directory or files in it, with the one command that mends all of them.
+fn why_not_held(directory: &Path, path: &Path, error: &io::Error) -> String {
+    match why_not_ours(directory).filter(|_| error.kind() == io::ErrorKind::PermissionDenied) {
+        Some(why) => format!("cannot lock {}: {error}; {why}", path.display()),
+        None => why_not_opened(path, error),
     }
 }
 

@@ -7,10 +7,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
-use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use super::is_ours_alone;
+use super::rights::{is_kept_from_others, is_ours_alone, missing_rights};
 use crate::secret::Secret;
 use crate::text;
 
@@ -22,30 +21,18 @@ use crate::text;
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let unreadable = |error: io::Error| {
         let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|one| path.starts_with(one));
-        let advice = if is_credential && error.kind() == io::ErrorKind::NotFound {
-            "; credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart"
-        } else {
-            ""
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound if is_credential => {
+                "; credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart"
+                    .to_owned()
+            }
+            _ => advice(path, &error),
         };
-        format!("cannot read {}: {error}{advice}{}", path.display(), denied(path, &error))
+        format!("cannot read {}: {error}{advice}", path.display())
     };
     let (file, metadata) = open(path).map_err(unreadable)?;
-    let (shown, own) = (path.display(), geteuid().as_raw());
     if !CONTAINER_SECRETS.iter().any(|directory| path.starts_with(directory)) {
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o007 != 0 {
-            return Err(format!(
-                "{shown} can be read by everybody (mode {mode:03o}); mend it with: chmod o-rwx {shown}"
-            ));
-        }
-        if mode & 0o020 != 0 {
-            return Err(format!(
-                "{shown} can be changed by a group (mode {mode:03o}); mend it with: chmod g-w {shown}"
-            ));
-        }
-        if ![own, 0].contains(&metadata.uid()) && own != 0 {
-            return Err(format!("{shown} belongs to user {}; mend it with: chown {own} {shown}", metadata.uid()));
-        }
+        is_kept_from_others(path, &metadata)?;
     }
     whole(file, &metadata, LARGEST_SECRET).map_err(unreadable)
 }
@@ -99,11 +86,11 @@ pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, Strin
         let leads_nowhere = error.kind() == io::ErrorKind::NotFound && super::is_there(path);
         let (kind, advice) = if leads_nowhere {
             // What a link leads to may come back, and is not to be made anew meanwhile.
-            (io::ErrorKind::Other, "; it is a link that leads nowhere")
+            (io::ErrorKind::Other, "; it is a link that leads nowhere".to_owned())
         } else {
-            (error.kind(), "")
+            (error.kind(), advice(path, &error))
         };
-        (kind, format!("cannot read {}: {error}{advice}{}", path.display(), denied(path, &error)))
+        (kind, format!("cannot read {}: {error}{advice}", path.display()))
     };
     let not_ours = |message| (io::ErrorKind::PermissionDenied, message);
     let (file, metadata) = open(path).map_err(|error| match fs::metadata(path) {
@@ -132,13 +119,14 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
 pub fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let read = open(path).and_then(|(file, metadata)| whole(file, &metadata, most));
     let mut content =
-        read.map_err(|error| format!("cannot read {}: {error}{}", path.display(), denied(path, &error)))?;
+        read.map_err(|error| format!("cannot read {}: {error}{}", path.display(), advice(path, &error)))?;
     Ok(std::mem::take(&mut *content))
 }
 
-/// Behind an error: that no permission of the file is the cause.
-fn denied(path: &Path, error: &io::Error) -> String {
-    super::why_denied(path, error).map(|why| format!("; {why}")).unwrap_or_default()
+/// What mends it that a file cannot be opened, as the end of a sentence: its owner and mode, or that those are not the cause.
+fn advice(path: &Path, error: &io::Error) -> String {
+    let why = if error.kind() == io::ErrorKind::PermissionDenied { missing_rights(path) } else { None };
+    why.or_else(|| super::why_denied(path, error)).map(|why| format!("; {why}")).unwrap_or_default()
 }
 
 /// A file, and never something else that would have us wait.

@@ -6,4 +6,5 @@ mod damage;
 mod full;
 mod killed;
 mod mounted;
+mod rights;
 mod twice;

@@ -1,0 +1,134 @@
+//! Advice about owners and modes of files, as commands that can be followed where the files stand: on a disk of this
+//! computer, or on a read-only mount of a container.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, StatVfsMountFlags, accessat, statvfs};
+use rustix::process::{getegid, geteuid};
+
+/// Whether nobody else may own, read or write it.
+///
+/// # Errors
+/// Somebody may; the text says what mends it.
+pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), String> {
+    let shown = path.display();
+    let own = geteuid().as_raw();
+    if metadata.uid() != own {
+        let owner = metadata.uid();
+        return Err(if own == 0 {
+            format!(
+                "{shown} belongs to user {owner}, and this is root; run this as that user: sudo -u '#{owner}' packetboat ..."
+            )
+        } else {
+            let whose = format!("{shown} belongs to {}, and this is user {own}", name(owner));
+            format!("{whose}; {}", mend(path, &format!("chown {own} {shown}")))
+        });
+    }
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let right = if metadata.is_dir() { 700 } else { 600 };
+        let command = format!("chmod {right} {shown}");
+        return Err(format!("{shown} is open to others (mode {mode:03o}); {}", mend(path, &command)));
+    }
+    Ok(())
+}
+
+/// Whether a secret that somebody has put there is safe from others.
+///
+/// # Errors
+/// It is not; the text says what mends it.
+pub(super) fn is_kept_from_others(path: &Path, metadata: &Metadata) -> Result<(), String> {
+    let (shown, own, mode) = (path.display(), geteuid().as_raw(), metadata.mode() & 0o777);
+    let (fault, command) = if mode & 0o007 != 0 {
+        (format!("can be read by everybody (mode {mode:03o})"), format!("chmod o-rwx {shown}"))
+    } else if mode & 0o020 != 0 {
+        (format!("can be changed by a group (mode {mode:03o})"), format!("chmod g-w {shown}"))
+    } else if ![own, 0].contains(&metadata.uid()) && own != 0 {
+        (format!("belongs to {}, and this is user {own}", name(metadata.uid())), format!("chown {own} {shown}"))
+    } else {
+        return Ok(());
+    };
+    Err(format!("{shown} {fault}; {}", mend(path, &command)))
+}
+
+/// Why this user may not open a file, and what mends it. None where its owner and mode are not the cause.
+pub(super) fn missing_rights(path: &Path) -> Option<String> {
+    let own = geteuid().as_raw();
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut above: Vec<&Path> = absolute.ancestors().skip(1).collect();
+    above.reverse();
+    if let Some(closed) = above.into_iter().find(|directory| is_closed(directory, Access::EXEC_OK)) {
+        return Some(format!(
+            "{}, which user {own} may not enter: put the file elsewhere, as into /etc/packetboat, or let that user in",
+            owned(closed)
+        ));
+    }
+    let command = format!("chown {own} {}", path.display());
+    is_closed(path, Access::READ_OK)
+        .then(|| format!("{}, and this is user {own}; {}", owned(path), mend(path, &command)))
+}
+
+/// Why this user may not use a directory of its own state, and the one command that mends all of it: somebody has made it,
+/// or files in it, as root. None where owners are not to blame.
+pub fn why_not_ours(directory: &Path) -> Option<String> {
+    let (own, group) = (geteuid().as_raw(), getegid().as_raw());
+    if own == 0 {
+        return None;
+    }
+    let shown = directory.display();
+    let is_foreign = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.uid() != own);
+    let what = if is_foreign(directory) && is_closed(directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        owned(directory)
+    } else {
+        let inside = [directory.to_path_buf(), directory.join("tokens")];
+        let entries = inside.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path());
+        let mut foreign: Vec<_> = entries.filter(|path| is_foreign(path)).collect();
+        foreign.sort();
+        let (first, more) = (foreign.first()?, foreign.len().saturating_sub(1));
+        if more == 0 { owned(first) } else { format!("{}, as do {more} more files there", owned(first)) }
+    };
+    let command = format!("chown -R {own}:{group} {shown}");
+    Some(format!("{what}, and this is user {own}; {}", mend(directory, &command)))
+}
+
+/// What mends rights: a command, or, on a mount where it would be refused, what to write where the mount is described.
+fn mend(path: &Path, command: &str) -> String {
+    if !is_on_a_read_only_mount(path) {
+        let as_root = if command.starts_with("chown") { " as root" } else { "" };
+        return format!("mend it{as_root} with: {command}");
+    }
+    let (own, group) = (geteuid().as_raw(), getegid().as_raw());
+    let kubernetes = if own == 0 {
+        "defaultMode: 0400".to_owned()
+    } else {
+        format!("defaultMode: 0440, and fsGroup: {group} for the pod")
+    };
+    format!(
+        "it is mounted read-only: mend it where the mount is described, with {kubernetes} (Kubernetes), with mode: 0400 and \
+         uid: \"{own}\" (a secret of Docker Swarm), or on the host with: {command}"
+    )
+}
+
+/// Whether nothing can be changed there: by the mount's flag, or by the links that Kubernetes keeps its volumes behind.
+fn is_on_a_read_only_mount(path: &Path) -> bool {
+    let has_links = path.parent().is_some_and(|directory| directory.join("..data").is_symlink());
+    has_links || statvfs(path).is_ok_and(|about| about.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+fn is_closed(path: &Path, access: Access) -> bool {
+    accessat(CWD, path, access, AtFlags::EACCESS) == Err(rustix::io::Errno::ACCESS)
+}
+
+fn owned(path: &Path) -> String {
+    let shown = path.display();
+    fs::metadata(path).map_or_else(
+        |_| shown.to_string(),
+        |metadata| format!("{shown} belongs to {} (mode {:03o})", name(metadata.uid()), metadata.mode() & 0o777),
+    )
+}
+
+fn name(user: u32) -> String {
+    if user == 0 { "root".to_owned() } else { format!("user {user}") }
+}
