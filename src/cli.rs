@@ -123,7 +123,7 @@ enum Command {
     },
 }
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 struct ConfigFile {
     /// The configuration file
     #[arg(

@@ -5,6 +5,8 @@
 //! system refuses new threads. Threads, waiting jobs and the wait of a caller are bounded. A caller that stops waiting takes
 //! its job out of the queue, with everything that the job holds; a job that panics ends neither its thread nor its pool.
 
+mod gate;
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,6 +18,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+pub use gate::Gate;
 
 /// Argon2 runs at a time. A run takes 19 MiB and some 20 ms, so that few threads bound the memory.
 pub const PASSWORD_RUNS: usize = 2;

@@ -39,7 +39,7 @@ use mailbox::Mailboxes;
 use place::Place;
 pub use place::{is_beside_own, why_not_bound};
 use quota::Quota;
-pub use serving::Serving;
+pub use serving::{Present, Serving};
 pub use trial::Trials;
 use witness::Witness;
 pub use worker::Pulse;
@@ -181,7 +181,7 @@ pub fn open(
     config: &Config,
     making: Making,
     common: &Common,
-    before: Option<&Serving>,
+    before: Option<&Present>,
 ) -> Result<Opened, Vec<Obstacle>> {
     let mut obstacles = Vec::new();
     let certificates = certificates(config, making, &mut obstacles);
@@ -250,7 +250,7 @@ fn warm(config: &Config, servers: &Servers) -> Vec<(Arc<Server>, Protocol)> {
 
 /// The mail servers. One that has not changed goes on, with its connections that are ready; one whose roots are files may
 /// have changed without a word.
-fn servers(config: &Config, before: Option<&Serving>, obstacles: &mut Vec<Obstacle>) -> Servers {
+fn servers(config: &Config, before: Option<&Present>, obstacles: &mut Vec<Obstacle>) -> Servers {
     let mut servers = BTreeMap::new();
     for (name, upstream) in &config.upstreams {
         let running = before.filter(|before| {
@@ -274,7 +274,7 @@ fn access(
     config: &Config,
     making: Making,
     servers: &Servers,
-    before: Option<&Serving>,
+    before: Option<&Present>,
     obstacles: &mut Vec<Obstacle>,
 ) -> Option<(Arc<Access>, Arc<Tokens>)> {
     let listener = config.listeners.iter().find(|listener| listener.logins == Logins::Translate)?;
@@ -289,7 +289,7 @@ fn access(
     let told = |obstacles: &mut Vec<Obstacle>, found: Vec<(String, String)>| {
         obstacles.extend(found.into_iter().map(|(key, message)| Obstacle { key, message }));
     };
-    let (access, tokens) = before.and_then(Serving::access).map_or((None, None), |(one, two)| (Some(one), Some(two)));
+    let (access, tokens) = before.and_then(Present::access).map_or((None, None), |(one, two)| (Some(one), Some(two)));
     let devices = Devices::new(config, access.map(|access| access.devices.as_ref()));
     let devices = devices.map_err(|found| told(obstacles, found));
     let tokens = Tokens::open(config, making, tokens.map(Arc::as_ref)).map_err(|found| told(obstacles, found));

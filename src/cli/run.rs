@@ -6,6 +6,7 @@ pub(super) mod log;
 mod manager;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Environment, Proven};
 use crate::confinement;
 use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, Signals, Trigger};
-use crate::pool;
+use crate::pool::{self, Gate};
 use crate::proxy::{self, Common, Serving};
 use crate::state::{self, Hold};
 use crate::transport::downstream::certificate::Making;
@@ -129,9 +130,21 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     tokio::spawn(admin::upkeep(Arc::clone(&admin), upkeep_lifecycle));
     tokio::spawn(manager::feed_watchdog(Arc::clone(&serving)));
     common.metrics.loaded(lifecycle::since_1970());
-    let mut running = Process { file, output, common, serving, admin, signals, proven, confined, stamps };
+    let mut running = Process {
+        file,
+        output,
+        common,
+        serving,
+        admin,
+        signals,
+        proven,
+        confined,
+        stamps,
+        look: Gate::new(),
+        is_reload_wanted: false,
+    };
     // Before anybody hears that it is ready, and looks for it.
-    running.leave_trail();
+    running.leave_trail().await;
     info!("ready");
     manager::tell_ready(&running.serving).await;
     let signal = running.until_end().await;
@@ -188,13 +201,18 @@ struct Process<'a> {
     /// Where files may be read, if that is limited.
     confined: Option<Vec<PathBuf>>,
     stamps: Stamps,
+    /// One look at the certificates' files at a time.
+    look: Gate,
+    /// SIGHUP came while something else was taken.
+    is_reload_wanted: bool,
 }
 
 impl Process<'_> {
     /// For the commands that look for it.
-    fn leave_trail(&self) {
+    async fn leave_trail(&self) {
         let running = Running { process: std::process::id(), admin: self.admin.address() };
-        if let Err(message) = running.write(&self.proven.config.state_directory) {
+        let directory = self.proven.config.state_directory.clone();
+        if let Err(message) = change::on_disk(move || running.write(&directory)).await {
             warn!("packetboat reload needs --pid, and packetboat health its file: {message}");
         }
     }
@@ -207,14 +225,33 @@ impl Process<'_> {
             tokio::select! {
                 request = self.signals.next() => match request {
                     Request::End(signal) => return signal,
-                    Request::Reload => self.reload().await,
+                    Request::Reload => self.is_reload_wanted = true,
                 },
                 _ = look.tick() => {
                     self.common.tell_left_out();
                     self.common.metrics.log_lines_lost(self.output.dropped());
-                    if self.stamps.have_changed(&self.proven.config) {
-                        self.take_certificates().await;
+                    if let Err(signal) = self.take_certificates().await {
+                        return signal;
                     }
+                },
+            }
+            while std::mem::take(&mut self.is_reload_wanted) {
+                if let Err(signal) = self.reload().await {
+                    return signal;
+                }
+            }
+        }
+    }
+
+    /// Waits for work on another thread. A signal that asks for the end is not kept waiting: then its name is returned.
+    async fn unless_ending<T>(&mut self, work: impl Future<Output = T>) -> Result<T, &'static str> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                request = self.signals.next() => match request {
+                    Request::End(signal) => return Err(signal),
+                    Request::Reload => self.is_reload_wanted = true,
                 },
             }
         }

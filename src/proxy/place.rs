@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::door::Door;
 use super::doorway::Doorway;
-use super::serving::Serving;
+use super::serving::Present;
 use super::{Common, Obstacle, worker};
 use crate::config::{Config, Listener};
 use crate::lifecycle::{self, Trigger};
@@ -55,15 +55,14 @@ pub(super) fn take(
     listener: &Listener,
     making: Making,
     common: &Common,
-    before: Option<&Serving>,
+    before: Option<&Present>,
     obstacles: &mut Vec<Obstacle>,
 ) -> Vec<Place> {
-    let running = before.map(Serving::running).unwrap_or_default();
     let mut places = Vec::new();
     for &address in &listener.listen {
         let key = PlaceKey { listener: (address.port() == 0).then(|| listener.name.clone()), address };
-        if let Some(one) = running.iter().find(|one| one.key == key) {
-            places.push(Place { key, address: one.address, sockets: Vec::new() });
+        if let Some(address) = before.and_then(|before| before.listens(&key)) {
+            places.push(Place { key, address, sockets: Vec::new() });
             continue;
         }
         // A place that is on its way out may hold the port still.

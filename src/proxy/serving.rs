@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::accept;
 use super::door::Access;
-use super::place::Running;
+use super::place::{PlaceKey, Running};
 use super::worker::{self, Pulse, Workers};
 use super::{Common, Opened, Servers, warm};
 use crate::config::{Config, Limits, Protocol};
@@ -18,6 +18,15 @@ use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
 use crate::token::{Status, Tokens};
 use crate::transport::adopt;
 use crate::transport::upstream::Server;
+
+/// What runs at one moment.
+pub struct Present {
+    config: Config,
+    running: Vec<(PlaceKey, SocketAddr)>,
+    ports: Vec<u16>,
+    access: Option<(Arc<Access>, Arc<Tokens>)>,
+    servers: Servers,
+}
 
 /// All that runs. Dropping it ends every connection at once.
 pub struct Serving {
@@ -173,14 +182,34 @@ impl Serving {
         }
     }
 
-    pub(super) fn running(&self) -> &[Running] {
-        &self.running
+    /// What its successor takes over, for a thread that prepares it.
+    pub fn present(&self) -> Present {
+        let closed = self.closed.iter().filter(|(_, when)| when.elapsed() < CLOSING).map(|(port, _)| *port);
+        let running: Vec<_> = self.running.iter().map(|one| (one.key.clone(), one.address)).collect();
+        Present {
+            config: self.config.clone(),
+            ports: closed.chain(running.iter().map(|(_, address)| address.port())).collect(),
+            running,
+            access: self.access.clone(),
+            servers: self.servers.clone(),
+        }
+    }
+}
+
+impl Present {
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it listens for this address of a configuration, if it does.
+    pub(super) fn listens(&self, wanted: &PlaceKey) -> Option<SocketAddr> {
+        self.running.iter().find(|(key, _)| key == wanted).map(|(_, address)| *address)
     }
 
     /// Whether a port is our own, or was a moment ago.
     pub(super) fn has_port(&self, port: u16) -> bool {
-        let closed = self.closed.iter().any(|(closed, when)| *closed == port && when.elapsed() < CLOSING);
-        closed || self.running.iter().any(|one| one.address.port() == port)
+        self.ports.contains(&port)
     }
 
     pub(super) fn access(&self) -> Option<(&Arc<Access>, &Arc<Tokens>)> {

@@ -3,7 +3,7 @@
 mod sign_in;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ use super::wire::{Granted, Record};
 use crate::config::{Account, Credential, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::pool::{self, NotDone};
+use crate::pool::{self, Gate, NotDone};
 use crate::secret::Secret;
 use crate::state::{self, Stamp};
 use crate::transport::http::{Answered, Asked, Client};
@@ -257,7 +257,7 @@ impl Slot {
         let mut paths = self.credential_files();
         paths.extend(self.store.as_ref().map(|store| store.path(&self.owner)));
         let stamps = move || paths.iter().map(|path| state::stamp(path)).collect();
-        pool::FILES.run_within(FILE, stamps).await.ok()
+        pool::FILES.run_alone(&self.gate(), FILE, stamps).await.ok()
     }
 
     /// The files that the configuration names for this token.
@@ -271,6 +271,12 @@ impl Slot {
             grant => paths.extend(grant.client_secret().map(|file| file.path.clone())),
         }
         paths
+    }
+
+    /// What keeps a hung file system to one thread: the gate of the directory that the secret is in.
+    fn gate(&self) -> Gate {
+        let directory = self.credential_files().first().and_then(|path| path.parent().map(Path::to_path_buf));
+        directory.map_or_else(Gate::new, |directory| Gate::of(&directory))
     }
 
     async fn ask(&self) -> Result<Arc<AccessToken>, Failure> {
@@ -324,8 +330,8 @@ impl Slot {
     /// What is sent to the endpoint. Its files are read, and it is signed, on a thread of the pool.
     async fn request(&self, refresh_token: Option<Secret>) -> Result<Asked, Setback> {
         let (identity, account) = (self.identity.clone(), self.account.clone());
-        let made = pool::FILES.run_within(FILE, move || request::token(&identity, &account, refresh_token.as_ref()));
-        match made.await {
+        let make = move || request::token(&identity, &account, refresh_token.as_ref());
+        match pool::FILES.run_alone(&self.gate(), FILE, make).await {
             Ok(made) => made.map_err(refused),
             Err(why) => {
                 let files: Vec<String> =

@@ -1,16 +1,19 @@
 //! A configuration takes the place of another one while the proxy runs, or is refused and changes nothing.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
 use super::{Process, introduction, manager, proxy, raise_open_files};
-use crate::admin;
+use crate::admin::{self, Admin};
 use crate::cli::trail::Outcome;
 use crate::config::{Config, Problem, Proven};
 use crate::confinement;
 use crate::lifecycle;
+use crate::pool::{self, NotDone};
+use crate::proxy::{Common, Present};
 use crate::state::{self, Stamp};
 use crate::transport::downstream::certificate::{self, Making};
 
@@ -23,92 +26,126 @@ pub(super) struct Stamps {
     refused: Option<(Vec<Stamp>, Instant)>,
 }
 
+/// What a change begins with.
+struct Preparation {
+    present: Present,
+    admin: Arc<Admin>,
+    common: Common,
+    confined: Option<Vec<PathBuf>>,
+}
+
+/// A configuration with everything open that it names.
+struct Prepared {
+    proven: Proven,
+    opened: proxy::Opened,
+    admin_doors: admin::Doors,
+    stamps: Stamps,
+}
+
+/// A configuration that is refused.
+struct Refused {
+    /// Its names, which the log shows by pseudonyms, if it could be read.
+    names: Option<Box<Config>>,
+    problems: Vec<Problem>,
+}
+
 impl Process<'_> {
-    /// Takes the configuration as it stands in its file now.
-    pub(super) async fn reload(&mut self) {
+    /// Takes the configuration as it stands in its file now; the name of a signal that ended the process meanwhile.
+    pub(super) async fn reload(&mut self) -> Result<(), &'static str> {
         info!("SIGHUP: reading {}", self.file.config.display());
         // Before anything is read: packetboat reload waits for the result of a reload that begins after its signal.
-        let number = Outcome::begin(&self.proven.config.state_directory);
-        let result = match self.file.read() {
-            Ok(proven) => self.take(proven).await,
-            Err(problems) => Err(problems),
-        };
+        let directory = self.proven.config.state_directory.clone();
+        let number = on_disk(move || Outcome::begin(&directory)).await;
+        let file = self.file.clone();
+        let result = self.change(move || file.read()).await?;
         self.common.metrics.reloaded(result.is_ok(), lifecycle::since_1970());
         self.tell("the configuration", &result).await;
         let refused = result.err().map(|problems| lines(&problems));
         self.admin.reloaded(refused.clone());
-        let write = |number| Outcome { number, refused }.write(&self.proven.config.state_directory);
-        if let Err(message) = number.and_then(write) {
+        let directory = self.proven.config.state_directory.clone();
+        let written = match number {
+            Ok(number) => on_disk(move || Outcome { number, refused }.write(&directory)).await,
+            Err(message) => Err(message),
+        };
+        if let Err(message) = written {
             warn!("packetboat reload gets no answer: {message}");
         }
+        Ok(())
     }
 
-    /// Takes certificates as they stand in their files now.
-    pub(super) async fn take_certificates(&mut self) {
-        let result = self.take(self.proven.clone()).await;
+    /// Takes certificates whose files have changed; the name of a signal that ended the process meanwhile.
+    pub(super) async fn take_certificates(&mut self) -> Result<(), &'static str> {
+        let config = self.proven.config.clone();
+        let gate = self.look.clone();
+        let look = async move { pool::FILES.run_alone(&gate, FILES, move || stamps(&config)).await };
+        let Ok(present) = self.unless_ending(look).await? else { return Ok(()) };
+        if !self.stamps.have_changed(present) {
+            return Ok(());
+        }
+        let proven = self.proven.clone();
+        let result = self.change(move || Ok(proven)).await?;
         if result.is_err() {
             self.stamps.refuse();
         }
         self.tell("certificates that have changed", &result).await;
+        Ok(())
     }
 
-    async fn take(&mut self, proven: Proven) -> Result<(), Vec<Problem>> {
+    /// Reads and opens on a thread of the pool, however long that takes, and then goes on with the result. Connections,
+    /// health and signals are served meanwhile.
+    async fn change(
+        &mut self,
+        read: impl FnOnce() -> Result<Proven, Vec<Problem>> + Send + 'static,
+    ) -> Result<Result<(), Vec<Problem>>, &'static str> {
         manager::tell_reloading();
-        let taken = self.open_and_go_on(proven).await;
+        let preparation = Preparation {
+            present: self.serving.read().await.present(),
+            admin: Arc::clone(&self.admin),
+            common: self.common.clone(),
+            confined: self.confined.clone(),
+        };
+        let prepare = move || read().map_err(Refused::unread).and_then(|proven| preparation.open(proven));
+        let prepared = self.unless_ending(pool::FILES.run_within(LONGEST, prepare)).await?;
+        let result = match prepared {
+            Ok(Ok(prepared)) => {
+                self.go_on_with(prepared).await;
+                Ok(())
+            }
+            Ok(Err(Refused { names, problems })) => {
+                names.iter().for_each(|config| self.output.hide_also(config));
+                Err(problems)
+            }
+            Err(why) => Err(vec![self.unanswered(why)]),
+        };
         manager::tell_ready(&self.serving).await;
-        taken
+        Ok(result)
     }
 
-    async fn open_and_go_on(&mut self, proven: Proven) -> Result<(), Vec<Problem>> {
-        // Before anything is read: what changes meanwhile is taken the next time.
-        let mut stamps = Stamps::of(&proven.config);
-        let mut serving = self.serving.write().await;
-        let (old, new) = (serving.config(), &proven.config);
-        let mut obstacles = Vec::new();
-        for (key, is_same) in [
-            ("state_directory", old.state_directory == new.state_directory),
-            ("store_key", old.store_key == new.store_key),
-            ("confine", old.confine == new.confine),
-        ] {
-            if !is_same {
-                let message = "cannot change while packetboat runs: restart it".to_owned();
-                obstacles.push(proxy::Obstacle { key: key.to_owned(), message });
-            }
-        }
-        for path in self.confined.iter().flat_map(|allowed| confinement::outside(new, allowed)) {
-            let message = format!(
-                "{} is in a directory that packetboat may not open since its start (confine = true): restart it",
-                path.display()
-            );
-            obstacles.push(proxy::Obstacle { key: String::new(), message });
-        }
-        let mut opened = None;
-        if obstacles.is_empty() {
-            match proxy::open(new, Making::Kept, &self.common, Some(&serving)) {
-                Ok(doors) => opened = Some(doors),
-                Err(found) => obstacles.extend(found),
-            }
-        }
-        let admin_doors =
-            admin::open(&new.admin, Making::Kept, Some(&self.admin)).map_err(|found| obstacles.extend(found));
-        let (Some(opened), Ok(admin_doors), true) = (opened, admin_doors, obstacles.is_empty()) else {
-            self.output.hide_also(new);
-            return Err(proxy::Obstacle::told(&obstacles, &proven));
+    /// A change that did not end: mostly a file on a network file system that hangs.
+    fn unanswered(&self, why: NotDone) -> Problem {
+        let message = match why {
+            NotDone::Late => format!(
+                "reading the files that it names takes longer than {}: does a network file system hang?",
+                humantime::format_duration(LONGEST)
+            ),
+            other => format!("cannot be read now: {other}"),
         };
-        self.output.change(new);
+        Problem { file: self.file.config.clone(), line: None, key: String::new(), message }
+    }
+
+    async fn go_on_with(&mut self, prepared: Prepared) {
+        let Prepared { proven, opened, admin_doors, stamps } = prepared;
+        self.output.change(&proven.config);
         for warning in &proven.warnings {
             warn!("{warning}");
         }
-        serving.go_on_with(opened, new);
-        drop(serving);
-        stamps.settle(new);
+        self.serving.write().await.go_on_with(opened, &proven.config);
         self.stamps = stamps;
         self.admin.serve(admin_doors);
         raise_open_files(proven.config.limits.connections, proxy::other_files(&proven.config));
         introduction::tell_of_unclaimed(&self.common, &proven.config);
         self.proven = proven;
-        self.leave_trail();
-        Ok(())
+        self.leave_trail().await;
     }
 
     /// To the log.
@@ -128,6 +165,69 @@ impl Process<'_> {
             }
         }
     }
+}
+
+impl Preparation {
+    /// Opens everything that the configuration names. Nothing that runs is touched.
+    fn open(self, proven: Proven) -> Result<Prepared, Refused> {
+        // Before anything is read: what changes meanwhile is taken the next time.
+        let mut stamps = Stamps::of(&proven.config);
+        let new = &proven.config;
+        let mut obstacles = self.fixed(new);
+        let mut opened = None;
+        if obstacles.is_empty() {
+            match proxy::open(new, Making::Kept, &self.common, Some(&self.present)) {
+                Ok(doors) => opened = Some(doors),
+                Err(found) => obstacles.extend(found),
+            }
+        }
+        let admin_doors =
+            admin::open(&new.admin, Making::Kept, Some(&self.admin)).map_err(|found| obstacles.extend(found));
+        let (Some(opened), Ok(admin_doors), true) = (opened, admin_doors, obstacles.is_empty()) else {
+            let problems = proxy::Obstacle::told(&obstacles, &proven);
+            return Err(Refused { names: Some(Box::new(proven.config)), problems });
+        };
+        stamps.settle(new);
+        Ok(Prepared { proven, opened, admin_doors, stamps })
+    }
+
+    /// Settings and files that only a restart can change.
+    fn fixed(&self, new: &Config) -> Vec<proxy::Obstacle> {
+        let old = self.present.config();
+        let mut obstacles = Vec::new();
+        for (key, is_same) in [
+            ("state_directory", old.state_directory == new.state_directory),
+            ("store_key", old.store_key == new.store_key),
+            ("confine", old.confine == new.confine),
+        ] {
+            if !is_same {
+                let message = "cannot change while packetboat runs: restart it".to_owned();
+                obstacles.push(proxy::Obstacle { key: key.to_owned(), message });
+            }
+        }
+        for path in self.confined.iter().flat_map(|allowed| confinement::outside(new, allowed)) {
+            let message = format!(
+                "{} is in a directory that packetboat may not open since its start (confine = true): restart it",
+                path.display()
+            );
+            obstacles.push(proxy::Obstacle { key: String::new(), message });
+        }
+        obstacles
+    }
+}
+
+impl Refused {
+    fn unread(problems: Vec<Problem>) -> Self {
+        Self { names: None, problems }
+    }
+}
+
+/// Does this in the state directory, on a thread of the pool.
+pub(super) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let done = pool::STATE.run_within(FILES, work).await;
+    done.unwrap_or_else(|why| Err(format!("the state directory: {why}")))
 }
 
 fn lines(problems: &[Problem]) -> String {
@@ -150,8 +250,7 @@ impl Stamps {
     }
 
     /// Whether they have changed since they were read, and are at rest since the last look.
-    pub(super) fn have_changed(&mut self, config: &Config) -> bool {
-        let now = stamps(config);
+    fn have_changed(&mut self, now: Vec<Stamp>) -> bool {
         let is_at_rest = now == self.seen;
         let was_refused =
             self.refused.as_ref().is_some_and(|(refused, when)| *refused == now && when.elapsed() < AGAIN);
@@ -172,5 +271,9 @@ fn stamps(config: &Config) -> Vec<Stamp> {
     paths.iter().map(|path| state::stamp(path)).collect()
 }
 
+/// A change may take this long; `packetboat reload` waits a little longer.
+const LONGEST: Duration = Duration::from_secs(25);
+/// Local files take microseconds.
+const FILES: Duration = Duration::from_secs(5);
 /// What was refused may have been refused for a reason that has passed.
 const AGAIN: Duration = Duration::from_secs(5 * 60);
