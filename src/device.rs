@@ -65,6 +65,9 @@ impl Devices {
             let mut hashes = Vec::new();
             for written in &device.passwords {
                 match Hash::parse(written) {
+                    Ok(hash) if hash.is_of_short() && !is_narrowed(device) => {
+                        obstacles.push((format!("device.{name}.networks"), SHORT_ANYWHERE.to_owned()));
+                    }
                     Ok(hash) => hashes.push(hash),
                     Err(why) => obstacles.push((format!("device.{name}.passwords"), why)),
                 }
@@ -225,6 +228,14 @@ fn wrong(detail: &str) -> Failure {
 }
 
 const WAITING: usize = 256;
+
+/// Whether the file says where the device comes from.
+fn is_narrowed(device: &crate::config::Device) -> bool {
+    device.networks.as_ref().is_some_and(|networks| !networks.are_public())
+}
+
+const SHORT_ANYWHERE: &str = "is missing or open to the world; this device's password has fewer than 8 characters and is soon guessed: \
+     write networks = [\"192.168.1.20/32\"] with its address, or give it a longer one";
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,9 @@ pub(super) struct Arguments {
     /// Read the password from standard input (one line) instead of making one, and print only its hash
     #[arg(long, conflicts_with = "length")]
     stdin: bool,
+    /// Take a password of fewer than 8 characters, for a device whose PIN must stay. Its [[device]] then needs networks
+    #[arg(long, requires = "stdin")]
+    allow_short: bool,
 }
 
 pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
@@ -25,7 +28,28 @@ pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
     };
     if arguments.stdin {
         let password = read()?;
-        let hash = password::hash(password.as_bytes()).map_err(failed)?;
+        let is_short = password.chars().count() < SHORTEST;
+        if is_short && !arguments.allow_short {
+            complain(
+                "the password has fewer than 8 characters: that is soon guessed; let packetboat make one. For a device whose PIN \
+                 must stay: --allow-short",
+            );
+            return Err(Exit::Usage);
+        }
+        if is_short {
+            complain(
+                "warning: the password has fewer than 8 characters and is soon guessed. Its hash is marked so: the [[device]] needs \
+                 networks = [\"192.168.1.20/32\"], with the device's own address",
+            );
+        }
+        if !password.is_ascii() {
+            complain(
+                "warning: the password has characters beyond ASCII. packetboat takes them in UTF-8 and in Latin-1 (Windows-1252), \
+                 but a device may send something else, or nothing: letters and digits are safe",
+            );
+        }
+        let hash = if is_short { password::hash_short } else { password::hash };
+        let hash = hash(password.as_bytes()).map_err(failed)?;
         return answer(format!("{hash}\n").as_bytes());
     }
     let length = usize::from(arguments.length);
@@ -47,9 +71,6 @@ fn read() -> Result<Zeroizing<String>, Exit> {
     })?;
     let why = match text::one_line(&input) {
         Ok("") => "there is no password on standard input".to_owned(),
-        Ok(password) if password.chars().count() < SHORTEST => {
-            "the password has fewer than 8 characters: that is soon guessed; let packetboat make one".to_owned()
-        }
         Ok(password) => return Ok(Zeroizing::new(password.to_owned())),
         Err(why) => format!("the password {why}"),
     };

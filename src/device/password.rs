@@ -2,7 +2,7 @@
 
 use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::{Output, PasswordHash};
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Algorithm, Argon2, AssociatedData, Block, Params, ParamsBuilder, Version};
 use zeroize::Zeroizing;
 
 use crate::crypto;
@@ -51,6 +51,11 @@ impl Hash {
         Output::new(&output).ok()
     }
 
+    /// Whether it is marked as that of a short password, by [`hash_short`].
+    pub fn is_of_short(&self) -> bool {
+        Params::try_from(&self.0).is_ok_and(|params| params.data() == SHORT)
+    }
+
     /// What a run costs, to compare with others.
     pub(super) fn cost(&self) -> u64 {
         Params::try_from(&self.0).map_or(0, |params| u64::from(params.m_cost()) * u64::from(params.t_cost()))
@@ -74,6 +79,20 @@ pub fn hash(password: &[u8]) -> Result<String, String> {
     let salt: [u8; 16] = crypto::random().map_err(|refused| refused.to_string())?;
     let hash: PasswordHash =
         Argon2::default().hash_password_with_salt(password, &salt).map_err(|error| error.to_string())?;
+    Ok(hash.to_string())
+}
+
+/// The same for a password that is soon guessed. The hash says so itself: the mark is associated data of Argon2 (RFC 9106
+/// section 3.1), so that a hash whose mark was taken away fits no password.
+///
+/// # Errors
+/// As with [`hash`].
+pub fn hash_short(password: &[u8]) -> Result<String, String> {
+    let salt: [u8; 16] = crypto::random().map_err(|refused| refused.to_string())?;
+    let mark = AssociatedData::new(SHORT).map_err(|error| error.to_string())?;
+    let params = ParamsBuilder::new().data(mark).build().map_err(|error| error.to_string())?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::default(), params);
+    let hash: PasswordHash = argon2.hash_password_with_salt(password, &salt).map_err(|error| error.to_string())?;
     Ok(hash.to_string())
 }
 
@@ -103,6 +122,8 @@ pub fn strength(length: usize) -> u32 {
 
 /// Without i, l, o, s, z, 0, 1, 2, 5; in lower case alone, for devices whose keyboard is a pair of arrows.
 const ALPHABET: &[u8] = b"abcdefghjkmnpqrtuvwxy346789";
+/// What marks the hash of a short password.
+const SHORT: &[u8] = b"short";
 /// In KiB: a gigabyte.
 const MOST_MEMORY: u32 = 1024 * 1024;
 const MOST_PASSES: u32 = 16;
@@ -119,6 +140,16 @@ mod tests {
         assert!(text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{text}");
         let hash = Hash::parse(&text).unwrap();
         assert!(hash.is_of(b"k7m2xp9at") && !hash.is_of(b"k7m2xp9a"));
+    }
+
+    #[test]
+    fn the_mark_of_a_short_password_is_part_of_its_hash() {
+        let text = hash_short(b"4711").unwrap();
+        let short = Hash::parse(&text).unwrap();
+        assert!(short.is_of_short() && short.is_of(b"4711") && !short.is_of(b"4712"), "{text}");
+        let unmarked = Hash::parse(&text.replace(",data=c2hvcnQ", "")).unwrap();
+        assert!(!unmarked.is_of_short() && !unmarked.is_of(b"4711"), "{text}");
+        assert!(!Hash::parse(&hash(b"4711").unwrap()).unwrap().is_of_short());
     }
 
     /// By the reference implementation: echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1.

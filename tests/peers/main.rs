@@ -25,6 +25,7 @@ mod receivers;
 mod reload;
 mod scan;
 mod secrets;
+mod short_password;
 mod support;
 mod translation;
 mod trial;

@@ -171,6 +171,13 @@ impl Proof<'_> {
                 let message = format!("has 1 to {LONGEST_LOGIN} characters, and no control characters");
                 self.problem(Some(written.span()), "device.login", &message);
             }
+            if !login.is_ascii() {
+                let message = format!(
+                    "\"{login}\" has characters beyond ASCII, which devices send in one encoding or another, or not at all: \
+                     prefer letters and digits"
+                );
+                self.warn(Some(written.span()), "device.login", &message);
+            }
             if !logins.contains(&login) {
                 logins.push(login);
             }
