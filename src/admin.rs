@@ -24,7 +24,7 @@ use crate::state::{self, Access};
 use crate::token::Status;
 use crate::transport::downstream::certificate::Making;
 use crate::transport::http::server::Bodies;
-use crate::transport::{http, listen};
+use crate::transport::{adopt, http, listen};
 use names::Names;
 
 /// Who answers.
@@ -66,7 +66,12 @@ pub struct Doors {
 ///
 /// # Errors
 /// Each obstacle.
-pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) -> Result<Doors, Vec<Obstacle>> {
+pub fn open(
+    settings: &Settings,
+    making: Making,
+    common: &Common,
+    before: Option<&Arc<Admin>>,
+) -> Result<Doors, Vec<Obstacle>> {
     let mut obstacles = Vec::new();
     let token = settings.token_file.as_ref().and_then(|path| {
         let long = read_token(path).and_then(|token| match token.expose().len() {
@@ -83,12 +88,16 @@ pub fn open(settings: &Settings, making: Making, before: Option<&Arc<Admin>>) ->
         }
         let is_own =
             before.is_some_and(|admin| admin.present().open.iter().any(|(_, own, _)| own.port() == address.port()));
-        match self::listen(address, 1, KEEP_ALIVE, is_own) {
+        let taken = match common.handed_over(address) {
+            Some(socket) => adopt(socket, KEEP_ALIVE).map(|socket| vec![socket]),
+            None => self::listen(address, 1, KEEP_ALIVE, is_own),
+        };
+        match taken {
             Ok(sockets) => listen.extend(sockets.into_iter().map(|socket| (address, Some(socket)))),
             // Trying out a file beside the proxy that it is for is not a mistake.
             Err(error) if making == Making::Tried && proxy::is_beside_own(&error, address) => {}
             Err(error) => {
-                let why = proxy::why_not_bound(&error, address);
+                let why = proxy::why_not_bound(&error, address, common);
                 let message =
                     format!("cannot listen on {address}: {why}; write another address, or listen = [] for none");
                 obstacles.push(Obstacle { key: "admin.listen".to_owned(), message });

@@ -31,8 +31,8 @@ use crate::metrics::Metrics;
 use crate::token::{self, Tokens};
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Loaded, Making};
-use crate::transport::http;
 use crate::transport::upstream::{self, Server};
+use crate::transport::{http, serves, takes_ipv4_too};
 use door::{Access, Door, DoorLogins};
 use limits::Connections;
 use mailbox::Mailboxes;
@@ -164,11 +164,39 @@ impl Common {
     }
 
     fn idle_sockets<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = &'a TcpListener> {
-        let is_claimed = |socket: &TcpListener| {
-            let address = socket.local_addr();
-            address.is_ok_and(|address| config.listeners.iter().any(|listener| listener.listen.contains(&address)))
-        };
-        self.inherited.iter().filter(move |socket| !is_claimed(socket))
+        let wanted = config.listeners.iter().flat_map(|listener| &listener.listen).chain(&config.admin.listen);
+        let claimed: Vec<SocketAddr> = wanted
+            .filter_map(|address| self.handed_over(*address).and_then(|socket| socket.local_addr().ok()))
+            .collect();
+        self.inherited.iter().filter(move |socket| !socket.local_addr().is_ok_and(|own| claimed.contains(&own)))
+    }
+
+    /// The socket that was handed over for an address: bound to the address itself, or, for `0.0.0.0`, to `[::]` for both
+    /// families.
+    pub fn handed_over(&self, address: SocketAddr) -> Option<&TcpListener> {
+        let mut sockets = self.inherited.iter();
+        let own = sockets.clone().find(|socket| socket.local_addr().is_ok_and(|own| own == address));
+        own.or_else(|| sockets.find(|socket| serves(socket, address)))
+    }
+
+    /// What to write where the sockets that were handed over for a port are for other addresses than this one.
+    pub fn handed_over_otherwise(&self, address: SocketAddr) -> Option<String> {
+        let sockets = self.inherited.iter().filter(|socket| {
+            socket.local_addr().is_ok_and(|own| own.port() == address.port()) && !serves(socket, address)
+        });
+        let shown: Vec<String> = sockets
+            .filter_map(|socket| {
+                let families = if takes_ipv4_too(socket) { " (IPv6 and IPv4)" } else { "" };
+                Some(format!("{}{families}", socket.local_addr().ok()?))
+            })
+            .collect();
+        (!shown.is_empty()).then(|| {
+            format!(
+                "the service manager has handed over {} for this port: write that address here, or have its socket unit say \
+                 ListenStream={address} and BindIPv6Only=ipv6-only",
+                shown.join(" and ")
+            )
+        })
     }
 }
 

@@ -10,7 +10,7 @@ pub mod socket;
 pub mod upstream;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -132,6 +132,19 @@ pub fn adopt(socket: &TcpListener, keep_alive: Duration) -> io::Result<TcpListen
     tune(&socket, keep_alive)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// Whether a listening socket serves an address: its own, or, where it takes IPv4 as well (ipv6(7), IPV6_V6ONLY), every
+/// address of IPv4.
+pub fn serves(socket: &TcpListener, address: SocketAddr) -> bool {
+    let Ok(own) = socket.local_addr() else { return false };
+    own == address || own.port() == address.port() && address.ip() == Ipv4Addr::UNSPECIFIED && takes_ipv4_too(socket)
+}
+
+/// Whether it is bound to `[::]` for both families, as systemd binds `ListenStream=993`.
+pub fn takes_ipv4_too(socket: &TcpListener) -> bool {
+    let is_for_all = socket.local_addr().is_ok_and(|own| own.ip() == Ipv6Addr::UNSPECIFIED);
+    is_for_all && !SockRef::from(socket).only_v6().unwrap_or(true)
 }
 
 fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket2> {

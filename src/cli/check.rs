@@ -24,7 +24,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         Exit::OsError
     })?;
     let opened = proxy::open(&proven.config, Making::Tried, &common, None);
-    let (opened, obstacles) = match (opened, admin::open(&proven.config.admin, Making::Tried, None)) {
+    let (opened, obstacles) = match (opened, admin::open(&proven.config.admin, Making::Tried, &common, None)) {
         (Ok(opened), Ok(_)) => (Some(opened), Vec::new()),
         (opened, doors) => (None, opened.err().into_iter().chain(doors.err()).flatten().collect()),
     };

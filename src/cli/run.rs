@@ -107,7 +107,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     };
     let opened = proxy::open(config, Making::Kept, &common, None).map_err(tell)?;
     stamps.settle(config);
-    let admin_doors = admin::open(&config.admin, Making::Kept, None).map_err(tell)?;
+    let admin_doors = admin::open(&config.admin, Making::Kept, &common, None).map_err(tell)?;
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
     introduction::introduce(&proven, &opened.doors);
     introduction::tell_of_admin(&admin_doors);

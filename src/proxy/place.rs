@@ -67,8 +67,11 @@ pub(super) fn take(
         }
         // A place that is on its way out may hold the port still.
         let is_own = before.is_some_and(|before| before.has_port(address.port()));
-        let handed_over = common.inherited.iter().find(|socket| socket.local_addr().is_ok_and(|own| own == address));
-        let taken = match handed_over {
+        if let Some(message) = is_shared(config, listener, common, address) {
+            obstacles.push(Obstacle { key: format!("listener.{}.listen", listener.name), message });
+            continue;
+        }
+        let taken = match common.handed_over(address) {
             Some(socket) => adopt(socket, config.limits.keep_alive).map(|socket| vec![socket]),
             None => listen(address, worker::count(), config.limits.keep_alive, is_own),
         };
@@ -92,10 +95,21 @@ pub(super) fn take(
         if making == Making::Tried && is_beside_own(&error, address) {
             continue;
         }
-        let message = format!("cannot listen on {address}: {}", why_not_bound(&error, address));
+        let message = format!("cannot listen on {address}: {}", why_not_bound(&error, address, common));
         obstacles.push(Obstacle { key: format!("listener.{}.listen", listener.name), message });
     }
     places
+}
+
+/// Why a socket that was handed over for both families cannot be shared: another listener wants it for IPv6 alone.
+fn is_shared(config: &Config, listener: &Listener, common: &Common, address: SocketAddr) -> Option<String> {
+    let own = common.handed_over(address)?.local_addr().ok().filter(|own| *own != address)?;
+    let other = config.listeners.iter().find(|other| other.name != listener.name && other.listen.contains(&own))?;
+    Some(format!(
+        "{own} was handed over by the service manager for IPv6 and IPv4, and listener {} has it: have its socket unit say \
+         BindIPv6Only=ipv6-only, and ListenStream={address} beside ListenStream={own}",
+        other.name
+    ))
 }
 
 /// Whether packetboat itself, or systemd for it, holds the address; or somebody whom this user may not see.
@@ -111,9 +125,17 @@ pub fn is_beside_own(error: &io::Error, address: SocketAddr) -> bool {
 }
 
 /// Why an address cannot be listened on, and what to do.
-pub fn why_not_bound(error: &io::Error, address: SocketAddr) -> String {
+pub fn why_not_bound(error: &io::Error, address: SocketAddr, common: &Common) -> String {
     let port = address.port();
+    let is_of_rights = [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied].contains(&error.kind());
+    if let Some(why) = common.handed_over_otherwise(address).filter(|_| is_of_rights) {
+        return why;
+    }
     let holder = || match host::listening_program(address) {
+        Some(Program { id, .. }) if id == std::process::id() => {
+            "packetboat itself has the port until now, for something else: reload without it first, or restart"
+                .to_owned()
+        }
         Some(Program { name, id }) => format!("the port is in use by {name}, process {id}"),
         None => format!("the port is in use by another program (ss -ltnp 'sport = :{port}')"),
     };

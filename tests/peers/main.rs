@@ -26,6 +26,7 @@ mod reload;
 mod scan;
 mod secrets;
 mod short_password;
+mod sockets;
 mod support;
 mod translation;
 mod trial;

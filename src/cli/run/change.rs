@@ -181,8 +181,8 @@ impl Preparation {
                 Err(found) => obstacles.extend(found),
             }
         }
-        let admin_doors =
-            admin::open(&new.admin, Making::Kept, Some(&self.admin)).map_err(|found| obstacles.extend(found));
+        let admin_doors = admin::open(&new.admin, Making::Kept, &self.common, Some(&self.admin))
+            .map_err(|found| obstacles.extend(found));
         let (Some(opened), Ok(admin_doors), true) = (opened, admin_doors, obstacles.is_empty()) else {
             let problems = proxy::Obstacle::told(&obstacles, &proven);
             return Err(Refused { names: Some(Box::new(proven.config)), problems });
