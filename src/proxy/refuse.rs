@@ -30,6 +30,10 @@ pub(super) fn refuse(
 ) {
     door.witness.turn_away(source, failure);
     let Some(words) = words(door, failure) else { return };
+    // Nobody knows how the device behind a balancer begins before its header is read.
+    if door.listener.entry == Entry::Auto && door.listener.proxy_protocol.contain(source.ip()) {
+        return;
+    }
     match connections.room_for_refusal() {
         Some(room) => {
             let door = Arc::clone(door);

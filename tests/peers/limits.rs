@@ -306,6 +306,9 @@ fn a_refused_device_is_told_why() {
     more.iter_mut().for_each(|stream| stream.read_exact(&mut [0; 4]).unwrap());
     assert_eq!(heard(tcp(proxy.address("imap")), b""), "* BYE too many connections\r\n");
     assert_eq!(heard(tcp(proxy.address("pop3")), b""), "-ERR too many connections\r\n");
+    let mut unread = tcp(proxy.address("balanced"));
+    unread.write_all(b"PROXY TCP4 127.0.0.8 127.0.0.1 4711 110\r\n").unwrap();
+    assert!(Device::over(unread).has_ended(), "its header is not read, and what follows may be TLS");
     // It is seen: in the log, in metrics and on the page.
     proxy.logs(9, "refused: too many connections from this source: limits.connections_per_source = 2");
     assert!(proxy.get("/metrics").contains("refused_total{listener=\"auto\",reason=\"too_many_from_source\"} 3"));
