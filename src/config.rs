@@ -124,7 +124,7 @@ pub struct Limits {
     pub connections_per_source: usize,
     /// For the TLS handshake with the device.
     pub handshake_timeout: Duration,
-    /// From the connection's beginning to a successful login.
+    /// From the greeting to a successful login; a login that fails starts it anew.
     pub login_timeout: Duration,
     /// For the TCP connection to one address of the mail server.
     pub connect_timeout: Duration,

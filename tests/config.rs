@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "config/documented.rs"]
+mod documented;
 #[path = "config/pasted.rs"]
 mod pasted;
 #[path = "config/servers.rs"]

@@ -181,6 +181,31 @@ fn a_bad_configuration_is_refused_and_the_old_one_runs_on() {
     session.ok("LOGOUT");
 }
 
+/// The documents name the same keys.
+#[test]
+fn what_needs_a_restart_is_refused_and_documented() {
+    const NEED_RESTART: [&str; 3] = ["state_directory", "store_key", "confine"];
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let well = fs::read_to_string(proxy.configuration()).unwrap();
+    let file = exchange.file("other", [7; 32]);
+    for (key, value) in
+        NEED_RESTART.iter().zip([format!("{:?}", file.with_extension("d")), format!("{file:?}"), "false".into()])
+    {
+        let others = well.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
+        fs::write(proxy.configuration(), format!("{key} = {value}\n{others}\n")).unwrap();
+        // By signal: packetboat reload looks for its answer in the state directory that the file names.
+        proxy.process.signal("HUP");
+        proxy.logs(1, &format!(" {key}: cannot change while packetboat runs: restart it"));
+    }
+    let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(readme.contains("`state_directory`, `store_key` and `confine` need a restart"));
+    let operations = include_str!("../../docs/operations.md");
+    assert!(
+        operations.contains("| `state_directory`, `store_key`, `confine` | a reload with another value is refused")
+    );
+}
+
 /// What has not changed is not asked for anew: neither the token nor the password, and the mailbox's sessions count on.
 #[test]
 fn tokens_passwords_and_counts_survive() {

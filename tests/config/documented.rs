@@ -1,0 +1,99 @@
+//! What the documents say of defaults, held against the code: a figure that changes in one place alone is found.
+
+use std::time::Duration;
+
+use super::{DOCUMENTED, parse, problems};
+
+const README: &str = include_str!("../../README.md");
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const INSTALL: &str = include_str!("../../docs/install.md");
+
+/// Without line ends, as a reader has it.
+fn plain(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// As "30 s".
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs())
+}
+
+#[test]
+fn figures_of_defaults_are_those_of_the_code() {
+    let config = parse("");
+    let (limits, log) = (config.limits, config.log);
+    let exchange = &config.upstreams["exchange"];
+    let hours = limits.password_memory.as_secs() / 3600;
+    assert_eq!(hours, 1, "the README says an hour");
+    let expected = [
+        (
+            README,
+            format!("{} connections by default, {} from one source", limits.connections, limits.connections_per_source),
+        ),
+        (README, format!("A command before login has {} octets", limits.line)),
+        (README, format!("No more than {} sessions at a time in one mailbox", limits.sessions_per_mailbox)),
+        (README, "remembered for an hour after its last use".to_owned()),
+        (
+            README,
+            format!(
+                "{} lines a minute about one source, {} in all",
+                log.lines_per_minute_of_source, log.lines_per_minute
+            ),
+        ),
+        (README, format!("They are replaced every {}", seconds(exchange.warm_time))),
+        (README, format!("The default is {}.", exchange.warm_connections)),
+        (README, format!("served at `admin.listen`, {} by default", config.admin.listen[0])),
+        (OPERATIONS, format!("{} lines and then five a second", log.lines_per_minute_of_source)),
+        (OPERATIONS, format!("all together {} and then fifty a second", log.lines_per_minute)),
+        (OPERATIONS, format!("`limits.drain_timeout` ({})", seconds(limits.drain_timeout))),
+        (INSTALL, format!("{}", config.admin.listen[0])),
+    ];
+    let wrong: Vec<&String> = expected
+        .iter()
+        .filter(|(document, words)| !plain(document).contains(words.as_str()))
+        .map(|(_, words)| words)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!((log.lines_per_minute_of_source / 60, log.lines_per_minute / 60), (5, 50), "as operations.md says");
+}
+
+/// Where a comment gives a range, it is the one that a value is refused by.
+#[test]
+fn ranges_are_those_of_the_code() {
+    for (section, key) in [
+        ("limits", "line"),
+        ("limits", "sasl_line"),
+        ("limits", "literal"),
+        ("limits", "sessions_per_mailbox"),
+        ("upstream.x", "warm_connections"),
+    ] {
+        let found = problems(&format!(
+            "[{section}]\n{key} = -1\n{}",
+            if section == "limits" { "" } else { "host = \"a.example\"" }
+        ));
+        let range = found[0].split_once("is not between ").unwrap_or_else(|| panic!("{found:?}")).1;
+        let range = range.replace(" and ", " to ");
+        assert!(plain(&DOCUMENTED.replace("\n#", "\n")).contains(&format!("({range}")), "{key}: {range}");
+    }
+    let found = problems("[inventory]\nforget_after = \"9999d\"");
+    assert!(found[0].contains("3650 days") && DOCUMENTED.contains("(up to 3650d)"), "{found:?}");
+}
+
+/// The ports of the examples mean what the text beside them says.
+#[test]
+fn the_readmes_examples_are_good() {
+    let examples: Vec<&str> = README.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 3);
+    for example in examples {
+        // Indented in a list.
+        let example =
+            example.lines().map(|line| line.strip_prefix("   ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
+        let config = parse(&example);
+        for listener in &config.listeners {
+            for address in &listener.listen {
+                let is_implicit = listener.entry_at(address.port()) == packetboat::config::Entry::Implicit;
+                assert_eq!(is_implicit, [993, 995].contains(&address.port()), "{example}");
+            }
+        }
+    }
+}
