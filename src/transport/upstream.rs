@@ -271,8 +271,9 @@ impl Connector {
         };
         match error {
             Error::InvalidCertificate(reason) => {
-                let reason = reason::certificate(reason, &self.server_name.to_str());
-                Failure::new(Kind::UpstreamCertificate, format!("{host}: {reason}"))
+                let said = reason::certificate(reason, &self.server_name.to_str());
+                let or = reason::other_way_out(reason);
+                Failure::new(Kind::UpstreamCertificate, format!("{host}: {said}{or}"))
             }
             other => {
                 let reason = reason::handshake(other, self.without_tls);

@@ -95,13 +95,27 @@ fn critical(name: &str) -> String {
     format!("it has a critical extension that packetboat does not know; {}", make(name))
 }
 
-/// What is accepted, and the other way out.
+/// What is accepted of whoever is certified by a CA.
 pub(super) fn make(name: &str) -> String {
     let kind = if name.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
     format!(
-        "make one of X.509 version 3 with subjectAltName = {kind}:{name}, CA:FALSE, a key of RSA-2048 or ECDSA, and SHA-256; \
-         or name this very certificate in roots"
+        "make one of X.509 version 3 with subjectAltName = {kind}:{name}, CA:FALSE, a key of RSA-2048 or ECDSA, and SHA-256"
     )
+}
+
+/// The other way out, where there is one.
+pub(super) fn other_way_out(reason: &CertificateError) -> &'static str {
+    let is_accepted_as_itself = match reason {
+        CertificateError::NotValidForNameContext { presented, .. } => presented.is_empty(),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        | CertificateError::InvalidPurpose
+        | CertificateError::InvalidPurposeContext { .. }
+        | CertificateError::UnhandledCriticalExtension
+        | CertificateError::Other(_) => true,
+        _ => false,
+    };
+    if is_accepted_as_itself { "; or name this very certificate in roots" } else { "" }
 }
 
 /// Whether it says no more than that it is a CA's.

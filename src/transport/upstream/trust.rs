@@ -202,46 +202,66 @@ pub fn remarks(roots: &Roots, hosts: &[String]) -> Vec<String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut remarks = Vec::new();
     // What is wrong with the file as a whole is said where it is loaded.
-    for certificate in certificates(path).unwrap_or_default() {
+    let all = certificates(path).unwrap_or_default();
+    let is_single = all.len() == 1;
+    for certificate in all {
         let Some(facts) = Facts::of(&certificate) else { continue };
-        if let Some(remark) = remark(certificate, &facts, hosts, &provider) {
-            remarks.push(format!("{} holds {}: {remark}", path.display(), facts.subject));
+        let Some(host) = hosts.iter().find(|host| facts.is_for(host)).or(hosts.first()) else { continue };
+        // Of a whole bundle nobody wants to hear which of its CAs has ended.
+        let counts = is_single || facts.is_for(host);
+        if let Some(remark) =
+            remark(certificate, &facts, host, &provider).filter(|(is_certain, _)| *is_certain || counts)
+        {
+            remarks.push(format!("{} holds {}: {}", path.display(), facts.subject, remark.1));
         }
     }
     remarks
 }
 
+/// What to say of a certificate for this host; and whether that holds whatever it is meant as, CA or server.
 fn remark(
     certificate: CertificateDer<'static>,
     facts: &Facts,
-    hosts: &[String],
+    host: &str,
     provider: &Arc<CryptoProvider>,
-) -> Option<String> {
-    let host = hosts.iter().find(|host| facts.is_for(host)).or(hosts.first())?;
+) -> Option<(bool, String)> {
     let now = UnixTime::now();
-    if i64::try_from(now.as_secs()).is_ok_and(|now| now > facts.ends) {
-        return Some(reason::certificate(&CertificateError::Expired, host));
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if seconds > facts.ends {
+        return Some((false, reason::certificate(&CertificateError::Expired, host)));
+    }
+    if seconds < facts.begins {
+        return Some((false, reason::certificate(&CertificateError::NotValidYet, host)));
     }
     if let Some(weakness) = &facts.weakness {
-        return Some(format!("{weakness}; {}", reason::make(host)));
+        return Some((false, format!("{weakness}; {}", reason::make(host))));
     }
+    let not_for =
+        || format!("as the server's own certificate it is for {}, and not for {host}", reason::list(&facts.names));
     // What would be said of it, were it not named itself.
-    let verified = alone(certificate, host, now, provider);
-    match verified {
+    match alone(certificate, host, now, provider) {
         Ok(()) => None,
-        Err(CertificateError::UnknownIssuer) if facts.is_for(host) => Some(
+        Err(CertificateError::UnknownIssuer) if facts.is_for(host) => Some((
+            true,
             "it is accepted as the server's own certificate; name its CA in roots, so that the next one is accepted too"
                 .to_owned(),
-        ),
-        Err(why) if facts.is_for(host) => Some(format!(
-            "{}; it is accepted all the same, as the server's own certificate and as nothing else",
-            reason::certificate(&why, host)
+        )),
+        Err(why) if facts.is_for(host) => Some((
+            true,
+            format!(
+                "{}; it is accepted all the same, as the server's own certificate and as nothing else",
+                reason::certificate(&why, host)
+            ),
         )),
         Err(why) if reason::is_of_authority(&why) => None,
-        Err(_) => Some(format!(
-            "it is no CA, and as the server's own certificate it is not accepted: it is for {}, and not for {host}",
-            reason::list(&facts.names)
-        )),
+        // webpki looks at these behind the question whether it is a CA's.
+        Err(
+            CertificateError::NotValidForName
+            | CertificateError::NotValidForNameContext { .. }
+            | CertificateError::InvalidPurposeContext { .. }
+            | CertificateError::UnknownIssuer,
+        ) => Some((true, format!("it is no CA, and {}", not_for()))),
+        Err(_) => Some((false, not_for())),
     }
 }
 
