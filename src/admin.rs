@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::{Admin as Settings, Config};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger, since_1970};
-use crate::pool;
+use crate::pool::{self, Gate};
 use crate::proxy::{self, Common, Obstacle, Serving};
 use crate::secret::Secret;
 use crate::state::{self, Access};
@@ -37,6 +37,8 @@ pub struct Admin {
     /// Whether a mail server was reached, and when that was tried.
     reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
     expiries: Mutex<expiry::Known>,
+    /// One reading of certificates at a time.
+    certificates: Gate,
     keeping: tokio::sync::Mutex<()>,
     /// Why the inventory could not be kept the last time, if it could not.
     unkept: Mutex<Option<String>>,
@@ -151,6 +153,7 @@ impl Admin {
             present: Mutex::default(),
             reached: tokio::sync::Mutex::default(),
             expiries: Mutex::default(),
+            certificates: Gate::new(),
             keeping: tokio::sync::Mutex::default(),
             unkept: Mutex::default(),
             seats: Arc::new(Semaphore::new(SEATS)),
@@ -202,7 +205,8 @@ impl Admin {
         let path = inventory_path(&self.serving.read().await.config().state_directory);
         let Some(json) = self.common.inventory.unsaved() else { return };
         let directory = path.parent().map(PathBuf::from);
-        let kept = pool::STATE.run_within(DISK, move || {
+        let gate = directory.as_deref().map_or_else(Gate::new, Gate::of);
+        let kept = pool::STATE.run_alone(&gate, DISK, move || {
             directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
             state::write(&path, &json, Access::Private)
         });
@@ -294,8 +298,9 @@ pub async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
         }
         if told.elapsed() >= DAY {
             told = Instant::now();
-            let serving = admin.serving.read().await;
-            for remark in proxy::remarks(serving.config()) {
+            let config = admin.serving.read().await.config().clone();
+            let remarks = pool::FILES.run_alone(&admin.certificates, DISK, move || proxy::remarks(&config)).await;
+            for remark in remarks.unwrap_or_default() {
                 warn!("{}: {}", remark.key, remark.message);
             }
         }

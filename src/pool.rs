@@ -14,7 +14,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -65,6 +65,8 @@ struct State {
     threads: usize,
     /// Threads that run no job.
     idle: usize,
+    /// When a thread last took a job.
+    taken: Option<Instant>,
     waiting: VecDeque<Arc<Waiting>>,
 }
 
@@ -77,6 +79,13 @@ type Job = Box<dyn FnOnce() + Send>;
 struct Ticket {
     pool: &'static Pool,
     waiting: Arc<Waiting>,
+}
+
+/// Where a job stands in the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Next,
+    Last,
 }
 
 /// Why a job gave no result.
@@ -94,7 +103,7 @@ pub enum NotDone {
 
 impl Pool {
     const fn new(name: &'static str, first: usize, most: usize, queue: usize) -> Self {
-        let state = Mutex::new(State { threads: 0, idle: 0, waiting: VecDeque::new() });
+        let state = Mutex::new(State { threads: 0, idle: 0, taken: None, waiting: VecDeque::new() });
         Self { name, first, most, queue, state, work: Condvar::new() }
     }
 
@@ -107,7 +116,7 @@ impl Pool {
         let _clock = hold_paused_clock();
         let (sender, result) = oneshot::channel();
         // The caller may be gone: then nobody wants the result.
-        let _ticket = self.submit(Box::new(move || drop(sender.send(job()))))?;
+        let _ticket = self.submit(Box::new(move || drop(sender.send(job()))), Turn::Last)?;
         // A job that panics drops its sender.
         result.await.map_err(|_| NotDone::Panicked)
     }
@@ -124,9 +133,21 @@ impl Pool {
         timeout(patience, self.run(job)).await.unwrap_or(Err(NotDone::Late))
     }
 
+    /// Whether jobs get their turn: one that comes before all that wait is done within `patience`, or a thread has taken a
+    /// job lately and is still at it.
+    pub async fn answers(&'static self, patience: Duration) -> bool {
+        let (sender, result) = oneshot::channel();
+        let answer = move || {
+            let _ = sender.send(());
+        };
+        let Ok(_ticket) = self.submit(Box::new(answer), Turn::Next) else { return false };
+        let is_done = timeout(patience, result).await.is_ok_and(|done| done.is_ok());
+        is_done || self.state().taken.is_some_and(|taken| taken.elapsed() < LONGEST_JOB)
+    }
+
     /// Has a job done whose end nobody waits for. One that finds no room is dropped.
     pub fn hand_over(&'static self, job: impl FnOnce() + Send + 'static) {
-        if let Ok(ticket) = self.submit(Box::new(job)) {
+        if let Ok(ticket) = self.submit(Box::new(job), Turn::Last) {
             // Without its ticket the job stays in the queue.
             std::mem::forget(ticket);
         }
@@ -140,7 +161,7 @@ impl Pool {
         Ok(())
     }
 
-    fn submit(&'static self, job: Job) -> Result<Ticket, NotDone> {
+    fn submit(&'static self, job: Job, turn: Turn) -> Result<Ticket, NotDone> {
         let mut state = self.state();
         if state.idle <= state.waiting.len() && state.threads < self.most {
             // Where the system refuses, the threads that there are take the job in its turn.
@@ -149,11 +170,14 @@ impl Pool {
                 return Err(NotDone::NoThread);
             }
         }
-        if state.waiting.len() >= self.queue.saturating_add(state.idle) {
+        if turn == Turn::Last && state.waiting.len() >= self.queue.saturating_add(state.idle) {
             return Err(NotDone::Full);
         }
         let waiting = Arc::new(Waiting(Mutex::new(Some(job))));
-        state.waiting.push_back(Arc::clone(&waiting));
+        match turn {
+            Turn::Last => state.waiting.push_back(Arc::clone(&waiting)),
+            Turn::Next => state.waiting.push_front(Arc::clone(&waiting)),
+        }
         drop(state);
         self.work.notify_one();
         Ok(Ticket { pool: self, waiting })
@@ -181,6 +205,7 @@ impl Pool {
                 continue;
             };
             state.idle -= 1;
+            state.taken = Some(Instant::now());
             drop(state);
             if let Some(job) = next.take() {
                 // The panic hook has told what it was.
@@ -225,6 +250,8 @@ impl fmt::Display for NotDone {
 
 impl std::error::Error for NotDone {}
 
+/// No password takes this long, be its hash as dear as a configuration may have it.
+const LONGEST_JOB: Duration = Duration::from_secs(60);
 /// Time without work after which a thread ends that is not among the first.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -278,6 +305,24 @@ mod tests {
         drop(release);
         assert_eq!(holder.await.unwrap(), Ok(()));
         assert_eq!(POOL.run(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_pool_answers_beside_a_full_queue_and_not_where_it_hangs() {
+        static POOL: Pool = Pool::new("test", 1, 1, 1);
+        let soon = Duration::from_millis(20);
+        assert!(POOL.answers(Duration::from_secs(60)).await);
+        let (release, holder) = held(&POOL);
+        until(|| POOL.state().idle == 0 && POOL.state().waiting.is_empty()).await;
+        let waits = tokio::spawn(POOL.run(|| 7));
+        until(|| POOL.state().waiting.len() == 1).await;
+        assert!(POOL.answers(soon).await, "it has just taken a job");
+        POOL.state().taken = Instant::now().checked_sub(LONGEST_JOB);
+        assert!(!POOL.answers(soon).await);
+        assert_eq!(POOL.state().waiting.len(), 1);
+        drop(release);
+        assert!(POOL.answers(Duration::from_secs(60)).await);
+        assert_eq!((waits.await.unwrap(), holder.await.unwrap()), (Ok(7), Ok(())));
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::Admin;
 use crate::crypto::KeyedHash;
 use crate::inventory;
+use crate::pool;
 use crate::proxy::Pulse;
 use crate::secret::Secret;
 use crate::transport::http::server::{Received, Said};
@@ -55,9 +56,9 @@ impl Admin {
             "/page.js" => Said::of(200, "text/javascript; charset=utf-8", SCRIPT),
             // Browsers ask for it unasked.
             "/favicon.ico" => Said::of(204, "image/x-icon", ""),
-            "/live" => match self.pulse().await.is_felt(ALIVE).await {
-                true => Said::text(200, "alive\n"),
-                false => Said::text(503, "an event loop does not answer\n"),
+            "/live" => match stuck(&self.pulse().await).await {
+                None => Said::text(200, "alive\n"),
+                Some(why) => Said::text(503, format!("{why}\n")),
             },
             "/ready" => match self.obstacle().await {
                 None => Said::text(200, "ready\n"),
@@ -83,8 +84,8 @@ impl Admin {
     async fn metrics(&self) -> Said {
         let serving = self.serving.read().await;
         let tokens = serving.token_statuses();
-        let expiries = self.expiries(serving.config(), &tokens);
         drop(serving);
+        let expiries = self.expiries(&tokens).await;
         let metrics = &self.common.metrics;
         metrics.devices(&self.common.inventory.counts());
         metrics.kept(self.unkept(&tokens).is_none());
@@ -111,8 +112,8 @@ impl Admin {
         if !listens {
             return Some("nothing listens".to_owned());
         }
-        if !pulse.is_felt(ALIVE).await {
-            return Some("an event loop does not answer".to_owned());
+        if let Some(why) = stuck(&pulse).await {
+            return Some(why.to_owned());
         }
         if !needs_server || has_token {
             return None;
@@ -132,6 +133,14 @@ impl Admin {
     async fn pulse(&self) -> Pulse {
         self.serving.read().await.pulse()
     }
+}
+
+/// Why no login can be served, whatever the servers do, if so: it tries the way that a login takes through the process.
+async fn stuck(pulse: &Pulse) -> Option<&'static str> {
+    if !pulse.is_felt(ALIVE).await {
+        return Some("an event loop does not answer");
+    }
+    (!pool::PASSWORDS.answers(ALIVE).await).then_some("no password can be verified: its threads do not answer")
 }
 
 /// Whether one of them takes connections.

@@ -1,6 +1,6 @@
 //! What ends one day: certificates, client secrets, sign-ins; read from their files now and then.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Admin;
 use crate::config::{CertificateSource, Config, Credential, Grant};
 use crate::metrics::Expiring;
+use crate::pool;
 use crate::token::Status;
 use crate::transport::downstream::certificate;
 
@@ -34,17 +35,16 @@ impl Known {
 
 impl Admin {
     /// All of them, the first to end first.
-    pub(super) fn expiries(&self, config: &Config, tokens: &[Status]) -> Vec<Expiry> {
-        let mut known = self.expiries.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut expiries = match &known.0 {
-            Some((read, expiries)) if read.elapsed() < AGAIN => expiries.clone(),
-            _ => {
-                let expiries = of_files(config);
-                known.0 = Some((Instant::now(), expiries.clone()));
-                expiries
+    pub(super) async fn expiries(&self, tokens: &[Status]) -> Vec<Expiry> {
+        let is_fresh = self.known_expiries().0.as_ref().is_some_and(|(read, _)| read.elapsed() < AGAIN);
+        if !is_fresh {
+            let config = self.serving.read().await.config().clone();
+            // Where files do not answer, what was read before is shown.
+            if let Ok(read) = pool::FILES.run_alone(&self.certificates, PATIENCE, move || of_files(&config)).await {
+                self.known_expiries().0 = Some((Instant::now(), read));
             }
-        };
-        drop(known);
+        }
+        let mut expiries = self.known_expiries().0.as_ref().map(|(_, read)| read.clone()).unwrap_or_default();
         expiries.extend(tokens.iter().filter_map(|status| {
             let until = i64::try_from(status.sign_in_until?).ok()?;
             let advice = format!("packetboat login {}", status.account);
@@ -52,6 +52,12 @@ impl Admin {
         }));
         expiries.sort_by_key(|expiry| expiry.until);
         expiries
+    }
+}
+
+impl Admin {
+    fn known_expiries(&self) -> MutexGuard<'_, Known> {
+        self.expiries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,6 +95,8 @@ fn of_files(config: &Config) -> Vec<Expiry> {
     expiries
 }
 
+/// A page or a metric waits no longer for files.
+const PATIENCE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(30);
 /// In seconds.
 const DAY: i64 = 24 * 60 * 60;

@@ -37,10 +37,10 @@ impl Admin {
                 })
             })
             .collect();
-        let expiries = self.expiries(config, &tokens);
         let problem = obstacle.or_else(|| self.unkept(&tokens));
         let accounts: Vec<Value> = tokens.iter().map(account).collect();
         drop(serving);
+        let expiries = self.expiries(&tokens).await;
         let counted = self.common.metrics.counted();
         self.common.metrics.history(|history| history.take(since_1970(), counted, counts(&tokens)));
         let (loaded, refused) = (self.common.metrics.loaded_at(), self.present().problem.clone());

@@ -11,6 +11,7 @@ use tokio::sync::RwLock;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, warn};
 
+use crate::pool;
 use crate::proxy::Serving;
 
 /// TCP sockets that were handed over.
@@ -30,31 +31,33 @@ pub(super) fn sockets() -> Vec<TcpListener> {
 /// Devices are served from now on.
 pub(super) async fn tell_ready(serving: &RwLock<Serving>) {
     let status = status(&*serving.read().await);
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    tell(move || sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]));
 }
 
 /// The configuration is read anew; [`tell_ready`] says when that is done.
 pub(super) fn tell_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_) => tell(&[NotifyState::Reloading]),
+        Ok(now) => tell(move || sd_notify::notify(&[NotifyState::Reloading, now])),
+        Err(_) => tell(|| sd_notify::notify(&[NotifyState::Reloading])),
     }
 }
 
 /// The drain begins. It is told again and again that it goes on: the manager's own patience may be shorter.
 pub(super) fn tell_stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("no new connections; waiting for sessions to end")]);
+    let status = NotifyState::Status("no new connections; waiting for sessions to end");
+    tell(move || sd_notify::notify(&[NotifyState::Stopping, status]));
     tokio::spawn(async {
         let mut tick = interval(MORE / 3);
         loop {
             tick.tick().await;
-            tell(&[NotifyState::ExtendTimeoutUsec(u32::try_from(MORE.as_micros()).unwrap_or(u32::MAX))]);
+            let more = u32::try_from(MORE.as_micros()).unwrap_or(u32::MAX);
+            tell(move || sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(more)]));
         }
     });
 }
 
-/// Says that all is well for as long as each event loop answers: one that is stuck accepts nobody, and has the process
-/// started anew (WatchdogSec).
+/// Feeds the watchdog while each event loop answers and passwords can be verified. Where they cannot, the service manager
+/// starts the process anew (WatchdogSec).
 pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
     // The workers stay the same ones.
@@ -63,11 +66,13 @@ pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if pulse.is_felt(period / 4).await {
-            let status = status(&*serving.read().await);
-            tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
-        } else {
+        if !pulse.is_felt(period / 4).await {
             error!("an event loop does not answer; the service manager's watchdog is not fed");
+        } else if !pool::PASSWORDS.answers(period / 4).await {
+            error!("no password can be verified; the service manager's watchdog is not fed");
+        } else {
+            let status = status(&*serving.read().await);
+            tell(move || sd_notify::notify(&[NotifyState::Watchdog, NotifyState::Status(&status)]));
         }
     }
 }
@@ -76,9 +81,12 @@ fn status(serving: &Serving) -> String {
     format!("{} addresses, {} connections open", serving.places().len(), serving.open())
 }
 
-fn tell(states: &[NotifyState<'_>]) {
-    // Nobody may be there to hear it.
-    let _ = sd_notify::notify(states);
+/// Sends a message on the thread that is there for that: a manager that does not read makes the sender wait.
+fn tell<E>(send: impl FnOnce() -> Result<(), E> + Send + 'static) {
+    pool::MANAGER.hand_over(move || {
+        // Nobody may be there to hear it.
+        let _ = send();
+    });
 }
 
 /// As much time as is asked for at once.
