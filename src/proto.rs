@@ -4,6 +4,7 @@
 
 pub mod imap;
 pub mod line;
+mod opening;
 pub mod pop3;
 mod refusal;
 pub mod sasl;
@@ -11,6 +12,7 @@ pub mod sasl;
 use zeroize::Zeroizing;
 
 pub use crate::failure::{Failure, Kind, Side};
+pub use opening::is_client_hello;
 pub use sasl::{Credentials, Method};
 
 /// One connection's protocol, between a device downstream and a mail server upstream.
@@ -223,19 +225,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { line: 8192, sasl_line: 16384, literal: 4096, bad_commands: 20 }
-    }
-}
-
-/// A ClientHello where commands are spoken in clear: the device wants TLS from the start. No command begins like it
-/// (RFC 8446 §5.1, RFC 5246 appendix E.2).
-pub(crate) fn refuse_client_hello(input: &[u8]) -> Result<(), Failure> {
-    match input.first() {
-        Some(&octet) if octet == 22 || octet & 0x80 != 0 => Err(Failure::new(
-            Kind::Handshake,
-            "the device begins with TLS after it was greeted in clear: set entry = \"implicit\" on this listener if all \
-             its devices use TLS from the start; otherwise entry = \"auto\", with a longer detect_delay where it is set",
-        )),
-        Some(_) | None => Ok(()),
     }
 }
 

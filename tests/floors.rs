@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["crypto", "failure", "pool", "secret", "source", "text"],
     &["config::suite", "state", "proto::line", "proto::sasl"],
-    &["proto::refusal"],
+    &["proto::refusal", "proto::opening"],
     &["config", "proto::imap", "proto::pop3"],
     &["proto"],
     &["transport::detect::hello", "transport::host", "transport::buffer"],

@@ -1,6 +1,7 @@
 //! IMAP4rev1 (RFC 3501) between a device and a server: we are the server until the login, and the client for it;
 //! from then on the two talk to each other, and only capability lists are rewritten.
 
+mod arguments;
 mod capability;
 mod command;
 mod commands;
@@ -14,10 +15,12 @@ mod response;
 use zeroize::Zeroize;
 
 use super::line::{Line, printable};
-use super::sasl::{Exchange, Next};
+use super::opening;
+use super::sasl::{Exchange, NOT_SANE, Next};
 use super::{
     Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Rest, Session, Side, Step, Terms, UpstreamTls,
 };
+use arguments::{Arguments, Skipped};
 use command::{Command, Parsed, Verb};
 use commands::{CommandFrame, Seen};
 use frame::ResponseFrame;
@@ -36,6 +39,8 @@ pub struct Imap {
     /// Continuation requests sent for the command that is being read.
     continued: usize,
     bad_commands: u32,
+    /// No command has come, since the connection began or TLS did.
+    is_first: bool,
     tried_in_clear: bool,
     logged_out: bool,
     commands: u64,
@@ -54,6 +59,8 @@ pub struct Imap {
 enum State {
     /// Not authenticated: the device talks to us.
     Outside,
+    /// In the arguments of a command that does not need them.
+    Arguments(Box<Arguments>),
     /// Between the challenges of AUTHENTICATE.
     Exchange { tag: Vec<u8>, exchange: Exchange },
     /// The driver looks for the server, or we log in there. What the device sends meanwhile waits.
@@ -77,6 +84,7 @@ impl Imap {
             terms: Terms::PASS_THROUGH,
             continued: 0,
             bad_commands: 0,
+            is_first: true,
             tried_in_clear: false,
             logged_out: false,
             commands: 0,
@@ -85,13 +93,18 @@ impl Imap {
 
     /// A command of the device before login.
     fn outside(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
-        if !self.offer.encrypted {
-            super::refuse_client_hello(input)?;
+        if let Some(step) = opening::in_front(input, self.is_first, self.offer.encrypted)? {
+            return Ok(step);
         }
         loop {
             match command::parse(input, &self.limits, self.continued) {
                 Parsed::Incomplete => return Ok(Step::Read),
-                Parsed::TooLong => return Err(Failure::new(Kind::TooLong, TOO_LONG)),
+                Parsed::TooLong => {
+                    let arguments = Arguments::of(input, &self.limits, std::mem::take(&mut self.continued));
+                    let arguments = arguments.ok_or_else(|| Failure::new(Kind::TooLong, TOO_LONG))?;
+                    self.state = State::Arguments(Box::new(arguments));
+                    return self.arguments(input, out);
+                }
                 Parsed::Continue { tag, len } if !self.offer.login_allowed() => {
                     // Before the password is asked for, not after it went over the wire in clear.
                     self.continued = 0;
@@ -102,21 +115,48 @@ impl Imap {
                 Parsed::Continue { .. } => {
                     // The literal may be here already: some devices do not wait.
                     self.continued += 1;
-                    out.downstream.extend_from_slice(b"+ go ahead\r\n");
+                    out.downstream.extend_from_slice(GO_AHEAD);
                 }
                 Parsed::Bad { tag, why, len } => {
                     self.continued = 0;
+                    self.is_first = false;
                     self.bad(tag, why, out)?;
                     return Ok(Step::Consume(len));
                 }
                 Parsed::Complete { command, len } => {
                     self.continued = 0;
+                    self.is_first = false;
                     self.commands += 1;
                     self.obey(&command, out)?;
                     return Ok(Step::Consume(len));
                 }
             }
         }
+    }
+
+    /// A command whose arguments are skipped.
+    fn arguments(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        let State::Arguments(mut arguments) = std::mem::replace(&mut self.state, State::Outside) else {
+            return Ok(Step::Read);
+        };
+        let (len, skipped) = arguments.skip(input);
+        match skipped {
+            Skipped::More => self.state = State::Arguments(arguments),
+            Skipped::Continue => {
+                out.downstream.extend_from_slice(GO_AHEAD);
+                self.state = State::Arguments(arguments);
+            }
+            Skipped::Whole => {
+                self.is_first = false;
+                self.commands += 1;
+                if let Some(command) = arguments.command() {
+                    self.obey(&command, out)?;
+                }
+            }
+            Skipped::Bad(why) => self.bad(arguments.tag(), why, out)?,
+            Skipped::TooLong => return Err(Failure::new(Kind::TooLong, TOO_LONG)),
+        }
+        Ok(Step::Consume(len))
     }
 
     fn obey(&mut self, command: &Command<'_>, out: &mut Outbox) -> Result<(), Failure> {
@@ -151,11 +191,11 @@ impl Imap {
                 response::tagged(say, tag, PRIVACY_REQUIRED);
             }
             Verb::Login { user, password } => {
-                let credentials = Credentials::from_command(user.clone(), password.expose().to_vec());
+                let credentials = Credentials::from_command(user, password.expose().to_vec());
                 if credentials.is_sane() {
                     self.log_in(tag.to_vec(), credentials);
                 } else {
-                    return self.bad(tag, "control characters in user name or password", out);
+                    return self.bad(tag, NOT_SANE, out);
                 }
             }
             Verb::Authenticate { mechanism, initial } if self.offer.takes(*mechanism) => {
@@ -283,6 +323,7 @@ impl Imap {
 }
 
 const TOO_LONG: &str = "an IMAP command; limits.line and limits.literal say how long one may be";
+const GO_AHEAD: &[u8] = b"+ go ahead\r\n";
 /// RFC 5530 §3.
 const PRIVACY_REQUIRED: &str = "NO [PRIVACYREQUIRED] start TLS before login";
 
@@ -318,6 +359,7 @@ impl Session for Imap {
         }
         match (&mut self.state, side) {
             (State::Outside, Side::Downstream) => self.outside(input, out),
+            (State::Arguments(_), Side::Downstream) => self.arguments(input, out),
             (State::Exchange { .. }, Side::Downstream) => self.exchange(input, out),
             (State::LoggingIn { .. }, Side::Upstream) => Ok(self.logging_in(input, out)),
             (State::Relay { commands, .. }, Side::Downstream) => {
@@ -332,7 +374,9 @@ impl Session for Imap {
             }
             (State::Guarded { .. }, _)
             | (State::LoggingIn { .. } | State::Over, Side::Downstream)
-            | (State::Outside | State::Exchange { .. } | State::Over, Side::Upstream) => Ok(Step::Read),
+            | (State::Outside | State::Arguments(_) | State::Exchange { .. } | State::Over, Side::Upstream) => {
+                Ok(Step::Read)
+            }
         }
     }
 
@@ -345,7 +389,10 @@ impl Session for Imap {
 
     fn tls_started(&mut self, side: Side, out: &mut Outbox) {
         match (side, &mut self.state) {
-            (Side::Downstream, _) => self.offer.encrypted = true,
+            (Side::Downstream, _) => {
+                self.offer.encrypted = true;
+                self.is_first = true;
+            }
             (Side::Upstream, State::LoggingIn { upstream: Some(dialogue), .. }) => {
                 dialogue.tls_started(&mut out.upstream);
             }
@@ -362,7 +409,7 @@ impl Session for Imap {
 
     fn bye(&mut self, failure: &Failure, out: &mut Outbox) {
         let can_speak = match &self.state {
-            State::Outside | State::Exchange { .. } | State::LoggingIn { .. } => true,
+            State::Outside | State::Arguments(_) | State::Exchange { .. } | State::LoggingIn { .. } => true,
             State::Relay { responses, .. } | State::Guarded { responses, .. } => responses.is_between_responses(),
             State::Over => false,
         };

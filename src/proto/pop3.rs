@@ -13,7 +13,8 @@ mod response;
 use zeroize::Zeroize;
 
 use super::line::Line;
-use super::sasl::{Exchange, Next};
+use super::opening;
+use super::sasl::{Exchange, NOT_SANE, Next};
 use super::{
     Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Relogin, Rest, Session, Side, Step, Terms, UpstreamTls,
 };
@@ -32,6 +33,8 @@ pub struct Pop3 {
     /// What the device may do once it is in.
     terms: Terms,
     bad_commands: u32,
+    /// No command has come, since the connection began or TLS did.
+    is_first: bool,
     tried_in_clear: bool,
     logged_out: bool,
     commands: u64,
@@ -76,6 +79,7 @@ impl Pop3 {
             limits,
             terms: Terms::PASS_THROUGH,
             bad_commands: 0,
+            is_first: true,
             tried_in_clear: false,
             logged_out: false,
             commands: 0,
@@ -84,14 +88,15 @@ impl Pop3 {
 
     /// A command of the device before login.
     fn authorization(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
-        if !self.offer.encrypted {
-            super::refuse_client_hello(input)?;
+        if let Some(step) = opening::in_front(input, self.is_first, self.offer.encrypted)? {
+            return Ok(step);
         }
         match Line::split(input, self.limits.line) {
             Line::Incomplete => Ok(Step::Read),
             Line::TooLong => Err(Failure::new(Kind::TooLong, "a POP3 command; limits.line says how long one may be")),
             Line::Complete { text, len } => {
                 self.commands += 1;
+                self.is_first = false;
                 self.obey(Command::read(text), out)?;
                 Ok(Step::Consume(len))
             }
@@ -131,9 +136,9 @@ impl Pop3 {
                 else {
                     return self.bad("send USER first", out);
                 };
-                let credentials = Credentials::from_command(user, password.to_vec());
+                let credentials = Credentials::from_command(&user, password.to_vec());
                 if !credentials.is_sane() {
-                    return self.bad("control characters in user name or password", out);
+                    return self.bad(NOT_SANE, out);
                 }
                 self.log_in(credentials);
             }
@@ -305,7 +310,10 @@ impl Session for Pop3 {
 
     fn tls_started(&mut self, side: Side, out: &mut Outbox) {
         match (side, &mut self.state) {
-            (Side::Downstream, _) => self.offer.encrypted = true,
+            (Side::Downstream, _) => {
+                self.offer.encrypted = true;
+                self.is_first = true;
+            }
             (Side::Upstream, State::LoggingIn { upstream: Some(dialogue) }) => {
                 dialogue.tls_started(&mut out.upstream);
             }

@@ -6,10 +6,18 @@ mod xoauth2;
 
 use std::collections::VecDeque;
 
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use base64::Engine;
+use base64::alphabet::STANDARD as ALPHABET;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
+
+/// RFC 4648 §4, with its padding. What is read may come without: some encoders leave it out, and it says nothing.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &ALPHABET,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Who wants in, and with what.
 #[derive(Clone, Debug)]
@@ -23,6 +31,9 @@ pub struct Credentials {
     /// Password, or access token with [`Mechanism::Xoauth2`].
     pub secret: Secret,
 }
+
+/// Why a login is refused that is not [sane](Credentials::is_sane).
+pub(crate) const NOT_SANE: &str = "no user name, or control characters in user name or password";
 
 /// The ways to say a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,12 +125,12 @@ impl Exchange {
                     self.login = Some(response.to_vec());
                     return Next::Challenge(login::PASSWORD);
                 }
-                Some(user) => login::read(user, &response),
+                Some(user) => login::read(&user, &response),
             },
         };
         match credentials {
             Some(credentials) if credentials.is_sane() => Next::Done(credentials),
-            Some(_) => Next::Malformed("control characters in user name or password"),
+            Some(_) => Next::Malformed(NOT_SANE),
             None => Next::Malformed("malformed response"),
         }
     }
@@ -127,8 +138,8 @@ impl Exchange {
 
 impl Credentials {
     /// What the protocol's own login command said.
-    pub fn from_command(login: Vec<u8>, password: Vec<u8>) -> Self {
-        Self { method: Method::Command, login, authzid: Vec::new(), secret: Secret::new(password) }
+    pub fn from_command(login: &[u8], password: Vec<u8>) -> Self {
+        Self { method: Method::Command, login: name(login), authzid: Vec::new(), secret: Secret::new(password) }
     }
 
     /// NUL, 0x01 (XOAUTH2), CR and LF could end a line or a field towards the server and start another: they are refused.
@@ -163,6 +174,15 @@ impl Credentials {
     }
 }
 
+/// A user name without the blanks around it, which people type on a device's small keyboard; no name has any. Passwords may,
+/// and stay as they are.
+fn name(name: &[u8]) -> Vec<u8> {
+    let is_blank = |octet: &u8| matches!(octet, b' ' | b'\t');
+    let start = name.iter().position(|octet| !is_blank(octet)).unwrap_or(name.len());
+    let end = name.iter().rposition(|octet| !is_blank(octet)).map_or(start, |last| last + 1);
+    name.get(start..end).unwrap_or_default().to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +203,41 @@ mod tests {
         // RFC 4616 §4
         let credentials = done(Mechanism::Plain, BASE64.encode("Ursel\0Kurt\0xipj3plmq").as_bytes());
         assert_eq!((credentials.authzid.as_slice(), credentials.login.as_slice()), (&b"Ursel"[..], &b"Kurt"[..]));
+    }
+
+    #[test]
+    fn padding_may_be_missing() {
+        for (response, password) in [
+            // One and two `=`, and where none is needed; each left out, and one of two.
+            (&b"AHUAcA=="[..], &b"p"[..]),
+            (b"AHUAcA=", b"p"),
+            (b"AHUAcA", b"p"),
+            (b"AHUAcHA=", b"pp"),
+            (b"AHUAcHA", b"pp"),
+            (b"AHUAcHBw", b"ppp"),
+        ] {
+            assert_eq!(done(Mechanism::Plain, response).secret.expose(), password);
+        }
+        assert_eq!(done(Mechanism::Plain, b"AHUAcA").responses()[0].as_slice(), b"AHUAcA==", "the server has it whole");
+        for response in [&b"AHUAcA==="[..], b"AHUAcHBw=", b"AHUAc", b"AHUA=cA", b"AHUAcB"] {
+            assert!(matches!(Exchange::new(Mechanism::Plain).respond(response), Next::Malformed(_)), "{response:?}");
+        }
+    }
+
+    #[test]
+    fn names_lose_blanks_around_them_and_passwords_do_not() {
+        let credentials = done(Mechanism::Plain, BASE64.encode(" \t\0 us er\t \0 p ").as_bytes());
+        assert_eq!((credentials.login.as_slice(), credentials.authzid.as_slice()), (&b"us er"[..], &b""[..]));
+        assert_eq!(credentials.secret.expose(), b" p ");
+        let mut exchange = Exchange::new(Mechanism::Login);
+        exchange.begin(Some(BASE64.encode("user ").as_bytes()));
+        let Next::Done(credentials) = exchange.respond(BASE64.encode("p ").as_bytes()) else { panic!() };
+        assert_eq!((credentials.login.as_slice(), credentials.secret.expose()), (&b"user"[..], &b"p "[..]));
+        assert_eq!(Credentials::from_command(b" u ", Vec::new()).login, b"u");
+        assert!(!Credentials::from_command(b"  ", Vec::new()).is_sane());
+        assert!(!Credentials::from_command(b"u\r\n", Vec::new()).is_sane());
+        let token = done(Mechanism::Xoauth2, BASE64.encode("user=u \x01auth=Bearer t\x01\x01").as_bytes());
+        assert_eq!(token.login, b"u ", "a token comes from a program");
     }
 
     #[test]

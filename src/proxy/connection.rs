@@ -24,7 +24,7 @@ use crate::failure::{Failure, Kind, Side};
 use crate::inventory::Way;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::proto::line::printable;
-use crate::proto::{Credentials, Terms};
+use crate::proto::{Credentials, Terms, is_client_hello};
 use crate::transport::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
@@ -285,10 +285,13 @@ impl Connection<'_, '_> {
         };
         // A device may send its ClientHello without waiting for our OK. Anything else was put there by somebody on
         // the way, to be taken for the device's own words behind the handshake.
-        if unread.first().is_some_and(|&octet| octet != TLS_HANDSHAKE && octet & 0x80 == 0) {
+        // A NUL behind the line, as C firmware sends it, is nobody's word.
+        let hello =
+            unread.iter().position(|octet| *octet != 0).and_then(|start| unread.get(start..)).unwrap_or_default();
+        if is_client_hello(hello) == Some(false) {
             return Err(Failure::new(Kind::Injection, "the device's side sent commands in clear behind STARTTLS"));
         }
-        stream.put_back(&unread);
+        stream.put_back(hello);
         let secure = self.door.secure(stream, Way::StartTls, self.record);
         let stream = unless_ending(&self.lifecycle, secure).await?;
         self.driver.secured(Side::Downstream, stream);
@@ -387,6 +390,5 @@ fn in_clear() -> Ending {
     Ending::Failed(Failure::new(Kind::LoginInClear, advice))
 }
 
-const TLS_HANDSHAKE: u8 = 22;
 /// How long a device that does not close in its turn is waited for.
 const LINGER: Duration = Duration::from_secs(2);

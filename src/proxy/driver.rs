@@ -289,8 +289,8 @@ impl Driver {
             }
             return Ok(true);
         }
-        // A device that has closed its half behind a pipelined login still wants the answers.
-        let waits = !from.flow.input().is_empty() && side == Side::Downstream && self.session.is_logging_in();
+        // A device that has closed its half behind a login still wants the answer.
+        let waits = side == Side::Downstream && self.session.is_logging_in();
         if !from.reported && !waits {
             from.reported = true;
             self.event = Some(Event::Ended(side));

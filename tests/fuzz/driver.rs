@@ -200,7 +200,7 @@ impl Driver {
             }
             return true;
         }
-        if side == Side::Downstream && !self.unread[index].is_empty() && self.session.is_logging_in() {
+        if side == Side::Downstream && self.session.is_logging_in() {
             return false;
         }
         self.reported[index] = true;

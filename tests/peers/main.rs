@@ -15,6 +15,7 @@ mod limits;
 mod matrix;
 mod names;
 mod oauth;
+mod odd;
 mod page;
 mod planted;
 mod premises;

@@ -13,22 +13,25 @@ const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES1
 const PLANTED: &str = "planted-4k2x9-secret";
 
 /// A server, a token endpoint, and the proxy between, with a device that may delete and one that may not.
-struct Wires {
+pub struct Wires {
     server: Recorder,
     issuer: Issuer,
-    proxy: Proxy,
+    pub proxy: Proxy,
 }
 
 const LOGINS: [&str; 2] = ["deleting", "guarded"];
 
 impl Wires {
-    fn new() -> Self {
+    pub fn new() -> Self {
+        let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
         let (server, issuer) = (Recorder::start(), Issuer::start());
         let configuration = [
             "[limits]\nfailure_delay = \"1ms\"\nlongest_failure_delay = \"10ms\"\nbad_commands = 1000\n",
             &server.upstream("recorder"),
             &translating_listener("imap", "imap", "implicit", ""),
             &translating_listener("pop3", "pop3", "implicit", ""),
+            &translating_listener("clear", "imap", "plaintext", clear),
+            &translating_listener("clear3", "pop3", "plaintext", clear),
             &listener("through", "imap", "implicit", "upstream = \"recorder\""),
             &listener("through3", "pop3", "implicit", "upstream = \"recorder\""),
             &device(LOGINS[0], "one", DEVICE_PASSWORD, ""),

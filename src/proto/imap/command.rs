@@ -58,14 +58,14 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, continued: usize) -> P
         literals += 1;
         literal_octets = literal_octets.saturating_add(literal.size);
         if literal_octets > limits.literal {
-            if !literal.synchronising {
+            if !literal.synchronising || is_id(input) {
                 return Parsed::TooLong;
             }
-            return Parsed::Bad { tag: tag_of(input), why: "literal too large", len: at };
+            return Parsed::Bad { tag: tag_of(input), why: LITERAL_TOO_LARGE, len: at };
         }
         if literal.synchronising && literals > continued {
             if !takes_literals(input) {
-                return Parsed::Bad { tag: tag_of(input), why: "literal not allowed here", len: at };
+                return Parsed::Bad { tag: tag_of(input), why: LITERAL_NOT_ALLOWED, len: at };
             }
             return Parsed::Continue { tag: tag_of(input), len: at };
         }
@@ -94,7 +94,7 @@ fn limit(input: &[u8], limits: &Limits) -> usize {
 }
 
 /// Reads a whole command, without its last line end.
-fn read(command: &[u8]) -> Result<Command<'_>, (&[u8], &'static str)> {
+pub(super) fn read(command: &[u8]) -> Result<Command<'_>, (&[u8], &'static str)> {
     let (tag, rest) = word(command);
     if !is_tag(tag) {
         return Err((b"*", "a command begins with a tag"));
@@ -142,7 +142,7 @@ fn first_line(input: &[u8]) -> &[u8] {
     input.get(..memchr::memchr(b'\n', input).unwrap_or(input.len())).unwrap_or_default().trim_ascii_end()
 }
 
-fn tag_of(input: &[u8]) -> &[u8] {
+pub(super) fn tag_of(input: &[u8]) -> &[u8] {
     let tag = word(first_line(input)).0;
     if is_tag(tag) { tag } else { b"*" }
 }
@@ -151,10 +151,27 @@ fn verb_of(input: &[u8]) -> &[u8] {
     word(word(first_line(input)).1).0
 }
 
-fn takes_literals(input: &[u8]) -> bool {
-    let verb = verb_of(input);
-    verb.eq_ignore_ascii_case(b"LOGIN") || verb.eq_ignore_ascii_case(b"ID")
+pub(super) fn takes_literals(input: &[u8]) -> bool {
+    verb_of(input).eq_ignore_ascii_case(b"LOGIN") || is_id(input)
 }
+
+fn is_id(input: &[u8]) -> bool {
+    verb_of(input).eq_ignore_ascii_case(b"ID")
+}
+
+/// Tag and verb of a command whose arguments do not matter.
+pub(super) fn start_of(input: &[u8]) -> Option<&[u8]> {
+    let line = first_line(input);
+    let (tag, rest) = word(line);
+    let verb = word(rest).0;
+    let matters = [&b"LOGIN"[..], b"AUTHENTICATE", b""].iter().any(|one| one.eq_ignore_ascii_case(verb));
+    // Where the verb has no end, it is none.
+    let has_end = verb.len() < rest.len() || line.len() < input.len();
+    (is_tag(tag) && !matters && has_end).then(|| line.get(..tag.len() + 1 + verb.len())).flatten()
+}
+
+pub(super) const LITERAL_TOO_LARGE: &str = "literal too large";
+pub(super) const LITERAL_NOT_ALLOWED: &str = "literal not allowed here";
 
 /// `{n}` or `{n+}` at the end of a line (RFC 3501 §4.3, RFC 7888 §4).
 #[derive(Debug, PartialEq, Eq)]

@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn login_quotes_and_sends_8_bit_as_literals() {
-        let login = Credentials::from_command(b"a\"b\\c".to_vec(), "p\u{e4}ss".as_bytes().to_vec());
+        let login = Credentials::from_command(b"a\"b\\c", "p\u{e4}ss".as_bytes().to_vec());
         let mut dialogue = Dialogue::new(login, UpstreamTls::Implicit, Probe::No);
         assert_eq!(heard(&mut dialogue, b"* OK ready"), b"P2 LOGIN \"a\\\"b\\\\c\" {5}\r\n");
         assert_eq!(heard(&mut dialogue, b"+ OK"), "p\u{e4}ss\r\n".as_bytes());

@@ -10,10 +10,10 @@ pub(super) const USERNAME: &str = "VXNlcm5hbWU6";
 pub(super) const PASSWORD: &str = "UGFzc3dvcmQ6";
 
 /// What the device said, to the two prompts.
-pub(super) fn read(login: Vec<u8>, password: &[u8]) -> Option<Credentials> {
+pub(super) fn read(login: &[u8], password: &[u8]) -> Option<Credentials> {
     Some(Credentials {
         method: Method::Sasl(Mechanism::Login),
-        login,
+        login: super::name(login),
         authzid: Vec::new(),
         secret: Secret::new(password.to_vec()),
     })

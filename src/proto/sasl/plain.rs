@@ -10,8 +10,8 @@ pub(super) fn read(response: &[u8]) -> Option<Credentials> {
     let (authzid, login, password) = (fields.next()?, fields.next()?, fields.next()?);
     fields.next().is_none().then(|| Credentials {
         method: Method::Sasl(Mechanism::Plain),
-        login: login.to_vec(),
-        authzid: authzid.to_vec(),
+        login: super::name(login),
+        authzid: super::name(authzid),
         secret: Secret::new(password.to_vec()),
     })
 }

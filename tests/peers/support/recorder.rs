@@ -92,19 +92,28 @@ fn imap(heard: &mut Heard) {
             heard.line();
         }
         heard.say(&format!("{tag} OK done\r\n"));
+        if rest.eq_ignore_ascii_case("LOGOUT") {
+            let _ = heard.stream.shutdown();
+            return;
+        }
     }
 }
 
 fn pop3(heard: &mut Heard) {
     heard.say("+OK ready\r\n");
     while let Some(line) = heard.line() {
-        match line.to_ascii_uppercase().as_str() {
+        match line.trim_matches(char::from(0)).to_ascii_uppercase().as_str() {
             "AUTH XOAUTH2" => {
                 heard.say("+ \r\n");
                 heard.line();
                 heard.say("+OK in\r\n");
             }
             "LIST" | "UIDL" => heard.say("+OK\r\n.\r\n"),
+            "QUIT" => {
+                heard.say("+OK bye\r\n");
+                let _ = heard.stream.shutdown();
+                return;
+            }
             "XREFUSED" => heard.say("-ERR what\r\n"),
             _ => heard.say("+OK\r\n"),
         }

@@ -1,0 +1,110 @@
+//! Arguments that nobody needs: of ID, and of other commands before login that are long, they are skipped as they come.
+
+use super::command::{self, Command};
+use super::literal::{Tail, count_down};
+use crate::proto::Limits;
+
+/// A command whose arguments are being skipped.
+pub(super) struct Arguments {
+    /// Tag and verb.
+    command: Vec<u8>,
+    position: Position,
+    tail: Tail,
+    /// Synchronising literals that still have had their `+`.
+    continued: usize,
+    /// So many octets may still come.
+    left: u64,
+}
+
+/// Where the device's next octet stands.
+enum Position {
+    Line,
+    /// Inside a literal, this many octets before its end.
+    Literal(u64),
+}
+
+/// What came of some octets.
+pub(super) enum Skipped {
+    /// The command goes on.
+    More,
+    /// The device waits for a `+` (RFC 3501 §4.3).
+    Continue,
+    /// The command is whole.
+    Whole,
+    /// It is over, and makes no sense.
+    Bad(&'static str),
+    /// Longer than any such command.
+    TooLong,
+}
+
+impl Arguments {
+    /// Of the command that `input` begins with, if it is one whose arguments are not needed; `continued` literals of it have
+    /// had their `+`.
+    pub(super) fn of(input: &[u8], limits: &Limits, continued: usize) -> Option<Self> {
+        let command = command::start_of(input.get(..limits.line).unwrap_or(input))?.to_vec();
+        Some(Self { command, position: Position::Line, tail: Tail::default(), continued, left: LONGEST })
+    }
+
+    /// Skips what is there, up to a line end or the end of a literal; says how much that was.
+    pub(super) fn skip(&mut self, input: &[u8]) -> (usize, Skipped) {
+        let (passed, skipped) = match self.position {
+            Position::Literal(left) => {
+                let (left, passed) = count_down(left, input.len());
+                self.position = if left == 0 { Position::Line } else { Position::Literal(left) };
+                (passed, Skipped::More)
+            }
+            Position::Line => {
+                let end = memchr::memchr(b'\n', input);
+                let passed = end.map_or(input.len(), |end| end + 1);
+                let part = input.get(..passed).unwrap_or_default();
+                let skipped = if end.is_some() {
+                    self.line_ended(part)
+                } else {
+                    self.tail.push(part);
+                    Skipped::More
+                };
+                (passed, skipped)
+            }
+        };
+        match self.left.checked_sub(passed as u64) {
+            Some(left) => self.left = left,
+            None => return (passed, Skipped::TooLong),
+        }
+        (passed, skipped)
+    }
+
+    /// The command, without its arguments.
+    pub(super) fn command(&self) -> Option<Command<'_>> {
+        command::read(&self.command).ok()
+    }
+
+    /// For the answer.
+    pub(super) fn tag(&self) -> &[u8] {
+        command::tag_of(&self.command)
+    }
+
+    fn line_ended(&mut self, part: &[u8]) -> Skipped {
+        let Some((size, synchronising)) = self.tail.end_line(part) else { return Skipped::Whole };
+        if size > self.left {
+            return if synchronising { Skipped::Bad(command::LITERAL_TOO_LARGE) } else { Skipped::TooLong };
+        }
+        if size > 0 {
+            self.position = Position::Literal(size);
+        }
+        if !synchronising {
+            return Skipped::More;
+        }
+        if let Some(left) = self.continued.checked_sub(1) {
+            self.continued = left;
+            return Skipped::More;
+        }
+        if command::takes_literals(&self.command) {
+            Skipped::Continue
+        } else {
+            Skipped::Bad(command::LITERAL_NOT_ALLOWED)
+        }
+    }
+}
+
+/// RFC 2971 §3.3 allows 30 fields of 30 octets with values of 1024: half of this.
+const LONGEST: u64 = 64 * 1024;

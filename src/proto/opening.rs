@@ -1,0 +1,86 @@
+//! The octets in front of a command before login: a ClientHello, or what some writers put there.
+
+use super::Step;
+use crate::failure::{Failure, Kind};
+
+/// What is to be done about octets that are no command; nothing if a command begins. `is_first` before the first command
+/// of a connection, in clear or over TLS.
+///
+/// # Errors
+/// A ClientHello where commands are spoken in clear.
+pub(super) fn in_front(input: &[u8], is_first: bool, encrypted: bool) -> Result<Option<Step>, Failure> {
+    match input {
+        // C firmware sends the NUL of its strings behind each line.
+        [0, ..] => Ok(Some(Step::Consume(input.iter().take_while(|octet| **octet == 0).count()))),
+        // Telnet (RFC 854, RFC 855): WILL, WON'T, DO, DON'T with an option, and commands without.
+        [IAC, 0xfb..=0xfe, _, ..] => Ok(Some(Step::Consume(3))),
+        [IAC, 0xf1..=0xf9, ..] => Ok(Some(Step::Consume(2))),
+        [IAC] | [IAC, 0xfb..=0xfe] => Ok(Some(Step::Read)),
+        // A .NET StreamWriter with Encoding.UTF8 begins with a byte order mark.
+        [0xef, 0xbb, 0xbf, ..] if is_first => Ok(Some(Step::Consume(3))),
+        [0xef] | [0xef, 0xbb] if is_first => Ok(Some(Step::Read)),
+        _ if encrypted => Ok(None),
+        _ => match is_client_hello(input) {
+            Some(true) => Err(Failure::new(
+                Kind::Handshake,
+                "the device begins with TLS after it was greeted in clear: set entry = \"implicit\" on this listener if all \
+                 its devices use TLS from the start; otherwise entry = \"auto\", with a longer detect_delay where it is set",
+            )),
+            Some(false) => Ok(None),
+            None => Ok(Some(Step::Read)),
+        },
+    }
+}
+
+/// Whether this is the beginning of a ClientHello, once that is known: a handshake record (RFC 8446 §5.1), or the format of
+/// SSLv2 (RFC 5246 appendix E.2). No command begins like either.
+pub fn is_client_hello(input: &[u8]) -> Option<bool> {
+    match *input {
+        [HANDSHAKE, ..] => Some(true),
+        [high, _, message, ..] if high & 0x80 != 0 => Some(message == CLIENT_HELLO),
+        [high, ..] if high & 0x80 != 0 => None,
+        [] => None,
+        _ => Some(false),
+    }
+}
+
+const IAC: u8 = 0xff;
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_client_hello_is_one() {
+        for input in [&[22][..], &[22, 3, 1], &[0x80, 46, 1, 3, 1], &[0x81, 10, 1, 0, 2]] {
+            assert_eq!(is_client_hello(input), Some(true), "{input:?}");
+            assert!(in_front(input, true, false).is_err(), "{input:?}");
+            assert!(matches!(in_front(input, true, true), Ok(None)), "{input:?}");
+        }
+        for input in [&b"a NOOP"[..], b"\xfcser", b"\xe4\xf6\xfc", b"\xef\xbb\xbfa", b"\x80\x03\x00", b"\x15\x03\x01"] {
+            assert_eq!(is_client_hello(input), Some(false), "{input:?}");
+            assert!(matches!(in_front(input, false, false), Ok(None)), "{input:?}");
+        }
+        assert_eq!(is_client_hello(b"\x80."), None);
+    }
+
+    #[test]
+    fn what_writers_put_in_front_of_commands() {
+        for (input, is_first, octets) in [
+            (&b"\xef\xbb\xbfa"[..], true, 3),
+            (b"\0\0\0USER", false, 3),
+            (b"\xff\xfb\x01\xff\xfd\x03", true, 3),
+            (b"\xff\xf4\xff\xfd\x06", false, 2),
+        ] {
+            for encrypted in [false, true] {
+                let step = in_front(input, is_first, encrypted);
+                assert!(matches!(step, Ok(Some(Step::Consume(count))) if count == octets), "{input:?}: {step:?}");
+            }
+        }
+        for input in [&b"\xef"[..], b"\xef\xbb", b"\xff", b"\xff\xfb"] {
+            assert!(matches!(in_front(input, true, true), Ok(Some(Step::Read))), "{input:?}");
+        }
+    }
+}
