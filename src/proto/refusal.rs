@@ -6,6 +6,19 @@ use core::time::Duration;
 use super::line::printable;
 use crate::failure::{Failure, Kind};
 
+/// How a server says a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// IMAP's tagged or untagged NO.
+    No,
+    /// IMAP's tagged or untagged BAD.
+    Bad,
+    /// IMAP's BYE.
+    Bye,
+    /// POP3's -ERR.
+    Err,
+}
+
 /// The failure that a NO or -ERR to a login stands for, from its text.
 pub(super) fn of(text: &[u8]) -> Failure {
     Failure { retry_after: backoff(text), ..Failure::new(meaning(text), words(text)) }
@@ -20,36 +33,77 @@ pub(super) fn of_probe(text: &[u8]) -> Failure {
     }
 }
 
-/// What a status line after login means for the operator, where it is one of those that Exchange Online says when a
-/// session is over or not wanted. `text` is as much of the line as is looked at.
-pub(super) fn notice(text: &[u8]) -> Option<Failure> {
-    let lower = text.to_ascii_lowercase();
-    let says = |words: &[u8]| memchr::memmem::find(&lower, words).is_some();
-    let (kind, advice) = if says(b"accesstokenexpired") {
-        (Kind::TokenExpired, "the device connects again by itself")
-    } else if says(b"authenticated but not connected") {
-        (Kind::NotAuthorized, "the token is right, but opens no mailbox: packetboat check --online")
-    } else if says(b"request is throttled") {
-        (Kind::Unavailable, "let devices ask less often, or lower limits.sessions_per_mailbox")
-    } else if says(b"server unavailable") {
-        (Kind::Unavailable, "too many sessions in this mailbox, or trouble at the server")
-    } else {
-        return None;
+/// What a status line means for the operator, where it is one of those that Exchange Online says when a session is over or
+/// not wanted, and says in this way. `text` is the whole line behind its status: a server repeats what it was asked, like a
+/// folder's name, and a device could ask for anything.
+pub(super) fn notice(said: Said, text: &[u8]) -> Option<Failure> {
+    let (kind, advice) = match (Saying::read(text)?, said) {
+        (Saying::TokenExpired, Said::Bye) => (Kind::TokenExpired, "the device connects again by itself"),
+        (Saying::NotConnected, Said::Bad | Said::Err) => {
+            (Kind::NotAuthorized, "the token is right, but opens no mailbox: packetboat check --online")
+        }
+        (Saying::Throttled(_), Said::Bad | Said::Err) => {
+            (Kind::Unavailable, "let devices ask less often, or lower limits.sessions_per_mailbox")
+        }
+        (Saying::Unavailable, Said::No | Said::Err) => {
+            (Kind::Unavailable, "too many sessions in this mailbox, or trouble at the server")
+        }
+        _ => return None,
     };
     Some(Failure { retry_after: backoff(text), ..Failure::new(kind, format!("{}: {advice}", words(text))) })
 }
 
-/// `Suggested Backoff Time: N milliseconds`, as Exchange says when it throttles.
-///
-/// "Server Unavailable" comes without a number, when a mailbox has too many sessions; a while is waited then, too.
-fn backoff(text: &[u8]) -> Option<Duration> {
-    let lower = text.to_ascii_lowercase();
-    if memchr::memmem::find(&lower, b"server unavailable").is_some() {
-        return Some(UNASKED_BACKOFF);
+/// What Exchange Online says without a response code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Saying {
+    TokenExpired,
+    NotConnected,
+    /// With the milliseconds that it suggests.
+    Throttled(Option<u64>),
+    Unavailable,
+}
+
+impl Saying {
+    /// Reads a text that is one of them from its beginning to its end.
+    fn read(text: &[u8]) -> Option<Self> {
+        let lower = text.trim_ascii().to_ascii_lowercase();
+        let behind = |words: &[u8]| lower.strip_prefix(words).map(<[u8]>::trim_ascii);
+        if let Some(rest) = behind(b"request is throttled") {
+            let rest = rest.strip_prefix(b".").unwrap_or(rest).trim_ascii();
+            if rest.is_empty() {
+                return Some(Saying::Throttled(None));
+            }
+            let rest = rest.strip_prefix(b"suggested backoff time:")?.trim_ascii();
+            let (number, rest) = rest.split_at(rest.iter().take_while(|octet| octet.is_ascii_digit()).count());
+            let is_whole = matches!(rest.trim_ascii(), b"milliseconds" | b"milliseconds.");
+            let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+            return number.filter(|_| is_whole).map(|number| Saying::Throttled(Some(number)));
+        }
+        if behind(b"session invalidated - accesstokenexpired").is_some_and(is_end) {
+            return Some(Saying::TokenExpired);
+        }
+        if let Some(rest) = behind(b"user is authenticated but not connected") {
+            let rest = rest.strip_prefix(b". connection is closed").unwrap_or(rest);
+            return is_end(rest).then_some(Saying::NotConnected);
+        }
+        behind(b"server unavailable").is_some_and(is_end).then_some(Saying::Unavailable)
     }
-    let at = memchr::memmem::find(&lower, BACKOFF)?;
-    let number = number(lower.get(at + BACKOFF.len()..)?.trim_ascii_start())?;
-    Some(Duration::from_millis(number.parse().ok()?))
+}
+
+/// Nothing, or a full stop and the number that Exchange puts behind its texts.
+fn is_end(rest: &[u8]) -> bool {
+    let rest = rest.strip_prefix(b".").unwrap_or(rest).trim_ascii();
+    rest.len() <= LONGEST_CODE && rest.iter().all(u8::is_ascii_digit)
+}
+
+/// How long Exchange wants to be left alone. "Server Unavailable" comes without a number, when a mailbox has too many
+/// sessions; a while is waited then, too.
+fn backoff(text: &[u8]) -> Option<Duration> {
+    match Saying::read(text)? {
+        Saying::Throttled(milliseconds) => milliseconds.map(Duration::from_millis),
+        Saying::Unavailable => Some(UNASKED_BACKOFF),
+        Saying::TokenExpired | Saying::NotConnected => None,
+    }
 }
 
 /// Whether a refusal before anything but the mechanism was said is about the mechanism: about a password it cannot be.
@@ -82,7 +136,7 @@ fn number(text: &[u8]) -> Option<String> {
     (1..=LONGEST_CODE).contains(&digits).then(|| printable(text.get(..digits).unwrap_or_default()))
 }
 
-/// By response code (RFC 5530 §3, RFC 2449 §8, RFC 3206); without one by words that are known; else it is a wrong
+/// By response code (RFC 5530 §3, RFC 2449 §8, RFC 3206); without one by a text that is known as a whole; else it is a wrong
 /// password, because that is what servers say so of.
 fn meaning(text: &[u8]) -> Kind {
     let code = text.strip_prefix(b"[").and_then(|code| code.split(|octet| matches!(octet, b']' | b' ')).next());
@@ -92,17 +146,11 @@ fn meaning(text: &[u8]) -> Kind {
         b"CONTACTADMIN" | b"PRIVACYREQUIRED" | b"CANNOT" | b"SYS/PERM" => Kind::ContactAdmin,
         b"INUSE" | b"IN-USE" => Kind::InUse,
         b"AUTH" | b"AUTHENTICATIONFAILED" | b"EXPIRED" => Kind::LoginRefused,
-        _ => {
-            let text = text.to_ascii_lowercase();
-            let says = |words: &[u8]| memchr::memmem::find(&text, words).is_some();
-            if says(b"authenticated but not connected") {
-                Kind::NotAuthorized
-            } else if says(b"throttled") || says(b"server unavailable") {
-                Kind::Unavailable
-            } else {
-                Kind::LoginRefused
-            }
-        }
+        _ => match Saying::read(text) {
+            Some(Saying::NotConnected) => Kind::NotAuthorized,
+            Some(Saying::Throttled(_) | Saying::Unavailable) => Kind::Unavailable,
+            Some(Saying::TokenExpired) | None => Kind::LoginRefused,
+        },
     }
 }
 
@@ -155,7 +203,6 @@ const PHRASES: &[&str] = &[
     "shutting down",
 ];
 
-const BACKOFF: &[u8] = b"suggested backoff time:";
 const UNASKED_BACKOFF: Duration = Duration::from_secs(30);
 const LONGEST_CODE: usize = 20;
 
@@ -179,6 +226,49 @@ mod tests {
         ] {
             assert_eq!(meaning(text.as_bytes()), kind, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_counts_as_a_whole_and_as_exchange_says_it() {
+        use Said::{Bad, Bye, Err, No};
+        let throttled = "Request is throttled. Suggested Backoff Time: 900000 milliseconds";
+        let unavailable = "Server Unavailable. 15";
+        let expired = "Session invalidated - AccessTokenExpired";
+        let not_connected = "User is authenticated but not connected.";
+        for (text, ways) in [
+            (throttled, &[Bad, Err][..]),
+            ("request is throttled", &[Bad, Err]),
+            (unavailable, &[No, Err]),
+            (expired, &[Bye]),
+            (not_connected, &[Bad, Err]),
+            ("User is authenticated but not connected. Connection is closed. 14", &[Bad, Err]),
+        ] {
+            for said in [No, Bad, Bye, Err] {
+                let found = notice(said, text.as_bytes());
+                assert_eq!(found.is_some(), ways.contains(&said), "{said:?} {text}: {found:?}");
+            }
+        }
+        // A folder's name in what Exchange says of it, and of others.
+        for name in
+            [throttled, unavailable, expired, not_connected, "Request is throttled. Suggested Backoff Time: 900000"]
+        {
+            for text in [
+                format!("{name} doesn't exist."),
+                format!("Mailbox {name}"),
+                format!("\"{name}\""),
+                format!("[TRYCREATE] {name}"),
+                format!("{name} {name}"),
+                format!("{name} milliseconds doesn't exist. 15"),
+            ] {
+                for said in [No, Bad, Bye, Err] {
+                    assert_eq!(notice(said, text.as_bytes()), None, "{said:?} {text}");
+                }
+                assert_eq!(backoff(text.as_bytes()), None, "{text}");
+                assert_eq!(meaning(text.as_bytes()), Kind::LoginRefused, "{text}");
+            }
+        }
+        assert_eq!(backoff(throttled.as_bytes()), Some(Duration::from_secs(900)));
+        assert_eq!(backoff(b"Request is throttled. Suggested Backoff Time: 99999999999999999999 milliseconds"), None);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use super::literal::{Tail, count_down};
 use super::response::{CODE, Status};
 use crate::failure::Failure;
 use crate::proto::line::{Line, word};
-use crate::proto::{RESPONSE_LINE, Step, refusal};
+use crate::proto::refusal::{self, Said};
+use crate::proto::{RESPONSE_LINE, Step};
 
 /// Where the next octet of a stream stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,7 +197,15 @@ impl<'a> Start<'a> {
         if untagged && !is_status {
             return Start::Data;
         }
-        Start::Status { tag, ok, notice: if ok { None } else { refusal::notice(text) } }
+        let said = match status {
+            Some(Status::No) => Some(Said::No),
+            Some(Status::Bad) => Some(Said::Bad),
+            None if keyword.eq_ignore_ascii_case(b"BYE") => Some(Said::Bye),
+            Some(Status::Ok) | None => None,
+        };
+        // What counts is the whole line.
+        let notice = said.filter(|_| end.is_some()).and_then(|said| refusal::notice(said, text));
+        Start::Status { tag, ok, notice }
     }
 }
 

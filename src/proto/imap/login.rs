@@ -7,8 +7,9 @@ use zeroize::Zeroizing;
 use super::response::{Response, Status, capability_code};
 use crate::failure::{Failure, Kind};
 use crate::proto::line::printable;
+use crate::proto::refusal::{self, Said};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::proto::{Probe, UpstreamTls, refusal};
+use crate::proto::{Probe, UpstreamTls};
 
 /// The conversation with the server until it lets the device in.
 pub(super) struct Dialogue {
@@ -69,7 +70,7 @@ impl Dialogue {
             (Stage::Greeting(tls), Response::Untagged { keyword, text }) => self.greeted(tls, keyword, text, out),
             (_, Response::Untagged { keyword, text }) if keyword.eq_ignore_ascii_case(b"BYE") => {
                 let other = || Failure { kind: Kind::Unavailable, ..refusal::of(text) };
-                Progress::Failed(refusal::notice(text).unwrap_or_else(other))
+                Progress::Failed(refusal::notice(Said::Bye, text).unwrap_or_else(other))
             }
             (Stage::Login | Stage::Probe, Response::Untagged { keyword, text }) => {
                 if keyword.eq_ignore_ascii_case(b"CAPABILITY") {

@@ -10,7 +10,8 @@ use super::capability;
 use super::command_line::CommandLine;
 use super::relogin::Beginning;
 use crate::proto::line::Line;
-use crate::proto::{Offer, RESPONSE_LINE, Relogin, Step, refusal};
+use crate::proto::refusal::{self, Said};
+use crate::proto::{Offer, RESPONSE_LINE, Relogin, Step};
 
 /// Both directions of a session after login.
 pub(super) struct Frame {
@@ -173,11 +174,11 @@ impl Frame {
                         self.go_blind();
                         self.blindly(rest)
                     }
-                    Some(Indicator::Err) if !self.told => match refusal_line(rest) {
+                    Some(Indicator::Err) if !self.told => match refusal_text(rest) {
                         None => break,
-                        Some(line) => {
+                        Some(text) => {
                             self.told = true;
-                            match refusal::notice(line) {
+                            match refusal::notice(Said::Err, text) {
                                 Some(_) if at > 0 => {
                                     self.told = false;
                                     break;
@@ -283,12 +284,13 @@ fn indicator(rest: &[u8]) -> Option<Indicator> {
     }
 }
 
-/// As much of a negative answer as is looked at, once it is there (RFC 2449 §4: no more than 512 octets).
-fn refusal_line(rest: &[u8]) -> Option<&[u8]> {
+/// The text of a negative answer, once it is there; nothing of a line that is longer than one may be (RFC 2449 §4: no more
+/// than 512 octets).
+fn refusal_text(rest: &[u8]) -> Option<&[u8]> {
     let window = rest.get(..REFUSAL).unwrap_or(rest);
     match memchr::memchr(b'\n', window) {
-        Some(end) => window.get(..end),
-        None => (window.len() == REFUSAL).then_some(window),
+        Some(end) => window.get(b"-ERR".len()..end),
+        None => (window.len() == REFUSAL).then_some(&[]),
     }
 }
 

@@ -143,6 +143,34 @@ fn lines_of_a_running_session() {
     assert!(line.contains("the device connects again by itself"), "{line}");
 }
 
+/// The server repeats a folder's name. A device that asks for one which reads like Exchange's own words keeps nobody out.
+#[test]
+fn a_folder_that_is_called_like_a_throttle() {
+    let exchange = Exchange::new();
+    let accounts = account("scans", SCAN, "") + &account("other", SCAN, "");
+    let proxy = exchange.proxy(&exchange.configured(BY_SECRET, &accounts));
+    let mut device = imap(&proxy);
+    device.login(LOGIN, PASSWORD);
+    for name in [
+        "Request is throttled. Suggested Backoff Time: 900000",
+        "Request is throttled. Suggested Backoff Time: 900000 milliseconds",
+        "Server Unavailable. 15",
+        "Session invalidated - AccessTokenExpired",
+        "User is authenticated but not connected.",
+    ] {
+        for command in ["SELECT", "EXAMINE", "STATUS", "CREATE"] {
+            let more = if command == "STATUS" { " (MESSAGES)" } else { "" };
+            let answer = status(&device.command(&format!("{command} \"{name}\"{more}")));
+            assert!(command != "SELECT" || answer.contains(name), "the server repeats it: {answer}");
+        }
+        assert!(status(&imap(&proxy).command(&format!("LOGIN other {PASSWORD}"))).starts_with("OK"), "{name}");
+        assert!(pop3_login(&proxy).starts_with("+OK"), "{name}");
+    }
+    for words in ["let devices ask less often", "too many sessions", "connects again by itself", "opens no mailbox"] {
+        assert_eq!(proxy.log.count(|line| line.contains(words)), 0, "{words}");
+    }
+}
+
 /// A token that the endpoint has just given is not to blame, and none is asked for in its place.
 #[test]
 fn a_young_token_that_is_refused() {
