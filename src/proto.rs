@@ -70,6 +70,10 @@ pub trait Session: Send {
     /// Whether device and server talk to each other (after login).
     fn is_relaying(&self) -> bool;
 
+    /// Whether something waits for the end of what the server says just now: an answer of ours, or what the device has sent. If
+    /// the server says no more, it never comes.
+    fn waits_for_response(&self) -> bool;
+
     /// What becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed after login.
     fn rest(&self, side: Side) -> Rest;
 

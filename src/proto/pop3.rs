@@ -352,6 +352,14 @@ impl Session for Pop3 {
         matches!(self.state, State::Relay(_) | State::Guarded(_))
     }
 
+    fn waits_for_response(&self) -> bool {
+        match &self.state {
+            State::Relay(frame) => frame.waits(),
+            State::Guarded(guard) => guard.waits_for_response(),
+            _ => false,
+        }
+    }
+
     fn rest(&self, side: Side) -> Rest {
         match (&self.state, side) {
             (State::Guarded(guard), Side::Downstream) if guard.waits() => Rest::Waits,

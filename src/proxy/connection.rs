@@ -139,6 +139,8 @@ impl Connection<'_, '_> {
                     }
                 }
                 Event::Notice(failure) => self.noticed(&failure),
+                // The time that is left is looked at anew.
+                Event::Waits => {}
                 Event::StartTls(Side::Downstream) => {
                     if let Err(failure) = Box::pin(self.start_tls_downstream()).await {
                         return Ending::Failed(failure);
@@ -197,6 +199,10 @@ impl Connection<'_, '_> {
         } else if self.device_is_gone {
             // It has closed its half, and may still read the answer to what it asked.
             (last_move, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
+        } else if session.waits_for_response() {
+            // A literal shorter than it was announced: what waits for its end would do so for ever.
+            let why = "it has announced more than it sends, and an answer waits for the rest";
+            return (last_move + limits.upstream_login_timeout, Failure::new(Kind::UpstreamProtocol, why));
         } else if session.is_relaying() {
             (last_move, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
         } else if session.is_logging_in() {

@@ -23,6 +23,8 @@ pub(super) struct Driver {
     /// What the connection is to see once everything before it is written.
     event: Option<Event>,
     last_move: Instant,
+    /// Something waits for the end of a response, and the connection knows it.
+    is_waiting: bool,
 }
 
 /// One side: its stream, what it sent, what we say to it.
@@ -60,6 +62,8 @@ pub(super) enum Event {
     LoginFailed(Failure),
     /// The server has said something that an operator should know.
     Notice(Failure),
+    /// From now on something waits for the end of a response: that has less time.
+    Waits,
     /// Shake hands on this side.
     StartTls(Side),
     /// All is said.
@@ -78,6 +82,7 @@ impl Driver {
             outbox: Outbox::default(),
             event: None,
             last_move: Instant::now(),
+            is_waiting: false,
         }
     }
 
@@ -226,7 +231,8 @@ impl Driver {
             }
             if !moved && self.event.is_none() {
                 let _ = self.poll_flush(cx)?;
-                return Poll::Pending;
+                let was_waiting = std::mem::replace(&mut self.is_waiting, self.session.waits_for_response());
+                return if self.is_waiting && !was_waiting { Poll::Ready(Ok(Event::Waits)) } else { Poll::Pending };
             }
         }
         // Others have their turn, and the time is looked at.

@@ -26,6 +26,7 @@ mod receivers;
 mod reload;
 mod scan;
 mod secrets;
+mod short;
 mod short_password;
 mod sockets;
 mod support;

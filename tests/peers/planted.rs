@@ -23,10 +23,16 @@ const LOGINS: [&str; 2] = ["deleting", "guarded"];
 
 impl Wires {
     pub fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more limits.
+    pub fn with(limits: &str) -> Self {
         let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
         let (server, issuer) = (Recorder::start(), Issuer::start());
         let configuration = [
             "[limits]\nfailure_delay = \"1ms\"\nlongest_failure_delay = \"10ms\"\nbad_commands = 1000\n",
+            limits,
             &server.upstream("recorder"),
             &translating_listener("imap", "imap", "implicit", ""),
             &translating_listener("pop3", "pop3", "implicit", ""),
@@ -43,7 +49,7 @@ impl Wires {
         Self { server, issuer, proxy }
     }
 
-    fn connect(&self, listener: &str) -> Device {
+    pub fn connect(&self, listener: &str) -> Device {
         let mut device = TLS_1_0.connect(self.proxy.address(listener), Start::Implicit);
         device.line();
         device

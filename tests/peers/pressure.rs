@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use openssl::ssl::{SslStream, SslVersion};
+use socket2::SockRef;
 
 use crate::support::certificates::Certificates;
 use crate::support::device::{Device, tcp};
@@ -269,24 +270,33 @@ fn a_second_signal_ends_at_once() {
     assert!(proxy.process.wait().success());
 }
 
-/// A device that leaves while its server is dialled holds no place any longer.
+/// A device that breaks off while its server is dialled holds no place any longer. One that closes may only have said all, and
+/// is waited for until its login has come to its end, which has a bound.
 #[test]
 fn a_device_that_leaves_during_the_dial_is_forgotten() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    Certificates::for_name("localhost", 30).write(directory.path());
-    let proxy = in_front_of(silent.local_addr().unwrap().port(), directory.path(), "[limits]\nconnections = 1");
-    let mut stream = raw(&proxy, "imap");
-    stream.write_all(b"a LOGIN u p\r\n").unwrap();
-    let _dialled = silent.accept().unwrap();
-    assert!(Device::plain(proxy.address("pop3")).has_ended());
-    proxy.log.wait_for("refusal", |line| line.contains("too many connections: limits.connections = 1"));
-    let _ = stream.shutdown();
-    drop(stream);
-    assert_eq!(proxy.session_line("imap")["reason"], "device_lost");
-    let deadline = Instant::now() + PATIENCE;
-    while openssl(proxy.address("pop3"), Start::Implicit, |context| old(context, Version::Tls1_0, "ALL")).is_err() {
-        assert!(Instant::now() < deadline, "the place is not given back");
+    for (closes, reason) in [(false, "device_lost"), (true, "device_closed")] {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        Certificates::for_name("localhost", 30).write(directory.path());
+        let timeout = if closes { "1s" } else { "1h" };
+        let more = format!("[limits]\nconnections = 1\nupstream_handshake_timeout = \"{timeout}\"");
+        let proxy = in_front_of(silent.local_addr().unwrap().port(), directory.path(), &more);
+        let mut stream = raw(&proxy, "imap");
+        stream.write_all(b"a LOGIN u p\r\n").unwrap();
+        let _dialled = silent.accept().unwrap();
+        assert!(Device::plain(proxy.address("pop3")).has_ended());
+        proxy.log.wait_for("refusal", |line| line.contains("too many connections: limits.connections = 1"));
+        if closes {
+            let _ = stream.shutdown();
+        } else {
+            SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(stream);
+        assert_eq!(proxy.session_line("imap")["reason"], reason);
+        let deadline = Instant::now() + PATIENCE;
+        while openssl(proxy.address("pop3"), Start::Implicit, |context| old(context, Version::Tls1_0, "ALL")).is_err() {
+            assert!(Instant::now() < deadline, "the place is not given back");
+        }
     }
 }
 

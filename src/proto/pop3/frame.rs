@@ -143,6 +143,11 @@ impl Frame {
             && self.expected.front() == Some(&Answer::Refused)
     }
 
+    /// Whether answers of ours, or the device's octets, wait for the end of an answer.
+    pub(super) fn waits(&self) -> bool {
+        !matches!(self.position, Position::Start) && (self.is_full() || self.expected.contains(&Answer::Refused))
+    }
+
     /// Whether what the device has left behind may be sent on unread.
     pub(super) fn passes_rest(&self) -> bool {
         self.relogin == Relogin::Allowed

@@ -75,6 +75,11 @@ impl Guard {
         self.frame.answers_next()
     }
 
+    /// Whether answers of ours, or the device's octets, wait for the end of an answer.
+    pub(super) fn waits_for_response(&self) -> bool {
+        self.frame.waits()
+    }
+
     /// Whether the device's octets wait for the server.
     pub(super) fn waits(&self) -> bool {
         self.frame.is_full()

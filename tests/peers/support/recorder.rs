@@ -1,4 +1,5 @@
-//! A mail server that writes down all that it hears, and says yes.
+//! A mail server that writes down all that it hears, and says yes. Message 9 is shorter than it says of it (IMAP), or has no end
+//! (POP3).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -91,6 +92,9 @@ fn imap(heard: &mut Heard) {
             heard.octets(size);
             heard.line();
         }
+        if rest.starts_with("FETCH 9") {
+            heard.say("* 9 FETCH (BODY[] {500}\r\nhello\r\n)\r\n");
+        }
         heard.say(&format!("{tag} OK done\r\n"));
         if rest.eq_ignore_ascii_case("LOGOUT") {
             let _ = heard.stream.shutdown();
@@ -108,6 +112,7 @@ fn pop3(heard: &mut Heard) {
                 heard.line();
                 heard.say("+OK in\r\n");
             }
+            "RETR 9" => heard.say("+OK\r\nhello\r\n"),
             "LIST" | "UIDL" => heard.say("+OK\r\n.\r\n"),
             "QUIT" => {
                 heard.say("+OK bye\r\n");
