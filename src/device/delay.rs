@@ -23,8 +23,8 @@ pub(super) struct Delays {
     /// Differs from start to start, so that nobody knows who shares a lane.
     hasher: RandomState,
     lanes: Mutex<Lanes>,
-    /// A try has failed: others may have to wait for longer.
-    failure: Notify,
+    /// A try is over: others may have to wait for something else.
+    ended: Notify,
 }
 
 /// Somebody who tries to log in.
@@ -47,7 +47,7 @@ struct Place<'a> {
     delays: &'a Delays,
     ticket: u64,
     lanes: Pair,
-    /// Since when failures, and not only other tries, hold it up.
+    /// Since when failures, and not the verdict of another try, hold it up.
     held_up: Option<Instant>,
 }
 
@@ -61,8 +61,8 @@ enum Wait {
 
 impl Delays {
     pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        let (hasher, lanes, failure) = (RandomState::new(), Mutex::new(Lanes::new()), Notify::new());
-        Self { first, longest: longest.max(first), hasher, lanes, failure }
+        let (hasher, lanes, ended) = (RandomState::new(), Mutex::new(Lanes::new()), Notify::new());
+        Self { first, longest: longest.max(first), hasher, lanes, ended }
     }
 
     /// Whether the other ones are as long.
@@ -75,8 +75,8 @@ impl Delays {
         let (begins, mut turn) = oneshot::channel();
         let mut place = self.queue(Waiting { lanes: self.pair(who), begins });
         loop {
-            // Before the look: a failure behind it is heard.
-            let failure = self.failure.notified();
+            // Before the look: what ends behind it is heard.
+            let ended = self.ended.notified();
             let until = match place.wait() {
                 Wait::Open => None,
                 Wait::Until(until) => Some(until),
@@ -85,7 +85,7 @@ impl Delays {
             tokio::select! {
                 biased;
                 turn = &mut turn => return turn.ok(),
-                () = failure => {}
+                () = ended => {}
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => self.advance(),
             }
         }
@@ -144,6 +144,9 @@ impl Place<'_> {
             self.held_up = None;
             return Wait::Open;
         }
+        if self.held_up.is_none() && lanes.are_busy(self.lanes) {
+            return Wait::Open;
+        }
         let gives_up = *self.held_up.get_or_insert(now) + self.delays.longest;
         if now >= gives_up {
             return Wait::Over;
@@ -164,7 +167,6 @@ impl Turn {
     pub(super) fn failed(self) {
         let delay = |failures| self.delays.delay(failures);
         self.delays.lanes().fail(self.lanes, Instant::now(), delay);
-        self.delays.failure.notify_waiters();
     }
 
     /// The password was right.
@@ -177,6 +179,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.delays.lanes().end(self.lanes);
         self.delays.advance();
+        self.delays.ended.notify_waiters();
     }
 }
 
@@ -269,6 +272,21 @@ mod tests {
         let (began, _) = attempt(Arc::clone(&delays), who(2, "scanner3"), true).await;
         assert!(began.is_some_and(|began| began <= LONGEST), "{began:?}");
         guesses.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    /// The delay counts from the verdict that it follows, also for who came before that.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_before_a_verdict_waits_no_shorter_than_the_delay() {
+        let delays = delays();
+        for _ in 0..6 {
+            attempt(Arc::clone(&delays), who(1, "scanner3"), false).await;
+        }
+        sleep(LONGEST).await;
+        let guess = tokio::spawn(attempt(Arc::clone(&delays), who(1, "scanner3"), false));
+        sleep(RUN / 2).await;
+        let (began, _) = attempt(Arc::clone(&delays), who(2, "scanner3"), true).await;
+        assert!(began.is_some_and(|began| began >= LONGEST), "{began:?}");
+        guess.await.unwrap();
     }
 
     /// Whenever devices leave, whoever is right or wrong: what a try takes is given back, and nobody waits for longer than

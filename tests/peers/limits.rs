@@ -1,8 +1,9 @@
 //! Limits by source, against the real binary: networks of IPv6, bursts of wrong passwords, devices behind one address.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
@@ -32,8 +33,9 @@ fn own_network() {
     );
 }
 
-fn tcp_from(source: Ipv6Addr, to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+fn tcp_from(source: impl Into<IpAddr>, to: SocketAddr) -> TcpStream {
+    let source = source.into();
+    let socket = Socket::new(Domain::for_address((source, 0).into()), Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     let stream = TcpStream::from(socket);
@@ -124,6 +126,33 @@ fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
     assert!((1..=begun_within(begun.elapsed())).contains(&looked_at), "{looked_at} in {:?}", begun.elapsed());
     // The device itself, remembered from nowhere, is in once a delay is over.
     assert!(exchange::imap_login(&proxy).starts_with("OK"));
+}
+
+/// Whoever guesses a login all the time, from elsewhere, does not keep the device out that has the password.
+#[test]
+fn a_guesser_does_not_keep_the_device_out() {
+    let exchange = Exchange::new();
+    let limits = "[limits]\nfailure_delay = \"1s\"\nlongest_failure_delay = \"2s\"\n";
+    let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
+    let clear = translating_listener("clear", "imap", "starttls", clear);
+    let proxy = exchange.proxy(&(limits.to_owned() + &exchange.configuration(BY_SECRET) + &clear));
+    let address = proxy.address("clear");
+    let from = move |last: u8| Imap::greeted(Device::over(tcp_from(Ipv4Addr::new(127, 0, 0, last), address)));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut guesser = from(2);
+                while !stop.load(Ordering::Relaxed) {
+                    guesser.command(&format!("LOGIN {LOGIN} guess"));
+                }
+            });
+        }
+        proxy.logs(6, "login failed");
+        let answer = status(&from(3).command(&format!("LOGIN {LOGIN} {PASSWORD}")));
+        stop.store(true, Ordering::Relaxed);
+        assert!(answer.starts_with("OK"), "{answer}");
+    });
 }
 
 /// Twelve devices behind one address (a NAT, a balancer), which start when the power comes back.

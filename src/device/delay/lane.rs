@@ -100,6 +100,11 @@ impl Lanes {
         self.of_pair(lanes).any(|lane| lane.failures > 0)
     }
 
+    /// Whether a try of one of them has no verdict yet.
+    pub(super) fn are_busy(&self, lanes: Pair) -> bool {
+        self.of_pair(lanes).any(|lane| lane.under_way > 0)
+    }
+
     /// When the delays of both are over.
     pub(super) fn opens(&self, lanes: Pair) -> Option<Instant> {
         self.of_pair(lanes).filter_map(|lane| lane.opens).max()
