@@ -154,12 +154,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        stapled: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match (self.own(certificate), &self.authorities) {
             (Some(own), _) => own.accept(name, now),
-            (None, Some(chain)) => chain.verify_server_cert(certificate, intermediates, name, ocsp, now),
+            (None, Some(chain)) => chain.verify_server_cert(certificate, intermediates, name, stapled, now),
             (None, None) => Err(CertificateError::UnknownIssuer.into()),
         }
     }
