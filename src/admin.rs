@@ -300,7 +300,7 @@ pub async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
             told = Instant::now();
             let config = admin.serving.read().await.config().clone();
             let remarks = pool::FILES.run_alone(&admin.certificates, DISK, move || proxy::remarks(&config)).await;
-            for remark in remarks.unwrap_or_default() {
+            for remark in Obstacle::joined(remarks.unwrap_or_default()) {
                 warn!("{}: {}", remark.key, remark.message);
             }
         }

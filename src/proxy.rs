@@ -87,6 +87,18 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
+    /// One for each message, with all of its keys, where the lines of the file are not at hand.
+    pub fn joined(found: Vec<Self>) -> Vec<Self> {
+        let mut joined: Vec<Self> = Vec::new();
+        for one in found {
+            match joined.iter_mut().find(|other| other.message == one.message) {
+                Some(other) => other.key = format!("{}, {}", other.key, one.key),
+                None => joined.push(one),
+            }
+        }
+        joined
+    }
+
     /// All of them, as the writer of the file should see them.
     pub fn told(found: &[Self], proven: &Proven) -> Vec<Problem> {
         proven.problems(found.iter().map(|one| (&one.key, &one.message)))
@@ -348,3 +360,15 @@ impl OpenDoor {
 
 /// epoll and its copy, and what wakes it.
 const FILES_OF_A_WORKER: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_message_is_joined_over_its_keys() {
+        let one = |key: &str, message: &str| Obstacle { key: key.to_owned(), message: message.to_owned() };
+        let joined = Obstacle::joined(vec![one("a", "x"), one("b", "y"), one("c", "x")]);
+        assert_eq!(joined, [one("a, c", "x"), one("b", "y")]);
+    }
+}

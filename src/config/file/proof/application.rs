@@ -10,7 +10,34 @@ use crate::config::file::{IdentitySection, Written};
 use crate::config::{Cloud, pasted, url};
 
 impl Proof<'_> {
-    pub(super) fn tenant(&mut self, key: &str, has_meaning: bool, kind: Kind, written: Spanned<String>) -> String {
+    /// The tenant; empty where nothing uses one.
+    pub(super) fn directory(
+        &mut self,
+        name: &str,
+        section: &Range<usize>,
+        (cloud, kind): (Cloud, Kind),
+        raw: &mut IdentitySection,
+    ) -> String {
+        let key = format!("identity.{name}.tenant");
+        // It stands in the default of each of these.
+        let is_used = raw.token_endpoint.is_none()
+            || (kind == Kind::AuthorizationCode && raw.authorization_endpoint.is_none())
+            || (kind == Kind::DeviceCode && raw.device_endpoint.is_none());
+        let has_meaning = cloud.is_microsoft() && kind != Kind::ManagedIdentity;
+        if let Some(written) = raw.tenant.take() {
+            return self.tenant(&key, has_meaning, kind, written);
+        }
+        if has_meaning && is_used {
+            self.problem(
+                Some(section.clone()),
+                &key,
+                "is missing; write the directory's id or domain, as tenant = \"contoso.onmicrosoft.com\"",
+            );
+        }
+        String::new()
+    }
+
+    fn tenant(&mut self, key: &str, has_meaning: bool, kind: Kind, written: Spanned<String>) -> String {
         let span = written.span();
         self.note(key, &span);
         if !has_meaning {

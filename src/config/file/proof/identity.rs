@@ -55,20 +55,7 @@ impl Proof<'_> {
         let kind = self.choice(&key("grant"), raw.grant.take(), GRANTS).unwrap_or(Kind::ClientCredentials);
         self.fits_cloud(&key("grant"), cloud, kind, grant_span.clone());
         self.warn_of_grant(&key("grant"), cloud, kind, grant_span);
-        // It stands in the default of each of these.
-        let needs_tenant = raw.token_endpoint.is_none()
-            || (kind == Kind::AuthorizationCode && raw.authorization_endpoint.is_none())
-            || (kind == Kind::DeviceCode && raw.device_endpoint.is_none());
-        let has_tenant = cloud.is_microsoft() && kind != Kind::ManagedIdentity;
-        if raw.tenant.is_none() && has_tenant && needs_tenant {
-            self.problem(
-                Some(section.clone()),
-                &key("tenant"),
-                "is missing; write the directory's id or domain, as tenant = \"contoso.onmicrosoft.com\"",
-            );
-        }
-        let tenant = raw.tenant.take().map(|written| self.tenant(&key("tenant"), has_tenant, kind, written));
-        let tenant = tenant.unwrap_or_default();
+        let tenant = self.directory(name, &section, (cloud, kind), &mut raw);
         let client_id = self.client_id(name, &section, kind, raw.client_id.take());
         if client_id.eq_ignore_ascii_case(&tenant) && pasted::is_guid(&tenant) {
             let message = "is the directory's id; write the \"Application (client) ID\" of the app registration";
