@@ -48,14 +48,18 @@ fn proxy(issuer: &Issuer, address: &str, start: impl FnOnce(Server) -> u16) -> (
         })
     }));
     let configuration = format!(
-        "[limits]\nkeep_alive = \"4s\"\nsessions_per_mailbox = 1\nmailbox_queue = \"5s\"\n\
+        "[limits]\nkeep_alive = \"1h\"\nsessions_per_mailbox = 1\nmailbox_queue = \"5s\"\n\
          [upstream.x]\nhost = \"{address}\"\nserver_name = \"localhost\"\nimap_port = {port}\nroots = {:?}\n{}{}{}",
         directory.path().join("ca.pem"),
         translating_listener("imap", "imap", "implicit", "").replace("127.0.0.1", HERE),
         device("scanner", "scans", DEVICE_PASSWORD, ""),
         account("scans", "scan@contoso.example", "x", issuer),
     );
-    (Proxy::start(&configuration), speak)
+    // What a reload sets holds for the connections to come, on both sides.
+    let proxy = Proxy::start(&configuration);
+    proxy.configure(&configuration.replace("\"1h\"", "\"4s\""));
+    assert_eq!(proxy.reload().0, 0);
+    (proxy, speak)
 }
 
 type Server = Box<dyn FnOnce() -> u16 + Send>;
