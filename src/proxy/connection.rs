@@ -291,13 +291,10 @@ impl Connection<'_, '_> {
         };
         // A device may send its ClientHello without waiting for our OK. Anything else was put there by somebody on
         // the way, to be taken for the device's own words behind the handshake.
-        // A NUL behind the line, as C firmware sends it, is nobody's word.
-        let hello =
-            unread.iter().position(|octet| *octet != 0).and_then(|start| unread.get(start..)).unwrap_or_default();
-        if is_client_hello(hello) == Some(false) {
+        if is_client_hello(&unread) == Some(false) {
             return Err(Failure::new(Kind::Injection, "the device's side sent commands in clear behind STARTTLS"));
         }
-        stream.put_back(hello);
+        stream.put_back(&unread);
         let secure = self.door.secure(stream, Way::StartTls, self.record);
         let stream = unless_ending(&self.lifecycle, secure).await?;
         self.driver.secured(Side::Downstream, stream);

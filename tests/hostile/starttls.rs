@@ -218,10 +218,21 @@ fn commands_in_clear_behind_starttls_are_never_obeyed() {
     for (listener, start, login) in
         [("imap-clear", "a NOOP\r\ns STARTTLS\r\n", &imap), ("pop3-clear", "NOOP\r\nSTLS\r\n", &pop3)]
     {
-        let words = [login.as_bytes(), b"b", b"\r\n", b"\n", b" ", b"\0", b"\x15\x03\x01\0\x02\x02\x28"];
+        let eight_bit = [&[0x80], login.as_bytes()].concat();
+        let words = [
+            login.as_bytes(),
+            b"b",
+            b"\r\n",
+            b"\n",
+            b" ",
+            b"\0",
+            b"\x15\x03\x01\0\x02\x02\x28",
+            b"\xef\xbb\xbfb",
+            &eight_bit,
+        ];
         let tls = [
             [&[22], login.as_bytes()].concat(),
-            [&[0x80], login.as_bytes()].concat(),
+            [&[0x80, 46, 1, 3, 1], login.as_bytes(), &[0; 64]].concat(),
             [&[22, 3, 1, 0, 64], login.as_bytes(), &[0; 64]].concat(),
             [&client_hello(), login.as_bytes()].concat(),
         ];

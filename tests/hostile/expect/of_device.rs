@@ -59,8 +59,6 @@ fn shaking(state: DeviceState, fault: Fault) -> Verdict {
 
 fn in_clear(fault: Fault) -> Verdict {
     match fault {
-        // They begin as no command does, but a ClientHello of old.
-        Fault::Garbage => Ends(Clock::Patient, &[Failed(Handshake)]),
         Fault::ForgedAlert => NO_TLS,
         // In clear it is the beginning of a line.
         Fault::Alert => Ends(Clock::Login, &[Failed(LoginTimeout)]),
