@@ -4,7 +4,7 @@ set -eu
 
 missing=""
 for package in gcc libc6-dev perl make ca-certificates openssl curl python3 dovecot-imapd dovecot-pop3d \
-    libgnutls28-dev libmbedtls-dev binutils prometheus chromium chromium-driver faketime iproute2 "$@"; do
+    libgnutls28-dev libmbedtls-dev binutils prometheus bindfs chromium chromium-driver faketime iproute2 "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
 done
 # Any Java with a compiler will do.

@@ -167,6 +167,10 @@ impl Slot {
 
     /// Waits for what is on its way: a refresh token that has come must reach the disk.
     pub(super) async fn settle(self: Arc<Self>) {
+        // Without a sign-in nothing of it belongs on the disk.
+        if self.store.is_none() {
+            return;
+        }
         let settled = timeout(SETTLE, async {
             let _flight = self.kept.flight.lock().await;
             self.keep_unsaved().await;

@@ -29,6 +29,7 @@ mod secrets;
 mod short;
 mod short_password;
 mod sockets;
+mod stall;
 mod support;
 mod translation;
 mod trial;

@@ -33,21 +33,33 @@ impl Proxy {
 
     /// With a state directory that was there before, and outlives it.
     pub fn start_with(state: Option<&Path>, level: &str, configuration: &str) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        Self::start_by(command, state, level, configuration, None)
+    }
+
+    /// Started by this command, and with this reader of standard error: its own standard input and what it has read.
+    pub fn start_by(
+        mut command: Command,
+        state: Option<&Path>,
+        level: &str,
+        configuration: &str,
+        reader: Option<(Stdio, Lines)>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let state = state.map_or_else(|| directory.path().join("state"), Path::to_path_buf);
         let file = directory.path().join("packetboat.toml");
         fs::write(&file, text(&state, level, configuration)).unwrap();
         let policy = directory.path().join("openssl.cnf");
         fs::write(&policy, POLICY).unwrap();
-        let mut process = Process::start(
-            Command::new(env!("CARGO_BIN_EXE_packetboat"))
-                .args(["run", "--config"])
-                .arg(&file)
-                .env("OPENSSL_CONF", &policy)
-                .stdin(Stdio::null())
-                .stderr(Stdio::piped()),
-        );
-        let log = Lines::of(process.0.stderr.take().unwrap());
+        command.args(["run", "--config"]).arg(&file).env("OPENSSL_CONF", &policy).stdin(Stdio::null());
+        let (process, log) = match reader {
+            Some((stderr, log)) => (Process::start(command.stderr(stderr)), log),
+            None => {
+                let mut process = Process::start(command.stderr(Stdio::piped()));
+                let log = Lines::of(process.0.stderr.take().unwrap());
+                (process, log)
+            }
+        };
         log.wait_for("line that it is ready", |line| line.contains("\"message\":\"ready\""));
         let mut addresses = BTreeMap::new();
         for line in log.all().lines() {

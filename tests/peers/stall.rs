@@ -1,0 +1,283 @@
+//! Nothing outside stalls the process: a reader of its log that stops, threads that cannot be made, a file system that hangs.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+
+use crate::support::exchange::*;
+use crate::support::process::{Lines, PATIENCE, Process};
+use crate::support::proxy::Proxy;
+
+/// The reader of a pipe, which SIGSTOP keeps from reading.
+fn reader() -> (Process, Stdio, Lines) {
+    let mut reader = Process::start(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let lines = Lines::of(reader.0.stdout.take().unwrap());
+    let input = reader.0.stdin.take().unwrap();
+    (reader, input.into(), lines)
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn health(proxy: &Proxy) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    let output = command.arg("health").arg("--config").arg(proxy.configuration()).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+/// Whether these words are in the metrics, with another number than 0 behind.
+fn counts(proxy: &Proxy, name: &str) -> bool {
+    let metrics = proxy.get("/metrics");
+    metrics.lines().any(|line| line.strip_prefix(name).is_some_and(|count| count.trim() != "0"))
+}
+
+/// Fills the pipe to the log's reader, and all that waits behind it.
+fn talk_until_lines_are_lost(proxy: &Proxy) {
+    until("lost lines", || {
+        for _ in 0..500 {
+            let mut stream = TcpStream::connect(proxy.address("imap")).unwrap();
+            // Neither TLS nor IMAP: a line of the log.
+            let _ = stream.write_all(&[0; 16]);
+            let _ = stream.read(&mut [0; 64]);
+        }
+        counts(proxy, "packetboat_log_lines_lost_total ")
+    });
+}
+
+#[test]
+fn a_reader_of_the_log_that_stops_costs_lines_alone() {
+    let exchange = Exchange::new();
+    let (cat, stderr, log) = reader();
+    // The file begins with the section of the log.
+    let text = "lines_per_minute = 1000000\nlines_per_minute_of_source = 1000000\n[admin]\nlisten = [\"127.0.0.1:0\"]\n"
+        .to_owned() + &exchange.configuration(BY_SECRET);
+    let command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    let mut proxy = Proxy::start_by(command, Some(&exchange.state()), "debug", &text, Some((stderr, log)));
+    // It is asked for before nobody reads the line that names it.
+    proxy.admin();
+    cat.signal("STOP");
+    talk_until_lines_are_lost(&proxy);
+    assert!(imap_login(&proxy).starts_with("OK"));
+    fetch_both(&exchange, &proxy, SCAN, LOGIN);
+    assert_eq!(health(&proxy), (0, "alive\n".to_owned()));
+    let (code, said) = proxy.reload();
+    assert_eq!(code, 0, "{said}");
+    cat.signal("CONT");
+    let told = proxy.log.wait_for("line of what is lost", |line| line.contains("log lines are lost"));
+    assert!(told.contains("\"left_out\":"), "{told}");
+    cat.signal("STOP");
+    talk_until_lines_are_lost(&proxy);
+    let begun = Instant::now();
+    proxy.process.signal("TERM");
+    assert!(proxy.process.wait().success());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+/// A user whose threads are counted for this test alone, and how many the proxy may see before it gets no more.
+const USER: u32 = 54_321;
+const THREADS: usize = 60;
+
+/// RLIMIT_NPROC does not hold for root: the proxy runs as another user, who may read all the same.
+fn as_another_user() -> Command {
+    let mut command = Command::new("prlimit");
+    let user = USER.to_string();
+    command.args([&format!("--nproc={THREADS}"), "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
+    command.args(["--inh-caps", "+dac_override,+dac_read_search", "--ambient-caps", "+dac_override,+dac_read_search"]);
+    command.arg(env!("CARGO_BIN_EXE_packetboat"));
+    command
+}
+
+#[test]
+fn threads_that_cannot_be_made_cost_no_login() {
+    let exchange = Exchange::new();
+    let text = "[limits]\npassword_memory = \"1s\"\n".to_owned() + &exchange.configuration(BY_SECRET);
+    fs::create_dir(exchange.state()).unwrap();
+    mode(&exchange.state(), 0o700);
+    let secret = exchange.file("SECRET", SECRET);
+    for path in [&exchange.state(), &secret] {
+        std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
+    }
+    let proxy = Proxy::start_by(as_another_user(), Some(&exchange.state()), "debug", &text, None);
+    // They take the user's places without asking for them: the limit is the proxy's own.
+    let others: Vec<Process> =
+        (0..THREADS).map(|_| Process::start(Command::new("sleep").arg("600").uid(USER).gid(USER))).collect();
+    let begun = Instant::now();
+    let mut attempts = 0;
+    while attempts < 8 || begun.elapsed() < Duration::from_secs(3) {
+        assert!(imap_login(&proxy).starts_with("OK"), "attempt {attempts}");
+        assert_eq!(health(&proxy).0, 0);
+        attempts += 1;
+    }
+    let (code, said) = proxy.reload();
+    assert_eq!(code, 0, "{said}");
+    drop(others);
+    assert!(imap_login(&proxy).starts_with("OK"));
+    assert_eq!(proxy.log.count(|line| line.contains("internal error") || line.contains("panicked")), 0);
+}
+
+/// A file system in user space, whose program SIGSTOP has hang, as a network file system without its server does.
+struct Hanging {
+    directory: tempfile::TempDir,
+    program: Process,
+}
+
+impl Hanging {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name| directory.path().join(name);
+        fs::create_dir(at("behind")).unwrap();
+        fs::create_dir(at("mounted")).unwrap();
+        fs::write(at("behind/there"), "").unwrap();
+        let mut command = Command::new("bindfs");
+        // Nothing is remembered, so that each access asks.
+        command.args(["-f", "-o", "entry_timeout=0,attr_timeout=0,negative_timeout=0"]);
+        let program = Process::start(command.arg(at("behind")).arg(at("mounted")));
+        until("mount by FUSE (/dev/fuse, root)", || at("mounted/there").exists());
+        Self { directory, program }
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.directory.path().join("mounted").join(name);
+        fs::write(&path, content).unwrap();
+        mode(&path, 0o600);
+        path
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.program.signal("CONT");
+        let mounted = self.directory.path().join("mounted");
+        let _ = Command::new("umount").arg("-l").arg(mounted).status();
+    }
+}
+
+/// Two devices: the secret of one of them hangs, and tokens live for seconds.
+fn one_that_hangs(exchange: &Exchange, hanging: &Hanging) -> String {
+    exchange.quirk(|quirks| quirks.endpoint.expires_in = 12);
+    let secret = hanging.file("SECRET", SECRET);
+    let far = exchange.identity(&format!("client_secret_file = {secret:?}")).replace("identity.office", "identity.far");
+    exchange.configured(BY_SECRET, &account("scans", SCAN, "identity = \"office\""))
+        + &far
+        + &account("far", SCAN, "identity = \"far\"")
+        + "[limits]\npassword_memory = \"1h\"\n"
+}
+
+fn login_of(proxy: &Proxy, login: &str) -> String {
+    crate::support::imap::status(&imap(proxy).command(&format!("LOGIN {login} {PASSWORD}")))
+}
+
+#[test]
+fn a_file_system_that_hangs_delays_nobody_else() {
+    let (exchange, hanging) = (Exchange::new(), Hanging::new());
+    let proxy = exchange.proxy(&one_that_hangs(&exchange, &hanging));
+    for login in [LOGIN, "far"] {
+        assert!(login_of(&proxy, login).starts_with("OK"), "{login}");
+    }
+    hanging.program.signal("STOP");
+    // Once the token that it had is over, the device hears that it is the moment, in less than its own patience.
+    until("refusal", || !login_of(&proxy, "far").starts_with("OK"));
+    let begun = Instant::now();
+    let answer = login_of(&proxy, "far");
+    assert!(answer.starts_with("NO [UNAVAILABLE]"), "{answer}");
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    proxy.log.wait_for("reason", |line| line.contains("cannot read") && line.contains("SECRET"));
+    let stopped = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| login_of(&proxy, "far"))).collect();
+        let longest = scope.spawn(|| {
+            let mut longest = Duration::ZERO;
+            while !stopped.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                assert_eq!(login_of(&proxy, LOGIN).get(..2), Some("OK"));
+                assert_eq!(health(&proxy).0, 0);
+                longest = longest.max(begun.elapsed());
+            }
+            longest
+        });
+        for device in waiting {
+            assert!(device.join().unwrap().starts_with("NO [UNAVAILABLE]"));
+        }
+        stopped.store(true, Ordering::Relaxed);
+        let longest = longest.join().unwrap();
+        assert!(longest < Duration::from_secs(5), "{longest:?}");
+    });
+    hanging.program.signal("CONT");
+    until("login", || login_of(&proxy, "far").starts_with("OK"));
+}
+
+#[test]
+fn a_reload_that_hangs_stops_neither_health_nor_the_end() {
+    let (exchange, hanging) = (Exchange::new(), Hanging::new());
+    let mut proxy = exchange.proxy(&one_that_hangs(&exchange, &hanging));
+    proxy.admin();
+    hanging.program.signal("STOP");
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| proxy.reload());
+        proxy.log.wait_for("reload", |line| line.contains("SIGHUP: reading"));
+        let mut longest = Duration::ZERO;
+        while !reload.is_finished() {
+            let begun = Instant::now();
+            assert_eq!(health(&proxy), (0, "alive\n".to_owned()));
+            assert_eq!(login_of(&proxy, LOGIN).get(..2), Some("OK"));
+            longest = longest.max(begun.elapsed());
+        }
+        assert!(longest < Duration::from_secs(5), "{longest:?}");
+        let (code, said) = reload.join().unwrap();
+        assert!(code == 69 && said.contains("does a network file system hang?"), "{code} {said}");
+    });
+    proxy.process.signal("HUP");
+    proxy.logs(2, "SIGHUP: reading");
+    let begun = Instant::now();
+    proxy.process.signal("TERM");
+    assert!(proxy.process.wait().success());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+/// This thread, and what it starts from here on, asks a name server that takes questions and answers none.
+fn silent_name_server() -> UdpSocket {
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: run this as root");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("resolv.conf");
+    let server = UdpSocket::bind("127.0.0.153:53").unwrap();
+    fs::write(&file, "nameserver 127.0.0.153\noptions timeout:30 attempts:1\n").unwrap();
+    let real = fs::canonicalize("/etc/resolv.conf").unwrap_or_else(|_| Path::new("/etc/resolv.conf").to_path_buf());
+    let command = format!("mount --make-rprivate / && mount --bind {file:?} {real:?}");
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    server
+}
+
+#[test]
+fn a_resolver_that_does_not_answer_delays_nobody_else() {
+    let _server = silent_name_server();
+    let exchange = Exchange::new();
+    let text = "[limits]\nconnect_timeout = \"2s\"\n[upstream.far]\nhost = \"mail.hangs.example\"\n".to_owned()
+        + &exchange.configuration(BY_SECRET)
+        + &account("far", SCAN, "").replace("upstream = \"exchange\"", "upstream = \"far\"");
+    let proxy = exchange.proxy(&text);
+    std::thread::scope(|scope| {
+        // More than there are threads for names.
+        let waiting: Vec<_> = (0..40).map(|_| scope.spawn(|| login_of(&proxy, "far"))).collect();
+        let begun = Instant::now();
+        assert!(login_of(&proxy, LOGIN).starts_with("OK"));
+        assert_eq!(health(&proxy).0, 0);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        for device in waiting {
+            let answer = device.join().unwrap();
+            assert!(answer.starts_with("NO [UNAVAILABLE]"), "{answer}");
+        }
+    });
+    proxy.log.wait_for("reason", |line| line.contains("the system's resolver does not answer"));
+}
