@@ -246,6 +246,34 @@ fn a_reload_that_hangs_stops_neither_health_nor_the_end() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
+/// Twenty RSA keys take seconds; the main loop goes on meanwhile, and pauses only to swap the result in.
+#[test]
+fn a_reload_that_makes_keys_pauses_nothing() {
+    let exchange = Exchange::new();
+    let text = exchange.configuration(BY_SECRET);
+    let proxy = exchange.proxy(&text);
+    let certificates: String = (0..20).map(|number| format!("[certificate.c{number}]\n")).collect();
+    proxy.configure(&(text + &certificates));
+    proxy.admin();
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| {
+            let begun = Instant::now();
+            (proxy.reload(), begun.elapsed())
+        });
+        let mut pauses = Vec::new();
+        while !reload.is_finished() {
+            let begun = Instant::now();
+            assert_eq!(proxy.get("/live"), "alive\n");
+            pauses.push(begun.elapsed());
+        }
+        let ((code, said), lasted) = reload.join().unwrap();
+        assert_eq!(code, 0, "{said}");
+        let longest = pauses.iter().max().unwrap();
+        println!("reload {lasted:?}, longest answer of /live {longest:?} of {}", pauses.len());
+        assert!(*longest * 4 < lasted && *longest < Duration::from_secs(1), "{longest:?} of {lasted:?}");
+    });
+}
+
 /// This thread, and what it starts from here on, asks a name server that takes questions and answers none.
 fn silent_name_server() -> UdpSocket {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: run this as root");
