@@ -56,7 +56,7 @@ fn is_there(root: &Path, binary: &str, function: &str) -> bool {
     texts.into_iter().any(|text| {
         text.match_indices(&format!("fn {function}()")).any(|(at, _)| {
             let before = text[..at].trim_end().rsplit("\n\n").next().unwrap();
-            before.contains("#[test]") && !before.contains("#[ignore")
+            (before.contains("#[test]") || before.contains("#[tokio::test")) && !before.contains("#[ignore")
         })
     })
 }
