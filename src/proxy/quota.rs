@@ -4,7 +4,6 @@
 //! and told within half a minute, so that nothing is lost in silence; metrics count every connection all the same.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,7 +19,7 @@ use crate::source::Source;
 /// Sources are counted in a fixed number of drawers, so that nobody can fill the memory with made-up addresses; the hash
 /// that chooses a drawer differs from start to start.
 pub(super) struct Quota {
-    hasher: RandomState,
+    hasher: Hasher,
     state: Mutex<State>,
 }
 
@@ -94,7 +93,7 @@ impl Quota {
         let most = Most::of(log);
         let (in_all, by_source) = ([Bucket::new(most.in_all); 2], vec![Bucket::new(most.of_source); DRAWERS]);
         let state = State { most, in_all, by_source, left_out: HashMap::new(), since: None };
-        Self { hasher: RandomState::new(), state: Mutex::new(state) }
+        Self { hasher: Hasher::default(), state: Mutex::new(state) }
     }
 
     /// Another one, from now on.
@@ -232,6 +231,12 @@ impl Line {
         }
     }
 }
+
+/// Differs from start to start, so that nobody can choose names that meet in one place. Tests have the same one each time.
+#[cfg(not(test))]
+type Hasher = std::collections::hash_map::RandomState;
+#[cfg(test)]
+type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
 const DRAWERS: usize = 4096;
 /// Sources that are told apart, of each kind of line.
