@@ -270,10 +270,16 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// A job that holds a thread until the sender is dropped or used.
-    fn held(pool: &'static Pool) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), NotDone>>) {
+    /// A job that holds a thread, and does so already, until the sender is dropped.
+    async fn held(pool: &'static Pool) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), NotDone>>) {
         let (release, released) = mpsc::channel::<()>();
-        (release, tokio::spawn(pool.run(move || released.recv().unwrap_or_default())))
+        let (sender, begun) = mpsc::channel();
+        let holder = tokio::spawn(pool.run(move || {
+            sender.send(()).unwrap();
+            released.recv().unwrap_or_default()
+        }));
+        until(|| begun.try_recv().is_ok()).await;
+        (release, holder)
     }
 
     async fn until(condition: impl Fn() -> bool) {
@@ -295,8 +301,7 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_leaves_takes_its_job_and_all_that_it_holds() {
         static POOL: Pool = Pool::new("test", 1, 1, 8);
-        let (release, holder) = held(&POOL);
-        until(|| POOL.state().idle == 0 && POOL.state().threads == 1 && POOL.state().waiting.is_empty()).await;
+        let (release, holder) = held(&POOL).await;
         let permit = Arc::new(());
         let taken = Arc::clone(&permit);
         let late = POOL.run_within(Duration::from_millis(20), move || drop(taken)).await;
@@ -312,8 +317,7 @@ mod tests {
         static POOL: Pool = Pool::new("test", 1, 1, 1);
         let soon = Duration::from_millis(20);
         assert!(POOL.answers(Duration::from_secs(60)).await);
-        let (release, holder) = held(&POOL);
-        until(|| POOL.state().idle == 0 && POOL.state().waiting.is_empty()).await;
+        let (release, holder) = held(&POOL).await;
         let waits = tokio::spawn(POOL.run(|| 7));
         until(|| POOL.state().waiting.len() == 1).await;
         assert!(POOL.answers(soon).await, "it has just taken a job");
@@ -328,9 +332,9 @@ mod tests {
     #[tokio::test]
     async fn the_queue_has_its_bound_and_threads_theirs() {
         static POOL: Pool = Pool::new("test", 1, 2, 1);
-        let (release, holder) = held(&POOL);
-        let (other_release, other_holder) = held(&POOL);
-        until(|| POOL.state().threads == 2 && POOL.state().waiting.is_empty()).await;
+        let (release, holder) = held(&POOL).await;
+        let (other_release, other_holder) = held(&POOL).await;
+        assert_eq!(POOL.state().threads, 2);
         let waits = tokio::spawn(POOL.run(|| 7));
         until(|| POOL.state().waiting.len() == 1).await;
         assert_eq!(POOL.run(|| 8).await, Err(NotDone::Full));

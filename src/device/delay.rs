@@ -5,7 +5,6 @@
 
 mod lane;
 
-use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +20,7 @@ pub(super) struct Delays {
     first: Duration,
     longest: Duration,
     /// Differs from start to start, so that nobody knows who shares a lane.
-    hasher: RandomState,
+    hasher: Hasher,
     lanes: Mutex<Lanes>,
     /// A try is over: others may have to wait for something else.
     ended: Notify,
@@ -61,7 +60,7 @@ enum Wait {
 
 impl Delays {
     pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        let (hasher, lanes, ended) = (RandomState::new(), Mutex::new(Lanes::new()), Notify::new());
+        let (hasher, lanes, ended) = (Hasher::default(), Mutex::new(Lanes::new()), Notify::new());
         Self { first, longest: longest.max(first), hasher, lanes, ended }
     }
 
@@ -182,6 +181,12 @@ impl Drop for Turn {
         self.delays.ended.notify_waiters();
     }
 }
+
+/// Differs from start to start, so that nobody can choose names that meet in one place. Tests have the same one each time.
+#[cfg(not(test))]
+type Hasher = std::collections::hash_map::RandomState;
+#[cfg(test)]
+type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
 #[cfg(test)]
 mod tests {
