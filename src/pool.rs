@@ -27,7 +27,7 @@ pub const PASSWORD_RUNS: usize = 2;
 /// Argon2 runs.
 pub static PASSWORDS: Pool = Pool::new("password", PASSWORD_RUNS, PASSWORD_RUNS, 1024);
 /// Files that the configuration names: secrets, keys, certificates. They may lie on a network file system that hangs.
-pub static FILES: Pool = Pool::new("file", 2, 16, 256);
+pub static FILES: Pool = Pool::new("file", 2, 32, 256);
 /// Files in the state directory: refresh tokens, the inventory.
 pub static STATE: Pool = Pool::new("state", 2, 8, 256);
 /// Host names of mail servers and token endpoints.

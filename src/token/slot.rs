@@ -1,9 +1,9 @@
 //! One access token: fetched once for all who wait, renewed when half of its life is over, and its troubles remembered.
 
+mod credentials;
 mod sign_in;
 mod status;
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,16 +13,13 @@ use tracing::{debug, error, info, warn};
 
 use super::access::{AccessToken, jitter};
 use super::refusal::{self, Refusal};
-use super::request;
 use super::store::{Owner, Store};
 use super::wire::{Granted, Record};
-use crate::config::{Account, Credential, Grant, Identity};
+use crate::config::{Account, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::pool::{self, Gate, NotDone};
-use crate::secret::Secret;
 use crate::state::{self, Stamp};
-use crate::transport::http::{Answered, Asked, Client};
+use crate::transport::http::{Answered, Client};
 pub use status::Status;
 
 /// The place of one token: an application's, or one person's with that application.
@@ -256,33 +253,6 @@ impl Slot {
         self.stamps().await.is_some_and(|present| stamps != present)
     }
 
-    /// The stamps of all files that a request is made from; none while a file system does not answer.
-    async fn stamps(&self) -> Option<Vec<Stamp>> {
-        let mut paths = self.credential_files();
-        paths.extend(self.store.as_ref().map(|store| store.path(&self.owner)));
-        let stamps = move || paths.iter().map(|path| state::stamp(path)).collect();
-        pool::FILES.run_alone(&self.gate(), FILE, stamps).await.ok()
-    }
-
-    /// The files that the configuration names for this token.
-    fn credential_files(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = self.account.password_file.clone().into_iter().collect();
-        match &self.identity.grant {
-            Grant::ClientCredentials(Credential::Certificate(files)) => {
-                paths.extend([files.chain.clone(), files.key.clone()]);
-            }
-            Grant::Federated(file) => paths.push(file.clone()),
-            grant => paths.extend(grant.client_secret().map(|file| file.path.clone())),
-        }
-        paths
-    }
-
-    /// What keeps a hung file system to one thread: the gate of the directory that the secret is in.
-    fn gate(&self) -> Gate {
-        let directory = self.credential_files().first().and_then(|path| path.parent().map(Path::to_path_buf));
-        directory.map_or_else(Gate::new, |directory| Gate::of(&directory))
-    }
-
     async fn ask(&self) -> Result<Arc<AccessToken>, Failure> {
         let stamps = self.stamps().await.unwrap_or_default();
         match self.ask_endpoint().await {
@@ -329,20 +299,6 @@ impl Slot {
             self.keep(kept, newest, granted.refresh_token.take()).await;
         }
         Ok((granted, answered))
-    }
-
-    /// What is sent to the endpoint. Its files are read, and it is signed, on a thread of the pool.
-    async fn request(&self, refresh_token: Option<Secret>) -> Result<Asked, Setback> {
-        let (identity, account) = (self.identity.clone(), self.account.clone());
-        let make = move || request::token(&identity, &account, refresh_token.as_ref());
-        match pool::FILES.run_alone(&self.gate(), FILE, make).await {
-            Ok(made) => made.map_err(refused),
-            Err(why) => {
-                let files: Vec<String> =
-                    self.credential_files().iter().map(|path| path.display().to_string()).collect();
-                Err(unavailable(&files.join(", "), why))
-            }
-        }
     }
 
     fn trouble(&self, setback: Setback, stamps: Vec<Stamp>) -> Failure {
@@ -412,12 +368,6 @@ fn refused(why: String) -> Setback {
     Setback { failure: Failure::new(kind, why), retry_after: None }
 }
 
-/// A file, or the threads that would read it, do not answer: that passes.
-fn unavailable(what: &str, why: NotDone) -> Setback {
-    let detail = format!("cannot read {what}: {why}");
-    Setback { failure: Failure::new(Kind::TokenUnavailable, detail), retry_after: None }
-}
-
 const PASSWORD_FILE: &str = "put the new one into password_file";
 /// Without a device for so long nothing is fetched ahead.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -440,5 +390,3 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 const SETTLE: Duration = Duration::from_secs(32);
 /// A device waits for a token no longer than this, whatever hangs behind it.
 const LONGEST_WAIT: Duration = SETTLE;
-/// Local files take microseconds; a network file system that takes longer than this hangs.
-const FILE: Duration = Duration::from_secs(10);

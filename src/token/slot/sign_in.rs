@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::{FILE, LOOK, Pending, Setback, Slot, refused, unavailable};
+use super::credentials::{PATIENCE, unavailable};
+use super::{LOOK, Pending, Setback, Slot, refused};
 use crate::lifecycle::since_1970;
 use crate::pool;
 use crate::secret::Secret;
@@ -29,7 +30,7 @@ impl Slot {
     pub(super) async fn record(&self) -> Result<Option<(Record, Record)>, Setback> {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.owner.clone();
-        let record = pool::STATE.run_within(FILE, move || store.read(&owner)).await;
+        let record = pool::STATE.run_within(PATIENCE, move || store.read(&owner)).await;
         let record = record.map_err(|why| unavailable("the state directory", why))?.map_err(refused)?;
         let Some(record) = record else {
             let (user, account) = self.sign_in();

@@ -1,0 +1,70 @@
+//! The files that a token request is made from: read, and signed with, on a thread of the pool, because they may lie on a network
+//! file system that hangs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Setback, Slot, refused};
+use crate::config::{Credential, Grant};
+use crate::failure::{Failure, Kind};
+use crate::pool::{self, Gate, NotDone};
+use crate::secret::Secret;
+use crate::state::{self, Stamp};
+use crate::token::request;
+use crate::transport::http::Asked;
+
+impl Slot {
+    /// What is sent to the endpoint.
+    pub(super) async fn request(&self, refresh_token: Option<Secret>) -> Result<Asked, Setback> {
+        let (identity, account) = (self.identity.clone(), self.account.clone());
+        let make = move || request::token(&identity, &account, refresh_token.as_ref());
+        match pool::FILES.run_alone(&self.gate(), PATIENCE, make).await {
+            Ok(made) => made.map_err(refused),
+            Err(why) => {
+                let files: Vec<String> = self.named_files().iter().map(|path| path.display().to_string()).collect();
+                Err(unavailable(&files.join(", "), why))
+            }
+        }
+    }
+
+    /// The stamps of all files that a request is made from; none while a file system does not answer.
+    pub(super) async fn stamps(&self) -> Option<Vec<Stamp>> {
+        let paths = self.files();
+        let stamps = move || paths.iter().map(|path| state::stamp(path)).collect();
+        pool::FILES.run_alone(&self.gate(), PATIENCE, stamps).await.ok()
+    }
+
+    /// What keeps a hung file system to one thread: the gate of the directory of the first file.
+    fn gate(&self) -> Gate {
+        let files = self.files();
+        files.first().and_then(|path| path.parent()).map_or_else(Gate::new, Gate::of)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.named_files();
+        files.extend(self.store.as_ref().map(|store| store.path(&self.owner)));
+        files
+    }
+
+    /// The files that the configuration names for this token.
+    fn named_files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.account.password_file.iter().map(PathBuf::clone).collect();
+        match &self.identity.grant {
+            Grant::ClientCredentials(Credential::Certificate(pair)) => {
+                files.extend([pair.chain.clone(), pair.key.clone()]);
+            }
+            Grant::Federated(file) => files.push(file.clone()),
+            grant => files.extend(grant.client_secret().map(|file| file.path.clone())),
+        }
+        files
+    }
+}
+
+/// A file, or the threads that would read it, do not answer: that passes.
+pub(super) fn unavailable(what: &str, why: NotDone) -> Setback {
+    let detail = format!("cannot read {what}: {why}");
+    Setback { failure: Failure::new(Kind::TokenUnavailable, detail), retry_after: None }
+}
+
+/// Local files take microseconds; a network file system that takes longer than this hangs. A device waits for several such calls.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
