@@ -205,7 +205,7 @@ impl Admin {
         let path = inventory_path(&self.serving.read().await.config().state_directory);
         let Some(json) = self.common.inventory.unsaved() else { return };
         let directory = path.parent().map(PathBuf::from);
-        let gate = directory.as_deref().map_or_else(Gate::new, Gate::of);
+        let gate = Gate::of(&path.display().to_string());
         let kept = pool::STATE.run_alone(&gate, DISK, move || {
             directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
             state::write(&path, &json, Access::Private)

@@ -177,6 +177,11 @@ impl Devices {
         Err(failure)
     }
 
+    /// Whether another password could be verified now.
+    pub fn has_room(&self) -> bool {
+        self.waiting.available_permits() > 0
+    }
+
     /// Whether a device may act as this authorization identity (RFC 4616 §2): any name of its own, or its mailbox.
     pub fn may_act_as(&self, device: &Device, authzid: &[u8]) -> bool {
         let name = names::written(authzid);

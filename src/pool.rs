@@ -116,7 +116,8 @@ impl Pool {
         let _clock = hold_paused_clock();
         let (sender, result) = oneshot::channel();
         // The caller may be gone: then nobody wants the result.
-        let _ticket = self.submit(Box::new(move || drop(sender.send(job()))), Turn::Last)?;
+        let waiting = self.submit(Box::new(move || drop(sender.send(job()))), Turn::Last)?;
+        let _ticket = Ticket { pool: self, waiting };
         // A job that panics drops its sender.
         result.await.map_err(|_| NotDone::Panicked)
     }
@@ -140,17 +141,16 @@ impl Pool {
         let answer = move || {
             let _ = sender.send(());
         };
-        let Ok(_ticket) = self.submit(Box::new(answer), Turn::Next) else { return false };
+        let Ok(waiting) = self.submit(Box::new(answer), Turn::Next) else { return false };
+        let _ticket = Ticket { pool: self, waiting };
         let is_done = timeout(patience, result).await.is_ok_and(|done| done.is_ok());
         is_done || self.state().taken.is_some_and(|taken| taken.elapsed() < LONGEST_JOB)
     }
 
     /// Has a job done whose end nobody waits for. One that finds no room is dropped.
     pub fn hand_over(&'static self, job: impl FnOnce() + Send + 'static) {
-        if let Ok(ticket) = self.submit(Box::new(job), Turn::Last) {
-            // Without its ticket the job stays in the queue.
-            std::mem::forget(ticket);
-        }
+        // Without a ticket the job stays in the queue.
+        drop(self.submit(Box::new(job), Turn::Last));
     }
 
     fn start(&'static self) -> io::Result<()> {
@@ -161,7 +161,7 @@ impl Pool {
         Ok(())
     }
 
-    fn submit(&'static self, job: Job, turn: Turn) -> Result<Ticket, NotDone> {
+    fn submit(&'static self, job: Job, turn: Turn) -> Result<Arc<Waiting>, NotDone> {
         let mut state = self.state();
         if state.idle <= state.waiting.len() && state.threads < self.most {
             // Where the system refuses, the threads that there are take the job in its turn.
@@ -180,7 +180,7 @@ impl Pool {
         }
         drop(state);
         self.work.notify_one();
-        Ok(Ticket { pool: self, waiting })
+        Ok(waiting)
     }
 
     fn spawn(&'static self, state: &mut State) -> io::Result<()> {

@@ -106,7 +106,7 @@ impl Admin {
         let listens = !serving.places().is_empty();
         let needs_server = serving.config().listeners.iter().any(|listener| !listener.observes());
         let has_token = serving.token_statuses().iter().any(|one| one.until.is_some());
-        let (pulse, servers) = (serving.pulse(), serving.mail_servers());
+        let (pulse, servers, has_room) = (serving.pulse(), serving.mail_servers(), serving.has_room());
         // Nobody waits for a reload, nor a reload for what takes its time here.
         drop(serving);
         if !listens {
@@ -114,6 +114,15 @@ impl Admin {
         }
         if let Some(why) = stuck(&pulse).await {
             return Some(why.to_owned());
+        }
+        if !has_room {
+            return Some("no login is taken: too many passwords are being verified".to_owned());
+        }
+        for (pool, what) in [(&pool::FILES, "secrets cannot be read"), (&pool::NAMES, "host names cannot be resolved")]
+        {
+            if !pool.answers(ALIVE).await {
+                return Some(format!("{what}: the threads for that do not answer"));
+            }
         }
         if !needs_server || has_token {
             return None;

@@ -1,7 +1,6 @@
-//! One job at a time in one place: a job that hangs on a directory is not joined by the next one, and takes one thread only.
+//! One job at a time for one directory or host name: a job that hangs is not joined by the next one, and takes one thread only.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use super::{NotDone, Pool};
 #[derive(Clone)]
 pub struct Gate(Arc<Semaphore>);
 
-/// The gates of directories, for as long as somebody uses them.
-static DIRECTORIES: LazyLock<Mutex<HashMap<PathBuf, Weak<Semaphore>>>> = LazyLock::new(Mutex::default);
+/// The gates that have names, for as long as somebody uses them.
+static NAMED: LazyLock<Mutex<HashMap<String, Weak<Semaphore>>>> = LazyLock::new(Mutex::default);
 
 impl Gate {
     /// A gate of its own.
@@ -23,15 +22,15 @@ impl Gate {
         Self(Arc::new(Semaphore::new(1)))
     }
 
-    /// The gate of a directory, which all callers have in common.
-    pub fn of(directory: &Path) -> Self {
-        let mut gates = DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gate) = gates.get(directory).and_then(Weak::upgrade) {
+    /// The gate of a directory or a host name, which all callers have in common.
+    pub fn of(name: &str) -> Self {
+        let mut gates = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(name).and_then(Weak::upgrade) {
             return Self(gate);
         }
         gates.retain(|_, gate| gate.strong_count() > 0);
         let gate = Self::new();
-        gates.insert(directory.to_path_buf(), Arc::downgrade(&gate.0));
+        gates.insert(name.to_owned(), Arc::downgrade(&gate.0));
         gate
     }
 
@@ -80,13 +79,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_hangs_takes_one_thread_and_blocks_its_directory_alone() {
-        let (hung, healthy) = (Gate::of(Path::new("/mnt/hung")), Gate::of(Path::new("/etc/healthy")));
+        let (hung, healthy) = (Gate::of("/mnt/hung"), Gate::of("/etc/healthy"));
         let (release, released) = channel::<()>();
         let soon = Duration::from_millis(20);
         let late = FILES.run_alone(&hung, soon, move || released.recv().unwrap_or_default()).await;
         assert_eq!(late, Err(NotDone::Late));
         for _ in 0..100 {
-            let next = FILES.run_alone(&Gate::of(Path::new("/mnt/hung")), Duration::from_millis(1), || 7).await;
+            let next = FILES.run_alone(&Gate::of("/mnt/hung"), Duration::from_millis(1), || 7).await;
             assert_eq!(next, Err(NotDone::Late));
         }
         assert_eq!(FILES.run_alone(&healthy, Duration::from_secs(60), || 7).await, Ok(7));

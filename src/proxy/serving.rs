@@ -182,6 +182,11 @@ impl Serving {
         }
     }
 
+    /// Whether another login could be verified now, where logins are translated.
+    pub fn has_room(&self) -> bool {
+        self.access.as_ref().is_none_or(|(access, _)| access.devices.has_room())
+    }
+
     /// What its successor takes over, for a thread that prepares it.
     pub fn present(&self) -> Present {
         let closed = self.closed.iter().filter(|(_, when)| when.elapsed() < CLOSING).map(|(port, _)| *port);

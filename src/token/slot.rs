@@ -18,6 +18,7 @@ use super::wire::{Granted, Record};
 use crate::config::{Account, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::secret::Secret;
 use crate::state::{self, Stamp};
 use crate::transport::http::{Answered, Client};
 pub use status::Status;
@@ -48,10 +49,18 @@ pub(super) struct Keeping {
 /// What is newer than the disk.
 #[derive(Default)]
 struct Pending {
-    /// What the disk did not take: the record that is there, and the one to come.
-    unsaved: Option<(Record, Record)>,
+    /// What the disk did not take yet.
+    unsaved: Option<Unsaved>,
     /// Why it did not, and when it is tried again.
     unkept: Option<(String, Instant)>,
+}
+
+/// A record that the disk does not have yet, for all that is known.
+#[derive(Clone)]
+struct Unsaved {
+    record: Record,
+    /// Refresh tokens that the disk may hold in its place: the one that was read, and those of writes that hung.
+    before: Vec<Secret>,
 }
 
 struct State {
@@ -173,8 +182,10 @@ impl Slot {
             self.keep_unsaved().await;
         });
         // The disk, or an endpoint, does not answer: the process ends all the same.
-        let _ = settled.await;
-        if let Some((why, _)) = &self.pending().unkept {
+        let is_settled = settled.await.is_ok();
+        let pending = self.pending();
+        if pending.unsaved.is_some() || !is_settled {
+            let why = pending.unkept.as_ref().map_or("the disk or the token endpoint does not answer", |(why, _)| why);
             error!(identity = self.owner.identity, user = self.owner.user, "the newest refresh token is lost: {why}");
         }
     }
@@ -230,7 +241,9 @@ impl Slot {
             Ok(Ok(fetched)) => fetched,
             Ok(Err(ended)) if ended.is_panic() => unavailable("an internal error, which the log names"),
             Ok(Err(_)) => unavailable("packetboat is going down"),
-            Err(_) => unavailable("no access token in time; what it waits for may still come"),
+            Err(_) => unavailable(
+                "no access token in time: the token endpoint, a file or the state directory does not answer",
+            ),
         }
     }
 

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::wire::Record;
 use crate::crypto::{self, Vault};
+use crate::secret::Secret;
 use crate::state::{self, Access};
 use crate::transport::downstream::certificate::Making;
 
@@ -91,15 +92,14 @@ impl Store {
         })
     }
 
-    /// Keeps a record in place of the one that was read; it is on disk when this returns. Whether it was: not, if
-    /// somebody has signed in anew meanwhile.
-    pub(super) fn replace(&self, owner: &Owner, read: Option<&Record>, new: &Record) -> Result<bool, String> {
+    /// Keeps a record in place of one with any of these refresh tokens, or of none where there are none; it is on disk when
+    /// this returns. Whether it was: not, if somebody has signed in anew meanwhile.
+    pub(super) fn replace(&self, owner: &Owner, before: &[Secret], new: &Record) -> Result<bool, String> {
         let _lock = self.lock()?;
         let current = self.read(owner)?;
-        let is_as_read = match (&current, read) {
-            (None, None) => true,
-            (Some(current), Some(read)) => current.refresh_token.expose() == read.refresh_token.expose(),
-            (Some(_), None) | (None, Some(_)) => false,
+        let is_as_read = match &current {
+            None => before.is_empty(),
+            Some(current) => before.iter().any(|one| one.expose() == current.refresh_token.expose()),
         };
         if is_as_read {
             self.write(owner, new)?;
@@ -213,11 +213,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), None, Making::Kept).unwrap();
         assert_eq!(token(&store, "a"), None);
-        assert!(store.replace(&owner("a"), None, &record("first")).unwrap());
+        assert!(store.replace(&owner("a"), &[], &record("first")).unwrap());
         store.put(&owner("b"), &record("other")).unwrap();
-        assert!(store.replace(&owner("a"), Some(&record("first")), &record("second")).unwrap());
+        assert!(store.replace(&owner("a"), &[record("first").refresh_token], &record("second")).unwrap());
         // What somebody else has put there stays.
-        assert!(!store.replace(&owner("a"), Some(&record("first")), &record("third")).unwrap());
+        assert!(!store.replace(&owner("a"), &[record("first").refresh_token], &record("third")).unwrap());
         let store = Store::open(directory.path(), None, Making::Kept).unwrap();
         assert_eq!((token(&store, "a"), token(&store, "b")), (Some("second".to_owned()), Some("other".to_owned())));
         for entry in fs::read_dir(directory.path().join(DIRECTORY)).unwrap() {
@@ -256,7 +256,7 @@ mod tests {
         state::write(&key, &[9; 32], Access::Private).unwrap();
         let other = Store::open(directory.path(), Some(&key), Making::Kept).unwrap();
         assert!(other.read(&owner("a")).is_err());
-        assert!(other.replace(&owner("a"), None, &record("x")).is_err());
+        assert!(other.replace(&owner("a"), &[], &record("x")).is_err());
         assert_eq!(token(&Store::open(directory.path(), None, Making::Kept).unwrap(), "a"), Some("first".to_owned()));
         state::write(&key, b"short", Access::Private).unwrap();
         assert!(Store::open(directory.path(), Some(&key), Making::Kept).err().unwrap().contains("needs 32"));

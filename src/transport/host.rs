@@ -1,11 +1,13 @@
 //! What this host is called and where it is reached: for the certificate, and for what to type into a device.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::time::Duration;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::pool::{self, NotDone};
+use crate::pool::{self, Gate, NotDone};
 use crate::state;
 
 /// The host's name, if it has one that may stand in a certificate.
@@ -27,20 +29,43 @@ pub async fn resolve(host: &str, port: u16, patience: Duration) -> io::Result<Ve
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let name = host.to_owned();
-    let ask = move || match (name.as_str(), port).to_socket_addrs() {
-        Ok(addresses) => Ok(addresses.collect()),
+    let asked = Instant::now();
+    let ask = move || match answer_since(&name, asked).map_or_else(|| ask_resolver(&name), Ok) {
+        Ok(addresses) => Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()),
         // The resolver does not say that it may not open one of its files.
         Err(error) => Err(match state::name_resolution_denied() {
             Some(denied) => io::Error::new(error.kind(), format!("{error}; {denied}")),
             None => error,
         }),
     };
-    pool::NAMES.run_within(patience, ask).await.unwrap_or_else(|why| {
+    // One lookup of a name at a time: one that gets no answer takes no other name's thread.
+    pool::NAMES.run_alone(&Gate::of(&format!("name {host}")), patience, ask).await.unwrap_or_else(|why| {
         Err(io::Error::other(match why {
             NotDone::Late => "the system's resolver does not answer".to_owned(),
             other => format!("the system's resolver cannot be asked: {other}"),
         }))
     })
+}
+
+/// What the resolver said of a name.
+struct Answer {
+    came: Instant,
+    addresses: Vec<IpAddr>,
+}
+
+/// Asks, and leaves the answer to all who have asked meanwhile.
+fn ask_resolver(name: &str) -> io::Result<Vec<IpAddr>> {
+    let addresses: Vec<IpAddr> = (name, 0).to_socket_addrs()?.map(|address| address.ip()).collect();
+    let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    answers.retain(|_, answer| now.duration_since(answer.came) < FORGOTTEN);
+    answers.insert(name.to_owned(), Answer { came: now, addresses: addresses.clone() });
+    Ok(addresses)
+}
+
+fn answer_since(name: &str, asked: Instant) -> Option<Vec<IpAddr>> {
+    let answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    answers.get(name).filter(|answer| answer.came > asked).map(|answer| answer.addresses.clone())
 }
 
 /// What the DNS calls an address, where that is a name that may be shown. Takes as long as the resolver does.
@@ -112,6 +137,9 @@ fn main_address() -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// The last answers of the resolver, for callers that waited for the same name.
+static ANSWERS: LazyLock<Mutex<HashMap<String, Answer>>> = LazyLock::new(Mutex::default);
+const FORGOTTEN: Duration = Duration::from_secs(60);
 /// RFC 1035 §2.3.4.
 const LONGEST_NAME: usize = 253;
 /// The state of a listening socket.

@@ -32,8 +32,16 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 fn health(proxy: &Proxy) -> (i32, String) {
+    ask(proxy, &["health"])
+}
+
+fn ready(proxy: &Proxy) -> (i32, String) {
+    ask(proxy, &["health", "--ready"])
+}
+
+fn ask(proxy: &Proxy, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
-    let output = command.arg("health").arg("--config").arg(proxy.configuration()).output().unwrap();
+    let output = command.args(arguments).arg("--config").arg(proxy.configuration()).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
@@ -291,21 +299,84 @@ fn silent_name_server() -> UdpSocket {
 fn a_resolver_that_does_not_answer_delays_nobody_else() {
     let _server = silent_name_server();
     let exchange = Exchange::new();
+    // The healthy server has a name as well, which /etc/hosts knows.
     let text = "[limits]\nconnect_timeout = \"2s\"\n[upstream.far]\nhost = \"mail.hangs.example\"\n".to_owned()
-        + &exchange.configuration(BY_SECRET)
+        + &exchange.configuration(BY_SECRET).replacen("host = \"127.0.0.1\"", "host = \"localhost\"", 1)
         + &account("far", SCAN, "").replace("upstream = \"exchange\"", "upstream = \"far\"");
     let proxy = exchange.proxy(&text);
+    // More than there are threads for names, again and again for longer than a name is remembered.
+    let begun = Instant::now();
     std::thread::scope(|scope| {
-        // More than there are threads for names.
-        let waiting: Vec<_> = (0..40).map(|_| scope.spawn(|| login_of(&proxy, "far"))).collect();
-        let begun = Instant::now();
-        assert!(login_of(&proxy, LOGIN).starts_with("OK"));
-        assert_eq!(health(&proxy).0, 0);
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-        for device in waiting {
-            let answer = device.join().unwrap();
-            assert!(answer.starts_with("NO [UNAVAILABLE]"), "{answer}");
+        let devices: Vec<_> = (0..40)
+            .map(|_| {
+                scope.spawn(|| {
+                    while begun.elapsed() < Duration::from_secs(15) {
+                        let answer = login_of(&proxy, "far");
+                        assert!(answer.starts_with("NO [UNAVAILABLE]"), "{answer}");
+                    }
+                })
+            })
+            .collect();
+        while !devices.iter().all(|device| device.is_finished()) {
+            let visit = Instant::now();
+            assert_eq!(login_of(&proxy, LOGIN).get(..2), Some("OK"));
+            assert_eq!(health(&proxy).0, 0);
+            assert!(visit.elapsed() < Duration::from_secs(5), "{:?}", visit.elapsed());
         }
+        devices.into_iter().for_each(|device| device.join().unwrap());
     });
     proxy.log.wait_for("reason", |line| line.contains("the system's resolver does not answer"));
+    assert!(proxy.process.figure("Threads:") < 30);
+}
+
+/// Sign-ins that hang with the state directory take nothing from an account whose secret lies elsewhere.
+#[test]
+fn a_state_directory_that_hangs_costs_no_login_of_an_application() {
+    let (exchange, hanging) = (Exchange::new(), Hanging::new());
+    exchange.quirk(|quirks| quirks.endpoint.expires_in = 12);
+    let people: String = (0..6)
+        .map(|number| {
+            let identity = exchange.identity("grant = \"device-code\"");
+            identity.replace("identity.office", &format!("identity.person{number}"))
+                + &account(&format!("person{number}"), SCAN, &format!("identity = \"person{number}\""))
+        })
+        .collect();
+    let text = exchange.configured(BY_SECRET, &account("scans", SCAN, "identity = \"office\"")) + &people;
+    let state = hanging.directory.path().join("mounted/state");
+    let proxy = Proxy::start_with(Some(&state), "debug", &text);
+    proxy.admin();
+    assert_eq!(login_of(&proxy, LOGIN).get(..2), Some("OK"));
+    hanging.program.signal("STOP");
+    // Longer than a look at each of them, and than tokens live.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(40) {
+        let visit = Instant::now();
+        assert_eq!(login_of(&proxy, LOGIN).get(..2), Some("OK"));
+        assert!(visit.elapsed() < Duration::from_secs(5), "{:?}", visit.elapsed());
+    }
+    assert!(proxy.process.figure("Threads:") < 30);
+}
+
+/// All places for verification are taken: health says so, and says when it is over.
+#[test]
+fn health_fails_while_no_login_is_taken() {
+    let exchange = Exchange::new();
+    let text = "[limits]\nconnections_per_source = 400\nlongest_failure_delay = \"5s\"\n".to_owned()
+        + &exchange.configuration(BY_SECRET);
+    let proxy = exchange.proxy(&text);
+    assert_eq!(ready(&proxy), (0, "ready\n".to_owned()));
+    let guessers: Vec<_> = (0..300)
+        .map(|number| {
+            let mut device = imap(&proxy);
+            device.say(&format!("LOGIN scanner3 guess{number}"));
+            device
+        })
+        .collect();
+    until("health that fails", || {
+        let (code, said) = ready(&proxy);
+        code == 69 && said.contains("too many passwords are being verified")
+    });
+    drop(guessers);
+    until("health that is well", || ready(&proxy).0 == 0);
+    until("login", || login_of(&proxy, LOGIN).starts_with("OK"));
 }

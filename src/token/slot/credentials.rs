@@ -18,7 +18,7 @@ impl Slot {
     pub(super) async fn request(&self, refresh_token: Option<Secret>) -> Result<Asked, Setback> {
         let (identity, account) = (self.identity.clone(), self.account.clone());
         let make = move || request::token(&identity, &account, refresh_token.as_ref());
-        match pool::FILES.run_alone(&self.gate(), PATIENCE, make).await {
+        match pool::FILES.run_alone(&gate_of(&self.named_files()), PATIENCE, make).await {
             Ok(made) => made.map_err(refused),
             Err(why) => {
                 let files: Vec<String> = self.named_files().iter().map(|path| path.display().to_string()).collect();
@@ -29,21 +29,19 @@ impl Slot {
 
     /// The stamps of all files that a request is made from; none while a file system does not answer.
     pub(super) async fn stamps(&self) -> Option<Vec<Stamp>> {
-        let paths = self.files();
-        let stamps = move || paths.iter().map(|path| state::stamp(path)).collect();
-        pool::FILES.run_alone(&self.gate(), PATIENCE, stamps).await.ok()
-    }
-
-    /// What keeps a hung file system to one thread: the gate of the directory of the first file.
-    fn gate(&self) -> Gate {
-        let files = self.files();
-        files.first().and_then(|path| path.parent()).map_or_else(Gate::new, Gate::of)
-    }
-
-    fn files(&self) -> Vec<PathBuf> {
-        let mut files = self.named_files();
-        files.extend(self.store.as_ref().map(|store| store.path(&self.owner)));
-        files
+        let mut stamps = Vec::new();
+        if let Some(store) = &self.store {
+            let path = store.path(&self.owner);
+            let gate = gate_of(std::slice::from_ref(&path));
+            stamps.push(pool::STATE.run_alone(&gate, PATIENCE, move || state::stamp(&path)).await.ok()?);
+        }
+        let files = self.named_files();
+        if !files.is_empty() {
+            let gate = gate_of(&files);
+            let named = move || files.iter().map(|path| state::stamp(path)).collect::<Vec<_>>();
+            stamps.extend(pool::FILES.run_alone(&gate, PATIENCE, named).await.ok()?);
+        }
+        Some(stamps)
     }
 
     /// The files that the configuration names for this token.
@@ -58,6 +56,15 @@ impl Slot {
         }
         files
     }
+}
+
+/// What keeps a hung file system to one thread: the gate of the files' directories.
+pub(super) fn gate_of(files: &[PathBuf]) -> Gate {
+    let mut directories: Vec<String> =
+        files.iter().filter_map(|path| Some(path.parent()?.display().to_string())).collect();
+    directories.sort();
+    directories.dedup();
+    Gate::of(&directories.join(":"))
 }
 
 /// A file, or the threads that would read it, do not answer: that passes.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::credentials::{PATIENCE, unavailable};
-use super::{LOOK, Pending, Setback, Slot, refused};
+use super::credentials::{PATIENCE, gate_of, unavailable};
+use super::{LOOK, Pending, Setback, Slot, Unsaved, refused};
 use crate::lifecycle::since_1970;
 use crate::pool;
 use crate::secret::Secret;
@@ -19,10 +19,9 @@ impl Slot {
     pub(super) async fn exclusive(&self) -> Result<Option<File>, Setback> {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.owner.clone();
-        let locked = pool::STATE
-            .run(move || store.exclusive(&owner))
-            .await
-            .map_err(|why| unavailable("the state directory", why))?;
+        let gate = gate_of(&[store.path(&owner)]);
+        let locked = pool::STATE.run_alone(&gate, LOCK, move || store.exclusive(&owner)).await;
+        let locked = locked.map_err(|why| unavailable("the state directory", why))?;
         locked.map(Some).map_err(refused)
     }
 
@@ -42,9 +41,9 @@ impl Slot {
             state.renewed = Instant::now().checked_sub(age);
         }
         drop(state);
-        let is_as_kept = |kept: &Record| kept.refresh_token.expose() == record.refresh_token.expose();
         let pending = self.pending();
-        let newest = pending.unsaved.as_ref().filter(|(kept, _)| is_as_kept(kept)).map(|(_, newest)| newest.clone());
+        let unsaved = pending.unsaved.as_ref().filter(|unsaved| unsaved.may_stand_in_for(&record));
+        let newest = unsaved.map(|unsaved| unsaved.record.clone());
         drop(pending);
         let newest = newest.unwrap_or_else(|| record.clone());
         Ok(Some((record, newest)))
@@ -56,21 +55,25 @@ impl Slot {
         let renewed = since_1970();
         let refresh_token = refresh_token.unwrap_or(newest.refresh_token);
         let new = Record { refresh_token, signed_in: newest.signed_in, renewed };
-        self.pending().unsaved = Some((kept, new));
+        self.pending().is_to_hold(new, kept.refresh_token);
         self.keep_unsaved().await;
     }
 
     /// Brings to the disk what it has not taken yet. What keeps it from that is told once.
     pub(super) async fn keep_unsaved(&self) {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return };
-        let Some((old, new)) = self.pending().unsaved.take() else { return };
-        let owner = self.owner.clone();
-        let (before, after) = (old.clone(), new.clone());
-        let kept = pool::STATE.run(move || store.replace(&owner, Some(&before), &after)).await;
-        let kept = kept.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
+        let Some(unsaved) = self.pending().unsaved.clone() else { return };
+        let (owner, gate) = (self.owner.clone(), gate_of(&[store.path(&self.owner)]));
+        let Unsaved { record, before } = unsaved.clone();
+        let kept = pool::STATE.run_alone(&gate, DISK, move || store.replace(&owner, &before, &record)).await;
+        let kept = kept.unwrap_or_else(|why| {
+            self.pending().may_hold(unsaved.record.refresh_token);
+            Err(format!("the state directory: {why}"))
+        });
         let was_told = self.pending().unkept.take();
         match kept {
             Ok(is_as_read) => {
+                self.pending().unsaved = None;
                 if is_as_read {
                     self.state().renewed = Some(Instant::now());
                 }
@@ -83,7 +86,7 @@ impl Slot {
             Err(error) => {
                 let is_news = was_told.is_none_or(|(why, _)| why != error);
                 let unkept = Some((error.clone(), Instant::now() + LOOK));
-                *self.pending() = Pending { unsaved: Some((old, new)), unkept };
+                self.pending().unkept = unkept;
                 // The sign-in lives on with the newest token, wherever that is.
                 self.state().renewed = Some(Instant::now());
                 if is_news {
@@ -98,3 +101,36 @@ impl Slot {
         }
     }
 }
+
+impl Unsaved {
+    /// Whether this is what the disk was to have in place of that record, which it has.
+    fn may_stand_in_for(&self, on_disk: &Record) -> bool {
+        self.before.iter().any(|before| before.expose() == on_disk.refresh_token.expose())
+    }
+}
+
+impl Pending {
+    /// This record is to be kept in place of the one that was read.
+    fn is_to_hold(&mut self, record: Record, read: Secret) {
+        let mut before = self.unsaved.take().map(|unsaved| unsaved.before).unwrap_or_default();
+        before.push(read);
+        self.unsaved = Some(Unsaved { record, before });
+    }
+
+    /// A write that hangs may bring this to the disk later.
+    fn may_hold(&mut self, refresh_token: Secret) {
+        let Some(unsaved) = &mut self.unsaved else { return };
+        if unsaved.before.iter().all(|before| before.expose() != refresh_token.expose()) {
+            unsaved.before.push(refresh_token);
+        }
+        let too_many = unsaved.before.len().saturating_sub(MOST_BEFORE);
+        unsaved.before.drain(..too_many);
+    }
+}
+
+/// Another process holds the lock for as long as its request takes.
+const LOCK: Duration = Duration::from_secs(20);
+/// A disk that takes longer hangs; the token is used from memory meanwhile.
+const DISK: Duration = Duration::from_secs(10);
+/// Refresh tokens that the disk may hold, however long it hangs.
+const MOST_BEFORE: usize = 64;

@@ -35,6 +35,11 @@ impl Imap {
         self.answer(&tag)
     }
 
+    /// Sends a command, and does not wait for its answer.
+    pub fn say(&mut self, command: &str) {
+        self.device.send(format!("s {command}\r\n"));
+    }
+
     pub fn answer(&mut self, tag: &str) -> Vec<Part> {
         let mut parts = Vec::new();
         loop {
