@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     /// Read the password from standard input (one line) instead of making one, and print only its hash
     #[arg(long, conflicts_with = "length")]
     stdin: bool,
-    /// Take a password of fewer than 8 characters, for a device whose PIN must stay. Its [[device]] then needs networks
+    /// Take a password of fewer than 8 characters, for a device whose PIN must stay. Its device then needs networks
     #[arg(long, requires = "stdin")]
     allow_short: bool,
 }
