@@ -174,17 +174,15 @@ impl Slot {
     /// Waits for what is on its way: a refresh token that has come must reach the disk.
     pub(super) async fn settle(self: Arc<Self>) {
         // Without a sign-in nothing of it belongs on the disk.
-        if self.store.is_none() {
-            return;
-        }
-        let settled = timeout(SETTLE, async {
+        let patience = if self.store.is_some() { SETTLE } else { MOMENT };
+        let settled = timeout(patience, async {
             let _flight = self.kept.flight.lock().await;
             self.keep_unsaved().await;
         });
         // The disk, or an endpoint, does not answer: the process ends all the same.
         let is_settled = settled.await.is_ok();
         let pending = self.pending();
-        if pending.unsaved.is_some() || !is_settled {
+        if pending.unsaved.is_some() || (self.store.is_some() && !is_settled) {
             let why = pending.unkept.as_ref().map_or("the disk or the token endpoint does not answer", |(why, _)| why);
             error!(identity = self.owner.identity, user = self.owner.user, "the newest refresh token is lost: {why}");
         }
@@ -401,5 +399,7 @@ const REFUSED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_s
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// As long as a request may take, and a little for the disk.
 const SETTLE: Duration = Duration::from_secs(32);
+/// An answer that nobody needs any more is waited for no longer.
+const MOMENT: Duration = Duration::from_secs(1);
 /// A device waits for a token no longer than this, whatever hangs behind it.
 const LONGEST_WAIT: Duration = SETTLE;
