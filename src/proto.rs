@@ -74,8 +74,9 @@ pub trait Session: Send {
     /// the server says no more, it never comes.
     fn waits_for_response(&self) -> bool;
 
-    /// What becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed after login.
-    fn rest(&self, side: Side) -> Rest;
+    /// What becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed after login. If
+    /// they pass, nothing of ours is said behind them: they are half a line.
+    fn rest(&mut self, side: Side) -> Rest;
 
     /// Whether the device has said LOGOUT or QUIT: the server's answer is still worth waiting for.
     fn has_logged_out(&self) -> bool;

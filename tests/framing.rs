@@ -15,7 +15,8 @@ mod random;
 use std::collections::BTreeMap;
 
 use driver::{Driver, Protocol, Settings};
-use packetboat::proto::{Relogin, Side};
+use packetboat::failure::{Failure, Kind};
+use packetboat::proto::{Deletes, Relogin, Side};
 use random::Random;
 
 /// How often something came about, so that nobody mistakes silence for agreement.
@@ -98,6 +99,27 @@ fn pop3_conversations() {
     }
     for what in ["retr", "list", "capa", "login"] {
         assert!(seen.get(what).is_some_and(|&times| times > 100), "{what}: {seen:?}");
+    }
+}
+
+/// A device that says another login while its server closes: the answer would be taken for the rest of the line.
+#[test]
+fn nothing_is_said_behind_half_a_line() {
+    let imap = (Protocol::Imap, &b"a LOGIN u p\r\n"[..], &b"* OK ready\r\nP2 OK in\r\n"[..], &b"* CAPABILITY IM"[..]);
+    let pop3 = (Protocol::Pop3, &b"USER u\r\nPASS p\r\n"[..], &b"+OK\r\n+OK\r\n+OK\r\n"[..], &b"-ERR [IN-USE] lo"[..]);
+    for (protocol, login, server, half) in [imap, pop3] {
+        for deletes in [Deletes::Allowed, Deletes::Refused] {
+            let settings = Settings { relogin: Relogin::Refused, deletes, ..Settings::default() };
+            let mut driver = Driver::new(settings, protocol);
+            driver.hear(Side::Downstream, login, |left| left);
+            driver.hear(Side::Upstream, server, |left| left);
+            driver.hear(Side::Upstream, half, |left| left);
+            driver.end(Side::Upstream);
+            driver.hear(Side::Downstream, login, |left| left);
+            driver.bye(&Failure::new(Kind::Drained, ""));
+            let heard = driver.all_heard();
+            assert!(heard.device.ends_with(std::str::from_utf8(half).unwrap()), "{heard:?}");
+        }
     }
 }
 

@@ -272,8 +272,12 @@ impl Session for Imap {
         }
     }
 
-    fn rest(&self, side: Side) -> Rest {
-        match (&self.state, side) {
+    fn rest(&mut self, side: Side) -> Rest {
+        match (&mut self.state, side) {
+            (State::Relay { responses, .. } | State::Guarded { responses, .. }, Side::Upstream) => {
+                responses.break_off();
+                Rest::Passes
+            }
             (State::Guarded { guard, .. }, Side::Downstream) if guard.waits() => Rest::Waits,
             (State::Guarded { .. }, Side::Downstream) => Rest::Dropped,
             (State::Relay { commands, .. }, Side::Downstream) if commands.is_full() => Rest::Waits,

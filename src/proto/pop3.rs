@@ -360,8 +360,10 @@ impl Session for Pop3 {
         }
     }
 
-    fn rest(&self, side: Side) -> Rest {
-        match (&self.state, side) {
+    fn rest(&mut self, side: Side) -> Rest {
+        match (&mut self.state, side) {
+            (State::Guarded(guard), Side::Upstream) => guard.break_off(),
+            (State::Relay(frame), Side::Upstream) => frame.break_off(),
             (State::Guarded(guard), Side::Downstream) if guard.waits() => Rest::Waits,
             (State::Guarded(_), Side::Downstream) => Rest::Dropped,
             (State::Relay(frame), Side::Downstream) if frame.is_full() => Rest::Waits,

@@ -139,6 +139,9 @@ impl Driver {
     /// One side closes its half.
     pub fn end(&mut self, side: Side) {
         self.ended[side as usize] = true;
+        if let (Side::Upstream, Some((model, _))) = (side, &mut self.model) {
+            model.closed();
+        }
         self.run();
     }
 

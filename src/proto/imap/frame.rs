@@ -144,6 +144,13 @@ impl ResponseFrame {
         passed
     }
 
+    /// The server has closed in the middle of a line, and that passes.
+    pub(super) fn break_off(&mut self) {
+        if self.position == Position::Start {
+            self.position = Position::Line;
+        }
+    }
+
     /// Whether a line of our own would stand between two responses here.
     pub(super) fn is_between_responses(&self) -> bool {
         self.position == Position::Start

@@ -11,7 +11,7 @@ use super::command_line::CommandLine;
 use super::relogin::Beginning;
 use crate::proto::line::Line;
 use crate::proto::refusal::{self, Said};
-use crate::proto::{Offer, RESPONSE_LINE, Relogin, Step};
+use crate::proto::{Offer, RESPONSE_LINE, Relogin, Rest, Step};
 
 /// Both directions of a session after login.
 pub(super) struct Frame {
@@ -156,6 +156,14 @@ impl Frame {
     /// Whether the server has to answer before another command passes.
     pub(super) fn is_full(&self) -> bool {
         self.expected.len() >= PIPELINE
+    }
+
+    /// The server has closed in the middle of a line, and that passes.
+    pub(super) fn break_off(&mut self) -> Rest {
+        if self.position == Position::Start {
+            self.position = Position::Status(None);
+        }
+        Rest::Passes
     }
 
     /// Follows the server's octets. A capability list is rewritten line by line; all else is forwarded.

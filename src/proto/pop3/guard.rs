@@ -6,8 +6,8 @@
 
 use super::frame::{Frame, Seen};
 use super::relogin;
-use crate::proto::Step;
 use crate::proto::line::{Line, word};
+use crate::proto::{Rest, Step};
 
 /// Both directions of such a session after login.
 pub(super) struct Guard {
@@ -68,6 +68,11 @@ impl Guard {
     /// Follows the server's octets.
     pub(super) fn responses(&mut self, input: &[u8], out: &mut Vec<u8>) -> Step {
         self.frame.responses(input, out)
+    }
+
+    /// The server has closed in the middle of a line, and that passes.
+    pub(super) fn break_off(&mut self) -> Rest {
+        self.frame.break_off()
     }
 
     /// Whether the answer that comes next is ours.
