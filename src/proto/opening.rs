@@ -11,7 +11,7 @@ use crate::failure::{Failure, Kind};
 pub(super) fn in_front(input: &[u8], is_first: bool, encrypted: bool) -> Result<Option<Step>, Failure> {
     match input {
         // C firmware sends the NUL of its strings behind each line.
-        [0, ..] => Ok(Some(Step::Consume(input.iter().take_while(|octet| **octet == 0).count()))),
+        [0, ..] => Ok(Some(Step::Consume(nuls(input)))),
         // Telnet (RFC 854, RFC 855): WILL, WON'T, DO, DON'T with an option, and commands without.
         [IAC, 0xfb..=0xfe, _, ..] => Ok(Some(Step::Consume(3))),
         [IAC, 0xf1..=0xf9, ..] => Ok(Some(Step::Consume(2))),
@@ -30,6 +30,11 @@ pub(super) fn in_front(input: &[u8], is_first: bool, encrypted: bool) -> Result<
             None => Ok(Some(Step::Read)),
         },
     }
+}
+
+/// How many octets of NUL these begin with.
+pub(super) fn nuls(input: &[u8]) -> usize {
+    input.iter().take_while(|octet| **octet == 0).count()
 }
 
 /// Whether this is the beginning of a ClientHello, once that is known: a handshake record (RFC 8446 §5.1), or the format of

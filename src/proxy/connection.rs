@@ -69,6 +69,7 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
                 lifecycle,
                 phase: Instant::now(),
                 device_is_gone: false,
+                half_closed: None,
                 server: None,
                 spare: None,
                 opened: None,
@@ -91,6 +92,8 @@ struct Connection<'a, 'r> {
     phase: Instant,
     /// The device has closed; only the server's last words are waited for.
     device_is_gone: bool,
+    /// When the device has closed its half, during a login.
+    half_closed: Option<Instant>,
     /// The server that is, or was, logged in to.
     server: Option<Arc<Server>>,
     /// What the login is tried with once more where the connection to the server was a ready one, and is lost.
@@ -141,6 +144,7 @@ impl Connection<'_, '_> {
                 Event::Notice(failure) => self.noticed(&failure),
                 // The time that is left is looked at anew.
                 Event::Waits => {}
+                Event::HalfClosed => self.half_closed = Some(Instant::now()),
                 Event::StartTls(Side::Downstream) => {
                     if let Err(failure) = Box::pin(self.start_tls_downstream()).await {
                         return Ending::Failed(failure);
@@ -188,8 +192,8 @@ impl Connection<'_, '_> {
         }
     }
 
-    /// Until when the present phase may last, and what it means when it does not end. Never [`Kind::DeviceLost`]: that
-    /// comes from a stream alone, and may be survived.
+    /// Until when the present phase may last, and what it means when it does not end. Never [`Kind::DeviceLost`] after the
+    /// login: that comes from a stream alone, and may be survived.
     fn time_left(&self) -> (Instant, Failure) {
         let limits = &self.door.limits;
         let session = self.driver.session();
@@ -199,13 +203,18 @@ impl Connection<'_, '_> {
         } else if self.device_is_gone {
             // It has closed its half, and may still read the answer to what it asked.
             (last_move, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
-        } else if session.waits_for_response() {
+        } else if let Some(since) = self.driver.waits_since().filter(|_| session.waits_for_response()) {
             // A literal shorter than it was announced: what waits for its end would do so for ever.
             let why = "it has announced more than it sends, and an answer waits for the rest";
-            return (last_move + limits.upstream_login_timeout, Failure::new(Kind::UpstreamProtocol, why));
+            return (since + limits.upstream_login_timeout, Failure::new(Kind::UpstreamProtocol, why));
         } else if session.is_relaying() {
             (last_move, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
         } else if session.is_logging_in() {
+            let deadline = self.phase + limits.upstream_login_timeout;
+            if let Some(answer) = self.half_closed.map(|since| since + limits.close_timeout).filter(|by| *by < deadline)
+            {
+                return (answer, self.left_during_login());
+            }
             (self.phase, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
         } else {
             (self.phase, Kind::LoginTimeout, "login_timeout", limits.login_timeout)
@@ -263,18 +272,29 @@ impl Connection<'_, '_> {
         self.phase = Instant::now();
     }
 
-    /// Does this on the way to the server, unless the device leaves meanwhile: then nobody waits for it any more.
+    /// Does this on the way to the server, unless the device leaves meanwhile: then nobody waits for it any more. One that has
+    /// closed its half may still read the answer, and is not waited for longer than it takes to close.
     async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        tokio::select! {
-            done = unless_ending(&self.lifecycle, work) => done,
-            left = self.driver.next() => {
-                let detail = match left {
-                    Ok(_) => "it closed while its login was under way".to_owned(),
-                    Err(failure) => failure.detail,
-                };
-                Err(Failure::new(Kind::DeviceLost, detail))
+        let mut work = pin!(unless_ending(&self.lifecycle, work));
+        loop {
+            let answer = self.half_closed.map(|since| since + self.door.limits.close_timeout);
+            tokio::select! {
+                done = &mut work => return done,
+                left = self.driver.next() => match left {
+                    Ok(Event::HalfClosed) => self.half_closed = Some(Instant::now()),
+                    Ok(_) => return Err(self.left_during_login()),
+                    Err(failure) => return Err(Failure::new(Kind::DeviceLost, failure.detail)),
+                },
+                () = async { if let Some(answer) = answer { until(answer).await } }, if answer.is_some() => {
+                    return Err(self.left_during_login());
+                }
             }
         }
+    }
+
+    fn left_during_login(&self) -> Failure {
+        let bound = setting("close_timeout", self.door.limits.close_timeout);
+        Failure::new(Kind::DeviceLost, format!("it closed its half, and its login did not end within {bound}"))
     }
 
     /// The server has said something in a running session that an operator should know.

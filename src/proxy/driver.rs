@@ -23,8 +23,10 @@ pub(super) struct Driver {
     /// What the connection is to see once everything before it is written.
     event: Option<Event>,
     last_move: Instant,
-    /// Something waits for the end of a response, and the connection knows it.
-    is_waiting: bool,
+    /// Since when something waits for the end of a response, and the server says nothing. The connection knows it.
+    waits_since: Option<Instant>,
+    /// The connection knows that the device has closed its half.
+    told_of_end: bool,
 }
 
 /// One side: its stream, what it sent, what we say to it.
@@ -64,6 +66,8 @@ pub(super) enum Event {
     Notice(Failure),
     /// From now on something waits for the end of a response: that has less time.
     Waits,
+    /// The device has closed its half behind a login, and may still read: the answer has less time.
+    HalfClosed,
     /// Shake hands on this side.
     StartTls(Side),
     /// All is said.
@@ -82,7 +86,8 @@ impl Driver {
             outbox: Outbox::default(),
             event: None,
             last_move: Instant::now(),
-            is_waiting: false,
+            waits_since: None,
+            told_of_end: false,
         }
     }
 
@@ -196,6 +201,36 @@ impl Driver {
         self.last_move
     }
 
+    /// Since when the server's octets, and nothing else, are waited for in the middle of a response.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.waits_since
+    }
+
+    /// Whether something of the server's waits for something else than the server: its octets, or our own, which the device
+    /// does not take.
+    fn is_held_up(&self) -> bool {
+        self.upstream.flow.is_forwarding() || self.downstream.dirty || !self.outbox.downstream.is_empty()
+    }
+
+    /// Looks whether the end of a response is waited for. Whether that is new.
+    fn begins_to_wait(&mut self) -> bool {
+        if !self.session.waits_for_response() || self.is_held_up() {
+            self.waits_since = None;
+            return false;
+        }
+        let is_new = self.waits_since.is_none();
+        self.waits_since.get_or_insert_with(Instant::now);
+        is_new
+    }
+
+    /// Octets of this side have moved.
+    fn has_moved(&mut self, side: Side) {
+        self.last_move = Instant::now();
+        if side == Side::Upstream && self.waits_since.is_some() {
+            self.waits_since = Some(self.last_move);
+        }
+    }
+
     fn end(&mut self, side: Side) -> &mut End {
         match side {
             Side::Downstream => &mut self.downstream,
@@ -231,8 +266,7 @@ impl Driver {
             }
             if !moved && self.event.is_none() {
                 let _ = self.poll_flush(cx)?;
-                let was_waiting = std::mem::replace(&mut self.is_waiting, self.session.waits_for_response());
-                return if self.is_waiting && !was_waiting { Poll::Ready(Ok(Event::Waits)) } else { Poll::Pending };
+                return if self.begins_to_wait() { Poll::Ready(Ok(Event::Waits)) } else { Poll::Pending };
             }
         }
         // Others have their turn, and the time is looked at.
@@ -256,7 +290,7 @@ impl Driver {
                     let before = from.flow.passed();
                     let done = from.flow.poll_forward(cx, stream).map_err(|error| lost(other(side), &error))?;
                     if from.flow.passed() != before {
-                        self.last_move = Instant::now();
+                        self.has_moved(side);
                     }
                     if done.is_pending() {
                         return Ok(false);
@@ -283,7 +317,7 @@ impl Driver {
                 return Ok(false);
             };
             from.stale = filled > 0;
-            self.last_move = Instant::now();
+            self.has_moved(side);
             return Ok(true);
         }
         if self.session.is_relaying() && !from.flow.input().is_empty() {
@@ -295,9 +329,15 @@ impl Driver {
             }
             return Ok(true);
         }
-        // A device that has closed its half behind a login still wants the answer.
-        let waits = side == Side::Downstream && self.session.is_logging_in();
-        if !from.reported && !waits {
+        if side == Side::Downstream && self.session.is_logging_in() {
+            if self.told_of_end {
+                return Ok(false);
+            }
+            self.told_of_end = true;
+            self.event = Some(Event::HalfClosed);
+            return Ok(true);
+        }
+        if !from.reported {
             from.reported = true;
             self.event = Some(Event::Ended(side));
             return Ok(true);

@@ -157,16 +157,18 @@ impl Mailbox {
         }
         match timeout(sessions.queue, Arc::clone(&sessions.free).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Admission { _permit: permit }),
-            Ok(Err(_)) | Err(_) => Err(Failure::new(
-                Kind::TooManySessions,
-                format!(
-                    "{}: limits.sessions_per_mailbox = {}, and none ended within limits.mailbox_queue = {}",
-                    self.account.mailbox,
-                    sessions.most,
-                    humantime::format_duration(sessions.queue)
-                ),
-            )),
+            Ok(Err(_)) | Err(_) => {
+                let queue = humantime::format_duration(sessions.queue);
+                Err(self.is_full(&format!("none ended within limits.mailbox_queue = {queue}")))
+            }
         }
+    }
+
+    /// What a device hears that has not got one of the mailbox's sessions, and why it has not.
+    pub(super) fn is_full(&self, why: &str) -> Failure {
+        let most = self.sessions.most;
+        let detail = format!("{}: limits.sessions_per_mailbox = {most}, and {why}", self.account.mailbox);
+        Failure::new(Kind::TooManySessions, detail)
     }
 
     /// The server has asked to be left alone for so long.

@@ -23,16 +23,16 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Verifies the device, and gets what opens its mailbox.
+    /// Verifies the device: its mailbox, with a token at hand, and whether it may delete there.
     ///
     /// # Errors
-    /// The password is wrong, the mailbox has no room, or there is no token.
-    pub(super) async fn by(
+    /// The password is wrong, or there is no token.
+    pub(super) async fn verified(
         access: &Access,
         credentials: &Credentials,
         source: IpAddr,
         protocol: Protocol,
-    ) -> Result<Self, Failure> {
+    ) -> Result<(Arc<Mailbox>, Deletes), Failure> {
         let device = access.devices.verify(&credentials.login, &credentials.secret, source).await?;
         let Some(mailbox) = access.mailboxes.of(&device.account).map(Arc::clone) else {
             return Err(Failure::new(Kind::ContactAdmin, format!("device {} has no account", device.name)));
@@ -44,9 +44,20 @@ impl Opened {
         }
         // First the token: who waits for that keeps nobody else out. It is at hand then when the turn has come.
         mailbox.token(protocol).await?;
-        let admission = mailbox.admit().await?;
+        Ok((mailbox, if device.delete { Deletes::Allowed } else { Deletes::Refused }))
+    }
+
+    /// Gets what opens the mailbox, now that the device's turn has come.
+    ///
+    /// # Errors
+    /// There is no token.
+    pub(super) async fn with(
+        mailbox: Arc<Mailbox>,
+        admission: Admission,
+        deletes: Deletes,
+        protocol: Protocol,
+    ) -> Result<Self, Failure> {
         let token = mailbox.token(protocol).await?;
-        let deletes = if device.delete { Deletes::Allowed } else { Deletes::Refused };
         Ok(Self { mailbox, token, is_second: false, deletes, _admission: admission })
     }
 }

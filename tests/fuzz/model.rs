@@ -140,6 +140,8 @@ pub struct Imap {
     refuses: bool,
     refusals: Vec<Vec<u8>>,
     behind_login: bool,
+    /// What follows may be the literal that was refused, of this size.
+    behind_literal: Option<u64>,
     is_refused: bool,
     is_dropped: bool,
     /// How much of the server's had passed at the start of each response: here our answers may stand.
@@ -175,12 +177,16 @@ impl Imap {
 
     /// The line goes on, unless it is answered here: as soon as its first words are there.
     fn decided(&mut self, octet: u8) {
+        if octet == 0 && self.command.is_empty() {
+            return;
+        }
         self.command.push(octet);
         if !self.is_refused
             && let Some((tag, text, goes_on)) = self.refusal()
         {
             self.refusals.push([&tag, &b" BAD "[..], text.as_bytes(), b"\r\n"].concat());
             self.behind_login |= goes_on;
+            self.behind_literal = None;
             self.is_refused = true;
         }
         if octet != b'\n' {
@@ -192,13 +198,28 @@ impl Imap {
             if self.is_dropped {
                 self.device = Place::Literal(announced(&line).unwrap().0);
             }
+            self.refused_literal(&line);
             return;
         }
-        self.behind_login = false;
+        (self.behind_login, self.behind_literal) = (false, None);
         self.sent.extend(&line);
         for octet in line {
             self.commanded(octet);
         }
+    }
+
+    /// A dropped line is whole: of a login, the literal that it announces may come without being asked for.
+    fn refused_literal(&mut self, line: &[u8]) {
+        self.behind_literal = announced(line).filter(|(_, asks)| *asks && self.behind_login).map(|(size, _)| size);
+    }
+
+    /// Whether the line that is being read may be the literal that was refused.
+    fn may_be_literal(&self, size: u64) -> bool {
+        let line = &self.command[..self.command.len().min(1024)];
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let size = usize::try_from(size).unwrap_or(usize::MAX).min(1024);
+        line.len() == size || line.get(size).is_some_and(is_blank)
     }
 
     /// The answer to the line that is being read, once it is known to be refused.
@@ -213,6 +234,17 @@ impl Imap {
         let untagged = || b"*".to_vec();
         let first = words.first().map_or("", String::as_str);
         let is_whole = line.ends_with(b"\n");
+        let verb = line.split(is_blank).filter(|word| !word.is_empty()).nth(1).unwrap_or_default();
+        let unknown = if verb.first().is_some_and(u8::is_ascii_alphabetic) { tag.clone() } else { untagged() };
+        if let Some(size) = self.behind_literal {
+            if !is_whole && line.len() < 1024 {
+                return None;
+            }
+            if self.may_be_literal(size) {
+                return Some((unknown, "no command here", true));
+            }
+        }
+        let is_known = |verb: &[u8]| KNOWN.split_whitespace().any(|known| verb.eq_ignore_ascii_case(known.as_bytes()));
         match words.get(1) {
             _ if matches!(first, "LOGIN" | "AUTHENTICATE" | "AUTH") => Some((untagged(), "already logged in", true)),
             Some(verb) if verb.starts_with("LOGIN") || verb.starts_with("AUTH") => {
@@ -221,9 +253,7 @@ impl Imap {
             Some(verb) if ["STARTTLS", "COMPRESS", "UNAUTHENTICATE"].contains(&verb.as_str()) => {
                 Some((tag, "not possible after login", false))
             }
-            Some(verb) if self.behind_login && !KNOWN.split_whitespace().any(|known| known == verb) => {
-                Some((untagged(), "no command here", true))
-            }
+            Some(_) if self.behind_login && !is_known(verb) => Some((unknown, "no command here", true)),
             Some(_) => None,
             // Beyond these octets nobody looks.
             None if line.len() == 1024 && !is_whole => Some((untagged(), "no command here", self.behind_login)),
@@ -251,6 +281,9 @@ impl Imap {
                 }
                 let line = std::mem::take(&mut self.command);
                 let was_dropped = std::mem::take(&mut self.is_dropped);
+                if was_dropped {
+                    self.refused_literal(&line);
+                }
                 if self.device == Place::Start {
                     let (tag, rest) = first_word(&line[..line.len().min(80)]);
                     self.tag = tag.to_vec();
@@ -485,6 +518,9 @@ impl Pop3 {
     }
 
     fn command(&mut self, octet: u8) {
+        if self.refuses && octet == 0 && self.command.is_empty() {
+            return;
+        }
         self.command.push(octet);
         if !self.refuses {
             self.sent.push(octet);

@@ -92,6 +92,13 @@ fn imap_logins() -> Vec<String> {
         format!("x LOGIN {{8+}}\r\nscanner3 {{{length}+}}\r\n{PLANTED}\r\n"),
         format!("x LOGIN {{8}}\r\nscanner3 {{{length}}}\r\n{PLANTED}\r\n"),
         format!("x LOGIN scanner3 {{{}}}\r\nsome {PLANTED}\r\n", length + 5),
+        // Passwords that look like a command, with the literals that announce them refused.
+        format!("x LOGIN {{8}}\r\nscanner3 {{{}}}\r\nmy noop {PLANTED}\r\n", length + 8),
+        format!("x LOGIN {{8+}}\r\nscanner3 {{{}}}\r\nmy list {PLANTED}\r\n", length + 8),
+        format!("x LOGIN scanner3 {{{}}}\r\n\0{PLANTED} noop\r\n", length + 5),
+        format!("x LOGIN {{8}}\r\nmy fetch \"{PLANTED}\"\r\n"),
+        format!("x LOGIN {{8}}\r\nscanner3 \"list {PLANTED}\"\r\n"),
+        format!("x AUTHENTICATE LOGIN\r\n\"list {PLANTED}\r\n"),
         format!("x AUTHENTICATE PLAIN {plain}\r\n"),
         format!("x AUTHENTICATE PLAIN\r\n{plain}\r\n"),
         format!("x authenticate LOGIN {user}\r\n{password}\r\n"),

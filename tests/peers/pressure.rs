@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use openssl::ssl::{SslStream, SslVersion};
 use socket2::SockRef;
 
+use crate::planted::Wires;
 use crate::support::certificates::Certificates;
 use crate::support::device::{Device, tcp};
 use crate::support::dovecot::{Dovecot, PASSWORD};
@@ -17,6 +18,7 @@ use crate::support::message;
 use crate::support::process::PATIENCE;
 use crate::support::proxy::{Proxy, listener, upstreams};
 use crate::support::stacks::{Stack, Start, Version, old, openssl};
+use crate::support::translated::DEVICE_PASSWORD;
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 
@@ -297,6 +299,67 @@ fn a_device_that_leaves_during_the_dial_is_forgotten() {
         while openssl(proxy.address("pop3"), Start::Implicit, |context| old(context, Version::Tls1_0, "ALL")).is_err() {
             assert!(Instant::now() < deadline, "the place is not given back");
         }
+    }
+}
+
+/// A device that goes away behind its login and comes again holds neither a place in its mailbox nor the server: it is answered
+/// for as long as closing takes, and never queued.
+#[test]
+fn devices_that_close_behind_a_login_do_not_pile_up() {
+    let wires = Wires::with("close_timeout = \"500ms\"\nsessions_per_mailbox = 1\nmailbox_queue = \"1h\"\n");
+    let login = format!("a LOGIN deleting {DEVICE_PASSWORD}\r\n");
+    let mut inside = wires.connect("imap");
+    inside.send(&login);
+    assert!(inside.line().starts_with("a OK"));
+    // Behind the queue, whether it closes before or in it.
+    let mut device = tcp(wires.proxy.address("clear"));
+    device.write_all(login.as_bytes()).unwrap();
+    device.shutdown(Shutdown::Write).unwrap();
+    let mut heard = String::new();
+    device.read_to_string(&mut heard).unwrap();
+    assert!(heard.contains("a NO [INUSE]"), "{heard}");
+    wires.proxy.logs(1, "the device has closed its half, and is not waited for");
+    // During the handshake and the login at a server that says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    Certificates::for_name("localhost", 30).write(directory.path());
+    let more = "[limits]\nclose_timeout = \"500ms\"\nupstream_handshake_timeout = \"1h\"";
+    let dialled = in_front_of(silent.local_addr().unwrap().port(), directory.path(), more);
+    let mute = played("[limits]\nclose_timeout = \"500ms\"\nupstream_login_timeout = \"1h\"", |mut stream| {
+        let _ = stream.write_all(b"* OK ready\r\n");
+        while stream.read(&mut [0; 99]).is_ok_and(|count| count > 0) {}
+    });
+    for proxy in [&dialled, &mute.proxy] {
+        let mut stream = raw(proxy, "imap");
+        stream.write_all(b"a LOGIN u p\r\n").unwrap();
+        let _ = stream.shutdown();
+        drop(stream);
+        let line = proxy.session_line("imap");
+        assert!(line["reason"] == "device_lost" && line.to_string().contains("limits.close_timeout = 500ms"), "{line}");
+    }
+}
+
+/// A device that does not read is no reason to take the server for one that has announced too much.
+#[test]
+fn a_device_that_reads_slowly_is_not_the_servers_fault() {
+    let wires = Wires::with("upstream_login_timeout = \"1s\"\n");
+    for login in ["deleting", "guarded"] {
+        let mut device = tcp(wires.proxy.address("clear"));
+        device.write_all(format!("a LOGIN {login} {DEVICE_PASSWORD}\r\nb FETCH 8 BODY[]\r\n").as_bytes()).unwrap();
+        let mut heard = Vec::new();
+        while !heard.windows(4).any(|four| four == b"xxxx") {
+            let mut some = [0; 64];
+            let count = device.read(&mut some).unwrap();
+            heard.extend(&some[..count]);
+        }
+        device.write_all(b"c LOGIN u p\r\n").unwrap();
+        // Longer than the server may be silent.
+        std::thread::sleep(Duration::from_millis(2500));
+        device.write_all(b"d LOGOUT\r\n").unwrap();
+        device.read_to_end(&mut heard).unwrap();
+        assert!(heard.len() > 16 << 20, "{login}: {}", heard.len());
+        let end = String::from_utf8_lossy(&heard[heard.len() - 100..]).into_owned();
+        assert!(["b OK", "c BAD", "d OK"].iter().all(|answer| end.contains(answer)), "{login}: {end}");
     }
 }
 

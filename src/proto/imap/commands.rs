@@ -3,17 +3,17 @@
 
 use super::frame::Commands;
 use super::literal::{Tail, count_down};
-use super::relogin::{Beginning, Refused};
+use super::relogin::{Beginning, Behind, Refused};
 use super::response;
 use crate::proto::line::{Head, word};
-use crate::proto::{Relogin, Step};
+use crate::proto::{Relogin, Step, opening};
 
 /// Framing of what the device sends.
 pub(super) struct CommandFrame {
     position: Position,
     relogin: Relogin,
-    /// A login was refused, and what belongs to it may follow.
-    behind_login: bool,
+    /// What was refused last, and may go on.
+    behind: Behind,
     /// Answers of ours that wait until they stand between two responses.
     refusals: Vec<u8>,
     /// The beginning of the command, as far as tag and verb reach.
@@ -56,7 +56,7 @@ impl CommandFrame {
         Self {
             position: Position::Start,
             relogin,
-            behind_login: false,
+            behind: Behind::Nothing,
             refusals: Vec::new(),
             head: Head::default(),
             is_read: false,
@@ -80,9 +80,16 @@ impl CommandFrame {
                     self.position = if left == 0 { Position::Line } else { Position::Literal(left) };
                     passed
                 }
-                Position::Start if self.relogin == Relogin::Refused => match Beginning::of(rest, self.behind_login) {
+                Position::Start if self.relogin == Relogin::Refused && rest.first() == Some(&0) => {
+                    // As before the login.
+                    if at > 0 {
+                        break;
+                    }
+                    return Step::Consume(opening::nuls(rest));
+                }
+                Position::Start if self.relogin == Relogin::Refused => match Beginning::of(rest, self.behind) {
                     Beginning::Passes => {
-                        self.behind_login = false;
+                        self.behind = Behind::Nothing;
                         self.line(rest, seen)
                     }
                     Beginning::Undecided => break,
@@ -167,7 +174,9 @@ impl CommandFrame {
 
     fn refuse(&mut self, refused: &Refused<'_>, input: &[u8]) -> Step {
         response::tagged(&mut self.refusals, refused.tag, refused.text);
-        self.behind_login |= refused.goes_on;
+        if refused.goes_on || self.behind != Behind::Nothing {
+            self.behind = Behind::Login;
+        }
         self.drop_line(input)
     }
 
@@ -183,7 +192,13 @@ impl CommandFrame {
             match self.tail.end_line(part) {
                 Some((0, false)) => Position::DroppedLine,
                 Some((size, false)) => Position::DroppedLiteral(size),
-                Some((_, true)) | None => Position::Start,
+                Some((size, true)) => {
+                    if self.behind != Behind::Nothing {
+                        self.behind = Behind::Literal(size);
+                    }
+                    Position::Start
+                }
+                None => Position::Start,
             }
         };
         Step::Consume(dropped)

@@ -14,10 +14,10 @@ use std::collections::VecDeque;
 use super::commands::Seen;
 use super::frame::Commands;
 use super::literal::Tail;
-use super::relogin::{Beginning, Refused};
+use super::relogin::{Beginning, Behind, Refused};
 use super::response;
 use crate::proto::line::Line;
-use crate::proto::{Failure, Kind, Step};
+use crate::proto::{Failure, Kind, Step, opening};
 use verdict::{Literal, Verdict, read_end, tag_of};
 
 /// Framing of what such a device sends.
@@ -35,6 +35,10 @@ pub(super) struct Guard {
     /// Answers of ours that wait until they stand between two responses.
     refusals: Vec<u8>,
     tail: Tail,
+    /// What is dropped belongs to a login.
+    is_login: bool,
+    /// A literal of a login was refused, and may come all the same.
+    behind: Behind,
     turn: bool,
 }
 
@@ -69,6 +73,8 @@ impl Default for Guard {
             open: 0,
             refusals: Vec::new(),
             tail: Tail::default(),
+            is_login: false,
+            behind: Behind::Nothing,
             // What was pipelined behind the login comes before what the server said behind it.
             turn: true,
         }
@@ -122,11 +128,14 @@ impl Guard {
             return Ok(Step::Read);
         }
         Ok(match self.position {
+            // As before the login.
+            Position::Start | Position::Idle if input.first() == Some(&0) => Step::Consume(opening::nuls(input)),
             Position::Start => match Line::split(input, LINE) {
                 Line::Incomplete => Step::Read,
                 Line::TooLong => {
                     seen.commands += 1;
-                    self.drop_command(tag_of(input), input)
+                    let behind = std::mem::take(&mut self.behind);
+                    self.drop_command(tag_of(input), input, behind)
                 }
                 Line::Complete { text, len } => self.command(text, input.get(..len).unwrap_or_default(), seen, out),
             },
@@ -170,8 +179,9 @@ impl Guard {
 
     /// The first line of a command; `line` is `text` with its line end.
     fn command(&mut self, text: &[u8], line: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Step {
-        let verdict = match Beginning::of(line, false) {
-            // A login without its tag may look like something else.
+        let behind = std::mem::take(&mut self.behind);
+        let verdict = match Beginning::of(line, behind) {
+            // A login without its tag may look like something else, and so may a literal of one.
             Beginning::Refused(Refused { tag, goes_on: true, .. }) => Verdict::Refuse { tag },
             _ => Verdict::of(text),
         };
@@ -186,9 +196,9 @@ impl Guard {
             Verdict::Empty if self.is_idle => {}
             // It may still belong to a command whose answer came early.
             Verdict::Empty => return send(text, line, out),
-            Verdict::Refuse { tag } => return self.drop_command(tag, line),
+            Verdict::Refuse { tag } => return self.drop_command(tag, line, behind),
             Verdict::Pass { tag, .. } | Verdict::Idle { tag } | Verdict::Close { tag } if self.is_idle => {
-                return self.drop_command(tag, line);
+                return self.drop_command(tag, line, behind);
             }
             Verdict::Pass { tag, logout, .. } => {
                 seen.logout |= logout;
@@ -213,6 +223,7 @@ impl Guard {
         self.tag.clear();
         self.tag.extend_from_slice(tag);
         self.open = self.open.saturating_add(1);
+        self.is_login = false;
     }
 
     /// Passes a line of a command that passes.
@@ -232,8 +243,10 @@ impl Guard {
     }
 
     /// Answers a command that does not pass, and drops its first line, as far as that is there.
-    fn drop_command(&mut self, tag: &[u8], line: &[u8]) -> Step {
-        let (tag, text) = match Beginning::of(line, false) {
+    fn drop_command(&mut self, tag: &[u8], line: &[u8], behind: Behind) -> Step {
+        let beginning = Beginning::of(line, behind);
+        self.is_login = matches!(beginning, Beginning::Refused(Refused { goes_on: true, .. }));
+        let (tag, text) = match beginning {
             Beginning::Refused(Refused { tag, text, goes_on: true }) => (tag, text),
             _ => (tag, if tag == b"*" { NOT_A_COMMAND } else { REFUSED }),
         };
@@ -252,7 +265,13 @@ impl Guard {
         } else {
             match self.tail.end_line(part) {
                 Some((size, false)) => behind(size, Position::DroppedLiteral, Position::DroppedLine),
-                Some((_, true)) | None => Position::Start,
+                Some((size, true)) => {
+                    if self.is_login {
+                        self.behind = Behind::Literal(size);
+                    }
+                    Position::Start
+                }
+                None => Position::Start,
             }
         };
         Step::Consume(dropped)

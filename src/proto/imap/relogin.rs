@@ -16,6 +16,17 @@ pub(super) enum Beginning<'a> {
     Refused(Refused<'a>),
 }
 
+/// What was refused in front of a line, and may go on in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Behind {
+    #[default]
+    Nothing,
+    /// A login.
+    Login,
+    /// A literal of a login, of this size: a device that waits sends a command now, and one that does not sends the literal.
+    Literal(u64),
+}
+
 /// A line that is answered here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused<'a> {
@@ -27,9 +38,10 @@ pub(super) struct Refused<'a> {
 }
 
 impl<'a> Beginning<'a> {
-    /// Of a line; `behind_login` if a refused login may go on in it. Then only commands that are known pass, because a
-    /// password may look like one that is not.
-    pub(super) fn of(input: &'a [u8], behind_login: bool) -> Self {
+    /// Of a line. Behind a refused login only commands that are known pass, because a password may look like one that is
+    /// not; and behind one of its literals no line that may be that literal, even if it looks like a command as well.
+    pub(super) fn of(input: &'a [u8], refused_before: Behind) -> Self {
+        let behind_login = refused_before != Behind::Nothing;
         // The answer depends on these octets alone, however many have come.
         let window = input.get(..LONGEST).unwrap_or(input);
         let end = memchr::memchr(b'\n', window);
@@ -38,6 +50,16 @@ impl<'a> Beginning<'a> {
         let (verb, behind) = lenient_word(rest);
         let is_whole = |rest: &[u8]| end.is_some() || !rest.is_empty();
         let refused = |tag, text, goes_on| Beginning::Refused(Refused { tag, text, goes_on });
+        // With a verb it may be a command, whose device waits for the answer to its tag.
+        let unknown = if verb.first().is_some_and(u8::is_ascii_alphabetic) { tag_of(first) } else { UNTAGGED };
+        if let Behind::Literal(size) = refused_before {
+            if end.is_none() && window.len() < LONGEST {
+                return Beginning::Undecided;
+            }
+            if may_be_literal(line, size) {
+                return refused(unknown, NO_COMMAND, true);
+            }
+        }
         if is_whole(rest) && is_one_of(first, &["LOGIN", "AUTHENTICATE", "AUTH"]) {
             // The tag was forgotten.
             return refused(UNTAGGED, LOGGED_IN, true);
@@ -47,8 +69,8 @@ impl<'a> Beginning<'a> {
                 refused(tag_of(first), LOGGED_IN, true)
             } else if is_one_of(verb, &["STARTTLS", "COMPRESS", "UNAUTHENTICATE"]) {
                 refused(tag_of(first), NOT_NOW, false)
-            } else if behind_login && !is_one_of(verb, KNOWN) {
-                refused(UNTAGGED, NO_COMMAND, true)
+            } else if behind_login && !KNOWN.iter().any(|name| verb.eq_ignore_ascii_case(name.as_bytes())) {
+                refused(unknown, NO_COMMAND, true)
             } else {
                 Beginning::Passes
             };
@@ -63,6 +85,13 @@ impl<'a> Beginning<'a> {
             Some(_) => refused(tag_of(first), NO_COMMAND, false),
         }
     }
+}
+
+/// Whether a line may be a literal of this size, with its command's next argument or end behind it.
+fn may_be_literal(line: &[u8], size: u64) -> bool {
+    let size = usize::try_from(size).unwrap_or(usize::MAX).min(LONGEST);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    line.len() == size || line.get(size).is_some_and(|octet| *octet <= b' ' || *octet == 0x7f)
 }
 
 /// The tag for the answer (RFC 3501 §9); `*` where the device has given none.
@@ -141,7 +170,11 @@ mod tests {
     use super::*;
 
     fn text(line: &[u8], behind_login: bool) -> Option<(&[u8], &'static str)> {
-        match Beginning::of(line, behind_login) {
+        behind(line, if behind_login { Behind::Login } else { Behind::Nothing })
+    }
+
+    fn behind(line: &[u8], refused_before: Behind) -> Option<(&[u8], &'static str)> {
+        match Beginning::of(line, refused_before) {
             Beginning::Refused(Refused { tag, text, .. }) => Some((tag, text)),
             Beginning::Passes => None,
             Beginning::Undecided => panic!("{line:?}"),
@@ -189,14 +222,17 @@ mod tests {
             assert_eq!(text(line, false), None, "{line:?}");
         }
         for line in [&b"a"[..], b"a ", b"a LOG", b"a NOOP", b"DO", b"", b"LOGIN", b"a LOGIN"] {
-            assert_eq!(Beginning::of(line, false), Beginning::Undecided, "{line:?}");
+            assert_eq!(Beginning::of(line, Behind::Nothing), Beginning::Undecided, "{line:?}");
         }
     }
 
     #[test]
     fn what_follows_a_login_that_was_refused() {
-        for line in [&b"AHUAcA==\r\n"[..], b"two words\r\n", b"user {4}\r\n", b"*\r\n"] {
+        for line in [&b"AHUAcA==\r\n"[..], b"two \"list of\"\r\n", b"user {4}\r\n", b"*\r\n"] {
             assert_eq!(text(line, true), Some((UNTAGGED, NO_COMMAND)), "{line:?}");
+        }
+        for line in [&b"a SETQUOTA b\r\n"[..], b"a NOTIFY NONE\r\n", b"a XAPPLEPUSHSERVICE aps\r\n", b"a pass\r\n"] {
+            assert_eq!(text(line, true), Some((&b"a"[..], NO_COMMAND)), "{line:?}");
         }
         assert_eq!(
             text(b"AHUAcA==\r\n", false),
@@ -204,5 +240,28 @@ mod tests {
         );
         assert_eq!(text(b"a NOOP\r\n", true), None);
         assert_eq!(text(b"DONE\r\n", true), None);
+    }
+
+    #[test]
+    fn what_follows_a_literal_that_was_refused() {
+        for (line, size) in [
+            (&b"my list\r\n"[..], 7),
+            (b"my list\n", 7),
+            (b"my list {4}\r\n", 7),
+            (b"user noop\r\n", 4),
+            (b"a list of words\r\n", 15),
+            (&[&b"a list "[..], &[b'x'; LONGEST]].concat(), 3000),
+        ] {
+            let (tag, text) = behind(line, Behind::Literal(size)).unwrap();
+            assert!(text == NO_COMMAND && tag == lenient_word(line).0, "{line:?}");
+        }
+        assert_eq!(behind(b"\r\n", Behind::Literal(0)), Some((UNTAGGED, NO_COMMAND)));
+        // A device that has waited says a command.
+        for (line, size) in
+            [(&b"a NOOP\r\n"[..], 8), (b"a SELECT INBOX\r\n", 7), (b"a noop\r\n", 7), (b"a noop\r\n", 3000)]
+        {
+            assert_eq!(behind(line, Behind::Literal(size)), None, "{line:?}");
+        }
+        assert_eq!(Beginning::of(b"a NOOP \r", Behind::Literal(8)), Beginning::Undecided);
     }
 }

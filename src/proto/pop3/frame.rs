@@ -11,7 +11,7 @@ use super::command_line::CommandLine;
 use super::relogin::Beginning;
 use crate::proto::line::Line;
 use crate::proto::refusal::{self, Said};
-use crate::proto::{Offer, RESPONSE_LINE, Relogin, Rest, Step};
+use crate::proto::{Offer, RESPONSE_LINE, Relogin, Rest, Step, opening};
 
 /// Both directions of a session after login.
 pub(super) struct Frame {
@@ -99,6 +99,14 @@ impl Frame {
                 break;
             }
             if self.relogin == Relogin::Refused && self.line.is_at_start() {
+                if rest.first() == Some(&0) {
+                    // As before the login.
+                    if at == 0 {
+                        seen.step = Step::Consume(opening::nuls(rest));
+                        return seen;
+                    }
+                    break;
+                }
                 match Beginning::of(rest, self.behind_login) {
                     Beginning::Undecided => break,
                     Beginning::Refused if at > 0 => break,

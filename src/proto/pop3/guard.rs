@@ -7,7 +7,7 @@
 use super::frame::{Frame, Seen};
 use super::relogin;
 use crate::proto::line::{Line, word};
-use crate::proto::{Rest, Step};
+use crate::proto::{Rest, Step, opening};
 
 /// Both directions of such a session after login.
 pub(super) struct Guard {
@@ -25,6 +25,10 @@ impl Guard {
     pub(super) fn commands(&mut self, input: &[u8], out: &mut Vec<u8>) -> Seen {
         if self.in_long_line {
             return self.drop_line(input);
+        }
+        if input.first() == Some(&0) {
+            // As before the login.
+            return Seen { commands: 0, quit: false, step: Step::Consume(opening::nuls(input)) };
         }
         let (text, len) = match Line::split(input, LINE) {
             Line::Incomplete => return Seen { commands: 0, quit: false, step: Step::Read },

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Connection;
+use super::{Connection, unless_ending};
 use crate::failure::{Failure, Kind};
 use crate::proto::{Credentials, Probe, Relogin, Terms};
 use crate::proxy::door::{DoorLogins, Reached, dial, reach};
+use crate::proxy::driver::Event;
+use crate::proxy::mailbox::{Admission, Mailbox};
 use crate::proxy::opened::Opened;
 use crate::transport::upstream::Server;
 
@@ -26,12 +28,34 @@ impl Connection<'_, '_> {
                 return Err(Failure::new(Kind::Observed, detail));
             }
             DoorLogins::Translate(access) => {
-                let opened = self.unless_left(Opened::by(access, &credentials, source, door.listener.protocol)).await?;
+                let protocol = door.listener.protocol;
+                let verified = Opened::verified(access, &credentials, source, protocol);
+                let (mailbox, deletes) = self.unless_left(verified).await?;
+                let admission = self.admitted(&mailbox).await?;
+                let opened = self.unless_left(Opened::with(mailbox, admission, deletes, protocol)).await?;
                 self.record.mailbox = Some(Arc::clone(&opened.mailbox));
                 self.log_in_to(opened).await?;
             }
         }
         Ok(())
+    }
+
+    /// Waits for one of the mailbox's sessions, unless the device has closed its half: it may be gone, and come again.
+    async fn admitted(&mut self, mailbox: &Mailbox) -> Result<Admission, Failure> {
+        let is_full = || mailbox.is_full("the device has closed its half, and is not waited for");
+        tokio::select! {
+            biased;
+            done = unless_ending(&self.lifecycle, mailbox.admit()) => done,
+            () = std::future::ready(()), if self.half_closed.is_some() => Err(is_full()),
+            left = self.driver.next() => match left {
+                Ok(Event::HalfClosed) => {
+                    self.half_closed = Some(Instant::now());
+                    Err(is_full())
+                }
+                Ok(_) => Err(self.left_during_login()),
+                Err(failure) => Err(Failure::new(Kind::DeviceLost, failure.detail)),
+            }
+        }
     }
 
     /// The server has refused, or a ready connection was lost. That is replaced by one of its own, and a token that the server

@@ -1,5 +1,5 @@
-//! A mail server that writes down all that it hears, and says yes. Message 9 is shorter than it says of it (IMAP), or has no end
-//! (POP3).
+//! A mail server that writes down all that it hears, and says yes. Message 8 is long, and message 9 is shorter than it says of it
+//! (IMAP), or has no end (POP3).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -79,6 +79,9 @@ impl Heard {
     }
 }
 
+/// No system's buffers hold as much.
+const LONG: usize = 16 << 20;
+
 fn imap(heard: &mut Heard) {
     heard.say("* OK ready\r\n");
     while let Some(line) = heard.line() {
@@ -94,6 +97,9 @@ fn imap(heard: &mut Heard) {
         }
         if rest.starts_with("FETCH 9") {
             heard.say("* 9 FETCH (BODY[] {500}\r\nhello\r\n)\r\n");
+        }
+        if rest.starts_with("FETCH 8") {
+            heard.say(&format!("* 8 FETCH (BODY[] {{{LONG}}}\r\n{})\r\n", "x".repeat(LONG)));
         }
         heard.say(&format!("{tag} OK done\r\n"));
         if rest.eq_ignore_ascii_case("LOGOUT") {
