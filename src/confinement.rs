@@ -23,8 +23,8 @@ use seccompiler::{
 
 use crate::config::Config;
 use crate::state;
-pub use paths::needed;
 use paths::{directories, place_of};
+pub use paths::{needed, wide};
 
 /// What came of it. Each part is the kernel's to grant; what it does not is no reason not to serve.
 #[derive(Debug)]
@@ -65,7 +65,14 @@ pub fn here(config: &Config, file: &Path) -> Confinement {
 
 /// What is needed and may not be opened now, each with the reason: to be asked once the confinement holds.
 pub fn denied(config: &Config, file: &Path) -> Vec<String> {
-    needed(config, file).iter().filter_map(|path| state::denied(path)).collect()
+    let awaited = paths::awaited().into_iter().map(|(path, end)| {
+        format!(
+            "{} leads to {}, which is not there yet: restart packetboat once it is (confine = true)",
+            path.display(),
+            end.display()
+        )
+    });
+    needed(config, file).iter().filter_map(|path| state::denied(path)).chain(awaited).collect()
 }
 
 fn confine(config: &Config, file: &Path) -> Confinement {
@@ -312,7 +319,9 @@ mod tests {
         // What is swapped tomorrow by its link is allowed today.
         let current = home.path().join("current");
         symlink(&live, &current).unwrap();
-        assert!(paths::on_the_way_to(&current.join("key.pem")).contains(&home.path().to_path_buf()));
+        assert!(
+            paths::on_the_way_to(&current.join("key.pem"), paths::Whose::Operator).contains(&home.path().to_path_buf())
+        );
         let elsewhere = Path::new("/etc/packetboat/packetboat.toml");
         let allowed = directories(&config, elsewhere);
         // They lie in the state directory here, and so are allowed by that.

@@ -8,7 +8,6 @@ use super::{Exit, answer, complain};
 use crate::config::{Config, Identity, Protocol, Proven};
 use crate::confinement;
 use crate::proxy::{Obstacle, Trials};
-use crate::state;
 use crate::token::{AccessToken, Claims};
 use crate::transport::upstream::Connector;
 
@@ -36,13 +35,12 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
     })
 }
 
-/// As the service is confined: what it will be denied is denied here.
+/// As the service is confined: what it will be denied is denied here. A state directory that is missing is not made: root's
+/// would be of no use to the service's user.
 fn confine(file: &Path, config: &Config) {
     if !config.confine {
         return;
     }
-    // As at the service's start, before which it could still be made.
-    let _ = state::make_directory(&config.state_directory);
     if let Err(why) = confinement::here(config, file).files {
         complain(format_args!("warning: this is tried without Landlock: {why}"));
     }

@@ -15,12 +15,11 @@ pub(super) fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
     authorities.extend(std::env::var_os("SSL_CERT_DIR").iter().flat_map(std::env::split_paths));
     directories.extend(authorities.iter().cloned());
     directories.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
-    for path in needed(config, file) {
-        directories.extend(on_the_way_to(&path));
-    }
+    directories.extend(of_system().iter().flat_map(|path| on_the_way_to(path, Whose::System)));
+    directories.extend(of_operator(config, file).iter().flat_map(|path| on_the_way_to(path, Whose::Operator)));
     // Certification authorities that are links to wherever somebody has put them.
     for entry in authorities.iter().flat_map(fs::read_dir).flatten().flatten() {
-        directories.extend(fs::canonicalize(entry.path()).ok().map(|path| place_of(&path)));
+        directories.extend(fs::canonicalize(entry.path()).ok().map(|path| Whose::System.place_of(&path)));
     }
     directories.push(config.state_directory.clone());
     directories.retain(|directory| directory.exists());
@@ -32,37 +31,91 @@ pub(super) fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
 
 /// Files that are opened while packetboat serves, as they are named: links may stand there.
 pub fn needed(config: &Config, file: &Path) -> Vec<PathBuf> {
+    [of_operator(config, file), of_system()].concat()
+}
+
+fn of_operator(config: &Config, file: &Path) -> Vec<PathBuf> {
     let mut files = config.files();
     files.push(file.to_path_buf());
-    files.extend(state::NAME_RESOLUTION.iter().chain(BUNDLES).chain(&[TIME_ZONE]).map(PathBuf::from));
-    files.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
     files
 }
 
-/// The directory of a file; and where there are links on the way to it, that of each: a link may lead elsewhere tomorrow, as
-/// those of Let's Encrypt's clients do, and of who puts a new release beside the old one.
+fn of_system() -> Vec<PathBuf> {
+    let names = state::NAME_RESOLUTION.iter().chain(BUNDLES).chain(&[TIME_ZONE]);
+    names.map(PathBuf::from).chain(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from)).collect()
+}
+
+/// Whose file it is: how much is allowed around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The operator has chosen the directory, and may swap a directory by a link to it.
+    Operator,
+    /// Nobody has chosen to open what else lies directly in `/var` or `/tmp`.
+    System,
+}
+
+impl Whose {
+    /// The directory of a file; or the file alone, where that would be too much.
+    fn place_of(self, path: &Path) -> PathBuf {
+        let directory = place_of(path);
+        if self == Self::System && is_wide(&directory) { path.to_path_buf() } else { directory }
+    }
+}
+
+/// The directory of a file, that of each link to a file on the way to it, and for the operator's own files that of each link to
+/// a directory: a link may lead elsewhere tomorrow, as those of Let's Encrypt's clients do, and of who puts a new release
+/// beside the old one.
 ///
 /// A link that leads nowhere yet is followed as far as there is something: what writes resolv.conf may start later.
-pub(super) fn on_the_way_to(path: &Path) -> Vec<PathBuf> {
+pub(super) fn on_the_way_to(path: &Path, whose: Whose) -> Vec<PathBuf> {
+    walk(path, whose).0
+}
+
+/// The same, and where the links end.
+fn walk(path: &Path, whose: Whose) -> (Vec<PathBuf>, PathBuf) {
     let mut at = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let mut directories = vec![place_of(&at)];
+    let mut directories = vec![whose.place_of(&at)];
     // As many as the kernel follows (path_resolution(7)).
     for _ in 0..40 {
         let Some(link) = at.ancestors().filter(|one| one.is_symlink()).last().map(Path::to_path_buf) else { break };
         let Ok(target) = fs::read_link(&link) else { break };
-        directories.push(place_of(&link));
+        let place = place_of(&link);
+        if link == at {
+            directories.push(whose.place_of(&link));
+        } else if whose == Whose::Operator && !is_wide(&place) {
+            directories.push(place);
+        }
         let rest = at.strip_prefix(&link).unwrap_or(Path::new("")).to_path_buf();
         at = without_dots(&link.parent().unwrap_or(Path::new("/")).join(target).join(rest));
-        directories.push(there(&place_of(&at)));
+        directories.extend(there(&whose.place_of(&at)));
     }
-    directories.extend(fs::canonicalize(path).ok().map(|path| place_of(&path)));
-    directories
+    directories.extend(fs::canonicalize(path).ok().map(|path| whose.place_of(&path)));
+    (directories, at)
 }
 
-/// A directory, or the next one above it that is there; never everything.
-fn there(directory: &Path) -> PathBuf {
-    let known = directory.ancestors().find(|one| one.exists() && *one != Path::new("/"));
-    known.unwrap_or(directory).to_path_buf()
+/// A directory, or the next one above it that is there, unless that is too much.
+fn there(directory: &Path) -> Option<PathBuf> {
+    let known = directory.ancestors().find(|one| one.exists())?;
+    (known == directory || !is_wide(known)).then(|| known.to_path_buf())
+}
+
+/// Whether a directory is `/` or lies directly in it, by whatever link: others keep their files below.
+fn is_wide(directory: &Path) -> bool {
+    let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
+    real.is_dir() && real.components().count() <= 2
+}
+
+/// Files of the system that are links to what is not there yet, and will not be allowed when it is: each with its target.
+pub(super) fn awaited() -> Vec<(PathBuf, PathBuf)> {
+    let ends = of_system().into_iter().map(|path| (walk(&path, Whose::System).1, path));
+    let later =
+        ends.filter(|(end, path)| end != path && !end.exists() && there(&Whose::System.place_of(end)).is_none());
+    later.map(|(end, path)| (path, end)).collect()
+}
+
+/// Directories that hold more than packetboat's files, though one of the operator's lies directly there.
+pub fn wide(allowed: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    allowed.iter().filter(|one| is_wide(one) && !SYSTEM.iter().any(|known| Path::new(known) == one.as_path()))
 }
 
 /// `..` taken away. Links in front of it have been followed: the first one on a way is always the next.
@@ -144,23 +197,36 @@ mod tests {
         fs::write(at("mnt/wsl/resolv.conf"), "x").unwrap();
         symlink("../run/./resolv", at("etc/resolv.conf")).unwrap();
         symlink(at("mnt/wsl/resolv.conf"), at("run/resolv")).unwrap();
-        let found = on_the_way_to(&at("etc/resolv.conf"));
+        let found = on_the_way_to(&at("etc/resolv.conf"), Whose::System);
         for directory in ["etc", "run", "mnt/wsl"] {
             assert!(found.contains(&at(directory)), "{directory}: {found:?}");
         }
         // What writes it may start later, and make the directory too.
         symlink(at("mnt/later/than/this"), at("etc/hosts")).unwrap();
-        assert!(on_the_way_to(&at("etc/hosts")).contains(&at("mnt")));
+        assert!(on_the_way_to(&at("etc/hosts"), Whose::System).contains(&at("mnt")));
         // In circles.
         symlink(at("etc/b"), at("etc/a")).unwrap();
         symlink(at("etc/a"), at("etc/b")).unwrap();
-        assert!(on_the_way_to(&at("etc/a")).contains(&at("etc")));
+        assert!(on_the_way_to(&at("etc/a"), Whose::System).contains(&at("etc")));
     }
 
     #[test]
     fn nothing_leads_to_everything() {
         let home = tempfile::tempdir().unwrap();
-        symlink("/no-such-directory-here/file", home.path().join("link")).unwrap();
-        assert!(!on_the_way_to(&home.path().join("link")).contains(&PathBuf::from("/")));
+        let (link, up) = (home.path().join("link"), home.path().join("up"));
+        symlink("/tmp", &up).unwrap();
+        for target in ["/no-such-directory-here/file", "/tmp/no-such-directory/file", "/tmp/no-such-file", "/var/run/x"]
+        {
+            symlink(target, &link).unwrap();
+            let found = on_the_way_to(&link, Whose::System);
+            let too_much: Vec<_> = found.iter().filter(|one| is_wide(one) && *one != Path::new("/run")).collect();
+            assert!(too_much.is_empty(), "{target}: {too_much:?}");
+            fs::remove_file(&link).unwrap();
+        }
+        // By a link of another name.
+        assert!(!on_the_way_to(&up.join("file"), Whose::System).iter().any(|one| is_wide(one)));
+        // The operator's link to a directory, but not from a directory that is everybody's.
+        assert!(on_the_way_to(&up.join("mine/file"), Whose::Operator).contains(&home.path().to_path_buf()));
+        assert!(!on_the_way_to(Path::new("/var/run/mine/file"), Whose::Operator).contains(&PathBuf::from("/var")));
     }
 }

@@ -95,7 +95,7 @@ impl Door {
     }
 
     /// By the port that the device came to, where the listener's ports differ.
-    fn entry_of(&self, stream: &Socket) -> Entry {
+    pub(super) fn entry_of(&self, stream: &Socket) -> Entry {
         if self.listener.implicit_ports.is_empty() {
             return self.listener.entry;
         }

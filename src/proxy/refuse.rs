@@ -29,9 +29,10 @@ pub(super) fn refuse(
     failure: &Failure,
 ) {
     door.witness.turn_away(source, failure);
-    let Some(words) = words(door, failure) else { return };
+    let entry = door.listener.entry_at(stream.local_addr().map_or(0, |address| address.port()));
+    let Some(words) = words(door, entry, failure) else { return };
     // Nobody knows how the device behind a balancer begins before its header is read.
-    if door.listener.entry == Entry::Auto && door.listener.proxy_protocol.contain(source.ip()) {
+    if entry == Entry::Auto && door.listener.proxy_protocol.contain(source.ip()) {
         return;
     }
     match connections.room_for_refusal() {
@@ -43,7 +44,7 @@ pub(super) fn refuse(
             });
         }
         // Many come. One call that does not wait still tells most of them; who begins with TLS must not hear it.
-        None if door.listener.entry == Entry::Auto => {}
+        None if entry == Entry::Auto => {}
         None => drop(send(&stream, &words, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)),
     }
 }
@@ -57,16 +58,16 @@ pub(super) async fn refuse_announced(
     failure: &Failure,
 ) {
     door.witness.turn_away(source, failure);
-    let Some(words) = words(door, failure) else { return };
+    let Some(words) = words(door, door.entry_of(&socket), failure) else { return };
     if let Some(_room) = connections.room_for_refusal() {
         tell(socket, door, &words).await;
     }
 }
 
 /// What the device hears in place of the greeting.
-fn words(door: &Door, failure: &Failure) -> Option<Vec<u8>> {
+fn words(door: &Door, entry: Entry, failure: &Failure) -> Option<Vec<u8>> {
     let is_over_limit = matches!(failure.kind, Kind::TooManyConnections | Kind::TooManyFromSource);
-    if !is_over_limit || door.listener.entry == Entry::Implicit {
+    if !is_over_limit || entry == Entry::Implicit {
         return None;
     }
     let mut out = Outbox::default();
@@ -77,7 +78,7 @@ fn words(door: &Door, failure: &Failure) -> Option<Vec<u8>> {
 async fn tell(mut socket: Socket, door: &Door, words: &[u8]) {
     let delay = door.listener.detect_delay;
     let told = async {
-        if door.listener.entry == Entry::Auto
+        if door.entry_of(&socket) == Entry::Auto
             && !matches!(socket.opening(Some(delay)).await, Ok(Opening::Silence | Opening::Plaintext))
         {
             return;

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind, Side};
 use crate::proto::imap::Imap;
 use crate::proto::pop3::Pop3;
 use crate::proto::{Deletes, Limits, Offer, Outbox, Probe, Relogin, Session, Step, Terms, UpstreamTls};
-use crate::token::{AccessToken, Tokens};
+use crate::token::{AccessToken, Store, Tokens};
 use crate::transport::downstream::certificate::Making;
 use crate::transport::{Facts, Stream};
 
@@ -33,7 +33,9 @@ impl Trials {
     pub fn new(config: &Config) -> Result<Self, Vec<Obstacle>> {
         let mut obstacles = Vec::new();
         let servers = super::servers(config, None, &mut obstacles);
-        match Tokens::open(config, Making::Kept, None) {
+        // Where nobody has signed in yet, no store is made: it might be root who tries.
+        let making = if Store::exists(&config.state_directory) { Making::Kept } else { Making::Tried };
+        match Tokens::open(config, making, None) {
             Ok(tokens) if obstacles.is_empty() => {
                 let mailboxes = Mailboxes::new(config, &tokens, &servers, None);
                 Ok(Self { mailboxes, tokens, patience: config.limits.upstream_login_timeout })

@@ -32,6 +32,11 @@ pub(super) struct Owner {
 }
 
 impl Store {
+    /// Whether one has been made there.
+    pub fn exists(state_directory: &Path) -> bool {
+        state_directory.join(DIRECTORY).exists()
+    }
+
     /// Opens it, and makes key and directory where they are missing; nothing is made with [`Making::Tried`].
     ///
     /// # Errors
@@ -113,9 +118,13 @@ impl Store {
         self.write(owner, new)
     }
 
-    /// Held by who spends a refresh token, over all processes: two must not spend the same one. Waits for the other.
-    pub(super) fn exclusive(&self, owner: &Owner) -> Result<File, String> {
-        state::lock(&self.path(owner).with_extension("lock"))
+    /// Held by who spends a refresh token, over all processes: two must not spend the same one. Waits for the other. None
+    /// where the store has not been made, and so holds no refresh token.
+    pub(super) fn exclusive(&self, owner: &Owner) -> Result<Option<File>, String> {
+        if !self.directory.exists() {
+            return Ok(None);
+        }
+        state::lock(&self.path(owner).with_extension("lock")).map(Some)
     }
 
     fn write(&self, owner: &Owner, new: &Record) -> Result<(), String> {

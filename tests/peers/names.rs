@@ -98,7 +98,8 @@ fn names_resolve_wherever_resolv_conf_leads() {
     let host = Host::new();
     let directory = tempfile::tempdir().unwrap();
     let configuration = upstream(directory.path()) + &listener("imap", "imap", "implicit", "");
-    for file in ["/mnt/wsl/resolv.conf", "/tmp/packetboat-resolv/resolv.conf.d/resolv.conf.auto"] {
+    let directly = "/tmp/packetboat-resolv.conf";
+    for file in ["/mnt/wsl/resolv.conf", "/tmp/packetboat-resolv/resolv.conf.d/resolv.conf.auto", directly] {
         host.resolves_by(file);
         let proxy = Proxy::start(&configuration);
         let answer = login(&proxy);
@@ -106,6 +107,46 @@ fn names_resolve_wherever_resolv_conf_leads() {
         assert!(!proxy.log.all().contains("confine = true"), "{}", proxy.log.all());
     }
     let _ = fs::remove_dir_all("/tmp/packetboat-resolv");
+    let _ = fs::remove_file(directly);
+}
+
+/// A link on the way to a file of the system opens nothing of what lies beside it.
+#[test]
+fn a_resolv_conf_by_way_of_var_run_opens_nothing_else_in_var() {
+    let _host = Host::new();
+    let run = tempfile::tempdir_in("/run").unwrap();
+    fs::write(run.path().join("resolv.conf"), "nameserver 127.0.0.2\n").unwrap();
+    fs::remove_file("/etc/resolv.conf").unwrap();
+    symlink(Path::new("/var").join(run.path().strip_prefix("/").unwrap()).join("resolv.conf"), "/etc/resolv.conf")
+        .unwrap();
+    assert!(Path::new("/var/run").is_symlink() && Path::new("/etc/resolv.conf").exists());
+    let directory = tempfile::tempdir().unwrap();
+    let text = upstream(directory.path()) + &listener("imap", "imap", "implicit", "");
+    let proxy = Proxy::start(&text);
+    assert!(login(&proxy).starts_with("OK "));
+    let foreign = tempfile::tempdir_in("/var/tmp").unwrap();
+    let (chain, key) = (foreign.path().join("chain.pem"), foreign.path().join("key.pem"));
+    proxy.configure(&format!("[certificate.default]\nchain = {chain:?}\nkey = {key:?}\n{text}"));
+    let (code, said) = proxy.reload();
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains(&format!("{} is in a directory that packetboat may not open", chain.display())), "{said}");
+}
+
+/// What writes it starts later, in a directory that is everybody's.
+#[test]
+fn a_resolv_conf_that_is_awaited_in_a_wide_directory_needs_a_restart_and_the_start_says_so() {
+    let _host = Host::new();
+    fs::remove_file("/etc/resolv.conf").unwrap();
+    symlink("/mnt/later/resolv.conf", "/etc/resolv.conf").unwrap();
+    let proxy = Proxy::start(&listener("imap", "imap", "implicit", ""));
+    let line = "/etc/resolv.conf leads to /mnt/later/resolv.conf, which is not there yet: restart packetboat";
+    proxy.log.wait_for("warning", |said| said.contains(line));
+    fs::create_dir("/mnt/c").unwrap();
+    proxy.configure(
+        &("[certificate.default]\nchain = \"/mnt/c/chain.pem\"\nkey = \"/mnt/c/key.pem\"\n".to_owned()
+            + &listener("imap", "imap", "implicit", "")),
+    );
+    assert!(proxy.reload().1.contains("/mnt/c/chain.pem is in a directory that packetboat may not open"));
 }
 
 /// The resolver itself says no more than that it failed.
@@ -150,6 +191,8 @@ fn check_online_is_confined_as_the_service_is() {
     let checked = Ran::of(check().output().unwrap());
     assert!(checked.code == 0 && checked.output.contains("IMAP   ok"), "{}{}", checked.output, checked.errors);
     assert!(!checked.errors.contains("confine"), "{}", checked.errors);
+    // It may be root that checks: the service's user could not use what it makes.
+    assert!(!directory.path().join("state").exists());
     // A mail server that says nothing, so that there is time to look.
     let silent = fake::plain(std::mem::forget);
     fs::write(&file, text(&format!("[upstream.x]\nhost = \"127.0.0.1\"\nimap_port = {silent}\n"))).unwrap();

@@ -81,3 +81,20 @@ fn a_slow_device_gets_in_where_tls_is_usual() {
         assert!(told, "{said}");
     }
 }
+
+/// The port that the device came to decides, as for one that is let in: before TLS nothing can be said on 993.
+#[test]
+fn over_a_limit_nothing_is_said_in_clear_where_tls_is_usual() {
+    network_of_ones_own();
+    let proxy = Proxy::start(
+        "[limits]\nconnections_per_source = 1\n[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = \
+         [\"127.0.0.1:143\", \"127.0.0.1:993\"]\nlogins = \"pass-through\"\ndetect_delay = \"100ms\"\n",
+    );
+    let (_first, said) = silent(143, Duration::from_secs(3));
+    assert!(said.is_some_and(|said| said.starts_with("* OK ")));
+    for (port, hears) in [(143, "* BYE too many connections from this source\r\n"), (993, "")] {
+        let (_, said) = silent(port, Duration::from_secs(3));
+        assert_eq!(said.as_deref(), Some(hears), "port {port}");
+    }
+    drop(proxy);
+}

@@ -6,14 +6,14 @@ use tracing::{debug, info, warn};
 
 use crate::admin;
 use crate::config::{CertificateSource, Config, Entry, Logins, Proven};
-use crate::confinement::Confinement;
+use crate::confinement::{self, Confinement};
 use crate::proxy::{self, Common, Obstacle, OpenDoor};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
 
 /// What the process has given up, and what the kernel did not take.
-pub(super) fn tell_of_confinement(confinement: &Confinement, config: &Config) {
-    match &confinement.files {
+pub(super) fn tell_of_confinement(confined: &Confinement, config: &Config) {
+    match &confined.files {
         Ok(_) => info!(
             "confined by Landlock: files are written in {} alone, and read there, beside the configuration and files that it \
              names, and where the system keeps its own",
@@ -21,7 +21,13 @@ pub(super) fn tell_of_confinement(confinement: &Confinement, config: &Config) {
         ),
         Err(why) => warn!("not confined by Landlock, every file of this user can be opened: {why}"),
     }
-    match &confinement.calls {
+    for directory in confined.files.iter().flat_map(|allowed| confinement::wide(allowed)) {
+        info!(
+            "all of {0} may be read, because a file that the configuration names lies directly in {0}",
+            directory.display()
+        );
+    }
+    match &confined.calls {
         Ok(()) => info!("confined by seccomp: no program can be started"),
         Err(why) => warn!("not confined by seccomp, programs can be started: {why}"),
     }

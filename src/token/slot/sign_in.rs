@@ -22,7 +22,7 @@ impl Slot {
         let gate = gate_of(&[store.path(&owner)]);
         let locked = pool::STATE.run_alone(&gate, LOCK, move || store.exclusive(&owner)).await;
         let locked = locked.map_err(|why| unavailable("the state directory", why))?;
-        locked.map(Some).map_err(refused)
+        locked.map_err(refused)
     }
 
     /// The sign-in as it is on disk, and as it is by now: newer, where the disk has not taken what came.
