@@ -141,6 +141,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
         confined,
         stamps,
         look: Gate::new(),
+        change: Gate::new(),
         is_reload_wanted: false,
     };
     // Before anybody hears that it is ready, and looks for it.
@@ -203,6 +204,8 @@ struct Process<'a> {
     stamps: Stamps,
     /// One look at the certificates' files at a time.
     look: Gate,
+    /// One preparation of a change at a time.
+    change: Gate,
     /// SIGHUP came while something else was taken.
     is_reload_wanted: bool,
 }

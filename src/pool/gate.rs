@@ -48,7 +48,7 @@ impl Default for Gate {
 
 impl Pool {
     /// Runs a job alone behind a gate. `patience` bounds the wait for the gate and the job together. A job that hangs keeps
-    /// its gate closed until it ends, whoever waits for it.
+    /// its gate closed until it ends, whoever waits for it; where nobody does any more, until its result is dropped, too.
     ///
     /// # Errors
     /// See [`NotDone`].
@@ -60,12 +60,8 @@ impl Pool {
     ) -> Result<T, NotDone> {
         let alone = async {
             let passed = gate.pass().await;
-            self.run(move || {
-                let done = job();
-                drop(passed);
-                done
-            })
-            .await
+            // Dropped in this order.
+            self.run(move || (job(), passed)).await.map(|(done, _)| done)
         };
         timeout(patience, alone).await.unwrap_or(Err(NotDone::Late))
     }

@@ -2,34 +2,19 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 
 use crate::support::exchange::*;
-use crate::support::process::{Lines, PATIENCE, Process};
+use crate::support::process::Process;
 use crate::support::proxy::Proxy;
-
-/// The reader of a pipe, which SIGSTOP keeps from reading.
-fn reader() -> (Process, Stdio, Lines) {
-    let mut reader = Process::start(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()));
-    let lines = Lines::of(reader.0.stdout.take().unwrap());
-    let input = reader.0.stdin.take().unwrap();
-    (reader, input.into(), lines)
-}
-
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use crate::support::strain::{Hanging, as_another_user, directory_of, reader, until};
 
 fn health(proxy: &Proxy) -> (i32, String) {
     ask(proxy, &["health"])
@@ -97,27 +82,13 @@ fn a_reader_of_the_log_that_stops_costs_lines_alone() {
 const USER: u32 = 54_321;
 const THREADS: usize = 60;
 
-/// RLIMIT_NPROC does not hold for root: the proxy runs as another user, who may read all the same.
-fn as_another_user() -> Command {
-    let mut command = Command::new("prlimit");
-    let user = USER.to_string();
-    command.args([&format!("--nproc={THREADS}"), "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
-    command.args(["--inh-caps", "+dac_override,+dac_read_search", "--ambient-caps", "+dac_override,+dac_read_search"]);
-    command.arg(env!("CARGO_BIN_EXE_packetboat"));
-    command
-}
-
 #[test]
 fn threads_that_cannot_be_made_cost_no_login() {
     let exchange = Exchange::new();
     let text = "[limits]\npassword_memory = \"1s\"\n".to_owned() + &exchange.configuration(BY_SECRET);
-    fs::create_dir(exchange.state()).unwrap();
-    mode(&exchange.state(), 0o700);
-    let secret = exchange.file("SECRET", SECRET);
-    for path in [&exchange.state(), &secret] {
-        std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
-    }
-    let proxy = Proxy::start_by(as_another_user(), Some(&exchange.state()), "debug", &text, None);
+    directory_of(USER, &exchange.state());
+    std::os::unix::fs::chown(exchange.file("SECRET", SECRET), Some(USER), Some(USER)).unwrap();
+    let proxy = Proxy::start_by(as_another_user(USER, THREADS), Some(&exchange.state()), "debug", &text, None);
     // They take the user's places without asking for them: the limit is the proxy's own.
     let others: Vec<Process> =
         (0..THREADS).map(|_| Process::start(Command::new("sleep").arg("600").uid(USER).gid(USER))).collect();
@@ -133,43 +104,6 @@ fn threads_that_cannot_be_made_cost_no_login() {
     drop(others);
     assert!(imap_login(&proxy).starts_with("OK"));
     assert_eq!(proxy.log.count(|line| line.contains("internal error") || line.contains("panicked")), 0);
-}
-
-/// A file system in user space, whose program SIGSTOP has hang, as a network file system without its server does.
-struct Hanging {
-    directory: tempfile::TempDir,
-    program: Process,
-}
-
-impl Hanging {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name| directory.path().join(name);
-        fs::create_dir(at("behind")).unwrap();
-        fs::create_dir(at("mounted")).unwrap();
-        fs::write(at("behind/there"), "").unwrap();
-        let mut command = Command::new("bindfs");
-        // Nothing is remembered, so that each access asks.
-        command.args(["-f", "-o", "entry_timeout=0,attr_timeout=0,negative_timeout=0"]);
-        let program = Process::start(command.arg(at("behind")).arg(at("mounted")));
-        until("mount by FUSE (/dev/fuse, root)", || at("mounted/there").exists());
-        Self { directory, program }
-    }
-
-    fn file(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.directory.path().join("mounted").join(name);
-        fs::write(&path, content).unwrap();
-        mode(&path, 0o600);
-        path
-    }
-}
-
-impl Drop for Hanging {
-    fn drop(&mut self) {
-        self.program.signal("CONT");
-        let mounted = self.directory.path().join("mounted");
-        let _ = Command::new("umount").arg("-l").arg(mounted).status();
-    }
 }
 
 /// Two devices: the secret of one of them hangs, and tokens live for seconds.
@@ -282,6 +216,27 @@ fn a_reload_that_makes_keys_pauses_nothing() {
     });
 }
 
+/// A reload that nobody waits for any more opens its new listener when its files answer, and so does the next one.
+#[test]
+fn a_reload_behind_one_that_hung_is_taken() {
+    let (exchange, hanging) = (Exchange::new(), Hanging::new());
+    let text = one_that_hangs(&exchange, &hanging);
+    let proxy = exchange.proxy(&text);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    hanging.program.signal("STOP");
+    proxy.configure(&(text + &format!("[[listener]]\nname = \"new\"\nprotocol = \"imap\"\nlisten = [\"{free}\"]\n")));
+    let (code, said) = proxy.reload();
+    assert!(code == 69 && said.contains("does a network file system hang?"), "{code} {said}");
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| proxy.reload());
+        proxy.logs(2, "SIGHUP: reading");
+        hanging.program.signal("CONT");
+        let (code, said) = next.join().unwrap();
+        assert_eq!(code, 0, "{said}");
+    });
+    TcpStream::connect(free).unwrap();
+}
+
 /// This thread, and what it starts from here on, asks a name server that takes questions and answers none.
 fn silent_name_server() -> UdpSocket {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: run this as root");
@@ -342,7 +297,7 @@ fn a_state_directory_that_hangs_costs_no_login_of_an_application() {
         })
         .collect();
     let text = exchange.configured(BY_SECRET, &account("scans", SCAN, "identity = \"office\"")) + &people;
-    let state = hanging.directory.path().join("mounted/state");
+    let state = hanging.mounted().join("state");
     let proxy = Proxy::start_with(Some(&state), "debug", &text);
     proxy.admin();
     assert_eq!(login_of(&proxy, LOGIN).get(..2), Some("OK"));

@@ -16,6 +16,7 @@ pub mod process;
 pub mod proxy;
 pub mod recorder;
 pub mod stacks;
+pub mod strain;
 pub mod translated;
 
 pub use ports::free_ports;

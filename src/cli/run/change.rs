@@ -105,7 +105,9 @@ impl Process<'_> {
             confined: self.confined.clone(),
         };
         let prepare = move || read().map_err(Refused::unread).and_then(|proven| preparation.open(proven));
-        let prepared = self.unless_ending(pool::FILES.run_within(LONGEST, prepare)).await?;
+        // One at a time: one that hung, and that nobody waits for any more, may hold the sockets that the next one opens.
+        let gate = self.change.clone();
+        let prepared = self.unless_ending(async { pool::FILES.run_alone(&gate, LONGEST, prepare).await }).await?;
         let result = match prepared {
             Ok(Ok(prepared)) => {
                 self.go_on_with(prepared).await;

@@ -1,0 +1,102 @@
+//! What a system does to a process: a reader of its log that stops, no new threads, and a file system
+//! that hangs.
+
+use std::fs;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::process::{Lines, PATIENCE, Process};
+
+/// The reader of a pipe, which SIGSTOP keeps from reading.
+pub fn reader() -> (Process, Stdio, Lines) {
+    let mut reader = Process::start(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let lines = Lines::of(reader.0.stdout.take().unwrap());
+    let input = reader.0.stdin.take().unwrap();
+    (reader, input.into(), lines)
+}
+
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The binary under a user of its own, who may read all the same: RLIMIT_NPROC does not hold for root.
+pub fn as_another_user(user: u32, threads: usize) -> Command {
+    let mut command = Command::new("prlimit");
+    let user = user.to_string();
+    command.args([&format!("--nproc={threads}"), "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
+    command.args(["--inh-caps", "+dac_override,+dac_read_search", "--ambient-caps", "+dac_override,+dac_read_search"]);
+    command.arg(env!("CARGO_BIN_EXE_packetboat"));
+    command
+}
+
+/// Sets how many threads the user of a process may have from now on, and at most (RLIMIT_NPROC), as that user, who needs no
+/// right for that (prlimit(2)). What is there already stays.
+#[allow(dead_code)] // For the soak and the hostile peers.
+pub fn allow_threads(process: &Process, user: u32, threads: RangeInclusive<usize>) {
+    let (user, id) = (user.to_string(), process.0.id().to_string());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit", "--pid", &id]);
+    let status = command.arg(format!("--nproc={}:{}", threads.start(), threads.end())).status();
+    assert!(status.unwrap().success(), "{command:?}");
+}
+
+/// A file system in user space, whose program SIGSTOP has hang, as a network file system without its server does.
+pub struct Hanging {
+    directory: tempfile::TempDir,
+    pub program: Process,
+}
+
+impl Hanging {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name| directory.path().join(name);
+        fs::create_dir(at("behind")).unwrap();
+        fs::create_dir(at("mounted")).unwrap();
+        fs::write(at("behind/there"), "").unwrap();
+        let mut command = Command::new("bindfs");
+        // Nothing is remembered, so that each access asks.
+        command.args(["-f", "-o", "entry_timeout=0,attr_timeout=0,negative_timeout=0"]);
+        let program = Process::start(command.arg(at("behind")).arg(at("mounted")));
+        until("mount by FUSE (/dev/fuse, root)", || at("mounted/there").exists());
+        Self { directory, program }
+    }
+
+    /// The directory as the proxy sees it.
+    pub fn mounted(&self) -> PathBuf {
+        self.directory.path().join("mounted")
+    }
+
+    /// The same directory, which never hangs.
+    pub fn behind(&self) -> PathBuf {
+        self.directory.path().join("behind")
+    }
+
+    /// A file for its owner alone.
+    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.behind().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        self.mounted().join(name)
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.program.signal("CONT");
+        let _ = Command::new("umount").arg("-l").arg(self.mounted()).status();
+    }
+}
+
+/// Makes a directory that is this user's alone.
+pub fn directory_of(user: u32, path: &Path) {
+    fs::create_dir_all(path).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+}
