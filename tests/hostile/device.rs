@@ -40,7 +40,7 @@ pub fn run(
         device.peer.close_half();
     }
     notes.release();
-    device.peer.hear_to_the_end()?;
+    if fault == Fault::Forgotten { device.peer.until_let_go() } else { device.peer.hear_to_the_end() }?;
     let heard = String::from_utf8_lossy(&device.peer.heard).into_owned();
     // A forged or torn record is the last that TLS understands: nothing is heard behind it.
     if let [End::Failed(kind)] = ends

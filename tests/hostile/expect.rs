@@ -25,11 +25,20 @@ pub enum Clock {
     Idle,
     UpstreamHandshake,
     UpstreamLogin,
+    /// Probes of a connection, and octets that are not acknowledged.
+    KeepAlive,
 }
 
 impl Clock {
-    pub const ALL: [Clock; 6] =
-        [Clock::Patient, Clock::Handshake, Clock::Login, Clock::Idle, Clock::UpstreamHandshake, Clock::UpstreamLogin];
+    pub const ALL: [Clock; 7] = [
+        Clock::Patient,
+        Clock::Handshake,
+        Clock::Login,
+        Clock::Idle,
+        Clock::UpstreamHandshake,
+        Clock::UpstreamLogin,
+        Clock::KeepAlive,
+    ];
 }
 
 /// How a session ends, as its line has it.

@@ -39,10 +39,12 @@ pub enum Fault {
     TornRecord,
     /// The beginning of a record, and no more.
     StalledRecord,
+    /// Everything on the way has forgotten the connection: nothing that comes for the peer is acknowledged any more.
+    Forgotten,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 17] = [
         Fault::Stall,
         Fault::Reset,
         Fault::HalfClose,
@@ -59,6 +61,7 @@ impl Fault {
         Fault::ForgedAlert,
         Fault::TornRecord,
         Fault::StalledRecord,
+        Fault::Forgotten,
     ];
 }
 
@@ -104,6 +107,7 @@ pub fn inflict(fault: Fault, peer: &mut Peer, means: &Means<'_>) {
             peer.end_half();
         }
         Fault::StalledRecord => drop(peer.try_send_raw(TORN)),
+        Fault::Forgotten => peer.forget(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! A proxy for each time-out that is to end a cell, between good and bad peers; and what it holds before and after.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -11,8 +13,9 @@ use openssl::ssl::{SslContext, SslMethod, SslVersion};
 use crate::expect::{Clock, Protocol};
 use crate::good::Good;
 use crate::support::certificates::Certificates;
-use crate::support::process::PATIENCE;
+use crate::support::process::{PATIENCE, Process};
 use crate::support::proxy::{Proxy, listener};
+use crate::support::strain::{reader, until};
 
 /// Where a server with a fault is dialled. One login at a time is on its way there, so that it is known whose the
 /// connection is.
@@ -37,6 +40,8 @@ pub struct House {
     /// Of IMAP and POP3, with implicit TLS and with STARTTLS.
     bad: [[Bad; 2]; 2],
     pub context: SslContext,
+    /// Reads the log.
+    reader: Process,
     _directory: tempfile::TempDir,
 }
 
@@ -55,8 +60,13 @@ impl House {
         let context = server(&certificates);
         let good = [Protocol::Imap, Protocol::Pop3].map(|protocol| Good::start(protocol, context.clone()));
         let bad = [0, 1].map(|_| [Bad::new(), Bad::new()]);
-        let proxy = Proxy::start_at("debug", &configuration(clock, &good, &bad, directory.path()));
-        Self { proxy, good, bad, context, _directory: directory }
+        let command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        let (reader, stderr, log) = reader();
+        let text = configuration(clock, &good, &bad, directory.path());
+        let proxy = Proxy::start_by(command, None, "debug", &text, Some((stderr, log)));
+        // It is asked for before nobody reads the line that names it.
+        proxy.admin();
+        Self { proxy, good, bad, context, reader, _directory: directory }
     }
 
     /// Where devices come to; `entry` is "good", "clear" (greeted without TLS), "auto" (or not), "bad" or "bad-starttls".
@@ -70,6 +80,41 @@ impl House {
 
     pub fn bad(&self, protocol: Protocol, starttls: bool) -> &Bad {
         &self.bad[protocol as usize][usize::from(starttls)]
+    }
+
+    /// From here on nobody reads standard error, and whatever would hold more lines is full.
+    pub fn block_log(&self) {
+        self.reader.signal("STOP");
+        let before = self.lines_lost();
+        until("lost lines", || {
+            for _ in 0..200 {
+                // Neither TLS nor IMAP: a line of the log.
+                let mut stream = TcpStream::connect(self.address(Protocol::Imap, "good")).unwrap();
+                let _ = stream.write_all(&[0; 16]);
+                let _ = stream.read(&mut [0; 64]);
+            }
+            self.lines_lost() > before
+        });
+    }
+
+    /// Somebody reads it again, and is told how many lines are missing.
+    pub fn unblock_log(&self) {
+        self.reader.signal("CONT");
+        let told = self.proxy.log.wait_for("line of what is lost", |line| line.contains("log lines are lost"));
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        // The metric follows from second to second.
+        until(&format!("as many lost lines as {told} tells"), || told["left_out"] == self.lines_lost());
+    }
+
+    fn lines_lost(&self) -> u64 {
+        self.metric("packetboat_log_lines_lost_total")
+    }
+
+    /// A metric, over all its labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let metrics = self.proxy.get("/metrics");
+        let of_name = metrics.lines().filter(|line| line.split([' ', '{']).next() == Some(name));
+        of_name.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// Waits until no connection is open.
@@ -128,14 +173,17 @@ fn name(protocol: Protocol) -> &'static str {
 
 fn configuration(clock: Clock, good: &[Good; 2], bad: &[[Bad; 2]; 2], directory: &Path) -> String {
     let limit = |of: Clock, short: &str| if clock == of { short.to_owned() } else { "5m".to_owned() };
+    // The file begins with the section of the log.
     let mut text = format!(
-        "[limits]\nhandshake_timeout = \"{}\"\nlogin_timeout = \"{}\"\nidle_timeout = \"{}\"\n\
-         upstream_handshake_timeout = \"{}\"\nupstream_login_timeout = \"{}\"\n",
+        "lines_per_minute = 1000000\nlines_per_minute_of_source = 1000000\n[admin]\nlisten = [\"127.0.0.1:0\"]\n\
+         [limits]\nhandshake_timeout = \"{}\"\nlogin_timeout = \"{}\"\nidle_timeout = \"{}\"\n\
+         upstream_handshake_timeout = \"{}\"\nupstream_login_timeout = \"{}\"\nkeep_alive = \"{}\"\n",
         limit(Clock::Handshake, "1500ms"),
         limit(Clock::Login, "3s"),
         limit(Clock::Idle, "5s"),
         limit(Clock::UpstreamHandshake, "1500ms"),
         limit(Clock::UpstreamLogin, "3s"),
+        limit(Clock::KeepAlive, "1s"),
     );
     let upstreams = [
         ("good", [good[0].port, good[1].port], "implicit"),

@@ -13,6 +13,7 @@ mod good;
 mod house;
 mod peer;
 mod server;
+mod shortage;
 mod starttls;
 mod storm;
 mod table;
@@ -24,7 +25,9 @@ mod support {
     pub mod certificates;
     pub mod device;
     pub mod dovecot;
+    pub mod exchange;
     pub mod fake;
+    pub mod forgotten;
     pub mod imap;
     pub mod issuer;
     pub mod pop3;
@@ -33,6 +36,14 @@ mod support {
     pub mod process;
     pub mod proxy;
     pub mod stacks;
+    pub mod strain;
 
     pub use ports::free_ports;
+
+    /// A message of about this many octets.
+    pub fn message(size: usize) -> Vec<u8> {
+        let mut message = b"Subject: Scan\r\n\r\n".to_vec();
+        message.resize(size, b'a');
+        message
+    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use openssl::ssl::{HandshakeError, Ssl, SslContext, SslStream};
 use socket2::{Domain, SockRef, Socket, Type};
 
+use crate::support::forgotten::{forget, is_held};
 use crate::support::process::PATIENCE;
 use crate::support::stacks::{Version, context, old};
 
@@ -196,6 +197,26 @@ impl Peer {
             }
         }
         Err(format!("no end within {PATIENCE:?}, behind {:?}", lossy(&self.heard)))
+    }
+
+    /// Hears nothing from here on, and acknowledges nothing.
+    pub fn forget(&self) {
+        self.tcp().into_iter().for_each(forget);
+    }
+
+    /// What the other side does then is not heard: waits until it has let go of the connection.
+    pub fn until_let_go(&mut self) -> Result<(), String> {
+        let Some(tcp) = self.tcp() else { return Ok(()) };
+        let (local, remote) = (tcp.local_addr().unwrap(), tcp.peer_addr().unwrap());
+        let deadline = Instant::now() + PATIENCE;
+        while is_held(remote, local) {
+            if Instant::now() >= deadline {
+                return Err(format!("a forgotten connection is held for {PATIENCE:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.reset();
+        Ok(())
     }
 
     /// close_notify where there is TLS, then the end of this half.

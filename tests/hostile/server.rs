@@ -102,11 +102,12 @@ fn play(
     let logged_in_at = reach(house, &mut peer, imap, state)?;
     let unending = !matches!(verdict, Verdict::Ends(..));
     inflict(fault, &mut peer, &means(imap, state, unending));
-    let waits = matches!(fault, Fault::Stall | Fault::StalledRecord | Fault::Alert | Fault::ForgedAlert);
+    let waits =
+        matches!(fault, Fault::Stall | Fault::StalledRecord | Fault::Alert | Fault::ForgedAlert | Fault::Forgotten);
     if !unending && !waits {
         peer.close_half();
     }
-    peer.hear_to_the_end()?;
+    if fault == Fault::Forgotten { peer.until_let_go() } else { peer.hear_to_the_end() }?;
     Ok(peer.said.split_off(logged_in_at.min(peer.said.len())))
 }
 

@@ -1,5 +1,5 @@
 //! Each state with each fault, on both sides of both protocols: it ends in time, it is told, it is logged once, and all
-//! that it took is given back.
+//! that it took is given back. Then all of it once more while nobody reads standard error.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -165,6 +165,7 @@ fn every_fault_in_every_state() {
             failures.push(format!("the proxy {clock:?} has kept something: {before:?}, {after:?}"));
         }
     }
+    failures.extend(with_a_blocked_log(&houses, &cells));
     for house in houses.values() {
         for protocol in [Protocol::Imap, Protocol::Pop3] {
             failures.extend(device::good(house, protocol).err());
@@ -172,6 +173,29 @@ fn every_fault_in_every_state() {
     }
     println!("{} cells in {took:.1?}, {left_out} left out with a reason", cells.len());
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The same cells while nobody reads standard error: peers hear what they hear otherwise, each session is counted, and
+/// nothing is kept.
+fn with_a_blocked_log(houses: &BTreeMap<Clock, House>, cells: &[Cell]) -> Vec<String> {
+    thread::scope(|scope| houses.values().for_each(|house| drop(scope.spawn(|| house.block_log()))));
+    let sessions = || houses.values().map(|house| house.metric("packetboat_sessions_total")).sum::<u64>();
+    let before: Vec<_> = houses.values().map(|house| house.holdings(0)).collect();
+    let over = sessions();
+    let mut failures: Vec<String> =
+        run(houses, cells, 3).into_iter().map(|failure| format!("nobody reads the log: {failure}")).collect();
+    for (house, before) in houses.values().zip(&before) {
+        let after = house.holdings(before.files);
+        if after.files > before.files {
+            failures.push(format!("without a reader of its log the proxy has kept something: {before:?}, {after:?}"));
+        }
+    }
+    let over = sessions() - over;
+    if over != cells.len() as u64 {
+        failures.push(format!("{over} sessions in {} cells", cells.len()));
+    }
+    houses.values().for_each(House::unblock_log);
+    failures
 }
 
 /// Cells that run side by side.

@@ -33,6 +33,10 @@ fn shaking(state: DeviceState, fault: Fault) -> Verdict {
     const SILENT: Verdict = Ends(Clock::Patient, &[Failed(NothingSaid)]);
     match fault {
         Fault::Stall | Fault::Dribble => LATE,
+        Fault::Forgotten if matches!(state, D::Connected | D::StartTlsAnswered) => {
+            Ends(Clock::KeepAlive, &[Failed(NothingSaid)])
+        }
+        Fault::Forgotten => Ends(Clock::KeepAlive, &[Failed(Handshake)]),
         Fault::ForgedAlert => NO_TLS,
         // Seven octets that might still become the rest of the ClientHello.
         Fault::Alert | Fault::StalledRecord if matches!(state, D::MidHello | D::MidHelloOrNot) => LATE,
@@ -72,6 +76,7 @@ fn before_login(fault: Fault) -> Verdict {
             Ends(Clock::Login, &[Failed(LoginTimeout)])
         }
         Fault::Reset | Fault::Alert | Fault::ForgedAlert => Ends(Clock::Patient, &[Failed(DeviceLost)]),
+        Fault::Forgotten => Ends(Clock::KeepAlive, &[Failed(DeviceLost)]),
         Fault::HalfClose | Fault::Vanish | Fault::TornRecord => Ends(Clock::Patient, &[DeviceClosed]),
         Fault::EndlessLine | Fault::EndlessLiteral | Fault::BareCr => Ends(Clock::Patient, &[Failed(TooLong)]),
         Fault::Garbage | Fault::Nuls | Fault::BareLf => Ends(Clock::Patient, &[Failed(TooManyBadCommands)]),
@@ -88,6 +93,7 @@ fn relaying(state: DeviceState, fault: Fault) -> Verdict {
         // It moves, so it is not idle; then it closes.
         Fault::Dribble => Ends(Clock::Idle, &[DeviceClosed]),
         Fault::Reset | Fault::Alert | Fault::ForgedAlert => Ends(Clock::Patient, &[Failed(DeviceLost)]),
+        Fault::Forgotten => Ends(Clock::KeepAlive, &[Failed(DeviceLost)]),
         Fault::HalfClose | Fault::Vanish | Fault::TornRecord => Ends(Clock::Patient, &[DeviceClosed]),
         // A megabyte of commands that are all answered; then it closes.
         Fault::EndlessLines => Ends(Clock::Patient, &[DeviceClosed]),
@@ -117,5 +123,6 @@ fn logged_out(fault: Fault) -> Verdict {
         | Fault::ForgedAlert
         | Fault::TornRecord
         | Fault::StalledRecord => Ends(Clock::Patient, &[LoggedOut]),
+        Fault::Forgotten => Ends(Clock::KeepAlive, &[LoggedOut]),
     }
 }

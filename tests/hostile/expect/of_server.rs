@@ -27,6 +27,7 @@ fn server_shaking(state: ServerState, fault: Fault) -> Verdict {
         Fault::Stall | Fault::Dribble | Fault::StalledRecord => {
             LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout])
         }
+        Fault::Forgotten => LoginFails(Clock::KeepAlive, &[UpstreamLost]),
         Fault::ForgedAlert => NO_TLS,
         // Seven octets that might still become the rest of the ServerHello.
         Fault::Alert if state == S::MidServerHello => LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout]),
@@ -79,6 +80,7 @@ fn server_before_login(fault: Fault) -> Verdict {
         Fault::Reset | Fault::HalfClose | Fault::Vanish | Fault::TornRecord | Fault::Alert | Fault::ForgedAlert => {
             LoginFails(Clock::Patient, &[UpstreamLost])
         }
+        Fault::Forgotten => LoginFails(Clock::KeepAlive, &[UpstreamLost]),
         Fault::EndlessLine | Fault::EndlessLiteral | Fault::Garbage | Fault::Nuls | Fault::BareCr | Fault::BareLf => {
             LoginFails(Clock::Patient, &[UpstreamProtocol])
         }
@@ -91,6 +93,7 @@ fn server_relaying(fault: Fault) -> Verdict {
         // It moves, so it is not idle; then it closes.
         Fault::Dribble => Ends(Clock::Idle, &[ServerClosed]),
         Fault::Reset | Fault::Alert | Fault::ForgedAlert => Ends(Clock::Patient, &[Failed(UpstreamLost)]),
+        Fault::Forgotten => Ends(Clock::KeepAlive, &[Failed(UpstreamLost)]),
         Fault::HalfClose | Fault::Vanish | Fault::TornRecord => Ends(Clock::Patient, &[ServerClosed]),
         // It passes, and then the server closes.
         Fault::EndlessLine
@@ -120,5 +123,6 @@ fn server_over(fault: Fault) -> Verdict {
         | Fault::Nuls
         | Fault::BareCr
         | Fault::BareLf => Ends(Clock::Patient, &[LoggedOut]),
+        Fault::Forgotten => Ends(Clock::KeepAlive, &[LoggedOut]),
     }
 }
