@@ -5,8 +5,9 @@
 # make scan                sslscan and testssl.sh against each TLS profile, two minutes
 # make advisories          what Debian and crates.io know of OpenSSL that nobody has read yet (network)
 # make soak                SOAK_DEVICES (500) devices for SOAK_MINUTES (10; a day is 1440) in front of Dovecot, through server
-#                          restarts, token outages and reloads: nothing leaks, no mail is lost or comes twice, every line of
-#                          the log has its cause
+#                          restarts, token outages, reloads, a log that nobody reads, no new threads, files that hang and
+#                          forgotten connections: nothing leaks, no mail is lost or comes twice, every line of the log has
+#                          its cause. Needs root, for FUSE and for a user of the proxy's own
 # make fuzz                fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
 # make build               build target/release/packetboat, as a release is built
 # make deb                 the Debian package, in target/debian/

@@ -21,6 +21,8 @@ pub struct Device<'a> {
     idles: bool,
     /// To be resumed.
     session: Option<Vec<u8>>,
+    /// A connection that was forgotten on the way, kept until the next visit.
+    vanished: Option<Wire>,
     tag: u32,
     /// Of what it fetches now.
     is_told: bool,
@@ -35,6 +37,7 @@ enum Rude {
     ResetInFetch,
     ResetBehindDelete,
     NoFarewell,
+    VanishInFetch,
 }
 
 /// Why a visit came to nothing.
@@ -57,7 +60,19 @@ impl<'a> Device<'a> {
         let mut random = Random(world.seed ^ (number as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
         let is_imap = random.chance(60);
         let (starts_in_clear, version, idles) = (random.chance(40), random.below(3), is_imap && random.chance(20));
-        Self { world, number, random, is_imap, starts_in_clear, version, idles, session: None, tag: 0, is_told: false }
+        Self {
+            world,
+            number,
+            random,
+            is_imap,
+            starts_in_clear,
+            version,
+            idles,
+            session: None,
+            vanished: None,
+            tag: 0,
+            is_told: false,
+        }
     }
 
     /// An address of its own, as on a network.
@@ -71,6 +86,11 @@ impl<'a> Device<'a> {
         number % 10 == 9
     }
 
+    /// A quarter of them: the secret of its application lies where files hang now and then.
+    pub fn has_a_file_that_hangs(number: usize) -> bool {
+        number % 4 == 3
+    }
+
     /// Comes again and again, and at the end once more, until everything is fetched.
     pub fn live(&mut self) {
         let first = self.random.below(30_000) as u64;
@@ -78,7 +98,8 @@ impl<'a> Device<'a> {
         while self.world.over.pause(pause) {
             let rude = (Self::is_rude(self.number) && self.random.chance(40)).then(|| self.rudeness());
             self.come(rude);
-            pause = Duration::from_millis(20_000 + self.random.below(80_000) as u64);
+            let least = if self.vanished.is_some() { UNTIL_GIVEN_UP } else { 20_000 };
+            pause = Duration::from_millis(least + self.random.below(80_000) as u64);
         }
         self.idles = false;
         for _ in 0..LAST_TRIES {
@@ -91,6 +112,7 @@ impl<'a> Device<'a> {
     /// One visit, told of in the tallies; whether nothing went wrong.
     fn come(&mut self, rude: Option<Rude>) -> bool {
         let begun = SystemTime::now();
+        self.vanished = None;
         add(&self.world.tally.visits, 1);
         match self.visit(rude) {
             Ok(()) => true,
@@ -107,7 +129,8 @@ impl<'a> Device<'a> {
 
     fn rudeness(&mut self) -> Rude {
         use Rude::*;
-        [WrongPassword, HalfHello, HalfCommand, ResetInFetch, ResetBehindDelete, NoFarewell][self.random.below(6)]
+        let all = [WrongPassword, HalfHello, HalfCommand, ResetInFetch, ResetBehindDelete, NoFarewell, VanishInFetch];
+        all[self.random.below(all.len())]
     }
 
     fn visit(&mut self, rude: Option<Rude>) -> Visit {
@@ -177,6 +200,10 @@ impl<'a> Device<'a> {
                 wire.reset();
                 return Err(Trouble::Rude);
             }
+            if rude == Some(Rude::VanishInFetch) && exists > 0 {
+                wire.send(b"r FETCH 1 BODY[]\r\n").map_err(broken("FETCH"))?;
+                return self.vanish(wire);
+            }
             let taken = self.take(&mut wire, exists, rude);
             self.is_told = false;
             exists = taken?;
@@ -194,6 +221,14 @@ impl<'a> Device<'a> {
         }
         self.ok(&mut wire, "LOGOUT", "LOGOUT")?;
         wire.close().map_err(broken("close"))
+    }
+
+    /// Nothing that is sent to it from here on is acknowledged.
+    fn vanish(&mut self, wire: Wire) -> Visit {
+        wire.forget().map_err(broken("vanish"))?;
+        add(&self.world.tally.vanished, 1);
+        self.vanished = Some(wire);
+        Err(Trouble::Rude)
     }
 
     /// Fetches and deletes all that there is; how many came meanwhile.
@@ -293,6 +328,10 @@ impl<'a> Device<'a> {
         multi(&mut wire, "LIST")?;
         let mut numbers = Vec::new();
         for index in 1..=count {
+            if rude == Some(Rude::VanishInFetch) {
+                wire.send(format!("RETR {index}\r\n").as_bytes()).map_err(broken("RETR"))?;
+                return self.vanish(wire);
+            }
             plus_ok(&mut wire, "RETR", &format!("RETR {index}"))?;
             if rude == Some(Rude::ResetInFetch) {
                 wire.reset();
@@ -380,4 +419,6 @@ fn multi(wire: &mut Wire, what: &'static str) -> Visit<Vec<u8>> {
 
 /// The beginning of a ClientHello.
 const HALF_HELLO: &[u8] = &[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 1, 7, 7, 7, 7];
+/// Milliseconds after which the proxy has given up who has vanished: its `keep_alive` is 10 s.
+const UNTIL_GIVEN_UP: u64 = 40_000;
 const LAST_TRIES: usize = 5;

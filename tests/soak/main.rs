@@ -1,6 +1,7 @@
 //! Many devices for a long time: IMAP and POP3, TLS 1.0 to 1.2, polls, IDLE, 25 MiB messages, tokens that live for a
-//! minute, a server and a token endpoint that go away and come back, reloads, rude devices. At the end nothing has leaked,
-//! no mail is lost or came twice, and every line of the log has its cause. `make soak` runs it.
+//! minute, a server and a token endpoint that go away and come back, reloads, rude devices; a log that nobody reads, no new
+//! threads, files that hang, connections that are forgotten on the way. At the end nothing has leaked, no mail is lost or
+//! came twice, and every line of the log has its cause, or is counted as lost. `make soak` runs it, as root.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 // The figures are what it is for.
@@ -13,6 +14,7 @@ mod gauges;
 #[allow(dead_code)]
 #[path = "../fuzz/random.rs"]
 mod random;
+mod system;
 mod weather;
 mod wire;
 mod world;
@@ -25,20 +27,24 @@ mod support {
     pub mod device;
     pub mod dovecot;
     pub mod fake;
+    pub mod forgotten;
     pub mod issuer;
     pub mod ports;
     pub mod process;
     pub mod proxy;
     pub mod stacks;
+    pub mod strain;
     pub mod translated;
 
     pub use ports::free_ports;
 }
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -49,9 +55,10 @@ use device::Device;
 use gauges::Gauges;
 use support::certificates::Certificates;
 use support::dovecot::Dovecot;
-use support::issuer::Issuer;
+use support::issuer::{CLIENT_SECRET, Issuer};
 use support::proxy::{Proxy, translating_listener, upstreams};
-use support::translated::{DEVICE_PASSWORD, account, device};
+use support::strain::{Hanging, as_another_user, directory_of, reader};
+use support::translated::{DEVICE_PASSWORD, account_of, device};
 use world::{Bell, Cause, World, read};
 
 #[test]
@@ -67,14 +74,16 @@ fn soak() {
     issuer.shorten(60);
     let dovecot = Dovecot::start_for_a_crowd(&issuer);
     let mailboxes: Vec<String> = (0..devices).map(|_| dovecot.user_with(&[])).collect();
-    let own = tempfile::tempdir().unwrap();
-    Certificates::for_name("localhost", 30).write(own.path());
-    let second = lasting_port();
-    let parts = configuration(&dovecot, &issuer, &mailboxes, own.path());
+    let (own, hanging, second) = (tempfile::tempdir().unwrap(), Hanging::new(), lasting_port());
+    Certificates::for_name("localhost", 30).write(&hanging.behind());
+    let parts = configuration(&dovecot, &issuer, &mailboxes, &Files::new(own.path(), &hanging));
     let configure = |turn: usize| reloaded(&parts, second, turn);
-    let mut proxy = Proxy::start(&configure(0));
+    let (cat, stderr, log) = reader();
+    let command = as_another_user(USER, THREADS);
+    let mut proxy = Proxy::start_by(command, Some(&state(own.path())), "info", &configure(0), Some((stderr, log)));
     let ways = ["imap", "imap-clear", "pop3", "pop3-clear"].map(|way| (way, proxy.address(way)));
     let world = World::new(seed, BTreeMap::from(ways));
+    let ports = [dovecot.imap, dovecot.imaps, dovecot.pop3, dovecot.pop3s];
     let (dovecot, calm, taken) = (RwLock::new(dovecot), Bell::default(), AtomicUsize::new(0));
     println!("{devices} devices for {minutes} minutes, seed {seed}");
     let mut gauges = Gauges::of(&proxy, || issuer.counts().0 >= devices as u64);
@@ -91,7 +100,11 @@ fn soak() {
             scope.spawn(|| weather::feed(&world, &calm, &dovecot, &mailboxes)),
             scope.spawn(|| weather::restarts(&world, &calm, &dovecot)),
             scope.spawn(|| weather::outages(&world, &calm, &issuer)),
-            scope.spawn(|| weather::reloads(&world, &calm, &proxy, configure, (own.path(), second), &taken)),
+            scope.spawn(|| weather::reloads(&world, &calm, &proxy, configure, (&hanging.behind(), second), &taken)),
+            scope.spawn(|| system::stops_the_log(&world, &calm, &proxy, &cat)),
+            scope.spawn(|| system::refuses_threads(&world, &calm, &proxy)),
+            scope.spawn(|| system::hangs(&world, &calm, &hanging)),
+            scope.spawn(|| system::forgets(&world, &calm, &proxy, &ports)),
         ];
         // Whatever is found out, nobody waits for ever.
         let watched = catch_unwind(AssertUnwindSafe(|| {
@@ -117,6 +130,7 @@ fn soak() {
     tell(&world, &issuer, read(&taken), &metrics, log.len());
 
     let mut faults = causes::unexplained(&world, &log, devices);
+    faults.extend(causes::unaccounted(&log, &metrics));
     faults.extend(world.unexplained());
     let dovecot = dovecot.into_inner().unwrap();
     let names = mailboxes.iter().flat_map(|mailbox| dovecot.names_of(mailbox));
@@ -133,6 +147,11 @@ fn soak() {
         ("server restarts", world.weather.count(Cause::Server)),
         ("tokens refused in outages", issuer.counts().1 as usize),
         ("reloads", read(&taken)),
+        ("lines of the log lost", gauges::sum(&metrics, "packetboat_log_lines_lost_total") as usize),
+        ("times without new threads", world.weather.count(Cause::Threads)),
+        ("times that files hang", world.weather.count(Cause::Files)),
+        ("flows forgotten", read(&world.tally.forgotten)),
+        ("devices that vanish", read(&world.tally.vanished)),
         ("times told in IDLE", read(&world.tally.told)),
         ("messages of 25 MiB", sums.large),
         ("resumed sessions", read(&world.tally.resumed)),
@@ -152,16 +171,43 @@ fn soak() {
     assert!(faults.is_empty(), "{} faults:\n{shown}", faults.len());
 }
 
+/// The files that the configuration names.
+struct Files {
+    /// Where the devices' certificate and its key are.
+    certificate: PathBuf,
+    /// The secret of most applications, and the one of those whose file hangs now and then.
+    secrets: [PathBuf; 2],
+}
+
+impl Files {
+    fn new(own: &Path, hanging: &Hanging) -> Self {
+        directory_of(USER, &state(own));
+        let secret = own.join("secret");
+        std::fs::write(&secret, CLIENT_SECRET).unwrap();
+        std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+        let hung = hanging.file("secret", CLIENT_SECRET);
+        for file in [&secret, &hung] {
+            chown(file, Some(USER), Some(USER)).unwrap();
+        }
+        Self { certificate: hanging.mounted(), secrets: [secret, hung] }
+    }
+}
+
+fn state(own: &Path) -> PathBuf {
+    own.join("state")
+}
+
 /// Mail servers, listeners and certificate; accounts, identities and devices.
 struct Parts {
     frame: String,
     devices: String,
 }
 
-fn configuration(dovecot: &Dovecot, issuer: &Issuer, mailboxes: &[String], own: &Path) -> Parts {
-    let mut frame = upstreams(dovecot);
+fn configuration(dovecot: &Dovecot, issuer: &Issuer, mailboxes: &[String], files: &Files) -> Parts {
+    let mut frame = LOG.to_owned() + &upstreams(dovecot);
     frame = frame.replacen("[upstream.implicit]\n", "[upstream.implicit]\nwarm_connections = 2\n", 1);
-    frame += &format!("[certificate.own]\nchain = {:?}\nkey = {:?}\n", own.join("server.pem"), own.join("server.key"));
+    let [chain, key] = ["server.pem", "server.key"].map(|name| files.certificate.join(name));
+    frame += &format!("[certificate.own]\nchain = {chain:?}\nkey = {key:?}\n");
     for (name, protocol, entry) in [
         ("imap", "imap", "implicit"),
         ("imap-clear", "imap", "starttls"),
@@ -173,7 +219,9 @@ fn configuration(dovecot: &Dovecot, issuer: &Issuer, mailboxes: &[String], own: 
     let mut devices = String::new();
     for (number, mailbox) in mailboxes.iter().enumerate() {
         let (name, upstream) = (format!("device{number}"), if number % 2 == 0 { "implicit" } else { "starttls" });
-        devices += &account(&name, mailbox, upstream, issuer);
+        let secret = &files.secrets[usize::from(Device::has_a_file_that_hangs(number))];
+        devices += &account_of(&name, mailbox, upstream, &name);
+        devices += &issuer.identity_by(&name, mailbox, &format!("client_secret_file = {secret:?}"));
         devices += &device(&name, &name, DEVICE_PASSWORD, "");
     }
     Parts { frame, devices }
@@ -181,7 +229,11 @@ fn configuration(dovecot: &Dovecot, issuer: &Issuer, mailboxes: &[String], own: 
 
 /// The configuration of this reload: a limit, a listener, and a device's description are other ones each time.
 fn reloaded(Parts { frame, devices }: &Parts, second: SocketAddr, turn: usize) -> String {
-    let mut text = format!("{frame}[limits]\nidle_timeout = \"{}m\"\nconnections = {}\n", 35 + turn % 50, 2000 + turn);
+    let mut text = format!(
+        "{frame}[limits]\nkeep_alive = \"10s\"\nidle_timeout = \"{}m\"\nconnections = {}\n",
+        35 + turn % 50,
+        2000 + turn
+    );
     if turn % 2 == 1 {
         text += &format!("[[listener]]\nname = \"second\"\nprotocol = \"imap\"\nlisten = [\"{second}\"]\n");
     }
@@ -225,6 +277,16 @@ fn tell(world: &World, issuer: &Issuer, reloads: usize, metrics: &str, log: usiz
         world.weather.count(Cause::Certificate)
     );
     println!(
+        "{} lines of the log lost, {} times without new threads, {} times that files hung, {} flows forgotten and {} visits \
+         spoilt by that, {} devices vanished",
+        gauges::sum(metrics, "packetboat_log_lines_lost_total"),
+        world.weather.count(Cause::Threads),
+        world.weather.count(Cause::Files),
+        read(&tally.forgotten),
+        read(&tally.spoilt),
+        read(&tally.vanished)
+    );
+    println!(
         "metrics: {} connections accepted, {} over, {} logins",
         gauges::sum(metrics, "packetboat_connections_accepted_total"),
         gauges::sum(metrics, "packetboat_sessions_total"),
@@ -251,5 +313,11 @@ fn lasting_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+/// Every line is written, where its reader reads; and the section is not the last one in which the tests write.
+const LOG: &str =
+    "lines_per_minute = 1000000\nlines_per_minute_of_source = 1000000\n[admin]\nlisten = [\"127.0.0.1:0\"]\n";
+/// The proxy's user, and the threads that it may have.
+const USER: u32 = 54_322;
+const THREADS: usize = 500;
 /// Large enough for OpenSSL; there are many of them.
 const STACK: usize = 512 << 10;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use openssl::ssl::{ErrorCode, HandshakeError, Ssl, SslContext, SslSession, SslStream};
 use socket2::{Domain, Socket, Type};
 
+use crate::support::forgotten::forget;
 use crate::support::stacks::{self, Version, old};
 
 pub struct Wire {
@@ -148,6 +149,14 @@ impl Wire {
     /// Leaves by a reset.
     pub fn reset(self) {
         let _ = self.tcp(|stream| socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+    }
+
+    /// Hears nothing from here on, and acknowledges nothing, for as long as it is kept.
+    pub fn forget(&self) -> io::Result<()> {
+        self.tcp(|stream| {
+            forget(stream);
+            Ok(())
+        })
     }
 
     /// Says farewell by TLS, and waits until the other end has closed.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use openssl::ssl::SslContext;
 
 use crate::book::{Book, LARGE};
-use crate::device::Trouble;
+use crate::device::{Device, Trouble};
 use crate::wire;
 
 pub struct World {
@@ -37,6 +37,11 @@ pub struct Tally {
     pub wrong_passwords: AtomicUsize,
     /// Visits that a disturbance has spoilt.
     pub disturbed: AtomicUsize,
+    /// Connections to the server that were forgotten on the way, and visits that nothing else has spoilt.
+    pub forgotten: AtomicUsize,
+    pub spoilt: AtomicUsize,
+    /// Devices that were forgotten on the way.
+    pub vanished: AtomicUsize,
     /// Times in IDLE, and those that were told of new mail.
     pub idles: AtomicUsize,
     pub told: AtomicUsize,
@@ -67,6 +72,14 @@ pub enum Cause {
     Tokens,
     /// Devices are shown a new certificate, and its two files are written one after the other.
     Certificate,
+    /// Nobody reads the log.
+    Log,
+    /// The system gives no new thread.
+    Threads,
+    /// Files that the configuration names do not answer.
+    Files,
+    /// Connections to the server are forgotten on the way.
+    Flow,
     /// A device types a wrong password.
     WrongPassword,
     /// A device resets, or leaves half of something.
@@ -102,11 +115,18 @@ impl World {
         let now = SystemTime::now();
         let causes: &[Cause] = match trouble {
             Trouble::Broken(..) | Trouble::Answered(_) => &[Cause::Server],
+            Trouble::Refused(_) if Device::has_a_file_that_hangs(number) => {
+                &[Cause::Server, Cause::Tokens, Cause::Files]
+            }
             Trouble::Refused(_) => &[Cause::Server, Cause::Tokens],
             Trouble::Rude => return,
         };
         if causes.iter().any(|cause| self.weather.explains(*cause, begun, now)) {
             add(&self.tally.disturbed, 1);
+        } else if self.weather.explains(Cause::Flow, begun, now) {
+            // No more of them than there were flows: the end of the run counts.
+            add(&self.tally.disturbed, 1);
+            add(&self.tally.spoilt, 1);
         } else {
             let words = format!("device {number} at {}: {trouble}", humantime::format_rfc3339_millis(now));
             println!("unexplained: {words}");
@@ -115,7 +135,9 @@ impl World {
     }
 
     pub fn unexplained(&self) -> Vec<String> {
-        self.unexplained.lock().unwrap().clone()
+        let (spoilt, forgotten) = (read(&self.tally.spoilt), read(&self.tally.forgotten));
+        let too_many = (spoilt > forgotten).then(|| format!("{forgotten} forgotten flows have spoilt {spoilt} visits"));
+        self.unexplained.lock().unwrap().iter().cloned().chain(too_many).collect()
     }
 }
 
@@ -201,7 +223,13 @@ impl Cause {
             Self::Tokens => 60,
             // Changed files are looked for every few seconds.
             Self::Certificate => 30,
-            Self::WrongPassword | Self::Rudeness | Self::Ordinary => 0,
+            // What was lost is told in the next line.
+            Self::Log => 10,
+            // The file is read again after ever longer pauses.
+            Self::Files => 60,
+            // A session breaks before the disturbance is over, and a device may hear of it a moment later.
+            Self::Flow => 5,
+            Self::Threads | Self::WrongPassword | Self::Rudeness | Self::Ordinary => 0,
         })
     }
 }

@@ -1,0 +1,123 @@
+//! What the system does to the proxy meanwhile: nobody reads its log, it gets no new thread, files hang, and connections to
+//! the server are forgotten on the way.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use socket2::SockRef;
+
+use crate::gauges::sum;
+use crate::random::Random;
+use crate::support::forgotten::{forget, held_connections, is_held};
+use crate::support::process::Process;
+use crate::support::proxy::Proxy;
+use crate::support::strain::{Hanging, allow_threads};
+use crate::wire::Wire;
+use crate::world::{Bell, Cause, World, add};
+use crate::{THREADS, USER};
+
+/// Who fills the log while nobody reads it.
+pub const TALKATIVE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1));
+
+/// The log's reader stops until lines are lost, and some seconds longer.
+pub fn stops_the_log(world: &World, calm: &Bell, proxy: &Proxy, reader: &Process) {
+    let mut random = Random(world.seed + 3);
+    let mut pause = Duration::from_secs(15);
+    while calm.pause(pause) {
+        let _stop = world.weather.begins(Cause::Log);
+        let lost = || sum(&proxy.get("/metrics"), "packetboat_log_lines_lost_total");
+        let before = lost();
+        reader.signal("STOP");
+        let begun = Instant::now();
+        while lost() == before {
+            assert!(begun.elapsed() < LONG, "no lines of the log are lost");
+            (0..200).for_each(|_| talk(world));
+        }
+        calm.pause(Duration::from_millis(500 + random.below(6000) as u64));
+        reader.signal("CONT");
+        println!("nobody read the log for {:.1} s", begun.elapsed().as_secs_f64());
+        pause = Duration::from_secs(75);
+    }
+}
+
+/// Neither TLS nor IMAP: a line of the log.
+fn talk(world: &World) {
+    let IpAddr::V4(source) = TALKATIVE else { unreachable!("an IPv4 address") };
+    let wire = Wire::from(source, world.address("imap")).and_then(|mut wire| wire.send(&[0; 16]).map(|()| wire));
+    let _ = wire.and_then(Wire::close);
+}
+
+/// The user of the proxy may have no more threads than there are already.
+pub fn refuses_threads(world: &World, calm: &Bell, proxy: &Proxy) {
+    let mut random = Random(world.seed + 4);
+    let mut pause = Duration::from_secs(10);
+    while calm.pause(pause) {
+        let _refusal = world.weather.begins(Cause::Threads);
+        allow_threads(&proxy.process, USER, 1..=THREADS);
+        calm.pause(Duration::from_millis(3000 + random.below(12_000) as u64));
+        allow_threads(&proxy.process, USER, THREADS..=THREADS);
+        pause = Duration::from_secs(40);
+    }
+}
+
+/// Files hang: a short time, which nobody should notice, and one that outlasts a token.
+pub fn hangs(world: &World, calm: &Bell, hanging: &Hanging) {
+    let mut pause = Duration::from_secs(20);
+    for length in [6, 40].into_iter().cycle() {
+        if !calm.pause(pause) {
+            return;
+        }
+        let _hang = world.weather.begins(Cause::Files);
+        hanging.program.signal("STOP");
+        calm.pause(Duration::from_secs(length));
+        hanging.program.signal("CONT");
+        pause = Duration::from_secs(80);
+    }
+}
+
+/// Some of the proxy's connections to these ports of the server are forgotten, and it has to let go of them in time.
+pub fn forgets(world: &World, calm: &Bell, proxy: &Proxy, ports: &[u16]) {
+    let mut random = Random(world.seed + 5);
+    let mut pause = Duration::from_secs(35);
+    while calm.pause(pause) {
+        let _flows = world.weather.begins(Cause::Flow);
+        let begun = Instant::now();
+        let mut all = held_connections();
+        all.retain(|(_, remote)| ports.contains(&remote.port()));
+        let chosen: Vec<_> = (0..FLOWS.min(all.len())).map(|_| all.swap_remove(random.below(all.len()))).collect();
+        let forgotten: Vec<_> = chosen.into_iter().filter(|flow| forget_of(proxy, *flow).is_some()).collect();
+        add(&world.tally.forgotten, forgotten.len());
+        while let Some(flow) = forgotten.iter().find(|(local, remote)| is_held(*local, *remote)) {
+            assert!(begun.elapsed() < GIVEN_UP, "the forgotten connection {flow:?} is still held");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        println!("{} flows forgotten, given up within {:.1} s", forgotten.len(), begun.elapsed().as_secs_f64());
+        pause = Duration::from_secs(30);
+    }
+}
+
+/// None where the proxy has closed it meanwhile.
+fn forget_of(proxy: &Proxy, (local, remote): (SocketAddr, SocketAddr)) -> Option<()> {
+    let id = Pid::from_child(&proxy.process.0);
+    let process = pidfd_open(id, PidfdFlags::empty()).unwrap();
+    let has_it = |socket: &OwnedFd| {
+        let socket = SockRef::from(socket);
+        let is = |address: std::io::Result<socket2::SockAddr>, other| {
+            address.is_ok_and(|one| one.as_socket() == Some(other))
+        };
+        is(socket.local_addr(), local) && is(socket.peer_addr(), remote)
+    };
+    let entries = fs::read_dir(format!("/proc/{}/fd", proxy.process.0.id())).unwrap();
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut files = numbers.filter_map(|number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok());
+    files.find(has_it).map(|socket| forget(&socket))
+}
+
+/// Connections that are forgotten at a time.
+const FLOWS: usize = 6;
+/// A connection is given up 15 s after the last acknowledgement, or the first octet without one, on an idle machine.
+const GIVEN_UP: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(60);
