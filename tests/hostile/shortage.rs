@@ -80,7 +80,8 @@ impl Cell {
         }
         let reasons: &[&str] = match self.then {
             Then::Waits => &[reason],
-            Then::Closes => &["device_closed", "logged_out"],
+            // A login that does not end within close_timeout is given up.
+            Then::Closes => &["device_closed", "logged_out", "device_lost"],
             Then::Resets => &["device_lost"],
         };
         told(proxy, &source.to_string(), reasons)
