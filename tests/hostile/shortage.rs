@@ -128,12 +128,12 @@ fn a_login_under_way_while_its_file_hangs() {
     let identity = exchange.identity(&format!("client_secret_file = {:?}", hanging.file("SECRET", SECRET)));
     let proxy = exchange.proxy(&(exchange.frame() + &identity + &account("scans", SCAN, "")));
     assert!(login_is_taken(&proxy));
-    hanging.program.signal("STOP");
+    hanging.hang();
     until("refusal", || !login_is_taken(&proxy));
     let begun = Instant::now();
     run(&proxy, LOGIN, ["NO [UNAVAILABLE]", "-ERR [SYS/TEMP]"], "logged_out");
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
-    hanging.program.signal("CONT");
+    hanging.go_on();
     until("login", || login_is_taken(&proxy));
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -128,7 +128,7 @@ fn a_file_system_that_hangs_delays_nobody_else() {
     for login in [LOGIN, "far"] {
         assert!(login_of(&proxy, login).starts_with("OK"), "{login}");
     }
-    hanging.program.signal("STOP");
+    hanging.hang();
     // Once the token that it had is over, the device hears that it is the moment, in less than its own patience.
     until("refusal", || !login_of(&proxy, "far").starts_with("OK"));
     let begun = Instant::now();
@@ -156,7 +156,7 @@ fn a_file_system_that_hangs_delays_nobody_else() {
         let longest = longest.join().unwrap();
         assert!(longest < Duration::from_secs(5), "{longest:?}");
     });
-    hanging.program.signal("CONT");
+    hanging.go_on();
     until("login", || login_of(&proxy, "far").starts_with("OK"));
 }
 
@@ -165,7 +165,7 @@ fn a_reload_that_hangs_stops_neither_health_nor_the_end() {
     let (exchange, hanging) = (Exchange::new(), Hanging::new());
     let mut proxy = exchange.proxy(&one_that_hangs(&exchange, &hanging));
     proxy.admin();
-    hanging.program.signal("STOP");
+    hanging.hang();
     std::thread::scope(|scope| {
         let reload = scope.spawn(|| proxy.reload());
         proxy.log.wait_for("reload", |line| line.contains("SIGHUP: reading"));
@@ -216,25 +216,38 @@ fn a_reload_that_makes_keys_pauses_nothing() {
     });
 }
 
-/// A reload that nobody waits for any more opens its new listener when its files answer, and so does the next one.
+/// A reload that nobody waits for any more opens its new listeners when its files answer, and so does the next one.
 #[test]
 fn a_reload_behind_one_that_hung_is_taken() {
     let (exchange, hanging) = (Exchange::new(), Hanging::new());
-    let text = one_that_hangs(&exchange, &hanging);
+    // Nobody else is at that file: tokens live for an hour.
+    let identity = exchange.identity(&format!("client_secret_file = {:?}", hanging.file("SECRET", SECRET)));
+    let text = exchange.frame() + &identity + &account("scans", SCAN, "");
     let proxy = exchange.proxy(&text);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    hanging.program.signal("STOP");
-    proxy.configure(&(text + &format!("[[listener]]\nname = \"new\"\nprotocol = \"imap\"\nlisten = [\"{free}\"]\n")));
+    assert!(imap_login(&proxy).starts_with("OK"));
+    let addresses: Vec<String> = (1..=50).map(|host| format!("127.88.0.{host}:19993")).collect();
+    let listener = |address: &String| {
+        let name = address.replace(['.', ':'], "-");
+        format!("[[listener]]\nname = \"{name}\"\nprotocol = \"imap\"\nlisten = [\"{address}\"]\n")
+    };
+    hanging.hang();
+    proxy.configure(&addresses.iter().map(listener).fold(text, |text, listener| text + &listener));
     let (code, said) = proxy.reload();
     assert!(code == 69 && said.contains("does a network file system hang?"), "{code} {said}");
     std::thread::scope(|scope| {
+        let (hung, begun) = (hanging.requests(), Instant::now());
         let next = scope.spawn(|| proxy.reload());
         proxy.logs(2, "SIGHUP: reading");
-        hanging.program.signal("CONT");
+        // Were it at the files as well, both would go on at the same moment.
+        while begun.elapsed() < Duration::from_secs(2) {
+            assert_eq!(hanging.requests(), hung, "the second reload does not wait for the first");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        hanging.go_on();
         let (code, said) = next.join().unwrap();
         assert_eq!(code, 0, "{said}");
     });
-    TcpStream::connect(free).unwrap();
+    addresses.iter().for_each(|address| drop(TcpStream::connect(address).unwrap()));
 }
 
 /// This thread, and what it starts from here on, asks a name server that takes questions and answers none.
@@ -301,7 +314,7 @@ fn a_state_directory_that_hangs_costs_no_login_of_an_application() {
     let proxy = Proxy::start_with(Some(&state), "debug", &text);
     proxy.admin();
     assert_eq!(login_of(&proxy, LOGIN).get(..2), Some("OK"));
-    hanging.program.signal("STOP");
+    hanging.hang();
     // Longer than a look at each of them, and than tokens live.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(40) {

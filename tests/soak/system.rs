@@ -71,9 +71,9 @@ pub fn hangs(world: &World, calm: &Bell, hanging: &Hanging) {
             return;
         }
         let _hang = world.weather.begins(Cause::Files);
-        hanging.program.signal("STOP");
+        hanging.hang();
         calm.pause(Duration::from_secs(length));
-        hanging.program.signal("CONT");
+        hanging.go_on();
         pause = Duration::from_secs(80);
     }
 }

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::fs::minor;
 
 use super::process::{Lines, PATIENCE, Process};
 
@@ -50,7 +52,9 @@ pub fn allow_threads(process: &Process, user: u32, threads: RangeInclusive<usize
 /// A file system in user space, whose program SIGSTOP has hang, as a network file system without its server does.
 pub struct Hanging {
     directory: tempfile::TempDir,
-    pub program: Process,
+    program: Process,
+    /// A file with the number of requests.
+    waiting: PathBuf,
 }
 
 impl Hanging {
@@ -59,13 +63,40 @@ impl Hanging {
         let at = |name| directory.path().join(name);
         fs::create_dir(at("behind")).unwrap();
         fs::create_dir(at("mounted")).unwrap();
+        fs::create_dir(at("control")).unwrap();
         fs::write(at("behind/there"), "").unwrap();
         let mut command = Command::new("bindfs");
         // Nothing is remembered, so that each access asks.
         command.args(["-f", "-o", "entry_timeout=0,attr_timeout=0,negative_timeout=0"]);
         let program = Process::start(command.arg(at("behind")).arg(at("mounted")));
         until("mount by FUSE (/dev/fuse, root)", || at("mounted/there").exists());
-        Self { directory, program }
+        let control = Command::new("mount").args(["-t", "fusectl", "none"]).arg(at("control")).status().unwrap();
+        assert!(control.success(), "the control files of FUSE");
+        let connection = minor(fs::metadata(at("mounted")).unwrap().dev());
+        let waiting = at("control").join(connection.to_string()).join("waiting");
+        Self { directory, program, waiting }
+    }
+
+    /// Hangs from here on. A request that the program has read already could not be killed, nor could its process: it stops
+    /// between two.
+    pub fn hang(&self) {
+        until("moment without a request", || {
+            self.program.signal("STOP");
+            let is_between = self.requests() == 0;
+            if !is_between {
+                self.go_on();
+            }
+            is_between
+        });
+    }
+
+    pub fn go_on(&self) {
+        self.program.signal("CONT");
+    }
+
+    /// Requests that wait, or are being answered.
+    pub fn requests(&self) -> usize {
+        fs::read_to_string(&self.waiting).unwrap().trim().parse().unwrap()
     }
 
     /// The directory as the proxy sees it.
@@ -89,8 +120,9 @@ impl Hanging {
 
 impl Drop for Hanging {
     fn drop(&mut self) {
-        self.program.signal("CONT");
-        let _ = Command::new("umount").arg("-l").arg(self.mounted()).status();
+        self.go_on();
+        let control = self.directory.path().join("control");
+        let _ = Command::new("umount").arg("-l").arg(self.mounted()).arg(control).status();
     }
 }
 
