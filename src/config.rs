@@ -138,7 +138,7 @@ pub struct Limits {
     pub close_timeout: Duration,
     /// For running sessions, after SIGTERM.
     pub drain_timeout: Duration,
-    /// Of silence before the first TCP keep-alive probe, on both sides; half as long again without an acknowledgement ends
+    /// The silence before the first TCP keep-alive probe, on both sides; half as long again without an acknowledgement ends
     /// a connection, idle or busy.
     pub keep_alive: Duration,
     /// A command line before login, in octets.

@@ -26,7 +26,7 @@ pub(super) struct Stamps {
     refused: Option<(Vec<Stamp>, Instant)>,
 }
 
-/// What a change begins with.
+/// The parts of the running service that a change is prepared from.
 struct Preparation {
     present: Present,
     admin: Arc<Admin>,

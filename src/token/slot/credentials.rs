@@ -14,7 +14,7 @@ use crate::token::request;
 use crate::transport::http::Asked;
 
 impl Slot {
-    /// What is sent to the endpoint.
+    /// Builds the request to the endpoint.
     pub(super) async fn request(&self, refresh_token: Option<Secret>) -> Result<Asked, Setback> {
         let (identity, account) = (self.identity.clone(), self.account.clone());
         let make = move || request::token(&identity, &account, refresh_token.as_ref());
@@ -58,7 +58,7 @@ impl Slot {
     }
 }
 
-/// What keeps a hung file system to one thread: the gate of the files' directories.
+/// The gate of the files' directories, which keeps a file system that hangs to one thread.
 pub(super) fn gate_of(files: &[PathBuf]) -> Gate {
     let mut directories: Vec<String> =
         files.iter().filter_map(|path| Some(path.parent()?.display().to_string())).collect();

@@ -10,7 +10,7 @@ use tracing::{error, info};
 use super::credentials::{PATIENCE, gate_of, unavailable};
 use super::{LOOK, Pending, Setback, Slot, Unsaved, refused};
 use crate::lifecycle::since_1970;
-use crate::pool;
+use crate::pool::{self, Gate};
 use crate::secret::Secret;
 use crate::token::wire::Record;
 
@@ -19,7 +19,8 @@ impl Slot {
     pub(super) async fn exclusive(&self) -> Result<Option<File>, Setback> {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.owner.clone();
-        let gate = gate_of(&[store.path(&owner)]);
+        // A gate of its own: another process that keeps this lock delays no other sign-in.
+        let gate = Gate::of(&store.path(&owner).display().to_string());
         let locked = pool::STATE.run_alone(&gate, LOCK, move || store.exclusive(&owner)).await;
         let locked = locked.map_err(|why| unavailable("the state directory", why))?;
         locked.map_err(refused)
@@ -29,7 +30,8 @@ impl Slot {
     pub(super) async fn record(&self) -> Result<Option<(Record, Record)>, Setback> {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.owner.clone();
-        let record = pool::STATE.run_within(PATIENCE, move || store.read(&owner)).await;
+        let gate = gate_of(&[store.path(&owner)]);
+        let record = pool::STATE.run_alone(&gate, PATIENCE, move || store.read(&owner)).await;
         let record = record.map_err(|why| unavailable("the state directory", why))?.map_err(refused)?;
         let Some(record) = record else {
             let (user, account) = self.sign_in();

@@ -72,6 +72,32 @@ fn revoked_and_signed_in_again() {
     assert!(imap_login(&proxy).starts_with("OK"));
 }
 
+/// A program that keeps one sign-in to itself, stopped perhaps, delays no other sign-in.
+#[test]
+fn a_sign_in_that_another_process_keeps_delays_no_other() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.endpoint.expires_in = 12);
+    let far = exchange.identity(BY_PERSON).replace("identity.office", "identity.far");
+    let configuration = exchange.configured(BY_PERSON, &account("scans", SCAN, "identity = \"office\""))
+        + &far
+        + &account("far", SCAN, "identity = \"far\"");
+    exchange.sign_in_to("scans", &configuration);
+    exchange.sign_in_to("far", &configuration);
+    let proxy = exchange.proxy(&configuration);
+    let of_far = |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("far-");
+    let file = exchange.tokens().into_iter().find(of_far).unwrap().with_extension("lock");
+    assert!(imap_login(&proxy).starts_with("OK"));
+    let lock = fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    // Longer than a token lives, and than the lock is waited for.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(30) {
+        let visit = Instant::now();
+        assert!(imap_login(&proxy).starts_with("OK"));
+        assert!(visit.elapsed() < Duration::from_secs(5), "{:?}", visit.elapsed());
+    }
+}
+
 /// Two programs with one sign-in: neither loses the other's token.
 #[test]
 fn a_check_beside_the_proxy() {

@@ -166,8 +166,13 @@ impl Exchange {
 
     /// Signs in by `packetboat login scans`; what was pasted is what the browser ended at.
     pub fn sign_in(&self, configuration: &str) {
+        self.sign_in_to("scans", configuration);
+    }
+
+    /// The same for another account.
+    pub fn sign_in_to(&self, account: &str, configuration: &str) {
         use std::io::Write;
-        let mut command = self.command(&["login", "scans"], configuration);
+        let mut command = self.command(&["login", account], configuration);
         let mut login = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let said = super::process::Lines::of(login.0.stdout.take().unwrap());
         let url = said.wait_for("address", |line| line.starts_with("https://"));

@@ -183,6 +183,6 @@ fn is_writable(patience: Option<Duration>) -> bool {
 
 /// Octets that may wait to be written: some 5,000 lines.
 const ROOM: usize = 1024 * 1024;
-/// What a start waits for standard error, once.
+/// A start waits for standard error once, and no longer than this.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PIECE: usize = 4096;
