@@ -7,14 +7,14 @@ mod generate;
 mod inspect;
 mod login;
 mod online;
+mod output;
 mod password;
 mod reload;
 mod run;
 mod setup;
 mod trail;
 
-use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, Environment, Problem, Proven};
 use crate::confinement;
 use crate::text;
+use output::complain;
 
 /// Lets printers, scanners and other old devices keep reading their mail: they speak TLS 1.0 with packetboat,
 /// packetboat speaks TLS 1.2 or 1.3 with the mail server.
@@ -164,12 +165,7 @@ pub fn main() -> ExitCode {
     confinement::keep_memory_private();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Nothing is left to be done if even this cannot be printed.
-            let _ = error.print();
-            let asked_for = !error.use_stderr();
-            return if asked_for { ExitCode::SUCCESS } else { Exit::Usage.into() };
-        }
+        Err(error) => return output::answer_usage(&error).map_or_else(ExitCode::from, |()| ExitCode::SUCCESS),
     };
     let result = match arguments.command {
         Command::Run { file } => run::run(&file),
@@ -192,7 +188,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Setup { file } => file.load().and_then(|proven| setup::print(&proven.config)),
         Command::Certificate { file, action } => {
-            file.load().and_then(|proven| certificate::act(&proven.config, &action))
+            file.load().and_then(|proven| certificate::act(&file, &proven.config, &action))
         }
     };
     match result {
@@ -253,18 +249,27 @@ impl ConfigFile {
 /// Root goes on as the user that the state directory belongs to: what it would make there for itself the service could
 /// not use, and what the service's user has laid there root must not follow. Begins the program anew as that user.
 fn become_owner(state_directory: &Path) -> Result<(), Exit> {
-    let Ok(metadata) = std::fs::metadata(state_directory) else { return Ok(()) };
-    if !rustix::process::geteuid().is_root() || metadata.uid() == 0 {
-        return Ok(());
-    }
-    let mut anew = std::process::Command::new("/proc/self/exe");
-    let error = anew.args(std::env::args_os().skip(1)).uid(metadata.uid()).gid(metadata.gid()).exec();
+    let Some(owner) = foreign_owner(state_directory) else { return Ok(()) };
+    let error = as_owner(owner).args(std::env::args_os().skip(1)).exec();
     complain(format_args!(
         "cannot go on as user {}, whom {} belongs to: {error}; run this as that user",
-        metadata.uid(),
+        owner.0,
         state_directory.display()
     ));
     Err(Exit::OsError)
+}
+
+/// User and group that a directory belongs to, where this is root, and the directory is not.
+fn foreign_owner(directory: &Path) -> Option<(u32, u32)> {
+    let metadata = std::fs::metadata(directory).ok()?;
+    (rustix::process::geteuid().is_root() && metadata.uid() != 0).then(|| (metadata.uid(), metadata.gid()))
+}
+
+/// This program as that user, without arguments yet.
+fn as_owner((user, group): (u32, u32)) -> std::process::Command {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.uid(user).gid(group);
+    command
 }
 
 /// For what waits for the network.
@@ -272,23 +277,5 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         complain(format_args!("cannot start: {error}"));
         Exit::OsError
-    })
-}
-
-/// To a person, before or beside the log.
-fn complain(message: impl Display) {
-    // With standard error closed there is nobody to tell. In the journal each line has its level.
-    let level = if run::log::is_journal() { "<3>" } else { "" };
-    for line in message.to_string().lines() {
-        let _ = writeln!(std::io::stderr().lock(), "{level}{line}");
-    }
-}
-
-/// The answer to what was asked.
-fn answer(text: &[u8]) -> Result<(), Exit> {
-    let mut output = std::io::stdout().lock();
-    output.write_all(text).and_then(|()| output.flush()).map_err(|error| {
-        complain(format_args!("cannot write to standard output: {error}"));
-        Exit::IoError
     })
 }

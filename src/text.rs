@@ -1,6 +1,11 @@
-//! Text as editors, shells and portals write it: with a byte order mark in front, line ends behind, or all of it in UTF-16.
+//! Text as editors, shells and portals write it: with a byte order mark in front, line ends behind, or all of it in UTF-16; and
+//! [`Printable`] text, which terminals and logs are given.
+
+mod printable;
 
 use zeroize::Zeroizing;
+
+pub use printable::{Printable, Style};
 
 /// Text in UTF-8 without the byte order mark that Windows programs put in front of it.
 pub fn without_mark(octets: &[u8]) -> &[u8] {
@@ -73,10 +78,21 @@ pub fn is_utf_16(octets: &[u8]) -> bool {
     matches!(octets, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, (1..), ..] | [(1..), 0, ..])
 }
 
-/// Beside control characters: marks of order and direction, and blanks and hyphens of no width.
+/// Beside control characters: marks of order and direction, blanks and hyphens of no width, and tags.
 pub fn is_invisible(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 /// U+FEFF in UTF-8.

@@ -71,6 +71,12 @@ const DOORS: &[(&str, &[&str])] = &[
 /// What the pure floors never see.
 const IMPURE: &[&str] = &["tokio", "std::net", "std::fs", "std::time", "tracing", "crate::config", "crate::transport"];
 
+/// The modules that write to standard output and standard error. Whatever they write is `text::Printable`.
+const PRINTERS: &[&str] = &["cli::output", "cli::run::log::stderr"];
+
+/// How else something could be printed.
+const PRINTING: &[&str] = &["println!(", "print!(", "dbg!(", "stdout()", "stderr()", ".print()", ".exit()"];
+
 const LONGEST_FILE: usize = 450;
 
 #[test]
@@ -101,6 +107,12 @@ fn unsafe_code_lives_in_one_file() {
         .map(|(file, _)| module_of(file))
         .collect();
     assert_eq!(files, ["transport::downstream::library"]);
+}
+
+#[test]
+fn one_module_prints() {
+    let violations: Vec<String> = sources().iter().flat_map(|(file, text)| printing(&module_of(file), text)).collect();
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
 
 #[test]
@@ -139,6 +151,22 @@ fn a_broken_floor_is_found() {
     assert!(outside_doors("transport::downstream::certificate", "use openssl::x509::X509;").is_empty());
     assert_eq!(impurities("proto::imap::frame", "use std::time::Instant;").len(), 1);
     assert!(impurities("proxy", "use std::time::Instant;").is_empty());
+    assert_eq!(printing("cli::check", "    eprintln!(\"{peer}\");").len(), 1);
+    assert_eq!(printing("cli::login", "    let _ = std::io::stdout().write_all(peer);").len(), 1);
+    assert!(printing("cli::output", "    stdout().lock()").is_empty());
+    assert!(printing("cli::run::log", "colours: io::stderr().is_terminal(),").is_empty());
+}
+
+/// Lines that print past the modules that are there for it. Whether there is a terminal may be asked everywhere.
+fn printing(module: &str, text: &str) -> Vec<String> {
+    if PRINTERS.contains(&module) {
+        return Vec::new();
+    }
+    code(text)
+        .map(|line| line.replace("stdout().is_terminal()", "").replace("stderr().is_terminal()", ""))
+        .filter(|line| PRINTING.iter().any(|way| line.contains(way)))
+        .map(|line| format!("{module} prints: {}", line.trim()))
+        .collect()
 }
 
 /// Imports of modules that are not below. A parent and its own parts may know each other.

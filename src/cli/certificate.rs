@@ -1,11 +1,14 @@
 //! `packetboat certificate`: show, export, renew.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use clap::Subcommand;
 
-use super::{Exit, answer, complain};
+use super::output::{answer, answer_in_der, complain};
+use super::{ConfigFile, Exit, as_owner, become_owner, foreign_owner};
 use crate::config::{CertificateSource, Config};
 use crate::state::{self, Access};
 use crate::transport::downstream::certificate::{self, Making};
@@ -33,35 +36,65 @@ pub(super) enum Action {
     },
 }
 
-pub(super) fn act(config: &Config, action: &Action) -> Result<(), Exit> {
-    let result = match action {
-        Action::Show => show(config),
-        Action::Export { der, output } => export(config, *der, output.as_ref()),
-        Action::Renew { name } => renew(config, name),
-    };
-    match result {
-        Ok(text) => answer(&text),
-        Err((exit, error)) => {
-            complain(error);
-            Err(exit)
+/// Where the state directory belongs to another user, root does all of this as that user.
+pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result<(), Exit> {
+    if let (Action::Export { der, output: Some(output) }, Some(owner)) =
+        (action, foreign_owner(&config.state_directory))
+    {
+        // The file is root's, and the CA is the owner's.
+        return export_as(owner, file, *der).and_then(|octets| keep(output, &octets)).map_err(tell);
+    }
+    // The operator's own keys may be root's alone; then root reads what it shows, and makes nothing.
+    let has_own_files = config.certificates.values().any(|one| !matches!(one.source, CertificateSource::Made { .. }));
+    if matches!(action, Action::Show) && has_own_files && foreign_owner(&config.state_directory).is_some() {
+        return show(config, Making::Tried).map_err(tell).and_then(answer);
+    }
+    become_owner(&config.state_directory)?;
+    match action {
+        Action::Show => show(config, Making::Kept).map_err(tell).and_then(answer),
+        Action::Export { der: false, output: None } => authority(config)
+            .and_then(|path| certificate::pem(&path).map_err(unavailable))
+            .map_err(tell)
+            .and_then(answer),
+        Action::Export { der: true, output: None } => {
+            let octets = authority(config).and_then(|path| certificate::der(&path).map_err(unavailable));
+            octets.map_err(tell).and_then(|octets| answer_in_der(&octets))
         }
+        Action::Export { der, output: Some(output) } => {
+            let octets = authority(config).and_then(|path| {
+                let octets =
+                    if *der { certificate::der(&path) } else { certificate::pem(&path).map(String::into_bytes) };
+                octets.map_err(unavailable)
+            });
+            octets.and_then(|octets| keep(output, &octets)).map_err(tell)
+        }
+        Action::Renew { name } => renew(config, name).map_err(tell).and_then(answer),
     }
 }
 
-fn show(config: &Config) -> Result<Vec<u8>, (Exit, String)> {
+fn tell((exit, error): (Exit, String)) -> Exit {
+    complain(error);
+    exit
+}
+
+fn show(config: &Config, making: Making) -> Result<String, (Exit, String)> {
     let mut text = String::new();
     for (name, one) in &config.certificates {
         // Loading makes what is to be made, and proves that chain and key fit.
-        certificate::load(one, &config.state_directory, name, Making::Kept)
+        certificate::load(one, &config.state_directory, name, making)
             .map_err(|fault| (Exit::Unavailable, fault.message))?;
         let path = certificate::chain_path(one, &config.state_directory, name);
+        if !path.exists() {
+            let _ = writeln!(text, "{name}\n  file     {}, which is made on first start", path.display());
+            continue;
+        }
         write_description(&mut text, name, &certificate::describe(&path).map_err(unavailable)?);
     }
     let authority = certificate::authority_path(&config.state_directory);
     if authority.exists() {
         write_description(&mut text, "ca", &certificate::describe(&authority).map_err(unavailable)?);
     }
-    Ok(text.into_bytes())
+    Ok(text)
 }
 
 fn write_description(text: &mut String, name: &str, one: &certificate::Description) {
@@ -79,28 +112,41 @@ fn write_description(text: &mut String, name: &str, one: &certificate::Descripti
     );
 }
 
-fn export(config: &Config, der: bool, output: Option<&PathBuf>) -> Result<Vec<u8>, (Exit, String)> {
+/// The file of the CA, which is made first where it is to be made.
+fn authority(config: &Config) -> Result<PathBuf, (Exit, String)> {
     let made = config.certificates.iter().find(|(_, one)| matches!(one.source, CertificateSource::Made { .. }));
-    if let Some((name, one)) = made {
-        certificate::load(one, &config.state_directory, name, Making::Kept)
-            .map_err(|fault| (Exit::Unavailable, fault.message))?;
-    }
-    let path = certificate::authority_path(&config.state_directory);
-    if made.is_none() {
+    let Some((name, one)) = made else {
         return Err(unavailable("the certificates are your own files: import their CA into the device".to_owned()));
+    };
+    certificate::load(one, &config.state_directory, name, Making::Kept)
+        .map_err(|fault| (Exit::Unavailable, fault.message))?;
+    Ok(certificate::authority_path(&config.state_directory))
+}
+
+/// What this program prints as that user. It is taken for a certificate only if it is one.
+fn export_as(owner: (u32, u32), file: &ConfigFile, der: bool) -> Result<Vec<u8>, (Exit, String)> {
+    let mut command = as_owner(owner);
+    command.args(["certificate", "export", "--config"]).arg(&file.config);
+    command.args(file.state_directory.iter().flat_map(|one| [OsStr::new("--state-directory"), one.as_os_str()]));
+    command.args(der.then_some("--der"));
+    let exported = command.stderr(Stdio::inherit()).output();
+    let exported = exported.map_err(|error| (Exit::OsError, format!("cannot go on as user {}: {error}", owner.0)))?;
+    if !exported.status.success() {
+        return Err(unavailable("the CA cannot be exported".to_owned()));
     }
-    let octets =
-        if der { certificate::der(&path).map_err(unavailable)? } else { state::read(&path).map_err(unavailable)? };
-    match output {
-        None => Ok(octets),
-        Some(file) => {
-            state::write(file, &octets, Access::Public).map_err(|error| (Exit::IoError, error))?;
-            Ok(format!("wrote {}\n", file.display()).into_bytes())
-        }
+    if certificate::is_one(&exported.stdout) {
+        Ok(exported.stdout)
+    } else {
+        Err(unavailable("the CA is no certificate".to_owned()))
     }
 }
 
-fn renew(config: &Config, name: &str) -> Result<Vec<u8>, (Exit, String)> {
+fn keep(file: &Path, octets: &[u8]) -> Result<(), (Exit, String)> {
+    state::write(file, octets, Access::Public).map_err(|error| (Exit::IoError, error))?;
+    answer(format_args!("wrote {}\n", file.display())).map_err(|exit| (exit, String::new()))
+}
+
+fn renew(config: &Config, name: &str) -> Result<String, (Exit, String)> {
     let Some(one) = config.certificates.get(name) else {
         let known: Vec<&str> = config.certificates.keys().map(String::as_str).collect();
         return Err((Exit::Usage, format!("there is no certificate \"{name}\"; known are {}", known.join(", "))));
@@ -113,7 +159,7 @@ fn renew(config: &Config, name: &str) -> Result<Vec<u8>, (Exit, String)> {
         &certificate::describe(&certificate::chain_path(one, &config.state_directory, name)).map_err(unavailable)?,
     );
     text.push_str("a running proxy shows it to devices within seconds\n");
-    Ok(text.into_bytes())
+    Ok(text)
 }
 
 fn unavailable(message: String) -> (Exit, String) {

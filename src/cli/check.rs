@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Exit, answer, complain};
+use super::Exit;
+use super::output::{answer, complain};
 use crate::admin;
 use crate::config::{CertificateSource, Proven};
 use crate::proxy::{self, Common, Obstacle};
@@ -62,7 +63,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
                     let _ = writeln!(text, "  certificate {name}: made on first start, as {}", path.display());
                 }
             }
-            answer(text.as_bytes())
+            answer(text)
         }
         None => {
             Obstacle::told(&obstacles, proven).iter().for_each(complain);

@@ -6,13 +6,15 @@ mod story;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::{Exit, answer, complain, run};
+use super::output::{answer, complain};
+use super::{Exit, run};
 use crate::config::{Config, Profile, Proven};
 use crate::device::password;
 use crate::lifecycle::{self, EarlySignals, Phase};
 use crate::proxy::{self, Common, Obstacle, OpenDoor, Serving};
 use crate::simulator::{Setup, Simulator, Tenant, User};
 use crate::state::{self, Access};
+use crate::text::Printable;
 use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::host;
 
@@ -82,7 +84,7 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
         story::tell(&simulator, &authority, (imap, pop3), (scene.login, &scene.password)).await?;
     }
     if !arguments.once {
-        say(&story::by_hand(&scene, &authority))?;
+        say(story::by_hand(&scene, &authority))?;
         run::log::start(&proven.config);
         signals.next().await;
     }
@@ -179,8 +181,8 @@ fn reachable(listen: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-fn say(text: &str) -> Result<(), String> {
-    answer(text.as_bytes()).map_err(|_| "there is nobody to show this to".to_owned())
+fn say(text: Printable) -> Result<(), String> {
+    answer(text).map_err(|_| "there is nobody to show this to".to_owned())
 }
 
 /// As the defaults are.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::CommandFactory;
 
-use super::{Arguments as Program, Exit, answer, complain};
+use super::output::{answer, complain};
+use super::{Arguments as Program, Exit};
 
 #[derive(clap::Subcommand)]
 pub(super) enum What {
@@ -30,7 +31,7 @@ pub(super) fn generate(what: &What) -> Result<(), Exit> {
         What::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut program, "packetboat", &mut text);
-            answer(&text)
+            answer(String::from_utf8_lossy(&text))
         }
     }
 }

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::output::{answer, complain};
 use super::trail::Running;
-use super::{ConfigFile, Exit, answer, complain, runtime};
+use super::{ConfigFile, Exit, runtime};
 use crate::admin;
 use crate::inventory::{self, Device};
 use crate::lifecycle::since_1970;
 use crate::proto::line::printable;
+use crate::text::Printable;
 use crate::transport::http;
 
 #[derive(clap::Args)]
@@ -39,7 +41,7 @@ pub(super) fn health(file: &ConfigFile, arguments: &AskedHealth) -> Result<(), E
     let patience = if arguments.ready { READY } else { PATIENCE };
     let asked = runtime()?.block_on(http::get(address, path, None, patience));
     match asked {
-        Ok((200, said)) => answer(&said),
+        Ok((200, said)) => answer(String::from_utf8_lossy(&said)),
         Ok((_, said)) => {
             complain(String::from_utf8_lossy(&said).trim());
             Err(Exit::Unavailable)
@@ -67,12 +69,12 @@ pub(super) fn devices(file: &ConfigFile, arguments: &AskedDevices) -> Result<(),
         read(text)
     })?;
     if arguments.json {
-        return answer(&[json.as_slice(), b"\n"].concat());
+        return answer(format_args!("{}\n", String::from_utf8_lossy(&json)));
     }
     if arguments.csv {
-        return answer(inventory::csv(&devices).as_bytes());
+        return answer(inventory::csv(&devices));
     }
-    answer(table(&devices).as_bytes())
+    answer(table(&devices))
 }
 
 fn running(file: &ConfigFile) -> Result<(Vec<Device>, Vec<u8>), String> {
@@ -140,15 +142,10 @@ fn table(devices: &[Device]) -> String {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         if let Some(failure) = device.filter(|device| device.needs_attention()).and_then(|one| one.failure.as_ref()) {
-            let _ = writeln!(text, "     {}", plain(failure));
+            let _ = writeln!(text, "     {}", Printable::line(failure).as_str());
         }
     }
     text
-}
-
-/// Names come from devices: nothing in them may move the cursor.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn shown(name: Option<&str>) -> String {
@@ -176,7 +173,6 @@ mod tests {
 
     #[test]
     fn a_terminal_is_told_nothing_but_text() {
-        assert_eq!(plain("a\x1b[2Jb\r\n"), "a?[2Jb??");
         assert_eq!(shown(Some("\x1b]0;x\x07")), "?]0;x?");
     }
 }

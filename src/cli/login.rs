@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Exit, answer, complain};
+use super::Exit;
+use super::output::{answer, complain};
 use crate::config::{Grant, Identity, Proven};
 use crate::proto::line::printable;
 use crate::secret::Secret;
@@ -71,13 +72,10 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
         })?;
         tokens.settle().await;
         let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
-        answer(
-            format!(
-                "{} is signed in; access tokens live for {life}. A packetboat that runs and misses it sees it within ten seconds.\n",
-                slot.sign_in().0
-            )
-            .as_bytes(),
-        )
+        answer(format_args!(
+            "{} is signed in; access tokens live for {life}. A packetboat that runs and misses it sees it within ten seconds.\n",
+            slot.sign_in().0
+        ))
     })
 }
 
@@ -159,15 +157,15 @@ async fn by_device_code(
     let left = humantime::format_duration(Duration::from_secs(sign_in.left().as_secs() + 1));
     say(&format!(
         "Open {} in a browser, on any computer, type the code {} and sign in as {}.\nThe code is good for {left}; waiting.\n",
-        sign_in.uri,
-        sign_in.user_code,
+        sign_in.uri.as_str(),
+        sign_in.user_code.as_str(),
         slot.sign_in().0
     ))?;
     sign_in.finish().await
 }
 
 fn say(text: &str) -> Result<(), String> {
-    answer(text.as_bytes()).map_err(|_| "there is nobody to show the address to".to_owned())
+    answer(text).map_err(|_| "there is nobody to show the address to".to_owned())
 }
 
 /// Microsoft's codes live for ten minutes.

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Exit, answer, complain};
+use super::Exit;
+use super::output::{answer, complain};
 use crate::config::{Config, Identity, Protocol, Proven};
 use crate::confinement;
 use crate::proxy::{Obstacle, Trials};
@@ -24,7 +25,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
             Exit::Unavailable
         })?;
         if config.accounts.is_empty() {
-            answer(b"no account to try\n")?;
+            answer("no account to try\n")?;
         }
         let mut all_well = true;
         for name in config.accounts.keys() {
@@ -51,15 +52,15 @@ fn confine(file: &Path, config: &Config) {
 
 async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<bool, Exit> {
     let Some(account) = config.accounts.get(name) else { return Ok(false) };
-    answer(format!("account {name}, {}\n", account.mailbox).as_bytes())?;
+    answer(format_args!("account {name}, {}\n", account.mailbox))?;
     let identity = config.identities.get(&account.identity);
     let token = match trials.token(name).await {
         Ok(token) => {
-            answer(format!("  token  ok: {}\n", describe(&token)).as_bytes())?;
+            answer(format_args!("  token  ok: {}\n", describe(&token)))?;
             token
         }
         Err(failure) => {
-            answer(format!("  token  failed: {failure}\n").as_bytes())?;
+            answer(format_args!("  token  failed: {failure}\n"))?;
             return Ok(false);
         }
     };
@@ -87,7 +88,7 @@ async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<boo
                 line
             }
         };
-        answer(format!("{line}\n").as_bytes())?;
+        answer(format_args!("{line}\n"))?;
     }
     Ok(all_well)
 }

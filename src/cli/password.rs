@@ -4,7 +4,8 @@ use std::io::BufRead;
 
 use zeroize::Zeroizing;
 
-use super::{Exit, answer, complain};
+use super::Exit;
+use super::output::{answer, complain};
 use crate::device::password;
 use crate::text;
 
@@ -50,7 +51,7 @@ pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
         }
         let hash = if is_short { password::hash_short } else { password::hash };
         let hash = hash(password.as_bytes()).map_err(failed)?;
-        return answer(format!("{hash}\n").as_bytes());
+        return answer(format_args!("{hash}\n"));
     }
     let length = usize::from(arguments.length);
     let password = password::generate(length).map_err(failed)?;
@@ -60,7 +61,7 @@ pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
          section:\n  passwords = [\"{hash}\"]\n",
         password.as_str(),
     ));
-    answer(text.as_bytes())
+    answer(text.as_str())
 }
 
 fn read() -> Result<Zeroizing<String>, Exit> {

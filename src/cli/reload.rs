@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::output::{answer, complain};
 use super::trail::{Outcome, Running};
-use super::{ConfigFile, Exit, answer, become_owner, complain};
+use super::{ConfigFile, Exit, become_owner};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -42,7 +43,7 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
         Exit::Unavailable
     })?;
     match wait(&directories, &before) {
-        Some(Outcome { refused: None, .. }) => answer(b"taken; sessions go on\n"),
+        Some(Outcome { refused: None, .. }) => answer("taken; sessions go on\n"),
         Some(Outcome { refused: Some(why), .. }) => {
             complain(format_args!("{why}\nrefused: the old configuration runs on"));
             Err(if read.is_err() { Exit::Config } else { Exit::Unavailable })

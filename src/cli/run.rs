@@ -15,8 +15,9 @@ use tokio::sync::RwLock;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use super::output::complain;
 use super::trail::Running;
-use super::{ConfigFile, Exit, complain};
+use super::{ConfigFile, Exit};
 use crate::admin::{self, Admin};
 use crate::config::{Environment, Proven};
 use crate::confinement;

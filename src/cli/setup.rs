@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Exit, answer};
+use super::Exit;
+use super::output::answer;
 use crate::config::{Account, Cloud, Config, Credential, Grant, Identity, Protocol};
 use crate::transport::downstream::certificate;
 use crate::transport::http;
@@ -11,7 +12,7 @@ use crate::transport::http;
 pub(super) fn print(config: &Config) -> Result<(), Exit> {
     if config.identities.is_empty() {
         return answer(
-            b"There is no [identity.NAME] in the configuration yet. Write one, with a made-up tenant and client_id if need be, and \
+            "There is no [identity.NAME] in the configuration yet. Write one, with a made-up tenant and client_id if need be, and \
               an [account.NAME] for each mailbox; then this prints the steps for them. docs/entra.md shows how.\n",
         );
     }
@@ -33,7 +34,7 @@ pub(super) fn print(config: &Config) -> Result<(), Exit> {
     if config.identities.values().any(Identity::is_of_microsoft) {
         let _ = writeln!(text, "Permissions in Exchange take from minutes to an hour or two until they count.");
     }
-    answer(text.as_bytes())
+    answer(text)
 }
 
 fn microsoft(text: &mut String, config: &Config, (name, identity): (&str, &Identity), accounts: &[&Account]) {

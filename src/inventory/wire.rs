@@ -103,8 +103,10 @@ pub fn to_value(devices: &[Device]) -> serde_json::Value {
 /// # Errors
 /// It is none.
 pub fn read(text: &[u8]) -> Result<Vec<Device>, String> {
-    let written: WrittenInventory =
-        serde_json::from_slice(text).map_err(|error| format!("is no inventory: {error}"))?;
+    let written: WrittenInventory = serde_json::from_slice(text).map_err(|error| {
+        // Its own words would repeat what stands there.
+        format!("is no inventory (line {}, column {})", error.line(), error.column())
+    })?;
     Ok(written.devices.into_iter().filter_map(Written::into_device).collect())
 }
 

@@ -11,10 +11,11 @@ use super::refusal;
 use super::request;
 use super::slot::Slot;
 use super::wire::{self, Granted, Record};
-use crate::config::{Limits, Roots};
+use crate::config::{Limits, Roots, url};
 use crate::crypto;
 use crate::lifecycle::since_1970;
 use crate::secret::Secret;
+use crate::text::Printable;
 use crate::transport::http::{self, Answered, Client};
 
 /// A sign-in that has begun, by authorization code.
@@ -104,10 +105,10 @@ impl Enrolment {
 pub struct DeviceSignIn {
     slot: Arc<Slot>,
     device_code: Secret,
-    /// Where the person goes.
-    pub uri: String,
+    /// Where the person goes: by https, but on this computer.
+    pub uri: Printable,
     /// What the person types there.
-    pub user_code: String,
+    pub user_code: Printable,
     until: Instant,
     interval: Duration,
 }
@@ -124,11 +125,17 @@ impl DeviceSignIn {
         let Some(code) = wire::device_code(&answered.body).filter(|_| answered.status == 200) else {
             return Err(slot.advise(&refusal::read(client.host(), &answered, SystemTime::now()).words));
         };
+        let host = client.host();
+        let uri = address_to_open(&code.verification_uri).ok_or_else(|| {
+            format!("{host} answers with an address to open that is none by https: nobody should open it")
+        })?;
+        let user_code = code_to_type(&code.user_code)
+            .ok_or_else(|| format!("{host} answers with a code to type that holds characters which nobody can type"))?;
         Ok(Self {
             slot: Arc::clone(slot),
             device_code: Secret::new(code.device_code.into_bytes()),
-            uri: code.verification_uri,
-            user_code: code.user_code,
+            uri,
+            user_code,
             until: Instant::now() + Duration::from_secs(code.expires_in.unwrap_or(900).clamp(1, 3600)),
             interval: Duration::from_secs(code.interval.unwrap_or(5).clamp(1, 60)),
         })
@@ -171,6 +178,20 @@ impl DeviceSignIn {
     }
 }
 
+/// RFC 8628 §3.2 has a URI, which is of visible ASCII (RFC 3986 §2). A person signs in there.
+fn address_to_open(uri: &str) -> Option<Printable> {
+    let is_uri = uri.bytes().all(|octet| octet.is_ascii_graphic()) && url::may_carry_secrets(uri).is_ok();
+    is_uri.then(|| Printable::line(uri))
+}
+
+fn code_to_type(code: &str) -> Option<Printable> {
+    let shown = Printable::line(code);
+    (!code.trim().is_empty() && code.len() <= LONGEST_CODE && shown.as_str() == code).then_some(shown)
+}
+
+/// Usual ones have eight or nine characters (RFC 8628 §6.1).
+const LONGEST_CODE: usize = 64;
+
 impl Slot {
     /// Keeps the refresh token. Returns who signed in, where the token tells and it is another name than the configured.
     fn keep_sign_in(&self, answered: &Answered) -> Result<Option<String>, String> {
@@ -183,5 +204,33 @@ impl Slot {
         store.put(&self.owner, &Record { refresh_token, signed_in: now, renewed: now })?;
         let person = wire::claims(access_token.expose()).and_then(|claims| claims.upn);
         Ok(person.filter(|person| !person.eq_ignore_ascii_case(&self.account.user)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_sent_to_https_alone_and_types_what_is_seen() {
+        for good in ["https://microsoft.com/devicelogin", "https://a.example/d?x=1", "http://127.0.0.1:80/d"] {
+            assert_eq!(address_to_open(good).map(|uri| uri.as_str().to_owned()), Some(good.to_owned()));
+        }
+        for bad in [
+            "http://microsoft.com/devicelogin",
+            "javascript:alert(1)",
+            "file:///etc/passwd",
+            "https://microsoft.com@evil.example/",
+            "https://a.example/\x1b]52;c;eA==\x07",
+            "https://a.example/\u{202e}moc",
+            "https://\u{0430}pple.example/",
+            "",
+        ] {
+            assert_eq!(address_to_open(bad), None, "{bad:?}");
+        }
+        assert_eq!(code_to_type("WDJB-MJHT").map(|code| code.as_str().to_owned()), Some("WDJB-MJHT".to_owned()));
+        for bad in ["AB\x1b[8mCD", "AB\u{9b}8mCD", "AB\u{200b}CD", "", " ", &"A".repeat(65)] {
+            assert_eq!(code_to_type(bad), None, "{bad:?}");
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The demo's story, told: who said what to whom, over which TLS.
 
-use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::fmt::{Display, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Scene, reachable, say};
+use crate::cli::output::has_colours;
 use crate::simulator::Simulator;
 use crate::simulator::device::{Step, fetch_by_imap, fetch_by_pop3};
+use crate::text::{Printable, Style};
 use crate::transport::downstream::{self, device};
 
 /// Lets the built-in device fetch its mail by IMAP and by POP3, and tells every step.
@@ -17,11 +18,10 @@ pub(super) async fn tell(
     (imap, pop3): (SocketAddr, SocketAddr),
     (login, password): (&str, &str),
 ) -> Result<(), String> {
-    let paint = Paint { on: std::io::stdout().is_terminal() };
-    say(&format!(
-        "\n{}\nAn old scanner, packetboat, and a pretend Exchange Online, all on this computer.\n",
-        paint.bold("packetboat demo")
-    ))?;
+    let mut text = Painted::new();
+    text.plain("\n").bold("packetboat demo");
+    text.plain("\nAn old scanner, packetboat, and a pretend Exchange Online, all on this computer.\n");
+    say(text.text)?;
     let mut before = 0;
     for (protocol, address) in [("IMAP", imap), ("POP3", pop3)] {
         let tls = device::connect(address, authority).await?;
@@ -34,62 +34,65 @@ pub(super) async fn tell(
         let news = events.get(before..).unwrap_or_default();
         before = events.len();
         let upstream = news.iter().find_map(|event| event.split("TLSv").nth(1)?.split(' ').next()).unwrap_or("1.3");
-        say(&chapter(&paint, protocol, address, (facts.version, facts.cipher), (login, upstream), &steps, news))?;
+        let tls = (facts.version, facts.cipher, upstream);
+        say(chapter(protocol, address, tls, login, &steps, news))?;
     }
-    say(&format!("\n{}\n", paint.green("The mail came through, both ways.")))
+    let mut text = Painted::new();
+    text.plain("\n").green("The mail came through, both ways.").plain("\n");
+    say(text.text)
 }
 
 fn chapter(
-    paint: &Paint,
     protocol: &str,
     address: SocketAddr,
-    (version, cipher): (&str, &str),
-    (login, upstream): (&str, &str),
+    (version, cipher, upstream): (&str, &str, &str),
+    login: &str,
     steps: &[Step],
     news: &[String],
-) -> String {
+) -> Printable {
     let version = if version == "TLSv1" { "TLSv1.0" } else { version };
-    let mut text = format!(
-        "\n{}  scanner {} packetboat {} Exchange Online\n",
-        paint.bold(protocol),
-        paint.red(&format!("== {} {cipher} ==>", version.replace('v', " "))),
-        paint.green(&format!("== TLS {upstream} ==>"))
-    );
-    let _ =
-        writeln!(text, "      (port {} of packetboat, the certificate is from the demo's own CA)\n", address.port());
+    let mut text = Painted::new();
+    text.plain("\n").bold(protocol).plain("  scanner ");
+    text.red(format_args!("== {} {cipher} ==>", version.replace('v', " "))).plain(" packetboat ");
+    text.green(format_args!("== TLS {upstream} ==>")).plain(" Exchange Online\n");
+    let port = address.port();
+    text.plain(format_args!("      (port {port} of packetboat, the certificate is from the demo's own CA)\n\n"));
     for step in steps {
         if !step.said.is_empty() {
-            let _ = writeln!(text, "   scanner  {}", paint.bold(&step.said));
+            text.plain("   scanner  ").bold(&step.said).plain("\n");
         }
         if step.said.contains("LOGIN") || step.said.starts_with("PASS") {
-            behind(&mut text, paint, login, news);
+            behind(&mut text, login, news);
         }
         for line in step.heard.lines() {
-            let _ = writeln!(text, "            {}", paint.dim(&shortened(line)));
+            text.plain("            ").dim(shortened(line)).plain("\n");
         }
     }
-    text
+    text.text
 }
 
 /// What happens between the device's password and the answer to it.
-fn behind(text: &mut String, paint: &Paint, login: &str, news: &[String]) {
-    let fits = format!("the password fits the hash of {login}, which opens the account scans");
-    let _ = writeln!(text, "              {} {fits}", paint.green("packetboat:"));
+fn behind(text: &mut Painted, login: &str, news: &[String]) {
+    let mut tell = |who: &str, what: &dyn Display| {
+        text.plain("              ").green(who).plain(format_args!(" {what}\n"));
+    };
+    tell("packetboat:", &format_args!("the password fits the hash of {login}, which opens the account scans"));
     for event in news {
         if let Some(token) = event.strip_prefix("token endpoint: ") {
-            let _ = writeln!(text, "              {} {token}", paint.green("pretend Entra:"));
+            tell("pretend Entra:", &token);
         } else if let Some((_, login)) = event.split_once(": login by ") {
-            let _ = writeln!(text, "              {} login by {login}", paint.green("Exchange Online:"));
+            tell("Exchange Online:", &format_args!("login by {login}"));
         }
     }
 }
 
 /// What to type next, for who wants to try it.
-pub(super) fn by_hand(scene: &Scene, authority: &Path) -> String {
-    let paint = Paint { on: std::io::stdout().is_terminal() };
+pub(super) fn by_hand(scene: &Scene, authority: &Path) -> Printable {
     let [imap, imaps, pop3, pop3s] = scene.ports;
     let (login, password, ca) = (scene.login, scene.password.as_str(), authority.display());
-    let mut text = format!("\n{}\n\n", paint.bold("It stays up: try it by hand (another terminal)"));
+    let mut painted = Painted::new();
+    painted.plain("\n").bold("It stays up: try it by hand (another terminal)").plain("\n\n");
+    let mut text = String::new();
     let old = "--tlsv1.0 --tls-max 1.0 --ciphers DEFAULT@SECLEVEL=0";
     let _ = writeln!(
         text,
@@ -101,7 +104,8 @@ pub(super) fn by_hand(scene: &Scene, authority: &Path) -> String {
         "  openssl s_client -quiet -crlf -tls1 -cipher DEFAULT:@SECLEVEL=0 -CAfile {ca} -starttls imap -connect localhost:{imap}"
     );
     let _ = writeln!(text, "      then: a LOGIN {login} {password}\n");
-    let _ = writeln!(text, "{}\n", paint.bold("Or a real device on the LAN, before there is any tenant"));
+    painted.plain(&text).bold("Or a real device on the LAN, before there is any tenant").plain("\n\n");
+    text.clear();
     for address in reachable(scene.listen) {
         let _ = writeln!(text, "  server     {address}");
     }
@@ -115,7 +119,8 @@ pub(super) fn by_hand(scene: &Scene, authority: &Path) -> String {
          configuration is {}. Ctrl-C ends it.\n",
         scene.directory.join("packetboat.toml").display()
     );
-    text
+    painted.plain(text);
+    painted.text
 }
 
 fn shortened(line: &str) -> String {
@@ -127,29 +132,39 @@ fn shortened(line: &str) -> String {
     shown
 }
 
-/// Colours, where somebody sees them.
-struct Paint {
-    on: bool,
+/// A text with colours, where somebody sees them.
+struct Painted {
+    text: Printable,
+    has_colours: bool,
 }
 
-impl Paint {
-    fn bold(&self, text: &str) -> String {
-        self.with("1", text)
+impl Painted {
+    fn new() -> Self {
+        Self { text: Printable::default(), has_colours: has_colours() }
     }
 
-    fn dim(&self, text: &str) -> String {
-        self.with("2", text)
+    fn plain(&mut self, text: impl Display) -> &mut Self {
+        self.with(Style::Plain, text)
     }
 
-    fn green(&self, text: &str) -> String {
-        self.with("32", text)
+    fn bold(&mut self, text: impl Display) -> &mut Self {
+        self.with(Style::Bold, text)
     }
 
-    fn red(&self, text: &str) -> String {
-        self.with("31", text)
+    fn dim(&mut self, text: impl Display) -> &mut Self {
+        self.with(Style::Dim, text)
     }
 
-    fn with(&self, code: &str, text: &str) -> String {
-        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    fn green(&mut self, text: impl Display) -> &mut Self {
+        self.with(Style::Green, text)
+    }
+
+    fn red(&mut self, text: impl Display) -> &mut Self {
+        self.with(Style::Red, text)
+    }
+
+    fn with(&mut self, style: Style, text: impl Display) -> &mut Self {
+        self.text.push_styled(if self.has_colours { style } else { Style::Plain }, text);
+        self
     }
 }

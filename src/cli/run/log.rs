@@ -26,6 +26,7 @@ use tracing_subscriber::{Registry, fmt as subscriber_fmt};
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::crypto::KeyedHash;
 use crate::proto::line::printable;
+use crate::text::Printable;
 use stderr::StandardError;
 
 /// The log that has begun, and can be changed.
@@ -287,11 +288,11 @@ impl Lines {
             (false, true) => write!(writer, "\x1b[{}m{level:>5}\x1b[0m ", colour(level))?,
             (false, false) => write!(writer, "{level:>5} ")?,
         }
-        writer.write_str(&said.message.replace(['\r', '\n'], " "))?;
+        writer.write_str(Printable::line(said.message.replace(['\r', '\n'], " ")).as_str())?;
         for (name, value) in said.fields {
             match value {
-                Value::Text(text) => write!(writer, " {name}={text:?}")?,
-                Value::Shown(text) => write!(writer, " {name}={text}")?,
+                Value::Text(text) => write!(writer, " {name}={:?}", Printable::line(text).as_str())?,
+                Value::Shown(text) => write!(writer, " {name}={}", Printable::line(text).as_str())?,
                 Value::Number(number) => write!(writer, " {name}={number}")?,
                 Value::Truth(truth) => write!(writer, " {name}={truth}")?,
             }
@@ -304,10 +305,10 @@ impl Lines {
         let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
         object.insert("timestamp".to_owned(), time.into());
         object.insert("level".to_owned(), level.as_str().into());
-        object.insert("message".to_owned(), said.message.into());
+        object.insert("message".to_owned(), Printable::lines(said.message).as_str().into());
         for (name, value) in said.fields {
             let value = match value {
-                Value::Text(text) | Value::Shown(text) => text.into(),
+                Value::Text(text) | Value::Shown(text) => Printable::lines(text).as_str().into(),
                 Value::Number(number) => serde_json::Value::Number(number),
                 Value::Truth(truth) => truth.into(),
             };

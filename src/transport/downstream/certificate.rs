@@ -251,6 +251,23 @@ pub fn der(path: &Path) -> Result<Vec<u8>, String> {
     first(path)?.to_der().map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// The same in PEM: the certificate alone, whatever else stands in the file.
+///
+/// # Errors
+/// Missing, unreadable, or no PEM.
+pub fn pem(path: &Path) -> Result<String, String> {
+    let pem = first(path)?.to_pem().map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(String::from_utf8_lossy(&pem).into_owned())
+}
+
+/// Whether this is one certificate, in PEM or in DER, and nothing else.
+pub fn is_one(octets: &[u8]) -> bool {
+    super::library::start();
+    let in_der = || X509::from_der(octets).and_then(|one| one.to_der()).is_ok_and(|der| der == octets);
+    let in_pem = || X509::from_pem(octets).and_then(|one| one.to_pem()).is_ok_and(|pem| pem == octets);
+    in_der() || in_pem()
+}
+
 impl Pair {
     /// Whether the key is that of the first certificate.
     fn fits(&self) -> bool {

@@ -1,0 +1,58 @@
+//! Everything that a command prints: the one way to standard output and standard error beside the log's.
+//!
+//! Both take [`Printable`] text, so that nothing from a file, a peer or an endpoint reaches a terminal as an escape.
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+
+use super::{Exit, run};
+use crate::text::Printable;
+
+/// To a person, before or beside the log.
+pub(super) fn complain(message: impl Into<Printable>) {
+    // With standard error closed there is nobody to tell. In the journal each line has its level.
+    let level = if run::log::is_journal() { "<3>" } else { "" };
+    for line in message.into().as_str().lines() {
+        let _ = writeln!(stderr().lock(), "{level}{line}");
+    }
+}
+
+/// The answer to what was asked.
+pub(super) fn answer(text: impl Into<Printable>) -> Result<(), Exit> {
+    write(text.into().as_str().as_bytes())
+}
+
+/// A certificate in DER, which is no text. Names in it are the issuer's, and a terminal would obey them.
+pub(super) fn answer_in_der(certificate: &[u8]) -> Result<(), Exit> {
+    if stdout().is_terminal() {
+        complain("DER is no text for a terminal: write it to a file, with --output FILE");
+        return Err(Exit::Usage);
+    }
+    write(certificate)
+}
+
+/// Whether the answer goes to a terminal.
+pub(super) fn has_colours() -> bool {
+    stdout().is_terminal()
+}
+
+fn write(octets: &[u8]) -> Result<(), Exit> {
+    let mut output = stdout().lock();
+    output.write_all(octets).and_then(|()| output.flush()).map_err(|error| {
+        complain(format_args!("cannot write to standard output: {error}"));
+        Exit::IoError
+    })
+}
+
+/// The help that was asked for, or a mistake in the arguments. The former is our own text; the latter repeats arguments, and is
+/// shown without colours where they hold what a terminal would obey.
+pub(super) fn answer_usage(error: &clap::Error) -> Result<(), Exit> {
+    let is_asked_for = !error.use_stderr();
+    let text = error.render().to_string();
+    if is_asked_for || Printable::lines(&text).as_str() == text {
+        // Nothing is left to be done if even this cannot be printed.
+        let _ = error.print();
+    } else {
+        complain(&text);
+    }
+    if is_asked_for { Ok(()) } else { Err(Exit::Usage) }
+}
