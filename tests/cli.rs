@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "cli/owner.rs"]
+mod owner;
 #[path = "cli/terminal.rs"]
 mod terminal;
 

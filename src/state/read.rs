@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use super::rights::{is_kept_from_others, is_ours_alone, missing_rights};
@@ -129,12 +131,39 @@ fn advice(path: &Path, error: &io::Error) -> String {
     why.or_else(|| super::why_denied(path, error)).map(|why| format!("; {why}")).unwrap_or_default()
 }
 
-/// A file, and never something else that would have us wait.
+/// A file, and never something else that would have us wait. Root follows no other user's link to a third one's file.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let not_waiting = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(not_waiting).open(path)?;
+    let open = |flags: OFlags| {
+        let flags = (flags | OFlags::NONBLOCK).bits().cast_signed();
+        OpenOptions::new().read(true).custom_flags(flags).open(path)
+    };
+    let opened = open(OFlags::NOFOLLOW);
+    let is_link = matches!(&opened, Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()));
+    let file = if is_link { open(OFlags::empty())? } else { opened? };
     let metadata = file.metadata()?;
-    if metadata.is_file() { Ok((file, metadata)) } else { Err(io::Error::other("it is no file; put it away")) }
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no file; put it away"));
+    }
+    if geteuid().is_root() {
+        is_no_trap(path, is_link, &metadata)?;
+    }
+    Ok((file, metadata))
+}
+
+/// Whoever owns a directory may lay links in it, to files that root alone may read. (Links of root's own are followed:
+/// Kubernetes keeps its volumes behind such.)
+fn is_no_trap(path: &Path, is_link: bool, target: &Metadata) -> io::Result<()> {
+    let owner = if is_link {
+        fs::symlink_metadata(path)?.uid()
+    } else if target.nlink() > 1 {
+        fs::metadata(super::directory_of(path))?.uid()
+    } else {
+        return Ok(());
+    };
+    if owner == 0 || owner == target.uid() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("it is a link that user {owner} has made to another user's file; put it away")))
 }
 
 /// At once in its full size: a buffer that grows would leave copies behind.

@@ -1,0 +1,179 @@
+//! Root's commands in a state directory of another user, who lays links there: nothing of root's is read out, written, given
+//! away or signed with. Runs as root, as CI does; another user cannot lay such a trap for itself.
+
+use std::os::unix::fs::{chown, lchown, symlink};
+
+use super::*;
+
+const OWNER: u32 = 65_534;
+const SECRET: &str = "4f1c0-what-root-alone-may-read";
+
+/// Every file and directory that packetboat has in its state directory.
+const NAMES: [&str; 13] = [
+    "ca.pem",
+    "ca.key",
+    "ca.der",
+    "default.pem",
+    "default.key",
+    "certificates.lock",
+    "lock",
+    "running",
+    "reload",
+    "store.key",
+    "inventory.json",
+    "tokens",
+    "tokens/lock",
+];
+
+/// Every command that looks there.
+const COMMANDS: [&[&str]; 14] = [
+    &["check"],
+    &["check", "--online"],
+    &["certificate", "show"],
+    &["certificate", "export"],
+    &["certificate", "export", "--der"],
+    &["certificate", "export", "--output", "OUT"],
+    &["certificate", "export", "--der", "--output", "OUT"],
+    &["certificate", "renew"],
+    &["devices"],
+    &["devices", "--json"],
+    &["health"],
+    &["reload"],
+    &["login", "scans"],
+    &["setup"],
+];
+
+struct Trap {
+    bench: Bench,
+    configuration: String,
+}
+
+impl Trap {
+    /// None where this is not root.
+    fn new() -> Option<Self> {
+        let bench = Bench::new();
+        if fs::metadata(bench.directory.path()).unwrap().uid() != 0 {
+            eprintln!("not root: not tried");
+            return None;
+        }
+        // The owner comes as far as its own directory.
+        fs::set_permissions(bench.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(bench.path("state")).unwrap();
+        fs::set_permissions(bench.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
+        chown(bench.path("state"), Some(OWNER), Some(OWNER)).unwrap();
+        fs::create_dir(bench.path("root")).unwrap();
+        fs::set_permissions(bench.path("root"), fs::Permissions::from_mode(0o700)).unwrap();
+        let configuration = format!(
+            "{}[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"1\"\ngrant = \"device-code\"\n\
+             token_endpoint = \"http://127.0.0.1:1/\"\ndevice_endpoint = \"http://127.0.0.1:1/\"\n\
+             [account.scans]\nmailbox = \"scans@contoso.example\"\nupstream = \"x\"\n[upstream.x]\nhost = \"localhost\"\n",
+            listener("")
+        );
+        Some(Self { bench, configuration })
+    }
+
+    fn roots(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.bench.path("root").join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// The owner lays a link.
+    fn lay(&self, name: &str, target: &Path) {
+        let link = self.bench.path("state").join(name);
+        if let Some(directory) = link.parent().filter(|directory| !directory.exists()) {
+            fs::create_dir(directory).unwrap();
+            lchown(directory, Some(OWNER), Some(OWNER)).unwrap();
+        }
+        let _ = fs::remove_file(&link);
+        symlink(target, &link).unwrap();
+        lchown(&link, Some(OWNER), Some(OWNER)).unwrap();
+    }
+
+    /// Root runs this; what it prints, and what it has written to the file that it named.
+    fn run(&self, command: &[&str]) -> String {
+        let out = self.bench.path("exported");
+        let command: Vec<&str> =
+            command.iter().map(|one| if *one == "OUT" { out.to_str().unwrap() } else { one }).collect();
+        let output = self.bench.run(&command, &self.configuration);
+        let written = fs::read(&out).unwrap_or_default();
+        let _ = fs::remove_file(&out);
+        String::from_utf8_lossy(&[output.stdout, output.stderr, written].concat()).into_owned()
+    }
+}
+
+#[test]
+fn root_reads_and_writes_nothing_of_its_own_by_another_users_links() {
+    let Some(trap) = Trap::new() else { return };
+    let secret = trap.roots("secret", SECRET.as_bytes());
+    for name in NAMES {
+        trap.lay(name, &secret);
+        for command in COMMANDS {
+            let said = trap.run(command);
+            assert!(!said.contains(SECRET), "{name}, {command:?}: {said}");
+            assert_eq!(fs::read(&secret).unwrap(), SECRET.as_bytes(), "{name}, {command:?}");
+            let about = fs::metadata(&secret).unwrap();
+            assert_eq!((about.uid(), about.mode() & 0o777), (0, 0o600), "{name}, {command:?}");
+        }
+        let link = trap.bench.path("state").join(name);
+        assert!(fs::remove_file(&link).is_ok() || fs::remove_dir_all(&link).is_ok(), "{name}");
+        let _ = fs::remove_dir_all(trap.bench.path("state/tokens"));
+    }
+    // A directory of root's in the place of one of the service's.
+    trap.lay("tokens", &trap.bench.path("root"));
+    for command in COMMANDS {
+        trap.run(command);
+    }
+    let there: Vec<_> =
+        fs::read_dir(trap.bench.path("root")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(there, ["secret"]);
+}
+
+#[test]
+fn root_signs_nothing_with_its_own_ca_by_another_users_links() {
+    let Some(trap) = Trap::new() else { return };
+    let key = rsa();
+    trap.bench.certificate("roots-own-ca", &key);
+    let pem = fs::read(trap.bench.path("roots-own-ca.pem")).unwrap();
+    let (chain, key_file) =
+        (trap.roots("ca.pem", &pem), trap.roots("ca.key", &key.private_key_to_pem_pkcs8().unwrap()));
+    // As the service has made them itself, and without them.
+    for is_made in [true, false] {
+        if is_made {
+            trap.run(&["certificate", "show"]);
+            assert!(trap.bench.path("state/default.pem").exists());
+        }
+        trap.lay("ca.pem", &chain);
+        trap.lay("ca.key", &key_file);
+        for command in COMMANDS {
+            let said = trap.run(command);
+            assert!(!said.contains("roots-own-ca"), "{command:?}: {said}");
+            assert!(!said.as_bytes().windows(64).any(|part| part == &pem[100..164]), "{command:?}: {said}");
+            let signed = fs::read(trap.bench.path("state/default.pem")).ok();
+            let is_signed = |pem: Vec<u8>| X509::from_pem(&pem).unwrap().verify(&key).unwrap();
+            assert!(!signed.is_some_and(is_signed), "{command:?}");
+        }
+        for name in ["ca.pem", "ca.key", "default.pem", "default.key"] {
+            let _ = fs::remove_file(trap.bench.path("state").join(name));
+        }
+    }
+}
+
+/// What root is asked for still comes: in a file of root's own.
+#[test]
+fn root_exports_the_services_ca_to_a_file_of_its_own() {
+    let Some(trap) = Trap::new() else { return };
+    let file = trap.bench.path("root/exported.pem");
+    let output = trap.bench.run(&["certificate", "export", "-o", file.to_str().unwrap()], &trap.configuration);
+    assert!(output.status.success() && out(&output).contains("wrote "), "{}", err(&output));
+    let exported = fs::read(&file).unwrap();
+    assert_eq!(fs::read(trap.bench.path("state/ca.pem")).unwrap(), exported);
+    assert_eq!(
+        (fs::metadata(&file).unwrap().uid(), fs::metadata(trap.bench.path("state/ca.key")).unwrap().uid()),
+        (0, OWNER)
+    );
+    assert!(X509::from_pem(&exported).is_ok());
+    let output = trap.bench.run(&["certificate", "export", "--der"], &trap.configuration);
+    assert!(X509::from_der(&output.stdout).is_ok(), "{}", err(&output));
+}
