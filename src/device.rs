@@ -2,6 +2,7 @@
 
 mod charset;
 mod delay;
+mod known;
 mod memory;
 mod names;
 pub mod password;
@@ -16,7 +17,9 @@ use crate::config::{Config, Networks};
 use crate::failure::{Failure, Kind};
 use crate::pool;
 use crate::secret::Secret;
-use delay::{Delays, Turn, Who};
+use crate::source::Source;
+pub use delay::{Delays, Turn, Who};
+pub use known::KnownSources;
 use memory::Memory;
 use names::Names;
 use password::Hash;
@@ -26,6 +29,7 @@ pub struct Devices {
     devices: Vec<Device>,
     names: Names,
     memory: Memory,
+    known: Arc<KnownSources>,
     delays: Arc<Delays>,
     /// Tries that wait for their turn or a run.
     waiting: Arc<Semaphore>,
@@ -52,11 +56,11 @@ pub struct Device {
 pub type Obstacle = (String, String);
 
 impl Devices {
-    /// Reads every hash. What is known of devices from before goes on, where they have the same passwords.
+    /// Reads every hash. Passwords that were verified before are remembered, where devices have the same ones.
     ///
     /// # Errors
     /// Hashes that cannot be verified.
-    pub fn new(config: &Config, before: Option<&Devices>) -> Result<Self, Vec<Obstacle>> {
+    pub fn new(config: &Config, known: &Arc<KnownSources>, before: Option<&Devices>) -> Result<Self, Vec<Obstacle>> {
         let mut obstacles = Vec::new();
         let mut devices = Vec::new();
         let mut names = Names::default();
@@ -97,6 +101,7 @@ impl Devices {
             devices,
             names,
             memory,
+            known: Arc::clone(known),
             delays: match before.map(|before| &before.delays) {
                 Some(same) if same.is_like(&delays) => Arc::clone(same),
                 Some(_) | None => Arc::new(delays),
@@ -106,6 +111,16 @@ impl Devices {
         })
     }
 
+    /// From now on these are all devices: what is known of others is forgotten.
+    pub fn begin(&self) {
+        self.known.retain(|name| self.devices.iter().any(|device| device.name == name));
+    }
+
+    /// Whether some device has logged in from there: lately, or before a restart.
+    pub fn knows(&self, source: IpAddr) -> bool {
+        self.known.knows(source)
+    }
+
     /// The device that logs in so, from there.
     ///
     /// A password that was verified lately costs a keyed hash; every other one waits for its turn behind earlier
@@ -113,29 +128,27 @@ impl Devices {
     ///
     /// # Errors
     /// [`Kind::WrongPassword`]; its detail is for the log, and the device hears always the same.
-    /// [`Kind::Unavailable`] if too many are being verified.
+    /// [`Kind::NotVerified`] if the password was not looked at, because too many wrong ones came before or at the same time.
     pub async fn verify(self: &Arc<Self>, login: &[u8], password: &Secret, source: IpAddr) -> Result<&Device, Failure> {
         let login = names::written(login);
         let found = self.find(&login);
+        let from = Source::from(source);
         if let Some((index, device)) = found
             && device.serves(source)
             && self.memory.has(device, index, password)
         {
+            self.known.add(&device.name, from);
             return Ok(device);
         }
-        let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
-            return Err(Failure::new(Kind::Unavailable, "too many passwords are being verified"));
-        };
         let who = Who {
-            source: source.into(),
+            source: from,
             // All names of a device count as one, and all forms of a name.
             name: found.map_or_else(|| names::normal(&login).to_owned(), |(_, device)| device.name.clone()),
-            is_familiar: found.is_some_and(|(index, _)| self.memory.is_familiar(index, source.into())),
+            is_familiar: found.is_some_and(|(_, device)| self.known.has(&device.name, from)),
         };
-        let Some(turn) = self.delays.turn(&who).await else {
-            return Err(wrong(
-                "too many wrong passwords of late, for this login or from this address: limits.longest_failure_delay",
-            ));
+        let turn = self.delays.turn(&who).await?;
+        let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
+            return Err(not_verified("too many passwords are being verified"));
         };
         // In a task of its own: who leaves before the answer has tried all the same, and counts.
         let (devices, password, index) = (Arc::clone(self), password.clone(), found.map(|(index, _)| index));
@@ -164,7 +177,8 @@ impl Devices {
         let failure = match found {
             Some((index, device)) if is_right && device.serves(source) => {
                 turn.succeeded();
-                self.memory.keep(device, index, password, source.into());
+                self.memory.keep(device, index, password);
+                self.known.add(&device.name, source.into());
                 return Ok(index);
             }
             Some((_, device)) if is_right => {
@@ -209,7 +223,7 @@ impl Devices {
             }
             is_right
         });
-        compared.await.map_err(|why| Failure::new(Kind::Unavailable, format!("the password cannot be verified: {why}")))
+        compared.await.map_err(|why| not_verified(&why.to_string()))
     }
 }
 
@@ -222,10 +236,14 @@ impl Device {
 /// A verification that ended without a result: by a panic, which costs this login alone, or with the process.
 fn interrupted(ended: &JoinError) -> Failure {
     if ended.is_panic() {
-        Failure::new(Kind::Unavailable, "the password cannot be verified: an internal error, which the log names")
+        not_verified("an internal error, which the log names")
     } else {
         Failure::new(Kind::Drained, "")
     }
+}
+
+fn not_verified(detail: &str) -> Failure {
+    Failure::new(Kind::NotVerified, detail)
 }
 
 fn wrong(detail: &str) -> Failure {
@@ -256,7 +274,7 @@ mod tests {
              [[device]]\nlogin = \"Scanner3\"\naliases = [\"scan@contoso.example\"]\npasswords = [\"{hash}\"]\n{more}"
         );
         let config = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config;
-        Arc::new(Devices::new(&config, None).unwrap_or_else(|obstacles| panic!("{obstacles:?}")))
+        Arc::new(Devices::new(&config, &Arc::default(), None).unwrap_or_else(|obstacles| panic!("{obstacles:?}")))
     }
 
     async fn verify(devices: &Arc<Devices>, login: &str, password: &str) -> Result<String, String> {
@@ -322,10 +340,14 @@ mod tests {
         assert!(devices.devices.iter().all(|device| device.passwords.len() <= devices.decoys.len()));
     }
 
-    /// Every spelling of a login, and every alias, is the same login to who guesses from many addresses.
+    /// Every spelling of a login, and every alias, is the same login to who guesses from many addresses that have failed.
     #[tokio::test(start_paused = true)]
     async fn spelling_does_not_evade_the_delay() {
         let devices = devices("");
+        for number in 0..4 {
+            verify_from(&format!("192.0.2.{number}"), &devices, &format!("guess{number}"), "guess").await.unwrap_err();
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
         let began = tokio::time::Instant::now();
         for (number, login) in
             ["scanner3", "d0\\scanner3\\shared", "scan@contoso.example", "SCANNER3/shared"].iter().enumerate()
@@ -347,6 +369,19 @@ mod tests {
         let began = tokio::time::Instant::now();
         verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
         assert!(began.elapsed() < Duration::from_millis(500));
+    }
+
+    /// Neither does it where they have made no failure of their own: each has its own run, and the device as well.
+    #[tokio::test(start_paused = true)]
+    async fn a_device_from_a_new_source_waits_for_no_guesser() {
+        let devices = devices("");
+        for number in 0..5 {
+            verify_from(&format!("192.0.2.{number}"), &devices, "scanner3", "guess").await.unwrap_err();
+        }
+        let began = tokio::time::Instant::now();
+        verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(500));
+        assert!(devices.knows("192.0.2.9".parse().unwrap()) && !devices.knows("192.0.2.1".parse().unwrap()));
     }
 
     /// Whenever devices leave, whatever they try: all that a login takes is given back, and the device itself gets in.

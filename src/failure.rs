@@ -68,6 +68,8 @@ pub enum Kind {
     NothingSaid,
     /// The device's user name or password is not one of those configured here.
     WrongPassword,
+    /// The device's password was not looked at, because too many logins came before it or at the same time.
+    NotVerified,
     /// The device did not log in in time.
     LoginTimeout,
     /// The device tried to log in without TLS, and went away.
@@ -137,6 +139,8 @@ pub enum Reply {
     Unavailable,
     /// Try again later, because nobody is let in yet.
     Observed,
+    /// Try again later, because too many try to log in.
+    NotVerified,
     /// Trying again will not help; a person has to act.
     ContactAdmin,
     /// Someone else has the mailbox open.
@@ -156,7 +160,7 @@ pub enum Level {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 36] = [
+    pub const ALL: [Kind; 37] = [
         Kind::NotAllowed,
         Kind::ProxyHeader,
         Kind::TooManyConnections,
@@ -165,6 +169,7 @@ impl Kind {
         Kind::HandshakeTimeout,
         Kind::NothingSaid,
         Kind::WrongPassword,
+        Kind::NotVerified,
         Kind::LoginTimeout,
         Kind::LoginInClear,
         Kind::IdleTimeout,
@@ -206,6 +211,7 @@ impl Kind {
             | Kind::HandshakeTimeout
             | Kind::NothingSaid
             | Kind::WrongPassword
+            | Kind::NotVerified
             | Kind::LoginTimeout
             | Kind::LoginInClear
             | Kind::IdleTimeout
@@ -242,6 +248,7 @@ impl Kind {
             Kind::NotAuthorized => Reply::NotAuthorized,
             Kind::InUse | Kind::TooManySessions => Reply::InUse,
             Kind::Observed => Reply::Observed,
+            Kind::NotVerified => Reply::NotVerified,
             // These stay until somebody changes a setting.
             Kind::UpstreamCertificate
             | Kind::UpstreamTls
@@ -286,6 +293,7 @@ impl Kind {
             | Kind::Handshake
             | Kind::HandshakeTimeout
             | Kind::WrongPassword
+            | Kind::NotVerified
             | Kind::LoginInClear
             | Kind::TooLong
             | Kind::TooManyBadCommands
@@ -328,6 +336,7 @@ impl Kind {
             Kind::HandshakeTimeout => "handshake_timeout",
             Kind::NothingSaid => "nothing_said",
             Kind::WrongPassword => "wrong_password",
+            Kind::NotVerified => "not_verified",
             Kind::LoginTimeout => "login_timeout",
             Kind::LoginInClear => "login_in_clear",
             Kind::IdleTimeout => "idle_timeout",
@@ -370,6 +379,7 @@ impl Kind {
             Kind::HandshakeTimeout => "the device took too long over the TLS handshake",
             Kind::NothingSaid => "closed before anything was said",
             Kind::WrongPassword => "user name or password is wrong",
+            Kind::NotVerified => "password was not verified",
             Kind::LoginTimeout => "the device did not log in in time",
             Kind::LoginInClear => "the device tried to log in without TLS",
             Kind::IdleTimeout => "nothing moved for too long",

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::{Config, Entry, Listener, Logins, Problem, Protocol, Proven, Roots};
-use crate::device::Devices;
+use crate::device::{Devices, KnownSources};
 use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 use crate::token::{self, Tokens};
@@ -52,6 +52,8 @@ pub struct Common {
     pub metrics: Arc<Metrics>,
     /// Who was seen.
     pub inventory: Arc<Inventory>,
+    /// Where devices have logged in from.
+    pub known: Arc<KnownSources>,
     connections: Arc<Connections>,
     /// What the log takes of it.
     quota: Arc<Quota>,
@@ -154,6 +156,7 @@ impl Common {
         Ok(Self {
             metrics: Arc::new(Metrics::new()?),
             inventory: Inventory::new(config.inventory),
+            known: Arc::default(),
             connections: Connections::new(&config.limits),
             quota: Arc::new(Quota::new(&config.log)),
             inherited: inherited.into(),
@@ -226,7 +229,14 @@ pub fn open(
     let mut obstacles = Vec::new();
     let certificates = certificates(config, making, &mut obstacles);
     let servers = servers(config, before, &mut obstacles);
-    let access = access(config, making, &servers, before, &mut obstacles);
+    let translating = config.listeners.iter().find(|listener| listener.logins == Logins::Translate);
+    let access = translating.and_then(|listener| {
+        if config.devices.is_empty() {
+            obstacles.push(without_devices(listener));
+            return None;
+        }
+        access(config, making, &servers, common, before).map_err(|found| obstacles.extend(found)).ok()
+    });
     let mut opened = Vec::new();
     for listener in &config.listeners {
         let places = place::take(config, listener, making, common, before, &mut obstacles);
@@ -309,33 +319,33 @@ fn servers(config: &Config, before: Option<&Present>, obstacles: &mut Vec<Obstac
     servers
 }
 
-/// Devices, mailboxes and tokens, where a listener translates.
+fn without_devices(listener: &Listener) -> Obstacle {
+    let message = "nobody could log in, because there is no [[device]]: write one with login, passwords and account, as \
+                   config/packetboat.toml shows; or set logins = \"pass-through\" in front of a server that takes \
+                   passwords, or observe = true to take inventory first";
+    Obstacle { key: format!("listener.{}.logins", listener.name), message: message.to_owned() }
+}
+
+/// Devices, mailboxes and tokens.
 fn access(
     config: &Config,
     making: Making,
     servers: &Servers,
+    common: &Common,
     before: Option<&Present>,
-    obstacles: &mut Vec<Obstacle>,
-) -> Option<(Arc<Access>, Arc<Tokens>)> {
-    let listener = config.listeners.iter().find(|listener| listener.logins == Logins::Translate)?;
-    if config.devices.is_empty() {
-        let key = format!("listener.{}.logins", listener.name);
-        let message = "nobody could log in, because there is no [[device]]: write one with login, passwords and account, as \
-                       config/packetboat.toml shows; or set logins = \"pass-through\" in front of a server that takes \
-                       passwords, or observe = true to take inventory first";
-        obstacles.push(Obstacle { key, message: message.to_owned() });
-        return None;
-    }
-    let told = |obstacles: &mut Vec<Obstacle>, found: Vec<(String, String)>| {
-        obstacles.extend(found.into_iter().map(|(key, message)| Obstacle { key, message }));
-    };
+) -> Result<(Arc<Access>, Arc<Tokens>), Vec<Obstacle>> {
     let (access, tokens) = before.and_then(Present::access).map_or((None, None), |(one, two)| (Some(one), Some(two)));
-    let devices = Devices::new(config, access.map(|access| access.devices.as_ref()));
-    let devices = devices.map_err(|found| told(obstacles, found));
-    let tokens = Tokens::open(config, making, tokens.map(Arc::as_ref)).map_err(|found| told(obstacles, found));
-    let (devices, tokens) = (devices.ok()?, Arc::new(tokens.ok()?));
+    let devices = Devices::new(config, &common.known, access.map(|access| access.devices.as_ref()));
+    let tokens = Tokens::open(config, making, tokens.map(Arc::as_ref));
+    let (devices, tokens) = match (devices, tokens) {
+        (Ok(devices), Ok(tokens)) => (devices, Arc::new(tokens)),
+        (devices, tokens) => {
+            let found = [devices.err(), tokens.err()].into_iter().flatten().flatten();
+            return Err(found.map(|(key, message)| Obstacle { key, message }).collect());
+        }
+    };
     let mailboxes = Mailboxes::new(config, &tokens, servers, access.map(|access| &access.mailboxes));
-    Some((Arc::new(Access { devices: Arc::new(devices), mailboxes }), tokens))
+    Ok((Arc::new(Access { devices: Arc::new(devices), mailboxes }), tokens))
 }
 
 /// Open files beside those of connections: of each worker's event loop, of sockets that listen, of connections that are

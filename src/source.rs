@@ -1,7 +1,8 @@
 //! A source of connections: the unit in which limits count addresses.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 /// An IPv4 address, or the /64 network of an IPv6 address.
 ///
@@ -24,6 +25,15 @@ impl From<IpAddr> for Source {
             IpAddr::V4(address) => Self(address.into()),
             IpAddr::V6(address) => Self(translated(address).map_or_else(|| network(address).into(), IpAddr::V4)),
         }
+    }
+}
+
+/// Reads what [`Source`] writes, and single addresses.
+impl FromStr for Source {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        text.strip_suffix("/64").unwrap_or(text).parse::<IpAddr>().map(Self::from)
     }
 }
 
@@ -71,6 +81,7 @@ mod tests {
     fn a_network_of_ipv6_is_one_source() {
         assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:ffff:ffff:ffff"));
         assert_eq!(source("2001:db8::1").to_string(), "2001:db8::/64");
+        assert_eq!("2001:db8::/64".parse(), Ok(source("2001:db8::1")));
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
         // Of the /48 in which NAT64 prefixes are chosen locally (RFC 8215), nobody else knows which.
         assert_eq!(source("64:ff9b:1::1"), source("64:ff9b:1::192.0.2.1"));

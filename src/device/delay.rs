@@ -1,7 +1,9 @@
 //! Delays after wrong passwords, twice as long each time: by source and by login, in bounded memory.
 //!
-//! A try begins once its source and its login are free: their delays are over, and no other try of theirs is without its
-//! verdict. So many tries at once are as slow as one after the other, while right passwords pass each other on at once.
+//! A source that has not failed has its own run at once, however many others try the same login. Once it has failed, its next
+//! try begins when its source and its login are free: their delays are over, and no other try of theirs is without its verdict.
+//! So many tries at once are as slow as one after the other, while right passwords pass each other on at once. A known device
+//! at its source is counted for itself alone.
 
 mod lane;
 
@@ -12,98 +14,84 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use crate::failure::{Failure, Kind};
 use crate::source::Source;
-use lane::{Lanes, Pair, Waiting};
+use lane::{Keys, Lanes, Waiting};
 
 /// The failures of all sources and logins. An unknown login is like every other.
-pub(super) struct Delays {
+pub struct Delays {
     first: Duration,
     longest: Duration,
-    /// Differs from start to start, so that nobody knows who shares a lane.
+    /// Differs from start to start, so that nobody knows which names are one lane.
     hasher: Hasher,
     lanes: Mutex<Lanes>,
-    /// A try is over: others may have to wait for something else.
-    ended: Notify,
 }
 
 /// Somebody who tries to log in.
-pub(super) struct Who {
-    pub(super) source: Source,
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// Where it comes from.
+    pub source: Source,
     /// The login, in the one form that stands for all of its spellings.
-    pub(super) name: String,
+    pub name: String,
     /// The two have been seen together with the right password; they are counted for themselves.
-    pub(super) is_familiar: bool,
+    pub is_familiar: bool,
 }
 
 /// A try that has begun. Dropping it without a verdict counts as nothing.
-pub(super) struct Turn {
+pub struct Turn {
     delays: Arc<Delays>,
-    lanes: Pair,
+    keys: Keys,
 }
 
 /// A place in the queue. Dropping it gives it up.
 struct Place<'a> {
     delays: &'a Delays,
     ticket: u64,
-    lanes: Pair,
-    /// Since when failures, and not the verdict of another try, hold it up.
-    held_up: Option<Instant>,
-}
-
-/// How long a try waits for its turn, if nothing changes.
-enum Wait {
-    /// For the verdict of others.
-    Open,
-    Until(Instant),
-    Over,
 }
 
 impl Delays {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        let (hasher, lanes, ended) = (Hasher::default(), Mutex::new(Lanes::new()), Notify::new());
-        Self { first, longest: longest.max(first), hasher, lanes, ended }
+    /// The delay after the first failure, and the longest one.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest: longest.max(first), hasher: Hasher::default(), lanes: Mutex::default() }
     }
 
     /// Whether the other ones are as long.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         (self.first, self.longest) == (other.first, other.longest)
     }
 
-    /// Waits for the turn of this source and login; none comes where failures hold it up for longer than the longest delay.
-    pub(super) async fn turn(self: &Arc<Self>, who: &Who) -> Option<Turn> {
+    /// Waits for the turn of this source and login, for the longest delay and the verdicts of others at most.
+    ///
+    /// # Errors
+    /// [`Kind::NotVerified`]: the turn has not come in that time, or too many tries wait already.
+    pub async fn turn(self: &Arc<Self>, who: &Who) -> Result<Turn, Failure> {
+        let deadline = Instant::now() + self.longest + VERDICTS;
         let (begins, mut turn) = oneshot::channel();
-        let mut place = self.queue(Waiting { lanes: self.pair(who), begins });
+        let look = Arc::new(Notify::new());
+        let keys = self.keys(who);
+        let waiting = Waiting { keys, begins, look: Arc::clone(&look), looks: deadline };
+        let ticket = self.lanes().queue(waiting, Instant::now()).ok_or_else(|| not_verified(TOO_MANY))?;
+        let place = Place { delays: self, ticket };
+        self.advance(keys);
         loop {
-            // Before the look: what ends behind it is heard.
-            let ended = self.ended.notified();
-            let until = match place.wait() {
-                Wait::Open => None,
-                Wait::Until(until) => Some(until),
-                Wait::Over => return turn.try_recv().ok(),
-            };
+            let looks = self.lanes().looks(place.ticket, deadline, Instant::now());
             tokio::select! {
                 biased;
-                turn = &mut turn => return turn.ok(),
-                () = ended => {}
-                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => self.advance(),
+                turn = &mut turn => return turn.map_err(|_| not_verified(TOO_LONG)),
+                () = look.notified() => {}
+                () = sleep_until(looks), if looks < deadline => self.advance(keys),
+                () = sleep_until(deadline) => return turn.try_recv().map_err(|_| not_verified(TOO_LONG)),
             }
         }
     }
 
-    fn queue(self: &Arc<Self>, waiting: Waiting) -> Place<'_> {
-        let lanes = waiting.lanes;
-        let ticket = self.lanes().queue(waiting);
-        let place = Place { delays: self, ticket, lanes, held_up: None };
-        self.advance();
-        place
-    }
-
-    /// Begins every try that may.
-    fn advance(self: &Arc<Self>) {
-        let begun = self.lanes().begin(Instant::now());
-        for Waiting { lanes, begins } in begun {
+    /// Begins every try in these lanes that may.
+    fn advance(self: &Arc<Self>, keys: Keys) {
+        let begun = self.lanes().begin(keys, Instant::now());
+        for Waiting { keys, begins, .. } in begun {
             // One that nobody waits for any more is dropped, and so over.
-            drop(begins.send(Turn { delays: Arc::clone(self), lanes }));
+            drop(begins.send(Turn { delays: Arc::clone(self), keys }));
         }
     }
 
@@ -113,15 +101,15 @@ impl Delays {
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    fn pair(&self, who: &Who) -> Pair {
+    fn keys(&self, who: &Who) -> Keys {
         if who.is_familiar {
-            return [self.lane((2_u8, who.source, &who.name)); 2];
+            return Keys { own: self.key((2_u8, who.source, &who.name)), login: None };
         }
-        [self.lane((0_u8, who.source)), self.lane((1_u8, &who.name))]
+        Keys { own: self.key((0_u8, who.source)), login: Some(self.key((1_u8, &who.name))) }
     }
 
-    fn lane(&self, key: impl Hash) -> usize {
-        Lanes::of(self.hasher.hash_one(key))
+    fn key(&self, of: impl Hash) -> u64 {
+        self.hasher.hash_one(of)
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
@@ -135,52 +123,43 @@ impl Delays {
     }
 }
 
-impl Place<'_> {
-    fn wait(&mut self) -> Wait {
-        let now = Instant::now();
-        let lanes = self.delays.lanes();
-        if !lanes.has_failed(self.lanes) {
-            self.held_up = None;
-            return Wait::Open;
-        }
-        if self.held_up.is_none() && lanes.are_busy(self.lanes) {
-            return Wait::Open;
-        }
-        let gives_up = *self.held_up.get_or_insert(now) + self.delays.longest;
-        if now >= gives_up {
-            return Wait::Over;
-        }
-        let opens = lanes.opens(self.lanes).filter(|opens| *opens > now);
-        Wait::Until(opens.map_or(gives_up, |opens| opens.min(gives_up)))
-    }
-}
-
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.delays.lanes().leave(self.ticket);
+        // What is taken out is dropped without the lock.
+        let left = self.delays.lanes().leave(self.ticket);
+        drop(left);
     }
 }
 
 impl Turn {
     /// The password was wrong.
-    pub(super) fn failed(self) {
+    pub fn failed(self) {
         let delay = |failures| self.delays.delay(failures);
-        self.delays.lanes().fail(self.lanes, Instant::now(), delay);
+        self.delays.lanes().fail(self.keys, Instant::now(), delay);
     }
 
     /// The password was right.
-    pub(super) fn succeeded(self) {
-        self.delays.lanes().succeed(self.lanes);
+    pub fn succeeded(self) {
+        self.delays.lanes().succeed(self.keys);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.delays.lanes().end(self.lanes);
-        self.delays.advance();
-        self.delays.ended.notify_waiters();
+        self.delays.lanes().end(self.keys);
+        self.delays.advance(self.keys);
     }
 }
+
+fn not_verified(why: &str) -> Failure {
+    Failure::new(Kind::NotVerified, why)
+}
+
+const TOO_LONG: &str =
+    "too many wrong passwords of late, for this login or from this address: limits.longest_failure_delay";
+const TOO_MANY: &str = "too many logins from this address wait already";
+/// Time beside the longest delay for the verdicts that a try waits for.
+const VERDICTS: Duration = Duration::from_secs(5);
 
 /// Differs from start to start, so that nobody can choose names that meet in one place. Tests have the same one each time.
 #[cfg(not(test))]
@@ -213,19 +192,26 @@ mod tests {
     async fn attempt(delays: Arc<Delays>, who: Who, is_right: bool) -> (Option<Duration>, Duration) {
         let came = Instant::now();
         let turn = delays.turn(&who).await;
-        let began = turn.is_some().then(|| came.elapsed());
-        if let Some(turn) = turn {
+        let began = turn.is_ok().then(|| came.elapsed());
+        if let Ok(turn) = turn {
             sleep(RUN).await;
             if is_right { turn.succeeded() } else { turn.failed() }
         }
         (began, came.elapsed())
     }
 
-    /// Of fifty wrong passwords at once no more are looked at than of fifty that come one after the other.
+    /// Of fifty wrong passwords at once no more are looked at than of fifty that come one after the other, where their sources
+    /// have failed before.
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
         for one_name in [true, false] {
             let delays = delays();
+            if one_name {
+                let before =
+                    (0..50).map(|number| attempt(Arc::clone(&delays), who(number, &number.to_string()), false));
+                before.collect::<JoinSet<_>>().join_all().await;
+                sleep(Duration::from_millis(500)).await;
+            }
             let mut tries = JoinSet::new();
             for number in 0..50 {
                 // From one source by many names, or by one name from many sources.
@@ -235,10 +221,55 @@ mod tests {
             let ended = tries.join_all().await;
             let mut began: Vec<_> = ended.iter().filter_map(|(began, _)| *began).map(|began| began.as_secs()).collect();
             began.sort_unstable();
-            assert_eq!(began, [0, 0, 1, 3, 7], "in seconds, with one name: {one_name}");
-            assert!(ended.iter().all(|(_, over)| *over <= LONGEST + 10 * RUN), "{ended:?}");
+            assert_eq!(began, [0, 0, 1, 3, 7, 15], "in seconds, with one name: {one_name}");
+            assert!(ended.iter().all(|(_, over)| *over <= LONGEST + VERDICTS), "{ended:?}");
             assert!(delays.is_idle());
         }
+    }
+
+    /// However many others try the same login, each source that has not failed is looked at when it comes; once.
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_has_not_failed_waits_for_nobody() {
+        let delays = delays();
+        for round in 0..2 {
+            let tries = (0..50).map(|number| attempt(Arc::clone(&delays), who(number, "scanner3"), false));
+            let ended = tries.collect::<JoinSet<_>>().join_all().await;
+            let at_once = ended.iter().filter(|(began, _)| *began == Some(Duration::ZERO)).count();
+            assert_eq!(at_once, [50, 0][round], "{ended:?}");
+        }
+        assert_eq!(attempt(Arc::clone(&delays), who(51, "scanner3"), true).await.0, Some(Duration::ZERO));
+    }
+
+    /// One source cannot fill the queue of another one.
+    #[tokio::test(start_paused = true)]
+    async fn so_many_of_one_source_wait_and_no_more() {
+        let delays = delays();
+        let tries = (0..300).map(|_| attempt(Arc::clone(&delays), who(1, "scanner3"), false)).collect::<JoinSet<_>>();
+        let of_other = attempt(Arc::clone(&delays), who(2, "scanner3"), true).await;
+        assert_eq!(of_other.0, Some(Duration::ZERO));
+        let ended = tries.join_all().await;
+        assert_eq!(ended.iter().filter(|(_, over)| over.is_zero()).count(), 300 - 256 - 2, "{ended:?}");
+        assert!(delays.is_idle());
+    }
+
+    /// Failures of strangers fill no memory, and those of later ones count all the same.
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded() {
+        let delays = delays();
+        for number in 0..40_000_u32 {
+            let source = std::net::IpAddr::from(Ipv4Addr::from(number)).into();
+            let who = Who { source, name: number.to_string(), is_familiar: false };
+            delays.turn(&who).await.unwrap().failed();
+        }
+        assert!(delays.lanes().count() <= lane::MOST, "{}", delays.lanes().count());
+        let late = Who {
+            source: std::net::IpAddr::from(Ipv4Addr::from(39_999)).into(),
+            name: String::new(),
+            is_familiar: false,
+        };
+        let began = Instant::now();
+        delays.turn(&late).await.unwrap().succeeded();
+        assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
     }
 
     /// Twelve devices behind one address, which all start when the power comes back.
@@ -256,9 +287,9 @@ mod tests {
         }
     }
 
-    /// Whoever guesses a login all the time has one try; the next one is the device's.
+    /// Whoever guesses a login all the time has one try; the next one is the device's that has failed less often.
     #[tokio::test(start_paused = true)]
-    async fn a_source_without_failures_comes_first() {
+    async fn who_has_failed_less_comes_first() {
         let delays = delays();
         for _ in 0..6 {
             attempt(Arc::clone(&delays), who(1, "scanner3"), false).await;
@@ -274,6 +305,7 @@ mod tests {
             })
             .collect();
         sleep(Duration::from_secs(7)).await;
+        attempt(Arc::clone(&delays), who(2, "scanner3"), false).await;
         let (began, _) = attempt(Arc::clone(&delays), who(2, "scanner3"), true).await;
         assert!(began.is_some_and(|began| began <= LONGEST), "{began:?}");
         guesses.iter().for_each(tokio::task::JoinHandle::abort);
@@ -283,6 +315,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_comes_before_a_verdict_waits_no_shorter_than_the_delay() {
         let delays = delays();
+        attempt(Arc::clone(&delays), who(2, "another"), false).await;
         for _ in 0..6 {
             attempt(Arc::clone(&delays), who(1, "scanner3"), false).await;
         }
@@ -318,8 +351,7 @@ mod tests {
                 });
             }
             for (_, over) in tries.join_all().await.into_iter().flatten() {
-                // Beside the delay, verdicts of others are waited for: one at a time where one has failed.
-                assert!(over <= LONGEST + 60 * RUN, "{over:?}");
+                assert!(over <= LONGEST + VERDICTS + RUN, "{over:?}");
             }
             assert!(delays.is_idle());
         }

@@ -37,7 +37,7 @@ impl Metrics {
                 }
                 Kind::Handshake | Kind::HandshakeTimeout => &self.handshake_failures,
                 // Of logins: what the server's side does, and what is found wrong with the device's.
-                Kind::WrongPassword | Kind::TooManySessions => &self.login_failures,
+                Kind::WrongPassword | Kind::NotVerified | Kind::TooManySessions => &self.login_failures,
                 Kind::TokenExpired => continue,
                 other if other.side() == Some(Side::Upstream) => &self.login_failures,
                 _ => continue,

@@ -103,6 +103,7 @@ impl Serving {
         let (background, life) = lifecycle::begin();
         std::mem::replace(&mut self.background, background).enter(Phase::Draining);
         if let Some((access, tokens)) = &access {
+            access.devices.begin();
             access.mailboxes.begin();
             tokens.keep_fresh(&life);
         }

@@ -16,6 +16,7 @@ pub(super) fn refusal(reply: Reply) -> &'static str {
     match reply {
         Reply::BadCredentials => "NO [AUTHENTICATIONFAILED] user name or password is wrong",
         Reply::NotAuthorized => "NO [AUTHORIZATIONFAILED] no access to this mailbox",
+        Reply::NotVerified => "NO [UNAVAILABLE] too many logins, try again later",
         Reply::Observed => "NO [UNAVAILABLE] only inventory is taken here, try again later",
         Reply::Unavailable => "NO [UNAVAILABLE] mail server not reachable, try again later",
         Reply::ContactAdmin => "NO [CONTACTADMIN] mail server setup needs attention",

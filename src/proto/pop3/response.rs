@@ -7,6 +7,7 @@ pub(super) fn refusal(reply: Reply) -> &'static str {
     match reply {
         Reply::BadCredentials => "-ERR [AUTH] user name or password is wrong\r\n",
         Reply::NotAuthorized => "-ERR [AUTH] no access to this mailbox\r\n",
+        Reply::NotVerified => "-ERR [SYS/TEMP] too many logins, try again later\r\n",
         Reply::Observed => "-ERR [SYS/TEMP] only inventory is taken here, try again later\r\n",
         Reply::Unavailable => "-ERR [SYS/TEMP] mail server not reachable, try again later\r\n",
         Reply::ContactAdmin => "-ERR [SYS/PERM] mail server setup needs attention\r\n",
