@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -112,15 +112,18 @@ fn is_true(world: &World, cause: Cause, time: SystemTime, line: &Value, devices:
         Cause::Files if source.is_some() || line["identity"].is_string() => {
             is_one_of(Device::has_a_file_that_hangs) && world.weather.explains(cause, time, time)
         }
-        Cause::Server
-        | Cause::Tokens
-        | Cause::Certificate
-        | Cause::Log
-        | Cause::Threads
-        | Cause::Files
-        | Cause::Flow => world.weather.explains(cause, time, time),
+        Cause::Server => world.weather.explains(cause, time - of_session(line), time),
+        Cause::Tokens | Cause::Certificate | Cause::Log | Cause::Threads | Cause::Files | Cause::Flow => {
+            world.weather.explains(cause, time, time)
+        }
         Cause::WrongPassword | Cause::Rudeness => is_one_of(Device::is_rude),
     }
+}
+
+/// How long a session lasted, for as far as a server that has gone away may still end it: until a slow device has had
+/// what was on its way.
+fn of_session(line: &Value) -> Duration {
+    Duration::from_millis(line["milliseconds"].as_u64().unwrap_or_default()).min(Duration::from_secs(30))
 }
 
 const LOST: &str = "log lines are lost";
@@ -146,9 +149,17 @@ fn a_line_without_a_cause_is_found() {
     assert!(!has_cause(&lost), "and it was there before that");
     let restart = world.weather.begins(Cause::Server);
     let time = |time| humantime::format_rfc3339_micros(time).to_string();
-    let later = lost.replace(&time(now), &time(now + std::time::Duration::from_secs(60)));
+    let later = lost.replace(&time(now), &time(now + Duration::from_secs(60)));
     assert!(has_cause(&later));
     drop(restart);
+    assert!(!has_cause(&later), "the server is back for long, and the session had begun after that");
+    let after = |seconds: u64, lasted: u64| {
+        let later = lost.replace(&time(now), &time(now + Duration::from_secs(seconds)));
+        has_cause(&later.replace("\"message\"", &format!("\"milliseconds\":{lasted},\"message\"")))
+    };
+    assert!(after(16, 18_000), "it ran when the server went away, and its device read slowly");
+    assert!(!after(16, 4000), "it began behind that");
+    assert!(!after(60, 61_000), "a session does not outlive its server for so long");
     assert!(has_cause(&line("session ended", "handshake", "127.1.0.10:5")));
     assert!(!has_cause(&line("session ended", "handshake", "127.1.0.1:5")), "that device is polite");
     assert!(!has_cause(&line("login failed", "wrong_password", "127.1.0.10:5")), "nobody has typed one");
