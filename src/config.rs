@@ -122,9 +122,13 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at a time from one [`Source`](crate::source::Source).
     pub connections_per_source: usize,
+    /// TLS handshakes a minute of all sources that have not logged in.
+    pub handshakes_per_minute: u32,
+    /// The same of one such source.
+    pub handshakes_per_minute_of_source: u32,
     /// For the TLS handshake with the device.
     pub handshake_timeout: Duration,
-    /// From the greeting to a successful login; a login that fails starts it anew.
+    /// From the greeting to a successful login. What failed logins took is added to it, up to as long again.
     pub login_timeout: Duration,
     /// For the TCP connection to one address of the mail server.
     pub connect_timeout: Duration,

@@ -60,6 +60,8 @@ pub enum Kind {
     TooManyConnections,
     /// The limit of connections of one source address is reached.
     TooManyFromSource,
+    /// Sources that have not logged in began too many TLS handshakes of late.
+    TooManyHandshakes,
     /// The TLS handshake with the device did not come about.
     Handshake,
     /// The device took too long over the TLS handshake.
@@ -160,11 +162,12 @@ pub enum Level {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 37] = [
+    pub const ALL: [Kind; 38] = [
         Kind::NotAllowed,
         Kind::ProxyHeader,
         Kind::TooManyConnections,
         Kind::TooManyFromSource,
+        Kind::TooManyHandshakes,
         Kind::Handshake,
         Kind::HandshakeTimeout,
         Kind::NothingSaid,
@@ -207,6 +210,7 @@ impl Kind {
             | Kind::ProxyHeader
             | Kind::TooManyConnections
             | Kind::TooManyFromSource
+            | Kind::TooManyHandshakes
             | Kind::Handshake
             | Kind::HandshakeTimeout
             | Kind::NothingSaid
@@ -259,6 +263,7 @@ impl Kind {
             Kind::NotAllowed
             | Kind::TooManyConnections
             | Kind::TooManyFromSource
+            | Kind::TooManyHandshakes
             | Kind::Handshake
             | Kind::HandshakeTimeout
             | Kind::NothingSaid
@@ -290,6 +295,7 @@ impl Kind {
             | Kind::ProxyHeader
             | Kind::TooManyConnections
             | Kind::TooManyFromSource
+            | Kind::TooManyHandshakes
             | Kind::Handshake
             | Kind::HandshakeTimeout
             | Kind::WrongPassword
@@ -332,6 +338,7 @@ impl Kind {
             Kind::NotAllowed => "not_allowed",
             Kind::TooManyConnections => "too_many_connections",
             Kind::TooManyFromSource => "too_many_from_source",
+            Kind::TooManyHandshakes => "too_many_handshakes",
             Kind::Handshake => "handshake",
             Kind::HandshakeTimeout => "handshake_timeout",
             Kind::NothingSaid => "nothing_said",
@@ -375,6 +382,7 @@ impl Kind {
             Kind::NotAllowed => "source not in allowed_networks",
             Kind::TooManyConnections => "too many connections",
             Kind::TooManyFromSource => "too many connections from this source",
+            Kind::TooManyHandshakes => "too many TLS handshakes of sources that have not logged in",
             Kind::Handshake => "TLS handshake with the device failed",
             Kind::HandshakeTimeout => "the device took too long over the TLS handshake",
             Kind::NothingSaid => "closed before anything was said",

@@ -1,6 +1,7 @@
 //! Listening: each listener with its limits, its TLS and its mail server; each connection a task of its own.
 
 mod accept;
+mod bucket;
 mod connection;
 mod door;
 mod doorway;

@@ -21,6 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["transport::http"],
     &["transport", "lifecycle", "metrics", "confinement"],
     &["device", "token", "inventory"],
+    &["proxy::bucket"],
     &["proxy::quota"],
     &["proxy::limits", "proxy::mailbox", "proxy::relay", "proxy::warm", "proxy::witness"],
     &["proxy::record"],

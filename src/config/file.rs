@@ -83,6 +83,8 @@ struct InventorySection {
 struct LimitsSection {
     connections: Written<i64>,
     connections_per_source: Written<i64>,
+    handshakes_per_minute: Written<i64>,
+    handshakes_per_minute_of_source: Written<i64>,
     handshake_timeout: Written<String>,
     login_timeout: Written<String>,
     connect_timeout: Written<String>,

@@ -35,7 +35,7 @@ impl Metrics {
                 Kind::NotAllowed | Kind::ProxyHeader | Kind::TooManyConnections | Kind::TooManyFromSource => {
                     &self.refused
                 }
-                Kind::Handshake | Kind::HandshakeTimeout => &self.handshake_failures,
+                Kind::TooManyHandshakes | Kind::Handshake | Kind::HandshakeTimeout => &self.handshake_failures,
                 // Of logins: what the server's side does, and what is found wrong with the device's.
                 Kind::WrongPassword | Kind::NotVerified | Kind::TooManySessions => &self.login_failures,
                 Kind::TokenExpired => continue,

@@ -1,6 +1,7 @@
 //! The story of one connection: enter, log in, relay, leave.
 
 mod login;
+mod time;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -66,7 +67,11 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
                 door: &door,
                 doorway: &doorway,
                 record: &mut record,
+                admitted: &mut admitted,
                 lifecycle,
+                greeted: Instant::now(),
+                held: Duration::ZERO,
+                begun: Instant::now(),
                 phase: Instant::now(),
                 device_is_gone: false,
                 half_closed: None,
@@ -87,8 +92,14 @@ struct Connection<'a, 'r> {
     /// Where a login is taken to: a reload may have come between.
     doorway: &'a Doorway,
     record: &'a mut Record<'r>,
+    admitted: &'a mut Admitted,
     lifecycle: Lifecycle,
-    /// When the present phase before login began: the device's, or the server's.
+    greeted: Instant,
+    /// What logins that failed have taken.
+    held: Duration,
+    /// When the last login began.
+    begun: Instant,
+    /// When the server had it.
     phase: Instant,
     /// The device has closed; only the server's last words are waited for.
     device_is_gone: bool,
@@ -121,7 +132,12 @@ impl Connection<'_, '_> {
                 Event::Authenticate(_) if self.record.is_known_well() => {
                     return Ending::Failed(Failure::new(Kind::Observed, "the device goes on trying to log in"));
                 }
+                // A device that sends one login behind the other has no more time than others.
+                Event::Authenticate(_) if self.login_ends() <= Instant::now() => {
+                    return Ending::Failed(self.login_timeout());
+                }
                 Event::Authenticate(credentials) => {
+                    self.begun = Instant::now();
                     self.record.tries(printable(&credentials.login));
                     let reached = Box::pin(self.log_in(credentials)).await;
                     if let Err(ending) = self.reached(reached) {
@@ -131,6 +147,7 @@ impl Connection<'_, '_> {
                 Event::LoggedIn => {
                     self.spare = None;
                     self.record.logged_in();
+                    self.admitted.let_in();
                     if let Some(opened) = &self.opened {
                         opened.mailbox.has_opened();
                     }
@@ -192,36 +209,6 @@ impl Connection<'_, '_> {
         }
     }
 
-    /// Until when the present phase may last, and what it means when it does not end. Never [`Kind::DeviceLost`] after the
-    /// login: that comes from a stream alone, and may be survived.
-    fn time_left(&self) -> (Instant, Failure) {
-        let limits = &self.door.limits;
-        let session = self.driver.session();
-        let last_move = self.driver.last_move();
-        let (since, kind, key, limit) = if self.device_is_gone && session.has_logged_out() {
-            (last_move, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
-        } else if self.device_is_gone {
-            // It has closed its half, and may still read the answer to what it asked.
-            (last_move, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
-        } else if let Some(since) = self.driver.waits_since().filter(|_| session.waits_for_response()) {
-            // A literal shorter than it was announced: what waits for its end would do so for ever.
-            let why = "it has announced more than it sends, and an answer waits for the rest";
-            return (since + limits.upstream_login_timeout, Failure::new(Kind::UpstreamProtocol, why));
-        } else if session.is_relaying() {
-            (last_move, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
-        } else if session.is_logging_in() {
-            let deadline = self.phase + limits.upstream_login_timeout;
-            if let Some(answer) = self.half_closed.map(|since| since + limits.close_timeout).filter(|by| *by < deadline)
-            {
-                return (answer, self.left_during_login());
-            }
-            (self.phase, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
-        } else {
-            (self.phase, Kind::LoginTimeout, "login_timeout", limits.login_timeout)
-        };
-        (since + limit, Failure::new(kind, setting(key, limit)))
-    }
-
     /// A server that fails during the login costs the device that login, and no more. A device that is gone after
     /// LOGOUT or QUIT still has its command carried out.
     fn survives(&mut self, failure: Failure) -> Result<(), Ending> {
@@ -260,7 +247,7 @@ impl Connection<'_, '_> {
         }
     }
 
-    /// The login failed, and the device does not know yet. It has its time again.
+    /// The login failed, and the device does not know yet.
     fn login_failed(&mut self, failure: &Failure) {
         if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
             opened.mailbox.leave_alone(wait);
@@ -269,7 +256,7 @@ impl Connection<'_, '_> {
         self.spare = None;
         self.opened = None;
         self.record.login_failed(failure);
-        self.phase = Instant::now();
+        self.held += self.begun.elapsed();
     }
 
     /// Does this on the way to the server, unless the device leaves meanwhile: then nobody waits for it any more. One that has

@@ -122,18 +122,24 @@ impl Door {
     /// Shakes hands with the device, and takes down what it is; a failure is explained in plain words.
     pub(super) async fn secure(&self, stream: Socket, way: Way, record: &mut Record<'_>) -> Result<Stream, Failure> {
         let mut hello = None;
-        let shaken = self.shake_hands(stream, &mut hello).await;
+        let source = record.source.ip();
+        let shaken = self.shake_hands(stream, source, &mut hello).await;
         let (tls, refused) = match &shaken {
             Ok(stream) => (stream.facts(), None),
             Err(failure) if failure.kind == Kind::NothingSaid => return shaken,
             Err(failure) => (None, Some(failure)),
         };
-        let sight = self.witness.sight(record.source.ip());
+        let sight = self.witness.sight(source);
         record.seen(&Sight { way: Some(way), hello: hello.as_deref(), tls, refused, ..sight });
         shaken
     }
 
-    async fn shake_hands(&self, mut stream: Socket, shown: &mut Option<Box<ClientHello>>) -> Result<Stream, Failure> {
+    async fn shake_hands(
+        &self,
+        mut stream: Socket,
+        source: IpAddr,
+        shown: &mut Option<Box<ClientHello>>,
+    ) -> Result<Stream, Failure> {
         let Some(acceptor) = &self.acceptor else {
             return Err(Failure::new(Kind::Handshake, "this listener has no TLS"));
         };
@@ -159,6 +165,8 @@ impl Door {
                 let why = refusal::sslv2_format(hello, &self.listener.tls, acceptor.has_ecdsa());
                 return Err(Failure::new(Kind::Handshake, why));
             }
+            // Before the dear part of it.
+            self.witness.common.connections.begin_handshake(source)?;
             match acceptor.accept(stream).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),
                 Err(refused) => Err(Failure::new(

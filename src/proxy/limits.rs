@@ -1,28 +1,30 @@
-//! How many connections there are, in all and from each source: counted by a guard, which closes exactly once.
+//! The limits of all listeners together: connections, refusals that are told, and handshakes, each shared by source.
+//!
+//! Strangers are sources that no device has logged in from. A part of what can be filled is kept for the others, so that
+//! strangers, from however many addresses, never cost a known device its service.
 
-use std::collections::HashMap;
+mod handshakes;
+mod known;
+mod shares;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Instant;
 
 use crate::config::Limits;
 use crate::failure::{Failure, Kind};
 use crate::source::Source;
+use handshakes::Handshakes;
+pub(super) use known::Known;
+use shares::{Full, Shares};
 
-/// The count of all listeners together.
+/// What is counted.
 pub(super) struct Connections {
-    open: Mutex<Open>,
+    open: Mutex<Shares>,
     /// Refused connections that are told why.
-    refused: Arc<Semaphore>,
-}
-
-#[derive(Default)]
-struct Open {
-    in_all: usize,
-    per_source: usize,
-    total: usize,
-    by_source: HashMap<Source, usize>,
+    refused: Mutex<Shares>,
+    handshakes: Mutex<Handshakes>,
+    pub(super) known: Known,
 }
 
 /// One counted connection. Dropping it takes it off the count.
@@ -30,20 +32,33 @@ pub(super) struct Admitted {
     connections: Arc<Connections>,
     /// None while it is not known for whom a balancer speaks.
     source: Option<Source>,
+    is_stranger: bool,
+}
+
+/// Room for a refused connection, which is told why for as long as this is held.
+pub(super) struct Room {
+    connections: Arc<Connections>,
+    source: Source,
+    is_stranger: bool,
 }
 
 impl Connections {
     /// Nobody yet, and no more than the limits allow.
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
-        let connections = Self { open: Mutex::default(), refused: Arc::new(Semaphore::new(REFUSED)) };
-        connections.limit(limits);
-        Arc::new(connections)
+        Arc::new(Self {
+            open: Mutex::new(Shares::new(limits.connections, limits.connections_per_source)),
+            refused: Mutex::new(Shares::new(REFUSED, REFUSED_OF_SOURCE)),
+            handshakes: Mutex::new(Handshakes::new(limits)),
+            known: Known::default(),
+        })
     }
 
     /// Other limits, for those who come from now on.
     pub(super) fn limit(&self, limits: &Limits) {
-        let mut open = self.open();
-        (open.in_all, open.per_source) = (limits.connections, limits.connections_per_source);
+        let mut open = lock(&self.open);
+        (open.most, open.per_source) = (limits.connections, limits.connections_per_source);
+        drop(open);
+        lock(&self.handshakes).limit(limits);
     }
 
     /// Counts a connection.
@@ -51,23 +66,30 @@ impl Connections {
     /// # Errors
     /// The limit is reached; the text names the key that raises it.
     pub(super) fn admit(self: &Arc<Self>) -> Result<Admitted, Failure> {
-        let mut open = self.open();
-        if open.total >= open.in_all {
-            let detail = format!("limits.connections = {}", open.in_all);
-            return Err(Failure::new(Kind::TooManyConnections, detail));
+        let mut open = lock(&self.open);
+        open.take().map_err(|full| over(full, &open, None))?;
+        Ok(Admitted { connections: Arc::clone(self), source: None, is_stranger: false })
+    }
+
+    /// Counts a TLS handshake that is about to begin. Known sources begin as many as they like.
+    ///
+    /// # Errors
+    /// There were too many of late; the text names the key that raises it.
+    pub(super) fn begin_handshake(&self, source: IpAddr) -> Result<(), Failure> {
+        if self.known.has(source) { Ok(()) } else { lock(&self.handshakes).begin(source, Instant::now()) }
+    }
+
+    /// Room to tell a refused connection why. None where many are told already: a flood ties nothing up.
+    pub(super) fn room_for_refusal(self: &Arc<Self>, source: IpAddr) -> Option<Room> {
+        let is_stranger = !self.known.has(source);
+        let source = Source::from(source);
+        let mut refused = lock(&self.refused);
+        refused.take().ok()?;
+        if refused.name(source, is_stranger).is_err() {
+            refused.give_back(None, false);
+            return None;
         }
-        open.total += 1;
-        Ok(Admitted { connections: Arc::clone(self), source: None })
-    }
-
-    /// Room for a refused connection, which is told why for as long as this is held. None where many are told already: a
-    /// flood ties nothing up.
-    pub(super) fn room_for_refusal(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.refused).try_acquire_owned().ok()
-    }
-
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        Some(Room { connections: Arc::clone(self), source, is_stranger })
     }
 }
 
@@ -77,20 +99,21 @@ impl Admitted {
     /// # Errors
     /// The limit is reached; the text names the key that raises it.
     pub(super) fn from(&mut self, source: IpAddr) -> Result<(), Failure> {
+        let is_stranger = !self.connections.known.has(source);
         let source = Source::from(source);
-        let mut open = self.connections.open();
-        let most = open.per_source;
-        let of_source = open.by_source.entry(source).or_default();
-        if *of_source >= most {
-            // Not which one: pseudonyms know addresses alone.
-            let unit = if source.is_network() { ", for an IPv6 /64 network" } else { "" };
-            let detail = format!("limits.connections_per_source = {most}{unit}");
-            return Err(Failure::new(Kind::TooManyFromSource, detail));
-        }
-        *of_source += 1;
+        let mut open = lock(&self.connections.open);
+        open.name(source, is_stranger).map_err(|full| over(full, &open, Some(source)))?;
         drop(open);
-        self.source = Some(source);
+        (self.source, self.is_stranger) = (Some(source), is_stranger);
         Ok(())
+    }
+
+    /// Its device has logged in: it is no stranger's any more, and neither are those that come from there after it.
+    pub(super) fn let_in(&mut self) {
+        self.source.into_iter().for_each(|source| self.connections.known.add(source));
+        if std::mem::take(&mut self.is_stranger) {
+            lock(&self.connections.open).became_known();
+        }
     }
 
     /// Takes it off the count.
@@ -101,24 +124,48 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut open = self.connections.open();
-        open.total = open.total.saturating_sub(1);
-        let Some(source) = self.source else { return };
-        if let Some(of_source) = open.by_source.get_mut(&source) {
-            *of_source = of_source.saturating_sub(1);
-            if *of_source == 0 {
-                open.by_source.remove(&source);
-            }
+        lock(&self.connections.open).give_back(self.source, self.is_stranger);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        lock(&self.connections.refused).give_back(Some(self.source), self.is_stranger);
+    }
+}
+
+/// What the log says of a connection that finds no room.
+fn over(full: Full, open: &Shares, source: Option<Source>) -> Failure {
+    let (most, per_source) = (open.most, open.per_source);
+    match full {
+        Full::All => Failure::new(Kind::TooManyConnections, format!("limits.connections = {most}")),
+        Full::Strangers => {
+            let kept = open.kept();
+            let detail =
+                format!("limits.connections = {most}, of which {kept} are kept for sources that have logged in");
+            Failure::new(Kind::TooManyConnections, detail)
+        }
+        Full::Source => {
+            // Not which one: pseudonyms know addresses alone.
+            let unit = if source.is_some_and(Source::is_network) { ", for an IPv6 /64 network" } else { "" };
+            let detail = format!("limits.connections_per_source = {per_source}{unit}");
+            Failure::new(Kind::TooManyFromSource, detail)
         }
     }
 }
 
+fn lock<T>(counted: &Mutex<T>) -> MutexGuard<'_, T> {
+    counted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Refused connections that are told why at a time, beside all limits.
 pub(super) const REFUSED: usize = 64;
+const REFUSED_OF_SOURCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn limits(connections: usize, connections_per_source: usize) -> Limits {
         let config = crate::config::Config::parse("", std::path::Path::new("x")).unwrap().config;
@@ -133,7 +180,7 @@ mod tests {
 
     #[test]
     fn limits_hold_and_guards_give_back() {
-        let connections = Connections::new(&limits(3, 2));
+        let connections = Connections::new(&limits(4, 2));
         let first = admit(&connections, "192.0.2.1").unwrap();
         let _second = admit(&connections, "::ffff:192.0.2.1").unwrap();
         assert_eq!(admit(&connections, "192.0.2.1").err(), Some(Kind::TooManyFromSource));
@@ -141,7 +188,7 @@ mod tests {
         assert_eq!(admit(&connections, "192.0.2.3").err(), Some(Kind::TooManyConnections));
         drop(first);
         admit(&connections, "192.0.2.3").unwrap();
-        assert_eq!(connections.open().by_source.len(), 2);
+        assert_eq!(lock(&connections.open).sources(), 2);
         connections.limit(&limits(2, 2));
         assert_eq!(admit(&connections, "192.0.2.3").err(), Some(Kind::TooManyConnections));
     }
@@ -157,7 +204,57 @@ mod tests {
         assert_eq!(admitted.len(), 2);
         admit(&connections, "2001:db8:0:1::1").unwrap();
         drop(admitted);
-        assert_eq!(connections.open().by_source.len(), 0);
+        assert_eq!(lock(&connections.open).sources(), 0);
         admit(&connections, "2001:db8::ffff").unwrap();
+    }
+
+    /// Strangers have three quarters together; a source that has logged in has the rest, and so has who is logged in.
+    #[test]
+    fn a_part_is_kept_for_sources_that_have_logged_in() {
+        let connections = Connections::new(&limits(40, 2));
+        admit(&connections, "198.51.100.1").unwrap().let_in();
+        let crowd = || (0..40).filter_map(|number| admit(&connections, &format!("192.0.2.{number}")).ok());
+        let mut strangers: Vec<_> = crowd().collect();
+        assert_eq!(strangers.len(), 30);
+        let known: Vec<_> = (0..2).map(|_| admit(&connections, "198.51.100.1").unwrap()).collect();
+        // Whoever logs in is no stranger any more, and makes room for the next one.
+        strangers[0].let_in();
+        strangers.push(admit(&connections, "203.0.113.1").unwrap());
+        assert_eq!(admit(&connections, "203.0.113.2").err(), Some(Kind::TooManyConnections));
+        drop((strangers, known));
+        assert_eq!(lock(&connections.open).sources(), 0);
+        assert_eq!(crowd().collect::<Vec<_>>().len(), 31, "the one that has logged in is none of them");
+    }
+
+    /// Those of one source, and of all strangers, are bounded; a known source is asked for nothing.
+    #[test]
+    fn handshakes_of_strangers_are_held_to_a_rate() {
+        let limits = Limits { handshakes_per_minute: 30, handshakes_per_minute_of_source: 20, ..limits(40, 2) };
+        let connections = Connections::new(&limits);
+        let begun = |source: &str, now| {
+            let source = source.parse().unwrap();
+            (0..100).filter(|_| lock(&connections.handshakes).begin(source, now).is_ok()).count()
+        };
+        let now = Instant::now();
+        assert_eq!(begun("192.0.2.1", now), 20);
+        assert_eq!(begun("192.0.2.2", now), 10);
+        assert_eq!(begun("192.0.2.3", now), 0);
+        assert_eq!(begun("192.0.2.1", now + Duration::from_secs(30)), 10);
+        admit(&connections, "198.51.100.1").unwrap().let_in();
+        assert!((0..100).all(|_| connections.begin_handshake("198.51.100.1".parse().unwrap()).is_ok()));
+    }
+
+    /// One source, and all strangers, leave something for others.
+    #[test]
+    fn refusals_are_shared_by_source() {
+        let connections = Connections::new(&limits(1, 1));
+        admit(&connections, "198.51.100.1").unwrap().let_in();
+        let told = |source: &str| {
+            let source = source.parse().unwrap();
+            std::iter::from_fn(|| connections.room_for_refusal(source)).take(100).collect::<Vec<_>>()
+        };
+        let crowd: Vec<_> = (1..9).map(|number| told(&format!("192.0.2.{number}"))).collect();
+        assert_eq!(crowd.iter().map(Vec::len).collect::<Vec<_>>(), [16, 16, 16, 0, 0, 0, 0, 0]);
+        assert_eq!(told("198.51.100.1").len(), 16);
     }
 }

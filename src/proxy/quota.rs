@@ -4,22 +4,18 @@
 //! and told within half a minute, so that nothing is lost in silence; metrics count every connection all the same.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use super::bucket::{Bucket, Buckets};
 use crate::config::Log;
 use crate::source::Source;
 
-/// Of all listeners together.
-///
-/// Sources are counted in a fixed number of drawers, so that nobody can fill the memory with made-up addresses; the hash
-/// that chooses a drawer differs from start to start.
+/// The lines of all listeners together.
 pub(super) struct Quota {
-    hasher: Hasher,
     state: Mutex<State>,
 }
 
@@ -28,7 +24,7 @@ struct State {
     most: Most,
     /// Of strangers, and of who has said who it is: noise of the former must not hide the latter.
     in_all: [Bucket; 2],
-    by_source: Vec<Bucket>,
+    by_source: Buckets,
     left_out: HashMap<About, LeftOut>,
     /// When the first of them was.
     since: Option<Instant>,
@@ -70,13 +66,6 @@ struct LeftOut {
     by_source: HashMap<Source, u64>,
 }
 
-/// A minute's worth of lines, which fills up evenly.
-#[derive(Clone, Copy)]
-struct Bucket {
-    left: f64,
-    at: Option<Instant>,
-}
-
 /// Lines that were left out.
 #[derive(Debug, PartialEq)]
 struct Told {
@@ -91,9 +80,9 @@ impl Quota {
     /// With nothing written yet.
     pub(super) fn new(log: &Log) -> Self {
         let most = Most::of(log);
-        let (in_all, by_source) = ([Bucket::new(most.in_all); 2], vec![Bucket::new(most.of_source); DRAWERS]);
+        let (in_all, by_source) = ([Bucket::new(most.in_all); 2], Buckets::new(most.of_source));
         let state = State { most, in_all, by_source, left_out: HashMap::new(), since: None };
-        Self { hasher: Hasher::default(), state: Mutex::new(state) }
+        Self { state: Mutex::new(state) }
     }
 
     /// Another one, from now on.
@@ -114,24 +103,18 @@ impl Quota {
         let State { most, in_all, by_source, left_out, since } = &mut *state;
         let [of_strangers, of_known] = in_all;
         let in_all = if is_known { of_known } else { of_strangers };
-        let source = source.map(Source::from);
-        let drawer = self.hasher.hash_one(source) % DRAWERS as u64;
-        let of_source = usize::try_from(drawer).ok().and_then(|drawer| by_source.get_mut(drawer));
-        let has_left = in_all.fill(most.in_all, now)
-            && of_source.is_none_or(|bucket| {
-                let has_left = bucket.fill(most.of_source, now);
-                bucket.left -= f64::from(u8::from(has_left));
-                has_left
-            });
-        if has_left {
-            in_all.left -= 1.0;
+        let mut of_source = by_source.of(source);
+        let of_source_has_left = of_source.as_mut().is_none_or(|bucket| bucket.fill(most.of_source, now));
+        if in_all.fill(most.in_all, now) && of_source_has_left {
+            in_all.take();
+            of_source.into_iter().for_each(Bucket::take);
             return true;
         }
         since.get_or_insert(now);
         let about = About { line, listener: listener.to_owned(), reason };
         let of_kind = left_out.entry(about).or_default();
         of_kind.count += 1;
-        if let Some(source) = source {
+        if let Some(source) = source.map(Source::from) {
             let noted = of_kind.by_source.len();
             if let Some(count) = of_kind.by_source.get_mut(&source) {
                 *count += 1;
@@ -183,21 +166,6 @@ impl Most {
     }
 }
 
-impl Bucket {
-    fn new(most: u32) -> Self {
-        Self { left: f64::from(most), at: None }
-    }
-
-    /// Brings it up to date; whether there is something in it.
-    fn fill(&mut self, most: u32, now: Instant) -> bool {
-        let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let most = f64::from(most);
-        self.left = (self.left + since.as_secs_f64() / MINUTE.as_secs_f64() * most).min(most);
-        self.at = Some(self.at.map_or(now, |at| at.max(now)));
-        self.left >= 1.0
-    }
-}
-
 impl Told {
     fn write(&self) {
         let Self { about: About { line, listener, reason }, count, most, within } = self;
@@ -232,21 +200,14 @@ impl Line {
     }
 }
 
-/// Differs from start to start, so that nobody can choose names that meet in one place. Tests have the same one each time.
-#[cfg(not(test))]
-type Hasher = std::collections::hash_map::RandomState;
-#[cfg(test)]
-type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
-
-const DRAWERS: usize = 4096;
 /// Sources that are told apart, of each kind of line.
 const NOTED: usize = 64;
-const MINUTE: Duration = Duration::from_secs(60);
 /// How long lines are counted before that is told.
 const TELLING: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
+    use super::super::bucket::DRAWERS;
     use super::*;
 
     fn quota(in_all: u32, of_source: u32) -> Quota {
@@ -288,7 +249,7 @@ mod tests {
         let told = quota.told(now, Duration::ZERO);
         assert_eq!((told.len(), told[0].count), (1, 99_400));
         let state = quota.state();
-        assert_eq!((state.by_source.len(), state.left_out.len()), (DRAWERS, 0));
+        assert_eq!((state.by_source.count(), state.left_out.len()), (DRAWERS, 0));
     }
 
     /// Who scans ports, from however many addresses, hides nobody who logs in.
@@ -320,7 +281,7 @@ mod tests {
         let takes = |number, now| quota.takes((Line::Session, false), "imap", "logged_out", source(number), now);
         assert_eq!(count(60, || takes(1, begun)), 60);
         assert_eq!(count(60, || takes(2, begun)), 0);
-        assert_eq!(count(60, || takes(2, begun + MINUTE)), 60);
+        assert_eq!(count(60, || takes(2, begun + Duration::from_secs(60))), 60);
     }
 
     #[test]

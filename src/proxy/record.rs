@@ -80,7 +80,7 @@ impl<'a> Record<'a> {
     pub(super) fn seen(&mut self, sight: &Sight<'_>) {
         let metrics = &self.witness.common.metrics;
         match sight.refused {
-            Some(failure) if matches!(failure.kind, Kind::Handshake | Kind::HandshakeTimeout) => {
+            Some(failure) if is_of_handshake(failure.kind) => {
                 metrics.handshake_failed(self.listener(), failure);
             }
             None if sight.tls.is_some() => {
@@ -224,10 +224,7 @@ impl Record<'_> {
                 self.seen_in_clear(Some(failure));
             }
             // A handshake that failed was taken down when it did.
-            Ending::Failed(failure)
-                if failure.kind.level() == Level::Warn
-                    && !matches!(failure.kind, Kind::Handshake | Kind::HandshakeTimeout) =>
-            {
+            Ending::Failed(failure) if failure.kind.level() == Level::Warn && !is_of_handshake(failure.kind) => {
                 if let Some(met) = &self.met {
                     met.failed(failure);
                 }
@@ -253,6 +250,10 @@ impl Drop for Record<'_> {
             self.over("aborted");
         }
     }
+}
+
+fn is_of_handshake(kind: Kind) -> bool {
+    matches!(kind, Kind::TooManyHandshakes | Kind::Handshake | Kind::HandshakeTimeout)
 }
 
 const SHOWN_NOTICES: u32 = 3;

@@ -24,7 +24,7 @@ use crate::transport::socket::Socket;
 pub(super) fn refuse(
     stream: TcpStream,
     door: &Arc<Door>,
-    connections: &Connections,
+    connections: &Arc<Connections>,
     source: SocketAddr,
     failure: &Failure,
 ) {
@@ -35,7 +35,7 @@ pub(super) fn refuse(
     if entry == Entry::Auto && door.listener.proxy_protocol.contain(source.ip()) {
         return;
     }
-    match connections.room_for_refusal() {
+    match connections.room_for_refusal(source.ip()) {
         Some(room) => {
             let door = Arc::clone(door);
             tokio::spawn(async move {
@@ -53,13 +53,13 @@ pub(super) fn refuse(
 pub(super) async fn refuse_announced(
     socket: Socket,
     door: &Door,
-    connections: &Connections,
+    connections: &Arc<Connections>,
     source: SocketAddr,
     failure: &Failure,
 ) {
     door.witness.turn_away(source, failure);
     let Some(words) = words(door, door.entry_of(&socket), failure) else { return };
-    if let Some(_room) = connections.room_for_refusal() {
+    if let Some(_room) = connections.room_for_refusal(source.ip()) {
         tell(socket, door, &words).await;
     }
 }

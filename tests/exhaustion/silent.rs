@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::crowd::{self, half_hello, has_ended, milliseconds, source, tcp_from};
 use crate::house::House;
+use crate::storm::MANY_HANDSHAKES;
 
 /// What a connection costs that has said nothing, or half a ClientHello: its task, timers, a place in tables.
 const MEMORY_SILENT: usize = 8 * 1024;
@@ -20,7 +21,7 @@ const HELLO: usize = 15_000;
 const LINE: usize = 8000;
 
 fn limits(more: &str) -> String {
-    format!("[limits]\nconnections = 20000\nconnections_per_source = 20000\n{more}\n")
+    format!("[limits]\nconnections = 20000\nconnections_per_source = 20000\n{MANY_HANDSHAKES}\n{more}\n")
 }
 
 /// What a crowd weighs, and whether others are served meanwhile.

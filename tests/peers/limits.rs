@@ -285,7 +285,8 @@ fn a_refused_device_is_told_why() {
     let listener = |name: &str, protocol: &str, entry: &str, more: &str| {
         translating_listener(name, protocol, entry, &format!("detect_delay = \"200ms\"\n{OBSERVED}{more}"))
     };
-    let limits = "[limits]\nconnections_per_source = 2\nconnections = 4\n";
+    // Strangers have four of them.
+    let limits = "[limits]\nconnections_per_source = 2\nconnections = 6\n";
     let proxy = Proxy::start(
         &(limits.to_owned()
             + &translating_listener("imap", "imap", "starttls", OBSERVED)
@@ -333,8 +334,13 @@ fn a_refused_device_is_told_why() {
         })
         .collect();
     more.iter_mut().for_each(|stream| stream.read_exact(&mut [0; 4]).unwrap());
-    assert_eq!(heard(tcp(proxy.address("imap")), b""), "* BYE too many connections\r\n");
-    assert_eq!(heard(tcp(proxy.address("pop3")), b""), "-ERR too many connections\r\n");
+    let stranger = |name: &str| heard(tcp_from(Ipv4Addr::new(127, 0, 0, 7), proxy.address(name)), b"");
+    assert_eq!(stranger("imap"), "* BYE too many connections\r\n");
+    assert_eq!(stranger("pop3"), "-ERR too many connections\r\n");
+    assert_eq!(announced("127.0.0.8"), "-ERR too many connections\r\n");
+    // Two more than there is room for say nothing at all.
+    let _silent = [(); 4].map(|()| tcp(proxy.address("balanced")));
+    proxy.log.wait_for("refusal", |line| line.contains("refused: too many connections: limits.connections = 6\""));
     let mut unread = tcp(proxy.address("balanced"));
     unread.write_all(b"PROXY TCP4 127.0.0.8 127.0.0.1 4711 110\r\n").unwrap();
     assert!(Device::over(unread).has_ended(), "its header is not read, and what follows may be TLS");

@@ -30,6 +30,7 @@ mod short;
 mod short_password;
 mod sockets;
 mod stall;
+mod strangers;
 mod support;
 mod translation;
 mod trial;

@@ -19,5 +19,7 @@ const PROFILES: [&str; 3] = ["modern", "legacy", "ancient"];
 
 fn profiles() -> Proxy {
     let listeners = PROFILES.map(|name| listener(name, "imap", "implicit", &format!("profile = \"{name}\"")));
-    Proxy::start(&listeners.concat())
+    // Scanners begin many handshakes.
+    let limits = "[limits]\nhandshakes_per_minute = 1000000\nhandshakes_per_minute_of_source = 1000000\n";
+    Proxy::start(&(limits.to_owned() + &listeners.concat()))
 }

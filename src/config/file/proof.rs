@@ -99,11 +99,10 @@ impl Proof<'_> {
             format: self.choice("log.format", raw.format, FORMATS).unwrap_or(LogFormat::Text),
             level: self.choice("log.level", raw.level, LEVELS).unwrap_or(LogLevel::Info),
             pseudonyms: raw.pseudonyms.unwrap_or(false),
-            lines_per_minute: self.number("log.lines_per_minute", raw.lines_per_minute, 1..=1_000_000, 3000),
-            lines_per_minute_of_source: self.number(
+            lines_per_minute: self.rate("log.lines_per_minute", raw.lines_per_minute, 3000),
+            lines_per_minute_of_source: self.rate(
                 "log.lines_per_minute_of_source",
                 raw.lines_per_minute_of_source,
-                1..=1_000_000,
                 300,
             ),
         }
@@ -118,6 +117,12 @@ impl Proof<'_> {
                 raw.connections_per_source,
                 1..=1_000_000,
                 50,
+            ),
+            handshakes_per_minute: self.rate("limits.handshakes_per_minute", raw.handshakes_per_minute, 6000),
+            handshakes_per_minute_of_source: self.rate(
+                "limits.handshakes_per_minute_of_source",
+                raw.handshakes_per_minute_of_source,
+                600,
             ),
             handshake_timeout: self.duration("limits.handshake_timeout", raw.handshake_timeout, 30),
             login_timeout: self.duration("limits.login_timeout", raw.login_timeout, 180),
@@ -146,6 +151,11 @@ impl Proof<'_> {
             self.warn(idle, "limits.idle_timeout", "below 30m devices in IMAP IDLE are cut off (RFC 3501 section 5.4)");
         }
         limits
+    }
+
+    /// So many a minute.
+    fn rate(&mut self, key: &str, written: Written<i64>, default: u32) -> u32 {
+        self.number(key, written, 1..=1_000_000, default)
     }
 
     fn roots(&mut self, key: &str, written: Written<String>) -> Roots {

@@ -1,0 +1,129 @@
+//! Strangers, from many addresses, fill what can be filled: a device that has logged in before is served all the same.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::device::{Device, tcp};
+use crate::support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD};
+use crate::support::imap::Imap;
+use crate::support::process::PATIENCE;
+use crate::support::proxy::{Proxy, translating_listener};
+
+const CLEAR: &str = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n";
+
+fn from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn stranger(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 1, u8::try_from(number / 250).unwrap(), u8::try_from(number % 250 + 1).unwrap())
+}
+
+/// A proxy with these limits and a listener named `clear`.
+fn proxy(exchange: &Exchange, limits: &str, more: &str) -> Proxy {
+    let clear = translating_listener("clear", "imap", "starttls", CLEAR);
+    exchange.proxy(&format!("[limits]\n{limits}\n{}{clear}{more}", exchange.configuration(BY_SECRET)))
+}
+
+/// Goes in, by this connection, and out.
+fn visit(stream: TcpStream) {
+    let mut device = Imap::greeted(Device::over(stream));
+    device.login(LOGIN, PASSWORD);
+    device.ok("LOGOUT");
+}
+
+/// The first line that a device hears which says this.
+fn heard(mut stream: TcpStream, says: &str) -> String {
+    stream.write_all(says.as_bytes()).unwrap();
+    let mut device = Device::over(stream);
+    device.try_line().map_or_else(String::new, |line| String::from_utf8(line).unwrap())
+}
+
+/// A wrong password gives nobody more than twice the time to log in, however many there are: one after the other, or all sent
+/// at once.
+#[test]
+fn wrong_passwords_keep_no_connection_open() {
+    let exchange = Exchange::new();
+    let limits = "login_timeout = \"2s\"\nfailure_delay = \"100ms\"\nlongest_failure_delay = \"500ms\"";
+    let proxy = proxy(&exchange, limits, "");
+    let to = proxy.address("clear");
+    let begun = Instant::now();
+    let is_over = |number: usize, at_once: bool| {
+        let mut stream = from(stranger(number / 4), to);
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        if at_once {
+            let logins = format!("a LOGIN guess{number} wrong\r\n").repeat(2000);
+            let _ = stream.write_all(logins.as_bytes());
+        }
+        let mut answer = [0; 1024];
+        while begun.elapsed() < LONGEST {
+            if !at_once && stream.write_all(format!("a LOGIN guess{number} wrong\r\n").as_bytes()).is_err() {
+                return true;
+            }
+            match stream.read(&mut answer) {
+                Ok(0) => return true,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return true,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        false
+    };
+    let left = std::thread::scope(|scope| {
+        let guessers: Vec<_> = (0..40).map(|number| scope.spawn(move || is_over(number, number % 4 == 0))).collect();
+        guessers.into_iter().map(|guesser| guesser.join().unwrap()).filter(|is_over| !is_over).count()
+    });
+    assert_eq!(left, 0, "of 40 are open after {LONGEST:?}");
+    let line = proxy.log.wait_for("end", |line| line.contains("session ended") && line.contains("login_timeout"));
+    assert!(line.contains("limits.login_timeout = 2s"), "{line}");
+}
+
+/// Twice the time to log in, the last login, and a slow machine.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// The last quarter of the connections is for sources that a device has logged in from: by themselves, or by the word of a
+/// balancer. A session that is logged in is no stranger's.
+#[test]
+fn strangers_leave_connections_to_sources_that_have_logged_in() {
+    let exchange = Exchange::new();
+    let balanced = format!("{CLEAR}proxy_protocol = [\"127.0.0.1/32\"]\n");
+    let balanced = translating_listener("balanced", "imap", "starttls", &balanced);
+    let proxy = proxy(&exchange, "connections = 20", &balanced);
+    let (clear, known) = (proxy.address("clear"), Ipv4Addr::new(127, 0, 0, 9));
+    let announced = |source: &str| {
+        let mut stream = tcp(proxy.address("balanced"));
+        stream.write_all(format!("PROXY TCP4 {source} 127.0.0.1 4711 143\r\n").as_bytes()).unwrap();
+        stream
+    };
+    visit(from(known, clear));
+    visit(announced("10.0.0.1"));
+    // One is logged in from where nobody else was: it takes nothing of what strangers have.
+    let mut session = Imap::greeted(Device::over(from(Ipv4Addr::new(127, 0, 0, 8), clear)));
+    session.login(LOGIN, PASSWORD);
+    let crowd: Vec<(String, TcpStream)> = (0..40)
+        .map(|number| {
+            let stream = from(stranger(number), clear);
+            (heard(stream.try_clone().unwrap(), ""), stream)
+        })
+        .collect();
+    let greeted = crowd.iter().filter(|(line, _)| line.starts_with("* OK ")).count();
+    assert_eq!(greeted, 15, "three quarters of 20");
+    assert!(crowd[39].0.starts_with("* BYE too many connections"), "{}", crowd[39].0);
+    let line = proxy.log.wait_for("refusal", |line| line.contains("too_many_connections"));
+    assert!(line.contains("limits.connections = 20, of which 5 are kept for sources that have logged in"), "{line}");
+    assert!(heard(announced("10.0.0.2"), "").starts_with("* BYE "), "a stranger behind a balancer");
+    for _ in 0..3 {
+        visit(from(known, clear));
+        visit(announced("10.0.0.1"));
+    }
+    session.ok("NOOP");
+    drop(crowd);
+}
