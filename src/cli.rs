@@ -165,7 +165,7 @@ pub fn main() -> ExitCode {
     confinement::keep_memory_private();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return output::answer_usage(&error).map_or_else(ExitCode::from, |()| ExitCode::SUCCESS),
+        Err(error) => return output::answer_usage(error).map_or_else(ExitCode::from, |()| ExitCode::SUCCESS),
     };
     let result = match arguments.command {
         Command::Run { file } => run::run(&file),

@@ -20,6 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use environment::Environment;
+pub use file::is_path;
 pub use identity::{Account, Cloud, Credential, Device, Grant, Identity, SecretFile};
 pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};

@@ -6,6 +6,8 @@
 mod documented;
 #[path = "config/pasted.rs"]
 mod pasted;
+#[path = "config/planted.rs"]
+mod planted;
 #[path = "config/servers.rs"]
 mod servers;
 
@@ -103,14 +105,11 @@ fn profiles_widen_and_explicit_keys_win() {
 fn mistakes_are_named_with_line_key_and_advice() {
     for (text, expected) in [
         ("[log]\nlevle = \"info\"", "test.toml:2: unknown key `levle`; did you mean `level`?"),
-        ("[log]\nlevel = \"inof\"", "test.toml:2: log.level: unknown value \"inof\"; did you mean \"info\"?"),
+        ("[log]\nlevel = \"inof\"", "test.toml:2: log.level: unknown value; did you mean \"info\"?"),
         ("[[lisener]]\nx = 1", "test.toml:1: unknown key `lisener`; did you mean `listener`?"),
         ("[limits]\nidle_timeout = 5", "test.toml:2: idle_timeout: a text stands in quotes; a duration as \"30s\""),
-        (
-            "[limits]\nidle_timeout = \"soon\"",
-            "test.toml:2: limits.idle_timeout: \"soon\" is not a duration; write it as",
-        ),
-        ("[limits]\nline = 5", "test.toml:2: limits.line: 5 is not between 512 and 16384"),
+        ("[limits]\nidle_timeout = \"soon\"", "test.toml:2: limits.idle_timeout: is not a duration; write it as"),
+        ("[limits]\nline = 5", "test.toml:2: limits.line: is not between 512 and 16384"),
         (
             "[[listener]]\nprotocol = \"imap\"\nlisten = \"0.0.0.0:993\"",
             "test.toml:3: listen: a list stands in brackets",
@@ -123,23 +122,20 @@ fn mistakes_are_named_with_line_key_and_advice() {
         ("[upstream.a]\nhost = \"mail.example:993\"", "test.toml:2: upstream.a.host: is a name or an address alone"),
         (
             "[certificate.a]\nnames = [\"\"]",
-            "test.toml:2: certificate.a.names: \"\" is neither a DNS name of up to 64 characters nor an address",
+            "test.toml:2: certificate.a.names: one is neither a DNS name of up to 64 characters nor an address",
         ),
         (
             "[upstream.a]\nhost = \"a\"\nroots = \"sytem\"",
-            "test.toml:3: upstream.a.roots: \"sytem\" is neither \"bundled\" nor \"system\" nor the path",
+            "test.toml:3: upstream.a.roots: is neither \"bundled\" nor \"system\" nor the path",
         ),
-        (
-            "[upstream.a]\nhost = \"a\"\nimap_port = 0",
-            "test.toml:3: upstream.a.imap_port: 0 is not between 1 and 65535",
-        ),
+        ("[upstream.a]\nhost = \"a\"\nimap_port = 0", "test.toml:3: upstream.a.imap_port: is not between 1 and 65535"),
         ("[certificate.a]\nchain = \"a\"", "test.toml:2: certificate.a.chain: needs certificate.a.key beside it"),
         ("[certificate.ca]\nyears = 1", "certificate.ca: a name is made of letters"),
         ("[[listener]]\nlisten = [\"0.0.0.0:1\"]", "test.toml:1: listener.protocol: is missing"),
         ("[[listener]]\nprotocol = \"imap\"", "test.toml:1: listener.listen: is missing"),
         (
             "[[listener]]\nprotocol = \"imap\"\nlisten = [\"993\"]",
-            "test.toml:3: listener.listen: \"993\" is no address with a port; write \"0.0.0.0:993\"",
+            "test.toml:3: listener.listen: is no address with a port; write \"0.0.0.0:993\"",
         ),
     ] {
         let found = problems(text);
@@ -156,13 +152,10 @@ fn mistakes_are_named_with_line_key_and_advice() {
         ),
         ("entry = \"implicit\"\nallow_plaintext = true", "test.toml:6: listener.allow_plaintext: contradicts"),
         ("entry = \"implicit\"\ndetect_delay = \"1s\"", "test.toml:6: listener.detect_delay: has a meaning with"),
-        (
-            "profile = \"anceint\"",
-            "test.toml:5: listener.profile: unknown value \"anceint\"; did you mean \"ancient\"?",
-        ),
+        ("profile = \"anceint\"", "test.toml:5: listener.profile: unknown value; did you mean \"ancient\"?"),
         (
             "ciphers = [\"AES128-SAH\"]",
-            "test.toml:5: listener.ciphers: unknown cipher suite \"AES128-SAH\"; did you mean \"AES128-SHA\"?",
+            "test.toml:5: listener.ciphers: unknown cipher suite; did you mean \"AES128-SHA\"?",
         ),
         ("ciphers = [\"DES-CBC-SHA\"]", "test.toml:5: listener.ciphers: DES-CBC-SHA is not offered by packetboat"),
         (
@@ -188,31 +181,31 @@ fn mistakes_are_named_with_line_key_and_advice() {
         ),
         (
             "allowed_networks = [\"192.168.1.77/24\"]",
-            "test.toml:5: listener.allowed_networks: \"192.168.1.77/24\" is an address and a network; write \"192.168.1.0/24\" for the network, \"192.168.1.77/32\"",
+            "test.toml:5: listener.allowed_networks: is an address and a network; write \"192.168.1.0/24\" for the network, \"192.168.1.77/32\"",
         ),
         (
             "allowed_networks = [\"192.168.1.77\"]",
-            "test.toml:5: listener.allowed_networks: \"192.168.1.77\" lacks its length; write \"192.168.1.77/32\"",
+            "test.toml:5: listener.allowed_networks: lacks its length; write \"192.168.1.77/32\"",
         ),
         (
             "allowed_networks = [\"::ffff:192.168.1.0/120\"]",
-            "test.toml:5: listener.allowed_networks: \"::ffff:192.168.1.0/120\" is IPv4 in the form of IPv6",
+            "test.toml:5: listener.allowed_networks: is IPv4 in the form of IPv6",
         ),
         (
             "minimum_version = \"tls1\"",
-            "test.toml:5: listener.minimum_version: unknown value \"tls1\"; did you mean \"tls1.0\"?",
+            "test.toml:5: listener.minimum_version: unknown value; did you mean \"tls1.0\"?",
         ),
-        ("entry = \"STARTTLS\"", "test.toml:5: listener.entry: unknown value \"STARTTLS\"; did you mean \"starttls\"?"),
+        ("entry = \"STARTTLS\"", "test.toml:5: listener.entry: unknown value; did you mean \"starttls\"?"),
         ("allowed_networks = []", "test.toml:5: listener.allowed_networks: allows nobody"),
-        (
-            "allowed_networks = [\"10.0.0.0/33\"]",
-            "test.toml:5: listener.allowed_networks: \"10.0.0.0/33\" is no network; write it as",
-        ),
+        ("allowed_networks = [\"10.0.0.0/33\"]", "test.toml:5: listener.allowed_networks: is no network; write it as"),
         (
             "certificate = \"own\"",
-            "test.toml:5: listener.certificate: \"own\" is not in this file; known are \"default\"",
+            "test.toml:5: listener.certificate: names what is not in this file; known are \"default\"",
         ),
-        ("upstream = \"own\"", "test.toml:5: listener.upstream: \"own\" is not in this file; known are \"exchange\""),
+        (
+            "upstream = \"own\"",
+            "test.toml:5: listener.upstream: names what is not in this file; known are \"exchange\"",
+        ),
     ] {
         let found = problems(&imap(more));
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{more}\n{found:?}");
@@ -223,7 +216,7 @@ fn mistakes_are_named_with_line_key_and_advice() {
         found.iter().any(|problem| problem.contains("several mail servers, write upstream = \"a\" or \"b\"")),
         "{found:?}"
     );
-    assert!(problems(&(imap("") + &imap(""))).iter().any(|problem| problem.contains("\"imap-1143\" is used twice")));
+    assert!(problems(&(imap("") + &imap(""))).iter().any(|problem| problem.contains("listener.name: is used twice")));
 }
 
 #[test]
@@ -322,7 +315,7 @@ fn mistakes_about_who_gets_in_are_named() {
             "grant = \"device\"",
             "",
             "",
-            "test.toml:4: identity.office.grant: unknown value \"device\"; did you mean \"device-code\"?",
+            "test.toml:4: identity.office.grant: unknown value; did you mean \"device-code\"?",
         ),
         ("grant = \"federated\"", "", "", "test.toml:1: identity.office.token_file: is missing"),
         (
@@ -362,21 +355,21 @@ fn mistakes_about_who_gets_in_are_named() {
             SECRET,
             "upstream = \"none\"",
             "",
-            "test.toml:8: account.scans.upstream: \"none\" is not in this file; known are \"exchange\"",
+            "test.toml:8: account.scans.upstream: names what is not in this file; known are \"exchange\"",
         ),
         (
             SECRET,
             "",
             "account = \"fax\"",
-            "test.toml:12: device.account: \"fax\" is not in this file; known are \"scans\"",
+            "test.toml:12: device.account: names what is not in this file; known are \"scans\"",
         ),
-        (SECRET, "", "networks = [\"10.0.0.1\"]", "test.toml:12: device.networks: \"10.0.0.1\" lacks its length"),
+        (SECRET, "", "networks = [\"10.0.0.1\"]", "test.toml:12: device.networks: lacks its length"),
         (SECRET, "", "networks = []", "test.toml:12: device.networks: allows nobody"),
         (
             SECRET,
             "",
             "[[device]]\nlogin = \"other\"\naliases = [\"SCANNER3\"]\npasswords = [\"$argon2id$y\"]",
-            "test.toml:12: device.login: \"scanner3\" is another device's login or alias already",
+            "test.toml:12: device.login: its login, or one of its aliases, is another device's already",
         ),
         (
             SECRET,
@@ -397,7 +390,7 @@ fn mistakes_about_who_gets_in_are_named() {
         "{found:?}"
     );
     let common = translated(SECRET, "", "").replace("contoso.example\"\nclient", "common\"\nclient");
-    assert!(problems(&common)[0].contains("\"common\" is nobody's directory"));
+    assert!(problems(&common)[0].contains("tenant: is nobody's directory"));
     let both = format!(
         "{}[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:1\"]\nupstream = \"exchange\"",
         translated(SECRET, "", "")
@@ -472,15 +465,11 @@ fn the_environment_has_a_say() {
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Debug));
     assert_eq!(config.admin.listen.len(), 2);
     for (variable, value, expected) in [
-        (
-            "PACKETBOAT_LOG_LEVEL",
-            "loud",
-            "environment variable PACKETBOAT_LOG_LEVEL: log.level: unknown value \"loud\"",
-        ),
+        ("PACKETBOAT_LOG_LEVEL", "loud", "environment variable PACKETBOAT_LOG_LEVEL: log.level: unknown value;"),
         (
             "PACKETBOAT_ADMIN_LISTEN",
             "9143",
-            "environment variable PACKETBOAT_ADMIN_LISTEN: admin.listen: \"9143\" is no address",
+            "environment variable PACKETBOAT_ADMIN_LISTEN: admin.listen: is no address",
         ),
         (
             "PACKETBOAT_ADMIN_LISTEN",
@@ -503,5 +492,5 @@ fn warm_connections_are_few_and_have_tls_from_the_start() {
     let found = problems(&upstream("warm_connections = 4\nsecurity = \"starttls\""));
     assert_eq!(found, ["test.toml:3: upstream.x.warm_connections: needs security = \"implicit\""]);
     assert!(problems(&upstream("warm_time = \"1ms\""))[0].contains("a second or more"));
-    assert!(problems(&upstream("warm_connections = 33"))[0].contains("33 is not between 0 and 32"));
+    assert!(problems(&upstream("warm_connections = 33"))[0].contains("is not between 0 and 32"));
 }

@@ -4,6 +4,8 @@
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 
+use clap::error::{ContextKind, ContextValue};
+
 use super::{Exit, run};
 use crate::text::Printable;
 
@@ -35,6 +37,22 @@ pub(super) fn has_colours() -> bool {
     stdout().is_terminal()
 }
 
+/// A password that was given as an argument, or in the place of a number, is not repeated where a service keeps its log.
+fn hide_values(error: &mut clap::Error) {
+    let is_option = |text: &str| text.starts_with('-');
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        let is_value = match error.get(kind) {
+            Some(ContextValue::String(text)) => {
+                kind == ContextKind::InvalidValue || !(is_option(text) || text.starts_with('<'))
+            }
+            _ => false,
+        };
+        if is_value {
+            error.insert(kind, ContextValue::String("...".to_owned()));
+        }
+    }
+}
+
 fn write(octets: &[u8]) -> Result<(), Exit> {
     let mut output = stdout().lock();
     output.write_all(octets).and_then(|()| output.flush()).map_err(|error| {
@@ -43,10 +61,11 @@ fn write(octets: &[u8]) -> Result<(), Exit> {
     })
 }
 
-/// The help that was asked for, or a mistake in the arguments. The former is our own text; the latter repeats arguments, and is
+/// The help that was asked for, or a mistake in the arguments. The former is our own text; the latter repeats options, and is
 /// shown without colours where they hold what a terminal would obey.
-pub(super) fn answer_usage(error: &clap::Error) -> Result<(), Exit> {
+pub(super) fn answer_usage(mut error: clap::Error) -> Result<(), Exit> {
     let is_asked_for = !error.use_stderr();
+    hide_values(&mut error);
     let text = error.render().to_string();
     if is_asked_for || Printable::lines(&text).as_str() == text {
         // Nothing is left to be done if even this cannot be printed.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::ConfigFile;
+use crate::config;
 use crate::state::{self, Access};
 use crate::text;
 
@@ -119,7 +120,9 @@ impl ConfigFile {
         let text = String::from_utf8_lossy(text::without_mark(&content));
         let in_file = text.lines().take_while(|line| !line.trim_start().starts_with('[')).find_map(|line| {
             let value = line.trim().strip_prefix("state_directory")?.trim_start().strip_prefix('=')?;
-            Some(PathBuf::from(value.split('#').next()?.trim().trim_matches(['"', '\''])))
+            // It may be printed: what is no path may be anything.
+            let path = PathBuf::from(value.split('#').next()?.trim().trim_matches(['"', '\'']));
+            config::is_path(&path).then_some(path)
         });
         let in_environment = env::var_os("PACKETBOAT_STATE_DIRECTORY").map(PathBuf::from);
         let all = [self.state_directory.clone(), in_environment, in_file, Some(PathBuf::from(DEFAULT))];

@@ -1,5 +1,6 @@
 //! The TOML as it is written, and the way from there to what is proven. Unknown keys are refused.
 
+mod form;
 mod proof;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Environment, Problem, Proven};
+pub use proof::is_path;
 
 /// Reads a file's text and proves it.
 pub(super) fn prove(text: &str, file: &Path, environment: &Environment) -> Result<Proven, Vec<Problem>> {
@@ -19,7 +21,7 @@ pub(super) fn prove(text: &str, file: &Path, environment: &Environment) -> Resul
             file: file.to_path_buf(),
             line: error.span().map(|span| line_of(text, &span)),
             key: String::new(),
-            message: explain(error.message(), text, error.span()),
+            message: form::explain(error.message(), text, error.span()),
         }]),
     }
 }
@@ -31,7 +33,7 @@ type Written<T> = Option<Spanned<T>>;
 #[serde(deny_unknown_fields)]
 struct File {
     state_directory: Written<PathBuf>,
-    store_key: Option<PathBuf>,
+    store_key: Written<PathBuf>,
     confine: Option<bool>,
     #[serde(default)]
     log: LogSection,
@@ -220,38 +222,6 @@ fn line_of(text: &str, span: &Range<usize>) -> usize {
     let before = text.as_bytes().get(..span.start).unwrap_or(text.as_bytes());
     // As fast as can be: it is asked for each key of what may be hundreds of devices.
     memchr::memchr_iter(b'\n', before).count() + 1
-}
-
-/// Serde's words in a person's. An unknown key is told with the nearest known one; a value of the wrong kind with its
-/// key and how it is written.
-fn explain(message: &str, text: &str, span: Option<Range<usize>>) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    if let (true, Some(unknown)) = (message.starts_with("unknown field"), quoted.next()) {
-        let known: Vec<_> = quoted.collect();
-        return match nearest(unknown, known.iter().copied()) {
-            Some(near) => format!("unknown key `{unknown}`; did you mean `{near}`?"),
-            None => format!("unknown key `{unknown}`; known here are {}", known.join(", ")),
-        };
-    }
-    let line = span.and_then(|span| text.lines().nth(line_of(text, &span) - 1)).unwrap_or_default();
-    let key = line.split_once('=').map(|(key, _)| key.trim()).unwrap_or_default();
-    let message = message.trim_end().replace('\n', "; ");
-    let (section, advice) = [
-        ("expected a sequence", "a list stands in brackets, as [\"...\"]; a listener in double ones: [[listener]]"),
-        ("expected a string", "a text stands in quotes; a duration as \"30s\""),
-        ("expected a boolean", "it is true or false, without quotes"),
-        ("expected i64", "it is a number, without quotes"),
-        ("expected a map", "write a section with a name, as [upstream.NAME]"),
-        ("expected struct", "write a section with a name, as [upstream.NAME]"),
-    ]
-    .into_iter()
-    .find(|(words, _)| message.contains(words))
-    .unwrap_or_default();
-    match (key.is_empty(), section.is_empty()) {
-        (_, true) => message,
-        (true, false) => format!("{message}: {advice}"),
-        (false, false) => format!("{key}: {advice} ({message})"),
-    }
 }
 
 /// The candidate that the word was probably meant to be.

@@ -11,7 +11,7 @@ pub fn may_carry_secrets(url: &str) -> Result<(), String> {
         return Err("must begin with https://: secrets go there".to_owned());
     };
     let Some(host) = host(url) else {
-        return Err(format!("\"{url}\" is no URL; write it as \"https://host/path\""));
+        return Err("is no URL; write it as \"https://host/path\"".to_owned());
     };
     let is_http = scheme.eq_ignore_ascii_case("http");
     match scheme.eq_ignore_ascii_case("https") || (is_http && is_near(host)) {

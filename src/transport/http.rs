@@ -76,7 +76,7 @@ impl Client {
     /// # Errors
     /// It is no such address, or the roots cannot be read.
     pub fn new(url: &str, roots: &Roots, limits: &Limits) -> Result<Self, String> {
-        let no = |why: &str| format!("\"{url}\" {why}");
+        let no = |why: &str| format!("an address of an endpoint {why}");
         let uri: Uri = url.parse().map_err(|_| no("is no URL; write it as \"https://host/path\""))?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(no("is no URL; write it as \"https://host/path\""));

@@ -153,8 +153,8 @@ impl Connector {
     }
 
     fn over(tls: &Arc<ClientConfig>, host: &str, name: &str, limits: &Limits) -> Result<Self, String> {
-        let server_name = ServerName::try_from(name.to_owned())
-            .map_err(|_| format!("\"{name}\" is neither a DNS name nor an address"))?;
+        let server_name =
+            ServerName::try_from(name.to_owned()).map_err(|_| "is neither a DNS name nor an address".to_owned())?;
         Ok(Self {
             host: host.to_owned(),
             server_name,

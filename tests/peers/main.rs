@@ -13,6 +13,7 @@ mod flow;
 mod lifecycle;
 mod limits;
 mod matrix;
+mod mistakes;
 mod names;
 mod oauth;
 mod odd;

@@ -7,6 +7,7 @@ mod application;
 mod certificate;
 mod identity;
 mod listener;
+mod path;
 mod unused;
 mod upstream;
 
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
+
+pub use path::is_one as is_path;
 
 use super::{File, LimitsSection, LogSection, Written, line_of, nearest};
 use crate::config::problem::in_order;
@@ -27,6 +30,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     admin::override_by(environment, text, &mut raw);
     let mut proof =
         Proof { text, file, environment, problems: Vec::new(), warnings: Vec::new(), lines: BTreeMap::new() };
+    proof.paths(&raw);
     let identity_names = raw.identity.keys().cloned().collect();
     let identities = proof.identities(raw.identity);
     let upstreams = proof.upstreams(raw.upstream, &identities);
@@ -48,7 +52,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     let state_directory = raw.state_directory.map(Spanned::into_inner);
     let mut config = Config {
         state_directory: state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
-        store_key: raw.store_key,
+        store_key: raw.store_key.map(Spanned::into_inner),
         confine: raw.confine.unwrap_or(true),
         log: proof.log(raw.log),
         admin: proof.admin(raw.admin, &listeners),
@@ -164,10 +168,10 @@ impl Proof<'_> {
         match written.get_ref().as_str() {
             "bundled" => Roots::Bundled,
             "system" => Roots::System,
-            file if file.contains('/') || file.contains('.') => Roots::File(PathBuf::from(file)),
-            other => {
-                let message = format!("\"{other}\" is neither \"bundled\" nor \"system\" nor the path of a PEM file");
-                self.problem(Some(written.span()), key, &message);
+            file if path::is_one(Path::new(file)) => Roots::File(PathBuf::from(file)),
+            _ => {
+                let message = "is neither \"bundled\" nor \"system\" nor the path of a PEM file";
+                self.problem(Some(written.span()), key, message);
                 Roots::Bundled
             }
         }
@@ -188,7 +192,7 @@ impl Proof<'_> {
             return Some(name);
         }
         let known: Vec<_> = known.map(|one| format!("\"{one}\"")).collect();
-        self.problem(Some(span), key, &format!("\"{name}\" is not in this file; known are {}", known.join(", ")));
+        self.problem(Some(span), key, &format!("names what is not in this file; known are {}", known.join(", ")));
         None
     }
 
@@ -201,8 +205,8 @@ impl Proof<'_> {
         }
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let message = match nearest(&word, choices.iter().map(|(name, _)| *name)) {
-            Some(near) => format!("unknown value \"{word}\"; did you mean \"{near}\"?"),
-            None => format!("unknown value \"{word}\"; it is one of {}", names.join(", ")),
+            Some(near) => format!("unknown value; did you mean \"{near}\"?"),
+            None => format!("unknown value; it is one of {}", names.join(", ")),
         };
         self.problem(Some(span), key, &message);
         None
@@ -219,7 +223,7 @@ impl Proof<'_> {
         match T::try_from(*written.get_ref()) {
             Ok(value) if range.contains(written.get_ref()) => value,
             _ => {
-                let message = format!("{} is not between {} and {}", written.get_ref(), range.start(), range.end());
+                let message = format!("is not between {} and {}", range.start(), range.end());
                 self.problem(Some(written.span()), key, &message);
                 default
             }
@@ -252,9 +256,8 @@ impl Proof<'_> {
             }
             Ok(duration) => duration,
             Err(_) => {
-                let message =
-                    format!("\"{}\" is not a duration; write it as \"30s\", \"500ms\" or \"35m\"", written.get_ref());
-                self.problem(Some(written.span()), key, &message);
+                let message = "is not a duration; write it as \"30s\", \"500ms\" or \"35m\"";
+                self.problem(Some(written.span()), key, message);
                 default
             }
         }

@@ -122,9 +122,8 @@ impl Proof<'_> {
         self.note(key, &written.span());
         let address = pasted::address(written.get_ref());
         if address.split_once('@').is_some_and(|(_, domain)| !domain.is_ascii()) {
-            let message =
-                format!("\"{address}\": write its domain in ASCII, as it stands in the admin center (xn--...)");
-            self.problem(Some(written.span()), key, &message);
+            let message = "write its domain in ASCII, as it stands in the admin center (xn--...)";
+            self.problem(Some(written.span()), key, message);
         }
         let well_formed = address.split_once('@').is_some_and(|(local, domain)| {
             !local.is_empty()
@@ -132,8 +131,8 @@ impl Proof<'_> {
                 && !domain.contains(['@', '\\', '/', ',', ';', '<', '>', ':', '"'])
         });
         if !well_formed || address.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            let message = format!("\"{address}\" is no mail address; write it as \"scans@example.com\"");
-            self.problem(Some(written.span()), key, &message);
+            let message = "is no mail address; write it as \"scans@example.com\"";
+            self.problem(Some(written.span()), key, message);
         }
         address.to_owned()
     }
@@ -147,9 +146,9 @@ impl Proof<'_> {
                 self.note(&format!("device.{login}"), &span);
             }
             for other in &devices {
-                if let Some(login) = device.logins.iter().find(|login| other.logins.contains(login)) {
-                    let message = format!("\"{login}\" is another device's login or alias already");
-                    self.problem(Some(span.clone()), "device.login", &message);
+                if device.logins.iter().any(|login| other.logins.contains(login)) {
+                    let message = "its login, or one of its aliases, is another device's already";
+                    self.problem(Some(span.clone()), "device.login", message);
                 }
             }
             devices.push(device);
@@ -172,11 +171,9 @@ impl Proof<'_> {
                 self.problem(Some(written.span()), "device.login", &message);
             }
             if !login.is_ascii() {
-                let message = format!(
-                    "\"{login}\" has characters beyond ASCII, which devices send in one encoding or another, or not at all: \
-                     prefer letters and digits"
-                );
-                self.warn(Some(written.span()), "device.login", &message);
+                let message = "has characters beyond ASCII, which devices send in one encoding or another, or not at all: \
+                     prefer letters and digits";
+                self.warn(Some(written.span()), "device.login", message);
             }
             if !logins.contains(&login) {
                 logins.push(login);

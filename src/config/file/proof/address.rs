@@ -20,8 +20,7 @@ impl Proof<'_> {
                 }
                 Err(_) => {
                     let message = format!(
-                        "\"{}\" is no address with a port; write \"0.0.0.0:{port}\" for all of IPv4, \"[::]:{port}\" for all of IPv6",
-                        one.get_ref()
+                        "is no address with a port; write \"0.0.0.0:{port}\" for all of IPv4, \"[::]:{port}\" for all of IPv6"
                     );
                     self.problem(Some(one.span()), key, &message);
                 }
@@ -34,16 +33,16 @@ impl Proof<'_> {
         let text = written.get_ref().trim();
         let message = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
             (Ok(IpNet::V6(network)), _) if network.addr().to_ipv4_mapped().is_some() => {
-                format!("\"{text}\" is IPv4 in the form of IPv6, which no device has here; write it as IPv4")
+                "is IPv4 in the form of IPv6, which no device has here; write it as IPv4".to_owned()
             }
             (Ok(network), _) if network.addr() != network.network() => format!(
-                "\"{text}\" is an address and a network; write \"{}\" for the network, \"{}\" for the address",
+                "is an address and a network; write \"{}\" for the network, \"{}\" for the address",
                 network.trunc(),
                 IpNet::from(network.addr())
             ),
             (Ok(network), _) => return Some(network),
-            (Err(_), Ok(address)) => format!("\"{text}\" lacks its length; write \"{}\"", IpNet::from(address)),
-            (Err(_), Err(_)) => format!("\"{text}\" is no network; write it as \"192.168.1.0/24\" or \"fd00::/8\""),
+            (Err(_), Ok(address)) => format!("lacks its length; write \"{}\"", IpNet::from(address)),
+            (Err(_), Err(_)) => "is no network; write it as \"192.168.1.0/24\" or \"fd00::/8\"".to_owned(),
         };
         self.problem(Some(written.span()), key, &message);
         None

@@ -49,15 +49,16 @@ impl Proof<'_> {
             !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'))
         };
         if !is_one(&tenant) {
-            let message = match tenant_within(&tenant).filter(|meant| is_one(meant)) {
-                Some(meant) => format!("\"{tenant}\" is no directory; write tenant = \"{meant}\""),
+            // What stands in an address and looks like a domain or an id is one, and nothing that is kept secret.
+            let is_known = |meant: &&str| is_one(meant) && (meant.contains('.') || pasted::is_guid(meant));
+            let message = match tenant_within(&tenant).filter(is_known) {
+                Some(meant) => format!("is no directory; write tenant = \"{meant}\""),
                 None => "is a directory's id (a GUID) or one of its domains, and nothing else".to_owned(),
             };
             self.problem(Some(span), key, &message);
         } else if shared && matches!(kind, Kind::ClientCredentials | Kind::Federated) {
-            let message =
-                format!("\"{tenant}\" is nobody's directory; an application needs its own one's id or domain");
-            self.problem(Some(span), key, &message);
+            let message = "is nobody's directory; an application needs its own one's id or domain";
+            self.problem(Some(span), key, message);
         }
         tenant
     }
@@ -114,9 +115,8 @@ impl Proof<'_> {
             if !is_machine {
                 let message = "goes with grant = \"managed-identity\" alone; write scopes";
                 self.problem(Some(written.span()), &key, message);
-            } else if let Some(bare) = resource.strip_suffix("/.default") {
-                let message = format!("is a resource, and not a scope: write \"{bare}\"");
-                self.problem(Some(written.span()), &key, &message);
+            } else if resource.ends_with("/.default") {
+                self.problem(Some(written.span()), &key, "is a resource, and not a scope: leave /.default off");
             } else {
                 return resource.to_owned();
             }
@@ -164,15 +164,18 @@ fn refused_by_entra(is_of_microsoft: bool, (cloud, kind): (Cloud, Kind), scopes:
         is_of_microsoft || url::host(scope).is_some_and(|host| hosts.flatten().any(|known| *known == host))
     };
     if matches!(kind, Kind::ClientCredentials | Kind::Federated) {
-        let other = scopes.iter().find(|scope| !scope.ends_with("/.default") && is_its(scope))?;
+        scopes.iter().find(|scope| !scope.ends_with("/.default") && is_its(scope))?;
         let whole = cloud.application_scope();
         return Some(format!(
-            "\"{other}\" is no scope of an application, which asks for all that it was granted: write \"{whole}\", or leave \
+            "one is no scope of an application, which asks for all that it was granted: write \"{whole}\", or leave \
              scopes out"
         ));
     }
     let is_bare = |scope: &str| scope.trim_end_matches('/').matches('/').count() == 2 && scope.contains("://");
     let bare = scopes.iter().find(|scope| is_bare(scope) && is_its(scope))?;
-    let permission = format!("{}/IMAP.AccessAsUser.All", bare.trim_end_matches('/'));
-    Some(format!("\"{bare}\" lacks the permission behind it: write \"{permission}\", or leave scopes out"))
+    let hosts = Cloud::ALL.iter().flat_map(|(_, cloud)| cloud.mail_hosts());
+    let host = hosts.copied().find(|known| url::host(bare) == Some(known)).unwrap_or("outlook.office365.com");
+    Some(format!(
+        "one lacks the permission behind it: write \"https://{host}/IMAP.AccessAsUser.All\", or leave scopes out"
+    ))
 }

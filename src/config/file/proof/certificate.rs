@@ -51,12 +51,10 @@ impl Proof<'_> {
                 self.note(&key(word), &span);
             }
         }
-        if let Some(names) = &raw.names {
-            let bad = names.get_ref().iter().find(|name| !is_certificate_name(name));
-            if let Some(bad) = bad {
-                let message = format!("\"{bad}\" is neither a DNS name of up to 64 characters nor an address");
-                self.problem(Some(names.span()), &key("names"), &message);
-            }
+        let is_bad = |name: &String| !is_certificate_name(name);
+        if let Some(names) = raw.names.as_ref().filter(|names| names.get_ref().iter().any(is_bad)) {
+            let message = "one is neither a DNS name of up to 64 characters nor an address";
+            self.problem(Some(names.span()), &key("names"), message);
         }
         let made_with = [
             raw.names.as_ref().map(|written| (written.span(), "names")),

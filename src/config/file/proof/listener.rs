@@ -30,7 +30,7 @@ impl Proof<'_> {
             if let Some(listener) = self.listener(section, upstreams, certificates) {
                 self.note(&format!("listener.{}", listener.name), &span);
                 if listeners.iter().any(|other| other.name == listener.name) {
-                    self.problem(Some(span.clone()), "listener.name", &format!("\"{}\" is used twice", listener.name));
+                    self.problem(Some(span.clone()), "listener.name", "is used twice");
                 }
                 for other in &listeners {
                     if let Some(address) = overlap(&listener.listen, &other.listen) {
@@ -320,8 +320,8 @@ impl Proof<'_> {
             None => {
                 let known = suite::up_to(suite::Tier::Ancient).map(|suite| suite.name);
                 match nearest(&name, known) {
-                    Some(near) => format!("unknown cipher suite \"{name}\"; did you mean \"{near}\"?"),
-                    None => format!("unknown cipher suite \"{name}\"; use OpenSSL's names, as AES128-SHA"),
+                    Some(near) => format!("unknown cipher suite; did you mean \"{near}\"?"),
+                    None => "unknown cipher suite; use OpenSSL's names, as AES128-SHA".to_owned(),
                 }
             }
         };
