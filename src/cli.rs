@@ -47,9 +47,11 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
-    /// Have the running proxy take its configuration and certificates anew, without closing a session
+    /// Reload configuration and certificates; sessions stay open, unless what they rest on is removed
     ///
-    /// Waits for what comes of it. What is refused changes nothing, and is told with file, line and key.
+    /// Waits for the result. A refused configuration changes nothing, and each mistake is told with file, line and key. Sessions end
+    /// whose device, password, network, mailbox or listener the new configuration no longer has (limits.revoked_sessions); the result
+    /// says how many, and why.
     Reload {
         #[command(flatten)]
         file: ConfigFile,

@@ -164,6 +164,17 @@ pub struct Limits {
     pub failure_delay: Duration,
     /// What it does not grow beyond.
     pub longest_failure_delay: Duration,
+    /// What becomes of running sessions whose permission a reload withdraws.
+    pub revoked_sessions: Revocation,
+}
+
+/// What becomes of a running session whose permission a reload withdraws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// It ends, behind the response that it is receiving.
+    End,
+    /// It goes on until it ends by itself.
+    Keep,
 }
 
 /// One door for devices.

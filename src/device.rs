@@ -6,6 +6,7 @@ mod known;
 mod memory;
 mod names;
 pub mod password;
+mod verified;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,10 +24,11 @@ pub use known::KnownSources;
 use memory::Memory;
 use names::Names;
 use password::Hash;
+pub use verified::Verified;
 
 /// All devices of the configuration.
 pub struct Devices {
-    devices: Vec<Device>,
+    devices: Vec<Arc<Device>>,
     names: Names,
     memory: Memory,
     known: Arc<KnownSources>,
@@ -78,14 +80,14 @@ impl Devices {
             }
             let mailbox = config.accounts.get(&device.account).map(|account| account.mailbox.as_str());
             names.add(&device.logins, mailbox.unwrap_or_default());
-            devices.push(Device {
+            devices.push(Arc::new(Device {
                 name,
                 account: device.account.clone(),
                 passwords: hashes.into(),
                 written: device.passwords.clone(),
                 delete: device.delete,
                 networks: device.networks.clone(),
-            });
+            }));
         }
         // As many runs as the device with the most passwords needs, each like the dearest hash there is.
         let most = devices.iter().map(|device| device.passwords.len()).max().unwrap_or_default();
@@ -129,16 +131,21 @@ impl Devices {
     /// # Errors
     /// [`Kind::WrongPassword`]; its detail is for the log, and the device hears always the same.
     /// [`Kind::NotVerified`] if the password was not looked at, because too many wrong ones came before or at the same time.
-    pub async fn verify(self: &Arc<Self>, login: &[u8], password: &Secret, source: IpAddr) -> Result<&Device, Failure> {
+    pub async fn verify(
+        self: &Arc<Self>,
+        login: &[u8],
+        password: &Secret,
+        source: IpAddr,
+    ) -> Result<Verified, Failure> {
         let login = names::written(login);
         let found = self.find(&login);
         let from = Source::from(source);
         if let Some((index, device)) = found
             && device.serves(source)
-            && self.memory.has(device, index, password)
+            && let Some(hash) = self.memory.has(device, index, password)
         {
             self.known.add(&device.name, from);
-            return Ok(device);
+            return Ok(Verified::new(device, login, hash));
         }
         let who = Who {
             source: from,
@@ -157,35 +164,38 @@ impl Devices {
             drop(place);
             verdict
         });
-        let index = verified.await.unwrap_or_else(|ended| Err(interrupted(&ended)))?;
-        self.devices.get(index).ok_or_else(|| wrong(""))
+        let (index, hash) = verified.await.unwrap_or_else(|ended| Err(interrupted(&ended)))?;
+        let device = self.devices.get(index).ok_or_else(|| wrong(""))?;
+        Ok(Verified::new(device, login, hash))
     }
 
+    /// The device's index, and that of the hash that the password has.
     async fn judge(
         &self,
         index: Option<usize>,
         password: &Secret,
         source: IpAddr,
         turn: Turn,
-    ) -> Result<usize, Failure> {
+    ) -> Result<(usize, usize), Failure> {
         let found = index.and_then(|index| Some((index, self.devices.get(index)?)));
-        let mut is_right = false;
+        let mut right = None;
         // All of them, whichever is right.
         for reading in charset::readings(password) {
-            is_right |= self.compare(found.map(|(_, device)| device), &reading).await?;
+            let compared = self.compare(found.map(|(_, device)| device.as_ref()), &reading).await?;
+            right = right.or(compared);
         }
-        let failure = match found {
-            Some((index, device)) if is_right && device.serves(source) => {
+        let failure = match (found, right) {
+            (Some((index, device)), Some(hash)) if device.serves(source) => {
                 turn.succeeded();
-                self.memory.keep(device, index, password);
+                self.memory.keep(device, index, hash, password);
                 self.known.add(&device.name, source.into());
-                return Ok(index);
+                return Ok((index, hash));
             }
-            Some((_, device)) if is_right => {
+            (Some((_, device)), Some(_)) => {
                 wrong(&format!("the password is right, but {source} is not in the networks of device {}", device.name))
             }
-            Some((_, device)) => wrong(&format!("the password is not one of device {}", device.name)),
-            None => wrong("no [[device]] has this login"),
+            (Some((_, device)), None) => wrong(&format!("the password is not one of device {}", device.name)),
+            (None, _) => wrong("no [[device]] has this login"),
         };
         turn.failed();
         Err(failure)
@@ -203,25 +213,27 @@ impl Devices {
         name.trim().is_empty() || self.find(own).is_some_and(|(index, _)| self.names.belongs_to(&name, index))
     }
 
-    fn find(&self, login: &str) -> Option<(usize, &Device)> {
+    fn find(&self, login: &str) -> Option<(usize, &Arc<Device>)> {
         let index = self.names.find(login)?;
         Some((index, self.devices.get(index)?))
     }
 
-    async fn compare(&self, device: Option<&Device>, password: &Secret) -> Result<bool, Failure> {
+    /// The first of the device's hashes that is the password's.
+    async fn compare(&self, device: Option<&Device>, password: &Secret) -> Result<Option<usize>, Failure> {
         let hashes = device.map(|device| Arc::clone(&device.passwords));
         let decoys = Arc::clone(&self.decoys);
         let password = password.clone();
         let compared = pool::PASSWORDS.run(move || {
             let real = hashes.as_deref().unwrap_or_default();
-            let mut is_right = false;
-            for hash in real {
-                is_right |= hash.is_of(password.expose());
+            let mut right = None;
+            for (index, hash) in real.iter().enumerate() {
+                let is_right = hash.is_of(password.expose());
+                right = right.or(is_right.then_some(index));
             }
             for decoy in decoys.iter().skip(real.len()) {
                 decoy.is_of(password.expose());
             }
-            is_right
+            right
         });
         compared.await.map_err(|why| not_verified(&why.to_string()))
     }
@@ -285,7 +297,7 @@ mod tests {
         let source = source.parse().unwrap();
         let password = Secret::new(password.as_bytes().to_vec());
         match devices.verify(login.as_bytes(), &password, source).await {
-            Ok(device) => Ok(device.account.clone()),
+            Ok(verified) => Ok(verified.device.account.clone()),
             Err(failure) => Err(failure.detail),
         }
     }
@@ -309,7 +321,8 @@ mod tests {
     async fn a_remembered_device_still_needs_its_password() {
         let devices = devices("");
         verify(&devices, "scanner3", "k7m2xp9at").await.unwrap();
-        let has = |password: &[u8]| devices.memory.has(&devices.devices[0], 0, &Secret::new(password.to_vec()));
+        let has =
+            |password: &[u8]| devices.memory.has(&devices.devices[0], 0, &Secret::new(password.to_vec())).is_some();
         assert!(has(b"k7m2xp9at") && !has(b"k7m2xp9a"));
         assert!(verify(&devices, "scanner3", "k7m2xp9aT").await.is_err());
     }

@@ -126,6 +126,8 @@ pub enum Kind {
     TokenExpired,
     /// The proxy is going down.
     Drained,
+    /// A reload has withdrawn what the connection rests on.
+    Revoked,
     /// The listener only takes inventory.
     Observed,
 }
@@ -162,7 +164,7 @@ pub enum Level {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 38] = [
+    pub const ALL: [Kind; 39] = [
         Kind::NotAllowed,
         Kind::ProxyHeader,
         Kind::TooManyConnections,
@@ -200,6 +202,7 @@ impl Kind {
         Kind::InUse,
         Kind::TokenExpired,
         Kind::Drained,
+        Kind::Revoked,
         Kind::Observed,
     ];
 
@@ -241,7 +244,7 @@ impl Kind {
             | Kind::ContactAdmin
             | Kind::InUse
             | Kind::TokenExpired => Some(Side::Upstream),
-            Kind::Injection | Kind::Drained | Kind::Observed => None,
+            Kind::Injection | Kind::Drained | Kind::Revoked | Kind::Observed => None,
         }
     }
 
@@ -284,6 +287,7 @@ impl Kind {
             | Kind::Unavailable
             | Kind::TokenExpired
             | Kind::ProxyHeader
+            | Kind::Revoked
             | Kind::Drained => Reply::Unavailable,
         }
     }
@@ -327,6 +331,7 @@ impl Kind {
             | Kind::DeviceLost
             | Kind::TokenExpired
             | Kind::Observed
+            | Kind::Revoked
             | Kind::Drained => Level::Info,
             Kind::NothingSaid => Level::Debug,
         }
@@ -371,6 +376,7 @@ impl Kind {
             Kind::InUse => "in_use",
             Kind::TokenExpired => "token_expired",
             Kind::Drained => "drained",
+            Kind::Revoked => "revoked",
             Kind::Observed => "observed",
             Kind::ProxyHeader => "proxy_header",
         }
@@ -415,6 +421,7 @@ impl Kind {
             Kind::InUse => "mailbox is in use",
             Kind::TokenExpired => "the session's access token has run out",
             Kind::Drained => "proxy is going down",
+            Kind::Revoked => "permission withdrawn by a reload",
             Kind::Observed => "only inventory is taken here",
             Kind::ProxyHeader => "no PROXY protocol header from the balancer",
         }

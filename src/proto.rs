@@ -74,6 +74,9 @@ pub trait Session: Send {
     /// the server says no more, it never comes.
     fn waits_for_response(&self) -> bool;
 
+    /// Whether the device has read every response of the server to its end, after login: a close would break off none.
+    fn is_between_responses(&self) -> bool;
+
     /// What becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed after login. If
     /// they pass, nothing of ours is said behind them: they are half a line.
     fn rest(&mut self, side: Side) -> Rest;

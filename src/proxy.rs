@@ -13,6 +13,7 @@ mod place;
 mod quota;
 mod record;
 mod refuse;
+mod registry;
 mod relay;
 mod serving;
 mod trial;
@@ -40,6 +41,8 @@ use mailbox::Mailboxes;
 use place::Place;
 pub use place::{is_beside_own, why_not_bound};
 use quota::Quota;
+use registry::Registry;
+pub use registry::Revoked;
 pub use serving::{Present, Serving};
 pub use trial::Trials;
 use witness::Witness;
@@ -58,6 +61,8 @@ pub struct Common {
     connections: Arc<Connections>,
     /// What the log takes of it.
     quota: Arc<Quota>,
+    /// The connections that a reload looks at.
+    registry: Arc<Registry>,
     inherited: Arc<[TcpListener]>,
 }
 
@@ -160,6 +165,7 @@ impl Common {
             known: Arc::default(),
             connections: Connections::new(&config.limits),
             quota: Arc::new(Quota::new(&config.log)),
+            registry: Arc::default(),
             inherited: inherited.into(),
         })
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. A module stands for everything below it, unless that is named itself.
 const FLOORS: &[&[&str]] = &[
-    &["crypto", "failure", "pool", "secret", "source", "text"],
+    &["crypto", "failure", "pool", "secret", "source", "text", "withdrawn"],
     &["config::suite", "state", "proto::line", "proto::sasl"],
     &["proto::refusal", "proto::opening"],
     &["config", "proto::imap", "proto::pop3"],
@@ -27,6 +27,7 @@ const FLOORS: &[&[&str]] = &[
     &["proxy::record"],
     &["proxy::door", "proxy::driver"],
     &["proxy::opened", "proxy::doorway", "proxy::refuse"],
+    &["proxy::registry"],
     &["proxy::connection", "proxy::trial"],
     &["proxy"],
     &["admin"],

@@ -43,7 +43,7 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
         Exit::Unavailable
     })?;
     match wait(&directories, &before) {
-        Some(Outcome { refused: None, .. }) => answer("taken; sessions go on\n"),
+        Some(Outcome { refused: None, revoked, .. }) => answer(format!("taken; {}\n", of_sessions(revoked.as_deref()))),
         Some(Outcome { refused: Some(why), .. }) => {
             complain(format_args!("{why}\nrefused: the old configuration runs on"));
             Err(if read.is_err() { Exit::Config } else { Exit::Unavailable })
@@ -53,6 +53,11 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
             Err(Exit::Unavailable)
         }
     }
+}
+
+/// What a reload has done to sessions, in words.
+pub(super) fn of_sessions(revoked: Option<&str>) -> String {
+    revoked.map_or_else(|| "sessions go on".to_owned(), |revoked| format!("{revoked}; all other sessions go on"))
 }
 
 /// Waits for the result of a reload that has begun since.

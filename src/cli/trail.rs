@@ -25,6 +25,8 @@ pub(super) struct Outcome {
     pub(super) number: u64,
     /// Why it was refused, if it was.
     pub(super) refused: Option<String>,
+    /// The sessions that it has ended, if it has.
+    pub(super) revoked: Option<String>,
 }
 
 /// What the file of reloads holds.
@@ -97,15 +99,20 @@ impl Reloads {
         let (begun, rest) = text.strip_prefix(BEGUN)?.split_once('\n')?;
         let ended = rest.strip_prefix(ENDED).and_then(|rest| {
             let (number, result) = rest.split_once('\n')?;
-            let refused = result.strip_prefix(REFUSED).map(|why| why.trim().to_owned());
-            Some(Outcome { number: number.parse().ok()?, refused })
+            let words = |prefix| result.strip_prefix(prefix).map(|words: &str| words.trim().to_owned());
+            let revoked = words(TAKEN).filter(|words| !words.is_empty());
+            Some(Outcome { number: number.parse().ok()?, refused: words(REFUSED), revoked })
         });
         Some(Self { begun: begun.parse().ok()?, ended })
     }
 
     fn write(&self, state_directory: &Path) -> Result<(), String> {
-        let ended = self.ended.as_ref().map_or_else(String::new, |Outcome { number, refused }| {
-            let result = refused.as_ref().map_or_else(|| TAKEN.to_owned(), |why| format!("{REFUSED}\n{why}\n"));
+        let ended = self.ended.as_ref().map_or_else(String::new, |Outcome { number, refused, revoked }| {
+            let result = match (refused, revoked) {
+                (Some(why), _) => format!("{REFUSED}\n{why}\n"),
+                (None, Some(revoked)) => format!("{TAKEN}{revoked}\n"),
+                (None, None) => TAKEN.to_owned(),
+            };
             format!("{ENDED}{number}\n{result}")
         });
         let text = format!("{BEGUN}{}\n{ended}", self.begun);
@@ -173,10 +180,13 @@ mod tests {
         // As an earlier version has left it.
         fs::write(state.join(RELOADS), "taken\n").unwrap();
         assert_eq!((Outcome::last_begun(state), Outcome::after(state, 0)), (0, None));
-        for (number, refused) in [(1, None), (2, Some("a\nb".to_owned())), (3, None)] {
+        let words = |words: &str| Some(words.to_owned());
+        for (number, refused, revoked) in
+            [(1, None, None), (2, words("a\nb"), None), (3, None, words("1 session ended")), (4, None, None)]
+        {
             assert_eq!(Outcome::begin(state), Ok(number));
             let before = Outcome::last_begun(state);
-            let outcome = Outcome { number, refused };
+            let outcome = Outcome { number, refused, revoked };
             outcome.clone().write(state).unwrap();
             assert_eq!(Outcome::after(state, before - 1), Some(outcome.clone()));
             assert_eq!(Outcome::after(state, before), None, "it was under way before");

@@ -105,6 +105,7 @@ struct LimitsSection {
     password_memory: Written<String>,
     failure_delay: Written<String>,
     longest_failure_delay: Written<String>,
+    revoked_sessions: Written<String>,
 }
 
 #[derive(Default, Deserialize)]

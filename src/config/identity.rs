@@ -153,6 +153,14 @@ impl Grant {
 }
 
 impl Identity {
+    /// Whether another one is the same application, which gets the same tokens from the same issuer. Secrets, keys and their files
+    /// may differ.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        (&self.token_endpoint, &self.client_id, &self.tenant, &self.scope)
+            == (&other.token_endpoint, &other.client_id, &other.tenant, &other.scope)
+            && (self.cloud, self.grant.name()) == (other.cloud, other.grant.name())
+    }
+
     /// Whether its tokens are Microsoft's, so that advice about Entra and Exchange fits.
     pub fn is_of_microsoft(&self) -> bool {
         self.tokens_are_of_cloud && self.cloud.is_microsoft()

@@ -13,18 +13,27 @@ pub(super) struct Memory {
     hash: Arc<KeyedHash>,
     /// How long a password is remembered after its last use.
     time: Duration,
-    /// By device: tags that verified passwords left behind.
+    /// By device: what verified passwords left behind.
     passwords: Mutex<Passwords>,
 }
 
-type Passwords = HashMap<usize, Vec<(Tag, Instant)>>;
+type Passwords = HashMap<usize, Vec<Remembered>>;
+
+/// A password that was verified.
+#[derive(Clone)]
+struct Remembered {
+    tag: Tag,
+    /// Which of the device's hashes it has.
+    hash: usize,
+    until: Instant,
+}
 
 impl Memory {
     /// Of these devices; with what is known from before of those that have the same passwords.
     pub(super) fn new(
         time: Duration,
-        devices: &[Device],
-        before: Option<(&Memory, &[Device])>,
+        devices: &[Arc<Device>],
+        before: Option<(&Memory, &[Arc<Device>])>,
     ) -> Result<Self, String> {
         let Some((before, old)) = before else {
             let hash = Arc::new(KeyedHash::new().map_err(|refused| refused.to_string())?);
@@ -39,25 +48,25 @@ impl Memory {
         Ok(Self { hash: Arc::clone(&before.hash), time, passwords: Mutex::new(passwords) })
     }
 
-    /// Whether this password of the device was verified lately. It is remembered for as long as it is used.
-    pub(super) fn has(&self, device: &Device, index: usize, password: &Secret) -> bool {
+    /// The hash of this password, where it was verified lately. It is remembered for as long as it is used.
+    pub(super) fn has(&self, device: &Device, index: usize, password: &Secret) -> Option<usize> {
         let tag = self.tag(device, password);
         let now = Instant::now();
         let mut known = self.passwords();
-        let Some(tags) = known.get_mut(&index) else { return false };
-        tags.retain(|(_, until)| *until > now);
-        let Some((_, until)) = tags.iter_mut().find(|(known, _)| known.is(&tag)) else { return false };
-        *until = now + self.time;
-        true
+        let passwords = known.get_mut(&index)?;
+        passwords.retain(|one| one.until > now);
+        let one = passwords.iter_mut().find(|one| one.tag.is(&tag))?;
+        one.until = now + self.time;
+        Some(one.hash)
     }
 
-    /// The device has logged in so.
-    pub(super) fn keep(&self, device: &Device, index: usize, password: &Secret) {
+    /// The device of this index has logged in with the password of this hash.
+    pub(super) fn keep(&self, device: &Device, index: usize, hash: usize, password: &Secret) {
         let tag = self.tag(device, password);
         let mut known = self.passwords();
-        let tags = known.entry(index).or_default();
-        tags.retain(|(known, _)| !known.is(&tag));
-        tags.push((tag, Instant::now() + self.time));
+        let passwords = known.entry(index).or_default();
+        passwords.retain(|one| !one.tag.is(&tag));
+        passwords.push(Remembered { tag, hash, until: Instant::now() + self.time });
     }
 
     fn tag(&self, device: &Device, password: &Secret) -> Tag {

@@ -272,6 +272,13 @@ impl Session for Imap {
         }
     }
 
+    fn is_between_responses(&self) -> bool {
+        match &self.state {
+            State::Relay { responses, .. } | State::Guarded { responses, .. } => responses.is_between_responses(),
+            _ => false,
+        }
+    }
+
     fn rest(&mut self, side: Side) -> Rest {
         match (&mut self.state, side) {
             (State::Relay { responses, .. } | State::Guarded { responses, .. }, Side::Upstream) => {

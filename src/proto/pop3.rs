@@ -360,6 +360,14 @@ impl Session for Pop3 {
         }
     }
 
+    fn is_between_responses(&self) -> bool {
+        match &self.state {
+            State::Relay(frame) => frame.is_between_responses(),
+            State::Guarded(guard) => guard.is_between_responses(),
+            _ => false,
+        }
+    }
+
     fn rest(&mut self, side: Side) -> Rest {
         match (&mut self.state, side) {
             (State::Guarded(guard), Side::Upstream) => guard.break_off(),

@@ -2,17 +2,15 @@
 
 mod login;
 mod time;
+mod wait;
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
-use tokio::time::sleep_until;
 
 use super::door::{Door, setting};
 use super::doorway::Doorway;
@@ -21,14 +19,16 @@ use super::limits::Admitted;
 use super::opened::Opened;
 use super::record::{Ending, Record};
 use super::refuse::refuse_announced;
+use super::registry::{Origin, Registered};
 use crate::failure::{Failure, Kind, Side};
 use crate::inventory::Way;
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::lifecycle::Lifecycle;
 use crate::proto::line::printable;
 use crate::proto::{Credentials, Terms, is_client_hello};
 use crate::transport::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
+use wait::{over, unless_over, until, within};
 
 /// Who has been let in, with all that it takes to serve it.
 pub(super) struct Guest {
@@ -43,9 +43,13 @@ pub(super) struct Guest {
 pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
     let Guest { source, door, doorway, mut admitted, lifecycle } = guest;
     let mut socket = Socket::new(tcp);
+    let mut balancer = None;
     let source = if door.listener.proxy_protocol.contain(source.ip()) {
         match Box::pin(door.announced(&mut socket, source, &mut admitted)).await {
-            Ok(Some(source)) => source,
+            Ok(Some(announced)) => {
+                balancer = Some(source.ip());
+                announced
+            }
             Ok(None) => return,
             Err((source, failure)) => {
                 let connections = admitted.give_back();
@@ -55,20 +59,23 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
     } else {
         source
     };
+    let origin = Origin { source: source.ip(), balancer };
+    let registered = door.witness.common.registry.enter(&doorway, &door, origin, lifecycle);
     let mut record = Record::new(source, &door.witness);
     // What is over when the relay begins is boxed, here and below: a task is as large as its largest state, for as long as
     // it lives, and most live long and idle.
-    match Box::pin(unless_ending(&lifecycle, door.enter(socket, &mut record))).await {
+    match Box::pin(unless_over(&registered, door.enter(socket, &mut record))).await {
         Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
+            registered.stands(stream.facts(), door.listener.allow_plaintext);
             let session = door.session(stream.facts().is_some());
             let mut connection = Connection {
                 driver: Driver::new(session, stream),
                 door: &door,
-                doorway: &doorway,
                 record: &mut record,
                 admitted: &mut admitted,
-                lifecycle,
+                registered,
+                revoked: None,
                 greeted: Instant::now(),
                 held: Duration::ZERO,
                 begun: Instant::now(),
@@ -89,11 +96,12 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
 struct Connection<'a, 'r> {
     driver: Driver,
     door: &'a Arc<Door>,
-    /// Where a login is taken to: a reload may have come between.
-    doorway: &'a Doorway,
     record: &'a mut Record<'r>,
     admitted: &'a mut Admitted,
-    lifecycle: Lifecycle,
+    /// Tells where a login is taken to by now, and whether a reload has withdrawn what the connection rests on.
+    registered: Registered,
+    /// That it has, and since when the session is ending for it.
+    revoked: Option<(Instant, Failure)>,
     greeted: Instant,
     /// What logins that failed have taken.
     held: Duration,
@@ -148,6 +156,9 @@ impl Connection<'_, '_> {
                     self.spare = None;
                     self.record.logged_in();
                     self.admitted.let_in();
+                    if let Err(failure) = self.registered.is_in() {
+                        return Ending::Failed(failure);
+                    }
                     if let Some(opened) = &self.opened {
                         opened.mailbox.has_opened();
                     }
@@ -172,6 +183,7 @@ impl Connection<'_, '_> {
                         self.login_failed(&failure);
                     }
                 }
+                Event::Stopped => return Ending::Failed(self.time_left().1),
                 Event::Close if self.driver.session().tried_in_clear() => return in_clear(),
                 Event::Close => return Ending::LoggedOut,
                 Event::Ended(Side::Downstream) if self.driver.session().is_relaying() => {
@@ -197,9 +209,7 @@ impl Connection<'_, '_> {
                 biased;
                 event = self.driver.next() => return event,
                 () = until(deadline) => {}
-                () = unconstrained(self.lifecycle.reached(Phase::Ending)) => {
-                    return Err(Failure::new(Kind::Drained, ""));
-                }
+                failure = unconstrained(over(&self.registered, self.revoked.is_some())) => self.is_over(failure)?,
             }
             // Octets may have moved since.
             let (deadline, failure) = self.time_left();
@@ -207,6 +217,16 @@ impl Connection<'_, '_> {
                 return Err(failure);
             }
         }
+    }
+
+    /// All sessions end, or a reload ends this one: a response that is on its way has time to reach its end.
+    fn is_over(&mut self, failure: Failure) -> Result<(), Failure> {
+        if failure.kind != Kind::Revoked || !self.driver.session().is_relaying() {
+            return Err(failure);
+        }
+        self.revoked = Some((Instant::now(), failure));
+        self.driver.stop();
+        Ok(())
     }
 
     /// A server that fails during the login costs the device that login, and no more. A device that is gone after
@@ -255,6 +275,7 @@ impl Connection<'_, '_> {
         self.driver.login_failed(failure);
         self.spare = None;
         self.opened = None;
+        self.registered.login_failed();
         self.record.login_failed(failure);
         self.held += self.begun.elapsed();
     }
@@ -262,7 +283,7 @@ impl Connection<'_, '_> {
     /// Does this on the way to the server, unless the device leaves meanwhile: then nobody waits for it any more. One that has
     /// closed its half may still read the answer, and is not waited for longer than it takes to close.
     async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let mut work = pin!(unless_ending(&self.lifecycle, work));
+        let mut work = pin!(unless_over(&self.registered, work));
         loop {
             let answer = self.half_closed.map(|since| since + self.door.limits.close_timeout);
             tokio::select! {
@@ -303,7 +324,8 @@ impl Connection<'_, '_> {
         }
         stream.put_back(&unread);
         let secure = self.door.secure(stream, Way::StartTls, self.record);
-        let stream = unless_ending(&self.lifecycle, secure).await?;
+        let stream = unless_over(&self.registered, secure).await?;
+        self.registered.stands(stream.facts(), false);
         self.driver.secured(Side::Downstream, stream);
         Ok(())
     }
@@ -319,7 +341,7 @@ impl Connection<'_, '_> {
             return Err(Failure::new(Kind::UpstreamTls, "STARTTLS without a server"));
         };
         let handshake = server.handshake(self.door.listener.protocol, stream);
-        let stream = unless_ending(&self.lifecycle, handshake).await?;
+        let stream = unless_over(&self.registered, handshake).await?;
         self.record.upstream_tls = stream.facts();
         self.driver.secured(Side::Upstream, stream);
         Ok(())
@@ -365,31 +387,6 @@ impl Connection<'_, '_> {
         if !drained {
             within(LINGER, self.driver.linger()).await;
         }
-    }
-}
-
-/// Until then, by the clock itself: tokio's own is not looked at each time where a task always has something to do.
-async fn until(deadline: Instant) {
-    let mut sleep = pin!(unconstrained(sleep_until(deadline.into())));
-    poll_fn(|cx| if Instant::now() >= deadline { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
-}
-
-/// Does this for no longer than that.
-async fn within(limit: Duration, work: impl Future<Output = ()>) {
-    tokio::select! {
-        biased;
-        () = work => {}
-        () = until(Instant::now() + limit) => {}
-    }
-}
-
-/// Does this, unless the time of all sessions is over.
-async fn unless_ending<T>(lifecycle: &Lifecycle, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let mut lifecycle = lifecycle.clone();
-    tokio::select! {
-        biased;
-        result = work => result,
-        () = unconstrained(lifecycle.reached(Phase::Ending)) => Err(Failure::new(Kind::Drained, "")),
     }
 }
 

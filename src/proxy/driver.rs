@@ -1,5 +1,7 @@
 //! Carries out what a session says: reads, hands over, writes, until something happens that the connection has to see.
 
+mod end;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -7,12 +9,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::relay::Flow;
 use crate::failure::{Failure, Kind, Side};
 use crate::proto::{Credentials, Outbox, Rest, Session, Step, Terms, UpstreamTls};
 use crate::transport::Stream;
+use end::End;
 
 /// A session with both its streams.
 pub(super) struct Driver {
@@ -27,30 +29,8 @@ pub(super) struct Driver {
     waits_since: Option<Instant>,
     /// The connection knows that the device has closed its half.
     told_of_end: bool,
-}
-
-/// One side: its stream, what it sent, what we say to it.
-#[derive(Default)]
-struct End {
-    stream: Option<Stream>,
-    flow: Flow,
-    /// How much of our own words is written.
-    said: usize,
-    /// `recv` is to be called: there is new input, or the session's state has changed.
-    stale: bool,
-    /// Written, but perhaps not flushed.
-    dirty: bool,
-    /// Its end was reported.
-    reported: bool,
-}
-
-impl End {
-    async fn shut_down(&mut self) {
-        if let Some(stream) = &mut self.stream {
-            // The peer may be gone; nothing depends on it any more.
-            let _ = stream.shutdown().await;
-        }
-    }
+    /// Nothing more of the device passes, and the connection is to end behind the present response.
+    is_stopping: bool,
 }
 
 /// What the connection has to see to.
@@ -70,6 +50,8 @@ pub(super) enum Event {
     HalfClosed,
     /// Shake hands on this side.
     StartTls(Side),
+    /// The server's response is over, and nothing of the device has passed since [`Driver::stop`].
+    Stopped,
     /// All is said.
     Close,
     /// This side has closed, and all it sent is handled.
@@ -88,6 +70,7 @@ impl Driver {
             last_move: Instant::now(),
             waits_since: None,
             told_of_end: false,
+            is_stopping: false,
         }
     }
 
@@ -159,6 +142,11 @@ impl Driver {
         self.end(side).shut_down().await;
     }
 
+    /// Passes nothing more of the device, and reports once the server's present response is over.
+    pub(super) fn stop(&mut self) {
+        self.is_stopping = true;
+    }
+
     /// Lets go of the connection to the server, with what was meant for it.
     pub(super) fn drop_upstream(&mut self) {
         self.upstream = End::default();
@@ -212,6 +200,12 @@ impl Driver {
         self.upstream.flow.is_forwarding() || self.downstream.dirty || !self.outbox.downstream.is_empty()
     }
 
+    /// Whether a close would break off no response, and none of our own words.
+    fn is_between_responses(&self) -> bool {
+        let is_forwarding = self.upstream.flow.is_forwarding() || self.downstream.flow.is_forwarding();
+        !is_forwarding && self.outbox.downstream.is_empty() && self.session.is_between_responses()
+    }
+
     /// Looks whether the end of a response is waited for. Whether that is new.
     fn begins_to_wait(&mut self) -> bool {
         if !self.session.waits_for_response() || self.is_held_up() {
@@ -257,6 +251,9 @@ impl Driver {
                     return Poll::Ready(Ok(event));
                 }
             }
+            if self.is_stopping && self.is_between_responses() {
+                return Poll::Ready(Ok(Event::Stopped));
+            }
             let mut moved = false;
             for side in [Side::Downstream, Side::Upstream] {
                 moved |= self.poll_side(cx, side)?;
@@ -298,6 +295,9 @@ impl Driver {
                 }
             }
             return Ok(true);
+        }
+        if self.is_stopping && side == Side::Downstream {
+            return Ok(false);
         }
         // Nothing more is heard until what was said is taken: a peer that does not read cannot fill our memory.
         if !self.outbox.downstream.is_empty() || !self.outbox.upstream.is_empty() {
@@ -368,10 +368,9 @@ impl Driver {
 
     /// Writes our own words, to both sides. Ready once all are written.
     fn poll_say(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
-        let down = say(cx, &mut self.downstream, &mut self.outbox.downstream)
-            .map_err(|error| lost(Side::Downstream, &error))?;
-        let up =
-            say(cx, &mut self.upstream, &mut self.outbox.upstream).map_err(|error| lost(Side::Upstream, &error))?;
+        let down =
+            self.downstream.say(cx, &mut self.outbox.downstream).map_err(|error| lost(Side::Downstream, &error))?;
+        let up = self.upstream.say(cx, &mut self.outbox.upstream).map_err(|error| lost(Side::Upstream, &error))?;
         Ok(if down.is_ready() && up.is_ready() { Poll::Ready(()) } else { Poll::Pending })
     }
 
@@ -387,25 +386,6 @@ impl Driver {
         }
         flushed
     }
-}
-
-/// Writes to one side what the session has to say. It may have been a password: it is wiped.
-fn say(cx: &mut Context<'_>, end: &mut End, words: &mut Vec<u8>) -> io::Result<Poll<()>> {
-    while let Some(rest) = words.get(end.said..).filter(|rest| !rest.is_empty()) {
-        let Some(stream) = &mut end.stream else { break };
-        end.dirty = true;
-        match Pin::new(stream).poll_write(cx, rest)? {
-            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(written) => end.said += written,
-            Poll::Pending => return Ok(Poll::Pending),
-        }
-    }
-    if !words.is_empty() {
-        words.zeroize();
-        *words = Vec::new();
-    }
-    end.said = 0;
-    Ok(Poll::Ready(()))
 }
 
 fn other(side: Side) -> Side {

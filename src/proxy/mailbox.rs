@@ -14,6 +14,7 @@ use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::secret::Secret;
 use crate::token::{AccessToken, Slot, Tokens};
 use crate::transport::upstream::Server;
+use crate::withdrawn::Withdrawn;
 
 /// All that devices can open, by the name of its account.
 pub(super) struct Mailboxes(BTreeMap<String, Arc<Mailbox>>);
@@ -141,6 +142,22 @@ impl Sessions {
 }
 
 impl Mailbox {
+    /// Whether whoever has opened another mailbox would open the same one here: by the same server, in the same application's and
+    /// person's name. How that application proves itself does not matter.
+    ///
+    /// # Errors
+    /// What differs.
+    pub(super) fn stands_in_for(&self, other: &Self, protocol: Protocol) -> Result<(), Withdrawn> {
+        if !self.account.mailbox.eq_ignore_ascii_case(&other.account.mailbox) {
+            return Err(Withdrawn::Mailbox);
+        }
+        if !self.server.stands_in_for(&other.server, protocol) {
+            return Err(Withdrawn::Upstream);
+        }
+        let is_same_user = self.account.user.eq_ignore_ascii_case(&other.account.user);
+        if is_same_user && self.identity.is_same_as(&other.identity) { Ok(()) } else { Err(Withdrawn::Identity) }
+    }
+
     /// Waits for one of the mailbox's sessions to be free, but not for long: the device has a timeout of its own.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::door::Access;
 use super::mailbox::{Admission, Mailbox};
 use crate::config::Protocol;
+use crate::device::Verified;
 use crate::failure::{Failure, Kind};
 use crate::proto::{Credentials, Deletes};
 use crate::token::AccessToken;
@@ -23,7 +24,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Verifies the device: its mailbox, with a token at hand, and whether it may delete there.
+    /// Verifies the device: its mailbox, with a token at hand, and what was verified.
     ///
     /// # Errors
     /// The password is wrong, or there is no token.
@@ -32,8 +33,9 @@ impl Opened {
         credentials: &Credentials,
         source: IpAddr,
         protocol: Protocol,
-    ) -> Result<(Arc<Mailbox>, Deletes), Failure> {
-        let device = access.devices.verify(&credentials.login, &credentials.secret, source).await?;
+    ) -> Result<(Arc<Mailbox>, Verified), Failure> {
+        let verified = access.devices.verify(&credentials.login, &credentials.secret, source).await?;
+        let device = &verified.device;
         let Some(mailbox) = access.mailboxes.of(&device.account).map(Arc::clone) else {
             return Err(Failure::new(Kind::ContactAdmin, format!("device {} has no account", device.name)));
         };
@@ -44,7 +46,7 @@ impl Opened {
         }
         // First the token: who waits for that keeps nobody else out. It is at hand then when the turn has come.
         mailbox.token(protocol).await?;
-        Ok((mailbox, if device.delete { Deletes::Allowed } else { Deletes::Refused }))
+        Ok((mailbox, verified))
     }
 
     /// Gets what opens the mailbox, now that the device's turn has come.

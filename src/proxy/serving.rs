@@ -12,7 +12,7 @@ use super::accept;
 use super::door::Access;
 use super::place::{PlaceKey, Running};
 use super::worker::{self, Pulse, Workers};
-use super::{Common, Opened, Servers, warm};
+use super::{Common, Opened, Revoked, Servers, warm};
 use crate::config::{Config, Limits, Protocol};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
 use crate::token::{Status, Tokens};
@@ -68,13 +68,15 @@ impl Serving {
             background,
             workers,
         };
-        serving.go_on_with(opened, config);
+        // Nothing was open before.
+        let _ = serving.go_on_with(opened, config);
         Ok(serving)
     }
 
     /// Goes on with what was opened for another configuration: newcomers come to the new doors, places that are not
-    /// wanted any more close, and every connection that is open goes on as it is. Nothing of it can fail.
-    pub fn go_on_with(&mut self, opened: Opened, config: &Config) {
+    /// wanted any more close, and open connections go on, unless the configuration has withdrawn what they rest on.
+    /// Nothing of it can fail.
+    pub fn go_on_with(&mut self, opened: Opened, config: &Config) -> Revoked {
         let Opened { doors, access, servers, warm } = opened;
         self.common.connections.limit(&config.limits);
         self.common.inventory.limit(config.inventory);
@@ -96,6 +98,7 @@ impl Serving {
             }
         }
         // What is left of the old ones closes here.
+        self.running.iter().for_each(|one| one.doorway.close());
         let now = Instant::now();
         self.closed.retain(|(_, when)| when.elapsed() < CLOSING);
         self.closed.extend(self.running.drain(..).map(|one| (one.address.port(), now)));
@@ -128,6 +131,7 @@ impl Serving {
         self.servers = servers;
         self.config = config.clone();
         self.common.metrics.configured(config.limits.connections);
+        self.common.registry.revoke(config.limits.revoked_sessions)
     }
 
     /// What it runs with.

@@ -7,6 +7,7 @@ mod reason;
 mod tls;
 mod trust;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +47,8 @@ pub struct Connector {
 /// A mail server, for both protocols.
 pub struct Server {
     upstream: Upstream,
+    /// Digests of the certificates in the file that `roots` names.
+    trusted: BTreeSet<[u8; 32]>,
     imap: Connector,
     pop3: Connector,
 }
@@ -70,6 +73,7 @@ impl Server {
         Ok(Self {
             imap: connector(&upstream.host, "host")?,
             pop3: connector(&upstream.pop3_host, "pop3_host")?,
+            trusted: trust::digests(&upstream.roots).map_err(|message| ("roots", message))?,
             upstream: upstream.clone(),
         })
     }
@@ -77,6 +81,15 @@ impl Server {
     /// Whether it is the one that is configured so.
     pub fn is_of(&self, upstream: &Upstream) -> bool {
         self.upstream == *upstream
+    }
+
+    /// Whether a connection to another server would be made in the same way to this one: to the same address, with the same
+    /// name and security, and with each certificate trusted that was trusted there.
+    pub fn stands_in_for(&self, other: &Self, protocol: Protocol) -> bool {
+        let (own, others) = (&self.upstream, &other.upstream);
+        own.address(protocol) == others.address(protocol)
+            && (&own.server_name, own.security, &own.roots) == (&others.server_name, others.security, &others.roots)
+            && other.trusted.is_subset(&self.trusted)
     }
 
     /// Whether it takes connections, by either protocol. Nothing is said to it.

@@ -25,6 +25,7 @@ mod programs;
 mod protocol;
 mod receivers;
 mod reload;
+mod revoked;
 mod scan;
 mod secrets;
 mod short;

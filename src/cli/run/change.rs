@@ -13,7 +13,7 @@ use crate::config::{Config, Problem, Proven};
 use crate::confinement;
 use crate::lifecycle;
 use crate::pool::{self, NotDone};
-use crate::proxy::{Common, Present};
+use crate::proxy::{Common, Present, Revoked};
 use crate::state::{self, Stamp};
 use crate::transport::downstream::certificate::{self, Making};
 
@@ -60,11 +60,14 @@ impl Process<'_> {
         let result = self.change(move || file.read()).await?;
         self.common.metrics.reloaded(result.is_ok(), lifecycle::since_1970());
         self.tell("the configuration", &result).await;
-        let refused = result.err().map(|problems| lines(&problems));
+        let (refused, revoked) = match result {
+            Ok(revoked) => (None, revoked.words()),
+            Err(problems) => (Some(lines(&problems)), None),
+        };
         self.admin.reloaded(refused.clone());
         let directory = self.proven.config.state_directory.clone();
         let written = match number {
-            Ok(number) => on_disk(move || Outcome { number, refused }.write(&directory)).await,
+            Ok(number) => on_disk(move || Outcome { number, refused, revoked }.write(&directory)).await,
             Err(message) => Err(message),
         };
         if let Err(message) = written {
@@ -96,7 +99,7 @@ impl Process<'_> {
     async fn change(
         &mut self,
         read: impl FnOnce() -> Result<Proven, Vec<Problem>> + Send + 'static,
-    ) -> Result<Result<(), Vec<Problem>>, &'static str> {
+    ) -> Result<Result<Revoked, Vec<Problem>>, &'static str> {
         manager::tell_reloading();
         let preparation = Preparation {
             present: self.serving.read().await.present(),
@@ -109,10 +112,7 @@ impl Process<'_> {
         let gate = self.change.clone();
         let prepared = self.unless_ending(async { pool::FILES.run_alone(&gate, LONGEST, prepare).await }).await?;
         let result = match prepared {
-            Ok(Ok(prepared)) => {
-                self.go_on_with(prepared).await;
-                Ok(())
-            }
+            Ok(Ok(prepared)) => Ok(self.go_on_with(prepared).await),
             Ok(Err(Refused { names, problems })) => {
                 names.iter().for_each(|config| self.output.hide_also(config));
                 Err(problems)
@@ -135,29 +135,30 @@ impl Process<'_> {
         Problem { file: self.file.config.clone(), line: None, key: String::new(), message }
     }
 
-    async fn go_on_with(&mut self, prepared: Prepared) {
+    async fn go_on_with(&mut self, prepared: Prepared) -> Revoked {
         let Prepared { proven, opened, admin_doors, stamps } = prepared;
         self.output.change(&proven.config);
         for warning in &proven.warnings {
             warn!("{warning}");
         }
-        self.serving.write().await.go_on_with(opened, &proven.config);
+        let revoked = self.serving.write().await.go_on_with(opened, &proven.config);
         self.stamps = stamps;
         self.admin.serve(admin_doors);
         raise_open_files(proven.config.limits.connections, proxy::other_files(&proven.config));
         introduction::tell_of_unclaimed(&self.common, &proven.config);
         self.proven = proven;
         self.leave_trail().await;
+        revoked
     }
 
     /// To the log.
-    async fn tell(&self, what: &str, result: &Result<(), Vec<Problem>>) {
+    async fn tell(&self, what: &str, result: &Result<Revoked, Vec<Problem>>) {
         match result {
-            Ok(()) => {
+            Ok(revoked) => {
                 for (listener, address) in self.serving.read().await.places() {
                     info!(listener, "listening on {address}");
                 }
-                info!("{what} taken; sessions go on");
+                info!("{what} taken; {}", crate::cli::reload::of_sessions(revoked.words().as_deref()));
             }
             Err(problems) => {
                 for problem in problems {

@@ -23,7 +23,8 @@ pub use path::is_one as is_path;
 use super::{File, LimitsSection, LogSection, Written, line_of, nearest};
 use crate::config::problem::in_order;
 use crate::config::{
-    Config, Entry, Environment, Limits, Log, LogFormat, LogLevel, Logins, Problem, Proven, Roots, credential,
+    Config, Entry, Environment, Limits, Log, LogFormat, LogLevel, Logins, Problem, Proven, Revocation, Roots,
+    credential,
 };
 
 pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Environment) -> Result<Proven, Vec<Problem>> {
@@ -113,6 +114,7 @@ impl Proof<'_> {
     }
 
     fn limits(&mut self, raw: LimitsSection) -> Limits {
+        const REVOCATIONS: &[(&str, Revocation)] = &[("end", Revocation::End), ("keep", Revocation::Keep)];
         let idle = raw.idle_timeout.as_ref().map(Spanned::span);
         let limits = Limits {
             connections: self.number("limits.connections", raw.connections, 1..=1_000_000, 2000),
@@ -150,6 +152,9 @@ impl Proof<'_> {
             password_memory: self.duration("limits.password_memory", raw.password_memory, 60 * 60),
             failure_delay: self.duration_millis("limits.failure_delay", raw.failure_delay, 500),
             longest_failure_delay: self.duration("limits.longest_failure_delay", raw.longest_failure_delay, 15),
+            revoked_sessions: self
+                .choice("limits.revoked_sessions", raw.revoked_sessions, REVOCATIONS)
+                .unwrap_or(Revocation::End),
         };
         if limits.idle_timeout < Duration::from_secs(30 * 60) {
             self.warn(idle, "limits.idle_timeout", "below 30m devices in IMAP IDLE are cut off (RFC 3501 section 5.4)");

@@ -156,6 +156,11 @@ impl Frame {
         !matches!(self.position, Position::Start) && (self.is_full() || self.expected.contains(&Answer::Refused))
     }
 
+    /// Whether the server's next octet begins an answer.
+    pub(super) fn is_between_responses(&self) -> bool {
+        self.position == Position::Start
+    }
+
     /// Whether what the device has left behind may be sent on unread.
     pub(super) fn passes_rest(&self) -> bool {
         self.relogin == Relogin::Allowed

@@ -94,6 +94,11 @@ impl Guard {
         self.frame.is_full()
     }
 
+    /// Whether the server's next octet begins an answer.
+    pub(super) fn is_between_responses(&self) -> bool {
+        self.frame.is_between_responses()
+    }
+
     fn drop_line(&mut self, input: &[u8]) -> Seen {
         let end = memchr::memchr(b'\n', input);
         self.in_long_line = end.is_none();

@@ -3,23 +3,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Connection, unless_ending};
+use super::{Connection, unless_over};
 use crate::failure::{Failure, Kind};
-use crate::proto::{Credentials, Probe, Relogin, Terms};
+use crate::proto::{Credentials, Deletes, Probe, Relogin, Terms};
 use crate::proxy::door::{DoorLogins, Reached, dial, reach};
 use crate::proxy::driver::Event;
 use crate::proxy::mailbox::{Admission, Mailbox};
 use crate::proxy::opened::Opened;
+use crate::proxy::registry::Login;
 use crate::transport::upstream::Server;
 
 impl Connection<'_, '_> {
     /// Finds and dials the server, now that the device has said who it is.
     pub(super) async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
-        let present = self.doorway.door();
-        let door = if present.listener.protocol == self.door.listener.protocol { &present } else { self.door };
+        // A reload may have come since the greeting.
+        let door = self.registered.door();
         let source = self.record.source.ip();
         match &door.logins {
             DoorLogins::PassThrough(server) => {
+                self.registered.logs_in(Login::PassThrough(Arc::clone(server)))?;
                 let reached = self.unless_left(reach(server, door.listener.protocol)).await?;
                 self.connect(reached, server, credentials, Terms::PASS_THROUGH);
             }
@@ -30,7 +32,10 @@ impl Connection<'_, '_> {
             DoorLogins::Translate(access) => {
                 let protocol = door.listener.protocol;
                 let verified = Opened::verified(access, &credentials, source, protocol);
-                let (mailbox, deletes) = self.unless_left(verified).await?;
+                let (mailbox, verified) = self.unless_left(verified).await?;
+                let deletes = if verified.device.delete { Deletes::Allowed } else { Deletes::Refused };
+                // One may have come since then, too.
+                self.registered.logs_in(Login::Translated(verified, Arc::clone(&mailbox)))?;
                 let admission = self.admitted(&mailbox).await?;
                 let opened = self.unless_left(Opened::with(mailbox, admission, deletes, protocol)).await?;
                 self.record.mailbox = Some(Arc::clone(&opened.mailbox));
@@ -45,7 +50,7 @@ impl Connection<'_, '_> {
         let is_full = || mailbox.is_full("the device has closed its half, and is not waited for");
         tokio::select! {
             biased;
-            done = unless_ending(&self.lifecycle, mailbox.admit()) => done,
+            done = unless_over(&self.registered, mailbox.admit()) => done,
             () = std::future::ready(()), if self.half_closed.is_some() => Err(is_full()),
             left = self.driver.next() => match left {
                 Ok(Event::HalfClosed) => {

@@ -11,6 +11,9 @@ impl Connection<'_, '_> {
     /// login: that comes from a stream alone, and may be survived.
     pub(super) fn time_left(&self) -> (Instant, Failure) {
         let limits = &self.door.limits;
+        if let Some((since, failure)) = &self.revoked {
+            return (*since + limits.close_timeout, failure.clone());
+        }
         let session = self.driver.session();
         let last_move = self.driver.last_move();
         let (since, kind, key, limit) = if self.device_is_gone && session.has_logged_out() {

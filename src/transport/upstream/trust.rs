@@ -2,6 +2,7 @@
 //! certificate, as people have it on premises: that very one is accepted as itself, whatever it is (its name and its dates are
 //! checked, and that the server has its key). Nothing else becomes acceptable by that.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use webpki::RawPublicKeyEntity;
 
 use super::reason;
 use crate::config::Roots;
+use crate::crypto;
 use crate::state;
 use crate::transport::downstream::certificate::Facts;
 
@@ -74,6 +76,12 @@ impl Trust {
         }
         Ok(Self::Authorities(store))
     }
+}
+
+/// Digests of the certificates in a file of roots; none where the roots are no file.
+pub(super) fn digests(roots: &Roots) -> Result<BTreeSet<[u8; 32]>, String> {
+    let Roots::File(path) = roots else { return Ok(BTreeSet::new()) };
+    Ok(certificates(path)?.iter().map(|certificate| crypto::sha256(certificate)).collect())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -74,10 +74,15 @@ impl Exchange {
 
     /// Waits until somebody is connected to the token endpoint, as the kernel sees it: before a request is counted.
     pub fn until_connected(&self) {
-        let remote = format!(":{:04X} 01 ", self.simulator.endpoint().port());
+        self.until_connected_to(self.simulator.endpoint().port());
+    }
+
+    /// The same for another port of the simulator.
+    pub fn until_connected_to(&self, port: u16) {
+        let remote = format!(":{port:04X} 01 ");
         let deadline = Instant::now() + PATIENCE;
         while !fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| line.contains(&remote)) {
-            assert!(Instant::now() < deadline, "nobody connects to the token endpoint");
+            assert!(Instant::now() < deadline, "nobody connects to port {port}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

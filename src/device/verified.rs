@@ -1,0 +1,49 @@
+//! A login that was verified, and whether a later configuration still takes it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Device, Devices};
+use crate::withdrawn::Withdrawn;
+
+/// A login that was verified: by which name, of which device, with which of its passwords.
+#[derive(Debug)]
+pub struct Verified {
+    /// The device, as configured then.
+    pub device: Arc<Device>,
+    login: Box<str>,
+    /// Index of the hash among those that are written for the device.
+    hash: usize,
+}
+
+impl Verified {
+    pub(super) fn new(device: &Arc<Device>, login: String, hash: usize) -> Self {
+        Self { device: Arc::clone(device), login: login.into(), hash }
+    }
+}
+
+impl Devices {
+    /// The device that would log in so by this configuration.
+    ///
+    /// A password is known by its hash alone, so that a new hash of the same password counts as another password.
+    ///
+    /// # Errors
+    /// What this configuration no longer has, or no longer allows.
+    pub fn still_takes(&self, verified: &Verified, source: IpAddr) -> Result<&Arc<Device>, Withdrawn> {
+        let (_, device) = self.find(&verified.login).ok_or(Withdrawn::Device)?;
+        if Arc::ptr_eq(device, &verified.device) {
+            return Ok(device);
+        }
+        let hash = verified.device.written.get(verified.hash);
+        if hash.is_none_or(|hash| !device.written.contains(hash)) {
+            return Err(Withdrawn::Password);
+        }
+        if !device.serves(source) {
+            return Err(Withdrawn::DeviceNetwork);
+        }
+        if verified.device.delete && !device.delete {
+            return Err(Withdrawn::Deletion);
+        }
+        Ok(device)
+    }
+}

@@ -1,0 +1,326 @@
+//! Registry of open connections: a reload looks at each of them, and ends those whose permission it has withdrawn.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::door::{Door, DoorLogins};
+use super::doorway::Doorway;
+use super::mailbox::Mailbox;
+use crate::config::{Protocol, Revocation, TlsPolicy, Version};
+use crate::device::Verified;
+use crate::failure::{Failure, Kind};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::transport::Facts;
+use crate::transport::upstream::Server;
+use crate::withdrawn::Withdrawn;
+
+/// All connections that are open.
+#[derive(Default)]
+pub(super) struct Registry(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    /// The number of the connection that comes next.
+    next: u64,
+    connections: HashMap<u64, Arc<Entry>>,
+}
+
+/// A connection's own hold on its entry. Dropping it takes the entry out of the registry.
+pub(super) struct Registered {
+    registry: Arc<Registry>,
+    number: u64,
+    entry: Arc<Entry>,
+    lifecycle: Lifecycle,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) source: IpAddr,
+    /// The load balancer that has named the source.
+    pub(super) balancer: Option<IpAddr>,
+}
+
+/// One connection.
+struct Entry {
+    doorway: Arc<Doorway>,
+    origin: Origin,
+    protocol: Protocol,
+    progress: Mutex<Progress>,
+    withdrawn: OnceLock<Withdrawn>,
+    wake: Notify,
+}
+
+/// How far a connection has come: what it rests on.
+#[derive(Default)]
+struct Progress {
+    channel: Channel,
+    login: Option<Login>,
+    /// The device has been let in.
+    is_in: bool,
+}
+
+/// How a connection is protected.
+#[derive(Clone, Copy, Default)]
+enum Channel {
+    /// That is not decided yet.
+    #[default]
+    Undecided,
+    /// It has no TLS, and logins may be taken.
+    Cleartext,
+    /// It has no TLS, and logins are taken behind STARTTLS or STLS alone.
+    BeforeTls,
+    Tls(Facts),
+}
+
+/// What a login rests on.
+pub(super) enum Login {
+    /// It was passed through to this server.
+    PassThrough(Arc<Server>),
+    /// It was verified here, and opens this mailbox.
+    Translated(Verified, Arc<Mailbox>),
+}
+
+/// What a change of the configuration has done to the connections that are open.
+#[derive(Default)]
+pub struct Revoked {
+    /// Sessions that end, by what was withdrawn.
+    sessions: BTreeMap<Withdrawn, usize>,
+    /// Connections that end and had not logged in.
+    connections: usize,
+    /// Sessions that go on although something was withdrawn.
+    kept: BTreeMap<Withdrawn, usize>,
+}
+
+impl Registry {
+    /// Takes a connection in. One that has come in a moment before a reload is judged by what the reload has left.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        doorway: &Arc<Doorway>,
+        door: &Door,
+        origin: Origin,
+        lifecycle: Lifecycle,
+    ) -> Registered {
+        let entry = Arc::new(Entry {
+            doorway: Arc::clone(doorway),
+            origin,
+            protocol: door.listener.protocol,
+            progress: Mutex::default(),
+            withdrawn: OnceLock::new(),
+            wake: Notify::new(),
+        });
+        let mut open = self.open();
+        let number = open.next;
+        open.next += 1;
+        open.connections.insert(number, Arc::clone(&entry));
+        drop(open);
+        let registered = Registered { registry: Arc::clone(self), number, entry, lifecycle };
+        registered.update(|_| {});
+        registered
+    }
+
+    /// Ends what has lost its permission. Call it once every doorway leads to its present door, or is closed.
+    pub(super) fn revoke(&self, policy: Revocation) -> Revoked {
+        let connections: Vec<_> = self.open().connections.values().map(Arc::clone).collect();
+        let mut revoked = Revoked::default();
+        for entry in connections {
+            let progress = entry.progress();
+            let Err(withdrawn) = entry.judge(&progress) else { continue };
+            let is_in = progress.is_in;
+            if is_in && policy == Revocation::Keep {
+                *revoked.kept.entry(withdrawn).or_default() += 1;
+            } else if !entry.withdraw(withdrawn) {
+                // It is about to end already.
+            } else if is_in {
+                *revoked.sessions.entry(withdrawn).or_default() += 1;
+            } else {
+                revoked.connections += 1;
+            }
+        }
+        revoked
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registered {
+    /// Where the connection logs in now.
+    pub(super) fn door(&self) -> Arc<Door> {
+        self.entry.doorway.door()
+    }
+
+    /// The stream to the device stands: with TLS, or without it, and then logins are taken or not.
+    pub(super) fn stands(&self, tls: Option<Facts>, takes_cleartext: bool) {
+        self.update(|progress| {
+            progress.channel = match tls {
+                Some(facts) => Channel::Tls(facts),
+                None if takes_cleartext => Channel::Cleartext,
+                None => Channel::BeforeTls,
+            };
+        });
+    }
+
+    /// A login is on its way, and rests on this.
+    ///
+    /// # Errors
+    /// The present configuration does not give it.
+    pub(super) fn logs_in(&self, login: Login) -> Result<(), Failure> {
+        self.update(|progress| progress.login = Some(login));
+        self.withdrawn().map_or(Ok(()), |withdrawn| Err(failure(withdrawn)))
+    }
+
+    /// The login came to nothing.
+    pub(super) fn login_failed(&self) {
+        self.entry.progress().login = None;
+    }
+
+    /// The device is in.
+    ///
+    /// # Errors
+    /// Its permission was withdrawn while it logged in.
+    pub(super) fn is_in(&self) -> Result<(), Failure> {
+        self.entry.progress().is_in = true;
+        self.withdrawn().map_or(Ok(()), |withdrawn| Err(failure(withdrawn)))
+    }
+
+    /// Waits until the connection has to end: its permission is withdrawn, or the time of all sessions is over.
+    pub(super) async fn over(&self) -> Failure {
+        let mut lifecycle = self.lifecycle.clone();
+        tokio::select! {
+            biased;
+            () = lifecycle.reached(Phase::Ending) => Failure::new(Kind::Drained, ""),
+            withdrawn = self.entry.wait() => failure(withdrawn),
+        }
+    }
+
+    /// Waits until the time of all sessions is over.
+    pub(super) async fn ending(&self) -> Failure {
+        self.lifecycle.clone().reached(Phase::Ending).await;
+        Failure::new(Kind::Drained, "")
+    }
+
+    fn withdrawn(&self) -> Option<Withdrawn> {
+        self.entry.withdrawn.get().copied()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Progress)) {
+        let mut progress = self.entry.progress();
+        change(&mut progress);
+        // Under the same lock as in a reload: either sees the other's change.
+        if let Err(withdrawn) = self.entry.judge(&progress) {
+            self.entry.withdraw(withdrawn);
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.registry.open().connections.remove(&self.number);
+    }
+}
+
+impl Entry {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks the permission as withdrawn. Whether that is new.
+    fn withdraw(&self, withdrawn: Withdrawn) -> bool {
+        let is_new = self.withdrawn.set(withdrawn).is_ok();
+        self.wake.notify_one();
+        is_new
+    }
+
+    async fn wait(&self) -> Withdrawn {
+        loop {
+            if let Some(withdrawn) = self.withdrawn.get() {
+                return *withdrawn;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Whether the present configuration gives the connection all that it rests on.
+    fn judge(&self, progress: &Progress) -> Result<(), Withdrawn> {
+        let Origin { source, balancer } = self.origin;
+        if self.doorway.is_closed() {
+            return Err(Withdrawn::Listener);
+        }
+        let door = self.doorway.door();
+        let listener = &door.listener;
+        if listener.protocol != self.protocol {
+            return Err(Withdrawn::Protocol);
+        }
+        if balancer.is_some_and(|balancer| !listener.proxy_protocol.contain(balancer)) {
+            return Err(Withdrawn::Balancer);
+        }
+        if !listener.allowed_networks.contain(source) {
+            return Err(Withdrawn::Network);
+        }
+        match progress.channel {
+            Channel::Tls(facts) if !takes(&listener.tls, &facts) => return Err(Withdrawn::Tls),
+            Channel::Cleartext if !listener.allow_plaintext => return Err(Withdrawn::Cleartext),
+            Channel::BeforeTls if door.acceptor.is_none() => return Err(Withdrawn::Tls),
+            Channel::Undecided | Channel::Cleartext | Channel::BeforeTls | Channel::Tls(_) => {}
+        }
+        progress.login.as_ref().map_or(Ok(()), |login| login.judge(&door, source))
+    }
+}
+
+impl Login {
+    fn judge(&self, door: &Door, source: IpAddr) -> Result<(), Withdrawn> {
+        let protocol = door.listener.protocol;
+        match (self, &door.logins) {
+            (Login::PassThrough(server), DoorLogins::PassThrough(present)) => {
+                if present.stands_in_for(server, protocol) { Ok(()) } else { Err(Withdrawn::Upstream) }
+            }
+            (Login::Translated(verified, mailbox), DoorLogins::Translate(access)) => {
+                let device = access.devices.still_takes(verified, source)?;
+                let present = access.mailboxes.of(&device.account).ok_or(Withdrawn::Mailbox)?;
+                present.stands_in_for(mailbox, protocol)
+            }
+            (Login::PassThrough(_) | Login::Translated(..), _) => Err(Withdrawn::Logins),
+        }
+    }
+}
+
+impl Revoked {
+    /// What happens to which connections, in words; none where all go on as they were.
+    pub fn words(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let total = |reasons: &BTreeMap<Withdrawn, usize>| reasons.values().sum::<usize>();
+        let listed = |reasons: &BTreeMap<Withdrawn, usize>| {
+            let reasons: Vec<_> = reasons.iter().map(|(why, count)| format!("{}: {count}", why.words())).collect();
+            reasons.join(", ")
+        };
+        if !self.sessions.is_empty() {
+            parts.push(format!("{} ended ({})", count(total(&self.sessions), "session"), listed(&self.sessions)));
+        }
+        if self.connections > 0 {
+            parts.push(format!("{} without a login ended", count(self.connections, "connection")));
+        }
+        if !self.kept.is_empty() {
+            let kept = count(total(&self.kept), "session");
+            parts.push(format!("{kept} kept by limits.revoked_sessions ({})", listed(&self.kept)));
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
+
+/// Whether a listener would still agree to this version and cipher suite. TLS 1.3 has suites of its own, which every listener takes.
+fn takes(policy: &TlsPolicy, facts: &Facts) -> bool {
+    facts.version().is_some_and(|version| {
+        (policy.minimum..=policy.maximum).contains(&version)
+            && (version == Version::Tls1_3 || policy.suites.iter().any(|suite| suite.name == facts.cipher))
+    })
+}
+
+fn failure(withdrawn: Withdrawn) -> Failure {
+    Failure::new(Kind::Revoked, withdrawn.words())
+}
