@@ -20,9 +20,10 @@ use crate::pool;
 use crate::secret::Secret;
 use crate::source::Source;
 pub use delay::{Delays, Turn, Who};
-pub use known::KnownSources;
+pub use known::{KnownSources, PASSED};
 use memory::Memory;
 use names::Names;
+pub use names::normal_form;
 use password::Hash;
 pub use verified::Verified;
 

@@ -9,6 +9,7 @@ mod driver;
 mod limits;
 mod mailbox;
 mod opened;
+mod passed;
 mod place;
 mod quota;
 mod record;
@@ -38,6 +39,7 @@ use crate::transport::{http, serves, takes_ipv4_too};
 use door::{Access, Door, DoorLogins};
 use limits::Connections;
 use mailbox::Mailboxes;
+use passed::Passed;
 use place::Place;
 pub use place::{is_beside_own, why_not_bound};
 use quota::Quota;
@@ -59,6 +61,7 @@ pub struct Common {
     /// Where devices have logged in from.
     pub known: Arc<KnownSources>,
     connections: Arc<Connections>,
+    passed: Arc<Passed>,
     /// What the log takes of it.
     quota: Arc<Quota>,
     /// The connections that a reload looks at.
@@ -159,11 +162,13 @@ impl Common {
     /// # Errors
     /// See [`Metrics::new`].
     pub fn with(config: &Config, inherited: Vec<TcpListener>) -> Result<Self, String> {
+        let known = Arc::default();
         Ok(Self {
             metrics: Arc::new(Metrics::new()?),
             inventory: Inventory::new(config.inventory),
-            known: Arc::default(),
-            connections: Connections::new(&config.limits),
+            connections: Connections::new(&config.limits, &known),
+            passed: Arc::new(Passed::new(&config.limits, &known)),
+            known,
             quota: Arc::new(Quota::new(&config.log)),
             registry: Arc::default(),
             inherited: inherited.into(),
@@ -262,7 +267,7 @@ pub fn open(
         };
         let logins = match &listener.logins {
             Logins::PassThrough(upstream) => {
-                servers.get(upstream).map(|server| DoorLogins::PassThrough(Arc::clone(server)))
+                servers.get(upstream).map(|server| DoorLogins::PassThrough(common.passed.to(server, &config.limits)))
             }
             Logins::Translate => access.as_ref().map(|(access, _)| DoorLogins::Translate(Arc::clone(access))),
             Logins::Observe => Some(DoorLogins::Observe),

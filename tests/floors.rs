@@ -23,7 +23,7 @@ const FLOORS: &[&[&str]] = &[
     &["device", "token", "inventory"],
     &["proxy::bucket"],
     &["proxy::quota"],
-    &["proxy::limits", "proxy::mailbox", "proxy::relay", "proxy::warm", "proxy::witness"],
+    &["proxy::limits", "proxy::mailbox", "proxy::passed", "proxy::relay", "proxy::warm", "proxy::witness"],
     &["proxy::record"],
     &["proxy::door", "proxy::driver"],
     &["proxy::opened", "proxy::doorway", "proxy::refuse"],

@@ -53,7 +53,13 @@ struct Place<'a> {
 impl Delays {
     /// The delay after the first failure, and the longest one.
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest: longest.max(first), hasher: Hasher::default(), lanes: Mutex::default() }
+        Self::with(first, longest, AT_ONCE)
+    }
+
+    /// The same, with another number of tries of one source or login that may be under way while none has failed.
+    pub fn with(first: Duration, longest: Duration, at_once: usize) -> Self {
+        let lanes = Mutex::new(Lanes::new(at_once));
+        Self { first, longest: longest.max(first), hasher: Hasher::default(), lanes }
     }
 
     /// Whether the other ones are as long.
@@ -158,6 +164,8 @@ fn not_verified(why: &str) -> Failure {
 const TOO_LONG: &str =
     "too many wrong passwords of late, for this login or from this address: limits.longest_failure_delay";
 const TOO_MANY: &str = "too many logins from this address wait already";
+/// As many as passwords are verified at a time, so that nobody who has the right one waits for more than that.
+const AT_ONCE: usize = crate::pool::PASSWORD_RUNS;
 /// Time beside the longest delay for the verdicts that a try waits for.
 const VERDICTS: Duration = Duration::from_secs(5);
 

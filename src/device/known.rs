@@ -52,10 +52,15 @@ impl KnownSources {
         self.pairs().by_source.contains_key(&source.into())
     }
 
-    /// Forgets the pairs of all other devices.
+    /// Forgets the pairs of all other devices, but for logins that are passed through: those stand in no configuration.
     pub fn retain(&self, is_wanted: impl Fn(&str) -> bool) {
         let mut pairs = self.pairs();
-        let gone: Vec<String> = pairs.by_device.keys().filter(|device| !is_wanted(device)).cloned().collect();
+        let gone: Vec<String> = pairs
+            .by_device
+            .keys()
+            .filter(|device| !is_wanted(device) && !device.starts_with(PASSED))
+            .cloned()
+            .collect();
         for device in &gone {
             pairs.forget(device);
         }
@@ -185,6 +190,8 @@ fn read(text: &str) -> Option<Vec<(Source, &str)>> {
     lines.lines().map(pair).collect()
 }
 
+/// Begins the name of a login that is passed through.
+pub const PASSED: &str = "pass-through:";
 const FILE: &str = "known-devices";
 const TITLE: &str = "packetboat known devices, version 1";
 /// Pairs in all.

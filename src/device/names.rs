@@ -54,6 +54,15 @@ pub(super) fn normal(login: &str) -> &str {
     user.rsplit_once('\\').map_or(user, |(_, user)| user)
 }
 
+/// The one form that stands for all spellings of a login, in a line of printable text.
+pub fn normal_form(login: &[u8]) -> String {
+    let written = written(login);
+    normal(&written).chars().filter(|one| !one.is_control()).take(LONGEST).collect()
+}
+
+/// Logins have 64 octets in front of the @ and 255 behind it (RFC 5321 §4.5.3.1).
+const LONGEST: usize = 320;
+
 #[cfg(test)]
 mod tests {
     use super::*;

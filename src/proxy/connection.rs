@@ -17,6 +17,7 @@ use super::doorway::Doorway;
 use super::driver::{Driver, Event};
 use super::limits::Admitted;
 use super::opened::Opened;
+use super::passed::Attempt;
 use super::record::{Ending, Record};
 use super::refuse::refuse_announced;
 use super::registry::{Origin, Registered};
@@ -85,6 +86,7 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
                 server: None,
                 spare: None,
                 opened: None,
+                attempt: None,
             };
             let ending = connection.converse().await;
             Box::pin(connection.leave(ending)).await;
@@ -119,6 +121,8 @@ struct Connection<'a, 'r> {
     spare: Option<Box<(Credentials, Terms)>>,
     /// The mailbox that is opened for the device, where its login is translated.
     opened: Option<Opened>,
+    /// The login that the server has, where it is passed through.
+    attempt: Option<Box<Attempt>>,
 }
 
 impl Connection<'_, '_> {
@@ -156,6 +160,7 @@ impl Connection<'_, '_> {
                     self.spare = None;
                     self.record.logged_in();
                     self.admitted.let_in();
+                    self.attempt.take().into_iter().for_each(|attempt| attempt.succeeded());
                     if let Err(failure) = self.registered.is_in() {
                         return Ending::Failed(failure);
                     }
@@ -273,6 +278,7 @@ impl Connection<'_, '_> {
             opened.mailbox.leave_alone(wait);
         }
         self.driver.login_failed(failure);
+        self.attempt.take().into_iter().for_each(|attempt| attempt.failed(failure));
         self.spare = None;
         self.opened = None;
         self.registered.login_failed();
@@ -369,6 +375,7 @@ impl Connection<'_, '_> {
 
     /// Closes both sides, and writes the line.
     async fn leave(mut self, ending: Ending) {
+        self.attempt.take().into_iter().for_each(|attempt| attempt.abandoned());
         self.record.commands = self.driver.session().commands();
         self.record.passed = self.driver.passed();
         let close = async {

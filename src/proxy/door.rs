@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::limits::Admitted;
 use super::mailbox::Mailboxes;
+use super::passed::PassThrough;
 use super::record::Record;
 use super::witness::Witness;
 use crate::config::{Entry, Limits, Listener, Protocol, Security};
@@ -39,7 +40,7 @@ pub(super) struct Door {
 /// What becomes of a login here.
 pub(super) enum DoorLogins {
     /// It goes to this server as it is.
-    PassThrough(Arc<Server>),
+    PassThrough(PassThrough),
     /// It is refused for the moment: only inventory is taken.
     Observe,
     /// It is verified, and its account's mailbox opened.

@@ -4,7 +4,6 @@
 //! strangers, from however many addresses, never cost a known device its service.
 
 mod handshakes;
-mod known;
 mod shares;
 
 use std::net::IpAddr;
@@ -12,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::config::Limits;
+use crate::device::KnownSources;
 use crate::failure::{Failure, Kind};
 use crate::source::Source;
 use handshakes::Handshakes;
-pub(super) use known::Known;
 use shares::{Full, Shares};
 
 /// What is counted.
@@ -24,7 +23,7 @@ pub(super) struct Connections {
     /// Refused connections that are told why.
     refused: Mutex<Shares>,
     handshakes: Mutex<Handshakes>,
-    pub(super) known: Known,
+    known: Arc<KnownSources>,
 }
 
 /// One counted connection. Dropping it takes it off the count.
@@ -44,12 +43,12 @@ pub(super) struct Room {
 
 impl Connections {
     /// Nobody yet, and no more than the limits allow.
-    pub(super) fn new(limits: &Limits) -> Arc<Self> {
+    pub(super) fn new(limits: &Limits, known: &Arc<KnownSources>) -> Arc<Self> {
         Arc::new(Self {
             open: Mutex::new(Shares::new(limits.connections, limits.connections_per_source)),
             refused: Mutex::new(Shares::new(REFUSED, REFUSED_OF_SOURCE)),
             handshakes: Mutex::new(Handshakes::new(limits)),
-            known: Known::default(),
+            known: Arc::clone(known),
         })
     }
 
@@ -76,12 +75,12 @@ impl Connections {
     /// # Errors
     /// There were too many of late; the text names the key that raises it.
     pub(super) fn begin_handshake(&self, source: IpAddr) -> Result<(), Failure> {
-        if self.known.has(source) { Ok(()) } else { lock(&self.handshakes).begin(source, Instant::now()) }
+        if self.known.knows(source) { Ok(()) } else { lock(&self.handshakes).begin(source, Instant::now()) }
     }
 
     /// Room to tell a refused connection why. None where many are told already: a flood ties nothing up.
     pub(super) fn room_for_refusal(self: &Arc<Self>, source: IpAddr) -> Option<Room> {
-        let is_stranger = !self.known.has(source);
+        let is_stranger = !self.known.knows(source);
         let source = Source::from(source);
         let mut refused = lock(&self.refused);
         refused.take().ok()?;
@@ -99,7 +98,7 @@ impl Admitted {
     /// # Errors
     /// The limit is reached; the text names the key that raises it.
     pub(super) fn from(&mut self, source: IpAddr) -> Result<(), Failure> {
-        let is_stranger = !self.connections.known.has(source);
+        let is_stranger = !self.connections.known.knows(source);
         let source = Source::from(source);
         let mut open = lock(&self.connections.open);
         open.name(source, is_stranger).map_err(|full| over(full, &open, Some(source)))?;
@@ -108,9 +107,8 @@ impl Admitted {
         Ok(())
     }
 
-    /// Its device has logged in: it is no stranger's any more, and neither are those that come from there after it.
+    /// Its device has logged in: it is no stranger's any more.
     pub(super) fn let_in(&mut self) {
-        self.source.into_iter().for_each(|source| self.connections.known.add(source));
         if std::mem::take(&mut self.is_stranger) {
             lock(&self.connections.open).became_known();
         }
@@ -172,6 +170,15 @@ mod tests {
         Limits { connections, connections_per_source, ..config.limits }
     }
 
+    fn connections(limits: &Limits) -> Arc<Connections> {
+        Connections::new(limits, &Arc::default())
+    }
+
+    /// A device logs in from there.
+    fn log_in(connections: &Arc<Connections>, source: &str) {
+        connections.known.add("scanner3", source.parse::<IpAddr>().unwrap().into());
+    }
+
     fn admit(connections: &Arc<Connections>, source: &str) -> Result<Admitted, Kind> {
         let mut admitted = connections.admit().map_err(|failure| failure.kind)?;
         admitted.from(source.parse().unwrap()).map_err(|failure| failure.kind)?;
@@ -180,7 +187,7 @@ mod tests {
 
     #[test]
     fn limits_hold_and_guards_give_back() {
-        let connections = Connections::new(&limits(4, 2));
+        let connections = connections(&limits(4, 2));
         let first = admit(&connections, "192.0.2.1").unwrap();
         let _second = admit(&connections, "::ffff:192.0.2.1").unwrap();
         assert_eq!(admit(&connections, "192.0.2.1").err(), Some(Kind::TooManyFromSource));
@@ -196,7 +203,7 @@ mod tests {
     /// One host cannot fill the limit in all by changing its address.
     #[test]
     fn a_network_of_ipv6_is_one_source() {
-        let connections = Connections::new(&limits(100, 2));
+        let connections = connections(&limits(100, 2));
         let admitted: Vec<_> = (0..50)
             .map(|number| admit(&connections, &format!("2001:db8::{number:x}")))
             .filter_map(Result::ok)
@@ -211,8 +218,8 @@ mod tests {
     /// Strangers have three quarters together; a source that has logged in has the rest, and so has who is logged in.
     #[test]
     fn a_part_is_kept_for_sources_that_have_logged_in() {
-        let connections = Connections::new(&limits(40, 2));
-        admit(&connections, "198.51.100.1").unwrap().let_in();
+        let connections = connections(&limits(40, 2));
+        log_in(&connections, "198.51.100.1");
         let crowd = || (0..40).filter_map(|number| admit(&connections, &format!("192.0.2.{number}")).ok());
         let mut strangers: Vec<_> = crowd().collect();
         assert_eq!(strangers.len(), 30);
@@ -223,14 +230,14 @@ mod tests {
         assert_eq!(admit(&connections, "203.0.113.2").err(), Some(Kind::TooManyConnections));
         drop((strangers, known));
         assert_eq!(lock(&connections.open).sources(), 0);
-        assert_eq!(crowd().collect::<Vec<_>>().len(), 31, "the one that has logged in is none of them");
+        assert_eq!(crowd().collect::<Vec<_>>().len(), 30);
     }
 
     /// Those of one source, and of all strangers, are bounded; a known source is asked for nothing.
     #[test]
     fn handshakes_of_strangers_are_held_to_a_rate() {
         let limits = Limits { handshakes_per_minute: 30, handshakes_per_minute_of_source: 20, ..limits(40, 2) };
-        let connections = Connections::new(&limits);
+        let connections = connections(&limits);
         let begun = |source: &str, now| {
             let source = source.parse().unwrap();
             (0..100).filter(|_| lock(&connections.handshakes).begin(source, now).is_ok()).count()
@@ -240,15 +247,15 @@ mod tests {
         assert_eq!(begun("192.0.2.2", now), 10);
         assert_eq!(begun("192.0.2.3", now), 0);
         assert_eq!(begun("192.0.2.1", now + Duration::from_secs(30)), 10);
-        admit(&connections, "198.51.100.1").unwrap().let_in();
+        log_in(&connections, "198.51.100.1");
         assert!((0..100).all(|_| connections.begin_handshake("198.51.100.1".parse().unwrap()).is_ok()));
     }
 
     /// One source, and all strangers, leave something for others.
     #[test]
     fn refusals_are_shared_by_source() {
-        let connections = Connections::new(&limits(1, 1));
-        admit(&connections, "198.51.100.1").unwrap().let_in();
+        let connections = connections(&limits(1, 1));
+        log_in(&connections, "198.51.100.1");
         let told = |source: &str| {
             let source = source.parse().unwrap();
             std::iter::from_fn(|| connections.room_for_refusal(source)).take(100).collect::<Vec<_>>()

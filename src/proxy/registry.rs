@@ -277,7 +277,7 @@ impl Login {
         let protocol = door.listener.protocol;
         match (self, &door.logins) {
             (Login::PassThrough(server), DoorLogins::PassThrough(present)) => {
-                if present.stands_in_for(server, protocol) { Ok(()) } else { Err(Withdrawn::Upstream) }
+                if present.server.stands_in_for(server, protocol) { Ok(()) } else { Err(Withdrawn::Upstream) }
             }
             (Login::Translated(verified, mailbox), DoorLogins::Translate(access)) => {
                 let device = access.devices.still_takes(verified, source)?;

@@ -2,15 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use openssl::ssl::SslVersion;
 use socket2::{Domain, Socket, Type};
 
+use crate::support::certificates::Certificates;
 use crate::support::device::{Device, tcp};
 use crate::support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD};
+use crate::support::fake;
 use crate::support::imap::Imap;
 use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, translating_listener};
+use crate::support::proxy::{Proxy, listener, translating_listener};
 
 const CLEAR: &str = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n";
 
@@ -126,4 +131,77 @@ fn strangers_leave_connections_to_sources_that_have_logged_in() {
     }
     session.ok("NOOP");
     drop(crowd);
+}
+
+/// A mail server that lets in who has the password, and counts the others.
+fn judge(certificates: &Certificates, refused: &Arc<AtomicUsize>) -> u16 {
+    let refused = Arc::clone(refused);
+    fake::tls(certificates, SslVersion::TLS1_3, move |mut stream| {
+        let refused = Arc::clone(&refused);
+        std::thread::spawn(move || {
+            let _ = stream.write_all(b"* OK ready\r\n");
+            loop {
+                let line = fake::hear(&mut stream);
+                let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
+                let is_wrong = command.contains("LOGIN") && !command.contains(PASSWORD);
+                refused.fetch_add(usize::from(is_wrong), Ordering::Relaxed);
+                let answer = if is_wrong { "NO [AUTHENTICATIONFAILED] no" } else { "OK done" };
+                let said = stream.write_all(format!("{tag} {answer}\r\n").as_bytes());
+                if said.is_err() || command == "LOGOUT" {
+                    let _ = stream.shutdown();
+                    return;
+                }
+            }
+        });
+    })
+}
+
+/// Where logins are passed through, the server sees no more guesses than packetboat itself would look at; a device that
+/// it has let in does not notice.
+#[test]
+fn guesses_that_are_passed_through_are_held_to_the_rate() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificates = Certificates::for_name("localhost", 30);
+    certificates.write(directory.path());
+    let refused = Arc::new(AtomicUsize::new(0));
+    let port = judge(&certificates, &refused);
+    let roots = directory.path().join("ca.pem");
+    let proxy = Proxy::start(&format!(
+        "[limits]\nlongest_failure_delay = \"2s\"\n[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\n\
+         roots = {roots:?}\nimap_port = {port}\n{}",
+        listener("imap", "imap", "starttls", CLEAR)
+    ));
+    let (to, known) = (proxy.address("imap"), Ipv4Addr::new(127, 0, 0, 9));
+    let stop = AtomicBool::new(false);
+    visit(from(known, to));
+    let longest = std::thread::scope(|scope| {
+        // Four connections of one source that tries many logins, and sixteen sources that try the device's.
+        for number in 0..20 {
+            let stop = &stop;
+            scope.spawn(move || {
+                let (source, is_one) = (if number < 4 { 0 } else { number }, number < 4);
+                let mut guesser = Imap::greeted(Device::over(from(stranger(source), to)));
+                for guess in 0.. {
+                    let login = if is_one { format!("guess{number}-{guess}") } else { LOGIN.to_owned() };
+                    let answer = guesser.command(&format!("LOGIN {login} wrong"));
+                    if stop.load(Ordering::Relaxed) {
+                        return answer;
+                    }
+                }
+                unreachable!()
+            });
+        }
+        let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+        while begun.elapsed() < Duration::from_secs(5) {
+            let came = Instant::now();
+            visit(from(known, to));
+            longest = longest.max(came.elapsed());
+        }
+        let seen = refused.load(Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
+        // 0.5 s, 1 s, 2 s and on, behind a first one of each source, and what four begin at once.
+        assert!((20..=20 + 2 * 5).contains(&seen), "the server has seen {seen} wrong passwords within 5 s");
+        longest
+    });
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
 }

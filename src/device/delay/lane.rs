@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use super::Turn;
 
 /// The lanes that have something to count, in bounded memory, and the queues before them.
-#[derive(Default)]
 pub(super) struct Lanes {
+    /// Tries of one lane that may be under way while none has failed.
+    at_once: usize,
     /// By a keyed hash of what the lane is for.
     lanes: HashMap<u64, Lane>,
     /// Tries that have not begun, by tickets in the order in which they came.
@@ -51,6 +52,10 @@ struct Lane {
 }
 
 impl Lanes {
+    pub(super) fn new(at_once: usize) -> Self {
+        Self { at_once, lanes: HashMap::new(), waiting: HashMap::new(), next: 0 }
+    }
+
     /// The ticket of one more that waits; none where too many of its own lane do.
     pub(super) fn queue(&mut self, waiting: Waiting, now: Instant) -> Option<u64> {
         if self.lanes.len() >= MOST {
@@ -147,11 +152,11 @@ impl Lanes {
     /// Of those that wait in a lane and may begin.
     fn first(&self, key: u64, now: Instant) -> Option<u64> {
         let lane = self.lanes.get(&key)?;
-        if !lane.waiting.iter().next().is_some_and(|_| lane.is_free(now)) {
+        if !lane.waiting.iter().next().is_some_and(|_| lane.is_free(self.at_once, now)) {
             return None;
         }
         let tickets = lane.waiting.iter().filter_map(|ticket| Some((*ticket, self.waiting.get(ticket)?.keys)));
-        let may_begin = tickets.filter(|(_, keys)| self.relevant(*keys).all(|lane| lane.is_free(now)));
+        let may_begin = tickets.filter(|(_, keys)| self.relevant(*keys).all(|lane| lane.is_free(self.at_once, now)));
         may_begin.min_by_key(|(ticket, keys)| (self.failures(keys.own), *ticket)).map(|(ticket, _)| ticket)
     }
 
@@ -204,8 +209,8 @@ impl Lanes {
 }
 
 impl Lane {
-    fn is_free(&self, now: Instant) -> bool {
-        let at_once = if self.failures == 0 { AT_ONCE } else { 1 };
+    fn is_free(&self, at_once: usize, now: Instant) -> bool {
+        let at_once = if self.failures == 0 { at_once } else { 1 };
         self.under_way < at_once && self.opens.is_none_or(|opens| opens <= now)
     }
 
@@ -224,9 +229,6 @@ impl Lane {
     }
 }
 
-/// Tries of one source or login that may be under way while none has failed: as many as passwords are verified at a time,
-/// so that nobody who has the right one waits for more than that.
-const AT_ONCE: usize = crate::pool::PASSWORD_RUNS;
 /// Tries of one source, or of one known device at its source, that may wait.
 const WAITING: usize = 256;
 /// Lanes that are remembered while no try is in them: some 4 MiB.

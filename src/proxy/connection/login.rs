@@ -20,9 +20,17 @@ impl Connection<'_, '_> {
         let door = self.registered.door();
         let source = self.record.source.ip();
         match &door.logins {
-            DoorLogins::PassThrough(server) => {
+            DoorLogins::PassThrough(passed) => {
+                let (server, protocol) = (&passed.server, door.listener.protocol);
+                let attempt = self.unless_left(passed.attempt(&credentials.login, source)).await?;
                 self.registered.logs_in(Login::PassThrough(Arc::clone(server)))?;
-                let reached = self.unless_left(reach(server, door.listener.protocol)).await?;
+                // A connection that is ready is for a device that is known, and no guesser's.
+                let reached = if attempt.is_familiar() {
+                    self.unless_left(reach(server, protocol)).await?
+                } else {
+                    self.unless_left(dial(server, protocol)).await?
+                };
+                self.attempt = Some(Box::new(attempt));
                 self.connect(reached, server, credentials, Terms::PASS_THROUGH);
             }
             DoorLogins::Observe => {

@@ -1,0 +1,99 @@
+//! Logins that are passed through: once the server has refused one, the next one of its source and login waits.
+//!
+//! The password is the server's to judge, so that its verdict comes with the server's answer. Delays are those of
+//! translated logins ([`Delays`]): guesses are as slow, and the server sees no more of them.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::Limits;
+use crate::device::{Delays, KnownSources, PASSED, Turn, Who, normal_form};
+use crate::failure::{Failure, Kind};
+use crate::source::Source;
+use crate::transport::upstream::Server;
+
+/// What all listeners have in common that pass logins through. It outlives every configuration.
+pub(super) struct Passed {
+    known: Arc<KnownSources>,
+    delays: Mutex<Arc<Delays>>,
+}
+
+/// A mail server that logins are passed to.
+pub(super) struct PassThrough {
+    pub(super) server: Arc<Server>,
+    known: Arc<KnownSources>,
+    delays: Arc<Delays>,
+}
+
+/// A login that is on its way to the server. Dropping it without a verdict counts as nothing.
+pub(super) struct Attempt {
+    who: Who,
+    turn: Turn,
+    known: Arc<KnownSources>,
+}
+
+impl Passed {
+    pub(super) fn new(limits: &Limits, known: &Arc<KnownSources>) -> Self {
+        Self { known: Arc::clone(known), delays: Mutex::new(Arc::new(delays(limits))) }
+    }
+
+    /// To this server; failures from before go on to count where the delays are the same.
+    pub(super) fn to(&self, server: &Arc<Server>, limits: &Limits) -> PassThrough {
+        let (other, mut present) = (delays(limits), self.delays.lock().unwrap_or_else(PoisonError::into_inner));
+        if !present.is_like(&other) {
+            *present = Arc::new(other);
+        }
+        let (known, delays) = (Arc::clone(&self.known), Arc::clone(&present));
+        PassThrough { server: Arc::clone(server), known, delays }
+    }
+}
+
+impl PassThrough {
+    /// Waits until this login may be tried.
+    ///
+    /// # Errors
+    /// [`Kind::NotVerified`]: too many were wrong of late, or wait.
+    pub(super) async fn attempt(&self, login: &[u8], source: IpAddr) -> Result<Attempt, Failure> {
+        let (source, name) = (Source::from(source), format!("{PASSED}{}", normal_form(login)));
+        let is_familiar = self.known.has(&name, source);
+        let who = Who { source, name, is_familiar };
+        let turn = self.delays.turn(&who).await?;
+        Ok(Attempt { who, turn, known: Arc::clone(&self.known) })
+    }
+}
+
+impl Attempt {
+    /// Whether this login was let in from this source before.
+    pub(super) fn is_familiar(&self) -> bool {
+        self.who.is_familiar
+    }
+
+    /// The server has let it in.
+    pub(super) fn succeeded(self) {
+        self.turn.succeeded();
+        self.known.add(&self.who.name, self.who.source);
+    }
+
+    /// It has come to nothing.
+    pub(super) fn failed(self, failure: &Failure) {
+        // Others say nothing of the password.
+        if matches!(failure.kind, Kind::LoginRefused | Kind::NotAuthorized | Kind::ContactAdmin) {
+            self.turn.failed();
+        }
+    }
+
+    /// The device has left before the server's answer. It has tried all the same, unless its patience is known.
+    pub(super) fn abandoned(self) {
+        if !self.who.is_familiar {
+            self.turn.failed();
+        }
+    }
+}
+
+fn delays(limits: &Limits) -> Delays {
+    Delays::with(limits.failure_delay, limits.longest_failure_delay, AT_ONCE)
+}
+
+/// Logins of one source that are at the server at a time while it has refused none: a server takes its time over each, and
+/// many devices may come from one address.
+const AT_ONCE: usize = 16;
