@@ -3,9 +3,9 @@
 //! Whoever takes it over by a mistake in it has what it has, and nothing beside that: no program to start, no file outside of
 //! the directories that the configuration names and those of the system's resolver, no debugger's way into its neighbours.
 
+mod calls;
 mod paths;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -16,10 +16,6 @@ use landlock::{
     RulesetStatus, Scope,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    apply_filter,
-};
 
 use crate::config::Config;
 use crate::state;
@@ -79,7 +75,7 @@ fn confine(config: &Config, file: &Path) -> Confinement {
     // Landlock first: making its rules takes calls that the filter knows nothing of, but opens files.
     let directories = directories(config, file);
     let files = confine_files(&directories, &config.state_directory);
-    Confinement { files: files.map(|()| directories), calls: confine_calls() }
+    Confinement { files: files.map(|()| directories), calls: calls::confine() }
 }
 
 /// Paths of the configuration that lie outside of what may be opened since the start.
@@ -134,112 +130,8 @@ fn allow(ruleset: RulesetCreated, path: &Path, access: landlock::BitFlags<Access
     ruleset.add_rule(PathBeneath::new(opened, access)).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// seccomp (seccomp(2)): these calls fail with EPERM, which no library takes amiss; all others are as before. Under systemd
-/// the unit's own list of what is allowed is shorter still.
-fn confine_calls() -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| error.to_string();
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    // Raw and packet sockets, Bluetooth and whatever kernel modules bring along.
-    let is_other = SOCKETS
-        .iter()
-        .map(|&family| {
-            let family = u64::from(family.unsigned_abs());
-            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .and_then(SeccompRule::new)
-        .map_err(|error| failed(&error))?;
-    rules.insert(libc::SYS_socket, vec![is_other]);
-    // A user namespace makes of nobody a root, by what unshare(2) is refused for. (clone3(2) keeps its flags in memory, where a
-    // filter does not look.)
-    let namespaces = NAMESPACES
-        .iter()
-        .map(|&flag| {
-            let flag = u64::from(flag.unsigned_abs());
-            SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)
-                .and_then(|condition| SeccompRule::new(vec![condition]))
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| failed(&error))?;
-    rules.insert(libc::SYS_clone, namespaces);
-    let arch = std::env::consts::ARCH.try_into().map_err(|_| "not known for this processor".to_owned())?;
-    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).map_err(|error| failed(&error))?;
-    let program: BpfProgram = filter.try_into().map_err(|error: seccompiler::BackendError| failed(&error))?;
-    apply_filter(&program).map_err(|error| failed(&error))
-}
-
 /// The rights that are handled, as far as the kernel knows them.
 const KNOWN: ABI = ABI::V6;
-
-/// The families that are used: RFC 9293 over IPv4 and IPv6, the service manager and the resolver, getifaddrs(3).
-const SOCKETS: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-
-/// Namespaces of one's own.
-const NAMESPACES: [i32; 6] = [
-    libc::CLONE_NEWUSER,
-    libc::CLONE_NEWNS,
-    libc::CLONE_NEWNET,
-    libc::CLONE_NEWPID,
-    libc::CLONE_NEWIPC,
-    libc::CLONE_NEWUTS,
-];
-
-/// Starting programs, looking into others, changing what the computer is, and doors into the kernel that a proxy never needs.
-const REFUSED: &[i64] = &[
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_kcmp,
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_mount_setattr,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_setns,
-    libc::SYS_unshare,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
-    libc::SYS_reboot,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_quotactl,
-    libc::SYS_acct,
-    libc::SYS_syslog,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_adjtimex,
-    libc::SYS_personality,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_setuid,
-    libc::SYS_setgid,
-    libc::SYS_setreuid,
-    libc::SYS_setregid,
-    libc::SYS_setresuid,
-    libc::SYS_setresgid,
-    libc::SYS_setgroups,
-    libc::SYS_capset,
-];
 
 #[cfg(test)]
 mod tests {
