@@ -37,11 +37,11 @@ impl Opened {
         let verified = access.devices.verify(&credentials.login, &credentials.secret, source).await?;
         let device = &verified.device;
         let Some(mailbox) = access.mailboxes.of(&device.account).map(Arc::clone) else {
-            return Err(Failure::new(Kind::ContactAdmin, format!("device {} has no account", device.name)));
+            return Err(Failure::new(Kind::ContactAdmin, format!("device \"{}\" has no account", device.name)));
         };
         // To act as somebody else is to open another mailbox than the one that was given.
         if !access.devices.may_act_as(device, &credentials.authzid) {
-            let detail = format!("device {} wants to act as somebody else (authorization identity)", device.name);
+            let detail = format!("device \"{}\" wants to act as somebody else (authorization identity)", device.name);
             return Err(Failure::new(Kind::WrongPassword, detail));
         }
         // First the token: who waits for that keeps nobody else out. It is at hand then when the turn has come.

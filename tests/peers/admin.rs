@@ -286,6 +286,52 @@ fn pseudonyms() {
     }
 }
 
+/// Whoever gives a word of the line as a login takes it from no alert and no fail2ban: only the login itself is hidden.
+#[test]
+fn pseudonyms_leave_the_words_of_the_line() {
+    let exchange = Exchange::new();
+    let text = format!(
+        "{}\n[limits]\nfailure_delay = \"1ms\"\nlongest_failure_delay = \"1ms\"\n",
+        exchange.configuration(BY_SECRET)
+    )
+    .replace("[upstream.exchange]", "pseudonyms = true\n[admin]\nlisten = [\"127.0.0.1:0\"]\n[upstream.exchange]");
+    let proxy = exchange.proxy(&text);
+    let logins = [
+        "wrong_password",
+        "login failed: user name or password is wrong",
+        "login failed",
+        "imap",
+        "pop3",
+        "warn",
+        "reason",
+        "listener",
+        "login",
+        "source",
+        "mailbox",
+        "message",
+        "level",
+        "commands",
+        "127.0.0.1",
+        "is",
+        "p-",
+    ];
+    for (number, login) in logins.iter().enumerate() {
+        exchange::imap(&proxy).command(&format!("LOGIN \"{login}\" guess"));
+        proxy.logs(number + 1, "\"reason\":\"wrong_password\"");
+    }
+    let log = proxy.log.all();
+    let lines = log.lines().filter(|line| line.contains("\"reason\":\"wrong_password\""));
+    for line in lines {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(
+            line["message"].as_str().unwrap().starts_with("login failed: user name or password is wrong"),
+            "{line}"
+        );
+        assert_eq!((line["listener"].as_str(), line["level"].as_str()), (Some("imap"), Some("WARN")), "{line}");
+        assert!(["login", "source"].iter().all(|name| line[*name].as_str().unwrap().starts_with("p-")), "{line}");
+    }
+}
+
 /// A sign-in that ends, a secret that ends: told before, on the page and as metrics, with what to do.
 #[test]
 fn what_ends_is_told_before() {

@@ -77,7 +77,9 @@ pub(super) fn introduce(proven: &Proven, opened: &[OpenDoor]) {
     }
     for device in &config.devices {
         let mailbox = config.accounts.get(&device.account).map_or("?", |account| account.mailbox.as_str());
-        debug!("device {} opens {mailbox}", device.logins.join(", "));
+        for login in &device.logins {
+            debug!(login, "the device opens {mailbox}");
+        }
     }
     for (name, one) in &config.certificates {
         if !opened

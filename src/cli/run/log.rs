@@ -2,6 +2,7 @@
 //!
 //! In the journal a line has its priority and no time of its own, which the journal knows (sd-daemon(3)).
 
+mod pseudonyms;
 mod stderr;
 
 use std::fmt::{self, Debug, Write as _};
@@ -27,6 +28,7 @@ use crate::config::{Config, LogFormat, LogLevel};
 use crate::crypto::KeyedHash;
 use crate::proto::line::printable;
 use crate::text::Printable;
+use pseudonyms::Pseudonyms;
 use stderr::StandardError;
 
 /// The log that has begun, and can be changed.
@@ -42,13 +44,6 @@ struct Lines {
     journal: bool,
     colours: bool,
     pseudonyms: RwLock<Option<Pseudonyms>>,
-}
-
-/// Names for sources, logins and mailboxes, the same ones until the process ends.
-struct Pseudonyms {
-    hash: Option<Arc<KeyedHash>>,
-    /// Logins and mailboxes of the configuration in lower case, longest first: they stand in messages, too.
-    known: Vec<String>,
 }
 
 /// Begins it.
@@ -106,9 +101,7 @@ impl Output {
     pub(super) fn hide_also(&self, config: &Config) {
         let mut pseudonyms = self.lines.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(pseudonyms) = pseudonyms.as_mut() {
-            let more = Pseudonyms::new(None, config).known;
-            pseudonyms.known.extend(more);
-            Pseudonyms::sort(&mut pseudonyms.known);
+            pseudonyms.learn(config);
         }
     }
 }
@@ -125,59 +118,6 @@ fn tell_of_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let what = panic.payload_as_str().unwrap_or_default();
     tracing::error!(place, "internal error: {}", printable(what.as_bytes()));
-}
-
-impl Pseudonyms {
-    fn new(hash: Option<Arc<KeyedHash>>, config: &Config) -> Self {
-        let mut known: Vec<String> = config.devices.iter().flat_map(|device| device.logins.iter().cloned()).collect();
-        known.extend(config.accounts.values().flat_map(|account| [&account.mailbox, &account.user]).cloned());
-        known.iter_mut().for_each(|name| name.make_ascii_lowercase());
-        Self::sort(&mut known);
-        Self { hash, known }
-    }
-
-    fn sort(known: &mut Vec<String>) {
-        known.sort_by_key(|name| (usize::MAX - name.len(), name.clone()));
-        known.dedup();
-    }
-
-    /// An address without its port, or a name, in any case.
-    fn of(&self, value: &str) -> String {
-        let value =
-            value.parse::<std::net::SocketAddr>().map_or(value.to_lowercase(), |source| source.ip().to_string());
-        match &self.hash {
-            Some(hash) => format!("p-{}", hash.of(&[value.as_bytes()]).short()),
-            // Without random octets nothing could be kept secret: then nothing is shown.
-            None => "p-".to_owned(),
-        }
-    }
-
-    /// Wherever these values, and those that are known, stand by themselves, in any case.
-    fn apply(&self, text: &mut String, values: &[String]) {
-        for value in values.iter().chain(&self.known).filter(|value| value.len() > 1) {
-            if let Some(hidden) = replaced(text, value, &self.of(value)) {
-                *text = hidden;
-            }
-        }
-    }
-}
-
-/// Where it is not a part of a longer word. None if it is not there.
-fn replaced(text: &str, value: &str, by: &str) -> Option<String> {
-    // Lower case in ASCII has the same length.
-    let (lower, value) = (text.to_ascii_lowercase(), value.to_ascii_lowercase());
-    let is_word = |c: char| c.is_alphanumeric();
-    let (mut hidden, mut done) = (String::with_capacity(text.len()), 0);
-    for (at, _) in lower.match_indices(&value) {
-        let end = at + value.len();
-        let (before, behind) = (lower.get(..at).unwrap_or_default(), lower.get(end..).unwrap_or_default());
-        if !before.ends_with(is_word) && !behind.starts_with(is_word) {
-            hidden.push_str(text.get(done..at).unwrap_or_default());
-            hidden.push_str(by);
-            done = end;
-        }
-    }
-    (done > 0).then(|| hidden + text.get(done..).unwrap_or_default())
 }
 
 /// What an event has to say.
@@ -229,19 +169,22 @@ impl Visit for Said {
 impl Said {
     /// Puts pseudonyms in the place of whoever is named.
     fn hide(&mut self, pseudonyms: &Pseudonyms) {
-        let mut named = Vec::new();
+        let mut addresses = Vec::new();
         for (name, value) in &mut self.fields {
             let (Value::Text(text) | Value::Shown(text)) = value else { continue };
             if NAMING.contains(name) && text != "-" {
-                named.push(text.clone());
-                named.extend(text.parse::<std::net::SocketAddr>().map(|source| source.ip().to_string()));
+                if *name == SOURCE {
+                    addresses.push(text.clone());
+                    addresses.extend(text.parse::<std::net::SocketAddr>().map(|source| source.ip().to_string()));
+                }
                 *text = pseudonyms.of(text);
             }
         }
-        pseudonyms.apply(&mut self.message, &named);
-        for (_, value) in &mut self.fields {
+        pseudonyms.apply(&mut self.message, &addresses);
+        let others = self.fields.iter_mut().filter(|(name, _)| !NAMING.contains(name) && !FIXED.contains(name));
+        for (_, value) in others {
             if let Value::Text(text) | Value::Shown(text) = value {
-                pseudonyms.apply(text, &named);
+                pseudonyms.apply(text, &addresses);
             }
         }
     }
@@ -346,7 +289,10 @@ pub(in crate::cli) fn is_journal() -> bool {
 /// The end of the process waits no longer for the reader of its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Fields that name a person or a device.
-const NAMING: &[&str] = &["source", "login", "mailbox", "user"];
+const NAMING: &[&str] = &[SOURCE, "login", "mailbox", "user"];
+const SOURCE: &str = "source";
+/// Fields that alerts and fail2ban go by: words of our own and of the configuration.
+const FIXED: &[&str] = &["reason", "listener", "protocol", "identity"];
 
 #[cfg(test)]
 mod tests {
@@ -361,8 +307,9 @@ mod tests {
         let config = Config::parse(text, Path::new("x")).unwrap().config;
         let pseudonyms = Pseudonyms::new(Some(Arc::new(KeyedHash::new().unwrap())), &config);
         let mut said = Said {
-            message: "login failed: add 192.0.2.7 to it; scanner3 wants Scans@contoso.example, not scanner33"
-                .to_owned(),
+            message:
+                "login failed: add 192.0.2.7 to it; device.scanner3 wants Scans@contoso.example, not device.scanner33"
+                    .to_owned(),
             fields: vec![
                 ("source", Value::Shown("192.0.2.7:4711".to_owned())),
                 ("login", Value::Text("nobody".to_owned())),
@@ -372,7 +319,10 @@ mod tests {
         said.hide(&pseudonyms);
         let (source, login) = (pseudonyms.of("192.0.2.7"), pseudonyms.of("nobody"));
         let (device, mailbox) = (pseudonyms.of("scanner3"), pseudonyms.of("scans@contoso.example"));
-        assert_eq!(said.message, format!("login failed: add {source} to it; {device} wants {mailbox}, not scanner33"));
+        assert_eq!(
+            said.message,
+            format!("login failed: add {source} to it; device.{device} wants {mailbox}, not device.scanner33")
+        );
         let shown: Vec<String> = said
             .fields
             .iter()
@@ -382,5 +332,37 @@ mod tests {
             })
             .collect();
         assert_eq!(shown, [source, login, "imap-993".to_owned()]);
+    }
+
+    /// A login is given by whoever likes to, and may be a word that alerts and fail2ban wait for.
+    #[test]
+    fn a_login_takes_no_word_of_its_line_away() {
+        let text = "[[device]]\nlogin = \"imap\"\naliases = [\"wrong_password\", \"password\", \"device\", \"logged\"]\n\
+                    passwords = [\"$argon2id$x\"]\naccount = \"a\"\n[account.a]\nmailbox = \"a@b.example\"\n\
+                    [identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n";
+        let config = Config::parse(text, Path::new("x")).unwrap().config;
+        let pseudonyms = Pseudonyms::new(Some(Arc::new(KeyedHash::new().unwrap())), &config);
+        for login in
+            ["wrong_password", "login failed: user name or password is wrong", "imap", "reason", "listener", "0.2"]
+        {
+            let message = "login failed: user name or password is wrong";
+            let mut said = Said {
+                message: message.to_owned(),
+                fields: vec![
+                    ("source", Value::Shown("192.0.2.7:4711".to_owned())),
+                    ("listener", Value::Text("imap".to_owned())),
+                    ("login", Value::Text(login.to_owned())),
+                    ("reason", Value::Text("wrong_password".to_owned())),
+                ],
+            };
+            said.hide(&pseudonyms);
+            assert_eq!(said.message, message, "{login}");
+            let shown = |at: usize| match &said.fields[at].1 {
+                Value::Text(text) | Value::Shown(text) => text.clone(),
+                Value::Number(_) | Value::Truth(_) => String::new(),
+            };
+            assert_eq!([shown(1), shown(3)], ["imap", "wrong_password"], "{login}");
+            assert_eq!([shown(0), shown(2)], [pseudonyms.of("192.0.2.7"), pseudonyms.of(login)], "{login}");
+        }
     }
 }
