@@ -1,30 +1,28 @@
 //! Who a device is: its login and password are verified here, and open the one account that it was given.
 
 mod charset;
+mod decoys;
 mod delay;
 mod known;
 mod memory;
 mod names;
 pub mod password;
+mod schedule;
+mod verdict;
 mod verified;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinError;
-
 use crate::config::{Config, Networks};
-use crate::failure::{Failure, Kind};
-use crate::pool;
-use crate::secret::Secret;
-use crate::source::Source;
+use decoys::Decoys;
 pub use delay::{Delays, Turn, Who};
 pub use known::{KnownSources, PASSED};
 use memory::Memory;
 use names::Names;
 pub use names::normal_form;
 use password::Hash;
+use schedule::Schedule;
 pub use verified::Verified;
 
 /// All devices of the configuration.
@@ -34,9 +32,8 @@ pub struct Devices {
     memory: Memory,
     known: Arc<KnownSources>,
     delays: Arc<Delays>,
-    /// Tries that wait for their turn or a run.
-    waiting: Arc<Semaphore>,
-    /// What a password is compared with where there is nothing to compare it with, so that it takes as long.
+    schedule: Arc<Schedule>,
+    /// What the password of an unknown login is compared with, so that it takes as long.
     decoys: Arc<[Hash]>,
 }
 
@@ -47,8 +44,11 @@ pub struct Device {
     pub name: String,
     /// Key of [`Config::accounts`].
     pub account: String,
-    passwords: Arc<[Hash]>,
-    /// As they are written.
+    /// Its own hashes, and then decoys.
+    hashes: Arc<[Hash]>,
+    /// How many are its own.
+    own: usize,
+    /// Its own as they are written.
     written: Vec<String>,
     networks: Option<Networks>,
     /// Whether what it deletes is deleted.
@@ -81,19 +81,21 @@ impl Devices {
             }
             let mailbox = config.accounts.get(&device.account).map(|account| account.mailbox.as_str());
             names.add(&device.logins, mailbox.unwrap_or_default());
-            devices.push(Arc::new(Device {
+            devices.push(Device {
                 name,
                 account: device.account.clone(),
-                passwords: hashes.into(),
+                own: hashes.len(),
+                hashes: hashes.into(),
                 written: device.passwords.clone(),
                 delete: device.delete,
                 networks: device.networks.clone(),
-            }));
+            });
         }
-        // As many runs as the device with the most passwords needs, each like the dearest hash there is.
-        let most = devices.iter().map(|device| device.passwords.len()).max().unwrap_or_default();
-        let dearest = devices.iter().flat_map(|device| device.passwords.iter()).max_by_key(|hash| hash.cost());
-        let decoys = dearest.into_iter().cycle().take(most).cloned().collect();
+        let decoys = Decoys::new(devices.iter().map(|device| &*device.hashes));
+        for device in &mut devices {
+            device.hashes = decoys.beside(&device.hashes).into();
+        }
+        let devices: Vec<_> = devices.into_iter().map(Arc::new).collect();
         if !obstacles.is_empty() {
             return Err(obstacles);
         }
@@ -109,8 +111,8 @@ impl Devices {
                 Some(same) if same.is_like(&delays) => Arc::clone(same),
                 Some(_) | None => Arc::new(delays),
             },
-            waiting: Arc::new(Semaphore::new(WAITING)),
-            decoys,
+            schedule: before.map_or_else(Schedule::new, |before| Arc::clone(&before.schedule)),
+            decoys: decoys.beside(&[]).into(),
         })
     }
 
@@ -124,87 +126,9 @@ impl Devices {
         self.known.knows(source)
     }
 
-    /// The device that logs in so, from there.
-    ///
-    /// A password that was verified lately costs a keyed hash; every other one waits for its turn behind earlier
-    /// failures, and then takes as many Argon2 runs as any other, whether or not the login is known.
-    ///
-    /// # Errors
-    /// [`Kind::WrongPassword`]; its detail is for the log, and the device hears always the same.
-    /// [`Kind::NotVerified`] if the password was not looked at, because too many wrong ones came before or at the same time.
-    pub async fn verify(
-        self: &Arc<Self>,
-        login: &[u8],
-        password: &Secret,
-        source: IpAddr,
-    ) -> Result<Verified, Failure> {
-        let login = names::written(login);
-        let found = self.find(&login);
-        let from = Source::from(source);
-        if let Some((index, device)) = found
-            && device.serves(source)
-            && let Some(hash) = self.memory.has(device, index, password)
-        {
-            self.known.add(&device.name, from);
-            return Ok(Verified::new(device, login, hash));
-        }
-        let who = Who {
-            source: from,
-            // All names of a device count as one, and all forms of a name.
-            name: found.map_or_else(|| names::normal(&login).to_owned(), |(_, device)| device.name.clone()),
-            is_familiar: found.is_some_and(|(_, device)| self.known.has(&device.name, from)),
-        };
-        let turn = self.delays.turn(&who).await?;
-        let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
-            return Err(not_verified("too many passwords are being verified"));
-        };
-        // In a task of its own: who leaves before the answer has tried all the same, and counts.
-        let (devices, password, index) = (Arc::clone(self), password.clone(), found.map(|(index, _)| index));
-        let verified = tokio::spawn(async move {
-            let verdict = devices.judge(index, &password, source, turn).await;
-            drop(place);
-            verdict
-        });
-        let (index, hash) = verified.await.unwrap_or_else(|ended| Err(interrupted(&ended)))?;
-        let device = self.devices.get(index).ok_or_else(|| wrong(""))?;
-        Ok(Verified::new(device, login, hash))
-    }
-
-    /// The device's index, and that of the hash that the password has.
-    async fn judge(
-        &self,
-        index: Option<usize>,
-        password: &Secret,
-        source: IpAddr,
-        turn: Turn,
-    ) -> Result<(usize, usize), Failure> {
-        let found = index.and_then(|index| Some((index, self.devices.get(index)?)));
-        let mut right = None;
-        // All of them, whichever is right.
-        for reading in charset::readings(password) {
-            let compared = self.compare(found.map(|(_, device)| device.as_ref()), &reading).await?;
-            right = right.or(compared);
-        }
-        let failure = match (found, right) {
-            (Some((index, device)), Some(hash)) if device.serves(source) => {
-                turn.succeeded();
-                self.memory.keep(device, index, hash, password);
-                self.known.add(&device.name, source.into());
-                return Ok((index, hash));
-            }
-            (Some((_, device)), Some(_)) => {
-                wrong(&format!("the password is right, but {source} is not in the networks of device {}", device.name))
-            }
-            (Some((_, device)), None) => wrong(&format!("the password is not one of device {}", device.name)),
-            (None, _) => wrong("no [[device]] has this login"),
-        };
-        turn.failed();
-        Err(failure)
-    }
-
-    /// Whether another password could be verified now.
+    /// Whether the password of another known device could be verified now.
     pub fn has_room(&self) -> bool {
-        self.waiting.available_permits() > 0
+        self.schedule.has_room()
     }
 
     /// Whether a device may act as this authorization identity (RFC 4616 §2): any name of its own, or its mailbox.
@@ -218,26 +142,6 @@ impl Devices {
         let index = self.names.find(login)?;
         Some((index, self.devices.get(index)?))
     }
-
-    /// The first of the device's hashes that is the password's.
-    async fn compare(&self, device: Option<&Device>, password: &Secret) -> Result<Option<usize>, Failure> {
-        let hashes = device.map(|device| Arc::clone(&device.passwords));
-        let decoys = Arc::clone(&self.decoys);
-        let password = password.clone();
-        let compared = pool::PASSWORDS.run(move || {
-            let real = hashes.as_deref().unwrap_or_default();
-            let mut right = None;
-            for (index, hash) in real.iter().enumerate() {
-                let is_right = hash.is_of(password.expose());
-                right = right.or(is_right.then_some(index));
-            }
-            for decoy in decoys.iter().skip(real.len()) {
-                decoy.is_of(password.expose());
-            }
-            right
-        });
-        compared.await.map_err(|why| not_verified(&why.to_string()))
-    }
 }
 
 impl Device {
@@ -245,25 +149,6 @@ impl Device {
         self.networks.as_ref().is_none_or(|networks| networks.contain(source))
     }
 }
-
-/// A verification that ended without a result: by a panic, which costs this login alone, or with the process.
-fn interrupted(ended: &JoinError) -> Failure {
-    if ended.is_panic() {
-        not_verified("an internal error, which the log names")
-    } else {
-        Failure::new(Kind::Drained, "")
-    }
-}
-
-fn not_verified(detail: &str) -> Failure {
-    Failure::new(Kind::NotVerified, detail)
-}
-
-fn wrong(detail: &str) -> Failure {
-    Failure::new(Kind::WrongPassword, detail)
-}
-
-const WAITING: usize = 256;
 
 /// Whether the file says where the device comes from.
 fn is_narrowed(device: &crate::config::Device) -> bool {
@@ -276,6 +161,7 @@ const SHORT_ANYWHERE: &str = "is missing or open to the world; this device's pas
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
     use std::path::Path;
     use std::time::{Duration, Instant};
 
@@ -351,7 +237,8 @@ mod tests {
         let devices =
             devices(&format!("[[device]]\nlogin = \"other\"\npasswords = [\"{hash}\", \"{hash}\", \"{hash}\"]"));
         assert_eq!(devices.decoys.len(), 3);
-        assert!(devices.devices.iter().all(|device| device.passwords.len() <= devices.decoys.len()));
+        assert!(devices.devices.iter().all(|device| device.hashes.len() == 3));
+        assert_eq!(devices.devices.iter().map(|device| device.own).collect::<Vec<_>>(), [1, 3]);
     }
 
     /// Every spelling of a login, and every alias, is the same login to who guesses from many addresses that have failed.
@@ -416,7 +303,7 @@ mod tests {
         }
         tries.join_all().await;
         let begun = Instant::now();
-        while devices.waiting.available_permits() < WAITING || !devices.delays.is_idle() {
+        while !devices.schedule.is_idle() || !devices.delays.is_idle() {
             assert!(begun.elapsed() < Duration::from_secs(60), "something is held");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -431,7 +318,7 @@ mod tests {
         let password = Secret::new(b"guess".to_vec());
         let attempt = devices.verify(b"scanner3", &password, source);
         assert!(tokio::time::timeout(Duration::ZERO, attempt).await.is_err());
-        while devices.waiting.available_permits() < WAITING {
+        while !devices.schedule.is_idle() || !devices.delays.is_idle() {
             tokio::task::yield_now().await;
         }
         let began = Instant::now();

@@ -2,6 +2,7 @@
 
 mod change;
 mod introduction;
+mod known;
 pub(super) mod log;
 mod manager;
 
@@ -28,6 +29,7 @@ use crate::state::{self, Hold};
 use crate::transport::downstream::certificate::Making;
 use crate::transport::upstream::Connector;
 use change::Stamps;
+use known::Keeper;
 use log::Output;
 
 /// Runs until a signal says otherwise.
@@ -99,6 +101,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
         Exit::OsError
     })?;
     admin::recall(config, &common);
+    let keeper = Keeper::recall(config, &common);
     let mut stamps = Stamps::of(config);
     let tell = |obstacles: Vec<proxy::Obstacle>| {
         for problem in proxy::Obstacle::told(&obstacles, &proven) {
@@ -128,6 +131,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     let admin = Admin::new(&common, &serving);
     admin.serve(admin_doors);
     let (upkeep, upkeep_lifecycle) = lifecycle::begin();
+    tokio::spawn(Arc::clone(&keeper).upkeep(upkeep_lifecycle.clone()));
     tokio::spawn(admin::upkeep(Arc::clone(&admin), upkeep_lifecycle));
     tokio::spawn(manager::feed_watchdog(Arc::clone(&serving)));
     common.metrics.loaded(lifecycle::since_1970());
@@ -153,7 +157,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     manager::tell_stopping();
     running.end(signal, trigger, lifecycle).await;
     upkeep.enter(Phase::Draining);
-    running.admin.keep().await;
+    tokio::join!(running.admin.keep(), keeper.keep());
     running.common.tell_last();
     info!("stopped");
     Ok(())

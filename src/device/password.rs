@@ -56,10 +56,20 @@ impl Hash {
         Params::try_from(&self.0).is_ok_and(|params| params.data() == SHORT)
     }
 
-    /// What a run costs, to compare with others.
-    pub(super) fn cost(&self) -> u64 {
-        Params::try_from(&self.0).map_or(0, |params| u64::from(params.m_cost()) * u64::from(params.t_cost()))
+    /// What a run costs.
+    pub(super) fn cost(&self) -> Option<Cost> {
+        let params = Params::try_from(&self.0).ok()?;
+        Some(Cost { memory: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost(), version: self.0.version })
     }
+}
+
+/// What a run costs: hashes of the same cost take the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cost {
+    memory: u32,
+    passes: u32,
+    lanes: u32,
+    version: Option<u32>,
 }
 
 /// Room for a run that goes back to the operating system when it is over. The C library keeps up to 32 MiB that a thread

@@ -118,11 +118,18 @@ fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
     let guesses: Vec<String> = (0..30).map(|number| format!("LOGIN {LOGIN} guess{number}")).collect();
     let begun = Instant::now();
     let answers = at_once(&proxy, &guesses);
-    assert!(answers.iter().all(|answer| answer.starts_with("NO [AUTHENTICATIONFAILED]")), "{answers:?}");
+    let told = |code: &str| answers.iter().filter(|answer| answer.starts_with(&format!("NO [{code}]"))).count();
     let lines = |text: &str| proxy.log.count(|line| line.contains("login failed") && line.contains(text));
     proxy.logs(30, "login failed");
     let (looked_at, not) = (lines("the password is not one of device"), lines("too many wrong passwords of late"));
     assert_eq!(looked_at + not, 30);
+    // Whose password nobody has looked at is not told that it is wrong.
+    assert_eq!((told("AUTHENTICATIONFAILED"), told("UNAVAILABLE")), (looked_at, not), "{answers:?}");
+    let metrics = proxy.get("/metrics");
+    for (reason, count) in [("wrong_password", looked_at), ("not_verified", not)] {
+        let line = format!("packetboat_login_failures_total{{listener=\"imap\",reason=\"{reason}\"}} {count}\n");
+        assert!(metrics.contains(&line), "no {line}");
+    }
     assert!((1..=begun_within(begun.elapsed())).contains(&looked_at), "{looked_at} in {:?}", begun.elapsed());
     // The device itself, remembered from nowhere, is in once a delay is over.
     assert!(exchange::imap_login(&proxy).starts_with("OK"));

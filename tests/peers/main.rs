@@ -10,6 +10,7 @@ mod demo;
 mod disk;
 mod failures;
 mod flow;
+mod guessers;
 mod lifecycle;
 mod limits;
 mod matrix;

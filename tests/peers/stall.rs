@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 
+use crate::support::device::Device;
 use crate::support::exchange::*;
+use crate::support::imap::Imap;
 use crate::support::process::Process;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Proxy, translating_listener};
 use crate::support::strain::{Hanging, as_another_user, directory_of, reader, until};
 
 fn health(proxy: &Proxy) -> (i32, String) {
@@ -325,26 +327,36 @@ fn a_state_directory_that_hangs_costs_no_login_of_an_application() {
     assert!(proxy.process.figure("Threads:") < 30);
 }
 
-/// All places for verification are taken: health says so, and says when it is over.
+/// All places for known devices are taken: health says so, and says when it is over. Strangers take none of them.
 #[test]
 fn health_fails_while_no_login_is_taken() {
     let exchange = Exchange::new();
-    let text = "[limits]\nconnections_per_source = 400\nlongest_failure_delay = \"5s\"\n".to_owned()
-        + &exchange.configuration(BY_SECRET);
+    let devices: String = (0..250).map(|number| account(&format!("mfp{number}"), SCAN, "")).collect();
+    let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
+    let text = "[limits]\nconnections_per_source = 700\nlongest_failure_delay = \"5s\"\n".to_owned()
+        + &exchange.configuration(BY_SECRET)
+        + &translating_listener("clear", "imap", "starttls", clear)
+        + &devices;
+    // They have logged in from here before.
+    let known: String = (0..250).map(|number| format!("127.0.0.1 mfp{number}\n")).collect();
+    fs::create_dir(exchange.state()).unwrap();
+    exchange.file("state/known-devices", "packetboat known devices, version 1\n".to_owned() + &known);
     let proxy = exchange.proxy(&text);
     assert_eq!(ready(&proxy), (0, "ready\n".to_owned()));
-    let guessers: Vec<_> = (0..300)
-        .map(|number| {
-            let mut device = imap(&proxy);
-            device.say(&format!("LOGIN scanner3 guess{number}"));
-            device
-        })
-        .collect();
+    let guess = |logins: Vec<String>| {
+        let mut devices: Vec<_> = logins.iter().map(|_| Imap::greeted(Device::plain(proxy.address("clear")))).collect();
+        devices.iter_mut().zip(&logins).for_each(|(device, login)| device.say(&format!("LOGIN {login} guess")));
+        devices
+    };
+    let strangers = guess(vec![LOGIN.to_owned(); 50]);
+    assert_eq!(ready(&proxy), (0, "ready\n".to_owned()));
+    // Two of each at a time.
+    let known = guess((0..500).map(|number| format!("mfp{}", number % 250)).collect());
     until("health that fails", || {
         let (code, said) = ready(&proxy);
         code == 69 && said.contains("too many passwords are being verified")
     });
-    drop(guessers);
+    drop((strangers, known));
     until("health that is well", || ready(&proxy).0 == 0);
     until("login", || login_of(&proxy, LOGIN).starts_with("OK"));
 }

@@ -1,0 +1,138 @@
+//! The verdict on a login: remembered, or its turn, a place, and as many Argon2 runs as for every other one.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::task::JoinError;
+
+use super::delay::Who;
+use super::schedule::{Class, Place};
+use super::verified::Verified;
+use super::{Device, Devices, charset, names};
+use crate::failure::{Failure, Kind};
+use crate::pool;
+use crate::secret::Secret;
+use crate::source::Source;
+
+impl Devices {
+    /// The device that logs in so, from there.
+    ///
+    /// A password that was verified lately costs a keyed hash; every other one waits for its turn behind earlier
+    /// failures, and then takes as many Argon2 runs as any other, whether or not the login is known.
+    ///
+    /// # Errors
+    /// [`Kind::WrongPassword`]; its detail is for the log, and the device hears always the same.
+    /// [`Kind::NotVerified`] if the password was not looked at, because too many wrong ones came before or at the same time.
+    pub async fn verify(
+        self: &Arc<Self>,
+        login: &[u8],
+        password: &Secret,
+        source: IpAddr,
+    ) -> Result<Verified, Failure> {
+        let login = names::written(login);
+        let found = self.find(&login);
+        let from = Source::from(source);
+        if let Some((index, device)) = found
+            && device.serves(source)
+            && let Some(hash) = self.memory.has(device, index, password)
+        {
+            self.known.add(&device.name, from);
+            return Ok(Verified::new(device, login, hash));
+        }
+        let who = Who {
+            source: from,
+            // All names of a device count as one, and all forms of a name.
+            name: found.map_or_else(|| names::normal(&login).to_owned(), |(_, device)| device.name.clone()),
+            is_familiar: found.is_some_and(|(_, device)| device.serves(source) && self.known.has(&device.name, from)),
+        };
+        let turn = self.delays.turn(&who).await?;
+        let class = if who.is_familiar { Class::Known } else { Class::Stranger };
+        let place = self.schedule.place(class, from).await;
+        let place = place.ok_or_else(|| not_verified("too many passwords are being verified"))?;
+        // In a task of its own: who leaves before the answer has tried all the same, and counts.
+        let (devices, password, index) = (Arc::clone(self), password.clone(), found.map(|(index, _)| index));
+        let verified = tokio::spawn(async move {
+            let verdict = devices.judge(index, &password, source, &place).await;
+            match &verdict {
+                Ok(_) => turn.succeeded(),
+                Err(failure) if failure.kind == Kind::WrongPassword => turn.failed(),
+                // It was not looked at.
+                Err(_) => drop(turn),
+            }
+            verdict
+        });
+        let (index, hash) = verified.await.unwrap_or_else(|ended| Err(interrupted(&ended)))?;
+        let device = self.devices.get(index).ok_or_else(|| wrong(""))?;
+        Ok(Verified::new(device, login, hash))
+    }
+
+    /// The device's index, and that of the hash that the password has.
+    async fn judge(
+        &self,
+        index: Option<usize>,
+        password: &Secret,
+        source: IpAddr,
+        place: &Place,
+    ) -> Result<(usize, usize), Failure> {
+        let found = index.and_then(|index| Some((index, self.devices.get(index)?)));
+        let mut right = None;
+        // All of them, whichever is right.
+        for reading in charset::readings(password) {
+            let compared = self.compare(found.map(|(_, device)| device.as_ref()), &reading, place).await?;
+            right = right.or(compared);
+        }
+        match (found, right) {
+            (Some((index, device)), Some(hash)) if device.serves(source) => {
+                self.memory.keep(device, index, hash, password);
+                self.known.add(&device.name, source.into());
+                Ok((index, hash))
+            }
+            (Some((_, device)), Some(_)) => {
+                let name = &device.name;
+                Err(wrong(&format!("the password is right, but {source} is not in the networks of device {name}")))
+            }
+            (Some((_, device)), None) => Err(wrong(&format!("the password is not one of device {}", device.name))),
+            (None, _) => Err(wrong("no [[device]] has this login")),
+        }
+    }
+
+    /// The first of the device's hashes that is the password's. Each comparison is a run of its own: others have their turn
+    /// between them.
+    async fn compare(
+        &self,
+        device: Option<&Device>,
+        password: &Secret,
+        place: &Place,
+    ) -> Result<Option<usize>, Failure> {
+        let (hashes, own) = device.map_or((&self.decoys, 0), |device| (&device.hashes, device.own));
+        let mut right = None;
+        for index in 0..hashes.len() {
+            let run = place.run().await;
+            let (hashes, password) = (Arc::clone(hashes), password.clone());
+            let compared =
+                pool::PASSWORDS.run(move || hashes.get(index).is_some_and(|hash| hash.is_of(password.expose())));
+            let is_of_it = compared.await.map_err(|why| not_verified(&why.to_string()))?;
+            // Behind its own come decoys.
+            right = right.or((is_of_it && index < own).then_some(index));
+            drop(run);
+        }
+        Ok(right)
+    }
+}
+
+/// A verification that ended without a result: by a panic, which costs this login alone, or with the process.
+fn interrupted(ended: &JoinError) -> Failure {
+    if ended.is_panic() {
+        not_verified("an internal error, which the log names")
+    } else {
+        Failure::new(Kind::Drained, "")
+    }
+}
+
+fn not_verified(detail: &str) -> Failure {
+    Failure::new(Kind::NotVerified, detail)
+}
+
+fn wrong(detail: &str) -> Failure {
+    Failure::new(Kind::WrongPassword, detail)
+}

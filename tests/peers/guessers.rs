@@ -1,0 +1,158 @@
+//! Strangers who guess passwords never cost a device its service: from its own login or made-up ones, from one address or
+//! hundreds, also behind a restart.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::device::Device;
+use crate::support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account};
+use crate::support::guessers::{Guessers, stranger};
+use crate::support::imap::{Imap, status};
+use crate::support::process::PATIENCE;
+use crate::support::proxy::{Proxy, translating_listener};
+
+const DEVICE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+/// Beyond a visit at rest.
+const LATER: Duration = Duration::from_secs(1);
+
+/// With a listener named `clear`.
+fn configuration(exchange: &Exchange, limits: &str) -> String {
+    let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
+    let clear = translating_listener("clear", "imap", "starttls", clear);
+    format!("[limits]\nsessions_per_mailbox = 16\n{limits}\n{}{clear}", exchange.configuration(BY_SECRET))
+}
+
+/// How long a device takes to come in from there, and out. It has to be let in at once.
+fn visit(proxy: &Proxy, from: Ipv4Addr, password: &str) -> Duration {
+    let begun = Instant::now();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect(&proxy.address("clear").into()).unwrap();
+    let mut imap = Imap::greeted(Device::over(std::net::TcpStream::from(socket)));
+    let answer = status(&imap.command(&format!("LOGIN {LOGIN} {password}")));
+    assert!(answer.starts_with("OK"), "{answer} after {:?}", begun.elapsed());
+    imap.ok("LOGOUT");
+    begun.elapsed()
+}
+
+fn stop(mut proxy: Proxy) {
+    proxy.process.signal("TERM");
+    assert!(proxy.process.wait().success());
+}
+
+/// From an address where nobody was before; behind a restart, and a change of its password, also where the address has seen
+/// wrong passwords, because others share it.
+#[test]
+fn a_guesser_of_its_login_keeps_no_device_out() {
+    let at_rest = {
+        let exchange = Exchange::new();
+        visit(&exchange.proxy(&configuration(&exchange, "")), DEVICE, PASSWORD)
+    };
+    for connections in [4, 1] {
+        let exchange = Exchange::new();
+        let text = configuration(&exchange, "");
+        let proxy = exchange.proxy(&text);
+        let guess = |proxy: &Proxy, from: Ipv4Addr, login: &str| {
+            let login = login.to_owned();
+            Guessers::start(proxy.address("clear"), [from], connections, move |_| login.clone())
+        };
+        let mut visits = Vec::new();
+        let guessers = guess(&proxy, stranger(0), LOGIN).until(3);
+        visits.push(visit(&proxy, DEVICE, PASSWORD));
+        drop(guessers);
+        stop(proxy);
+        let proxy = exchange.proxy(&text);
+        let guessers = [guess(&proxy, stranger(0), LOGIN).until(3), guess(&proxy, DEVICE, "nobody").until(3)];
+        visits.push(visit(&proxy, DEVICE, PASSWORD));
+        let hash = packetboat::device::password::hash(b"another one").unwrap();
+        proxy.configure(&text.replace("passwords = [\"", &format!("passwords = [\"{hash}\", \"")));
+        let (code, said) = proxy.reload();
+        assert_eq!(code, 0, "{said}");
+        visits.push(visit(&proxy, DEVICE, "\"another one\""));
+        let told = guessers.map(|one| one.told());
+        assert!(
+            visits.iter().all(|visit| *visit < at_rest + LATER),
+            "at rest {at_rest:.1?}, then {visits:.1?}: {told:?}"
+        );
+    }
+}
+
+/// So many addresses with so many connections each, for logins that nobody has; a device polls more rarely than its password is
+/// remembered.
+fn strangers_cost_a_known_device_nothing(addresses: usize, connections: usize) {
+    let exchange = Exchange::new();
+    let text = configuration(&exchange, "password_memory = \"1s\"\nconnections = 4000\nlogin_timeout = \"1h\"");
+    let mut at_rest = Duration::MAX;
+    for _ in 0..2 {
+        let proxy = exchange.proxy(&text);
+        if at_rest == Duration::MAX {
+            at_rest = visit(&proxy, DEVICE, PASSWORD);
+        }
+        let sources = (0..addresses).map(stranger);
+        let guess = |number| format!("guess{number}");
+        let guessers = Guessers::start(proxy.address("clear"), sources, connections, guess).until(addresses.min(100));
+        let mut visits = Vec::new();
+        for _ in 0..4 {
+            visits.push(visit(&proxy, DEVICE, PASSWORD));
+            // Until its password is not remembered any more.
+            std::thread::sleep(Duration::from_millis(1100));
+        }
+        let longest = visits.iter().max().unwrap();
+        assert!(*longest < at_rest + LATER, "at rest {at_rest:.1?}, then {visits:.1?}; {}", guessers.told());
+        drop(guessers);
+        stop(proxy);
+    }
+}
+
+#[test]
+fn six_addresses_that_guess_cost_a_known_device_nothing() {
+    strangers_cost_a_known_device_nothing(6, 50);
+}
+
+#[test]
+fn forty_addresses_that_guess_cost_a_known_device_nothing() {
+    strangers_cost_a_known_device_nothing(40, 50);
+}
+
+#[test]
+fn four_hundred_addresses_that_guess_cost_a_known_device_nothing() {
+    strangers_cost_a_known_device_nothing(400, 5);
+}
+
+/// The list of known devices is written soon after a login, for us alone and without a secret; a device that is removed is off it.
+/// A damaged one is told of, and begun anew.
+#[test]
+fn known_devices_are_kept() {
+    let exchange = Exchange::new();
+    let text = configuration(&exchange, "") + &account("fax", SCAN, "");
+    let path = exchange.state().join("known-devices");
+    let proxy = exchange.proxy(&text);
+    assert!(!path.exists());
+    visit(&proxy, DEVICE, PASSWORD);
+    visit(&proxy, stranger(0), PASSWORD);
+    let title = "packetboat known devices, version 1\n";
+    until(&path, &format!("{title}127.0.0.1 scanner3\n127.1.0.1 scanner3\n"));
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    proxy.configure(&text.replace("login = \"scanner3\"", "login = \"scanner4\""));
+    assert_eq!(proxy.reload().0, 0);
+    until(&path, title);
+    stop(proxy);
+    std::fs::write(&path, "packetboat known devices, version 1\n127.0.0.1 scan").unwrap();
+    let proxy = exchange.proxy(&text);
+    proxy.logs(1, "known-devices is damaged; no device is known until it logs in again");
+    visit(&proxy, DEVICE, PASSWORD);
+    until(&path, &format!("{title}127.0.0.1 scanner3\n"));
+}
+
+fn until(path: &Path, content: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::read_to_string(path).ok().as_deref() != Some(content) {
+        assert!(Instant::now() < deadline, "{:?}", std::fs::read_to_string(path));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
