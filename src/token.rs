@@ -3,6 +3,7 @@
 
 mod access;
 mod enrol;
+mod receiver;
 mod refusal;
 mod request;
 mod slot;
@@ -54,6 +55,7 @@ impl Tokens {
         for (name, identity) in &config.identities {
             obstacles.extend(prove_credential(name, identity));
         }
+        obstacles.extend(before.map(|before| receiver::changed(config, &before.config)).unwrap_or_default());
         for (name, account) in &config.accounts {
             let Some(identity) = config.identities.get(&account.identity) else { continue };
             if let Some(file) = &account.password_file
@@ -77,7 +79,7 @@ impl Tokens {
                 slots.insert(key, same);
                 continue;
             }
-            let kept = before.and_then(|before| before.kept(&key, config)).unwrap_or_default();
+            let kept = before.and_then(|before| before.kept(&key, identity, config)).unwrap_or_default();
             match slot((config, making), &key, (name, account), identity, (&mut stores, kept)) {
                 Ok(slot) => {
                     let slot = Arc::new(slot);
@@ -106,7 +108,7 @@ impl Tokens {
         let is_kept_there = self.config.state_directory == config.state_directory
             && self.config.store_key == config.store_key
             && self.config.limits.of_servers() == config.limits.of_servers();
-        let owner = Owner { identity: identity_name.clone(), user: user.clone() };
+        let owner = Owner::new(identity_name, user, identity);
         let same = self.slots.iter().find(|slot| {
             slot.owner == owner
                 && slot.identity == *identity
@@ -116,12 +118,17 @@ impl Tokens {
         same.filter(|_| is_kept_there).map(Arc::clone)
     }
 
-    /// What is newer than the disk of a sign-in, also where it is fetched in another way from now on: an endpoint may take
-    /// each refresh token only once.
-    fn kept(&self, (identity_name, user): &(String, String), config: &Config) -> Option<Arc<Keeping>> {
+    /// What is newer than the disk of a sign-in, also where it is fetched in another way from the same issuer from now on: an
+    /// endpoint may take each refresh token only once.
+    fn kept(
+        &self,
+        (identity_name, user): &(String, String),
+        identity: &Identity,
+        config: &Config,
+    ) -> Option<Arc<Keeping>> {
         let is_kept_there =
             self.config.state_directory == config.state_directory && self.config.store_key == config.store_key;
-        let owner = Owner { identity: identity_name.clone(), user: user.clone() };
+        let owner = Owner::new(identity_name, user, identity);
         let slot = self.slots.iter().find(|slot| is_kept_there && slot.owner == owner)?;
         Some(slot.keeping())
     }
@@ -217,7 +224,7 @@ fn slot(
             Some(opened)
         }
     };
-    let owner = Owner { identity: identity_name.clone(), user: user.clone() };
+    let owner = Owner::new(identity_name, user, identity);
     Ok(Slot::new(owner, identity.clone(), (name.clone(), account.clone()), client, store, kept))
 }
 

@@ -35,6 +35,12 @@ pub fn host(url: &str) -> Option<&str> {
     Some(host).filter(|host| !host.is_empty())
 }
 
+/// Scheme, host and port of a URL as they are written, in lower case.
+pub fn origin(url: &str) -> String {
+    let end = url.find("://").and_then(|scheme| Some(scheme + 3 + url.get(scheme + 3..)?.find(['/', '?', '#'])?));
+    end.and_then(|end| url.get(..end)).unwrap_or(url).to_lowercase()
+}
+
 /// Whether a host's name is one of these, in full; upper case and a dot behind it change nothing.
 pub fn is_one_of(host: &str, known: &[&str]) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);

@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use super::wire::Record;
+use crate::config::Identity;
 use crate::crypto::{self, Vault};
 use crate::secret::Secret;
 use crate::state::{self, Access};
@@ -22,13 +23,22 @@ pub struct Store {
     vault: Vault,
 }
 
-/// Whose sign-in it is.
+/// Whose sign-in it is, and who has issued it. A refresh token belongs to its issuer, and is sent to nobody else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     /// Key of the configuration's identities.
     pub(super) identity: String,
     /// The person, in lower case.
     pub(super) user: String,
+    issuer: Issuer,
+}
+
+/// Who issues tokens, and to which application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Issuer {
+    token_endpoint: String,
+    tenant: String,
+    client_id: String,
 }
 
 impl Store {
@@ -97,6 +107,22 @@ impl Store {
         })
     }
 
+    /// Why there is no record, as a sentence about the person: there may be a sign-in that is another issuer's.
+    pub(super) fn why_missing(&self, owner: &Owner) -> &'static str {
+        let mark = owner.mark();
+        let (of_earlier, of_others) = (format!("{mark}.{EXTENSION}"), format!("{mark}-"));
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let is_token = |name: &&String| name.ends_with(&format!(".{EXTENSION}"));
+        if names.iter().filter(is_token).any(|name| name.starts_with(&of_others)) {
+            "has signed in with another token endpoint, tenant or client_id, and has to sign in again"
+        } else if names.contains(&of_earlier) {
+            "has to sign in again, because packetboat 0.1.0 did not note which token endpoint the refresh token belongs to"
+        } else {
+            "has not signed in yet"
+        }
+    }
+
     /// Keeps a record in place of one with any of these refresh tokens, or of none where there are none; it is on disk when
     /// this returns. Whether it was: not, if somebody has signed in anew meanwhile.
     pub(super) fn replace(&self, owner: &Owner, before: &[Secret], new: &Record) -> Result<bool, String> {
@@ -133,10 +159,9 @@ impl Store {
         state::write(&self.path(owner), &[MAGIC, &sealed].concat(), Access::Private)
     }
 
-    /// By the identity's name, which people recognise, and a hash that tells its people apart.
+    /// By the identity's name, which people recognise, a hash that tells its people apart, and one that tells issuers apart.
     pub(super) fn path(&self, owner: &Owner) -> PathBuf {
-        let hash: String = crypto::sha256(&owner.label()).iter().take(6).map(|octet| format!("{octet:02x}")).collect();
-        self.directory.join(format!("{}-{hash}.{EXTENSION}", owner.identity))
+        self.directory.join(format!("{}-{}.{EXTENSION}", owner.mark(), short_hash(&owner.label())))
     }
 
     /// One at a time, over all processes. Given back when the file is closed, also by a kill.
@@ -146,10 +171,30 @@ impl Store {
 }
 
 impl Owner {
+    /// The sign-in of a person, or of the application itself, with this identity of the configuration.
+    pub(super) fn new(name: &str, user: &str, identity: &Identity) -> Self {
+        let issuer = Issuer {
+            token_endpoint: identity.token_endpoint.clone(),
+            tenant: identity.tenant.clone(),
+            client_id: identity.client_id.clone(),
+        };
+        Self { identity: name.to_owned(), user: user.to_owned(), issuer }
+    }
+
     /// What a record is sealed for: it opens for nobody else.
     fn label(&self) -> Vec<u8> {
-        [self.identity.as_bytes(), b"\0", self.user.as_bytes()].concat()
+        let Issuer { token_endpoint, tenant, client_id } = &self.issuer;
+        [&self.identity, &self.user, token_endpoint, tenant, client_id].map(String::as_bytes).join(&0)
     }
+
+    /// How names of this person's files begin, whoever the issuer is.
+    fn mark(&self) -> String {
+        format!("{}-{}", self.identity, short_hash(&[self.identity.as_bytes(), b"\0", self.user.as_bytes()].concat()))
+    }
+}
+
+fn short_hash(octets: &[u8]) -> String {
+    crypto::sha256(octets).iter().take(6).map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// As systemd hands it over, by `LoadCredential=` or `LoadCredentialEncrypted=` (systemd.exec(5)).
@@ -204,8 +249,14 @@ mod tests {
     use crate::secret::Secret;
     use std::os::unix::fs::PermissionsExt;
 
+    fn owner_at(user: &str, token_endpoint: &str, client_id: &str) -> Owner {
+        let [token_endpoint, client_id] = [token_endpoint, client_id].map(str::to_owned);
+        let issuer = Issuer { token_endpoint, tenant: "contoso.example".to_owned(), client_id };
+        Owner { identity: "office".to_owned(), user: user.to_owned(), issuer }
+    }
+
     fn owner(user: &str) -> Owner {
-        Owner { identity: "office".to_owned(), user: user.to_owned() }
+        owner_at(user, "https://login.example/token", "1")
     }
 
     fn record(token: &str) -> Record {
@@ -236,6 +287,35 @@ mod tests {
         // One file in another's place does not open.
         fs::copy(store.path(&owner("b")), store.path(&owner("a"))).unwrap();
         assert!(store.read(&owner("a")).is_err());
+    }
+
+    /// One file for each issuer, none opens in another's place, and what is missing is told with its reason.
+    #[test]
+    fn records_belong_to_their_issuer() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), None, Making::Kept).unwrap();
+        assert_eq!(store.why_missing(&owner("a")), "has not signed in yet");
+        store.put(&owner("a"), &record("first")).unwrap();
+        for other in [
+            owner_at("a", "https://login.example/other", "1"),
+            owner_at("a", "https://login.example/token", "2"),
+            // Nothing may move from one part of the label to the next.
+            owner_at("a", "https://login.example/token1", ""),
+        ] {
+            assert!(store.read(&other).unwrap().is_none(), "{other:?}");
+            assert!(store.why_missing(&other).contains("another token endpoint, tenant or client_id"));
+            fs::copy(store.path(&owner("a")), store.path(&other)).unwrap();
+            assert!(store.read(&other).is_err(), "{other:?}");
+            fs::remove_file(store.path(&other)).unwrap();
+        }
+        assert_eq!(store.why_missing(&owner("b")), "has not signed in yet");
+        assert_eq!(token(&store, "a"), Some("first".to_owned()));
+        // As packetboat 0.1.0 has named and sealed it.
+        let sealed = store.vault.seal(b"office\0b", &record("old").to_json().unwrap()).unwrap();
+        let path = directory.path().join(DIRECTORY).join(format!("{}.token", owner("b").mark()));
+        state::write(&path, &[MAGIC, &sealed].concat(), Access::Private).unwrap();
+        assert!(store.read(&owner("b")).unwrap().is_none());
+        assert!(store.why_missing(&owner("b")).contains("packetboat 0.1.0"));
     }
 
     #[test]

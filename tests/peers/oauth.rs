@@ -4,6 +4,7 @@ mod endpoint;
 mod gateway;
 mod grants;
 mod hour;
+mod issuer;
 mod mailbox;
 mod online;
 mod pasted;

@@ -31,12 +31,13 @@ impl Slot {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.owner.clone();
         let gate = gate_of(&[store.path(&owner)]);
-        let record = pool::STATE.run_alone(&gate, PATIENCE, move || store.read(&owner)).await;
+        let read = move || Ok(store.read(&owner)?.ok_or_else(|| store.why_missing(&owner)));
+        let record = pool::STATE.run_alone(&gate, PATIENCE, read).await;
         let record = record.map_err(|why| unavailable("the state directory", why))?.map_err(refused)?;
-        let Some(record) = record else {
+        let record = record.map_err(|why| {
             let (user, account) = self.sign_in();
-            return Err(refused(format!("{user} has not signed in yet: packetboat login {account}")));
-        };
+            refused(format!("{user} {why}: packetboat login {account}"))
+        })?;
         let mut state = self.state();
         if state.renewed.is_none() {
             let age = Duration::from_secs(since_1970().saturating_sub(record.renewed));
