@@ -82,7 +82,11 @@ fn run() {
 
     let mut first = old.connect(proxy.address, None);
     first.log_in("u", "p");
-    let resumed = first.session();
+    // Sessions of devices that have logged in before are kept apart.
+    let mut known = old.connect(proxy.address, None);
+    known.log_in("u", "p");
+    let resumed = known.session();
+    known.log_out();
     let session = || {
         let mut device = old.connect(proxy.address, Some(&resumed));
         device.log_in("u", "p");

@@ -26,8 +26,8 @@ use tokio::time::timeout;
 
 use crate::config::{Certificate, CertificateSource, Digest, Profile};
 use crate::crypto;
-use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::downstream::{Acceptor, Sessions};
 use crate::transport::socket::Socket;
 use login::Protocol;
 use wire::Wire;
@@ -208,7 +208,7 @@ async fn serve(tcp: TcpStream, service: Service, world: Arc<World>, acceptor: Ar
     let _ = tcp.set_nodelay(true);
     match service {
         Service::Metadata => entra::serve_metadata(world, tcp).await,
-        Service::Endpoint => match timeout(HANDSHAKE, acceptor.accept(Socket::new(tcp))).await {
+        Service::Endpoint => match timeout(HANDSHAKE, acceptor.accept(Socket::new(tcp), Sessions::Strangers)).await {
             Ok(Ok(tls)) => entra::serve(world, tls).await,
             Ok(Err(refused)) => world.tell(format!("token endpoint: TLS handshake failed: {refused:?}")),
             Err(_) => world.tell("token endpoint: TLS handshake took too long".to_owned()),

@@ -56,6 +56,8 @@ fn session(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
 /// A TLS session to resume with each proxy.
 fn sessions(kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
     let session = |proxy: &Proxy| {
+        // packetboat keeps the sessions of devices apart that have logged in before.
+        session(kind, proxy.addresses[manner], None);
         let mut device = kind.connect(proxy.addresses[manner], None);
         device.ok("NOOP");
         let session = device.session();

@@ -167,8 +167,8 @@ impl Door {
                 return Err(Failure::new(Kind::Handshake, why));
             }
             // Before the dear part of it.
-            self.witness.common.connections.begin_handshake(source)?;
-            match acceptor.accept(stream).await {
+            let sessions = self.witness.common.connections.begin_handshake(source)?;
+            match acceptor.accept(stream, sessions).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),
                 Err(refused) => Err(Failure::new(
                     Kind::Handshake,

@@ -14,6 +14,7 @@ use crate::config::Limits;
 use crate::device::KnownSources;
 use crate::failure::{Failure, Kind};
 use crate::source::Source;
+use crate::transport::downstream::Sessions;
 use handshakes::Handshakes;
 use shares::{Full, Shares};
 
@@ -70,12 +71,17 @@ impl Connections {
         Ok(Admitted { connections: Arc::clone(self), source: None, is_stranger: false })
     }
 
-    /// Counts a TLS handshake that is about to begin. Known sources begin as many as they like.
+    /// Counts a TLS handshake that is about to begin, and tells where its session is kept. Known sources begin as many as they
+    /// like.
     ///
     /// # Errors
     /// There were too many of late; the text names the key that raises it.
-    pub(super) fn begin_handshake(&self, source: IpAddr) -> Result<(), Failure> {
-        if self.known.knows(source) { Ok(()) } else { lock(&self.handshakes).begin(source, Instant::now()) }
+    pub(super) fn begin_handshake(&self, source: IpAddr) -> Result<Sessions, Failure> {
+        if self.known.knows(source) {
+            return Ok(Sessions::Known);
+        }
+        lock(&self.handshakes).begin(source, Instant::now())?;
+        Ok(Sessions::Strangers)
     }
 
     /// Room to tell a refused connection why. None where many are told already: a flood ties nothing up.

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use super::quirks::Quirks;
 use super::world::World;
-use crate::transport::downstream::{Acceptor, Tls};
+use crate::transport::downstream::{Acceptor, Sessions, Tls};
 use crate::transport::socket::Socket;
 
 /// A connection with TLS on it.
@@ -50,7 +50,8 @@ impl Wire {
         let twice =
             tcp.into_std().and_then(|one| Ok((TcpStream::from_std(one.try_clone()?)?, TcpStream::from_std(one)?)));
         let (socket, tcp) = twice.map_err(|error| error.to_string())?;
-        let tls = acceptor.accept(Socket::new(tcp)).await.map_err(|refused| format!("{refused:?}"))?;
+        let tls =
+            acceptor.accept(Socket::new(tcp), Sessions::Strangers).await.map_err(|refused| format!("{refused:?}"))?;
         let quirks = world.quirks.subscribe();
         Ok(Self { tls, socket, unread: Vec::new(), quirks, begun: Instant::now(), login: None })
     }

@@ -30,8 +30,19 @@ pub struct Tls(SslStream<Socket>);
 
 /// Shakes hands with the devices of one listener.
 pub struct Acceptor {
-    context: SslContext,
+    /// Each with the sessions of its own devices.
+    known: SslContext,
+    strangers: SslContext,
     has_ecdsa: bool,
+}
+
+/// Whose TLS sessions are kept together, so that strangers never push those of known devices out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// Of devices at sources that have logged in before.
+    Known,
+    /// Of all others.
+    Strangers,
 }
 
 /// Why a handshake came to nothing, in OpenSSL's words.
@@ -55,10 +66,12 @@ impl Acceptor {
         if policy.suites.iter().any(|suite| suite.tier == Some(Tier::Ancient)) {
             library::load_legacy_provider()?;
         }
-        let context = build(policy, certificate).map_err(|error| {
-            format!("OpenSSL does not take the certificate with profile \"{}\": {error}", policy.profile.name())
-        })?;
-        Ok(Self { context, has_ecdsa: certificate.has_ecdsa() })
+        let context = || {
+            build(policy, certificate).map_err(|error| {
+                format!("OpenSSL does not take the certificate with profile \"{}\": {error}", policy.profile.name())
+            })
+        };
+        Ok(Self { known: context()?, strangers: context()?, has_ecdsa: certificate.has_ecdsa() })
     }
 
     /// Whether an ECDSA certificate can be shown.
@@ -70,8 +83,12 @@ impl Acceptor {
     ///
     /// # Errors
     /// What OpenSSL says; [`refusal::explain`] makes plain words of it.
-    pub async fn accept(&self, socket: Socket) -> Result<Tls, Refused> {
-        let ssl = Ssl::new(&self.context).map_err(|error| Refused::Reason(error.to_string()))?;
+    pub async fn accept(&self, socket: Socket, sessions: Sessions) -> Result<Tls, Refused> {
+        let context = match sessions {
+            Sessions::Known => &self.known,
+            Sessions::Strangers => &self.strangers,
+        };
+        let ssl = Ssl::new(context).map_err(|error| Refused::Reason(error.to_string()))?;
         let mut tls = Tls::over(ssl, socket).map_err(|error| Refused::Reason(error.to_string()))?;
         match Pin::new(&mut tls.0).accept().await {
             Ok(()) => Ok(tls),
@@ -220,8 +237,8 @@ fn refused(error: &openssl::ssl::Error) -> Refused {
     }
 }
 
-/// Sessions that a listener keeps to be resumed, of which the oldest goes first: 1.1 kB each, so that strangers who shake
-/// hands and leave cost no more than 5 MB. OpenSSL would keep 20480.
+/// Sessions that a listener keeps to be resumed, of known devices and of strangers each, of which the oldest goes first: 1.1 kB
+/// each, so that strangers who shake hands and leave cost no more than 5 MB. OpenSSL would keep 20480.
 const SESSIONS: i32 = 4096;
 /// SSL_OP_CLEANSE_PLAINTEXT, which rust-openssl does not name: what was decrypted is wiped once it has been read.
 const CLEANSE_PLAINTEXT: SslOptions = SslOptions::from_bits_retain(1 << 1);
@@ -254,7 +271,9 @@ mod tests {
     #[tokio::test]
     async fn sessions_are_kept_up_to_a_bound() {
         let (acceptor, ..) = met().await;
-        assert_eq!(acceptor.context.session_cache_size(), i64::from(SESSIONS));
+        for context in [&acceptor.known, &acceptor.strangers] {
+            assert_eq!(context.session_cache_size(), i64::from(SESSIONS));
+        }
     }
 
     fn old_client() -> Ssl {
@@ -272,7 +291,7 @@ mod tests {
         let mut device = Tls::over(old_client(), device).unwrap();
         let (served, shaken) = tokio::join!(
             async {
-                let mut tls = acceptor.accept(socket).await.unwrap();
+                let mut tls = acceptor.accept(socket, Sessions::Strangers).await.unwrap();
                 tls.flush().await.unwrap();
                 tls
             },

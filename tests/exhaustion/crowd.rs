@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslSession};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::process::PATIENCE;
 use crate::support::stacks::{self, Version, old};
@@ -36,18 +36,23 @@ pub fn alone() -> MutexGuard<'static, ()> {
 
 /// A connection from 127.0.0.`last`.
 pub fn tcp_from(last: u8, to: SocketAddr) -> TcpStream {
-    connected(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap(), last, to)
+    tcp_from_address(Ipv4Addr::new(127, 0, 0, last), to)
+}
+
+/// A connection from this address.
+pub fn tcp_from_address(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    connected(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap(), source, to)
 }
 
 /// The same with as little room for what comes as an old device has.
 pub fn small_tcp_from(last: u8, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(DEVICE_ROOM).unwrap();
-    connected(socket, last, to)
+    connected(socket, Ipv4Addr::new(127, 0, 0, last), to)
 }
 
-fn connected(socket: Socket, last: u8, to: SocketAddr) -> TcpStream {
-    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
+fn connected(socket: Socket, source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -64,12 +69,19 @@ pub struct Shaker {
     context: SslContext,
     /// In DER: OpenSSL resumes no session whose connection was left without a word.
     session: Option<Vec<u8>>,
+    /// Whether the last handshake resumed one.
+    pub has_resumed: bool,
 }
 
 impl Shaker {
     pub fn new() -> Self {
         let context = stacks::context(|context: &mut SslContextBuilder| old(context, Version::Tls1_0, "AES128-SHA"));
-        Self { context, session: None }
+        Self { context, session: None, has_resumed: false }
+    }
+
+    /// The next handshake is a full one.
+    pub fn forget(&mut self) {
+        self.session = None;
     }
 
     /// Shakes hands and reads the greeting. What is left is the TCP connection alone: the device's memory is not the
@@ -88,6 +100,7 @@ impl Shaker {
         let mut greeting = [0; 256];
         let read = stream.read(&mut greeting).unwrap();
         assert!(greeting[..read].starts_with(b"* OK"), "{:?}", String::from_utf8_lossy(&greeting[..read]));
+        self.has_resumed = stream.ssl().session_reused();
         self.session = stream.ssl().session().map(|session| session.to_der().unwrap());
         kept
     }
@@ -120,6 +133,21 @@ pub fn has_ended(stream: &mut TcpStream) -> bool {
             Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
         }
     }
+}
+
+/// A whole ClientHello of TLS 1.0 with one suite, DHE-RSA-AES128-SHA, in fifty octets: it costs the server most.
+pub fn dear_hello() -> Vec<u8> {
+    let head = [22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];
+    [head.as_slice(), &[7; 32], &[0, 0, 2, 0, 0x33, 1, 0]].concat()
+}
+
+/// Sends that one, waits for the first octet of whatever comes, and breaks the connection off.
+pub fn say_hello_and_reset(source: Ipv4Addr, to: SocketAddr) {
+    let mut stream = tcp_from_address(source, to);
+    // It may be closed already.
+    let _ = stream.write_all(&dear_hello());
+    let _ = stream.read(&mut [0]);
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 /// The first octets of a ClientHello in a record of 16,000.

@@ -8,6 +8,7 @@
 mod crowd;
 mod files;
 mod guesses;
+mod hellos;
 mod house;
 mod readers;
 mod silent;

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::config::{Certificate, CertificateSource, Digest, Profile};
     use crate::transport::downstream::certificate::{Making, authority_path, load};
-    use crate::transport::downstream::{Acceptor, facts};
+    use crate::transport::downstream::{Acceptor, Sessions, facts};
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
@@ -68,7 +68,7 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let server = async {
                 let (tcp, _) = listener.accept().await.unwrap();
-                let mut tls = acceptor.accept(Socket::new(tcp)).await?;
+                let mut tls = acceptor.accept(Socket::new(tcp), Sessions::Strangers).await?;
                 tls.flush().await.map_err(|error| Refused::Io(error.to_string()))?;
                 Ok::<_, Refused>(facts(&tls).version)
             };

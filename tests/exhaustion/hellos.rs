@@ -1,0 +1,75 @@
+//! Strangers begin TLS handshakes without end: their number has a bound, and no known device's session is forgotten for theirs.
+
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use crate::crowd::{self, Shaker, milliseconds, say_hello_and_reset, tcp_from};
+use crate::house::House;
+use crate::storm::MANY_HANDSHAKES;
+
+/// Fifty octets make the server sign and compute a Diffie-Hellman key. A source that has not logged in gets no more of that
+/// than the limits say, and what is beyond is refused before.
+#[test]
+fn client_hellos_of_strangers_are_held_to_a_rate() {
+    let _alone = crowd::alone();
+    let spent = |limits: &str| {
+        let house = House::new(limits);
+        house.visits(3);
+        let (to, before, begun) = (house.proxy.address("imap"), house.processor(), Instant::now());
+        (0..HELLOS).for_each(|_| say_hello_and_reset(Ipv4Addr::new(127, 0, 0, 2), to));
+        let (spent, took) = (house.processor() - before, begun.elapsed());
+        house.until_open(0);
+        let refused = house.metric("packetboat_handshake_failures_total", "too_many_handshakes");
+        // Whoever has logged in from there has no such limit.
+        (0..MORE_THAN_A_MINUTES).for_each(|_| say_hello_and_reset(Ipv4Addr::new(127, 0, 0, 1), to));
+        house.until_open(0);
+        assert_eq!(house.metric("packetboat_handshake_failures_total", "too_many_handshakes"), refused);
+        house.visits(3);
+        (spent, took, usize::try_from(refused).unwrap(), house)
+    };
+    let (unlimited, took, refused, _house) = spent(&format!("[limits]\n{MANY_HANDSHAKES}"));
+    assert_eq!(refused, 0);
+    let (limited, took_limited, refused, house) = spent("");
+    println!(
+        "{HELLOS} ClientHellos of one source: {:.0} ms of processor time within {:.1} s without a limit; {:.0} ms within {:.1} s \
+         with it, {refused} refused",
+        milliseconds(unlimited),
+        took.as_secs_f64(),
+        milliseconds(limited),
+        took_limited.as_secs_f64()
+    );
+    // Ten a second become free meanwhile.
+    let let_in = HELLOS - refused;
+    assert!((600..=601 + 10 * (took_limited.as_secs() as usize + 1)).contains(&let_in), "{let_in} were begun");
+    assert!(limited < unlimited / 2, "{limited:?}, and {unlimited:?} without a limit");
+    let line = house.proxy.log.wait_for("refusal", |line| line.contains("too_many_handshakes"));
+    assert!(line.contains("limits.handshakes_per_minute_of_source = 600"), "{line}");
+}
+
+const HELLOS: usize = 3000;
+const MORE_THAN_A_MINUTES: usize = 700;
+
+/// Whoever shakes hands again and again pushes the sessions of other strangers out, and none of a known device's: a slow one
+/// takes seconds over a full handshake.
+#[test]
+fn strangers_push_no_session_of_a_known_device_out() {
+    let _alone = crowd::alone();
+    let house = House::new(&format!("[limits]\n{MANY_HANDSHAKES}"));
+    house.visits(1);
+    let to = house.proxy.address("imap");
+    let (mut known, mut stranger) = (Shaker::new(), Shaker::new());
+    drop(known.shake(tcp_from(1, to)));
+    drop(stranger.shake(tcp_from(2, to)));
+    let shaken = crowd::by_threads(|shaker, number| {
+        shaker.forget();
+        (number < SESSIONS).then(|| drop(shaker.shake(tcp_from(crowd::source(number), to))))
+    });
+    assert_eq!(shaken.len(), SESSIONS);
+    drop(stranger.shake(tcp_from(2, to)));
+    assert!(!stranger.has_resumed, "there were more than are kept");
+    drop(known.shake(tcp_from(1, to)));
+    assert!(known.has_resumed);
+}
+
+/// More than a listener keeps.
+const SESSIONS: usize = 4500;
