@@ -62,7 +62,7 @@ FUZZ_TARGETS ?= imap pop3 sasl client_hello proxy_header endpoint configuration
 # RUSTC_BOOTSTRAP is for cargo-fuzz alone, whose instrumentation this compiler has as well.
 fuzz:
 	@tests/install.sh g++
-	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@command -v cargo-fuzz >/dev/null || cargo install --locked --version 0.13.2 cargo-fuzz
 	cd tests/fuzz && for target in $(FUZZ_TARGETS); do \
 		mkdir -p ../../target/fuzz/corpus/$$target found/$$target && \
 		CARGO_TARGET_DIR=../../target/fuzz RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . --sanitizer none $$target \
@@ -91,7 +91,7 @@ reproducible:
 	config/release/reproducible.sh
 
 image:
-	DOCKER_BUILDKIT=1 docker build -f docker/Dockerfile -t packetboat \
+	images=$$(docker/images.sh) && DOCKER_BUILDKIT=1 docker build -f docker/Dockerfile -t packetboat $$images \
 		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1) .
 
 bench:

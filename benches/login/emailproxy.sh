@@ -3,16 +3,18 @@
 # Pinned, so that two runs of the bench compare with the same thing; cryptography does its work at every login.
 set -eu
 
-packages="emailproxy==2026.7.3 cryptography==50.0.2"
-venv="$(cd "$(dirname "$0")/../.." && pwd)/target/emailproxy"
+root=$(cd "$(dirname "$0")/../.." && pwd)
+# Each package by its sum, and none whose installation runs its own code.
+requirements=$root/benches/login/emailproxy-requirements.txt
+venv=$root/target/emailproxy
 
-if [ "$(cat "$venv/packages" 2>/dev/null || true)" != "$packages" ]; then
+if ! cmp -s "$requirements" "$venv/requirements.txt"; then
     python3 -m venv --clear "$venv" >&2 || {
         echo "python3 -m venv is needed: install python3-venv" >&2
         exit 69
     }
-    # shellcheck disable=SC2086 # a list of words
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check $packages >&2
-    echo "$packages" >"$venv/packages"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --only-binary :all: --no-deps --require-hashes -r "$requirements" >&2
+    cp "$requirements" "$venv/requirements.txt"
 fi
 echo "$venv/bin/python"

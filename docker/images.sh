@@ -1,0 +1,25 @@
+#!/bin/sh
+# Prints the arguments by which docker build takes its base images by digest:  docker/images.sh
+#
+# docker/images.lock holds the digests. An image that it does not have yet is pulled once by its tag, and its digest is
+# written there, to be looked at and committed: from then on everybody builds from the same image. To take a newer one,
+# delete its line.
+set -eu
+cd "$(dirname "$0")"
+
+lock=images.lock
+sed -n 's/^ARG \([A-Z_]*_IMAGE\)=\(.*\)$/\1 \2/p' Dockerfile | while read -r name tag; do
+    digest=$(sed -n "s|^$tag ||p" "$lock")
+    if [ -z "$digest" ]; then
+        docker pull --quiet "$tag" >&2
+        digest=$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$tag" |
+            sed -n 's/^.*@\(sha256:[0-9a-f]\{64\}\)$/\1/p' | head -1)
+        [ -n "$digest" ] || {
+            echo "$tag has no digest; an image that was made here has none: pull it from its registry" >&2
+            exit 69
+        }
+        echo "$tag $digest" >>"$lock"
+        echo "docker/images.lock: $tag is $digest; commit this line" >&2
+    fi
+    echo "--build-arg $name=${tag%%:*}@$digest"
+done
