@@ -1,31 +1,37 @@
 //! What is seen from outside: metrics, health, the inventory, and the page that shows all of it.
 
+mod accept;
 mod answer;
 mod expiry;
 mod names;
+mod places;
+mod shared;
 mod status;
+mod upkeep;
 
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::sync::{RwLock, Semaphore};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::{debug, info, warn};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::RwLock;
+use tokio::time::Instant;
+use tracing::warn;
 
 use crate::config::{Admin as Settings, Config};
-use crate::lifecycle::{self, Lifecycle, Phase, Trigger, since_1970};
-use crate::pool::{self, Gate};
+use crate::lifecycle::{self, Lifecycle, Trigger, since_1970};
+use crate::pool::Gate;
 use crate::proxy::{self, Common, Obstacle, Serving};
 use crate::secret::Secret;
-use crate::state::{self, Access};
-use crate::token::Status;
+use crate::state;
 use crate::transport::downstream::certificate::Making;
-use crate::transport::http::server::Bodies;
-use crate::transport::{adopt, http, listen};
-use names::Names;
+use crate::transport::{adopt, listen};
+use answer::Answers;
+use places::Places;
 
 /// Who answers.
 pub struct Admin {
@@ -42,9 +48,23 @@ pub struct Admin {
     keeping: tokio::sync::Mutex<()>,
     /// Why the inventory could not be kept the last time, if it could not.
     unkept: Mutex<Option<String>>,
-    seats: Arc<Semaphore>,
-    /// For this computer alone, whose health check must not depend on who else is there.
-    own_seats: Arc<Semaphore>,
+    loops: Loops,
+    /// For the page and for the socket in the state directory apart: nobody at the page delays the operator's commands.
+    answers: Answers,
+    own_answers: Answers,
+    /// Connections from this computer, and from elsewhere.
+    near: Arc<Places>,
+    far: Arc<Places>,
+}
+
+/// The event loops that serve neither connections of devices nor the control of the process, each on a thread of its own.
+pub struct Loops {
+    /// Signals, reloads and the timers of tokens.
+    pub control: Handle,
+    /// The page and metrics, for whoever reaches their port.
+    pub page: Handle,
+    /// The watchdog, and the socket in the state directory.
+    pub health: Handle,
 }
 
 /// What a reload may change.
@@ -136,6 +156,25 @@ pub fn inventory_path(state_directory: &Path) -> PathBuf {
     state_directory.join("inventory.json")
 }
 
+impl Loops {
+    /// Starts the threads. Call it on the event loop of the control thread.
+    ///
+    /// # Errors
+    /// The operating system has none.
+    pub fn start() -> io::Result<Self> {
+        Ok(Self { control: Handle::current(), page: event_loop("page")?, health: event_loop("health")? })
+    }
+}
+
+/// An event loop on a thread of its own, until the process ends.
+fn event_loop(name: &str) -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let run = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    Ok(handle)
+}
+
 impl Doors {
     /// Where they are, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -145,7 +184,9 @@ impl Doors {
 
 impl Admin {
     /// For what runs.
-    pub fn new(common: &Common, serving: &Arc<RwLock<Serving>>) -> Arc<Self> {
+    pub fn new(common: &Common, serving: &Arc<RwLock<Serving>>, loops: Loops) -> Arc<Self> {
+        common.metrics.runs(loops.page.metrics());
+        common.metrics.runs(loops.health.metrics());
         Arc::new(Self {
             common: common.clone(),
             serving: Arc::clone(serving),
@@ -156,13 +197,17 @@ impl Admin {
             certificates: Gate::new(),
             keeping: tokio::sync::Mutex::default(),
             unkept: Mutex::default(),
-            seats: Arc::new(Semaphore::new(SEATS)),
-            own_seats: Arc::new(Semaphore::new(SEATS)),
+            loops,
+            answers: Answers::default(),
+            own_answers: Answers::default(),
+            near: Arc::default(),
+            far: Arc::default(),
         })
     }
 
     /// Answers at these doors from now on, and at no others.
     pub fn serve(self: &Arc<Self>, doors: Doors) {
+        let _inside = self.loops.page.enter();
         let mut present = self.present();
         present.token = doors.token;
         self.expiries.lock().unwrap_or_else(PoisonError::into_inner).forget();
@@ -179,13 +224,29 @@ impl Admin {
                 Ok(socket) => {
                     let (trigger, lifecycle) = lifecycle::begin();
                     open.push((address, bound, trigger));
-                    tokio::spawn(accept(Arc::clone(self), socket, lifecycle));
+                    tokio::spawn(accept::from_network(Arc::clone(self), socket, lifecycle));
                 }
                 Err(error) => warn!(%error, "the page cannot be served"),
             }
         }
         // What is left of the old ones closes here.
         present.open = open;
+    }
+
+    /// Answers root and the user of this process at a socket in the state directory, until the lifecycle says otherwise.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn serve_owner(self: &Arc<Self>, socket: StdUnixListener, lifecycle: Lifecycle) -> io::Result<()> {
+        let _inside = self.loops.health.enter();
+        let socket = UnixListener::from_std(socket)?;
+        tokio::spawn(accept::from_owner(Arc::clone(self), socket, lifecycle));
+        Ok(())
+    }
+
+    /// Begins what goes on beside: see [`upkeep`].
+    pub fn keep_up(self: &Arc<Self>, lifecycle: Lifecycle) {
+        self.loops.page.spawn(upkeep::upkeep(Arc::clone(self), lifecycle));
     }
 
     /// The first address that is answered at.
@@ -198,125 +259,10 @@ impl Admin {
         self.present().problem = problem;
     }
 
-    /// Keeps the inventory, if anything has changed.
-    pub async fn keep(&self) {
-        // The last one waits for the one before it.
-        let _keeping = self.keeping.lock().await;
-        let path = inventory_path(&self.serving.read().await.config().state_directory);
-        let Some(json) = self.common.inventory.unsaved() else { return };
-        let directory = path.parent().map(PathBuf::from);
-        let gate = Gate::of(&path.display().to_string());
-        let kept = pool::STATE.run_alone(&gate, DISK, move || {
-            directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
-            state::write(&path, &json, Access::Private)
-        });
-        let kept = kept.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
-        if kept.is_err() {
-            self.common.inventory.keep_for_later();
-        }
-        let mut unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
-        // Told once, and not every half minute.
-        match (kept.err(), unkept.as_ref()) {
-            (Some(message), told) if told != Some(&message) => {
-                warn!("the inventory cannot be kept: {message}");
-                *unkept = Some(message);
-            }
-            (None, Some(_)) => {
-                info!("the inventory is kept again");
-                *unkept = None;
-            }
-            (Some(_) | None, _) => {}
-        }
-    }
-
-    /// Why something is in memory alone that belongs on the disk, if so.
-    fn unkept(&self, tokens: &[Status]) -> Option<String> {
-        let token = tokens.iter().find_map(|one| one.unkept.as_ref().map(|why| format!("{}: {why}", one.account)));
-        let token = token.map(|why| format!("the newest refresh token is in memory alone, account {why}"));
-        token.or_else(|| {
-            let unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
-            unkept.as_ref().map(|why| format!("the inventory cannot be kept: {why}"))
-        })
-    }
-
     fn present(&self) -> MutexGuard<'_, Present> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn accept(admin: Arc<Admin>, socket: TcpListener, mut lifecycle: Lifecycle) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = lifecycle.reached(Phase::Draining) => return,
-        };
-        let Ok((stream, source)) = accepted else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let seats = if source.ip().to_canonical().is_loopback() { &admin.own_seats } else { &admin.seats };
-        let Ok(seat) = Arc::clone(seats).try_acquire_owned() else {
-            debug!(%source, "too many connections to the page");
-            continue;
-        };
-        let (admin, mut lifecycle) = (Arc::clone(&admin), lifecycle.clone());
-        tokio::spawn(async move {
-            let serve = http::server::serve(stream, Bodies::Ignored, move |received| {
-                let admin = Arc::clone(&admin);
-                async move { admin.answer(&received).await }
-            });
-            tokio::select! {
-                () = serve => {}
-                // Who is slow to ask, or to read, does not stay for ever; browsers come again.
-                () = sleep(LONGEST_VISIT) => {}
-                () = lifecycle.reached(Phase::Draining) => {}
-            }
-            drop(seat);
-        });
-    }
-}
-
-/// What goes on beside: minutes are counted, the inventory is kept, names are looked up, and once a day it is told what
-/// ends soon.
-pub async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut names = Names::default();
-    let (mut kept, mut told) = (Instant::now(), Instant::now());
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = lifecycle.reached(Phase::Draining) => return,
-        }
-        let tokens = admin.token_counts().await;
-        let counted = admin.common.metrics.counted();
-        admin.common.metrics.history(|history| history.take(since_1970(), counted, tokens));
-        if kept.elapsed() >= KEEPING {
-            kept = Instant::now();
-            admin.common.inventory.forget();
-            admin.keep().await;
-        }
-        if told.elapsed() >= DAY {
-            told = Instant::now();
-            let config = admin.serving.read().await.config().clone();
-            let remarks = pool::FILES.run_alone(&admin.certificates, DISK, move || proxy::remarks(&config)).await;
-            for remark in Obstacle::joined(remarks.unwrap_or_default()) {
-                warn!("{}: {}", remark.key, remark.message);
-            }
-        }
-        names.look_up(&admin.common.inventory).await;
-    }
-}
-
-/// Connections at a time.
-const SEATS: usize = 64;
 const SHORTEST_TOKEN: usize = 16;
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
-const LONGEST_VISIT: Duration = Duration::from_secs(60);
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-const TICK: Duration = Duration::from_secs(2);
-/// A crash costs no more of the inventory than this.
-const KEEPING: Duration = Duration::from_secs(30);
-/// A disk that takes longer is told of as one that takes nothing.
-const DISK: Duration = Duration::from_secs(10);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, one file each, and the exit codes of sysexits.h.
 
+mod ask;
 mod certificate;
 mod check;
 mod demo;

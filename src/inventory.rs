@@ -4,12 +4,13 @@
 //! bounded, in all and for each address, so that nobody can fill it; those that have logged in are forgotten last.
 
 mod device;
+mod known;
 mod verdict;
 mod wire;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Inventory as Limits, Protocol};
@@ -18,6 +19,7 @@ use crate::lifecycle::since_1970 as now;
 use crate::transport::Facts;
 use crate::transport::detect::hello::ClientHello;
 pub use device::{Device, Way};
+use known::{Entry, Known};
 pub use verdict::{Judgement, Verdict};
 pub use wire::{csv, read, read_kept, to_value};
 
@@ -26,21 +28,6 @@ pub struct Inventory {
     limits: Mutex<Limits>,
     known: Mutex<Known>,
     changed: AtomicBool,
-}
-
-/// By address; no more than a few of each.
-#[derive(Default)]
-struct Known {
-    by_source: HashMap<IpAddr, Vec<Arc<Entry>>>,
-    count: usize,
-}
-
-struct Entry {
-    protocol: Protocol,
-    /// Empty before a ClientHello was seen.
-    fingerprint: String,
-    open: AtomicUsize,
-    device: Mutex<Device>,
 }
 
 /// What a connection has shown.
@@ -110,7 +97,7 @@ impl Inventory {
     /// A device of a source that may come was refused before it has shown which one it is. That is told of the one that was
     /// seen there last, and is over with its next login; where none was seen, it is a new one.
     pub fn turned_away(self: &Arc<Self>, sight: &Sight<'_>) {
-        let of_source = self.known().by_source.get(&sight.source).cloned().unwrap_or_default();
+        let of_source = self.known().at(sight.source).to_vec();
         let of_protocol = of_source.iter().filter(|entry| entry.protocol == sight.protocol);
         match (of_protocol.max_by_key(|entry| entry.device().last_seen), sight.refused) {
             (Some(last), Some(failure)) => {
@@ -123,9 +110,9 @@ impl Inventory {
 
     /// All devices; those that need attention first, then by verdict, the last seen first.
     pub fn devices(&self) -> Vec<Device> {
-        let known = self.known();
-        let mut devices: Vec<Device> = known.entries().map(|entry| entry.snapshot()).collect();
-        drop(known);
+        // Connections of devices wait for the lock.
+        let entries = self.known().all();
+        let mut devices: Vec<Device> = entries.iter().map(|entry| entry.snapshot()).collect();
         let age = |device: &Device| u64::MAX - device.last_seen;
         devices.sort_by_cached_key(|device| {
             (
@@ -142,28 +129,28 @@ impl Inventory {
     /// How many there are of each verdict. Refused ones count for a week, and only if they have shown what they are:
     /// whoever scans the network is no device.
     pub fn counts(&self) -> [(&'static str, usize); 4] {
-        let known = self.known();
+        let entries = self.known().all();
         let lately = now().saturating_sub(WEEK);
         let judgement = |entry: &Arc<Entry>| {
             let device = entry.device();
             let counts = device.way.is_some() && device.last_seen >= lately;
             Some(device.verdict.judgement).filter(|one| *one != Judgement::Refused || counts)
         };
-        let judgements: Vec<Judgement> = known.entries().filter_map(judgement).collect();
-        drop(known);
+        let judgements: Vec<Judgement> = entries.iter().filter_map(judgement).collect();
         Judgement::ALL.map(|one| (one.label(), judgements.iter().filter(|judgement| **judgement == one).count()))
     }
 
     /// Addresses whose name is not known.
     pub fn nameless(&self) -> Vec<IpAddr> {
-        let known = self.known();
-        let is_nameless = |entries: &[Arc<Entry>]| entries.iter().any(|entry| entry.device().name.is_none());
-        known.by_source.iter().filter(|(_, entries)| is_nameless(entries)).map(|(source, _)| *source).collect()
+        let entries = self.known().all();
+        let sources = entries.iter().map(|entry| entry.device()).filter(|device| device.name.is_none());
+        let sources: HashSet<IpAddr> = sources.map(|device| device.source).collect();
+        sources.into_iter().collect()
     }
 
     /// What the DNS calls an address.
     pub fn name(&self, source: IpAddr, name: &str) {
-        for entry in self.known().by_source.get(&source).into_iter().flatten() {
+        for entry in self.known().at(source) {
             entry.device().name = Some(name.to_owned());
         }
         self.changed.store(true, Ordering::Relaxed);
@@ -174,18 +161,23 @@ impl Inventory {
         let limits = self.limits();
         let oldest = now().saturating_sub(limits.forget_after.as_secs());
         let mut known = self.known();
-        let before = known.count;
+        let before = known.count();
         known.retain(|entry| entry.open.load(Ordering::Relaxed) > 0 || entry.device().last_seen >= oldest);
-        let too_many = known.count.saturating_sub(limits.devices);
-        known.remove_least(too_many);
-        if known.count != before {
+        known.limit(limits.devices);
+        if known.count() != before {
             self.changed.store(true, Ordering::Relaxed);
         }
     }
 
-    /// What is to be kept, if anything has changed since the last time.
-    pub fn unsaved(&self) -> Option<Vec<u8>> {
-        self.changed.swap(false, Ordering::Relaxed).then(|| self.to_json())
+    /// Whether there is anything to be kept.
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    /// What is to be kept; from here on nothing has changed.
+    pub fn unsaved(&self) -> Vec<u8> {
+        self.changed.store(false, Ordering::Relaxed);
+        self.to_json()
     }
 
     /// It could not be kept.
@@ -219,6 +211,9 @@ impl Met {
         device.logged_in = Some(now());
         device.known_as = device.logins.first().cloned();
         device.mailbox = mailbox.map(str::to_owned).or(device.mailbox.take());
+        drop(device);
+        // Strangers may have pushed it out since it came.
+        self.inventory.known().keep(&self.entry, self.inventory.limits().devices);
     }
 
     /// Something went wrong with it.
@@ -235,96 +230,6 @@ impl Drop for Met {
     }
 }
 
-impl Entry {
-    fn new(device: Device) -> Self {
-        let (protocol, fingerprint) = (device.protocol, device.fingerprint.clone().unwrap_or_default());
-        Self { protocol, fingerprint, open: AtomicUsize::new(0), device: Mutex::new(device) }
-    }
-
-    /// Who is missed least comes first: not connected, never logged in, has shown nothing of itself, not seen for longest.
-    fn rank(&self) -> (bool, bool, bool, u64) {
-        let device = self.device();
-        let is_open = self.open.load(Ordering::Relaxed) > 0;
-        (is_open, device.logged_in.is_some(), device.way.is_some(), device.last_seen)
-    }
-
-    fn device(&self) -> MutexGuard<'_, Device> {
-        self.device.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has_logged_in(&self) -> bool {
-        self.device().logged_in.is_some()
-    }
-
-    fn snapshot(&self) -> Device {
-        let open = self.open.load(Ordering::Relaxed);
-        Device { open, ..self.device().clone() }
-    }
-}
-
-impl Known {
-    fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.by_source.values().flatten()
-    }
-
-    fn find(&self, source: IpAddr, protocol: Protocol, fingerprint: &str) -> Option<Arc<Entry>> {
-        let entries = self.by_source.get(&source)?;
-        entries.iter().find(|entry| entry.protocol == protocol && entry.fingerprint == fingerprint).map(Arc::clone)
-    }
-
-    fn add(&mut self, entry: Arc<Entry>) {
-        let source = entry.device().source;
-        self.by_source.entry(source).or_default().push(entry);
-        self.count += 1;
-    }
-
-    /// For one more: of the same address if that has enough, of all if there are enough.
-    fn make_room(&mut self, source: IpAddr, protocol: Protocol, fingerprint: &str, most: usize) {
-        if let Some(entries) = self.by_source.get_mut(&source) {
-            let before = entries.len();
-            // What is known of a ClientHello says more than that somebody came from there.
-            entries.retain(|entry| {
-                let is_vague = entry.protocol == protocol && entry.fingerprint.is_empty() && !entry.has_logged_in();
-                fingerprint.is_empty() || !is_vague
-            });
-            if entries.len() >= OF_A_SOURCE
-                && let Some((least, _)) = entries.iter().enumerate().min_by_key(|(_, entry)| entry.rank())
-            {
-                entries.remove(least);
-            }
-            self.count -= before - entries.len();
-        }
-        if self.count >= most {
-            // Some at once, so that not every newcomer has all looked through.
-            self.remove_least(self.count - most + 1 + most / 32);
-        }
-    }
-
-    fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) {
-        let mut count = 0;
-        self.by_source.retain(|_, entries| {
-            entries.retain(|entry| keep(entry));
-            count += entries.len();
-            !entries.is_empty()
-        });
-        self.count = count;
-    }
-
-    /// Forgets so many of those who are missed least.
-    fn remove_least(&mut self, count: usize) {
-        if count == 0 {
-            return;
-        }
-        let mut ranks: Vec<_> = self.entries().map(|entry| (entry.rank(), Arc::as_ptr(entry).addr())).collect();
-        ranks.sort_unstable();
-        ranks.truncate(count);
-        let least: HashSet<usize> = ranks.into_iter().map(|(_, entry)| entry).collect();
-        self.retain(|entry| !least.contains(&std::ptr::from_ref(entry).addr()));
-    }
-}
-
-/// Of one address: fall-backs of one stack, and some programs on one computer.
-const OF_A_SOURCE: usize = 8;
 const LOGINS: usize = 4;
 /// In seconds.
 const WEEK: u64 = 7 * 24 * 60 * 60;
@@ -416,7 +321,7 @@ mod tests {
         let of_stranger = |inventory: &Inventory| {
             inventory.devices().iter().filter(|device| device.source.to_string() == "192.0.2.2").count()
         };
-        assert_eq!(of_stranger(&inventory), OF_A_SOURCE);
+        assert_eq!(of_stranger(&inventory), known::OF_A_SOURCE);
         for number in 0..=255 {
             drop(inventory.met(&sight(&format!("198.51.100.{number}"), Some(&own))));
         }
@@ -430,7 +335,7 @@ mod tests {
         let inventory = inventory(10);
         drop(inventory.met(&sight("192.0.2.1", None)));
         let connected = inventory.met(&sight("192.0.2.2", None));
-        for entry in inventory.known().entries() {
+        for entry in inventory.known().all() {
             entry.device().last_seen -= 61;
         }
         inventory.forget();
@@ -438,6 +343,8 @@ mod tests {
         drop(connected);
         inventory.limit(Limits { devices: 1, ..inventory.limits() });
         assert_eq!(inventory.devices().len(), 1);
-        assert!(inventory.unsaved().is_some() && inventory.unsaved().is_none());
+        assert!(inventory.has_changed());
+        drop(inventory.unsaved());
+        assert!(!inventory.has_changed());
     }
 }

@@ -37,8 +37,11 @@ pub static DEVICE_NAMES: Pool = Pool::new("reverse", 1, 1, 1);
 /// Messages to the service manager, in their order.
 pub static MANAGER: Pool = Pool::new("manager", 1, 1, 64);
 
+/// Answers of the page that take processor time, one after the other.
+pub static PAGE: Pool = Pool::new("page-answer", 1, 1, 16);
+
 /// Every pool of the process.
-const ALL: [&Pool; 6] = [&PASSWORDS, &FILES, &STATE, &NAMES, &DEVICE_NAMES, &MANAGER];
+const ALL: [&Pool; 7] = [&PASSWORDS, &FILES, &STATE, &NAMES, &DEVICE_NAMES, &MANAGER, &PAGE];
 
 /// Starts the first threads of every pool. The service calls this before it takes a connection.
 ///

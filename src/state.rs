@@ -4,6 +4,7 @@ mod denied;
 mod lock;
 mod read;
 mod rights;
+pub mod socket;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -19,7 +20,7 @@ pub use denied::{NAME_RESOLUTION, confined, denied, name_resolution_denied, why_
 pub use lock::{Hold, hold, lock};
 pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to};
 use rights::is_ours_alone;
-pub use rights::why_not_ours;
+pub use rights::{open_to_others, why_not_ours};
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,23 +4,45 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Admin;
+use super::places::Place;
+use super::shared::Shared;
 use crate::crypto::KeyedHash;
-use crate::inventory;
+use crate::inventory::{self, Device};
 use crate::pool;
-use crate::proxy::Pulse;
 use crate::secret::Secret;
 use crate::transport::http::server::{Received, Said};
 use crate::transport::upstream::Server;
 
+/// Who asks.
+#[derive(Clone)]
+pub(super) enum Asker {
+    /// Whoever reaches the page's port.
+    Stranger(Arc<Place>),
+    /// Root, or the user that this process runs as, at the socket in the state directory.
+    Owner,
+}
+
+/// What takes time to answer, each kind made once for all who ask.
+#[derive(Default)]
+pub(super) struct Answers {
+    live: Shared,
+    ready: Shared,
+    metrics: Shared,
+    status: Shared,
+    inventory: Shared,
+    table: Shared,
+}
+
 impl Admin {
     /// The answer to a request.
-    pub(super) async fn answer(&self, received: &Received) -> Said {
-        let mut said = match self.admits(received) {
-            Ok(()) => self.at(&received.path).await,
+    pub(super) async fn answer(self: &Arc<Self>, received: &Received, asker: &Asker) -> Said {
+        let mut said = match self.admits(received, asker) {
+            Ok(()) => self.at(&received.path, asker).await,
             Err(refused) => refused,
         };
         said.headers.extend(SAFE.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -29,56 +51,54 @@ impl Admin {
 
     /// Health and the empty page are for everybody; what is known of devices for who has the token, or is on this computer
     /// where there is none.
-    fn admits(&self, received: &Received) -> Result<(), Said> {
+    fn admits(&self, received: &Received, asker: &Asker) -> Result<(), Said> {
         if !["GET", "HEAD"].contains(&received.method.as_str()) {
             return Err(Said::text(405, "GET alone is answered here\n"));
         }
+        let Asker::Stranger(place) = asker else { return Ok(()) };
         if OPEN.contains(&received.path.as_str()) {
             return Ok(());
         }
         match &self.present().token {
-            Some(token) if received.bearer.as_ref().is_some_and(|given| is_same(token, given)) => Ok(()),
+            Some(token) if received.bearer.as_ref().is_some_and(|given| is_same(token, given)) => {}
             Some(_) => {
                 let mut said = Said::text(401, "send the content of admin.token_file as a bearer token\n");
                 said.headers.push(("www-authenticate", "Bearer".to_owned()));
-                Err(said)
+                return Err(said);
             }
             // A page from elsewhere may have its name lead here (DNS rebinding); it cannot have it be localhost.
-            None if received.host.as_deref().is_some_and(is_this_computer) => Ok(()),
-            None => Err(Said::text(403, "ask for localhost or 127.0.0.1, or set admin.token_file\n")),
+            None if received.host.as_deref().is_some_and(is_this_computer) => {}
+            None => return Err(Said::text(403, "ask for localhost or 127.0.0.1, or set admin.token_file\n")),
         }
+        place.was_let_in();
+        Ok(())
     }
 
-    async fn at(&self, path: &str) -> Said {
+    async fn at(self: &Arc<Self>, path: &str, asker: &Asker) -> Said {
+        let answers = match asker {
+            Asker::Stranger(_) => &self.answers,
+            Asker::Owner => &self.own_answers,
+        };
+        let admin = Arc::clone(self);
         match path {
             "/" => Said::of(200, "text/html; charset=utf-8", PAGE),
             "/page.css" => Said::of(200, "text/css; charset=utf-8", STYLE),
             "/page.js" => Said::of(200, "text/javascript; charset=utf-8", SCRIPT),
             // Browsers ask for it unasked.
             "/favicon.ico" => Said::of(204, "image/x-icon", ""),
-            "/live" => match stuck(&self.pulse().await).await {
-                None => Said::text(200, "alive\n"),
-                Some(why) => Said::text(503, format!("{why}\n")),
-            },
-            "/ready" => match self.obstacle().await {
-                None => Said::text(200, "ready\n"),
-                Some(why) => Said::text(503, format!("{why}\n")),
-            },
-            "/metrics" => self.metrics().await,
-            "/status.json" => Said::of(200, JSON, self.status().await),
-            "/inventory.json" => {
-                let devices = self.devices().await;
-                let json = serde_json::json!({ "devices": inventory::to_value(&devices) });
-                Said::of(200, JSON, json.to_string())
-            }
-            "/inventory.csv" => {
-                let mut said = Said::of(200, "text/csv; charset=utf-8", inventory::csv(&self.devices().await));
-                let name = "attachment; filename=\"packetboat-inventory.csv\"".to_owned();
-                said.headers.push(("content-disposition", name));
-                said
-            }
+            "/live" => answers.live.get(|| async move { well("alive\n", admin.stuck().await) }).await,
+            "/ready" => answers.ready.get(|| async move { well("ready\n", admin.obstacle().await) }).await,
+            "/metrics" => answers.metrics.get(|| async move { admin.metrics().await }).await,
+            "/status.json" => answers.status.get(|| async move { admin.status().await }).await,
+            "/inventory.json" => answers.inventory.get(|| async move { admin.inventory(to_json).await }).await,
+            "/inventory.csv" => answers.table.get(|| async move { admin.inventory(to_csv).await }).await,
             _ => Said::text(404, "there is nothing here\n"),
         }
+    }
+
+    async fn inventory(&self, write: fn(&[Device]) -> Said) -> Said {
+        let (inventory, names) = (Arc::clone(&self.common.inventory), self.descriptions().await);
+        made(move || write(&names.devices(&inventory))).await
     }
 
     async fn metrics(&self) -> Said {
@@ -86,18 +106,23 @@ impl Admin {
         let tokens = serving.token_statuses();
         drop(serving);
         let expiries = self.expiries(&tokens).await;
-        let metrics = &self.common.metrics;
-        metrics.devices(&self.common.inventory.counts());
-        metrics.kept(self.unkept(&tokens).is_none());
-        metrics.tokens(tokens.iter().map(|one| {
-            (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
-        }));
-        // The first to end comes last, and counts.
-        metrics.expiries(expiries.iter().rev().map(|one| (one.kind, one.name.as_str(), one.until)));
-        match metrics.text() {
-            Ok(text) => Said::of(200, "text/plain; version=0.0.4; charset=utf-8", text),
-            Err(why) => Said::text(500, format!("{why}\n")),
-        }
+        let unkept = self.unkept(&tokens);
+        let common = self.common.clone();
+        made(move || {
+            let metrics = &common.metrics;
+            metrics.devices(&common.inventory.counts());
+            metrics.kept(unkept.is_none());
+            metrics.tokens(tokens.iter().map(|one| {
+                (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
+            }));
+            // The first to end comes last, and counts.
+            metrics.expiries(expiries.iter().rev().map(|one| (one.kind, one.name.as_str(), one.until)));
+            match metrics.text() {
+                Ok(text) => Said::of(200, "text/plain; version=0.0.4; charset=utf-8", text),
+                Err(why) => Said::text(500, format!("{why}\n")),
+            }
+        })
+        .await
     }
 
     /// Why devices cannot be served, if they cannot: no listener answers, or neither a token nor a mail server is at hand.
@@ -106,14 +131,14 @@ impl Admin {
         let listens = !serving.places().is_empty();
         let needs_server = serving.config().listeners.iter().any(|listener| !listener.observes());
         let has_token = serving.token_statuses().iter().any(|one| one.until.is_some());
-        let (pulse, servers, has_room) = (serving.pulse(), serving.mail_servers(), serving.has_room());
+        let (servers, has_room) = (serving.mail_servers(), serving.has_room());
         // Nobody waits for a reload, nor a reload for what takes its time here.
         drop(serving);
         if !listens {
             return Some("nothing listens".to_owned());
         }
-        if let Some(why) = stuck(&pulse).await {
-            return Some(why.to_owned());
+        if let Some(why) = self.stuck().await {
+            return Some(why);
         }
         if !has_room {
             return Some("no login is taken: too many passwords are being verified".to_owned());
@@ -139,17 +164,49 @@ impl Admin {
         (!is_reached).then(unreached)
     }
 
-    async fn pulse(&self) -> Pulse {
-        self.serving.read().await.pulse()
+    /// Why no login can be served, whatever the servers do, if so: it tries the way that a login takes through the process,
+    /// and the thread that controls it.
+    async fn stuck(&self) -> Option<String> {
+        let control = self.loops.control.clone();
+        let asked = async move { timeout(ALIVE, control.spawn(async {})).await.is_ok_and(|asked| asked.is_ok()) };
+        // A change of the configuration may have the lock, on a control thread that hangs.
+        let pulse = async { timeout(ALIVE, self.serving.read()).await.ok().map(|serving| serving.pulse()) };
+        let beat = async {
+            match pulse.await {
+                Some(pulse) => pulse.is_felt(ALIVE).await,
+                None => false,
+            }
+        };
+        let (is_controlled, beats, verifies) = tokio::join!(asked, beat, pool::PASSWORDS.answers(ALIVE));
+        let why = match (beats, verifies, is_controlled) {
+            (true, true, true) => return None,
+            (false, ..) => "an event loop does not answer",
+            (true, false, _) => "no password can be verified: its threads do not answer",
+            (true, true, false) => "the thread for signals and reloads does not answer",
+        };
+        Some(why.to_owned())
     }
 }
 
-/// Why no login can be served, whatever the servers do, if so: it tries the way that a login takes through the process.
-async fn stuck(pulse: &Pulse) -> Option<&'static str> {
-    if !pulse.is_felt(ALIVE).await {
-        return Some("an event loop does not answer");
-    }
-    (!pool::PASSWORDS.answers(ALIVE).await).then_some("no password can be verified: its threads do not answer")
+/// Health, in HTTP.
+fn well(words: &str, obstacle: Option<String>) -> Said {
+    obstacle.map_or_else(|| Said::text(200, words), |why| Said::text(503, format!("{why}\n")))
+}
+
+/// An answer that takes processor time, made on the thread that is there for that.
+pub(super) async fn made(make: impl FnOnce() -> Said + Send + 'static) -> Said {
+    pool::PAGE.run(make).await.unwrap_or_else(|why| Said::text(503, format!("{why}\n")))
+}
+
+fn to_json(devices: &[Device]) -> Said {
+    Said::of(200, JSON, json!({ "devices": inventory::to_value(devices) }).to_string())
+}
+
+fn to_csv(devices: &[Device]) -> Said {
+    let mut said = Said::of(200, "text/csv; charset=utf-8", inventory::csv(devices));
+    let name = "attachment; filename=\"packetboat-inventory.csv\"".to_owned();
+    said.headers.push(("content-disposition", name));
+    said
 }
 
 /// Whether one of them takes connections.
@@ -188,7 +245,7 @@ fn is_this_computer(host: &str) -> bool {
 const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// What anybody may see: it says nothing of devices.
 const OPEN: &[&str] = &["/", "/page.css", "/page.js", "/favicon.ico", "/live", "/ready"];
 /// Nothing from elsewhere, nothing inline, nobody's frame.

@@ -1,50 +1,83 @@
 //! Everything that the page shows, as one JSON object.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::Admin;
+use super::answer::{JSON, made};
 use crate::config::{Config, Logins};
-use crate::inventory::{self, Device};
+use crate::inventory::{self, Device, Inventory};
 use crate::lifecycle::since_1970;
 use crate::metrics::{Expiring, Point};
+use crate::proxy::Serving;
 use crate::token::Status;
+use crate::transport::http::server::Said;
+
+/// What people call devices, by their logins and by the one address that they may come from; the first one in the
+/// configuration counts.
+#[derive(Default)]
+pub(super) struct Descriptions {
+    by_login: HashMap<String, usize>,
+    by_address: HashMap<IpAddr, usize>,
+    written: Vec<Option<String>>,
+}
+
+impl Descriptions {
+    fn of(config: &Config) -> Self {
+        let mut all = Self::default();
+        for (index, one) in config.devices.iter().enumerate() {
+            for login in &one.logins {
+                all.by_login.entry(login.clone()).or_insert(index);
+            }
+            let alone = one.networks.iter().flat_map(|networks| &networks.0);
+            for network in alone.filter(|network| network.prefix_len() == network.max_prefix_len()) {
+                all.by_address.entry(network.addr()).or_insert(index);
+            }
+            all.written.push(one.description.clone());
+        }
+        all
+    }
+
+    fn of_device(&self, device: &Device) -> Option<&str> {
+        let by_login = device.known_as.as_ref().and_then(|login| self.by_login.get(&login.to_lowercase()));
+        let first = by_login.into_iter().chain(self.by_address.get(&device.source)).min()?;
+        self.written.get(*first)?.as_deref()
+    }
+
+    /// The devices, by the names that people have given them.
+    pub(super) fn devices(&self, inventory: &Inventory) -> Vec<Device> {
+        let mut devices = inventory.devices();
+        for device in &mut devices {
+            if let Some(description) = self.of_device(device) {
+                device.name = Some(description.to_owned());
+            }
+        }
+        devices
+    }
+}
 
 impl Admin {
-    pub(super) async fn status(&self) -> String {
+    pub(super) async fn descriptions(&self) -> Descriptions {
+        Descriptions::of(self.serving.read().await.config())
+    }
+
+    pub(super) async fn status(&self) -> Said {
         let obstacle = self.obstacle().await;
         let is_ready = obstacle.is_none();
-        let devices = self.devices().await;
         let serving = self.serving.read().await;
-        let config = serving.config();
+        let names = Descriptions::of(serving.config());
         let tokens = serving.token_statuses();
-        let places = serving.places();
-        let listeners: Vec<Value> = config
-            .listeners
-            .iter()
-            .map(|listener| {
-                let of_it = places.iter().filter(|(name, _)| *name == listener.name);
-                json!({
-                    "name": listener.name,
-                    "protocol": listener.protocol.name(),
-                    "addresses": of_it.map(|(_, address)| address.to_string()).collect::<Vec<_>>(),
-                    "tls": listener.tls_in_words(),
-                    "mode": match &listener.logins {
-                        Logins::Translate => "translate",
-                        Logins::PassThrough(_) => "pass-through",
-                        Logins::Observe => "observe",
-                    },
-                    "open": serving.open_on(&listener.name),
-                })
-            })
-            .collect();
-        let problem = obstacle.or_else(|| self.unkept(&tokens));
-        let accounts: Vec<Value> = tokens.iter().map(account).collect();
+        let listeners = listeners(&serving);
         drop(serving);
+        let problem = obstacle.or_else(|| self.unkept(&tokens));
         let expiries = self.expiries(&tokens).await;
         let counted = self.common.metrics.counted();
         self.common.metrics.history(|history| history.take(since_1970(), counted, counts(&tokens)));
         let (loaded, refused) = (self.common.metrics.loaded_at(), self.present().problem.clone());
-        json!({
+        let mut status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "now": since_1970(),
             "started": self.started,
@@ -52,8 +85,7 @@ impl Admin {
             "problem": problem,
             "config": { "loaded": loaded, "problem": refused },
             "listeners": listeners,
-            "devices": inventory::to_value(&devices),
-            "accounts": accounts,
+            "accounts": tokens.iter().map(account).collect::<Vec<_>>(),
             "expiries": expiries
                 .iter()
                 .map(|one| {
@@ -68,20 +100,15 @@ impl Admin {
                 "handshake_failures": counted.handshake_failures,
                 "login_failures": counted.login_failures,
             },
-        })
-        .to_string()
-    }
-
-    /// The devices, by the names that people have given them.
-    pub(super) async fn devices(&self) -> Vec<Device> {
-        let mut devices = self.common.inventory.devices();
-        let serving = self.serving.read().await;
-        for device in &mut devices {
-            if let Some(description) = described(serving.config(), device) {
-                device.name = Some(description.to_owned());
+        });
+        let inventory = Arc::clone(&self.common.inventory);
+        made(move || {
+            if let Value::Object(fields) = &mut status {
+                fields.insert("devices".to_owned(), inventory::to_value(&names.devices(&inventory)));
             }
-        }
-        devices
+            Said::of(200, JSON, status.to_string())
+        })
+        .await
     }
 
     /// Accounts that have a token, and those that have trouble; one that nobody uses has neither.
@@ -113,19 +140,24 @@ fn counts(statuses: &[Status]) -> (u64, u64) {
     (well as u64, troubled as u64)
 }
 
-/// By its login, or by the one address that it may come from.
-fn described<'a>(config: &'a Config, device: &Device) -> Option<&'a str> {
-    let found = config.devices.iter().find(|one| {
-        let by_login = device.known_as.as_ref().is_some_and(|login| one.logins.contains(&login.to_lowercase()));
-        let by_address = one.networks.as_ref().is_some_and(|networks| {
-            networks
-                .0
-                .iter()
-                .any(|network| network.addr() == device.source && network.prefix_len() == network.max_prefix_len())
-        });
-        by_login || by_address
+fn listeners(serving: &Serving) -> Vec<Value> {
+    let places = serving.places();
+    let listeners = serving.config().listeners.iter().map(|listener| {
+        let of_it = places.iter().filter(|(name, _)| *name == listener.name);
+        json!({
+            "name": listener.name,
+            "protocol": listener.protocol.name(),
+            "addresses": of_it.map(|(_, address)| address.to_string()).collect::<Vec<_>>(),
+            "tls": listener.tls_in_words(),
+            "mode": match &listener.logins {
+                Logins::Translate => "translate",
+                Logins::PassThrough(_) => "pass-through",
+                Logins::Observe => "observe",
+            },
+            "open": serving.open_on(&listener.name),
+        })
     });
-    found?.description.as_deref()
+    listeners.collect()
 }
 
 fn account(status: &Status) -> Value {

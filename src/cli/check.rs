@@ -8,6 +8,7 @@ use super::output::{answer, complain};
 use crate::admin;
 use crate::config::{CertificateSource, Proven};
 use crate::proxy::{self, Common, Obstacle};
+use crate::state;
 use crate::transport::downstream::certificate::{self, Making};
 
 /// The file has been read and proven; what is left is what it names: certificates, keys, roots, addresses.
@@ -20,6 +21,14 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         Exit::OsError
     })?;
     let _inside = runtime.enter();
+    match state::open_to_others(&proven.config.state_directory) {
+        Ok(remark) => remark.iter().for_each(|remark| complain(format_args!("warning: {remark}"))),
+        Err(message) => {
+            let obstacle = Obstacle { key: "state_directory".to_owned(), message };
+            Obstacle::told(&[obstacle], proven).iter().for_each(complain);
+            return Err(Exit::Unavailable);
+        }
+    }
     let common = Common::new(&proven.config).map_err(|error| {
         complain(error);
         Exit::OsError

@@ -1,18 +1,16 @@
 //! `packetboat health` and `packetboat devices`: what the running proxy says of itself.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::ask::ask;
 use super::output::{answer, complain};
-use super::trail::Running;
 use super::{ConfigFile, Exit, runtime};
 use crate::admin;
 use crate::inventory::{self, Device};
 use crate::lifecycle::since_1970;
 use crate::proto::line::printable;
 use crate::text::Printable;
-use crate::transport::http;
 
 #[derive(clap::Args)]
 pub(super) struct AskedHealth {
@@ -33,24 +31,14 @@ pub(super) struct AskedDevices {
 
 /// One line, and the exit code.
 pub(super) fn health(file: &ConfigFile, arguments: &AskedHealth) -> Result<(), Exit> {
-    let path = if arguments.ready { "/ready" } else { "/live" };
-    let Some(address) = address(file) else {
-        complain("nobody is there to be asked: packetboat does not run, or admin.listen names no address");
-        return Err(Exit::Unavailable);
+    let (path, patience) = if arguments.ready { ("/ready", READY) } else { ("/live", PATIENCE) };
+    let why = match runtime()?.block_on(ask(file, path, patience)) {
+        Ok((200, said)) => return answer(format!("{}\n", printable(said.trim_ascii()))),
+        Ok((_, said)) => printable(said.trim_ascii()),
+        Err(why) => why,
     };
-    let patience = if arguments.ready { READY } else { PATIENCE };
-    let asked = runtime()?.block_on(http::get(address, path, None, patience));
-    match asked {
-        Ok((200, said)) => answer(String::from_utf8_lossy(&said)),
-        Ok((_, said)) => {
-            complain(String::from_utf8_lossy(&said).trim());
-            Err(Exit::Unavailable)
-        }
-        Err(why) => {
-            complain(why);
-            Err(Exit::Unavailable)
-        }
-    }
+    complain(why);
+    Err(Exit::Unavailable)
 }
 
 /// A table, as on the page; of the running proxy, or of what it has kept last.
@@ -78,13 +66,10 @@ pub(super) fn devices(file: &ConfigFile, arguments: &AskedDevices) -> Result<(),
 }
 
 fn running(file: &ConfigFile) -> Result<(Vec<Device>, Vec<u8>), String> {
-    let address = address(file).ok_or("packetboat does not run, or admin.listen names no address")?;
-    let config = file.read().map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?.config;
-    let token = config.admin.token_file.as_ref().map(|path| admin::read_token(path)).transpose()?;
     let runtime = runtime().map_err(|_| "no runtime".to_owned())?;
-    match runtime.block_on(http::get(address, "/inventory.json", token.as_ref(), READY))? {
-        (200, said) => read(said.to_vec()).map_err(|_| format!("{address} does not answer like packetboat")),
-        (status, said) => Err(format!("{address}: {status} {}", String::from_utf8_lossy(&said).trim())),
+    match runtime.block_on(ask(file, "/inventory.json", READY))? {
+        (200, said) => read(said).map_err(|_| "what answers is not packetboat".to_owned()),
+        (status, said) => Err(format!("packetboat answers {status} {}", printable(said.trim_ascii()))),
     }
 }
 
@@ -92,25 +77,10 @@ fn read(text: Vec<u8>) -> Result<(Vec<Device>, Vec<u8>), Exit> {
     match inventory::read(&text) {
         Ok(devices) => Ok((devices, text)),
         Err(why) => {
-            complain(format_args!("it {why}"));
+            complain(format_args!("it {}", printable(why.as_bytes())));
             Err(Exit::IoError)
         }
     }
-}
-
-/// Where it is reached on this computer: as it has left word itself, or as its file says.
-fn address(file: &ConfigFile) -> Option<SocketAddr> {
-    let left = file.state_directories().iter().find_map(|directory| Running::read(directory));
-    let in_file = || file.read().ok()?.config.admin.listen.first().copied();
-    let mut address = left.map_or_else(in_file, |running| running.admin)?;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() {
-            IpAddr::V4(Ipv4Addr::LOCALHOST)
-        } else {
-            IpAddr::V6(Ipv6Addr::LOCALHOST)
-        });
-    }
-    Some(address)
 }
 
 fn table(devices: &[Device]) -> String {

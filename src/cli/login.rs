@@ -142,7 +142,7 @@ async fn receive(listener: TcpListener, enrolment: Arc<Enrolment>, sender: mpsc:
                     // Nobody listens any more if another answer was faster.
                     let _ = sender.send(pasted).await;
                 }
-                Said { status, headers: vec![("content-type", "text/plain".to_owned())], body: text.to_owned() }
+                Said { status, headers: vec![("content-type", "text/plain".to_owned())], body: text.into() }
             }
         }));
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::output::{answer, complain};
-use super::trail::{Outcome, Running};
-use super::{ConfigFile, Exit, become_owner};
+use super::trail::Outcome;
+use super::{ConfigFile, Exit, ask, become_owner};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -26,8 +26,7 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
     for warning in read.iter().flat_map(|proven| &proven.warnings) {
         complain(format_args!("warning: {warning}"));
     }
-    let running = directories.iter().filter_map(|directory| Running::read(directory)).find(Running::is_there);
-    let found = arguments.pid.or_else(|| i32::try_from(running?.process).ok());
+    let found = arguments.pid.or_else(|| i32::try_from(ask::process(&directories)?).ok());
     let Some(pid) = found.and_then(Pid::from_raw) else {
         read.err().into_iter().flatten().for_each(complain);
         let places: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::output::complain;
 use super::trail::Running;
 use super::{ConfigFile, Exit};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Loops};
 use crate::config::{Environment, Proven};
 use crate::confinement;
 use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, Signals, Trigger};
@@ -60,11 +60,15 @@ fn cannot_start(error: std::io::Error) -> Exit {
 /// One proxy at a time has the state directory. Where nothing can be written there, devices get their mail nevertheless, as
 /// long as everything that is needed is there.
 fn hold(state_directory: &Path) -> Result<Option<Hold>, Exit> {
+    let refused = |message: String| {
+        error!("{message}");
+        Exit::Unavailable
+    };
+    if let Some(message) = state::open_to_others(state_directory).map_err(refused)? {
+        warn!("{message}");
+    }
     let held = match state::make_directory(state_directory) {
-        Ok(()) => Some(state::hold(state_directory).map_err(|message| {
-            error!("{message}");
-            Exit::Unavailable
-        })?),
+        Ok(()) => Some(state::hold(state_directory).map_err(refused)?),
         Err(message) => {
             tell_of_unwritable(&message);
             None
@@ -112,6 +116,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     let opened = proxy::open(config, Making::Kept, &common, None).map_err(tell)?;
     stamps.settle(config);
     let admin_doors = admin::open(&config.admin, Making::Kept, &common, None).map_err(tell)?;
+    let owners = state::socket::listen(&config.state_directory);
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
     introduction::introduce(&proven, &opened.doors);
     introduction::tell_of_admin(&admin_doors);
@@ -128,12 +133,21 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
         Exit::OsError
     })?;
     let serving = Arc::new(RwLock::new(serving));
-    let admin = Admin::new(&common, &serving);
+    let loops = Loops::start().map_err(|error| {
+        error!(%error, "cannot start");
+        Exit::OsError
+    })?;
+    loops.health.spawn(manager::feed_watchdog(Arc::clone(&serving), loops.control.clone()));
+    let admin = Admin::new(&common, &serving, loops);
     admin.serve(admin_doors);
-    let (upkeep, upkeep_lifecycle) = lifecycle::begin();
-    tokio::spawn(Arc::clone(&keeper).upkeep(upkeep_lifecycle.clone()));
-    tokio::spawn(admin::upkeep(Arc::clone(&admin), upkeep_lifecycle));
-    tokio::spawn(manager::feed_watchdog(Arc::clone(&serving)));
+    let (beside, beside_lifecycle) = lifecycle::begin();
+    tokio::spawn(Arc::clone(&keeper).upkeep(beside_lifecycle.clone()));
+    let owned = owners
+        .and_then(|socket| admin.serve_owner(socket, beside_lifecycle.clone()).map_err(|error| error.to_string()));
+    if let Err(why) = owned {
+        warn!("packetboat health and packetboat devices ask the page at admin.listen: {why}");
+    }
+    admin.keep_up(beside_lifecycle);
     common.metrics.loaded(lifecycle::since_1970());
     let mut running = Process {
         file,
@@ -156,8 +170,9 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     let signal = running.until_end().await;
     manager::tell_stopping();
     running.end(signal, trigger, lifecycle).await;
-    upkeep.enter(Phase::Draining);
+    beside.enter(Phase::Draining);
     tokio::join!(running.admin.keep(), keeper.keep());
+    running.take_trail_away().await;
     running.common.tell_last();
     info!("stopped");
     Ok(())
@@ -222,6 +237,19 @@ impl Process<'_> {
         let directory = self.proven.config.state_directory.clone();
         if let Err(message) = change::on_disk(move || running.write(&directory)).await {
             warn!("packetboat reload needs --pid, and packetboat health its file: {message}");
+        }
+    }
+
+    /// Nobody is to take another process for this one.
+    async fn take_trail_away(&self) {
+        let directory = self.proven.config.state_directory.clone();
+        let taken = change::on_disk(move || {
+            Running::remove(&directory);
+            state::socket::remove(&directory);
+            Ok(())
+        });
+        if let Err(message) = taken.await {
+            warn!("what tells commands of this process stays there: {message}");
         }
     }
 

@@ -52,6 +52,12 @@ impl Running {
         Some(Self { process, admin: lines.next().and_then(|line| line.parse().ok()) })
     }
 
+    /// At the end of the process that has left it.
+    pub(super) fn remove(state_directory: &Path) {
+        // Where nothing can be written, it stays, and tells of a process that is not there.
+        let _ = fs::remove_file(state_directory.join(RUNNING));
+    }
+
     /// Whether the process is still there, and not somebody else's by now.
     pub(super) fn is_there(&self) -> bool {
         let name = fs::read_to_string(format!("/proc/{}/comm", self.process));

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Entry, Inventory, Judgement, OF_A_SOURCE, Verdict, Way};
+use super::known::{Entry, OF_A_SOURCE};
+use super::{Device, Inventory, Judgement, Verdict, Way};
 use crate::config::{Protocol, Version};
 use crate::lifecycle::since_1970;
 use crate::state;
@@ -71,7 +72,7 @@ impl Inventory {
         let devices = read(&text).map_err(|why| format!("{}: {why}", path.display()))?;
         let mut known = self.known();
         for device in devices {
-            let of_source = known.by_source.get(&device.source).map_or(0, Vec::len);
+            let of_source = known.at(device.source).len();
             let fingerprint = device.fingerprint.clone().unwrap_or_default();
             let is_new = known.find(device.source, device.protocol, &fingerprint).is_none();
             if is_new && of_source < OF_A_SOURCE {

@@ -136,7 +136,7 @@ fn take_fault(world: &World) -> Option<Fault> {
 }
 
 fn faulty(world: &World, fault: &Fault) -> Option<Said> {
-    let html = |status, headers, body: &str| Some(Said { status, headers, body: body.to_owned() });
+    let html = |status, headers, body: &str| Some(Said { status, headers, body: body.into() });
     let of_html = ("content-type", "text/html".to_owned());
     match fault {
         Fault::Down => None,
@@ -174,7 +174,7 @@ fn said(status: u16, body: Value) -> Answer {
 fn json(status: u16, body: &Value) -> Said {
     let headers =
         vec![("content-type", "application/json; charset=utf-8".to_owned()), ("cache-control", "no-store".to_owned())];
-    Said { status, headers, body: body.to_string() }
+    Said { status, headers, body: body.to_string().into() }
 }
 
 /// The field, or what Entra says when it is missing.

@@ -35,6 +35,32 @@ pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), Stri
     Ok(())
 }
 
+/// Whether a state directory is safe from other users, who could otherwise lay files there in the place of packetboat's. What
+/// only its owner can mend, as with a volume of a container, is told and not refused.
+///
+/// # Errors
+/// Others may write there, and this user can mend that; the text holds the command.
+pub fn open_to_others(directory: &Path) -> Result<Option<String>, String> {
+    // One that is not there is made for its owner alone.
+    let Ok(metadata) = fs::metadata(directory) else { return Ok(None) };
+    let (shown, own, mode) = (directory.display(), geteuid().as_raw(), metadata.mode() & 0o7777);
+    if !metadata.is_dir() || mode & 0o022 == 0 {
+        return Ok(None);
+    }
+    let is_ours = own == 0 || metadata.uid() == own;
+    let whose = if mode & 0o002 != 0 { "every user" } else { "its group" };
+    let message = format!(
+        "{shown} can be changed by {whose} (mode {mode:03o}); {}",
+        mend(directory, &format!("chmod 700 {shown}"))
+    );
+    match (mode & 0o002 != 0, is_ours) {
+        (true, true) => Err(message),
+        (true, false) | (false, true) => Ok(Some(message)),
+        // Kubernetes gives a pod's volumes to root and the group of the pod (fsGroup).
+        (false, false) => Ok(None),
+    }
+}
+
 /// Whether a secret that somebody has put there is safe from others.
 ///
 /// # Errors

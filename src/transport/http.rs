@@ -2,15 +2,13 @@
 
 pub mod server;
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HOST, LOCATION, RETRY_AFTER,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HOST, LOCATION, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -22,7 +20,6 @@ use super::host;
 use super::upstream::Connector;
 use crate::config::{Limits, Roots, url};
 use crate::failure::{Failure, Kind};
-use crate::secret::Secret;
 
 /// What is asked of a server.
 #[derive(Debug, Default)]
@@ -219,25 +216,18 @@ fn why_no_answer(error: &hyper::Error) -> String {
     error.to_string()
 }
 
-/// Asks a server of this computer, in clear: its status and what it says.
+/// Asks a server of this computer over a connection to it, in clear: its status and what it says.
 ///
 /// # Errors
-/// There is none, or it does not answer in time.
-pub async fn get(
-    address: SocketAddr,
-    path: &str,
-    token: Option<&Secret>,
-    patience: Duration,
-) -> Result<(u16, Zeroizing<Vec<u8>>), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{address}: {error}");
-    let mut request = Request::builder().uri(path).header(HOST, "localhost");
-    if let Some(token) = token {
-        let value = Zeroizing::new([b"Bearer ".as_slice(), token.expose()].concat());
-        request = request.header(AUTHORIZATION, value.as_slice());
-    }
-    let request = request.body(Full::<Bytes>::default()).map_err(|error| failed(&error))?;
+/// It breaks off, or does not answer in time.
+pub async fn get<S>(stream: S, path: &str, patience: Duration) -> Result<(u16, Zeroizing<Vec<u8>>), String>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let failed = |error: &dyn std::fmt::Display| error.to_string();
+    let request = Request::builder().uri(path).header(HOST, "localhost").body(Full::<Bytes>::default());
+    let request = request.map_err(|error| failed(&error))?;
     let asking = async {
-        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
         let handshake = http1::handshake(TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.map_err(|error| failed(&error))?;
         let asking = async {

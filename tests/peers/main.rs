@@ -6,6 +6,7 @@ mod admin;
 mod balancer;
 mod certificate;
 mod confinement;
+mod control;
 mod demo;
 mod disk;
 mod failures;

@@ -182,7 +182,9 @@ pub fn shown_by(proxy: &Proxy) -> String {
 
 pub fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+    // Sockets hold nothing.
+    let files = entries.filter(|path| path.is_dir() || path.is_file());
+    files.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 /// Whether the secret stands there as it is, as a form's field, as a list of octets, or anywhere inside base64.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
+use tokio::runtime::Handle;
 use tokio::sync::RwLock;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, warn};
 
 use crate::pool;
@@ -56,23 +57,33 @@ pub(super) fn tell_stopping() {
     });
 }
 
-/// Feeds the watchdog while each event loop answers and passwords can be verified. Where they cannot, the service manager
-/// starts the process anew (WatchdogSec).
-pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>) {
+/// Feeds the watchdog while each event loop answers, the control thread does, and passwords can be verified. Where one of
+/// them does not, the service manager starts the process anew (WatchdogSec). Run it on a thread that serves no stranger.
+pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>, control: Handle) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
     // The workers stay the same ones.
     let pulse = serving.read().await.pulse();
-    let mut tick = interval(period / 4);
+    let patience = period / 4;
+    let mut tick = interval(patience);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if !pulse.is_felt(period / 4).await {
+        let asked = timeout(patience, control.spawn(async {}));
+        let (beats, verifies, asked) = tokio::join!(pulse.is_felt(patience), pool::PASSWORDS.answers(patience), asked);
+        if !beats {
             error!("an event loop does not answer; the service manager's watchdog is not fed");
-        } else if !pool::PASSWORDS.answers(period / 4).await {
+        } else if !verifies {
             error!("no password can be verified; the service manager's watchdog is not fed");
+        } else if asked.is_err() {
+            error!("the thread for signals and reloads does not answer; the service manager's watchdog is not fed");
         } else {
-            let status = status(&*serving.read().await);
-            tell(move || sd_notify::notify(&[NotifyState::Watchdog, NotifyState::Status(&status)]));
+            // A reload has it for a moment; the next time will do.
+            let status = serving.try_read().ok().map(|serving| status(&serving));
+            tell(move || {
+                let status = status.as_deref().map(NotifyState::Status);
+                let states: Vec<NotifyState<'_>> = [NotifyState::Watchdog].into_iter().chain(status).collect();
+                sd_notify::notify(&states)
+            });
         }
     }
 }

@@ -94,5 +94,5 @@ pub(in crate::simulator) fn approve_all(world: &World, user: &str, which: impl F
 fn redirect(to: &str, pairs: &[(&str, &str)]) -> Said {
     let mark = if to.contains('?') { '&' } else { '?' };
     let location = format!("{to}{mark}{}", encode(pairs).as_str());
-    Said { status: 302, headers: vec![("location", location)], body: String::new() }
+    Said { status: 302, headers: vec![("location", location)], body: String::new().into() }
 }

@@ -1,7 +1,7 @@
 //! The other side of HTTP: for the page and metrics, for a redirect that comes back, and for the simulator.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -45,23 +45,68 @@ impl Received {
 }
 
 /// What we answer.
+#[derive(Clone)]
 pub struct Said {
     /// As 200.
     pub status: u16,
     /// With the content type.
     pub headers: Vec<(&'static str, String)>,
     /// Text of the content type.
-    pub body: String,
+    pub body: Body,
+}
+
+/// The octets of an answer: one copy for all peers that it is sent to.
+#[derive(Clone)]
+pub struct Body(Arc<Vec<u8>>);
+
+/// Tells whether a body is still being sent.
+pub struct Sent(Weak<Vec<u8>>);
+
+impl Body {
+    /// Whether anybody but the holder of this one holds it.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// What tells later whether this one is still being sent. It keeps nothing of the body.
+    pub fn sent(&self) -> Sent {
+        Sent(Arc::downgrade(&self.0))
+    }
+}
+
+impl Sent {
+    /// Whether the last holder of the body has let go of it.
+    pub fn is_done(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self(Arc::new(text.into_bytes()))
+    }
+}
+
+impl From<&str> for Body {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
 }
 
 impl Said {
     /// Of this content type.
-    pub fn of(status: u16, content_type: &str, body: impl Into<String>) -> Self {
+    pub fn of(status: u16, content_type: &str, body: impl Into<Body>) -> Self {
         Self { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
     }
 
     /// For people.
-    pub fn text(status: u16, body: impl Into<String>) -> Self {
+    pub fn text(status: u16, body: impl Into<Body>) -> Self {
         Self::of(status, "text/plain; charset=utf-8", body)
     }
 }
@@ -95,12 +140,16 @@ where
             for (name, value) in said.headers {
                 response = response.header(name, value);
             }
-            Ok(response.body(Full::new(Bytes::from(said.body))).unwrap_or_default())
+            Ok(response.body(Full::new(Bytes::from_owner(said.body))).unwrap_or_default())
         }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     // Who says nothing for so long is let go, also between two requests.
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    if bodies == Bodies::Ignored {
+        // Requests that are sent ahead of their answers wait in the kernel.
+        server.max_buf_size(LARGEST_REQUEST);
+    }
     // A peer that breaks off has broken off.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
@@ -129,3 +178,5 @@ fn bearer(value: &[u8]) -> Option<Secret> {
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Browsers send the cookies of every other program of this computer along.
+const LARGEST_REQUEST: usize = 32 * 1024;

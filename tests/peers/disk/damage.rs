@@ -200,6 +200,11 @@ fn try_each(damages: &[Damage], name: &str, outcome: impl Fn(Damage) -> Outcome)
         Some(extension) => token.with_extension(extension),
         None => exchange.state().join(name),
     };
+    if name == "running" {
+        // As a process leaves it that is killed.
+        fs::write(&path, "1\n\n").unwrap();
+        mode(&path, 0o600);
+    }
     let kept = exchange.state().with_file_name("kept");
     copy(&exchange.state(), &kept);
     for &damage in damages {

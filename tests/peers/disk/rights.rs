@@ -123,7 +123,7 @@ fn files_of_root_in_the_state_directory() {
     let place = Place::with_state();
     let state = place.path("state");
     place.starts().unwrap();
-    for files in [&["lock", "default.key"][..], &["default.key"], &["certificates.lock", "running", "default.pem"]] {
+    for files in [&["lock", "default.key"][..], &["default.key"], &["certificates.lock", "default.pem"]] {
         files.iter().for_each(|file| chown(state.join(file), Some(0), Some(0)).unwrap());
         let said = place.starts().unwrap_or_else(|said| said);
         let more =

@@ -1,0 +1,142 @@
+//! An answer that is made once for all who ask for it at the same time, and sent to them from one copy.
+//!
+//! Readers of the page are strangers, and what they ask for costs processor time and memory. One answer of a kind is made at a
+//! time, whoever asks. It then counts for ten times as long as it took, so that readers get a tenth of a core at most. A
+//! slow reader holds the copy that it reads: where an older copy is still being sent as well, no third one is made, and who
+//! asks gets the newer of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use crate::transport::http::server::{Said, Sent};
+
+/// Answers of one kind.
+#[derive(Default)]
+pub(super) struct Shared(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    newest: Option<Made>,
+    /// The copy before, while somebody still reads it.
+    older: Option<Sent>,
+}
+
+struct Made {
+    said: Said,
+    /// Counts until then.
+    until: Instant,
+}
+
+impl Shared {
+    /// The present answer, made now if there is none.
+    pub(super) async fn get<F>(&self, make: impl FnOnce() -> F) -> Said
+    where
+        F: Future<Output = Said> + Send + 'static,
+    {
+        // Whoever is first makes it, and all others wait here.
+        let mut kept = Arc::clone(&self.0).lock_owned().await;
+        if let Some(said) = kept.present() {
+            return said;
+        }
+        let (making, all) = (make(), Arc::clone(&self.0));
+        // In a task of its own: an asker who leaves takes nothing away from the others.
+        let made = tokio::spawn(async move {
+            let begun = Instant::now();
+            let said = making.await;
+            let counts = (begun.elapsed() * SHARE).clamp(SHORTEST, LONGEST);
+            kept.put(Made { said: said.clone(), until: Instant::now() + counts });
+            drop(kept);
+            tokio::spawn(forget(all, counts));
+            said
+        });
+        made.await.unwrap_or_else(|_| Said::text(500, "an internal error, which the log names\n"))
+    }
+}
+
+/// Lets go of an answer that nobody asks for any more.
+async fn forget(kept: Arc<Mutex<Kept>>, after: Duration) {
+    sleep(after).await;
+    let mut kept = kept.lock().await;
+    if kept.newest.as_ref().is_some_and(|made| !made.counts() && !made.said.body.is_shared()) {
+        kept.newest = None;
+    }
+}
+
+impl Kept {
+    fn present(&self) -> Option<Said> {
+        let newest = self.newest.as_ref()?;
+        let is_older_read = self.older.as_ref().is_some_and(|older| !older.is_done());
+        let has_no_room = is_older_read && newest.said.body.is_shared();
+        (newest.counts() || has_no_room).then(|| newest.said.clone())
+    }
+
+    fn put(&mut self, made: Made) {
+        if let Some(before) = self.newest.replace(made)
+            && before.said.body.is_shared()
+        {
+            self.older = Some(before.said.body.sent());
+        }
+    }
+}
+
+impl Made {
+    fn counts(&self) -> bool {
+        Instant::now() < self.until
+    }
+}
+
+/// An answer counts for so many times as long as it took to make.
+const SHARE: u32 = 10;
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+
+    async fn make() -> Said {
+        let number = MADE.fetch_add(1, Ordering::Relaxed) + 1;
+        sleep(Duration::from_millis(200)).await;
+        Said::text(200, number.to_string())
+    }
+
+    fn number(said: &Said) -> &[u8] {
+        said.body.as_ref()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_is_made_for_all_and_slow_readers_hold_two_at_most() {
+        let shared = Arc::new(Shared::default());
+        let ask = || {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move { shared.get(make).await })
+        };
+        // The first leaves before it is made.
+        let first = ask();
+        tokio::task::yield_now().await;
+        let others: Vec<_> = (0..100).map(|_| ask()).collect();
+        first.abort();
+        for other in others {
+            assert_eq!(number(&other.await.unwrap()), b"1");
+        }
+        sleep(LONGEST).await;
+        let slow = ask().await.unwrap();
+        assert_eq!(number(&slow), b"2");
+        sleep(LONGEST).await;
+        let slow_too = ask().await.unwrap();
+        assert_eq!(number(&slow_too), b"3");
+        sleep(LONGEST * 10).await;
+        assert_eq!(number(&ask().await.unwrap()), b"3", "two copies are being read");
+        drop(slow);
+        assert_eq!(number(&ask().await.unwrap()), b"4");
+        drop(slow_too);
+        sleep(LONGEST * 2).await;
+        assert!(shared.0.lock().await.newest.is_none(), "nobody has asked for it since");
+    }
+}

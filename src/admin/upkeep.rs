@@ -1,0 +1,102 @@
+//! What goes on beside the answers: minutes are counted, the inventory is kept on the disk, devices' names are looked up,
+//! and once a day the log tells what ends soon.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::names::Names;
+use super::{Admin, inventory_path};
+use crate::lifecycle::{Lifecycle, Phase, since_1970};
+use crate::pool::{self, Gate};
+use crate::proxy::{self, Obstacle};
+use crate::state::{self, Access};
+use crate::token::Status;
+
+impl Admin {
+    /// Keeps the inventory, if anything has changed.
+    pub async fn keep(&self) {
+        // The last one waits for the one before it.
+        let _keeping = self.keeping.lock().await;
+        let path = inventory_path(&self.serving.read().await.config().state_directory);
+        let inventory = Arc::clone(&self.common.inventory);
+        if !inventory.has_changed() {
+            return;
+        }
+        let directory = path.parent().map(PathBuf::from);
+        let gate = Gate::of(&path.display().to_string());
+        let kept = pool::STATE.run_alone(&gate, DISK, move || {
+            let json = inventory.unsaved();
+            directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
+            state::write(&path, &json, Access::Private)
+        });
+        let kept = kept.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
+        if kept.is_err() {
+            self.common.inventory.keep_for_later();
+        }
+        let mut unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Told once, and not every half minute.
+        match (kept.err(), unkept.as_ref()) {
+            (Some(message), told) if told != Some(&message) => {
+                warn!("the inventory cannot be kept: {message}");
+                *unkept = Some(message);
+            }
+            (None, Some(_)) => {
+                info!("the inventory is kept again");
+                *unkept = None;
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+
+    /// Why something is in memory alone that belongs on the disk, if so.
+    pub(super) fn unkept(&self, tokens: &[Status]) -> Option<String> {
+        let token = tokens.iter().find_map(|one| one.unkept.as_ref().map(|why| format!("{}: {why}", one.account)));
+        let token = token.map(|why| format!("the newest refresh token is in memory alone, account {why}"));
+        token.or_else(|| {
+            let unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+            unkept.as_ref().map(|why| format!("the inventory cannot be kept: {why}"))
+        })
+    }
+}
+/// What goes on beside: minutes are counted, the inventory is kept, names are looked up, and once a day it is told what
+/// ends soon.
+pub(super) async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut names = Names::default();
+    let (mut kept, mut told) = (Instant::now(), Instant::now());
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = lifecycle.reached(Phase::Draining) => return,
+        }
+        let tokens = admin.token_counts().await;
+        let counted = admin.common.metrics.counted();
+        admin.common.metrics.history(|history| history.take(since_1970(), counted, tokens));
+        if kept.elapsed() >= KEEPING {
+            kept = Instant::now();
+            admin.common.inventory.forget();
+            admin.keep().await;
+        }
+        if told.elapsed() >= DAY {
+            told = Instant::now();
+            let config = admin.serving.read().await.config().clone();
+            let remarks = pool::FILES.run_alone(&admin.certificates, DISK, move || proxy::remarks(&config)).await;
+            for remark in Obstacle::joined(remarks.unwrap_or_default()) {
+                warn!("{}: {}", remark.key, remark.message);
+            }
+        }
+        names.look_up(&admin.common.inventory).await;
+    }
+}
+
+const TICK: Duration = Duration::from_secs(2);
+/// A crash costs no more of the inventory than this.
+const KEEPING: Duration = Duration::from_secs(30);
+/// A disk that takes longer is told of as one that takes nothing.
+const DISK: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);

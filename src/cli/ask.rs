@@ -1,0 +1,92 @@
+//! How commands ask the running proxy: by the socket in its state directory, and by its page where there is none.
+//!
+//! No command sends the admin token. The socket needs none, and a port belongs to whoever has bound it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+
+use super::ConfigFile;
+use super::trail::Running;
+use crate::state;
+use crate::transport::http;
+
+/// What the running proxy says at this path: its status as in HTTP, and the text.
+///
+/// # Errors
+/// No proxy runs, or it does not answer; the text says why.
+pub(super) async fn ask(file: &ConfigFile, path: &str, patience: Duration) -> Result<(u16, Vec<u8>), String> {
+    let directories = file.state_directories();
+    let mut denied = None;
+    for directory in &directories {
+        match state::socket::connect(directory) {
+            Ok(Some(stream)) => {
+                let answer = async {
+                    let stream = UnixStream::from_std(stream).map_err(|error| error.to_string())?;
+                    http::get(stream, path, patience).await
+                };
+                let said = answer.await.map_err(|why| format!("packetboat at {}: {why}", directory.display()))?;
+                return Ok((said.0, said.1.to_vec()));
+            }
+            Ok(None) => {}
+            Err(why) => denied = denied.or(Some(why)),
+        }
+    }
+    let nobody =
+        || "packetboat does not run, or has neither a state directory nor an address in admin.listen".to_owned();
+    let address = page(file, &directories).ok_or_else(|| denied.unwrap_or_else(nobody))?;
+    let failed = |error: std::io::Error| format!("{address}: {error}");
+    let stream = tokio::time::timeout(patience, TcpStream::connect(address)).await;
+    let stream = stream.map_err(|_| format!("{address}: no answer in time"))?.map_err(failed)?;
+    let (status, said) = http::get(stream, path, patience).await.map_err(|why| format!("{address}: {why}"))?;
+    if status == UNAUTHORIZED {
+        return Err(format!(
+            "{address} asks for the admin token, which no command sends: run this as root or as the service's user, who \
+             ask by the state directory, or use curl"
+        ));
+    }
+    Ok((status, said.to_vec()))
+}
+
+/// The process that listens at the socket of a state directory, or has left word there.
+pub(super) fn process(directories: &[PathBuf]) -> Option<u32> {
+    let listening = directories.iter().find_map(|directory| {
+        let stream = state::socket::connect(directory).ok()??;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().ok()?;
+        let _inside = runtime.enter();
+        let process = UnixStream::from_std(stream).ok()?.peer_cred().ok()?.pid()?;
+        // It is 0 in another namespace.
+        u32::try_from(process).ok().filter(|process| *process > 0)
+    });
+    listening.or_else(|| living(directories).map(|running| running.process))
+}
+
+fn living(directories: &[PathBuf]) -> Option<Running> {
+    directories.iter().filter_map(|directory| Running::read(directory)).find(Running::is_there)
+}
+
+/// The address of the page on this computer: as the process has left word, or as the file says where it could not leave any.
+fn page(file: &ConfigFile, directories: &[PathBuf]) -> Option<SocketAddr> {
+    let mut address = match living(directories) {
+        Some(running) => running.admin?,
+        None => {
+            let leaves_word =
+                |directory: &PathBuf| directory.is_dir() && state::could_make_directory(directory).is_ok();
+            if directories.first().is_some_and(leaves_word) {
+                return None;
+            }
+            file.read().ok()?.config.admin.listen.first().copied()?
+        }
+    };
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    Some(address)
+}
+
+const UNAUTHORIZED: u16 = 401;

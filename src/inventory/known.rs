@@ -1,0 +1,217 @@
+//! The devices that are remembered, bounded in all and for each address; who has logged in is forgotten last.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Device;
+use crate::config::Protocol;
+use crate::source::Source;
+
+/// By address; no more than a few of each.
+#[derive(Default)]
+pub(super) struct Known {
+    by_source: HashMap<IpAddr, Vec<Arc<Entry>>>,
+    count: usize,
+}
+
+pub(super) struct Entry {
+    pub(super) protocol: Protocol,
+    /// Empty before a ClientHello was seen.
+    fingerprint: String,
+    pub(super) open: AtomicUsize,
+    device: Mutex<Device>,
+}
+
+impl Entry {
+    pub(super) fn new(device: Device) -> Self {
+        let (protocol, fingerprint) = (device.protocol, device.fingerprint.clone().unwrap_or_default());
+        Self { protocol, fingerprint, open: AtomicUsize::new(0), device: Mutex::new(device) }
+    }
+
+    /// Who is missed least comes first: never logged in, not connected, has shown nothing of itself, not seen for longest.
+    /// Anybody can be connected.
+    fn rank(&self) -> (bool, bool, bool, u64) {
+        let device = self.device();
+        let is_open = self.open.load(Ordering::Relaxed) > 0;
+        (device.logged_in.is_some(), is_open, device.way.is_some(), device.last_seen)
+    }
+
+    pub(super) fn device(&self) -> MutexGuard<'_, Device> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_logged_in(&self) -> bool {
+        self.device().logged_in.is_some()
+    }
+
+    pub(super) fn snapshot(&self) -> Device {
+        let open = self.open.load(Ordering::Relaxed);
+        Device { open, ..self.device().clone() }
+    }
+}
+
+impl Known {
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Those of one address.
+    pub(super) fn at(&self, source: IpAddr) -> &[Arc<Entry>] {
+        self.by_source.get(&source).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// All of them, to be looked at without the lock.
+    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+        self.entries().map(Arc::clone).collect()
+    }
+
+    /// One that has logged in is among them from here on, whatever has become of it meanwhile.
+    pub(super) fn keep(&mut self, entry: &Arc<Entry>, most: usize) {
+        let source = entry.device().source;
+        let present = self.find(source, entry.protocol, &entry.fingerprint);
+        match present {
+            Some(present) if Arc::ptr_eq(&present, entry) => {}
+            // It has come again since, and is the same device.
+            Some(present) => {
+                let known = entry.device().clone();
+                let mut device = present.device();
+                device.logged_in = known.logged_in;
+                device.known_as = known.known_as;
+                device.mailbox = known.mailbox;
+            }
+            None => {
+                self.make_room(source, entry.protocol, &entry.fingerprint, most);
+                self.add(Arc::clone(entry));
+            }
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.by_source.values().flatten()
+    }
+
+    pub(super) fn find(&self, source: IpAddr, protocol: Protocol, fingerprint: &str) -> Option<Arc<Entry>> {
+        let entries = self.by_source.get(&source)?;
+        entries.iter().find(|entry| entry.protocol == protocol && entry.fingerprint == fingerprint).map(Arc::clone)
+    }
+
+    pub(super) fn add(&mut self, entry: Arc<Entry>) {
+        let source = entry.device().source;
+        self.by_source.entry(source).or_default().push(entry);
+        self.count += 1;
+    }
+
+    /// For one more: of the same address if that has enough, of all if there are enough.
+    pub(super) fn make_room(&mut self, source: IpAddr, protocol: Protocol, fingerprint: &str, most: usize) {
+        if let Some(entries) = self.by_source.get_mut(&source) {
+            let before = entries.len();
+            // What is known of a ClientHello says more than that somebody came from there.
+            entries.retain(|entry| {
+                let is_vague = entry.protocol == protocol && entry.fingerprint.is_empty() && !entry.has_logged_in();
+                fingerprint.is_empty() || !is_vague
+            });
+            if entries.len() >= OF_A_SOURCE
+                && let Some((least, _)) = entries.iter().enumerate().min_by_key(|(_, entry)| entry.rank())
+            {
+                entries.remove(least);
+            }
+            self.count -= before - entries.len();
+        }
+        if self.count >= most {
+            // Some at once, so that not every newcomer has all looked through.
+            self.remove_least(self.count - most + 1 + most / 32, most);
+        }
+    }
+
+    /// Forgets those beyond so many.
+    pub(super) fn limit(&mut self, most: usize) {
+        self.remove_least(self.count.saturating_sub(most), most);
+    }
+
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) {
+        let mut count = 0;
+        self.by_source.retain(|_, entries| {
+            entries.retain(|entry| keep(entry));
+            count += entries.len();
+            !entries.is_empty()
+        });
+        self.count = count;
+    }
+
+    /// Forgets so many of those who are missed least; before all others those of a network that has more than its share.
+    fn remove_least(&mut self, count: usize, most: usize) {
+        if count == 0 {
+            return;
+        }
+        let mut ranks: Vec<_> = self.entries().map(|entry| (entry.rank(), Arc::as_ptr(entry).addr(), entry)).collect();
+        // The best come first, and have the shares.
+        ranks.sort_unstable_by_key(|(rank, address, _)| std::cmp::Reverse((*rank, *address)));
+        let mut strangers: HashMap<Source, usize> = HashMap::new();
+        let mut ranks: Vec<_> = ranks
+            .into_iter()
+            .map(|(rank, address, entry)| {
+                let has_logged_in = rank.0;
+                let of_network = strangers.entry(network(entry.device().source)).or_default();
+                *of_network += usize::from(!has_logged_in);
+                (has_logged_in || *of_network <= most / SHARES, rank, address)
+            })
+            .collect();
+        ranks.sort_unstable();
+        ranks.truncate(count);
+        let least: HashSet<usize> = ranks.into_iter().map(|(.., address)| address).collect();
+        self.retain(|entry| !least.contains(&std::ptr::from_ref(entry).addr()));
+    }
+}
+
+/// The unit in which addresses are counted. Every program of this computer has all of 127.0.0.0/8.
+fn network(source: IpAddr) -> Source {
+    if source.to_canonical().is_loopback() { IpAddr::from(Ipv4Addr::LOCALHOST).into() } else { source.into() }
+}
+
+/// Of one address: fall-backs of one stack, and some programs on one computer.
+pub(super) const OF_A_SOURCE: usize = 8;
+/// Devices of one network that have never logged in are forgotten first where they are more than this part of all.
+const SHARES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{hello, inventory, sight};
+
+    /// Connections of strangers, from a few addresses or from all of this computer's, cost a device that has logged in
+    /// nothing, and leave room for others.
+    #[test]
+    fn open_connections_of_strangers_push_nobody_out() {
+        let inventory = inventory(100);
+        let own = hello(0x0301, &[0x2f]);
+        inventory.met(&sight("192.0.2.1", Some(&own))).logged_in(None);
+        drop(inventory.met(&sight("192.0.2.2", Some(&own))));
+        let hellos: Vec<_> = (0..8).map(|suite| hello(0x0301, &[suite])).collect();
+        let strangers = |network: &str, count: u16| -> Vec<_> {
+            let addresses = (0..count).map(|n| format!("{network}.{}.{}", n / 200, n % 200 + 1));
+            let all = addresses.flat_map(|address| hellos.iter().map(move |hello| (address.clone(), hello)));
+            all.map(|(address, hello)| inventory.met(&sight(&address, Some(hello)))).collect()
+        };
+        let is_there = |source: &str| inventory.devices().iter().any(|device| device.source.to_string() == source);
+        let mut held = strangers("127.1", 400);
+        assert!(is_there("192.0.2.1"));
+        assert!(is_there("192.0.2.2"), "one that has not logged in, from elsewhere");
+        held.extend(strangers("10.1", 14));
+        assert!(is_there("192.0.2.1"));
+        assert!(inventory.devices().len() <= 100);
+    }
+
+    #[test]
+    fn a_device_that_was_pushed_out_before_its_login_comes_back_with_it() {
+        let inventory = inventory(10);
+        let own = hello(0x0301, &[0x2f]);
+        let met = inventory.met(&sight("192.0.2.1", Some(&own)));
+        let held: Vec<_> = (1..100).map(|n| inventory.met(&sight(&format!("198.51.100.{n}"), Some(&own)))).collect();
+        let is_there = || inventory.devices().iter().any(|device| device.source.to_string() == "192.0.2.1");
+        assert!(!is_there());
+        met.logged_in(Some("scans@contoso.com"));
+        assert!(is_there() && inventory.devices().len() <= 10);
+        drop(held);
+    }
+}

@@ -1,0 +1,315 @@
+//! The operator's commands and the service manager against readers of the page: who is a stranger there costs them nothing.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use openssl::ssl::{Ssl, SslContext, SslMethod};
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use crate::support::exchange::*;
+use crate::support::process::{Lines, PATIENCE, Process};
+use crate::support::proxy::Proxy;
+use crate::support::strain::{directory_of, until};
+
+const OBSERVE: &str =
+    "[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
+const NOBODY: u32 = 65534;
+
+fn from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::from(source), 0)).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
+}
+
+/// The first line of the answer; empty where the connection is ended.
+fn asked(mut stream: TcpStream, path: &str) -> String {
+    let mut answer = String::new();
+    let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let _ = stream.read_to_string(&mut answer);
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+fn run(configuration: &Path, arguments: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    Ran::of(command.args(arguments).arg("--config").arg(configuration).output().unwrap())
+}
+
+/// An inventory of so many devices of 3 KB each, as an earlier run has kept it.
+fn fill_inventory(state: &Path, count: usize) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let devices: Vec<_> = (0..count)
+        .map(|number| {
+            json!({
+                "source": format!("10.0.{}.{}", number / 250, number % 250), "protocol": "IMAP", "listener": "imap",
+                "offers": "x".repeat(2500), "logins": [format!("scanner{number}")], "sessions": 1, "failures": 0,
+                "first_seen": now, "last_seen": now, "fingerprint": format!("t10i{number}"), "entry": "implicit",
+                "verdict": { "kind": "needs", "text": "needs packetboat: TLS 1.0 only" },
+            })
+        })
+        .collect();
+    fs::write(state.join("inventory.json"), json!({ "devices": devices }).to_string()).unwrap();
+}
+
+/// What it tells a service manager.
+struct Manager {
+    directory: tempfile::TempDir,
+    /// When it fed the watchdog.
+    fed: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        let fed = Arc::<Mutex<Vec<Instant>>>::default();
+        let written = Arc::clone(&fed);
+        std::thread::spawn(move || {
+            let mut message = [0; 4096];
+            while let Ok(count) = socket.recv(&mut message) {
+                if String::from_utf8_lossy(&message[..count]).contains("WATCHDOG=1") {
+                    written.lock().unwrap().push(Instant::now());
+                }
+            }
+        });
+        Self { directory, fed }
+    }
+
+    fn command(&self, watchdog: Duration) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        command.env("NOTIFY_SOCKET", self.directory.path().join("notify"));
+        command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+        command
+    }
+
+    fn count(&self) -> usize {
+        self.fed.lock().unwrap().len()
+    }
+
+    fn longest_pause(&self) -> Duration {
+        let fed = self.fed.lock().unwrap();
+        fed.windows(2).map(|two| two[1] - two[0]).max().unwrap()
+    }
+}
+
+/// Who asks for the whole inventory as fast as the network takes it, from every address of this computer.
+#[test]
+fn readers_of_the_page_delay_neither_watchdog_nor_reload_nor_health() {
+    let state = tempfile::tempdir().unwrap();
+    fill_inventory(state.path(), 1000);
+    let (manager, watchdog) = (Manager::new(), Duration::from_secs(16));
+    let proxy = Proxy::start_by(manager.command(watchdog), Some(state.path()), "info", OBSERVE, None);
+    let (address, ended, answered) = (proxy.admin(), AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|readers| {
+        let _until_the_end = Ending(&ended);
+        for number in 0..64 {
+            let (ended, answered) = (&ended, &answered);
+            readers.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    read_inventory(from([127, 0, 0, 1 + number % 8], address), ended, answered);
+                }
+            });
+        }
+        until("answers to readers", || answered.load(Ordering::Relaxed) > 64);
+        let begun = manager.count();
+        until("watchdog", || manager.count() > begun + 2 || proxy.log.count(|line| line.contains("not fed")) > 0);
+        let before = Instant::now();
+        let healthy = run(&proxy.configuration(), &["health"]);
+        let reloaded = proxy.reload();
+        let took = before.elapsed();
+        let devices = run(&proxy.configuration(), &["devices", "--csv"]);
+        assert_eq!(healthy.code, 0, "{}", healthy.errors);
+        assert_eq!(reloaded.0, 0, "{}", reloaded.1);
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(devices.output.lines().count(), 1001, "{}", devices.errors);
+    });
+    assert!(manager.longest_pause() < watchdog / 2, "{:?}", manager.longest_pause());
+    let memory = proxy.process.figure("VmHWM:") / 1024;
+    assert!(memory < 150, "{memory} MiB, with an inventory of 3 MiB");
+}
+
+/// Ends the readers, also where the test has failed.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Pipelined requests over one connection, and every octet of the answers, until it ends.
+fn read_inventory(mut stream: TcpStream, ended: &AtomicBool, answered: &AtomicUsize) {
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    if stream.write_all("GET /inventory.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(400).as_bytes()).is_err() {
+        return;
+    }
+    let mut octets = vec![0; 1 << 16];
+    while !ended.load(Ordering::Relaxed) {
+        match stream.read(&mut octets) {
+            Ok(0) => return,
+            Ok(_) => drop(answered.fetch_add(1, Ordering::Relaxed)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Silent connections take the places of their own source, and for a moment.
+#[test]
+fn one_source_of_readers_blinds_no_other() {
+    let proxy = Proxy::start(OBSERVE);
+    let begun = Instant::now();
+    let mut silent: Vec<TcpStream> = (0..70).map(|_| from([127, 0, 0, 1], proxy.admin())).collect();
+    let healthy = run(&proxy.configuration(), &["health"]);
+    assert_eq!(healthy.code, 0, "{}", healthy.errors);
+    assert_eq!(run(&proxy.configuration(), &["health", "--ready"]).code, 0);
+    assert!(asked(from([127, 0, 0, 2], proxy.admin()), "/metrics").ends_with("200 OK"), "Prometheus");
+    // 127.0.0.2 was answered, and stays so where strangers hold all that is theirs.
+    silent.extend((0..200).map(|number| from([127, 0, 1, 1 + number % 100], proxy.admin())));
+    assert!(asked(from([127, 0, 0, 2], proxy.admin()), "/metrics").ends_with("200 OK"));
+    assert_eq!(asked(from([127, 0, 0, 3], proxy.admin()), "/live"), "", "who was never answered");
+    assert_eq!(run(&proxy.configuration(), &["health"]).code, 0);
+    for stream in &mut silent {
+        assert!(!matches!(stream.read(&mut [0]), Ok(1)));
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(asked(from([127, 0, 0, 1], proxy.admin()), "/live").ends_with("200 OK"));
+}
+
+/// Somebody else on the port of the page, once the proxy is gone: answers with a terminal's commands, and what was sent.
+fn impostor(address: SocketAddr) -> Arc<Mutex<String>> {
+    let listening = TcpListener::bind(address).unwrap();
+    let heard = Arc::<Mutex<String>>::default();
+    let written = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for mut stream in listening.incoming().flatten() {
+            let mut octets = [0; 4096];
+            let count = stream.read(&mut octets).unwrap_or_default();
+            written.lock().unwrap().push_str(&String::from_utf8_lossy(&octets[..count]));
+            let said = "alive \x1b]52;c;ZWNobw==\x07\n";
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len());
+        }
+    });
+    heard
+}
+
+#[test]
+fn the_admin_token_goes_to_nobody_who_has_the_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    fs::write(&token, "a-token-of-enough-length\n").unwrap();
+    mode(&token, 0o600);
+    for signal in ["TERM", "KILL"] {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut proxy = Proxy::start(&format!("[admin]\nlisten = [\"{port}\"]\ntoken_file = {token:?}\n{OBSERVE}"));
+        let ran = run(&proxy.configuration(), &["devices"]);
+        assert_eq!((ran.code, ran.output.as_str()), (0, "no device has connected yet\n"), "{}", ran.errors);
+        proxy.process.signal(signal);
+        proxy.process.wait();
+        let left = ["running", "control"].map(|name| proxy.state.join(name).exists());
+        let heard = impostor(port);
+        for arguments in
+            [["devices"].as_slice(), &["health"], &["health", "--ready"], &["devices", "--json"], &["reload"]]
+        {
+            let ran = run(&proxy.configuration(), arguments);
+            assert!(!format!("{}{}", ran.output, ran.errors).contains('\x1b'), "{arguments:?}: {}", ran.errors);
+            assert!(!ran.output.contains("alive"), "{arguments:?}: {}", ran.output);
+        }
+        let heard = heard.lock().unwrap().clone();
+        assert!(!heard.contains("a-token"), "{heard}");
+        assert_eq!(left, [signal == "KILL"; 2], "{signal}");
+        // The next one is told from what the last one has left.
+        let again = Proxy::start_with(Some(&proxy.state), "info", OBSERVE);
+        assert_eq!(run(&again.configuration(), &["health"]).output, "alive\n");
+        assert_eq!(again.reload().0, 0);
+    }
+}
+
+/// A state directory that every user may change is refused; what another user has laid there meanwhile is not believed.
+#[test]
+fn another_user_in_the_state_directory() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let state = exchange.state();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
+    let ran = run(&proxy.configuration(), &["check"]);
+    let advice = format!("every user (mode 777); mend it with: chmod 700 {}", state.display());
+    assert!(ran.code == 69 && ran.errors.contains(&advice), "{}", ran.errors);
+    let second = exchange.run(&["run"], &exchange.configuration(BY_SECRET));
+    assert!(second.code == 69 && second.errors.contains(&advice), "{}", second.errors);
+
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let heard = impostor(port);
+    fs::remove_file(state.join("control")).unwrap();
+    let socket = UnixListener::bind(state.join("control")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    fs::write(state.join("running"), format!("{}\n{port}\n", proxy.process.0.id())).unwrap();
+    for name in ["control", "running"] {
+        chown(state.join(name), Some(NOBODY), None).unwrap();
+    }
+    for arguments in [["devices"].as_slice(), &["health"]] {
+        let ran = run(&proxy.configuration(), arguments);
+        assert!(!format!("{}{}", ran.output, ran.errors).contains('\x1b'), "{}", ran.errors);
+    }
+    assert!(socket.accept().is_err(), "asked at another user's socket");
+    assert!(!heard.lock().unwrap().to_lowercase().contains("authorization"));
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// Root and the user of the service ask at a socket that nobody else can connect to, also where there is no page.
+#[test]
+fn the_socket_is_the_owners_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (state, user) = (directory.path().join("state"), 64_901);
+    directory_of(user, &state);
+    let file = directory.path().join("packetboat.toml");
+    fs::write(&file, format!("state_directory = {state:?}\n[admin]\nlisten = []\n{OBSERVE}")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let as_user = |user: u32, name: &str| {
+        let (mut command, user) = (Command::new("setpriv"), user.to_string());
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+        // To find the binary, wherever it is built.
+        command.args(["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]);
+        command.args([env!("CARGO_BIN_EXE_packetboat"), name, "--config"]).arg(&file);
+        command
+    };
+    let mut process = Process::start(as_user(user, "run").stderr(Stdio::piped()));
+    let log = Lines::of(process.0.stderr.take().unwrap());
+    log.wait_for("line that it is ready", |line| line.ends_with("ready"));
+    let socket = fs::symlink_metadata(state.join("control")).unwrap();
+    assert_eq!((socket.mode() & 0o777, socket.uid()), (0o600, user));
+    // As if somebody had opened the directory.
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    for (asking, code) in [(0, 0), (user, 0), (64_902, 69)] {
+        let ran = Ran::of(as_user(asking, "health").output().unwrap());
+        assert_eq!(ran.code, code, "user {asking}: {}{}", ran.output, ran.errors);
+    }
+    // Nor by the file's mode, should that be changed.
+    fs::set_permissions(state.join("control"), fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(Ran::of(as_user(64_902, "health").output().unwrap()).code, 69);
+}
+
+/// Open connections of strangers, of as many addresses of this computer as they like, push no device out that has logged in.
+#[test]
+fn strangers_push_no_device_out_of_the_inventory() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&(exchange.configuration(BY_SECRET) + "[inventory]\ndevices = 100\n"));
+    fetch_both(&exchange, &proxy, SCAN, LOGIN);
+    let context = SslContext::builder(SslMethod::tls_client()).unwrap().build();
+    let shake = |number: u8| Ssl::new(&context).unwrap().connect(from([127, 1, 0, 1 + number], proxy.address("imap")));
+    let _strangers: Vec<_> = (0..140).map(|number| shake(number).unwrap()).collect();
+    let seen = proxy.get("/inventory.csv");
+    assert!(seen.lines().count() <= 101 && seen.contains(LOGIN), "{seen}");
+}
