@@ -93,9 +93,17 @@ impl KnownSources {
         Ok(())
     }
 
-    /// The text to keep, if anything has changed since the last time.
+    /// The text to keep, if anything has changed since the last time: one line for each pair, the oldest first, with the
+    /// source, a space and the device.
     pub fn unsaved(&self) -> Option<String> {
-        self.is_unsaved.swap(false, Ordering::Relaxed).then(|| self.pairs().text())
+        if !self.is_unsaved.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        // Written without the lock: every login asks for it.
+        let mut all = self.pairs().all();
+        all.sort_unstable();
+        let lines = all.into_iter().map(|(_, source, device)| format!("{source} {device}\n"));
+        Some(format!("{TITLE}\n") + &lines.collect::<String>())
     }
 
     /// It could not be kept, or has changed.
@@ -115,8 +123,13 @@ impl KnownSources {
 }
 
 impl Pairs {
-    /// Whether the pair is new.
+    /// Whether the pair is new. One that could not be written is not taken, nor one more of a source that has a good part of all.
     fn add(&mut self, device: &str, source: Source) -> bool {
+        let is_full = self.by_source.get(&source).is_some_and(|devices| *devices >= OF_A_SOURCE);
+        let is_there = self.by_device.get(device).is_some_and(|sources| sources.iter().any(|(one, _)| *one == source));
+        if device.len() > LONGEST_NAME || device.contains(char::is_control) || (is_full && !is_there) {
+            return false;
+        }
         self.uses += 1;
         if !self.by_device.contains_key(device) {
             self.by_device.insert(device.to_owned(), VecDeque::new());
@@ -164,19 +177,11 @@ impl Pairs {
         }
     }
 
-    /// One line for each pair, the oldest first: the source, a space, the device.
-    fn text(&self) -> String {
-        let all = self
-            .by_device
-            .iter()
-            .flat_map(|(device, sources)| sources.iter().map(move |(source, used)| (*used, *source, device.as_str())));
-        let mut all: Vec<_> = all.collect();
-        all.sort_unstable();
-        let mut text = format!("{TITLE}\n");
-        for (_, source, device) in all {
-            text += &format!("{source} {device}\n");
-        }
-        text
+    fn all(&self) -> Vec<(u64, Source, String)> {
+        let of = |(device, sources): (&String, &VecDeque<(Source, u64)>)| {
+            sources.iter().map(|(source, used)| (*used, *source, device.clone())).collect::<Vec<_>>()
+        };
+        self.by_device.iter().flat_map(of).collect()
     }
 }
 
@@ -198,6 +203,10 @@ const TITLE: &str = "packetboat known devices, version 1";
 const MOST: usize = 10_000;
 /// Sources of one device: one whose password is stolen cannot make the pairs of others go.
 const OF_A_DEVICE: usize = 64;
+/// Devices of one source: logins that are passed through may have many names.
+const OF_A_SOURCE: usize = MOST / 4;
+/// In octets. Those of the configuration are shorter.
+const LONGEST_NAME: usize = 1024;
 /// Above what all of them come to, with the longest names.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
@@ -254,17 +263,33 @@ mod tests {
         known.add("used", address(1).into());
         for number in 0..MOST - 1 {
             known.add("used", address(1).into());
-            known.add(&format!("device{number}"), address(number % 50).into());
+            known.add(&format!("device{number}"), address(number % 500).into());
         }
         assert_eq!(known.pairs().count, MOST);
         assert!(!known.has("old", address(0).into()) && known.has("used", address(1).into()));
         // One device by many sources has its own alone.
         for number in 0..1000 {
-            known.add("stolen", address(number + 100).into());
+            known.add("stolen", address(number + 1000).into());
         }
         assert!(known.has("device500", address(0).into()) && known.has("used", address(1).into()));
-        let stolen = (0..1000).filter(|number| known.knows(address(number + 100))).count();
+        let stolen = (0..1000).filter(|number| known.knows(address(number + 1000))).count();
         assert_eq!((stolen, known.pairs().count), (OF_A_DEVICE, MOST));
+    }
+
+    /// One source that lets many names in cannot make the pairs of others go, nor a name the file unreadable.
+    #[test]
+    fn one_source_has_its_share_and_names_fit_a_line() {
+        let known = KnownSources::default();
+        known.add("old", source("192.0.2.1"));
+        for number in 0..MOST {
+            known.add(&format!("{PASSED}scan+{number}"), source("192.0.2.2"));
+        }
+        known.add("a\nb", source("192.0.2.3"));
+        known.add(&"long".repeat(300), source("192.0.2.3"));
+        assert!(!known.knows("192.0.2.3".parse().unwrap()));
+        let other = reread(&known);
+        assert_eq!(other.pairs().count, 1 + OF_A_SOURCE);
+        assert!(other.has("old", source("192.0.2.1")));
     }
 
     #[test]

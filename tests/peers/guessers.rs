@@ -26,14 +26,18 @@ fn configuration(exchange: &Exchange, limits: &str) -> String {
     format!("[limits]\nsessions_per_mailbox = 16\n{limits}\n{}{clear}", exchange.configuration(BY_SECRET))
 }
 
-/// How long a device takes to come in from there, and out. It has to be let in at once.
-fn visit(proxy: &Proxy, from: Ipv4Addr, password: &str) -> Duration {
-    let begun = Instant::now();
+fn greeted(proxy: &Proxy, from: Ipv4Addr) -> Imap {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&proxy.address("clear").into()).unwrap();
-    let mut imap = Imap::greeted(Device::over(std::net::TcpStream::from(socket)));
+    Imap::greeted(Device::over(std::net::TcpStream::from(socket)))
+}
+
+/// How long a device takes to come in from there, and out. It has to be let in at once.
+fn visit(proxy: &Proxy, from: Ipv4Addr, password: &str) -> Duration {
+    let begun = Instant::now();
+    let mut imap = greeted(proxy, from);
     let answer = status(&imap.command(&format!("LOGIN {LOGIN} {password}")));
     assert!(answer.starts_with("OK"), "{answer} after {:?}", begun.elapsed());
     imap.ok("LOGOUT");
@@ -147,6 +151,26 @@ fn known_devices_are_kept() {
     proxy.logs(1, "known-devices is damaged; no device is known until it logs in again");
     visit(&proxy, DEVICE, PASSWORD);
     until(&path, &format!("{title}127.0.0.1 scanner3\n"));
+}
+
+/// A wrong password takes as long for a login that nobody has as for that of a device, whatever the device's own hash costs.
+#[test]
+fn the_clock_does_not_tell_which_logins_exist() {
+    let exchange = Exchange::new();
+    let dear = packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap().replace("m=19456,t=2", "m=98304,t=3");
+    let other = format!("[[device]]\nlogin = \"dear\"\npasswords = [\"{dear}\"]\naccount = \"scans\"\n");
+    let proxy = exchange.proxy(&(configuration(&exchange, "") + &other));
+    let mut sources = (0..).map(stranger);
+    let mut take = |login: &str| {
+        let mut imap = greeted(&proxy, sources.next().unwrap());
+        let begun = Instant::now();
+        let answer = status(&imap.command(&format!("LOGIN {login} wrong")));
+        assert!(answer.starts_with("NO [AUTHENTICATIONFAILED]"), "{answer}");
+        begun.elapsed()
+    };
+    // The shortest of five: other work on this computer makes them longer, and none shorter.
+    let took = [LOGIN, "dear", "nobody"].map(|login| (0..5).map(|_| take(login)).min().unwrap());
+    assert!(took.iter().all(|one| took.iter().all(|other| *one * 2 > *other)), "{took:.1?}");
 }
 
 fn until(path: &Path, content: &str) {

@@ -123,14 +123,24 @@ fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
     proxy.logs(30, "login failed");
     let (looked_at, not) = (lines("the password is not one of device"), lines("too many wrong passwords of late"));
     assert_eq!(looked_at + not, 30);
+    assert!((1..=begun_within(begun.elapsed())).contains(&looked_at), "{looked_at} in {:?}", begun.elapsed());
     // Whose password nobody has looked at is not told that it is wrong.
     assert_eq!((told("AUTHENTICATIONFAILED"), told("UNAVAILABLE")), (looked_at, not), "{answers:?}");
+    let mut pop3: Vec<_> = (0..12).map(|_| exchange::pop3(&proxy)).collect();
+    pop3.iter_mut().for_each(|one| one.device.send("USER nobody\r\nPASS guess\r\n"));
+    let answers: Vec<String> = pop3.iter_mut().map(|one| [one.device.line(), one.device.line()][1].clone()).collect();
+    let of = |code: &str| answers.iter().filter(|answer| answer.starts_with(&format!("-ERR [{code}]"))).count();
+    assert!(of("SYS/TEMP") > 0 && of("AUTH") + of("SYS/TEMP") == 12, "{answers:?}");
+    let (looked_at, not) = (looked_at + of("AUTH"), not + of("SYS/TEMP"));
     let metrics = proxy.get("/metrics");
     for (reason, count) in [("wrong_password", looked_at), ("not_verified", not)] {
-        let line = format!("packetboat_login_failures_total{{listener=\"imap\",reason=\"{reason}\"}} {count}\n");
-        assert!(metrics.contains(&line), "no {line}");
+        let of = |listener: &str| {
+            let name = format!("packetboat_login_failures_total{{listener=\"{listener}\",reason=\"{reason}\"}} ");
+            let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+            line.map_or(0, |count| count.parse().unwrap())
+        };
+        assert_eq!(of("imap") + of("pop3"), count, "{reason}");
     }
-    assert!((1..=begun_within(begun.elapsed())).contains(&looked_at), "{looked_at} in {:?}", begun.elapsed());
     // The device itself, remembered from nowhere, is in once a delay is over.
     assert!(exchange::imap_login(&proxy).starts_with("OK"));
 }

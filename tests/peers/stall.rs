@@ -333,7 +333,7 @@ fn health_fails_while_no_login_is_taken() {
     let exchange = Exchange::new();
     let devices: String = (0..250).map(|number| account(&format!("mfp{number}"), SCAN, "")).collect();
     let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
-    let text = "[limits]\nconnections_per_source = 700\nlongest_failure_delay = \"5s\"\n".to_owned()
+    let text = "[limits]\nconnections_per_source = 900\nlongest_failure_delay = \"5s\"\n".to_owned()
         + &exchange.configuration(BY_SECRET)
         + &translating_listener("clear", "imap", "starttls", clear)
         + &devices;
@@ -348,8 +348,10 @@ fn health_fails_while_no_login_is_taken() {
         devices.iter_mut().zip(&logins).for_each(|(device, login)| device.say(&format!("LOGIN {login} guess")));
         devices
     };
-    let strangers = guess(vec![LOGIN.to_owned(); 50]);
-    assert_eq!(ready(&proxy), (0, "ready\n".to_owned()));
+    let strangers = guess(vec![LOGIN.to_owned(); 300]);
+    for _ in 0..10 {
+        assert_eq!(ready(&proxy), (0, "ready\n".to_owned()));
+    }
     // Two of each at a time.
     let known = guess((0..500).map(|number| format!("mfp{}", number % 250)).collect());
     until("health that fails", || {
