@@ -87,6 +87,27 @@ fn a_named_balancer_speaks_for_devices() {
 }
 
 /// Without the header, late with it, or with nonsense in its place, a balancer is told in the log what to switch on.
+/// A reload that names other balancers ends what the one before has spoken for.
+#[test]
+fn a_balancer_that_is_named_no_more() {
+    let dovecot = Dovecot::start();
+    let user = dovecot.user_with(&[]);
+    let listeners = |balancer: &str| {
+        upstreams(&dovecot)
+            + &listener("imap", "imap", "auto", &format!("upstream = \"implicit\"\nproxy_protocol = [\"{balancer}\"]"))
+    };
+    let proxy = Proxy::start(&listeners("127.0.0.1/32"));
+    let mut device = announced(&proxy, &v2([10, 1, 2, 3]));
+    device.login(&user, PASSWORD);
+    proxy.configure(&listeners("127.0.0.0/8"));
+    assert_eq!(proxy.reload().1.lines().next(), Some("taken; sessions go on"));
+    device.ok("NOOP");
+    proxy.configure(&listeners("127.0.0.9/32"));
+    let (code, said) = proxy.reload();
+    assert!(code == 0 && said.contains("1 session ended (load balancer no longer in proxy_protocol: 1)"), "{said}");
+    assert!(device.device.line().starts_with("* BYE "));
+}
+
 #[test]
 fn a_balancer_without_its_header_is_turned_away() {
     let dovecot = Dovecot::start();

@@ -2,8 +2,10 @@
 //! response. Everything else goes on untouched.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::time::Instant;
 
+use openssl::ssl::Ssl;
 use packetboat::simulator::User;
 
 use crate::support::device::Device;
@@ -13,6 +15,7 @@ use crate::support::imap::{Imap, status};
 use crate::support::pop3::Pop3;
 use crate::support::process::PATIENCE;
 use crate::support::proxy::{Proxy, listener, translating_listener, upstreams};
+use crate::support::stacks;
 use crate::support::{free_ports, message};
 
 const FAX: &str = "fax@contoso.example";
@@ -400,6 +403,61 @@ fn no_session_ends_in_the_middle_of_a_message() {
     assert!(begun.elapsed().as_secs() >= 19, "{:?}", begun.elapsed());
     drop(clear);
     assert_eq!((exchange.simulator.messages(FAX), exchange.simulator.messages(SCAN)), (1, 1));
+}
+
+/// In IDLE, in the middle of its own message, and of a line, for a device that may delete and one that may not.
+#[test]
+fn a_session_that_waits_for_the_device_ends_at_once() {
+    let exchange = exchange();
+    let before = configuration(&exchange);
+    let proxy = exchange.proxy(&before);
+    for (ways, change) in [
+        (["x IDLE\r\n", "+ "], "" as &str),
+        (["x APPEND INBOX {100}\r\n", "+ "], "half of it"),
+        (["x NOOP\r\n", "x OK"], "x FETCH 1 (FLA"),
+        (["x IDLE\r\n", "+ "], "DO"),
+    ] {
+        for guarded in ["", "delete = false\n"] {
+            let text = before.clone().replace("login = \"fax\"", &format!("login = \"fax\"\n{guarded}"));
+            proxy.configure(&text);
+            assert_eq!(proxy.reload().0, 0);
+            let Sessions { mut clear, pop3: _pop3, .. } = Sessions::of(&proxy);
+            clear.ok("SELECT INBOX");
+            clear.device.send(ways[0]);
+            assert!(clear.device.line().starts_with(ways[1]));
+            clear.device.send(change);
+            proxy.configure(&without(&text, FAXES));
+            let (code, said) = proxy.reload();
+            assert!(code == 0 && said.contains("2 sessions ended (login removed: 2)"), "{said}");
+            let begun = Instant::now();
+            assert_eq!((clear.device.line(), clear.device.has_ended()), (BYE.into(), true), "{ways:?}");
+            // Without the time that a response would have.
+            assert!(begun.elapsed().as_secs() < 8, "{ways:?}: {:?}", begun.elapsed());
+        }
+    }
+}
+
+/// TLS begins after the reload, on a connection from before, with a version that is no longer taken.
+#[test]
+fn starttls_on_a_connection_from_before() {
+    let exchange = exchange();
+    let before = configuration(&exchange).replace("allow_plaintext = true", "");
+    let proxy = exchange.proxy(&before);
+    let mut stream = crate::support::device::tcp(proxy.address("clear"));
+    let mut greeting = [0; 512];
+    let length = stream.read(&mut greeting).unwrap();
+    assert!(greeting[..length].starts_with(b"* OK "));
+    proxy.configure(&and(&before, ON_CLEAR, "profile = \"modern\""));
+    let (code, said) = proxy.reload();
+    assert!(code == 0 && said == "taken; sessions go on\n", "{said}");
+    stream.write_all(b"a STARTTLS\r\n").unwrap();
+    let length = stream.read(&mut greeting).unwrap();
+    assert!(greeting[..length].starts_with(b"a OK "));
+    let context = stacks::context(|context| stacks::old(context, stacks::Version::Tls1_0, "AES128-SHA"));
+    let mut device = Imap::over(Device::over(Ssl::new(&context).unwrap().connect(stream).unwrap()));
+    device.device.send(format!("a LOGIN fax {PASSWORD}\r\n"));
+    assert_eq!(device.device.line(), BYE);
+    assert_eq!(exchange.simulator.counts().imap.accepted, 0);
 }
 
 /// Logins that are passed through rest on their listener, its networks and its mail server alone.
