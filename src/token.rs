@@ -35,6 +35,8 @@ pub struct Tokens {
     by_account: BTreeMap<String, Arc<Slot>>,
     /// Each once.
     slots: Vec<Arc<Slot>>,
+    /// Those of earlier configurations whose newest refresh token the disk has not taken yet.
+    unsettled: Vec<Arc<Slot>>,
     config: Config,
 }
 
@@ -90,7 +92,9 @@ impl Tokens {
             }
         }
         if obstacles.is_empty() {
-            Ok(Self { by_account, slots: slots.into_values().collect(), config: config.clone() })
+            let slots: Vec<_> = slots.into_values().collect();
+            let unsettled = before.map(|before| before.unsettled_beside(&slots)).unwrap_or_default();
+            Ok(Self { by_account, slots, unsettled, config: config.clone() })
         } else {
             obstacles.dedup();
             Err(obstacles)
@@ -129,8 +133,15 @@ impl Tokens {
         let is_kept_there =
             self.config.state_directory == config.state_directory && self.config.store_key == config.store_key;
         let owner = Owner::new(identity_name, user, identity);
-        let slot = self.slots.iter().find(|slot| is_kept_there && slot.owner == owner)?;
+        let slot = self.slots.iter().chain(&self.unsettled).find(|slot| is_kept_there && slot.owner == owner)?;
         Some(slot.keeping())
+    }
+
+    /// Sign-ins that none of these goes on with, and whose newest refresh token has still to reach the disk.
+    fn unsettled_beside(&self, slots: &[Arc<Slot>]) -> Vec<Arc<Slot>> {
+        let goes_on = |old: &Slot| slots.iter().any(|new| new.owner == old.owner);
+        let unsettled = self.slots.iter().chain(&self.unsettled).filter(|old| old.is_unsettled() && !goes_on(old));
+        unsettled.take(MOST_UNSETTLED).map(Arc::clone).collect()
     }
 
     /// The token of an account.
@@ -149,11 +160,15 @@ impl Tokens {
         for slot in &self.slots {
             tokio::spawn(Arc::clone(slot).keep_fresh(lifecycle.clone()));
         }
+        for slot in &self.unsettled {
+            tokio::spawn(Arc::clone(slot).keep_until_saved(lifecycle.clone()));
+        }
     }
 
     /// Waits until what is on its way has arrived and is on disk, for half a minute at most: call it last.
     pub async fn settle(&self) {
-        let mut settling: JoinSet<()> = self.slots.iter().map(|slot| Arc::clone(slot).settle()).collect();
+        let all = self.slots.iter().chain(&self.unsettled);
+        let mut settling: JoinSet<()> = all.map(|slot| Arc::clone(slot).settle()).collect();
         while settling.join_next().await.is_some() {}
     }
 }
@@ -264,6 +279,8 @@ fn prove_credential(name: &str, identity: &Identity) -> Vec<Obstacle> {
     }
 }
 
+/// Sign-ins of earlier configurations that wait for the disk.
+const MOST_UNSETTLED: usize = 64;
 /// Days before the end from which on it is told.
 const SOON: i64 = 30;
 /// In seconds.

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{error, info};
 
 use super::credentials::{PATIENCE, gate_of, unavailable};
 use super::{LOOK, Pending, Setback, Slot, Unsaved, refused};
-use crate::lifecycle::since_1970;
+use crate::lifecycle::{Lifecycle, Phase, since_1970};
 use crate::pool::{self, Gate};
 use crate::secret::Secret;
 use crate::token::wire::Record;
@@ -101,6 +101,25 @@ impl Slot {
                     );
                 }
             }
+        }
+    }
+}
+
+impl Slot {
+    /// Whether a refresh token has still to reach the disk, or may be on its way.
+    pub(in crate::token) fn is_unsettled(&self) -> bool {
+        self.store.is_some() && (self.pending().unsaved.is_some() || self.kept.flight.try_lock().is_err())
+    }
+
+    /// Brings the newest refresh token of an earlier configuration to the disk, as soon as that takes it.
+    pub(in crate::token) async fn keep_until_saved(self: Arc<Self>, mut lifecycle: Lifecycle) {
+        while self.is_unsettled() {
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = lifecycle.reached(Phase::Draining) => return,
+            }
+            let _flight = self.kept.flight.lock().await;
+            self.keep_unsaved().await;
         }
     }
 }

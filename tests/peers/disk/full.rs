@@ -37,6 +37,35 @@ fn a_limit_to_the_size_of_files() {
     survives(&Disk::new(512), (&limit("16:unlimited"), &limit("unlimited"), "File too large"));
 }
 
+/// The identity gets another client_id while the disk is full: the sign-in with the earlier one reaches the disk nevertheless,
+/// and counts again when that is back.
+#[test]
+fn a_full_disk_and_another_application() {
+    let (disk, exchange) = (Disk::new(512), Exchange::new());
+    disk.put_in_place_of(&exchange.state());
+    let configuration = exchange.configuration(BY_PERSON);
+    exchange.sign_in(&configuration);
+    exchange.quirk(|quirks| {
+        quirks.endpoint.expires_in = 2;
+        quirks.refresh.strict_rotation = true;
+    });
+    let proxy = exchange.proxy(&configuration);
+    disk.fill();
+    proxy.logs(1, "refresh token cannot be kept");
+    let reload = |text: &str, count| {
+        proxy.configure(text);
+        proxy.process.signal("HUP");
+        proxy.logs(count, "the configuration taken");
+    };
+    reload(&configuration.replace(APP, "99999999-2222-3333-4444-555555555555"), 1);
+    proxy.logs(1, "has signed in with another token endpoint, tenant or client_id");
+    disk.make_room();
+    proxy.logs(1, "the newest refresh token is kept");
+    reload(&configuration, 2);
+    assert!(imap_login(&proxy).starts_with("OK"));
+    assert_eq!(exchange.simulator.counts().token_refusals, 0);
+}
+
 /// Devices notice nothing, each refresh token is used once, what is on disk stays whole; the fault is told once, on the
 /// page and to Prometheus too; and the newest token is brought to the disk as soon as that takes it.
 fn survives(disk: &Disk, (begin, end, words): Fault<'_>) {
