@@ -5,6 +5,10 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::config::Limits;
 use crate::device::{Delays, KnownSources, PASSED, Turn, Who, normal_form};
@@ -15,6 +19,7 @@ use crate::transport::upstream::Server;
 /// What all listeners have in common that pass logins through. It outlives every configuration.
 pub(super) struct Passed {
     known: Arc<KnownSources>,
+    strangers: Arc<Semaphore>,
     delays: Mutex<Arc<Delays>>,
 }
 
@@ -22,6 +27,8 @@ pub(super) struct Passed {
 pub(super) struct PassThrough {
     pub(super) server: Arc<Server>,
     known: Arc<KnownSources>,
+    /// Logins that may be at the server at a time and were never let in from their source.
+    strangers: Arc<Semaphore>,
     delays: Arc<Delays>,
 }
 
@@ -30,11 +37,13 @@ pub(super) struct Attempt {
     who: Who,
     turn: Turn,
     known: Arc<KnownSources>,
+    _stranger: Option<OwnedSemaphorePermit>,
 }
 
 impl Passed {
     pub(super) fn new(limits: &Limits, known: &Arc<KnownSources>) -> Self {
-        Self { known: Arc::clone(known), delays: Mutex::new(Arc::new(delays(limits))) }
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        Self { known: Arc::clone(known), strangers, delays: Mutex::new(Arc::new(delays(limits))) }
     }
 
     /// To this server; failures from before go on to count where the delays are the same.
@@ -43,8 +52,8 @@ impl Passed {
         if !present.is_like(&other) {
             *present = Arc::new(other);
         }
-        let (known, delays) = (Arc::clone(&self.known), Arc::clone(&present));
-        PassThrough { server: Arc::clone(server), known, delays }
+        let (known, strangers) = (Arc::clone(&self.known), Arc::clone(&self.strangers));
+        PassThrough { server: Arc::clone(server), known, strangers, delays: Arc::clone(&present) }
     }
 }
 
@@ -52,13 +61,23 @@ impl PassThrough {
     /// Waits until this login may be tried.
     ///
     /// # Errors
-    /// [`Kind::NotVerified`]: too many were wrong of late, or wait.
+    /// [`Kind::NotVerified`]: too many were wrong of late, or are at the server.
     pub(super) async fn attempt(&self, login: &[u8], source: IpAddr) -> Result<Attempt, Failure> {
         let (source, name) = (Source::from(source), format!("{PASSED}{}", normal_form(login)));
         let is_familiar = self.known.has(&name, source);
         let who = Who { source, name, is_familiar };
         let turn = self.delays.turn(&who).await?;
-        Ok(Attempt { who, turn, known: Arc::clone(&self.known) })
+        let _stranger = if is_familiar { None } else { Some(self.stranger().await?) };
+        Ok(Attempt { who, turn, known: Arc::clone(&self.known), _stranger })
+    }
+
+    /// A server has a limit of its own for connections that are not logged in, which must be left to known devices.
+    async fn stranger(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let waiting = timeout(PATIENCE, Arc::clone(&self.strangers).acquire_owned());
+        waiting.await.ok().and_then(Result::ok).ok_or_else(|| {
+            let detail = format!("{STRANGERS} logins that were never let in from their source are at the mail server");
+            Failure::new(Kind::NotVerified, detail)
+        })
     }
 }
 
@@ -97,3 +116,7 @@ fn delays(limits: &Limits) -> Delays {
 /// Logins of one source that are at the server at a time while it has refused none: a server takes its time over each, and
 /// many devices may come from one address.
 const AT_ONCE: usize = 16;
+/// Such logins of all sources, where they were never let in from there.
+const STRANGERS: usize = 64;
+/// For one of them to end.
+const PATIENCE: Duration = Duration::from_secs(10);

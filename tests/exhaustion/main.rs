@@ -13,6 +13,7 @@ mod house;
 mod readers;
 mod silent;
 mod storm;
+mod strangers;
 
 /// What the tests between real peers are made of. They use more of it.
 #[allow(dead_code)]

@@ -156,6 +156,63 @@ fn judge(certificates: &Certificates, refused: &Arc<AtomicUsize>) -> u16 {
     })
 }
 
+/// A mail server has few connections for those who have not logged in. Strangers, from however many addresses, have some of
+/// them; a device that it has let in before goes on to log in.
+#[test]
+fn strangers_have_a_few_connections_to_the_mail_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificates = Certificates::for_name("localhost", 30);
+    certificates.write(directory.path());
+    let logins = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&logins);
+    let port = fake::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
+        let logins = Arc::clone(&logins);
+        std::thread::spawn(move || {
+            let _ = stream.write_all(b"* OK ready\r\n");
+            loop {
+                let line = fake::hear(&mut stream);
+                let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
+                if command.contains("LOGIN") && !command.contains(PASSWORD) {
+                    // It takes its time over a wrong one.
+                    logins.fetch_add(1, Ordering::Relaxed);
+                    let _ = stream.read(&mut [0]);
+                    return;
+                }
+                let _ = stream.write_all(format!("{tag} OK done\r\n").as_bytes());
+                if command == "LOGOUT" {
+                    let _ = stream.shutdown();
+                    return;
+                }
+            }
+        });
+    });
+    let roots = directory.path().join("ca.pem");
+    let proxy = Proxy::start(&format!(
+        "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\nimap_port = {port}\n{}",
+        listener("imap", "imap", "starttls", CLEAR)
+    ));
+    let (to, known) = (proxy.address("imap"), Ipv4Addr::new(127, 0, 0, 9));
+    visit(from(known, to));
+    let crowd: Vec<TcpStream> = (0..120)
+        .map(|number| {
+            let mut stream = from(stranger(number), to);
+            stream.write_all(format!("a LOGIN guess{number} wrong\r\n").as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let deadline = Instant::now() + PATIENCE;
+    while seen.load(Ordering::Relaxed) < 64 {
+        assert!(Instant::now() < deadline, "the server has seen {} logins", seen.load(Ordering::Relaxed));
+        std::thread::yield_now();
+    }
+    visit(from(known, to));
+    // The others are told in time, and that it is for the moment.
+    proxy.logs(56, "login failed: password was not verified: 64 logins that were never let in from their source");
+    assert_eq!(seen.load(Ordering::Relaxed), 64);
+    visit(from(known, to));
+    drop(crowd);
+}
+
 /// Where logins are passed through, the server sees no more guesses than packetboat itself would look at; a device that
 /// it has let in does not notice.
 #[test]

@@ -1,0 +1,218 @@
+//! Strangers fill each thing that can be filled, from 1, 6, 40 and 400 addresses, while twelve known devices visit in turn:
+//! none is refused, and none waits for a second more than at rest.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use openssl::ssl::{Ssl, SslContext, SslVersion};
+use rustix::process::{Resource, getrlimit};
+
+use crate::crowd::{self, milliseconds, say_hello_and_reset, tcp_from_address};
+use crate::support::certificates::Certificates;
+use crate::support::device::Device;
+use crate::support::exchange::{BY_SECRET, Exchange, PASSWORD};
+use crate::support::fake;
+use crate::support::imap::{Imap, status};
+use crate::support::proxy::{Proxy, listener, translating_listener};
+use crate::support::stacks::{self, Version, old};
+
+/// Devices that are known, each at an address of its own; their passwords are verified anew at each visit.
+const DEVICES: u8 = 12;
+/// What a visit may take longer than at rest.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// LimitNOFILE of the unit.
+const PACKAGED: u64 = 65536;
+
+struct Plant {
+    proxy: Proxy,
+    tls: SslContext,
+    _exchange: Exchange,
+    _directory: tempfile::TempDir,
+}
+
+impl Plant {
+    /// With the limits as they are by default, and as many open files as the package gives.
+    fn new() -> Self {
+        let (exchange, directory) = (Exchange::new(), tempfile::tempdir().unwrap());
+        let hash = packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap();
+        let devices: String = (0..DEVICES)
+            .map(|number| {
+                format!("[[device]]\nlogin = \"mfp{number}\"\npasswords = [\"{hash}\"]\naccount = \"scans\"\n")
+            })
+            .collect();
+        let certificates = Certificates::for_name("localhost", 30);
+        certificates.write(directory.path());
+        let port = fake::tls(&certificates, SslVersion::TLS1_3, |stream| {
+            std::thread::spawn(move || judge(stream));
+        });
+        let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\n";
+        let text = format!(
+            "[limits]\npassword_memory = \"1s\"\nsessions_per_mailbox = 16\n{}{devices}[upstream.x]\nhost = \"127.0.0.1\"\n\
+             server_name = \"localhost\"\nroots = {:?}\nimap_port = {port}\n{}{}",
+            exchange.configuration(BY_SECRET),
+            directory.path().join("ca.pem"),
+            translating_listener("clear", "imap", "starttls", clear),
+            listener("passed", "imap", "starttls", &format!("{clear}upstream = \"x\"")),
+        );
+        let mut command = Command::new("prlimit");
+        // As in config/systemd, or what is to be had here.
+        let files = getrlimit(Resource::Nofile).maximum.map_or(PACKAGED, |most| most.min(PACKAGED));
+        command.args([&format!("--nofile={files}:{files}"), env!("CARGO_BIN_EXE_packetboat")]);
+        let proxy = Proxy::start_by(command, Some(&exchange.state()), "info", &text, None);
+        let tls = stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
+        Self { proxy, tls, _exchange: exchange, _directory: directory }
+    }
+
+    /// A device logs in over TLS 1.0, and out. How long it took.
+    fn visit(&self, number: u8) -> Duration {
+        let begun = Instant::now();
+        let tcp = tcp_from_address(Ipv4Addr::new(127, 0, 1, number + 1), self.proxy.address("imap"));
+        let stream = Ssl::new(&self.tls).unwrap().connect(tcp).expect("handshake of a known device");
+        let mut imap = Imap::greeted(Device::over(stream));
+        let answer = status(&imap.command(&format!("LOGIN mfp{number} {PASSWORD}")));
+        assert!(answer.starts_with("OK "), "a known device hears {answer}");
+        imap.ok("LOGOUT");
+        begun.elapsed()
+    }
+
+    /// One whose login is passed through.
+    fn passed_visit(&self) -> Duration {
+        let begun = Instant::now();
+        let tcp = tcp_from_address(Ipv4Addr::new(127, 0, 1, 99), self.proxy.address("passed"));
+        let mut imap = Imap::greeted(Device::over(tcp));
+        let answer = status(&imap.command(&format!("LOGIN scanner {PASSWORD}")));
+        assert!(answer.starts_with("OK "), "a known device hears {answer}");
+        imap.ok("LOGOUT");
+        begun.elapsed()
+    }
+
+    /// Each of the devices, one after the other; the longest visit.
+    fn visits(&self) -> Duration {
+        let translated = (0..DEVICES).map(|number| self.visit(number)).max().unwrap();
+        translated.max(self.passed_visit())
+    }
+
+    /// Fills something from these addresses, and has the devices visit meanwhile: the longest visit.
+    fn besieged(&self, what: Siege, addresses: &[Ipv4Addr]) -> Duration {
+        let is_over = AtomicBool::new(false);
+        let next = AtomicUsize::new(0);
+        let to = match what {
+            Siege::Silence | Siege::Hellos => self.proxy.address("imap"),
+            Siege::Passwords => self.proxy.address("clear"),
+            Siege::Passed => self.proxy.address("passed"),
+            Siege::Page => self.proxy.admin(),
+        };
+        std::thread::scope(|scope| {
+            let crowd: Vec<TcpStream> = match what {
+                Siege::Hellos => {
+                    for _ in 0..4 {
+                        scope.spawn(|| {
+                            while !is_over.load(Ordering::Relaxed) {
+                                let number = next.fetch_add(1, Ordering::Relaxed);
+                                say_hello_and_reset(addresses[number % addresses.len()], to);
+                            }
+                        });
+                    }
+                    // It has gone on for a moment: more than a minute's worth of one source is spent.
+                    while next.load(Ordering::Relaxed) < 1000 {
+                        std::thread::yield_now();
+                    }
+                    Vec::new()
+                }
+                Siege::Silence => all_from(addresses, 60, 2400, to, ""),
+                Siege::Page => all_from(addresses, 100, 400, to, ""),
+                Siege::Passwords | Siege::Passed => all_from(addresses, 50, 600, to, &guesses()),
+            };
+            let longest = self.visits();
+            is_over.store(true, Ordering::Relaxed);
+            drop(crowd);
+            longest
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Siege {
+    /// Connections that say nothing.
+    Silence,
+    /// ClientHellos, one after the other.
+    Hellos,
+    /// Wrong passwords, for logins that are known and others.
+    Passwords,
+    /// The same where they are passed through.
+    Passed,
+    /// Connections to the page.
+    Page,
+}
+
+/// So many connections from each address, and in all, each of which says this.
+fn all_from(addresses: &[Ipv4Addr], each: usize, most: usize, to: SocketAddr, says: &str) -> Vec<TcpStream> {
+    let each = each.min(most.div_ceil(addresses.len()));
+    let sources = addresses.iter().flat_map(|address| std::iter::repeat_n(*address, each));
+    let connected = |source| {
+        let mut stream = tcp_from_address(source, to);
+        stream.set_nonblocking(true).unwrap();
+        // One that is refused may be closed already.
+        let _ = stream.write(says.as_bytes());
+        stream
+    };
+    sources.map(connected).collect()
+}
+
+/// Logins one behind the other, each of which is tried once the one before is refused.
+fn guesses() -> String {
+    (0..50).map(|number| format!("a LOGIN mfp{} wrong\r\nb LOGIN guess{number} wrong\r\n", number % 12)).collect()
+}
+
+/// A mail server that lets in who has the password.
+fn judge(mut stream: impl Read + Write + Send + 'static) {
+    let _ = stream.write_all(b"* OK ready\r\n");
+    loop {
+        let line = fake::hear(&mut stream);
+        let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
+        let is_wrong = command.contains("LOGIN") && !command.contains(PASSWORD);
+        let answer = if is_wrong { "NO [AUTHENTICATIONFAILED] no" } else { "OK done" };
+        if stream.write_all(format!("{tag} {answer}\r\n").as_bytes()).is_err() || command == "LOGOUT" {
+            return;
+        }
+    }
+}
+
+#[test]
+fn strangers_cost_a_known_device_nothing() {
+    let _alone = crowd::alone();
+    crowd::size();
+    let plant = Plant::new();
+    plant.visits();
+    let rest = plant.visits();
+    println!("at rest: the longest of {} visits {:.0} ms", DEVICES + 1, milliseconds(rest));
+    let mut late = Vec::new();
+    for (place, count) in [1_usize, 6, 40, 400].into_iter().enumerate() {
+        let network = u8::try_from(place + 10).unwrap();
+        let address = |number: usize| {
+            Ipv4Addr::new(127, network, u8::try_from(number / 250).unwrap(), u8::try_from(number % 250 + 1).unwrap())
+        };
+        let addresses: Vec<Ipv4Addr> = (0..count).map(address).collect();
+        for what in [Siege::Silence, Siege::Hellos, Siege::Passwords, Siege::Passed, Siege::Page] {
+            let longest = plant.besieged(what, &addresses);
+            println!("{what:?} from {count} addresses: the longest visit {:.0} ms", milliseconds(longest));
+            if longest > rest + PATIENCE {
+                late.push((what, count, longest));
+            }
+        }
+    }
+    // Each was full.
+    let metrics = plant.proxy.get("/metrics");
+    for reason in
+        ["too_many_connections", "too_many_from_source", "too_many_handshakes", "wrong_password", "login_refused"]
+    {
+        let label = format!("reason=\"{reason}\"");
+        let was_refused = metrics.lines().any(|line| line.contains(&label) && !line.ends_with(" 0"));
+        assert!(was_refused, "nobody was refused: {reason}");
+    }
+    assert!(late.is_empty(), "at rest {rest:?}, and {late:?}");
+}
