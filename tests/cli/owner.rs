@@ -1,7 +1,9 @@
 //! Root's commands in a state directory of another user, who lays links there: nothing of root's is read out, written, given
 //! away or signed with. Runs as root, as CI does; another user cannot lay such a trap for itself.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{chown, lchown, symlink};
+use std::process::Stdio;
 
 use super::*;
 
@@ -9,7 +11,7 @@ const OWNER: u32 = 65_534;
 const SECRET: &str = "4f1c0-what-root-alone-may-read";
 
 /// Every file and directory that packetboat has in its state directory.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "ca.pem",
     "ca.key",
     "ca.der",
@@ -21,6 +23,7 @@ const NAMES: [&str; 13] = [
     "reload",
     "store.key",
     "inventory.json",
+    "known-devices",
     "tokens",
     "tokens/lock",
 ];
@@ -97,6 +100,23 @@ impl Trap {
         lchown(&link, Some(OWNER), Some(OWNER)).unwrap();
     }
 
+    /// Root starts the service, and ends it once it is ready; what it says.
+    fn serve(&self) -> String {
+        let file = self.bench.configure(&self.configuration.replace("logins = \"pass-through\"", "observe = true"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").args(["run", "--config"]).arg(file);
+        let mut service = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        for line in BufReader::new(service.stderr.take().unwrap()).lines().map_while(Result::ok) {
+            if line.contains("INFO ready") {
+                assert!(Command::new("kill").arg(service.id().to_string()).status().unwrap().success());
+            }
+            said += &(line + "\n");
+        }
+        service.wait().unwrap();
+        said
+    }
+
     /// Root runs this; what it prints, and what it has written to the file that it named.
     fn run(&self, command: &[&str]) -> String {
         let out = self.bench.path("exported");
@@ -132,6 +152,21 @@ fn root_reads_and_writes_nothing_of_its_own_by_another_users_links() {
         fs::remove_dir_all(trap.bench.path("state")).unwrap();
         trap.make_state();
     }
+    // The service itself, should root start it there.
+    let mut is_served = false;
+    for name in NAMES {
+        trap.run(&["certificate", "renew"]);
+        trap.lay(name, &secret);
+        let said = trap.serve();
+        assert!(!said.contains(SECRET) && (said.contains("INFO ready") || said.contains("ERROR")), "{name}: {said}");
+        is_served |= said.contains("INFO ready");
+        assert_eq!(fs::read(&secret).unwrap(), SECRET.as_bytes(), "{name}");
+        let about = fs::metadata(&secret).unwrap();
+        assert_eq!((about.uid(), about.mode() & 0o777), (0, 0o600), "{name}");
+        fs::remove_dir_all(trap.bench.path("state")).unwrap();
+        trap.make_state();
+    }
+    assert!(is_served);
     // A directory of root's in the place of one of the service's.
     trap.lay("tokens", &trap.bench.path("root"));
     for command in COMMANDS {
