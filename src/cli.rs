@@ -60,6 +60,8 @@ enum Command {
         arguments: reload::Arguments,
     },
     /// Ask the running proxy whether it is well, for health checks
+    ///
+    /// Asks at the socket in the state directory, for root and the service's user; without one, at admin.listen.
     Health {
         #[command(flatten)]
         file: ConfigFile,
@@ -67,6 +69,8 @@ enum Command {
         arguments: inspect::AskedHealth,
     },
     /// List the devices that were seen: with what TLS, and whether they need packetboat
+    ///
+    /// Asks as health does, and never sends the admin token. Where no proxy runs, it shows what was kept last.
     Devices {
         #[command(flatten)]
         file: ConfigFile,

@@ -5,9 +5,10 @@ use std::io;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Where the process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +55,11 @@ impl Lifecycle {
         // An error says that the trigger is gone, and with it the process's reason to run.
         let _ = self.0.wait_for(|current| *current >= phase).await;
     }
+}
+
+/// Whether an event loop runs what it is given within this time. One that is stuck does not.
+pub async fn answers(event_loop: &Handle, patience: Duration) -> bool {
+    timeout(patience, event_loop.spawn(async {})).await.is_ok_and(|ran| ran.is_ok())
 }
 
 /// The wall clock, in seconds since 1970.
@@ -150,4 +156,26 @@ async fn any(signals: &mut [(&'static str, Signal)]) -> &'static str {
         came.map_or(Poll::Pending, Poll::Ready)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use tokio::runtime::Builder;
+
+    #[tokio::test]
+    async fn an_event_loop_that_is_stuck_does_not_answer() {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        let (release, released) = mpsc::channel::<()>();
+        let control = std::thread::spawn(move || {
+            let _ = released.recv();
+            runtime.block_on(std::future::pending::<()>());
+        });
+        assert!(!answers(&handle, Duration::from_millis(20)).await);
+        drop(release);
+        assert!(answers(&handle, Duration::from_secs(60)).await);
+        drop(control);
+    }
 }

@@ -13,6 +13,7 @@ use super::places::Place;
 use super::shared::Shared;
 use crate::crypto::KeyedHash;
 use crate::inventory::{self, Device};
+use crate::lifecycle;
 use crate::pool;
 use crate::secret::Secret;
 use crate::transport::http::server::{Received, Said};
@@ -167,8 +168,7 @@ impl Admin {
     /// Why no login can be served, whatever the servers do, if so: it tries the way that a login takes through the process,
     /// and the thread that controls it.
     async fn stuck(&self) -> Option<String> {
-        let control = self.loops.control.clone();
-        let asked = async move { timeout(ALIVE, control.spawn(async {})).await.is_ok_and(|asked| asked.is_ok()) };
+        let asked = lifecycle::answers(&self.loops.control, ALIVE);
         // A change of the configuration may have the lock, on a control thread that hangs.
         let pulse = async { timeout(ALIVE, self.serving.read()).await.ok().map(|serving| serving.pulse()) };
         let beat = async {

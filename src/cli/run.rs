@@ -6,6 +6,7 @@ mod known;
 pub(super) mod log;
 mod manager;
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -100,10 +101,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     tokio::spawn(tell_of_ignored(ignored));
     let config = &proven.config;
     raise_open_files(config.limits.connections, proxy::other_files(config));
-    let common = Common::with(config, manager::sockets()).map_err(|error| {
-        error!(error, "cannot start");
-        Exit::OsError
-    })?;
+    let common = Common::with(config, manager::sockets()).map_err(not_started)?;
     admin::recall(config, &common);
     let keeper = Keeper::recall(config, &common);
     let mut stamps = Stamps::of(config);
@@ -123,30 +121,17 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     introduction::tell_of_unclaimed(&common, config);
     let confined = confine(file, &proven);
     // Threads that were there before would not be confined.
-    output.start_thread().and_then(|()| pool::start()).map_err(|error| {
-        error!(%error, "cannot start");
-        Exit::OsError
-    })?;
+    output.start_thread().and_then(|()| pool::start()).map_err(not_started)?;
     let (trigger, lifecycle) = lifecycle::begin();
-    let serving = Serving::start(opened, config, &common, &lifecycle).map_err(|error| {
-        error!(%error, "cannot start");
-        Exit::OsError
-    })?;
+    let serving = Serving::start(opened, config, &common, &lifecycle).map_err(not_started)?;
     let serving = Arc::new(RwLock::new(serving));
-    let loops = Loops::start().map_err(|error| {
-        error!(%error, "cannot start");
-        Exit::OsError
-    })?;
+    let loops = Loops::start().map_err(not_started)?;
     loops.health.spawn(manager::feed_watchdog(Arc::clone(&serving), loops.control.clone()));
     let admin = Admin::new(&common, &serving, loops);
     admin.serve(admin_doors);
     let (beside, beside_lifecycle) = lifecycle::begin();
     tokio::spawn(Arc::clone(&keeper).upkeep(beside_lifecycle.clone()));
-    let owned = owners
-        .and_then(|socket| admin.serve_owner(socket, beside_lifecycle.clone()).map_err(|error| error.to_string()));
-    if let Err(why) = owned {
-        warn!("packetboat health and packetboat devices ask the page at admin.listen: {why}");
-    }
+    serve_owner(&admin, owners, beside_lifecycle.clone());
     admin.keep_up(beside_lifecycle);
     common.metrics.loaded(lifecycle::since_1970());
     let mut running = Process {
@@ -176,6 +161,19 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     running.common.tell_last();
     info!("stopped");
     Ok(())
+}
+
+fn not_started(error: impl std::fmt::Display) -> Exit {
+    error!(%error, "cannot start");
+    Exit::OsError
+}
+
+/// Commands ask at the socket in the state directory, where it could be made.
+fn serve_owner(admin: &Arc<Admin>, socket: Result<UnixListener, String>, lifecycle: Lifecycle) {
+    let served = socket.and_then(|socket| admin.serve_owner(socket, lifecycle).map_err(|error| error.to_string()));
+    if let Err(why) = served {
+        warn!("{why}; packetboat health and packetboat devices ask the page at admin.listen instead");
+    }
 }
 
 /// Once all is opened, so that what is in the way could be named, and before a device can say anything. Where files may be

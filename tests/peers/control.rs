@@ -301,6 +301,29 @@ fn the_socket_is_the_owners_alone() {
     assert_eq!(Ran::of(as_user(64_902, "health").output().unwrap()).code, 69);
 }
 
+/// Where nothing can be written, commands ask the page, and it has no token of theirs.
+#[test]
+fn without_a_state_directory_the_page_is_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let (token, file) = (directory.path().join("token"), directory.path().join("packetboat.toml"));
+    fs::write(&token, "a-token-of-enough-length\n").unwrap();
+    mode(&token, 0o600);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let plain =
+        OBSERVE.to_owned() + "entry = \"plaintext\"\nallow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\n";
+    let text =
+        format!("state_directory = \"/proc/none\"\n[admin]\nlisten = [\"{port}\"]\ntoken_file = {token:?}\n{plain}");
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    let mut process = Process::start(command.args(["run", "--config"]).arg(&file).stderr(Stdio::piped()));
+    let log = Lines::of(process.0.stderr.take().unwrap());
+    log.wait_for("line that it is ready", |line| line.ends_with("ready"));
+    let ran = run(&file, &["health"]);
+    assert_eq!((ran.code, ran.output.as_str()), (0, "alive\n"), "{}", ran.errors);
+    let ran = run(&file, &["devices"]);
+    assert!(ran.code == 69 && ran.errors.contains("the admin token, which no command sends"), "{}", ran.errors);
+}
+
 /// Open connections of strangers, of as many addresses of this computer as they like, push no device out that has logged in.
 #[test]
 fn strangers_push_no_device_out_of_the_inventory() {

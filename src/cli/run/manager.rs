@@ -9,9 +9,10 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::RwLock;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, warn};
 
+use crate::lifecycle;
 use crate::pool;
 use crate::proxy::Serving;
 
@@ -68,13 +69,14 @@ pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>, control: Handle
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let asked = timeout(patience, control.spawn(async {}));
-        let (beats, verifies, asked) = tokio::join!(pulse.is_felt(patience), pool::PASSWORDS.answers(patience), asked);
+        let asked = lifecycle::answers(&control, patience);
+        let (beats, verifies, is_controlled) =
+            tokio::join!(pulse.is_felt(patience), pool::PASSWORDS.answers(patience), asked);
         if !beats {
             error!("an event loop does not answer; the service manager's watchdog is not fed");
         } else if !verifies {
             error!("no password can be verified; the service manager's watchdog is not fed");
-        } else if asked.is_err() {
+        } else if !is_controlled {
             error!("the thread for signals and reloads does not answer; the service manager's watchdog is not fed");
         } else {
             // A reload has it for a moment; the next time will do.
