@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 
+use openssl::pkey::Id;
+use openssl::ssl::SslVersion;
+
 use super::wire::{
     ALERT, Cursor, HANDSHAKE, Hello, No, SSL3, ServerHello, TLS1_0, TLS1_1, TLS1_2, TLS1_3, Wire, answer, answer_to,
     record,
 };
 use super::{PROFILES, profiles};
 use crate::support::proxy::{Proxy, listener};
+use crate::support::stacks::{Start, openssl};
 
 /// With the RSA certificate that is made on first start; forward secrecy, AEAD or SHA-2 alone.
 const MODERN: &[u16] = &[0xc02f, 0xc030, 0xcca8, 0xc027, 0xc028];
@@ -167,6 +171,45 @@ fn compression_is_never_agreed_on() {
             assert!(matches!(refused, No::Alert(2, _)), "{profile} {version:#06x}: {refused:?}");
         }
     }
+}
+
+/// A post-quantum exchange leaves 6 kB of its key in every connection, and no device needs one.
+#[test]
+fn a_device_that_prefers_a_post_quantum_exchange_gets_x25519() {
+    let proxy = profiles();
+    for profile in PROFILES {
+        let stream = openssl(proxy.address(profile), Start::Implicit, |context| {
+            context.set_groups_list("X25519MLKEM768:X25519").unwrap();
+        });
+        let stream = stream.unwrap();
+        assert_eq!(stream.ssl().version_str(), "TLSv1.3");
+        assert_eq!(stream.ssl().peer_tmp_key().unwrap().id(), Id::X25519, "{profile}");
+    }
+}
+
+/// The curves of TLS 1.0 to 1.2, and what TLS 1.3 has beside.
+#[test]
+fn every_usual_group_is_taken() {
+    let proxy = profiles();
+    let groups = ["X25519", "P-256", "X448", "P-384", "P-521"];
+    let of_tls_1_3 = ["ffdhe2048", "ffdhe3072"];
+    let agreed = |group: &str, version: SslVersion| {
+        openssl(proxy.address("legacy"), Start::Implicit, |context| {
+            context.set_max_proto_version(Some(version)).unwrap();
+            context.set_cipher_list("ECDHE").unwrap();
+            context.set_groups_list(group).unwrap();
+        })
+    };
+    for group in groups {
+        for version in [SslVersion::TLS1, SslVersion::TLS1_2, SslVersion::TLS1_3] {
+            agreed(group, version).unwrap_or_else(|error| panic!("{group}: {error}"));
+        }
+    }
+    for group in of_tls_1_3 {
+        agreed(group, SslVersion::TLS1_3).unwrap_or_else(|error| panic!("{group}: {error}"));
+    }
+    // The test can fail.
+    agreed("secp256k1", SslVersion::TLS1_2).unwrap_err();
 }
 
 #[test]
