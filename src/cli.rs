@@ -27,6 +27,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, Environment, Problem, Proven};
 use crate::confinement;
 use crate::text;
+use crate::transport::downstream;
 use output::complain;
 
 /// Lets printers, scanners and other old devices keep reading their mail: they speak TLS 1.0 with packetboat,
@@ -153,9 +154,10 @@ fn long_version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
     VERSION.get_or_init(|| {
         format!(
-            "{}\nTLS with devices by {}",
+            "{}\nTLS with devices by {}, {}",
             env!("CARGO_PKG_VERSION"),
-            crate::transport::downstream::library_version()
+            downstream::library_version(),
+            downstream::library_support()
         )
     })
 }

@@ -1,7 +1,8 @@
 //! The OpenSSL that is linked in, and what is known against it: tests/advisories/openssl.toml is what somebody has read.
 //!
-//! What needs the network or the date is `make advisories`: no machine-readable list of OpenSSL's own is in a package
-//! registry, but Debian's changelog of its OpenSSL names each advisory on the day that it is mended.
+//! What needs the network or the date is `make advisories`, which judges the library that releases link: no
+//! machine-readable list of OpenSSL's own is in a package registry, but Debian's changelog of its OpenSSL names each
+//! advisory on the day that it is mended.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -35,25 +36,72 @@ fn mended(reading: &Table) -> Vec<&str> {
     lists.flat_map(|list| list.as_array().unwrap()).map(|id| id.as_str().unwrap()).collect()
 }
 
-/// As 3.6.10 is newer than 3.6.9.
+/// All numbers of a version in their order, so that 3.6.10 is newer than 3.6.9, and 3.5.7-1~deb13u3 than 3.5.7-1~deb13u2.
 fn number(version: &str) -> Vec<u32> {
-    version.split('.').map(|part| part.parse().unwrap()).collect()
+    version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+}
+
+/// As the library names a package of Debian's: 3.5.7+deb13u2 for 3.5.7-1~deb13u2.
+fn with_patches(package: &str) -> String {
+    let (version, _) = package.split_once('-').unwrap();
+    let (_, patches) = package.rsplit_once(['-', '~']).unwrap();
+    format!("{version}+{patches}")
+}
+
+/// What is not mended in the library that this test is linked with.
+fn open(reading: &Table) -> Vec<&str> {
+    let release = word(reading, "release");
+    let is_release = linked() == with_patches(release);
+    let is_open = |one: &&Table| match one.get("debian") {
+        Some(package) if is_release => number(package.as_str().unwrap()) > number(release),
+        _ => true,
+    };
+    advisories(reading).into_iter().filter(is_open).map(|one| word(one, "id")).collect()
+}
+
+/// Out of "OpenSSL 3.5.7+deb13u2 9 Jun 2026".
+fn linked() -> &'static str {
+    openssl::version::version().split(' ').nth(1).unwrap()
 }
 
 #[test]
 fn the_openssl_that_is_linked_in_is_the_one_that_was_read_about() {
     let reading = reading();
-    let version = word(&reading, "version");
-    let linked = openssl::version::version();
+    let (registry, release) = (word(&reading, "registry"), word(&reading, "release"));
     assert!(
-        linked.starts_with(&format!("OpenSSL {version} ")),
-        "{linked} is linked in: read its advisories, and write tests/advisories/openssl.toml anew"
+        [registry, &with_patches(release)].contains(&linked()),
+        "{} is linked in: read its advisories, and write tests/advisories/openssl.toml anew",
+        linked()
     );
-    let lock = include_str!("../Cargo.lock");
-    assert!(lock.contains(&format!("+{version}\"\n")), "Cargo.lock has another openssl-src");
+    let lock = include_str!("../vendor/openssl-src/registry/Cargo.lock");
+    assert!(lock.contains(&format!("+{registry}\"\n")), "Cargo.lock has another openssl-src");
+    let sums = include_str!("../config/release/openssl.sha256");
+    assert!(sums.contains(&format!("  openssl_{release}.dsc\n")), "releases are built from another package");
     let output = Command::new(env!("CARGO_BIN_EXE_packetboat")).arg("--version").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(said, format!("packetboat {}\nTLS with devices by {linked}\n", env!("CARGO_PKG_VERSION")));
+    let (version, library, until) = (env!("CARGO_PKG_VERSION"), openssl::version::version(), supported_until(linked()));
+    assert_eq!(said, format!("packetboat {version}\nTLS with devices by {library}, supported until {until}\n"));
+}
+
+/// By config/release/openssl-lines.txt.
+fn supported_until(version: &str) -> &'static str {
+    let lines = include_str!("../config/release/openssl-lines.txt").lines().filter_map(|line| line.split_once(' '));
+    let mut of_it = lines.filter(|(line, _)| version.starts_with(&format!("{line}.")));
+    of_it.next().unwrap_or_else(|| panic!("no line for {version}")).1
+}
+
+#[test]
+fn a_release_has_fewer_open_advisories_and_of_a_line_that_is_supported() {
+    let reading = reading();
+    let count = open(&reading).len();
+    if linked() == word(&reading, "registry") {
+        assert_eq!(count, advisories(&reading).len());
+    } else {
+        assert_eq!(count, 14, "{:?}", open(&reading));
+    }
+    assert!(supported_until(word(&reading, "release")) > word(&reading, "read_again"));
+    assert_eq!(with_patches("3.5.9-1"), "3.5.9+1");
+    assert!(number("3.5.9-1~deb13u1") > number("3.5.7-1~deb13u3"));
 }
 
 /// Because a part is not used, or for a reason that a test holds.
@@ -62,13 +110,14 @@ fn every_advisory_says_why_it_does_not_reach_a_device() {
     let reading = reading();
     let parts = reading["unused"].as_table().unwrap();
     let tests: String = files(&root().join("tests")).iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-    let linked = number(word(&reading, "version"));
+    let registry = number(word(&reading, "registry"));
     let mut seen = BTreeSet::new();
     for one in advisories(&reading) {
         let id = word(one, "id");
         assert!(seen.insert(id), "{id} twice");
         assert_eq!(cves(id), BTreeSet::from([id.to_owned()]));
-        assert!(number(word(one, "mended")) > linked, "{id} is mended in what is linked in");
+        assert!(number(word(one, "mended")) > registry, "{id} is mended in what is linked in");
+        assert!(one.get("debian").is_none_or(|package| package.as_str().unwrap().starts_with("3.5.")), "{id}");
         word(one, "about");
         match one.get("part") {
             Some(part) => assert!(parts.contains_key(part.as_str().unwrap()), "{id}: no words for {part:?}"),
@@ -103,15 +152,22 @@ fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| !line[..at].chars().next_back().is_some_and(char::is_alphanumeric))
 }
 
-/// Debian has packages for 3.0; an advisory about the newer lines alone is read when there is something to read again.
+/// What a script says that sees Debian 13 through apt, in an empty directory.
+fn on_trixie(script: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let script = format!(". {}/config/release/trixie.sh; trixie \"$PWD/apt\"; {script}", root().display());
+    succeeded(Command::new("sh").args(["-ec", &script]).current_dir(directory.path()))
+}
+
+/// Debian has packages of 3.5; an advisory about the newer lines alone is read when there is something to read again.
 #[test]
 #[ignore = "asks Debian's archive: make advisories"]
 fn debian_has_mended_nothing_that_was_not_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let script = "apt-get -qq download openssl >&2 && dpkg-deb --fsys-tarfile openssl_*.deb | \
-                  tar -xO ./usr/share/doc/openssl/changelog.Debian.gz | gzip -dc";
-    let changelog = succeeded(Command::new("sh").args(["-ec", script]).current_dir(directory.path()));
-    assert!(changelog.starts_with("openssl ("), "{changelog}");
+    let changelog = on_trixie(
+        "apt-get -qq download openssl >&2 && dpkg-deb --fsys-tarfile openssl_*.deb | \
+         tar -xO ./usr/share/doc/openssl/changelog.Debian.gz | gzip -dc",
+    );
+    assert!(changelog.starts_with("openssl (3.5."), "{changelog}");
     let reading = reading();
     let mut known: BTreeSet<String> = mended(&reading).into_iter().map(str::to_owned).collect();
     known.extend(advisories(&reading).into_iter().map(|one| word(one, "id").to_owned()));
@@ -120,59 +176,73 @@ fn debian_has_mended_nothing_that_was_not_read() {
         cves(&changelog).into_iter().filter(|id| id.as_str() >= "CVE-2026" && !known.contains(id)).collect();
     assert!(cves(&changelog).len() > 20);
     assert!(unread.is_empty(), "read them, and write what they are into tests/advisories/openssl.toml: {unread:?}");
+    // Each package mends what the reading says of it.
+    for one in advisories(&reading) {
+        let Some(package) = one.get("debian") else { continue };
+        let head = format!("openssl ({}) ", package.as_str().unwrap());
+        let (_, entry) = changelog.split_once(&head).unwrap_or_else(|| panic!("no {head}"));
+        let entry = entry.split("\n -- ").next().unwrap();
+        assert!(cves(entry).contains(word(one, "id")), "{head}: {one:?}");
+    }
+}
+
+/// What stands in Debian's index and is not to be fetched cannot be taken yet.
+#[test]
+#[ignore = "asks Debian's archive: make advisories"]
+fn there_is_no_newer_package_of_debian_to_take() {
+    let release = number(word(&reading(), "release"));
+    let index = on_trixie("apt-cache showsrc openssl");
+    let versions = index.lines().filter_map(|line| line.strip_prefix("Version: "));
+    let newer: Vec<&str> = versions.filter(|version| number(version) > release).collect();
+    for version in newer {
+        let fetched = on_trixie(&format!(
+            "if apt-get -qq source --download-only 'openssl={version}' >&2; then echo yes; else echo no; fi"
+        ));
+        assert_eq!(fetched, "no\n", "take {version}: config/release/openssl.sha256");
+        println!("{version} stands in Debian's index, but the mirror does not have it");
+    }
 }
 
 #[test]
 #[ignore = "asks crates.io: make advisories"]
 fn there_is_no_newer_openssl_of_this_line() {
     let output = Command::new(env!("CARGO"))
-        .args(["update", "--dry-run", "-p", "openssl-src"])
+        .args(["update", "--dry-run", "-p", "openssl-src", "--manifest-path", "vendor/openssl-src/registry/Cargo.toml"])
         .current_dir(root())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     let update = said.lines().find(|line| line.contains("Updating openssl-src"));
-    assert_eq!(update, None, "take it: cargo update -p openssl-src");
+    assert_eq!(update, None, "take it: cargo update -p openssl-src, in vendor/openssl-src/registry");
 }
 
 #[test]
 #[ignore = "looks at the date: make advisories"]
-fn the_reading_is_not_too_old() {
+fn the_line_that_is_linked_in_is_supported_and_read_about() {
     let reading = reading();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    is_still_good(&reading, &day(now)).unwrap_or_else(|why| panic!("{why}: tests/advisories/openssl.toml"));
+    let day = day(now);
+    is_still_good(word(&reading, "read_again"), linked(), &day).unwrap_or_else(|why| panic!("{why}"));
+    println!("{} is supported until {}; open: {:?}", linked(), supported_until(linked()), open(&reading));
 }
 
-fn is_still_good(reading: &Table, today: &str) -> Result<(), String> {
-    if today > word(reading, "read_again") {
-        return Err("the advisories are to be read again".to_owned());
+fn is_still_good(read_again: &str, version: &str, today: &str) -> Result<(), String> {
+    if today > read_again {
+        return Err("the advisories are to be read again: tests/advisories/openssl.toml".to_owned());
     }
-    if today <= word(reading, "supported_until") {
-        return Ok(());
+    if today > supported_until(version) {
+        return Err(format!("OpenSSL {version} is of a line that ended on {}", supported_until(version)));
     }
-    let continued = reading.get("continued").and_then(Value::as_table).ok_or("OpenSSL's line has ended")?;
-    word(continued, "because");
-    if today > word(continued, "until") {
-        Err("OpenSSL's line has ended, and so has the delay".to_owned())
-    } else {
-        Ok(())
-    }
+    Ok(())
 }
 
 #[test]
 fn a_reading_ends() {
-    let reading: Table = "read_again = \"2030-05-01\"\nsupported_until = \"2030-03-01\"\n\
-        [continued]\nuntil = \"2030-04-01\"\nbecause = \"it is so\""
-        .parse()
-        .unwrap();
-    assert_eq!(is_still_good(&reading, "2030-03-01"), Ok(()));
-    assert_eq!(is_still_good(&reading, "2030-04-01"), Ok(()));
-    assert!(is_still_good(&reading, "2030-04-02").unwrap_err().contains("so has the delay"));
-    assert!(is_still_good(&reading, "2030-05-02").unwrap_err().contains("read again"));
-    let mut alone = reading;
-    alone.remove("continued");
-    assert!(is_still_good(&alone, "2030-03-02").unwrap_err().contains("has ended"));
+    assert_eq!(is_still_good("2030-05-01", "3.5.7+deb13u2", "2030-04-08"), Ok(()));
+    assert!(is_still_good("2030-05-01", "3.5.7+deb13u2", "2030-04-09").unwrap_err().contains("ended on 2030-04-08"));
+    assert!(is_still_good("2027-01-31", "3.5.7+deb13u2", "2027-02-01").unwrap_err().contains("read again"));
+    assert!(is_still_good("2027-01-31", "3.6.3", "2026-11-27").unwrap_err().contains("ended on 2026-11-26"));
     assert_eq!((day(0), day(1_795_564_800)), ("1970-01-01".to_owned(), "2026-11-25".to_owned()));
 }
 

@@ -3,7 +3,7 @@
 set -eu
 
 missing=""
-for package in gcc libc6-dev perl make ca-certificates openssl curl python3 dovecot-imapd dovecot-pop3d \
+for package in gcc libc6-dev perl make dpkg-dev gpgv ca-certificates openssl curl python3 dovecot-imapd dovecot-pop3d \
     libgnutls28-dev libmbedtls-dev binutils prometheus bindfs chromium chromium-driver faketime iproute2 "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
 done

@@ -50,7 +50,9 @@ fn built(edges: &str) -> BTreeSet<String> {
         .map(|line| {
             let mut words = line.split(' ');
             let (name, version) = (words.next().unwrap(), words.next().unwrap());
-            format!("pkg:cargo/{name}@{}", version.trim_start_matches('v').replace('+', "%2B"))
+            // A crate of this repository has its directory behind it.
+            let kind = if line.contains(ROOT) { "generic" } else { "cargo" };
+            format!("pkg:{kind}/{name}@{}", version.trim_start_matches('v').replace('+', "%2B"))
         })
         .collect()
 }
@@ -58,7 +60,8 @@ fn built(edges: &str) -> BTreeSet<String> {
 #[test]
 fn it_lists_what_is_built_and_nothing_else() {
     let (_, components) = read();
-    let crates = components.keys().filter(|name| name.starts_with("pkg:cargo/")).cloned();
+    let libraries = |one: &Value| one["description"].as_str().is_some_and(|text| text.starts_with("C library"));
+    let crates = components.iter().filter(|(_, one)| !libraries(one)).map(|(name, _)| name.clone());
     assert_eq!(crates.collect::<BTreeSet<_>>(), built("normal,build"));
     assert!(components.len() > 100);
     // What only builds is not in the program.
@@ -91,14 +94,24 @@ fn every_crate_has_its_licence_and_the_checksum_in_cargo_lock() {
 #[test]
 fn the_c_libraries_are_in_it_as_they_are_linked() {
     let (bill, components) = read();
-    let c: Vec<&Value> =
-        components.values().filter(|one| one["purl"].as_str().unwrap().starts_with("pkg:generic/")).collect();
+    let described = |one: &Value| one["description"].as_str().unwrap_or_default().to_owned();
+    let mut c: Vec<&Value> = components.values().filter(|one| described(one).starts_with("C library")).collect();
+    c.sort_by_key(|one| one["name"].as_str().unwrap());
     let names: Vec<&str> = c.iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["aws-lc", "openssl"]);
-    // "OpenSSL 3.6.3 9 Jun 2026"
-    let linked = openssl::version::version();
-    assert_eq!(c[1]["version"].as_str(), linked.split(' ').nth(1));
-    assert_eq!(c[1]["cpe"], format!("cpe:2.3:a:openssl:openssl:{}:*:*:*:*:*:*:*", c[1]["version"].as_str().unwrap()));
+    // "OpenSSL 3.5.7+deb13u2 9 Jun 2026"
+    let linked = openssl::version::version().split(' ').nth(1).unwrap();
+    assert_eq!(c[1]["version"], linked);
+    let number = linked.split('+').next().unwrap();
+    assert_eq!(c[1]["cpe"], format!("cpe:2.3:a:openssl:openssl:{number}:*:*:*:*:*:*:*"));
+    // A scanner of Debian's advisories knows its packages by this name.
+    let patched = linked.split_once('+').map(|(_, patches)| patches);
+    let purl = c[1]["purl"].as_str().unwrap();
+    assert_eq!(purl.starts_with("pkg:deb/debian/openssl@"), patched.is_some(), "{purl}");
+    assert!(patched.is_none_or(|patches| purl.contains(patches)), "{purl}");
+    let said = Command::new(env!("CARGO_BIN_EXE_packetboat")).arg("--version").output().unwrap();
+    let until = c[1]["properties"][0]["value"].as_str().unwrap();
+    assert!(String::from_utf8(said.stdout).unwrap().ends_with(&format!(", supported until {until}\n")), "{until}");
     // AWS-LC's functions have the version of the crate in their names, and the crate holds one version of the library.
     let carrier = components.values().find(|one| one["name"] == "aws-lc-sys").unwrap()["version"].as_str().unwrap();
     let program = std::fs::read(env!("CARGO_BIN_EXE_packetboat")).unwrap();
@@ -116,7 +129,7 @@ fn the_c_libraries_are_in_it_as_they_are_linked() {
             .to_string()
     };
     assert!(needs("pkg:cargo/aws-lc-sys@").contains("pkg:generic/aws-lc@"));
-    assert!(needs("pkg:cargo/openssl-src@").contains("pkg:generic/openssl@"));
+    assert!(needs("pkg:generic/openssl-src@").contains(purl));
 }
 
 #[test]

@@ -66,7 +66,8 @@ install -d "$stage/usr/share/bash-completion/completions" "$stage/usr/share/zsh/
 
 doc=usr/share/doc/packetboat
 install -d "$stage/$doc"
-"$root/config/release/sbom.py" "$stage/$doc/packetboat.cdx.json"
+OPENSSL_SOURCE=$("$root/config/release/openssl.sh")
+OPENSSL_SOURCE=$OPENSSL_SOURCE "$root/config/release/sbom.py" "$stage/$doc/packetboat.cdx.json"
 put 644 README.md $doc
 put 644 CHANGELOG.md $doc
 gzip -9nf "$stage/$doc/CHANGELOG.md"

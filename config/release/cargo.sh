@@ -27,6 +27,9 @@ export CARGO_ENCODED_RUSTFLAGS="$flags"
 
 # Line tables of the C libraries would hold the directory again; their functions keep their names.
 export CFLAGS="-g0"
+# OpenSSL of a line that is supported.
+OPENSSL_SOURCE=$(config/release/openssl.sh)
+export OPENSSL_SOURCE
 # OpenSSL's "built on": no date. cargo would not build it anew for the next commit's.
 export SOURCE_DATE_EPOCH=0
 # Where OpenSSL would look for engines and modules, if it were built to load any: left alone, in the directory that it

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the last commit twice, as two people would, and compares what came out:  config/release/reproducible.sh
-# Another directory, home, copy of the crates, umask, language, time zone, time, and number of compilers at work.
+# Another directory, home, copy of the crates and of OpenSSL, umask, language, time zone, time, and number of compilers at work.
 # Two whole release builds: ten minutes of two cores.
 set -eu
 
@@ -21,7 +21,8 @@ one() (
     echo "building $commit in $clone"
     config/release/cargo.sh build --locked --release --quiet
     config/debian/build.sh "$work/$1/out" >/dev/null
-    config/release/sbom.py "$work/$1/out/packetboat.cdx.json"
+    OPENSSL_SOURCE=$(config/release/openssl.sh)
+    OPENSSL_SOURCE=$OPENSSL_SOURCE config/release/sbom.py "$work/$1/out/packetboat.cdx.json"
     cp target/release/packetboat "$work/$1/out/"
     # What leads back to the machine that it was built on.
     for path in "$work" "$HOME" "$home"; do

@@ -2,9 +2,10 @@
 """The bill of materials of a release, CycloneDX 1.6 in JSON, from cargo itself:  config/release/sbom.py [FILE]
 
 Every crate that is linked in ("required") or only builds the program ("excluded"), at the checksum that Cargo.lock
-holds it to, and the C libraries that two of the crates carry. Crates of tests and benches are not in it, nor are
-optional ones that Cargo.lock names and no feature asks for: `cargo tree` tells, which generators that read
-`cargo metadata` alone do not ask. The same commit and tools make the same bytes wherever they run.
+holds it to, and the C libraries that two of the crates build: AWS-LC, and OpenSSL from what OPENSSL_SOURCE names, as
+config/release/openssl.sh prints it. Crates of tests and benches are not in it, nor are optional ones that Cargo.lock
+names and no feature asks for: `cargo tree` tells, which generators that read `cargo metadata` alone do not ask. The same
+commit and tools make the same bytes wherever they run.
 """
 
 import json
@@ -12,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import uuid
 from datetime import datetime, timezone
@@ -88,7 +90,8 @@ def crate(package, is_linked, checksum):
         "name": package["name"],
         "version": package["version"],
         "scope": "required" if is_linked else "excluded",
-        "hashes": [{"alg": "SHA-256", "content": checksum}],
+        # The builder of OpenSSL is in this repository.
+        **({"hashes": [{"alg": "SHA-256", "content": checksum}]} if checksum else {}),
         # Before SPDX, cargo's "or" was a stroke.
         "licenses": [{"expression": package["license"].replace("/", " OR ")}],
         "purl": reference(package),
@@ -99,28 +102,76 @@ def crate(package, is_linked, checksum):
 
 
 def c_libraries(packages, ids):
-    """What is compiled from the C that crates carry; a scanner looks for advisories under these names."""
+    """What is compiled from C; a scanner looks for advisories under these names."""
     found = {name: packages[id] for (name, _), id in ids.items()}
-    if source := found.get("openssl-src"):
-        yield source, c_library("openssl", source["version"].split("+")[1], "Apache-2.0", source, "openssl:openssl")
+    if builder := found.get("openssl-src"):
+        yield builder, openssl(Path(builder["manifest_path"]).parent)
     if source := found.get("aws-lc-sys"):
         header = Path(source["manifest_path"]).parent / "aws-lc/include/openssl/base.h"
         version = re.search(r'AWSLC_VERSION_NUMBER_STRING "(.*)"', header.read_text(encoding="utf-8"))[1]
-        yield source, c_library("aws-lc", version, source["license"], source)
+        whence = f"the source in the crate {source['name']} {source['version']}"
+        yield source, c_library("aws-lc", version, source["license"], whence, f"pkg:generic/aws-lc@{version}")
 
 
-def c_library(name, version, licence, carrier, product=None):
+def openssl(builder):
+    """The tree that OPENSSL_SOURCE names, or else the one of crates.io, as vendor/openssl-src builds it."""
+    debian, hashes = None, []
+    if named := os.environ.get("OPENSSL_SOURCE"):
+        read, whence = reader(Path(named)), "the source that OPENSSL_SOURCE named"
+        if changelog := read("debian/changelog"):
+            debian = re.match(r"openssl \((.*?)\)", changelog)[1]
+            whence = f"Debian's source package openssl {debian}"
+            sums = (ROOT / "config/release/openssl.sha256").read_text(encoding="utf-8")
+            found = re.search(rf"^(\w+)  openssl_{re.escape(debian)}\.dsc$", sums, re.M)
+            hashes = [{"alg": "SHA-256", "content": found[1]}] if found else []
+    else:
+        manifest = str(builder / "registry/Cargo.toml")
+        metadata = json.loads(run(CARGO, "metadata", "--locked", "--format-version", "1", "--manifest-path", manifest))
+        crate = next(one for one in metadata["packages"] if one["name"] == "openssl-src")
+        lock = tomllib.loads((builder / "registry/Cargo.lock").read_text(encoding="utf-8"))
+        hashes = [{"alg": "SHA-256", "content": one["checksum"]} for one in lock["package"] if one["name"] == "openssl-src"]
+        read = reader(Path(crate["manifest_path"]).parent / "openssl")
+        whence = f"the source in the crate openssl-src {crate['version']}"
+
+    facts = dict(re.findall(r'^(\w+)="?(.*?)"?$', read("VERSION.dat"), re.M))
+    line = f"{facts['MAJOR']}.{facts['MINOR']}"
+    plain = f"{line}.{facts['PATCH']}"
+    version = plain + (f"+{facts['BUILD_METADATA']}" if facts["BUILD_METADATA"] else "")
+    purl = f"pkg:deb/debian/openssl@{debian}?arch=source" if debian else f"pkg:generic/openssl@{version.replace('+', '%2B')}"
+    lines = (ROOT / "config/release/openssl-lines.txt").read_text(encoding="utf-8")
+    until = re.search(rf"^{re.escape(line)} (.*)$", lines, re.M)
+    return {
+        **c_library("openssl", version, "Apache-2.0", whence, purl),
+        **({"hashes": hashes} if hashes else {}),
+        # The name in the database of vulnerabilities.
+        "cpe": f"cpe:2.3:a:openssl:openssl:{plain}:*:*:*:*:*:*:*",
+        "properties": [{"name": "packetboat:supported-until", "value": until[1] if until else "unknown"}],
+    }
+
+
+def reader(source):
+    """A function that reads a text of a tree, be it a directory or a tarball; None where the tree does not have it."""
+    if source.is_dir():
+        return lambda name: (source / name).read_text(encoding="utf-8") if (source / name).exists() else None
+    with tarfile.open(source) as tarball:
+        texts = {
+            name: tarball.extractfile(member).read().decode("utf-8")
+            for member in tarball
+            if (name := member.name.partition("/")[2]) in ("VERSION.dat", "debian/changelog")
+        }
+    return texts.get
+
+
+def c_library(name, version, licence, whence, purl):
     return {
         "type": "library",
-        "bom-ref": f"pkg:generic/{name}@{version}",
+        "bom-ref": purl,
         "name": name,
         "version": version,
-        "description": f"C library, compiled from the source in the crate {carrier['name']} {carrier['version']}",
+        "description": f"C library, compiled from {whence}",
         "scope": "required",
         "licenses": [{"expression": licence}],
-        # The name in the database of vulnerabilities, where one is settled.
-        **({"cpe": f"cpe:2.3:a:{product}:{version}:*:*:*:*:*:*:*"} if product else {}),
-        "purl": f"pkg:generic/{name}@{version}",
+        "purl": purl,
     }
 
 

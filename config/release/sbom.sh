@@ -6,6 +6,9 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 file=${1:-$root/target/release/packetboat.cdx.json}
 mkdir -p "$(dirname "$file")"
+# The one that config/release/cargo.sh builds.
+OPENSSL_SOURCE=$("$root/config/release/openssl.sh")
+export OPENSSL_SOURCE
 "$root/config/release/sbom.py" "$file"
 
 # Each package by its sum, and none whose installation runs its own code.

@@ -14,6 +14,7 @@ use crate::lifecycle::since_1970;
 use crate::metrics::{Expiring, Point};
 use crate::proxy::Serving;
 use crate::token::Status;
+use crate::transport::downstream;
 use crate::transport::http::server::Said;
 
 /// What people call devices, by their logins and by the one address that they may come from; the first one in the
@@ -79,6 +80,7 @@ impl Admin {
         let (loaded, refused) = (self.common.metrics.loaded_at(), self.present().problem.clone());
         let mut status = json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "openssl": format!("{}, {}", downstream::library_version(), downstream::library_support()),
             "now": since_1970(),
             "started": self.started,
             "ready": is_ready,

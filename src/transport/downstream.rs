@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod device;
 mod library;
 pub mod refusal;
+mod support;
 
 use std::io;
 use std::pin::Pin;
@@ -154,6 +155,11 @@ fn rationed<T>(tls: &mut SslStream<Socket>, call: impl FnOnce(Pin<&mut SslStream
 /// OpenSSL's own words for its version, as `OpenSSL 3.6.3 9 Jun 2026`: of the library that is linked in.
 pub fn library_version() -> &'static str {
     openssl::version::version()
+}
+
+/// Until when the line of OpenSSL that is linked in is supported, as `supported until 2030-04-08`.
+pub fn library_support() -> String {
+    support::until(library_version()).map_or("of unknown support".to_owned(), |day| format!("supported until {day}"))
 }
 
 /// What is known of a connection.

@@ -39,6 +39,11 @@ fn devices_appear_live_with_verdict_and_reason() {
     open(&browser, &proxy);
     assert!(browser.evaluate("document.querySelector('#summary').textContent").as_str().unwrap().contains("No device"));
 
+    // Which library speaks with devices, and how long it is mended.
+    let library = browser.evaluate("document.querySelector('#openssl').textContent");
+    let linked = format!("{}, supported until 20", ::openssl::version::version());
+    assert!(library.as_str().unwrap().starts_with(&linked), "{library}");
+
     // No reload of the page from here on: a variable of it would be gone.
     browser.evaluate("window.same = true");
     let mut device = exchange::imap(&proxy);

@@ -192,10 +192,11 @@ function invitation([listener]) {
 const mark = (names, text) => patch(at("ready"), [h("span", `badge ${names}`, text)]);
 const ailing = ({ state, advice: next }) => state === "trouble" || (state === "none" && next !== "");
 
-function showHead({ version, started, now, ready, problem, config, totals, devices, accounts, expiries }) {
+function showHead({ version, openssl, started, now, ready, problem, config, totals, devices, accounts, expiries }) {
   const waiting = devices.filter((device) => device.attention).length;
   document.title = `${waiting ? `(${number(waiting)}) ` : ""}packetboat status`;
   write(at("version"), version);
+  write(at("openssl"), openssl);
   mark(ready ? "could" : "refused", ready ? "Ready" : "Not ready");
   const loaded = `Configuration loaded ${relative(config.loaded, now)}.`;
   write(at("since"), `Up for ${span(now - started)}, since ${exact(started)}. ${loaded}`);
