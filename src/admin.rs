@@ -244,7 +244,7 @@ impl Admin {
         Ok(())
     }
 
-    /// Begins what goes on beside: see [`upkeep`].
+    /// Begins what goes on beside the answers.
     pub fn keep_up(self: &Arc<Self>, lifecycle: Lifecycle) {
         self.loops.page.spawn(upkeep::upkeep(Arc::clone(self), lifecycle));
     }

@@ -21,7 +21,7 @@ use crate::transport::detect::hello::ClientHello;
 pub use device::{Device, Way};
 use known::{Entry, Known};
 pub use verdict::{Judgement, Verdict};
-pub use wire::{csv, read, read_kept, to_value};
+pub use wire::{csv, read, read_kept, to_json};
 
 /// All devices that were seen.
 pub struct Inventory {

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -199,7 +198,7 @@ pub(super) async fn made(make: impl FnOnce() -> Said + Send + 'static) -> Said {
 }
 
 fn to_json(devices: &[Device]) -> Said {
-    Said::of(200, JSON, json!({ "devices": inventory::to_value(devices) }).to_string())
+    Said::of(200, JSON, format!("{{\"devices\":{}}}", inventory::to_json(devices)))
 }
 
 fn to_csv(devices: &[Device]) -> Said {

@@ -93,10 +93,10 @@ pub fn read_kept(path: &Path) -> Result<Vec<u8>, String> {
     state::read_up_to(path, LARGEST)
 }
 
-/// Devices as the page and export have them.
-pub fn to_value(devices: &[Device]) -> serde_json::Value {
+/// Devices as the page and export have them: a list in JSON.
+pub fn to_json(devices: &[Device]) -> String {
     let devices: Vec<Written> = devices.iter().map(Written::from).collect();
-    serde_json::to_value(devices).unwrap_or_default()
+    serde_json::to_string(&devices).unwrap_or_default()
 }
 
 /// The devices of an inventory in JSON.
