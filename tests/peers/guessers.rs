@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -42,6 +43,12 @@ fn visit(proxy: &Proxy, from: Ipv4Addr, password: &str) -> Duration {
     assert!(answer.starts_with("OK"), "{answer} after {:?}", begun.elapsed());
     imap.ok("LOGOUT");
     begun.elapsed()
+}
+
+/// One crowd at a time: it takes all of the processor.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn stop(mut proxy: Proxy) {
@@ -89,6 +96,7 @@ fn a_guesser_of_its_login_keeps_no_device_out() {
 /// So many addresses with so many connections each, for logins that nobody has; a device polls more rarely than its password is
 /// remembered.
 fn strangers_cost_a_known_device_nothing(addresses: usize, connections: usize) {
+    let _alone = alone();
     let exchange = Exchange::new();
     let text = configuration(&exchange, "password_memory = \"1s\"\nconnections = 4000\nlogin_timeout = \"1h\"");
     let mut at_rest = Duration::MAX;
@@ -168,9 +176,10 @@ fn the_clock_does_not_tell_which_logins_exist() {
         assert!(answer.starts_with("NO [AUTHENTICATIONFAILED]"), "{answer}");
         begun.elapsed()
     };
+    let _alone = alone();
     // The shortest of five: other work on this computer makes them longer, and none shorter.
     let took = [LOGIN, "dear", "nobody"].map(|login| (0..5).map(|_| take(login)).min().unwrap());
-    assert!(took.iter().all(|one| took.iter().all(|other| *one * 2 > *other)), "{took:.1?}");
+    assert!(took.iter().all(|one| took.iter().all(|other| *one * 3 > *other)), "{took:.1?}");
 }
 
 fn until(path: &Path, content: &str) {
