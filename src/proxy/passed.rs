@@ -95,8 +95,10 @@ impl Attempt {
 
     /// It has come to nothing.
     pub(super) fn failed(self, failure: &Failure) {
-        // Others say nothing of the password.
-        if matches!(failure.kind, Kind::LoginRefused | Kind::NotAuthorized | Kind::ContactAdmin) {
+        let is_refusal = matches!(failure.kind, Kind::LoginRefused | Kind::NotAuthorized | Kind::ContactAdmin);
+        // A known device is not delayed by a server that is down. A stranger may take anything that is said to its credentials
+        // for a refusal.
+        if is_refusal || (!self.who.is_familiar && !is_before_credentials(failure.kind)) {
             self.turn.failed();
         }
     }
@@ -107,6 +109,18 @@ impl Attempt {
             self.turn.failed();
         }
     }
+}
+
+/// Whether the server cannot have had the credentials.
+fn is_before_credentials(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::UpstreamCertificate
+            | Kind::UpstreamTls
+            | Kind::UpstreamStartTls
+            | Kind::UpstreamGreeting
+            | Kind::Injection
+    )
 }
 
 fn delays(limits: &Limits) -> Delays {
@@ -120,3 +134,36 @@ const AT_ONCE: usize = 16;
 const STRANGERS: usize = 64;
 /// For one of them to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::time::Instant;
+
+    /// Whether the next login waits after this failure.
+    async fn is_delayed(is_familiar: bool, kind: Kind) -> bool {
+        let delays = Arc::new(Delays::with(Duration::from_millis(500), Duration::from_secs(15), AT_ONCE));
+        let source = Source::from(IpAddr::from([192, 0, 2, 1]));
+        let who = Who { source, name: format!("{PASSED}scanner3"), is_familiar };
+        let turn = delays.turn(&who).await.unwrap();
+        Attempt { who: who.clone(), turn, known: Arc::default(), _stranger: None }.failed(&Failure::new(kind, ""));
+        let begun = Instant::now();
+        delays.turn(&who).await.unwrap();
+        begun.elapsed() >= Duration::from_millis(500)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_but_a_login_counts_for_a_stranger() {
+        let no_verdict =
+            [Kind::UpstreamLost, Kind::UpstreamTimeout, Kind::UpstreamProtocol, Kind::Unavailable, Kind::Mechanism];
+        for kind in no_verdict.into_iter().chain([Kind::InUse, Kind::TokenExpired]) {
+            assert!(is_delayed(false, kind).await, "{kind:?}");
+            assert!(!is_delayed(true, kind).await, "{kind:?}");
+        }
+        for kind in [Kind::LoginRefused, Kind::NotAuthorized, Kind::ContactAdmin] {
+            assert!(is_delayed(false, kind).await && is_delayed(true, kind).await, "{kind:?}");
+        }
+        assert!(!is_delayed(false, Kind::UpstreamGreeting).await && !is_delayed(false, Kind::UpstreamTls).await);
+    }
+}
