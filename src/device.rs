@@ -5,6 +5,7 @@ mod decoys;
 mod delay;
 mod known;
 mod memory;
+mod misses;
 mod names;
 pub mod password;
 mod schedule;
@@ -19,6 +20,7 @@ use decoys::Decoys;
 pub use delay::{Delays, Turn, Who};
 pub use known::{KnownSources, PASSED};
 use memory::Memory;
+use misses::Misses;
 use names::Names;
 pub use names::normal_form;
 use password::Hash;
@@ -32,6 +34,7 @@ pub struct Devices {
     memory: Memory,
     known: Arc<KnownSources>,
     delays: Arc<Delays>,
+    misses: Arc<Misses>,
     schedule: Arc<Schedule>,
     /// What the password of an unknown login is compared with, so that it takes as long.
     decoys: Arc<[Hash]>,
@@ -100,6 +103,10 @@ impl Devices {
             return Err(obstacles);
         }
         let delays = Delays::new(config.limits.failure_delay, config.limits.longest_failure_delay);
+        let (delays, misses) = match before.map(|before| (&before.delays, &before.misses)) {
+            Some((same, misses)) if same.is_like(&delays) => (Arc::clone(same), Arc::clone(misses)),
+            Some(_) | None => (Arc::new(delays), Arc::new(Misses::new(config.limits.longest_failure_delay))),
+        };
         let (memory, time) = (before.map(|before| (&before.memory, &*before.devices)), config.limits.password_memory);
         let memory = Memory::new(time, &devices, memory).map_err(|why| vec![(String::new(), why)])?;
         Ok(Self {
@@ -107,10 +114,8 @@ impl Devices {
             names,
             memory,
             known: Arc::clone(known),
-            delays: match before.map(|before| &before.delays) {
-                Some(same) if same.is_like(&delays) => Arc::clone(same),
-                Some(_) | None => Arc::new(delays),
-            },
+            delays,
+            misses,
             schedule: before.map_or_else(Schedule::new, |before| Arc::clone(&before.schedule)),
             decoys: decoys.beside(&[]).into(),
         })
@@ -228,6 +233,47 @@ mod tests {
         let began = tokio::time::Instant::now();
         verify(&devices, "scanner3", "k7m2xp9at").await.unwrap();
         assert!(began.elapsed() < Duration::from_millis(500));
+    }
+
+    /// A stranger that has failed waits for its turn, whether or not the memory has the password that it tries.
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_tells_a_stranger_nothing_before_its_turn() {
+        let devices = devices("");
+        verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
+        for _ in 0..4 {
+            verify(&devices, "scanner3", "guess").await.unwrap_err();
+        }
+        for password in ["guess", "k7m2xp9at"] {
+            let attempt = verify(&devices, "scanner3", password);
+            let answer = tokio::time::timeout(Duration::from_millis(50), attempt).await;
+            assert!(answer.is_err(), "{password}: {answer:?}");
+        }
+        assert!(!devices.knows("192.0.2.1".parse().unwrap()));
+    }
+
+    /// Behind the address of a known device a guesser that leaves its turn has a few answers of the memory, and then none.
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_tells_a_guesser_at_a_known_address_little() {
+        let devices = devices("");
+        verify(&devices, "scanner3", "k7m2xp9at").await.unwrap();
+        for _ in 0..3 {
+            verify(&devices, "scanner3", "guess").await.unwrap_err();
+        }
+        let soon = |password: &'static str| {
+            let devices = Arc::clone(&devices);
+            async move {
+                let attempt = verify(&devices, "scanner3", password);
+                tokio::time::timeout(Duration::from_millis(50), attempt).await.is_ok_and(|answer| answer.is_ok())
+            }
+        };
+        // The device itself goes on beside a few guesses.
+        assert!(!soon("guess").await && soon("k7m2xp9at").await);
+        for _ in 0..10 {
+            assert!(!soon("guess").await);
+        }
+        assert!(!soon("k7m2xp9at").await);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert!(soon("k7m2xp9at").await);
     }
 
     /// Whoever tries, there are as many runs as for the device with the most passwords.

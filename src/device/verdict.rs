@@ -17,8 +17,9 @@ use crate::source::Source;
 impl Devices {
     /// The device that logs in so, from there.
     ///
-    /// A password that was verified lately costs a keyed hash; every other one waits for its turn behind earlier
-    /// failures, and then takes as many Argon2 runs as any other, whether or not the login is known.
+    /// A try waits for its turn behind earlier failures. A password that was verified lately costs a keyed hash then; every
+    /// other one takes as many Argon2 runs as any other, whether or not the login is known. A device at a known source does
+    /// not wait for its turn where the memory has its password, and a few misses of the memory are allowed to it.
     ///
     /// # Errors
     /// [`Kind::WrongPassword`]; its detail is for the log, and the device hears always the same.
@@ -32,20 +33,27 @@ impl Devices {
         let login = names::written(login);
         let found = self.find(&login);
         let from = Source::from(source);
-        if let Some((index, device)) = found
-            && device.serves(source)
-            && let Some(hash) = self.memory.has(device, index, password)
-        {
-            self.known.add(&device.name, from);
-            return Ok(Verified::new(device, login, hash));
-        }
         let who = Who {
             source: from,
             // All names of a device count as one, and all forms of a name.
             name: found.map_or_else(|| names::normal(&login).to_owned(), |(_, device)| device.name.clone()),
             is_familiar: found.is_some_and(|(_, device)| device.serves(source) && self.known.has(&device.name, from)),
         };
+        if who.is_familiar
+            && self.misses.take(&who.name, from)
+            && let Some((device, hash)) = self.remembered(found, password, source)
+        {
+            self.misses.give_back(&who.name, from);
+            return Ok(Verified::new(device, login, hash));
+        }
         let turn = self.delays.turn(&who).await?;
+        if let Some((device, hash)) = self.remembered(found, password, source) {
+            // The failures of a known pair count on: its right passwords give a guesser at its address no new tries.
+            if !who.is_familiar {
+                turn.succeeded();
+            }
+            return Ok(Verified::new(device, login, hash));
+        }
         let class = if who.is_familiar { Class::Known } else { Class::Stranger };
         let place = self.schedule.place(class, from).await;
         let place = place.ok_or_else(|| not_verified("too many passwords are being verified"))?;
@@ -64,6 +72,19 @@ impl Devices {
         let (index, hash) = verified.await.unwrap_or_else(|ended| Err(interrupted(&ended)))?;
         let device = self.devices.get(index).ok_or_else(|| wrong(""))?;
         Ok(Verified::new(device, login, hash))
+    }
+
+    /// The device and the index of its hash, where this password was verified lately.
+    fn remembered<'a>(
+        &self,
+        found: Option<(usize, &'a Arc<Device>)>,
+        password: &Secret,
+        source: IpAddr,
+    ) -> Option<(&'a Arc<Device>, usize)> {
+        let (index, device) = found.filter(|(_, device)| device.serves(source))?;
+        let hash = self.memory.has(device, index, password)?;
+        self.known.add(&device.name, source.into());
+        Some((device, hash))
     }
 
     /// The device's index, and that of the hash that the password has.
