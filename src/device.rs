@@ -121,12 +121,15 @@ impl Devices {
         })
     }
 
-    /// From now on these are all devices: what is known of others is forgotten.
+    /// From now on these are all devices, with these passwords: what is known of others is forgotten.
     pub fn begin(&self) {
-        self.known.retain(|name| self.devices.iter().any(|device| device.name == name));
+        self.known.retain_devices(|name| {
+            let device = self.devices.iter().find(|device| device.name == name)?;
+            Some(device.written.iter().map(|hash| known::mark(hash)).collect())
+        });
     }
 
-    /// Whether some device has logged in from there: lately, or before a restart.
+    /// Whether some device has logged in from there with a password that it has still: lately, or before a restart.
     pub fn knows(&self, source: IpAddr) -> bool {
         self.known.knows(source)
     }
@@ -150,6 +153,11 @@ impl Devices {
 }
 
 impl Device {
+    /// The mark of one of its hashes, for the list of known devices.
+    fn mark(&self, hash: usize) -> Option<u64> {
+        self.written.get(hash).map(|hash| known::mark(hash))
+    }
+
     fn serves(&self, source: IpAddr) -> bool {
         self.networks.as_ref().is_none_or(|networks| networks.contain(source))
     }

@@ -1,71 +1,78 @@
 //! Sources that devices have logged in from: they tell a known device from a stranger, over restarts too.
 //!
 //! A pair is the name of a device and a source. Nothing in a pair opens anything: whoever comes from a known source still
-//! needs the password. The text that is kept holds names and addresses, and nothing that was derived from a password.
+//! needs the password. The text that is kept holds names, addresses, days, and marks of the hashes that the configuration has.
+//! A pair that was not used for 90 days is forgotten.
 
-use std::collections::{HashMap, VecDeque};
+mod pairs;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
+use crate::crypto::sha256;
 use crate::source::Source;
 use crate::state;
+use pairs::{Pair, Pairs};
 
 /// The pairs of all devices. Several configurations in turn have them in common.
 #[derive(Default)]
 pub struct KnownSources {
-    pairs: Mutex<Pairs>,
+    stores: Mutex<Stores>,
     /// Something has changed that is not kept.
     is_unsaved: AtomicBool,
     changed: Notify,
 }
 
-/// Pairs in bounded memory: the one that was used least lately makes room.
+/// The pairs of devices, and those of logins that are passed through: none of the one makes one of the other go.
 #[derive(Default)]
-struct Pairs {
-    /// The sources of each device with the number of their last use, the newest last.
-    by_device: HashMap<String, VecDeque<(Source, u64)>>,
-    /// How many devices each source has.
-    by_source: HashMap<Source, usize>,
-    count: usize,
-    uses: u64,
+struct Stores {
+    devices: Pairs,
+    passed: Pairs,
+    /// The day on which pairs that are too old were forgotten.
+    day: u32,
 }
 
 impl KnownSources {
     /// Takes in a login that went well.
     pub fn add(&self, device: &str, source: Source) {
-        if self.pairs().add(device, source) {
+        self.add_with(device, source, None);
+    }
+
+    /// The same, with the [`mark`] of its password's hash.
+    pub(super) fn add_with(&self, device: &str, source: Source, mark: Option<u64>) {
+        let pair = Pair::new(source, today(), mark);
+        if self.stores().of(device).add(device, pair) {
             self.keep_for_later();
         }
     }
 
-    /// Whether the device has logged in from there.
+    /// Whether the device has logged in from there, with whichever password.
     pub fn has(&self, device: &str, source: Source) -> bool {
-        self.pairs().by_device.get(device).is_some_and(|sources| sources.iter().any(|(one, _)| *one == source))
+        self.stores().of(device).has(device, source)
     }
 
-    /// Whether some device has logged in from there.
+    /// Whether some device has logged in from there, with a password that it has still.
     pub fn knows(&self, source: IpAddr) -> bool {
-        self.pairs().by_source.contains_key(&source.into())
+        let (stores, source) = (self.stores(), source.into());
+        stores.devices.trusts(source) || stores.passed.trusts(source)
     }
 
-    /// Forgets the pairs of all other devices, but for logins that are passed through: those stand in no configuration.
-    pub fn retain(&self, is_wanted: impl Fn(&str) -> bool) {
-        let mut pairs = self.pairs();
-        let gone: Vec<String> = pairs
-            .by_device
-            .keys()
-            .filter(|device| !is_wanted(device) && !device.starts_with(PASSED))
-            .cloned()
-            .collect();
-        for device in &gone {
-            pairs.forget(device);
+    /// Takes in the configured devices with the marks of their passwords' hashes. Pairs of other devices are forgotten, and
+    /// sources that had other passwords are strangers until they log in again.
+    pub fn retain_devices(&self, marks: impl Fn(&str) -> Option<Vec<u64>>) {
+        if self.stores().devices.retain(marks) {
+            self.keep_for_later();
         }
-        drop(pairs);
-        if !gone.is_empty() {
+    }
+
+    /// No login is passed through any more.
+    pub fn forget_passed(&self) {
+        if self.stores().passed.retain(|_| None) {
             self.keep_for_later();
         }
     }
@@ -86,23 +93,25 @@ impl KnownSources {
         let text = state::read_up_to(path, LARGEST)?;
         let read = std::str::from_utf8(&text).ok().and_then(read);
         let known = read.ok_or_else(|| format!("{} is damaged", path.display()))?;
-        let mut pairs = self.pairs();
-        for (source, device) in known {
-            pairs.add(device, source);
+        let mut stores = self.stores();
+        let day = stores.day;
+        for (pair, device) in known.into_iter().filter(|(pair, _)| !pair.is_too_old(day)) {
+            stores.of(device).add(device, pair);
         }
         Ok(())
     }
 
     /// The text to keep, if anything has changed since the last time: one line for each pair, the oldest first, with the
-    /// source, a space and the device.
+    /// source, the day of its last use, the mark of its password's hash and the device.
     pub fn unsaved(&self) -> Option<String> {
         if !self.is_unsaved.swap(false, Ordering::Relaxed) {
             return None;
         }
         // Written without the lock: every login asks for it.
-        let mut all = self.pairs().all();
-        all.sort_unstable();
-        let lines = all.into_iter().map(|(_, source, device)| format!("{source} {device}\n"));
+        let stores = self.stores();
+        let all = [stores.devices.all(), stores.passed.all()];
+        drop(stores);
+        let lines = all.into_iter().flatten().map(|(pair, device)| format!("{pair} {device}\n"));
         Some(format!("{TITLE}\n") + &lines.collect::<String>())
     }
 
@@ -117,101 +126,69 @@ impl KnownSources {
         self.changed.notified().await;
     }
 
-    fn pairs(&self) -> MutexGuard<'_, Pairs> {
-        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stores(&self) -> MutexGuard<'_, Stores> {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let today = today();
+        if stores.day != today {
+            stores.day = today;
+            let gone = [stores.devices.forget_too_old(today), stores.passed.forget_too_old(today)];
+            if gone.contains(&true) {
+                self.keep_for_later();
+            }
+        }
+        stores
     }
 }
 
-impl Pairs {
-    /// Whether the pair is new. One that could not be written is not taken, nor one more of a source that has a good part of all.
-    fn add(&mut self, device: &str, source: Source) -> bool {
-        let is_full = self.by_source.get(&source).is_some_and(|devices| *devices >= OF_A_SOURCE);
-        let is_there = self.by_device.get(device).is_some_and(|sources| sources.iter().any(|(one, _)| *one == source));
-        if device.len() > LONGEST_NAME || device.contains(char::is_control) || (is_full && !is_there) {
-            return false;
-        }
-        self.uses += 1;
-        if !self.by_device.contains_key(device) {
-            self.by_device.insert(device.to_owned(), VecDeque::new());
-        }
-        let Some(sources) = self.by_device.get_mut(device) else { return false };
-        let before = sources.iter().position(|(one, _)| *one == source);
-        let is_new = before.and_then(|before| sources.remove(before)).is_none();
-        sources.push_back((source, self.uses));
-        if is_new {
-            self.count += 1;
-            *self.by_source.entry(source).or_default() += 1;
-            if sources.len() > OF_A_DEVICE {
-                self.forget_oldest(device);
-            } else if self.count > MOST {
-                let oldest = self.by_device.iter().min_by_key(|(_, sources)| sources.front().map(|(_, used)| *used));
-                if let Some(device) = oldest.map(|(device, _)| device.clone()) {
-                    self.forget_oldest(&device);
-                }
-            }
-        }
-        is_new
+impl Stores {
+    fn of(&mut self, device: &str) -> &mut Pairs {
+        if device.starts_with(PASSED) { &mut self.passed } else { &mut self.devices }
     }
+}
 
-    fn forget_oldest(&mut self, device: &str) {
-        let Some(sources) = self.by_device.get_mut(device) else { return };
-        let oldest = sources.pop_front();
-        if sources.is_empty() {
-            self.by_device.remove(device);
-        }
-        oldest.into_iter().for_each(|(source, _)| self.take_off(source));
-    }
+/// The mark of a password's hash as the configuration has it. The hash has a random salt, so the mark tells nothing of the
+/// password.
+pub(super) fn mark(written: &str) -> u64 {
+    let octets = sha256(written.as_bytes());
+    octets.iter().take(8).fold(0, |mark, octet| mark << 8 | u64::from(*octet))
+}
 
-    fn forget(&mut self, device: &str) {
-        for (source, _) in self.by_device.remove(device).into_iter().flatten() {
-            self.take_off(source);
-        }
-    }
-
-    fn take_off(&mut self, source: Source) {
-        self.count = self.count.saturating_sub(1);
-        let Some(devices) = self.by_source.get_mut(&source) else { return };
-        *devices = devices.saturating_sub(1);
-        if *devices == 0 {
-            self.by_source.remove(&source);
-        }
-    }
-
-    fn all(&self) -> Vec<(u64, Source, String)> {
-        let of = |(device, sources): (&String, &VecDeque<(Source, u64)>)| {
-            sources.iter().map(|(source, used)| (*used, *source, device.clone())).collect::<Vec<_>>()
-        };
-        self.by_device.iter().flat_map(of).collect()
-    }
+/// Days since 1970.
+fn today() -> u32 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs() / (24 * 60 * 60)).unwrap_or(u32::MAX)
 }
 
 /// Nothing if it is damaged anywhere: half a line may be another device's.
-fn read(text: &str) -> Option<Vec<(Source, &str)>> {
-    let lines = text.strip_prefix(TITLE)?.strip_prefix('\n')?;
+fn read(text: &str) -> Option<Vec<(Pair, &str)>> {
+    let (lines, has_days) = match text.strip_prefix(TITLE) {
+        Some(lines) => (lines, true),
+        None => (text.strip_prefix(TITLE_BEFORE)?, false),
+    };
+    let lines = lines.strip_prefix('\n')?;
     if !lines.is_empty() && !lines.ends_with('\n') {
         return None;
     }
-    let pair = |line| str::split_once(line, ' ').and_then(|(source, device)| Some((source.parse().ok()?, device)));
+    let today = today();
+    let pair = |line| {
+        let (source, rest) = str::split_once(line, ' ')?;
+        if has_days { Pair::read(source, rest) } else { Some((Pair::new(source.parse().ok()?, today, None), rest)) }
+    };
     lines.lines().map(pair).collect()
 }
 
 /// Begins the name of a login that is passed through.
 pub const PASSED: &str = "pass-through:";
 const FILE: &str = "known-devices";
-const TITLE: &str = "packetboat known devices, version 1";
-/// Pairs in all.
-const MOST: usize = 10_000;
-/// Sources of one device: one whose password is stolen cannot make the pairs of others go.
-const OF_A_DEVICE: usize = 64;
-/// Devices of one source: logins that are passed through may have many names.
-const OF_A_SOURCE: usize = MOST / 4;
-/// In octets. Those of the configuration are shorter.
-const LONGEST_NAME: usize = 1024;
-/// Above what all of them come to, with the longest names.
-const LARGEST: u64 = 16 * 1024 * 1024;
+const TITLE: &str = "packetboat known devices, version 2";
+/// Lines have a source and a device alone.
+const TITLE_BEFORE: &str = "packetboat known devices, version 1";
+/// Above what all pairs come to, with the longest names.
+const LARGEST: u64 = 32 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::pairs::{MOST, OF_A_DEVICE, OF_A_SOURCE};
     use super::*;
 
     fn source(address: &str) -> Source {
@@ -248,10 +225,10 @@ mod tests {
         known.add("b", source("192.0.2.1"));
         known.add("a", source("192.0.2.2"));
         known.unsaved();
-        known.retain(|device| device == "b");
+        known.retain_devices(|device| (device == "b").then(Vec::new));
         assert!(!known.has("a", source("192.0.2.1")) && known.has("b", source("192.0.2.1")));
         assert!(known.knows("192.0.2.1".parse().unwrap()) && !known.knows("192.0.2.2".parse().unwrap()));
-        assert!(known.unsaved().is_some_and(|text| text.ends_with("\n192.0.2.1 b\n")));
+        assert!(known.unsaved().is_some_and(|text| text.ends_with(&format!("\n192.0.2.1 {} - b\n", today()))));
     }
 
     #[test]
@@ -265,7 +242,7 @@ mod tests {
             known.add("used", address(1).into());
             known.add(&format!("device{number}"), address(number % 500).into());
         }
-        assert_eq!(known.pairs().count, MOST);
+        assert_eq!(known.stores().devices.count(), MOST);
         assert!(!known.has("old", address(0).into()) && known.has("used", address(1).into()));
         // One device by many sources has its own alone.
         for number in 0..1000 {
@@ -273,7 +250,7 @@ mod tests {
         }
         assert!(known.has("device500", address(0).into()) && known.has("used", address(1).into()));
         let stolen = (0..1000).filter(|number| known.knows(address(number + 1000))).count();
-        assert_eq!((stolen, known.pairs().count), (OF_A_DEVICE, MOST));
+        assert_eq!((stolen, known.stores().devices.count()), (OF_A_DEVICE, MOST));
     }
 
     /// One source that lets many names in cannot make the pairs of others go, nor a name the file unreadable.
@@ -288,7 +265,9 @@ mod tests {
         known.add(&"long".repeat(300), source("192.0.2.3"));
         assert!(!known.knows("192.0.2.3".parse().unwrap()));
         let other = reread(&known);
-        assert_eq!(other.pairs().count, 1 + OF_A_SOURCE);
+        let stores = other.stores();
+        assert_eq!((stores.devices.count(), stores.passed.count()), (1, OF_A_SOURCE));
+        drop(stores);
         assert!(other.has("old", source("192.0.2.1")));
     }
 
@@ -298,13 +277,73 @@ mod tests {
         let path = directory.path().join(FILE);
         let known = KnownSources::default();
         known.load(&path).unwrap();
-        let line = format!("{TITLE}\n192.0.2.1 a\n");
+        let line = format!("{TITLE}\n192.0.2.1 20000 - a\n");
         for damaged in
-            ["", "192.0.2.1 a\n", &line[..line.len() - 1], &format!("{line}192.0.2 b\n"), &format!("{line}x\n")]
+            ["", "192.0.2.1 a\n", &line[..line.len() - 1], &format!("{line}192.0.2 1 - b\n"), &format!("{line}x\n")]
         {
             std::fs::write(&path, damaged).unwrap();
             assert!(known.load(&path).unwrap_err().contains("known-devices is damaged"), "{damaged:?}");
         }
-        assert_eq!(known.pairs().count, 0);
+        assert_eq!(known.stores().devices.count(), 0);
+    }
+
+    /// Logins that are passed through have a store of their own, however many names there are and sources.
+    #[test]
+    fn logins_that_are_passed_through_push_no_device_out() {
+        let known = KnownSources::default();
+        known.add_with("scanner3", source("192.0.2.1"), Some(1));
+        for number in 0..5 * OF_A_SOURCE {
+            known.add(&format!("{PASSED}scan+{number}"), source(&format!("198.51.100.{}", number % 5)));
+        }
+        assert_eq!(known.stores().passed.count(), MOST);
+        assert!(known.has("scanner3", source("192.0.2.1")) && reread(&known).has("scanner3", source("192.0.2.1")));
+        known.retain_devices(|_| None);
+        assert!(!known.has("scanner3", source("192.0.2.1")) && known.stores().passed.count() == MOST);
+        known.forget_passed();
+        assert_eq!(known.unsaved().unwrap(), format!("{TITLE}\n"));
+    }
+
+    /// A source that had a password which the device no longer has keeps its own delays, and no other privilege. The file
+    /// remembers that.
+    #[test]
+    fn a_source_with_a_former_password_is_a_stranger() {
+        let known = KnownSources::default();
+        let (thief, owner): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        known.add_with("a", thief.into(), Some(mark("old")));
+        known.add_with("a", owner.into(), Some(mark("old")));
+        known.retain_devices(|_| Some(vec![mark("new"), mark("old")]));
+        assert!(known.knows(thief) && known.knows(owner));
+        known.add_with("a", owner.into(), Some(mark("new")));
+        let later = reread(&known);
+        for known in [known, later] {
+            known.retain_devices(|_| Some(vec![mark("new")]));
+            assert!(!known.knows(thief) && known.has("a", thief.into()) && known.knows(owner));
+            known.add_with("a", thief.into(), Some(mark("new")));
+            assert!(known.knows(thief));
+        }
+    }
+
+    /// A file of an earlier version is read: its pairs are as if they were used today, with a password that still holds.
+    #[test]
+    fn pairs_have_an_age_and_earlier_files_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        let known = KnownSources::default();
+        let day = today();
+        let lines = format!("192.0.2.1 {} - old\n192.0.2.2 {} 00000000000000ff a b\n", day - 91, day - 89);
+        for text in [format!("{TITLE}\n{lines}"), format!("{TITLE_BEFORE}\n192.0.2.3 my fax\n")] {
+            std::fs::write(&path, text).unwrap();
+            known.load(&path).unwrap();
+        }
+        known.retain_devices(|_| Some(vec![255]));
+        let knows = |address: &str| known.knows(address.parse().unwrap());
+        assert!(!knows("192.0.2.1") && knows("192.0.2.2") && knows("192.0.2.3"));
+        assert!(known.has("a b", source("192.0.2.2")) && known.has("my fax", source("192.0.2.3")));
+        known.unsaved();
+        known.stores().devices.forget_too_old(day + 2);
+        assert!(!knows("192.0.2.2") && knows("192.0.2.3"));
+        // A day that begins while nobody logs in is noticed as well.
+        known.stores().day = 0;
+        assert!(knows("192.0.2.3"));
     }
 }

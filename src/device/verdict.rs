@@ -83,7 +83,7 @@ impl Devices {
     ) -> Option<(&'a Arc<Device>, usize)> {
         let (index, device) = found.filter(|(_, device)| device.serves(source))?;
         let hash = self.memory.has(device, index, password)?;
-        self.known.add(&device.name, source.into());
+        self.known.add_with(&device.name, source.into(), device.mark(hash));
         Some((device, hash))
     }
 
@@ -105,7 +105,7 @@ impl Devices {
         match (found, right) {
             (Some((index, device)), Some(hash)) if device.serves(source) => {
                 self.memory.keep(device, index, hash, password);
-                self.known.add(&device.name, source.into());
+                self.known.add_with(&device.name, source.into(), device.mark(hash));
                 Ok((index, hash))
             }
             (Some((_, device)), Some(_)) => {

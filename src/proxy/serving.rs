@@ -13,7 +13,7 @@ use super::door::Access;
 use super::place::{PlaceKey, Running};
 use super::worker::{self, Pulse, Workers};
 use super::{Common, Opened, Revoked, Servers, warm};
-use crate::config::{Config, Limits, Protocol};
+use crate::config::{Config, Limits, Logins, Protocol};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
 use crate::token::{Status, Tokens};
 use crate::transport::adopt;
@@ -109,6 +109,11 @@ impl Serving {
             access.devices.begin();
             access.mailboxes.begin();
             tokens.keep_fresh(&life);
+        } else {
+            self.common.known.retain_devices(|_| None);
+        }
+        if !config.listeners.iter().any(|one| matches!(one.logins, Logins::PassThrough(_))) {
+            self.common.known.forget_passed();
         }
         for (server, protocol) in &warm {
             tokio::spawn(warm::keep(Arc::clone(server), *protocol, life.clone()));

@@ -80,11 +80,11 @@ fn a_guesser_of_its_login_keeps_no_device_out() {
         let proxy = exchange.proxy(&text);
         let guessers = [guess(&proxy, stranger(0), LOGIN).until(3), guess(&proxy, DEVICE, "nobody").until(3)];
         visits.push(visit(&proxy, DEVICE, PASSWORD));
-        let hash = packetboat::device::password::hash(b"another one").unwrap();
+        let hash = packetboat::device::password::hash(b"another-one").unwrap();
         proxy.configure(&text.replace("passwords = [\"", &format!("passwords = [\"{hash}\", \"")));
         let (code, said) = proxy.reload();
         assert_eq!(code, 0, "{said}");
-        visits.push(visit(&proxy, DEVICE, "\"another one\""));
+        visits.push(visit(&proxy, DEVICE, "\"another-one\""));
         let told = guessers.map(|one| one.told());
         assert!(
             visits.iter().all(|visit| *visit < at_rest + LATER),
@@ -147,18 +147,41 @@ fn known_devices_are_kept() {
     assert!(!path.exists());
     visit(&proxy, DEVICE, PASSWORD);
     visit(&proxy, stranger(0), PASSWORD);
-    let title = "packetboat known devices, version 1\n";
-    until(&path, &format!("{title}127.0.0.1 scanner3\n127.1.0.1 scanner3\n"));
+    until(&path, &["127.0.0.1 scanner3", "127.1.0.1 scanner3"]);
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     proxy.configure(&text.replace("login = \"scanner3\"", "login = \"scanner4\""));
     assert_eq!(proxy.reload().0, 0);
-    until(&path, title);
+    until(&path, &[]);
     stop(proxy);
     std::fs::write(&path, "packetboat known devices, version 1\n127.0.0.1 scan").unwrap();
     let proxy = exchange.proxy(&text);
     proxy.logs(1, "known-devices is damaged; no device is known until it logs in again");
     visit(&proxy, DEVICE, PASSWORD);
-    until(&path, &format!("{title}127.0.0.1 scanner3\n"));
+    until(&path, &["127.0.0.1 scanner3"]);
+}
+
+/// A list of an earlier version is read. Logins that are passed through leave it with the last listener for them, and devices
+/// with the last of these; a change of its password leaves a device there.
+#[test]
+fn known_devices_leave_the_list_with_what_they_logged_in_to() {
+    let exchange = Exchange::new();
+    let text = configuration(&exchange, "");
+    let path = exchange.state().join("known-devices");
+    std::fs::create_dir_all(exchange.state()).unwrap();
+    let before = "packetboat known devices, version 1\n127.0.0.1 pass-through:fax\n127.0.0.1 scanner3\n127.0.0.1 old\n";
+    std::fs::write(&path, before).unwrap();
+    let proxy = exchange.proxy(&text);
+    until(&path, &["127.0.0.1 scanner3"]);
+    let hash = packetboat::device::password::hash(b"another-one").unwrap();
+    let old = text.split("passwords = [\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    proxy.configure(&text.replace(old, &hash));
+    assert_eq!(proxy.reload().0, 0);
+    visit(&proxy, stranger(0), "another-one");
+    until(&path, &["127.0.0.1 scanner3", "127.1.0.1 scanner3"]);
+    let clear = "observe = true\nallow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
+    proxy.configure(&translating_listener("clear", "imap", "starttls", clear));
+    assert_eq!(proxy.reload().0, 0);
+    until(&path, &[]);
 }
 
 /// A wrong password takes as long for a login that nobody has as for that of a device, whatever the device's own hash costs.
@@ -182,9 +205,16 @@ fn the_clock_does_not_tell_which_logins_exist() {
     assert!(took.iter().all(|one| took.iter().all(|other| *one * 3 > *other)), "{took:.1?}");
 }
 
-fn until(path: &Path, content: &str) {
+/// Waits until the list of known devices has these sources and devices; days and marks are between them.
+fn until(path: &Path, pairs: &[&str]) {
     let deadline = Instant::now() + PATIENCE;
-    while std::fs::read_to_string(path).ok().as_deref() != Some(content) {
+    let read = || {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let lines = text.strip_prefix("packetboat known devices, version 2\n")?;
+        let words = lines.lines().map(|line| line.splitn(4, ' ').collect::<Vec<_>>());
+        Some(words.map(|words| format!("{} {}", words[0], words[3])).collect::<Vec<_>>())
+    };
+    while read().is_none_or(|read| read != pairs) {
         assert!(Instant::now() < deadline, "{:?}", std::fs::read_to_string(path));
         std::thread::sleep(Duration::from_millis(20));
     }
