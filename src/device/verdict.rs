@@ -110,9 +110,10 @@ impl Devices {
             }
             (Some((_, device)), Some(_)) => {
                 let name = &device.name;
-                Err(wrong(&format!("the password is right, but {source} is not in the networks of device {name}")))
+                let of = format!("the networks of device \"{name}\"");
+                Err(wrong(&format!("the password is right, but {source} is not in {of}")))
             }
-            (Some((_, device)), None) => Err(wrong(&format!("the password is not one of device {}", device.name))),
+            (Some((_, device)), None) => Err(wrong(&format!("the password is not one of device \"{}\"", device.name))),
             (None, _) => Err(wrong("no [[device]] has this login")),
         }
     }

@@ -274,6 +274,8 @@ fn pseudonyms() {
     let proxy = exchange.proxy(&text);
     exchange::fetch_both(&exchange, &proxy, SCAN, LOGIN);
     exchange::imap(&proxy).command("LOGIN intruder guess");
+    exchange::imap(&proxy).command(&format!("LOGIN {LOGIN} guess"));
+    proxy.log.wait_for("wrong password", |line| line.contains("the password is not one of device"));
     let line: Value = proxy.session_line("pop3");
     let name = line["login"].as_str().unwrap().to_owned();
     assert!(name.starts_with("p-") && line["source"].as_str().unwrap().starts_with("p-"), "{line}");

@@ -283,10 +283,10 @@ fn who_may_not_in_hears_always_the_same() {
     let others_mailbox = format!("scan@contoso.example\\{local}");
     let cases = [
         ("unknown", DEVICE_PASSWORD, "no [[device]] has this login"),
-        ("scanner3", "wrong", "the password is not one of device scanner3"),
-        ("scanner3", OTHER_PASSWORD, "the password is not one of device scanner3"),
-        ("printer", DEVICE_PASSWORD, "the password is not one of device printer"),
-        ("far", OTHER_PASSWORD, "127.0.0.1 is not in the networks of device far"),
+        ("scanner3", "wrong", "the password is not one of device \\\"scanner3\\\""),
+        ("scanner3", OTHER_PASSWORD, "the password is not one of device \\\"scanner3\\\""),
+        ("printer", DEVICE_PASSWORD, "the password is not one of device \\\"printer\\\""),
+        ("far", OTHER_PASSWORD, "127.0.0.1 is not in the networks of device \\\"far\\\""),
         (others_mailbox.as_str(), DEVICE_PASSWORD, "no [[device]] has this login"),
         // The mailbox itself is no login.
         (house.mailboxes[0].as_str(), DEVICE_PASSWORD, "no [[device]] has this login"),

@@ -76,5 +76,37 @@ fn replaced(text: &str, value: &str, by: &str, is_meant: impl Fn(&str) -> bool) 
     (done > 0).then(|| hidden + text.get(done..).unwrap_or_default())
 }
 
-/// How a message names a device of the configuration.
+/// How a message names a device of the configuration, and in no other way: as its key, or in quotation marks.
 const DEVICE: [&str; 2] = ["device.", "device \""];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// Otherwise it would stand in the log as it is: a device's name is replaced only where one of these words is before it.
+    #[test]
+    fn every_message_names_a_device_as_its_key_or_in_quotation_marks() {
+        let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let mut found = 0;
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+                if entry.is_dir() {
+                    directories.push(entry);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&entry).unwrap();
+                for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                    for word in ["device ", "login ", "alias ", "device named "] {
+                        let is_bare = line.contains(&format!("{word}{{")) && line.contains('"');
+                        let is_command = line.contains("packetboat login {");
+                        let is_code =
+                            [" {", " {{"].iter().any(|end| line.ends_with(end)) || line.contains("if device {");
+                        assert!(!is_bare || is_command || is_code, "{}: {line}", entry.display());
+                    }
+                    found += line.matches("device \\\"{").count() + line.matches("\"device.{").count();
+                }
+            }
+        }
+        assert!(found > 5, "{found}");
+    }
+}
