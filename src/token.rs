@@ -24,6 +24,7 @@ use crate::transport::downstream::certificate::{self, Making};
 use crate::transport::http::{Answered, Client};
 pub use access::AccessToken;
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
+use receiver::Receivers;
 use slot::Keeping;
 pub use slot::{Slot, Status};
 use store::Owner;
@@ -37,6 +38,7 @@ pub struct Tokens {
     slots: Vec<Arc<Slot>>,
     /// Those of earlier configurations whose newest refresh token the disk has not taken yet.
     unsettled: Vec<Arc<Slot>>,
+    receivers: Receivers,
     config: Config,
 }
 
@@ -57,7 +59,8 @@ impl Tokens {
         for (name, identity) in &config.identities {
             obstacles.extend(prove_credential(name, identity));
         }
-        obstacles.extend(before.map(|before| receiver::changed(config, &before.config)).unwrap_or_default());
+        let receivers = before.map(|before| before.receivers.clone()).unwrap_or_default();
+        obstacles.extend(receivers.obstacles(config));
         for (name, account) in &config.accounts {
             let Some(identity) = config.identities.get(&account.identity) else { continue };
             if let Some(file) = &account.password_file
@@ -94,7 +97,8 @@ impl Tokens {
         if obstacles.is_empty() {
             let slots: Vec<_> = slots.into_values().collect();
             let unsettled = before.map(|before| before.unsettled_beside(&slots)).unwrap_or_default();
-            Ok(Self { by_account, slots, unsettled, config: config.clone() })
+            let receivers = receivers.and_of(config);
+            Ok(Self { by_account, slots, unsettled, receivers, config: config.clone() })
         } else {
             obstacles.dedup();
             Err(obstacles)

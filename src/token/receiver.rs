@@ -1,9 +1,25 @@
-//! The receiver of a secret that is kept in a file: while the process runs, no changed configuration sends the file to another one.
+//! The receivers of secrets that are kept in files: while the process runs, no changed configuration sends a file to another
+//! one, whatever path names it. What has copied a file, or may write it, is beyond this.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::Obstacle;
 use crate::config::{Cloud, Config, Grant, Identity, url};
+
+/// The files that configurations have named since the start, and where each is sent. Files that are named no more are kept, so
+/// that two changes are not more than one. There are as many as administrators have written.
+#[derive(Clone, Default)]
+pub(super) struct Receivers(Vec<Receiver>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Receiver {
+    /// As it is written. Links on the way may lead elsewhere by now.
+    path: PathBuf,
+    /// Without links.
+    file: PathBuf,
+    endpoint: String,
+}
 
 /// A file whose content is sent to an identity's token endpoint as it is.
 struct Sent<'a> {
@@ -13,24 +29,43 @@ struct Sent<'a> {
     endpoint: &'a str,
 }
 
-/// The files that another endpoint than before would receive: for each the key and what to do.
-pub(super) fn changed(config: &Config, before: &Config) -> Vec<Obstacle> {
-    let known = sent(before);
-    let mut obstacles = Vec::new();
-    for Sent { key, path, endpoint } in sent(config) {
-        let mut receivers = known.iter().filter(|known| known.path == path).map(|known| known.endpoint);
-        let Some(first) = receivers.clone().next() else { continue };
-        if receivers.all(|known| !is_same_receiver(known, endpoint)) {
-            let [old, new] = [first, endpoint].map(|endpoint| url::host(endpoint).unwrap_or("another host"));
-            let message = format!(
-                "{} is a secret for the token endpoint at {old}, and would be sent to another one, at {new}: name another file, or \
-                 restart packetboat",
-                path.display()
-            );
-            obstacles.push((key, message));
+impl Receivers {
+    /// The files that another endpoint than before would receive: for each the key and what to do. It reads the file system.
+    pub(super) fn obstacles(&self, config: &Config) -> Vec<Obstacle> {
+        let mut obstacles = Vec::new();
+        for Sent { key, path, endpoint } in sent(config) {
+            let file = behind_links(path);
+            let is_of_it = |known: &&Receiver| known.path == path || known.file == file;
+            let mut receivers = self.0.iter().filter(is_of_it).map(|known| known.endpoint.as_str());
+            let Some(first) = receivers.clone().next() else { continue };
+            if receivers.all(|known| !is_same_receiver(known, endpoint)) {
+                let [old, new] = [first, endpoint].map(url::origin);
+                let message = format!(
+                    "{} is a secret for the token endpoint at {old}, and would be sent to another one, at {new}: name another \
+                     file, or restart packetboat",
+                    path.display()
+                );
+                obstacles.push((key, message));
+            }
         }
+        obstacles
     }
-    obstacles
+
+    /// These, and those of a configuration that is taken.
+    pub(super) fn and_of(mut self, config: &Config) -> Self {
+        for Sent { path, endpoint, .. } in sent(config) {
+            let (path, file, endpoint) = (path.to_path_buf(), behind_links(path), url::origin(endpoint));
+            let receiver = Receiver { path, file, endpoint };
+            if !self.0.contains(&receiver) {
+                self.0.push(receiver);
+            }
+        }
+        self
+    }
+}
+
+fn behind_links(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// The key of a certificate is not among them: its signature is good for one endpoint alone.
@@ -65,6 +100,43 @@ fn is_same_receiver(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn config(path: &str, endpoint: &str) -> Config {
+        let text = format!(
+            "[identity.i]\nclient_id = \"1\"\nclient_secret_file = \"{path}\"\ntoken_endpoint = \"{endpoint}\"\n\
+             tenant = \"t.example\"\n[account.a]\nmailbox = \"a@b.example\"\nupstream = \"u\"\n[upstream.u]\nhost = \"mail.example\"\n"
+        );
+        Config::parse(&text, Path::new("x")).unwrap().config
+    }
+
+    #[test]
+    fn a_file_keeps_its_receiver_whatever_path_names_it_and_however_often_that_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        fs::create_dir(at("a")).unwrap();
+        for name in ["secret", "other"] {
+            fs::write(at(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("secret", at("link")).unwrap();
+        let (own, foreign) = ("https://127.0.0.1:1/token", "https://127.0.0.1:2/token");
+        let started = Receivers::default().and_of(&config(&at("secret"), own));
+        // The file is not named for a while.
+        let changed = started.clone().and_of(&config(&at("other"), foreign));
+        for receivers in [&started, &changed] {
+            for path in ["secret", "a/../secret", "./secret", "link"] {
+                let obstacles = receivers.obstacles(&config(&at(path), foreign));
+                let [(key, message)] = obstacles.as_slice() else { panic!("{path}: {obstacles:?}") };
+                assert_eq!(key, "identity.i.client_secret_file");
+                assert!(message.contains("127.0.0.1:1") && message.contains("127.0.0.1:2"), "{message}");
+                assert!(receivers.obstacles(&config(&at(path), own)).is_empty(), "{path}");
+            }
+        }
+        // The link leads elsewhere since.
+        let of_link = Receivers::default().and_of(&config(&at("link"), own));
+        fs::remove_file(at("link")).unwrap();
+        std::os::unix::fs::symlink("other", at("link")).unwrap();
+        assert_eq!(of_link.obstacles(&config(&at("link"), foreign)).len(), 1);
+    }
 
     #[test]
     fn hosts_of_one_cloud_are_one_receiver() {

@@ -117,7 +117,7 @@ impl Store {
         if names.iter().filter(is_token).any(|name| name.starts_with(&of_others)) {
             "has signed in with another token endpoint, tenant or client_id, and has to sign in again"
         } else if names.contains(&of_earlier) {
-            "has to sign in again, because packetboat 0.1.0 did not note which token endpoint the refresh token belongs to"
+            "has to sign in again, because an earlier packetboat did not note which token endpoint the refresh token belongs to"
         } else {
             "has not signed in yet"
         }
@@ -310,12 +310,12 @@ mod tests {
         }
         assert_eq!(store.why_missing(&owner("b")), "has not signed in yet");
         assert_eq!(token(&store, "a"), Some("first".to_owned()));
-        // As packetboat 0.1.0 has named and sealed it.
+        // As an earlier packetboat has named and sealed it.
         let sealed = store.vault.seal(b"office\0b", &record("old").to_json().unwrap()).unwrap();
         let path = directory.path().join(DIRECTORY).join(format!("{}.token", owner("b").mark()));
         state::write(&path, &[MAGIC, &sealed].concat(), Access::Private).unwrap();
         assert!(store.read(&owner("b")).unwrap().is_none());
-        assert!(store.why_missing(&owner("b")).contains("packetboat 0.1.0"));
+        assert!(store.why_missing(&owner("b")).contains("an earlier packetboat"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -198,9 +199,14 @@ fn a_secret_in_a_file_goes_to_no_other_endpoint_by_a_reload() {
         let proxy = two.first.proxy(&own);
         assert!(imap_login(&proxy).starts_with("OK"), "{key}");
         let heard = two.second.requests();
-        // Under the same name, and under another one.
+        // Under the same name, under another path, and under another name.
+        let directory = token.parent().unwrap();
+        let around = directory.join("..").join(directory.file_name().unwrap());
+        let by = |directory: &Path| format!("_file = \"{}/", directory.display());
+        assert!(there.contains(&by(directory)));
         for text in [
             there.clone(),
+            there.replace(&by(directory), &by(&around)),
             there
                 .replace("identity.office", "identity.next")
                 .replace("[account.scans]", "[account.scans]\nidentity = \"next\""),
@@ -209,15 +215,19 @@ fn a_secret_in_a_file_goes_to_no_other_endpoint_by_a_reload() {
             let (code, said) = proxy.reload();
             let key = if text.contains("identity.next") { key.replace("office", "next") } else { key.to_owned() };
             assert!(code == 69 && said.contains(&format!(" {key}: ")), "{said}");
-            assert!(said.contains("is a secret for the token endpoint at 127.0.0.1"), "{said}");
+            assert!(said.contains("is a secret for the token endpoint at https://127.0.0.1:"), "{said}");
         }
         assert!(imap_login(&proxy).starts_with("OK"), "the old configuration runs on");
         assert_eq!(two.second.requests(), heard, "{key}");
-        reload(&proxy, &with_another_file(there));
+        reload(&proxy, &with_another_file(there.clone()));
         // The mail server of the second one takes tokens of the second one alone: none is left from before.
         assert!(imap_login(&proxy).starts_with("OK"), "{}", proxy.log.all());
         let counts = two.second.simulator.counts();
         assert_eq!((counts.imap.accepted, counts.imap.refused), (number, 0), "{key}");
+        // A file that was not named for a while still has its receiver.
+        proxy.configure(&there);
+        let (code, said) = proxy.reload();
+        assert!(code == 69 && said.contains(&format!(" {key}: ")), "{said}");
     }
 }
 

@@ -154,7 +154,7 @@ fn each_file(directory: &Path, look: &mut impl FnMut(&Path, &[u8])) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             each_file(&path, look);
-        } else {
+        } else if path.is_file() {
             look(&path, &fs::read(&path).unwrap());
         }
     }
