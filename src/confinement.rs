@@ -12,8 +12,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
-    RulesetStatus, Scope,
+    ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
+    RulesetStatus, Scope, make_bitflags,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
 
@@ -111,9 +111,7 @@ fn confine_files(readable: &[PathBuf], writable: &Path) -> Result<(), String> {
     for directory in readable {
         ruleset = allow(ruleset, directory, read)?;
     }
-    // Nothing in it is a program.
-    let all = AccessFs::from_all(KNOWN) & !AccessFs::Execute;
-    ruleset = allow(ruleset, writable, all)?;
+    ruleset = allow(ruleset, writable, AccessFs::from_all(KNOWN) & !NEVER_KEPT)?;
     ruleset = allow(ruleset, Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
     match ruleset.restrict_self().map_err(|error| failed(&error))?.ruleset {
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
@@ -123,13 +121,18 @@ fn confine_files(readable: &[PathBuf], writable: &Path) -> Result<(), String> {
     }
 }
 
-fn allow(ruleset: RulesetCreated, path: &Path, access: landlock::BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
+fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
     // What is not there cannot be allowed; and it has nothing to be read.
     let Ok(opened) = PathFd::new(path) else { return Ok(ruleset) };
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };
     ruleset.add_rule(PathBeneath::new(opened, access)).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// What the state directory never needs: nothing in it is a program, nothing but files and directories is made there once
+/// the socket for commands is, and whatever else lay there would be a trap for root's commands.
+const NEVER_KEPT: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    Execute | MakeSym | MakeFifo | MakeChar | MakeBlock | MakeSock
+});
 /// The rights that are handled, as far as the kernel knows them.
 const KNOWN: ABI = ABI::V6;
 
@@ -174,6 +177,11 @@ mod tests {
             assert!(refused(Command::new("/bin/true").status().map(drop)));
             let raw = socket2::Socket::new(socket2::Domain::from(libc::AF_PACKET), socket2::Type::RAW, None);
             assert!(refused(raw.map(drop)));
+            // Nothing that leads root's commands astray.
+            assert!(refused(symlink("/root", state.join("link"))));
+            let pipe = rustix::fs::mkfifoat(rustix::fs::CWD, state.join("pipe"), 0o600.into());
+            assert!(refused(pipe.map_err(std::io::Error::from)));
+            assert!(refused(std::os::unix::net::UnixListener::bind(state.join("socket")).map(drop)));
             // What it needs goes on.
             fs::write(state.join("new"), "x").unwrap();
             fs::rename(state.join("new"), state.join("old")).unwrap();

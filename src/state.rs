@@ -18,9 +18,9 @@ use rustix::process::{getegid, geteuid};
 use crate::crypto;
 pub use denied::{NAME_RESOLUTION, confined, denied, name_resolution_denied, why_denied};
 pub use lock::{Hold, hold, lock};
-pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to};
+pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to, shown};
 use rights::is_ours_alone;
-pub use rights::{open_to_others, why_not_ours};
+pub use rights::{of_another_than_root, open_to_others, why_not_ours};
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +252,43 @@ mod tests {
         }
         assert_ne!(read_own(&at("link")).unwrap_err().0, io::ErrorKind::NotFound);
         assert_eq!(read_own(&at("missing")).unwrap_err().0, io::ErrorKind::NotFound);
+    }
+
+    /// To open a pipe wakes its writer, and to open a device may act on it.
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        use rustix::fs::inotify;
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), 0o600.into()).unwrap();
+        std::os::unix::fs::symlink("pipe", at("link")).unwrap();
+        fs::write(at("file"), "x").unwrap();
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, directory.path(), inotify::WatchFlags::OPEN).unwrap();
+        let opened = || {
+            let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+            inotify::Reader::new(&watch, &mut buffer).next().map(|event| event.file_name().unwrap().to_owned())
+        };
+        for name in ["pipe", "link"] {
+            for message in [read(&at(name)).unwrap_err(), read_private(&at(name)).unwrap_err()] {
+                assert!(message.contains("no file"), "{message}");
+            }
+        }
+        assert!(opened().is_err(), "it was opened");
+        read(&at("file")).unwrap();
+        assert_eq!(opened().unwrap().as_c_str(), c"file");
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_may_be_the_secret_itself() {
+        for secret in ["/Hunter2secretKEY", "/aG9yc2U/YmF0dGVyeQ=="] {
+            for message in [read_secret(Path::new(secret)), read_token(Path::new(secret))].map(Result::unwrap_err) {
+                assert!(!message.contains(secret) && message.contains("No such file"), "{message}");
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        assert!(read_secret(&path).unwrap_err().contains(&path.display().to_string()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod owner;
 mod terminal;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -151,7 +152,7 @@ fn exit_codes_are_those_of_sysexits() {
     let bench = Bench::new();
     let packetboat =
         |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_packetboat")).args(arguments).output().unwrap();
-    fails(&packetboat(&["rum"]), 64, "unrecognized subcommand 'rum'");
+    fails(&packetboat(&["rum"]), 64, "a similar subcommand exists: 'run'");
     fails(&packetboat(&["check", "--config", "/nonexistent"]), 66, "/nonexistent: cannot be read");
     fails(
         &bench.run(&["check"], "[log]\nlevle = 1"),
@@ -554,6 +555,59 @@ fn the_demo_does_not_follow_links() {
     assert!(leftovers(&bench.path("elsewhere")).is_empty());
 }
 
+/// Whoever answers at the socket fills no memory of the one who asks.
+#[test]
+fn an_answer_about_health_is_short() {
+    let bench = Bench::new();
+    let listener = std::os::unix::net::UnixListener::bind(bench.path("control")).unwrap();
+    let answering = std::thread::spawn(move || {
+        for length in [20, (64 << 10) + 1] {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{}", "x".repeat(length));
+        }
+    });
+    let ask = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        command.args(["health", "--state-directory"]).arg(bench.directory.path()).output().unwrap()
+    };
+    assert_eq!(ask().status.code(), Some(0));
+    fails(&ask(), 69, "more than 65536 octets");
+    answering.join().unwrap();
+}
+
+/// It is made on the first start, and a name alone is a path as well.
+#[test]
+fn a_state_directory_may_be_relative_and_not_there_yet() {
+    let bench = Bench::new();
+    let file = bench.path("packetboat.toml");
+    fs::write(&file, format!("state_directory = \"kept here\"\n{}", listener(""))).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    command.current_dir(bench.directory.path()).args(["check", "--config"]).arg(file);
+    for given in [None, Some("state")] {
+        given.map(|name| command.env("PACKETBOAT_STATE_DIRECTORY", name));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    }
+}
+
+/// A secret that was written in the place of its file, and looks like a path.
+#[test]
+fn a_path_that_leads_nowhere_is_not_repeated_where_a_secret_belongs() {
+    let bench = Bench::new();
+    for secret in ["/Tr0ub4dor3xyz", "/Tr0ub/4dor="] {
+        let named = format!("client_secret_file = \"{secret}\"\n[admin]\ntoken_file = \"{secret}\"\n[account.scans]");
+        let hash = packetboat::device::password::hash(b"k7m2xp9at").unwrap();
+        let device = format!("[[device]]\nlogin = \"scanner3\"\naccount = \"scans\"\npasswords = [\"{hash}\"]\n");
+        let listener = listener("").replace("logins = \"pass-through\"\n", "");
+        let text = TRANSLATED.replace("[account.scans]", &named) + &device + &listener;
+        let output = bench.run(&["check"], &text);
+        fails(&output, 69, "identity.office.client_secret_file: cannot read");
+        assert!(err(&output).contains("admin.token_file"), "{}", err(&output));
+        assert!(!err(&output).contains("Tr0ub"), "{}", err(&output));
+    }
+}
+
 /// Services keep what they print; a password that was given as an argument is not to be in there.
 #[test]
 fn values_of_arguments_are_not_repeated() {
@@ -563,6 +617,10 @@ fn values_of_arguments_are_not_repeated() {
         (&["password", "--length", "Tr0ub4dor"], "invalid value '...' for '--length"),
         (&["password", "--length=Tr0ub4dor"], "invalid value '...' for '--length"),
         (&["reload", "--pid", "Tr0ub4dor"], "invalid value '...' for '--pid"),
+        (&["Tr0ub4dor"], "unrecognized subcommand '...'"),
+        (&["certificate", "Tr0ub4dor"], "unrecognized subcommand '...'"),
+        (&["password", "--Tr0ub4dor"], "unexpected argument '...'"),
+        (&["password", "-Tr0ub4dor"], "unexpected argument '...'"),
         (&["run", "--token", "Tr0ub4dor"], "unexpected argument '--token'"),
         (&["run", "--token=Tr0ub4dor"], "unexpected argument '--token'"),
         (&["demo", "--profile", "Tr0ub4dor"], "possible values: modern, legacy, ancient"),

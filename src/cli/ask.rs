@@ -13,11 +13,16 @@ use super::trail::Running;
 use crate::state;
 use crate::transport::http;
 
-/// What the running proxy says at this path: its status as in HTTP, and the text.
+/// What the running proxy says at this path: its status as in HTTP, and the text, up to so many octets.
 ///
 /// # Errors
-/// No proxy runs, or it does not answer; the text says why.
-pub(super) async fn ask(file: &ConfigFile, path: &str, patience: Duration) -> Result<(u16, Vec<u8>), String> {
+/// No proxy runs, or it does not answer, or says more; the text says why.
+pub(super) async fn ask(
+    file: &ConfigFile,
+    path: &str,
+    patience: Duration,
+    most: usize,
+) -> Result<(u16, Vec<u8>), String> {
     let directories = file.state_directories();
     let mut denied = None;
     for directory in &directories {
@@ -25,7 +30,7 @@ pub(super) async fn ask(file: &ConfigFile, path: &str, patience: Duration) -> Re
             Ok(Some(stream)) => {
                 let answer = async {
                     let stream = UnixStream::from_std(stream).map_err(|error| error.to_string())?;
-                    http::get(stream, path, patience).await
+                    http::get(stream, path, patience, most).await
                 };
                 let said = answer.await.map_err(|why| format!("packetboat at {}: {why}", directory.display()))?;
                 return Ok((said.0, said.1.to_vec()));
@@ -40,7 +45,7 @@ pub(super) async fn ask(file: &ConfigFile, path: &str, patience: Duration) -> Re
     let failed = |error: std::io::Error| format!("{address}: {error}");
     let stream = tokio::time::timeout(patience, TcpStream::connect(address)).await;
     let stream = stream.map_err(|_| format!("{address}: no answer in time"))?.map_err(failed)?;
-    let (status, said) = http::get(stream, path, patience).await.map_err(|why| format!("{address}: {why}"))?;
+    let (status, said) = http::get(stream, path, patience, most).await.map_err(|why| format!("{address}: {why}"))?;
     if status == UNAUTHORIZED {
         return Err(format!(
             "{address} asks for the admin token, which no command sends: run this as root or as the service's user, who \

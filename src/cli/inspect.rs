@@ -32,7 +32,7 @@ pub(super) struct AskedDevices {
 /// One line, and the exit code.
 pub(super) fn health(file: &ConfigFile, arguments: &AskedHealth) -> Result<(), Exit> {
     let (path, patience) = if arguments.ready { ("/ready", READY) } else { ("/live", PATIENCE) };
-    let why = match runtime()?.block_on(ask(file, path, patience)) {
+    let why = match runtime()?.block_on(ask(file, path, patience, LONGEST_LINE)) {
         Ok((200, said)) => return answer(format!("{}\n", printable(said.trim_ascii()))),
         Ok((_, said)) => printable(said.trim_ascii()),
         Err(why) => why,
@@ -67,7 +67,7 @@ pub(super) fn devices(file: &ConfigFile, arguments: &AskedDevices) -> Result<(),
 
 fn running(file: &ConfigFile) -> Result<(Vec<Device>, Vec<u8>), String> {
     let runtime = runtime().map_err(|_| "no runtime".to_owned())?;
-    match runtime.block_on(ask(file, "/inventory.json", READY))? {
+    match runtime.block_on(ask(file, "/inventory.json", READY, LONGEST_INVENTORY))? {
         (200, said) => read(said).map_err(|_| "what answers is not packetboat".to_owned()),
         (status, said) => Err(format!("packetboat answers {status} {}", printable(said.trim_ascii()))),
     }
@@ -132,6 +132,10 @@ fn ago(seconds: u64) -> String {
     }
 }
 
+/// What the proxy says of its health, in octets.
+const LONGEST_LINE: usize = 64 * 1024;
+/// An inventory of a hundred thousand devices.
+const LONGEST_INVENTORY: usize = 256 * 1024 * 1024;
 /// Container health checks and people give up after a little more.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Mail servers may be tried meanwhile.

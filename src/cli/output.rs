@@ -4,7 +4,7 @@
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::{Exit, run};
 use crate::text::Printable;
@@ -39,16 +39,21 @@ pub(super) fn has_colours() -> bool {
 
 /// A password that was given as an argument, or in the place of a number, is not repeated where a service keeps its log.
 fn hide_values(error: &mut clap::Error) {
-    let is_option = |text: &str| text.starts_with('-');
-    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+    // The names of options are such words; a password seldom is.
+    let is_option = |text: &str| text.starts_with('-') && text.bytes().all(|b| b == b'-' || b.is_ascii_lowercase());
+    let is_known = error.kind() != ErrorKind::UnknownArgument;
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidSubcommand, ContextKind::InvalidArg] {
         let is_value = match error.get(kind) {
             Some(ContextValue::String(text)) => {
-                kind == ContextKind::InvalidValue || !(is_option(text) || text.starts_with('<'))
+                kind != ContextKind::InvalidArg
+                    || !(is_option(text) || is_known && (text.starts_with('-') || text.starts_with('<')))
             }
             _ => false,
         };
         if is_value {
             error.insert(kind, ContextValue::String("...".to_owned()));
+            // Suggestions repeat it.
+            error.insert(ContextKind::Suggested, ContextValue::None);
         }
     }
 }

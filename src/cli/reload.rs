@@ -30,10 +30,8 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
     let Some(pid) = found.and_then(Pid::from_raw) else {
         read.err().into_iter().flatten().for_each(complain);
         let places: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
-        complain(format_args!(
-            "no packetboat runs with {}; start it, or name the process with --pid",
-            places.join(" or ")
-        ));
+        let places = if places.is_empty() { "this state directory".to_owned() } else { places.join(" or ") };
+        complain(format_args!("no packetboat runs with {places}; start it, or name the process with --pid"));
         return Err(Exit::Unavailable);
     };
     let before: Vec<u64> = directories.iter().map(|directory| Outcome::last_begun(directory)).collect();

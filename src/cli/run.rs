@@ -65,7 +65,8 @@ fn hold(state_directory: &Path) -> Result<Option<Hold>, Exit> {
         error!("{message}");
         Exit::Unavailable
     };
-    if let Some(message) = state::open_to_others(state_directory).map_err(refused)? {
+    let open = state::open_to_others(state_directory).map_err(refused)?;
+    for message in open.into_iter().chain(state::of_another_than_root(state_directory)) {
         warn!("{message}");
     }
     let held = match state::make_directory(state_directory) {

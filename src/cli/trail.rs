@@ -127,24 +127,27 @@ impl Reloads {
 }
 
 impl ConfigFile {
-    /// Where a proxy with this file may keep its state, the likeliest first: whether or not the file makes sense.
+    /// Where a proxy with this file may keep its state, the likeliest first: whether or not the file makes sense. The default
+    /// directory may be another proxy's, and counts only where none is named.
     pub(super) fn state_directories(&self) -> Vec<PathBuf> {
         let content = fs::read(&self.config).unwrap_or_default();
         let text = String::from_utf8_lossy(text::without_mark(&content));
         let in_file = text.lines().take_while(|line| !line.trim_start().starts_with('[')).find_map(|line| {
             let value = line.trim().strip_prefix("state_directory")?.trim_start().strip_prefix('=')?;
-            // It may be printed: what is no path may be anything.
-            let path = PathBuf::from(value.split('#').next()?.trim().trim_matches(['"', '\'']));
-            config::is_path(&path).then_some(path)
+            Some(PathBuf::from(value.split('#').next()?.trim().trim_matches(['"', '\''])))
         });
         let in_environment = env::var_os("PACKETBOAT_STATE_DIRECTORY").map(PathBuf::from);
-        let all = [self.state_directory.clone(), in_environment, in_file, Some(PathBuf::from(DEFAULT))];
-        let mut directories: Vec<PathBuf> = Vec::new();
-        for one in all.into_iter().flatten().filter(|one| !one.as_os_str().is_empty()) {
-            if !directories.contains(&one) {
-                directories.push(one);
-            }
+        if let Some(directory) = &self.state_directory {
+            return vec![directory.clone()];
         }
+        let named = [in_environment, in_file].into_iter().flatten().filter(|one| !one.as_os_str().is_empty());
+        let mut directories: Vec<PathBuf> = named.collect();
+        directories.dedup();
+        if directories.is_empty() {
+            directories.push(PathBuf::from(DEFAULT));
+        }
+        // They may be printed: what is no path may be anything.
+        directories.retain(|one| config::is_path(one));
         directories
     }
 }
@@ -173,7 +176,11 @@ mod tests {
         )
         .unwrap();
         let config = ConfigFile { config: file, state_directory: None };
-        assert!(config.state_directories().contains(&state));
+        let of_process = env::var_os("PACKETBOAT_STATE_DIRECTORY").map(PathBuf::from);
+        let expected: Vec<PathBuf> = of_process.into_iter().chain([state.clone()]).collect();
+        assert_eq!(config.state_directories(), expected, "the default is another proxy's");
+        let named = ConfigFile { config: config.config.clone(), state_directory: Some(state.join("b")) };
+        assert_eq!(named.state_directories(), [state.join("b")]);
         Running { process: 7, admin: "127.0.0.1:9143".parse().ok() }.write(&state).unwrap();
         let running = Running::read(&state).unwrap();
         assert_eq!((running.process, running.admin), (7, "127.0.0.1:9143".parse().ok()));

@@ -30,7 +30,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
             }
             _ => advice(path, &error),
         };
-        format!("cannot read {}: {error}{advice}", path.display())
+        format!("cannot read {}: {error}{advice}", shown(path))
     };
     let (file, metadata) = open(path).map_err(unreadable)?;
     if !CONTAINER_SECRETS.iter().any(|directory| path.starts_with(directory)) {
@@ -52,7 +52,18 @@ pub fn read_secret(path: &Path) -> Result<Secret, String> {
 /// # Errors
 /// Missing, not readable, empty, or no line of text; the text says what to do.
 pub fn read_token(path: &Path) -> Result<Secret, String> {
+    if shown(path) == UNSHOWN {
+        return Err(format!("cannot read {UNSHOWN}: {}", io::Error::from(Errno::NOENT)));
+    }
     secret(path, &Zeroizing::new(read(path)?))
+}
+
+/// A path of a secret's file, as messages may repeat it. Where neither the file nor a directory for it is there, the text may
+/// be the secret itself.
+pub fn shown(path: &Path) -> String {
+    let directory = super::directory_of(path);
+    let is_path = super::is_there(path) || (directory != Path::new("/") && super::is_there(directory));
+    if is_path { path.display().to_string() } else { UNSHOWN.to_owned() }
 }
 
 fn secret(path: &Path, content: &[u8]) -> Result<Secret, String> {
@@ -131,23 +142,39 @@ fn advice(path: &Path, error: &io::Error) -> String {
     why.or_else(|| super::why_denied(path, error)).map(|why| format!("; {why}")).unwrap_or_default()
 }
 
-/// A file, and never something else that would have us wait. Root follows no other user's link to a third one's file.
+/// A file, and never something else: to open a device can act on it, and to open a pipe wakes its writer. Root follows no
+/// other user's link to a third one's file. All this is judged before anything is opened.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let open = |flags: OFlags| {
-        let flags = (flags | OFlags::NONBLOCK).bits().cast_signed();
-        OpenOptions::new().read(true).custom_flags(flags).open(path)
-    };
-    let opened = open(OFlags::NOFOLLOW);
-    let is_link = matches!(&opened, Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()));
-    let file = if is_link { open(OFlags::empty())? } else { opened? };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    for _ in 0..REPLACEMENTS {
+        let (is_link, judged) = judge(path)?;
+        let follow = if is_link { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let flags = (follow | OFlags::NONBLOCK).bits().cast_signed();
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+            Ok(file) => file,
+            // It is a link since it was judged.
+            Err(error) if !is_link && error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => continue,
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata()?;
+        if (metadata.dev(), metadata.ino()) == (judged.dev(), judged.ino()) {
+            return Ok((file, metadata));
+        }
+    }
+    Err(io::Error::other("another file took its place each time that it was read"))
+}
+
+/// Whether it is a link, and what is to be opened, if that may be.
+fn judge(path: &Path) -> io::Result<(bool, Metadata)> {
+    let named = fs::symlink_metadata(path)?;
+    let is_link = named.is_symlink();
+    let target = if is_link { fs::metadata(path)? } else { named };
+    if !target.is_file() {
         return Err(io::Error::other("it is no file; put it away"));
     }
     if geteuid().is_root() {
-        is_no_trap(path, is_link, &metadata)?;
+        is_no_trap(path, is_link, &target)?;
     }
-    Ok((file, metadata))
+    Ok((is_link, target))
 }
 
 /// Whoever owns a directory may lay links in it, to files that root alone may read. (Links of root's own are followed:
@@ -179,6 +206,9 @@ fn whole(file: File, metadata: &Metadata, most: u64) -> io::Result<Zeroizing<Vec
     if u64::try_from(read).is_ok_and(|read| read <= most) { Ok(content) } else { Err(too_large()) }
 }
 
+const UNSHOWN: &str = "a file that the configuration names";
+/// How often a file may be replaced, as by a renewal, between the look at it and its opening.
+const REPLACEMENTS: usize = 8;
 /// Keys, tokens, passwords.
 const LARGEST_SECRET: u64 = 1024 * 1024;
 /// Chains of certificates.

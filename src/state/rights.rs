@@ -61,6 +61,18 @@ pub fn open_to_others(directory: &Path) -> Result<Option<String>, String> {
     }
 }
 
+/// Whether root uses a state directory that another user may fill with links and files of its own; the text says what to do.
+pub fn of_another_than_root(directory: &Path) -> Option<String> {
+    let owner = fs::metadata(directory).ok()?.uid();
+    (geteuid().is_root() && owner != 0).then(|| {
+        let shown = directory.display();
+        format!(
+            "{shown} belongs to user {owner}, who can change what is kept there, and this is root: run packetboat as that user \
+             (User= in a unit of systemd), or give all of it to root with: chown -R 0:0 {shown}"
+        )
+    })
+}
+
 /// Whether a secret that somebody has put there is safe from others.
 ///
 /// # Errors

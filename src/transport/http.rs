@@ -216,11 +216,11 @@ fn why_no_answer(error: &hyper::Error) -> String {
     error.to_string()
 }
 
-/// Asks a server of this computer over a connection to it, in clear: its status and what it says.
+/// Asks a server of this computer over a connection to it, in clear: its status and what it says, up to so many octets.
 ///
 /// # Errors
-/// It breaks off, or does not answer in time.
-pub async fn get<S>(stream: S, path: &str, patience: Duration) -> Result<(u16, Zeroizing<Vec<u8>>), String>
+/// It breaks off, says more, or does not answer in time.
+pub async fn get<S>(stream: S, path: &str, patience: Duration, most: usize) -> Result<(u16, Zeroizing<Vec<u8>>), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -233,7 +233,7 @@ where
         let asking = async {
             let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
             let status = response.status().as_u16();
-            let body = collect_up_to(LONGEST_ANSWER, response.into_body()).await.map_err(|error| failed(&error))?;
+            let body = collect_up_to(most, response.into_body()).await.map_err(|error| failed(&error))?;
             Ok((status, body))
         };
         tokio::select! {
@@ -287,8 +287,6 @@ pub const LONGEST_BODY: usize = 256 * 1024;
 const MOST_HEADERS: usize = 1000;
 /// Of all header fields of an answer, in octets.
 const LONGEST_HEAD: usize = 256 * 1024;
-/// An inventory of a hundred thousand devices.
-const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

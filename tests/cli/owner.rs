@@ -129,6 +129,20 @@ impl Trap {
     }
 }
 
+/// What the owner lays there later concerns the service.
+#[test]
+fn root_hears_that_it_serves_from_another_users_directory() {
+    let Some(trap) = Trap::new() else { return };
+    let said = trap.serve();
+    assert!(said.contains("belongs to user 65534") && said.contains("run packetboat as that user"), "{said}");
+    let state = trap.bench.path("state");
+    for name in fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()).chain([state.clone()]) {
+        chown(name, Some(0), Some(0)).unwrap();
+    }
+    let said = trap.serve();
+    assert!(said.contains("ready") && !said.contains("belongs to user"), "{said}");
+}
+
 #[test]
 fn root_reads_and_writes_nothing_of_its_own_by_another_users_links() {
     let Some(trap) = Trap::new() else { return };

@@ -211,7 +211,7 @@ impl Preparation {
         for path in self.confined.iter().flat_map(|allowed| confinement::outside(new, allowed)) {
             let message = format!(
                 "{} is in a directory that packetboat may not open since its start (confine = true): restart it",
-                path.display()
+                state::shown(&path)
             );
             obstacles.push(proxy::Obstacle { key: String::new(), message });
         }

@@ -14,7 +14,7 @@ pub fn is_one(path: &Path) -> bool {
 }
 
 impl Proof<'_> {
-    /// Tells of every path that is none.
+    /// Tells of every path that is none. The state directory is not among them: packetboat makes it, wherever a name leads.
     pub(super) fn paths(&mut self, raw: &File) {
         for (key, span, path) in paths(raw) {
             if !is_one(path) {
@@ -26,13 +26,10 @@ impl Proof<'_> {
     }
 }
 
-/// Every path, with its key.
+/// Every path of a file, with its key.
 fn paths(raw: &File) -> Vec<(String, Range<usize>, &Path)> {
-    let mut found: Vec<(String, &Written<PathBuf>)> = vec![
-        ("state_directory".to_owned(), &raw.state_directory),
-        ("store_key".to_owned(), &raw.store_key),
-        ("admin.token_file".to_owned(), &raw.admin.token_file),
-    ];
+    let mut found: Vec<(String, &Written<PathBuf>)> =
+        vec![("store_key".to_owned(), &raw.store_key), ("admin.token_file".to_owned(), &raw.admin.token_file)];
     for (name, section) in &raw.certificate {
         let one = section.get_ref();
         let written = [
