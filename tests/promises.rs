@@ -18,15 +18,21 @@ fn every_promise_has_its_test() {
         .next()
         .unwrap()
         .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| promise") && !line.starts_with("| check"))
+        .filter(|line| {
+            line.starts_with("| ")
+                && !line.starts_with("| promise")
+                && !line.starts_with("| check")
+                && !line.starts_with("| resource")
+        })
         .map(|line| line.trim_matches('|').split(" | ").collect())
         .collect();
     let mut found = 0;
-    for row in rows.iter().filter(|row| row.len() == 3) {
-        let figure = row[2].trim();
+    // A promise, its test and a figure; or a resource, whose test comes last.
+    for row in rows.iter().filter(|row| [3, 5].contains(&row.len())) {
+        let (figure, tests) = if row.len() == 3 { (row[2].trim(), row[1]) } else { ("", row[4]) };
         let is_open = figure.len() > 2 && figure.chars().all(|c| c.is_ascii_uppercase() || c == '-');
         assert!(!is_open, "{} has no figure", row[0]);
-        let named: Vec<&str> = row[1].split('`').skip(1).step_by(2).collect();
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
         assert!(!named.is_empty(), "{} has no test", row[0]);
         for name in named {
             match (name.strip_prefix("make "), name.split_once("::")) {
