@@ -49,11 +49,12 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
-    /// Reload configuration and certificates; sessions stay open, unless what they rest on is removed
+    /// Reload configuration and certificates; end only the sessions that the new configuration no longer allows
     ///
-    /// Waits for the result. A refused configuration changes nothing, and each mistake is told with file, line and key. Sessions end
-    /// whose device, password, network, mailbox or listener the new configuration no longer has (limits.revoked_sessions); the result
-    /// says how many, and why.
+    /// Waits for the result. A configuration with a mistake changes nothing; each mistake is printed with file, line and key. A
+    /// session ends when the new configuration no longer allows it: its device, password, network, mailbox, mail server, identity,
+    /// listener or TLS version is removed or changed. limits.revoked_sessions = "keep" lets it run on. The result says how many
+    /// sessions ended, and why.
     Reload {
         #[command(flatten)]
         file: ConfigFile,

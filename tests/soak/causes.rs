@@ -79,7 +79,9 @@ fn causes(level: &str, words: &str, reason: &str) -> &'static [Cause] {
         ("login failed", "wrong_password") => &[Cause::WrongPassword],
         ("login failed", "upstream_lost" | "upstream_timeout") => OF_THE_SERVER,
         ("login failed", "connect" | "upstream_tls" | "upstream_greeting") => &[Cause::Server],
-        ("login failed", "unavailable" | "login_refused" | "upstream_protocol") => &[Cause::Server],
+        // A token that ends on its way to the server, while the endpoint gives no other one.
+        ("login failed", "unavailable") => &[Cause::Server, Cause::Tokens],
+        ("login failed", "login_refused" | "upstream_protocol") => &[Cause::Server],
         ("login failed", "token_unavailable") => &[Cause::Tokens, Cause::Files],
         // Said by the server in a running session that it ends.
         ("mail server is unavailable", "unavailable") => &[Cause::Server],
