@@ -152,7 +152,7 @@ fn a_refresh_under_way_stays_with_its_issuer() {
     assert_eq!(two.first.simulator.counts().token_refusals, 0);
 }
 
-/// packetboat 0.1.0 did not note the issuer: such a token is sent to nobody.
+/// An earlier packetboat did not note the issuer: such a token is sent to nobody.
 #[test]
 fn a_sign_in_of_an_earlier_version() {
     let exchange = Exchange::new();
@@ -163,7 +163,7 @@ fn a_sign_in_of_an_earlier_version() {
     let (earlier, _) = file.to_str().unwrap().rsplit_once('-').unwrap();
     fs::rename(&file, format!("{earlier}.token")).unwrap();
     let proxy = exchange.proxy(&configuration);
-    let line = proxy.log.wait_for("advice", |line| line.contains("because packetboat 0.1.0 did not note"));
+    let line = proxy.log.wait_for("advice", |line| line.contains("because an earlier packetboat did not note"));
     assert!(line.contains("packetboat login scans"), "{line}");
     assert_eq!(exchange.requests(), before);
     exchange.sign_in(&configuration);
