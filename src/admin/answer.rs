@@ -18,16 +18,16 @@ use crate::secret::Secret;
 use crate::transport::http::server::{Received, Said};
 use crate::transport::upstream::Server;
 
-/// Who asks.
+/// The one who asks a question.
 #[derive(Clone)]
 pub(super) enum Asker {
-    /// Whoever reaches the page's port.
+    /// A program that has reached the page's port.
     Stranger(Arc<Place>),
     /// Root, or the user that this process runs as, at the socket in the state directory.
     Owner,
 }
 
-/// What takes time to answer, each kind made once for all who ask.
+/// Answers that take time, each kind made once for all who ask.
 #[derive(Default)]
 pub(super) struct Answers {
     live: Shared,

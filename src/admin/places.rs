@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::source::Source;
 
-/// Who is connected, and who has been answered lately.
+/// Sources that are connected, and sources that were answered lately.
 #[derive(Default)]
 pub(super) struct Places(Mutex<Held>);
 
