@@ -1,29 +1,30 @@
 //! packetboat lets old devices keep reading their mail: TLS 1.0 and IMAP or POP3 on the device's side,
 //! TLS 1.2 or later on the mail server's.
 //!
-//! The house, from the ground up. A file imports only from lower floors (`tests/floors.rs` holds that):
+//! The house, from the ground up. A file imports only from lower floors, and siblings in a room never form a cycle
+//! (`tests/floors.rs` holds both):
 //!
-//! | floor | module | what lives there |
+//! | floor | module | content |
 //! |---|---|---|
 //! | 0 | [`crypto`] | cryptography that is not TLS: random octets, keyed hashes, sealed records, signatures |
-//! | 0 | [`failure`] | why a connection ended; what device, log and metrics make of it |
+//! | 0 | [`failure`] | reasons for the end of a connection, with reply, log level and metric label of each |
 //! | 0 | [`pool`] | threads for calls that block: bounded, and started before they are needed |
-//! | 0 | [`secret`] | a value that is never seen |
+//! | 0 | [`secret`] | a value that is never printed, and wiped when dropped |
 //! | 0 | [`source`] | the unit in which limits count addresses |
 //! | 0 | [`text`] | text as people paste it: byte order marks, line ends, UTF-16 |
 //! | 0 | [`withdrawn`] | permissions that a reload can withdraw from an open connection |
-//! | 1 | [`config`] | the file as written, and what is proven of it |
-//! | 1 | [`proto`] | IMAP and POP3 as pure machines: octets in, steps out |
+//! | 1 | [`config`] | the configuration file as written, and as checked |
+//! | 1 | [`proto`] | IMAP and POP3 as pure state machines: octets in, steps out |
 //! | 1 | [`state`] | files in the state directory: whole or not at all |
+//! | 2 | [`confinement`] | rights that the process gives up before it serves (Landlock, seccomp) |
+//! | 2 | [`lifecycle`] | states of the process: running, draining, ended |
 //! | 2 | [`transport`] | streams: plain or TLS; OpenSSL towards the device, rustls towards the server |
-//! | 2 | [`lifecycle`] | running, draining, ending |
-//! | 2 | [`confinement`] | what the process gives up before it serves |
-//! | 2 | [`metrics`] | what is counted, for Prometheus and the page's charts |
-//! | 3 | [`device`] | who a device is, and which account it opens |
-//! | 3 | [`inventory`] | which devices were seen, with what TLS, and whether they need packetboat |
+//! | 3 | [`device`] | device logins: passwords, delays after failures, and the account that a login opens |
+//! | 3 | [`inventory`] | devices seen on the network, their TLS, and whether they need packetboat |
+//! | 3 | [`metrics`] | counters for Prometheus, and history for the page's charts |
 //! | 3 | [`token`] | access tokens: fetched, kept fresh, and the refresh tokens behind them |
-//! | 4 | [`proxy`] | accept, limits, one connection on one screen, the relay; reloads |
-//! | 4 | [`admin`] | metrics, health, and the page that shows every device |
+//! | 4 | [`proxy`] | listeners, limits, connections, the relay, and reloads |
+//! | 5 | [`admin`] | metrics, health, and the page that shows every device |
 //! | 5 | [`simulator`] | a pretend Exchange Online with its token endpoint, for the demonstration and for tests |
 //! | 6 | [`cli`] | subcommands, one file each; `main.rs` only calls it |
 
