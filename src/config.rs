@@ -19,12 +19,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::protocol::Protocol;
+
 pub use environment::Environment;
 pub use file::is_path;
 pub use identity::{Account, Cloud, Credential, Device, Grant, Identity, SecretFile};
 pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};
-pub use upstream::{Roots, Security, Upstream};
+pub use upstream::{Roots, Upstream};
 
 /// Everything that the file decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,15 +220,6 @@ pub enum Logins {
     Observe,
 }
 
-/// The two protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// RFC 3501.
-    Imap,
-    /// RFC 1939.
-    Pop3,
-}
-
 /// How TLS comes about on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -336,15 +329,5 @@ impl Limits {
     /// Those that connections to servers are made with.
     pub fn of_servers(&self) -> [Duration; 3] {
         [self.connect_timeout, self.upstream_handshake_timeout, self.keep_alive]
-    }
-}
-
-impl Protocol {
-    /// As people say it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::Imap => "IMAP",
-            Protocol::Pop3 => "POP3",
-        }
     }
 }

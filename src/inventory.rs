@@ -13,9 +13,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::{Inventory as Limits, Protocol};
+use crate::config::Inventory as Limits;
 use crate::failure::Failure;
 use crate::lifecycle::since_1970 as now;
+use crate::protocol::Protocol;
 use crate::transport::Facts;
 use crate::transport::detect::hello::ClientHello;
 pub use device::{Device, Way};

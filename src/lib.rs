@@ -9,6 +9,7 @@
 //! | 0 | [`crypto`] | cryptography that is not TLS: random octets, keyed hashes, sealed records, signatures |
 //! | 0 | [`failure`] | reasons for the end of a connection, with reply, log level and metric label of each |
 //! | 0 | [`pool`] | threads for calls that block: bounded, and started before they are needed |
+//! | 0 | [`protocol`] | the mail protocols: names, ports, greeting, permissions |
 //! | 0 | [`secret`] | a value that is never printed, and wiped when dropped |
 //! | 0 | [`source`] | the unit in which limits count addresses |
 //! | 0 | [`text`] | text as people paste it: byte order marks, line ends, UTF-16 |
@@ -40,6 +41,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod pool;
 pub mod proto;
+pub mod protocol;
 pub mod proxy;
 pub mod secret;
 pub mod simulator;

@@ -27,10 +27,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{Config, Entry, Listener, Logins, Problem, Protocol, Proven, Roots};
+use crate::config::{Config, Entry, Listener, Logins, Problem, Proven, Roots};
 use crate::device::{Devices, KnownSources};
 use crate::inventory::Inventory;
 use crate::metrics::Metrics;
+use crate::protocol::Protocol;
 use crate::token::{self, Tokens};
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Loaded, Making};

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::Exit;
 use super::output::{answer, complain};
-use crate::config::{Config, Identity, Protocol, Proven};
+use crate::config::{Config, Identity, Proven};
 use crate::confinement;
+use crate::protocol::Protocol;
 use crate::proxy::{Obstacle, Trials};
 use crate::token::{AccessToken, Claims};
 use crate::transport::upstream::Connector;

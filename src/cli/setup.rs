@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::Exit;
 use super::output::answer;
-use crate::config::{Account, Cloud, Config, Credential, Grant, Identity, Protocol};
+use crate::config::{Account, Cloud, Config, Credential, Grant, Identity};
+use crate::protocol::Protocol;
 use crate::transport::downstream::certificate;
 use crate::transport::http;
 

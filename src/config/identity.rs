@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Networks, Roots, Security, Upstream};
+use super::{Networks, Roots, Upstream};
+use crate::protocol::Security;
 
 /// A device, or several that share a login.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Account, Cloud, Config, Logins, Protocol, url};
+use super::{Account, Cloud, Config, Logins, url};
+use crate::protocol::{Protocol, Security};
 
 /// A mail server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,15 +27,6 @@ pub struct Upstream {
     pub warm_connections: usize,
     /// How long each of them is kept.
     pub warm_time: Duration,
-}
-
-/// How TLS comes about towards a mail server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Security {
-    /// From the start (RFC 8314 §3).
-    Implicit,
-    /// By STARTTLS or STLS.
-    StartTls,
 }
 
 /// The certification authorities for a mail server.

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::{Judgement, Sight, Verdict};
-use crate::config::{Protocol, Version};
+use crate::config::Version;
 use crate::failure::Failure;
+use crate::protocol::Protocol;
 use crate::transport::detect::hello::ClientHello;
 
 /// What is known of one device. Times are in seconds since 1970.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Device;
-use crate::config::Protocol;
+use crate::protocol::Protocol;
 use crate::source::Source;
 
 /// By address; no more than a few of each.

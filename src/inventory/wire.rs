@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::known::{Entry, OF_A_SOURCE};
 use super::{Device, Inventory, Judgement, Verdict, Way};
-use crate::config::{Protocol, Version};
+use crate::config::Version;
 use crate::lifecycle::since_1970;
+use crate::protocol::Protocol;
 use crate::state;
 
 /// A device as it is written.

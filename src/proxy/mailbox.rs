@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Account, Config, Identity, Protocol};
+use crate::config::{Account, Config, Identity};
 use crate::failure::{Failure, Kind};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
+use crate::protocol::Protocol;
 use crate::secret::Secret;
 use crate::token::{AccessToken, Slot, Tokens};
 use crate::transport::upstream::Server;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::door::Access;
 use super::mailbox::{Admission, Mailbox};
-use crate::config::Protocol;
 use crate::device::Verified;
 use crate::failure::{Failure, Kind};
 use crate::proto::{Credentials, Deletes};
+use crate::protocol::Protocol;
 use crate::token::AccessToken;
 
 /// A mailbox that is being opened, or is open.

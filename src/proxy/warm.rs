@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use crate::config::Protocol;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::protocol::Protocol;
 use crate::transport::upstream::Server;
 
 /// Keeps them until the configuration is another one, or the drain. Who ends it sees to those that are ready.

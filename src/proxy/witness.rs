@@ -7,10 +7,11 @@ use tracing::warn;
 
 use super::Common;
 use super::quota::Line;
-use crate::config::{Listener, Protocol};
+use crate::config::Listener;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Sight;
 use crate::metrics::OfListener;
+use crate::protocol::Protocol;
 
 /// Of one listener.
 pub(super) struct Witness {

@@ -21,8 +21,9 @@ use tokio::time::timeout;
 
 use super::socket::Socket;
 use super::{Facts, Stream, host};
-use crate::config::{Limits, Protocol, Roots, Security, Upstream};
+use crate::config::{Limits, Roots, Upstream};
 use crate::failure::{Failure, Kind};
+use crate::protocol::{Protocol, Security};
 
 use ready::Ready;
 pub use tls::Tls;

@@ -13,8 +13,9 @@ use crate::config::file::{ListenerSection, Written, nearest};
 use crate::config::listener::entry_by_ports;
 use crate::config::suite::{self, Suite};
 use crate::config::{
-    Certificate, CertificateSource, Digest, Entry, Listener, Logins, Networks, Profile, Protocol, TlsPolicy, Version,
+    Certificate, CertificateSource, Digest, Entry, Listener, Logins, Networks, Profile, TlsPolicy, Version,
 };
+use crate::protocol::Protocol;
 
 impl Proof<'_> {
     pub(super) fn listeners(

@@ -8,7 +8,8 @@ use toml::Spanned;
 
 use super::Proof;
 use crate::config::file::{UpstreamSection, Written};
-use crate::config::{Cloud, Identity, Security, Upstream, pasted, url};
+use crate::config::{Cloud, Identity, Upstream, pasted, url};
+use crate::protocol::Security;
 
 /// The mail servers of the file, and those that the identities' clouds supply.
 pub(super) struct Upstreams {

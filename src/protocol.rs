@@ -1,0 +1,175 @@
+//! The mail protocols that devices speak, and what each of them has by nature: names, ports, greeting, permission.
+
+/// A mail protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// RFC 3501.
+    Imap,
+    /// RFC 1939.
+    Pop3,
+}
+
+/// How TLS starts on a connection to a mail server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// With the connection itself (RFC 8314 §3).
+    Implicit,
+    /// By STARTTLS or STLS, after a greeting in clear.
+    StartTls,
+}
+
+/// In whose name an access token opens a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A person who has signed in: delegated permissions.
+    Person,
+    /// The application itself: application permissions.
+    Application,
+}
+
+/// One value for each protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByProtocol<T> {
+    imap: T,
+    pop3: T,
+}
+
+impl Protocol {
+    /// Every protocol, in the order in which they are listed to people.
+    pub const ALL: [Protocol; 2] = [Protocol::Imap, Protocol::Pop3];
+
+    /// The word for the protocol in the configuration.
+    pub fn key(self) -> &'static str {
+        match self {
+            Protocol::Imap => "imap",
+            Protocol::Pop3 => "pop3",
+        }
+    }
+
+    /// The protocol's name, as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Imap => "IMAP",
+            Protocol::Pop3 => "POP3",
+        }
+    }
+
+    /// The registered port (RFC 8314 §7 with implicit TLS; RFC 3501 §2.1 and RFC 1939 §3 in clear).
+    pub fn port(self, security: Security) -> u16 {
+        match (self, security) {
+            (Protocol::Imap, Security::Implicit) => 993,
+            (Protocol::Imap, Security::StartTls) => 143,
+            (Protocol::Pop3, Security::Implicit) => 995,
+            (Protocol::Pop3, Security::StartTls) => 110,
+        }
+    }
+
+    /// Returns whether a server's first line invites a login (RFC 3501 §7.1.1, RFC 1939 §4).
+    pub fn is_greeting(self, line: &[u8]) -> bool {
+        line.starts_with(match self {
+            Protocol::Imap => b"* OK",
+            Protocol::Pop3 => b"+OK",
+        })
+    }
+
+    /// The permission of Exchange Online that opens mailboxes by this protocol, without its resource.
+    pub fn permission(self, actor: Actor) -> &'static str {
+        match (self, actor) {
+            (Protocol::Imap, Actor::Person) => "IMAP.AccessAsUser.All",
+            (Protocol::Imap, Actor::Application) => "IMAP.AccessAsApp",
+            (Protocol::Pop3, Actor::Person) => "POP.AccessAsUser.All",
+            (Protocol::Pop3, Actor::Application) => "POP.AccessAsApp",
+        }
+    }
+
+    /// The parameter of Exchange's `Set-CASMailbox` that switches the protocol on for a mailbox.
+    pub fn mailbox_switch(self) -> &'static str {
+        match self {
+            Protocol::Imap => "ImapEnabled",
+            Protocol::Pop3 => "PopEnabled",
+        }
+    }
+
+    /// The longest access token that Exchange Online takes, in characters; `None` where no limit is known.
+    pub fn longest_exchange_token(self) -> Option<usize> {
+        match self {
+            Protocol::Imap => None,
+            // Measured since July 2025: the connection is closed without a reason.
+            Protocol::Pop3 => Some(4096),
+        }
+    }
+}
+
+impl<T> ByProtocol<T> {
+    /// Makes the value of each protocol.
+    pub fn new(mut make: impl FnMut(Protocol) -> T) -> Self {
+        Self { imap: make(Protocol::Imap), pop3: make(Protocol::Pop3) }
+    }
+
+    /// Makes the value of each protocol, unless one fails.
+    ///
+    /// # Errors
+    /// The first error of `make`.
+    pub fn try_new<E>(mut make: impl FnMut(Protocol) -> Result<T, E>) -> Result<Self, E> {
+        Ok(Self { imap: make(Protocol::Imap)?, pop3: make(Protocol::Pop3)? })
+    }
+
+    /// The value of one protocol.
+    pub fn of(&self, protocol: Protocol) -> &T {
+        match protocol {
+            Protocol::Imap => &self.imap,
+            Protocol::Pop3 => &self.pop3,
+        }
+    }
+
+    /// The value of one protocol, to be changed.
+    pub fn of_mut(&mut self, protocol: Protocol) -> &mut T {
+        match protocol {
+            Protocol::Imap => &mut self.imap,
+            Protocol::Pop3 => &mut self.pop3,
+        }
+    }
+
+    /// Each protocol with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (Protocol, &T)> {
+        Protocol::ALL.into_iter().map(|protocol| (protocol, self.of(protocol)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_greeting_is_the_protocol_s_own() {
+        assert!(Protocol::Imap.is_greeting(b"* OK ready\r\n"));
+        assert!(Protocol::Pop3.is_greeting(b"+OK\r\n"));
+        for (protocol, line) in [
+            (Protocol::Imap, &b"+OK\r\n"[..]),
+            (Protocol::Imap, b"* BYE\r\n"),
+            (Protocol::Imap, b"* PREAUTH in\r\n"),
+            (Protocol::Imap, b""),
+            (Protocol::Pop3, b"* OK ready\r\n"),
+            (Protocol::Pop3, b"-ERR\r\n"),
+        ] {
+            assert!(!protocol.is_greeting(line), "{protocol:?} {line:?}");
+        }
+    }
+
+    #[test]
+    fn keys_and_names_are_told_apart() {
+        for protocol in Protocol::ALL {
+            assert_eq!(protocol.key(), protocol.name().to_lowercase());
+            assert_eq!(Protocol::ALL.iter().filter(|other| other.key() == protocol.key()).count(), 1);
+        }
+    }
+
+    #[test]
+    fn each_protocol_has_its_own_value() {
+        let mut by_protocol = ByProtocol::new(Protocol::key);
+        assert_eq!(by_protocol.iter().map(|(_, key)| *key).collect::<Vec<_>>(), ["imap", "pop3"]);
+        *by_protocol.of_mut(Protocol::Pop3) = "other";
+        assert_eq!((*by_protocol.of(Protocol::Imap), *by_protocol.of(Protocol::Pop3)), ("imap", "other"));
+        assert_eq!(ByProtocol::try_new(|protocol| if protocol == Protocol::Pop3 { Err(1) } else { Ok(()) }), Err(1));
+    }
+}
