@@ -30,11 +30,11 @@ use crate::text;
 use crate::transport::downstream;
 use output::complain;
 
-/// Lets printers, scanners and other old devices keep reading their mail: they speak TLS 1.0 with packetboat,
-/// packetboat speaks TLS 1.2 or 1.3 with the mail server.
+/// Let old printers, scanners and other devices read mail from Exchange Online
 ///
-/// Point the device at this computer instead of the mail server. It logs in with a short password of its own, or, in front
-/// of servers that take passwords, as before; Exchange Online sees an access token.
+/// Point the device at this computer instead of at the mail server. The device speaks TLS 1.0 or later and logs in with a short
+/// password of its own. packetboat speaks TLS 1.2 or 1.3 with Exchange Online and logs in with an access token (OAuth 2). A
+/// server that takes passwords gets the device's own login.
 #[derive(Parser)]
 #[command(name = "packetboat", version, long_version = long_version(), after_help = AFTER_HELP)]
 struct Arguments {
@@ -44,60 +44,61 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start the proxy, and keep running until it is stopped
+    /// Start the proxy, and run until a signal stops it
     Run {
         #[command(flatten)]
         file: ConfigFile,
     },
-    /// Reload configuration and certificates; end only the sessions that the new configuration no longer allows
+    /// Reload configuration and certificates; sessions stay open unless the new configuration forbids them
     ///
-    /// Waits for the result. A configuration with a mistake changes nothing; each mistake is printed with file, line and key. A
-    /// session ends when the new configuration no longer allows it: its device, password, network, mailbox, mail server, identity,
-    /// listener or TLS version is removed or changed. limits.revoked_sessions = "keep" lets it run on. The result says how many
-    /// sessions ended, and why.
+    /// Waits for the result. A file with a mistake changes nothing; this command prints each mistake with file, line and key. A
+    /// session ends if its device, password, network, mailbox, mail server, identity, listener or TLS version is removed or
+    /// changed. limits.revoked_sessions = "keep" lets such sessions run on. The result has the number of sessions that ended,
+    /// and the reasons. Exits with 78 if the file has a mistake, and with 69 if the proxy rejects it for another reason.
     Reload {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
         arguments: reload::Arguments,
     },
-    /// Ask the running proxy whether it is well, for health checks
+    /// Query the running proxy's health
     ///
-    /// Asks at the socket in the state directory, for root and the service's user; without one, at admin.listen.
+    /// Exits with 0 if the proxy is healthy, and else with 69 and the reason. Uses the socket in the state directory, which root
+    /// and the service's user may open; without that socket, admin.listen.
     Health {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
         arguments: inspect::AskedHealth,
     },
-    /// List the devices that were seen: with what TLS, and whether they need packetboat
+    /// List the devices that have connected, their TLS, and whether they need packetboat
     ///
-    /// Asks as health does, and never sends the admin token. Where no proxy runs, it shows what was kept last.
+    /// Uses the same socket as health, and never sends the admin token. If no proxy is running, shows the last list on disk.
     Devices {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
         arguments: inspect::AskedDevices,
     },
-    /// Look for mistakes in the configuration, without starting anything
+    /// Check the configuration for mistakes; start nothing
     ///
     /// Reads the whole file, loads every certificate and key, and tries every address to listen on.
-    /// Each mistake is one line with file, line number, key, and what to write instead.
+    /// Prints one line for each mistake: file, line number, key, and the correction.
     Check {
         #[command(flatten)]
         file: ConfigFile,
-        /// Also fetch a token for each account, and log in to its mailbox by the protocols that listeners offer
+        /// Also fetch a token for each account, and log in to its mailbox by each protocol that a listener offers
         ///
-        /// Prints one line each, with advice. Tokens are never shown; a new refresh token is kept.
+        /// Prints one line for each result, with advice. Never prints a token; stores a new refresh token.
         #[arg(long)]
         online: bool,
     },
-    /// Make a password for a device, and the hash that belongs in the configuration
+    /// Generate a password for a device, and the hash for the configuration
     Password {
         #[command(flatten)]
         arguments: password::Arguments,
     },
-    /// Sign in for an account, where its identity's grant needs a person to do so once
+    /// Sign in once for an account whose identity needs a person (authorization-code, device-code)
     ///
     /// Prints an address to open in a browser, on this computer or any other.
     Login {
@@ -106,26 +107,26 @@ enum Command {
         #[command(flatten)]
         arguments: login::Arguments,
     },
-    /// Show it all on this computer: an old device, the proxy, and a pretend Exchange Online
+    /// Demonstrate a login on this computer: an old device, the proxy, and a pretend Exchange Online
     ///
     /// Stays up afterwards, for curl, openssl, or a real device on the LAN. Needs no configuration and no network.
     Demo {
         #[command(flatten)]
         arguments: demo::Arguments,
     },
-    /// Print what is to be done at Microsoft or Google for this configuration: portal, PowerShell, consent
+    /// Print the steps at Microsoft or Google for this configuration: portal, PowerShell, consent
     Setup {
         #[command(flatten)]
         file: ConfigFile,
     },
-    /// Show, hand out or renew the certificate that devices see
+    /// Show, export or renew the certificate that devices see
     Certificate {
         #[command(flatten)]
         file: ConfigFile,
         #[command(subcommand)]
         action: certificate::Action,
     },
-    /// Print what packages bring along: man pages, completions for shells
+    /// Generate man pages and shell completions, for packages
     #[command(hide = true)]
     Generate {
         #[command(subcommand)]
@@ -135,7 +136,7 @@ enum Command {
 
 #[derive(clap::Args, Clone)]
 struct ConfigFile {
-    /// The configuration file
+    /// Read this configuration file
     #[arg(
         short,
         long,
@@ -145,12 +146,12 @@ struct ConfigFile {
         global = true
     )]
     config: PathBuf,
-    /// Keep certificates and refresh tokens here, whatever the configuration file says
+    /// Use this state directory instead of the configuration's (certificates, refresh tokens, inventory)
     #[arg(long, value_name = "DIRECTORY", global = true)]
     state_directory: Option<PathBuf>,
 }
 
-/// With what an officer who reads advisories wants to know.
+/// Adds the linked OpenSSL version and the end of its support, for vulnerability tracking.
 fn long_version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
     VERSION.get_or_init(|| {
@@ -164,11 +165,22 @@ fn long_version() -> &'static str {
 }
 
 const AFTER_HELP: &str = "\
-Environment: PACKETBOAT_CONFIG, PACKETBOAT_STATE_DIRECTORY, PACKETBOAT_LOG_FORMAT, PACKETBOAT_LOG_LEVEL, \
-PACKETBOAT_ADMIN_LISTEN and PACKETBOAT_ADMIN_TOKEN_FILE say over the file what they are called after.
+Environment variables, which override the configuration file:
+  PACKETBOAT_CONFIG            the configuration file's path
+  PACKETBOAT_STATE_DIRECTORY   state_directory
+  PACKETBOAT_LOG_FORMAT        log.format
+  PACKETBOAT_LOG_LEVEL         log.level
+  PACKETBOAT_ADMIN_LISTEN      admin.listen
+  PACKETBOAT_ADMIN_TOKEN_FILE  admin.token_file
 
-Exit codes: 0 all is well, 64 wrong arguments, 66 the configuration file is missing, 69 an address cannot be listened \
-on, a certificate not be loaded, or an account not be opened; or the running proxy is not well, or has refused a reload, 71 the operating system refuses something else, 74 a file cannot be written, 78 a mistake in the configuration.";
+Exit codes:
+  0   success
+  64  wrong arguments
+  66  the configuration file cannot be read
+  69  an address, a certificate, an account or the running proxy does not work
+  71  the operating system refuses a request
+  74  a file cannot be written
+  78  the configuration has a mistake";
 
 /// Reads the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {

@@ -179,7 +179,8 @@ fn exit_codes_are_those_of_sysexits() {
 fn help_speaks_to_who_looks_after_printers() {
     let output = Command::new(env!("CARGO_BIN_EXE_packetboat")).arg("--help").output().unwrap();
     assert!(output.status.success());
-    for words in ["printers, scanners", "run", "check", "certificate", "Exit codes: 0 all is well"] {
+    let codes = "Exit codes:\n  0   success\n  64  wrong arguments\n";
+    for words in ["printers, scanners", "run", "check", "certificate", "  PACKETBOAT_CONFIG  ", codes] {
         assert!(out(&output).contains(words), "{}", out(&output));
     }
 }

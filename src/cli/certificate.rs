@@ -15,22 +15,22 @@ use crate::transport::downstream::certificate::{self, Making};
 
 #[derive(Subcommand)]
 pub(super) enum Action {
-    /// Print name, validity and fingerprint of every certificate
+    /// Show name, validity and fingerprint of every certificate
     Show,
-    /// Print the CA's certificate, for import into a device
+    /// Export the CA's certificate, for import into a device
     Export {
-        /// In DER, which most printers want, rather than PEM
+        /// Write DER, which most printers want, instead of PEM
         #[arg(long)]
         der: bool,
-        /// Write to this file instead of the screen
+        /// Write to this file instead of standard output
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Make a new certificate; the CA stays, so devices that have imported it need nothing
+    /// Renew a certificate; the CA stays the same, so devices need no new import
     ///
-    /// A running proxy takes it within seconds.
+    /// A running proxy uses the new certificate within seconds.
     Renew {
-        /// The certificate's name in the configuration
+        /// Renew this certificate: NAME of a [certificate.NAME] in the configuration
         #[arg(default_value = "default")]
         name: String,
     },

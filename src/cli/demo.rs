@@ -20,16 +20,16 @@ use crate::transport::host;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Keep the demo's certificates here, so that a device that imported the CA once knows it next time
+    /// Keep the demo's certificates here, so that a device has to import the CA only once
     #[arg(long, value_name = "DIRECTORY")]
     state_directory: Option<PathBuf>,
-    /// What devices may speak: modern, legacy (TLS 1.0 and later) or ancient (SSLv3, 3DES and RC4 as well)
+    /// Accept the TLS of this profile: modern, legacy (TLS 1.0 and later) or ancient (SSLv3, 3DES and RC4 as well)
     #[arg(long, default_value = "legacy", value_parser = ["modern", "legacy", "ancient"])]
     profile: String,
-    /// The address to listen on; 127.0.0.1 keeps the LAN out
+    /// Listen on this address; 127.0.0.1 keeps the LAN out
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
     listen: IpAddr,
-    /// End after the built-in device has fetched its mail
+    /// Exit after the built-in device has fetched its mail
     #[arg(long)]
     once: bool,
 }

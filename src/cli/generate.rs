@@ -9,14 +9,14 @@ use super::{Arguments as Program, Exit};
 
 #[derive(clap::Subcommand)]
 pub(super) enum What {
-    /// Man pages, into a directory
+    /// Write the man pages into a directory
     Man {
-        /// It has to be there
+        /// Write into this directory, which must exist
         directory: PathBuf,
     },
-    /// Completions for a shell, to standard output
+    /// Print completions for a shell
     Completions {
-        /// Which one
+        /// Generate for this shell
         shell: clap_complete::Shell,
     },
 }

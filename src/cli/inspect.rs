@@ -14,17 +14,17 @@ use crate::text::Printable;
 
 #[derive(clap::Args)]
 pub(super) struct AskedHealth {
-    /// Ask whether devices can be served, rather than whether the process is well
+    /// Test whether the proxy can serve devices, rather than whether the process is healthy
     #[arg(long)]
     ready: bool,
 }
 
 #[derive(clap::Args)]
 pub(super) struct AskedDevices {
-    /// As JSON, for programs
+    /// Print JSON, for programs
     #[arg(long, conflicts_with = "csv")]
     json: bool,
-    /// As CSV, for spreadsheets
+    /// Print CSV, for spreadsheets
     #[arg(long)]
     csv: bool,
 }

@@ -20,9 +20,9 @@ use crate::transport::http::server::{self, Said};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The account's name in the configuration
+    /// Sign in for this account: NAME of an [account.NAME] in the configuration
     account: String,
-    /// Port on 127.0.0.1 for the browser to come back to; one that is free, if left out
+    /// Listen on this port of 127.0.0.1 for the browser's answer; 0 takes a free port
     #[arg(long, default_value_t = 0)]
     port: u16,
 }

@@ -11,7 +11,7 @@ use super::{ConfigFile, Exit, ask, become_owner};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The process that runs; found by its state directory, if left out
+    /// Signal this process; by default the one that uses the state directory
     #[arg(long, value_name = "NUMBER")]
     pid: Option<i32>,
 }

@@ -32,7 +32,7 @@ fn figures_of_defaults_are_those_of_the_code() {
         ),
         (README, format!("A command before login has {} octets", limits.line)),
         (README, format!("No more than {} sessions at a time in one mailbox", limits.sessions_per_mailbox)),
-        (README, "remembered for an hour after its last use".to_owned()),
+        (README, "remembers a verified password for an hour after its last use".to_owned()),
         (
             README,
             format!(
@@ -40,9 +40,9 @@ fn figures_of_defaults_are_those_of_the_code() {
                 log.lines_per_minute_of_source, log.lines_per_minute
             ),
         ),
-        (README, format!("They are replaced every {}", seconds(exchange.warm_time))),
+        (README, format!("packetboat replaces them every {}", seconds(exchange.warm_time))),
         (README, format!("The default is {}.", exchange.warm_connections)),
-        (README, format!("served at `admin.listen`, {} by default", config.admin.listen[0])),
+        (README, format!("at `admin.listen`, {} by default", config.admin.listen[0])),
         (OPERATIONS, format!("{} lines and then five a second", log.lines_per_minute_of_source)),
         (OPERATIONS, format!("all together {} and then fifty a second", log.lines_per_minute)),
         (OPERATIONS, format!("`limits.drain_timeout` ({})", seconds(limits.drain_timeout))),
