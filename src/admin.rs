@@ -23,12 +23,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::config::{Admin as Settings, Config};
+use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{self, Lifecycle, Trigger, since_1970};
+use crate::mode::Mode;
 use crate::pool::Gate;
-use crate::proxy::{self, Common, Obstacle, Serving};
+use crate::proxy::{self, Common, Serving};
 use crate::secret::Secret;
 use crate::state;
-use crate::transport::downstream::certificate::Making;
 use crate::transport::{adopt, listen};
 use answer::Answers;
 use places::Places;
@@ -87,20 +88,20 @@ pub struct Doors {
 /// Binds every address and reads the token; what is listened on already stays.
 ///
 /// # Errors
-/// Each obstacle.
+/// Each diagnostic.
 pub fn open(
     settings: &Settings,
-    making: Making,
+    mode: Mode,
     common: &Common,
     before: Option<&Arc<Admin>>,
-) -> Result<Doors, Vec<Obstacle>> {
-    let mut obstacles = Vec::new();
+) -> Result<Doors, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
     let token = settings.token_file.as_ref().and_then(|path| {
         let long = read_token(path).and_then(|token| match token.expose().len() {
             SHORTEST_TOKEN.. => Ok(token),
             short => Err(format!("{} has {short} characters and needs {SHORTEST_TOKEN} or more", path.display())),
         });
-        long.map_err(|message| obstacles.push(Obstacle { key: "admin.token_file".to_owned(), message })).ok()
+        long.map_err(|message| diagnostics.push(Diagnostic::new("admin.token_file", message))).ok()
     });
     let mut listen = Vec::new();
     for &address in &settings.listen {
@@ -117,16 +118,16 @@ pub fn open(
         match taken {
             Ok(sockets) => listen.extend(sockets.into_iter().map(|socket| (address, Some(socket)))),
             // Trying out a file beside the proxy that it is for is not a mistake.
-            Err(error) if making == Making::Tried && proxy::is_beside_own(&error, address) => {}
+            Err(error) if mode == Mode::DryRun && proxy::is_beside_own(&error, address) => {}
             Err(error) => {
                 let why = proxy::why_not_bound(&error, address, common);
                 let message =
                     format!("cannot listen on {address}: {why}; write another address, or listen = [] for none");
-                obstacles.push(Obstacle { key: "admin.listen".to_owned(), message });
+                diagnostics.push(Diagnostic::new("admin.listen", message));
             }
         }
     }
-    if obstacles.is_empty() { Ok(Doors { listen, token }) } else { Err(obstacles) }
+    if diagnostics.is_empty() { Ok(Doors { listen, token }) } else { Err(diagnostics) }
 }
 
 /// Reads a bearer token: a file's content but for white space around it.

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::{Config, Networks};
+use crate::diagnostic::Diagnostic;
 use decoys::Decoys;
 pub use delay::{Delays, Turn, Who};
 pub use known::{KnownSources, PASSED};
@@ -58,16 +59,13 @@ pub struct Device {
     pub delete: bool,
 }
 
-/// Something in the configuration that keeps devices from being known: its key, and what to do.
-pub type Obstacle = (String, String);
-
 impl Devices {
     /// Reads every hash. Passwords that were verified before are remembered, where devices have the same ones.
     ///
     /// # Errors
     /// Hashes that cannot be verified.
-    pub fn new(config: &Config, known: &Arc<KnownSources>, before: Option<&Devices>) -> Result<Self, Vec<Obstacle>> {
-        let mut obstacles = Vec::new();
+    pub fn new(config: &Config, known: &Arc<KnownSources>, before: Option<&Devices>) -> Result<Self, Vec<Diagnostic>> {
+        let mut diagnostics = Vec::new();
         let mut devices = Vec::new();
         let mut names = Names::default();
         for device in &config.devices {
@@ -76,10 +74,10 @@ impl Devices {
             for written in &device.passwords {
                 match Hash::parse(written) {
                     Ok(hash) if hash.is_of_short() && !is_narrowed(device) => {
-                        obstacles.push((format!("device.{name}.networks"), SHORT_ANYWHERE.to_owned()));
+                        diagnostics.push(Diagnostic::new(format!("device.{name}.networks"), SHORT_ANYWHERE));
                     }
                     Ok(hash) => hashes.push(hash),
-                    Err(why) => obstacles.push((format!("device.{name}.passwords"), why)),
+                    Err(why) => diagnostics.push(Diagnostic::new(format!("device.{name}.passwords"), why)),
                 }
             }
             let mailbox = config.accounts.get(&device.account).map(|account| account.mailbox.as_str());
@@ -99,8 +97,8 @@ impl Devices {
             device.hashes = decoys.beside(&device.hashes).into();
         }
         let devices: Vec<_> = devices.into_iter().map(Arc::new).collect();
-        if !obstacles.is_empty() {
-            return Err(obstacles);
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
         }
         let delays = Delays::new(config.limits.failure_delay, config.limits.longest_failure_delay);
         let (delays, misses) = match before.map(|before| (&before.delays, &before.misses)) {
@@ -108,7 +106,7 @@ impl Devices {
             Some(_) | None => (Arc::new(delays), Arc::new(Misses::new(config.limits.longest_failure_delay))),
         };
         let (memory, time) = (before.map(|before| (&before.memory, &*before.devices)), config.limits.password_memory);
-        let memory = Memory::new(time, &devices, memory).map_err(|why| vec![(String::new(), why)])?;
+        let memory = Memory::new(time, &devices, memory).map_err(|why| vec![Diagnostic::new("", why)])?;
         Ok(Self {
             devices,
             names,
@@ -186,7 +184,7 @@ mod tests {
              [[device]]\nlogin = \"Scanner3\"\naliases = [\"scan@contoso.example\"]\npasswords = [\"{hash}\"]\n{more}"
         );
         let config = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config;
-        Arc::new(Devices::new(&config, &Arc::default(), None).unwrap_or_else(|obstacles| panic!("{obstacles:?}")))
+        Arc::new(Devices::new(&config, &Arc::default(), None).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}")))
     }
 
     async fn verify(devices: &Arc<Devices>, login: &str, password: &str) -> Result<String, String> {

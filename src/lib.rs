@@ -7,7 +7,9 @@
 //! | floor | module | content |
 //! |---|---|---|
 //! | 0 | [`crypto`] | cryptography that is not TLS: random octets, keyed hashes, sealed records, signatures |
+//! | 0 | [`diagnostic`] | a key of the configuration, and the message about it |
 //! | 0 | [`failure`] | reasons for the end of a connection, with reply, log level and metric label of each |
+//! | 0 | [`mode`] | two ways to start: for real, or as a dry run |
 //! | 0 | [`pool`] | threads for calls that block: bounded, and started before they are needed |
 //! | 0 | [`protocol`] | the mail protocols: names, ports, greeting, permissions |
 //! | 0 | [`secret`] | a value that is never printed, and wiped when dropped |
@@ -35,10 +37,12 @@ pub mod config;
 pub mod confinement;
 pub mod crypto;
 pub mod device;
+pub mod diagnostic;
 pub mod failure;
 pub mod inventory;
 pub mod lifecycle;
 pub mod metrics;
+pub mod mode;
 pub mod pool;
 pub mod proto;
 pub mod protocol;

@@ -27,14 +27,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{Config, Entry, Listener, Logins, Problem, Proven, Roots};
+use crate::config::{Config, Entry, Listener, Logins, Roots};
 use crate::device::{Devices, KnownSources};
+use crate::diagnostic::Diagnostic;
 use crate::inventory::Inventory;
 use crate::metrics::Metrics;
+use crate::mode::Mode;
 use crate::protocol::Protocol;
 use crate::token::{self, Tokens};
 use crate::transport::downstream::Acceptor;
-use crate::transport::downstream::certificate::{self, Loaded, Making};
+use crate::transport::downstream::certificate::{self, Loaded};
 use crate::transport::upstream::{self, Server};
 use crate::transport::{http, serves, takes_ipv4_too};
 use door::{Access, Door, DoorLogins};
@@ -89,53 +91,23 @@ pub struct OpenDoor {
 /// The mail servers by name, with their roots loaded.
 type Servers = BTreeMap<String, Arc<Server>>;
 
-/// Something that keeps the proxy from starting.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Obstacle {
-    /// The key concerned, as `certificate.default.chain`.
-    pub key: String,
-    /// What is wrong, and what to do.
-    pub message: String,
-}
-
-impl Obstacle {
-    /// One for each message, with all of its keys, where the lines of the file are not at hand.
-    pub fn joined(found: Vec<Self>) -> Vec<Self> {
-        let mut joined: Vec<Self> = Vec::new();
-        for one in found {
-            match joined.iter_mut().find(|other| other.message == one.message) {
-                Some(other) => other.key = format!("{}, {}", other.key, one.key),
-                None => joined.push(one),
-            }
-        }
-        joined
-    }
-
-    /// All of them, as the writer of the file should see them.
-    pub fn told(found: &[Self], proven: &Proven) -> Vec<Problem> {
-        proven.problems(found.iter().map(|one| (&one.key, &one.message)))
-    }
-}
-
 /// What does not keep the proxy from starting, but should be known.
-pub fn remarks(config: &Config) -> Vec<Obstacle> {
+pub fn remarks(config: &Config) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (name, certificate) in &config.certificates {
-        for (key, message) in certificate::remarks(certificate, &config.state_directory, name) {
-            let key = format!("certificate.{name}.{key}").trim_end_matches('.').to_owned();
-            found.push(Obstacle { key, message });
-        }
+        let remarks = certificate::remarks(certificate, &config.state_directory, name);
+        found.extend(remarks.into_iter().map(|one| one.below(format_args!("certificate.{name}"))));
     }
     found.extend(remarks_on_roots(config));
-    found.extend(token::remarks(config).into_iter().map(|(key, message)| Obstacle { key, message }));
+    found.extend(token::remarks(config));
     found
 }
 
-fn remarks_on_roots(config: &Config) -> Vec<Obstacle> {
+fn remarks_on_roots(config: &Config) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let mut add = |key: String, roots: &Roots, hosts: &[String]| {
         let remarks = upstream::remarks(roots, hosts);
-        found.extend(remarks.into_iter().map(|message| Obstacle { key: key.clone(), message }));
+        found.extend(remarks.into_iter().map(|message| Diagnostic::new(&key, message)));
     };
     for (name, one) in &config.upstreams {
         let hosts =
@@ -232,27 +204,27 @@ impl Common {
 /// runs already keeps its places, and what has not changed is taken over from it.
 ///
 /// # Errors
-/// Each obstacle.
+/// Each diagnostic.
 pub fn open(
     config: &Config,
-    making: Making,
+    making: Mode,
     common: &Common,
     before: Option<&Present>,
-) -> Result<Opened, Vec<Obstacle>> {
-    let mut obstacles = Vec::new();
-    let certificates = certificates(config, making, &mut obstacles);
-    let servers = servers(config, before, &mut obstacles);
+) -> Result<Opened, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let certificates = certificates(config, making, &mut diagnostics);
+    let servers = servers(config, before, &mut diagnostics);
     let translating = config.listeners.iter().find(|listener| listener.logins == Logins::Translate);
     let access = translating.and_then(|listener| {
         if config.devices.is_empty() {
-            obstacles.push(without_devices(listener));
+            diagnostics.push(without_devices(listener));
             return None;
         }
-        access(config, making, &servers, common, before).map_err(|found| obstacles.extend(found)).ok()
+        access(config, making, &servers, common, before).map_err(|found| diagnostics.extend(found)).ok()
     });
     let mut opened = Vec::new();
     for listener in &config.listeners {
-        let places = place::take(config, listener, making, common, before, &mut obstacles);
+        let places = place::take(config, listener, making, common, before, &mut diagnostics);
         let acceptor = match (listener.entry, certificates.get(&listener.certificate)) {
             (Entry::Plaintext, _) => None,
             (Entry::Implicit | Entry::StartTls | Entry::Auto, None) => continue,
@@ -260,7 +232,7 @@ pub fn open(
                 match Acceptor::new(&listener.tls, certificate) {
                     Ok(acceptor) => Some(acceptor),
                     Err(message) => {
-                        obstacles.push(Obstacle { key: format!("listener.{}.certificate", listener.name), message });
+                        diagnostics.push(Diagnostic::new(format!("listener.{}.certificate", listener.name), message));
                         continue;
                     }
                 }
@@ -278,18 +250,19 @@ pub fn open(
         opened.push(OpenDoor { door, places });
     }
     let warm = warm(config, &servers);
-    if obstacles.is_empty() { Ok(Opened { doors: opened, access, servers, warm }) } else { Err(obstacles) }
+    if diagnostics.is_empty() { Ok(Opened { doors: opened, access, servers, warm }) } else { Err(diagnostics) }
 }
 
-fn certificates<'a>(config: &'a Config, making: Making, obstacles: &mut Vec<Obstacle>) -> BTreeMap<&'a String, Loaded> {
+fn certificates<'a>(
+    config: &'a Config,
+    making: Mode,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeMap<&'a String, Loaded> {
     let mut certificates = BTreeMap::new();
     for (name, certificate) in &config.certificates {
         match certificate::load(certificate, &config.state_directory, name, making) {
             Ok(loaded) => drop(certificates.insert(name, loaded)),
-            Err(fault) => {
-                let key = format!("certificate.{name}.{}", fault.key).trim_end_matches('.').to_owned();
-                obstacles.push(Obstacle { key, message: fault.message });
-            }
+            Err(found) => diagnostics.push(found.below(format_args!("certificate.{name}"))),
         }
     }
     certificates
@@ -313,7 +286,7 @@ fn warm(config: &Config, servers: &Servers) -> Vec<(Arc<Server>, Protocol)> {
 
 /// The mail servers. One that has not changed goes on, with its connections that are ready; one whose roots are files may
 /// have changed without a word.
-fn servers(config: &Config, before: Option<&Present>, obstacles: &mut Vec<Obstacle>) -> Servers {
+fn servers(config: &Config, before: Option<&Present>, diagnostics: &mut Vec<Diagnostic>) -> Servers {
     let mut servers = BTreeMap::new();
     for (name, upstream) in &config.upstreams {
         let running = before.filter(|before| {
@@ -326,35 +299,34 @@ fn servers(config: &Config, before: Option<&Present>, obstacles: &mut Vec<Obstac
         }
         match Server::new(upstream, &config.limits) {
             Ok(server) => drop(servers.insert(name.clone(), Arc::new(server))),
-            Err((key, message)) => obstacles.push(Obstacle { key: format!("upstream.{name}.{key}"), message }),
+            Err(found) => diagnostics.push(found.below(format_args!("upstream.{name}"))),
         }
     }
     servers
 }
 
-fn without_devices(listener: &Listener) -> Obstacle {
+fn without_devices(listener: &Listener) -> Diagnostic {
     let message = "nobody could log in, because there is no [[device]]: write one with login, passwords and account, as \
                    config/packetboat.toml shows; or set logins = \"pass-through\" in front of a server that takes \
                    passwords, or observe = true to take inventory first";
-    Obstacle { key: format!("listener.{}.logins", listener.name), message: message.to_owned() }
+    Diagnostic::new(format!("listener.{}.logins", listener.name), message)
 }
 
 /// Devices, mailboxes and tokens.
 fn access(
     config: &Config,
-    making: Making,
+    making: Mode,
     servers: &Servers,
     common: &Common,
     before: Option<&Present>,
-) -> Result<(Arc<Access>, Arc<Tokens>), Vec<Obstacle>> {
+) -> Result<(Arc<Access>, Arc<Tokens>), Vec<Diagnostic>> {
     let (access, tokens) = before.and_then(Present::access).map_or((None, None), |(one, two)| (Some(one), Some(two)));
     let devices = Devices::new(config, &common.known, access.map(|access| access.devices.as_ref()));
     let tokens = Tokens::open(config, making, tokens.map(Arc::as_ref));
     let (devices, tokens) = match (devices, tokens) {
         (Ok(devices), Ok(tokens)) => (devices, Arc::new(tokens)),
         (devices, tokens) => {
-            let found = [devices.err(), tokens.err()].into_iter().flatten().flatten();
-            return Err(found.map(|(key, message)| Obstacle { key, message }).collect());
+            return Err([devices.err(), tokens.err()].into_iter().flatten().flatten().collect());
         }
     };
     let mailboxes = Mailboxes::new(config, &tokens, servers, access.map(|access| &access.mailboxes));
@@ -383,15 +355,3 @@ impl OpenDoor {
 
 /// epoll and its copy, and what wakes it.
 const FILES_OF_A_WORKER: usize = 6;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_message_is_joined_over_its_keys() {
-        let one = |key: &str, message: &str| Obstacle { key: key.to_owned(), message: message.to_owned() };
-        let joined = Obstacle::joined(vec![one("a", "x"), one("b", "y"), one("c", "x")]);
-        assert_eq!(joined, [one("a, c", "x"), one("b", "y")]);
-    }
-}

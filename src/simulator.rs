@@ -26,7 +26,8 @@ use tokio::time::timeout;
 
 use crate::config::{Certificate, CertificateSource, Digest, Profile};
 use crate::crypto;
-use crate::transport::downstream::certificate::{self, Making};
+use crate::mode::Mode;
+use crate::transport::downstream::certificate;
 use crate::transport::downstream::{Acceptor, Sessions};
 use crate::transport::socket::Socket;
 use login::Protocol;
@@ -64,7 +65,7 @@ impl Simulator {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
         let source = CertificateSource::Made { names, digest: Digest::Sha256, years: Some(1) };
         let made = Certificate { source, ecdsa: None };
-        let loaded = certificate::load(&made, &setup.directory, "simulator", Making::Kept);
+        let loaded = certificate::load(&made, &setup.directory, "simulator", Mode::Apply);
         let loaded = loaded.map_err(|fault| fault.message)?;
         let acceptor = Arc::new(Acceptor::new(&Profile::Modern.policy(), &loaded)?);
         let listen = || {

@@ -18,9 +18,11 @@ use tokio::task::JoinSet;
 
 use crate::config::{Account, Certificate, CertificateSource, Config, Credential, Grant, Identity, SecretFile};
 use crate::crypto::SigningKey;
+use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{Lifecycle, since_1970};
+use crate::mode::Mode;
 use crate::state;
-use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::downstream::certificate;
 use crate::transport::http::{Answered, Client};
 pub use access::AccessToken;
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
@@ -42,31 +44,28 @@ pub struct Tokens {
     config: Config,
 }
 
-/// Something that keeps tokens from being had: the key concerned, as `identity.office.key`, and what to do.
-pub type Obstacle = (String, String);
-
 impl Tokens {
     /// Prepares the tokens of all accounts; nothing is fetched yet. Secrets and keys are read once, to be sure of them.
-    /// With [`Making::Tried`] nothing is written either. Tokens from before go on where nothing has changed about them.
+    /// With [`Mode::DryRun`] nothing is written either. Tokens from before go on where nothing has changed about them.
     ///
     /// # Errors
     /// Each thing that is missing or wrong.
-    pub fn open(config: &Config, making: Making, before: Option<&Tokens>) -> Result<Self, Vec<Obstacle>> {
-        let mut obstacles = Vec::new();
+    pub fn open(config: &Config, mode: Mode, before: Option<&Tokens>) -> Result<Self, Vec<Diagnostic>> {
+        let mut diagnostics = Vec::new();
         let mut stores = None;
         let mut slots: BTreeMap<(String, String), Arc<Slot>> = BTreeMap::new();
         let mut by_account = BTreeMap::new();
         for (name, identity) in &config.identities {
-            obstacles.extend(prove_credential(name, identity));
+            diagnostics.extend(prove_credential(name, identity));
         }
         let receivers = before.map(|before| before.receivers.clone()).unwrap_or_default();
-        obstacles.extend(receivers.obstacles(config));
+        diagnostics.extend(receivers.diagnostics(config));
         for (name, account) in &config.accounts {
             let Some(identity) = config.identities.get(&account.identity) else { continue };
             if let Some(file) = &account.password_file
                 && let Err(message) = state::read_secret(file)
             {
-                obstacles.push((format!("account.{name}.password_file"), message));
+                diagnostics.push(Diagnostic::new(format!("account.{name}.password_file"), message));
             }
             let user = if identity.grant.is_of_a_person() { account.user.to_lowercase() } else { String::new() };
             let key = (account.identity.clone(), user);
@@ -74,7 +73,7 @@ impl Tokens {
                 if slot.account.password_file != account.password_file {
                     let message =
                         format!("{} has another one in another account; one person has one password", account.user);
-                    obstacles.push((format!("account.{name}.password_file"), message));
+                    diagnostics.push(Diagnostic::new(format!("account.{name}.password_file"), message));
                 }
                 by_account.insert(name.clone(), Arc::clone(slot));
                 continue;
@@ -85,23 +84,23 @@ impl Tokens {
                 continue;
             }
             let kept = before.and_then(|before| before.kept(&key, identity, config)).unwrap_or_default();
-            match slot((config, making), &key, (name, account), identity, (&mut stores, kept)) {
+            match slot((config, mode), &key, (name, account), identity, (&mut stores, kept)) {
                 Ok(slot) => {
                     let slot = Arc::new(slot);
                     by_account.insert(name.clone(), Arc::clone(&slot));
                     slots.insert(key, slot);
                 }
-                Err(obstacle) => obstacles.push(obstacle),
+                Err(diagnostic) => diagnostics.push(diagnostic),
             }
         }
-        if obstacles.is_empty() {
+        if diagnostics.is_empty() {
             let slots: Vec<_> = slots.into_values().collect();
             let unsettled = before.map(|before| before.unsettled_beside(&slots)).unwrap_or_default();
             let receivers = receivers.and_of(config);
             Ok(Self { by_account, slots, unsettled, receivers, config: config.clone() })
         } else {
-            obstacles.dedup();
-            Err(obstacles)
+            diagnostics.dedup();
+            Err(diagnostics)
         }
     }
 
@@ -186,7 +185,7 @@ pub fn read(host: &str, answered: &Answered, now: SystemTime) -> Result<AccessTo
 }
 
 /// Secrets and certificates that end within 30 days, or have ended: key and advice.
-pub fn remarks(config: &Config) -> Vec<Obstacle> {
+pub fn remarks(config: &Config) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
     for (name, identity) in &config.identities {
         let (key, days, what) = match &identity.grant {
@@ -214,7 +213,8 @@ pub fn remarks(config: &Config) -> Vec<Obstacle> {
             0..=SOON => format!("it ends in {days} days"),
             _ => continue,
         };
-        remarks.push((format!("identity.{name}.{key}"), format!("{when}: {what}, before devices are refused")));
+        let message = format_args!("{when}: {what}, before devices are refused");
+        remarks.push(Diagnostic::new(format!("identity.{name}.{key}"), message));
     }
     remarks
 }
@@ -225,20 +225,20 @@ fn days_left(file: &SecretFile) -> Option<i64> {
 }
 
 fn slot(
-    (config, making): (&Config, Making),
+    (config, mode): (&Config, Mode),
     (identity_name, user): &(String, String),
     (name, account): (&String, &Account),
     identity: &Identity,
     (store, kept): (&mut Option<Arc<Store>>, Arc<Keeping>),
-) -> Result<Slot, Obstacle> {
+) -> Result<Slot, Diagnostic> {
     let client = Client::new(&identity.token_endpoint, &identity.roots, &config.limits)
-        .map_err(|message| (format!("identity.{identity_name}.token_endpoint"), message))?;
+        .map_err(|message| Diagnostic::new(format!("identity.{identity_name}.token_endpoint"), message))?;
     let store = match (identity.grant.needs_login(), store.as_ref()) {
         (false, _) => None,
         (true, Some(store)) => Some(Arc::clone(store)),
         (true, None) => {
-            let opened = Store::open(&config.state_directory, config.store_key.as_deref(), making);
-            let opened = Arc::new(opened.map_err(|message| ("store_key".to_owned(), message))?);
+            let opened = Store::open(&config.state_directory, config.store_key.as_deref(), mode);
+            let opened = Arc::new(opened.map_err(|message| Diagnostic::new("store_key", message))?);
             *store = Some(Arc::clone(&opened));
             Some(opened)
         }
@@ -248,10 +248,10 @@ fn slot(
 }
 
 /// Reads what an application proves itself with.
-fn prove_credential(name: &str, identity: &Identity) -> Vec<Obstacle> {
+fn prove_credential(name: &str, identity: &Identity) -> Vec<Diagnostic> {
     let secret = |file: &SecretFile| match state::read_secret(&file.path) {
         Ok(_) => Vec::new(),
-        Err(message) => vec![(format!("identity.{name}.client_secret_file"), message)],
+        Err(message) => vec![Diagnostic::new(format!("identity.{name}.client_secret_file"), message)],
     };
     match &identity.grant {
         Grant::ClientCredentials(Credential::Secret(file))
@@ -263,14 +263,14 @@ fn prove_credential(name: &str, identity: &Identity) -> Vec<Obstacle> {
                 SigningKey::from_pem(&pem).map_err(|why| format!("{} {why}", files.key.display()))
             });
             if let Err(message) = key {
-                return vec![(format!("identity.{name}.key"), message)];
+                return vec![Diagnostic::new(format!("identity.{name}.key"), message)];
             }
             let source = CertificateSource::Files(files.clone());
-            match certificate::load(&Certificate { source, ecdsa: None }, "".as_ref(), name, Making::Tried) {
+            match certificate::load(&Certificate { source, ecdsa: None }, "".as_ref(), name, Mode::DryRun) {
                 Ok(_) => Vec::new(),
                 Err(fault) => {
                     let key = if fault.key == "key" { "key" } else { "certificate" };
-                    vec![(format!("identity.{name}.{key}"), fault.message)]
+                    vec![Diagnostic::new(format!("identity.{name}.{key}"), fault.message)]
                 }
             }
         }

@@ -10,9 +10,10 @@ use tracing::{info, warn};
 
 use super::names::Names;
 use super::{Admin, inventory_path};
+use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{Lifecycle, Phase, since_1970};
 use crate::pool::{self, Gate};
-use crate::proxy::{self, Obstacle};
+use crate::proxy;
 use crate::state::{self, Access};
 use crate::token::Status;
 
@@ -86,7 +87,7 @@ pub(super) async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
             told = Instant::now();
             let config = admin.serving.read().await.config().clone();
             let remarks = pool::FILES.run_alone(&admin.certificates, DISK, move || proxy::remarks(&config)).await;
-            for remark in Obstacle::joined(remarks.unwrap_or_default()) {
+            for remark in Diagnostic::joined(remarks.unwrap_or_default()) {
                 warn!("{}: {}", remark.key, remark.message);
             }
         }

@@ -10,8 +10,9 @@ use clap::Subcommand;
 use super::output::{answer, answer_in_der, complain};
 use super::{ConfigFile, Exit, as_owner, become_owner, foreign_owner};
 use crate::config::{CertificateSource, Config};
+use crate::mode::Mode;
 use crate::state::{self, Access};
-use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::downstream::certificate;
 
 #[derive(Subcommand)]
 pub(super) enum Action {
@@ -47,11 +48,11 @@ pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result
     // The operator's own keys may be root's alone; then root reads what it shows, and makes nothing.
     let has_own_files = config.certificates.values().any(|one| !matches!(one.source, CertificateSource::Made { .. }));
     if matches!(action, Action::Show) && has_own_files && foreign_owner(&config.state_directory).is_some() {
-        return show(config, Making::Tried).map_err(tell).and_then(answer);
+        return show(config, Mode::DryRun).map_err(tell).and_then(answer);
     }
     become_owner(&config.state_directory)?;
     match action {
-        Action::Show => show(config, Making::Kept).map_err(tell).and_then(answer),
+        Action::Show => show(config, Mode::Apply).map_err(tell).and_then(answer),
         Action::Export { der: false, output: None } => authority(config)
             .and_then(|path| certificate::pem(&path).map_err(unavailable))
             .map_err(tell)
@@ -77,11 +78,11 @@ fn tell((exit, error): (Exit, String)) -> Exit {
     exit
 }
 
-fn show(config: &Config, making: Making) -> Result<String, (Exit, String)> {
+fn show(config: &Config, mode: Mode) -> Result<String, (Exit, String)> {
     let mut text = String::new();
     for (name, one) in &config.certificates {
         // Loading makes what is to be made, and proves that chain and key fit.
-        certificate::load(one, &config.state_directory, name, making)
+        certificate::load(one, &config.state_directory, name, mode)
             .map_err(|fault| (Exit::Unavailable, fault.message))?;
         let path = certificate::chain_path(one, &config.state_directory, name);
         if !path.exists() {
@@ -118,7 +119,7 @@ fn authority(config: &Config) -> Result<PathBuf, (Exit, String)> {
     let Some((name, one)) = made else {
         return Err(unavailable("the certificates are your own files: import their CA into the device".to_owned()));
     };
-    certificate::load(one, &config.state_directory, name, Making::Kept)
+    certificate::load(one, &config.state_directory, name, Mode::Apply)
         .map_err(|fault| (Exit::Unavailable, fault.message))?;
     Ok(certificate::authority_path(&config.state_directory))
 }

@@ -7,9 +7,11 @@ use super::Exit;
 use super::output::{answer, complain};
 use crate::admin;
 use crate::config::{CertificateSource, Proven};
-use crate::proxy::{self, Common, Obstacle};
+use crate::diagnostic::Diagnostic;
+use crate::mode::Mode;
+use crate::proxy::{self, Common};
 use crate::state;
-use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::downstream::certificate;
 
 /// The file has been read and proven; what is left is what it names: certificates, keys, roots, addresses.
 pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
@@ -24,8 +26,8 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
     match state::open_to_others(&proven.config.state_directory) {
         Ok(remark) => remark.iter().for_each(|remark| complain(format_args!("warning: {remark}"))),
         Err(message) => {
-            let obstacle = Obstacle { key: "state_directory".to_owned(), message };
-            Obstacle::told(&[obstacle], proven).iter().for_each(complain);
+            let diagnostic = Diagnostic::new("state_directory", message);
+            proven.problems(&[diagnostic]).iter().for_each(complain);
             return Err(Exit::Unavailable);
         }
     }
@@ -33,8 +35,8 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         complain(error);
         Exit::OsError
     })?;
-    let opened = proxy::open(&proven.config, Making::Tried, &common, None);
-    let (opened, obstacles) = match (opened, admin::open(&proven.config.admin, Making::Tried, &common, None)) {
+    let opened = proxy::open(&proven.config, Mode::DryRun, &common, None);
+    let (opened, diagnostics) = match (opened, admin::open(&proven.config.admin, Mode::DryRun, &common, None)) {
         (Ok(opened), Ok(_)) => (Some(opened), Vec::new()),
         (opened, doors) => (None, opened.err().into_iter().chain(doors.err()).flatten().collect()),
     };
@@ -63,7 +65,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
                     if servers.is_empty() { "no server: no listener translates".to_owned() } else { servers.join(" ") };
                 let _ = writeln!(text, "  account {name}: {}, its access token goes to {servers}", account.mailbox);
             }
-            for remark in Obstacle::told(&proxy::remarks(&proven.config), proven) {
+            for remark in proven.problems(&proxy::remarks(&proven.config)) {
                 complain(format_args!("warning: {remark}"));
             }
             for (name, one) in &proven.config.certificates {
@@ -75,7 +77,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
             answer(text)
         }
         None => {
-            Obstacle::told(&obstacles, proven).iter().for_each(complain);
+            proven.problems(&diagnostics).iter().for_each(complain);
             Err(Exit::Unavailable)
         }
     }

@@ -11,11 +11,12 @@ use super::{Exit, run};
 use crate::config::{Config, Profile, Proven};
 use crate::device::password;
 use crate::lifecycle::{self, EarlySignals, Phase};
-use crate::proxy::{self, Common, Obstacle, OpenDoor, Serving};
+use crate::mode::Mode;
+use crate::proxy::{self, Common, OpenDoor, Serving};
 use crate::simulator::{Setup, Simulator, Tenant, User};
 use crate::state::{self, Access};
 use crate::text::Printable;
-use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::downstream::certificate;
 use crate::transport::host;
 
 #[derive(clap::Args)]
@@ -67,8 +68,8 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     let simulator = simulator(&scene).await?;
     let proven = configuration(&scene, &simulator, &arguments.profile)?;
     let common = Common::new(&proven.config)?;
-    let opened = proxy::open(&proven.config, Making::Kept, &common, None).map_err(|obstacles| {
-        let lines: Vec<String> = Obstacle::told(&obstacles, &proven).iter().map(ToString::to_string).collect();
+    let opened = proxy::open(&proven.config, Mode::Apply, &common, None).map_err(|diagnostics| {
+        let lines: Vec<String> = proven.problems(&diagnostics).iter().map(ToString::to_string).collect();
         lines.join("\n")
     })?;
     let addresses: Vec<SocketAddr> = opened.doors.iter().flat_map(OpenDoor::addresses).collect();

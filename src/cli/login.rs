@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::Exit;
 use super::output::{answer, complain};
 use crate::config::{Grant, Identity, Proven};
+use crate::mode::Mode;
 use crate::proto::line::printable;
 use crate::secret::Secret;
 use crate::token::{DeviceSignIn, Enrolment, Pasted, Slot, Tokens};
-use crate::transport::downstream::certificate::Making;
 use crate::transport::http;
 use crate::transport::http::server::{self, Said};
 
@@ -44,8 +44,8 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
     };
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let tokens = Tokens::open(config, Making::Kept, None).map_err(|obstacles| {
-            proven.problems(obstacles).iter().for_each(complain);
+        let tokens = Tokens::open(config, Mode::Apply, None).map_err(|diagnostics| {
+            proven.problems(&diagnostics).iter().for_each(complain);
             Exit::Unavailable
         })?;
         let Some(slot) = tokens.of(&arguments.account) else { return Err(Exit::Usage) };

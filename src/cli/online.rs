@@ -9,7 +9,7 @@ use super::output::{answer, complain};
 use crate::config::{Config, Identity, Proven};
 use crate::confinement;
 use crate::protocol::Protocol;
-use crate::proxy::{Obstacle, Trials};
+use crate::proxy::Trials;
 use crate::token::{AccessToken, Claims};
 use crate::transport::upstream::Connector;
 
@@ -21,8 +21,8 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         if let Some(why) = Connector::unresolved_localhost().await {
             complain(format_args!("warning: {why}"));
         }
-        let trials = Trials::new(config).map_err(|obstacles| {
-            Obstacle::told(&obstacles, proven).iter().for_each(complain);
+        let trials = Trials::new(config).map_err(|diagnostics| {
+            proven.problems(&diagnostics).iter().for_each(complain);
             Exit::Unavailable
         })?;
         if config.accounts.is_empty() {

@@ -23,11 +23,12 @@ use super::{ConfigFile, Exit};
 use crate::admin::{self, Admin, Loops};
 use crate::config::{Environment, Proven};
 use crate::confinement;
+use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, Signals, Trigger};
+use crate::mode::Mode;
 use crate::pool::{self, Gate};
 use crate::proxy::{self, Common, Serving};
 use crate::state::{self, Hold};
-use crate::transport::downstream::certificate::Making;
 use crate::transport::upstream::Connector;
 use change::Stamps;
 use known::Keeper;
@@ -106,15 +107,15 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     admin::recall(config, &common);
     let keeper = Keeper::recall(config, &common);
     let mut stamps = Stamps::of(config);
-    let tell = |obstacles: Vec<proxy::Obstacle>| {
-        for problem in proxy::Obstacle::told(&obstacles, &proven) {
+    let tell = |diagnostics: Vec<Diagnostic>| {
+        for problem in proven.problems(&diagnostics) {
             error!("{problem}");
         }
         Exit::Unavailable
     };
-    let opened = proxy::open(config, Making::Kept, &common, None).map_err(tell)?;
+    let opened = proxy::open(config, Mode::Apply, &common, None).map_err(tell)?;
     stamps.settle(config);
-    let admin_doors = admin::open(&config.admin, Making::Kept, &common, None).map_err(tell)?;
+    let admin_doors = admin::open(&config.admin, Mode::Apply, &common, None).map_err(tell)?;
     let owners = state::socket::listen(&config.state_directory);
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
     introduction::introduce(&proven, &opened.doors);

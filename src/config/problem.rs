@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::Config;
+use crate::diagnostic::Diagnostic;
 
 /// Something about the file that its writer should know: what, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,21 +48,21 @@ pub struct Proven {
 impl Proven {
     /// Something that came to light later about a key, as `certificate.default.chain`: with its line, or that of the
     /// section it would stand in.
-    pub fn problem(&self, key: &str, message: &str) -> Problem {
-        let mut section = Some(key);
+    fn problem(&self, found: &Diagnostic) -> Problem {
+        let Diagnostic { key, message } = found.clone();
+        let mut section = Some(key.as_str());
         let mut line = None;
         while let (Some(name), None) = (section, line) {
             line = self.lines.get(name).copied();
             section = name.rsplit_once('.').map(|(parent, _)| parent);
         }
-        Problem { file: self.file.clone(), line, key: key.to_owned(), message: message.to_owned() }
+        Problem { file: self.file.clone(), line, key, message }
     }
 
-    /// Such things in the order of the file: key and message. One message that stands at several keys is told once, with all
-    /// of them, because one file or host is behind it.
-    pub fn problems<K: AsRef<str>, M: AsRef<str>>(&self, found: impl IntoIterator<Item = (K, M)>) -> Vec<Problem> {
-        let mut problems: Vec<Problem> =
-            found.into_iter().map(|(key, message)| self.problem(key.as_ref(), message.as_ref())).collect();
+    /// Such diagnostics in the order of the file. One message that stands at several keys is told once, with all of them,
+    /// because one file or host is behind it.
+    pub fn problems(&self, found: &[Diagnostic]) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = found.iter().map(|one| self.problem(one)).collect();
         in_order(&mut problems);
         let mut told: Vec<(Problem, Vec<String>)> = Vec::new();
         for problem in problems {
@@ -108,8 +109,9 @@ mod tests {
             ("identity.b.tenant", "something else"),
             ("", "nowhere"),
             ("", "nowhere"),
-        ];
-        let told: Vec<String> = proven.problems(found).iter().map(ToString::to_string).collect();
+        ]
+        .map(|(key, message)| Diagnostic::new(key, message));
+        let told: Vec<String> = proven.problems(&found).iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
             [

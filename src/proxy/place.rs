@@ -10,10 +10,11 @@ use tracing::info;
 use super::door::Door;
 use super::doorway::Doorway;
 use super::serving::Present;
-use super::{Common, Obstacle, worker};
+use super::{Common, worker};
 use crate::config::{Config, Listener};
+use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{self, Trigger};
-use crate::transport::downstream::certificate::Making;
+use crate::mode::Mode;
 use crate::transport::host::{self, Program};
 use crate::transport::{adopt, listen};
 
@@ -53,10 +54,10 @@ impl Running {
 pub(super) fn take(
     config: &Config,
     listener: &Listener,
-    making: Making,
+    mode: Mode,
     common: &Common,
     before: Option<&Present>,
-    obstacles: &mut Vec<Obstacle>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Place> {
     let mut places = Vec::new();
     for &address in &listener.listen {
@@ -68,7 +69,7 @@ pub(super) fn take(
         // A place that is on its way out may hold the port still.
         let is_own = before.is_some_and(|before| before.has_port(address.port()));
         if let Some(message) = is_shared(config, listener, common, address) {
-            obstacles.push(Obstacle { key: format!("listener.{}.listen", listener.name), message });
+            diagnostics.push(Diagnostic::new(format!("listener.{}.listen", listener.name), message));
             continue;
         }
         let taken = match common.handed_over(address) {
@@ -92,11 +93,11 @@ pub(super) fn take(
             continue;
         }
         // Trying out a file beside the proxy that it is for is not a mistake.
-        if making == Making::Tried && is_beside_own(&error, address) {
+        if mode == Mode::DryRun && is_beside_own(&error, address) {
             continue;
         }
         let message = format!("cannot listen on {address}: {}", why_not_bound(&error, address, common));
-        obstacles.push(Obstacle { key: format!("listener.{}.listen", listener.name), message });
+        diagnostics.push(Diagnostic::new(format!("listener.{}.listen", listener.name), message));
     }
     places
 }

@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::Obstacle;
 use super::door::{Reached, dial};
 use super::mailbox::{Mailbox, Mailboxes};
 use crate::config::Config;
+use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Kind, Side};
+use crate::mode::Mode;
 use crate::proto::imap::Imap;
 use crate::proto::pop3::Pop3;
 use crate::proto::{Deletes, Limits, Offer, Outbox, Probe, Relogin, Session, Step, Terms, UpstreamTls};
 use crate::protocol::Protocol;
 use crate::token::{AccessToken, Store, Tokens};
-use crate::transport::downstream::certificate::Making;
 use crate::transport::{Facts, Stream};
 
 /// All accounts, ready to be tried.
@@ -31,20 +31,20 @@ impl Trials {
     ///
     /// # Errors
     /// Each thing that is missing or wrong.
-    pub fn new(config: &Config) -> Result<Self, Vec<Obstacle>> {
-        let mut obstacles = Vec::new();
-        let servers = super::servers(config, None, &mut obstacles);
+    pub fn new(config: &Config) -> Result<Self, Vec<Diagnostic>> {
+        let mut diagnostics = Vec::new();
+        let servers = super::servers(config, None, &mut diagnostics);
         // Where nobody has signed in yet, no store is made: it might be root who tries.
-        let making = if Store::exists(&config.state_directory) { Making::Kept } else { Making::Tried };
-        match Tokens::open(config, making, None) {
-            Ok(tokens) if obstacles.is_empty() => {
+        let mode = if Store::exists(&config.state_directory) { Mode::Apply } else { Mode::DryRun };
+        match Tokens::open(config, mode, None) {
+            Ok(tokens) if diagnostics.is_empty() => {
                 let mailboxes = Mailboxes::new(config, &tokens, &servers, None);
                 Ok(Self { mailboxes, tokens, patience: config.limits.upstream_login_timeout })
             }
-            Ok(_) => Err(obstacles),
+            Ok(_) => Err(diagnostics),
             Err(found) => {
-                obstacles.extend(found.into_iter().map(|(key, message)| Obstacle { key, message }));
-                Err(obstacles)
+                diagnostics.extend(found);
+                Err(diagnostics)
             }
         }
     }

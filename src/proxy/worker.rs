@@ -220,7 +220,7 @@ mod tests {
     use super::super::{Common, OpenDoor};
     use crate::config::Config;
     use crate::lifecycle;
-    use crate::transport::downstream::certificate::Making;
+    use crate::mode::Mode;
 
     /// One worker accepts everything here, as with a socket that was inherited; each serves half.
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         let config = Config::parse(&text, std::path::Path::new("x")).unwrap().config;
         let common = Common::new(&config).unwrap();
         let opened =
-            super::super::open(&config, Making::Kept, &common, None).unwrap_or_else(|found| panic!("{found:?}"));
+            super::super::open(&config, Mode::Apply, &common, None).unwrap_or_else(|found| panic!("{found:?}"));
         let OpenDoor { door, mut places } = opened.doors.into_iter().next().unwrap();
         let address = places[0].address;
         let (_trigger, lifecycle) = lifecycle::begin();

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Obstacle;
 use crate::config::{Cloud, Config, Grant, Identity, url};
+use crate::diagnostic::Diagnostic;
 
 /// The files that configurations have named since the start, and where each is sent. Files that are named no more are kept, so
 /// that two changes are not more than one. There are as many as administrators have written.
@@ -31,8 +31,8 @@ struct Sent<'a> {
 
 impl Receivers {
     /// The files that another endpoint than before would receive: for each the key and what to do. It reads the file system.
-    pub(super) fn obstacles(&self, config: &Config) -> Vec<Obstacle> {
-        let mut obstacles = Vec::new();
+    pub(super) fn diagnostics(&self, config: &Config) -> Vec<Diagnostic> {
+        let mut diagnostics = Vec::new();
         for Sent { key, path, endpoint } in sent(config) {
             let file = behind_links(path);
             let is_of_it = |known: &&Receiver| known.path == path || known.file == file;
@@ -45,10 +45,10 @@ impl Receivers {
                      file, or restart packetboat",
                     path.display()
                 );
-                obstacles.push((key, message));
+                diagnostics.push(Diagnostic { key, message });
             }
         }
-        obstacles
+        diagnostics
     }
 
     /// These, and those of a configuration that is taken.
@@ -124,18 +124,18 @@ mod tests {
         let changed = started.clone().and_of(&config(&at("other"), foreign));
         for receivers in [&started, &changed] {
             for path in ["secret", "a/../secret", "./secret", "link"] {
-                let obstacles = receivers.obstacles(&config(&at(path), foreign));
-                let [(key, message)] = obstacles.as_slice() else { panic!("{path}: {obstacles:?}") };
+                let diagnostics = receivers.diagnostics(&config(&at(path), foreign));
+                let [Diagnostic { key, message }] = diagnostics.as_slice() else { panic!("{path}: {diagnostics:?}") };
                 assert_eq!(key, "identity.i.client_secret_file");
                 assert!(message.contains("127.0.0.1:1") && message.contains("127.0.0.1:2"), "{message}");
-                assert!(receivers.obstacles(&config(&at(path), own)).is_empty(), "{path}");
+                assert!(receivers.diagnostics(&config(&at(path), own)).is_empty(), "{path}");
             }
         }
         // The link leads elsewhere since.
         let of_link = Receivers::default().and_of(&config(&at("link"), own));
         fs::remove_file(at("link")).unwrap();
         std::os::unix::fs::symlink("other", at("link")).unwrap();
-        assert_eq!(of_link.obstacles(&config(&at("link"), foreign)).len(), 1);
+        assert_eq!(of_link.diagnostics(&config(&at("link"), foreign)).len(), 1);
     }
 
     #[test]

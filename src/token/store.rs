@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 use super::wire::Record;
 use crate::config::Identity;
 use crate::crypto::{self, Vault};
+use crate::mode::Mode;
 use crate::secret::Secret;
 use crate::state::{self, Access};
-use crate::transport::downstream::certificate::Making;
 
 /// The store in the state directory.
 pub struct Store {
@@ -47,12 +47,12 @@ impl Store {
         state_directory.join(DIRECTORY).exists()
     }
 
-    /// Opens it, and makes key and directory where they are missing; nothing is made with [`Making::Tried`].
+    /// Opens it, and makes key and directory where they are missing; nothing is made with [`Mode::DryRun`].
     ///
     /// # Errors
     /// A file is not ours alone, or the key is none; the text holds the command that mends it.
-    pub fn open(state_directory: &Path, key: Option<&Path>, making: Making) -> Result<Self, String> {
-        if making == Making::Kept {
+    pub fn open(state_directory: &Path, key: Option<&Path>, mode: Mode) -> Result<Self, String> {
+        if mode == Mode::Apply {
             state::make_directory(state_directory)?;
         } else {
             state::could_make_directory(state_directory)?;
@@ -61,9 +61,9 @@ impl Store {
         let path = given.clone().unwrap_or_else(|| state_directory.join(KEY));
         let key = match given {
             // Root only looks whether all is there; what is the service's own, the service reads.
-            None if making == Making::Tried && geteuid().is_root() => Zeroizing::new(vec![0; KEY_LENGTH]),
+            None if mode == Mode::DryRun && geteuid().is_root() => Zeroizing::new(vec![0; KEY_LENGTH]),
             Some(path) => state::read_private(&path)?,
-            None => own_key(&path, making)?,
+            None => own_key(&path, mode)?,
         };
         if key.len() < KEY_LENGTH {
             return Err(format!(
@@ -74,14 +74,14 @@ impl Store {
             ));
         }
         let directory = state_directory.join(DIRECTORY);
-        if making == Making::Kept {
+        if mode == Mode::Apply {
             state::make_directory(&directory)?;
         }
-        if directory.exists() && !(making == Making::Tried && geteuid().is_root()) {
+        if directory.exists() && !(mode == Mode::DryRun && geteuid().is_root()) {
             state::check_own(&directory)?;
         }
         let store = Self { directory, vault: Vault::new(&key).map_err(|refused| refused.to_string())? };
-        if making == Making::Kept {
+        if mode == Mode::Apply {
             let _lock = store.lock()?;
             state::sweep(&store.directory);
         }
@@ -207,12 +207,12 @@ fn credential() -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-fn own_key(path: &Path, making: Making) -> Result<Zeroizing<Vec<u8>>, String> {
+fn own_key(path: &Path, mode: Mode) -> Result<Zeroizing<Vec<u8>>, String> {
     match state::read_own(path) {
         Ok(key) => Ok(key),
         Err((ErrorKind::NotFound, _)) => {
             let key: Zeroizing<[u8; KEY_LENGTH]> = Zeroizing::new(crypto::random().map_err(|error| error.to_string())?);
-            if making == Making::Tried {
+            if mode == Mode::DryRun {
                 return Ok(Zeroizing::new(key.to_vec()));
             }
             if has_tokens(&path.with_file_name(DIRECTORY)) {
@@ -271,14 +271,14 @@ mod tests {
     #[test]
     fn records_are_kept_sealed_and_apart() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), None, Making::Kept).unwrap();
+        let store = Store::open(directory.path(), None, Mode::Apply).unwrap();
         assert_eq!(token(&store, "a"), None);
         assert!(store.replace(&owner("a"), &[], &record("first")).unwrap());
         store.put(&owner("b"), &record("other")).unwrap();
         assert!(store.replace(&owner("a"), &[record("first").refresh_token], &record("second")).unwrap());
         // What somebody else has put there stays.
         assert!(!store.replace(&owner("a"), &[record("first").refresh_token], &record("third")).unwrap());
-        let store = Store::open(directory.path(), None, Making::Kept).unwrap();
+        let store = Store::open(directory.path(), None, Mode::Apply).unwrap();
         assert_eq!((token(&store, "a"), token(&store, "b")), (Some("second".to_owned()), Some("other".to_owned())));
         for entry in fs::read_dir(directory.path().join(DIRECTORY)).unwrap() {
             let octets = fs::read(entry.unwrap().path()).unwrap();
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn records_belong_to_their_issuer() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), None, Making::Kept).unwrap();
+        let store = Store::open(directory.path(), None, Mode::Apply).unwrap();
         assert_eq!(store.why_missing(&owner("a")), "has not signed in yet");
         store.put(&owner("a"), &record("first")).unwrap();
         for other in [
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn what_others_may_read_is_refused_with_what_mends_it() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), None, Making::Kept).unwrap();
+        let store = Store::open(directory.path(), None, Mode::Apply).unwrap();
         store.put(&owner("a"), &record("first")).unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         mode(&store.path(&owner("a")), 0o640);
@@ -329,26 +329,26 @@ mod tests {
         assert!(error.contains(&format!("chmod 600 {}", store.path(&owner("a")).display())), "{error}");
         let key = directory.path().join(KEY);
         mode(&key, 0o604);
-        let error = Store::open(directory.path(), None, Making::Kept).err().unwrap();
+        let error = Store::open(directory.path(), None, Mode::Apply).err().unwrap();
         assert!(error.contains(&format!("chmod 600 {}", key.display())), "{error}");
         mode(&key, 0o600);
         mode(&directory.path().join(DIRECTORY), 0o755);
-        let error = Store::open(directory.path(), None, Making::Kept).err().unwrap();
+        let error = Store::open(directory.path(), None, Mode::Apply).err().unwrap();
         assert!(error.contains("chmod 700"), "{error}");
     }
 
     #[test]
     fn another_key_opens_nothing_and_deletes_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        Store::open(directory.path(), None, Making::Kept).unwrap().put(&owner("a"), &record("first")).unwrap();
+        Store::open(directory.path(), None, Mode::Apply).unwrap().put(&owner("a"), &record("first")).unwrap();
         let key = directory.path().join("other.key");
         state::write(&key, &[9; 32], Access::Private).unwrap();
-        let other = Store::open(directory.path(), Some(&key), Making::Kept).unwrap();
+        let other = Store::open(directory.path(), Some(&key), Mode::Apply).unwrap();
         assert!(other.read(&owner("a")).is_err());
         assert!(other.replace(&owner("a"), &[], &record("x")).is_err());
-        assert_eq!(token(&Store::open(directory.path(), None, Making::Kept).unwrap(), "a"), Some("first".to_owned()));
+        assert_eq!(token(&Store::open(directory.path(), None, Mode::Apply).unwrap(), "a"), Some("first".to_owned()));
         state::write(&key, b"short", Access::Private).unwrap();
-        assert!(Store::open(directory.path(), Some(&key), Making::Kept).err().unwrap().contains("needs 32"));
+        assert!(Store::open(directory.path(), Some(&key), Mode::Apply).err().unwrap().contains("needs 32"));
     }
 
     /// `packetboat check` leaves nothing behind.
@@ -356,7 +356,7 @@ mod tests {
     fn trying_makes_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state");
-        Store::open(&state, None, Making::Tried).unwrap();
+        Store::open(&state, None, Mode::DryRun).unwrap();
         assert!(!state.exists());
     }
 }

@@ -261,7 +261,8 @@ const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
 mod tests {
     use super::*;
     use crate::config::{Certificate, CertificateSource, Digest, Profile};
-    use certificate::{Making, load};
+    use crate::mode::Mode;
+    use certificate::load;
     use std::time::Duration;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
@@ -270,7 +271,7 @@ mod tests {
     async fn met() -> (Acceptor, Socket, Socket) {
         let directory = tempfile::tempdir().unwrap();
         let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: Some(1) };
-        let loaded = load(&Certificate { source, ecdsa: None }, directory.path(), "x", Making::Tried);
+        let loaded = load(&Certificate { source, ecdsa: None }, directory.path(), "x", Mode::DryRun);
         let loaded = loaded.map_err(|fault| fault.message).unwrap();
         let acceptor = Acceptor::new(&Profile::Legacy.policy(), &loaded).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

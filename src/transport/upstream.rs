@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::socket::Socket;
 use super::{Facts, Stream, host};
 use crate::config::{Limits, Roots, Upstream};
+use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Kind};
 use crate::protocol::{Protocol, Security};
 
@@ -59,12 +60,13 @@ impl Server {
     ///
     /// # Errors
     /// The roots cannot be read, or the name is none; with the key that says so.
-    pub fn new(upstream: &Upstream, limits: &Limits) -> Result<Self, (&'static str, String)> {
+    pub fn new(upstream: &Upstream, limits: &Limits) -> Result<Self, Diagnostic> {
         let tls = config(&upstream.roots)?;
         let connector = |host: &str, key| {
             let name = upstream.server_name.as_deref().unwrap_or(host);
             let key = if upstream.server_name.is_some() { "server_name" } else { key };
-            let mut connector = Connector::over(&tls, host, name, limits).map_err(|message| (key, message))?;
+            let mut connector =
+                Connector::over(&tls, host, name, limits).map_err(|message| Diagnostic::new(key, message))?;
             if upstream.security == Security::Implicit {
                 connector.without_tls = "; if it wants STARTTLS, set security = \"starttls\"";
             }
@@ -74,7 +76,7 @@ impl Server {
         Ok(Self {
             imap: connector(&upstream.host, "host")?,
             pop3: connector(&upstream.pop3_host, "pop3_host")?,
-            trusted: trust::digests(&upstream.roots).map_err(|message| ("roots", message))?,
+            trusted: trust::digests(&upstream.roots).map_err(|message| Diagnostic::new("roots", message))?,
             upstream: upstream.clone(),
         })
     }
@@ -163,7 +165,7 @@ impl Connector {
     /// # Errors
     /// The roots cannot be read, or the name is none.
     pub fn new(host: &str, of: &Roots, limits: &Limits) -> Result<Self, String> {
-        Self::over(&config(of).map_err(|(_, message)| message)?, host, host, limits)
+        Self::over(&config(of).map_err(|found| found.message)?, host, host, limits)
     }
 
     fn over(tls: &Arc<ClientConfig>, host: &str, name: &str, limits: &Limits) -> Result<Self, String> {
@@ -302,16 +304,16 @@ pub fn facts(tls: &Tls) -> Facts {
     tls.facts()
 }
 
-fn config(of: &Roots) -> Result<Arc<ClientConfig>, (&'static str, String)> {
+fn config(of: &Roots) -> Result<Arc<ClientConfig>, Diagnostic> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     // Where the choice is ours: AES-128-GCM with SHA-256 first, then the rest in rustls's order. Processors have SHA-256
     // built in and not SHA-384, on which a TLS 1.3 handshake spends a quarter of its time. Exchange Online makes its own choice.
     provider.cipher_suites.sort_by_key(|suite| !matches!(suite.suite(), CipherSuite::TLS13_AES_128_GCM_SHA256));
     let provider = Arc::new(provider);
-    let trust = Trust::load(of, &provider).map_err(|message| ("roots", message))?;
+    let trust = Trust::load(of, &provider).map_err(|message| Diagnostic::new("roots", message))?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| ("host", format!("rustls: {error}")))?;
+        .map_err(|error| Diagnostic::new("host", format_args!("rustls: {error}")))?;
     let config = match trust {
         Trust::Authorities(store) => config.with_root_certificates(store),
         Trust::File(verifier) => config.dangerous().with_custom_certificate_verifier(verifier),

@@ -11,11 +11,13 @@ use crate::admin::{self, Admin};
 use crate::cli::trail::Outcome;
 use crate::config::{Config, Problem, Proven};
 use crate::confinement;
+use crate::diagnostic::Diagnostic;
 use crate::lifecycle;
+use crate::mode::Mode;
 use crate::pool::{self, NotDone};
 use crate::proxy::{Common, Present, Revoked};
 use crate::state::{self, Stamp};
-use crate::transport::downstream::certificate::{self, Making};
+use crate::transport::downstream::certificate;
 
 /// What certificates' files looked like when they were read.
 pub(super) struct Stamps {
@@ -176,18 +178,18 @@ impl Preparation {
         // Before anything is read: what changes meanwhile is taken the next time.
         let mut stamps = Stamps::of(&proven.config);
         let new = &proven.config;
-        let mut obstacles = self.fixed(new);
+        let mut diagnostics = self.fixed(new);
         let mut opened = None;
-        if obstacles.is_empty() {
-            match proxy::open(new, Making::Kept, &self.common, Some(&self.present)) {
+        if diagnostics.is_empty() {
+            match proxy::open(new, Mode::Apply, &self.common, Some(&self.present)) {
                 Ok(doors) => opened = Some(doors),
-                Err(found) => obstacles.extend(found),
+                Err(found) => diagnostics.extend(found),
             }
         }
-        let admin_doors = admin::open(&new.admin, Making::Kept, &self.common, Some(&self.admin))
-            .map_err(|found| obstacles.extend(found));
-        let (Some(opened), Ok(admin_doors), true) = (opened, admin_doors, obstacles.is_empty()) else {
-            let problems = proxy::Obstacle::told(&obstacles, &proven);
+        let admin_doors = admin::open(&new.admin, Mode::Apply, &self.common, Some(&self.admin))
+            .map_err(|found| diagnostics.extend(found));
+        let (Some(opened), Ok(admin_doors), true) = (opened, admin_doors, diagnostics.is_empty()) else {
+            let problems = proven.problems(&diagnostics);
             return Err(Refused { names: Some(Box::new(proven.config)), problems });
         };
         stamps.settle(new);
@@ -195,9 +197,9 @@ impl Preparation {
     }
 
     /// Settings and files that only a restart can change.
-    fn fixed(&self, new: &Config) -> Vec<proxy::Obstacle> {
+    fn fixed(&self, new: &Config) -> Vec<Diagnostic> {
         let old = self.present.config();
-        let mut obstacles = Vec::new();
+        let mut diagnostics = Vec::new();
         for (key, is_same) in [
             ("state_directory", old.state_directory == new.state_directory),
             ("store_key", old.store_key == new.store_key),
@@ -205,7 +207,7 @@ impl Preparation {
         ] {
             if !is_same {
                 let message = "cannot change while packetboat runs: restart it".to_owned();
-                obstacles.push(proxy::Obstacle { key: key.to_owned(), message });
+                diagnostics.push(Diagnostic::new(key, message));
             }
         }
         for path in self.confined.iter().flat_map(|allowed| confinement::outside(new, allowed)) {
@@ -213,9 +215,9 @@ impl Preparation {
                 "{} is in a directory that packetboat may not open since its start (confine = true): restart it",
                 state::shown(&path)
             );
-            obstacles.push(proxy::Obstacle { key: String::new(), message });
+            diagnostics.push(Diagnostic::new("", message));
         }
-        obstacles
+        diagnostics
     }
 }
 

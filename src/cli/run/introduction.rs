@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use crate::admin;
 use crate::config::{CertificateSource, Config, Entry, Logins, Proven};
 use crate::confinement::{self, Confinement};
-use crate::proxy::{self, Common, Obstacle, OpenDoor};
+use crate::proxy::{self, Common, OpenDoor};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
 
@@ -107,7 +107,7 @@ pub(super) fn introduce(proven: &Proven, opened: &[OpenDoor]) {
             certificate::authority_path(&config.state_directory).display()
         );
     }
-    for remark in Obstacle::told(&proxy::remarks(config), proven) {
+    for remark in proven.problems(&proxy::remarks(config)) {
         warn!("{remark}");
     }
 }

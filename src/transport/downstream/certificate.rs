@@ -17,28 +17,12 @@ use openssl::ssl::SslContextBuilder;
 use openssl::x509::{GeneralNameRef, X509, X509NameRef, X509Ref};
 
 use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
+use crate::diagnostic::Diagnostic;
+use crate::mode::Mode;
 use crate::state;
 pub use facts::Facts;
 use made::Wanted;
 pub use made::authority_path;
-
-/// What to do about a certificate that is to be made and has not been.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Making {
-    /// Make it, and keep it in the state directory.
-    Kept,
-    /// Make one to try, and write nothing.
-    Tried,
-}
-
-/// Why a certificate cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The key of the certificate's section that it is about; empty where it is about the whole.
-    pub key: &'static str,
-    /// What is wrong, and what to do.
-    pub message: String,
-}
 
 /// A certificate with its chain and key, and the same in ECDSA where there is one.
 pub struct Loaded {
@@ -81,9 +65,9 @@ pub struct Description {
 ///
 /// # Errors
 /// A file is missing, unreadable, no PEM, or does not fit the other; the text names it.
-pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, making: Making) -> Result<Loaded, Fault> {
+pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, mode: Mode) -> Result<Loaded, Diagnostic> {
     super::library::start();
-    let of_whole = |message| Fault { key: "", message };
+    let of_whole = |message: String| Diagnostic::new("", message);
     let rsa = match &certificate.source {
         CertificateSource::Files(files) => load_pair(files)?,
         CertificateSource::Made { names, digest, years } => {
@@ -96,13 +80,13 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, makin
             let is_made = state::is_there(&files.chain) && state::is_there(&files.key);
             let is_whole = is_made && !made::is_cut_short(state_directory, &files).map_err(damaged)?;
             let loaded = || made::load_sound(&files).map_err(damaged);
-            match making {
+            match mode {
                 _ if is_whole => loaded()?,
-                Making::Kept => {
+                Mode::Apply => {
                     made::complete(state_directory, name, &wanted).map_err(of_whole)?;
                     loaded()?
                 }
-                Making::Tried => {
+                Mode::DryRun => {
                     let (leaf, key) = made::attempt(state_directory, &wanted).map_err(of_whole)?;
                     Pair { file: None, chain: vec![leaf], key }
                 }
@@ -110,22 +94,20 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, makin
         }
     };
     if rsa.key.id() != Id::RSA {
-        return Err(Fault {
-            key: "chain",
-            message: format!(
-                "{} is not an RSA certificate, which old devices need; give it as ecdsa_chain and ecdsa_key beside one",
-                rsa.shown()
-            ),
-        });
+        let message = format!(
+            "{} is not an RSA certificate, which old devices need; give it as ecdsa_chain and ecdsa_key beside one",
+            rsa.shown()
+        );
+        return Err(Diagnostic::new("chain", message));
     }
-    let of_ecdsa = |fault: Fault| Fault { key: if fault.key == "key" { "ecdsa_key" } else { "ecdsa_chain" }, ..fault };
+    let of_ecdsa = |fault: Diagnostic| Diagnostic { key: format!("ecdsa_{}", fault.key), ..fault };
     let ecdsa = certificate.ecdsa.as_ref().map(load_pair).transpose().map_err(of_ecdsa)?;
     if let Some(pair) = ecdsa.as_ref().filter(|pair| pair.key.id() != Id::EC) {
-        return Err(Fault { key: "ecdsa_chain", message: format!("{} is not an ECDSA certificate", pair.shown()) });
+        return Err(Diagnostic::new("ecdsa_chain", format!("{} is not an ECDSA certificate", pair.shown())));
     }
     if let Some(pair) = ecdsa.as_ref().filter(|pair| !has_usual_curve(&pair.key)) {
         let message = format!("{} is on another curve than P-256, P-384 and P-521", pair.shown());
-        return Err(Fault { key: "ecdsa_chain", message });
+        return Err(Diagnostic::new("ecdsa_chain", message));
     }
     Ok(Loaded { rsa, ecdsa })
 }
@@ -138,7 +120,7 @@ fn has_usual_curve(key: &PKey<Private>) -> bool {
 
 /// What an operator should know of the certificate called `name`, with the key that it is about: that it ends soon, or
 /// that it was made before its section was changed.
-pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<(&'static str, String)> {
+pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<Diagnostic> {
     let path = chain_path(certificate, state_directory, name);
     let Ok(leaf) = first(&path) else { return lasting::to_be_made(certificate).into_iter().collect() };
     let description = description(&path, &leaf);
@@ -148,8 +130,8 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
         CertificateSource::Made { .. } => ("names", format!("packetboat certificate renew {name}")),
     };
     match description.days_left {
-        days @ ..0 => remarks.push((key, format!("it ended {} days ago: {mend}", -days))),
-        days @ 0..EXPIRY_WARNING_DAYS => remarks.push((key, format!("it ends in {days} days: {mend}"))),
+        days @ ..0 => remarks.push(Diagnostic::new(key, format!("it ended {} days ago: {mend}", -days))),
+        days @ 0..EXPIRY_WARNING_DAYS => remarks.push(Diagnostic::new(key, format!("it ends in {days} days: {mend}"))),
         EXPIRY_WARNING_DAYS.. => {}
     }
     remarks.extend(lasting::of_chain(certificate, &path, name));
@@ -157,14 +139,18 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
         remarks.extend(lasting::of_authority(state_directory, &leaf));
         if !names.is_empty() && *names != description.names {
             let are = description.names.join(" ");
-            remarks.push(("names", format!("it was made for {are}, before these names were written: {mend}")));
+            remarks.push(Diagnostic::new(
+                "names",
+                format!("it was made for {are}, before these names were written: {mend}"),
+            ));
         }
         match made::authority_key(state_directory) {
             Ok(Some(key)) if !leaf.verify(&key).unwrap_or_default() => {
-                remarks.push(("", format!("{} is not signed by the CA that is there now: {mend}", path.display())));
+                let message = format!("{} is not signed by the CA that is there now: {mend}", path.display());
+                remarks.push(Diagnostic::new("", message));
             }
             Ok(_) => {}
-            Err(message) => remarks.push(("", message)),
+            Err(message) => remarks.push(Diagnostic::new("", message)),
         }
         let signed = leaf.signature_algorithm().object().nid();
         let wanted = match digest {
@@ -173,7 +159,8 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
         };
         if signed != wanted {
             let is = signed.short_name().unwrap_or("another");
-            remarks.push(("digest", format!("it was made with {is}, before this was written: {mend}")));
+            let message = format!("it was made with {is}, before this was written: {mend}");
+            remarks.push(Diagnostic::new("digest", message));
         }
     }
     remarks
@@ -300,7 +287,7 @@ impl Loaded {
     }
 }
 
-fn load_pair(files: &CertificateFiles) -> Result<Pair, Fault> {
+fn load_pair(files: &CertificateFiles) -> Result<Pair, Diagnostic> {
     let pair = read_pair(files)?;
     if !pair.fits() {
         let message = format!(
@@ -308,14 +295,14 @@ fn load_pair(files: &CertificateFiles) -> Result<Pair, Fault> {
             files.key.display(),
             files.chain.display()
         );
-        return Err(Fault { key: "key", message });
+        return Err(Diagnostic::new("key", message));
     }
     Ok(pair)
 }
 
-fn read_pair(files: &CertificateFiles) -> Result<Pair, Fault> {
-    let chain = chain(&files.chain).map_err(|message| Fault { key: "chain", message })?;
-    let key = load_key(&files.key).map_err(|message| Fault { key: "key", message })?;
+fn read_pair(files: &CertificateFiles) -> Result<Pair, Diagnostic> {
+    let chain = chain(&files.chain).map_err(|message| Diagnostic::new("chain", message))?;
+    let key = load_key(&files.key).map_err(|message| Diagnostic::new("key", message))?;
     Ok(Pair { file: Some(files.chain.clone()), chain, key })
 }
 

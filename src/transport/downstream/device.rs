@@ -48,7 +48,8 @@ fn context(authority: &Path) -> Result<SslContext, ErrorStack> {
 mod tests {
     use super::*;
     use crate::config::{Certificate, CertificateSource, Digest, Profile};
-    use crate::transport::downstream::certificate::{Making, authority_path, load};
+    use crate::mode::Mode;
+    use crate::transport::downstream::certificate::{authority_path, load};
     use crate::transport::downstream::{Acceptor, Sessions, facts};
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
@@ -58,8 +59,8 @@ mod tests {
         let (ours, another) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: Some(1) };
         let made = Certificate { source, ecdsa: None };
-        let loaded = load(&made, ours.path(), "x", Making::Kept).map_err(|fault| fault.message).unwrap();
-        load(&made, another.path(), "x", Making::Kept).map_err(|fault| fault.message).unwrap();
+        let loaded = load(&made, ours.path(), "x", Mode::Apply).map_err(|fault| fault.message).unwrap();
+        load(&made, another.path(), "x", Mode::Apply).map_err(|fault| fault.message).unwrap();
         for (profile, authority, fits) in
             [(Profile::Legacy, &ours, true), (Profile::Legacy, &another, false), (Profile::Modern, &ours, false)]
         {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use packetboat::config::Config;
 use packetboat::failure::{Failure, Kind};
 use packetboat::lifecycle::{self, Trigger};
+use packetboat::mode::Mode;
 use packetboat::simulator::Counts;
 use packetboat::simulator::quirks::Fault;
 use packetboat::token::{AccessToken, Slot, Tokens};
-use packetboat::transport::downstream::certificate::Making;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::exchange::*;
@@ -30,7 +30,7 @@ impl Hour {
         let text = format!("state_directory = {state:?}\n{}", exchange.configuration(identity));
         let proven = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}"));
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let tokens = Arc::new(Tokens::open(&proven.config, Making::Kept, None).unwrap());
+        let tokens = Arc::new(Tokens::open(&proven.config, Mode::Apply, None).unwrap());
         let (trigger, lifecycle) = lifecycle::begin();
         runtime.block_on(async { tokens.keep_fresh(&lifecycle) });
         let slot = Arc::clone(tokens.of("scans").unwrap());

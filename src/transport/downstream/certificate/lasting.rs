@@ -8,16 +8,17 @@ use openssl::x509::{X509, X509Ref};
 
 use super::{chain, made};
 use crate::config::{Certificate, CertificateSource};
+use crate::diagnostic::Diagnostic;
 
 /// What `years` will lead to, before anything is made.
-pub(super) fn to_be_made(certificate: &Certificate) -> Option<(&'static str, String)> {
+pub(super) fn to_be_made(certificate: &Certificate) -> Option<Diagnostic> {
     let CertificateSource::Made { years: Some(years), .. } = certificate.source else { return None };
     let message = || format!("with {years} years it will end after 2038-01-19, {UNREADABLE}: leave years out");
-    (made::end_in(years)? > i64::from(i32::MAX)).then(|| ("years", message()))
+    (made::end_in(years)? > i64::from(i32::MAX)).then(|| Diagnostic::new("years", message()))
 }
 
 /// The chain that devices are shown.
-pub(super) fn of_chain(certificate: &Certificate, path: &Path, name: &str) -> Option<(&'static str, String)> {
+pub(super) fn of_chain(certificate: &Certificate, path: &Path, name: &str) -> Option<Diagnostic> {
     let chain = chain(path).ok()?;
     let late = chain.iter().find(|one| is_late(one))?;
     let (key, mend) = match &certificate.source {
@@ -27,11 +28,12 @@ pub(super) fn of_chain(certificate: &Certificate, path: &Path, name: &str) -> Op
             ("years", format!("leave years out, then packetboat certificate renew {name}"))
         }
     };
-    Some((key, format!("{} ends after 2038-01-19 ({}), {UNREADABLE}: {mend}", path.display(), late.not_after())))
+    let (path, end) = (path.display(), late.not_after());
+    Some(Diagnostic::new(key, format!("{path} ends after 2038-01-19 ({end}), {UNREADABLE}: {mend}")))
 }
 
 /// The local authority, which is kept whatever its end: devices have imported it.
-pub(super) fn of_authority(state_directory: &Path, leaf: &X509Ref) -> Vec<(&'static str, String)> {
+pub(super) fn of_authority(state_directory: &Path, leaf: &X509Ref) -> Vec<Diagnostic> {
     let path = made::authority_path(state_directory);
     let Some(authority) = chain(&path).ok().and_then(|chain: Vec<X509>| chain.into_iter().next()) else {
         return Vec::new();
@@ -41,7 +43,7 @@ pub(super) fn of_authority(state_directory: &Path, leaf: &X509Ref) -> Vec<(&'sta
     let mut remarks = Vec::new();
     if is_late(&authority) {
         let (path, end) = (path.display(), authority.not_after());
-        remarks.push((
+        remarks.push(Diagnostic::new(
             "",
             format!(
                 "the CA {path} ends after 2038-01-19 ({end}), {UNREADABLE}. It stays, because devices trust it; {anew}"
@@ -50,7 +52,7 @@ pub(super) fn of_authority(state_directory: &Path, leaf: &X509Ref) -> Vec<(&'sta
     }
     if leaf.not_after() > authority.not_after() {
         let (path, end) = (path.display(), authority.not_after());
-        remarks.push(("", format!("the CA {path} ends before the certificate ({end}): {anew}")));
+        remarks.push(Diagnostic::new("", format!("the CA {path} ends before the certificate ({end}): {anew}")));
     }
     remarks
 }

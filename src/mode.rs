@@ -1,0 +1,10 @@
+//! A dry run proves everything that a start would do, and changes nothing.
+
+/// Whether what is missing is made: keys, certificates, directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything that is missing is made, and kept.
+    Apply,
+    /// What is missing is made to try, and nothing is written.
+    DryRun,
+}
