@@ -14,9 +14,6 @@
     clippy::print_stdout
 )]
 
-#[path = "../tests/peers/support/certificates.rs"]
-#[allow(dead_code)]
-mod certificates;
 #[path = "peers/device.rs"]
 #[allow(dead_code)]
 mod device;
@@ -29,6 +26,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use support::certificates::Certificates;
 
 use device::{Device, Kind};
 
@@ -75,7 +74,7 @@ fn main() {
 
 fn run() {
     let directory = tempfile::tempdir().unwrap();
-    certificates::Certificates::for_name("localhost", 30).write(directory.path());
+    Certificates::for_name("localhost", 30).write(directory.path());
     let upstream = upstream::Upstream::start(directory.path());
     let proxy = Counted::start(directory.path(), upstream.ports[0]);
     let old = Kind::old(device::SUITE);

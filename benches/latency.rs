@@ -13,9 +13,6 @@
     clippy::print_stdout
 )]
 
-#[path = "../tests/peers/support/certificates.rs"]
-#[allow(dead_code)]
-mod certificates;
 #[path = "peers/device.rs"]
 #[allow(dead_code)]
 mod device;
@@ -31,6 +28,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use support::certificates::Certificates;
 
 use device::Kind;
 use figures::Figures;
@@ -49,7 +48,7 @@ fn main() {
 /// Makes the two namespaces and the link, and starts the server and the measurement in them.
 fn build() {
     let directory = tempfile::tempdir().unwrap();
-    certificates::Certificates::for_name("localhost", 30).write(directory.path());
+    Certificates::for_name("localhost", 30).write(directory.path());
     let namespaces = ["near", "far"].map(|side| Namespace::add(format!("packetboat-{side}-{}", std::process::id())));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/latency/link.py");
     let mut link = Command::new("python3");

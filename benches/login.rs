@@ -22,28 +22,6 @@ mod cost;
 #[path = "peers/figures.rs"]
 mod figures;
 
-/// What the tests between real peers are made of. They use more of it.
-#[allow(dead_code)]
-#[path = "../tests/peers/support"]
-mod support {
-    pub mod certificates;
-    pub mod device;
-    pub mod dovecot;
-    pub mod fake;
-    pub mod imap;
-    pub mod issuer;
-    pub mod pop3;
-    pub mod process;
-    pub mod proxy;
-    pub mod stacks;
-
-    /// Ports that were free a moment ago.
-    pub fn free_ports<const N: usize>() -> [u16; N] {
-        let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        listeners.map(|listener| listener.local_addr().unwrap().port())
-    }
-}
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test --all-targets` runs benches as well, without it.

@@ -34,27 +34,6 @@ mod tree;
 #[path = "peers/upstream.rs"]
 mod upstream;
 
-/// What the tests between real peers are made of. They use more of it.
-#[allow(dead_code)]
-#[path = "../tests/peers/support"]
-mod support {
-    pub mod certificates;
-    pub mod device;
-    pub mod dovecot;
-    pub mod fake;
-    pub mod imap;
-    pub mod issuer;
-    pub mod process;
-    pub mod proxy;
-    pub mod stacks;
-
-    /// Ports that were free a moment ago.
-    pub fn free_ports<const N: usize>() -> [u16; N] {
-        let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        listeners.map(|listener| listener.local_addr().unwrap().port())
-    }
-}
-
 use std::path::Path;
 
 use device::{Kind, SUITE};

@@ -236,7 +236,11 @@ fn everything_comes_from_the_registry() {
     let sources: Vec<&str> = lock.lines().filter_map(|line| line.strip_prefix("source = ")).collect();
     let own = lock.split("[[package]]").skip(1).filter(|entry| !entry.contains("\nsource = "));
     let own: Vec<&str> = own.filter_map(|entry| entry.lines().find_map(|line| line.strip_prefix("name = "))).collect();
-    assert_eq!(own, ["\"openssl-src\"", "\"packetboat\""], "the builder of OpenSSL, and packetboat itself");
+    assert_eq!(
+        own,
+        ["\"openssl-src\"", "\"packetboat\"", "\"packetboat-test-support\""],
+        "the builder of OpenSSL, packetboat itself, and what its tests have in common"
+    );
     assert!(sources.iter().all(|source| source.starts_with("\"registry+")));
 }
 

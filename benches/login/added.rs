@@ -11,13 +11,13 @@ use packetboat::state::{self, Access};
 
 use crate::cost::{self, Cost};
 use crate::figures::Figures;
-use crate::support::certificates::Certificates;
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::fake;
-use crate::support::imap::Imap;
-use crate::support::pop3::Pop3;
-use crate::support::proxy::{Proxy, listener, translating_listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version};
+use support::certificates::Certificates;
+use support::dovecot::{Dovecot, PASSWORD};
+use support::fake;
+use support::imap::Imap;
+use support::pop3::Pop3;
+use support::proxy::{Proxy, listener, translating_listener, upstreams};
+use support::stacks::{Stack, Start, Version};
 
 /// A way through the proxy: the listeners' name behind the protocol, and the login.
 struct Way {

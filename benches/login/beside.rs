@@ -14,12 +14,12 @@ use tokio::runtime::Runtime;
 
 use crate::cost::{self, Cost};
 use crate::figures::Figures;
-use crate::support::certificates::Certificates;
-use crate::support::free_ports;
-use crate::support::imap::Imap;
-use crate::support::process::{PATIENCE, Process};
-use crate::support::proxy::{Proxy, translating_listener};
-use crate::support::stacks::{Stack, Start, Version};
+use support::certificates::Certificates;
+use support::free_ports;
+use support::imap::Imap;
+use support::process::{PATIENCE, Process};
+use support::proxy::{Proxy, translating_listener};
+use support::stacks::{Stack, Start, Version};
 
 /// CPU time of a session in milliseconds: packetboat's, email-oauth2-proxy's, and that without its key derivation.
 pub fn measure() -> Option<[Figures; 3]> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-use crate::support::process::Process;
-use crate::support::proxy::Proxy;
+use support::process::Process;
+use support::proxy::Proxy;
 
 /// Watches one process.
 pub struct Cost {

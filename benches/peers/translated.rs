@@ -11,10 +11,10 @@ use packetboat::state::{self, Access};
 use crate::device::Kind;
 use crate::figures::Figures;
 use crate::measure;
-use crate::support::certificates::Certificates;
-use crate::support::fake;
-use crate::support::free_ports;
-use crate::support::process::Process;
+use support::certificates::Certificates;
+use support::fake;
+use support::free_ports;
+use support::process::Process;
 
 /// CPU time of a session in microseconds: passed through, and translated (the password remembered, the token at hand).
 pub fn measure(directory: &Path, certificates: &Certificates, upstream: u16) -> [Figures; 2] {

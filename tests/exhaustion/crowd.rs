@@ -10,8 +10,8 @@ use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslSession};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::support::process::PATIENCE;
-use crate::support::stacks::{self, Version, old};
+use support::process::PATIENCE;
+use support::stacks::{self, Version, old};
 
 /// How many connections one process can have here: 10,000, or what its limit of open files allows. A handful proves
 /// nothing, so that is a failure.

@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::house::House;
-use crate::support::exchange::{self, BY_PERSON, BY_SECRET, Exchange, LOGIN, PASSWORD};
-use crate::support::imap::status;
-use crate::support::proxy::Proxy;
+use support::exchange::{self, BY_PERSON, BY_SECRET, Exchange, LOGIN, PASSWORD};
+use support::imap::status;
+use support::proxy::Proxy;
 
 /// Leaves the proxy so many open files more than it has, until this is dropped.
 struct Drought<'a>(&'a Proxy);

@@ -6,9 +6,9 @@ use std::time::Instant;
 use openssl::ssl::Ssl;
 
 use crate::crowd::{self, milliseconds, tcp_from};
-use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
-use crate::support::fake;
-use crate::support::stacks::{self, Version, old};
+use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
+use support::fake;
+use support::stacks::{self, Version, old};
 
 /// As many as come from eight addresses, fifty from each (`limits.connections_per_source`).
 const GUESSERS: usize = 400;

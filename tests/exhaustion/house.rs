@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use openssl::ssl::{SslStream, SslVersion};
 use tempfile::TempDir;
 
-use crate::support::certificates::Certificates;
-use crate::support::fake;
-use crate::support::imap::Imap;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener};
-use crate::support::stacks::{Stack, Start, Version};
+use support::certificates::Certificates;
+use support::fake;
+use support::imap::Imap;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener};
+use support::stacks::{Stack, Start, Version};
 
 pub const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 

@@ -14,28 +14,3 @@ mod readers;
 mod silent;
 mod storm;
 mod strangers;
-
-/// What the tests between real peers are made of. They use more of it.
-#[allow(dead_code)]
-#[path = "../peers/support"]
-mod support {
-    pub mod certificates;
-    pub mod device;
-    pub mod dovecot;
-    pub mod exchange;
-    pub mod fake;
-    pub mod imap;
-    pub mod issuer;
-    pub mod pop3;
-    pub mod ports;
-    pub mod process;
-    pub mod proxy;
-    pub mod stacks;
-
-    pub use ports::free_ports;
-
-    /// A message of about this many octets.
-    pub fn message(size: usize) -> Vec<u8> {
-        b"one line after the other\r\n".iter().copied().cycle().take(size / 26 * 26).collect()
-    }
-}

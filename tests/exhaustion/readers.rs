@@ -9,9 +9,9 @@ use openssl::ssl::{Ssl, SslStream};
 
 use crate::crowd::{self, DEVICE_ROOM, milliseconds, small_tcp_from, source};
 use crate::house::{House, answer};
-use crate::support::fake;
-use crate::support::process::PATIENCE;
-use crate::support::stacks::{self, Version, old};
+use support::fake;
+use support::process::PATIENCE;
+use support::stacks::{self, Version, old};
 
 const READERS: usize = 24;
 /// Every second one reads this much before it stops, which makes the kernel give it more room.

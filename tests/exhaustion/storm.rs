@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::crowd::{self, milliseconds, tcp_from};
 use crate::house::House;
-use crate::support::device::Device;
-use crate::support::proxy::{Proxy, listener};
+use support::device::Device;
+use support::proxy::{Proxy, listener};
 
 /// Of each of two rounds.
 const STORM: usize = 2000;

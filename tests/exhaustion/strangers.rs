@@ -11,13 +11,13 @@ use openssl::ssl::{Ssl, SslContext, SslVersion};
 use rustix::process::{Resource, getrlimit};
 
 use crate::crowd::{self, milliseconds, say_hello_and_reset, tcp_from_address};
-use crate::support::certificates::Certificates;
-use crate::support::device::Device;
-use crate::support::exchange::{BY_SECRET, Exchange, PASSWORD};
-use crate::support::fake;
-use crate::support::imap::{Imap, status};
-use crate::support::proxy::{Proxy, listener, translating_listener};
-use crate::support::stacks::{self, Version, old};
+use support::certificates::Certificates;
+use support::device::Device;
+use support::exchange::{BY_SECRET, Exchange, PASSWORD};
+use support::fake;
+use support::imap::{Imap, status};
+use support::proxy::{Proxy, listener, translating_listener};
+use support::stacks::{self, Version, old};
 
 /// Devices that are known, each at an address of its own; their passwords are verified anew at each visit.
 const DEVICES: u8 = 12;

@@ -109,7 +109,7 @@ impl Device {
             }
             DeviceState::MidHandshake => {
                 self.peer.try_send(&client_hello()).unwrap();
-                self.peer.hear_for(crate::support::process::PATIENCE);
+                self.peer.hear_for(support::process::PATIENCE);
             }
             DeviceState::InClear => drop(self.greeting()?),
             DeviceState::StartTlsAnswered => self.starttls()?,

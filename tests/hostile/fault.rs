@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::peer::{ALERT, Heard, Peer};
-use crate::support::process::PATIENCE;
+use support::process::PATIENCE;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::house;
 use crate::peer::{Peer, accept};
-use crate::support::certificates::Certificates;
-use crate::support::device::{Device, tcp};
-use crate::support::imap::{Imap, status};
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener};
+use support::certificates::Certificates;
+use support::device::{Device, tcp};
+use support::imap::{Imap, status};
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener};
 
 /// Writes this again and again, and reads whatever comes, each as fast as it can, until the other side has ended it; how
 /// much was written is counted.

@@ -9,8 +9,8 @@ use openssl::hash::MessageDigest;
 use openssl::ssl::{SslRef, SslStream};
 use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 
-use crate::support::prf::expand;
-use crate::support::stacks::{Start, Version, old, openssl};
+use support::prf::expand;
+use support::stacks::{Start, Version, old, openssl};
 
 pub const CHANGE_CIPHER_SPEC: u8 = 20;
 pub const ALERT: u8 = 21;

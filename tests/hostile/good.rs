@@ -9,7 +9,7 @@ use openssl::ssl::SslContext;
 
 use crate::expect::Protocol;
 use crate::peer::{Heard, Peer};
-use crate::support::process::PATIENCE;
+use support::process::PATIENCE;
 
 /// What the server and a cell know of each other, by the login.
 #[derive(Clone, Default)]

@@ -12,10 +12,10 @@ use openssl::ssl::{SslContext, SslMethod, SslVersion};
 
 use crate::expect::{Clock, Protocol};
 use crate::good::Good;
-use crate::support::certificates::Certificates;
-use crate::support::process::{PATIENCE, Process};
-use crate::support::proxy::{Proxy, listener};
-use crate::support::strain::{reader, until};
+use support::certificates::Certificates;
+use support::process::{PATIENCE, Process};
+use support::proxy::{Proxy, listener};
+use support::strain::{reader, until};
 
 /// Where a server with a fault is dialled. One login at a time is on its way there, so that it is known whose the
 /// connection is.

@@ -19,33 +19,3 @@ mod shortage;
 mod starttls;
 mod storm;
 mod table;
-
-/// What the tests with real peers have as well.
-#[allow(dead_code)]
-#[path = "../peers/support"]
-mod support {
-    pub mod certificates;
-    pub mod device;
-    pub mod dovecot;
-    pub mod exchange;
-    pub mod fake;
-    pub mod forgotten;
-    pub mod imap;
-    pub mod issuer;
-    pub mod pop3;
-    pub mod ports;
-    pub mod prf;
-    pub mod process;
-    pub mod proxy;
-    pub mod stacks;
-    pub mod strain;
-
-    pub use ports::free_ports;
-
-    /// A message of about this many octets.
-    pub fn message(size: usize) -> Vec<u8> {
-        let mut message = b"Subject: Scan\r\n\r\n".to_vec();
-        message.resize(size, b'a');
-        message
-    }
-}

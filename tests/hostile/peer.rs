@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use openssl::ssl::{HandshakeError, Ssl, SslContext, SslStream};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::support::forgotten::{forget, is_held};
-use crate::support::process::PATIENCE;
-use crate::support::stacks::{Version, context, old};
+use support::forgotten::{forget, is_held};
+use support::process::PATIENCE;
+use support::stacks::{Version, context, old};
 
 /// A TCP connection whose next read may be a forgery.
 #[derive(Debug)]

@@ -119,7 +119,7 @@ fn reach(house: &House, peer: &mut Peer, imap: bool, state: ServerState) -> Resu
     match state {
         ServerState::Accepted => return Ok(0),
         ServerState::MidServerHello => {
-            peer.hear_for(crate::support::process::PATIENCE);
+            peer.hear_for(support::process::PATIENCE);
             peer.try_send(&[22, 3, 3, 0, 122, 2, 0, 0, 118, 3, 3]).unwrap();
             return Ok(0);
         }
@@ -128,7 +128,7 @@ fn reach(house: &House, peer: &mut Peer, imap: bool, state: ServerState) -> Resu
             peer.line_with(if imap { "P1 STARTTLS" } else { "STLS" })?;
             if state == ServerState::StartTlsAnswered {
                 say(peer, "P1 OK begin\r\n", "+OK begin\r\n")?;
-                peer.hear_for(crate::support::process::PATIENCE);
+                peer.hear_for(support::process::PATIENCE);
             }
             return Ok(0);
         }

@@ -9,10 +9,10 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
 
 use crate::peer::Peer;
-use crate::support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, SECRET, account};
-use crate::support::process::PATIENCE;
-use crate::support::proxy::Proxy;
-use crate::support::strain::{Hanging, allow_threads, as_another_user, directory_of, until};
+use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, SECRET, account};
+use support::process::PATIENCE;
+use support::proxy::Proxy;
+use support::strain::{Hanging, allow_threads, as_another_user, directory_of, until};
 
 /// How a device logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +155,7 @@ fn a_login_under_way_while_no_thread_can_be_made() {
 
 /// Whether a device with nothing wrong is let in.
 fn login_is_taken(proxy: &Proxy) -> bool {
-    crate::support::exchange::imap_login(proxy).starts_with("OK")
+    support::exchange::imap_login(proxy).starts_with("OK")
 }
 
 const USER: u32 = 54_323;

@@ -7,9 +7,9 @@ use openssl::ssl::SslContext;
 
 use crate::house;
 use crate::peer::{Peer, accept, client_hello, lossy};
-use crate::support::certificates::Certificates;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener};
+use support::certificates::Certificates;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// What must never be seen in clear, nor in the log.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::forger::{ALERT, CHANGE_CIPHER_SPEC, DATA, Forger, HANDSHAKE};
 use crate::peer::{Peer, client_hello};
-use crate::support::device::Device;
-use crate::support::imap::Imap;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener};
-use crate::support::stacks::{Start, Version, old, openssl};
+use support::device::Device;
+use support::imap::Imap;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener};
+use support::stacks::{Start, Version, old, openssl};
 
 fn proxy() -> Proxy {
     Proxy::start_at("debug", &(listener("imap", "imap", "implicit", "") + &listener("pop3", "pop3", "implicit", "")))

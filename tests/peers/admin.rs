@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
-use crate::support::imap::{Imap, status};
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version, old, openssl};
+use support::dovecot::{Dovecot, PASSWORD};
+use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
+use support::imap::{Imap, status};
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener, upstreams};
+use support::stacks::{Stack, Start, Version, old, openssl};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 
@@ -238,7 +238,7 @@ fn a_listener_that_observes() {
         status(&device.command("LOGIN scanner3 secret-of-the-device")).starts_with("NO [UNAVAILABLE] only inventory")
     );
     device.ok("LOGOUT");
-    let mut device = crate::support::pop3::Pop3::over(
+    let mut device = support::pop3::Pop3::over(
         Stack::Openssl { version: Version::Ssl3, ciphers: "DES-CBC3-SHA" }
             .connect(proxy.address("pop3"), Start::StartTls("pop3")),
     );

@@ -5,12 +5,12 @@ use std::net::TcpStream;
 
 use openssl::ssl::Ssl;
 
-use crate::support::device::{Device, tcp};
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::imap::Imap;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener, upstreams};
-use crate::support::stacks::{Version, context, old};
+use support::device::{Device, tcp};
+use support::dovecot::{Dovecot, PASSWORD};
+use support::imap::Imap;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener, upstreams};
+use support::stacks::{Version, context, old};
 
 fn proxy(dovecot: &Dovecot, more: &str) -> Proxy {
     let limits = "[limits]\nconnections_per_source = 2\nhandshake_timeout = \"2s\"\n";

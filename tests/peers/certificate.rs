@@ -6,7 +6,7 @@ use std::path::Path;
 use openssl::asn1::Asn1Time;
 use openssl::x509::X509;
 
-use crate::support::exchange::{BY_SECRET, Exchange, Ran};
+use support::exchange::{BY_SECRET, Exchange, Ran};
 
 const BEYOND: &str = "ends after 2038-01-19";
 

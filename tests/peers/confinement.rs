@@ -7,14 +7,14 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::imap::{Imap, status};
-use crate::support::issuer::Issuer;
-use crate::support::pop3::Pop3;
-use crate::support::process::{Lines, Process};
-use crate::support::proxy::{Proxy, listener, translating_listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version};
-use crate::support::translated::{account, device};
+use support::dovecot::{Dovecot, PASSWORD};
+use support::imap::{Imap, status};
+use support::issuer::Issuer;
+use support::pop3::Pop3;
+use support::process::{Lines, Process};
+use support::proxy::{Proxy, listener, translating_listener, upstreams};
+use support::stacks::{Stack, Start, Version};
+use support::translated::{account, device};
 
 const DEVICE: &str = "Zq7-only-for-this-device-Zq7";
 const WRONG: &str = "Zq8-wrong-but-still-one-Zq8";

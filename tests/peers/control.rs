@@ -15,10 +15,10 @@ use openssl::ssl::{Ssl, SslContext, SslMethod};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::exchange::*;
-use crate::support::process::{Lines, PATIENCE, Process};
-use crate::support::proxy::Proxy;
-use crate::support::strain::{directory_of, until};
+use support::exchange::*;
+use support::process::{Lines, PATIENCE, Process};
+use support::proxy::Proxy;
+use support::strain::{directory_of, until};
 
 const OBSERVE: &str =
     "[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::process::{Lines, Process};
+use support::process::{Lines, Process};
 
 #[test]
 fn the_story_and_every_line_to_try() {

@@ -4,16 +4,16 @@ use std::io::{Read, Write};
 
 use openssl::ssl::SslVersion;
 
-use crate::support::certificates::Certificates;
-use crate::support::device::{Device, tcp};
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::fake;
-use crate::support::free_ports;
-use crate::support::imap::{Imap, status};
-use crate::support::message;
-use crate::support::pop3::Pop3;
-use crate::support::proxy::{Proxy, listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version, java, old, openssl};
+use support::certificates::Certificates;
+use support::device::{Device, tcp};
+use support::dovecot::{Dovecot, PASSWORD};
+use support::fake;
+use support::free_ports;
+use support::imap::{Imap, status};
+use support::message;
+use support::pop3::Pop3;
+use support::proxy::{Proxy, listener, upstreams};
+use support::stacks::{Stack, Start, Version, java, old, openssl};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 
@@ -221,7 +221,7 @@ fn a_client_hello_right_behind_starttls_is_taken() {
             self.0.flush()
         }
     }
-    let context = crate::support::stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
+    let context = support::stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
     let ssl = openssl::ssl::Ssl::new(&context).unwrap();
     let stream = ssl.connect(Eager(tcp(proxy.address("imap")), false)).unwrap();
     Imap::over(Device::over(stream)).session(&user, PASSWORD, &[&small]);

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use openssl::ssl::SslVersion;
 
-use crate::support::certificates::Certificates;
-use crate::support::fake;
-use crate::support::imap::{Imap, status};
-use crate::support::issuer::Issuer;
-use crate::support::network::{HERE, Network, THERE};
-use crate::support::proxy::{Proxy, translating_listener};
-use crate::support::stacks::{Stack, Start, Version};
-use crate::support::translated::{DEVICE_PASSWORD, account, device};
+use support::certificates::Certificates;
+use support::fake;
+use support::imap::{Imap, status};
+use support::issuer::Issuer;
+use support::network::{HERE, Network, THERE};
+use support::proxy::{Proxy, translating_listener};
+use support::stacks::{Stack, Start, Version};
+use support::translated::{DEVICE_PASSWORD, account, device};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 /// Far below what the kernel takes by itself (tcp_retries2: a quarter of an hour), far above `keep_alive` and its probes.

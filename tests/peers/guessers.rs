@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::device::Device;
-use crate::support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account};
-use crate::support::guessers::{Guessers, stranger};
-use crate::support::imap::{Imap, status};
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, translating_listener};
+use support::device::Device;
+use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account};
+use support::guessers::{Guessers, stranger};
+use support::imap::{Imap, status};
+use support::process::PATIENCE;
+use support::proxy::{Proxy, translating_listener};
 
 const DEVICE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 /// Beyond a visit at rest.

@@ -6,16 +6,16 @@ use std::process::{Command, Stdio};
 
 use openssl::ssl::{SslStream, SslVersion};
 
-use crate::support::certificates::Certificates;
-use crate::support::device::Device;
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::fake;
-use crate::support::imap::Imap;
-use crate::support::message;
-use crate::support::pop3::Pop3;
-use crate::support::process::{Lines, PATIENCE, Process};
-use crate::support::proxy::{Proxy, listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version, old, openssl};
+use support::certificates::Certificates;
+use support::device::Device;
+use support::dovecot::{Dovecot, PASSWORD};
+use support::fake;
+use support::imap::Imap;
+use support::message;
+use support::pop3::Pop3;
+use support::process::{Lines, PATIENCE, Process};
+use support::proxy::{Proxy, listener, upstreams};
+use support::stacks::{Stack, Start, Version, old, openssl};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 

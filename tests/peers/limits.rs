@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::certificates::Certificates;
-use crate::support::device::{Device, tcp};
-use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
-use crate::support::fake;
-use crate::support::imap::{Imap, status};
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener, translating_listener};
+use support::certificates::Certificates;
+use support::device::{Device, tcp};
+use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
+use support::fake;
+use support::imap::{Imap, status};
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener, translating_listener};
 
 const OBSERVED: &str = "observe = true\nallowed_networks = [\"127.0.0.0/8\", \"2001:db8::/32\", \"::1/128\"]\n";
 
@@ -52,7 +52,7 @@ fn is_greeted(device: &mut Device) -> bool {
 #[test]
 fn a_network_of_ipv6_is_one_source() {
     own_network();
-    let [port] = crate::support::free_ports();
+    let [port] = support::free_ports();
     let proxy = Proxy::start(&format!(
         "[limits]\nconnections_per_source = 5\n\
          [[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = [\"[::]:{port}\"]\nentry = \"starttls\"\n{OBSERVED}"

@@ -35,7 +35,6 @@ mod short_password;
 mod sockets;
 mod stall;
 mod strangers;
-mod support;
 mod translation;
 mod trial;
 mod usual_ports;

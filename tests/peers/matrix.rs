@@ -2,13 +2,13 @@
 
 use std::sync::OnceLock;
 
-use crate::support::device::Device;
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::imap::Imap;
-use crate::support::message;
-use crate::support::pop3::Pop3;
-use crate::support::proxy::{Proxy, listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version};
+use support::device::Device;
+use support::dovecot::{Dovecot, PASSWORD};
+use support::imap::Imap;
+use support::message;
+use support::pop3::Pop3;
+use support::proxy::{Proxy, listener, upstreams};
+use support::stacks::{Stack, Start, Version};
 
 /// The entries that a device may find, with the way in that it takes.
 const ENTRIES: &[(&str, bool)] = &[("implicit", false), ("starttls", true), ("auto", false), ("auto", true)];

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener, translating_listener};
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener, translating_listener};
 
 const SECRET: &str = "Tr0ub4dor&3xyz";
 const NUMBER: &str = "9876543210";

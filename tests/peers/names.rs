@@ -11,16 +11,16 @@ use std::time::Instant;
 use nix::sched::{CloneFlags, unshare};
 use openssl::ssl::SslVersion;
 
-use crate::support::certificates::Certificates;
-use crate::support::exchange::Ran;
-use crate::support::fake;
-use crate::support::imap::{Imap, status};
-use crate::support::issuer::Issuer;
-use crate::support::network::Network;
-use crate::support::process::{PATIENCE, Process};
-use crate::support::proxy::{Proxy, listener, translating_listener};
-use crate::support::stacks::{Stack, Start, Version};
-use crate::support::translated::{DEVICE_PASSWORD, account, device};
+use support::certificates::Certificates;
+use support::exchange::Ran;
+use support::fake;
+use support::imap::{Imap, status};
+use support::issuer::Issuer;
+use support::network::Network;
+use support::process::{PATIENCE, Process};
+use support::proxy::{Proxy, listener, translating_listener};
+use support::stacks::{Stack, Start, Version};
+use support::translated::{DEVICE_PASSWORD, account, device};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 const HOST: &str = "mail.contoso.example";

@@ -7,9 +7,9 @@ use std::net::Shutdown;
 use openssl::ssl::ShutdownResult;
 
 use crate::planted::Wires;
-use crate::support::device::tcp;
-use crate::support::stacks::{Start, Version, old, openssl};
-use crate::support::translated::DEVICE_PASSWORD;
+use support::device::tcp;
+use support::stacks::{Start, Version, old, openssl};
+use support::translated::DEVICE_PASSWORD;
 
 fn base64(text: impl AsRef<[u8]>) -> String {
     openssl::base64::encode_block(text.as_ref())

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use openssl::ssl::{Ssl, SslContextBuilder, SslStream};
 use serde_json::Value;
 
-use crate::support::browser::Browser;
-use crate::support::device::Device;
-use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
-use crate::support::imap::Imap;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, translating_listener};
-use crate::support::stacks::{Stack, Start, Version, context, old, openssl};
+use support::browser::Browser;
+use support::device::Device;
+use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
+use support::imap::Imap;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, translating_listener};
+use support::stacks::{Stack, Start, Version, context, old, openssl};
 
 /// A row of the table whose cell of this class has these words.
 fn row(class: &str, words: &str) -> String {

@@ -2,12 +2,12 @@
 //! for on every wire: the mail server, the token endpoint, the log, the page, the disk.
 
 use crate::secrets::{files_below, holds, shown_by};
-use crate::support::device::Device;
-use crate::support::issuer::Issuer;
-use crate::support::proxy::{Proxy, listener, translating_listener};
-use crate::support::recorder::Recorder;
-use crate::support::stacks::{Stack, Start, Version};
-use crate::support::translated::{DEVICE_PASSWORD, account, device};
+use support::device::Device;
+use support::issuer::Issuer;
+use support::proxy::{Proxy, listener, translating_listener};
+use support::recorder::Recorder;
+use support::stacks::{Stack, Start, Version};
+use support::translated::{DEVICE_PASSWORD, account, device};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 const PLANTED: &str = "planted-4k2x9-secret";

@@ -10,13 +10,13 @@ use openssl::rsa::RsaPrivateKeyBuilder;
 use openssl::ssl::SslVersion;
 use openssl::x509::X509;
 
-use crate::support::certificates::Certificates;
-use crate::support::exchange::{Ran, mode};
-use crate::support::fake;
-use crate::support::imap::{Imap, status};
-use crate::support::proxy::{Proxy, listener};
-use crate::support::stacks::{Stack, Start, Version};
-use crate::support::translated::{DEVICE_PASSWORD, account_of, device};
+use support::certificates::Certificates;
+use support::exchange::{Ran, mode};
+use support::fake;
+use support::imap::{Imap, status};
+use support::proxy::{Proxy, listener};
+use support::stacks::{Stack, Start, Version};
+use support::translated::{DEVICE_PASSWORD, account_of, device};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 const MAKE: &str = "make one of X.509 version 3 with subjectAltName = DNS:localhost, CA:FALSE";

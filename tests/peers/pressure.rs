@@ -9,16 +9,16 @@ use openssl::ssl::{SslStream, SslVersion};
 use socket2::SockRef;
 
 use crate::planted::Wires;
-use crate::support::certificates::Certificates;
-use crate::support::device::{Device, tcp};
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::fake;
-use crate::support::imap::{Imap, status};
-use crate::support::message;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version, old, openssl};
-use crate::support::translated::DEVICE_PASSWORD;
+use support::certificates::Certificates;
+use support::device::{Device, tcp};
+use support::dovecot::{Dovecot, PASSWORD};
+use support::fake;
+use support::imap::{Imap, status};
+use support::message;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener, upstreams};
+use support::stacks::{Stack, Start, Version, old, openssl};
+use support::translated::DEVICE_PASSWORD;
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 
@@ -435,7 +435,7 @@ fn out_of_open_files_it_pauses() {
     session.ok("NOOP");
     limit(4096);
     for stream in waiting {
-        let context = crate::support::stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
+        let context = support::stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
         let stream = openssl::ssl::Ssl::new(&context).unwrap().connect(stream).unwrap();
         drop(Imap::greeted(Device::over(stream)));
     }

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::message;
-use crate::support::proxy::{Proxy, listener, upstreams};
+use support::dovecot::{Dovecot, PASSWORD};
+use support::message;
+use support::proxy::{Proxy, listener, upstreams};
 
 fn house() -> (Dovecot, Proxy) {
     let dovecot = Dovecot::start();

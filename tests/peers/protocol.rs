@@ -1,12 +1,12 @@
 //! What devices and mail programs do beside the plain session, against Dovecot.
 
-use crate::support::device::{Device, Program};
-use crate::support::dovecot::{Dovecot, PASSWORD, PASSWORD_WITH_SPACES};
-use crate::support::imap::{Imap, Part, status};
-use crate::support::message;
-use crate::support::pop3::Pop3;
-use crate::support::proxy::{Proxy, listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version};
+use support::device::{Device, Program};
+use support::dovecot::{Dovecot, PASSWORD, PASSWORD_WITH_SPACES};
+use support::imap::{Imap, Part, status};
+use support::message;
+use support::pop3::Pop3;
+use support::proxy::{Proxy, listener, upstreams};
+use support::stacks::{Stack, Start, Version};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 
@@ -257,9 +257,9 @@ fn sessions_are_resumed_whether_a_device_knows_tickets_or_not() {
 /// ECDSA for those who can, RSA for all others, each with its own chain.
 #[test]
 fn an_ecdsa_certificate_stands_beside_the_rsa_one() {
-    use crate::support::certificates::Certificates;
-    use crate::support::stacks::{old, openssl};
     use std::os::unix::fs::PermissionsExt;
+    use support::certificates::Certificates;
+    use support::stacks::{old, openssl};
     let directory = tempfile::tempdir().unwrap();
     let mut authorities = Vec::new();
     for (name, certificates) in
@@ -320,12 +320,12 @@ impl std::io::Write for Tap {
 /// Lengths of the application data records that greet a device.
 fn records_of_a_greeting(proxy: &Proxy, name: &str) -> Vec<usize> {
     let wire = std::sync::Arc::default();
-    let context = crate::support::stacks::context(|context| {
-        crate::support::stacks::old(context, Version::Tls1_0, "AES128-SHA");
+    let context = support::stacks::context(|context| {
+        support::stacks::old(context, Version::Tls1_0, "AES128-SHA");
         // As an old client: OpenSSL would ask for it of itself.
         context.clear_options(openssl::ssl::SslOptions::from_bits_retain(1 << 19));
     });
-    let tap = Tap { stream: crate::support::device::tcp(proxy.address(name)), wire: std::sync::Arc::clone(&wire) };
+    let tap = Tap { stream: support::device::tcp(proxy.address(name)), wire: std::sync::Arc::clone(&wire) };
     let stream = openssl::ssl::Ssl::new(&context).unwrap().connect(tap).unwrap();
     Imap::greeted(Device::over(stream)).ok("LOGOUT");
     let wire = wire.lock().unwrap();
@@ -358,9 +358,9 @@ fn empty_fragments_and_encrypt_then_mac_are_as_the_listener_says() {
 
 #[test]
 fn a_device_may_not_renegotiate_or_compress() {
-    use crate::support::process::{Lines, Process};
     use std::io::Write;
     use std::process::{Command, Stdio};
+    use support::process::{Lines, Process};
     let proxy = Proxy::start(&listener("imap", "imap", "implicit", ""));
     let mut device = Process::start(
         Command::new("openssl")
@@ -381,8 +381,8 @@ fn a_device_may_not_renegotiate_or_compress() {
 /// A server with addresses of both families, of which one answers.
 #[test]
 fn ipv4_and_ipv6_fall_back_on_each_other() {
-    use crate::support::fake;
     use std::io::Write;
+    use support::fake;
     let dovecot = Dovecot::start();
     let user = dovecot.user_with(&[]);
     let both = upstreams(&dovecot).replace("host = \"127.0.0.1\"", "host = \"localhost\"");

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use nix::sched::{CloneFlags, unshare};
 use openssl::ssl::{SslStream, SslVersion};
 
-use crate::support::certificates::Certificates;
-use crate::support::exchange::{self, BY_SECRET, Exchange, SCAN, imap_login};
-use crate::support::fake;
-use crate::support::proxy::{listener, translating_listener};
+use support::certificates::Certificates;
+use support::exchange::{self, BY_SECRET, Exchange, SCAN, imap_login};
+use support::fake;
+use support::proxy::{listener, translating_listener};
 
 const CLOUD: &str = "outlook.office365.com";
 
@@ -99,7 +99,7 @@ fn a_token_goes_to_its_cloud_or_where_its_account_says() {
     });
     let proxy = exchange.proxy(&(onprem.clone() + &account("")));
     assert!(imap_login(&proxy).starts_with("NO "));
-    is_reached.recv_timeout(crate::support::process::PATIENCE).expect("the cloud's server was not asked");
+    is_reached.recv_timeout(support::process::PATIENCE).expect("the cloud's server was not asked");
     assert_eq!((on_premises.connections(), on_premises.tokens()), (0, 0));
     // As the service does, so does the check.
     let ran = exchange.run(&["check", "--online"], &(onprem.clone() + &account("")));

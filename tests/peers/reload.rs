@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use openssl::ssl::SslStream;
 
-use crate::support::certificates::Certificates;
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
-use crate::support::free_ports;
-use crate::support::imap::Imap;
-use crate::support::message;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version, old, openssl};
+use support::certificates::Certificates;
+use support::dovecot::{Dovecot, PASSWORD};
+use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
+use support::free_ports;
+use support::imap::Imap;
+use support::message;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener, upstreams};
+use support::stacks::{Stack, Start, Version, old, openssl};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 
@@ -97,7 +97,7 @@ fn two_hundred_sessions_go_on_through_twenty_reloads() {
     for (number, mut session) in sessions.into_iter().enumerate() {
         if number < 20 {
             let parts = session.answer("late");
-            assert!(parts.iter().any(|part| *part == crate::support::imap::Part::Literal(mail.clone())));
+            assert!(parts.iter().any(|part| *part == support::imap::Part::Literal(mail.clone())));
         }
         assert!(session.fetch(1) == mail, "session {number}");
         session.ok("LOGOUT");
@@ -266,7 +266,7 @@ fn a_connection_from_before_logs_in_as_it_is_now() {
     proxy.configure(&exchange.configured(BY_SECRET, &exchange::account("fax", SCAN, "")));
     assert_eq!(proxy.reload().0, 0);
     let refused = one.command(&format!("LOGIN {LOGIN} {}", exchange::PASSWORD));
-    assert!(crate::support::imap::status(&refused).starts_with("NO [AUTHENTICATIONFAILED]"));
+    assert!(support::imap::status(&refused).starts_with("NO [AUTHENTICATIONFAILED]"));
     two.login("fax", exchange::PASSWORD);
     two.ok("LOGOUT");
 }

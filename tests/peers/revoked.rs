@@ -8,15 +8,15 @@ use std::time::Instant;
 use openssl::ssl::Ssl;
 use packetboat::simulator::User;
 
-use crate::support::device::Device;
-use crate::support::dovecot::{self, Dovecot};
-use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account};
-use crate::support::imap::{Imap, status};
-use crate::support::pop3::Pop3;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener, translating_listener, upstreams};
-use crate::support::stacks;
-use crate::support::{free_ports, message};
+use support::device::Device;
+use support::dovecot::{self, Dovecot};
+use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account};
+use support::imap::{Imap, status};
+use support::pop3::Pop3;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener, translating_listener, upstreams};
+use support::stacks;
+use support::{free_ports, message};
 
 const FAX: &str = "fax@contoso.example";
 const BYE: &str = "* BYE permission withdrawn by a reload";
@@ -264,7 +264,7 @@ fn sessions_are_kept_where_the_file_says_so() {
 fn roots_whose_file_changes() {
     let exchange = exchange();
     let authority = fs::read(exchange.simulator.authority()).unwrap();
-    let other = crate::support::certificates::Certificates::for_name("localhost", 30).authority.to_pem().unwrap();
+    let other = support::certificates::Certificates::for_name("localhost", 30).authority.to_pem().unwrap();
     let roots = exchange.file("roots.pem", &authority);
     let text = configuration(&exchange);
     let text = within(&text, UPSTREAM, |upstream| {
@@ -306,7 +306,7 @@ fn a_connection_from_before_a_move_does_not_log_in() {
 }
 
 fn at(proxy: &Proxy, listener: &str) -> Imap {
-    use crate::support::stacks::{Stack, Start, Version};
+    use support::stacks::{Stack, Start, Version};
     let stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
     Imap::greeted(stack.connect(proxy.address(listener), Start::Implicit))
 }
@@ -443,7 +443,7 @@ fn starttls_on_a_connection_from_before() {
     let exchange = exchange();
     let before = configuration(&exchange).replace("allow_plaintext = true", "");
     let proxy = exchange.proxy(&before);
-    let mut stream = crate::support::device::tcp(proxy.address("clear"));
+    let mut stream = support::device::tcp(proxy.address("clear"));
     let mut greeting = [0; 512];
     let length = stream.read(&mut greeting).unwrap();
     assert!(greeting[..length].starts_with(b"* OK "));

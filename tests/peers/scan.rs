@@ -12,7 +12,7 @@ mod sessions;
 mod upstream;
 mod wire;
 
-use crate::support::proxy::{Proxy, listener};
+use support::proxy::{Proxy, listener};
 
 /// A listener for each profile, by its name.
 const PROFILES: [&str; 3] = ["modern", "legacy", "ancient"];

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::imap::{Imap, status};
-use crate::support::issuer::{CLIENT_SECRET, Issuer, SCOPE};
-use crate::support::message;
-use crate::support::pop3::Pop3;
-use crate::support::proxy::{Proxy, listener, translating_listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version};
-use crate::support::translated::{DEVICE_PASSWORD, account, account_of, device};
+use support::dovecot::{Dovecot, PASSWORD};
+use support::imap::{Imap, status};
+use support::issuer::{CLIENT_SECRET, Issuer, SCOPE};
+use support::message;
+use support::pop3::Pop3;
+use support::proxy::{Proxy, listener, translating_listener, upstreams};
+use support::stacks::{Stack, Start, Version};
+use support::translated::{DEVICE_PASSWORD, account, account_of, device};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 const TOKEN: &str = "eyJ0eXAi.very-secret-token.c2ln";

@@ -2,8 +2,8 @@
 //! waits for ever for what does not come.
 
 use crate::planted::Wires;
-use crate::support::device::Device;
-use crate::support::translated::DEVICE_PASSWORD;
+use support::device::Device;
+use support::translated::DEVICE_PASSWORD;
 
 fn imap(wires: &Wires, login: &str) -> Device {
     let mut device = wires.connect("imap");

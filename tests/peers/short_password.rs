@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, Ran, SCAN};
-use crate::support::imap::status;
+use support::exchange::{self, BY_SECRET, Exchange, LOGIN, Ran, SCAN};
+use support::imap::status;
 
 fn password(arguments: &[&str], input: &str) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));

@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::exchange::mode;
-use crate::support::free_ports;
-use crate::support::imap::Imap;
-use crate::support::process::{Lines, Process};
-use crate::support::proxy::Proxy;
-use crate::support::stacks::{Stack, Start, Version};
+use support::exchange::mode;
+use support::free_ports;
+use support::imap::Imap;
+use support::process::{Lines, Process};
+use support::proxy::Proxy;
+use support::stacks::{Stack, Start, Version};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 /// As `ListenStream=993` is bound, as `ListenStream=[::]:993` with `BindIPv6Only=ipv6-only`, and IPv4.

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 
-use crate::support::device::Device;
-use crate::support::exchange::*;
-use crate::support::imap::Imap;
-use crate::support::process::Process;
-use crate::support::proxy::{Proxy, translating_listener};
-use crate::support::strain::{Hanging, as_another_user, directory_of, reader, until};
+use support::device::Device;
+use support::exchange::*;
+use support::imap::Imap;
+use support::process::Process;
+use support::proxy::{Proxy, translating_listener};
+use support::strain::{Hanging, as_another_user, directory_of, reader, until};
 
 fn health(proxy: &Proxy) -> (i32, String) {
     ask(proxy, &["health"])
@@ -120,7 +120,7 @@ fn one_that_hangs(exchange: &Exchange, hanging: &Hanging) -> String {
 }
 
 fn login_of(proxy: &Proxy, login: &str) -> String {
-    crate::support::imap::status(&imap(proxy).command(&format!("LOGIN {login} {PASSWORD}")))
+    support::imap::status(&imap(proxy).command(&format!("LOGIN {login} {PASSWORD}")))
 }
 
 #[test]

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use openssl::ssl::SslVersion;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::certificates::Certificates;
-use crate::support::device::{Device, tcp};
-use crate::support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD};
-use crate::support::fake;
-use crate::support::imap::Imap;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener, translating_listener};
+use support::certificates::Certificates;
+use support::device::{Device, tcp};
+use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD};
+use support::fake;
+use support::imap::Imap;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener, translating_listener};
 
 const CLEAR: &str = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n";
 

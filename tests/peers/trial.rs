@@ -1,14 +1,14 @@
 //! A device on trial: with `delete = false` nothing in the mailbox can be lost, whatever it says.
 
-use crate::support::dovecot::Dovecot;
-use crate::support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN};
-use crate::support::imap::{Imap, Part, status};
-use crate::support::issuer::Issuer;
-use crate::support::message;
-use crate::support::pop3::Pop3;
-use crate::support::proxy::{Proxy, translating_listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version};
-use crate::support::translated::{DEVICE_PASSWORD, account, device};
+use support::dovecot::Dovecot;
+use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN};
+use support::imap::{Imap, Part, status};
+use support::issuer::Issuer;
+use support::message;
+use support::pop3::Pop3;
+use support::proxy::{Proxy, translating_listener, upstreams};
+use support::stacks::{Stack, Start, Version};
+use support::translated::{DEVICE_PASSWORD, account, device};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream};
 
-use crate::support::proxy::Proxy;
+use support::proxy::Proxy;
 
 /// For this thread, and what it starts, all ports of loopback are free.
 fn network_of_ones_own() {

@@ -7,14 +7,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream};
 
-use crate::support::certificates::Certificates;
-use crate::support::dovecot::{Dovecot, PASSWORD};
-use crate::support::fake;
-use crate::support::imap::{Imap, status};
-use crate::support::pop3::Pop3;
-use crate::support::process::PATIENCE;
-use crate::support::proxy::{Proxy, listener, upstreams};
-use crate::support::stacks::{Stack, Start, Version};
+use support::certificates::Certificates;
+use support::dovecot::{Dovecot, PASSWORD};
+use support::fake;
+use support::imap::{Imap, status};
+use support::pop3::Pop3;
+use support::process::PATIENCE;
+use support::proxy::{Proxy, listener, upstreams};
+use support::stacks::{Stack, Start, Version};
 
 const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 

@@ -6,9 +6,9 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::random::Random;
-use crate::support::translated::DEVICE_PASSWORD;
 use crate::wire::Wire;
 use crate::world::{World, add};
+use support::translated::DEVICE_PASSWORD;
 
 pub struct Device<'a> {
     world: &'a World,

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::process::PATIENCE;
-use crate::support::proxy::Proxy;
 use crate::world::{World, read};
+use support::process::PATIENCE;
+use support::proxy::Proxy;
 
 pub struct Gauges {
     begun: Instant,

@@ -19,26 +19,6 @@ mod weather;
 mod wire;
 mod world;
 
-/// What the tests between real peers are made of. They use more of it.
-#[allow(dead_code)]
-#[path = "../peers/support"]
-mod support {
-    pub mod certificates;
-    pub mod device;
-    pub mod dovecot;
-    pub mod fake;
-    pub mod forgotten;
-    pub mod issuer;
-    pub mod ports;
-    pub mod process;
-    pub mod proxy;
-    pub mod stacks;
-    pub mod strain;
-    pub mod translated;
-
-    pub use ports::free_ports;
-}
-
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::net::SocketAddr;

@@ -11,13 +11,13 @@ use socket2::SockRef;
 
 use crate::gauges::sum;
 use crate::random::Random;
-use crate::support::forgotten::{forget, held_connections, is_held};
-use crate::support::process::Process;
-use crate::support::proxy::Proxy;
-use crate::support::strain::{Hanging, allow_threads};
 use crate::wire::Wire;
 use crate::world::{Bell, Cause, World, add};
 use crate::{THREADS, USER};
+use support::forgotten::{forget, held_connections, is_held};
+use support::process::Process;
+use support::proxy::Proxy;
+use support::strain::{Hanging, allow_threads};
 
 /// Who fills the log while nobody reads it.
 pub const TALKATIVE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1));

@@ -8,12 +8,12 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::random::Random;
-use crate::support::certificates::Certificates;
-use crate::support::dovecot::Dovecot;
-use crate::support::issuer::Issuer;
-use crate::support::proxy::Proxy;
-use crate::support::strain::until;
 use crate::world::{Bell, Cause, World, add};
+use support::certificates::Certificates;
+use support::dovecot::Dovecot;
+use support::issuer::Issuer;
+use support::proxy::Proxy;
+use support::strain::until;
 
 /// Puts a message into each mailbox about once a minute, and a large one somewhere now and then.
 pub fn feed(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>, mailboxes: &[String]) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use openssl::ssl::{ErrorCode, HandshakeError, Ssl, SslContext, SslSession, SslStream};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::forgotten::forget;
-use crate::support::stacks::{self, Version, old};
+use support::forgotten::forget;
+use support::stacks::{self, Version, old};
 
 pub struct Wire {
     stream: Stream,

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use openssl::x509::X509;
 
-use crate::support::exchange::*;
-use crate::support::process::{Lines, PATIENCE, Process};
-use crate::support::stacks::{Stack, Start, Version};
-use crate::support::strain;
+use support::exchange::*;
+use support::process::{Lines, PATIENCE, Process};
+use support::stacks::{Stack, Start, Version};
+use support::strain;
 
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
@@ -71,13 +71,13 @@ impl Running {
         line.split("listening on ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
     }
 
-    fn imap(&self) -> crate::support::imap::Imap {
+    fn imap(&self) -> support::imap::Imap {
         let old = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
-        crate::support::imap::Imap::greeted(old.connect(self.address(), Start::Implicit))
+        support::imap::Imap::greeted(old.connect(self.address(), Start::Implicit))
     }
 
     fn login(&self) -> String {
-        crate::support::imap::status(&self.imap().command(&format!("LOGIN {LOGIN} {PASSWORD}")))
+        support::imap::status(&self.imap().command(&format!("LOGIN {LOGIN} {PASSWORD}")))
     }
 
     fn get(&self, path: &str) -> String {
@@ -131,7 +131,7 @@ fn it_leaps_while_it_runs() {
         assert!(said.starts_with(answer), "{ahead}: {said}");
         // Guesses are slowed down by the clock that does not leap.
         if ahead == -20 * YEAR {
-            let wrong = crate::support::imap::status(&proxy.imap().command(&format!("LOGIN {LOGIN} wrong")));
+            let wrong = support::imap::status(&proxy.imap().command(&format!("LOGIN {LOGIN} wrong")));
             assert!(wrong.starts_with("NO [AUTHENTICATIONFAILED]"), "{ahead}: {wrong}");
         }
         let status = || serde_json::from_str::<serde_json::Value>(&proxy.get("/status.json")).unwrap();

@@ -7,9 +7,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::exchange::*;
-use crate::support::process::{Lines, Process};
-use crate::support::proxy::Proxy;
+use support::exchange::*;
+use support::process::{Lines, Process};
+use support::proxy::Proxy;
 
 /// What has become of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]

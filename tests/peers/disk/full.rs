@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::exchange::*;
-use crate::support::proxy::Proxy;
+use support::exchange::*;
+use support::proxy::Proxy;
 
 use super::mounted::Disk;
 

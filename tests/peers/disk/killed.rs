@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use openssl::pkey::PKey;
 use openssl::x509::X509;
 
-use crate::support::exchange::*;
-use crate::support::process::{Lines, PATIENCE, Process};
+use support::exchange::*;
+use support::process::{Lines, PATIENCE, Process};
 
 /// Killed as soon as a file has its name, and at random moments.
 #[test]

@@ -66,7 +66,7 @@ impl Disk {
         let mode = if is_read_only { "ro" } else { "rw" };
         // Somebody may be writing just now.
         let command = format!("mount -o remount,{mode} {:?}", self.directory.path());
-        let deadline = std::time::Instant::now() + crate::support::process::PATIENCE;
+        let deadline = std::time::Instant::now() + support::process::PATIENCE;
         while !run(&command) {
             assert!(std::time::Instant::now() < deadline, "{command}");
         }

@@ -7,9 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::exchange::{Ran, mode};
-use crate::support::process::{Lines, Process};
-use crate::support::proxy::listener;
+use support::exchange::{Ran, mode};
+use support::process::{Lines, Process};
+use support::proxy::listener;
 
 use super::mounted::Disk;
 

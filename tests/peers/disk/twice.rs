@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 
-use crate::support::exchange::*;
-use crate::support::process::{Lines, Process};
+use support::exchange::*;
+use support::process::{Lines, Process};
 
 /// The second is told who has it and changes nothing; the first goes on; and a kill gives it back.
 #[test]
@@ -111,7 +111,7 @@ fn many_at_once() {
         }
         None
     };
-    let deadline = std::time::Instant::now() + crate::support::process::PATIENCE;
+    let deadline = std::time::Instant::now() + support::process::PATIENCE;
     let refused = loop {
         let refused: Vec<String> = all.iter_mut().filter_map(end).collect();
         if refused.len() == MANY - 1 {

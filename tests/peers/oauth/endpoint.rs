@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use packetboat::simulator::User;
 use packetboat::simulator::quirks::Fault;
 
-use crate::support::exchange::*;
-use crate::support::imap::status;
+use support::exchange::*;
+use support::imap::status;
 
 /// All have been without a token until somebody signed in; then all come at once.
 #[test]

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
-use crate::support::exchange::*;
-use crate::support::fake;
+use support::exchange::*;
+use support::fake;
 
 const JSON: &str = "{\"token_type\":\"Bearer\",\"expires_in\":3599,\"access_token\":\"abc\"}";
 

@@ -6,9 +6,9 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use packetboat::crypto::{VerifyingKey, sha256};
 use packetboat::simulator::ClientCertificate;
 
-use crate::support::certificates::Certificates;
-use crate::support::exchange::*;
-use crate::support::process::{Lines, Process};
+use support::certificates::Certificates;
+use support::exchange::*;
+use support::process::{Lines, Process};
 
 #[test]
 fn client_credentials_with_a_secret() {

@@ -13,8 +13,8 @@ use packetboat::simulator::quirks::Fault;
 use packetboat::token::{AccessToken, Slot, Tokens};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::exchange::*;
-use crate::support::process::PATIENCE;
+use support::exchange::*;
+use support::process::PATIENCE;
 
 /// The tokens of a configuration, with a clock of their own. They are kept fresh only while something is waited for.
 struct Hour {

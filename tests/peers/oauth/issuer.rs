@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use packetboat::simulator::User;
 
-use crate::support::exchange::*;
-use crate::support::imap::status;
-use crate::support::process::{Lines, Process};
-use crate::support::proxy::Proxy;
+use support::exchange::*;
+use support::imap::status;
+use support::process::{Lines, Process};
+use support::proxy::Proxy;
 
 const SIGN_IN_AGAIN: &str = "has signed in with another token endpoint, tenant or client_id, and has to sign in again";
 

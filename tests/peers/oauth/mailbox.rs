@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use packetboat::simulator::quirks::{Greeting, Moment};
 
-use crate::support::exchange::*;
-use crate::support::imap::{Part, status};
-use crate::support::process::PATIENCE;
+use support::exchange::*;
+use support::imap::{Part, status};
+use support::process::PATIENCE;
 
 /// Exchange says yes to the login and no to the first command; the device hears no to its login.
 #[test]

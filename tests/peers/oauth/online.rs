@@ -2,7 +2,7 @@
 
 use packetboat::simulator::Simulator;
 
-use crate::support::exchange::*;
+use support::exchange::*;
 
 const CHECK: &[&str] = &["check", "--online"];
 

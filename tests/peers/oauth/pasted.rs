@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::exchange::*;
+use support::exchange::*;
 
 const MARK: &str = "\u{feff}";
 const ONLINE: &[&str] = &["check", "--online"];

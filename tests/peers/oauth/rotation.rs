@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::exchange::*;
-use crate::support::process::{Lines, Process};
+use support::exchange::*;
+use support::process::{Lines, Process};
 
 /// Signed in, with tokens so short-lived that they are refreshed every second.
 fn rotating() -> (Exchange, String) {

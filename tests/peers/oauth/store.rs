@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::exchange::*;
+use support::exchange::*;
 
 /// Everything that must be for its owner alone.
 #[test]
@@ -130,7 +130,7 @@ fn tokens_are_nowhere_in_clear() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
     exchange.sign_in(&configuration);
-    let proxy = crate::support::proxy::Proxy::start_with(Some(&exchange.state()), "trace", &configuration);
+    let proxy = support::proxy::Proxy::start_with(Some(&exchange.state()), "trace", &configuration);
     fetch_both(&exchange, &proxy, SCAN, LOGIN);
     let refresh = exchange.simulator.counts().last_refresh_token.unwrap();
     assert!(refresh.len() > 20);

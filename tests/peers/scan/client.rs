@@ -17,7 +17,7 @@ use openssl::x509::X509;
 use super::wire::{
     ALERT, CHANGE_CIPHER_SPEC, Cursor, DATA, HANDSHAKE, Hello, No, ServerHello, TLS1_0, TLS1_2, Wire, message,
 };
-use crate::support::prf::{expand, hmac};
+use support::prf::{expand, hmac};
 
 /// TLS_RSA_WITH_AES_128_CBC_SHA.
 pub const RSA_SHA: u16 = 0x002f;

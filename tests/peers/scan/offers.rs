@@ -10,8 +10,8 @@ use super::wire::{
     record,
 };
 use super::{PROFILES, profiles};
-use crate::support::proxy::{Proxy, listener};
-use crate::support::stacks::{Start, openssl};
+use support::proxy::{Proxy, listener};
+use support::stacks::{Start, openssl};
 
 /// With the RSA certificate that is made on first start; forward secrecy, AEAD or SHA-2 alone.
 const MODERN: &[u16] = &[0xc02f, 0xc030, 0xcca8, 0xc027, 0xc028];

@@ -12,10 +12,10 @@ use openssl::ssl::{SslSession, SslSessionCacheMode, SslVersion};
 use super::client::{Client, ECDHE_SHA256, RSA_SHA};
 use super::profiles;
 use super::wire::{ALERT, DATA, HANDSHAKE, Hello, No, TLS1_0, TLS1_1, TLS1_2, answer};
-use crate::support::device::Device;
-use crate::support::imap::Imap;
-use crate::support::proxy::{Proxy, listener};
-use crate::support::stacks::{Start, openssl};
+use support::device::Device;
+use support::imap::Imap;
+use support::proxy::{Proxy, listener};
+use support::stacks::{Start, openssl};
 
 /// Listener, version and suite.
 const EACH: &[(&str, u16, u16)] = &[

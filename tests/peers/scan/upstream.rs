@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVersion};
 
 use super::wire::Cursor;
-use crate::support::certificates::Certificates;
-use crate::support::device::Device;
-use crate::support::exchange::{APP, LOGIN, PASSWORD, SCAN, account, mode};
-use crate::support::fake;
-use crate::support::imap::{Imap, status};
-use crate::support::pop3::Pop3;
-use crate::support::proxy::{Proxy, listener, translating_listener};
-use crate::support::stacks::{Stack, Start, Version};
+use support::certificates::Certificates;
+use support::device::Device;
+use support::exchange::{APP, LOGIN, PASSWORD, SCAN, account, mode};
+use support::fake;
+use support::imap::{Imap, status};
+use support::pop3::Pop3;
+use support::proxy::{Proxy, listener, translating_listener};
+use support::stacks::{Stack, Start, Version};
 
 /// Listeners with more and more switched on, and the weakest device that each takes.
 const LISTENERS: &[(&str, &str, Option<Stack>)] = &[
@@ -186,7 +186,7 @@ fn servers_see_the_same_strong_offer_whatever_the_listener_takes() {
             for protocol in if is_starttls { &["imap"][..] } else { &["imap", "pop3"] } {
                 let answer = log_in(&proxy, protocol, name, *stack);
                 assert!(answer.starts_with("NO") || answer.starts_with("-ERR"), "{answer}");
-                let offer = Offer::parse(&heard.recv_timeout(crate::support::process::PATIENCE).unwrap());
+                let offer = Offer::parse(&heard.recv_timeout(support::process::PATIENCE).unwrap());
                 offer.is_strong();
                 assert_eq!(offer.server_name, "mail.example");
                 match &first {
@@ -270,7 +270,7 @@ fn a_weak_server_is_refused_whatever_the_listener_takes() {
     let good = || Certificates::for_name("localhost", 30);
     let any = versions(SslVersion::TLS1_2, SslVersion::TLS1_3);
     // RC4 and 3DES need the provider that the tests' other stacks have loaded.
-    crate::support::stacks::context(|_| {});
+    support::stacks::context(|_| {});
     type Configure = Box<dyn Fn(&mut SslContextBuilder)>;
     let servers: Vec<(&str, Certificates, Configure, &str)> = vec![
         (

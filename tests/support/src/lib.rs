@@ -6,6 +6,7 @@ pub mod device;
 pub mod dovecot;
 pub mod exchange;
 pub mod fake;
+pub mod forgotten;
 pub mod guessers;
 pub mod imap;
 pub mod issuer;

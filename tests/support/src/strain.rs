@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::minor;
 
-use super::process::{Lines, PATIENCE, Process};
+use crate::process::{Lines, PATIENCE, Process, program};
 
 /// The reader of a pipe, which SIGSTOP keeps from reading.
 pub fn reader() -> (Process, Stdio, Lines) {
@@ -34,13 +34,12 @@ pub fn as_another_user(user: u32, threads: usize) -> Command {
     let user = user.to_string();
     command.args([&format!("--nproc={threads}"), "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
     command.args(["--inh-caps", "+dac_override,+dac_read_search", "--ambient-caps", "+dac_override,+dac_read_search"]);
-    command.arg(env!("CARGO_BIN_EXE_packetboat"));
+    command.arg(program());
     command
 }
 
 /// Sets how many threads the user of a process may have from now on, and at most (RLIMIT_NPROC), as that user, who needs no
 /// right for that (prlimit(2)). What is there already stays.
-#[allow(dead_code)] // For the soak and the hostile peers.
 pub fn allow_threads(process: &Process, user: u32, threads: RangeInclusive<usize>) {
     let (user, id) = (user.to_string(), process.0.id().to_string());
     let mut command = Command::new("setpriv");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::process::Process;
+use crate::process::Process;
 
 /// This thread's side of the network, where the proxy is.
 pub const HERE: &str = "10.77.0.1";

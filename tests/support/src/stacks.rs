@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use openssl::provider::Provider;
 use openssl::ssl::{HandshakeError, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslStream, SslVersion};
 
-use super::device::{Device, Program, tcp};
+use crate::device::{Device, Program, tcp};
+use crate::process::scratch;
 
 /// A device's TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl Stack {
 
 /// Java with nothing switched off.
 pub fn java(address: SocketAddr, start: Start, protocols: &str, ciphers: &str) -> Device {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let directory = scratch();
     let security = directory.join(format!("java-{}.security", std::process::id()));
     std::fs::write(
         &security,
@@ -169,7 +170,7 @@ fn gnutls() -> &'static Path {
 }
 
 fn compile(name: &str, libraries: &[&str]) -> PathBuf {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let program = scratch().join(format!("{name}-{}", std::process::id()));
     let source = devices().join(format!("{name}.c"));
     let status = Command::new("cc").args(["-O1", "-o"]).arg(&program).arg(source).args(libraries).status().unwrap();
     assert!(status.success(), "{name}.c does not compile; make test installs what it needs");
@@ -177,5 +178,5 @@ fn compile(name: &str, libraries: &[&str]) -> PathBuf {
 }
 
 fn devices() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/devices")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("devices")
 }

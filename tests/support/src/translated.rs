@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use packetboat::device::password;
 
-use super::issuer::Issuer;
+use crate::issuer::Issuer;
 
 /// What the devices of these tests type.
 pub const DEVICE_PASSWORD: &str = "k7m2-xp9at-device";

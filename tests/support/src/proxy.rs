@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::dovecot::Dovecot;
-use super::process::{Lines, PATIENCE, Process};
+use crate::dovecot::Dovecot;
+use crate::process::{Lines, PATIENCE, Process, program};
 
 pub struct Proxy {
     pub process: Process,
@@ -33,7 +33,7 @@ impl Proxy {
 
     /// With a state directory that was there before, and outlives it.
     pub fn start_with(state: Option<&Path>, level: &str, configuration: &str) -> Self {
-        let command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        let command = Command::new(program());
         Self::start_by(command, state, level, configuration, None)
     }
 
@@ -86,7 +86,7 @@ impl Proxy {
     }
 
     pub fn reload_command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        let mut command = Command::new(program());
         command.arg("reload").arg("--config").arg(self.configuration());
         command.args(["--pid", &self.process.0.id().to_string()]);
         command

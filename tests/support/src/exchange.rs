@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::imap::Imap;
-use super::pop3::Pop3;
-use super::process::{PATIENCE, Process};
-use super::proxy::{Proxy, translating_listener};
-use super::stacks::{Stack, Start, Version};
+use crate::imap::Imap;
+use crate::pop3::Pop3;
+use crate::process::{PATIENCE, Process, program};
+use crate::proxy::{Proxy, translating_listener};
+use crate::stacks::{Stack, Start, Version};
 
 pub const TENANT: &str = "contoso.onmicrosoft.com";
 pub const APP: &str = "11111111-2222-3333-4444-555555555555";
@@ -151,7 +151,7 @@ impl Exchange {
     pub fn command(&self, arguments: &[&str], configuration: &str) -> Command {
         let file = self.directory.path().join("packetboat.toml");
         fs::write(&file, format!("state_directory = {:?}\n{configuration}", self.state())).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+        let mut command = Command::new(program());
         command.args(arguments).arg("--config").arg(file).stdin(Stdio::null());
         command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0");
         command
@@ -179,7 +179,7 @@ impl Exchange {
         use std::io::Write;
         let mut command = self.command(&["login", account], configuration);
         let mut login = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
-        let said = super::process::Lines::of(login.0.stdout.take().unwrap());
+        let said = crate::process::Lines::of(login.0.stdout.take().unwrap());
         let url = said.wait_for("address", |line| line.starts_with("https://"));
         let back = self.visit(&url);
         writeln!(login.0.stdin.take().unwrap(), "{back}").unwrap();
@@ -234,7 +234,7 @@ pub fn pop3(proxy: &Proxy) -> Pop3 {
 
 /// The answer to a login, behind its tag.
 pub fn imap_login(proxy: &Proxy) -> String {
-    super::imap::status(&imap(proxy).command(&format!("LOGIN {LOGIN} {PASSWORD}")))
+    crate::imap::status(&imap(proxy).command(&format!("LOGIN {LOGIN} {PASSWORD}")))
 }
 
 /// The answer to PASS.
@@ -246,7 +246,7 @@ pub fn pop3_login(proxy: &Proxy) -> String {
 
 /// Puts a message there, and lets the device fetch it by IMAP and by POP3, which deletes it.
 pub fn fetch_both(exchange: &Exchange, proxy: &Proxy, mailbox: &str, login: &str) {
-    let message = super::message(2000);
+    let message = crate::message(2000);
     assert!(exchange.simulator.deliver(mailbox, message.clone()));
     let mut device = imap(proxy);
     device.login(login, PASSWORD);

@@ -2,12 +2,31 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long any one thing may take on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary under test, which cargo builds beside the tests and the benches.
+pub fn program() -> PathBuf {
+    output_directory().join("packetboat")
+}
+
+/// A directory for files that tests make once and use again, as the one that cargo names `CARGO_TARGET_TMPDIR`.
+pub fn scratch() -> PathBuf {
+    let directory = output_directory().with_file_name("tmp");
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// `target/debug`, above `deps/`, in which the running test or bench is.
+fn output_directory() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    this.ancestors().nth(2).unwrap().to_path_buf()
+}
 
 /// Ends the process when it is dropped.
 pub struct Process(pub Child);

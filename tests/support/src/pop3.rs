@@ -1,6 +1,6 @@
 //! POP3 as a device speaks it.
 
-use super::device::Device;
+use crate::device::Device;
 
 pub struct Pop3 {
     pub device: Device,

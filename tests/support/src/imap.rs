@@ -1,6 +1,6 @@
 //! IMAP as a device speaks it.
 
-use super::device::Device;
+use crate::device::Device;
 
 pub struct Imap {
     pub device: Device,

@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use super::certificates::Certificates;
-use super::free_ports;
-use super::issuer::{ISSUER, Issuer, SCOPE};
-use super::process::{PATIENCE, Process};
+use crate::certificates::Certificates;
+use crate::free_ports;
+use crate::issuer::{ISSUER, Issuer, SCOPE};
+use crate::process::{PATIENCE, Process};
 
 pub const PASSWORD: &str = "secret-7Qm2xP9a";
 /// Ends in a space, as POP3 allows.
@@ -137,7 +137,6 @@ impl Dovecot {
     }
 }
 
-#[allow(dead_code)] // For the soak.
 impl Dovecot {
     /// The same for a crowd: login processes serve many, and the ports are none that a connection could have for its own
     /// while this server is away for a moment.

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVersion};
 
-use super::certificates::Certificates;
+use crate::certificates::Certificates;
 
 /// Serves each connection with the function; its port. The thread ends with the test.
 pub fn plain(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
@@ -61,7 +61,6 @@ pub fn say(mut stream: impl Read + Write, words: &str) {
 }
 
 /// An IMAP server that agrees to everything, until the peer closes.
-#[allow(dead_code)] // Not for the benches.
 pub fn agree(mut stream: impl Read + Write) {
     let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
     while let Some((tag, _)) = hear(&mut stream).split_once(' ') {
@@ -80,7 +79,6 @@ pub fn hear(stream: &mut impl Read) -> String {
 }
 
 /// Answers one token request (RFC 6749 §5.1), whatever it is, with this access token.
-#[allow(dead_code)] // For the benches.
 pub fn hand_out(mut stream: SslStream<TcpStream>, token: &str) {
     let mut length = 0;
     loop {

@@ -19,8 +19,8 @@ use openssl::ssl::SslVersion;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::certificates::Certificates;
-use super::fake;
+use crate::certificates::Certificates;
+use crate::fake;
 
 pub const ISSUER: &str = "https://login.contoso.example/v2.0";
 pub const SCOPE: &str = "https://outlook.office365.com/.default";
@@ -144,7 +144,6 @@ impl Issuer {
     }
 }
 
-#[allow(dead_code)] // For the soak.
 impl Issuer {
     /// From now on tokens live for so many seconds, and nothing of the requests is kept.
     pub fn shorten(&self, seconds: i64) {

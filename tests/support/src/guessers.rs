@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
 use tokio::runtime::{Builder, Runtime};
 
-use super::process::PATIENCE;
+use crate::process::PATIENCE;
 
 /// They go on until this is dropped.
 pub struct Guessers {

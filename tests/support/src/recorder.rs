@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use openssl::ssl::{SslStream, SslVersion};
 
-use super::certificates::Certificates;
-use super::fake;
+use crate::certificates::Certificates;
+use crate::fake;
 
 /// An IMAP and a POP3 server behind TLS.
 pub struct Recorder {

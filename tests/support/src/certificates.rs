@@ -33,7 +33,6 @@ impl Certificates {
     }
 
     /// The same, signed by the CA with SHA-1.
-    #[allow(dead_code)] // Not for the benches.
     pub fn sha1_for_name(name: &str, days: i64) -> Self {
         Self::signed(name, days, PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap(), MessageDigest::sha1())
     }
