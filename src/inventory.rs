@@ -3,10 +3,10 @@
 //! A device is told from others by its address, its protocol and the fingerprint of its ClientHello. What is remembered is
 //! bounded, in all and for each address, so that nobody can fill it; those that have logged in are forgotten last.
 
-mod device;
-mod known;
-mod verdict;
-mod wire;
+mod assessment;
+mod device_table;
+mod json;
+mod seen_device;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -19,21 +19,21 @@ use crate::lifecycle::since_1970 as now;
 use crate::protocol::Protocol;
 use crate::transport::Facts;
 use crate::transport::detect::hello::ClientHello;
-pub use device::{Device, Way};
-use known::{Entry, Known};
-pub use verdict::{Judgement, Verdict};
-pub use wire::{csv, read, read_kept, to_json};
+pub use assessment::{Assessment, Judgement};
+use device_table::{DeviceTable, Entry};
+pub use json::{csv, read, read_saved, to_json};
+pub use seen_device::{SeenDevice, TlsMode};
 
 /// All devices that were seen.
 pub struct Inventory {
     limits: Mutex<Limits>,
-    known: Mutex<Known>,
+    table: Mutex<DeviceTable>,
     changed: AtomicBool,
 }
 
 /// What a connection has shown.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight<'a> {
+pub struct Observation<'a> {
     /// Where it came from.
     pub source: IpAddr,
     /// What it speaks.
@@ -41,7 +41,7 @@ pub struct Sight<'a> {
     /// Where it came in.
     pub listener: &'a str,
     /// How TLS came about.
-    pub way: Option<Way>,
+    pub tls_mode: Option<TlsMode>,
     /// What it offers.
     pub hello: Option<&'a ClientHello>,
     /// What was agreed on.
@@ -51,7 +51,7 @@ pub struct Sight<'a> {
 }
 
 /// A device that is connected. Dropping it says that it no longer is.
-pub struct Met {
+pub struct Presence {
     inventory: Arc<Inventory>,
     entry: Arc<Entry>,
 }
@@ -59,14 +59,14 @@ pub struct Met {
 impl Inventory {
     /// Nobody yet.
     pub fn new(limits: Limits) -> Arc<Self> {
-        let (known, changed) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { limits: Mutex::new(limits), known, changed })
+        let (table, changed) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { limits: Mutex::new(limits), table, changed })
     }
 
     /// Other limits, from now on.
-    pub fn limit(&self, limits: Limits) {
+    pub fn set_limits(&self, limits: Limits) {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
-        self.forget();
+        self.forget_stale();
     }
 
     /// Whether names are to be looked up.
@@ -75,50 +75,50 @@ impl Inventory {
     }
 
     /// A connection has shown what it is.
-    pub fn met(self: &Arc<Self>, sight: &Sight<'_>) -> Met {
+    pub fn observe(self: &Arc<Self>, observation: &Observation<'_>) -> Presence {
         let now = now();
-        let fingerprint = sight.hello.map(ClientHello::fingerprint).unwrap_or_default();
-        let mut known = self.known();
-        let entry = match known.find(sight.source, sight.protocol, &fingerprint) {
+        let fingerprint = observation.hello.map(ClientHello::fingerprint).unwrap_or_default();
+        let mut table = self.table();
+        let entry = match table.find(observation.source, observation.protocol, &fingerprint) {
             Some(entry) => entry,
             None => {
-                known.make_room(sight.source, sight.protocol, &fingerprint, self.limits().devices);
-                let entry = Arc::new(Entry::new(Device::new(sight, fingerprint, now)));
-                known.add(Arc::clone(&entry));
+                table.make_room(observation.source, observation.protocol, &fingerprint, self.limits().devices);
+                let entry = Arc::new(Entry::new(SeenDevice::new(observation, fingerprint, now)));
+                table.add(Arc::clone(&entry));
                 entry
             }
         };
-        drop(known);
-        entry.device().see(sight, now);
+        drop(table);
+        entry.device().update(observation, now);
         entry.open.fetch_add(1, Ordering::Relaxed);
         self.changed.store(true, Ordering::Relaxed);
-        Met { inventory: Arc::clone(self), entry }
+        Presence { inventory: Arc::clone(self), entry }
     }
 
     /// A device of a source that may come was refused before it has shown which one it is. That is told of the one that was
     /// seen there last, and is over with its next login; where none was seen, it is a new one.
-    pub fn turned_away(self: &Arc<Self>, sight: &Sight<'_>) {
-        let of_source = self.known().at(sight.source).to_vec();
-        let of_protocol = of_source.iter().filter(|entry| entry.protocol == sight.protocol);
-        match (of_protocol.max_by_key(|entry| entry.device().last_seen), sight.refused) {
+    pub fn observe_rejection(self: &Arc<Self>, observation: &Observation<'_>) {
+        let of_source = self.table().at(observation.source).to_vec();
+        let of_protocol = of_source.iter().filter(|entry| entry.protocol == observation.protocol);
+        match (of_protocol.max_by_key(|entry| entry.device().last_seen), observation.refused) {
             (Some(last), Some(failure)) => {
                 last.device().fail(failure, now());
                 self.changed.store(true, Ordering::Relaxed);
             }
-            _ => drop(self.met(sight)),
+            _ => drop(self.observe(observation)),
         }
     }
 
     /// All devices; those that need attention first, then by verdict, the last seen first.
-    pub fn devices(&self) -> Vec<Device> {
+    pub fn devices(&self) -> Vec<SeenDevice> {
         // Connections of devices wait for the lock.
-        let entries = self.known().all();
-        let mut devices: Vec<Device> = entries.iter().map(|entry| entry.snapshot()).collect();
-        let age = |device: &Device| u64::MAX - device.last_seen;
+        let entries = self.table().all();
+        let mut devices: Vec<SeenDevice> = entries.iter().map(|entry| entry.snapshot()).collect();
+        let age = |device: &SeenDevice| u64::MAX - device.last_seen;
         devices.sort_by_cached_key(|device| {
             (
                 !device.needs_attention(),
-                device.verdict.judgement,
+                device.assessment.judgement,
                 age(device),
                 device.source,
                 device.fingerprint.clone(),
@@ -130,42 +130,42 @@ impl Inventory {
     /// How many there are of each verdict. Refused ones count for a week, and only if they have shown what they are:
     /// whoever scans the network is no device.
     pub fn counts(&self) -> [(&'static str, usize); 4] {
-        let entries = self.known().all();
+        let entries = self.table().all();
         let lately = now().saturating_sub(WEEK);
         let judgement = |entry: &Arc<Entry>| {
             let device = entry.device();
-            let counts = device.way.is_some() && device.last_seen >= lately;
-            Some(device.verdict.judgement).filter(|one| *one != Judgement::Refused || counts)
+            let counts = device.tls_mode.is_some() && device.last_seen >= lately;
+            Some(device.assessment.judgement).filter(|one| *one != Judgement::Refused || counts)
         };
         let judgements: Vec<Judgement> = entries.iter().filter_map(judgement).collect();
         Judgement::ALL.map(|one| (one.label(), judgements.iter().filter(|judgement| **judgement == one).count()))
     }
 
     /// Addresses whose name is not known.
-    pub fn nameless(&self) -> Vec<IpAddr> {
-        let entries = self.known().all();
+    pub fn unnamed_sources(&self) -> Vec<IpAddr> {
+        let entries = self.table().all();
         let sources = entries.iter().map(|entry| entry.device()).filter(|device| device.name.is_none());
         let sources: HashSet<IpAddr> = sources.map(|device| device.source).collect();
         sources.into_iter().collect()
     }
 
     /// What the DNS calls an address.
-    pub fn name(&self, source: IpAddr, name: &str) {
-        for entry in self.known().at(source) {
+    pub fn set_name(&self, source: IpAddr, name: &str) {
+        for entry in self.table().at(source) {
             entry.device().name = Some(name.to_owned());
         }
         self.changed.store(true, Ordering::Relaxed);
     }
 
     /// Lets go of those that were not seen for too long.
-    pub fn forget(&self) {
+    pub fn forget_stale(&self) {
         let limits = self.limits();
         let oldest = now().saturating_sub(limits.forget_after.as_secs());
-        let mut known = self.known();
-        let before = known.count();
-        known.retain(|entry| entry.open.load(Ordering::Relaxed) > 0 || entry.device().last_seen >= oldest);
-        known.limit(limits.devices);
-        if known.count() != before {
+        let mut table = self.table();
+        let before = table.count();
+        table.retain(|entry| entry.open.load(Ordering::Relaxed) > 0 || entry.device().last_seen >= oldest);
+        table.limit(limits.devices);
+        if table.count() != before {
             self.changed.store(true, Ordering::Relaxed);
         }
     }
@@ -176,18 +176,18 @@ impl Inventory {
     }
 
     /// What is to be kept; from here on nothing has changed.
-    pub fn unsaved(&self) -> Vec<u8> {
+    pub fn to_save(&self) -> Vec<u8> {
         self.changed.store(false, Ordering::Relaxed);
         self.to_json()
     }
 
     /// It could not be kept.
-    pub fn keep_for_later(&self) {
+    pub fn mark_changed(&self) {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, DeviceTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn limits(&self) -> Limits {
@@ -195,9 +195,9 @@ impl Inventory {
     }
 }
 
-impl Met {
+impl Presence {
     /// It tries to log in as this.
-    pub fn tries(&self, login: &str) {
+    pub fn attempts_login(&self, login: &str) {
         let mut device = self.entry.device();
         if device.logins.first().is_none_or(|first| first != login) {
             device.logins.retain(|known| known != login);
@@ -214,7 +214,7 @@ impl Met {
         device.mailbox = mailbox.map(str::to_owned).or(device.mailbox.take());
         drop(device);
         // Strangers may have pushed it out since it came.
-        self.inventory.known().keep(&self.entry, self.inventory.limits().devices);
+        self.inventory.table().keep(&self.entry, self.inventory.limits().devices);
     }
 
     /// Something went wrong with it.
@@ -223,7 +223,7 @@ impl Met {
     }
 }
 
-impl Drop for Met {
+impl Drop for Presence {
     fn drop(&mut self) {
         self.entry.open.fetch_sub(1, Ordering::Relaxed);
         self.entry.device().last_seen = now();
@@ -250,24 +250,32 @@ mod tests {
         ClientHello { version, suites: suites.to_vec(), ..ClientHello::default() }
     }
 
-    pub(super) fn sight<'a>(source: &str, hello: Option<&'a ClientHello>) -> Sight<'a> {
+    pub(super) fn observation<'a>(source: &str, hello: Option<&'a ClientHello>) -> Observation<'a> {
         let tls = hello.map(|_| Facts { version: "TLSv1", cipher: "AES128-SHA", resumed: false });
-        let (protocol, way) = (Protocol::Imap, hello.map(|_| Way::Implicit));
-        Sight { source: source.parse().unwrap(), protocol, listener: "imap-993", way, hello, tls, refused: None }
+        let (protocol, tls_mode) = (Protocol::Imap, hello.map(|_| TlsMode::Implicit));
+        Observation {
+            source: source.parse().unwrap(),
+            protocol,
+            listener: "imap-993",
+            tls_mode,
+            hello,
+            tls,
+            refused: None,
+        }
     }
 
     #[test]
-    fn a_device_is_met_again() {
+    fn a_device_is_recognised() {
         let inventory = inventory(10);
         let hello = hello(0x0301, &[0x2f]);
-        let met = inventory.met(&sight("192.0.2.1", Some(&hello)));
-        met.tries("scanner3");
-        met.logged_in(Some("scans@contoso.com"));
+        let presence = inventory.observe(&observation("192.0.2.1", Some(&hello)));
+        presence.attempts_login("scanner3");
+        presence.logged_in(Some("scans@contoso.com"));
         assert_eq!(inventory.devices()[0].open, 1);
-        drop(met);
-        let met = inventory.met(&sight("192.0.2.1", Some(&hello)));
-        met.tries("scanner4");
-        met.tries("scanner3");
+        drop(presence);
+        let presence = inventory.observe(&observation("192.0.2.1", Some(&hello)));
+        presence.attempts_login("scanner4");
+        presence.attempts_login("scanner3");
         let devices = inventory.devices();
         assert_eq!(devices.len(), 1);
         let device = &devices[0];
@@ -280,33 +288,33 @@ mod tests {
     }
 
     #[test]
-    fn what_says_more_takes_the_place_of_what_says_less() {
+    fn a_client_hello_replaces_an_entry_without_one() {
         let inventory = inventory(10);
         let failure = Failure::new(Kind::NotAllowed, "");
-        drop(inventory.met(&Sight { refused: Some(&failure), ..sight("192.0.2.1", None) }));
+        drop(inventory.observe(&Observation { refused: Some(&failure), ..observation("192.0.2.1", None) }));
         assert!(inventory.devices()[0].needs_attention());
         let hello = hello(0x0301, &[0x2f]);
-        drop(inventory.met(&sight("192.0.2.1", Some(&hello))));
+        drop(inventory.observe(&observation("192.0.2.1", Some(&hello))));
         let devices = inventory.devices();
-        assert_eq!((devices.len(), devices[0].verdict.judgement), (1, Judgement::Needs));
+        assert_eq!((devices.len(), devices[0].assessment.judgement), (1, Judgement::Needs));
     }
 
     #[test]
-    fn who_is_turned_away_is_seen_where_it_is_known() {
+    fn a_rejection_counts_for_the_device_last_seen_there() {
         let inventory = inventory(10);
         let failure = Failure::new(Kind::TooManyFromSource, "limits.connections_per_source = 2");
-        let refused = Sight { refused: Some(&failure), ..sight("192.0.2.1", None) };
-        inventory.turned_away(&refused);
-        inventory.turned_away(&refused);
+        let refused = Observation { refused: Some(&failure), ..observation("192.0.2.1", None) };
+        inventory.observe_rejection(&refused);
+        inventory.observe_rejection(&refused);
         let devices = inventory.devices();
-        assert_eq!((devices.len(), devices[0].failures, devices[0].verdict.judgement), (1, 2, Judgement::Refused));
+        assert_eq!((devices.len(), devices[0].failures, devices[0].assessment.judgement), (1, 2, Judgement::Refused));
         let hello = hello(0x0301, &[0x2f]);
-        let met = inventory.met(&sight("192.0.2.1", Some(&hello)));
-        inventory.turned_away(&refused);
+        let presence = inventory.observe(&observation("192.0.2.1", Some(&hello)));
+        inventory.observe_rejection(&refused);
         let devices = inventory.devices();
-        assert_eq!((devices.len(), devices[0].verdict.judgement), (1, Judgement::Needs));
+        assert_eq!((devices.len(), devices[0].assessment.judgement), (1, Judgement::Needs));
         assert!(devices[0].needs_attention() && devices[0].failure.as_ref().unwrap().contains("per_source = 2"));
-        met.logged_in(None);
+        presence.logged_in(None);
         assert!(!inventory.devices()[0].needs_attention());
     }
 
@@ -315,16 +323,16 @@ mod tests {
     fn strangers_are_forgotten_first() {
         let inventory = inventory(40);
         let own = hello(0x0301, &[0x2f]);
-        inventory.met(&sight("192.0.2.1", Some(&own))).logged_in(None);
+        inventory.observe(&observation("192.0.2.1", Some(&own))).logged_in(None);
         for number in 0..100 {
-            drop(inventory.met(&sight("192.0.2.2", Some(&hello(0x0301, &[number])))));
+            drop(inventory.observe(&observation("192.0.2.2", Some(&hello(0x0301, &[number])))));
         }
         let of_stranger = |inventory: &Inventory| {
             inventory.devices().iter().filter(|device| device.source.to_string() == "192.0.2.2").count()
         };
-        assert_eq!(of_stranger(&inventory), known::OF_A_SOURCE);
+        assert_eq!(of_stranger(&inventory), device_table::OF_A_SOURCE);
         for number in 0..=255 {
-            drop(inventory.met(&sight(&format!("198.51.100.{number}"), Some(&own))));
+            drop(inventory.observe(&observation(&format!("198.51.100.{number}"), Some(&own))));
         }
         let devices = inventory.devices();
         assert!(devices.len() <= 40);
@@ -332,20 +340,20 @@ mod tests {
     }
 
     #[test]
-    fn who_was_not_seen_for_long_is_forgotten() {
+    fn stale_devices_are_forgotten() {
         let inventory = inventory(10);
-        drop(inventory.met(&sight("192.0.2.1", None)));
-        let connected = inventory.met(&sight("192.0.2.2", None));
-        for entry in inventory.known().all() {
+        drop(inventory.observe(&observation("192.0.2.1", None)));
+        let connected = inventory.observe(&observation("192.0.2.2", None));
+        for entry in inventory.table().all() {
             entry.device().last_seen -= 61;
         }
-        inventory.forget();
+        inventory.forget_stale();
         assert_eq!(inventory.devices().len(), 1);
         drop(connected);
-        inventory.limit(Limits { devices: 1, ..inventory.limits() });
+        inventory.set_limits(Limits { devices: 1, ..inventory.limits() });
         assert_eq!(inventory.devices().len(), 1);
         assert!(inventory.has_changed());
-        drop(inventory.unsaved());
+        drop(inventory.to_save());
         assert!(!inventory.has_changed());
     }
 }

@@ -11,7 +11,7 @@ use super::Admin;
 use super::places::Place;
 use super::shared::Shared;
 use crate::crypto::KeyedHash;
-use crate::inventory::{self, Device};
+use crate::inventory::{self, SeenDevice};
 use crate::lifecycle;
 use crate::pool;
 use crate::secret::Secret;
@@ -96,7 +96,7 @@ impl Admin {
         }
     }
 
-    async fn inventory(&self, write: fn(&[Device]) -> Said) -> Said {
+    async fn inventory(&self, write: fn(&[SeenDevice]) -> Said) -> Said {
         let (inventory, names) = (Arc::clone(&self.common.inventory), self.descriptions().await);
         made(move || write(&names.devices(&inventory))).await
     }
@@ -197,11 +197,11 @@ pub(super) async fn made(make: impl FnOnce() -> Said + Send + 'static) -> Said {
     pool::PAGE.run(make).await.unwrap_or_else(|why| Said::text(503, format!("{why}\n")))
 }
 
-fn to_json(devices: &[Device]) -> Said {
+fn to_json(devices: &[SeenDevice]) -> Said {
     Said::of(200, JSON, format!("{{\"devices\":{}}}", inventory::to_json(devices)))
 }
 
-fn to_csv(devices: &[Device]) -> Said {
+fn to_csv(devices: &[SeenDevice]) -> Said {
     let mut said = Said::of(200, "text/csv; charset=utf-8", inventory::csv(devices));
     let name = "attachment; filename=\"packetboat-inventory.csv\"".to_owned();
     said.headers.push(("content-disposition", name));

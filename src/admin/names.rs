@@ -21,7 +21,7 @@ impl Names {
             return;
         }
         self.0.retain(|_, tried| tried.elapsed() < AGAIN);
-        for source in inventory.nameless() {
+        for source in inventory.unnamed_sources() {
             if self.0.len() >= MOST {
                 return;
             }
@@ -31,7 +31,7 @@ impl Names {
             self.0.insert(source, Instant::now());
             // A resolver that takes its time is not waited for; the next address may be quicker.
             if let Ok(Some(name)) = pool::DEVICE_NAMES.run_within(PATIENCE, move || host::name_of(source)).await {
-                inventory.name(source, &name);
+                inventory.set_name(source, &name);
             }
             return;
         }

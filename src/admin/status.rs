@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Admin;
 use super::answer::{JSON, made};
 use crate::config::{Config, Logins};
-use crate::inventory::{self, Device, Inventory};
+use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle::since_1970;
 use crate::metrics::{Expiring, Point};
 use crate::proxy::Serving;
@@ -42,14 +42,14 @@ impl Descriptions {
         all
     }
 
-    fn of_device(&self, device: &Device) -> Option<&str> {
+    fn of_device(&self, device: &SeenDevice) -> Option<&str> {
         let by_login = device.known_as.as_ref().and_then(|login| self.by_login.get(&login.to_lowercase()));
         let first = by_login.into_iter().chain(self.by_address.get(&device.source)).min()?;
         self.written.get(*first)?.as_deref()
     }
 
     /// The devices, by the names that people have given them.
-    pub(super) fn devices(&self, inventory: &Inventory) -> Vec<Device> {
+    pub(super) fn devices(&self, inventory: &Inventory) -> Vec<SeenDevice> {
         let mut devices = inventory.devices();
         for device in &mut devices {
             if let Some(description) = self.of_device(device) {

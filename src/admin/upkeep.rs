@@ -30,13 +30,13 @@ impl Admin {
         let directory = path.parent().map(PathBuf::from);
         let gate = Gate::of(&path.display().to_string());
         let kept = pool::STATE.run_alone(&gate, DISK, move || {
-            let json = inventory.unsaved();
+            let json = inventory.to_save();
             directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
             state::write(&path, &json, Access::Private)
         });
         let kept = kept.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
         if kept.is_err() {
-            self.common.inventory.keep_for_later();
+            self.common.inventory.mark_changed();
         }
         let mut unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
         // Told once, and not every half minute.
@@ -80,7 +80,7 @@ pub(super) async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
         admin.common.metrics.history(|history| history.take(since_1970(), counted, tokens));
         if kept.elapsed() >= KEEPING {
             kept = Instant::now();
-            admin.common.inventory.forget();
+            admin.common.inventory.forget_stale();
             admin.keep().await;
         }
         if told.elapsed() >= DAY {

@@ -7,7 +7,7 @@ use super::ask::ask;
 use super::output::{answer, complain};
 use super::{ConfigFile, Exit, runtime};
 use crate::admin;
-use crate::inventory::{self, Device};
+use crate::inventory::{self, SeenDevice};
 use crate::lifecycle::since_1970;
 use crate::proto::line::printable;
 use crate::text::Printable;
@@ -50,7 +50,7 @@ pub(super) fn devices(file: &ConfigFile, arguments: &AskedDevices) -> Result<(),
             return Err(Exit::Unavailable);
         };
         complain(format_args!("{why}; showing what was kept last, {}", path.display()));
-        let text = inventory::read_kept(&path).map_err(|message| {
+        let text = inventory::read_saved(&path).map_err(|message| {
             complain(message);
             Exit::NoInput
         })?;
@@ -65,7 +65,7 @@ pub(super) fn devices(file: &ConfigFile, arguments: &AskedDevices) -> Result<(),
     answer(table(&devices))
 }
 
-fn running(file: &ConfigFile) -> Result<(Vec<Device>, Vec<u8>), String> {
+fn running(file: &ConfigFile) -> Result<(Vec<SeenDevice>, Vec<u8>), String> {
     let runtime = runtime().map_err(|_| "no runtime".to_owned())?;
     match runtime.block_on(ask(file, "/inventory.json", READY, LONGEST_INVENTORY))? {
         (200, said) => read(said).map_err(|_| "what answers is not packetboat".to_owned()),
@@ -73,7 +73,7 @@ fn running(file: &ConfigFile) -> Result<(Vec<Device>, Vec<u8>), String> {
     }
 }
 
-fn read(text: Vec<u8>) -> Result<(Vec<Device>, Vec<u8>), Exit> {
+fn read(text: Vec<u8>) -> Result<(Vec<SeenDevice>, Vec<u8>), Exit> {
     match inventory::read(&text) {
         Ok(devices) => Ok((devices, text)),
         Err(why) => {
@@ -83,7 +83,7 @@ fn read(text: Vec<u8>) -> Result<(Vec<Device>, Vec<u8>), Exit> {
     }
 }
 
-fn table(devices: &[Device]) -> String {
+fn table(devices: &[SeenDevice]) -> String {
     if devices.is_empty() {
         return "no device has connected yet\n".to_owned();
     }
@@ -101,7 +101,7 @@ fn table(devices: &[Device]) -> String {
             tls,
             device.sessions.to_string(),
             ago(device.last_seen),
-            printable(device.verdict.text.as_bytes()),
+            printable(device.assessment.text.as_bytes()),
         ]
     }));
     let widths: Vec<usize> = (0..9)

@@ -22,7 +22,7 @@ use super::record::{Ending, Record};
 use super::refuse::refuse_announced;
 use super::registry::{Origin, Registered};
 use crate::failure::{Failure, Kind, Side};
-use crate::inventory::Way;
+use crate::inventory::TlsMode;
 use crate::lifecycle::Lifecycle;
 use crate::proto::line::printable;
 use crate::proto::{Credentials, Terms, is_client_hello};
@@ -329,7 +329,7 @@ impl Connection<'_, '_> {
             return Err(Failure::new(Kind::Injection, "the device's side sent commands in clear behind STARTTLS"));
         }
         stream.put_back(&unread);
-        let secure = self.door.secure(stream, Way::StartTls, self.record);
+        let secure = self.door.secure(stream, TlsMode::StartTls, self.record);
         let stream = unless_over(&self.registered, secure).await?;
         self.registered.stands(stream.facts(), false);
         self.driver.secured(Side::Downstream, stream);

@@ -15,7 +15,7 @@ use super::witness::Witness;
 use crate::config::{Entry, Limits, Listener};
 use crate::device::Devices;
 use crate::failure::{Failure, Kind};
-use crate::inventory::{Sight, Way};
+use crate::inventory::{Observation, TlsMode};
 use crate::proto::imap::Imap;
 use crate::proto::pop3::Pop3;
 use crate::proto::{Limits as SessionLimits, Offer, Session, UpstreamTls};
@@ -107,14 +107,16 @@ impl Door {
     /// From the first octet to a stream on which the protocol is spoken.
     pub(super) async fn enter(&self, mut stream: Socket, record: &mut Record<'_>) -> Result<Stream, Failure> {
         match self.entry_of(&stream) {
-            Entry::Implicit => self.secure(stream, Way::Implicit, record).await,
+            Entry::Implicit => self.secure(stream, TlsMode::Implicit, record).await,
             Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
             Entry::Auto => {
                 let delay = self.listener.detect_delay;
                 match timeout(delay + self.limits.handshake_timeout, stream.opening(Some(delay))).await {
                     Ok(Ok(Opening::Plaintext | Opening::Silence)) => Ok(Stream::Plain(stream)),
                     Ok(Ok(Opening::Closed) | Err(_)) => Err(Failure::new(Kind::NothingSaid, "")),
-                    Ok(Ok(Opening::Hello(_) | Opening::Strange)) => self.secure(stream, Way::Implicit, record).await,
+                    Ok(Ok(Opening::Hello(_) | Opening::Strange)) => {
+                        self.secure(stream, TlsMode::Implicit, record).await
+                    }
                     Err(_) => Err(self.too_slow("its ClientHello does not end")),
                 }
             }
@@ -122,7 +124,12 @@ impl Door {
     }
 
     /// Shakes hands with the device, and takes down what it is; a failure is explained in plain words.
-    pub(super) async fn secure(&self, stream: Socket, way: Way, record: &mut Record<'_>) -> Result<Stream, Failure> {
+    pub(super) async fn secure(
+        &self,
+        stream: Socket,
+        tls_mode: TlsMode,
+        record: &mut Record<'_>,
+    ) -> Result<Stream, Failure> {
         let mut hello = None;
         let source = record.source.ip();
         let shaken = self.shake_hands(stream, source, &mut hello).await;
@@ -131,8 +138,8 @@ impl Door {
             Err(failure) if failure.kind == Kind::NothingSaid => return shaken,
             Err(failure) => (None, Some(failure)),
         };
-        let sight = self.witness.sight(source);
-        record.seen(&Sight { way: Some(way), hello: hello.as_deref(), tls, refused, ..sight });
+        let observation = self.witness.observation(source);
+        record.seen(&Observation { tls_mode: Some(tls_mode), hello: hello.as_deref(), tls, refused, ..observation });
         shaken
     }
 

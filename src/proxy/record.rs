@@ -10,7 +10,7 @@ use super::mailbox::Mailbox;
 use super::quota::Line;
 use super::witness::Witness;
 use crate::failure::{Failure, Kind, Level};
-use crate::inventory::{Met, Sight, Way};
+use crate::inventory::{Observation, Presence, TlsMode};
 use crate::transport::Facts;
 
 /// What is known of a connection by and by.
@@ -31,7 +31,7 @@ pub(super) struct Record<'a> {
     /// When the login that is under way began.
     tried: Option<Instant>,
     /// The device in the inventory, once it has shown what it is.
-    met: Option<Met>,
+    presence: Option<Presence>,
     /// Logins that were seen where nobody is let in.
     observed: u32,
     /// It was let in once.
@@ -69,7 +69,7 @@ impl<'a> Record<'a> {
             passed: (0, 0),
             started: Instant::now(),
             tried: None,
-            met: None,
+            presence: None,
             observed: 0,
             is_in: false,
             is_over: false,
@@ -77,26 +77,26 @@ impl<'a> Record<'a> {
     }
 
     /// It has shown what it is.
-    pub(super) fn seen(&mut self, sight: &Sight<'_>) {
+    pub(super) fn seen(&mut self, observation: &Observation<'_>) {
         let metrics = &self.witness.common.metrics;
-        match sight.refused {
+        match observation.refused {
             Some(failure) if is_of_handshake(failure.kind) => {
                 metrics.handshake_failed(self.listener(), failure);
             }
-            None if sight.tls.is_some() => {
-                metrics.shaken(self.listener(), sight.tls.and_then(|tls| tls.version()));
-                self.device_tls = sight.tls;
+            None if observation.tls.is_some() => {
+                metrics.shaken(self.listener(), observation.tls.and_then(|tls| tls.version()));
+                self.device_tls = observation.tls;
             }
             Some(_) | None => {}
         }
-        self.met = Some(self.witness.common.inventory.met(sight));
+        self.presence = Some(self.witness.common.inventory.observe(observation));
     }
 
     /// It tries to log in.
     pub(super) fn tries(&mut self, login: String) {
         self.seen_in_clear(None);
-        if let Some(met) = &self.met {
-            met.tries(&login);
+        if let Some(presence) = &self.presence {
+            presence.attempts_login(&login);
         }
         self.login = Some(login);
         self.tried = Some(Instant::now());
@@ -108,8 +108,8 @@ impl<'a> Record<'a> {
         if let Some(tried) = self.tried.take() {
             self.witness.counters.logged_in(tried.elapsed());
         }
-        if let Some(met) = &self.met {
-            met.logged_in(self.mailbox.as_ref().map(|mailbox| mailbox.account.mailbox.as_str()));
+        if let Some(presence) = &self.presence {
+            presence.logged_in(self.mailbox.as_ref().map(|mailbox| mailbox.account.mailbox.as_str()));
         }
     }
 
@@ -128,8 +128,8 @@ impl<'a> Record<'a> {
             warn!(source = %self.source, listener, login, reason, "login failed: {failure}");
         }
         self.witness.common.metrics.login_failed(listener, failure);
-        if let Some(met) = &self.met {
-            met.failed(failure);
+        if let Some(presence) = &self.presence {
+            presence.failed(failure);
         }
     }
 
@@ -140,8 +140,12 @@ impl<'a> Record<'a> {
 
     /// There is no TLS, and there will be none.
     fn seen_in_clear(&mut self, refused: Option<&Failure>) {
-        if self.met.is_none() {
-            self.seen(&Sight { way: Some(Way::Clear), refused, ..self.witness.sight(self.source.ip()) });
+        if self.presence.is_none() {
+            self.seen(&Observation {
+                tls_mode: Some(TlsMode::Plaintext),
+                refused,
+                ..self.witness.observation(self.source.ip())
+            });
         }
     }
 
@@ -220,13 +224,13 @@ impl Record<'_> {
     /// What metrics and inventory make of its end.
     fn counted(&mut self, ending: &Ending, reason: &'static str) {
         match ending {
-            Ending::Failed(failure) if failure.kind == Kind::LoginInClear && self.met.is_none() => {
+            Ending::Failed(failure) if failure.kind == Kind::LoginInClear && self.presence.is_none() => {
                 self.seen_in_clear(Some(failure));
             }
             // A handshake that failed was taken down when it did.
             Ending::Failed(failure) if failure.kind.level() == Level::Warn && !is_of_handshake(failure.kind) => {
-                if let Some(met) = &self.met {
-                    met.failed(failure);
+                if let Some(presence) = &self.presence {
+                    presence.failed(failure);
                 }
             }
             _ => {}
@@ -239,7 +243,7 @@ impl Record<'_> {
         self.is_over = true;
         self.witness.counters.passed(self.passed);
         self.witness.common.metrics.closed(self.listener(), &self.witness.counters, reason, lasted);
-        self.met = None;
+        self.presence = None;
     }
 }
 

@@ -80,7 +80,7 @@ impl Serving {
     pub fn go_on_with(&mut self, opened: Opened, config: &Config) -> Revoked {
         let Opened { doors, access, servers, warm } = opened;
         self.common.connections.limit(&config.limits);
-        self.common.inventory.limit(config.inventory);
+        self.common.inventory.set_limits(config.inventory);
         self.common.quota.limit(&config.log);
         let mut running = Vec::new();
         for open in doors {

@@ -9,7 +9,7 @@ use super::Common;
 use super::quota::Line;
 use crate::config::Listener;
 use crate::failure::{Failure, Kind};
-use crate::inventory::Sight;
+use crate::inventory::Observation;
 use crate::metrics::OfListener;
 use crate::protocol::Protocol;
 
@@ -34,10 +34,10 @@ impl Witness {
             warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
         }
         self.common.metrics.refused(listener, failure.kind);
-        let sight = Sight { refused: Some(failure), ..self.sight(source.ip()) };
+        let observation = Observation { refused: Some(failure), ..self.observation(source.ip()) };
         match failure.kind {
-            Kind::NotAllowed => drop(self.common.inventory.met(&sight)),
-            Kind::TooManyConnections | Kind::TooManyFromSource => self.common.inventory.turned_away(&sight),
+            Kind::NotAllowed => drop(self.common.inventory.observe(&observation)),
+            Kind::TooManyConnections | Kind::TooManyFromSource => self.common.inventory.observe_rejection(&observation),
             _ => {}
         }
     }
@@ -48,8 +48,8 @@ impl Witness {
     }
 
     /// What is known of somebody who has come from there.
-    pub(super) fn sight(&self, source: IpAddr) -> Sight<'_> {
+    pub(super) fn observation(&self, source: IpAddr) -> Observation<'_> {
         let (protocol, listener) = (self.protocol, self.listener.as_str());
-        Sight { source, protocol, listener, way: None, hello: None, tls: None, refused: None }
+        Observation { source, protocol, listener, tls_mode: None, hello: None, tls: None, refused: None }
     }
 }

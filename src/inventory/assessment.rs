@@ -1,6 +1,6 @@
 //! Whether a device needs packetboat: judged by what its ClientHello offers, against what Exchange Online takes.
 
-use super::{Sight, Way};
+use super::{Observation, TlsMode};
 use crate::config::Version;
 use crate::config::suite;
 use crate::failure::{Failure, Kind};
@@ -8,7 +8,7 @@ use crate::transport::detect::hello::ClientHello;
 
 /// A verdict, and what it rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Assessment {
     /// In one word.
     pub judgement: Judgement,
     /// In a few, as `needs packetboat: TLS 1.0 only`.
@@ -43,20 +43,20 @@ impl Judgement {
     }
 }
 
-impl Verdict {
+impl Assessment {
     /// Nothing was seen yet.
     pub(super) fn unknown() -> Self {
         Self { judgement: Judgement::Unknown, text: "not enough seen yet".to_owned() }
     }
 
-    pub(super) fn of(sight: &Sight<'_>) -> Self {
+    pub(super) fn of(observation: &Observation<'_>) -> Self {
         let needs = |why: &str| Self { judgement: Judgement::Needs, text: format!("needs packetboat: {why}") };
-        if let Some(failure) = sight.refused {
-            let why = refusal(failure, sight.hello);
+        if let Some(failure) = observation.refused {
+            let why = refusal(failure, observation.hello);
             return Self { judgement: Judgement::Refused, text: format!("refused: {why}") };
         }
-        match (sight.way, sight.hello) {
-            (Some(Way::Clear), _) => needs("no TLS"),
+        match (observation.tls_mode, observation.hello) {
+            (Some(TlsMode::Plaintext), _) => needs("no TLS"),
             (_, Some(hello)) => match Version::by_number(hello.version) {
                 Some(version) if version < Version::Tls1_2 => needs(&format!("{version} only")),
                 Some(version) if has_forward_secrecy(hello, version) => Self {
@@ -128,14 +128,14 @@ const FAMILIES: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::tests::{hello, sight};
+    use crate::inventory::tests::{hello, observation};
 
-    fn text(sight: &Sight<'_>) -> String {
-        Verdict::of(sight).text
+    fn text(observation: &Observation<'_>) -> String {
+        Assessment::of(observation).text
     }
 
     #[test]
-    fn by_what_is_offered() {
+    fn offers_are_assessed() {
         for (version, suites, groups, expected) in [
             (0x0300, &[0x0a][..], &[][..], "needs packetboat: SSLv3 only"),
             (0x0301, &[0x2f], &[], "needs packetboat: TLS 1.0 only"),
@@ -147,18 +147,18 @@ mod tests {
         ] {
             let mut hello = hello(version, suites);
             hello.groups = groups.to_vec();
-            assert_eq!(text(&sight("192.0.2.1", Some(&hello))), expected);
+            assert_eq!(text(&observation("192.0.2.1", Some(&hello))), expected);
         }
-        let clear = Sight { way: Some(Way::Clear), ..sight("192.0.2.1", None) };
+        let clear = Observation { tls_mode: Some(TlsMode::Plaintext), ..observation("192.0.2.1", None) };
         assert_eq!(text(&clear), "needs packetboat: no TLS");
-        assert_eq!(Verdict::of(&sight("192.0.2.1", None)), Verdict::unknown());
+        assert_eq!(Assessment::of(&observation("192.0.2.1", None)), Assessment::unknown());
     }
 
     #[test]
-    fn by_why_it_was_turned_away() {
+    fn rejections_are_assessed() {
         let refused = |suites: &[u16], detail: &str| {
             let (hello, failure) = (hello(0x0301, suites), Failure::new(Kind::Handshake, detail));
-            text(&Sight { refused: Some(&failure), ..sight("192.0.2.1", Some(&hello)) })
+            text(&Observation { refused: Some(&failure), ..observation("192.0.2.1", Some(&hello)) })
         };
         let advice = "offers only RC4-SHA RC4-MD5: set profile = \"ancient\" on this listener; the device offers ...";
         assert_eq!(refused(&[0x05, 0x04], advice), "refused: offers RC4 only");
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(refused(&[0x05, 0xabcd], advice), "refused: offers only RC4-SHA RC4-MD5");
         assert_eq!(refused(&[0x2f], "offers at most SSLv3: set ..."), "refused: offers at most SSLv3");
         let failure = Failure::new(Kind::NotAllowed, "add 192.0.2.1 to it");
-        let sight = Sight { refused: Some(&failure), ..sight("192.0.2.1", None) };
-        assert_eq!(text(&sight), "refused: source not in allowed_networks");
+        let observation = Observation { refused: Some(&failure), ..observation("192.0.2.1", None) };
+        assert_eq!(text(&observation), "refused: source not in allowed_networks");
     }
 }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Device;
+use super::SeenDevice;
 use crate::protocol::Protocol;
 use crate::source::Source;
 
 /// By address; no more than a few of each.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct DeviceTable {
     by_source: HashMap<IpAddr, Vec<Arc<Entry>>>,
     count: usize,
 }
@@ -21,11 +21,11 @@ pub(super) struct Entry {
     /// Empty before a ClientHello was seen.
     fingerprint: String,
     pub(super) open: AtomicUsize,
-    device: Mutex<Device>,
+    device: Mutex<SeenDevice>,
 }
 
 impl Entry {
-    pub(super) fn new(device: Device) -> Self {
+    pub(super) fn new(device: SeenDevice) -> Self {
         let (protocol, fingerprint) = (device.protocol, device.fingerprint.clone().unwrap_or_default());
         Self { protocol, fingerprint, open: AtomicUsize::new(0), device: Mutex::new(device) }
     }
@@ -35,10 +35,10 @@ impl Entry {
     fn rank(&self) -> (bool, bool, bool, u64) {
         let device = self.device();
         let is_open = self.open.load(Ordering::Relaxed) > 0;
-        (device.logged_in.is_some(), is_open, device.way.is_some(), device.last_seen)
+        (device.logged_in.is_some(), is_open, device.tls_mode.is_some(), device.last_seen)
     }
 
-    pub(super) fn device(&self) -> MutexGuard<'_, Device> {
+    pub(super) fn device(&self) -> MutexGuard<'_, SeenDevice> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -46,13 +46,13 @@ impl Entry {
         self.device().logged_in.is_some()
     }
 
-    pub(super) fn snapshot(&self) -> Device {
+    pub(super) fn snapshot(&self) -> SeenDevice {
         let open = self.open.load(Ordering::Relaxed);
-        Device { open, ..self.device().clone() }
+        SeenDevice { open, ..self.device().clone() }
     }
 }
 
-impl Known {
+impl DeviceTable {
     pub(super) fn count(&self) -> usize {
         self.count
     }
@@ -177,7 +177,7 @@ const SHARES: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{hello, inventory, sight};
+    use super::super::tests::{hello, inventory, observation};
 
     /// Connections of strangers, from a few addresses or from all of this computer's, cost a device that has logged in
     /// nothing, and leave room for others.
@@ -185,13 +185,13 @@ mod tests {
     fn open_connections_of_strangers_push_nobody_out() {
         let inventory = inventory(100);
         let own = hello(0x0301, &[0x2f]);
-        inventory.met(&sight("192.0.2.1", Some(&own))).logged_in(None);
-        drop(inventory.met(&sight("192.0.2.2", Some(&own))));
+        inventory.observe(&observation("192.0.2.1", Some(&own))).logged_in(None);
+        drop(inventory.observe(&observation("192.0.2.2", Some(&own))));
         let hellos: Vec<_> = (0..8).map(|suite| hello(0x0301, &[suite])).collect();
         let strangers = |network: &str, count: u16| -> Vec<_> {
             let addresses = (0..count).map(|n| format!("{network}.{}.{}", n / 200, n % 200 + 1));
             let all = addresses.flat_map(|address| hellos.iter().map(move |hello| (address.clone(), hello)));
-            all.map(|(address, hello)| inventory.met(&sight(&address, Some(hello)))).collect()
+            all.map(|(address, hello)| inventory.observe(&observation(&address, Some(hello)))).collect()
         };
         let is_there = |source: &str| inventory.devices().iter().any(|device| device.source.to_string() == source);
         let mut held = strangers("127.1", 400);
@@ -206,11 +206,12 @@ mod tests {
     fn a_device_that_was_pushed_out_before_its_login_comes_back_with_it() {
         let inventory = inventory(10);
         let own = hello(0x0301, &[0x2f]);
-        let met = inventory.met(&sight("192.0.2.1", Some(&own)));
-        let held: Vec<_> = (1..100).map(|n| inventory.met(&sight(&format!("198.51.100.{n}"), Some(&own)))).collect();
+        let presence = inventory.observe(&observation("192.0.2.1", Some(&own)));
+        let held: Vec<_> =
+            (1..100).map(|n| inventory.observe(&observation(&format!("198.51.100.{n}"), Some(&own)))).collect();
         let is_there = || inventory.devices().iter().any(|device| device.source.to_string() == "192.0.2.1");
         assert!(!is_there());
-        met.logged_in(Some("scans@contoso.com"));
+        presence.logged_in(Some("scans@contoso.com"));
         assert!(is_there() && inventory.devices().len() <= 10);
         drop(held);
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::known::{Entry, OF_A_SOURCE};
-use super::{Device, Inventory, Judgement, Verdict, Way};
+use super::device_table::{Entry, OF_A_SOURCE};
+use super::{Assessment, Inventory, Judgement, SeenDevice, TlsMode};
 use crate::config::Version;
 use crate::lifecycle::since_1970;
 use crate::protocol::Protocol;
@@ -38,13 +38,13 @@ pub(super) struct Written {
     logged_in: Option<u64>,
     first_seen: u64,
     last_seen: u64,
-    verdict: WrittenVerdict,
+    verdict: WrittenAssessment,
     #[serde(default)]
     attention: bool,
 }
 
 #[derive(Deserialize, Serialize)]
-struct WrittenVerdict {
+struct WrittenAssessment {
     kind: String,
     text: String,
 }
@@ -69,19 +69,19 @@ impl Inventory {
         if !state::is_there(path) {
             return Ok(());
         }
-        let text = read_kept(path)?;
+        let text = read_saved(path)?;
         let devices = read(&text).map_err(|why| format!("{}: {why}", path.display()))?;
-        let mut known = self.known();
+        let mut table = self.table();
         for device in devices {
-            let of_source = known.at(device.source).len();
+            let of_source = table.at(device.source).len();
             let fingerprint = device.fingerprint.clone().unwrap_or_default();
-            let is_new = known.find(device.source, device.protocol, &fingerprint).is_none();
+            let is_new = table.find(device.source, device.protocol, &fingerprint).is_none();
             if is_new && of_source < OF_A_SOURCE {
-                known.add(Arc::new(Entry::new(device)));
+                table.add(Arc::new(Entry::new(device)));
             }
         }
-        drop(known);
-        self.forget();
+        drop(table);
+        self.forget_stale();
         Ok(())
     }
 }
@@ -90,12 +90,12 @@ impl Inventory {
 ///
 /// # Errors
 /// The file cannot be read; the text names it.
-pub fn read_kept(path: &Path) -> Result<Vec<u8>, String> {
+pub fn read_saved(path: &Path) -> Result<Vec<u8>, String> {
     state::read_up_to(path, LARGEST)
 }
 
 /// Devices as the page and export have them: a list in JSON.
-pub fn to_json(devices: &[Device]) -> String {
+pub fn to_json(devices: &[SeenDevice]) -> String {
     let devices: Vec<Written> = devices.iter().map(Written::from).collect();
     serde_json::to_string(&devices).unwrap_or_default()
 }
@@ -104,7 +104,7 @@ pub fn to_json(devices: &[Device]) -> String {
 ///
 /// # Errors
 /// It is none.
-pub fn read(text: &[u8]) -> Result<Vec<Device>, String> {
+pub fn read(text: &[u8]) -> Result<Vec<SeenDevice>, String> {
     let written: WrittenInventory = serde_json::from_slice(text).map_err(|error| {
         // Its own words would repeat what stands there.
         format!("is no inventory (line {}, column {})", error.line(), error.column())
@@ -114,7 +114,7 @@ pub fn read(text: &[u8]) -> Result<Vec<Device>, String> {
 
 /// The devices as a table for spreadsheets. A text that a spreadsheet would take for a formula gets an apostrophe before
 /// it, because names come from devices.
-pub fn csv(devices: &[Device]) -> String {
+pub fn csv(devices: &[SeenDevice]) -> String {
     let mut text = String::from(
         "source,name,logins,mailbox,protocol,listener,entry,tls,cipher,fingerprint,offers,sessions,failures,failure,failed,\
          first_seen,last_seen,verdict\r\n",
@@ -132,7 +132,7 @@ pub fn csv(devices: &[Device]) -> String {
             optional(&device.mailbox),
             device.protocol.name().to_owned(),
             device.listener.clone(),
-            device.way.map(|way| way.name().to_owned()).unwrap_or_default(),
+            device.tls_mode.map(|way| way.name().to_owned()).unwrap_or_default(),
             device.version.map(|version| version.to_string()).unwrap_or_default(),
             optional(&device.cipher),
             optional(&device.fingerprint),
@@ -143,7 +143,7 @@ pub fn csv(devices: &[Device]) -> String {
             device.failed.map(time).unwrap_or_default(),
             time(device.first_seen),
             time(device.last_seen),
-            device.verdict.text.clone(),
+            device.assessment.text.clone(),
         ];
         text.push_str(&cells.map(|cell| quoted(&cell)).join(","));
         text.push_str("\r\n");
@@ -157,15 +157,15 @@ fn quoted(cell: &str) -> String {
     if cell.contains([',', '"', '\r', '\n', ';', '\'']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
 
-impl From<&Device> for Written {
-    fn from(device: &Device) -> Self {
-        let Device { verdict, .. } = device;
+impl From<&SeenDevice> for Written {
+    fn from(device: &SeenDevice) -> Self {
+        let SeenDevice { assessment, .. } = device;
         Self {
             source: device.source,
             name: device.name.clone(),
             protocol: device.protocol.name().to_owned(),
             listener: device.listener.clone(),
-            entry: device.way.map(|way| way.name().to_owned()),
+            entry: device.tls_mode.map(|way| way.name().to_owned()),
             tls: device.version.map(|version| version.to_string()),
             cipher: device.cipher.clone(),
             offers: device.offers.clone(),
@@ -181,7 +181,7 @@ impl From<&Device> for Written {
             logged_in: device.logged_in,
             first_seen: device.first_seen,
             last_seen: device.last_seen,
-            verdict: WrittenVerdict { kind: verdict.judgement.label().to_owned(), text: verdict.text.clone() },
+            verdict: WrittenAssessment { kind: assessment.judgement.label().to_owned(), text: assessment.text.clone() },
             attention: device.needs_attention(),
         }
     }
@@ -189,19 +189,19 @@ impl From<&Device> for Written {
 
 impl Written {
     /// None where it was written by something else than this.
-    fn into_device(self) -> Option<Device> {
+    fn into_device(self) -> Option<SeenDevice> {
         let judgement = Judgement::ALL.into_iter().find(|one| one.label() == self.verdict.kind)?;
-        let ways = [Way::Implicit, Way::StartTls, Way::Clear];
+        let ways = [TlsMode::Implicit, TlsMode::StartTls, TlsMode::Plaintext];
         let protocols = [Protocol::Imap, Protocol::Pop3];
         // A clock that was wrong has written of the future; it is not to be remembered until then.
         let now = since_1970();
         let past = |time: u64| time.min(now);
-        Some(Device {
+        Some(SeenDevice {
             source: self.source,
             name: self.name,
             protocol: protocols.into_iter().find(|one| one.name() == self.protocol)?,
             listener: self.listener,
-            way: self.entry.and_then(|entry| ways.into_iter().find(|way| way.name() == entry)),
+            tls_mode: self.entry.and_then(|entry| ways.into_iter().find(|way| way.name() == entry)),
             version: self.tls.and_then(|tls| Version::ALL.into_iter().find(|version| version.to_string() == tls)),
             cipher: self.cipher,
             offers: self.offers,
@@ -216,7 +216,7 @@ impl Written {
             logged_in: self.logged_in.map(past),
             first_seen: past(self.first_seen),
             last_seen: past(self.last_seen),
-            verdict: Verdict { judgement, text: self.verdict.text },
+            assessment: Assessment { judgement, text: self.verdict.text },
             open: 0,
         })
     }
@@ -229,19 +229,19 @@ const LARGEST: u64 = 256 * 1024 * 1024;
 mod tests {
     use super::*;
     use crate::failure::{Failure, Kind};
-    use crate::inventory::tests::{hello, inventory, sight};
+    use crate::inventory::tests::{hello, inventory, observation};
 
     #[test]
-    fn it_survives() {
+    fn json_survives_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("inventory.json");
         let one = inventory(10);
         one.load(&path).unwrap();
         let hello = hello(0x0301, &[0x2f]);
-        let met = one.met(&sight("192.0.2.1", Some(&hello)));
-        met.tries("<img src=x onerror=alert(1)>");
-        met.failed(&Failure::new(Kind::WrongPassword, "no [[device]] has this login"));
-        drop(met);
+        let presence = one.observe(&observation("192.0.2.1", Some(&hello)));
+        presence.attempts_login("<img src=x onerror=alert(1)>");
+        presence.failed(&Failure::new(Kind::WrongPassword, "no [[device]] has this login"));
+        drop(presence);
         std::fs::write(&path, one.to_json()).unwrap();
         let other = inventory(10);
         other.load(&path).unwrap();
@@ -253,8 +253,8 @@ mod tests {
     #[test]
     fn a_spreadsheet_gets_no_formula() {
         let one = inventory(10);
-        let met = one.met(&sight("192.0.2.1", None));
-        met.tries("=cmd|' /C calc'!A0");
+        let presence = one.observe(&observation("192.0.2.1", None));
+        presence.attempts_login("=cmd|' /C calc'!A0");
         let text = csv(&one.devices());
         assert!(text.contains(",\"'=cmd|' /C calc'!A0\","), "{text}");
         assert_eq!(quoted("a\"b"), "\"a\"\"b\"");

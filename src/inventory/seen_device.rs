@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Judgement, Sight, Verdict};
+use super::{Assessment, Judgement, Observation};
 use crate::config::Version;
 use crate::failure::Failure;
 use crate::protocol::Protocol;
@@ -10,7 +10,7 @@ use crate::transport::detect::hello::ClientHello;
 
 /// What is known of one device. Times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
+pub struct SeenDevice {
     /// Its address.
     pub source: IpAddr,
     /// What the DNS calls that.
@@ -20,7 +20,7 @@ pub struct Device {
     /// Where it came in last.
     pub listener: String,
     /// How TLS came about.
-    pub way: Option<Way>,
+    pub tls_mode: Option<TlsMode>,
     /// The version agreed on.
     pub version: Option<Version>,
     /// The cipher suite agreed on, by OpenSSL's name.
@@ -50,33 +50,33 @@ pub struct Device {
     /// When it was seen last.
     pub last_seen: u64,
     /// Whether it needs packetboat.
-    pub verdict: Verdict,
+    pub assessment: Assessment,
     /// Connections of it that are open now.
     pub open: usize,
 }
 
 /// How TLS came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum TlsMode {
     /// From the start.
     Implicit,
     /// By STARTTLS or STLS.
     StartTls,
     /// Not at all.
-    Clear,
+    Plaintext,
 }
 
-impl Device {
-    pub(super) fn new(sight: &Sight<'_>, fingerprint: String, now: u64) -> Self {
+impl SeenDevice {
+    pub(super) fn new(observation: &Observation<'_>, fingerprint: String, now: u64) -> Self {
         Self {
-            source: sight.source,
+            source: observation.source,
             name: None,
-            protocol: sight.protocol,
-            listener: sight.listener.to_owned(),
-            way: None,
+            protocol: observation.protocol,
+            listener: observation.listener.to_owned(),
+            tls_mode: None,
             version: None,
             cipher: None,
-            offers: sight.hello.map(ClientHello::describe),
+            offers: observation.hello.map(ClientHello::describe),
             fingerprint: Some(fingerprint).filter(|text| !text.is_empty()),
             logins: Vec::new(),
             known_as: None,
@@ -88,26 +88,26 @@ impl Device {
             logged_in: None,
             first_seen: now,
             last_seen: now,
-            verdict: Verdict::unknown(),
+            assessment: Assessment::unknown(),
             open: 0,
         }
     }
 
-    pub(super) fn see(&mut self, sight: &Sight<'_>, now: u64) {
-        if self.listener != sight.listener {
-            sight.listener.clone_into(&mut self.listener);
+    pub(super) fn update(&mut self, observation: &Observation<'_>, now: u64) {
+        if self.listener != observation.listener {
+            observation.listener.clone_into(&mut self.listener);
         }
         self.sessions = self.sessions.saturating_add(1);
         self.last_seen = now;
-        self.way = sight.way.or(self.way);
-        if let Some(facts) = sight.tls {
+        self.tls_mode = observation.tls_mode.or(self.tls_mode);
+        if let Some(facts) = observation.tls {
             self.version = facts.version();
             if self.cipher.as_deref() != Some(facts.cipher) {
                 self.cipher = Some(facts.cipher.to_owned());
             }
         }
-        self.verdict = Verdict::of(sight);
-        if let Some(failure) = sight.refused {
+        self.assessment = Assessment::of(observation);
+        if let Some(failure) = observation.refused {
             self.fail(failure, now);
         }
     }
@@ -121,17 +121,17 @@ impl Device {
     /// Whether the last that is known of it is that something went wrong.
     pub fn needs_attention(&self) -> bool {
         let failed_last = self.failed.is_some_and(|failed| self.logged_in.is_none_or(|logged_in| failed > logged_in));
-        self.verdict.judgement == Judgement::Refused || failed_last
+        self.assessment.judgement == Judgement::Refused || failed_last
     }
 }
 
-impl Way {
+impl TlsMode {
     /// As the configuration says it.
     pub fn name(self) -> &'static str {
         match self {
-            Way::Implicit => "implicit",
-            Way::StartTls => "starttls",
-            Way::Clear => "plaintext",
+            TlsMode::Implicit => "implicit",
+            TlsMode::StartTls => "starttls",
+            TlsMode::Plaintext => "plaintext",
         }
     }
 }
