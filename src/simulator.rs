@@ -1,17 +1,17 @@
 //! A pretend Exchange Online on this computer: IMAP, POP3 and the token endpoint of one tenant, for the demonstration
 //! and for tests. It opens mailboxes to XOAUTH2 alone, as the real one does, and misbehaves as it is told.
 
-pub mod device;
+pub mod client;
+mod connection;
+mod counts;
 mod entra;
 mod imap;
 mod login;
 mod mailbox;
 mod pop3;
 pub mod quirks;
-mod tally;
 mod tenant;
 mod tokens;
-mod wire;
 mod world;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,12 +30,12 @@ use crate::mode::Mode;
 use crate::transport::downstream::certificate;
 use crate::transport::downstream::{Acceptor, Sessions};
 use crate::transport::socket::Socket;
+use connection::Connection;
 use login::Protocol;
-use wire::Wire;
 use world::World;
 
+pub use counts::{Counts, LoginCounts};
 pub use quirks::Quirks;
-pub use tally::{Counts, Logins};
 pub use tenant::{ClientCertificate, Tenant, User};
 
 /// What the simulator is made of.
@@ -79,10 +79,10 @@ impl Simulator {
         let seed = crypto::random().map_err(|refused| refused.to_string())?;
         let world = Arc::new(World::new(setup.tenant, endpoint, seed));
         let tasks = [
-            (on_imap, Service::Mail(Protocol::Imap)),
-            (on_pop3, Service::Mail(Protocol::Pop3)),
-            (on_endpoint, Service::Endpoint),
-            (on_imds, Service::Metadata),
+            (on_imap, ServiceKind::Mail(Protocol::Imap)),
+            (on_pop3, ServiceKind::Mail(Protocol::Pop3)),
+            (on_endpoint, ServiceKind::Endpoint),
+            (on_imds, ServiceKind::Metadata),
         ]
         .map(|(listener, service)| tokio::spawn(accept(listener, service, Arc::clone(&world), Arc::clone(&acceptor))));
         Ok(Self { world, directory: setup.directory, imap, pop3, imds, tasks: tasks.into() })
@@ -146,12 +146,12 @@ impl Simulator {
 
     /// What has been seen so far, in words: `IMAP: login by XOAUTH2 as scan@contoso.example, TLSv1.3 ...`.
     pub fn events(&self) -> Vec<String> {
-        self.world.told()
+        self.world.events()
     }
 
     /// The same as it comes.
     pub fn watch(&self) -> broadcast::Receiver<String> {
-        self.world.news.subscribe()
+        self.world.feed.subscribe()
     }
 
     /// The first user approves all device codes that wait; how many.
@@ -184,14 +184,14 @@ impl Drop for Simulator {
 }
 
 #[derive(Clone, Copy)]
-enum Service {
+enum ServiceKind {
     Mail(Protocol),
     Endpoint,
     Metadata,
 }
 
 /// Accepts until it is aborted; its connections end with it.
-async fn accept(listener: TcpListener, service: Service, world: Arc<World>, acceptor: Arc<Acceptor>) {
+async fn accept(listener: TcpListener, service: ServiceKind, world: Arc<World>, acceptor: Arc<Acceptor>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -205,27 +205,28 @@ async fn accept(listener: TcpListener, service: Service, world: Arc<World>, acce
     }
 }
 
-async fn serve(tcp: TcpStream, service: Service, world: Arc<World>, acceptor: Arc<Acceptor>) {
+async fn serve(tcp: TcpStream, service: ServiceKind, world: Arc<World>, acceptor: Arc<Acceptor>) {
     let _ = tcp.set_nodelay(true);
     match service {
-        Service::Metadata => entra::serve_metadata(world, tcp).await,
-        Service::Endpoint => match timeout(HANDSHAKE, acceptor.accept(Socket::new(tcp), Sessions::Strangers)).await {
+        ServiceKind::Metadata => entra::serve_metadata(world, tcp).await,
+        ServiceKind::Endpoint => match timeout(HANDSHAKE, acceptor.accept(Socket::new(tcp), Sessions::Strangers)).await
+        {
             Ok(Ok(tls)) => entra::serve(world, tls).await,
-            Ok(Err(refused)) => world.tell(format!("token endpoint: TLS handshake failed: {refused:?}")),
-            Err(_) => world.tell("token endpoint: TLS handshake took too long".to_owned()),
+            Ok(Err(refused)) => world.log_event(format!("token endpoint: TLS handshake failed: {refused:?}")),
+            Err(_) => world.log_event("token endpoint: TLS handshake took too long".to_owned()),
         },
-        Service::Mail(protocol) => {
+        ServiceKind::Mail(protocol) => {
             world.count(|counts| counts.mail_connections += 1);
-            let mut wire = match timeout(HANDSHAKE, Wire::over(&world, &acceptor, tcp)).await {
-                Ok(Ok(wire)) => wire,
-                Ok(Err(why)) => return world.tell(format!("{}: TLS handshake failed: {why}", protocol.name())),
-                Err(_) => return world.tell(format!("{}: TLS handshake took too long", protocol.name())),
+            let mut connection = match timeout(HANDSHAKE, Connection::accept(&world, &acceptor, tcp)).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(why)) => return world.log_event(format!("{}: TLS handshake failed: {why}", protocol.name())),
+                Err(_) => return world.log_event(format!("{}: TLS handshake took too long", protocol.name())),
             };
             let (end, farewell) = match protocol {
-                Protocol::Imap => imap::serve(world, &mut wire).await,
-                Protocol::Pop3 => pop3::serve(world, &mut wire).await,
+                Protocol::Imap => imap::serve(world, &mut connection).await,
+                Protocol::Pop3 => pop3::serve(world, &mut connection).await,
             };
-            wire.close(end, &farewell).await;
+            connection.close(end, &farewell).await;
         }
     }
 }

@@ -37,7 +37,7 @@ where
 {
     serve_by(stream, move |received| {
         std::future::ready(match world.quirk(|quirks| quirks.metadata_fault.clone()) {
-            Some(fault) => faulty(&world, &fault),
+            Some(fault) => fault_response(&world, &fault),
             None => Some(metadata::answer(&world, &received)),
         })
     })
@@ -56,7 +56,7 @@ where
         let (answer, down) = (Arc::clone(&answer), Arc::clone(&down));
         async move {
             match answer(received).await {
-                Some(said) => said,
+                Some(response) => response,
                 None => {
                     down.notify_one();
                     std::future::pending().await
@@ -72,26 +72,26 @@ where
 
 async fn answer(world: &World, received: &Received) -> Option<Said> {
     tokio::time::sleep(world.quirk(|quirks| quirks.endpoint.delay)).await;
-    if let Some(fault) = take_fault(world) {
-        world.tell(format!("token endpoint: {fault:?} instead of an answer to {}", received.path));
+    if let Some(fault) = next_fault(world) {
+        world.log_event(format!("token endpoint: {fault:?} instead of an answer to {}", received.path));
         if !matches!(fault, Fault::Error(..)) {
             world.count(|counts| counts.token_refusals += 1);
         }
-        return faulty(world, &fault).map(|said| dated(world, said));
+        return fault_response(world, &fault).map(|response| with_date(world, response));
     }
-    let said = match (received.method.as_str(), place(world, &received.path)) {
-        ("GET", Place::DeviceLogin) => authorize::approve(world, received),
-        (_, Place::DeviceLogin) => said(405, Value::Null),
-        (_, Place::OtherTenant(tenant)) => Err(Refusal::tenant(&tenant)),
-        ("GET", Place::Authorize) => authorize::authorize(world, received),
-        ("POST", Place::DeviceCode) => authorize::device_code(world, received),
-        ("POST", Place::Token) => grant::answer(world, received),
-        _ => said(404, Value::Null),
+    let response = match (received.method.as_str(), route(world, &received.path)) {
+        ("GET", Route::DeviceLogin) => authorize::approve(world, received),
+        (_, Route::DeviceLogin) => reply(405, Value::Null),
+        (_, Route::OtherTenant(tenant)) => Err(Refusal::tenant(&tenant)),
+        ("GET", Route::Authorize) => authorize::authorize(world, received),
+        ("POST", Route::DeviceCode) => authorize::device_code(world, received),
+        ("POST", Route::Token) => grant::answer(world, received),
+        _ => reply(404, Value::Null),
     };
-    Some(dated(world, said.unwrap_or_else(|refusal| refused(world, &refusal))))
+    Some(with_date(world, response.unwrap_or_else(|refusal| refusal_response(world, &refusal))))
 }
 
-enum Place {
+enum Route {
     Authorize,
     DeviceCode,
     Token,
@@ -100,24 +100,24 @@ enum Place {
     Nowhere,
 }
 
-fn place(world: &World, path: &str) -> Place {
+fn route(world: &World, path: &str) -> Route {
     if path == DEVICE_LOGIN {
-        return Place::DeviceLogin;
+        return Route::DeviceLogin;
     }
-    let Some((tenant, rest)) = path.trim_start_matches('/').split_once('/') else { return Place::Nowhere };
+    let Some((tenant, rest)) = path.trim_start_matches('/').split_once('/') else { return Route::Nowhere };
     if !tenant.eq_ignore_ascii_case(&world.tenant.name) {
-        return Place::OtherTenant(tenant.to_owned());
+        return Route::OtherTenant(tenant.to_owned());
     }
     match rest {
-        "oauth2/v2.0/authorize" => Place::Authorize,
-        "oauth2/v2.0/devicecode" => Place::DeviceCode,
-        "oauth2/v2.0/token" => Place::Token,
-        _ => Place::Nowhere,
+        "oauth2/v2.0/authorize" => Route::Authorize,
+        "oauth2/v2.0/devicecode" => Route::DeviceCode,
+        "oauth2/v2.0/token" => Route::Token,
+        _ => Route::Nowhere,
     }
 }
 
 /// The fault that this request meets; one that is counted is used up.
-fn take_fault(world: &World) -> Option<Fault> {
+fn next_fault(world: &World) -> Option<Fault> {
     let mut taken = None;
     world.quirks.send_if_modified(|quirks| {
         let endpoint = &mut quirks.endpoint;
@@ -135,7 +135,7 @@ fn take_fault(world: &World) -> Option<Fault> {
     taken
 }
 
-fn faulty(world: &World, fault: &Fault) -> Option<Said> {
+fn fault_response(world: &World, fault: &Fault) -> Option<Said> {
     let html = |status, headers, body: &str| Some(Said { status, headers, body: body.into() });
     let of_html = ("content-type", "text/html".to_owned());
     match fault {
@@ -147,27 +147,27 @@ fn faulty(world: &World, fault: &Fault) -> Option<Said> {
         Fault::Html => html(503, vec![of_html], "<html><body><h2>Our services aren't available right now</h2>"),
         Fault::Garbage => html(200, vec![of_html], "<!DOCTYPE html><title>Sign in to your account</title>"),
         Fault::Error(error, code) => {
-            Some(refused(world, &Refusal::new(400, error, *code, "as the simulator was told.")))
+            Some(refusal_response(world, &Refusal::new(400, error, *code, "as the simulator was told.")))
         }
     }
 }
 
-fn refused(world: &World, refusal: &Refusal) -> Said {
+fn refusal_response(world: &World, refusal: &Refusal) -> Said {
     world.count(|counts| counts.token_refusals += 1);
-    world.tell(format!("token endpoint: refused with {} (AADSTS{})", refusal.error, refusal.code));
+    world.log_event(format!("token endpoint: refused with {} (AADSTS{})", refusal.error, refusal.code));
     json(refusal.status, &refusal.body(world))
 }
 
-fn dated(world: &World, mut said: Said) -> Said {
+fn with_date(world: &World, mut response: Said) -> Said {
     if world.quirk(|quirks| quirks.endpoint.clock_offset) != 0 {
-        said.headers.push(("date", httpdate::fmt_http_date(world.now())));
+        response.headers.push(("date", httpdate::fmt_http_date(world.now())));
     }
-    said
+    response
 }
 
-type Answer = Result<Said, Refusal>;
+type TokenResponse = Result<Said, Refusal>;
 
-fn said(status: u16, body: Value) -> Answer {
+fn reply(status: u16, body: Value) -> TokenResponse {
     Ok(json(status, &body))
 }
 
@@ -178,7 +178,7 @@ fn json(status: u16, body: &Value) -> Said {
 }
 
 /// The field, or what Entra says when it is missing.
-fn needed<'a>(received: &'a Received, name: &str) -> Result<&'a str, Refusal> {
+fn required_field<'a>(received: &'a Received, name: &str) -> Result<&'a str, Refusal> {
     received.field(name).ok_or_else(|| {
         let text = format!("The request body must contain the following parameter: '{name}'.");
         Refusal::new(400, "invalid_request", 900_144, text)

@@ -8,22 +8,22 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::login::{Protocol, Session, Verdict, log_in, refuse};
+use super::connection::{Connection, End};
+use super::login::{LoginResult, OpenSession, Protocol, log_in, refuse};
 use super::quirks::{Greeting, Moment};
-use super::wire::{End, Wire};
 use super::world::World;
 use command::{Word, split};
 use select::Selected;
 
 /// Speaks IMAP until the connection has to end; why, and the last word.
-pub(super) async fn serve(world: Arc<World>, wire: &mut Wire) -> (End, String) {
-    let mut imap = Imap { world, wire, session: None, selected: None, has_rev2: false };
+pub(super) async fn serve(world: Arc<World>, connection: &mut Connection) -> (End, String) {
+    let mut imap = ImapService { world, connection, session: None, selected: None, has_rev2: false };
     let end = match imap.run().await {
-        Ok(()) => End::Said,
+        Ok(()) => End::Finished,
         Err(end) => end,
     };
     let farewell = match end {
-        End::Gone | End::Said | End::Reset => "",
+        End::Gone | End::Finished | End::Reset => "",
         End::Expired => "* BYE Session invalidated - AccessTokenExpired\r\n",
         End::Closed => "* BYE Connection is closed. 13\r\n",
         End::TooLong => "* BAD Command Error. 10\r\n* BYE Connection closed. 14\r\n",
@@ -31,10 +31,10 @@ pub(super) async fn serve(world: Arc<World>, wire: &mut Wire) -> (End, String) {
     (end, farewell.to_owned())
 }
 
-struct Imap<'a> {
+struct ImapService<'a> {
     world: Arc<World>,
-    wire: &'a mut Wire,
-    session: Option<Session>,
+    connection: &'a mut Connection,
+    session: Option<OpenSession>,
     selected: Option<Selected>,
     /// IMAP4rev2 has been enabled.
     has_rev2: bool,
@@ -54,11 +54,11 @@ impl Command {
     }
 }
 
-impl Imap<'_> {
+impl ImapService<'_> {
     async fn run(&mut self) -> Result<(), End> {
         let (greeting, delay) = self.world.quirk(|quirks| (quirks.mail.greeting, quirks.mail.greeting_delay));
         tokio::time::sleep(delay).await;
-        self.say(match greeting {
+        self.send(match greeting {
             Greeting::Classic => format!("* OK The Microsoft Exchange IMAP4 service is ready. [{}]", server_name()),
             Greeting::TcpProxy => format!(
                 "* OK Microsoft Exchange IMAP4 service ready. 6b1f3c1e-6f6f-4c57-9f0e-0d3b3a2f9c11 \
@@ -73,25 +73,25 @@ impl Imap<'_> {
         }
         loop {
             match self.command().await? {
-                Some(command) => self.obey(command).await?,
-                None => self.say("* BAD Command Error. 10").await?,
+                Some(command) => self.execute(command).await?,
+                None => self.send("* BAD Command Error. 10").await?,
             }
         }
     }
 
     /// Reads a command with its literals; `None` where it is none.
     async fn command(&mut self) -> Result<Option<Command>, End> {
-        let line = self.wire.line().await?;
+        let line = self.connection.line().await?;
         let Some((mut words, mut literal)) = split(&line) else { return Ok(None) };
         while let Some(expected) = literal {
             if expected.length > LONGEST_LITERAL {
                 return Err(End::TooLong);
             }
             if expected.waits {
-                self.say("+ Ready for additional command text.").await?;
+                self.send("+ Ready for additional command text.").await?;
             }
-            words.push(Word::Text(self.wire.octets(expected.length).await?));
-            let line = self.wire.line().await?;
+            words.push(Word::Text(self.connection.octets(expected.length).await?));
+            let line = self.connection.line().await?;
             let Some((more, next)) = split(&line) else { return Ok(None) };
             words.extend(more);
             literal = next;
@@ -101,9 +101,9 @@ impl Imap<'_> {
         Ok(Some(Command { tag, name: name.to_ascii_uppercase(), words: words.collect() }))
     }
 
-    async fn obey(&mut self, command: Command) -> Result<(), End> {
+    async fn execute(&mut self, command: Command) -> Result<(), End> {
         let Command { tag, name, .. } = &command;
-        if self.session.is_some() && name != "LOGOUT" && self.trouble(tag, Moment::Command).await? {
+        if self.session.is_some() && name != "LOGOUT" && self.inject_fault(tag, Moment::Command).await? {
             return Ok(());
         }
         match name.as_str() {
@@ -118,10 +118,10 @@ impl Imap<'_> {
             "LOGOUT" => {
                 let bye = "* BYE Microsoft Exchange Server IMAP4 server signing off.";
                 self.answer(&[bye], tag, "OK LOGOUT completed.").await?;
-                Err(End::Said)
+                Err(End::Finished)
             }
             "NOOP" if self.session.is_none() => self.answer(&[], tag, "OK NOOP completed.").await,
-            _ if self.session.is_some() => self.obey_in_session(command).await,
+            _ if self.session.is_some() => self.execute_in_session(command).await,
             "AUTHENTICATE" => self.authenticate(&command).await,
             "LOGIN" => {
                 let text = format!("LOGIN with a password as {} refused", command.text(0));
@@ -133,13 +133,13 @@ impl Imap<'_> {
         }
     }
 
-    async fn obey_in_session(&mut self, command: Command) -> Result<(), End> {
+    async fn execute_in_session(&mut self, command: Command) -> Result<(), End> {
         let tag = &command.tag;
         let mailbox = self.session.as_ref().and_then(|session| session.mailbox.clone());
         let Some(mailbox) = mailbox else {
             self.answer(&[], tag, "BAD User is authenticated but not connected.").await?;
-            self.say("* BYE Connection closed. 14").await?;
-            return Err(End::Said);
+            self.send("* BYE Connection closed. 14").await?;
+            return Err(End::Finished);
         };
         match command.name.as_str() {
             "AUTHENTICATE" | "LOGIN" | "STARTTLS" => {
@@ -150,7 +150,7 @@ impl Imap<'_> {
                 self.has_rev2 = command.text(0).eq_ignore_ascii_case("IMAP4rev2");
                 self.answer(&["* ENABLED IMAP4rev2"], tag, "OK ENABLE completed.").await
             }
-            _ => self.obey_on_mailbox(mailbox, command).await,
+            _ => self.execute_on_mailbox(mailbox, command).await,
         }
     }
 
@@ -165,8 +165,8 @@ impl Imap<'_> {
             Some(initial) => initial.text(),
             None => {
                 let is_spaced = self.world.quirk(|quirks| quirks.mail.continuation_space);
-                self.say(if is_spaced { "+ " } else { "+" }).await?;
-                String::from_utf8_lossy(&self.wire.line().await?).into_owned()
+                self.send(if is_spaced { "+ " } else { "+" }).await?;
+                String::from_utf8_lossy(&self.connection.line().await?).into_owned()
             }
         };
         if response == "*" {
@@ -176,22 +176,22 @@ impl Imap<'_> {
             return self.answer(&[], tag, "BAD Command Argument Error. 11").await;
         };
         tokio::time::sleep(self.world.quirk(|quirks| quirks.mail.login_delay)).await;
-        if self.trouble(tag, Moment::Login).await? {
+        if self.inject_fault(tag, Moment::Login).await? {
             return Ok(());
         }
-        match log_in(&self.world, Protocol::Imap, &self.wire.facts(), &response) {
-            Verdict::Crowded => Err(End::Reset),
-            Verdict::Welcome(session) => {
-                self.wire.logged_in(session.token_ends);
+        match log_in(&self.world, Protocol::Imap, &self.connection.facts(), &response) {
+            LoginResult::TooManySessions => Err(End::Reset),
+            LoginResult::Accepted(session) => {
+                self.connection.logged_in(session.token_ends);
                 self.session = Some(session);
                 self.answer(&[], tag, "OK AUTHENTICATE completed.").await
             }
-            Verdict::Refused { user } => {
+            LoginResult::Refused { user } => {
                 let mail = self.world.quirk(|quirks| quirks.mail.clone());
                 if mail.json_challenge {
-                    self.say(format!("+ {}", STANDARD.encode(CHALLENGE))).await?;
+                    self.send(format!("+ {}", STANDARD.encode(CHALLENGE))).await?;
                     // The client has to say something, and nothing is right.
-                    self.wire.line().await?;
+                    self.connection.line().await?;
                 }
                 if mail.long_diagnostics {
                     let status = format!("NO {}", diagnostics(&user));
@@ -203,7 +203,7 @@ impl Imap<'_> {
     }
 
     /// Answers with trouble if it is the moment for that.
-    async fn trouble(&mut self, tag: &str, moment: Moment) -> Result<bool, End> {
+    async fn inject_fault(&mut self, tag: &str, moment: Moment) -> Result<bool, End> {
         let (throttle, unavailable) = self.world.quirk(|quirks| (quirks.mail.throttle, quirks.mail.unavailable));
         if let Some((_, milliseconds)) = throttle.filter(|(when, _)| *when == moment) {
             let status = format!("BAD Request is throttled. Suggested Backoff Time: {milliseconds} milliseconds");
@@ -227,14 +227,14 @@ impl Imap<'_> {
         }
     }
 
-    async fn say(&mut self, line: impl AsRef<str>) -> Result<(), End> {
-        self.wire.say(format!("{}\r\n", line.as_ref())).await
+    async fn send(&mut self, line: impl AsRef<str>) -> Result<(), End> {
+        self.connection.send(format!("{}\r\n", line.as_ref())).await
     }
 
     /// Untagged lines, and the tagged one behind them.
     async fn answer(&mut self, untagged: &[&str], tag: &str, status: &str) -> Result<(), End> {
         let lines: String = untagged.iter().map(|line| format!("{line}\r\n")).collect();
-        self.wire.say(format!("{lines}{tag} {status}\r\n")).await
+        self.connection.send(format!("{lines}{tag} {status}\r\n")).await
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::counts::{Counts, LoginCounts};
 use super::mailbox::Mailbox;
-use super::tally::{Counts, Logins};
 use super::tenant::Principal;
 use super::world::World;
 use crate::transport::Facts;
@@ -18,18 +18,18 @@ pub(super) enum Protocol {
 }
 
 /// What came of a login.
-pub(super) enum Verdict {
-    Welcome(Session),
+pub(super) enum LoginResult {
+    Accepted(OpenSession),
     Refused {
         /// As it was said, for long diagnostics.
         user: String,
     },
     /// The mailbox has as many sessions as it may.
-    Crowded,
+    TooManySessions,
 }
 
 /// A session that is logged in; it is counted until it is dropped.
-pub(super) struct Session {
+pub(super) struct OpenSession {
     /// None where the token is good and the mailbox is not open to it.
     pub(super) mailbox: Option<Arc<Mailbox>>,
     /// When the token expires.
@@ -38,7 +38,7 @@ pub(super) struct Session {
     name: String,
 }
 
-impl Drop for Session {
+impl Drop for OpenSession {
     fn drop(&mut self) {
         self.world.count(|counts| {
             if let Some(open) = counts.sessions.get_mut(&self.name) {
@@ -49,10 +49,10 @@ impl Drop for Session {
 }
 
 /// Judges what XOAUTH2 says after its base64: `user=` U `^A auth=Bearer ` T `^A^A`.
-pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, response: &[u8]) -> Verdict {
+pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, response: &[u8]) -> LoginResult {
     let refused = |user: &str, why: &str| {
         refuse(world, protocol, &format!("login by XOAUTH2 as {user} refused: {why}"));
-        Verdict::Refused { user: user.to_owned() }
+        LoginResult::Refused { user: user.to_owned() }
     };
     let Some((user, token)) = split(response) else { return refused("nobody", "not XOAUTH2") };
     let shown = crate::proto::line::printable(user.as_bytes());
@@ -66,11 +66,11 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
     let Some(mailbox) = world.mailbox(user) else { return refused(&shown, "no such mailbox") };
     let name = user.to_lowercase();
     let most = world.quirk(|quirks| quirks.mail.max_sessions).unwrap_or(usize::MAX);
-    if !world.counts.send_if_modified(|counts| enter(counts, &name, most)) {
-        world.tell(format!("{}: reset, because {shown} has too many sessions", protocol.name()));
-        return Verdict::Crowded;
+    if !world.counts.send_if_modified(|counts| count_session(counts, &name, most)) {
+        world.log_event(format!("{}: reset, because {shown} has too many sessions", protocol.name()));
+        return LoginResult::TooManySessions;
     }
-    let mut session = Session { mailbox: None, token_ends: access.ends, world: Arc::clone(world), name };
+    let mut session = OpenSession { mailbox: None, token_ends: access.ends, world: Arc::clone(world), name };
     let whose = match &access.principal {
         Principal::App => format!("app {}", world.tenant.client_id),
         Principal::User(user) => user.clone(),
@@ -78,22 +78,22 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
     let is_open = world.tenant.may_open(&access.principal, user) && !world.quirk(|quirks| quirks.mail.not_connected);
     let but = if is_open { "" } else { ", which may not open the mailbox" };
     let (name, version) = (protocol.name(), facts.version);
-    world.tell(format!("{name}: login by XOAUTH2 as {shown}, {version} {}, token of {whose}{but}", facts.cipher));
+    world.log_event(format!("{name}: login by XOAUTH2 as {shown}, {version} {}, token of {whose}{but}", facts.cipher));
     world.count(|counts| {
         let logins = protocol.logins(counts);
         if is_open { logins.accepted += 1 } else { logins.not_connected += 1 }
     });
     session.mailbox = is_open.then_some(mailbox);
-    Verdict::Welcome(session)
+    LoginResult::Accepted(session)
 }
 
 /// Notes a login that came to nothing.
 pub(super) fn refuse(world: &World, protocol: Protocol, what: &str) {
     world.count(|counts| protocol.logins(counts).refused += 1);
-    world.tell(format!("{}: {what}", protocol.name()));
+    world.log_event(format!("{}: {what}", protocol.name()));
 }
 
-fn enter(counts: &mut Counts, mailbox: &str, most: usize) -> bool {
+fn count_session(counts: &mut Counts, mailbox: &str, most: usize) -> bool {
     let open = counts.sessions.entry(mailbox.to_owned()).or_default();
     if *open >= most {
         return false;
@@ -131,7 +131,7 @@ impl Protocol {
         }
     }
 
-    fn logins(self, counts: &mut Counts) -> &mut Logins {
+    fn logins(self, counts: &mut Counts) -> &mut LoginCounts {
         match self {
             Protocol::Imap => &mut counts.imap,
             Protocol::Pop3 => &mut counts.pop3,

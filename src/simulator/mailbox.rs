@@ -93,7 +93,7 @@ impl Message {
     }
 
     /// The header with the empty line behind it, and the text.
-    pub(super) fn halves(&self) -> (&[u8], &[u8]) {
+    pub(super) fn header_and_body(&self) -> (&[u8], &[u8]) {
         let end = memchr::memmem::find(&self.octets, b"\r\n\r\n").map_or(self.octets.len(), |at| at + 4);
         self.octets.split_at_checked(end).unwrap_or((&self.octets, &[]))
     }

@@ -6,44 +6,44 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use memchr::memmem;
 
+use super::connection::{Connection, End};
 use super::imap::{CHALLENGE, diagnostics, server_name};
-use super::login::{Protocol, Session, Verdict, log_in, refuse, token_length};
+use super::login::{LoginResult, OpenSession, Protocol, log_in, refuse, token_length};
 use super::mailbox::Message;
 use super::quirks::{Greeting, Moment};
-use super::wire::{End, Wire};
 use super::world::World;
 
 /// Speaks POP3 until the connection has to end; why, and the last word.
-pub(super) async fn serve(world: Arc<World>, wire: &mut Wire) -> (End, String) {
-    let mut pop3 = Pop3 { world, wire, session: None, user: None, maildrop: Vec::new() };
+pub(super) async fn serve(world: Arc<World>, connection: &mut Connection) -> (End, String) {
+    let mut pop3 = Pop3Service { world, connection, session: None, user: None, maildrop: Vec::new() };
     let end = match pop3.run().await {
-        Ok(()) => End::Said,
+        Ok(()) => End::Finished,
         Err(end) => end,
     };
     let farewell = match end {
         // What POP3 says of an expired token is not known: it closes.
-        End::Gone | End::Said | End::Reset | End::Expired => "",
+        End::Gone | End::Finished | End::Reset | End::Expired => "",
         End::Closed => "-ERR Connection is closed. 13\r\n",
         End::TooLong => PROTOCOL_ERROR,
     };
     (end, farewell.to_owned())
 }
 
-struct Pop3<'a> {
+struct Pop3Service<'a> {
     world: Arc<World>,
-    wire: &'a mut Wire,
-    session: Option<Session>,
+    connection: &'a mut Connection,
+    session: Option<OpenSession>,
     /// Of USER.
     user: Option<String>,
     /// The messages as they were at login, and whether they are to be deleted.
     maildrop: Vec<(Message, bool)>,
 }
 
-impl Pop3<'_> {
+impl Pop3Service<'_> {
     async fn run(&mut self) -> Result<(), End> {
         let (greeting, delay) = self.world.quirk(|quirks| (quirks.mail.greeting, quirks.mail.greeting_delay));
         tokio::time::sleep(delay).await;
-        self.say(match greeting {
+        self.send(match greeting {
             Greeting::Classic => format!("+OK The Microsoft Exchange POP3 service is ready. [{}]", server_name()),
             Greeting::TcpProxy => {
                 format!("+OK Microsoft Exchange POP3 server ready (tcpproxy/15.20.9137.005). [{}]", server_name())
@@ -55,29 +55,29 @@ impl Pop3<'_> {
             return Ok(());
         }
         loop {
-            let line = self.wire.line().await?;
+            let line = self.connection.line().await?;
             let line = String::from_utf8_lossy(&line).into_owned();
             let (name, argument) = line.split_once(' ').unwrap_or((&line, ""));
-            self.obey(&name.to_ascii_uppercase(), argument).await?;
+            self.execute(&name.to_ascii_uppercase(), argument).await?;
         }
     }
 
-    async fn obey(&mut self, name: &str, argument: &str) -> Result<(), End> {
+    async fn execute(&mut self, name: &str, argument: &str) -> Result<(), End> {
         match name {
-            "CAPA" => self.say("+OK\r\nTOP\r\nUIDL\r\nSASL PLAIN XOAUTH2\r\nUSER\r\n.").await,
+            "CAPA" => self.send("+OK\r\nTOP\r\nUIDL\r\nSASL PLAIN XOAUTH2\r\nUSER\r\n.").await,
             "QUIT" => self.quit().await,
-            _ if self.session.is_some() => self.obey_in_session(name, argument).await,
+            _ if self.session.is_some() => self.execute_in_session(name, argument).await,
             "AUTH" => self.auth(argument).await,
             "USER" => {
                 self.user = Some(argument.to_owned());
-                self.say("+OK").await
+                self.send("+OK").await
             }
             "PASS" => {
                 let user = self.user.take().unwrap_or_default();
                 refuse(&self.world, Protocol::Pop3, &format!("USER and PASS as {user} refused"));
-                self.say("-ERR Logon failure: unknown user name or bad password.").await
+                self.send("-ERR Logon failure: unknown user name or bad password.").await
             }
-            _ => self.say("-ERR Command is not valid in this state.").await,
+            _ => self.send("-ERR Command is not valid in this state.").await,
         }
     }
 
@@ -85,81 +85,81 @@ impl Pop3<'_> {
     async fn auth(&mut self, argument: &str) -> Result<(), End> {
         let (mechanism, initial) = argument.split_once(' ').unwrap_or((argument, ""));
         if !initial.is_empty() {
-            self.world.tell("POP3: AUTH on one line is a protocol error".to_owned());
-            self.wire.say(PROTOCOL_ERROR).await?;
-            return Err(End::Said);
+            self.world.log_event("POP3: AUTH on one line is a protocol error".to_owned());
+            self.connection.send(PROTOCOL_ERROR).await?;
+            return Err(End::Finished);
         }
         if mechanism.is_empty() {
-            return self.say("+OK\r\nPLAIN\r\nXOAUTH2\r\n.").await;
+            return self.send("+OK\r\nPLAIN\r\nXOAUTH2\r\n.").await;
         }
         if !mechanism.eq_ignore_ascii_case("XOAUTH2") {
             refuse(&self.world, Protocol::Pop3, &format!("AUTH {mechanism} refused"));
-            return self.say(REFUSED).await;
+            return self.send(REFUSED).await;
         }
         let mail = self.world.quirk(|quirks| quirks.mail.clone());
-        self.say(if mail.continuation_space { "+ " } else { "+" }).await?;
-        let line = self.wire.line().await?;
+        self.send(if mail.continuation_space { "+ " } else { "+" }).await?;
+        let line = self.connection.line().await?;
         if line == b"*" {
-            return self.say("-ERR Authentication cancelled.").await;
+            return self.send("-ERR Authentication cancelled.").await;
         }
-        let Ok(response) = STANDARD.decode(&line) else { return self.say("-ERR Command is not valid.").await };
+        let Ok(response) = STANDARD.decode(&line) else { return self.send("-ERR Command is not valid.").await };
         if mail.pop3_token_limit.is_some_and(|limit| token_length(&response) > limit) {
             refuse(&self.world, Protocol::Pop3, "the token is longer than POP3 takes");
-            self.wire.say(PROTOCOL_ERROR).await?;
-            return Err(End::Said);
+            self.connection.send(PROTOCOL_ERROR).await?;
+            return Err(End::Finished);
         }
         tokio::time::sleep(mail.login_delay).await;
-        if self.trouble(Moment::Login).await? {
+        if self.inject_fault(Moment::Login).await? {
             return Ok(());
         }
-        match log_in(&self.world, Protocol::Pop3, &self.wire.facts(), &response) {
-            Verdict::Crowded => Err(End::Reset),
-            Verdict::Welcome(session) => {
-                self.wire.logged_in(session.token_ends);
+        match log_in(&self.world, Protocol::Pop3, &self.connection.facts(), &response) {
+            LoginResult::TooManySessions => Err(End::Reset),
+            LoginResult::Accepted(session) => {
+                self.connection.logged_in(session.token_ends);
                 let contents = session.mailbox.as_ref().map(|mailbox| mailbox.contents()).unwrap_or_default();
                 self.maildrop = contents.messages.into_iter().map(|message| (message, false)).collect();
                 self.session = Some(session);
-                self.say("+OK User successfully authenticated.").await
+                self.send("+OK User successfully authenticated.").await
             }
-            Verdict::Refused { user } => {
+            LoginResult::Refused { user } => {
                 if mail.json_challenge {
-                    self.say(format!("+ {}", STANDARD.encode(CHALLENGE))).await?;
+                    self.send(format!("+ {}", STANDARD.encode(CHALLENGE))).await?;
                     // The client has to say something, and nothing is right.
-                    self.wire.line().await?;
+                    self.connection.line().await?;
                 }
                 let long = mail.long_diagnostics.then(|| format!("-ERR {}", diagnostics(&user)));
-                self.say(long.as_deref().unwrap_or(REFUSED)).await
+                self.send(long.as_deref().unwrap_or(REFUSED)).await
             }
         }
     }
 
-    async fn obey_in_session(&mut self, name: &str, argument: &str) -> Result<(), End> {
+    async fn execute_in_session(&mut self, name: &str, argument: &str) -> Result<(), End> {
         if self.session.as_ref().is_none_or(|session| session.mailbox.is_none()) {
-            self.say("-ERR User is authenticated but not connected. Connection is closed. 14").await?;
-            return Err(End::Said);
+            self.send("-ERR User is authenticated but not connected. Connection is closed. 14").await?;
+            return Err(End::Finished);
         }
-        if self.trouble(Moment::Command).await? {
+        if self.inject_fault(Moment::Command).await? {
             return Ok(());
         }
         match name {
-            "NOOP" => self.say("+OK").await,
+            "NOOP" => self.send("+OK").await,
             "RSET" => {
                 self.maildrop.iter_mut().for_each(|(_, is_deleted)| *is_deleted = false);
-                self.say("+OK").await
+                self.send("+OK").await
             }
             "STAT" => {
                 let (count, size) =
                     (self.kept().count(), self.kept().map(|(_, message)| self.size(message)).sum::<usize>());
-                self.say(format!("+OK {count} {size}")).await
+                self.send(format!("+OK {count} {size}")).await
             }
             "LIST" => self.list(argument, |pop3, message| pop3.size(message).to_string()).await,
             "UIDL" => self.list(argument, |_, message| format!("{:08}", message.uid)).await,
-            "RETR" => self.send(argument, None).await,
+            "RETR" => self.retrieve(argument, None).await,
             "TOP" => {
                 let (number, lines) = argument.split_once(' ').unwrap_or((argument, ""));
                 match lines.trim().parse() {
-                    Ok(lines) => self.send(number, Some(lines)).await,
-                    Err(_) => self.say("-ERR Command is not valid.").await,
+                    Ok(lines) => self.retrieve(number, Some(lines)).await,
+                    Err(_) => self.send("-ERR Command is not valid.").await,
                 }
             }
             "DELE" => {
@@ -167,12 +167,12 @@ impl Pop3<'_> {
                 match number.and_then(|at| self.maildrop.get_mut(at)).filter(|(_, is_deleted)| !is_deleted) {
                     Some((_, is_deleted)) => {
                         *is_deleted = true;
-                        self.say("+OK").await
+                        self.send("+OK").await
                     }
-                    None => self.say(NO_MESSAGE).await,
+                    None => self.send(NO_MESSAGE).await,
                 }
             }
-            _ => self.say("-ERR Command is not valid in this state.").await,
+            _ => self.send("-ERR Command is not valid in this state.").await,
         }
     }
 
@@ -184,60 +184,60 @@ impl Pop3<'_> {
             let removed = mailbox.remove(|message| doomed.contains(&message.uid));
             if removed > 0 {
                 self.world.count(|counts| counts.deleted += removed as u64);
-                self.world.tell(format!("POP3: {removed} messages deleted"));
+                self.world.log_event(format!("POP3: {removed} messages deleted"));
             }
         }
         self.session = None;
-        self.say("+OK Microsoft Exchange Server POP3 server signing off.").await?;
-        Err(End::Said)
+        self.send("+OK Microsoft Exchange Server POP3 server signing off.").await?;
+        Err(End::Finished)
     }
 
     async fn list(&mut self, argument: &str, value: impl Fn(&Self, &Message) -> String) -> Result<(), End> {
         if !argument.trim().is_empty() {
             let line = self.message(argument).map(|(number, message)| format!("+OK {number} {}", value(self, message)));
-            return self.say(line.as_deref().unwrap_or(NO_MESSAGE)).await;
+            return self.send(line.as_deref().unwrap_or(NO_MESSAGE)).await;
         }
         let lines: String =
             self.kept().map(|(number, message)| format!("{number} {}\r\n", value(self, message))).collect();
-        self.say(format!("+OK\r\n{lines}.")).await
+        self.send(format!("+OK\r\n{lines}.")).await
     }
 
     /// A message with dots stuffed: all of it, or its header and so many lines of its text.
-    async fn send(&mut self, number: &str, lines: Option<usize>) -> Result<(), End> {
-        let Some((number, message)) = self.message(number) else { return self.say(NO_MESSAGE).await };
+    async fn retrieve(&mut self, number: &str, lines: Option<usize>) -> Result<(), End> {
+        let Some((number, message)) = self.message(number) else { return self.send(NO_MESSAGE).await };
         let message = message.clone();
         let stuffed = match lines {
             None => stuff(&message.octets),
             Some(lines) => {
-                let (header, text) = message.halves();
+                let (header, text) = message.header_and_body();
                 let end = memchr::memchr_iter(b'\n', text).take(lines).last().map_or(0, |at| at + 1);
                 stuff(&[header, text.get(..end).unwrap_or(text)].concat())
             }
         };
-        self.say("+OK").await?;
+        self.send("+OK").await?;
         if self.world.quirk(|quirks| quirks.mail.cut_literal) {
             self.world.quirks.send_modify(|quirks| quirks.mail.cut_literal = false);
-            self.wire.say(stuffed.get(..stuffed.len() / 2).unwrap_or_default()).await?;
+            self.connection.send(stuffed.get(..stuffed.len() / 2).unwrap_or_default()).await?;
             return Err(End::Expired);
         }
-        self.wire.say(&stuffed).await?;
-        self.say(".").await?;
+        self.connection.send(&stuffed).await?;
+        self.send(".").await?;
         if lines.is_none() {
             self.world.count(|counts| counts.fetched += 1);
-            self.world.tell(format!("POP3: message {number} fetched, {} octets", message.octets.len()));
+            self.world.log_event(format!("POP3: message {number} fetched, {} octets", message.octets.len()));
         }
         Ok(())
     }
 
-    async fn trouble(&mut self, moment: Moment) -> Result<bool, End> {
+    async fn inject_fault(&mut self, moment: Moment) -> Result<bool, End> {
         let (throttle, unavailable) = self.world.quirk(|quirks| (quirks.mail.throttle, quirks.mail.unavailable));
         if let Some((_, milliseconds)) = throttle.filter(|(when, _)| *when == moment) {
             let backoff = format!("Suggested Backoff Time: {milliseconds} milliseconds");
-            self.say(format!("-ERR Request is throttled. {backoff}")).await?;
+            self.send(format!("-ERR Request is throttled. {backoff}")).await?;
             return Ok(true);
         }
         if unavailable == Some(moment) {
-            self.say("-ERR Server Unavailable. 15").await?;
+            self.send("-ERR Server Unavailable. 15").await?;
             return Ok(true);
         }
         Ok(false)
@@ -260,8 +260,8 @@ impl Pop3<'_> {
         message.octets.len() + self.world.quirk(|quirks| quirks.mail.size_excess)
     }
 
-    async fn say(&mut self, line: impl AsRef<str>) -> Result<(), End> {
-        self.wire.say(format!("{}\r\n", line.as_ref())).await
+    async fn send(&mut self, line: impl AsRef<str>) -> Result<(), End> {
+        self.connection.send(format!("{}\r\n", line.as_ref())).await
     }
 }
 

@@ -14,21 +14,21 @@ use super::world::World;
 /// All that is remembered.
 #[derive(Default)]
 pub(super) struct Tokens {
-    access: HashMap<String, Access>,
-    refresh: HashMap<String, Refresh>,
+    access: HashMap<String, AccessGrant>,
+    refresh: HashMap<String, RefreshGrant>,
     /// By family: the newest generation that has been used.
     used: HashMap<String, u64>,
     /// Authorization codes that have not been redeemed.
-    pub(super) codes: HashMap<String, Code>,
+    pub(super) codes: HashMap<String, AuthorizationCode>,
     /// By device code.
-    pub(super) device_codes: HashMap<String, Pending>,
+    pub(super) device_codes: HashMap<String, PendingDeviceCode>,
     /// The `jti` of assertions.
     pub(super) assertions: HashSet<String>,
 }
 
 /// What stands behind an access token.
 #[derive(Clone)]
-pub(super) struct Access {
+pub(super) struct AccessGrant {
     pub(super) principal: Principal,
     pub(super) scope: Scope,
     pub(super) ends: Instant,
@@ -36,7 +36,7 @@ pub(super) struct Access {
 
 /// What stands behind a refresh token.
 #[derive(Clone)]
-pub(super) struct Refresh {
+pub(super) struct RefreshGrant {
     pub(super) user: String,
     pub(super) scope: Scope,
     family: String,
@@ -44,7 +44,7 @@ pub(super) struct Refresh {
 }
 
 /// What stands behind an authorization code.
-pub(super) struct Code {
+pub(super) struct AuthorizationCode {
     pub(super) user: String,
     pub(super) scope: Scope,
     pub(super) redirect_uri: String,
@@ -52,7 +52,7 @@ pub(super) struct Code {
 }
 
 /// What stands behind a device code.
-pub(super) struct Pending {
+pub(super) struct PendingDeviceCode {
     pub(super) user_code: String,
     /// Who has approved.
     pub(super) approved: Option<String>,
@@ -61,12 +61,12 @@ pub(super) struct Pending {
 }
 
 impl Tokens {
-    pub(super) fn access(&self, token: &str) -> Option<Access> {
+    pub(super) fn access(&self, token: &str) -> Option<AccessGrant> {
         self.access.get(token).filter(|access| access.ends > Instant::now()).cloned()
     }
 
     /// Redeems a refresh token; with strict rotation only if no later one has been redeemed.
-    pub(super) fn redeem(&mut self, token: &str, strict: bool) -> Option<Refresh> {
+    pub(super) fn redeem(&mut self, token: &str, strict: bool) -> Option<RefreshGrant> {
         let refresh = self.refresh.get(token)?.clone();
         let used = self.used.entry(refresh.family.clone()).or_default();
         if strict && refresh.generation < *used {
@@ -82,12 +82,12 @@ impl Tokens {
         world: &World,
         user: &str,
         scope: &Scope,
-        after: Option<&Refresh>,
+        after: Option<&RefreshGrant>,
     ) -> String {
-        let token = format!("1.{}", world.word());
+        let token = format!("1.{}", world.random_text());
         let (family, generation) =
-            after.map_or_else(|| (world.word(), 0), |before| (before.family.clone(), before.generation + 1));
-        let refresh = Refresh { user: user.to_owned(), scope: scope.clone(), family, generation };
+            after.map_or_else(|| (world.random_text(), 0), |before| (before.family.clone(), before.generation + 1));
+        let refresh = RefreshGrant { user: user.to_owned(), scope: scope.clone(), family, generation };
         self.refresh.insert(token.clone(), refresh);
         token
     }
@@ -106,27 +106,27 @@ impl Tokens {
             // Entra's clocks differ, and so do others.
             "nbf": now.saturating_sub(300),
             "exp": now + quirks.expires_in,
-            "uti": world.word(),
+            "uti": world.random_text(),
         });
         match principal {
-            Principal::App => put(&mut claims, "roles", json!(["IMAP.AccessAsApp", "POP.AccessAsApp"])),
+            Principal::App => insert(&mut claims, "roles", json!(["IMAP.AccessAsApp", "POP.AccessAsApp"])),
             Principal::User(address) => {
-                put(&mut claims, "scp", json!(scope.names.join(" ")));
-                put(&mut claims, "upn", json!(address));
+                insert(&mut claims, "scp", json!(scope.names.join(" ")));
+                insert(&mut claims, "upn", json!(address));
             }
         }
         let text = |claims: &Value| {
             let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
-            format!("{header}.{}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()), world.word())
+            format!("{header}.{}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()), world.random_text())
         };
         let mut token = text(&claims);
         if let Some(missing) = quirks.token_length.and_then(|length| length.checked_sub(token.len())) {
             // As group claims do it.
-            put(&mut claims, "groups", json!("g".repeat(missing * 3 / 4 + 1)));
+            insert(&mut claims, "groups", json!("g".repeat(missing * 3 / 4 + 1)));
             token = text(&claims);
         }
         let ends = Instant::now().checked_add(life).unwrap_or_else(Instant::now);
-        self.access.insert(token.clone(), Access { principal: principal.clone(), scope: scope.clone(), ends });
+        self.access.insert(token.clone(), AccessGrant { principal: principal.clone(), scope: scope.clone(), ends });
         token
     }
 
@@ -142,7 +142,7 @@ impl Tokens {
 }
 
 /// Adds a field to an object.
-pub(super) fn put(object: &mut Value, name: &str, value: Value) {
+pub(super) fn insert(object: &mut Value, name: &str, value: Value) {
     if let Some(fields) = object.as_object_mut() {
         fields.insert(name.to_owned(), value);
     }

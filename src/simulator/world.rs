@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::sync::{broadcast, watch};
 
+use super::counts::Counts;
 use super::mailbox::Mailbox;
 use super::quirks::Quirks;
-use super::tally::Counts;
 use super::tenant::Tenant;
 use super::tokens::Tokens;
 use crate::crypto::sha256;
@@ -23,12 +23,12 @@ pub(super) struct World {
     pub(super) endpoint: SocketAddr,
     pub(super) quirks: watch::Sender<Quirks>,
     pub(super) counts: watch::Sender<Counts>,
-    pub(super) news: broadcast::Sender<String>,
+    pub(super) feed: broadcast::Sender<String>,
     log: Mutex<Vec<String>>,
     tokens: Mutex<Tokens>,
     mailboxes: BTreeMap<String, Arc<Mailbox>>,
     seed: [u8; 32],
-    drawn: AtomicU64,
+    random_count: AtomicU64,
 }
 
 impl World {
@@ -39,12 +39,12 @@ impl World {
             endpoint,
             quirks: watch::Sender::new(Quirks::default()),
             counts: watch::Sender::new(Counts::default()),
-            news: broadcast::Sender::new(NEWS),
+            feed: broadcast::Sender::new(FEED),
             log: Mutex::default(),
             tokens: Mutex::default(),
             mailboxes,
             seed,
-            drawn: AtomicU64::new(0),
+            random_count: AtomicU64::new(0),
         }
     }
 
@@ -61,7 +61,7 @@ impl World {
     }
 
     /// Notes something that a spectator would like to know. Never a token, a password or mail.
-    pub(super) fn tell(&self, event: String) {
+    pub(super) fn log_event(&self, event: String) {
         let mut log = locked(&self.log);
         if log.len() >= REMEMBERED {
             log.drain(..REMEMBERED / 2);
@@ -69,10 +69,10 @@ impl World {
         log.push(event.clone());
         drop(log);
         // Nobody has to listen.
-        let _ = self.news.send(event);
+        let _ = self.feed.send(event);
     }
 
-    pub(super) fn told(&self) -> Vec<String> {
+    pub(super) fn events(&self) -> Vec<String> {
         locked(&self.log).clone()
     }
 
@@ -89,14 +89,14 @@ impl World {
     }
 
     /// Octets that come but once.
-    pub(super) fn draw(&self) -> [u8; 32] {
-        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn random_octets(&self) -> [u8; 32] {
+        let number = self.random_count.fetch_add(1, Ordering::Relaxed);
         sha256(&[self.seed.as_slice(), &number.to_be_bytes()].concat())
     }
 
     /// The same as text.
-    pub(super) fn word(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.draw())
+    pub(super) fn random_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.random_octets())
     }
 }
 
@@ -106,7 +106,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Events that a slow listener may lag behind.
-const NEWS: usize = 1024;
+const FEED: usize = 1024;
 
 /// Events; a demonstration may stay up for weeks.
 const REMEMBERED: usize = 10_000;

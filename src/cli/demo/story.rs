@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Scene, reachable, say};
 use crate::cli::output::has_colours;
 use crate::simulator::Simulator;
-use crate::simulator::device::{Step, fetch_by_imap, fetch_by_pop3};
+use crate::simulator::client::{Exchange, fetch_by_imap, fetch_by_pop3};
 use crate::text::{Printable, Style};
 use crate::transport::downstream::{self, device};
 
@@ -47,7 +47,7 @@ fn chapter(
     address: SocketAddr,
     (version, cipher, upstream): (&str, &str, &str),
     login: &str,
-    steps: &[Step],
+    steps: &[Exchange],
     news: &[String],
 ) -> Printable {
     let version = if version == "TLSv1" { "TLSv1.0" } else { version };
@@ -58,13 +58,13 @@ fn chapter(
     let port = address.port();
     text.plain(format_args!("      (port {port} of packetboat, the certificate is from the demo's own CA)\n\n"));
     for step in steps {
-        if !step.said.is_empty() {
-            text.plain("   scanner  ").bold(&step.said).plain("\n");
+        if !step.command.is_empty() {
+            text.plain("   scanner  ").bold(&step.command).plain("\n");
         }
-        if step.said.contains("LOGIN") || step.said.starts_with("PASS") {
+        if step.command.contains("LOGIN") || step.command.starts_with("PASS") {
             behind(&mut text, login, news);
         }
-        for line in step.heard.lines() {
+        for line in step.answer.lines() {
             text.plain("            ").dim(shortened(line)).plain("\n");
         }
     }

@@ -7,25 +7,25 @@ use tokio::time::{Duration, Instant};
 use super::grant;
 use super::refusal::Refusal;
 use super::scope::Scope;
-use super::{Answer, DEVICE_LOGIN, needed, said};
-use crate::simulator::tokens::{Code, Pending};
+use super::{DEVICE_LOGIN, TokenResponse, reply, required_field};
+use crate::simulator::tokens::{AuthorizationCode, PendingDeviceCode};
 use crate::simulator::world::World;
 use crate::transport::http::encode;
 use crate::transport::http::server::{Received, Said};
 
 /// The authorization endpoint (RFC 6749 §4.1.1 with RFC 7636 §4.3): back to where the browser came from.
-pub(super) fn authorize(world: &World, received: &Received) -> Answer {
+pub(super) fn authorize(world: &World, received: &Received) -> TokenResponse {
     world.count(|counts| counts.authorizations += 1);
-    grant::know_client(world, received)?;
-    let redirect_uri = needed(received, "redirect_uri")?;
-    if needed(received, "response_type")? != "code" {
+    grant::check_client_id(world, received)?;
+    let redirect_uri = required_field(received, "redirect_uri")?;
+    if required_field(received, "response_type")? != "code" {
         return Err(Refusal::new(400, "unsupported_response_type", 70_005, "The 'response_type' must be 'code'."));
     }
-    let challenge = needed(received, "code_challenge")?;
+    let challenge = required_field(received, "code_challenge")?;
     if received.field("code_challenge_method") != Some("S256") || URL_SAFE_NO_PAD.decode(challenge).is_err() {
         return Err(Refusal::new(400, "invalid_request", 501_471, "The code challenge must be one by S256."));
     }
-    let scope = Scope::delegated(needed(received, "scope")?)?;
+    let scope = Scope::delegated(required_field(received, "scope")?)?;
     let state = received.field("state").unwrap_or_default();
     let hint = received.field("login_hint").unwrap_or_default();
     if let Some(error) = world.quirk(|quirks| quirks.endpoint.authorize_error.clone()) {
@@ -35,28 +35,28 @@ pub(super) fn authorize(world: &World, received: &Received) -> Answer {
     let Some(user) = world.tenant.user(hint) else {
         return Err(Refusal::new(400, "invalid_request", 50_034, "The user account does not exist in the directory."));
     };
-    let code = world.word();
+    let code = world.random_text();
     let (user, challenge) = (user.address.clone(), challenge.to_owned());
-    world.tell(format!("{user} signs in with a browser"));
-    let kept = Code { user, scope, redirect_uri: redirect_uri.to_owned(), challenge };
+    world.log_event(format!("{user} signs in with a browser"));
+    let kept = AuthorizationCode { user, scope, redirect_uri: redirect_uri.to_owned(), challenge };
     world.tokens().codes.insert(code.clone(), kept);
     Ok(redirect(redirect_uri, &[("code", &code), ("state", state), ("session_state", "simulated")]))
 }
 
 /// The device authorization endpoint (RFC 8628 §3.1).
-pub(super) fn device_code(world: &World, received: &Received) -> Answer {
-    grant::know_client(world, received)?;
-    let scope = Scope::delegated(needed(received, "scope")?)?;
+pub(super) fn device_code(world: &World, received: &Received) -> TokenResponse {
+    grant::check_client_id(world, received)?;
+    let scope = Scope::delegated(required_field(received, "scope")?)?;
     let quirks = world.quirk(|quirks| quirks.device_code.clone());
-    let device_code = world.word();
+    let device_code = world.random_text();
     let user_code: String =
-        world.word().chars().filter(char::is_ascii_alphanumeric).take(9).collect::<String>().to_uppercase();
+        world.random_text().chars().filter(char::is_ascii_alphanumeric).take(9).collect::<String>().to_uppercase();
     let verification = format!("https://localhost:{}{DEVICE_LOGIN}", world.endpoint.port());
     let ends = Instant::now().checked_add(Duration::from_secs(quirks.expires_in)).unwrap_or_else(Instant::now);
-    let pending = Pending { user_code: user_code.clone(), approved: None, scope, ends };
+    let pending = PendingDeviceCode { user_code: user_code.clone(), approved: None, scope, ends };
     world.tokens().device_codes.insert(device_code.clone(), pending);
     world.count(|counts| counts.device_codes += 1);
-    world.tell(format!("a device code is asked for; its user code is {user_code}"));
+    world.log_event(format!("a device code is asked for; its user code is {user_code}"));
     let message = format!(
         "To sign in, use a web browser to open the page {verification} and enter the code {user_code} to authenticate."
     );
@@ -68,11 +68,11 @@ pub(super) fn device_code(world: &World, received: &Received) -> Answer {
         "interval": quirks.interval,
         "message": message,
     });
-    said(200, body)
+    reply(200, body)
 }
 
 /// The page where a user types a code: it is enough to ask for it with `user_code`.
-pub(super) fn approve(world: &World, received: &Received) -> Answer {
+pub(super) fn approve(world: &World, received: &Received) -> TokenResponse {
     let user_code = received.field("user_code").or(received.field("otc")).unwrap_or_default();
     let user = received.field("login_hint").unwrap_or_default();
     let text = if approve_all(world, user, |pending| pending.user_code.eq_ignore_ascii_case(user_code)) > 0 {
@@ -80,11 +80,15 @@ pub(super) fn approve(world: &World, received: &Received) -> Answer {
     } else {
         "add ?user_code=CODE to this address to approve a code that is waiting"
     };
-    said(200, Value::from(text))
+    reply(200, Value::from(text))
 }
 
 /// Approves the codes that the function says yes to; how many.
-pub(in crate::simulator) fn approve_all(world: &World, user: &str, which: impl Fn(&Pending) -> bool) -> usize {
+pub(in crate::simulator) fn approve_all(
+    world: &World,
+    user: &str,
+    which: impl Fn(&PendingDeviceCode) -> bool,
+) -> usize {
     let Some(user) = world.tenant.user(user) else { return 0 };
     let mut tokens = world.tokens();
     let waiting = tokens.device_codes.values_mut().filter(|pending| pending.approved.is_none() && which(pending));

@@ -6,19 +6,19 @@ use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use super::scope::Scope;
-use super::{Answer, assertion, needed, said};
+use super::{TokenResponse, assertion, reply, required_field};
 use crate::crypto::sha256;
 use crate::simulator::quirks::Poll;
 use crate::simulator::tenant::Principal;
-use crate::simulator::tokens::{Refresh, put};
+use crate::simulator::tokens::{RefreshGrant, insert};
 use crate::simulator::world::World;
 use crate::transport::http::server::Received;
 
 /// Answers a token request.
-pub(super) fn answer(world: &World, received: &Received) -> Answer {
-    let grant = needed(received, "grant_type")?;
+pub(super) fn answer(world: &World, received: &Received) -> TokenResponse {
+    let grant = required_field(received, "grant_type")?;
     world.count(|counts| *counts.token_requests.entry(grant.to_owned()).or_default() += 1);
-    know_client(world, received)?;
+    check_client_id(world, received)?;
     let issued = match grant {
         "client_credentials" => client_credentials(world, received)?,
         "authorization_code" => authorization_code(world, received)?,
@@ -30,12 +30,12 @@ pub(super) fn answer(world: &World, received: &Received) -> Answer {
             return Err(Refusal::new(400, "unsupported_grant_type", 70_003, text));
         }
     };
-    said(200, issue(world, grant, &issued))
+    reply(200, issue(world, grant, &issued))
 }
 
 /// Whether the app is one of the tenant's.
-pub(super) fn know_client(world: &World, received: &Received) -> Result<(), Refusal> {
-    let client = needed(received, "client_id")?;
+pub(super) fn check_client_id(world: &World, received: &Received) -> Result<(), Refusal> {
+    let client = required_field(received, "client_id")?;
     if client == world.tenant.client_id {
         return Ok(());
     }
@@ -48,7 +48,7 @@ struct Issued {
     principal: Principal,
     scope: Scope,
     /// The refresh token that it came with.
-    after: Option<Refresh>,
+    after: Option<RefreshGrant>,
 }
 
 fn issue(world: &World, grant: &str, issued: &Issued) -> Value {
@@ -66,10 +66,10 @@ fn issue(world: &World, grant: &str, issued: &Issued) -> Value {
     let whose = match &issued.principal {
         Principal::App => format!("app {}", world.tenant.client_id),
         Principal::User(user) => {
-            put(&mut body, "scope", json!(issued.scope.text()));
+            insert(&mut body, "scope", json!(issued.scope.text()));
             if issued.scope.offline && !(issued.after.is_some() && quirks.refresh.omit_new) {
                 let refresh = tokens.issue_refresh(world, user, &issued.scope, issued.after.as_ref());
-                put(&mut body, "refresh_token", json!(refresh));
+                insert(&mut body, "refresh_token", json!(refresh));
             }
             user.clone()
         }
@@ -77,28 +77,31 @@ fn issue(world: &World, grant: &str, issued: &Issued) -> Value {
     drop(tokens);
     world.count(|counts| counts.tokens_issued += 1);
     let grant = grant.rsplit(':').next().unwrap_or(grant);
-    world.tell(format!("token endpoint: an access token for {whose} by {grant}, {} characters", access_token.len()));
+    world.log_event(format!(
+        "token endpoint: an access token for {whose} by {grant}, {} characters",
+        access_token.len()
+    ));
     body
 }
 
 fn client_credentials(world: &World, received: &Received) -> Result<Issued, Refusal> {
-    if !prove_client(world, received)? {
+    if !authenticate_client(world, received)? {
         let text =
             "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.";
         return Err(Refusal::client(7_000_216, text));
     }
-    let scope = Scope::app_only(needed(received, "scope")?)?;
+    let scope = Scope::app_only(required_field(received, "scope")?)?;
     Ok(Issued { principal: Principal::App, scope, after: None })
 }
 
 /// RFC 7636 §4.6: who redeems the code is who asked for it.
 fn authorization_code(world: &World, received: &Received) -> Result<Issued, Refusal> {
-    if prove_client_of_user(world, received)? && world.tenant.public_client {
+    if authenticate_client_of_user(world, received)? && world.tenant.public_client {
         let text = "Client is public so neither 'client_assertion' nor 'client_secret' should be presented.";
         return Err(Refusal::client(700_025, text));
     }
-    let (code, verifier) = (needed(received, "code")?, needed(received, "code_verifier")?);
-    let redirect_uri = needed(received, "redirect_uri")?;
+    let (code, verifier) = (required_field(received, "code")?, required_field(received, "code_verifier")?);
+    let redirect_uri = required_field(received, "redirect_uri")?;
     // It is used up by any attempt.
     let Some(kept) = world.tokens().codes.remove(code) else {
         return Err(Refusal::grant(54_005, "OAuth2 Authorization code was already redeemed, or is not one."));
@@ -116,8 +119,8 @@ fn authorization_code(world: &World, received: &Received) -> Result<Issued, Refu
 
 fn device_code(world: &World, received: &Received) -> Result<Issued, Refusal> {
     world.count(|counts| counts.polls += 1);
-    prove_client_of_user(world, received)?;
-    let code = needed(received, "device_code")?;
+    authenticate_client_of_user(world, received)?;
+    let code = required_field(received, "device_code")?;
     let mut scripted = None;
     world.quirks.send_if_modified(|quirks| {
         scripted = quirks.device_code.script.pop_front();
@@ -154,8 +157,8 @@ fn device_code(world: &World, received: &Received) -> Result<Issued, Refusal> {
 }
 
 fn refresh_token(world: &World, received: &Received) -> Result<Issued, Refusal> {
-    prove_client_of_user(world, received)?;
-    let token = needed(received, "refresh_token")?;
+    authenticate_client_of_user(world, received)?;
+    let token = required_field(received, "refresh_token")?;
     world.count(|counts| counts.last_refresh_token = Some(token.to_owned()));
     let strict = world.quirk(|quirks| quirks.refresh.strict_rotation);
     let asked = received.field("scope").map(Scope::delegated).transpose()?;
@@ -169,9 +172,9 @@ fn refresh_token(world: &World, received: &Received) -> Result<Issued, Refusal> 
 }
 
 fn password(world: &World, received: &Received) -> Result<Issued, Refusal> {
-    prove_client_of_user(world, received)?;
-    let (name, password) = (needed(received, "username")?, needed(received, "password")?);
-    let scope = Scope::delegated(needed(received, "scope")?)?;
+    authenticate_client_of_user(world, received)?;
+    let (name, password) = (required_field(received, "username")?, required_field(received, "password")?);
+    let scope = Scope::delegated(required_field(received, "scope")?)?;
     match world.tenant.user(name) {
         None => Err(Refusal::grant(50_034, "The user account does not exist in the directory.")),
         Some(user) if user.password != password => {
@@ -182,8 +185,8 @@ fn password(world: &World, received: &Received) -> Result<Issued, Refusal> {
 }
 
 /// Where a user signs in, a public client need not prove anything; whether it did.
-fn prove_client_of_user(world: &World, received: &Received) -> Result<bool, Refusal> {
-    let is_proven = prove_client(world, received)?;
+fn authenticate_client_of_user(world: &World, received: &Received) -> Result<bool, Refusal> {
+    let is_proven = authenticate_client(world, received)?;
     if is_proven || world.tenant.public_client {
         return Ok(is_proven);
     }
@@ -192,7 +195,7 @@ fn prove_client_of_user(world: &World, received: &Received) -> Result<bool, Refu
 }
 
 /// Whether the app shows who it is; wrong proof is refused.
-fn prove_client(world: &World, received: &Received) -> Result<bool, Refusal> {
+fn authenticate_client(world: &World, received: &Received) -> Result<bool, Refusal> {
     if let Some(assertion) = received.field("client_assertion") {
         assertion::check(world, received.field("client_assertion_type"), assertion)?;
         return Ok(true);

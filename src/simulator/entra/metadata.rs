@@ -29,7 +29,7 @@ pub(super) fn answer(world: &World, received: &Received) -> Said {
         Some(_) => world.tokens().issue_access(world, &Principal::App, &Scope::of_app(resource)),
         None => return no("Identity not found"),
     };
-    world.tell(format!("metadata service: a token for {resource}"));
+    world.log_event(format!("metadata service: a token for {resource}"));
     let seconds = world.quirk(|quirks| quirks.endpoint.expires_in);
     let expires_on = world.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs() + seconds;
     // Numbers are strings here.

@@ -43,7 +43,7 @@ impl Refusal {
 
     /// As Entra writes it.
     pub(super) fn body(&self, world: &World) -> Value {
-        let id = || URL_SAFE_NO_PAD.encode(world.draw()).chars().take(22).collect::<String>();
+        let id = || URL_SAFE_NO_PAD.encode(world.random_octets()).chars().take(22).collect::<String>();
         let (trace, correlation) = (id(), id());
         let timestamp = humantime::format_rfc3339_seconds(world.now()).to_string().replace('T', " ");
         let text = format!(

@@ -73,7 +73,7 @@ impl Item {
                 format!("ENVELOPE ({date} {subject} NIL NIL NIL NIL NIL NIL NIL {id})")
             }
             Item::BodyStructure => {
-                let text = message.halves().1;
+                let text = message.header_and_body().1;
                 let lines = memchr::memchr_iter(b'\n', text).count();
                 format!("BODYSTRUCTURE (\"text\" \"plain\" NIL NIL NIL \"7bit\" {} {lines})", text.len())
             }
@@ -129,7 +129,7 @@ impl Section {
     }
 
     pub(super) fn octets<'a>(&self, message: &'a Message) -> Cow<'a, [u8]> {
-        let (header, text) = message.halves();
+        let (header, text) = message.header_and_body();
         let octets = match &self.part {
             Part::Whole => Cow::Borrowed(message.octets.as_slice()),
             Part::Header => Cow::Borrowed(header),
@@ -163,7 +163,7 @@ fn fields(header: &[u8], names: &[String], are_left_out: bool) -> Vec<u8> {
 }
 
 fn field(message: &Message, name: &str) -> Option<String> {
-    let lines = fields(message.halves().0, &[name.to_owned()], false);
+    let lines = fields(message.header_and_body().0, &[name.to_owned()], false);
     let text = String::from_utf8_lossy(&lines).into_owned();
     let value = text.lines().next()?.split_once(':')?.1.trim().replace(['"', '\\'], "");
     Some(value)

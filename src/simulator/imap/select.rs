@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::command::{Set, Word};
 use super::item::Item;
-use super::{Command, Imap};
+use super::{Command, ImapService};
+use crate::simulator::connection::{End, Input};
 use crate::simulator::mailbox::{Mailbox, Message, UID_VALIDITY};
-use crate::simulator::wire::{End, Heard};
 
 /// The inbox, as a session has been told of it.
 pub(super) struct Selected {
@@ -45,8 +45,8 @@ impl Selected {
     }
 }
 
-impl Imap<'_> {
-    pub(super) async fn obey_on_mailbox(&mut self, mailbox: Arc<Mailbox>, command: Command) -> Result<(), End> {
+impl ImapService<'_> {
+    pub(super) async fn execute_on_mailbox(&mut self, mailbox: Arc<Mailbox>, command: Command) -> Result<(), End> {
         let tag = &command.tag;
         match command.name.as_str() {
             "NOOP" | "CHECK" => self.complete(&command, Vec::new()).await,
@@ -58,13 +58,13 @@ impl Imap<'_> {
                 self.answer(&[], tag, &format!("NO {} failed.", command.name)).await
             }
             _ => match self.selected.take() {
-                Some(selected) => self.obey_selected(selected, command).await,
+                Some(selected) => self.execute_selected(selected, command).await,
                 None => self.answer(&[], tag, "BAD Command received in Invalid state.").await,
             },
         }
     }
 
-    async fn obey_selected(&mut self, mut selected: Selected, mut command: Command) -> Result<(), End> {
+    async fn execute_selected(&mut self, mut selected: Selected, mut command: Command) -> Result<(), End> {
         let is_by_uid = command.name == "UID" && !command.words.is_empty();
         if is_by_uid {
             command.name = command.words.remove(0).text().to_ascii_uppercase();
@@ -181,7 +181,7 @@ impl Imap<'_> {
         let removed = selected.mailbox.remove(|message| is_allowed && message.has(DELETED) && among(message.uid));
         if removed > 0 {
             self.world.count(|counts| counts.deleted += removed as u64);
-            self.world.tell(format!("IMAP: {removed} messages expunged"));
+            self.world.log_event(format!("IMAP: {removed} messages expunged"));
         }
         selected.catch_up()
     }
@@ -220,22 +220,22 @@ impl Imap<'_> {
         let (size_excess, is_cut) = self.world.quirk(|quirks| (quirks.mail.size_excess, quirks.mail.cut_literal));
         let mut separator = format!("* {number} FETCH (");
         for item in &items {
-            self.wire.say(format!("{separator}{}", item.text(&message, size_excess))).await?;
+            self.connection.send(format!("{separator}{}", item.text(&message, size_excess))).await?;
             " ".clone_into(&mut separator);
             let Item::Section(section) = item else { continue };
             let octets = section.octets(&message);
             if is_cut {
                 self.world.quirks.send_modify(|quirks| quirks.mail.cut_literal = false);
-                self.wire.say(octets.get(..octets.len() / 2).unwrap_or_default()).await?;
+                self.connection.send(octets.get(..octets.len() / 2).unwrap_or_default()).await?;
                 return Err(End::Expired);
             }
-            self.wire.say(&octets).await?;
+            self.connection.send(&octets).await?;
             if section.is_whole() {
                 self.world.count(|counts| counts.fetched += 1);
-                self.world.tell(format!("IMAP: message {number} fetched, {} octets", octets.len()));
+                self.world.log_event(format!("IMAP: message {number} fetched, {} octets", octets.len()));
             }
         }
-        self.say(")").await
+        self.send(")").await
     }
 
     async fn store(&mut self, selected: &Selected, command: &Command, is_by_uid: bool) -> Result<(), End> {
@@ -306,18 +306,18 @@ impl Imap<'_> {
     /// RFC 2177: new mail is told of until the client says DONE.
     async fn idle(&mut self, selected: &mut Selected, command: &Command) -> Result<(), End> {
         if self.world.quirk(|quirks| quirks.mail.exists_before_idle) {
-            self.say(format!("* {} EXISTS", selected.uids.len())).await?;
+            self.send(format!("* {} EXISTS", selected.uids.len())).await?;
         }
-        self.say("+ IDLE accepted, awaiting DONE command.").await?;
+        self.send("+ IDLE accepted, awaiting DONE command.").await?;
         let mut news = selected.mailbox.subscribe();
         loop {
             for line in selected.catch_up() {
-                self.say(line).await?;
+                self.send(line).await?;
             }
-            match self.wire.line_or(news.changed()).await? {
-                Heard::Line(line) if line.eq_ignore_ascii_case(b"DONE") => break,
-                Heard::Line(_) => return self.answer(&[], &command.tag, "BAD Command Error. 10").await,
-                Heard::Other(_) => {}
+            match self.connection.line_or(news.changed()).await? {
+                Input::Line(line) if line.eq_ignore_ascii_case(b"DONE") => break,
+                Input::Line(_) => return self.answer(&[], &command.tag, "BAD Command Error. 10").await,
+                Input::Other(_) => {}
             }
         }
         self.answer(&[], &command.tag, "OK IDLE completed.").await

@@ -12,17 +12,17 @@ use crate::transport::downstream::{Acceptor, Sessions, Tls};
 use crate::transport::socket::Socket;
 
 /// A connection with TLS on it.
-pub(super) struct Wire {
+pub(super) struct Connection {
     tls: Tls,
     /// The same socket, to reset it.
     socket: TcpStream,
     unread: Vec<u8>,
     quirks: watch::Receiver<Quirks>,
     begun: Instant,
-    login: Option<Login>,
+    login: Option<SessionStart>,
 }
 
-struct Login {
+struct SessionStart {
     at: Instant,
     token_ends: Instant,
 }
@@ -33,7 +33,7 @@ pub(super) enum End {
     /// The client is gone, or does not read.
     Gone,
     /// All that was to be said has been.
-    Said,
+    Finished,
     /// Without a word, and without a proper close.
     Reset,
     /// The token has expired.
@@ -44,9 +44,9 @@ pub(super) enum End {
     TooLong,
 }
 
-impl Wire {
+impl Connection {
     /// Shakes hands.
-    pub(super) async fn over(world: &World, acceptor: &Acceptor, tcp: TcpStream) -> Result<Self, String> {
+    pub(super) async fn accept(world: &World, acceptor: &Acceptor, tcp: TcpStream) -> Result<Self, String> {
         let twice =
             tcp.into_std().and_then(|one| Ok((TcpStream::from_std(one.try_clone()?)?, TcpStream::from_std(one)?)));
         let (socket, tcp) = twice.map_err(|error| error.to_string())?;
@@ -63,19 +63,19 @@ impl Wire {
 
     /// From now on the session's time counts, no longer the login's.
     pub(super) fn logged_in(&mut self, token_ends: Instant) {
-        self.login = Some(Login { at: Instant::now(), token_ends });
+        self.login = Some(SessionStart { at: Instant::now(), token_ends });
     }
 
     /// The next line, without its end.
     pub(super) async fn line(&mut self) -> Result<Vec<u8>, End> {
         match self.line_or(std::future::pending::<()>()).await? {
-            Heard::Line(line) => Ok(line),
-            Heard::Other(()) => Err(End::Gone),
+            Input::Line(line) => Ok(line),
+            Input::Other(()) => Err(End::Gone),
         }
     }
 
     /// The next line, or what else there is to wait for.
-    pub(super) async fn line_or<T>(&mut self, other: impl Future<Output = T>) -> Result<Heard<T>, End> {
+    pub(super) async fn line_or<T>(&mut self, other: impl Future<Output = T>) -> Result<Input<T>, End> {
         tokio::pin!(other);
         loop {
             if let Some(at) = memchr(b'\n', &self.unread) {
@@ -84,14 +84,14 @@ impl Wire {
                 if line.last() == Some(&b'\r') {
                     line.pop();
                 }
-                return Ok(Heard::Line(line));
+                return Ok(Input::Line(line));
             }
             if self.unread.len() > LONGEST_LINE {
                 return Err(End::TooLong);
             }
             tokio::select! {
                 read = self.fill() => read?,
-                other = &mut other => return Ok(Heard::Other(other)),
+                other = &mut other => return Ok(Input::Other(other)),
             }
         }
     }
@@ -121,7 +121,7 @@ impl Wire {
     }
 
     /// Says something. A long text is broken off where the session's time is over.
-    pub(super) async fn say(&mut self, octets: impl AsRef<[u8]>) -> Result<(), End> {
+    pub(super) async fn send(&mut self, octets: impl AsRef<[u8]>) -> Result<(), End> {
         for chunk in octets.as_ref().chunks(CHUNK) {
             let (at, end) = self.end();
             if at <= Instant::now() {
@@ -169,7 +169,7 @@ impl Wire {
 }
 
 /// What came first.
-pub(super) enum Heard<T> {
+pub(super) enum Input<T> {
     Line(Vec<u8>),
     Other(T),
 }

@@ -24,9 +24,9 @@ pub struct Counts {
     /// Connections to IMAP or POP3, with or without TLS coming about.
     pub mail_connections: u64,
     /// Of IMAP.
-    pub imap: Logins,
+    pub imap: LoginCounts,
     /// Of POP3.
-    pub pop3: Logins,
+    pub pop3: LoginCounts,
     /// Sessions that are logged in now, by mailbox.
     pub sessions: BTreeMap<String, usize>,
     /// The most sessions that one mailbox has had at a time.
@@ -39,7 +39,7 @@ pub struct Counts {
 
 /// Logins of one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Logins {
+pub struct LoginCounts {
     /// Succeeded, with a mailbox behind it.
     pub accepted: u64,
     /// Succeeded, without.

@@ -3,65 +3,65 @@
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// One step: what the device said, and what it heard.
+/// One command of the device, and the server's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct Exchange {
     /// With the password as `****`; empty where the server spoke first.
-    pub said: String,
+    pub command: String,
     /// The answer's lines; of a long message only how long it is.
-    pub heard: String,
+    pub answer: String,
 }
 
 /// Fetches the first message by IMAP, as a device that logs in with user name and password.
 ///
 /// # Errors
 /// The server said no, or something else than IMAP; the text holds both.
-pub async fn fetch_by_imap<S>(stream: S, login: &str, password: &str) -> Result<Vec<Step>, String>
+pub async fn fetch_by_imap<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut talk = Talk::new(stream);
-    talk.greeting(b"* OK").await?;
+    let mut conversation = Conversation::new(stream);
+    conversation.greeting(b"* OK").await?;
     let (login, password) = (quote(login), quote(password));
-    talk.imap("1", &format!("LOGIN {login} {password}"), &format!("LOGIN {login} \"****\"")).await?;
-    let selected = talk.imap_plain("2", "SELECT INBOX").await?;
+    conversation.imap("1", &format!("LOGIN {login} {password}"), &format!("LOGIN {login} \"****\"")).await?;
+    let selected = conversation.imap_plain("2", "SELECT INBOX").await?;
     if !selected.contains("* 0 EXISTS") {
-        talk.imap_plain("3", "FETCH 1 (RFC822.SIZE BODY.PEEK[])").await?;
+        conversation.imap_plain("3", "FETCH 1 (RFC822.SIZE BODY.PEEK[])").await?;
     }
-    talk.imap_plain("4", "LOGOUT").await?;
-    Ok(talk.steps)
+    conversation.imap_plain("4", "LOGOUT").await?;
+    Ok(conversation.exchanges)
 }
 
 /// Fetches the first message by POP3 and leaves it there, as a device that logs in with USER and PASS.
 ///
 /// # Errors
 /// The server said no, or something else than POP3; the text holds both.
-pub async fn fetch_by_pop3<S>(stream: S, login: &str, password: &str) -> Result<Vec<Step>, String>
+pub async fn fetch_by_pop3<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut talk = Talk::new(stream);
-    talk.greeting(b"+OK").await?;
-    talk.pop3(&format!("USER {login}"), &format!("USER {login}"), false).await?;
-    talk.pop3(&format!("PASS {password}"), "PASS ****", false).await?;
-    talk.pop3("STAT", "STAT", false).await?;
-    let listed = talk.pop3("LIST", "LIST", true).await?;
+    let mut conversation = Conversation::new(stream);
+    conversation.greeting(b"+OK").await?;
+    conversation.pop3(&format!("USER {login}"), &format!("USER {login}"), false).await?;
+    conversation.pop3(&format!("PASS {password}"), "PASS ****", false).await?;
+    conversation.pop3("STAT", "STAT", false).await?;
+    let listed = conversation.pop3("LIST", "LIST", true).await?;
     if listed.lines().nth(1).is_some_and(|line| line.starts_with("1 ")) {
-        talk.pop3("RETR 1", "RETR 1", true).await?;
+        conversation.pop3("RETR 1", "RETR 1", true).await?;
     }
-    talk.pop3("QUIT", "QUIT", false).await?;
-    Ok(talk.steps)
+    conversation.pop3("QUIT", "QUIT", false).await?;
+    Ok(conversation.exchanges)
 }
 
-struct Talk<S> {
+struct Conversation<S> {
     stream: S,
     unread: Vec<u8>,
-    steps: Vec<Step>,
+    exchanges: Vec<Exchange>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     fn new(stream: S) -> Self {
-        Self { stream, unread: Vec::new(), steps: Vec::new() }
+        Self { stream, unread: Vec::new(), exchanges: Vec::new() }
     }
 
     async fn greeting(&mut self, begins: &[u8]) -> Result<(), String> {
@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         if !line.as_bytes().starts_with(begins) {
             return Err(format!("greeted with: {line}"));
         }
-        self.steps.push(Step { said: String::new(), heard: line });
+        self.exchanges.push(Exchange { command: String::new(), answer: line });
         Ok(())
     }
 
@@ -79,8 +79,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     /// Says a command and hears all of its answer; literals are counted, not shown.
     async fn imap(&mut self, tag: &str, command: &str, shown: &str) -> Result<String, String> {
-        self.say(&format!("{tag} {command}")).await?;
-        let mut heard = String::new();
+        self.send(&format!("{tag} {command}")).await?;
+        let mut answer = String::new();
         loop {
             let mut line = self.line().await?;
             while let Some(length) = literal(&line) {
@@ -88,20 +88,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                 line = format!("{line}\n{text}{}", self.line().await?);
             }
             let is_last = line.strip_prefix(tag).is_some_and(|rest| rest.starts_with(' '));
-            heard.push_str(&line);
+            answer.push_str(&line);
             if is_last {
                 let is_ok = line.strip_prefix(tag).is_some_and(|rest| rest.starts_with(" OK"));
-                return self.told(format!("{tag} {shown}"), heard, is_ok);
+                return self.record(format!("{tag} {shown}"), answer, is_ok);
             }
-            heard.push('\n');
+            answer.push('\n');
         }
     }
 
     /// Says a command and hears its answer; of a long multi-line one only how long it is.
     async fn pop3(&mut self, command: &str, shown: &str, is_multi_line: bool) -> Result<String, String> {
-        self.say(command).await?;
-        let mut heard = self.line().await?;
-        let is_ok = heard.starts_with("+OK");
+        self.send(command).await?;
+        let mut answer = self.line().await?;
+        let is_ok = answer.starts_with("+OK");
         if is_ok && is_multi_line {
             let (mut lines, mut octets) = (String::new(), 0);
             loop {
@@ -116,21 +116,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                 }
             }
             let lines = if octets > SHOWN { format!("\n... {octets} octets ...") } else { lines };
-            heard.push_str(&lines);
-            heard.push_str("\n.");
+            answer.push_str(&lines);
+            answer.push_str("\n.");
         }
-        self.told(shown.to_owned(), heard, is_ok)
+        self.record(shown.to_owned(), answer, is_ok)
     }
 
-    fn told(&mut self, said: String, heard: String, is_ok: bool) -> Result<String, String> {
+    fn record(&mut self, command: String, answer: String, is_ok: bool) -> Result<String, String> {
         if !is_ok {
-            return Err(format!("{said} was answered: {heard}"));
+            return Err(format!("{command} was answered: {answer}"));
         }
-        self.steps.push(Step { said, heard: heard.clone() });
-        Ok(heard)
+        self.exchanges.push(Exchange { command, answer: answer.clone() });
+        Ok(answer)
     }
 
-    async fn say(&mut self, line: &str) -> Result<(), String> {
+    async fn send(&mut self, line: &str) -> Result<(), String> {
         let sending = async {
             self.stream.write_all(format!("{line}\r\n").as_bytes()).await?;
             self.stream.flush().await
@@ -195,35 +195,35 @@ const SHOWN: usize = 2000;
 mod tests {
     use super::*;
 
-    /// A server that has its answers ready, whatever it is told; and what it was told.
-    async fn scripted<T, F>(answers: &str, story: impl FnOnce(tokio::io::DuplexStream) -> F) -> (T, String)
+    /// Runs a script against a server whose answers are fixed; returns its result and the commands that it sent.
+    async fn scripted<T, F>(answers: &str, script: impl FnOnce(tokio::io::DuplexStream) -> F) -> (T, String)
     where
         F: Future<Output = T>,
     {
         let (mut server, device) = tokio::io::duplex(4096);
         server.write_all(answers.as_bytes()).await.unwrap();
-        let told = story(device).await;
-        let mut heard = String::new();
-        server.read_to_string(&mut heard).await.unwrap();
-        (told, heard)
+        let result = script(device).await;
+        let mut commands = String::new();
+        server.read_to_string(&mut commands).await.unwrap();
+        (result, commands)
     }
 
     #[tokio::test]
     async fn imap_without_the_password() {
         let answers = "* OK hello\r\n1 OK in\r\n* 1 EXISTS\r\n2 OK\r\n* 1 FETCH (BODY[] {3}\r\nabc)\r\n3 OK\r\n\
                        * BYE\r\n4 OK\r\n";
-        let (steps, said) = scripted(answers, |device| fetch_by_imap(device, "scan", "hunter\"2")).await;
-        let steps = steps.unwrap();
-        assert_eq!(steps.len(), 5);
-        assert_eq!(steps[3].heard, "* 1 FETCH (BODY[] {3}\nabc)\n3 OK");
-        assert!(said.starts_with("1 LOGIN \"scan\" \"hunter\\\"2\"\r\n"));
-        assert!(!format!("{steps:?}").contains("hunter"));
+        let (exchanges, commands) = scripted(answers, |device| fetch_by_imap(device, "scan", "hunter\"2")).await;
+        let exchanges = exchanges.unwrap();
+        assert_eq!(exchanges.len(), 5);
+        assert_eq!(exchanges[3].answer, "* 1 FETCH (BODY[] {3}\nabc)\n3 OK");
+        assert!(commands.starts_with("1 LOGIN \"scan\" \"hunter\\\"2\"\r\n"));
+        assert!(!format!("{exchanges:?}").contains("hunter"));
     }
 
     #[tokio::test]
     async fn pop3_up_to_a_no() {
         let answers = "+OK hello\r\n+OK\r\n-ERR no\r\n";
-        let (steps, _) = scripted(answers, |device| fetch_by_pop3(device, "scan", "hunter2")).await;
-        assert_eq!(steps.unwrap_err(), "PASS **** was answered: -ERR no");
+        let (exchanges, _) = scripted(answers, |device| fetch_by_pop3(device, "scan", "hunter2")).await;
+        assert_eq!(exchanges.unwrap_err(), "PASS **** was answered: -ERR no");
     }
 }
