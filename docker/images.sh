@@ -1,9 +1,9 @@
 #!/bin/sh
-# Prints the arguments by which docker build takes its base images by digest:  docker/images.sh
+# Prints the arguments that pin the base images of docker build to their digests:  docker/images.sh
 #
-# docker/images.lock holds the digests. An image that it does not have yet is pulled once by its tag, and its digest is
-# written there, to be looked at and committed: from then on everybody builds from the same image. To take a newer one,
-# delete its line.
+# docker/images.lock holds the digests. If an image has no line there, this script pulls it by its tag once and adds its
+# digest: review and commit that line, so that everybody builds from the same image. To take a newer image, delete its
+# line.
 set -eu
 cd "$(dirname "$0")"
 
@@ -15,7 +15,7 @@ sed -n 's/^ARG \([A-Z_]*_IMAGE\)=\(.*\)$/\1 \2/p' Dockerfile | while read -r nam
         digest=$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$tag" |
             sed -n 's/^.*@\(sha256:[0-9a-f]\{64\}\)$/\1/p' | head -1)
         [ -n "$digest" ] || {
-            echo "$tag has no digest; an image that was made here has none: pull it from its registry" >&2
+            echo "$tag has no digest, as images that were built here; pull it from its registry" >&2
             exit 69
         }
         echo "$tag $digest" >>"$lock"
