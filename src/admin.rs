@@ -27,7 +27,7 @@ use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{self, Lifecycle, Trigger, since_1970};
 use crate::mode::Mode;
 use crate::pool::Gate;
-use crate::proxy::{self, Common, Serving};
+use crate::proxy::{self, ProcessState, RunningProxy};
 use crate::secret::Secret;
 use crate::state;
 use crate::transport::{adopt, listen};
@@ -36,11 +36,11 @@ use places::Places;
 
 /// Who answers.
 pub struct Admin {
-    common: Common,
-    serving: Arc<RwLock<Serving>>,
+    common: ProcessState,
+    serving: Arc<RwLock<RunningProxy>>,
     /// Seconds since 1970.
     started: u64,
-    present: Mutex<Present>,
+    present: Mutex<Snapshot>,
     /// Whether a mail server was reached, and when that was tried.
     reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
     expiries: Mutex<expiry::Known>,
@@ -70,7 +70,7 @@ pub struct Loops {
 
 /// What a reload may change.
 #[derive(Default)]
-struct Present {
+struct Snapshot {
     /// Addresses as configured and as they are, each with what ends it when it is dropped.
     open: Vec<(SocketAddr, SocketAddr, Trigger)>,
     token: Option<Secret>,
@@ -92,7 +92,7 @@ pub struct Doors {
 pub fn open(
     settings: &Settings,
     mode: Mode,
-    common: &Common,
+    common: &ProcessState,
     before: Option<&Arc<Admin>>,
 ) -> Result<Doors, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
@@ -139,7 +139,7 @@ pub fn read_token(path: &Path) -> Result<Secret, String> {
 }
 
 /// Takes in the inventory of an earlier run. One that cannot be read is put aside.
-pub fn recall(config: &Config, common: &Common) {
+pub fn recall(config: &Config, common: &ProcessState) {
     let path = inventory_path(&config.state_directory);
     if let Err(message) = common.inventory.load(&path) {
         let aside = path.with_extension("unreadable");
@@ -185,7 +185,7 @@ impl Doors {
 
 impl Admin {
     /// For what runs.
-    pub fn new(common: &Common, serving: &Arc<RwLock<Serving>>, loops: Loops) -> Arc<Self> {
+    pub fn new(common: &ProcessState, serving: &Arc<RwLock<RunningProxy>>, loops: Loops) -> Arc<Self> {
         common.metrics.runs(loops.page.metrics());
         common.metrics.runs(loops.health.metrics());
         Arc::new(Self {
@@ -260,7 +260,7 @@ impl Admin {
         self.present().problem = problem;
     }
 
-    fn present(&self) -> MutexGuard<'_, Present> {
+    fn present(&self) -> MutexGuard<'_, Snapshot> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,26 +1,16 @@
 //! Listening: each listener with its limits, its TLS and its mail server; each connection a task of its own.
 
-mod accept;
-mod bucket;
+mod backend;
 mod connection;
-mod door;
-mod doorway;
-mod driver;
+mod current_service;
 mod limits;
-mod mailbox;
-mod opened;
-mod passed;
-mod place;
-mod quota;
-mod record;
-mod refuse;
+mod listen;
+mod login_check;
 mod registry;
-mod relay;
-mod serving;
-mod trial;
+mod running;
+mod service;
+mod telemetry;
 mod warm;
-mod witness;
-mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
@@ -39,24 +29,26 @@ use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Loaded};
 use crate::transport::upstream::{self, Server};
 use crate::transport::{http, serves, takes_ipv4_too};
-use door::{Access, Door, DoorLogins};
+use backend::mailbox::Mailboxes;
+use backend::pass_through::PassThroughState;
+use backend::{Backend, Directory};
 use limits::Connections;
-use mailbox::Mailboxes;
-use passed::Passed;
-use place::Place;
-pub use place::{is_beside_own, why_not_bound};
-use quota::Quota;
+use limits::log_quota::LogQuota;
+use listen::bind::{self, BoundAddress};
+pub use listen::bind::{is_beside_own, why_not_bound};
+use listen::worker;
+pub use listen::worker::Heartbeat;
+pub use login_check::LoginChecks;
 use registry::Registry;
 pub use registry::Revoked;
-pub use serving::{Present, Serving};
-pub use trial::Trials;
-use witness::Witness;
-pub use worker::Pulse;
+pub use running::{RunningProxy, Snapshot};
+use service::Service;
+use telemetry::Telemetry;
 
 /// What outlives every configuration: what is counted, who was seen, who is connected, and sockets that the service
 /// manager has handed over.
 #[derive(Clone)]
-pub struct Common {
+pub struct ProcessState {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Who was seen.
@@ -64,28 +56,28 @@ pub struct Common {
     /// Where devices have logged in from.
     pub known: Arc<KnownSources>,
     connections: Arc<Connections>,
-    passed: Arc<Passed>,
+    pass_through: Arc<PassThroughState>,
     /// What the log takes of it.
-    quota: Arc<Quota>,
+    quota: Arc<LogQuota>,
     /// The connections that a reload looks at.
     registry: Arc<Registry>,
     inherited: Arc<[TcpListener]>,
 }
 
-/// All that is open: the doors, and what their logins are translated with.
-pub struct Opened {
+/// All that is open: the services, and what their logins are translated with.
+pub struct Prepared {
     /// What listens.
-    pub doors: Vec<OpenDoor>,
-    access: Option<(Arc<Access>, Arc<Tokens>)>,
+    pub services: Vec<PreparedService>,
+    directory: Option<(Arc<Directory>, Arc<Tokens>)>,
     servers: Servers,
     /// Servers with the protocols that connections are to be kept ready for.
     warm: Vec<(Arc<Server>, Protocol)>,
 }
 
-/// A door, and where it is reached.
-pub struct OpenDoor {
-    door: Arc<Door>,
-    places: Vec<Place>,
+/// A service, and where it is reached.
+pub struct PreparedService {
+    service: Arc<Service>,
+    bound: Vec<BoundAddress>,
 }
 
 /// The mail servers by name, with their roots loaded.
@@ -121,7 +113,7 @@ fn remarks_on_roots(config: &Config) -> Vec<Diagnostic> {
     found
 }
 
-impl Common {
+impl ProcessState {
     /// Nothing counted, nobody seen, nothing handed over.
     ///
     /// # Errors
@@ -140,22 +132,22 @@ impl Common {
             metrics: Arc::new(Metrics::new()?),
             inventory: Inventory::new(config.inventory),
             connections: Connections::new(&config.limits, &known),
-            passed: Arc::new(Passed::new(&config.limits, &known)),
+            pass_through: Arc::new(PassThroughState::new(&config.limits, &known)),
             known,
-            quota: Arc::new(Quota::new(&config.log)),
+            quota: Arc::new(LogQuota::new(&config.log)),
             registry: Arc::default(),
             inherited: inherited.into(),
         })
     }
 
     /// Tells what the log did not take, some seconds later; call it every few seconds.
-    pub fn tell_left_out(&self) {
-        self.quota.tell(Instant::now());
+    pub fn report_suppressed_lines(&self) {
+        self.quota.report(Instant::now());
     }
 
     /// The same at the end, with nothing more to come.
-    pub fn tell_last(&self) {
-        self.quota.tell_all(Instant::now());
+    pub fn report_all_suppressed_lines(&self) {
+        self.quota.report_all(Instant::now());
     }
 
     /// Sockets that were handed over, and that no listener has.
@@ -208,23 +200,23 @@ impl Common {
 pub fn open(
     config: &Config,
     making: Mode,
-    common: &Common,
-    before: Option<&Present>,
-) -> Result<Opened, Vec<Diagnostic>> {
+    process: &ProcessState,
+    before: Option<&Snapshot>,
+) -> Result<Prepared, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let certificates = certificates(config, making, &mut diagnostics);
     let servers = servers(config, before, &mut diagnostics);
     let translating = config.listeners.iter().find(|listener| listener.logins == Logins::Translate);
-    let access = translating.and_then(|listener| {
+    let directory = translating.and_then(|listener| {
         if config.devices.is_empty() {
             diagnostics.push(without_devices(listener));
             return None;
         }
-        access(config, making, &servers, common, before).map_err(|found| diagnostics.extend(found)).ok()
+        directory(config, making, &servers, process, before).map_err(|found| diagnostics.extend(found)).ok()
     });
     let mut opened = Vec::new();
     for listener in &config.listeners {
-        let places = place::take(config, listener, making, common, before, &mut diagnostics);
+        let bound = bind::bind_all(config, listener, making, process, before, &mut diagnostics);
         let acceptor = match (listener.entry, certificates.get(&listener.certificate)) {
             (Entry::Plaintext, _) => None,
             (Entry::Implicit | Entry::StartTls | Entry::Auto, None) => continue,
@@ -239,18 +231,19 @@ pub fn open(
             }
         };
         let logins = match &listener.logins {
-            Logins::PassThrough(upstream) => {
-                servers.get(upstream).map(|server| DoorLogins::PassThrough(common.passed.to(server, &config.limits)))
-            }
-            Logins::Translate => access.as_ref().map(|(access, _)| DoorLogins::Translate(Arc::clone(access))),
-            Logins::Observe => Some(DoorLogins::Observe),
+            Logins::PassThrough(upstream) => servers
+                .get(upstream)
+                .map(|server| Backend::PassThrough(process.pass_through.to(server, &config.limits))),
+            Logins::Translate => directory.as_ref().map(|(directory, _)| Backend::Translate(Arc::clone(directory))),
+            Logins::Observe => Some(Backend::Observe),
         };
         let Some(logins) = logins else { continue };
-        let door = Arc::new(Door::new(listener, config.limits, acceptor, logins, Witness::new(listener, common)));
-        opened.push(OpenDoor { door, places });
+        let service =
+            Arc::new(Service::new(listener, config.limits, acceptor, logins, Telemetry::new(listener, process)));
+        opened.push(PreparedService { service, bound });
     }
     let warm = warm(config, &servers);
-    if diagnostics.is_empty() { Ok(Opened { doors: opened, access, servers, warm }) } else { Err(diagnostics) }
+    if diagnostics.is_empty() { Ok(Prepared { services: opened, directory, servers, warm }) } else { Err(diagnostics) }
 }
 
 fn certificates<'a>(
@@ -286,7 +279,7 @@ fn warm(config: &Config, servers: &Servers) -> Vec<(Arc<Server>, Protocol)> {
 
 /// The mail servers. One that has not changed goes on, with its connections that are ready; one whose roots are files may
 /// have changed without a word.
-fn servers(config: &Config, before: Option<&Present>, diagnostics: &mut Vec<Diagnostic>) -> Servers {
+fn servers(config: &Config, before: Option<&Snapshot>, diagnostics: &mut Vec<Diagnostic>) -> Servers {
     let mut servers = BTreeMap::new();
     for (name, upstream) in &config.upstreams {
         let running = before.filter(|before| {
@@ -313,15 +306,16 @@ fn without_devices(listener: &Listener) -> Diagnostic {
 }
 
 /// Devices, mailboxes and tokens.
-fn access(
+fn directory(
     config: &Config,
     making: Mode,
     servers: &Servers,
-    common: &Common,
-    before: Option<&Present>,
-) -> Result<(Arc<Access>, Arc<Tokens>), Vec<Diagnostic>> {
-    let (access, tokens) = before.and_then(Present::access).map_or((None, None), |(one, two)| (Some(one), Some(two)));
-    let devices = Devices::new(config, &common.known, access.map(|access| access.devices.as_ref()));
+    process: &ProcessState,
+    before: Option<&Snapshot>,
+) -> Result<(Arc<Directory>, Arc<Tokens>), Vec<Diagnostic>> {
+    let (directory, tokens) =
+        before.and_then(Snapshot::directory).map_or((None, None), |(one, two)| (Some(one), Some(two)));
+    let devices = Devices::new(config, &process.known, directory.map(|directory| directory.devices.as_ref()));
     let tokens = Tokens::open(config, making, tokens.map(Arc::as_ref));
     let (devices, tokens) = match (devices, tokens) {
         (Ok(devices), Ok(tokens)) => (devices, Arc::new(tokens)),
@@ -329,8 +323,8 @@ fn access(
             return Err([devices.err(), tokens.err()].into_iter().flatten().flatten().collect());
         }
     };
-    let mailboxes = Mailboxes::new(config, &tokens, servers, access.map(|access| &access.mailboxes));
-    Ok((Arc::new(Access { devices: Arc::new(devices), mailboxes }), tokens))
+    let mailboxes = Mailboxes::new(config, &tokens, servers, directory.map(|directory| &directory.mailboxes));
+    Ok((Arc::new(Directory { devices: Arc::new(devices), mailboxes }), tokens))
 }
 
 /// Open files beside those of connections: of each worker's event loop, of sockets that listen, of connections that are
@@ -341,15 +335,15 @@ pub fn other_files(config: &Config) -> usize {
     worker::count() * (FILES_OF_A_WORKER + addresses) + warm + limits::REFUSED
 }
 
-impl OpenDoor {
+impl PreparedService {
     /// The listener as configured.
     pub fn listener(&self) -> &Listener {
-        &self.door.listener
+        &self.service.listener
     }
 
     /// Where it listens, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.places.iter().map(|place| place.address).collect()
+        self.bound.iter().map(|bound| bound.address).collect()
     }
 }
 

@@ -128,7 +128,7 @@ impl Admin {
     /// Why devices cannot be served, if they cannot: no listener answers, or neither a token nor a mail server is at hand.
     pub(super) async fn obstacle(&self) -> Option<String> {
         let serving = self.serving.read().await;
-        let listens = !serving.places().is_empty();
+        let listens = !serving.addresses().is_empty();
         let needs_server = serving.config().listeners.iter().any(|listener| !listener.observes());
         let has_token = serving.token_statuses().iter().any(|one| one.until.is_some());
         let (servers, has_room) = (serving.mail_servers(), serving.has_room());
@@ -169,10 +169,10 @@ impl Admin {
     async fn stuck(&self) -> Option<String> {
         let asked = lifecycle::answers(&self.loops.control, ALIVE);
         // A change of the configuration may have the lock, on a control thread that hangs.
-        let pulse = async { timeout(ALIVE, self.serving.read()).await.ok().map(|serving| serving.pulse()) };
+        let pulse = async { timeout(ALIVE, self.serving.read()).await.ok().map(|serving| serving.heartbeat()) };
         let beat = async {
             match pulse.await {
-                Some(pulse) => pulse.is_felt(ALIVE).await,
+                Some(pulse) => pulse.answers_within(ALIVE).await,
                 None => false,
             }
         };

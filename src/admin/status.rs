@@ -12,7 +12,7 @@ use crate::config::{Config, Logins};
 use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle::since_1970;
 use crate::metrics::{Expiring, Point};
-use crate::proxy::Serving;
+use crate::proxy::RunningProxy;
 use crate::token::Status;
 use crate::transport::downstream;
 use crate::transport::http::server::Said;
@@ -142,8 +142,8 @@ fn counts(statuses: &[Status]) -> (u64, u64) {
     (well as u64, troubled as u64)
 }
 
-fn listeners(serving: &Serving) -> Vec<Value> {
-    let places = serving.places();
+fn listeners(serving: &RunningProxy) -> Vec<Value> {
+    let places = serving.addresses();
     let listeners = serving.config().listeners.iter().map(|listener| {
         let of_it = places.iter().filter(|(name, _)| *name == listener.name);
         json!({

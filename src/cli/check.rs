@@ -9,7 +9,7 @@ use crate::admin;
 use crate::config::{CertificateSource, Proven};
 use crate::diagnostic::Diagnostic;
 use crate::mode::Mode;
-use crate::proxy::{self, Common};
+use crate::proxy::{self, ProcessState};
 use crate::state;
 use crate::transport::downstream::certificate;
 
@@ -31,7 +31,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
             return Err(Exit::Unavailable);
         }
     }
-    let common = Common::new(&proven.config).map_err(|error| {
+    let common = ProcessState::new(&proven.config).map_err(|error| {
         complain(error);
         Exit::OsError
     })?;
@@ -43,7 +43,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
     match opened {
         Some(opened) => {
             let mut text = format!("{}: no mistakes found\n", file.display());
-            for one in &opened.doors {
+            for one in &opened.services {
                 let listener = one.listener();
                 let addresses: Vec<String> = one.addresses().iter().map(ToString::to_string).collect();
                 let _ = writeln!(

@@ -12,7 +12,7 @@ use crate::config::{Config, Profile, Proven};
 use crate::device::password;
 use crate::lifecycle::{self, EarlySignals, Phase};
 use crate::mode::Mode;
-use crate::proxy::{self, Common, OpenDoor, Serving};
+use crate::proxy::{self, PreparedService, ProcessState, RunningProxy};
 use crate::simulator::{Setup, Simulator, Tenant, User};
 use crate::state::{self, Access};
 use crate::text::Printable;
@@ -67,14 +67,15 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     let (mut signals, _) = signals.map_err(|error| error.to_string())?;
     let simulator = simulator(&scene).await?;
     let proven = configuration(&scene, &simulator, &arguments.profile)?;
-    let common = Common::new(&proven.config)?;
+    let common = ProcessState::new(&proven.config)?;
     let opened = proxy::open(&proven.config, Mode::Apply, &common, None).map_err(|diagnostics| {
         let lines: Vec<String> = proven.problems(&diagnostics).iter().map(ToString::to_string).collect();
         lines.join("\n")
     })?;
-    let addresses: Vec<SocketAddr> = opened.doors.iter().flat_map(OpenDoor::addresses).collect();
+    let addresses: Vec<SocketAddr> = opened.services.iter().flat_map(PreparedService::addresses).collect();
     let (trigger, lifecycle) = lifecycle::begin();
-    let mut serving = Serving::start(opened, &proven.config, &common, &lifecycle).map_err(|error| error.to_string())?;
+    let mut serving =
+        RunningProxy::start(opened, &proven.config, &common, &lifecycle).map_err(|error| error.to_string())?;
     drop(lifecycle);
     let authority = certificate::authority_path(&scene.directory);
     state::write(&scene.directory.join("ca.der"), &certificate::der(&authority)?, Access::Public)?;

@@ -9,7 +9,7 @@ use super::output::{answer, complain};
 use crate::config::{Config, Identity, Proven};
 use crate::confinement;
 use crate::protocol::Protocol;
-use crate::proxy::Trials;
+use crate::proxy::LoginChecks;
 use crate::token::{AccessToken, Claims};
 use crate::transport::upstream::Connector;
 
@@ -21,7 +21,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         if let Some(why) = Connector::unresolved_localhost().await {
             complain(format_args!("warning: {why}"));
         }
-        let trials = Trials::new(config).map_err(|diagnostics| {
+        let trials = LoginChecks::new(config).map_err(|diagnostics| {
             proven.problems(&diagnostics).iter().for_each(complain);
             Exit::Unavailable
         })?;
@@ -51,7 +51,7 @@ fn confine(file: &Path, config: &Config) {
     }
 }
 
-async fn try_account(config: &Config, trials: &Trials, name: &str) -> Result<bool, Exit> {
+async fn try_account(config: &Config, trials: &LoginChecks, name: &str) -> Result<bool, Exit> {
     let Some(account) = config.accounts.get(name) else { return Ok(false) };
     answer(format_args!("account {name}, {}\n", account.mailbox))?;
     let identity = config.identities.get(&account.identity);

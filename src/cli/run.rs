@@ -27,7 +27,7 @@ use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::mode::Mode;
 use crate::pool::{self, Gate};
-use crate::proxy::{self, Common, Serving};
+use crate::proxy::{self, ProcessState, RunningProxy};
 use crate::state::{self, Hold};
 use crate::transport::upstream::Connector;
 use change::Stamps;
@@ -103,7 +103,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     tokio::spawn(tell_of_ignored(ignored));
     let config = &proven.config;
     raise_open_files(config.limits.connections, proxy::other_files(config));
-    let common = Common::with(config, manager::sockets()).map_err(not_started)?;
+    let common = ProcessState::with(config, manager::sockets()).map_err(not_started)?;
     admin::recall(config, &common);
     let keeper = Keeper::recall(config, &common);
     let mut stamps = Stamps::of(config);
@@ -118,14 +118,14 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     let admin_doors = admin::open(&config.admin, Mode::Apply, &common, None).map_err(tell)?;
     let owners = state::socket::listen(&config.state_directory);
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
-    introduction::introduce(&proven, &opened.doors);
+    introduction::introduce(&proven, &opened.services);
     introduction::tell_of_admin(&admin_doors);
     introduction::tell_of_unclaimed(&common, config);
     let confined = confine(file, &proven);
     // Threads that were there before would not be confined.
     output.start_thread().and_then(|()| pool::start()).map_err(not_started)?;
     let (trigger, lifecycle) = lifecycle::begin();
-    let serving = Serving::start(opened, config, &common, &lifecycle).map_err(not_started)?;
+    let serving = RunningProxy::start(opened, config, &common, &lifecycle).map_err(not_started)?;
     let serving = Arc::new(RwLock::new(serving));
     let loops = Loops::start().map_err(not_started)?;
     loops.health.spawn(manager::feed_watchdog(Arc::clone(&serving), loops.control.clone()));
@@ -160,7 +160,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     beside.enter(Phase::Draining);
     tokio::join!(running.admin.keep(), keeper.keep());
     running.take_trail_away().await;
-    running.common.tell_last();
+    running.common.report_all_suppressed_lines();
     info!("stopped");
     Ok(())
 }
@@ -214,8 +214,8 @@ async fn tell_of_ignored(mut ignored: Ignored) {
 struct Process<'a> {
     file: &'a ConfigFile,
     output: &'a Output,
-    common: Common,
-    serving: Arc<RwLock<Serving>>,
+    common: ProcessState,
+    serving: Arc<RwLock<RunningProxy>>,
     admin: Arc<Admin>,
     signals: Signals,
     proven: Proven,
@@ -264,7 +264,7 @@ impl Process<'_> {
                     Request::Reload => self.is_reload_wanted = true,
                 },
                 _ = look.tick() => {
-                    self.common.tell_left_out();
+                    self.common.report_suppressed_lines();
                     self.common.metrics.log_lines_lost(self.output.dropped());
                     if let Err(signal) = self.take_certificates().await {
                         return signal;

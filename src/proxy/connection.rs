@@ -1,6 +1,10 @@
 //! The story of one connection: enter, log in, relay, leave.
 
+mod driver;
 mod login;
+pub(super) mod refuse;
+mod relay;
+pub(super) mod session_record;
 mod time;
 mod wait;
 
@@ -12,15 +16,12 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 
-use super::door::{Door, setting};
-use super::doorway::Doorway;
-use super::driver::{Driver, Event};
+use super::backend::authorize::Authorized;
+use super::backend::pass_through::Attempt;
+use super::current_service::CurrentService;
 use super::limits::Admitted;
-use super::opened::Opened;
-use super::passed::Attempt;
-use super::record::{Ending, Record};
-use super::refuse::refuse_announced;
 use super::registry::{Origin, Registered};
+use super::service::{Service, setting};
 use crate::failure::{Failure, Kind, Side};
 use crate::inventory::TlsMode;
 use crate::lifecycle::Lifecycle;
@@ -29,24 +30,27 @@ use crate::proto::{Credentials, Terms, is_client_hello};
 use crate::transport::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
+use driver::{Driver, Event};
+use refuse::refuse_announced;
+use session_record::{Ending, SessionRecord};
 use wait::{over, unless_over, until, within};
 
 /// Who has been let in, with all that it takes to serve it.
-pub(super) struct Guest {
+pub(super) struct Accepted {
     pub(super) source: SocketAddr,
-    pub(super) door: Arc<Door>,
-    pub(super) doorway: Arc<Doorway>,
+    pub(super) service: Arc<Service>,
+    pub(super) current: Arc<CurrentService>,
     pub(super) admitted: Admitted,
     pub(super) lifecycle: Lifecycle,
 }
 
 /// Serves a device from the first octet to the last, and writes its line.
-pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
-    let Guest { source, door, doorway, mut admitted, lifecycle } = guest;
+pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
+    let Accepted { source, service, current, mut admitted, lifecycle } = accepted;
     let mut socket = Socket::new(tcp);
     let mut balancer = None;
-    let source = if door.listener.proxy_protocol.contain(source.ip()) {
-        match Box::pin(door.announced(&mut socket, source, &mut admitted)).await {
+    let source = if service.listener.proxy_protocol.contain(source.ip()) {
+        match Box::pin(service.announced(&mut socket, source, &mut admitted)).await {
             Ok(Some(announced)) => {
                 balancer = Some(source.ip());
                 announced
@@ -54,25 +58,25 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
             Ok(None) => return,
             Err((source, failure)) => {
                 let connections = admitted.give_back();
-                return Box::pin(refuse_announced(socket, &door, &connections, source, &failure)).await;
+                return Box::pin(refuse_announced(socket, &service, &connections, source, &failure)).await;
             }
         }
     } else {
         source
     };
     let origin = Origin { source: source.ip(), balancer };
-    let registered = door.witness.common.registry.enter(&doorway, &door, origin, lifecycle);
-    let mut record = Record::new(source, &door.witness);
+    let registered = service.telemetry.process.registry.enter(&current, &service, origin, lifecycle);
+    let mut record = SessionRecord::new(source, &service.telemetry);
     // What is over when the relay begins is boxed, here and below: a task is as large as its largest state, for as long as
     // it lives, and most live long and idle.
-    match Box::pin(unless_over(&registered, door.enter(socket, &mut record))).await {
+    match Box::pin(unless_over(&registered, service.enter(socket, &mut record))).await {
         Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
-            registered.stands(stream.facts(), door.listener.allow_plaintext);
-            let session = door.session(stream.facts().is_some());
+            registered.stands(stream.facts(), service.listener.allow_plaintext);
+            let session = service.session(stream.facts().is_some());
             let mut connection = Connection {
                 driver: Driver::new(session, stream),
-                door: &door,
+                service: &service,
                 record: &mut record,
                 admitted: &mut admitted,
                 registered,
@@ -97,8 +101,8 @@ pub(super) async fn serve(tcp: TcpStream, guest: Guest) {
 
 struct Connection<'a, 'r> {
     driver: Driver,
-    door: &'a Arc<Door>,
-    record: &'a mut Record<'r>,
+    service: &'a Arc<Service>,
+    record: &'a mut SessionRecord<'r>,
     admitted: &'a mut Admitted,
     /// Tells where a login is taken to by now, and whether a reload has withdrawn what the connection rests on.
     registered: Registered,
@@ -120,7 +124,7 @@ struct Connection<'a, 'r> {
     /// What the login is tried with once more where the connection to the server was a ready one, and is lost.
     spare: Option<Box<(Credentials, Terms)>>,
     /// The mailbox that is opened for the device, where its login is translated.
-    opened: Option<Opened>,
+    opened: Option<Authorized>,
     /// The login that the server has, where it is passed through.
     attempt: Option<Box<Attempt>>,
 }
@@ -291,7 +295,7 @@ impl Connection<'_, '_> {
     async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let mut work = pin!(unless_over(&self.registered, work));
         loop {
-            let answer = self.half_closed.map(|since| since + self.door.limits.close_timeout);
+            let answer = self.half_closed.map(|since| since + self.service.limits.close_timeout);
             tokio::select! {
                 done = &mut work => return done,
                 left = self.driver.next() => match left {
@@ -307,7 +311,7 @@ impl Connection<'_, '_> {
     }
 
     fn left_during_login(&self) -> Failure {
-        let bound = setting("close_timeout", self.door.limits.close_timeout);
+        let bound = setting("close_timeout", self.service.limits.close_timeout);
         Failure::new(Kind::DeviceLost, format!("it closed its half, and its login did not end within {bound}"))
     }
 
@@ -329,7 +333,7 @@ impl Connection<'_, '_> {
             return Err(Failure::new(Kind::Injection, "the device's side sent commands in clear behind STARTTLS"));
         }
         stream.put_back(&unread);
-        let secure = self.door.secure(stream, TlsMode::StartTls, self.record);
+        let secure = self.service.secure(stream, TlsMode::StartTls, self.record);
         let stream = unless_over(&self.registered, secure).await?;
         self.registered.stands(stream.facts(), false);
         self.driver.secured(Side::Downstream, stream);
@@ -346,7 +350,7 @@ impl Connection<'_, '_> {
         let Some(server) = self.server.as_ref().map(Arc::clone) else {
             return Err(Failure::new(Kind::UpstreamTls, "STARTTLS without a server"));
         };
-        let handshake = server.handshake(self.door.listener.protocol, stream);
+        let handshake = server.handshake(self.service.listener.protocol, stream);
         let stream = unless_over(&self.registered, handshake).await?;
         self.record.upstream_tls = stream.facts();
         self.driver.secured(Side::Upstream, stream);
@@ -359,7 +363,7 @@ impl Connection<'_, '_> {
         self.device_is_gone = true;
         if !self.driver.session().has_logged_out() {
             // A server that does not take it in time is closed all the same.
-            within(self.door.limits.close_timeout, self.driver.close(Side::Upstream)).await;
+            within(self.service.limits.close_timeout, self.driver.close(Side::Upstream)).await;
         }
     }
 
@@ -387,7 +391,7 @@ impl Connection<'_, '_> {
             }
         };
         // Who does not take the last words in time does without.
-        within(self.door.limits.close_timeout, close).await;
+        within(self.service.limits.close_timeout, close).await;
         self.record.close(&ending);
         // At the very end there is nobody left to wait for.
         let drained = matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::Drained);

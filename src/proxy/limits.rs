@@ -3,7 +3,9 @@
 //! Strangers are sources that no device has logged in from. A part of what can be filled is kept for the others, so that
 //! strangers, from however many addresses, never cost a known device its service.
 
+pub(super) mod bucket;
 mod handshakes;
+pub(super) mod log_quota;
 mod shares;
 
 use std::net::IpAddr;
@@ -36,7 +38,7 @@ pub(super) struct Admitted {
 }
 
 /// Room for a refused connection, which is told why for as long as this is held.
-pub(super) struct Room {
+pub(super) struct RefusalPermit {
     connections: Arc<Connections>,
     source: Source,
     is_stranger: bool,
@@ -85,7 +87,7 @@ impl Connections {
     }
 
     /// Room to tell a refused connection why. None where many are told already: a flood ties nothing up.
-    pub(super) fn room_for_refusal(self: &Arc<Self>, source: IpAddr) -> Option<Room> {
+    pub(super) fn refusal_permit(self: &Arc<Self>, source: IpAddr) -> Option<RefusalPermit> {
         let is_stranger = !self.known.knows(source);
         let source = Source::from(source);
         let mut refused = lock(&self.refused);
@@ -94,7 +96,7 @@ impl Connections {
             refused.give_back(None, false);
             return None;
         }
-        Some(Room { connections: Arc::clone(self), source, is_stranger })
+        Some(RefusalPermit { connections: Arc::clone(self), source, is_stranger })
     }
 }
 
@@ -132,7 +134,7 @@ impl Drop for Admitted {
     }
 }
 
-impl Drop for Room {
+impl Drop for RefusalPermit {
     fn drop(&mut self) {
         lock(&self.connections.refused).give_back(Some(self.source), self.is_stranger);
     }
@@ -265,7 +267,7 @@ mod tests {
         log_in(&connections, "198.51.100.1");
         let told = |source: &str| {
             let source = source.parse().unwrap();
-            std::iter::from_fn(|| connections.room_for_refusal(source)).take(100).collect::<Vec<_>>()
+            std::iter::from_fn(|| connections.refusal_permit(source)).take(100).collect::<Vec<_>>()
         };
         let crowd: Vec<_> = (1..9).map(|number| told(&format!("192.0.2.{number}"))).collect();
         assert_eq!(crowd.iter().map(Vec::len).collect::<Vec<_>>(), [16, 16, 16, 0, 0, 0, 0, 0]);

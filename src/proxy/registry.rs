@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::door::{Door, DoorLogins};
-use super::doorway::Doorway;
-use super::mailbox::Mailbox;
+use super::backend::Backend;
+use super::backend::mailbox::Mailbox;
+use super::current_service::CurrentService;
+use super::service::Service;
 use crate::config::{Revocation, TlsPolicy, Version};
 use crate::device::Verified;
 use crate::failure::{Failure, Kind};
@@ -47,7 +48,7 @@ pub(super) struct Origin {
 
 /// One connection.
 struct Entry {
-    doorway: Arc<Doorway>,
+    current: Arc<CurrentService>,
     origin: Origin,
     protocol: Protocol,
     progress: Mutex<Progress>,
@@ -100,15 +101,15 @@ impl Registry {
     /// Takes a connection in. One that has come in a moment before a reload is judged by what the reload has left.
     pub(super) fn enter(
         self: &Arc<Self>,
-        doorway: &Arc<Doorway>,
-        door: &Door,
+        current: &Arc<CurrentService>,
+        service: &Service,
         origin: Origin,
         lifecycle: Lifecycle,
     ) -> Registered {
         let entry = Arc::new(Entry {
-            doorway: Arc::clone(doorway),
+            current: Arc::clone(current),
             origin,
-            protocol: door.listener.protocol,
+            protocol: service.listener.protocol,
             progress: Mutex::default(),
             withdrawn: OnceLock::new(),
             wake: Notify::new(),
@@ -123,7 +124,7 @@ impl Registry {
         registered
     }
 
-    /// Ends what has lost its permission. Call it once every doorway leads to its present door, or is closed.
+    /// Ends what has lost its permission. Call it once every address has its present service, or is closed.
     pub(super) fn revoke(&self, policy: Revocation) -> Revoked {
         let connections: Vec<_> = self.open().connections.values().map(Arc::clone).collect();
         let mut revoked = Revoked::default();
@@ -151,8 +152,8 @@ impl Registry {
 
 impl Registered {
     /// Where the connection logs in now.
-    pub(super) fn door(&self) -> Arc<Door> {
-        self.entry.doorway.door()
+    pub(super) fn service(&self) -> Arc<Service> {
+        self.entry.current.service()
     }
 
     /// The stream to the device stands: with TLS, or without it, and then logins are taken or not.
@@ -249,11 +250,11 @@ impl Entry {
     /// Whether the present configuration gives the connection all that it rests on.
     fn judge(&self, progress: &Progress) -> Result<(), Withdrawn> {
         let Origin { source, balancer } = self.origin;
-        if self.doorway.is_closed() {
+        if self.current.is_closed() {
             return Err(Withdrawn::Listener);
         }
-        let door = self.doorway.door();
-        let listener = &door.listener;
+        let service = self.current.service();
+        let listener = &service.listener;
         if listener.protocol != self.protocol {
             return Err(Withdrawn::Protocol);
         }
@@ -266,23 +267,23 @@ impl Entry {
         match progress.channel {
             Channel::Tls(facts) if !takes(&listener.tls, &facts) => return Err(Withdrawn::Tls),
             Channel::Cleartext if !listener.allow_plaintext => return Err(Withdrawn::Cleartext),
-            Channel::BeforeTls if door.acceptor.is_none() => return Err(Withdrawn::Tls),
+            Channel::BeforeTls if service.acceptor.is_none() => return Err(Withdrawn::Tls),
             Channel::Undecided | Channel::Cleartext | Channel::BeforeTls | Channel::Tls(_) => {}
         }
-        progress.login.as_ref().map_or(Ok(()), |login| login.judge(&door, source))
+        progress.login.as_ref().map_or(Ok(()), |login| login.judge(&service, source))
     }
 }
 
 impl Login {
-    fn judge(&self, door: &Door, source: IpAddr) -> Result<(), Withdrawn> {
-        let protocol = door.listener.protocol;
-        match (self, &door.logins) {
-            (Login::PassThrough(server), DoorLogins::PassThrough(present)) => {
+    fn judge(&self, service: &Service, source: IpAddr) -> Result<(), Withdrawn> {
+        let protocol = service.listener.protocol;
+        match (self, &service.logins) {
+            (Login::PassThrough(server), Backend::PassThrough(present)) => {
                 if present.server.stands_in_for(server, protocol) { Ok(()) } else { Err(Withdrawn::Upstream) }
             }
-            (Login::Translated(verified, mailbox), DoorLogins::Translate(access)) => {
-                let device = access.devices.still_takes(verified, source)?;
-                let present = access.mailboxes.of(&device.account).ok_or(Withdrawn::Mailbox)?;
+            (Login::Translated(verified, mailbox), Backend::Translate(directory)) => {
+                let device = directory.devices.still_takes(verified, source)?;
+                let present = directory.mailboxes.of(&device.account).ok_or(Withdrawn::Mailbox)?;
                 present.stands_in_for(mailbox, protocol)
             }
             (Login::PassThrough(_) | Login::Translated(..), _) => Err(Withdrawn::Logins),

@@ -15,7 +15,7 @@ use crate::diagnostic::Diagnostic;
 use crate::lifecycle;
 use crate::mode::Mode;
 use crate::pool::{self, NotDone};
-use crate::proxy::{Common, Present, Revoked};
+use crate::proxy::{ProcessState, Revoked, Snapshot};
 use crate::state::{self, Stamp};
 use crate::transport::downstream::certificate;
 
@@ -30,16 +30,16 @@ pub(super) struct Stamps {
 
 /// The parts of the running service that a change is prepared from.
 struct Preparation {
-    present: Present,
+    present: Snapshot,
     admin: Arc<Admin>,
-    common: Common,
+    common: ProcessState,
     confined: Option<Vec<PathBuf>>,
 }
 
 /// A configuration with everything open that it names.
 struct Prepared {
     proven: Proven,
-    opened: proxy::Opened,
+    opened: proxy::Prepared,
     admin_doors: admin::Doors,
     stamps: Stamps,
 }
@@ -143,7 +143,7 @@ impl Process<'_> {
         for warning in &proven.warnings {
             warn!("{warning}");
         }
-        let revoked = self.serving.write().await.go_on_with(opened, &proven.config);
+        let revoked = self.serving.write().await.reload(opened, &proven.config);
         self.stamps = stamps;
         self.admin.serve(admin_doors);
         raise_open_files(proven.config.limits.connections, proxy::other_files(&proven.config));
@@ -157,7 +157,7 @@ impl Process<'_> {
     async fn tell(&self, what: &str, result: &Result<Revoked, Vec<Problem>>) {
         match result {
             Ok(revoked) => {
-                for (listener, address) in self.serving.read().await.places() {
+                for (listener, address) in self.serving.read().await.addresses() {
                     info!(listener, "listening on {address}");
                 }
                 info!("{what} taken; {}", crate::cli::reload::of_sessions(revoked.words().as_deref()));

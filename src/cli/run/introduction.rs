@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use crate::admin;
 use crate::config::{CertificateSource, Config, Entry, Logins, Proven};
 use crate::confinement::{self, Confinement};
-use crate::proxy::{self, Common, OpenDoor};
+use crate::proxy::{self, PreparedService, ProcessState};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
 
@@ -34,7 +34,7 @@ pub(super) fn tell_of_confinement(confined: &Confinement, config: &Config) {
 }
 
 /// Where it listens, what it shows, and what to type into a device.
-pub(super) fn introduce(proven: &Proven, opened: &[OpenDoor]) {
+pub(super) fn introduce(proven: &Proven, opened: &[PreparedService]) {
     let config = &proven.config;
     for one in opened {
         let listener = one.listener();
@@ -135,7 +135,7 @@ pub(super) fn tell_of_admin(doors: &admin::Doors) {
 }
 
 /// Sockets that no listener has: who connects there is let go.
-pub(super) fn tell_of_unclaimed(common: &Common, config: &Config) {
+pub(super) fn tell_of_unclaimed(common: &ProcessState, config: &Config) {
     for address in common.unclaimed(config) {
         warn!(
             "{address} was handed over by the service manager, and no listener has it: add it to one, or stop its unit"

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::device::KnownSources;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::pool::{self, Gate};
-use crate::proxy::Common;
+use crate::proxy::ProcessState;
 use crate::state::{self, Access};
 
 /// Writes the pairs of devices and sources. A disk that hangs holds nothing else up.
@@ -24,7 +24,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Reads what an earlier run has written. A file that is damaged is told of, and taken for an empty one.
-    pub(super) fn recall(config: &Config, common: &Common) -> Arc<Self> {
+    pub(super) fn recall(config: &Config, common: &ProcessState) -> Arc<Self> {
         let state_directory = config.state_directory.clone();
         if let Err(message) = common.known.load(&KnownSources::path(&state_directory)) {
             warn!("{message}; no device is known until it logs in again, and the file is written anew then");

@@ -14,7 +14,7 @@ use tracing::{error, warn};
 
 use crate::lifecycle;
 use crate::pool;
-use crate::proxy::Serving;
+use crate::proxy::RunningProxy;
 
 /// TCP sockets that were handed over.
 pub(super) fn sockets() -> Vec<TcpListener> {
@@ -31,7 +31,7 @@ pub(super) fn sockets() -> Vec<TcpListener> {
 }
 
 /// Devices are served from now on.
-pub(super) async fn tell_ready(serving: &RwLock<Serving>) {
+pub(super) async fn tell_ready(serving: &RwLock<RunningProxy>) {
     let status = status(&*serving.read().await);
     tell(move || sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]));
 }
@@ -60,10 +60,10 @@ pub(super) fn tell_stopping() {
 
 /// Feeds the watchdog while each event loop answers, the control thread does, and passwords can be verified. Where one of
 /// them does not, the service manager starts the process anew (WatchdogSec). Run it on a thread that serves no stranger.
-pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>, control: Handle) {
+pub(super) async fn feed_watchdog(serving: Arc<RwLock<RunningProxy>>, control: Handle) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
     // The workers stay the same ones.
-    let pulse = serving.read().await.pulse();
+    let pulse = serving.read().await.heartbeat();
     let patience = period / 4;
     let mut tick = interval(patience);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -71,7 +71,7 @@ pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>, control: Handle
         tick.tick().await;
         let asked = lifecycle::answers(&control, patience);
         let (beats, verifies, is_controlled) =
-            tokio::join!(pulse.is_felt(patience), pool::PASSWORDS.answers(patience), asked);
+            tokio::join!(pulse.answers_within(patience), pool::PASSWORDS.answers(patience), asked);
         if !beats {
             error!("an event loop does not answer; the service manager's watchdog is not fed");
         } else if !verifies {
@@ -90,8 +90,8 @@ pub(super) async fn feed_watchdog(serving: Arc<RwLock<Serving>>, control: Handle
     }
 }
 
-fn status(serving: &Serving) -> String {
-    format!("{} addresses, {} connections open", serving.places().len(), serving.open())
+fn status(serving: &RunningProxy) -> String {
+    format!("{} addresses, {} connections open", serving.addresses().len(), serving.open())
 }
 
 /// Sends a message on the thread that is there for that: a manager that does not read makes the sender wait.

@@ -3,26 +3,27 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::driver::Event;
 use super::{Connection, unless_over};
 use crate::failure::{Failure, Kind};
 use crate::proto::{Credentials, Deletes, Probe, Relogin, Terms};
-use crate::proxy::door::{DoorLogins, Reached, dial, reach};
-use crate::proxy::driver::Event;
-use crate::proxy::mailbox::{Admission, Mailbox};
-use crate::proxy::opened::Opened;
+use crate::proxy::backend::Backend;
+use crate::proxy::backend::authorize::Authorized;
+use crate::proxy::backend::mailbox::{Admission, Mailbox};
 use crate::proxy::registry::Login;
+use crate::proxy::service::{Reached, dial, reach};
 use crate::transport::upstream::Server;
 
 impl Connection<'_, '_> {
     /// Finds and dials the server, now that the device has said who it is.
     pub(super) async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
         // A reload may have come since the greeting.
-        let door = self.registered.door();
+        let service = self.registered.service();
         let source = self.record.source.ip();
-        match &door.logins {
-            DoorLogins::PassThrough(passed) => {
-                let (server, protocol) = (&passed.server, door.listener.protocol);
-                let attempt = self.unless_left(passed.attempt(&credentials.login, source)).await?;
+        match &service.logins {
+            Backend::PassThrough(pass_through) => {
+                let (server, protocol) = (&pass_through.server, service.listener.protocol);
+                let attempt = self.unless_left(pass_through.attempt(&credentials.login, source)).await?;
                 self.registered.logs_in(Login::PassThrough(Arc::clone(server)))?;
                 // A connection that is ready is for a device that is known, and no guesser's.
                 let reached = if attempt.is_familiar() {
@@ -33,19 +34,19 @@ impl Connection<'_, '_> {
                 self.attempt = Some(Box::new(attempt));
                 self.connect(reached, server, credentials, Terms::PASS_THROUGH);
             }
-            DoorLogins::Observe => {
+            Backend::Observe => {
                 let detail = "observe = true on this listener; remove that to let devices in";
                 return Err(Failure::new(Kind::Observed, detail));
             }
-            DoorLogins::Translate(access) => {
-                let protocol = door.listener.protocol;
-                let verified = Opened::verified(access, &credentials, source, protocol);
+            Backend::Translate(directory) => {
+                let protocol = service.listener.protocol;
+                let verified = Authorized::verified(directory, &credentials, source, protocol);
                 let (mailbox, verified) = self.unless_left(verified).await?;
                 let deletes = if verified.device.delete { Deletes::Allowed } else { Deletes::Refused };
                 // One may have come since then, too.
                 self.registered.logs_in(Login::Translated(verified, Arc::clone(&mailbox)))?;
                 let admission = self.admitted(&mailbox).await?;
-                let opened = self.unless_left(Opened::with(mailbox, admission, deletes, protocol)).await?;
+                let opened = self.unless_left(Authorized::with(mailbox, admission, deletes, protocol)).await?;
                 self.record.mailbox = Some(Arc::clone(&opened.mailbox));
                 self.log_in_to(opened).await?;
             }
@@ -80,7 +81,7 @@ impl Connection<'_, '_> {
         let Some(mut opened) = self.opened.take() else { return Err(failure) };
         let is_about_token = matches!(failure.kind, Kind::LoginRefused | Kind::TokenExpired);
         let other = if is_about_token && !opened.is_second {
-            let other = opened.mailbox.token_instead_of(&opened.token, self.door.listener.protocol);
+            let other = opened.mailbox.token_instead_of(&opened.token, self.service.listener.protocol);
             self.unless_left(async { Ok(other.await) }).await?
         } else {
             None
@@ -95,9 +96,9 @@ impl Connection<'_, '_> {
         self.log_in_to(opened).await
     }
 
-    async fn log_in_to(&mut self, opened: Opened) -> Result<(), Failure> {
+    async fn log_in_to(&mut self, opened: Authorized) -> Result<(), Failure> {
         let mailbox = Arc::clone(&opened.mailbox);
-        let reached = self.unless_left(reach(&mailbox.server, self.door.listener.protocol)).await?;
+        let reached = self.unless_left(reach(&mailbox.server, self.service.listener.protocol)).await?;
         let probe = if mailbox.account.probe { Probe::Yes } else { Probe::No };
         let terms = Terms { probe, deletes: opened.deletes, relogin: Relogin::Refused };
         self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), terms);
@@ -116,7 +117,7 @@ impl Connection<'_, '_> {
         let (Some(spare), Some(server)) = (self.spare.take(), self.server.take()) else { return Ok(()) };
         let (credentials, terms) = *spare;
         self.driver.drop_upstream();
-        let reached = self.unless_left(dial(&server, self.door.listener.protocol)).await?;
+        let reached = self.unless_left(dial(&server, self.service.listener.protocol)).await?;
         self.connect(reached, &server, credentials, terms);
         Ok(())
     }

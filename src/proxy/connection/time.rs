@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::Connection;
 use crate::failure::{Failure, Kind};
-use crate::proxy::door::setting;
+use crate::proxy::service::setting;
 
 impl Connection<'_, '_> {
     /// Until when the present phase may last, and what it means when it does not end. Never [`Kind::DeviceLost`] after the
     /// login: that comes from a stream alone, and may be survived.
     pub(super) fn time_left(&self) -> (Instant, Failure) {
-        let limits = &self.door.limits;
+        let limits = &self.service.limits;
         if let Some((since, failure)) = &self.revoked {
             return (*since + limits.close_timeout, failure.clone());
         }
@@ -43,11 +43,11 @@ impl Connection<'_, '_> {
     /// Until when the device may log in. Failed logins give it the time back that they took, and not for ever: whoever sends
     /// wrong passwords would stay as long as it liked.
     pub(super) fn login_ends(&self) -> Instant {
-        let limit = self.door.limits.login_timeout;
+        let limit = self.service.limits.login_timeout;
         self.greeted + limit + self.held.min(limit)
     }
 
     pub(super) fn login_timeout(&self) -> Failure {
-        Failure::new(Kind::LoginTimeout, setting("login_timeout", self.door.limits.login_timeout))
+        Failure::new(Kind::LoginTimeout, setting("login_timeout", self.service.limits.login_timeout))
     }
 }

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::super::bucket::{Bucket, Buckets};
+use super::bucket::{Bucket, Buckets};
 use crate::config::Limits;
 use crate::failure::{Failure, Kind};
 

@@ -18,12 +18,12 @@ use crate::transport::upstream::Server;
 use crate::withdrawn::Withdrawn;
 
 /// All that devices can open, by the name of its account.
-pub(super) struct Mailboxes(BTreeMap<String, Arc<Mailbox>>);
+pub(in crate::proxy) struct Mailboxes(BTreeMap<String, Arc<Mailbox>>);
 
 /// One account, ready to be opened.
-pub(super) struct Mailbox {
-    pub(super) account: Account,
-    pub(super) server: Arc<Server>,
+pub(in crate::proxy) struct Mailbox {
+    pub(in crate::proxy) account: Account,
+    pub(in crate::proxy) server: Arc<Server>,
     identity: Identity,
     slot: Arc<Slot>,
     /// Accounts with the same mailbox on the same server have it in common.
@@ -51,13 +51,13 @@ struct Sessions {
 }
 
 /// One session, counted until it is dropped.
-pub(super) struct Admission {
+pub(in crate::proxy) struct Admission {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Mailboxes {
     /// Of this configuration. Sessions that are open in a mailbox count on, and so does what is known of it.
-    pub(super) fn new(
+    pub(in crate::proxy) fn new(
         config: &Config,
         tokens: &Tokens,
         servers: &BTreeMap<String, Arc<Server>>,
@@ -93,12 +93,12 @@ impl Mailboxes {
         Self(mailboxes)
     }
 
-    pub(super) fn of(&self, account: &str) -> Option<&Arc<Mailbox>> {
+    pub(in crate::proxy) fn of(&self, account: &str) -> Option<&Arc<Mailbox>> {
         self.0.get(account)
     }
 
     /// They are what devices open from now on.
-    pub(super) fn begin(&self) {
+    pub(in crate::proxy) fn begin(&self) {
         self.0.values().for_each(|mailbox| mailbox.sessions.begin());
     }
 }
@@ -148,7 +148,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// What differs.
-    pub(super) fn stands_in_for(&self, other: &Self, protocol: Protocol) -> Result<(), Withdrawn> {
+    pub(in crate::proxy) fn stands_in_for(&self, other: &Self, protocol: Protocol) -> Result<(), Withdrawn> {
         if !self.account.mailbox.eq_ignore_ascii_case(&other.account.mailbox) {
             return Err(Withdrawn::Mailbox);
         }
@@ -163,7 +163,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// There is none, or the server wants to be left alone.
-    pub(super) async fn admit(&self) -> Result<Admission, Failure> {
+    pub(in crate::proxy) async fn admit(&self) -> Result<Admission, Failure> {
         let sessions = &self.sessions;
         let quiet_until = *sessions.quiet_until();
         if let Some(left) =
@@ -183,14 +183,14 @@ impl Mailbox {
     }
 
     /// What a device hears that has not got one of the mailbox's sessions, and why it has not.
-    pub(super) fn is_full(&self, why: &str) -> Failure {
+    pub(in crate::proxy) fn is_full(&self, why: &str) -> Failure {
         let most = self.sessions.most;
         let detail = format!("{}: limits.sessions_per_mailbox = {most}, and {why}", self.account.mailbox);
         Failure::new(Kind::TooManySessions, detail)
     }
 
     /// The server has asked to be left alone for so long.
-    pub(super) fn leave_alone(&self, wait: Duration) {
+    pub(in crate::proxy) fn leave_alone(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_QUIET);
         let mut quiet_until = self.sessions.quiet_until();
         *quiet_until = Some(quiet_until.map_or(until, |other| other.max(until)));
@@ -200,7 +200,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// There is none, or it is too long for the protocol.
-    pub(super) async fn token(&self, protocol: Protocol) -> Result<Arc<AccessToken>, Failure> {
+    pub(in crate::proxy) async fn token(&self, protocol: Protocol) -> Result<Arc<AccessToken>, Failure> {
         let token = self.slot.access().await?;
         self.fits(&token, protocol)?;
         Ok(token)
@@ -220,7 +220,7 @@ impl Mailbox {
     }
 
     /// Another token than this one, which the server has refused, where one is worth a try and can be had.
-    pub(super) async fn token_instead_of(
+    pub(in crate::proxy) async fn token_instead_of(
         &self,
         token: &Arc<AccessToken>,
         protocol: Protocol,
@@ -230,12 +230,12 @@ impl Mailbox {
     }
 
     /// The server has let somebody in.
-    pub(super) fn has_opened(&self) {
+    pub(in crate::proxy) fn has_opened(&self) {
         *self.history() = History { has_opened: true, refused_since: None };
     }
 
     /// What the server hears in place of the device's login.
-    pub(super) fn credentials(&self, token: &AccessToken) -> Credentials {
+    pub(in crate::proxy) fn credentials(&self, token: &AccessToken) -> Credentials {
         Credentials {
             method: Method::Sasl(Mechanism::Xoauth2),
             login: self.account.mailbox.clone().into_bytes(),
@@ -245,7 +245,7 @@ impl Mailbox {
     }
 
     /// The device's password was right: what the server refuses is ours to mend.
-    pub(super) fn explain(&self, failure: Failure) -> Failure {
+    pub(in crate::proxy) fn explain(&self, failure: Failure) -> Failure {
         let advice = match failure.kind {
             Kind::LoginRefused | Kind::NotAuthorized => self.advice(),
             _ => return failure,

@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, enabled, info, warn};
 
-use super::mailbox::Mailbox;
-use super::quota::Line;
-use super::witness::Witness;
 use crate::failure::{Failure, Kind, Level};
 use crate::inventory::{Observation, Presence, TlsMode};
+use crate::proxy::backend::mailbox::Mailbox;
+use crate::proxy::limits::log_quota::LogLine;
+use crate::proxy::telemetry::Telemetry;
 use crate::transport::Facts;
 
 /// What is known of a connection by and by.
-pub(super) struct Record<'a> {
-    pub(super) source: SocketAddr,
-    witness: &'a Witness,
+pub(in crate::proxy) struct SessionRecord<'a> {
+    pub(in crate::proxy) source: SocketAddr,
+    telemetry: &'a Telemetry,
     login: Option<String>,
     /// The mailbox that was opened for it, where the login was translated.
-    pub(super) mailbox: Option<Arc<Mailbox>>,
-    pub(super) device_tls: Option<Facts>,
-    pub(super) upstream_tls: Option<Facts>,
-    pub(super) commands: u64,
+    pub(in crate::proxy) mailbox: Option<Arc<Mailbox>>,
+    pub(in crate::proxy) device_tls: Option<Facts>,
+    pub(in crate::proxy) upstream_tls: Option<Facts>,
+    pub(in crate::proxy) commands: u64,
     /// Octets from the device to the server, and back.
-    pub(super) passed: (u64, u64),
+    pub(in crate::proxy) passed: (u64, u64),
     /// Lines of the server that an operator should know.
     notices: u32,
     started: Instant,
@@ -42,7 +42,7 @@ pub(super) struct Record<'a> {
 
 /// Why a connection ended.
 #[derive(Debug)]
-pub(super) enum Ending {
+pub(in crate::proxy) enum Ending {
     /// LOGOUT or QUIT, and its answer.
     LoggedOut,
     /// The device closed without.
@@ -53,13 +53,13 @@ pub(super) enum Ending {
     Failed(Failure),
 }
 
-impl<'a> Record<'a> {
+impl<'a> SessionRecord<'a> {
     /// Of a connection that is let in.
-    pub(super) fn new(source: SocketAddr, witness: &'a Witness) -> Self {
-        witness.common.metrics.opened(&witness.counters);
+    pub(in crate::proxy) fn new(source: SocketAddr, telemetry: &'a Telemetry) -> Self {
+        telemetry.process.metrics.opened(&telemetry.counters);
         Self {
             source,
-            witness,
+            telemetry,
             login: None,
             mailbox: None,
             notices: 0,
@@ -77,8 +77,8 @@ impl<'a> Record<'a> {
     }
 
     /// It has shown what it is.
-    pub(super) fn seen(&mut self, observation: &Observation<'_>) {
-        let metrics = &self.witness.common.metrics;
+    pub(in crate::proxy) fn seen(&mut self, observation: &Observation<'_>) {
+        let metrics = &self.telemetry.process.metrics;
         match observation.refused {
             Some(failure) if is_of_handshake(failure.kind) => {
                 metrics.handshake_failed(self.listener(), failure);
@@ -89,11 +89,11 @@ impl<'a> Record<'a> {
             }
             Some(_) | None => {}
         }
-        self.presence = Some(self.witness.common.inventory.observe(observation));
+        self.presence = Some(self.telemetry.process.inventory.observe(observation));
     }
 
     /// It tries to log in.
-    pub(super) fn tries(&mut self, login: String) {
+    pub(in crate::proxy) fn tries(&mut self, login: String) {
         self.seen_in_clear(None);
         if let Some(presence) = &self.presence {
             presence.attempts_login(&login);
@@ -103,10 +103,10 @@ impl<'a> Record<'a> {
     }
 
     /// It is in.
-    pub(super) fn logged_in(&mut self) {
+    pub(in crate::proxy) fn logged_in(&mut self) {
         self.is_in = true;
         if let Some(tried) = self.tried.take() {
-            self.witness.counters.logged_in(tried.elapsed());
+            self.telemetry.counters.logged_in(tried.elapsed());
         }
         if let Some(presence) = &self.presence {
             presence.logged_in(self.mailbox.as_ref().map(|mailbox| mailbox.account.mailbox.as_str()));
@@ -114,27 +114,27 @@ impl<'a> Record<'a> {
     }
 
     /// A login that came to nothing; the session goes on.
-    pub(super) fn login_failed(&mut self, failure: &Failure) {
+    pub(in crate::proxy) fn login_failed(&mut self, failure: &Failure) {
         let login = self.login.as_deref().unwrap_or("-");
         let (listener, reason) = (self.listener(), failure.kind.label());
         if failure.kind == Kind::Observed {
             self.observed += 1;
-            if enabled!(tracing::Level::INFO) && self.may_write(Line::Login, reason) {
+            if enabled!(tracing::Level::INFO) && self.may_write(LogLine::Login, reason) {
                 info!(source = %self.source, listener, login, reason, "login seen: {failure}");
             }
             return;
         }
-        if self.may_write(Line::Login, reason) {
+        if self.may_write(LogLine::Login, reason) {
             warn!(source = %self.source, listener, login, reason, "login failed: {failure}");
         }
-        self.witness.common.metrics.login_failed(listener, failure);
+        self.telemetry.process.metrics.login_failed(listener, failure);
         if let Some(presence) = &self.presence {
             presence.failed(failure);
         }
     }
 
     /// Whether it has tried often enough where nobody is let in.
-    pub(super) fn is_known_well(&self) -> bool {
+    pub(in crate::proxy) fn is_known_well(&self) -> bool {
         self.observed >= OBSERVED
     }
 
@@ -144,34 +144,34 @@ impl<'a> Record<'a> {
             self.seen(&Observation {
                 tls_mode: Some(TlsMode::Plaintext),
                 refused,
-                ..self.witness.observation(self.source.ip())
+                ..self.telemetry.observation(self.source.ip())
             });
         }
     }
 
     fn listener(&self) -> &'a str {
-        &self.witness.listener
+        &self.telemetry.listener
     }
 
-    fn may_write(&self, line: Line, reason: &'static str) -> bool {
+    fn may_write(&self, line: LogLine, reason: &'static str) -> bool {
         // A login that the server, or a password, has borne out: anybody may claim a name.
-        self.witness.may_write((line, self.mailbox.is_some() || self.is_in), reason, Some(self.source.ip()))
+        self.telemetry.may_write((line, self.mailbox.is_some() || self.is_in), reason, Some(self.source.ip()))
     }
 
     /// A line of the server in a running session. Only the first few of a session are shown.
-    pub(super) fn noticed(&mut self, failure: &Failure) {
+    pub(in crate::proxy) fn noticed(&mut self, failure: &Failure) {
         self.notices += 1;
         if self.notices > SHOWN_NOTICES {
             return;
         }
         let (login, reason) = (self.login.as_deref().unwrap_or("-"), failure.kind.label());
-        if self.may_write(Line::Notice, reason) {
+        if self.may_write(LogLine::Notice, reason) {
             warn!(source = %self.source, listener = self.listener(), login, reason, "{failure}");
         }
     }
 
     /// The line.
-    pub(super) fn close(&mut self, ending: &Ending) {
+    pub(in crate::proxy) fn close(&mut self, ending: &Ending) {
         let (level, reason) = match ending {
             Ending::LoggedOut => (Level::Info, "logged_out"),
             Ending::DeviceClosed => (Level::Info, "device_closed"),
@@ -193,7 +193,7 @@ impl<'a> Record<'a> {
         macro_rules! line {
             ($log:ident, $level:ident) => {
                 // What would not be shown is not left out.
-                if enabled!(tracing::Level::$level) && self.may_write(Line::Session, reason) {
+                if enabled!(tracing::Level::$level) && self.may_write(LogLine::Session, reason) {
                     $log!(
                         source = %self.source,
                         listener = self.listener(),
@@ -220,7 +220,7 @@ impl<'a> Record<'a> {
     }
 }
 
-impl Record<'_> {
+impl SessionRecord<'_> {
     /// What metrics and inventory make of its end.
     fn counted(&mut self, ending: &Ending, reason: &'static str) {
         match ending {
@@ -241,14 +241,14 @@ impl Record<'_> {
     fn over(&mut self, reason: &'static str) {
         let lasted: Duration = self.started.elapsed();
         self.is_over = true;
-        self.witness.counters.passed(self.passed);
-        self.witness.common.metrics.closed(self.listener(), &self.witness.counters, reason, lasted);
+        self.telemetry.counters.passed(self.passed);
+        self.telemetry.process.metrics.closed(self.listener(), &self.telemetry.counters, reason, lasted);
         self.presence = None;
     }
 }
 
 /// One that nobody has closed is over all the same.
-impl Drop for Record<'_> {
+impl Drop for SessionRecord<'_> {
     fn drop(&mut self) {
         if !self.is_over {
             self.over("aborted");

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::door::Access;
+use super::Directory;
 use super::mailbox::{Admission, Mailbox};
 use crate::device::Verified;
 use crate::failure::{Failure, Kind};
@@ -12,35 +12,35 @@ use crate::protocol::Protocol;
 use crate::token::AccessToken;
 
 /// A mailbox that is being opened, or is open.
-pub(super) struct Opened {
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) token: Arc<AccessToken>,
+pub(in crate::proxy) struct Authorized {
+    pub(in crate::proxy) mailbox: Arc<Mailbox>,
+    pub(in crate::proxy) token: Arc<AccessToken>,
     /// Another token was tried already.
-    pub(super) is_second: bool,
+    pub(in crate::proxy) is_second: bool,
     /// Whether what the device deletes is deleted.
-    pub(super) deletes: Deletes,
+    pub(in crate::proxy) deletes: Deletes,
     /// Counted until the session is over.
     _admission: Admission,
 }
 
-impl Opened {
+impl Authorized {
     /// Verifies the device: its mailbox, with a token at hand, and what was verified.
     ///
     /// # Errors
     /// The password is wrong, or there is no token.
-    pub(super) async fn verified(
-        access: &Access,
+    pub(in crate::proxy) async fn verified(
+        directory: &Directory,
         credentials: &Credentials,
         source: IpAddr,
         protocol: Protocol,
     ) -> Result<(Arc<Mailbox>, Verified), Failure> {
-        let verified = access.devices.verify(&credentials.login, &credentials.secret, source).await?;
+        let verified = directory.devices.verify(&credentials.login, &credentials.secret, source).await?;
         let device = &verified.device;
-        let Some(mailbox) = access.mailboxes.of(&device.account).map(Arc::clone) else {
+        let Some(mailbox) = directory.mailboxes.of(&device.account).map(Arc::clone) else {
             return Err(Failure::new(Kind::ContactAdmin, format!("device \"{}\" has no account", device.name)));
         };
         // To act as somebody else is to open another mailbox than the one that was given.
-        if !access.devices.may_act_as(device, &credentials.authzid) {
+        if !directory.devices.may_act_as(device, &credentials.authzid) {
             let detail = format!("device \"{}\" wants to act as somebody else (authorization identity)", device.name);
             return Err(Failure::new(Kind::WrongPassword, detail));
         }
@@ -53,7 +53,7 @@ impl Opened {
     ///
     /// # Errors
     /// There is no token.
-    pub(super) async fn with(
+    pub(in crate::proxy) async fn with(
         mailbox: Arc<Mailbox>,
         admission: Admission,
         deletes: Deletes,

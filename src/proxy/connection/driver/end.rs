@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroize;
 
-use crate::proxy::relay::Flow;
+use crate::proxy::connection::relay::Flow;
 use crate::transport::Stream;
 
 /// One side.
@@ -34,7 +34,7 @@ impl End {
     }
 
     /// Writes what the session has to say. It may have been a password: it is wiped.
-    pub(super) fn say(&mut self, cx: &mut Context<'_>, words: &mut Vec<u8>) -> io::Result<Poll<()>> {
+    pub(super) fn write_out(&mut self, cx: &mut Context<'_>, words: &mut Vec<u8>) -> io::Result<Poll<()>> {
         while let Some(rest) = words.get(self.said..).filter(|rest| !rest.is_empty()) {
             let Some(stream) = &mut self.stream else { break };
             self.dirty = true;

@@ -7,79 +7,80 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use tracing::info;
 
-use super::door::Door;
-use super::doorway::Doorway;
-use super::serving::Present;
-use super::{Common, worker};
+use super::worker;
 use crate::config::{Config, Listener};
 use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{self, Trigger};
 use crate::mode::Mode;
+use crate::proxy::ProcessState;
+use crate::proxy::current_service::CurrentService;
+use crate::proxy::running::Snapshot;
+use crate::proxy::service::Service;
 use crate::transport::host::{self, Program};
 use crate::transport::{adopt, listen};
 
 /// An address that a listener is to be reached at.
-pub(super) struct Place {
-    pub(super) key: PlaceKey,
+pub(in crate::proxy) struct BoundAddress {
+    pub(in crate::proxy) key: BindKey,
     /// With the port that the system chose where 0 was asked for.
-    pub(super) address: SocketAddr,
+    pub(in crate::proxy) address: SocketAddr,
     /// One for each worker, or one that was handed over; none where it runs already.
-    pub(super) sockets: Vec<TcpListener>,
+    pub(in crate::proxy) sockets: Vec<TcpListener>,
 }
 
-/// What makes a place the same in two configurations: its address, or, where any port would do, its listener's name.
+/// What makes an address the same in two configurations: its address, or, where any port would do, its listener's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PlaceKey {
+pub(in crate::proxy) struct BindKey {
     listener: Option<String>,
     address: SocketAddr,
 }
 
-/// A place that is accepted at. Dropping it ends that.
-pub(super) struct Running {
-    pub(super) key: PlaceKey,
-    pub(super) address: SocketAddr,
-    pub(super) doorway: Arc<Doorway>,
+/// An address that is accepted at. Dropping it ends that.
+pub(in crate::proxy) struct ActiveAddress {
+    pub(in crate::proxy) key: BindKey,
+    pub(in crate::proxy) address: SocketAddr,
+    pub(in crate::proxy) current: Arc<CurrentService>,
     _open: Trigger,
 }
 
-impl Running {
-    pub(super) fn new(place: &Place, door: &Arc<Door>) -> Self {
+impl ActiveAddress {
+    pub(in crate::proxy) fn new(address: &BoundAddress, service: &Arc<Service>) -> Self {
         let (trigger, open) = lifecycle::begin();
-        let doorway = Arc::new(Doorway::new(door, open));
-        Self { key: place.key.clone(), address: place.address, doorway, _open: trigger }
+        let current = Arc::new(CurrentService::new(service, open));
+        Self { key: address.key.clone(), address: address.address, current, _open: trigger }
     }
 }
 
 /// Takes every address of a listener.
-pub(super) fn take(
+pub(in crate::proxy) fn bind_all(
     config: &Config,
     listener: &Listener,
     mode: Mode,
-    common: &Common,
-    before: Option<&Present>,
+    process: &ProcessState,
+    before: Option<&Snapshot>,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Place> {
-    let mut places = Vec::new();
+) -> Vec<BoundAddress> {
+    let mut bound = Vec::new();
     for &address in &listener.listen {
-        let key = PlaceKey { listener: (address.port() == 0).then(|| listener.name.clone()), address };
+        let key = BindKey { listener: (address.port() == 0).then(|| listener.name.clone()), address };
         if let Some(address) = before.and_then(|before| before.listens(&key)) {
-            places.push(Place { key, address, sockets: Vec::new() });
+            bound.push(BoundAddress { key, address, sockets: Vec::new() });
             continue;
         }
-        // A place that is on its way out may hold the port still.
+        // An address that is on its way out may hold the port still.
         let is_own = before.is_some_and(|before| before.has_port(address.port()));
-        if let Some(message) = is_shared(config, listener, common, address) {
+        if let Some(message) = is_shared(config, listener, process, address) {
             diagnostics.push(Diagnostic::new(format!("listener.{}.listen", listener.name), message));
             continue;
         }
-        let taken = match common.handed_over(address) {
+        let taken = match process.handed_over(address) {
             Some(socket) => adopt(socket, config.limits.keep_alive).map(|socket| vec![socket]),
             None => listen(address, worker::count(), config.limits.keep_alive, is_own),
         };
         let error = match taken {
             Ok(sockets) => {
-                let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
-                places.push(Place { key, address: bound.unwrap_or(address), sockets });
+                let local = sockets.first().and_then(|socket| socket.local_addr().ok());
+                bound.push(BoundAddress { key, address: local.unwrap_or(address), sockets });
                 continue;
             }
             Err(error) => error,
@@ -96,15 +97,15 @@ pub(super) fn take(
         if mode == Mode::DryRun && is_beside_own(&error, address) {
             continue;
         }
-        let message = format!("cannot listen on {address}: {}", why_not_bound(&error, address, common));
+        let message = format!("cannot listen on {address}: {}", why_not_bound(&error, address, process));
         diagnostics.push(Diagnostic::new(format!("listener.{}.listen", listener.name), message));
     }
-    places
+    bound
 }
 
 /// Why a socket that was handed over for both families cannot be shared: another listener wants it for IPv6 alone.
-fn is_shared(config: &Config, listener: &Listener, common: &Common, address: SocketAddr) -> Option<String> {
-    let own = common.handed_over(address)?.local_addr().ok().filter(|own| *own != address)?;
+fn is_shared(config: &Config, listener: &Listener, process: &ProcessState, address: SocketAddr) -> Option<String> {
+    let own = process.handed_over(address)?.local_addr().ok().filter(|own| *own != address)?;
     let other = config.listeners.iter().find(|other| other.name != listener.name && other.listen.contains(&own))?;
     Some(format!(
         "{own} was handed over by the service manager for IPv6 and IPv4, and listener {} has it: have its socket unit say \
@@ -126,10 +127,10 @@ pub fn is_beside_own(error: &io::Error, address: SocketAddr) -> bool {
 }
 
 /// Why an address cannot be listened on, and what to do.
-pub fn why_not_bound(error: &io::Error, address: SocketAddr, common: &Common) -> String {
+pub fn why_not_bound(error: &io::Error, address: SocketAddr, process: &ProcessState) -> String {
     let port = address.port();
     let is_of_rights = [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied].contains(&error.kind());
-    if let Some(why) = common.handed_over_otherwise(address).filter(|_| is_of_rights) {
+    if let Some(why) = process.handed_over_otherwise(address).filter(|_| is_of_rights) {
         return why;
     }
     let holder = || match host::listening_program(address) {

@@ -368,9 +368,12 @@ impl Driver {
 
     /// Writes our own words, to both sides. Ready once all are written.
     fn poll_say(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
-        let down =
-            self.downstream.say(cx, &mut self.outbox.downstream).map_err(|error| lost(Side::Downstream, &error))?;
-        let up = self.upstream.say(cx, &mut self.outbox.upstream).map_err(|error| lost(Side::Upstream, &error))?;
+        let down = self
+            .downstream
+            .write_out(cx, &mut self.outbox.downstream)
+            .map_err(|error| lost(Side::Downstream, &error))?;
+        let up =
+            self.upstream.write_out(cx, &mut self.outbox.upstream).map_err(|error| lost(Side::Upstream, &error))?;
         Ok(if down.is_ready() && up.is_ready() { Poll::Ready(()) } else { Poll::Pending })
     }
 

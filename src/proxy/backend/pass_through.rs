@@ -17,15 +17,15 @@ use crate::source::Source;
 use crate::transport::upstream::Server;
 
 /// What all listeners have in common that pass logins through. It outlives every configuration.
-pub(super) struct Passed {
+pub(in crate::proxy) struct PassThroughState {
     known: Arc<KnownSources>,
     strangers: Arc<Semaphore>,
     delays: Mutex<Arc<Delays>>,
 }
 
 /// A mail server that logins are passed to.
-pub(super) struct PassThrough {
-    pub(super) server: Arc<Server>,
+pub(in crate::proxy) struct PassThrough {
+    pub(in crate::proxy) server: Arc<Server>,
     known: Arc<KnownSources>,
     /// Logins that may be at the server at a time and were never let in from their source.
     strangers: Arc<Semaphore>,
@@ -33,21 +33,21 @@ pub(super) struct PassThrough {
 }
 
 /// A login that is on its way to the server. Dropping it without a verdict counts as nothing.
-pub(super) struct Attempt {
+pub(in crate::proxy) struct Attempt {
     who: Who,
     turn: Turn,
     known: Arc<KnownSources>,
     _stranger: Option<OwnedSemaphorePermit>,
 }
 
-impl Passed {
-    pub(super) fn new(limits: &Limits, known: &Arc<KnownSources>) -> Self {
+impl PassThroughState {
+    pub(in crate::proxy) fn new(limits: &Limits, known: &Arc<KnownSources>) -> Self {
         let strangers = Arc::new(Semaphore::new(STRANGERS));
         Self { known: Arc::clone(known), strangers, delays: Mutex::new(Arc::new(delays(limits))) }
     }
 
     /// To this server; failures from before go on to count where the delays are the same.
-    pub(super) fn to(&self, server: &Arc<Server>, limits: &Limits) -> PassThrough {
+    pub(in crate::proxy) fn to(&self, server: &Arc<Server>, limits: &Limits) -> PassThrough {
         let (other, mut present) = (delays(limits), self.delays.lock().unwrap_or_else(PoisonError::into_inner));
         if !present.is_like(&other) {
             *present = Arc::new(other);
@@ -62,7 +62,7 @@ impl PassThrough {
     ///
     /// # Errors
     /// [`Kind::NotVerified`]: too many were wrong of late, or are at the server.
-    pub(super) async fn attempt(&self, login: &[u8], source: IpAddr) -> Result<Attempt, Failure> {
+    pub(in crate::proxy) async fn attempt(&self, login: &[u8], source: IpAddr) -> Result<Attempt, Failure> {
         let (source, name) = (Source::from(source), format!("{PASSED}{}", normal_form(login)));
         let is_familiar = self.known.has(&name, source);
         let who = Who { source, name, is_familiar };
@@ -83,18 +83,18 @@ impl PassThrough {
 
 impl Attempt {
     /// Whether this login was let in from this source before.
-    pub(super) fn is_familiar(&self) -> bool {
+    pub(in crate::proxy) fn is_familiar(&self) -> bool {
         self.who.is_familiar
     }
 
     /// The server has let it in.
-    pub(super) fn succeeded(self) {
+    pub(in crate::proxy) fn succeeded(self) {
         self.turn.succeeded();
         self.known.add(&self.who.name, self.who.source);
     }
 
     /// It has come to nothing.
-    pub(super) fn failed(self, failure: &Failure) {
+    pub(in crate::proxy) fn failed(self, failure: &Failure) {
         let is_refusal = matches!(failure.kind, Kind::LoginRefused | Kind::NotAuthorized | Kind::ContactAdmin);
         // A known device is not delayed by a server that is down. A stranger may take anything that is said to its credentials
         // for a refusal.
@@ -104,7 +104,7 @@ impl Attempt {
     }
 
     /// The device has left before the server's answer. It has tried all the same, unless its patience is known.
-    pub(super) fn abandoned(self) {
+    pub(in crate::proxy) fn abandoned(self) {
         if !self.who.is_familiar {
             self.turn.failed();
         }

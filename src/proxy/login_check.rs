@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::door::{Reached, dial};
-use super::mailbox::{Mailbox, Mailboxes};
+use super::backend::mailbox::{Mailbox, Mailboxes};
+use super::service::{Reached, dial};
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Kind, Side};
@@ -20,13 +20,13 @@ use crate::token::{AccessToken, Store, Tokens};
 use crate::transport::{Facts, Stream};
 
 /// All accounts, ready to be tried.
-pub struct Trials {
+pub struct LoginChecks {
     mailboxes: Mailboxes,
     tokens: Tokens,
     patience: Duration,
 }
 
-impl Trials {
+impl LoginChecks {
     /// Prepares them.
     ///
     /// # Errors

@@ -12,34 +12,34 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::door::Door;
-use super::limits::Connections;
 use crate::config::Entry;
 use crate::failure::{Failure, Kind};
 use crate::proto::Outbox;
+use crate::proxy::limits::Connections;
+use crate::proxy::service::Service;
 use crate::transport::detect::Opening;
 use crate::transport::socket::Socket;
 
 /// Closes a connection that was only just accepted, and tells it why where it can be told.
-pub(super) fn refuse(
+pub(in crate::proxy) fn refuse(
     stream: TcpStream,
-    door: &Arc<Door>,
+    service: &Arc<Service>,
     connections: &Arc<Connections>,
     source: SocketAddr,
     failure: &Failure,
 ) {
-    door.witness.turn_away(source, failure);
-    let entry = door.listener.entry_at(stream.local_addr().map_or(0, |address| address.port()));
-    let Some(words) = words(door, entry, failure) else { return };
+    service.telemetry.refused(source, failure);
+    let entry = service.listener.entry_at(stream.local_addr().map_or(0, |address| address.port()));
+    let Some(words) = refusal(service, entry, failure) else { return };
     // Nobody knows how the device behind a balancer begins before its header is read.
-    if entry == Entry::Auto && door.listener.proxy_protocol.contain(source.ip()) {
+    if entry == Entry::Auto && service.listener.proxy_protocol.contain(source.ip()) {
         return;
     }
-    match connections.room_for_refusal(source.ip()) {
+    match connections.refusal_permit(source.ip()) {
         Some(room) => {
-            let door = Arc::clone(door);
+            let service = Arc::clone(service);
             tokio::spawn(async move {
-                tell(Socket::new(stream), &door, &words).await;
+                send_refusal(Socket::new(stream), &service, &words).await;
                 drop(room);
             });
         }
@@ -50,35 +50,35 @@ pub(super) fn refuse(
 }
 
 /// The same for one whose balancer has said where it comes from.
-pub(super) async fn refuse_announced(
+pub(in crate::proxy) async fn refuse_announced(
     socket: Socket,
-    door: &Door,
+    service: &Service,
     connections: &Arc<Connections>,
     source: SocketAddr,
     failure: &Failure,
 ) {
-    door.witness.turn_away(source, failure);
-    let Some(words) = words(door, door.entry_of(&socket), failure) else { return };
-    if let Some(_room) = connections.room_for_refusal(source.ip()) {
-        tell(socket, door, &words).await;
+    service.telemetry.refused(source, failure);
+    let Some(words) = refusal(service, service.entry_of(&socket), failure) else { return };
+    if let Some(_room) = connections.refusal_permit(source.ip()) {
+        send_refusal(socket, service, &words).await;
     }
 }
 
 /// What the device hears in place of the greeting.
-fn words(door: &Door, entry: Entry, failure: &Failure) -> Option<Vec<u8>> {
+fn refusal(service: &Service, entry: Entry, failure: &Failure) -> Option<Vec<u8>> {
     let is_over_limit = matches!(failure.kind, Kind::TooManyConnections | Kind::TooManyFromSource);
     if !is_over_limit || entry == Entry::Implicit {
         return None;
     }
     let mut out = Outbox::default();
-    door.session(false).bye(failure, &mut out);
+    service.session(false).bye(failure, &mut out);
     Some(out.downstream)
 }
 
-async fn tell(mut socket: Socket, door: &Door, words: &[u8]) {
-    let delay = door.listener.detect_delay;
+async fn send_refusal(mut socket: Socket, service: &Service, words: &[u8]) {
+    let delay = service.listener.detect_delay;
     let told = async {
-        if door.entry_of(&socket) == Entry::Auto
+        if service.entry_of(&socket) == Entry::Auto
             && !matches!(socket.opening(Some(delay)).await, Ok(Opening::Silence | Opening::Plaintext))
         {
             return;

@@ -1,4 +1,4 @@
-//! Token buckets: a rate per minute, of which a minute's worth may come at once; in a fixed number of drawers for all sources.
+//! Token buckets: a rate per minute, of which a minute's worth may come at once; in a fixed number of buckets for all sources.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -8,26 +8,26 @@ use crate::source::Source;
 
 /// A minute's worth of tokens, which fills up evenly.
 #[derive(Clone, Copy)]
-pub(super) struct Bucket {
+pub(in crate::proxy) struct Bucket {
     left: f64,
     at: Option<Instant>,
 }
 
 /// A bucket for each source. Their number is fixed, so that nobody can fill the memory with made-up addresses; the hash that
 /// chooses a source's bucket differs from start to start.
-pub(super) struct Buckets {
+pub(in crate::proxy) struct Buckets {
     hasher: Hasher,
-    drawers: Vec<Bucket>,
+    buckets: Vec<Bucket>,
 }
 
 impl Bucket {
     /// A full one.
-    pub(super) fn new(per_minute: u32) -> Self {
+    pub(in crate::proxy) fn new(per_minute: u32) -> Self {
         Self { left: f64::from(per_minute), at: None }
     }
 
     /// Brings it up to date. Whether a token is in it.
-    pub(super) fn fill(&mut self, per_minute: u32, now: Instant) -> bool {
+    pub(in crate::proxy) fn fill(&mut self, per_minute: u32, now: Instant) -> bool {
         let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let most = f64::from(per_minute);
         self.left = (self.left + since.as_secs_f64() / MINUTE.as_secs_f64() * most).min(most);
@@ -36,26 +36,26 @@ impl Bucket {
     }
 
     /// Takes a token out of it.
-    pub(super) fn take(&mut self) {
+    pub(in crate::proxy) fn take(&mut self) {
         self.left -= 1.0;
     }
 }
 
 impl Buckets {
     /// Full ones.
-    pub(super) fn new(per_minute: u32) -> Self {
-        Self { hasher: Hasher::default(), drawers: vec![Bucket::new(per_minute); DRAWERS] }
+    pub(in crate::proxy) fn new(per_minute: u32) -> Self {
+        Self { hasher: Hasher::default(), buckets: vec![Bucket::new(per_minute); BUCKETS] }
     }
 
     /// The bucket of this source. Nobody's is one as well.
-    pub(super) fn of(&mut self, source: Option<IpAddr>) -> Option<&mut Bucket> {
-        let drawer = self.hasher.hash_one(source.map(Source::from)) % DRAWERS as u64;
-        self.drawers.get_mut(usize::try_from(drawer).ok()?)
+    pub(in crate::proxy) fn of(&mut self, source: Option<IpAddr>) -> Option<&mut Bucket> {
+        let index = self.hasher.hash_one(source.map(Source::from)) % BUCKETS as u64;
+        self.buckets.get_mut(usize::try_from(index).ok()?)
     }
 
     #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
-        self.drawers.len()
+    pub(in crate::proxy) fn count(&self) -> usize {
+        self.buckets.len()
     }
 }
 
@@ -66,5 +66,5 @@ type Hasher = std::collections::hash_map::RandomState;
 type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
 /// 100 KiB of them.
-pub(super) const DRAWERS: usize = 4096;
+pub(in crate::proxy) const BUCKETS: usize = 4096;
 const MINUTE: Duration = Duration::from_secs(60);

@@ -1,19 +1,16 @@
 //! The way in and the way on of one listener: from a device's first octet to its protocol, and to the server.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::backend::Backend;
+use super::connection::session_record::SessionRecord;
 use super::limits::Admitted;
-use super::mailbox::Mailboxes;
-use super::passed::PassThrough;
-use super::record::Record;
-use super::witness::Witness;
+use super::telemetry::Telemetry;
 use crate::config::{Entry, Limits, Listener};
-use crate::device::Devices;
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Observation, TlsMode};
 use crate::proto::imap::Imap;
@@ -29,40 +26,24 @@ use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
 
 /// What all connections of one listener share.
-pub(super) struct Door {
+pub(super) struct Service {
     pub(super) listener: Listener,
     pub(super) limits: Limits,
     /// None with entry "plaintext".
     pub(super) acceptor: Option<Acceptor>,
-    pub(super) logins: DoorLogins,
-    pub(super) witness: Witness,
+    pub(super) logins: Backend,
+    pub(super) telemetry: Telemetry,
 }
 
-/// What becomes of a login here.
-pub(super) enum DoorLogins {
-    /// It goes to this server as it is.
-    PassThrough(PassThrough),
-    /// It is refused for the moment: only inventory is taken.
-    Observe,
-    /// It is verified, and its account's mailbox opened.
-    Translate(Arc<Access>),
-}
-
-/// Who is let in, and to what. All listeners that translate have it in common.
-pub(super) struct Access {
-    pub(super) devices: Arc<Devices>,
-    pub(super) mailboxes: Mailboxes,
-}
-
-impl Door {
+impl Service {
     pub(super) fn new(
         listener: &Listener,
         limits: Limits,
         acceptor: Option<Acceptor>,
-        logins: DoorLogins,
-        witness: Witness,
+        logins: Backend,
+        telemetry: Telemetry,
     ) -> Self {
-        Self { listener: listener.clone(), limits, acceptor, logins, witness }
+        Self { listener: listener.clone(), limits, acceptor, logins, telemetry }
     }
 
     /// Whether devices may come from there.
@@ -105,7 +86,7 @@ impl Door {
     }
 
     /// From the first octet to a stream on which the protocol is spoken.
-    pub(super) async fn enter(&self, mut stream: Socket, record: &mut Record<'_>) -> Result<Stream, Failure> {
+    pub(super) async fn enter(&self, mut stream: Socket, record: &mut SessionRecord<'_>) -> Result<Stream, Failure> {
         match self.entry_of(&stream) {
             Entry::Implicit => self.secure(stream, TlsMode::Implicit, record).await,
             Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
@@ -128,7 +109,7 @@ impl Door {
         &self,
         stream: Socket,
         tls_mode: TlsMode,
-        record: &mut Record<'_>,
+        record: &mut SessionRecord<'_>,
     ) -> Result<Stream, Failure> {
         let mut hello = None;
         let source = record.source.ip();
@@ -138,7 +119,7 @@ impl Door {
             Err(failure) if failure.kind == Kind::NothingSaid => return shaken,
             Err(failure) => (None, Some(failure)),
         };
-        let observation = self.witness.observation(source);
+        let observation = self.telemetry.observation(source);
         record.seen(&Observation { tls_mode: Some(tls_mode), hello: hello.as_deref(), tls, refused, ..observation });
         shaken
     }
@@ -175,7 +156,7 @@ impl Door {
                 return Err(Failure::new(Kind::Handshake, why));
             }
             // Before the dear part of it.
-            let sessions = self.witness.common.connections.begin_handshake(source)?;
+            let sessions = self.telemetry.process.connections.begin_handshake(source)?;
             match acceptor.accept(stream, sessions).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),
                 Err(refused) => Err(Failure::new(
@@ -204,7 +185,7 @@ impl Door {
             starttls: self.acceptor.is_some(),
             plaintext_login: self.listener.allow_plaintext,
             // Where logins are passed through, what the server takes may be used.
-            xoauth2: matches!(self.logins, DoorLogins::PassThrough(_)),
+            xoauth2: matches!(self.logins, Backend::PassThrough(_)),
         };
         let limits = session_limits(&self.limits);
         match self.listener.protocol {

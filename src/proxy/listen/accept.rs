@@ -9,25 +9,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
-use super::connection::Guest;
-use super::doorway::Doorway;
-use super::limits::Connections;
-use super::quota::Line;
-use super::refuse::refuse;
-use super::worker::Here;
+use super::worker::Worker;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::proxy::connection::Accepted;
+use crate::proxy::connection::refuse::refuse;
+use crate::proxy::current_service::CurrentService;
+use crate::proxy::limits::Connections;
+use crate::proxy::limits::log_quota::LogLine;
 use crate::transport::tune;
 
 /// Accepts at a place until it is closed, or the drain begins.
-pub(super) async fn accept(
+pub(in crate::proxy) async fn accept(
     socket: TcpListener,
-    doorway: Arc<Doorway>,
+    current: Arc<CurrentService>,
     connections: Arc<Connections>,
     mut lifecycle: Lifecycle,
-    here: Here,
+    worker: Worker,
 ) {
-    let mut open = doorway.open.clone();
-    let mut keep_alive = doorway.door().limits.keep_alive;
+    let mut open = current.open.clone();
+    let mut keep_alive = current.service().limits.keep_alive;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -36,23 +36,25 @@ pub(super) async fn accept(
             () = open.reached(Phase::Draining) => break,
             accepted = socket.accept() => accepted,
         };
-        let door = doorway.door();
+        let service = current.service();
         match accepted {
             Ok((stream, source)) => {
-                if door.limits.keep_alive != keep_alive {
-                    keep_alive = door.limits.keep_alive;
+                if service.limits.keep_alive != keep_alive {
+                    keep_alive = service.limits.keep_alive;
                     // For those to come, by inheritance, and for this one; one that is gone does without.
                     let _ = tune(&socket, keep_alive).and_then(|()| tune(&stream, keep_alive));
                 }
-                admit(stream, source, &doorway, &connections, &lifecycle, &here);
+                admit(stream, source, &current, &connections, &lifecycle, &worker);
             }
-            Err(error) if is_of_one_connection(&error) => debug!(listener = door.listener.name, %error, "not accepted"),
+            Err(error) if is_of_one_connection(&error) => {
+                debug!(listener = service.listener.name, %error, "not accepted")
+            }
             // Out of file descriptors or memory: a pause lets connections end and give some back.
             Err(error) => {
-                if door.witness.may_write((Line::Pause, false), "open_files", None) {
-                    error!(listener = door.listener.name, %error, "cannot accept connections; trying again in a second");
+                if service.telemetry.may_write((LogLine::Pause, false), "open_files", None) {
+                    error!(listener = service.listener.name, %error, "cannot accept connections; trying again in a second");
                 }
-                door.witness.common.metrics.paused(&door.listener.name);
+                service.telemetry.process.metrics.paused(&service.listener.name);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -60,12 +62,12 @@ pub(super) async fn accept(
     // Who has come already, and waits in the kernel's queue, is still served.
     for _ in 0..QUEUE {
         let Ok(Ok((stream, source))) = timeout(Duration::ZERO, socket.accept()).await else { return };
-        admit(stream, source, &doorway, &connections, &lifecycle, &here);
+        admit(stream, source, &current, &connections, &lifecycle, &worker);
     }
 }
 
 /// Closes every connection at once, for as long as nobody else has the socket.
-pub(super) async fn turn_away(socket: TcpListener, mut lifecycle: Lifecycle) {
+pub(in crate::proxy) async fn refuse_all(socket: TcpListener, mut lifecycle: Lifecycle) {
     loop {
         tokio::select! {
             biased;
@@ -85,29 +87,29 @@ pub(super) async fn turn_away(socket: TcpListener, mut lifecycle: Lifecycle) {
 fn admit(
     stream: TcpStream,
     source: SocketAddr,
-    doorway: &Arc<Doorway>,
+    current: &Arc<CurrentService>,
     connections: &Arc<Connections>,
     lifecycle: &Lifecycle,
-    here: &Here,
+    worker: &Worker,
 ) {
-    let door = doorway.door();
+    let service = current.service();
     let source = SocketAddr::new(source.ip().to_canonical(), source.port());
     // Whom a balancer speaks for is not known yet.
-    let admitted = if door.listener.proxy_protocol.contain(source.ip()) {
+    let admitted = if service.listener.proxy_protocol.contain(source.ip()) {
         connections.admit()
     } else {
-        door.admits(source.ip()).and_then(|()| connections.admit()).and_then(|mut admitted| {
+        service.admits(source.ip()).and_then(|()| connections.admit()).and_then(|mut admitted| {
             admitted.from(source.ip())?;
             Ok(admitted)
         })
     };
     match admitted {
         Ok(admitted) => {
-            let (doorway, lifecycle) = (Arc::clone(doorway), lifecycle.clone());
-            let guest = Guest { source, door, doorway, admitted, lifecycle };
-            here.serve(stream, guest);
+            let (current, lifecycle) = (Arc::clone(current), lifecycle.clone());
+            let accepted = Accepted { source, service, current, admitted, lifecycle };
+            worker.serve(stream, accepted);
         }
-        Err(failure) => refuse(stream, &door, connections, source, &failure),
+        Err(failure) => refuse(stream, &service, connections, source, &failure),
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use super::Common;
-use super::quota::Line;
+use super::ProcessState;
+use super::limits::log_quota::LogLine;
 use crate::config::Listener;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Observation;
@@ -14,37 +14,39 @@ use crate::metrics::OfListener;
 use crate::protocol::Protocol;
 
 /// Of one listener.
-pub(super) struct Witness {
+pub(super) struct Telemetry {
     pub(super) listener: String,
-    pub(super) common: Common,
+    pub(super) process: ProcessState,
     pub(super) counters: OfListener,
     protocol: Protocol,
 }
 
-impl Witness {
-    pub(super) fn new(listener: &Listener, common: &Common) -> Self {
-        let counters = common.metrics.of(&listener.name);
-        Self { listener: listener.name.clone(), common: common.clone(), counters, protocol: listener.protocol }
+impl Telemetry {
+    pub(super) fn new(listener: &Listener, process: &ProcessState) -> Self {
+        let counters = process.metrics.of(&listener.name);
+        Self { listener: listener.name.clone(), process: process.clone(), counters, protocol: listener.protocol }
     }
 
     /// Writes the line of who is not let in.
-    pub(super) fn turn_away(&self, source: SocketAddr, failure: &Failure) {
+    pub(super) fn refused(&self, source: SocketAddr, failure: &Failure) {
         let listener = self.listener.as_str();
-        if self.may_write((Line::Refused, false), failure.kind.label(), Some(source.ip())) {
+        if self.may_write((LogLine::Refused, false), failure.kind.label(), Some(source.ip())) {
             warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
         }
-        self.common.metrics.refused(listener, failure.kind);
+        self.process.metrics.refused(listener, failure.kind);
         let observation = Observation { refused: Some(failure), ..self.observation(source.ip()) };
         match failure.kind {
-            Kind::NotAllowed => drop(self.common.inventory.observe(&observation)),
-            Kind::TooManyConnections | Kind::TooManyFromSource => self.common.inventory.observe_rejection(&observation),
+            Kind::NotAllowed => drop(self.process.inventory.observe(&observation)),
+            Kind::TooManyConnections | Kind::TooManyFromSource => {
+                self.process.inventory.observe_rejection(&observation)
+            }
             _ => {}
         }
     }
 
     /// Whether a line about this source, and whether it has said who it is, may be written now. If not, it is counted.
-    pub(super) fn may_write(&self, line: (Line, bool), reason: &'static str, source: Option<IpAddr>) -> bool {
-        self.common.quota.takes(line, &self.listener, reason, source, Instant::now())
+    pub(super) fn may_write(&self, line: (LogLine, bool), reason: &'static str, source: Option<IpAddr>) -> bool {
+        self.process.quota.allows(line, &self.listener, reason, source, Instant::now())
     }
 
     /// What is known of somebody who has come from there.

@@ -19,24 +19,24 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::accept::accept;
-use super::connection::{self, Guest};
-use super::doorway::Doorway;
-use super::limits::Connections;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
+use crate::proxy::connection::{self, Accepted};
+use crate::proxy::current_service::CurrentService;
+use crate::proxy::limits::Connections;
 
 /// All worker threads. They end when it is dropped, whatever they are at.
-pub(super) struct Workers {
-    desks: Arc<[Desk]>,
+pub(in crate::proxy) struct Workers {
+    handles: Arc<[WorkerHandle]>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// Tells whether the workers are stuck.
 #[derive(Clone)]
-pub struct Pulse(Arc<[Desk]>);
+pub struct Heartbeat(Arc<[WorkerHandle]>);
 
 /// A worker, as others see it.
-struct Desk {
+struct WorkerHandle {
     jobs: UnboundedSender<Job>,
     /// Connections that it has.
     open: Arc<AtomicUsize>,
@@ -44,8 +44,8 @@ struct Desk {
 
 /// What a worker is asked to do.
 enum Job {
-    Accept(StdListener, Arc<Doorway>, Arc<Connections>, Lifecycle),
-    Serve(StdStream, Guest, Seat),
+    Accept(StdListener, Arc<CurrentService>, Arc<Connections>, Lifecycle),
+    Serve(StdStream, Accepted, LoadGuard),
     /// Says that it is not stuck.
     Beat(oneshot::Sender<()>),
     Stop,
@@ -53,16 +53,16 @@ enum Job {
 
 /// The worker that a task runs on.
 #[derive(Clone)]
-pub(super) struct Here {
-    desks: Arc<[Desk]>,
+pub(in crate::proxy) struct Worker {
+    handles: Arc<[WorkerHandle]>,
     own: usize,
 }
 
 /// One of a worker's connections. Dropping it takes it off the count.
-struct Seat(Arc<AtomicUsize>);
+struct LoadGuard(Arc<AtomicUsize>);
 
 /// One for each core that this process may use.
-pub(super) fn count() -> usize {
+pub(in crate::proxy) fn count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -71,16 +71,17 @@ impl Workers {
     ///
     /// # Errors
     /// The operating system has none.
-    pub(super) fn start(count: usize, metrics: &Metrics) -> io::Result<Self> {
+    pub(in crate::proxy) fn start(count: usize, metrics: &Metrics) -> io::Result<Self> {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1)).map(|_| unbounded_channel()).unzip();
-        let desks: Arc<[Desk]> = senders.into_iter().map(|jobs| Desk { jobs, open: Arc::default() }).collect();
-        let mut workers = Self { desks: Arc::clone(&desks), threads: Vec::new() };
+        let handles: Arc<[WorkerHandle]> =
+            senders.into_iter().map(|jobs| WorkerHandle { jobs, open: Arc::default() }).collect();
+        let mut workers = Self { handles: Arc::clone(&handles), threads: Vec::new() };
         for (own, jobs) in receivers.into_iter().enumerate() {
-            let here = Here { desks: Arc::clone(&desks), own };
+            let worker = Worker { handles: Arc::clone(&handles), own };
             let runtime = Builder::new_current_thread().enable_all().build()?;
             metrics.runs(runtime.metrics());
             let work = move || {
-                runtime.block_on(work(here, jobs));
+                runtime.block_on(work(worker, jobs));
                 // A thread that looks up a name may take its time.
                 runtime.shutdown_background();
             };
@@ -90,37 +91,37 @@ impl Workers {
     }
 
     /// Has these sockets of one address accepted from, each by a worker.
-    pub(super) fn accept(
+    pub(in crate::proxy) fn accept(
         &self,
         sockets: Vec<StdListener>,
-        doorway: &Arc<Doorway>,
+        current: &Arc<CurrentService>,
         connections: &Arc<Connections>,
         lifecycle: &Lifecycle,
     ) {
-        for (socket, desk) in sockets.into_iter().zip(self.desks.iter().cycle()) {
-            let job = Job::Accept(socket, Arc::clone(doorway), Arc::clone(connections), lifecycle.clone());
+        for (socket, worker) in sockets.into_iter().zip(self.handles.iter().cycle()) {
+            let job = Job::Accept(socket, Arc::clone(current), Arc::clone(connections), lifecycle.clone());
             // A worker that has ended has been told to.
-            let _ = desk.jobs.send(job);
+            let _ = worker.jobs.send(job);
         }
     }
 
     /// What tells whether they are stuck.
-    pub(super) fn pulse(&self) -> Pulse {
-        Pulse(Arc::clone(&self.desks))
+    pub(in crate::proxy) fn heartbeat(&self) -> Heartbeat {
+        Heartbeat(Arc::clone(&self.handles))
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Whether each event loop, which accepts connections and moves their octets, answers within this time. One that is
     /// stuck does not.
-    pub async fn is_felt(&self, patience: Duration) -> bool {
+    pub async fn answers_within(&self, patience: Duration) -> bool {
         timeout(patience, self.beat()).await.unwrap_or_default()
     }
 
     async fn beat(&self) -> bool {
-        let ask = |desk: &Desk| {
+        let ask = |worker: &WorkerHandle| {
             let (sender, answer) = oneshot::channel();
-            desk.jobs.send(Job::Beat(sender)).ok()?;
+            worker.jobs.send(Job::Beat(sender)).ok()?;
             Some(answer)
         };
         let answers: Vec<_> = self.0.iter().map(ask).collect();
@@ -136,8 +137,8 @@ impl Pulse {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        for desk in self.desks.iter() {
-            let _ = desk.jobs.send(Job::Stop);
+        for worker in self.handles.iter() {
+            let _ = worker.jobs.send(Job::Stop);
         }
         // One that is stuck is left to the end of the process.
         let begun = Instant::now();
@@ -150,48 +151,48 @@ impl Drop for Workers {
     }
 }
 
-impl Here {
+impl Worker {
     /// Serves a connection: here, or where there are clearly fewer of them.
-    pub(super) fn serve(&self, stream: TcpStream, guest: Guest) {
-        let open = |desk: &Desk| desk.open.load(Ordering::Relaxed);
-        let Some(own) = self.desks.get(self.own) else { return };
-        let Some(least) = self.desks.iter().min_by_key(|desk| open(desk)) else { return };
+    pub(in crate::proxy) fn serve(&self, stream: TcpStream, accepted: Accepted) {
+        let open = |worker: &WorkerHandle| worker.open.load(Ordering::Relaxed);
+        let Some(own) = self.handles.get(self.own) else { return };
+        let Some(least) = self.handles.iter().min_by_key(|worker| open(worker)) else { return };
         let fewest = open(least);
         if open(own) <= fewest + fewest / 8 {
-            return sit_down(Seat::at(own), stream, guest);
+            return spawn(LoadGuard::at(own), stream, accepted);
         }
         match stream.into_std() {
-            Ok(stream) => drop(least.jobs.send(Job::Serve(stream, guest, Seat::at(least)))),
-            Err(error) => debug!(source = %guest.source, %error, "gone before it was served"),
+            Ok(stream) => drop(least.jobs.send(Job::Serve(stream, accepted, LoadGuard::at(least)))),
+            Err(error) => debug!(source = %accepted.source, %error, "gone before it was served"),
         }
     }
 }
 
-impl Seat {
-    fn at(desk: &Desk) -> Self {
-        desk.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&desk.open))
+impl LoadGuard {
+    fn at(worker: &WorkerHandle) -> Self {
+        worker.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&worker.open))
     }
 }
 
-impl Drop for Seat {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn work(here: Here, mut jobs: UnboundedReceiver<Job>) {
+async fn work(worker: Worker, mut jobs: UnboundedReceiver<Job>) {
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Accept(socket, doorway, connections, lifecycle) => match TcpListener::from_std(socket) {
-                Ok(socket) => drop(tokio::spawn(accept(socket, doorway, connections, lifecycle, here.clone()))),
+            Job::Accept(socket, current, connections, lifecycle) => match TcpListener::from_std(socket) {
+                Ok(socket) => drop(tokio::spawn(accept(socket, current, connections, lifecycle, worker.clone()))),
                 Err(error) => {
-                    tracing::error!(listener = doorway.door().listener.name, %error, "cannot accept connections")
+                    tracing::error!(listener = current.service().listener.name, %error, "cannot accept connections")
                 }
             },
-            Job::Serve(stream, guest, seat) => match TcpStream::from_std(stream) {
-                Ok(stream) => sit_down(seat, stream, guest),
-                Err(error) => debug!(source = %guest.source, %error, "gone before it was served"),
+            Job::Serve(stream, accepted, load) => match TcpStream::from_std(stream) {
+                Ok(stream) => spawn(load, stream, accepted),
+                Err(error) => debug!(source = %accepted.source, %error, "gone before it was served"),
             },
             // Who has asked may have given up.
             Job::Beat(answer) => drop(answer.send(())),
@@ -201,10 +202,10 @@ async fn work(here: Here, mut jobs: UnboundedReceiver<Job>) {
 }
 
 /// Serves a connection on this thread.
-fn sit_down(seat: Seat, stream: TcpStream, guest: Guest) {
+fn spawn(load: LoadGuard, stream: TcpStream, accepted: Accepted) {
     tokio::spawn(async move {
-        connection::serve(stream, guest).await;
-        drop(seat);
+        connection::serve(stream, accepted).await;
+        drop(load);
     });
 }
 
@@ -216,11 +217,11 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    use super::super::place::Running;
-    use super::super::{Common, OpenDoor};
+    use super::super::bind::ActiveAddress;
     use crate::config::Config;
     use crate::lifecycle;
     use crate::mode::Mode;
+    use crate::proxy::{PreparedService, ProcessState};
 
     /// One worker accepts everything here, as with a socket that was inherited; each serves half.
     #[test]
@@ -233,19 +234,19 @@ mod tests {
             directory.path()
         );
         let config = Config::parse(&text, std::path::Path::new("x")).unwrap().config;
-        let common = Common::new(&config).unwrap();
+        let process = ProcessState::new(&config).unwrap();
         let opened =
-            super::super::open(&config, Mode::Apply, &common, None).unwrap_or_else(|found| panic!("{found:?}"));
-        let OpenDoor { door, mut places } = opened.doors.into_iter().next().unwrap();
-        let address = places[0].address;
+            crate::proxy::open(&config, Mode::Apply, &process, None).unwrap_or_else(|found| panic!("{found:?}"));
+        let PreparedService { service, mut bound } = opened.services.into_iter().next().unwrap();
+        let address = bound[0].address;
         let (_trigger, lifecycle) = lifecycle::begin();
-        let workers = Workers::start(2, &common.metrics).unwrap();
-        let running = Running::new(&places[0], &door);
+        let workers = Workers::start(2, &process.metrics).unwrap();
+        let running = ActiveAddress::new(&bound[0], &service);
         // The others of the port are closed, so that the kernel has no choice.
-        places[0].sockets.truncate(1);
-        let only = places.remove(0).sockets;
-        workers.accept(only, &running.doorway, &common.connections, &lifecycle);
-        let open = || workers.desks.iter().map(|desk| desk.open.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        bound[0].sockets.truncate(1);
+        let only = bound.remove(0).sockets;
+        workers.accept(only, &running.current, &process.connections, &lifecycle);
+        let open = || workers.handles.iter().map(|worker| worker.open.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let mut devices: Vec<std::net::TcpStream> =
             (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         for device in &mut devices {
@@ -255,7 +256,7 @@ mod tests {
             assert_eq!(&greeting, b"* OK");
         }
         assert_eq!(open(), [4, 4]);
-        let tasks = |count: u32| common.metrics.text().unwrap().contains(&format!("\npacketboat_tasks {count}\n"));
+        let tasks = |count: u32| process.metrics.text().unwrap().contains(&format!("\npacketboat_tasks {count}\n"));
         assert!(tasks(9), "one that accepts, and the connections");
         drop(devices);
         let deadline = Instant::now() + Duration::from_secs(60);

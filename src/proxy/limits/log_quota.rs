@@ -1,7 +1,7 @@
 //! How many lines the log takes about what peers do: so many a minute, in all and from one source.
 //!
 //! A device that reconnects a thousand times a second would fill a disk otherwise. What is left out is counted exactly,
-//! and told within half a minute, so that nothing is lost in silence; metrics count every connection all the same.
+//! and reported within half a minute, so that nothing is lost in silence; metrics count every connection all the same.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,30 +15,30 @@ use crate::config::Log;
 use crate::source::Source;
 
 /// The lines of all listeners together.
-pub(super) struct Quota {
+pub(in crate::proxy) struct LogQuota {
     state: Mutex<State>,
 }
 
 struct State {
     /// Lines a minute.
-    most: Most,
+    most: Rates,
     /// Of strangers, and of who has said who it is: noise of the former must not hide the latter.
     in_all: [Bucket; 2],
     by_source: Buckets,
-    left_out: HashMap<About, LeftOut>,
+    suppressed: HashMap<LineKind, Suppressed>,
     /// When the first of them was.
     since: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
-struct Most {
+struct Rates {
     in_all: u32,
     of_source: u32,
 }
 
 /// What a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Line {
+pub(in crate::proxy) enum LogLine {
     /// A connection was not let in.
     Refused,
     /// A login came to nothing.
@@ -53,14 +53,14 @@ pub(super) enum Line {
 
 /// Lines of one kind: their number is bounded by the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct About {
-    line: Line,
+struct LineKind {
+    line: LogLine,
     listener: String,
     reason: &'static str,
 }
 
 #[derive(Default)]
-struct LeftOut {
+struct Suppressed {
     count: u64,
     /// Of the first few.
     by_source: HashMap<Source, u64>,
@@ -68,39 +68,39 @@ struct LeftOut {
 
 /// Lines that were left out.
 #[derive(Debug, PartialEq)]
-struct Told {
-    about: About,
+struct SuppressedLines {
+    about: LineKind,
     count: u64,
     /// Who has caused most of them, and how many.
     most: Option<(Source, u64)>,
     within: Duration,
 }
 
-impl Quota {
+impl LogQuota {
     /// With nothing written yet.
-    pub(super) fn new(log: &Log) -> Self {
-        let most = Most::of(log);
+    pub(in crate::proxy) fn new(log: &Log) -> Self {
+        let most = Rates::of(log);
         let (in_all, by_source) = ([Bucket::new(most.in_all); 2], Buckets::new(most.of_source));
-        let state = State { most, in_all, by_source, left_out: HashMap::new(), since: None };
+        let state = State { most, in_all, by_source, suppressed: HashMap::new(), since: None };
         Self { state: Mutex::new(state) }
     }
 
     /// Another one, from now on.
-    pub(super) fn limit(&self, log: &Log) {
-        self.state().most = Most::of(log);
+    pub(in crate::proxy) fn limit(&self, log: &Log) {
+        self.state().most = Rates::of(log);
     }
 
     /// Whether a line may be written now, about somebody who has said who it is or about a stranger. If not, it is counted.
-    pub(super) fn takes(
+    pub(in crate::proxy) fn allows(
         &self,
-        (line, is_known): (Line, bool),
+        (line, is_known): (LogLine, bool),
         listener: &str,
         reason: &'static str,
         source: Option<IpAddr>,
         now: Instant,
     ) -> bool {
         let mut state = self.state();
-        let State { most, in_all, by_source, left_out, since } = &mut *state;
+        let State { most, in_all, by_source, suppressed, since } = &mut *state;
         let [of_strangers, of_known] = in_all;
         let in_all = if is_known { of_known } else { of_strangers };
         let mut of_source = by_source.of(source);
@@ -111,8 +111,8 @@ impl Quota {
             return true;
         }
         since.get_or_insert(now);
-        let about = About { line, listener: listener.to_owned(), reason };
-        let of_kind = left_out.entry(about).or_default();
+        let about = LineKind { line, listener: listener.to_owned(), reason };
+        let of_kind = suppressed.entry(about).or_default();
         of_kind.count += 1;
         if let Some(source) = source.map(Source::from) {
             let noted = of_kind.by_source.len();
@@ -126,33 +126,33 @@ impl Quota {
     }
 
     /// Writes what was left out, where that is some seconds old; call it every few seconds.
-    pub(super) fn tell(&self, now: Instant) {
-        self.told(now, TELLING).iter().for_each(Told::write);
+    pub(in crate::proxy) fn report(&self, now: Instant) {
+        self.take_suppressed(now, REPORT_AFTER).iter().for_each(SuppressedLines::write);
     }
 
     /// The same at the end, whatever its age.
-    pub(super) fn tell_all(&self, now: Instant) {
-        self.told(now, Duration::ZERO).iter().for_each(Told::write);
+    pub(in crate::proxy) fn report_all(&self, now: Instant) {
+        self.take_suppressed(now, Duration::ZERO).iter().for_each(SuppressedLines::write);
     }
 
-    fn told(&self, now: Instant, age: Duration) -> Vec<Told> {
+    fn take_suppressed(&self, now: Instant, age: Duration) -> Vec<SuppressedLines> {
         let mut state = self.state();
         let Some(since) = state.since.filter(|since| now.saturating_duration_since(*since) >= age) else {
             return Vec::new();
         };
         state.since = None;
-        let left_out = std::mem::take(&mut state.left_out);
+        let suppressed = std::mem::take(&mut state.suppressed);
         drop(state);
         let within = now.saturating_duration_since(since);
-        let tell = |(about, left_out): (About, LeftOut)| {
-            let most = left_out.by_source.into_iter().max_by_key(|(_, count)| *count);
-            Told { about, count: left_out.count, most, within }
+        let lines = |(about, suppressed): (LineKind, Suppressed)| {
+            let most = suppressed.by_source.into_iter().max_by_key(|(_, count)| *count);
+            SuppressedLines { about, count: suppressed.count, most, within }
         };
-        let mut told: Vec<Told> = left_out.into_iter().map(tell).collect();
-        told.sort_by(|one, other| {
+        let mut reported: Vec<SuppressedLines> = suppressed.into_iter().map(lines).collect();
+        reported.sort_by(|one, other| {
             other.count.cmp(&one.count).then_with(|| one.about.listener.cmp(&other.about.listener))
         });
-        told
+        reported
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,15 +160,15 @@ impl Quota {
     }
 }
 
-impl Most {
+impl Rates {
     fn of(log: &Log) -> Self {
         Self { in_all: log.lines_per_minute, of_source: log.lines_per_minute_of_source }
     }
 }
 
-impl Told {
+impl SuppressedLines {
     fn write(&self) {
-        let Self { about: About { line, listener, reason }, count, most, within } = self;
+        let Self { about: LineKind { line, listener, reason }, count, most, within } = self;
         let within = humantime::format_duration(Duration::from_secs(within.as_secs().max(1)));
         let most_of_them = match most {
             Some((_, of_source)) if of_source == count => ", all of them about this source".to_owned(),
@@ -187,32 +187,32 @@ impl Told {
     }
 }
 
-impl Line {
+impl LogLine {
     /// As they begin.
     fn words(self) -> &'static str {
         match self {
-            Line::Refused => "refused",
-            Line::Login => "login failed",
-            Line::Notice => "the mail server said",
-            Line::Session => "session ended",
-            Line::Pause => "cannot accept connections",
+            LogLine::Refused => "refused",
+            LogLine::Login => "login failed",
+            LogLine::Notice => "the mail server said",
+            LogLine::Session => "session ended",
+            LogLine::Pause => "cannot accept connections",
         }
     }
 }
 
 /// Sources that are told apart, of each kind of line.
 const NOTED: usize = 64;
-/// How long lines are counted before that is told.
-const TELLING: Duration = Duration::from_secs(20);
+/// How long lines are counted before that is reported.
+const REPORT_AFTER: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
-    use super::super::bucket::DRAWERS;
+    use super::super::bucket::BUCKETS;
     use super::*;
 
-    fn quota(in_all: u32, of_source: u32) -> Quota {
+    fn quota(in_all: u32, of_source: u32) -> LogQuota {
         let log = crate::config::Config::parse("", std::path::Path::new("x")).unwrap().config.log;
-        Quota::new(&Log { lines_per_minute: in_all, lines_per_minute_of_source: of_source, ..log })
+        LogQuota::new(&Log { lines_per_minute: in_all, lines_per_minute_of_source: of_source, ..log })
     }
 
     fn source(number: u32) -> Option<IpAddr> {
@@ -227,7 +227,7 @@ mod tests {
     fn a_source_has_a_minutes_worth_and_then_a_line_a_second() {
         let (quota, begun) = (quota(600, 60), Instant::now());
         let at = |seconds| begun + Duration::from_secs(seconds);
-        let takes = |number, now| quota.takes((Line::Session, false), "imap", "device_closed", source(number), now);
+        let takes = |number, now| quota.allows((LogLine::Session, false), "imap", "device_closed", source(number), now);
         assert_eq!(count(1000, || takes(1, at(0))), 60);
         assert_eq!(count(1000, || takes(2, at(0))), 60, "the other one has its own");
         assert_eq!(count(1000, || takes(1, at(10))), 10);
@@ -240,16 +240,16 @@ mod tests {
     fn all_sources_together_have_their_own_bound() {
         let (quota, now) = (quota(600, 60), Instant::now());
         let mut number = 0;
-        let takes = |number| quota.takes((Line::Refused, false), "imap", "not_allowed", source(number), now);
+        let takes = |number| quota.allows((LogLine::Refused, false), "imap", "not_allowed", source(number), now);
         let written = count(100_000, || {
             number += 1;
             takes(number)
         });
         assert_eq!(written, 600);
-        let told = quota.told(now, Duration::ZERO);
-        assert_eq!((told.len(), told[0].count), (1, 99_400));
+        let reported = quota.take_suppressed(now, Duration::ZERO);
+        assert_eq!((reported.len(), reported[0].count), (1, 99_400));
         let state = quota.state();
-        assert_eq!((state.by_source.count(), state.left_out.len()), (DRAWERS, 0));
+        assert_eq!((state.by_source.count(), state.suppressed.len()), (BUCKETS, 0));
     }
 
     /// Who scans ports, from however many addresses, hides nobody who logs in.
@@ -257,9 +257,9 @@ mod tests {
     fn strangers_do_not_hide_who_is_known() {
         let (quota, now) = (quota(600, 60), Instant::now());
         for number in 0..100_000 {
-            quota.takes((Line::Refused, false), "imap", "handshake", source(number), now);
+            quota.allows((LogLine::Refused, false), "imap", "handshake", source(number), now);
         }
-        assert!(quota.takes((Line::Session, true), "imap", "logged_out", source(7), now));
+        assert!(quota.allows((LogLine::Session, true), "imap", "logged_out", source(7), now));
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
         let takes = || {
             number += 1;
             let source = IpAddr::from(std::net::Ipv6Addr::from((0x2001_0db8 << 96) | number));
-            quota.takes((Line::Refused, false), "imap", "handshake", Some(source), now)
+            quota.allows((LogLine::Refused, false), "imap", "handshake", Some(source), now)
         };
         assert_eq!(count(1000, takes), 60);
     }
@@ -278,37 +278,38 @@ mod tests {
     #[test]
     fn who_had_no_chance_loses_nothing() {
         let (quota, begun) = (quota(60, 60), Instant::now());
-        let takes = |number, now| quota.takes((Line::Session, false), "imap", "logged_out", source(number), now);
+        let takes = |number, now| quota.allows((LogLine::Session, false), "imap", "logged_out", source(number), now);
         assert_eq!(count(60, || takes(1, begun)), 60);
         assert_eq!(count(60, || takes(2, begun)), 0);
         assert_eq!(count(60, || takes(2, begun + Duration::from_secs(60))), 60);
     }
 
     #[test]
-    fn what_is_left_out_is_told_once_and_to_the_last_line() {
+    fn what_is_left_out_is_reported_once_and_to_the_last_line() {
         let (quota, begun) = (quota(600, 60), Instant::now());
         let at = |seconds| begun + Duration::from_secs(seconds);
         for _ in 0..100 {
-            quota.takes((Line::Session, false), "imap", "device_closed", source(7), at(0));
+            quota.allows((LogLine::Session, false), "imap", "device_closed", source(7), at(0));
         }
-        quota.takes((Line::Refused, false), "pop3", "too_many_from_source", source(7), at(0));
-        assert_eq!(quota.told(at(19), TELLING), []);
-        let told = quota.told(at(20), TELLING);
-        let kinds: Vec<_> = told.iter().map(|one| (one.about.line, one.about.listener.as_str(), one.count)).collect();
-        assert_eq!(kinds, [(Line::Session, "imap", 40), (Line::Refused, "pop3", 1)]);
-        assert_eq!(told[0].most, source(7).map(|source| (source.into(), 40)));
-        assert_eq!(quota.told(at(600), TELLING), [], "told once");
+        quota.allows((LogLine::Refused, false), "pop3", "too_many_from_source", source(7), at(0));
+        assert_eq!(quota.take_suppressed(at(19), REPORT_AFTER), []);
+        let reported = quota.take_suppressed(at(20), REPORT_AFTER);
+        let kinds: Vec<_> =
+            reported.iter().map(|one| (one.about.line, one.about.listener.as_str(), one.count)).collect();
+        assert_eq!(kinds, [(LogLine::Session, "imap", 40), (LogLine::Refused, "pop3", 1)]);
+        assert_eq!(reported[0].most, source(7).map(|source| (source.into(), 40)));
+        assert_eq!(quota.take_suppressed(at(600), REPORT_AFTER), [], "reported once");
     }
 
     /// However many there are, the memory of what is left out has its bound.
     #[test]
-    fn only_the_first_few_sources_are_told_apart() {
+    fn only_the_first_few_sources_are_distinguished() {
         let (quota, now) = (quota(1, 1), Instant::now());
         for number in 0..10_000 {
-            quota.takes((Line::Login, true), "imap", "wrong_password", source(number), now);
+            quota.allows((LogLine::Login, true), "imap", "wrong_password", source(number), now);
         }
         let state = quota.state();
-        let left_out = state.left_out.values().next().unwrap();
-        assert_eq!((left_out.by_source.len(), left_out.count), (NOTED, 9_999));
+        let suppressed = state.suppressed.values().next().unwrap();
+        assert_eq!((suppressed.by_source.len(), suppressed.count), (NOTED, 9_999));
     }
 }

@@ -1,0 +1,5 @@
+//! The listening side: addresses, their sockets, the threads that accept from them, and nothing of what a device says.
+
+pub(super) mod accept;
+pub(super) mod bind;
+pub(super) mod worker;
