@@ -1,11 +1,12 @@
 //! The proven configuration: what is in here has been checked, and only this travels.
 
+mod cloud;
 mod credential;
 mod environment;
 mod file;
 pub mod identity;
 mod listener;
-mod pasted;
+mod normalize;
 mod problem;
 mod profile;
 pub mod suite;
@@ -21,9 +22,10 @@ use ipnet::IpNet;
 
 use crate::protocol::Protocol;
 
+pub use cloud::Cloud;
 pub use environment::Environment;
 pub use file::is_path;
-pub use identity::{Account, Cloud, Credential, Device, Grant, Identity, SecretFile};
+pub use identity::{Account, Credential, Device, Grant, Identity, SecretFile};
 pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};
 pub use upstream::{Roots, Upstream};

@@ -1,7 +1,7 @@
 //! The TOML as it is written, and the way from there to what is proven. Unknown keys are refused.
 
-mod form;
 mod proof;
+mod syntax;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,7 +21,7 @@ pub(super) fn prove(text: &str, file: &Path, environment: &Environment) -> Resul
             file: file.to_path_buf(),
             line: error.span().map(|span| line_of(text, &span)),
             key: String::new(),
-            message: form::explain(error.message(), text, error.span()),
+            message: syntax::explain(error.message(), text, error.span()),
         }]),
     }
 }

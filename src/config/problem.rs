@@ -63,7 +63,7 @@ impl Proven {
     /// because one file or host is behind it.
     pub fn problems(&self, found: &[Diagnostic]) -> Vec<Problem> {
         let mut problems: Vec<Problem> = found.iter().map(|one| self.problem(one)).collect();
-        in_order(&mut problems);
+        sort_by_line(&mut problems);
         let mut told: Vec<(Problem, Vec<String>)> = Vec::new();
         for problem in problems {
             let Some((first, others)) = told.iter_mut().find(|(first, _)| first.message == problem.message) else {
@@ -89,7 +89,7 @@ impl Proven {
 }
 
 /// By their lines; what stands nowhere comes last.
-pub(super) fn in_order(problems: &mut [Problem]) {
+pub(super) fn sort_by_line(problems: &mut [Problem]) {
     problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
 }
 

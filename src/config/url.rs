@@ -14,7 +14,7 @@ pub fn may_carry_secrets(url: &str) -> Result<(), String> {
         return Err("is no URL; write it as \"https://host/path\"".to_owned());
     };
     let is_http = scheme.eq_ignore_ascii_case("http");
-    match scheme.eq_ignore_ascii_case("https") || (is_http && is_near(host)) {
+    match scheme.eq_ignore_ascii_case("https") || (is_http && is_local(host)) {
         true => Ok(()),
         false => Err("must begin with https://: secrets go there".to_owned()),
     }
@@ -49,7 +49,7 @@ pub fn is_one_of(host: &str, known: &[&str]) -> bool {
 
 /// Whether a host is this computer, or in the link-local network of cloud metadata services. It goes by the address, so
 /// that a name which begins like one is none.
-pub fn is_near(host: &str) -> bool {
+pub fn is_local(host: &str) -> bool {
     match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
         Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local(),
@@ -64,12 +64,12 @@ mod tests {
     #[test]
     fn near_is_an_address_and_never_a_name_that_begins_like_one() {
         for near in ["127.0.0.1", "127.9.9.9", "169.254.169.254", "::1", "fe80::1", "::ffff:127.0.0.1", "localhost"] {
-            assert!(is_near(near), "{near}");
+            assert!(is_local(near), "{near}");
         }
         for far in
             ["127.evil.example", "169.254.evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "127.1", ""]
         {
-            assert!(!is_near(far), "{far}");
+            assert!(!is_local(far), "{far}");
         }
     }
 
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_go_over_tls_or_stay_near() {
+    fn secrets_go_over_tls_or_stay_local() {
         for good in
             ["https://login.example/x", "HTTPS://a", "http://127.0.0.1:80/x", "http://[::1]:8/", "http://localhost"]
         {

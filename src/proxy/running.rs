@@ -130,7 +130,7 @@ impl RunningProxy {
             warm.iter().any(|(other, of)| Arc::ptr_eq(other, server) && *of == protocol)
         };
         for (server, protocol) in self.warm.iter().filter(|(server, protocol)| !goes_on(server, *protocol)) {
-            server.clear_ready(*protocol);
+            server.clear_warm(*protocol);
         }
         self.warm = warm;
         self.directory = directory;
@@ -180,7 +180,7 @@ impl RunningProxy {
     pub fn drain(&mut self) {
         self.background.enter(Phase::Draining);
         for (server, protocol) in self.warm.drain(..) {
-            server.clear_ready(protocol);
+            server.clear_warm(protocol);
         }
         self.lifecycle = None;
         self.running.clear();

@@ -205,7 +205,7 @@ pub(super) struct Reached {
 
 /// Takes a connection that is ready, or dials.
 pub(super) async fn reach(server: &Server, protocol: Protocol) -> Result<Reached, Failure> {
-    match server.take_ready(protocol) {
+    match server.take_warm(protocol) {
         Some(stream) => Ok(Reached { stream, tls: UpstreamTls::Implicit, was_ready: true }),
         None => dial(server, protocol).await,
     }

@@ -15,7 +15,7 @@ pub(super) async fn keep(server: Arc<Server>, protocol: Protocol, mut lifecycle:
     let mut pause = Duration::ZERO;
     loop {
         let made = tokio::select! {
-            made = async { sleep(pause).await; server.make_ready(protocol).await } => made,
+            made = async { sleep(pause).await; server.warm_up(protocol).await } => made,
             () = lifecycle.reached(Phase::Draining) => return,
         };
         match made {

@@ -81,7 +81,7 @@ impl Client {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let (connector, port) = match scheme {
             "https" => (Some(Connector::new(&host, roots, limits)?), 443),
-            "http" if url::is_near(&host) => (None, 80),
+            "http" if url::is_local(&host) => (None, 80),
             _ => return Err(no("must begin with https://: secrets go there")),
         };
         let port = authority.port_u16().unwrap_or(port);

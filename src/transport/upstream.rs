@@ -2,10 +2,10 @@
 //!
 //! TLS 1.2 and 1.3 only, the name verified, SNI sent; no setting lowers that.
 
-mod ready;
 mod reason;
 mod tls;
 mod trust;
+mod warm;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -26,10 +26,10 @@ use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Kind};
 use crate::protocol::{Protocol, Security};
 
-use ready::Ready;
 pub use tls::Tls;
 use trust::Trust;
 pub use trust::remarks;
+use warm::WarmPool;
 
 /// Dials one server, whatever is spoken there.
 pub struct Connector {
@@ -43,7 +43,7 @@ pub struct Connector {
     without_tls: &'static str,
     /// What the name resolved to, and when.
     resolved: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
-    ready: Ready,
+    warm: WarmPool,
 }
 
 /// A mail server, for both protocols.
@@ -70,7 +70,7 @@ impl Server {
             if upstream.security == Security::Implicit {
                 connector.without_tls = "; if it wants STARTTLS, set security = \"starttls\"";
             }
-            connector.ready = Ready::new(upstream.warm_connections, upstream.warm_time);
+            connector.warm = WarmPool::new(upstream.warm_connections, upstream.warm_time);
             Ok(connector)
         };
         Ok(Self {
@@ -127,19 +127,19 @@ impl Server {
     }
 
     /// A connection that is ready: TLS stands, and the greeting is what is read first. None where there is none.
-    pub fn take_ready(&self, protocol: Protocol) -> Option<Stream> {
-        self.connector(protocol).ready.take().map(|tls| Stream::Server(Box::new(tls)))
+    pub fn take_warm(&self, protocol: Protocol) -> Option<Stream> {
+        self.connector(protocol).warm.take().map(|tls| Stream::Server(Box::new(tls)))
     }
 
     /// Waits until a connection is missing among those that are to be ready, and makes it.
     ///
     /// # Errors
     /// The server is not reached, or does not greet.
-    pub async fn make_ready(&self, protocol: Protocol) -> Result<(), Failure> {
+    pub async fn warm_up(&self, protocol: Protocol) -> Result<(), Failure> {
         let connector = self.connector(protocol);
-        connector.ready.wanted().await;
+        connector.warm.wanted().await;
         let tls = connector.secure(self.dial(protocol).await?).await?;
-        match timeout(connector.handshake_timeout, connector.ready.park(tls)).await {
+        match timeout(connector.handshake_timeout, connector.warm.park(tls)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Failure::new(Kind::UpstreamLost, format!("{}: {error}", connector.host))),
             Err(_) => Err(Failure::new(Kind::UpstreamTimeout, format!("{}: greeting", connector.host))),
@@ -147,8 +147,8 @@ impl Server {
     }
 
     /// Closes the connections that are ready.
-    pub fn clear_ready(&self, protocol: Protocol) {
-        self.connector(protocol).ready.clear();
+    pub fn clear_warm(&self, protocol: Protocol) {
+        self.connector(protocol).warm.clear();
     }
 
     fn connector(&self, protocol: Protocol) -> &Connector {
@@ -180,7 +180,7 @@ impl Connector {
             keep_alive: limits.keep_alive,
             without_tls: "",
             resolved: Mutex::default(),
-            ready: Ready::new(0, Duration::ZERO),
+            warm: WarmPool::new(0, Duration::ZERO),
         })
     }
 
@@ -287,9 +287,9 @@ impl Connector {
         };
         match error {
             Error::InvalidCertificate(reason) => {
-                let said = reason::certificate(reason, &self.server_name.to_str());
+                let reason_text = reason::certificate(reason, &self.server_name.to_str());
                 let or = reason::other_way_out(reason);
-                Failure::new(Kind::UpstreamCertificate, format!("{host}: {said}{or}"))
+                Failure::new(Kind::UpstreamCertificate, format!("{host}: {reason_text}{or}"))
             }
             other => {
                 let reason = reason::handshake(other, self.without_tls);

@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-pub use path::is_one as is_path;
+pub use path::is_path;
 
 use super::{File, LimitsSection, LogSection, Written, line_of, nearest};
-use crate::config::problem::in_order;
+use crate::config::problem::sort_by_line;
 use crate::config::{
     Config, Entry, Environment, Limits, Log, LogFormat, LogLevel, Logins, Problem, Proven, Revocation, Roots,
     credential,
@@ -68,8 +68,8 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     };
     proof.warn_of_unused(&config);
     credential::resolve(&mut config);
-    in_order(&mut proof.problems);
-    in_order(&mut proof.warnings);
+    sort_by_line(&mut proof.problems);
+    sort_by_line(&mut proof.warnings);
     if proof.problems.is_empty() {
         Ok(Proven { config, warnings: proof.warnings, file: file.to_path_buf(), lines: proof.lines })
     } else {
@@ -173,7 +173,7 @@ impl Proof<'_> {
         match written.get_ref().as_str() {
             "bundled" => Roots::Bundled,
             "system" => Roots::System,
-            file if path::is_one(Path::new(file)) => Roots::File(PathBuf::from(file)),
+            file if is_path(Path::new(file)) => Roots::File(PathBuf::from(file)),
             _ => {
                 let message = "is neither \"bundled\" nor \"system\" nor the path of a PEM file";
                 self.problem(Some(written.span()), key, message);

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::ready::Parked;
+use super::warm::Parked;
 use crate::transport::Facts;
 use crate::transport::buffer::{Buffer, CAPACITY};
 use crate::transport::socket::Socket;
@@ -31,31 +31,31 @@ pub struct Tls {
     read: usize,
     /// The server has closed.
     ended: bool,
-    failed: Failed,
+    fault: Fault,
 }
 
 /// Whether what the server sent made no sense. rustls must not be asked again then.
 #[derive(Default)]
-enum Failed {
+enum Fault {
     #[default]
-    No,
+    None,
     /// A reader has still to be told; what came before is read first.
-    Untold(io::Error),
-    Told,
+    Unreported(io::Error),
+    Reported,
 }
 
 /// What rustls says to what it was given.
-enum Said {
+enum Progress {
     /// The handshake is done, and there is no whole record any more.
     Open,
     /// The handshake waits for the server.
-    Waits,
+    Handshaking,
     /// The server has closed, and may be written to no longer.
     Closed,
 }
 
 /// What is to be done as soon as octets may be sent.
-enum Wish<'a> {
+enum Output<'a> {
     Nothing,
     Encrypt(&'a [u8]),
     CloseNotify,
@@ -74,12 +74,12 @@ impl Tls {
     ) -> io::Result<Self> {
         socket.put_under_tls();
         let connection = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
-        let mut tls = Self { connection, socket, rest: Vec::new(), read: 0, ended: false, failed: Failed::No };
+        let mut tls = Self { connection, socket, rest: Vec::new(), read: 0, ended: false, fault: Fault::None };
         loop {
-            match tls.advance(None, Wish::Nothing) {
-                Ok(Said::Open) => return Ok(tls),
-                Ok(Said::Waits) => {}
-                Ok(Said::Closed) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            match tls.advance(None, Output::Nothing) {
+                Ok(Progress::Open) => return Ok(tls),
+                Ok(Progress::Handshaking) => {}
+                Ok(Progress::Closed) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Err(error) => {
                     // The alert that says why; a server that is gone does without.
                     let _ = poll_fn(|cx| tls.socket.poll_send(cx)).await;
@@ -93,19 +93,19 @@ impl Tls {
     }
 
     /// Takes it away from its event loop, with what was read of it.
-    pub(super) async fn park(mut self, mut heard: Vec<u8>) -> io::Result<Parked> {
+    pub(super) async fn park(mut self, mut greeting: Vec<u8>) -> io::Result<Parked> {
         // Our last flight of the handshake, where the server has greeted without waiting for it.
         poll_fn(|cx| self.socket.poll_send(cx)).await?;
-        heard.extend_from_slice(self.rest.get(self.read..).unwrap_or_default());
-        Ok(Parked { tcp: self.socket.into_std()?, connection: self.connection, heard })
+        greeting.extend_from_slice(self.rest.get(self.read..).unwrap_or_default());
+        Ok(Parked { tcp: self.socket.into_std()?, connection: self.connection, greeting })
     }
 
     /// Puts it on this thread's event loop; what was read comes first again.
     pub(super) fn unpark(parked: Parked) -> io::Result<Self> {
         let mut socket = Socket::new(TcpStream::from_std(parked.tcp)?);
         socket.put_under_tls();
-        let (connection, rest) = (parked.connection, parked.heard);
-        Ok(Self { connection, socket, rest, read: 0, ended: false, failed: Failed::No })
+        let (connection, rest) = (parked.connection, parked.greeting);
+        Ok(Self { connection, socket, rest, read: 0, ended: false, fault: Fault::None })
     }
 
     /// What is known of it.
@@ -123,16 +123,16 @@ impl Tls {
         }
     }
 
-    /// Lets rustls work on all whole records, as long as the reader has room; what it has to say is gathered. The wish is
-    /// fulfilled last, where the connection is open.
-    fn advance(&mut self, mut reader: Option<&mut ReadBuf<'_>>, wish: Wish<'_>) -> io::Result<Said> {
+    /// Lets rustls work on all whole records, as long as the reader has room, and gathers the records that it sends. The
+    /// output comes last, where the connection is open.
+    fn advance(&mut self, mut reader: Option<&mut ReadBuf<'_>>, output: Output<'_>) -> io::Result<Progress> {
         let Socket { incoming, outgoing, .. } = &mut self.socket;
         loop {
             if reader.as_ref().is_some_and(|reader| reader.remaining() == 0) {
-                return Ok(Said::Open);
+                return Ok(Progress::Open);
             }
             let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(incoming.filled_mut());
-            let said = match state {
+            let progress = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
@@ -165,22 +165,22 @@ impl Tls {
                 }
                 Ok(ConnectionState::Closed) => {
                     self.ended = true;
-                    Some(Said::Closed)
+                    Some(Progress::Closed)
                 }
-                Ok(ConnectionState::BlockedHandshake) => Some(Said::Waits),
+                Ok(ConnectionState::BlockedHandshake) => Some(Progress::Handshaking),
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     put(outgoing, |room| {
-                        let encrypted = match wish {
-                            Wish::Nothing => return Ok(0),
-                            Wish::Encrypt(octets) => traffic.encrypt(octets, room),
-                            Wish::CloseNotify => traffic.queue_close_notify(room),
+                        let encrypted = match output {
+                            Output::Nothing => return Ok(0),
+                            Output::Encrypt(octets) => traffic.encrypt(octets, room),
+                            Output::CloseNotify => traffic.queue_close_notify(room),
                         };
                         encrypted.map_err(|error| match error {
                             EncryptError::InsufficientSize(size) => too_small(size),
                             error @ EncryptError::EncryptExhausted => io::Error::other(error),
                         })
                     })?;
-                    Some(Said::Open)
+                    Some(Progress::Open)
                 }
                 Ok(_) => return Err(io::Error::other("rustls is in a state that a client does not have")),
                 Err(error) => {
@@ -191,13 +191,13 @@ impl Tls {
                         let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state else { break };
                         let _ = put(outgoing, |room| data.encode(room).map_err(io::Error::other));
                     }
-                    self.failed = Failed::Told;
+                    self.fault = Fault::Reported;
                     return Err(invalid(error));
                 }
             };
             incoming.pass(discard);
-            if let Some(said) = said {
-                return Ok(said);
+            if let Some(progress) = progress {
+                return Ok(progress);
             }
         }
     }
@@ -215,22 +215,22 @@ impl AsyncRead for Tls {
             }
             return Poll::Ready(Ok(()));
         }
-        match std::mem::replace(&mut this.failed, Failed::Told) {
-            Failed::No => this.failed = Failed::No,
-            Failed::Untold(error) => return Poll::Ready(Err(error)),
-            Failed::Told => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        match std::mem::replace(&mut this.fault, Fault::Reported) {
+            Fault::None => this.fault = Fault::None,
+            Fault::Unreported(error) => return Poll::Ready(Err(error)),
+            Fault::Reported => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
         let before = reader.filled().len();
         loop {
             if !this.socket.incoming.is_empty()
-                && let Err(error) = this.advance(Some(&mut *reader), Wish::Nothing)
+                && let Err(error) = this.advance(Some(&mut *reader), Output::Nothing)
             {
                 // The alert goes now or never.
                 let _ = this.socket.poll_send(cx);
                 if reader.filled().len() == before {
                     return Poll::Ready(Err(error));
                 }
-                this.failed = Failed::Untold(error);
+                this.fault = Fault::Unreported(error);
             }
             if reader.filled().len() > before || this.ended || reader.remaining() == 0 {
                 return Poll::Ready(Ok(()));
@@ -246,7 +246,7 @@ impl AsyncRead for Tls {
 impl AsyncWrite for Tls {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if !matches!(this.failed, Failed::No) {
+        if !matches!(this.fault, Fault::None) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if fitting(&mut this.socket.outgoing) < octets.len().min(RECORD) {
@@ -257,9 +257,9 @@ impl AsyncWrite for Tls {
             count if count < octets.len() && count > RECORD => count - count % RECORD,
             count => count,
         };
-        match this.advance(None, Wish::Encrypt(octets.get(..count).unwrap_or_default()))? {
-            Said::Open => Poll::Ready(Ok(count)),
-            Said::Waits | Said::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        match this.advance(None, Output::Encrypt(octets.get(..count).unwrap_or_default()))? {
+            Progress::Open => Poll::Ready(Ok(count)),
+            Progress::Handshaking | Progress::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -269,12 +269,12 @@ impl AsyncWrite for Tls {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.socket.closing && matches!(this.failed, Failed::No) {
+        if !this.socket.closing && matches!(this.fault, Fault::None) {
             if fitting(&mut this.socket.outgoing) == 0 {
                 ready!(this.socket.poll_send(cx))?;
             }
             // What it has sent meanwhile may make no sense; it is closed all the same.
-            let _ = this.advance(None, Wish::CloseNotify);
+            let _ = this.advance(None, Output::CloseNotify);
         }
         Pin::new(&mut this.socket).poll_shutdown(cx)
     }

@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::upstream::Upstreams;
 use super::{Names, Proof};
 use crate::config::file::{AccountSection, DeviceSection, Written};
-use crate::config::{Account, Cloud, Device, Grant, Identity, Networks, pasted};
+use crate::config::{Account, Cloud, Device, Grant, Identity, Networks, normalize};
 
 impl Proof<'_> {
     pub(super) fn accounts(
@@ -120,7 +120,7 @@ impl Proof<'_> {
 
     fn address(&mut self, key: &str, written: Spanned<String>) -> String {
         self.note(key, &written.span());
-        let address = pasted::address(written.get_ref());
+        let address = normalize::address(written.get_ref());
         if address.split_once('@').is_some_and(|(_, domain)| !domain.is_ascii()) {
             let message = "write its domain in ASCII, as it stands in the admin center (xn--...)";
             self.problem(Some(written.span()), key, message);
@@ -165,7 +165,7 @@ impl Proof<'_> {
         let mut logins: Vec<String> = Vec::new();
         let aliases = raw.aliases.map(Spanned::into_inner).unwrap_or_default();
         for written in raw.login.into_iter().chain(aliases) {
-            let login = pasted::trimmed(written.get_ref()).to_lowercase();
+            let login = normalize::trimmed(written.get_ref()).to_lowercase();
             if login.is_empty() || login.len() > LONGEST_LOGIN || login.contains(char::is_control) {
                 let message = format!("has 1 to {LONGEST_LOGIN} characters, and no control characters");
                 self.problem(Some(written.span()), "device.login", &message);
@@ -218,7 +218,7 @@ impl Proof<'_> {
         };
         let mut hashes = Vec::new();
         for one in written.into_inner() {
-            let hash = pasted::trimmed(one.get_ref()).to_owned();
+            let hash = normalize::trimmed(one.get_ref()).to_owned();
             if !hash.starts_with("$argon2id$") {
                 // Not quoted: it is probably the password itself.
                 let message = format!("must be hashes that begin with $argon2id$; {ADVICE}");

@@ -5,9 +5,9 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::Proof;
-use super::identity::Kind;
+use super::identity::GrantKind;
 use crate::config::file::{IdentitySection, Written};
-use crate::config::{Cloud, pasted, url};
+use crate::config::{Cloud, normalize, url};
 
 impl Proof<'_> {
     /// The tenant; empty where nothing uses one.
@@ -15,15 +15,15 @@ impl Proof<'_> {
         &mut self,
         name: &str,
         section: &Range<usize>,
-        (cloud, kind): (Cloud, Kind),
+        (cloud, kind): (Cloud, GrantKind),
         raw: &mut IdentitySection,
     ) -> String {
         let key = format!("identity.{name}.tenant");
         // It stands in the default of each of these.
         let is_used = raw.token_endpoint.is_none()
-            || (kind == Kind::AuthorizationCode && raw.authorization_endpoint.is_none())
-            || (kind == Kind::DeviceCode && raw.device_endpoint.is_none());
-        let has_meaning = cloud.is_microsoft() && kind != Kind::ManagedIdentity;
+            || (kind == GrantKind::AuthorizationCode && raw.authorization_endpoint.is_none())
+            || (kind == GrantKind::DeviceCode && raw.device_endpoint.is_none());
+        let has_meaning = cloud.is_microsoft() && kind != GrantKind::ManagedIdentity;
         if let Some(written) = raw.tenant.take() {
             return self.tenant(&key, has_meaning, kind, written);
         }
@@ -37,26 +37,26 @@ impl Proof<'_> {
         String::new()
     }
 
-    fn tenant(&mut self, key: &str, has_meaning: bool, kind: Kind, written: Spanned<String>) -> String {
+    fn tenant(&mut self, key: &str, has_meaning: bool, kind: GrantKind, written: Spanned<String>) -> String {
         let span = written.span();
         self.note(key, &span);
         if !has_meaning {
             self.problem(Some(span.clone()), key, "has no meaning here; remove it");
         }
-        let tenant = pasted::id(written.get_ref()).to_owned();
+        let tenant = normalize::id(written.get_ref()).to_owned();
         let shared = ["common", "organizations", "consumers"].contains(&tenant.as_str());
         let is_one = |text: &str| {
             !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'))
         };
         if !is_one(&tenant) {
             // What stands in an address and looks like a domain or an id is one, and nothing that is kept secret.
-            let is_known = |meant: &&str| is_one(meant) && (meant.contains('.') || pasted::is_guid(meant));
+            let is_known = |meant: &&str| is_one(meant) && (meant.contains('.') || normalize::is_guid(meant));
             let message = match tenant_within(&tenant).filter(is_known) {
                 Some(meant) => format!("is no directory; write tenant = \"{meant}\""),
                 None => "is a directory's id (a GUID) or one of its domains, and nothing else".to_owned(),
             };
             self.problem(Some(span), key, &message);
-        } else if shared && matches!(kind, Kind::ClientCredentials | Kind::Federated) {
+        } else if shared && matches!(kind, GrantKind::ClientCredentials | GrantKind::Federated) {
             let message = "is nobody's directory; an application needs its own one's id or domain";
             self.problem(Some(span), key, message);
         }
@@ -67,12 +67,12 @@ impl Proof<'_> {
         &mut self,
         name: &str,
         section: &Range<usize>,
-        kind: Kind,
+        kind: GrantKind,
         written: Written<String>,
     ) -> String {
         let key = format!("identity.{name}.client_id");
         let Some(written) = written else {
-            if kind != Kind::ManagedIdentity {
+            if kind != GrantKind::ManagedIdentity {
                 self.problem(
                     Some(section.clone()),
                     &key,
@@ -82,7 +82,7 @@ impl Proof<'_> {
             return String::new();
         };
         self.note(&key, &written.span());
-        let id = pasted::id(written.get_ref());
+        let id = normalize::id(written.get_ref());
         let is_name = id.is_empty() || id.contains(|c: char| c.is_whitespace() || "{}<>\"'".contains(c));
         if is_name || id.contains("://") {
             let message = "is the \"Application (client) ID\" of the app registration, without spaces; neither its name nor its URI";
@@ -93,7 +93,7 @@ impl Proof<'_> {
 
     pub(super) fn url(&mut self, key: &str, written: Spanned<String>) -> String {
         self.note(key, &written.span());
-        let url = pasted::trimmed(written.get_ref());
+        let url = normalize::trimmed(written.get_ref());
         if let Err(why) = url::may_carry_secrets(url) {
             self.problem(Some(written.span()), key, &why);
         }
@@ -105,13 +105,13 @@ impl Proof<'_> {
         &mut self,
         name: &str,
         is_of_microsoft: bool,
-        (cloud, kind): (Cloud, Kind),
+        (cloud, kind): (Cloud, GrantKind),
         raw: &mut IdentitySection,
     ) -> String {
-        let is_machine = kind == Kind::ManagedIdentity;
+        let is_machine = kind == GrantKind::ManagedIdentity;
         if let Some(written) = raw.resource.take() {
             let key = format!("identity.{name}.resource");
-            let resource = pasted::trimmed(written.get_ref());
+            let resource = normalize::trimmed(written.get_ref());
             if !is_machine {
                 let message = "goes with grant = \"managed-identity\" alone; write scopes";
                 self.problem(Some(written.span()), &key, message);
@@ -124,7 +124,7 @@ impl Proof<'_> {
         if let Some(written) = raw.scopes.take() {
             let key = format!("identity.{name}.scopes");
             self.note(&key, &written.span());
-            let scopes: Vec<&str> = written.get_ref().iter().map(|scope| pasted::trimmed(scope)).collect();
+            let scopes: Vec<&str> = written.get_ref().iter().map(|scope| normalize::trimmed(scope)).collect();
             let bad = |scope: &&str| scope.is_empty() || scope.contains(char::is_whitespace);
             if is_machine {
                 self.problem(Some(written.span()), &key, "is called resource with grant = \"managed-identity\"");
@@ -139,9 +139,9 @@ impl Proof<'_> {
             return scopes.join(" ");
         }
         match kind {
-            Kind::ManagedIdentity => cloud.resource().to_owned(),
-            Kind::ClientCredentials | Kind::Federated => cloud.application_scope(),
-            Kind::AuthorizationCode | Kind::DeviceCode | Kind::Password => cloud.delegated_scope(),
+            GrantKind::ManagedIdentity => cloud.resource().to_owned(),
+            GrantKind::ClientCredentials | GrantKind::Federated => cloud.application_scope(),
+            GrantKind::AuthorizationCode | GrantKind::DeviceCode | GrantKind::Password => cloud.delegated_scope(),
         }
     }
 }
@@ -158,12 +158,12 @@ fn tenant_within(pasted: &str) -> Option<&str> {
 }
 
 /// Scopes that Entra refuses for this grant, and what to write. Without Entra behind it only what names its resource counts.
-fn refused_by_entra(is_of_microsoft: bool, (cloud, kind): (Cloud, Kind), scopes: &[&str]) -> Option<String> {
+fn refused_by_entra(is_of_microsoft: bool, (cloud, kind): (Cloud, GrantKind), scopes: &[&str]) -> Option<String> {
     let is_its = |scope: &str| {
         let hosts = Cloud::ALL.iter().filter(|(_, cloud)| cloud.is_microsoft()).map(|(_, cloud)| cloud.mail_hosts());
         is_of_microsoft || url::host(scope).is_some_and(|host| hosts.flatten().any(|known| *known == host))
     };
-    if matches!(kind, Kind::ClientCredentials | Kind::Federated) {
+    if matches!(kind, GrantKind::ClientCredentials | GrantKind::Federated) {
         scopes.iter().find(|scope| !scope.ends_with("/.default") && is_its(scope))?;
         let whole = cloud.application_scope();
         return Some(format!(

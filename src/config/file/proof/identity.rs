@@ -10,11 +10,11 @@ use toml::Spanned;
 use super::Proof;
 use crate::config::file::{IdentitySection, Written};
 use crate::config::identity::METADATA_ENDPOINT;
-use crate::config::{CertificateFiles, Cloud, Credential, Grant, Identity, SecretFile, pasted, url};
+use crate::config::{CertificateFiles, Cloud, Credential, Grant, Identity, SecretFile, normalize, url};
 
 /// The grants, before what they need is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum GrantKind {
     ClientCredentials,
     AuthorizationCode,
     DeviceCode,
@@ -23,13 +23,13 @@ pub(super) enum Kind {
     ManagedIdentity,
 }
 
-const GRANTS: &[(&str, Kind)] = &[
-    ("client-credentials", Kind::ClientCredentials),
-    ("authorization-code", Kind::AuthorizationCode),
-    ("device-code", Kind::DeviceCode),
-    ("password", Kind::Password),
-    ("federated", Kind::Federated),
-    ("managed-identity", Kind::ManagedIdentity),
+const GRANTS: &[(&str, GrantKind)] = &[
+    ("client-credentials", GrantKind::ClientCredentials),
+    ("authorization-code", GrantKind::AuthorizationCode),
+    ("device-code", GrantKind::DeviceCode),
+    ("password", GrantKind::Password),
+    ("federated", GrantKind::Federated),
+    ("managed-identity", GrantKind::ManagedIdentity),
 ];
 
 impl Proof<'_> {
@@ -52,12 +52,12 @@ impl Proof<'_> {
         let cloud_is_written = raw.cloud.is_some();
         let cloud = self.choice(&key("cloud"), raw.cloud.take(), &Cloud::ALL).unwrap_or(Cloud::Worldwide);
         let grant_span = raw.grant.as_ref().map_or_else(|| section.clone(), Spanned::span);
-        let kind = self.choice(&key("grant"), raw.grant.take(), GRANTS).unwrap_or(Kind::ClientCredentials);
+        let kind = self.choice(&key("grant"), raw.grant.take(), GRANTS).unwrap_or(GrantKind::ClientCredentials);
         self.fits_cloud(&key("grant"), cloud, kind, grant_span.clone());
         self.warn_of_grant(&key("grant"), cloud, kind, grant_span);
         let tenant = self.directory(name, &section, (cloud, kind), &mut raw);
         let client_id = self.client_id(name, &section, kind, raw.client_id.take());
-        if client_id.eq_ignore_ascii_case(&tenant) && pasted::is_guid(&tenant) {
+        if client_id.eq_ignore_ascii_case(&tenant) && normalize::is_guid(&tenant) {
             let message = "is the directory's id; write the \"Application (client) ID\" of the app registration";
             self.problem(Some(section.clone()), &key("client_id"), message);
         }
@@ -65,9 +65,9 @@ impl Proof<'_> {
             .authority
             .take()
             .map_or_else(|| cloud.authority().to_owned(), |written| self.url(&key("authority"), written));
-        let authority = pasted::authority(&authority, &tenant).to_owned();
+        let authority = normalize::authority(&authority, &tenant).to_owned();
         let [token, authorization, device] = cloud.endpoints(&authority, &tenant);
-        let token = if kind == Kind::ManagedIdentity { METADATA_ENDPOINT.to_owned() } else { token };
+        let token = if kind == GrantKind::ManagedIdentity { METADATA_ENDPOINT.to_owned() } else { token };
         let endpoint = |proof: &mut Self, word: &str, written: Written<String>, default: String| {
             written.map_or(default, |written| proof.url(&key(word), written))
         };
@@ -76,7 +76,7 @@ impl Proof<'_> {
             endpoint(self, "authorization_endpoint", raw.authorization_endpoint.take(), authorization);
         let device_endpoint = endpoint(self, "device_endpoint", raw.device_endpoint.take(), device);
         let from_cloud = url::host(&token_endpoint).is_some_and(|host| url::is_one_of(host, cloud.token_hosts()));
-        let tokens_are_of_cloud = from_cloud || cloud_is_written || kind == Kind::ManagedIdentity;
+        let tokens_are_of_cloud = from_cloud || cloud_is_written || kind == GrantKind::ManagedIdentity;
         let scope = self.scope(name, cloud.is_microsoft() && tokens_are_of_cloud, (cloud, kind), &mut raw);
         let roots = self.roots(&key("roots"), raw.roots.take());
         let grant = self.grant(name, &section, cloud, kind, &mut raw);
@@ -95,27 +95,30 @@ impl Proof<'_> {
         })
     }
 
-    fn fits_cloud(&mut self, key: &str, cloud: Cloud, kind: Kind, span: Range<usize>) {
-        if cloud == Cloud::Google && kind != Kind::AuthorizationCode {
+    fn fits_cloud(&mut self, key: &str, cloud: Cloud, kind: GrantKind, span: Range<usize>) {
+        if cloud == Cloud::Google && kind != GrantKind::AuthorizationCode {
             let message = "Google gives mail to people alone, and only by grant = \"authorization-code\"";
             self.problem(Some(span), key, message);
         }
     }
 
-    fn warn_of_grant(&mut self, key: &str, cloud: Cloud, kind: Kind, span: Range<usize>) {
+    fn warn_of_grant(&mut self, key: &str, cloud: Cloud, kind: GrantKind, span: Range<usize>) {
         if !cloud.is_microsoft() {
             return;
         }
         let warning = match kind {
-            Kind::Password => {
+            GrantKind::Password => {
                 "sends a person's password to the token endpoint, fails as soon as a second factor is asked for, and \
                  Microsoft is doing away with it; use \"client-credentials\""
             }
-            Kind::DeviceCode => {
+            GrantKind::DeviceCode => {
                 "is blocked by a policy that Microsoft switches on by itself (\"Block device code flow\"); use \
                  \"client-credentials\", or \"authorization-code\""
             }
-            Kind::ClientCredentials | Kind::AuthorizationCode | Kind::Federated | Kind::ManagedIdentity => return,
+            GrantKind::ClientCredentials
+            | GrantKind::AuthorizationCode
+            | GrantKind::Federated
+            | GrantKind::ManagedIdentity => return,
         };
         self.warn(Some(span), key, warning);
     }
@@ -126,7 +129,7 @@ impl Proof<'_> {
         name: &str,
         section: &Range<usize>,
         cloud: Cloud,
-        kind: Kind,
+        kind: GrantKind,
         raw: &mut IdentitySection,
     ) -> Option<Grant> {
         let key = |key: &str| format!("identity.{name}.{key}");
@@ -139,9 +142,9 @@ impl Proof<'_> {
             let Some(span) = span else { continue };
             self.note(&key(word), &span);
             let fits = match word {
-                "client_secret_file" => !matches!(kind, Kind::Federated | Kind::ManagedIdentity),
-                "token_file" => kind == Kind::Federated,
-                _ => kind == Kind::ClientCredentials,
+                "client_secret_file" => !matches!(kind, GrantKind::Federated | GrantKind::ManagedIdentity),
+                "token_file" => kind == GrantKind::Federated,
+                _ => kind == GrantKind::ClientCredentials,
             };
             if !fits {
                 self.problem(Some(span), &key(word), "does not go with this grant; remove it");
@@ -161,7 +164,7 @@ impl Proof<'_> {
             }
         };
         match kind {
-            Kind::ClientCredentials => match (secret, files) {
+            GrantKind::ClientCredentials => match (secret, files) {
                 (Some(secret), None) => Some(Grant::ClientCredentials(Credential::Secret(secret))),
                 (None, Some(files)) => Some(Grant::ClientCredentials(Credential::Certificate(files))),
                 (secret, _) => {
@@ -174,16 +177,16 @@ impl Proof<'_> {
                     None
                 }
             },
-            Kind::AuthorizationCode if cloud == Cloud::Google && secret.is_none() => {
+            GrantKind::AuthorizationCode if cloud == Cloud::Google && secret.is_none() => {
                 let message = "is missing; Google gives a client secret to every application, also to installed ones";
                 self.problem(Some(section.clone()), &key("client_secret_file"), message);
                 None
             }
-            Kind::AuthorizationCode => Some(Grant::AuthorizationCode(secret)),
-            Kind::DeviceCode => Some(Grant::DeviceCode(secret)),
-            Kind::Password => Some(Grant::Password(secret)),
-            Kind::ManagedIdentity => Some(Grant::ManagedIdentity),
-            Kind::Federated => match raw.token_file.take() {
+            GrantKind::AuthorizationCode => Some(Grant::AuthorizationCode(secret)),
+            GrantKind::DeviceCode => Some(Grant::DeviceCode(secret)),
+            GrantKind::Password => Some(Grant::Password(secret)),
+            GrantKind::ManagedIdentity => Some(Grant::ManagedIdentity),
+            GrantKind::Federated => match raw.token_file.take() {
                 Some(file) => Some(Grant::Federated(file.into_inner())),
                 None => {
                     let message = "is missing; write the path that AZURE_FEDERATED_TOKEN_FILE has in the container";

@@ -8,7 +8,7 @@ use crate::config::file::{File, Written};
 
 /// Whether a text is meant as a path: it begins like one, is a credential, or leads to something that is there. Messages of
 /// files repeat paths, so that nothing else may pass for one.
-pub fn is_one(path: &Path) -> bool {
+pub fn is_path(path: &Path) -> bool {
     let begins = path.to_str().is_some_and(|text| BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)));
     begins || (!path.as_os_str().is_empty() && path.exists())
 }
@@ -17,7 +17,7 @@ impl Proof<'_> {
     /// Tells of every path that is none. The state directory is not among them: packetboat makes it, wherever a name leads.
     pub(super) fn paths(&mut self, raw: &File) {
         for (key, span, path) in paths(raw) {
-            if !is_one(path) {
+            if !is_path(path) {
                 let message = "is no path of a file that is there: write the whole path, as \"/etc/packetboat/NAME\". A secret \
                                stands in the file, and not here";
                 self.problem(Some(span), &key, message);
@@ -68,10 +68,10 @@ mod tests {
     #[test]
     fn secrets_are_no_paths() {
         for path in ["/etc/packetboat/secret", "./secret", "../secret", "credential:secret", "src", "src/config"] {
-            assert!(is_one(Path::new(path)), "{path}");
+            assert!(is_path(Path::new(path)), "{path}");
         }
         for secret in ["Tr0ub4dor&3xyz", "app~Secret.8Zr4+/=", "~/secret", "", "-----BEGIN PRIVATE KEY-----"] {
-            assert!(!is_one(Path::new(secret)), "{secret}");
+            assert!(!is_path(Path::new(secret)), "{secret}");
         }
     }
 }

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::Proof;
 use crate::config::file::{UpstreamSection, Written};
-use crate::config::{Cloud, Identity, Upstream, pasted, url};
+use crate::config::{Cloud, Identity, Upstream, normalize, url};
 use crate::protocol::Security;
 
 /// The mail servers of the file, and those that the identities' clouds supply.
@@ -129,7 +129,7 @@ impl Proof<'_> {
             self.note(&format!("upstream.{name}.server_name"), &written.span());
         }
         Some(Upstream {
-            server_name: raw.server_name.map(|written| pasted::trimmed(written.get_ref()).to_owned()),
+            server_name: raw.server_name.map(|written| normalize::trimmed(written.get_ref()).to_owned()),
             pop3_host: pop3_host.unwrap_or_else(|| host.clone()),
             host,
             imap_port: self.number(&format!("upstream.{name}.imap_port"), raw.imap_port, 1..=65_535, imap),
@@ -164,7 +164,7 @@ impl Proof<'_> {
     fn host(&mut self, key: &str, written: Spanned<String>) -> String {
         let span = written.span();
         self.note(key, &span);
-        let host = pasted::host(written.get_ref()).to_owned();
+        let host = normalize::host(written.get_ref()).to_owned();
         if host.contains(['/', ' ', '@']) || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
             self.problem(
                 Some(span.clone()),

@@ -20,7 +20,7 @@ use super::tls::Tls;
 use crate::transport::socket::Socket;
 
 /// The connections that are ready for one server and protocol.
-pub(super) struct Ready {
+pub(super) struct WarmPool {
     /// So many are wanted.
     wanted: usize,
     /// And each is kept for so long.
@@ -34,10 +34,10 @@ pub(super) struct Parked {
     pub(super) tcp: StdStream,
     pub(super) connection: UnbufferedClientConnection,
     /// The greeting, decrypted.
-    pub(super) heard: Vec<u8>,
+    pub(super) greeting: Vec<u8>,
 }
 
-impl Ready {
+impl WarmPool {
     pub(super) fn new(wanted: usize, life: Duration) -> Self {
         Self { wanted, life, parked: Mutex::default(), taken: Notify::new() }
     }
@@ -81,20 +81,20 @@ impl Ready {
     /// # Errors
     /// It has closed instead, or says too much.
     pub(super) async fn park(&self, mut tls: Tls) -> io::Result<()> {
-        let mut heard = Vec::new();
-        while !heard.contains(&b'\n') {
+        let mut greeting = Vec::new();
+        while !greeting.contains(&b'\n') {
             let mut octets = [0; 1024];
             let mut room = ReadBuf::new(&mut octets);
             poll_fn(|cx| Pin::new(&mut tls).poll_read(cx, &mut room)).await?;
-            heard.extend_from_slice(room.filled());
-            if room.filled().is_empty() || heard.len() > LONGEST_GREETING {
+            greeting.extend_from_slice(room.filled());
+            if room.filled().is_empty() || greeting.len() > LONGEST_GREETING {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        if !heard.starts_with(b"* OK") && !heard.starts_with(b"+OK") {
+        if !greeting.starts_with(b"* OK") && !greeting.starts_with(b"+OK") {
             return Err(io::Error::other("it does not greet with OK"));
         }
-        let parked = tls.park(heard).await?;
+        let parked = tls.park(greeting).await?;
         self.parked().push_back((Instant::now(), parked));
         Ok(())
     }
