@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::TcpStream as StdStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,7 +17,6 @@ use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::warm::Parked;
 use crate::transport::Facts;
 use crate::transport::buffer::{Buffer, CAPACITY};
 use crate::transport::socket::Socket;
@@ -42,6 +42,14 @@ enum Fault {
     /// A reader has still to be told; what came before is read first.
     Unreported(io::Error),
     Reported,
+}
+
+/// A connection without an event loop.
+pub(super) struct Parked {
+    tcp: StdStream,
+    connection: UnbufferedClientConnection,
+    /// The greeting, decrypted.
+    greeting: Vec<u8>,
 }
 
 /// What rustls says to what it was given.
@@ -199,6 +207,24 @@ impl Tls {
             if let Some(progress) = progress {
                 return Ok(progress);
             }
+        }
+    }
+}
+
+impl Parked {
+    /// Nothing has come since the greeting: no farewell, no end.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.tcp.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl Socket {
+    /// The connection alone, away from its event loop. Nothing may be on its way.
+    fn into_std(self) -> io::Result<StdStream> {
+        if self.incoming.is_empty() && self.outgoing.is_empty() {
+            self.into_tcp().into_std()
+        } else {
+            Err(io::Error::other("octets are on their way"))
         }
     }
 }

@@ -6,18 +6,15 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpStream as StdStream;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::client::UnbufferedClientConnection;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::tls::Tls;
-use crate::transport::socket::Socket;
+use super::tls::{Parked, Tls};
 
 /// The connections that are ready for one server and protocol.
 pub(super) struct WarmPool {
@@ -27,14 +24,6 @@ pub(super) struct WarmPool {
     life: Duration,
     parked: Mutex<VecDeque<(Instant, Parked)>>,
     taken: Notify,
-}
-
-/// A connection without an event loop.
-pub(super) struct Parked {
-    pub(super) tcp: StdStream,
-    pub(super) connection: UnbufferedClientConnection,
-    /// The greeting, decrypted.
-    pub(super) greeting: Vec<u8>,
 }
 
 impl WarmPool {
@@ -106,24 +95,6 @@ impl WarmPool {
 
     fn parked(&self) -> MutexGuard<'_, VecDeque<(Instant, Parked)>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Parked {
-    /// Nothing has come since the greeting: no farewell, no end.
-    fn is_quiet(&self) -> bool {
-        matches!(self.tcp.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-}
-
-impl Socket {
-    /// The connection alone, away from its event loop. Nothing may be on its way.
-    pub(super) fn into_std(self) -> io::Result<StdStream> {
-        if self.incoming.is_empty() && self.outgoing.is_empty() {
-            self.into_tcp().into_std()
-        } else {
-            Err(io::Error::other("octets are on their way"))
-        }
     }
 }
 
