@@ -305,6 +305,21 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         credential::files(self)
     }
+
+    /// The protocols by which devices reach mailboxes with an access token, or will once their listener no longer observes.
+    pub fn token_protocols(&self) -> Vec<Protocol> {
+        let has_tokens = |protocol: &Protocol| {
+            self.listeners.iter().any(|one| one.protocol == *protocol && !matches!(one.logins, Logins::PassThrough(_)))
+        };
+        [Protocol::Imap, Protocol::Pop3].into_iter().filter(has_tokens).collect()
+    }
+
+    /// The servers that see an account's token: `outlook.office365.com:993 (IMAP)`, for each of these protocols.
+    pub fn servers_of(&self, account: &Account) -> Vec<String> {
+        let Some(upstream) = self.upstreams.get(&account.upstream) else { return Vec::new() };
+        let protocols = self.token_protocols().into_iter();
+        protocols.map(|protocol| format!("{} ({})", upstream.address(protocol), protocol.name())).collect()
+    }
 }
 
 impl Networks {

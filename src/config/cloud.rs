@@ -1,6 +1,6 @@
 //! The identity providers that packetboat knows, with their hosts, scopes and mail servers.
 
-use super::{Roots, Upstream};
+use super::{Roots, Upstream, url};
 use crate::protocol::Security;
 
 /// An identity provider: one of Microsoft's clouds, or Google.
@@ -69,6 +69,12 @@ impl Cloud {
             Cloud::China => &["partner.outlook.cn", "imap-legacy.partner.outlook.cn", "pop-legacy.partner.outlook.cn"],
             Cloud::Google => &["imap.gmail.com", "pop.gmail.com"],
         }
+    }
+
+    /// Returns whether a mail server is the cloud's own, for every protocol and by the name that is verified.
+    pub fn runs(self, upstream: &Upstream) -> bool {
+        let mut names = [&upstream.host, &upstream.pop3_host].into_iter().chain(&upstream.server_name);
+        names.all(|name| url::is_one_of(name, self.mail_hosts()))
     }
 
     /// What an application asks for, to act as itself.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Account, Cloud, Config, Logins, url};
 use crate::protocol::{Protocol, Security};
 
 /// A mail server.
@@ -52,12 +51,6 @@ impl Upstream {
         }
     }
 
-    /// Whether it is a mail server of this cloud, for both protocols and by the name that is verified.
-    pub fn is_of(&self, cloud: Cloud) -> bool {
-        let mut names = [&self.host, &self.pop3_host].into_iter().chain(&self.server_name);
-        names.all(|name| url::is_one_of(name, cloud.mail_hosts()))
-    }
-
     /// Host and port for a protocol, as `outlook.office365.com:993`.
     pub fn address(&self, protocol: Protocol) -> String {
         let (host, port) = (self.host(protocol), self.port(protocol));
@@ -70,22 +63,5 @@ impl Upstream {
             Protocol::Imap => self.imap_port,
             Protocol::Pop3 => self.pop3_port,
         }
-    }
-}
-
-impl Config {
-    /// The protocols by which devices reach mailboxes with an access token, or will once their listener no longer observes.
-    pub fn token_protocols(&self) -> Vec<Protocol> {
-        let has_tokens = |protocol: &Protocol| {
-            self.listeners.iter().any(|one| one.protocol == *protocol && !matches!(one.logins, Logins::PassThrough(_)))
-        };
-        [Protocol::Imap, Protocol::Pop3].into_iter().filter(has_tokens).collect()
-    }
-
-    /// The servers that see an account's token: `outlook.office365.com:993 (IMAP)`, for each of these protocols.
-    pub fn servers_of(&self, account: &Account) -> Vec<String> {
-        let Some(upstream) = self.upstreams.get(&account.upstream) else { return Vec::new() };
-        let protocols = self.token_protocols().into_iter();
-        protocols.map(|protocol| format!("{} ({})", upstream.address(protocol), protocol.name())).collect()
     }
 }

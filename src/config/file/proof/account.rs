@@ -106,7 +106,7 @@ impl Proof<'_> {
         let span = written.span();
         let upstream = self.reference(&key, Some(written), upstreams.by_name.keys(), None)?;
         let server = upstreams.by_name.get(&upstream);
-        let cloud = Cloud::ALL.iter().find(|(_, cloud)| server.is_some_and(|server| server.is_of(*cloud)));
+        let cloud = Cloud::ALL.iter().find(|(_, cloud)| server.is_some_and(|server| cloud.runs(server)));
         if let Some((other, _)) = cloud.filter(|(_, cloud)| *cloud != identity.cloud) {
             let message = format!(
                 "is a mail server of cloud \"{other}\", and gets this account's token, which is for {}: remove the key, or \

@@ -39,7 +39,7 @@ impl Upstreams {
             ));
         }
         let of_cloud: Vec<&String> =
-            self.by_name.iter().filter(|(_, one)| one.is_of(identity.cloud)).map(|(name, _)| name).collect();
+            self.by_name.iter().filter(|(_, one)| identity.cloud.runs(one)).map(|(name, _)| name).collect();
         match (of_cloud.as_slice(), self.by_name.get(name)) {
             ([one], _) => Ok(one.as_str()),
             ([], Some(other)) => Err(format!(
@@ -95,7 +95,7 @@ impl Proof<'_> {
         for cloud in clouds {
             let (name, upstream) = cloud.upstream();
             let is_there =
-                upstreams.by_name.contains_key(name) || upstreams.by_name.values().any(|one| one.is_of(cloud));
+                upstreams.by_name.contains_key(name) || upstreams.by_name.values().any(|one| cloud.runs(one));
             if !is_there {
                 upstreams.by_name.insert(name.to_owned(), upstream);
                 upstreams.supplied.insert(name.to_owned());
