@@ -3,8 +3,8 @@
 //! Whoever takes it over by a mistake in it has what it has, and nothing beside that: no program to start, no file outside of
 //! the directories that the configuration names and those of the system's resolver, no debugger's way into its neighbours.
 
-mod calls;
 mod paths;
+mod syscalls;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -19,8 +19,8 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_
 
 use crate::config::Config;
 use crate::state;
-use paths::{directories, place_of};
-pub use paths::{needed, wide};
+use paths::{directories, directory_of};
+pub use paths::{needed_files, wide_directories};
 
 /// What came of it. Each part is the kernel's to grant; what it does not is no reason not to serve.
 #[derive(Debug)]
@@ -41,17 +41,17 @@ pub fn keep_memory_private() {
 
 /// Confines this thread and all that it starts, for as long as the process lives. Others it would not hold for: where there
 /// are some, nothing is done.
-pub fn begin(config: &Config, file: &Path) -> Confinement {
+pub fn confine_process(config: &Config, file: &Path) -> Confinement {
     if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
         let why = "there are other threads already".to_owned();
         return Confinement { files: Err(why.clone()), calls: Err(why) };
     }
-    here(config, file)
+    confine_thread(config, file)
 }
 
 /// The same for this thread and those that it starts from here on, whatever others there are: for a command that tries what
 /// the service does.
-pub fn here(config: &Config, file: &Path) -> Confinement {
+pub fn confine_thread(config: &Config, file: &Path) -> Confinement {
     let came = confine(config, file);
     if came.files.is_ok() {
         state::confined();
@@ -60,31 +60,31 @@ pub fn here(config: &Config, file: &Path) -> Confinement {
 }
 
 /// What is needed and may not be opened now, each with the reason: to be asked once the confinement holds.
-pub fn denied(config: &Config, file: &Path) -> Vec<String> {
-    let awaited = paths::awaited().into_iter().map(|(path, end)| {
+pub fn unreadable_files(config: &Config, file: &Path) -> Vec<String> {
+    let missing = paths::missing_targets().into_iter().map(|(path, end)| {
         format!(
             "{} leads to {}, which is not there yet: restart packetboat once it is (confine = true)",
             path.display(),
             end.display()
         )
     });
-    needed(config, file).iter().filter_map(|path| state::denied(path)).chain(awaited).collect()
+    needed_files(config, file).iter().filter_map(|path| state::denied(path)).chain(missing).collect()
 }
 
 fn confine(config: &Config, file: &Path) -> Confinement {
     // Landlock first: making its rules takes calls that the filter knows nothing of, but opens files.
     let directories = directories(config, file);
     let files = confine_files(&directories, &config.state_directory);
-    Confinement { files: files.map(|()| directories), calls: calls::confine() }
+    Confinement { files: files.map(|()| directories), calls: syscalls::confine() }
 }
 
 /// Paths of the configuration that lie outside of what may be opened since the start.
 ///
 /// A directory that was replaced since is another one, though its name is the same: what cannot be opened there is outside.
-pub fn outside(config: &Config, allowed: &[PathBuf]) -> Vec<PathBuf> {
+pub fn disallowed_files(config: &Config, allowed: &[PathBuf]) -> Vec<PathBuf> {
     let is_outside = |path: &PathBuf| {
-        let place = place_of(&fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
-        let is_elsewhere = !allowed.iter().any(|directory| place.starts_with(directory));
+        let directory = directory_of(&fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+        let is_elsewhere = !allowed.iter().any(|one| directory.starts_with(one));
         let is_kept_from_us = matches!(open(path), Err(error) if error.kind() == ErrorKind::PermissionDenied)
             && fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
         is_elsewhere || is_kept_from_us
@@ -169,7 +169,7 @@ mod tests {
             assert!(refused(fs::read(&private).map(drop)));
             let why = state::denied(&private).unwrap();
             assert!(why.contains("is kept from packetboat by a security module"), "{why}");
-            let needed = denied(&config, &home.path().join("packetboat.toml"));
+            let needed = unreadable_files(&config, &home.path().join("packetboat.toml"));
             assert!(needed.is_empty(), "{needed:?}");
             assert!(refused(fs::read_dir("/root").map(drop)) || !Path::new("/root").exists());
             assert!(refused(fs::write(elsewhere.path().join("new"), "x")));
@@ -200,7 +200,7 @@ mod tests {
     fn other_threads_are_not_forgotten() {
         let home = tempfile::tempdir().unwrap();
         // Tests run in threads.
-        let came = begin(&config(home.path(), ""), Path::new("packetboat.toml"));
+        let came = confine_process(&config(home.path(), ""), Path::new("packetboat.toml"));
         assert!(came.files.unwrap_err().contains("threads") && came.calls.is_err());
     }
 
@@ -220,16 +220,17 @@ mod tests {
         let current = home.path().join("current");
         symlink(&live, &current).unwrap();
         assert!(
-            paths::on_the_way_to(&current.join("key.pem"), paths::Whose::Operator).contains(&home.path().to_path_buf())
+            paths::directories_to(&current.join("key.pem"), paths::FileOwner::Operator)
+                .contains(&home.path().to_path_buf())
         );
         let elsewhere = Path::new("/etc/packetboat/packetboat.toml");
         let allowed = directories(&config, elsewhere);
         // They lie in the state directory here, and so are allowed by that.
         assert!(allowed.contains(&home.path().to_path_buf()) && !allowed.contains(&live));
-        assert!(outside(&config, &allowed).is_empty());
+        assert!(disallowed_files(&config, &allowed).is_empty());
         let without: Vec<PathBuf> = allowed.into_iter().filter(|one| one != home.path()).collect();
-        assert_eq!(outside(&config, &without), [live.join("chain.pem"), live.join("key.pem")]);
+        assert_eq!(disallowed_files(&config, &without), [live.join("chain.pem"), live.join("key.pem")]);
         // By where it lies, not by how it is spelled.
-        assert_eq!(outside(&config, &[without, vec![live.clone()]].concat()), [live.join("chain.pem")]);
+        assert_eq!(disallowed_files(&config, &[without, vec![live.clone()]].concat()), [live.join("chain.pem")]);
     }
 }

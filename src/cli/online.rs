@@ -43,10 +43,10 @@ fn confine(file: &Path, config: &Config) {
     if !config.confine {
         return;
     }
-    if let Err(why) = confinement::here(config, file).files {
+    if let Err(why) = confinement::confine_thread(config, file).files {
         complain(format_args!("warning: this is tried without Landlock: {why}"));
     }
-    for why in confinement::denied(config, file) {
+    for why in confinement::unreadable_files(config, file) {
         complain(format_args!("warning: {why}"));
     }
 }

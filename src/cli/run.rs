@@ -185,9 +185,9 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
         warn!("confine = false: this process may open every file that its user may, and start programs");
         return None;
     }
-    let confined = confinement::begin(&proven.config, &file.config);
+    let confined = confinement::confine_process(&proven.config, &file.config);
     introduction::tell_of_confinement(&confined, &proven.config);
-    for why in confinement::denied(&proven.config, &file.config) {
+    for why in confinement::unreadable_files(&proven.config, &file.config) {
         warn!("{why}");
     }
     // In a thread that is confined as well, as all that come from here on.

@@ -15,11 +15,11 @@ pub(super) fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
     authorities.extend(std::env::var_os("SSL_CERT_DIR").iter().flat_map(std::env::split_paths));
     directories.extend(authorities.iter().cloned());
     directories.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
-    directories.extend(of_system().iter().flat_map(|path| on_the_way_to(path, Whose::System)));
-    directories.extend(of_operator(config, file).iter().flat_map(|path| on_the_way_to(path, Whose::Operator)));
+    directories.extend(system_files().iter().flat_map(|path| directories_to(path, FileOwner::System)));
+    directories.extend(operator_files(config, file).iter().flat_map(|path| directories_to(path, FileOwner::Operator)));
     // Certification authorities that are links to wherever somebody has put them.
     for entry in authorities.iter().flat_map(fs::read_dir).flatten().flatten() {
-        directories.extend(fs::canonicalize(entry.path()).ok().map(|path| Whose::System.place_of(&path)));
+        directories.extend(fs::canonicalize(entry.path()).ok().map(|path| FileOwner::System.directory_of(&path)));
     }
     directories.push(config.state_directory.clone());
     directories.retain(|directory| directory.exists());
@@ -30,34 +30,34 @@ pub(super) fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
 }
 
 /// Files that are opened while packetboat serves, as they are named: links may stand there.
-pub fn needed(config: &Config, file: &Path) -> Vec<PathBuf> {
-    [of_operator(config, file), of_system()].concat()
+pub fn needed_files(config: &Config, file: &Path) -> Vec<PathBuf> {
+    [operator_files(config, file), system_files()].concat()
 }
 
-fn of_operator(config: &Config, file: &Path) -> Vec<PathBuf> {
+fn operator_files(config: &Config, file: &Path) -> Vec<PathBuf> {
     let mut files = config.files();
     files.push(file.to_path_buf());
     files
 }
 
-fn of_system() -> Vec<PathBuf> {
+fn system_files() -> Vec<PathBuf> {
     let names = state::NAME_RESOLUTION.iter().chain(BUNDLES).chain(&[TIME_ZONE]);
     names.map(PathBuf::from).chain(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from)).collect()
 }
 
-/// Whose file it is: how much is allowed around it.
+/// Who has chosen a file: this decides how much around it may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum FileOwner {
     /// The operator has chosen the directory, and may swap a directory by a link to it.
     Operator,
     /// Nobody has chosen to open what else lies directly in `/var` or `/tmp`.
     System,
 }
 
-impl Whose {
+impl FileOwner {
     /// The directory of a file; or the file alone, where that would be too much.
-    fn place_of(self, path: &Path) -> PathBuf {
-        let directory = place_of(path);
+    fn directory_of(self, path: &Path) -> PathBuf {
+        let directory = directory_of(path);
         if self == Self::System && is_wide(&directory) { path.to_path_buf() } else { directory }
     }
 }
@@ -67,34 +67,34 @@ impl Whose {
 /// beside the old one.
 ///
 /// A link that leads nowhere yet is followed as far as there is something: what writes resolv.conf may start later.
-pub(super) fn on_the_way_to(path: &Path, whose: Whose) -> Vec<PathBuf> {
-    walk(path, whose).0
+pub(super) fn directories_to(path: &Path, owner: FileOwner) -> Vec<PathBuf> {
+    follow_links(path, owner).0
 }
 
 /// The same, and where the links end.
-fn walk(path: &Path, whose: Whose) -> (Vec<PathBuf>, PathBuf) {
+fn follow_links(path: &Path, owner: FileOwner) -> (Vec<PathBuf>, PathBuf) {
     let mut at = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let mut directories = vec![whose.place_of(&at)];
+    let mut directories = vec![owner.directory_of(&at)];
     // As many as the kernel follows (path_resolution(7)).
     for _ in 0..40 {
         let Some(link) = at.ancestors().filter(|one| one.is_symlink()).last().map(Path::to_path_buf) else { break };
         let Ok(target) = fs::read_link(&link) else { break };
-        let place = place_of(&link);
+        let directory = directory_of(&link);
         if link == at {
-            directories.push(whose.place_of(&link));
-        } else if whose == Whose::Operator && !is_wide(&place) {
-            directories.push(place);
+            directories.push(owner.directory_of(&link));
+        } else if owner == FileOwner::Operator && !is_wide(&directory) {
+            directories.push(directory);
         }
         let rest = at.strip_prefix(&link).unwrap_or(Path::new("")).to_path_buf();
         at = without_dots(&link.parent().unwrap_or(Path::new("/")).join(target).join(rest));
-        directories.extend(there(&whose.place_of(&at)));
+        directories.extend(existing_ancestor(&owner.directory_of(&at)));
     }
-    directories.extend(fs::canonicalize(path).ok().map(|path| whose.place_of(&path)));
+    directories.extend(fs::canonicalize(path).ok().map(|path| owner.directory_of(&path)));
     (directories, at)
 }
 
 /// A directory, or the next one above it that is there, unless that is too much.
-fn there(directory: &Path) -> Option<PathBuf> {
+fn existing_ancestor(directory: &Path) -> Option<PathBuf> {
     let known = directory.ancestors().find(|one| one.exists())?;
     (known == directory || !is_wide(known)).then(|| known.to_path_buf())
 }
@@ -106,15 +106,16 @@ fn is_wide(directory: &Path) -> bool {
 }
 
 /// Files of the system that are links to what is not there yet, and will not be allowed when it is: each with its target.
-pub(super) fn awaited() -> Vec<(PathBuf, PathBuf)> {
-    let ends = of_system().into_iter().map(|path| (walk(&path, Whose::System).1, path));
-    let later =
-        ends.filter(|(end, path)| end != path && !end.exists() && there(&Whose::System.place_of(end)).is_none());
+pub(super) fn missing_targets() -> Vec<(PathBuf, PathBuf)> {
+    let ends = system_files().into_iter().map(|path| (follow_links(&path, FileOwner::System).1, path));
+    let later = ends.filter(|(end, path)| {
+        end != path && !end.exists() && existing_ancestor(&FileOwner::System.directory_of(end)).is_none()
+    });
     later.map(|(end, path)| (path, end)).collect()
 }
 
 /// Directories that hold more than packetboat's files, though one of the operator's lies directly there.
-pub fn wide(allowed: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+pub fn wide_directories(allowed: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
     allowed.iter().filter(|one| is_wide(one) && !SYSTEM.iter().any(|known| Path::new(known) == one.as_path()))
 }
 
@@ -132,7 +133,7 @@ fn without_dots(path: &Path) -> PathBuf {
 }
 
 /// The directory of a file; or the file, where that would be everything.
-pub(super) fn place_of(path: &Path) -> PathBuf {
+pub(super) fn directory_of(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     match path.parent() {
         Some(parent) if parent != Path::new("/") => parent.to_path_buf(),
@@ -197,17 +198,17 @@ mod tests {
         fs::write(at("mnt/wsl/resolv.conf"), "x").unwrap();
         symlink("../run/./resolv", at("etc/resolv.conf")).unwrap();
         symlink(at("mnt/wsl/resolv.conf"), at("run/resolv")).unwrap();
-        let found = on_the_way_to(&at("etc/resolv.conf"), Whose::System);
+        let found = directories_to(&at("etc/resolv.conf"), FileOwner::System);
         for directory in ["etc", "run", "mnt/wsl"] {
             assert!(found.contains(&at(directory)), "{directory}: {found:?}");
         }
         // What writes it may start later, and make the directory too.
         symlink(at("mnt/later/than/this"), at("etc/hosts")).unwrap();
-        assert!(on_the_way_to(&at("etc/hosts"), Whose::System).contains(&at("mnt")));
+        assert!(directories_to(&at("etc/hosts"), FileOwner::System).contains(&at("mnt")));
         // In circles.
         symlink(at("etc/b"), at("etc/a")).unwrap();
         symlink(at("etc/a"), at("etc/b")).unwrap();
-        assert!(on_the_way_to(&at("etc/a"), Whose::System).contains(&at("etc")));
+        assert!(directories_to(&at("etc/a"), FileOwner::System).contains(&at("etc")));
     }
 
     #[test]
@@ -218,15 +219,15 @@ mod tests {
         for target in ["/no-such-directory-here/file", "/tmp/no-such-directory/file", "/tmp/no-such-file", "/var/run/x"]
         {
             symlink(target, &link).unwrap();
-            let found = on_the_way_to(&link, Whose::System);
+            let found = directories_to(&link, FileOwner::System);
             let too_much: Vec<_> = found.iter().filter(|one| is_wide(one) && *one != Path::new("/run")).collect();
             assert!(too_much.is_empty(), "{target}: {too_much:?}");
             fs::remove_file(&link).unwrap();
         }
         // By a link of another name.
-        assert!(!on_the_way_to(&up.join("file"), Whose::System).iter().any(|one| is_wide(one)));
+        assert!(!directories_to(&up.join("file"), FileOwner::System).iter().any(|one| is_wide(one)));
         // The operator's link to a directory, but not from a directory that is everybody's.
-        assert!(on_the_way_to(&up.join("mine/file"), Whose::Operator).contains(&home.path().to_path_buf()));
-        assert!(!on_the_way_to(Path::new("/var/run/mine/file"), Whose::Operator).contains(&PathBuf::from("/var")));
+        assert!(directories_to(&up.join("mine/file"), FileOwner::Operator).contains(&home.path().to_path_buf()));
+        assert!(!directories_to(Path::new("/var/run/mine/file"), FileOwner::Operator).contains(&PathBuf::from("/var")));
     }
 }

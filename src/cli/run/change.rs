@@ -210,7 +210,7 @@ impl Preparation {
                 diagnostics.push(Diagnostic::new(key, message));
             }
         }
-        for path in self.confined.iter().flat_map(|allowed| confinement::outside(new, allowed)) {
+        for path in self.confined.iter().flat_map(|allowed| confinement::disallowed_files(new, allowed)) {
             let message = format!(
                 "{} is in a directory that packetboat may not open since its start (confine = true): restart it",
                 state::shown(&path)

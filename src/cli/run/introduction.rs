@@ -21,7 +21,7 @@ pub(super) fn tell_of_confinement(confined: &Confinement, config: &Config) {
         ),
         Err(why) => warn!("not confined by Landlock, every file of this user can be opened: {why}"),
     }
-    for directory in confined.files.iter().flat_map(|allowed| confinement::wide(allowed)) {
+    for directory in confined.files.iter().flat_map(|allowed| confinement::wide_directories(allowed)) {
         info!(
             "all of {0} may be read, because a file that the configuration names lies directly in {0}",
             directory.display()

@@ -48,7 +48,7 @@ pub(super) fn confine() -> Result<(), String> {
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).map_err(|error| failed(&error))?;
     let program: BpfProgram = filter.try_into().map_err(|error: seccompiler::BackendError| failed(&error))?;
-    apply_filter(&[by_number(), program].concat()).map_err(|error| failed(&error))
+    apply_filter(&[number_filter(), program].concat()).map_err(|error| failed(&error))
 }
 
 /// What stands before the rules, which compare whole numbers (struct seccomp_data, seccomp(2)):
@@ -56,7 +56,7 @@ pub(super) fn confine() -> Result<(), String> {
 /// - x86-64 has every call a second time for x32, by a number with one more bit and under the same name of the architecture.
 ///   None of them is used here.
 /// - clone3(2) keeps its flags in memory, where a filter does not look. Where it is missing, C libraries use clone(2).
-fn by_number() -> BpfProgram {
+fn number_filter() -> BpfProgram {
     let statement =
         |code: u32, k: u32, jt: u8, jf: u8| sock_filter { code: code.try_into().unwrap_or_default(), jt, jf, k };
     let refuse =
