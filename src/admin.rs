@@ -1,13 +1,13 @@
 //! What is seen from outside: metrics, health, the inventory, and the page that shows all of it.
 
 mod accept;
-mod answer;
+mod cache;
 mod expiry;
-mod names;
-mod places;
-mod shared;
+mod handler;
+mod limiter;
+mod maintenance;
+mod reverse_dns;
 mod status;
-mod upkeep;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -31,8 +31,8 @@ use crate::proxy::{self, ProcessState, RunningProxy};
 use crate::secret::Secret;
 use crate::state;
 use crate::transport::{adopt, listen};
-use answer::Answers;
-use places::Places;
+use handler::Caches;
+use limiter::ConnectionLimiter;
 
 /// Who answers.
 pub struct Admin {
@@ -40,26 +40,26 @@ pub struct Admin {
     serving: Arc<RwLock<RunningProxy>>,
     /// Seconds since 1970.
     started: u64,
-    present: Mutex<Snapshot>,
+    reloadable: Mutex<Snapshot>,
     /// Whether a mail server was reached, and when that was tried.
     reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
-    expiries: Mutex<expiry::Known>,
+    expiries: Mutex<expiry::ReadExpiries>,
     /// One reading of certificates at a time.
     certificates: Gate,
-    keeping: tokio::sync::Mutex<()>,
+    saving: tokio::sync::Mutex<()>,
     /// Why the inventory could not be kept the last time, if it could not.
-    unkept: Mutex<Option<String>>,
-    loops: Loops,
+    save_problem: Mutex<Option<String>>,
+    loops: EventLoops,
     /// For the page and for the socket in the state directory apart: nobody at the page delays the operator's commands.
-    answers: Answers,
-    own_answers: Answers,
+    caches: Caches,
+    owner_caches: Caches,
     /// Connections from this computer, and from elsewhere.
-    near: Arc<Places>,
-    far: Arc<Places>,
+    near: Arc<ConnectionLimiter>,
+    far: Arc<ConnectionLimiter>,
 }
 
 /// The event loops that serve neither connections of devices nor the control of the process, each on a thread of its own.
-pub struct Loops {
+pub struct EventLoops {
     /// Signals, reloads and the timers of tokens.
     pub control: Handle,
     /// The page and metrics, for whoever reaches their port.
@@ -79,7 +79,7 @@ struct Snapshot {
 }
 
 /// Addresses that are listened on, and the token that is asked for there.
-pub struct Doors {
+pub struct Listeners {
     /// As configured; without a socket where it is open already.
     listen: Vec<(SocketAddr, Option<StdListener>)>,
     token: Option<Secret>,
@@ -89,12 +89,12 @@ pub struct Doors {
 ///
 /// # Errors
 /// Each diagnostic.
-pub fn open(
+pub fn bind(
     settings: &Settings,
     mode: Mode,
     common: &ProcessState,
     before: Option<&Arc<Admin>>,
-) -> Result<Doors, Vec<Diagnostic>> {
+) -> Result<Listeners, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let token = settings.token_file.as_ref().and_then(|path| {
         let long = read_token(path).and_then(|token| match token.expose().len() {
@@ -105,12 +105,12 @@ pub fn open(
     });
     let mut listen = Vec::new();
     for &address in &settings.listen {
-        if before.is_some_and(|admin| admin.present().open.iter().any(|(open, ..)| *open == address)) {
+        if before.is_some_and(|admin| admin.reloadable().open.iter().any(|(open, ..)| *open == address)) {
             listen.push((address, None));
             continue;
         }
         let is_own =
-            before.is_some_and(|admin| admin.present().open.iter().any(|(_, own, _)| own.port() == address.port()));
+            before.is_some_and(|admin| admin.reloadable().open.iter().any(|(_, own, _)| own.port() == address.port()));
         let taken = match common.handed_over(address) {
             Some(socket) => adopt(socket, KEEP_ALIVE).map(|socket| vec![socket]),
             None => self::listen(address, 1, KEEP_ALIVE, is_own),
@@ -127,7 +127,7 @@ pub fn open(
             }
         }
     }
-    if diagnostics.is_empty() { Ok(Doors { listen, token }) } else { Err(diagnostics) }
+    if diagnostics.is_empty() { Ok(Listeners { listen, token }) } else { Err(diagnostics) }
 }
 
 /// Reads a bearer token: a file's content but for white space around it.
@@ -139,7 +139,7 @@ pub fn read_token(path: &Path) -> Result<Secret, String> {
 }
 
 /// Takes in the inventory of an earlier run. One that cannot be read is put aside.
-pub fn recall(config: &Config, common: &ProcessState) {
+pub fn load_inventory(config: &Config, common: &ProcessState) {
     let path = inventory_path(&config.state_directory);
     if let Err(message) = common.inventory.load(&path) {
         let aside = path.with_extension("unreadable");
@@ -157,7 +157,7 @@ pub fn inventory_path(state_directory: &Path) -> PathBuf {
     state_directory.join("inventory.json")
 }
 
-impl Loops {
+impl EventLoops {
     /// Starts the threads. Call it on the event loop of the control thread.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ fn event_loop(name: &str) -> io::Result<Handle> {
     Ok(handle)
 }
 
-impl Doors {
+impl Listeners {
     /// Where they are, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listen.iter().filter_map(|(_, socket)| socket.as_ref()?.local_addr().ok()).collect()
@@ -185,38 +185,42 @@ impl Doors {
 
 impl Admin {
     /// For what runs.
-    pub fn new(common: &ProcessState, serving: &Arc<RwLock<RunningProxy>>, loops: Loops) -> Arc<Self> {
+    pub fn new(common: &ProcessState, serving: &Arc<RwLock<RunningProxy>>, loops: EventLoops) -> Arc<Self> {
         common.metrics.runs(loops.page.metrics());
         common.metrics.runs(loops.health.metrics());
         Arc::new(Self {
             common: common.clone(),
             serving: Arc::clone(serving),
             started: since_1970(),
-            present: Mutex::default(),
+            reloadable: Mutex::default(),
             reached: tokio::sync::Mutex::default(),
             expiries: Mutex::default(),
             certificates: Gate::new(),
-            keeping: tokio::sync::Mutex::default(),
-            unkept: Mutex::default(),
+            saving: tokio::sync::Mutex::default(),
+            save_problem: Mutex::default(),
             loops,
-            answers: Answers::default(),
-            own_answers: Answers::default(),
+            caches: Caches::default(),
+            owner_caches: Caches::default(),
             near: Arc::default(),
             far: Arc::default(),
         })
     }
 
-    /// Answers at these doors from now on, and at no others.
-    pub fn serve(self: &Arc<Self>, doors: Doors) {
+    /// Answers at these listeners from now on, and at no others.
+    pub fn serve(self: &Arc<Self>, listeners: Listeners) {
         let _inside = self.loops.page.enter();
-        let mut present = self.present();
-        present.token = doors.token;
+        let mut reloadable = self.reloadable();
+        reloadable.token = listeners.token;
         self.expiries.lock().unwrap_or_else(PoisonError::into_inner).forget();
         let mut open = Vec::new();
-        for (address, socket) in doors.listen {
+        for (address, socket) in listeners.listen {
             let Some(socket) = socket else {
                 open.extend(
-                    present.open.iter().position(|(one, ..)| *one == address).map(|at| present.open.swap_remove(at)),
+                    reloadable
+                        .open
+                        .iter()
+                        .position(|(one, ..)| *one == address)
+                        .map(|at| reloadable.open.swap_remove(at)),
                 );
                 continue;
             };
@@ -231,7 +235,7 @@ impl Admin {
             }
         }
         // What is left of the old ones closes here.
-        present.open = open;
+        reloadable.open = open;
     }
 
     /// Answers root and the user of this process at a socket in the state directory, until the lifecycle says otherwise.
@@ -246,22 +250,22 @@ impl Admin {
     }
 
     /// Begins what goes on beside the answers.
-    pub fn keep_up(self: &Arc<Self>, lifecycle: Lifecycle) {
-        self.loops.page.spawn(upkeep::upkeep(Arc::clone(self), lifecycle));
+    pub fn start_maintenance(self: &Arc<Self>, lifecycle: Lifecycle) {
+        self.loops.page.spawn(maintenance::run(Arc::clone(self), lifecycle));
     }
 
     /// The first address that is answered at.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.present().open.first().map(|(_, bound, _)| *bound)
+        self.reloadable().open.first().map(|(_, bound, _)| *bound)
     }
 
     /// What came of a reload.
-    pub fn reloaded(&self, problem: Option<String>) {
-        self.present().problem = problem;
+    pub fn set_reload_problem(&self, problem: Option<String>) {
+        self.reloadable().problem = problem;
     }
 
-    fn present(&self) -> MutexGuard<'_, Snapshot> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reloadable(&self) -> MutexGuard<'_, Snapshot> {
+        self.reloadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::Admin;
-use super::answer::Asker;
+use super::handler::Client;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::state;
 use crate::transport::http::server::{self, Bodies};
@@ -27,12 +27,12 @@ pub(super) async fn from_network(admin: Arc<Admin>, socket: TcpListener, mut lif
             sleep(PAUSE).await;
             continue;
         };
-        let places = if source.ip().to_canonical().is_loopback() { &admin.near } else { &admin.far };
-        match places.take(source.ip()) {
-            Some(place) => drop(tokio::spawn(serve(
+        let limiter = if source.ip().to_canonical().is_loopback() { &admin.near } else { &admin.far };
+        match limiter.take(source.ip()) {
+            Some(permit) => drop(tokio::spawn(serve(
                 Arc::clone(&admin),
                 stream,
-                Asker::Stranger(Arc::new(place)),
+                Client::Network(Arc::new(permit)),
                 lifecycle.clone(),
             ))),
             None => debug!(%source, "too many connections to the page"),
@@ -42,7 +42,7 @@ pub(super) async fn from_network(admin: Arc<Admin>, socket: TcpListener, mut lif
 
 /// Serves root and the user that this process runs as.
 pub(super) async fn from_owner(admin: Arc<Admin>, socket: UnixListener, mut lifecycle: Lifecycle) {
-    let places = Arc::new(Semaphore::new(OF_OWNER));
+    let connections = Arc::new(Semaphore::new(OF_OWNER));
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -57,32 +57,32 @@ pub(super) async fn from_owner(admin: Arc<Admin>, socket: UnixListener, mut life
             debug!(?user, "this user may not ask at the socket in the state directory");
             continue;
         }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
             debug!("too many connections to the socket in the state directory");
             continue;
         };
         let (admin, lifecycle) = (Arc::clone(&admin), lifecycle.clone());
         tokio::spawn(async move {
-            serve(admin, stream, Asker::Owner, lifecycle).await;
-            drop(place);
+            serve(admin, stream, Client::Owner, lifecycle).await;
+            drop(permit);
         });
     }
 }
 
-async fn serve<S>(admin: Arc<Admin>, stream: S, asker: Asker, mut lifecycle: Lifecycle)
+async fn serve<S>(admin: Arc<Admin>, stream: S, client: Client, mut lifecycle: Lifecycle)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let asked = Arc::new(AtomicBool::new(false));
-    let has_asked = Arc::clone(&asked);
+    let has_request = Arc::new(AtomicBool::new(false));
+    let set_request = Arc::clone(&has_request);
     let serve = server::serve(stream, Bodies::Ignored, move |received| {
-        has_asked.store(true, Ordering::Relaxed);
-        let (admin, asker) = (Arc::clone(&admin), asker.clone());
-        async move { admin.answer(&received, &asker).await }
+        set_request.store(true, Ordering::Relaxed);
+        let (admin, client) = (Arc::clone(&admin), client.clone());
+        async move { admin.handle(&received, &client).await }
     });
     let silent = async {
         sleep(FIRST_REQUEST).await;
-        if asked.load(Ordering::Relaxed) {
+        if has_request.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
     };

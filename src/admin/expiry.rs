@@ -25,9 +25,9 @@ pub(super) struct Expiry {
 
 /// What was read of files lately.
 #[derive(Default)]
-pub(super) struct Known(Option<(Instant, Vec<Expiry>)>);
+pub(super) struct ReadExpiries(Option<(Instant, Vec<Expiry>)>);
 
-impl Known {
+impl ReadExpiries {
     pub(super) fn forget(&mut self) {
         self.0 = None;
     }
@@ -40,7 +40,8 @@ impl Admin {
         if !is_fresh {
             let config = self.serving.read().await.config().clone();
             // Where files do not answer, what was read before is shown.
-            if let Ok(read) = pool::FILES.run_alone(&self.certificates, PATIENCE, move || of_files(&config)).await {
+            if let Ok(read) = pool::FILES.run_alone(&self.certificates, PATIENCE, move || file_expiries(&config)).await
+            {
                 self.known_expiries().0 = Some((Instant::now(), read));
             }
         }
@@ -56,12 +57,12 @@ impl Admin {
 }
 
 impl Admin {
-    fn known_expiries(&self) -> MutexGuard<'_, Known> {
+    fn known_expiries(&self) -> MutexGuard<'_, ReadExpiries> {
         self.expiries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn of_files(config: &Config) -> Vec<Expiry> {
+fn file_expiries(config: &Config) -> Vec<Expiry> {
     let mut expiries = Vec::new();
     for (name, one) in &config.certificates {
         let mend = match &one.source {

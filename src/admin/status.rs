@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{JSON, made};
+use super::handler::{JSON, render};
 use crate::config::{Config, Logins};
 use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle::since_1970;
@@ -66,18 +66,18 @@ impl Admin {
     }
 
     pub(super) async fn status(&self) -> Said {
-        let obstacle = self.obstacle().await;
-        let is_ready = obstacle.is_none();
+        let not_ready = self.why_not_ready().await;
+        let is_ready = not_ready.is_none();
         let serving = self.serving.read().await;
         let names = Descriptions::of(serving.config());
         let tokens = serving.token_statuses();
         let listeners = listeners(&serving);
         drop(serving);
-        let problem = obstacle.or_else(|| self.unkept(&tokens));
+        let problem = not_ready.or_else(|| self.unsaved(&tokens));
         let expiries = self.expiries(&tokens).await;
         let counted = self.common.metrics.counted();
         self.common.metrics.history(|history| history.take(since_1970(), counted, counts(&tokens)));
-        let (loaded, refused) = (self.common.metrics.loaded_at(), self.present().problem.clone());
+        let (loaded, refused) = (self.common.metrics.loaded_at(), self.reloadable().problem.clone());
         let status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "openssl": format!("{}, {}", downstream::library_version(), downstream::library_support()),
@@ -104,7 +104,7 @@ impl Admin {
             },
         });
         let inventory = Arc::clone(&self.common.inventory);
-        made(move || {
+        render(move || {
             // Text at once: as values, a full inventory takes five times as much memory.
             let (status, devices) = (status.to_string(), inventory::to_json(&names.devices(&inventory)));
             let others = status.trim_start_matches('{');

@@ -36,9 +36,9 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         Exit::OsError
     })?;
     let opened = proxy::open(&proven.config, Mode::DryRun, &common, None);
-    let (opened, diagnostics) = match (opened, admin::open(&proven.config.admin, Mode::DryRun, &common, None)) {
+    let (opened, diagnostics) = match (opened, admin::bind(&proven.config.admin, Mode::DryRun, &common, None)) {
         (Ok(opened), Ok(_)) => (Some(opened), Vec::new()),
-        (opened, doors) => (None, opened.err().into_iter().chain(doors.err()).flatten().collect()),
+        (opened, listeners) => (None, opened.err().into_iter().chain(listeners.err()).flatten().collect()),
     };
     match opened {
         Some(opened) => {

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use super::output::complain;
 use super::trail::Running;
 use super::{ConfigFile, Exit};
-use crate::admin::{self, Admin, Loops};
+use crate::admin::{self, Admin, EventLoops};
 use crate::config::{Environment, Proven};
 use crate::confinement;
 use crate::diagnostic::Diagnostic;
@@ -104,7 +104,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     let config = &proven.config;
     raise_open_files(config.limits.connections, proxy::other_files(config));
     let common = ProcessState::with(config, manager::sockets()).map_err(not_started)?;
-    admin::recall(config, &common);
+    admin::load_inventory(config, &common);
     let keeper = Keeper::recall(config, &common);
     let mut stamps = Stamps::of(config);
     let tell = |diagnostics: Vec<Diagnostic>| {
@@ -115,11 +115,11 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     };
     let opened = proxy::open(config, Mode::Apply, &common, None).map_err(tell)?;
     stamps.settle(config);
-    let admin_doors = admin::open(&config.admin, Mode::Apply, &common, None).map_err(tell)?;
+    let admin_listeners = admin::bind(&config.admin, Mode::Apply, &common, None).map_err(tell)?;
     let owners = state::socket::listen(&config.state_directory);
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
     introduction::introduce(&proven, &opened.services);
-    introduction::tell_of_admin(&admin_doors);
+    introduction::tell_of_admin(&admin_listeners);
     introduction::tell_of_unclaimed(&common, config);
     let confined = confine(file, &proven);
     // Threads that were there before would not be confined.
@@ -127,14 +127,14 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     let (trigger, lifecycle) = lifecycle::begin();
     let serving = RunningProxy::start(opened, config, &common, &lifecycle).map_err(not_started)?;
     let serving = Arc::new(RwLock::new(serving));
-    let loops = Loops::start().map_err(not_started)?;
+    let loops = EventLoops::start().map_err(not_started)?;
     loops.health.spawn(manager::feed_watchdog(Arc::clone(&serving), loops.control.clone()));
     let admin = Admin::new(&common, &serving, loops);
-    admin.serve(admin_doors);
+    admin.serve(admin_listeners);
     let (beside, beside_lifecycle) = lifecycle::begin();
     tokio::spawn(Arc::clone(&keeper).upkeep(beside_lifecycle.clone()));
     serve_owner(&admin, owners, beside_lifecycle.clone());
-    admin.keep_up(beside_lifecycle);
+    admin.start_maintenance(beside_lifecycle);
     common.metrics.loaded(lifecycle::since_1970());
     let mut running = Process {
         file,
@@ -158,7 +158,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     manager::tell_stopping();
     running.end(signal, trigger, lifecycle).await;
     beside.enter(Phase::Draining);
-    tokio::join!(running.admin.keep(), keeper.keep());
+    tokio::join!(running.admin.save_inventory(), keeper.keep());
     running.take_trail_away().await;
     running.common.report_all_suppressed_lines();
     info!("stopped");

@@ -40,7 +40,7 @@ struct Preparation {
 struct Prepared {
     proven: Proven,
     opened: proxy::Prepared,
-    admin_doors: admin::Doors,
+    admin_listeners: admin::Listeners,
     stamps: Stamps,
 }
 
@@ -66,7 +66,7 @@ impl Process<'_> {
             Ok(revoked) => (None, revoked.words()),
             Err(problems) => (Some(lines(&problems)), None),
         };
-        self.admin.reloaded(refused.clone());
+        self.admin.set_reload_problem(refused.clone());
         let directory = self.proven.config.state_directory.clone();
         let written = match number {
             Ok(number) => on_disk(move || Outcome { number, refused, revoked }.write(&directory)).await,
@@ -138,14 +138,14 @@ impl Process<'_> {
     }
 
     async fn go_on_with(&mut self, prepared: Prepared) -> Revoked {
-        let Prepared { proven, opened, admin_doors, stamps } = prepared;
+        let Prepared { proven, opened, admin_listeners, stamps } = prepared;
         self.output.change(&proven.config);
         for warning in &proven.warnings {
             warn!("{warning}");
         }
         let revoked = self.serving.write().await.reload(opened, &proven.config);
         self.stamps = stamps;
-        self.admin.serve(admin_doors);
+        self.admin.serve(admin_listeners);
         raise_open_files(proven.config.limits.connections, proxy::other_files(&proven.config));
         introduction::tell_of_unclaimed(&self.common, &proven.config);
         self.proven = proven;
@@ -186,14 +186,14 @@ impl Preparation {
                 Err(found) => diagnostics.extend(found),
             }
         }
-        let admin_doors = admin::open(&new.admin, Mode::Apply, &self.common, Some(&self.admin))
+        let admin_listeners = admin::bind(&new.admin, Mode::Apply, &self.common, Some(&self.admin))
             .map_err(|found| diagnostics.extend(found));
-        let (Some(opened), Ok(admin_doors), true) = (opened, admin_doors, diagnostics.is_empty()) else {
+        let (Some(opened), Ok(admin_listeners), true) = (opened, admin_listeners, diagnostics.is_empty()) else {
             let problems = proven.problems(&diagnostics);
             return Err(Refused { names: Some(Box::new(proven.config)), problems });
         };
         stamps.settle(new);
-        Ok(Prepared { proven, opened, admin_doors, stamps })
+        Ok(Prepared { proven, opened, admin_listeners, stamps })
     }
 
     /// Settings and files that only a restart can change.

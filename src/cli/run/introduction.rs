@@ -128,8 +128,8 @@ fn device_setting(entry: Entry) -> &'static str {
 }
 
 /// Where metrics, health and the page are.
-pub(super) fn tell_of_admin(doors: &admin::Doors) {
-    for address in doors.addresses() {
+pub(super) fn tell_of_admin(listeners: &admin::Listeners) {
+    for address in listeners.addresses() {
         info!("the page is at http://{address}/, metrics at http://{address}/metrics");
     }
 }

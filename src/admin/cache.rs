@@ -15,40 +15,40 @@ use crate::transport::http::server::{Said, Sent};
 
 /// Answers of one kind.
 #[derive(Default)]
-pub(super) struct Shared(Arc<Mutex<Kept>>);
+pub(super) struct Cache(Arc<Mutex<CacheState>>);
 
 #[derive(Default)]
-struct Kept {
-    newest: Option<Made>,
+struct CacheState {
+    newest: Option<CachedAnswer>,
     /// The copy before, while somebody still reads it.
     older: Option<Sent>,
 }
 
-struct Made {
+struct CachedAnswer {
     said: Said,
     /// Counts until then.
     until: Instant,
 }
 
-impl Shared {
+impl Cache {
     /// The present answer, made now if there is none.
     pub(super) async fn get<F>(&self, make: impl FnOnce() -> F) -> Said
     where
         F: Future<Output = Said> + Send + 'static,
     {
         // Whoever is first makes it, and all others wait here.
-        let mut kept = Arc::clone(&self.0).lock_owned().await;
-        if let Some(said) = kept.present() {
+        let mut state = Arc::clone(&self.0).lock_owned().await;
+        if let Some(said) = state.current() {
             return said;
         }
         let (making, all) = (make(), Arc::clone(&self.0));
-        // In a task of its own: an asker who leaves takes nothing away from the others.
+        // In a task of its own: a client who leaves takes nothing away from the others.
         let made = tokio::spawn(async move {
             let begun = Instant::now();
             let said = making.await;
             let counts = (begun.elapsed() * SHARE).clamp(SHORTEST, LONGEST);
-            kept.put(Made { said: said.clone(), until: Instant::now() + counts });
-            drop(kept);
+            state.put(CachedAnswer { said: said.clone(), until: Instant::now() + counts });
+            drop(state);
             tokio::spawn(forget(all, counts));
             said
         });
@@ -57,23 +57,23 @@ impl Shared {
 }
 
 /// Lets go of an answer that nobody asks for any more.
-async fn forget(kept: Arc<Mutex<Kept>>, after: Duration) {
+async fn forget(state: Arc<Mutex<CacheState>>, after: Duration) {
     sleep(after).await;
-    let mut kept = kept.lock().await;
-    if kept.newest.as_ref().is_some_and(|made| !made.counts() && !made.said.body.is_shared()) {
-        kept.newest = None;
+    let mut state = state.lock().await;
+    if state.newest.as_ref().is_some_and(|made| !made.is_fresh() && !made.said.body.is_shared()) {
+        state.newest = None;
     }
 }
 
-impl Kept {
-    fn present(&self) -> Option<Said> {
+impl CacheState {
+    fn current(&self) -> Option<Said> {
         let newest = self.newest.as_ref()?;
         let is_older_read = self.older.as_ref().is_some_and(|older| !older.is_done());
         let has_no_room = is_older_read && newest.said.body.is_shared();
-        (newest.counts() || has_no_room).then(|| newest.said.clone())
+        (newest.is_fresh() || has_no_room).then(|| newest.said.clone())
     }
 
-    fn put(&mut self, made: Made) {
+    fn put(&mut self, made: CachedAnswer) {
         if let Some(before) = self.newest.replace(made)
             && before.said.body.is_shared()
         {
@@ -82,8 +82,8 @@ impl Kept {
     }
 }
 
-impl Made {
-    fn counts(&self) -> bool {
+impl CachedAnswer {
+    fn is_fresh(&self) -> bool {
         Instant::now() < self.until
     }
 }
@@ -112,10 +112,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_is_made_for_all_and_slow_readers_hold_two_at_most() {
-        let shared = Arc::new(Shared::default());
+        let cache = Arc::new(Cache::default());
         let ask = || {
-            let shared = Arc::clone(&shared);
-            tokio::spawn(async move { shared.get(make).await })
+            let cache = Arc::clone(&cache);
+            tokio::spawn(async move { cache.get(make).await })
         };
         // The first leaves before it is made.
         let first = ask();
@@ -137,6 +137,6 @@ mod tests {
         assert_eq!(number(&ask().await.unwrap()), b"4");
         drop(slow_too);
         sleep(LONGEST * 2).await;
-        assert!(shared.0.lock().await.newest.is_none(), "nobody has asked for it since");
+        assert!(cache.0.lock().await.newest.is_none(), "nobody has asked for it since");
     }
 }

@@ -12,9 +12,9 @@ use crate::transport::host;
 
 /// When each address was last looked up.
 #[derive(Default)]
-pub(super) struct Names(HashMap<IpAddr, Instant>);
+pub(super) struct ReverseDns(HashMap<IpAddr, Instant>);
 
-impl Names {
+impl ReverseDns {
     /// Looks up some that have no name yet.
     pub(super) async fn look_up(&mut self, inventory: &Inventory) {
         if !inventory.wants_names() {

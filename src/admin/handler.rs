@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Admin;
-use super::places::Place;
-use super::shared::Shared;
+use super::cache::Cache;
+use super::limiter::Permit;
 use crate::crypto::KeyedHash;
 use crate::inventory::{self, SeenDevice};
 use crate::lifecycle;
@@ -20,29 +20,29 @@ use crate::transport::upstream::Server;
 
 /// The one who asks a question.
 #[derive(Clone)]
-pub(super) enum Asker {
+pub(super) enum Client {
     /// A program that has reached the page's port.
-    Stranger(Arc<Place>),
+    Network(Arc<Permit>),
     /// Root, or the user that this process runs as, at the socket in the state directory.
     Owner,
 }
 
 /// Answers that take time, each kind made once for all who ask.
 #[derive(Default)]
-pub(super) struct Answers {
-    live: Shared,
-    ready: Shared,
-    metrics: Shared,
-    status: Shared,
-    inventory: Shared,
-    table: Shared,
+pub(super) struct Caches {
+    live: Cache,
+    ready: Cache,
+    metrics: Cache,
+    status: Cache,
+    inventory: Cache,
+    table: Cache,
 }
 
 impl Admin {
     /// The answer to a request.
-    pub(super) async fn answer(self: &Arc<Self>, received: &Received, asker: &Asker) -> Said {
-        let mut said = match self.admits(received, asker) {
-            Ok(()) => self.at(&received.path, asker).await,
+    pub(super) async fn handle(self: &Arc<Self>, received: &Received, client: &Client) -> Said {
+        let mut said = match self.admits(received, client) {
+            Ok(()) => self.route(&received.path, client).await,
             Err(refused) => refused,
         };
         said.headers.extend(SAFE.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -51,16 +51,16 @@ impl Admin {
 
     /// Health and the empty page are for everybody; what is known of devices for who has the token, or is on this computer
     /// where there is none.
-    fn admits(&self, received: &Received, asker: &Asker) -> Result<(), Said> {
+    fn admits(&self, received: &Received, client: &Client) -> Result<(), Said> {
         if !["GET", "HEAD"].contains(&received.method.as_str()) {
             return Err(Said::text(405, "GET alone is answered here\n"));
         }
-        let Asker::Stranger(place) = asker else { return Ok(()) };
+        let Client::Network(permit) = client else { return Ok(()) };
         if OPEN.contains(&received.path.as_str()) {
             return Ok(());
         }
-        match &self.present().token {
-            Some(token) if received.bearer.as_ref().is_some_and(|given| is_same(token, given)) => {}
+        match &self.reloadable().token {
+            Some(token) if received.bearer.as_ref().is_some_and(|given| is_same_token(token, given)) => {}
             Some(_) => {
                 let mut said = Said::text(401, "send the content of admin.token_file as a bearer token\n");
                 said.headers.push(("www-authenticate", "Bearer".to_owned()));
@@ -70,14 +70,14 @@ impl Admin {
             None if received.host.as_deref().is_some_and(is_this_computer) => {}
             None => return Err(Said::text(403, "ask for localhost or 127.0.0.1, or set admin.token_file\n")),
         }
-        place.was_let_in();
+        permit.mark_authenticated();
         Ok(())
     }
 
-    async fn at(self: &Arc<Self>, path: &str, asker: &Asker) -> Said {
-        let answers = match asker {
-            Asker::Stranger(_) => &self.answers,
-            Asker::Owner => &self.own_answers,
+    async fn route(self: &Arc<Self>, path: &str, client: &Client) -> Said {
+        let caches = match client {
+            Client::Network(_) => &self.caches,
+            Client::Owner => &self.owner_caches,
         };
         let admin = Arc::clone(self);
         match path {
@@ -86,19 +86,21 @@ impl Admin {
             "/page.js" => Said::of(200, "text/javascript; charset=utf-8", SCRIPT),
             // Browsers ask for it unasked.
             "/favicon.ico" => Said::of(204, "image/x-icon", ""),
-            "/live" => answers.live.get(|| async move { well("alive\n", admin.stuck().await) }).await,
-            "/ready" => answers.ready.get(|| async move { well("ready\n", admin.obstacle().await) }).await,
-            "/metrics" => answers.metrics.get(|| async move { admin.metrics().await }).await,
-            "/status.json" => answers.status.get(|| async move { admin.status().await }).await,
-            "/inventory.json" => answers.inventory.get(|| async move { admin.inventory(to_json).await }).await,
-            "/inventory.csv" => answers.table.get(|| async move { admin.inventory(to_csv).await }).await,
+            "/live" => caches.live.get(|| async move { health_response("alive\n", admin.stuck_thread().await) }).await,
+            "/ready" => {
+                caches.ready.get(|| async move { health_response("ready\n", admin.why_not_ready().await) }).await
+            }
+            "/metrics" => caches.metrics.get(|| async move { admin.metrics().await }).await,
+            "/status.json" => caches.status.get(|| async move { admin.status().await }).await,
+            "/inventory.json" => caches.inventory.get(|| async move { admin.inventory(to_json).await }).await,
+            "/inventory.csv" => caches.table.get(|| async move { admin.inventory(to_csv).await }).await,
             _ => Said::text(404, "there is nothing here\n"),
         }
     }
 
     async fn inventory(&self, write: fn(&[SeenDevice]) -> Said) -> Said {
         let (inventory, names) = (Arc::clone(&self.common.inventory), self.descriptions().await);
-        made(move || write(&names.devices(&inventory))).await
+        render(move || write(&names.devices(&inventory))).await
     }
 
     async fn metrics(&self) -> Said {
@@ -106,12 +108,12 @@ impl Admin {
         let tokens = serving.token_statuses();
         drop(serving);
         let expiries = self.expiries(&tokens).await;
-        let unkept = self.unkept(&tokens);
+        let unsaved = self.unsaved(&tokens);
         let common = self.common.clone();
-        made(move || {
+        render(move || {
             let metrics = &common.metrics;
             metrics.devices(&common.inventory.counts());
-            metrics.kept(unkept.is_none());
+            metrics.kept(unsaved.is_none());
             metrics.tokens(tokens.iter().map(|one| {
                 (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
             }));
@@ -126,7 +128,7 @@ impl Admin {
     }
 
     /// Why devices cannot be served, if they cannot: no listener answers, or neither a token nor a mail server is at hand.
-    pub(super) async fn obstacle(&self) -> Option<String> {
+    pub(super) async fn why_not_ready(&self) -> Option<String> {
         let serving = self.serving.read().await;
         let listens = !serving.addresses().is_empty();
         let needs_server = serving.config().listeners.iter().any(|listener| !listener.observes());
@@ -137,7 +139,7 @@ impl Admin {
         if !listens {
             return Some("nothing listens".to_owned());
         }
-        if let Some(why) = self.stuck().await {
+        if let Some(why) = self.stuck_thread().await {
             return Some(why);
         }
         if !has_room {
@@ -157,17 +159,17 @@ impl Admin {
         if let Some((tried, is_reached)) = *reached
             && tried.elapsed() < TRIED
         {
-            return (!is_reached).then(unreached);
+            return (!is_reached).then(unreachable_message);
         }
-        let is_reached = is_any_reached(servers).await;
+        let is_reached = is_any_reachable(servers).await;
         *reached = Some((Instant::now(), is_reached));
-        (!is_reached).then(unreached)
+        (!is_reached).then(unreachable_message)
     }
 
     /// Why no login can be served, whatever the servers do, if so: it tries the way that a login takes through the process,
     /// and the thread that controls it.
-    async fn stuck(&self) -> Option<String> {
-        let asked = lifecycle::answers(&self.loops.control, ALIVE);
+    async fn stuck_thread(&self) -> Option<String> {
+        let control = lifecycle::answers(&self.loops.control, ALIVE);
         // A change of the configuration may have the lock, on a control thread that hangs.
         let pulse = async { timeout(ALIVE, self.serving.read()).await.ok().map(|serving| serving.heartbeat()) };
         let beat = async {
@@ -176,7 +178,7 @@ impl Admin {
                 None => false,
             }
         };
-        let (is_controlled, beats, verifies) = tokio::join!(asked, beat, pool::PASSWORDS.answers(ALIVE));
+        let (is_controlled, beats, verifies) = tokio::join!(control, beat, pool::PASSWORDS.answers(ALIVE));
         let why = match (beats, verifies, is_controlled) {
             (true, true, true) => return None,
             (false, ..) => "an event loop does not answer",
@@ -188,12 +190,12 @@ impl Admin {
 }
 
 /// Health, in HTTP.
-fn well(words: &str, obstacle: Option<String>) -> Said {
-    obstacle.map_or_else(|| Said::text(200, words), |why| Said::text(503, format!("{why}\n")))
+fn health_response(words: &str, problem: Option<String>) -> Said {
+    problem.map_or_else(|| Said::text(200, words), |why| Said::text(503, format!("{why}\n")))
 }
 
 /// An answer that takes processor time, made on the thread that is there for that.
-pub(super) async fn made(make: impl FnOnce() -> Said + Send + 'static) -> Said {
+pub(super) async fn render(make: impl FnOnce() -> Said + Send + 'static) -> Said {
     pool::PAGE.run(make).await.unwrap_or_else(|why| Said::text(503, format!("{why}\n")))
 }
 
@@ -209,7 +211,7 @@ fn to_csv(devices: &[SeenDevice]) -> Said {
 }
 
 /// Whether one of them takes connections.
-async fn is_any_reached(servers: Vec<Arc<Server>>) -> bool {
+async fn is_any_reachable(servers: Vec<Arc<Server>>) -> bool {
     let mut tries: JoinSet<bool> = servers.into_iter().map(|server| async move { server.is_reached().await }).collect();
     let any = async {
         while let Some(reached) = tries.join_next().await {
@@ -222,12 +224,12 @@ async fn is_any_reached(servers: Vec<Arc<Server>>) -> bool {
     timeout(PATIENCE, any).await.unwrap_or_default()
 }
 
-fn unreached() -> String {
+fn unreachable_message() -> String {
     "there is no access token, and no mail server can be reached".to_owned()
 }
 
 /// In a time that does not depend on where they differ.
-fn is_same(token: &Secret, given: &Secret) -> bool {
+fn is_same_token(token: &Secret, given: &Secret) -> bool {
     KeyedHash::new().is_ok_and(|hash| hash.of(&[token.expose()]).is(&hash.of(&[given.expose()])))
 }
 
@@ -269,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_means_this_computer() {
+    fn hosts_of_this_computer() {
         for host in ["localhost", "localhost:9143", "127.0.0.1:9143", "[::1]:9143", "[::1]", "LOCALHOST", "127.0.0.2"] {
             assert!(is_this_computer(host), "{host}");
         }

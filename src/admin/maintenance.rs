@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::names::Names;
+use super::reverse_dns::ReverseDns;
 use super::{Admin, inventory_path};
 use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{Lifecycle, Phase, since_1970};
@@ -19,9 +19,9 @@ use crate::token::Status;
 
 impl Admin {
     /// Keeps the inventory, if anything has changed.
-    pub async fn keep(&self) {
+    pub async fn save_inventory(&self) {
         // The last one waits for the one before it.
-        let _keeping = self.keeping.lock().await;
+        let _saving = self.saving.lock().await;
         let path = inventory_path(&self.serving.read().await.config().state_directory);
         let inventory = Arc::clone(&self.common.inventory);
         if !inventory.has_changed() {
@@ -29,46 +29,46 @@ impl Admin {
         }
         let directory = path.parent().map(PathBuf::from);
         let gate = Gate::of(&path.display().to_string());
-        let kept = pool::STATE.run_alone(&gate, DISK, move || {
+        let saved = pool::STATE.run_alone(&gate, DISK, move || {
             let json = inventory.to_save();
             directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
             state::write(&path, &json, Access::Private)
         });
-        let kept = kept.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
-        if kept.is_err() {
+        let saved = saved.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
+        if saved.is_err() {
             self.common.inventory.mark_changed();
         }
-        let mut unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problem = self.save_problem.lock().unwrap_or_else(PoisonError::into_inner);
         // Told once, and not every half minute.
-        match (kept.err(), unkept.as_ref()) {
-            (Some(message), told) if told != Some(&message) => {
+        match (saved.err(), problem.as_ref()) {
+            (Some(message), before) if before != Some(&message) => {
                 warn!("the inventory cannot be kept: {message}");
-                *unkept = Some(message);
+                *problem = Some(message);
             }
             (None, Some(_)) => {
                 info!("the inventory is kept again");
-                *unkept = None;
+                *problem = None;
             }
             (Some(_) | None, _) => {}
         }
     }
 
     /// Why something is in memory alone that belongs on the disk, if so.
-    pub(super) fn unkept(&self, tokens: &[Status]) -> Option<String> {
+    pub(super) fn unsaved(&self, tokens: &[Status]) -> Option<String> {
         let token = tokens.iter().find_map(|one| one.unkept.as_ref().map(|why| format!("{}: {why}", one.account)));
         let token = token.map(|why| format!("the newest refresh token is in memory alone, account {why}"));
         token.or_else(|| {
-            let unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
-            unkept.as_ref().map(|why| format!("the inventory cannot be kept: {why}"))
+            let problem = self.save_problem.lock().unwrap_or_else(PoisonError::into_inner);
+            problem.as_ref().map(|why| format!("the inventory cannot be kept: {why}"))
         })
     }
 }
 /// What goes on beside: minutes are counted, the inventory is kept, names are looked up, and once a day it is told what
 /// ends soon.
-pub(super) async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
+pub(super) async fn run(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut names = Names::default();
+    let mut names = ReverseDns::default();
     let (mut kept, mut told) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
@@ -81,7 +81,7 @@ pub(super) async fn upkeep(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
         if kept.elapsed() >= KEEPING {
             kept = Instant::now();
             admin.common.inventory.forget_stale();
-            admin.keep().await;
+            admin.save_inventory().await;
         }
         if told.elapsed() >= DAY {
             told = Instant::now();
