@@ -1,8 +1,8 @@
 //! The command line: what can be asked for, one file each, and the exit codes of sysexits.h.
 
-mod ask;
 mod certificate;
 mod check;
+mod control;
 mod demo;
 mod generate;
 mod inspect;
@@ -12,8 +12,8 @@ mod output;
 mod password;
 mod reload;
 mod run;
+mod run_files;
 mod setup;
-mod trail;
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -28,7 +28,7 @@ use crate::config::{Config, Environment, Problem, Proven};
 use crate::confinement;
 use crate::text;
 use crate::transport::downstream;
-use output::complain;
+use output::print_error;
 
 /// Let old printers, scanners and other devices read mail from Exchange Online
 ///
@@ -69,7 +69,7 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
-        arguments: inspect::AskedHealth,
+        arguments: inspect::HealthArguments,
     },
     /// List the devices that have connected, their TLS, and whether they need packetboat
     ///
@@ -78,7 +78,7 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
-        arguments: inspect::AskedDevices,
+        arguments: inspect::DevicesArguments,
     },
     /// Check the configuration for mistakes; start nothing
     ///
@@ -130,7 +130,7 @@ enum Command {
     #[command(hide = true)]
     Generate {
         #[command(subcommand)]
-        what: generate::What,
+        what: generate::Artifact,
     },
 }
 
@@ -187,7 +187,7 @@ pub fn main() -> ExitCode {
     confinement::keep_memory_private();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return output::answer_usage(error).map_or_else(ExitCode::from, |()| ExitCode::SUCCESS),
+        Err(error) => return output::print_usage(error).map_or_else(ExitCode::from, |()| ExitCode::SUCCESS),
     };
     let result = match arguments.command {
         Command::Run { file } => run::run(&file),
@@ -208,7 +208,7 @@ pub fn main() -> ExitCode {
             become_owner(&proven.config.state_directory)?;
             login::login(&proven, &arguments)
         }),
-        Command::Setup { file } => file.load().and_then(|proven| setup::print(&proven.config)),
+        Command::Setup { file } => file.load().and_then(|proven| setup::print_steps(&proven.config)),
         Command::Certificate { file, action } => {
             file.load().and_then(|proven| certificate::act(&file, &proven.config, &action))
         }
@@ -240,7 +240,7 @@ impl ConfigFile {
     /// The proven configuration. Problems are said on standard error.
     fn load(&self) -> Result<Proven, Exit> {
         self.read().map_err(|problems| {
-            problems.iter().for_each(complain);
+            problems.iter().for_each(print_error);
             if std::fs::read(&self.config).is_ok() { Exit::Config } else { Exit::NoInput }
         })
     }
@@ -273,7 +273,7 @@ impl ConfigFile {
 fn become_owner(state_directory: &Path) -> Result<(), Exit> {
     let Some(owner) = foreign_owner(state_directory) else { return Ok(()) };
     let error = as_owner(owner).args(std::env::args_os().skip(1)).exec();
-    complain(format_args!(
+    print_error(format_args!(
         "cannot go on as user {}, whom {} belongs to: {error}; run this as that user",
         owner.0,
         state_directory.display()
@@ -297,7 +297,7 @@ fn as_owner((user, group): (u32, u32)) -> std::process::Command {
 /// For what waits for the network.
 fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        complain(format_args!("cannot start: {error}"));
+        print_error(format_args!("cannot start: {error}"));
         Exit::OsError
     })
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use clap::Subcommand;
 
-use super::output::{answer, answer_in_der, complain};
+use super::output::{print, print_der, print_error};
 use super::{ConfigFile, Exit, as_owner, become_owner, foreign_owner};
 use crate::config::{CertificateSource, Config};
 use crate::mode::Mode;
@@ -43,23 +43,23 @@ pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result
         (action, foreign_owner(&config.state_directory))
     {
         // The file is root's, and the CA is the owner's.
-        return export_as(owner, file, *der).and_then(|octets| keep(output, &octets)).map_err(tell);
+        return export_as(owner, file, *der).and_then(|octets| write_file(output, &octets)).map_err(report);
     }
     // The operator's own keys may be root's alone; then root reads what it shows, and makes nothing.
     let has_own_files = config.certificates.values().any(|one| !matches!(one.source, CertificateSource::Made { .. }));
     if matches!(action, Action::Show) && has_own_files && foreign_owner(&config.state_directory).is_some() {
-        return show(config, Mode::DryRun).map_err(tell).and_then(answer);
+        return show(config, Mode::DryRun).map_err(report).and_then(print);
     }
     become_owner(&config.state_directory)?;
     match action {
-        Action::Show => show(config, Mode::Apply).map_err(tell).and_then(answer),
+        Action::Show => show(config, Mode::Apply).map_err(report).and_then(print),
         Action::Export { der: false, output: None } => authority(config)
             .and_then(|path| certificate::pem(&path).map_err(unavailable))
-            .map_err(tell)
-            .and_then(answer),
+            .map_err(report)
+            .and_then(print),
         Action::Export { der: true, output: None } => {
             let octets = authority(config).and_then(|path| certificate::der(&path).map_err(unavailable));
-            octets.map_err(tell).and_then(|octets| answer_in_der(&octets))
+            octets.map_err(report).and_then(|octets| print_der(&octets))
         }
         Action::Export { der, output: Some(output) } => {
             let octets = authority(config).and_then(|path| {
@@ -67,14 +67,14 @@ pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result
                     if *der { certificate::der(&path) } else { certificate::pem(&path).map(String::into_bytes) };
                 octets.map_err(unavailable)
             });
-            octets.and_then(|octets| keep(output, &octets)).map_err(tell)
+            octets.and_then(|octets| write_file(output, &octets)).map_err(report)
         }
-        Action::Renew { name } => renew(config, name).map_err(tell).and_then(answer),
+        Action::Renew { name } => renew(config, name).map_err(report).and_then(print),
     }
 }
 
-fn tell((exit, error): (Exit, String)) -> Exit {
-    complain(error);
+fn report((exit, error): (Exit, String)) -> Exit {
+    print_error(error);
     exit
 }
 
@@ -142,9 +142,9 @@ fn export_as(owner: (u32, u32), file: &ConfigFile, der: bool) -> Result<Vec<u8>,
     }
 }
 
-fn keep(file: &Path, octets: &[u8]) -> Result<(), (Exit, String)> {
+fn write_file(file: &Path, octets: &[u8]) -> Result<(), (Exit, String)> {
     state::write(file, octets, Access::Public).map_err(|error| (Exit::IoError, error))?;
-    answer(format_args!("wrote {}\n", file.display())).map_err(|exit| (exit, String::new()))
+    print(format_args!("wrote {}\n", file.display())).map_err(|exit| (exit, String::new()))
 }
 
 fn renew(config: &Config, name: &str) -> Result<String, (Exit, String)> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Exit;
-use super::output::{answer, complain};
+use super::output::{print, print_error};
 use crate::admin;
 use crate::config::{CertificateSource, Proven};
 use crate::diagnostic::Diagnostic;
@@ -16,23 +16,23 @@ use crate::transport::downstream::certificate;
 /// The file has been read and proven; what is left is what it names: certificates, keys, roots, addresses.
 pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
     for warning in &proven.warnings {
-        complain(format_args!("warning: {warning}"));
+        print_error(format_args!("warning: {warning}"));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        complain(format_args!("cannot start: {error}"));
+        print_error(format_args!("cannot start: {error}"));
         Exit::OsError
     })?;
     let _inside = runtime.enter();
     match state::open_to_others(&proven.config.state_directory) {
-        Ok(remark) => remark.iter().for_each(|remark| complain(format_args!("warning: {remark}"))),
+        Ok(remark) => remark.iter().for_each(|remark| print_error(format_args!("warning: {remark}"))),
         Err(message) => {
             let diagnostic = Diagnostic::new("state_directory", message);
-            proven.problems(&[diagnostic]).iter().for_each(complain);
+            proven.problems(&[diagnostic]).iter().for_each(print_error);
             return Err(Exit::Unavailable);
         }
     }
     let common = ProcessState::new(&proven.config).map_err(|error| {
-        complain(error);
+        print_error(error);
         Exit::OsError
     })?;
     let opened = proxy::open(&proven.config, Mode::DryRun, &common, None);
@@ -66,7 +66,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
                 let _ = writeln!(text, "  account {name}: {}, its access token goes to {servers}", account.mailbox);
             }
             for remark in proven.problems(&proxy::remarks(&proven.config)) {
-                complain(format_args!("warning: {remark}"));
+                print_error(format_args!("warning: {remark}"));
             }
             for (name, one) in &proven.config.certificates {
                 let path = certificate::chain_path(one, &proven.config.state_directory, name);
@@ -74,10 +74,10 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
                     let _ = writeln!(text, "  certificate {name}: made on first start, as {}", path.display());
                 }
             }
-            answer(text)
+            print(text)
         }
         None => {
-            proven.problems(&diagnostics).iter().for_each(complain);
+            proven.problems(&diagnostics).iter().for_each(print_error);
             Err(Exit::Unavailable)
         }
     }

@@ -1,12 +1,12 @@
 //! `packetboat demo`: an old device, the proxy, and a pretend Exchange Online, all on this computer; then it stays up for
 //! devices of your own.
 
-mod story;
+mod transcript;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::output::{answer, complain};
+use super::output::{print, print_error};
 use super::{Exit, run};
 use crate::config::{Config, Profile, Proven};
 use crate::device::password;
@@ -36,7 +36,7 @@ pub(super) struct Arguments {
 }
 
 /// What the demo's devices log in with, and what that opens.
-struct Scene {
+struct Setting {
     directory: PathBuf,
     login: &'static str,
     password: String,
@@ -47,17 +47,17 @@ struct Scene {
 }
 
 pub(super) fn demo(arguments: &Arguments) -> Result<(), Exit> {
-    super::runtime()?.block_on(play(arguments)).map_err(|error| {
-        complain(error);
+    super::runtime()?.block_on(run(arguments)).map_err(|error| {
+        print_error(error);
         Exit::Unavailable
     })
 }
 
-async fn play(arguments: &Arguments) -> Result<(), String> {
+async fn run(arguments: &Arguments) -> Result<(), String> {
     let directory = directory(arguments.state_directory.as_deref())?;
-    let scene = Scene {
+    let setting = Setting {
         password: password::generate(12)?.to_string(),
-        ports: PORTS.map(|port| free(arguments.listen, port)),
+        ports: PORTS.map(|port| free_port(arguments.listen, port)),
         listen: arguments.listen,
         login: "scanner3",
         mailbox: "scans@contoso.example",
@@ -65,8 +65,8 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     };
     let signals = EarlySignals::listen().and_then(EarlySignals::and_ends);
     let (mut signals, _) = signals.map_err(|error| error.to_string())?;
-    let simulator = simulator(&scene).await?;
-    let proven = configuration(&scene, &simulator, &arguments.profile)?;
+    let simulator = simulator(&setting).await?;
+    let proven = configuration(&setting, &simulator, &arguments.profile)?;
     let common = ProcessState::new(&proven.config)?;
     let opened = proxy::open(&proven.config, Mode::Apply, &common, None).map_err(|diagnostics| {
         let lines: Vec<String> = proven.problems(&diagnostics).iter().map(ToString::to_string).collect();
@@ -77,16 +77,16 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     let mut serving =
         RunningProxy::start(opened, &proven.config, &common, &lifecycle).map_err(|error| error.to_string())?;
     drop(lifecycle);
-    let authority = certificate::authority_path(&scene.directory);
-    state::write(&scene.directory.join("ca.der"), &certificate::der(&authority)?, Access::Public)?;
-    let imap = near(addresses.get(1));
-    let pop3 = near(addresses.get(3));
+    let authority = certificate::authority_path(&setting.directory);
+    state::write(&setting.directory.join("ca.der"), &certificate::der(&authority)?, Access::Public)?;
+    let imap = loopback(addresses.get(1));
+    let pop3 = loopback(addresses.get(3));
     let old = Profile::ALL.iter().any(|one| one.name() == arguments.profile && *one != Profile::Modern);
     if old {
-        story::tell(&simulator, &authority, (imap, pop3), (scene.login, &scene.password)).await?;
+        transcript::show(&simulator, &authority, (imap, pop3), (setting.login, &setting.password)).await?;
     }
     if !arguments.once {
-        say(story::by_hand(&scene, &authority))?;
+        show(transcript::by_hand(&setting, &authority))?;
         run::log::start(&proven.config);
         signals.next().await;
     }
@@ -109,27 +109,27 @@ fn directory(given: Option<&Path>) -> Result<PathBuf, String> {
     Ok(own)
 }
 
-async fn simulator(scene: &Scene) -> Result<Simulator, String> {
+async fn simulator(setting: &Setting) -> Result<Simulator, String> {
     let mut tenant = Tenant::new("contoso.example", CLIENT);
     tenant.public_client = false;
     tenant.client_secret = Some(SECRET.to_owned());
-    tenant.app_mailboxes = vec![scene.mailbox.to_owned()];
-    tenant.users = vec![User::new(scene.mailbox, "nobody knows it")];
-    let exchange = scene.directory.join("exchange");
+    tenant.app_mailboxes = vec![setting.mailbox.to_owned()];
+    tenant.users = vec![User::new(setting.mailbox, "nobody knows it")];
+    let exchange = setting.directory.join("exchange");
     state::make_directory(&exchange)?;
     let simulator = Simulator::start(Setup { directory: exchange, tenant }).await?;
-    simulator.deliver(scene.mailbox, MESSAGE.replace('\n', "\r\n").into_bytes());
+    simulator.deliver(setting.mailbox, MESSAGE.replace('\n', "\r\n").into_bytes());
     Ok(simulator)
 }
 
 /// An ordinary configuration, as an operator would write it; it is kept, to be looked at.
-fn configuration(scene: &Scene, simulator: &Simulator, profile: &str) -> Result<Proven, String> {
-    let secret = scene.directory.join("client-secret");
+fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Result<Proven, String> {
+    let secret = setting.directory.join("client-secret");
     state::write(&secret, SECRET.as_bytes(), Access::Private)?;
-    let hash = password::hash(scene.password.as_bytes())?;
-    let (directory, roots) = (&scene.directory, simulator.authority());
+    let hash = password::hash(setting.password.as_bytes())?;
+    let (directory, roots) = (&setting.directory, simulator.authority());
     let (imap, pop3, endpoint) = (simulator.imap().port(), simulator.pop3().port(), simulator.endpoint().port());
-    let (login, mailbox) = (scene.login, scene.mailbox);
+    let (login, mailbox) = (setting.login, setting.mailbox);
     let mut text = format!(
         "# The demo's configuration. A real one leaves out cloud, authority, roots, upstream and [upstream.exchange].\n\
          state_directory = {directory:?}\n\n\
@@ -140,15 +140,15 @@ fn configuration(scene: &Scene, simulator: &Simulator, profile: &str) -> Result<
          [[device]]\nlogin = \"{login}\"\npasswords = [\"{hash}\"]\n"
     );
     for (port, (protocol, entry)) in
-        scene.ports.iter().zip([("imap", "auto"), ("imap", "implicit"), ("pop3", "auto"), ("pop3", "implicit")])
+        setting.ports.iter().zip([("imap", "auto"), ("imap", "implicit"), ("pop3", "auto"), ("pop3", "implicit")])
     {
-        let address = SocketAddr::new(scene.listen, *port);
+        let address = SocketAddr::new(setting.listen, *port);
         text += &format!(
             "\n[[listener]]\nname = \"{protocol}-{entry}\"\nprotocol = \"{protocol}\"\nlisten = [\"{address}\"]\n\
              entry = \"{entry}\"\nprofile = \"{profile}\"\n"
         );
     }
-    let file = scene.directory.join("packetboat.toml");
+    let file = setting.directory.join("packetboat.toml");
     state::write(&file, text.as_bytes(), Access::Private)?;
     Config::parse(&text, &file).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -157,7 +157,7 @@ fn configuration(scene: &Scene, simulator: &Simulator, profile: &str) -> Result<
 }
 
 /// The usual port of the defaults, or any other where it is taken.
-fn free(address: IpAddr, port: u16) -> u16 {
+fn free_port(address: IpAddr, port: u16) -> u16 {
     match TcpListener::bind((address, port)) {
         Ok(_) => port,
         Err(_) => TcpListener::bind((address, 0)).and_then(|one| one.local_addr()).map_or(port, |one| one.port()),
@@ -165,12 +165,12 @@ fn free(address: IpAddr, port: u16) -> u16 {
 }
 
 /// Where the built-in device finds a listener.
-fn near(address: Option<&SocketAddr>) -> SocketAddr {
-    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+fn loopback(address: Option<&SocketAddr>) -> SocketAddr {
+    let fallback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     match address {
-        Some(address) if address.ip().is_unspecified() => SocketAddr::new(loopback.ip(), address.port()),
+        Some(address) if address.ip().is_unspecified() => SocketAddr::new(fallback.ip(), address.port()),
         Some(address) => *address,
-        None => loopback,
+        None => fallback,
     }
 }
 
@@ -183,8 +183,8 @@ fn reachable(listen: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-fn say(text: Printable) -> Result<(), String> {
-    answer(text).map_err(|_| "there is nobody to show this to".to_owned())
+fn show(text: Printable) -> Result<(), String> {
+    print(text).map_err(|_| "there is nobody to show this to".to_owned())
 }
 
 /// As the defaults are.

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::CommandFactory;
 
-use super::output::{answer, complain};
+use super::output::{print, print_error};
 use super::{Arguments as Program, Exit};
 
 #[derive(clap::Subcommand)]
-pub(super) enum What {
+pub(super) enum Artifact {
     /// Write the man pages into a directory
     Man {
         /// Write into this directory, which must exist
@@ -21,17 +21,17 @@ pub(super) enum What {
     },
 }
 
-pub(super) fn generate(what: &What) -> Result<(), Exit> {
+pub(super) fn generate(what: &Artifact) -> Result<(), Exit> {
     let mut program = Program::command();
     match what {
-        What::Man { directory } => clap_mangen::generate_to(program, directory).map_err(|error| {
-            complain(format_args!("{}: {error}", directory.display()));
+        Artifact::Man { directory } => clap_mangen::generate_to(program, directory).map_err(|error| {
+            print_error(format_args!("{}: {error}", directory.display()));
             Exit::IoError
         }),
-        What::Completions { shell } => {
+        Artifact::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut program, "packetboat", &mut text);
-            answer(String::from_utf8_lossy(&text))
+            print(String::from_utf8_lossy(&text))
         }
     }
 }

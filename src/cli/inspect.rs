@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::ask::ask;
-use super::output::{answer, complain};
+use super::control::request;
+use super::output::{print, print_error};
 use super::{ConfigFile, Exit, runtime};
 use crate::admin;
 use crate::inventory::{self, SeenDevice};
@@ -13,14 +13,14 @@ use crate::proto::line::printable;
 use crate::text::Printable;
 
 #[derive(clap::Args)]
-pub(super) struct AskedHealth {
+pub(super) struct HealthArguments {
     /// Test whether the proxy can serve devices, rather than whether the process is healthy
     #[arg(long)]
     ready: bool,
 }
 
 #[derive(clap::Args)]
-pub(super) struct AskedDevices {
+pub(super) struct DevicesArguments {
     /// Print JSON, for programs
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -30,46 +30,46 @@ pub(super) struct AskedDevices {
 }
 
 /// One line, and the exit code.
-pub(super) fn health(file: &ConfigFile, arguments: &AskedHealth) -> Result<(), Exit> {
+pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(), Exit> {
     let (path, patience) = if arguments.ready { ("/ready", READY) } else { ("/live", PATIENCE) };
-    let why = match runtime()?.block_on(ask(file, path, patience, LONGEST_LINE)) {
-        Ok((200, said)) => return answer(format!("{}\n", printable(said.trim_ascii()))),
-        Ok((_, said)) => printable(said.trim_ascii()),
+    let why = match runtime()?.block_on(request(file, path, patience, LONGEST_LINE)) {
+        Ok((200, body)) => return print(format!("{}\n", printable(body.trim_ascii()))),
+        Ok((_, body)) => printable(body.trim_ascii()),
         Err(why) => why,
     };
-    complain(why);
+    print_error(why);
     Err(Exit::Unavailable)
 }
 
 /// A table, as on the page; of the running proxy, or of what it has kept last.
-pub(super) fn devices(file: &ConfigFile, arguments: &AskedDevices) -> Result<(), Exit> {
-    let (devices, json) = running(file).or_else(|why| {
+pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result<(), Exit> {
+    let (devices, json) = from_proxy(file).or_else(|why| {
         let mut kept = file.state_directories().into_iter().map(|directory| admin::inventory_path(&directory));
         let Some(path) = kept.find(|path| path.exists()) else {
-            complain(why);
+            print_error(why);
             return Err(Exit::Unavailable);
         };
-        complain(format_args!("{why}; showing what was kept last, {}", path.display()));
+        print_error(format_args!("{why}; showing what was kept last, {}", path.display()));
         let text = inventory::read_saved(&path).map_err(|message| {
-            complain(message);
+            print_error(message);
             Exit::NoInput
         })?;
         read(text)
     })?;
     if arguments.json {
-        return answer(format_args!("{}\n", String::from_utf8_lossy(&json)));
+        return print(format_args!("{}\n", String::from_utf8_lossy(&json)));
     }
     if arguments.csv {
-        return answer(inventory::csv(&devices));
+        return print(inventory::csv(&devices));
     }
-    answer(table(&devices))
+    print(table(&devices))
 }
 
-fn running(file: &ConfigFile) -> Result<(Vec<SeenDevice>, Vec<u8>), String> {
+fn from_proxy(file: &ConfigFile) -> Result<(Vec<SeenDevice>, Vec<u8>), String> {
     let runtime = runtime().map_err(|_| "no runtime".to_owned())?;
-    match runtime.block_on(ask(file, "/inventory.json", READY, LONGEST_INVENTORY))? {
-        (200, said) => read(said).map_err(|_| "what answers is not packetboat".to_owned()),
-        (status, said) => Err(format!("packetboat answers {status} {}", printable(said.trim_ascii()))),
+    match runtime.block_on(request(file, "/inventory.json", READY, LONGEST_INVENTORY))? {
+        (200, body) => read(body).map_err(|_| "what answers is not packetboat".to_owned()),
+        (status, body) => Err(format!("packetboat answers {status} {}", printable(body.trim_ascii()))),
     }
 }
 
@@ -77,7 +77,7 @@ fn read(text: Vec<u8>) -> Result<(Vec<SeenDevice>, Vec<u8>), Exit> {
     match inventory::read(&text) {
         Ok(devices) => Ok((devices, text)),
         Err(why) => {
-            complain(format_args!("it {}", printable(why.as_bytes())));
+            print_error(format_args!("it {}", printable(why.as_bytes())));
             Err(Exit::IoError)
         }
     }
@@ -95,8 +95,8 @@ fn table(devices: &[SeenDevice]) -> String {
         [
             if device.needs_attention() { "!" } else { "" }.to_owned(),
             device.source.to_string(),
-            shown(device.name.as_deref()),
-            shown(device.logins.first().map(String::as_str)),
+            printed(device.name.as_deref()),
+            printed(device.logins.first().map(String::as_str)),
             device.protocol.name().to_owned(),
             tls,
             device.sessions.to_string(),
@@ -118,7 +118,7 @@ fn table(devices: &[SeenDevice]) -> String {
     text
 }
 
-fn shown(name: Option<&str>) -> String {
+fn printed(name: Option<&str>) -> String {
     name.map_or_else(|| "-".to_owned(), |name| printable(name.as_bytes()))
 }
 
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_is_told_nothing_but_text() {
-        assert_eq!(shown(Some("\x1b]0;x\x07")), "?]0;x?");
+    fn a_terminal_gets_nothing_but_text() {
+        assert_eq!(printed(Some("\x1b]0;x\x07")), "?]0;x?");
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Exit;
-use super::output::{answer, complain};
+use super::output::{print, print_error};
 use crate::config::{Grant, Identity, Proven};
 use crate::mode::Mode;
 use crate::proto::line::printable;
@@ -31,12 +31,12 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
     let config = &proven.config;
     let Some(account) = config.accounts.get(&arguments.account) else {
         let known: Vec<&str> = config.accounts.keys().map(String::as_str).collect();
-        complain(format_args!("there is no account \"{}\"; known are {}", arguments.account, known.join(", ")));
+        print_error(format_args!("there is no account \"{}\"; known are {}", arguments.account, known.join(", ")));
         return Err(Exit::Usage);
     };
     let Some(identity) = config.identities.get(&account.identity).filter(|identity| identity.grant.needs_login())
     else {
-        complain(format_args!(
+        print_error(format_args!(
             "account \"{}\" needs nobody to sign in: its identity's grant gets tokens by itself; try packetboat check --online",
             arguments.account
         ));
@@ -45,7 +45,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
     let runtime = super::runtime()?;
     runtime.block_on(async {
         let tokens = Tokens::open(config, Mode::Apply, None).map_err(|diagnostics| {
-            proven.problems(&diagnostics).iter().for_each(complain);
+            proven.problems(&diagnostics).iter().for_each(print_error);
             Exit::Unavailable
         })?;
         let Some(slot) = tokens.of(&arguments.account) else { return Err(Exit::Usage) };
@@ -54,11 +54,11 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
             _ => by_browser(slot, arguments.port).await,
         };
         let other = signed_in.map_err(|error| {
-            complain(error);
+            print_error(error);
             Exit::Unavailable
         })?;
         if let Some(other) = other {
-            complain(format_args!(
+            print_error(format_args!(
                 "warning: {} signed in, and {} was to; unless these are two names of one person, sign out in the browser and \
                  run this again",
                 printable(other.as_bytes()),
@@ -67,12 +67,12 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
         }
         // To be sure that what was given works.
         let token = slot.access().await.map_err(|failure| {
-            complain(format_args!("signed in, but {failure}"));
+            print_error(format_args!("signed in, but {failure}"));
             Exit::Unavailable
         })?;
         tokens.settle().await;
         let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
-        answer(format_args!(
+        print(format_args!(
             "{} is signed in; access tokens live for {life}. A packetboat that runs and misses it sees it within ten seconds.\n",
             slot.sign_in().0
         ))
@@ -87,7 +87,7 @@ async fn by_browser(slot: &Arc<Slot>, port: u16) -> Result<Option<String>, Strin
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     // As it is registered, but for the port, which does not count (RFC 8252 §7.3).
     let enrolment = Arc::new(Enrolment::begin(slot, &format!("http://localhost:{port}"))?);
-    say(&format!(
+    show(&format!(
         "Open this address in a browser, on any computer, and sign in as {}:\n\n{}\n\nA browser on this computer brings the \
          answer by itself. Another one ends at an address that begins with\nhttp://localhost:{port} and does not open: paste \
          that address here.\n",
@@ -104,7 +104,7 @@ async fn by_browser(slot: &Arc<Slot>, port: u16) -> Result<Option<String>, Strin
             match receiver.recv().await {
                 Some(Pasted::Code(code)) => return Ok::<Secret, String>(code),
                 Some(Pasted::Refused(why)) => return Err(format!("the sign-in was refused: {why}")),
-                Some(Pasted::Strange(advice)) => complain(advice),
+                Some(Pasted::Strange(advice)) => print_error(advice),
                 None => return Err("nobody can answer".to_owned()),
             }
         }
@@ -155,7 +155,7 @@ async fn by_device_code(
 ) -> Result<Option<String>, String> {
     let sign_in = DeviceSignIn::begin(slot, &identity.roots, limits).await?;
     let left = humantime::format_duration(Duration::from_secs(sign_in.left().as_secs() + 1));
-    say(&format!(
+    show(&format!(
         "Open {} in a browser, on any computer, type the code {} and sign in as {}.\nThe code is good for {left}; waiting.\n",
         sign_in.uri.as_str(),
         sign_in.user_code.as_str(),
@@ -164,8 +164,8 @@ async fn by_device_code(
     sign_in.finish().await
 }
 
-fn say(text: &str) -> Result<(), String> {
-    answer(text).map_err(|_| "there is nobody to show the address to".to_owned())
+fn show(text: &str) -> Result<(), String> {
+    print(text).map_err(|_| "there is nobody to show the address to".to_owned())
 }
 
 /// Microsoft's codes live for ten minutes.

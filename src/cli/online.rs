@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Exit;
-use super::output::{answer, complain};
+use super::output::{print, print_error};
 use crate::config::{Config, Identity, Proven};
 use crate::confinement;
 use crate::protocol::Protocol;
@@ -19,14 +19,14 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
     let runtime = super::runtime()?;
     runtime.block_on(async {
         if let Some(why) = Connector::unresolved_localhost().await {
-            complain(format_args!("warning: {why}"));
+            print_error(format_args!("warning: {why}"));
         }
         let trials = LoginChecks::new(config).map_err(|diagnostics| {
-            proven.problems(&diagnostics).iter().for_each(complain);
+            proven.problems(&diagnostics).iter().for_each(print_error);
             Exit::Unavailable
         })?;
         if config.accounts.is_empty() {
-            answer("no account to try\n")?;
+            print("no account to try\n")?;
         }
         let mut all_well = true;
         for name in config.accounts.keys() {
@@ -44,24 +44,24 @@ fn confine(file: &Path, config: &Config) {
         return;
     }
     if let Err(why) = confinement::confine_thread(config, file).files {
-        complain(format_args!("warning: this is tried without Landlock: {why}"));
+        print_error(format_args!("warning: this is tried without Landlock: {why}"));
     }
     for why in confinement::unreadable_files(config, file) {
-        complain(format_args!("warning: {why}"));
+        print_error(format_args!("warning: {why}"));
     }
 }
 
 async fn try_account(config: &Config, trials: &LoginChecks, name: &str) -> Result<bool, Exit> {
     let Some(account) = config.accounts.get(name) else { return Ok(false) };
-    answer(format_args!("account {name}, {}\n", account.mailbox))?;
+    print(format_args!("account {name}, {}\n", account.mailbox))?;
     let identity = config.identities.get(&account.identity);
     let token = match trials.token(name).await {
         Ok(token) => {
-            answer(format_args!("  token  ok: {}\n", describe(&token)))?;
+            print(format_args!("  token  ok: {}\n", describe(&token)))?;
             token
         }
         Err(failure) => {
-            answer(format_args!("  token  failed: {failure}\n"))?;
+            print(format_args!("  token  failed: {failure}\n"))?;
             return Ok(false);
         }
     };
@@ -89,7 +89,7 @@ async fn try_account(config: &Config, trials: &LoginChecks, name: &str) -> Resul
                 line
             }
         };
-        answer(format_args!("{line}\n"))?;
+        print(format_args!("{line}\n"))?;
     }
     Ok(all_well)
 }

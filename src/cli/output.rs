@@ -10,7 +10,7 @@ use super::{Exit, run};
 use crate::text::Printable;
 
 /// To a person, before or beside the log.
-pub(super) fn complain(message: impl Into<Printable>) {
+pub(super) fn print_error(message: impl Into<Printable>) {
     // With standard error closed there is nobody to tell. In the journal each line has its level.
     let level = if run::log::is_journal() { "<3>" } else { "" };
     for line in message.into().as_str().lines() {
@@ -19,14 +19,14 @@ pub(super) fn complain(message: impl Into<Printable>) {
 }
 
 /// The answer to what was asked.
-pub(super) fn answer(text: impl Into<Printable>) -> Result<(), Exit> {
+pub(super) fn print(text: impl Into<Printable>) -> Result<(), Exit> {
     write(text.into().as_str().as_bytes())
 }
 
 /// A certificate in DER, which is no text. Names in it are the issuer's, and a terminal would obey them.
-pub(super) fn answer_in_der(certificate: &[u8]) -> Result<(), Exit> {
+pub(super) fn print_der(certificate: &[u8]) -> Result<(), Exit> {
     if stdout().is_terminal() {
-        complain("DER is no text for a terminal: write it to a file, with --output FILE");
+        print_error("DER is no text for a terminal: write it to a file, with --output FILE");
         return Err(Exit::Usage);
     }
     write(certificate)
@@ -61,14 +61,14 @@ fn hide_values(error: &mut clap::Error) {
 fn write(octets: &[u8]) -> Result<(), Exit> {
     let mut output = stdout().lock();
     output.write_all(octets).and_then(|()| output.flush()).map_err(|error| {
-        complain(format_args!("cannot write to standard output: {error}"));
+        print_error(format_args!("cannot write to standard output: {error}"));
         Exit::IoError
     })
 }
 
 /// The help that was asked for, or a mistake in the arguments. The former is our own text; the latter repeats options, and is
 /// shown without colours where they hold what a terminal would obey.
-pub(super) fn answer_usage(mut error: clap::Error) -> Result<(), Exit> {
+pub(super) fn print_usage(mut error: clap::Error) -> Result<(), Exit> {
     let is_asked_for = !error.use_stderr();
     hide_values(&mut error);
     let text = error.render().to_string();
@@ -76,7 +76,7 @@ pub(super) fn answer_usage(mut error: clap::Error) -> Result<(), Exit> {
         // Nothing is left to be done if even this cannot be printed.
         let _ = error.print();
     } else {
-        complain(&text);
+        print_error(&text);
     }
     if is_asked_for { Ok(()) } else { Err(Exit::Usage) }
 }

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use zeroize::Zeroizing;
 
 use super::Exit;
-use super::output::{answer, complain};
+use super::output::{print, print_error};
 use crate::device::password;
 use crate::text;
 
@@ -24,34 +24,34 @@ pub(super) struct Arguments {
 
 pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
     let failed = |error: String| {
-        complain(error);
+        print_error(error);
         Exit::OsError
     };
     if arguments.stdin {
         let password = read()?;
         let is_short = password.chars().count() < SHORTEST;
         if is_short && !arguments.allow_short {
-            complain(
+            print_error(
                 "the password has fewer than 8 characters: that is soon guessed; let packetboat make one. For a device whose PIN \
                  must stay: --allow-short",
             );
             return Err(Exit::Usage);
         }
         if is_short {
-            complain(
+            print_error(
                 "warning: the password has fewer than 8 characters and is soon guessed. Its hash is marked so: the [[device]] needs \
                  networks = [\"192.168.1.20/32\"], with the device's own address",
             );
         }
         if !password.is_ascii() {
-            complain(
+            print_error(
                 "warning: the password has characters beyond ASCII. packetboat takes them in UTF-8 and in Latin-1 (Windows-1252), \
                  but a device may send something else, or nothing: letters and digits are safe",
             );
         }
         let hash = if is_short { password::hash_short } else { password::hash };
         let hash = hash(password.as_bytes()).map_err(failed)?;
-        return answer(format_args!("{hash}\n"));
+        return print(format_args!("{hash}\n"));
     }
     let length = usize::from(arguments.length);
     let password = password::generate(length).map_err(failed)?;
@@ -61,13 +61,13 @@ pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
          section:\n  passwords = [\"{hash}\"]\n",
         password.as_str(),
     ));
-    answer(text.as_str())
+    print(text.as_str())
 }
 
 fn read() -> Result<Zeroizing<String>, Exit> {
     let mut input = Zeroizing::new(Vec::with_capacity(LONGEST));
     std::io::stdin().lock().read_until(b'\n', &mut input).map_err(|error| {
-        complain(format_args!("cannot read the password from standard input: {error}"));
+        print_error(format_args!("cannot read the password from standard input: {error}"));
         Exit::IoError
     })?;
     let why = match text::one_line(&input) {
@@ -75,7 +75,7 @@ fn read() -> Result<Zeroizing<String>, Exit> {
         Ok(password) => return Ok(Zeroizing::new(password.to_owned())),
         Err(why) => format!("the password {why}"),
     };
-    complain(why);
+    print_error(why);
     Err(Exit::Usage)
 }
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::output::{answer, complain};
-use super::trail::Outcome;
-use super::{ConfigFile, Exit, ask, become_owner};
+use super::output::{print, print_error};
+use super::run_files::ReloadOutcome;
+use super::{ConfigFile, Exit, become_owner, control};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -24,44 +24,47 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
     }
     let read = file.read();
     for warning in read.iter().flat_map(|proven| &proven.warnings) {
-        complain(format_args!("warning: {warning}"));
+        print_error(format_args!("warning: {warning}"));
     }
-    let found = arguments.pid.or_else(|| i32::try_from(ask::process(&directories)?).ok());
+    let found = arguments.pid.or_else(|| i32::try_from(control::process(&directories)?).ok());
     let Some(pid) = found.and_then(Pid::from_raw) else {
-        read.err().into_iter().flatten().for_each(complain);
-        let places: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
-        let places = if places.is_empty() { "this state directory".to_owned() } else { places.join(" or ") };
-        complain(format_args!("no packetboat runs with {places}; start it, or name the process with --pid"));
+        read.err().into_iter().flatten().for_each(print_error);
+        let names: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
+        let names = if names.is_empty() { "this state directory".to_owned() } else { names.join(" or ") };
+        print_error(format_args!("no packetboat runs with {names}; start it, or name the process with --pid"));
         return Err(Exit::Unavailable);
     };
-    let before: Vec<u64> = directories.iter().map(|directory| Outcome::last_begun(directory)).collect();
+    let before: Vec<u64> = directories.iter().map(|directory| ReloadOutcome::last_begun(directory)).collect();
     kill_process(pid, Signal::HUP).map_err(|error| {
-        complain(format_args!("process {}: {error}", pid.as_raw_nonzero()));
+        print_error(format_args!("process {}: {error}", pid.as_raw_nonzero()));
         Exit::Unavailable
     })?;
     match wait(&directories, &before) {
-        Some(Outcome { refused: None, revoked, .. }) => answer(format!("taken; {}\n", of_sessions(revoked.as_deref()))),
-        Some(Outcome { refused: Some(why), .. }) => {
-            complain(format_args!("{why}\nrefused: the old configuration runs on"));
+        Some(ReloadOutcome { refused: None, revoked, .. }) => {
+            print(format!("taken; {}\n", session_changes(revoked.as_deref())))
+        }
+        Some(ReloadOutcome { refused: Some(why), .. }) => {
+            print_error(format_args!("{why}\nrefused: the old configuration runs on"));
             Err(if read.is_err() { Exit::Config } else { Exit::Unavailable })
         }
         None => {
-            complain("no answer in time; the log says what became of it");
+            print_error("no answer in time; the log says what became of it");
             Err(Exit::Unavailable)
         }
     }
 }
 
 /// What a reload has done to sessions, in words.
-pub(super) fn of_sessions(revoked: Option<&str>) -> String {
+pub(super) fn session_changes(revoked: Option<&str>) -> String {
     revoked.map_or_else(|| "sessions go on".to_owned(), |revoked| format!("{revoked}; all other sessions go on"))
 }
 
 /// Waits for the result of a reload that has begun since.
-fn wait(directories: &[PathBuf], before: &[u64]) -> Option<Outcome> {
+fn wait(directories: &[PathBuf], before: &[u64]) -> Option<ReloadOutcome> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        let outcome = directories.iter().zip(before).find_map(|(directory, number)| Outcome::after(directory, *number));
+        let outcome =
+            directories.iter().zip(before).find_map(|(directory, number)| ReloadOutcome::after(directory, *number));
         if outcome.is_some() {
             return outcome;
         }

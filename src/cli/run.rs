@@ -1,10 +1,10 @@
 //! `packetboat run`: the first lines, the proxy, reloads, the drain.
 
-mod change;
-mod introduction;
-mod known;
+mod known_sources;
 pub(super) mod log;
-mod manager;
+mod reload;
+mod startup_log;
+mod systemd;
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use tokio::sync::RwLock;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use super::output::complain;
-use super::trail::Running;
+use super::output::print_error;
+use super::run_files::RunningProcess;
 use super::{ConfigFile, Exit};
 use crate::admin::{self, Admin, EventLoops};
 use crate::config::{Environment, Proven};
@@ -30,9 +30,9 @@ use crate::pool::{self, Gate};
 use crate::proxy::{self, ProcessState, RunningProxy};
 use crate::state::{self, Hold};
 use crate::transport::upstream::Connector;
-use change::Stamps;
-use known::Keeper;
+use known_sources::KnownSourcesFile;
 use log::Output;
+use reload::FileStamps;
 
 /// Runs until a signal says otherwise.
 pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
@@ -47,7 +47,7 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
         warn!("the environment variable {name} means nothing to packetboat");
     }
     // Before anything is read or made there; given back last, by the kernel too.
-    let _held = hold(&proven.config.state_directory)?;
+    let _held = lock_state(&proven.config.state_directory)?;
     let served = runtime.block_on(serve(file, proven, &output, signals));
     // A resolver that takes its time over a name is not waited for.
     runtime.shutdown_background();
@@ -55,13 +55,13 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
 }
 
 fn cannot_start(error: std::io::Error) -> Exit {
-    complain(format_args!("cannot start: {error}"));
+    print_error(format_args!("cannot start: {error}"));
     Exit::OsError
 }
 
 /// One proxy at a time has the state directory. Where nothing can be written there, devices get their mail nevertheless, as
 /// long as everything that is needed is there.
-fn hold(state_directory: &Path) -> Result<Option<Hold>, Exit> {
+fn lock_state(state_directory: &Path) -> Result<Option<Hold>, Exit> {
     let refused = |message: String| {
         error!("{message}");
         Exit::Unavailable
@@ -73,12 +73,12 @@ fn hold(state_directory: &Path) -> Result<Option<Hold>, Exit> {
     let held = match state::make_directory(state_directory) {
         Ok(()) => Some(state::hold(state_directory).map_err(refused)?),
         Err(message) => {
-            tell_of_unwritable(&message);
+            warn_unwritable(&message);
             None
         }
     };
     match held.as_ref().map(|held| &held.unwritable) {
-        Some(Some(message)) => tell_of_unwritable(message),
+        Some(Some(message)) => warn_unwritable(message),
         Some(None) => {
             state::sweep(state_directory);
             if let Some(message) = state::why_not_ours(state_directory) {
@@ -90,7 +90,7 @@ fn hold(state_directory: &Path) -> Result<Option<Hold>, Exit> {
     Ok(held)
 }
 
-fn tell_of_unwritable(message: &str) {
+fn warn_unwritable(message: &str) {
     warn!("{message}; certificates cannot be made, and new refresh tokens and the inventory are lost at the end");
 }
 
@@ -100,27 +100,27 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
         error!(%error, "cannot wait for signals");
         Exit::OsError
     })?;
-    tokio::spawn(tell_of_ignored(ignored));
+    tokio::spawn(log_ignored_signals(ignored));
     let config = &proven.config;
     raise_open_files(config.limits.connections, proxy::other_files(config));
-    let common = ProcessState::with(config, manager::sockets()).map_err(not_started)?;
+    let common = ProcessState::with(config, systemd::sockets()).map_err(not_started)?;
     admin::load_inventory(config, &common);
-    let keeper = Keeper::recall(config, &common);
-    let mut stamps = Stamps::of(config);
-    let tell = |diagnostics: Vec<Diagnostic>| {
+    let known_sources = KnownSourcesFile::load(config, &common);
+    let mut stamps = FileStamps::of(config);
+    let report = |diagnostics: Vec<Diagnostic>| {
         for problem in proven.problems(&diagnostics) {
             error!("{problem}");
         }
         Exit::Unavailable
     };
-    let opened = proxy::open(config, Mode::Apply, &common, None).map_err(tell)?;
+    let opened = proxy::open(config, Mode::Apply, &common, None).map_err(report)?;
     stamps.settle(config);
-    let admin_listeners = admin::bind(&config.admin, Mode::Apply, &common, None).map_err(tell)?;
+    let admin_listeners = admin::bind(&config.admin, Mode::Apply, &common, None).map_err(report)?;
     let owners = state::socket::listen(&config.state_directory);
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
-    introduction::introduce(&proven, &opened.services);
-    introduction::tell_of_admin(&admin_listeners);
-    introduction::tell_of_unclaimed(&common, config);
+    startup_log::log_listeners(&proven, &opened.services);
+    startup_log::log_admin(&admin_listeners);
+    startup_log::log_unclaimed_sockets(&common, config);
     let confined = confine(file, &proven);
     // Threads that were there before would not be confined.
     output.start_thread().and_then(|()| pool::start()).map_err(not_started)?;
@@ -128,11 +128,11 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     let serving = RunningProxy::start(opened, config, &common, &lifecycle).map_err(not_started)?;
     let serving = Arc::new(RwLock::new(serving));
     let loops = EventLoops::start().map_err(not_started)?;
-    loops.health.spawn(manager::feed_watchdog(Arc::clone(&serving), loops.control.clone()));
+    loops.health.spawn(systemd::ping_watchdog(Arc::clone(&serving), loops.control.clone()));
     let admin = Admin::new(&common, &serving, loops);
     admin.serve(admin_listeners);
     let (beside, beside_lifecycle) = lifecycle::begin();
-    tokio::spawn(Arc::clone(&keeper).upkeep(beside_lifecycle.clone()));
+    tokio::spawn(Arc::clone(&known_sources).run(beside_lifecycle.clone()));
     serve_owner(&admin, owners, beside_lifecycle.clone());
     admin.start_maintenance(beside_lifecycle);
     common.metrics.loaded(lifecycle::since_1970());
@@ -146,20 +146,20 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
         proven,
         confined,
         stamps,
-        look: Gate::new(),
-        change: Gate::new(),
+        certificate_gate: Gate::new(),
+        change_gate: Gate::new(),
         is_reload_wanted: false,
     };
     // Before anybody hears that it is ready, and looks for it.
-    running.leave_trail().await;
+    running.write_run_file().await;
     info!("ready");
-    manager::tell_ready(&running.serving).await;
+    systemd::notify_ready(&running.serving).await;
     let signal = running.until_end().await;
-    manager::tell_stopping();
+    systemd::notify_stopping();
     running.end(signal, trigger, lifecycle).await;
     beside.enter(Phase::Draining);
-    tokio::join!(running.admin.save_inventory(), keeper.keep());
-    running.take_trail_away().await;
+    tokio::join!(running.admin.save_inventory(), known_sources.save());
+    running.remove_run_files().await;
     running.common.report_all_suppressed_lines();
     info!("stopped");
     Ok(())
@@ -186,7 +186,7 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
         return None;
     }
     let confined = confinement::confine_process(&proven.config, &file.config);
-    introduction::tell_of_confinement(&confined, &proven.config);
+    startup_log::log_confinement(&confined, &proven.config);
     for why in confinement::unreadable_files(&proven.config, &file.config) {
         warn!("{why}");
     }
@@ -200,7 +200,7 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
 }
 
 /// By habit, or by a logrotate that was written for another program.
-async fn tell_of_ignored(mut ignored: Ignored) {
+async fn log_ignored_signals(mut ignored: Ignored) {
     loop {
         let name = ignored.next().await;
         info!(
@@ -221,30 +221,30 @@ struct Process<'a> {
     proven: Proven,
     /// Where files may be read, if that is limited.
     confined: Option<Vec<PathBuf>>,
-    stamps: Stamps,
+    stamps: FileStamps,
     /// One look at the certificates' files at a time.
-    look: Gate,
+    certificate_gate: Gate,
     /// One preparation of a change at a time.
-    change: Gate,
+    change_gate: Gate,
     /// SIGHUP came while something else was taken.
     is_reload_wanted: bool,
 }
 
 impl Process<'_> {
     /// For the commands that look for it.
-    async fn leave_trail(&self) {
-        let running = Running { process: std::process::id(), admin: self.admin.address() };
+    async fn write_run_file(&self) {
+        let running = RunningProcess { process: std::process::id(), admin: self.admin.address() };
         let directory = self.proven.config.state_directory.clone();
-        if let Err(message) = change::on_disk(move || running.write(&directory)).await {
+        if let Err(message) = reload::on_disk(move || running.write(&directory)).await {
             warn!("packetboat reload needs --pid, and packetboat health its file: {message}");
         }
     }
 
     /// Nobody is to take another process for this one.
-    async fn take_trail_away(&self) {
+    async fn remove_run_files(&self) {
         let directory = self.proven.config.state_directory.clone();
-        let taken = change::on_disk(move || {
-            Running::remove(&directory);
+        let taken = reload::on_disk(move || {
+            RunningProcess::remove(&directory);
             state::socket::remove(&directory);
             Ok(())
         });
@@ -266,7 +266,7 @@ impl Process<'_> {
                 _ = look.tick() => {
                     self.common.report_suppressed_lines();
                     self.common.metrics.log_lines_lost(self.output.dropped());
-                    if let Err(signal) = self.take_certificates().await {
+                    if let Err(signal) = self.reload_certificates().await {
                         return signal;
                     }
                 },

@@ -3,16 +3,16 @@
 use std::fmt::Write as _;
 
 use super::Exit;
-use super::output::answer;
+use super::output::print;
 use crate::config::{Account, Cloud, Config, Credential, Grant, Identity};
 use crate::protocol::Protocol;
 use crate::transport::downstream::certificate;
 use crate::transport::http;
 
 /// Prints the steps. Nothing is done, and nobody is asked.
-pub(super) fn print(config: &Config) -> Result<(), Exit> {
+pub(super) fn print_steps(config: &Config) -> Result<(), Exit> {
     if config.identities.is_empty() {
-        return answer(
+        return print(
             "There is no [identity.NAME] in the configuration yet. Write one, with a made-up tenant and client_id if need be, and \
               an [account.NAME] for each mailbox; then this prints the steps for them. docs/entra.md shows how.\n",
         );
@@ -35,7 +35,7 @@ pub(super) fn print(config: &Config) -> Result<(), Exit> {
     if config.identities.values().any(Identity::is_of_microsoft) {
         let _ = writeln!(text, "Permissions in Exchange take from minutes to an hour or two until they count.");
     }
-    answer(text)
+    print(text)
 }
 
 fn microsoft(text: &mut String, config: &Config, (name, identity): (&str, &Identity), accounts: &[&Account]) {

@@ -35,11 +35,11 @@ use stderr::StandardError;
 pub(in crate::cli) struct Output {
     level: Handle<LevelFilter, Registry>,
     stderr: StandardError,
-    lines: Arc<Lines>,
+    format: Arc<LineFormat>,
 }
 
 /// How lines are written.
-struct Lines {
+struct LineFormat {
     json: AtomicBool,
     journal: bool,
     colours: bool,
@@ -48,7 +48,7 @@ struct Lines {
 
 /// Begins it.
 pub(in crate::cli) fn start(config: &Config) -> Output {
-    let lines = Arc::new(Lines {
+    let format = Arc::new(LineFormat {
         json: AtomicBool::new(false),
         journal: is_journal(),
         colours: io::stderr().is_terminal(),
@@ -56,11 +56,11 @@ pub(in crate::cli) fn start(config: &Config) -> Output {
     });
     let (filter, level) = reload::Layer::new(LevelFilter::INFO);
     let own = StandardError::default();
-    let layer = subscriber_fmt::layer().with_writer(own.clone()).event_format(Shared(Arc::clone(&lines)));
+    let layer = subscriber_fmt::layer().with_writer(own.clone()).event_format(Formatter(Arc::clone(&format)));
     tracing_subscriber::registry().with(filter).with(layer).init();
-    std::panic::set_hook(Box::new(tell_of_panic));
-    let output = Output { level, stderr: own, lines };
-    output.change(config);
+    std::panic::set_hook(Box::new(log_panic));
+    let output = Output { level, stderr: own, format };
+    output.reconfigure(config);
     output
 }
 
@@ -79,7 +79,7 @@ impl Output {
     }
 
     /// As this configuration says.
-    pub(super) fn change(&self, config: &Config) {
+    pub(super) fn reconfigure(&self, config: &Config) {
         let level = match config.log.level {
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,
@@ -89,8 +89,8 @@ impl Output {
         };
         // It is there for as long as the process.
         let _ = self.level.reload(level);
-        self.lines.json.store(config.log.format == LogFormat::Json, Ordering::Relaxed);
-        let mut pseudonyms = self.lines.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.format.json.store(config.log.format == LogFormat::Json, Ordering::Relaxed);
+        let mut pseudonyms = self.format.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let hash = pseudonyms.take().and_then(|before| before.hash);
         if config.log.pseudonyms {
             *pseudonyms = Some(Pseudonyms::new(hash.or_else(|| KeyedHash::new().ok().map(Arc::new)), config));
@@ -99,7 +99,7 @@ impl Output {
 
     /// Names of a configuration that is not taken, and has problems that are told.
     pub(super) fn hide_also(&self, config: &Config) {
-        let mut pseudonyms = self.lines.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut pseudonyms = self.format.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(pseudonyms) = pseudonyms.as_mut() {
             pseudonyms.learn(config);
         }
@@ -114,7 +114,7 @@ impl Drop for Output {
 }
 
 /// A panic is told like everything else. The standard hook would write to standard error itself, and wait for its reader.
-fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let what = panic.payload_as_str().unwrap_or_default();
     tracing::error!(place, "internal error: {}", printable(what.as_bytes()));
@@ -122,7 +122,7 @@ fn tell_of_panic(panic: &PanicHookInfo<'_>) {
 
 /// What an event has to say.
 #[derive(Default)]
-struct Said {
+struct LogLine {
     message: String,
     fields: Vec<(&'static str, Value)>,
 }
@@ -136,7 +136,7 @@ enum Value {
     Truth(bool),
 }
 
-impl Visit for Said {
+impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
             let _ = write!(self.message, "{value:?}");
@@ -166,7 +166,7 @@ impl Visit for Said {
     }
 }
 
-impl Said {
+impl LogLine {
     /// Puts pseudonyms in the place of whoever is named.
     fn hide(&mut self, pseudonyms: &Pseudonyms) {
         let mut addresses = Vec::new();
@@ -191,38 +191,38 @@ impl Said {
 }
 
 /// The formatter that the subscriber owns.
-struct Shared(Arc<Lines>);
+struct Formatter(Arc<LineFormat>);
 
-impl<S, N> FormatEvent<S, N> for Shared
+impl<S, N> FormatEvent<S, N> for Formatter
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut said = Said::default();
-        event.record(&mut said);
+        let mut line = LogLine::default();
+        event.record(&mut line);
         let pseudonyms = self.0.pseudonyms.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(pseudonyms) = pseudonyms.as_ref() {
-            said.hide(pseudonyms);
+            line.hide(pseudonyms);
         }
         drop(pseudonyms);
-        self.0.write(writer, *event.metadata().level(), said)
+        self.0.write(writer, *event.metadata().level(), line)
     }
 }
 
-impl Lines {
-    fn write(&self, mut writer: Writer<'_>, level: Level, said: Said) -> fmt::Result {
+impl LineFormat {
+    fn write(&self, mut writer: Writer<'_>, level: Level, line: LogLine) -> fmt::Result {
         if self.journal {
             write!(writer, "<{}>", priority(level))?;
         }
         if self.json.load(Ordering::Relaxed) {
-            self.as_json(&mut writer, level, said)
+            self.as_json(&mut writer, level, line)
         } else {
-            self.as_text(&mut writer, level, said)
+            self.as_text(&mut writer, level, line)
         }
     }
 
-    fn as_text(&self, writer: &mut Writer<'_>, level: Level, said: Said) -> fmt::Result {
+    fn as_text(&self, writer: &mut Writer<'_>, level: Level, line: LogLine) -> fmt::Result {
         if !self.journal {
             write!(writer, "{} ", humantime::format_rfc3339_micros(SystemTime::now()))?;
         }
@@ -231,8 +231,8 @@ impl Lines {
             (false, true) => write!(writer, "\x1b[{}m{level:>5}\x1b[0m ", colour(level))?,
             (false, false) => write!(writer, "{level:>5} ")?,
         }
-        writer.write_str(Printable::line(said.message.replace(['\r', '\n'], " ")).as_str())?;
-        for (name, value) in said.fields {
+        writer.write_str(Printable::line(line.message.replace(['\r', '\n'], " ")).as_str())?;
+        for (name, value) in line.fields {
             match value {
                 Value::Text(text) => write!(writer, " {name}={:?}", Printable::line(text).as_str())?,
                 Value::Shown(text) => write!(writer, " {name}={}", Printable::line(text).as_str())?,
@@ -243,13 +243,13 @@ impl Lines {
         writer.write_char('\n')
     }
 
-    fn as_json(&self, writer: &mut Writer<'_>, level: Level, said: Said) -> fmt::Result {
+    fn as_json(&self, writer: &mut Writer<'_>, level: Level, line: LogLine) -> fmt::Result {
         let mut object = serde_json::Map::new();
         let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
         object.insert("timestamp".to_owned(), time.into());
         object.insert("level".to_owned(), level.as_str().into());
-        object.insert("message".to_owned(), Printable::lines(said.message).as_str().into());
-        for (name, value) in said.fields {
+        object.insert("message".to_owned(), Printable::lines(line.message).as_str().into());
+        for (name, value) in line.fields {
             let value = match value {
                 Value::Text(text) | Value::Shown(text) => Printable::lines(text).as_str().into(),
                 Value::Number(number) => serde_json::Value::Number(number),
@@ -300,13 +300,13 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn whoever_is_named_has_a_pseudonym() {
+    fn named_fields_get_pseudonyms() {
         let text = "[identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n\
                     [account.a]\nmailbox = \"Scans@contoso.example\"\n[[device]]\nlogin = \"scanner3\"\n\
                     passwords = [\"$argon2id$x\"]\n";
         let config = Config::parse(text, Path::new("x")).unwrap().config;
         let pseudonyms = Pseudonyms::new(Some(Arc::new(KeyedHash::new().unwrap())), &config);
-        let mut said = Said {
+        let mut line = LogLine {
             message:
                 "login failed: add 192.0.2.7 to it; device.scanner3 wants Scans@contoso.example, not device.scanner33"
                     .to_owned(),
@@ -316,14 +316,14 @@ mod tests {
                 ("listener", Value::Text("imap-993".to_owned())),
             ],
         };
-        said.hide(&pseudonyms);
+        line.hide(&pseudonyms);
         let (source, login) = (pseudonyms.of("192.0.2.7"), pseudonyms.of("nobody"));
         let (device, mailbox) = (pseudonyms.of("scanner3"), pseudonyms.of("scans@contoso.example"));
         assert_eq!(
-            said.message,
+            line.message,
             format!("login failed: add {source} to it; device.{device} wants {mailbox}, not device.scanner33")
         );
-        let shown: Vec<String> = said
+        let shown: Vec<String> = line
             .fields
             .iter()
             .map(|(_, value)| match value {
@@ -346,7 +346,7 @@ mod tests {
             ["wrong_password", "login failed: user name or password is wrong", "imap", "reason", "listener", "0.2"]
         {
             let message = "login failed: user name or password is wrong";
-            let mut said = Said {
+            let mut line = LogLine {
                 message: message.to_owned(),
                 fields: vec![
                     ("source", Value::Shown("192.0.2.7:4711".to_owned())),
@@ -355,9 +355,9 @@ mod tests {
                     ("reason", Value::Text("wrong_password".to_owned())),
                 ],
             };
-            said.hide(&pseudonyms);
-            assert_eq!(said.message, message, "{login}");
-            let shown = |at: usize| match &said.fields[at].1 {
+            line.hide(&pseudonyms);
+            assert_eq!(line.message, message, "{login}");
+            let shown = |at: usize| match &line.fields[at].1 {
                 Value::Text(text) | Value::Shown(text) => text.clone(),
                 Value::Number(_) | Value::Truth(_) => String::new(),
             };

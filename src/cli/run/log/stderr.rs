@@ -16,11 +16,11 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// The way to standard error; every clone is the same one.
 #[derive(Clone, Default)]
-pub(super) struct StandardError(Arc<Shared>);
+pub(super) struct StandardError(Arc<Queue>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct Queue {
+    state: Mutex<QueueState>,
     /// There is a line to write.
     work: Condvar,
     /// All lines are written.
@@ -28,13 +28,13 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     lines: VecDeque<Vec<u8>>,
     /// Octets of all of them, and of the line that is being written.
     octets: usize,
     dropped: u64,
     /// Dropped lines that no line has told of yet.
-    untold: u64,
+    unreported: u64,
     has_thread: bool,
     /// Standard error took nothing the last time that it was waited for.
     is_blocked: bool,
@@ -94,10 +94,10 @@ impl StandardError {
         let mut state = self.state();
         loop {
             let Some(line) = state.lines.pop_front() else {
-                let untold = std::mem::take(&mut state.untold);
-                if untold > 0 {
+                let unreported = std::mem::take(&mut state.unreported);
+                if unreported > 0 {
                     drop(state);
-                    warn!(left_out = untold, "{untold} log lines are lost: nobody read standard error");
+                    warn!(left_out = unreported, "{unreported} log lines are lost: nobody read standard error");
                     state = self.state();
                     continue;
                 }
@@ -115,15 +115,15 @@ impl StandardError {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QueueState {
     fn drop_line(&mut self) {
         self.dropped += 1;
-        self.untold += 1;
+        self.unreported += 1;
     }
 }
 

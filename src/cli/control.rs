@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::ConfigFile;
-use super::trail::Running;
+use super::run_files::RunningProcess;
 use crate::state;
 use crate::transport::http;
 
@@ -17,7 +17,7 @@ use crate::transport::http;
 ///
 /// # Errors
 /// No proxy runs, or it does not answer, or says more; the text says why.
-pub(super) async fn ask(
+pub(super) async fn request(
     file: &ConfigFile,
     path: &str,
     patience: Duration,
@@ -32,8 +32,8 @@ pub(super) async fn ask(
                     let stream = UnixStream::from_std(stream).map_err(|error| error.to_string())?;
                     http::get(stream, path, patience, most).await
                 };
-                let said = answer.await.map_err(|why| format!("packetboat at {}: {why}", directory.display()))?;
-                return Ok((said.0, said.1.to_vec()));
+                let response = answer.await.map_err(|why| format!("packetboat at {}: {why}", directory.display()))?;
+                return Ok((response.0, response.1.to_vec()));
             }
             Ok(None) => {}
             Err(why) => denied = denied.or(Some(why)),
@@ -41,18 +41,18 @@ pub(super) async fn ask(
     }
     let nobody =
         || "packetboat does not run, or has neither a state directory nor an address in admin.listen".to_owned();
-    let address = page(file, &directories).ok_or_else(|| denied.unwrap_or_else(nobody))?;
+    let address = page_address(file, &directories).ok_or_else(|| denied.unwrap_or_else(nobody))?;
     let failed = |error: std::io::Error| format!("{address}: {error}");
     let stream = tokio::time::timeout(patience, TcpStream::connect(address)).await;
     let stream = stream.map_err(|_| format!("{address}: no answer in time"))?.map_err(failed)?;
-    let (status, said) = http::get(stream, path, patience, most).await.map_err(|why| format!("{address}: {why}"))?;
+    let (status, body) = http::get(stream, path, patience, most).await.map_err(|why| format!("{address}: {why}"))?;
     if status == UNAUTHORIZED {
         return Err(format!(
             "{address} asks for the admin token, which no command sends: run this as root or as the service's user, who \
              ask by the state directory, or use curl"
         ));
     }
-    Ok((status, said.to_vec()))
+    Ok((status, body.to_vec()))
 }
 
 /// The process that listens at the socket of a state directory, or has left word there.
@@ -65,16 +65,16 @@ pub(super) fn process(directories: &[PathBuf]) -> Option<u32> {
         // It is 0 in another namespace.
         u32::try_from(process).ok().filter(|process| *process > 0)
     });
-    listening.or_else(|| living(directories).map(|running| running.process))
+    listening.or_else(|| live_process(directories).map(|running| running.process))
 }
 
-fn living(directories: &[PathBuf]) -> Option<Running> {
-    directories.iter().filter_map(|directory| Running::read(directory)).find(Running::is_there)
+fn live_process(directories: &[PathBuf]) -> Option<RunningProcess> {
+    directories.iter().filter_map(|directory| RunningProcess::read(directory)).find(RunningProcess::is_alive)
 }
 
 /// The address of the page on this computer: as the process has left word, or as the file says where it could not leave any.
-fn page(file: &ConfigFile, directories: &[PathBuf]) -> Option<SocketAddr> {
-    let mut address = match living(directories) {
+fn page_address(file: &ConfigFile, directories: &[PathBuf]) -> Option<SocketAddr> {
+    let mut address = match live_process(directories) {
         Some(running) => running.admin?,
         None => {
             let leaves_word =

@@ -31,36 +31,36 @@ pub(super) fn sockets() -> Vec<TcpListener> {
 }
 
 /// Devices are served from now on.
-pub(super) async fn tell_ready(serving: &RwLock<RunningProxy>) {
+pub(super) async fn notify_ready(serving: &RwLock<RunningProxy>) {
     let status = status(&*serving.read().await);
-    tell(move || sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]));
+    send(move || sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]));
 }
 
-/// The configuration is read anew; [`tell_ready`] says when that is done.
-pub(super) fn tell_reloading() {
+/// The configuration is read anew; [`notify_ready`] says when that is done.
+pub(super) fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(move || sd_notify::notify(&[NotifyState::Reloading, now])),
-        Err(_) => tell(|| sd_notify::notify(&[NotifyState::Reloading])),
+        Ok(now) => send(move || sd_notify::notify(&[NotifyState::Reloading, now])),
+        Err(_) => send(|| sd_notify::notify(&[NotifyState::Reloading])),
     }
 }
 
 /// The drain begins. It is told again and again that it goes on: the manager's own patience may be shorter.
-pub(super) fn tell_stopping() {
+pub(super) fn notify_stopping() {
     let status = NotifyState::Status("no new connections; waiting for sessions to end");
-    tell(move || sd_notify::notify(&[NotifyState::Stopping, status]));
+    send(move || sd_notify::notify(&[NotifyState::Stopping, status]));
     tokio::spawn(async {
         let mut tick = interval(MORE / 3);
         loop {
             tick.tick().await;
             let more = u32::try_from(MORE.as_micros()).unwrap_or(u32::MAX);
-            tell(move || sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(more)]));
+            send(move || sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(more)]));
         }
     });
 }
 
 /// Feeds the watchdog while each event loop answers, the control thread does, and passwords can be verified. Where one of
 /// them does not, the service manager starts the process anew (WatchdogSec). Run it on a thread that serves no stranger.
-pub(super) async fn feed_watchdog(serving: Arc<RwLock<RunningProxy>>, control: Handle) {
+pub(super) async fn ping_watchdog(serving: Arc<RwLock<RunningProxy>>, control: Handle) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
     // The workers stay the same ones.
     let pulse = serving.read().await.heartbeat();
@@ -69,9 +69,9 @@ pub(super) async fn feed_watchdog(serving: Arc<RwLock<RunningProxy>>, control: H
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let asked = lifecycle::answers(&control, patience);
+        let control_answers = lifecycle::answers(&control, patience);
         let (beats, verifies, is_controlled) =
-            tokio::join!(pulse.answers_within(patience), pool::PASSWORDS.answers(patience), asked);
+            tokio::join!(pulse.answers_within(patience), pool::PASSWORDS.answers(patience), control_answers);
         if !beats {
             error!("an event loop does not answer; the service manager's watchdog is not fed");
         } else if !verifies {
@@ -81,7 +81,7 @@ pub(super) async fn feed_watchdog(serving: Arc<RwLock<RunningProxy>>, control: H
         } else {
             // A reload has it for a moment; the next time will do.
             let status = serving.try_read().ok().map(|serving| status(&serving));
-            tell(move || {
+            send(move || {
                 let status = status.as_deref().map(NotifyState::Status);
                 let states: Vec<NotifyState<'_>> = [NotifyState::Watchdog].into_iter().chain(status).collect();
                 sd_notify::notify(&states)
@@ -95,10 +95,10 @@ fn status(serving: &RunningProxy) -> String {
 }
 
 /// Sends a message on the thread that is there for that: a manager that does not read makes the sender wait.
-fn tell<E>(send: impl FnOnce() -> Result<(), E> + Send + 'static) {
+fn send<E>(message: impl FnOnce() -> Result<(), E> + Send + 'static) {
     pool::MANAGER.hand_over(move || {
         // Nobody may be there to hear it.
-        let _ = send();
+        let _ = message();
     });
 }
 

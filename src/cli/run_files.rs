@@ -12,7 +12,7 @@ use crate::state::{self, Access};
 use crate::text;
 
 /// A proxy that runs, or has run.
-pub(super) struct Running {
+pub(super) struct RunningProcess {
     pub(super) process: u32,
     /// Where its page is; none where it is nowhere.
     pub(super) admin: Option<SocketAddr>,
@@ -21,7 +21,7 @@ pub(super) struct Running {
 /// The result of a reload. Reloads are numbered, over restarts too, so that `packetboat reload` can tell the result of a
 /// reload that began after its own signal from that of one that was under way already.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct ReloadOutcome {
     pub(super) number: u64,
     /// Why it was refused, if it was.
     pub(super) refused: Option<String>,
@@ -31,13 +31,13 @@ pub(super) struct Outcome {
 
 /// What the file of reloads holds.
 #[derive(Default)]
-struct Reloads {
+struct ReloadFile {
     /// The number of the last reload that has begun.
     begun: u64,
-    ended: Option<Outcome>,
+    ended: Option<ReloadOutcome>,
 }
 
-impl Running {
+impl RunningProcess {
     pub(super) fn write(&self, state_directory: &Path) -> Result<(), String> {
         let admin = self.admin.map(|address| address.to_string()).unwrap_or_default();
         let text = format!("{}\n{admin}\n", self.process);
@@ -59,42 +59,42 @@ impl Running {
     }
 
     /// Whether the process is still there, and not somebody else's by now.
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         let name = fs::read_to_string(format!("/proc/{}/comm", self.process));
         name.is_ok_and(|name| name.trim() == "packetboat")
     }
 }
 
-impl Outcome {
+impl ReloadOutcome {
     /// Numbers a reload. Call it before the reload reads anything: whoever has read a smaller number until then can rely on
     /// this reload to see its files.
     ///
     /// # Errors
     /// The number cannot be written; then the result must not be either.
     pub(super) fn begin(state_directory: &Path) -> Result<u64, String> {
-        let before = Reloads::read(state_directory);
-        let reloads = Reloads { begun: before.begun.saturating_add(1), ended: before.ended };
+        let before = ReloadFile::read(state_directory);
+        let reloads = ReloadFile { begun: before.begun.saturating_add(1), ended: before.ended };
         reloads.write(state_directory)?;
         Ok(reloads.begun)
     }
 
     pub(super) fn write(self, state_directory: &Path) -> Result<(), String> {
-        let begun = Reloads::read(state_directory).begun.max(self.number);
-        Reloads { begun, ended: Some(self) }.write(state_directory)
+        let begun = ReloadFile::read(state_directory).begun.max(self.number);
+        ReloadFile { begun, ended: Some(self) }.write(state_directory)
     }
 
     /// The number of the last reload that has begun; 0 before the first.
     pub(super) fn last_begun(state_directory: &Path) -> u64 {
-        Reloads::read(state_directory).begun
+        ReloadFile::read(state_directory).begun
     }
 
     /// The result of the last reload, if that began after the one of this number.
     pub(super) fn after(state_directory: &Path, number: u64) -> Option<Self> {
-        Reloads::read(state_directory).ended.filter(|ended| ended.number > number)
+        ReloadFile::read(state_directory).ended.filter(|ended| ended.number > number)
     }
 }
 
-impl Reloads {
+impl ReloadFile {
     /// A file that is missing, damaged or of an earlier version holds none.
     fn read(state_directory: &Path) -> Self {
         let content = state::read(&state_directory.join(RELOADS)).ok();
@@ -107,13 +107,13 @@ impl Reloads {
             let (number, result) = rest.split_once('\n')?;
             let words = |prefix| result.strip_prefix(prefix).map(|words: &str| words.trim().to_owned());
             let revoked = words(TAKEN).filter(|words| !words.is_empty());
-            Some(Outcome { number: number.parse().ok()?, refused: words(REFUSED), revoked })
+            Some(ReloadOutcome { number: number.parse().ok()?, refused: words(REFUSED), revoked })
         });
         Some(Self { begun: begun.parse().ok()?, ended })
     }
 
     fn write(&self, state_directory: &Path) -> Result<(), String> {
-        let ended = self.ended.as_ref().map_or_else(String::new, |Outcome { number, refused, revoked }| {
+        let ended = self.ended.as_ref().map_or_else(String::new, |ReloadOutcome { number, refused, revoked }| {
             let result = match (refused, revoked) {
                 (Some(why), _) => format!("{REFUSED}\n{why}\n"),
                 (None, Some(revoked)) => format!("{TAKEN}{revoked}\n"),
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_found() {
+    fn the_run_file_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state");
         let file = directory.path().join("packetboat.toml");
@@ -181,8 +181,8 @@ mod tests {
         assert_eq!(config.state_directories(), expected, "the default is another proxy's");
         let named = ConfigFile { config: config.config.clone(), state_directory: Some(state.join("b")) };
         assert_eq!(named.state_directories(), [state.join("b")]);
-        Running { process: 7, admin: "127.0.0.1:9143".parse().ok() }.write(&state).unwrap();
-        let running = Running::read(&state).unwrap();
+        RunningProcess { process: 7, admin: "127.0.0.1:9143".parse().ok() }.write(&state).unwrap();
+        let running = RunningProcess::read(&state).unwrap();
         assert_eq!((running.process, running.admin), (7, "127.0.0.1:9143".parse().ok()));
     }
 
@@ -192,19 +192,19 @@ mod tests {
         let state = directory.path();
         // As an earlier version has left it.
         fs::write(state.join(RELOADS), "taken\n").unwrap();
-        assert_eq!((Outcome::last_begun(state), Outcome::after(state, 0)), (0, None));
+        assert_eq!((ReloadOutcome::last_begun(state), ReloadOutcome::after(state, 0)), (0, None));
         let words = |words: &str| Some(words.to_owned());
         for (number, refused, revoked) in
             [(1, None, None), (2, words("a\nb"), None), (3, None, words("1 session ended")), (4, None, None)]
         {
-            assert_eq!(Outcome::begin(state), Ok(number));
-            let before = Outcome::last_begun(state);
-            let outcome = Outcome { number, refused, revoked };
+            assert_eq!(ReloadOutcome::begin(state), Ok(number));
+            let before = ReloadOutcome::last_begun(state);
+            let outcome = ReloadOutcome { number, refused, revoked };
             outcome.clone().write(state).unwrap();
-            assert_eq!(Outcome::after(state, before - 1), Some(outcome.clone()));
-            assert_eq!(Outcome::after(state, before), None, "it was under way before");
-            Outcome::begin(state).unwrap();
-            assert_eq!(Outcome::after(state, before - 1), Some(outcome), "the next one hides nothing");
+            assert_eq!(ReloadOutcome::after(state, before - 1), Some(outcome.clone()));
+            assert_eq!(ReloadOutcome::after(state, before), None, "it was under way before");
+            ReloadOutcome::begin(state).unwrap();
+            assert_eq!(ReloadOutcome::after(state, before - 1), Some(outcome), "the next one hides nothing");
             fs::write(state.join(RELOADS), format!("{BEGUN}{number}\n")).unwrap();
         }
     }

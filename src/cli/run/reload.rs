@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::{Process, introduction, manager, proxy, raise_open_files};
+use super::{Process, proxy, raise_open_files, startup_log, systemd};
 use crate::admin::{self, Admin};
-use crate::cli::trail::Outcome;
+use crate::cli::run_files::ReloadOutcome;
 use crate::config::{Config, Problem, Proven};
 use crate::confinement;
 use crate::diagnostic::Diagnostic;
@@ -20,7 +20,7 @@ use crate::state::{self, Stamp};
 use crate::transport::downstream::certificate;
 
 /// What certificates' files looked like when they were read.
-pub(super) struct Stamps {
+pub(super) struct FileStamps {
     read: Vec<Stamp>,
     /// As of the last look: a file that is being written is left alone until it has come to rest.
     seen: Vec<Stamp>,
@@ -29,7 +29,7 @@ pub(super) struct Stamps {
 }
 
 /// The parts of the running service that a change is prepared from.
-struct Preparation {
+struct ReloadContext {
     present: Snapshot,
     admin: Arc<Admin>,
     common: ProcessState,
@@ -37,15 +37,15 @@ struct Preparation {
 }
 
 /// A configuration with everything open that it names.
-struct Prepared {
+struct Candidate {
     proven: Proven,
     opened: proxy::Prepared,
     admin_listeners: admin::Listeners,
-    stamps: Stamps,
+    stamps: FileStamps,
 }
 
 /// A configuration that is refused.
-struct Refused {
+struct Rejected {
     /// Its names, which the log shows by pseudonyms, if it could be read.
     names: Option<Box<Config>>,
     problems: Vec<Problem>,
@@ -57,11 +57,11 @@ impl Process<'_> {
         info!("SIGHUP: reading {}", self.file.config.display());
         // Before anything is read: packetboat reload waits for the result of a reload that begins after its signal.
         let directory = self.proven.config.state_directory.clone();
-        let number = on_disk(move || Outcome::begin(&directory)).await;
+        let number = on_disk(move || ReloadOutcome::begin(&directory)).await;
         let file = self.file.clone();
-        let result = self.change(move || file.read()).await?;
+        let result = self.apply(move || file.read()).await?;
         self.common.metrics.reloaded(result.is_ok(), lifecycle::since_1970());
-        self.tell("the configuration", &result).await;
+        self.log_result("the configuration", &result).await;
         let (refused, revoked) = match result {
             Ok(revoked) => (None, revoked.words()),
             Err(problems) => (Some(lines(&problems)), None),
@@ -69,7 +69,7 @@ impl Process<'_> {
         self.admin.set_reload_problem(refused.clone());
         let directory = self.proven.config.state_directory.clone();
         let written = match number {
-            Ok(number) => on_disk(move || Outcome { number, refused, revoked }.write(&directory)).await,
+            Ok(number) => on_disk(move || ReloadOutcome { number, refused, revoked }.write(&directory)).await,
             Err(message) => Err(message),
         };
         if let Err(message) = written {
@@ -79,54 +79,54 @@ impl Process<'_> {
     }
 
     /// Takes certificates whose files have changed; the name of a signal that ended the process meanwhile.
-    pub(super) async fn take_certificates(&mut self) -> Result<(), &'static str> {
+    pub(super) async fn reload_certificates(&mut self) -> Result<(), &'static str> {
         let config = self.proven.config.clone();
-        let gate = self.look.clone();
+        let gate = self.certificate_gate.clone();
         let look = async move { pool::FILES.run_alone(&gate, FILES, move || stamps(&config)).await };
         let Ok(present) = self.unless_ending(look).await? else { return Ok(()) };
         if !self.stamps.have_changed(present) {
             return Ok(());
         }
         let proven = self.proven.clone();
-        let result = self.change(move || Ok(proven)).await?;
+        let result = self.apply(move || Ok(proven)).await?;
         if result.is_err() {
             self.stamps.refuse();
         }
-        self.tell("certificates that have changed", &result).await;
+        self.log_result("certificates that have changed", &result).await;
         Ok(())
     }
 
     /// Reads and opens on a thread of the pool, however long that takes, and then goes on with the result. Connections,
     /// health and signals are served meanwhile.
-    async fn change(
+    async fn apply(
         &mut self,
         read: impl FnOnce() -> Result<Proven, Vec<Problem>> + Send + 'static,
     ) -> Result<Result<Revoked, Vec<Problem>>, &'static str> {
-        manager::tell_reloading();
-        let preparation = Preparation {
+        systemd::notify_reloading();
+        let context = ReloadContext {
             present: self.serving.read().await.present(),
             admin: Arc::clone(&self.admin),
             common: self.common.clone(),
             confined: self.confined.clone(),
         };
-        let prepare = move || read().map_err(Refused::unread).and_then(|proven| preparation.open(proven));
+        let prepare = move || read().map_err(Rejected::unreadable).and_then(|proven| context.open(proven));
         // One at a time: one that hung, and that nobody waits for any more, may hold the sockets that the next one opens.
-        let gate = self.change.clone();
+        let gate = self.change_gate.clone();
         let prepared = self.unless_ending(async { pool::FILES.run_alone(&gate, LONGEST, prepare).await }).await?;
         let result = match prepared {
-            Ok(Ok(prepared)) => Ok(self.go_on_with(prepared).await),
-            Ok(Err(Refused { names, problems })) => {
+            Ok(Ok(prepared)) => Ok(self.commit(prepared).await),
+            Ok(Err(Rejected { names, problems })) => {
                 names.iter().for_each(|config| self.output.hide_also(config));
                 Err(problems)
             }
-            Err(why) => Err(vec![self.unanswered(why)]),
+            Err(why) => Err(vec![self.not_done(why)]),
         };
-        manager::tell_ready(&self.serving).await;
+        systemd::notify_ready(&self.serving).await;
         Ok(result)
     }
 
     /// A change that did not end: mostly a file on a network file system that hangs.
-    fn unanswered(&self, why: NotDone) -> Problem {
+    fn not_done(&self, why: NotDone) -> Problem {
         let message = match why {
             NotDone::Late => format!(
                 "reading the files that it names takes longer than {}: does a network file system hang?",
@@ -137,9 +137,9 @@ impl Process<'_> {
         Problem { file: self.file.config.clone(), line: None, key: String::new(), message }
     }
 
-    async fn go_on_with(&mut self, prepared: Prepared) -> Revoked {
-        let Prepared { proven, opened, admin_listeners, stamps } = prepared;
-        self.output.change(&proven.config);
+    async fn commit(&mut self, prepared: Candidate) -> Revoked {
+        let Candidate { proven, opened, admin_listeners, stamps } = prepared;
+        self.output.reconfigure(&proven.config);
         for warning in &proven.warnings {
             warn!("{warning}");
         }
@@ -147,20 +147,20 @@ impl Process<'_> {
         self.stamps = stamps;
         self.admin.serve(admin_listeners);
         raise_open_files(proven.config.limits.connections, proxy::other_files(&proven.config));
-        introduction::tell_of_unclaimed(&self.common, &proven.config);
+        startup_log::log_unclaimed_sockets(&self.common, &proven.config);
         self.proven = proven;
-        self.leave_trail().await;
+        self.write_run_file().await;
         revoked
     }
 
     /// To the log.
-    async fn tell(&self, what: &str, result: &Result<Revoked, Vec<Problem>>) {
+    async fn log_result(&self, what: &str, result: &Result<Revoked, Vec<Problem>>) {
         match result {
             Ok(revoked) => {
                 for (listener, address) in self.serving.read().await.addresses() {
                     info!(listener, "listening on {address}");
                 }
-                info!("{what} taken; {}", crate::cli::reload::of_sessions(revoked.words().as_deref()));
+                info!("{what} taken; {}", crate::cli::reload::session_changes(revoked.words().as_deref()));
             }
             Err(problems) => {
                 for problem in problems {
@@ -172,11 +172,11 @@ impl Process<'_> {
     }
 }
 
-impl Preparation {
+impl ReloadContext {
     /// Opens everything that the configuration names. Nothing that runs is touched.
-    fn open(self, proven: Proven) -> Result<Prepared, Refused> {
+    fn open(self, proven: Proven) -> Result<Candidate, Rejected> {
         // Before anything is read: what changes meanwhile is taken the next time.
-        let mut stamps = Stamps::of(&proven.config);
+        let mut stamps = FileStamps::of(&proven.config);
         let new = &proven.config;
         let mut diagnostics = self.fixed(new);
         let mut opened = None;
@@ -190,10 +190,10 @@ impl Preparation {
             .map_err(|found| diagnostics.extend(found));
         let (Some(opened), Ok(admin_listeners), true) = (opened, admin_listeners, diagnostics.is_empty()) else {
             let problems = proven.problems(&diagnostics);
-            return Err(Refused { names: Some(Box::new(proven.config)), problems });
+            return Err(Rejected { names: Some(Box::new(proven.config)), problems });
         };
         stamps.settle(new);
-        Ok(Prepared { proven, opened, admin_listeners, stamps })
+        Ok(Candidate { proven, opened, admin_listeners, stamps })
     }
 
     /// Settings and files that only a restart can change.
@@ -221,8 +221,8 @@ impl Preparation {
     }
 }
 
-impl Refused {
-    fn unread(problems: Vec<Problem>) -> Self {
+impl Rejected {
+    fn unreadable(problems: Vec<Problem>) -> Self {
         Self { names: None, problems }
     }
 }
@@ -240,7 +240,7 @@ fn lines(problems: &[Problem]) -> String {
     problems.join("\n")
 }
 
-impl Stamps {
+impl FileStamps {
     pub(super) fn of(config: &Config) -> Self {
         let read = stamps(config);
         Self { seen: read.clone(), read, refused: None }

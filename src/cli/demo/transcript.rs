@@ -4,15 +4,15 @@ use std::fmt::{Display, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Scene, reachable, say};
+use super::{Setting, reachable, show as print};
 use crate::cli::output::has_colours;
 use crate::simulator::Simulator;
 use crate::simulator::client::{Exchange, fetch_by_imap, fetch_by_pop3};
 use crate::text::{Printable, Style};
 use crate::transport::downstream::{self, device};
 
-/// Lets the built-in device fetch its mail by IMAP and by POP3, and tells every step.
-pub(super) async fn tell(
+/// Lets the built-in device fetch its mail by IMAP and by POP3, and tells every exchange.
+pub(super) async fn show(
     simulator: &Simulator,
     authority: &Path,
     (imap, pop3): (SocketAddr, SocketAddr),
@@ -21,34 +21,34 @@ pub(super) async fn tell(
     let mut text = Painted::new();
     text.plain("\n").bold("packetboat demo");
     text.plain("\nAn old scanner, packetboat, and a pretend Exchange Online, all on this computer.\n");
-    say(text.text)?;
+    print(text.text)?;
     let mut before = 0;
     for (protocol, address) in [("IMAP", imap), ("POP3", pop3)] {
         let tls = device::connect(address, authority).await?;
         let facts = downstream::facts(&tls);
-        let steps = match protocol {
+        let exchanges = match protocol {
             "IMAP" => fetch_by_imap(tls, login, password).await?,
             _ => fetch_by_pop3(tls, login, password).await?,
         };
-        let events = simulator.events();
-        let news = events.get(before..).unwrap_or_default();
-        before = events.len();
-        let upstream = news.iter().find_map(|event| event.split("TLSv").nth(1)?.split(' ').next()).unwrap_or("1.3");
+        let all = simulator.events();
+        let events = all.get(before..).unwrap_or_default();
+        before = all.len();
+        let upstream = events.iter().find_map(|event| event.split("TLSv").nth(1)?.split(' ').next()).unwrap_or("1.3");
         let tls = (facts.version, facts.cipher, upstream);
-        say(chapter(protocol, address, tls, login, &steps, news))?;
+        print(session(protocol, address, tls, login, &exchanges, events))?;
     }
     let mut text = Painted::new();
     text.plain("\n").green("The mail came through, both ways.").plain("\n");
-    say(text.text)
+    print(text.text)
 }
 
-fn chapter(
+fn session(
     protocol: &str,
     address: SocketAddr,
     (version, cipher, upstream): (&str, &str, &str),
     login: &str,
-    steps: &[Exchange],
-    news: &[String],
+    exchanges: &[Exchange],
+    events: &[String],
 ) -> Printable {
     let version = if version == "TLSv1" { "TLSv1.0" } else { version };
     let mut text = Painted::new();
@@ -57,14 +57,14 @@ fn chapter(
     text.green(format_args!("== TLS {upstream} ==>")).plain(" Exchange Online\n");
     let port = address.port();
     text.plain(format_args!("      (port {port} of packetboat, the certificate is from the demo's own CA)\n\n"));
-    for step in steps {
-        if !step.command.is_empty() {
-            text.plain("   scanner  ").bold(&step.command).plain("\n");
+    for exchange in exchanges {
+        if !exchange.command.is_empty() {
+            text.plain("   scanner  ").bold(&exchange.command).plain("\n");
         }
-        if step.command.contains("LOGIN") || step.command.starts_with("PASS") {
-            behind(&mut text, login, news);
+        if exchange.command.contains("LOGIN") || exchange.command.starts_with("PASS") {
+            login_events(&mut text, login, events);
         }
-        for line in step.answer.lines() {
+        for line in exchange.answer.lines() {
             text.plain("            ").dim(shortened(line)).plain("\n");
         }
     }
@@ -72,24 +72,24 @@ fn chapter(
 }
 
 /// What happens between the device's password and the answer to it.
-fn behind(text: &mut Painted, login: &str, news: &[String]) {
-    let mut tell = |who: &str, what: &dyn Display| {
+fn login_events(text: &mut Painted, login: &str, events: &[String]) {
+    let mut line = |who: &str, what: &dyn Display| {
         text.plain("              ").green(who).plain(format_args!(" {what}\n"));
     };
-    tell("packetboat:", &format_args!("the password fits the hash of {login}, which opens the account scans"));
-    for event in news {
+    line("packetboat:", &format_args!("the password fits the hash of {login}, which opens the account scans"));
+    for event in events {
         if let Some(token) = event.strip_prefix("token endpoint: ") {
-            tell("pretend Entra:", &token);
+            line("pretend Entra:", &token);
         } else if let Some((_, login)) = event.split_once(": login by ") {
-            tell("Exchange Online:", &format_args!("login by {login}"));
+            line("Exchange Online:", &format_args!("login by {login}"));
         }
     }
 }
 
 /// What to type next, for who wants to try it.
-pub(super) fn by_hand(scene: &Scene, authority: &Path) -> Printable {
-    let [imap, imaps, pop3, pop3s] = scene.ports;
-    let (login, password, ca) = (scene.login, scene.password.as_str(), authority.display());
+pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
+    let [imap, imaps, pop3, pop3s] = setting.ports;
+    let (login, password, ca) = (setting.login, setting.password.as_str(), authority.display());
     let mut painted = Painted::new();
     painted.plain("\n").bold("It stays up: try it by hand (another terminal)").plain("\n\n");
     let mut text = String::new();
@@ -106,18 +106,18 @@ pub(super) fn by_hand(scene: &Scene, authority: &Path) -> Printable {
     let _ = writeln!(text, "      then: a LOGIN {login} {password}\n");
     painted.plain(&text).bold("Or a real device on the LAN, before there is any tenant").plain("\n\n");
     text.clear();
-    for address in reachable(scene.listen) {
+    for address in reachable(setting.listen) {
         let _ = writeln!(text, "  server     {address}");
     }
     let _ = writeln!(text, "  IMAP       port {imaps} with SSL/TLS, port {imap} with STARTTLS (or SSL/TLS)");
     let _ = writeln!(text, "  POP3       port {pop3s} with SSL/TLS, port {pop3} with STLS (or SSL/TLS)");
     let _ = writeln!(text, "  user name  {login}\n  password   {password}");
-    let _ = writeln!(text, "  CA         {ca} (DER: {})", scene.directory.join("ca.der").display());
+    let _ = writeln!(text, "  CA         {ca} (DER: {})", setting.directory.join("ca.der").display());
     let _ = writeln!(
         text,
         "\nA device that does not get in is told of below, with what to change (--profile ancient lets older ones in). Its\n\
          configuration is {}. Ctrl-C ends it.\n",
-        scene.directory.join("packetboat.toml").display()
+        setting.directory.join("packetboat.toml").display()
     );
     painted.plain(text);
     painted.text

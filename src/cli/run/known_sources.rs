@@ -15,60 +15,60 @@ use crate::proxy::ProcessState;
 use crate::state::{self, Access};
 
 /// Writes the pairs of devices and sources. A disk that hangs holds nothing else up.
-pub(super) struct Keeper {
+pub(super) struct KnownSourcesFile {
     known: Arc<KnownSources>,
     state_directory: PathBuf,
     /// Why they could not be written the last time.
-    unkept: Mutex<Option<String>>,
+    save_problem: Mutex<Option<String>>,
 }
 
-impl Keeper {
+impl KnownSourcesFile {
     /// Reads what an earlier run has written. A file that is damaged is told of, and taken for an empty one.
-    pub(super) fn recall(config: &Config, common: &ProcessState) -> Arc<Self> {
+    pub(super) fn load(config: &Config, common: &ProcessState) -> Arc<Self> {
         let state_directory = config.state_directory.clone();
         if let Err(message) = common.known.load(&KnownSources::path(&state_directory)) {
             warn!("{message}; no device is known until it logs in again, and the file is written anew then");
         }
-        Arc::new(Self { known: Arc::clone(&common.known), state_directory, unkept: Mutex::default() })
+        Arc::new(Self { known: Arc::clone(&common.known), state_directory, save_problem: Mutex::default() })
     }
 
     /// Writes what changes, until the drain.
-    pub(super) async fn upkeep(self: Arc<Self>, mut lifecycle: Lifecycle) {
+    pub(super) async fn run(self: Arc<Self>, mut lifecycle: Lifecycle) {
         loop {
             let changed = async {
                 self.known.changed().await;
                 sleep(DELAY).await;
             };
             tokio::select! {
-                () = changed => self.keep().await,
+                () = changed => self.save().await,
                 () = lifecycle.reached(Phase::Draining) => return,
             }
         }
     }
 
     /// Writes them, if anything has changed. What cannot be written is tried again with the next change or some seconds later.
-    pub(super) async fn keep(&self) {
+    pub(super) async fn save(&self) {
         let Some(text) = self.known.unsaved() else { return };
         let (directory, path) = (self.state_directory.clone(), KnownSources::path(&self.state_directory));
         let gate = Gate::of(&path.display().to_string());
-        let kept = pool::STATE.run_alone(&gate, DISK, move || {
+        let saved = pool::STATE.run_alone(&gate, DISK, move || {
             state::make_directory(&directory)?;
             state::write(&path, text.as_bytes(), Access::Private)
         });
-        let kept = kept.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
-        if kept.is_err() {
+        let saved = saved.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
+        if saved.is_err() {
             self.known.keep_for_later();
         }
-        let mut unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problem = self.save_problem.lock().unwrap_or_else(PoisonError::into_inner);
         // Told once, and not every few seconds.
-        match (kept.err(), unkept.as_ref()) {
-            (Some(message), told) if told != Some(&message) => {
+        match (saved.err(), problem.as_ref()) {
+            (Some(message), before) if before != Some(&message) => {
                 warn!("the list of known devices cannot be kept: {message}");
-                *unkept = Some(message);
+                *problem = Some(message);
             }
             (None, Some(_)) => {
                 info!("the list of known devices is kept again");
-                *unkept = None;
+                *problem = None;
             }
             (Some(_) | None, _) => {}
         }

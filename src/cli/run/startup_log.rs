@@ -12,7 +12,7 @@ use crate::transport::downstream::certificate;
 use crate::transport::host;
 
 /// What the process has given up, and what the kernel did not take.
-pub(super) fn tell_of_confinement(confined: &Confinement, config: &Config) {
+pub(super) fn log_confinement(confined: &Confinement, config: &Config) {
     match &confined.files {
         Ok(_) => info!(
             "confined by Landlock: files are written in {} alone, and read there, beside the configuration and files that it \
@@ -34,7 +34,7 @@ pub(super) fn tell_of_confinement(confined: &Confinement, config: &Config) {
 }
 
 /// Where it listens, what it shows, and what to type into a device.
-pub(super) fn introduce(proven: &Proven, opened: &[PreparedService]) {
+pub(super) fn log_listeners(proven: &Proven, opened: &[PreparedService]) {
     let config = &proven.config;
     for one in opened {
         let listener = one.listener();
@@ -128,14 +128,14 @@ fn device_setting(entry: Entry) -> &'static str {
 }
 
 /// Where metrics, health and the page are.
-pub(super) fn tell_of_admin(listeners: &admin::Listeners) {
+pub(super) fn log_admin(listeners: &admin::Listeners) {
     for address in listeners.addresses() {
         info!("the page is at http://{address}/, metrics at http://{address}/metrics");
     }
 }
 
 /// Sockets that no listener has: who connects there is let go.
-pub(super) fn tell_of_unclaimed(common: &ProcessState, config: &Config) {
+pub(super) fn log_unclaimed_sockets(common: &ProcessState, config: &Config) {
     for address in common.unclaimed(config) {
         warn!(
             "{address} was handed over by the service manager, and no listener has it: add it to one, or stop its unit"
