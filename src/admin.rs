@@ -24,7 +24,7 @@ use tracing::warn;
 
 use crate::config::{Admin as Settings, Config};
 use crate::diagnostic::Diagnostic;
-use crate::lifecycle::{self, Lifecycle, Trigger, since_1970};
+use crate::lifecycle::{self, Lifecycle, Trigger, unix_time};
 use crate::mode::Mode;
 use crate::pool::Gate;
 use crate::proxy::{self, ProcessState, RunningProxy};
@@ -186,12 +186,12 @@ impl Listeners {
 impl Admin {
     /// For what runs.
     pub fn new(common: &ProcessState, serving: &Arc<RwLock<RunningProxy>>, loops: EventLoops) -> Arc<Self> {
-        common.metrics.runs(loops.page.metrics());
-        common.metrics.runs(loops.health.metrics());
+        common.metrics.add_event_loop(loops.page.metrics());
+        common.metrics.add_event_loop(loops.health.metrics());
         Arc::new(Self {
             common: common.clone(),
             serving: Arc::clone(serving),
-            started: since_1970(),
+            started: unix_time(),
             reloadable: Mutex::default(),
             reached: tokio::sync::Mutex::default(),
             expiries: Mutex::default(),

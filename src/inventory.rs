@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Inventory as Limits;
 use crate::failure::Failure;
-use crate::lifecycle::since_1970 as now;
+use crate::lifecycle::unix_time as now;
 use crate::protocol::Protocol;
 use crate::transport::Facts;
 use crate::transport::detect::hello::ClientHello;

@@ -63,7 +63,7 @@ pub async fn answers(event_loop: &Handle, patience: Duration) -> bool {
 }
 
 /// The wall clock, in seconds since 1970.
-pub fn since_1970() -> u64 {
+pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

@@ -18,7 +18,7 @@ use tokio::runtime::RuntimeMetrics;
 use crate::config::Version;
 use crate::failure::{Failure, Kind};
 pub use history::{History, Point};
-pub use listener::OfListener;
+pub use listener::ListenerCounters;
 
 /// Everything that is counted in this process.
 pub struct Metrics {
@@ -49,7 +49,7 @@ pub struct Metrics {
     /// Event loops whose tasks those are.
     loops: Mutex<Vec<RuntimeMetrics>>,
     process: process::Gauges,
-    totals: Totals,
+    totals: TotalCounters,
     history: Mutex<History>,
     /// How many have its counters.
     listeners: Mutex<HashMap<String, usize>>,
@@ -57,7 +57,7 @@ pub struct Metrics {
 
 /// Over all listeners, since the start.
 #[derive(Default)]
-struct Totals {
+struct TotalCounters {
     sessions: AtomicU64,
     open: AtomicU64,
     handshake_failures: AtomicU64,
@@ -66,7 +66,7 @@ struct Totals {
 
 /// The same, read at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
+pub struct Totals {
     /// Connections that were let in.
     pub sessions: u64,
     /// Of them, those that are open.
@@ -79,7 +79,7 @@ pub struct Counted {
 
 /// What ends one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiring {
+pub enum ExpiryKind {
     /// A certificate that devices are shown.
     Certificate,
     /// A certificate that an application proves itself with.
@@ -101,22 +101,22 @@ impl Metrics {
     }
 
     /// Has the tasks of this event loop counted, too.
-    pub fn runs(&self, event_loop: RuntimeMetrics) {
+    pub fn add_event_loop(&self, event_loop: RuntimeMetrics) {
         self.loops.lock().unwrap_or_else(PoisonError::into_inner).push(event_loop);
     }
 
     /// A connection was turned away before anything was said.
-    pub fn refused(&self, listener: &str, kind: Kind) {
+    pub fn connection_refused(&self, listener: &str, kind: Kind) {
         self.refused.with_label_values(&[listener, kind.label()]).inc();
     }
 
     /// No connection can be accepted for a while.
-    pub fn paused(&self, listener: &str) {
+    pub fn accept_paused(&self, listener: &str) {
         self.pauses.with_label_values(&[listener]).inc();
     }
 
     /// A connection is let in.
-    pub fn opened(&self, listener: &OfListener) {
+    pub fn connection_opened(&self, listener: &ListenerCounters) {
         listener.accepted.inc();
         listener.open.inc();
         self.totals.sessions.fetch_add(1, Ordering::Relaxed);
@@ -124,7 +124,7 @@ impl Metrics {
     }
 
     /// A handshake with a device is done.
-    pub fn shaken(&self, listener: &str, version: Option<Version>) {
+    pub fn handshake_completed(&self, listener: &str, version: Option<Version>) {
         self.handshakes.with_label_values(&[listener, version.map_or("unknown", Version::key)]).inc();
     }
 
@@ -141,7 +141,7 @@ impl Metrics {
     }
 
     /// A connection that was let in is over: why, and how long it took.
-    pub fn closed(&self, name: &str, listener: &OfListener, reason: &str, lasted: Duration) {
+    pub fn connection_closed(&self, name: &str, listener: &ListenerCounters, reason: &str, lasted: Duration) {
         listener.open.dec();
         listener.session_seconds.observe(lasted.as_secs_f64());
         self.sessions.with_label_values(&[name, reason]).inc();
@@ -149,18 +149,18 @@ impl Metrics {
     }
 
     /// What was read of the configuration.
-    pub fn configured(&self, limit: usize) {
+    pub fn set_connection_limit(&self, limit: usize) {
         self.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
     /// A configuration was taken at this moment, in seconds since 1970.
-    pub fn loaded(&self, now: u64) {
+    pub fn config_loaded(&self, now: u64) {
         self.reload_success.set(1);
         self.reload_time.set(i64::try_from(now).unwrap_or(i64::MAX));
     }
 
     /// Whether everything that belongs on the disk is there.
-    pub fn kept(&self, all: bool) {
+    pub fn set_state_written(&self, all: bool) {
         self.state_written.set(i64::from(all));
     }
 
@@ -170,15 +170,15 @@ impl Metrics {
     }
 
     /// When the running configuration was taken, in seconds since 1970.
-    pub fn loaded_at(&self) -> i64 {
+    pub fn config_loaded_at(&self) -> i64 {
         self.reload_time.get()
     }
 
     /// A reload was taken or refused, at this moment, in seconds since 1970.
-    pub fn reloaded(&self, taken: bool, now: u64) {
+    pub fn config_reloaded(&self, taken: bool, now: u64) {
         self.reloads.with_label_values(&[if taken { "ok" } else { "refused" }]).inc();
         if taken {
-            self.loaded(now);
+            self.config_loaded(now);
         } else {
             self.reload_success.set(0);
         }
@@ -205,7 +205,7 @@ impl Metrics {
     }
 
     /// What ends when, in seconds since 1970.
-    pub fn expiries<'a>(&self, expiries: impl Iterator<Item = (Expiring, &'a str, i64)>) {
+    pub fn expiries<'a>(&self, expiries: impl Iterator<Item = (ExpiryKind, &'a str, i64)>) {
         self.expiries.iter().for_each(GaugeVec::reset);
         for (what, name, until) in expiries {
             if let Some(gauges) = self.expiries.get(what as usize) {
@@ -215,9 +215,9 @@ impl Metrics {
     }
 
     /// Over all listeners.
-    pub fn counted(&self) -> Counted {
+    pub fn totals(&self) -> Totals {
         let read = |total: &AtomicU64| total.load(Ordering::Relaxed);
-        Counted {
+        Totals {
             sessions: read(&self.totals.sessions),
             open: read(&self.totals.open),
             handshake_failures: read(&self.totals.handshake_failures),
@@ -253,26 +253,26 @@ mod tests {
     fn a_listener_that_is_gone_leaves_nothing_behind() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let before = metrics.text().unwrap().lines().filter(|line| !line.starts_with("process")).count();
-        let listener = metrics.of("x");
-        metrics.opened(&listener);
-        metrics.shaken("x", Some(Version::Tls1_0));
+        let listener = metrics.listener("x");
+        metrics.connection_opened(&listener);
+        metrics.handshake_completed("x", Some(Version::Tls1_0));
         metrics.handshake_failed("x", &Failure::new(Kind::Handshake, ""));
         metrics.login_failed("x", &Failure::new(Kind::WrongPassword, ""));
-        metrics.refused("x", Kind::NotAllowed);
-        metrics.paused("x");
+        metrics.connection_refused("x", Kind::NotAllowed);
+        metrics.accept_paused("x");
         listener.logged_in(Duration::from_millis(70));
-        listener.passed((1, 2));
-        metrics.closed("x", &listener, "logged_out", Duration::from_secs(3));
+        listener.transferred((1, 2));
+        metrics.connection_closed("x", &listener, "logged_out", Duration::from_secs(3));
         assert!(metrics.text().unwrap().contains("packetboat_build_info{openssl=\"3."));
         assert!(metrics.text().unwrap().contains("packetboat_handshakes_total{listener=\"x\",version=\"tls1.0\"} 1"));
-        let another = metrics.of("x");
+        let another = metrics.listener("x");
         drop(listener);
         assert!(metrics.text().unwrap().contains("listener=\"x\""), "a session goes on");
         drop(another);
         let text = metrics.text().unwrap();
         assert!(!text.contains("listener=\"x\""), "{text}");
         assert_eq!(text.lines().filter(|line| !line.starts_with("process")).count(), before);
-        let counted = metrics.counted();
+        let counted = metrics.totals();
         assert_eq!((counted.sessions, counted.open, counted.handshake_failures, counted.login_failures), (1, 0, 1, 1));
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::config::{Account, Certificate, CertificateSource, Config, Credential, Grant, Identity, SecretFile};
 use crate::crypto::SigningKey;
 use crate::diagnostic::Diagnostic;
-use crate::lifecycle::{Lifecycle, since_1970};
+use crate::lifecycle::{Lifecycle, unix_time};
 use crate::mode::Mode;
 use crate::state;
 use crate::transport::downstream::certificate;
@@ -220,7 +220,7 @@ pub fn remarks(config: &Config) -> Vec<Diagnostic> {
 }
 
 fn days_left(file: &SecretFile) -> Option<i64> {
-    let today = since_1970() / DAY;
+    let today = unix_time() / DAY;
     Some(i64::try_from(file.expires?).unwrap_or(i64::MAX) - i64::try_from(today).unwrap_or_default())
 }
 

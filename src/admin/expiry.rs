@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Admin;
 use crate::config::{CertificateSource, Config, Credential, Grant};
-use crate::metrics::Expiring;
+use crate::metrics::ExpiryKind;
 use crate::pool;
 use crate::token::Status;
 use crate::transport::downstream::certificate;
@@ -15,7 +15,7 @@ use crate::transport::downstream::certificate;
 /// One of them.
 #[derive(Clone, Debug)]
 pub(super) struct Expiry {
-    pub(super) kind: Expiring,
+    pub(super) kind: ExpiryKind,
     pub(super) name: String,
     /// Seconds since 1970.
     pub(super) until: i64,
@@ -49,7 +49,7 @@ impl Admin {
         expiries.extend(tokens.iter().filter_map(|status| {
             let until = i64::try_from(status.sign_in_until?).ok()?;
             let advice = format!("packetboat login {}", status.account);
-            Some(Expiry { kind: Expiring::RefreshToken, name: status.account.clone(), until, advice })
+            Some(Expiry { kind: ExpiryKind::RefreshToken, name: status.account.clone(), until, advice })
         }));
         expiries.sort_by_key(|expiry| expiry.until);
         expiries
@@ -73,7 +73,7 @@ fn file_expiries(config: &Config) -> Vec<Expiry> {
         // Every second one is a key.
         for chain in chains.iter().step_by(2) {
             let Ok(read) = certificate::describe(chain) else { continue };
-            let kind = Expiring::Certificate;
+            let kind = ExpiryKind::Certificate;
             expiries.push(Expiry { kind, name: name.clone(), until: read.ends, advice: mend.clone() });
         }
     }
@@ -82,14 +82,14 @@ fn file_expiries(config: &Config) -> Vec<Expiry> {
             && let Ok(read) = certificate::describe(&files.chain)
         {
             let advice = format!("upload a new one to the app registration, and replace {}", files.chain.display());
-            let kind = Expiring::IdentityCertificate;
+            let kind = ExpiryKind::IdentityCertificate;
             expiries.push(Expiry { kind, name: name.clone(), until: read.ends, advice });
         }
         if let Some(file) = identity.grant.client_secret()
             && let Some(day) = file.expires.and_then(|day| i64::try_from(day).ok())
         {
             let advice = format!("make a new one in the app registration, and put it into {}", file.path.display());
-            let kind = Expiring::ClientSecret;
+            let kind = ExpiryKind::ClientSecret;
             expiries.push(Expiry { kind, name: name.clone(), until: day.saturating_mul(DAY), advice });
         }
     }

@@ -113,7 +113,7 @@ impl Admin {
         render(move || {
             let metrics = &common.metrics;
             metrics.devices(&common.inventory.counts());
-            metrics.kept(unsaved.is_none());
+            metrics.set_state_written(unsaved.is_none());
             metrics.tokens(tokens.iter().map(|one| {
                 (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
             }));

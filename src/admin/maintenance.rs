@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::reverse_dns::ReverseDns;
 use super::{Admin, inventory_path};
 use crate::diagnostic::Diagnostic;
-use crate::lifecycle::{Lifecycle, Phase, since_1970};
+use crate::lifecycle::{Lifecycle, Phase, unix_time};
 use crate::pool::{self, Gate};
 use crate::proxy;
 use crate::state::{self, Access};
@@ -76,8 +76,8 @@ pub(super) async fn run(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
             () = lifecycle.reached(Phase::Draining) => return,
         }
         let tokens = admin.token_counts().await;
-        let counted = admin.common.metrics.counted();
-        admin.common.metrics.history(|history| history.take(since_1970(), counted, tokens));
+        let counted = admin.common.metrics.totals();
+        admin.common.metrics.history(|history| history.take(unix_time(), counted, tokens));
         if kept.elapsed() >= KEEPING {
             kept = Instant::now();
             admin.common.inventory.forget_stale();

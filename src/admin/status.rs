@@ -10,8 +10,8 @@ use super::Admin;
 use super::handler::{JSON, render};
 use crate::config::{Config, Logins};
 use crate::inventory::{self, Inventory, SeenDevice};
-use crate::lifecycle::since_1970;
-use crate::metrics::{Expiring, Point};
+use crate::lifecycle::unix_time;
+use crate::metrics::{ExpiryKind, Point};
 use crate::proxy::RunningProxy;
 use crate::token::Status;
 use crate::transport::downstream;
@@ -75,13 +75,13 @@ impl Admin {
         drop(serving);
         let problem = not_ready.or_else(|| self.unsaved(&tokens));
         let expiries = self.expiries(&tokens).await;
-        let counted = self.common.metrics.counted();
-        self.common.metrics.history(|history| history.take(since_1970(), counted, counts(&tokens)));
-        let (loaded, refused) = (self.common.metrics.loaded_at(), self.reloadable().problem.clone());
+        let counted = self.common.metrics.totals();
+        self.common.metrics.history(|history| history.take(unix_time(), counted, counts(&tokens)));
+        let (loaded, refused) = (self.common.metrics.config_loaded_at(), self.reloadable().problem.clone());
         let status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "openssl": format!("{}, {}", downstream::library_version(), downstream::library_support()),
-            "now": since_1970(),
+            "now": unix_time(),
             "started": self.started,
             "ready": is_ready,
             "problem": problem,
@@ -180,11 +180,11 @@ fn account(status: &Status) -> Value {
     })
 }
 
-fn kind(kind: Expiring) -> &'static str {
+fn kind(kind: ExpiryKind) -> &'static str {
     match kind {
-        Expiring::Certificate => "certificate",
-        Expiring::IdentityCertificate => "application certificate",
-        Expiring::ClientSecret => "client secret",
-        Expiring::RefreshToken => "refresh token",
+        ExpiryKind::Certificate => "certificate",
+        ExpiryKind::IdentityCertificate => "application certificate",
+        ExpiryKind::ClientSecret => "client secret",
+        ExpiryKind::RefreshToken => "refresh token",
     }
 }

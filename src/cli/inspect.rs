@@ -8,7 +8,7 @@ use super::output::{print, print_error};
 use super::{ConfigFile, Exit, runtime};
 use crate::admin;
 use crate::inventory::{self, SeenDevice};
-use crate::lifecycle::since_1970;
+use crate::lifecycle::unix_time;
 use crate::proto::line::printable;
 use crate::text::Printable;
 
@@ -123,7 +123,7 @@ fn printed(name: Option<&str>) -> String {
 }
 
 fn ago(seconds: u64) -> String {
-    let ago = since_1970().saturating_sub(seconds);
+    let ago = unix_time().saturating_sub(seconds);
     match ago {
         0..60 => format!("{ago} s ago"),
         60..3600 => format!("{} min ago", ago / 60),

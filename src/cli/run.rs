@@ -135,7 +135,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     tokio::spawn(Arc::clone(&known_sources).run(beside_lifecycle.clone()));
     serve_owner(&admin, owners, beside_lifecycle.clone());
     admin.start_maintenance(beside_lifecycle);
-    common.metrics.loaded(lifecycle::since_1970());
+    common.metrics.config_loaded(lifecycle::unix_time());
     let mut running = Process {
         file,
         output,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::device_table::{Entry, OF_A_SOURCE};
 use super::{Assessment, Inventory, Judgement, SeenDevice, TlsMode};
 use crate::config::Version;
-use crate::lifecycle::since_1970;
+use crate::lifecycle::unix_time;
 use crate::protocol::Protocol;
 use crate::state;
 
@@ -194,7 +194,7 @@ impl Written {
         let ways = [TlsMode::Implicit, TlsMode::StartTls, TlsMode::Plaintext];
         let protocols = [Protocol::Imap, Protocol::Pop3];
         // A clock that was wrong has written of the future; it is not to be remembered until then.
-        let now = since_1970();
+        let now = unix_time();
         let past = |time: u64| time.min(now);
         Some(SeenDevice {
             source: self.source,

@@ -7,20 +7,23 @@ use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::{Metrics, Totals, process};
+use super::{Metrics, TotalCounters, process};
 use crate::transport::downstream::library_version;
 
 /// All of it at nought, and known to the registry.
 pub(super) fn build(registry: &Registry) -> prometheus::Result<Metrics> {
-    let counters =
-        |name: &str, help: &str, labels: &[&str]| kept(registry, IntCounterVec::new(Opts::new(name, help), labels)?);
-    let gauges =
-        |name: &str, help: &str, labels: &[&str]| kept(registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
-    let times = |name: &str, help: &str, labels: &[&str]| kept(registry, GaugeVec::new(Opts::new(name, help), labels)?);
-    let gauge = |name: &str, help: &str| kept(registry, IntGauge::new(name, help)?);
+    let counters = |name: &str, help: &str, labels: &[&str]| {
+        registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+    };
+    let gauges = |name: &str, help: &str, labels: &[&str]| {
+        registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+    };
+    let times =
+        |name: &str, help: &str, labels: &[&str]| registered(registry, GaugeVec::new(Opts::new(name, help), labels)?);
+    let gauge = |name: &str, help: &str| registered(registry, IntGauge::new(name, help)?);
     let histograms = |name: &str, help: &str, buckets: &[f64]| {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        kept(registry, HistogramVec::new(options, &["listener"])?)
+        registered(registry, HistogramVec::new(options, &["listener"])?)
     };
     let build = gauges(
         "packetboat_build_info",
@@ -82,7 +85,7 @@ pub(super) fn build(registry: &Registry) -> prometheus::Result<Metrics> {
         )?,
         transferred: counters(
             "packetboat_transferred_bytes_total",
-            "Bytes passed after login: upload from device to server, download from server to device. Counted when a session ends.",
+            "Bytes passed after login: upload from device to server, download from server to device. Totals when a session ends.",
             &["listener", "direction"],
         )?,
         devices: gauges(
@@ -135,7 +138,7 @@ pub(super) fn build(registry: &Registry) -> prometheus::Result<Metrics> {
             "packetboat_state_write_success",
             "1 if refresh tokens and the inventory are on disk, 0 while the disk does not take them and they are in memory alone.",
         )?,
-        log_lines_lost: kept(
+        log_lines_lost: registered(
             registry,
             IntCounter::new(
                 "packetboat_log_lines_lost_total",
@@ -148,17 +151,17 @@ pub(super) fn build(registry: &Registry) -> prometheus::Result<Metrics> {
         )?,
         loops: Mutex::default(),
         process: process::Gauges::new(
-            |name, help| kept(registry, prometheus::Gauge::new(name, help)?),
-            |name, help| kept(registry, prometheus::Counter::new(name, help)?),
+            |name, help| registered(registry, prometheus::Gauge::new(name, help)?),
+            |name, help| registered(registry, prometheus::Counter::new(name, help)?),
         )?,
-        totals: Totals::default(),
+        totals: TotalCounters::default(),
         history: Mutex::default(),
         listeners: Mutex::default(),
     };
     Ok(metrics)
 }
 
-fn kept<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }

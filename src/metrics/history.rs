@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Counted;
+use super::Totals;
 
 /// Points of a minute each, oldest first, and the one that is under way.
 #[derive(Default)]
@@ -11,7 +11,7 @@ pub struct History {
     /// The minute that is under way, since 1970.
     minute: u64,
     /// What was counted when it began.
-    begun: Counted,
+    begun: Totals,
     current: Point,
 }
 
@@ -34,7 +34,7 @@ pub struct Point {
 
 impl History {
     /// Takes in what is counted now, in seconds since 1970.
-    pub fn take(&mut self, now: u64, counted: Counted, tokens: (u64, u64)) {
+    pub fn take(&mut self, now: u64, counted: Totals, tokens: (u64, u64)) {
         let minute = now / STEP;
         // A clock that is set back a little goes on with the minute it had; one that leaps leaves no more than a day.
         if self.minute == 0 {
@@ -46,7 +46,7 @@ impl History {
             for _ in 1..passed.min(KEPT as u64) {
                 self.push(Point { sessions: 0, handshake_failures: 0, login_failures: 0, ..self.current });
             }
-            (self.minute, self.begun) = (minute, self.counted_at_end());
+            (self.minute, self.begun) = (minute, self.totals_at_end());
         }
         self.current = Point {
             sessions: counted.sessions.saturating_sub(self.begun.sessions),
@@ -68,8 +68,8 @@ impl History {
         (self.minute + 1) * STEP
     }
 
-    fn counted_at_end(&self) -> Counted {
-        Counted {
+    fn totals_at_end(&self) -> Totals {
+        Totals {
             sessions: self.begun.sessions + self.current.sessions,
             handshake_failures: self.begun.handshake_failures + self.current.handshake_failures,
             login_failures: self.begun.login_failures + self.current.login_failures,
@@ -96,8 +96,8 @@ const KEPT: usize = 24 * 60;
 mod tests {
     use super::*;
 
-    fn counted(sessions: u64) -> Counted {
-        Counted { sessions, open: sessions / 2, ..Counted::default() }
+    fn counted(sessions: u64) -> Totals {
+        Totals { sessions, open: sessions / 2, ..Totals::default() }
     }
 
     #[test]

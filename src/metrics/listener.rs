@@ -12,7 +12,7 @@ use crate::failure::{Kind, Side};
 
 /// The counters of one listener, found once. When the last of them is dropped the listener is gone, with all its sessions,
 /// and with it what was counted there.
-pub struct OfListener {
+pub struct ListenerCounters {
     metrics: Arc<Metrics>,
     name: String,
     pub(super) accepted: IntCounter,
@@ -27,7 +27,7 @@ pub struct OfListener {
 impl Metrics {
     /// The counters of a listener. Those of failures begin at nought rather than with the first one, which would not be
     /// seen as a rise.
-    pub fn of(self: &Arc<Self>, listener: &str) -> OfListener {
+    pub fn listener(self: &Arc<Self>, listener: &str) -> ListenerCounters {
         *self.listeners().entry(listener.to_owned()).or_default() += 1;
         self.pauses.with_label_values(&[listener]);
         for kind in Kind::ALL {
@@ -44,7 +44,7 @@ impl Metrics {
             };
             counters.with_label_values(&[listener, kind.label()]);
         }
-        OfListener {
+        ListenerCounters {
             metrics: Arc::clone(self),
             name: listener.to_owned(),
             accepted: self.accepted.with_label_values(&[listener]),
@@ -85,7 +85,7 @@ impl Metrics {
     }
 }
 
-impl OfListener {
+impl ListenerCounters {
     /// Connections that are open.
     pub fn open(&self) -> usize {
         usize::try_from(self.open.get()).unwrap_or_default()
@@ -98,13 +98,13 @@ impl OfListener {
     }
 
     /// Octets passed from the device to the server, and back.
-    pub fn passed(&self, (upload, download): (u64, u64)) {
+    pub fn transferred(&self, (upload, download): (u64, u64)) {
         self.upload.inc_by(upload);
         self.download.inc_by(download);
     }
 }
 
-impl Drop for OfListener {
+impl Drop for ListenerCounters {
     fn drop(&mut self) {
         let mut listeners = self.metrics.listeners();
         let left = listeners.get_mut(&self.name).map_or(0, |count| {

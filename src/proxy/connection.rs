@@ -65,14 +65,14 @@ pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
         source
     };
     let origin = Origin { source: source.ip(), balancer };
-    let registered = service.telemetry.process.registry.enter(&current, &service, origin, lifecycle);
+    let registered = service.telemetry.process.registry.register(&current, &service, origin, lifecycle);
     let mut record = SessionRecord::new(source, &service.telemetry);
     // What is over when the relay begins is boxed, here and below: a task is as large as its largest state, for as long as
     // it lives, and most live long and idle.
     match Box::pin(unless_over(&registered, service.enter(socket, &mut record))).await {
         Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
-            registered.stands(stream.facts(), service.listener.allow_plaintext);
+            registered.channel_established(stream.facts(), service.listener.allow_plaintext);
             let session = service.session(stream.facts().is_some());
             let mut connection = Connection {
                 driver: Driver::new(session, stream),
@@ -145,7 +145,7 @@ impl Connection<'_, '_> {
                 },
             };
             match event {
-                Event::Authenticate(_) if self.record.is_known_well() => {
+                Event::Authenticate(_) if self.record.has_observed_enough() => {
                     return Ending::Failed(Failure::new(Kind::Observed, "the device goes on trying to log in"));
                 }
                 // A device that sends one login behind the other has no more time than others.
@@ -154,7 +154,7 @@ impl Connection<'_, '_> {
                 }
                 Event::Authenticate(credentials) => {
                     self.begun = Instant::now();
-                    self.record.tries(printable(&credentials.login));
+                    self.record.login_started(printable(&credentials.login));
                     let reached = Box::pin(self.log_in(credentials)).await;
                     if let Err(ending) = self.reached(reached) {
                         return ending;
@@ -163,13 +163,13 @@ impl Connection<'_, '_> {
                 Event::LoggedIn => {
                     self.spare = None;
                     self.record.logged_in();
-                    self.admitted.let_in();
+                    self.admitted.became_known();
                     self.attempt.take().into_iter().for_each(|attempt| attempt.succeeded());
-                    if let Err(failure) = self.registered.is_in() {
+                    if let Err(failure) = self.registered.login_succeeded() {
                         return Ending::Failed(failure);
                     }
                     if let Some(opened) = &self.opened {
-                        opened.mailbox.has_opened();
+                        opened.mailbox.login_succeeded();
                     }
                 }
                 Event::LoginFailed(failure) => {
@@ -335,7 +335,7 @@ impl Connection<'_, '_> {
         stream.put_back(&unread);
         let secure = self.service.secure(stream, TlsMode::StartTls, self.record);
         let stream = unless_over(&self.registered, secure).await?;
-        self.registered.stands(stream.facts(), false);
+        self.registered.channel_established(stream.facts(), false);
         self.driver.secured(Side::Downstream, stream);
         Ok(())
     }

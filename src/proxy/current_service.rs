@@ -25,7 +25,7 @@ impl CurrentService {
     }
 
     /// To this one from now on.
-    pub(super) fn lead_to(&self, service: &Arc<Service>) {
+    pub(super) fn replace(&self, service: &Arc<Service>) {
         *self.service.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(service);
     }
 

@@ -105,7 +105,7 @@ impl Admitted {
     ///
     /// # Errors
     /// The limit is reached; the text names the key that raises it.
-    pub(super) fn from(&mut self, source: IpAddr) -> Result<(), Failure> {
+    pub(super) fn assign_source(&mut self, source: IpAddr) -> Result<(), Failure> {
         let is_stranger = !self.connections.known.knows(source);
         let source = Source::from(source);
         let mut open = lock(&self.connections.open);
@@ -116,7 +116,7 @@ impl Admitted {
     }
 
     /// Its device has logged in: it is no stranger's any more.
-    pub(super) fn let_in(&mut self) {
+    pub(super) fn became_known(&mut self) {
         if std::mem::take(&mut self.is_stranger) {
             lock(&self.connections.open).became_known();
         }
@@ -189,7 +189,7 @@ mod tests {
 
     fn admit(connections: &Arc<Connections>, source: &str) -> Result<Admitted, Kind> {
         let mut admitted = connections.admit().map_err(|failure| failure.kind)?;
-        admitted.from(source.parse().unwrap()).map_err(|failure| failure.kind)?;
+        admitted.assign_source(source.parse().unwrap()).map_err(|failure| failure.kind)?;
         Ok(admitted)
     }
 
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(strangers.len(), 30);
         let known: Vec<_> = (0..2).map(|_| admit(&connections, "198.51.100.1").unwrap()).collect();
         // Whoever logs in is no stranger any more, and makes room for the next one.
-        strangers[0].let_in();
+        strangers[0].became_known();
         strangers.push(admit(&connections, "203.0.113.1").unwrap());
         assert_eq!(admit(&connections, "203.0.113.2").err(), Some(Kind::TooManyConnections));
         drop((strangers, known));
@@ -262,7 +262,7 @@ mod tests {
 
     /// One source, and all strangers, leave something for others.
     #[test]
-    fn refusals_are_shared_by_source() {
+    fn refusals_are_divided_by_source() {
         let connections = connections(&limits(1, 1));
         log_in(&connections, "198.51.100.1");
         let told = |source: &str| {

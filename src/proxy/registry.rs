@@ -99,7 +99,7 @@ pub struct Revoked {
 
 impl Registry {
     /// Takes a connection in. One that has come in a moment before a reload is judged by what the reload has left.
-    pub(super) fn enter(
+    pub(super) fn register(
         self: &Arc<Self>,
         current: &Arc<CurrentService>,
         service: &Service,
@@ -157,7 +157,7 @@ impl Registered {
     }
 
     /// The stream to the device stands: with TLS, or without it, and then logins are taken or not.
-    pub(super) fn stands(&self, tls: Option<Facts>, takes_cleartext: bool) {
+    pub(super) fn channel_established(&self, tls: Option<Facts>, takes_cleartext: bool) {
         self.update(|progress| {
             progress.channel = match tls {
                 Some(facts) => Channel::Tls(facts),
@@ -171,7 +171,7 @@ impl Registered {
     ///
     /// # Errors
     /// The present configuration does not give it.
-    pub(super) fn logs_in(&self, login: Login) -> Result<(), Failure> {
+    pub(super) fn login_started(&self, login: Login) -> Result<(), Failure> {
         self.update(|progress| progress.login = Some(login));
         self.withdrawn().map_or(Ok(()), |withdrawn| Err(failure(withdrawn)))
     }
@@ -185,7 +185,7 @@ impl Registered {
     ///
     /// # Errors
     /// Its permission was withdrawn while it logged in.
-    pub(super) fn is_in(&self) -> Result<(), Failure> {
+    pub(super) fn login_succeeded(&self) -> Result<(), Failure> {
         self.entry.progress().is_in = true;
         self.withdrawn().map_or(Ok(()), |withdrawn| Err(failure(withdrawn)))
     }

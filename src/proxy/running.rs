@@ -55,7 +55,7 @@ impl RunningProxy {
     pub fn start(opened: Prepared, config: &Config, process: &ProcessState, lifecycle: &Lifecycle) -> io::Result<Self> {
         let workers = Workers::start(worker::count(), &process.metrics)?;
         // What is done beside the connections is done here.
-        process.metrics.runs(Handle::current().metrics());
+        process.metrics.add_event_loop(Handle::current().metrics());
         let (background, _) = lifecycle::begin();
         let mut running = Self {
             process: process.clone(),
@@ -87,7 +87,7 @@ impl RunningProxy {
             for bound in open.bound {
                 let known = self.running.iter().position(|one| one.key == bound.key);
                 if let Some(one) = known.map(|index| self.running.swap_remove(index)) {
-                    one.current.lead_to(&open.service);
+                    one.current.replace(&open.service);
                     running.push(one);
                     continue;
                 }
@@ -136,7 +136,7 @@ impl RunningProxy {
         self.directory = directory;
         self.servers = servers;
         self.config = config.clone();
-        self.process.metrics.configured(config.limits.connections);
+        self.process.metrics.set_connection_limit(config.limits.connections);
         self.process.registry.revoke(config.limits.revoked_sessions)
     }
 
@@ -173,7 +173,7 @@ impl RunningProxy {
 
     /// Connections that are open.
     pub fn open(&self) -> u64 {
-        self.process.metrics.counted().open
+        self.process.metrics.totals().open
     }
 
     /// The drain: it takes nobody any more, and what is done beside the connections ends.

@@ -73,7 +73,9 @@ impl Service {
             Ok(Announced::Closed) | Err(_) => return Ok(None),
             Ok(Announced::Nothing) => return Err(none()),
         };
-        self.admits(source.ip()).and_then(|()| admitted.from(source.ip())).map_err(|failure| (source, failure))?;
+        self.admits(source.ip())
+            .and_then(|()| admitted.assign_source(source.ip()))
+            .map_err(|failure| (source, failure))?;
         Ok(Some(source))
     }
 
@@ -120,7 +122,13 @@ impl Service {
             Err(failure) => (None, Some(failure)),
         };
         let observation = self.telemetry.observation(source);
-        record.seen(&Observation { tls_mode: Some(tls_mode), hello: hello.as_deref(), tls, refused, ..observation });
+        record.observed(&Observation {
+            tls_mode: Some(tls_mode),
+            hello: hello.as_deref(),
+            tls,
+            refused,
+            ..observation
+        });
         shaken
     }
 

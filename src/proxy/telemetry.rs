@@ -10,20 +10,20 @@ use super::limits::log_quota::LogLine;
 use crate::config::Listener;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Observation;
-use crate::metrics::OfListener;
+use crate::metrics::ListenerCounters;
 use crate::protocol::Protocol;
 
 /// Of one listener.
 pub(super) struct Telemetry {
     pub(super) listener: String,
     pub(super) process: ProcessState,
-    pub(super) counters: OfListener,
+    pub(super) counters: ListenerCounters,
     protocol: Protocol,
 }
 
 impl Telemetry {
     pub(super) fn new(listener: &Listener, process: &ProcessState) -> Self {
-        let counters = process.metrics.of(&listener.name);
+        let counters = process.metrics.listener(&listener.name);
         Self { listener: listener.name.clone(), process: process.clone(), counters, protocol: listener.protocol }
     }
 
@@ -33,7 +33,7 @@ impl Telemetry {
         if self.may_write((LogLine::Refused, false), failure.kind.label(), Some(source.ip())) {
             warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
         }
-        self.process.metrics.refused(listener, failure.kind);
+        self.process.metrics.connection_refused(listener, failure.kind);
         let observation = Observation { refused: Some(failure), ..self.observation(source.ip()) };
         match failure.kind {
             Kind::NotAllowed => drop(self.process.inventory.observe(&observation)),

@@ -13,7 +13,7 @@ use super::slot::Slot;
 use super::wire::{self, Granted, Record};
 use crate::config::{Limits, Roots, url};
 use crate::crypto;
-use crate::lifecycle::since_1970;
+use crate::lifecycle::unix_time;
 use crate::secret::Secret;
 use crate::text::Printable;
 use crate::transport::http::{self, Answered, Client};
@@ -199,7 +199,7 @@ impl Slot {
         let Granted { access_token, refresh_token, .. } = judged.map_err(|refusal| self.advise(&refusal.words))?;
         let refresh_token = refresh_token
             .ok_or("the endpoint gave no refresh token: offline_access must be among the scopes, and consented to")?;
-        let now = since_1970();
+        let now = unix_time();
         let store = self.store.as_ref().ok_or("this identity's grant needs no sign-in")?;
         store.put(&self.owner, &Record { refresh_token, signed_in: now, renewed: now })?;
         let person = wire::claims(access_token.expose()).and_then(|claims| claims.upn);

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::wire;
 use crate::config::{Account, CertificateFiles, Credential, Grant, Identity};
 use crate::crypto::{self, SigningKey};
-use crate::lifecycle::since_1970;
+use crate::lifecycle::unix_time;
 use crate::secret::Secret;
 use crate::state;
 use crate::transport::downstream::certificate;
@@ -181,7 +181,7 @@ fn assertion(identity: &Identity, files: &CertificateFiles) -> Result<Secret, St
     let key = SigningKey::from_pem(&state::read_private_pem(&files.key)?)
         .map_err(|why| format!("{} {why}", files.key.display()))?;
     let thumbprint = BASE64URL.encode(crypto::sha256(&certificate::der(&files.chain)?));
-    let parts = wire::assertion(&thumbprint, &identity.token_endpoint, &identity.client_id, &id()?, since_1970());
+    let parts = wire::assertion(&thumbprint, &identity.token_endpoint, &identity.client_id, &id()?, unix_time());
     let [header, claims] = parts.ok_or("the assertion cannot be written")?;
     let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
     let signature = key.ps256(signed.as_bytes()).map_err(|refused| refused.to_string())?;

@@ -60,7 +60,7 @@ impl Process<'_> {
         let number = on_disk(move || ReloadOutcome::begin(&directory)).await;
         let file = self.file.clone();
         let result = self.apply(move || file.read()).await?;
-        self.common.metrics.reloaded(result.is_ok(), lifecycle::since_1970());
+        self.common.metrics.config_reloaded(result.is_ok(), lifecycle::unix_time());
         self.log_result("the configuration", &result).await;
         let (refused, revoked) = match result {
             Ok(revoked) => (None, revoked.words()),

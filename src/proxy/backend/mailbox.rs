@@ -230,7 +230,7 @@ impl Mailbox {
     }
 
     /// The server has let somebody in.
-    pub(in crate::proxy) fn has_opened(&self) {
+    pub(in crate::proxy) fn login_succeeded(&self) {
         *self.history() = History { has_opened: true, refused_since: None };
     }
 

@@ -24,7 +24,7 @@ impl Connection<'_, '_> {
             Backend::PassThrough(pass_through) => {
                 let (server, protocol) = (&pass_through.server, service.listener.protocol);
                 let attempt = self.unless_left(pass_through.attempt(&credentials.login, source)).await?;
-                self.registered.logs_in(Login::PassThrough(Arc::clone(server)))?;
+                self.registered.login_started(Login::PassThrough(Arc::clone(server)))?;
                 // A connection that is ready is for a device that is known, and no guesser's.
                 let reached = if attempt.is_familiar() {
                     self.unless_left(reach(server, protocol)).await?
@@ -44,7 +44,7 @@ impl Connection<'_, '_> {
                 let (mailbox, verified) = self.unless_left(verified).await?;
                 let deletes = if verified.device.delete { Deletes::Allowed } else { Deletes::Refused };
                 // One may have come since then, too.
-                self.registered.logs_in(Login::Translated(verified, Arc::clone(&mailbox)))?;
+                self.registered.login_started(Login::Translated(verified, Arc::clone(&mailbox)))?;
                 let admission = self.admitted(&mailbox).await?;
                 let opened = self.unless_left(Authorized::with(mailbox, admission, deletes, protocol)).await?;
                 self.record.mailbox = Some(Arc::clone(&opened.mailbox));

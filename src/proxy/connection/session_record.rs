@@ -56,7 +56,7 @@ pub(in crate::proxy) enum Ending {
 impl<'a> SessionRecord<'a> {
     /// Of a connection that is let in.
     pub(in crate::proxy) fn new(source: SocketAddr, telemetry: &'a Telemetry) -> Self {
-        telemetry.process.metrics.opened(&telemetry.counters);
+        telemetry.process.metrics.connection_opened(&telemetry.counters);
         Self {
             source,
             telemetry,
@@ -77,14 +77,14 @@ impl<'a> SessionRecord<'a> {
     }
 
     /// It has shown what it is.
-    pub(in crate::proxy) fn seen(&mut self, observation: &Observation<'_>) {
+    pub(in crate::proxy) fn observed(&mut self, observation: &Observation<'_>) {
         let metrics = &self.telemetry.process.metrics;
         match observation.refused {
             Some(failure) if is_of_handshake(failure.kind) => {
                 metrics.handshake_failed(self.listener(), failure);
             }
             None if observation.tls.is_some() => {
-                metrics.shaken(self.listener(), observation.tls.and_then(|tls| tls.version()));
+                metrics.handshake_completed(self.listener(), observation.tls.and_then(|tls| tls.version()));
                 self.device_tls = observation.tls;
             }
             Some(_) | None => {}
@@ -93,8 +93,8 @@ impl<'a> SessionRecord<'a> {
     }
 
     /// It tries to log in.
-    pub(in crate::proxy) fn tries(&mut self, login: String) {
-        self.seen_in_clear(None);
+    pub(in crate::proxy) fn login_started(&mut self, login: String) {
+        self.observed_in_clear(None);
         if let Some(presence) = &self.presence {
             presence.attempts_login(&login);
         }
@@ -134,14 +134,14 @@ impl<'a> SessionRecord<'a> {
     }
 
     /// Whether it has tried often enough where nobody is let in.
-    pub(in crate::proxy) fn is_known_well(&self) -> bool {
+    pub(in crate::proxy) fn has_observed_enough(&self) -> bool {
         self.observed >= OBSERVED
     }
 
     /// There is no TLS, and there will be none.
-    fn seen_in_clear(&mut self, refused: Option<&Failure>) {
+    fn observed_in_clear(&mut self, refused: Option<&Failure>) {
         if self.presence.is_none() {
-            self.seen(&Observation {
+            self.observed(&Observation {
                 tls_mode: Some(TlsMode::Plaintext),
                 refused,
                 ..self.telemetry.observation(self.source.ip())
@@ -225,7 +225,7 @@ impl SessionRecord<'_> {
     fn counted(&mut self, ending: &Ending, reason: &'static str) {
         match ending {
             Ending::Failed(failure) if failure.kind == Kind::LoginInClear && self.presence.is_none() => {
-                self.seen_in_clear(Some(failure));
+                self.observed_in_clear(Some(failure));
             }
             // A handshake that failed was taken down when it did.
             Ending::Failed(failure) if failure.kind.level() == Level::Warn && !is_of_handshake(failure.kind) => {
@@ -241,8 +241,8 @@ impl SessionRecord<'_> {
     fn over(&mut self, reason: &'static str) {
         let lasted: Duration = self.started.elapsed();
         self.is_over = true;
-        self.telemetry.counters.passed(self.passed);
-        self.telemetry.process.metrics.closed(self.listener(), &self.telemetry.counters, reason, lasted);
+        self.telemetry.counters.transferred(self.passed);
+        self.telemetry.process.metrics.connection_closed(self.listener(), &self.telemetry.counters, reason, lasted);
         self.presence = None;
     }
 }

@@ -54,7 +54,7 @@ pub(in crate::proxy) async fn accept(
                 if service.telemetry.may_write((LogLine::Pause, false), "open_files", None) {
                     error!(listener = service.listener.name, %error, "cannot accept connections; trying again in a second");
                 }
-                service.telemetry.process.metrics.paused(&service.listener.name);
+                service.telemetry.process.metrics.accept_paused(&service.listener.name);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -99,7 +99,7 @@ fn admit(
         connections.admit()
     } else {
         service.admits(source.ip()).and_then(|()| connections.admit()).and_then(|mut admitted| {
-            admitted.from(source.ip())?;
+            admitted.assign_source(source.ip())?;
             Ok(admitted)
         })
     };

@@ -69,7 +69,7 @@ pub(in crate::proxy) fn bind_all(
         }
         // An address that is on its way out may hold the port still.
         let is_own = before.is_some_and(|before| before.has_port(address.port()));
-        if let Some(message) = is_shared(config, listener, process, address) {
+        if let Some(message) = claimed_by_another(config, listener, process, address) {
             diagnostics.push(Diagnostic::new(format!("listener.{}.listen", listener.name), message));
             continue;
         }
@@ -104,7 +104,12 @@ pub(in crate::proxy) fn bind_all(
 }
 
 /// Why a socket that was handed over for both families cannot be shared: another listener wants it for IPv6 alone.
-fn is_shared(config: &Config, listener: &Listener, process: &ProcessState, address: SocketAddr) -> Option<String> {
+fn claimed_by_another(
+    config: &Config,
+    listener: &Listener,
+    process: &ProcessState,
+    address: SocketAddr,
+) -> Option<String> {
     let own = process.handed_over(address)?.local_addr().ok().filter(|own| *own != address)?;
     let other = config.listeners.iter().find(|other| other.name != listener.name && other.listen.contains(&own))?;
     Some(format!(

@@ -79,7 +79,7 @@ impl Workers {
         for (own, jobs) in receivers.into_iter().enumerate() {
             let worker = Worker { handles: Arc::clone(&handles), own };
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            metrics.runs(runtime.metrics());
+            metrics.add_event_loop(runtime.metrics());
             let work = move || {
                 runtime.block_on(work(worker, jobs));
                 // A thread that looks up a name may take its time.

@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::credentials::{PATIENCE, gate_of, unavailable};
 use super::{LOOK, Pending, Setback, Slot, Unsaved, refused};
-use crate::lifecycle::{Lifecycle, Phase, since_1970};
+use crate::lifecycle::{Lifecycle, Phase, unix_time};
 use crate::pool::{self, Gate};
 use crate::secret::Secret;
 use crate::token::wire::Record;
@@ -40,7 +40,7 @@ impl Slot {
         })?;
         let mut state = self.state();
         if state.renewed.is_none() {
-            let age = Duration::from_secs(since_1970().saturating_sub(record.renewed));
+            let age = Duration::from_secs(unix_time().saturating_sub(record.renewed));
             state.renewed = Instant::now().checked_sub(age);
         }
         drop(state);
@@ -55,7 +55,7 @@ impl Slot {
     /// The new refresh token is on disk before it is used. If it cannot be, it is used nevertheless, because an endpoint
     /// may take each of them only once; and brought to the disk as soon as that takes it.
     pub(super) async fn keep(&self, kept: Record, newest: Record, refresh_token: Option<Secret>) {
-        let renewed = since_1970();
+        let renewed = unix_time();
         let refresh_token = refresh_token.unwrap_or(newest.refresh_token);
         let new = Record { refresh_token, signed_in: newest.signed_in, renewed };
         self.pending().is_to_hold(new, kept.refresh_token);

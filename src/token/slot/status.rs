@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Slot;
 use crate::config::Account;
 use crate::failure::Failure;
-use crate::lifecycle::since_1970;
+use crate::lifecycle::unix_time;
 
 /// An account's token. Times are in seconds since 1970.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Slot {
         let renewed = state.renewed.map(|renewed| Instant::now().saturating_duration_since(renewed));
         drop(state);
         let unkept = self.pending().unkept.as_ref().map(|(why, _)| why.clone());
-        let now = since_1970();
+        let now = unix_time();
         Status {
             account: name.to_owned(),
             mailbox: account.mailbox.clone(),
