@@ -4,15 +4,15 @@
 
 pub mod imap;
 pub mod line;
-mod opening;
 pub mod pop3;
+mod preamble;
 mod refusal;
 pub mod sasl;
 
 use zeroize::Zeroizing;
 
 pub use crate::failure::{Failure, Kind, Side};
-pub use opening::is_client_hello;
+pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
 
 /// One connection's protocol, between a device downstream and a mail server upstream.
@@ -79,7 +79,7 @@ pub trait Session: Send {
 
     /// What becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed after login. If
     /// they pass, nothing of ours is said behind them: they are half a line.
-    fn rest(&mut self, side: Side) -> Rest;
+    fn leftover(&mut self, side: Side) -> Leftover;
 
     /// Whether the device has said LOGOUT or QUIT: the server's answer is still worth waiting for.
     fn has_logged_out(&self) -> bool;
@@ -113,13 +113,13 @@ pub enum Step {
 
 /// What becomes of what a side has left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum Leftover {
     /// It goes on as it is: its other half never comes.
-    Passes,
+    Forward,
     /// It is looked at again once the other side has spoken.
-    Waits,
+    Wait,
     /// It is dropped: nobody can tell what it would have been.
-    Dropped,
+    Discard,
 }
 
 /// What the session itself says, to either side.
@@ -145,9 +145,9 @@ pub enum UpstreamTls {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// The server's word is enough.
-    No,
+    Skip,
     /// One command of our own, whose answer the device does not see.
-    Yes,
+    Run,
 }
 
 /// Whether the device may delete in the mailbox.
@@ -184,7 +184,7 @@ pub struct Terms {
 
 impl Terms {
     /// Of a login that is passed through: the server's word is enough, and everything passes.
-    pub const PASS_THROUGH: Self = Self { probe: Probe::No, deletes: Deletes::Allowed, relogin: Relogin::Allowed };
+    pub const PASS_THROUGH: Self = Self { probe: Probe::Skip, deletes: Deletes::Allowed, relogin: Relogin::Allowed };
 }
 
 /// What the device finds before login.

@@ -95,6 +95,20 @@ pub fn is_invisible(c: char) -> bool {
         )
 }
 
+/// Text of a peer as it may stand in a log: printable ASCII, bounded.
+pub fn excerpt(text: &[u8]) -> String {
+    const LONGEST: usize = 120;
+    let mut shown: String = text
+        .iter()
+        .take(LONGEST)
+        .map(|&octet| if (0x20..0x7f).contains(&octet) { char::from(octet) } else { '?' })
+        .collect();
+    if text.len() > LONGEST {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// U+FEFF in UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 /// What to do about UTF-16, as the end of a sentence that begins with the file.
@@ -146,5 +160,10 @@ mod tests {
         assert_eq!(utf_8(b"\xef\xbb\xbfa = 1\r\n[b]\n"), Ok("a = 1\r\n[b]\n"));
         assert!(pem(b"\xff\xfe-\0").unwrap_err().contains("UTF-16"));
         assert!(pem(&[0x30, 0x82, 1, 2]).unwrap_err().contains("-inform der"));
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_a_log() {
+        assert_eq!(excerpt(b"a\x1b[1m\r\nb"), "a?[1m??b");
     }
 }

@@ -69,7 +69,7 @@ fn random_traffic_in_random_pieces() {
         let mut transcript = Transcript::with(Vec::new());
         transcript.settings.offer.encrypted = random.below(4) > 0;
         transcript.settings.offer.plaintext_login = random.below(2) > 0;
-        transcript.settings.probe = if random.below(2) > 0 { Probe::Yes } else { Probe::No };
+        transcript.settings.probe = if random.below(2) > 0 { Probe::Run } else { Probe::Skip };
         transcript.settings.deletes = if random.below(2) > 0 { Deletes::Allowed } else { Deletes::Refused };
         transcript.settings.relogin = if random.below(2) > 0 { Relogin::Allowed } else { Relogin::Refused };
         transcript.settings.upstream = if random.below(3) > 0 { UpstreamTls::Implicit } else { UpstreamTls::StartTls };
@@ -77,7 +77,7 @@ fn random_traffic_in_random_pieces() {
             // Past the login, where the framing is.
             transcript.settings.offer.plaintext_login = true;
             transcript.settings.upstream = UpstreamTls::Implicit;
-            transcript.settings.probe = Probe::No;
+            transcript.settings.probe = Probe::Skip;
             let (device, server): (&[u8], &[u8]) = if name == "imap" {
                 (b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n")
             } else {
@@ -442,7 +442,7 @@ impl Transcript {
             }
             "upstream starttls" => settings.upstream = UpstreamTls::StartTls,
             "unreachable" => settings.reachable = false,
-            "probe" => settings.probe = Probe::Yes,
+            "probe" => settings.probe = Probe::Run,
             "translated" => {
                 settings.offer.xoauth2 = false;
                 settings.relogin = Relogin::Refused;

@@ -9,8 +9,8 @@ use super::{ConfigFile, Exit, runtime};
 use crate::admin;
 use crate::inventory::{self, SeenDevice};
 use crate::lifecycle::unix_time;
-use crate::proto::line::printable;
 use crate::text::Printable;
+use crate::text::excerpt;
 
 #[derive(clap::Args)]
 pub(super) struct HealthArguments {
@@ -33,8 +33,8 @@ pub(super) struct DevicesArguments {
 pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(), Exit> {
     let (path, patience) = if arguments.ready { ("/ready", READY) } else { ("/live", PATIENCE) };
     let why = match runtime()?.block_on(request(file, path, patience, LONGEST_LINE)) {
-        Ok((200, body)) => return print(format!("{}\n", printable(body.trim_ascii()))),
-        Ok((_, body)) => printable(body.trim_ascii()),
+        Ok((200, body)) => return print(format!("{}\n", excerpt(body.trim_ascii()))),
+        Ok((_, body)) => excerpt(body.trim_ascii()),
         Err(why) => why,
     };
     print_error(why);
@@ -69,7 +69,7 @@ fn from_proxy(file: &ConfigFile) -> Result<(Vec<SeenDevice>, Vec<u8>), String> {
     let runtime = runtime().map_err(|_| "no runtime".to_owned())?;
     match runtime.block_on(request(file, "/inventory.json", READY, LONGEST_INVENTORY))? {
         (200, body) => read(body).map_err(|_| "what answers is not packetboat".to_owned()),
-        (status, body) => Err(format!("packetboat answers {status} {}", printable(body.trim_ascii()))),
+        (status, body) => Err(format!("packetboat answers {status} {}", excerpt(body.trim_ascii()))),
     }
 }
 
@@ -77,7 +77,7 @@ fn read(text: Vec<u8>) -> Result<(Vec<SeenDevice>, Vec<u8>), Exit> {
     match inventory::read(&text) {
         Ok(devices) => Ok((devices, text)),
         Err(why) => {
-            print_error(format_args!("it {}", printable(why.as_bytes())));
+            print_error(format_args!("it {}", excerpt(why.as_bytes())));
             Err(Exit::IoError)
         }
     }
@@ -101,7 +101,7 @@ fn table(devices: &[SeenDevice]) -> String {
             tls,
             device.sessions.to_string(),
             ago(device.last_seen),
-            printable(device.assessment.text.as_bytes()),
+            excerpt(device.assessment.text.as_bytes()),
         ]
     }));
     let widths: Vec<usize> = (0..9)
@@ -119,7 +119,7 @@ fn table(devices: &[SeenDevice]) -> String {
 }
 
 fn printed(name: Option<&str>) -> String {
-    name.map_or_else(|| "-".to_owned(), |name| printable(name.as_bytes()))
+    name.map_or_else(|| "-".to_owned(), |name| excerpt(name.as_bytes()))
 }
 
 fn ago(seconds: u64) -> String {

@@ -12,8 +12,8 @@ use super::Exit;
 use super::output::{print, print_error};
 use crate::config::{Grant, Identity, Proven};
 use crate::mode::Mode;
-use crate::proto::line::printable;
 use crate::secret::Secret;
+use crate::text::excerpt;
 use crate::token::{DeviceSignIn, Enrolment, Pasted, Slot, Tokens};
 use crate::transport::http;
 use crate::transport::http::server::{self, Said};
@@ -61,7 +61,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
             print_error(format_args!(
                 "warning: {} signed in, and {} was to; unless these are two names of one person, sign out in the browser and \
                  run this again",
-                printable(other.as_bytes()),
+                excerpt(other.as_bytes()),
                 slot.sign_in().0
             ));
         }

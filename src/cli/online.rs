@@ -101,7 +101,7 @@ fn describe(token: &AccessToken) -> String {
     let Some(claims) = token.claims() else {
         return format!("{length} characters, expires in {left} (it tells nothing else of itself)");
     };
-    let shown = |text: &str| crate::proto::line::printable(text.as_bytes());
+    let shown = |text: &str| crate::text::excerpt(text.as_bytes());
     let audience = if claims.aud.is_empty() { "nobody in particular".to_owned() } else { claims.aud.join(" and ") };
     let mut words = vec![format!("for {}", shown(&audience))];
     if !claims.roles.is_empty() {

@@ -3,28 +3,29 @@
 
 mod arguments;
 mod capability;
+mod client;
 mod command;
-mod commands;
-mod frame;
-mod guard;
+mod command_frame;
 mod literal;
-mod login;
-mod outside;
+mod no_delete;
+mod not_authenticated;
 mod relogin;
 mod response;
+mod response_frame;
 
 use zeroize::Zeroize;
 
-use super::line::{Line, printable};
+use super::line::Line;
 use super::sasl::Exchange;
 use super::{
-    Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Rest, Session, Side, Step, Terms, UpstreamTls,
+    Credentials, Deletes, Failure, Kind, Leftover, Limits, Offer, Outbox, Session, Side, Step, Terms, UpstreamTls,
 };
+use crate::text::excerpt;
 use arguments::Arguments;
-use commands::{CommandFrame, Seen};
-use frame::ResponseFrame;
-use guard::Guard;
-use login::{Dialogue, Progress};
+use client::{Client, Progress};
+use command_frame::{CommandFrame, Seen};
+use no_delete::NoDelete;
+use response_frame::ResponseFrame;
 
 /// The state of one IMAP connection.
 pub struct Imap {
@@ -57,17 +58,17 @@ pub struct Imap {
 /// ```
 enum State {
     /// Not authenticated: the device talks to us.
-    Outside,
+    NotAuthenticated,
     /// In the arguments of a command that does not need them.
     Arguments(Box<Arguments>),
     /// Between the challenges of AUTHENTICATE.
     Exchange { tag: Vec<u8>, exchange: Exchange },
     /// The driver looks for the server, or we log in there. What the device sends meanwhile waits.
-    LoggingIn { tag: Vec<u8>, upstream: Option<Dialogue> },
+    LoggingIn { tag: Vec<u8>, upstream: Option<Client> },
     /// Authenticated or selected: the device talks to the server.
     Relay { commands: CommandFrame, responses: ResponseFrame },
     /// The same, for a device that may not delete.
-    Guarded { guard: Box<Guard>, responses: ResponseFrame },
+    NoDeleteRelay { relay: Box<NoDelete>, responses: ResponseFrame },
     /// LOGOUT was answered.
     Over,
 }
@@ -76,7 +77,7 @@ impl Imap {
     /// A connection on which nothing has been said.
     pub fn new(offer: Offer, limits: Limits) -> Self {
         Self {
-            state: State::Outside,
+            state: State::NotAuthenticated,
             pending: None,
             offer,
             limits,
@@ -92,13 +93,13 @@ impl Imap {
 
     /// A line of the server while we log in there.
     fn logging_in(&mut self, input: &[u8], out: &mut Outbox) -> Step {
-        let State::LoggingIn { tag, upstream: Some(dialogue) } = &mut self.state else { return Step::Read };
+        let State::LoggingIn { tag, upstream: Some(client) } = &mut self.state else { return Step::Read };
         let (text, len) = match Line::split(input, super::RESPONSE_LINE) {
             Line::Incomplete => return Step::Read,
             Line::TooLong => return self.refuse(Failure::new(Kind::UpstreamProtocol, "endless line"), out),
             Line::Complete { text, len } => (text, len),
         };
-        match dialogue.heard(text, &mut out.upstream) {
+        match client.receive(text, &mut out.upstream) {
             Progress::Wait => {}
             Progress::StartTls => self.pending = Some((Side::Upstream, Step::StartTls)),
             Progress::LoggedIn { capability } => {
@@ -114,7 +115,7 @@ impl Imap {
                 let responses = ResponseFrame::default();
                 self.state = match self.terms.deletes {
                     Deletes::Allowed => State::Relay { commands: CommandFrame::new(self.terms.relogin), responses },
-                    Deletes::Refused => State::Guarded { guard: Box::default(), responses },
+                    Deletes::Refused => State::NoDeleteRelay { relay: Box::default(), responses },
                 };
                 self.pending = Some((Side::Upstream, Step::LoggedIn));
             }
@@ -131,23 +132,23 @@ impl Imap {
         Step::LoginFailed(failure)
     }
 
-    /// Either side of a device that may not delete. The guard is asked without input as well: it may have something to
+    /// Either side of a device that may not delete. It is asked without input as well: it may have something to
     /// say.
-    fn guarded(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
-        let State::Guarded { guard, responses } = &mut self.state else { return Ok(Step::Read) };
+    fn no_delete_relay(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        let State::NoDeleteRelay { relay, responses } = &mut self.state else { return Ok(Step::Read) };
         match side {
             Side::Downstream => {
                 let mut seen = Seen::default();
-                let step = guard.commands(input, &mut seen, &mut out.upstream);
+                let step = relay.commands(input, &mut seen, &mut out.upstream);
                 self.commands += seen.commands;
                 self.logged_out |= seen.logout;
                 step
             }
-            Side::Upstream if guard.is_devices_turn() => Ok(Step::Read),
-            Side::Upstream if responses.is_between_responses() && guard.say(&mut out.downstream) => {
+            Side::Upstream if relay.device_goes_first() => Ok(Step::Read),
+            Side::Upstream if responses.is_between_responses() && relay.write_refusals(&mut out.downstream) => {
                 Ok(Step::Consume(0))
             }
-            Side::Upstream => Ok(responses.pass(input, guard.as_mut(), &mut out.downstream)),
+            Side::Upstream => Ok(responses.pass(input, relay.as_mut(), &mut out.downstream)),
         }
     }
 }
@@ -169,21 +170,21 @@ impl Session for Imap {
             }
             None => {}
         }
-        if let State::Guarded { .. } = &self.state {
-            return self.guarded(side, input, out);
+        if let State::NoDeleteRelay { .. } = &self.state {
+            return self.no_delete_relay(side, input, out);
         }
         if let (State::Relay { commands, responses }, Side::Upstream) = (&mut self.state, side)
-            && commands.has_to_say()
+            && commands.has_refusals()
             && responses.is_between_responses()
         {
-            commands.say(&mut out.downstream);
+            commands.write_refusals(&mut out.downstream);
             return Ok(Step::Consume(0));
         }
         if input.is_empty() {
             return Ok(Step::Read);
         }
         match (&mut self.state, side) {
-            (State::Outside, Side::Downstream) => self.outside(input, out),
+            (State::NotAuthenticated, Side::Downstream) => self.not_authenticated(input, out),
             (State::Arguments(_), Side::Downstream) => self.arguments(input, out),
             (State::Exchange { .. }, Side::Downstream) => self.exchange(input, out),
             (State::LoggingIn { .. }, Side::Upstream) => Ok(self.logging_in(input, out)),
@@ -197,9 +198,9 @@ impl Session for Imap {
             (State::Relay { commands, responses }, Side::Upstream) => {
                 Ok(responses.pass(input, commands, &mut out.downstream))
             }
-            (State::Guarded { .. }, _)
+            (State::NoDeleteRelay { .. }, _)
             | (State::LoggingIn { .. } | State::Over, Side::Downstream)
-            | (State::Outside | State::Arguments(_) | State::Exchange { .. } | State::Over, Side::Upstream) => {
+            | (State::NotAuthenticated | State::Arguments(_) | State::Exchange { .. } | State::Over, Side::Upstream) => {
                 Ok(Step::Read)
             }
         }
@@ -208,7 +209,7 @@ impl Session for Imap {
     fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, terms: Terms) {
         self.terms = terms;
         if let State::LoggingIn { upstream, .. } = &mut self.state {
-            *upstream = Some(Dialogue::new(login, tls, terms.probe));
+            *upstream = Some(Client::new(login, tls, terms.probe));
         }
     }
 
@@ -218,15 +219,15 @@ impl Session for Imap {
                 self.offer.encrypted = true;
                 self.is_first = true;
             }
-            (Side::Upstream, State::LoggingIn { upstream: Some(dialogue), .. }) => {
-                dialogue.tls_started(&mut out.upstream);
+            (Side::Upstream, State::LoggingIn { upstream: Some(client), .. }) => {
+                client.tls_started(&mut out.upstream);
             }
             (Side::Upstream, _) => {}
         }
     }
 
     fn login_failed(&mut self, failure: &Failure, out: &mut Outbox) {
-        if let State::LoggingIn { tag, .. } = std::mem::replace(&mut self.state, State::Outside) {
+        if let State::LoggingIn { tag, .. } = std::mem::replace(&mut self.state, State::NotAuthenticated) {
             response::tagged(&mut out.downstream, &tag, response::refusal(failure.kind.reply()));
         }
         out.upstream.zeroize();
@@ -234,9 +235,9 @@ impl Session for Imap {
 
     fn bye(&mut self, failure: &Failure, out: &mut Outbox) {
         let can_speak = match &self.state {
-            State::Outside | State::Arguments(_) | State::Exchange { .. } | State::LoggingIn { .. } => true,
+            State::NotAuthenticated | State::Arguments(_) | State::Exchange { .. } | State::LoggingIn { .. } => true,
             // In the middle of a response only where that goes on no more, as the device may know.
-            State::Relay { responses, .. } | State::Guarded { responses, .. } => {
+            State::Relay { responses, .. } | State::NoDeleteRelay { responses, .. } => {
                 responses.is_between_responses()
                     || (failure.kind == Kind::UpstreamProtocol && self.waits_for_response())
             }
@@ -245,7 +246,7 @@ impl Session for Imap {
         if can_speak {
             // RFC 3501 §7.1.5
             out.downstream.extend_from_slice(b"* BYE ");
-            out.downstream.extend_from_slice(printable(failure.kind.meaning().as_bytes()).as_bytes());
+            out.downstream.extend_from_slice(excerpt(failure.kind.meaning().as_bytes()).as_bytes());
             out.downstream.extend_from_slice(b"\r\n");
         }
     }
@@ -259,14 +260,14 @@ impl Session for Imap {
     }
 
     fn is_relaying(&self) -> bool {
-        matches!(self.state, State::Relay { .. } | State::Guarded { .. })
+        matches!(self.state, State::Relay { .. } | State::NoDeleteRelay { .. })
     }
 
     fn waits_for_response(&self) -> bool {
         match &self.state {
-            State::Relay { commands, responses } => commands.has_to_say() && !responses.is_between_responses(),
-            State::Guarded { guard, responses } => {
-                (guard.has_to_say() || guard.waits()) && !responses.is_between_responses()
+            State::Relay { commands, responses } => commands.has_refusals() && !responses.is_between_responses(),
+            State::NoDeleteRelay { relay, responses } => {
+                (relay.has_refusals() || relay.waits()) && !responses.is_between_responses()
             }
             _ => false,
         }
@@ -274,22 +275,22 @@ impl Session for Imap {
 
     fn is_between_responses(&self) -> bool {
         match &self.state {
-            State::Relay { responses, .. } | State::Guarded { responses, .. } => responses.is_between_responses(),
+            State::Relay { responses, .. } | State::NoDeleteRelay { responses, .. } => responses.is_between_responses(),
             _ => false,
         }
     }
 
-    fn rest(&mut self, side: Side) -> Rest {
+    fn leftover(&mut self, side: Side) -> Leftover {
         match (&mut self.state, side) {
-            (State::Relay { responses, .. } | State::Guarded { responses, .. }, Side::Upstream) => {
+            (State::Relay { responses, .. } | State::NoDeleteRelay { responses, .. }, Side::Upstream) => {
                 responses.break_off();
-                Rest::Passes
+                Leftover::Forward
             }
-            (State::Guarded { guard, .. }, Side::Downstream) if guard.waits() => Rest::Waits,
-            (State::Guarded { .. }, Side::Downstream) => Rest::Dropped,
-            (State::Relay { commands, .. }, Side::Downstream) if commands.is_full() => Rest::Waits,
-            (State::Relay { commands, .. }, Side::Downstream) if !commands.passes_rest() => Rest::Dropped,
-            _ => Rest::Passes,
+            (State::NoDeleteRelay { relay, .. }, Side::Downstream) if relay.waits() => Leftover::Wait,
+            (State::NoDeleteRelay { .. }, Side::Downstream) => Leftover::Discard,
+            (State::Relay { commands, .. }, Side::Downstream) if commands.is_full() => Leftover::Wait,
+            (State::Relay { commands, .. }, Side::Downstream) if !commands.forwards_leftover() => Leftover::Discard,
+            _ => Leftover::Forward,
         }
     }
 

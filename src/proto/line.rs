@@ -83,20 +83,6 @@ impl<const N: usize> Head<N> {
     }
 }
 
-/// Text of a peer as it may stand in a log: printable ASCII, bounded.
-pub fn printable(text: &[u8]) -> String {
-    const LONGEST: usize = 120;
-    let mut shown: String = text
-        .iter()
-        .take(LONGEST)
-        .map(|&octet| if (0x20..0x7f).contains(&octet) { char::from(octet) } else { '?' })
-        .collect();
-    if text.len() > LONGEST {
-        shown.push_str("...");
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,10 +103,5 @@ mod tests {
         }
         assert_eq!(Line::split(long, 5), Line::Complete { text: b"12345", len: 7 });
         assert_eq!(Line::split(b"123456", 4), Line::TooLong);
-    }
-
-    #[test]
-    fn control_characters_do_not_reach_a_log() {
-        assert_eq!(printable(b"a\x1b[1m\r\nb"), "a?[1m??b");
     }
 }

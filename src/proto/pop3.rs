@@ -2,26 +2,27 @@
 //! from then on the two talk to each other, and only the answer to CAPA is rewritten.
 
 mod capability;
+mod client;
 mod command;
 mod command_line;
 mod frame;
-mod guard;
-mod login;
+mod no_delete;
 mod relogin;
 mod response;
 
 use zeroize::Zeroize;
 
 use super::line::Line;
-use super::opening;
+use super::preamble;
 use super::sasl::{Exchange, NOT_SANE, Next};
 use super::{
-    Credentials, Deletes, Failure, Kind, Limits, Offer, Outbox, Relogin, Rest, Session, Side, Step, Terms, UpstreamTls,
+    Credentials, Deletes, Failure, Kind, Leftover, Limits, Offer, Outbox, Relogin, Session, Side, Step, Terms,
+    UpstreamTls,
 };
+use client::{Client, Progress};
 use command::Command;
 use frame::Frame;
-use guard::Guard;
-use login::{Dialogue, Progress};
+use no_delete::NoDelete;
 
 /// The state of one POP3 connection.
 pub struct Pop3 {
@@ -58,11 +59,11 @@ enum State {
     /// Between the challenges of AUTH.
     Exchange(Exchange),
     /// The driver looks for the server, or we log in there. What the device sends meanwhile waits.
-    LoggingIn { upstream: Option<Dialogue> },
+    LoggingIn { upstream: Option<Client> },
     /// TRANSACTION and UPDATE: the device talks to the server.
     Relay(Box<Frame>),
     /// The same, for a device that may not delete.
-    Guarded(Box<Guard>),
+    NoDeleteRelay(Box<NoDelete>),
     /// QUIT was answered before login.
     Over,
 }
@@ -88,7 +89,7 @@ impl Pop3 {
 
     /// A command of the device before login.
     fn authorization(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
-        if let Some(step) = opening::in_front(input, self.is_first, self.offer.encrypted)? {
+        if let Some(step) = preamble::before_command(input, self.is_first, self.offer.encrypted)? {
             return Ok(step);
         }
         match Line::split(input, self.limits.line) {
@@ -218,21 +219,23 @@ impl Pop3 {
 
     /// A line of the server while we log in there.
     fn logging_in(&mut self, input: &[u8], out: &mut Outbox) -> Step {
-        let State::LoggingIn { upstream: Some(dialogue) } = &mut self.state else { return Step::Read };
+        let State::LoggingIn { upstream: Some(client) } = &mut self.state else { return Step::Read };
         let (text, len) = match Line::split(input, super::RESPONSE_LINE) {
             Line::Incomplete => return Step::Read,
             Line::TooLong => return self.refuse(Failure::new(Kind::UpstreamProtocol, "endless line"), out),
             Line::Complete { text, len } => (text, len),
         };
-        match dialogue.heard(text, &mut out.upstream) {
+        match client.receive(text, &mut out.upstream) {
             Progress::Wait => {}
             Progress::StartTls => self.pending = Some((Side::Upstream, Step::StartTls)),
             Progress::LoggedIn => {
                 out.downstream.extend_from_slice(b"+OK logged in\r\n");
                 self.state = match self.terms.deletes {
                     Deletes::Allowed => State::Relay(Box::new(Frame::new(self.offer, self.terms.relogin))),
-                    // The guard looks at whole lines, and at these itself.
-                    Deletes::Refused => State::Guarded(Box::new(Guard::new(Frame::new(self.offer, Relogin::Allowed)))),
+                    // It looks at whole lines, and at these itself.
+                    Deletes::Refused => {
+                        State::NoDeleteRelay(Box::new(NoDelete::new(Frame::new(self.offer, Relogin::Allowed))))
+                    }
                 };
                 self.pending = Some((Side::Upstream, Step::LoggedIn));
             }
@@ -245,7 +248,7 @@ impl Pop3 {
     fn answers_next(&self) -> bool {
         match &self.state {
             State::Relay(frame) => frame.answers_next(),
-            State::Guarded(guard) => guard.answers_next(),
+            State::NoDeleteRelay(relay) => relay.answers_next(),
             _ => false,
         }
     }
@@ -288,13 +291,13 @@ impl Session for Pop3 {
                 self.logged_out |= seen.quit;
                 Ok(seen.step)
             }
-            (State::Guarded(guard), Side::Downstream) => {
-                let seen = guard.commands(input, &mut out.upstream);
+            (State::NoDeleteRelay(relay), Side::Downstream) => {
+                let seen = relay.commands(input, &mut out.upstream);
                 self.commands += seen.commands;
                 self.logged_out |= seen.quit;
                 Ok(seen.step)
             }
-            (State::Guarded(guard), Side::Upstream) => Ok(guard.responses(input, &mut out.downstream)),
+            (State::NoDeleteRelay(relay), Side::Upstream) => Ok(relay.responses(input, &mut out.downstream)),
             (State::Relay(frame), Side::Upstream) => Ok(frame.responses(input, &mut out.downstream)),
             (State::LoggingIn { .. } | State::Over, Side::Downstream)
             | (State::Authorization { .. } | State::Exchange(_) | State::Over, Side::Upstream) => Ok(Step::Read),
@@ -304,7 +307,7 @@ impl Session for Pop3 {
     fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, terms: Terms) {
         self.terms = terms;
         if let State::LoggingIn { upstream } = &mut self.state {
-            *upstream = Some(Dialogue::new(login, tls, terms.probe));
+            *upstream = Some(Client::new(login, tls, terms.probe));
         }
     }
 
@@ -314,8 +317,8 @@ impl Session for Pop3 {
                 self.offer.encrypted = true;
                 self.is_first = true;
             }
-            (Side::Upstream, State::LoggingIn { upstream: Some(dialogue) }) => {
-                dialogue.tls_started(&mut out.upstream);
+            (Side::Upstream, State::LoggingIn { upstream: Some(client) }) => {
+                client.tls_started(&mut out.upstream);
             }
             (Side::Upstream, _) => {}
         }
@@ -336,7 +339,7 @@ impl Session for Pop3 {
                 out.downstream.extend_from_slice(b"\r\n");
             }
             // POP3 has no line that a server may say unasked; the connection just ends, and nothing is deleted.
-            State::Relay(_) | State::Guarded(_) | State::Over => {}
+            State::Relay(_) | State::NoDeleteRelay(_) | State::Over => {}
         }
     }
 
@@ -349,13 +352,13 @@ impl Session for Pop3 {
     }
 
     fn is_relaying(&self) -> bool {
-        matches!(self.state, State::Relay(_) | State::Guarded(_))
+        matches!(self.state, State::Relay(_) | State::NoDeleteRelay(_))
     }
 
     fn waits_for_response(&self) -> bool {
         match &self.state {
             State::Relay(frame) => frame.waits(),
-            State::Guarded(guard) => guard.waits_for_response(),
+            State::NoDeleteRelay(relay) => relay.waits_for_response(),
             _ => false,
         }
     }
@@ -363,20 +366,20 @@ impl Session for Pop3 {
     fn is_between_responses(&self) -> bool {
         match &self.state {
             State::Relay(frame) => frame.is_between_responses(),
-            State::Guarded(guard) => guard.is_between_responses(),
+            State::NoDeleteRelay(relay) => relay.is_between_responses(),
             _ => false,
         }
     }
 
-    fn rest(&mut self, side: Side) -> Rest {
+    fn leftover(&mut self, side: Side) -> Leftover {
         match (&mut self.state, side) {
-            (State::Guarded(guard), Side::Upstream) => guard.break_off(),
+            (State::NoDeleteRelay(relay), Side::Upstream) => relay.break_off(),
             (State::Relay(frame), Side::Upstream) => frame.break_off(),
-            (State::Guarded(guard), Side::Downstream) if guard.waits() => Rest::Waits,
-            (State::Guarded(_), Side::Downstream) => Rest::Dropped,
-            (State::Relay(frame), Side::Downstream) if frame.is_full() => Rest::Waits,
-            (State::Relay(frame), Side::Downstream) if !frame.passes_rest() => Rest::Dropped,
-            _ => Rest::Passes,
+            (State::NoDeleteRelay(relay), Side::Downstream) if relay.waits() => Leftover::Wait,
+            (State::NoDeleteRelay(_), Side::Downstream) => Leftover::Discard,
+            (State::Relay(frame), Side::Downstream) if frame.is_full() => Leftover::Wait,
+            (State::Relay(frame), Side::Downstream) if !frame.forwards_leftover() => Leftover::Discard,
+            _ => Leftover::Forward,
         }
     }
 

@@ -3,12 +3,12 @@
 // A span of time is a value; the clocks of std::time are not for this floor.
 use core::time::Duration;
 
-use super::line::printable;
 use crate::failure::{Failure, Kind};
+use crate::text::excerpt;
 
 /// How a server says a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum Condition {
     /// IMAP's tagged or untagged NO.
     No,
     /// IMAP's tagged or untagged BAD.
@@ -36,16 +36,16 @@ pub(super) fn of_probe(text: &[u8]) -> Failure {
 /// What a status line means for the operator, where it is one of those that Exchange Online says when a session is over or
 /// not wanted, and says in this way. `text` is the whole line behind its status: a server repeats what it was asked, like a
 /// folder's name, and a device could ask for anything.
-pub(super) fn notice(said: Said, text: &[u8]) -> Option<Failure> {
-    let (kind, advice) = match (Saying::read(text)?, said) {
-        (Saying::TokenExpired, Said::Bye) => (Kind::TokenExpired, "the device connects again by itself"),
-        (Saying::NotConnected, Said::Bad | Said::Err) => {
+pub(super) fn notice(said: Condition, text: &[u8]) -> Option<Failure> {
+    let (kind, advice) = match (KnownText::read(text)?, said) {
+        (KnownText::TokenExpired, Condition::Bye) => (Kind::TokenExpired, "the device connects again by itself"),
+        (KnownText::NotConnected, Condition::Bad | Condition::Err) => {
             (Kind::NotAuthorized, "the token is right, but opens no mailbox: packetboat check --online")
         }
-        (Saying::Throttled(_), Said::Bad | Said::Err) => {
+        (KnownText::Throttled(_), Condition::Bad | Condition::Err) => {
             (Kind::Unavailable, "let devices ask less often, or lower limits.sessions_per_mailbox")
         }
-        (Saying::Unavailable, Said::No | Said::Err) => {
+        (KnownText::Unavailable, Condition::No | Condition::Err) => {
             (Kind::Unavailable, "too many sessions in this mailbox, or trouble at the server")
         }
         _ => return None,
@@ -55,7 +55,7 @@ pub(super) fn notice(said: Said, text: &[u8]) -> Option<Failure> {
 
 /// What Exchange Online says without a response code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Saying {
+enum KnownText {
     TokenExpired,
     NotConnected,
     /// With the milliseconds that it suggests.
@@ -63,7 +63,7 @@ enum Saying {
     Unavailable,
 }
 
-impl Saying {
+impl KnownText {
     /// Reads a text that is one of them from its beginning to its end.
     fn read(text: &[u8]) -> Option<Self> {
         let lower = text.trim_ascii().to_ascii_lowercase();
@@ -71,22 +71,22 @@ impl Saying {
         if let Some(rest) = behind(b"request is throttled") {
             let rest = rest.strip_prefix(b".").unwrap_or(rest).trim_ascii();
             if rest.is_empty() {
-                return Some(Saying::Throttled(None));
+                return Some(KnownText::Throttled(None));
             }
             let rest = rest.strip_prefix(b"suggested backoff time:")?.trim_ascii();
             let (number, rest) = rest.split_at(rest.iter().take_while(|octet| octet.is_ascii_digit()).count());
             let is_whole = matches!(rest.trim_ascii(), b"milliseconds" | b"milliseconds.");
             let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-            return number.filter(|_| is_whole).map(|number| Saying::Throttled(Some(number)));
+            return number.filter(|_| is_whole).map(|number| KnownText::Throttled(Some(number)));
         }
         if behind(b"session invalidated - accesstokenexpired").is_some_and(is_end) {
-            return Some(Saying::TokenExpired);
+            return Some(KnownText::TokenExpired);
         }
         if let Some(rest) = behind(b"user is authenticated but not connected") {
             let rest = rest.strip_prefix(b". connection is closed").unwrap_or(rest);
-            return is_end(rest).then_some(Saying::NotConnected);
+            return is_end(rest).then_some(KnownText::NotConnected);
         }
-        behind(b"server unavailable").is_some_and(is_end).then_some(Saying::Unavailable)
+        behind(b"server unavailable").is_some_and(is_end).then_some(KnownText::Unavailable)
     }
 }
 
@@ -99,10 +99,10 @@ fn is_end(rest: &[u8]) -> bool {
 /// How long Exchange wants to be left alone. "Server Unavailable" comes without a number, when a mailbox has too many
 /// sessions; a while is waited then, too.
 fn backoff(text: &[u8]) -> Option<Duration> {
-    match Saying::read(text)? {
-        Saying::Throttled(milliseconds) => milliseconds.map(Duration::from_millis),
-        Saying::Unavailable => Some(UNASKED_BACKOFF),
-        Saying::TokenExpired | Saying::NotConnected => None,
+    match KnownText::read(text)? {
+        KnownText::Throttled(milliseconds) => milliseconds.map(Duration::from_millis),
+        KnownText::Unavailable => Some(UNASKED_BACKOFF),
+        KnownText::TokenExpired | KnownText::NotConnected => None,
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) fn words(text: &[u8]) -> String {
         .strip_prefix(b"[")
         .and_then(|text| text.split(|&octet| octet == b']').next())
         .filter(|code| code.len() <= LONGEST_CODE && CODES.iter().any(|known| known.eq_ignore_ascii_case(code)));
-    let mut shown: Vec<String> = code.map(|code| format!("[{}]", printable(code))).into_iter().collect();
+    let mut shown: Vec<String> = code.map(|code| format!("[{}]", excerpt(code))).into_iter().collect();
     let lower = text.to_ascii_lowercase();
     for phrase in PHRASES {
         let Some(at) = memchr::memmem::find(&lower, phrase.to_ascii_lowercase().as_bytes()) else { continue };
@@ -133,7 +133,7 @@ pub(super) fn words(text: &[u8]) -> String {
 
 fn number(text: &[u8]) -> Option<String> {
     let digits = text.iter().take_while(|octet| octet.is_ascii_digit()).count();
-    (1..=LONGEST_CODE).contains(&digits).then(|| printable(text.get(..digits).unwrap_or_default()))
+    (1..=LONGEST_CODE).contains(&digits).then(|| excerpt(text.get(..digits).unwrap_or_default()))
 }
 
 /// By response code (RFC 5530 §3, RFC 2449 §8, RFC 3206); without one by a text that is known as a whole; else it is a wrong
@@ -146,10 +146,10 @@ fn meaning(text: &[u8]) -> Kind {
         b"CONTACTADMIN" | b"PRIVACYREQUIRED" | b"CANNOT" | b"SYS/PERM" => Kind::ContactAdmin,
         b"INUSE" | b"IN-USE" => Kind::InUse,
         b"AUTH" | b"AUTHENTICATIONFAILED" | b"EXPIRED" => Kind::LoginRefused,
-        _ => match Saying::read(text) {
-            Some(Saying::NotConnected) => Kind::NotAuthorized,
-            Some(Saying::Throttled(_) | Saying::Unavailable) => Kind::Unavailable,
-            Some(Saying::TokenExpired) | None => Kind::LoginRefused,
+        _ => match KnownText::read(text) {
+            Some(KnownText::NotConnected) => Kind::NotAuthorized,
+            Some(KnownText::Throttled(_) | KnownText::Unavailable) => Kind::Unavailable,
+            Some(KnownText::TokenExpired) | None => Kind::LoginRefused,
         },
     }
 }
@@ -229,8 +229,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_counts_as_a_whole_and_as_exchange_says_it() {
-        use Said::{Bad, Bye, Err, No};
+    fn a_text_counts_only_as_a_whole_and_under_its_condition() {
+        use Condition::{Bad, Bye, Err, No};
         let throttled = "Request is throttled. Suggested Backoff Time: 900000 milliseconds";
         let unavailable = "Server Unavailable. 15";
         let expired = "Session invalidated - AccessTokenExpired";

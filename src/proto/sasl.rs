@@ -152,7 +152,7 @@ impl Credentials {
 
     /// Whether a server that does not take the mechanism may be told in its protocol's own command: a password that
     /// was said by SASL, for nobody else's mailbox.
-    pub(crate) fn can_be_said_by_command(&self) -> bool {
+    pub(crate) fn may_use_login_command(&self) -> bool {
         match self.method {
             Method::Sasl(Mechanism::Plain | Mechanism::Login) => self.authzid.is_empty(),
             Method::Sasl(Mechanism::Xoauth2) | Method::Command => false,

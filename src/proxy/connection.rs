@@ -25,8 +25,8 @@ use super::service::{Service, setting};
 use crate::failure::{Failure, Kind, Side};
 use crate::inventory::TlsMode;
 use crate::lifecycle::Lifecycle;
-use crate::proto::line::printable;
 use crate::proto::{Credentials, Terms, is_client_hello};
+use crate::text::excerpt;
 use crate::transport::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
@@ -154,7 +154,7 @@ impl Connection<'_, '_> {
                 }
                 Event::Authenticate(credentials) => {
                     self.begun = Instant::now();
-                    self.record.login_started(printable(&credentials.login));
+                    self.record.login_started(excerpt(&credentials.login));
                     let reached = Box::pin(self.log_in(credentials)).await;
                     if let Err(ending) = self.reached(reached) {
                         return ending;

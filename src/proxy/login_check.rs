@@ -105,7 +105,7 @@ async fn converse(
             _ => return Err(Failure::new(Kind::UpstreamProtocol, "")),
         }
     }
-    let terms = Terms { probe: Probe::Yes, deletes: Deletes::Allowed, relogin: Relogin::Refused };
+    let terms = Terms { probe: Probe::Run, deletes: Deletes::Allowed, relogin: Relogin::Refused };
     session.upstream_connected(mailbox.credentials(token), tls, terms);
     let mut input = Vec::new();
     loop {

@@ -55,7 +55,7 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
         LoginResult::Refused { user: user.to_owned() }
     };
     let Some((user, token)) = split(response) else { return refused("nobody", "not XOAUTH2") };
-    let shown = crate::proto::line::printable(user.as_bytes());
+    let shown = crate::text::excerpt(user.as_bytes());
     if world.quirk(|quirks| quirks.mail.refuse_logins) {
         return refused(&shown, "an outage, as asked for");
     }

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::wire::{self, Denied, Granted};
-use crate::proto::line::printable;
 use crate::text;
+use crate::text::excerpt;
 use crate::transport::http::Answered;
 
 /// A no, read.
@@ -84,7 +84,7 @@ fn codes(denied: &Denied) -> Vec<u32> {
 
 /// What answers in the endpoint's place, or changes its answer on the way.
 fn hint(answered: &Answered) -> String {
-    let shown = |text: &str| printable(text.as_bytes());
+    let shown = |text: &str| excerpt(text.as_bytes());
     if let Some(host) = &answered.redirect {
         return format!(
             ", and redirects to {}: a web proxy or its sign-in page stands in between, or the address has changed; secrets \

@@ -5,7 +5,7 @@ use packetboat::failure::{Failure, Kind};
 use packetboat::proto::imap::Imap;
 use packetboat::proto::pop3::Pop3;
 use packetboat::proto::{
-    Deletes, Limits, Offer, Outbox, Probe, Relogin, Rest, Session, Side, Step, Terms, UpstreamTls,
+    Deletes, Leftover, Limits, Offer, Outbox, Probe, Relogin, Session, Side, Step, Terms, UpstreamTls,
 };
 
 use crate::model::Model;
@@ -34,7 +34,7 @@ impl Default for Settings {
         Self {
             offer: Offer { encrypted: true, starttls: true, plaintext_login: false, xoauth2: true },
             upstream: UpstreamTls::Implicit,
-            probe: Probe::No,
+            probe: Probe::Skip,
             deletes: Deletes::Allowed,
             relogin: Relogin::Allowed,
             reachable: true,
@@ -193,13 +193,13 @@ impl Driver {
         }
         if self.session.is_relaying() && !self.unread[index].is_empty() {
             let rest = std::mem::take(&mut self.unread[index]);
-            match self.session.rest(side) {
-                Rest::Passes => self.heard[1 - index].extend(rest),
-                Rest::Waits => {
+            match self.session.leftover(side) {
+                Leftover::Forward => self.heard[1 - index].extend(rest),
+                Leftover::Wait => {
                     self.unread[index] = rest;
                     return false;
                 }
-                Rest::Dropped => {}
+                Leftover::Discard => {}
             }
             return true;
         }

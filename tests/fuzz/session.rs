@@ -70,8 +70,8 @@ fn read(script: &[u8]) -> Vec<Happening> {
             Some(b'T') => Ok(Happening::Reachable(true)),
             Some(b's') => Ok(Happening::Upstream(UpstreamTls::StartTls)),
             Some(b'S') => Ok(Happening::Upstream(UpstreamTls::Implicit)),
-            Some(b'p') => Ok(Happening::Probe(Probe::Yes)),
-            Some(b'P') => Ok(Happening::Probe(Probe::No)),
+            Some(b'p') => Ok(Happening::Probe(Probe::Run)),
+            Some(b'P') => Ok(Happening::Probe(Probe::Skip)),
             Some(b'b') => Ok(Happening::TimeIsOver),
             Some(&other) => {
                 says.push(other);

@@ -26,8 +26,8 @@ use tracing_subscriber::{Registry, fmt as subscriber_fmt};
 
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::crypto::KeyedHash;
-use crate::proto::line::printable;
 use crate::text::Printable;
+use crate::text::excerpt;
 use pseudonyms::Pseudonyms;
 use stderr::StandardError;
 
@@ -117,7 +117,7 @@ impl Drop for Output {
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let what = panic.payload_as_str().unwrap_or_default();
-    tracing::error!(place, "internal error: {}", printable(what.as_bytes()));
+    tracing::error!(place, "internal error: {}", excerpt(what.as_bytes()));
 }
 
 /// What an event has to say.

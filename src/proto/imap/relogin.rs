@@ -7,7 +7,7 @@ use crate::proto::line::lenient_word;
 
 /// What the beginning of a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beginning<'a> {
+pub(super) enum CommandStart<'a> {
     /// More of it has to come.
     Undecided,
     /// It goes on to the server.
@@ -18,7 +18,7 @@ pub(super) enum Beginning<'a> {
 
 /// What was refused in front of a line, and may go on in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Behind {
+pub(super) enum RefusedBefore {
     #[default]
     Nothing,
     /// A login.
@@ -37,11 +37,11 @@ pub(super) struct Refused<'a> {
     pub(super) goes_on: bool,
 }
 
-impl<'a> Beginning<'a> {
+impl<'a> CommandStart<'a> {
     /// Of a line. Behind a refused login only commands that are known pass, because a password may look like one that is
     /// not; and behind one of its literals no line that may be that literal, even if it looks like a command as well.
-    pub(super) fn of(input: &'a [u8], refused_before: Behind) -> Self {
-        let behind_login = refused_before != Behind::Nothing;
+    pub(super) fn of(input: &'a [u8], refused_before: RefusedBefore) -> Self {
+        let behind_login = refused_before != RefusedBefore::Nothing;
         // The answer depends on these octets alone, however many have come.
         let window = input.get(..LONGEST).unwrap_or(input);
         let end = memchr::memchr(b'\n', window);
@@ -49,12 +49,12 @@ impl<'a> Beginning<'a> {
         let (first, rest) = lenient_word(line);
         let (verb, behind) = lenient_word(rest);
         let is_whole = |rest: &[u8]| end.is_some() || !rest.is_empty();
-        let refused = |tag, text, goes_on| Beginning::Refused(Refused { tag, text, goes_on });
+        let refused = |tag, text, goes_on| CommandStart::Refused(Refused { tag, text, goes_on });
         // With a verb it may be a command, whose device waits for the answer to its tag.
         let unknown = if verb.first().is_some_and(u8::is_ascii_alphabetic) { tag_of(first) } else { UNTAGGED };
-        if let Behind::Literal(size) = refused_before {
+        if let RefusedBefore::Literal(size) = refused_before {
             if end.is_none() && window.len() < LONGEST {
-                return Beginning::Undecided;
+                return CommandStart::Undecided;
             }
             if may_be_literal(line, size) {
                 return refused(unknown, NO_COMMAND, true);
@@ -72,14 +72,14 @@ impl<'a> Beginning<'a> {
             } else if behind_login && !KNOWN.iter().any(|name| verb.eq_ignore_ascii_case(name.as_bytes())) {
                 refused(unknown, NO_COMMAND, true)
             } else {
-                Beginning::Passes
+                CommandStart::Passes
             };
         }
         match end {
-            None if window.len() < LONGEST => Beginning::Undecided,
+            None if window.len() < LONGEST => CommandStart::Undecided,
             None => refused(UNTAGGED, NO_COMMAND, behind_login),
             // An empty line, or the end of IDLE (RFC 2177 §3).
-            Some(_) if first.is_empty() || is_one_of(first, &["DONE"]) => Beginning::Passes,
+            Some(_) if first.is_empty() || is_one_of(first, &["DONE"]) => CommandStart::Passes,
             // A SASL response has one word, and no command has.
             Some(_) if behind_login => refused(UNTAGGED, NO_COMMAND, true),
             Some(_) => refused(tag_of(first), NO_COMMAND, false),
@@ -170,14 +170,14 @@ mod tests {
     use super::*;
 
     fn text(line: &[u8], behind_login: bool) -> Option<(&[u8], &'static str)> {
-        behind(line, if behind_login { Behind::Login } else { Behind::Nothing })
+        behind(line, if behind_login { RefusedBefore::Login } else { RefusedBefore::Nothing })
     }
 
-    fn behind(line: &[u8], refused_before: Behind) -> Option<(&[u8], &'static str)> {
-        match Beginning::of(line, refused_before) {
-            Beginning::Refused(Refused { tag, text, .. }) => Some((tag, text)),
-            Beginning::Passes => None,
-            Beginning::Undecided => panic!("{line:?}"),
+    fn behind(line: &[u8], refused_before: RefusedBefore) -> Option<(&[u8], &'static str)> {
+        match CommandStart::of(line, refused_before) {
+            CommandStart::Refused(Refused { tag, text, .. }) => Some((tag, text)),
+            CommandStart::Passes => None,
+            CommandStart::Undecided => panic!("{line:?}"),
         }
     }
 
@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(text(line, false), None, "{line:?}");
         }
         for line in [&b"a"[..], b"a ", b"a LOG", b"a NOOP", b"DO", b"", b"LOGIN", b"a LOGIN"] {
-            assert_eq!(Beginning::of(line, Behind::Nothing), Beginning::Undecided, "{line:?}");
+            assert_eq!(CommandStart::of(line, RefusedBefore::Nothing), CommandStart::Undecided, "{line:?}");
         }
     }
 
@@ -252,16 +252,16 @@ mod tests {
             (b"a list of words\r\n", 15),
             (&[&b"a list "[..], &[b'x'; LONGEST]].concat(), 3000),
         ] {
-            let (tag, text) = behind(line, Behind::Literal(size)).unwrap();
+            let (tag, text) = behind(line, RefusedBefore::Literal(size)).unwrap();
             assert!(text == NO_COMMAND && tag == lenient_word(line).0, "{line:?}");
         }
-        assert_eq!(behind(b"\r\n", Behind::Literal(0)), Some((UNTAGGED, NO_COMMAND)));
+        assert_eq!(behind(b"\r\n", RefusedBefore::Literal(0)), Some((UNTAGGED, NO_COMMAND)));
         // A device that has waited says a command.
         for (line, size) in
             [(&b"a NOOP\r\n"[..], 8), (b"a SELECT INBOX\r\n", 7), (b"a noop\r\n", 7), (b"a noop\r\n", 3000)]
         {
-            assert_eq!(behind(line, Behind::Literal(size)), None, "{line:?}");
+            assert_eq!(behind(line, RefusedBefore::Literal(size)), None, "{line:?}");
         }
-        assert_eq!(Beginning::of(b"a NOOP \r", Behind::Literal(8)), Beginning::Undecided);
+        assert_eq!(CommandStart::of(b"a NOOP \r", RefusedBefore::Literal(8)), CommandStart::Undecided);
     }
 }

@@ -8,10 +8,10 @@ use memchr::memmem::Finder;
 
 use super::capability;
 use super::command_line::CommandLine;
-use super::relogin::Beginning;
+use super::relogin::CommandStart;
 use crate::proto::line::Line;
-use crate::proto::refusal::{self, Said};
-use crate::proto::{Offer, RESPONSE_LINE, Relogin, Rest, Step, opening};
+use crate::proto::refusal::{self, Condition};
+use crate::proto::{Leftover, Offer, RESPONSE_LINE, Relogin, Step, preamble};
 
 /// Both directions of a session after login.
 pub(super) struct Frame {
@@ -27,7 +27,7 @@ pub(super) struct Frame {
     is_dropping: bool,
     position: Position,
     /// The answer that comes next has been told of.
-    told: bool,
+    notice_given: bool,
 }
 
 /// The forms of an answer.
@@ -75,7 +75,7 @@ impl Frame {
             line: CommandLine::default(),
             is_dropping: false,
             position: Position::Start,
-            told: false,
+            notice_given: false,
         }
     }
 
@@ -102,19 +102,19 @@ impl Frame {
                 if rest.first() == Some(&0) {
                     // As before the login.
                     if at == 0 {
-                        seen.step = Step::Consume(opening::nuls(rest));
+                        seen.step = Step::Consume(preamble::nuls(rest));
                         return seen;
                     }
                     break;
                 }
-                match Beginning::of(rest, self.behind_login) {
-                    Beginning::Undecided => break,
-                    Beginning::Refused if at > 0 => break,
-                    Beginning::Refused => {
+                match CommandStart::of(rest, self.behind_login) {
+                    CommandStart::Undecided => break,
+                    CommandStart::Refused if at > 0 => break,
+                    CommandStart::Refused => {
                         self.is_dropping = end.is_none();
                         return Seen { step: Step::Consume(passed), ..self.refuse() };
                     }
-                    Beginning::Passes => self.behind_login = false,
+                    CommandStart::Passes => self.behind_login = false,
                 }
             }
             self.line.push(rest.get(..passed).unwrap_or_default());
@@ -162,7 +162,7 @@ impl Frame {
     }
 
     /// Whether what the device has left behind may be sent on unread.
-    pub(super) fn passes_rest(&self) -> bool {
+    pub(super) fn forwards_leftover(&self) -> bool {
         self.relogin == Relogin::Allowed
     }
 
@@ -172,11 +172,11 @@ impl Frame {
     }
 
     /// The server has closed in the middle of a line, and that passes.
-    pub(super) fn break_off(&mut self) -> Rest {
+    pub(super) fn break_off(&mut self) -> Leftover {
         if self.position == Position::Start {
             self.position = Position::Status(None);
         }
-        Rest::Passes
+        Leftover::Forward
     }
 
     /// Follows the server's octets. A capability list is rewritten line by line; all else is forwarded.
@@ -191,22 +191,22 @@ impl Frame {
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             at += match self.position {
                 Position::Blind { at_start: true } if self.answers_next() => break,
-                Position::Blind { .. } => self.blindly(rest),
+                Position::Blind { .. } => self.pass_unframed(rest),
                 // Only behind something: else it would have been said above.
                 Position::Start if self.answers_next() => break,
                 Position::Start => match indicator(rest) {
                     None => break,
                     Some(Indicator::Other) => {
                         self.go_blind();
-                        self.blindly(rest)
+                        self.pass_unframed(rest)
                     }
-                    Some(Indicator::Err) if !self.told => match refusal_text(rest) {
+                    Some(Indicator::Err) if !self.notice_given => match refusal_text(rest) {
                         None => break,
                         Some(text) => {
-                            self.told = true;
-                            match refusal::notice(Said::Err, text) {
+                            self.notice_given = true;
+                            match refusal::notice(Condition::Err, text) {
                                 Some(_) if at > 0 => {
-                                    self.told = false;
+                                    self.notice_given = false;
                                     break;
                                 }
                                 Some(notice) => return Step::Notice(notice),
@@ -215,7 +215,7 @@ impl Frame {
                         }
                     },
                     Some(indicator) => {
-                        self.told = false;
+                        self.notice_given = false;
                         let answer = self.expected.pop_front().unwrap_or(Answer::Single);
                         self.position = Position::Status(match (indicator, answer) {
                             (Indicator::Ok, Answer::Multi | Answer::Capa) => Some(answer),
@@ -245,7 +245,7 @@ impl Frame {
                     Line::Incomplete => break,
                     Line::TooLong => {
                         self.go_blind();
-                        self.blindly(rest)
+                        self.pass_unframed(rest)
                     }
                     Line::Complete { text, len } if capability::is_kept(text) => len,
                     // What comes next is ours to say or to drop; first pass what is before it.
@@ -263,7 +263,7 @@ impl Frame {
     }
 
     /// All passes; up to a line's end where an answer of ours waits for one.
-    fn blindly(&mut self, rest: &[u8]) -> usize {
+    fn pass_unframed(&mut self, rest: &[u8]) -> usize {
         let end = if self.expected.is_empty() { None } else { memchr::memchr(b'\n', rest).map(|end| end + 1) };
         let passed = end.unwrap_or(rest.len());
         self.position = Position::Blind { at_start: rest.get(..passed).is_some_and(|part| part.ends_with(b"\n")) };

@@ -7,7 +7,7 @@ use crate::proto::line::lenient_word;
 
 /// What the beginning of a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beginning {
+pub(super) enum CommandStart {
     /// More of it has to come.
     Undecided,
     /// It goes on to the server.
@@ -16,7 +16,7 @@ pub(super) enum Beginning {
     Refused,
 }
 
-impl Beginning {
+impl CommandStart {
     /// Of a line; `behind_login` if a refused login may go on in it. Then only commands that are known pass.
     pub(super) fn of(input: &[u8], behind_login: bool) -> Self {
         // The answer depends on these octets alone, however many have come.
@@ -25,13 +25,13 @@ impl Beginning {
         let line = window.get(..end.unwrap_or(window.len())).unwrap_or_default();
         let (keyword, behind) = lenient_word(line);
         if (keyword.is_empty() || behind.is_empty()) && end.is_none() {
-            return if window.len() < LONGEST { Beginning::Undecided } else { Beginning::Refused };
+            return if window.len() < LONGEST { CommandStart::Undecided } else { CommandStart::Refused };
         }
         let is_unknown = behind_login && !keyword.is_empty() && !is_one_of(keyword, KNOWN);
         if is_unknown || is_one_of(keyword, LOGINS) || is_one_of(keyword, &["STLS"]) {
-            Beginning::Refused
+            CommandStart::Refused
         } else {
-            Beginning::Passes
+            CommandStart::Passes
         }
     }
 }
@@ -76,19 +76,19 @@ mod tests {
             b"STLS\r\n",
             &[b' '; LONGEST],
         ] {
-            assert_eq!(Beginning::of(line, false), Beginning::Refused, "{line:?}");
+            assert_eq!(CommandStart::of(line, false), CommandStart::Refused, "{line:?}");
         }
     }
 
     #[test]
     fn all_else_passes() {
         for line in [&b"STAT\r\n"[..], b"LIST ", b"\r\n", b"USERS x", b"XPASS\n", b"AHUAcA==\r\n", b"DELE 1"] {
-            assert_eq!(Beginning::of(line, false), Beginning::Passes, "{line:?}");
+            assert_eq!(CommandStart::of(line, false), CommandStart::Passes, "{line:?}");
         }
         for line in [&b"PAS"[..], b"PASS", b"", b"  ", b"STAT\x80"] {
-            assert_eq!(Beginning::of(line, false), Beginning::Undecided, "{line:?}");
+            assert_eq!(CommandStart::of(line, false), CommandStart::Undecided, "{line:?}");
         }
-        assert_eq!(Beginning::of(b"AHUAcA==\r\n", true), Beginning::Refused);
-        assert_eq!(Beginning::of(b"stat\r\n", true), Beginning::Passes);
+        assert_eq!(CommandStart::of(b"AHUAcA==\r\n", true), CommandStart::Refused);
+        assert_eq!(CommandStart::of(b"stat\r\n", true), CommandStart::Passes);
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Kind, Side};
-use crate::proto::{Credentials, Outbox, Rest, Session, Step, Terms, UpstreamTls};
+use crate::proto::{Credentials, Leftover, Outbox, Session, Step, Terms, UpstreamTls};
 use crate::transport::Stream;
 use end::End;
 
@@ -322,10 +322,10 @@ impl Driver {
         }
         if self.session.is_relaying() && !from.flow.input().is_empty() {
             let rest = from.flow.input().len();
-            match self.session.rest(side) {
-                Rest::Passes => from.flow.forward(rest),
-                Rest::Waits => return Ok(false),
-                Rest::Dropped => from.flow.consume(rest),
+            match self.session.leftover(side) {
+                Leftover::Forward => from.flow.forward(rest),
+                Leftover::Wait => return Ok(false),
+                Leftover::Discard => from.flow.consume(rest),
             }
             return Ok(true);
         }

@@ -99,7 +99,7 @@ impl Connection<'_, '_> {
     async fn log_in_to(&mut self, opened: Authorized) -> Result<(), Failure> {
         let mailbox = Arc::clone(&opened.mailbox);
         let reached = self.unless_left(reach(&mailbox.server, self.service.listener.protocol)).await?;
-        let probe = if mailbox.account.probe { Probe::Yes } else { Probe::No };
+        let probe = if mailbox.account.probe { Probe::Run } else { Probe::Skip };
         let terms = Terms { probe, deletes: opened.deletes, relogin: Relogin::Refused };
         self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), terms);
         self.opened = Some(opened);

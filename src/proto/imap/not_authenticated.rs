@@ -4,14 +4,14 @@ use super::arguments::{Arguments, Skipped};
 use super::command::{self, Command, Parsed, Verb};
 use super::{Imap, State, capability, response};
 use crate::proto::line::Line;
-use crate::proto::opening;
+use crate::proto::preamble;
 use crate::proto::sasl::{Exchange, NOT_SANE, Next};
 use crate::proto::{Credentials, Failure, Kind, Outbox, Side, Step};
 
 impl Imap {
     /// A command of the device before login.
-    pub(super) fn outside(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
-        if let Some(step) = opening::in_front(input, self.is_first, self.offer.encrypted)? {
+    pub(super) fn not_authenticated(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        if let Some(step) = preamble::before_command(input, self.is_first, self.offer.encrypted)? {
             return Ok(step);
         }
         loop {
@@ -54,7 +54,7 @@ impl Imap {
 
     /// A command whose arguments are skipped.
     pub(super) fn arguments(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
-        let State::Arguments(mut arguments) = std::mem::replace(&mut self.state, State::Outside) else {
+        let State::Arguments(mut arguments) = std::mem::replace(&mut self.state, State::NotAuthenticated) else {
             return Ok(Step::Read);
         };
         let (len, skipped) = arguments.skip(input);
@@ -137,7 +137,9 @@ impl Imap {
                 Err(Failure::new(Kind::TooLong, "a SASL response; limits.sasl_line says how long one may be"))
             }
             Line::Complete { text, len } => {
-                if let State::Exchange { tag, mut exchange } = std::mem::replace(&mut self.state, State::Outside) {
+                if let State::Exchange { tag, mut exchange } =
+                    std::mem::replace(&mut self.state, State::NotAuthenticated)
+                {
                     let next = exchange.respond(text);
                     self.exchanged(tag, exchange, next, out)?;
                 }

@@ -7,16 +7,16 @@
 use super::frame::{Frame, Seen};
 use super::relogin;
 use crate::proto::line::{Line, word};
-use crate::proto::{Rest, Step, opening};
+use crate::proto::{Leftover, Step, preamble};
 
 /// Both directions of such a session after login.
-pub(super) struct Guard {
+pub(super) struct NoDelete {
     frame: Frame,
     /// A line too long was answered for; what is left of it is dropped.
     in_long_line: bool,
 }
 
-impl Guard {
+impl NoDelete {
     pub(super) fn new(frame: Frame) -> Self {
         Self { frame, in_long_line: false }
     }
@@ -28,14 +28,14 @@ impl Guard {
         }
         if input.first() == Some(&0) {
             // As before the login.
-            return Seen { commands: 0, quit: false, step: Step::Consume(opening::nuls(input)) };
+            return Seen { commands: 0, quit: false, step: Step::Consume(preamble::nuls(input)) };
         }
         let (text, len) = match Line::split(input, LINE) {
             Line::Incomplete => return Seen { commands: 0, quit: false, step: Step::Read },
             Line::TooLong => (input.get(..LINE).unwrap_or_default(), None),
             Line::Complete { text, len } => (text, Some(len)),
         };
-        match (len, instead_of(text)) {
+        match (len, replacement(text)) {
             _ if relogin::is_login(text) => {
                 let mut seen = self.frame.refuse();
                 if !matches!(seen.step, Step::Read) {
@@ -75,7 +75,7 @@ impl Guard {
     }
 
     /// The server has closed in the middle of a line, and that passes.
-    pub(super) fn break_off(&mut self) -> Rest {
+    pub(super) fn break_off(&mut self) -> Leftover {
         self.frame.break_off()
     }
 
@@ -107,7 +107,7 @@ impl Guard {
 }
 
 /// What the server hears in place of a line, if it does not pass.
-fn instead_of(text: &[u8]) -> Option<&'static [u8]> {
+fn replacement(text: &[u8]) -> Option<&'static [u8]> {
     // A server may overlook what stands before the keyword.
     let start = text.iter().position(|octet| *octet > b' ').unwrap_or(text.len());
     let (keyword, behind) = text.get(start..).unwrap_or_default().split_at_checked(DELE.len()).unwrap_or_default();
@@ -150,7 +150,7 @@ mod tests {
             b"DELE\0",
             b"dele-1",
         ] {
-            assert_eq!(instead_of(line), Some(&b"NOOP\r\n"[..]), "{line:?}");
+            assert_eq!(replacement(line), Some(&b"NOOP\r\n"[..]), "{line:?}");
         }
     }
 
@@ -169,10 +169,10 @@ mod tests {
             b"D\0ELE 1",
             b"USER x",
         ] {
-            assert_eq!(instead_of(line), Some(UNKNOWN), "{line:?}");
+            assert_eq!(replacement(line), Some(UNKNOWN), "{line:?}");
         }
         for line in [&b"STAT"[..], b"retr 1", b"TOP 1 0", b"uidl", b"quit", b"LIST ", b"lang *"] {
-            assert_eq!(instead_of(line), None, "{line:?}");
+            assert_eq!(replacement(line), None, "{line:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::proto::line::word;
 
 /// What becomes of the first line of a command, without its line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict<'a> {
+pub(super) enum Class<'a> {
     /// There is no command on it.
     Empty,
     /// The end of IDLE (RFC 2177 §3).
@@ -36,22 +36,24 @@ pub(super) struct Literal {
     pub(super) synchronising: bool,
 }
 
-impl<'a> Verdict<'a> {
+impl<'a> Class<'a> {
     pub(super) fn of(line: &'a [u8]) -> Self {
         if line.is_empty() {
-            return Verdict::Empty;
+            return Class::Empty;
         }
         if line.trim_ascii_end().eq_ignore_ascii_case(b"DONE") {
-            return Verdict::Done;
+            return Class::Done;
         }
         let tag = tag_of(line);
-        let (Ok(literal), true) = (read_end(line), tag != UNTAGGED) else { return Verdict::Refuse { tag } };
+        let (Ok(literal), true) = (announced_literal(line), tag != UNTAGGED) else {
+            return Class::Refuse { tag };
+        };
         let (verb, arguments) = word(word(line).1);
         let is = |name: &[u8]| verb.eq_ignore_ascii_case(name);
         let passes = if is(b"IDLE") && arguments.is_empty() {
-            return Verdict::Idle { tag };
+            return Class::Idle { tag };
         } else if is(b"CLOSE") && arguments.is_empty() {
-            return Verdict::Close { tag };
+            return Class::Close { tag };
         } else if is(b"STORE") {
             marks_nothing(arguments)
         } else if is(b"UID") {
@@ -60,7 +62,7 @@ impl<'a> Verdict<'a> {
         } else {
             is_one_of(PASSING, verb)
         };
-        if passes { Verdict::Pass { tag, literal, logout: is(b"LOGOUT") } } else { Verdict::Refuse { tag } }
+        if passes { Class::Pass { tag, literal, logout: is(b"LOGOUT") } } else { Class::Refuse { tag } }
     }
 }
 
@@ -69,7 +71,7 @@ impl<'a> Verdict<'a> {
 /// # Errors
 /// Some server may read the line otherwise: take a lone CR, a NUL or a tab for an end or a space, or find a literal where
 /// we find none, or one of another size.
-pub(super) fn read_end(line: &[u8]) -> Result<Option<Literal>, ()> {
+pub(super) fn announced_literal(line: &[u8]) -> Result<Option<Literal>, ()> {
     if line.iter().any(u8::is_ascii_control) {
         return Err(());
     }
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
 
     fn passes(line: &str) -> bool {
-        matches!(Verdict::of(line.as_bytes()), Verdict::Pass { .. })
+        matches!(Class::of(line.as_bytes()), Class::Pass { .. })
     }
 
     #[test]
@@ -263,19 +265,19 @@ mod tests {
         for verb in
             ["EXPUNGE", "MOVE", "DELETE", "RENAME", "COMPRESS", "REPLACE", "SETACL", "UNAUTHENTICATE", "CLOSE x"]
         {
-            assert_eq!(Verdict::of(format!("a {verb}").as_bytes()), Verdict::Refuse { tag: b"a" }, "{verb}");
+            assert_eq!(Class::of(format!("a {verb}").as_bytes()), Class::Refuse { tag: b"a" }, "{verb}");
         }
-        assert_eq!(Verdict::of(b"a close"), Verdict::Close { tag: b"a" });
-        assert_eq!(Verdict::of(b"a IDLE"), Verdict::Idle { tag: b"a" });
-        assert_eq!(Verdict::of(b"a IDLE {5}"), Verdict::Refuse { tag: b"a" });
+        assert_eq!(Class::of(b"a close"), Class::Close { tag: b"a" });
+        assert_eq!(Class::of(b"a IDLE"), Class::Idle { tag: b"a" });
+        assert_eq!(Class::of(b"a IDLE {5}"), Class::Refuse { tag: b"a" });
     }
 
     #[test]
     fn literals() {
         let literal = |size, synchronising| Ok(Some(Literal { size, synchronising }));
-        assert_eq!(read_end(b"a APPEND x (\\Seen) {310}"), literal(310, true));
-        assert_eq!(read_end(b" {0+}"), literal(0, false));
-        assert_eq!(read_end(b"a APPEND x ~{3}"), literal(3, true));
-        assert_eq!(read_end(b""), Ok(None));
+        assert_eq!(announced_literal(b"a APPEND x (\\Seen) {310}"), literal(310, true));
+        assert_eq!(announced_literal(b" {0+}"), literal(0, false));
+        assert_eq!(announced_literal(b"a APPEND x ~{3}"), literal(3, true));
+        assert_eq!(announced_literal(b""), Ok(None));
     }
 }

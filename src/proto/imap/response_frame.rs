@@ -6,7 +6,7 @@ use super::literal::{Tail, count_down};
 use super::response::{CODE, Status};
 use crate::failure::Failure;
 use crate::proto::line::{Line, word};
-use crate::proto::refusal::{self, Said};
+use crate::proto::refusal::{self, Condition};
 use crate::proto::{RESPONSE_LINE, Step};
 
 /// Where the next octet of a stream stands.
@@ -24,7 +24,7 @@ enum Position {
 }
 
 /// The commands, as far as the framing of the responses has to do with them.
-pub(super) trait Commands {
+pub(super) trait PendingCommands {
     /// The server has completed the command with this tag, or has said `*` or `+`. Whether nothing behind this line is
     /// text any more.
     fn completed(&mut self, tag: &[u8], ok: bool) -> bool;
@@ -49,13 +49,13 @@ pub(super) struct ResponseFrame {
     /// Behind this line nothing is text any more.
     last: bool,
     /// The line that comes next has been told of.
-    told: bool,
+    notice_given: bool,
     tail: Tail,
 }
 
 impl ResponseFrame {
     /// Follows the server's octets. Capability lists are rewritten into `out`; all else is forwarded.
-    pub(super) fn pass<C: Commands>(&mut self, input: &[u8], commands: &mut C, out: &mut Vec<u8>) -> Step {
+    pub(super) fn pass<C: PendingCommands>(&mut self, input: &[u8], commands: &mut C, out: &mut Vec<u8>) -> Step {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             at += match self.position {
@@ -68,9 +68,9 @@ impl ResponseFrame {
                 }
                 Position::Line => self.line(rest),
                 Position::Start if at > 0 && commands.stops_responses() => break,
-                Position::Start => match Start::of(rest) {
-                    Start::Undecided => break,
-                    Start::Status { tag: b"+", .. } if commands.is_continued_by_us() => {
+                Position::Start => match ResponseStart::of(rest) {
+                    ResponseStart::Undecided => break,
+                    ResponseStart::Status { tag: b"+", .. } if commands.is_continued_by_us() => {
                         match Line::split(rest, RESPONSE_LINE) {
                             Line::Incomplete => break,
                             Line::Complete { .. } if at > 0 => break,
@@ -85,24 +85,24 @@ impl ResponseFrame {
                             }
                         }
                     }
-                    Start::Data => {
+                    ResponseStart::Data => {
                         self.data = true;
                         self.line(rest)
                     }
-                    Start::Status { notice: Some(notice), .. } if !self.told => {
+                    ResponseStart::Status { notice: Some(notice), .. } if !self.notice_given => {
                         if at > 0 {
                             break;
                         }
-                        self.told = true;
+                        self.notice_given = true;
                         return Step::Notice(notice);
                     }
-                    Start::Status { tag, ok, .. } => {
-                        self.told = false;
+                    ResponseStart::Status { tag, ok, .. } => {
+                        self.notice_given = false;
                         self.last = commands.completed(tag, ok);
                         self.data = false;
                         self.line(rest)
                     }
-                    Start::Capability { tag, ok, list, in_code } => match rewritten(rest, list, in_code) {
+                    ResponseStart::Capability { tag, ok, list, in_code } => match rewritten(rest, list, in_code) {
                         Rewrite::Incomplete => break,
                         Rewrite::None => {
                             self.last = commands.completed(tag, ok);
@@ -159,7 +159,7 @@ impl ResponseFrame {
 
 /// How a response begins.
 #[derive(Debug)]
-enum Start<'a> {
+enum ResponseStart<'a> {
     /// The rest of the beginning has to come first.
     Undecided,
     /// `* ...`, which may hold literals.
@@ -170,19 +170,19 @@ enum Start<'a> {
     Capability { tag: &'a [u8], ok: bool, list: usize, in_code: bool },
 }
 
-impl<'a> Start<'a> {
+impl<'a> ResponseStart<'a> {
     /// Looks at no more than [`BEGINNING`] octets, so that the answer does not depend on how much has come.
     fn of(rest: &'a [u8]) -> Self {
         let window = rest.get(..BEGINNING).unwrap_or(rest);
         match window {
-            [b'+', ..] => return Start::Status { tag: b"+", ok: false, notice: None },
+            [b'+', ..] => return ResponseStart::Status { tag: b"+", ok: false, notice: None },
             // The hot path: FETCH, EXISTS, EXPUNGE.
-            [b'*', b' ', b'0'..=b'9', ..] => return Start::Data,
+            [b'*', b' ', b'0'..=b'9', ..] => return ResponseStart::Data,
             _ => {}
         }
         let end = memchr::memchr(b'\n', window);
         if end.is_none() && window.len() < BEGINNING {
-            return Start::Undecided;
+            return ResponseStart::Undecided;
         }
         let line = window.get(..end.unwrap_or(window.len())).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -193,26 +193,26 @@ impl<'a> Start<'a> {
         let is_status = status.is_some()
             || (untagged && (keyword.eq_ignore_ascii_case(b"BYE") || keyword.eq_ignore_ascii_case(b"PREAUTH")));
         if untagged && keyword.eq_ignore_ascii_case(b"CAPABILITY") {
-            return Start::Capability { tag, ok: false, list: b"* CAPABILITY".len(), in_code: false };
+            return ResponseStart::Capability { tag, ok: false, list: b"* CAPABILITY".len(), in_code: false };
         }
         let ok = status == Some(Status::Ok);
         if is_status && text.get(..CODE.len()).is_some_and(|code| code.eq_ignore_ascii_case(CODE)) {
             // Behind the word, before the space.
             let list = tag.len() + 1 + keyword.len() + CODE.len();
-            return Start::Capability { tag, ok, list, in_code: true };
+            return ResponseStart::Capability { tag, ok, list, in_code: true };
         }
         if untagged && !is_status {
-            return Start::Data;
+            return ResponseStart::Data;
         }
         let said = match status {
-            Some(Status::No) => Some(Said::No),
-            Some(Status::Bad) => Some(Said::Bad),
-            None if keyword.eq_ignore_ascii_case(b"BYE") => Some(Said::Bye),
+            Some(Status::No) => Some(Condition::No),
+            Some(Status::Bad) => Some(Condition::Bad),
+            None if keyword.eq_ignore_ascii_case(b"BYE") => Some(Condition::Bye),
             Some(Status::Ok) | None => None,
         };
         // What counts is the whole line.
         let notice = said.filter(|_| end.is_some()).and_then(|said| refusal::notice(said, text));
-        Start::Status { tag, ok, notice }
+        ResponseStart::Status { tag, ok, notice }
     }
 }
 

@@ -1,19 +1,19 @@
 //! Framing of a device's commands after login, at memchr speed. Octets are never gathered; where the device's login was
 //! translated, the beginning of a line is held back until its verb is there.
 
-use super::frame::Commands;
 use super::literal::{Tail, count_down};
-use super::relogin::{Beginning, Behind, Refused};
+use super::relogin::{CommandStart, Refused, RefusedBefore};
 use super::response;
+use super::response_frame::PendingCommands;
 use crate::proto::line::{Head, word};
-use crate::proto::{Relogin, Step, opening};
+use crate::proto::{Relogin, Step, preamble};
 
 /// Framing of what the device sends.
 pub(super) struct CommandFrame {
     position: Position,
     relogin: Relogin,
     /// What was refused last, and may go on.
-    behind: Behind,
+    behind: RefusedBefore,
     /// Answers of ours that wait until they stand between two responses.
     refusals: Vec<u8>,
     /// The beginning of the command, as far as tag and verb reach.
@@ -56,7 +56,7 @@ impl CommandFrame {
         Self {
             position: Position::Start,
             relogin,
-            behind: Behind::Nothing,
+            behind: RefusedBefore::Nothing,
             refusals: Vec::new(),
             head: Head::default(),
             is_read: false,
@@ -85,16 +85,16 @@ impl CommandFrame {
                     if at > 0 {
                         break;
                     }
-                    return Step::Consume(opening::nuls(rest));
+                    return Step::Consume(preamble::nuls(rest));
                 }
-                Position::Start if self.relogin == Relogin::Refused => match Beginning::of(rest, self.behind) {
-                    Beginning::Passes => {
-                        self.behind = Behind::Nothing;
+                Position::Start if self.relogin == Relogin::Refused => match CommandStart::of(rest, self.behind) {
+                    CommandStart::Passes => {
+                        self.behind = RefusedBefore::Nothing;
                         self.line(rest, seen)
                     }
-                    Beginning::Undecided => break,
-                    Beginning::Refused(_) if at > 0 || self.is_full() => break,
-                    Beginning::Refused(refused) => {
+                    CommandStart::Undecided => break,
+                    CommandStart::Refused(_) if at > 0 || self.is_full() => break,
+                    CommandStart::Refused(refused) => {
                         seen.commands += 1;
                         return self.refuse(&refused, rest);
                     }
@@ -113,12 +113,12 @@ impl CommandFrame {
     }
 
     /// Says what has been waiting.
-    pub(super) fn say(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn write_refusals(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.refusals);
     }
 
     /// Whether answers of ours wait.
-    pub(super) fn has_to_say(&self) -> bool {
+    pub(super) fn has_refusals(&self) -> bool {
         !self.refusals.is_empty()
     }
 
@@ -128,7 +128,7 @@ impl CommandFrame {
     }
 
     /// Whether what the device has left behind may be sent on unread.
-    pub(super) fn passes_rest(&self) -> bool {
+    pub(super) fn forwards_leftover(&self) -> bool {
         self.relogin == Relogin::Allowed
     }
 
@@ -174,8 +174,8 @@ impl CommandFrame {
 
     fn refuse(&mut self, refused: &Refused<'_>, input: &[u8]) -> Step {
         response::tagged(&mut self.refusals, refused.tag, refused.text);
-        if refused.goes_on || self.behind != Behind::Nothing {
-            self.behind = Behind::Login;
+        if refused.goes_on || self.behind != RefusedBefore::Nothing {
+            self.behind = RefusedBefore::Login;
         }
         self.drop_line(input)
     }
@@ -193,8 +193,8 @@ impl CommandFrame {
                 Some((0, false)) => Position::DroppedLine,
                 Some((size, false)) => Position::DroppedLiteral(size),
                 Some((size, true)) => {
-                    if self.behind != Behind::Nothing {
-                        self.behind = Behind::Literal(size);
+                    if self.behind != RefusedBefore::Nothing {
+                        self.behind = RefusedBefore::Literal(size);
                     }
                     Position::Start
                 }
@@ -205,7 +205,7 @@ impl CommandFrame {
     }
 }
 
-impl Commands for CommandFrame {
+impl PendingCommands for CommandFrame {
     /// If its literal was still to come, it is not coming; if it was COMPRESS and is OK, nothing behind this line is text
     /// any more (RFC 4978 §3).
     fn completed(&mut self, tag: &[u8], ok: bool) -> bool {
@@ -223,7 +223,7 @@ impl Commands for CommandFrame {
     }
 
     fn stops_responses(&self) -> bool {
-        self.has_to_say()
+        self.has_refusals()
     }
 }
 

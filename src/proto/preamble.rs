@@ -8,7 +8,7 @@ use crate::failure::{Failure, Kind};
 ///
 /// # Errors
 /// A ClientHello where commands are spoken in clear.
-pub(super) fn in_front(input: &[u8], is_first: bool, encrypted: bool) -> Result<Option<Step>, Failure> {
+pub(super) fn before_command(input: &[u8], is_first: bool, encrypted: bool) -> Result<Option<Step>, Failure> {
     match input {
         // C firmware sends the NUL of its strings behind each line.
         [0, ..] => Ok(Some(Step::Consume(nuls(input)))),
@@ -61,12 +61,12 @@ mod tests {
     fn only_a_client_hello_is_one() {
         for input in [&[22][..], &[22, 3, 1], &[0x80, 46, 1, 3, 1], &[0x81, 10, 1, 0, 2]] {
             assert_eq!(is_client_hello(input), Some(true), "{input:?}");
-            assert!(in_front(input, true, false).is_err(), "{input:?}");
-            assert!(matches!(in_front(input, true, true), Ok(None)), "{input:?}");
+            assert!(before_command(input, true, false).is_err(), "{input:?}");
+            assert!(matches!(before_command(input, true, true), Ok(None)), "{input:?}");
         }
         for input in [&b"a NOOP"[..], b"\xfcser", b"\xe4\xf6\xfc", b"\xef\xbb\xbfa", b"\x80\x03\x00", b"\x15\x03\x01"] {
             assert_eq!(is_client_hello(input), Some(false), "{input:?}");
-            assert!(matches!(in_front(input, false, false), Ok(None)), "{input:?}");
+            assert!(matches!(before_command(input, false, false), Ok(None)), "{input:?}");
         }
         assert_eq!(is_client_hello(b"\x80."), None);
     }
@@ -80,12 +80,12 @@ mod tests {
             (b"\xff\xf4\xff\xfd\x06", false, 2),
         ] {
             for encrypted in [false, true] {
-                let step = in_front(input, is_first, encrypted);
+                let step = before_command(input, is_first, encrypted);
                 assert!(matches!(step, Ok(Some(Step::Consume(count))) if count == octets), "{input:?}: {step:?}");
             }
         }
         for input in [&b"\xef"[..], b"\xef\xbb", b"\xff", b"\xff\xfb"] {
-            assert!(matches!(in_front(input, true, true), Ok(Some(Step::Read))), "{input:?}");
+            assert!(matches!(before_command(input, true, true), Ok(Some(Step::Read))), "{input:?}");
         }
     }
 }

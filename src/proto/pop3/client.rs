@@ -6,12 +6,12 @@ use zeroize::Zeroizing;
 
 use super::response::Status;
 use crate::failure::{Failure, Kind};
-use crate::proto::line::printable;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::{Probe, UpstreamTls, refusal};
+use crate::text::excerpt;
 
 /// The conversation with the server until it lets the device in.
-pub(super) struct Dialogue {
+pub(super) struct Client {
     stage: Stage,
     probe: Probe,
     login: Credentials,
@@ -44,13 +44,13 @@ pub(super) enum Progress {
     Failed(Failure),
 }
 
-impl Dialogue {
+impl Client {
     pub(super) fn new(login: Credentials, tls: UpstreamTls, probe: Probe) -> Self {
         Self { stage: Stage::Greeting(tls), probe, login, answers: VecDeque::new(), nothing_answered: true }
     }
 
     /// A line of the server, without its line end.
-    pub(super) fn heard(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
+    pub(super) fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
         match (self.stage, Status::read(line)) {
             (Stage::Greeting(UpstreamTls::Implicit), Status::Ok) => self.send_login(out),
             (Stage::Greeting(UpstreamTls::StartTls), Status::Ok) => {
@@ -60,7 +60,7 @@ impl Dialogue {
             (Stage::Greeting(_), Status::Err(text)) => {
                 return Progress::Failed(Failure::new(
                     Kind::UpstreamGreeting,
-                    format!("it greets with \"-ERR {}\"", printable(text)),
+                    format!("it greets with \"-ERR {}\"", excerpt(text)),
                 ));
             }
             (Stage::Stls, Status::Ok) => {
@@ -70,7 +70,7 @@ impl Dialogue {
             (Stage::Stls, Status::Err(text)) => {
                 return Progress::Failed(Failure::new(
                     Kind::UpstreamStartTls,
-                    format!("STLS was answered with \"-ERR {}\"", printable(text)),
+                    format!("STLS was answered with \"-ERR {}\"", excerpt(text)),
                 ));
             }
             (Stage::User, Status::Ok) => {
@@ -90,7 +90,7 @@ impl Dialogue {
                 (None, Method::Sasl(Mechanism::Xoauth2)) => out.extend_from_slice(b"\r\n"),
                 (None, _) => out.extend_from_slice(b"*\r\n"),
             },
-            (Stage::Login, Status::Ok) if self.probe == Probe::Yes => {
+            (Stage::Login, Status::Ok) if self.probe == Probe::Run => {
                 out.extend_from_slice(b"STAT\r\n");
                 self.stage = Stage::Probe;
             }
@@ -98,7 +98,7 @@ impl Dialogue {
             (Stage::Probe, Status::Err(text)) => return Progress::Failed(refusal::of_probe(text)),
             // Refused before anything was asked for: it is the mechanism that the server does not like.
             (Stage::Login, Status::Err(text)) if self.nothing_answered && refusal::is_of_mechanism(text) => {
-                if self.login.can_be_said_by_command() {
+                if self.login.may_use_login_command() {
                     self.login.method = Method::Command;
                     self.send_login(out);
                     return Progress::Wait;
@@ -115,7 +115,7 @@ impl Dialogue {
             (Stage::Greeting(_) | Stage::Stls, Status::Continuation | Status::Other) | (Stage::Handshake, _) => {
                 return Progress::Failed(Failure::new(
                     Kind::UpstreamProtocol,
-                    format!("it said \"{}\", which is not POP3 here", printable(line)),
+                    format!("it said \"{}\", which is not POP3 here", excerpt(line)),
                 ));
             }
         }

@@ -7,27 +7,27 @@
 //! Where the server has to speak first, the device waits, and what it sends then has its turn before anything more of the
 //! server's passes: so the outcome does not depend on where the octets are cut.
 
-mod verdict;
+mod classify;
 
 use std::collections::VecDeque;
 
-use super::commands::Seen;
-use super::frame::Commands;
+use super::command_frame::Seen;
 use super::literal::Tail;
-use super::relogin::{Beginning, Behind, Refused};
+use super::relogin::{CommandStart, Refused, RefusedBefore};
 use super::response;
+use super::response_frame::PendingCommands;
 use crate::proto::line::Line;
-use crate::proto::{Failure, Kind, Step, opening};
-use verdict::{Literal, Verdict, read_end, tag_of};
+use crate::proto::{Failure, Kind, Step, preamble};
+use classify::{Class, Literal, announced_literal, tag_of};
 
 /// Framing of what such a device sends.
-pub(super) struct Guard {
+pub(super) struct NoDelete {
     position: Position,
     /// The server idles: it takes DONE, and nothing else.
     is_idle: bool,
     /// IDLEs whose DONE went before the server had spoken: how many completions until each of them is over. The next
     /// continuation request answers the first.
-    hasty: VecDeque<u64>,
+    early_done: VecDeque<u64>,
     /// The tag of the command that was passed on last.
     tag: Vec<u8>,
     /// Commands that the server has not completed. The last one is over once this is none, whatever tags are used twice.
@@ -38,7 +38,7 @@ pub(super) struct Guard {
     /// What is dropped belongs to a login.
     is_login: bool,
     /// A literal of a login was refused, and may come all the same.
-    behind: Behind,
+    behind: RefusedBefore,
     turn: bool,
 }
 
@@ -63,25 +63,25 @@ enum Position {
     OutOfStep,
 }
 
-impl Default for Guard {
+impl Default for NoDelete {
     fn default() -> Self {
         Self {
             position: Position::Start,
             is_idle: false,
-            hasty: VecDeque::new(),
+            early_done: VecDeque::new(),
             tag: Vec::new(),
             open: 0,
             refusals: Vec::new(),
             tail: Tail::default(),
             is_login: false,
-            behind: Behind::Nothing,
+            behind: RefusedBefore::Nothing,
             // What was pipelined behind the login comes before what the server said behind it.
             turn: true,
         }
     }
 }
 
-impl Guard {
+impl NoDelete {
     /// Follows the device's octets, a line or a piece of a literal a step.
     ///
     /// # Errors
@@ -96,12 +96,12 @@ impl Guard {
     }
 
     /// Whether the device goes first.
-    pub(super) fn is_devices_turn(&self) -> bool {
+    pub(super) fn device_goes_first(&self) -> bool {
         self.turn
     }
 
     /// Says what has been waiting. Whether there was anything.
-    pub(super) fn say(&mut self, out: &mut Vec<u8>) -> bool {
+    pub(super) fn write_refusals(&mut self, out: &mut Vec<u8>) -> bool {
         if self.refusals.is_empty() {
             return false;
         }
@@ -111,7 +111,7 @@ impl Guard {
     }
 
     /// Whether answers of ours wait for the end of a response.
-    pub(super) fn has_to_say(&self) -> bool {
+    pub(super) fn has_refusals(&self) -> bool {
         !self.refusals.is_empty()
     }
 
@@ -129,7 +129,7 @@ impl Guard {
         }
         Ok(match self.position {
             // As before the login.
-            Position::Start | Position::Idle if input.first() == Some(&0) => Step::Consume(opening::nuls(input)),
+            Position::Start | Position::Idle if input.first() == Some(&0) => Step::Consume(preamble::nuls(input)),
             Position::Start => match Line::split(input, LINE) {
                 Line::Incomplete => Step::Read,
                 Line::TooLong => {
@@ -141,7 +141,7 @@ impl Guard {
             },
             Position::Behind => match Line::split(input, LINE) {
                 Line::Incomplete => Step::Read,
-                Line::Complete { text, len } if goes_on(text) => {
+                Line::Complete { text, len } if continues_command(text) => {
                     self.pass(text, input.get(..len).unwrap_or_default(), out)
                 }
                 Line::TooLong | Line::Complete { .. } => {
@@ -165,8 +165,10 @@ impl Guard {
             // The device has seen that the server idles, or does not want to: it need not wait until we have, which we
             // never do if the server has announced a longer literal than it sent.
             Position::Idle => match Line::split(input, LINE) {
-                Line::Complete { text, len } if Verdict::of(text) == Verdict::Done && self.hasty.len() < HASTY => {
-                    self.hasty.push_back(self.open);
+                Line::Complete { text, len }
+                    if Class::of(text) == Class::Done && self.early_done.len() < EARLY_DONE =>
+                {
+                    self.early_done.push_back(self.open);
                     self.position = Position::Start;
                     out.extend_from_slice(b"DONE\r\n");
                     Step::Consume(len)
@@ -180,37 +182,37 @@ impl Guard {
     /// The first line of a command; `line` is `text` with its line end.
     fn command(&mut self, text: &[u8], line: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Step {
         let behind = std::mem::take(&mut self.behind);
-        let verdict = match Beginning::of(line, behind) {
+        let class = match CommandStart::of(line, behind) {
             // A login without its tag may look like something else, and so may a literal of one.
-            Beginning::Refused(Refused { tag, goes_on: true, .. }) => Verdict::Refuse { tag },
-            _ => Verdict::of(text),
+            CommandStart::Refused(Refused { tag, goes_on: true, .. }) => Class::Refuse { tag },
+            _ => Class::of(text),
         };
-        seen.commands += u64::from(!matches!(verdict, Verdict::Empty | Verdict::Done));
-        match verdict {
-            Verdict::Done if self.is_idle => {
+        seen.commands += u64::from(!matches!(class, Class::Empty | Class::Done));
+        match class {
+            Class::Done if self.is_idle => {
                 self.is_idle = false;
                 out.extend_from_slice(b"DONE\r\n");
             }
             // The server has ended the IDLE by itself.
-            Verdict::Done => {}
-            Verdict::Empty if self.is_idle => {}
+            Class::Done => {}
+            Class::Empty if self.is_idle => {}
             // It may still belong to a command whose answer came early.
-            Verdict::Empty => return send(text, line, out),
-            Verdict::Refuse { tag } => return self.drop_command(tag, line, behind),
-            Verdict::Pass { tag, .. } | Verdict::Idle { tag } | Verdict::Close { tag } if self.is_idle => {
+            Class::Empty => return send(text, line, out),
+            Class::Refuse { tag } => return self.drop_command(tag, line, behind),
+            Class::Pass { tag, .. } | Class::Idle { tag } | Class::Close { tag } if self.is_idle => {
                 return self.drop_command(tag, line, behind);
             }
-            Verdict::Pass { tag, logout, .. } => {
+            Class::Pass { tag, logout, .. } => {
                 seen.logout |= logout;
                 self.begin(tag);
                 return self.pass(text, line, out);
             }
-            Verdict::Idle { tag } => {
+            Class::Idle { tag } => {
                 self.begin(tag);
                 self.position = Position::Idle;
                 return send(text, line, out);
             }
-            Verdict::Close { tag } => {
+            Class::Close { tag } => {
                 self.begin(tag);
                 // RFC 3691: the same, but nothing is removed.
                 response::tagged(out, tag, "UNSELECT");
@@ -228,7 +230,7 @@ impl Guard {
 
     /// Passes a line of a command that passes.
     fn pass(&mut self, text: &[u8], line: &[u8], out: &mut Vec<u8>) -> Step {
-        let literal = read_end(text).ok().flatten();
+        let literal = announced_literal(text).ok().flatten();
         self.position = literal.map_or(Position::Start, Position::Announced);
         match literal {
             // Some servers do not know them, or forget to skip them when they refuse the command: then they are read as
@@ -243,11 +245,11 @@ impl Guard {
     }
 
     /// Answers a command that does not pass, and drops its first line, as far as that is there.
-    fn drop_command(&mut self, tag: &[u8], line: &[u8], behind: Behind) -> Step {
-        let beginning = Beginning::of(line, behind);
-        self.is_login = matches!(beginning, Beginning::Refused(Refused { goes_on: true, .. }));
+    fn drop_command(&mut self, tag: &[u8], line: &[u8], behind: RefusedBefore) -> Step {
+        let beginning = CommandStart::of(line, behind);
+        self.is_login = matches!(beginning, CommandStart::Refused(Refused { goes_on: true, .. }));
         let (tag, text) = match beginning {
-            Beginning::Refused(Refused { tag, text, goes_on: true }) => (tag, text),
+            CommandStart::Refused(Refused { tag, text, goes_on: true }) => (tag, text),
             _ => (tag, if tag == b"*" { NOT_A_COMMAND } else { REFUSED }),
         };
         response::tagged(&mut self.refusals, tag, text);
@@ -267,7 +269,7 @@ impl Guard {
                 Some((size, false)) => behind(size, Position::DroppedLiteral, Position::DroppedLine),
                 Some((size, true)) => {
                     if self.is_login {
-                        self.behind = Behind::Literal(size);
+                        self.behind = RefusedBefore::Literal(size);
                     }
                     Position::Start
                 }
@@ -282,8 +284,8 @@ impl Guard {
     }
 
     /// The server has asked for what follows.
-    fn asked(&mut self) {
-        if self.hasty.pop_front().is_some() {
+    fn continuation_requested(&mut self) {
+        if self.early_done.pop_front().is_some() {
             return;
         }
         self.position = match self.position {
@@ -298,7 +300,7 @@ impl Guard {
     }
 
     /// The server has completed all that it was sent.
-    fn answered(&mut self) {
+    fn all_completed(&mut self) {
         self.is_idle = false;
         self.position = match self.position {
             // The literal is not coming.
@@ -314,17 +316,17 @@ impl Guard {
     }
 }
 
-impl Commands for Guard {
+impl PendingCommands for NoDelete {
     fn completed(&mut self, tag: &[u8], _: bool) -> bool {
         match tag {
-            b"+" => self.asked(),
+            b"+" => self.continuation_requested(),
             b"*" => {}
             tag => {
                 self.open = self.open.saturating_sub(1);
-                self.hasty.iter_mut().for_each(|left| *left = left.saturating_sub(1));
-                self.hasty.retain(|left| *left > 0);
+                self.early_done.iter_mut().for_each(|left| *left = left.saturating_sub(1));
+                self.early_done.retain(|left| *left > 0);
                 if self.open == 0 && tag == self.tag {
-                    self.answered();
+                    self.all_completed();
                 }
             }
         }
@@ -333,7 +335,7 @@ impl Commands for Guard {
     }
 
     fn is_continued_by_us(&self) -> bool {
-        self.hasty.is_empty() && matches!(self.position, Position::Announced(Literal { synchronising: false, .. }))
+        self.early_done.is_empty() && matches!(self.position, Position::Announced(Literal { synchronising: false, .. }))
     }
 
     fn stops_responses(&self) -> bool {
@@ -352,8 +354,8 @@ fn send(text: &[u8], line: &[u8], out: &mut Vec<u8>) -> Step {
 }
 
 /// Whether a line can stand behind a literal (RFC 3501 §9), and is no command for a server that has answered already.
-fn goes_on(text: &[u8]) -> bool {
-    matches!(text.first(), None | Some(b' ' | b')')) && read_end(text).is_ok()
+fn continues_command(text: &[u8]) -> bool {
+    matches!(text.first(), None | Some(b' ' | b')')) && announced_literal(text).is_ok()
 }
 
 fn in_literal(left: u64, input: &[u8]) -> usize {
@@ -376,20 +378,20 @@ const LINE: usize = 8192;
 const QUEUE: usize = 4096;
 
 /// So many IDLEs may be over before the server has answered one of them.
-const HASTY: usize = 64;
+const EARLY_DONE: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// All that the server hears of `input`, cut at `cut`, until the guard wants more.
-    fn passed(guard: &mut Guard, input: &[u8], cut: usize) -> Vec<u8> {
+    /// All that the server hears of `input`, cut at `cut`, until it wants more.
+    fn passed(relay: &mut NoDelete, input: &[u8], cut: usize) -> Vec<u8> {
         let mut heard = Vec::new();
         let mut unread = Vec::new();
         for piece in [&input[..cut], &input[cut..]] {
             unread.extend_from_slice(piece);
             loop {
-                let step = guard.commands(&unread, &mut Seen::default(), &mut heard).unwrap();
+                let step = relay.commands(&unread, &mut Seen::default(), &mut heard).unwrap();
                 match step {
                     Step::Forward(count) => heard.extend(unread.drain(..count)),
                     Step::Consume(count) => drop(unread.drain(..count)),
@@ -402,19 +404,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_stops_the_device_until_it_is_said() {
-        let mut guard = Guard::default();
+    fn a_full_queue_stops_the_device_until_it_is_sent() {
+        let mut relay = NoDelete::default();
         let many = b"a EXPUNGE\r\n".repeat(1000);
-        assert_eq!(passed(&mut guard, &many, 0), b"");
-        assert!(guard.is_full() && guard.refusals.len() < QUEUE + 100);
-        assert!(!guard.is_devices_turn() && guard.waits());
+        assert_eq!(passed(&mut relay, &many, 0), b"");
+        assert!(relay.is_full() && relay.refusals.len() < QUEUE + 100);
+        assert!(!relay.device_goes_first() && relay.waits());
         let mut said = Vec::new();
-        assert!(guard.say(&mut said) && !said.is_empty());
-        assert!(guard.is_devices_turn(), "what was held back goes on, without another octet from anybody");
-        assert!(matches!(guard.commands(b"a NOOP\r\n", &mut Seen::default(), &mut said), Ok(Step::Forward(8))));
-        assert!(matches!(guard.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Consume(0))));
-        assert!(matches!(guard.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Read)));
-        assert!(!guard.say(&mut said));
+        assert!(relay.write_refusals(&mut said) && !said.is_empty());
+        assert!(relay.device_goes_first(), "what was held back goes on, without another octet from anybody");
+        assert!(matches!(relay.commands(b"a NOOP\r\n", &mut Seen::default(), &mut said), Ok(Step::Forward(8))));
+        assert!(matches!(relay.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Consume(0))));
+        assert!(matches!(relay.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Read)));
+        assert!(!relay.write_refusals(&mut said));
     }
 
     #[test]
@@ -422,13 +424,13 @@ mod tests {
         for (input, waits) in
             [(&b"a APPEND x {5+}\r\nhello\r\n"[..], true), (b"a IDLE\r\nb NOOP\r\n", true), (b"a EXPUN", false)]
         {
-            let mut guard = Guard::default();
-            passed(&mut guard, input, 0);
-            assert_eq!(guard.waits(), waits, "{input:?}");
+            let mut relay = NoDelete::default();
+            passed(&mut relay, input, 0);
+            assert_eq!(relay.waits(), waits, "{input:?}");
             if waits {
                 // Whatever the server says ends the wait.
-                guard.completed(b"a", false);
-                assert!(!guard.waits(), "{input:?}");
+                relay.completed(b"a", false);
+                assert!(!relay.waits(), "{input:?}");
             }
         }
     }
@@ -438,11 +440,11 @@ mod tests {
         let long = "1".repeat(LINE);
         let input = format!("a FETCH {long} {{11+}}\r\nb EXPUNGE\r\n\r\nc {long}\r\nd NOOP\r\n");
         for cut in (0..input.len()).step_by(97).chain(input.len() - 60..input.len()).chain(LINE..LINE + 60) {
-            let mut guard = Guard::default();
-            assert_eq!(passed(&mut guard, input.as_bytes(), cut), b"d NOOP\r\n", "{cut}");
-            assert_eq!(String::from_utf8(guard.refusals).unwrap(), format!("a {REFUSED}\r\nc {REFUSED}\r\n"), "{cut}");
+            let mut relay = NoDelete::default();
+            assert_eq!(passed(&mut relay, input.as_bytes(), cut), b"d NOOP\r\n", "{cut}");
+            assert_eq!(String::from_utf8(relay.refusals).unwrap(), format!("a {REFUSED}\r\nc {REFUSED}\r\n"), "{cut}");
         }
         let fits = format!("a SEARCH {}\r\n", &long[..LINE - 9]);
-        assert_eq!(passed(&mut Guard::default(), fits.as_bytes(), 5), fits.as_bytes());
+        assert_eq!(passed(&mut NoDelete::default(), fits.as_bytes(), 5), fits.as_bytes());
     }
 }

@@ -6,13 +6,13 @@ use zeroize::Zeroizing;
 
 use super::response::{Response, Status, capability_code};
 use crate::failure::{Failure, Kind};
-use crate::proto::line::printable;
-use crate::proto::refusal::{self, Said};
+use crate::proto::refusal::{self, Condition};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::{Probe, UpstreamTls};
+use crate::text::excerpt;
 
 /// The conversation with the server until it lets the device in.
-pub(super) struct Dialogue {
+pub(super) struct Client {
     stage: Stage,
     probe: Probe,
     login: Credentials,
@@ -50,7 +50,7 @@ pub(super) enum Progress {
     Failed(Failure),
 }
 
-impl Dialogue {
+impl Client {
     pub(super) fn new(login: Credentials, tls: UpstreamTls, probe: Probe) -> Self {
         Self {
             stage: Stage::Greeting(tls),
@@ -64,13 +64,13 @@ impl Dialogue {
     }
 
     /// A line of the server, without its line end.
-    pub(super) fn heard(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
+    pub(super) fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
         let response = Response::read(line);
         match (self.stage, response) {
             (Stage::Greeting(tls), Response::Untagged { keyword, text }) => self.greeted(tls, keyword, text, out),
             (_, Response::Untagged { keyword, text }) if keyword.eq_ignore_ascii_case(b"BYE") => {
                 let other = || Failure { kind: Kind::Unavailable, ..refusal::of(text) };
-                Progress::Failed(refusal::notice(Said::Bye, text).unwrap_or_else(other))
+                Progress::Failed(refusal::notice(Condition::Bye, text).unwrap_or_else(other))
             }
             (Stage::Login | Stage::Probe, Response::Untagged { keyword, text }) => {
                 if keyword.eq_ignore_ascii_case(b"CAPABILITY") {
@@ -87,7 +87,7 @@ impl Dialogue {
                 }
                 Status::No | Status::Bad => Progress::Failed(Failure::new(
                     Kind::UpstreamStartTls,
-                    format!("STARTTLS was answered with \"{}\"", printable(text)),
+                    format!("STARTTLS was answered with \"{}\"", excerpt(text)),
                 )),
             },
             (Stage::Login, Response::Continuation) => {
@@ -107,14 +107,14 @@ impl Dialogue {
             }
             _ => Progress::Failed(Failure::new(
                 Kind::UpstreamProtocol,
-                format!("it said \"{}\", which is not IMAP here", printable(line)),
+                format!("it said \"{}\", which is not IMAP here", excerpt(line)),
             )),
         }
     }
 
     fn login_answered(&mut self, status: Status, text: &[u8], out: &mut Vec<u8>) -> Progress {
         let unheard = status != Status::Ok && self.nothing_answered && refusal::is_of_mechanism(text);
-        if unheard && self.login.can_be_said_by_command() {
+        if unheard && self.login.may_use_login_command() {
             // Refused before anything was asked for: it is the mechanism that the server does not like.
             self.login.method = Method::Command;
             self.tag = SECOND_LOGIN_TAG;
@@ -124,7 +124,7 @@ impl Dialogue {
         Progress::Failed(match (status, self.login.method) {
             (Status::Ok, _) => {
                 self.capability = capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take());
-                if self.probe == Probe::Yes {
+                if self.probe == Probe::Run {
                     // NOOP would not do: the mailbox is missed by the first command that needs it.
                     out.extend_from_slice(PROBE_TAG);
                     out.extend_from_slice(b" STATUS INBOX (MESSAGES)\r\n");
@@ -173,7 +173,7 @@ impl Dialogue {
             }
             (b"BYE", _) => Progress::Failed(Failure::new(
                 Kind::UpstreamGreeting,
-                format!("it greets with \"BYE {}\"", printable(text)),
+                format!("it greets with \"BYE {}\"", excerpt(text)),
             )),
             _ => Progress::Failed(Failure::new(Kind::UpstreamProtocol, "its greeting is not IMAP")),
         }
@@ -289,17 +289,17 @@ const PROBE_TAG: &[u8] = b"P4";
 mod tests {
     use super::*;
 
-    fn heard(dialogue: &mut Dialogue, line: &[u8]) -> Vec<u8> {
+    fn receive(client: &mut Client, line: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        assert!(matches!(dialogue.heard(line, &mut out), Progress::Wait), "{}", printable(line));
+        assert!(matches!(client.receive(line, &mut out), Progress::Wait), "{}", excerpt(line));
         out
     }
 
     #[test]
     fn login_quotes_and_sends_8_bit_as_literals() {
         let login = Credentials::from_command(b"a\"b\\c", "p\u{e4}ss".as_bytes().to_vec());
-        let mut dialogue = Dialogue::new(login, UpstreamTls::Implicit, Probe::No);
-        assert_eq!(heard(&mut dialogue, b"* OK ready"), b"P2 LOGIN \"a\\\"b\\\\c\" {5}\r\n");
-        assert_eq!(heard(&mut dialogue, b"+ OK"), "p\u{e4}ss\r\n".as_bytes());
+        let mut client = Client::new(login, UpstreamTls::Implicit, Probe::Skip);
+        assert_eq!(receive(&mut client, b"* OK ready"), b"P2 LOGIN \"a\\\"b\\\\c\" {5}\r\n");
+        assert_eq!(receive(&mut client, b"+ OK"), "p\u{e4}ss\r\n".as_bytes());
     }
 }
