@@ -109,11 +109,11 @@ const verdictOf = ({ verdict }) => (VERDICTS.includes(verdict.kind) ? verdict.ki
 const counted = (devices, kind) => devices.filter((device) => verdictOf(device) === kind).length;
 
 function summary(devices, waiting) {
-  if (devices.length === 0) return [h("span", "seen", "No device seen yet.")];
+  if (devices.length === 0) return [h("span", "seen", "No device has connected yet.")];
   const [refused, needs, could, unknown] = VERDICTS.map((kind) => counted(devices, kind));
   const parts = [needs && count(needs, "needs packetboat", "need packetboat"),
     could && `${number(could)} could talk to Exchange Online directly`,
-    refused && `${number(refused)} refused`, unknown && `${number(unknown)} not known yet`];
+    refused && `${number(refused)} refused`, unknown && `${number(unknown)} unknown`];
   return [h("span", "seen", `${count(devices.length, "device")} seen: ${parts.filter(Boolean).join(", ")}. `),
     waiting > 0 && h("span", "waiting", `${count(waiting, "needs attention", "need attention")}.`)];
 }
@@ -155,7 +155,7 @@ function deviceRow(device, now) {
       device.logins.length ? h("div", "list", device.logins.map((text) => h("bdi", "login", text))) : none("none yet"),
       device.mailbox && h("span", "mailbox", [h("span", "to", "mailbox "), h("bdi", "", device.mailbox)]),
     ]),
-    cell("entry", "Comes in by", [
+    cell("entry", "Connects by", [
       h("span", "protocol", device.protocol),
       device.entry && h("span", "way", ENTRIES[device.entry] ?? device.entry),
       h("bdi", "listener", device.listener),
@@ -210,21 +210,21 @@ function showHead({ version, openssl, started, now, ready, problem, config, tota
   const notice = (key, names, parts) => h("li", `notice ${names}`, parts, { key });
   patch(at("notices"), [
     (problem || !ready) && notice("ready", ready ? "soon" : "refused", [
-      h("b", "", ready ? "Problem: " : "Not ready: "), h("bdi", "", problem ?? "it takes no devices now.")]),
+      h("b", "", ready ? "Problem: " : "Not ready: "), h("bdi", "", problem ?? "it accepts no devices now.")]),
     config.problem && notice("config", "refused", [
-      h("b", "", "The last reload was refused: "), h("bdi", "", config.problem),
-      h("span", "", `. The configuration of ${exact(config.loaded)} is still in force.`)]),
+      h("b", "", "packetboat rejected the last reload: "), h("bdi", "", config.problem),
+      h("span", "", `. The configuration of ${exact(config.loaded)} is still in use.`)]),
     ill > 0 && notice("accounts", "soon", [
       link("#accounts", count(ill, "account needs attention", "accounts need attention"))]),
     due > 0 && notice("expiries", "soon", [link("#expiries", count(due, "expiry is due", "expiries are due"))]),
   ]);
 }
 
-const STATES = { ok: ["could", "Token at hand"], none: ["unknown", "No token yet"], trouble: ["refused", "Trouble"] };
+const STATES = { ok: ["could", "Has a token"], none: ["unknown", "No token yet"], trouble: ["refused", "Trouble"] };
 const MODES = {
   translate: "Translates: signs in with OAuth for the device",
   "pass-through": "Passes through: the device signs in by itself",
-  observe: "Observes: only looks at what the device offers",
+  observe: "Observes: takes inventory and lets nobody in",
 };
 
 function showAccounts({ accounts, now }) {
@@ -347,7 +347,7 @@ function drawing(parts, levels, scale, start, width, told) {
   return h("svg", "", [
     h("title", "", told),
     h("rect", "blank", "", { fixed: { x: LEFT, y: TOP, width: blank, height: BASE - TOP } }),
-    blank > 90 && text("x", "blank", "nothing recorded", LEFT + blank / 2, (TOP + BASE) / 2 + 4),
+    blank > 90 && text("x", "blank", "no data", LEFT + blank / 2, (TOP + BASE) / 2 + 4),
     path("grid", `M${LEFT} ${TOP}H${width - 2}M${LEFT} ${BASE}H${width - 2}`),
     path("ticks", hours.map((bar) => `M${x(bar)} ${BASE}v4`).join("")),
     ...parts.map(({ color }, i) => path(color, area(levels[i], levels[i + 1]), `series ${i}`)),
@@ -375,10 +375,10 @@ async function ask(path) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const request = fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
   const answer = await request.catch((error) => {
-    throw new Error(error.name === "TimeoutError" ? "it is too slow" : "it cannot be reached");
+    throw new Error(error.name === "TimeoutError" ? "packetboat does not answer in time" : "the browser cannot reach packetboat");
   });
   if (answer.status === 401) lock();
-  if (!answer.ok) throw new Error(`it answered HTTP ${answer.status}`);
+  if (!answer.ok) throw new Error(`packetboat answers with HTTP ${answer.status}`);
   return answer;
 }
 
@@ -406,14 +406,14 @@ function show(next) {
 }
 
 function lose(error) {
-  const stale = status ? " What stands below is from then." : "";
+  const stale = status ? " The data below is from then." : "";
   write(at("lost"), `No answer since ${exact(answered)}: ${error.message}.${stale} Trying again every 2 s.`);
   at("lost").hidden = false;
   mark("refused", "No answer");
 }
 
 function lock() {
-  write(at("token-problem"), token ? "This token was not accepted." : "");
+  write(at("token-problem"), token ? "packetboat does not accept this token." : "");
   token = null;
   sessionStorage.removeItem(STORED);
   locked = true;
