@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the Debian package, with dpkg-deb alone:  config/debian/build.sh [OUTPUT_DIRECTORY [BINARY]]
-# OUTPUT_DIRECTORY is target/debian, BINARY target/release/packetboat, if left out. Prints the package's path.
+# Defaults: OUTPUT_DIRECTORY target/debian, BINARY target/release/packetboat. Prints the package's path.
 # The same binary, tree and SOURCE_DATE_EPOCH (the last commit's time, if not set) make the same file, bit for bit.
 set -eu
 umask 022
@@ -15,7 +15,7 @@ if [ ! -x "$binary" ]; then
     echo "$binary is missing; build it with: make build" >&2
     exit 66
 fi
-# Debian's own tools. strip knows the architectures of the binary it came with.
+# Debian's own tools. strip knows the architectures of the system it belongs to.
 for tool in dpkg-deb strip objdump gzip python3; do
     command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install dpkg binutils gzip python3" >&2; exit 69; }
 done
@@ -28,7 +28,7 @@ architecture=$(dpkg --print-architecture)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 stage=$work/packetboat
-# From mktemp, which is for its owner alone.
+# mktemp makes a directory for its owner alone; the package needs 755.
 mkdir -p "$stage"
 chmod 755 "$stage"
 
@@ -38,7 +38,7 @@ put() {
 }
 
 install -D -m 755 "$binary" "$stage/usr/bin/packetboat"
-# Function names in a panic stay, line numbers go.
+# Keep function names for panics; drop line numbers.
 strip --strip-debug --remove-section=.comment "$stage/usr/bin/packetboat"
 
 put 644 config/systemd/packetboat.service lib/systemd/system
@@ -50,7 +50,7 @@ put 644 config/systemd/packetboat.sysusers usr/lib/sysusers.d packetboat.conf
 put 640 config/debian/packetboat.toml etc/packetboat
 install -d -m 700 "$stage/etc/packetboat/credentials"
 
-# The manual and the completions are the program's own.
+# The program generates its man pages and completions.
 mkdir "$work/man"
 "$binary" generate man "$work/man"
 install -d "$stage/usr/share/man/man1"
@@ -100,7 +100,7 @@ COPYRIGHT
 } >"$stage/$doc/copyright"
 chmod 644 "$stage/$doc/copyright"
 
-# The newest symbol version that the binary asks of the C library.
+# The newest symbol version of the C library that the binary needs.
 glibc=$(objdump -T "$binary" | sed -n 's/.*GLIBC_\([0-9.]*\)[) ].*/\1/p' | sort -V | tail -n 1)
 mkdir "$stage/DEBIAN"
 cat >"$stage/DEBIAN/control" <<CONTROL
@@ -132,6 +132,6 @@ chmod 644 "$stage/DEBIAN/control" "$stage/DEBIAN/conffiles" "$stage/DEBIAN/md5su
 find "$stage" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 package=$output/packetboat_${version}_$architecture.deb
-# xz: every dpkg knows it.
+# xz, because every dpkg supports it.
 dpkg-deb --root-owner-group --uniform-compression -Zxz --build "$stage" "$package" >/dev/null
 echo "$package"

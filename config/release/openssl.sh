@@ -1,12 +1,13 @@
 #!/bin/sh
-# Prints where the OpenSSL lies that a release is built from, after fetching and verifying it once:
+# Fetches and verifies the OpenSSL of a release once, and prints its path:
 #   config/release/openssl.sh
 #
-# OPENSSL_SOURCE=PATH   a directory or a tarball of your own; its whole path is printed
-# OPENSSL=registry      the one of crates.io, as plain cargo builds it, though its line has ended; an empty line is printed
+# OPENSSL_SOURCE=PATH   your own directory or tarball; prints its absolute path
+# OPENSSL=registry      the one from crates.io, as plain cargo builds it, whose support has ended; prints an empty line
 #
-# Otherwise: Debian's source package of the version in config/release/openssl.sha256, with Debian's patches. Checked are
-# the archive's signature (by apt), the sums, the uploader's signature (debian-keyring) and that of OpenSSL on its tarball.
+# Otherwise it takes Debian's source package of the version in config/release/openssl.sha256, with Debian's patches. It
+# checks the archive's signature (by apt), the hashes, the uploader's signature (debian-keyring) and OpenSSL's on the
+# tarball.
 set -eu
 export LC_ALL=C
 
@@ -58,14 +59,14 @@ dpkg-deb --extract debian-keyring_*.deb keyring
 gpgv --quiet --keyring "$work/keyring/usr/share/keyrings/debian-keyring.gpg" "openssl_$version.dsc" >&2 ||
     fail "the package is not signed by a developer of Debian"
 dpkg-source --no-check --extract "openssl_$version.dsc" tree >&2 || fail "the package cannot be unpacked"
-# gpgv takes no key in armour.
+# gpgv does not read armoured keys.
 sed -e '1,/^$/d' -e '/^=/,$d' tree/debian/upstream/signing-key.asc | base64 --decode >upstream.gpg
 gpgv --quiet --keyring "$work/upstream.gpg" openssl_*.orig.tar.gz.asc openssl_*.orig.tar.gz >&2 ||
     fail "the tarball is not signed by the OpenSSL project"
 
-# The library says by whom it is patched: OpenSSL 3.5.7+deb13u2.
+# Mark the patched version, as in "OpenSSL 3.5.7+deb13u2".
 sed -i "s/^BUILD_METADATA=.*/BUILD_METADATA=${version##*[-~]}/" tree/VERSION.dat
-# What the library is not built from.
+# Remove files that the build of the library does not need.
 rm -rf tree/.pc tree/cloudflare-quiche tree/oqs-provider tree/pkcs11-provider tree/python-ecdsa tree/tlsfuzzer \
     tree/tlslite-ng tree/wycheproof
 mv -T tree "$tree" || [ -d "$tree" ]

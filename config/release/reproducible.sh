@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the last commit twice, as two people would, and compares what came out:  config/release/reproducible.sh
-# Another directory, home, copy of the crates and of OpenSSL, umask, language, time zone, time, and number of compilers at work.
-# Two whole release builds: ten minutes of two cores.
+# Builds the last commit twice, as two people would, and compares the results:  config/release/reproducible.sh
+# The two builds differ in directory, home, copy of the crates and of OpenSSL, umask, language, time zone, time and
+# number of compilers. They take ten minutes on two cores.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -24,7 +24,7 @@ one() (
     OPENSSL_SOURCE=$(config/release/openssl.sh)
     OPENSSL_SOURCE=$OPENSSL_SOURCE config/release/sbom.py "$work/$1/out/packetboat.cdx.json"
     cp target/release/packetboat "$work/$1/out/"
-    # What leads back to the machine that it was built on.
+    # Names that lead back to the build's machine.
     for path in "$work" "$HOME" "$home"; do
         if grep -aqF "$path" "$work/$1/out/packetboat"; then
             echo "the program names $path" >&2
@@ -40,7 +40,7 @@ cp -r "$home/registry/index" "$home/registry/cache" "$work/another/home/.cargo/r
 (
     umask 027
     export HOME="$work/another/home" CARGO_HOME="$work/another/home/.cargo"
-    # The work of somebody else may be cloned.
+    # git may clone another user's repository.
     git config --global --add safe.directory '*'
     LC_ALL=C.UTF-8 TZ=Pacific/Auckland CARGO_BUILD_JOBS=3 one another/and-longer
 )

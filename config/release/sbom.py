@@ -62,7 +62,7 @@ def bill():
         "version": 1,
         "metadata": {
             **timestamp(),
-            # With these, the program comes out the same again.
+            # The tools for a bit-identical build.
             "tools": {"components": [{"type": "application", "name": name, "version": tool} for name, tool in tools()]},
             "component": {
                 "type": "application",
@@ -78,7 +78,7 @@ def bill():
         "components": components,
         "dependencies": [{"ref": ref, "dependsOn": sorted(needs)} for ref, needs in sorted(edges.items())],
     }
-    # A number that follows from the contents: another bill has another, the same bill the same.
+    # A number derived from the contents, so that the same bill has the same number.
     serial = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(document, sort_keys=True))
     return {**document, "serialNumber": f"urn:uuid:{serial}"}
 
@@ -92,7 +92,7 @@ def crate(package, is_linked, checksum):
         "scope": "required" if is_linked else "excluded",
         # The builder of OpenSSL is in this repository.
         **({"hashes": [{"alg": "SHA-256", "content": checksum}]} if checksum else {}),
-        # Before SPDX, cargo's "or" was a stroke.
+        # Older crates have a slash for "OR", which SPDX does not know.
         "licenses": [{"expression": package["license"].replace("/", " OR ")}],
         "purl": reference(package),
     }
@@ -143,7 +143,7 @@ def openssl(builder):
     return {
         **c_library("openssl", version, "Apache-2.0", whence, purl),
         **({"hashes": hashes} if hashes else {}),
-        # The name in the database of vulnerabilities.
+        # Its name in databases of vulnerabilities.
         "cpe": f"cpe:2.3:a:openssl:openssl:{plain}:*:*:*:*:*:*:*",
         "properties": [{"name": "packetboat:supported-until", "value": until[1] if until else "unknown"}],
     }
@@ -201,7 +201,7 @@ def named(package):
 
 
 def reference(package):
-    # In a package URL, + is written %2B.
+    # A package URL encodes + as %2B.
     kind = "cargo" if package["source"] else "generic"
     return f"pkg:{kind}/{package['name']}@{package['version'].replace('+', '%2B')}"
 

@@ -1,21 +1,21 @@
 #!/bin/sh
-# Writes the bill of materials, checks it against the schema of CycloneDX, and prints where it is:
+# Writes the bill of materials, checks it against CycloneDX's schema, and prints its path:
 #   config/release/sbom.sh [FILE]    (target/release/packetboat.cdx.json)
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 file=${1:-$root/target/release/packetboat.cdx.json}
 mkdir -p "$(dirname "$file")"
-# The one that config/release/cargo.sh builds.
+# The OpenSSL that config/release/cargo.sh builds.
 OPENSSL_SOURCE=$("$root/config/release/openssl.sh")
 export OPENSSL_SOURCE
 "$root/config/release/sbom.py" "$file"
 
-# Each package by its sum, and none whose installation runs its own code.
+# pip checks each package's hash, and installs only packages that run no code of their own during installation.
 requirements=$root/config/release/sbom-requirements.txt
 venv=$root/target/cyclonedx
 if ! cmp -s "$requirements" "$venv/requirements.txt"; then
-    # The system's own, which every user may run.
+    # The system's Python, which every user may run.
     python=/usr/bin/python3
     [ -x "$python" ] || python=python3
     "$python" -m venv --clear "$venv" >&2 || {
@@ -37,7 +37,8 @@ if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read(
     sys.exit(str(error))
 '
 if [ "$(id -u)" -eq 0 ]; then
-    # Other people's code does not run as root beside the program that is released: it gets a copy of itself, and the bill.
+    # The validator is other people's code: it does not run as root beside the release, and sees a copy of the bill
+    # alone.
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     cp -r "$venv"/lib/python3*/site-packages "$copy/"

@@ -1,8 +1,8 @@
-# Makes apt see Debian 13 and nothing else, for a script that sources this.
+# Makes apt see Debian 13 alone, for a script that sources this file.
 # shellcheck shell=sh
 
-# trixie DIRECTORY: what apt keeps is in this directory, and the system's own lists stay as they are. The mirrors are
-# those of this machine, and so are the archive's keys.
+# trixie DIRECTORY: apt keeps its lists in this directory, and the system's own lists do not change. Mirrors and archive
+# keys are this machine's.
 trixie() {
     uris=$(apt-get update --print-uris)
     mirror=$(echo "$uris" | sed -n "s,^'\(.*/debian\)/dists/.*,\1,p" | head -n 1)

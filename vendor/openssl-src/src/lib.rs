@@ -1,4 +1,5 @@
-//! Builds the OpenSSL that packetboat links: `OPENSSL_SOURCE`, a directory or a tarball, or else the tree of crates.io.
+//! Builds the OpenSSL that packetboat links: `OPENSSL_SOURCE`, a directory or a tarball, or else the tree from
+//! crates.io.
 //!
 //! The types and functions are those of the crate openssl-src that openssl-sys calls. Linux only, as packetboat is.
 
@@ -17,14 +18,14 @@ pub struct Build {
     openssl_dir: PathBuf,
 }
 
-/// Where the libraries and headers lie.
+/// The directories of the built libraries and headers.
 pub struct Artifacts {
     include_dir: PathBuf,
     lib_dir: PathBuf,
 }
 
 impl Build {
-    /// A build with the directory for configuration files that OpenSSL has by default.
+    /// A build with OpenSSL's default directory for configuration files.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Self { openssl_dir: "/usr/local/ssl".into() }
@@ -36,10 +37,10 @@ impl Build {
         self
     }
 
-    /// Builds; ends the process with a message where that fails.
+    /// Builds OpenSSL; ends the process with a message if that fails.
     pub fn build(&mut self) -> Artifacts {
         self.try_build().unwrap_or_else(|error| {
-            // What cargo shows of a build script that succeeds or fails; the rest is in its output.
+            // cargo shows this line of a build script; the rest is in its output file.
             println!("cargo:warning=OpenSSL is not built: {}", error.replace('\n', " "));
             eprintln!("OpenSSL is not built: {error}");
             exit(1)
@@ -64,7 +65,7 @@ impl Build {
             let mut make = Command::new("make");
             make.arg(target).current_dir(&inner);
             if let Some(flags) = env::var_os("CARGO_MAKEFLAGS").filter(|_| target == "build_libs") {
-                // As many compilers as cargo has for this build script.
+                // NUM_JOBS: cargo's number of compilers for this build script.
                 make.env("MAKEFLAGS", flags);
             }
             run(&mut make)
@@ -89,7 +90,7 @@ impl Build {
         configure.arg(format!("--prefix={}", install.display()));
         configure.arg(format!("--openssldir={}", self.openssl_dir.display()));
         configure.args(["--libdir=lib", "no-shared", "no-module", "no-tests", "no-comp", "no-zlib", "no-zlib-dynamic"]);
-        // Ciphers that no profile has, and protocols that packetboat does not speak.
+        // Ciphers that no profile uses, and protocols that packetboat does not speak.
         configure.args(["no-camellia", "no-idea", "no-seed", "no-quic", "no-cmp"]);
         configure.args(feature(cfg!(feature = "no-dso"), &["no-dso"], &[]));
         configure.args(feature(cfg!(feature = "legacy"), &[], &["no-legacy"]));
@@ -97,7 +98,7 @@ impl Build {
         let weak = cfg!(feature = "weak-crypto");
         configure.args(feature(weak, &["enable-weak-ssl-ciphers"], &["no-weak-ssl-ciphers"]));
         if target.contains("musl") {
-            // What musl has no headers, no functions and no secure memory for.
+            // musl lacks the headers and functions for these.
             configure.args(["no-engine", "no-async", "-DOPENSSL_NO_SECURE_MEMORY"]);
         }
         compiler(&mut configure, &target, &host);
@@ -117,7 +118,7 @@ impl Artifacts {
     }
 }
 
-/// The compiler and its arguments, as cargo's other build scripts have them, CC and CFLAGS of the environment included.
+/// The compiler and its arguments, the same as in cargo's other build scripts, with CC and CFLAGS of the environment.
 fn compiler(configure: &mut Command, target: &str, host: &str) {
     let mut cc = cc::Build::new();
     cc.target(target).host(host).warnings(false).opt_level(2);

@@ -1,4 +1,4 @@
-//! Finds the tree of OpenSSL that is to be built, copies it, and changes the one line of it that packetboat changes.
+//! Finds OpenSSL's source tree, copies it, and changes one line of it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -6,23 +6,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where the tree comes from.
+/// The origin of the tree.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The crate on crates.io.
     Registry,
-    /// A tree that lies unpacked.
+    /// An unpacked tree.
     Directory(PathBuf),
-    /// A tree in one file, as it is published.
+    /// A tarball.
     Tarball(PathBuf),
 }
 
 impl Source {
-    /// What the environment names; an empty name is none.
+    /// The tree that the environment names; an empty name means none.
     pub(crate) fn named(name: Option<&OsStr>) -> Result<Self, String> {
         let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(Self::Registry) };
         let path = PathBuf::from(name);
-        // cargo runs build scripts elsewhere than it was started.
+        // cargo runs build scripts in another directory than its own.
         if !path.is_absolute() {
             return Err(format!("OPENSSL_SOURCE={} is not an absolute path", path.display()));
         }
@@ -33,7 +33,7 @@ impl Source {
         }
     }
 
-    /// What cargo is to watch.
+    /// The files whose change makes cargo build again.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Self::Registry => None,
@@ -41,7 +41,7 @@ impl Source {
         }
     }
 
-    /// Copies the tree to a directory that is not there yet.
+    /// Copies the tree to a new directory.
     pub(crate) fn unpack(&self, to: &Path) -> Result<(), String> {
         fs::create_dir_all(to).map_err(|error| format!("{}: {error}", to.display()))?;
         match self {
@@ -56,8 +56,8 @@ impl Source {
     }
 }
 
-/// The tree in the crate of crates.io: cargo downloads it, checks it against the Cargo.lock in ../registry, and says where
-/// it lies.
+/// The tree from crates.io: cargo downloads the crate, checks it against the Cargo.lock in ../registry, and prints its
+/// path.
 fn registry() -> Result<PathBuf, String> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("registry/Cargo.toml");
@@ -68,7 +68,7 @@ fn registry() -> Result<PathBuf, String> {
         return Err(format!("{cargo:?}: {}", String::from_utf8_lossy(&output.stderr)));
     }
     let metadata = String::from_utf8_lossy(&output.stdout);
-    // The one path of a manifest in a directory of that name.
+    // The only manifest path in a directory of that name.
     let path = metadata
         .split("\"manifest_path\":\"")
         .filter_map(|rest| rest.split_once("/Cargo.toml\"").map(|(path, _)| Path::new(path)))
@@ -80,7 +80,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
     run(Command::new("cp").arg("-R").arg(from.join(".")).arg(to))
 }
 
-/// Refuses a tree of another line than 3.x, and changes the number of pipelines.
+/// Rejects a tree of another line than 3.x, and changes the number of pipelines.
 pub(crate) fn prepare(tree: &Path) -> Result<(), String> {
     let version = read(&tree.join("VERSION.dat"))?;
     if !version.lines().any(|line| line == "MAJOR=3") {
@@ -91,13 +91,13 @@ pub(crate) fn prepare(tree: &Path) -> Result<(), String> {
     let header = tree.join("include/openssl/ssl.h.in");
     let text =
         replaced(&read(&header)?, PIPELINES, ONE_PIPELINE).map_err(|error| format!("{}: {error}", header.display()))?;
-    // Not written over: it may be a file that is to be read only.
+    // A new file, because the old one may be read-only.
     fs::remove_file(&header)
         .and_then(|()| fs::write(&header, text))
         .map_err(|error| format!("{}: {error}", header.display()))
 }
 
-/// The text with another line in the place of this one, which must be there exactly once.
+/// Replaces a line that must be there exactly once.
 pub(crate) fn replaced(text: &str, line: &str, by: &str) -> Result<String, String> {
     let found = text.lines().filter(|one| one.trim_end() == line).count();
     if found != 1 {
@@ -109,7 +109,7 @@ pub(crate) fn replaced(text: &str, line: &str, by: &str) -> Result<String, Strin
         .fold(String::new(), |text, one| text + one + "\n"))
 }
 
-/// Runs a command, and says how it failed.
+/// Runs a command, and returns how it failed.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     println!("running {command:?}");
     match command.status() {
@@ -123,8 +123,9 @@ fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Each of a connection's two record layers has room for so many records at a time, 4 kB of it, and without a call of
-/// `SSL_CTX_set_max_pipelines` uses one.
+/// OpenSSL's line: each of a connection's two record layers reserves 4 kB for 32 records at a time. It uses one,
+/// without a call of `SSL_CTX_set_max_pipelines`.
 const PIPELINES: &str = "#define SSL_MAX_PIPELINES 32";
-/// Half the memory of an idle connection. `SSL_CTX_set_max_pipelines` takes no more than 1 then.
+/// packetboat's line, which halves the memory of an idle connection. `SSL_CTX_set_max_pipelines` then accepts 1 at
+/// most.
 const ONE_PIPELINE: &str = "#define SSL_MAX_PIPELINES 1";
