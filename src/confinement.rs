@@ -68,7 +68,7 @@ pub fn unreadable_files(config: &Config, file: &Path) -> Vec<String> {
             end.display()
         )
     });
-    needed_files(config, file).iter().filter_map(|path| state::denied(path)).chain(missing).collect()
+    needed_files(config, file).iter().filter_map(|path| state::denial(path)).chain(missing).collect()
 }
 
 fn confine(config: &Config, file: &Path) -> Confinement {
@@ -167,7 +167,7 @@ mod tests {
             assert!(came.files.is_ok(), "{came:?}");
             let refused = |result: std::io::Result<()>| result.unwrap_err().kind() == ErrorKind::PermissionDenied;
             assert!(refused(fs::read(&private).map(drop)));
-            let why = state::denied(&private).unwrap();
+            let why = state::denial(&private).unwrap();
             assert!(why.contains("is kept from packetboat by a security module"), "{why}");
             let needed = unreadable_files(&config, &home.path().join("packetboat.toml"));
             assert!(needed.is_empty(), "{needed:?}");

@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 
 /// AWS-LC refused, which it does when the operating system gives it no random octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused;
+pub struct Unavailable;
 
-impl fmt::Display for Refused {
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("cryptography is not available on this computer")
     }
@@ -25,9 +25,9 @@ impl fmt::Display for Refused {
 ///
 /// # Errors
 /// The operating system has none.
-pub fn random<const N: usize>() -> Result<[u8; N], Refused> {
+pub fn random<const N: usize>() -> Result<[u8; N], Unavailable> {
     let mut octets = [0; N];
-    rand::fill(&mut octets).map_err(|_| Refused)?;
+    rand::fill(&mut octets).map_err(|_| Unavailable)?;
     Ok(octets)
 }
 
@@ -53,7 +53,7 @@ impl KeyedHash {
     ///
     /// # Errors
     /// The operating system has no random octets.
-    pub fn new() -> Result<Self, Refused> {
+    pub fn new() -> Result<Self, Unavailable> {
         let key: Zeroizing<[u8; 32]> = Zeroizing::new(random()?);
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice())))
     }
@@ -91,18 +91,18 @@ impl Vault {
     ///
     /// # Errors
     /// AWS-LC refuses.
-    pub fn new(key: &[u8]) -> Result<Self, Refused> {
+    pub fn new(key: &[u8]) -> Result<Self, Unavailable> {
         let key = Zeroizing::new(sha256(&[b"packetboat vault 1\0", key].concat()));
-        Ok(Self(RandomizedNonceKey::new(&AES_256_GCM, key.as_slice()).map_err(|_| Refused)?))
+        Ok(Self(RandomizedNonceKey::new(&AES_256_GCM, key.as_slice()).map_err(|_| Unavailable)?))
     }
 
     /// The record, sealed; it opens only under the same label.
     ///
     /// # Errors
     /// AWS-LC refuses.
-    pub fn seal(&self, label: &[u8], record: &[u8]) -> Result<Vec<u8>, Refused> {
+    pub fn seal(&self, label: &[u8], record: &[u8]) -> Result<Vec<u8>, Unavailable> {
         let mut sealed = record.to_vec();
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(label), &mut sealed).map_err(|_| Refused)?;
+        let nonce = self.0.seal_in_place_append_tag(Aad::from(label), &mut sealed).map_err(|_| Unavailable)?;
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
@@ -140,9 +140,9 @@ impl SigningKey {
     ///
     /// # Errors
     /// AWS-LC refuses.
-    pub fn ps256(&self, message: &[u8]) -> Result<Vec<u8>, Refused> {
+    pub fn ps256(&self, message: &[u8]) -> Result<Vec<u8>, Unavailable> {
         let mut signature = vec![0; self.0.public_modulus_len()];
-        self.0.sign(&RSA_PSS_SHA256, &SystemRandom::new(), message, &mut signature).map_err(|_| Refused)?;
+        self.0.sign(&RSA_PSS_SHA256, &SystemRandom::new(), message, &mut signature).map_err(|_| Unavailable)?;
         Ok(signature)
     }
 }

@@ -1,30 +1,30 @@
 //! Who a device is: its login and password are verified here, and open the one account that it was given.
 
 mod charset;
-mod decoys;
 mod delay;
+mod dummy_hashes;
 mod known;
-mod memory;
-mod misses;
+mod miss_budget;
 mod names;
 pub mod password;
+mod password_cache;
 mod schedule;
-mod verdict;
 mod verified;
+mod verify;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::{Config, Networks};
 use crate::diagnostic::Diagnostic;
-use decoys::Decoys;
-pub use delay::{Delays, Turn, Who};
+pub use delay::{Delays, Origin, Permit};
+use dummy_hashes::DummyHashes;
 pub use known::{KnownSources, PASSED};
-use memory::Memory;
-use misses::Misses;
+use miss_budget::MissBudget;
 use names::Names;
 pub use names::normal_form;
 use password::Hash;
+use password_cache::PasswordCache;
 use schedule::Schedule;
 pub use verified::Verified;
 
@@ -32,13 +32,13 @@ pub use verified::Verified;
 pub struct Devices {
     devices: Vec<Arc<Device>>,
     names: Names,
-    memory: Memory,
+    memory: PasswordCache,
     known: Arc<KnownSources>,
     delays: Arc<Delays>,
-    misses: Arc<Misses>,
+    misses: Arc<MissBudget>,
     schedule: Arc<Schedule>,
     /// What the password of an unknown login is compared with, so that it takes as long.
-    decoys: Arc<[Hash]>,
+    dummy_hashes: Arc<[Hash]>,
 }
 
 /// One device.
@@ -48,7 +48,7 @@ pub struct Device {
     pub name: String,
     /// Key of [`Config::accounts`].
     pub account: String,
-    /// Its own hashes, and then decoys.
+    /// Its own hashes, and then dummy hashes.
     hashes: Arc<[Hash]>,
     /// How many are its own.
     own: usize,
@@ -92,9 +92,9 @@ impl Devices {
                 networks: device.networks.clone(),
             });
         }
-        let decoys = Decoys::new(devices.iter().map(|device| &*device.hashes));
+        let dummy_hashes = DummyHashes::new(devices.iter().map(|device| &*device.hashes));
         for device in &mut devices {
-            device.hashes = decoys.beside(&device.hashes).into();
+            device.hashes = dummy_hashes.beside(&device.hashes).into();
         }
         let devices: Vec<_> = devices.into_iter().map(Arc::new).collect();
         if !diagnostics.is_empty() {
@@ -103,10 +103,10 @@ impl Devices {
         let delays = Delays::new(config.limits.failure_delay, config.limits.longest_failure_delay);
         let (delays, misses) = match before.map(|before| (&before.delays, &before.misses)) {
             Some((same, misses)) if same.is_like(&delays) => (Arc::clone(same), Arc::clone(misses)),
-            Some(_) | None => (Arc::new(delays), Arc::new(Misses::new(config.limits.longest_failure_delay))),
+            Some(_) | None => (Arc::new(delays), Arc::new(MissBudget::new(config.limits.longest_failure_delay))),
         };
         let (memory, time) = (before.map(|before| (&before.memory, &*before.devices)), config.limits.password_memory);
-        let memory = Memory::new(time, &devices, memory).map_err(|why| vec![Diagnostic::new("", why)])?;
+        let memory = PasswordCache::new(time, &devices, memory).map_err(|why| vec![Diagnostic::new("", why)])?;
         Ok(Self {
             devices,
             names,
@@ -115,7 +115,7 @@ impl Devices {
             delays,
             misses,
             schedule: before.map_or_else(Schedule::new, |before| Arc::clone(&before.schedule)),
-            decoys: decoys.beside(&[]).into(),
+            dummy_hashes: dummy_hashes.beside(&[]).into(),
         })
     }
 
@@ -288,7 +288,7 @@ mod tests {
         let hash = password::hash(b"another one").unwrap();
         let devices =
             devices(&format!("[[device]]\nlogin = \"other\"\npasswords = [\"{hash}\", \"{hash}\", \"{hash}\"]"));
-        assert_eq!(devices.decoys.len(), 3);
+        assert_eq!(devices.dummy_hashes.len(), 3);
         assert!(devices.devices.iter().all(|device| device.hashes.len() == 3));
         assert_eq!(devices.devices.iter().map(|device| device.own).collect::<Vec<_>>(), [1, 3]);
     }

@@ -1,7 +1,7 @@
 //! Files in the state directory: written whole or not at all, and private ones only if nobody else can read them.
 
-mod denied;
 mod lock;
+mod permission;
 mod read;
 mod rights;
 pub mod socket;
@@ -16,8 +16,8 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 use crate::crypto;
-pub use denied::{NAME_RESOLUTION, confined, denied, name_resolution_denied, why_denied};
 pub use lock::{Hold, hold, lock};
+pub use permission::{NAME_RESOLUTION, confined, denial, denial_of, name_resolution_denial};
 pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to, shown};
 use rights::is_ours_alone;
 pub use rights::{of_another_than_root, open_to_others, why_not_ours};
@@ -72,7 +72,7 @@ pub fn could_make_directory(directory: &Path) -> Result<(), String> {
 /// # Errors
 /// Not allowed or no space; what was there before is still there.
 pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), String> {
-    place(path, content, access, |temporary| fs::rename(temporary, path)).map(drop)
+    write_with(path, content, access, |temporary| fs::rename(temporary, path)).map(drop)
 }
 
 /// The same, where nothing is there yet. Whether it was written: if somebody else was faster, theirs stays.
@@ -80,13 +80,13 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), String> 
 /// # Errors
 /// Not allowed or no space.
 pub fn write_new(path: &Path, content: &[u8], access: Access) -> Result<bool, String> {
-    place(path, content, access, |temporary| match fs::hard_link(temporary, path) {
+    write_with(path, content, access, |temporary| match fs::hard_link(temporary, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         linked => linked.and_then(|()| fs::remove_file(temporary)).map(|()| true),
     })
 }
 
-fn place<T>(
+fn write_with<T>(
     path: &Path,
     content: &[u8],
     access: Access,

@@ -2,13 +2,13 @@
 //! behind them, which are never lost.
 
 mod access;
+mod cache;
 mod enrol;
+mod json;
 mod receiver;
 mod refusal;
 mod request;
-mod slot;
 mod store;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,23 +23,23 @@ use crate::lifecycle::{Lifecycle, unix_time};
 use crate::mode::Mode;
 use crate::state;
 use crate::transport::downstream::certificate;
-use crate::transport::http::{Answered, Client};
+use crate::transport::http::{Client, Response};
 pub use access::AccessToken;
+use cache::SignInState;
+pub use cache::{CachedToken, TokenStatus};
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
+pub use json::Claims;
 use receiver::Receivers;
-use slot::Keeping;
-pub use slot::{Slot, Status};
 use store::Owner;
 pub use store::Store;
-pub use wire::Claims;
 
 /// The tokens of all accounts.
 pub struct Tokens {
-    by_account: BTreeMap<String, Arc<Slot>>,
+    by_account: BTreeMap<String, Arc<CachedToken>>,
     /// Each once.
-    slots: Vec<Arc<Slot>>,
+    cached: Vec<Arc<CachedToken>>,
     /// Those of earlier configurations whose newest refresh token the disk has not taken yet.
-    unsettled: Vec<Arc<Slot>>,
+    unsettled: Vec<Arc<CachedToken>>,
     receivers: Receivers,
     config: Config,
 }
@@ -53,7 +53,7 @@ impl Tokens {
     pub fn open(config: &Config, mode: Mode, before: Option<&Tokens>) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         let mut stores = None;
-        let mut slots: BTreeMap<(String, String), Arc<Slot>> = BTreeMap::new();
+        let mut cached: BTreeMap<(String, String), Arc<CachedToken>> = BTreeMap::new();
         let mut by_account = BTreeMap::new();
         for (name, identity) in &config.identities {
             diagnostics.extend(prove_credential(name, identity));
@@ -69,35 +69,35 @@ impl Tokens {
             }
             let user = if identity.grant.is_of_a_person() { account.user.to_lowercase() } else { String::new() };
             let key = (account.identity.clone(), user);
-            if let Some(slot) = slots.get(&key) {
-                if slot.account.password_file != account.password_file {
+            if let Some(token) = cached.get(&key) {
+                if token.account.password_file != account.password_file {
                     let message =
                         format!("{} has another one in another account; one person has one password", account.user);
                     diagnostics.push(Diagnostic::new(format!("account.{name}.password_file"), message));
                 }
-                by_account.insert(name.clone(), Arc::clone(slot));
+                by_account.insert(name.clone(), Arc::clone(token));
                 continue;
             }
             if let Some(same) = before.and_then(|before| before.same(&key, account, identity, config)) {
                 by_account.insert(name.clone(), Arc::clone(&same));
-                slots.insert(key, same);
+                cached.insert(key, same);
                 continue;
             }
             let kept = before.and_then(|before| before.kept(&key, identity, config)).unwrap_or_default();
-            match slot((config, mode), &key, (name, account), identity, (&mut stores, kept)) {
-                Ok(slot) => {
-                    let slot = Arc::new(slot);
-                    by_account.insert(name.clone(), Arc::clone(&slot));
-                    slots.insert(key, slot);
+            match token((config, mode), &key, (name, account), identity, (&mut stores, kept)) {
+                Ok(token) => {
+                    let token = Arc::new(token);
+                    by_account.insert(name.clone(), Arc::clone(&token));
+                    cached.insert(key, token);
                 }
                 Err(diagnostic) => diagnostics.push(diagnostic),
             }
         }
         if diagnostics.is_empty() {
-            let slots: Vec<_> = slots.into_values().collect();
-            let unsettled = before.map(|before| before.unsettled_beside(&slots)).unwrap_or_default();
+            let cached: Vec<_> = cached.into_values().collect();
+            let unsettled = before.map(|before| before.unsettled_beside(&cached)).unwrap_or_default();
             let receivers = receivers.and_of(config);
-            Ok(Self { by_account, slots, unsettled, receivers, config: config.clone() })
+            Ok(Self { by_account, cached, unsettled, receivers, config: config.clone() })
         } else {
             diagnostics.dedup();
             Err(diagnostics)
@@ -111,16 +111,16 @@ impl Tokens {
         account: &Account,
         identity: &Identity,
         config: &Config,
-    ) -> Option<Arc<Slot>> {
+    ) -> Option<Arc<CachedToken>> {
         let is_kept_there = self.config.state_directory == config.state_directory
             && self.config.store_key == config.store_key
             && self.config.limits.of_servers() == config.limits.of_servers();
         let owner = Owner::new(identity_name, user, identity);
-        let same = self.slots.iter().find(|slot| {
-            slot.owner == owner
-                && slot.identity == *identity
-                && slot.account.password_file == account.password_file
-                && config.accounts.get(&slot.account_name) == Some(&slot.account)
+        let same = self.cached.iter().find(|token| {
+            token.owner == owner
+                && token.identity == *identity
+                && token.account.password_file == account.password_file
+                && config.accounts.get(&token.account_name) == Some(&token.account)
         });
         same.filter(|_| is_kept_there).map(Arc::clone)
     }
@@ -132,46 +132,46 @@ impl Tokens {
         (identity_name, user): &(String, String),
         identity: &Identity,
         config: &Config,
-    ) -> Option<Arc<Keeping>> {
+    ) -> Option<Arc<SignInState>> {
         let is_kept_there =
             self.config.state_directory == config.state_directory && self.config.store_key == config.store_key;
         let owner = Owner::new(identity_name, user, identity);
-        let slot = self.slots.iter().chain(&self.unsettled).find(|slot| is_kept_there && slot.owner == owner)?;
-        Some(slot.keeping())
+        let token = self.cached.iter().chain(&self.unsettled).find(|token| is_kept_there && token.owner == owner)?;
+        Some(token.sign_in_state())
     }
 
     /// Sign-ins that none of these goes on with, and whose newest refresh token has still to reach the disk.
-    fn unsettled_beside(&self, slots: &[Arc<Slot>]) -> Vec<Arc<Slot>> {
-        let goes_on = |old: &Slot| slots.iter().any(|new| new.owner == old.owner);
-        let unsettled = self.slots.iter().chain(&self.unsettled).filter(|old| old.is_unsettled() && !goes_on(old));
+    fn unsettled_beside(&self, cached: &[Arc<CachedToken>]) -> Vec<Arc<CachedToken>> {
+        let goes_on = |old: &CachedToken| cached.iter().any(|new| new.owner == old.owner);
+        let unsettled = self.cached.iter().chain(&self.unsettled).filter(|old| old.is_unsettled() && !goes_on(old));
         unsettled.take(MOST_UNSETTLED).map(Arc::clone).collect()
     }
 
     /// The token of an account.
-    pub fn of(&self, account: &str) -> Option<&Arc<Slot>> {
+    pub fn of(&self, account: &str) -> Option<&Arc<CachedToken>> {
         self.by_account.get(account)
     }
 
     /// How the tokens of all accounts are doing.
-    pub fn statuses(&self) -> Vec<Status> {
-        let slots = self.by_account.iter();
-        slots.filter_map(|(name, slot)| Some(slot.status(name, self.config.accounts.get(name)?))).collect()
+    pub fn statuses(&self) -> Vec<TokenStatus> {
+        let cached = self.by_account.iter();
+        cached.filter_map(|(name, token)| Some(token.status(name, self.config.accounts.get(name)?))).collect()
     }
 
     /// Fetches the first ones now, and each next one ahead of time, until the drain.
     pub fn keep_fresh(self: &Arc<Self>, lifecycle: &Lifecycle) {
-        for slot in &self.slots {
-            tokio::spawn(Arc::clone(slot).keep_fresh(lifecycle.clone()));
+        for token in &self.cached {
+            tokio::spawn(Arc::clone(token).keep_fresh(lifecycle.clone()));
         }
-        for slot in &self.unsettled {
-            tokio::spawn(Arc::clone(slot).keep_until_saved(lifecycle.clone()));
+        for token in &self.unsettled {
+            tokio::spawn(Arc::clone(token).keep_until_saved(lifecycle.clone()));
         }
     }
 
     /// Waits until what is on its way has arrived and is on disk, for half a minute at most: call it last.
     pub async fn settle(&self) {
-        let all = self.slots.iter().chain(&self.unsettled);
-        let mut settling: JoinSet<()> = all.map(|slot| Arc::clone(slot).settle()).collect();
+        let all = self.cached.iter().chain(&self.unsettled);
+        let mut settling: JoinSet<()> = all.map(|token| Arc::clone(token).settle()).collect();
         while settling.join_next().await.is_some() {}
     }
 }
@@ -180,8 +180,8 @@ impl Tokens {
 ///
 /// # Errors
 /// Those words.
-pub fn read(host: &str, answered: &Answered, now: SystemTime) -> Result<AccessToken, String> {
-    refusal::judge(host, answered, now).map(AccessToken::new).map_err(|refusal| refusal.words)
+pub fn read(host: &str, response: &Response, now: SystemTime) -> Result<AccessToken, String> {
+    refusal::judge(host, response, now).map(AccessToken::new).map_err(|refusal| refusal.words)
 }
 
 /// Secrets and certificates that end within 30 days, or have ended: key and advice.
@@ -224,13 +224,13 @@ fn days_left(file: &SecretFile) -> Option<i64> {
     Some(i64::try_from(file.expires?).unwrap_or(i64::MAX) - i64::try_from(today).unwrap_or_default())
 }
 
-fn slot(
+fn token(
     (config, mode): (&Config, Mode),
     (identity_name, user): &(String, String),
     (name, account): (&String, &Account),
     identity: &Identity,
-    (store, kept): (&mut Option<Arc<Store>>, Arc<Keeping>),
-) -> Result<Slot, Diagnostic> {
+    (store, kept): (&mut Option<Arc<Store>>, Arc<SignInState>),
+) -> Result<CachedToken, Diagnostic> {
     let client = Client::new(&identity.token_endpoint, &identity.roots, &config.limits)
         .map_err(|message| Diagnostic::new(format!("identity.{identity_name}.token_endpoint"), message))?;
     let store = match (identity.grant.needs_login(), store.as_ref()) {
@@ -244,7 +244,7 @@ fn slot(
         }
     };
     let owner = Owner::new(identity_name, user, identity);
-    Ok(Slot::new(owner, identity.clone(), (name.clone(), account.clone()), client, store, kept))
+    Ok(CachedToken::new(owner, identity.clone(), (name.clone(), account.clone()), client, store, kept))
 }
 
 /// Reads what an application proves itself with.

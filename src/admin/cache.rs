@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::transport::http::server::{Said, Sent};
+use crate::transport::http::server::{BodyWatch, Response};
 
 /// Answers of one kind.
 #[derive(Default)]
@@ -21,20 +21,20 @@ pub(super) struct Cache(Arc<Mutex<CacheState>>);
 struct CacheState {
     newest: Option<CachedAnswer>,
     /// The copy before, while somebody still reads it.
-    older: Option<Sent>,
+    older: Option<BodyWatch>,
 }
 
 struct CachedAnswer {
-    said: Said,
+    said: Response,
     /// Counts until then.
     until: Instant,
 }
 
 impl Cache {
     /// The present answer, made now if there is none.
-    pub(super) async fn get<F>(&self, make: impl FnOnce() -> F) -> Said
+    pub(super) async fn get<F>(&self, make: impl FnOnce() -> F) -> Response
     where
-        F: Future<Output = Said> + Send + 'static,
+        F: Future<Output = Response> + Send + 'static,
     {
         // Whoever is first makes it, and all others wait here.
         let mut state = Arc::clone(&self.0).lock_owned().await;
@@ -52,7 +52,7 @@ impl Cache {
             tokio::spawn(forget(all, counts));
             said
         });
-        made.await.unwrap_or_else(|_| Said::text(500, "an internal error, which the log names\n"))
+        made.await.unwrap_or_else(|_| Response::text(500, "an internal error, which the log names\n"))
     }
 }
 
@@ -66,7 +66,7 @@ async fn forget(state: Arc<Mutex<CacheState>>, after: Duration) {
 }
 
 impl CacheState {
-    fn current(&self) -> Option<Said> {
+    fn current(&self) -> Option<Response> {
         let newest = self.newest.as_ref()?;
         let is_older_read = self.older.as_ref().is_some_and(|older| !older.is_done());
         let has_no_room = is_older_read && newest.said.body.is_shared();
@@ -77,7 +77,7 @@ impl CacheState {
         if let Some(before) = self.newest.replace(made)
             && before.said.body.is_shared()
         {
-            self.older = Some(before.said.body.sent());
+            self.older = Some(before.said.body.watch());
         }
     }
 }
@@ -100,13 +100,13 @@ mod tests {
 
     static MADE: AtomicUsize = AtomicUsize::new(0);
 
-    async fn make() -> Said {
+    async fn make() -> Response {
         let number = MADE.fetch_add(1, Ordering::Relaxed) + 1;
         sleep(Duration::from_millis(200)).await;
-        Said::text(200, number.to_string())
+        Response::text(200, number.to_string())
     }
 
-    fn number(said: &Said) -> &[u8] {
+    fn number(said: &Response) -> &[u8] {
         said.body.as_ref()
     }
 

@@ -9,7 +9,7 @@ use super::Admin;
 use crate::config::{CertificateSource, Config, Credential, Grant};
 use crate::metrics::ExpiryKind;
 use crate::pool;
-use crate::token::Status;
+use crate::token::TokenStatus;
 use crate::transport::downstream::certificate;
 
 /// One of them.
@@ -35,7 +35,7 @@ impl ReadExpiries {
 
 impl Admin {
     /// All of them, the first to end first.
-    pub(super) async fn expiries(&self, tokens: &[Status]) -> Vec<Expiry> {
+    pub(super) async fn expiries(&self, tokens: &[TokenStatus]) -> Vec<Expiry> {
         let is_fresh = self.known_expiries().0.as_ref().is_some_and(|(read, _)| read.elapsed() < AGAIN);
         if !is_fresh {
             let config = self.serving.read().await.config().clone();

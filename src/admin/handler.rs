@@ -15,7 +15,7 @@ use crate::inventory::{self, SeenDevice};
 use crate::lifecycle;
 use crate::pool;
 use crate::secret::Secret;
-use crate::transport::http::server::{Received, Said};
+use crate::transport::http::server::{Request, Response};
 use crate::transport::upstream::Server;
 
 /// The one who asks a question.
@@ -40,7 +40,7 @@ pub(super) struct Caches {
 
 impl Admin {
     /// The answer to a request.
-    pub(super) async fn handle(self: &Arc<Self>, received: &Received, client: &Client) -> Said {
+    pub(super) async fn handle(self: &Arc<Self>, received: &Request, client: &Client) -> Response {
         let mut said = match self.admits(received, client) {
             Ok(()) => self.route(&received.path, client).await,
             Err(refused) => refused,
@@ -51,9 +51,9 @@ impl Admin {
 
     /// Health and the empty page are for everybody; what is known of devices for who has the token, or is on this computer
     /// where there is none.
-    fn admits(&self, received: &Received, client: &Client) -> Result<(), Said> {
+    fn admits(&self, received: &Request, client: &Client) -> Result<(), Response> {
         if !["GET", "HEAD"].contains(&received.method.as_str()) {
-            return Err(Said::text(405, "GET alone is answered here\n"));
+            return Err(Response::text(405, "GET alone is answered here\n"));
         }
         let Client::Network(permit) = client else { return Ok(()) };
         if OPEN.contains(&received.path.as_str()) {
@@ -62,30 +62,30 @@ impl Admin {
         match &self.reloadable().token {
             Some(token) if received.bearer.as_ref().is_some_and(|given| is_same_token(token, given)) => {}
             Some(_) => {
-                let mut said = Said::text(401, "send the content of admin.token_file as a bearer token\n");
+                let mut said = Response::text(401, "send the content of admin.token_file as a bearer token\n");
                 said.headers.push(("www-authenticate", "Bearer".to_owned()));
                 return Err(said);
             }
             // A page from elsewhere may have its name lead here (DNS rebinding); it cannot have it be localhost.
             None if received.host.as_deref().is_some_and(is_this_computer) => {}
-            None => return Err(Said::text(403, "ask for localhost or 127.0.0.1, or set admin.token_file\n")),
+            None => return Err(Response::text(403, "ask for localhost or 127.0.0.1, or set admin.token_file\n")),
         }
         permit.mark_authenticated();
         Ok(())
     }
 
-    async fn route(self: &Arc<Self>, path: &str, client: &Client) -> Said {
+    async fn route(self: &Arc<Self>, path: &str, client: &Client) -> Response {
         let caches = match client {
             Client::Network(_) => &self.caches,
             Client::Owner => &self.owner_caches,
         };
         let admin = Arc::clone(self);
         match path {
-            "/" => Said::of(200, "text/html; charset=utf-8", PAGE),
-            "/page.css" => Said::of(200, "text/css; charset=utf-8", STYLE),
-            "/page.js" => Said::of(200, "text/javascript; charset=utf-8", SCRIPT),
+            "/" => Response::of(200, "text/html; charset=utf-8", PAGE),
+            "/page.css" => Response::of(200, "text/css; charset=utf-8", STYLE),
+            "/page.js" => Response::of(200, "text/javascript; charset=utf-8", SCRIPT),
             // Browsers ask for it unasked.
-            "/favicon.ico" => Said::of(204, "image/x-icon", ""),
+            "/favicon.ico" => Response::of(204, "image/x-icon", ""),
             "/live" => caches.live.get(|| async move { health_response("alive\n", admin.stuck_thread().await) }).await,
             "/ready" => {
                 caches.ready.get(|| async move { health_response("ready\n", admin.why_not_ready().await) }).await
@@ -94,16 +94,16 @@ impl Admin {
             "/status.json" => caches.status.get(|| async move { admin.status().await }).await,
             "/inventory.json" => caches.inventory.get(|| async move { admin.inventory(to_json).await }).await,
             "/inventory.csv" => caches.table.get(|| async move { admin.inventory(to_csv).await }).await,
-            _ => Said::text(404, "there is nothing here\n"),
+            _ => Response::text(404, "there is nothing here\n"),
         }
     }
 
-    async fn inventory(&self, write: fn(&[SeenDevice]) -> Said) -> Said {
+    async fn inventory(&self, write: fn(&[SeenDevice]) -> Response) -> Response {
         let (inventory, names) = (Arc::clone(&self.common.inventory), self.descriptions().await);
         render(move || write(&names.devices(&inventory))).await
     }
 
-    async fn metrics(&self) -> Said {
+    async fn metrics(&self) -> Response {
         let serving = self.serving.read().await;
         let tokens = serving.token_statuses();
         drop(serving);
@@ -120,8 +120,8 @@ impl Admin {
             // The first to end comes last, and counts.
             metrics.expiries(expiries.iter().rev().map(|one| (one.kind, one.name.as_str(), one.until)));
             match metrics.text() {
-                Ok(text) => Said::of(200, "text/plain; version=0.0.4; charset=utf-8", text),
-                Err(why) => Said::text(500, format!("{why}\n")),
+                Ok(text) => Response::of(200, "text/plain; version=0.0.4; charset=utf-8", text),
+                Err(why) => Response::text(500, format!("{why}\n")),
             }
         })
         .await
@@ -190,21 +190,21 @@ impl Admin {
 }
 
 /// Health, in HTTP.
-fn health_response(words: &str, problem: Option<String>) -> Said {
-    problem.map_or_else(|| Said::text(200, words), |why| Said::text(503, format!("{why}\n")))
+fn health_response(words: &str, problem: Option<String>) -> Response {
+    problem.map_or_else(|| Response::text(200, words), |why| Response::text(503, format!("{why}\n")))
 }
 
 /// An answer that takes processor time, made on the thread that is there for that.
-pub(super) async fn render(make: impl FnOnce() -> Said + Send + 'static) -> Said {
-    pool::PAGE.run(make).await.unwrap_or_else(|why| Said::text(503, format!("{why}\n")))
+pub(super) async fn render(make: impl FnOnce() -> Response + Send + 'static) -> Response {
+    pool::PAGE.run(make).await.unwrap_or_else(|why| Response::text(503, format!("{why}\n")))
 }
 
-fn to_json(devices: &[SeenDevice]) -> Said {
-    Said::of(200, JSON, format!("{{\"devices\":{}}}", inventory::to_json(devices)))
+fn to_json(devices: &[SeenDevice]) -> Response {
+    Response::of(200, JSON, format!("{{\"devices\":{}}}", inventory::to_json(devices)))
 }
 
-fn to_csv(devices: &[SeenDevice]) -> Said {
-    let mut said = Said::of(200, "text/csv; charset=utf-8", inventory::csv(devices));
+fn to_csv(devices: &[SeenDevice]) -> Response {
+    let mut said = Response::of(200, "text/csv; charset=utf-8", inventory::csv(devices));
     let name = "attachment; filename=\"packetboat-inventory.csv\"".to_owned();
     said.headers.push(("content-disposition", name));
     said

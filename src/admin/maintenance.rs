@@ -15,7 +15,7 @@ use crate::lifecycle::{Lifecycle, Phase, unix_time};
 use crate::pool::{self, Gate};
 use crate::proxy;
 use crate::state::{self, Access};
-use crate::token::Status;
+use crate::token::TokenStatus;
 
 impl Admin {
     /// Keeps the inventory, if anything has changed.
@@ -54,7 +54,7 @@ impl Admin {
     }
 
     /// Why something is in memory alone that belongs on the disk, if so.
-    pub(super) fn unsaved(&self, tokens: &[Status]) -> Option<String> {
+    pub(super) fn unsaved(&self, tokens: &[TokenStatus]) -> Option<String> {
         let token = tokens.iter().find_map(|one| one.unkept.as_ref().map(|why| format!("{}: {why}", one.account)));
         let token = token.map(|why| format!("the newest refresh token is in memory alone, account {why}"));
         token.or_else(|| {

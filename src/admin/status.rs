@@ -13,9 +13,9 @@ use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle::unix_time;
 use crate::metrics::{ExpiryKind, Point};
 use crate::proxy::RunningProxy;
-use crate::token::Status;
+use crate::token::TokenStatus;
 use crate::transport::downstream;
-use crate::transport::http::server::Said;
+use crate::transport::http::server::Response;
 
 /// What people call devices, by their logins and by the one address that they may come from; the first one in the
 /// configuration counts.
@@ -65,7 +65,7 @@ impl Admin {
         Descriptions::of(self.serving.read().await.config())
     }
 
-    pub(super) async fn status(&self) -> Said {
+    pub(super) async fn status(&self) -> Response {
         let not_ready = self.why_not_ready().await;
         let is_ready = not_ready.is_none();
         let serving = self.serving.read().await;
@@ -108,7 +108,7 @@ impl Admin {
             // Text at once: as values, a full inventory takes five times as much memory.
             let (status, devices) = (status.to_string(), inventory::to_json(&names.devices(&inventory)));
             let others = status.trim_start_matches('{');
-            Said::of(200, JSON, format!("{{\"devices\":{devices},{others}"))
+            Response::of(200, JSON, format!("{{\"devices\":{devices},{others}"))
         })
         .await
     }
@@ -136,7 +136,7 @@ impl Admin {
     }
 }
 
-fn counts(statuses: &[Status]) -> (u64, u64) {
+fn counts(statuses: &[TokenStatus]) -> (u64, u64) {
     let well = statuses.iter().filter(|one| one.is_well()).count();
     let troubled = statuses.iter().filter(|one| one.trouble.is_some()).count();
     (well as u64, troubled as u64)
@@ -162,7 +162,7 @@ fn listeners(serving: &RunningProxy) -> Vec<Value> {
     listeners.collect()
 }
 
-fn account(status: &Status) -> Value {
+fn account(status: &TokenStatus) -> Value {
     let state = match (&status.trouble, status.until) {
         (Some(_), _) => "trouble",
         (None, Some(_)) => "ok",

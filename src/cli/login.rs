@@ -14,9 +14,9 @@ use crate::config::{Grant, Identity, Proven};
 use crate::mode::Mode;
 use crate::secret::Secret;
 use crate::text::excerpt;
-use crate::token::{DeviceSignIn, Enrolment, Pasted, Slot, Tokens};
+use crate::token::{CachedToken, DeviceSignIn, Enrolment, Pasted, Tokens};
 use crate::transport::http;
-use crate::transport::http::server::{self, Said};
+use crate::transport::http::server::{self, Response};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -80,7 +80,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
 }
 
 /// The browser comes back to this computer, or somebody pastes where it has come to.
-async fn by_browser(slot: &Arc<Slot>, port: u16) -> Result<Option<String>, String> {
+async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .map_err(|error| format!("cannot listen on 127.0.0.1 port {port}: {error}; choose another one with --port"))?;
@@ -142,14 +142,14 @@ async fn receive(listener: TcpListener, enrolment: Arc<Enrolment>, sender: mpsc:
                     // Nobody listens any more if another answer was faster.
                     let _ = sender.send(pasted).await;
                 }
-                Said { status, headers: vec![("content-type", "text/plain".to_owned())], body: text.into() }
+                Response { status, headers: vec![("content-type", "text/plain".to_owned())], body: text.into() }
             }
         }));
     }
 }
 
 async fn by_device_code(
-    slot: &Arc<Slot>,
+    slot: &Arc<CachedToken>,
     identity: &Identity,
     limits: &crate::config::Limits,
 ) -> Result<Option<String>, String> {

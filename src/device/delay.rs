@@ -5,7 +5,7 @@
 //! So many tries at once are as slow as one after the other, while right passwords pass each other on at once. A known device
 //! at its source is counted for itself alone.
 
-mod lane;
+mod throttle;
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,20 +16,20 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::failure::{Failure, Kind};
 use crate::source::Source;
-use lane::{Keys, Lanes, Waiting};
+use throttle::{Keys, Throttles, Waiting};
 
 /// The failures of all sources and logins. An unknown login is like every other.
 pub struct Delays {
     first: Duration,
     longest: Duration,
-    /// Differs from start to start, so that nobody knows which names are one lane.
+    /// Differs from start to start, so that nobody knows which names are one throttle.
     hasher: Hasher,
-    lanes: Mutex<Lanes>,
+    throttles: Mutex<Throttles>,
 }
 
 /// Somebody who tries to log in.
 #[derive(Clone, Debug)]
-pub struct Who {
+pub struct Origin {
     /// Where it comes from.
     pub source: Source,
     /// The login, in the one form that stands for all of its spellings.
@@ -39,13 +39,13 @@ pub struct Who {
 }
 
 /// A try that has begun. Dropping it without a verdict counts as nothing.
-pub struct Turn {
+pub struct Permit {
     delays: Arc<Delays>,
     keys: Keys,
 }
 
 /// A place in the queue. Dropping it gives it up.
-struct Place<'a> {
+struct Queued<'a> {
     delays: &'a Delays,
     ticket: u64,
 }
@@ -58,8 +58,8 @@ impl Delays {
 
     /// The same, with another number of tries of one source or login that may be under way while none has failed.
     pub fn with(first: Duration, longest: Duration, at_once: usize) -> Self {
-        let lanes = Mutex::new(Lanes::new(at_once));
-        Self { first, longest: longest.max(first), hasher: Hasher::default(), lanes }
+        let throttles = Mutex::new(Throttles::new(at_once));
+        Self { first, longest: longest.max(first), hasher: Hasher::default(), throttles }
     }
 
     /// Whether the other ones are as long.
@@ -71,17 +71,17 @@ impl Delays {
     ///
     /// # Errors
     /// [`Kind::NotVerified`]: the turn has not come in that time, or too many tries wait already.
-    pub async fn turn(self: &Arc<Self>, who: &Who) -> Result<Turn, Failure> {
+    pub async fn admit(self: &Arc<Self>, who: &Origin) -> Result<Permit, Failure> {
         let deadline = Instant::now() + self.longest + VERDICTS;
         let (begins, mut turn) = oneshot::channel();
         let look = Arc::new(Notify::new());
         let keys = self.keys(who);
         let waiting = Waiting { keys, begins, look: Arc::clone(&look), looks: deadline };
-        let ticket = self.lanes().queue(waiting, Instant::now()).ok_or_else(|| not_verified(TOO_MANY))?;
-        let place = Place { delays: self, ticket };
+        let ticket = self.throttles().queue(waiting, Instant::now()).ok_or_else(|| not_verified(TOO_MANY))?;
+        let place = Queued { delays: self, ticket };
         self.advance(keys);
         loop {
-            let looks = self.lanes().looks(place.ticket, deadline, Instant::now());
+            let looks = self.throttles().looks(place.ticket, deadline, Instant::now());
             tokio::select! {
                 biased;
                 turn = &mut turn => return turn.map_err(|_| not_verified(TOO_LONG)),
@@ -92,12 +92,12 @@ impl Delays {
         }
     }
 
-    /// Begins every try in these lanes that may.
+    /// Begins every try in these throttles that may.
     fn advance(self: &Arc<Self>, keys: Keys) {
-        let begun = self.lanes().begin(keys, Instant::now());
+        let begun = self.throttles().begin(keys, Instant::now());
         for Waiting { keys, begins, .. } in begun {
             // One that nobody waits for any more is dropped, and so over.
-            drop(begins.send(Turn { delays: Arc::clone(self), keys }));
+            drop(begins.send(Permit { delays: Arc::clone(self), keys }));
         }
     }
 
@@ -107,7 +107,7 @@ impl Delays {
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    fn keys(&self, who: &Who) -> Keys {
+    fn keys(&self, who: &Origin) -> Keys {
         if who.is_familiar {
             return Keys { own: self.key((2_u8, who.source, &who.name)), login: None };
         }
@@ -118,41 +118,41 @@ impl Delays {
         self.hasher.hash_one(of)
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn throttles(&self) -> MutexGuard<'_, Throttles> {
+        self.throttles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether no try waits or is under way.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.lanes().are_idle()
+        self.throttles().are_idle()
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         // What is taken out is dropped without the lock.
-        let left = self.delays.lanes().leave(self.ticket);
+        let left = self.delays.throttles().leave(self.ticket);
         drop(left);
     }
 }
 
-impl Turn {
+impl Permit {
     /// The password was wrong.
     pub fn failed(self) {
         let delay = |failures| self.delays.delay(failures);
-        self.delays.lanes().fail(self.keys, Instant::now(), delay);
+        self.delays.throttles().fail(self.keys, Instant::now(), delay);
     }
 
     /// The password was right.
     pub fn succeeded(self) {
-        self.delays.lanes().succeed(self.keys);
+        self.delays.throttles().succeed(self.keys);
     }
 }
 
-impl Drop for Turn {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.delays.lanes().end(self.keys);
+        self.delays.throttles().end(self.keys);
         self.delays.advance(self.keys);
     }
 }
@@ -191,15 +191,15 @@ mod tests {
         Arc::new(Delays::new(Duration::from_millis(500), LONGEST))
     }
 
-    fn who(source: u8, name: &str) -> Who {
+    fn who(source: u8, name: &str) -> Origin {
         let source = std::net::IpAddr::from(Ipv4Addr::new(192, 0, 2, source)).into();
-        Who { source, name: name.to_owned(), is_familiar: false }
+        Origin { source, name: name.to_owned(), is_familiar: false }
     }
 
     /// A try: when it began, and when it was over.
-    async fn attempt(delays: Arc<Delays>, who: Who, is_right: bool) -> (Option<Duration>, Duration) {
+    async fn attempt(delays: Arc<Delays>, who: Origin, is_right: bool) -> (Option<Duration>, Duration) {
         let came = Instant::now();
-        let turn = delays.turn(&who).await;
+        let turn = delays.admit(&who).await;
         let began = turn.is_ok().then(|| came.elapsed());
         if let Ok(turn) = turn {
             sleep(RUN).await;
@@ -266,17 +266,17 @@ mod tests {
         let delays = delays();
         for number in 0..40_000_u32 {
             let source = std::net::IpAddr::from(Ipv4Addr::from(number)).into();
-            let who = Who { source, name: number.to_string(), is_familiar: false };
-            delays.turn(&who).await.unwrap().failed();
+            let who = Origin { source, name: number.to_string(), is_familiar: false };
+            delays.admit(&who).await.unwrap().failed();
         }
-        assert!(delays.lanes().count() <= lane::MOST, "{}", delays.lanes().count());
-        let late = Who {
+        assert!(delays.throttles().count() <= throttle::MOST, "{}", delays.throttles().count());
+        let late = Origin {
             source: std::net::IpAddr::from(Ipv4Addr::from(39_999)).into(),
             name: String::new(),
             is_familiar: false,
         };
         let began = Instant::now();
-        delays.turn(&late).await.unwrap().succeeded();
+        delays.admit(&late).await.unwrap().succeeded();
         assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Schedule {
 }
 
 /// The place of a try from its beginning to its verdict.
-pub(super) struct Place {
+pub(super) struct Reservation {
     schedule: Arc<Schedule>,
     class: Class,
     source: Source,
@@ -64,13 +64,13 @@ impl Schedule {
 
     /// Waits for a place; none where all places of its class are taken for too long. Whoever were refused at once would come
     /// again at once.
-    pub(super) async fn place(self: &Arc<Self>, class: Class, source: Source) -> Option<Place> {
+    pub(super) async fn reserve(self: &Arc<Self>, class: Class, source: Source) -> Option<Reservation> {
         let places = match class {
             Class::Known => &self.of_known,
             Class::Stranger => &self.of_strangers,
         };
         let permit = timeout(PATIENCE, Arc::clone(places).acquire_owned()).await.ok()?.ok()?;
-        Some(Place { schedule: Arc::clone(self), class, source, _permit: permit })
+        Some(Reservation { schedule: Arc::clone(self), class, source, _permit: permit })
     }
 
     /// Whether another known device would find a place.
@@ -105,7 +105,7 @@ impl Schedule {
     }
 }
 
-impl Place {
+impl Reservation {
     /// Waits for the turn of one run.
     pub(super) async fn run(&self) -> Option<Run> {
         let (begins, run) = oneshot::channel();
@@ -174,14 +174,14 @@ mod tests {
     /// Runs that wait, in the order in which they were asked for: their class and source; in which order they begin.
     async fn order(asked: &[(Class, u8)]) -> Vec<(Class, u8)> {
         let schedule = Schedule::new();
-        let first = schedule.place(Class::Stranger, source(1)).await.unwrap();
+        let first = schedule.reserve(Class::Stranger, source(1)).await.unwrap();
         let mut held = Vec::new();
         for _ in 0..PASSWORD_RUNS {
             held.push(first.run().await.unwrap());
         }
         let (sender, mut began) = tokio::sync::mpsc::unbounded_channel();
         for (class, last) in asked.iter().copied() {
-            let (place, sender) = (schedule.place(class, source(last)).await.unwrap(), sender.clone());
+            let (place, sender) = (schedule.reserve(class, source(last)).await.unwrap(), sender.clone());
             tokio::spawn(async move {
                 let run = place.run().await.unwrap();
                 sender.send((class, last)).unwrap();
@@ -222,18 +222,18 @@ mod tests {
         let all = async |class| {
             let mut places = Vec::new();
             for _ in 0..PLACES {
-                places.push(schedule.place(class, source(1)).await.unwrap());
+                places.push(schedule.reserve(class, source(1)).await.unwrap());
             }
             places
         };
         let mut strangers = all(Class::Stranger).await;
         let began = tokio::time::Instant::now();
-        assert!(schedule.place(Class::Stranger, source(2)).await.is_none());
+        assert!(schedule.reserve(Class::Stranger, source(2)).await.is_none());
         assert_eq!(began.elapsed(), PATIENCE);
-        assert!(schedule.has_room() && schedule.place(Class::Known, source(2)).await.is_some());
+        assert!(schedule.has_room() && schedule.reserve(Class::Known, source(2)).await.is_some());
         let known = all(Class::Known).await;
         assert!(!schedule.has_room());
-        let (waited, _) = tokio::join!(schedule.place(Class::Stranger, source(2)), async { drop(strangers.pop()) });
+        let (waited, _) = tokio::join!(schedule.reserve(Class::Stranger, source(2)), async { drop(strangers.pop()) });
         assert!(waited.is_some());
         drop((strangers, known, waited));
         assert!(schedule.is_idle());

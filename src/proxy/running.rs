@@ -16,7 +16,7 @@ use super::{Prepared, ProcessState, Revoked, Servers, warm};
 use crate::config::{Config, Limits, Logins};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
 use crate::protocol::Protocol;
-use crate::token::{Status, Tokens};
+use crate::token::{TokenStatus, Tokens};
 use crate::transport::adopt;
 use crate::transport::upstream::Server;
 
@@ -146,7 +146,7 @@ impl RunningProxy {
     }
 
     /// How the tokens of its accounts are doing.
-    pub fn token_statuses(&self) -> Vec<Status> {
+    pub fn token_statuses(&self) -> Vec<TokenStatus> {
         self.directory.as_ref().map(|(_, tokens)| tokens.statuses()).unwrap_or_default()
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::quirks::Fault;
 use super::world::World;
-use crate::transport::http::server::{self, Received, Said};
+use crate::transport::http::server::{self, Request, Response};
 use refusal::Refusal;
 
 /// Serves one connection to the token endpoint.
@@ -45,10 +45,10 @@ where
 }
 
 /// Where there is no answer, the connection is closed.
-async fn serve_by<S, F>(stream: S, answer: impl Fn(Received) -> F + Send + Sync + 'static)
+async fn serve_by<S, F>(stream: S, answer: impl Fn(Request) -> F + Send + Sync + 'static)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    F: Future<Output = Option<Said>> + Send,
+    F: Future<Output = Option<Response>> + Send,
 {
     let (answer, down) = (Arc::new(answer), Arc::new(Notify::new()));
     let closed = Arc::clone(&down);
@@ -70,7 +70,7 @@ where
     }
 }
 
-async fn answer(world: &World, received: &Received) -> Option<Said> {
+async fn answer(world: &World, received: &Request) -> Option<Response> {
     tokio::time::sleep(world.quirk(|quirks| quirks.endpoint.delay)).await;
     if let Some(fault) = next_fault(world) {
         world.log_event(format!("token endpoint: {fault:?} instead of an answer to {}", received.path));
@@ -135,8 +135,8 @@ fn next_fault(world: &World) -> Option<Fault> {
     taken
 }
 
-fn fault_response(world: &World, fault: &Fault) -> Option<Said> {
-    let html = |status, headers, body: &str| Some(Said { status, headers, body: body.into() });
+fn fault_response(world: &World, fault: &Fault) -> Option<Response> {
+    let html = |status, headers, body: &str| Some(Response { status, headers, body: body.into() });
     let of_html = ("content-type", "text/html".to_owned());
     match fault {
         Fault::Down => None,
@@ -152,33 +152,33 @@ fn fault_response(world: &World, fault: &Fault) -> Option<Said> {
     }
 }
 
-fn refusal_response(world: &World, refusal: &Refusal) -> Said {
+fn refusal_response(world: &World, refusal: &Refusal) -> Response {
     world.count(|counts| counts.token_refusals += 1);
     world.log_event(format!("token endpoint: refused with {} (AADSTS{})", refusal.error, refusal.code));
     json(refusal.status, &refusal.body(world))
 }
 
-fn with_date(world: &World, mut response: Said) -> Said {
+fn with_date(world: &World, mut response: Response) -> Response {
     if world.quirk(|quirks| quirks.endpoint.clock_offset) != 0 {
         response.headers.push(("date", httpdate::fmt_http_date(world.now())));
     }
     response
 }
 
-type TokenResponse = Result<Said, Refusal>;
+type TokenResponse = Result<Response, Refusal>;
 
 fn reply(status: u16, body: Value) -> TokenResponse {
     Ok(json(status, &body))
 }
 
-fn json(status: u16, body: &Value) -> Said {
+fn json(status: u16, body: &Value) -> Response {
     let headers =
         vec![("content-type", "application/json; charset=utf-8".to_owned()), ("cache-control", "no-store".to_owned())];
-    Said { status, headers, body: body.to_string().into() }
+    Response { status, headers, body: body.to_string().into() }
 }
 
 /// The field, or what Entra says when it is missing.
-fn required_field<'a>(received: &'a Received, name: &str) -> Result<&'a str, Refusal> {
+fn required_field<'a>(received: &'a Request, name: &str) -> Result<&'a str, Refusal> {
     received.field(name).ok_or_else(|| {
         let text = format!("The request body must contain the following parameter: '{name}'.");
         Refusal::new(400, "invalid_request", 900_144, text)

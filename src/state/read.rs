@@ -139,7 +139,7 @@ pub fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>, String> {
 /// What mends it that a file cannot be opened, as the end of a sentence: its owner and mode, or that those are not the cause.
 fn advice(path: &Path, error: &io::Error) -> String {
     let why = if error.kind() == io::ErrorKind::PermissionDenied { missing_rights(path) } else { None };
-    why.or_else(|| super::why_denied(path, error)).map(|why| format!("; {why}")).unwrap_or_default()
+    why.or_else(|| super::denial_of(path, error)).map(|why| format!("; {why}")).unwrap_or_default()
 }
 
 /// A file, and never something else: to open a device can act on it, and to open a pipe wakes its writer. Root follows no

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::wire::{self, Claims, Granted};
+use super::json::{self, Claims, TokenResponse};
 use crate::crypto;
 use crate::secret::Secret;
 
@@ -21,12 +21,18 @@ pub struct AccessToken {
 
 impl AccessToken {
     /// One that has just come.
-    pub(super) fn new(granted: Granted) -> Self {
+    pub(super) fn new(token_response: TokenResponse) -> Self {
         let obtained = Instant::now();
-        let life = granted.expires_in.map_or(UNSAID, Duration::from_secs).clamp(SHORTEST_LIFE, LONGEST_LIFE);
+        let life = token_response.expires_in.map_or(UNSAID, Duration::from_secs).clamp(SHORTEST_LIFE, LONGEST_LIFE);
         // An endpoint that hands out what it has cached gives ever shorter halves.
         let stale = obtained + life.mul_f64(jitter(0.45, 0.55)).max(SHORTEST_PAUSE);
-        Self { secret: granted.access_token, obtained, expires: obtained + life, stale, spare: SPARE.min(life / 4) }
+        Self {
+            secret: token_response.access_token,
+            obtained,
+            expires: obtained + life,
+            stale,
+            spare: SPARE.min(life / 4),
+        }
     }
 
     /// The token itself, for the one place that sends it.
@@ -41,7 +47,7 @@ impl AccessToken {
 
     /// What it says of itself, if it says anything.
     pub fn claims(&self) -> Option<Claims> {
-        wire::claims(self.secret.expose())
+        json::claims(self.secret.expose())
     }
 }
 

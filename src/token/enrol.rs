@@ -7,20 +7,20 @@ use std::time::{Duration, SystemTime};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use tokio::time::{Instant, sleep};
 
+use super::cache::CachedToken;
+use super::json::{self, StoredSignIn, TokenResponse};
 use super::refusal;
 use super::request;
-use super::slot::Slot;
-use super::wire::{self, Granted, Record};
 use crate::config::{Limits, Roots, url};
 use crate::crypto;
 use crate::lifecycle::unix_time;
 use crate::secret::Secret;
 use crate::text::Printable;
-use crate::transport::http::{self, Answered, Client};
+use crate::transport::http::{self, Client, Response};
 
 /// A sign-in that has begun, by authorization code.
 pub struct Enrolment {
-    slot: Arc<Slot>,
+    token: Arc<CachedToken>,
     redirect: String,
     state: String,
     verifier: Secret,
@@ -42,12 +42,12 @@ impl Enrolment {
     ///
     /// # Errors
     /// There are no random octets.
-    pub fn begin(slot: &Arc<Slot>, redirect: &str) -> Result<Self, String> {
+    pub fn begin(token: &Arc<CachedToken>, redirect: &str) -> Result<Self, String> {
         let random = || crypto::random::<32>().map(|octets| BASE64URL.encode(octets));
         let state = random().map_err(|refused| refused.to_string())?;
         let verifier = random().map_err(|refused| refused.to_string())?;
         Ok(Self {
-            slot: Arc::clone(slot),
+            token: Arc::clone(token),
             redirect: redirect.to_owned(),
             state,
             verifier: Secret::new(verifier.into_bytes()),
@@ -56,8 +56,8 @@ impl Enrolment {
 
     /// What the person opens in a browser.
     pub fn url(&self) -> String {
-        let user = self.slot.sign_in().0;
-        request::authorization_url(&self.slot.identity, user, &self.redirect, &self.state, &self.verifier)
+        let user = self.token.sign_in().0;
+        request::authorization_url(&self.token.identity, user, &self.redirect, &self.state, &self.verifier)
     }
 
     /// The code in an address that the browser came back with; only from this very sign-in (RFC 6749 §10.12).
@@ -81,7 +81,7 @@ impl Enrolment {
                 let number = field("error_description").and_then(|text| text.split("AADSTS").nth(1));
                 let number = number.and_then(|text| text.split(|c: char| !c.is_ascii_digit()).next());
                 let advice = number.and_then(|number| refusal::advice(number.parse().ok()?));
-                let advice = advice.map(|advice| self.slot.advise(advice));
+                let advice = advice.map(|advice| self.token.advise(advice));
                 let number = number.map(|number| format!(", AADSTS{number}")).unwrap_or_default();
                 let advice = advice.map(|advice| format!(": {advice}")).unwrap_or_default();
                 Pasted::Refused(format!("{error}{number}{advice}"))
@@ -95,15 +95,15 @@ impl Enrolment {
     /// # Errors
     /// The endpoint says no, or the token cannot be kept.
     pub async fn finish(&self, code: &Secret) -> Result<Option<String>, String> {
-        let asked = request::code(&self.slot.identity, code, &self.redirect, &self.verifier)?;
-        let answered = self.slot.client.ask(asked).await.map_err(|failure| failure.to_string())?;
-        self.slot.keep_sign_in(&answered)
+        let request = request::code(&self.token.identity, code, &self.redirect, &self.verifier)?;
+        let response = self.token.client.ask(request).await.map_err(|failure| failure.to_string())?;
+        self.token.keep_sign_in(&response)
     }
 }
 
 /// A sign-in on another computer.
 pub struct DeviceSignIn {
-    slot: Arc<Slot>,
+    token: Arc<CachedToken>,
     device_code: Secret,
     /// Where the person goes: by https, but on this computer.
     pub uri: Printable,
@@ -118,12 +118,12 @@ impl DeviceSignIn {
     ///
     /// # Errors
     /// The endpoint says no.
-    pub async fn begin(slot: &Arc<Slot>, roots: &Roots, limits: &Limits) -> Result<Self, String> {
-        let client = Client::new(&slot.identity.device_endpoint, roots, limits)?;
-        let asked = request::device_authorization(&slot.identity);
-        let answered = client.ask(asked).await.map_err(|failure| failure.to_string())?;
-        let Some(code) = wire::device_code(&answered.body).filter(|_| answered.status == 200) else {
-            return Err(slot.advise(&refusal::read(client.host(), &answered, SystemTime::now()).words));
+    pub async fn begin(token: &Arc<CachedToken>, roots: &Roots, limits: &Limits) -> Result<Self, String> {
+        let client = Client::new(&token.identity.device_endpoint, roots, limits)?;
+        let request = request::device_authorization(&token.identity);
+        let response = client.ask(request).await.map_err(|failure| failure.to_string())?;
+        let Some(code) = json::device_code(&response.body).filter(|_| response.status == 200) else {
+            return Err(token.advise(&refusal::read(client.host(), &response, SystemTime::now()).words));
         };
         let host = client.host();
         let uri = address_to_open(&code.verification_uri).ok_or_else(|| {
@@ -132,7 +132,7 @@ impl DeviceSignIn {
         let user_code = code_to_type(&code.user_code)
             .ok_or_else(|| format!("{host} answers with a code to type that holds characters which nobody can type"))?;
         Ok(Self {
-            slot: Arc::clone(slot),
+            token: Arc::clone(token),
             device_code: Secret::new(code.device_code.into_bytes()),
             uri,
             user_code,
@@ -154,24 +154,24 @@ impl DeviceSignIn {
         let mut last = "the code has expired: ask for a new one".to_owned();
         while Instant::now() + self.interval < self.until {
             sleep(self.interval).await;
-            let asked = request::device_code(&self.slot.identity, &self.device_code)?;
-            let answered = match self.slot.client.ask(asked).await {
-                Ok(answered) => answered,
+            let request = request::device_code(&self.token.identity, &self.device_code)?;
+            let response = match self.token.client.ask(request).await {
+                Ok(response) => response,
                 // The network may come back before the code expires.
                 Err(failure) => {
                     last = failure.to_string();
                     continue;
                 }
             };
-            if answered.status == 200 {
-                return self.slot.keep_sign_in(&answered);
+            if response.status == 200 {
+                return self.token.keep_sign_in(&response);
             }
-            let refusal = refusal::read(self.slot.client.host(), &answered, SystemTime::now());
+            let refusal = refusal::read(self.token.client.host(), &response, SystemTime::now());
             if refusal.error == "slow_down" {
                 // RFC 8628 §3.5: for good.
                 self.interval += Duration::from_secs(5);
             } else if !refusal.passes {
-                return Err(self.slot.advise(&refusal.words));
+                return Err(self.token.advise(&refusal.words));
             }
         }
         Err(last)
@@ -192,17 +192,18 @@ fn code_to_type(code: &str) -> Option<Printable> {
 /// Usual ones have eight or nine characters (RFC 8628 §6.1).
 const LONGEST_CODE: usize = 64;
 
-impl Slot {
+impl CachedToken {
     /// Keeps the refresh token. Returns who signed in, where the token tells and it is another name than the configured.
-    fn keep_sign_in(&self, answered: &Answered) -> Result<Option<String>, String> {
-        let judged = refusal::judge(self.client.host(), answered, SystemTime::now());
-        let Granted { access_token, refresh_token, .. } = judged.map_err(|refusal| self.advise(&refusal.words))?;
+    fn keep_sign_in(&self, response: &Response) -> Result<Option<String>, String> {
+        let judged = refusal::judge(self.client.host(), response, SystemTime::now());
+        let TokenResponse { access_token, refresh_token, .. } =
+            judged.map_err(|refusal| self.advise(&refusal.words))?;
         let refresh_token = refresh_token
             .ok_or("the endpoint gave no refresh token: offline_access must be among the scopes, and consented to")?;
         let now = unix_time();
         let store = self.store.as_ref().ok_or("this identity's grant needs no sign-in")?;
-        store.put(&self.owner, &Record { refresh_token, signed_in: now, renewed: now })?;
-        let person = wire::claims(access_token.expose()).and_then(|claims| claims.upn);
+        store.put(&self.owner, &StoredSignIn { refresh_token, signed_in: now, renewed: now })?;
+        let person = json::claims(access_token.expose()).and_then(|claims| claims.upn);
         Ok(person.filter(|person| !person.eq_ignore_ascii_case(&self.account.user)))
     }
 }

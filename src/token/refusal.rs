@@ -2,10 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::wire::{self, Denied, Granted};
-use crate::text;
-use crate::text::excerpt;
-use crate::transport::http::Answered;
+use super::json::{self, ErrorResponse, TokenResponse};
+use crate::text::{self, excerpt};
+use crate::transport::http::Response;
 
 /// A no, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,46 +19,48 @@ pub(super) struct Refusal {
 }
 
 /// The token that an answer holds, or its refusal.
-pub(super) fn judge(host: &str, answered: &Answered, now: SystemTime) -> Result<Granted, Refusal> {
-    let granted = wire::granted(&answered.body).filter(|_| answered.status == 200);
-    granted.ok_or_else(|| read(host, answered, now))
+pub(super) fn judge(host: &str, response: &Response, now: SystemTime) -> Result<TokenResponse, Refusal> {
+    let token_response = json::token_response(&response.body).filter(|_| response.status == 200);
+    token_response.ok_or_else(|| read(host, response, now))
 }
 
 /// Reads an answer that holds no token.
-pub(super) fn read(host: &str, answered: &Answered, now: SystemTime) -> Refusal {
-    let overloaded = answered.status == 429 || answered.status >= 500;
-    let Some(denied) = wire::denied(&answered.body) else {
+pub(super) fn read(host: &str, response: &Response, now: SystemTime) -> Refusal {
+    let overloaded = response.status == 429 || response.status >= 500;
+    let Some(error_response) = json::error_response(&response.body) else {
         return Refusal {
             error: String::new(),
             // An error page or garbage: something between us and the endpoint, or the endpoint itself, is ill.
             passes: true,
-            retry_after: answered.retry_after,
-            words: format!("{host} answers {} without a token{}", answered.status, hint(answered)),
+            retry_after: response.retry_after,
+            words: format!("{host} answers {} without a token{}", response.status, hint(response)),
         };
     };
-    let codes = codes(&denied);
+    let codes = codes(&error_response);
     let code = codes.first().copied();
-    let passes =
-        overloaded || PASSING.contains(&denied.error.as_str()) || codes.iter().any(|code| PASSING_CODES.contains(code));
-    let mut words = format!("{host} says {}", if is_code(&denied.error) { denied.error.as_str() } else { "no" });
+    let passes = overloaded
+        || PASSING.contains(&error_response.error.as_str())
+        || codes.iter().any(|code| PASSING_CODES.contains(code));
+    let mut words =
+        format!("{host} says {}", if is_code(&error_response.error) { error_response.error.as_str() } else { "no" });
     if let Some(code) = code {
         words += &format!(", AADSTS{code}");
     }
-    let advice = codes.iter().find_map(|code| advice(*code)).or_else(|| advice_by_error(&denied.error));
-    if let Some(skew) = skew(answered, now).filter(|_| codes.contains(&CLOCK)) {
+    let advice = codes.iter().find_map(|code| advice(*code)).or_else(|| advice_by_error(&error_response.error));
+    if let Some(skew) = skew(response, now).filter(|_| codes.contains(&CLOCK)) {
         words += &format!(": {skew}");
     } else if let Some(advice) = advice {
         words += &format!(": {advice}");
     }
-    if let Some(id) = denied.correlation_id.as_deref().filter(|id| is_id(id)) {
+    if let Some(id) = error_response.correlation_id.as_deref().filter(|id| is_id(id)) {
         words += &format!(" (correlation id {id})");
     }
-    Refusal { error: denied.error, passes, retry_after: answered.retry_after, words }
+    Refusal { error: error_response.error, passes, retry_after: response.retry_after, words }
 }
 
 /// In words, if this computer's clock and the endpoint's are minutes apart.
-pub(super) fn skew(answered: &Answered, now: SystemTime) -> Option<String> {
-    let theirs = answered.date?;
+pub(super) fn skew(response: &Response, now: SystemTime) -> Option<String> {
+    let theirs = response.date?;
     let (apart, direction) = match now.duration_since(theirs) {
         Ok(ahead) => (ahead, "ahead of"),
         Err(behind) => (behind.duration(), "behind"),
@@ -73,41 +74,41 @@ pub(super) fn skew(answered: &Answered, now: SystemTime) -> Option<String> {
     })
 }
 
-fn codes(denied: &Denied) -> Vec<u32> {
-    if !denied.error_codes.is_empty() {
-        return denied.error_codes.clone();
+fn codes(error_response: &ErrorResponse) -> Vec<u32> {
+    if !error_response.error_codes.is_empty() {
+        return error_response.error_codes.clone();
     }
-    let after = denied.error_description.split("AADSTS").nth(1).unwrap_or_default();
+    let after = error_response.error_description.split("AADSTS").nth(1).unwrap_or_default();
     let digits = after.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     digits.parse().into_iter().collect()
 }
 
 /// What answers in the endpoint's place, or changes its answer on the way.
-fn hint(answered: &Answered) -> String {
+fn hint(response: &Response) -> String {
     let shown = |text: &str| excerpt(text.as_bytes());
-    if let Some(host) = &answered.redirect {
+    if let Some(host) = &response.redirect {
         return format!(
             ", and redirects to {}: a web proxy or its sign-in page stands in between, or the address has changed; secrets \
              follow no redirect",
             shown(host)
         );
     }
-    let is_gzip = answered.body.starts_with(GZIP).then_some("gzip");
-    if let Some(coding) = answered.compression.as_deref().or(is_gzip) {
+    let is_gzip = response.body.starts_with(GZIP).then_some("gzip");
+    if let Some(coding) = response.compression.as_deref().or(is_gzip) {
         return format!(
             ": the answer is compressed ({}), though packetboat asks for identity: have the gateway in between pass it \
              unchanged",
             shown(coding)
         );
     }
-    let advice = match answered.status {
+    let advice = match response.status {
         404 => "is the tenant right, and the authority?",
         407 | 511 => "a web proxy stands in between, and wants a sign-in",
         429 => "too many requests",
-        _ if text::is_utf_16(&answered.body) => {
+        _ if text::is_utf_16(&response.body) => {
             "the answer is in UTF-16: have the gateway in between pass it unchanged"
         }
-        _ if text::without_mark(&answered.body).trim_ascii_start().starts_with(b"<") => {
+        _ if text::without_mark(&response.body).trim_ascii_start().starts_with(b"<") => {
             "the answer is a web page: a gateway or its sign-in page stands in between"
         }
         200 => "does something answer in its place?",
@@ -146,7 +147,7 @@ pub(super) fn advice(code: u32) -> Option<&'static str> {
             "the tenant does not exist, or is missing: compare tenant with the portal's directory id"
         }
         50194 | 9_001_023 | 9_002_332 => "the application is for one tenant alone: write its id or domain as tenant",
-        50196 => "the same was asked for too often: this passes in some minutes",
+        50196 => "the same was request for too often: this passes in some minutes",
         53000..=53003 | 530_032 | 530_034 | 530_035 => {
             "Conditional Access or security defaults block the sign-in: look at its sign-in log for the policy (\"Block \
              device code flow\", locations, compliant devices), and exclude this application or account"
@@ -218,7 +219,7 @@ mod tests {
 
     fn refusal(status: u16, body: &str) -> Refusal {
         let body = Zeroizing::new(body.as_bytes().to_vec());
-        read("login.example", &Answered { status, body, ..Answered::default() }, SystemTime::now())
+        read("login.example", &Response { status, body, ..Response::default() }, SystemTime::now())
     }
 
     #[test]
@@ -248,8 +249,8 @@ mod tests {
     fn a_clock_that_is_off_is_named() {
         let date = SystemTime::now() - Duration::from_secs(3600);
         let body = Zeroizing::new(b"{\"error\":\"invalid_client\",\"error_codes\":[700024]}".to_vec());
-        let answered = Answered { status: 401, date: Some(date), body, ..Answered::default() };
-        let words = read("login.example", &answered, SystemTime::now()).words;
+        let response = Response { status: 401, date: Some(date), body, ..Response::default() };
+        let words = read("login.example", &response, SystemTime::now()).words;
         assert!(words.contains("this computer's clock is 1h ahead of the endpoint's"), "{words}");
     }
 }

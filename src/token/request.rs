@@ -5,20 +5,20 @@ use std::path::Path;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use zeroize::Zeroizing;
 
-use super::wire;
+use super::json;
 use crate::config::{Account, CertificateFiles, Credential, Grant, Identity};
 use crate::crypto::{self, SigningKey};
 use crate::lifecycle::unix_time;
 use crate::secret::Secret;
 use crate::state;
 use crate::transport::downstream::certificate;
-use crate::transport::http::{self, Asked};
+use crate::transport::http::{self, Request};
 
 /// What asks for a new access token. Secrets are read from their files each time, so that a new one needs no restart.
 ///
 /// # Errors
 /// A file cannot be read, or holds something else; the text names it.
-pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Option<&Secret>) -> Result<Asked, String> {
+pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Option<&Secret>) -> Result<Request, String> {
     let mut form = Form::new(identity);
     match &identity.grant {
         Grant::ManagedIdentity => return Ok(metadata(identity)),
@@ -50,40 +50,40 @@ pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Optio
             form.prove_by(secret_file.as_ref().map(|file| file.path.as_path()))?;
         }
     }
-    Ok(form.asked())
+    Ok(form.request())
 }
 
 /// What a person's code is turned into tokens with (RFC 6749 §4.1.3, RFC 7636 §4.5).
 ///
 /// # Errors
 /// The secret cannot be read.
-pub(super) fn code(identity: &Identity, code: &Secret, redirect: &str, verifier: &Secret) -> Result<Asked, String> {
+pub(super) fn code(identity: &Identity, code: &Secret, redirect: &str, verifier: &Secret) -> Result<Request, String> {
     let mut form = Form::new(identity);
     form.add("grant_type", "authorization_code");
     form.add("redirect_uri", redirect);
     form.add_secret("code", code);
     form.add_secret("code_verifier", verifier);
     form.prove_by(secret_path(identity))?;
-    Ok(form.asked())
+    Ok(form.request())
 }
 
 /// What asks whether the person has agreed (RFC 8628 §3.4).
 ///
 /// # Errors
 /// The secret cannot be read.
-pub(super) fn device_code(identity: &Identity, device_code: &Secret) -> Result<Asked, String> {
+pub(super) fn device_code(identity: &Identity, device_code: &Secret) -> Result<Request, String> {
     let mut form = Form::new(identity);
     form.add("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
     form.add_secret("device_code", device_code);
     form.prove_by(secret_path(identity))?;
-    Ok(form.asked())
+    Ok(form.request())
 }
 
 /// What asks for a device code (RFC 8628 §3.1).
-pub(super) fn device_authorization(identity: &Identity) -> Asked {
+pub(super) fn device_authorization(identity: &Identity) -> Request {
     let mut form = Form::new(identity);
     form.add("scope", &identity.scope);
-    form.asked()
+    form.request()
 }
 
 /// Where a person signs in (RFC 6749 §4.1.1, RFC 7636 §4.3).
@@ -122,12 +122,12 @@ fn secret_path(identity: &Identity) -> Option<&Path> {
 }
 
 /// Azure's metadata service, whose version this is.
-fn metadata(identity: &Identity) -> Asked {
+fn metadata(identity: &Identity) -> Request {
     let mut pairs = vec![("api-version", "2018-02-01"), ("resource", identity.scope.as_str())];
     if !identity.client_id.is_empty() {
         pairs.push(("client_id", &identity.client_id));
     }
-    Asked { form: None, query: http::encode(&pairs).to_string(), headers: vec![("Metadata", "true")] }
+    Request { form: None, query: http::encode(&pairs).to_string(), headers: vec![("Metadata", "true")] }
 }
 
 /// A form that grows; wiped when it is dropped.
@@ -171,8 +171,8 @@ impl Form {
         Ok(())
     }
 
-    fn asked(self) -> Asked {
-        Asked { form: Some(self.0), ..Asked::default() }
+    fn request(self) -> Request {
+        Request { form: Some(self.0), ..Request::default() }
     }
 }
 
@@ -181,7 +181,7 @@ fn assertion(identity: &Identity, files: &CertificateFiles) -> Result<Secret, St
     let key = SigningKey::from_pem(&state::read_private_pem(&files.key)?)
         .map_err(|why| format!("{} {why}", files.key.display()))?;
     let thumbprint = BASE64URL.encode(crypto::sha256(&certificate::der(&files.chain)?));
-    let parts = wire::assertion(&thumbprint, &identity.token_endpoint, &identity.client_id, &id()?, unix_time());
+    let parts = json::assertion(&thumbprint, &identity.token_endpoint, &identity.client_id, &id()?, unix_time());
     let [header, claims] = parts.ok_or("the assertion cannot be written")?;
     let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
     let signature = key.ps256(signed.as_bytes()).map_err(|refused| refused.to_string())?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use super::wire::Record;
+use super::json::StoredSignIn;
 use crate::config::Identity;
 use crate::crypto::{self, Vault};
 use crate::mode::Mode;
@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// What is kept for this sign-in; nothing if nobody has signed in.
-    pub(super) fn read(&self, owner: &Owner) -> Result<Option<Record>, String> {
+    pub(super) fn read(&self, owner: &Owner) -> Result<Option<StoredSignIn>, String> {
         let path = self.path(owner);
         let sealed = match state::read_own(&path) {
             Ok(sealed) => sealed,
@@ -97,7 +97,7 @@ impl Store {
             Err((_, message)) => return Err(message),
         };
         let record = sealed.strip_prefix(MAGIC).and_then(|sealed| self.vault.open(&owner.label(), sealed));
-        let record = record.and_then(|record| Record::from_json(&record));
+        let record = record.and_then(|record| StoredSignIn::from_json(&record));
         record.map(Some).ok_or_else(|| {
             format!(
                 "{} cannot be opened: it was sealed with another key, or has been changed; put the old key back, or move \
@@ -125,7 +125,7 @@ impl Store {
 
     /// Keeps a record in place of one with any of these refresh tokens, or of none where there are none; it is on disk when
     /// this returns. Whether it was: not, if somebody has signed in anew meanwhile.
-    pub(super) fn replace(&self, owner: &Owner, before: &[Secret], new: &Record) -> Result<bool, String> {
+    pub(super) fn replace(&self, owner: &Owner, before: &[Secret], new: &StoredSignIn) -> Result<bool, String> {
         let _lock = self.lock()?;
         let current = self.read(owner)?;
         let is_as_read = match &current {
@@ -139,7 +139,7 @@ impl Store {
     }
 
     /// Keeps a record, whatever was there: somebody has just signed in.
-    pub(super) fn put(&self, owner: &Owner, new: &Record) -> Result<(), String> {
+    pub(super) fn put(&self, owner: &Owner, new: &StoredSignIn) -> Result<(), String> {
         let _lock = self.lock()?;
         self.write(owner, new)
     }
@@ -153,7 +153,7 @@ impl Store {
         state::lock(&self.path(owner).with_extension("lock")).map(Some)
     }
 
-    fn write(&self, owner: &Owner, new: &Record) -> Result<(), String> {
+    fn write(&self, owner: &Owner, new: &StoredSignIn) -> Result<(), String> {
         let json = new.to_json().ok_or("the refresh token is no text")?;
         let sealed = self.vault.seal(&owner.label(), &json).map_err(|refused| refused.to_string())?;
         state::write(&self.path(owner), &[MAGIC, &sealed].concat(), Access::Private)
@@ -259,8 +259,8 @@ mod tests {
         owner_at(user, "https://login.example/token", "1")
     }
 
-    fn record(token: &str) -> Record {
-        Record { refresh_token: Secret::new(token.as_bytes().to_vec()), signed_in: 1, renewed: 2 }
+    fn record(token: &str) -> StoredSignIn {
+        StoredSignIn { refresh_token: Secret::new(token.as_bytes().to_vec()), signed_in: 1, renewed: 2 }
     }
 
     fn token(store: &Store, user: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! TLS towards the device, by OpenSSL. Only this file and its parts know OpenSSL.
 
 pub mod certificate;
-pub mod device;
+pub mod legacy_client;
 mod library;
 pub mod refusal;
 mod support;
@@ -48,7 +48,7 @@ pub enum Sessions {
 
 /// Why a handshake came to nothing, in OpenSSL's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum HandshakeError {
     /// OpenSSL's reason, as `no shared cipher`; an alert of the device has `alert` in it.
     Reason(String),
     /// The device closed the connection.
@@ -84,19 +84,19 @@ impl Acceptor {
     ///
     /// # Errors
     /// What OpenSSL says; [`refusal::explain`] makes plain words of it.
-    pub async fn accept(&self, socket: Socket, sessions: Sessions) -> Result<Tls, Refused> {
+    pub async fn accept(&self, socket: Socket, sessions: Sessions) -> Result<Tls, HandshakeError> {
         let context = match sessions {
             Sessions::Known => &self.known,
             Sessions::Strangers => &self.strangers,
         };
-        let ssl = Ssl::new(context).map_err(|error| Refused::Reason(error.to_string()))?;
-        let mut tls = Tls::over(ssl, socket).map_err(|error| Refused::Reason(error.to_string()))?;
+        let ssl = Ssl::new(context).map_err(|error| HandshakeError::Reason(error.to_string()))?;
+        let mut tls = Tls::over(ssl, socket).map_err(|error| HandshakeError::Reason(error.to_string()))?;
         match Pin::new(&mut tls.0).accept().await {
             Ok(()) => Ok(tls),
             Err(error) => {
                 // The alert that says why; a device that is gone does without.
                 let _ = tls.flush().await;
-                Err(refused(&error))
+                Err(handshake_error(&error))
             }
         }
     }
@@ -234,13 +234,17 @@ fn ssl_version(version: Version) -> SslVersion {
     }
 }
 
-fn refused(error: &openssl::ssl::Error) -> Refused {
+fn handshake_error(error: &openssl::ssl::Error) -> HandshakeError {
     if let Some(reason) = error.ssl_error().and_then(|stack| stack.errors().iter().find_map(|error| error.reason())) {
-        return if reason.contains("unexpected eof") { Refused::Closed } else { Refused::Reason(reason.to_owned()) };
+        return if reason.contains("unexpected eof") {
+            HandshakeError::Closed
+        } else {
+            HandshakeError::Reason(reason.to_owned())
+        };
     }
     match error.io_error() {
-        Some(error) => Refused::Io(error.to_string()),
-        None => Refused::Closed,
+        Some(error) => HandshakeError::Io(error.to_string()),
+        None => HandshakeError::Closed,
     }
 }
 

@@ -33,7 +33,7 @@ pub async fn resolve(host: &str, port: u16, patience: Duration) -> io::Result<Ve
     let ask = move || match answer_since(&name, asked).map_or_else(|| ask_resolver(&name), Ok) {
         Ok(addresses) => Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()),
         // The resolver does not say that it may not open one of its files.
-        Err(error) => Err(match state::name_resolution_denied() {
+        Err(error) => Err(match state::name_resolution_denial() {
             Some(denied) => io::Error::new(error.kind(), format!("{error}; {denied}")),
             None => error,
         }),

@@ -10,7 +10,7 @@ use hyper::client::conn::http1;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HOST, LOCATION, RETRY_AFTER, USER_AGENT,
 };
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ use crate::failure::{Failure, Kind};
 
 /// What is asked of a server.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct Request {
     /// `GET`, or `POST` with a form.
     pub form: Option<Zeroizing<String>>,
     /// Behind `?`, without it.
@@ -34,7 +34,7 @@ pub struct Asked {
 
 /// What it answered.
 #[derive(Default)]
-pub struct Answered {
+pub struct Response {
     /// As 200.
     pub status: u16,
     /// The server's clock, where it said so.
@@ -99,13 +99,13 @@ impl Client {
     ///
     /// # Errors
     /// [`Kind::TokenUnavailable`]: the server is not reached, its certificate is not accepted, it breaks off, says too
-    /// much or too little. What it says instead of yes is an [`Answered`].
-    pub async fn ask(&self, asked: Asked) -> Result<Answered, Failure> {
+    /// much or too little. What it says instead of yes is an [`Response`].
+    pub async fn ask(&self, request: Request) -> Result<Response, Failure> {
         let asking = async {
             match &self.connector {
                 Some(connector) => {
                     let tcp = connector.dial(self.port).await?;
-                    self.ask_over(connector.handshake(tcp).await?, asked).await
+                    self.ask_over(connector.handshake(tcp).await?, request).await
                 }
                 None => {
                     let addresses = host::resolve(&self.host, self.port, self.patience).await;
@@ -113,7 +113,7 @@ impl Client {
                     let tcp = tokio::net::TcpStream::connect(addresses.as_slice()).await;
                     let tcp = tcp.map_err(|error| self.failed(&error))?;
                     super::tune(&tcp, self.keep_alive).map_err(|error| self.failed(&error))?;
-                    self.ask_over(tcp, asked).await
+                    self.ask_over(tcp, request).await
                 }
             }
         };
@@ -137,30 +137,30 @@ impl Client {
     ///
     /// # Errors
     /// As for [`ask`](Self::ask).
-    pub async fn ask_over<S>(&self, stream: S, asked: Asked) -> Result<Answered, Failure>
+    pub async fn ask_over<S>(&self, stream: S, request: Request) -> Result<Response, Failure>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let target = match (asked.query.as_str(), self.path.contains('?')) {
+        let target = match (request.query.as_str(), self.path.contains('?')) {
             ("", _) => self.path.clone(),
             (query, true) => format!("{}&{query}", self.path),
             (query, false) => format!("{}?{query}", self.path),
         };
-        let mut request = Request::builder()
+        let mut head = hyper::Request::builder()
             .uri(target)
             .header(HOST, &self.authority)
             .header(USER_AGENT, concat!("packetboat/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "identity");
-        for (name, value) in asked.headers {
-            request = request.header(name, value);
+        for (name, value) in request.headers {
+            head = head.header(name, value);
         }
-        let request = match asked.form {
-            Some(form) => request
+        let request = match request.form {
+            Some(form) => head
                 .method(Method::POST)
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(Full::new(Bytes::from_owner(form))),
-            None => request.body(Full::default()),
+            None => head.body(Full::default()),
         };
         let request = request.map_err(|error| self.failed(&error))?;
         // Gateways add header fields of their own, not all of them well-formed.
@@ -180,7 +180,7 @@ impl Client {
         }
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<Answered, Failure> {
+    async fn read(&self, response: hyper::Response<Incoming>) -> Result<Response, Failure> {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok().map(str::trim));
         let date = header(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
         let retry_after = header(RETRY_AFTER).and_then(|value| retry_after(value, date));
@@ -190,7 +190,7 @@ impl Client {
         let redirect = header(LOCATION).filter(|_| status.is_redirection()).map(|target| self.host_of(target));
         let body = collect(response.into_body()).await;
         let body = body.map_err(|why| self.failed(&format_args!("its answer cannot be read: {why}")))?;
-        Ok(Answered { status: status.as_u16(), date, retry_after, compression, redirect, body })
+        Ok(Response { status: status.as_u16(), date, retry_after, compression, redirect, body })
     }
 
     /// The host that a redirect leads to; the rest of it may repeat what was asked.
@@ -225,7 +225,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
-    let request = Request::builder().uri(path).header(HOST, "localhost").body(Full::<Bytes>::default());
+    let request = hyper::Request::builder().uri(path).header(HOST, "localhost").body(Full::<Bytes>::default());
     let request = request.map_err(|error| failed(&error))?;
     let asking = async {
         let handshake = http1::handshake(TokioIo::new(stream));
@@ -237,7 +237,7 @@ where
             Ok((status, body))
         };
         tokio::select! {
-            answered = asking => answered,
+            response = asking => response,
             () = async { let _ = connection.await; std::future::pending().await } => Err(failed(&"it broke off")),
         }
     };

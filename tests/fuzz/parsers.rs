@@ -11,7 +11,7 @@ use packetboat::config::{Config, Limits, Roots};
 use packetboat::proto::sasl::{Exchange, Mechanism, Next};
 use packetboat::token;
 use packetboat::transport::detect::hello::{self, ClientHello};
-use packetboat::transport::http::{Asked, Client};
+use packetboat::transport::http::{Client, Request};
 use packetboat::transport::proxy_header;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -112,7 +112,7 @@ pub fn token_of(input: &[u8]) -> Option<Result<token::AccessToken, String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let client = Client::new("http://127.0.0.1/token", &Roots::Bundled, &LIMITS).unwrap();
     let wire = Wire { says: input.to_vec(), was_asked: false, waiting: None };
-    let answered = runtime.block_on(client.ask_over(wire, Asked::default())).ok()?;
+    let answered = runtime.block_on(client.ask_over(wire, Request::default())).ok()?;
     assert!(answered.body.len() <= 1 << 20);
     let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
     Some(token::read(client.host(), &answered, now))

@@ -12,7 +12,7 @@ use packetboat::config::{Config, Roots};
 use packetboat::crypto::{SigningKey, VerifyingKey, sha256};
 use packetboat::simulator::ClientCertificate;
 use packetboat::simulator::quirks::{Fault, Poll};
-use packetboat::transport::http::{Asked, Client, encode};
+use packetboat::transport::http::{Client, Request, encode};
 use serde_json::{Value, json};
 
 use super::support::*;
@@ -49,7 +49,7 @@ fn our_own_client_is_answered() {
     let client = Client::new(&scene.url("token"), &Roots::File(scene.simulator.authority()), &limits).unwrap();
     let fields =
         [("grant_type", "client_credentials"), ("client_id", APP), ("client_secret", SECRET), ("scope", APP_SCOPE)];
-    let asked = Asked { form: Some(encode(&fields)), ..Asked::default() };
+    let asked = Request { form: Some(encode(&fields)), ..Request::default() };
     let answered = scene.runtime.block_on(client.ask(asked)).unwrap();
     assert_eq!(answered.status, 200);
     let ahead = answered.date.unwrap().duration_since(SystemTime::now()).unwrap().as_secs();

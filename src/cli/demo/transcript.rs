@@ -9,7 +9,7 @@ use crate::cli::output::has_colours;
 use crate::simulator::Simulator;
 use crate::simulator::client::{Exchange, fetch_by_imap, fetch_by_pop3};
 use crate::text::{Printable, Style};
-use crate::transport::downstream::{self, device};
+use crate::transport::downstream::{self, legacy_client};
 
 /// Lets the built-in device fetch its mail by IMAP and by POP3, and tells every exchange.
 pub(super) async fn show(
@@ -24,7 +24,7 @@ pub(super) async fn show(
     print(text.text)?;
     let mut before = 0;
     for (protocol, address) in [("IMAP", imap), ("POP3", pop3)] {
-        let tls = device::connect(address, authority).await?;
+        let tls = legacy_client::connect(address, authority).await?;
         let facts = downstream::facts(&tls);
         let exchanges = match protocol {
             "IMAP" => fetch_by_imap(tls, login, password).await?,

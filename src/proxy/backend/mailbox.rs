@@ -13,7 +13,7 @@ use crate::failure::{Failure, Kind};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::protocol::Protocol;
 use crate::secret::Secret;
-use crate::token::{AccessToken, Slot, Tokens};
+use crate::token::{AccessToken, CachedToken, Tokens};
 use crate::transport::upstream::Server;
 use crate::withdrawn::Withdrawn;
 
@@ -25,7 +25,7 @@ pub(in crate::proxy) struct Mailbox {
     pub(in crate::proxy) account: Account,
     pub(in crate::proxy) server: Arc<Server>,
     identity: Identity,
-    slot: Arc<Slot>,
+    slot: Arc<CachedToken>,
     /// Accounts with the same mailbox on the same server have it in common.
     sessions: Arc<Sessions>,
     history: Mutex<History>,

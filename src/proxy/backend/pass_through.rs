@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::Limits;
-use crate::device::{Delays, KnownSources, PASSED, Turn, Who, normal_form};
+use crate::device::{Delays, KnownSources, Origin, PASSED, Permit, normal_form};
 use crate::failure::{Failure, Kind};
 use crate::source::Source;
 use crate::transport::upstream::Server;
@@ -34,8 +34,8 @@ pub(in crate::proxy) struct PassThrough {
 
 /// A login that is on its way to the server. Dropping it without a verdict counts as nothing.
 pub(in crate::proxy) struct Attempt {
-    who: Who,
-    turn: Turn,
+    who: Origin,
+    turn: Permit,
     known: Arc<KnownSources>,
     _stranger: Option<OwnedSemaphorePermit>,
 }
@@ -65,8 +65,8 @@ impl PassThrough {
     pub(in crate::proxy) async fn attempt(&self, login: &[u8], source: IpAddr) -> Result<Attempt, Failure> {
         let (source, name) = (Source::from(source), format!("{PASSED}{}", normal_form(login)));
         let is_familiar = self.known.has(&name, source);
-        let who = Who { source, name, is_familiar };
-        let turn = self.delays.turn(&who).await?;
+        let who = Origin { source, name, is_familiar };
+        let turn = self.delays.admit(&who).await?;
         let _stranger = if is_familiar { None } else { Some(self.stranger().await?) };
         Ok(Attempt { who, turn, known: Arc::clone(&self.known), _stranger })
     }
@@ -145,11 +145,11 @@ mod tests {
     async fn is_delayed(is_familiar: bool, kind: Kind) -> bool {
         let delays = Arc::new(Delays::with(Duration::from_millis(500), Duration::from_secs(15), AT_ONCE));
         let source = Source::from(IpAddr::from([192, 0, 2, 1]));
-        let who = Who { source, name: format!("{PASSED}scanner3"), is_familiar };
-        let turn = delays.turn(&who).await.unwrap();
+        let who = Origin { source, name: format!("{PASSED}scanner3"), is_familiar };
+        let turn = delays.admit(&who).await.unwrap();
         Attempt { who: who.clone(), turn, known: Arc::default(), _stranger: None }.failed(&Failure::new(kind, ""));
         let begun = Instant::now();
-        delays.turn(&who).await.unwrap();
+        delays.admit(&who).await.unwrap();
         begun.elapsed() >= Duration::from_millis(500)
     }
 

@@ -11,10 +11,10 @@ use super::{DEVICE_LOGIN, TokenResponse, reply, required_field};
 use crate::simulator::tokens::{AuthorizationCode, PendingDeviceCode};
 use crate::simulator::world::World;
 use crate::transport::http::encode;
-use crate::transport::http::server::{Received, Said};
+use crate::transport::http::server::{Request, Response};
 
 /// The authorization endpoint (RFC 6749 §4.1.1 with RFC 7636 §4.3): back to where the browser came from.
-pub(super) fn authorize(world: &World, received: &Received) -> TokenResponse {
+pub(super) fn authorize(world: &World, received: &Request) -> TokenResponse {
     world.count(|counts| counts.authorizations += 1);
     grant::check_client_id(world, received)?;
     let redirect_uri = required_field(received, "redirect_uri")?;
@@ -44,7 +44,7 @@ pub(super) fn authorize(world: &World, received: &Received) -> TokenResponse {
 }
 
 /// The device authorization endpoint (RFC 8628 §3.1).
-pub(super) fn device_code(world: &World, received: &Received) -> TokenResponse {
+pub(super) fn device_code(world: &World, received: &Request) -> TokenResponse {
     grant::check_client_id(world, received)?;
     let scope = Scope::delegated(required_field(received, "scope")?)?;
     let quirks = world.quirk(|quirks| quirks.device_code.clone());
@@ -72,7 +72,7 @@ pub(super) fn device_code(world: &World, received: &Received) -> TokenResponse {
 }
 
 /// The page where a user types a code: it is enough to ask for it with `user_code`.
-pub(super) fn approve(world: &World, received: &Received) -> TokenResponse {
+pub(super) fn approve(world: &World, received: &Request) -> TokenResponse {
     let user_code = received.field("user_code").or(received.field("otc")).unwrap_or_default();
     let user = received.field("login_hint").unwrap_or_default();
     let text = if approve_all(world, user, |pending| pending.user_code.eq_ignore_ascii_case(user_code)) > 0 {
@@ -95,8 +95,8 @@ pub(in crate::simulator) fn approve_all(
     waiting.map(|pending| pending.approved = Some(user.address.clone())).count()
 }
 
-fn redirect(to: &str, pairs: &[(&str, &str)]) -> Said {
+fn redirect(to: &str, pairs: &[(&str, &str)]) -> Response {
     let mark = if to.contains('?') { '&' } else { '?' };
     let location = format!("{to}{mark}{}", encode(pairs).as_str());
-    Said { status: 302, headers: vec![("location", location)], body: String::new().into() }
+    Response { status: 302, headers: vec![("location", location)], body: String::new().into() }
 }

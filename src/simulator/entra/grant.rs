@@ -12,10 +12,10 @@ use crate::simulator::quirks::Poll;
 use crate::simulator::tenant::Principal;
 use crate::simulator::tokens::{RefreshGrant, insert};
 use crate::simulator::world::World;
-use crate::transport::http::server::Received;
+use crate::transport::http::server::Request;
 
 /// Answers a token request.
-pub(super) fn answer(world: &World, received: &Received) -> TokenResponse {
+pub(super) fn answer(world: &World, received: &Request) -> TokenResponse {
     let grant = required_field(received, "grant_type")?;
     world.count(|counts| *counts.token_requests.entry(grant.to_owned()).or_default() += 1);
     check_client_id(world, received)?;
@@ -34,7 +34,7 @@ pub(super) fn answer(world: &World, received: &Received) -> TokenResponse {
 }
 
 /// Whether the app is one of the tenant's.
-pub(super) fn check_client_id(world: &World, received: &Received) -> Result<(), Refusal> {
+pub(super) fn check_client_id(world: &World, received: &Request) -> Result<(), Refusal> {
     let client = required_field(received, "client_id")?;
     if client == world.tenant.client_id {
         return Ok(());
@@ -84,7 +84,7 @@ fn issue(world: &World, grant: &str, issued: &Issued) -> Value {
     body
 }
 
-fn client_credentials(world: &World, received: &Received) -> Result<Issued, Refusal> {
+fn client_credentials(world: &World, received: &Request) -> Result<Issued, Refusal> {
     if !authenticate_client(world, received)? {
         let text =
             "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.";
@@ -95,7 +95,7 @@ fn client_credentials(world: &World, received: &Received) -> Result<Issued, Refu
 }
 
 /// RFC 7636 §4.6: who redeems the code is who asked for it.
-fn authorization_code(world: &World, received: &Received) -> Result<Issued, Refusal> {
+fn authorization_code(world: &World, received: &Request) -> Result<Issued, Refusal> {
     if authenticate_client_of_user(world, received)? && world.tenant.public_client {
         let text = "Client is public so neither 'client_assertion' nor 'client_secret' should be presented.";
         return Err(Refusal::client(700_025, text));
@@ -117,7 +117,7 @@ fn authorization_code(world: &World, received: &Received) -> Result<Issued, Refu
     Ok(Issued { principal: Principal::User(kept.user), scope: kept.scope, after: None })
 }
 
-fn device_code(world: &World, received: &Received) -> Result<Issued, Refusal> {
+fn device_code(world: &World, received: &Request) -> Result<Issued, Refusal> {
     world.count(|counts| counts.polls += 1);
     authenticate_client_of_user(world, received)?;
     let code = required_field(received, "device_code")?;
@@ -156,7 +156,7 @@ fn device_code(world: &World, received: &Received) -> Result<Issued, Refusal> {
     })
 }
 
-fn refresh_token(world: &World, received: &Received) -> Result<Issued, Refusal> {
+fn refresh_token(world: &World, received: &Request) -> Result<Issued, Refusal> {
     authenticate_client_of_user(world, received)?;
     let token = required_field(received, "refresh_token")?;
     world.count(|counts| counts.last_refresh_token = Some(token.to_owned()));
@@ -171,7 +171,7 @@ fn refresh_token(world: &World, received: &Received) -> Result<Issued, Refusal> 
     Ok(Issued { principal: Principal::User(refresh.user.clone()), scope, after: Some(refresh) })
 }
 
-fn password(world: &World, received: &Received) -> Result<Issued, Refusal> {
+fn password(world: &World, received: &Request) -> Result<Issued, Refusal> {
     authenticate_client_of_user(world, received)?;
     let (name, password) = (required_field(received, "username")?, required_field(received, "password")?);
     let scope = Scope::delegated(required_field(received, "scope")?)?;
@@ -185,7 +185,7 @@ fn password(world: &World, received: &Received) -> Result<Issued, Refusal> {
 }
 
 /// Where a user signs in, a public client need not prove anything; whether it did.
-fn authenticate_client_of_user(world: &World, received: &Received) -> Result<bool, Refusal> {
+fn authenticate_client_of_user(world: &World, received: &Request) -> Result<bool, Refusal> {
     let is_proven = authenticate_client(world, received)?;
     if is_proven || world.tenant.public_client {
         return Ok(is_proven);
@@ -195,7 +195,7 @@ fn authenticate_client_of_user(world: &World, received: &Received) -> Result<boo
 }
 
 /// Whether the app shows who it is; wrong proof is refused.
-fn authenticate_client(world: &World, received: &Received) -> Result<bool, Refusal> {
+fn authenticate_client(world: &World, received: &Request) -> Result<bool, Refusal> {
     if let Some(assertion) = received.field("client_assertion") {
         assertion::check(world, received.field("client_assertion_type"), assertion)?;
         return Ok(true);

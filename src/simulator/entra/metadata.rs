@@ -6,10 +6,10 @@ use super::json;
 use super::scope::Scope;
 use crate::simulator::tenant::Principal;
 use crate::simulator::world::World;
-use crate::transport::http::server::{Received, Said};
+use crate::transport::http::server::{Request, Response};
 
 /// Answers one request.
-pub(super) fn answer(world: &World, received: &Received) -> Said {
+pub(super) fn answer(world: &World, received: &Request) -> Response {
     world.count(|counts| counts.metadata_requests += 1);
     let no = |text: &str| json(400, &json!({"error": "invalid_request", "error_description": text}));
     if received.method != "GET" || received.path != PATH {

@@ -1,8 +1,8 @@
 //! What the device is shown: made by a local certification authority on first start, or the operator's own files.
 
 mod facts;
-mod lasting;
-mod made;
+mod local_ca;
+mod year_2038;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -21,8 +21,8 @@ use crate::diagnostic::Diagnostic;
 use crate::mode::Mode;
 use crate::state;
 pub use facts::Facts;
-use made::Wanted;
-pub use made::authority_path;
+use local_ca::Wanted;
+pub use local_ca::authority_path;
 
 /// A certificate with its chain and key, and the same in ECDSA where there is one.
 pub struct Loaded {
@@ -72,22 +72,22 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, mode:
         CertificateSource::Files(files) => load_pair(files)?,
         CertificateSource::Made { names, digest, years } => {
             let (files, wanted) =
-                (made::files(state_directory, name), Wanted { names, digest: *digest, years: *years });
+                (local_ca::files(state_directory, name), Wanted { names, digest: *digest, years: *years });
             let damaged = |message| {
                 let (chain, key) = (files.chain.display(), files.key.display());
                 of_whole(format!("{message}; put it back, or remove {chain} and {key}: the same CA makes them anew"))
             };
             let is_made = state::is_there(&files.chain) && state::is_there(&files.key);
-            let is_whole = is_made && !made::is_cut_short(state_directory, &files).map_err(damaged)?;
-            let loaded = || made::load_sound(&files).map_err(damaged);
+            let is_whole = is_made && !local_ca::is_cut_short(state_directory, &files).map_err(damaged)?;
+            let loaded = || local_ca::load_sound(&files).map_err(damaged);
             match mode {
                 _ if is_whole => loaded()?,
                 Mode::Apply => {
-                    made::complete(state_directory, name, &wanted).map_err(of_whole)?;
+                    local_ca::complete(state_directory, name, &wanted).map_err(of_whole)?;
                     loaded()?
                 }
                 Mode::DryRun => {
-                    let (leaf, key) = made::attempt(state_directory, &wanted).map_err(of_whole)?;
+                    let (leaf, key) = local_ca::attempt(state_directory, &wanted).map_err(of_whole)?;
                     Pair { file: None, chain: vec![leaf], key }
                 }
             }
@@ -122,7 +122,7 @@ fn has_usual_curve(key: &PKey<Private>) -> bool {
 /// that it was made before its section was changed.
 pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<Diagnostic> {
     let path = chain_path(certificate, state_directory, name);
-    let Ok(leaf) = first(&path) else { return lasting::to_be_made(certificate).into_iter().collect() };
+    let Ok(leaf) = first(&path) else { return year_2038::to_be_made(certificate).into_iter().collect() };
     let description = description(&path, &leaf);
     let mut remarks = Vec::new();
     let (key, mend) = match &certificate.source {
@@ -134,9 +134,9 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
         days @ 0..EXPIRY_WARNING_DAYS => remarks.push(Diagnostic::new(key, format!("it ends in {days} days: {mend}"))),
         EXPIRY_WARNING_DAYS.. => {}
     }
-    remarks.extend(lasting::of_chain(certificate, &path, name));
+    remarks.extend(year_2038::of_chain(certificate, &path, name));
     if let CertificateSource::Made { names, digest, .. } = &certificate.source {
-        remarks.extend(lasting::of_authority(state_directory, &leaf));
+        remarks.extend(year_2038::of_authority(state_directory, &leaf));
         if !names.is_empty() && *names != description.names {
             let are = description.names.join(" ");
             remarks.push(Diagnostic::new(
@@ -144,7 +144,7 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
                 format!("it was made for {are}, before these names were written: {mend}"),
             ));
         }
-        match made::authority_key(state_directory) {
+        match local_ca::authority_key(state_directory) {
             Ok(Some(key)) if !leaf.verify(&key).unwrap_or_default() => {
                 let message = format!("{} is not signed by the CA that is there now: {mend}", path.display());
                 remarks.push(Diagnostic::new("", message));
@@ -174,7 +174,7 @@ pub fn renew(certificate: &Certificate, state_directory: &Path, name: &str) -> R
     super::library::start();
     match &certificate.source {
         CertificateSource::Made { names, digest, years } => {
-            made::keep(state_directory, name, &Wanted { names, digest: *digest, years: *years })
+            local_ca::keep(state_directory, name, &Wanted { names, digest: *digest, years: *years })
         }
         CertificateSource::Files(files) => {
             Err(format!("{} is your own file: replace it with a new one", files.chain.display()))
@@ -186,7 +186,7 @@ pub fn renew(certificate: &Certificate, state_directory: &Path, name: &str) -> R
 pub fn chain_path(certificate: &Certificate, state_directory: &Path, name: &str) -> PathBuf {
     match &certificate.source {
         CertificateSource::Files(files) => files.chain.clone(),
-        CertificateSource::Made { .. } => made::files(state_directory, name).chain,
+        CertificateSource::Made { .. } => local_ca::files(state_directory, name).chain,
     }
 }
 
@@ -194,7 +194,7 @@ pub fn chain_path(certificate: &Certificate, state_directory: &Path, name: &str)
 pub fn files(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<PathBuf> {
     let rsa = match &certificate.source {
         CertificateSource::Files(files) => files.clone(),
-        CertificateSource::Made { .. } => made::files(state_directory, name),
+        CertificateSource::Made { .. } => local_ca::files(state_directory, name),
     };
     [Some(&rsa), certificate.ecdsa.as_ref()]
         .into_iter()

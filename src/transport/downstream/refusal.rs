@@ -1,27 +1,27 @@
 //! A failed handshake in plain words: what the device offered, what the listener allows, and what to change.
 
-use super::Refused;
+use super::HandshakeError;
 use crate::config::suite::{self, Suite};
 use crate::config::{Profile, TlsPolicy, Version};
 use crate::transport::detect::hello::{ClientHello, suite_name};
 
 /// Explains a refusal to the person who can mend it. Whether an ECDSA certificate could have been shown matters.
-pub fn explain(refused: &Refused, hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: bool) -> String {
+pub fn explain(refused: &HandshakeError, hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: bool) -> String {
     let offered = || by_offer(hello?, policy, has_ecdsa);
     let advice = match refused {
-        Refused::Reason(reason) => by_alert(reason).map(str::to_owned).or_else(offered).unwrap_or_else(|| {
+        HandshakeError::Reason(reason) => by_alert(reason).map(str::to_owned).or_else(offered).unwrap_or_else(|| {
             if reason.contains("no shared cipher") {
                 "there are cipher suites on both sides, but no elliptic curve or certificate that fits them".to_owned()
             } else {
                 reason.clone()
             }
         }),
-        Refused::Closed => offered().unwrap_or_else(|| {
+        HandshakeError::Closed => offered().unwrap_or_else(|| {
             "the device closed the connection in the middle: it may not accept the certificate (import the CA: \
              packetboat certificate export)"
                 .to_owned()
         }),
-        Refused::Io(error) => offered().unwrap_or_else(|| {
+        HandshakeError::Io(error) => offered().unwrap_or_else(|| {
             format!(
                 "the device broke the connection off ({error}): it may not accept the certificate (import the CA: \
                  packetboat certificate export)"
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn advice(hello: &ClientHello, policy: &TlsPolicy) -> String {
-        explain(&Refused::Reason("no shared cipher".to_owned()), Some(hello), policy, false)
+        explain(&HandshakeError::Reason("no shared cipher".to_owned()), Some(hello), policy, false)
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_certificate_that_is_not_trusted() {
-        let refused = Refused::Reason("tlsv1 alert unknown ca".to_owned());
+        let refused = HandshakeError::Reason("tlsv1 alert unknown ca".to_owned());
         let text = explain(&refused, Some(&hello(0x0301, &[0x2f])), &Profile::Legacy.policy(), false);
         assert!(text.contains("import the CA"), "{text}");
     }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http_body_util::Full;
+use hyper::StatusCode;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
@@ -17,7 +17,7 @@ use super::collect;
 use crate::secret::Secret;
 
 /// A request that came to us.
-pub struct Received {
+pub struct Request {
     /// As `GET`.
     pub method: String,
     /// As `/tenant/oauth2/v2.0/token`.
@@ -32,7 +32,7 @@ pub struct Received {
     metadata: bool,
 }
 
-impl Received {
+impl Request {
     /// The first field of that name.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -46,7 +46,7 @@ impl Received {
 
 /// What we answer.
 #[derive(Clone)]
-pub struct Said {
+pub struct Response {
     /// As 200.
     pub status: u16,
     /// With the content type.
@@ -60,7 +60,7 @@ pub struct Said {
 pub struct Body(Arc<Vec<u8>>);
 
 /// Tells whether a body is still being sent.
-pub struct Sent(Weak<Vec<u8>>);
+pub struct BodyWatch(Weak<Vec<u8>>);
 
 impl Body {
     /// Whether anybody but the holder of this one holds it.
@@ -69,12 +69,12 @@ impl Body {
     }
 
     /// What tells later whether this one is still being sent. It keeps nothing of the body.
-    pub fn sent(&self) -> Sent {
-        Sent(Arc::downgrade(&self.0))
+    pub fn watch(&self) -> BodyWatch {
+        BodyWatch(Arc::downgrade(&self.0))
     }
 }
 
-impl Sent {
+impl BodyWatch {
     /// Whether the last holder of the body has let go of it.
     pub fn is_done(&self) -> bool {
         self.0.strong_count() == 0
@@ -99,7 +99,7 @@ impl From<&str> for Body {
     }
 }
 
-impl Said {
+impl Response {
     /// Of this content type.
     pub fn of(status: u16, content_type: &str, body: impl Into<Body>) -> Self {
         Self { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
@@ -121,26 +121,26 @@ pub enum Bodies {
 }
 
 /// Serves one connection until the peer closes it.
-pub async fn serve<S, F>(stream: S, bodies: Bodies, answer: impl Fn(Received) -> F + Send + Sync + 'static)
+pub async fn serve<S, F>(stream: S, bodies: Bodies, answer: impl Fn(Request) -> F + Send + Sync + 'static)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    F: Future<Output = Said> + Send,
+    F: Future<Output = Response> + Send,
 {
     let answer = Arc::new(answer);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
         let answer = Arc::clone(&answer);
         async move {
-            let Some(received) = received(request, bodies).await else {
-                let mut refusal = Response::new(Full::new(Bytes::from_static(b"bad request")));
+            let Some(request) = read(request, bodies).await else {
+                let mut refusal = hyper::Response::new(Full::new(Bytes::from_static(b"bad request")));
                 *refusal.status_mut() = StatusCode::BAD_REQUEST;
                 return Ok::<_, Infallible>(refusal);
             };
-            let said = answer(received).await;
-            let mut response = Response::builder().status(said.status);
-            for (name, value) in said.headers {
-                response = response.header(name, value);
+            let response = answer(request).await;
+            let mut built = hyper::Response::builder().status(response.status);
+            for (name, value) in response.headers {
+                built = built.header(name, value);
             }
-            Ok(response.body(Full::new(Bytes::from_owner(said.body))).unwrap_or_default())
+            Ok(built.body(Full::new(Bytes::from_owner(response.body))).unwrap_or_default())
         }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
@@ -154,7 +154,7 @@ where
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn received(request: Request<Incoming>, bodies: Bodies) -> Option<Received> {
+async fn read(request: hyper::Request<Incoming>, bodies: Bodies) -> Option<Request> {
     let (head, body) = request.into_parts();
     let body = match bodies {
         Bodies::Read => collect(body).await.ok()?,
@@ -162,7 +162,7 @@ async fn received(request: Request<Incoming>, bodies: Bodies) -> Option<Received
     };
     let query = head.uri.query().unwrap_or_default().as_bytes();
     let fields = [query, body.as_slice()].into_iter().flat_map(form_urlencoded::parse);
-    Some(Received {
+    Some(Request {
         method: head.method.as_str().to_owned(),
         path: head.uri.path().to_owned(),
         fields: fields.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),

@@ -10,7 +10,7 @@ use packetboat::lifecycle::{self, Trigger};
 use packetboat::mode::Mode;
 use packetboat::simulator::Counts;
 use packetboat::simulator::quirks::Fault;
-use packetboat::token::{AccessToken, Slot, Tokens};
+use packetboat::token::{AccessToken, CachedToken, Tokens};
 use tokio::runtime::{Builder, Runtime};
 
 use support::exchange::*;
@@ -20,7 +20,7 @@ use support::process::PATIENCE;
 struct Hour {
     runtime: Runtime,
     tokens: Arc<Tokens>,
-    slot: Arc<Slot>,
+    slot: Arc<CachedToken>,
     _trigger: Trigger,
 }
 

@@ -7,7 +7,7 @@ use openssl::nid::Nid;
 use openssl::pkey::Id;
 use openssl::x509::{X509, X509Ref};
 
-use super::{made, name_of, names_of};
+use super::{local_ca, name_of, names_of};
 
 /// A certificate that was read.
 #[derive(Clone, Debug)]
@@ -40,8 +40,8 @@ impl Facts {
         Some(Self {
             subject: name_of(certificate.subject_name()),
             names: names(&certificate),
-            begins: made::seconds(certificate.not_before()).ok()?,
-            ends: made::seconds(certificate.not_after()).ok()?,
+            begins: local_ca::seconds(certificate.not_before()).ok()?,
+            ends: local_ca::seconds(certificate.not_after()).ok()?,
             key: key.public_key_to_der().ok()?,
             weakness,
         })

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Slot;
+use super::CachedToken;
 use crate::config::Account;
 use crate::failure::Failure;
 use crate::lifecycle::unix_time;
 
 /// An account's token. Times are in seconds since 1970.
 #[derive(Clone, Debug)]
-pub struct Status {
+pub struct TokenStatus {
     /// The account's name.
     pub account: String,
     /// Its mailbox.
@@ -32,16 +32,16 @@ pub struct Status {
     pub sign_in_until: Option<u64>,
 }
 
-impl Status {
+impl TokenStatus {
     /// There is a token, and there will be a next one.
     pub fn is_well(&self) -> bool {
         self.until.is_some() && self.trouble.is_none()
     }
 }
 
-impl Slot {
+impl CachedToken {
     /// For one of the accounts that are opened with it.
-    pub(in crate::token) fn status(&self, name: &str, account: &Account) -> Status {
+    pub(in crate::token) fn status(&self, name: &str, account: &Account) -> TokenStatus {
         let state = self.state();
         let until = state.token.as_ref().map(|token| token.left()).filter(|left| !left.is_zero());
         let trouble = state.trouble.as_ref().map(|trouble| trouble.failure.clone());
@@ -49,7 +49,7 @@ impl Slot {
         drop(state);
         let unkept = self.pending().unkept.as_ref().map(|(why, _)| why.clone());
         let now = unix_time();
-        Status {
+        TokenStatus {
             account: name.to_owned(),
             mailbox: account.mailbox.clone(),
             identity: self.owner.identity.clone(),

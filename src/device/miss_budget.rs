@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::source::Source;
 
 /// The misses of all known pairs, in bounded memory.
-pub(super) struct Misses {
+pub(super) struct MissBudget {
     /// One more miss is allowed after so long.
     every: Duration,
     hasher: RandomState,
@@ -22,7 +22,7 @@ pub(super) struct Misses {
     pairs: Mutex<HashMap<u64, Instant>>,
 }
 
-impl Misses {
+impl MissBudget {
     /// None so far.
     pub(super) fn new(every: Duration) -> Self {
         Self { every, hasher: RandomState::new(), pairs: Mutex::default() }
@@ -73,7 +73,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn misses_of_a_pair_are_bounded() {
-        let misses = Misses::new(EVERY);
+        let misses = MissBudget::new(EVERY);
         let source = Source::from(IpAddr::from(Ipv4Addr::LOCALHOST));
         let taken = |device: &str| (0..100).filter(|_| misses.take(device, source)).count();
         assert_eq!((taken("scanner3"), taken("fax")), (10, 10));

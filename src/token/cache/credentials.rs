@@ -4,18 +4,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Setback, Slot, refused};
+use super::{CachedToken, Setback, refused};
 use crate::config::{Credential, Grant};
 use crate::failure::{Failure, Kind};
 use crate::pool::{self, Gate, NotDone};
 use crate::secret::Secret;
 use crate::state::{self, Stamp};
 use crate::token::request;
-use crate::transport::http::Asked;
+use crate::transport::http::Request;
 
-impl Slot {
+impl CachedToken {
     /// Builds the request to the endpoint.
-    pub(super) async fn request(&self, refresh_token: Option<Secret>) -> Result<Asked, Setback> {
+    pub(super) async fn request(&self, refresh_token: Option<Secret>) -> Result<Request, Setback> {
         let (identity, account) = (self.identity.clone(), self.account.clone());
         let make = move || request::token(&identity, &account, refresh_token.as_ref());
         match pool::FILES.run_alone(&gate_of(&self.named_files()), PATIENCE, make).await {

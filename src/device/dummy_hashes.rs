@@ -1,14 +1,14 @@
 //! Hashes that a password is compared with where there is nothing to compare it with: every try costs the same.
 //!
 //! Costs are counted by class: memory, passes, lanes and version of Argon2. Of each class a try makes as many runs as the
-//! device with the most hashes of that class needs: its own, and decoys for the rest.
+//! device with the most hashes of that class needs: its own, and dummy hashes for the rest.
 
 use super::password::{Cost, Hash};
 
 /// One hash of each class, and how many runs of it a try makes.
-pub(super) struct Decoys(Vec<(Hash, usize)>);
+pub(super) struct DummyHashes(Vec<(Hash, usize)>);
 
-impl Decoys {
+impl DummyHashes {
     /// For devices with these hashes.
     pub(super) fn new<'a>(devices: impl Iterator<Item = &'a [Hash]>) -> Self {
         let mut classes: Vec<(Hash, usize)> = Vec::new();
@@ -24,7 +24,7 @@ impl Decoys {
         Self(classes)
     }
 
-    /// What a try runs: these hashes first, then decoys.
+    /// What a try runs: these hashes first, then dummy hashes.
     pub(super) fn beside(&self, own: &[Hash]) -> Vec<Hash> {
         let missing = |(hash, most): &(Hash, usize)| {
             let missing = most.saturating_sub(of_class(own, hash.cost()));
@@ -58,9 +58,9 @@ mod tests {
             vec![dear.clone(), cheap.clone(), dear],
             Vec::new(),
         ];
-        let decoys = Decoys::new(devices.iter().map(Vec::as_slice));
+        let dummy_hashes = DummyHashes::new(devices.iter().map(Vec::as_slice));
         let costs = |own: &[Hash]| {
-            let mut costs: Vec<_> = decoys.beside(own).iter().map(|hash| hash.cost().unwrap()).collect();
+            let mut costs: Vec<_> = dummy_hashes.beside(own).iter().map(|hash| hash.cost().unwrap()).collect();
             costs.sort_unstable();
             costs
         };

@@ -9,7 +9,7 @@ use crate::secret::Secret;
 use crate::text;
 
 /// RFC 6749 §5.1.
-pub(super) struct Granted {
+pub(super) struct TokenResponse {
     pub(super) access_token: Secret,
     /// In seconds.
     pub(super) expires_in: Option<u64>,
@@ -17,7 +17,7 @@ pub(super) struct Granted {
 }
 
 /// RFC 6749 §5.2, with what Microsoft adds.
-pub(super) struct Denied {
+pub(super) struct ErrorResponse {
     pub(super) error: String,
     pub(super) error_description: String,
     pub(super) error_codes: Vec<u32>,
@@ -35,7 +35,7 @@ pub(super) struct DeviceCode {
 
 /// What is kept of a person's sign-in.
 #[derive(Clone)]
-pub(super) struct Record {
+pub(super) struct StoredSignIn {
     pub(super) refresh_token: Secret,
     /// Seconds since 1970: when a person signed in.
     pub(super) signed_in: u64,
@@ -58,19 +58,19 @@ pub struct Claims {
     pub exp: Option<u64>,
 }
 
-pub(super) fn granted(body: &[u8]) -> Option<Granted> {
+pub(super) fn token_response(body: &[u8]) -> Option<TokenResponse> {
     let mut object = Object::parse(body)?;
     let secret = |text: String| Some(Secret::new(text.into_bytes())).filter(|secret| !secret.expose().is_empty());
-    Some(Granted {
+    Some(TokenResponse {
         access_token: object.text("access_token").and_then(secret).filter(is_one_line)?,
         expires_in: object.seconds("expires_in"),
         refresh_token: object.text("refresh_token").and_then(secret),
     })
 }
 
-pub(super) fn denied(body: &[u8]) -> Option<Denied> {
+pub(super) fn error_response(body: &[u8]) -> Option<ErrorResponse> {
     let mut object = Object::parse(body)?;
-    Some(Denied {
+    Some(ErrorResponse {
         error: object.text("error")?,
         error_description: object.text("error_description").unwrap_or_default(),
         error_codes: object.codes("error_codes"),
@@ -188,27 +188,27 @@ pub(super) fn assertion(thumbprint: &str, audience: &str, client: &str, id: &str
 }
 
 #[derive(Serialize, Deserialize)]
-struct RawRecord {
+struct RawSignIn {
     refresh_token: String,
     signed_in: u64,
     renewed: u64,
 }
 
-impl Drop for RawRecord {
+impl Drop for RawSignIn {
     fn drop(&mut self) {
         self.refresh_token.zeroize();
     }
 }
 
-impl Record {
+impl StoredSignIn {
     pub(super) fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
         let refresh_token = String::from_utf8(self.refresh_token.expose().to_vec()).ok()?;
-        let raw = RawRecord { refresh_token, signed_in: self.signed_in, renewed: self.renewed };
+        let raw = RawSignIn { refresh_token, signed_in: self.signed_in, renewed: self.renewed };
         serde_json::to_vec(&raw).ok().map(Zeroizing::new)
     }
 
     pub(super) fn from_json(json: &[u8]) -> Option<Self> {
-        let raw: RawRecord = serde_json::from_slice(json).ok()?;
+        let raw: RawSignIn = serde_json::from_slice(json).ok()?;
         let refresh_token = Secret::new(raw.refresh_token.clone().into_bytes());
         Some(Self { refresh_token, signed_in: raw.signed_in, renewed: raw.renewed })
     }
@@ -238,9 +238,9 @@ mod tests {
             ("\"soon\"", None),
         ] {
             let body = format!("{{\"access_token\":\"t\",\"expires_in\":{json}}}");
-            assert_eq!(granted(body.as_bytes()).unwrap().expires_in, expected, "{json}");
+            assert_eq!(token_response(body.as_bytes()).unwrap().expires_in, expected, "{json}");
         }
-        assert_eq!(granted(b"{\"access_token\":\"t\"}").unwrap().expires_in, None);
+        assert_eq!(token_response(b"{\"access_token\":\"t\"}").unwrap().expires_in, None);
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
         for body in
             ["{\"access_token\":\"a\\r\\nb\"}", "{\"access_token\":\"a b\"}", "{\"access_token\":\"\"}", "<html>", ""]
         {
-            assert!(granted(body.as_bytes()).is_none(), "{body}");
+            assert!(token_response(body.as_bytes()).is_none(), "{body}");
         }
     }
 
@@ -257,8 +257,9 @@ mod tests {
         for (json, expected) in
             [("[7000215]", vec![7_000_215]), ("[\"50126\", 99999999999]", vec![50_126]), ("5", vec![])]
         {
-            let denied = denied(format!("{{\"error\":\"invalid_grant\",\"error_codes\":{json}}}").as_bytes()).unwrap();
-            assert_eq!((denied.error.as_str(), denied.error_codes), ("invalid_grant", expected));
+            let error_response =
+                error_response(format!("{{\"error\":\"invalid_grant\",\"error_codes\":{json}}}").as_bytes()).unwrap();
+            assert_eq!((error_response.error.as_str(), error_response.error_codes), ("invalid_grant", expected));
         }
     }
 
@@ -286,14 +287,14 @@ mod tests {
     /// Behind gateways: a byte order mark, words in Latin-1, members that are none or of another form.
     #[test]
     fn members_do_not_hide_each_other() {
-        let one = granted(b"\xef\xbb\xbf{\"access_token\":\"t\",\"refresh_token\":null,\"scope\":[1]}").unwrap();
+        let one = token_response(b"\xef\xbb\xbf{\"access_token\":\"t\",\"refresh_token\":null,\"scope\":[1]}").unwrap();
         assert!(one.access_token.expose() == b"t" && one.refresh_token.is_none());
         for more in ["\"error_description\":null", "\"correlation_id\":5", "\"error_description\":[]"] {
             let body = [b"{\"error\":\"invalid_client\",".as_slice(), more.as_bytes(), b"}"].concat();
-            assert_eq!(denied(&body).unwrap().error, "invalid_client", "{more}");
+            assert_eq!(error_response(&body).unwrap().error, "invalid_client", "{more}");
         }
         let latin_1 = b"{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: f\xfcr\"}";
-        assert!(denied(latin_1).unwrap().error_description.starts_with("AADSTS7000215"));
+        assert!(error_response(latin_1).unwrap().error_description.starts_with("AADSTS7000215"));
         let both = b"{\"device_code\":\"d\",\"user_code\":\"u\",\"verification_uri\":\"x\",\"verification_url\":\"y\",\"interval\":\"5\"}";
         let code = device_code(both).unwrap();
         assert_eq!((code.verification_uri.as_str(), code.interval), ("x", Some(5)));
@@ -301,8 +302,8 @@ mod tests {
 
     #[test]
     fn records_come_back() {
-        let record = Record { refresh_token: Secret::new(b"0.AX".to_vec()), signed_in: 1, renewed: 2 };
-        let back = Record::from_json(&record.to_json().unwrap()).unwrap();
+        let record = StoredSignIn { refresh_token: Secret::new(b"0.AX".to_vec()), signed_in: 1, renewed: 2 };
+        let back = StoredSignIn::from_json(&record.to_json().unwrap()).unwrap();
         assert_eq!((back.refresh_token.expose(), back.signed_in, back.renewed), (&b"0.AX"[..], 1, 2));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::task::JoinError;
 
-use super::delay::Who;
-use super::schedule::{Class, Place};
+use super::delay::Origin;
+use super::schedule::{Class, Reservation};
 use super::verified::Verified;
 use super::{Device, Devices, charset, names};
 use crate::failure::{Failure, Kind};
@@ -33,7 +33,7 @@ impl Devices {
         let login = names::written(login);
         let found = self.find(&login);
         let from = Source::from(source);
-        let who = Who {
+        let who = Origin {
             source: from,
             // All names of a device count as one, and all forms of a name.
             name: found.map_or_else(|| names::normal(&login).to_owned(), |(_, device)| device.name.clone()),
@@ -46,7 +46,7 @@ impl Devices {
             self.misses.give_back(&who.name, from);
             return Ok(Verified::new(device, login, hash));
         }
-        let turn = self.delays.turn(&who).await?;
+        let turn = self.delays.admit(&who).await?;
         if let Some((device, hash)) = self.remembered(found, password, source) {
             // The failures of a known pair count on: its right passwords give a guesser at its address no new tries.
             if !who.is_familiar {
@@ -55,12 +55,12 @@ impl Devices {
             return Ok(Verified::new(device, login, hash));
         }
         let class = if who.is_familiar { Class::Known } else { Class::Stranger };
-        let place = self.schedule.place(class, from).await;
+        let place = self.schedule.reserve(class, from).await;
         let place = place.ok_or_else(|| not_verified("too many passwords are being verified"))?;
         // In a task of its own: who leaves before the answer has tried all the same, and counts.
         let (devices, password, index) = (Arc::clone(self), password.clone(), found.map(|(index, _)| index));
         let verified = tokio::spawn(async move {
-            let verdict = devices.judge(index, &password, source, &place).await;
+            let verdict = devices.check(index, &password, source, &place).await;
             match &verdict {
                 Ok(_) => turn.succeeded(),
                 Err(failure) if failure.kind == Kind::WrongPassword => turn.failed(),
@@ -88,12 +88,12 @@ impl Devices {
     }
 
     /// The device's index, and that of the hash that the password has.
-    async fn judge(
+    async fn check(
         &self,
         index: Option<usize>,
         password: &Secret,
         source: IpAddr,
-        place: &Place,
+        place: &Reservation,
     ) -> Result<(usize, usize), Failure> {
         let found = index.and_then(|index| Some((index, self.devices.get(index)?)));
         let mut right = None;
@@ -124,9 +124,9 @@ impl Devices {
         &self,
         device: Option<&Device>,
         password: &Secret,
-        place: &Place,
+        place: &Reservation,
     ) -> Result<Option<usize>, Failure> {
-        let (hashes, own) = device.map_or((&self.decoys, 0), |device| (&device.hashes, device.own));
+        let (hashes, own) = device.map_or((&self.dummy_hashes, 0), |device| (&device.hashes, device.own));
         let mut right = None;
         for index in 0..hashes.len() {
             let run = place.run().await;
@@ -134,7 +134,7 @@ impl Devices {
             let compared =
                 pool::PASSWORDS.run(move || hashes.get(index).is_some_and(|hash| hash.is_of(password.expose())));
             let is_of_it = compared.await.map_err(|why| not_verified(&why.to_string()))?;
-            // Behind its own come decoys.
+            // Behind its own come dummy hashes.
             right = right.or((is_of_it && index < own).then_some(index));
             drop(run);
         }

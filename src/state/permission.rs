@@ -21,14 +21,14 @@ pub fn confined() {
 }
 
 /// What keeps this process from a file that it may read by the file's permissions, with what to do; none if nothing does.
-pub fn denied(path: &Path) -> Option<String> {
+pub fn denial(path: &Path) -> Option<String> {
     // Without waiting, should it be a pipe.
     let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
-    opened.err().and_then(|error| why_denied(path, &error))
+    opened.err().and_then(|error| denial_of(path, &error))
 }
 
 /// The same of an attempt that was made.
-pub fn why_denied(path: &Path, error: &io::Error) -> Option<String> {
+pub fn denial_of(path: &Path, error: &io::Error) -> Option<String> {
     // Landlock has a say when a file is opened, and none in access(2).
     if error.kind() != ErrorKind::PermissionDenied || access(path, Access::READ_OK).is_err() {
         return None;
@@ -47,6 +47,6 @@ pub fn why_denied(path: &Path, error: &io::Error) -> Option<String> {
 }
 
 /// The first file of name resolution that is denied.
-pub fn name_resolution_denied() -> Option<String> {
-    NAME_RESOLUTION.iter().find_map(|path| denied(Path::new(path)))
+pub fn name_resolution_denial() -> Option<String> {
+    NAME_RESOLUTION.iter().find_map(|path| denial(Path::new(path)))
 }

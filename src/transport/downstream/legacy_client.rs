@@ -8,7 +8,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode, SslVersion};
 use tokio::net::TcpStream;
 
-use super::{Refused, Tls, library, refused};
+use super::{HandshakeError, Tls, handshake_error, library};
 use crate::transport::socket::Socket;
 
 /// Connects as a printer of 2005 does. The server's certificate has to come from the authority; its name is not looked
@@ -24,9 +24,9 @@ pub async fn connect(address: SocketAddr, authority: &Path) -> Result<Tls, Strin
     let mut tls = Tls::over(ssl, Socket::new(tcp)).map_err(|error| format!("OpenSSL: {error}"))?;
     match Pin::new(&mut tls.0).connect().await {
         Ok(()) => Ok(tls),
-        Err(error) => Err(match refused(&error) {
-            Refused::Reason(why) | Refused::Io(why) => format!("TLS 1.0 with {address}: {why}"),
-            Refused::Closed => format!("TLS 1.0 with {address}: it closed the connection"),
+        Err(error) => Err(match handshake_error(&error) {
+            HandshakeError::Reason(why) | HandshakeError::Io(why) => format!("TLS 1.0 with {address}: {why}"),
+            HandshakeError::Closed => format!("TLS 1.0 with {address}: it closed the connection"),
         }),
     }
 }
@@ -70,8 +70,8 @@ mod tests {
             let server = async {
                 let (tcp, _) = listener.accept().await.unwrap();
                 let mut tls = acceptor.accept(Socket::new(tcp), Sessions::Strangers).await?;
-                tls.flush().await.map_err(|error| Refused::Io(error.to_string()))?;
-                Ok::<_, Refused>(facts(&tls).version)
+                tls.flush().await.map_err(|error| HandshakeError::Io(error.to_string()))?;
+                Ok::<_, HandshakeError>(facts(&tls).version)
             };
             let path = authority_path(authority.path());
             let (served, device) = tokio::join!(server, connect(address, &path));

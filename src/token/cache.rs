@@ -12,19 +12,19 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::access::{AccessToken, jitter};
+use super::json::{StoredSignIn, TokenResponse};
 use super::refusal::{self, Refusal};
 use super::store::{Owner, Store};
-use super::wire::{Granted, Record};
 use crate::config::{Account, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::secret::Secret;
 use crate::state::{self, Stamp};
-use crate::transport::http::{Answered, Client};
-pub use status::Status;
+use crate::transport::http::{Client, Response};
+pub use status::TokenStatus;
 
 /// The place of one token: an application's, or one person's with that application.
-pub struct Slot {
+pub struct CachedToken {
     pub(super) owner: Owner,
     pub(super) identity: Identity,
     /// One of those that are opened with it, for who signs in.
@@ -34,13 +34,13 @@ pub struct Slot {
     pub(super) client: Client,
     pub(super) store: Option<Arc<Store>>,
     state: Mutex<State>,
-    kept: Arc<Keeping>,
+    kept: Arc<SignInState>,
     woken: Notify,
 }
 
 /// What a sign-in has in common through all configurations.
 #[derive(Default)]
-pub(super) struct Keeping {
+pub(super) struct SignInState {
     /// Who holds it fetches; the others find what it has fetched.
     flight: tokio::sync::Mutex<()>,
     pending: Mutex<Pending>,
@@ -58,7 +58,7 @@ struct Pending {
 /// A record that the disk does not have yet, for all that is known.
 #[derive(Clone)]
 struct Unsaved {
-    record: Record,
+    record: StoredSignIn,
     /// Refresh tokens that the disk may hold in its place: the one that was read, and those of writes that hung.
     before: Vec<Secret>,
 }
@@ -92,9 +92,9 @@ struct Setback {
     retry_after: Option<Duration>,
 }
 
-impl Slot {
-    /// What a slot of the same sign-in goes on with.
-    pub(super) fn keeping(&self) -> Arc<Keeping> {
+impl CachedToken {
+    /// What a token of the same sign-in goes on with.
+    pub(super) fn sign_in_state(&self) -> Arc<SignInState> {
         Arc::clone(&self.kept)
     }
 
@@ -104,7 +104,7 @@ impl Slot {
         (account_name, account): (String, Account),
         client: Client,
         store: Option<Arc<Store>>,
-        kept: Arc<Keeping>,
+        kept: Arc<SignInState>,
     ) -> Self {
         let state =
             State { token: None, trouble: None, used: Instant::now(), doubted: None, renewed: None, warned: false };
@@ -221,18 +221,18 @@ impl Slot {
 
     /// Fetches in a task of its own: a device that leaves must not take the answer with it.
     async fn fetch(self: &Arc<Self>, anew: bool) -> Result<Arc<AccessToken>, Failure> {
-        let slot = Arc::clone(self);
-        let asked = Instant::now();
+        let token = Arc::clone(self);
+        let request = Instant::now();
         let flight = tokio::spawn(async move {
-            let _flight = slot.kept.flight.lock().await;
+            let _flight = token.kept.flight.lock().await;
             // Who has waited takes what came meanwhile, however short its life: asking again would bring no better.
-            if let Some(token) = slot.fetched_since(asked).or_else(|| slot.present(false).filter(|_| !anew)) {
+            if let Some(token) = token.fetched_since(request).or_else(|| token.present(false).filter(|_| !anew)) {
                 return Ok(token);
             }
-            if let Some(failure) = slot.still_in_trouble().await {
+            if let Some(failure) = token.still_in_trouble().await {
                 return Err(failure);
             }
-            slot.ask().await
+            token.ask().await
         });
         let unavailable = |why: &str| Err(Failure::new(Kind::TokenUnavailable, why));
         match timeout(LONGEST_WAIT, flight).await {
@@ -245,8 +245,8 @@ impl Slot {
         }
     }
 
-    fn fetched_since(&self, asked: Instant) -> Option<Arc<AccessToken>> {
-        self.state().token.as_ref().filter(|token| token.obtained > asked).map(Arc::clone)
+    fn fetched_since(&self, request: Instant) -> Option<Arc<AccessToken>> {
+        self.state().token.as_ref().filter(|token| token.obtained > request).map(Arc::clone)
     }
 
     async fn still_in_trouble(&self) -> Option<Failure> {
@@ -267,8 +267,8 @@ impl Slot {
     async fn ask(&self) -> Result<Arc<AccessToken>, Failure> {
         let stamps = self.stamps().await.unwrap_or_default();
         match self.ask_endpoint().await {
-            Ok((granted, answered)) => {
-                let token = Arc::new(AccessToken::new(granted));
+            Ok((token_response, response)) => {
+                let token = Arc::new(AccessToken::new(token_response));
                 let length = token.secret().expose().len();
                 let mut state = self.state();
                 let had_trouble = state.trouble.take().is_some();
@@ -286,7 +286,7 @@ impl Slot {
                 } else {
                     debug!(identity = self.owner.identity, user = self.owner.user, "new access token, for {life}");
                 }
-                if let Some(skew) = refusal::skew(&answered, SystemTime::now()) {
+                if let Some(skew) = refusal::skew(&response, SystemTime::now()) {
                     warn!(identity = self.owner.identity, "{skew}");
                 }
                 Ok(token)
@@ -295,21 +295,21 @@ impl Slot {
         }
     }
 
-    async fn ask_endpoint(&self) -> Result<(Granted, Answered), Setback> {
+    async fn ask_endpoint(&self) -> Result<(TokenResponse, Response), Setback> {
         let _exclusive = self.exclusive().await?;
         self.keep_unsaved().await;
         let record = self.record().await?;
-        let asked = self.request(record.as_ref().map(|(_, newest)| newest.refresh_token.clone())).await?;
-        let answered = self.client.ask(asked).await.map_err(|failure| Setback { failure, retry_after: None })?;
-        let judged = refusal::judge(self.client.host(), &answered, SystemTime::now());
-        let mut granted = judged.map_err(|Refusal { passes, retry_after, words, .. }| {
+        let request = self.request(record.as_ref().map(|(_, newest)| newest.refresh_token.clone())).await?;
+        let response = self.client.ask(request).await.map_err(|failure| Setback { failure, retry_after: None })?;
+        let judged = refusal::judge(self.client.host(), &response, SystemTime::now());
+        let mut token_response = judged.map_err(|Refusal { passes, retry_after, words, .. }| {
             let kind = if passes { Kind::TokenUnavailable } else { Kind::TokenRefused };
             Setback { failure: Failure::new(kind, self.advise(&words)), retry_after }
         })?;
         if let Some((kept, newest)) = record {
-            self.keep(kept, newest, granted.refresh_token.take()).await;
+            self.keep(kept, newest, token_response.refresh_token.take()).await;
         }
-        Ok((granted, answered))
+        Ok((token_response, response))
     }
 
     fn trouble(&self, setback: Setback, stamps: Vec<Stamp>) -> Failure {

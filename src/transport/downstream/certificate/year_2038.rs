@@ -6,7 +6,7 @@ use std::path::Path;
 
 use openssl::x509::{X509, X509Ref};
 
-use super::{chain, made};
+use super::{chain, local_ca};
 use crate::config::{Certificate, CertificateSource};
 use crate::diagnostic::Diagnostic;
 
@@ -14,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 pub(super) fn to_be_made(certificate: &Certificate) -> Option<Diagnostic> {
     let CertificateSource::Made { years: Some(years), .. } = certificate.source else { return None };
     let message = || format!("with {years} years it will end after 2038-01-19, {UNREADABLE}: leave years out");
-    (made::end_in(years)? > i64::from(i32::MAX)).then(|| Diagnostic::new("years", message()))
+    (local_ca::end_in(years)? > i64::from(i32::MAX)).then(|| Diagnostic::new("years", message()))
 }
 
 /// The chain that devices are shown.
@@ -34,7 +34,7 @@ pub(super) fn of_chain(certificate: &Certificate, path: &Path, name: &str) -> Op
 
 /// The local authority, which is kept whatever its end: devices have imported it.
 pub(super) fn of_authority(state_directory: &Path, leaf: &X509Ref) -> Vec<Diagnostic> {
-    let path = made::authority_path(state_directory);
+    let path = local_ca::authority_path(state_directory);
     let Some(authority) = chain(&path).ok().and_then(|chain: Vec<X509>| chain.into_iter().next()) else {
         return Vec::new();
     };
@@ -58,7 +58,7 @@ pub(super) fn of_authority(state_directory: &Path, leaf: &X509Ref) -> Vec<Diagno
 }
 
 fn is_late(certificate: &X509Ref) -> bool {
-    made::seconds(certificate.not_after()).is_ok_and(|end| end > i64::from(i32::MAX))
+    local_ca::seconds(certificate.not_after()).is_ok_and(|end| end > i64::from(i32::MAX))
 }
 
 const UNREADABLE: &str = "which devices with 32-bit time cannot read";

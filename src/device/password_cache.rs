@@ -9,7 +9,7 @@ use crate::crypto::{KeyedHash, Tag};
 use crate::secret::Secret;
 
 /// What is remembered of all devices.
-pub(super) struct Memory {
+pub(super) struct PasswordCache {
     hash: Arc<KeyedHash>,
     /// How long a password is remembered after its last use.
     time: Duration,
@@ -28,12 +28,12 @@ struct Remembered {
     until: Instant,
 }
 
-impl Memory {
+impl PasswordCache {
     /// Of these devices; with what is known from before of those that have the same passwords.
     pub(super) fn new(
         time: Duration,
         devices: &[Arc<Device>],
-        before: Option<(&Memory, &[Arc<Device>])>,
+        before: Option<(&PasswordCache, &[Arc<Device>])>,
     ) -> Result<Self, String> {
         let Some((before, old)) = before else {
             let hash = Arc::new(KeyedHash::new().map_err(|refused| refused.to_string())?);

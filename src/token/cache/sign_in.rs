@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep};
 use tracing::{error, info};
 
 use super::credentials::{PATIENCE, gate_of, unavailable};
-use super::{LOOK, Pending, Setback, Slot, Unsaved, refused};
+use super::{CachedToken, LOOK, Pending, Setback, Unsaved, refused};
 use crate::lifecycle::{Lifecycle, Phase, unix_time};
 use crate::pool::{self, Gate};
 use crate::secret::Secret;
-use crate::token::wire::Record;
+use crate::token::json::StoredSignIn;
 
-impl Slot {
+impl CachedToken {
     /// No other process spends the same refresh token meanwhile.
     pub(super) async fn exclusive(&self) -> Result<Option<File>, Setback> {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
@@ -27,7 +27,7 @@ impl Slot {
     }
 
     /// The sign-in as it is on disk, and as it is by now: newer, where the disk has not taken what came.
-    pub(super) async fn record(&self) -> Result<Option<(Record, Record)>, Setback> {
+    pub(super) async fn record(&self) -> Result<Option<(StoredSignIn, StoredSignIn)>, Setback> {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.owner.clone();
         let gate = gate_of(&[store.path(&owner)]);
@@ -54,10 +54,10 @@ impl Slot {
 
     /// The new refresh token is on disk before it is used. If it cannot be, it is used nevertheless, because an endpoint
     /// may take each of them only once; and brought to the disk as soon as that takes it.
-    pub(super) async fn keep(&self, kept: Record, newest: Record, refresh_token: Option<Secret>) {
+    pub(super) async fn keep(&self, kept: StoredSignIn, newest: StoredSignIn, refresh_token: Option<Secret>) {
         let renewed = unix_time();
         let refresh_token = refresh_token.unwrap_or(newest.refresh_token);
-        let new = Record { refresh_token, signed_in: newest.signed_in, renewed };
+        let new = StoredSignIn { refresh_token, signed_in: newest.signed_in, renewed };
         self.pending().is_to_hold(new, kept.refresh_token);
         self.keep_unsaved().await;
     }
@@ -105,7 +105,7 @@ impl Slot {
     }
 }
 
-impl Slot {
+impl CachedToken {
     /// Whether a refresh token has still to reach the disk, or may be on its way.
     pub(in crate::token) fn is_unsettled(&self) -> bool {
         self.store.is_some() && (self.pending().unsaved.is_some() || self.kept.flight.try_lock().is_err())
@@ -126,14 +126,14 @@ impl Slot {
 
 impl Unsaved {
     /// Whether this is what the disk was to have in place of that record, which it has.
-    fn may_stand_in_for(&self, on_disk: &Record) -> bool {
+    fn may_stand_in_for(&self, on_disk: &StoredSignIn) -> bool {
         self.before.iter().any(|before| before.expose() == on_disk.refresh_token.expose())
     }
 }
 
 impl Pending {
     /// This record is to be kept in place of the one that was read.
-    fn is_to_hold(&mut self, record: Record, read: Secret) {
+    fn is_to_hold(&mut self, record: StoredSignIn, read: Secret) {
         let mut before = self.unsaved.take().map(|unsaved| unsaved.before).unwrap_or_default();
         before.push(read);
         self.unsaved = Some(Unsaved { record, before });

@@ -1,4 +1,4 @@
-//! Lanes of tries: what is counted of each source, login and known device, and which of the tries that wait comes next.
+//! Throttles of tries: what is counted of each source, login and known device, and which of the tries that wait comes next.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::Turn;
+use super::Permit;
 
-/// The lanes that have something to count, in bounded memory, and the queues before them.
-pub(super) struct Lanes {
-    /// Tries of one lane that may be under way while none has failed.
+/// The throttles that have something to count, in bounded memory, and the queues before them.
+pub(super) struct Throttles {
+    /// Tries of one throttle that may be under way while none has failed.
     at_once: usize,
-    /// By a keyed hash of what the lane is for.
-    lanes: HashMap<u64, Lane>,
+    /// By a keyed hash of what the throttle is for.
+    throttles: HashMap<u64, Throttle>,
     /// Tries that have not begun, by tickets in the order in which they came.
     waiting: HashMap<u64, Waiting>,
     next: u64,
 }
 
-/// The lanes of a try.
+/// The throttles of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Keys {
     /// Of its source, or of the known device at that source.
@@ -32,7 +32,7 @@ pub(super) struct Keys {
 /// A try that waits.
 pub(super) struct Waiting {
     pub(super) keys: Keys,
-    pub(super) begins: oneshot::Sender<Turn>,
+    pub(super) begins: oneshot::Sender<Permit>,
     /// It is to look again for how long it waits.
     pub(super) look: Arc<Notify>,
     /// When it looks again by itself.
@@ -40,7 +40,7 @@ pub(super) struct Waiting {
 }
 
 #[derive(Default)]
-struct Lane {
+struct Throttle {
     failures: u32,
     last: Option<Instant>,
     /// The next try may not begin before.
@@ -51,29 +51,29 @@ struct Lane {
     waiting: BTreeSet<u64>,
 }
 
-impl Lanes {
+impl Throttles {
     pub(super) fn new(at_once: usize) -> Self {
-        Self { at_once, lanes: HashMap::new(), waiting: HashMap::new(), next: 0 }
+        Self { at_once, throttles: HashMap::new(), waiting: HashMap::new(), next: 0 }
     }
 
-    /// The ticket of one more that waits; none where too many of its own lane do.
+    /// The ticket of one more that waits; none where too many of its own throttle do.
     pub(super) fn queue(&mut self, waiting: Waiting, now: Instant) -> Option<u64> {
-        if self.lanes.len() >= MOST {
+        if self.throttles.len() >= MOST {
             self.make_room(now);
         }
         let Keys { own, login } = waiting.keys;
-        let lane = self.lanes.entry(own).or_default();
-        lane.forget(now);
-        if lane.waiting.len() >= WAITING {
+        let throttle = self.throttles.entry(own).or_default();
+        throttle.forget(now);
+        if throttle.waiting.len() >= WAITING {
             return None;
         }
         let ticket = self.next;
         self.next += 1;
-        lane.waiting.insert(ticket);
+        throttle.waiting.insert(ticket);
         if let Some(login) = login {
-            let lane = self.lanes.entry(login).or_default();
-            lane.forget(now);
-            lane.waiting.insert(ticket);
+            let throttle = self.throttles.entry(login).or_default();
+            throttle.forget(now);
+            throttle.waiting.insert(ticket);
         }
         self.waiting.insert(ticket, waiting);
         Some(ticket)
@@ -82,13 +82,13 @@ impl Lanes {
     /// Takes a try out of the queue.
     pub(super) fn leave(&mut self, ticket: u64) -> Option<Waiting> {
         let waiting = self.waiting.remove(&ticket)?;
-        self.change(waiting.keys, |lane| {
-            lane.waiting.remove(&ticket);
+        self.change(waiting.keys, |throttle| {
+            throttle.waiting.remove(&ticket);
         });
         Some(waiting)
     }
 
-    /// Takes every try out of the queues of these lanes that begins now: whose source has failed least, and then who came
+    /// Takes every try out of the queues of these throttles that begins now: whose source has failed least, and then who came
     /// first.
     pub(super) fn begin(&mut self, keys: Keys, now: Instant) -> Vec<Waiting> {
         let mut begun = Vec::new();
@@ -104,7 +104,7 @@ impl Lanes {
     /// When a try looks again: when the delays that it waits for are over, or at the deadline.
     pub(super) fn looks(&mut self, ticket: u64, deadline: Instant, now: Instant) -> Instant {
         let Some(keys) = self.waiting.get(&ticket).map(|waiting| waiting.keys) else { return deadline };
-        let opens = self.relevant(keys).filter_map(|lane| lane.opens).max().filter(|opens| *opens > now);
+        let opens = self.relevant(keys).filter_map(|throttle| throttle.opens).max().filter(|opens| *opens > now);
         let looks = opens.map_or(deadline, |opens| opens.min(deadline));
         self.waiting.get_mut(&ticket).into_iter().for_each(|waiting| waiting.looks = looks);
         looks
@@ -112,11 +112,11 @@ impl Lanes {
 
     /// A try that has begun is over. Those that wait for the same look again, if they would do so too late.
     pub(super) fn end(&mut self, keys: Keys) {
-        self.change(keys, |lane| lane.under_way = lane.under_way.saturating_sub(1));
+        self.change(keys, |throttle| throttle.under_way = throttle.under_way.saturating_sub(1));
         for key in [Some(keys.own), keys.login].into_iter().flatten() {
-            let Some(lane) = self.lanes.get(&key) else { continue };
-            let Some(opens) = lane.opens else { continue };
-            for waiting in lane.waiting.iter().filter_map(|ticket| self.waiting.get(ticket)) {
+            let Some(throttle) = self.throttles.get(&key) else { continue };
+            let Some(opens) = throttle.opens else { continue };
+            for waiting in throttle.waiting.iter().filter_map(|ticket| self.waiting.get(ticket)) {
                 if waiting.looks > opens && (key == keys.own || self.has_failed(waiting.keys.own)) {
                     waiting.look.notify_one();
                 }
@@ -126,51 +126,53 @@ impl Lanes {
 
     /// The password was wrong: the next try waits, for what so many failures are worth.
     pub(super) fn fail(&mut self, keys: Keys, now: Instant, delay: impl Fn(u32) -> Duration) {
-        self.change(keys, |lane| {
-            lane.failures = lane.failures.saturating_add(1);
-            lane.last = Some(now);
-            lane.opens = Some(now + delay(lane.failures)).max(lane.opens);
+        self.change(keys, |throttle| {
+            throttle.failures = throttle.failures.saturating_add(1);
+            throttle.last = Some(now);
+            throttle.opens = Some(now + delay(throttle.failures)).max(throttle.opens);
         });
     }
 
     /// The password was right.
     pub(super) fn succeed(&mut self, keys: Keys) {
-        self.change(keys, Lane::clear);
+        self.change(keys, Throttle::clear);
     }
 
     /// Whether no try waits or is under way.
     #[cfg(test)]
     pub(super) fn are_idle(&self) -> bool {
-        self.waiting.is_empty() && self.lanes.values().all(|lane| lane.under_way == 0 && lane.waiting.is_empty())
+        self.waiting.is_empty()
+            && self.throttles.values().all(|throttle| throttle.under_way == 0 && throttle.waiting.is_empty())
     }
 
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        self.lanes.len()
+        self.throttles.len()
     }
 
-    /// Of those that wait in a lane and may begin.
+    /// Of those that wait in a throttle and may begin.
     fn first(&self, key: u64, now: Instant) -> Option<u64> {
-        let lane = self.lanes.get(&key)?;
-        if !lane.waiting.iter().next().is_some_and(|_| lane.is_free(self.at_once, now)) {
+        let throttle = self.throttles.get(&key)?;
+        if !throttle.waiting.iter().next().is_some_and(|_| throttle.is_free(self.at_once, now)) {
             return None;
         }
-        let tickets = lane.waiting.iter().filter_map(|ticket| Some((*ticket, self.waiting.get(ticket)?.keys)));
-        let may_begin = tickets.filter(|(_, keys)| self.relevant(*keys).all(|lane| lane.is_free(self.at_once, now)));
+        let tickets = throttle.waiting.iter().filter_map(|ticket| Some((*ticket, self.waiting.get(ticket)?.keys)));
+        let may_begin =
+            tickets.filter(|(_, keys)| self.relevant(*keys).all(|throttle| throttle.is_free(self.at_once, now)));
         may_begin.min_by_key(|(ticket, keys)| (self.failures(keys.own), *ticket)).map(|(ticket, _)| ticket)
     }
 
     fn take(&mut self, ticket: u64) -> Option<Waiting> {
-        // Before it leaves: a lane that has nothing to count is gone.
+        // Before it leaves: a throttle that has nothing to count is gone.
         let keys = self.waiting.get(&ticket)?.keys;
-        self.change(keys, |lane| lane.under_way += 1);
+        self.change(keys, |throttle| throttle.under_way += 1);
         self.leave(ticket)
     }
 
-    /// Lanes that a try waits for: that of its login only once its own has failed, however long the queue is there.
-    fn relevant(&self, keys: Keys) -> impl Iterator<Item = &Lane> {
+    /// Throttles that a try waits for: that of its login only once its own has failed, however long the queue is there.
+    fn relevant(&self, keys: Keys) -> impl Iterator<Item = &Throttle> {
         let login = keys.login.filter(|_| self.has_failed(keys.own));
-        [Some(keys.own), login].into_iter().flatten().filter_map(|key| self.lanes.get(&key))
+        [Some(keys.own), login].into_iter().flatten().filter_map(|key| self.throttles.get(&key))
     }
 
     fn has_failed(&self, key: u64) -> bool {
@@ -178,37 +180,37 @@ impl Lanes {
     }
 
     fn failures(&self, key: u64) -> u32 {
-        self.lanes.get(&key).map_or(0, |lane| lane.failures)
+        self.throttles.get(&key).map_or(0, |throttle| throttle.failures)
     }
 
-    /// Changes the lanes of a try, and forgets those that have nothing to count any more.
-    fn change(&mut self, keys: Keys, mut change: impl FnMut(&mut Lane)) {
+    /// Changes the throttles of a try, and forgets those that have nothing to count any more.
+    fn change(&mut self, keys: Keys, mut change: impl FnMut(&mut Throttle)) {
         for key in [Some(keys.own), keys.login].into_iter().flatten() {
-            let lane = self.lanes.entry(key).or_default();
-            change(lane);
-            if lane.is_idle() && lane.failures == 0 {
-                self.lanes.remove(&key);
+            let throttle = self.throttles.entry(key).or_default();
+            change(throttle);
+            if throttle.is_idle() && throttle.failures == 0 {
+                self.throttles.remove(&key);
             }
         }
     }
 
     /// Forgets failures that do not count any more; and, if that does not help, the oldest quarter.
     fn make_room(&mut self, now: Instant) {
-        self.lanes.values_mut().for_each(|lane| lane.forget(now));
-        self.lanes.retain(|_, lane| lane.failures > 0 || !lane.is_idle());
-        if self.lanes.len() < MOST {
+        self.throttles.values_mut().for_each(|throttle| throttle.forget(now));
+        self.throttles.retain(|_, throttle| throttle.failures > 0 || !throttle.is_idle());
+        if self.throttles.len() < MOST {
             return;
         }
-        let idle = self.lanes.iter().filter(|(_, lane)| lane.is_idle());
-        let mut oldest: Vec<_> = idle.map(|(key, lane)| (lane.last, *key)).collect();
+        let idle = self.throttles.iter().filter(|(_, throttle)| throttle.is_idle());
+        let mut oldest: Vec<_> = idle.map(|(key, throttle)| (throttle.last, *key)).collect();
         oldest.sort_unstable();
         for (_, key) in oldest.into_iter().take(MOST / 4) {
-            self.lanes.remove(&key);
+            self.throttles.remove(&key);
         }
     }
 }
 
-impl Lane {
+impl Throttle {
     fn is_free(&self, at_once: usize, now: Instant) -> bool {
         let at_once = if self.failures == 0 { at_once } else { 1 };
         self.under_way < at_once && self.opens.is_none_or(|opens| opens <= now)
@@ -231,7 +233,7 @@ impl Lane {
 
 /// Tries of one source, or of one known device at its source, that may wait.
 const WAITING: usize = 256;
-/// Lanes that are remembered while no try is in them: some 4 MiB.
+/// Throttles that are remembered while no try is in them: some 4 MiB.
 pub(super) const MOST: usize = 32_768;
 /// Failures older than this do not count.
 const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
