@@ -86,8 +86,8 @@ struct Ticket {
 
 /// Where a job stands in the queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Next,
+enum Position {
+    First,
     Last,
 }
 
@@ -119,7 +119,7 @@ impl Pool {
         let _clock = hold_paused_clock();
         let (sender, result) = oneshot::channel();
         // The caller may be gone: then nobody wants the result.
-        let waiting = self.submit(Box::new(move || drop(sender.send(job()))), Turn::Last)?;
+        let waiting = self.submit(Box::new(move || drop(sender.send(job()))), Position::Last)?;
         let _ticket = Ticket { pool: self, waiting };
         // A job that panics drops its sender.
         result.await.map_err(|_| NotDone::Panicked)
@@ -137,14 +137,14 @@ impl Pool {
         timeout(patience, self.run(job)).await.unwrap_or(Err(NotDone::Late))
     }
 
-    /// Whether jobs get their turn: one that comes before all that wait is done within `patience`, or a thread has taken a
+    /// Whether jobs get a thread: one that comes before all that wait is done within `patience`, or a thread has taken a
     /// job lately and is still at it.
     pub async fn answers(&'static self, patience: Duration) -> bool {
         let (sender, result) = oneshot::channel();
         let answer = move || {
             let _ = sender.send(());
         };
-        let Ok(waiting) = self.submit(Box::new(answer), Turn::Next) else { return false };
+        let Ok(waiting) = self.submit(Box::new(answer), Position::First) else { return false };
         let _ticket = Ticket { pool: self, waiting };
         let is_done = timeout(patience, result).await.is_ok_and(|done| done.is_ok());
         is_done || self.state().taken.is_some_and(|taken| taken.elapsed() < LONGEST_JOB)
@@ -153,7 +153,7 @@ impl Pool {
     /// Has a job done whose end nobody waits for. One that finds no room is dropped.
     pub fn hand_over(&'static self, job: impl FnOnce() + Send + 'static) {
         // Without a ticket the job stays in the queue.
-        drop(self.submit(Box::new(job), Turn::Last));
+        drop(self.submit(Box::new(job), Position::Last));
     }
 
     fn start(&'static self) -> io::Result<()> {
@@ -164,22 +164,22 @@ impl Pool {
         Ok(())
     }
 
-    fn submit(&'static self, job: Job, turn: Turn) -> Result<Arc<Waiting>, NotDone> {
+    fn submit(&'static self, job: Job, position: Position) -> Result<Arc<Waiting>, NotDone> {
         let mut state = self.state();
         if state.idle <= state.waiting.len() && state.threads < self.most {
-            // Where the system refuses, the threads that there are take the job in its turn.
+            // Where the system refuses, the threads that there are take the job in order.
             let spawned = self.spawn(&mut state);
             if spawned.is_err() && state.threads == 0 {
                 return Err(NotDone::NoThread);
             }
         }
-        if turn == Turn::Last && state.waiting.len() >= self.queue.saturating_add(state.idle) {
+        if position == Position::Last && state.waiting.len() >= self.queue.saturating_add(state.idle) {
             return Err(NotDone::Full);
         }
         let waiting = Arc::new(Waiting(Mutex::new(Some(job))));
-        match turn {
-            Turn::Last => state.waiting.push_back(Arc::clone(&waiting)),
-            Turn::Next => state.waiting.push_front(Arc::clone(&waiting)),
+        match position {
+            Position::Last => state.waiting.push_back(Arc::clone(&waiting)),
+            Position::First => state.waiting.push_front(Arc::clone(&waiting)),
         }
         drop(state);
         self.work.notify_one();

@@ -60,7 +60,7 @@ impl Cache {
 async fn forget(state: Arc<Mutex<CacheState>>, after: Duration) {
     sleep(after).await;
     let mut state = state.lock().await;
-    if state.newest.as_ref().is_some_and(|made| !made.is_fresh() && !made.said.body.is_shared()) {
+    if state.newest.as_ref().is_some_and(|made| !made.is_fresh() && !made.said.body.is_held_elsewhere()) {
         state.newest = None;
     }
 }
@@ -69,13 +69,13 @@ impl CacheState {
     fn current(&self) -> Option<Response> {
         let newest = self.newest.as_ref()?;
         let is_older_read = self.older.as_ref().is_some_and(|older| !older.is_done());
-        let has_no_room = is_older_read && newest.said.body.is_shared();
+        let has_no_room = is_older_read && newest.said.body.is_held_elsewhere();
         (newest.is_fresh() || has_no_room).then(|| newest.said.clone())
     }
 
     fn put(&mut self, made: CachedAnswer) {
         if let Some(before) = self.newest.replace(made)
-            && before.said.body.is_shared()
+            && before.said.body.is_held_elsewhere()
         {
             self.older = Some(before.said.body.watch());
         }

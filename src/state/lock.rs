@@ -48,7 +48,7 @@ pub fn hold(directory: &Path) -> Result<Hold, String> {
     let mut locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
     // NFS locks for writing what is open for writing.
     if let (Err(Errno::BADF), Some(made)) = (locked, &made) {
-        file = made.try_clone().map_err(|error| why_not_opened(&path, &error))?;
+        file = made.try_clone().map_err(|error| opening_error(&path, &error))?;
         locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
     }
     match locked {
@@ -82,13 +82,13 @@ pub fn lock(path: &Path) -> Result<File, String> {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => match open_to_read(path) {
             // Where nobody can write, nobody needs to be kept apart.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return File::open(super::directory_of(path)).map_err(|error| why_not_opened(path, &error));
+                return File::open(super::directory_of(path)).map_err(|error| opening_error(path, &error));
             }
             opened => opened,
         },
         opened => opened,
     };
-    let file = file.map_err(|error| why_not_opened(path, &error))?;
+    let file = file.map_err(|error| opening_error(path, &error))?;
     flock(&file, FlockOperation::LockExclusive).map_err(|error| why_not_locked(path, error))?;
     Ok(file)
 }
@@ -128,11 +128,11 @@ fn is_closed_to_us(error: &io::Error, path: &Path) -> bool {
 fn why_not_held(directory: &Path, path: &Path, error: &io::Error) -> String {
     match why_not_ours(directory).filter(|_| error.kind() == io::ErrorKind::PermissionDenied) {
         Some(why) => format!("cannot lock {}: {error}; {why}", path.display()),
-        None => why_not_opened(path, error),
+        None => opening_error(path, error),
     }
 }
 
-fn why_not_opened(path: &Path, error: &io::Error) -> String {
+fn opening_error(path: &Path, error: &io::Error) -> String {
     let failed = || format!("cannot lock {}: {error}", path.display());
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => is_ours_alone(path, &metadata).err().unwrap_or_else(failed),

@@ -64,7 +64,7 @@ pub struct BodyWatch(Weak<Vec<u8>>);
 
 impl Body {
     /// Whether anybody but the holder of this one holds it.
-    pub fn is_shared(&self) -> bool {
+    pub fn is_held_elsewhere(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
