@@ -114,13 +114,14 @@ Depends: libc6 (>= $glibc), libgcc-s1, passwd, systemd (>= 250) | systemd-standa
 Section: mail
 Priority: optional
 Description: IMAP and POP3 proxy for devices with old TLS
- Old printers, scanners, fax servers and controllers speak TLS 1.0 and know a
- password; Exchange Online takes neither. packetboat stands between them: TLS
- 1.0 and a short password on the device's side, TLS 1.2 or 1.3 and OAuth 2 on
- the mail server's, IMAP and POP3 on both.
+ packetboat lets old printers, scanners, fax servers and controllers read mail
+ from Exchange Online. These devices speak TLS 1.0 and log in with a password;
+ Exchange Online accepts neither. packetboat translates: TLS 1.0 and a short
+ password on the device's side, TLS 1.2 or 1.3 and OAuth 2 on the mail
+ server's, IMAP or POP3 on both.
  .
- As installed it observes: its page shows which devices of the network need
- TLS 1.0, and lets nobody in.
+ After the installation it observes: its page lists the devices of the network
+ that need TLS 1.0. It lets nobody in.
 CONTROL
 echo /etc/packetboat/packetboat.toml >"$stage/DEBIAN/conffiles"
 for script in postinst prerm postrm; do
