@@ -28,8 +28,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::certificates::Certificates;
+use support::imap::Imap;
 
-use device::{Device, Kind};
+use device::Kind;
 
 /// What is counted, and the most that it may be.
 struct Bound {
@@ -80,22 +81,22 @@ fn run() {
     let old = Kind::old(device::SUITE);
 
     let mut first = old.connect(proxy.address, None);
-    first.log_in("u", "p");
+    first.login("u", "p");
     // Sessions of devices that have logged in before are kept apart.
     let mut known = old.connect(proxy.address, None);
-    known.log_in("u", "p");
-    let resumed = known.session();
+    known.login("u", "p");
+    let resumed = device::session(&known);
     known.log_out();
     let session = || {
         let mut device = old.connect(proxy.address, Some(&resumed));
-        device.log_in("u", "p");
+        device.login("u", "p");
         device.ok("SELECT INBOX");
-        device.fetch(1);
+        device.fetch_size(1);
         device.log_out();
     };
     // Tables are made, tickets taken.
     (0..5).for_each(|_| session());
-    let count = |work: &mut dyn FnMut(&mut Device), device: &mut Device, times: f64| {
+    let count = |work: &mut dyn FnMut(&mut Imap), device: &mut Imap, times: f64| {
         proxy.zero();
         work(device);
         let (number, total) = proxy.dump();
@@ -104,9 +105,9 @@ fn run() {
     };
     let figures = [
         count(&mut |_| (0..20).for_each(|_| session()), &mut first, 20.0),
-        count(&mut |device| assert_eq!(device.fetch(2), upstream::MESSAGES[1]), &mut first, 16.0),
+        count(&mut |device| assert_eq!(device.fetch_size(2), upstream::MESSAGES[1]), &mut first, 16.0),
         count(&mut |device| device.append(upstream::MESSAGES[1]), &mut first, 16.0),
-        count(&mut |device| (0..200).for_each(|_| device.ok("NOOP")), &mut first, 200.0),
+        count(&mut |device| (0..200).for_each(|_| drop(device.ok("NOOP"))), &mut first, 200.0),
     ];
     let mut over = Vec::new();
     for (Bound { what, most }, figure) in BOUNDS.iter().zip(figures) {

@@ -75,7 +75,7 @@ fn near(directory: &Path, port: &str) {
             std::thread::sleep(Duration::from_millis(300));
             let mut device = Kind::old(device::SUITE).connect(proxy.address, None);
             let began = Instant::now();
-            device.log_in("u", "p");
+            device.login("u", "p");
             taken.0.push(began.elapsed().as_secs_f64() * 1e3);
             device.log_out();
         }

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use openssl::ssl::SslSession;
+use support::imap::Imap;
 
-use crate::device::{Device, Kind};
+use crate::device::Kind;
 use crate::figures::Figures;
 use crate::proxies::Proxy;
 use crate::tree::Tree;
@@ -47,9 +48,9 @@ fn cpu(
 /// Connect, log in, select, fetch 16 KiB, log out.
 fn session(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
     let mut device = kind.connect(address, resumed);
-    device.log_in("u", "p");
+    device.login("u", "p");
     device.ok("SELECT INBOX");
-    assert_eq!(device.fetch(1), MESSAGES[0]);
+    assert_eq!(device.fetch_size(1), MESSAGES[0]);
     device.log_out();
 }
 
@@ -60,7 +61,7 @@ fn sessions(kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
         session(kind, proxy.addresses[manner], None);
         let mut device = kind.connect(proxy.addresses[manner], None);
         device.ok("NOOP");
-        let session = device.session();
+        let session = crate::device::session(&device);
         device.log_out();
         session
     };
@@ -122,7 +123,7 @@ pub fn bulk(proxies: &[Proxy], name: &str, kind: &Kind, manner: usize) -> Row {
     let mut devices = logged_in(proxies, kind, manner);
     cpu(proxies, (format!("bulk, {name}"), "ms/MiB", 1e3), (ROUNDS, 64.0), |place, _| {
         for _ in 0..4 {
-            assert_eq!(devices[place].fetch(2), MESSAGES[1]);
+            assert_eq!(devices[place].fetch_size(2), MESSAGES[1]);
         }
     })
 }
@@ -141,23 +142,23 @@ pub fn upload(proxies: &[Proxy], kind: &Kind) -> Row {
 pub fn small(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
     let mut devices = logged_in(proxies, kind, 0);
     let noop = cpu(proxies, ("NOOP round trip, one at a time".to_owned(), "µs", 1e6), (ROUNDS, 1000.0), |place, _| {
-        (0..1000).for_each(|_| devices[place].ok("NOOP"));
+        (0..1000).for_each(|_| drop(devices[place].ok("NOOP")));
     });
-    let many: Vec<Mutex<Vec<Device>>> =
+    let many: Vec<Mutex<Vec<Imap>>> =
         proxies.iter().map(|proxy| Mutex::new((0..CROWD).map(|_| one_logged_in(kind, proxy, 0)).collect())).collect();
     let name = format!("NOOP round trip, {CROWD} devices at a time");
     let crowd = cpu(proxies, (name, "µs", 1e6), (ROUNDS, (CROWD * 200) as f64), |place, _| {
         let mut devices = many[place].lock().unwrap();
         std::thread::scope(|scope| {
             for device in devices.iter_mut() {
-                scope.spawn(|| (0..200).for_each(|_| device.ok("NOOP")));
+                scope.spawn(|| (0..200).for_each(|_| drop(device.ok("NOOP"))));
             }
         });
     });
     let push = cpu(proxies, ("IDLE push of a line".to_owned(), "µs", 1e6), (ROUNDS, 200.0), |place, _| {
         devices[place].ok(&format!("SELECT {PUSHING}200"));
-        devices[place].idle();
-        devices[place].pushed(200);
+        let tag = devices[place].idle();
+        devices[place].pushed(&tag, 200);
     });
     vec![noop, crowd, push]
 }
@@ -222,7 +223,7 @@ pub fn growth(proxies: &[Proxy], kind: &Kind, most: usize, stages: &[usize]) -> 
         let tree = proxy.tree();
         let mut at_work = one_logged_in(kind, proxy, 0);
         let before = tree.memory();
-        let mut idle: Vec<Device> = Vec::new();
+        let mut idle: Vec<Imap> = Vec::new();
         let mut stage_number = 0;
         for &stage in stages {
             let figures = (stage * proxy.descriptors <= most).then(|| {
@@ -247,7 +248,7 @@ pub fn growth(proxies: &[Proxy], kind: &Kind, most: usize, stages: &[usize]) -> 
                     Figures(each.collect())
                 };
                 let sessions = repeat(CROWD * SESSIONS, &mut || crowd(kind, proxy.addresses[0], None));
-                let noop = repeat(500, &mut || (0..500).for_each(|_| at_work.ok("NOOP")));
+                let noop = repeat(500, &mut || (0..500).for_each(|_| drop(at_work.ok("NOOP"))));
                 [Figures(vec![memory]), Figures(vec![resting]), sessions, noop]
             });
             let mut figures = figures.map(|figures| figures.map(Some)).unwrap_or_default().into_iter();
@@ -274,13 +275,13 @@ pub fn growth(proxies: &[Proxy], kind: &Kind, most: usize, stages: &[usize]) -> 
     rows
 }
 
-fn logged_in(proxies: &[Proxy], kind: &Kind, manner: usize) -> Vec<Device> {
+fn logged_in(proxies: &[Proxy], kind: &Kind, manner: usize) -> Vec<Imap> {
     proxies.iter().map(|proxy| one_logged_in(kind, proxy, manner)).collect()
 }
 
-fn one_logged_in(kind: &Kind, proxy: &Proxy, manner: usize) -> Device {
+fn one_logged_in(kind: &Kind, proxy: &Proxy, manner: usize) -> Imap {
     let mut device = kind.connect(proxy.addresses[manner], None);
-    device.log_in("u", "p");
+    device.login("u", "p");
     device
 }
 

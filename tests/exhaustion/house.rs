@@ -6,10 +6,11 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{SslStream, SslVersion};
+use openssl::ssl::SslVersion;
 use tempfile::TempDir;
 
 use support::certificates::Certificates;
+use support::connection::TlsStream;
 use support::fake;
 use support::imap::Imap;
 use support::process::PATIENCE;
@@ -32,7 +33,7 @@ impl House {
     }
 
     /// The same with another server: what it does with a connection, in a thread of its own.
-    pub fn with(more: &str, serve: impl Fn(SslStream<TcpStream>) + Clone + Send + 'static) -> Self {
+    pub fn with(more: &str, serve: impl Fn(TlsStream) + Clone + Send + 'static) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let certificates = Certificates::for_name("localhost", 30);
         certificates.write(directory.path());
@@ -141,7 +142,7 @@ impl House {
 }
 
 /// Lets a device in, and answers OK to whatever it says.
-pub fn converse(mut stream: SslStream<TcpStream>) {
+pub fn converse(mut stream: TlsStream) {
     let _ = stream.write_all(b"* OK ready\r\n");
     fake::hear(&mut stream);
     let _ = stream.write_all(b"P2 OK in\r\n");
@@ -149,7 +150,7 @@ pub fn converse(mut stream: SslStream<TcpStream>) {
 }
 
 /// Answers OK to whatever a device says that is in.
-pub fn answer(mut stream: SslStream<TcpStream>) {
+pub fn answer(mut stream: TlsStream) {
     loop {
         let line = fake::hear(&mut stream);
         let Some((tag, command)) = line.trim_end().split_once(' ') else { return };

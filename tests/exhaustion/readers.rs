@@ -1,14 +1,14 @@
 //! Devices that do not read what their server sends without end: the server is held up.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use openssl::ssl::{Ssl, SslStream};
+use openssl::ssl::Ssl;
 
 use crate::crowd::{self, DEVICE_ROOM, milliseconds, small_tcp_from, source};
 use crate::house::{House, answer};
+use support::connection::TlsStream;
 use support::fake;
 use support::process::PATIENCE;
 use support::stacks::{self, Version, old};
@@ -44,17 +44,17 @@ fn slow_readers_hold_their_servers_up() {
         }
         let _ = sender.send(count);
         let _ = stream.get_ref().set_read_timeout(Some(PATIENCE));
-        let _ = stream.get_ref().read(&mut [0]);
+        let _ = stream.get_mut().read(&mut [0]);
     });
     house.visits(3);
     let (files, before) = (house.files(), house.memory());
     let context = stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
-    let readers: Vec<SslStream<TcpStream>> = crowd::by_threads(|_, number| {
+    let readers: Vec<TlsStream> = crowd::by_threads(|_, number| {
         if number >= READERS {
             return None;
         }
         let stream = small_tcp_from(source(number), house.proxy.address("imap"));
-        let mut stream = Ssl::new(&context).unwrap().connect(stream).unwrap();
+        let mut stream = Ssl::new(&context).unwrap().connect(stream.into()).unwrap();
         fake::hear(&mut stream);
         stream.write_all(b"a LOGIN slow p\r\n").unwrap();
         let mut left = if number % 2 == 0 { READ_FIRST } else { 0 };

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::peer::{ALERT, Heard, Peer};
+use crate::peer::{Heard, Peer};
+use support::connection::HANDSHAKE_FAILURE;
 use support::process::PATIENCE;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,12 +102,12 @@ pub fn inflict(fault: Fault, peer: &mut Peer, means: &Means<'_>) {
         Fault::BareCr => pour(peer, &[b'\r'; CHUNK]),
         Fault::BareLf => drop(peer.try_send(&[b'\n'; 4000])),
         Fault::Alert => peer.alert(),
-        Fault::ForgedAlert => drop(peer.try_send_raw(ALERT)),
+        Fault::ForgedAlert => drop(peer.send_beneath(HANDSHAKE_FAILURE)),
         Fault::TornRecord => {
-            let _ = peer.try_send_raw(TORN);
+            let _ = peer.send_beneath(TORN);
             peer.end_half();
         }
-        Fault::StalledRecord => drop(peer.try_send_raw(TORN)),
+        Fault::StalledRecord => drop(peer.send_beneath(TORN)),
         Fault::Forgotten => peer.forget(),
     }
 }

@@ -6,9 +6,10 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use openssl::hash::MessageDigest;
-use openssl::ssl::{SslRef, SslStream};
+use openssl::ssl::SslRef;
 use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 
+use support::connection::TlsStream;
 use support::prf::expand;
 use support::stacks::{Start, Version, old, openssl};
 
@@ -23,7 +24,7 @@ pub struct Forger {
     peers: Half,
     /// Client random and all, as a renegotiation would begin.
     pub hello: Vec<u8>,
-    _stream: SslStream<TcpStream>,
+    _stream: TlsStream,
 }
 
 /// One direction's key, and the number of its next record.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use openssl::ssl::{Ssl, SslContext, SslMethod};
 use serde_json::json;
-use socket2::{Domain, Socket, Type};
 
+use support::connection::Socket;
+use support::device::tcp_from;
 use support::exchange::*;
-use support::process::{Lines, PATIENCE, Process};
+use support::process::{Lines, Process};
 use support::proxy::Proxy;
 use support::strain::{directory_of, until};
 
@@ -24,16 +25,8 @@ const OBSERVE: &str =
     "[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
 const NOBODY: u32 = 65534;
 
-fn from(source: [u8; 4], to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::from(source), 0)).into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.into()
-}
-
 /// The first line of the answer; empty where the connection is ended.
-fn asked(mut stream: TcpStream, path: &str) -> String {
+fn asked(mut stream: Socket, path: &str) -> String {
     let mut answer = String::new();
     let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let _ = stream.read_to_string(&mut answer);
@@ -116,7 +109,7 @@ fn readers_of_the_page_delay_neither_watchdog_nor_reload_nor_health() {
             let (ended, answered) = (&ended, &answered);
             readers.spawn(move || {
                 while !ended.load(Ordering::Relaxed) {
-                    read_inventory(from([127, 0, 0, 1 + number % 8], address), ended, answered);
+                    read_inventory(tcp_from([127, 0, 0, 1 + number % 8], address), ended, answered);
                 }
             });
         }
@@ -148,7 +141,7 @@ impl Drop for Ending<'_> {
 }
 
 /// Pipelined requests over one connection, and every octet of the answers, until it ends.
-fn read_inventory(mut stream: TcpStream, ended: &AtomicBool, answered: &AtomicUsize) {
+fn read_inventory(mut stream: Socket, ended: &AtomicBool, answered: &AtomicUsize) {
     stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     if stream.write_all("GET /inventory.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(400).as_bytes()).is_err() {
         return;
@@ -169,22 +162,22 @@ fn read_inventory(mut stream: TcpStream, ended: &AtomicBool, answered: &AtomicUs
 fn one_source_of_readers_blinds_no_other() {
     let proxy = Proxy::start(OBSERVE);
     let begun = Instant::now();
-    let mut silent: Vec<TcpStream> = (0..70).map(|_| from([127, 0, 0, 1], proxy.admin())).collect();
+    let mut silent: Vec<Socket> = (0..70).map(|_| tcp_from([127, 0, 0, 1], proxy.admin())).collect();
     let healthy = run(&proxy.configuration(), &["health"]);
     assert_eq!(healthy.code, 0, "{}", healthy.errors);
     assert_eq!(run(&proxy.configuration(), &["health", "--ready"]).code, 0);
-    assert!(asked(from([127, 0, 0, 2], proxy.admin()), "/metrics").ends_with("200 OK"), "Prometheus");
+    assert!(asked(tcp_from([127, 0, 0, 2], proxy.admin()), "/metrics").ends_with("200 OK"), "Prometheus");
     // 127.0.0.2 was answered, and stays so where strangers hold all that is theirs.
-    silent.extend((0..200).map(|number| from([127, 0, 1, 1 + number % 100], proxy.admin())));
-    assert!(asked(from([127, 0, 0, 2], proxy.admin()), "/metrics").ends_with("200 OK"));
-    assert_eq!(asked(from([127, 0, 0, 3], proxy.admin()), "/live"), "", "who was never answered");
+    silent.extend((0..200).map(|number| tcp_from([127, 0, 1, 1 + number % 100], proxy.admin())));
+    assert!(asked(tcp_from([127, 0, 0, 2], proxy.admin()), "/metrics").ends_with("200 OK"));
+    assert_eq!(asked(tcp_from([127, 0, 0, 3], proxy.admin()), "/live"), "", "who was never answered");
     assert_eq!(run(&proxy.configuration(), &["health"]).code, 0);
     for stream in &mut silent {
         assert!(!matches!(stream.read(&mut [0]), Ok(1)));
     }
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}");
-    assert!(asked(from([127, 0, 0, 1], proxy.admin()), "/live").ends_with("200 OK"));
+    assert!(asked(tcp_from([127, 0, 0, 1], proxy.admin()), "/live").ends_with("200 OK"));
 }
 
 /// Somebody else on the port of the page, once the proxy is gone: answers with a terminal's commands, and what was sent.
@@ -331,7 +324,8 @@ fn strangers_push_no_device_out_of_the_inventory() {
     let proxy = exchange.proxy(&(exchange.configuration(BY_SECRET) + "[inventory]\ndevices = 100\n"));
     fetch_both(&exchange, &proxy, SCAN, LOGIN);
     let context = SslContext::builder(SslMethod::tls_client()).unwrap().build();
-    let shake = |number: u8| Ssl::new(&context).unwrap().connect(from([127, 1, 0, 1 + number], proxy.address("imap")));
+    let shake =
+        |number: u8| Ssl::new(&context).unwrap().connect(tcp_from([127, 1, 0, 1 + number], proxy.address("imap")));
     let _strangers: Vec<_> = (0..140).map(|number| shake(number).unwrap()).collect();
     let seen = proxy.get("/inventory.csv");
     assert!(seen.lines().count() <= 101 && seen.contains(LOGIN), "{seen}");

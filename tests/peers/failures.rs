@@ -199,7 +199,7 @@ fn a_client_hello_right_behind_starttls_is_taken() {
     let user = dovecot.user_with(&[&small]);
     /// Swallows the two lines in clear that come before the handshake's first record.
     #[derive(Debug)]
-    struct Eager(std::net::TcpStream, bool);
+    struct Eager(support::connection::Socket, bool);
     impl Read for Eager {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             while !self.1 {

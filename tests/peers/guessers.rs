@@ -1,15 +1,13 @@
 //! Strangers who guess passwords never cost a device its service: from its own login or made-up ones, from one address or
 //! hundreds, also behind a restart.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
-use support::device::Device;
+use support::device::{Device, tcp_from};
 use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account};
 use support::guessers::{Guessers, stranger};
 use support::imap::{Imap, status};
@@ -28,11 +26,7 @@ fn configuration(exchange: &Exchange, limits: &str) -> String {
 }
 
 fn greeted(proxy: &Proxy, from: Ipv4Addr) -> Imap {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    socket.connect(&proxy.address("clear").into()).unwrap();
-    Imap::greeted(Device::over(std::net::TcpStream::from(socket)))
+    Imap::greeted(Device::over(tcp_from(from, proxy.address("clear"))))
 }
 
 /// How long a device takes to come in from there, and out. It has to be let in at once.

@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 
-use openssl::ssl::{SslStream, SslVersion};
+use openssl::ssl::SslVersion;
 
 use support::certificates::Certificates;
+use support::connection::TlsStream;
 use support::device::Device;
 use support::dovecot::{Dovecot, PASSWORD};
 use support::fake;
@@ -28,7 +29,7 @@ fn both(dovecot: &Dovecot, more: &str) -> Proxy {
     )
 }
 
-fn raw(proxy: &Proxy, name: &str) -> SslStream<TcpStream> {
+fn raw(proxy: &Proxy, name: &str) -> TlsStream {
     openssl(proxy.address(name), Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
 }
 

@@ -1,16 +1,15 @@
 //! Limits by source, against the real binary: networks of IPv6, bursts of wrong passwords, devices behind one address.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use socket2::{Domain, Socket, Type};
-
 use support::certificates::Certificates;
-use support::device::{Device, tcp};
+use support::connection::Socket;
+use support::device::{Device, tcp, tcp_from};
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
 use support::fake;
 use support::imap::{Imap, status};
@@ -31,16 +30,6 @@ fn own_network() {
         "no network namespace: run this as root, in a container with CAP_SYS_ADMIN, or as root of namespaces of your own \
          (unshare -U -r cargo test --test peers limits::)"
     );
-}
-
-fn tcp_from(source: impl Into<IpAddr>, to: SocketAddr) -> TcpStream {
-    let source = source.into();
-    let socket = Socket::new(Domain::for_address((source, 0).into()), Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
 }
 
 /// Whether a device is greeted, and not refused or closed.
@@ -289,7 +278,7 @@ fn authorization_identities_of_the_device_itself() {
 }
 
 /// What a device hears that says this, up to the end of the connection. A reset is a failure.
-fn heard(mut stream: TcpStream, says: &[u8]) -> String {
+fn heard(mut stream: impl Read + Write, says: &[u8]) -> String {
     stream.write_all(says).unwrap();
     let mut heard = String::new();
     stream.read_to_string(&mut heard).unwrap_or_else(|error| panic!("{error}, behind {heard:?}"));
@@ -343,7 +332,7 @@ fn a_refused_device_is_told_why() {
         heard(tcp(proxy.address("balanced")), format!("PROXY TCP4 {source} 127.0.0.1 4711 110\r\n").as_bytes())
     };
     assert_eq!(announced("127.0.0.1"), err);
-    let mut more: Vec<TcpStream> = (0..2)
+    let mut more: Vec<Socket> = (0..2)
         .map(|_| {
             let mut stream = tcp(proxy.address("balanced"));
             stream.write_all(b"PROXY TCP4 127.0.0.9 127.0.0.1 4711 110\r\n").unwrap();
@@ -380,7 +369,7 @@ fn a_flood_of_refused_connections_ties_nothing_up() {
     );
     let mut both = [(); 2].map(|()| Imap::greeted(Device::plain(proxy.address("imap"))));
     let files = proxy.process.open_files();
-    let mut crowd: Vec<TcpStream> = (0..400).map(|number| tcp(proxy.address(["auto", "imap"][number % 2]))).collect();
+    let mut crowd: Vec<Socket> = (0..400).map(|number| tcp(proxy.address(["auto", "imap"][number % 2]))).collect();
     proxy.logs(300, "refused: too many connections from this source");
     let most = proxy.process.open_files();
     assert!(most <= files + 64 + 8, "{most} open files, and {files} before");

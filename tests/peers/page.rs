@@ -1,16 +1,16 @@
 //! The page in a real browser: devices appear live, hostile names stay text, and what it shows is what is so.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use openssl::ssl::{Ssl, SslContextBuilder, SslStream};
+use openssl::ssl::{Ssl, SslContextBuilder};
 use serde_json::Value;
 
 use support::browser::Browser;
-use support::device::Device;
+use support::connection::TlsStream;
+use support::device::{Device, tcp_from};
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
 use support::imap::Imap;
-use support::process::PATIENCE;
 use support::proxy::{Proxy, translating_listener};
 use support::stacks::{Stack, Start, Version, context, old, openssl};
 
@@ -146,17 +146,8 @@ fn pictures() -> PathBuf {
 }
 
 /// A device at an address of its own.
-fn tls_from(
-    host: u8,
-    address: SocketAddr,
-    configure: impl FnOnce(&mut SslContextBuilder),
-) -> Option<SslStream<TcpStream>> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
-    socket.connect(&address.into()).unwrap();
-    let stream: TcpStream = socket.into();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    Ssl::new(&context(configure)).unwrap().connect(stream).ok()
+fn tls_from(host: u8, address: SocketAddr, configure: impl FnOnce(&mut SslContextBuilder)) -> Option<TlsStream> {
+    Ssl::new(&context(configure)).unwrap().connect(tcp_from([127, 0, 0, host], address)).ok()
 }
 
 /// An office, in light, dark, and on a phone: nothing is cut off, and the pictures are those of the README.

@@ -1,15 +1,16 @@
 //! Peers that do not read, do not answer, dawdle or leave at the wrong moment: bounded, and told what is so.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{SslStream, SslVersion};
+use openssl::ssl::SslVersion;
 use socket2::SockRef;
 
 use crate::planted::Wires;
 use support::certificates::Certificates;
+use support::connection::{Socket, TlsStream};
 use support::device::{Device, tcp};
 use support::dovecot::{Dovecot, PASSWORD};
 use support::fake;
@@ -28,7 +29,7 @@ struct Played {
     _directory: tempfile::TempDir,
 }
 
-fn played(more: &str, serve: impl Fn(SslStream<TcpStream>) + Send + 'static) -> Played {
+fn played(more: &str, serve: impl Fn(TlsStream) + Send + 'static) -> Played {
     let certificates = Certificates::for_name("localhost", 30);
     let directory = tempfile::tempdir().unwrap();
     certificates.write(directory.path());
@@ -46,7 +47,7 @@ fn in_front_of(port: u16, directory: &Path, more: &str) -> Proxy {
     ))
 }
 
-fn raw(proxy: &Proxy, name: &str) -> SslStream<TcpStream> {
+fn raw(proxy: &Proxy, name: &str) -> TlsStream {
     openssl(proxy.address(name), Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
 }
 
@@ -172,7 +173,7 @@ fn a_server_that_ignores_the_close_does_not_hold_the_connection() {
         let _ = stream.write_all(b"P2 OK in\r\n");
         let _ = stream.read_to_end(&mut Vec::new());
         // Its half stays open until the proxy gives up, which is an error here or an end.
-        let _ = stream.get_ref().read(&mut [0]);
+        let _ = stream.get_mut().read(&mut [0]);
         std::thread::park_timeout(PATIENCE);
     });
     let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
@@ -429,7 +430,7 @@ fn out_of_open_files_it_pauses() {
         assert!(done.success());
     };
     limit(proxy.process.open_files() + 2);
-    let waiting: Vec<TcpStream> = (0..8).map(|_| tcp(proxy.address("imap"))).collect();
+    let waiting: Vec<Socket> = (0..8).map(|_| tcp(proxy.address("imap"))).collect();
     let line = proxy.log.wait_for("pause", |line| line.contains("cannot accept connections; trying again in a second"));
     assert!(line.contains("\"level\":\"ERROR\""), "{line}");
     session.ok("NOOP");

@@ -295,7 +295,7 @@ fn an_ecdsa_certificate_stands_beside_the_rsa_one() {
 /// Records as they come over the wire, behind the handshake.
 #[derive(Debug)]
 struct Tap {
-    stream: std::net::TcpStream,
+    stream: support::connection::Socket,
     wire: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
 }
 

@@ -3,14 +3,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpStream;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use nix::sched::{CloneFlags, unshare};
-use openssl::ssl::{SslStream, SslVersion};
+use openssl::ssl::SslVersion;
 
 use support::certificates::Certificates;
+use support::connection::TlsStream;
 use support::exchange::{self, BY_SECRET, Exchange, SCAN, imap_login};
 use support::fake;
 use support::proxy::{listener, translating_listener};
@@ -52,7 +52,7 @@ impl Heard {
 }
 
 /// Takes every login.
-fn serve(mut stream: SslStream<TcpStream>, heard: &Mutex<Vec<String>>) {
+fn serve(mut stream: TlsStream, heard: &Mutex<Vec<String>>) {
     heard.lock().unwrap().push("connected".to_owned());
     let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
     loop {

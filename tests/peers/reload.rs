@@ -7,9 +7,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use openssl::ssl::SslStream;
-
 use support::certificates::Certificates;
+use support::connection::TlsStream;
 use support::dovecot::{Dovecot, PASSWORD};
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
 use support::free_ports;
@@ -25,7 +24,7 @@ fn imap(address: SocketAddr) -> Imap {
     Imap::greeted(TLS_1_0.connect(address, Start::Implicit))
 }
 
-fn raw(address: SocketAddr) -> SslStream<TcpStream> {
+fn raw(address: SocketAddr) -> TlsStream {
     openssl(address, Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
 }
 

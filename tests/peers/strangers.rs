@@ -1,16 +1,15 @@
 //! Strangers, from many addresses, fill what can be filled: a device that has logged in before is served all the same.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use openssl::ssl::SslVersion;
-use socket2::{Domain, Socket, Type};
-
 use support::certificates::Certificates;
-use support::device::{Device, tcp};
+use support::connection::Socket;
+use support::device::{Device, tcp, tcp_from};
 use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD};
 use support::fake;
 use support::imap::Imap;
@@ -18,15 +17,6 @@ use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, translating_listener};
 
 const CLEAR: &str = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n";
-
-fn from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
 
 fn stranger(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, u8::try_from(number / 250).unwrap(), u8::try_from(number % 250 + 1).unwrap())
@@ -39,14 +29,14 @@ fn proxy(exchange: &Exchange, limits: &str, more: &str) -> Proxy {
 }
 
 /// Goes in, by this connection, and out.
-fn visit(stream: TcpStream) {
+fn visit(stream: Socket) {
     let mut device = Imap::greeted(Device::over(stream));
     device.login(LOGIN, PASSWORD);
     device.ok("LOGOUT");
 }
 
 /// The first line that a device hears which says this.
-fn heard(mut stream: TcpStream, says: &str) -> String {
+fn heard(mut stream: impl Read + Write + Send + 'static, says: &str) -> String {
     stream.write_all(says.as_bytes()).unwrap();
     let mut device = Device::over(stream);
     device.try_line().map_or_else(String::new, |line| String::from_utf8(line).unwrap())
@@ -62,7 +52,7 @@ fn wrong_passwords_keep_no_connection_open() {
     let to = proxy.address("clear");
     let begun = Instant::now();
     let is_over = |number: usize, at_once: bool| {
-        let mut stream = from(stranger(number / 4), to);
+        let mut stream = tcp_from(stranger(number / 4), to);
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
         if at_once {
@@ -108,14 +98,14 @@ fn strangers_leave_connections_to_sources_that_have_logged_in() {
         stream.write_all(format!("PROXY TCP4 {source} 127.0.0.1 4711 143\r\n").as_bytes()).unwrap();
         stream
     };
-    visit(from(known, clear));
+    visit(tcp_from(known, clear));
     visit(announced("10.0.0.1"));
     // One is logged in from where nobody else was: it takes nothing of what strangers have.
-    let mut session = Imap::greeted(Device::over(from(Ipv4Addr::new(127, 0, 0, 8), clear)));
+    let mut session = Imap::greeted(Device::over(tcp_from(Ipv4Addr::new(127, 0, 0, 8), clear)));
     session.login(LOGIN, PASSWORD);
-    let crowd: Vec<(String, TcpStream)> = (0..40)
+    let crowd: Vec<(String, Socket)> = (0..40)
         .map(|number| {
-            let stream = from(stranger(number), clear);
+            let stream = tcp_from(stranger(number), clear);
             (heard(stream.try_clone().unwrap(), ""), stream)
         })
         .collect();
@@ -126,7 +116,7 @@ fn strangers_leave_connections_to_sources_that_have_logged_in() {
     assert!(line.contains("limits.connections = 20, of which 5 are kept for sources that have logged in"), "{line}");
     assert!(heard(announced("10.0.0.2"), "").starts_with("* BYE "), "a stranger behind a balancer");
     for _ in 0..3 {
-        visit(from(known, clear));
+        visit(tcp_from(known, clear));
         visit(announced("10.0.0.1"));
     }
     session.ok("NOOP");
@@ -192,10 +182,10 @@ fn strangers_have_a_few_connections_to_the_mail_server() {
         listener("imap", "imap", "starttls", CLEAR)
     ));
     let (to, known) = (proxy.address("imap"), Ipv4Addr::new(127, 0, 0, 9));
-    visit(from(known, to));
-    let crowd: Vec<TcpStream> = (0..120)
+    visit(tcp_from(known, to));
+    let crowd: Vec<Socket> = (0..120)
         .map(|number| {
-            let mut stream = from(stranger(number), to);
+            let mut stream = tcp_from(stranger(number), to);
             stream.write_all(format!("a LOGIN guess{number} wrong\r\n").as_bytes()).unwrap();
             stream
         })
@@ -205,11 +195,11 @@ fn strangers_have_a_few_connections_to_the_mail_server() {
         assert!(Instant::now() < deadline, "the server has seen {} logins", seen.load(Ordering::Relaxed));
         std::thread::yield_now();
     }
-    visit(from(known, to));
+    visit(tcp_from(known, to));
     // The others are told in time, and that it is for the moment.
     proxy.logs(56, "login failed: password was not verified: 64 logins that were never let in from their source");
     assert_eq!(seen.load(Ordering::Relaxed), 64);
-    visit(from(known, to));
+    visit(tcp_from(known, to));
     drop(crowd);
 }
 
@@ -230,14 +220,14 @@ fn guesses_that_are_passed_through_are_held_to_the_rate() {
     ));
     let (to, known) = (proxy.address("imap"), Ipv4Addr::new(127, 0, 0, 9));
     let stop = AtomicBool::new(false);
-    visit(from(known, to));
+    visit(tcp_from(known, to));
     let longest = std::thread::scope(|scope| {
         // Four connections of one source that tries many logins, and sixteen sources that try the device's.
         for number in 0..20 {
             let stop = &stop;
             scope.spawn(move || {
                 let (source, is_one) = (if number < 4 { 0 } else { number }, number < 4);
-                let mut guesser = Imap::greeted(Device::over(from(stranger(source), to)));
+                let mut guesser = Imap::greeted(Device::over(tcp_from(stranger(source), to)));
                 for guess in 0.. {
                     let login = if is_one { format!("guess{number}-{guess}") } else { LOGIN.to_owned() };
                     let answer = guesser.command(&format!("LOGIN {login} wrong"));
@@ -251,7 +241,7 @@ fn guesses_that_are_passed_through_are_held_to_the_rate() {
         let (begun, mut longest) = (Instant::now(), Duration::ZERO);
         while begun.elapsed() < Duration::from_secs(5) {
             let came = Instant::now();
-            visit(from(known, to));
+            visit(tcp_from(known, to));
             longest = longest.max(came.elapsed());
         }
         let seen = refused.load(Ordering::Relaxed);

@@ -6,8 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
-use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream};
+use openssl::ssl::{Ssl, SslContext, SslMethod};
 
+use support::connection::TlsStream;
 use support::proxy::Proxy;
 
 /// For this thread, and what it starts, all ports of loopback are free.
@@ -34,7 +35,7 @@ fn silent(port: u16, silence: Duration) -> (TcpStream, Option<String>) {
 /// Shakes hands now; the greeting.
 fn greeting(stream: TcpStream) -> String {
     let context = SslContext::builder(SslMethod::tls_client()).unwrap().build();
-    let mut stream: SslStream<TcpStream> = Ssl::new(&context).unwrap().connect(stream).unwrap();
+    let mut stream: TlsStream = Ssl::new(&context).unwrap().connect(stream.into()).unwrap();
     let mut said = [0; 256];
     let count = stream.read(&mut said).unwrap();
     String::from_utf8_lossy(&said[..count]).into_owned()

@@ -1,13 +1,13 @@
 //! Connections that are kept ready for logins: taken, replaced, and never a burden to a device.
 
 use std::io::Write;
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream};
+use openssl::ssl::{Ssl, SslContext, SslMethod};
 
 use support::certificates::Certificates;
+use support::connection::TlsStream;
 use support::dovecot::{Dovecot, PASSWORD};
 use support::fake;
 use support::imap::{Imap, status};
@@ -27,11 +27,11 @@ enum Seen {
 }
 
 /// An IMAP server that tells what it sees; `serve` has a connection's number from where it has been greeted.
-fn server(serve: fn(usize, &mut SslStream<TcpStream>, &Sender<Seen>)) -> (Proxy, Receiver<Seen>) {
+fn server(serve: fn(usize, &mut TlsStream, &Sender<Seen>)) -> (Proxy, Receiver<Seen>) {
     server_with("", serve)
 }
 
-fn server_with(more: &str, serve: fn(usize, &mut SslStream<TcpStream>, &Sender<Seen>)) -> (Proxy, Receiver<Seen>) {
+fn server_with(more: &str, serve: fn(usize, &mut TlsStream, &Sender<Seen>)) -> (Proxy, Receiver<Seen>) {
     let certificates = Certificates::for_name("localhost", 30);
     let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
     context.set_certificate(&certificates.leaf).unwrap();
@@ -43,7 +43,7 @@ fn server_with(more: &str, serve: fn(usize, &mut SslStream<TcpStream>, &Sender<S
         let number = count.fetch_add(1, Ordering::Relaxed) + 1;
         let (ssl, sender) = (Ssl::new(&context).unwrap(), sender.clone());
         std::thread::spawn(move || {
-            let Ok(mut stream) = ssl.accept(tcp) else { return };
+            let Ok(mut stream) = ssl.accept(tcp.into()) else { return };
             stream.write_all(b"* OK ready\r\n").unwrap();
             let _ = sender.send(Seen::Greeted(number));
             serve(number, &mut stream, &sender);
@@ -61,7 +61,7 @@ fn server_with(more: &str, serve: fn(usize, &mut SslStream<TcpStream>, &Sender<S
     (proxy, seen)
 }
 
-fn answer(number: usize, stream: &mut SslStream<TcpStream>, seen: &Sender<Seen>) {
+fn answer(number: usize, stream: &mut TlsStream, seen: &Sender<Seen>) {
     loop {
         let line = fake::hear(stream);
         let tag = line.split(' ').next().unwrap_or_default().to_owned();

@@ -15,7 +15,7 @@ use packetboat::simulator::quirks::{Fault, Poll};
 use packetboat::transport::http::{Client, Request, encode};
 use serde_json::{Value, json};
 
-use super::support::*;
+use super::scene::*;
 
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -291,8 +291,8 @@ fn passwords_and_clients_that_must_prove_themselves() {
         scene.token(&[fields.as_slice(), secret].concat())
     };
     let proof = [("client_secret", SECRET)];
-    assert_eq!(ask(SCAN, "Pa55word", &proof).0, 200);
-    assert_eq!(refusal(ask(SCAN, "Pa55word", &[])).2, 7_000_218);
+    assert_eq!(ask(SCAN, SCAN_PASSWORD, &proof).0, 200);
+    assert_eq!(refusal(ask(SCAN, SCAN_PASSWORD, &[])).2, 7_000_218);
     assert_eq!(refusal(ask(SCAN, "wrong", &proof)), (400, "invalid_grant".to_owned(), 50_126));
     assert_eq!(refusal(ask("nobody@contoso.example", "x", &proof)).2, 50_034);
 }

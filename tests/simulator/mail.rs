@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use packetboat::simulator::quirks::{Greeting, Moment};
 
-use super::support::*;
+use super::scene::*;
 
 const MESSAGE: &[u8] = b"From: a@b\r\nSubject: scan\r\n\r\n.hidden\r\nhello\r\n";
 

@@ -4,4 +4,4 @@
 
 mod endpoint;
 mod mail;
-mod support;
+mod scene;

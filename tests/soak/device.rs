@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
+use openssl::ssl::{SslRef, SslSession};
+
 use crate::random::Random;
-use crate::wire::Wire;
 use crate::world::{World, add};
+use support::connection::Connection;
 use support::translated::DEVICE_PASSWORD;
 
 pub struct Device<'a> {
@@ -20,9 +22,9 @@ pub struct Device<'a> {
     version: usize,
     idles: bool,
     /// To be resumed.
-    session: Option<Vec<u8>>,
+    session: Option<SslSession>,
     /// A connection that was forgotten on the way, kept until the next visit.
-    vanished: Option<Wire>,
+    vanished: Option<Connection>,
     tag: u32,
     /// Of what it fetches now.
     is_told: bool,
@@ -140,105 +142,105 @@ impl<'a> Device<'a> {
             (false, false) => ("pop3", "pop3"),
             (false, true) => ("pop3", "pop3-clear"),
         };
-        let mut wire = Wire::from(Self::source(self.number), self.world.address(way)).map_err(broken("connect"))?;
+        let mut connection = connect(Self::source(self.number), self.world.address(way)).map_err(broken("connect"))?;
         if self.starts_in_clear {
-            self.greeting(&mut wire, protocol)?;
+            self.greeting(&mut connection, protocol)?;
             let command: &[u8] = if self.is_imap { b"s STARTTLS\r\n" } else { b"STLS\r\n" };
-            wire.send(command).map_err(broken("STARTTLS"))?;
-            let answer = wire.line().map_err(broken("STARTTLS"))?;
+            connection.send(command).map_err(broken("STARTTLS"))?;
+            let answer = connection.line().map_err(broken("STARTTLS"))?;
             if !answer.contains("OK") {
                 return Err(Trouble::Answered(answer));
             }
         }
         if rude == Some(Rude::HalfHello) {
-            wire.send(HALF_HELLO).map_err(broken("hello"))?;
-            wire.reset();
+            connection.send(HALF_HELLO).map_err(broken("hello"))?;
+            connection.reset();
             return Err(Trouble::Rude);
         }
-        wire.secure(&self.world.contexts[self.version], &mut self.session).map_err(broken("handshake"))?;
+        connection.connect_tls(&self.world.contexts[self.version], &mut self.session).map_err(broken("handshake"))?;
         add(&self.world.tally.versions[self.version], 1);
-        add(&self.world.tally.resumed, usize::from(wire.is_resumed()));
+        add(&self.world.tally.resumed, usize::from(connection.ssl().is_some_and(SslRef::session_reused)));
         if !self.starts_in_clear {
-            self.greeting(&mut wire, protocol)?;
+            self.greeting(&mut connection, protocol)?;
         }
         if rude == Some(Rude::HalfCommand) {
-            wire.send(b"a1 LOG").map_err(broken("half a command"))?;
+            connection.send(b"a1 LOG").map_err(broken("half a command"))?;
             return Err(Trouble::Rude);
         }
-        if self.is_imap { self.imap(wire, rude) } else { self.pop3(wire, rude) }
+        if self.is_imap { self.imap(connection, rude) } else { self.pop3(connection, rude) }
     }
 
-    fn greeting(&self, wire: &mut Wire, protocol: &str) -> Visit {
-        let greeting = wire.line().map_err(broken("greeting"))?;
+    fn greeting(&self, connection: &mut Connection, protocol: &str) -> Visit {
+        let greeting = connection.line().map_err(broken("greeting"))?;
         let expected = if protocol == "imap" { "* OK " } else { "+OK " };
         if greeting.starts_with(expected) { Ok(()) } else { Err(Trouble::Answered(greeting)) }
     }
 
-    fn imap(&mut self, mut wire: Wire, rude: Option<Rude>) -> Visit {
+    fn imap(&mut self, mut connection: Connection, rude: Option<Rude>) -> Visit {
         let login = self.world.login(self.number);
         if rude == Some(Rude::WrongPassword) {
             add(&self.world.tally.wrong_passwords, 1);
-            let answer = self.command(&mut wire, "login", &format!("LOGIN {login} wrong"))?;
+            let answer = self.command(&mut connection, "login", &format!("LOGIN {login} wrong"))?;
             return match answer.status {
                 status if status.starts_with("NO [AUTHENTICATIONFAILED]") => Err(Trouble::Rude),
                 status => Err(Trouble::Answered(status)),
             };
         }
-        let answer = self.command(&mut wire, "login", &format!("LOGIN {login} {DEVICE_PASSWORD}"))?;
+        let answer = self.command(&mut connection, "login", &format!("LOGIN {login} {DEVICE_PASSWORD}"))?;
         if !answer.status.starts_with("OK") {
             return Err(Trouble::Refused(answer.status));
         }
         add(&self.world.tally.logins, 1);
-        self.ok(&mut wire, "LIST", "LIST \"\" *")?;
-        let mut exists = self.ok(&mut wire, "SELECT", "SELECT INBOX")?.exists.unwrap_or(0);
+        self.ok(&mut connection, "LIST", "LIST \"\" *")?;
+        let mut exists = self.ok(&mut connection, "SELECT", "SELECT INBOX")?.exists.unwrap_or(0);
         let begun = Instant::now();
         let until = Duration::from_secs(60 + self.random.below(120) as u64);
         loop {
             if rude == Some(Rude::ResetInFetch) && exists > 0 {
-                wire.send(b"r FETCH 1 BODY[]\r\n").map_err(broken("FETCH"))?;
-                wire.line().map_err(broken("FETCH"))?;
-                wire.reset();
+                connection.send(b"r FETCH 1 BODY[]\r\n").map_err(broken("FETCH"))?;
+                connection.line().map_err(broken("FETCH"))?;
+                connection.reset();
                 return Err(Trouble::Rude);
             }
             if rude == Some(Rude::VanishInFetch) && exists > 0 {
-                wire.send(b"r FETCH 1 BODY[]\r\n").map_err(broken("FETCH"))?;
-                return self.vanish(wire);
+                connection.send(b"r FETCH 1 BODY[]\r\n").map_err(broken("FETCH"))?;
+                return self.vanish(connection);
             }
-            let taken = self.take(&mut wire, exists, rude);
+            let taken = self.take(&mut connection, exists, rude);
             self.is_told = false;
             exists = taken?;
             if !self.idles || begun.elapsed() > until || self.world.over.has_rung() {
                 break;
             }
             if exists == 0 {
-                exists = self.idle(&mut wire, until.saturating_sub(begun.elapsed()))?;
+                exists = self.idle(&mut connection, until.saturating_sub(begun.elapsed()))?;
                 self.is_told = exists > 0;
             }
         }
         if rude == Some(Rude::NoFarewell) {
-            let _ = wire.close();
+            let _ = connection.close();
             return Err(Trouble::Rude);
         }
-        self.ok(&mut wire, "LOGOUT", "LOGOUT")?;
-        wire.close().map_err(broken("close"))
+        self.ok(&mut connection, "LOGOUT", "LOGOUT")?;
+        connection.close().map_err(broken("close"))
     }
 
     /// Nothing that is sent to it from here on is acknowledged.
-    fn vanish(&mut self, wire: Wire) -> Visit {
-        wire.forget().map_err(broken("vanish"))?;
+    fn vanish(&mut self, connection: Connection) -> Visit {
+        connection.forget();
         add(&self.world.tally.vanished, 1);
-        self.vanished = Some(wire);
+        self.vanished = Some(connection);
         Err(Trouble::Rude)
     }
 
     /// Fetches and deletes all that there is; how many came meanwhile.
-    fn take(&mut self, wire: &mut Wire, exists: usize, rude: Option<Rude>) -> Visit<usize> {
+    fn take(&mut self, connection: &mut Connection, exists: usize, rude: Option<Rude>) -> Visit<usize> {
         if exists == 0 {
             return Ok(0);
         }
         let (mut numbers, mut now) = (Vec::new(), exists);
         for index in 1..=exists {
-            let answer = self.ok(wire, "FETCH", &format!("FETCH {index} BODY.PEEK[]"))?;
+            let answer = self.ok(connection, "FETCH", &format!("FETCH {index} BODY.PEEK[]"))?;
             now = answer.exists.unwrap_or(now);
             let Some(octets) = answer.literal else {
                 return Err(Trouble::Answered(format!("no message {index}")));
@@ -246,27 +248,27 @@ impl<'a> Device<'a> {
             numbers.extend(self.had(&octets));
         }
         let all = if exists == 1 { "1".to_owned() } else { format!("1:{exists}") };
-        now = self.ok(wire, "STORE", &format!("STORE {all} +FLAGS.SILENT (\\Deleted)"))?.exists.unwrap_or(now);
+        now = self.ok(connection, "STORE", &format!("STORE {all} +FLAGS.SILENT (\\Deleted)"))?.exists.unwrap_or(now);
         if rude == Some(Rude::ResetBehindDelete) {
-            wire.send(b"r EXPUNGE\r\n").map_err(broken("EXPUNGE"))?;
+            connection.send(b"r EXPUNGE\r\n").map_err(broken("EXPUNGE"))?;
             return Err(Trouble::Rude);
         }
-        let answer = self.ok(wire, "EXPUNGE", "EXPUNGE")?;
+        let answer = self.ok(connection, "EXPUNGE", "EXPUNGE")?;
         self.world.book.deleted(&numbers);
         // Said behind what was expunged, it counts what is left.
         Ok(answer.exists.unwrap_or(now.saturating_sub(exists)))
     }
 
     /// Waits to be told of new mail; how much there is.
-    fn idle(&mut self, wire: &mut Wire, limit: Duration) -> Visit<usize> {
+    fn idle(&mut self, connection: &mut Connection, limit: Duration) -> Visit<usize> {
         self.tag += 1;
         let tag = format!("d{}", self.tag);
-        wire.send(format!("{tag} IDLE\r\n").as_bytes()).map_err(broken("IDLE"))?;
+        connection.send(format!("{tag} IDLE\r\n").as_bytes()).map_err(broken("IDLE"))?;
         let mut exists = 0;
         let begun = Instant::now();
         add(&self.world.tally.idles, 1);
         while exists == 0 && begun.elapsed() < limit && !self.world.over.has_rung() {
-            let line = wire.line_within(Duration::from_secs(1)).map_err(broken("IDLE"))?;
+            let line = connection.line_within(Duration::from_secs(1)).map_err(broken("IDLE"))?;
             let Some(line) = line else { continue };
             if let Some(count) = existing(&line) {
                 exists = count;
@@ -275,27 +277,27 @@ impl<'a> Device<'a> {
                 return Err(Trouble::Answered(line));
             }
         }
-        wire.send(b"DONE\r\n").map_err(broken("DONE"))?;
-        let answer = self.answer(wire, "DONE", &tag)?;
+        connection.send(b"DONE\r\n").map_err(broken("DONE"))?;
+        let answer = self.answer(connection, "DONE", &tag)?;
         Ok(answer.exists.unwrap_or(exists))
     }
 
-    fn ok(&mut self, wire: &mut Wire, what: &'static str, command: &str) -> Visit<Answer> {
-        let answer = self.command(wire, what, command)?;
+    fn ok(&mut self, connection: &mut Connection, what: &'static str, command: &str) -> Visit<Answer> {
+        let answer = self.command(connection, what, command)?;
         if answer.status.starts_with("OK") { Ok(answer) } else { Err(Trouble::Answered(answer.status)) }
     }
 
-    fn command(&mut self, wire: &mut Wire, what: &'static str, command: &str) -> Visit<Answer> {
+    fn command(&mut self, connection: &mut Connection, what: &'static str, command: &str) -> Visit<Answer> {
         self.tag += 1;
         let tag = format!("d{}", self.tag);
-        wire.send(format!("{tag} {command}\r\n").as_bytes()).map_err(broken(what))?;
-        self.answer(wire, what, &tag)
+        connection.send(format!("{tag} {command}\r\n").as_bytes()).map_err(broken(what))?;
+        self.answer(connection, what, &tag)
     }
 
-    fn answer(&mut self, wire: &mut Wire, what: &'static str, tag: &str) -> Visit<Answer> {
+    fn answer(&mut self, connection: &mut Connection, what: &'static str, tag: &str) -> Visit<Answer> {
         let mut answer = Answer::default();
         loop {
-            let line = wire.line().map_err(broken(what))?;
+            let line = connection.line().map_err(broken(what))?;
             if let Some(status) = line.strip_prefix(tag).and_then(|rest| rest.strip_prefix(' ')) {
                 answer.status = status.to_owned();
                 return Ok(answer);
@@ -303,60 +305,60 @@ impl<'a> Device<'a> {
             answer.exists = existing(&line).or(answer.exists);
             let literal = line.strip_suffix('}').and_then(|line| line.rsplit_once('{'));
             if let Some(size) = literal.and_then(|(_, size)| size.parse().ok()) {
-                answer.literal = Some(wire.octets(size).map_err(broken(what))?);
+                answer.literal = Some(connection.octets(size).map_err(broken(what))?);
                 self.world.tally.fetched(size);
             }
         }
     }
 
-    fn pop3(&mut self, mut wire: Wire, rude: Option<Rude>) -> Visit {
+    fn pop3(&mut self, mut connection: Connection, rude: Option<Rude>) -> Visit {
         let login = self.world.login(self.number);
-        plus_ok(&mut wire, "USER", &format!("USER {login}"))?;
+        plus_ok(&mut connection, "USER", &format!("USER {login}"))?;
         if rude == Some(Rude::WrongPassword) {
             add(&self.world.tally.wrong_passwords, 1);
-            let answer = said(&mut wire, "PASS", "PASS wrong")?;
+            let answer = said(&mut connection, "PASS", "PASS wrong")?;
             return Err(if answer.starts_with("-ERR [AUTH]") { Trouble::Rude } else { Trouble::Answered(answer) });
         }
-        let answer = said(&mut wire, "PASS", &format!("PASS {DEVICE_PASSWORD}"))?;
+        let answer = said(&mut connection, "PASS", &format!("PASS {DEVICE_PASSWORD}"))?;
         if !answer.starts_with("+OK") {
             return Err(Trouble::Refused(answer));
         }
         add(&self.world.tally.logins, 1);
-        let stat = plus_ok(&mut wire, "STAT", "STAT")?;
+        let stat = plus_ok(&mut connection, "STAT", "STAT")?;
         let count: usize = stat.split(' ').nth(1).and_then(|count| count.parse().ok()).unwrap_or(0);
-        plus_ok(&mut wire, "LIST", "LIST")?;
-        multi(&mut wire, "LIST")?;
+        plus_ok(&mut connection, "LIST", "LIST")?;
+        multi(&mut connection, "LIST")?;
         let mut numbers = Vec::new();
         for index in 1..=count {
             if rude == Some(Rude::VanishInFetch) {
-                wire.send(format!("RETR {index}\r\n").as_bytes()).map_err(broken("RETR"))?;
-                return self.vanish(wire);
+                connection.send(format!("RETR {index}\r\n").as_bytes()).map_err(broken("RETR"))?;
+                return self.vanish(connection);
             }
-            plus_ok(&mut wire, "RETR", &format!("RETR {index}"))?;
+            plus_ok(&mut connection, "RETR", &format!("RETR {index}"))?;
             if rude == Some(Rude::ResetInFetch) {
-                wire.reset();
+                connection.reset();
                 return Err(Trouble::Rude);
             }
-            let octets = multi(&mut wire, "RETR")?;
+            let octets = multi(&mut connection, "RETR")?;
             self.world.tally.fetched(octets.len());
             numbers.extend(self.had(&octets));
-            plus_ok(&mut wire, "DELE", &format!("DELE {index}"))?;
+            plus_ok(&mut connection, "DELE", &format!("DELE {index}"))?;
         }
         match rude {
             Some(Rude::ResetBehindDelete) => {
-                wire.send(b"QUIT\r\n").map_err(broken("QUIT"))?;
-                wire.reset();
+                connection.send(b"QUIT\r\n").map_err(broken("QUIT"))?;
+                connection.reset();
                 return Err(Trouble::Rude);
             }
             Some(Rude::NoFarewell) => {
-                let _ = wire.close();
+                let _ = connection.close();
                 return Err(Trouble::Rude);
             }
             _ => {}
         }
-        plus_ok(&mut wire, "QUIT", "QUIT")?;
+        plus_ok(&mut connection, "QUIT", "QUIT")?;
         self.world.book.deleted(&numbers);
-        wire.close().map_err(broken("close"))
+        connection.close().map_err(broken("close"))
     }
 
     fn had(&self, octets: &[u8]) -> Option<u64> {
@@ -394,21 +396,21 @@ fn existing(line: &str) -> Option<usize> {
     line.strip_prefix("* ")?.strip_suffix(" EXISTS")?.parse().ok()
 }
 
-fn said(wire: &mut Wire, what: &'static str, command: &str) -> Visit<String> {
-    wire.send(format!("{command}\r\n").as_bytes()).map_err(broken(what))?;
-    wire.line().map_err(broken(what))
+fn said(connection: &mut Connection, what: &'static str, command: &str) -> Visit<String> {
+    connection.send(format!("{command}\r\n").as_bytes()).map_err(broken(what))?;
+    connection.line().map_err(broken(what))
 }
 
-fn plus_ok(wire: &mut Wire, what: &'static str, command: &str) -> Visit<String> {
-    let answer = said(wire, what, command)?;
+fn plus_ok(connection: &mut Connection, what: &'static str, command: &str) -> Visit<String> {
+    let answer = said(connection, what, command)?;
     if answer.starts_with("+OK") { Ok(answer) } else { Err(Trouble::Answered(answer)) }
 }
 
 /// The lines of a multi-line answer, unstuffed.
-fn multi(wire: &mut Wire, what: &'static str) -> Visit<Vec<u8>> {
+fn multi(connection: &mut Connection, what: &'static str) -> Visit<Vec<u8>> {
     let mut text = Vec::new();
     loop {
-        let line = wire.octets_of_line().map_err(broken(what))?;
+        let line = connection.octets_of_line().map_err(broken(what))?;
         if line == b"." {
             return Ok(text);
         }
@@ -417,6 +419,15 @@ fn multi(wire: &mut Wire, what: &'static str) -> Visit<Vec<u8>> {
     }
 }
 
+/// Connects from this address.
+pub fn connect(source: Ipv4Addr, to: SocketAddr) -> io::Result<Connection> {
+    let mut connection = Connection::connect(source, to)?;
+    connection.set_patience(PATIENCE)?;
+    Ok(connection)
+}
+
+/// A device's own; nothing is slower than that, on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The beginning of a ClientHello.
 const HALF_HELLO: &[u8] = &[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 1, 7, 7, 7, 7];
 /// Milliseconds after which the proxy has given up who has vanished: its `keep_alive` is 10 s.

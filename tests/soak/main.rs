@@ -16,7 +16,6 @@ mod gauges;
 mod random;
 mod system;
 mod weather;
-mod wire;
 mod world;
 
 use std::collections::BTreeMap;

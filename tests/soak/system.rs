@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use socket2::SockRef;
 
+use crate::device::connect;
 use crate::gauges::sum;
 use crate::random::Random;
-use crate::wire::Wire;
 use crate::world::{Bell, Cause, World, add};
 use crate::{THREADS, USER};
+use support::connection::Connection;
 use support::forgotten::{forget, held_connections, is_held};
 use support::process::Process;
 use support::proxy::Proxy;
@@ -46,8 +47,9 @@ pub fn stops_the_log(world: &World, calm: &Bell, proxy: &Proxy, reader: &Process
 /// Neither TLS nor IMAP: a line of the log.
 fn talk(world: &World) {
     let IpAddr::V4(source) = TALKATIVE else { unreachable!("an IPv4 address") };
-    let wire = Wire::from(source, world.address("imap")).and_then(|mut wire| wire.send(&[0; 16]).map(|()| wire));
-    let _ = wire.and_then(Wire::close);
+    let connection = connect(source, world.address("imap"))
+        .and_then(|mut connection| connection.send(&[0; 16]).map(|()| connection));
+    let _ = connection.and_then(Connection::close);
 }
 
 /// The user of the proxy may have no more threads than there are already.

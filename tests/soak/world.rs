@@ -10,7 +10,7 @@ use openssl::ssl::SslContext;
 
 use crate::book::{Book, LARGE};
 use crate::device::{Device, Trouble};
-use crate::wire;
+use support::stacks::{Version, context, old};
 
 pub struct World {
     pub seed: u64,
@@ -92,7 +92,7 @@ impl World {
     pub fn new(seed: u64, addresses: BTreeMap<&'static str, SocketAddr>) -> Self {
         Self {
             seed,
-            contexts: wire::contexts(),
+            contexts: contexts(),
             book: Book::default(),
             tally: Tally::default(),
             weather: Weather::default(),
@@ -232,6 +232,12 @@ impl Cause {
             Self::Threads | Self::WrongPassword | Self::Rudeness | Self::Ordinary => 0,
         })
     }
+}
+
+/// Devices' TLS, by version.
+fn contexts() -> [SslContext; 3] {
+    [(Version::Tls1_0, "AES128-SHA"), (Version::Tls1_1, "AES256-SHA"), (Version::Tls1_2, "ECDHE-RSA-AES128-GCM-SHA256")]
+        .map(|(version, ciphers)| context(|context| old(context, version, ciphers)))
 }
 
 pub fn add(counter: &AtomicUsize, more: usize) {

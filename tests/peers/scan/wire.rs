@@ -1,8 +1,9 @@
 //! TLS on the wire, by hand: records, a ClientHello with whatever in it, and what is answered.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 
+use support::connection::Socket;
 use support::device::tcp;
 use support::process::PATIENCE;
 
@@ -35,7 +36,7 @@ pub enum No {
 }
 
 pub struct Wire {
-    stream: TcpStream,
+    stream: Socket,
     /// Handshake octets of which no message has been made yet.
     handshake: Vec<u8>,
 }

@@ -1,24 +1,18 @@
-//! A device: a stream, however it came about, with lines and counted octets.
+//! A device: a connection, however it came about, with lines and counted octets. It panics where it does not go on.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use crate::connection::{Connection, ReadWrite, Socket, bound};
 use crate::process::{PATIENCE, Process};
 
-pub trait ReadWrite: Read + Write + Send {}
-impl<T: Read + Write + Send> ReadWrite for T {}
-
-pub struct Device {
-    stream: Box<dyn ReadWrite>,
-    buffer: Vec<u8>,
-    start: usize,
-}
+pub struct Device(pub Connection);
 
 impl Device {
     pub fn over(stream: impl ReadWrite + 'static) -> Self {
-        Self { stream: Box::new(stream), buffer: Vec::new(), start: 0 }
+        Self(Connection::within(stream))
     }
 
     /// In clear.
@@ -27,22 +21,12 @@ impl Device {
     }
 
     pub fn send(&mut self, octets: impl AsRef<[u8]>) {
-        self.stream.write_all(octets.as_ref()).unwrap();
-        self.stream.flush().unwrap();
+        self.0.send(octets.as_ref()).unwrap();
     }
 
     /// The next line, without CRLF; `None` at the end.
     pub fn try_line(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if let Some(end) = self.unread().iter().position(|&octet| octet == b'\n') {
-                let line = self.unread()[..end].to_vec();
-                self.start += end + 1;
-                return Some(line.strip_suffix(b"\r").map(<[u8]>::to_vec).unwrap_or(line));
-            }
-            if self.fill() == 0 {
-                return None;
-            }
-        }
+        until_the_end(self.0.octets_of_line())
     }
 
     pub fn line(&mut self) -> String {
@@ -50,54 +34,38 @@ impl Device {
     }
 
     pub fn octets(&mut self, count: usize) -> Vec<u8> {
-        while self.unread().len() < count {
-            assert!(self.fill() > 0, "ended after {} of {count} octets", self.unread().len());
-        }
-        let octets = self.unread()[..count].to_vec();
-        self.start += count;
-        octets
+        let octets = until_the_end(self.0.octets(count));
+        octets.unwrap_or_else(|| panic!("ended before {count} octets have come"))
     }
 
     /// Whether the peer has closed, and sent nothing more.
     pub fn has_ended(&mut self) -> bool {
-        self.unread().is_empty() && self.fill() == 0
-    }
-
-    fn unread(&self) -> &[u8] {
-        &self.buffer[self.start..]
-    }
-
-    fn fill(&mut self) -> usize {
-        if self.start > 0 {
-            self.buffer.drain(..self.start);
-            self.start = 0;
-        }
-        let filled = self.buffer.len();
-        self.buffer.resize(filled + 65_536, 0);
-        let read = match self.stream.read(&mut self.buffer[filled..]) {
-            Ok(read) => read,
-            // By a signal: the next call reads on.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.buffer.truncate(filled);
-                return self.fill();
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                panic!("nothing came within {PATIENCE:?}")
-            }
-            // A reset is an end, too.
-            Err(_) => 0,
-        };
-        self.buffer.truncate(filled + read);
-        read
+        self.0.unread().is_empty() && until_the_end(self.0.fill()).is_none_or(|count| count == 0)
     }
 }
 
-pub fn tcp(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
+/// What has come, or none at the end. A reset is an end, too.
+fn until_the_end<T>(result: io::Result<T>) -> Option<T> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::TimedOut => panic!("nothing came within {PATIENCE:?}"),
+        result => result.ok(),
+    }
+}
+
+pub fn tcp(address: SocketAddr) -> Socket {
+    patient(TcpStream::connect(address).unwrap())
+}
+
+/// The same from this address.
+pub fn tcp_from(source: impl Into<IpAddr>, to: SocketAddr) -> Socket {
+    patient(bound(source.into(), to).unwrap())
+}
+
+fn patient(stream: TcpStream) -> Socket {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream
+    stream.into()
 }
 
 /// A program that carries its standard input and output over TLS.

@@ -3,9 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVersion};
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslVersion};
 
 use crate::certificates::Certificates;
+use crate::connection::TlsStream;
 
 /// Serves each connection with the function; its port. The thread ends with the test.
 pub fn plain(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
@@ -25,11 +26,7 @@ pub fn plain_at(address: &str, serve: impl Fn(TcpStream) + Send + 'static) -> u1
 }
 
 /// The same behind TLS of at most this version; connections that do not get through the handshake are dropped.
-pub fn tls(
-    certificates: &Certificates,
-    newest: SslVersion,
-    serve: impl Fn(SslStream<TcpStream>) + Send + 'static,
-) -> u16 {
+pub fn tls(certificates: &Certificates, newest: SslVersion, serve: impl Fn(TlsStream) + Send + 'static) -> u16 {
     tls_at("127.0.0.1:0", certificates, newest, serve)
 }
 
@@ -38,7 +35,7 @@ pub fn tls_at(
     address: &str,
     certificates: &Certificates,
     newest: SslVersion,
-    serve: impl Fn(SslStream<TcpStream>) + Send + 'static,
+    serve: impl Fn(TlsStream) + Send + 'static,
 ) -> u16 {
     let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
     context.set_security_level(0);
@@ -48,7 +45,7 @@ pub fn tls_at(
     context.set_private_key(&certificates.key).unwrap();
     let context = context.build();
     plain_at(address, move |stream| {
-        if let Ok(stream) = Ssl::new(&context).unwrap().accept(stream) {
+        if let Ok(stream) = Ssl::new(&context).unwrap().accept(stream.into()) {
             serve(stream);
         }
     })
@@ -79,7 +76,7 @@ pub fn hear(stream: &mut impl Read) -> String {
 }
 
 /// Answers one token request (RFC 6749 §5.1), whatever it is, with this access token.
-pub fn hand_out(mut stream: SslStream<TcpStream>, token: &str) {
+pub fn hand_out(mut stream: TlsStream, token: &str) {
     let mut length = 0;
     loop {
         let line = hear(&mut stream).to_ascii_lowercase();

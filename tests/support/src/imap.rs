@@ -29,9 +29,7 @@ impl Imap {
 
     /// Sends a command and reads up to its tagged answer, which comes last.
     pub fn command(&mut self, command: &str) -> Vec<Part> {
-        self.tag += 1;
-        let tag = format!("d{}", self.tag);
-        self.device.send(format!("{tag} {command}\r\n"));
+        let tag = self.begin(command);
         self.answer(&tag)
     }
 
@@ -70,6 +68,75 @@ impl Imap {
     pub fn fetch(&mut self, number: usize) -> Vec<u8> {
         let parts = self.ok(&format!("FETCH {number} BODY.PEEK[]"));
         parts.into_iter().find_map(|part| if let Part::Literal(octets) = part { Some(octets) } else { None }).unwrap()
+    }
+
+    /// A whole message, of which only the size is kept.
+    pub fn fetch_size(&mut self, number: usize) -> usize {
+        let tag = self.begin(&format!("FETCH {number} BODY[]"));
+        let size = loop {
+            let line = self.device.line();
+            if line.contains(" FETCH ") {
+                break line.rsplit_once('{').unwrap().1.trim_end_matches('}').parse().unwrap();
+            }
+        };
+        self.device.0.skip(size).unwrap();
+        self.finish(&tag);
+        size
+    }
+
+    /// Uploads a message of about this size, in pieces as large as a scanner's.
+    pub fn append(&mut self, size: usize) {
+        let piece = vec![b'x'; 16 * 1024];
+        let tag = self.begin(&format!("APPEND INBOX {{{size}}}"));
+        self.is_told_to_go_on();
+        for _ in 0..size / piece.len() {
+            self.device.send(&piece);
+        }
+        self.device.send("\r\n");
+        self.finish(&tag);
+    }
+
+    /// Begins to idle; the tag.
+    pub fn idle(&mut self) -> String {
+        let tag = self.begin("IDLE");
+        self.is_told_to_go_on();
+        tag
+    }
+
+    /// Waits for so many untagged lines, then ends the idling.
+    pub fn pushed(&mut self, tag: &str, count: usize) {
+        for _ in 0..count {
+            let line = self.device.line();
+            assert!(line.starts_with("* "), "{line}");
+        }
+        self.device.send("DONE\r\n");
+        self.finish(tag);
+    }
+
+    /// LOGOUT, and the wait for the other side to close.
+    pub fn log_out(mut self) {
+        self.ok("LOGOUT");
+        assert!(self.device.0.unread().is_empty());
+        // Whatever its end is like.
+        let _ = self.device.0.close();
+    }
+
+    /// Sends a command; its tag.
+    fn begin(&mut self, command: &str) -> String {
+        self.tag += 1;
+        let tag = format!("d{}", self.tag);
+        self.device.send(format!("{tag} {command}\r\n"));
+        tag
+    }
+
+    fn is_told_to_go_on(&mut self) {
+        let line = self.device.line();
+        assert!(line.starts_with('+'), "{line}");
+    }
+
+    fn finish(&mut self, tag: &str) {
+        let parts = self.answer(tag);
+        assert!(status(&parts).starts_with("OK"), "{parts:?}");
     }
 
     /// What every device does: log in, list, fetch all, delete all, log out.

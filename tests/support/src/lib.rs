@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod certificates;
+pub mod connection;
 pub mod device;
 pub mod dovecot;
 pub mod exchange;

@@ -2,13 +2,13 @@
 //! (IMAP), or has no end (POP3).
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use openssl::ssl::{SslStream, SslVersion};
+use openssl::ssl::SslVersion;
 
 use crate::certificates::Certificates;
+use crate::connection::TlsStream;
 use crate::fake;
 
 /// An IMAP and a POP3 server behind TLS.
@@ -54,7 +54,7 @@ impl Recorder {
 }
 
 struct Heard {
-    stream: SslStream<TcpStream>,
+    stream: TlsStream,
     all: Arc<Mutex<Vec<u8>>>,
 }
 

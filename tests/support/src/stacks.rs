@@ -1,14 +1,15 @@
 //! The TLS stacks that play devices, each as old as it can be made.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use openssl::provider::Provider;
-use openssl::ssl::{HandshakeError, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslStream, SslVersion};
+use openssl::ssl::{HandshakeError, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslVersion};
 
+use crate::connection::{Socket, TlsStream};
 use crate::device::{Device, Program, tcp};
 use crate::process::scratch;
 
@@ -114,7 +115,7 @@ pub fn openssl(
     address: SocketAddr,
     start: Start,
     configure: impl FnOnce(&mut SslContextBuilder),
-) -> Result<SslStream<TcpStream>, HandshakeError<TcpStream>> {
+) -> Result<TlsStream, HandshakeError<Socket>> {
     let context = context(configure);
     Ssl::new(&context).unwrap().connect(started(address, start))
 }
@@ -137,7 +138,7 @@ pub fn old(context: &mut SslContextBuilder, version: Version, ciphers: &str) {
 }
 
 /// A connection on which TLS is the next thing.
-pub fn started(address: SocketAddr, start: Start) -> TcpStream {
+pub fn started(address: SocketAddr, start: Start) -> Socket {
     let mut stream = tcp(address);
     if let Start::StartTls(protocol) = start {
         raw_line(&mut stream);
@@ -149,7 +150,7 @@ pub fn started(address: SocketAddr, start: Start) -> TcpStream {
 }
 
 /// Octet by octet, so that nothing behind the line is taken.
-pub fn raw_line(stream: &mut TcpStream) -> String {
+pub fn raw_line(stream: &mut impl Read) -> String {
     let mut line = Vec::new();
     let mut octet = [0];
     while octet != *b"\n" {

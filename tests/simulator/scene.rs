@@ -1,31 +1,32 @@
 //! A simulator with two users and an app, curl, and a mail client by OpenSSL.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::process::Command;
-use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use openssl::ssl::{SslConnector, SslMethod, SslStream};
-use packetboat::simulator::{Quirks, Setup, Simulator, Tenant, User};
+use openssl::ssl::{SslConnector, SslMethod};
+use packetboat::simulator::{Tenant, User};
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use support::connection::Connection;
+use support::exchange::Exchange;
+pub use support::exchange::{APP, SCAN, SCAN_PASSWORD, SECRET, SHARED, TENANT};
 
-pub const TENANT: &str = "contoso.onmicrosoft.com";
-pub const APP: &str = "11111111-2222-3333-4444-555555555555";
-pub const SECRET: &str = "app~secret+/=";
-pub const SCAN: &str = "scan@contoso.example";
-pub const SHARED: &str = "shared@contoso.example";
 pub const OTHER: &str = "other@contoso.example";
 pub const APP_SCOPE: &str = "https://outlook.office365.com/.default";
 pub const SCOPE: &str = "https://outlook.office.com/IMAP.AccessAsUser.All \
                          https://outlook.office.com/POP.AccessAsUser.All offline_access";
 
-pub struct Scene {
-    pub simulator: Simulator,
-    pub runtime: Runtime,
-    _directory: TempDir,
+/// The simulator of every test, with a second user, and curl.
+pub struct Scene(Exchange);
+
+impl Deref for Scene {
+    type Target = Exchange;
+
+    fn deref(&self) -> &Exchange {
+        &self.0
+    }
 }
 
 impl Scene {
@@ -35,22 +36,10 @@ impl Scene {
 
     /// With a tenant that the function has changed.
     pub fn with(change: impl FnOnce(&mut Tenant)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut tenant = Tenant::new(TENANT, APP);
-        tenant.client_secret = Some(SECRET.to_owned());
-        let mut scan = User::new(SCAN, "Pa55word");
-        scan.delegates.push(SHARED.to_owned());
-        tenant.users = vec![scan, User::new(OTHER, "Pa55word2")];
-        tenant.app_mailboxes = vec![SCAN.to_owned()];
-        change(&mut tenant);
-        let runtime = Runtime::new().unwrap();
-        let setup = Setup { directory: directory.path().to_owned(), tenant };
-        let simulator = runtime.block_on(Simulator::start(setup)).unwrap();
-        Self { simulator, runtime, _directory: directory }
-    }
-
-    pub fn quirk(&self, change: impl FnOnce(&mut Quirks)) {
-        self.simulator.quirks(change);
+        Self(Exchange::with(|tenant| {
+            tenant.users.push(User::new(OTHER, "Pa55word2"));
+            change(tenant);
+        }))
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -99,7 +88,7 @@ impl Scene {
 
     /// The answer to the password grant of the first user.
     pub fn user_answer(&self) -> Value {
-        let fields = [("grant_type", "password"), ("username", SCAN), ("password", "Pa55word"), ("scope", SCOPE)];
+        let fields = [("grant_type", "password"), ("username", SCAN), ("password", SCAN_PASSWORD), ("scope", SCOPE)];
         let (status, answer) = self.token(&fields);
         assert_eq!(status, 200, "{answer}");
         answer
@@ -143,39 +132,43 @@ pub fn refusal((status, answer): (u16, Value)) -> (u16, String, u64) {
     (status, answer["error"].as_str().unwrap().to_owned(), code)
 }
 
-pub struct Mail(BufReader<SslStream<TcpStream>>);
+pub struct Mail(Connection);
 
 impl Mail {
     pub fn connect(scene: &Scene, address: SocketAddr) -> Self {
         let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
         connector.set_ca_file(scene.simulator.authority()).unwrap();
-        let tcp = TcpStream::connect(address).unwrap();
-        tcp.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Self(BufReader::new(connector.build().connect("127.0.0.1", tcp).unwrap()))
+        let ssl = connector.build().configure().unwrap().into_ssl("127.0.0.1").unwrap();
+        let mut connection = Connection::over(TcpStream::connect(address).unwrap()).unwrap();
+        connection.connect_with(ssl).unwrap();
+        Self(connection)
     }
 
     pub fn send(&mut self, line: &str) {
-        self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
+        self.0.send(format!("{line}\r\n").as_bytes()).unwrap();
     }
 
     /// The next line; empty at the end.
     pub fn line(&mut self) -> String {
-        let mut line = Vec::new();
-        self.0.read_until(b'\n', &mut line).unwrap();
-        String::from_utf8(line).unwrap().trim_end_matches("\r\n").to_owned()
+        match self.0.octets_of_line() {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.unread(),
+            line => String::from_utf8(line.unwrap()).unwrap(),
+        }
     }
 
     pub fn octets(&mut self, count: usize) -> Vec<u8> {
-        let mut octets = vec![0; count];
-        self.0.read_exact(&mut octets).unwrap();
-        octets
+        self.0.octets(count).unwrap()
     }
 
     /// Everything up to the end; an error where there was no proper one.
     pub fn rest(&mut self) -> std::io::Result<String> {
-        let mut rest = Vec::new();
-        self.0.read_to_end(&mut rest)?;
-        Ok(String::from_utf8(rest).unwrap())
+        while self.0.fill()? > 0 {}
+        Ok(self.unread())
+    }
+
+    fn unread(&mut self) -> String {
+        let count = self.0.unread().len();
+        String::from_utf8(self.0.take(count)).unwrap()
     }
 
     /// Says a command with tag `a`; all lines of the answer.
