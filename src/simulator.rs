@@ -10,6 +10,8 @@ mod login;
 mod mailbox;
 mod pop3;
 pub mod quirks;
+mod refusal;
+mod scope;
 mod tenant;
 mod tokens;
 mod world;
@@ -27,11 +29,11 @@ use tokio::time::timeout;
 use crate::config::{Certificate, CertificateSource, Digest, Profile};
 use crate::crypto;
 use crate::mode::Mode;
+use crate::protocol::{ByProtocol, Protocol};
 use crate::transport::downstream::certificate;
 use crate::transport::downstream::{Acceptor, Sessions};
 use crate::transport::socket::Socket;
 use connection::Connection;
-use login::Protocol;
 use world::World;
 
 pub use counts::{Counts, LoginCounts};
@@ -50,8 +52,7 @@ pub struct Setup {
 pub struct Simulator {
     world: Arc<World>,
     directory: PathBuf,
-    imap: SocketAddr,
-    pop3: SocketAddr,
+    mail: ByProtocol<SocketAddr>,
     imds: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -68,34 +69,39 @@ impl Simulator {
         let loaded = certificate::load(&made, &setup.directory, "simulator", Mode::Apply);
         let loaded = loaded.map_err(|fault| fault.message)?;
         let acceptor = Arc::new(Acceptor::new(&Profile::Modern.policy(), &loaded)?);
-        let listen = || {
+        let mut listeners = Vec::new();
+        let mut listen = |kind| {
             let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             listener.set_nonblocking(true)?;
-            Ok::<_, std::io::Error>((listener.local_addr()?, TcpListener::from_std(listener)?))
+            let address = listener.local_addr()?;
+            listeners.push((TcpListener::from_std(listener)?, kind));
+            Ok::<_, std::io::Error>(address)
         };
-        let open = || Ok::<_, std::io::Error>([listen()?, listen()?, listen()?, listen()?]);
-        let [(imap, on_imap), (pop3, on_pop3), (endpoint, on_endpoint), (imds, on_imds)] =
-            open().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
+        let mut listen_on_all = || {
+            let mail = ByProtocol::try_new(|protocol| listen(ServiceKind::Mail(protocol)))?;
+            Ok::<_, std::io::Error>((mail, listen(ServiceKind::Endpoint)?, listen(ServiceKind::Metadata)?))
+        };
+        let (mail, endpoint, imds) = listen_on_all().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
         let seed = crypto::random().map_err(|refused| refused.to_string())?;
         let world = Arc::new(World::new(setup.tenant, endpoint, seed));
-        let tasks = [
-            (on_imap, ServiceKind::Mail(Protocol::Imap)),
-            (on_pop3, ServiceKind::Mail(Protocol::Pop3)),
-            (on_endpoint, ServiceKind::Endpoint),
-            (on_imds, ServiceKind::Metadata),
-        ]
-        .map(|(listener, service)| tokio::spawn(accept(listener, service, Arc::clone(&world), Arc::clone(&acceptor))));
-        Ok(Self { world, directory: setup.directory, imap, pop3, imds, tasks: tasks.into() })
+        let serve = |(listener, kind)| tokio::spawn(accept(listener, kind, Arc::clone(&world), Arc::clone(&acceptor)));
+        let tasks = listeners.into_iter().map(serve).collect();
+        Ok(Self { world, directory: setup.directory, mail, imds, tasks })
     }
 
-    /// Where IMAP is, with implicit TLS.
+    /// The address of a mail protocol, with implicit TLS.
+    pub fn mail(&self, protocol: Protocol) -> SocketAddr {
+        *self.mail.of(protocol)
+    }
+
+    /// The address of IMAP.
     pub fn imap(&self) -> SocketAddr {
-        self.imap
+        self.mail(Protocol::Imap)
     }
 
-    /// Where POP3 is, with implicit TLS.
+    /// The address of POP3.
     pub fn pop3(&self) -> SocketAddr {
-        self.pop3
+        self.mail(Protocol::Pop3)
     }
 
     /// Where the token endpoint is: `https://127.0.0.1:PORT/TENANT/oauth2/v2.0/token` and its like.

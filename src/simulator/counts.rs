@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::protocol::{ByProtocol, Protocol};
+
 /// Counters since the start, and a few last values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -23,10 +25,8 @@ pub struct Counts {
     pub last_refresh_token: Option<String>,
     /// Connections to IMAP or POP3, with or without TLS coming about.
     pub mail_connections: u64,
-    /// Of IMAP.
-    pub imap: LoginCounts,
-    /// Of POP3.
-    pub pop3: LoginCounts,
+    /// Logins by protocol.
+    pub logins: ByProtocol<LoginCounts>,
     /// Sessions that are logged in now, by mailbox.
     pub sessions: BTreeMap<String, usize>,
     /// The most sessions that one mailbox has had at a time.
@@ -49,6 +49,16 @@ pub struct LoginCounts {
 }
 
 impl Counts {
+    /// Logins by IMAP.
+    pub fn imap(&self) -> LoginCounts {
+        *self.logins.of(Protocol::Imap)
+    }
+
+    /// Logins by POP3.
+    pub fn pop3(&self) -> LoginCounts {
+        *self.logins.of(Protocol::Pop3)
+    }
+
     /// Token requests with this `grant_type`; `device_code` stands for its long name.
     pub fn grant(&self, name: &str) -> u64 {
         let long = format!("urn:ietf:params:oauth:grant-type:{name}");

@@ -3,9 +3,8 @@
 mod assertion;
 pub(super) mod authorize;
 mod grant;
+mod issue;
 mod metadata;
-mod refusal;
-pub(super) mod scope;
 
 use std::sync::Arc;
 
@@ -14,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use super::quirks::Fault;
+use super::refusal::Refusal;
 use super::world::World;
 use crate::transport::http::server::{self, Request, Response};
-use refusal::Refusal;
 
 /// Serves one connection to the token endpoint.
 pub(super) async fn serve<S>(world: Arc<World>, stream: S)
@@ -155,7 +154,8 @@ fn fault_response(world: &World, fault: &Fault) -> Option<Response> {
 fn refusal_response(world: &World, refusal: &Refusal) -> Response {
     world.count(|counts| counts.token_refusals += 1);
     world.log_event(format!("token endpoint: refused with {} (AADSTS{})", refusal.error, refusal.code));
-    json(refusal.status, &refusal.body(world))
+    let id = || world.random_text().chars().take(22).collect::<String>();
+    json(refusal.status, &refusal.body(world.now(), &id(), &id()))
 }
 
 fn with_date(world: &World, mut response: Response) -> Response {

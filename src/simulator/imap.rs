@@ -9,9 +9,10 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::connection::{Connection, End};
-use super::login::{LoginResult, OpenSession, Protocol, log_in, refuse};
+use super::login::{LoginResult, OpenSession, log_in, refuse};
 use super::quirks::{Greeting, Moment};
 use super::world::World;
+use crate::protocol::Protocol;
 use command::{Word, split};
 use select::Selected;
 

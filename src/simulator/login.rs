@@ -4,18 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::counts::{Counts, LoginCounts};
+use super::counts::Counts;
 use super::mailbox::Mailbox;
 use super::tenant::Principal;
 use super::world::World;
+use crate::protocol::Protocol;
 use crate::transport::Facts;
-
-/// The two protocols.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Imap,
-    Pop3,
-}
 
 /// What came of a login.
 pub(super) enum LoginResult {
@@ -60,7 +54,7 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
         return refused(&shown, "an outage, as asked for");
     }
     let Some(access) = world.tokens().access(token) else { return refused(&shown, "token unknown or expired") };
-    if !access.scope.allows(protocol.in_scopes()) {
+    if !access.scope.allows(protocol) {
         return refused(&shown, "the token is for something else");
     }
     let Some(mailbox) = world.mailbox(user) else { return refused(&shown, "no such mailbox") };
@@ -80,7 +74,7 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
     let (name, version) = (protocol.name(), facts.version);
     world.log_event(format!("{name}: login by XOAUTH2 as {shown}, {version} {}, token of {whose}{but}", facts.cipher));
     world.count(|counts| {
-        let logins = protocol.logins(counts);
+        let logins = counts.logins.of_mut(protocol);
         if is_open { logins.accepted += 1 } else { logins.not_connected += 1 }
     });
     session.mailbox = is_open.then_some(mailbox);
@@ -89,7 +83,7 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
 
 /// Notes a login that came to nothing.
 pub(super) fn refuse(world: &World, protocol: Protocol, what: &str) {
-    world.count(|counts| protocol.logins(counts).refused += 1);
+    world.count(|counts| counts.logins.of_mut(protocol).refused += 1);
     world.log_event(format!("{}: {what}", protocol.name()));
 }
 
@@ -113,28 +107,4 @@ fn split(response: &[u8]) -> Option<(&str, &str)> {
 /// How many characters the token of a response has; for POP3's limit.
 pub(super) fn token_length(response: &[u8]) -> usize {
     split(response).map_or(0, |(_, token)| token.len())
-}
-
-impl Protocol {
-    /// As people say it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Protocol::Imap => "IMAP",
-            Protocol::Pop3 => "POP3",
-        }
-    }
-
-    fn in_scopes(self) -> &'static str {
-        match self {
-            Protocol::Imap => "IMAP",
-            Protocol::Pop3 => "POP",
-        }
-    }
-
-    fn logins(self, counts: &mut Counts) -> &mut LoginCounts {
-        match self {
-            Protocol::Imap => &mut counts.imap,
-            Protocol::Pop3 => &mut counts.pop3,
-        }
-    }
 }

@@ -8,10 +8,11 @@ use memchr::memmem;
 
 use super::connection::{Connection, End};
 use super::imap::{CHALLENGE, diagnostics, server_name};
-use super::login::{LoginResult, OpenSession, Protocol, log_in, refuse, token_length};
+use super::login::{LoginResult, OpenSession, log_in, refuse, token_length};
 use super::mailbox::Message;
 use super::quirks::{Greeting, Moment};
 use super::world::World;
+use crate::protocol::Protocol;
 
 /// Speaks POP3 until the connection has to end; why, and the last word.
 pub(super) async fn serve(world: Arc<World>, connection: &mut Connection) -> (End, String) {

@@ -1,15 +1,11 @@
 //! What the token endpoint has issued and still remembers: access and refresh tokens, codes, assertions.
 
 use std::collections::{HashMap, HashSet};
-use std::time::UNIX_EPOCH;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Value, json};
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
-use super::entra::scope::Scope;
+use super::scope::Scope;
 use super::tenant::Principal;
-use super::world::World;
 
 /// All that is remembered.
 #[derive(Default)]
@@ -76,58 +72,14 @@ impl Tokens {
         Some(refresh)
     }
 
-    /// A new refresh token, in the family of the one before it.
-    pub(super) fn issue_refresh(
-        &mut self,
-        world: &World,
-        user: &str,
-        scope: &Scope,
-        after: Option<&RefreshGrant>,
-    ) -> String {
-        let token = format!("1.{}", world.random_text());
-        let (family, generation) =
-            after.map_or_else(|| (world.random_text(), 0), |before| (before.family.clone(), before.generation + 1));
-        let refresh = RefreshGrant { user: user.to_owned(), scope: scope.clone(), family, generation };
-        self.refresh.insert(token.clone(), refresh);
-        token
+    /// Remembers an access token.
+    pub(super) fn insert_access(&mut self, token: &str, grant: AccessGrant) {
+        self.access.insert(token.to_owned(), grant);
     }
 
-    /// Makes an access token that looks like a JWT, because some people look into it.
-    pub(super) fn issue_access(&mut self, world: &World, principal: &Principal, scope: &Scope) -> String {
-        let quirks = world.quirk(|quirks| quirks.endpoint.clone());
-        let life = quirks.token_life.unwrap_or(Duration::from_secs(quirks.expires_in));
-        let now = world.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut claims = json!({
-            "aud": scope.resource,
-            "iss": format!("https://sts.windows.net/{}/", world.tenant.name),
-            "tid": world.tenant.name,
-            "appid": world.tenant.client_id,
-            "iat": now,
-            // Entra's clocks differ, and so do others.
-            "nbf": now.saturating_sub(300),
-            "exp": now + quirks.expires_in,
-            "uti": world.random_text(),
-        });
-        match principal {
-            Principal::App => insert(&mut claims, "roles", json!(["IMAP.AccessAsApp", "POP.AccessAsApp"])),
-            Principal::User(address) => {
-                insert(&mut claims, "scp", json!(scope.names.join(" ")));
-                insert(&mut claims, "upn", json!(address));
-            }
-        }
-        let text = |claims: &Value| {
-            let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
-            format!("{header}.{}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()), world.random_text())
-        };
-        let mut token = text(&claims);
-        if let Some(missing) = quirks.token_length.and_then(|length| length.checked_sub(token.len())) {
-            // As group claims do it.
-            insert(&mut claims, "groups", json!("g".repeat(missing * 3 / 4 + 1)));
-            token = text(&claims);
-        }
-        let ends = Instant::now().checked_add(life).unwrap_or_else(Instant::now);
-        self.access.insert(token.clone(), AccessGrant { principal: principal.clone(), scope: scope.clone(), ends });
-        token
+    /// Remembers a refresh token.
+    pub(super) fn insert_refresh(&mut self, token: &str, grant: RefreshGrant) {
+        self.refresh.insert(token.to_owned(), grant);
     }
 
     /// As an administrator's "revoke sessions": every refresh token is dead.
@@ -141,9 +93,14 @@ impl Tokens {
     }
 }
 
-/// Adds a field to an object.
-pub(super) fn insert(object: &mut Value, name: &str, value: Value) {
-    if let Some(fields) = object.as_object_mut() {
-        fields.insert(name.to_owned(), value);
+impl RefreshGrant {
+    /// The grant of a user's first refresh token, which begins a family.
+    pub(super) fn first(user: &str, scope: &Scope, family: String) -> Self {
+        Self { user: user.to_owned(), scope: scope.clone(), family, generation: 0 }
+    }
+
+    /// The grant of the refresh token that follows this one.
+    pub(super) fn next(&self, scope: &Scope) -> Self {
+        Self { scope: scope.clone(), generation: self.generation + 1, ..self.clone() }
     }
 }

@@ -302,7 +302,7 @@ fn a_connection_from_before_a_move_does_not_log_in() {
         assert_eq!((moved.device.line(), moved.device.has_ended()), (BYE.into(), true));
         assert!(status(&stays.command(&format!("LOGIN {LOGIN} {PASSWORD}"))).starts_with("NO [AUTHENTICATIONFAILED]"));
     }
-    assert_eq!(exchange.simulator.counts().imap.accepted, 0);
+    assert_eq!(exchange.simulator.counts().imap().accepted, 0);
 }
 
 fn at(proxy: &Proxy, listener: &str) -> Imap {
@@ -352,7 +352,7 @@ fn a_login_under_way_is_judged_by_the_present_file() {
     assert_eq!(proxy.reload().0, 0);
     assert!(device.device.line().starts_with("s NO [UNAVAILABLE] "));
     assert_eq!(device.device.line(), BYE);
-    assert_eq!(exchange.simulator.counts().imap.accepted, 0);
+    assert_eq!(exchange.simulator.counts().imap().accepted, 0);
     drop(proxy);
     // At the mail server, which takes its time and then agrees.
     let proxy = exchange.proxy(&configuration(&exchange));
@@ -457,7 +457,7 @@ fn starttls_on_a_connection_from_before() {
     let mut device = Imap::over(Device::over(Ssl::new(&context).unwrap().connect(stream).unwrap()));
     device.device.send(format!("a LOGIN fax {PASSWORD}\r\n"));
     assert_eq!(device.device.line(), BYE);
-    assert_eq!(exchange.simulator.counts().imap.accepted, 0);
+    assert_eq!(exchange.simulator.counts().imap().accepted, 0);
 }
 
 /// Logins that are passed through rest on their listener, its networks and its mail server alone.

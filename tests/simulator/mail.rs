@@ -45,7 +45,7 @@ fn imap_from_login_to_logout() {
     assert_eq!(imap.rest().unwrap(), "");
     assert_eq!(scene.simulator.messages(SCAN), 2);
     let counts = scene.runtime.block_on(scene.simulator.until(|counts| counts.open_sessions() == 0));
-    assert_eq!((counts.imap.accepted, counts.imap.refused, counts.fetched, counts.deleted), (1, 2, 2, 1));
+    assert_eq!((counts.imap().accepted, counts.imap().refused, counts.fetched, counts.deleted), (1, 2, 2, 1));
     let login = format!("IMAP: login by XOAUTH2 as {SCAN}, TLSv1.3 TLS_AES_");
     let events = scene.simulator.events();
     assert!(events.iter().any(|event| event.starts_with(&login) && event.ends_with(APP)), "{events:?}");
@@ -132,7 +132,7 @@ fn rights_decide() {
     let refused = scene.imap().authenticate(SCAN, graph["access_token"].as_str().unwrap());
     assert_eq!(refused, "a NO AUTHENTICATE failed.");
     let counts = scene.simulator.counts();
-    assert_eq!((counts.imap.accepted, counts.imap.not_connected, counts.imap.refused), (1, 1, 2));
+    assert_eq!((counts.imap().accepted, counts.imap().not_connected, counts.imap().refused), (1, 1, 2));
     scene.simulator.expire_access_tokens();
     assert_eq!(scene.imap().authenticate(SCAN, token), "a NO AUTHENTICATE failed.");
 }

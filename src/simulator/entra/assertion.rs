@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use super::refusal::Refusal;
+use crate::simulator::refusal::Refusal;
 use crate::simulator::tenant::ClientCertificate;
 use crate::simulator::world::World;
 

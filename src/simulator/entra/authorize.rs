@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::grant;
-use super::refusal::Refusal;
-use super::scope::Scope;
 use super::{DEVICE_LOGIN, TokenResponse, reply, required_field};
+use crate::simulator::refusal::Refusal;
+use crate::simulator::scope::Scope;
 use crate::simulator::tokens::{AuthorizationCode, PendingDeviceCode};
 use crate::simulator::world::World;
 use crate::transport::http::encode;

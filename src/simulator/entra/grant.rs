@@ -4,13 +4,14 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::refusal::Refusal;
-use super::scope::Scope;
+use super::issue::{self, insert};
 use super::{TokenResponse, assertion, reply, required_field};
 use crate::crypto::sha256;
 use crate::simulator::quirks::Poll;
+use crate::simulator::refusal::Refusal;
+use crate::simulator::scope::Scope;
 use crate::simulator::tenant::Principal;
-use crate::simulator::tokens::{RefreshGrant, insert};
+use crate::simulator::tokens::RefreshGrant;
 use crate::simulator::world::World;
 use crate::transport::http::server::Request;
 
@@ -30,7 +31,7 @@ pub(super) fn answer(world: &World, received: &Request) -> TokenResponse {
             return Err(Refusal::new(400, "unsupported_grant_type", 70_003, text));
         }
     };
-    reply(200, issue(world, grant, &issued))
+    reply(200, token_response(world, grant, &issued))
 }
 
 /// Whether the app is one of the tenant's.
@@ -51,10 +52,9 @@ struct Issued {
     after: Option<RefreshGrant>,
 }
 
-fn issue(world: &World, grant: &str, issued: &Issued) -> Value {
+fn token_response(world: &World, grant: &str, issued: &Issued) -> Value {
     let quirks = world.quirk(Clone::clone);
-    let mut tokens = world.tokens();
-    let access_token = tokens.issue_access(world, &issued.principal, &issued.scope);
+    let access_token = issue::access_token(world, &issued.principal, &issued.scope);
     let seconds = quirks.endpoint.expires_in;
     let seconds = if quirks.endpoint.expires_in_as_string { json!(seconds.to_string()) } else { json!(seconds) };
     let mut body = json!({
@@ -68,13 +68,12 @@ fn issue(world: &World, grant: &str, issued: &Issued) -> Value {
         Principal::User(user) => {
             insert(&mut body, "scope", json!(issued.scope.text()));
             if issued.scope.offline && !(issued.after.is_some() && quirks.refresh.omit_new) {
-                let refresh = tokens.issue_refresh(world, user, &issued.scope, issued.after.as_ref());
+                let refresh = issue::refresh_token(world, user, &issued.scope, issued.after.as_ref());
                 insert(&mut body, "refresh_token", json!(refresh));
             }
             user.clone()
         }
     };
-    drop(tokens);
     world.count(|counts| counts.tokens_issued += 1);
     let grant = grant.rsplit(':').next().unwrap_or(grant);
     world.log_event(format!(

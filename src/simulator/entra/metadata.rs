@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::json;
-use super::scope::Scope;
+use super::{issue, json};
+use crate::simulator::scope::Scope;
 use crate::simulator::tenant::Principal;
 use crate::simulator::world::World;
 use crate::transport::http::server::{Request, Response};
@@ -26,7 +26,7 @@ pub(super) fn answer(world: &World, received: &Request) -> Response {
     };
     let token = match &world.tenant.federated_token {
         Some(token) if resource.starts_with(EXCHANGE) => token.clone(),
-        Some(_) => world.tokens().issue_access(world, &Principal::App, &Scope::of_app(resource)),
+        Some(_) => issue::access_token(world, &Principal::App, &Scope::of_app(resource)),
         None => return no("Identity not found"),
     };
     world.log_event(format!("metadata service: a token for {resource}"));

@@ -32,7 +32,7 @@ fn fifty_devices_at_once_cause_one_request() {
         }
     });
     let counts = exchange.simulator.counts();
-    assert_eq!((exchange.requests() - before, counts.imap.accepted, counts.open_sessions()), (1, 50, 50));
+    assert_eq!((exchange.requests() - before, counts.imap().accepted, counts.open_sessions()), (1, 50, 50));
 }
 
 /// Where there is a token, nobody notices.

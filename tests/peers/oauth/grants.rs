@@ -17,7 +17,10 @@ fn client_credentials_with_a_secret() {
     fetch_both(&exchange, &proxy, SCAN, LOGIN);
     let counts = exchange.simulator.counts();
     assert_eq!((counts.grant("client_credentials"), counts.tokens_issued), (1, 1), "one token for both");
-    assert_eq!((counts.imap.accepted, counts.pop3.accepted, counts.imap.refused + counts.pop3.refused), (1, 1, 0));
+    assert_eq!(
+        (counts.imap().accepted, counts.pop3().accepted, counts.imap().refused + counts.pop3().refused),
+        (1, 1, 0)
+    );
     assert!(exchange.simulator.events().iter().any(|event| event.contains(&format!("token of app {APP}"))));
 }
 

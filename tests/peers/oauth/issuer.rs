@@ -52,7 +52,7 @@ impl Two {
 
     fn has_second_heard_nothing(&self) -> bool {
         let counts = self.second.simulator.counts();
-        self.second.requests() == 0 && counts.imap.accepted + counts.imap.refused == 0
+        self.second.requests() == 0 && counts.imap().accepted + counts.imap().refused == 0
     }
 }
 
@@ -223,7 +223,7 @@ fn a_secret_in_a_file_goes_to_no_other_endpoint_by_a_reload() {
         // The mail server of the second one takes tokens of the second one alone: none is left from before.
         assert!(imap_login(&proxy).starts_with("OK"), "{}", proxy.log.all());
         let counts = two.second.simulator.counts();
-        assert_eq!((counts.imap.accepted, counts.imap.refused), (number, 0), "{key}");
+        assert_eq!((counts.imap().accepted, counts.imap().refused), (number, 0), "{key}");
         // A file that was not named for a while still has its receiver.
         proxy.configure(&there);
         let (code, said) = proxy.reload();

@@ -25,7 +25,7 @@ fn a_token_that_opens_no_mailbox() {
         }
     }
     let counts = exchange.simulator.counts();
-    assert_eq!((counts.imap.not_connected, counts.pop3.not_connected), (1, 1));
+    assert_eq!((counts.imap().not_connected, counts.pop3().not_connected), (1, 1));
 }
 
 /// Without the probe the device is told that it is in, and the log what it met then.
@@ -180,7 +180,7 @@ fn a_young_token_that_is_refused() {
     assert!(imap_login(&proxy).starts_with("NO [AUTHORIZATIONFAILED] "));
     assert!(pop3_login(&proxy).starts_with("-ERR [AUTH] "));
     proxy.log.wait_for("advice", |line| line.contains("FullAccess for the application's service principal"));
-    assert_eq!((exchange.requests(), exchange.simulator.counts().imap.refused), (1, 1));
+    assert_eq!((exchange.requests(), exchange.simulator.counts().imap().refused), (1, 1));
 }
 
 /// What worked a moment ago is an outage before it is a refusal: devices are told to come back.
@@ -207,7 +207,7 @@ fn a_token_too_long_for_pop3() {
     proxy.log.wait_for("advice", |line| line.contains("takes 4096 over POP3: remove group claims"));
     assert!(imap_login(&proxy).starts_with("OK"));
     let counts = exchange.simulator.counts();
-    assert_eq!((counts.mail_connections, counts.pop3.refused), (1, 0));
+    assert_eq!((counts.mail_connections, counts.pop3().refused), (1, 0));
 }
 
 /// Neither the challenge of JSON nor the names in a long refusal reach the device, or the log.

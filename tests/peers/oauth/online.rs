@@ -30,7 +30,7 @@ fn all_is_well() {
     }
     assert!(!ran.output.contains("eyJ") && !ran.output.contains(SECRET), "{}", ran.output);
     let counts = exchange.until("farewell", |counts| counts.open_sessions() == 0);
-    assert_eq!((counts.tokens_issued, counts.imap.accepted, counts.pop3.accepted), (1, 1, 1));
+    assert_eq!((counts.tokens_issued, counts.imap().accepted, counts.pop3().accepted), (1, 1, 1));
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! What a token is for: one resource, and what may be done there.
 
 use super::refusal::Refusal;
+use crate::protocol::{Actor, Protocol};
 
 /// What a token is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::simulator) struct Scope {
+pub(super) struct Scope {
     /// As `https://outlook.office365.com`.
-    pub(in crate::simulator) resource: String,
+    pub(super) resource: String,
     /// As `IMAP.AccessAsUser.All`.
-    pub(in crate::simulator) names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// A refresh token is wanted.
     pub(super) offline: bool,
 }
@@ -59,10 +60,10 @@ impl Scope {
         Self { resource, names: vec![".default".to_owned()], offline: false }
     }
 
-    /// Whether Exchange takes it for a protocol, which is `IMAP` or `POP`.
-    pub(in crate::simulator) fn allows(&self, protocol: &str) -> bool {
-        let name = format!("{protocol}.AccessAsUser.All");
-        is_exchange(&self.resource) && self.names.iter().any(|own| *own == name || own == ".default")
+    /// Returns whether Exchange takes the token for a protocol.
+    pub(super) fn allows(&self, protocol: Protocol) -> bool {
+        let name = protocol.permission(Actor::Person);
+        is_exchange(&self.resource) && self.names.iter().any(|own| own == name || own == ".default")
     }
 
     /// As the answer has it.
@@ -86,9 +87,9 @@ mod tests {
     #[test]
     fn delegated_scopes_are_of_one_resource() {
         let scope = Scope::delegated("https://outlook.office.com/IMAP.AccessAsUser.All offline_access").unwrap();
-        assert!(scope.offline && scope.allows("IMAP") && !scope.allows("POP"));
+        assert!(scope.offline && scope.allows(Protocol::Imap) && !scope.allows(Protocol::Pop3));
         let graph = Scope::delegated("https://graph.microsoft.com/Mail.Read").unwrap();
-        assert!(!graph.allows("IMAP"));
+        assert!(!graph.allows(Protocol::Imap));
         for bad in [
             "",
             "offline_access",
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn app_only_scopes_end_in_default() {
-        assert!(Scope::app_only("https://outlook.office365.com/.default").unwrap().allows("POP"));
+        assert!(Scope::app_only("https://outlook.office365.com/.default").unwrap().allows(Protocol::Pop3));
         for bad in ["", ".default", "https://outlook.office365.com/IMAP.AccessAsApp", "a https://b/.default"] {
             assert_eq!(Scope::app_only(bad).unwrap_err().code, 70_011, "{bad}");
         }

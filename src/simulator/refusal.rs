@@ -1,9 +1,8 @@
 //! How Entra says no: an error of RFC 6749 §5.2, and behind it a number that begins with AADSTS.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Value, json};
+use std::time::SystemTime;
 
-use crate::simulator::world::World;
+use serde_json::{Value, json};
 
 /// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +40,9 @@ impl Refusal {
         Self::new(400, "invalid_request", 90_002, text)
     }
 
-    /// As Entra writes it.
-    pub(super) fn body(&self, world: &World) -> Value {
-        let id = || URL_SAFE_NO_PAD.encode(world.random_octets()).chars().take(22).collect::<String>();
-        let (trace, correlation) = (id(), id());
-        let timestamp = humantime::format_rfc3339_seconds(world.now()).to_string().replace('T', " ");
+    /// The error as Entra writes it, at a time and with two identifiers of its own.
+    pub(super) fn body(&self, now: SystemTime, trace: &str, correlation: &str) -> Value {
+        let timestamp = humantime::format_rfc3339_seconds(now).to_string().replace('T', " ");
         let text = format!(
             "AADSTS{}: {} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {timestamp}",
             self.code, self.text
