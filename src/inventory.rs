@@ -4,9 +4,12 @@
 //! bounded, in all and for each address, so that nobody can fill it; those that have logged in are forgotten last.
 
 mod assessment;
+mod csv;
 mod device_table;
 mod json;
+mod observation;
 mod seen_device;
+mod serde_names;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -16,38 +19,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::Inventory as Limits;
 use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
-use crate::protocol::Protocol;
-use crate::transport::Facts;
 use crate::transport::detect::hello::ClientHello;
 pub use assessment::{Assessment, Judgement};
+pub use csv::csv;
 use device_table::{DeviceTable, Entry};
-pub use json::{csv, read, read_saved, to_json};
-pub use seen_device::{SeenDevice, TlsMode};
+pub use json::{read, read_saved, to_json};
+pub use observation::{Observation, TlsMode};
+pub use seen_device::SeenDevice;
 
 /// All devices that were seen.
 pub struct Inventory {
     limits: Mutex<Limits>,
     table: Mutex<DeviceTable>,
     changed: AtomicBool,
-}
-
-/// What a connection has shown.
-#[derive(Clone, Copy, Debug)]
-pub struct Observation<'a> {
-    /// Where it came from.
-    pub source: IpAddr,
-    /// What it speaks.
-    pub protocol: Protocol,
-    /// Where it came in.
-    pub listener: &'a str,
-    /// How TLS came about.
-    pub tls_mode: Option<TlsMode>,
-    /// What it offers.
-    pub hello: Option<&'a ClientHello>,
-    /// What was agreed on.
-    pub tls: Option<Facts>,
-    /// Why it was turned away.
-    pub refused: Option<&'a Failure>,
 }
 
 /// A device that is connected. Dropping it says that it no longer is.
@@ -240,6 +224,9 @@ mod tests {
     use super::*;
     use crate::config::Version;
     use crate::failure::Kind;
+    use crate::protocol::Protocol;
+    use crate::transport::Facts;
+    use crate::transport::detect::hello::ClientHello;
     use std::time::Duration;
 
     pub(super) fn inventory(devices: usize) -> Arc<Inventory> {

@@ -37,7 +37,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("webpki", &["transport::upstream"]),
     ("webpki_roots", &["transport::upstream"]),
     ("rustls_native_certs", &["transport::upstream"]),
-    ("serde", &["config::file", "token::json", "inventory::json"]),
+    ("serde", &["config::file", "token::json", "inventory"]),
     ("serde_json", &["token::json", "inventory::json", "admin", "simulator", "cli::run::log"]),
     ("prometheus", &["metrics"]),
     ("dns_lookup", &["transport::host"]),

@@ -1,22 +1,26 @@
 //! Whether a device needs packetboat: judged by what its ClientHello offers, against what Exchange Online takes.
 
-use super::{Observation, TlsMode};
+use serde::{Deserialize, Serialize};
+
+use super::observation::{Observation, TlsMode};
 use crate::config::Version;
 use crate::config::suite;
 use crate::failure::{Failure, Kind};
 use crate::transport::detect::hello::ClientHello;
 
 /// A verdict, and what it rests on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Assessment {
     /// In one word.
+    #[serde(rename = "kind")]
     pub judgement: Judgement,
     /// In a few, as `needs packetboat: TLS 1.0 only`.
     pub text: String,
 }
 
 /// The verdict in one word; in the order in which people should look at them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Judgement {
     /// It was turned away.
     Refused,

@@ -2,26 +2,33 @@
 
 use std::net::IpAddr;
 
-use super::{Assessment, Judgement, Observation};
+use serde::{Deserialize, Serialize};
+
+use super::assessment::{Assessment, Judgement};
+use super::observation::{Observation, TlsMode};
+use super::serde_names::{protocol_name, version_name};
 use crate::config::Version;
 use crate::failure::Failure;
 use crate::protocol::Protocol;
 use crate::transport::detect::hello::ClientHello;
 
 /// What is known of one device. Times are in seconds since 1970.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SeenDevice {
     /// Its address.
     pub source: IpAddr,
     /// What the DNS calls that.
     pub name: Option<String>,
     /// What it speaks.
+    #[serde(with = "protocol_name")]
     pub protocol: Protocol,
     /// Where it came in last.
     pub listener: String,
     /// How TLS came about.
+    #[serde(rename = "entry")]
     pub tls_mode: Option<TlsMode>,
     /// The version agreed on.
+    #[serde(rename = "tls", default, with = "version_name")]
     pub version: Option<Version>,
     /// The cipher suite agreed on, by OpenSSL's name.
     pub cipher: Option<String>,
@@ -37,6 +44,9 @@ pub struct SeenDevice {
     pub mailbox: Option<String>,
     /// How often it was seen.
     pub sessions: u64,
+    /// Connections of it that are open now.
+    #[serde(skip_deserializing)]
+    pub open: usize,
     /// How often something went wrong.
     pub failures: u64,
     /// What it was, in plain words, the last time.
@@ -50,20 +60,8 @@ pub struct SeenDevice {
     /// When it was seen last.
     pub last_seen: u64,
     /// Whether it needs packetboat.
+    #[serde(rename = "verdict")]
     pub assessment: Assessment,
-    /// Connections of it that are open now.
-    pub open: usize,
-}
-
-/// How TLS came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// From the start.
-    Implicit,
-    /// By STARTTLS or STLS.
-    StartTls,
-    /// Not at all.
-    Plaintext,
 }
 
 impl SeenDevice {
@@ -122,17 +120,6 @@ impl SeenDevice {
     pub fn needs_attention(&self) -> bool {
         let failed_last = self.failed.is_some_and(|failed| self.logged_in.is_none_or(|logged_in| failed > logged_in));
         self.assessment.judgement == Judgement::Refused || failed_last
-    }
-}
-
-impl TlsMode {
-    /// As the configuration says it.
-    pub fn name(self) -> &'static str {
-        match self {
-            TlsMode::Implicit => "implicit",
-            TlsMode::StartTls => "starttls",
-            TlsMode::Plaintext => "plaintext",
-        }
     }
 }
 
