@@ -1,9 +1,7 @@
-//! Why a connection or a login came to nothing: whose side, and what kind.
+//! Failures say why a connection or a login came to nothing: whose side it was, and what kind of failure.
 //!
-//! What the device is told ([`Kind::reply`]), how loud the log is ([`Kind::level`]) and what a metric
-//! is labelled with ([`Kind::label`]) come from the kind alone, by a `match` without a wildcard.
-
-#![deny(clippy::wildcard_enum_match_arm)]
+//! Each kind is one row of the table below. The row says what the device is told ([`Kind::reply`]), how loud the log is
+//! ([`Kind::level`]), and how a metric is labelled ([`Kind::label`]).
 
 use std::fmt;
 use std::time::Duration;
@@ -49,89 +47,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Every way in which a connection or a login can fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// The source address is in none of the listener's networks.
-    NotAllowed,
-    /// A balancer's connection does not begin with the PROXY protocol's header.
-    ProxyHeader,
-    /// The limit of connections in all is reached.
-    TooManyConnections,
-    /// The limit of connections of one source address is reached.
-    TooManyFromSource,
-    /// Sources that have not logged in began too many TLS handshakes of late.
-    TooManyHandshakes,
-    /// The TLS handshake with the device did not come about.
-    Handshake,
-    /// The device took too long over the TLS handshake.
-    HandshakeTimeout,
-    /// The device went away before it had said anything.
-    NothingSaid,
-    /// The device's user name or password is not one of those configured here.
-    WrongPassword,
-    /// The device's password was not looked at, because too many logins came before it or at the same time.
-    NotVerified,
-    /// The device did not log in in time.
-    LoginTimeout,
-    /// The device tried to log in without TLS, and went away.
-    LoginInClear,
-    /// Nothing moved for too long after login.
-    IdleTimeout,
-    /// A line or literal before login was longer than allowed.
-    TooLong,
-    /// Too many commands before login made no sense.
-    TooManyBadCommands,
-    /// Plaintext followed STARTTLS or STLS, on either side: command or response injection.
-    Injection,
-    /// The device's connection broke.
-    DeviceLost,
-    /// The mailbox has as many sessions as it may have at a time.
-    TooManySessions,
-    /// There is no access token, for a reason that passes.
-    TokenUnavailable,
-    /// There is no access token, and there will be none until somebody acts.
-    TokenRefused,
-    /// The mail server's name does not resolve.
-    Resolve,
-    /// The mail server cannot be reached.
-    Connect,
-    /// The mail server's certificate is not valid for its name.
-    UpstreamCertificate,
-    /// The TLS handshake with the mail server failed for another reason.
-    UpstreamTls,
-    /// The mail server did not greet as its protocol says, or turned us away.
-    UpstreamGreeting,
-    /// The mail server does not do STARTTLS or STLS.
-    UpstreamStartTls,
-    /// The mail server does not offer the login mechanism that the device uses.
-    Mechanism,
-    /// The mail server answered with something that is not its protocol.
-    UpstreamProtocol,
-    /// The mail server took too long to answer.
-    UpstreamTimeout,
-    /// The mail server closed or broke the connection.
-    UpstreamLost,
-    /// The mail server refused user name or password.
-    LoginRefused,
-    /// The mail server knows the user, but does not let it in.
-    NotAuthorized,
-    /// The mail server says that it is the wrong moment.
-    Unavailable,
-    /// The mail server says that an administrator has to act.
-    ContactAdmin,
-    /// The mailbox is in use.
-    InUse,
-    /// The access token of a running session has run out.
-    TokenExpired,
-    /// The proxy is going down.
-    Drained,
-    /// A reload has withdrawn what the connection rests on.
-    Revoked,
-    /// The listener only takes inventory.
-    Observed,
-}
-
 /// What a device can be told of a failed login, with the codes of RFC 5530 §3, RFC 2449 §8 and RFC 3206.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -162,268 +77,201 @@ pub enum Level {
     Debug,
 }
 
-impl Kind {
-    /// All of them.
-    pub const ALL: [Kind; 39] = [
-        Kind::NotAllowed,
-        Kind::ProxyHeader,
-        Kind::TooManyConnections,
-        Kind::TooManyFromSource,
-        Kind::TooManyHandshakes,
-        Kind::Handshake,
-        Kind::HandshakeTimeout,
-        Kind::NothingSaid,
-        Kind::WrongPassword,
-        Kind::NotVerified,
-        Kind::LoginTimeout,
-        Kind::LoginInClear,
-        Kind::IdleTimeout,
-        Kind::TooLong,
-        Kind::TooManyBadCommands,
-        Kind::Injection,
-        Kind::DeviceLost,
-        Kind::TooManySessions,
-        Kind::TokenUnavailable,
-        Kind::TokenRefused,
-        Kind::Resolve,
-        Kind::Connect,
-        Kind::UpstreamCertificate,
-        Kind::UpstreamTls,
-        Kind::UpstreamGreeting,
-        Kind::UpstreamStartTls,
-        Kind::Mechanism,
-        Kind::UpstreamProtocol,
-        Kind::UpstreamTimeout,
-        Kind::UpstreamLost,
-        Kind::LoginRefused,
-        Kind::NotAuthorized,
-        Kind::Unavailable,
-        Kind::ContactAdmin,
-        Kind::InUse,
-        Kind::TokenExpired,
-        Kind::Drained,
-        Kind::Revoked,
-        Kind::Observed,
-    ];
+/// The properties of a kind.
+struct Row {
+    side: Option<Side>,
+    reply: Reply,
+    level: Level,
+    label: &'static str,
+    meaning: &'static str,
+}
 
+impl Kind {
     /// Whose doing it was; `None` where it was our own.
     pub fn side(self) -> Option<Side> {
-        match self {
-            Kind::NotAllowed
-            | Kind::ProxyHeader
-            | Kind::TooManyConnections
-            | Kind::TooManyFromSource
-            | Kind::TooManyHandshakes
-            | Kind::Handshake
-            | Kind::HandshakeTimeout
-            | Kind::NothingSaid
-            | Kind::WrongPassword
-            | Kind::NotVerified
-            | Kind::LoginTimeout
-            | Kind::LoginInClear
-            | Kind::IdleTimeout
-            | Kind::TooLong
-            | Kind::TooManyBadCommands
-            | Kind::TooManySessions
-            | Kind::DeviceLost => Some(Side::Downstream),
-            Kind::TokenUnavailable
-            | Kind::TokenRefused
-            | Kind::Resolve
-            | Kind::Connect
-            | Kind::UpstreamCertificate
-            | Kind::UpstreamTls
-            | Kind::UpstreamGreeting
-            | Kind::UpstreamStartTls
-            | Kind::Mechanism
-            | Kind::UpstreamProtocol
-            | Kind::UpstreamTimeout
-            | Kind::UpstreamLost
-            | Kind::LoginRefused
-            | Kind::NotAuthorized
-            | Kind::Unavailable
-            | Kind::ContactAdmin
-            | Kind::InUse
-            | Kind::TokenExpired => Some(Side::Upstream),
-            Kind::Injection | Kind::Drained | Kind::Revoked | Kind::Observed => None,
-        }
+        self.row().side
     }
 
     /// What the device is told when its login fails so.
     pub fn reply(self) -> Reply {
-        match self {
-            Kind::LoginRefused | Kind::WrongPassword => Reply::BadCredentials,
-            Kind::NotAuthorized => Reply::NotAuthorized,
-            Kind::InUse | Kind::TooManySessions => Reply::InUse,
-            Kind::Observed => Reply::Observed,
-            Kind::NotVerified => Reply::NotVerified,
-            // These stay until somebody changes a setting.
-            Kind::UpstreamCertificate
-            | Kind::UpstreamTls
-            | Kind::UpstreamStartTls
-            | Kind::Mechanism
-            | Kind::TokenRefused
-            | Kind::ContactAdmin => Reply::ContactAdmin,
-            Kind::NotAllowed
-            | Kind::TooManyConnections
-            | Kind::TooManyFromSource
-            | Kind::TooManyHandshakes
-            | Kind::Handshake
-            | Kind::HandshakeTimeout
-            | Kind::NothingSaid
-            | Kind::LoginTimeout
-            | Kind::LoginInClear
-            | Kind::IdleTimeout
-            | Kind::TooLong
-            | Kind::TooManyBadCommands
-            | Kind::Injection
-            | Kind::DeviceLost
-            | Kind::TokenUnavailable
-            | Kind::Resolve
-            | Kind::Connect
-            | Kind::UpstreamGreeting
-            | Kind::UpstreamProtocol
-            | Kind::UpstreamTimeout
-            | Kind::UpstreamLost
-            | Kind::Unavailable
-            | Kind::TokenExpired
-            | Kind::ProxyHeader
-            | Kind::Revoked
-            | Kind::Drained => Reply::Unavailable,
-        }
+        self.row().reply
     }
 
     /// How loud the log line is.
     pub fn level(self) -> Level {
-        match self {
-            Kind::NotAllowed
-            | Kind::ProxyHeader
-            | Kind::TooManyConnections
-            | Kind::TooManyFromSource
-            | Kind::TooManyHandshakes
-            | Kind::Handshake
-            | Kind::HandshakeTimeout
-            | Kind::WrongPassword
-            | Kind::NotVerified
-            | Kind::LoginInClear
-            | Kind::TooLong
-            | Kind::TooManyBadCommands
-            | Kind::TooManySessions
-            | Kind::TokenUnavailable
-            | Kind::TokenRefused
-            | Kind::Injection
-            | Kind::Resolve
-            | Kind::Connect
-            | Kind::UpstreamCertificate
-            | Kind::UpstreamTls
-            | Kind::UpstreamGreeting
-            | Kind::UpstreamStartTls
-            | Kind::Mechanism
-            | Kind::UpstreamProtocol
-            | Kind::UpstreamTimeout
-            | Kind::LoginRefused
-            | Kind::NotAuthorized
-            | Kind::Unavailable
-            | Kind::ContactAdmin
-            | Kind::InUse
-            | Kind::UpstreamLost => Level::Warn,
-            Kind::LoginTimeout
-            | Kind::IdleTimeout
-            | Kind::DeviceLost
-            | Kind::TokenExpired
-            | Kind::Observed
-            | Kind::Revoked
-            | Kind::Drained => Level::Info,
-            Kind::NothingSaid => Level::Debug,
-        }
+        self.row().level
     }
 
     /// A short stable word for machines: metric labels, JSON logs.
     pub fn label(self) -> &'static str {
-        match self {
-            Kind::NotAllowed => "not_allowed",
-            Kind::TooManyConnections => "too_many_connections",
-            Kind::TooManyFromSource => "too_many_from_source",
-            Kind::TooManyHandshakes => "too_many_handshakes",
-            Kind::Handshake => "handshake",
-            Kind::HandshakeTimeout => "handshake_timeout",
-            Kind::NothingSaid => "nothing_said",
-            Kind::WrongPassword => "wrong_password",
-            Kind::NotVerified => "not_verified",
-            Kind::LoginTimeout => "login_timeout",
-            Kind::LoginInClear => "login_in_clear",
-            Kind::IdleTimeout => "idle_timeout",
-            Kind::TooLong => "too_long",
-            Kind::TooManyBadCommands => "too_many_bad_commands",
-            Kind::Injection => "injection",
-            Kind::DeviceLost => "device_lost",
-            Kind::TooManySessions => "too_many_sessions",
-            Kind::TokenUnavailable => "token_unavailable",
-            Kind::TokenRefused => "token_refused",
-            Kind::Resolve => "resolve",
-            Kind::Connect => "connect",
-            Kind::UpstreamCertificate => "upstream_certificate",
-            Kind::UpstreamTls => "upstream_tls",
-            Kind::UpstreamGreeting => "upstream_greeting",
-            Kind::UpstreamStartTls => "upstream_starttls",
-            Kind::Mechanism => "mechanism",
-            Kind::UpstreamProtocol => "upstream_protocol",
-            Kind::UpstreamTimeout => "upstream_timeout",
-            Kind::UpstreamLost => "upstream_lost",
-            Kind::LoginRefused => "login_refused",
-            Kind::NotAuthorized => "not_authorized",
-            Kind::Unavailable => "unavailable",
-            Kind::ContactAdmin => "contact_admin",
-            Kind::InUse => "in_use",
-            Kind::TokenExpired => "token_expired",
-            Kind::Drained => "drained",
-            Kind::Revoked => "revoked",
-            Kind::Observed => "observed",
-            Kind::ProxyHeader => "proxy_header",
-        }
+        self.row().label
     }
 
     /// The kind in plain words, as a log line begins.
     pub fn meaning(self) -> &'static str {
-        match self {
-            Kind::NotAllowed => "source not in allowed_networks",
-            Kind::TooManyConnections => "too many connections",
-            Kind::TooManyFromSource => "too many connections from this source",
-            Kind::TooManyHandshakes => "too many TLS handshakes of sources that have not logged in",
-            Kind::Handshake => "TLS handshake with the device failed",
-            Kind::HandshakeTimeout => "the device took too long over the TLS handshake",
-            Kind::NothingSaid => "closed before anything was said",
-            Kind::WrongPassword => "user name or password is wrong",
-            Kind::NotVerified => "password was not verified",
-            Kind::LoginTimeout => "the device did not log in in time",
-            Kind::LoginInClear => "the device tried to log in without TLS",
-            Kind::IdleTimeout => "nothing moved for too long",
-            Kind::TooLong => "line or literal too long before login",
-            Kind::TooManyBadCommands => "too many commands that make no sense",
-            Kind::Injection => "plaintext behind STARTTLS",
-            Kind::DeviceLost => "connection to the device broke",
-            Kind::TooManySessions => "mailbox has as many sessions as it may",
-            Kind::TokenUnavailable => "no access token at the moment",
-            Kind::TokenRefused => "no access token until somebody acts",
-            Kind::Resolve => "mail server's name does not resolve",
-            Kind::Connect => "mail server cannot be reached",
-            Kind::UpstreamCertificate => "mail server's certificate is not accepted",
-            Kind::UpstreamTls => "TLS handshake with the mail server failed",
-            Kind::UpstreamGreeting => "mail server turned us away",
-            Kind::UpstreamStartTls => "mail server does not start TLS",
-            Kind::Mechanism => "mail server does not offer this way to log in",
-            Kind::UpstreamProtocol => "mail server's answer is not understood",
-            Kind::UpstreamTimeout => "mail server did not answer in time",
-            Kind::UpstreamLost => "mail server closed the connection",
-            Kind::LoginRefused => "mail server refused user name or password",
-            Kind::NotAuthorized => "mail server does not let this user in",
-            Kind::Unavailable => "mail server is unavailable",
-            Kind::ContactAdmin => "mail server asks for its administrator",
-            Kind::InUse => "mailbox is in use",
-            Kind::TokenExpired => "the session's access token has run out",
-            Kind::Drained => "proxy is going down",
-            Kind::Revoked => "permission withdrawn by a reload",
-            Kind::Observed => "only inventory is taken here",
-            Kind::ProxyHeader => "no PROXY protocol header from the balancer",
+        self.row().meaning
+    }
+}
+
+/// Makes the enum, the list of all kinds and the row of each from one table, so that a kind is written down once.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident: $side:expr, $reply:ident, $level:ident, $label:literal, $meaning:literal;)*) => {
+        /// Every way in which a connection or a login can fail.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
         }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: [Kind; [$($label),*].len()] = [$(Kind::$kind),*];
+
+            fn row(self) -> Row {
+                use Side::{Downstream, Upstream};
+                match self {
+                    $(Kind::$kind => Row {
+                        side: $side,
+                        reply: Reply::$reply,
+                        level: Level::$level,
+                        label: $label,
+                        meaning: $meaning,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+// Replies of ContactAdmin: they stay until somebody changes a setting.
+kinds! {
+    /// The source address is in none of the listener's networks.
+    NotAllowed: Some(Downstream), Unavailable, Warn,
+        "not_allowed", "source not in allowed_networks";
+    /// A balancer's connection does not begin with the PROXY protocol's header.
+    ProxyHeader: Some(Downstream), Unavailable, Warn,
+        "proxy_header", "no PROXY protocol header from the balancer";
+    /// The limit of connections in all is reached.
+    TooManyConnections: Some(Downstream), Unavailable, Warn,
+        "too_many_connections", "too many connections";
+    /// The limit of connections of one source address is reached.
+    TooManyFromSource: Some(Downstream), Unavailable, Warn,
+        "too_many_from_source", "too many connections from this source";
+    /// Sources that have not logged in began too many TLS handshakes of late.
+    TooManyHandshakes: Some(Downstream), Unavailable, Warn,
+        "too_many_handshakes", "too many TLS handshakes of sources that have not logged in";
+    /// The TLS handshake with the device did not come about.
+    Handshake: Some(Downstream), Unavailable, Warn,
+        "handshake", "TLS handshake with the device failed";
+    /// The device took too long over the TLS handshake.
+    HandshakeTimeout: Some(Downstream), Unavailable, Warn,
+        "handshake_timeout", "the device took too long over the TLS handshake";
+    /// The device went away before it had said anything.
+    NothingSaid: Some(Downstream), Unavailable, Debug,
+        "nothing_said", "closed before anything was said";
+    /// The device's user name or password is not one of those configured here.
+    WrongPassword: Some(Downstream), BadCredentials, Warn,
+        "wrong_password", "user name or password is wrong";
+    /// The device's password was not looked at, because too many logins came before it or at the same time.
+    NotVerified: Some(Downstream), NotVerified, Warn,
+        "not_verified", "password was not verified";
+    /// The device did not log in in time.
+    LoginTimeout: Some(Downstream), Unavailable, Info,
+        "login_timeout", "the device did not log in in time";
+    /// The device tried to log in without TLS, and went away.
+    LoginInClear: Some(Downstream), Unavailable, Warn,
+        "login_in_clear", "the device tried to log in without TLS";
+    /// Nothing moved for too long after login.
+    IdleTimeout: Some(Downstream), Unavailable, Info,
+        "idle_timeout", "nothing moved for too long";
+    /// A line or literal before login was longer than allowed.
+    TooLong: Some(Downstream), Unavailable, Warn,
+        "too_long", "line or literal too long before login";
+    /// Too many commands before login made no sense.
+    TooManyBadCommands: Some(Downstream), Unavailable, Warn,
+        "too_many_bad_commands", "too many commands that make no sense";
+    /// Plaintext followed STARTTLS or STLS, on either side: command or response injection.
+    Injection: None, Unavailable, Warn,
+        "injection", "plaintext behind STARTTLS";
+    /// The device's connection broke.
+    DeviceLost: Some(Downstream), Unavailable, Info,
+        "device_lost", "connection to the device broke";
+    /// The mailbox has as many sessions as it may have at a time.
+    TooManySessions: Some(Downstream), InUse, Warn,
+        "too_many_sessions", "mailbox has as many sessions as it may";
+    /// There is no access token, for a reason that passes.
+    TokenUnavailable: Some(Upstream), Unavailable, Warn,
+        "token_unavailable", "no access token at the moment";
+    /// There is no access token, and there will be none until somebody acts.
+    TokenRefused: Some(Upstream), ContactAdmin, Warn,
+        "token_refused", "no access token until somebody acts";
+    /// The mail server's name does not resolve.
+    Resolve: Some(Upstream), Unavailable, Warn,
+        "resolve", "mail server's name does not resolve";
+    /// The mail server cannot be reached.
+    Connect: Some(Upstream), Unavailable, Warn,
+        "connect", "mail server cannot be reached";
+    /// The mail server's certificate is not valid for its name.
+    UpstreamCertificate: Some(Upstream), ContactAdmin, Warn,
+        "upstream_certificate", "mail server's certificate is not accepted";
+    /// The TLS handshake with the mail server failed for another reason.
+    UpstreamTls: Some(Upstream), ContactAdmin, Warn,
+        "upstream_tls", "TLS handshake with the mail server failed";
+    /// The mail server did not greet as its protocol says, or turned us away.
+    UpstreamGreeting: Some(Upstream), Unavailable, Warn,
+        "upstream_greeting", "mail server turned us away";
+    /// The mail server does not do STARTTLS or STLS.
+    UpstreamStartTls: Some(Upstream), ContactAdmin, Warn,
+        "upstream_starttls", "mail server does not start TLS";
+    /// The mail server does not offer the login mechanism that the device uses.
+    Mechanism: Some(Upstream), ContactAdmin, Warn,
+        "mechanism", "mail server does not offer this way to log in";
+    /// The mail server answered with something that is not its protocol.
+    UpstreamProtocol: Some(Upstream), Unavailable, Warn,
+        "upstream_protocol", "mail server's answer is not understood";
+    /// The mail server took too long to answer.
+    UpstreamTimeout: Some(Upstream), Unavailable, Warn,
+        "upstream_timeout", "mail server did not answer in time";
+    /// The mail server closed or broke the connection.
+    UpstreamLost: Some(Upstream), Unavailable, Warn,
+        "upstream_lost", "mail server closed the connection";
+    /// The mail server refused user name or password.
+    LoginRefused: Some(Upstream), BadCredentials, Warn,
+        "login_refused", "mail server refused user name or password";
+    /// The mail server knows the user, but does not let it in.
+    NotAuthorized: Some(Upstream), NotAuthorized, Warn,
+        "not_authorized", "mail server does not let this user in";
+    /// The mail server says that it is the wrong moment.
+    Unavailable: Some(Upstream), Unavailable, Warn,
+        "unavailable", "mail server is unavailable";
+    /// The mail server says that an administrator has to act.
+    ContactAdmin: Some(Upstream), ContactAdmin, Warn,
+        "contact_admin", "mail server asks for its administrator";
+    /// The mailbox is in use.
+    InUse: Some(Upstream), InUse, Warn,
+        "in_use", "mailbox is in use";
+    /// The access token of a running session has run out.
+    TokenExpired: Some(Upstream), Unavailable, Info,
+        "token_expired", "the session's access token has run out";
+    /// The proxy is going down.
+    Drained: None, Unavailable, Info,
+        "drained", "proxy is going down";
+    /// A reload has withdrawn what the connection rests on.
+    Revoked: None, Unavailable, Info,
+        "revoked", "permission withdrawn by a reload";
+    /// The listener only takes inventory.
+    Observed: None, Observed, Info,
+        "observed", "only inventory is taken here";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_has_a_label_and_a_meaning_of_its_own() {
+        let labels: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.label()).collect();
+        let meanings: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.meaning()).collect();
+        assert_eq!((labels.len(), meanings.len()), (Kind::ALL.len(), Kind::ALL.len()));
     }
 }
