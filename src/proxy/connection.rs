@@ -1,6 +1,7 @@
 //! The story of one connection: enter, log in, relay, leave.
 
 mod driver;
+mod enter;
 mod login;
 pub(super) mod refuse;
 mod relay;

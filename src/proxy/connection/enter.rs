@@ -1,0 +1,149 @@
+//! The entrance of a connection: the balancer's header, the first octets, and TLS, up to a stream that speaks the protocol.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::session_record::SessionRecord;
+use crate::config::Entry;
+use crate::failure::{Failure, Kind};
+use crate::inventory::{Observation, TlsMode};
+use crate::proxy::limits::Admitted;
+use crate::proxy::service::{Service, setting};
+use crate::transport::Stream;
+use crate::transport::detect::Opening;
+use crate::transport::detect::hello::ClientHello;
+use crate::transport::downstream::refusal;
+use crate::transport::proxy_header::Announced;
+use crate::transport::socket::Socket;
+
+impl Service {
+    /// For whom a balancer speaks, and whether that one may come; nobody where it only looks whether we are there.
+    pub(super) async fn announced(
+        &self,
+        stream: &mut Socket,
+        balancer: SocketAddr,
+        admitted: &mut Admitted,
+    ) -> Result<Option<SocketAddr>, (SocketAddr, Failure)> {
+        let advice = "it is named in proxy_protocol: switch the PROXY protocol on there (HAProxy: send-proxy-v2), or remove \
+                      it from the list";
+        let none = || (balancer, Failure::new(Kind::ProxyHeader, advice));
+        let announced = timeout(self.limits.handshake_timeout, stream.announced()).await;
+        let source = match announced.map_err(|_| none())? {
+            Ok(Announced::For(source)) => SocketAddr::new(source.ip().to_canonical(), source.port()),
+            // A health check that goes as far as a session is a source like others; one that may not is let go in silence.
+            Ok(Announced::Itself) if self.admits(balancer.ip()).is_err() => return Ok(None),
+            Ok(Announced::Itself) => balancer,
+            Ok(Announced::Closed) | Err(_) => return Ok(None),
+            Ok(Announced::Nothing) => return Err(none()),
+        };
+        self.admits(source.ip())
+            .and_then(|()| admitted.assign_source(source.ip()))
+            .map_err(|failure| (source, failure))?;
+        Ok(Some(source))
+    }
+
+    /// From the first octet to a stream on which the protocol is spoken.
+    pub(super) async fn enter(&self, mut stream: Socket, record: &mut SessionRecord<'_>) -> Result<Stream, Failure> {
+        match self.entry_of(&stream) {
+            Entry::Implicit => self.secure(stream, TlsMode::Implicit, record).await,
+            Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
+            Entry::Auto => {
+                let delay = self.listener.detect_delay;
+                match timeout(delay + self.limits.handshake_timeout, stream.opening(Some(delay))).await {
+                    Ok(Ok(Opening::Plaintext | Opening::Silence)) => Ok(Stream::Plain(stream)),
+                    Ok(Ok(Opening::Closed) | Err(_)) => Err(Failure::new(Kind::NothingSaid, "")),
+                    Ok(Ok(Opening::Hello(_) | Opening::Strange)) => {
+                        self.secure(stream, TlsMode::Implicit, record).await
+                    }
+                    Err(_) => Err(self.too_slow("its ClientHello does not end")),
+                }
+            }
+        }
+    }
+
+    /// Shakes hands with the device, and takes down what it is; a failure is explained in plain words.
+    pub(super) async fn secure(
+        &self,
+        stream: Socket,
+        tls_mode: TlsMode,
+        record: &mut SessionRecord<'_>,
+    ) -> Result<Stream, Failure> {
+        let mut hello = None;
+        let source = record.source.ip();
+        let shaken = self.shake_hands(stream, source, &mut hello).await;
+        let (tls, refused) = match &shaken {
+            Ok(stream) => (stream.facts(), None),
+            Err(failure) if failure.kind == Kind::NothingSaid => return shaken,
+            Err(failure) => (None, Some(failure)),
+        };
+        let observation = self.telemetry.observation(source);
+        record.observed(&Observation {
+            tls_mode: Some(tls_mode),
+            hello: hello.as_deref(),
+            tls,
+            refused,
+            ..observation
+        });
+        shaken
+    }
+
+    async fn shake_hands(
+        &self,
+        mut stream: Socket,
+        source: IpAddr,
+        shown: &mut Option<Box<ClientHello>>,
+    ) -> Result<Stream, Failure> {
+        let Some(acceptor) = &self.acceptor else {
+            return Err(Failure::new(Kind::Handshake, "this listener has no TLS"));
+        };
+        let mut begun = false;
+        let handshake = async {
+            match stream.opening(None).await {
+                Ok(Opening::Hello(hello)) => *shown = Some(hello),
+                Ok(Opening::Strange | Opening::Silence) => {}
+                Ok(Opening::Closed) | Err(_) => return Err(Failure::new(Kind::NothingSaid, "")),
+                Ok(Opening::Plaintext) => {
+                    return Err(Failure::new(
+                        Kind::Handshake,
+                        "the device speaks without TLS: switch TLS on in the device, or set entry = \"auto\" on this listener",
+                    ));
+                }
+            }
+            begun = true;
+            let hello = shown.as_deref();
+            if hello.is_some_and(|hello| hello.sslv2_format) && !self.listener.tls.sslv2_hello {
+                // The device hears why in its own words; it may be gone, which changes nothing.
+                let _ = stream.write_all(ALERT_HANDSHAKE_FAILURE).await;
+                let _ = stream.flush().await;
+                let why = refusal::sslv2_format(hello, &self.listener.tls, acceptor.has_ecdsa());
+                return Err(Failure::new(Kind::Handshake, why));
+            }
+            // Before the dear part of it.
+            let sessions = self.telemetry.process.connections.begin_handshake(source)?;
+            match acceptor.accept(stream, sessions).await {
+                Ok(tls) => Ok(Stream::Device(Box::new(tls))),
+                Err(refused) => Err(Failure::new(
+                    Kind::Handshake,
+                    refusal::explain(&refused, hello, &self.listener.tls, acceptor.has_ecdsa()),
+                )),
+            }
+        };
+        match timeout(self.limits.handshake_timeout, handshake).await {
+            Ok(result) => result,
+            Err(_) if begun => Err(self.too_slow("it began and did not finish")),
+            Err(_) => Err(self.too_slow(
+                "it sent nothing; if it waits for a greeting in clear, set entry = \"auto\" on this listener",
+            )),
+        }
+    }
+
+    fn too_slow(&self, what: &str) -> Failure {
+        let limit = setting("handshake_timeout", self.limits.handshake_timeout);
+        Failure::new(Kind::HandshakeTimeout, format!("{what} ({limit})"))
+    }
+}
+
+/// A fatal alert in a record of SSLv3, which every stack reads (RFC 5246 §7.2).
+const ALERT_HANDSHAKE_FAILURE: &[u8] = &[21, 3, 0, 0, 2, 2, 40];
