@@ -111,7 +111,7 @@ pub fn bind(
         }
         let is_own =
             before.is_some_and(|admin| admin.reloadable().open.iter().any(|(_, own, _)| own.port() == address.port()));
-        let taken = match common.handed_over(address) {
+        let taken = match common.inherited.for_address(address) {
             Some(socket) => adopt(socket, KEEP_ALIVE).map(|socket| vec![socket]),
             None => self::listen(address, 1, KEEP_ALIVE, is_own),
         };
@@ -120,7 +120,7 @@ pub fn bind(
             // Trying out a file beside the proxy that it is for is not a mistake.
             Err(error) if mode == Mode::DryRun && proxy::is_beside_own(&error, address) => {}
             Err(error) => {
-                let why = proxy::why_not_bound(&error, address, common);
+                let why = proxy::why_not_bound(&error, address, &common.inherited);
                 let message =
                     format!("cannot listen on {address}: {why}; write another address, or listen = [] for none");
                 diagnostics.push(Diagnostic::new("admin.listen", message));

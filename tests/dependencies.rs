@@ -40,6 +40,7 @@ const NATIVE: &[&str] = &["aws-lc-rs", "aws-lc-sys", "openssl-sys"];
 /// The features of every crate that Cargo.toml names and of the libraries beneath TLS, as cargo puts them together from
 /// all who ask: no more than is used. A feature that comes in by an update or with another crate is looked at here first.
 const FEATURES: &[(&str, &str)] = &[
+    ("arc-swap", ""),
     ("argon2", "alloc password-hash"),
     // prebuilt-nasm: rustls asks for it; it is for Windows.
     ("aws-lc-rs", "aws-lc-sys prebuilt-nasm"),
@@ -68,6 +69,8 @@ const FEATURES: &[(&str, &str)] = &[
     // no-dso: no code is loaded from files. legacy: RC4; openssl-sys asks for it.
     ("openssl-src", "default legacy no-dso ssl3 weak-crypto"),
     ("openssl-sys", "openssl-src vendored"),
+    // Not deadlock_detection or nightly.
+    ("parking_lot", "default"),
     // Not protobuf, push or process.
     ("prometheus", ""),
     // alloc, termios: clap's wrap_help asks for them.

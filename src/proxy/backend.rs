@@ -4,9 +4,11 @@ pub(super) mod authorize;
 pub(super) mod mailbox;
 pub(super) mod pass_through;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::device::Devices;
+use crate::transport::upstream::Server;
 use mailbox::Mailboxes;
 use pass_through::PassThrough;
 
@@ -25,3 +27,6 @@ pub(super) struct Directory {
     pub(in crate::proxy) devices: Arc<Devices>,
     pub(in crate::proxy) mailboxes: Mailboxes,
 }
+
+/// The mail servers by name, with their roots loaded.
+pub(super) type Servers = BTreeMap<String, Arc<Server>>;

@@ -21,7 +21,7 @@ use super::backend::authorize::Authorized;
 use super::backend::pass_through::Attempt;
 use super::current_service::CurrentService;
 use super::limits::Admitted;
-use super::registry::{Origin, Registered};
+use super::registry::{Origin, Registered, Registry};
 use super::service::{Service, setting};
 use crate::failure::{Failure, Kind, Side};
 use crate::inventory::TlsMode;
@@ -41,13 +41,14 @@ pub(super) struct Accepted {
     pub(super) source: SocketAddr,
     pub(super) service: Arc<Service>,
     pub(super) current: Arc<CurrentService>,
+    pub(super) registry: Arc<Registry>,
     pub(super) admitted: Admitted,
     pub(super) lifecycle: Lifecycle,
 }
 
 /// Serves a device from the first octet to the last, and writes its line.
 pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
-    let Accepted { source, service, current, mut admitted, lifecycle } = accepted;
+    let Accepted { source, service, current, registry, mut admitted, lifecycle } = accepted;
     let mut socket = Socket::new(tcp);
     let mut balancer = None;
     let source = if service.listener.proxy_protocol.contain(source.ip()) {
@@ -66,7 +67,7 @@ pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
         source
     };
     let origin = Origin { source: source.ip(), balancer };
-    let registered = service.telemetry.process.registry.register(&current, &service, origin, lifecycle);
+    let registered = registry.register(&current, &service, origin, lifecycle);
     let mut record = SessionRecord::new(source, &service.telemetry);
     // What is over when the relay begins is boxed, here and below: a task is as large as its largest state, for as long as
     // it lives, and most live long and idle.

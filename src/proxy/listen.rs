@@ -2,4 +2,5 @@
 
 pub(super) mod accept;
 pub(super) mod bind;
+pub(super) mod inherited;
 pub(super) mod worker;

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::backend::mailbox::{Mailbox, Mailboxes};
+use super::prepare::servers;
 use super::service::{Reached, dial};
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
@@ -33,7 +34,7 @@ impl LoginChecks {
     /// Each thing that is missing or wrong.
     pub fn new(config: &Config) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
-        let servers = super::servers(config, None, &mut diagnostics);
+        let servers = servers(config, None, &mut diagnostics);
         // Where nobody has signed in yet, no store is made: it might be root who tries.
         let mode = if Store::exists(&config.state_directory) { Mode::Apply } else { Mode::DryRun };
         match Tokens::open(config, mode, None) {

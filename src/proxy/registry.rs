@@ -153,7 +153,7 @@ impl Registry {
 impl Registered {
     /// Where the connection logs in now.
     pub(super) fn service(&self) -> Arc<Service> {
-        self.entry.current.service()
+        self.entry.current.load()
     }
 
     /// The stream to the device stands: with TLS, or without it, and then logins are taken or not.
@@ -253,7 +253,7 @@ impl Entry {
         if self.current.is_closed() {
             return Err(Withdrawn::Listener);
         }
-        let service = self.current.service();
+        let service = self.current.load();
         let listener = &service.listener;
         if listener.protocol != self.protocol {
             return Err(Withdrawn::Protocol);

@@ -8,26 +8,23 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
-use super::backend::Directory;
-use super::listen::accept;
-use super::listen::bind::{ActiveAddress, BindKey};
+use super::backend::{Directory, Servers};
+use super::current_service::CurrentService;
+use super::listen::accept::{self, Frontend};
+use super::listen::bind::{AddressesInUse, BindKey, BoundAddress};
 use super::listen::worker::{self, Heartbeat, Workers};
-use super::{Prepared, ProcessState, Revoked, Servers, warm};
-use crate::config::{Config, Limits, Logins};
+use super::prepare::Prepared;
+use super::process::ProcessState;
+use super::registry::Revoked;
+use super::service::Service;
+use super::snapshot::Snapshot;
+use super::warm;
+use crate::config::{Config, Logins};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
 use crate::protocol::Protocol;
 use crate::token::{TokenStatus, Tokens};
 use crate::transport::adopt;
 use crate::transport::upstream::Server;
-
-/// What runs at one moment.
-pub struct Snapshot {
-    config: Config,
-    running: Vec<(BindKey, SocketAddr)>,
-    ports: Vec<u16>,
-    directory: Option<(Arc<Directory>, Arc<Tokens>)>,
-    servers: Servers,
-}
 
 /// All that runs. Dropping it ends every connection at once.
 pub struct RunningProxy {
@@ -45,6 +42,14 @@ pub struct RunningProxy {
     /// What is done beside the connections, with the present configuration: it ends when that does.
     background: Trigger,
     workers: Workers,
+}
+
+/// An address at which connections are accepted. Dropping it closes the address.
+struct ActiveAddress {
+    key: BindKey,
+    address: SocketAddr,
+    current: Arc<CurrentService>,
+    _open: Trigger,
 }
 
 impl RunningProxy {
@@ -93,7 +98,7 @@ impl RunningProxy {
                 }
                 let one = ActiveAddress::new(&bound, &open.service);
                 if let Some(lifecycle) = &self.lifecycle {
-                    self.workers.accept(bound.sockets, &one.current, &self.process.connections, lifecycle);
+                    self.workers.accept(bound.sockets, &self.frontend(&one.current, lifecycle));
                 }
                 running.push(one);
             }
@@ -120,7 +125,7 @@ impl RunningProxy {
             tokio::spawn(warm::keep(Arc::clone(server), *protocol, life.clone()));
         }
         // Whoever comes to a socket that no listener has would wait for ever.
-        for socket in self.process.idle_sockets(config) {
+        for socket in self.process.inherited.idle(config) {
             if let Ok(socket) = adopt(socket, config.limits.keep_alive).and_then(TcpListener::from_std) {
                 tokio::spawn(accept::refuse_all(socket, life.clone()));
             }
@@ -140,6 +145,11 @@ impl RunningProxy {
         self.process.registry.revoke(config.limits.revoked_sessions)
     }
 
+    fn frontend(&self, current: &Arc<CurrentService>, lifecycle: &Lifecycle) -> Frontend {
+        let (connections, registry) = (Arc::clone(&self.process.connections), Arc::clone(&self.process.registry));
+        Frontend { current: Arc::clone(current), connections, registry, lifecycle: lifecycle.clone() }
+    }
+
     /// What it runs with.
     pub fn config(&self) -> &Config {
         &self.config
@@ -152,13 +162,13 @@ impl RunningProxy {
 
     /// Where it listens: the listener's name, and the address.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        self.running.iter().map(|one| (one.current.service().listener.name.clone(), one.address)).collect()
+        self.running.iter().map(|one| (one.current.load().listener.name.clone(), one.address)).collect()
     }
 
     /// Connections that are open on a listener.
     pub fn open_on(&self, listener: &str) -> usize {
-        let running = self.running.iter().find(|one| one.current.service().listener.name == listener);
-        running.map_or(0, |one| one.current.service().telemetry.counters.open())
+        let running = self.running.iter().find(|one| one.current.load().listener.name == listener);
+        running.map_or(0, |one| one.current.load().telemetry.counters.open())
     }
 
     /// Its mail servers.
@@ -201,43 +211,24 @@ impl RunningProxy {
     /// What its successor takes over, for a thread that prepares it.
     pub fn present(&self) -> Snapshot {
         let closed = self.closed.iter().filter(|(_, when)| when.elapsed() < CLOSING).map(|(port, _)| *port);
-        let running: Vec<_> = self.running.iter().map(|one| (one.key.clone(), one.address)).collect();
+        let active: Vec<_> = self.running.iter().map(|one| (one.key.clone(), one.address)).collect();
         Snapshot {
             config: self.config.clone(),
-            ports: closed.chain(running.iter().map(|(_, address)| address.port())).collect(),
-            running,
+            addresses: AddressesInUse {
+                ports: closed.chain(active.iter().map(|(_, address)| address.port())).collect(),
+                active,
+            },
             directory: self.directory.clone(),
             servers: self.servers.clone(),
         }
     }
 }
 
-impl Snapshot {
-    /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Where it listens for this address of a configuration, if it does.
-    pub(super) fn listens(&self, wanted: &BindKey) -> Option<SocketAddr> {
-        self.running.iter().find(|(key, _)| key == wanted).map(|(_, address)| *address)
-    }
-
-    /// Whether a port is our own, or was a moment ago.
-    pub(super) fn has_port(&self, port: u16) -> bool {
-        self.ports.contains(&port)
-    }
-
-    pub(super) fn directory(&self) -> Option<(&Arc<Directory>, &Arc<Tokens>)> {
-        self.directory.as_ref().map(|(directory, tokens)| (directory, tokens))
-    }
-
-    pub(super) fn servers(&self) -> &Servers {
-        &self.servers
-    }
-
-    pub(super) fn limits(&self) -> &Limits {
-        &self.config.limits
+impl ActiveAddress {
+    fn new(bound: &BoundAddress, service: &Arc<Service>) -> Self {
+        let (trigger, open) = lifecycle::begin();
+        let current = Arc::new(CurrentService::new(service, open));
+        Self { key: bound.key.clone(), address: bound.address, current, _open: trigger }
     }
 }
 

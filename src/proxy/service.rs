@@ -1,9 +1,11 @@
 //! The service of one listener: who may come, the protocol that is spoken, and what its logins come to.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::Backend;
+use super::limits::Connections;
 use super::telemetry::Telemetry;
 use crate::config::{Entry, Limits, Listener};
 use crate::failure::{Failure, Kind};
@@ -23,20 +25,12 @@ pub(super) struct Service {
     /// None with entry "plaintext".
     pub(super) acceptor: Option<Acceptor>,
     pub(super) logins: Backend,
+    /// The limits of all listeners together.
+    pub(super) connections: Arc<Connections>,
     pub(super) telemetry: Telemetry,
 }
 
 impl Service {
-    pub(super) fn new(
-        listener: &Listener,
-        limits: Limits,
-        acceptor: Option<Acceptor>,
-        logins: Backend,
-        telemetry: Telemetry,
-    ) -> Self {
-        Self { listener: listener.clone(), limits, acceptor, logins, telemetry }
-    }
-
     /// Whether devices may come from there.
     pub(super) fn admits(&self, source: IpAddr) -> Result<(), Failure> {
         if self.listener.allowed_networks.contain(source) {

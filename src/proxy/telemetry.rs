@@ -1,30 +1,44 @@
 //! Who sees what goes on at a listener: metrics, inventory, and the log of who is turned away.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::warn;
+use tracing::{error, warn};
 
-use super::ProcessState;
-use super::limits::log_quota::LogLine;
+use super::limits::log_quota::{LogLine, LogQuota};
 use crate::config::Listener;
 use crate::failure::{Failure, Kind};
-use crate::inventory::Observation;
-use crate::metrics::ListenerCounters;
+use crate::inventory::{Inventory, Observation};
+use crate::metrics::{ListenerCounters, Metrics};
 use crate::protocol::Protocol;
 
-/// Of one listener.
+/// The metrics, inventory and log of one listener.
 pub(super) struct Telemetry {
     pub(super) listener: String,
-    pub(super) process: ProcessState,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) counters: ListenerCounters,
+    pub(super) inventory: Arc<Inventory>,
+    quota: Arc<LogQuota>,
     protocol: Protocol,
 }
 
 impl Telemetry {
-    pub(super) fn new(listener: &Listener, process: &ProcessState) -> Self {
-        let counters = process.metrics.listener(&listener.name);
-        Self { listener: listener.name.clone(), process: process.clone(), counters, protocol: listener.protocol }
+    pub(super) fn new(
+        listener: &Listener,
+        metrics: &Arc<Metrics>,
+        inventory: &Arc<Inventory>,
+        quota: &Arc<LogQuota>,
+    ) -> Self {
+        Self {
+            listener: listener.name.clone(),
+            metrics: Arc::clone(metrics),
+            counters: metrics.listener(&listener.name),
+            inventory: Arc::clone(inventory),
+            quota: Arc::clone(quota),
+            protocol: listener.protocol,
+        }
     }
 
     /// Writes the line of who is not let in.
@@ -33,20 +47,27 @@ impl Telemetry {
         if self.may_write((LogLine::Refused, false), failure.kind.label(), Some(source.ip())) {
             warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
         }
-        self.process.metrics.connection_refused(listener, failure.kind);
+        self.metrics.connection_refused(listener, failure.kind);
         let observation = Observation { refused: Some(failure), ..self.observation(source.ip()) };
         match failure.kind {
-            Kind::NotAllowed => drop(self.process.inventory.observe(&observation)),
-            Kind::TooManyConnections | Kind::TooManyFromSource => {
-                self.process.inventory.observe_rejection(&observation)
-            }
+            Kind::NotAllowed => drop(self.inventory.observe(&observation)),
+            Kind::TooManyConnections | Kind::TooManyFromSource => self.inventory.observe_rejection(&observation),
             _ => {}
         }
     }
 
+    /// Counts and logs that no connection can be accepted for a moment.
+    pub(super) fn accept_paused(&self, why: &io::Error) {
+        let listener = self.listener.as_str();
+        if self.may_write((LogLine::Pause, false), "open_files", None) {
+            error!(listener, error = %why, "cannot accept connections; trying again in a second");
+        }
+        self.metrics.accept_paused(listener);
+    }
+
     /// Whether a line about this source, and whether it has said who it is, may be written now. If not, it is counted.
     pub(super) fn may_write(&self, line: (LogLine, bool), reason: &'static str, source: Option<IpAddr>) -> bool {
-        self.process.quota.allows(line, &self.listener, reason, source, Instant::now())
+        self.quota.allows(line, &self.listener, reason, source, Instant::now())
     }
 
     /// What is known of somebody who has come from there.

@@ -136,7 +136,7 @@ pub(super) fn log_admin(listeners: &admin::Listeners) {
 
 /// Sockets that no listener has: who connects there is let go.
 pub(super) fn log_unclaimed_sockets(common: &ProcessState, config: &Config) {
-    for address in common.unclaimed(config) {
+    for address in common.inherited.unclaimed(config) {
         warn!(
             "{address} was handed over by the service manager, and no listener has it: add it to one, or stop its unit"
         );

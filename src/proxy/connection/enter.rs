@@ -121,7 +121,7 @@ impl Service {
                 return Err(Failure::new(Kind::Handshake, why));
             }
             // Before the dear part of it.
-            let sessions = self.telemetry.process.connections.begin_handshake(source)?;
+            let sessions = self.connections.begin_handshake(source)?;
             match acceptor.accept(stream, sessions).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),
                 Err(refused) => Err(Failure::new(

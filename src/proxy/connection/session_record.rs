@@ -56,7 +56,7 @@ pub(in crate::proxy) enum Ending {
 impl<'a> SessionRecord<'a> {
     /// Of a connection that is let in.
     pub(in crate::proxy) fn new(source: SocketAddr, telemetry: &'a Telemetry) -> Self {
-        telemetry.process.metrics.connection_opened(&telemetry.counters);
+        telemetry.metrics.connection_opened(&telemetry.counters);
         Self {
             source,
             telemetry,
@@ -78,7 +78,7 @@ impl<'a> SessionRecord<'a> {
 
     /// It has shown what it is.
     pub(in crate::proxy) fn observed(&mut self, observation: &Observation<'_>) {
-        let metrics = &self.telemetry.process.metrics;
+        let metrics = &self.telemetry.metrics;
         match observation.refused {
             Some(failure) if is_of_handshake(failure.kind) => {
                 metrics.handshake_failed(self.listener(), failure);
@@ -89,7 +89,7 @@ impl<'a> SessionRecord<'a> {
             }
             Some(_) | None => {}
         }
-        self.presence = Some(self.telemetry.process.inventory.observe(observation));
+        self.presence = Some(self.telemetry.inventory.observe(observation));
     }
 
     /// It tries to log in.
@@ -127,7 +127,7 @@ impl<'a> SessionRecord<'a> {
         if self.may_write(LogLine::Login, reason) {
             warn!(source = %self.source, listener, login, reason, "login failed: {failure}");
         }
-        self.telemetry.process.metrics.login_failed(listener, failure);
+        self.telemetry.metrics.login_failed(listener, failure);
         if let Some(presence) = &self.presence {
             presence.failed(failure);
         }
@@ -242,7 +242,7 @@ impl SessionRecord<'_> {
         let lasted: Duration = self.started.elapsed();
         self.is_over = true;
         self.telemetry.counters.transferred(self.passed);
-        self.telemetry.process.metrics.connection_closed(self.listener(), &self.telemetry.counters, reason, lasted);
+        self.telemetry.metrics.connection_closed(self.listener(), &self.telemetry.counters, reason, lasted);
         self.presence = None;
     }
 }

@@ -7,27 +7,32 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, error};
+use tracing::debug;
 
-use super::worker::Worker;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::proxy::connection::Accepted;
 use crate::proxy::connection::refuse::refuse;
 use crate::proxy::current_service::CurrentService;
 use crate::proxy::limits::Connections;
-use crate::proxy::limits::log_quota::LogLine;
+use crate::proxy::registry::Registry;
 use crate::transport::tune;
 
-/// Accepts at a place until it is closed, or the drain begins.
-pub(in crate::proxy) async fn accept(
-    socket: TcpListener,
-    current: Arc<CurrentService>,
-    connections: Arc<Connections>,
-    mut lifecycle: Lifecycle,
-    worker: Worker,
-) {
-    let mut open = current.open.clone();
-    let mut keep_alive = current.service().limits.keep_alive;
+/// One address: the service behind it, and what its connections are counted and registered in.
+#[derive(Clone)]
+pub(in crate::proxy) struct Frontend {
+    pub(in crate::proxy) current: Arc<CurrentService>,
+    pub(in crate::proxy) connections: Arc<Connections>,
+    pub(in crate::proxy) registry: Arc<Registry>,
+    pub(in crate::proxy) lifecycle: Lifecycle,
+}
+
+/// Accepts connections at an address until it is closed, or the drain begins, and hands on those that may come.
+pub(in crate::proxy) async fn accept(socket: TcpListener, frontend: Frontend, serve: impl Fn(TcpStream, Accepted)) {
+    let (mut open, mut lifecycle) = (frontend.current.open.clone(), frontend.lifecycle.clone());
+    let mut keep_alive = frontend.current.load().limits.keep_alive;
+    let admit = |stream, source| {
+        frontend.admit(stream, source).into_iter().for_each(|(stream, accepted)| serve(stream, accepted))
+    };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -36,7 +41,7 @@ pub(in crate::proxy) async fn accept(
             () = open.reached(Phase::Draining) => break,
             accepted = socket.accept() => accepted,
         };
-        let service = current.service();
+        let service = frontend.current.load();
         match accepted {
             Ok((stream, source)) => {
                 if service.limits.keep_alive != keep_alive {
@@ -44,17 +49,14 @@ pub(in crate::proxy) async fn accept(
                     // For those to come, by inheritance, and for this one; one that is gone does without.
                     let _ = tune(&socket, keep_alive).and_then(|()| tune(&stream, keep_alive));
                 }
-                admit(stream, source, &current, &connections, &lifecycle, &worker);
+                admit(stream, source);
             }
             Err(error) if is_of_one_connection(&error) => {
                 debug!(listener = service.listener.name, %error, "not accepted")
             }
             // Out of file descriptors or memory: a pause lets connections end and give some back.
             Err(error) => {
-                if service.telemetry.may_write((LogLine::Pause, false), "open_files", None) {
-                    error!(listener = service.listener.name, %error, "cannot accept connections; trying again in a second");
-                }
-                service.telemetry.process.metrics.accept_paused(&service.listener.name);
+                service.telemetry.accept_paused(&error);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -62,7 +64,35 @@ pub(in crate::proxy) async fn accept(
     // Who has come already, and waits in the kernel's queue, is still served.
     for _ in 0..QUEUE {
         let Ok(Ok((stream, source))) = timeout(Duration::ZERO, socket.accept()).await else { return };
-        admit(stream, source, &current, &connections, &lifecycle, &worker);
+        admit(stream, source);
+    }
+}
+
+impl Frontend {
+    /// Refuses a connection that may not come, before anything is spent on it.
+    fn admit(&self, stream: TcpStream, source: SocketAddr) -> Option<(TcpStream, Accepted)> {
+        let service = self.current.load();
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        // Before the PROXY header is read, the balancer's client is not known.
+        let admitted = if service.listener.proxy_protocol.contain(source.ip()) {
+            self.connections.admit()
+        } else {
+            service.admits(source.ip()).and_then(|()| self.connections.admit()).and_then(|mut admitted| {
+                admitted.assign_source(source.ip())?;
+                Ok(admitted)
+            })
+        };
+        match admitted {
+            Ok(admitted) => {
+                let (current, registry) = (Arc::clone(&self.current), Arc::clone(&self.registry));
+                let lifecycle = self.lifecycle.clone();
+                Some((stream, Accepted { source, service, current, registry, admitted, lifecycle }))
+            }
+            Err(failure) => {
+                refuse(stream, &service, &self.connections, source, &failure);
+                None
+            }
+        }
     }
 }
 
@@ -80,36 +110,6 @@ pub(in crate::proxy) async fn refuse_all(socket: TcpListener, mut lifecycle: Lif
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             }
         }
-    }
-}
-
-/// Refuses who may not come before anything is spent on them.
-fn admit(
-    stream: TcpStream,
-    source: SocketAddr,
-    current: &Arc<CurrentService>,
-    connections: &Arc<Connections>,
-    lifecycle: &Lifecycle,
-    worker: &Worker,
-) {
-    let service = current.service();
-    let source = SocketAddr::new(source.ip().to_canonical(), source.port());
-    // Whom a balancer speaks for is not known yet.
-    let admitted = if service.listener.proxy_protocol.contain(source.ip()) {
-        connections.admit()
-    } else {
-        service.admits(source.ip()).and_then(|()| connections.admit()).and_then(|mut admitted| {
-            admitted.assign_source(source.ip())?;
-            Ok(admitted)
-        })
-    };
-    match admitted {
-        Ok(admitted) => {
-            let (current, lifecycle) = (Arc::clone(current), lifecycle.clone());
-            let accepted = Accepted { source, service, current, admitted, lifecycle };
-            worker.serve(stream, accepted);
-        }
-        Err(failure) => refuse(stream, &service, connections, source, &failure),
     }
 }
 

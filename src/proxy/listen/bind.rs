@@ -2,20 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 
 use rustix::io::Errno;
 use tracing::info;
 
+use super::inherited::InheritedSockets;
 use super::worker;
 use crate::config::{Config, Listener};
-use crate::diagnostic::Diagnostic;
-use crate::lifecycle::{self, Trigger};
 use crate::mode::Mode;
-use crate::proxy::ProcessState;
-use crate::proxy::current_service::CurrentService;
-use crate::proxy::running::Snapshot;
-use crate::proxy::service::Service;
 use crate::transport::host::{self, Program};
 use crate::transport::{adopt, listen};
 
@@ -35,88 +29,92 @@ pub(in crate::proxy) struct BindKey {
     address: SocketAddr,
 }
 
-/// An address that is accepted at. Dropping it ends that.
-pub(in crate::proxy) struct ActiveAddress {
-    pub(in crate::proxy) key: BindKey,
-    pub(in crate::proxy) address: SocketAddr,
-    pub(in crate::proxy) current: Arc<CurrentService>,
-    _open: Trigger,
+/// The addresses of the running proxy, for a configuration that takes over from it.
+pub(in crate::proxy) struct AddressesInUse {
+    pub(in crate::proxy) active: Vec<(BindKey, SocketAddr)>,
+    /// The ports of these addresses, and those that were closed a moment ago.
+    pub(in crate::proxy) ports: Vec<u16>,
 }
 
-impl ActiveAddress {
-    pub(in crate::proxy) fn new(address: &BoundAddress, service: &Arc<Service>) -> Self {
-        let (trigger, open) = lifecycle::begin();
-        let current = Arc::new(CurrentService::new(service, open));
-        Self { key: address.key.clone(), address: address.address, current, _open: trigger }
-    }
+/// Binds the addresses of a configuration's listeners.
+pub(in crate::proxy) struct Binder<'a> {
+    pub(in crate::proxy) config: &'a Config,
+    pub(in crate::proxy) mode: Mode,
+    pub(in crate::proxy) inherited: &'a InheritedSockets,
+    /// The addresses that the running proxy keeps.
+    pub(in crate::proxy) in_use: Option<&'a AddressesInUse>,
 }
 
-/// Takes every address of a listener.
-pub(in crate::proxy) fn bind_all(
-    config: &Config,
-    listener: &Listener,
-    mode: Mode,
-    process: &ProcessState,
-    before: Option<&Snapshot>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<BoundAddress> {
-    let mut bound = Vec::new();
-    for &address in &listener.listen {
+impl Binder<'_> {
+    /// Binds an address of a listener. None where it does not have to be bound.
+    ///
+    /// # Errors
+    /// The reason, and what to do.
+    pub(in crate::proxy) fn bind(
+        &self,
+        listener: &Listener,
+        address: SocketAddr,
+    ) -> Result<Option<BoundAddress>, String> {
         let key = BindKey { listener: (address.port() == 0).then(|| listener.name.clone()), address };
-        if let Some(address) = before.and_then(|before| before.listens(&key)) {
-            bound.push(BoundAddress { key, address, sockets: Vec::new() });
-            continue;
+        if let Some(address) = self.in_use.and_then(|in_use| in_use.address(&key)) {
+            return Ok(Some(BoundAddress { key, address, sockets: Vec::new() }));
         }
-        // An address that is on its way out may hold the port still.
-        let is_own = before.is_some_and(|before| before.has_port(address.port()));
-        if let Some(message) = claimed_by_another(config, listener, process, address) {
-            diagnostics.push(Diagnostic::new(format!("listener.{}.listen", listener.name), message));
-            continue;
+        if let Some(conflict) = self.other_claim(listener, address) {
+            return Err(conflict);
         }
-        let taken = match process.handed_over(address) {
-            Some(socket) => adopt(socket, config.limits.keep_alive).map(|socket| vec![socket]),
-            None => listen(address, worker::count(), config.limits.keep_alive, is_own),
-        };
-        let error = match taken {
+        match self.sockets(address) {
             Ok(sockets) => {
                 let local = sockets.first().and_then(|socket| socket.local_addr().ok());
-                bound.push(BoundAddress { key, address: local.unwrap_or(address), sockets });
-                continue;
+                Ok(Some(BoundAddress { key, address: local.unwrap_or(address), sockets }))
             }
-            Err(error) => error,
-        };
-        if address.ip().is_unspecified()
-            && address.is_ipv6()
-            && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
-        {
-            // Where there is no IPv6, nobody misses it.
-            info!(listener = listener.name, "this computer has no IPv6: nothing listens on {address}");
-            continue;
+            Err(error) if is_without_ipv6(&error, address) => {
+                info!(listener = listener.name, "this computer has no IPv6: nothing listens on {address}");
+                Ok(None)
+            }
+            // `check` may run beside the proxy whose file it checks.
+            Err(error) if self.mode == Mode::DryRun && is_beside_own(&error, address) => Ok(None),
+            Err(error) => {
+                Err(format!("cannot listen on {address}: {}", why_not_bound(&error, address, self.inherited)))
+            }
         }
-        // Trying out a file beside the proxy that it is for is not a mistake.
-        if mode == Mode::DryRun && is_beside_own(&error, address) {
-            continue;
-        }
-        let message = format!("cannot listen on {address}: {}", why_not_bound(&error, address, process));
-        diagnostics.push(Diagnostic::new(format!("listener.{}.listen", listener.name), message));
     }
-    bound
+
+    fn sockets(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+        let keep_alive = self.config.limits.keep_alive;
+        match self.inherited.for_address(address) {
+            Some(socket) => adopt(socket, keep_alive).map(|socket| vec![socket]),
+            None => {
+                // An address that is about to close may still hold the port.
+                let is_own = self.in_use.is_some_and(|in_use| in_use.ports.contains(&address.port()));
+                listen(address, worker::count(), keep_alive, is_own)
+            }
+        }
+    }
+
+    /// The conflict where a socket was handed over for both families, and another listener has it for IPv6 alone.
+    fn other_claim(&self, listener: &Listener, address: SocketAddr) -> Option<String> {
+        let own = self.inherited.for_address(address)?.local_addr().ok().filter(|own| *own != address)?;
+        let other =
+            self.config.listeners.iter().find(|other| other.name != listener.name && other.listen.contains(&own))?;
+        Some(format!(
+            "{own} was handed over by the service manager for IPv6 and IPv4, and listener {} has it: have its socket unit say \
+         BindIPv6Only=ipv6-only, and ListenStream={address} beside ListenStream={own}",
+            other.name
+        ))
+    }
 }
 
-/// Why a socket that was handed over for both families cannot be shared: another listener wants it for IPv6 alone.
-fn claimed_by_another(
-    config: &Config,
-    listener: &Listener,
-    process: &ProcessState,
-    address: SocketAddr,
-) -> Option<String> {
-    let own = process.handed_over(address)?.local_addr().ok().filter(|own| *own != address)?;
-    let other = config.listeners.iter().find(|other| other.name != listener.name && other.listen.contains(&own))?;
-    Some(format!(
-        "{own} was handed over by the service manager for IPv6 and IPv4, and listener {} has it: have its socket unit say \
-         BindIPv6Only=ipv6-only, and ListenStream={address} beside ListenStream={own}",
-        other.name
-    ))
+impl AddressesInUse {
+    fn address(&self, wanted: &BindKey) -> Option<SocketAddr> {
+        self.active.iter().find(|(key, _)| key == wanted).map(|(_, address)| *address)
+    }
+}
+
+/// True if the address is `[::]` and the computer has no IPv6, where nobody misses it.
+fn is_without_ipv6(error: &io::Error, address: SocketAddr) -> bool {
+    address.ip().is_unspecified()
+        && address.is_ipv6()
+        && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
 /// Whether packetboat itself, or systemd for it, holds the address; or somebody whom this user may not see.
@@ -132,10 +130,10 @@ pub fn is_beside_own(error: &io::Error, address: SocketAddr) -> bool {
 }
 
 /// Why an address cannot be listened on, and what to do.
-pub fn why_not_bound(error: &io::Error, address: SocketAddr, process: &ProcessState) -> String {
+pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &InheritedSockets) -> String {
     let port = address.port();
     let is_of_rights = [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied].contains(&error.kind());
-    if let Some(why) = process.handed_over_otherwise(address).filter(|_| is_of_rights) {
+    if let Some(why) = inherited.advice_on_other_addresses(address).filter(|_| is_of_rights) {
         return why;
     }
     let holder = || match host::listening_program(address) {

@@ -18,12 +18,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::accept::accept;
-use crate::lifecycle::Lifecycle;
+use super::accept::{Frontend, accept};
 use crate::metrics::Metrics;
 use crate::proxy::connection::{self, Accepted};
-use crate::proxy::current_service::CurrentService;
-use crate::proxy::limits::Connections;
 
 /// All worker threads. They end when it is dropped, whatever they are at.
 pub(in crate::proxy) struct Workers {
@@ -44,7 +41,7 @@ struct WorkerHandle {
 
 /// What a worker is asked to do.
 enum Job {
-    Accept(StdListener, Arc<CurrentService>, Arc<Connections>, Lifecycle),
+    Accept(StdListener, Frontend),
     Serve(StdStream, Accepted, LoadGuard),
     /// Says that it is not stuck.
     Beat(oneshot::Sender<()>),
@@ -90,18 +87,11 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Has these sockets of one address accepted from, each by a worker.
-    pub(in crate::proxy) fn accept(
-        &self,
-        sockets: Vec<StdListener>,
-        current: &Arc<CurrentService>,
-        connections: &Arc<Connections>,
-        lifecycle: &Lifecycle,
-    ) {
+    /// Accepts from these sockets of one address, each by a worker of its own.
+    pub(in crate::proxy) fn accept(&self, sockets: Vec<StdListener>, frontend: &Frontend) {
         for (socket, worker) in sockets.into_iter().zip(self.handles.iter().cycle()) {
-            let job = Job::Accept(socket, Arc::clone(current), Arc::clone(connections), lifecycle.clone());
-            // A worker that has ended has been told to.
-            let _ = worker.jobs.send(job);
+            // A worker that has ended was stopped.
+            let _ = worker.jobs.send(Job::Accept(socket, frontend.clone()));
         }
     }
 
@@ -184,10 +174,14 @@ impl Drop for LoadGuard {
 async fn work(worker: Worker, mut jobs: UnboundedReceiver<Job>) {
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Accept(socket, current, connections, lifecycle) => match TcpListener::from_std(socket) {
-                Ok(socket) => drop(tokio::spawn(accept(socket, current, connections, lifecycle, worker.clone()))),
+            Job::Accept(socket, frontend) => match TcpListener::from_std(socket) {
+                Ok(socket) => {
+                    let worker = worker.clone();
+                    tokio::spawn(accept(socket, frontend, move |stream, accepted| worker.serve(stream, accepted)));
+                }
                 Err(error) => {
-                    tracing::error!(listener = current.service().listener.name, %error, "cannot accept connections")
+                    let listener = &frontend.current.load().listener.name;
+                    tracing::error!(listener, %error, "cannot accept connections");
                 }
             },
             Job::Serve(stream, accepted, load) => match TcpStream::from_std(stream) {
@@ -217,10 +211,10 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    use super::super::bind::ActiveAddress;
     use crate::config::Config;
     use crate::lifecycle;
     use crate::mode::Mode;
+    use crate::proxy::current_service::CurrentService;
     use crate::proxy::{PreparedService, ProcessState};
 
     /// One worker accepts everything here, as with a socket that was inherited; each serves half.
@@ -241,11 +235,13 @@ mod tests {
         let address = bound[0].address;
         let (_trigger, lifecycle) = lifecycle::begin();
         let workers = Workers::start(2, &process.metrics).unwrap();
-        let running = ActiveAddress::new(&bound[0], &service);
+        let (_open_trigger, open) = lifecycle::begin();
+        let current = Arc::new(CurrentService::new(&service, open));
         // The others of the port are closed, so that the kernel has no choice.
         bound[0].sockets.truncate(1);
         let only = bound.remove(0).sockets;
-        workers.accept(only, &running.current, &process.connections, &lifecycle);
+        let (connections, registry) = (Arc::clone(&process.connections), Arc::clone(&process.registry));
+        workers.accept(only, &Frontend { current, connections, registry, lifecycle });
         let open = || workers.handles.iter().map(|worker| worker.open.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let mut devices: Vec<std::net::TcpStream> =
             (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();

@@ -1,0 +1,222 @@
+//! Preparation of a configuration: everything that it needs is loaded and bound before anything of it runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::backend::mailbox::Mailboxes;
+use super::backend::{Backend, Directory, Servers};
+use super::listen::bind::{Binder, BoundAddress};
+use super::process::ProcessState;
+use super::service::Service;
+use super::snapshot::Snapshot;
+use super::telemetry::Telemetry;
+use crate::config::{Config, Entry, Listener, Logins, Roots};
+use crate::device::Devices;
+use crate::diagnostic::Diagnostic;
+use crate::mode::Mode;
+use crate::protocol::Protocol;
+use crate::token::Tokens;
+use crate::transport::downstream::Acceptor;
+use crate::transport::downstream::certificate::{self, Loaded};
+use crate::transport::upstream::Server;
+
+/// A configuration that is ready to run.
+pub struct Prepared {
+    /// The service of each listener.
+    pub services: Vec<PreparedService>,
+    pub(super) directory: Option<(Arc<Directory>, Arc<Tokens>)>,
+    pub(super) servers: Servers,
+    /// Servers that connections are kept warm for, with the protocol of those.
+    pub(super) warm: Vec<(Arc<Server>, Protocol)>,
+}
+
+/// A listener's service with the addresses that are bound for it.
+pub struct PreparedService {
+    pub(super) service: Arc<Service>,
+    pub(super) bound: Vec<BoundAddress>,
+}
+
+impl PreparedService {
+    /// The listener as configured.
+    pub fn listener(&self) -> &Listener {
+        &self.service.listener
+    }
+
+    /// The listener's addresses, with the ports that the system chose where 0 was asked for.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.bound.iter().map(|bound| bound.address).collect()
+    }
+}
+
+/// Loads every certificate and all roots and binds every address. The proxy that runs keeps its addresses, and what has
+/// not changed is taken over from it.
+///
+/// # Errors
+/// Everything that is wrong, not just the first.
+pub fn open(
+    config: &Config,
+    mode: Mode,
+    process: &ProcessState,
+    before: Option<&Snapshot>,
+) -> Result<Prepared, Vec<Diagnostic>> {
+    let mut opening = Opening { config, mode, process, before, diagnostics: Vec::new() };
+    let certificates = opening.certificates();
+    let servers = servers(config, before, &mut opening.diagnostics);
+    let directory = opening.directory(&servers);
+    let parts =
+        Parts { certificates, servers: &servers, directory: directory.as_ref().map(|(directory, _)| directory) };
+    let services = config.listeners.iter().filter_map(|listener| opening.service(listener, &parts)).collect();
+    if !opening.diagnostics.is_empty() {
+        return Err(opening.diagnostics);
+    }
+    let warm = warm(config, &servers);
+    Ok(Prepared { services, directory, servers, warm })
+}
+
+/// A configuration that is being prepared, and what was found wrong with it so far.
+struct Opening<'a> {
+    config: &'a Config,
+    mode: Mode,
+    process: &'a ProcessState,
+    /// The proxy that runs, where there is one.
+    before: Option<&'a Snapshot>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// The opened parts that listeners refer to by name.
+struct Parts<'a> {
+    certificates: BTreeMap<&'a String, Loaded>,
+    servers: &'a Servers,
+    directory: Option<&'a Arc<Directory>>,
+}
+
+impl<'a> Opening<'a> {
+    fn report(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn certificates(&mut self) -> BTreeMap<&'a String, Loaded> {
+        let mut certificates = BTreeMap::new();
+        for (name, certificate) in &self.config.certificates {
+            match certificate::load(certificate, &self.config.state_directory, name, self.mode) {
+                Ok(loaded) => drop(certificates.insert(name, loaded)),
+                Err(found) => self.report(found.below(format_args!("certificate.{name}"))),
+            }
+        }
+        certificates
+    }
+
+    /// Devices, mailboxes and tokens, where a listener translates logins.
+    fn directory(&mut self, servers: &Servers) -> Option<(Arc<Directory>, Arc<Tokens>)> {
+        let listener = self.config.listeners.iter().find(|listener| listener.logins == Logins::Translate)?;
+        if self.config.devices.is_empty() {
+            self.report(without_devices(listener));
+            return None;
+        }
+        let before = self.before.and_then(|before| before.directory.as_ref());
+        let devices = before.map(|(directory, _)| directory.devices.as_ref());
+        let devices = Devices::new(self.config, &self.process.known, devices);
+        let tokens = Tokens::open(self.config, self.mode, before.map(|(_, tokens)| tokens.as_ref()));
+        match (devices, tokens) {
+            (Ok(devices), Ok(tokens)) => {
+                let before = before.map(|(directory, _)| &directory.mailboxes);
+                let mailboxes = Mailboxes::new(self.config, &tokens, servers, before);
+                Some((Arc::new(Directory { devices: Arc::new(devices), mailboxes }), Arc::new(tokens)))
+            }
+            (devices, tokens) => {
+                self.diagnostics.extend([devices.err(), tokens.err()].into_iter().flatten().flatten());
+                None
+            }
+        }
+    }
+
+    fn service(&mut self, listener: &Listener, parts: &Parts<'_>) -> Option<PreparedService> {
+        let bound = self.bind(listener);
+        let acceptor = match listener.entry {
+            Entry::Plaintext => None,
+            Entry::Implicit | Entry::StartTls | Entry::Auto => {
+                Some(self.acceptor(listener, parts.certificates.get(&listener.certificate)?)?)
+            }
+        };
+        let (process, limits) = (self.process, self.config.limits);
+        let logins = match &listener.logins {
+            Logins::PassThrough(upstream) => {
+                Backend::PassThrough(process.pass_through.to(parts.servers.get(upstream)?, &limits))
+            }
+            Logins::Translate => Backend::Translate(Arc::clone(parts.directory?)),
+            Logins::Observe => Backend::Observe,
+        };
+        let telemetry = Telemetry::new(listener, &process.metrics, &process.inventory, &process.quota);
+        let connections = Arc::clone(&process.connections);
+        let service = Service { listener: listener.clone(), limits, acceptor, logins, connections, telemetry };
+        Some(PreparedService { service: Arc::new(service), bound })
+    }
+
+    fn bind(&mut self, listener: &Listener) -> Vec<BoundAddress> {
+        let (inherited, in_use) = (&self.process.inherited, self.before.map(|before| &before.addresses));
+        let binder = Binder { config: self.config, mode: self.mode, inherited, in_use };
+        let mut bound = Vec::new();
+        for &address in &listener.listen {
+            match binder.bind(listener, address) {
+                Ok(address) => bound.extend(address),
+                Err(message) => self.report(Diagnostic::new(format!("listener.{}.listen", listener.name), message)),
+            }
+        }
+        bound
+    }
+
+    fn acceptor(&mut self, listener: &Listener, certificate: &Loaded) -> Option<Acceptor> {
+        match Acceptor::new(&listener.tls, certificate) {
+            Ok(acceptor) => Some(acceptor),
+            Err(message) => {
+                self.report(Diagnostic::new(format!("listener.{}.certificate", listener.name), message));
+                None
+            }
+        }
+    }
+}
+
+/// The mail servers. An unchanged server goes on with its warm connections, unless its roots are files: these may have
+/// changed under the same name.
+pub(super) fn servers(config: &Config, before: Option<&Snapshot>, diagnostics: &mut Vec<Diagnostic>) -> Servers {
+    let mut servers = BTreeMap::new();
+    for (name, upstream) in &config.upstreams {
+        let running = before.filter(|before| {
+            before.limits().of_servers() == config.limits.of_servers() && upstream.roots == Roots::Bundled
+        });
+        let same = running.and_then(|before| before.servers.get(name)).filter(|server| server.is_of(upstream));
+        if let Some(server) = same {
+            servers.insert(name.clone(), Arc::clone(server));
+            continue;
+        }
+        match Server::new(upstream, &config.limits) {
+            Ok(server) => drop(servers.insert(name.clone(), Arc::new(server))),
+            Err(found) => diagnostics.push(found.below(format_args!("upstream.{name}"))),
+        }
+    }
+    servers
+}
+
+fn without_devices(listener: &Listener) -> Diagnostic {
+    let message = "nobody could log in, because there is no [[device]]: write one with login, passwords and account, as \
+                   config/packetboat.toml shows; or set logins = \"pass-through\" in front of a server that takes \
+                   passwords, or observe = true to take inventory first";
+    Diagnostic::new(format!("listener.{}.logins", listener.name), message)
+}
+
+/// The servers, each with a protocol, that connections are to be kept warm for.
+fn warm(config: &Config, servers: &Servers) -> Vec<(Arc<Server>, Protocol)> {
+    let mut wanted = BTreeSet::new();
+    for listener in &config.listeners {
+        match &listener.logins {
+            Logins::PassThrough(upstream) => wanted.extend([(upstream, listener.protocol)]),
+            Logins::Translate => {
+                wanted.extend(config.accounts.values().map(|account| (&account.upstream, listener.protocol)));
+            }
+            Logins::Observe => {}
+        }
+    }
+    let server = |(name, protocol)| Some((Arc::clone(servers.get(name)?), protocol));
+    wanted.into_iter().filter_map(server).filter(|(server, _)| server.warm_connections() > 0).collect()
+}

@@ -1,0 +1,71 @@
+//! The state of the process that outlives every configuration.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::backend::pass_through::PassThroughState;
+use super::limits::Connections;
+use super::limits::log_quota::LogQuota;
+use super::listen::inherited::InheritedSockets;
+use super::registry::Registry;
+use crate::config::Config;
+use crate::device::KnownSources;
+use crate::inventory::Inventory;
+use crate::metrics::Metrics;
+
+/// State that a reload hands on: counters, the inventory, open connections, and inherited sockets.
+#[derive(Clone)]
+pub struct ProcessState {
+    /// The metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// The devices that were seen.
+    pub inventory: Arc<Inventory>,
+    /// The sources that devices have logged in from.
+    pub known: Arc<KnownSources>,
+    /// The sockets that the service manager has handed over.
+    pub inherited: InheritedSockets,
+    pub(super) connections: Arc<Connections>,
+    pub(super) pass_through: Arc<PassThroughState>,
+    pub(super) quota: Arc<LogQuota>,
+    /// The connections that a reload looks at.
+    pub(super) registry: Arc<Registry>,
+}
+
+impl ProcessState {
+    /// The state of a process that has just started, without inherited sockets.
+    ///
+    /// # Errors
+    /// See [`Metrics::new`].
+    pub fn new(config: &Config) -> Result<Self, String> {
+        Self::with(config, Vec::new())
+    }
+
+    /// The state of a process that has just started, with the sockets that the service manager has handed over.
+    ///
+    /// # Errors
+    /// See [`Metrics::new`].
+    pub fn with(config: &Config, inherited: Vec<TcpListener>) -> Result<Self, String> {
+        let known = Arc::default();
+        Ok(Self {
+            metrics: Arc::new(Metrics::new()?),
+            inventory: Inventory::new(config.inventory),
+            connections: Connections::new(&config.limits, &known),
+            pass_through: Arc::new(PassThroughState::new(&config.limits, &known)),
+            known,
+            inherited: InheritedSockets::new(inherited),
+            quota: Arc::new(LogQuota::new(&config.log)),
+            registry: Arc::default(),
+        })
+    }
+
+    /// Logs how many lines the quota has suppressed, once that is some seconds old. Call it every few seconds.
+    pub fn report_suppressed_lines(&self) {
+        self.quota.report(Instant::now());
+    }
+
+    /// Logs how many lines the quota has suppressed until now. Call it at the end.
+    pub fn report_all_suppressed_lines(&self) {
+        self.quota.report_all(Instant::now());
+    }
+}

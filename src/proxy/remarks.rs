@@ -1,0 +1,37 @@
+//! Remarks on a configuration: what does not keep the proxy from starting, but an operator should know.
+
+use crate::config::{Config, Roots};
+use crate::diagnostic::Diagnostic;
+use crate::token;
+use crate::transport::downstream::certificate;
+use crate::transport::{http, upstream};
+
+/// What does not keep the proxy from starting, but should be known.
+pub fn remarks(config: &Config) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (name, certificate) in &config.certificates {
+        let remarks = certificate::remarks(certificate, &config.state_directory, name);
+        found.extend(remarks.into_iter().map(|one| one.below(format_args!("certificate.{name}"))));
+    }
+    found.extend(remarks_on_roots(config));
+    found.extend(token::remarks(config));
+    found
+}
+
+fn remarks_on_roots(config: &Config) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut add = |key: String, roots: &Roots, hosts: &[String]| {
+        let remarks = upstream::remarks(roots, hosts);
+        found.extend(remarks.into_iter().map(|message| Diagnostic::new(&key, message)));
+    };
+    for (name, one) in &config.upstreams {
+        let hosts =
+            one.server_name.clone().map_or_else(|| vec![one.host.clone(), one.pop3_host.clone()], |name| vec![name]);
+        add(format!("upstream.{name}.roots"), &one.roots, &hosts);
+    }
+    for (name, one) in &config.identities {
+        let hosts = [&one.token_endpoint, &one.device_endpoint].into_iter().filter_map(|url| http::host_of(url));
+        add(format!("identity.{name}.roots"), &one.roots, &hosts.collect::<Vec<_>>());
+    }
+    found
+}
