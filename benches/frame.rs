@@ -8,9 +8,8 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use packetboat::proto::imap::Imap;
-use packetboat::proto::pop3::Pop3;
-use packetboat::proto::{Limits, Offer, Outbox, Session, Side, Step, Terms, UpstreamTls};
+use packetboat::proto::{self, Action, Limits, Offer, Outbox, Session, Side, Step, Terms, UpstreamLogin, UpstreamTls};
+use packetboat::protocol::Protocol;
 
 const PIECE: usize = 64 * 1024;
 const OFFER: Offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
@@ -59,16 +58,13 @@ fn login(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let mut out = Outbox::default();
-                let mut session: Box<dyn Session> = if name.starts_with("imap") {
-                    Box::new(Imap::new(OFFER, Limits::default()))
-                } else {
-                    Box::new(Pop3::new(OFFER, Limits::default()))
-                };
+                let protocol = if name.starts_with("imap") { Protocol::Imap } else { Protocol::Pop3 };
+                let mut session = proto::session(protocol, OFFER, Limits::default());
                 let mut rest = black_box(input);
                 loop {
                     match session.recv(Side::Downstream, rest, &mut out).unwrap() {
                         Step::Consume(count) => rest = rest.split_at(count).1,
-                        Step::Authenticate(credentials) => return credentials,
+                        Step::Act(_, Action::Authenticate(credentials)) => return credentials,
                         other => panic!("{other:?}"),
                     }
                 }
@@ -116,27 +112,31 @@ fn forward(session: &mut dyn Session, side: Side, mut piece: &[u8]) {
 }
 
 fn imap() -> Box<dyn Session> {
-    log_in(Box::new(Imap::new(OFFER, Limits::default())), &["a LOGIN u p\r\n"], &["* OK ready\r\n", "P2 OK in\r\n"])
+    log_in(Protocol::Imap, &["a LOGIN u p\r\n"], &["* OK ready\r\n", "P2 OK in\r\n"])
 }
 
 fn pop3() -> Box<dyn Session> {
-    let device = ["USER u\r\n", "PASS p\r\n"];
-    log_in(Box::new(Pop3::new(OFFER, Limits::default())), &device, &["+OK ready\r\n", "+OK\r\n", "+OK in\r\n"])
+    log_in(Protocol::Pop3, &["USER u\r\n", "PASS p\r\n"], &["+OK ready\r\n", "+OK\r\n", "+OK in\r\n"])
 }
 
 /// Takes a session to where device and server talk to each other.
-fn log_in(mut session: Box<dyn Session>, device: &[&str], server: &[&str]) -> Box<dyn Session> {
+fn log_in(protocol: Protocol, device: &[&str], server: &[&str]) -> Box<dyn Session> {
+    let mut session = proto::session(protocol, OFFER, Limits::default());
     let mut out = Outbox::default();
     for line in device {
-        while !matches!(session.recv(Side::Downstream, line.as_bytes(), &mut out).unwrap(), Step::Consume(_)) {}
+        if let Step::Act(_, action) = session.recv(Side::Downstream, line.as_bytes(), &mut out).unwrap() {
+            let Action::Authenticate(credentials) = action else { panic!("{action:?}") };
+            let terms = Terms::pass_through(protocol);
+            session.upstream_connected(UpstreamLogin { credentials, tls: UpstreamTls::Implicit, terms });
+        }
     }
-    let Step::Authenticate(credentials) = session.recv(Side::Downstream, b"", &mut out).unwrap() else { panic!() };
-    session.upstream_connected(credentials, UpstreamTls::Implicit, Terms::PASS_THROUGH);
     for line in server {
-        while !matches!(session.recv(Side::Upstream, line.as_bytes(), &mut out).unwrap(), Step::Consume(_)) {}
+        assert!(matches!(
+            session.recv(Side::Upstream, line.as_bytes(), &mut out),
+            Ok(Step::Consume(_) | Step::Act(_, Action::LoggedIn))
+        ));
     }
-    assert!(matches!(session.recv(Side::Upstream, b"", &mut out).unwrap(), Step::LoggedIn));
-    assert!(session.is_relaying());
+    assert!(session.phase().is_relaying());
     session
 }
 

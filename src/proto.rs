@@ -1,19 +1,55 @@
-//! The two mail protocols and the one translation of the login, as pure machines: octets in, steps out.
+//! The mail protocols and the one translation of the login, as pure machines: octets in, steps out.
 //!
 //! Nothing here knows a socket, a clock, a log or the configuration. The driver in `proxy` carries the steps out.
+//! [`session`] makes a session of any protocol. What all protocols do alike stands in `session.rs`; what differs is a
+//! `Dialect`, a folder for each protocol.
 
-pub mod imap;
-pub mod line;
-pub mod pop3;
+mod dialect;
+mod imap;
+mod line;
+mod pop3;
 mod preamble;
 mod refusal;
 pub mod sasl;
+mod session;
+mod terms;
 
 use zeroize::Zeroizing;
 
 pub use crate::failure::{Failure, Kind, Side};
+use crate::protocol::Protocol;
+use dialect::Dialect;
+use imap::Imap;
+use pop3::Pop3;
 pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
+use session::Machine;
+pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, Terms, UpstreamLogin, UpstreamTls};
+
+/// Makes the session of one connection with a device, before anything is sent.
+pub fn session(protocol: Protocol, offer: Offer, limits: Limits) -> Box<dyn Session> {
+    match protocol {
+        Protocol::Imap => Box::new(Machine::<Imap>::new(offer, limits)),
+        Protocol::Pop3 => Box::new(Machine::<Pop3>::new(offer, limits)),
+    }
+}
+
+/// Makes a session without a device, which logs in at a mail server and does no more. Its first step is for the server's
+/// greeting; what it writes for a device is to be dropped.
+pub fn login(protocol: Protocol, login: UpstreamLogin) -> Box<dyn Session> {
+    match protocol {
+        Protocol::Imap => Box::new(Machine::<Imap>::logging_in(login)),
+        Protocol::Pop3 => Box::new(Machine::<Pop3>::logging_in(login)),
+    }
+}
+
+/// The command that ends a session at the server (RFC 3501 §6.1.3, RFC 1939 §5).
+pub fn logout(protocol: Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::Imap => Imap::LOGOUT,
+        Protocol::Pop3 => Pop3::LOGOUT,
+    }
+}
 
 /// One connection's protocol, between a device downstream and a mail server upstream.
 ///
@@ -25,11 +61,11 @@ pub use sasl::{Credentials, Method};
 ///    [`Step::Read`] changes it, and so does every other method here).
 /// 3. After each call send what is in the [`Outbox`], then carry out the step. A returned step is always
 ///    carried out, and no call is made for a side while a `Forward` from it is unfinished.
-/// 4. After [`Step::Authenticate`] find the server, dial it, and call
+/// 4. After [`Action::Authenticate`] find the server, dial it, and call
 ///    [`upstream_connected`](Session::upstream_connected), or [`login_failed`](Session::login_failed) with the reason.
-/// 5. After [`Step::StartTls`] flush, refuse any plaintext that is left on that side, shake hands, and call
+/// 5. After [`Action::StartTls`] flush, refuse any plaintext that is left on that side, shake hands, and call
 ///    [`tls_started`](Session::tls_started).
-/// 6. After [`Step::LoginFailed`] drop the upstream connection with everything read from it. Then call
+/// 6. After [`Action::LoginFailed`] drop the upstream connection with everything read from it. Then call
 ///    [`login_failed`](Session::login_failed), which tells the device and takes the session back to where it was before
 ///    the login; or go on as after `Authenticate`, with another connection.
 ///
@@ -39,152 +75,130 @@ pub use sasl::{Credentials, Method};
 /// 2. Counts never exceed the length of the input.
 /// 3. Whatever a peer sends, `recv` returns and never panics.
 pub trait Session: Send {
-    /// The first words to the device.
+    /// Writes the greeting for the device.
     fn greet(&mut self, out: &mut Outbox);
 
-    /// Looks at what came from `side` and says what to do next.
+    /// Reads what came from `side`, and returns what to do next.
     ///
     /// # Errors
     /// What a peer did that ends the connection; tell the device with [`bye`](Session::bye) and close.
     fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure>;
 
-    /// The mail server's connection stands (TLS done, where it is implicit): log in there with `login`, try the mailbox
-    /// where that is asked for, and from the login on pass on only what `terms` allow.
-    fn upstream_connected(&mut self, login: Credentials, tls: UpstreamTls, terms: Terms);
+    /// The mail server's connection stands (TLS done, where it is implicit): the session logs in there.
+    fn upstream_connected(&mut self, login: UpstreamLogin);
 
     /// The TLS handshake on `side` is done.
     fn tls_started(&mut self, side: Side, out: &mut Outbox);
 
-    /// The login came to nothing on the way: the device is told with the reply that `failure` calls for.
+    /// The login failed on the way: the session tells the device, with the reply that `failure` calls for.
     fn login_failed(&mut self, failure: &Failure, out: &mut Outbox);
 
-    /// The last words to the device, where its protocol has some and they can be said here.
+    /// Writes the last words to the device, where its protocol has some that may stand here.
     fn bye(&mut self, failure: &Failure, out: &mut Outbox);
 
-    /// Whether a login was refused because there is no TLS, and there still is none.
-    fn tried_in_clear(&self) -> bool;
+    /// The part of its life that the session is in.
+    fn phase(&self) -> Phase;
 
-    /// Whether a login is under way: the server is looked for, or asked.
-    fn is_logging_in(&self) -> bool;
-
-    /// Whether device and server talk to each other (after login).
-    fn is_relaying(&self) -> bool;
-
-    /// Whether something waits for the end of what the server says just now: an answer of ours, or what the device has sent. If
-    /// the server says no more, it never comes.
-    fn waits_for_response(&self) -> bool;
-
-    /// Whether the device has read every response of the server to its end, after login: a close would break off none.
-    fn is_between_responses(&self) -> bool;
+    /// What the device has done so far.
+    fn activity(&self) -> Activity;
 
     /// What becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed after login. If
-    /// they pass, nothing of ours is said behind them: they are half a line.
+    /// they are forwarded, nothing of ours is sent behind them: they are half a line.
     fn leftover(&mut self, side: Side) -> Leftover;
-
-    /// Whether the device has said LOGOUT or QUIT: the server's answer is still worth waiting for.
-    fn has_logged_out(&self) -> bool;
-
-    /// Commands that the device has sent.
-    fn commands(&self) -> u64;
 }
 
 /// What the driver is to do next.
 #[derive(Debug)]
 pub enum Step {
+    /// Drop the first octets of the input, this many: they were addressed to us. With none, only the session's state has
+    /// changed.
+    Consume(usize),
+    /// Drop the first octets of the input, this many, then carry out the action.
+    Act(usize, Action),
+    /// Pass the first octets of the input, this many, to the other side, from this very buffer.
+    Forward(usize),
+    /// Wait: there is not enough yet, or nothing from this side is wanted now.
+    Read,
+}
+
+/// What happens beside the octets.
+#[derive(Debug)]
+pub enum Action {
     /// Find the account and the server, dial it, then tell the session.
     Authenticate(Credentials),
     /// The server has let the device in; both sides are relayed from here on.
     LoggedIn,
     /// The server refused; the device does not know yet. Drop the upstream connection.
     LoginFailed(Failure),
-    /// The server has said something that an operator should know. Nothing is to be done for the session.
+    /// The server has sent something that an operator should know. Nothing is to be done for the session.
     Notice(Failure),
     /// Send what is in the outbox, then close.
     Close,
-    /// The first octets of the input, this many, were addressed to us. With none, only the session's state has changed.
-    Consume(usize),
-    /// Pass the first octets of the input, this many, to the other side, from this very buffer.
-    Forward(usize),
-    /// Not enough yet; or nothing from this side is wanted now.
-    Read,
     /// Flush, then shake hands on the side that the input came from. Plaintext left behind it is an attack.
     StartTls,
 }
 
-/// What becomes of what a side has left behind.
+/// The parts of a session's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The device talks to us.
+    NotAuthenticated,
+    /// A login is under way: the server is looked for, or asked.
+    LoggingIn,
+    /// Device and server talk to each other.
+    Relaying(Responses),
+    /// The device has logged out before a login.
+    LoggedOut,
+}
+
+impl Phase {
+    /// Returns whether device and server talk to each other.
+    pub fn is_relaying(self) -> bool {
+        matches!(self, Phase::Relaying(_))
+    }
+}
+
+/// How far the device has the server's responses, after login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Responses {
+    /// It has each of them to its end: a close would break off none.
+    Whole,
+    /// It has one in part.
+    Partial,
+    /// It has one in part, and something waits for its end: an answer of ours, or octets of the device. If the server sends
+    /// no more, that never comes.
+    Awaited,
+}
+
+/// What a device has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Commands that it has sent.
+    pub commands: u64,
+    /// It has sent LOGOUT or QUIT: the server's answer is still worth waiting for.
+    pub has_logged_out: bool,
+    /// A login was refused because there is no TLS, and there still is none.
+    pub tried_in_clear: bool,
+}
+
+/// What becomes of octets that a side has left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
-    /// It goes on as it is: its other half never comes.
+    /// They go on as they are: their other half never comes.
     Forward,
-    /// It is looked at again once the other side has spoken.
+    /// They are read again once the other side has sent something.
     Wait,
-    /// It is dropped: nobody can tell what it would have been.
+    /// They are dropped: nobody can tell what they would have become.
     Discard,
 }
 
-/// What the session itself says, to either side.
+/// What the session itself sends, to either side.
 #[derive(Default)]
 pub struct Outbox {
     /// To the device.
     pub downstream: Vec<u8>,
     /// To the server. Holds credentials at times, and is wiped.
     pub upstream: Zeroizing<Vec<u8>>,
-}
-
-/// How TLS comes about on the upstream side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpstreamTls {
-    /// It stands already.
-    Implicit,
-    /// By STARTTLS or STLS, before anything else.
-    StartTls,
-}
-
-/// Whether the mailbox is tried before the device is told that it is in. Exchange Online lets logins in whose mailbox it
-/// does not open afterwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// The server's word is enough.
-    Skip,
-    /// One command of our own, whose answer the device does not see.
-    Run,
-}
-
-/// Whether the device may delete in the mailbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletes {
-    /// What it says after login is not looked at.
-    Allowed,
-    /// Nothing that it says after login makes the mailbox lose anything: only commands that are known to delete nothing
-    /// reach the server. In POP3, DELE is answered with +OK all the same, because devices need it to go on; in IMAP
-    /// the others are answered with NO.
-    Refused,
-}
-
-/// Whether a login that the device says after the login reaches the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relogin {
-    /// It passes like any other command: the server knows the device's password anyway.
-    Allowed,
-    /// It is answered here: the device's password is for us alone. So are the commands behind which a login could not
-    /// be seen (STARTTLS, COMPRESS).
-    Refused,
-}
-
-/// The conditions of one login, and of the session behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// Whether the mailbox is tried first.
-    pub probe: Probe,
-    /// Whether the device may delete.
-    pub deletes: Deletes,
-    /// Whether another login passes.
-    pub relogin: Relogin,
-}
-
-impl Terms {
-    /// Of a login that is passed through: the server's word is enough, and everything passes.
-    pub const PASS_THROUGH: Self = Self { probe: Probe::Skip, deletes: Deletes::Allowed, relogin: Relogin::Allowed };
 }
 
 /// What the device finds before login.
@@ -202,17 +216,17 @@ pub struct Offer {
 
 impl Offer {
     /// Whether a login may be sent now.
-    pub(crate) fn login_allowed(&self) -> bool {
+    fn login_allowed(&self) -> bool {
         self.encrypted || self.plaintext_login
     }
 
     /// Whether a device may log in by it; else it is refused as unknown (RFC 3501 §6.2.2, RFC 5034 §4).
-    pub(crate) fn takes(&self, mechanism: sasl::Mechanism) -> bool {
+    fn takes(&self, mechanism: sasl::Mechanism) -> bool {
         self.xoauth2 || mechanism != sasl::Mechanism::Xoauth2
     }
 
     /// Whether STARTTLS or STLS may be sent now.
-    pub(crate) fn starttls_now(&self) -> bool {
+    fn starttls_now(&self) -> bool {
         self.starttls && !self.encrypted
     }
 }
@@ -238,4 +252,4 @@ impl Default for Limits {
 
 /// The longest line that is looked at as a whole after login, and from a server before it; a longer one passes unread
 /// after login, and ends the login before.
-pub(crate) const RESPONSE_LINE: usize = 16 * 1024;
+const RESPONSE_LINE: usize = 16 * 1024;

@@ -2,7 +2,7 @@
 
 /// What a buffer begins with.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line<'a> {
+pub(super) enum Line<'a> {
     /// A line: its text without the line end, and its length with it.
     Complete {
         /// Without CRLF.
@@ -20,7 +20,7 @@ impl<'a> Line<'a> {
     /// The line that `input` begins with, if its text has no more than `max` octets.
     ///
     /// A line ends with CRLF (RFC 3501 §2.2, RFC 1939 §3); a bare LF is taken as well, because some devices send it.
-    pub fn split(input: &'a [u8], max: usize) -> Self {
+    pub(super) fn split(input: &'a [u8], max: usize) -> Self {
         let window = input.get(..max.saturating_add(2)).unwrap_or(input);
         match memchr::memchr(b'\n', window) {
             Some(end) => {
@@ -35,7 +35,7 @@ impl<'a> Line<'a> {
 }
 
 /// Splits off the first word; the rest begins behind one space.
-pub(crate) fn word(text: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn word(text: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b' ', text) {
         Some(space) => (text.get(..space).unwrap_or_default(), text.get(space + 1..).unwrap_or_default()),
         None => (text, &[]),
@@ -44,7 +44,7 @@ pub(crate) fn word(text: &[u8]) -> (&[u8], &[u8]) {
 
 /// Splits off the first word as the most lenient server reads it: blanks and control characters before it are overlooked,
 /// and each of them ends it. The rest begins with what ended it.
-pub(crate) fn lenient_word(text: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn lenient_word(text: &[u8]) -> (&[u8], &[u8]) {
     let is_blank = |octet: &u8| *octet <= b' ' || *octet == 0x7f;
     let start = text.iter().position(|octet| !is_blank(octet)).unwrap_or(text.len());
     let text = text.get(start..).unwrap_or_default();
@@ -52,7 +52,7 @@ pub(crate) fn lenient_word(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The first octets of a line, kept across reads: as much of it as tells what it is.
-pub(crate) struct Head<const N: usize> {
+pub(super) struct Head<const N: usize> {
     octets: [u8; N],
     len: usize,
 }
@@ -65,7 +65,7 @@ impl<const N: usize> Default for Head<N> {
 
 impl<const N: usize> Head<N> {
     /// Takes what still has room.
-    pub(crate) fn push(&mut self, part: &[u8]) {
+    pub(super) fn push(&mut self, part: &[u8]) {
         for (slot, &octet) in self.octets.iter_mut().skip(self.len).zip(part) {
             *slot = octet;
         }
@@ -73,12 +73,12 @@ impl<const N: usize> Head<N> {
     }
 
     /// What has been taken.
-    pub(crate) fn octets(&self) -> &[u8] {
+    pub(super) fn octets(&self) -> &[u8] {
         self.octets.get(..self.len).unwrap_or_default()
     }
 
     /// Begins anew.
-    pub(crate) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.len = 0;
     }
 }

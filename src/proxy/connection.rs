@@ -26,7 +26,7 @@ use super::service::{Service, setting};
 use crate::failure::{Failure, Kind, Side};
 use crate::inventory::TlsMode;
 use crate::lifecycle::Lifecycle;
-use crate::proto::{Credentials, Terms, is_client_hello};
+use crate::proto::{UpstreamLogin, is_client_hello};
 use crate::text::excerpt;
 use crate::transport::Stream;
 use crate::transport::socket::Socket;
@@ -124,7 +124,7 @@ struct Connection<'a, 'r> {
     /// The server that is, or was, logged in to.
     server: Option<Arc<Server>>,
     /// What the login is tried with once more where the connection to the server was a ready one, and is lost.
-    spare: Option<Box<(Credentials, Terms)>>,
+    spare: Option<Box<UpstreamLogin>>,
     /// The mailbox that is opened for the device, where its login is translated.
     opened: Option<Authorized>,
     /// The login that the server has, where it is passed through.
@@ -195,14 +195,16 @@ impl Connection<'_, '_> {
                     }
                 }
                 Event::Stopped => return Ending::Failed(self.time_left().1),
-                Event::Close if self.driver.session().tried_in_clear() => return in_clear(),
+                Event::Close if self.driver.session().activity().tried_in_clear => return in_clear(),
                 Event::Close => return Ending::LoggedOut,
-                Event::Ended(Side::Downstream) if self.driver.session().is_relaying() => {
+                Event::Ended(Side::Downstream) if self.driver.session().phase().is_relaying() => {
                     Box::pin(self.device_closed()).await
                 }
-                Event::Ended(Side::Downstream) if self.driver.session().tried_in_clear() => return in_clear(),
+                Event::Ended(Side::Downstream) if self.driver.session().activity().tried_in_clear => return in_clear(),
                 Event::Ended(Side::Downstream) => return Ending::DeviceClosed,
-                Event::Ended(Side::Upstream) if self.driver.session().is_relaying() => return self.server_closed(),
+                Event::Ended(Side::Upstream) if self.driver.session().phase().is_relaying() => {
+                    return self.server_closed();
+                }
                 Event::Ended(Side::Upstream) => {
                     self.login_failed(&Failure::new(Kind::UpstreamLost, "in the middle of the login"));
                 }
@@ -232,7 +234,7 @@ impl Connection<'_, '_> {
 
     /// All sessions end, or a reload ends this one: a response that is on its way has time to reach its end.
     fn is_over(&mut self, failure: Failure) -> Result<(), Failure> {
-        if failure.kind != Kind::Revoked || !self.driver.session().is_relaying() {
+        if failure.kind != Kind::Revoked || !self.driver.session().phase().is_relaying() {
             return Err(failure);
         }
         self.revoked = Some((Instant::now(), failure));
@@ -245,23 +247,23 @@ impl Connection<'_, '_> {
     fn survives(&mut self, failure: Failure) -> Result<(), Ending> {
         let session = self.driver.session();
         match failure.kind.side() {
-            Some(Side::Upstream) if !session.is_relaying() => {
+            Some(Side::Upstream) if !session.phase().is_relaying() => {
                 self.login_failed(&failure);
                 Ok(())
             }
             Some(Side::Upstream)
-                if failure.kind == Kind::UpstreamLost && (self.device_is_gone || session.has_logged_out()) =>
+                if failure.kind == Kind::UpstreamLost && (self.device_is_gone || session.activity().has_logged_out) =>
             {
                 Err(self.server_closed())
             }
             Some(Side::Downstream)
-                if failure.kind == Kind::DeviceLost && (self.device_is_gone || session.has_logged_out()) =>
+                if failure.kind == Kind::DeviceLost && (self.device_is_gone || session.activity().has_logged_out) =>
             {
                 self.device_is_gone = true;
                 self.driver.abandon(Side::Downstream);
                 Ok(())
             }
-            Some(Side::Downstream) if session.tried_in_clear() => Err(in_clear()),
+            Some(Side::Downstream) if session.activity().tried_in_clear => Err(in_clear()),
             Some(Side::Upstream | Side::Downstream) | None => Err(Ending::Failed(failure)),
         }
     }
@@ -363,14 +365,14 @@ impl Connection<'_, '_> {
     /// so that what was to be deleted is. It is never told QUIT on the device's behalf.
     async fn device_closed(&mut self) {
         self.device_is_gone = true;
-        if !self.driver.session().has_logged_out() {
+        if !self.driver.session().activity().has_logged_out {
             // A server that does not take it in time is closed all the same.
             within(self.service.limits.close_timeout, self.driver.close(Side::Upstream)).await;
         }
     }
 
     fn server_closed(&self) -> Ending {
-        if self.driver.session().has_logged_out() {
+        if self.driver.session().activity().has_logged_out {
             Ending::LoggedOut
         } else if self.device_is_gone {
             Ending::DeviceClosed
@@ -382,7 +384,7 @@ impl Connection<'_, '_> {
     /// Closes both sides, and writes the line.
     async fn leave(mut self, ending: Ending) {
         self.attempt.take().into_iter().for_each(|attempt| attempt.abandoned());
-        self.record.commands = self.driver.session().commands();
+        self.record.commands = self.driver.session().activity().commands;
         self.record.passed = self.driver.passed();
         let close = async {
             match &ending {

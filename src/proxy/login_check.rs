@@ -13,9 +13,7 @@ use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Kind, Side};
 use crate::mode::Mode;
-use crate::proto::imap::Imap;
-use crate::proto::pop3::Pop3;
-use crate::proto::{Deletes, Limits, Offer, Outbox, Probe, Relogin, Session, Step, Terms, UpstreamTls};
+use crate::proto::{self, AccessSettings, Action, Outbox, Step, Terms, UpstreamLogin, UpstreamTls};
 use crate::protocol::Protocol;
 use crate::token::{AccessToken, Store, Tokens};
 use crate::transport::{Facts, Stream};
@@ -84,7 +82,7 @@ impl LoginChecks {
     }
 }
 
-/// The same session that serves devices, with us in the device's place.
+/// The same session that serves devices, without one.
 async fn converse(
     mailbox: &Mailbox,
     token: &AccessToken,
@@ -92,22 +90,10 @@ async fn converse(
     mut stream: Stream,
     tls: UpstreamTls,
 ) -> Result<Facts, Failure> {
-    let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
-    let (mut session, login, goodbye): (Box<dyn Session>, &[u8], &[u8]) = match protocol {
-        Protocol::Imap => (Box::new(Imap::new(offer, Limits::default())), b"P LOGIN check check\r\n", b"P5 LOGOUT\r\n"),
-        Protocol::Pop3 => (Box::new(Pop3::new(offer, Limits::default())), b"USER check\r\nPASS check\r\n", b"QUIT\r\n"),
-    };
+    let terms = Terms::translated(protocol, AccessSettings { probe: true, delete: true });
+    let login = UpstreamLogin { credentials: mailbox.credentials(token), tls, terms };
+    let mut session = proto::login(protocol, login);
     let mut out = Outbox::default();
-    let mut said = login;
-    loop {
-        match session.recv(Side::Downstream, said, &mut out)? {
-            Step::Consume(count) => said = said.get(count..).unwrap_or_default(),
-            Step::Authenticate(_) => break,
-            _ => return Err(Failure::new(Kind::UpstreamProtocol, "")),
-        }
-    }
-    let terms = Terms { probe: Probe::Run, deletes: Deletes::Allowed, relogin: Relogin::Refused };
-    session.upstream_connected(mailbox.credentials(token), tls, terms);
     let mut input = Vec::new();
     loop {
         let step = session.recv(Side::Upstream, &input, &mut out)?;
@@ -116,14 +102,25 @@ async fn converse(
             stream.flush().await.map_err(|error| lost(&error))?;
             out = Outbox::default();
         }
-        match step {
-            Step::Consume(count) => drop(input.drain(..count.min(input.len()))),
+        let action = match step {
+            Step::Consume(count) => {
+                input.drain(..count.min(input.len()));
+                continue;
+            }
             Step::Read => {
                 if stream.read_buf(&mut input).await.map_err(|error| lost(&error))? == 0 {
                     return Err(Failure::new(Kind::UpstreamLost, "in the middle of the login"));
                 }
+                continue;
             }
-            Step::StartTls => {
+            Step::Act(count, action) => {
+                input.drain(..count.min(input.len()));
+                action
+            }
+            Step::Forward(_) => return Err(Failure::new(Kind::UpstreamProtocol, "")),
+        };
+        match action {
+            Action::StartTls => {
                 let Stream::Plain(plain) = stream else { return Err(Failure::new(Kind::UpstreamTls, "")) };
                 if !input.is_empty() {
                     return Err(Failure::new(
@@ -134,14 +131,14 @@ async fn converse(
                 stream = mailbox.server.handshake(protocol, plain).await?;
                 session.tls_started(Side::Upstream, &mut out);
             }
-            Step::LoggedIn => {
+            Action::LoggedIn => {
                 // It has shown what it was to show; how it takes the goodbye changes nothing.
-                let _ = stream.write_all(goodbye).await;
+                let _ = stream.write_all(proto::logout(protocol)).await;
                 let _ = stream.shutdown().await;
                 return stream.facts().ok_or_else(|| Failure::new(Kind::UpstreamTls, "no TLS"));
             }
-            Step::LoginFailed(failure) => return Err(failure),
-            Step::Authenticate(_) | Step::Close | Step::Forward(_) | Step::Notice(_) => {
+            Action::LoginFailed(failure) => return Err(failure),
+            Action::Authenticate(_) | Action::Close | Action::Notice(_) => {
                 return Err(Failure::new(Kind::UpstreamProtocol, ""));
             }
         }

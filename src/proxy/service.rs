@@ -9,9 +9,7 @@ use super::limits::Connections;
 use super::telemetry::Telemetry;
 use crate::config::{Entry, Limits, Listener};
 use crate::failure::{Failure, Kind};
-use crate::proto::imap::Imap;
-use crate::proto::pop3::Pop3;
-use crate::proto::{Limits as SessionLimits, Offer, Session, UpstreamTls};
+use crate::proto::{self, Limits as SessionLimits, Offer, Session, UpstreamTls};
 use crate::protocol::{Protocol, Security};
 use crate::transport::Stream;
 use crate::transport::downstream::Acceptor;
@@ -55,11 +53,7 @@ impl Service {
             // Where logins are passed through, what the server takes may be used.
             xoauth2: matches!(self.logins, Backend::PassThrough(_)),
         };
-        let limits = session_limits(&self.limits);
-        match self.listener.protocol {
-            Protocol::Imap => Box::new(Imap::new(offer, limits)),
-            Protocol::Pop3 => Box::new(Pop3::new(offer, limits)),
-        }
+        proto::session(self.listener.protocol, offer, session_limits(&self.limits))
     }
 }
 

@@ -2,11 +2,11 @@
 //! the laws of the contract checked at every step.
 
 use packetboat::failure::{Failure, Kind};
-use packetboat::proto::imap::Imap;
-use packetboat::proto::pop3::Pop3;
 use packetboat::proto::{
-    Deletes, Leftover, Limits, Offer, Outbox, Probe, Relogin, Session, Side, Step, Terms, UpstreamTls,
+    self, Action, Deletes, Leftover, Limits, MailboxTerms, Offer, Outbox, Phase, Probe, Relogin, Session, Side, Step,
+    Terms, UpstreamLogin, UpstreamTls,
 };
+use packetboat::protocol;
 
 use crate::model::Model;
 
@@ -82,9 +82,9 @@ pub struct Driver {
 impl Driver {
     pub fn new(settings: Settings, protocol: Protocol) -> Self {
         let limits = Limits { line: 200, sasl_line: 400, literal: 60, bad_commands: 4 };
-        let session: Box<dyn Session> = match protocol {
-            Protocol::Imap => Box::new(Imap::new(settings.offer, limits)),
-            Protocol::Pop3 => Box::new(Pop3::new(settings.offer, limits)),
+        let session = match protocol {
+            Protocol::Imap => proto::session(protocol::Protocol::Imap, settings.offer, limits),
+            Protocol::Pop3 => proto::session(protocol::Protocol::Pop3, settings.offer, limits),
         };
         let mut driver = Self {
             session,
@@ -191,7 +191,7 @@ impl Driver {
         if !self.ended[index] || self.reported[index] || (side == Side::Upstream && !self.connected) {
             return false;
         }
-        if self.session.is_relaying() && !self.unread[index].is_empty() {
+        if self.session.phase().is_relaying() && !self.unread[index].is_empty() {
             let rest = std::mem::take(&mut self.unread[index]);
             match self.session.leftover(side) {
                 Leftover::Forward => self.heard[1 - index].extend(rest),
@@ -203,16 +203,16 @@ impl Driver {
             }
             return true;
         }
-        if side == Side::Downstream && self.session.is_logging_in() {
+        if side == Side::Downstream && self.session.phase() == Phase::LoggingIn {
             return false;
         }
         self.reported[index] = true;
-        if side == Side::Upstream && self.session.is_logging_in() {
+        if side == Side::Upstream && self.session.phase() == Phase::LoggingIn {
             self.lose_upstream(Failure::new(Kind::UpstreamLost, "closed"));
             return true;
         }
         self.events.push(format!("ended {side:?}").to_lowercase());
-        self.over = !self.session.is_relaying();
+        self.over = !self.session.phase().is_relaying();
         true
     }
 
@@ -246,7 +246,20 @@ impl Driver {
                 let passed: Vec<u8> = unread.drain(..count).collect();
                 self.heard[1 - side as usize].extend(passed);
             }
-            Step::Authenticate(credentials) => {
+            Step::Act(count, action) => {
+                assert!(count <= unread.len());
+                unread.drain(..count);
+                self.in_place = if count == 0 { self.in_place + 1 } else { 0 };
+                assert!(self.in_place < 4);
+                self.act(side, action);
+            }
+        }
+    }
+
+    fn act(&mut self, side: Side, action: Action) {
+        let unread = &mut self.unread[side as usize];
+        match action {
+            Action::Authenticate(credentials) => {
                 self.events.push(format!(
                     "authenticate {} {}",
                     readable(&credentials.login),
@@ -260,13 +273,14 @@ impl Driver {
                     self.connected = true;
                     self.server_said.clear();
                     self.server_heard = self.heard[1].len();
-                    self.session.upstream_connected(credentials, upstream, Terms { probe, deletes, relogin });
+                    let terms = Terms::Mailbox(MailboxTerms { probe, deletes, relogin });
+                    self.session.upstream_connected(UpstreamLogin { credentials, tls: upstream, terms });
                 } else {
                     self.session.login_failed(&Failure::new(Kind::Connect, "nobody there"), &mut self.out);
                     self.say();
                 }
             }
-            Step::LoggedIn => {
+            Action::LoggedIn => {
                 self.events.push("logged in".to_owned());
                 if self.settings.deletes == Deletes::Allowed {
                     let mut model = Model::new(self.protocol, self.settings.offer, self.settings.relogin);
@@ -275,16 +289,16 @@ impl Driver {
                     self.model = Some((model, [self.heard[0].len(), self.heard[1].len()]));
                 }
             }
-            Step::LoginFailed(failure) => self.lose_upstream(failure),
-            Step::Notice(failure) => {
+            Action::LoginFailed(failure) => self.lose_upstream(failure),
+            Action::Notice(failure) => {
                 let wait = failure.retry_after.map(|wait| format!(" {wait:?}")).unwrap_or_default();
                 self.events.push(format!("notice {}{wait}", failure.kind.label()));
             }
-            Step::Close => {
+            Action::Close => {
                 self.events.push("close".to_owned());
                 self.over = true;
             }
-            Step::StartTls if unread.is_empty() && self.more != Some(side) => {
+            Action::StartTls if unread.is_empty() && self.more != Some(side) => {
                 self.events.push(format!("start tls {side:?}").to_lowercase());
                 if side == Side::Downstream {
                     self.settings.offer.encrypted = true;
@@ -292,7 +306,7 @@ impl Driver {
                 self.session.tls_started(side, &mut self.out);
                 self.say();
             }
-            Step::StartTls => {
+            Action::StartTls => {
                 self.events.push(format!("injection {side:?}").to_lowercase());
                 self.over = true;
             }

@@ -6,15 +6,16 @@ use zeroize::Zeroizing;
 
 use super::response::{Response, Status, capability_code};
 use crate::failure::{Failure, Kind};
+use crate::proto::dialect::{self, Progress};
 use crate::proto::refusal::{self, Condition};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::proto::{Probe, UpstreamTls};
+use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin, UpstreamTls};
 use crate::text::excerpt;
 
 /// The conversation with the server until it lets the device in.
-pub(super) struct Client {
+pub(in crate::proto) struct Client {
     stage: Stage,
-    probe: Probe,
+    terms: MailboxTerms,
     login: Credentials,
     /// Of the login.
     tag: &'static [u8],
@@ -39,23 +40,13 @@ enum Stage {
     Probe,
 }
 
-/// What a line of the server led to.
-pub(super) enum Progress {
-    Wait,
-    StartTls,
-    /// The list that came with the OK, or untagged just before it.
-    LoggedIn {
-        capability: Option<Vec<u8>>,
-    },
-    Failed(Failure),
-}
-
-impl Client {
-    pub(super) fn new(login: Credentials, tls: UpstreamTls, probe: Probe) -> Self {
+impl dialect::Client for Client {
+    fn new(login: UpstreamLogin) -> Self {
+        let Terms::Mailbox(terms) = login.terms;
         Self {
-            stage: Stage::Greeting(tls),
-            probe,
-            login,
+            stage: Stage::Greeting(login.tls),
+            terms,
+            login: login.credentials,
             tag: LOGIN_TAG,
             answers: VecDeque::new(),
             nothing_answered: true,
@@ -63,8 +54,7 @@ impl Client {
         }
     }
 
-    /// A line of the server, without its line end.
-    pub(super) fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
+    fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
         let response = Response::read(line);
         match (self.stage, response) {
             (Stage::Greeting(tls), Response::Untagged { keyword, text }) => self.greeted(tls, keyword, text, out),
@@ -98,7 +88,7 @@ impl Client {
                 self.login_answered(status, text, out)
             }
             (Stage::Probe, Response::Tagged { tag, status, text }) if tag == PROBE_TAG => match status {
-                Status::Ok => Progress::LoggedIn { capability: self.capability.take() },
+                Status::Ok => Progress::LoggedIn,
                 Status::No | Status::Bad => Progress::Failed(refusal::of_probe(text)),
             },
             // Not quoted: a server may repeat what it did not understand, and that was a token.
@@ -110,6 +100,22 @@ impl Client {
                 format!("it said \"{}\", which is not IMAP here", excerpt(line)),
             )),
         }
+    }
+
+    fn tls_started(&mut self, out: &mut Vec<u8>) {
+        self.send_login(out);
+    }
+}
+
+impl Client {
+    /// The conditions of the session behind the login.
+    pub(super) fn terms(&self) -> MailboxTerms {
+        self.terms
+    }
+
+    /// The list that came with the OK, or untagged just before it.
+    pub(super) fn take_capability(&mut self) -> Option<Vec<u8>> {
+        self.capability.take()
     }
 
     fn login_answered(&mut self, status: Status, text: &[u8], out: &mut Vec<u8>) -> Progress {
@@ -124,14 +130,14 @@ impl Client {
         Progress::Failed(match (status, self.login.method) {
             (Status::Ok, _) => {
                 self.capability = capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take());
-                if self.probe == Probe::Run {
+                if self.terms.probe == Probe::Run {
                     // NOOP would not do: the mailbox is missed by the first command that needs it.
                     out.extend_from_slice(PROBE_TAG);
                     out.extend_from_slice(b" STATUS INBOX (MESSAGES)\r\n");
                     self.stage = Stage::Probe;
                     return Progress::Wait;
                 }
-                return Progress::LoggedIn { capability: self.capability.take() };
+                return Progress::LoggedIn;
             }
             (Status::No | Status::Bad, Method::Sasl(_)) if unheard => {
                 Failure::new(Kind::Mechanism, refusal::words(text))
@@ -143,11 +149,6 @@ impl Client {
                 failure => failure,
             },
         })
-    }
-
-    /// The server speaks TLS now; it has forgotten what was said before, and so have we.
-    pub(super) fn tls_started(&mut self, out: &mut Vec<u8>) {
-        self.send_login(out);
     }
 
     fn greeted(&mut self, tls: UpstreamTls, keyword: &[u8], text: &[u8], out: &mut Vec<u8>) -> Progress {
@@ -288,6 +289,8 @@ const PROBE_TAG: &[u8] = b"P4";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::dialect::Client as _;
+    use crate::protocol::Protocol;
 
     fn receive(client: &mut Client, line: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -298,7 +301,11 @@ mod tests {
     #[test]
     fn login_quotes_and_sends_8_bit_as_literals() {
         let login = Credentials::from_command(b"a\"b\\c", "p\u{e4}ss".as_bytes().to_vec());
-        let mut client = Client::new(login, UpstreamTls::Implicit, Probe::Skip);
+        let mut client = Client::new(UpstreamLogin {
+            credentials: login,
+            tls: UpstreamTls::Implicit,
+            terms: Terms::pass_through(Protocol::Imap),
+        });
         assert_eq!(receive(&mut client, b"* OK ready"), b"P2 LOGIN \"a\\\"b\\\\c\" {5}\r\n");
         assert_eq!(receive(&mut client, b"+ OK"), "p\u{e4}ss\r\n".as_bytes());
     }

@@ -6,7 +6,7 @@ use super::relogin::{CommandStart, Refused, RefusedBefore};
 use super::response;
 use super::response_frame::PendingCommands;
 use crate::proto::line::{Head, word};
-use crate::proto::{Relogin, Step, preamble};
+use crate::proto::{Activity, Relogin, Step, preamble};
 
 /// Framing of what the device sends.
 pub(super) struct CommandFrame {
@@ -44,13 +44,6 @@ enum Position {
     DroppedLiteral(u64),
 }
 
-/// What was seen in a stretch of commands.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) commands: u64,
-    pub(super) logout: bool,
-}
-
 impl CommandFrame {
     pub(super) fn new(relogin: Relogin) -> Self {
         Self {
@@ -67,7 +60,7 @@ impl CommandFrame {
     }
 
     /// Follows the device's octets. All of them pass, but for logins where those are refused.
-    pub(super) fn pass(&mut self, input: &[u8], seen: &mut Seen) -> Step {
+    pub(super) fn pass(&mut self, input: &[u8], activity: &mut Activity) -> Step {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             at += match self.position {
@@ -90,16 +83,16 @@ impl CommandFrame {
                 Position::Start if self.relogin == Relogin::Refused => match CommandStart::of(rest, self.behind) {
                     CommandStart::Passes => {
                         self.behind = RefusedBefore::Nothing;
-                        self.line(rest, seen)
+                        self.line(rest, activity)
                     }
                     CommandStart::Undecided => break,
                     CommandStart::Refused(_) if at > 0 || self.is_full() => break,
                     CommandStart::Refused(refused) => {
-                        seen.commands += 1;
+                        activity.commands += 1;
                         return self.refuse(&refused, rest);
                     }
                 },
-                Position::Start | Position::Line => self.line(rest, seen),
+                Position::Start | Position::Line => self.line(rest, activity),
                 Position::DroppedLine | Position::DroppedLiteral(_) if at > 0 => break,
                 Position::DroppedLine => return self.drop_line(rest),
                 Position::DroppedLiteral(left) => {
@@ -133,7 +126,7 @@ impl CommandFrame {
     }
 
     /// Passes the line's rest, as far as it is there.
-    fn line(&mut self, rest: &[u8], seen: &mut Seen) -> usize {
+    fn line(&mut self, rest: &[u8], activity: &mut Activity) -> usize {
         let end = memchr::memchr(b'\n', rest);
         let passed = end.map_or(rest.len(), |end| end + 1);
         let part = rest.get(..passed).unwrap_or_default();
@@ -141,7 +134,7 @@ impl CommandFrame {
             self.head.push(part);
         }
         self.position = if end.is_some() {
-            self.line_ended(part, seen)
+            self.line_ended(part, activity)
         } else {
             self.tail.push(part);
             Position::Line
@@ -150,13 +143,13 @@ impl CommandFrame {
     }
 
     /// The line is whole; `part` is what came of it last.
-    fn line_ended(&mut self, part: &[u8], seen: &mut Seen) -> Position {
+    fn line_ended(&mut self, part: &[u8], activity: &mut Activity) -> Position {
         let (tag, rest) = word(self.head.octets());
         if !self.is_read {
             let verb = word(rest).0.trim_ascii_end();
             // DONE (RFC 2177 §3) and an empty line have no verb: they are not commands.
-            seen.commands += u64::from(!verb.is_empty());
-            seen.logout |= verb.eq_ignore_ascii_case(b"LOGOUT");
+            activity.commands += u64::from(!verb.is_empty());
+            activity.has_logged_out |= verb.eq_ignore_ascii_case(b"LOGOUT");
             if verb.eq_ignore_ascii_case(b"COMPRESS") {
                 self.compress = Some(Box::from(tag));
             }

@@ -11,13 +11,12 @@ mod classify;
 
 use std::collections::VecDeque;
 
-use super::command_frame::Seen;
 use super::literal::Tail;
 use super::relogin::{CommandStart, Refused, RefusedBefore};
 use super::response;
 use super::response_frame::PendingCommands;
 use crate::proto::line::Line;
-use crate::proto::{Failure, Kind, Step, preamble};
+use crate::proto::{Activity, Failure, Kind, Step, preamble};
 use classify::{Class, Literal, announced_literal, tag_of};
 
 /// Framing of what such a device sends.
@@ -86,8 +85,8 @@ impl NoDelete {
     ///
     /// # Errors
     /// The server may take the rest of a literal for commands.
-    pub(super) fn commands(&mut self, input: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Result<Step, Failure> {
-        let step = self.next(input, seen, out)?;
+    pub(super) fn pass(&mut self, input: &[u8], activity: &mut Activity, out: &mut Vec<u8>) -> Result<Step, Failure> {
+        let step = self.next(input, activity, out)?;
         if matches!(step, Step::Read) && std::mem::take(&mut self.turn) {
             // The other side is to be asked again.
             return Ok(Step::Consume(0));
@@ -120,7 +119,7 @@ impl NoDelete {
         self.is_full() || matches!(self.position, Position::Announced(_) | Position::Idle)
     }
 
-    fn next(&mut self, input: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Result<Step, Failure> {
+    fn next(&mut self, input: &[u8], activity: &mut Activity, out: &mut Vec<u8>) -> Result<Step, Failure> {
         if self.position == Position::OutOfStep {
             return Err(Failure::new(Kind::UpstreamProtocol, "a command was completed in the middle of its literal"));
         }
@@ -133,16 +132,16 @@ impl NoDelete {
             Position::Start => match Line::split(input, LINE) {
                 Line::Incomplete => Step::Read,
                 Line::TooLong => {
-                    seen.commands += 1;
+                    activity.commands += 1;
                     let behind = std::mem::take(&mut self.behind);
                     self.drop_command(tag_of(input), input, behind)
                 }
-                Line::Complete { text, len } => self.command(text, input.get(..len).unwrap_or_default(), seen, out),
+                Line::Complete { text, len } => self.command(text, input.get(..len).unwrap_or_default(), activity, out),
             },
             Position::Behind => match Line::split(input, LINE) {
                 Line::Incomplete => Step::Read,
                 Line::Complete { text, len } if continues_command(text) => {
-                    self.pass(text, input.get(..len).unwrap_or_default(), out)
+                    self.pass_line(text, input.get(..len).unwrap_or_default(), out)
                 }
                 Line::TooLong | Line::Complete { .. } => {
                     // No command goes on like this: the server refuses it, which is the device's answer.
@@ -180,14 +179,14 @@ impl NoDelete {
     }
 
     /// The first line of a command; `line` is `text` with its line end.
-    fn command(&mut self, text: &[u8], line: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Step {
+    fn command(&mut self, text: &[u8], line: &[u8], activity: &mut Activity, out: &mut Vec<u8>) -> Step {
         let behind = std::mem::take(&mut self.behind);
         let class = match CommandStart::of(line, behind) {
             // A login without its tag may look like something else, and so may a literal of one.
             CommandStart::Refused(Refused { tag, goes_on: true, .. }) => Class::Refuse { tag },
             _ => Class::of(text),
         };
-        seen.commands += u64::from(!matches!(class, Class::Empty | Class::Done));
+        activity.commands += u64::from(!matches!(class, Class::Empty | Class::Done));
         match class {
             Class::Done if self.is_idle => {
                 self.is_idle = false;
@@ -203,9 +202,9 @@ impl NoDelete {
                 return self.drop_command(tag, line, behind);
             }
             Class::Pass { tag, logout, .. } => {
-                seen.logout |= logout;
+                activity.has_logged_out |= logout;
                 self.begin(tag);
-                return self.pass(text, line, out);
+                return self.pass_line(text, line, out);
             }
             Class::Idle { tag } => {
                 self.begin(tag);
@@ -229,7 +228,7 @@ impl NoDelete {
     }
 
     /// Passes a line of a command that passes.
-    fn pass(&mut self, text: &[u8], line: &[u8], out: &mut Vec<u8>) -> Step {
+    fn pass_line(&mut self, text: &[u8], line: &[u8], out: &mut Vec<u8>) -> Step {
         let literal = announced_literal(text).ok().flatten();
         self.position = literal.map_or(Position::Start, Position::Announced);
         match literal {
@@ -391,7 +390,7 @@ mod tests {
         for piece in [&input[..cut], &input[cut..]] {
             unread.extend_from_slice(piece);
             loop {
-                let step = relay.commands(&unread, &mut Seen::default(), &mut heard).unwrap();
+                let step = relay.pass(&unread, &mut Activity::default(), &mut heard).unwrap();
                 match step {
                     Step::Forward(count) => heard.extend(unread.drain(..count)),
                     Step::Consume(count) => drop(unread.drain(..count)),
@@ -413,9 +412,9 @@ mod tests {
         let mut said = Vec::new();
         assert!(relay.write_refusals(&mut said) && !said.is_empty());
         assert!(relay.device_goes_first(), "what was held back goes on, without another octet from anybody");
-        assert!(matches!(relay.commands(b"a NOOP\r\n", &mut Seen::default(), &mut said), Ok(Step::Forward(8))));
-        assert!(matches!(relay.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Consume(0))));
-        assert!(matches!(relay.commands(b"", &mut Seen::default(), &mut said), Ok(Step::Read)));
+        assert!(matches!(relay.pass(b"a NOOP\r\n", &mut Activity::default(), &mut said), Ok(Step::Forward(8))));
+        assert!(matches!(relay.pass(b"", &mut Activity::default(), &mut said), Ok(Step::Consume(0))));
+        assert!(matches!(relay.pass(b"", &mut Activity::default(), &mut said), Ok(Step::Read)));
         assert!(!relay.write_refusals(&mut said));
     }
 

@@ -7,7 +7,7 @@ use super::response::{CODE, Status};
 use crate::failure::Failure;
 use crate::proto::line::{Line, word};
 use crate::proto::refusal::{self, Condition};
-use crate::proto::{RESPONSE_LINE, Step};
+use crate::proto::{Action, RESPONSE_LINE, Step};
 
 /// Where the next octet of a stream stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl ResponseFrame {
                             break;
                         }
                         self.notice_given = true;
-                        return Step::Notice(notice);
+                        return Step::Act(0, Action::Notice(notice));
                     }
                     ResponseStart::Status { tag, ok, .. } => {
                         self.notice_given = false;

@@ -6,14 +6,15 @@ use zeroize::Zeroizing;
 
 use super::response::Status;
 use crate::failure::{Failure, Kind};
+use crate::proto::dialect::{self, Progress};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::proto::{Probe, UpstreamTls, refusal};
+use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin, UpstreamTls, refusal};
 use crate::text::excerpt;
 
 /// The conversation with the server until it lets the device in.
-pub(super) struct Client {
+pub(in crate::proto) struct Client {
     stage: Stage,
-    probe: Probe,
+    terms: MailboxTerms,
     login: Credentials,
     /// One for each continuation request that is still to come.
     answers: VecDeque<Zeroizing<Vec<u8>>>,
@@ -36,21 +37,19 @@ enum Stage {
     Probe,
 }
 
-/// What a line of the server led to.
-pub(super) enum Progress {
-    Wait,
-    StartTls,
-    LoggedIn,
-    Failed(Failure),
-}
-
-impl Client {
-    pub(super) fn new(login: Credentials, tls: UpstreamTls, probe: Probe) -> Self {
-        Self { stage: Stage::Greeting(tls), probe, login, answers: VecDeque::new(), nothing_answered: true }
+impl dialect::Client for Client {
+    fn new(login: UpstreamLogin) -> Self {
+        let Terms::Mailbox(terms) = login.terms;
+        Self {
+            stage: Stage::Greeting(login.tls),
+            terms,
+            login: login.credentials,
+            answers: VecDeque::new(),
+            nothing_answered: true,
+        }
     }
 
-    /// A line of the server, without its line end.
-    pub(super) fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
+    fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
         match (self.stage, Status::read(line)) {
             (Stage::Greeting(UpstreamTls::Implicit), Status::Ok) => self.send_login(out),
             (Stage::Greeting(UpstreamTls::StartTls), Status::Ok) => {
@@ -90,7 +89,7 @@ impl Client {
                 (None, Method::Sasl(Mechanism::Xoauth2)) => out.extend_from_slice(b"\r\n"),
                 (None, _) => out.extend_from_slice(b"*\r\n"),
             },
-            (Stage::Login, Status::Ok) if self.probe == Probe::Run => {
+            (Stage::Login, Status::Ok) if self.terms.probe == Probe::Run => {
                 out.extend_from_slice(b"STAT\r\n");
                 self.stage = Stage::Probe;
             }
@@ -122,9 +121,15 @@ impl Client {
         Progress::Wait
     }
 
-    /// The server speaks TLS now; it has forgotten what was said before, and so have we.
-    pub(super) fn tls_started(&mut self, out: &mut Vec<u8>) {
+    fn tls_started(&mut self, out: &mut Vec<u8>) {
         self.send_login(out);
+    }
+}
+
+impl Client {
+    /// The conditions of the session behind the login.
+    pub(super) fn terms(&self) -> MailboxTerms {
+        self.terms
     }
 
     fn send_login(&mut self, out: &mut Vec<u8>) {

@@ -11,7 +11,7 @@ use super::command_line::CommandLine;
 use super::relogin::CommandStart;
 use crate::proto::line::Line;
 use crate::proto::refusal::{self, Condition};
-use crate::proto::{Leftover, Offer, RESPONSE_LINE, Relogin, Step, preamble};
+use crate::proto::{Action, Activity, Offer, RESPONSE_LINE, Relogin, Step, preamble};
 
 /// Both directions of a session after login.
 pub(super) struct Frame {
@@ -58,13 +58,6 @@ enum Position {
     Blind { at_start: bool },
 }
 
-/// What was seen in a stretch of commands.
-pub(super) struct Seen {
-    pub(super) commands: u64,
-    pub(super) quit: bool,
-    pub(super) step: Step,
-}
-
 impl Frame {
     pub(super) fn new(offer: Offer, relogin: Relogin) -> Self {
         Self {
@@ -81,8 +74,7 @@ impl Frame {
 
     /// Follows the device's octets. All pass, but for logins where those are refused, and unless it has pipelined more than
     /// was answered.
-    pub(super) fn commands(&mut self, input: &[u8]) -> Seen {
-        let mut seen = Seen { commands: 0, quit: false, step: Step::Read };
+    pub(super) fn commands(&mut self, input: &[u8], activity: &mut Activity) -> Step {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             if self.is_full() {
@@ -93,8 +85,7 @@ impl Frame {
             if self.is_dropping {
                 if at == 0 {
                     self.is_dropping = end.is_none();
-                    seen.step = Step::Consume(passed);
-                    return seen;
+                    return Step::Consume(passed);
                 }
                 break;
             }
@@ -102,8 +93,7 @@ impl Frame {
                 if rest.first() == Some(&0) {
                     // As before the login.
                     if at == 0 {
-                        seen.step = Step::Consume(preamble::nuls(rest));
-                        return seen;
+                        return Step::Consume(preamble::nuls(rest));
                     }
                     break;
                 }
@@ -112,7 +102,8 @@ impl Frame {
                     CommandStart::Refused if at > 0 => break,
                     CommandStart::Refused => {
                         self.is_dropping = end.is_none();
-                        return Seen { step: Step::Consume(passed), ..self.refuse() };
+                        self.refuse(activity);
+                        return Step::Consume(passed);
                     }
                     CommandStart::Passes => self.behind_login = false,
                 }
@@ -123,26 +114,24 @@ impl Frame {
                 if !matches!(self.position, Position::Blind { .. }) {
                     self.expected.push_back(Answer::to(&self.line));
                 }
-                seen.commands += 1;
-                seen.quit |= self.line.is(b"QUIT") && self.line.is_bare();
+                activity.commands += 1;
+                activity.has_logged_out |= self.line.is(b"QUIT") && self.line.is_bare();
                 self.line = CommandLine::default();
             }
         }
-        if at > 0 {
-            seen.step = Step::Forward(at);
-        }
-        seen
+        if at > 0 { Step::Forward(at) } else { Step::Read }
     }
 
-    /// A command that the server does not hear has its answer when its turn comes. With a step of [`Step::Read`] it has to
-    /// wait.
-    pub(super) fn refuse(&mut self) -> Seen {
+    /// Answers a command in place of the server, once its turn comes. Returns whether there is room for the answer; without
+    /// it the command has to wait.
+    pub(super) fn refuse(&mut self, activity: &mut Activity) -> bool {
         if self.is_full() {
-            return Seen { commands: 0, quit: false, step: Step::Read };
+            return false;
         }
         self.behind_login = true;
         self.expected.push_back(Answer::Refused);
-        Seen { commands: 1, quit: false, step: Step::Consume(0) }
+        activity.commands += 1;
+        true
     }
 
     /// Whether the answer that comes next is ours.
@@ -172,11 +161,10 @@ impl Frame {
     }
 
     /// The server has closed in the middle of a line, and that passes.
-    pub(super) fn break_off(&mut self) -> Leftover {
+    pub(super) fn break_off(&mut self) {
         if self.position == Position::Start {
             self.position = Position::Status(None);
         }
-        Leftover::Forward
     }
 
     /// Follows the server's octets. A capability list is rewritten line by line; all else is forwarded.
@@ -209,7 +197,7 @@ impl Frame {
                                     self.notice_given = false;
                                     break;
                                 }
-                                Some(notice) => return Step::Notice(notice),
+                                Some(notice) => return Step::Act(0, Action::Notice(notice)),
                                 None => 0,
                             }
                         }

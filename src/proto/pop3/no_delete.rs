@@ -4,105 +4,73 @@
 //! whose answer the device is to have, so that the answers keep their order, whatever is pipelined, and whether or not
 //! they can still be framed.
 
-use super::frame::{Frame, Seen};
+use super::frame::Frame;
 use super::relogin;
 use crate::proto::line::{Line, word};
-use crate::proto::{Leftover, Step, preamble};
+use crate::proto::{Activity, Step, preamble};
 
-/// Both directions of such a session after login.
+/// The device's commands, one at a time.
+#[derive(Default)]
 pub(super) struct NoDelete {
-    frame: Frame,
     /// A line too long was answered for; what is left of it is dropped.
     in_long_line: bool,
 }
 
 impl NoDelete {
-    pub(super) fn new(frame: Frame) -> Self {
-        Self { frame, in_long_line: false }
-    }
-
-    /// Follows the device's octets, one command a step.
-    pub(super) fn commands(&mut self, input: &[u8], out: &mut Vec<u8>) -> Seen {
+    /// Follows the device's octets, one command a step. `frame` is told of what the server gets.
+    pub(super) fn commands(
+        &mut self,
+        frame: &mut Frame,
+        input: &[u8],
+        activity: &mut Activity,
+        out: &mut Vec<u8>,
+    ) -> Step {
         if self.in_long_line {
             return self.drop_line(input);
         }
         if input.first() == Some(&0) {
             // As before the login.
-            return Seen { commands: 0, quit: false, step: Step::Consume(preamble::nuls(input)) };
+            return Step::Consume(preamble::nuls(input));
         }
         let (text, len) = match Line::split(input, LINE) {
-            Line::Incomplete => return Seen { commands: 0, quit: false, step: Step::Read },
+            Line::Incomplete => return Step::Read,
             Line::TooLong => (input.get(..LINE).unwrap_or_default(), None),
             Line::Complete { text, len } => (text, Some(len)),
         };
-        match (len, replacement(text)) {
-            _ if relogin::is_login(text) => {
-                let mut seen = self.frame.refuse();
-                if !matches!(seen.step, Step::Read) {
-                    seen.step = len.map_or_else(|| self.drop_line(input).step, Step::Consume);
-                }
-                seen
-            }
-            (Some(len), None) => {
-                let line = input.get(..len).unwrap_or_default();
-                let mut seen = self.frame.commands(line);
-                // A line end that the server may not take for one would join two commands.
-                if !line.ends_with(b"\r\n") && !matches!(seen.step, Step::Read) {
-                    out.extend_from_slice(text);
-                    out.extend_from_slice(b"\r\n");
-                    seen.step = Step::Consume(len);
-                }
-                seen
-            }
-            (len, instead) => {
-                let line = instead.unwrap_or(UNKNOWN);
-                let mut seen = self.frame.commands(line);
-                if !matches!(seen.step, Step::Read) {
+        if relogin::is_login(text) {
+            return if frame.refuse(activity) { self.done(len, input) } else { Step::Read };
+        }
+        let (Some(len), None) = (len, replacement(text)) else {
+            let line = replacement(text).unwrap_or(UNKNOWN);
+            return match frame.commands(line, activity) {
+                Step::Read => Step::Read,
+                _ => {
                     out.extend_from_slice(line);
-                    seen.step = match len {
-                        Some(len) => Step::Consume(len),
-                        None => self.drop_line(input).step,
-                    };
+                    self.done(len, input)
                 }
-                seen
+            };
+        };
+        let line = input.get(..len).unwrap_or_default();
+        match frame.commands(line, activity) {
+            // A line end that the server may not take for one would join two commands.
+            Step::Forward(_) if !line.ends_with(b"\r\n") => {
+                out.extend_from_slice(text);
+                out.extend_from_slice(b"\r\n");
+                Step::Consume(len)
             }
+            step => step,
         }
     }
 
-    /// Follows the server's octets.
-    pub(super) fn responses(&mut self, input: &[u8], out: &mut Vec<u8>) -> Step {
-        self.frame.responses(input, out)
+    /// Drops a command that was answered for, as far as it has come.
+    fn done(&mut self, len: Option<usize>, input: &[u8]) -> Step {
+        len.map_or_else(|| self.drop_line(input), Step::Consume)
     }
 
-    /// The server has closed in the middle of a line, and that passes.
-    pub(super) fn break_off(&mut self) -> Leftover {
-        self.frame.break_off()
-    }
-
-    /// Whether the answer that comes next is ours.
-    pub(super) fn answers_next(&self) -> bool {
-        self.frame.answers_next()
-    }
-
-    /// Whether answers of ours, or the device's octets, wait for the end of an answer.
-    pub(super) fn waits_for_response(&self) -> bool {
-        self.frame.waits()
-    }
-
-    /// Whether the device's octets wait for the server.
-    pub(super) fn waits(&self) -> bool {
-        self.frame.is_full()
-    }
-
-    /// Whether the server's next octet begins an answer.
-    pub(super) fn is_between_responses(&self) -> bool {
-        self.frame.is_between_responses()
-    }
-
-    fn drop_line(&mut self, input: &[u8]) -> Seen {
+    fn drop_line(&mut self, input: &[u8]) -> Step {
         let end = memchr::memchr(b'\n', input);
         self.in_long_line = end.is_none();
-        Seen { commands: 0, quit: false, step: Step::Consume(end.map_or(input.len(), |end| end + 1)) }
+        Step::Consume(end.map_or(input.len(), |end| end + 1))
     }
 }
 

@@ -2,16 +2,23 @@
 
 use crate::failure::Reply;
 
-/// How a login is refused. The texts are short: devices show them on a small display.
+/// Writes a status indicator with its text: `indicator text CRLF`.
+pub(super) fn line(indicator: &str, text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(indicator.as_bytes());
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How a login is refused, behind `-ERR `. The texts are short: devices show them on a small display.
 pub(super) fn refusal(reply: Reply) -> &'static str {
     match reply {
-        Reply::BadCredentials => "-ERR [AUTH] user name or password is wrong\r\n",
-        Reply::NotAuthorized => "-ERR [AUTH] no access to this mailbox\r\n",
-        Reply::NotVerified => "-ERR [SYS/TEMP] too many logins, try again later\r\n",
-        Reply::Observed => "-ERR [SYS/TEMP] only inventory is taken here, try again later\r\n",
-        Reply::Unavailable => "-ERR [SYS/TEMP] mail server not reachable, try again later\r\n",
-        Reply::ContactAdmin => "-ERR [SYS/PERM] mail server setup needs attention\r\n",
-        Reply::InUse => "-ERR [IN-USE] mailbox is in use, try again later\r\n",
+        Reply::BadCredentials => "[AUTH] user name or password is wrong",
+        Reply::NotAuthorized => "[AUTH] no access to this mailbox",
+        Reply::NotVerified => "[SYS/TEMP] too many logins, try again later",
+        Reply::Observed => "[SYS/TEMP] only inventory is taken here, try again later",
+        Reply::Unavailable => "[SYS/TEMP] mail server not reachable, try again later",
+        Reply::ContactAdmin => "[SYS/PERM] mail server setup needs attention",
+        Reply::InUse => "[IN-USE] mailbox is in use, try again later",
     }
 }
 

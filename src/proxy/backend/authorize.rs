@@ -7,7 +7,7 @@ use super::Directory;
 use super::mailbox::{Admission, Mailbox};
 use crate::device::Verified;
 use crate::failure::{Failure, Kind};
-use crate::proto::{Credentials, Deletes};
+use crate::proto::{Credentials, Terms};
 use crate::protocol::Protocol;
 use crate::token::AccessToken;
 
@@ -17,8 +17,8 @@ pub(in crate::proxy) struct Authorized {
     pub(in crate::proxy) token: Arc<AccessToken>,
     /// Another token was tried already.
     pub(in crate::proxy) is_second: bool,
-    /// Whether what the device deletes is deleted.
-    pub(in crate::proxy) deletes: Deletes,
+    /// The conditions of the device's sessions in the mailbox.
+    pub(in crate::proxy) terms: Terms,
     /// Counted until the session is over.
     _admission: Admission,
 }
@@ -56,10 +56,10 @@ impl Authorized {
     pub(in crate::proxy) async fn with(
         mailbox: Arc<Mailbox>,
         admission: Admission,
-        deletes: Deletes,
+        terms: Terms,
         protocol: Protocol,
     ) -> Result<Self, Failure> {
         let token = mailbox.token(protocol).await?;
-        Ok(Self { mailbox, token, is_second: false, deletes, _admission: admission })
+        Ok(Self { mailbox, token, is_second: false, terms, _admission: admission })
     }
 }

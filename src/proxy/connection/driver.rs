@@ -12,7 +12,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Kind, Side};
-use crate::proto::{Credentials, Leftover, Outbox, Session, Step, Terms, UpstreamTls};
+use crate::proto::{Action, Credentials, Leftover, Outbox, Phase, Responses, Session, Step, UpstreamLogin};
 use crate::transport::Stream;
 use end::End;
 
@@ -89,10 +89,10 @@ impl Driver {
     }
 
     /// Hands over the connection to the server, and with what to log in there.
-    pub(super) fn connect(&mut self, upstream: Stream, login: Credentials, tls: UpstreamTls, terms: Terms) {
+    pub(super) fn connect(&mut self, upstream: Stream, login: UpstreamLogin) {
         self.drop_upstream();
         self.upstream.stream = Some(upstream);
-        self.session.upstream_connected(login, tls, terms);
+        self.session.upstream_connected(login);
         self.touch();
     }
 
@@ -203,12 +203,12 @@ impl Driver {
     /// Whether a close would break off no response, and none of our own words.
     fn is_between_responses(&self) -> bool {
         let is_forwarding = self.upstream.flow.is_forwarding() || self.downstream.flow.is_forwarding();
-        !is_forwarding && self.outbox.downstream.is_empty() && self.session.is_between_responses()
+        !is_forwarding && self.outbox.downstream.is_empty() && self.session.phase() == Phase::Relaying(Responses::Whole)
     }
 
     /// Looks whether the end of a response is waited for. Whether that is new.
     fn begins_to_wait(&mut self) -> bool {
-        if !self.session.waits_for_response() || self.is_held_up() {
+        if self.session.phase() != Phase::Relaying(Responses::Awaited) || self.is_held_up() {
             self.waits_since = None;
             return false;
         }
@@ -320,7 +320,7 @@ impl Driver {
             self.has_moved(side);
             return Ok(true);
         }
-        if self.session.is_relaying() && !from.flow.input().is_empty() {
+        if self.session.phase().is_relaying() && !from.flow.input().is_empty() {
             let rest = from.flow.input().len();
             match self.session.leftover(side) {
                 Leftover::Forward => from.flow.forward(rest),
@@ -329,7 +329,7 @@ impl Driver {
             }
             return Ok(true);
         }
-        if side == Side::Downstream && self.session.is_logging_in() {
+        if side == Side::Downstream && self.session.phase() == Phase::LoggingIn {
             if self.told_of_end {
                 return Ok(false);
             }
@@ -353,15 +353,20 @@ impl Driver {
             }
             Step::Consume(count) => self.end(side).flow.consume(count),
             Step::Forward(count) => self.end(side).flow.forward(count),
-            Step::Authenticate(credentials) => self.event = Some(Event::Authenticate(credentials)),
-            Step::LoggedIn => self.event = Some(Event::LoggedIn),
-            Step::LoginFailed(failure) => {
-                self.drop_upstream();
-                self.event = Some(Event::LoginFailed(failure));
+            Step::Act(count, action) => {
+                self.end(side).flow.consume(count);
+                self.event = Some(match action {
+                    Action::Authenticate(credentials) => Event::Authenticate(credentials),
+                    Action::LoggedIn => Event::LoggedIn,
+                    Action::LoginFailed(failure) => {
+                        self.drop_upstream();
+                        Event::LoginFailed(failure)
+                    }
+                    Action::Notice(failure) => Event::Notice(failure),
+                    Action::Close => Event::Close,
+                    Action::StartTls => Event::StartTls(side),
+                });
             }
-            Step::Notice(failure) => self.event = Some(Event::Notice(failure)),
-            Step::Close => self.event = Some(Event::Close),
-            Step::StartTls => self.event = Some(Event::StartTls(side)),
         }
         self.touch();
     }

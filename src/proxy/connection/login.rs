@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::driver::Event;
 use super::{Connection, unless_over};
 use crate::failure::{Failure, Kind};
-use crate::proto::{Credentials, Deletes, Probe, Relogin, Terms};
+use crate::proto::{AccessSettings, Credentials, Terms, UpstreamLogin};
 use crate::proxy::backend::Backend;
 use crate::proxy::backend::authorize::Authorized;
 use crate::proxy::backend::mailbox::{Admission, Mailbox};
@@ -32,7 +32,7 @@ impl Connection<'_, '_> {
                     self.unless_left(dial(server, protocol)).await?
                 };
                 self.attempt = Some(Box::new(attempt));
-                self.connect(reached, server, credentials, Terms::PASS_THROUGH);
+                self.connect(reached, server, credentials, Terms::pass_through(protocol));
             }
             Backend::Observe => {
                 let detail = "observe = true on this listener; remove that to let devices in";
@@ -42,11 +42,12 @@ impl Connection<'_, '_> {
                 let protocol = service.listener.protocol;
                 let verified = Authorized::verified(directory, &credentials, source, protocol);
                 let (mailbox, verified) = self.unless_left(verified).await?;
-                let deletes = if verified.device.delete { Deletes::Allowed } else { Deletes::Refused };
+                let settings = AccessSettings { probe: mailbox.account.probe, delete: verified.device.delete };
+                let terms = Terms::translated(protocol, settings);
                 // One may have come since then, too.
                 self.registered.login_started(Login::Translated(verified, Arc::clone(&mailbox)))?;
                 let admission = self.admitted(&mailbox).await?;
-                let opened = self.unless_left(Authorized::with(mailbox, admission, deletes, protocol)).await?;
+                let opened = self.unless_left(Authorized::with(mailbox, admission, terms, protocol)).await?;
                 self.record.mailbox = Some(Arc::clone(&opened.mailbox));
                 self.log_in_to(opened).await?;
             }
@@ -99,9 +100,7 @@ impl Connection<'_, '_> {
     async fn log_in_to(&mut self, opened: Authorized) -> Result<(), Failure> {
         let mailbox = Arc::clone(&opened.mailbox);
         let reached = self.unless_left(reach(&mailbox.server, self.service.listener.protocol)).await?;
-        let probe = if mailbox.account.probe { Probe::Run } else { Probe::Skip };
-        let terms = Terms { probe, deletes: opened.deletes, relogin: Relogin::Refused };
-        self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), terms);
+        self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), opened.terms);
         self.opened = Some(opened);
         Ok(())
     }
@@ -115,7 +114,7 @@ impl Connection<'_, '_> {
     /// Makes a connection of its own for a login whose ready one was lost.
     async fn dial_again(&mut self) -> Result<(), Failure> {
         let (Some(spare), Some(server)) = (self.spare.take(), self.server.take()) else { return Ok(()) };
-        let (credentials, terms) = *spare;
+        let UpstreamLogin { credentials, terms, .. } = *spare;
         self.driver.drop_upstream();
         let reached = self.unless_left(dial(&server, self.service.listener.protocol)).await?;
         self.connect(reached, &server, credentials, terms);
@@ -124,10 +123,11 @@ impl Connection<'_, '_> {
 
     fn connect(&mut self, reached: Reached, server: &Arc<Server>, credentials: Credentials, terms: Terms) {
         let Reached { stream, tls, was_ready } = reached;
-        self.spare = was_ready.then(|| Box::new((credentials.clone(), terms)));
+        let login = UpstreamLogin { credentials, tls, terms };
+        self.spare = was_ready.then(|| Box::new(login.clone()));
         self.record.upstream_tls = stream.facts();
         self.server = Some(Arc::clone(server));
         self.phase = Instant::now();
-        self.driver.connect(stream, credentials, tls, terms);
+        self.driver.connect(stream, login);
     }
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Connection;
 use crate::failure::{Failure, Kind};
+use crate::proto::{Phase, Responses};
 use crate::proxy::service::setting;
 
 impl Connection<'_, '_> {
@@ -16,18 +17,20 @@ impl Connection<'_, '_> {
         }
         let session = self.driver.session();
         let last_move = self.driver.last_move();
-        let (since, kind, key, limit) = if self.device_is_gone && session.has_logged_out() {
+        let (since, kind, key, limit) = if self.device_is_gone && session.activity().has_logged_out {
             (last_move, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
         } else if self.device_is_gone {
             // It has closed its half, and may still read the answer to what it asked.
             (last_move, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
-        } else if let Some(since) = self.driver.waits_since().filter(|_| session.waits_for_response()) {
+        } else if let Some(since) =
+            self.driver.waits_since().filter(|_| session.phase() == Phase::Relaying(Responses::Awaited))
+        {
             // A literal shorter than it was announced: what waits for its end would do so for ever.
             let why = "it has announced more than it sends, and an answer waits for the rest";
             return (since + limits.upstream_login_timeout, Failure::new(Kind::UpstreamProtocol, why));
-        } else if session.is_relaying() {
+        } else if session.phase().is_relaying() {
             (last_move, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
-        } else if session.is_logging_in() {
+        } else if session.phase() == Phase::LoggingIn {
             let deadline = self.phase + limits.upstream_login_timeout;
             if let Some(answer) = self.half_closed.map(|since| since + limits.close_timeout).filter(|by| *by < deadline)
             {

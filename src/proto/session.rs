@@ -1,0 +1,290 @@
+//! The session machine: what every protocol does alike between a device and a server. We are the server until the login,
+//! and the client for it; from then on the two talk to each other.
+
+use zeroize::Zeroize;
+
+use super::dialect::{Client, Dialect, Progress, Read, Relay, Request, Response};
+use super::line::Line;
+use super::preamble;
+use super::sasl::{Exchange, NOT_SANE, Next};
+use super::{
+    Action, Activity, Credentials, Failure, Kind, Leftover, Limits, Offer, Outbox, Phase, RESPONSE_LINE, Session, Side,
+    Step, UpstreamLogin,
+};
+
+/// The state of one connection.
+pub(super) struct Machine<D: Dialect> {
+    state: State<D>,
+    /// Reads the device's commands before login.
+    dialect: D,
+    offer: Offer,
+    limits: Limits,
+    bad_commands: u32,
+    /// No command has come, since the connection began or TLS did.
+    is_first: bool,
+    activity: Activity,
+}
+
+/// RFC 3501 §3 and RFC 1939 §3, as seen from between the two sides:
+///
+/// ```text
+///  greet                    LOGIN, PASS, AUTH              upstream OK
+/// ------> NotAuthenticated ------+-----------> LoggingIn --------------> Relay
+///           ^  ^                 | SASL           |                        |
+///           |  |             Exchange -> (done) --+                        | logout, bye
+///           |  +-- cancelled, malformed           | upstream NO            v
+///           +-------------------------------------+                     (closed)
+/// ```
+enum State<D: Dialect> {
+    /// The device talks to us.
+    NotAuthenticated,
+    /// Between the challenges of a SASL exchange.
+    Exchange(D::Tag, Exchange),
+    /// The driver looks for the server, or we log in there. What the device sends meanwhile waits.
+    LoggingIn(D::Tag, Option<D::Client>),
+    /// The device talks to the server.
+    Relay(D::Relay),
+    /// The device has logged out before login.
+    LoggedOut,
+}
+
+impl<D: Dialect> Machine<D> {
+    /// A connection on which nothing has been sent.
+    pub(super) fn new(offer: Offer, limits: Limits) -> Self {
+        Self {
+            state: State::NotAuthenticated,
+            dialect: D::default(),
+            offer,
+            limits,
+            bad_commands: 0,
+            is_first: true,
+            activity: Activity::default(),
+        }
+    }
+
+    /// A connection to a server without a device, on which the server greets next.
+    pub(super) fn logging_in(login: UpstreamLogin) -> Self {
+        let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
+        let state = State::LoggingIn(D::Tag::default(), Some(D::Client::new(login)));
+        Self { state, ..Self::new(offer, Limits::default()) }
+    }
+
+    /// A command of the device before login.
+    fn command(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        if self.dialect.is_between_commands()
+            && let Some(step) = preamble::before_command(input, self.is_first, self.offer.encrypted)?
+        {
+            return Ok(step);
+        }
+        let (tag, request, len) = match self.dialect.read(input, &self.offer, &self.limits, &mut out.downstream)? {
+            Read::Incomplete => return Ok(Step::Read),
+            Read::Part(len) => return Ok(Step::Consume(len)),
+            Read::Command(tag, request, len) => (tag, request, len),
+        };
+        self.is_first = false;
+        self.activity.commands += u64::from(!matches!(request, Request::Malformed(_)));
+        let action = self.obey(tag, request, out)?;
+        Ok(Step::after(len, action))
+    }
+
+    fn obey(&mut self, tag: D::Tag, request: Request, out: &mut Outbox) -> Result<Option<Action>, Failure> {
+        let (response, action) = match request {
+            Request::Answered => return Ok(None),
+            Request::Bad(why) | Request::Malformed(why) => return self.bad(&tag, why, out),
+            Request::Logout => {
+                self.activity.has_logged_out = true;
+                self.state = State::LoggedOut;
+                (Response::LoggedOut, Some(Action::Close))
+            }
+            Request::StartTls if self.offer.starttls_now() => {
+                // RFC 2595 §4: what was said in clear is forgotten.
+                self.dialect = D::default();
+                (Response::BeginTls, Some(Action::StartTls))
+            }
+            Request::StartTls if self.offer.encrypted => return self.bad(&tag, "TLS is active already", out),
+            Request::StartTls => return self.bad(&tag, "TLS is not offered here", out),
+            Request::Login(_) | Request::Authenticate(..) if !self.offer.login_allowed() => (self.in_clear(), None),
+            Request::LoginInClear => (self.in_clear(), None),
+            Request::Login(credentials) if !credentials.is_sane() => return self.bad(&tag, NOT_SANE, out),
+            Request::Login(credentials) => return Ok(Some(self.log_in(tag, credentials))),
+            Request::Authenticate(mechanism, initial) if self.offer.takes(mechanism) => {
+                let mut exchange = Exchange::new(mechanism);
+                let next = exchange.begin(initial.as_ref().map(|initial| initial.as_slice()));
+                return self.exchanged(tag, exchange, next, out);
+            }
+            Request::Authenticate(..) | Request::UnknownMechanism => (Response::UnknownMechanism, None),
+        };
+        D::respond(&tag, response, &mut out.downstream);
+        Ok(action)
+    }
+
+    fn in_clear(&mut self) -> Response<'static> {
+        self.activity.tried_in_clear = true;
+        Response::TlsRequired
+    }
+
+    /// The next line of a SASL exchange (RFC 3501 §6.2.2, RFC 5034 §4).
+    fn exchange(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        let (text, len) = match Line::split(input, self.limits.sasl_line) {
+            Line::Incomplete => return Ok(Step::Read),
+            Line::TooLong => return Err(Failure::new(Kind::TooLong, SASL_LINE_TOO_LONG)),
+            Line::Complete { text, len } => (text, len),
+        };
+        let State::Exchange(tag, mut exchange) = std::mem::replace(&mut self.state, State::NotAuthenticated) else {
+            return Ok(Step::Read);
+        };
+        let next = exchange.respond(text);
+        let action = self.exchanged(tag, exchange, next, out)?;
+        Ok(Step::after(len, action))
+    }
+
+    fn exchanged(
+        &mut self,
+        tag: D::Tag,
+        exchange: Exchange,
+        next: Next,
+        out: &mut Outbox,
+    ) -> Result<Option<Action>, Failure> {
+        match next {
+            Next::Challenge(challenge) => {
+                D::respond(&tag, Response::Challenge(challenge), &mut out.downstream);
+                self.dialect = D::default();
+                self.state = State::Exchange(tag, exchange);
+            }
+            Next::Done(credentials) => return Ok(Some(self.log_in(tag, credentials))),
+            Next::Cancelled => D::respond(&tag, Response::Cancelled, &mut out.downstream),
+            Next::Malformed(why) => return self.bad(&tag, why, out),
+        }
+        Ok(None)
+    }
+
+    fn log_in(&mut self, tag: D::Tag, credentials: Credentials) -> Action {
+        self.dialect = D::default();
+        self.state = State::LoggingIn(tag, None);
+        Action::Authenticate(credentials)
+    }
+
+    fn bad(&mut self, tag: &D::Tag, why: &str, out: &mut Outbox) -> Result<Option<Action>, Failure> {
+        self.bad_commands += 1;
+        D::respond(tag, Response::Bad(why), &mut out.downstream);
+        if self.bad_commands >= self.limits.bad_commands {
+            return Err(Failure::new(
+                Kind::TooManyBadCommands,
+                format!("the last one: {why}; limits.bad_commands says how many may be"),
+            ));
+        }
+        Ok(None)
+    }
+
+    /// A line of the server while we log in there.
+    fn response(&mut self, input: &[u8], out: &mut Outbox) -> Step {
+        let State::LoggingIn(_, Some(client)) = &mut self.state else { return Step::Read };
+        let (text, len) = match Line::split(input, RESPONSE_LINE) {
+            Line::Incomplete => return Step::Read,
+            Line::TooLong => return self.refuse(Failure::new(Kind::UpstreamProtocol, "endless line"), out),
+            Line::Complete { text, len } => (text, len),
+        };
+        match client.receive(text, &mut out.upstream) {
+            Progress::Wait => Step::Consume(len),
+            Progress::StartTls => Step::Act(len, Action::StartTls),
+            Progress::LoggedIn => {
+                let logging_in = std::mem::replace(&mut self.state, State::LoggedOut);
+                let State::LoggingIn(tag, Some(client)) = logging_in else { return Step::Read };
+                self.state = State::Relay(D::logged_in(&tag, client, &self.offer, &mut out.downstream));
+                Step::Act(len, Action::LoggedIn)
+            }
+            Progress::Failed(failure) => self.refuse(failure, out),
+        }
+    }
+
+    fn refuse(&mut self, failure: Failure, out: &mut Outbox) -> Step {
+        if let State::LoggingIn(_, client) = &mut self.state {
+            *client = None;
+        }
+        out.upstream.zeroize();
+        Step::Act(0, Action::LoginFailed(failure))
+    }
+}
+
+impl<D: Dialect> Session for Machine<D> {
+    fn greet(&mut self, out: &mut Outbox) {
+        D::greet(&self.offer, &mut out.downstream);
+    }
+
+    fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        match (&mut self.state, side) {
+            (State::Relay(relay), _) => relay.recv(side, input, &mut self.activity, out),
+            _ if input.is_empty() => Ok(Step::Read),
+            (State::NotAuthenticated, Side::Downstream) => self.command(input, out),
+            (State::Exchange(..), Side::Downstream) => self.exchange(input, out),
+            (State::LoggingIn(..), Side::Upstream) => Ok(self.response(input, out)),
+            (State::LoggingIn(..) | State::LoggedOut, Side::Downstream)
+            | (State::NotAuthenticated | State::Exchange(..) | State::LoggedOut, Side::Upstream) => Ok(Step::Read),
+        }
+    }
+
+    fn upstream_connected(&mut self, login: UpstreamLogin) {
+        if let State::LoggingIn(_, client) = &mut self.state {
+            *client = Some(D::Client::new(login));
+        }
+    }
+
+    fn tls_started(&mut self, side: Side, out: &mut Outbox) {
+        match (side, &mut self.state) {
+            (Side::Downstream, _) => {
+                self.offer.encrypted = true;
+                self.is_first = true;
+                self.activity.tried_in_clear = false;
+            }
+            (Side::Upstream, State::LoggingIn(_, Some(client))) => client.tls_started(&mut out.upstream),
+            (Side::Upstream, _) => {}
+        }
+    }
+
+    fn login_failed(&mut self, failure: &Failure, out: &mut Outbox) {
+        if let State::LoggingIn(tag, _) = std::mem::replace(&mut self.state, State::NotAuthenticated) {
+            D::respond(&tag, Response::LoginFailed(failure.kind.reply()), &mut out.downstream);
+        }
+        out.upstream.zeroize();
+    }
+
+    fn bye(&mut self, failure: &Failure, out: &mut Outbox) {
+        let takes_bye = match &self.state {
+            State::NotAuthenticated | State::Exchange(..) | State::LoggingIn(..) => true,
+            State::Relay(relay) => relay.takes_bye(failure),
+            State::LoggedOut => false,
+        };
+        if takes_bye {
+            D::bye(failure, &mut out.downstream);
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.state {
+            State::NotAuthenticated | State::Exchange(..) => Phase::NotAuthenticated,
+            State::LoggingIn(..) => Phase::LoggingIn,
+            State::Relay(relay) => Phase::Relaying(relay.responses()),
+            State::LoggedOut => Phase::LoggedOut,
+        }
+    }
+
+    fn activity(&self) -> Activity {
+        self.activity
+    }
+
+    fn leftover(&mut self, side: Side) -> Leftover {
+        match &mut self.state {
+            State::Relay(relay) => relay.leftover(side),
+            _ => Leftover::Forward,
+        }
+    }
+}
+
+impl Step {
+    /// The step behind a command of so many octets.
+    fn after(len: usize, action: Option<Action>) -> Self {
+        action.map_or(Step::Consume(len), |action| Step::Act(len, action))
+    }
+}
+
+const SASL_LINE_TOO_LONG: &str = "a SASL response; limits.sasl_line says how long one may be";
