@@ -294,9 +294,9 @@ fn as_owner((user, group): (u32, u32)) -> std::process::Command {
     command
 }
 
-/// For what waits for the network.
+/// The event loop of a command, on the command's own thread: a thread more could not be confined.
 fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         print_error(format_args!("cannot start: {error}"));
         Exit::OsError
     })

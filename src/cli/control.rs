@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
-use super::ConfigFile;
 use super::run_files::RunningProcess;
+use super::{ConfigFile, runtime};
 use crate::state;
 use crate::transport::http;
 
@@ -59,7 +59,7 @@ pub(super) async fn request(
 pub(super) fn process(directories: &[PathBuf]) -> Option<u32> {
     let listening = directories.iter().find_map(|directory| {
         let stream = state::socket::connect(directory).ok()??;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().ok()?;
+        let runtime = runtime().ok()?;
         let _inside = runtime.enter();
         let process = UnixStream::from_std(stream).ok()?.peer_cred().ok()?.pid()?;
         // It is 0 in another namespace.

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::output::{print, print_error};
 use super::{Exit, run};
-use crate::config::{Config, Profile, Proven};
+use crate::config::{Config, Entry, Profile, Proven};
 use crate::device::password;
 use crate::lifecycle::{self, EarlySignals, Phase};
 use crate::mode::Mode;
+use crate::protocol::{ByProtocol, Protocol};
 use crate::proxy::{self, PreparedService, ProcessState, RunningProxy};
 use crate::simulator::{Setup, Simulator, Tenant, User};
 use crate::state::{self, Access};
@@ -72,18 +73,16 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         let lines: Vec<String> = proven.problems(&diagnostics).iter().map(ToString::to_string).collect();
         lines.join("\n")
     })?;
-    let addresses: Vec<SocketAddr> = opened.services.iter().flat_map(PreparedService::addresses).collect();
+    let addresses = ByProtocol::new(|protocol| loopback(&opened.services, protocol));
     let (trigger, lifecycle) = lifecycle::begin();
     let mut serving =
         RunningProxy::start(opened, &proven.config, &common, &lifecycle).map_err(|error| error.to_string())?;
     drop(lifecycle);
     let authority = certificate::authority_path(&setting.directory);
     state::write(&setting.directory.join("ca.der"), &certificate::der(&authority)?, Access::Public)?;
-    let imap = loopback(addresses.get(1));
-    let pop3 = loopback(addresses.get(3));
     let old = Profile::ALL.iter().any(|one| one.name() == arguments.profile && *one != Profile::Modern);
     if old {
-        transcript::show(&simulator, &authority, (imap, pop3), (setting.login, &setting.password)).await?;
+        transcript::show(&simulator, &setting, &authority, &addresses).await?;
     }
     if !arguments.once {
         show(transcript::by_hand(&setting, &authority))?;
@@ -164,13 +163,14 @@ fn free_port(address: IpAddr, port: u16) -> u16 {
     }
 }
 
-/// Where the built-in device finds a listener.
-fn loopback(address: Option<&SocketAddr>) -> SocketAddr {
-    let fallback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+/// The address at which the built-in device finds the listener of a protocol, with TLS from the start.
+fn loopback(services: &[PreparedService], protocol: Protocol) -> SocketAddr {
+    let is_meant =
+        |one: &&PreparedService| one.listener().protocol == protocol && one.listener().entry == Entry::Implicit;
+    let address = services.iter().find(is_meant).and_then(|one| one.addresses().first().copied());
     match address {
-        Some(address) if address.ip().is_unspecified() => SocketAddr::new(fallback.ip(), address.port()),
-        Some(address) => *address,
-        None => fallback,
+        Some(address) if !address.ip().is_unspecified() => address,
+        other => SocketAddr::from((Ipv4Addr::LOCALHOST, other.map_or(0, |address| address.port()))),
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Exit;
-use super::output::{print, print_error};
+use super::output::{print, print_diagnostics, print_error};
 use crate::config::{Grant, Identity, Proven};
 use crate::mode::Mode;
 use crate::secret::Secret;
@@ -45,8 +45,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
     let runtime = super::runtime()?;
     runtime.block_on(async {
         let tokens = Tokens::open(config, Mode::Apply, None).map_err(|diagnostics| {
-            proven.problems(&diagnostics).iter().for_each(print_error);
-            Exit::Unavailable
+            print_diagnostics(proven, &diagnostics)
         })?;
         let Some(slot) = tokens.of(&arguments.account) else { return Err(Exit::Usage) };
         let signed_in = match identity.grant {

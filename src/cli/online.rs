@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Exit;
-use super::output::{print, print_error};
+use super::output::{print, print_diagnostics, print_error};
 use crate::config::{Config, Identity, Proven};
 use crate::confinement;
 use crate::protocol::Protocol;
@@ -21,10 +21,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         if let Some(why) = Connector::unresolved_localhost().await {
             print_error(format_args!("warning: {why}"));
         }
-        let trials = LoginChecks::new(config).map_err(|diagnostics| {
-            proven.problems(&diagnostics).iter().for_each(print_error);
-            Exit::Unavailable
-        })?;
+        let trials = LoginChecks::new(config).map_err(|diagnostics| print_diagnostics(proven, &diagnostics))?;
         if config.accounts.is_empty() {
             print("no account to try\n")?;
         }

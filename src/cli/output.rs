@@ -3,19 +3,28 @@
 //! Both take [`Printable`] text, so that nothing from a file, a peer or an endpoint reaches a terminal as an escape.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::os::unix::fs::MetadataExt as _;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{Exit, run};
+use super::Exit;
+use crate::config::Proven;
+use crate::diagnostic::Diagnostic;
 use crate::text::Printable;
 
 /// To a person, before or beside the log.
 pub(super) fn print_error(message: impl Into<Printable>) {
     // With standard error closed there is nobody to tell. In the journal each line has its level.
-    let level = if run::log::is_journal() { "<3>" } else { "" };
+    let level = if is_journal() { "<3>" } else { "" };
     for line in message.into().as_str().lines() {
         let _ = writeln!(stderr().lock(), "{level}{line}");
     }
+}
+
+/// Prints each diagnostic with the line of its key; returns the exit code for it.
+pub(super) fn print_diagnostics(proven: &Proven, found: &[Diagnostic]) -> Exit {
+    proven.problems(found).iter().for_each(print_error);
+    Exit::Unavailable
 }
 
 /// The answer to what was asked.
@@ -56,6 +65,12 @@ fn hide_values(error: &mut clap::Error) {
             error.insert(ContextKind::Suggested, ContextValue::None);
         }
     }
+}
+
+/// Returns whether standard error leads to the journal (systemd.exec(5), JOURNAL_STREAM): device and inode.
+pub(super) fn is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(|own| stream == format!("{}:{}", own.dev(), own.ino()))
 }
 
 fn write(octets: &[u8]) -> Result<(), Exit> {

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::output::print_error;
 use super::run_files::RunningProcess;
-use super::{ConfigFile, Exit};
+use super::{ConfigFile, Exit, runtime};
 use crate::admin::{self, Admin, EventLoops};
 use crate::config::{Environment, Proven};
 use crate::confinement;
@@ -27,7 +27,7 @@ use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::mode::Mode;
 use crate::pool::{self, Gate};
-use crate::proxy::{self, ProcessState, RunningProxy};
+use crate::proxy::{self, Prepared, ProcessState, RunningProxy};
 use crate::state::{self, Hold};
 use crate::transport::upstream::Connector;
 use known_sources::KnownSourcesFile;
@@ -36,7 +36,7 @@ use reload::FileStamps;
 
 /// Runs until a signal says otherwise.
 pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_start)?;
+    let runtime = runtime()?;
     let signals = runtime.block_on(async { EarlySignals::listen() }).map_err(cannot_start)?;
     let proven = file.load()?;
     let output = log::start(&proven.config);
@@ -101,31 +101,18 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
         Exit::OsError
     })?;
     tokio::spawn(log_ignored_signals(ignored));
+    let Resources { common, known_sources, stamps, prepared, admin_listeners } = Resources::open(&proven)?;
     let config = &proven.config;
-    raise_open_files(config.limits.connections, proxy::other_files(config));
-    let common = ProcessState::with(config, systemd::sockets()).map_err(not_started)?;
-    admin::load_inventory(config, &common);
-    let known_sources = KnownSourcesFile::load(config, &common);
-    let mut stamps = FileStamps::of(config);
-    let report = |diagnostics: Vec<Diagnostic>| {
-        for problem in proven.problems(&diagnostics) {
-            error!("{problem}");
-        }
-        Exit::Unavailable
-    };
-    let opened = proxy::open(config, Mode::Apply, &common, None).map_err(report)?;
-    stamps.settle(config);
-    let admin_listeners = admin::bind(&config.admin, Mode::Apply, &common, None).map_err(report)?;
     let owners = state::socket::listen(&config.state_directory);
     info!("packetboat {} is running", env!("CARGO_PKG_VERSION"));
-    startup_log::log_listeners(&proven, &opened.services);
+    startup_log::log_services(&proven, &prepared.services);
     startup_log::log_admin(&admin_listeners);
     startup_log::log_unclaimed_sockets(&common, config);
     let confined = confine(file, &proven);
     // Threads that were there before would not be confined.
     output.start_thread().and_then(|()| pool::start()).map_err(not_started)?;
     let (trigger, lifecycle) = lifecycle::begin();
-    let serving = RunningProxy::start(opened, config, &common, &lifecycle).map_err(not_started)?;
+    let serving = RunningProxy::start(prepared, config, &common, &lifecycle).map_err(not_started)?;
     let serving = Arc::new(RwLock::new(serving));
     let loops = EventLoops::start().map_err(not_started)?;
     loops.health.spawn(systemd::ping_watchdog(Arc::clone(&serving), loops.control.clone()));
@@ -136,7 +123,8 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     serve_owner(&admin, owners, beside_lifecycle.clone());
     admin.start_maintenance(beside_lifecycle);
     common.metrics.config_loaded(lifecycle::unix_time());
-    let mut running = Process {
+    let (certificate_gate, change_gate) = (Gate::new(), Gate::new());
+    let mut process = Process {
         file,
         output,
         common,
@@ -146,23 +134,48 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
         proven,
         confined,
         stamps,
-        certificate_gate: Gate::new(),
-        change_gate: Gate::new(),
+        certificate_gate,
+        change_gate,
         is_reload_wanted: false,
     };
-    // Before anybody hears that it is ready, and looks for it.
-    running.write_run_file().await;
-    info!("ready");
-    systemd::notify_ready(&running.serving).await;
-    let signal = running.until_end().await;
-    systemd::notify_stopping();
-    running.end(signal, trigger, lifecycle).await;
+    let signal = process.serve_until_end().await;
+    process.end(signal, trigger, lifecycle).await;
     beside.enter(Phase::Draining);
-    tokio::join!(running.admin.save_inventory(), known_sources.save());
-    running.remove_run_files().await;
-    running.common.report_all_suppressed_lines();
+    tokio::join!(process.admin.save_inventory(), known_sources.save());
+    process.remove_run_files().await;
+    process.common.report_all_suppressed_lines();
     info!("stopped");
     Ok(())
+}
+
+/// Everything that the configuration names, opened and not yet served.
+struct Resources {
+    common: ProcessState,
+    known_sources: Arc<KnownSourcesFile>,
+    stamps: FileStamps,
+    prepared: Prepared,
+    admin_listeners: admin::Listeners,
+}
+
+impl Resources {
+    fn open(proven: &Proven) -> Result<Self, Exit> {
+        let config = &proven.config;
+        raise_open_files(config.limits.connections, proxy::other_files(config));
+        let common = ProcessState::with(config, systemd::sockets()).map_err(not_started)?;
+        admin::load_inventory(config, &common);
+        let known_sources = KnownSourcesFile::load(config, &common);
+        let mut stamps = FileStamps::of(config);
+        let report = |diagnostics: Vec<Diagnostic>| {
+            for problem in proven.problems(&diagnostics) {
+                error!("{problem}");
+            }
+            Exit::Unavailable
+        };
+        let prepared = proxy::open(config, Mode::Apply, &common, None).map_err(report)?;
+        stamps.settle(config);
+        let admin_listeners = admin::bind(&config.admin, Mode::Apply, &common, None).map_err(report)?;
+        Ok(Self { common, known_sources, stamps, prepared, admin_listeners })
+    }
 }
 
 fn not_started(error: impl std::fmt::Display) -> Exit {
@@ -251,6 +264,17 @@ impl Process<'_> {
         if let Err(message) = taken.await {
             warn!("what tells commands of this process stays there: {message}");
         }
+    }
+
+    /// Serves until the end is asked for: by which signal.
+    async fn serve_until_end(&mut self) -> &'static str {
+        // Before anybody hears that it is ready, and looks for it.
+        self.write_run_file().await;
+        info!("ready");
+        systemd::notify_ready(&self.serving).await;
+        let signal = self.until_end().await;
+        systemd::notify_stopping();
+        signal
     }
 
     /// Reloads when it is asked to, and takes certificates that have changed, until the end is asked for: by which signal.

@@ -3,6 +3,8 @@
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::protocol::Protocol;
+
 /// One command of the device, and the server's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
@@ -12,11 +14,25 @@ pub struct Exchange {
     pub answer: String,
 }
 
+/// Fetches the first message, as a device that logs in with user name and password.
+///
+/// # Errors
+/// The server refused a command, or speaks another protocol; the text holds command and answer.
+pub async fn fetch<S>(protocol: Protocol, stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match protocol {
+        Protocol::Imap => fetch_by_imap(stream, login, password).await,
+        Protocol::Pop3 => fetch_by_pop3(stream, login, password).await,
+    }
+}
+
 /// Fetches the first message by IMAP, as a device that logs in with user name and password.
 ///
 /// # Errors
 /// The server said no, or something else than IMAP; the text holds both.
-pub async fn fetch_by_imap<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
+async fn fetch_by_imap<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -36,7 +52,7 @@ where
 ///
 /// # Errors
 /// The server said no, or something else than POP3; the text holds both.
-pub async fn fetch_by_pop3<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
+async fn fetch_by_pop3<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

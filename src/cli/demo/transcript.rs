@@ -6,69 +6,76 @@ use std::path::Path;
 
 use super::{Setting, reachable, show as print};
 use crate::cli::output::has_colours;
+use crate::protocol::{ByProtocol, Protocol};
 use crate::simulator::Simulator;
-use crate::simulator::client::{Exchange, fetch_by_imap, fetch_by_pop3};
+use crate::simulator::client::{self, Exchange};
 use crate::text::{Printable, Style};
+use crate::transport::Facts;
 use crate::transport::downstream::{self, legacy_client};
 
-/// Lets the built-in device fetch its mail by IMAP and by POP3, and tells every exchange.
+/// One fetch of the built-in device.
+struct Session<'a> {
+    protocol: Protocol,
+    address: SocketAddr,
+    /// TLS between device and packetboat.
+    facts: Facts,
+    login: &'a str,
+    exchanges: Vec<Exchange>,
+    /// The simulator's events meanwhile.
+    events: &'a [String],
+}
+
+/// Lets the built-in device fetch its mail by each protocol, and shows every exchange.
 pub(super) async fn show(
     simulator: &Simulator,
+    setting: &Setting,
     authority: &Path,
-    (imap, pop3): (SocketAddr, SocketAddr),
-    (login, password): (&str, &str),
+    addresses: &ByProtocol<SocketAddr>,
 ) -> Result<(), String> {
     let mut text = Painted::new();
     text.plain("\n").bold("packetboat demo");
     text.plain("\nAn old scanner, packetboat, and a pretend Exchange Online, all on this computer.\n");
     print(text.text)?;
     let mut before = 0;
-    for (protocol, address) in [("IMAP", imap), ("POP3", pop3)] {
+    for (protocol, &address) in addresses.iter() {
         let tls = legacy_client::connect(address, authority).await?;
         let facts = downstream::facts(&tls);
-        let exchanges = match protocol {
-            "IMAP" => fetch_by_imap(tls, login, password).await?,
-            _ => fetch_by_pop3(tls, login, password).await?,
-        };
+        let exchanges = client::fetch(protocol, tls, setting.login, &setting.password).await?;
         let all = simulator.events();
         let events = all.get(before..).unwrap_or_default();
         before = all.len();
-        let upstream = events.iter().find_map(|event| event.split("TLSv").nth(1)?.split(' ').next()).unwrap_or("1.3");
-        let tls = (facts.version, facts.cipher, upstream);
-        print(session(protocol, address, tls, login, &exchanges, events))?;
+        print(Session { protocol, address, facts, login: setting.login, exchanges, events }.painted())?;
     }
     let mut text = Painted::new();
     text.plain("\n").green("The mail came through, both ways.").plain("\n");
     print(text.text)
 }
 
-fn session(
-    protocol: &str,
-    address: SocketAddr,
-    (version, cipher, upstream): (&str, &str, &str),
-    login: &str,
-    exchanges: &[Exchange],
-    events: &[String],
-) -> Printable {
-    let version = if version == "TLSv1" { "TLSv1.0" } else { version };
-    let mut text = Painted::new();
-    text.plain("\n").bold(protocol).plain("  scanner ");
-    text.red(format_args!("== {} {cipher} ==>", version.replace('v', " "))).plain(" packetboat ");
-    text.green(format_args!("== TLS {upstream} ==>")).plain(" Exchange Online\n");
-    let port = address.port();
-    text.plain(format_args!("      (port {port} of packetboat, the certificate is from the demo's own CA)\n\n"));
-    for exchange in exchanges {
-        if !exchange.command.is_empty() {
-            text.plain("   scanner  ").bold(&exchange.command).plain("\n");
+impl Session<'_> {
+    fn painted(&self) -> Printable {
+        let cipher = self.facts.cipher;
+        let version = if self.facts.version == "TLSv1" { "TLSv1.0" } else { self.facts.version };
+        let upstream = self.events.iter().find_map(|event| event.split("TLSv").nth(1)?.split(' ').next());
+        let upstream = upstream.unwrap_or("1.3");
+        let mut text = Painted::new();
+        text.plain("\n").bold(self.protocol.name()).plain("  scanner ");
+        text.red(format_args!("== {} {cipher} ==>", version.replace('v', " "))).plain(" packetboat ");
+        text.green(format_args!("== TLS {upstream} ==>")).plain(" Exchange Online\n");
+        let port = self.address.port();
+        text.plain(format_args!("      (port {port} of packetboat, the certificate is from the demo's own CA)\n\n"));
+        for exchange in &self.exchanges {
+            if !exchange.command.is_empty() {
+                text.plain("   scanner  ").bold(&exchange.command).plain("\n");
+            }
+            if exchange.command.contains("LOGIN") || exchange.command.starts_with("PASS") {
+                login_events(&mut text, self.login, self.events);
+            }
+            for line in exchange.answer.lines() {
+                text.plain("            ").dim(shortened(line)).plain("\n");
+            }
         }
-        if exchange.command.contains("LOGIN") || exchange.command.starts_with("PASS") {
-            login_events(&mut text, login, events);
-        }
-        for line in exchange.answer.lines() {
-            text.plain("            ").dim(shortened(line)).plain("\n");
-        }
+        text.text
     }
-    text.text
 }
 
 /// What happens between the device's password and the answer to it.

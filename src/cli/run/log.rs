@@ -7,7 +7,6 @@ mod stderr;
 
 use std::fmt::{self, Debug, Write as _};
 use std::io::{self, IsTerminal};
-use std::os::unix::fs::MetadataExt as _;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
@@ -24,6 +23,7 @@ use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt as subscriber_fmt};
 
+use crate::cli::output::is_journal;
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::crypto::KeyedHash;
 use crate::text::Printable;
@@ -278,12 +278,6 @@ fn colour(level: Level) -> u8 {
         Level::INFO => 32,
         _ => 34,
     }
-}
-
-/// Whether standard error leads there (systemd.exec(5), JOURNAL_STREAM): device and inode.
-pub(in crate::cli) fn is_journal() -> bool {
-    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    std::fs::metadata("/proc/self/fd/2").is_ok_and(|own| stream == format!("{}:{}", own.dev(), own.ino()))
 }
 
 /// The end of the process waits no longer for the reader of its last lines.

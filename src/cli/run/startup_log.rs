@@ -1,11 +1,12 @@
 //! The first lines: where it listens, what it shows, and what to type into a device.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tracing::{debug, info, warn};
 
 use crate::admin;
-use crate::config::{CertificateSource, Config, Entry, Logins, Proven};
+use crate::config::{CertificateSource, Config, Entry, Listener, Logins, Proven};
 use crate::confinement::{self, Confinement};
 use crate::proxy::{self, PreparedService, ProcessState};
 use crate::transport::downstream::certificate;
@@ -33,47 +34,11 @@ pub(super) fn log_confinement(confined: &Confinement, config: &Config) {
     }
 }
 
-/// Where it listens, what it shows, and what to type into a device.
-pub(super) fn log_listeners(proven: &Proven, opened: &[PreparedService]) {
+/// Logs the listeners, the certificates that they show, and what to type into a device.
+pub(super) fn log_services(proven: &Proven, services: &[PreparedService]) {
     let config = &proven.config;
-    for one in opened {
-        let listener = one.listener();
-        for address in one.addresses() {
-            let onward = match &listener.logins {
-                Logins::Translate => "for the accounts of the devices".to_owned(),
-                Logins::Observe => "for the inventory alone: nobody is let in".to_owned(),
-                Logins::PassThrough(name) => {
-                    let upstream = config.upstreams.get(name);
-                    let place = upstream.map(|one| (one.host(listener.protocol), one.port(listener.protocol)));
-                    let (server, port) = place.unwrap_or(("?", 0));
-                    format!("for {server} port {port}, logins passed through")
-                }
-            };
-            info!(
-                listener = listener.name,
-                "listening on {address} for {} ({}), {onward}",
-                listener.protocol.name(),
-                listener.tls_in_words(),
-            );
-            let server = if address.ip().is_unspecified() { reached_at(address) } else { address.ip().to_string() };
-            info!(
-                listener = listener.name,
-                "in the device: {} server {server}, port {}, encryption {}, {}",
-                listener.protocol.name(),
-                address.port(),
-                device_setting(listener.entry_at(address.port())),
-                match listener.logins {
-                    Logins::Translate => "user name and password of a [[device]]",
-                    Logins::PassThrough(_) | Logins::Observe => "user name and password as before",
-                },
-            );
-        }
-        if listener.allow_plaintext {
-            warn!(
-                listener = listener.name,
-                "logins without TLS are taken here: passwords and mail can be read on the way"
-            );
-        }
+    for one in services {
+        log_listener(config, one);
     }
     for device in &config.devices {
         let mailbox = config.accounts.get(&device.account).map_or("?", |account| account.mailbox.as_str());
@@ -81,24 +46,14 @@ pub(super) fn log_listeners(proven: &Proven, opened: &[PreparedService]) {
             debug!(login, "the device opens {mailbox}");
         }
     }
-    for (name, one) in &config.certificates {
-        if !opened
+    let is_shown = |name: &str| {
+        services
             .iter()
-            .any(|opened| opened.listener().certificate == *name && opened.listener().entry != Entry::Plaintext)
-        {
-            continue;
-        }
-        let path = certificate::chain_path(one, &config.state_directory, name);
-        match certificate::describe(&path) {
-            Ok(certificate) => info!(
-                "certificate \"{name}\": {}, for {}, until {}, SHA-256 {}",
-                certificate.subject,
-                certificate.names.join(" "),
-                certificate.not_after,
-                certificate.sha256
-            ),
-            Err(error) => warn!("certificate \"{name}\": {error}"),
-        }
+            .map(PreparedService::listener)
+            .any(|one| one.certificate == name && one.entry != Entry::Plaintext)
+    };
+    for (name, one) in config.certificates.iter().filter(|(name, _)| is_shown(name)) {
+        log_certificate(name, &certificate::chain_path(one, &config.state_directory, name));
     }
     let made = config.certificates.values().any(|one| matches!(one.source, CertificateSource::Made { .. }));
     if made {
@@ -109,6 +64,61 @@ pub(super) fn log_listeners(proven: &Proven, opened: &[PreparedService]) {
     }
     for remark in proven.problems(&proxy::remarks(config)) {
         warn!("{remark}");
+    }
+}
+
+fn log_listener(config: &Config, service: &PreparedService) {
+    let listener = service.listener();
+    for address in service.addresses() {
+        info!(
+            listener = listener.name,
+            "listening on {address} for {} ({}), {}",
+            listener.protocol.name(),
+            listener.tls_in_words(),
+            destination(config, listener),
+        );
+        let server = if address.ip().is_unspecified() { reached_at(address) } else { address.ip().to_string() };
+        info!(
+            listener = listener.name,
+            "in the device: {} server {server}, port {}, encryption {}, {}",
+            listener.protocol.name(),
+            address.port(),
+            device_setting(listener.entry_at(address.port())),
+            match listener.logins {
+                Logins::Translate => "user name and password of a [[device]]",
+                Logins::PassThrough(_) | Logins::Observe => "user name and password as before",
+            },
+        );
+    }
+    if listener.allow_plaintext {
+        warn!(listener = listener.name, "logins without TLS are taken here: passwords and mail can be read on the way");
+    }
+}
+
+/// The mail server behind a listener, in words.
+fn destination(config: &Config, listener: &Listener) -> String {
+    match &listener.logins {
+        Logins::Translate => "for the accounts of the devices".to_owned(),
+        Logins::Observe => "for the inventory alone: nobody is let in".to_owned(),
+        Logins::PassThrough(name) => {
+            let upstream = config.upstreams.get(name);
+            let endpoint = upstream.map(|one| (one.host(listener.protocol), one.port(listener.protocol)));
+            let (server, port) = endpoint.unwrap_or(("?", 0));
+            format!("for {server} port {port}, logins passed through")
+        }
+    }
+}
+
+fn log_certificate(name: &str, path: &Path) {
+    match certificate::describe(path) {
+        Ok(certificate) => info!(
+            "certificate \"{name}\": {}, for {}, until {}, SHA-256 {}",
+            certificate.subject,
+            certificate.names.join(" "),
+            certificate.not_after,
+            certificate.sha256
+        ),
+        Err(error) => warn!("certificate \"{name}\": {error}"),
     }
 }
 
