@@ -13,10 +13,10 @@ use crate::cost::{self, Cost};
 use crate::figures::Figures;
 use support::certificates::Certificates;
 use support::dovecot::{Dovecot, PASSWORD};
-use support::fake;
 use support::imap::Imap;
 use support::pop3::Pop3;
 use support::proxy::{Proxy, listener, translating_listener, upstreams};
+use support::server;
 use support::stacks::{Stack, Start, Version};
 
 /// A way through the proxy: the listeners' name behind the protocol, and the login.
@@ -88,7 +88,7 @@ fn session(proxy: &Proxy, protocol: &str, way: &Way) {
 fn configuration(dovecot: &Dovecot, directory: &Path) -> String {
     let certificates = Certificates::for_name("localhost", 30);
     certificates.write(directory);
-    let endpoint = fake::tls(&certificates, SslVersion::TLS1_3, |stream| fake::hand_out(stream, PASSWORD));
+    let endpoint = server::tls(&certificates, SslVersion::TLS1_3, |stream| server::hand_out(stream, PASSWORD));
     let (roots, secret) = (directory.join("ca.pem"), directory.join("client-secret"));
     state::write(&secret, b"anything", Access::Private).unwrap();
     let hash = password::hash(PASSWORD.as_bytes()).unwrap();

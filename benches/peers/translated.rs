@@ -12,15 +12,15 @@ use crate::device::Kind;
 use crate::figures::Figures;
 use crate::measure;
 use support::certificates::Certificates;
-use support::fake;
 use support::free_ports;
 use support::process::Process;
+use support::server;
 
 /// CPU time of a session in microseconds: passed through, and translated (the password remembered, the token at hand).
 pub fn measure(directory: &Path, certificates: &Certificates, upstream: u16) -> [Figures; 2] {
-    let endpoint = fake::tls(certificates, SslVersion::TLS1_3, |stream| {
+    let endpoint = server::tls(certificates, SslVersion::TLS1_3, |stream| {
         // As long as those of Entra for an application.
-        fake::hand_out(stream, &"t".repeat(1500));
+        server::hand_out(stream, &"t".repeat(1500));
     });
     let [passed, translated] = free_ports();
     let secret = directory.join("client-secret");

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::house::House;
 use support::exchange::{self, BY_PERSON, BY_SECRET, Exchange, LOGIN, PASSWORD};
+use support::harness::Harness;
 use support::imap::status;
 use support::proxy::Proxy;
 
@@ -42,35 +42,35 @@ fn limit(proxy: &Proxy, files: usize) {
 /// The device is told to come back, on a connection that goes on; sessions do not notice.
 #[test]
 fn a_login_without_a_file_for_the_server() {
-    let house = House::new("");
-    let mut running = house.session();
-    let mut device = house.greeted();
-    let drought = Drought::of(&house.proxy);
+    let harness = Harness::new("");
+    let mut running = harness.session();
+    let mut device = harness.greeted();
+    let drought = Drought::of(&harness);
     let answer = device.command("LOGIN u p");
     assert!(status(&answer).starts_with("NO [UNAVAILABLE]"), "{answer:?}");
-    house.proxy.log.wait_for("reason", |line| line.contains("login failed") && line.contains("Too many open files"));
+    harness.log.wait_for("reason", |line| line.contains("login failed") && line.contains("Too many open files"));
     running.ok("NOOP");
     drop(drought);
     device.login("u", "p");
     device.ok("LOGOUT");
     running.ok("LOGOUT");
-    house.visits(3);
+    harness.visits(3);
 }
 
 /// A reload that cannot read its file changes nothing, and the next one is taken.
 #[test]
 fn a_reload_without_a_file() {
-    let house = House::new("");
-    let mut running = house.session();
-    let drought = Drought::of(&house.proxy);
-    house.proxy.process.signal("HUP");
-    house.proxy.log.wait_for("refusal", |line| line.contains("refused: the old one runs on"));
+    let harness = Harness::new("");
+    let mut running = harness.session();
+    let drought = Drought::of(&harness);
+    harness.process.signal("HUP");
+    harness.log.wait_for("refusal", |line| line.contains("refused: the old one runs on"));
     running.ok("NOOP");
     drop(drought);
-    let (code, said) = house.proxy.reload();
+    let (code, said) = harness.reload();
     assert_eq!(code, 0, "{said}");
     running.ok("LOGOUT");
-    house.visits(3);
+    harness.visits(3);
 }
 
 /// Without a file there is no new access token, which passes: it is fetched soon after, and nobody has to act. Where only

@@ -7,7 +7,7 @@ use openssl::ssl::Ssl;
 
 use crate::crowd::{self, milliseconds, tcp_from};
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
-use support::fake;
+use support::server;
 use support::stacks::{self, Version, old};
 
 /// As many as come from eight addresses, fifty from each (`limits.connections_per_source`).
@@ -34,7 +34,7 @@ fn guessers_take_no_more_memory_than_two_runs() {
         (number < GUESSERS).then(|| {
             let stream = tcp_from(crowd::source(number), proxy.address("imap"));
             let mut stream = Ssl::new(&context).unwrap().connect(stream).unwrap();
-            fake::hear(&mut stream);
+            server::hear(&mut stream);
             // Some guess the device's password, some a name as well.
             let name = if number % 2 == 0 { LOGIN.to_owned() } else { format!("guess{number}") };
             stream.write_all(format!("a LOGIN {name} wrong{number}\r\n").as_bytes()).unwrap();

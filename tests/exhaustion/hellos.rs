@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use crate::crowd::{self, Shaker, milliseconds, say_hello_and_reset, tcp_from};
-use crate::house::House;
 use crate::storm::MANY_HANDSHAKES;
+use support::harness::Harness;
 
 /// Fifty octets make the server sign and compute a Diffie-Hellman key. A source that has not logged in gets no more of that
 /// than the limits say, and what is beyond is refused before.
@@ -13,23 +13,23 @@ use crate::storm::MANY_HANDSHAKES;
 fn client_hellos_of_strangers_are_held_to_a_rate() {
     let _alone = crowd::alone();
     let spent = |limits: &str| {
-        let house = House::new(limits);
-        house.visits(3);
-        let (to, before, begun) = (house.proxy.address("imap"), house.processor(), Instant::now());
+        let harness = Harness::new(limits);
+        harness.visits(3);
+        let (to, before, begun) = (harness.address("imap"), harness.process.processor(), Instant::now());
         (0..HELLOS).for_each(|_| say_hello_and_reset(Ipv4Addr::new(127, 0, 0, 2), to));
-        let (spent, took) = (house.processor() - before, begun.elapsed());
-        house.until_open(0);
-        let refused = house.metric("packetboat_handshake_failures_total", "too_many_handshakes");
+        let (spent, took) = (harness.process.processor() - before, begun.elapsed());
+        harness.until_open(0);
+        let refused = harness.metric("packetboat_handshake_failures_total", "too_many_handshakes");
         // Whoever has logged in from there has no such limit.
         (0..MORE_THAN_A_MINUTES).for_each(|_| say_hello_and_reset(Ipv4Addr::new(127, 0, 0, 1), to));
-        house.until_open(0);
-        assert_eq!(house.metric("packetboat_handshake_failures_total", "too_many_handshakes"), refused);
-        house.visits(3);
-        (spent, took, usize::try_from(refused).unwrap(), house)
+        harness.until_open(0);
+        assert_eq!(harness.metric("packetboat_handshake_failures_total", "too_many_handshakes"), refused);
+        harness.visits(3);
+        (spent, took, usize::try_from(refused).unwrap(), harness)
     };
     let (unlimited, took, refused, _house) = spent(&format!("[limits]\n{MANY_HANDSHAKES}"));
     assert_eq!(refused, 0);
-    let (limited, took_limited, refused, house) = spent("");
+    let (limited, took_limited, refused, harness) = spent("");
     println!(
         "{HELLOS} ClientHellos of one source: {:.0} ms of processor time within {:.1} s without a limit; {:.0} ms within {:.1} s \
          with it, {refused} refused",
@@ -42,7 +42,7 @@ fn client_hellos_of_strangers_are_held_to_a_rate() {
     let let_in = HELLOS - refused;
     assert!((600..=601 + 10 * (took_limited.as_secs() as usize + 1)).contains(&let_in), "{let_in} were begun");
     assert!(limited < unlimited / 2, "{limited:?}, and {unlimited:?} without a limit");
-    let line = house.proxy.log.wait_for("refusal", |line| line.contains("too_many_handshakes"));
+    let line = harness.log.wait_for("refusal", |line| line.contains("too_many_handshakes"));
     assert!(line.contains("limits.handshakes_per_minute_of_source = 600"), "{line}");
 }
 
@@ -54,9 +54,9 @@ const MORE_THAN_A_MINUTES: usize = 700;
 #[test]
 fn strangers_push_no_session_of_a_known_device_out() {
     let _alone = crowd::alone();
-    let house = House::new(&format!("[limits]\n{MANY_HANDSHAKES}"));
-    house.visits(1);
-    let to = house.proxy.address("imap");
+    let harness = Harness::new(&format!("[limits]\n{MANY_HANDSHAKES}"));
+    harness.visits(1);
+    let to = harness.address("imap");
     let (mut known, mut stranger) = (Shaker::new(), Shaker::new());
     drop(known.shake(tcp_from(1, to)));
     drop(stranger.shake(tcp_from(2, to)));

@@ -9,7 +9,6 @@ mod crowd;
 mod files;
 mod guesses;
 mod hellos;
-mod house;
 mod readers;
 mod silent;
 mod storm;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use openssl::ssl::Ssl;
 
 use crate::crowd::{self, DEVICE_ROOM, milliseconds, small_tcp_from, source};
-use crate::house::{House, answer};
 use support::connection::TlsStream;
-use support::fake;
+use support::harness::Harness;
 use support::process::PATIENCE;
+use support::server;
+use support::server::answer;
 use support::stacks::{self, Version, old};
 
 const READERS: usize = 24;
@@ -25,10 +26,10 @@ const SLACK: usize = 1 << 20;
 #[test]
 fn slow_readers_hold_their_servers_up() {
     let (sender, taken) = channel();
-    let house = House::with("[limits]\nconnections_per_source = 1000", move |mut stream| {
+    let harness = Harness::with("[limits]\nconnections_per_source = 1000", move |mut stream| {
         // Slow ones say so by their name.
         let _ = stream.write_all(b"* OK ready\r\n");
-        if !fake::hear(&mut stream).contains("slow") {
+        if !server::hear(&mut stream).contains("slow") {
             let _ = stream.write_all(b"P2 OK in\r\n");
             return answer(stream);
         }
@@ -46,16 +47,16 @@ fn slow_readers_hold_their_servers_up() {
         let _ = stream.get_ref().set_read_timeout(Some(PATIENCE));
         let _ = stream.get_mut().read(&mut [0]);
     });
-    house.visits(3);
-    let (files, before) = (house.files(), house.memory());
+    harness.visits(3);
+    let (files, before) = (harness.process.open_files(), harness.memory());
     let context = stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
     let readers: Vec<TlsStream> = crowd::by_threads(|_, number| {
         if number >= READERS {
             return None;
         }
-        let stream = small_tcp_from(source(number), house.proxy.address("imap"));
+        let stream = small_tcp_from(source(number), harness.address("imap"));
         let mut stream = Ssl::new(&context).unwrap().connect(stream.into()).unwrap();
-        fake::hear(&mut stream);
+        server::hear(&mut stream);
         stream.write_all(b"a LOGIN slow p\r\n").unwrap();
         let mut left = if number % 2 == 0 { READ_FIRST } else { 0 };
         let mut octets = vec![0; 65_536];
@@ -66,10 +67,10 @@ fn slow_readers_hold_their_servers_up() {
     });
     let mut taken: Vec<usize> = (0..READERS).map(|_| taken.recv_timeout(PATIENCE).unwrap()).collect();
     taken.sort_unstable();
-    let grown = house.memory().saturating_sub(before);
-    let (median, longest) = house.visits(10);
+    let grown = harness.memory().saturating_sub(before);
+    let (median, longest) = harness.visits(10);
     let kernel = kernel_most();
-    let (to_devices, from_server) = queues(house.proxy.address("imap").port(), house.server);
+    let (to_devices, from_server) = queues(harness.address("imap").port(), harness.server);
     println!(
         "{READERS} slow readers: the server was let send {:.0} KiB at the median, {:.0} KiB at most, {:.0} KiB of which were \
          read; memory {:.1} MiB more, {:.0} KiB each; the kernel keeps {:.0} KiB \
@@ -90,9 +91,9 @@ fn slow_readers_hold_their_servers_up() {
     let most = READ_FIRST + MEMORY + kernel + SLACK;
     assert!(taken[READERS - 1] < most, "{} octets, and no more than {most} are promised", taken[READERS - 1]);
     drop(readers);
-    house.until_open(0);
-    house.until_files(files);
-    println!("afterwards {:.1} MiB", house.memory() as f64 / 1048576.0);
+    harness.until_open(0);
+    harness.until_files(files);
+    println!("afterwards {:.1} MiB", harness.memory() as f64 / 1048576.0);
 }
 
 /// Octets in the kernel's queues of the proxy: what it has written to devices, and what servers have sent and it has not

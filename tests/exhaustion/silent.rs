@@ -4,8 +4,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::crowd::{self, half_hello, has_ended, milliseconds, source, tcp_from};
-use crate::house::House;
 use crate::storm::MANY_HANDSHAKES;
+use support::harness::Harness;
 
 /// What a connection costs that has said nothing, or half a ClientHello: its task, timers, a place in tables.
 const MEMORY_SILENT: usize = 8 * 1024;
@@ -25,11 +25,11 @@ fn limits(more: &str) -> String {
 }
 
 /// What a crowd weighs, and whether others are served meanwhile.
-fn weigh(house: &House, what: &str, count: usize, begun: Instant, before: usize) -> usize {
-    house.until_open(count);
+fn weigh(harness: &Harness, what: &str, count: usize, begun: Instant, before: usize) -> usize {
+    harness.until_open(count);
     let came = begun.elapsed();
-    let memory = house.memory();
-    let (median, longest) = house.visits(10);
+    let memory = harness.memory();
+    let (median, longest) = harness.visits(10);
     let grown = memory.saturating_sub(before);
     println!(
         "{count} {what}: open within {:.1} s; memory {:.1} MiB and {:.1} MiB more, {:.1} KiB each; {} open files; a good \
@@ -38,17 +38,17 @@ fn weigh(house: &House, what: &str, count: usize, begun: Instant, before: usize)
         before as f64 / 1048576.0,
         grown as f64 / 1048576.0,
         grown as f64 / 1024.0 / count as f64,
-        house.files(),
+        harness.process.open_files(),
         milliseconds(median),
         milliseconds(longest)
     );
     memory
 }
 
-fn everything_is_back(house: &House, files: usize) {
-    house.until_open(0);
-    house.until_files(files);
-    println!("afterwards {:.1} MiB, {} open files", house.memory() as f64 / 1048576.0, house.files());
+fn everything_is_back(harness: &Harness, files: usize) {
+    harness.until_open(0);
+    harness.until_files(files);
+    println!("afterwards {:.1} MiB, {} open files", harness.memory() as f64 / 1048576.0, harness.process.open_files());
 }
 
 /// Silent ones, halves of a ClientHello, short and long, and halves of a line in clear. The
@@ -57,15 +57,15 @@ fn everything_is_back(house: &House, files: usize) {
 fn ten_thousand_that_never_shake_hands() {
     let _alone = crowd::alone();
     let count = crowd::size();
-    let house = House::new(&limits("handshake_timeout = \"12s\"\nlogin_timeout = \"12s\""));
-    house.visits(3);
-    let (files, before) = (house.files(), house.memory());
+    let harness = Harness::new(&limits("handshake_timeout = \"12s\"\nlogin_timeout = \"12s\""));
+    harness.visits(3);
+    let (files, before) = (harness.process.open_files(), harness.memory());
     let (hello, line) = (half_hello(HELLO), vec![b'x'; LINE]);
     let sent = count / 4 * (HELLO + LINE);
     let mut first = 0;
     for round in 1..=2 {
         let begun = Instant::now();
-        let (tls, clear) = (house.proxy.address("imap"), house.proxy.address("clear"));
+        let (tls, clear) = (harness.address("imap"), harness.address("clear"));
         let mut crowd: Vec<TcpStream> = (0..count)
             .map(|number| {
                 let kind = number % 4;
@@ -79,20 +79,20 @@ fn ten_thousand_that_never_shake_hands() {
                 stream
             })
             .collect();
-        let memory = weigh(&house, "connections without a handshake", count, begun, before);
+        let memory = weigh(&harness, "connections without a handshake", count, begun, before);
         let most = before + MEMORY_ONCE + count * MEMORY_SILENT + sent;
         assert!(memory < most, "round {round}: {memory} octets, and no more than {most} are promised");
         if round == 2 {
             assert!(crowd.iter_mut().all(has_ended), "ended by the time-out");
         }
         drop(crowd);
-        everything_is_back(&house, files);
+        everything_is_back(&harness, files);
         if round == 1 {
             first = memory;
         }
         assert!(memory < first + MEMORY_LEFT, "{memory} octets, and {first} the first time");
     }
-    let late = |name, reason| usize::try_from(house.metric(name, reason)).unwrap();
+    let late = |name, reason| usize::try_from(harness.metric(name, reason)).unwrap();
     assert_eq!(late("packetboat_handshake_failures_total", "handshake_timeout"), count - count / 4);
     assert_eq!(late("packetboat_sessions_total", "login_timeout"), count / 4);
 }
@@ -102,9 +102,9 @@ fn ten_thousand_that_never_shake_hands() {
 fn ten_thousand_that_never_log_in() {
     let _alone = crowd::alone();
     let count = crowd::size();
-    let house = House::new(&limits(""));
-    house.visits(3);
-    let (files, before) = (house.files(), house.memory());
+    let harness = Harness::new(&limits(""));
+    harness.visits(3);
+    let (files, before) = (harness.process.open_files(), harness.memory());
     let half_record = [[23, 3, 1, 0x40, 0].as_slice(), &[7; 8000]].concat();
     let mut first = 0;
     for (round, count) in [(1, count), (2, count / 4)] {
@@ -114,20 +114,20 @@ fn ten_thousand_that_never_log_in() {
             if number >= count || number >= LEAST_SHAKEN && begun.elapsed() > SHAKING {
                 return None;
             }
-            let mut stream = shaker.shake(tcp_from(source(number / 4), house.proxy.address("imap")));
+            let mut stream = shaker.shake(tcp_from(source(number / 4), harness.address("imap")));
             if number % 4 == 0 {
                 crowd::say(&mut stream, &half_record);
             }
             Some(stream)
         });
-        let memory = weigh(&house, "connections without a login", crowd.len(), begun, before);
+        let memory = weigh(&harness, "connections without a login", crowd.len(), begun, before);
         if round == 1 {
             let most = before + MEMORY_ONCE + crowd.len() * MEMORY_SHAKEN;
             assert!(memory < most, "{memory} octets, and no more than {most} are promised");
             first = memory;
         }
         drop(crowd);
-        everything_is_back(&house, files);
+        everything_is_back(&harness, files);
         assert!(memory < first + MEMORY_LEFT, "{memory} octets, and {first} the first time");
     }
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::crowd::{self, milliseconds, tcp_from};
-use crate::house::House;
 use support::device::Device;
+use support::harness::Harness;
 use support::proxy::{Proxy, listener};
 
 /// Of each of two rounds.
@@ -18,10 +18,10 @@ const MEMORY_LEFT: usize = 16 << 20;
 
 #[test]
 fn a_reconnect_storm() {
-    let mut house = House::new(&format!("[limits]\n{MANY_HANDSHAKES}"));
-    let (mut good, mut first) = (house.visits(3), 0);
+    let mut harness = Harness::new(&format!("[limits]\n{MANY_HANDSHAKES}"));
+    let (mut good, mut first) = (harness.visits(3), 0);
     let mut visits = 3;
-    let files = house.files();
+    let files = harness.process.open_files();
     let begun = Instant::now();
     for round in 1..=2 {
         let round_begun = Instant::now();
@@ -30,14 +30,14 @@ fn a_reconnect_storm() {
             let others = scope.spawn(|| {
                 let mut seen = Vec::new();
                 while !is_over.load(Ordering::Relaxed) {
-                    seen.push(house.visit());
+                    seen.push(harness.visit());
                 }
                 seen.sort();
                 seen
             });
             let stormed = crowd::by_threads(|shaker, number| {
                 let from = crowd::source(number % SOURCES);
-                (number < STORM).then(|| drop(shaker.shake(tcp_from(from, house.proxy.address("imap")))))
+                (number < STORM).then(|| drop(shaker.shake(tcp_from(from, harness.address("imap")))))
             });
             is_over.store(true, Ordering::Relaxed);
             let seen = others.join().unwrap();
@@ -47,9 +47,9 @@ fn a_reconnect_storm() {
         });
         assert_eq!(stormed, STORM);
         let took = round_begun.elapsed();
-        house.until_open(0);
-        house.until_files(files);
-        let memory = house.memory();
+        harness.until_open(0);
+        harness.until_files(files);
+        let memory = harness.memory();
         println!(
             "{STORM} connections that shake hands and leave, within {:.1} s ({:.0} a second); {:.1} MiB afterwards; a good \
              device's visit {:.0} ms (longest {:.0} ms)",
@@ -65,10 +65,10 @@ fn a_reconnect_storm() {
         assert!(memory < first + MEMORY_LEFT, "{memory} octets, and {first} after the first round");
     }
     let (accepted, over) =
-        (house.metric("packetboat_connections_accepted_total", ""), house.metric("packetboat_sessions_total", ""));
+        (harness.metric("packetboat_connections_accepted_total", ""), harness.metric("packetboat_sessions_total", ""));
     assert_eq!(accepted, over, "opened and closed");
     assert_eq!(over, (2 * STORM + visits) as u64);
-    let log = end(&mut house);
+    let log = end(&mut harness);
     let since = begun.elapsed();
     log.adds_up("session ended", over);
     assert_eq!(log.lines("session ended", "\"127.0.0.1:"), visits, "nothing of a good device's is left out");
@@ -101,14 +101,14 @@ fn what_the_log_leaves_out_is_told_soon() {
 /// Who is over the limit is refused at once and cheaply; within them everybody is served, and other sources do not notice.
 #[test]
 fn limits_are_reached() {
-    let mut house = House::new("[limits]\nconnections = 400\nconnections_per_source = 100");
-    let address = house.proxy.address("imap");
-    let files = house.files();
-    let mut session = house.session();
+    let mut harness = Harness::new("[limits]\nconnections = 400\nconnections_per_source = 100");
+    let address = harness.address("imap");
+    let files = harness.process.open_files();
+    let mut session = harness.session();
     let of = |last: u8| (0..100).map(|_| tcp_from(last, address)).collect::<Vec<_>>();
     let second = of(2);
-    house.until_open(101);
-    let (begun, spent) = (Instant::now(), house.processor());
+    harness.until_open(101);
+    let (begun, spent) = (Instant::now(), harness.process.processor());
     let mut waits: Vec<Duration> = (0..REFUSED)
         .map(|_| {
             let begun = Instant::now();
@@ -117,8 +117,8 @@ fn limits_are_reached() {
         })
         .collect();
     waits.sort();
-    let (took, spent) = (begun.elapsed(), house.processor() - spent);
-    let (median, longest) = house.visits(10);
+    let (took, spent) = (begun.elapsed(), harness.process.processor() - spent);
+    let (median, longest) = harness.visits(10);
     println!(
         "{REFUSED} over the limit of their source, refused within {:.2} ms each (longest {:.1} ms), {:.0} us of processor time, \
          {:.1} s in all; a good device's visit {:.0} ms (longest {:.0} ms)",
@@ -133,22 +133,22 @@ fn limits_are_reached() {
     assert!(spent < Duration::from_millis(2) * u32::try_from(REFUSED).unwrap(), "{spent:?}");
     let others: Vec<_> = [3, 4, 5].into_iter().flat_map(|last| of(last).into_iter().take(100)).collect();
     // Three quarters are theirs, and the session is none of them.
-    house.until_open(301);
+    harness.until_open(301);
     assert!(crowd::has_ended(&mut tcp_from(6, address)), "refused, whoever it is that has not logged in");
     session.ok("NOOP");
-    house.visits(3);
-    assert!(house.metric("packetboat_connections_refused_total", "too_many_connections") >= 2);
+    harness.visits(3);
+    assert!(harness.metric("packetboat_connections_refused_total", "too_many_connections") >= 2);
     drop(others);
-    house.until_open(101);
-    house.visits(3);
+    harness.until_open(101);
+    harness.visits(3);
     session.ok("LOGOUT");
     drop((second, session));
-    house.until_open(0);
-    house.until_files(files);
-    let refused = house.metric("packetboat_connections_refused_total", "too_many_from_source");
+    harness.until_open(0);
+    harness.until_files(files);
+    let refused = harness.metric("packetboat_connections_refused_total", "too_many_from_source");
     assert_eq!(refused, REFUSED as u64);
-    let all = house.metric("packetboat_connections_refused_total", "");
-    let log = end(&mut house);
+    let all = harness.metric("packetboat_connections_refused_total", "");
+    let log = end(&mut harness);
     log.adds_up("refused", all);
     let most = LINES_OF_SOURCE + LINES_OF_SOURCE * usize::try_from(begun.elapsed().as_secs() + 1).unwrap() / 60;
     assert!(log.lines("refused", "too_many_from_source") <= most);
@@ -162,10 +162,10 @@ pub const MANY_HANDSHAKES: &str = "handshakes_per_minute = 1000000\nhandshakes_p
 /// The whole log of a proxy that has ended.
 struct Log(String);
 
-fn end(house: &mut House) -> Log {
-    house.proxy.process.signal("TERM");
-    assert!(house.proxy.process.wait().success());
-    Log(house.proxy.log.to_the_end())
+fn end(harness: &mut Harness) -> Log {
+    harness.process.signal("TERM");
+    assert!(harness.process.wait().success());
+    Log(harness.log.to_the_end())
 }
 
 impl Log {

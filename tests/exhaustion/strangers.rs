@@ -14,9 +14,9 @@ use crate::crowd::{self, milliseconds, say_hello_and_reset, tcp_from_address};
 use support::certificates::Certificates;
 use support::device::Device;
 use support::exchange::{BY_SECRET, Exchange, PASSWORD};
-use support::fake;
 use support::imap::{Imap, status};
 use support::proxy::{Proxy, listener, translating_listener};
+use support::server;
 use support::stacks::{self, Version, old};
 
 /// Devices that are known, each at an address of its own; their passwords are verified anew at each visit.
@@ -46,7 +46,7 @@ impl Plant {
             .collect();
         let certificates = Certificates::for_name("localhost", 30);
         certificates.write(directory.path());
-        let port = fake::tls(&certificates, SslVersion::TLS1_3, |stream| {
+        let port = server::tls(&certificates, SslVersion::TLS1_3, |stream| {
             std::thread::spawn(move || judge(stream));
         });
         let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\n";
@@ -172,7 +172,7 @@ fn guesses() -> String {
 fn judge(mut stream: impl Read + Write + Send + 'static) {
     let _ = stream.write_all(b"* OK ready\r\n");
     loop {
-        let line = fake::hear(&mut stream);
+        let line = server::hear(&mut stream);
         let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
         let is_wrong = command.contains("LOGIN") && !command.contains(PASSWORD);
         let answer = if is_wrong { "NO [AUTHENTICATIONFAILED] no" } else { "OK done" };

@@ -7,12 +7,12 @@ use packetboat::failure::Kind;
 use crate::expect::{DeviceState, End, Protocol};
 use crate::fault::{Fault, Means, inflict};
 use crate::good::Notes;
-use crate::house::House;
 use crate::peer::{Peer, client_hello, lossy};
+use crate::setup::Setup;
 
 /// One cell, from the first octet to the last.
 pub fn run(
-    house: &House,
+    setup: &Setup,
     protocol: Protocol,
     state: DeviceState,
     fault: Fault,
@@ -20,13 +20,13 @@ pub fn run(
     ends: &[End],
 ) -> Result<(), String> {
     let login = format!("c{}", from.to_string().replace('.', "-"));
-    let notes = house.good(protocol).notes(&login);
+    let notes = setup.good(protocol).notes(&login);
     let entry = match state {
         DeviceState::InClear | DeviceState::StartTlsAnswered | DeviceState::Secured => "clear",
         DeviceState::MidHelloOrNot => "auto",
         _ => "good",
     };
-    let peer = Peer::connect(from, house.address(protocol, entry));
+    let peer = Peer::connect(from, setup.address(protocol, entry));
     let mut device = Device { peer, imap: protocol == Protocol::Imap, login, notes: notes.clone() };
     device.reach(state)?;
     let is_in = device.is_in(state);
@@ -63,11 +63,11 @@ pub fn run(
 }
 
 /// A device without a fault: logs in, and out.
-pub fn good(house: &House, protocol: Protocol) -> Result<(), String> {
+pub fn good(setup: &Setup, protocol: Protocol) -> Result<(), String> {
     let login = "good".to_owned();
-    let peer = Peer::connect(Ipv4Addr::LOCALHOST, house.address(protocol, "good"));
+    let peer = Peer::connect(Ipv4Addr::LOCALHOST, setup.address(protocol, "good"));
     let mut device =
-        Device { peer, imap: protocol == Protocol::Imap, notes: house.good(protocol).notes(&login), login };
+        Device { peer, imap: protocol == Protocol::Imap, notes: setup.good(protocol).notes(&login), login };
     device.logged_in()?;
     device.say("y NOOP\r\nz LOGOUT\r\n", "NOOP\r\nQUIT\r\n");
     device.peer.hear_to_the_end()?;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::house;
 use crate::peer::{Peer, accept};
+use crate::setup;
 use support::certificates::Certificates;
 use support::device::{Device, tcp};
 use support::imap::{Imap, status};
@@ -114,7 +114,7 @@ fn the_end_comes_in_the_middle_of_a_flood() {
         directory.path().join("ca.pem"),
         listener("imap", "imap", "plaintext", "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]")
     ));
-    let context = house::server(&certificates);
+    let context = setup::server(&certificates);
     let mut stream = tcp(proxy.address("imap"));
     let playing = thread::spawn(move || {
         let mut peer = Peer::over(accept(&server).unwrap());

@@ -8,12 +8,12 @@ use packetboat::failure::Kind;
 use crate::device::Device;
 use crate::expect::{End, Phase, Protocol, ServerState, Verdict};
 use crate::fault::{Fault, Means, inflict};
-use crate::house::House;
 use crate::peer::{Peer, accept, lossy};
+use crate::setup::Setup;
 
 /// One cell, from the first octet to the last.
 pub fn run(
-    house: &House,
+    setup: &Setup,
     protocol: Protocol,
     state: ServerState,
     fault: Fault,
@@ -23,15 +23,15 @@ pub fn run(
     let imap = protocol == Protocol::Imap;
     let starttls = state.is_behind_starttls();
     let entry = if starttls { "bad-starttls" } else { "bad" };
-    let peer = Peer::connect(from, house.address(protocol, entry));
-    let notes = house.good(protocol).notes("");
+    let peer = Peer::connect(from, setup.address(protocol, entry));
+    let notes = setup.good(protocol).notes("");
     let mut device = Device { peer, imap, login: String::new(), notes };
     device.greeted()?;
     if !imap {
         device.peer.send("AUTH XOAUTH2\r\n");
         device.peer.line_with("+ ")?;
     }
-    let bad = house.bad(protocol, starttls);
+    let bad = setup.bad(protocol, starttls);
     let accepted = {
         let _turn = bad.turn.lock().unwrap();
         // user=u^Aauth=Bearer t^A^A
@@ -41,7 +41,7 @@ pub fn run(
     };
     thread::scope(|scope| {
         let hearing = scope.spawn(|| hear(&mut device, state, verdict));
-        let said = play(house, accepted, imap, state, fault, verdict);
+        let said = play(setup, accepted, imap, state, fault, verdict);
         let heard = hearing.join().map_err(|_| "the device's side panicked".to_owned())??;
         compare(state, verdict, &said?, &heard)
     })
@@ -91,7 +91,7 @@ fn refusal(kind: Kind, imap: bool) -> &'static str {
 
 /// Plays the server as far as the state, and then its fault; what it has said behind the login.
 fn play(
-    house: &House,
+    setup: &Setup,
     accepted: std::net::TcpStream,
     imap: bool,
     state: ServerState,
@@ -99,7 +99,7 @@ fn play(
     verdict: &Verdict,
 ) -> Result<Vec<u8>, String> {
     let mut peer = Peer::over(accepted);
-    let logged_in_at = reach(house, &mut peer, imap, state)?;
+    let logged_in_at = reach(setup, &mut peer, imap, state)?;
     let unending = !matches!(verdict, Verdict::Ends(..));
     inflict(fault, &mut peer, &means(imap, state, unending));
     let waits =
@@ -112,7 +112,7 @@ fn play(
 }
 
 /// Says what is said so far; how much of that comes before the device is in.
-fn reach(house: &House, peer: &mut Peer, imap: bool, state: ServerState) -> Result<usize, String> {
+fn reach(setup: &Setup, peer: &mut Peer, imap: bool, state: ServerState) -> Result<usize, String> {
     let say = |peer: &mut Peer, in_imap: &str, in_pop3: &str| {
         peer.try_send(if imap { in_imap } else { in_pop3 }.as_bytes()).map_err(|error| error.to_string())
     };
@@ -132,7 +132,7 @@ fn reach(house: &House, peer: &mut Peer, imap: bool, state: ServerState) -> Resu
             }
             return Ok(0);
         }
-        _ => peer.shake_as_server(&house.context)?,
+        _ => peer.shake_as_server(&setup.context)?,
     }
     if state == ServerState::BeforeGreeting {
         return Ok(0);

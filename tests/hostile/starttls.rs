@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use openssl::ssl::SslContext;
 
-use crate::house;
 use crate::peer::{Peer, accept, client_hello, lossy};
+use crate::setup;
 use support::certificates::Certificates;
 use support::process::PATIENCE;
 use support::proxy::{Proxy, listener};
@@ -41,7 +41,7 @@ impl Between {
             listener("pop3-clear", "pop3", "starttls", ""),
             listener("pop3-both", "pop3", "starttls", plaintext),
         ));
-        Self { proxy, server, context: house::server(&certificates), _directory: directory }
+        Self { proxy, server, context: setup::server(&certificates), _directory: directory }
     }
 
     /// A device that has sent its login, and the server that is dialled for it.

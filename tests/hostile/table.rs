@@ -10,7 +10,7 @@ use std::thread;
 
 use crate::expect::{Clock, DeviceState, Protocol, ServerState, Verdict, of_device, of_server};
 use crate::fault::Fault;
-use crate::house::House;
+use crate::setup::Setup;
 use crate::{device, server};
 
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +35,13 @@ impl Cell {
         }
     }
 
-    fn run(&self, house: &House, from: Ipv4Addr) -> Result<(), String> {
+    fn run(&self, setup: &Setup, from: Ipv4Addr) -> Result<(), String> {
         match (self.at, &self.verdict) {
             (At::Device(state), Verdict::Ends(_, ends)) => {
-                device::run(house, self.protocol, state, self.fault, from, ends)
+                device::run(setup, self.protocol, state, self.fault, from, ends)
             }
             (At::Device(_), _) => panic!("a device's fault has an end of its own"),
-            (At::Server(state), verdict) => server::run(house, self.protocol, state, self.fault, from, verdict),
+            (At::Server(state), verdict) => server::run(setup, self.protocol, state, self.fault, from, verdict),
         }
     }
 
@@ -79,14 +79,14 @@ fn cells() -> (Vec<Cell>, usize) {
 }
 
 /// Runs cells side by side; those that have failed, with why.
-fn run(houses: &BTreeMap<Clock, House>, cells: &[Cell], round: u8) -> Vec<String> {
+fn run(setups: &BTreeMap<Clock, Setup>, cells: &[Cell], round: u8) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some((number, cell)) = take(&next, cells) {
-                    let work = || cell.run(&houses[&cell.clock()], source(round, number));
+                    let work = || cell.run(&setups[&cell.clock()], source(round, number));
                     let outcome = catch_unwind(AssertUnwindSafe(work));
                     let outcome = outcome.unwrap_or_else(|panic| Err(format!("panicked: {:?}", panic_text(&panic))));
                     if let Err(why) = outcome {
@@ -118,8 +118,8 @@ fn source(round: u8, number: usize) -> Ipv4Addr {
 }
 
 /// What the log lacks, or has too much of.
-fn misreported(houses: &BTreeMap<Clock, House>, cells: &[Cell], round: u8) -> Vec<String> {
-    let lines: BTreeMap<Clock, _> = houses.iter().map(|(clock, house)| (*clock, house.lines())).collect();
+fn misreported(setups: &BTreeMap<Clock, Setup>, cells: &[Cell], round: u8) -> Vec<String> {
+    let lines: BTreeMap<Clock, _> = setups.iter().map(|(clock, setup)| (*clock, setup.lines())).collect();
     let mut failures = Vec::new();
     for (number, cell) in cells.iter().enumerate() {
         let of_cell = lines[&cell.clock()].get(&source(round, number).to_string()).cloned().unwrap_or_default();
@@ -143,21 +143,21 @@ fn every_fault_in_every_state() {
     }
     // The slow ones first, so that none is left over at the end.
     cells.sort_by_key(|cell| std::cmp::Reverse(cell.clock()));
-    let houses: BTreeMap<Clock, House> = thread::scope(|scope| {
-        let starting = Clock::ALL.map(|clock| scope.spawn(move || (clock, House::new(clock))));
-        starting.into_iter().map(|house| house.join().unwrap()).collect()
+    let setups: BTreeMap<Clock, Setup> = thread::scope(|scope| {
+        let starting = Clock::ALL.map(|clock| scope.spawn(move || (clock, Setup::new(clock))));
+        starting.into_iter().map(|setup| setup.join().unwrap()).collect()
     });
     // Every proxy has met every kind of peer, and has taken what it keeps, before it is measured.
     let first: Vec<Cell> = cells.iter().step_by(5).cloned().collect();
-    let mut failures = run(&houses, &first, 1);
-    let before: Vec<_> = houses.values().map(|house| house.holdings(0)).collect();
+    let mut failures = run(&setups, &first, 1);
+    let before: Vec<_> = setups.values().map(|setup| setup.holdings(0)).collect();
     let begun = std::time::Instant::now();
-    failures.extend(run(&houses, &cells, 2));
+    failures.extend(run(&setups, &cells, 2));
     let took = begun.elapsed();
     // Before anything else can stop the test.
     failures.iter().for_each(|failure| println!("{failure}"));
-    let after: Vec<_> = houses.values().zip(&before).map(|(house, before)| house.holdings(before.files)).collect();
-    failures.extend(misreported(&houses, &cells, 2));
+    let after: Vec<_> = setups.values().zip(&before).map(|(setup, before)| setup.holdings(before.files)).collect();
+    failures.extend(misreported(&setups, &cells, 2));
     for (clock, (before, after)) in Clock::ALL.iter().zip(before.iter().zip(&after)) {
         let grown = after.resident_kib.saturating_sub(before.resident_kib);
         println!("{clock:?}: {} files before, {} after; grown by {grown} KiB", before.files, after.files);
@@ -165,10 +165,10 @@ fn every_fault_in_every_state() {
             failures.push(format!("the proxy {clock:?} has kept something: {before:?}, {after:?}"));
         }
     }
-    failures.extend(with_a_blocked_log(&houses, &cells));
-    for house in houses.values() {
+    failures.extend(with_a_blocked_log(&setups, &cells));
+    for setup in setups.values() {
         for protocol in [Protocol::Imap, Protocol::Pop3] {
-            failures.extend(device::good(house, protocol).err());
+            failures.extend(device::good(setup, protocol).err());
         }
     }
     println!("{} cells in {took:.1?}, {left_out} left out with a reason", cells.len());
@@ -177,15 +177,15 @@ fn every_fault_in_every_state() {
 
 /// The same cells while nobody reads standard error: peers hear what they hear otherwise, each session is counted, and
 /// nothing is kept.
-fn with_a_blocked_log(houses: &BTreeMap<Clock, House>, cells: &[Cell]) -> Vec<String> {
-    thread::scope(|scope| houses.values().for_each(|house| drop(scope.spawn(|| house.block_log()))));
-    let sessions = || houses.values().map(|house| house.metric("packetboat_sessions_total")).sum::<u64>();
-    let before: Vec<_> = houses.values().map(|house| house.holdings(0)).collect();
+fn with_a_blocked_log(setups: &BTreeMap<Clock, Setup>, cells: &[Cell]) -> Vec<String> {
+    thread::scope(|scope| setups.values().for_each(|setup| drop(scope.spawn(|| setup.block_log()))));
+    let sessions = || setups.values().map(|setup| setup.proxy.metric("packetboat_sessions_total", "")).sum::<u64>();
+    let before: Vec<_> = setups.values().map(|setup| setup.holdings(0)).collect();
     let over = sessions();
     let mut failures: Vec<String> =
-        run(houses, cells, 3).into_iter().map(|failure| format!("nobody reads the log: {failure}")).collect();
-    for (house, before) in houses.values().zip(&before) {
-        let after = house.holdings(before.files);
+        run(setups, cells, 3).into_iter().map(|failure| format!("nobody reads the log: {failure}")).collect();
+    for (setup, before) in setups.values().zip(&before) {
+        let after = setup.holdings(before.files);
         if after.files > before.files {
             failures.push(format!("without a reader of its log the proxy has kept something: {before:?}, {after:?}"));
         }
@@ -194,7 +194,7 @@ fn with_a_blocked_log(houses: &BTreeMap<Clock, House>, cells: &[Cell]) -> Vec<St
     if over != cells.len() as u64 {
         failures.push(format!("{over} sessions in {} cells", cells.len()));
     }
-    houses.values().for_each(House::unblock_log);
+    setups.values().for_each(Setup::unblock_log);
     failures
 }
 

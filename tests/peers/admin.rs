@@ -12,9 +12,7 @@ use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
 use support::imap::{Imap, status};
 use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Stack, Start, Version, old, openssl};
-
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+use support::stacks::{Stack, Start, TLS_1_0, Version, old, openssl};
 
 /// Asks with these headers; the status and the whole answer.
 fn ask(proxy: &Proxy, path: &str, headers: &[&str]) -> (u16, String) {

@@ -7,15 +7,13 @@ use openssl::ssl::SslVersion;
 use support::certificates::Certificates;
 use support::device::{Device, tcp};
 use support::dovecot::{Dovecot, PASSWORD};
-use support::fake;
 use support::free_ports;
 use support::imap::{Imap, status};
 use support::message;
 use support::pop3::Pop3;
 use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Stack, Start, Version, java, old, openssl};
-
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+use support::server;
+use support::stacks::{Start, TLS_1_0, Version, java, old, openssl};
 
 /// IMAP and POP3, implicit TLS, to an upstream on this port.
 fn proxy_to(port: u16, upstream: &str) -> Proxy {
@@ -102,7 +100,7 @@ fn upstream_certificate_is_not_accepted() {
         (Certificates::for_name("localhost", 30), false, "its issuer is not among the trusted roots"),
     ] {
         certificates.write(directory.path());
-        let port = fake::tls(&certificates, SslVersion::TLS1_3, |stream| fake::say(stream, "* OK never seen\r\n"));
+        let port = server::tls(&certificates, SslVersion::TLS1_3, |stream| server::say(stream, "* OK never seen\r\n"));
         let roots = if trusted { format!("roots = {:?}", directory.path().join("ca.pem")) } else { String::new() };
         let log = format!("mail server's certificate is not accepted: 127.0.0.1: {log}");
         both_are_told(&proxy_to(port, &roots), "CONTACTADMIN", "SYS/PERM", &log);
@@ -114,23 +112,23 @@ fn upstream_offers_only_tls_1_1() {
     let certificates = Certificates::for_name("localhost", 30);
     let directory = tempfile::tempdir().unwrap();
     certificates.write(directory.path());
-    let port = fake::tls(&certificates, SslVersion::TLS1_1, |stream| fake::say(stream, "* OK never seen\r\n"));
+    let port = server::tls(&certificates, SslVersion::TLS1_1, |stream| server::say(stream, "* OK never seen\r\n"));
     let roots = format!("roots = {:?}", directory.path().join("ca.pem"));
     both_are_told(&proxy_to(port, &roots), "CONTACTADMIN", "SYS/PERM", "offers nothing newer than TLS 1.1");
 }
 
 #[test]
 fn upstream_speaks_no_tls() {
-    let port = fake::plain(|stream| fake::say(stream, "* OK hello in clear\r\n"));
+    let port = server::plain(|stream| server::say(stream, "* OK hello in clear\r\n"));
     both_are_told(&proxy_to(port, ""), "CONTACTADMIN", "SYS/PERM", "set security = \\\"starttls\\\"");
 }
 
 /// One octet of a handshake message, and an alert in the middle of it: rustls has no words for that, and no alert.
 #[test]
 fn upstream_breaks_a_handshake_message_off() {
-    let port = fake::plain(|mut stream| {
+    let port = server::plain(|mut stream| {
         let _ = stream.write_all(&[0x16, 3, 3, 0, 1, 2, 0x15, 3, 3, 0, 2, 2, 0x28]);
-        fake::say(stream, "");
+        server::say(stream, "");
     });
     both_are_told(
         &proxy_to(port, ""),
@@ -145,18 +143,18 @@ fn upstream_does_not_answer_in_time() {
     let certificates = Certificates::for_name("localhost", 30);
     let directory = tempfile::tempdir().unwrap();
     certificates.write(directory.path());
-    let port = fake::tls(&certificates, SslVersion::TLS1_3, |stream| fake::say(stream, ""));
+    let port = server::tls(&certificates, SslVersion::TLS1_3, |stream| server::say(stream, ""));
     let more = format!("roots = {:?}\n[limits]\nupstream_login_timeout = \"200ms\"", directory.path().join("ca.pem"));
     both_are_told(&proxy_to(port, &more), "UNAVAILABLE", "SYS/TEMP", "limits.upstream_login_timeout = 200ms");
 }
 
 #[test]
 fn answers_injected_behind_starttls_upstream_are_not_believed() {
-    let port = fake::plain(|mut stream| {
+    let port = server::plain(|mut stream| {
         let _ = stream.write_all(b"* OK hello\r\n");
-        fake::hear(&mut stream);
+        server::hear(&mut stream);
         // Both protocols' answer to STARTTLS, and at once the one to a login that has not been sent.
-        fake::say(stream, "P1 OK begin\r\nP2 OK LOGIN completed\r\n");
+        server::say(stream, "P1 OK begin\r\nP2 OK LOGIN completed\r\n");
     });
     let proxy = proxy_to(port, "security = \"starttls\"");
     let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
@@ -203,7 +201,7 @@ fn a_client_hello_right_behind_starttls_is_taken() {
     impl Read for Eager {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             while !self.1 {
-                let line = fake::hear(&mut self.0);
+                let line = server::hear(&mut self.0);
                 self.1 = line.starts_with("a OK");
             }
             self.0.read(buffer)

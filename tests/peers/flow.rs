@@ -9,15 +9,14 @@ use std::time::{Duration, Instant};
 use openssl::ssl::SslVersion;
 
 use support::certificates::Certificates;
-use support::fake;
 use support::imap::{Imap, status};
 use support::issuer::Issuer;
 use support::network::{HERE, Network, THERE};
 use support::proxy::{Proxy, translating_listener};
-use support::stacks::{Stack, Start, Version};
+use support::server;
+use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account, device};
 
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 /// Far below what the kernel takes by itself (tcp_retries2: a quarter of an hour), far above `keep_alive` and its probes.
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -29,12 +28,12 @@ fn proxy(issuer: &Issuer, address: &str, start: impl FnOnce(Server) -> u16) -> (
     let (speak, told) = channel();
     let told = Arc::new(Mutex::new(told));
     let port = start(Box::new(move || {
-        fake::tls_at("0.0.0.0:0", &certificates, SslVersion::TLS1_3, move |mut stream| {
+        server::tls_at("0.0.0.0:0", &certificates, SslVersion::TLS1_3, move |mut stream| {
             let told = Arc::clone(&told);
             std::thread::spawn(move || {
                 let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
                 loop {
-                    let line = fake::hear(&mut stream);
+                    let line = server::hear(&mut stream);
                     let Some((tag, _)) = line.split_once(' ') else { return };
                     if line.contains("IDLE") {
                         let _ = stream.write_all(b"+ idling\r\n");

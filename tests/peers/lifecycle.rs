@@ -10,15 +10,13 @@ use support::certificates::Certificates;
 use support::connection::TlsStream;
 use support::device::Device;
 use support::dovecot::{Dovecot, PASSWORD};
-use support::fake;
 use support::imap::Imap;
 use support::message;
 use support::pop3::Pop3;
 use support::process::{Lines, PATIENCE, Process};
 use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Stack, Start, Version, old, openssl};
-
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+use support::server;
+use support::stacks::{Start, TLS_1_0, Version, old, openssl};
 
 fn both(dovecot: &Dovecot, more: &str) -> Proxy {
     Proxy::start(
@@ -134,10 +132,10 @@ fn a_server_that_closes_is_passed_on() {
     let directory = tempfile::tempdir().unwrap();
     certificates.write(directory.path());
     for notify in [true, false] {
-        let port = fake::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
+        let port = server::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
             use std::io::Write;
             let _ = stream.write_all(b"* OK ready\r\n");
-            fake::hear(&mut stream);
+            server::hear(&mut stream);
             let last = format!(
                 "P2 OK in\r\n* 1 FETCH (BODY[] {{3}}\r\nabc)\r\n* BYE Session invalidated{}",
                 "\r\n".repeat(500)

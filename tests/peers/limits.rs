@@ -11,10 +11,10 @@ use support::certificates::Certificates;
 use support::connection::Socket;
 use support::device::{Device, tcp, tcp_from};
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
-use support::fake;
 use support::imap::{Imap, status};
 use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, translating_listener};
+use support::server;
 
 const OBSERVED: &str = "observe = true\nallowed_networks = [\"127.0.0.0/8\", \"2001:db8::/32\", \"::1/128\"]\n";
 
@@ -218,14 +218,14 @@ fn a_password_that_is_passed_through_is_not_read() {
     let certificates = Certificates::for_name("localhost", 30);
     certificates.write(directory.path());
     let (sender, heard) = std::sync::mpsc::channel();
-    let port = fake::tls(&certificates, openssl::ssl::SslVersion::TLS1_3, move |mut stream| {
+    let port = server::tls(&certificates, openssl::ssl::SslVersion::TLS1_3, move |mut stream| {
         stream.write_all(b"* OK ready\r\n").unwrap();
-        assert_eq!(fake::hear(&mut stream), "P2 LOGIN \"u\" {7}\r\n");
+        assert_eq!(server::hear(&mut stream), "P2 LOGIN \"u\" {7}\r\n");
         stream.write_all(b"+ go on\r\n").unwrap();
         let mut password = [0; 7];
         stream.read_exact(&mut password).unwrap();
         sender.send(password).unwrap();
-        fake::say(stream, "\r\nP2 NO [AUTHENTICATIONFAILED] no\r\n");
+        server::say(stream, "\r\nP2 NO [AUTHENTICATIONFAILED] no\r\n");
     });
     let roots = directory.path().join("ca.pem");
     let proxy = Proxy::start(&format!(

@@ -13,16 +13,15 @@ use openssl::ssl::SslVersion;
 
 use support::certificates::Certificates;
 use support::exchange::Ran;
-use support::fake;
 use support::imap::{Imap, status};
 use support::issuer::Issuer;
 use support::network::Network;
 use support::process::{PATIENCE, Process};
 use support::proxy::{Proxy, listener, translating_listener};
-use support::stacks::{Stack, Start, Version};
+use support::server;
+use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account, device};
 
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 const HOST: &str = "mail.contoso.example";
 
 /// A host of its own whose /etc is a copy, with a name server that knows [`HOST`].
@@ -83,7 +82,7 @@ fn run(command: &str) {
 fn upstream(directory: &Path) -> String {
     let certificates = Certificates::for_name(HOST, 30);
     certificates.write(directory);
-    let port = fake::tls(&certificates, SslVersion::TLS1_3, fake::agree);
+    let port = server::tls(&certificates, SslVersion::TLS1_3, server::agree);
     let roots = directory.join("ca.pem");
     format!("[upstream.x]\nhost = \"{HOST}\"\nimap_port = {port}\nroots = {roots:?}\n")
 }
@@ -194,7 +193,7 @@ fn check_online_is_confined_as_the_service_is() {
     // It may be root that checks: the service's user could not use what it makes.
     assert!(!directory.path().join("state").exists());
     // A mail server that says nothing, so that there is time to look.
-    let silent = fake::plain(std::mem::forget);
+    let silent = server::plain(std::mem::forget);
     fs::write(&file, text(&format!("[upstream.x]\nhost = \"127.0.0.1\"\nimap_port = {silent}\n"))).unwrap();
     let process = Process::start(check().stdout(Stdio::null()).stderr(Stdio::null()));
     let deadline = Instant::now() + PATIENCE;

@@ -6,10 +6,9 @@ use support::device::Device;
 use support::issuer::Issuer;
 use support::proxy::{Proxy, listener, translating_listener};
 use support::recorder::Recorder;
-use support::stacks::{Stack, Start, Version};
+use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account, device};
 
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 const PLANTED: &str = "planted-4k2x9-secret";
 
 /// A server, a token endpoint, and the proxy between, with a device that may delete and one that may not.

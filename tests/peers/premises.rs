@@ -12,13 +12,12 @@ use openssl::x509::X509;
 
 use support::certificates::Certificates;
 use support::exchange::{Ran, mode};
-use support::fake;
 use support::imap::{Imap, status};
 use support::proxy::{Proxy, listener};
-use support::stacks::{Stack, Start, Version};
+use support::server;
+use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account_of, device};
 
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 const MAKE: &str = "make one of X.509 version 3 with subjectAltName = DNS:localhost, CA:FALSE";
 
 /// A directory with a CA, in which openssl(1) makes certificates.
@@ -74,7 +73,7 @@ impl Office {
 
     /// What a login is answered, and what the log says of it.
     fn login(&self, server: &Certificates, newest: SslVersion, roots: &str) -> (String, String) {
-        let port = fake::tls(server, newest, fake::agree);
+        let port = server::tls(server, newest, server::agree);
         let proxy = Proxy::start(&self.upstream(port, roots));
         let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
         let answer = status(&imap.command("LOGIN somebody secret")).to_owned();
@@ -159,8 +158,8 @@ fn name_and_dates_of_a_certificate_that_roots_names_count() {
 fn the_roots_of_a_token_endpoint_are_judged_alike() {
     let office = Office::new();
     let own = office.own("own", SAN);
-    let mail = fake::tls(&own, SslVersion::TLS1_3, fake::agree);
-    let tokens = fake::tls(&own, SslVersion::TLS1_3, |stream| fake::hand_out(stream, "an-access-token"));
+    let mail = server::tls(&own, SslVersion::TLS1_3, server::agree);
+    let tokens = server::tls(&own, SslVersion::TLS1_3, |stream| server::hand_out(stream, "an-access-token"));
     let secret = office.path("secret");
     std::fs::write(&secret, "app secret").unwrap();
     mode(&secret, 0o600);

@@ -5,7 +5,6 @@ use std::net::Shutdown;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use openssl::ssl::SslVersion;
 use socket2::SockRef;
 
 use crate::planted::Wires;
@@ -13,35 +12,19 @@ use support::certificates::Certificates;
 use support::connection::{Socket, TlsStream};
 use support::device::{Device, tcp};
 use support::dovecot::{Dovecot, PASSWORD};
-use support::fake;
+use support::harness::Harness;
 use support::imap::{Imap, status};
 use support::message;
 use support::process::PATIENCE;
-use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Stack, Start, Version, old, openssl};
+use support::proxy::{Proxy, listener, upstream, upstreams};
+use support::server;
+use support::stacks::{Start, TLS_1_0, Version, old, openssl};
 use support::translated::DEVICE_PASSWORD;
-
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
-
-/// A proxy in front of a server that the function plays, with implicit TLS for IMAP and POP3.
-struct Played {
-    proxy: Proxy,
-    _directory: tempfile::TempDir,
-}
-
-fn played(more: &str, serve: impl Fn(TlsStream) + Send + 'static) -> Played {
-    let certificates = Certificates::for_name("localhost", 30);
-    let directory = tempfile::tempdir().unwrap();
-    certificates.write(directory.path());
-    let port = fake::tls(&certificates, SslVersion::TLS1_3, serve);
-    Played { proxy: in_front_of(port, directory.path(), more), _directory: directory }
-}
 
 fn in_front_of(port: u16, directory: &Path, more: &str) -> Proxy {
     Proxy::start(&format!(
-        "{more}\n[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\npop3_port = {port}\n\
-         roots = {:?}\n{}{}",
-        directory.join("ca.pem"),
+        "{more}\n{}{}{}",
+        upstream("x", [port, port], directory, ""),
         listener("imap", "imap", "implicit", ""),
         listener("pop3", "pop3", "implicit", "")
     ))
@@ -78,20 +61,20 @@ fn a_device_that_does_not_read_cannot_fill_the_memory() {
 #[test]
 fn a_server_that_floods_a_device_that_does_not_read_cannot_either() {
     let (sender, receiver) = std::sync::mpsc::channel();
-    let house = played("", move |mut stream| {
+    let harness = Harness::with("", move |mut stream| {
         let _ = stream.write_all(b"* OK ready\r\n");
-        fake::hear(&mut stream);
+        server::hear(&mut stream);
         let _ = stream.write_all(b"P2 OK in\r\n");
         stream.get_ref().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         let taken = stuff(&mut stream, &b"* CAPABILITY IMAP4rev1 STARTTLS\r\n".repeat(400), 256 << 20);
         let _ = sender.send(taken);
         let _ = stream.read(&mut [0]);
     });
-    let mut stream = raw(&house.proxy, "imap");
+    let mut stream = raw(&harness, "imap");
     stream.write_all(b"a LOGIN u p\r\n").unwrap();
-    let before = house.proxy.process.figure("VmRSS:");
+    let before = harness.process.figure("VmRSS:");
     let taken = receiver.recv_timeout(PATIENCE).unwrap();
-    let grown = house.proxy.process.figure("VmRSS:").saturating_sub(before);
+    let grown = harness.process.figure("VmRSS:").saturating_sub(before);
     assert!(taken < 64 << 20, "the server was never held up: {taken} octets");
     assert!(grown < 4096, "grown by {grown} KiB for {taken} octets");
 }
@@ -99,12 +82,12 @@ fn a_server_that_floods_a_device_that_does_not_read_cannot_either() {
 /// The server's time for the login is not the device's.
 #[test]
 fn a_refused_login_gives_the_device_its_own_time_again() {
-    let house = played("[limits]\nupstream_login_timeout = \"300ms\"", |mut stream| {
+    let harness = Harness::with("[limits]\nupstream_login_timeout = \"300ms\"", |mut stream| {
         let _ = stream.write_all(b"* OK ready\r\n");
-        fake::hear(&mut stream);
-        fake::say(stream, "P2 NO LOGIN failed.\r\n");
+        server::hear(&mut stream);
+        server::say(stream, "P2 NO LOGIN failed.\r\n");
     });
-    let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
+    let mut imap = Imap::greeted(TLS_1_0.connect(harness.address("imap"), Start::Implicit));
     let refused = Instant::now();
     assert!(status(&imap.command("LOGIN u p")).starts_with("NO [AUTHENTICATIONFAILED]"));
     while refused.elapsed() < Duration::from_millis(700) {
@@ -117,10 +100,10 @@ fn a_refused_login_gives_the_device_its_own_time_again() {
 /// As long as something moves, a device that has closed its half gets all of it.
 #[test]
 fn a_half_closed_device_gets_a_slow_mail_whole() {
-    let house = played("[limits]\nclose_timeout = \"600ms\"", |mut stream| {
+    let harness = Harness::with("[limits]\nclose_timeout = \"600ms\"", |mut stream| {
         for (heard, said) in [("", "+OK ready"), ("USER", "+OK"), ("PASS", "+OK in"), ("RETR", "+OK mail follows")] {
             if !heard.is_empty() {
-                assert!(fake::hear(&mut stream).starts_with(heard));
+                assert!(server::hear(&mut stream).starts_with(heard));
             }
             let _ = stream.write_all(format!("{said}\r\n").as_bytes());
         }
@@ -129,37 +112,37 @@ fn a_half_closed_device_gets_a_slow_mail_whole() {
             std::thread::sleep(Duration::from_millis(150));
         }
         let _ = stream.write_all(b".\r\n");
-        assert!(fake::hear(&mut stream).starts_with("QUIT"));
+        assert!(server::hear(&mut stream).starts_with("QUIT"));
         let _ = stream.write_all(b"+OK bye\r\n");
         let _ = stream.shutdown();
     });
-    let mut stream = raw(&house.proxy, "pop3");
+    let mut stream = raw(&harness, "pop3");
     stream.write_all(b"USER u\r\nPASS p\r\nRETR 1\r\nQUIT\r\n").unwrap();
     stream.get_ref().shutdown(Shutdown::Write).unwrap();
     let mut heard = String::new();
     stream.read_to_string(&mut heard).unwrap();
     assert!(heard.ends_with("line 11\r\n.\r\n+OK bye\r\n"), "{heard}");
-    assert_eq!(house.proxy.session_line("pop3")["reason"], "logged_out");
+    assert_eq!(harness.session_line("pop3")["reason"], "logged_out");
 }
 
 /// Gone behind QUIT, and the server never answers: that is not called a success.
 #[test]
 fn a_server_that_does_not_answer_quit_is_named() {
-    let house = played("[limits]\nclose_timeout = \"300ms\"", |mut stream| {
+    let harness = Harness::with("[limits]\nclose_timeout = \"300ms\"", |mut stream| {
         for said in ["+OK ready", "+OK", "+OK in"] {
             let _ = stream.write_all(format!("{said}\r\n").as_bytes());
-            fake::hear(&mut stream);
+            server::hear(&mut stream);
         }
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let mut stream = raw(&house.proxy, "pop3");
+    let mut stream = raw(&harness, "pop3");
     stream.write_all(b"USER u\r\nPASS p\r\nQUIT\r\n").unwrap();
     let mut heard = [0; 200];
     while !String::from_utf8_lossy(&heard).contains("logged in") {
         let _ = stream.read(&mut heard).unwrap();
     }
     drop(stream);
-    let line = house.proxy.session_line("pop3");
+    let line = harness.session_line("pop3");
     assert_eq!(line["reason"], "upstream_timeout", "{line}");
     assert!(line["message"].as_str().unwrap().contains("limits.close_timeout = 300ms"));
 }
@@ -167,19 +150,19 @@ fn a_server_that_does_not_answer_quit_is_named() {
 /// Gone without a word, and the server neither answers nor closes: it ends all the same, and costs nothing until then.
 #[test]
 fn a_server_that_ignores_the_close_does_not_hold_the_connection() {
-    let house = played("[limits]\nupstream_login_timeout = \"700ms\"", |mut stream| {
+    let harness = Harness::with("[limits]\nupstream_login_timeout = \"700ms\"", |mut stream| {
         let _ = stream.write_all(b"* OK ready\r\n");
-        fake::hear(&mut stream);
+        server::hear(&mut stream);
         let _ = stream.write_all(b"P2 OK in\r\n");
         let _ = stream.read_to_end(&mut Vec::new());
         // Its half stays open until the proxy gives up, which is an error here or an end.
         let _ = stream.get_mut().read(&mut [0]);
         std::thread::park_timeout(PATIENCE);
     });
-    let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
+    let mut imap = Imap::greeted(TLS_1_0.connect(harness.address("imap"), Start::Implicit));
     imap.login("u", "p");
     drop(imap);
-    let line = house.proxy.session_line("imap");
+    let line = harness.session_line("imap");
     assert_eq!(line["reason"], "upstream_timeout", "{line}");
     assert!(line["message"].as_str().unwrap().contains("limits.upstream_login_timeout = 700ms"), "{line}");
 }
@@ -187,7 +170,7 @@ fn a_server_that_ignores_the_close_does_not_hold_the_connection() {
 /// What passes by itself is told as such: devices drop an account for anything else.
 #[test]
 fn passing_trouble_is_told_as_passing() {
-    let port = fake::plain(|stream| {
+    let port = server::plain(|stream| {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     });
     let directory = tempfile::tempdir().unwrap();
@@ -206,29 +189,29 @@ fn passing_trouble_is_told_as_passing() {
         ("P2 NO [CONTACTADMIN] see your admin", "CONTACTADMIN", "it said \\\"[CONTACTADMIN]\\\""),
         ("* BYE cannot parse: LOGIN \"u\" \"topsecret\"", "UNAVAILABLE", "mail server is unavailable"),
     ] {
-        let house = played("", move |mut stream| {
+        let harness = Harness::with("", move |mut stream| {
             let _ = stream.write_all(b"* OK ready\r\n");
-            fake::hear(&mut stream);
+            server::hear(&mut stream);
             let _ = stream.write_all(format!("{words}\r\n").as_bytes());
             // Gone with a reset: what it said counts all the same.
             let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
         });
-        let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
+        let mut imap = Imap::greeted(TLS_1_0.connect(harness.address("imap"), Start::Implicit));
         let answer = imap.command("LOGIN u topsecret");
         assert!(status(&answer).starts_with(&format!("NO [{code}]")), "{words}: {answer:?}");
-        let line = house.proxy.log.wait_for("login line", |line| line.contains("login failed"));
+        let line = harness.log.wait_for("login line", |line| line.contains("login failed"));
         assert!(line.contains(log) && !line.contains("topsecret"), "{line}");
     }
 }
 
 #[test]
 fn a_token_that_runs_out_in_the_middle_is_passed_on() {
-    let house = played("", |mut stream| {
+    let harness = Harness::with("", |mut stream| {
         let _ = stream.write_all(b"* OK ready\r\n");
-        fake::hear(&mut stream);
+        server::hear(&mut stream);
         let _ = stream.write_all(b"P2 OK in\r\n+ idling\r\n* BYE Session invalidated - AccessTokenExpired\r\n");
     });
-    let mut imap = Imap::greeted(TLS_1_0.connect(house.proxy.address("imap"), Start::Implicit));
+    let mut imap = Imap::greeted(TLS_1_0.connect(harness.address("imap"), Start::Implicit));
     imap.login("u", "p");
     assert_eq!(imap.device.line(), "+ idling");
     assert_eq!(imap.device.line(), "* BYE Session invalidated - AccessTokenExpired");
@@ -326,11 +309,11 @@ fn devices_that_close_behind_a_login_do_not_pile_up() {
     Certificates::for_name("localhost", 30).write(directory.path());
     let more = "[limits]\nclose_timeout = \"500ms\"\nupstream_handshake_timeout = \"1h\"";
     let dialled = in_front_of(silent.local_addr().unwrap().port(), directory.path(), more);
-    let mute = played("[limits]\nclose_timeout = \"500ms\"\nupstream_login_timeout = \"1h\"", |mut stream| {
+    let mute = Harness::with("[limits]\nclose_timeout = \"500ms\"\nupstream_login_timeout = \"1h\"", |mut stream| {
         let _ = stream.write_all(b"* OK ready\r\n");
         while stream.read(&mut [0; 99]).is_ok_and(|count| count > 0) {}
     });
-    for proxy in [&dialled, &mute.proxy] {
+    for proxy in [&dialled, &*mute] {
         let mut stream = raw(proxy, "imap");
         stream.write_all(b"a LOGIN u p\r\n").unwrap();
         let _ = stream.shutdown();

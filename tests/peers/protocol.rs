@@ -6,9 +6,7 @@ use support::imap::{Imap, Part, status};
 use support::message;
 use support::pop3::Pop3;
 use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Stack, Start, Version};
-
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+use support::stacks::{Start, TLS_1_0, Version};
 
 struct House {
     dovecot: Dovecot,
@@ -382,11 +380,11 @@ fn a_device_may_not_renegotiate_or_compress() {
 #[test]
 fn ipv4_and_ipv6_fall_back_on_each_other() {
     use std::io::Write;
-    use support::fake;
+    use support::server;
     let dovecot = Dovecot::start();
     let user = dovecot.user_with(&[]);
     let both = upstreams(&dovecot).replace("host = \"127.0.0.1\"", "host = \"localhost\"");
-    let six = fake::plain_at("[::1]:0", |mut stream| {
+    let six = server::plain_at("[::1]:0", |mut stream| {
         let _ = stream.write_all(b"* BYE over IPv6\r\n");
     });
     let proxy = Proxy::start(&format!(

@@ -12,8 +12,8 @@ use openssl::ssl::SslVersion;
 use support::certificates::Certificates;
 use support::connection::TlsStream;
 use support::exchange::{self, BY_SECRET, Exchange, SCAN, imap_login};
-use support::fake;
 use support::proxy::{listener, translating_listener};
+use support::server;
 
 const CLOUD: &str = "outlook.office365.com";
 
@@ -31,7 +31,7 @@ impl Heard {
         let roots = exchange.file(&format!("{name}.pem"), certificates.authority.to_pem().unwrap());
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let heard = Arc::clone(&lines);
-        let port = fake::tls(&certificates, SslVersion::TLS1_3, move |stream| serve(stream, &heard));
+        let port = server::tls(&certificates, SslVersion::TLS1_3, move |stream| serve(stream, &heard));
         Self { port, roots, lines }
     }
 
@@ -56,7 +56,7 @@ fn serve(mut stream: TlsStream, heard: &Mutex<Vec<String>>) {
     heard.lock().unwrap().push("connected".to_owned());
     let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
     loop {
-        let line = fake::hear(&mut stream);
+        let line = server::hear(&mut stream);
         let Some((tag, _)) = line.split_once(' ') else { return };
         let _ = stream.write_all(format!("{tag} OK done\r\n").as_bytes());
         heard.lock().unwrap().push(line);
@@ -94,7 +94,7 @@ fn a_token_goes_to_its_cloud_or_where_its_account_says() {
 
     // Whoever connects to the cloud's own port gets no further: its certificate is not Microsoft's.
     let (reached, is_reached) = std::sync::mpsc::channel();
-    fake::plain_at("127.0.0.1:993", move |_| {
+    server::plain_at("127.0.0.1:993", move |_| {
         let _ = reached.send(());
     });
     let proxy = exchange.proxy(&(onprem.clone() + &account("")));
@@ -151,7 +151,7 @@ fn advice_fits_who_gives_out_the_tokens() {
     let token = format!("e30.{}.signature", claims.trim_end_matches('='));
     let certificates = Certificates::for_name("localhost", 30);
     let roots = exchange.file("endpoint.pem", certificates.authority.to_pem().unwrap());
-    let endpoint = fake::tls(&certificates, SslVersion::TLS1_3, move |stream| fake::hand_out(stream, &token));
+    let endpoint = server::tls(&certificates, SslVersion::TLS1_3, move |stream| server::hand_out(stream, &token));
     let secret = exchange.file("SECRET", "secret");
     let identity = format!(
         "[identity.office]\nclient_id = \"1\"\nclient_secret_file = {secret:?}\nroots = {roots:?}\n\
@@ -190,9 +190,9 @@ fn advice_fits_who_gives_out_the_tokens() {
 
 /// A mail server that lets nobody in; its port.
 fn refusing(certificates: &Certificates) -> u16 {
-    fake::tls(certificates, SslVersion::TLS1_3, |mut stream| {
+    server::tls(certificates, SslVersion::TLS1_3, |mut stream| {
         let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
-        while let Some((tag, _)) = fake::hear(&mut stream).split_once(' ') {
+        while let Some((tag, _)) = server::hear(&mut stream).split_once(' ') {
             let _ = stream.write_all(format!("{tag} NO AUTHENTICATE failed.\r\n").as_bytes());
         }
     })

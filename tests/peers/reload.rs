@@ -16,9 +16,7 @@ use support::imap::Imap;
 use support::message;
 use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Stack, Start, Version, old, openssl};
-
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+use support::stacks::{Start, TLS_1_0, Version, old, openssl};
 
 fn imap(address: SocketAddr) -> Imap {
     Imap::greeted(TLS_1_0.connect(address, Start::Implicit))

@@ -9,10 +9,9 @@ use support::issuer::{CLIENT_SECRET, Issuer, SCOPE};
 use support::message;
 use support::pop3::Pop3;
 use support::proxy::{Proxy, listener, translating_listener, upstreams};
-use support::stacks::{Stack, Start, Version};
+use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account, account_of, device};
 
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 const TOKEN: &str = "eyJ0eXAi.very-secret-token.c2ln";
 const WRONG: &str = "wrong-but-still-secret";
 

@@ -11,9 +11,8 @@ use support::free_ports;
 use support::imap::Imap;
 use support::process::{Lines, Process};
 use support::proxy::Proxy;
-use support::stacks::{Stack, Start, Version};
+use support::stacks::{Start, TLS_1_0};
 
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 /// As `ListenStream=993` is bound, as `ListenStream=[::]:993` with `BindIPv6Only=ipv6-only`, and IPv4.
 const BOTH: (&str, bool) = ("[::]", false);
 const V6: (&str, bool) = ("[::]", true);

@@ -11,10 +11,10 @@ use support::certificates::Certificates;
 use support::connection::Socket;
 use support::device::{Device, tcp, tcp_from};
 use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD};
-use support::fake;
 use support::imap::Imap;
 use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, translating_listener};
+use support::server;
 
 const CLEAR: &str = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n";
 
@@ -126,12 +126,12 @@ fn strangers_leave_connections_to_sources_that_have_logged_in() {
 /// A mail server that lets in who has the password, and counts the others.
 fn judge(certificates: &Certificates, refused: &Arc<AtomicUsize>) -> u16 {
     let refused = Arc::clone(refused);
-    fake::tls(certificates, SslVersion::TLS1_3, move |mut stream| {
+    server::tls(certificates, SslVersion::TLS1_3, move |mut stream| {
         let refused = Arc::clone(&refused);
         std::thread::spawn(move || {
             let _ = stream.write_all(b"* OK ready\r\n");
             loop {
-                let line = fake::hear(&mut stream);
+                let line = server::hear(&mut stream);
                 let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
                 let is_wrong = command.contains("LOGIN") && !command.contains(PASSWORD);
                 refused.fetch_add(usize::from(is_wrong), Ordering::Relaxed);
@@ -155,12 +155,12 @@ fn strangers_have_a_few_connections_to_the_mail_server() {
     certificates.write(directory.path());
     let logins = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&logins);
-    let port = fake::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
+    let port = server::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
         let logins = Arc::clone(&logins);
         std::thread::spawn(move || {
             let _ = stream.write_all(b"* OK ready\r\n");
             loop {
-                let line = fake::hear(&mut stream);
+                let line = server::hear(&mut stream);
                 let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
                 if command.contains("LOGIN") && !command.contains(PASSWORD) {
                     // It takes its time over a wrong one.

@@ -10,10 +10,9 @@ use support::issuer::{CLIENT_SECRET, Issuer, forged_token};
 use support::message;
 use support::pop3::Pop3;
 use support::proxy::{Proxy, translating_listener, upstreams};
-use support::stacks::{Stack, Start, Version};
+use support::stacks::{Stack, Start, TLS_1_0, Version};
 use support::translated::{DEVICE_PASSWORD, account, account_of, device};
 
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 /// As Dovecot asks of everybody.
 const TLS_1_2: Stack = Stack::Openssl { version: Version::Tls1_2, ciphers: "ECDHE-RSA-AES128-GCM-SHA256" };
 const REFUSED_BY_IMAP: &str = "NO [AUTHENTICATIONFAILED] user name or password is wrong";

@@ -7,10 +7,8 @@ use support::issuer::Issuer;
 use support::message;
 use support::pop3::Pop3;
 use support::proxy::{Proxy, translating_listener, upstreams};
-use support::stacks::{Stack, Start, Version};
+use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account, device};
-
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 
 /// Everything by which a device could lose mail; afterwards it is all there, and the session has gone on.
 fn tries_to_delete_by_imap(imap: &mut Imap, mail: &[u8]) {

@@ -9,14 +9,12 @@ use openssl::ssl::{Ssl, SslContext, SslMethod};
 use support::certificates::Certificates;
 use support::connection::TlsStream;
 use support::dovecot::{Dovecot, PASSWORD};
-use support::fake;
 use support::imap::{Imap, status};
 use support::pop3::Pop3;
 use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Stack, Start, Version};
-
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+use support::server;
+use support::stacks::{Start, TLS_1_0};
 
 /// What a connection of the server has come to, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +37,7 @@ fn server_with(more: &str, serve: fn(usize, &mut TlsStream, &Sender<Seen>)) -> (
     let context = context.build();
     let (sender, seen) = channel();
     let count = AtomicUsize::new(0);
-    let port = fake::plain(move |tcp| {
+    let port = server::plain(move |tcp| {
         let number = count.fetch_add(1, Ordering::Relaxed) + 1;
         let (ssl, sender) = (Ssl::new(&context).unwrap(), sender.clone());
         std::thread::spawn(move || {
@@ -63,7 +61,7 @@ fn server_with(more: &str, serve: fn(usize, &mut TlsStream, &Sender<Seen>)) -> (
 
 fn answer(number: usize, stream: &mut TlsStream, seen: &Sender<Seen>) {
     loop {
-        let line = fake::hear(stream);
+        let line = server::hear(stream);
         let tag = line.split(' ').next().unwrap_or_default().to_owned();
         if line.is_empty() {
             return;
@@ -121,7 +119,7 @@ fn one_that_is_lost_in_the_login_is_replaced() {
     let (proxy, seen) = server(|number, stream, seen| {
         if number <= 2 {
             // The login is read, and the connection closed without a word.
-            if fake::hear(stream).contains("LOGIN") {
+            if server::hear(stream).contains("LOGIN") {
                 let _ = seen.send(Seen::Login(number));
             }
         } else {
@@ -152,13 +150,13 @@ fn one_that_is_reset_in_the_login_is_replaced() {
 #[test]
 fn a_refusal_is_not_tried_again() {
     let (proxy, seen) = server(|number, stream, seen| {
-        let line = fake::hear(stream);
+        let line = server::hear(stream);
         if line.contains("LOGIN") {
             let _ = seen.send(Seen::Login(number));
             let tag = line.split(' ').next().unwrap_or_default().to_owned();
             let no = "NO Request is throttled. Suggested Backoff Time: 299961 milliseconds";
             let _ = stream.write_all(format!("{tag} {no}\r\n").as_bytes());
-            fake::hear(stream);
+            server::hear(stream);
         }
     });
     wait_for(&seen, |seen| seen == Seen::Greeted(2));

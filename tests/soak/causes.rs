@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::device::Device;
-use crate::gauges::sum;
 use crate::system::TALKATIVE;
 use crate::weather::HANGS;
 use crate::world::{Cause, World, read};
+use support::proxy::sum;
 
 /// How many lines there were, by level, words, reason and cause.
 type Kinds = BTreeMap<(String, String, String, Cause), usize>;
@@ -59,7 +59,8 @@ pub fn unaccounted(log: &str, metrics: &str) -> Option<String> {
         told += if message.contains(LOST) { line["left_out"].as_u64().unwrap_or_default() } else { 0 };
         sessions += u64::from(message.starts_with("session ended"));
     }
-    let (lost, over) = (sum(metrics, "packetboat_log_lines_lost_total"), sum(metrics, "packetboat_sessions_total"));
+    let (lost, over) =
+        (sum(metrics, "packetboat_log_lines_lost_total", ""), sum(metrics, "packetboat_sessions_total", ""));
     println!("{over} sessions, {sessions} lines of them, {lost} lines lost, {told} told as lost");
     let is_right = told == lost && sessions <= over && over <= sessions + lost;
     (!is_right).then(|| format!("{told} lines are told as lost, {lost} are; {sessions} lines of {over} sessions"))

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::world::{World, read};
 use support::process::PATIENCE;
-use support::proxy::Proxy;
+use support::proxy::{Proxy, sum};
 
 pub struct Gauges {
     begun: Instant,
@@ -95,8 +95,8 @@ impl Gauges {
 impl Sample {
     fn of(proxy: &Proxy) -> Self {
         let process = &proxy.process;
-        let metrics = proxy.get("/metrics");
-        let (open, tasks) = (sum(&metrics, "packetboat_connections_open"), sum(&metrics, "packetboat_tasks"));
+        let metrics = proxy.metrics();
+        let (open, tasks) = (sum(&metrics, "packetboat_connections_open", ""), sum(&metrics, "packetboat_tasks", ""));
         Self {
             memory: process.figure("VmRSS:"),
             files: process.open_files(),
@@ -117,12 +117,6 @@ impl std::fmt::Display for Sample {
         let Self { memory, files, threads, open, tasks } = self;
         write!(f, "{memory} KiB, {files} files, {threads} threads, {open} connections, {tasks} tasks")
     }
-}
-
-/// A metric, over all its labels.
-pub fn sum(metrics: &str, name: &str) -> u64 {
-    let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-    metrics.lines().filter(of_name).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
 }
 
 const EACH: Duration = Duration::from_secs(5);

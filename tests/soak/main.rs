@@ -35,7 +35,7 @@ use gauges::Gauges;
 use support::certificates::Certificates;
 use support::dovecot::Dovecot;
 use support::issuer::{CLIENT_SECRET, Issuer};
-use support::proxy::{Proxy, translating_listener, upstreams};
+use support::proxy::{Proxy, sum, translating_listener, upstreams};
 use support::strain::{Hanging, as_another_user, directory_of, reader};
 use support::translated::{DEVICE_PASSWORD, account_of, device};
 use world::{Bell, Cause, World, read};
@@ -100,7 +100,7 @@ fn soak() {
     });
 
     gauges.until_quiet(&proxy);
-    let metrics = proxy.get("/metrics");
+    let metrics = proxy.metrics();
     proxy.process.signal("TERM");
     assert!(proxy.process.wait().success());
     let log = proxy.log.to_the_end();
@@ -126,7 +126,7 @@ fn soak() {
         ("server restarts", world.weather.count(Cause::Server)),
         ("tokens refused in outages", issuer.counts().1 as usize),
         ("reloads", read(&taken)),
-        ("lines of the log lost", gauges::sum(&metrics, "packetboat_log_lines_lost_total") as usize),
+        ("lines of the log lost", sum(&metrics, "packetboat_log_lines_lost_total", "") as usize),
         ("times without new threads", world.weather.count(Cause::Threads)),
         ("times that files hang", world.weather.count(Cause::Files)),
         ("flows forgotten", read(&world.tally.forgotten)),
@@ -258,7 +258,7 @@ fn tell(world: &World, issuer: &Issuer, reloads: usize, metrics: &str, log: usiz
     println!(
         "{} lines of the log lost, {} times without new threads, {} times that files hung, {} flows forgotten and {} visits \
          spoilt by that, {} devices vanished",
-        gauges::sum(metrics, "packetboat_log_lines_lost_total"),
+        sum(metrics, "packetboat_log_lines_lost_total", ""),
         world.weather.count(Cause::Threads),
         world.weather.count(Cause::Files),
         read(&tally.forgotten),
@@ -267,9 +267,9 @@ fn tell(world: &World, issuer: &Issuer, reloads: usize, metrics: &str, log: usiz
     );
     println!(
         "metrics: {} connections accepted, {} over, {} logins",
-        gauges::sum(metrics, "packetboat_connections_accepted_total"),
-        gauges::sum(metrics, "packetboat_sessions_total"),
-        gauges::sum(metrics, "packetboat_logins_total")
+        sum(metrics, "packetboat_connections_accepted_total", ""),
+        sum(metrics, "packetboat_sessions_total", ""),
+        sum(metrics, "packetboat_logins_total", "")
     );
 }
 

@@ -10,14 +10,13 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use socket2::SockRef;
 
 use crate::device::connect;
-use crate::gauges::sum;
 use crate::random::Random;
 use crate::world::{Bell, Cause, World, add};
 use crate::{THREADS, USER};
 use support::connection::Connection;
 use support::forgotten::{forget, held_connections, is_held};
 use support::process::Process;
-use support::proxy::Proxy;
+use support::proxy::{Proxy, sum};
 use support::strain::{Hanging, allow_threads};
 
 /// Who fills the log while nobody reads it.
@@ -29,7 +28,7 @@ pub fn stops_the_log(world: &World, calm: &Bell, proxy: &Proxy, reader: &Process
     let mut pause = Duration::from_secs(15);
     while calm.pause(pause) {
         let _stop = world.weather.begins(Cause::Log);
-        let lost = || sum(&proxy.get("/metrics"), "packetboat_log_lines_lost_total");
+        let lost = || sum(&proxy.metrics(), "packetboat_log_lines_lost_total", "");
         let before = lost();
         reader.signal("STOP");
         let begun = Instant::now();

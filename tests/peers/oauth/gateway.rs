@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use support::exchange::*;
-use support::fake;
+use support::server;
 
 const JSON: &str = "{\"token_type\":\"Bearer\",\"expires_in\":3599,\"access_token\":\"abc\"}";
 
@@ -13,7 +13,7 @@ const JSON: &str = "{\"token_type\":\"Bearer\",\"expires_in\":3599,\"access_toke
 fn told(answer: impl Into<Vec<u8>>) -> (String, String) {
     let (answer, heard) = (answer.into(), Arc::new(Mutex::new(String::new())));
     let keep = Arc::clone(&heard);
-    let port = fake::plain(move |mut stream| {
+    let port = server::plain(move |mut stream| {
         *keep.lock().unwrap() = request(&mut stream);
         let _ = stream.write_all(&answer);
     });
@@ -29,7 +29,7 @@ fn told(answer: impl Into<Vec<u8>>) -> (String, String) {
 fn request(stream: &mut TcpStream) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        head += &fake::hear(stream);
+        head += &server::hear(stream);
     }
     let length = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap().parse().unwrap();
     stream.take(length).read_to_end(&mut Vec::new()).unwrap();

@@ -12,10 +12,10 @@ use super::wire::Cursor;
 use support::certificates::Certificates;
 use support::device::Device;
 use support::exchange::{APP, LOGIN, PASSWORD, SCAN, account, mode};
-use support::fake;
 use support::imap::{Imap, status};
 use support::pop3::Pop3;
 use support::proxy::{Proxy, listener, translating_listener};
+use support::server;
 use support::stacks::{Stack, Start, Version};
 
 /// Listeners with more and more switched on, and the weakest device that each takes.
@@ -155,10 +155,10 @@ impl Offer {
 /// Servers that take down the first record after `lead`, and say no more: by TLS from the start, and behind STARTTLS.
 fn listening(is_starttls: bool) -> (u16, Receiver<Vec<u8>>) {
     let (sender, heard) = channel();
-    let port = fake::plain(move |mut stream: TcpStream| {
+    let port = server::plain(move |mut stream: TcpStream| {
         if is_starttls {
             let _ = stream.write_all(b"* OK IMAP4rev1\r\n");
-            let line = fake::hear(&mut stream);
+            let line = server::hear(&mut stream);
             let tag = line.split(' ').next().unwrap().to_owned();
             let _ = stream.write_all(format!("{tag} OK begin\r\n").as_bytes());
         }
@@ -242,10 +242,10 @@ fn server(
     let context = context.build();
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
     let telling = Arc::clone(&told);
-    let port = fake::plain(move |stream| {
+    let port = server::plain(move |stream| {
         if let Ok(mut stream) = Ssl::new(&context).unwrap().accept(stream) {
             let _ = stream.write_all(b"* OK IMAP4rev1 +OK POP3\r\n");
-            let line = fake::hear(&mut stream);
+            let line = server::hear(&mut stream);
             telling.lock().unwrap().push(line);
         }
     });

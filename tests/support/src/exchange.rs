@@ -16,7 +16,7 @@ use crate::imap::Imap;
 use crate::pop3::Pop3;
 use crate::process::{PATIENCE, Process, program};
 use crate::proxy::{Proxy, translating_listener};
-use crate::stacks::{Stack, Start, Version};
+use crate::stacks::{Start, TLS_1_0};
 
 pub const TENANT: &str = "contoso.onmicrosoft.com";
 pub const APP: &str = "11111111-2222-3333-4444-555555555555";
@@ -30,8 +30,6 @@ pub const PASSWORD: &str = "k7m2xp9at";
 /// `[identity.office]` with a secret, which [`Exchange::new`] has put into the file.
 pub const BY_SECRET: &str = "client_secret_file = \"SECRET\"";
 pub const BY_PERSON: &str = "grant = \"authorization-code\"";
-
-const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 
 pub struct Exchange {
     pub simulator: Simulator,

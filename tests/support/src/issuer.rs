@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificates::Certificates;
-use crate::fake;
+use crate::server;
 
 pub const ISSUER: &str = "https://login.contoso.example/v2.0";
 pub const SCOPE: &str = "https://outlook.office365.com/.default";
@@ -60,7 +60,7 @@ impl Issuer {
         let key = new_key();
         let given = Arc::<Mutex<Given>>::default();
         let (signing, shared) = (key.clone(), Arc::clone(&given));
-        let port = fake::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
+        let port = server::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
             let Some((path, fields)) = read_request(&mut stream) else { return };
             let (status, answer) = shared.lock().unwrap().answer(&path, fields, &signing);
             let body = answer.to_string();
@@ -237,11 +237,11 @@ fn new_key() -> PKey<Private> {
 
 /// Path and fields of a POST with a form.
 fn read_request(stream: &mut impl Read) -> Option<(String, BTreeMap<String, String>)> {
-    let request = fake::hear(stream);
+    let request = server::hear(stream);
     let path = request.strip_prefix("POST ")?.split(' ').next()?.to_owned();
     let mut length = 0;
     loop {
-        let line = fake::hear(stream).to_ascii_lowercase();
+        let line = server::hear(stream).to_ascii_lowercase();
         if line.trim_end().is_empty() {
             break;
         }

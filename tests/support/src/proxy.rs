@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::device::tcp;
 use crate::dovecot::Dovecot;
 use crate::process::{Lines, PATIENCE, Process, program};
 
@@ -105,6 +107,50 @@ impl Proxy {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// `/metrics`, without the help of another process, because there may be none.
+    pub fn metrics(&self) -> String {
+        let mut stream = tcp(self.admin());
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, metrics) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.split(' ').nth(1) == Some("200"), "{text}");
+        metrics.to_owned()
+    }
+
+    /// A metric, summed over its labels that contain this text.
+    pub fn metric(&self, name: &str, labels: &str) -> u64 {
+        sum(&self.metrics(), name, labels)
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
+        usize::try_from(self.metric("packetboat_connections_open", "")).unwrap()
+    }
+
+    /// Waits until so many are open.
+    pub fn until_open(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let open = self.open();
+            if open == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{open} connections are open, not {count}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it has as many open files as before, or fewer.
+    pub fn until_files(&self, before: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.process.open_files() > before {
+            let files = self.process.open_files();
+            assert!(Instant::now() < deadline, "{files} open files, and {before} before");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The page's own data.
     pub fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.get("/status.json")).unwrap()
@@ -160,16 +206,28 @@ fn text(state: &Path, level: &str, configuration: &str) -> String {
     format!("state_directory = {state:?}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n{admin}{configuration}")
 }
 
+/// A metric of `/metrics`, summed over its labels that contain this text.
+pub fn sum(metrics: &str, name: &str, labels: &str) -> u64 {
+    let is_of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let values = metrics.lines().filter(is_of_name).filter(|line| line.contains(labels));
+    values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+}
+
+/// `[upstream.NAME]`, a mail server on loopback whose certificate comes from `ca.pem` in this directory; with more lines.
+pub fn upstream(name: &str, [imap, pop3]: [u16; 2], directory: &Path, more: &str) -> String {
+    let roots = directory.join("ca.pem");
+    format!(
+        "[upstream.{name}]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\nimap_port = {imap}\n\
+         pop3_port = {pop3}\n{more}\n"
+    )
+}
+
 /// `[upstream.implicit]` and `[upstream.starttls]`, both to this Dovecot.
 pub fn upstreams(dovecot: &Dovecot) -> String {
-    let roots = dovecot.roots();
-    let (imap, imaps, pop3, pop3s) = (dovecot.imap, dovecot.imaps, dovecot.pop3, dovecot.pop3s);
-    format!(
-        "[upstream.implicit]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\n\
-         imap_port = {imaps}\npop3_port = {pop3s}\n\
-         [upstream.starttls]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\n\
-         imap_port = {imap}\npop3_port = {pop3}\nsecurity = \"starttls\"\n"
-    )
+    let directory = dovecot.roots();
+    let directory = directory.parent().unwrap();
+    upstream("implicit", [dovecot.imaps, dovecot.pop3s], directory, "")
+        + &upstream("starttls", [dovecot.imap, dovecot.pop3], directory, "security = \"starttls\"")
 }
 
 /// A listener on a free loopback port that passes logins through.

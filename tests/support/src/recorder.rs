@@ -9,7 +9,7 @@ use openssl::ssl::SslVersion;
 
 use crate::certificates::Certificates;
 use crate::connection::TlsStream;
-use crate::fake;
+use crate::server;
 
 /// An IMAP and a POP3 server behind TLS.
 pub struct Recorder {
@@ -27,7 +27,7 @@ impl Recorder {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let serve = |session: fn(&mut Heard)| {
             let heard = Arc::clone(&heard);
-            fake::tls(&certificates, SslVersion::TLS1_3, move |stream| {
+            server::tls(&certificates, SslVersion::TLS1_3, move |stream| {
                 let mut heard = Heard { stream, all: Arc::clone(&heard) };
                 std::thread::spawn(move || session(&mut heard));
             })

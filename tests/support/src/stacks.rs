@@ -54,6 +54,9 @@ pub enum Start {
     StartTls(&'static str),
 }
 
+/// As most old devices are.
+pub const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
+
 impl Stack {
     /// Connects and shakes hands. Behind STARTTLS the greeting has been read.
     pub fn connect(self, address: SocketAddr, start: Start) -> Device {

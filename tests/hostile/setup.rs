@@ -14,7 +14,7 @@ use crate::expect::{Clock, Protocol};
 use crate::good::Good;
 use support::certificates::Certificates;
 use support::process::{PATIENCE, Process};
-use support::proxy::{Proxy, listener};
+use support::proxy::{Proxy, listener, upstream};
 use support::strain::{reader, until};
 
 /// Where a server with a fault is dialled. One login at a time is on its way there, so that it is known whose the
@@ -34,7 +34,7 @@ impl Bad {
     }
 }
 
-pub struct House {
+pub struct Setup {
     pub proxy: Proxy,
     pub good: [Good; 2],
     /// Of IMAP and POP3, with implicit TLS and with STARTTLS.
@@ -52,7 +52,7 @@ pub struct Holdings {
     pub resident_kib: usize,
 }
 
-impl House {
+impl Setup {
     pub fn new(clock: Clock) -> Self {
         let certificates = Certificates::ecdsa_for_name("localhost", 30);
         let directory = tempfile::tempdir().unwrap();
@@ -85,7 +85,7 @@ impl House {
     /// From here on nobody reads standard error, and whatever would hold more lines is full.
     pub fn block_log(&self) {
         self.reader.signal("STOP");
-        let before = self.lines_lost();
+        let before = self.proxy.metric(LINES_LOST, "");
         until("lost lines", || {
             for _ in 0..200 {
                 // Neither TLS nor IMAP: a line of the log.
@@ -93,7 +93,7 @@ impl House {
                 let _ = stream.write_all(&[0; 16]);
                 let _ = stream.read(&mut [0; 64]);
             }
-            self.lines_lost() > before
+            self.proxy.metric(LINES_LOST, "") > before
         });
     }
 
@@ -103,43 +103,13 @@ impl House {
         let told = self.proxy.log.wait_for("line of what is lost", |line| line.contains("log lines are lost"));
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
         // The metric follows from second to second.
-        until(&format!("as many lost lines as {told} tells"), || told["left_out"] == self.lines_lost());
-    }
-
-    fn lines_lost(&self) -> u64 {
-        self.metric("packetboat_log_lines_lost_total")
-    }
-
-    /// A metric, over all its labels.
-    pub fn metric(&self, name: &str) -> u64 {
-        let metrics = self.proxy.get("/metrics");
-        let of_name = metrics.lines().filter(|line| line.split([' ', '{']).next() == Some(name));
-        of_name.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
-    }
-
-    /// Waits until no connection is open.
-    pub fn until_empty(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let open: Vec<String> = self
-                .proxy
-                .get("/metrics")
-                .lines()
-                .filter(|line| line.starts_with("packetboat_connections_open") && !line.ends_with(" 0"))
-                .map(ToOwned::to_owned)
-                .collect();
-            if open.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "connections are left: {open:?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until(&format!("as many lost lines as {told} tells"), || told["left_out"] == self.proxy.metric(LINES_LOST, ""));
     }
 
     /// Once nothing is open any more, and no more files than these, or for a second no fewer than before: the page's
     /// connections close when they like.
     pub fn holdings(&self, files: usize) -> Holdings {
-        self.until_empty();
+        self.proxy.until_open(0);
         let process = &self.proxy.process;
         let mut fewest = process.open_files();
         let patience = if files == 0 { Duration::from_secs(1) } else { PATIENCE };
@@ -191,11 +161,7 @@ fn configuration(clock: Clock, good: &[Good; 2], bad: &[[Bad; 2]; 2], directory:
         ("bad-starttls", [bad[0][1].port(), bad[1][1].port()], "starttls"),
     ];
     for (name, [imap, pop3], security) in upstreams {
-        text += &format!(
-            "[upstream.{name}]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {:?}\nimap_port = {imap}\n\
-             pop3_port = {pop3}\nsecurity = \"{security}\"\n",
-            directory.join("ca.pem")
-        );
+        text += &upstream(name, [imap, pop3], directory, &format!("security = \"{security}\""));
     }
     for protocol in ["imap", "pop3"] {
         for (entry, upstream) in
@@ -220,3 +186,5 @@ pub fn server(certificates: &Certificates) -> SslContext {
     context.set_private_key(&certificates.key).unwrap();
     context.build()
 }
+
+const LINES_LOST: &str = "packetboat_log_lines_lost_total";

@@ -58,10 +58,28 @@ pub fn say(mut stream: impl Read + Write, words: &str) {
 }
 
 /// An IMAP server that agrees to everything, until the peer closes.
-pub fn agree(mut stream: impl Read + Write) {
+pub fn agree(mut stream: TlsStream) {
     let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
-    while let Some((tag, _)) = hear(&mut stream).split_once(' ') {
-        let _ = stream.write_all(format!("{tag} OK done\r\n").as_bytes());
+    answer(stream);
+}
+
+/// The same without capabilities, which a device is passed through to by LOGIN.
+pub fn take_passwords(mut stream: TlsStream) {
+    let _ = stream.write_all(b"* OK ready\r\n");
+    answer(stream);
+}
+
+/// Answers OK to whatever comes, up to LOGOUT.
+pub fn answer(mut stream: TlsStream) {
+    loop {
+        let line = hear(&mut stream);
+        let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
+        let bye = if command == "LOGOUT" { "* BYE\r\n" } else { "" };
+        let _ = stream.write_all(format!("{bye}{tag} OK done\r\n").as_bytes());
+        if !bye.is_empty() {
+            let _ = stream.shutdown();
+            return;
+        }
     }
 }
 

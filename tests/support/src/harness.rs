@@ -1,0 +1,100 @@
+//! packetboat in front of a mail server by script, looked at from outside: connections, open files, memory, latency.
+
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use openssl::ssl::SslVersion;
+use tempfile::TempDir;
+
+use crate::certificates::Certificates;
+use crate::connection::TlsStream;
+use crate::imap::Imap;
+use crate::proxy::{Proxy, listener, upstream};
+use crate::server;
+use crate::stacks::{Start, TLS_1_0};
+
+/// The proxy with the listeners `imap` and `pop3` (implicit TLS) and `clear` (IMAP, STARTTLS), which pass logins through.
+pub struct Harness {
+    proxy: Proxy,
+    /// The mail server's port.
+    pub server: u16,
+    _directory: TempDir,
+}
+
+impl Deref for Harness {
+    type Target = Proxy;
+
+    fn deref(&self) -> &Proxy {
+        &self.proxy
+    }
+}
+
+impl DerefMut for Harness {
+    fn deref_mut(&mut self) -> &mut Proxy {
+        &mut self.proxy
+    }
+}
+
+impl Harness {
+    /// With these lines in front, and a server that lets everybody in and answers OK to everything.
+    pub fn new(more: &str) -> Self {
+        Self::with(more, server::take_passwords)
+    }
+
+    /// The same with another server: what it does with a connection, in a thread of its own.
+    pub fn with(more: &str, serve: impl Fn(TlsStream) + Clone + Send + 'static) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let certificates = Certificates::for_name("localhost", 30);
+        certificates.write(directory.path());
+        let port = server::tls(&certificates, SslVersion::TLS1_3, move |stream| {
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(stream));
+        });
+        let proxy = Proxy::start(&format!(
+            "{more}\n{}{}{}{}",
+            upstream("x", [port, port], directory.path(), ""),
+            listener("imap", "imap", "implicit", ""),
+            listener("pop3", "pop3", "implicit", ""),
+            listener("clear", "imap", "starttls", "")
+        ));
+        Self { proxy, server: port, _directory: directory }
+    }
+
+    /// What the process has in memory, in octets.
+    pub fn memory(&self) -> usize {
+        self.process.figure("VmRSS:") * 1024
+    }
+
+    /// A good device that has not logged in.
+    pub fn greeted(&self) -> Imap {
+        Imap::greeted(TLS_1_0.connect(self.address("imap"), Start::Implicit))
+    }
+
+    /// A good device that is in.
+    pub fn session(&self) -> Imap {
+        let mut imap = self.greeted();
+        imap.login("u", "p");
+        imap
+    }
+
+    /// A good device's whole visit: connection, handshake by TLS 1.0, greeting, login at the server, a command, farewell.
+    pub fn visit(&self) -> Duration {
+        let begun = Instant::now();
+        let mut imap = self.session();
+        imap.ok("NOOP");
+        imap.ok("LOGOUT");
+        begun.elapsed()
+    }
+
+    /// Several visits: the median and the longest. No more than a device's own patience, which nobody reaches.
+    pub fn visits(&self, count: usize) -> (Duration, Duration) {
+        let mut visits: Vec<Duration> = (0..count).map(|_| self.visit()).collect();
+        visits.sort();
+        let longest = visits[count - 1];
+        assert!(longest < DEVICE_PATIENCE, "a good device waited for {longest:?}");
+        (visits[count / 2], longest)
+    }
+}
+
+/// Devices give up after half a minute and more; on a machine that is busy with other things, this is no measurement.
+const DEVICE_PATIENCE: Duration = Duration::from_secs(30);
