@@ -9,49 +9,30 @@ mod process;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
 
-use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use parking_lot::Mutex;
+use prometheus::{GaugeVec, Registry, TextEncoder};
 use tokio::runtime::RuntimeMetrics;
 
 use crate::config::Version;
 use crate::failure::{Failure, Kind};
+use collectors::{AccountMetrics, ListenerMetrics, ProcessMetrics};
 pub use history::{History, Point};
 pub use listener::ListenerCounters;
 
 /// Everything that is counted in this process.
 pub struct Metrics {
     registry: Registry,
-    accepted: IntCounterVec,
-    refused: IntCounterVec,
-    pauses: IntCounterVec,
-    open: IntGaugeVec,
-    limit: IntGauge,
-    handshakes: IntCounterVec,
-    handshake_failures: IntCounterVec,
-    logins: IntCounterVec,
-    login_failures: IntCounterVec,
-    login_seconds: HistogramVec,
-    sessions: IntCounterVec,
-    session_seconds: HistogramVec,
-    transferred: IntCounterVec,
-    devices: IntGaugeVec,
-    token_expiry: GaugeVec,
-    token_trouble: IntGaugeVec,
-    expiries: [GaugeVec; 4],
-    reloads: IntCounterVec,
-    reload_success: IntGauge,
-    reload_time: IntGauge,
-    state_written: IntGauge,
-    log_lines_lost: IntCounter,
-    tasks: IntGauge,
-    /// Event loops whose tasks those are.
-    loops: Mutex<Vec<RuntimeMetrics>>,
-    process: process::Gauges,
+    by_listener: ListenerMetrics,
+    accounts: AccountMetrics,
+    process: ProcessMetrics,
+    /// Event loops whose tasks are counted.
+    event_loops: Mutex<Vec<RuntimeMetrics>>,
     totals: TotalCounters,
     history: Mutex<History>,
-    /// How many have its counters.
+    /// The number of [`ListenerCounters`] of each listener.
     listeners: Mutex<HashMap<String, usize>>,
 }
 
@@ -90,6 +71,34 @@ pub enum ExpiryKind {
     RefreshToken,
 }
 
+/// The reason for which a connection that was let in is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The device logged out by LOGOUT or QUIT.
+    LoggedOut,
+    /// The device closed the connection.
+    DeviceClosed,
+    /// The mail server closed the connection.
+    ServerClosed,
+    /// The proxy dropped the connection, at the end of the process.
+    Aborted,
+    /// The connection failed.
+    Failed(Kind),
+}
+
+impl SessionEnd {
+    /// The value of the label `reason`, and of the field `reason` in the log.
+    pub fn label(self) -> &'static str {
+        match self {
+            SessionEnd::LoggedOut => "logged_out",
+            SessionEnd::DeviceClosed => "device_closed",
+            SessionEnd::ServerClosed => "server_closed",
+            SessionEnd::Aborted => "aborted",
+            SessionEnd::Failed(kind) => kind.label(),
+        }
+    }
+}
+
 impl Metrics {
     /// Everything at nought.
     ///
@@ -97,22 +106,35 @@ impl Metrics {
     /// Two of them have one name, which a test would have found.
     pub fn new() -> Result<Self, String> {
         let registry = Registry::new();
-        collectors::build(&registry).map_err(|error| error.to_string()).map(|metrics| Self { registry, ..metrics })
+        Self::register(registry).map_err(|error| error.to_string())
+    }
+
+    fn register(registry: Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            by_listener: ListenerMetrics::register(&registry)?,
+            accounts: AccountMetrics::register(&registry)?,
+            process: ProcessMetrics::register(&registry)?,
+            registry,
+            event_loops: Mutex::default(),
+            totals: TotalCounters::default(),
+            history: Mutex::default(),
+            listeners: Mutex::default(),
+        })
     }
 
     /// Has the tasks of this event loop counted, too.
     pub fn add_event_loop(&self, event_loop: RuntimeMetrics) {
-        self.loops.lock().unwrap_or_else(PoisonError::into_inner).push(event_loop);
+        self.event_loops.lock().push(event_loop);
     }
 
     /// A connection was turned away before anything was said.
     pub fn connection_refused(&self, listener: &str, kind: Kind) {
-        self.refused.with_label_values(&[listener, kind.label()]).inc();
+        self.by_listener.refused.with_label_values(&[listener, kind.label()]).inc();
     }
 
     /// No connection can be accepted for a while.
     pub fn accept_paused(&self, listener: &str) {
-        self.pauses.with_label_values(&[listener]).inc();
+        self.by_listener.pauses.with_label_values(&[listener]).inc();
     }
 
     /// A connection is let in.
@@ -125,90 +147,90 @@ impl Metrics {
 
     /// A handshake with a device is done.
     pub fn handshake_completed(&self, listener: &str, version: Option<Version>) {
-        self.handshakes.with_label_values(&[listener, version.map_or("unknown", Version::key)]).inc();
+        self.by_listener.handshakes.with_label_values(&[listener, version.map_or("unknown", Version::key)]).inc();
     }
 
     /// A handshake with a device came to nothing.
     pub fn handshake_failed(&self, listener: &str, failure: &Failure) {
-        self.handshake_failures.with_label_values(&[listener, failure.kind.label()]).inc();
+        self.by_listener.handshake_failures.with_label_values(&[listener, failure.kind.label()]).inc();
         self.totals.handshake_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A login came to nothing.
     pub fn login_failed(&self, listener: &str, failure: &Failure) {
-        self.login_failures.with_label_values(&[listener, failure.kind.label()]).inc();
+        self.by_listener.login_failures.with_label_values(&[listener, failure.kind.label()]).inc();
         self.totals.login_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection that was let in is over: why, and how long it took.
-    pub fn connection_closed(&self, name: &str, listener: &ListenerCounters, reason: &str, lasted: Duration) {
+    pub fn connection_closed(&self, name: &str, listener: &ListenerCounters, end: SessionEnd, lasted: Duration) {
         listener.open.dec();
         listener.session_seconds.observe(lasted.as_secs_f64());
-        self.sessions.with_label_values(&[name, reason]).inc();
+        self.by_listener.sessions.with_label_values(&[name, end.label()]).inc();
         self.totals.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// What was read of the configuration.
     pub fn set_connection_limit(&self, limit: usize) {
-        self.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.process.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
     /// A configuration was taken at this moment, in seconds since 1970.
     pub fn config_loaded(&self, now: u64) {
-        self.reload_success.set(1);
-        self.reload_time.set(i64::try_from(now).unwrap_or(i64::MAX));
+        self.process.reload_success.set(1);
+        self.process.reload_time.set(i64::try_from(now).unwrap_or(i64::MAX));
     }
 
     /// Whether everything that belongs on the disk is there.
     pub fn set_state_written(&self, all: bool) {
-        self.state_written.set(i64::from(all));
+        self.process.state_written.set(i64::from(all));
     }
 
     /// Log lines that are lost since the start, because nobody read standard error.
     pub fn log_lines_lost(&self, lost: u64) {
-        self.log_lines_lost.inc_by(lost.saturating_sub(self.log_lines_lost.get()));
+        self.process.log_lines_lost.inc_by(lost.saturating_sub(self.process.log_lines_lost.get()));
     }
 
     /// When the running configuration was taken, in seconds since 1970.
     pub fn config_loaded_at(&self) -> i64 {
-        self.reload_time.get()
+        self.process.reload_time.get()
     }
 
     /// A reload was taken or refused, at this moment, in seconds since 1970.
     pub fn config_reloaded(&self, taken: bool, now: u64) {
-        self.reloads.with_label_values(&[if taken { "ok" } else { "refused" }]).inc();
+        self.process.reloads.with_label_values(&[if taken { "ok" } else { "refused" }]).inc();
         if taken {
             self.config_loaded(now);
         } else {
-            self.reload_success.set(0);
+            self.process.reload_success.set(0);
         }
     }
 
     /// The devices that are known, by verdict.
     pub fn devices(&self, counts: &[(&'static str, usize)]) {
         for (verdict, count) in counts {
-            self.devices.with_label_values(&[*verdict]).set(i64::try_from(*count).unwrap_or(i64::MAX));
+            self.accounts.devices.with_label_values(&[*verdict]).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
     }
 
     /// When the tokens of accounts end, in seconds since 1970 (0 where there is none), and what trouble they have.
     pub fn tokens<'a>(&self, tokens: impl Iterator<Item = (&'a str, u64, Option<Kind>)>) {
-        self.token_expiry.reset();
-        self.token_trouble.reset();
+        self.accounts.token_expiry.reset();
+        self.accounts.token_trouble.reset();
         for (account, until, trouble) in tokens {
-            self.token_expiry.with_label_values(&[account]).set(until as f64);
+            self.accounts.token_expiry.with_label_values(&[account]).set(until as f64);
             for kind in [Kind::TokenUnavailable, Kind::TokenRefused] {
                 let has = i64::from(trouble == Some(kind));
-                self.token_trouble.with_label_values(&[account, kind.label()]).set(has);
+                self.accounts.token_trouble.with_label_values(&[account, kind.label()]).set(has);
             }
         }
     }
 
     /// What ends when, in seconds since 1970.
     pub fn expiries<'a>(&self, expiries: impl Iterator<Item = (ExpiryKind, &'a str, i64)>) {
-        self.expiries.iter().for_each(GaugeVec::reset);
+        self.accounts.expiries.iter().for_each(GaugeVec::reset);
         for (what, name, until) in expiries {
-            if let Some(gauges) = self.expiries.get(what as usize) {
+            if let Some(gauges) = self.accounts.expiries.get(what as usize) {
                 gauges.with_label_values(&[name]).set(until as f64);
             }
         }
@@ -227,7 +249,7 @@ impl Metrics {
 
     /// The last day, minute by minute. Call it with the time and the tokens that are well and those that are not.
     pub fn history<T>(&self, use_it: impl FnOnce(&mut History) -> T) -> T {
-        use_it(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner))
+        use_it(&mut self.history.lock())
     }
 
     /// All of it in Prometheus' text format.
@@ -235,10 +257,10 @@ impl Metrics {
     /// # Errors
     /// What was gathered cannot be written.
     pub fn text(&self) -> Result<String, String> {
-        self.process.read();
-        let loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        self.process.system.read();
+        let loops = self.event_loops.lock();
         let tasks: usize = loops.iter().map(RuntimeMetrics::num_alive_tasks).sum();
-        self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+        self.process.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         drop(loops);
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| error.to_string())
     }
@@ -262,7 +284,7 @@ mod tests {
         metrics.accept_paused("x");
         listener.logged_in(Duration::from_millis(70));
         listener.transferred((1, 2));
-        metrics.connection_closed("x", &listener, "logged_out", Duration::from_secs(3));
+        metrics.connection_closed("x", &listener, SessionEnd::LoggedOut, Duration::from_secs(3));
         assert!(metrics.text().unwrap().contains("packetboat_build_info{openssl=\"3."));
         assert!(metrics.text().unwrap().contains("packetboat_handshakes_total{listener=\"x\",version=\"tls1.0\"} 1"));
         let another = metrics.listener("x");

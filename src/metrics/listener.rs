@@ -1,13 +1,14 @@
 //! The counters of one listener: there for as long as it, or a session of it, is.
 
 use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{IntCounter, IntGauge};
 
 use super::Metrics;
-use crate::config::Version;
+use super::collectors::ListenerMetrics;
 use crate::failure::{Kind, Side};
 
 /// The counters of one listener, found once. When the last of them is dropped the listener is gone, with all its sessions,
@@ -28,18 +29,20 @@ impl Metrics {
     /// The counters of a listener. Those of failures begin at nought rather than with the first one, which would not be
     /// seen as a rise.
     pub fn listener(self: &Arc<Self>, listener: &str) -> ListenerCounters {
-        *self.listeners().entry(listener.to_owned()).or_default() += 1;
-        self.pauses.with_label_values(&[listener]);
+        *self.listeners.lock().entry(listener.to_owned()).or_default() += 1;
+        self.by_listener.pauses.with_label_values(&[listener]);
         for kind in Kind::ALL {
             let counters = match kind {
                 Kind::NotAllowed | Kind::ProxyHeader | Kind::TooManyConnections | Kind::TooManyFromSource => {
-                    &self.refused
+                    &self.by_listener.refused
                 }
-                Kind::TooManyHandshakes | Kind::Handshake | Kind::HandshakeTimeout => &self.handshake_failures,
+                Kind::TooManyHandshakes | Kind::Handshake | Kind::HandshakeTimeout => {
+                    &self.by_listener.handshake_failures
+                }
                 // Of logins: what the server's side does, and what is found wrong with the device's.
-                Kind::WrongPassword | Kind::NotVerified | Kind::TooManySessions => &self.login_failures,
+                Kind::WrongPassword | Kind::NotVerified | Kind::TooManySessions => &self.by_listener.login_failures,
                 Kind::TokenExpired => continue,
-                other if other.side() == Some(Side::Upstream) => &self.login_failures,
+                other if other.side() == Some(Side::Upstream) => &self.by_listener.login_failures,
                 _ => continue,
             };
             counters.with_label_values(&[listener, kind.label()]);
@@ -47,39 +50,50 @@ impl Metrics {
         ListenerCounters {
             metrics: Arc::clone(self),
             name: listener.to_owned(),
-            accepted: self.accepted.with_label_values(&[listener]),
-            open: self.open.with_label_values(&[listener]),
-            logins: self.logins.with_label_values(&[listener]),
-            login_seconds: self.login_seconds.with_label_values(&[listener]),
-            session_seconds: self.session_seconds.with_label_values(&[listener]),
-            upload: self.transferred.with_label_values(&[listener, "upload"]),
-            download: self.transferred.with_label_values(&[listener, "download"]),
+            accepted: self.by_listener.accepted.with_label_values(&[listener]),
+            open: self.by_listener.open.with_label_values(&[listener]),
+            logins: self.by_listener.logins.with_label_values(&[listener]),
+            login_seconds: self.by_listener.login_seconds.with_label_values(&[listener]),
+            session_seconds: self.by_listener.session_seconds.with_label_values(&[listener]),
+            upload: self.by_listener.transferred.with_label_values(&[listener, "upload"]),
+            download: self.by_listener.transferred.with_label_values(&[listener, "download"]),
         }
-    }
-
-    fn listeners(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget(&self, listener: &str) {
-        for counters in [&self.accepted, &self.pauses, &self.logins] {
-            let _ = counters.remove_label_values(&[listener]);
+        let ListenerMetrics {
+            accepted,
+            refused,
+            pauses,
+            open,
+            handshakes,
+            handshake_failures,
+            logins,
+            login_failures,
+            login_seconds,
+            sessions,
+            session_seconds,
+            transferred,
+        } = &self.by_listener;
+        for counters in
+            [accepted, refused, pauses, handshakes, handshake_failures, logins, login_failures, sessions, transferred]
+        {
+            remove(counters, listener);
         }
-        let _ = self.open.remove_label_values(&[listener]);
-        let _ = self.login_seconds.remove_label_values(&[listener]);
-        let _ = self.session_seconds.remove_label_values(&[listener]);
-        let reasons = Kind::ALL.iter().map(|kind| kind.label());
-        let reasons = reasons.chain(["logged_out", "device_closed", "server_closed", "aborted", "unknown"]);
-        for label in reasons.chain(["upload", "download"]).chain(Version::ALL.map(Version::key)) {
-            for counters in [
-                &self.refused,
-                &self.handshakes,
-                &self.handshake_failures,
-                &self.login_failures,
-                &self.sessions,
-                &self.transferred,
-            ] {
-                let _ = counters.remove_label_values(&[listener, label]);
+        remove(open, listener);
+        remove(login_seconds, listener);
+        remove(session_seconds, listener);
+    }
+}
+
+/// Removes all of a listener's values from a metric.
+fn remove<T: MetricVecBuilder>(metric: &MetricVec<T>, listener: &str) {
+    for family in metric.collect() {
+        for one in family.get_metric() {
+            let labels: HashMap<&str, &str> =
+                one.get_label().iter().map(|label| (label.name(), label.value())).collect();
+            if labels.get("listener") == Some(&listener) {
+                let _ = metric.remove(&labels);
             }
         }
     }
@@ -106,7 +120,7 @@ impl ListenerCounters {
 
 impl Drop for ListenerCounters {
     fn drop(&mut self) {
-        let mut listeners = self.metrics.listeners();
+        let mut listeners = self.metrics.listeners.lock();
         let left = listeners.get_mut(&self.name).map_or(0, |count| {
             *count = count.saturating_sub(1);
             *count

@@ -9,7 +9,6 @@ pub(super) mod session_record;
 mod time;
 mod wait;
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ use tokio::task::unconstrained;
 use super::backend::authorize::Authorized;
 use super::backend::pass_through::Attempt;
 use super::current_service::CurrentService;
-use super::limits::Admitted;
+use super::limits::{Admitted, Peer};
 use super::registry::{Origin, Registered, Registry};
 use super::service::{Service, setting};
 use crate::failure::{Failure, Kind, Side};
@@ -38,7 +37,7 @@ use wait::{over, unless_over, until, within};
 
 /// Who has been let in, with all that it takes to serve it.
 pub(super) struct Accepted {
-    pub(super) source: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) service: Arc<Service>,
     pub(super) current: Arc<CurrentService>,
     pub(super) registry: Arc<Registry>,
@@ -48,7 +47,7 @@ pub(super) struct Accepted {
 
 /// Serves a device from the first octet to the last, and writes its line.
 pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
-    let Accepted { source, service, current, registry, mut admitted, lifecycle } = accepted;
+    let Accepted { peer: Peer { id, source }, service, current, registry, mut admitted, lifecycle } = accepted;
     let mut socket = Socket::new(tcp);
     let mut balancer = None;
     let source = if service.listener.proxy_protocol.contain(source.ip()) {
@@ -60,15 +59,16 @@ pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
             Ok(None) => return,
             Err((source, failure)) => {
                 let connections = admitted.give_back();
-                return Box::pin(refuse_announced(socket, &service, &connections, source, &failure)).await;
+                let peer = Peer { id, source };
+                return Box::pin(refuse_announced(socket, &service, &connections, peer, &failure)).await;
             }
         }
     } else {
         source
     };
-    let origin = Origin { source: source.ip(), balancer };
+    let origin = Origin { id, source: source.ip(), balancer };
     let registered = registry.register(&current, &service, origin, lifecycle);
-    let mut record = SessionRecord::new(source, &service.telemetry);
+    let mut record = SessionRecord::new(Peer { id, source }, &service.telemetry);
     // What is over when the relay begins is boxed, here and below: a task is as large as its largest state, for as long as
     // it lives, and most live long and idle.
     match Box::pin(unless_over(&registered, service.enter(socket, &mut record))).await {

@@ -8,9 +8,12 @@ mod handshakes;
 pub(super) mod log_quota;
 mod shares;
 
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use crate::config::Limits;
 use crate::device::KnownSources;
@@ -27,6 +30,26 @@ pub(super) struct Connections {
     refused: Mutex<Shares>,
     handshakes: Mutex<Handshakes>,
     known: Arc<KnownSources>,
+    /// The number of connections that were accepted so far.
+    accepted: AtomicU64,
+}
+
+/// Identifies a connection in the log, for as long as the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ConnectionId(u64);
+
+impl ConnectionId {
+    /// The number in the field `connection` of log lines.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// The other end of a connection, as log lines name it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) id: ConnectionId,
+    pub(super) source: SocketAddr,
 }
 
 /// One counted connection. Dropping it takes it off the count.
@@ -52,15 +75,21 @@ impl Connections {
             refused: Mutex::new(Shares::new(REFUSED, REFUSED_OF_SOURCE)),
             handshakes: Mutex::new(Handshakes::new(limits)),
             known: Arc::clone(known),
+            accepted: AtomicU64::new(0),
         })
     }
 
     /// Other limits, for those who come from now on.
     pub(super) fn limit(&self, limits: &Limits) {
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         (open.most, open.per_source) = (limits.connections, limits.connections_per_source);
         drop(open);
-        lock(&self.handshakes).limit(limits);
+        self.handshakes.lock().limit(limits);
+    }
+
+    /// The id of a connection that was just accepted.
+    pub(super) fn next_id(&self) -> ConnectionId {
+        ConnectionId(self.accepted.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Counts a connection.
@@ -68,7 +97,7 @@ impl Connections {
     /// # Errors
     /// The limit is reached; the text names the key that raises it.
     pub(super) fn admit(self: &Arc<Self>) -> Result<Admitted, Failure> {
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         open.take().map_err(|full| over(full, &open, None))?;
         Ok(Admitted { connections: Arc::clone(self), source: None, is_stranger: false })
     }
@@ -82,7 +111,7 @@ impl Connections {
         if self.known.knows(source) {
             return Ok(Sessions::Known);
         }
-        lock(&self.handshakes).begin(source, Instant::now())?;
+        self.handshakes.lock().begin(source, Instant::now())?;
         Ok(Sessions::Strangers)
     }
 
@@ -90,7 +119,7 @@ impl Connections {
     pub(super) fn refusal_permit(self: &Arc<Self>, source: IpAddr) -> Option<RefusalPermit> {
         let is_stranger = !self.known.knows(source);
         let source = Source::from(source);
-        let mut refused = lock(&self.refused);
+        let mut refused = self.refused.lock();
         refused.take().ok()?;
         if refused.name(source, is_stranger).is_err() {
             refused.give_back(None, false);
@@ -108,7 +137,7 @@ impl Admitted {
     pub(super) fn assign_source(&mut self, source: IpAddr) -> Result<(), Failure> {
         let is_stranger = !self.connections.known.knows(source);
         let source = Source::from(source);
-        let mut open = lock(&self.connections.open);
+        let mut open = self.connections.open.lock();
         open.name(source, is_stranger).map_err(|full| over(full, &open, Some(source)))?;
         drop(open);
         (self.source, self.is_stranger) = (Some(source), is_stranger);
@@ -118,7 +147,7 @@ impl Admitted {
     /// Its device has logged in: it is no stranger's any more.
     pub(super) fn became_known(&mut self) {
         if std::mem::take(&mut self.is_stranger) {
-            lock(&self.connections.open).became_known();
+            self.connections.open.lock().became_known();
         }
     }
 
@@ -130,13 +159,13 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        lock(&self.connections.open).give_back(self.source, self.is_stranger);
+        self.connections.open.lock().give_back(self.source, self.is_stranger);
     }
 }
 
 impl Drop for RefusalPermit {
     fn drop(&mut self) {
-        lock(&self.connections.refused).give_back(Some(self.source), self.is_stranger);
+        self.connections.refused.lock().give_back(Some(self.source), self.is_stranger);
     }
 }
 
@@ -158,10 +187,6 @@ fn over(full: Full, open: &Shares, source: Option<Source>) -> Failure {
             Failure::new(Kind::TooManyFromSource, detail)
         }
     }
-}
-
-fn lock<T>(counted: &Mutex<T>) -> MutexGuard<'_, T> {
-    counted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Refused connections that are told why at a time, beside all limits.
@@ -203,7 +228,7 @@ mod tests {
         assert_eq!(admit(&connections, "192.0.2.3").err(), Some(Kind::TooManyConnections));
         drop(first);
         admit(&connections, "192.0.2.3").unwrap();
-        assert_eq!(lock(&connections.open).sources(), 2);
+        assert_eq!(connections.open.lock().sources(), 2);
         connections.limit(&limits(2, 2));
         assert_eq!(admit(&connections, "192.0.2.3").err(), Some(Kind::TooManyConnections));
     }
@@ -219,7 +244,7 @@ mod tests {
         assert_eq!(admitted.len(), 2);
         admit(&connections, "2001:db8:0:1::1").unwrap();
         drop(admitted);
-        assert_eq!(lock(&connections.open).sources(), 0);
+        assert_eq!(connections.open.lock().sources(), 0);
         admit(&connections, "2001:db8::ffff").unwrap();
     }
 
@@ -237,7 +262,7 @@ mod tests {
         strangers.push(admit(&connections, "203.0.113.1").unwrap());
         assert_eq!(admit(&connections, "203.0.113.2").err(), Some(Kind::TooManyConnections));
         drop((strangers, known));
-        assert_eq!(lock(&connections.open).sources(), 0);
+        assert_eq!(connections.open.lock().sources(), 0);
         assert_eq!(crowd().collect::<Vec<_>>().len(), 30);
     }
 
@@ -248,7 +273,7 @@ mod tests {
         let connections = connections(&limits);
         let begun = |source: &str, now| {
             let source = source.parse().unwrap();
-            (0..100).filter(|_| lock(&connections.handshakes).begin(source, now).is_ok()).count()
+            (0..100).filter(|_| connections.handshakes.lock().begin(source, now).is_ok()).count()
         };
         let now = Instant::now();
         assert_eq!(begun("192.0.2.1", now), 20);

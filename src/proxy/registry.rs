@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::backend::Backend;
 use super::backend::mailbox::Mailbox;
 use super::current_service::CurrentService;
+use super::limits::ConnectionId;
 use super::service::Service;
 use crate::config::{Revocation, TlsPolicy, Version};
 use crate::device::Verified;
@@ -21,19 +23,11 @@ use crate::withdrawn::Withdrawn;
 
 /// All connections that are open.
 #[derive(Default)]
-pub(super) struct Registry(Mutex<Open>);
-
-#[derive(Default)]
-struct Open {
-    /// The number of the connection that comes next.
-    next: u64,
-    connections: HashMap<u64, Arc<Entry>>,
-}
+pub(super) struct Registry(Mutex<HashMap<ConnectionId, Arc<Entry>>>);
 
 /// A connection's own hold on its entry. Dropping it takes the entry out of the registry.
 pub(super) struct Registered {
     registry: Arc<Registry>,
-    number: u64,
     entry: Arc<Entry>,
     lifecycle: Lifecycle,
 }
@@ -41,6 +35,7 @@ pub(super) struct Registered {
 /// Where a connection comes from.
 #[derive(Clone, Copy)]
 pub(super) struct Origin {
+    pub(super) id: ConnectionId,
     pub(super) source: IpAddr,
     /// The load balancer that has named the source.
     pub(super) balancer: Option<IpAddr>,
@@ -114,22 +109,18 @@ impl Registry {
             withdrawn: OnceLock::new(),
             wake: Notify::new(),
         });
-        let mut open = self.open();
-        let number = open.next;
-        open.next += 1;
-        open.connections.insert(number, Arc::clone(&entry));
-        drop(open);
-        let registered = Registered { registry: Arc::clone(self), number, entry, lifecycle };
+        self.0.lock().insert(origin.id, Arc::clone(&entry));
+        let registered = Registered { registry: Arc::clone(self), entry, lifecycle };
         registered.update(|_| {});
         registered
     }
 
     /// Ends what has lost its permission. Call it once every address has its present service, or is closed.
     pub(super) fn revoke(&self, policy: Revocation) -> Revoked {
-        let connections: Vec<_> = self.open().connections.values().map(Arc::clone).collect();
+        let connections: Vec<_> = self.0.lock().values().map(Arc::clone).collect();
         let mut revoked = Revoked::default();
         for entry in connections {
-            let progress = entry.progress();
+            let progress = entry.progress.lock();
             let Err(withdrawn) = entry.judge(&progress) else { continue };
             let is_in = progress.is_in;
             if is_in && policy == Revocation::Keep {
@@ -143,10 +134,6 @@ impl Registry {
             }
         }
         revoked
-    }
-
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -178,7 +165,7 @@ impl Registered {
 
     /// The login came to nothing.
     pub(super) fn login_failed(&self) {
-        self.entry.progress().login = None;
+        self.entry.progress.lock().login = None;
     }
 
     /// The device is in.
@@ -186,7 +173,7 @@ impl Registered {
     /// # Errors
     /// Its permission was withdrawn while it logged in.
     pub(super) fn login_succeeded(&self) -> Result<(), Failure> {
-        self.entry.progress().is_in = true;
+        self.entry.progress.lock().is_in = true;
         self.withdrawn().map_or(Ok(()), |withdrawn| Err(failure(withdrawn)))
     }
 
@@ -211,7 +198,7 @@ impl Registered {
     }
 
     fn update(&self, change: impl FnOnce(&mut Progress)) {
-        let mut progress = self.entry.progress();
+        let mut progress = self.entry.progress.lock();
         change(&mut progress);
         // Under the same lock as in a reload: either sees the other's change.
         if let Err(withdrawn) = self.entry.judge(&progress) {
@@ -222,15 +209,11 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.registry.open().connections.remove(&self.number);
+        self.registry.0.lock().remove(&self.entry.origin.id);
     }
 }
 
 impl Entry {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Marks the permission as withdrawn. Whether that is new.
     fn withdraw(&self, withdrawn: Withdrawn) -> bool {
         let is_new = self.withdrawn.set(withdrawn).is_ok();
@@ -249,7 +232,7 @@ impl Entry {
 
     /// Whether the present configuration gives the connection all that it rests on.
     fn judge(&self, progress: &Progress) -> Result<(), Withdrawn> {
-        let Origin { source, balancer } = self.origin;
+        let Origin { source, balancer, .. } = self.origin;
         if self.current.is_closed() {
             return Err(Withdrawn::Listener);
         }

@@ -1,13 +1,14 @@
 //! Who sees what goes on at a listener: metrics, inventory, and the log of who is turned away.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{error, warn};
 
-use super::limits::log_quota::{LogLine, LogQuota};
+use super::limits::Peer;
+use super::limits::log_quota::{Audience, LineKind, LogLine, LogQuota};
 use crate::config::Listener;
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Inventory, Observation};
@@ -41,11 +42,12 @@ impl Telemetry {
         }
     }
 
-    /// Writes the line of who is not let in.
-    pub(super) fn refused(&self, source: SocketAddr, failure: &Failure) {
-        let listener = self.listener.as_str();
-        if self.may_write((LogLine::Refused, false), failure.kind.label(), Some(source.ip())) {
-            warn!(%source, listener, reason = failure.kind.label(), "refused: {failure}");
+    /// Counts a connection that is not let in, and logs its line.
+    pub(super) fn refused(&self, peer: Peer, failure: &Failure) {
+        let (listener, reason) = (self.listener.as_str(), failure.kind.label());
+        let Peer { id, source } = peer;
+        if self.may_write(LineKind::Refused, Audience::Stranger, reason, Some(source.ip())) {
+            warn!(connection = id.number(), %source, listener, reason, "refused: {failure}");
         }
         self.metrics.connection_refused(listener, failure.kind);
         let observation = Observation { refused: Some(failure), ..self.observation(source.ip()) };
@@ -59,15 +61,22 @@ impl Telemetry {
     /// Counts and logs that no connection can be accepted for a moment.
     pub(super) fn accept_paused(&self, why: &io::Error) {
         let listener = self.listener.as_str();
-        if self.may_write((LogLine::Pause, false), "open_files", None) {
+        if self.may_write(LineKind::Pause, Audience::Stranger, "open_files", None) {
             error!(listener, error = %why, "cannot accept connections; trying again in a second");
         }
         self.metrics.accept_paused(listener);
     }
 
-    /// Whether a line about this source, and whether it has said who it is, may be written now. If not, it is counted.
-    pub(super) fn may_write(&self, line: (LogLine, bool), reason: &'static str, source: Option<IpAddr>) -> bool {
-        self.quota.allows(line, &self.listener, reason, source, Instant::now())
+    /// Returns whether a line may be written now. A line that may not is counted as suppressed.
+    pub(super) fn may_write(
+        &self,
+        kind: LineKind,
+        audience: Audience,
+        reason: &'static str,
+        source: Option<IpAddr>,
+    ) -> bool {
+        let line = LogLine { kind, audience, listener: &self.listener, reason, source };
+        self.quota.allows(line, Instant::now())
     }
 
     /// What is known of somebody who has come from there.

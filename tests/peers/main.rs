@@ -6,6 +6,7 @@ mod admin;
 mod balancer;
 mod certificate;
 mod confinement;
+mod connection_id;
 mod control;
 mod demo;
 mod disk;

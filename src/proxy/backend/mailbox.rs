@@ -1,10 +1,11 @@
 //! The mailboxes that devices are let into: their server, their token, and how many sessions they may have at a time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
@@ -86,7 +87,7 @@ impl Mailboxes {
                 identity: identity.clone(),
                 slot: Arc::clone(slot),
                 sessions: Arc::clone(sessions),
-                history: Mutex::new(known.map(|known| *known.history()).unwrap_or_default()),
+                history: Mutex::new(known.map(|known| *known.history.lock()).unwrap_or_default()),
             };
             mailboxes.insert(name.clone(), Arc::new(mailbox));
         }
@@ -108,7 +109,7 @@ impl Sessions {
     fn new(config: &Config, before: Option<&Sessions>) -> Arc<Self> {
         let (most, queue) = (config.limits.sessions_per_mailbox, config.limits.mailbox_queue);
         let (free, of_before, quiet_until) = match before {
-            Some(before) => (Arc::clone(&before.free), before.most, *before.quiet_until()),
+            Some(before) => (Arc::clone(&before.free), before.most, *before.quiet_until.lock()),
             None => (Arc::new(Semaphore::new(most)), most, None),
         };
         Arc::new(Self {
@@ -136,10 +137,6 @@ impl Sessions {
             });
         }
     }
-
-    fn quiet_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Mailbox {
@@ -165,7 +162,7 @@ impl Mailbox {
     /// There is none, or the server wants to be left alone.
     pub(in crate::proxy) async fn admit(&self) -> Result<Admission, Failure> {
         let sessions = &self.sessions;
-        let quiet_until = *sessions.quiet_until();
+        let quiet_until = *sessions.quiet_until.lock();
         if let Some(left) =
             quiet_until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
         {
@@ -192,7 +189,7 @@ impl Mailbox {
     /// The server has asked to be left alone for so long.
     pub(in crate::proxy) fn leave_alone(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_QUIET);
-        let mut quiet_until = self.sessions.quiet_until();
+        let mut quiet_until = self.sessions.quiet_until.lock();
         *quiet_until = Some(quiet_until.map_or(until, |other| other.max(until)));
     }
 
@@ -231,7 +228,7 @@ impl Mailbox {
 
     /// The server has let somebody in.
     pub(in crate::proxy) fn login_succeeded(&self) {
-        *self.history() = History { has_opened: true, refused_since: None };
+        *self.history.lock() = History { has_opened: true, refused_since: None };
     }
 
     /// What the server hears in place of the device's login.
@@ -263,13 +260,9 @@ impl Mailbox {
     /// throw an account away after a definite one. So they hear at first that it is the moment.
     fn has_only_just_been_refused(&self) -> bool {
         let now = Instant::now();
-        let mut history = self.history();
+        let mut history = self.history.lock();
         let since = *history.refused_since.get_or_insert(now);
         history.has_opened && now.duration_since(since) < OUTAGE
-    }
-
-    fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn advice(&self) -> &'static str {

@@ -4,9 +4,10 @@
 //! translated logins ([`Delays`]): guesses are as slow, and the server sees no more of them.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -48,7 +49,7 @@ impl PassThroughState {
 
     /// To this server; failures from before go on to count where the delays are the same.
     pub(in crate::proxy) fn to(&self, server: &Arc<Server>, limits: &Limits) -> PassThrough {
-        let (other, mut present) = (delays(limits), self.delays.lock().unwrap_or_else(PoisonError::into_inner));
+        let (other, mut present) = (delays(limits), self.delays.lock());
         if !present.is_like(&other) {
             *present = Arc::new(other);
         }

@@ -3,7 +3,6 @@
 //! Before TLS nothing can be said on an implicit port. A source that may not come at all, and a balancer without its
 //! header, are closed without a word: a stranger learns nothing. All of them have their line in the log.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::time::timeout;
 use crate::config::Entry;
 use crate::failure::{Failure, Kind};
 use crate::proto::Outbox;
-use crate::proxy::limits::Connections;
+use crate::proxy::limits::{Connections, Peer};
 use crate::proxy::service::Service;
 use crate::transport::detect::Opening;
 use crate::transport::socket::Socket;
@@ -25,17 +24,17 @@ pub(in crate::proxy) fn refuse(
     stream: TcpStream,
     service: &Arc<Service>,
     connections: &Arc<Connections>,
-    source: SocketAddr,
+    peer: Peer,
     failure: &Failure,
 ) {
-    service.telemetry.refused(source, failure);
+    service.telemetry.refused(peer, failure);
     let entry = service.listener.entry_at(stream.local_addr().map_or(0, |address| address.port()));
     let Some(words) = refusal(service, entry, failure) else { return };
     // Nobody knows how the device behind a balancer begins before its header is read.
-    if entry == Entry::Auto && service.listener.proxy_protocol.contain(source.ip()) {
+    if entry == Entry::Auto && service.listener.proxy_protocol.contain(peer.source.ip()) {
         return;
     }
-    match connections.refusal_permit(source.ip()) {
+    match connections.refusal_permit(peer.source.ip()) {
         Some(room) => {
             let service = Arc::clone(service);
             tokio::spawn(async move {
@@ -54,12 +53,12 @@ pub(in crate::proxy) async fn refuse_announced(
     socket: Socket,
     service: &Service,
     connections: &Arc<Connections>,
-    source: SocketAddr,
+    peer: Peer,
     failure: &Failure,
 ) {
-    service.telemetry.refused(source, failure);
+    service.telemetry.refused(peer, failure);
     let Some(words) = refusal(service, service.entry_of(&socket), failure) else { return };
-    if let Some(_room) = connections.refusal_permit(source.ip()) {
+    if let Some(_room) = connections.refusal_permit(peer.source.ip()) {
         send_refusal(socket, service, &words).await;
     }
 }

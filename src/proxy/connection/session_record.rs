@@ -1,5 +1,6 @@
 //! One line for each session, when it is over: who, how, how much, how long, and why it ended.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,13 +9,16 @@ use tracing::{debug, enabled, info, warn};
 
 use crate::failure::{Failure, Kind, Level};
 use crate::inventory::{Observation, Presence, TlsMode};
+use crate::metrics::SessionEnd;
 use crate::proxy::backend::mailbox::Mailbox;
-use crate::proxy::limits::log_quota::LogLine;
+use crate::proxy::limits::log_quota::{Audience, LineKind};
+use crate::proxy::limits::{ConnectionId, Peer};
 use crate::proxy::telemetry::Telemetry;
 use crate::transport::Facts;
 
 /// What is known of a connection by and by.
 pub(in crate::proxy) struct SessionRecord<'a> {
+    id: ConnectionId,
     pub(in crate::proxy) source: SocketAddr,
     telemetry: &'a Telemetry,
     login: Option<String>,
@@ -55,10 +59,11 @@ pub(in crate::proxy) enum Ending {
 
 impl<'a> SessionRecord<'a> {
     /// Of a connection that is let in.
-    pub(in crate::proxy) fn new(source: SocketAddr, telemetry: &'a Telemetry) -> Self {
+    pub(in crate::proxy) fn new(peer: Peer, telemetry: &'a Telemetry) -> Self {
         telemetry.metrics.connection_opened(&telemetry.counters);
         Self {
-            source,
+            id: peer.id,
+            source: peer.source,
             telemetry,
             login: None,
             mailbox: None,
@@ -119,13 +124,13 @@ impl<'a> SessionRecord<'a> {
         let (listener, reason) = (self.listener(), failure.kind.label());
         if failure.kind == Kind::Observed {
             self.observed += 1;
-            if enabled!(tracing::Level::INFO) && self.may_write(LogLine::Login, reason) {
-                info!(source = %self.source, listener, login, reason, "login seen: {failure}");
+            if enabled!(tracing::Level::INFO) && self.may_write(LineKind::Login, reason) {
+                info!(connection = self.id.number(), source = %self.source, listener, login, reason, "login seen: {failure}");
             }
             return;
         }
-        if self.may_write(LogLine::Login, reason) {
-            warn!(source = %self.source, listener, login, reason, "login failed: {failure}");
+        if self.may_write(LineKind::Login, reason) {
+            warn!(connection = self.id.number(), source = %self.source, listener, login, reason, "login failed: {failure}");
         }
         self.telemetry.metrics.login_failed(listener, failure);
         if let Some(presence) = &self.presence {
@@ -153,9 +158,11 @@ impl<'a> SessionRecord<'a> {
         &self.telemetry.listener
     }
 
-    fn may_write(&self, line: LogLine, reason: &'static str) -> bool {
+    fn may_write(&self, kind: LineKind, reason: &'static str) -> bool {
         // A login that the server, or a password, has borne out: anybody may claim a name.
-        self.telemetry.may_write((line, self.mailbox.is_some() || self.is_in), reason, Some(self.source.ip()))
+        let is_verified = self.mailbox.is_some() || self.is_in;
+        let audience = if is_verified { Audience::Known } else { Audience::Stranger };
+        self.telemetry.may_write(kind, audience, reason, Some(self.source.ip()))
     }
 
     /// A line of the server in a running session. Only the first few of a session are shown.
@@ -165,26 +172,16 @@ impl<'a> SessionRecord<'a> {
             return;
         }
         let (login, reason) = (self.login.as_deref().unwrap_or("-"), failure.kind.label());
-        if self.may_write(LogLine::Notice, reason) {
-            warn!(source = %self.source, listener = self.listener(), login, reason, "{failure}");
+        if self.may_write(LineKind::Notice, reason) {
+            warn!(connection = self.id.number(), source = %self.source, listener = self.listener(), login, reason, "{failure}");
         }
     }
 
-    /// The line.
+    /// Counts the end of the connection, and logs its line.
     pub(in crate::proxy) fn close(&mut self, ending: &Ending) {
-        let (level, reason) = match ending {
-            Ending::LoggedOut => (Level::Info, "logged_out"),
-            Ending::DeviceClosed => (Level::Info, "device_closed"),
-            Ending::ServerClosed => (Level::Info, "server_closed"),
-            Ending::Failed(failure) => (failure.kind.level(), failure.kind.label()),
-        };
-        let words = match ending {
-            Ending::LoggedOut => "session ended: the device logged out".to_owned(),
-            Ending::DeviceClosed => "session ended: the device closed the connection".to_owned(),
-            Ending::ServerClosed => "session ended: the mail server closed the connection".to_owned(),
-            Ending::Failed(failure) => format!("session ended: {failure}"),
-        };
-        self.counted(ending, reason);
+        let (level, end) = (ending.level(), ending.session_end());
+        let reason = end.label();
+        self.count_end(ending);
         let login = self.login.as_deref().unwrap_or("-");
         let mailbox = self.mailbox.as_ref().map_or("-", |mailbox| mailbox.account.mailbox.as_str());
         let (device_tls, upstream_tls) = (tls(self.device_tls), tls(self.upstream_tls));
@@ -193,8 +190,9 @@ impl<'a> SessionRecord<'a> {
         macro_rules! line {
             ($log:ident, $level:ident) => {
                 // What would not be shown is not left out.
-                if enabled!(tracing::Level::$level) && self.may_write(LogLine::Session, reason) {
+                if enabled!(tracing::Level::$level) && self.may_write(LineKind::Session, reason) {
                     $log!(
+                        connection = self.id.number(),
                         source = %self.source,
                         listener = self.listener(),
                         login,
@@ -207,7 +205,7 @@ impl<'a> SessionRecord<'a> {
                         milliseconds,
                         notices = (self.notices > 0).then_some(self.notices),
                         reason,
-                        "{words}"
+                        "session ended: {ending}"
                     )
                 }
             };
@@ -221,13 +219,13 @@ impl<'a> SessionRecord<'a> {
 }
 
 impl SessionRecord<'_> {
-    /// What metrics and inventory make of its end.
-    fn counted(&mut self, ending: &Ending, reason: &'static str) {
+    /// Counts the end of the connection in metrics and inventory.
+    fn count_end(&mut self, ending: &Ending) {
         match ending {
             Ending::Failed(failure) if failure.kind == Kind::LoginInClear && self.presence.is_none() => {
                 self.observed_in_clear(Some(failure));
             }
-            // A handshake that failed was taken down when it did.
+            // A handshake that failed was counted when it did.
             Ending::Failed(failure) if failure.kind.level() == Level::Warn && !is_of_handshake(failure.kind) => {
                 if let Some(presence) = &self.presence {
                     presence.failed(failure);
@@ -235,23 +233,52 @@ impl SessionRecord<'_> {
             }
             _ => {}
         }
-        self.over(reason);
+        self.end(ending.session_end());
     }
 
-    fn over(&mut self, reason: &'static str) {
+    fn end(&mut self, end: SessionEnd) {
         let lasted: Duration = self.started.elapsed();
         self.is_over = true;
         self.telemetry.counters.transferred(self.passed);
-        self.telemetry.metrics.connection_closed(self.listener(), &self.telemetry.counters, reason, lasted);
+        self.telemetry.metrics.connection_closed(self.listener(), &self.telemetry.counters, end, lasted);
         self.presence = None;
     }
 }
 
-/// One that nobody has closed is over all the same.
 impl Drop for SessionRecord<'_> {
+    /// Counts the end of a connection that nobody has closed.
     fn drop(&mut self) {
         if !self.is_over {
-            self.over("aborted");
+            self.end(SessionEnd::Aborted);
+        }
+    }
+}
+
+impl Ending {
+    fn level(&self) -> Level {
+        match self {
+            Ending::LoggedOut | Ending::DeviceClosed | Ending::ServerClosed => Level::Info,
+            Ending::Failed(failure) => failure.kind.level(),
+        }
+    }
+
+    fn session_end(&self) -> SessionEnd {
+        match self {
+            Ending::LoggedOut => SessionEnd::LoggedOut,
+            Ending::DeviceClosed => SessionEnd::DeviceClosed,
+            Ending::ServerClosed => SessionEnd::ServerClosed,
+            Ending::Failed(failure) => SessionEnd::Failed(failure.kind),
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::LoggedOut => f.write_str("the device logged out"),
+            Ending::DeviceClosed => f.write_str("the device closed the connection"),
+            Ending::ServerClosed => f.write_str("the mail server closed the connection"),
+            Ending::Failed(failure) => failure.fmt(f),
         }
     }
 }

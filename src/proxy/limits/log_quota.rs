@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::bucket::{Bucket, Buckets};
@@ -25,7 +25,7 @@ struct State {
     /// Of strangers, and of who has said who it is: noise of the former must not hide the latter.
     in_all: [Bucket; 2],
     by_source: Buckets,
-    suppressed: HashMap<LineKind, Suppressed>,
+    suppressed: HashMap<SuppressionKey, Suppressed>,
     /// When the first of them was.
     since: Option<Instant>,
 }
@@ -36,9 +36,27 @@ struct Rates {
     of_source: u32,
 }
 
+/// A line about a peer that is to be written.
+pub(in crate::proxy) struct LogLine<'a> {
+    pub(in crate::proxy) kind: LineKind,
+    pub(in crate::proxy) audience: Audience,
+    pub(in crate::proxy) listener: &'a str,
+    pub(in crate::proxy) reason: &'static str,
+    pub(in crate::proxy) source: Option<IpAddr>,
+}
+
+/// The peers that a line is about. Each kind has a budget of its own, so that scans cannot hide known devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Audience {
+    /// A peer that has not logged in.
+    Stranger,
+    /// A device whose login was verified.
+    Known,
+}
+
 /// What a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::proxy) enum LogLine {
+pub(in crate::proxy) enum LineKind {
     /// A connection was not let in.
     Refused,
     /// A login came to nothing.
@@ -53,8 +71,8 @@ pub(in crate::proxy) enum LogLine {
 
 /// Lines of one kind: their number is bounded by the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct LineKind {
-    line: LogLine,
+struct SuppressionKey {
+    kind: LineKind,
     listener: String,
     reason: &'static str,
 }
@@ -69,7 +87,7 @@ struct Suppressed {
 /// Lines that were left out.
 #[derive(Debug, PartialEq)]
 struct SuppressedLines {
-    about: LineKind,
+    about: SuppressionKey,
     count: u64,
     /// Who has caused most of them, and how many.
     most: Option<(Source, u64)>,
@@ -87,22 +105,19 @@ impl LogQuota {
 
     /// Another one, from now on.
     pub(in crate::proxy) fn limit(&self, log: &Log) {
-        self.state().most = Rates::of(log);
+        self.state.lock().most = Rates::of(log);
     }
 
-    /// Whether a line may be written now, about somebody who has said who it is or about a stranger. If not, it is counted.
-    pub(in crate::proxy) fn allows(
-        &self,
-        (line, is_known): (LogLine, bool),
-        listener: &str,
-        reason: &'static str,
-        source: Option<IpAddr>,
-        now: Instant,
-    ) -> bool {
-        let mut state = self.state();
+    /// Returns whether a line may be written now. A line that may not is counted as suppressed.
+    pub(in crate::proxy) fn allows(&self, line: LogLine<'_>, now: Instant) -> bool {
+        let LogLine { kind, audience, listener, reason, source } = line;
+        let mut state = self.state.lock();
         let State { most, in_all, by_source, suppressed, since } = &mut *state;
         let [of_strangers, of_known] = in_all;
-        let in_all = if is_known { of_known } else { of_strangers };
+        let in_all = match audience {
+            Audience::Stranger => of_strangers,
+            Audience::Known => of_known,
+        };
         let mut of_source = by_source.of(source);
         let of_source_has_left = of_source.as_mut().is_none_or(|bucket| bucket.fill(most.of_source, now));
         if in_all.fill(most.in_all, now) && of_source_has_left {
@@ -111,7 +126,7 @@ impl LogQuota {
             return true;
         }
         since.get_or_insert(now);
-        let about = LineKind { line, listener: listener.to_owned(), reason };
+        let about = SuppressionKey { kind, listener: listener.to_owned(), reason };
         let of_kind = suppressed.entry(about).or_default();
         of_kind.count += 1;
         if let Some(source) = source.map(Source::from) {
@@ -136,7 +151,7 @@ impl LogQuota {
     }
 
     fn take_suppressed(&self, now: Instant, age: Duration) -> Vec<SuppressedLines> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(since) = state.since.filter(|since| now.saturating_duration_since(*since) >= age) else {
             return Vec::new();
         };
@@ -144,7 +159,7 @@ impl LogQuota {
         let suppressed = std::mem::take(&mut state.suppressed);
         drop(state);
         let within = now.saturating_duration_since(since);
-        let lines = |(about, suppressed): (LineKind, Suppressed)| {
+        let lines = |(about, suppressed): (SuppressionKey, Suppressed)| {
             let most = suppressed.by_source.into_iter().max_by_key(|(_, count)| *count);
             SuppressedLines { about, count: suppressed.count, most, within }
         };
@@ -153,10 +168,6 @@ impl LogQuota {
             other.count.cmp(&one.count).then_with(|| one.about.listener.cmp(&other.about.listener))
         });
         reported
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,7 +179,7 @@ impl Rates {
 
 impl SuppressedLines {
     fn write(&self) {
-        let Self { about: LineKind { line, listener, reason }, count, most, within } = self;
+        let Self { about: SuppressionKey { kind, listener, reason }, count, most, within } = self;
         let within = humantime::format_duration(Duration::from_secs(within.as_secs().max(1)));
         let most_of_them = match most {
             Some((_, of_source)) if of_source == count => ", all of them about this source".to_owned(),
@@ -182,20 +193,20 @@ impl SuppressedLines {
             left_out = count,
             "left out: {count} more lines \"{}\" with this listener and reason within {within}{most_of_them} \
              (log.lines_per_minute, log.lines_per_minute_of_source)",
-            line.words()
+            kind.words()
         );
     }
 }
 
-impl LogLine {
+impl LineKind {
     /// As they begin.
     fn words(self) -> &'static str {
         match self {
-            LogLine::Refused => "refused",
-            LogLine::Login => "login failed",
-            LogLine::Notice => "the mail server said",
-            LogLine::Session => "session ended",
-            LogLine::Pause => "cannot accept connections",
+            LineKind::Refused => "refused",
+            LineKind::Login => "login failed",
+            LineKind::Notice => "the mail server said",
+            LineKind::Session => "session ended",
+            LineKind::Pause => "cannot accept connections",
         }
     }
 }
@@ -215,6 +226,16 @@ mod tests {
         LogQuota::new(&Log { lines_per_minute: in_all, lines_per_minute_of_source: of_source, ..log })
     }
 
+    fn line(
+        kind: LineKind,
+        audience: Audience,
+        listener: &'static str,
+        reason: &'static str,
+        source: Option<IpAddr>,
+    ) -> LogLine<'static> {
+        LogLine { kind, audience, listener, reason, source }
+    }
+
     fn source(number: u32) -> Option<IpAddr> {
         Some(IpAddr::from(number.to_be_bytes()))
     }
@@ -227,7 +248,9 @@ mod tests {
     fn a_source_has_a_minutes_worth_and_then_a_line_a_second() {
         let (quota, begun) = (quota(600, 60), Instant::now());
         let at = |seconds| begun + Duration::from_secs(seconds);
-        let takes = |number, now| quota.allows((LogLine::Session, false), "imap", "device_closed", source(number), now);
+        let takes = |number, now| {
+            quota.allows(line(LineKind::Session, Audience::Stranger, "imap", "device_closed", source(number)), now)
+        };
         assert_eq!(count(1000, || takes(1, at(0))), 60);
         assert_eq!(count(1000, || takes(2, at(0))), 60, "the other one has its own");
         assert_eq!(count(1000, || takes(1, at(10))), 10);
@@ -240,7 +263,9 @@ mod tests {
     fn all_sources_together_have_their_own_bound() {
         let (quota, now) = (quota(600, 60), Instant::now());
         let mut number = 0;
-        let takes = |number| quota.allows((LogLine::Refused, false), "imap", "not_allowed", source(number), now);
+        let takes = |number| {
+            quota.allows(line(LineKind::Refused, Audience::Stranger, "imap", "not_allowed", source(number)), now)
+        };
         let written = count(100_000, || {
             number += 1;
             takes(number)
@@ -248,7 +273,7 @@ mod tests {
         assert_eq!(written, 600);
         let reported = quota.take_suppressed(now, Duration::ZERO);
         assert_eq!((reported.len(), reported[0].count), (1, 99_400));
-        let state = quota.state();
+        let state = quota.state.lock();
         assert_eq!((state.by_source.count(), state.suppressed.len()), (BUCKETS, 0));
     }
 
@@ -257,9 +282,9 @@ mod tests {
     fn strangers_do_not_hide_who_is_known() {
         let (quota, now) = (quota(600, 60), Instant::now());
         for number in 0..100_000 {
-            quota.allows((LogLine::Refused, false), "imap", "handshake", source(number), now);
+            quota.allows(line(LineKind::Refused, Audience::Stranger, "imap", "handshake", source(number)), now);
         }
-        assert!(quota.allows((LogLine::Session, true), "imap", "logged_out", source(7), now));
+        assert!(quota.allows(line(LineKind::Session, Audience::Known, "imap", "logged_out", source(7)), now));
     }
 
     #[test]
@@ -269,7 +294,7 @@ mod tests {
         let takes = || {
             number += 1;
             let source = IpAddr::from(std::net::Ipv6Addr::from((0x2001_0db8 << 96) | number));
-            quota.allows((LogLine::Refused, false), "imap", "handshake", Some(source), now)
+            quota.allows(line(LineKind::Refused, Audience::Stranger, "imap", "handshake", Some(source)), now)
         };
         assert_eq!(count(1000, takes), 60);
     }
@@ -278,7 +303,9 @@ mod tests {
     #[test]
     fn who_had_no_chance_loses_nothing() {
         let (quota, begun) = (quota(60, 60), Instant::now());
-        let takes = |number, now| quota.allows((LogLine::Session, false), "imap", "logged_out", source(number), now);
+        let takes = |number, now| {
+            quota.allows(line(LineKind::Session, Audience::Stranger, "imap", "logged_out", source(number)), now)
+        };
         assert_eq!(count(60, || takes(1, begun)), 60);
         assert_eq!(count(60, || takes(2, begun)), 0);
         assert_eq!(count(60, || takes(2, begun + Duration::from_secs(60))), 60);
@@ -289,14 +316,14 @@ mod tests {
         let (quota, begun) = (quota(600, 60), Instant::now());
         let at = |seconds| begun + Duration::from_secs(seconds);
         for _ in 0..100 {
-            quota.allows((LogLine::Session, false), "imap", "device_closed", source(7), at(0));
+            quota.allows(line(LineKind::Session, Audience::Stranger, "imap", "device_closed", source(7)), at(0));
         }
-        quota.allows((LogLine::Refused, false), "pop3", "too_many_from_source", source(7), at(0));
+        quota.allows(line(LineKind::Refused, Audience::Stranger, "pop3", "too_many_from_source", source(7)), at(0));
         assert_eq!(quota.take_suppressed(at(19), REPORT_AFTER), []);
         let reported = quota.take_suppressed(at(20), REPORT_AFTER);
         let kinds: Vec<_> =
-            reported.iter().map(|one| (one.about.line, one.about.listener.as_str(), one.count)).collect();
-        assert_eq!(kinds, [(LogLine::Session, "imap", 40), (LogLine::Refused, "pop3", 1)]);
+            reported.iter().map(|one| (one.about.kind, one.about.listener.as_str(), one.count)).collect();
+        assert_eq!(kinds, [(LineKind::Session, "imap", 40), (LineKind::Refused, "pop3", 1)]);
         assert_eq!(reported[0].most, source(7).map(|source| (source.into(), 40)));
         assert_eq!(quota.take_suppressed(at(600), REPORT_AFTER), [], "reported once");
     }
@@ -306,9 +333,9 @@ mod tests {
     fn only_the_first_few_sources_are_distinguished() {
         let (quota, now) = (quota(1, 1), Instant::now());
         for number in 0..10_000 {
-            quota.allows((LogLine::Login, true), "imap", "wrong_password", source(number), now);
+            quota.allows(line(LineKind::Login, Audience::Known, "imap", "wrong_password", source(number)), now);
         }
-        let state = quota.state();
+        let state = quota.state.lock();
         let suppressed = state.suppressed.values().next().unwrap();
         assert_eq!((suppressed.by_source.len(), suppressed.count), (NOTED, 9_999));
     }

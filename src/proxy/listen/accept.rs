@@ -13,7 +13,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::proxy::connection::Accepted;
 use crate::proxy::connection::refuse::refuse;
 use crate::proxy::current_service::CurrentService;
-use crate::proxy::limits::Connections;
+use crate::proxy::limits::{Connections, Peer};
 use crate::proxy::registry::Registry;
 use crate::transport::tune;
 
@@ -73,6 +73,7 @@ impl Frontend {
     fn admit(&self, stream: TcpStream, source: SocketAddr) -> Option<(TcpStream, Accepted)> {
         let service = self.current.load();
         let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        let peer = Peer { id: self.connections.next_id(), source };
         // Before the PROXY header is read, the balancer's client is not known.
         let admitted = if service.listener.proxy_protocol.contain(source.ip()) {
             self.connections.admit()
@@ -86,10 +87,10 @@ impl Frontend {
             Ok(admitted) => {
                 let (current, registry) = (Arc::clone(&self.current), Arc::clone(&self.registry));
                 let lifecycle = self.lifecycle.clone();
-                Some((stream, Accepted { source, service, current, registry, admitted, lifecycle }))
+                Some((stream, Accepted { peer, service, current, registry, admitted, lifecycle }))
             }
             Err(failure) => {
-                refuse(stream, &service, &self.connections, source, &failure);
+                refuse(stream, &service, &self.connections, peer, &failure);
                 None
             }
         }

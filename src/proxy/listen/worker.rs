@@ -21,6 +21,7 @@ use tracing::debug;
 use super::accept::{Frontend, accept};
 use crate::metrics::Metrics;
 use crate::proxy::connection::{self, Accepted};
+use crate::proxy::limits::Peer;
 
 /// All worker threads. They end when it is dropped, whatever they are at.
 pub(in crate::proxy) struct Workers {
@@ -153,7 +154,7 @@ impl Worker {
         }
         match stream.into_std() {
             Ok(stream) => drop(least.jobs.send(Job::Serve(stream, accepted, LoadGuard::at(least)))),
-            Err(error) => debug!(source = %accepted.source, %error, "gone before it was served"),
+            Err(error) => log_lost(accepted.peer, &error),
         }
     }
 }
@@ -186,7 +187,7 @@ async fn work(worker: Worker, mut jobs: UnboundedReceiver<Job>) {
             },
             Job::Serve(stream, accepted, load) => match TcpStream::from_std(stream) {
                 Ok(stream) => spawn(load, stream, accepted),
-                Err(error) => debug!(source = %accepted.source, %error, "gone before it was served"),
+                Err(error) => log_lost(accepted.peer, &error),
             },
             // Who has asked may have given up.
             Job::Beat(answer) => drop(answer.send(())),
@@ -201,6 +202,10 @@ fn spawn(load: LoadGuard, stream: TcpStream, accepted: Accepted) {
         connection::serve(stream, accepted).await;
         drop(load);
     });
+}
+
+fn log_lost(Peer { id, source }: Peer, error: &io::Error) {
+    debug!(connection = id.number(), %source, %error, "lost before it was served");
 }
 
 /// For connections to be dropped.
