@@ -1,9 +1,12 @@
-//! SECURITY.md names a test for each promise: each of them is there, where it says, and is run.
+//! The documents keep their promises: SECURITY.md names a test for each, docs/contributing.md files and functions, and
+//! docs/operations.md every reason; all of them exist.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use packetboat::failure::Kind;
 
 #[test]
 fn every_promise_has_its_test() {
@@ -65,6 +68,44 @@ fn is_there(root: &Path, binary: &str, function: &str) -> bool {
             (before.contains("#[test]") || before.contains("#[tokio::test")) && !before.contains("#[ignore")
         })
     })
+}
+
+/// Backticks in docs/contributing.md hold paths, functions of the path before them, and targets of the Makefile.
+#[test]
+fn the_page_for_contributors_names_what_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/contributing.md")).unwrap();
+    let makefile = fs::read_to_string(root.join("Makefile")).unwrap();
+    let (mut files, mut functions) = (0, 0);
+    let mut file = PathBuf::new();
+    for name in page.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
+        let is_path = ["src/", "tests/", "benches/", "config/", "docs/"].iter().any(|folder| name.starts_with(folder));
+        if is_path || ["CHANGELOG.md", "README.md", "Cargo.toml", "clippy.toml", ".ci/run"].contains(&name) {
+            file = root.join(name);
+            assert!(file.exists(), "docs/contributing.md names {name}");
+            files += 1;
+        } else if let Some(function) = name.strip_suffix("()") {
+            let text = fs::read_to_string(&file).unwrap();
+            let is_there = text
+                .split("fn ")
+                .skip(1)
+                .any(|rest| rest.strip_prefix(function).is_some_and(|rest| rest.starts_with(['(', '<'])));
+            assert!(is_there, "docs/contributing.md names {name} in {}", file.display());
+            functions += 1;
+        } else if let Some(target) = name.strip_prefix("make ") {
+            let target = target.split(' ').next().unwrap();
+            assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "{name}");
+        }
+    }
+    assert!(files > 50 && functions > 20, "{files} files, {functions} functions");
+}
+
+#[test]
+fn every_reason_is_explained_to_operators() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
+    let missing: Vec<&str> =
+        Kind::ALL.iter().map(|kind| kind.label()).filter(|label| !page.contains(&format!("`{label}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
 }
 
 fn below(directory: &Path) -> Vec<PathBuf> {
