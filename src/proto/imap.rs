@@ -5,6 +5,7 @@ mod capability;
 mod client;
 mod command;
 mod command_frame;
+mod dropped;
 mod literal;
 mod no_delete;
 mod not_authenticated;
@@ -12,6 +13,7 @@ mod relay;
 mod relogin;
 mod response;
 mod response_frame;
+mod tag;
 
 use super::dialect::{Dialect, Read, Response};
 use super::{Failure, Limits, Offer};

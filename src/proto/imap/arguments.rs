@@ -1,7 +1,7 @@
 //! Arguments that nobody needs: of ID, and of other commands before login that are long, they are skipped as they come.
 
 use super::command::{self, Command};
-use super::literal::{Tail, count_down};
+use super::literal::{Literal, Tail, count_down};
 use crate::proto::Limits;
 
 /// A command whose arguments are being skipped.
@@ -84,7 +84,7 @@ impl Arguments {
     }
 
     fn line_ended(&mut self, part: &[u8]) -> Skipped {
-        let Some((size, synchronising)) = self.tail.end_line(part) else { return Skipped::Whole };
+        let Some(Literal { size, synchronising }) = self.tail.end_line(part) else { return Skipped::Whole };
         if size > self.left {
             return if synchronising { Skipped::Bad(command::LITERAL_TOO_LARGE) } else { Skipped::TooLong };
         }

@@ -1,5 +1,7 @@
 //! Commands before login (RFC 3501 §6.1, §6.2, §9): framed with their literals, then read.
 
+use super::literal::Literal;
+use super::tag::{self, UNTAGGED};
 use crate::proto::Limits;
 use crate::proto::line::{Line, word};
 use crate::proto::sasl::Mechanism;
@@ -56,7 +58,8 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, continued: usize) -> P
         text_octets += text.len();
         let Some(literal) = Literal::at_end_of(text) else { break };
         literals += 1;
-        literal_octets = literal_octets.saturating_add(literal.size);
+        let size = usize::try_from(literal.size).unwrap_or(usize::MAX);
+        literal_octets = literal_octets.saturating_add(size);
         if literal_octets > limits.literal {
             if !literal.synchronising || is_id(input) {
                 return Parsed::TooLong;
@@ -69,7 +72,7 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, continued: usize) -> P
             }
             return Parsed::Continue { tag: tag_of(input), len: at };
         }
-        at += literal.size;
+        at += size;
         if at > input.len() {
             return Parsed::Incomplete;
         }
@@ -96,8 +99,8 @@ fn limit(input: &[u8], limits: &Limits) -> usize {
 /// Reads a whole command, without its last line end.
 pub(super) fn read(command: &[u8]) -> Result<Command<'_>, (&[u8], &'static str)> {
     let (tag, rest) = word(command);
-    if !is_tag(tag) {
-        return Err((b"*", "a command begins with a tag"));
+    if !tag::is_echoed(tag) {
+        return Err((UNTAGGED, "a command begins with a tag"));
     }
     let (verb, arguments) = word(rest);
     let arguments = arguments.trim_ascii();
@@ -130,21 +133,13 @@ pub(super) fn read(command: &[u8]) -> Result<Command<'_>, (&[u8], &'static str)>
     Ok(Command { tag, verb })
 }
 
-/// §9: `tag = 1*<any ASTRING-CHAR except "+">`. It is only echoed, so what matters is that it cannot be mistaken.
-fn is_tag(tag: &[u8]) -> bool {
-    !tag.is_empty()
-        && !matches!(tag.first(), Some(b'*' | b'+'))
-        && tag.iter().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'(' | b')' | b'{' | b'\\'))
-}
-
 /// The first line, as far as it is there; tag and verb stand on it.
 fn first_line(input: &[u8]) -> &[u8] {
     input.get(..memchr::memchr(b'\n', input).unwrap_or(input.len())).unwrap_or_default().trim_ascii_end()
 }
 
 pub(super) fn tag_of(input: &[u8]) -> &[u8] {
-    let tag = word(first_line(input)).0;
-    if is_tag(tag) { tag } else { b"*" }
+    tag::echoed(word(first_line(input)).0)
 }
 
 fn verb_of(input: &[u8]) -> &[u8] {
@@ -167,25 +162,11 @@ pub(super) fn start_of(input: &[u8]) -> Option<&[u8]> {
     let matters = [&b"LOGIN"[..], b"AUTHENTICATE", b""].iter().any(|one| one.eq_ignore_ascii_case(verb));
     // Where the verb has no end, it is none.
     let has_end = verb.len() < rest.len() || line.len() < input.len();
-    (is_tag(tag) && !matters && has_end).then(|| line.get(..tag.len() + 1 + verb.len())).flatten()
+    (tag::is_echoed(tag) && !matters && has_end).then(|| line.get(..tag.len() + 1 + verb.len())).flatten()
 }
 
 pub(super) const LITERAL_TOO_LARGE: &str = "literal too large";
 pub(super) const LITERAL_NOT_ALLOWED: &str = "literal not allowed here";
-
-/// `{n}` or `{n+}` at the end of a line (RFC 3501 §4.3, RFC 7888 §4).
-#[derive(Debug, PartialEq, Eq)]
-struct Literal {
-    size: usize,
-    synchronising: bool,
-}
-
-impl Literal {
-    fn at_end_of(text: &[u8]) -> Option<Self> {
-        let (size, synchronising) = super::literal::literal_at_end(text)?;
-        Some(Self { size: usize::try_from(size).unwrap_or(usize::MAX), synchronising })
-    }
-}
 
 /// The arguments of LOGIN, one after the other.
 struct Cursor<'a> {
@@ -230,8 +211,9 @@ impl<'a> Cursor<'a> {
         let line_end = memchr::memchr(b'\n', text)?;
         let announced = text.get(..line_end)?;
         let literal = Literal::at_end_of(announced.strip_suffix(b"\r").unwrap_or(announced))?;
-        let value = text.get(line_end + 1..line_end + 1 + literal.size)?;
-        self.rest = text.get(line_end + 1 + literal.size..)?;
+        let size = usize::try_from(literal.size).ok()?;
+        let (value, rest) = text.get(line_end + 1..)?.split_at_checked(size)?;
+        self.rest = rest;
         Some(value.to_vec())
     }
 }

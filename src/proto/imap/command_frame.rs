@@ -1,7 +1,8 @@
 //! Framing of a device's commands after login, at memchr speed. Octets are never gathered; where the device's login was
 //! translated, the beginning of a line is held back until its verb is there.
 
-use super::literal::{Tail, count_down};
+use super::dropped::{Dropped, Next};
+use super::literal::{Literal, Tail, count_down};
 use super::relogin::{CommandStart, Refused, RefusedBefore};
 use super::response;
 use super::response_frame::PendingCommands;
@@ -38,10 +39,8 @@ enum Position {
     Literal(u64),
     /// Behind COMPRESS: no longer text that we can frame.
     Blind,
-    /// In a line that is dropped.
-    DroppedLine,
-    /// In a literal that is dropped, this many octets before its end.
-    DroppedLiteral(u64),
+    /// In a command that is dropped.
+    Dropped(Dropped),
 }
 
 impl CommandFrame {
@@ -93,13 +92,8 @@ impl CommandFrame {
                     }
                 },
                 Position::Start | Position::Line => self.line(rest, activity),
-                Position::DroppedLine | Position::DroppedLiteral(_) if at > 0 => break,
-                Position::DroppedLine => return self.drop_line(rest),
-                Position::DroppedLiteral(left) => {
-                    let (left, dropped) = count_down(left, rest.len());
-                    self.position = if left == 0 { Position::DroppedLine } else { Position::DroppedLiteral(left) };
-                    return Step::Consume(dropped);
-                }
+                Position::Dropped(_) if at > 0 => break,
+                Position::Dropped(dropped) => return self.drop_command(dropped, rest),
             };
         }
         if at == 0 { Step::Read } else { Step::Forward(at) }
@@ -154,7 +148,7 @@ impl CommandFrame {
                 self.compress = Some(Box::from(tag));
             }
         }
-        if let Some((size, synchronising)) = self.tail.end_line(part) {
+        if let Some(Literal { size, synchronising }) = self.tail.end_line(part) {
             self.awaiting = synchronising.then(|| Box::from(tag));
             self.is_read = true;
             Position::Literal(size)
@@ -170,31 +164,21 @@ impl CommandFrame {
         if refused.goes_on || self.behind != RefusedBefore::Nothing {
             self.behind = RefusedBefore::Login;
         }
-        self.drop_line(input)
+        self.drop_command(Dropped::Line, input)
     }
 
-    /// Drops what is there of a line, and all of the command that follows without being asked for.
-    fn drop_line(&mut self, input: &[u8]) -> Step {
-        let end = memchr::memchr(b'\n', input);
-        let dropped = end.map_or(input.len(), |end| end + 1);
-        let part = input.get(..dropped).unwrap_or_default();
-        self.position = if end.is_none() {
-            self.tail.push(part);
-            Position::DroppedLine
-        } else {
-            match self.tail.end_line(part) {
-                Some((0, false)) => Position::DroppedLine,
-                Some((size, false)) => Position::DroppedLiteral(size),
-                Some((size, true)) => {
-                    if self.behind != RefusedBefore::Nothing {
-                        self.behind = RefusedBefore::Literal(size);
-                    }
-                    Position::Start
+    fn drop_command(&mut self, dropped: Dropped, input: &[u8]) -> Step {
+        let (len, next) = dropped.drop(&mut self.tail, input);
+        self.position = match next {
+            Next::More(dropped) => Position::Dropped(dropped),
+            Next::Command(announced) => {
+                if let (Some(size), true) = (announced, self.behind != RefusedBefore::Nothing) {
+                    self.behind = RefusedBefore::Literal(size);
                 }
-                None => Position::Start,
+                Position::Start
             }
         };
-        Step::Consume(dropped)
+        Step::Consume(len)
     }
 }
 

@@ -1,22 +1,33 @@
 //! Literals (RFC 3501 §4.3, RFC 7888): announced at the end of a line, then counted down.
 
-/// The size that a line announces at its end, and whether its sender waits for a `+`: `{n}`, `{n+}` (RFC 3501 §4.3,
-/// RFC 7888 §4). The line comes without its line end.
-pub(super) fn literal_at_end(line: &[u8]) -> Option<(u64, bool)> {
-    let inner = line.strip_suffix(b"}")?;
-    let (inner, synchronising) = match inner.strip_suffix(b"+") {
-        Some(inner) => (inner, false),
-        None => (inner, true),
-    };
-    let digits = inner.get(memchr::memrchr(b'{', inner)? + 1..)?;
-    if digits.is_empty() || digits.len() > LONGEST_NUMBER {
-        return None;
+/// The announcement of a literal: `{n}`, or `{n+}` (RFC 3501 §4.3, RFC 7888 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Literal {
+    /// Its length in octets.
+    pub(super) size: u64,
+    /// Its sender waits until it is asked for it.
+    pub(super) synchronising: bool,
+}
+
+impl Literal {
+    /// The literal that a line announces at its end. The line comes without its line end.
+    pub(super) fn at_end_of(line: &[u8]) -> Option<Self> {
+        let inner = line.strip_suffix(b"}")?;
+        let (inner, synchronising) = match inner.strip_suffix(b"+") {
+            Some(inner) => (inner, false),
+            None => (inner, true),
+        };
+        let digits = inner.get(memchr::memrchr(b'{', inner)? + 1..)?;
+        if digits.is_empty() || digits.len() > LONGEST_NUMBER {
+            return None;
+        }
+        let mut size = 0_u64;
+        for &octet in digits {
+            size =
+                size.checked_mul(10)?.checked_add(u64::from(octet.checked_sub(b'0').filter(|digit| *digit < 10)?))?;
+        }
+        Some(Self { size, synchronising })
     }
-    let mut size = 0_u64;
-    for &octet in digits {
-        size = size.checked_mul(10)?.checked_add(u64::from(octet.checked_sub(b'0').filter(|digit| *digit < 10)?))?;
-    }
-    Some((size, synchronising))
 }
 
 /// The last octets of a line, kept across reads: enough for a literal's announcement and the line end.
@@ -43,7 +54,7 @@ impl Tail {
     }
 
     /// The last part of a line, with its line end: the literal that the line announces. Empties the tail.
-    pub(super) fn end_line(&mut self, part: &[u8]) -> Option<(u64, bool)> {
+    pub(super) fn end_line(&mut self, part: &[u8]) -> Option<Literal> {
         // Most lines come whole, and are looked at where they are.
         let line = if self.len == 0 {
             part
@@ -52,7 +63,7 @@ impl Tail {
             self.octets.get(..self.len)?
         };
         let line = line.strip_suffix(b"\n")?;
-        let literal = literal_at_end(line.strip_suffix(b"\r").unwrap_or(line));
+        let literal = Literal::at_end_of(line.strip_suffix(b"\r").unwrap_or(line));
         self.len = 0;
         literal
     }

@@ -8,29 +8,25 @@
 //! server's passes: so the outcome does not depend on where the octets are cut.
 
 mod classify;
+mod completions;
 
-use std::collections::VecDeque;
-
-use super::literal::Tail;
+use super::dropped::{Dropped, Next};
+use super::literal::{Literal, Tail, count_down};
 use super::relogin::{CommandStart, Refused, RefusedBefore};
 use super::response;
 use super::response_frame::PendingCommands;
+use super::tag::{self, UNTAGGED};
 use crate::proto::line::Line;
 use crate::proto::{Activity, Failure, Kind, Step, preamble};
-use classify::{Class, Literal, announced_literal, tag_of};
+use classify::{Class, announced_literal};
+use completions::Completions;
 
 /// Framing of what such a device sends.
 pub(super) struct NoDelete {
     position: Position,
     /// The server idles: it takes DONE, and nothing else.
     is_idle: bool,
-    /// IDLEs whose DONE went before the server had spoken: how many completions until each of them is over. The next
-    /// continuation request answers the first.
-    early_done: VecDeque<u64>,
-    /// The tag of the command that was passed on last.
-    tag: Vec<u8>,
-    /// Commands that the server has not completed. The last one is over once this is none, whatever tags are used twice.
-    open: u64,
+    completions: Completions,
     /// Answers of ours that wait until they stand between two responses.
     refusals: Vec<u8>,
     tail: Tail,
@@ -54,12 +50,17 @@ enum Position {
     Behind,
     /// Behind IDLE, which the server has not answered.
     Idle,
-    /// In a line that is dropped.
-    DroppedLine,
-    /// In a literal that is dropped, this many octets before its end.
-    DroppedLiteral(u64),
+    /// In a command that is dropped.
+    Dropped(Dropped),
     /// The server has completed a command whose literal it has asked for and not got.
     OutOfStep,
+}
+
+impl Position {
+    /// In a literal of which so much is left, or behind it.
+    fn in_literal(left: u64) -> Self {
+        if left == 0 { Position::Behind } else { Position::Literal(left) }
+    }
 }
 
 impl Default for NoDelete {
@@ -67,9 +68,7 @@ impl Default for NoDelete {
         Self {
             position: Position::Start,
             is_idle: false,
-            early_done: VecDeque::new(),
-            tag: Vec::new(),
-            open: 0,
+            completions: Completions::default(),
             refusals: Vec::new(),
             tail: Tail::default(),
             is_login: false,
@@ -134,7 +133,7 @@ impl NoDelete {
                 Line::TooLong => {
                     activity.commands += 1;
                     let behind = std::mem::take(&mut self.behind);
-                    self.drop_command(tag_of(input), input, behind)
+                    self.drop_command(tag::strict_of(input), input, behind)
                 }
                 Line::Complete { text, len } => self.command(text, input.get(..len).unwrap_or_default(), activity, out),
             },
@@ -146,28 +145,22 @@ impl NoDelete {
                 Line::TooLong | Line::Complete { .. } => {
                     // No command goes on like this: the server refuses it, which is the device's answer.
                     out.extend_from_slice(b" )\r\n");
-                    self.drop_line(input)
+                    self.skip(Dropped::Line, input)
                 }
             },
             Position::Literal(left) => {
-                let passed = in_literal(left, input);
-                self.position = behind(left.saturating_sub(passed as u64), Position::Literal, Position::Behind);
+                let (left, passed) = count_down(left, input.len());
+                self.position = Position::in_literal(left);
                 Step::Forward(passed)
             }
-            Position::DroppedLiteral(left) => {
-                let dropped = in_literal(left, input);
-                let left = left.saturating_sub(dropped as u64);
-                self.position = behind(left, Position::DroppedLiteral, Position::DroppedLine);
-                Step::Consume(dropped)
-            }
-            Position::DroppedLine => self.drop_line(input),
+            Position::Dropped(dropped) => self.skip(dropped, input),
             // The device has seen that the server idles, or does not want to: it need not wait until we have, which we
             // never do if the server has announced a longer literal than it sent.
             Position::Idle => match Line::split(input, LINE) {
                 Line::Complete { text, len }
-                    if Class::of(text) == Class::Done && self.early_done.len() < EARLY_DONE =>
+                    if Class::of(text) == Class::Done && self.completions.takes_early_done() =>
                 {
-                    self.early_done.push_back(self.open);
+                    self.completions.done_early();
                     self.position = Position::Start;
                     out.extend_from_slice(b"DONE\r\n");
                     Step::Consume(len)
@@ -201,7 +194,7 @@ impl NoDelete {
             Class::Pass { tag, .. } | Class::Idle { tag } | Class::Close { tag } if self.is_idle => {
                 return self.drop_command(tag, line, behind);
             }
-            Class::Pass { tag, logout, .. } => {
+            Class::Pass { tag, logout } => {
                 activity.has_logged_out |= logout;
                 self.begin(tag);
                 return self.pass_line(text, line, out);
@@ -221,9 +214,7 @@ impl NoDelete {
     }
 
     fn begin(&mut self, tag: &[u8]) {
-        self.tag.clear();
-        self.tag.extend_from_slice(tag);
-        self.open = self.open.saturating_add(1);
+        self.completions.begin(tag);
         self.is_login = false;
     }
 
@@ -249,33 +240,24 @@ impl NoDelete {
         self.is_login = matches!(beginning, CommandStart::Refused(Refused { goes_on: true, .. }));
         let (tag, text) = match beginning {
             CommandStart::Refused(Refused { tag, text, goes_on: true }) => (tag, text),
-            _ => (tag, if tag == b"*" { NOT_A_COMMAND } else { REFUSED }),
+            _ => (tag, if tag == UNTAGGED { NOT_A_COMMAND } else { REFUSED }),
         };
         response::tagged(&mut self.refusals, tag, text);
-        self.drop_line(line)
+        self.skip(Dropped::Line, line)
     }
 
-    /// Drops what is there of a line, and all of the command that follows without being asked for.
-    fn drop_line(&mut self, input: &[u8]) -> Step {
-        let end = memchr::memchr(b'\n', input);
-        let dropped = end.map_or(input.len(), |end| end + 1);
-        let part = input.get(..dropped).unwrap_or_default();
-        self.position = if end.is_none() {
-            self.tail.push(part);
-            Position::DroppedLine
-        } else {
-            match self.tail.end_line(part) {
-                Some((size, false)) => behind(size, Position::DroppedLiteral, Position::DroppedLine),
-                Some((size, true)) => {
-                    if self.is_login {
-                        self.behind = RefusedBefore::Literal(size);
-                    }
-                    Position::Start
+    fn skip(&mut self, dropped: Dropped, input: &[u8]) -> Step {
+        let (len, next) = dropped.drop(&mut self.tail, input);
+        self.position = match next {
+            Next::More(dropped) => Position::Dropped(dropped),
+            Next::Command(announced) => {
+                if let (Some(size), true) = (announced, self.is_login) {
+                    self.behind = RefusedBefore::Literal(size);
                 }
-                None => Position::Start,
+                Position::Start
             }
         };
-        Step::Consume(dropped)
+        Step::Consume(len)
     }
 
     fn is_full(&self) -> bool {
@@ -284,11 +266,11 @@ impl NoDelete {
 
     /// The server has asked for what follows.
     fn continuation_requested(&mut self) {
-        if self.early_done.pop_front().is_some() {
+        if self.completions.continuation_requested() {
             return;
         }
         self.position = match self.position {
-            Position::Announced(Literal { size, .. }) => behind(size, Position::Literal, Position::Behind),
+            Position::Announced(Literal { size, .. }) => Position::in_literal(size),
             Position::Idle => {
                 self.is_idle = true;
                 Position::Start
@@ -305,7 +287,7 @@ impl NoDelete {
             // The literal is not coming.
             Position::Announced(Literal { synchronising: true, .. }) | Position::Idle => Position::Start,
             // It is coming all the same.
-            Position::Announced(Literal { size, .. }) => behind(size, Position::DroppedLiteral, Position::DroppedLine),
+            Position::Announced(Literal { size, .. }) => Position::Dropped(Dropped::literal(size)),
             Position::Literal(_) => Position::OutOfStep,
             // Some servers do not wait for the line end.
             Position::Behind => Position::Start,
@@ -321,10 +303,7 @@ impl PendingCommands for NoDelete {
             b"+" => self.continuation_requested(),
             b"*" => {}
             tag => {
-                self.open = self.open.saturating_sub(1);
-                self.early_done.iter_mut().for_each(|left| *left = left.saturating_sub(1));
-                self.early_done.retain(|left| *left > 0);
-                if self.open == 0 && tag == self.tag {
+                if self.completions.completed(tag) {
                     self.all_completed();
                 }
             }
@@ -334,7 +313,8 @@ impl PendingCommands for NoDelete {
     }
 
     fn is_continued_by_us(&self) -> bool {
-        self.early_done.is_empty() && matches!(self.position, Position::Announced(Literal { synchronising: false, .. }))
+        !self.completions.awaits_idle()
+            && matches!(self.position, Position::Announced(Literal { synchronising: false, .. }))
     }
 
     fn stops_responses(&self) -> bool {
@@ -357,15 +337,6 @@ fn continues_command(text: &[u8]) -> bool {
     matches!(text.first(), None | Some(b' ' | b')')) && announced_literal(text).is_ok()
 }
 
-fn in_literal(left: u64, input: &[u8]) -> usize {
-    usize::try_from(left).unwrap_or(usize::MAX).min(input.len())
-}
-
-/// Where a literal stands of which so much is left.
-fn behind(left: u64, inside: fn(u64) -> Position, end: Position) -> Position {
-    if left == 0 { end } else { inside(left) }
-}
-
 /// RFC 5530 §3.
 const REFUSED: &str = "NO [NOPERM] refused: delete = false, only what cannot delete passes";
 const NOT_A_COMMAND: &str = "BAD refused: delete = false, only commands that are understood pass";
@@ -375,9 +346,6 @@ const LINE: usize = 8192;
 
 /// So many octets of refusals may wait; then the device does.
 const QUEUE: usize = 4096;
-
-/// So many IDLEs may be over before the server has answered one of them.
-const EARLY_DONE: usize = 64;
 
 #[cfg(test)]
 mod tests {

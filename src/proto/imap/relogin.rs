@@ -3,6 +3,7 @@
 //! The server has let in somebody else than the device says it is, and a device's password is for us alone. A line is read
 //! as the most lenient server would read it: blanks and control characters before and between words are overlooked.
 
+use super::tag::{self, UNTAGGED};
 use crate::proto::line::lenient_word;
 
 /// What the beginning of a line says.
@@ -51,7 +52,7 @@ impl<'a> CommandStart<'a> {
         let is_whole = |rest: &[u8]| end.is_some() || !rest.is_empty();
         let refused = |tag, text, goes_on| CommandStart::Refused(Refused { tag, text, goes_on });
         // With a verb it may be a command, whose device waits for the answer to its tag.
-        let unknown = if verb.first().is_some_and(u8::is_ascii_alphabetic) { tag_of(first) } else { UNTAGGED };
+        let unknown = if verb.first().is_some_and(u8::is_ascii_alphabetic) { tag::strict(first) } else { UNTAGGED };
         if let RefusedBefore::Literal(size) = refused_before {
             if end.is_none() && window.len() < LONGEST {
                 return CommandStart::Undecided;
@@ -66,9 +67,9 @@ impl<'a> CommandStart<'a> {
         }
         if !verb.is_empty() && is_whole(behind) {
             return if begins(verb, "LOGIN") || begins(verb, "AUTH") {
-                refused(tag_of(first), LOGGED_IN, true)
+                refused(tag::strict(first), LOGGED_IN, true)
             } else if is_one_of(verb, &["STARTTLS", "COMPRESS", "UNAUTHENTICATE"]) {
-                refused(tag_of(first), NOT_NOW, false)
+                refused(tag::strict(first), NOT_NOW, false)
             } else if behind_login && !KNOWN.iter().any(|name| verb.eq_ignore_ascii_case(name.as_bytes())) {
                 refused(unknown, NO_COMMAND, true)
             } else {
@@ -82,7 +83,7 @@ impl<'a> CommandStart<'a> {
             Some(_) if first.is_empty() || is_one_of(first, &["DONE"]) => CommandStart::Passes,
             // A SASL response has one word, and no command has.
             Some(_) if behind_login => refused(UNTAGGED, NO_COMMAND, true),
-            Some(_) => refused(tag_of(first), NO_COMMAND, false),
+            Some(_) => refused(tag::strict(first), NO_COMMAND, false),
         }
     }
 }
@@ -92,13 +93,6 @@ fn may_be_literal(line: &[u8], size: u64) -> bool {
     let size = usize::try_from(size).unwrap_or(usize::MAX).min(LONGEST);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     line.len() == size || line.get(size).is_some_and(|octet| *octet <= b' ' || *octet == 0x7f)
-}
-
-/// The tag for the answer (RFC 3501 §9); `*` where the device has given none.
-fn tag_of(word: &[u8]) -> &[u8] {
-    let is_tag = word.len() <= LONGEST_TAG
-        && word.iter().all(|octet| octet.is_ascii_graphic() && !b"(){%*\"\\+".contains(octet));
-    if is_tag && !word.is_empty() { word } else { UNTAGGED }
 }
 
 /// The word without what some writers put in front of the first one, like a byte order mark.
@@ -160,8 +154,6 @@ const KNOWN: &[&str] = &[
     "GETMETADATA",
 ];
 
-const UNTAGGED: &[u8] = b"*";
-const LONGEST_TAG: usize = 64;
 /// Tag and verb stand within so many octets.
 const LONGEST: usize = 1024;
 

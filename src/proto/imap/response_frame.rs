@@ -68,63 +68,77 @@ impl ResponseFrame {
                 }
                 Position::Line => self.line(rest),
                 Position::Start if at > 0 && commands.stops_responses() => break,
-                Position::Start => match ResponseStart::of(rest) {
-                    ResponseStart::Undecided => break,
-                    ResponseStart::Status { tag: b"+", .. } if commands.is_continued_by_us() => {
-                        match Line::split(rest, RESPONSE_LINE) {
-                            Line::Incomplete => break,
-                            Line::Complete { .. } if at > 0 => break,
-                            Line::Complete { len, .. } => {
-                                commands.completed(b"+", false);
-                                return Step::Consume(len);
-                            }
-                            Line::TooLong => {
-                                commands.completed(b"+", false);
-                                self.data = false;
-                                self.line(rest)
-                            }
-                        }
-                    }
-                    ResponseStart::Data => {
-                        self.data = true;
-                        self.line(rest)
-                    }
-                    ResponseStart::Status { notice: Some(notice), .. } if !self.notice_given => {
-                        if at > 0 {
-                            break;
-                        }
-                        self.notice_given = true;
-                        return Step::Act(0, Action::Notice(notice));
-                    }
-                    ResponseStart::Status { tag, ok, .. } => {
-                        self.notice_given = false;
-                        self.last = commands.completed(tag, ok);
-                        self.data = false;
-                        self.line(rest)
-                    }
-                    ResponseStart::Capability { tag, ok, list, in_code } => match rewritten(rest, list, in_code) {
-                        Rewrite::Incomplete => break,
-                        Rewrite::None => {
-                            self.last = commands.completed(tag, ok);
-                            self.data = false;
-                            self.line(rest)
-                        }
-                        Rewrite::Line { .. } if at > 0 => break,
-                        Rewrite::Line { before, list, after, len } => {
-                            if commands.completed(tag, ok) {
-                                self.position = Position::Blind;
-                            }
-                            out.extend_from_slice(before);
-                            capability::keep(list, out);
-                            out.extend_from_slice(after);
-                            out.extend_from_slice(b"\r\n");
-                            return Step::Consume(len);
-                        }
-                    },
+                Position::Start => match self.start(rest, commands) {
+                    Started::Passes(passed) => passed,
+                    Started::Wait => break,
+                    // First goes what is before it.
+                    Started::Ours(_) if at > 0 => break,
+                    Started::Ours(ours) => return self.ours(ours, commands, out),
                 },
             };
         }
         if at == 0 { Step::Read } else { Step::Forward(at) }
+    }
+
+    /// The start of a response, and its first line as far as that is there and passes.
+    fn start<'a, C: PendingCommands>(&mut self, rest: &'a [u8], commands: &mut C) -> Started<'a> {
+        match ResponseStart::of(rest) {
+            ResponseStart::Undecided => Started::Wait,
+            ResponseStart::Data => {
+                self.data = true;
+                Started::Passes(self.line(rest))
+            }
+            ResponseStart::Status { tag: b"+", .. } if commands.is_continued_by_us() => {
+                match Line::split(rest, RESPONSE_LINE) {
+                    Line::Incomplete => Started::Wait,
+                    Line::Complete { len, .. } => Started::Ours(Ours::Continuation(len)),
+                    Line::TooLong => Started::Passes(self.status(b"+", false, rest, commands)),
+                }
+            }
+            ResponseStart::Status { notice: Some(notice), .. } if !self.notice_given => {
+                Started::Ours(Ours::Notice(notice))
+            }
+            ResponseStart::Status { tag, ok, .. } => {
+                self.notice_given = false;
+                Started::Passes(self.status(tag, ok, rest, commands))
+            }
+            ResponseStart::Capability { tag, ok, list, in_code } => match Rewrite::of(rest, list, in_code) {
+                None => Started::Wait,
+                Some(Rewrite::Keep) => Started::Passes(self.status(tag, ok, rest, commands)),
+                Some(Rewrite::Line(rewritten)) => Started::Ours(Ours::Capability { tag, ok, rewritten }),
+            },
+        }
+    }
+
+    /// A line that is addressed to us, or rewritten by us.
+    fn ours<C: PendingCommands>(&mut self, ours: Ours<'_>, commands: &mut C, out: &mut Vec<u8>) -> Step {
+        match ours {
+            Ours::Continuation(len) => {
+                commands.completed(b"+", false);
+                Step::Consume(len)
+            }
+            Ours::Notice(notice) => {
+                self.notice_given = true;
+                Step::Act(0, Action::Notice(notice))
+            }
+            Ours::Capability { tag, ok, rewritten } => {
+                if commands.completed(tag, ok) {
+                    self.position = Position::Blind;
+                }
+                out.extend_from_slice(rewritten.before);
+                capability::keep(rewritten.list, out);
+                out.extend_from_slice(rewritten.after);
+                out.extend_from_slice(b"\r\n");
+                Step::Consume(rewritten.len)
+            }
+        }
+    }
+
+    /// Passes the first line of a status response, which holds no literals, as far as it is there.
+    fn status<C: PendingCommands>(&mut self, tag: &[u8], ok: bool, rest: &[u8], commands: &mut C) -> usize {
+        self.last = commands.completed(tag, ok);
+        self.data = false;
+        self.line(rest)
     }
 
     /// Passes the line's rest, as far as it is there.
@@ -139,7 +153,7 @@ impl ResponseFrame {
                 self.tail.push(part);
                 Position::Line
             }
-            Some(_) => self.tail.end_line(part).map_or(Position::Start, |(size, _)| Position::Literal(size)),
+            Some(_) => self.tail.end_line(part).map_or(Position::Start, |literal| Position::Literal(literal.size)),
         };
         passed
     }
@@ -216,32 +230,58 @@ impl<'a> ResponseStart<'a> {
     }
 }
 
-/// What becomes of a line with a capability list.
-enum Rewrite<'a> {
-    /// Its end has not come.
-    Incomplete,
-    /// It passes as it is: nothing to drop, or nothing that we understand.
-    None,
-    /// `before`, what is kept of `list`, `after`, in place of `len` octets.
-    Line { before: &'a [u8], list: &'a [u8], after: &'a [u8], len: usize },
+/// What becomes of the start of a response.
+enum Started<'a> {
+    /// The rest of it has to come first.
+    Wait,
+    /// So much of it passes.
+    Passes(usize),
+    /// It does not go on as it is.
+    Ours(Ours<'a>),
 }
 
-fn rewritten(rest: &[u8], list_at: usize, in_code: bool) -> Rewrite<'_> {
-    let (text, len) = match Line::split(rest, RESPONSE_LINE) {
-        Line::Incomplete => return Rewrite::Incomplete,
-        Line::TooLong => return Rewrite::None,
-        Line::Complete { text, len } => (text, len),
-    };
-    let Some((before, list)) = text.split_at_checked(list_at) else { return Rewrite::None };
-    let (list, after) = if in_code {
-        match memchr::memchr(b']', list).and_then(|end| list.split_at_checked(end)) {
-            Some(parts) => parts,
-            None => return Rewrite::None,
-        }
-    } else {
-        (list, &[][..])
-    };
-    if capability::is_kept_whole(list) { Rewrite::None } else { Rewrite::Line { before, list, after, len } }
+/// A line that does not go on as it is.
+enum Ours<'a> {
+    /// A continuation request of so many octets, which answers us.
+    Continuation(usize),
+    /// A line that an operator should know, before it passes.
+    Notice(Failure),
+    /// A line with a capability list.
+    Capability { tag: &'a [u8], ok: bool, rewritten: Rewritten<'a> },
+}
+
+/// What becomes of a line with a capability list.
+enum Rewrite<'a> {
+    /// It passes as it is: nothing to drop, or nothing that we understand.
+    Keep,
+    /// It is written anew.
+    Line(Rewritten<'a>),
+}
+
+/// `before`, what is kept of `list`, and `after`, in place of `len` octets.
+struct Rewritten<'a> {
+    before: &'a [u8],
+    list: &'a [u8],
+    after: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Rewrite<'a> {
+    /// Of the line that `rest` begins with, whose list begins at `list_at`; none where its end has not come.
+    fn of(rest: &'a [u8], list_at: usize, in_code: bool) -> Option<Self> {
+        let (text, len) = match Line::split(rest, RESPONSE_LINE) {
+            Line::Incomplete => return None,
+            Line::TooLong => return Some(Rewrite::Keep),
+            Line::Complete { text, len } => (text, len),
+        };
+        Some(Self::of_line(text, len, list_at, in_code).unwrap_or(Rewrite::Keep))
+    }
+
+    fn of_line(text: &'a [u8], len: usize, list_at: usize, in_code: bool) -> Option<Self> {
+        let (before, list) = text.split_at_checked(list_at)?;
+        let (list, after) = if in_code { list.split_at_checked(memchr::memchr(b']', list)?)? } else { (list, &[][..]) };
+        (!capability::is_kept_whole(list)).then_some(Rewrite::Line(Rewritten { before, list, after, len }))
+    }
 }
 
 /// Tags are short; one that does not fit beside its keyword within this is not recognised, and passes.

@@ -51,74 +51,35 @@ impl dialect::Client for Client {
 
     fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
         match (self.stage, Status::read(line)) {
-            (Stage::Greeting(UpstreamTls::Implicit), Status::Ok) => self.send_login(out),
+            (Stage::Greeting(UpstreamTls::Implicit), Status::Ok) => {
+                self.send_login(out);
+                Progress::Wait
+            }
             (Stage::Greeting(UpstreamTls::StartTls), Status::Ok) => {
                 out.extend_from_slice(b"STLS\r\n");
                 self.stage = Stage::Stls;
+                Progress::Wait
             }
-            (Stage::Greeting(_), Status::Err(text)) => {
-                return Progress::Failed(Failure::new(
-                    Kind::UpstreamGreeting,
-                    format!("it greets with \"-ERR {}\"", excerpt(text)),
-                ));
-            }
+            (Stage::Greeting(_), Status::Err(text)) => Progress::Failed(Failure::new(
+                Kind::UpstreamGreeting,
+                format!("it greets with \"-ERR {}\"", excerpt(text)),
+            )),
             (Stage::Stls, Status::Ok) => {
                 self.stage = Stage::Handshake;
-                return Progress::StartTls;
+                Progress::StartTls
             }
-            (Stage::Stls, Status::Err(text)) => {
-                return Progress::Failed(Failure::new(
-                    Kind::UpstreamStartTls,
-                    format!("STLS was answered with \"-ERR {}\"", excerpt(text)),
-                ));
-            }
-            (Stage::User, Status::Ok) => {
-                out.extend_from_slice(b"PASS ");
-                out.extend_from_slice(self.login.secret.expose());
-                out.extend_from_slice(b"\r\n");
-                self.nothing_answered = false;
-                self.stage = Stage::Login;
-            }
-            (Stage::Login, Status::Continuation) => match (self.answers.pop_front(), self.login.method) {
-                (Some(answer), _) => {
-                    self.nothing_answered = false;
-                    out.extend_from_slice(&answer);
-                    out.extend_from_slice(b"\r\n");
-                }
-                // The challenge that tells why XOAUTH2 failed wants an empty answer before the -ERR.
-                (None, Method::Sasl(Mechanism::Xoauth2)) => out.extend_from_slice(b"\r\n"),
-                (None, _) => out.extend_from_slice(b"*\r\n"),
-            },
-            (Stage::Login, Status::Ok) if self.terms.probe == Probe::Run => {
-                out.extend_from_slice(b"STAT\r\n");
-                self.stage = Stage::Probe;
-            }
-            (Stage::Login | Stage::Probe, Status::Ok) => return Progress::LoggedIn,
-            (Stage::Probe, Status::Err(text)) => return Progress::Failed(refusal::of_probe(text)),
-            // Refused before anything was asked for: it is the mechanism that the server does not like.
-            (Stage::Login, Status::Err(text)) if self.nothing_answered && refusal::is_of_mechanism(text) => {
-                if self.login.may_use_login_command() {
-                    self.login.method = Method::Command;
-                    self.send_login(out);
-                    return Progress::Wait;
-                }
-                return Progress::Failed(Failure::new(Kind::Mechanism, refusal::words(text)));
-            }
-            (Stage::User | Stage::Login, Status::Err(text)) => {
-                return Progress::Failed(refusal::of(text));
-            }
-            // Not quoted: a server may repeat what it did not understand, and that was a password.
-            (Stage::User | Stage::Probe, Status::Continuation | Status::Other) | (Stage::Login, Status::Other) => {
-                return Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not POP3"));
-            }
+            (Stage::Stls, Status::Err(text)) => Progress::Failed(Failure::new(
+                Kind::UpstreamStartTls,
+                format!("STLS was answered with \"-ERR {}\"", excerpt(text)),
+            )),
+            (Stage::User | Stage::Login | Stage::Probe, status) => self.login_answered(status, out),
             (Stage::Greeting(_) | Stage::Stls, Status::Continuation | Status::Other) | (Stage::Handshake, _) => {
-                return Progress::Failed(Failure::new(
+                Progress::Failed(Failure::new(
                     Kind::UpstreamProtocol,
                     format!("it said \"{}\", which is not POP3 here", excerpt(line)),
-                ));
+                ))
             }
         }
-        Progress::Wait
     }
 
     fn tls_started(&mut self, out: &mut Vec<u8>) {
@@ -130,6 +91,54 @@ impl Client {
     /// The conditions of the session behind the login.
     pub(super) fn terms(&self) -> MailboxTerms {
         self.terms
+    }
+
+    /// An answer to USER, PASS, AUTH, a SASL response or the probe.
+    fn login_answered(&mut self, status: Status<'_>, out: &mut Vec<u8>) -> Progress {
+        match (self.stage, status) {
+            (Stage::User, Status::Ok) => {
+                out.extend_from_slice(b"PASS ");
+                out.extend_from_slice(self.login.secret.expose());
+                out.extend_from_slice(b"\r\n");
+                self.nothing_answered = false;
+                self.stage = Stage::Login;
+            }
+            (Stage::Login, Status::Continuation) => self.challenged(out),
+            (Stage::Login, Status::Ok) if self.terms.probe == Probe::Run => {
+                out.extend_from_slice(b"STAT\r\n");
+                self.stage = Stage::Probe;
+            }
+            (_, Status::Ok) => return Progress::LoggedIn,
+            (Stage::Probe, Status::Err(text)) => return Progress::Failed(refusal::of_probe(text)),
+            // Refused before anything was asked for: it is the mechanism that the server does not like.
+            (Stage::Login, Status::Err(text)) if self.nothing_answered && refusal::is_of_mechanism(text) => {
+                if !self.login.may_use_login_command() {
+                    return Progress::Failed(Failure::new(Kind::Mechanism, refusal::words(text)));
+                }
+                self.login.method = Method::Command;
+                self.send_login(out);
+            }
+            (_, Status::Err(text)) => return Progress::Failed(refusal::of(text)),
+            // Not quoted: a server may repeat what it did not understand, and that was a password.
+            (_, Status::Continuation | Status::Other) => {
+                return Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not POP3"));
+            }
+        }
+        Progress::Wait
+    }
+
+    /// A challenge (RFC 5034 §4).
+    fn challenged(&mut self, out: &mut Vec<u8>) {
+        match (self.answers.pop_front(), self.login.method) {
+            (Some(answer), _) => {
+                self.nothing_answered = false;
+                out.extend_from_slice(&answer);
+                out.extend_from_slice(b"\r\n");
+            }
+            // The challenge that tells why XOAUTH2 failed wants an empty answer before the -ERR.
+            (None, Method::Sasl(Mechanism::Xoauth2)) => out.extend_from_slice(b"\r\n"),
+            (None, _) => out.extend_from_slice(b"*\r\n"),
+        }
     }
 
     fn send_login(&mut self, out: &mut Vec<u8>) {

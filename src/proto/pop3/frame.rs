@@ -169,85 +169,95 @@ impl Frame {
 
     /// Follows the server's octets. A capability list is rewritten line by line; all else is forwarded.
     pub(super) fn responses(&mut self, input: &[u8], out: &mut Vec<u8>) -> Step {
-        let mut at = 0;
         if self.answers_next() {
             while self.expected.pop_front_if(|answer| *answer == Answer::Refused).is_some() {
                 out.extend_from_slice(LOGGED_IN);
             }
             return Step::Consume(0);
         }
+        let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
-            at += match self.position {
-                Position::Blind { at_start: true } if self.answers_next() => break,
-                Position::Blind { .. } => self.pass_unframed(rest),
-                // Only behind something: else it would have been said above.
-                Position::Start if self.answers_next() => break,
-                Position::Start => match indicator(rest) {
-                    None => break,
-                    Some(Indicator::Other) => {
-                        self.go_blind();
-                        self.pass_unframed(rest)
-                    }
-                    Some(Indicator::Err) if !self.notice_given => match refusal_text(rest) {
-                        None => break,
-                        Some(text) => {
-                            self.notice_given = true;
-                            match refusal::notice(Condition::Err, text) {
-                                Some(_) if at > 0 => {
-                                    self.notice_given = false;
-                                    break;
-                                }
-                                Some(notice) => return Step::Act(0, Action::Notice(notice)),
-                                None => 0,
-                            }
-                        }
-                    },
-                    Some(indicator) => {
-                        self.notice_given = false;
-                        let answer = self.expected.pop_front().unwrap_or(Answer::Single);
-                        self.position = Position::Status(match (indicator, answer) {
-                            (Indicator::Ok, Answer::Multi | Answer::Capa) => Some(answer),
-                            _ => None,
-                        });
-                        0
-                    }
-                },
-                Position::Status(then) => {
-                    let end = memchr::memchr(b'\n', rest);
-                    if end.is_some() {
-                        self.position = match then {
-                            None | Some(Answer::Single | Answer::Refused) => Position::Start,
-                            // The line end just passed is the first half of a terminator.
-                            Some(Answer::Multi) => Position::Body(2),
-                            Some(Answer::Capa) => Position::Capa,
-                        };
-                    }
-                    end.map_or(rest.len(), |end| end + 1)
-                }
+            let part = match self.position {
+                // Only behind something: else it would have been sent above.
+                Position::Start | Position::Blind { at_start: true } if self.answers_next() => Part::Wait,
+                Position::Blind { .. } => Part::Passes(self.pass_unframed(rest)),
+                Position::Start => self.start(rest, at == 0),
+                Position::Status(then) => Part::Passes(self.status(then, rest)),
                 Position::Body(seen) => {
                     let (position, passed) = body(seen, rest);
                     self.position = position;
-                    passed
+                    Part::Passes(passed)
                 }
-                Position::Capa => match Line::split(rest, RESPONSE_LINE) {
-                    Line::Incomplete => break,
-                    Line::TooLong => {
-                        self.go_blind();
-                        self.pass_unframed(rest)
-                    }
-                    Line::Complete { text, len } if capability::is_kept(text) => len,
-                    // What comes next is ours to say or to drop; first pass what is before it.
-                    Line::Complete { .. } if at > 0 => break,
-                    Line::Complete { text: b".", len } => {
-                        capability::logins(&self.offer, out);
-                        self.position = Position::Start;
-                        len
-                    }
-                    Line::Complete { len, .. } => return Step::Consume(len),
-                },
+                Position::Capa => self.capability_line(rest, at == 0, out),
             };
+            match part {
+                Part::Passes(passed) => at += passed,
+                Part::Wait => break,
+                Part::Step(step) => return step,
+            }
         }
         if at == 0 { Step::Read } else { Step::Forward(at) }
+    }
+
+    /// The start of an answer. `is_first` if nothing passes before it.
+    fn start(&mut self, rest: &[u8], is_first: bool) -> Part {
+        let Some(indicator) = indicator(rest) else { return Part::Wait };
+        if indicator == Indicator::Other {
+            self.go_blind();
+            return Part::Passes(self.pass_unframed(rest));
+        }
+        if indicator == Indicator::Err && !self.notice_given {
+            let Some(text) = refusal_text(rest) else { return Part::Wait };
+            match refusal::notice(Condition::Err, text) {
+                Some(_) if !is_first => return Part::Wait,
+                Some(notice) => {
+                    self.notice_given = true;
+                    return Part::Step(Step::Act(0, Action::Notice(notice)));
+                }
+                None => {}
+            }
+        }
+        self.notice_given = false;
+        let answer = self.expected.pop_front().unwrap_or(Answer::Single);
+        self.position = Position::Status(match (indicator, answer) {
+            (Indicator::Ok, Answer::Multi | Answer::Capa) => Some(answer),
+            _ => None,
+        });
+        Part::Passes(0)
+    }
+
+    /// The first line of an answer, as far as it is there; `then` what follows it.
+    fn status(&mut self, then: Option<Answer>, rest: &[u8]) -> usize {
+        let end = memchr::memchr(b'\n', rest);
+        if end.is_some() {
+            self.position = match then {
+                None | Some(Answer::Single | Answer::Refused) => Position::Start,
+                // The line end just passed is the first half of a terminator.
+                Some(Answer::Multi) => Position::Body(2),
+                Some(Answer::Capa) => Position::Capa,
+            };
+        }
+        end.map_or(rest.len(), |end| end + 1)
+    }
+
+    /// A line of a capability list. `is_first` if nothing passes before it.
+    fn capability_line(&mut self, rest: &[u8], is_first: bool, out: &mut Vec<u8>) -> Part {
+        match Line::split(rest, RESPONSE_LINE) {
+            Line::Incomplete => Part::Wait,
+            Line::TooLong => {
+                self.go_blind();
+                Part::Passes(self.pass_unframed(rest))
+            }
+            Line::Complete { text, len } if capability::is_kept(text) => Part::Passes(len),
+            // What comes next is ours to send or to drop; first pass what is before it.
+            Line::Complete { .. } if !is_first => Part::Wait,
+            Line::Complete { text: b".", len } => {
+                capability::logins(&self.offer, out);
+                self.position = Position::Start;
+                Part::Passes(len)
+            }
+            Line::Complete { len, .. } => Part::Step(Step::Consume(len)),
+        }
     }
 
     /// All passes; up to a line's end where an answer of ours waits for one.
@@ -282,6 +292,17 @@ impl Answer {
 /// Commands whose answer has many lines if they have no argument.
 const LISTS: &[&[u8]] = &[b"LIST", b"UIDL", b"LANG", b"AUTH"];
 
+/// What becomes of the next octets of the server.
+enum Part {
+    /// So many pass.
+    Passes(usize),
+    /// They wait until those before them have passed, or until more have come.
+    Wait,
+    /// A step of its own.
+    Step(Step),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Indicator {
     Ok,
     Err,

@@ -1,7 +1,8 @@
 //! Which commands pass where nothing may be deleted: those that are known, and only in the form in which every server
 //! understands the same by them.
 
-use crate::proto::imap::literal::literal_at_end;
+use crate::proto::imap::literal::Literal;
+use crate::proto::imap::tag::{self, UNTAGGED};
 use crate::proto::line::word;
 
 /// What becomes of the first line of a command, without its line end.
@@ -13,7 +14,6 @@ pub(super) enum Class<'a> {
     Done,
     Pass {
         tag: &'a [u8],
-        literal: Option<Literal>,
         logout: bool,
     },
     Idle {
@@ -28,14 +28,6 @@ pub(super) enum Class<'a> {
     },
 }
 
-/// `{n}` or `{n+}` (RFC 3501 §4.3, RFC 7888 §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Literal {
-    pub(super) size: u64,
-    /// The device waits until it is asked for it.
-    pub(super) synchronising: bool,
-}
-
 impl<'a> Class<'a> {
     pub(super) fn of(line: &'a [u8]) -> Self {
         if line.is_empty() {
@@ -44,8 +36,8 @@ impl<'a> Class<'a> {
         if line.trim_ascii_end().eq_ignore_ascii_case(b"DONE") {
             return Class::Done;
         }
-        let tag = tag_of(line);
-        let (Ok(literal), true) = (announced_literal(line), tag != UNTAGGED) else {
+        let tag = tag::strict_of(line);
+        let (Ok(_), true) = (announced_literal(line), tag != UNTAGGED) else {
             return Class::Refuse { tag };
         };
         let (verb, arguments) = word(word(line).1);
@@ -62,7 +54,7 @@ impl<'a> Class<'a> {
         } else {
             is_one_of(PASSING, verb)
         };
-        if passes { Class::Pass { tag, literal, logout: is(b"LOGOUT") } } else { Class::Refuse { tag } }
+        if passes { Class::Pass { tag, logout: is(b"LOGOUT") } } else { Class::Refuse { tag } }
     }
 }
 
@@ -79,18 +71,9 @@ pub(super) fn announced_literal(line: &[u8]) -> Result<Option<Literal>, ()> {
         return if line.trim_ascii_end().ends_with(b"}") { Err(()) } else { Ok(None) };
     };
     let announcement = line.get(brace..).unwrap_or_default();
-    let (size, synchronising) = literal_at_end(announcement).filter(|(size, _)| *size <= LITERAL).ok_or(())?;
-    let plain = format!("{{{size}{}}}", if synchronising { "" } else { "+" });
-    if plain.as_bytes() == announcement { Ok(Some(Literal { size, synchronising })) } else { Err(()) }
-}
-
-/// The tag that a line begins with; `*` where that is none (RFC 3501 §9, `tag`).
-pub(super) fn tag_of(line: &[u8]) -> &[u8] {
-    let tag = word(line.get(..=TAG).unwrap_or(line)).0;
-    let is_tag = !tag.is_empty()
-        && tag.len() <= TAG
-        && tag.iter().all(|octet| octet.is_ascii_graphic() && !b"(){%*\"\\+".contains(octet));
-    if is_tag { tag } else { UNTAGGED }
+    let literal = Literal::at_end_of(announcement).filter(|literal| literal.size <= LITERAL).ok_or(())?;
+    let plain = format!("{{{}{}}}", literal.size, if literal.synchronising { "" } else { "+" });
+    if plain.as_bytes() == announcement { Ok(Some(literal)) } else { Err(()) }
 }
 
 /// Whether the arguments of STORE are flags without `\Deleted` (RFC 3501 §6.4.6, RFC 7162 §3.1.3). Whatever else can be
@@ -167,11 +150,6 @@ const PASSING: &[&[u8]] = &[
 
 /// The same behind UID.
 const UID: &[&[u8]] = &[b"SEARCH", b"FETCH", b"SORT", b"THREAD"];
-
-const UNTAGGED: &[u8] = b"*";
-
-/// The longest tag.
-const TAG: usize = 64;
 
 /// The largest literal, in octets. No server counts so far that its number runs over.
 const LITERAL: u64 = 999_999_999;
@@ -254,8 +232,8 @@ mod tests {
         ] {
             assert!(!passes(line), "{line:?}");
         }
-        assert!(!passes(&format!("{} NOOP", "t".repeat(TAG + 1))));
-        assert!(passes(&format!("{} NOOP", "t".repeat(TAG))));
+        assert!(!passes(&format!("{} NOOP", "t".repeat(tag::LONGEST + 1))));
+        assert!(passes(&format!("{} NOOP", "t".repeat(tag::LONGEST))));
         assert!(passes("A.1-~!#$&',/:;<=>?@[]^_`| noop"));
         assert!(passes("a sElEcT \"Entw\u{fc}rfe\""));
     }
