@@ -10,7 +10,6 @@ mod device;
 mod expect;
 mod fault;
 mod flood;
-mod forger;
 mod good;
 mod peer;
 mod server;

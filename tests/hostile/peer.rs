@@ -1,15 +1,17 @@
 //! One end of a connection that notes all that it hears and says, for tables of faults: errors are texts.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{HandshakeError, Ssl, SslContext};
+use openssl::ssl::SslContext;
 
 use support::connection::Connection;
 use support::process::PATIENCE;
+use support::record::{Hello, TLS1_0};
 use support::stacks::{Version, context, old};
+use support::tls_client::RSA_SHA;
 
 /// What came of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,26 +137,7 @@ impl Peer {
 
 /// The ClientHello of an old device.
 pub fn client_hello() -> Vec<u8> {
-    #[derive(Debug)]
-    struct Recorder(Vec<u8>);
-    impl Read for Recorder {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-    }
-    impl Write for Recorder {
-        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-            self.0.extend_from_slice(octets);
-            Ok(octets.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    match Ssl::new(&old_device()).unwrap().connect(Recorder(Vec::new())) {
-        Err(HandshakeError::WouldBlock(begun)) => begun.get_ref().0.clone(),
-        other => panic!("{other:?}"),
-    }
+    Hello::new(TLS1_0, &[RSA_SHA]).record()
 }
 
 fn old_device() -> SslContext {

@@ -1,15 +1,16 @@
 //! Storms inside TLS: renegotiations, alerts, empty records. They cost next to nothing, and nobody else waits for them.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::time::{Duration, Instant};
 
-use crate::forger::{ALERT, CHANGE_CIPHER_SPEC, DATA, Forger, HANDSHAKE};
 use crate::peer::{Peer, client_hello};
 use support::device::Device;
 use support::imap::Imap;
 use support::process::PATIENCE;
 use support::proxy::{Proxy, listener};
+use support::record::{ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, TLS1_2};
 use support::stacks::{Start, Version, old, openssl};
+use support::tls_client::{Client, RSA_SHA};
 
 fn proxy() -> Proxy {
     Proxy::start_at("debug", &(listener("imap", "imap", "implicit", "") + &listener("pop3", "pop3", "implicit", "")))
@@ -20,18 +21,18 @@ fn proxy() -> Proxy {
 #[test]
 fn a_storm_of_renegotiations_is_refused_for_next_to_nothing() {
     let proxy = proxy();
-    let mut device = Forger::connect(proxy.address("imap"));
-    assert_eq!(device.hear().unwrap().0, DATA, "the greeting");
+    let mut device = Client::connect(proxy.address("imap"), TLS1_2, RSA_SHA);
+    assert_eq!(device.receive().unwrap().0, DATA, "the greeting");
     let before = proxy.process.processor();
-    let hello = device.hello.clone();
+    let hello = device.hello.message();
     for _ in 0..STORM {
-        device.send(HANDSHAKE, &hello).unwrap();
+        device.send(HANDSHAKE, &hello);
         // no_renegotiation, as a warning (RFC 5246 §7.2.2): never a ServerHello.
-        assert_eq!(device.hear().unwrap(), (ALERT, vec![1, 100]));
+        assert_eq!(device.receive().unwrap(), (ALERT, vec![1, 100]));
     }
     let spent = proxy.process.processor() - before;
-    device.send(DATA, b"a NOOP\r\n").unwrap();
-    assert_eq!(device.hear().unwrap(), (DATA, b"a OK NOOP completed\r\n".to_vec()));
+    device.send(DATA, b"a NOOP\r\n");
+    assert_eq!(device.receive().unwrap(), (DATA, b"a OK NOOP completed\r\n".to_vec()));
     // As much as whole handshakes would have cost.
     let before = proxy.process.processor();
     for _ in 0..SHAKEN {
@@ -55,15 +56,15 @@ fn a_storm_from_a_device_that_does_not_read_is_held_up() {
         "debug",
         &(listener("imap", "imap", "implicit", "") + "[limits]\nlogin_timeout = \"3s\"\nclose_timeout = \"1s\"\n"),
     );
-    let mut device = Forger::connect(proxy.address("imap"));
+    let mut device = Client::connect(proxy.address("imap"), TLS1_2, RSA_SHA);
     let before = proxy.process.figure("VmRSS:");
-    let hello = device.hello.clone();
-    device.socket().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let hello = device.hello.message();
+    device.wire.socket().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut sent = 0_usize;
     let begun = Instant::now();
     loop {
-        let chunk: Vec<u8> = (0..200).flat_map(|_| device.record(HANDSHAKE, &hello)).collect();
-        if device.socket().write_all(&chunk).is_err() {
+        let chunk: Vec<u8> = (0..200).flat_map(|_| device.sealed(HANDSHAKE, &hello)).collect();
+        if device.wire.try_send(&chunk).is_err() {
             break;
         }
         sent += chunk.len();
@@ -89,14 +90,18 @@ fn storms_of_alerts_and_of_empty_records_end_the_connection() {
         ("HelloRequest of a device", HANDSHAKE, &[0, 0, 0, 0]),
         ("Finished without a handshake", HANDSHAKE, &[20, 0, 0, 12, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
     ] {
-        let mut device = Forger::connect(proxy.address("imap"));
-        let from = device.socket().local_addr().unwrap();
-        assert_eq!(device.hear().unwrap().0, DATA);
+        let mut device = Client::connect(proxy.address("imap"), TLS1_2, RSA_SHA);
+        let from = device.wire.socket().local_addr().unwrap();
+        assert_eq!(device.receive().unwrap().0, DATA);
         let mut sent = 0;
-        while sent < STORM && device.send(content, text).is_ok() {
+        while sent < STORM {
+            let record = device.sealed(content, text);
+            if device.wire.try_send(&record).is_err() {
+                break;
+            }
             sent += 1;
         }
-        let _ = device.socket().read_to_end(&mut Vec::new());
+        let _ = device.wire.socket().read_to_end(&mut Vec::new());
         let line =
             proxy.log.wait_for(name, |line| line.contains(&format!("\"{from}\"")) && line.contains("session ended"));
         assert!(line.contains("\"device_lost\""), "{name}: {line}");

@@ -3,14 +3,12 @@
 //! The well-known attacks on old TLS are tried by hand, octet by octet, and answers are compared, not times. What
 //! scanners that others have written make of the same listeners is in [`scanners`].
 
-mod client;
 mod floods;
 mod offers;
 mod oracles;
 mod scanners;
 mod sessions;
 mod upstream;
-mod wire;
 
 use support::proxy::{Proxy, listener};
 

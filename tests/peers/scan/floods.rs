@@ -1,10 +1,11 @@
 //! Records that nobody sends who means well: out of turn, too long, or without end.
 
-use super::client::{Client, ECDHE_SHA256, RSA_SHA};
 use super::profiles;
-use super::wire::{
-    ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, HEARTBEAT, Hello, No, Record, TLS1_0, TLS1_1, TLS1_2, Wire, record,
+use support::record::{
+    ALERT, CHANGE_CIPHER_SPEC, DATA, Ending, HANDSHAKE, HEARTBEAT, Hello, Record, Records, TLS1_0, TLS1_1, TLS1_2,
+    record,
 };
+use support::tls_client::{Client, ECDHE_SHA256, RSA_SHA};
 
 /// Listener, version and suite.
 const EACH: &[(&str, u16, u16)] = &[
@@ -15,8 +16,8 @@ const EACH: &[(&str, u16, u16)] = &[
     ("ancient", TLS1_2, RSA_SHA),
 ];
 
-fn alert(version: u16, description: u8) -> (Vec<Record>, No) {
-    (vec![Record { kind: ALERT, version, body: vec![2, description] }], No::Closed)
+fn alert(version: u16, description: u8) -> (Vec<Record>, Ending) {
+    (vec![Record { kind: ALERT, version, body: vec![2, description] }], Ending::Closed)
 }
 
 /// Heartbleed asks in the middle of the handshake, for 16 KiB that it has not sent.
@@ -70,11 +71,11 @@ fn a_record_that_is_too_long_is_refused_before_it_is_read() {
         assert_eq!(client.fatal_alert(), RECORD_OVERFLOW, "{profile} {version:#06x}");
         // As the very first words, and in the middle of the handshake.
         for length in [16_384 + 2048 + 1, u16::MAX] {
-            let mut wire = Wire::to(proxy.address(profile));
+            let mut wire = Records::to(proxy.address(profile));
             wire.send(&head(HANDSHAKE, TLS1_0, length));
             let (records, no) = wire.rest();
             let expected = Record { kind: ALERT, version: records[0].version, body: vec![2, RECORD_OVERFLOW] };
-            assert_eq!((records, no), (vec![expected], No::Closed), "{profile} {length}");
+            assert_eq!((records, no), (vec![expected], Ending::Closed), "{profile} {length}");
             let mut client = Client::begin(proxy.address(profile), version, suite);
             client.wire.send(&head(HANDSHAKE, version, length));
             assert_eq!(client.wire.rest(), alert(version, RECORD_OVERFLOW), "{profile} {version:#06x} {length}");
@@ -83,12 +84,12 @@ fn a_record_that_is_too_long_is_refused_before_it_is_read() {
 }
 
 /// It is over, by an alert if by anything: where more comes than is read, the alert may be lost to a reset.
-fn is_ended(what: &str, alerts: &[(u8, Vec<u8>)], no: &No) {
+fn is_ended(what: &str, alerts: &[(u8, Vec<u8>)], no: &Ending) {
     assert!(alerts.is_empty() || alerts == [(ALERT, vec![2, UNEXPECTED_MESSAGE])], "{what}: {alerts:?}");
-    assert!(!alerts.is_empty() || *no == No::Reset, "{what}: it was closed without a word");
+    assert!(!alerts.is_empty() || *no == Ending::Reset, "{what}: it was closed without a word");
 }
 
-fn is_ended_in_clear(what: &str, wire: &mut Wire) {
+fn is_ended_in_clear(what: &str, wire: &mut Records) {
     let (records, no) = wire.rest();
     let alerts: Vec<_> = records.into_iter().map(|record| (record.kind, record.body)).collect();
     is_ended(what, &alerts, &no);
@@ -166,7 +167,7 @@ fn handshake_messages_out_of_turn_are_an_offence() {
 fn data_in_front_of_a_client_hello_is_not_heard() {
     let proxy = profiles();
     for &(profile, version, suite) in EACH {
-        let mut wire = Wire::to(proxy.address(profile));
+        let mut wire = Records::to(proxy.address(profile));
         wire.send(&[record(DATA, version, b"a NOOP\r\n"), Hello::new(version, &[suite]).record()].concat());
         wire.half_close();
         let (records, _) = wire.rest();

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use openssl::pkey::Id;
 use openssl::ssl::SslVersion;
 
-use super::wire::{
-    ALERT, Cursor, HANDSHAKE, Hello, No, SSL3, ServerHello, TLS1_0, TLS1_1, TLS1_2, TLS1_3, Wire, answer, answer_to,
-    record,
-};
 use super::{PROFILES, profiles};
 use support::proxy::{Proxy, listener};
+use support::record::{
+    ALERT, Cursor, Ending, HANDSHAKE, Hello, Records, SSL3, ServerHello, TLS1_0, TLS1_1, TLS1_2, TLS1_3, answer,
+    answer_to, record,
+};
 use support::stacks::{Start, openssl};
 
 /// With the RSA certificate that is made on first start; forward secrecy, AEAD or SHA-2 alone.
@@ -59,7 +59,7 @@ fn suites(profile: &str, version: u16) -> Vec<u16> {
 }
 
 /// All that a listener takes of all numbers that there are: offered in full, taken away one by one as they are chosen.
-fn taken(address: SocketAddr, version: u16) -> Result<Vec<u16>, No> {
+fn taken(address: SocketAddr, version: u16) -> Result<Vec<u16>, Ending> {
     let mut taken = Vec::new();
     // Fewer at a time than a record of 16 KiB holds. The two signals are no suites (RFC 5746 §3.3, RFC 7507 §4).
     for first in (0..=u16::MAX).step_by(4096) {
@@ -72,7 +72,7 @@ fn taken(address: SocketAddr, version: u16) -> Result<Vec<u16>, No> {
                     offered.retain(|suite| *suite != hello.suite);
                     taken.push(hello.suite);
                 }
-                Err(No::Alert(2, HANDSHAKE_FAILURE)) => break,
+                Err(Ending::Alert(2, HANDSHAKE_FAILURE)) => break,
                 Err(no) => return Err(no),
             }
         }
@@ -95,7 +95,7 @@ fn each_profile_takes_its_versions_and_suites_and_no_others() {
                 // It has no word for a version that is not taken.
                 Ok(Vec::new())
             } else {
-                Err(No::Alert(2, PROTOCOL_VERSION))
+                Err(Ending::Alert(2, PROTOCOL_VERSION))
             };
             assert_eq!(taken, expected, "{profile} {version:#06x}: {taken:04x?}");
         }
@@ -113,7 +113,7 @@ fn nobody_speaks_sslv2() {
             let mut hello = vec![1, (version >> 8) as u8, version as u8, 0, suites.len() as u8, 0, 0, 0, 16];
             hello.extend(suites);
             hello.extend([7; 16]);
-            let mut wire = Wire::to(proxy.address(profile));
+            let mut wire = Records::to(proxy.address(profile));
             wire.send(&[&[0x80, hello.len() as u8][..], &hello].concat());
             wire.half_close();
             let (records, _) = wire.rest();
@@ -140,9 +140,9 @@ fn a_client_hello_in_sslv2_format_is_taken_by_its_version() {
             let mut hello = vec![1, (version >> 8) as u8, version as u8, 0, suites.len() as u8, 0, 0, 0, 16];
             hello.extend(suites);
             hello.extend([7; 16]);
-            let mut wire = Wire::to(proxy.address(profile));
+            let mut wire = Records::to(proxy.address(profile));
             wire.send(&[&[0x80, hello.len() as u8][..], &hello].concat());
-            let record = wire.next().unwrap();
+            let record = wire.next_record().unwrap();
             if taken_by.contains(&profile) {
                 assert_eq!((record.kind, ServerHello::parse(&record.body).version), (HANDSHAKE, version), "{profile}");
             } else {
@@ -164,11 +164,11 @@ fn compression_is_never_agreed_on() {
             match answer(proxy.address(profile), &hello) {
                 Ok(server) => assert_eq!(server.compression, 0),
                 // RFC 8446 §4.1.2.
-                Err(no) => assert_eq!((version, no), (TLS1_3, No::Alert(2, ILLEGAL_PARAMETER))),
+                Err(no) => assert_eq!((version, no), (TLS1_3, Ending::Alert(2, ILLEGAL_PARAMETER))),
             }
             hello.compressions = vec![1];
             let refused = answer(proxy.address(profile), &hello).unwrap_err();
-            assert!(matches!(refused, No::Alert(2, _)), "{profile} {version:#06x}: {refused:?}");
+            assert!(matches!(refused, Ending::Alert(2, _)), "{profile} {version:#06x}: {refused:?}");
         }
     }
 }
@@ -225,7 +225,7 @@ fn secure_renegotiation_is_said_to_be_known() {
             // A first handshake that pretends to be a later one (RFC 5746 §3.6).
             let hello = Hello::new(version, &[suite]).with(0xff01, &[&[12][..], &[1; 12]].concat());
             let refused = answer(proxy.address(profile), &hello).unwrap_err();
-            assert_eq!(refused, No::Alert(2, HANDSHAKE_FAILURE), "{profile} {version:#06x}");
+            assert_eq!(refused, Ending::Alert(2, HANDSHAKE_FAILURE), "{profile} {version:#06x}");
         }
     }
 }
@@ -240,7 +240,7 @@ fn fallback_scsv_is_honoured() {
             if version == TLS1_3 {
                 assert_eq!(answer.unwrap().version, TLS1_3);
             } else {
-                assert_eq!(answer.unwrap_err(), No::Alert(2, INAPPROPRIATE_FALLBACK), "{profile} {version:#06x}");
+                assert_eq!(answer.unwrap_err(), Ending::Alert(2, INAPPROPRIATE_FALLBACK), "{profile} {version:#06x}");
             }
         }
     }
@@ -295,7 +295,7 @@ fn no_extension_is_agreed_on_that_is_not_needed() {
 
 /// The prime of the ServerKeyExchange, in bits.
 fn dhe_bits(address: SocketAddr) -> usize {
-    let mut wire = Wire::to(address);
+    let mut wire = Records::to(address);
     wire.send(&Hello::new(TLS1_0, &[0x0033]).record());
     loop {
         let message = wire.message().unwrap();
@@ -334,7 +334,7 @@ fn a_client_hello_may_come_in_pieces() {
     for size in [1, 3, 5, 100] {
         let records: Vec<u8> = message.chunks(size).flat_map(|piece| record(HANDSHAKE, TLS1_0, piece)).collect();
         assert_eq!(answer_to(proxy.address("legacy"), &records).unwrap().suite, 0x002f, "{size}");
-        let mut wire = Wire::to(proxy.address("legacy"));
+        let mut wire = Records::to(proxy.address("legacy"));
         for piece in records.chunks(7) {
             wire.send(piece);
         }

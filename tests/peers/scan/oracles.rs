@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use openssl::rsa::Padding;
 
-use super::client::{Client, ECDHE_SHA256, RSA_SHA};
 use super::profiles;
-use super::wire::{
-    ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, Hello, No, Record, TLS1_0, TLS1_1, TLS1_2, Wire, message,
+use support::record::{
+    ALERT, CHANGE_CIPHER_SPEC, DATA, Ending, HANDSHAKE, Hello, Record, Records, TLS1_0, TLS1_1, TLS1_2, message,
 };
+use support::tls_client::{Client, ECDHE_SHA256, RSA_SHA};
 
 /// Listener, version and suite of what is tried with CBC.
 const CBC: &[(&str, u16, u16)] = &[
@@ -45,7 +45,7 @@ fn premasters(size: usize, version: u16) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Sends a ClientKeyExchange of this block, and a Finished that nobody has the keys for, where it is to be `whole`.
-fn exchanged(address: SocketAddr, version: u16, which: &str, whole: bool) -> (Vec<Record>, No) {
+fn exchanged(address: SocketAddr, version: u16, which: &str, whole: bool) -> (Vec<Record>, Ending) {
     let mut client = Client::begin(address, version, RSA_SHA);
     let size = client.rsa.size() as usize;
     let (_, block) = premasters(size, version).into_iter().find(|(name, _)| *name == which).unwrap();
@@ -73,7 +73,7 @@ fn rsa_padding_that_is_wrong_is_answered_as_that_which_is_right() {
                 let right = exchanged(address, version, "right", whole);
                 if whole {
                     let alert = Record { kind: ALERT, version, body: vec![2, BAD_RECORD_MAC] };
-                    assert_eq!(right, (vec![alert], No::Closed), "{profile} {version:#06x}");
+                    assert_eq!(right, (vec![alert], Ending::Closed), "{profile} {version:#06x}");
                 }
                 for (which, _) in premasters(256, version) {
                     let answer = exchanged(address, version, which, whole);
@@ -145,7 +145,7 @@ fn padding_and_mac_that_are_wrong_are_answered_alike() {
             let Some((which, blocks)) = wrong(tried, &mut client) else { break };
             client.send_blocks(DATA, &blocks);
             let answer = client.receive_all();
-            let expected = (vec![(ALERT, vec![2, BAD_RECORD_MAC])], No::Closed);
+            let expected = (vec![(ALERT, vec![2, BAD_RECORD_MAC])], Ending::Closed);
             assert_eq!(answer, expected, "{profile} {version:#06x} {suite:#06x}: {which}");
             tried += 1;
         }
@@ -168,7 +168,7 @@ fn a_forged_tag_over_nothing_is_not_taken() {
     let proxy = profiles();
     // AES-128-GCM with an explicit nonce (RFC 5288 §3), and ChaCha20-Poly1305 without (RFC 7905 §2).
     for (suite, length) in [(0xc02f, 8 + 16), (0xc030, 8 + 16), (0xcca8, 16)] {
-        let mut wire = Wire::to(proxy.address("modern"));
+        let mut wire = Records::to(proxy.address("modern"));
         wire.send(&Hello::new(TLS1_2, &[suite]).with(10, &[0, 2, 0, 23]).record());
         while wire.message().unwrap()[0] != 14 {}
         // P-256's base point serves as a key.
@@ -177,7 +177,7 @@ fn a_forged_tag_over_nothing_is_not_taken() {
         wire.record(CHANGE_CIPHER_SPEC, TLS1_2, &[1]);
         wire.record(HANDSHAKE, TLS1_2, &vec![0; length]);
         let alert = Record { kind: ALERT, version: TLS1_2, body: vec![2, BAD_RECORD_MAC] };
-        assert_eq!(wire.rest(), (vec![alert], No::Closed), "{suite:#06x}");
+        assert_eq!(wire.rest(), (vec![alert], Ending::Closed), "{suite:#06x}");
     }
 }
 

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use openssl::ssl::{SslSession, SslSessionCacheMode, SslVersion};
 
-use super::client::{Client, ECDHE_SHA256, RSA_SHA};
 use super::profiles;
-use super::wire::{ALERT, DATA, HANDSHAKE, Hello, No, TLS1_0, TLS1_1, TLS1_2, answer};
 use support::device::Device;
 use support::imap::Imap;
 use support::proxy::{Proxy, listener};
+use support::record::{ALERT, DATA, Ending, HANDSHAKE, Hello, TLS1_0, TLS1_1, TLS1_2, answer};
 use support::stacks::{Start, openssl};
+use support::tls_client::{Client, ECDHE_SHA256, RSA_SHA};
 
 /// Listener, version and suite.
 const EACH: &[(&str, u16, u16)] = &[
@@ -213,7 +213,7 @@ fn records_are_not_cut_unless_the_listener_says_so() {
         assert_eq!(lengths, expected, "{name} {version:#06x}");
         client.send(DATA, b"q LOGOUT\r\n");
         let (_, no) = client.receive_all();
-        assert_eq!(no, No::Closed);
+        assert_eq!(no, Ending::Closed);
     }
 }
 

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVersion};
 
-use super::wire::Cursor;
 use support::certificates::Certificates;
 use support::device::Device;
 use support::exchange::{APP, LOGIN, PASSWORD, SCAN, account, mode};
 use support::imap::{Imap, status};
 use support::pop3::Pop3;
 use support::proxy::{Proxy, listener, translating_listener};
+use support::record::Cursor;
 use support::server;
 use support::stacks::{Stack, Start, Version};
 

@@ -17,10 +17,12 @@ pub mod ports;
 pub mod prf;
 pub mod process;
 pub mod proxy;
+pub mod record;
 pub mod recorder;
 pub mod server;
 pub mod stacks;
 pub mod strain;
+pub mod tls_client;
 pub mod translated;
 
 pub use ports::free_ports;

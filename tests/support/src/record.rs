@@ -1,11 +1,11 @@
 //! TLS on the wire, by hand: records, a ClientHello with whatever in it, and what is answered.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use support::connection::Socket;
-use support::device::tcp;
-use support::process::PATIENCE;
+use crate::connection::Socket;
+use crate::device::tcp;
+use crate::process::PATIENCE;
 
 pub const CHANGE_CIPHER_SPEC: u8 = 20;
 pub const ALERT: u8 = 21;
@@ -28,20 +28,20 @@ pub struct Record {
 
 /// What is there instead of what was waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum No {
+pub enum Ending {
     /// In clear: its level and description (RFC 5246 §7.2).
     Alert(u8, u8),
     Closed,
     Reset,
 }
 
-pub struct Wire {
+pub struct Records {
     stream: Socket,
     /// Handshake octets of which no message has been made yet.
     handshake: Vec<u8>,
 }
 
-impl Wire {
+impl Records {
     pub fn to(address: SocketAddr) -> Self {
         Self { stream: tcp(address), handshake: Vec::new() }
     }
@@ -49,6 +49,15 @@ impl Wire {
     /// A peer that has gone may be written to in vain.
     pub fn send(&mut self, octets: &[u8]) {
         let _ = self.stream.write_all(octets);
+    }
+
+    /// The same, where it matters whether the peer has gone.
+    pub fn try_send(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.stream.write_all(octets)
+    }
+
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
     }
 
     pub fn record(&mut self, kind: u8, version: u16, body: &[u8]) {
@@ -60,7 +69,7 @@ impl Wire {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    pub fn next(&mut self) -> Result<Record, No> {
+    pub fn next_record(&mut self) -> Result<Record, Ending> {
         let mut head = [0; 5];
         self.fill(&mut head)?;
         let mut body = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
@@ -69,10 +78,10 @@ impl Wire {
     }
 
     /// All that still comes.
-    pub fn rest(&mut self) -> (Vec<Record>, No) {
+    pub fn rest(&mut self) -> (Vec<Record>, Ending) {
         let mut records = Vec::new();
         loop {
-            match self.next() {
+            match self.next_record() {
                 Ok(record) => records.push(record),
                 Err(no) => return (records, no),
             }
@@ -80,7 +89,7 @@ impl Wire {
     }
 
     /// The next handshake message, with its head.
-    pub fn message(&mut self) -> Result<Vec<u8>, No> {
+    pub fn message(&mut self) -> Result<Vec<u8>, Ending> {
         loop {
             if let [_, high, middle, low, ..] = self.handshake[..] {
                 let length = 4 + usize::from(high) * 65_536 + usize::from(middle) * 256 + usize::from(low);
@@ -88,19 +97,19 @@ impl Wire {
                     return Ok(self.handshake.drain(..length).collect());
                 }
             }
-            let record = self.next()?;
+            let record = self.next_record()?;
             match record.kind {
                 HANDSHAKE => self.handshake.extend(record.body),
-                ALERT => return Err(No::Alert(record.body[0], record.body[1])),
+                ALERT => return Err(Ending::Alert(record.body[0], record.body[1])),
                 kind => panic!("a record of type {kind} in the middle of a handshake"),
             }
         }
     }
 
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), No> {
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), Ending> {
         self.stream.read_exact(buffer).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => No::Closed,
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => No::Reset,
+            ErrorKind::UnexpectedEof => Ending::Closed,
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Ending::Reset,
             _ => panic!("nothing came within {PATIENCE:?}: {error}"),
         })
     }
@@ -240,12 +249,12 @@ impl ServerHello {
 }
 
 /// What is answered to a ClientHello.
-pub fn answer(address: SocketAddr, hello: &Hello) -> Result<ServerHello, No> {
+pub fn answer(address: SocketAddr, hello: &Hello) -> Result<ServerHello, Ending> {
     answer_to(address, &hello.record())
 }
 
-pub fn answer_to(address: SocketAddr, octets: &[u8]) -> Result<ServerHello, No> {
-    let mut wire = Wire::to(address);
+pub fn answer_to(address: SocketAddr, octets: &[u8]) -> Result<ServerHello, Ending> {
+    let mut wire = Records::to(address);
     wire.send(octets);
     wire.message().map(|message| ServerHello::parse(&message))
 }

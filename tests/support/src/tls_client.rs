@@ -14,10 +14,11 @@ use openssl::rsa::{Padding, Rsa};
 use openssl::symm::{Cipher, Crypter, Mode};
 use openssl::x509::X509;
 
-use super::wire::{
-    ALERT, CHANGE_CIPHER_SPEC, Cursor, DATA, HANDSHAKE, Hello, No, ServerHello, TLS1_0, TLS1_2, Wire, message,
+use crate::prf::{expand, hmac};
+use crate::record::{
+    ALERT, CHANGE_CIPHER_SPEC, Cursor, DATA, Ending, HANDSHAKE, Hello, Records, ServerHello, TLS1_0, TLS1_2, message,
+    record,
 };
-use support::prf::{expand, hmac};
 
 /// TLS_RSA_WITH_AES_128_CBC_SHA.
 pub const RSA_SHA: u16 = 0x002f;
@@ -25,7 +26,7 @@ pub const RSA_SHA: u16 = 0x002f;
 pub const ECDHE_SHA256: u16 = 0xc027;
 
 pub struct Client {
-    pub wire: Wire,
+    pub wire: Records,
     pub server: ServerHello,
     pub hello: Hello,
     /// The server's certificate's.
@@ -59,10 +60,10 @@ impl Client {
 
     pub fn with(address: SocketAddr, hello: Hello) -> Self {
         let hello = hello.with(10, &[0, 2, 0, 23]);
-        let mut wire = Wire::to(address);
+        let mut wire = Records::to(address);
         wire.send(&hello.record());
         let mut transcript = hello.message();
-        let mut take = |wire: &mut Wire| {
+        let mut take = |wire: &mut Records| {
             let message = wire.message().unwrap();
             transcript.extend(&message);
             message
@@ -122,7 +123,7 @@ impl Client {
         let mut flight = Vec::new();
         let expected = self.prf(&self.master, b"server finished", &self.hash(&self.transcript), 12);
         loop {
-            let record = self.wire.next().unwrap();
+            let record = self.wire.next_record().unwrap();
             if record.kind == CHANGE_CIPHER_SPEC {
                 break;
             }
@@ -201,10 +202,16 @@ impl Client {
 
     /// Protects as it should be, and sends.
     pub fn send(&mut self, kind: u8, body: &[u8]) {
+        let record = self.sealed(kind, body);
+        self.wire.send(&record);
+    }
+
+    /// A record that is protected as it should be.
+    pub fn sealed(&mut self, kind: u8, body: &[u8]) -> Vec<u8> {
         let mac = self.mac(kind, body);
         let padding = 15 - (body.len() + mac.len()) % 16;
         let padded = [body, &mac, &vec![padding as u8; padding + 1]].concat();
-        self.send_blocks(kind, &padded);
+        self.sealed_blocks(kind, &padded)
     }
 
     /// The MAC of the next record.
@@ -217,6 +224,11 @@ impl Client {
 
     /// Encrypts whole blocks, whatever is in them, and sends them.
     pub fn send_blocks(&mut self, kind: u8, blocks: &[u8]) {
+        let record = self.sealed_blocks(kind, blocks);
+        self.wire.send(&record);
+    }
+
+    fn sealed_blocks(&mut self, kind: u8, blocks: &[u8]) -> Vec<u8> {
         let version = self.version;
         let half = self.write.as_mut().unwrap();
         let mut head = Vec::new();
@@ -228,12 +240,12 @@ impl Client {
         }
         let sealed = cbc(Mode::Encrypt, &half.key, &half.chain, blocks);
         half.chain = sealed[sealed.len() - 16..].to_vec();
-        self.wire.record(kind, version, &[head, sealed].concat());
+        record(kind, version, &[head, sealed].concat())
     }
 
     /// The next record, opened and verified.
-    pub fn receive(&mut self) -> Result<(u8, Vec<u8>), No> {
-        let record = self.wire.next()?;
+    pub fn receive(&mut self) -> Result<(u8, Vec<u8>), Ending> {
+        let record = self.wire.next_record()?;
         let (version, digest) = (self.version, self.digest());
         let half = self.read.as_mut().unwrap();
         let (iv, sealed) = if version > TLS1_0 {
@@ -252,7 +264,7 @@ impl Client {
     }
 
     /// What comes until there is an end: each record's type and content.
-    pub fn receive_all(&mut self) -> (Vec<(u8, Vec<u8>)>, No) {
+    pub fn receive_all(&mut self) -> (Vec<(u8, Vec<u8>)>, Ending) {
         let mut records = Vec::new();
         loop {
             match self.receive() {
