@@ -28,7 +28,7 @@ pub use file::is_path;
 pub use identity::{Account, Credential, Device, Grant, Identity, SecretFile};
 pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};
-pub use upstream::{Roots, Upstream};
+pub use upstream::{Endpoint, Roots, Upstream};
 
 /// Everything that the file decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -311,14 +311,14 @@ impl Config {
         let has_tokens = |protocol: &Protocol| {
             self.listeners.iter().any(|one| one.protocol == *protocol && !matches!(one.logins, Logins::PassThrough(_)))
         };
-        [Protocol::Imap, Protocol::Pop3].into_iter().filter(has_tokens).collect()
+        Protocol::ALL.into_iter().filter(has_tokens).collect()
     }
 
     /// The servers that see an account's token: `outlook.office365.com:993 (IMAP)`, for each of these protocols.
     pub fn servers_of(&self, account: &Account) -> Vec<String> {
         let Some(upstream) = self.upstreams.get(&account.upstream) else { return Vec::new() };
         let protocols = self.token_protocols().into_iter();
-        protocols.map(|protocol| format!("{} ({})", upstream.address(protocol), protocol.name())).collect()
+        protocols.map(|protocol| format!("{} ({})", upstream.endpoint(protocol).address(), protocol.name())).collect()
     }
 }
 

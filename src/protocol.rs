@@ -30,8 +30,10 @@ pub enum Actor {
 /// One value for each protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByProtocol<T> {
-    imap: T,
-    pop3: T,
+    /// The value of IMAP.
+    pub imap: T,
+    /// The value of POP3.
+    pub pop3: T,
 }
 
 impl Protocol {
@@ -94,7 +96,7 @@ impl Protocol {
     pub fn longest_exchange_token(self) -> Option<usize> {
         match self {
             Protocol::Imap => None,
-            // Measured since July 2025: the connection is closed without a reason.
+            // Measured since July 2025: Exchange closes the connection without a reason (jstedfast/MailKit#1948).
             Protocol::Pop3 => Some(4096),
         }
     }
@@ -130,9 +132,21 @@ impl<T> ByProtocol<T> {
         }
     }
 
+    /// Makes another value out of each one.
+    pub fn map<'a, U>(&'a self, mut make: impl FnMut(Protocol, &'a T) -> U) -> ByProtocol<U> {
+        ByProtocol::new(|protocol| make(protocol, self.of(protocol)))
+    }
+
     /// Each protocol with its value.
     pub fn iter(&self) -> impl Iterator<Item = (Protocol, &T)> {
         Protocol::ALL.into_iter().map(|protocol| (protocol, self.of(protocol)))
+    }
+}
+
+impl<T> ByProtocol<Option<T>> {
+    /// The values, if each protocol has one.
+    pub fn into_complete(self) -> Option<ByProtocol<T>> {
+        Some(ByProtocol { imap: self.imap?, pop3: self.pop3? })
     }
 }
 

@@ -29,6 +29,7 @@ mod telemetry;
 mod warm;
 
 use crate::config::Config;
+use crate::protocol::Protocol;
 pub use listen::bind::{is_beside_own, why_not_bound};
 use listen::worker;
 pub use listen::worker::Heartbeat;
@@ -44,7 +45,7 @@ pub use snapshot::Snapshot;
 /// kept ready or told why they are refused.
 pub fn other_files(config: &Config) -> usize {
     let addresses: usize = config.listeners.iter().map(|listener| listener.listen.len()).sum();
-    let warm: usize = config.upstreams.values().map(|upstream| 2 * upstream.warm_connections).sum();
+    let warm: usize = config.upstreams.values().map(|upstream| Protocol::ALL.len() * upstream.warm_connections).sum();
     worker::count() * (FILES_OF_A_WORKER + addresses) + warm + limits::REFUSED
 }
 

@@ -4,6 +4,8 @@
 
 #[path = "config/documented.rs"]
 mod documented;
+#[path = "config/endpoints.rs"]
+mod endpoints;
 #[path = "config/pasted.rs"]
 mod pasted;
 #[path = "config/planted.rs"]
@@ -14,6 +16,7 @@ mod servers;
 use std::path::Path;
 
 use packetboat::config::{Config, Entry, Environment, LogFormat, LogLevel, Logins, Profile, Version};
+use packetboat::protocol::ByProtocol;
 
 const DOCUMENTED: &str = include_str!("../config/packetboat.toml");
 const MINIMAL: &str = include_str!("../config/minimal.toml");
@@ -53,6 +56,8 @@ fn every_key_is_documented() {
         "[limits]",
         "[certificate.x]",
         "[upstream.x]",
+        "[upstream.x.imap]",
+        "[upstream.x.pop3]",
         "[[listener]]",
         "[[device]]",
         "[account.x]",
@@ -65,7 +70,7 @@ fn every_key_is_documented() {
             let documented = DOCUMENTED.lines().any(|line| {
                 let line = line.strip_prefix("# ").unwrap_or(line);
                 let is = |rest: &str| line.strip_prefix(rest).is_some_and(|rest| rest.starts_with(key));
-                line.starts_with(&format!("{key} =")) || is("[[") || is("[")
+                line.starts_with(&format!("{key} =")) || is("[[") || is("[") || is("[upstream.exchange.")
             });
             assert!(documented, "{section} {key} is not in config/packetboat.toml");
         }
@@ -81,7 +86,7 @@ fn the_minimal_file_is_useful() {
         (Entry::Implicit, Profile::Legacy, 993)
     );
     assert_eq!(listener.logins, Logins::Translate);
-    assert_eq!(config.upstreams[&config.accounts["scans"].upstream].host, "outlook.office365.com");
+    assert_eq!(config.upstreams[&config.accounts["scans"].upstream].host(), "outlook.office365.com");
     assert_eq!(config.devices[0].account, "scans");
     assert!(listener.allowed_networks.contain("192.168.1.20".parse().unwrap()));
     assert!(listener.allowed_networks.contain("::ffff:10.1.1.1".parse().unwrap()));
@@ -276,7 +281,7 @@ fn clouds_decide_endpoints_scopes_and_servers() {
         let config = parse(&translated(&format!("cloud = \"{cloud}\"\n{SECRET}"), "", ""));
         let identity = &config.identities["office"];
         assert_eq!((identity.token_endpoint.as_str(), identity.scope.as_str()), (token_endpoint, scope));
-        assert_eq!(config.upstreams[&config.accounts["scans"].upstream].host, host);
+        assert_eq!(config.upstreams[&config.accounts["scans"].upstream].host(), host);
     }
     let google = format!("cloud = \"google\"\ngrant = \"authorization-code\"\n{SECRET}");
     let config = parse(&translated(&google, "", "").replace("tenant = \"contoso.example\"\n", ""));
@@ -284,7 +289,8 @@ fn clouds_decide_endpoints_scopes_and_servers() {
     assert_eq!(identity.token_endpoint, "https://oauth2.googleapis.com/token");
     assert_eq!(identity.scope, "https://mail.google.com/");
     let upstream = &config.upstreams[&config.accounts["scans"].upstream];
-    assert_eq!((upstream.host.as_str(), upstream.pop3_host.as_str()), ("imap.gmail.com", "pop.gmail.com"));
+    let hosts = upstream.endpoints.map(|_, endpoint| endpoint.host.as_str());
+    assert_eq!(hosts, ByProtocol { imap: "imap.gmail.com", pop3: "pop.gmail.com" });
     let config = parse(&translated(
         &format!(
             "{SECRET}cloud = \"worldwide\"\nauthority = \"https://login.example/\"\nscopes = [\"a/.default\", \"b/.default\"]\ndevice_endpoint = \"https://d.example/x\""

@@ -16,7 +16,7 @@ use crate::lifecycle;
 use crate::pool;
 use crate::secret::Secret;
 use crate::transport::http::server::{Request, Response};
-use crate::transport::upstream::Server;
+use crate::transport::upstream::MailServer;
 
 /// The one who asks a question.
 #[derive(Clone)]
@@ -211,7 +211,7 @@ fn to_csv(devices: &[SeenDevice]) -> Response {
 }
 
 /// Whether one of them takes connections.
-async fn is_any_reachable(servers: Vec<Arc<Server>>) -> bool {
+async fn is_any_reachable(servers: Vec<Arc<MailServer>>) -> bool {
     let mut tries: JoinSet<bool> = servers.into_iter().map(|server| async move { server.is_reached().await }).collect();
     let any = async {
         while let Some(reached) = tries.join_next().await {

@@ -11,14 +11,14 @@ use crate::confinement;
 use crate::protocol::Protocol;
 use crate::proxy::LoginChecks;
 use crate::token::{AccessToken, Claims};
-use crate::transport::upstream::Connector;
+use crate::transport::upstream::unresolved_localhost;
 
 pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
     let config = &proven.config;
     confine(file, config);
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        if let Some(why) = Connector::unresolved_localhost().await {
+        if let Some(why) = unresolved_localhost().await {
             print_error(format_args!("warning: {why}"));
         }
         let trials = LoginChecks::new(config).map_err(|diagnostics| print_diagnostics(proven, &diagnostics))?;
@@ -65,9 +65,8 @@ async fn try_account(config: &Config, trials: &LoginChecks, name: &str) -> Resul
     let claims = token.claims();
     let mut all_well = true;
     for protocol in config.token_protocols() {
-        let upstream = config.upstreams.get(&account.upstream);
-        let place =
-            upstream.map(|one| format!("{} port {}", one.host(protocol), one.port(protocol))).unwrap_or_default();
+        let endpoint = config.upstreams.get(&account.upstream).map(|upstream| upstream.endpoint(protocol));
+        let place = endpoint.map(|one| format!("{} port {}", one.host, one.port)).unwrap_or_default();
         let line = match trials.login(name, protocol).await {
             Ok(facts) => format!(
                 "  {:<5}  ok: {place}, {} {}, certificate verified, logged in, mailbox opened",

@@ -29,7 +29,7 @@ use crate::mode::Mode;
 use crate::pool::{self, Gate};
 use crate::proxy::{self, Prepared, ProcessState, RunningProxy};
 use crate::state::{self, Hold};
-use crate::transport::upstream::Connector;
+use crate::transport::upstream::unresolved_localhost;
 use known_sources::KnownSourcesFile;
 use log::Output;
 use reload::FileStamps;
@@ -205,7 +205,7 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
     }
     // In a thread that is confined as well, as all that come from here on.
     tokio::spawn(async {
-        if let Some(why) = Connector::unresolved_localhost().await {
+        if let Some(why) = unresolved_localhost().await {
             warn!("{why}");
         }
     });

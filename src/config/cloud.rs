@@ -1,7 +1,7 @@
 //! The identity providers that packetboat knows, with their hosts, scopes and mail servers.
 
-use super::{Roots, Upstream, url};
-use crate::protocol::Security;
+use super::{Endpoint, Roots, Upstream, url};
+use crate::protocol::{Actor, ByProtocol, Protocol, Security};
 
 /// An identity provider: one of Microsoft's clouds, or Google.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,8 +73,8 @@ impl Cloud {
 
     /// Returns whether a mail server is the cloud's own, for every protocol and by the name that is verified.
     pub fn runs(self, upstream: &Upstream) -> bool {
-        let mut names = [&upstream.host, &upstream.pop3_host].into_iter().chain(&upstream.server_name);
-        names.all(|name| url::is_one_of(name, self.mail_hosts()))
+        let is_own = |name: &str| url::is_one_of(name, self.mail_hosts());
+        upstream.endpoints.iter().all(|(_, endpoint)| is_own(&endpoint.host) && is_own(endpoint.verified_name()))
     }
 
     /// What an application asks for, to act as itself.
@@ -102,34 +102,43 @@ impl Cloud {
             Cloud::Google => return "https://mail.google.com/".to_owned(),
             Cloud::GccHigh | Cloud::Dod | Cloud::China => self.resource(),
         };
-        format!("{resource}/IMAP.AccessAsUser.All {resource}/POP.AccessAsUser.All offline_access")
+        let scopes = Protocol::ALL.map(|protocol| format!("{resource}/{}", protocol.permission(Actor::Person)));
+        format!("{} offline_access", scopes.join(" "))
     }
 
-    /// Its mail server, and the name that stands for it.
+    /// The cloud's mail server, and the name that stands for it in the file.
     pub fn upstream(self) -> (&'static str, Upstream) {
-        let (name, host, pop3_host) = match self {
-            Cloud::Worldwide => ("exchange", "outlook.office365.com", "outlook.office365.com"),
-            Cloud::GccHigh => ("gcc-high", "outlook.office365.us", "outlook.office365.us"),
-            Cloud::Dod => ("dod", "outlook-dod.office365.us", "outlook-dod.office365.us"),
-            Cloud::China => ("china", "partner.outlook.cn", "partner.outlook.cn"),
-            Cloud::Google => ("google", "imap.gmail.com", "pop.gmail.com"),
+        let name = match self {
+            Cloud::Worldwide => "exchange",
+            Cloud::GccHigh => "gcc-high",
+            Cloud::Dod => "dod",
+            Cloud::China => "china",
+            Cloud::Google => "google",
         };
-        let upstream = Upstream {
-            host: host.to_owned(),
-            pop3_host: pop3_host.to_owned(),
+        let endpoints = self.mail_servers().map(|protocol, (host, security)| Endpoint {
+            host: (*host).to_owned(),
+            port: protocol.port(*security),
+            security: *security,
             server_name: None,
-            imap_port: 993,
-            pop3_port: 995,
-            security: Security::Implicit,
-            roots: Roots::Bundled,
-            warm_connections: 0,
-            warm_time: Upstream::WARM_TIME,
-        };
-        (name, upstream)
+        });
+        (name, Upstream { endpoints, roots: Roots::Bundled, warm_connections: 0, warm_time: Upstream::WARM_TIME })
     }
 
-    /// Token, authorization and device endpoint.
-    pub fn endpoints(self, authority: &str, tenant: &str) -> [String; 3] {
+    /// Host and security of each protocol. One row is one cloud.
+    fn mail_servers(self) -> ByProtocol<(&'static str, Security)> {
+        let implicit = |host| (host, Security::Implicit);
+        let one = |host| ByProtocol { imap: implicit(host), pop3: implicit(host) };
+        match self {
+            Cloud::Worldwide => one("outlook.office365.com"),
+            Cloud::GccHigh => one("outlook.office365.us"),
+            Cloud::Dod => one("outlook-dod.office365.us"),
+            Cloud::China => one("partner.outlook.cn"),
+            Cloud::Google => ByProtocol { imap: implicit("imap.gmail.com"), pop3: implicit("pop.gmail.com") },
+        }
+    }
+
+    /// The endpoints of OAuth: token, authorization and device.
+    pub fn oauth_endpoints(self, authority: &str, tenant: &str) -> [String; 3] {
         match self {
             Cloud::Worldwide | Cloud::GccHigh | Cloud::Dod | Cloud::China => ["token", "authorize", "devicecode"]
                 .map(|endpoint| format!("{authority}/{tenant}/oauth2/v2.0/{endpoint}")),

@@ -141,9 +141,21 @@ struct UpstreamSection {
     imap_port: Written<i64>,
     pop3_port: Written<i64>,
     security: Written<String>,
+    imap: Option<EndpointSection>,
+    pop3: Option<EndpointSection>,
     roots: Written<String>,
     warm_connections: Written<i64>,
     warm_time: Written<String>,
+}
+
+/// The section of one protocol below an upstream, as `[upstream.NAME.imap]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointSection {
+    host: Written<String>,
+    port: Written<i64>,
+    security: Written<String>,
+    server_name: Written<String>,
 }
 
 #[derive(Default, Deserialize)]

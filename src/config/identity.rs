@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Cloud, Networks, Roots};
+use crate::protocol::Protocol;
 
 /// A device, or several that share a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +145,11 @@ impl Identity {
         (&self.token_endpoint, &self.client_id, &self.tenant, &self.scope)
             == (&other.token_endpoint, &other.client_id, &other.tenant, &other.scope)
             && (self.cloud, self.grant.name()) == (other.cloud, other.grant.name())
+    }
+
+    /// The longest access token that the mail server takes by a protocol, in characters; `None` where no limit is known.
+    pub fn longest_token(&self, protocol: Protocol) -> Option<usize> {
+        if self.is_of_microsoft() { protocol.longest_exchange_token() } else { None }
     }
 
     /// Whether its tokens are Microsoft's, so that advice about Entra and Exchange fits.

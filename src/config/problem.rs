@@ -42,21 +42,30 @@ pub struct Proven {
     /// What is allowed, but should be known.
     pub warnings: Vec<Problem>,
     pub(super) file: PathBuf,
-    pub(super) lines: BTreeMap<String, usize>,
+    pub(super) positions: BTreeMap<String, Position>,
+}
+
+/// The place of a key in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Position {
+    pub(super) line: usize,
+    /// The key as the file writes it, where a short key stands for a longer one.
+    pub(super) key: String,
 }
 
 impl Proven {
     /// Something that came to light later about a key, as `certificate.default.chain`: with its line, or that of the
     /// section it would stand in.
     fn problem(&self, found: &Diagnostic) -> Problem {
-        let Diagnostic { key, message } = found.clone();
+        let Diagnostic { key, message } = found;
+        let written = self.positions.get(key).map_or(key, |position| &position.key);
         let mut section = Some(key.as_str());
         let mut line = None;
         while let (Some(name), None) = (section, line) {
-            line = self.lines.get(name).copied();
+            line = self.positions.get(name).map(|position| position.line);
             section = name.rsplit_once('.').map(|(parent, _)| parent);
         }
-        Problem { file: self.file.clone(), line, key, message }
+        Problem { file: self.file.clone(), line, key: written.clone(), message: message.clone() }
     }
 
     /// Such diagnostics in the order of the file. One message that stands at several keys is told once, with all of them,

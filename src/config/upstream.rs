@@ -3,65 +3,75 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::protocol::{Protocol, Security};
+use crate::protocol::{ByProtocol, Protocol, Security};
 
-/// A mail server.
+/// A mail server, with an endpoint for each protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// Its name or address.
+    /// Where each protocol is spoken, and how.
+    pub endpoints: ByProtocol<Endpoint>,
+    /// The certification authorities that packetboat trusts here.
+    pub roots: Roots,
+    /// The number of connections that packetboat keeps ready for logins, for each endpoint with implicit TLS.
+    pub warm_connections: usize,
+    /// How long packetboat keeps each of them.
+    pub warm_time: Duration,
+}
+
+/// One port of a mail server, where one protocol is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The server's name or address.
     pub host: String,
-    /// Its name or address for POP3; mostly the same.
-    pub pop3_host: String,
-    /// The name that its certificate must have, and that is sent as SNI, where it is not the host.
-    pub server_name: Option<String>,
-    /// The port for IMAP.
-    pub imap_port: u16,
-    /// The port for POP3.
-    pub pop3_port: u16,
+    /// The TCP port.
+    pub port: u16,
     /// TLS from the start, or by STARTTLS or STLS. Never none.
     pub security: Security,
-    /// Whom it must be certified by.
-    pub roots: Roots,
-    /// Connections that are kept ready for devices that log in, for each protocol.
-    pub warm_connections: usize,
-    /// How long each of them is kept.
-    pub warm_time: Duration,
+    /// The name that the certificate must have, and that is sent as SNI, where it is not the host.
+    pub server_name: Option<String>,
 }
 
 /// The certification authorities for a mail server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Roots {
-    /// Mozilla's, as built in.
+    /// Mozilla's list, as built in.
     Bundled,
-    /// The operating system's.
+    /// The operating system's list.
     System,
-    /// A PEM file.
+    /// The certificates in a PEM file.
     File(PathBuf),
 }
 
 impl Upstream {
-    /// Exchange closes what does not log in after a minute.
+    /// The default of `warm_time`. Exchange closes a connection that does not log in within a minute.
     pub(crate) const WARM_TIME: Duration = Duration::from_secs(45);
 
-    /// The host for a protocol.
-    pub fn host(&self, protocol: Protocol) -> &str {
-        match protocol {
-            Protocol::Imap => &self.host,
-            Protocol::Pop3 => &self.pop3_host,
-        }
+    /// The endpoint of one protocol.
+    pub fn endpoint(&self, protocol: Protocol) -> &Endpoint {
+        self.endpoints.of(protocol)
     }
 
-    /// Host and port for a protocol, as `outlook.office365.com:993`.
-    pub fn address(&self, protocol: Protocol) -> String {
-        let (host, port) = (self.host(protocol), self.port(protocol));
+    /// The host that stands for the server in a message: that of the first protocol.
+    pub fn host(&self) -> &str {
+        let [first, ..] = Protocol::ALL;
+        &self.endpoint(first).host
+    }
+
+    /// The names that the server's certificates must have, in the order of the protocols.
+    pub fn verified_names(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().map(|(_, endpoint)| endpoint.verified_name())
+    }
+}
+
+impl Endpoint {
+    /// Host and port, as `outlook.office365.com:993`.
+    pub fn address(&self) -> String {
+        let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    /// The port for a protocol.
-    pub fn port(&self, protocol: Protocol) -> u16 {
-        match protocol {
-            Protocol::Imap => self.imap_port,
-            Protocol::Pop3 => self.pop3_port,
-        }
+    /// The name that the certificate must have.
+    pub fn verified_name(&self) -> &str {
+        self.server_name.as_deref().unwrap_or(&self.host)
     }
 }

@@ -354,7 +354,7 @@ impl Connection<'_, '_> {
         let Some(server) = self.server.as_ref().map(Arc::clone) else {
             return Err(Failure::new(Kind::UpstreamTls, "STARTTLS without a server"));
         };
-        let handshake = server.handshake(self.service.listener.protocol, stream);
+        let handshake = server.handshake(stream);
         let stream = unless_over(&self.registered, handshake).await?;
         self.record.upstream_tls = stream.facts();
         self.driver.secured(Side::Upstream, stream);

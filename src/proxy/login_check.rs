@@ -53,8 +53,11 @@ impl LoginChecks {
     /// # Errors
     /// There is none.
     pub async fn token(&self, account: &str) -> Result<Arc<AccessToken>, Failure> {
-        // Whatever the protocol: a token that is too long for POP3 is told where that is tried.
-        self.mailbox(account)?.token(Protocol::Imap).await
+        // A token that is too long for one protocol is reported where that protocol is tried.
+        match self.tokens.of(account) {
+            Some(source) => source.access().await,
+            None => Err(no_account()),
+        }
     }
 
     /// Connects, verifies, logs in, tries the mailbox, and leaves.
@@ -62,10 +65,10 @@ impl LoginChecks {
     /// # Errors
     /// What a device would have been told, and why.
     pub async fn login(&self, account: &str, protocol: Protocol) -> Result<Facts, Failure> {
-        let mailbox = self.mailbox(account)?;
-        let token = mailbox.token(protocol).await?;
-        let Reached { stream, tls, .. } = dial(&mailbox.server, protocol).await?;
-        let conversation = converse(mailbox, &token, protocol, stream, tls);
+        let mailbox = self.mailboxes.of(account, protocol).ok_or_else(no_account)?;
+        let token = mailbox.token().await?;
+        let Reached { stream, tls, .. } = dial(&mailbox.server).await?;
+        let conversation = converse(mailbox, &token, stream, tls);
         let ended = timeout(self.patience, conversation).await;
         ended
             .unwrap_or_else(|_| Err(Failure::new(Kind::UpstreamTimeout, "")))
@@ -76,20 +79,20 @@ impl LoginChecks {
     pub async fn settle(&self) {
         self.tokens.settle().await;
     }
+}
 
-    fn mailbox(&self, account: &str) -> Result<&Arc<Mailbox>, Failure> {
-        self.mailboxes.of(account).ok_or_else(|| Failure::new(Kind::ContactAdmin, "there is no such account"))
-    }
+fn no_account() -> Failure {
+    Failure::new(Kind::ContactAdmin, "there is no such account")
 }
 
 /// The same session that serves devices, without one.
 async fn converse(
     mailbox: &Mailbox,
     token: &AccessToken,
-    protocol: Protocol,
     mut stream: Stream,
     tls: UpstreamTls,
 ) -> Result<Facts, Failure> {
+    let protocol = mailbox.server.protocol();
     let terms = Terms::translated(protocol, AccessSettings { probe: true, delete: true });
     let login = UpstreamLogin { credentials: mailbox.credentials(token), tls, terms };
     let mut session = proto::login(protocol, login);
@@ -128,7 +131,7 @@ async fn converse(
                         "the server's side sent answers in clear behind STARTTLS",
                     ));
                 }
-                stream = mailbox.server.handshake(protocol, plain).await?;
+                stream = mailbox.server.handshake(plain).await?;
                 session.tls_started(Side::Upstream, &mut out);
             }
             Action::LoggedIn => {

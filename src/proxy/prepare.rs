@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::backend::mailbox::Mailboxes;
-use super::backend::{Backend, Directory, Servers};
+use super::backend::{Backend, Directory, Servers, Translation};
 use super::listen::bind::{Binder, BoundAddress};
 use super::process::ProcessState;
 use super::service::Service;
@@ -15,11 +15,10 @@ use crate::config::{Config, Entry, Listener, Logins, Roots};
 use crate::device::Devices;
 use crate::diagnostic::Diagnostic;
 use crate::mode::Mode;
-use crate::protocol::Protocol;
 use crate::token::Tokens;
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Loaded};
-use crate::transport::upstream::Server;
+use crate::transport::upstream::{MailServer, Server};
 
 /// A configuration that is ready to run.
 pub struct Prepared {
@@ -27,8 +26,8 @@ pub struct Prepared {
     pub services: Vec<PreparedService>,
     pub(super) directory: Option<(Arc<Directory>, Arc<Tokens>)>,
     pub(super) servers: Servers,
-    /// Servers that connections are kept warm for, with the protocol of those.
-    pub(super) warm: Vec<(Arc<Server>, Protocol)>,
+    /// Servers that connections are kept warm for.
+    pub(super) warm: Vec<Arc<Server>>,
 }
 
 /// A listener's service with the addresses that are bound for it.
@@ -142,9 +141,10 @@ impl<'a> Opening<'a> {
         let (process, limits) = (self.process, self.config.limits);
         let logins = match &listener.logins {
             Logins::PassThrough(upstream) => {
-                Backend::PassThrough(process.pass_through.to(parts.servers.get(upstream)?, &limits))
+                let server = parts.servers.get(upstream)?.of(listener.protocol);
+                Backend::PassThrough(process.pass_through.to(server, &limits))
             }
-            Logins::Translate => Backend::Translate(Arc::clone(parts.directory?)),
+            Logins::Translate => Backend::Translate(Translation::new(Arc::clone(parts.directory?), listener.protocol)),
             Logins::Observe => Backend::Observe,
         };
         let telemetry = Telemetry::new(listener, &process.metrics, &process.inventory, &process.quota);
@@ -190,7 +190,7 @@ pub(super) fn servers(config: &Config, before: Option<&Snapshot>, diagnostics: &
             servers.insert(name.clone(), Arc::clone(server));
             continue;
         }
-        match Server::new(upstream, &config.limits) {
+        match MailServer::new(upstream, &config.limits) {
             Ok(server) => drop(servers.insert(name.clone(), Arc::new(server))),
             Err(found) => diagnostics.push(found.below(format_args!("upstream.{name}"))),
         }
@@ -205,8 +205,8 @@ fn without_devices(listener: &Listener) -> Diagnostic {
     Diagnostic::new(format!("listener.{}.logins", listener.name), message)
 }
 
-/// The servers, each with a protocol, that connections are to be kept warm for.
-fn warm(config: &Config, servers: &Servers) -> Vec<(Arc<Server>, Protocol)> {
+/// The servers that connections are to be kept warm for.
+fn warm(config: &Config, servers: &Servers) -> Vec<Arc<Server>> {
     let mut wanted = BTreeSet::new();
     for listener in &config.listeners {
         match &listener.logins {
@@ -217,6 +217,6 @@ fn warm(config: &Config, servers: &Servers) -> Vec<(Arc<Server>, Protocol)> {
             Logins::Observe => {}
         }
     }
-    let server = |(name, protocol)| Some((Arc::clone(servers.get(name)?), protocol));
-    wanted.into_iter().filter_map(server).filter(|(server, _)| server.warm_connections() > 0).collect()
+    let server = |(name, protocol)| Some(Arc::clone(servers.get(name)?.of(protocol)));
+    wanted.into_iter().filter_map(server).filter(|server| server.is_kept_warm()).collect()
 }

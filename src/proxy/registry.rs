@@ -259,15 +259,18 @@ impl Entry {
 
 impl Login {
     fn judge(&self, service: &Service, source: IpAddr) -> Result<(), Withdrawn> {
-        let protocol = service.listener.protocol;
         match (self, &service.logins) {
             (Login::PassThrough(server), Backend::PassThrough(present)) => {
-                if present.server.stands_in_for(server, protocol) { Ok(()) } else { Err(Withdrawn::Upstream) }
+                if present.server.stands_in_for(server) {
+                    Ok(())
+                } else {
+                    Err(Withdrawn::Upstream)
+                }
             }
-            (Login::Translated(verified, mailbox), Backend::Translate(directory)) => {
-                let device = directory.devices.still_takes(verified, source)?;
-                let present = directory.mailboxes.of(&device.account).ok_or(Withdrawn::Mailbox)?;
-                present.stands_in_for(mailbox, protocol)
+            (Login::Translated(verified, mailbox), Backend::Translate(translation)) => {
+                let device = translation.devices().still_takes(verified, source)?;
+                let present = translation.mailbox(&device.account).ok_or(Withdrawn::Mailbox)?;
+                present.stands_in_for(mailbox)
             }
             (Login::PassThrough(_) | Login::Translated(..), _) => Err(Withdrawn::Logins),
         }

@@ -25,8 +25,7 @@ fn remarks_on_roots(config: &Config) -> Vec<Diagnostic> {
         found.extend(remarks.into_iter().map(|message| Diagnostic::new(&key, message)));
     };
     for (name, one) in &config.upstreams {
-        let hosts =
-            one.server_name.clone().map_or_else(|| vec![one.host.clone(), one.pop3_host.clone()], |name| vec![name]);
+        let hosts: Vec<String> = one.verified_names().map(str::to_owned).collect();
         add(format!("upstream.{name}.roots"), &one.roots, &hosts);
     }
     for (name, one) in &config.identities {

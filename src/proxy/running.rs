@@ -21,10 +21,9 @@ use super::snapshot::Snapshot;
 use super::warm;
 use crate::config::{Config, Logins};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
-use crate::protocol::Protocol;
 use crate::token::{TokenStatus, Tokens};
 use crate::transport::adopt;
-use crate::transport::upstream::Server;
+use crate::transport::upstream::{MailServer, Server};
 
 /// All that runs. Dropping it ends every connection at once.
 pub struct RunningProxy {
@@ -38,7 +37,7 @@ pub struct RunningProxy {
     directory: Option<(Arc<Directory>, Arc<Tokens>)>,
     servers: Servers,
     /// Servers that connections are kept ready for.
-    warm: Vec<(Arc<Server>, Protocol)>,
+    warm: Vec<Arc<Server>>,
     /// What is done beside the connections, with the present configuration: it ends when that does.
     background: Trigger,
     workers: Workers,
@@ -121,8 +120,8 @@ impl RunningProxy {
         if !config.listeners.iter().any(|one| matches!(one.logins, Logins::PassThrough(_))) {
             self.process.known.forget_passed();
         }
-        for (server, protocol) in &warm {
-            tokio::spawn(warm::keep(Arc::clone(server), *protocol, life.clone()));
+        for server in &warm {
+            tokio::spawn(warm::keep(Arc::clone(server), life.clone()));
         }
         // Whoever comes to a socket that no listener has would wait for ever.
         for socket in self.process.inherited.idle(config) {
@@ -131,11 +130,9 @@ impl RunningProxy {
             }
         }
         // Of servers that go on their connections do, too.
-        let goes_on = |server: &Arc<Server>, protocol| {
-            warm.iter().any(|(other, of)| Arc::ptr_eq(other, server) && *of == protocol)
-        };
-        for (server, protocol) in self.warm.iter().filter(|(server, protocol)| !goes_on(server, *protocol)) {
-            server.clear_warm(*protocol);
+        let goes_on = |server: &Arc<Server>| warm.iter().any(|other| Arc::ptr_eq(other, server));
+        for server in self.warm.iter().filter(|server| !goes_on(server)) {
+            server.clear_warm();
         }
         self.warm = warm;
         self.directory = directory;
@@ -172,7 +169,7 @@ impl RunningProxy {
     }
 
     /// Its mail servers.
-    pub fn mail_servers(&self) -> Vec<Arc<Server>> {
+    pub fn mail_servers(&self) -> Vec<Arc<MailServer>> {
         self.servers.values().map(Arc::clone).collect()
     }
 
@@ -189,8 +186,8 @@ impl RunningProxy {
     /// The drain: it takes nobody any more, and what is done beside the connections ends.
     pub fn drain(&mut self) {
         self.background.enter(Phase::Draining);
-        for (server, protocol) in self.warm.drain(..) {
-            server.clear_warm(protocol);
+        for server in self.warm.drain(..) {
+            server.clear_warm();
         }
         self.lifecycle = None;
         self.running.clear();

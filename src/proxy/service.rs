@@ -10,7 +10,7 @@ use super::telemetry::Telemetry;
 use crate::config::{Entry, Limits, Listener};
 use crate::failure::{Failure, Kind};
 use crate::proto::{self, Limits as SessionLimits, Offer, Session, UpstreamTls};
-use crate::protocol::{Protocol, Security};
+use crate::protocol::Security;
 use crate::transport::Stream;
 use crate::transport::downstream::Acceptor;
 use crate::transport::socket::Socket;
@@ -66,18 +66,18 @@ pub(super) struct Reached {
 }
 
 /// Takes a connection that is ready, or dials.
-pub(super) async fn reach(server: &Server, protocol: Protocol) -> Result<Reached, Failure> {
-    match server.take_warm(protocol) {
+pub(super) async fn reach(server: &Server) -> Result<Reached, Failure> {
+    match server.take_warm() {
         Some(stream) => Ok(Reached { stream, tls: UpstreamTls::Implicit, was_ready: true }),
-        None => dial(server, protocol).await,
+        None => dial(server).await,
     }
 }
 
 /// Dials a server, up to where the protocol is spoken.
-pub(super) async fn dial(server: &Server, protocol: Protocol) -> Result<Reached, Failure> {
-    let socket = server.dial(protocol).await?;
+pub(super) async fn dial(server: &Server) -> Result<Reached, Failure> {
+    let socket = server.dial().await?;
     let (stream, tls) = match server.security() {
-        Security::Implicit => (server.handshake(protocol, socket).await?, UpstreamTls::Implicit),
+        Security::Implicit => (server.handshake(socket).await?, UpstreamTls::Implicit),
         Security::StartTls => (Stream::Plain(socket), UpstreamTls::StartTls),
     };
     Ok(Reached { stream, tls, was_ready: false })

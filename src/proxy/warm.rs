@@ -1,4 +1,4 @@
-//! Keeps connections to mail servers ready, where the configuration asks for it: one task for each server and protocol.
+//! Keeps connections to mail servers ready, where the configuration asks for it: one task for each server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::protocol::Protocol;
 use crate::transport::upstream::Server;
 
 /// Keeps them until the configuration is another one, or the drain. Who ends it sees to those that are ready.
-pub(super) async fn keep(server: Arc<Server>, protocol: Protocol, mut lifecycle: Lifecycle) {
+pub(super) async fn keep(server: Arc<Server>, mut lifecycle: Lifecycle) {
+    let protocol = server.protocol().name();
     let mut pause = Duration::ZERO;
     loop {
         let made = tokio::select! {
-            made = async { sleep(pause).await; server.warm_up(protocol).await } => made,
+            made = async { sleep(pause).await; server.warm_up().await } => made,
             () = lifecycle.reached(Phase::Draining) => return,
         };
         match made {
             Ok(()) => pause = Duration::ZERO,
             Err(failure) if pause.is_zero() => {
-                warn!(protocol = protocol.name(), "no connection can be kept ready, logins make their own: {failure}");
+                warn!(protocol, "no connection can be kept ready, logins make their own: {failure}");
                 pause = FIRST_PAUSE;
             }
             Err(failure) => {
-                debug!(protocol = protocol.name(), "no connection can be kept ready: {failure}");
+                debug!(protocol, "no connection can be kept ready: {failure}");
                 pause = LONGEST_PAUSE.min(pause * 2);
             }
         }

@@ -80,7 +80,7 @@ impl Client {
         };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let (connector, port) = match scheme {
-            "https" => (Some(Connector::new(&host, roots, limits)?), 443),
+            "https" => (Some(Connector::new(&host, roots, limits).map_err(|error| error.to_string())?), 443),
             "http" if url::is_local(&host) => (None, 80),
             _ => return Err(no("must begin with https://: secrets go there")),
         };

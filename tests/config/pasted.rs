@@ -1,5 +1,7 @@
 //! What people paste out of portals: taken as meant, or told with its line and what to write.
 
+use packetboat::protocol::Protocol;
+
 use super::{parse, problems};
 
 const GUID: &str = "11111111-2222-3333-4444-555555555555";
@@ -53,6 +55,7 @@ fn what_can_mean_one_thing_alone_is_taken_as_meant() {
          listen = [\" 127.0.0.1:1 \"]\nlogins = \"pass-through\"\n",
     );
     let x = &config.upstreams["x"];
+    let x = x.endpoint(Protocol::Imap);
     assert_eq!((x.host.as_str(), x.server_name.as_deref()), ("::1", Some("localhost")));
     let device = "[[device]]\nlogin = \" Scanner3 \"\npasswords = [\" $argon2id$x\\n\"]\n";
     let device = &parse(&(file(GUID, "1", "", "x@y.example") + device)).devices[0];

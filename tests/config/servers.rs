@@ -11,7 +11,7 @@ const ON_PREMISES: &str = "[upstream.onprem]\nhost = \"mail.contoso.example\"\n"
 /// The host that the account's token goes to.
 fn host(text: &str) -> String {
     let config = parse(text);
-    config.upstreams[&config.accounts["scans"].upstream].host.clone()
+    config.upstreams[&config.accounts["scans"].upstream].host().to_owned()
 }
 
 /// The message about the account's server.
@@ -38,8 +38,9 @@ fn the_cloud_supplies_the_server_whatever_else_the_file_has() {
         let config = parse(&format!("{OFFICE}{SCANS}{others}"));
         let account = &config.accounts["scans"];
         let server = &config.upstreams[&account.upstream];
-        assert_eq!([&server.host, &server.pop3_host], [exchange, exchange], "{others}");
-        assert_eq!(server.server_name, None, "{others}");
+        for (_, endpoint) in server.endpoints.iter() {
+            assert_eq!((endpoint.host.as_str(), &endpoint.server_name), (exchange, &None), "{others}");
+        }
     }
 }
 
@@ -79,7 +80,7 @@ fn each_cloud_has_its_own_server() {
     let both =
         format!("{OFFICE}{GOOGLE}{SCANS}[account.g]\nmailbox = \"g@x.example\"\nidentity = \"g\"\n{ON_PREMISES}");
     let config = parse(&both);
-    let host = |account: &str| config.upstreams[&config.accounts[account].upstream].host.as_str();
+    let host = |account: &str| config.upstreams[&config.accounts[account].upstream].host();
     assert_eq!([host("scans"), host("g")], ["outlook.office365.com", "imap.gmail.com"]);
     assert_eq!(config.upstreams.len(), 3);
 }

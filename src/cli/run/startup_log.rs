@@ -101,9 +101,8 @@ fn destination(config: &Config, listener: &Listener) -> String {
         Logins::Translate => "for the accounts of the devices".to_owned(),
         Logins::Observe => "for the inventory alone: nobody is let in".to_owned(),
         Logins::PassThrough(name) => {
-            let upstream = config.upstreams.get(name);
-            let endpoint = upstream.map(|one| (one.host(listener.protocol), one.port(listener.protocol)));
-            let (server, port) = endpoint.unwrap_or(("?", 0));
+            let endpoint = config.upstreams.get(name).map(|upstream| upstream.endpoint(listener.protocol));
+            let (server, port) = endpoint.map_or(("?", 0), |endpoint| (endpoint.host.as_str(), endpoint.port));
             format!("for {server} port {port}, logins passed through")
         }
     }

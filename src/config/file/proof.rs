@@ -5,6 +5,7 @@ mod address;
 mod admin;
 mod application;
 mod certificate;
+mod endpoint;
 mod identity;
 mod listener;
 mod path;
@@ -21,7 +22,7 @@ use toml::Spanned;
 pub use path::is_path;
 
 use super::{File, LimitsSection, LogSection, Written, line_of, nearest};
-use crate::config::problem::sort_by_line;
+use crate::config::problem::{Position, sort_by_line};
 use crate::config::{
     Config, Entry, Environment, Limits, Log, LogFormat, LogLevel, Logins, Problem, Proven, Revocation, Roots,
     credential,
@@ -30,7 +31,7 @@ use crate::config::{
 pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Environment) -> Result<Proven, Vec<Problem>> {
     admin::override_by(environment, text, &mut raw);
     let mut proof =
-        Proof { text, file, environment, problems: Vec::new(), warnings: Vec::new(), lines: BTreeMap::new() };
+        Proof { text, file, environment, problems: Vec::new(), warnings: Vec::new(), positions: BTreeMap::new() };
     proof.paths(&raw);
     let identity_names = raw.identity.keys().cloned().collect();
     let identities = proof.identities(raw.identity);
@@ -47,7 +48,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     // The one that nobody has written is there for who needs it.
     let needs_default =
         listeners.iter().any(|listener| listener.entry != Entry::Plaintext && listener.certificate == DEFAULT);
-    if !needs_default && !proof.lines.contains_key(&format!("certificate.{DEFAULT}")) {
+    if !needs_default && !proof.positions.contains_key(&format!("certificate.{DEFAULT}")) {
         certificates.remove(DEFAULT);
     }
     let state_directory = raw.state_directory.map(Spanned::into_inner);
@@ -71,7 +72,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     sort_by_line(&mut proof.problems);
     sort_by_line(&mut proof.warnings);
     if proof.problems.is_empty() {
-        Ok(Proven { config, warnings: proof.warnings, file: file.to_path_buf(), lines: proof.lines })
+        Ok(Proven { config, warnings: proof.warnings, file: file.to_path_buf(), positions: proof.positions })
     } else {
         Err(proof.problems)
     }
@@ -87,7 +88,7 @@ struct Proof<'a> {
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     /// Where keys stand that may still turn out wrong later.
-    lines: BTreeMap<String, usize>,
+    positions: BTreeMap<String, Position>,
 }
 
 impl Proof<'_> {
@@ -279,7 +280,13 @@ impl Proof<'_> {
     }
 
     fn note(&mut self, key: &str, span: &Range<usize>) {
-        self.lines.insert(key.to_owned(), line_of(self.text, span));
+        self.note_as(key, key, span);
+    }
+
+    /// Remembers where the value of a key stands, and under which key the file writes it.
+    fn note_as(&mut self, key: &str, written: &str, span: &Range<usize>) {
+        let position = Position { line: line_of(self.text, span), key: written.to_owned() };
+        self.positions.insert(key.to_owned(), position);
     }
 
     fn at(&self, span: Option<Range<usize>>, key: &str, message: &str) -> Problem {

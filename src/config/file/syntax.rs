@@ -86,7 +86,7 @@ const ADVICE: [(&str, &str); 8] = [
 ];
 const SECTION: &str = "write a section with a name, as [upstream.NAME]";
 const OTHERWISE: &str = "it has another form than this key takes";
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "",
     "[log]",
     "[admin]",
@@ -94,6 +94,7 @@ const SECTIONS: [&str; 11] = [
     "[limits]",
     "[certificate.x]",
     "[upstream.x]",
+    "[upstream.x.imap]",
     "[[listener]]",
     "[[device]]",
     "[account.x]",

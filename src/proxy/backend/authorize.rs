@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Directory;
+use super::Translation;
 use super::mailbox::{Admission, Mailbox};
 use crate::device::Verified;
 use crate::failure::{Failure, Kind};
 use crate::proto::{Credentials, Terms};
-use crate::protocol::Protocol;
 use crate::token::AccessToken;
 
 /// A mailbox that is being opened, or is open.
@@ -29,23 +28,22 @@ impl Authorized {
     /// # Errors
     /// The password is wrong, or there is no token.
     pub(in crate::proxy) async fn verified(
-        directory: &Directory,
+        translation: &Translation,
         credentials: &Credentials,
         source: IpAddr,
-        protocol: Protocol,
     ) -> Result<(Arc<Mailbox>, Verified), Failure> {
-        let verified = directory.devices.verify(&credentials.login, &credentials.secret, source).await?;
+        let verified = translation.devices().verify(&credentials.login, &credentials.secret, source).await?;
         let device = &verified.device;
-        let Some(mailbox) = directory.mailboxes.of(&device.account).map(Arc::clone) else {
+        let Some(mailbox) = translation.mailbox(&device.account).map(Arc::clone) else {
             return Err(Failure::new(Kind::ContactAdmin, format!("device \"{}\" has no account", device.name)));
         };
         // To act as somebody else is to open another mailbox than the one that was given.
-        if !directory.devices.may_act_as(device, &credentials.authzid) {
+        if !translation.devices().may_act_as(device, &credentials.authzid) {
             let detail = format!("device \"{}\" wants to act as somebody else (authorization identity)", device.name);
             return Err(Failure::new(Kind::WrongPassword, detail));
         }
         // First the token: who waits for that keeps nobody else out. It is at hand then when the turn has come.
-        mailbox.token(protocol).await?;
+        mailbox.token().await?;
         Ok((mailbox, verified))
     }
 
@@ -57,9 +55,8 @@ impl Authorized {
         mailbox: Arc<Mailbox>,
         admission: Admission,
         terms: Terms,
-        protocol: Protocol,
     ) -> Result<Self, Failure> {
-        let token = mailbox.token(protocol).await?;
+        let token = mailbox.token().await?;
         Ok(Self { mailbox, token, is_second: false, terms, _admission: admission })
     }
 }

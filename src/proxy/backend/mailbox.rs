@@ -12,16 +12,16 @@ use tokio::time::{Instant, timeout};
 use crate::config::{Account, Config, Identity};
 use crate::failure::{Failure, Kind};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::protocol::Protocol;
+use crate::protocol::{ByProtocol, Protocol};
 use crate::secret::Secret;
 use crate::token::{AccessToken, CachedToken, Tokens};
-use crate::transport::upstream::Server;
+use crate::transport::upstream::{MailServer, Server};
 use crate::withdrawn::Withdrawn;
 
 /// All that devices can open, by the name of its account.
-pub(in crate::proxy) struct Mailboxes(BTreeMap<String, Arc<Mailbox>>);
+pub(in crate::proxy) struct Mailboxes(BTreeMap<String, ByProtocol<Arc<Mailbox>>>);
 
-/// One account, ready to be opened.
+/// One account, ready to be opened by one protocol.
 pub(in crate::proxy) struct Mailbox {
     pub(in crate::proxy) account: Account,
     pub(in crate::proxy) server: Arc<Server>,
@@ -29,7 +29,7 @@ pub(in crate::proxy) struct Mailbox {
     slot: Arc<CachedToken>,
     /// Accounts with the same mailbox on the same server have it in common.
     sessions: Arc<Sessions>,
-    history: Mutex<History>,
+    history: Arc<Mutex<History>>,
 }
 
 /// How its logins went.
@@ -61,13 +61,13 @@ impl Mailboxes {
     pub(in crate::proxy) fn new(
         config: &Config,
         tokens: &Tokens,
-        servers: &BTreeMap<String, Arc<Server>>,
+        servers: &BTreeMap<String, Arc<MailServer>>,
         before: Option<&Mailboxes>,
     ) -> Self {
         let mut sessions: HashMap<(String, &str), Arc<Sessions>> = HashMap::new();
         let mut mailboxes = BTreeMap::new();
         for (name, account) in &config.accounts {
-            let (Some(slot), Some(server), Some(identity)) =
+            let (Some(slot), Some(servers), Some(identity)) =
                 (tokens.of(name), servers.get(&account.upstream), config.identities.get(&account.identity))
             else {
                 continue;
@@ -77,30 +77,38 @@ impl Mailboxes {
                 other.account.mailbox.eq_ignore_ascii_case(&account.mailbox)
                     && other.account.upstream == account.upstream
             };
-            let known = before.and_then(|before| before.0.values().find(same));
+            let known = before.and_then(|before| before.all().find(same));
             let sessions = sessions
                 .entry(key)
                 .or_insert_with(|| Sessions::new(config, known.map(|known| known.sessions.as_ref())));
-            let mailbox = Mailbox {
-                account: account.clone(),
-                server: Arc::clone(server),
-                identity: identity.clone(),
-                slot: Arc::clone(slot),
-                sessions: Arc::clone(sessions),
-                history: Mutex::new(known.map(|known| *known.history.lock()).unwrap_or_default()),
-            };
-            mailboxes.insert(name.clone(), Arc::new(mailbox));
+            let history = Arc::new(Mutex::new(known.map(|known| *known.history.lock()).unwrap_or_default()));
+            let by_protocol = ByProtocol::new(|protocol| {
+                Arc::new(Mailbox {
+                    account: account.clone(),
+                    server: Arc::clone(servers.of(protocol)),
+                    identity: identity.clone(),
+                    slot: Arc::clone(slot),
+                    sessions: Arc::clone(sessions),
+                    history: Arc::clone(&history),
+                })
+            });
+            mailboxes.insert(name.clone(), by_protocol);
         }
         Self(mailboxes)
     }
 
-    pub(in crate::proxy) fn of(&self, account: &str) -> Option<&Arc<Mailbox>> {
-        self.0.get(account)
+    /// An account's mailbox, by one protocol.
+    pub(in crate::proxy) fn of(&self, account: &str, protocol: Protocol) -> Option<&Arc<Mailbox>> {
+        self.0.get(account).map(|by_protocol| by_protocol.of(protocol))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.0.values().flat_map(|by_protocol| by_protocol.iter().map(|(_, mailbox)| mailbox))
     }
 
     /// They are what devices open from now on.
     pub(in crate::proxy) fn begin(&self) {
-        self.0.values().for_each(|mailbox| mailbox.sessions.begin());
+        self.all().for_each(|mailbox| mailbox.sessions.begin());
     }
 }
 
@@ -145,11 +153,11 @@ impl Mailbox {
     ///
     /// # Errors
     /// What differs.
-    pub(in crate::proxy) fn stands_in_for(&self, other: &Self, protocol: Protocol) -> Result<(), Withdrawn> {
+    pub(in crate::proxy) fn stands_in_for(&self, other: &Self) -> Result<(), Withdrawn> {
         if !self.account.mailbox.eq_ignore_ascii_case(&other.account.mailbox) {
             return Err(Withdrawn::Mailbox);
         }
-        if !self.server.stands_in_for(&other.server, protocol) {
+        if !self.server.stands_in_for(&other.server) {
             return Err(Withdrawn::Upstream);
         }
         let is_same_user = self.account.user.eq_ignore_ascii_case(&other.account.user);
@@ -197,33 +205,30 @@ impl Mailbox {
     ///
     /// # Errors
     /// There is none, or it is too long for the protocol.
-    pub(in crate::proxy) async fn token(&self, protocol: Protocol) -> Result<Arc<AccessToken>, Failure> {
+    pub(in crate::proxy) async fn token(&self) -> Result<Arc<AccessToken>, Failure> {
         let token = self.slot.access().await?;
-        self.fits(&token, protocol)?;
+        self.fits(&token)?;
         Ok(token)
     }
 
-    fn fits(&self, token: &AccessToken, protocol: Protocol) -> Result<(), Failure> {
-        let length = token.secret().expose().len();
-        // Measured on Exchange Online's POP3 since July 2025: the connection is closed without a reason.
-        if protocol == Protocol::Pop3 && self.identity.is_of_microsoft() && length > LONGEST_POP3_TOKEN {
-            let detail = format!(
-                "the access token has {length} characters, and Exchange Online takes {LONGEST_POP3_TOKEN} over POP3: remove \
-                 group claims from the app registration, use grant = \"client-credentials\", or IMAP"
-            );
-            return Err(Failure::new(Kind::TokenRefused, detail));
-        }
-        Ok(())
+    fn fits(&self, token: &AccessToken) -> Result<(), Failure> {
+        let (length, protocol) = (token.secret().expose().len(), self.server.protocol());
+        let Some(limit) = self.identity.longest_token(protocol).filter(|limit| length > *limit) else { return Ok(()) };
+        let is_unlimited = |other: &Protocol| self.identity.longest_token(*other).is_none();
+        let others: Vec<_> = Protocol::ALL.into_iter().filter(is_unlimited).map(Protocol::name).collect();
+        let detail = format!(
+            "the access token has {length} characters, and Exchange Online takes {limit} over {}: remove group claims from \
+             the app registration, use grant = \"client-credentials\", or {}",
+            protocol.name(),
+            others.join(" or ")
+        );
+        Err(Failure::new(Kind::TokenRefused, detail))
     }
 
     /// Another token than this one, which the server has refused, where one is worth a try and can be had.
-    pub(in crate::proxy) async fn token_instead_of(
-        &self,
-        token: &Arc<AccessToken>,
-        protocol: Protocol,
-    ) -> Option<Arc<AccessToken>> {
+    pub(in crate::proxy) async fn token_instead_of(&self, token: &Arc<AccessToken>) -> Option<Arc<AccessToken>> {
         let other = self.slot.instead_of(token).await?;
-        self.fits(&other, protocol).is_ok().then_some(other)
+        self.fits(&other).is_ok().then_some(other)
     }
 
     /// The server has let somebody in.
@@ -284,5 +289,3 @@ impl Mailbox {
 const LONGEST_QUIET: Duration = Duration::from_secs(15 * 60);
 /// How long a refusal out of the blue may be an outage.
 const OUTAGE: Duration = Duration::from_secs(10 * 60);
-/// jstedfast/MailKit#1948.
-const LONGEST_POP3_TOKEN: usize = 4096;

@@ -22,32 +22,31 @@ impl Connection<'_, '_> {
         let source = self.record.source.ip();
         match &service.logins {
             Backend::PassThrough(pass_through) => {
-                let (server, protocol) = (&pass_through.server, service.listener.protocol);
+                let server = &pass_through.server;
                 let attempt = self.unless_left(pass_through.attempt(&credentials.login, source)).await?;
                 self.registered.login_started(Login::PassThrough(Arc::clone(server)))?;
                 // A connection that is ready is for a device that is known, and no guesser's.
                 let reached = if attempt.is_familiar() {
-                    self.unless_left(reach(server, protocol)).await?
+                    self.unless_left(reach(server)).await?
                 } else {
-                    self.unless_left(dial(server, protocol)).await?
+                    self.unless_left(dial(server)).await?
                 };
                 self.attempt = Some(Box::new(attempt));
-                self.connect(reached, server, credentials, Terms::pass_through(protocol));
+                self.connect(reached, server, credentials, Terms::pass_through(server.protocol()));
             }
             Backend::Observe => {
                 let detail = "observe = true on this listener; remove that to let devices in";
                 return Err(Failure::new(Kind::Observed, detail));
             }
-            Backend::Translate(directory) => {
-                let protocol = service.listener.protocol;
-                let verified = Authorized::verified(directory, &credentials, source, protocol);
+            Backend::Translate(translation) => {
+                let verified = Authorized::verified(translation, &credentials, source);
                 let (mailbox, verified) = self.unless_left(verified).await?;
                 let settings = AccessSettings { probe: mailbox.account.probe, delete: verified.device.delete };
-                let terms = Terms::translated(protocol, settings);
+                let terms = Terms::translated(mailbox.server.protocol(), settings);
                 // One may have come since then, too.
                 self.registered.login_started(Login::Translated(verified, Arc::clone(&mailbox)))?;
                 let admission = self.admitted(&mailbox).await?;
-                let opened = self.unless_left(Authorized::with(mailbox, admission, terms, protocol)).await?;
+                let opened = self.unless_left(Authorized::with(mailbox, admission, terms)).await?;
                 self.record.mailbox = Some(Arc::clone(&opened.mailbox));
                 self.log_in_to(opened).await?;
             }
@@ -82,7 +81,7 @@ impl Connection<'_, '_> {
         let Some(mut opened) = self.opened.take() else { return Err(failure) };
         let is_about_token = matches!(failure.kind, Kind::LoginRefused | Kind::TokenExpired);
         let other = if is_about_token && !opened.is_second {
-            let other = opened.mailbox.token_instead_of(&opened.token, self.service.listener.protocol);
+            let other = opened.mailbox.token_instead_of(&opened.token);
             self.unless_left(async { Ok(other.await) }).await?
         } else {
             None
@@ -99,7 +98,7 @@ impl Connection<'_, '_> {
 
     async fn log_in_to(&mut self, opened: Authorized) -> Result<(), Failure> {
         let mailbox = Arc::clone(&opened.mailbox);
-        let reached = self.unless_left(reach(&mailbox.server, self.service.listener.protocol)).await?;
+        let reached = self.unless_left(reach(&mailbox.server)).await?;
         self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), opened.terms);
         self.opened = Some(opened);
         Ok(())
@@ -116,7 +115,7 @@ impl Connection<'_, '_> {
         let (Some(spare), Some(server)) = (self.spare.take(), self.server.take()) else { return Ok(()) };
         let UpstreamLogin { credentials, terms, .. } = *spare;
         self.driver.drop_upstream();
-        let reached = self.unless_left(dial(&server, self.service.listener.protocol)).await?;
+        let reached = self.unless_left(dial(&server)).await?;
         self.connect(reached, &server, credentials, terms);
         Ok(())
     }

@@ -3,19 +3,19 @@
 //! checked, and that the server has its key). Nothing else becomes acceptable by that.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, SignatureScheme};
 use webpki::RawPublicKeyEntity;
 
-use super::reason;
 use crate::config::Roots;
 use crate::crypto;
 use crate::state;
@@ -27,6 +27,23 @@ pub(super) enum Trust {
     Authorities(RootCertStore),
     /// Those of a file, and the servers whose own certificates stand in it.
     File(Arc<Verifier>),
+}
+
+/// Roots that cannot be loaded.
+#[derive(Debug)]
+pub enum RootsError {
+    /// The file cannot be read.
+    Unreadable(String),
+    /// The file is no PEM.
+    NoPem(PathBuf, pem::Error),
+    /// The file holds no certificate.
+    Empty(PathBuf),
+    /// A certificate in the file makes no sense.
+    Refused(PathBuf, Error),
+    /// The file that SSL_CERT_FILE names cannot be loaded, and the system has no other roots.
+    NamedByEnvironment(Box<RootsError>),
+    /// The system has no roots.
+    NoneInSystem,
 }
 
 /// A server's own certificate.
@@ -49,7 +66,7 @@ impl Trust {
     ///
     /// # Errors
     /// The file cannot be read, or holds no certificate.
-    pub(super) fn load(roots: &Roots, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+    pub(super) fn load(roots: &Roots, provider: &Arc<CryptoProvider>) -> Result<Self, RootsError> {
         let mut store = RootCertStore::empty();
         match roots {
             Roots::Bundled => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -64,14 +81,13 @@ impl Trust {
                 });
                 store.add_parsable_certificates(found);
                 if store.is_empty() {
-                    let why = why.map(|why| format!("SSL_CERT_FILE: {why}"));
-                    let none = || "the system has no trusted roots; install ca-certificates".to_owned();
-                    return Err(why.unwrap_or_else(none));
+                    let named = why.map(|why| RootsError::NamedByEnvironment(Box::new(why)));
+                    return Err(named.unwrap_or(RootsError::NoneInSystem));
                 }
             }
             Roots::File(path) => {
                 let verifier = Verifier::new(certificates(path)?, provider);
-                return verifier.map(Arc::new).map(Self::File).map_err(|why| format!("{}: {why}", path.display()));
+                return verifier.map(Arc::new).map(Self::File).map_err(|why| RootsError::Refused(path.clone(), why));
             }
         }
         Ok(Self::Authorities(store))
@@ -79,20 +95,45 @@ impl Trust {
 }
 
 /// Digests of the certificates in a file of roots; none where the roots are no file.
-pub(super) fn digests(roots: &Roots) -> Result<BTreeSet<[u8; 32]>, String> {
+pub(super) fn digests(roots: &Roots) -> Result<BTreeSet<[u8; 32]>, RootsError> {
     let Roots::File(path) = roots else { return Ok(BTreeSet::new()) };
     Ok(certificates(path)?.iter().map(|certificate| crypto::sha256(certificate)).collect())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = state::read_pem(path)?;
+/// The certificates in a PEM file.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let pem = state::read_pem(path).map_err(RootsError::Unreadable)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    if all.is_empty() { Err(format!("{} holds no certificate in PEM", path.display())) } else { Ok(all) }
+    let all = all.map_err(|error| RootsError::NoPem(path.to_owned(), error))?;
+    if all.is_empty() { Err(RootsError::Empty(path.to_owned())) } else { Ok(all) }
+}
+
+impl fmt::Display for RootsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => f.write_str(error),
+            Self::NoPem(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Empty(path) => write!(f, "{} holds no certificate in PEM", path.display()),
+            Self::Refused(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NamedByEnvironment(error) => write!(f, "SSL_CERT_FILE: {error}"),
+            Self::NoneInSystem => f.write_str("the system has no trusted roots; install ca-certificates"),
+        }
+    }
+}
+
+impl std::error::Error for RootsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NoPem(_, error) => Some(error),
+            Self::Refused(_, error) => Some(error),
+            Self::NamedByEnvironment(error) => Some(error),
+            Self::Unreadable(_) | Self::Empty(_) | Self::NoneInSystem => None,
+        }
+    }
 }
 
 impl Verifier {
-    fn new(certificates: Vec<CertificateDer<'static>>, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+    fn new(certificates: Vec<CertificateDer<'static>>, provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
         let mut store = RootCertStore::empty();
         let mut own = Vec::new();
         for certificate in certificates {
@@ -101,7 +142,7 @@ impl Verifier {
             match (Facts::of(&certificate), added) {
                 (Some(facts), _) => own.push(Own { certificate, facts }),
                 (None, Ok(())) => {}
-                (None, Err(error)) => return Err(error.to_string()),
+                (None, Err(error)) => return Err(error),
             }
         }
         let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
@@ -204,88 +245,15 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// What an operator should know of the certificates that `roots` names, for servers of these names.
-pub fn remarks(roots: &Roots, hosts: &[String]) -> Vec<String> {
-    let Roots::File(path) = roots else { return Vec::new() };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut remarks = Vec::new();
-    // What is wrong with the file as a whole is said where it is loaded.
-    let all = certificates(path).unwrap_or_default();
-    let is_single = all.len() == 1;
-    for certificate in all {
-        let Some(facts) = Facts::of(&certificate) else { continue };
-        let Some(host) = hosts.iter().find(|host| facts.is_for(host)).or(hosts.first()) else { continue };
-        // Of a whole bundle nobody wants to hear which of its CAs has ended.
-        let counts = is_single || facts.is_for(host);
-        if let Some(remark) =
-            remark(certificate, &facts, host, &provider).filter(|(is_certain, _)| *is_certain || counts)
-        {
-            remarks.push(format!("{} holds {}: {}", path.display(), facts.subject, remark.1));
-        }
-    }
-    remarks
-}
-
-/// What to say of a certificate for this host; and whether that holds whatever it is meant as, CA or server.
-fn remark(
-    certificate: CertificateDer<'static>,
-    facts: &Facts,
-    host: &str,
-    provider: &Arc<CryptoProvider>,
-) -> Option<(bool, String)> {
-    let now = UnixTime::now();
-    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if seconds > facts.ends {
-        return Some((false, reason::certificate(&CertificateError::Expired, host)));
-    }
-    if seconds < facts.begins {
-        return Some((false, reason::certificate(&CertificateError::NotValidYet, host)));
-    }
-    if let Some(weakness) = &facts.weakness {
-        return Some((false, format!("{weakness}; {}", reason::make(host))));
-    }
-    let not_for =
-        || format!("as the server's own certificate it is for {}, and not for {host}", reason::list(&facts.names));
-    // What would be said of it, were it not named itself.
-    match alone(certificate, host, now, provider) {
-        Ok(()) => None,
-        Err(CertificateError::UnknownIssuer) if facts.is_for(host) => Some((
-            true,
-            "it is accepted as the server's own certificate; name its CA in roots, so that the next one is accepted too"
-                .to_owned(),
-        )),
-        Err(why) if facts.is_for(host) => Some((
-            true,
-            format!(
-                "{}; it is accepted all the same, as the server's own certificate and as nothing else",
-                reason::certificate(&why, host)
-            ),
-        )),
-        Err(why) if reason::is_of_authority(&why) => None,
-        // webpki looks at these behind the question whether it is a CA's.
-        Err(
-            CertificateError::NotValidForName
-            | CertificateError::NotValidForNameContext { .. }
-            | CertificateError::InvalidPurposeContext { .. }
-            | CertificateError::UnknownIssuer,
-        ) => Some((true, format!("it is no CA, and {}", not_for()))),
-        Err(_) => Some((false, not_for())),
-    }
-}
-
-fn alone(
-    certificate: CertificateDer<'static>,
-    host: &str,
-    now: UnixTime,
-    provider: &Arc<CryptoProvider>,
-) -> Result<(), CertificateError> {
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| CertificateError::BadEncoding)?;
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates([certificate.clone()]);
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider)).build();
-    let verifier = verifier.map_err(|_| CertificateError::BadEncoding)?;
-    match verifier.verify_server_cert(&certificate, &[], &name, &[], now) {
-        Err(Error::InvalidCertificate(why)) => Err(why),
-        Ok(_) | Err(_) => Ok(()),
+#[cfg(test)]
+mod tests {
+    /// The root that Exchange Online's chain has ended in since spring 2026.
+    #[test]
+    fn the_bundled_roots_hold_digicert_global_root_g2() {
+        let name = b"DigiCert Global Root G2";
+        let found = webpki_roots::TLS_SERVER_ROOTS
+            .iter()
+            .any(|anchor| anchor.subject.as_ref().windows(name.len()).any(|window| window == name));
+        assert!(found);
     }
 }

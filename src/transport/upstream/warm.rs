@@ -15,9 +15,11 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::tls::{Parked, Tls};
+use crate::protocol::Protocol;
 
 /// The connections that are ready for one server and protocol.
 pub(super) struct WarmPool {
+    protocol: Protocol,
     /// So many are wanted.
     wanted: usize,
     /// And each is kept for so long.
@@ -27,8 +29,13 @@ pub(super) struct WarmPool {
 }
 
 impl WarmPool {
-    pub(super) fn new(wanted: usize, life: Duration) -> Self {
-        Self { wanted, life, parked: Mutex::default(), taken: Notify::new() }
+    pub(super) fn new(protocol: Protocol, wanted: usize, life: Duration) -> Self {
+        Self { protocol, wanted, life, parked: Mutex::default(), taken: Notify::new() }
+    }
+
+    /// The number of connections that are to be ready.
+    pub(super) fn size(&self) -> usize {
+        self.wanted
     }
 
     /// One that is alive, for the event loop of the thread that asks.
@@ -80,7 +87,7 @@ impl WarmPool {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        if !greeting.starts_with(b"* OK") && !greeting.starts_with(b"+OK") {
+        if !self.protocol.is_greeting(&greeting) {
             return Err(io::Error::other("it does not greet with OK"));
         }
         let parked = tls.park(greeting).await?;

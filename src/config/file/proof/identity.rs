@@ -66,7 +66,7 @@ impl Proof<'_> {
             .take()
             .map_or_else(|| cloud.authority().to_owned(), |written| self.url(&key("authority"), written));
         let authority = normalize::authority(&authority, &tenant).to_owned();
-        let [token, authorization, device] = cloud.endpoints(&authority, &tenant);
+        let [token, authorization, device] = cloud.oauth_endpoints(&authority, &tenant);
         let token = if kind == GrantKind::ManagedIdentity { METADATA_ENDPOINT.to_owned() } else { token };
         let endpoint = |proof: &mut Self, word: &str, written: Written<String>, default: String| {
             written.map_or(default, |written| proof.url(&key(word), written))

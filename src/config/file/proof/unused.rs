@@ -14,7 +14,7 @@ impl Proof<'_> {
             }),
         );
         for (key, message) in unused {
-            if let Some(&line) = self.lines.get(&key) {
+            if let Some(line) = self.positions.get(&key).map(|position| position.line) {
                 let message = message.to_owned();
                 self.warnings.push(Problem { file: self.file.to_path_buf(), line: Some(line), key, message });
             }

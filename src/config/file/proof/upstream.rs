@@ -1,14 +1,13 @@
 //! The mail servers, proven.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use toml::Spanned;
 
 use super::Proof;
 use crate::config::file::{UpstreamSection, Written};
-use crate::config::{Cloud, Identity, Upstream, normalize, url};
+use crate::config::{Cloud, Identity, Upstream};
 use crate::protocol::Security;
 
 /// The mail servers of the file, and those that the identities' clouds supply.
@@ -45,9 +44,10 @@ impl Upstreams {
             ([], Some(other)) => Err(format!(
                 "is missing; [upstream.{name}] is {}, and not the server of the identity's cloud, {}: write \
                  upstream = \"{name}\" if this account's token may go there, or give that section another name",
-                other.host, own.host
+                other.host(),
+                own.host()
             )),
-            ([], None) => Err(format!("is missing; write [upstream.NAME] with host = \"{}\"", own.host)),
+            ([], None) => Err(format!("is missing; write [upstream.NAME] with host = \"{}\"", own.host())),
             (several, _) => {
                 Err(format!("is missing; several mail servers are of its cloud: write upstream = {}", quoted(several)))
             }
@@ -105,47 +105,23 @@ impl Proof<'_> {
     }
 
     fn upstream(&mut self, name: &str, raw: Spanned<UpstreamSection>) -> Option<Upstream> {
-        const SECURITIES: &[(&str, Security)] = &[("implicit", Security::Implicit), ("starttls", Security::StartTls)];
-        let span = raw.span();
-        self.note(&format!("upstream.{name}"), &span);
+        self.note(&format!("upstream.{name}"), &raw.span());
+        let endpoints = self.endpoints(name, &raw)?;
         let raw = raw.into_inner();
-        let Some(host) = raw.host else {
-            self.problem(
-                Some(span),
-                &format!("upstream.{name}.host"),
-                "is missing; write host = \"outlook.office365.com\"",
-            );
-            return None;
-        };
-        let host = self.host(&format!("upstream.{name}.host"), host);
-        let pop3_host = raw.pop3_host.map(|written| self.host(&format!("upstream.{name}.pop3_host"), written));
-        let security =
-            self.choice(&format!("upstream.{name}.security"), raw.security, SECURITIES).unwrap_or(Security::Implicit);
-        let (imap, pop3) = match security {
-            Security::Implicit => (993, 995),
-            Security::StartTls => (143, 110),
-        };
-        if let Some(written) = &raw.server_name {
-            self.note(&format!("upstream.{name}.server_name"), &written.span());
-        }
+        let is_ever_implicit = endpoints.iter().any(|(_, endpoint)| endpoint.security == Security::Implicit);
         Some(Upstream {
-            server_name: raw.server_name.map(|written| normalize::trimmed(written.get_ref()).to_owned()),
-            pop3_host: pop3_host.unwrap_or_else(|| host.clone()),
-            host,
-            imap_port: self.number(&format!("upstream.{name}.imap_port"), raw.imap_port, 1..=65_535, imap),
-            pop3_port: self.number(&format!("upstream.{name}.pop3_port"), raw.pop3_port, 1..=65_535, pop3),
-            security,
+            endpoints,
             roots: self.roots(&format!("upstream.{name}.roots"), raw.roots),
-            warm_connections: self.warm_connections(name, raw.warm_connections, security),
+            warm_connections: self.warm_connections(name, raw.warm_connections, is_ever_implicit),
             warm_time: self.warm_time(name, raw.warm_time),
         })
     }
 
-    fn warm_connections(&mut self, name: &str, written: Written<i64>, security: Security) -> usize {
+    fn warm_connections(&mut self, name: &str, written: Written<i64>, is_ever_implicit: bool) -> usize {
         let key = format!("upstream.{name}.warm_connections");
         let span = written.as_ref().map(Spanned::span);
         let count = self.number(&key, written, 0..=MOST_WARM, 0);
-        if count > 0 && security == Security::StartTls {
+        if count > 0 && !is_ever_implicit {
             self.problem(span, &key, "needs security = \"implicit\"");
         }
         count
@@ -159,28 +135,6 @@ impl Proof<'_> {
             self.problem(span, &key, "would have the server dialled all the time; write a second or more");
         }
         time
-    }
-
-    fn host(&mut self, key: &str, written: Spanned<String>) -> String {
-        let span = written.span();
-        self.note(key, &span);
-        let host = normalize::host(written.get_ref()).to_owned();
-        if host.contains(['/', ' ', '@']) || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
-            self.problem(
-                Some(span.clone()),
-                key,
-                "is a name or an address alone, as \"outlook.office365.com\"; a port goes into imap_port or pop3_port",
-            );
-        }
-        let legacy = ["imap-legacy.office365.com", "pop-legacy.office365.com"];
-        if url::is_one_of(&host, &legacy) {
-            self.warn(
-                Some(span),
-                key,
-                "is one of the hosts that Microsoft removes by the end of 2026; use outlook.office365.com",
-            );
-        }
-        host
     }
 }
 
