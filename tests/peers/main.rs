@@ -10,6 +10,7 @@ mod connection_id;
 mod control;
 mod demo;
 mod disk;
+mod endpoints;
 mod failures;
 mod flow;
 mod guessers;
