@@ -30,6 +30,7 @@ mod warm;
 
 use crate::config::Config;
 use crate::protocol::Protocol;
+pub use connection::driver::{Driver, Event};
 pub use listen::bind::{is_beside_own, why_not_bound};
 use listen::worker;
 pub use listen::worker::Heartbeat;

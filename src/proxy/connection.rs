@@ -1,41 +1,43 @@
-//! The story of one connection: enter, log in, relay, leave.
+//! One connection of a device, from its first octet to its last: enter, log in, relay, leave.
 
-mod driver;
+mod deadline;
+pub(super) mod driver;
 mod enter;
+mod leave;
 mod login;
+pub(super) mod network;
 pub(super) mod refuse;
 mod relay;
 pub(super) mod session_record;
-mod time;
+mod starttls;
 mod wait;
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
+use tokio::time::Instant;
 
 use super::backend::authorize::Authorized;
 use super::backend::pass_through::Attempt;
 use super::current_service::CurrentService;
 use super::limits::{Admitted, Peer};
 use super::registry::{Origin, Registered, Registry};
-use super::service::{Service, setting};
+use super::service::Service;
 use crate::failure::{Failure, Kind, Side};
-use crate::inventory::TlsMode;
 use crate::lifecycle::Lifecycle;
-use crate::proto::{UpstreamLogin, is_client_hello};
+use crate::proto::{Credentials, UpstreamLogin};
 use crate::text::excerpt;
-use crate::transport::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
 use driver::{Driver, Event};
+use network::{Network, Tcp};
 use refuse::refuse_announced;
 use session_record::{Ending, SessionRecord};
-use wait::{over, unless_over, until, within};
+use wait::{over, unless_over, until};
 
-/// Who has been let in, with all that it takes to serve it.
+/// An accepted connection, with all that it takes to serve it.
 pub(super) struct Accepted {
     pub(super) peer: Peer,
     pub(super) service: Arc<Service>,
@@ -76,24 +78,8 @@ pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
         Ok(stream) => {
             registered.channel_established(stream.facts(), service.listener.allow_plaintext);
             let session = service.session(stream.facts().is_some());
-            let mut connection = Connection {
-                driver: Driver::new(session, stream),
-                service: &service,
-                record: &mut record,
-                admitted: &mut admitted,
-                registered,
-                revoked: None,
-                greeted: Instant::now(),
-                held: Duration::ZERO,
-                begun: Instant::now(),
-                phase: Instant::now(),
-                device_is_gone: false,
-                half_closed: None,
-                server: None,
-                spare: None,
-                opened: None,
-                attempt: None,
-            };
+            let entered = Entered { service: &service, record: &mut record, admitted: &mut admitted, registered };
+            let mut connection = Connection::new(entered, &Tcp, Driver::new(session, stream));
             let ending = connection.converse().await;
             Box::pin(connection.leave(ending)).await;
         }
@@ -101,176 +87,131 @@ pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
     drop(admitted);
 }
 
-struct Connection<'a, 'r> {
-    driver: Driver,
+/// What a connection has been given when its device may speak the protocol.
+struct Entered<'a, 'r> {
     service: &'a Arc<Service>,
     record: &'a mut SessionRecord<'r>,
     admitted: &'a mut Admitted,
-    /// Tells where a login is taken to by now, and whether a reload has withdrawn what the connection rests on.
     registered: Registered,
-    /// That it has, and since when the session is ending for it.
+}
+
+/// The connection of one device, once it may speak the protocol.
+struct Connection<'a, 'r, N: Network> {
+    network: &'a N,
+    driver: Driver<N::Stream, N::Stream>,
+    service: &'a Arc<Service>,
+    record: &'a mut SessionRecord<'r>,
+    admitted: &'a mut Admitted,
+    /// Knows the present service for logins, and the permissions that a reload has withdrawn.
+    registered: Registered,
+    /// The withdrawn permission for which the session is ending, and since when it is.
     revoked: Option<(Instant, Failure)>,
     greeted: Instant,
-    /// What logins that failed have taken.
-    held: Duration,
-    /// When the last login began.
-    begun: Instant,
-    /// When the server had it.
-    phase: Instant,
-    /// The device has closed; only the server's last words are waited for.
+    /// The time that failed logins have taken.
+    failed_logins_took: Duration,
+    login_began: Instant,
+    /// The time at which the server was connected for the login.
+    connected: Instant,
+    /// The device has closed; only the server's last octets are waited for.
     device_is_gone: bool,
-    /// When the device has closed its half, during a login.
+    /// The time at which the device closed its half during a login.
     half_closed: Option<Instant>,
     /// The server that is, or was, logged in to.
     server: Option<Arc<Server>>,
-    /// What the login is tried with once more where the connection to the server was a ready one, and is lost.
-    spare: Option<Box<UpstreamLogin>>,
-    /// The mailbox that is opened for the device, where its login is translated.
+    /// What to log in with once more, if the server's connection was a warm one and turns out to be lost.
+    retry: Option<Box<UpstreamLogin>>,
+    /// The opened mailbox of a translated login.
     opened: Option<Authorized>,
-    /// The login that the server has, where it is passed through.
+    /// The login that the server has, where logins are passed through.
     attempt: Option<Box<Attempt>>,
 }
 
-impl Connection<'_, '_> {
+impl<'a, 'r, N: Network> Connection<'a, 'r, N> {
+    /// Greets the device.
+    fn new(entered: Entered<'a, 'r>, network: &'a N, mut driver: Driver<N::Stream, N::Stream>) -> Self {
+        let Entered { service, record, admitted, registered } = entered;
+        driver.greet();
+        let now = Instant::now();
+        Self {
+            network,
+            driver,
+            service,
+            record,
+            admitted,
+            registered,
+            revoked: None,
+            greeted: now,
+            failed_logins_took: Duration::ZERO,
+            login_began: now,
+            connected: now,
+            device_is_gone: false,
+            half_closed: None,
+            server: None,
+            retry: None,
+            opened: None,
+            attempt: None,
+        }
+    }
+}
+
+impl<N: Network> Connection<'_, '_, N> {
+    /// Serves the device until the connection has to end.
     async fn converse(&mut self) -> Ending {
-        self.driver.greet();
         loop {
-            let event = match self.next_event().await {
-                Ok(Event::Ended(Side::Upstream)) if self.spare.is_some() => {
-                    Event::LoginFailed(Failure::new(Kind::UpstreamLost, ""))
-                }
-                Ok(event) => event,
-                Err(failure) if self.is_worth_another_dial(&failure) => Event::LoginFailed(failure),
-                Err(failure) => match self.survives(failure) {
-                    Ok(()) => continue,
-                    Err(ending) => return ending,
-                },
+            let handled = match self.next_event().await {
+                Ok(event) => self.handle(event).await,
+                Err(failure) if self.is_worth_another_dial(&failure) => self.handle(Event::LoginFailed(failure)).await,
+                Err(failure) => self.survive(failure),
             };
-            match event {
-                Event::Authenticate(_) if self.record.has_observed_enough() => {
-                    return Ending::Failed(Failure::new(Kind::Observed, "the device goes on trying to log in"));
-                }
-                // A device that sends one login behind the other has no more time than others.
-                Event::Authenticate(_) if self.login_ends() <= Instant::now() => {
-                    return Ending::Failed(self.login_timeout());
-                }
-                Event::Authenticate(credentials) => {
-                    self.begun = Instant::now();
-                    self.record.login_started(excerpt(&credentials.login));
-                    let reached = Box::pin(self.log_in(credentials)).await;
-                    if let Err(ending) = self.reached(reached) {
-                        return ending;
-                    }
-                }
-                Event::LoggedIn => {
-                    self.spare = None;
-                    self.record.logged_in();
-                    self.admitted.became_known();
-                    self.attempt.take().into_iter().for_each(|attempt| attempt.succeeded());
-                    if let Err(failure) = self.registered.login_succeeded() {
-                        return Ending::Failed(failure);
-                    }
-                    if let Some(opened) = &self.opened {
-                        opened.mailbox.login_succeeded();
-                    }
-                }
-                Event::LoginFailed(failure) => {
-                    let reached = Box::pin(self.log_in_again(failure)).await;
-                    if let Err(ending) = self.reached(reached) {
-                        return ending;
-                    }
-                }
-                Event::Notice(failure) => self.noticed(&failure),
-                // The time that is left is looked at anew.
-                Event::Waits => {}
-                Event::HalfClosed => self.half_closed = Some(Instant::now()),
-                Event::StartTls(Side::Downstream) => {
-                    if let Err(failure) = Box::pin(self.start_tls_downstream()).await {
-                        return Ending::Failed(failure);
-                    }
-                }
-                Event::StartTls(Side::Upstream) => {
-                    if let Err(failure) = Box::pin(self.start_tls_upstream()).await {
-                        self.login_failed(&failure);
-                    }
-                }
-                Event::Stopped => return Ending::Failed(self.time_left().1),
-                Event::Close if self.driver.session().activity().tried_in_clear => return in_clear(),
-                Event::Close => return Ending::LoggedOut,
-                Event::Ended(Side::Downstream) if self.driver.session().phase().is_relaying() => {
-                    Box::pin(self.device_closed()).await
-                }
-                Event::Ended(Side::Downstream) if self.driver.session().activity().tried_in_clear => return in_clear(),
-                Event::Ended(Side::Downstream) => return Ending::DeviceClosed,
-                Event::Ended(Side::Upstream) if self.driver.session().phase().is_relaying() => {
-                    return self.server_closed();
-                }
-                Event::Ended(Side::Upstream) => {
-                    self.login_failed(&Failure::new(Kind::UpstreamLost, "in the middle of the login"));
-                }
+            if let Err(ending) = handled {
+                return ending;
             }
         }
     }
 
-    /// The next event, within the time that the phase allows.
-    async fn next_event(&mut self) -> Result<Event, Failure> {
-        loop {
-            let deadline = self.time_left().0;
-            // A peer that never stops talking takes all that tokio lets a task do in one turn: time and the end are looked
-            // at all the same.
-            tokio::select! {
-                biased;
-                event = self.driver.next() => return event,
-                () = until(deadline) => {}
-                failure = unconstrained(over(&self.registered, self.revoked.is_some())) => self.is_over(failure)?,
+    /// Handles one event of the driver. An `Err` ends the connection.
+    async fn handle(&mut self, event: Event) -> Result<(), Ending> {
+        match event {
+            Event::Authenticate(credentials) => self.authenticate(credentials).await,
+            Event::LoggedIn => self.logged_in(),
+            Event::LoginFailed(failure) => {
+                let connected = Box::pin(self.log_in_again(failure)).await;
+                self.after_connecting(connected)
             }
-            // Octets may have moved since.
-            let (deadline, failure) = self.time_left();
-            if deadline <= Instant::now() {
-                return Err(failure);
-            }
-        }
-    }
-
-    /// All sessions end, or a reload ends this one: a response that is on its way has time to reach its end.
-    fn is_over(&mut self, failure: Failure) -> Result<(), Failure> {
-        if failure.kind != Kind::Revoked || !self.driver.session().phase().is_relaying() {
-            return Err(failure);
-        }
-        self.revoked = Some((Instant::now(), failure));
-        self.driver.stop();
-        Ok(())
-    }
-
-    /// A server that fails during the login costs the device that login, and no more. A device that is gone after
-    /// LOGOUT or QUIT still has its command carried out.
-    fn survives(&mut self, failure: Failure) -> Result<(), Ending> {
-        let session = self.driver.session();
-        match failure.kind.side() {
-            Some(Side::Upstream) if !session.phase().is_relaying() => {
-                self.login_failed(&failure);
+            Event::Notice(failure) => {
+                self.noticed(&failure);
                 Ok(())
             }
-            Some(Side::Upstream)
-                if failure.kind == Kind::UpstreamLost && (self.device_is_gone || session.activity().has_logged_out) =>
-            {
-                Err(self.server_closed())
-            }
-            Some(Side::Downstream)
-                if failure.kind == Kind::DeviceLost && (self.device_is_gone || session.activity().has_logged_out) =>
-            {
-                self.device_is_gone = true;
-                self.driver.abandon(Side::Downstream);
+            // `next_event` looks at the deadline anew.
+            Event::Waits => Ok(()),
+            Event::HalfClosed => {
+                self.half_closed = Some(Instant::now());
                 Ok(())
             }
-            Some(Side::Downstream) if session.activity().tried_in_clear => Err(in_clear()),
-            Some(Side::Upstream | Side::Downstream) | None => Err(Ending::Failed(failure)),
+            Event::StartTls(side) => Box::pin(self.start_tls(side)).await,
+            Event::Stopped => Err(Ending::Failed(self.deadline().failure)),
+            Event::Close => Err(self.logged_out()),
+            Event::Ended(side) => Box::pin(self.ended(side)).await,
         }
     }
 
-    /// What the way to the server came to: it is reached, the device is told that it is not, or the device has left.
-    fn reached(&mut self, reached: Result<(), Failure>) -> Result<(), Ending> {
-        match reached {
+    async fn authenticate(&mut self, credentials: Credentials) -> Result<(), Ending> {
+        if self.record.has_observed_enough() {
+            return Err(Ending::Failed(Failure::new(Kind::Observed, "the device goes on trying to log in")));
+        }
+        // A device that pipelines logins has no more time than others.
+        if self.login_ends() <= Instant::now() {
+            return Err(Ending::Failed(self.login_timeout()));
+        }
+        self.login_began = Instant::now();
+        self.record.login_started(excerpt(&credentials.login));
+        let connected = Box::pin(self.log_in(credentials)).await;
+        self.after_connecting(connected)
+    }
+
+    /// The server is connected; or the device learns why it is not; or it has left meanwhile.
+    fn after_connecting(&mut self, connected: Result<(), Failure>) -> Result<(), Ending> {
+        match connected {
             Ok(()) => Ok(()),
             Err(failure) if failure.kind == Kind::DeviceLost => Err(Ending::Failed(failure)),
             Err(failure) => {
@@ -280,46 +221,33 @@ impl Connection<'_, '_> {
         }
     }
 
-    /// The login failed, and the device does not know yet.
+    fn logged_in(&mut self) -> Result<(), Ending> {
+        self.retry = None;
+        self.record.logged_in();
+        self.admitted.became_known();
+        self.attempt.take().into_iter().for_each(|attempt| attempt.succeeded());
+        self.registered.login_succeeded().map_err(Ending::Failed)?;
+        if let Some(opened) = &self.opened {
+            opened.mailbox.login_succeeded();
+        }
+        Ok(())
+    }
+
+    /// Takes back a login that failed and tells the device.
     fn login_failed(&mut self, failure: &Failure) {
         if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
             opened.mailbox.leave_alone(wait);
         }
         self.driver.login_failed(failure);
         self.attempt.take().into_iter().for_each(|attempt| attempt.failed(failure));
-        self.spare = None;
+        self.retry = None;
         self.opened = None;
         self.registered.login_failed();
         self.record.login_failed(failure);
-        self.held += self.begun.elapsed();
+        self.failed_logins_took += self.login_began.elapsed();
     }
 
-    /// Does this on the way to the server, unless the device leaves meanwhile: then nobody waits for it any more. One that has
-    /// closed its half may still read the answer, and is not waited for longer than it takes to close.
-    async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let mut work = pin!(unless_over(&self.registered, work));
-        loop {
-            let answer = self.half_closed.map(|since| since + self.service.limits.close_timeout);
-            tokio::select! {
-                done = &mut work => return done,
-                left = self.driver.next() => match left {
-                    Ok(Event::HalfClosed) => self.half_closed = Some(Instant::now()),
-                    Ok(_) => return Err(self.left_during_login()),
-                    Err(failure) => return Err(Failure::new(Kind::DeviceLost, failure.detail)),
-                },
-                () = async { if let Some(answer) = answer { until(answer).await } }, if answer.is_some() => {
-                    return Err(self.left_during_login());
-                }
-            }
-        }
-    }
-
-    fn left_during_login(&self) -> Failure {
-        let bound = setting("close_timeout", self.service.limits.close_timeout);
-        Failure::new(Kind::DeviceLost, format!("it closed its half, and its login did not end within {bound}"))
-    }
-
-    /// The server has said something in a running session that an operator should know.
+    /// Notes a response of the server in a running session that an operator should know.
     fn noticed(&mut self, failure: &Failure) {
         if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
             opened.mailbox.leave_alone(wait);
@@ -327,90 +255,55 @@ impl Connection<'_, '_> {
         self.record.noticed(failure);
     }
 
-    async fn start_tls_downstream(&mut self) -> Result<(), Failure> {
-        let Some((Stream::Plain(mut stream), unread)) = self.driver.take(Side::Downstream) else {
-            return Err(Failure::new(Kind::Handshake, "STARTTLS over TLS"));
-        };
-        // A device may send its ClientHello without waiting for our OK. Anything else was put there by somebody on
-        // the way, to be taken for the device's own words behind the handshake.
-        if is_client_hello(&unread) == Some(false) {
-            return Err(Failure::new(Kind::Injection, "the device's side sent commands in clear behind STARTTLS"));
-        }
-        stream.put_back(&unread);
-        let secure = self.service.secure(stream, TlsMode::StartTls, self.record);
-        let stream = unless_over(&self.registered, secure).await?;
-        self.registered.channel_established(stream.facts(), false);
-        self.driver.secured(Side::Downstream, stream);
-        Ok(())
-    }
-
-    async fn start_tls_upstream(&mut self) -> Result<(), Failure> {
-        let Some((Stream::Plain(stream), unread)) = self.driver.take(Side::Upstream) else {
-            return Err(Failure::new(Kind::UpstreamTls, "STARTTLS over TLS"));
-        };
-        if !unread.is_empty() {
-            return Err(Failure::new(Kind::Injection, "the server's side sent answers in clear behind STARTTLS"));
-        }
-        let Some(server) = self.server.as_ref().map(Arc::clone) else {
-            return Err(Failure::new(Kind::UpstreamTls, "STARTTLS without a server"));
-        };
-        let handshake = server.handshake(stream);
-        let stream = unless_over(&self.registered, handshake).await?;
-        self.record.upstream_tls = stream.facts();
-        self.driver.secured(Side::Upstream, stream);
-        Ok(())
-    }
-
-    /// The device has closed its half. The server hears of it; after LOGOUT or QUIT only by its own answer and close,
-    /// so that what was to be deleted is. It is never told QUIT on the device's behalf.
-    async fn device_closed(&mut self) {
-        self.device_is_gone = true;
-        if !self.driver.session().activity().has_logged_out {
-            // A server that does not take it in time is closed all the same.
-            within(self.service.limits.close_timeout, self.driver.close(Side::Upstream)).await;
-        }
-    }
-
-    fn server_closed(&self) -> Ending {
-        if self.driver.session().activity().has_logged_out {
-            Ending::LoggedOut
-        } else if self.device_is_gone {
-            Ending::DeviceClosed
-        } else {
-            Ending::ServerClosed
-        }
-    }
-
-    /// Closes both sides, and writes the line.
-    async fn leave(mut self, ending: Ending) {
-        self.attempt.take().into_iter().for_each(|attempt| attempt.abandoned());
-        self.record.commands = self.driver.session().activity().commands;
-        self.record.passed = self.driver.passed();
-        let close = async {
-            match &ending {
-                Ending::Failed(failure) => self.driver.end_with(failure).await,
-                Ending::LoggedOut | Ending::DeviceClosed | Ending::ServerClosed => {
-                    self.driver.close_both().await;
-                }
+    /// Waits for the next event, no longer than the deadline of the present phase allows.
+    async fn next_event(&mut self) -> Result<Event, Failure> {
+        loop {
+            let deadline = self.deadline().at;
+            // A peer that never stops sending takes all that tokio lets a task do in one turn. Time and the end are
+            // looked at all the same.
+            tokio::select! {
+                biased;
+                event = self.driver.next() => return event,
+                () = until(deadline) => {}
+                failure = unconstrained(over(&self.registered, self.revoked.is_some())) => self.is_over(failure)?,
             }
-        };
-        // Who does not take the last words in time does without.
-        within(self.service.limits.close_timeout, close).await;
-        self.record.close(&ending);
-        // At the very end there is nobody left to wait for.
-        let drained = matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::Drained);
-        if !drained {
-            within(LINGER, self.driver.linger()).await;
+            // Octets may have moved since.
+            let deadline = self.deadline();
+            if deadline.at <= Instant::now() {
+                return Err(deadline.failure);
+            }
+        }
+    }
+
+    /// Decides what the end of all sessions, or a withdrawn permission, means here. A response that is on its way has time
+    /// to reach its end when a reload ends the session.
+    fn is_over(&mut self, failure: Failure) -> Result<(), Failure> {
+        if failure.kind != Kind::Revoked || !self.driver.session().phase().is_relaying() {
+            return Err(failure);
+        }
+        self.revoked = Some((Instant::now(), failure));
+        self.driver.stop();
+        Ok(())
+    }
+
+    /// Decides whether the connection survives a failure. A server that fails during the login costs the device that login
+    /// alone. A device that is gone behind LOGOUT or QUIT still has its command carried out.
+    fn survive(&mut self, failure: Failure) -> Result<(), Ending> {
+        let session = self.driver.session();
+        let is_leaving = self.device_is_gone || session.activity().has_logged_out;
+        match failure.kind.side() {
+            Some(Side::Upstream) if !session.phase().is_relaying() => {
+                self.login_failed(&failure);
+                Ok(())
+            }
+            Some(Side::Upstream) if failure.kind == Kind::UpstreamLost && is_leaving => Err(self.server_closed()),
+            Some(Side::Downstream) if failure.kind == Kind::DeviceLost && is_leaving => {
+                self.device_is_gone = true;
+                self.driver.abandon(Side::Downstream);
+                Ok(())
+            }
+            Some(Side::Downstream) if session.activity().tried_in_clear => Err(leave::in_clear()),
+            Some(Side::Upstream | Side::Downstream) | None => Err(Ending::Failed(failure)),
         }
     }
 }
-
-/// The commonest mistake of all, in the words that mend it.
-fn in_clear() -> Ending {
-    let advice =
-        "switch the device to SSL/TLS or STARTTLS, or set allow_plaintext and allowed_networks on this listener";
-    Ending::Failed(Failure::new(Kind::LoginInClear, advice))
-}
-
-/// How long a device that does not close in its turn is waited for.
-const LINGER: Duration = Duration::from_secs(2);

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::backend::mailbox::{Mailbox, Mailboxes};
+use super::connection::network::{Network, ServerStream, Tcp};
 use super::prepare::servers;
-use super::service::{Reached, dial};
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Kind, Side};
@@ -67,7 +67,7 @@ impl LoginChecks {
     pub async fn login(&self, account: &str, protocol: Protocol) -> Result<Facts, Failure> {
         let mailbox = self.mailboxes.of(account, protocol).ok_or_else(no_account)?;
         let token = mailbox.token().await?;
-        let Reached { stream, tls, .. } = dial(&mailbox.server).await?;
+        let ServerStream { stream, tls, .. } = Tcp.dial(&mailbox.server).await?;
         let conversation = converse(mailbox, &token, stream, tls);
         let ended = timeout(self.patience, conversation).await;
         ended

@@ -9,12 +9,9 @@ use super::limits::Connections;
 use super::telemetry::Telemetry;
 use crate::config::{Entry, Limits, Listener};
 use crate::failure::{Failure, Kind};
-use crate::proto::{self, Limits as SessionLimits, Offer, Session, UpstreamTls};
-use crate::protocol::Security;
-use crate::transport::Stream;
+use crate::proto::{self, Limits as SessionLimits, Offer, Session};
 use crate::transport::downstream::Acceptor;
 use crate::transport::socket::Socket;
-use crate::transport::upstream::Server;
 
 /// What all connections of one listener share.
 pub(super) struct Service {
@@ -55,32 +52,6 @@ impl Service {
         };
         proto::session(self.listener.protocol, offer, session_limits(&self.limits))
     }
-}
-
-/// A server where the protocol can be spoken.
-pub(super) struct Reached {
-    pub(super) stream: Stream,
-    pub(super) tls: UpstreamTls,
-    /// It was ready. The server may have closed it at this very moment.
-    pub(super) was_ready: bool,
-}
-
-/// Takes a connection that is ready, or dials.
-pub(super) async fn reach(server: &Server) -> Result<Reached, Failure> {
-    match server.take_warm() {
-        Some(stream) => Ok(Reached { stream, tls: UpstreamTls::Implicit, was_ready: true }),
-        None => dial(server).await,
-    }
-}
-
-/// Dials a server, up to where the protocol is spoken.
-pub(super) async fn dial(server: &Server) -> Result<Reached, Failure> {
-    let socket = server.dial().await?;
-    let (stream, tls) = match server.security() {
-        Security::Implicit => (server.handshake(socket).await?, UpstreamTls::Implicit),
-        Security::StartTls => (Stream::Plain(socket), UpstreamTls::StartTls),
-    };
-    Ok(Reached { stream, tls, was_ready: false })
 }
 
 fn session_limits(limits: &Limits) -> SessionLimits {

@@ -1,66 +1,92 @@
-//! Carries out what a session says: reads, hands over, writes, until something happens that the connection has to see.
+//! The driver carries out what a session decides: it reads, passes octets on and writes, and reports events to its caller.
 
 mod end;
+mod poll;
 
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::failure::{Failure, Kind, Side};
-use crate::proto::{Action, Credentials, Leftover, Outbox, Phase, Responses, Session, Step, UpstreamLogin};
-use crate::transport::Stream;
-use end::End;
+use crate::failure::{Failure, Side};
+use crate::proto::{Credentials, Outbox, Session, UpstreamLogin};
+use end::{End, Half};
 
-/// A session with both its streams.
-pub(super) struct Driver {
+/// A session with its two streams: one to the device, one to the mail server.
+///
+/// The streams are sockets in the proxy and pipes in tests; the driver reads and writes them in the same way.
+///
+/// # The order of calls
+///
+/// 1. Call [`new`](Self::new), and [`greet`](Self::greet) once the device can read.
+/// 2. Await [`next`](Self::next). Dropping its future loses nothing, so that it can stand in a `select!`.
+/// 3. Answer the event that it returns, then go back to 2:
+///
+/// | event | answer |
+/// |---|---|
+/// | [`Authenticate`](Event::Authenticate) | [`connect`](Self::connect), or [`login_failed`](Self::login_failed) |
+/// | [`LoginFailed`](Event::LoginFailed) | the same; the driver has dropped the server's stream |
+/// | [`StartTls`](Event::StartTls) | [`take_downstream`](Self::take_downstream) or [`take_upstream`](Self::take_upstream), a handshake, [`downstream_secured`](Self::downstream_secured) or [`upstream_secured`](Self::upstream_secured); octets left in clear are an attack |
+/// | [`Ended`](Event::Ended) of the server during a login | [`login_failed`](Self::login_failed) |
+/// | [`Ended`](Event::Ended) of the device after the login | [`close`](Self::close) the server's side, and wait for its end |
+/// | [`Close`](Event::Close), any other [`Ended`](Event::Ended), [`Stopped`](Event::Stopped) | 4 |
+/// | all others | none |
+///
+/// 4. Call [`end_with`](Self::end_with) where the device should learn the reason, or else [`close_both`](Self::close_both);
+///    then [`linger`](Self::linger). None of the three has a time limit of its own.
+///
+/// An `Err` of [`next`](Self::next) ends the connection as well, with two exceptions that the caller may make: a lost
+/// server during a login calls for [`login_failed`](Self::login_failed), and a lost device whose last command the server
+/// still carries out calls for [`abandon`](Self::abandon).
+pub struct Driver<D, U> {
     session: Box<dyn Session>,
-    downstream: End,
-    upstream: End,
+    downstream: End<D>,
+    upstream: End<U>,
     outbox: Outbox,
-    /// What the connection is to see once everything before it is written.
+    /// The event to report once everything before it is written.
     event: Option<Event>,
     last_move: Instant,
-    /// Since when something waits for the end of a response, and the server says nothing. The connection knows it.
+    /// Since when something waits for the end of a response while the server is silent. The caller has been told.
     waits_since: Option<Instant>,
-    /// The connection knows that the device has closed its half.
-    told_of_end: bool,
-    /// Nothing more of the device passes, and the connection is to end behind the present response.
+    /// [`Event::HalfClosed`] was reported.
+    half_close_reported: bool,
+    /// [`stop`](Self::stop) was called.
     is_stopping: bool,
 }
 
-/// What the connection has to see to.
+/// An event that the driver's caller has to answer.
 #[derive(Debug)]
-pub(super) enum Event {
-    /// Find the server and dial it.
+pub enum Event {
+    /// The device has sent credentials. Find the server and dial it.
     Authenticate(Credentials),
-    /// The device is let in.
+    /// The server has let the device in.
     LoggedIn,
-    /// The server refused; the upstream connection is dropped already, and the device does not know yet.
+    /// The server has refused the login. Its stream is dropped already; the device does not know yet.
     LoginFailed(Failure),
-    /// The server has said something that an operator should know.
+    /// The server has sent something that an operator should know.
     Notice(Failure),
-    /// From now on something waits for the end of a response: that has less time.
+    /// Something begins to wait for the end of a response, which has less time than an idle session.
     Waits,
-    /// The device has closed its half behind a login, and may still read: the answer has less time.
+    /// The device has closed its half during a login. It may still read the answer, which has less time now.
     HalfClosed,
-    /// Shake hands on this side.
+    /// A TLS handshake is due on this side.
     StartTls(Side),
     /// The server's response is over, and nothing of the device has passed since [`Driver::stop`].
     Stopped,
-    /// All is said.
+    /// The session is over, and its last reply is written.
     Close,
-    /// This side has closed, and all it sent is handled.
+    /// This side has closed, and everything that it sent is handled.
     Ended(Side),
 }
 
-impl Driver {
-    /// A session that has not greeted yet.
-    pub(super) fn new(session: Box<dyn Session>, downstream: Stream) -> Self {
+impl<D, U> Driver<D, U>
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// A driver of a session that has not greeted yet.
+    pub fn new(session: Box<dyn Session>, downstream: D) -> Self {
         Self {
             session,
             downstream: End { stream: Some(downstream), ..End::default() },
@@ -69,102 +95,119 @@ impl Driver {
             event: None,
             last_move: Instant::now(),
             waits_since: None,
-            told_of_end: false,
+            half_close_reported: false,
             is_stopping: false,
         }
     }
 
-    /// Says the first words.
-    pub(super) fn greet(&mut self) {
+    /// Writes the greeting.
+    pub fn greet(&mut self) {
         self.session.greet(&mut self.outbox);
-        self.touch();
+        self.state_has_changed();
     }
 
-    /// The next event.
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// A stream broke, or the device did what ends a connection; its [`Kind`] says which.
-    pub(super) async fn next(&mut self) -> Result<Event, Failure> {
+    /// A stream broke, or a peer did what ends a connection; the failure's [`Kind`](crate::failure::Kind) says which.
+    pub async fn next(&mut self) -> Result<Event, Failure> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// Hands over the connection to the server, and with what to log in there.
-    pub(super) fn connect(&mut self, upstream: Stream, login: UpstreamLogin) {
+    /// Takes over a connection to the server, and logs in there.
+    pub fn connect(&mut self, upstream: U, login: UpstreamLogin) {
         self.drop_upstream();
         self.upstream.stream = Some(upstream);
         self.session.upstream_connected(login);
-        self.touch();
+        self.state_has_changed();
     }
 
-    /// The login came to nothing; the device is told, and may try again.
-    pub(super) fn login_failed(&mut self, failure: &Failure) {
+    /// Drops the connection to the server and tells the device that its login has failed. The device may try again.
+    pub fn login_failed(&mut self, failure: &Failure) {
         self.drop_upstream();
         self.session.login_failed(failure, &mut self.outbox);
-        self.touch();
+        self.state_has_changed();
     }
 
-    /// Takes a side's stream out, to put TLS over it, with what it has sent and nobody has read.
-    pub(super) fn take(&mut self, side: Side) -> Option<(Stream, Zeroizing<Vec<u8>>)> {
-        let end = self.end(side);
-        let unread = Zeroizing::new(end.flow.input().to_vec());
-        end.flow.consume(unread.len());
-        Some((end.stream.take()?, unread))
+    /// Takes out the device's stream for a TLS handshake, with the octets that the session has not consumed.
+    pub fn take_downstream(&mut self) -> Option<(D, Zeroizing<Vec<u8>>)> {
+        self.downstream.take()
     }
 
-    /// Puts it back, encrypted.
-    pub(super) fn secured(&mut self, side: Side, stream: Stream) {
-        self.end(side).stream = Some(stream);
+    /// Takes out the server's stream for a TLS handshake, with the octets that the session has not consumed.
+    pub fn take_upstream(&mut self) -> Option<(U, Zeroizing<Vec<u8>>)> {
+        self.upstream.take()
+    }
+
+    /// Puts back the device's stream, with TLS.
+    pub fn downstream_secured(&mut self, stream: D) {
+        self.downstream.stream = Some(stream);
+        self.tls_started(Side::Downstream);
+    }
+
+    /// Puts back the server's stream, with TLS.
+    pub fn upstream_secured(&mut self, stream: U) {
+        self.upstream.stream = Some(stream);
+        self.tls_started(Side::Upstream);
+    }
+
+    fn tls_started(&mut self, side: Side) {
         self.session.tls_started(side, &mut self.outbox);
-        self.touch();
+        self.state_has_changed();
     }
 
-    /// Says the last words, where there are any, and closes both sides; bound it with a timeout.
-    pub(super) async fn end_with(&mut self, failure: &Failure) {
-        if !self.downstream.flow.is_forwarding() && !self.upstream.flow.is_forwarding() {
+    /// Tells the device why the connection ends, where its protocol allows that now, and closes both sides.
+    pub async fn end_with(&mut self, failure: &Failure) {
+        if !self.downstream.half.flow.is_forwarding() && !self.upstream.half.flow.is_forwarding() {
             self.session.bye(failure, &mut self.outbox);
-            let words = std::mem::take(&mut self.outbox.downstream);
-            let rest = words.get(self.downstream.said..).unwrap_or_default();
+            let reply = std::mem::take(&mut self.outbox.downstream);
+            let unwritten = reply.get(self.downstream.half.written..).unwrap_or_default();
             if let Some(stream) = &mut self.downstream.stream {
                 // The device may be gone; nothing depends on it any more.
-                let _ = stream.write_all(rest).await;
+                let _ = stream.write_all(unwritten).await;
             }
         }
         self.close_both().await;
     }
 
-    /// Closes both sides; neither waits for the other one's peer.
-    pub(super) async fn close_both(&mut self) {
+    /// Closes both sides at the same time: neither waits for the other.
+    pub async fn close_both(&mut self) {
         tokio::join!(self.upstream.shut_down(), self.downstream.shut_down());
     }
 
-    /// Passes the close on: close_notify, then the end of our half of the connection.
-    pub(super) async fn close(&mut self, side: Side) {
-        self.end(side).shut_down().await;
+    /// Closes our half towards one side: close_notify where there is TLS, then the end of the TCP stream.
+    pub async fn close(&mut self, side: Side) {
+        match side {
+            Side::Downstream => self.downstream.shut_down().await,
+            Side::Upstream => self.upstream.shut_down().await,
+        }
     }
 
-    /// Passes nothing more of the device, and reports once the server's present response is over.
-    pub(super) fn stop(&mut self) {
+    /// Passes nothing more of the device, and reports [`Event::Stopped`] once the server's present response is over.
+    pub fn stop(&mut self) {
         self.is_stopping = true;
     }
 
-    /// Lets go of the connection to the server, with what was meant for it.
-    pub(super) fn drop_upstream(&mut self) {
+    /// Drops the connection to the server with all that was meant for it.
+    pub fn drop_upstream(&mut self) {
         self.upstream = End::default();
         self.outbox.upstream = Zeroizing::default();
     }
 
-    /// Lets go of a side that is gone: what is meant for it is dropped from here on.
-    pub(super) fn abandon(&mut self, side: Side) {
-        let end = self.end(side);
-        end.stream = None;
-        end.reported = true;
-        self.touch();
+    /// Drops the stream of a side that is lost. From here on, octets for it are discarded.
+    pub fn abandon(&mut self, side: Side) {
+        match side {
+            Side::Downstream => self.downstream.stream = None,
+            Side::Upstream => self.upstream.stream = None,
+        }
+        self.half(side).end_reported = true;
+        self.state_has_changed();
     }
 
-    /// Waits until the device has closed as well, so that our last octets are not lost to a reset.
-    pub(super) async fn linger(&mut self) {
+    /// Reads and discards until the device has closed as well, so that a reset does not destroy our last octets.
+    pub async fn linger(&mut self) {
         let Some(stream) = &mut self.downstream.stream else { return };
-        let flow = &mut self.downstream.flow;
+        let flow = &mut self.downstream.half.flow;
         loop {
             flow.consume(flow.input().len());
             match poll_fn(|cx| flow.poll_fill(cx, stream)).await {
@@ -175,242 +218,35 @@ impl Driver {
     }
 
     /// The session.
-    pub(super) fn session(&self) -> &dyn Session {
+    pub fn session(&self) -> &dyn Session {
         self.session.as_ref()
     }
 
-    /// Octets passed from the device to the server, and back.
-    pub(super) fn passed(&self) -> (u64, u64) {
-        (self.downstream.flow.passed(), self.upstream.flow.passed())
+    /// The number of octets passed from the device to the server, and from the server to the device.
+    pub fn passed(&self) -> (u64, u64) {
+        (self.downstream.half.flow.passed(), self.upstream.half.flow.passed())
     }
 
-    /// When octets last moved.
-    pub(super) fn last_move(&self) -> Instant {
+    /// The time at which octets last moved.
+    pub fn last_move(&self) -> Instant {
         self.last_move
     }
 
-    /// Since when the server's octets, and nothing else, are waited for in the middle of a response.
-    pub(super) fn waits_since(&self) -> Option<Instant> {
+    /// The time since which a response goes on and only the server's next octets are waited for.
+    pub fn waits_since(&self) -> Option<Instant> {
         self.waits_since
     }
 
-    /// Whether something of the server's waits for something else than the server: its octets, or our own, which the device
-    /// does not take.
-    fn is_held_up(&self) -> bool {
-        self.upstream.flow.is_forwarding() || self.downstream.dirty || !self.outbox.downstream.is_empty()
+    /// Marks both sides: the session's next [`recv`](Session::recv) may decide differently.
+    fn state_has_changed(&mut self) {
+        self.downstream.half.stale = true;
+        self.upstream.half.stale = true;
     }
 
-    /// Whether a close would break off no response, and none of our own words.
-    fn is_between_responses(&self) -> bool {
-        let is_forwarding = self.upstream.flow.is_forwarding() || self.downstream.flow.is_forwarding();
-        !is_forwarding && self.outbox.downstream.is_empty() && self.session.phase() == Phase::Relaying(Responses::Whole)
-    }
-
-    /// Looks whether the end of a response is waited for. Whether that is new.
-    fn begins_to_wait(&mut self) -> bool {
-        if self.session.phase() != Phase::Relaying(Responses::Awaited) || self.is_held_up() {
-            self.waits_since = None;
-            return false;
-        }
-        let is_new = self.waits_since.is_none();
-        self.waits_since.get_or_insert_with(Instant::now);
-        is_new
-    }
-
-    /// Octets of this side have moved.
-    fn has_moved(&mut self, side: Side) {
-        self.last_move = Instant::now();
-        if side == Side::Upstream && self.waits_since.is_some() {
-            self.waits_since = Some(self.last_move);
-        }
-    }
-
-    fn end(&mut self, side: Side) -> &mut End {
+    fn half(&mut self, side: Side) -> &mut Half {
         match side {
-            Side::Downstream => &mut self.downstream,
-            Side::Upstream => &mut self.upstream,
+            Side::Downstream => &mut self.downstream.half,
+            Side::Upstream => &mut self.upstream.half,
         }
-    }
-
-    /// The session's state has changed: it is asked again, on both sides.
-    fn touch(&mut self) {
-        self.downstream.stale = true;
-        self.upstream.stale = true;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Failure>> {
-        for _ in 0..TURNS {
-            let said = self.poll_say(cx)?;
-            if self.event.is_some() {
-                // Everything before an event is on the wire before it is seen; before an end it goes out with that.
-                ready!(said);
-                if !matches!(self.event, Some(Event::Ended(_) | Event::Close)) {
-                    ready!(self.poll_flush(cx))?;
-                }
-                if let Some(event) = self.event.take() {
-                    return Poll::Ready(Ok(event));
-                }
-            }
-            if self.is_stopping && self.is_between_responses() {
-                return Poll::Ready(Ok(Event::Stopped));
-            }
-            let mut moved = false;
-            for side in [Side::Downstream, Side::Upstream] {
-                moved |= self.poll_side(cx, side)?;
-                if self.event.is_some() {
-                    break;
-                }
-            }
-            if !moved && self.event.is_none() {
-                let _ = self.poll_flush(cx)?;
-                return if self.begins_to_wait() { Poll::Ready(Ok(Event::Waits)) } else { Poll::Pending };
-            }
-        }
-        // Others have their turn, and the time is looked at.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Moves what one side has sent. Whether anything has changed.
-    fn poll_side(&mut self, cx: &mut Context<'_>, side: Side) -> Result<bool, Failure> {
-        let (from, to, words) = match side {
-            Side::Downstream => (&mut self.downstream, &mut self.upstream, self.outbox.upstream.len()),
-            Side::Upstream => (&mut self.upstream, &mut self.downstream, self.outbox.downstream.len()),
-        };
-        if from.flow.is_forwarding() {
-            match &mut to.stream {
-                None => from.flow.discard(),
-                // Our own words come first.
-                Some(_) if words > to.said => return Ok(false),
-                Some(stream) => {
-                    to.dirty = true;
-                    let before = from.flow.passed();
-                    let done = from.flow.poll_forward(cx, stream).map_err(|error| lost(other(side), &error))?;
-                    if from.flow.passed() != before {
-                        self.has_moved(side);
-                    }
-                    if done.is_pending() {
-                        return Ok(false);
-                    }
-                }
-            }
-            return Ok(true);
-        }
-        if self.is_stopping && side == Side::Downstream {
-            return Ok(false);
-        }
-        // Nothing more is heard until what was said is taken: a peer that does not read cannot fill our memory.
-        if !self.outbox.downstream.is_empty() || !self.outbox.upstream.is_empty() {
-            return Ok(false);
-        }
-        if from.stale {
-            let step = self.session.recv(side, from.flow.input(), &mut self.outbox)?;
-            self.carry_out(side, step);
-            return Ok(true);
-        }
-        let Some(stream) = &mut from.stream else { return Ok(false) };
-        if !from.flow.has_ended() {
-            if !from.flow.has_room() {
-                return Ok(false);
-            }
-            let Poll::Ready(filled) = from.flow.poll_fill(cx, stream).map_err(|error| lost(side, &error))? else {
-                return Ok(false);
-            };
-            from.stale = filled > 0;
-            self.has_moved(side);
-            return Ok(true);
-        }
-        if self.session.phase().is_relaying() && !from.flow.input().is_empty() {
-            let rest = from.flow.input().len();
-            match self.session.leftover(side) {
-                Leftover::Forward => from.flow.forward(rest),
-                Leftover::Wait => return Ok(false),
-                Leftover::Discard => from.flow.consume(rest),
-            }
-            return Ok(true);
-        }
-        if side == Side::Downstream && self.session.phase() == Phase::LoggingIn {
-            if self.told_of_end {
-                return Ok(false);
-            }
-            self.told_of_end = true;
-            self.event = Some(Event::HalfClosed);
-            return Ok(true);
-        }
-        if !from.reported {
-            from.reported = true;
-            self.event = Some(Event::Ended(side));
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    fn carry_out(&mut self, side: Side, step: Step) {
-        match step {
-            Step::Read => {
-                self.end(side).stale = false;
-                return;
-            }
-            Step::Consume(count) => self.end(side).flow.consume(count),
-            Step::Forward(count) => self.end(side).flow.forward(count),
-            Step::Act(count, action) => {
-                self.end(side).flow.consume(count);
-                self.event = Some(match action {
-                    Action::Authenticate(credentials) => Event::Authenticate(credentials),
-                    Action::LoggedIn => Event::LoggedIn,
-                    Action::LoginFailed(failure) => {
-                        self.drop_upstream();
-                        Event::LoginFailed(failure)
-                    }
-                    Action::Notice(failure) => Event::Notice(failure),
-                    Action::Close => Event::Close,
-                    Action::StartTls => Event::StartTls(side),
-                });
-            }
-        }
-        self.touch();
-    }
-
-    /// Writes our own words, to both sides. Ready once all are written.
-    fn poll_say(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
-        let down = self
-            .downstream
-            .write_out(cx, &mut self.outbox.downstream)
-            .map_err(|error| lost(Side::Downstream, &error))?;
-        let up =
-            self.upstream.write_out(cx, &mut self.outbox.upstream).map_err(|error| lost(Side::Upstream, &error))?;
-        Ok(if down.is_ready() && up.is_ready() { Poll::Ready(()) } else { Poll::Pending })
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let mut flushed = Poll::Ready(Ok(()));
-        for (side, end) in [(Side::Downstream, &mut self.downstream), (Side::Upstream, &mut self.upstream)] {
-            let Some(stream) = end.stream.as_mut().filter(|_| end.dirty) else { continue };
-            match Pin::new(stream).poll_flush(cx) {
-                Poll::Ready(Ok(())) => end.dirty = false,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(side, &error))),
-                Poll::Pending => flushed = Poll::Pending,
-            }
-        }
-        flushed
     }
 }
-
-fn other(side: Side) -> Side {
-    match side {
-        Side::Downstream => Side::Upstream,
-        Side::Upstream => Side::Downstream,
-    }
-}
-
-fn lost(side: Side, error: &io::Error) -> Failure {
-    let kind = match side {
-        Side::Downstream => Kind::DeviceLost,
-        Side::Upstream => Kind::UpstreamLost,
-    };
-    Failure::new(kind, error.to_string())
-}
-
-/// Steps in one go. A read of a relay takes two or three of them, a command before login one: no more than some hundred
-/// short commands are answered before others are served.
-const TURNS: usize = 512;

@@ -1,20 +1,23 @@
 //! The way to the server: which it is, with whose credentials, and once more where that is worth it.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
+use tokio::time::Instant;
+
+use super::Connection;
 use super::driver::Event;
-use super::{Connection, unless_over};
+use super::network::{Network, ServerStream};
+use super::wait::{unless_over, until};
 use crate::failure::{Failure, Kind};
-use crate::proto::{AccessSettings, Credentials, Terms, UpstreamLogin};
+use crate::proto::{AccessSettings, Credentials, Terms, UpstreamLogin, UpstreamTls};
 use crate::proxy::backend::Backend;
 use crate::proxy::backend::authorize::Authorized;
 use crate::proxy::backend::mailbox::{Admission, Mailbox};
 use crate::proxy::registry::Login;
-use crate::proxy::service::{Reached, dial, reach};
 use crate::transport::upstream::Server;
 
-impl Connection<'_, '_> {
+impl<N: Network> Connection<'_, '_, N> {
     /// Finds and dials the server, now that the device has said who it is.
     pub(super) async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
         // A reload may have come since the greeting.
@@ -26,13 +29,13 @@ impl Connection<'_, '_> {
                 let attempt = self.unless_left(pass_through.attempt(&credentials.login, source)).await?;
                 self.registered.login_started(Login::PassThrough(Arc::clone(server)))?;
                 // A connection that is ready is for a device that is known, and no guesser's.
-                let reached = if attempt.is_familiar() {
-                    self.unless_left(reach(server)).await?
+                let stream = if attempt.is_familiar() {
+                    self.warm_or_dialled(server).await?
                 } else {
-                    self.unless_left(dial(server)).await?
+                    self.dialled(server).await?
                 };
                 self.attempt = Some(Box::new(attempt));
-                self.connect(reached, server, credentials, Terms::pass_through(server.protocol()));
+                self.connect(stream, server, credentials, Terms::pass_through(server.protocol()));
             }
             Backend::Observe => {
                 let detail = "observe = true on this listener; remove that to let devices in";
@@ -98,8 +101,8 @@ impl Connection<'_, '_> {
 
     async fn log_in_to(&mut self, opened: Authorized) -> Result<(), Failure> {
         let mailbox = Arc::clone(&opened.mailbox);
-        let reached = self.unless_left(reach(&mailbox.server)).await?;
-        self.connect(reached, &mailbox.server, mailbox.credentials(&opened.token), opened.terms);
+        let stream = self.warm_or_dialled(&mailbox.server).await?;
+        self.connect(stream, &mailbox.server, mailbox.credentials(&opened.token), opened.terms);
         self.opened = Some(opened);
         Ok(())
     }
@@ -107,26 +110,65 @@ impl Connection<'_, '_> {
     /// A connection that was ready may be closed by the server just when it is taken: that is not the device's affair. What
     /// the server answers to the login, be it only that it is busy, is.
     pub(super) fn is_worth_another_dial(&self, failure: &Failure) -> bool {
-        self.spare.is_some() && failure.kind == Kind::UpstreamLost
+        self.retry.is_some() && failure.kind == Kind::UpstreamLost
     }
 
     /// Makes a connection of its own for a login whose ready one was lost.
     async fn dial_again(&mut self) -> Result<(), Failure> {
-        let (Some(spare), Some(server)) = (self.spare.take(), self.server.take()) else { return Ok(()) };
-        let UpstreamLogin { credentials, terms, .. } = *spare;
+        let (Some(retry), Some(server)) = (self.retry.take(), self.server.take()) else { return Ok(()) };
+        let UpstreamLogin { credentials, terms, .. } = *retry;
         self.driver.drop_upstream();
-        let reached = self.unless_left(dial(&server)).await?;
-        self.connect(reached, &server, credentials, terms);
+        let stream = self.dialled(&server).await?;
+        self.connect(stream, &server, credentials, terms);
         Ok(())
     }
 
-    fn connect(&mut self, reached: Reached, server: &Arc<Server>, credentials: Credentials, terms: Terms) {
-        let Reached { stream, tls, was_ready } = reached;
+    async fn warm_or_dialled(&mut self, server: &Server) -> Result<ServerStream<N::Stream>, Failure> {
+        match self.network.take_warm(server) {
+            Some(stream) => Ok(ServerStream { stream, tls: UpstreamTls::Implicit, was_warm: true }),
+            None => self.dialled(server).await,
+        }
+    }
+
+    pub(super) async fn dialled(&mut self, server: &Server) -> Result<ServerStream<N::Stream>, Failure> {
+        let network = self.network;
+        let dial = network.dial(server);
+        self.unless_left(dial).await
+    }
+
+    pub(super) fn connect(
+        &mut self,
+        to: ServerStream<N::Stream>,
+        server: &Arc<Server>,
+        credentials: Credentials,
+        terms: Terms,
+    ) {
+        let ServerStream { stream, tls, was_warm } = to;
         let login = UpstreamLogin { credentials, tls, terms };
-        self.spare = was_ready.then(|| Box::new(login.clone()));
-        self.record.upstream_tls = stream.facts();
+        self.retry = was_warm.then(|| Box::new(login.clone()));
+        self.record.upstream_tls = N::facts(&stream);
         self.server = Some(Arc::clone(server));
-        self.phase = Instant::now();
+        self.connected = Instant::now();
         self.driver.connect(stream, login);
+    }
+
+    /// Does this on the way to the server, unless the device leaves meanwhile. A device that has closed its half may still
+    /// read the answer, and is waited for no longer than it takes to close.
+    async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let mut work = pin!(unless_over(&self.registered, work));
+        loop {
+            let answer = self.half_closed.map(|since| since + self.service.limits.close_timeout);
+            tokio::select! {
+                done = &mut work => return done,
+                left = self.driver.next() => match left {
+                    Ok(Event::HalfClosed) => self.half_closed = Some(Instant::now()),
+                    Ok(_) => return Err(self.left_during_login()),
+                    Err(failure) => return Err(Failure::new(Kind::DeviceLost, failure.detail)),
+                },
+                () = async { if let Some(answer) = answer { until(answer).await } }, if answer.is_some() => {
+                    return Err(self.left_during_login());
+                }
+            }
+        }
     }
 }

@@ -3,17 +3,17 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::unconstrained;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use crate::failure::Failure;
 use crate::proxy::registry::Registered;
 
 /// Until then, by the clock itself: tokio's own is not looked at each time where a task always has something to do.
 pub(super) async fn until(deadline: Instant) {
-    let mut sleep = pin!(unconstrained(sleep_until(deadline.into())));
+    let mut sleep = pin!(unconstrained(sleep_until(deadline)));
     poll_fn(|cx| if Instant::now() >= deadline { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
 }
 

@@ -1,0 +1,77 @@
+//! The deadline of each phase of a connection, and the failure when it passes.
+
+use tokio::time::Instant;
+
+use super::Connection;
+use super::network::Network;
+use crate::failure::{Failure, Kind};
+use crate::proto::{Phase, Responses};
+use crate::proxy::service::setting;
+
+/// The time at which a phase has to be over.
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    /// What it means when it is not.
+    pub(super) failure: Failure,
+}
+
+impl<N: Network> Connection<'_, '_, N> {
+    /// Returns the deadline of the present phase. After the login its failure is never [`Kind::DeviceLost`]: that comes
+    /// from a stream alone, and may be survived.
+    pub(super) fn deadline(&self) -> Deadline {
+        let limits = &self.service.limits;
+        if let Some((since, failure)) = &self.revoked {
+            return Deadline { at: *since + limits.close_timeout, failure: failure.clone() };
+        }
+        let session = self.driver.session();
+        let last_move = self.driver.last_move();
+        let (since, kind, key, limit) = if self.device_is_gone && session.activity().has_logged_out {
+            (last_move, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
+        } else if self.device_is_gone {
+            // It has closed its half, and may still read the answer to its command.
+            (last_move, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
+        } else if let Some(since) =
+            self.driver.waits_since().filter(|_| session.phase() == Phase::Relaying(Responses::Awaited))
+        {
+            // A literal shorter than it was announced: what waits for its end would do so for ever.
+            let why = "it has announced more than it sends, and an answer waits for the rest";
+            let failure = Failure::new(Kind::UpstreamProtocol, why);
+            return Deadline { at: since + limits.upstream_login_timeout, failure };
+        } else if session.phase().is_relaying() {
+            (last_move, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
+        } else if session.phase() == Phase::LoggingIn {
+            return self.login_answer_deadline();
+        } else {
+            return Deadline { at: self.login_ends(), failure: self.login_timeout() };
+        };
+        Deadline { at: since + limit, failure: Failure::new(kind, setting(key, limit)) }
+    }
+
+    /// Returns the deadline of the server's answer to a login, which is sooner for a device that has closed its half.
+    fn login_answer_deadline(&self) -> Deadline {
+        let limits = &self.service.limits;
+        let at = self.connected + limits.upstream_login_timeout;
+        if let Some(sooner) = self.half_closed.map(|since| since + limits.close_timeout).filter(|sooner| *sooner < at) {
+            return Deadline { at: sooner, failure: self.left_during_login() };
+        }
+        let setting = setting("upstream_login_timeout", limits.upstream_login_timeout);
+        Deadline { at, failure: Failure::new(Kind::UpstreamTimeout, setting) }
+    }
+
+    /// Returns the time until which the device may log in. Failed logins give it back the time that they took, but not for
+    /// ever: a device that sends wrong passwords would stay as long as it liked.
+    pub(super) fn login_ends(&self) -> Instant {
+        let limit = self.service.limits.login_timeout;
+        self.greeted + limit + self.failed_logins_took.min(limit)
+    }
+
+    pub(super) fn login_timeout(&self) -> Failure {
+        Failure::new(Kind::LoginTimeout, setting("login_timeout", self.service.limits.login_timeout))
+    }
+
+    /// Returns the failure of a device that has closed its half and whose login takes too long, or that has left.
+    pub(super) fn left_during_login(&self) -> Failure {
+        let bound = setting("close_timeout", self.service.limits.close_timeout);
+        Failure::new(Kind::DeviceLost, format!("it closed its half, and its login did not end within {bound}"))
+    }
+}

@@ -1,0 +1,228 @@
+//! The driver's loop: write what the session has put into the outbox, then move what either side has sent.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::end::{Filled, Forwarded};
+use super::{Driver, Event};
+use crate::failure::{Failure, Kind, Side};
+use crate::proto::{Action, Leftover, Phase, Responses, Step};
+
+impl<D, U> Driver<D, U>
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Works until there is an event, or until nothing can be done before a stream is ready.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Failure>> {
+        for _ in 0..STEPS {
+            let written = self.write(cx)?;
+            if self.event.is_some() {
+                // Everything before an event is sent before the caller sees it; before an end it goes out with that.
+                ready!(written);
+                if !matches!(self.event, Some(Event::Ended(_) | Event::Close)) {
+                    ready!(self.flush(cx))?;
+                }
+                if let Some(event) = self.event.take() {
+                    return Poll::Ready(Ok(event));
+                }
+            }
+            if self.is_stopping && self.is_between_responses() {
+                return Poll::Ready(Ok(Event::Stopped));
+            }
+            // A step is carried out before the next one is asked for, whichever side that is for.
+            let mut has_moved = self.forward(cx, Side::Downstream)?;
+            has_moved |= self.forward(cx, Side::Upstream)?;
+            has_moved |= self.receive(cx, Side::Downstream)?;
+            // The device goes first while something that it has sent is not looked at: a server answers nothing that it
+            // has not received, and so the outcome never depends on how octets arrive.
+            let device_goes_on = has_moved && self.downstream.half.stale;
+            if self.event.is_none() && !device_goes_on {
+                has_moved |= self.receive(cx, Side::Upstream)?;
+            }
+            if !has_moved && self.event.is_none() {
+                let _ = self.flush(cx)?;
+                return if self.begins_to_wait() { Poll::Ready(Ok(Event::Waits)) } else { Poll::Pending };
+            }
+        }
+        // Other tasks run, and the caller looks at its deadlines.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads what one side has sent, or asks the session about it. Returns whether anything has changed.
+    fn receive(&mut self, cx: &mut Context<'_>, side: Side) -> Result<bool, Failure> {
+        if self.half(side).flow.is_forwarding() {
+            return Ok(false);
+        }
+        if self.is_stopping && side == Side::Downstream {
+            return Ok(false);
+        }
+        // Nothing more is read until the outbox is written: a peer that does not read cannot fill our memory.
+        if !self.outbox.downstream.is_empty() || !self.outbox.upstream.is_empty() {
+            return Ok(false);
+        }
+        if self.half(side).stale {
+            let input = match side {
+                Side::Downstream => self.downstream.half.flow.input(),
+                Side::Upstream => self.upstream.half.flow.input(),
+            };
+            let step = self.session.recv(side, input, &mut self.outbox)?;
+            self.carry_out(side, step);
+            return Ok(true);
+        }
+        let filled = match side {
+            Side::Downstream => self.downstream.fill(cx),
+            Side::Upstream => self.upstream.fill(cx),
+        };
+        match filled.map_err(|error| lost(side, &error))? {
+            Filled::Count(count) => {
+                self.half(side).stale = count > 0;
+                self.has_moved(side);
+                Ok(true)
+            }
+            Filled::Nothing => Ok(false),
+            Filled::Ended => Ok(self.handle_end(side)),
+        }
+    }
+
+    /// Passes on the octets of this side that the session has released. Returns whether the last of them has gone now.
+    fn forward(&mut self, cx: &mut Context<'_>, from: Side) -> Result<bool, Failure> {
+        if !self.half(from).flow.is_forwarding() {
+            return Ok(false);
+        }
+        let (downstream, upstream) = (&mut self.downstream, &mut self.upstream);
+        let forwarded = match from {
+            Side::Downstream => upstream.forward(cx, &mut downstream.half.flow, &self.outbox.upstream),
+            Side::Upstream => downstream.forward(cx, &mut upstream.half.flow, &self.outbox.downstream),
+        };
+        let Forwarded { has_moved, is_done } = forwarded.map_err(|error| lost(other(from), &error))?;
+        if has_moved {
+            self.has_moved(from);
+        }
+        Ok(is_done)
+    }
+
+    /// Carries out a step of the session.
+    fn carry_out(&mut self, side: Side, step: Step) {
+        match step {
+            Step::Read => {
+                self.half(side).stale = false;
+                return;
+            }
+            Step::Consume(count) => self.half(side).flow.consume(count),
+            Step::Forward(count) => self.half(side).flow.forward(count),
+            Step::Act(count, action) => {
+                self.half(side).flow.consume(count);
+                self.event = Some(match action {
+                    Action::Authenticate(credentials) => Event::Authenticate(credentials),
+                    Action::LoggedIn => Event::LoggedIn,
+                    Action::LoginFailed(failure) => {
+                        self.drop_upstream();
+                        Event::LoginFailed(failure)
+                    }
+                    Action::Notice(failure) => Event::Notice(failure),
+                    Action::Close => Event::Close,
+                    Action::StartTls => Event::StartTls(side),
+                });
+            }
+        }
+        self.state_has_changed();
+    }
+
+    /// Decides about the octets that a closed side has left, and reports its end. Returns whether anything has changed.
+    fn handle_end(&mut self, side: Side) -> bool {
+        let left = self.half(side).flow.input().len();
+        if self.session.phase().is_relaying() && left > 0 {
+            let leftover = self.session.leftover(side);
+            let flow = &mut self.half(side).flow;
+            match leftover {
+                Leftover::Forward => flow.forward(left),
+                Leftover::Wait => return false,
+                Leftover::Discard => flow.consume(left),
+            }
+            return true;
+        }
+        if side == Side::Downstream && self.session.phase() == Phase::LoggingIn {
+            if self.half_close_reported {
+                return false;
+            }
+            self.half_close_reported = true;
+            self.event = Some(Event::HalfClosed);
+            return true;
+        }
+        if self.half(side).end_reported {
+            return false;
+        }
+        self.half(side).end_reported = true;
+        self.event = Some(Event::Ended(side));
+        true
+    }
+
+    /// Writes the outbox, to both sides. Ready once all of it is written.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+        let down = self.downstream.write(cx, &mut self.outbox.downstream);
+        let down = down.map_err(|error| lost(Side::Downstream, &error))?;
+        let up = self.upstream.write(cx, &mut self.outbox.upstream);
+        let up = up.map_err(|error| lost(Side::Upstream, &error))?;
+        Ok(if down.is_ready() && up.is_ready() { Poll::Ready(()) } else { Poll::Pending })
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let down = self.downstream.flush(cx).map_err(|error| lost(Side::Downstream, &error))?;
+        let up = self.upstream.flush(cx).map_err(|error| lost(Side::Upstream, &error))?;
+        if down.is_ready() && up.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Notes that octets of this side have moved.
+    fn has_moved(&mut self, side: Side) {
+        self.last_move = Instant::now();
+        if side == Side::Upstream && self.waits_since.is_some() {
+            self.waits_since = Some(self.last_move);
+        }
+    }
+
+    /// Notes whether the end of a response is waited for. Returns whether that is new.
+    fn begins_to_wait(&mut self) -> bool {
+        if self.session.phase() != Phase::Relaying(Responses::Awaited) || self.is_held_up() {
+            self.waits_since = None;
+            return false;
+        }
+        let is_new = self.waits_since.is_none();
+        self.waits_since.get_or_insert_with(Instant::now);
+        is_new
+    }
+
+    /// Returns whether the device holds up a response: it does not take the server's octets, or our own.
+    fn is_held_up(&self) -> bool {
+        self.upstream.half.flow.is_forwarding() || self.downstream.half.dirty || !self.outbox.downstream.is_empty()
+    }
+
+    /// Returns whether a close would break off no response, and no reply of our own.
+    fn is_between_responses(&self) -> bool {
+        let is_forwarding = self.upstream.half.flow.is_forwarding() || self.downstream.half.flow.is_forwarding();
+        !is_forwarding && self.outbox.downstream.is_empty() && self.session.phase() == Phase::Relaying(Responses::Whole)
+    }
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Downstream => Side::Upstream,
+        Side::Upstream => Side::Downstream,
+    }
+}
+
+fn lost(side: Side, error: &io::Error) -> Failure {
+    let kind = match side {
+        Side::Downstream => Kind::DeviceLost,
+        Side::Upstream => Kind::UpstreamLost,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+/// Steps in one call. A read of a relay takes two or three, a command before login takes one: some hundred short
+/// commands are answered before other tasks run.
+const STEPS: usize = 512;

@@ -1,0 +1,91 @@
+//! The end of a connection: either side closes, the device logs out, or something fails.
+
+use std::time::Duration;
+
+use super::Connection;
+use super::network::Network;
+use super::session_record::Ending;
+use super::wait::within;
+use crate::failure::{Failure, Kind, Side};
+
+impl<N: Network> Connection<'_, '_, N> {
+    /// One side has closed, and all that it sent is handled.
+    pub(super) async fn ended(&mut self, side: Side) -> Result<(), Ending> {
+        let session = self.driver.session();
+        match side {
+            Side::Downstream if session.phase().is_relaying() => {
+                self.device_closed().await;
+                Ok(())
+            }
+            Side::Downstream if session.activity().tried_in_clear => Err(in_clear()),
+            Side::Downstream => Err(Ending::DeviceClosed),
+            Side::Upstream if session.phase().is_relaying() => Err(self.server_closed()),
+            Side::Upstream => {
+                let failure = Failure::new(Kind::UpstreamLost, "in the middle of the login");
+                if self.is_worth_another_dial(&failure) {
+                    let connected = self.log_in_again(failure).await;
+                    return self.after_connecting(connected);
+                }
+                self.login_failed(&failure);
+                Ok(())
+            }
+        }
+    }
+
+    /// The device has closed its half. The server learns of it; behind LOGOUT or QUIT only by its own answer and close,
+    /// so that what was to be deleted is. It is never sent QUIT on the device's behalf.
+    async fn device_closed(&mut self) {
+        self.device_is_gone = true;
+        if !self.driver.session().activity().has_logged_out {
+            // A server that does not take it in time is closed all the same.
+            within(self.service.limits.close_timeout, self.driver.close(Side::Upstream)).await;
+        }
+    }
+
+    /// Returns how a connection ends whose server has closed.
+    pub(super) fn server_closed(&self) -> Ending {
+        if self.driver.session().activity().has_logged_out {
+            Ending::LoggedOut
+        } else if self.device_is_gone {
+            Ending::DeviceClosed
+        } else {
+            Ending::ServerClosed
+        }
+    }
+
+    /// Returns how a connection ends whose session is over before the login.
+    pub(super) fn logged_out(&self) -> Ending {
+        if self.driver.session().activity().tried_in_clear { in_clear() } else { Ending::LoggedOut }
+    }
+
+    /// Closes both sides, and writes the line.
+    pub(super) async fn leave(mut self, ending: Ending) {
+        self.attempt.take().into_iter().for_each(|attempt| attempt.abandoned());
+        self.record.commands = self.driver.session().activity().commands;
+        self.record.passed = self.driver.passed();
+        let close = async {
+            match &ending {
+                Ending::Failed(failure) => self.driver.end_with(failure).await,
+                Ending::LoggedOut | Ending::DeviceClosed | Ending::ServerClosed => self.driver.close_both().await,
+            }
+        };
+        // A device that does not take the last line in time does without.
+        within(self.service.limits.close_timeout, close).await;
+        self.record.close(&ending);
+        // When the process ends, nothing is left that could wait.
+        let is_drained = matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::Drained);
+        if !is_drained {
+            within(LINGER, self.driver.linger()).await;
+        }
+    }
+}
+
+/// The commonest mistake of all, with the advice that mends it.
+pub(super) fn in_clear() -> Ending {
+    let advice =
+        "switch the device to SSL/TLS or STARTTLS, or set allow_plaintext and allowed_networks on this listener";
+    Ending::Failed(Failure::new(Kind::LoginInClear, advice))
+}
+
+/// How long a device that does not close in its turn is waited for.
+pub(super) const LINGER: Duration = Duration::from_secs(2);

@@ -1,0 +1,97 @@
+//! The network as a connection sees it: streams to both peers, connections to servers, and TLS over either.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
+
+use super::session_record::SessionRecord;
+use crate::failure::{Failure, Kind};
+use crate::inventory::TlsMode;
+use crate::proto::UpstreamTls;
+use crate::protocol::Security;
+use crate::proxy::service::Service;
+use crate::transport::upstream::Server;
+use crate::transport::{Facts, Stream};
+
+/// The ways to the peers of a connection: TCP and TLS in the proxy, pipes in tests.
+pub(in crate::proxy) trait Network {
+    /// A stream to a device or to a mail server.
+    type Stream: AsyncRead + AsyncWrite + Unpin;
+
+    /// Returns the facts about a stream's TLS; none in clear.
+    fn facts(stream: &Self::Stream) -> Option<Facts>;
+
+    /// Takes a warm connection to the server, if there is one.
+    fn take_warm(&self, server: &Server) -> Option<Self::Stream>;
+
+    /// Dials the server, up to where the protocol is spoken.
+    async fn dial(&self, server: &Server) -> Result<ServerStream<Self::Stream>, Failure>;
+
+    /// Shakes hands with the device, behind STARTTLS or STLS.
+    async fn secure_device(
+        &self,
+        service: &Service,
+        record: &mut SessionRecord<'_>,
+        clear: Clear<Self::Stream>,
+    ) -> Result<Self::Stream, Failure>;
+
+    /// Shakes hands with the mail server, behind STARTTLS or STLS.
+    async fn secure_server(&self, server: &Server, stream: Self::Stream) -> Result<Self::Stream, Failure>;
+}
+
+/// A connection to a server where the protocol can be spoken.
+pub(in crate::proxy) struct ServerStream<S> {
+    pub(in crate::proxy) stream: S,
+    pub(in crate::proxy) tls: UpstreamTls,
+    /// It was warm: established before the login. The server may have closed it at this very moment.
+    pub(in crate::proxy) was_warm: bool,
+}
+
+/// A device's stream without TLS, and the octets that are read and not consumed: a ClientHello, or its beginning.
+pub(in crate::proxy) struct Clear<S> {
+    pub(in crate::proxy) stream: S,
+    pub(in crate::proxy) unread: Zeroizing<Vec<u8>>,
+}
+
+/// TCP, with TLS by OpenSSL towards devices and by rustls towards servers.
+pub(in crate::proxy) struct Tcp;
+
+impl Network for Tcp {
+    type Stream = Stream;
+
+    fn facts(stream: &Stream) -> Option<Facts> {
+        stream.facts()
+    }
+
+    fn take_warm(&self, server: &Server) -> Option<Stream> {
+        server.take_warm()
+    }
+
+    async fn dial(&self, server: &Server) -> Result<ServerStream<Stream>, Failure> {
+        let socket = server.dial().await?;
+        let (stream, tls) = match server.security() {
+            Security::Implicit => (server.handshake(socket).await?, UpstreamTls::Implicit),
+            Security::StartTls => (Stream::Plain(socket), UpstreamTls::StartTls),
+        };
+        Ok(ServerStream { stream, tls, was_warm: false })
+    }
+
+    async fn secure_device(
+        &self,
+        service: &Service,
+        record: &mut SessionRecord<'_>,
+        clear: Clear<Stream>,
+    ) -> Result<Stream, Failure> {
+        let Stream::Plain(mut socket) = clear.stream else {
+            return Err(Failure::new(Kind::Handshake, "STARTTLS over TLS"));
+        };
+        socket.put_back(&clear.unread);
+        service.secure(socket, TlsMode::StartTls, record).await
+    }
+
+    async fn secure_server(&self, server: &Server, stream: Stream) -> Result<Stream, Failure> {
+        let Stream::Plain(socket) = stream else {
+            return Err(Failure::new(Kind::UpstreamTls, "STARTTLS over TLS"));
+        };
+        server.handshake(socket).await
+    }
+}
