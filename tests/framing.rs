@@ -4,19 +4,19 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "fuzz/driver.rs"]
-mod driver;
 #[path = "fuzz/model.rs"]
 mod model;
+#[path = "fuzz/pair.rs"]
+mod pair;
 #[allow(dead_code)]
 #[path = "fuzz/random.rs"]
 mod random;
 
 use std::collections::BTreeMap;
 
-use driver::{Driver, Protocol, Settings};
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::{Deletes, Relogin, Side};
+use pair::{Pair, Protocol, Settings};
 use random::Random;
 
 /// How often something came about, so that nobody mistakes silence for agreement.
@@ -27,7 +27,7 @@ fn imap_conversations() {
     let mut seen = Seen::new();
     for seed in 0..CONVERSATIONS {
         let mut random = Random(seed ^ 0x1a4a_9000_0000);
-        let mut driver = logged_in(Protocol::Imap, seed, b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n");
+        let mut pair = logged_in(Protocol::Imap, seed, b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n");
         let mut server = Vec::new();
         let mut device = Vec::new();
         let mut open: Vec<String> = Vec::new();
@@ -36,10 +36,10 @@ fn imap_conversations() {
                 0 => command(turn, &mut device, &mut open, &mut random, &mut seen),
                 _ => response(&mut server, &mut open, &mut random, &mut seen),
             }
-            some_of(&mut driver, Side::Downstream, &mut device, &mut random);
-            some_of(&mut driver, Side::Upstream, &mut server, &mut random);
+            some_of(&mut pair, Side::Downstream, &mut device, &mut random);
+            some_of(&mut pair, Side::Upstream, &mut server, &mut random);
         }
-        say_the_rest(driver, &device, &server);
+        say_the_rest(pair, &device, &server);
     }
     for what in ["literal", "literal+", "refused", "idle", "fetch", "list", "code", "braces", "compressed", "login"] {
         assert!(seen.get(what).is_some_and(|&times| times > 100), "{what}: {seen:?}");
@@ -51,7 +51,7 @@ fn pop3_conversations() {
     let mut seen = Seen::new();
     for seed in 0..CONVERSATIONS {
         let mut random = Random(seed ^ 0x0909_3000_0000);
-        let mut driver = logged_in(Protocol::Pop3, seed, b"USER u\r\nPASS p\r\n", b"+OK\r\n+OK\r\n+OK\r\n");
+        let mut pair = logged_in(Protocol::Pop3, seed, b"USER u\r\nPASS p\r\n", b"+OK\r\n+OK\r\n+OK\r\n");
         let mut server = Vec::new();
         let mut device = Vec::new();
         for _ in 0..24 {
@@ -89,13 +89,13 @@ fn pop3_conversations() {
                     server.extend(b".\r\n");
                 }
             }
-            some_of(&mut driver, Side::Downstream, &mut device, &mut random);
+            some_of(&mut pair, Side::Downstream, &mut device, &mut random);
             // No answer comes before its command.
             if device.is_empty() {
-                some_of(&mut driver, Side::Upstream, &mut server, &mut random);
+                some_of(&mut pair, Side::Upstream, &mut server, &mut random);
             }
         }
-        say_the_rest(driver, &device, &server);
+        say_the_rest(pair, &device, &server);
     }
     for what in ["retr", "list", "capa", "login"] {
         assert!(seen.get(what).is_some_and(|&times| times > 100), "{what}: {seen:?}");
@@ -110,42 +110,42 @@ fn nothing_is_said_behind_half_a_line() {
     for (protocol, login, server, half) in [imap, pop3] {
         for deletes in [Deletes::Allowed, Deletes::Refused] {
             let settings = Settings { relogin: Relogin::Refused, deletes, ..Settings::default() };
-            let mut driver = Driver::new(settings, protocol);
-            driver.hear(Side::Downstream, login, |left| left);
-            driver.hear(Side::Upstream, server, |left| left);
-            driver.hear(Side::Upstream, half, |left| left);
-            driver.end(Side::Upstream);
-            driver.hear(Side::Downstream, login, |left| left);
-            driver.bye(&Failure::new(Kind::Drained, ""));
-            let heard = driver.all_heard();
+            let mut pair = Pair::new(settings, protocol);
+            pair.send(Side::Downstream, login, |left| left);
+            pair.send(Side::Upstream, server, |left| left);
+            pair.send(Side::Upstream, half, |left| left);
+            pair.close(Side::Upstream);
+            pair.send(Side::Downstream, login, |left| left);
+            pair.end(&Failure::new(Kind::Drained, ""));
+            let heard = pair.all_received();
             assert!(heard.device.ends_with(std::str::from_utf8(half).unwrap()), "{heard:?}");
         }
     }
 }
 
 /// Every other login is translated.
-fn logged_in(protocol: Protocol, seed: u64, device: &[u8], server: &[u8]) -> Driver {
+fn logged_in(protocol: Protocol, seed: u64, device: &[u8], server: &[u8]) -> Pair {
     let relogin = if seed.is_multiple_of(2) { Relogin::Allowed } else { Relogin::Refused };
-    let mut driver = Driver::new(Settings { relogin, ..Settings::default() }, protocol);
-    driver.hear(Side::Downstream, device, |left| left);
-    driver.hear(Side::Upstream, server, |left| left);
-    driver
+    let mut pair = Pair::new(Settings { relogin, ..Settings::default() }, protocol);
+    pair.send(Side::Downstream, device, |left| left);
+    pair.send(Side::Upstream, server, |left| left);
+    pair
 }
 
 /// What is still to come, and the end; all that was heard is compared with the model there.
-fn say_the_rest(mut driver: Driver, device: &[u8], server: &[u8]) {
-    driver.hear(Side::Downstream, device, |left| left);
-    driver.hear(Side::Upstream, server, |left| left);
-    driver.end(Side::Downstream);
-    driver.end(Side::Upstream);
-    driver.all_heard();
+fn say_the_rest(mut pair: Pair, device: &[u8], server: &[u8]) {
+    pair.send(Side::Downstream, device, |left| left);
+    pair.send(Side::Upstream, server, |left| left);
+    pair.close(Side::Downstream);
+    pair.close(Side::Upstream);
+    pair.all_received();
 }
 
 /// As much as the network brings just now, in pieces.
-fn some_of(driver: &mut Driver, side: Side, coming: &mut Vec<u8>, random: &mut Random) {
+fn some_of(pair: &mut Pair, side: Side, coming: &mut Vec<u8>, random: &mut Random) {
     let now: Vec<u8> = coming.drain(..random.below(coming.len() + 1)).collect();
     let piece = 1 + random.below(40);
-    driver.hear(side, &now, |left| left.min(piece));
+    pair.send(side, &now, |left| left.min(piece));
 }
 
 fn command(turn: usize, device: &mut Vec<u8>, open: &mut Vec<String>, random: &mut Random, seen: &mut Seen) {

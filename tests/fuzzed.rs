@@ -3,10 +3,10 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "fuzz/driver.rs"]
-mod driver;
 #[path = "fuzz/model.rs"]
 mod model;
+#[path = "fuzz/pair.rs"]
+mod pair;
 #[path = "fuzz/parsers.rs"]
 mod parsers;
 #[allow(dead_code)]
@@ -19,10 +19,10 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
-use driver::Protocol;
 use packetboat::proto::sasl::{Exchange, Mechanism, Next};
 use packetboat::transport::detect::hello::{self, ClientHello};
 use packetboat::transport::proxy_header;
+use pair::Protocol;
 use random::Random;
 
 #[test]

@@ -22,15 +22,16 @@ use std::path::Path;
 
 use packetboat::proto::{Deletes, Offer, Probe, Relogin, Side, UpstreamTls};
 
-#[path = "fuzz/driver.rs"]
-mod driver;
 #[path = "fuzz/model.rs"]
 mod model;
+#[allow(dead_code)]
+#[path = "fuzz/pair.rs"]
+mod pair;
 #[allow(dead_code)]
 #[path = "fuzz/random.rs"]
 mod random;
 
-use driver::{Driver, Heard, Protocol, Settings, readable};
+use pair::{Heard, Pair, Protocol, Settings, readable};
 use random::Random;
 
 #[test]
@@ -124,11 +125,11 @@ fn no_server_is_asked_to_delete() {
     let mut obeyed = std::collections::BTreeMap::new();
     for seed in 0..SESSIONS {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1);
-        let mut driver = Driver::new(Settings { deletes: Deletes::Refused, ..Settings::default() }, Protocol::Imap);
-        driver.hear(Side::Downstream, b"a LOGIN u p\r\n", |left| left);
-        driver.hear(Side::Upstream, b"* OK ready\r\nP2 OK in\r\n", |left| left);
-        assert!(driver.session.phase().is_relaying());
-        driver.heard[1].clear();
+        let mut pair = Pair::new(Settings { deletes: Deletes::Refused, ..Settings::default() }, Protocol::Imap);
+        pair.send(Side::Downstream, b"a LOGIN u p\r\n", |left| left);
+        pair.send(Side::Upstream, b"* OK ready\r\nP2 OK in\r\n", |left| left);
+        assert!(pair.is_relaying());
+        pair.received[1].clear();
         let mut server = Server::default();
         let mut coming: Vec<u8> = Vec::new();
         for _ in 0..40 {
@@ -136,15 +137,15 @@ fn no_server_is_asked_to_delete() {
                 coming.extend(random.pick(DELETING_WORDS));
             }
             let cut = random.below(coming.len() + 1);
-            driver.hear(Side::Downstream, &coming.drain(..cut).collect::<Vec<_>>(), |left| left);
-            let heard = std::mem::take(&mut driver.heard[1]);
+            pair.send(Side::Downstream, &coming.drain(..cut).collect::<Vec<_>>(), |left| left);
+            let heard = std::mem::take(&mut pair.received[1]);
             server.hear(&heard, &mut random, &mut obeyed, seed);
             let cut = random.below(server.says.len() + 1);
-            driver.hear(Side::Upstream, &server.says.drain(..cut).collect::<Vec<_>>(), |left| left);
+            pair.send(Side::Upstream, &server.says.drain(..cut).collect::<Vec<_>>(), |left| left);
         }
         // What it leaves behind when it goes is no way around either.
-        driver.end(Side::Downstream);
-        let heard = std::mem::take(&mut driver.heard[1]);
+        pair.close(Side::Downstream);
+        let heard = std::mem::take(&mut pair.received[1]);
         server.hear(&heard, &mut random, &mut obeyed, seed);
     }
     for command in ["APPEND", "UNSELECT", "IDLE", "DONE", "NOOP", "STORE", "UID"] {
@@ -455,11 +456,11 @@ impl Transcript {
     /// `cut` says how much of an input, from an offset on, comes at a time.
     fn replay(&self, name: &str, cut: &dyn Fn(usize, usize) -> Option<usize>) -> Heard {
         let protocol = if name.starts_with("imap") { Protocol::Imap } else { Protocol::Pop3 };
-        let mut driver = Driver::new(self.settings, protocol);
+        let mut pair = Pair::new(self.settings, protocol);
         for (turn, (side, input)) in self.inputs.iter().enumerate() {
-            driver.hear(*side, input, |left| cut(turn, input.len() - left).unwrap_or(left));
+            pair.send(*side, input, |left| cut(turn, input.len() - left).unwrap_or(left));
         }
-        driver.all_heard()
+        pair.all_received()
     }
 }
 

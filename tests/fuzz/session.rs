@@ -15,7 +15,7 @@
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::{Deletes, Probe, Relogin, Side, UpstreamTls};
 
-use crate::driver::{Driver, Heard, Protocol, Settings};
+use crate::pair::{Heard, Pair, Protocol, Settings};
 
 enum Happening {
     Says(Side, Vec<u8>),
@@ -89,21 +89,21 @@ fn read(script: &[u8]) -> Vec<Happening> {
 }
 
 fn run(protocol: Protocol, settings: Settings, happenings: &[Happening], mut cut: impl FnMut(usize) -> usize) -> Heard {
-    let mut driver = Driver::new(settings, protocol);
+    let mut pair = Pair::new(settings, protocol);
     for happening in happenings {
-        if driver.over {
+        if pair.over {
             break;
         }
         match happening {
-            Happening::Says(side, octets) => driver.hear(*side, octets, &mut cut),
-            Happening::Closes(side) => driver.end(*side),
-            Happening::Reachable(reachable) => driver.settings.reachable = *reachable,
-            Happening::Upstream(upstream) => driver.settings.upstream = *upstream,
-            Happening::Probe(probe) => driver.settings.probe = *probe,
-            Happening::TimeIsOver => driver.bye(&Failure::new(Kind::IdleTimeout, "")),
+            Happening::Says(side, octets) => pair.send(*side, octets, &mut cut),
+            Happening::Closes(side) => pair.close(*side),
+            Happening::Reachable(reachable) => pair.settings.reachable = *reachable,
+            Happening::Upstream(upstream) => pair.settings.upstream = *upstream,
+            Happening::Probe(probe) => pair.settings.probe = *probe,
+            Happening::TimeIsOver => pair.end(&Failure::new(Kind::IdleTimeout, "")),
         }
     }
-    driver.all_heard()
+    pair.all_received()
 }
 
 /// In POP3 that is plain to see; in IMAP it takes a server that reads (`no_server_is_asked_to_delete`).

@@ -2,13 +2,13 @@
 
 #![no_main]
 
-#[path = "../driver.rs"]
-mod driver;
 #[path = "../model.rs"]
 mod model;
+#[path = "../pair.rs"]
+mod pair;
 #[path = "../session.rs"]
 mod session;
 
-use driver::Protocol;
+use pair::Protocol;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(session::play(Protocol::Imap, input)));

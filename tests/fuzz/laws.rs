@@ -1,0 +1,189 @@
+//! A session in a wrapper that checks every call: the driver keeps the order of the contract, and the session its laws.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use packetboat::failure::Failure;
+use packetboat::proto::{Action, Activity, Leftover, Outbox, Phase, Session, Side, Step, UpstreamLogin};
+
+use super::{Protocol, readable};
+
+/// The session that the driver is given.
+pub struct Checked {
+    session: Box<dyn Session>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// All that the wrapper has seen of the session's calls.
+pub struct Seen {
+    protocol: Protocol,
+    /// Octets of either side that the session has neither consumed nor forwarded: downstream, upstream.
+    pub unread: [Vec<u8>; 2],
+    /// Steps in a row that have changed the session's state alone.
+    in_place: usize,
+    /// What the server has sent on its present connection, and what it was sent.
+    from_server: Vec<u8>,
+    to_server: Vec<u8>,
+    /// The server has accepted a login of ours.
+    is_accepted: bool,
+    /// The length of our own last line to the device.
+    pub bye: usize,
+}
+
+impl Checked {
+    pub fn new(session: Box<dyn Session>, protocol: Protocol) -> (Self, Arc<Mutex<Seen>>) {
+        let seen = Arc::new(Mutex::new(Seen {
+            protocol,
+            unread: [Vec::new(), Vec::new()],
+            in_place: 0,
+            from_server: Vec::new(),
+            to_server: Vec::new(),
+            is_accepted: false,
+            bye: 0,
+        }));
+        (Self { session, seen: Arc::clone(&seen) }, seen)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap()
+    }
+}
+
+impl Session for Checked {
+    fn greet(&mut self, out: &mut Outbox) {
+        self.session.greet(out);
+    }
+
+    fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        assert!(out.downstream.is_empty() && out.upstream.is_empty(), "the outbox is written before the next call");
+        self.seen().receives(side, input);
+        let step = self.session.recv(side, input, out);
+        let mut seen = self.seen();
+        seen.to_server.extend(out.upstream.iter());
+        seen.check_own_words();
+        if let Ok(step) = &step {
+            seen.check_step(side, step);
+        }
+        step
+    }
+
+    fn upstream_connected(&mut self, login: UpstreamLogin) {
+        self.session.upstream_connected(login);
+        let mut seen = self.seen();
+        seen.is_accepted = false;
+        seen.from_server.clear();
+        seen.to_server.clear();
+        seen.unread[1].clear();
+    }
+
+    fn tls_started(&mut self, side: Side, out: &mut Outbox) {
+        self.session.tls_started(side, out);
+        let mut seen = self.seen();
+        assert!(seen.unread[side as usize].is_empty(), "no plaintext is left behind STARTTLS");
+        seen.to_server.extend(out.upstream.iter());
+        seen.check_own_words();
+    }
+
+    fn login_failed(&mut self, failure: &Failure, out: &mut Outbox) {
+        self.session.login_failed(failure, out);
+        assert!(out.upstream.is_empty(), "nothing is sent to a server that is dropped");
+        self.seen().unread[1].clear();
+    }
+
+    fn bye(&mut self, failure: &Failure, out: &mut Outbox) {
+        let before = out.downstream.len();
+        self.session.bye(failure, out);
+        let bye = &out.downstream[before..];
+        let is_one_line = bye.ends_with(b"\r\n") && bye.iter().filter(|&&octet| octet == b'\n').count() == 1;
+        let begins = bye.starts_with(b"* BYE ") || bye.starts_with(b"-ERR ");
+        assert!(bye.is_empty() || (is_one_line && begins), "{}", readable(bye));
+        self.seen().bye = bye.len();
+    }
+
+    fn phase(&self) -> Phase {
+        self.session.phase()
+    }
+
+    fn activity(&self) -> Activity {
+        self.session.activity()
+    }
+
+    fn leftover(&mut self, side: Side) -> Leftover {
+        let leftover = self.session.leftover(side);
+        if leftover != Leftover::Wait {
+            self.seen().unread[side as usize].clear();
+        }
+        leftover
+    }
+}
+
+impl Seen {
+    /// The driver hands over all octets that are neither consumed nor forwarded, and new ones behind them.
+    fn receives(&mut self, side: Side, input: &[u8]) {
+        let unread = &mut self.unread[side as usize];
+        assert!(input.starts_with(unread), "{side:?}: {} in place of {}", readable(input), readable(unread));
+        let new = &input[unread.len()..];
+        unread.extend(new);
+        if side == Side::Upstream {
+            self.from_server.extend(new);
+            self.is_accepted = self.is_accepted || self.has_accepted();
+        }
+    }
+
+    fn check_step(&mut self, side: Side, step: &Step) {
+        let unread = &mut self.unread[side as usize];
+        match step {
+            Step::Read => {}
+            Step::Consume(count) | Step::Act(count, _) => {
+                assert!(*count <= unread.len(), "law 2");
+                // Nothing but a change of state: that cannot go on for ever.
+                self.in_place = if *count == 0 { self.in_place + 1 } else { 0 };
+                assert!(self.in_place < 4);
+                unread.drain(..*count);
+            }
+            Step::Forward(count) => {
+                assert!(*count > 0 && *count <= unread.len(), "law 2");
+                // Nobody's octets reach the other side before the server has accepted a login of ours.
+                assert!(self.is_accepted, "forwarded before login: {}", readable(&self.from_server));
+                self.in_place = 0;
+                unread.drain(..*count);
+            }
+        }
+        if let Step::Act(_, Action::Authenticate(credentials)) = step {
+            // Nothing in them can end a line, or a field, towards the server.
+            assert!(credentials.is_sane());
+        }
+    }
+
+    /// Whether the server has said yes to a login of ours, as one sees it who knows nothing of the session: in IMAP an OK
+    /// to one of our tags, in POP3 more than the greeting.
+    fn has_accepted(&self) -> bool {
+        let mut lines = self.from_server.split(|&octet| octet == b'\n').map(<[u8]>::to_ascii_uppercase);
+        match self.protocol {
+            Protocol::Imap => {
+                lines.any(|line| OWN_TAGS.iter().any(|tag| line.starts_with(format!("{tag} OK").as_bytes())))
+            }
+            Protocol::Pop3 => lines.filter(|line| line.starts_with(b"+OK")).count() >= 2,
+        }
+    }
+
+    /// Until then the server is sent nothing but our own commands.
+    fn check_own_words(&self) {
+        if self.is_accepted {
+            return;
+        }
+        for line in self.to_server.split_inclusive(|&octet| octet == b'\n') {
+            let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+            let is_base64 = line.iter().all(|octet| octet.is_ascii_alphanumeric() || b"+/=*".contains(octet));
+            let is_ours = OWN_WORDS.iter().any(|word| line.starts_with(word.as_bytes()));
+            // Behind a literal of our own the rest of LOGIN comes.
+            let is_behind_literal = self.to_server.windows(3).any(|three| three == b"}\r\n");
+            assert!(is_base64 || is_ours || is_behind_literal, "the server was sent {}", readable(line));
+        }
+    }
+}
+
+/// As they are made for the login (RFC 3501 §2.2.1 leaves them to the client).
+const OWN_TAGS: [&str; 5] = ["P1", "P2", "P3", "P4", "P5"];
+/// All that is sent to a server before it has let the device in.
+const OWN_WORDS: &[&str] =
+    &["P1 ", "P2 ", "P3 ", "P4 ", "P5 ", "USER ", "PASS ", "AUTH ", "STLS", "CAPA", "QUIT", "STAT", "LIST", "NOOP"];

@@ -1,0 +1,342 @@
+//! A device and a server at the two ends of the real driver, in memory: what each of them sends, and all that it receives.
+
+#[path = "laws.rs"]
+mod laws;
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use packetboat::failure::{Failure, Kind};
+use packetboat::proto::{
+    self, Credentials, Deletes, Limits, MailboxTerms, Offer, Phase, Probe, Relogin, Side, Terms, UpstreamLogin,
+    UpstreamTls,
+};
+pub use packetboat::protocol::Protocol;
+use packetboat::proxy::{Driver, Event};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::model::Model;
+use laws::{Checked, Seen};
+
+/// What the configuration and the account say of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub offer: Offer,
+    pub upstream: UpstreamTls,
+    pub probe: Probe,
+    pub deletes: Deletes,
+    pub relogin: Relogin,
+    /// There is a token, and a server that takes the call.
+    pub reachable: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            offer: Offer { encrypted: true, starttls: true, plaintext_login: false, xoauth2: true },
+            upstream: UpstreamTls::Implicit,
+            probe: Probe::Skip,
+            deletes: Deletes::Allowed,
+            relogin: Relogin::Allowed,
+            reachable: true,
+        }
+    }
+}
+
+/// All that either side has received, and what has happened.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    pub device: String,
+    pub server: String,
+    pub events: Vec<String>,
+}
+
+/// The two peers, with the driver between them. It carries out the driver's events as the proxy does.
+pub struct Pair {
+    driver: Driver<Pipe, Pipe>,
+    seen: Arc<Mutex<Seen>>,
+    woken: Arc<Woken>,
+    pub settings: Settings,
+    protocol: Protocol,
+    device: Pipe,
+    /// None before the first login, and between one that has failed and the next.
+    server: Option<Pipe>,
+    /// Connections to the server that were dropped.
+    dropped: usize,
+    /// Downstream, upstream; the latter over all connections.
+    pub received: [Vec<u8>; 2],
+    pub events: Vec<String>,
+    pub over: bool,
+    has_ended: [bool; 2],
+    /// The rest of an input of this side is still to come: in clear, whatever happens meanwhile.
+    more: Option<Side>,
+    /// What the two sides ought to receive since the login; and how much they had received before it.
+    model: Option<(Model, [usize; 2])>,
+}
+
+impl Pair {
+    pub fn new(settings: Settings, protocol: Protocol) -> Self {
+        let limits = Limits { line: 200, sasl_line: 400, literal: 60, bad_commands: 4 };
+        let session = proto::session(protocol, settings.offer, limits);
+        let (session, seen) = Checked::new(session, protocol);
+        let device = Pipe::default();
+        let mut driver = Driver::new(Box::new(session), device.clone());
+        driver.greet();
+        let mut pair = Self {
+            driver,
+            seen,
+            woken: Arc::default(),
+            settings,
+            protocol,
+            device,
+            server: None,
+            dropped: 0,
+            received: [Vec::new(), Vec::new()],
+            events: Vec::new(),
+            over: false,
+            has_ended: [false; 2],
+            more: None,
+            model: None,
+        };
+        pair.run();
+        pair
+    }
+
+    /// Sends octets of one side, so many at a time as `cut` says of what is left; all that follows from each piece happens
+    /// before the next one comes.
+    pub fn send(&mut self, side: Side, input: &[u8], mut cut: impl FnMut(usize) -> usize) {
+        let dropped = self.dropped;
+        let mut rest = input;
+        while !rest.is_empty() && !self.has_ended[side as usize] {
+            // Nothing comes over a connection that is not there, or is dropped.
+            if self.over || (side == Side::Upstream && (self.server.is_none() || self.dropped != dropped)) {
+                break;
+            }
+            let (piece, behind) = rest.split_at(cut(rest.len()).clamp(1, rest.len()));
+            rest = behind;
+            if let Some((model, _)) = &mut self.model {
+                model.hear(side, piece);
+            }
+            if let Some(mut pipe) = self.pipe(side) {
+                pipe.sends.extend(piece);
+            }
+            self.more = (!rest.is_empty()).then_some(side);
+            self.run();
+        }
+        self.more = None;
+    }
+
+    /// One side closes its half.
+    pub fn close(&mut self, side: Side) {
+        self.has_ended[side as usize] = true;
+        if let (Side::Upstream, Some((model, _))) = (side, &mut self.model) {
+            model.closed();
+        }
+        if let Some(mut pipe) = self.pipe(side) {
+            pipe.has_closed = true;
+        }
+        self.run();
+    }
+
+    /// The connection ends for a reason that is not the session's.
+    pub fn end(&mut self, failure: &Failure) {
+        if !self.over {
+            self.say_bye(failure);
+        }
+    }
+
+    pub fn is_relaying(&self) -> bool {
+        self.driver.session().phase().is_relaying()
+    }
+
+    /// All that both sides have received, for people to read; compared with the model where there is one.
+    pub fn all_received(self) -> Heard {
+        if let Some((model, [device, server])) = &self.model {
+            let seen = self.seen.lock().unwrap();
+            let end = self.received[0].len() - seen.bye;
+            model.compare(&self.received[0][*device..end], &self.received[1][*server..], &seen.unread[0]);
+        }
+        Heard { device: readable(&self.received[0]), server: readable(&self.received[1]), events: self.events }
+    }
+
+    fn pipe(&mut self, side: Side) -> Option<std::cell::RefMut<'_, Ends>> {
+        match side {
+            Side::Downstream => Some(self.device.0.borrow_mut()),
+            Side::Upstream => self.server.as_ref().map(|server| server.0.borrow_mut()),
+        }
+    }
+
+    /// Runs the driver until it waits for one of the peers.
+    fn run(&mut self) {
+        let waker = Waker::from(Arc::clone(&self.woken));
+        let mut cx = Context::from_waker(&waker);
+        while !self.over {
+            let polled = std::pin::pin!(self.driver.next()).poll(&mut cx);
+            self.collect();
+            match polled {
+                Poll::Ready(Ok(event)) => self.answer(event),
+                Poll::Ready(Err(failure)) => {
+                    self.events.push(format!("error {}", failure.kind.label()));
+                    self.say_bye(&failure);
+                }
+                Poll::Pending if self.woken.0.swap(false, Ordering::Relaxed) => {}
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn answer(&mut self, event: Event) {
+        match event {
+            Event::Authenticate(credentials) => self.authenticate(credentials),
+            Event::LoggedIn => self.logged_in(),
+            Event::LoginFailed(failure) => self.lose_server(&failure),
+            Event::Notice(failure) => {
+                let wait = failure.retry_after.map(|wait| format!(" {wait:?}")).unwrap_or_default();
+                self.events.push(format!("notice {}{wait}", failure.kind.label()));
+            }
+            Event::Waits | Event::HalfClosed => {}
+            Event::StartTls(side) => self.start_tls(side),
+            Event::Stopped => unreachable!("nobody stops it"),
+            Event::Close => {
+                self.events.push("close".to_owned());
+                self.over = true;
+            }
+            Event::Ended(Side::Upstream) if self.driver.session().phase() == Phase::LoggingIn => {
+                self.lose_server(&Failure::new(Kind::UpstreamLost, "closed"));
+            }
+            Event::Ended(side) => {
+                self.events.push(format!("ended {side:?}").to_lowercase());
+                self.over = !self.is_relaying();
+            }
+        }
+        self.collect();
+    }
+
+    fn authenticate(&mut self, credentials: Credentials) {
+        let (login, secret) = (readable(&credentials.login), readable(credentials.secret.expose()));
+        self.events.push(format!("authenticate {login} {secret}"));
+        if !self.settings.reachable {
+            return self.driver.login_failed(&Failure::new(Kind::Connect, "nobody there"));
+        }
+        let Settings { upstream, probe, deletes, relogin, .. } = self.settings;
+        let server = Pipe::default();
+        self.server = Some(server.clone());
+        let terms = Terms::Mailbox(MailboxTerms { probe, deletes, relogin });
+        self.driver.connect(server, UpstreamLogin { credentials, tls: upstream, terms });
+    }
+
+    fn logged_in(&mut self) {
+        self.events.push("logged in".to_owned());
+        if self.settings.deletes == Deletes::Allowed {
+            let mut model = Model::new(self.protocol, self.settings.offer, self.settings.relogin);
+            let seen = self.seen.lock().unwrap();
+            model.hear(Side::Downstream, &seen.unread[0]);
+            model.hear(Side::Upstream, &seen.unread[1]);
+            self.model = Some((model, [self.received[0].len(), self.received[1].len()]));
+        }
+    }
+
+    fn lose_server(&mut self, failure: &Failure) {
+        self.server = None;
+        self.dropped += 1;
+        self.has_ended[1] = false;
+        self.events.push(format!("login failed {}", failure.kind.label()));
+        self.driver.login_failed(failure);
+    }
+
+    fn start_tls(&mut self, side: Side) {
+        let taken = match side {
+            Side::Downstream => self.driver.take_downstream(),
+            Side::Upstream => self.driver.take_upstream(),
+        };
+        let (stream, unread) = taken.unwrap();
+        if !unread.is_empty() || self.more == Some(side) {
+            self.events.push(format!("injection {side:?}").to_lowercase());
+            self.over = true;
+            return;
+        }
+        self.events.push(format!("start tls {side:?}").to_lowercase());
+        match side {
+            Side::Downstream => {
+                self.settings.offer.encrypted = true;
+                self.driver.downstream_secured(stream);
+            }
+            Side::Upstream => self.driver.upstream_secured(stream),
+        }
+    }
+
+    fn say_bye(&mut self, failure: &Failure) {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(std::pin::pin!(self.driver.end_with(failure)).poll(&mut cx).is_ready(), "pipes take everything");
+        self.collect();
+        self.over = true;
+    }
+
+    /// What the driver has written since.
+    fn collect(&mut self) {
+        self.received[0].append(&mut self.device.0.borrow_mut().receives);
+        if let Some(server) = &self.server {
+            self.received[1].append(&mut server.0.borrow_mut().receives);
+        }
+    }
+}
+
+/// A connection in memory: the peer's ends of it, and a stream for the driver. Nothing is waited for: whoever puts
+/// something in polls the driver.
+#[derive(Clone, Default)]
+struct Pipe(Rc<RefCell<Ends>>);
+
+#[derive(Default)]
+struct Ends {
+    sends: Vec<u8>,
+    has_closed: bool,
+    receives: Vec<u8>,
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut ends = self.0.borrow_mut();
+        if ends.sends.is_empty() {
+            return if ends.has_closed { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+        let count = ends.sends.len().min(room.remaining());
+        room.put_slice(&ends.sends[..count]);
+        ends.sends.drain(..count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().receives.extend(octets);
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The driver has more to do.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// For people to read.
+pub fn readable(octets: &[u8]) -> String {
+    octets.escape_ascii().to_string().replace("\\r\\n", "\n")
+}
