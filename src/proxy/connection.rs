@@ -10,6 +10,8 @@ pub(super) mod refuse;
 mod relay;
 pub(super) mod session_record;
 mod starttls;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::sync::Arc;
