@@ -13,9 +13,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::RwLock;
@@ -211,7 +212,7 @@ impl Admin {
         let _inside = self.loops.page.enter();
         let mut reloadable = self.reloadable();
         reloadable.token = listeners.token;
-        self.expiries.lock().unwrap_or_else(PoisonError::into_inner).forget();
+        self.expiries.lock().forget();
         let mut open = Vec::new();
         for (address, socket) in listeners.listen {
             let Some(socket) = socket else {
@@ -265,7 +266,7 @@ impl Admin {
     }
 
     fn reloadable(&self) -> MutexGuard<'_, Snapshot> {
-        self.reloadable.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reloadable.lock()
     }
 }
 

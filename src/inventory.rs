@@ -13,8 +13,10 @@ mod serde_names;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::Inventory as Limits;
 use crate::failure::Failure;
@@ -49,7 +51,7 @@ impl Inventory {
 
     /// Other limits, from now on.
     pub fn set_limits(&self, limits: Limits) {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        *self.limits.lock() = limits;
         self.forget_stale();
     }
 
@@ -171,11 +173,11 @@ impl Inventory {
     }
 
     fn table(&self) -> MutexGuard<'_, DeviceTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     fn limits(&self) -> Limits {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.limits.lock()
     }
 }
 

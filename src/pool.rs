@@ -12,10 +12,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -198,8 +199,7 @@ impl Pool {
         let mut state = self.state();
         loop {
             let Some(next) = state.waiting.pop_front() else {
-                let (woken, waited) = self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
-                state = woken;
+                let waited = self.work.wait_for(&mut state, IDLE);
                 if waited.timed_out() && !is_kept && state.waiting.is_empty() {
                     state.threads -= 1;
                     state.idle -= 1;
@@ -220,13 +220,13 @@ impl Pool {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
 impl Waiting {
     fn take(&self) -> Option<Job> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 

@@ -1,8 +1,8 @@
 //! What ends one day: certificates, client secrets, sign-ins; read from their files now and then.
 
-use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::MutexGuard;
 use tokio::time::Instant;
 
 use super::Admin;
@@ -58,7 +58,7 @@ impl Admin {
 
 impl Admin {
     fn known_expiries(&self) -> MutexGuard<'_, ReadExpiries> {
-        self.expiries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.expiries.lock()
     }
 }
 

@@ -2,7 +2,7 @@
 //! and once a day the log tells what ends soon.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -38,7 +38,7 @@ impl Admin {
         if saved.is_err() {
             self.common.inventory.mark_changed();
         }
-        let mut problem = self.save_problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problem = self.save_problem.lock();
         // Told once, and not every half minute.
         match (saved.err(), problem.as_ref()) {
             (Some(message), before) if before != Some(&message) => {
@@ -58,7 +58,7 @@ impl Admin {
         let token = tokens.iter().find_map(|one| one.unkept.as_ref().map(|why| format!("{}: {why}", one.account)));
         let token = token.map(|why| format!("the newest refresh token is in memory alone, account {why}"));
         token.or_else(|| {
-            let problem = self.save_problem.lock().unwrap_or_else(PoisonError::into_inner);
+            let problem = self.save_problem.lock();
             problem.as_ref().map(|why| format!("the inventory cannot be kept: {why}"))
         })
     }

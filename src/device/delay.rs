@@ -8,9 +8,10 @@
 mod throttle;
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -119,7 +120,7 @@ impl Delays {
     }
 
     fn throttles(&self) -> MutexGuard<'_, Throttles> {
-        self.throttles.lock().unwrap_or_else(PoisonError::into_inner)
+        self.throttles.lock()
     }
 
     /// Whether no try waits or is under way.

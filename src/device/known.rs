@@ -9,9 +9,9 @@ mod pairs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::crypto::sha256;
@@ -127,7 +127,7 @@ impl KnownSources {
     }
 
     fn stores(&self) -> MutexGuard<'_, Stores> {
-        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stores = self.stores.lock();
         let today = today();
         if stores.day != today {
             stores.day = today;

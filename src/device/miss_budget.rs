@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::source::Source;
@@ -55,7 +55,7 @@ impl MissBudget {
     }
 
     fn pairs(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
-        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pairs.lock()
     }
 }
 

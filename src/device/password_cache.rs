@@ -1,8 +1,10 @@
 //! Memory of logins that went well: verified passwords by keyed hash, so that a device that polls costs next to nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Device;
 use crate::crypto::{KeyedHash, Tag};
@@ -74,7 +76,7 @@ impl PasswordCache {
     }
 
     fn passwords(&self) -> MutexGuard<'_, Passwords> {
-        self.passwords.lock().unwrap_or_else(PoisonError::into_inner)
+        self.passwords.lock()
     }
 
     /// Forgets all passwords.

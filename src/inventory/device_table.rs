@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::SeenDevice;
 use crate::protocol::Protocol;
@@ -39,7 +41,7 @@ impl Entry {
     }
 
     pub(super) fn device(&self) -> MutexGuard<'_, SeenDevice> {
-        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+        self.device.lock()
     }
 
     fn has_logged_in(&self) -> bool {

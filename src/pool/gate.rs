@@ -1,9 +1,10 @@
 //! One job at a time for one directory or host name: a job that hangs is not joined by the next one, and takes one thread only.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -24,7 +25,7 @@ impl Gate {
 
     /// The gate of a directory or a host name, which all callers have in common.
     pub fn of(name: &str) -> Self {
-        let mut gates = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = NAMED.lock();
         if let Some(gate) = gates.get(name).and_then(Weak::upgrade) {
             return Self(gate);
         }

@@ -4,9 +4,10 @@ mod credentials;
 mod sign_in;
 mod status;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
@@ -365,11 +366,11 @@ impl CachedToken {
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.kept.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.pending.lock()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

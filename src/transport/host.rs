@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::pool::{self, Gate, NotDone};
 use crate::state;
@@ -56,7 +58,7 @@ struct Answer {
 /// Asks, and leaves the answer to all who have asked meanwhile.
 fn ask_resolver(name: &str) -> io::Result<Vec<IpAddr>> {
     let addresses: Vec<IpAddr> = (name, 0).to_socket_addrs()?.map(|address| address.ip()).collect();
-    let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut answers = ANSWERS.lock();
     let now = Instant::now();
     answers.retain(|_, answer| now.duration_since(answer.came) < FORGOTTEN);
     answers.insert(name.to_owned(), Answer { came: now, addresses: addresses.clone() });
@@ -64,7 +66,7 @@ fn ask_resolver(name: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 fn answer_since(name: &str, asked: Instant) -> Option<Vec<IpAddr>> {
-    let answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let answers = ANSWERS.lock();
     answers.get(name).filter(|answer| answer.came > asked).map(|answer| answer.addresses.clone())
 }
 

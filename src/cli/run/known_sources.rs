@@ -1,9 +1,10 @@
 //! Known devices in the state directory: read at the start, written some seconds after a change and at the end.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -59,7 +60,7 @@ impl KnownSourcesFile {
         if saved.is_err() {
             self.known.keep_for_later();
         }
-        let mut problem = self.save_problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problem = self.save_problem.lock();
         // Told once, and not every few seconds.
         match (saved.err(), problem.as_ref()) {
             (Some(message), before) if before != Some(&message) => {

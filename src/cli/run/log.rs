@@ -8,10 +8,11 @@ mod stderr;
 use std::fmt::{self, Debug, Write as _};
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::RwLock;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -90,7 +91,7 @@ impl Output {
         // It is there for as long as the process.
         let _ = self.level.reload(level);
         self.format.json.store(config.log.format == LogFormat::Json, Ordering::Relaxed);
-        let mut pseudonyms = self.format.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut pseudonyms = self.format.pseudonyms.write();
         let hash = pseudonyms.take().and_then(|before| before.hash);
         if config.log.pseudonyms {
             *pseudonyms = Some(Pseudonyms::new(hash.or_else(|| KeyedHash::new().ok().map(Arc::new)), config));
@@ -99,7 +100,7 @@ impl Output {
 
     /// Names of a configuration that is not taken, and has problems that are told.
     pub(super) fn hide_also(&self, config: &Config) {
-        let mut pseudonyms = self.format.pseudonyms.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut pseudonyms = self.format.pseudonyms.write();
         if let Some(pseudonyms) = pseudonyms.as_mut() {
             pseudonyms.learn(config);
         }
@@ -201,7 +202,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut line = LogLine::default();
         event.record(&mut line);
-        let pseudonyms = self.0.pseudonyms.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let pseudonyms = self.0.pseudonyms.read();
         if let Some(pseudonyms) = pseudonyms.as_ref() {
             line.hide(pseudonyms);
         }

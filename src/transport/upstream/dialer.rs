@@ -4,9 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -78,7 +78,7 @@ impl Dialer {
     }
 
     fn known(&self, port: u16) -> Option<Vec<SocketAddr>> {
-        let known = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.resolved.lock();
         let (_, addresses) = known.as_ref().filter(|(since, _)| since.elapsed() < KNOWN)?;
         addresses.iter().all(|address| address.port() == port).then(|| addresses.clone())
     }
@@ -87,7 +87,7 @@ impl Dialer {
         let resolved = host::resolve(&self.host, port, self.connect_timeout).await;
         let resolved = resolved.map_err(|error| Failure::new(Kind::Resolve, format!("{}: {error}", self.host)))?;
         let addresses = interleave(resolved);
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), addresses.clone()));
+        *self.resolved.lock() = Some((Instant::now(), addresses.clone()));
         Ok(addresses)
     }
 
@@ -116,7 +116,7 @@ impl Dialer {
                 }
             }
         }
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.resolved.lock() = None;
         let reasons: Vec<String> = errors.iter().map(AttemptError::to_string).collect();
         let reasons = if reasons.is_empty() { "it has no address".to_owned() } else { reasons.join(", ") };
         Err(Failure::new(Kind::Connect, format!("{} port {port} ({reasons})", self.host)))

@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write, stderr};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing::warn;
@@ -66,7 +67,7 @@ impl StandardError {
             if left.is_zero() {
                 return;
             }
-            (state, _) = self.0.written.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            let _ = self.0.written.wait_for(&mut state, left);
         }
     }
 
@@ -102,7 +103,7 @@ impl StandardError {
                     continue;
                 }
                 self.0.written.notify_all();
-                state = self.0.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.0.work.wait(&mut state);
                 continue;
             };
             drop(state);
@@ -116,7 +117,7 @@ impl StandardError {
     }
 
     fn state(&self) -> MutexGuard<'_, QueueState> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 
