@@ -97,6 +97,12 @@ fn the_page_for_contributors_names_what_exists() {
             assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "{name}");
         }
     }
+    // Its table of floors is the map of the library.
+    let map = fs::read_to_string(root.join("src/lib.rs")).unwrap();
+    let rows = map.lines().filter_map(|line| line.strip_prefix("//! ")).filter(|line| line.contains("[`"));
+    let missing: Vec<String> =
+        rows.map(|row| row.replace("[`", "`").replace("`]", "`")).filter(|row| !page.contains(row)).collect();
+    assert!(missing.is_empty(), "docs/contributing.md lacks {missing:#?}");
     assert!(files > 50 && functions > 20, "{files} files, {functions} functions");
 }
 
