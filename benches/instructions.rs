@@ -14,23 +14,17 @@
     clippy::print_stdout
 )]
 
-#[path = "peers/device.rs"]
-#[allow(dead_code)]
-mod device;
-#[path = "peers/upstream.rs"]
-#[allow(dead_code)]
-mod upstream;
-
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use support::bench::{device, upstream};
 
 use support::certificates::Certificates;
 use support::imap::Imap;
 
-use device::Kind;
+use support::bench::device::Kind;
 
 /// What is counted, and the most that it may be.
 struct Bound {

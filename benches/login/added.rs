@@ -9,8 +9,8 @@ use openssl::ssl::SslVersion;
 use packetboat::device::password;
 use packetboat::state::{self, Access};
 
-use crate::cost::{self, Cost};
-use crate::figures::Figures;
+use support::bench::cost::{self, Cost};
+use support::bench::figures::Figures;
 use support::certificates::Certificates;
 use support::dovecot::{Dovecot, PASSWORD};
 use support::imap::Imap;

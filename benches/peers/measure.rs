@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use openssl::ssl::SslSession;
 use support::imap::Imap;
 
-use crate::device::Kind;
-use crate::figures::Figures;
 use crate::proxies::Proxy;
 use crate::tree::Tree;
-use crate::upstream::{MESSAGES, PUSHING};
+use support::bench::device::Kind;
+use support::bench::figures::Figures;
+use support::bench::upstream::{MESSAGES, PUSHING};
 
 /// A row of the table.
 pub struct Row {
@@ -61,7 +61,7 @@ fn sessions(kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
         session(kind, proxy.addresses[manner], None);
         let mut device = kind.connect(proxy.addresses[manner], None);
         device.ok("NOOP");
-        let session = crate::device::session(&device);
+        let session = support::bench::device::session(&device);
         device.log_out();
         session
     };

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::tree::Tree;
-use crate::upstream::MANNERS;
+use support::bench::upstream::MANNERS;
 
 /// A proxy that runs.
 pub struct Proxy {

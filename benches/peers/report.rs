@@ -42,7 +42,7 @@ pub fn table(names: &[&str], rows: &[Row]) -> String {
     let _ = writeln!(text, "|---|---|{}---|---|", "---|".repeat(names.len()));
     for row in rows {
         let medians: Vec<Option<f64>> =
-            row.figures.iter().map(|figures| figures.as_ref().map(crate::figures::Figures::median)).collect();
+            row.figures.iter().map(|figures| figures.as_ref().map(support::bench::figures::Figures::median)).collect();
         let shown = (0..names.len()).map(|place| medians.get(place).copied().flatten().map_or("–".to_owned(), number));
         let own = medians.first().copied().flatten();
         let more_is_better = row.unit == "1/s";
@@ -74,7 +74,7 @@ pub fn targets(names: &[&str], rows: &[Row]) -> String {
         let find = |whose: &str| {
             let row = rows.iter().find(|row| row.name == name)?;
             let place = names.iter().position(|one| *one == whose)?;
-            row.figures.get(place)?.as_ref().map(crate::figures::Figures::median)
+            row.figures.get(place)?.as_ref().map(support::bench::figures::Figures::median)
         };
         let other = rows.iter().find(|row| row.name == name).and_then(|_| find(by));
         let other =
@@ -119,7 +119,7 @@ pub fn chart(names: &[&str], rows: &[Row]) -> String {
     let mut y = 60;
     for (name, label) in SHOWN {
         let Some(row) = rows.iter().find(|row| row.name == name) else { continue };
-        let median = |place: usize| row.figures.get(place)?.as_ref().map(crate::figures::Figures::median);
+        let median = |place: usize| row.figures.get(place)?.as_ref().map(support::bench::figures::Figures::median);
         let Some(own) = median(0) else { continue };
         let middle = y + names.len() * bar / 2 + 4;
         let _ =

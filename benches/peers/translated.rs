@@ -8,9 +8,9 @@ use openssl::ssl::SslVersion;
 use packetboat::device::password;
 use packetboat::state::{self, Access};
 
-use crate::device::Kind;
-use crate::figures::Figures;
 use crate::measure;
+use support::bench::device::Kind;
+use support::bench::figures::Figures;
 use support::certificates::Certificates;
 use support::free_ports;
 use support::process::Process;
@@ -53,5 +53,5 @@ pub fn measure(directory: &Path, certificates: &Certificates, upstream: u16) -> 
     );
     let ways = [passed, translated].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     measure::wait_until_open(&ways);
-    measure::in_turns(process.0.id(), &ways, &Kind::old(crate::device::SUITE))
+    measure::in_turns(process.0.id(), &ways, &Kind::old(support::bench::device::SUITE))
 }

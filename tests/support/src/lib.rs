@@ -1,5 +1,6 @@
 //! Real peers, started by the tests and ended by their own process id.
 
+pub mod bench;
 pub mod browser;
 pub mod certificates;
 pub mod connection;

@@ -13,14 +13,9 @@
     clippy::print_stdout
 )]
 
-#[path = "login/added.rs"]
 mod added;
-#[path = "login/beside.rs"]
-mod beside;
-#[path = "login/cost.rs"]
-mod cost;
-#[path = "peers/figures.rs"]
-mod figures;
+
+use support::bench::emailproxy;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,7 +24,7 @@ fn main() {
         return;
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let parts: [(&str, fn()); 2] = [("added", added::measure), ("beside", || drop(beside::measure()))];
+    let parts: [(&str, fn()); 2] = [("added", added::measure), ("beside", || drop(emailproxy::measure()))];
     for (name, measure) in parts {
         if filter.is_none_or(|filter| name.contains(filter.as_str())) {
             measure();

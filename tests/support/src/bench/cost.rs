@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-use support::process::Process;
-use support::proxy::Proxy;
+use crate::process::Process;
+use crate::proxy::Proxy;
 
 /// Watches one process.
 pub struct Cost {

@@ -13,26 +13,18 @@
     clippy::print_stdout
 )]
 
-#[path = "peers/device.rs"]
-#[allow(dead_code)]
-mod device;
-#[path = "peers/figures.rs"]
-mod figures;
-#[path = "peers/upstream.rs"]
-#[allow(dead_code)]
-mod upstream;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use support::bench::{device, upstream};
 
 use support::certificates::Certificates;
 
-use device::Kind;
-use figures::Figures;
+use support::bench::device::Kind;
+use support::bench::figures::Figures;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -2,11 +2,11 @@
 
 use std::net::{SocketAddr, TcpStream};
 
+use crate::connection::{Connection, resume};
+use crate::device::Device;
+use crate::imap::Imap;
+use crate::stacks::{Version, context, old};
 use openssl::ssl::{Ssl, SslContext, SslOptions, SslSession};
-use support::connection::{Connection, resume};
-use support::device::Device;
-use support::imap::Imap;
-use support::stacks::{Version, context, old};
 
 /// A kind of device.
 #[derive(Clone)]

@@ -13,34 +13,20 @@
     clippy::print_stdout
 )]
 
-#[path = "login/beside.rs"]
-mod beside;
-#[path = "login/cost.rs"]
-mod cost;
-#[path = "peers/device.rs"]
-mod device;
-#[path = "peers/figures.rs"]
-mod figures;
-#[path = "peers/measure.rs"]
 mod measure;
-#[path = "peers/proxies.rs"]
 mod proxies;
-#[path = "peers/report.rs"]
 mod report;
-#[path = "peers/translated.rs"]
 mod translated;
-#[path = "peers/tree.rs"]
 mod tree;
-#[path = "peers/upstream.rs"]
-mod upstream;
 
 use std::path::Path;
+use support::bench::{emailproxy, upstream};
 
-use device::{Kind, SUITE};
 use measure::Row;
 use proxies::{Proxy, Setting};
+use support::bench::device::{Kind, SUITE};
+use support::bench::upstream::Upstream;
 use support::certificates::Certificates;
-use upstream::Upstream;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -123,7 +109,7 @@ fn run(filter: &[&str]) {
     let versions: Vec<String> = proxies.iter().map(|proxy| proxy.version.clone()).collect();
     drop(proxies);
     if wanted("translated")
-        && let Some([packetboat, emailproxy, without_key]) = beside::measure()
+        && let Some([packetboat, emailproxy, without_key]) = emailproxy::measure()
     {
         let row = |name: &str, figures| Row { name: name.to_owned(), unit: "ms", figures: vec![Some(figures)] };
         rows.add([

@@ -12,14 +12,14 @@ use packetboat::state::{self, Access};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::cost::{self, Cost};
-use crate::figures::Figures;
-use support::certificates::Certificates;
-use support::free_ports;
-use support::imap::Imap;
-use support::process::{PATIENCE, Process};
-use support::proxy::{Proxy, translating_listener};
-use support::stacks::{Stack, Start, Version};
+use crate::bench::cost::{self, Cost};
+use crate::bench::figures::Figures;
+use crate::certificates::Certificates;
+use crate::free_ports;
+use crate::imap::Imap;
+use crate::process::{PATIENCE, Process};
+use crate::proxy::{Proxy, translating_listener};
+use crate::stacks::{Stack, Start, Version};
 
 /// CPU time of a session in milliseconds: packetboat's, email-oauth2-proxy's, and that without its key derivation.
 pub fn measure() -> Option<[Figures; 3]> {

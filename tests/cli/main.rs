@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "cli/owner.rs"]
 mod owner;
-#[path = "cli/terminal.rs"]
 mod terminal;
 
 use std::fs;

@@ -1,0 +1,7 @@
+//! What benches have in common: the old device, the fast server, CPU time, figures, and email-oauth2-proxy to compare with.
+
+pub mod cost;
+pub mod device;
+pub mod emailproxy;
+pub mod figures;
+pub mod upstream;
