@@ -1,8 +1,8 @@
 //! The mail protocols and the one translation of the login, as pure machines: octets in, steps out.
 //!
 //! Nothing here knows a socket, a clock, a log or the configuration. The driver in `proxy` carries the steps out.
-//! [`session`] makes a session of any protocol. What all protocols do alike stands in `session.rs`; what differs is a
-//! `Dialect`, a folder for each protocol.
+//! [`session`] makes a session of any protocol: `session.rs` holds what all protocols do alike, and each protocol's
+//! folder is a `Dialect` with what differs.
 
 mod dialect;
 mod imap;
@@ -34,8 +34,8 @@ pub fn session(protocol: Protocol, offer: Offer, limits: Limits) -> Box<dyn Sess
     }
 }
 
-/// Makes a session without a device, which logs in at a mail server and does no more. Its first step is for the server's
-/// greeting; what it writes for a device is to be dropped.
+/// Makes a session without a device, which logs in at a mail server and does no more. Call it for the upstream side
+/// first; drop what it writes for a device.
 pub fn login(protocol: Protocol, login: UpstreamLogin) -> Box<dyn Session> {
     match protocol {
         Protocol::Imap => Box::new(Machine::<Imap>::logging_in(login)),
@@ -81,56 +81,57 @@ pub trait Session: Send {
     /// Reads what came from `side`, and returns what to do next.
     ///
     /// # Errors
-    /// What a peer did that ends the connection; tell the device with [`bye`](Session::bye) and close.
+    /// The failure names what a peer did that ends the connection. Tell the device with [`bye`](Session::bye), and
+    /// close.
     fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure>;
 
-    /// The mail server's connection stands (TLS done, where it is implicit): the session logs in there.
+    /// Starts the login at the mail server. Its connection stands, with TLS where that is implicit.
     fn upstream_connected(&mut self, login: UpstreamLogin);
 
-    /// The TLS handshake on `side` is done.
+    /// Goes on behind the TLS handshake on `side`.
     fn tls_started(&mut self, side: Side, out: &mut Outbox);
 
-    /// The login failed on the way: the session tells the device, with the reply that `failure` calls for.
+    /// Tells the device that its login failed, with the reply that `failure` calls for.
     fn login_failed(&mut self, failure: &Failure, out: &mut Outbox);
 
-    /// Writes the last words to the device, where its protocol has some that may stand here.
+    /// Writes the last response to the device, where its protocol allows one at this point.
     fn bye(&mut self, failure: &Failure, out: &mut Outbox);
 
-    /// The part of its life that the session is in.
+    /// Returns the part of its life that the session is in.
     fn phase(&self) -> Phase;
 
-    /// What the device has done so far.
+    /// Returns what the device has done so far.
     fn activity(&self) -> Activity;
 
-    /// What becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed after login. If
-    /// they are forwarded, nothing of ours is sent behind them: they are half a line.
+    /// Decides what becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed
+    /// after login. The session sends nothing behind octets that are forwarded: they are half a line.
     fn leftover(&mut self, side: Side) -> Leftover;
 }
 
-/// What the driver is to do next.
+/// The next thing that the driver does.
 #[derive(Debug)]
 pub enum Step {
-    /// Drop the first octets of the input, this many: they were addressed to us. With none, only the session's state has
-    /// changed.
+    /// Drop this many octets of the input's beginning: they were addressed to packetboat. With 0, only the session's
+    /// state has changed.
     Consume(usize),
-    /// Drop the first octets of the input, this many, then carry out the action.
+    /// Drop this many octets of the input's beginning, then carry out the action.
     Act(usize, Action),
-    /// Pass the first octets of the input, this many, to the other side, from this very buffer.
+    /// Pass this many octets of the input's beginning to the other side, from this very buffer.
     Forward(usize),
-    /// Wait: there is not enough yet, or nothing from this side is wanted now.
+    /// Wait: more has to come, or nothing from this side is wanted now.
     Read,
 }
 
-/// What happens beside the octets.
+/// The things that happen beside moving octets.
 #[derive(Debug)]
 pub enum Action {
     /// Find the account and the server, dial it, then tell the session.
     Authenticate(Credentials),
-    /// The server has let the device in; both sides are relayed from here on.
+    /// The server has let the device in. The driver relays both sides from here on.
     LoggedIn,
-    /// The server refused; the device does not know yet. Drop the upstream connection.
+    /// The server has refused the login, and the device does not know yet. Drop the upstream connection.
     LoginFailed(Failure),
-    /// The server has sent something that an operator should know. Nothing is to be done for the session.
+    /// The server has sent something that an operator should know. The session needs nothing.
     Notice(Failure),
     /// Send what is in the outbox, then close.
     Close,
@@ -141,9 +142,9 @@ pub enum Action {
 /// The parts of a session's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The device talks to us.
+    /// The device talks to packetboat.
     NotAuthenticated,
-    /// A login is under way: the server is looked for, or asked.
+    /// A login is under way: the driver looks for the server, or the server is asked.
     LoggingIn,
     /// Device and server talk to each other.
     Relaying(Responses),
@@ -158,80 +159,81 @@ impl Phase {
     }
 }
 
-/// How far the device has the server's responses, after login.
+/// The device's progress in the server's responses, after login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Responses {
-    /// It has each of them to its end: a close would break off none.
+    /// The device has each response to its end. A close would break off none.
     Whole,
-    /// It has one in part.
+    /// The device has a response in part.
     Partial,
-    /// It has one in part, and something waits for its end: an answer of ours, or octets of the device. If the server sends
-    /// no more, that never comes.
+    /// The device has a response in part, and something waits for its end: an answer of packetboat's, or octets of
+    /// the device. If the server sends no more, the end never comes.
     Awaited,
 }
 
-/// What a device has done so far.
+/// The things that a device has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
-    /// Commands that it has sent.
+    /// The number of commands that the device has sent.
     pub commands: u64,
-    /// It has sent LOGOUT or QUIT: the server's answer is still worth waiting for.
+    /// The device has sent LOGOUT or QUIT. The server's answer is still worth waiting for.
     pub has_logged_out: bool,
     /// A login was refused because there is no TLS, and there still is none.
     pub tried_in_clear: bool,
 }
 
-/// What becomes of octets that a side has left behind.
+/// The treatment of octets that a side has left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
-    /// They go on as they are: their other half never comes.
+    /// Pass them on as they are: their other half never comes.
     Forward,
-    /// They are read again once the other side has sent something.
+    /// Read them again once the other side has sent something.
     Wait,
-    /// They are dropped: nobody can tell what they would have become.
+    /// Drop them: nobody can tell what they would have become.
     Discard,
 }
 
-/// What the session itself sends, to either side.
+/// The octets that the session itself sends, to either side.
 #[derive(Default)]
 pub struct Outbox {
-    /// To the device.
+    /// Octets for the device.
     pub downstream: Vec<u8>,
-    /// To the server. Holds credentials at times, and is wiped.
+    /// Octets for the server. They hold credentials at times, and are wiped.
     pub upstream: Zeroizing<Vec<u8>>,
 }
 
-/// What the device finds before login.
+/// The ways to log in that a listener offers its devices.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
     /// The connection is encrypted from the start.
     pub encrypted: bool,
-    /// STARTTLS or STLS is offered while it is not.
+    /// STARTTLS or STLS is offered while the connection is not encrypted.
     pub starttls: bool,
     /// Logins are taken without TLS as well.
     pub plaintext_login: bool,
-    /// XOAUTH2 is announced, and taken, beside PLAIN and LOGIN.
+    /// XOAUTH2 is announced and taken, beside PLAIN and LOGIN.
     pub xoauth2: bool,
 }
 
 impl Offer {
-    /// Whether a login may be sent now.
+    /// Returns whether a login may be sent now.
     fn login_allowed(&self) -> bool {
         self.encrypted || self.plaintext_login
     }
 
-    /// Whether a device may log in by it; else it is refused as unknown (RFC 3501 §6.2.2, RFC 5034 §4).
+    /// Returns whether a device may log in by this mechanism. Any other is refused as unknown (RFC 3501 §6.2.2, RFC
+    /// 5034 §4).
     fn takes(&self, mechanism: sasl::Mechanism) -> bool {
         self.xoauth2 || mechanism != sasl::Mechanism::Xoauth2
     }
 
-    /// Whether STARTTLS or STLS may be sent now.
+    /// Returns whether STARTTLS or STLS may be sent now.
     fn starttls_now(&self) -> bool {
         self.starttls && !self.encrypted
     }
 }
 
-/// The longest things a device may send before login, and how often it may talk nonsense.
+/// Limits on what a device sends before login.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// A command line, in octets without its line end (RFC 2683 §3.2.1.5 asks for 8000).
@@ -240,7 +242,7 @@ pub struct Limits {
     pub sasl_line: usize,
     /// All literals of one command together, in octets.
     pub literal: usize,
-    /// Commands that make no sense, before the connection is closed.
+    /// The number of commands without sense at which the connection is closed.
     pub bad_commands: u32,
 }
 
@@ -250,6 +252,5 @@ impl Default for Limits {
     }
 }
 
-/// The longest line that is looked at as a whole after login, and from a server before it; a longer one passes unread
-/// after login, and ends the login before.
+/// The longest line of a server that is read as a whole. A longer one passes unread after login, and ends a login.
 const RESPONSE_LINE: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! What a protocol adds to the session machine: its commands, its replies, its client and its relay.
+//! A dialect is what a protocol adds to the session machine: its commands, its responses, its client and its relay.
 
 use zeroize::Zeroizing;
 
@@ -6,13 +6,14 @@ use super::{Activity, Failure, Leftover, Limits, Offer, Outbox, Responses, Side,
 use crate::failure::Reply;
 use crate::proto::sasl::{Credentials, Mechanism};
 
-/// A protocol. A value of it reads the device's commands before login, and keeps what is known of one that is not whole.
+/// A protocol. Its value reads the device's commands before login, and keeps the state of a command that is not
+/// whole.
 pub(super) trait Dialect: Default + Send {
-    /// The name that a command's response bears; nothing where responses come in the order of the commands.
+    /// The name that a command's response bears; `()` where responses come in the order of the commands.
     type Tag: Default + Send;
-    /// Our side of the login at the server.
+    /// The client that logs in at the server.
     type Client: Client;
-    /// Both directions after login.
+    /// The relay of both directions after login.
     type Relay: Relay;
 
     /// The command that ends a session at the server.
@@ -26,10 +27,10 @@ pub(super) trait Dialect: Default + Send {
         true
     }
 
-    /// Reads the command that `input` begins with. A command that changes nothing is answered in `out` at once.
+    /// Reads the command that `input` begins with. It answers a command that changes nothing in `out` at once.
     ///
     /// # Errors
-    /// The command is longer than it may be.
+    /// The command is longer than the limits allow.
     fn read(
         &mut self,
         input: &[u8],
@@ -41,34 +42,34 @@ pub(super) trait Dialect: Default + Send {
     /// Writes the response to a command.
     fn respond(tag: &Self::Tag, response: Response<'_>, out: &mut Vec<u8>);
 
-    /// Tells the device that the server has let it in, and begins the relay.
+    /// Tells the device that the server has let it in, and starts the relay.
     fn logged_in(tag: &Self::Tag, client: Self::Client, offer: &Offer, out: &mut Vec<u8>) -> Self::Relay;
 
-    /// Writes the last words before the connection is closed.
+    /// Writes the last response before the connection is closed.
     fn bye(failure: &Failure, out: &mut Vec<u8>);
 }
 
-/// What the input begins with, before login.
+/// The beginning of the input, before login.
 pub(super) enum Read<Tag> {
     /// More of the command has to come.
     Incomplete,
-    /// Octets of a command that goes on: so many are done with.
+    /// This many octets belong to a command that goes on; they are done with.
     Part(usize),
-    /// A command of so many octets.
+    /// A command with its tag, and its length in octets.
     Command(Tag, Request, usize),
 }
 
-/// What a device asks for before login.
+/// The wish of a device before login.
 pub(super) enum Request {
-    /// Something that is answered already.
+    /// A command that the dialect has answered already.
     Answered,
-    /// To be logged in with the protocol's own command.
+    /// A login with the protocol's own command.
     Login(Credentials),
-    /// To be logged in by SASL (RFC 4422), with an initial response or without.
+    /// A login by SASL (RFC 4422), with an initial response or without.
     Authenticate(Mechanism, Option<Zeroizing<Vec<u8>>>),
     /// The first part of a login, which the offer does not allow without TLS.
     LoginInClear,
-    /// A SASL mechanism that nobody knows.
+    /// A login by a SASL mechanism that packetboat does not know.
     UnknownMechanism,
     /// TLS on this connection.
     StartTls,
@@ -76,7 +77,7 @@ pub(super) enum Request {
     Logout,
     /// A command that makes no sense here, for this reason.
     Bad(&'static str),
-    /// Not a command, for this reason. It does not count as one.
+    /// Octets that are no command, for this reason. They do not count as one.
     Malformed(&'static str),
 }
 
@@ -96,23 +97,23 @@ pub(super) enum Response<'a> {
     LoggedOut,
     /// The command makes no sense, for this reason.
     Bad(&'a str),
-    /// The login came to nothing.
+    /// The login has failed.
     LoginFailed(Reply),
 }
 
-/// Our side of the login at the server, from its greeting on.
+/// The client that logs in at the server, from the server's greeting on.
 pub(super) trait Client: Send {
-    /// A client that has read nothing.
+    /// Makes a client that has read nothing.
     fn new(login: UpstreamLogin) -> Self;
 
-    /// Reads a line of the server, without its line end, and writes what is sent back.
+    /// Reads a line of the server, without its line end, and writes the answer.
     fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress;
 
-    /// The server speaks TLS now; it has forgotten what was sent before, and so have we.
+    /// Goes on behind the TLS handshake. Server and client forget what was sent before.
     fn tls_started(&mut self, out: &mut Vec<u8>);
 }
 
-/// What a line of the server led to, during the login.
+/// The result of a line of the server, during the login.
 pub(super) enum Progress {
     /// The server is to send more.
     Wait,
@@ -120,25 +121,25 @@ pub(super) enum Progress {
     StartTls,
     /// The server has let the device in.
     LoggedIn,
-    /// The login came to nothing.
+    /// The login has failed.
     Failed(Failure),
 }
 
-/// Both directions after login.
+/// The relay of both directions after login.
 pub(super) trait Relay: Send {
-    /// Follows the octets of `side`, as [`Session::recv`](super::Session::recv) does. It is called without input as well:
-    /// it may have something of its own to send.
+    /// Follows the octets of `side`, as [`Session::recv`](super::Session::recv) does. The machine calls it without
+    /// input as well, because the relay may have something of its own to send.
     ///
     /// # Errors
-    /// What a peer did that ends the connection.
+    /// The failure names what a peer did that ends the connection.
     fn recv(&mut self, side: Side, input: &[u8], activity: &mut Activity, out: &mut Outbox) -> Result<Step, Failure>;
 
-    /// How far the device has the server's responses.
+    /// Returns the device's progress in the server's responses.
     fn responses(&self) -> Responses;
 
-    /// Returns whether the last words to the device may stand here.
+    /// Returns whether the last response to the device may stand at this point.
     fn takes_bye(&self, failure: &Failure) -> bool;
 
-    /// What becomes of octets that a side has left when it closed.
+    /// Decides what becomes of octets that a side has left when it closed.
     fn leftover(&mut self, side: Side) -> Leftover;
 }

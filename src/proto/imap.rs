@@ -22,12 +22,12 @@ use arguments::Arguments;
 use client::Client;
 use relay::Relay;
 
-/// The device's command that is being read, before login.
+/// The reader of the device's commands before login, with the state of a command that is not whole.
 #[derive(Default)]
 pub(super) struct Imap {
-    /// Continuation requests sent for it.
+    /// Continuation requests sent for the command.
     continued: usize,
-    /// It does not need its arguments, which are skipped.
+    /// The arguments of a command that does not need them: they are skipped.
     arguments: Option<Box<Arguments>>,
 }
 

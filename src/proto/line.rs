@@ -1,23 +1,23 @@
-//! One line out of a buffer, bounded.
+//! Lines and words at the beginning of a buffer, with bounds.
 
-/// What a buffer begins with.
+/// The beginning of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
-    /// A line: its text without the line end, and its length with it.
+    /// A line with its end.
     Complete {
-        /// Without CRLF.
+        /// The text, without the line end.
         text: &'a [u8],
-        /// With CRLF.
+        /// The length in octets, with the line end.
         len: usize,
     },
     /// The line end has not come yet.
     Incomplete,
-    /// Longer than the bound, whether or not its end is there.
+    /// The line is longer than the bound, whether or not its end is there.
     TooLong,
 }
 
 impl<'a> Line<'a> {
-    /// The line that `input` begins with, if its text has no more than `max` octets.
+    /// Splits off the line that `input` begins with, if its text has no more than `max` octets.
     ///
     /// A line ends with CRLF (RFC 3501 §2.2, RFC 1939 §3); a bare LF is taken as well, because some devices send it.
     pub(super) fn split(input: &'a [u8], max: usize) -> Self {
@@ -34,7 +34,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Splits off the first word; the rest begins behind one space.
+/// Splits off the first word. The rest begins behind one space.
 pub(super) fn word(text: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b' ', text) {
         Some(space) => (text.get(..space).unwrap_or_default(), text.get(space + 1..).unwrap_or_default()),
@@ -42,8 +42,8 @@ pub(super) fn word(text: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Splits off the first word as the most lenient server reads it: blanks and control characters before it are overlooked,
-/// and each of them ends it. The rest begins with what ended it.
+/// Splits off the first word as the most lenient server reads it. Blanks and control characters before the word are
+/// overlooked, and each of them ends it. The rest begins with the octet that ended it.
 pub(super) fn lenient_word(text: &[u8]) -> (&[u8], &[u8]) {
     let is_blank = |octet: &u8| *octet <= b' ' || *octet == 0x7f;
     let start = text.iter().position(|octet| !is_blank(octet)).unwrap_or(text.len());
@@ -51,7 +51,7 @@ pub(super) fn lenient_word(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().position(is_blank).unwrap_or(text.len()))
 }
 
-/// The first octets of a line, kept across reads: as much of it as tells what it is.
+/// The first octets of a line, kept across reads: enough to tell what the line is.
 pub(super) struct Head<const N: usize> {
     octets: [u8; N],
     len: usize,
@@ -64,7 +64,7 @@ impl<const N: usize> Default for Head<N> {
 }
 
 impl<const N: usize> Head<N> {
-    /// Takes what still has room.
+    /// Takes as many octets as still have room.
     pub(super) fn push(&mut self, part: &[u8]) {
         for (slot, &octet) in self.octets.iter_mut().skip(self.len).zip(part) {
             *slot = octet;
@@ -72,12 +72,12 @@ impl<const N: usize> Head<N> {
         self.len = N.min(self.len + part.len());
     }
 
-    /// What has been taken.
+    /// Returns the octets that were taken.
     pub(super) fn octets(&self) -> &[u8] {
         self.octets.get(..self.len).unwrap_or_default()
     }
 
-    /// Begins anew.
+    /// Forgets the line, for the next one.
     pub(super) fn clear(&mut self) {
         self.len = 0;
     }

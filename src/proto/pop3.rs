@@ -1,4 +1,4 @@
-//! POP3 (RFC 1939), as a dialect of the session machine. After login only the answer to CAPA is rewritten.
+//! POP3 (RFC 1939), as a dialect of the session machine. After login only the response to CAPA is rewritten.
 
 mod authorization;
 mod capability;
@@ -18,7 +18,7 @@ use client::Client;
 use command::Command;
 use relay::Relay;
 
-/// What is known of a login by USER and PASS (RFC 1939 §7).
+/// The reader of the device's commands before login, with the state of a login by USER and PASS (RFC 1939 §7).
 #[derive(Default)]
 pub(super) struct Pop3 {
     /// The name that USER gave.
@@ -34,7 +34,8 @@ impl Dialect for Pop3 {
     const LOGOUT: &'static [u8] = b"QUIT\r\n";
 
     fn greet(_: &Offer, out: &mut Vec<u8>) {
-        // No angle brackets: they would offer APOP (RFC 2449 §6). Text behind +OK, because some clients need a word.
+        // The greeting has no angle brackets, which would offer APOP (RFC 2449 §6). Some clients need a word behind
+        // +OK.
         out.extend_from_slice(b"+OK packetboat ready\r\n");
     }
 

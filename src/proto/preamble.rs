@@ -1,13 +1,13 @@
-//! The octets in front of a command before login: a ClientHello, or what some writers put there.
+//! The preamble of a command before login: octets that are no command, such as a ClientHello or a byte order mark.
 
 use super::Step;
 use crate::failure::{Failure, Kind};
 
-/// What is to be done about octets that are no command; nothing if a command begins. `is_first` before the first command
-/// of a connection, in clear or over TLS.
+/// Returns the step for octets in front of a command; `None` if a command begins. `is_first` is true before the first
+/// command of a connection, in clear or over TLS.
 ///
 /// # Errors
-/// A ClientHello where commands are spoken in clear.
+/// A ClientHello comes where commands are sent in clear.
 pub(super) fn before_command(input: &[u8], is_first: bool, encrypted: bool) -> Result<Option<Step>, Failure> {
     match input {
         // C firmware sends the NUL of its strings behind each line.
@@ -23,8 +23,9 @@ pub(super) fn before_command(input: &[u8], is_first: bool, encrypted: bool) -> R
         _ => match is_client_hello(input) {
             Some(true) => Err(Failure::new(
                 Kind::Handshake,
-                "the device begins with TLS after it was greeted in clear: set entry = \"implicit\" on this listener if all \
-                 its devices use TLS from the start; otherwise entry = \"auto\", with a longer detect_delay where it is set",
+                "the device begins with TLS after it was greeted in clear: set entry = \"implicit\" on this listener \
+                 if all its devices use TLS from the start; otherwise entry = \"auto\", with a longer detect_delay where \
+                 it is set",
             )),
             Some(false) => Ok(None),
             None => Ok(Some(Step::Read)),
@@ -32,13 +33,13 @@ pub(super) fn before_command(input: &[u8], is_first: bool, encrypted: bool) -> R
     }
 }
 
-/// How many octets of NUL these begin with.
+/// Counts the NULs that these octets begin with.
 pub(super) fn nuls(input: &[u8]) -> usize {
     input.iter().take_while(|octet| **octet == 0).count()
 }
 
-/// Whether this is the beginning of a ClientHello, once that is known: a handshake record (RFC 8446 §5.1), or the format of
-/// SSLv2 (RFC 5246 appendix E.2). No command begins like either.
+/// Returns whether these octets begin a ClientHello, once enough of them are there. It is a handshake record (RFC
+/// 8446 §5.1) or has the format of SSLv2 (RFC 5246 appendix E.2); no command begins like either.
 pub fn is_client_hello(input: &[u8]) -> Option<bool> {
     match *input {
         [HANDSHAKE, ..] => Some(true),

@@ -1,4 +1,4 @@
-//! A server's refusal of a login: what it means, and what of its words may be shown.
+//! A server's refusal of a login: its meaning, and the parts of its text that a log may show.
 
 // A span of time is a value; the clocks of std::time are not for this floor.
 use core::time::Duration;
@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::failure::{Failure, Kind};
 use crate::text::excerpt;
 
-/// How a server says a text.
+/// The condition under which a server sends a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// IMAP's tagged or untagged NO.
@@ -19,13 +19,13 @@ pub(super) enum Condition {
     Err,
 }
 
-/// The failure that a NO or -ERR to a login stands for, from its text.
+/// Reads the failure behind a NO or -ERR to a login, from its text.
 pub(super) fn of(text: &[u8]) -> Failure {
     Failure { retry_after: backoff(text), ..Failure::new(meaning(text), words(text)) }
 }
 
-/// The failure that a no to the first command in a mailbox stands for: who is in and may not look around has no rights
-/// there, unless the server says that it is the moment.
+/// Reads the failure behind a refusal of the first command in a mailbox. A user who is in and may not look around has
+/// no rights there, unless the server names a passing trouble.
 pub(super) fn of_probe(text: &[u8]) -> Failure {
     match of(text) {
         failure if failure.kind == Kind::LoginRefused => Failure { kind: Kind::NotAuthorized, ..failure },
@@ -33,9 +33,9 @@ pub(super) fn of_probe(text: &[u8]) -> Failure {
     }
 }
 
-/// What a status line means for the operator, where it is one of those that Exchange Online says when a session is over or
-/// not wanted, and says in this way. `text` is the whole line behind its status: a server repeats what it was asked, like a
-/// folder's name, and a device could ask for anything.
+/// Reads a status line that an operator should know: one that Exchange Online sends, under this condition, when a
+/// session is over or not wanted. `text` is the whole line behind its status. A server repeats names of folders, for
+/// example, and a device could ask for any.
 pub(super) fn notice(said: Condition, text: &[u8]) -> Option<Failure> {
     let (kind, advice) = match (KnownText::read(text)?, said) {
         (KnownText::TokenExpired, Condition::Bye) => (Kind::TokenExpired, "the device connects again by itself"),
@@ -53,12 +53,12 @@ pub(super) fn notice(said: Condition, text: &[u8]) -> Option<Failure> {
     Some(Failure { retry_after: backoff(text), ..Failure::new(kind, format!("{}: {advice}", words(text))) })
 }
 
-/// What Exchange Online says without a response code.
+/// The texts that Exchange Online sends without a response code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KnownText {
     TokenExpired,
     NotConnected,
-    /// With the milliseconds that it suggests.
+    /// A throttle, with the milliseconds that it suggests.
     Throttled(Option<u64>),
     Unavailable,
 }
@@ -90,14 +90,14 @@ impl KnownText {
     }
 }
 
-/// Nothing, or a full stop and the number that Exchange puts behind its texts.
+/// Returns whether nothing follows, or only a full stop and the number that Exchange puts behind its texts.
 fn is_end(rest: &[u8]) -> bool {
     let rest = rest.strip_prefix(b".").unwrap_or(rest).trim_ascii();
     rest.len() <= LONGEST_CODE && rest.iter().all(u8::is_ascii_digit)
 }
 
-/// How long Exchange wants to be left alone. "Server Unavailable" comes without a number, when a mailbox has too many
-/// sessions; a while is waited then, too.
+/// Returns how long Exchange wants no login. "Server Unavailable" comes without a number when a mailbox has too many
+/// sessions; packetboat waits a while then, too.
 fn backoff(text: &[u8]) -> Option<Duration> {
     match KnownText::read(text)? {
         KnownText::Throttled(milliseconds) => milliseconds.map(Duration::from_millis),
@@ -106,13 +106,13 @@ fn backoff(text: &[u8]) -> Option<Duration> {
     }
 }
 
-/// Whether a refusal before anything but the mechanism was said is about the mechanism: about a password it cannot be.
+/// Returns whether a refusal that came before any password is about the mechanism.
 pub(super) fn is_of_mechanism(text: &[u8]) -> bool {
     !matches!(meaning(text), Kind::Unavailable | Kind::InUse)
 }
 
-/// Of the server's words, what may stand in a log: its response code, and phrases that are known. Not the text itself,
-/// because some servers repeat what they did not understand, and behind a login that is a piece of a password.
+/// Returns the parts of a server's text that may stand in a log: its response code, and phrases that are known. Some
+/// servers repeat what they did not understand, and behind a login that is a piece of a password.
 pub(super) fn words(text: &[u8]) -> String {
     let code = text
         .strip_prefix(b"[")
@@ -136,8 +136,8 @@ fn number(text: &[u8]) -> Option<String> {
     (1..=LONGEST_CODE).contains(&digits).then(|| excerpt(text.get(..digits).unwrap_or_default()))
 }
 
-/// By response code (RFC 5530 §3, RFC 2449 §8, RFC 3206); without one by a text that is known as a whole; else it is a wrong
-/// password, because that is what servers say so of.
+/// Reads the kind of failure from the response code (RFC 5530 §3, RFC 2449 §8, RFC 3206), else from a text that is
+/// known as a whole. Anything else means a wrong password, because servers word that freely.
 fn meaning(text: &[u8]) -> Kind {
     let code = text.strip_prefix(b"[").and_then(|code| code.split(|octet| matches!(octet, b']' | b' ')).next());
     match code.unwrap_or_default().to_ascii_uppercase().as_slice() {
@@ -154,7 +154,7 @@ fn meaning(text: &[u8]) -> Kind {
     }
 }
 
-/// RFC 5530 §3, RFC 2449 §8, RFC 3206 §4, RFC 3501 §7.1.
+/// The response codes of RFC 5530 §3, RFC 2449 §8, RFC 3206 §4 and RFC 3501 §7.1.
 const CODES: &[&[u8]] = &[
     b"ALERT",
     b"AUTH",
@@ -175,7 +175,7 @@ const CODES: &[&[u8]] = &[
     b"UNAVAILABLE",
 ];
 
-/// What servers are known to say; a number behind a colon is shown with it.
+/// The phrases that servers are known to send. A number behind a colon is shown with its phrase.
 const PHRASES: &[&str] = &[
     "authenticated but not connected",
     "Server Unavailable",

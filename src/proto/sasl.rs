@@ -1,4 +1,5 @@
-//! SASL (RFC 4422): the mechanisms, each as two pure functions: read what the device says, say it to the server.
+//! SASL (RFC 4422): each mechanism is two pure functions, one that reads what a device sends and one that writes it
+//! for a server.
 
 mod login;
 mod plain;
@@ -13,29 +14,29 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// RFC 4648 §4, with its padding. What is read may come without: some encoders leave it out, and it says nothing.
+/// Base64 with padding (RFC 4648 §4). Input may lack the padding: some encoders leave it out, and it carries nothing.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &ALPHABET,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Who wants in, and with what.
+/// A user and the proof of who it is.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// How they were said; the server hears them in the same way.
+    /// The way in which the device sent them. The server gets them in the same way.
     pub method: Method,
-    /// User name (authentication identity), as the device wrote it. Never holds NUL, CR or LF.
+    /// User name (authentication identity), as the device wrote it. It never holds NUL, CR or LF.
     pub login: Vec<u8>,
-    /// Authorisation identity (RFC 4616); empty where none was given.
+    /// Authorisation identity (RFC 4616); empty where the device gave none.
     pub authzid: Vec<u8>,
     /// Password, or access token with [`Mechanism::Xoauth2`].
     pub secret: Secret,
 }
 
-/// Why a login is refused that is not [sane](Credentials::is_sane).
+/// The reason for refusing a login that is not [sane](Credentials::is_sane).
 pub(crate) const NOT_SANE: &str = "no user name, or control characters in user name or password";
 
-/// The ways to say a login.
+/// The ways to send a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// The protocol's own command: LOGIN (RFC 3501 §6.2.3), USER and PASS (RFC 1939 §7).
@@ -44,26 +45,26 @@ pub enum Method {
     Sasl(Mechanism),
 }
 
-/// The SASL mechanisms we know.
+/// The SASL mechanisms that packetboat knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
-    /// RFC 4616.
+    /// PLAIN (RFC 4616).
     Plain,
-    /// draft-murchison-sasl-login-00.
+    /// LOGIN (draft-murchison-sasl-login-00).
     Login,
-    /// OAuth 2.0 access token as Google and Microsoft document it.
+    /// XOAUTH2, with an OAuth 2.0 access token, as Google and Microsoft document it.
     Xoauth2,
 }
 
 impl Mechanism {
-    /// The mechanism of that name; names are case-insensitive (RFC 4422 §3.1).
+    /// Finds the mechanism of that name. Names are case-insensitive (RFC 4422 §3.1).
     pub fn parse(name: &[u8]) -> Option<Self> {
         [Mechanism::Plain, Mechanism::Login, Mechanism::Xoauth2]
             .into_iter()
             .find(|mechanism| name.eq_ignore_ascii_case(mechanism.name().as_bytes()))
     }
 
-    /// Its registered name.
+    /// Returns the registered name.
     pub fn name(self) -> &'static str {
         match self {
             Mechanism::Plain => "PLAIN",
@@ -80,26 +81,27 @@ pub struct Exchange {
     login: Option<Vec<u8>>,
 }
 
-/// How an exchange goes on.
+/// The next event of an exchange.
 #[derive(Debug)]
 pub enum Next {
-    /// Send this challenge (base64 already) and wait for a response.
+    /// Send this challenge, which is in base64 already, and wait for a response.
     Challenge(&'static str),
-    /// That is all.
+    /// The exchange is complete.
     Done(Credentials),
     /// The device gave up with `*`.
     Cancelled,
-    /// Not base64, or not what the mechanism asks for.
+    /// The response is not base64, or not what the mechanism asks for.
     Malformed(&'static str),
 }
 
 impl Exchange {
-    /// An exchange that has not begun.
+    /// Makes an exchange that has not begun.
     pub fn new(mechanism: Mechanism) -> Self {
         Self { mechanism, login: None }
     }
 
-    /// Begins, with the initial response where the command had one (`=` stands for an empty one, RFC 4959 §3).
+    /// Begins the exchange, with the initial response where the command had one. `=` stands for an empty one (RFC
+    /// 4959 §3).
     pub fn begin(&mut self, initial: Option<&[u8]>) -> Next {
         match (initial, self.mechanism) {
             (Some(b"="), _) => self.respond(b""),
@@ -109,7 +111,7 @@ impl Exchange {
         }
     }
 
-    /// Takes a response line, without its line end.
+    /// Reads a response line, without its line end.
     pub fn respond(&mut self, line: &[u8]) -> Next {
         if line == b"*" {
             return Next::Cancelled;
@@ -137,12 +139,13 @@ impl Exchange {
 }
 
 impl Credentials {
-    /// What the protocol's own login command said.
+    /// Makes the credentials that the protocol's own login command carried.
     pub fn from_command(login: &[u8], password: Vec<u8>) -> Self {
         Self { method: Method::Command, login: name(login), authzid: Vec::new(), secret: Secret::new(password) }
     }
 
-    /// NUL, 0x01 (XOAUTH2), CR and LF could end a line or a field towards the server and start another: they are refused.
+    /// Returns whether no field is empty or dangerous. NUL, 0x01 (XOAUTH2), CR and LF could end a line or a field
+    /// towards the server and start another.
     pub fn is_sane(&self) -> bool {
         !self.login.is_empty()
             && [self.login.as_slice(), &self.authzid, self.secret.expose()]
@@ -150,8 +153,8 @@ impl Credentials {
                 .all(|field| !field.iter().any(|octet| matches!(octet, 0 | 1 | b'\r' | b'\n')))
     }
 
-    /// Whether a server that does not take the mechanism may be told in its protocol's own command: a password that
-    /// was said by SASL, for nobody else's mailbox.
+    /// Returns whether the server may get the login in its protocol's own command instead, if it does not take the
+    /// mechanism. That is so for a password that came by SASL for the user's own mailbox.
     pub(crate) fn may_use_login_command(&self) -> bool {
         match self.method {
             Method::Sasl(Mechanism::Plain | Mechanism::Login) => self.authzid.is_empty(),
@@ -159,8 +162,8 @@ impl Credentials {
         }
     }
 
-    /// The responses to send to a server, one for each of its challenges, without line ends.
-    /// Empty with [`Method::Command`].
+    /// Writes the responses to a server, one for each of its challenges, without line ends. They are none with
+    /// [`Method::Command`].
     pub fn responses(&self) -> VecDeque<Zeroizing<Vec<u8>>> {
         let raw = match self.method {
             Method::Command => vec![],
@@ -174,8 +177,8 @@ impl Credentials {
     }
 }
 
-/// A user name without the blanks around it, which people type on a device's small keyboard; no name has any. Passwords may,
-/// and stay as they are.
+/// Returns a user name without the blanks around it, which people type on a device's small keyboard. No name has any;
+/// passwords may, and stay as they are.
 fn name(name: &[u8]) -> Vec<u8> {
     let is_blank = |octet: &u8| matches!(octet, b' ' | b'\t');
     let start = name.iter().position(|octet| !is_blank(octet)).unwrap_or(name.len());

@@ -1,5 +1,5 @@
-//! The session machine: what every protocol does alike between a device and a server. We are the server until the login,
-//! and the client for it; from then on the two talk to each other.
+//! The session machine holds what every protocol does alike between a device and a server. Packetboat is the server
+//! until the login, and the client during it; from then on device and server talk to each other.
 
 use zeroize::Zeroize;
 
@@ -12,15 +12,15 @@ use super::{
     Step, UpstreamLogin,
 };
 
-/// The state of one connection.
+/// The state of one connection. Its dialect adds what a protocol has of its own.
 pub(super) struct Machine<D: Dialect> {
     state: State<D>,
-    /// Reads the device's commands before login.
+    /// The reader of the device's commands before login.
     dialect: D,
     offer: Offer,
     limits: Limits,
     bad_commands: u32,
-    /// No command has come, since the connection began or TLS did.
+    /// No command has come since the connection began, or since TLS did.
     is_first: bool,
     activity: Activity,
 }
@@ -36,11 +36,11 @@ pub(super) struct Machine<D: Dialect> {
 ///           +-------------------------------------+                     (closed)
 /// ```
 enum State<D: Dialect> {
-    /// The device talks to us.
+    /// The device talks to packetboat.
     NotAuthenticated,
-    /// Between the challenges of a SASL exchange.
+    /// A SASL exchange is between two challenges.
     Exchange(D::Tag, Exchange),
-    /// The driver looks for the server, or we log in there. What the device sends meanwhile waits.
+    /// The driver looks for the server, or the client logs in there. What the device sends meanwhile waits.
     LoggingIn(D::Tag, Option<D::Client>),
     /// The device talks to the server.
     Relay(D::Relay),
@@ -49,7 +49,7 @@ enum State<D: Dialect> {
 }
 
 impl<D: Dialect> Machine<D> {
-    /// A connection on which nothing has been sent.
+    /// Makes a connection on which nothing has been sent.
     pub(super) fn new(offer: Offer, limits: Limits) -> Self {
         Self {
             state: State::NotAuthenticated,
@@ -62,14 +62,14 @@ impl<D: Dialect> Machine<D> {
         }
     }
 
-    /// A connection to a server without a device, on which the server greets next.
+    /// Makes a connection to a server without a device. The server greets next.
     pub(super) fn logging_in(login: UpstreamLogin) -> Self {
         let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
         let state = State::LoggingIn(D::Tag::default(), Some(D::Client::new(login)));
         Self { state, ..Self::new(offer, Limits::default()) }
     }
 
-    /// A command of the device before login.
+    /// Reads a command of the device before login.
     fn command(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
         if self.dialect.is_between_commands()
             && let Some(step) = preamble::before_command(input, self.is_first, self.offer.encrypted)?
@@ -123,7 +123,7 @@ impl<D: Dialect> Machine<D> {
         Response::TlsRequired
     }
 
-    /// The next line of a SASL exchange (RFC 3501 §6.2.2, RFC 5034 §4).
+    /// Reads the next line of a SASL exchange (RFC 3501 §6.2.2, RFC 5034 §4).
     fn exchange(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
         let (text, len) = match Line::split(input, self.limits.sasl_line) {
             Line::Incomplete => return Ok(Step::Read),
@@ -176,7 +176,7 @@ impl<D: Dialect> Machine<D> {
         Ok(None)
     }
 
-    /// A line of the server while we log in there.
+    /// Reads a line of the server during the login there.
     fn response(&mut self, input: &[u8], out: &mut Outbox) -> Step {
         let State::LoggingIn(_, Some(client)) = &mut self.state else { return Step::Read };
         let (text, len) = match Line::split(input, RESPONSE_LINE) {
@@ -281,7 +281,7 @@ impl<D: Dialect> Session for Machine<D> {
 }
 
 impl Step {
-    /// The step behind a command of so many octets.
+    /// Makes the step behind a command of so many octets.
     fn after(len: usize, action: Option<Action>) -> Self {
         action.map_or(Step::Consume(len), |action| Step::Act(len, action))
     }

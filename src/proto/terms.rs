@@ -3,76 +3,76 @@
 use super::sasl::Credentials;
 use crate::protocol::Protocol;
 
-/// A login at a mail server to which a connection stands.
+/// A login at a mail server whose connection stands.
 #[derive(Clone, Debug)]
 pub struct UpstreamLogin {
-    /// User and password, or token.
+    /// The user with a password or a token.
     pub credentials: Credentials,
-    /// How TLS starts on the connection.
+    /// The way in which TLS starts on the connection.
     pub tls: UpstreamTls,
     /// The conditions of the login and of the session behind it.
     pub terms: Terms,
 }
 
-/// How TLS comes about on the upstream side.
+/// The way in which TLS starts on the upstream side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamTls {
-    /// It stands already.
+    /// TLS stands already.
     Implicit,
-    /// By STARTTLS or STLS, before anything else.
+    /// TLS starts by STARTTLS or STLS, before anything else.
     StartTls,
 }
 
-/// Whether the mailbox is tried before the device is told that it is in. Exchange Online lets logins in whose mailbox it
-/// does not open afterwards.
+/// A trial of the mailbox before the device is let in. Exchange Online accepts logins for mailboxes that it does not
+/// open afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// The server's word is enough.
+    /// The server's OK to the login is enough.
     Skip,
-    /// One command of our own, whose answer the device does not see.
+    /// The client sends one command in the mailbox, whose answer the device does not get.
     Run,
 }
 
-/// Whether the device may delete in the mailbox.
+/// The right of a device to delete in the mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletes {
-    /// What it says after login is not looked at.
+    /// Every command passes.
     Allowed,
-    /// Nothing that it says after login makes the mailbox lose anything: only commands that are known to delete nothing
-    /// reach the server. In POP3, DELE is answered with +OK all the same, because devices need it to go on; in IMAP
-    /// the others are answered with NO.
+    /// Only commands that are known to delete nothing reach the server. In POP3, DELE is answered with +OK all the
+    /// same, because devices need that to go on; in IMAP, the others are answered with NO.
     Refused,
 }
 
-/// Whether a login that the device says after the login reaches the server.
+/// The treatment of a login that the device sends after the login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relogin {
     /// It passes like any other command: the server knows the device's password anyway.
     Allowed,
-    /// It is answered here: the device's password is for us alone. So are the commands behind which a login could not
-    /// be seen (STARTTLS, COMPRESS).
+    /// Packetboat answers it, because the device's password is for packetboat alone. It also answers the commands
+    /// behind which a login could not be read (STARTTLS, COMPRESS).
     Refused,
 }
 
-/// The conditions of one login and of the session behind it, by what the protocol gives access to.
+/// The terms of one login and of the session behind it, by what the protocol gives access to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terms {
     /// IMAP and POP3 open a mailbox.
     Mailbox(MailboxTerms),
 }
 
-/// The conditions of a session in a mailbox.
+/// The terms of a session in a mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MailboxTerms {
-    /// Whether the mailbox is tried first.
+    /// The trial of the mailbox.
     pub probe: Probe,
-    /// Whether the device may delete.
+    /// The right to delete.
     pub deletes: Deletes,
-    /// Whether another login passes.
+    /// The treatment of another login.
     pub relogin: Relogin,
 }
 
-/// What the configuration grants a device in an account, whatever its protocol; each protocol takes what concerns it.
+/// The settings of a device's access to an account. They are the same for all protocols, and each protocol takes what
+/// concerns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessSettings {
     /// The mailbox is tried before the device is let in.
@@ -82,7 +82,7 @@ pub struct AccessSettings {
 }
 
 impl Terms {
-    /// The terms of a login that is passed through: the server's word is enough, and everything passes.
+    /// Makes the terms of a login that is passed through: the server's OK is enough, and everything passes.
     pub fn pass_through(protocol: Protocol) -> Self {
         match protocol {
             Protocol::Imap | Protocol::Pop3 => Terms::Mailbox(MailboxTerms {
@@ -93,7 +93,7 @@ impl Terms {
         }
     }
 
-    /// The terms of a login that is translated into an account's.
+    /// Makes the terms of a login that is translated into an account's.
     pub fn translated(protocol: Protocol, settings: AccessSettings) -> Self {
         match protocol {
             Protocol::Imap | Protocol::Pop3 => Terms::Mailbox(MailboxTerms {

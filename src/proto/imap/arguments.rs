@@ -1,4 +1,4 @@
-//! Arguments that nobody needs: of ID, and of other commands before login that are long, they are skipped as they come.
+//! Arguments that nothing depends on, of ID and of other long commands before login, are skipped as they come.
 
 use super::command::{self, Command};
 use super::literal::{Literal, Tail, count_down};
@@ -10,20 +10,20 @@ pub(super) struct Arguments {
     command: Vec<u8>,
     position: Position,
     tail: Tail,
-    /// Synchronising literals that still have had their `+`.
+    /// The number of synchronising literals that are still to come and have had their `+`.
     continued: usize,
-    /// So many octets may still come.
+    /// The number of octets that may still come.
     left: u64,
 }
 
-/// Where the device's next octet stands.
+/// The position of the device's next octet.
 enum Position {
     Line,
     /// Inside a literal, this many octets before its end.
     Literal(u64),
 }
 
-/// What came of some octets.
+/// The result of skipping some octets.
 pub(super) enum Skipped {
     /// The command goes on.
     More,
@@ -31,21 +31,21 @@ pub(super) enum Skipped {
     Continue,
     /// The command is whole.
     Whole,
-    /// It is over, and makes no sense.
+    /// The command is over, and makes no sense.
     Bad(&'static str),
-    /// Longer than any such command.
+    /// The command is longer than any of its kind.
     TooLong,
 }
 
 impl Arguments {
-    /// Of the command that `input` begins with, if it is one whose arguments are not needed; `continued` literals of it have
-    /// had their `+`.
+    /// Begins to skip the command at the start of `input`, if its arguments are not needed. `continued` literals of
+    /// it have had their `+`.
     pub(super) fn of(input: &[u8], limits: &Limits, continued: usize) -> Option<Self> {
         let command = command::start_of(input.get(..limits.line).unwrap_or(input))?.to_vec();
         Some(Self { command, position: Position::Line, tail: Tail::default(), continued, left: LONGEST })
     }
 
-    /// Skips what is there, up to a line end or the end of a literal; says how much that was.
+    /// Skips octets up to a line end or the end of a literal; returns how many, and the result.
     pub(super) fn skip(&mut self, input: &[u8]) -> (usize, Skipped) {
         let (passed, skipped) = match self.position {
             Position::Literal(left) => {
@@ -73,12 +73,12 @@ impl Arguments {
         (passed, skipped)
     }
 
-    /// The command, without its arguments.
+    /// Returns the command, without its arguments.
     pub(super) fn command(&self) -> Option<Command<'_>> {
         command::read(&self.command).ok()
     }
 
-    /// For the answer.
+    /// Returns the tag for the response.
     pub(super) fn tag(&self) -> &[u8] {
         command::tag_of(&self.command)
     }
@@ -106,5 +106,5 @@ impl Arguments {
     }
 }
 
-/// RFC 2971 §3.3 allows 30 fields of 30 octets with values of 1024: half of this.
+/// The longest arguments, in octets. RFC 2971 §3.3 allows 30 fields of 30 octets with values of 1024: half of this.
 const LONGEST: u64 = 64 * 1024;

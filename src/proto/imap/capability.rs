@@ -1,4 +1,5 @@
-//! Capability lists (RFC 3501 §7.2.1): what we announce before login, and what is left of the server's after it.
+//! Capability lists (RFC 3501 §7.2.1): packetboat's own before login, and the part of the server's that stays after
+//! it.
 
 use crate::proto::Offer;
 
@@ -9,7 +10,7 @@ pub(super) fn announce(offer: &Offer, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes our own list, each word behind a space.
+/// Writes packetboat's own list, each word behind a space.
 pub(super) fn list(offer: &Offer, out: &mut Vec<u8>) {
     out.extend_from_slice(b" IMAP4rev1 SASL-IR LITERAL+ ID");
     if offer.starttls_now() {
@@ -26,7 +27,7 @@ pub(super) fn list(offer: &Offer, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes what is kept of a server's list, each word behind a space.
+/// Writes the part of a server's list that stays, each word behind a space.
 pub(super) fn keep(list: &[u8], out: &mut Vec<u8>) {
     for capability in words(list).filter(|capability| is_kept(capability)) {
         out.push(b' ');
@@ -34,7 +35,7 @@ pub(super) fn keep(list: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Whether everything in the list is kept, so that the line can pass as it is.
+/// Returns whether everything in the list stays, so that the line can pass as it is.
 pub(super) fn is_kept_whole(list: &[u8]) -> bool {
     words(list).all(is_kept)
 }
@@ -43,10 +44,10 @@ fn words(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&octet| octet == b' ').filter(|capability| !capability.is_empty())
 }
 
-/// What is true between this device and this server through us.
+/// Returns whether a capability holds between this device and this server through packetboat.
 ///
-/// Not kept: everything about the login and TLS, which are over; ENABLE and what needs it, IMAP4rev2 and COMPRESS,
-/// because they change the syntax under us; Exchange's own words between its servers; and every unknown word.
+/// Some do not: everything about the login and TLS, which are over; ENABLE and what needs it, IMAP4rev2 and COMPRESS,
+/// because they change the syntax of the relay; Exchange's own words between its servers; and every unknown word.
 fn is_kept(capability: &[u8]) -> bool {
     let name = capability.split(|&octet| octet == b'=').next().unwrap_or_default();
     KEPT.iter().any(|kept| kept.eq_ignore_ascii_case(capability))

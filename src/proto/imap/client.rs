@@ -1,4 +1,4 @@
-//! Our own side of the login at the server: greeting, STARTTLS if it has to be, LOGIN or AUTHENTICATE.
+//! The IMAP client that logs in at the server: greeting, STARTTLS where it is needed, LOGIN or AUTHENTICATE.
 
 use std::collections::VecDeque;
 
@@ -17,13 +17,13 @@ pub(in crate::proto) struct Client {
     stage: Stage,
     terms: MailboxTerms,
     login: Credentials,
-    /// Of the login.
+    /// The tag of the login.
     tag: &'static [u8],
-    /// One for each continuation request that is still to come.
+    /// One answer for each continuation request that is still to come.
     answers: VecDeque<Zeroizing<Vec<u8>>>,
-    /// The server has not been sent anything but the name of a mechanism.
+    /// Nothing but the name of a mechanism was sent to the server.
     nothing_answered: bool,
-    /// The list the server volunteered, under TLS only.
+    /// The list that the server volunteered, under TLS only.
     capability: Option<Vec<u8>>,
 }
 
@@ -68,7 +68,7 @@ impl dialect::Client for Client {
                 }
                 Progress::Wait
             }
-            // What is said in clear is not believed (RFC 3501 §6.2.1).
+            // A list in clear is not trusted (RFC 3501 §6.2.1).
             (Stage::StartTls, Response::Untagged { .. }) => Progress::Wait,
             (Stage::StartTls, Response::Tagged { tag, status, text }) if tag == STARTTLS_TAG => match status {
                 Status::Ok => {
@@ -91,7 +91,7 @@ impl dialect::Client for Client {
                 Status::Ok => Progress::LoggedIn,
                 Status::No | Status::Bad => Progress::Failed(refusal::of_probe(text)),
             },
-            // Not quoted: a server may repeat what it did not understand, and that was a token.
+            // The line is not quoted: a server may repeat what it did not understand, and that was a token.
             (Stage::Login | Stage::Probe, _) => {
                 Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not IMAP"))
             }
@@ -108,12 +108,12 @@ impl dialect::Client for Client {
 }
 
 impl Client {
-    /// The conditions of the session behind the login.
+    /// Returns the terms of the session behind the login.
     pub(super) fn terms(&self) -> MailboxTerms {
         self.terms
     }
 
-    /// The list that came with the OK, or untagged just before it.
+    /// Takes the list that came with the OK, or untagged just before it.
     pub(super) fn take_capability(&mut self) -> Option<Vec<u8>> {
         self.capability.take()
     }
@@ -121,7 +121,7 @@ impl Client {
     fn login_answered(&mut self, status: Status, text: &[u8], out: &mut Vec<u8>) -> Progress {
         let unheard = status != Status::Ok && self.nothing_answered && refusal::is_of_mechanism(text);
         if unheard && self.login.may_use_login_command() {
-            // Refused before anything was asked for: it is the mechanism that the server does not like.
+            // The server refuses before it has the password: it does not like the mechanism.
             self.login.method = Method::Command;
             self.tag = SECOND_LOGIN_TAG;
             self.send_login(out);
@@ -131,7 +131,7 @@ impl Client {
             (Status::Ok, _) => {
                 self.capability = capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take());
                 if self.terms.probe == Probe::Run {
-                    // NOOP would not do: the mailbox is missed by the first command that needs it.
+                    // NOOP would not do: only a command that needs the mailbox finds it missing.
                     out.extend_from_slice(PROBE_TAG);
                     out.extend_from_slice(b" STATUS INBOX (MESSAGES)\r\n");
                     self.stage = Stage::Probe;
@@ -143,7 +143,7 @@ impl Client {
                 Failure::new(Kind::Mechanism, refusal::words(text))
             }
             (Status::No, _) => refusal::of(text),
-            // Not liked as it was said; only throttling comes like this as well.
+            // The server does not like the form of the login; only throttling comes like this as well.
             (Status::Bad, _) => match refusal::of(text) {
                 failure if failure.kind == Kind::LoginRefused => Failure::new(Kind::Mechanism, failure.detail),
                 failure => failure,
@@ -168,7 +168,8 @@ impl Client {
                 self.stage = Stage::StartTls;
                 Progress::Wait
             }
-            // RFC 9051 §7.1.4: it would leave us without TLS, and the device in somebody else's mailbox.
+            // RFC 9051 §7.1.4: PREAUTH would leave the session without TLS, and the device in somebody else's
+            // mailbox.
             (b"PREAUTH", _) => {
                 Progress::Failed(Failure::new(Kind::UpstreamGreeting, "it greets with PREAUTH, which is not accepted"))
             }
@@ -186,8 +187,8 @@ impl Client {
             .is_some_and(|list| list.split(|&octet| octet == b' ').any(|word| word.eq_ignore_ascii_case(capability)))
     }
 
-    /// The way to log in that the server takes. As the device said it, where that is offered or no list was given; a
-    /// password may be said in another way, a token only in its own.
+    /// Chooses a way to log in that the server takes. It is the device's own where that is offered or no list was
+    /// given. A password may be sent in another way, a token only in its own.
     fn offered_method(&self) -> Result<Method, String> {
         let offered = |method: Method| match method {
             Method::Command => !self.offers(b"LOGINDISABLED"),
@@ -236,7 +237,8 @@ impl Client {
                 self.answers = self.login.responses();
                 out.extend_from_slice(b" AUTHENTICATE ");
                 out.extend_from_slice(mechanism.name().as_bytes());
-                // Whoever takes XOAUTH2 takes it with an initial response, and Exchange Online gives no list before login.
+                // A server that takes XOAUTH2 takes an initial response, and Exchange Online gives no list before
+                // login.
                 let unasked = mechanism == Mechanism::Xoauth2 && self.capability.is_none();
                 if mechanism != Mechanism::Login && (unasked || self.offers(b"SASL-IR")) {
                     out.push(b' ');
@@ -280,7 +282,7 @@ fn quote(field: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Tags of our own, before the device's are let through.
+/// The client's own tags, before the device's are let through.
 const STARTTLS_TAG: &[u8] = b"P1";
 const LOGIN_TAG: &[u8] = b"P2";
 const SECOND_LOGIN_TAG: &[u8] = b"P3";

@@ -7,23 +7,23 @@ use crate::proto::line::{Line, word};
 use crate::proto::sasl::Mechanism;
 use crate::secret::Secret;
 
-/// What the input begins with.
+/// The beginning of the input.
 #[derive(Debug)]
 pub(super) enum Parsed<'a> {
     /// More has to come.
     Incomplete,
-    /// The device announced a synchronising literal (§4.3) and waits for one more `+`. Without it, the command is over
-    /// behind `len` octets.
+    /// The device announced a synchronising literal (§4.3) and waits for one more `+`. Without it, the command is
+    /// over behind `len` octets.
     Continue { tag: &'a [u8], len: usize },
     /// A command, with the octets it took.
     Complete { command: Command<'a>, len: usize },
-    /// Not a command that makes sense here; `len` octets are to be dropped.
+    /// Octets that are no command that makes sense here; `len` of them are to be dropped.
     Bad { tag: &'a [u8], why: &'static str, len: usize },
-    /// A line or a non-synchronising literal beyond the limits: where the next command begins is anyone's guess.
+    /// A line or a non-synchronising literal is beyond the limits. Nobody knows where the next command begins.
     TooLong,
 }
 
-/// `tag SP verb [SP arguments]`
+/// A command: `tag SP verb [SP arguments]`.
 #[derive(Debug)]
 pub(super) struct Command<'a> {
     pub(super) tag: &'a [u8],
@@ -44,7 +44,7 @@ pub(super) enum Verb<'a> {
     Unknown,
 }
 
-/// Reads one command; `continued` literals of it have had their `+` already.
+/// Reads one command. `continued` literals of it have had their `+` already.
 pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, continued: usize) -> Parsed<'a> {
     let (mut at, mut literals, mut literal_octets, mut text_octets) = (0, 0, 0_usize, 0_usize);
     loop {
@@ -86,9 +86,10 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, continued: usize) -> P
     }
 }
 
-/// AUTHENTICATE may carry a token as its initial response (RFC 4959 §3), which is as long as a SASL line.
+/// Returns the limit on a line. AUTHENTICATE may carry a token as its initial response (RFC 4959 §3), which is as
+/// long as a SASL line.
 fn limit(input: &[u8], limits: &Limits) -> usize {
-    // The verb counts where any other command would have to end: not wherever a long line happens to be cut.
+    // The verb counts where any other command would have to end, and not wherever a long line happens to be cut.
     if verb_of(input.get(..limits.line).unwrap_or(input)).eq_ignore_ascii_case(b"AUTHENTICATE") {
         limits.line.max(limits.sasl_line)
     } else {
@@ -133,7 +134,7 @@ pub(super) fn read(command: &[u8]) -> Result<Command<'_>, (&[u8], &'static str)>
     Ok(Command { tag, verb })
 }
 
-/// The first line, as far as it is there; tag and verb stand on it.
+/// Returns the first line, as far as it is there. Tag and verb stand on it.
 fn first_line(input: &[u8]) -> &[u8] {
     input.get(..memchr::memchr(b'\n', input).unwrap_or(input.len())).unwrap_or_default().trim_ascii_end()
 }
@@ -154,13 +155,13 @@ fn is_id(input: &[u8]) -> bool {
     verb_of(input).eq_ignore_ascii_case(b"ID")
 }
 
-/// Tag and verb of a command whose arguments do not matter.
+/// Returns tag and verb of a command whose arguments do not matter.
 pub(super) fn start_of(input: &[u8]) -> Option<&[u8]> {
     let line = first_line(input);
     let (tag, rest) = word(line);
     let verb = word(rest).0;
     let matters = [&b"LOGIN"[..], b"AUTHENTICATE", b""].iter().any(|one| one.eq_ignore_ascii_case(verb));
-    // Where the verb has no end, it is none.
+    // A verb without an end is none.
     let has_end = verb.len() < rest.len() || line.len() < input.len();
     (tag::is_echoed(tag) && !matters && has_end).then(|| line.get(..tag.len() + 1 + verb.len())).flatten()
 }
@@ -174,7 +175,8 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// `astring` (§9). Any octet but space, quotes and braces passes in an atom: old devices send what they are given.
+    /// Reads an `astring` (§9). Any octet but space, quotes and braces passes in an atom: old devices send what they
+    /// are given.
     fn astring(&mut self) -> Option<Vec<u8>> {
         let start = self.rest.iter().position(|&octet| octet != b' ')?;
         let text = self.rest.get(start..)?;
@@ -190,14 +192,14 @@ impl<'a> Cursor<'a> {
     }
 
     fn quoted(&mut self, text: &'a [u8]) -> Option<Vec<u8>> {
-        // As large as it can get, so that no copy is left behind when it grows.
+        // The value has room for all of it, so that no copy is left behind when it grows.
         let mut value = Vec::with_capacity(text.len());
         let mut octets = text.iter().enumerate();
         loop {
             match octets.next()? {
                 (at, b'"') => {
                     self.rest = text.get(at + 1..)?;
-                    // What follows a closing quote is a space or the end.
+                    // A space or the end follows a closing quote.
                     return matches!(self.rest.first(), None | Some(b' ')).then_some(value);
                 }
                 (_, b'\\') => value.push(*octets.next()?.1),

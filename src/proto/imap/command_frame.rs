@@ -1,5 +1,5 @@
-//! Framing of a device's commands after login, at memchr speed. Octets are never gathered; where the device's login was
-//! translated, the beginning of a line is held back until its verb is there.
+//! The framing of a device's commands after login, at memchr speed. Octets are never gathered. Where the device's
+//! login was translated, the beginning of a line waits until its verb is there.
 
 use super::dropped::{Dropped, Next};
 use super::literal::{Literal, Tail, count_down};
@@ -9,17 +9,17 @@ use super::response_frame::PendingCommands;
 use crate::proto::line::{Head, word};
 use crate::proto::{Activity, Relogin, Step, preamble};
 
-/// Framing of what the device sends.
+/// The framing of the device's octets.
 pub(super) struct CommandFrame {
     position: Position,
     relogin: Relogin,
-    /// What was refused last, and may go on.
+    /// The command that was refused last, and may go on.
     behind: RefusedBefore,
-    /// Answers of ours that wait until they stand between two responses.
+    /// Responses of packetboat's that wait until they can stand between two of the server's.
     refusals: Vec<u8>,
     /// The beginning of the command, as far as tag and verb reach.
     head: Head<HEAD>,
-    /// Tag and verb were read already; what goes on is the same command, behind a literal.
+    /// Tag and verb were read already. The same command goes on behind a literal.
     is_read: bool,
     tail: Tail,
     /// The tag of a command whose synchronising literal the server may still refuse.
@@ -28,7 +28,7 @@ pub(super) struct CommandFrame {
     compress: Option<Box<[u8]>>,
 }
 
-/// Where the device's next octet stands.
+/// The position of the device's next octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
     /// At the start of a command.
@@ -37,9 +37,9 @@ enum Position {
     Line,
     /// Inside a literal, this many octets before its end.
     Literal(u64),
-    /// Behind COMPRESS: no longer text that we can frame.
+    /// Behind COMPRESS. The octets are no longer text that can be framed.
     Blind,
-    /// In a command that is dropped.
+    /// Inside a command that is dropped.
     Dropped(Dropped),
 }
 
@@ -65,7 +65,7 @@ impl CommandFrame {
             at += match self.position {
                 Position::Blind => rest.len(),
                 Position::Literal(left) => {
-                    // Its first octet says that the server has asked for it, or that nobody waits.
+                    // The first octet tells that the server has asked for the literal, or that nobody waits.
                     self.awaiting = None;
                     let (left, passed) = count_down(left, rest.len());
                     // Behind the literal the same command goes on, if only with its line end.
@@ -73,7 +73,7 @@ impl CommandFrame {
                     passed
                 }
                 Position::Start if self.relogin == Relogin::Refused && rest.first() == Some(&0) => {
-                    // As before the login.
+                    // NULs are dropped, as before the login.
                     if at > 0 {
                         break;
                     }
@@ -99,27 +99,27 @@ impl CommandFrame {
         if at == 0 { Step::Read } else { Step::Forward(at) }
     }
 
-    /// Says what has been waiting.
+    /// Writes the responses that have been waiting.
     pub(super) fn write_refusals(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.refusals);
     }
 
-    /// Whether answers of ours wait.
+    /// Returns whether responses of packetboat's wait.
     pub(super) fn has_refusals(&self) -> bool {
         !self.refusals.is_empty()
     }
 
-    /// Whether the device waits until something of that is said.
+    /// Returns whether the device waits until some of them are written.
     pub(super) fn is_full(&self) -> bool {
         self.refusals.len() > QUEUE
     }
 
-    /// Whether what the device has left behind may be sent on unread.
+    /// Returns whether octets that the device has left behind may pass unread.
     pub(super) fn forwards_leftover(&self) -> bool {
         self.relogin == Relogin::Allowed
     }
 
-    /// Passes the line's rest, as far as it is there.
+    /// Passes the rest of the line, as far as it is there.
     fn line(&mut self, rest: &[u8], activity: &mut Activity) -> usize {
         let end = memchr::memchr(b'\n', rest);
         let passed = end.map_or(rest.len(), |end| end + 1);
@@ -136,12 +136,12 @@ impl CommandFrame {
         passed
     }
 
-    /// The line is whole; `part` is what came of it last.
+    /// Reads the end of a line. `part` is the last part of it.
     fn line_ended(&mut self, part: &[u8], activity: &mut Activity) -> Position {
         let (tag, rest) = word(self.head.octets());
         if !self.is_read {
             let verb = word(rest).0.trim_ascii_end();
-            // DONE (RFC 2177 §3) and an empty line have no verb: they are not commands.
+            // DONE (RFC 2177 §3) and an empty line have no verb, and are no commands.
             activity.commands += u64::from(!verb.is_empty());
             activity.has_logged_out |= verb.eq_ignore_ascii_case(b"LOGOUT");
             if verb.eq_ignore_ascii_case(b"COMPRESS") {
@@ -183,8 +183,8 @@ impl CommandFrame {
 }
 
 impl PendingCommands for CommandFrame {
-    /// If its literal was still to come, it is not coming; if it was COMPRESS and is OK, nothing behind this line is text
-    /// any more (RFC 4978 §3).
+    /// Reads the completion of a command. A literal that was still to come does not come any more. Behind an OK to
+    /// COMPRESS nothing is text any more (RFC 4978 §3).
     fn completed(&mut self, tag: &[u8], ok: bool) -> bool {
         if self.awaiting.as_deref() == Some(tag) {
             self.awaiting = None;
@@ -206,5 +206,5 @@ impl PendingCommands for CommandFrame {
 
 const HEAD: usize = 80;
 
-/// So many octets of refusals may wait; then the device does.
+/// The number of octets of responses that may wait; beyond it the device waits.
 const QUEUE: usize = 4096;

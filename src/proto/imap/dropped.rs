@@ -1,8 +1,8 @@
-//! A command that is dropped as it comes: its line, and all that follows without being asked for.
+//! A command that is dropped as it comes, with all that follows without being asked for.
 
 use super::literal::{Literal, Tail, count_down};
 
-/// Where the next octet of a dropped command stands.
+/// The position of the next octet of a dropped command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dropped {
     /// Inside a line.
@@ -11,22 +11,23 @@ pub(super) enum Dropped {
     Literal(u64),
 }
 
-/// What follows octets that were dropped.
+/// The kind of octets that follow those that were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// More of the command.
+    /// More of the command follows.
     More(Dropped),
-    /// Another command. The device may send a synchronising literal of this size all the same, where one was announced.
+    /// Another command follows. The device may send the synchronising literal of this size all the same, if one was
+    /// announced.
     Command(Option<u64>),
 }
 
 impl Dropped {
-    /// Inside a literal of which so much is left; behind one of which nothing is.
+    /// Returns the position inside a literal with this many octets left, or behind it.
     pub(super) fn literal(left: u64) -> Self {
         if left == 0 { Dropped::Line } else { Dropped::Literal(left) }
     }
 
-    /// Drops what is there, up to a line end or the end of a literal: how many octets, and what follows. `tail` keeps the
+    /// Drops octets up to a line end or the end of a literal; returns how many, and what follows. `tail` keeps the
     /// end of a line that is not whole.
     pub(super) fn drop(self, tail: &mut Tail, input: &[u8]) -> (usize, Next) {
         if let Dropped::Literal(left) = self {

@@ -1,16 +1,16 @@
-//! Literals (RFC 3501 §4.3, RFC 7888): announced at the end of a line, then counted down.
+//! Literals (RFC 3501 §4.3, RFC 7888) are announced at the end of a line, then counted down.
 
 /// The announcement of a literal: `{n}`, or `{n+}` (RFC 3501 §4.3, RFC 7888 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Literal {
-    /// Its length in octets.
+    /// The length in octets.
     pub(super) size: u64,
-    /// Its sender waits until it is asked for it.
+    /// The sender waits until it is asked for the literal.
     pub(super) synchronising: bool,
 }
 
 impl Literal {
-    /// The literal that a line announces at its end. The line comes without its line end.
+    /// Reads the literal that a line announces at its end. The line comes without its line end.
     pub(super) fn at_end_of(line: &[u8]) -> Option<Self> {
         let inner = line.strip_suffix(b"}")?;
         let (inner, synchronising) = match inner.strip_suffix(b"+") {
@@ -53,9 +53,9 @@ impl Tail {
         self.len += part.len();
     }
 
-    /// The last part of a line, with its line end: the literal that the line announces. Empties the tail.
+    /// Reads the literal that a line announces, from the last part of the line with its line end. Empties the tail.
     pub(super) fn end_line(&mut self, part: &[u8]) -> Option<Literal> {
-        // Most lines come whole, and are looked at where they are.
+        // Most lines come whole, and are read where they are.
         let line = if self.len == 0 {
             part
         } else {
@@ -69,12 +69,12 @@ impl Tail {
     }
 }
 
-/// What is left of a literal once `available` octets of it are there, and how many of them belong to it.
+/// Returns how much of a literal is left once `available` octets of it are there, and how many of these belong to it.
 pub(super) fn count_down(left: u64, available: usize) -> (u64, usize) {
     let passed = usize::try_from(left).unwrap_or(usize::MAX).min(available);
     (left.saturating_sub(passed as u64), passed)
 }
 
-/// `{`, 20 digits, `+}`, CRLF.
+/// The length of `{`, 20 digits, `+}` and CRLF.
 const TAIL: usize = 25;
 const LONGEST_NUMBER: usize = 20;

@@ -1,4 +1,4 @@
-//! Commands before login (RFC 3501 §6.1, §6.2): we are the server.
+//! Commands in the not authenticated state (RFC 3501 §6.1, §6.2), which packetboat answers as the server.
 
 use zeroize::Zeroizing;
 
@@ -9,7 +9,7 @@ use crate::proto::dialect::{Read, Request};
 use crate::proto::{Credentials, Failure, Kind, Limits, Offer};
 
 impl Imap {
-    /// A command of the device.
+    /// Reads a command of the device.
     pub(super) fn read_command(
         &mut self,
         input: &[u8],
@@ -25,7 +25,8 @@ impl Imap {
                     let arguments = arguments.ok_or_else(|| Failure::new(Kind::TooLong, TOO_LONG))?;
                     return self.skip(Box::new(arguments), input, offer, out);
                 }
-                // Before the password is asked for, not after it went over the wire in clear.
+                // The refusal comes before the device sends the password, not after it went over the network in
+                // clear.
                 Parsed::Continue { tag, len } if !offer.login_allowed() => (tag, Request::LoginInClear, len),
                 Parsed::Continue { .. } => {
                     // The literal may be here already: some devices do not wait.
@@ -41,7 +42,7 @@ impl Imap {
         }
     }
 
-    /// A command whose arguments are skipped.
+    /// Reads more of a command whose arguments are skipped.
     pub(super) fn skip(
         &mut self,
         mut arguments: Box<Arguments>,
@@ -69,7 +70,7 @@ impl Imap {
     }
 }
 
-/// What a command asks for. What changes nothing is answered at once.
+/// Returns the wish of a command, and answers it where it changes nothing.
 fn request(command: Command<'_>, offer: &Offer, out: &mut Vec<u8>) -> Request {
     let tag = command.tag;
     match command.verb {
@@ -83,7 +84,7 @@ fn request(command: Command<'_>, offer: &Offer, out: &mut Vec<u8>) -> Request {
             Request::Answered
         }
         Verb::Id => {
-            // RFC 2971 §3.1: at any time, also before login.
+            // ID may come at any time, also before login (RFC 2971 §3.1).
             out.extend_from_slice(b"* ID NIL\r\n");
             response::tagged(out, tag, "OK ID completed");
             Request::Answered

@@ -1,4 +1,5 @@
-//! The relay of IMAP: commands and responses after login, for a device that may delete and for one that may not.
+//! The relay of IMAP carries commands and responses after login, for a device that may delete and for one that may
+//! not.
 
 use super::command_frame::CommandFrame;
 use super::no_delete::NoDelete;
@@ -11,11 +12,11 @@ pub(in crate::proto) struct Relay {
     responses: ResponseFrame,
 }
 
-/// The device's commands, by what it may do.
+/// The device's commands, by its right to delete.
 enum Commands {
-    /// All pass, but for logins where those are refused.
+    /// All commands pass, but for logins where those are refused.
     Any(CommandFrame),
-    /// Those pass that delete nothing.
+    /// Commands pass that delete nothing.
     NoDelete(NoDelete),
 }
 
@@ -64,7 +65,7 @@ impl dialect::Relay for Relay {
         }
     }
 
-    /// In the middle of a response only where that goes on no more, as the device may know.
+    /// A BYE may stand in the middle of a response only if that goes on no more, as the device may know.
     fn takes_bye(&self, failure: &Failure) -> bool {
         match self.responses() {
             Responses::Whole => true,

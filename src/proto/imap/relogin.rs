@@ -1,37 +1,39 @@
-//! Logins behind the login: where a device's login is translated, a command that carries a password is answered here.
+//! A login behind the login is answered here where the device's first login was translated.
 //!
-//! The server has let in somebody else than the device says it is, and a device's password is for us alone. A line is read
-//! as the most lenient server would read it: blanks and control characters before and between words are overlooked.
+//! The server has let in another user than the device names, and a device's password is for packetboat alone. A line
+//! is read as the most lenient server would read it: blanks and control characters before and between words are
+//! overlooked.
 
 use super::tag::{self, UNTAGGED};
 use crate::proto::line::lenient_word;
 
-/// What the beginning of a line says.
+/// The decision on a line, from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommandStart<'a> {
-    /// More of it has to come.
+    /// More of the line has to come.
     Undecided,
-    /// It goes on to the server.
+    /// The line goes on to the server.
     Passes,
-    /// A login, or a command behind which one could not be seen: answered here.
+    /// The line is a login, or a command behind which a login could not be read. Packetboat answers it.
     Refused(Refused<'a>),
 }
 
-/// What was refused in front of a line, and may go on in it.
+/// A refused command in front of a line, which may go on in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum RefusedBefore {
     #[default]
     Nothing,
     /// A login.
     Login,
-    /// A literal of a login, of this size: a device that waits sends a command now, and one that does not sends the literal.
+    /// A literal of a login, of this size. A device that waits sends a command now, and one that does not sends the
+    /// literal.
     Literal(u64),
 }
 
-/// A line that is answered here.
+/// A line that packetboat answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused<'a> {
-    /// For the answer.
+    /// The tag of the response.
     pub(super) tag: &'a [u8],
     pub(super) text: &'static str,
     /// More of the same login may follow without being asked for: SASL responses, literals.
@@ -39,11 +41,12 @@ pub(super) struct Refused<'a> {
 }
 
 impl<'a> CommandStart<'a> {
-    /// Of a line. Behind a refused login only commands that are known pass, because a password may look like one that is
-    /// not; and behind one of its literals no line that may be that literal, even if it looks like a command as well.
+    /// Reads the beginning of a line. Behind a refused login only known commands pass, because a password may look
+    /// like an unknown one. Behind one of its literals no line passes that may be that literal, even if it looks like
+    /// a command as well.
     pub(super) fn of(input: &'a [u8], refused_before: RefusedBefore) -> Self {
         let behind_login = refused_before != RefusedBefore::Nothing;
-        // The answer depends on these octets alone, however many have come.
+        // The result depends on these octets alone, however many have come.
         let window = input.get(..LONGEST).unwrap_or(input);
         let end = memchr::memchr(b'\n', window);
         let line = window.get(..end.unwrap_or(window.len())).unwrap_or_default();
@@ -51,7 +54,7 @@ impl<'a> CommandStart<'a> {
         let (verb, behind) = lenient_word(rest);
         let is_whole = |rest: &[u8]| end.is_some() || !rest.is_empty();
         let refused = |tag, text, goes_on| CommandStart::Refused(Refused { tag, text, goes_on });
-        // With a verb it may be a command, whose device waits for the answer to its tag.
+        // A line with a verb may be a command, whose device waits for the response to its tag.
         let unknown = if verb.first().is_some_and(u8::is_ascii_alphabetic) { tag::strict(first) } else { UNTAGGED };
         if let RefusedBefore::Literal(size) = refused_before {
             if end.is_none() && window.len() < LONGEST {
@@ -62,7 +65,7 @@ impl<'a> CommandStart<'a> {
             }
         }
         if is_whole(rest) && is_one_of(first, &["LOGIN", "AUTHENTICATE", "AUTH"]) {
-            // The tag was forgotten.
+            // The device forgot the tag.
             return refused(UNTAGGED, LOGGED_IN, true);
         }
         if !verb.is_empty() && is_whole(behind) {
@@ -88,14 +91,14 @@ impl<'a> CommandStart<'a> {
     }
 }
 
-/// Whether a line may be a literal of this size, with its command's next argument or end behind it.
+/// Returns whether a line may be a literal of this size, with its command's next argument or end behind it.
 fn may_be_literal(line: &[u8], size: u64) -> bool {
     let size = usize::try_from(size).unwrap_or(usize::MAX).min(LONGEST);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     line.len() == size || line.get(size).is_some_and(|octet| *octet <= b' ' || *octet == 0x7f)
 }
 
-/// The word without what some writers put in front of the first one, like a byte order mark.
+/// Returns the word without what some writers put in front of the first one, like a byte order mark.
 fn letters(word: &[u8]) -> &[u8] {
     let start = word.iter().position(u8::is_ascii_alphanumeric).unwrap_or(word.len());
     word.get(start..).unwrap_or_default()
@@ -109,7 +112,7 @@ fn begins(word: &[u8], name: &str) -> bool {
     letters(word).get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// RFC 3501 §6.2: these commands are for the state before the login.
+/// The response to commands that belong to the state before the login (RFC 3501 §6.2).
 const LOGGED_IN: &str = "BAD already logged in";
 const NOT_NOW: &str = "BAD not possible after login";
 const NO_COMMAND: &str = "BAD no command here";
@@ -154,7 +157,7 @@ const KNOWN: &[&str] = &[
     "GETMETADATA",
 ];
 
-/// Tag and verb stand within so many octets.
+/// Tag and verb stand within this many octets.
 const LONGEST: usize = 1024;
 
 #[cfg(test)]

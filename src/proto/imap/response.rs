@@ -1,4 +1,4 @@
-//! Status responses (RFC 3501 §7.1): said to the device, and read from the server while we log in.
+//! Status responses (RFC 3501 §7.1), which packetboat sends to the device and reads from the server during the login.
 
 use crate::failure::Reply;
 use crate::proto::line::word;
@@ -11,7 +11,8 @@ pub(super) fn tagged(out: &mut Vec<u8>, tag: &[u8], text: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// How a login is refused, with the codes of RFC 5530 §3. The texts are short: devices show them on a small display.
+/// Returns the refusal of a login, with a code of RFC 5530 §3. The texts are short: devices show them on a small
+/// display.
 pub(super) fn refusal(reply: Reply) -> &'static str {
     match reply {
         Reply::BadCredentials => "NO [AUTHENTICATIONFAILED] user name or password is wrong",
@@ -33,7 +34,7 @@ pub(super) enum Response<'a> {
     Untagged { keyword: &'a [u8], text: &'a [u8] },
     /// `tag OK|NO|BAD text`
     Tagged { tag: &'a [u8], status: Status, text: &'a [u8] },
-    /// Nothing of the kind.
+    /// Another line.
     Other,
 }
 
@@ -71,7 +72,7 @@ impl<'a> Response<'a> {
     }
 }
 
-/// The list in a `[CAPABILITY list]` code that `text` begins with (RFC 3501 §7.1).
+/// Returns the list in a `[CAPABILITY list]` code that `text` begins with (RFC 3501 §7.1).
 pub(super) fn capability_code(text: &[u8]) -> Option<&[u8]> {
     let (opening, list) = text.split_at_checked(CODE.len())?;
     let end = memchr::memchr(b']', list)?;

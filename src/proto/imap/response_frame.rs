@@ -1,5 +1,5 @@
-//! Framing of a server's responses after login, at memchr speed: a literal is a number counted down, a line is looked at only
-//! at its start and its end. Octets are never gathered; only an unfinished line start that may need a rewrite is held back.
+//! The framing of a server's responses after login, at memchr speed. A literal is counted down, and a line is read
+//! only at its start and its end. Octets are never gathered; only the start of a line that may need a rewrite waits.
 
 use super::capability;
 use super::literal::{Tail, count_down};
@@ -9,7 +9,7 @@ use crate::proto::line::{Line, word};
 use crate::proto::refusal::{self, Condition};
 use crate::proto::{Action, RESPONSE_LINE, Step};
 
-/// Where the next octet of a stream stands.
+/// The position of the next octet of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Position {
     /// At the start of a command or response.
@@ -19,36 +19,36 @@ enum Position {
     Line,
     /// Inside a literal, this many octets before its end.
     Literal(u64),
-    /// No longer text that we can frame: everything passes.
+    /// The octets are no longer text that can be framed: everything passes.
     Blind,
 }
 
-/// The commands, as far as the framing of the responses has to do with them.
+/// The commands, as far as the framing of the responses depends on them.
 pub(super) trait PendingCommands {
-    /// The server has completed the command with this tag, or has said `*` or `+`. Whether nothing behind this line is
-    /// text any more.
+    /// Reads that the server has completed the command with this tag, or has sent `*` or `+`. Returns whether nothing
+    /// behind this line is text any more.
     fn completed(&mut self, tag: &[u8], ok: bool) -> bool;
 
-    /// Whether a continuation request that comes now is an answer to us, and not for the device.
+    /// Returns whether a continuation request that comes now answers packetboat, and is not for the device.
     fn is_continued_by_us(&self) -> bool {
         false
     }
 
-    /// Whether the responses stop at the next boundary, because something is to happen there.
+    /// Returns whether the responses stop at the next boundary, because something has to happen there.
     fn stops_responses(&self) -> bool {
         false
     }
 }
 
-/// Framing of what the server sends.
+/// The framing of the server's octets.
 #[derive(Default)]
 pub(super) struct ResponseFrame {
     position: Position,
-    /// The line is data, which may hold literals; status texts may end in braces by chance.
+    /// The line is data, which may hold literals. Status texts may end in braces by chance.
     data: bool,
     /// Behind this line nothing is text any more.
     last: bool,
-    /// The line that comes next has been told of.
+    /// The notice of the line that comes next was given.
     notice_given: bool,
     tail: Tail,
 }
@@ -71,7 +71,7 @@ impl ResponseFrame {
                 Position::Start => match self.start(rest, commands) {
                     Started::Passes(passed) => passed,
                     Started::Wait => break,
-                    // First goes what is before it.
+                    // The octets before it go first.
                     Started::Ours(_) if at > 0 => break,
                     Started::Ours(ours) => return self.ours(ours, commands, out),
                 },
@@ -80,7 +80,7 @@ impl ResponseFrame {
         if at == 0 { Step::Read } else { Step::Forward(at) }
     }
 
-    /// The start of a response, and its first line as far as that is there and passes.
+    /// Reads the start of a response, and its first line as far as that is there and passes.
     fn start<'a, C: PendingCommands>(&mut self, rest: &'a [u8], commands: &mut C) -> Started<'a> {
         match ResponseStart::of(rest) {
             ResponseStart::Undecided => Started::Wait,
@@ -110,7 +110,7 @@ impl ResponseFrame {
         }
     }
 
-    /// A line that is addressed to us, or rewritten by us.
+    /// Handles a line that is addressed to packetboat, or that packetboat rewrites.
     fn ours<C: PendingCommands>(&mut self, ours: Ours<'_>, commands: &mut C, out: &mut Vec<u8>) -> Step {
         match ours {
             Ours::Continuation(len) => {
@@ -141,7 +141,7 @@ impl ResponseFrame {
         self.line(rest)
     }
 
-    /// Passes the line's rest, as far as it is there.
+    /// Passes the rest of the line, as far as it is there.
     fn line(&mut self, rest: &[u8]) -> usize {
         let end = memchr::memchr(b'\n', rest);
         let passed = end.map_or(rest.len(), |end| end + 1);
@@ -158,39 +158,40 @@ impl ResponseFrame {
         passed
     }
 
-    /// The server has closed in the middle of a line, and that passes.
+    /// Notes that the server has closed in the middle of a line, which passes.
     pub(super) fn break_off(&mut self) {
         if self.position == Position::Start {
             self.position = Position::Line;
         }
     }
 
-    /// Whether a line of our own would stand between two responses here.
+    /// Returns whether a line of packetboat's would stand between two responses here.
     pub(super) fn is_between_responses(&self) -> bool {
         self.position == Position::Start
     }
 }
 
-/// How a response begins.
+/// The start of a response.
 #[derive(Debug)]
 enum ResponseStart<'a> {
-    /// The rest of the beginning has to come first.
+    /// More of the start has to come first.
     Undecided,
     /// `* ...`, which may hold literals.
     Data,
-    /// A status response, tagged or not, or a continuation request: no literals. Untagged ones have the tag `*`.
+    /// A status response, tagged or not, or a continuation request. It holds no literals. Untagged ones have the tag
+    /// `*`.
     Status { tag: &'a [u8], ok: bool, notice: Option<Failure> },
-    /// A capability list begins at `list`; in a response code it ends with a bracket.
+    /// A response with a capability list, which begins at `list`. In a response code it ends with a bracket.
     Capability { tag: &'a [u8], ok: bool, list: usize, in_code: bool },
 }
 
 impl<'a> ResponseStart<'a> {
-    /// Looks at no more than [`BEGINNING`] octets, so that the answer does not depend on how much has come.
+    /// Reads no more than [`BEGINNING`] octets, so that the result does not depend on how much has come.
     fn of(rest: &'a [u8]) -> Self {
         let window = rest.get(..BEGINNING).unwrap_or(rest);
         match window {
             [b'+', ..] => return ResponseStart::Status { tag: b"+", ok: false, notice: None },
-            // The hot path: FETCH, EXISTS, EXPUNGE.
+            // FETCH, EXISTS and EXPUNGE are the hot path.
             [b'*', b' ', b'0'..=b'9', ..] => return ResponseStart::Data,
             _ => {}
         }
@@ -211,7 +212,7 @@ impl<'a> ResponseStart<'a> {
         }
         let ok = status == Some(Status::Ok);
         if is_status && text.get(..CODE.len()).is_some_and(|code| code.eq_ignore_ascii_case(CODE)) {
-            // Behind the word, before the space.
+            // The list begins behind the word, before the space.
             let list = tag.len() + 1 + keyword.len() + CODE.len();
             return ResponseStart::Capability { tag, ok, list, in_code: true };
         }
@@ -224,17 +225,17 @@ impl<'a> ResponseStart<'a> {
             None if keyword.eq_ignore_ascii_case(b"BYE") => Some(Condition::Bye),
             Some(Status::Ok) | None => None,
         };
-        // What counts is the whole line.
+        // The whole line counts.
         let notice = said.filter(|_| end.is_some()).and_then(|said| refusal::notice(said, text));
         ResponseStart::Status { tag, ok, notice }
     }
 }
 
-/// What becomes of the start of a response.
+/// The treatment of the start of a response.
 enum Started<'a> {
-    /// The rest of it has to come first.
+    /// More of it has to come first.
     Wait,
-    /// So much of it passes.
+    /// This many octets of it pass.
     Passes(usize),
     /// It does not go on as it is.
     Ours(Ours<'a>),
@@ -242,7 +243,7 @@ enum Started<'a> {
 
 /// A line that does not go on as it is.
 enum Ours<'a> {
-    /// A continuation request of so many octets, which answers us.
+    /// A continuation request of this many octets, which answers packetboat.
     Continuation(usize),
     /// A line that an operator should know, before it passes.
     Notice(Failure),
@@ -250,15 +251,15 @@ enum Ours<'a> {
     Capability { tag: &'a [u8], ok: bool, rewritten: Rewritten<'a> },
 }
 
-/// What becomes of a line with a capability list.
+/// The treatment of a line with a capability list.
 enum Rewrite<'a> {
-    /// It passes as it is: nothing to drop, or nothing that we understand.
+    /// The line passes as it is: nothing is to be dropped, or nothing is understood.
     Keep,
-    /// It is written anew.
+    /// The line is written anew.
     Line(Rewritten<'a>),
 }
 
-/// `before`, what is kept of `list`, and `after`, in place of `len` octets.
+/// A line that is written anew: `before`, what stays of `list`, and `after`, in place of `len` octets.
 struct Rewritten<'a> {
     before: &'a [u8],
     list: &'a [u8],
@@ -267,7 +268,8 @@ struct Rewritten<'a> {
 }
 
 impl<'a> Rewrite<'a> {
-    /// Of the line that `rest` begins with, whose list begins at `list_at`; none where its end has not come.
+    /// Reads the line that `rest` begins with, whose list begins at `list_at`. Returns `None` if the line end has not
+    /// come.
     fn of(rest: &'a [u8], list_at: usize, in_code: bool) -> Option<Self> {
         let (text, len) = match Line::split(rest, RESPONSE_LINE) {
             Line::Incomplete => return None,
@@ -284,5 +286,5 @@ impl<'a> Rewrite<'a> {
     }
 }
 
-/// Tags are short; one that does not fit beside its keyword within this is not recognised, and passes.
+/// The octets within which a tag and its keyword stand. Tags are short; a longer one is not recognised, and passes.
 const BEGINNING: usize = 300;

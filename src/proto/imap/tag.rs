@@ -5,8 +5,8 @@ use crate::proto::line::word;
 /// The tag of a response to a command that has none.
 pub(super) const UNTAGGED: &[u8] = b"*";
 
-/// The word as a tag of a command before login; [`UNTAGGED`] where it is none. It is only echoed, so what matters is that
-/// it cannot be mistaken.
+/// Returns the word as the tag of a command before login, or [`UNTAGGED`] if it is none. The tag is only echoed, so
+/// it must not be mistaken for anything else.
 pub(super) fn echoed(word: &[u8]) -> &[u8] {
     if is_echoed(word) { word } else { UNTAGGED }
 }
@@ -18,20 +18,20 @@ pub(super) fn is_echoed(word: &[u8]) -> bool {
         && word.iter().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'(' | b')' | b'{' | b'\\'))
 }
 
-/// The word as a tag that every server takes for one: `1*<any ASTRING-CHAR except "+">`, of bounded length; [`UNTAGGED`]
-/// where it is none.
+/// Returns the word as a tag that every server takes for one, or [`UNTAGGED`] if it is none: `1*<any ASTRING-CHAR
+/// except "+">`, of bounded length.
 pub(super) fn strict(word: &[u8]) -> &[u8] {
     let is_tag =
         word.len() <= LONGEST && word.iter().all(|octet| octet.is_ascii_graphic() && !b"(){%*\"\\+".contains(octet));
     if is_tag && !word.is_empty() { word } else { UNTAGGED }
 }
 
-/// The strict tag that a line begins with.
+/// Returns the strict tag that a line begins with.
 pub(super) fn strict_of(line: &[u8]) -> &[u8] {
     strict(word(line.get(..=LONGEST).unwrap_or(line)).0)
 }
 
-/// The longest tag that is strict, in octets.
+/// The longest strict tag, in octets.
 pub(super) const LONGEST: usize = 64;
 
 #[cfg(test)]

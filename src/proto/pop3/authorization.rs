@@ -1,4 +1,4 @@
-//! Commands of the AUTHORIZATION state (RFC 1939 §4, §7): we are the server.
+//! Commands in the AUTHORIZATION state (RFC 1939 §4, §7), which packetboat answers as the server.
 
 use zeroize::Zeroizing;
 
@@ -8,7 +8,7 @@ use crate::proto::dialect::Request;
 use crate::proto::{Credentials, Offer};
 
 impl Pop3 {
-    /// What a command asks for. What changes nothing is answered at once.
+    /// Returns the wish of a command, and answers it where it changes nothing.
     pub(super) fn request(&mut self, command: Command<'_>, offer: &Offer, out: &mut Vec<u8>) -> Request {
         match command {
             Command::Capa => capability::announce(offer, out),
@@ -28,7 +28,7 @@ impl Pop3 {
                 };
             }
             Command::AuthList => {
-                // RFC 1734's bare form: the mechanisms, a line each.
+                // The bare form of RFC 1734 gets the mechanisms, a line each.
                 out.extend_from_slice(b"+OK mechanisms follow\r\n");
                 for mechanism in capability::mechanisms(offer) {
                     out.extend_from_slice(mechanism.as_bytes());

@@ -1,9 +1,10 @@
-//! Capability lists (RFC 2449 §5, §6): what we announce before login, and what is left of the server's after it.
+//! Capability lists (RFC 2449 §5, §6): packetboat's own before login, and the part of the server's that stays after
+//! it.
 
 use crate::proto::Offer;
 use crate::proto::line::word;
 
-/// Writes the whole answer to CAPA before login.
+/// Writes the whole response to CAPA before login.
 pub(super) fn announce(offer: &Offer, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"+OK capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n",
@@ -15,13 +16,13 @@ pub(super) fn announce(offer: &Offer, out: &mut Vec<u8>) {
     out.extend_from_slice(b"IMPLEMENTATION packetboat\r\n.\r\n");
 }
 
-/// Writes the lines that tell how one may log in.
+/// Writes the lines that name the ways to log in.
 pub(super) fn logins(offer: &Offer, out: &mut Vec<u8>) {
     if !offer.login_allowed() {
         return;
     }
     out.extend_from_slice(b"USER\r\n");
-    // c-client refuses a server that announces SASL PLAIN in clear: there USER has to do.
+    // c-client refuses a server that announces SASL PLAIN in clear; there USER has to do.
     if offer.encrypted {
         out.extend_from_slice(b"SASL");
         for mechanism in mechanisms(offer) {
@@ -32,15 +33,16 @@ pub(super) fn logins(offer: &Offer, out: &mut Vec<u8>) {
     }
 }
 
-/// The SASL mechanisms that may be used now.
+/// Returns the SASL mechanisms that may be used now.
 pub(super) fn mechanisms(offer: &Offer) -> impl Iterator<Item = &'static str> {
     let allowed = offer.login_allowed();
     let xoauth2 = allowed && offer.xoauth2;
     ["PLAIN", "LOGIN"].into_iter().filter(move |_| allowed).chain(xoauth2.then_some("XOAUTH2"))
 }
 
-/// Whether a line of the server's list stays: what is true between this device and this server through us.
-/// Login and TLS are ours; UTF8 and LANG (RFC 6856) would change the syntax; of the unknown nothing is promised.
+/// Returns whether a line of the server's list stays, because it holds between this device and this server through
+/// packetboat. Login and TLS are packetboat's own, UTF8 and LANG (RFC 6856) would change the syntax, and nothing is
+/// promised of unknown words.
 pub(super) fn is_kept(line: &[u8]) -> bool {
     let name = word(line).0;
     KEPT.iter().any(|kept| kept.eq_ignore_ascii_case(name))

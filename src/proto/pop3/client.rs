@@ -1,4 +1,4 @@
-//! Our own side of the login at the server: greeting, STLS if it has to be, USER and PASS or AUTH.
+//! The POP3 client that logs in at the server: greeting, STLS where it is needed, USER and PASS or AUTH.
 
 use std::collections::VecDeque;
 
@@ -16,9 +16,9 @@ pub(in crate::proto) struct Client {
     stage: Stage,
     terms: MailboxTerms,
     login: Credentials,
-    /// One for each continuation request that is still to come.
+    /// One answer for each challenge that is still to come.
     answers: VecDeque<Zeroizing<Vec<u8>>>,
-    /// The server has not been sent anything but the name of a mechanism.
+    /// Nothing but the name of a mechanism was sent to the server.
     nothing_answered: bool,
 }
 
@@ -88,12 +88,12 @@ impl dialect::Client for Client {
 }
 
 impl Client {
-    /// The conditions of the session behind the login.
+    /// Returns the terms of the session behind the login.
     pub(super) fn terms(&self) -> MailboxTerms {
         self.terms
     }
 
-    /// An answer to USER, PASS, AUTH, a SASL response or the probe.
+    /// Reads a response to USER, PASS, AUTH, a SASL response or the probe.
     fn login_answered(&mut self, status: Status<'_>, out: &mut Vec<u8>) -> Progress {
         match (self.stage, status) {
             (Stage::User, Status::Ok) => {
@@ -110,7 +110,7 @@ impl Client {
             }
             (_, Status::Ok) => return Progress::LoggedIn,
             (Stage::Probe, Status::Err(text)) => return Progress::Failed(refusal::of_probe(text)),
-            // Refused before anything was asked for: it is the mechanism that the server does not like.
+            // The server refuses before it has the password: it does not like the mechanism.
             (Stage::Login, Status::Err(text)) if self.nothing_answered && refusal::is_of_mechanism(text) => {
                 if !self.login.may_use_login_command() {
                     return Progress::Failed(Failure::new(Kind::Mechanism, refusal::words(text)));
@@ -119,7 +119,7 @@ impl Client {
                 self.send_login(out);
             }
             (_, Status::Err(text)) => return Progress::Failed(refusal::of(text)),
-            // Not quoted: a server may repeat what it did not understand, and that was a password.
+            // The line is not quoted: a server may repeat what it did not understand, and that was a password.
             (_, Status::Continuation | Status::Other) => {
                 return Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not POP3"));
             }
@@ -127,7 +127,7 @@ impl Client {
         Progress::Wait
     }
 
-    /// A challenge (RFC 5034 §4).
+    /// Answers a challenge (RFC 5034 §4).
     fn challenged(&mut self, out: &mut Vec<u8>) {
         match (self.answers.pop_front(), self.login.method) {
             (Some(answer), _) => {
@@ -149,8 +149,8 @@ impl Client {
                 out.extend_from_slice(&self.login.login);
                 self.stage = Stage::User;
             }
-            // Always in two steps: Exchange drops a connection that sends an initial response, and RFC 5034 §4
-            // allows one only where the whole command fits 255 octets.
+            // AUTH always takes two steps. Exchange drops a connection that sends an initial response, and RFC 5034
+            // §4 allows one only where the whole command fits 255 octets.
             Method::Sasl(mechanism) => {
                 self.answers = self.login.responses();
                 out.extend_from_slice(b"AUTH ");

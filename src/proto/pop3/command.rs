@@ -3,7 +3,7 @@
 use crate::proto::line::word;
 use crate::proto::sasl::Mechanism;
 
-/// What may be said before login.
+/// The commands before login.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command<'a> {
     Capa,
@@ -11,7 +11,7 @@ pub(super) enum Command<'a> {
     Quit,
     Stls,
     User(&'a [u8]),
-    /// All that follows the first space, spaces included (RFC 1939 §7).
+    /// PASS with all that follows the first space, spaces included (RFC 1939 §7).
     Pass(&'a [u8]),
     Auth {
         mechanism: Mechanism,

@@ -1,15 +1,16 @@
-//! A command on its way to the server: its keyword, and whether an argument follows, however many blanks stand between.
+//! A command on its way to the server: its keyword, and whether an argument follows, however many blanks stand
+//! between.
 
 use crate::proto::line::Head;
 
-/// What is known of a line so far; its octets are not kept.
+/// The parts of a line that matter, as far as it has come. Its octets are not kept.
 #[derive(Default)]
 pub(super) struct CommandLine {
     keyword: Head<KEYWORD>,
     position: Position,
 }
 
-/// Where its next octet stands.
+/// The position of the next octet.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Position {
     #[default]
@@ -41,23 +42,23 @@ impl CommandLine {
         }
     }
 
-    /// Whether nothing of it has come.
+    /// Returns whether nothing of the line has come.
     pub(super) fn is_at_start(&self) -> bool {
         self.position == Position::Start
     }
 
-    /// Whether this is its keyword.
+    /// Returns whether the line has this keyword.
     pub(super) fn is(&self, keyword: &[u8]) -> bool {
         self.keyword.octets().eq_ignore_ascii_case(keyword)
     }
 
-    /// Whether it has no argument.
+    /// Returns whether the line has no argument.
     pub(super) fn is_bare(&self) -> bool {
         self.position != Position::Argument
     }
 }
 
-/// One more than the longest keyword that matters.
+/// The room for a keyword: one octet more than the longest that matters.
 const KEYWORD: usize = 5;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Framing after login: which answer belongs to which command, and where a multi-line answer ends (RFC 1939 §3).
-//! Octets are never gathered or unstuffed; a message body is scanned for its terminator at memmem speed.
+//! The framing after login: which response belongs to which command, and where a multi-line response ends (RFC 1939
+//! §3). Octets are never gathered or unstuffed; a message body is searched for its terminator at memmem speed.
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -13,48 +13,48 @@ use crate::proto::line::Line;
 use crate::proto::refusal::{self, Condition};
 use crate::proto::{Action, Activity, Offer, RESPONSE_LINE, Relogin, Step, preamble};
 
-/// Both directions of a session after login.
+/// The framing of both directions after login.
 pub(super) struct Frame {
     offer: Offer,
     relogin: Relogin,
-    /// A login was refused, and what belongs to it may follow.
+    /// A login was refused, and more of it may follow.
     behind_login: bool,
-    /// The answers that the device has still to get, in order.
+    /// The responses that the device has still to get, in order.
     expected: VecDeque<Answer>,
     /// The command that is being read.
     line: CommandLine,
     /// The rest of the line is dropped.
     is_dropping: bool,
     position: Position,
-    /// The answer that comes next has been told of.
+    /// The notice of the response that comes next was given.
     notice_given: bool,
 }
 
-/// The forms of an answer.
+/// The forms of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     /// One line.
     Single,
-    /// A line, and if it is +OK more until `.`.
+    /// A line, and if it is +OK more lines until `.`.
     Multi,
     /// The same, to be rewritten.
     Capa,
-    /// One line of ours: the server has not heard the command.
+    /// One line of packetboat's: the server has not received the command.
     Refused,
 }
 
-/// Where the server's next octet stands.
+/// The position of the server's next octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
-    /// At the start of an answer.
+    /// At the start of a response.
     Start,
-    /// Inside its first line; then this follows.
+    /// Inside its first line; then this form follows.
     Status(Option<Answer>),
-    /// Inside a multi-line answer; so much of the terminator has been seen.
+    /// Inside a multi-line response; this much of the terminator has come.
     Body(usize),
     /// At the start of a line of a capability list.
     Capa,
-    /// Nothing we can frame: everything passes. At the start of a line, or not.
+    /// The octets cannot be framed: everything passes. At the start of a line, or not.
     Blind { at_start: bool },
 }
 
@@ -72,8 +72,8 @@ impl Frame {
         }
     }
 
-    /// Follows the device's octets. All pass, but for logins where those are refused, and unless it has pipelined more than
-    /// was answered.
+    /// Follows the device's octets. All of them pass, but for logins where those are refused, and unless the device
+    /// has pipelined more than was answered.
     pub(super) fn commands(&mut self, input: &[u8], activity: &mut Activity) -> Step {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
@@ -91,7 +91,7 @@ impl Frame {
             }
             if self.relogin == Relogin::Refused && self.line.is_at_start() {
                 if rest.first() == Some(&0) {
-                    // As before the login.
+                    // NULs are dropped, as before the login.
                     if at == 0 {
                         return Step::Consume(preamble::nuls(rest));
                     }
@@ -122,8 +122,8 @@ impl Frame {
         if at > 0 { Step::Forward(at) } else { Step::Read }
     }
 
-    /// Answers a command in place of the server, once its turn comes. Returns whether there is room for the answer; without
-    /// it the command has to wait.
+    /// Answers a command in place of the server, once all before it are answered. Returns whether there is room for
+    /// the response; without it the command has to wait.
     pub(super) fn refuse(&mut self, activity: &mut Activity) -> bool {
         if self.is_full() {
             return false;
@@ -134,33 +134,33 @@ impl Frame {
         true
     }
 
-    /// Whether the answer that comes next is ours.
+    /// Returns whether the next response is packetboat's.
     pub(super) fn answers_next(&self) -> bool {
         matches!(self.position, Position::Start | Position::Blind { at_start: true })
             && self.expected.front() == Some(&Answer::Refused)
     }
 
-    /// Whether answers of ours, or the device's octets, wait for the end of an answer.
+    /// Returns whether responses of packetboat's, or the device's octets, wait for the end of a response.
     pub(super) fn waits(&self) -> bool {
         !matches!(self.position, Position::Start) && (self.is_full() || self.expected.contains(&Answer::Refused))
     }
 
-    /// Whether the server's next octet begins an answer.
+    /// Returns whether the server's next octet begins a response.
     pub(super) fn is_between_responses(&self) -> bool {
         self.position == Position::Start
     }
 
-    /// Whether what the device has left behind may be sent on unread.
+    /// Returns whether octets that the device has left behind may pass unread.
     pub(super) fn forwards_leftover(&self) -> bool {
         self.relogin == Relogin::Allowed
     }
 
-    /// Whether the server has to answer before another command passes.
+    /// Returns whether the server has to answer before another command passes.
     pub(super) fn is_full(&self) -> bool {
         self.expected.len() >= PIPELINE
     }
 
-    /// The server has closed in the middle of a line, and that passes.
+    /// Notes that the server has closed in the middle of a line, which passes.
     pub(super) fn break_off(&mut self) {
         if self.position == Position::Start {
             self.position = Position::Status(None);
@@ -178,7 +178,7 @@ impl Frame {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             let part = match self.position {
-                // Only behind something: else it would have been sent above.
+                // Something passes before it; else it would have been sent above.
                 Position::Start | Position::Blind { at_start: true } if self.answers_next() => Part::Wait,
                 Position::Blind { .. } => Part::Passes(self.pass_unframed(rest)),
                 Position::Start => self.start(rest, at == 0),
@@ -199,7 +199,7 @@ impl Frame {
         if at == 0 { Step::Read } else { Step::Forward(at) }
     }
 
-    /// The start of an answer. `is_first` if nothing passes before it.
+    /// Reads the start of a response. `is_first` is true if nothing passes before it.
     fn start(&mut self, rest: &[u8], is_first: bool) -> Part {
         let Some(indicator) = indicator(rest) else { return Part::Wait };
         if indicator == Indicator::Other {
@@ -226,7 +226,7 @@ impl Frame {
         Part::Passes(0)
     }
 
-    /// The first line of an answer, as far as it is there; `then` what follows it.
+    /// Passes the first line of a response, as far as it is there. `then` is the form of what follows it.
     fn status(&mut self, then: Option<Answer>, rest: &[u8]) -> usize {
         let end = memchr::memchr(b'\n', rest);
         if end.is_some() {
@@ -240,7 +240,7 @@ impl Frame {
         end.map_or(rest.len(), |end| end + 1)
     }
 
-    /// A line of a capability list. `is_first` if nothing passes before it.
+    /// Reads a line of a capability list. `is_first` is true if nothing passes before it.
     fn capability_line(&mut self, rest: &[u8], is_first: bool, out: &mut Vec<u8>) -> Part {
         match Line::split(rest, RESPONSE_LINE) {
             Line::Incomplete => Part::Wait,
@@ -249,7 +249,7 @@ impl Frame {
                 Part::Passes(self.pass_unframed(rest))
             }
             Line::Complete { text, len } if capability::is_kept(text) => Part::Passes(len),
-            // What comes next is ours to send or to drop; first pass what is before it.
+            // Packetboat writes or drops this line. Octets before it pass first.
             Line::Complete { .. } if !is_first => Part::Wait,
             Line::Complete { text: b".", len } => {
                 capability::logins(&self.offer, out);
@@ -260,7 +260,7 @@ impl Frame {
         }
     }
 
-    /// All passes; up to a line's end where an answer of ours waits for one.
+    /// Passes everything, up to a line's end where a response of packetboat's waits for one.
     fn pass_unframed(&mut self, rest: &[u8]) -> usize {
         let end = if self.expected.is_empty() { None } else { memchr::memchr(b'\n', rest).map(|end| end + 1) };
         let passed = end.unwrap_or(rest.len());
@@ -270,13 +270,13 @@ impl Frame {
 
     fn go_blind(&mut self) {
         self.position = Position::Blind { at_start: true };
-        // Nobody knows any more which answer is whose.
+        // Nobody knows any more which response belongs to which command.
         self.expected.retain(|answer| *answer == Answer::Refused);
     }
 }
 
 impl Answer {
-    /// The form of the answer to a command (RFC 1939 §5, RFC 2449 §5, RFC 6856 §3).
+    /// Returns the form of the response to a command (RFC 1939 §5, RFC 2449 §5, RFC 6856 §3).
     fn to(command: &CommandLine) -> Self {
         let is_one_of = |keywords: &[&[u8]]| keywords.iter().any(|keyword| command.is(keyword));
         if command.is(b"CAPA") {
@@ -289,16 +289,16 @@ impl Answer {
     }
 }
 
-/// Commands whose answer has many lines if they have no argument.
+/// Commands whose response has many lines if they have no argument.
 const LISTS: &[&[u8]] = &[b"LIST", b"UIDL", b"LANG", b"AUTH"];
 
-/// What becomes of the next octets of the server.
+/// The treatment of the server's next octets.
 enum Part {
-    /// So many pass.
+    /// This many octets pass.
     Passes(usize),
-    /// They wait until those before them have passed, or until more have come.
+    /// The octets wait until those before them have passed, or until more have come.
     Wait,
-    /// A step of its own.
+    /// The step is this one.
     Step(Step),
 }
 
@@ -309,7 +309,7 @@ enum Indicator {
     Other,
 }
 
-/// The status indicator that an answer begins with, once enough of it is there.
+/// Reads the status indicator that a response begins with, once enough of it is there.
 fn indicator(rest: &[u8]) -> Option<Indicator> {
     let begins = |word: &[u8]| rest.iter().zip(word).all(|(have, want)| have.eq_ignore_ascii_case(want));
     match (begins(b"+OK"), begins(b"-ERR")) {
@@ -319,8 +319,8 @@ fn indicator(rest: &[u8]) -> Option<Indicator> {
     }
 }
 
-/// The text of a negative answer, once it is there; nothing of a line that is longer than one may be (RFC 2449 §4: no more
-/// than 512 octets).
+/// Reads the text of a negative response, once it is there. It is empty for a line that is longer than allowed (RFC
+/// 2449 §4: no more than 512 octets).
 fn refusal_text(rest: &[u8]) -> Option<&[u8]> {
     let window = rest.get(..REFUSAL).unwrap_or(rest);
     match memchr::memchr(b'\n', window) {
@@ -329,10 +329,10 @@ fn refusal_text(rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Passes a multi-line answer up to and with its terminator; `seen` octets of that came before `rest`.
+/// Passes a multi-line response up to and with its terminator. `seen` octets of that came before `rest`.
 fn body(mut seen: usize, rest: &[u8]) -> (Position, usize) {
     let mut at = 0;
-    // Where a read may have cut the terminator: octet by octet.
+    // A read may have cut the terminator: here it is read octet by octet.
     while seen > 0 {
         let Some(&octet) = rest.get(at) else { return (Position::Body(seen), at) };
         seen = advance(seen, octet);
@@ -349,19 +349,19 @@ fn body(mut seen: usize, rest: &[u8]) -> (Position, usize) {
     (Position::Body(last.iter().fold(0, |seen, &octet| advance(seen, octet))), rest.len())
 }
 
-/// How much of the terminator has been seen after one octet more (the automaton of Knuth, Morris and Pratt).
+/// Returns how much of the terminator has come after one octet more (the automaton of Knuth, Morris and Pratt).
 fn advance(seen: usize, octet: u8) -> usize {
     if TERMINATOR.get(seen) == Some(&octet) { seen + 1 } else { usize::from(octet == b'\r') }
 }
 
-/// RFC 1939 §3: CRLF, then a line of one dot. A lone LF ends nothing.
+/// The terminator: CRLF, then a line of one dot (RFC 1939 §3). A lone LF ends nothing.
 const TERMINATOR: &[u8] = b"\r\n.\r\n";
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(TERMINATOR));
 
-/// Commands that may wait for their answers at a time.
+/// The number of commands that may wait for their responses.
 const PIPELINE: usize = 4096;
 
 const REFUSAL: usize = 512;
 
-/// RFC 1939 §4: these commands are for the state before the login.
+/// The response to commands that belong to the state before the login (RFC 1939 §4).
 const LOGGED_IN: &[u8] = b"-ERR already logged in\r\n";

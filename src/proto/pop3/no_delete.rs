@@ -1,23 +1,23 @@
-//! The commands of a device that may not delete: only what is known to delete nothing reaches the server.
+//! The commands of a device that may not delete: only those that are known to delete nothing reach the server.
 //!
-//! A command is held back until its line is whole. In place of one that does not pass, the server gets a harmless one
-//! whose answer the device is to have, so that the answers keep their order, whatever is pipelined, and whether or not
-//! they can still be framed.
+//! A command waits until its line is whole. In place of a command that does not pass, the server gets a harmless one
+//! whose response suits the device. So the responses keep their order, whatever is pipelined, and whether or not they
+//! can still be framed.
 
 use super::frame::Frame;
 use super::relogin;
 use crate::proto::line::{Line, word};
 use crate::proto::{Activity, Step, preamble};
 
-/// The device's commands, one at a time.
+/// The reader of the device's commands, one at a time.
 #[derive(Default)]
 pub(super) struct NoDelete {
-    /// A line too long was answered for; what is left of it is dropped.
+    /// The rest of a long line is dropped; it was answered.
     in_long_line: bool,
 }
 
 impl NoDelete {
-    /// Follows the device's octets, one command a step. `frame` is told of what the server gets.
+    /// Follows the device's octets, one command a step. `frame` learns what the server gets.
     pub(super) fn commands(
         &mut self,
         frame: &mut Frame,
@@ -29,7 +29,7 @@ impl NoDelete {
             return self.drop_line(input);
         }
         if input.first() == Some(&0) {
-            // As before the login.
+            // NULs are dropped, as before the login.
             return Step::Consume(preamble::nuls(input));
         }
         let (text, len) = match Line::split(input, LINE) {
@@ -52,7 +52,7 @@ impl NoDelete {
         };
         let line = input.get(..len).unwrap_or_default();
         match frame.commands(line, activity) {
-            // A line end that the server may not take for one would join two commands.
+            // Some servers do not take a bare LF for a line end, and would join two commands.
             Step::Forward(_) if !line.ends_with(b"\r\n") => {
                 out.extend_from_slice(text);
                 out.extend_from_slice(b"\r\n");
@@ -62,7 +62,7 @@ impl NoDelete {
         }
     }
 
-    /// Drops a command that was answered for, as far as it has come.
+    /// Drops a command that was answered, as far as it has come.
     fn done(&mut self, len: Option<usize>, input: &[u8]) -> Step {
         len.map_or_else(|| self.drop_line(input), Step::Consume)
     }
@@ -74,7 +74,7 @@ impl NoDelete {
     }
 }
 
-/// What the server hears in place of a line, if it does not pass.
+/// Returns the command that the server gets in place of a line, if the line does not pass.
 fn replacement(text: &[u8]) -> Option<&'static [u8]> {
     // A server may overlook what stands before the keyword.
     let start = text.iter().position(|octet| *octet > b' ').unwrap_or(text.len());
@@ -90,15 +90,15 @@ fn replacement(text: &[u8]) -> Option<&'static [u8]> {
 
 const DELE: &[u8] = b"DELE";
 
-/// Keywords of commands that delete nothing (RFC 1939 §5, §6, §7, RFC 2449 §5, RFC 6856 §2.1, §3). QUIT deletes what DELE
-/// has marked, which is nothing.
+/// Keywords of commands that delete nothing (RFC 1939 §5, §6, §7, RFC 2449 §5, RFC 6856 §2.1, §3). QUIT deletes what
+/// DELE has marked, and that is nothing.
 const PASSING: &[&[u8]] =
     &[b"STAT", b"LIST", b"RETR", b"NOOP", b"RSET", b"QUIT", b"TOP", b"UIDL", b"CAPA", b"LANG", b"UTF8"];
 
-/// No server knows this command, and each has to answer with a single -ERR (RFC 1939 §3).
+/// A command that no server knows. Each has to answer it with a single -ERR (RFC 1939 §3).
 const UNKNOWN: &[u8] = b"XREFUSED\r\n";
 
-/// The longest line that is read; a longer one does not pass (RFC 2449 §4: no command has more than 255 octets).
+/// The longest line that is read. A longer one does not pass (RFC 2449 §4: no command has more than 255 octets).
 const LINE: usize = 512;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The relay of POP3: commands and responses after login, for a device that may delete and for one that may not.
+//! The relay of POP3 carries commands and responses after login, for a device that may delete and for one that may
+//! not.
 
 use super::frame::Frame;
 use super::no_delete::NoDelete;
@@ -8,9 +9,9 @@ use crate::proto::{
 
 /// TRANSACTION and UPDATE states (RFC 1939 §5, §6): the device talks to the server.
 pub(in crate::proto) struct Relay {
-    /// Boxed: before login a session is a good deal smaller.
+    /// The framing, in a box: a session is a good deal smaller before login.
     frame: Box<Frame>,
-    /// The device may not delete.
+    /// The reader of commands, if the device may not delete.
     no_delete: Option<NoDelete>,
 }
 
@@ -18,7 +19,7 @@ impl Relay {
     pub(super) fn new(offer: Offer, terms: MailboxTerms) -> Self {
         let (relogin, no_delete) = match terms.deletes {
             Deletes::Allowed => (terms.relogin, None),
-            // Whole lines are looked at there, and logins with them.
+            // `NoDelete` reads whole lines, and finds logins in them.
             Deletes::Refused => (Relogin::Allowed, Some(NoDelete::default())),
         };
         Self { frame: Box::new(Frame::new(offer, relogin)), no_delete }
@@ -48,7 +49,7 @@ impl dialect::Relay for Relay {
         }
     }
 
-    /// POP3 has no line that a server may send unasked; the connection just ends, and nothing is deleted.
+    /// POP3 has no response that a server may send unasked. The connection just ends, and nothing is deleted.
     fn takes_bye(&self, _: &Failure) -> bool {
         false
     }

@@ -1,25 +1,28 @@
-//! Logins behind the login: where a device's login is translated, a command that carries a password is answered here.
+//! A login behind the login is answered here where the device's first login was translated.
 //!
-//! The server has let in somebody else than the device says it is, and a device's password is for us alone. A line is read
-//! as the most lenient server would read it: blanks and control characters before and behind the keyword are overlooked.
+//! The server has let in another user than the device names, and a device's password is for packetboat alone. A line
+//! is read as the most lenient server would read it: blanks and control characters before and behind the keyword are
+//! overlooked.
 
 use crate::proto::line::lenient_word;
 
-/// What the beginning of a line says.
+/// The decision on a line, from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommandStart {
-    /// More of it has to come.
+    /// More of the line has to come.
     Undecided,
-    /// It goes on to the server.
+    /// The line goes on to the server.
     Passes,
-    /// A login, what follows one, or STLS, behind which one could not be seen: answered here.
+    /// The line is a login, goes on behind one, or is STLS, behind which one could not be read. Packetboat answers
+    /// it.
     Refused,
 }
 
 impl CommandStart {
-    /// Of a line; `behind_login` if a refused login may go on in it. Then only commands that are known pass.
+    /// Reads the beginning of a line. `behind_login` is true if a refused login may go on in it; then only known
+    /// commands pass.
     pub(super) fn of(input: &[u8], behind_login: bool) -> Self {
-        // The answer depends on these octets alone, however many have come.
+        // The result depends on these octets alone, however many have come.
         let window = input.get(..LONGEST).unwrap_or(input);
         let end = memchr::memchr(b'\n', window);
         let line = window.get(..end.unwrap_or(window.len())).unwrap_or_default();
@@ -36,26 +39,27 @@ impl CommandStart {
     }
 }
 
-/// Whether a line is a login, as far as it has come.
+/// Returns whether a line is a login, as far as it has come.
 pub(super) fn is_login(line: &[u8]) -> bool {
     is_one_of(lenient_word(line).0, LOGINS)
 }
 
-/// Without what some writers put in front of the first word, like a byte order mark.
+/// Returns whether a word is one of these names. Octets that some writers put in front of the first word, like a byte
+/// order mark, do not count.
 fn is_one_of(word: &[u8], names: &[&str]) -> bool {
     let start = word.iter().position(u8::is_ascii_alphanumeric).unwrap_or(word.len());
     let letters = word.get(start..).unwrap_or_default();
     names.iter().any(|name| letters.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// RFC 1939 §7, RFC 5034 §4.
+/// The commands of a login (RFC 1939 §7, RFC 5034 §4).
 const LOGINS: &[&str] = &["USER", "PASS", "APOP", "AUTH"];
 
 /// Commands of the state after login (RFC 1939 §5, §6, §7, RFC 2449 §5, RFC 6856).
 const KNOWN: &[&str] =
     &["STAT", "LIST", "RETR", "DELE", "NOOP", "RSET", "LAST", "QUIT", "TOP", "UIDL", "CAPA", "LANG", "UTF8", "XTND"];
 
-/// The keyword stands within so many octets.
+/// The keyword stands within this many octets.
 const LONGEST: usize = 512;
 
 #[cfg(test)]

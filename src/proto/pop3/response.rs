@@ -9,7 +9,7 @@ pub(super) fn line(indicator: &str, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// How a login is refused, behind `-ERR `. The texts are short: devices show them on a small display.
+/// Returns the refusal of a login, behind `-ERR `. The texts are short: devices show them on a small display.
 pub(super) fn refusal(reply: Reply) -> &'static str {
     match reply {
         Reply::BadCredentials => "[AUTH] user name or password is wrong",
@@ -22,7 +22,7 @@ pub(super) fn refusal(reply: Reply) -> &'static str {
     }
 }
 
-/// The first line of a server's answer, without its line end.
+/// The first line of a server's response, without its line end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Status<'a> {
     Ok,
@@ -30,7 +30,7 @@ pub(super) enum Status<'a> {
     Err(&'a [u8]),
     /// `+`, with or without a space and a challenge (RFC 5034 §4).
     Continuation,
-    /// Nothing of the kind.
+    /// Another line.
     Other,
 }
 

@@ -4,12 +4,12 @@ use crate::secret::Secret;
 
 use super::{Credentials, Mechanism, Method};
 
-/// `Username:`. Xerox devices give up on the draft's own `User Name` NUL, so this is the form that all servers send.
+/// `Username:`. Every server sends this form. Xerox devices give up on the draft's own `User Name` NUL.
 pub(super) const USERNAME: &str = "VXNlcm5hbWU6";
 /// `Password:`.
 pub(super) const PASSWORD: &str = "UGFzc3dvcmQ6";
 
-/// What the device said, to the two prompts.
+/// Reads the device's answers to the two prompts.
 pub(super) fn read(login: &[u8], password: &[u8]) -> Option<Credentials> {
     Some(Credentials {
         method: Method::Sasl(Mechanism::Login),

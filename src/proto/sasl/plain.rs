@@ -4,7 +4,7 @@ use crate::secret::Secret;
 
 use super::{Credentials, Mechanism, Method};
 
-/// What the device said.
+/// Reads the device's response.
 pub(super) fn read(response: &[u8]) -> Option<Credentials> {
     let mut fields = response.split(|&octet| octet == 0);
     let (authzid, login, password) = (fields.next()?, fields.next()?, fields.next()?);
@@ -16,7 +16,7 @@ pub(super) fn read(response: &[u8]) -> Option<Credentials> {
     })
 }
 
-/// What the server hears.
+/// Writes the response for the server.
 pub(super) fn write(credentials: &Credentials) -> Vec<u8> {
     [&credentials.authzid, b"\0".as_slice(), &credentials.login, b"\0", credentials.secret.expose()].concat()
 }

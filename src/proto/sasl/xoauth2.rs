@@ -6,7 +6,7 @@ use super::{Credentials, Mechanism, Method};
 
 const END_OF_FIELD: u8 = 0x01;
 
-/// What the device said.
+/// Reads the device's response.
 pub(super) fn read(response: &[u8]) -> Option<Credentials> {
     let mut fields = response.strip_suffix(&[END_OF_FIELD, END_OF_FIELD])?.split(|&octet| octet == END_OF_FIELD);
     let login = fields.next()?.strip_prefix(b"user=")?;
@@ -19,7 +19,7 @@ pub(super) fn read(response: &[u8]) -> Option<Credentials> {
     })
 }
 
-/// What the server hears.
+/// Writes the response for the server.
 pub(super) fn write(credentials: &Credentials) -> Vec<u8> {
     [b"user=", credentials.login.as_slice(), b"\x01auth=Bearer ", credentials.secret.expose(), b"\x01\x01"].concat()
 }

@@ -1,11 +1,11 @@
-//! Which commands pass where nothing may be deleted: those that are known, and only in the form in which every server
+//! The classes of commands where nothing may be deleted. Known commands pass, in the form in which every server
 //! understands the same by them.
 
 use crate::proto::imap::literal::Literal;
 use crate::proto::imap::tag::{self, UNTAGGED};
 use crate::proto::line::word;
 
-/// What becomes of the first line of a command, without its line end.
+/// The class of the first line of a command, without its line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class<'a> {
     /// There is no command on it.
@@ -58,11 +58,11 @@ impl<'a> Class<'a> {
     }
 }
 
-/// The literal that a line of a command announces.
+/// Reads the literal that a line of a command announces.
 ///
 /// # Errors
-/// Some server may read the line otherwise: take a lone CR, a NUL or a tab for an end or a space, or find a literal where
-/// we find none, or one of another size.
+/// Some server may read the line otherwise. It may take a lone CR, a NUL or a tab for an end or a space, find a
+/// literal where this function finds none, or find one of another size.
 pub(super) fn announced_literal(line: &[u8]) -> Result<Option<Literal>, ()> {
     if line.iter().any(u8::is_ascii_control) {
         return Err(());
@@ -76,8 +76,8 @@ pub(super) fn announced_literal(line: &[u8]) -> Result<Option<Literal>, ()> {
     if plain.as_bytes() == announcement { Ok(Some(literal)) } else { Err(()) }
 }
 
-/// Whether the arguments of STORE are flags without `\Deleted` (RFC 3501 §6.4.6, RFC 7162 §3.1.3). Whatever else can be
-/// stored, like the labels of Gmail, may move a message to the bin.
+/// Returns whether the arguments of STORE are flags without `\Deleted` (RFC 3501 §6.4.6, RFC 7162 §3.1.3). Anything
+/// else that can be stored, like the labels of Gmail, may move a message to the bin.
 fn marks_nothing(arguments: &[u8]) -> bool {
     let (set, mut rest) = word(arguments);
     let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
@@ -117,7 +117,8 @@ fn is_one_of(names: &[&[u8]], word: &[u8]) -> bool {
     names.iter().any(|name| name.eq_ignore_ascii_case(word))
 }
 
-/// Commands that delete nothing. COPY is none of them: some servers move what is copied into their bin. SELECT and LOGOUT leave what is marked as it is (RFC 3501 §6.1.3, §6.3.1).
+/// Commands that delete nothing. COPY is none of them: some servers move what is copied into their bin. SELECT and
+/// LOGOUT leave marked messages as they are (RFC 3501 §6.1.3, §6.3.1).
 const PASSING: &[&[u8]] = &[
     b"CAPABILITY",
     b"NOOP",
@@ -148,10 +149,10 @@ const PASSING: &[&[u8]] = &[
     b"GETMETADATA",
 ];
 
-/// The same behind UID.
+/// Commands behind UID that delete nothing.
 const UID: &[&[u8]] = &[b"SEARCH", b"FETCH", b"SORT", b"THREAD"];
 
-/// The largest literal, in octets. No server counts so far that its number runs over.
+/// The largest literal, in octets. No server's counter overflows below it.
 const LITERAL: u64 = 999_999_999;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The commands that the server has still to complete, where a device may not delete.
+//! The completions that are still to come from the server, where a device may not delete.
 
 use std::collections::VecDeque;
 
@@ -7,15 +7,16 @@ use std::collections::VecDeque;
 pub(super) struct Completions {
     /// The tag of the command that was passed on last.
     tag: Vec<u8>,
-    /// Commands that the server has not completed. The last one is over once this is none, whatever tags are used twice.
+    /// The number of commands that the server has not completed. The last one is over once it is 0, whatever tags are
+    /// used twice.
     open: u64,
-    /// IDLEs whose DONE went before the server had answered: how many completions until each of them is over. The next
-    /// continuation request answers the first.
+    /// The IDLEs whose DONE went before the server had answered: how many completions until each of them is over. The
+    /// next continuation request answers the first.
     early_done: VecDeque<u64>,
 }
 
 impl Completions {
-    /// A command is passed on.
+    /// Notes a command that is passed on.
     pub(super) fn begin(&mut self, tag: &[u8]) {
         self.tag.clear();
         self.tag.extend_from_slice(tag);
@@ -27,7 +28,7 @@ impl Completions {
         self.early_done.len() < EARLY_DONE
     }
 
-    /// DONE goes before the server has answered IDLE.
+    /// Notes that DONE goes before the server has answered IDLE.
     pub(super) fn done_early(&mut self) {
         self.early_done.push_back(self.open);
     }
@@ -37,12 +38,12 @@ impl Completions {
         !self.early_done.is_empty()
     }
 
-    /// A continuation request has come. Returns whether it answers an IDLE whose DONE went early.
+    /// Notes a continuation request. Returns whether it answers an IDLE whose DONE went early.
     pub(super) fn continuation_requested(&mut self) -> bool {
         self.early_done.pop_front().is_some()
     }
 
-    /// The server has completed a command. Returns whether that was the last.
+    /// Notes that the server has completed a command. Returns whether that was the last.
     pub(super) fn completed(&mut self, tag: &[u8]) -> bool {
         self.open = self.open.saturating_sub(1);
         self.early_done.iter_mut().for_each(|left| *left = left.saturating_sub(1));
@@ -51,5 +52,5 @@ impl Completions {
     }
 }
 
-/// So many IDLEs may be over before the server has answered one of them.
+/// The number of IDLEs that may be over before the server has answered one of them.
 const EARLY_DONE: usize = 64;
