@@ -1,48 +1,48 @@
-//! The commands of a device that may not delete: only what is known to delete nothing reaches the server.
+//! The commands of a device that may not delete: only those that are known to delete nothing reach the server.
 //!
-//! A line is held back until it is whole, and either passes or is answered here. What must not happen is that the server
-//! takes octets for a command that we took for something else. So no literal passes before the server has asked for it,
-//! a non-synchronising one becomes synchronising, and nothing passes behind IDLE but DONE.
+//! A line waits until it is whole; then it passes, or packetboat answers it. The server must never take octets for a
+//! command that packetboat took for something else. So no literal passes before the server has asked for it, a
+//! non-synchronising literal becomes synchronising, and nothing passes behind IDLE but DONE.
 //!
-//! Where the server has to speak first, the device waits, and what it sends then has its turn before anything more of the
-//! server's passes: so the outcome does not depend on where the octets are cut.
+//! Where the server has to answer first, the device waits. The octets that it sends then are read before anything
+//! more of the server's passes. So the outcome does not depend on where the octets are cut.
 
 mod classify;
 mod completions;
+mod responses;
 
 use super::dropped::{Dropped, Next};
 use super::literal::{Literal, Tail, count_down};
 use super::relogin::{CommandStart, Refused, RefusedBefore};
 use super::response;
-use super::response_frame::PendingCommands;
 use super::tag::{self, UNTAGGED};
 use crate::proto::line::Line;
 use crate::proto::{Activity, Failure, Kind, Step, preamble};
 use classify::{Class, announced_literal};
 use completions::Completions;
 
-/// Framing of what such a device sends.
+/// The framing of such a device's octets.
 pub(super) struct NoDelete {
     position: Position,
     /// The server idles: it takes DONE, and nothing else.
     is_idle: bool,
     completions: Completions,
-    /// Answers of ours that wait until they stand between two responses.
+    /// Responses of packetboat's that wait until they can stand between two of the server's.
     refusals: Vec<u8>,
     tail: Tail,
-    /// What is dropped belongs to a login.
+    /// The command that is dropped is a login.
     is_login: bool,
     /// A literal of a login was refused, and may come all the same.
     behind: RefusedBefore,
     turn: bool,
 }
 
-/// Where the device's next octet stands.
+/// The position of the device's next octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
     /// At the start of a command.
     Start,
-    /// Behind a literal's announcement, which the server has not answered.
+    /// Behind the announcement of a literal, which the server has not answered.
     Announced(Literal),
     /// Inside a literal, this many octets before its end.
     Literal(u64),
@@ -50,14 +50,14 @@ enum Position {
     Behind,
     /// Behind IDLE, which the server has not answered.
     Idle,
-    /// In a command that is dropped.
+    /// Inside a command that is dropped.
     Dropped(Dropped),
-    /// The server has completed a command whose literal it has asked for and not got.
+    /// The server has completed a command whose literal it has asked for and not received.
     OutOfStep,
 }
 
 impl Position {
-    /// In a literal of which so much is left, or behind it.
+    /// Returns the position inside a literal with this many octets left, or behind it.
     fn in_literal(left: u64) -> Self {
         if left == 0 { Position::Behind } else { Position::Literal(left) }
     }
@@ -73,7 +73,7 @@ impl Default for NoDelete {
             tail: Tail::default(),
             is_login: false,
             behind: RefusedBefore::Nothing,
-            // What was pipelined behind the login comes before what the server said behind it.
+            // Commands that were pipelined behind the login are read before what the server sent behind it.
             turn: true,
         }
     }
@@ -87,18 +87,18 @@ impl NoDelete {
     pub(super) fn pass(&mut self, input: &[u8], activity: &mut Activity, out: &mut Vec<u8>) -> Result<Step, Failure> {
         let step = self.next(input, activity, out)?;
         if matches!(step, Step::Read) && std::mem::take(&mut self.turn) {
-            // The other side is to be asked again.
+            // The other side is to be called again.
             return Ok(Step::Consume(0));
         }
         Ok(step)
     }
 
-    /// Whether the device goes first.
+    /// Returns whether the device's octets are read first.
     pub(super) fn device_goes_first(&self) -> bool {
         self.turn
     }
 
-    /// Says what has been waiting. Whether there was anything.
+    /// Writes the responses that have been waiting; returns whether there were any.
     pub(super) fn write_refusals(&mut self, out: &mut Vec<u8>) -> bool {
         if self.refusals.is_empty() {
             return false;
@@ -108,12 +108,12 @@ impl NoDelete {
         true
     }
 
-    /// Whether answers of ours wait for the end of a response.
+    /// Returns whether responses of packetboat's wait for the end of one of the server's.
     pub(super) fn has_refusals(&self) -> bool {
         !self.refusals.is_empty()
     }
 
-    /// Whether the device's octets wait for the server.
+    /// Returns whether the device's octets wait for the server.
     pub(super) fn waits(&self) -> bool {
         self.is_full() || matches!(self.position, Position::Announced(_) | Position::Idle)
     }
@@ -126,7 +126,7 @@ impl NoDelete {
             return Ok(Step::Read);
         }
         Ok(match self.position {
-            // As before the login.
+            // NULs are dropped, as before the login.
             Position::Start | Position::Idle if input.first() == Some(&0) => Step::Consume(preamble::nuls(input)),
             Position::Start => match Line::split(input, LINE) {
                 Line::Incomplete => Step::Read,
@@ -143,7 +143,7 @@ impl NoDelete {
                     self.pass_line(text, input.get(..len).unwrap_or_default(), out)
                 }
                 Line::TooLong | Line::Complete { .. } => {
-                    // No command goes on like this: the server refuses it, which is the device's answer.
+                    // No command goes on like this. The server refuses it, and that is the device's answer.
                     out.extend_from_slice(b" )\r\n");
                     self.skip(Dropped::Line, input)
                 }
@@ -154,8 +154,8 @@ impl NoDelete {
                 Step::Forward(passed)
             }
             Position::Dropped(dropped) => self.skip(dropped, input),
-            // The device has seen that the server idles, or does not want to: it need not wait until we have, which we
-            // never do if the server has announced a longer literal than it sent.
+            // The device has seen that the server idles, or does not want to. It need not wait until packetboat has,
+            // which never happens if the server has announced a longer literal than it sent.
             Position::Idle => match Line::split(input, LINE) {
                 Line::Complete { text, len }
                     if Class::of(text) == Class::Done && self.completions.takes_early_done() =>
@@ -171,7 +171,7 @@ impl NoDelete {
         })
     }
 
-    /// The first line of a command; `line` is `text` with its line end.
+    /// Reads the first line of a command. `line` is `text` with its line end.
     fn command(&mut self, text: &[u8], line: &[u8], activity: &mut Activity, out: &mut Vec<u8>) -> Step {
         let behind = std::mem::take(&mut self.behind);
         let class = match CommandStart::of(line, behind) {
@@ -188,7 +188,7 @@ impl NoDelete {
             // The server has ended the IDLE by itself.
             Class::Done => {}
             Class::Empty if self.is_idle => {}
-            // It may still belong to a command whose answer came early.
+            // The line may still belong to a command whose response came early.
             Class::Empty => return send(text, line, out),
             Class::Refuse { tag } => return self.drop_command(tag, line, behind),
             Class::Pass { tag, .. } | Class::Idle { tag } | Class::Close { tag } if self.is_idle => {
@@ -206,7 +206,7 @@ impl NoDelete {
             }
             Class::Close { tag } => {
                 self.begin(tag);
-                // RFC 3691: the same, but nothing is removed.
+                // UNSELECT does the same (RFC 3691), but nothing is removed.
                 response::tagged(out, tag, "UNSELECT");
             }
         }
@@ -223,8 +223,8 @@ impl NoDelete {
         let literal = announced_literal(text).ok().flatten();
         self.position = literal.map_or(Position::Start, Position::Announced);
         match literal {
-            // Some servers do not know them, or forget to skip them when they refuse the command: then they are read as
-            // commands.
+            // Some servers do not know such literals, or forget to skip them when they refuse the command. Then they
+            // read them as commands.
             Some(Literal { synchronising: false, .. }) => {
                 out.extend_from_slice(text.strip_suffix(b"+}").unwrap_or(text));
                 out.extend_from_slice(b"}\r\n");
@@ -263,66 +263,9 @@ impl NoDelete {
     fn is_full(&self) -> bool {
         self.refusals.len() > QUEUE
     }
-
-    /// The server has asked for what follows.
-    fn continuation_requested(&mut self) {
-        if self.completions.continuation_requested() {
-            return;
-        }
-        self.position = match self.position {
-            Position::Announced(Literal { size, .. }) => Position::in_literal(size),
-            Position::Idle => {
-                self.is_idle = true;
-                Position::Start
-            }
-            _ => return,
-        };
-        self.turn = true;
-    }
-
-    /// The server has completed all that it was sent.
-    fn all_completed(&mut self) {
-        self.is_idle = false;
-        self.position = match self.position {
-            // The literal is not coming.
-            Position::Announced(Literal { synchronising: true, .. }) | Position::Idle => Position::Start,
-            // It is coming all the same.
-            Position::Announced(Literal { size, .. }) => Position::Dropped(Dropped::literal(size)),
-            Position::Literal(_) => Position::OutOfStep,
-            // Some servers do not wait for the line end.
-            Position::Behind => Position::Start,
-            _ => return,
-        };
-        self.turn = true;
-    }
 }
 
-impl PendingCommands for NoDelete {
-    fn completed(&mut self, tag: &[u8], _: bool) -> bool {
-        match tag {
-            b"+" => self.continuation_requested(),
-            b"*" => {}
-            tag => {
-                if self.completions.completed(tag) {
-                    self.all_completed();
-                }
-            }
-        }
-        // COMPRESS does not pass.
-        false
-    }
-
-    fn is_continued_by_us(&self) -> bool {
-        !self.completions.awaits_idle()
-            && matches!(self.position, Position::Announced(Literal { synchronising: false, .. }))
-    }
-
-    fn stops_responses(&self) -> bool {
-        self.turn || !self.refusals.is_empty()
-    }
-}
-
-/// Sends a line as it came, but for a line end that the server may not take for one.
+/// Sends a line as it came. Some servers do not take a bare LF for a line end, so that becomes CRLF.
 fn send(text: &[u8], line: &[u8], out: &mut Vec<u8>) -> Step {
     if line.ends_with(b"\r\n") {
         return Step::Forward(line.len());
@@ -332,24 +275,26 @@ fn send(text: &[u8], line: &[u8], out: &mut Vec<u8>) -> Step {
     Step::Consume(line.len())
 }
 
-/// Whether a line can stand behind a literal (RFC 3501 §9), and is no command for a server that has answered already.
+/// Returns whether a line can stand behind a literal (RFC 3501 §9), and is no command for a server that has answered
+/// already.
 fn continues_command(text: &[u8]) -> bool {
     matches!(text.first(), None | Some(b' ' | b')')) && announced_literal(text).is_ok()
 }
 
-/// RFC 5530 §3.
+/// The responses to commands that do not pass (RFC 5530 §3).
 const REFUSED: &str = "NO [NOPERM] refused: delete = false, only what cannot delete passes";
 const NOT_A_COMMAND: &str = "BAD refused: delete = false, only commands that are understood pass";
 
-/// The longest line that is read, in octets; a longer one does not pass (RFC 2683 §3.2.1.5 asks for 8000).
+/// The longest line that is read, in octets. A longer one does not pass (RFC 2683 §3.2.1.5 asks for 8000).
 const LINE: usize = 8192;
 
-/// So many octets of refusals may wait; then the device does.
+/// The number of octets of responses that may wait; beyond it the device waits.
 const QUEUE: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::imap::response_frame::PendingCommands;
 
     /// All that the server hears of `input`, cut at `cut`, until it wants more.
     fn passed(relay: &mut NoDelete, input: &[u8], cut: usize) -> Vec<u8> {
