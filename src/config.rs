@@ -26,6 +26,7 @@ pub use cloud::Cloud;
 pub use environment::Environment;
 pub use file::is_path;
 pub use identity::{Account, Credential, Device, Grant, Identity, SecretFile};
+pub use listener::DefaultListener;
 pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};
 pub use upstream::{Endpoint, Roots, Upstream};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::output::{print, print_error};
 use super::{Exit, run};
-use crate::config::{Config, Entry, Profile, Proven};
+use crate::config::{Config, DefaultListener, Entry, Profile, Proven};
 use crate::device::password;
 use crate::lifecycle::{self, EarlySignals, Phase};
 use crate::mode::Mode;
@@ -42,8 +42,8 @@ struct Setting {
     login: &'static str,
     password: String,
     mailbox: &'static str,
-    /// IMAP with STARTTLS or TLS, IMAP with TLS, POP3 with STLS or TLS, POP3 with TLS.
-    ports: [u16; 4],
+    /// The ports of each protocol: with STARTTLS or TLS, and with TLS alone.
+    ports: ByProtocol<[u16; 2]>,
     listen: IpAddr,
 }
 
@@ -58,7 +58,9 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let directory = directory(arguments.state_directory.as_deref())?;
     let setting = Setting {
         password: password::generate(12)?.to_string(),
-        ports: PORTS.map(|port| free_port(arguments.listen, port)),
+        ports: ByProtocol::new(|protocol| {
+            DefaultListener::of(protocol).map(|one| free_port(arguments.listen, one.port))
+        }),
         listen: arguments.listen,
         login: "scanner3",
         mailbox: "scans@contoso.example",
@@ -138,10 +140,11 @@ fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Res
          [account.scans]\nmailbox = \"{mailbox}\"\nupstream = \"exchange\"\n\n\
          [[device]]\nlogin = \"{login}\"\npasswords = [\"{hash}\"]\n"
     );
-    for (port, (protocol, entry)) in
-        setting.ports.iter().zip([("imap", "auto"), ("imap", "implicit"), ("pop3", "auto"), ("pop3", "implicit")])
+    for (port, one) in
+        setting.ports.iter().flat_map(|(protocol, ports)| ports.iter().zip(DefaultListener::of(protocol)))
     {
         let address = SocketAddr::new(setting.listen, *port);
+        let (protocol, entry) = (one.protocol.key(), one.entry);
         text += &format!(
             "\n[[listener]]\nname = \"{protocol}-{entry}\"\nprotocol = \"{protocol}\"\nlisten = [\"{address}\"]\n\
              entry = \"{entry}\"\nprofile = \"{profile}\"\n"
@@ -187,8 +190,6 @@ fn show(text: Printable) -> Result<(), String> {
     print(text).map_err(|_| "there is nobody to show this to".to_owned())
 }
 
-/// As the defaults are.
-const PORTS: [u16; 4] = [1143, 1993, 1110, 1995];
 const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
 /// Known to everybody, and good for nothing but the simulator behind it.
 const SECRET: &str = "the-demo-has-no-secrets";

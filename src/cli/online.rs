@@ -124,12 +124,7 @@ fn lack(identity: &Identity, protocol: Protocol, claims: &Claims) -> Option<Stri
             "the token is for Microsoft Graph, which opens no mailbox by IMAP or POP: leave scopes out".to_owned(),
         );
     }
-    let wanted = match (protocol, identity.grant.is_of_a_person()) {
-        (Protocol::Imap, true) => "IMAP.AccessAsUser.All",
-        (Protocol::Pop3, true) => "POP.AccessAsUser.All",
-        (Protocol::Imap, false) => "IMAP.AccessAsApp",
-        (Protocol::Pop3, false) => "POP.AccessAsApp",
-    };
+    let wanted = protocol.permission(identity.grant.actor());
     let has = claims.roles.iter().any(|role| role == wanted)
         || claims.scp.as_deref().is_some_and(|scopes| scopes.split(' ').any(|scope| scope == wanted));
     (!has).then(|| {

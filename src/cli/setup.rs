@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Exit;
 use super::output::print;
 use crate::config::{Account, Cloud, Config, Credential, Grant, Identity};
-use crate::protocol::Protocol;
+use crate::protocol::{Actor, Protocol};
 use crate::transport::downstream::certificate;
 use crate::transport::http;
 
@@ -73,7 +73,7 @@ fn register(text: &mut String, step: &mut Steps, config: &Config, identity: &Ide
             "There: API permissions, Add a permission, APIs my organization uses, \"Office 365 Exchange Online\", {} permissions: \
              {}. (Not those of Microsoft Graph.)",
             if is_of_a_person { "Delegated" } else { "Application" },
-            permissions(config, is_of_a_person).join(" and ")
+            permissions(config, identity.grant.actor()).join(" and ")
         ),
     );
     if is_of_a_person {
@@ -180,13 +180,11 @@ fn powershell(text: &mut String, identity: &Identity, accounts: &[&Account], con
                 "Add-MailboxPermission -Identity {mailbox} -User {user} -AccessRights FullAccess -AutoMapping $false"
             ));
         }
-        let mut switches = String::new();
-        if offers(config, Protocol::Imap) {
-            switches += " -ImapEnabled $true";
-        }
-        if offers(config, Protocol::Pop3) {
-            switches += " -PopEnabled $true";
-        }
+        let switches: String = Protocol::ALL
+            .into_iter()
+            .filter(|protocol| offers(config, *protocol))
+            .map(|protocol| format!(" -{} $true", protocol.mailbox_switch()))
+            .collect();
         line(&format!("Set-CASMailbox -Identity {mailbox}{switches}"));
     }
     text.push('\n');
@@ -205,7 +203,7 @@ fn assign_roles(text: &mut String, identity: &Identity, config: &Config) {
     line("# Object (principal) ID, as the portal shows it for the machine's identity.");
     line("$object = 'OBJECT ID OF THE IDENTITY'");
     line(&format!("$exchange = Get-MgServicePrincipal -Filter \"AppId eq '{EXCHANGE_APPLICATION}'\""));
-    for permission in permissions(config, false) {
+    for permission in permissions(config, Actor::Application) {
         line(&format!("$role = $exchange.AppRoles | Where-Object Value -eq {permission}"));
         line(
             "New-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $object -PrincipalId $object -ResourceId \
@@ -283,17 +281,10 @@ fn logins<'a>(config: &'a Config, identity: &str) -> Vec<&'a str> {
     names
 }
 
-fn permissions(config: &Config, is_of_a_person: bool) -> Vec<String> {
-    let suffix = if is_of_a_person { "AccessAsUser.All" } else { "AccessAsApp" };
-    let mut names = Vec::new();
-    // The scopes that a person is asked for name both.
-    if is_of_a_person || offers(config, Protocol::Imap) {
-        names.push(format!("IMAP.{suffix}"));
-    }
-    if is_of_a_person || offers(config, Protocol::Pop3) {
-        names.push(format!("POP.{suffix}"));
-    }
-    names
+/// The permissions that the application needs. The scopes that a person is asked for name every protocol.
+fn permissions(config: &Config, actor: Actor) -> Vec<&'static str> {
+    let is_needed = |protocol: &Protocol| actor == Actor::Person || offers(config, *protocol);
+    Protocol::ALL.into_iter().filter(is_needed).map(|protocol| protocol.permission(actor)).collect()
 }
 
 fn offers(config: &Config, protocol: Protocol) -> bool {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Cloud, Networks, Roots};
-use crate::protocol::Protocol;
+use crate::protocol::{Actor, Protocol};
 
 /// A device, or several that share a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,9 +111,14 @@ impl Grant {
         }
     }
 
-    /// Whether the token is a person's rather than the application's.
+    /// The actor in whose name the token opens mailboxes.
+    pub fn actor(&self) -> Actor {
+        if self.needs_login() || matches!(self, Grant::Password(_)) { Actor::Person } else { Actor::Application }
+    }
+
+    /// Returns whether the token is a person's rather than the application's.
     pub fn is_of_a_person(&self) -> bool {
-        self.needs_login() || matches!(self, Grant::Password(_))
+        self.actor() == Actor::Person
     }
 
     /// The client secret, where it has one.

@@ -1,19 +1,44 @@
 //! How a listener's devices come to TLS: by its `entry`, or by the port where the file leaves that out.
 
 use super::{Entry, Listener, Logins};
+use crate::protocol::{Protocol, Security};
 
-/// The ports where devices begin with TLS (RFC 8314 section 7: imaps, pop3s, submissions).
-const IMPLICIT_PORTS: [u16; 3] = [993, 995, 465];
+/// A listener of a file that has none of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultListener {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port: the registered one and a thousand, so that packetboat starts without privileges.
+    pub port: u16,
+    /// The value of `entry`.
+    pub entry: &'static str,
+}
+
+impl DefaultListener {
+    /// The default listeners of a protocol: one with detection and one with TLS from the start.
+    pub fn of(protocol: Protocol) -> [Self; 2] {
+        [(Security::StartTls, "auto"), (Security::Implicit, "implicit")].map(|(security, entry)| Self {
+            protocol,
+            port: 1000 + protocol.port(security),
+            entry,
+        })
+    }
+}
 
 /// The entry of a listener whose section has none, by its ports, and those of them that have TLS from the start all the
 /// same. Where a key of the section has a meaning with a greeting in clear alone, there is one.
 pub(super) fn entry_by_ports(ports: &[u16], is_greeted_in_clear: bool) -> (Entry, Vec<u16>) {
-    let implicit: Vec<u16> = ports.iter().copied().filter(|port| IMPLICIT_PORTS.contains(port)).collect();
+    let implicit: Vec<u16> = ports.iter().copied().filter(|port| is_implicit_port(*port)).collect();
     match (implicit.len() == ports.len(), is_greeted_in_clear) {
         (true, false) => (Entry::Implicit, Vec::new()),
         (true, true) => (Entry::Auto, Vec::new()),
         (false, _) => (Entry::Auto, implicit),
     }
+}
+
+/// Returns whether devices begin with TLS at this port (RFC 8314 §7).
+fn is_implicit_port(port: u16) -> bool {
+    port == SUBMISSIONS || Protocol::ALL.iter().any(|protocol| protocol.port(Security::Implicit) == port)
 }
 
 impl Listener {
@@ -43,6 +68,9 @@ impl Listener {
         format!("{entry}{alone}, {} to {}, profile \"{}\"", self.tls.minimum, self.tls.maximum, self.tls.profile.name())
     }
 }
+
+/// The port of submission with implicit TLS (RFC 8314 §7.3).
+const SUBMISSIONS: u16 = 465;
 
 #[cfg(test)]
 mod tests {

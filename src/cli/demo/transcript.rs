@@ -95,7 +95,7 @@ fn login_events(text: &mut Painted, login: &str, events: &[String]) {
 
 /// What to type next, for who wants to try it.
 pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
-    let [imap, imaps, pop3, pop3s] = setting.ports;
+    let ([imap, imaps], [pop3, pop3s]) = (setting.ports.imap, setting.ports.pop3);
     let (login, password, ca) = (setting.login, setting.password.as_str(), authority.display());
     let mut painted = Painted::new();
     painted.plain("\n").bold("It stays up: try it by hand (another terminal)").plain("\n\n");

@@ -8,6 +8,7 @@ use super::Proof;
 use super::identity::GrantKind;
 use crate::config::file::{IdentitySection, Written};
 use crate::config::{Cloud, normalize, url};
+use crate::protocol::{Actor, Protocol};
 
 impl Proof<'_> {
     /// The tenant; empty where nothing uses one.
@@ -175,7 +176,7 @@ fn refused_by_entra(is_of_microsoft: bool, (cloud, kind): (Cloud, GrantKind), sc
     let bare = scopes.iter().find(|scope| is_bare(scope) && is_its(scope))?;
     let hosts = Cloud::ALL.iter().flat_map(|(_, cloud)| cloud.mail_hosts());
     let host = hosts.copied().find(|known| url::host(bare) == Some(known)).unwrap_or("outlook.office365.com");
-    Some(format!(
-        "one lacks the permission behind it: write \"https://{host}/IMAP.AccessAsUser.All\", or leave scopes out"
-    ))
+    let [first, ..] = Protocol::ALL;
+    let permission = first.permission(Actor::Person);
+    Some(format!("one lacks the permission behind it: write \"https://{host}/{permission}\", or leave scopes out"))
 }

@@ -10,7 +10,7 @@ use super::address::overlap;
 use super::upstream::Upstreams;
 use super::{DEFAULT, Proof};
 use crate::config::file::{ListenerSection, Written, nearest};
-use crate::config::listener::entry_by_ports;
+use crate::config::listener::{DefaultListener, entry_by_ports};
 use crate::config::suite::{self, Suite};
 use crate::config::{
     Certificate, CertificateSource, Digest, Entry, Listener, Logins, Networks, Profile, TlsPolicy, Version,
@@ -54,14 +54,14 @@ impl Proof<'_> {
         upstreams: &Upstreams,
         certificates: &BTreeMap<String, Certificate>,
     ) -> Option<Listener> {
-        const PROTOCOLS: &[(&str, Protocol)] = &[("imap", Protocol::Imap), ("pop3", Protocol::Pop3)];
+        let protocols = Protocol::ALL.map(|protocol| (protocol.key(), protocol));
         let span = section.span();
         let mut raw = section.into_inner();
         let tls = self.tls(&mut raw);
         if raw.protocol.is_none() {
             self.problem(Some(span.clone()), "listener.protocol", "is missing; write protocol = \"imap\" or \"pop3\"");
         }
-        let protocol = self.choice("listener.protocol", raw.protocol.take(), PROTOCOLS);
+        let protocol = self.choice("listener.protocol", raw.protocol.take(), &protocols);
         let listen = self.listened(span.clone(), raw.listen.take());
         let (entry, implicit_ports) = self.entry(&mut raw, &listen);
         let delay_span = raw.detect_delay.as_ref().map(Spanned::span);
@@ -331,24 +331,19 @@ impl Proof<'_> {
     }
 }
 
-/// High ports, so that it starts without privileges. IMAP and POP3, each once with detection and once with TLS alone.
 fn default_listeners() -> Vec<Spanned<ListenerSection>> {
-    [("imap", 1143, "auto"), ("imap", 1993, "implicit"), ("pop3", 1110, "auto"), ("pop3", 1995, "implicit")]
-        .into_iter()
-        .map(|(protocol, port, entry)| {
-            let written = |text: &str| Some(Spanned::new(0..0, text.to_owned()));
-            let address = SocketAddr::from(([0, 0, 0, 0], port));
-            Spanned::new(
-                0..0,
-                ListenerSection {
-                    protocol: written(protocol),
-                    listen: Some(Spanned::new(0..0, vec![Spanned::new(0..0, address.to_string())])),
-                    entry: written(entry),
-                    ..ListenerSection::default()
-                },
-            )
-        })
-        .collect()
+    let section = |one: DefaultListener| {
+        let written = |text: &str| Some(Spanned::new(0..0, text.to_owned()));
+        let address = SocketAddr::from(([0, 0, 0, 0], one.port));
+        let section = ListenerSection {
+            protocol: written(one.protocol.key()),
+            listen: Some(Spanned::new(0..0, vec![Spanned::new(0..0, address.to_string())])),
+            entry: written(one.entry),
+            ..ListenerSection::default()
+        };
+        Spanned::new(0..0, section)
+    };
+    Protocol::ALL.into_iter().flat_map(DefaultListener::of).map(section).collect()
 }
 
 /// Loopback, RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6.
