@@ -34,12 +34,12 @@ pub fn session(protocol: Protocol, offer: Offer, limits: Limits) -> Box<dyn Sess
     }
 }
 
-/// Makes a session without a device, which logs in at a mail server and does no more. Call it for the upstream side
-/// first; drop what it writes for a device.
-pub fn login(protocol: Protocol, login: UpstreamLogin) -> Box<dyn Session> {
+/// Makes a session without a device, which logs in at a mail server and does no more. It waits for
+/// [`upstream_connected`](Session::upstream_connected); drop what it writes for a device.
+pub fn login(protocol: Protocol) -> Box<dyn Session> {
     match protocol {
-        Protocol::Imap => Box::new(Machine::<Imap>::logging_in(login)),
-        Protocol::Pop3 => Box::new(Machine::<Pop3>::logging_in(login)),
+        Protocol::Imap => Box::new(Machine::<Imap>::logging_in()),
+        Protocol::Pop3 => Box::new(Machine::<Pop3>::logging_in()),
     }
 }
 

@@ -62,11 +62,10 @@ impl<D: Dialect> Machine<D> {
         }
     }
 
-    /// Makes a connection to a server without a device. The server greets next.
-    pub(super) fn logging_in(login: UpstreamLogin) -> Self {
+    /// Makes the machine of a login without a device. The connection to the server comes next.
+    pub(super) fn logging_in() -> Self {
         let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
-        let state = State::LoggingIn(D::Tag::default(), Some(D::Client::new(login)));
-        Self { state, ..Self::new(offer, Limits::default()) }
+        Self { state: State::LoggingIn(D::Tag::default(), None), ..Self::new(offer, Limits::default()) }
     }
 
     /// Reads a command of the device before login.

@@ -9,7 +9,7 @@ pub(super) mod network;
 pub(super) mod refuse;
 mod relay;
 pub(super) mod session_record;
-mod starttls;
+pub(super) mod starttls;
 #[cfg(test)]
 mod tests;
 mod wait;

@@ -1,44 +1,47 @@
-//! A login at the mail server without a device: what `packetboat check --online` tries.
+//! The login check of `packetboat check --online`: a login at the mail server, without a device.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt, empty};
 use tokio::time::timeout;
 
 use super::backend::mailbox::{Mailbox, Mailboxes};
+use super::connection::driver::{Driver, Event};
 use super::connection::network::{Network, ServerStream, Tcp};
+use super::connection::starttls::secure_server;
 use super::prepare::servers;
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Kind, Side};
 use crate::mode::Mode;
-use crate::proto::{self, AccessSettings, Action, Outbox, Step, Terms, UpstreamLogin, UpstreamTls};
+use crate::proto::{self, AccessSettings, Terms, UpstreamLogin};
 use crate::protocol::Protocol;
 use crate::token::{AccessToken, Store, Tokens};
 use crate::transport::{Facts, Stream};
 
-/// All accounts, ready to be tried.
+/// The login checks of all accounts.
 pub struct LoginChecks {
     mailboxes: Mailboxes,
     tokens: Tokens,
-    patience: Duration,
+    /// For the server's answers, from its greeting to its answer to the login.
+    answer_timeout: Duration,
 }
 
 impl LoginChecks {
-    /// Prepares them.
+    /// Loads servers and tokens.
     ///
     /// # Errors
-    /// Each thing that is missing or wrong.
+    /// One diagnostic for each thing that is missing or wrong.
     pub fn new(config: &Config) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         let servers = servers(config, None, &mut diagnostics);
-        // Where nobody has signed in yet, no store is made: it might be root who tries.
+        // Where nobody has signed in yet, no store is made: the user who checks may be root.
         let mode = if Store::exists(&config.state_directory) { Mode::Apply } else { Mode::DryRun };
         match Tokens::open(config, mode, None) {
             Ok(tokens) if diagnostics.is_empty() => {
                 let mailboxes = Mailboxes::new(config, &tokens, &servers, None);
-                Ok(Self { mailboxes, tokens, patience: config.limits.upstream_login_timeout })
+                Ok(Self { mailboxes, tokens, answer_timeout: config.limits.upstream_login_timeout })
             }
             Ok(_) => Err(diagnostics),
             Err(found) => {
@@ -48,10 +51,10 @@ impl LoginChecks {
         }
     }
 
-    /// A token of the account, as devices get it.
+    /// Gets an access token of the account, in the way in which a device's login gets it.
     ///
     /// # Errors
-    /// There is none.
+    /// The token endpoint gives none, or there is no such account.
     pub async fn token(&self, account: &str) -> Result<Arc<AccessToken>, Failure> {
         // A token that is too long for one protocol is reported where that protocol is tried.
         match self.tokens.of(account) {
@@ -60,22 +63,21 @@ impl LoginChecks {
         }
     }
 
-    /// Connects, verifies, logs in, tries the mailbox, and leaves.
+    /// Connects to the account's mail server, logs in, probes the mailbox, and logs out.
     ///
     /// # Errors
-    /// What a device would have been told, and why.
+    /// The failure that a device's login would have met.
     pub async fn login(&self, account: &str, protocol: Protocol) -> Result<Facts, Failure> {
         let mailbox = self.mailboxes.of(account, protocol).ok_or_else(no_account)?;
         let token = mailbox.token().await?;
-        let ServerStream { stream, tls, .. } = Tcp.dial(&mailbox.server).await?;
-        let conversation = converse(mailbox, &token, stream, tls);
-        let ended = timeout(self.patience, conversation).await;
-        ended
+        let server = Tcp.dial(&mailbox.server).await?;
+        let checked = timeout(self.answer_timeout, check(mailbox, &token, server)).await;
+        checked
             .unwrap_or_else(|_| Err(Failure::new(Kind::UpstreamTimeout, "")))
             .map_err(|failure| mailbox.explain(failure))
     }
 
-    /// Waits for refresh tokens to reach the disk.
+    /// Waits until refresh tokens are on the disk.
     pub async fn settle(&self) {
         self.tokens.settle().await;
     }
@@ -85,69 +87,37 @@ fn no_account() -> Failure {
     Failure::new(Kind::ContactAdmin, "there is no such account")
 }
 
-/// The same session that serves devices, without one.
-async fn converse(
-    mailbox: &Mailbox,
-    token: &AccessToken,
-    mut stream: Stream,
-    tls: UpstreamTls,
-) -> Result<Facts, Failure> {
+/// Logs in and out with the driver and the session that serve devices. The device's stream is empty: it has closed
+/// already, and discards what is written to it.
+async fn check(mailbox: &Mailbox, token: &AccessToken, server: ServerStream<Stream>) -> Result<Facts, Failure> {
     let protocol = mailbox.server.protocol();
     let terms = Terms::translated(protocol, AccessSettings { probe: true, delete: true });
-    let login = UpstreamLogin { credentials: mailbox.credentials(token), tls, terms };
-    let mut session = proto::login(protocol, login);
-    let mut out = Outbox::default();
-    let mut input = Vec::new();
+    let login = UpstreamLogin { credentials: mailbox.credentials(token), tls: server.tls, terms };
+    let mut driver = Driver::new(proto::login(protocol), empty());
+    driver.connect(server.stream, login);
     loop {
-        let step = session.recv(Side::Upstream, &input, &mut out)?;
-        if !out.upstream.is_empty() {
-            stream.write_all(&out.upstream).await.map_err(|error| lost(&error))?;
-            stream.flush().await.map_err(|error| lost(&error))?;
-            out = Outbox::default();
-        }
-        let action = match step {
-            Step::Consume(count) => {
-                input.drain(..count.min(input.len()));
-                continue;
+        match driver.next().await? {
+            Event::StartTls(Side::Upstream) => {
+                let stream = secure_server(&Tcp, &mut driver, &mailbox.server).await?;
+                driver.upstream_secured(stream);
             }
-            Step::Read => {
-                if stream.read_buf(&mut input).await.map_err(|error| lost(&error))? == 0 {
-                    return Err(Failure::new(Kind::UpstreamLost, "in the middle of the login"));
-                }
-                continue;
+            Event::LoggedIn => break,
+            Event::LoginFailed(failure) => return Err(failure),
+            Event::Ended(Side::Upstream) => {
+                return Err(Failure::new(Kind::UpstreamLost, "in the middle of the login"));
             }
-            Step::Act(count, action) => {
-                input.drain(..count.min(input.len()));
-                action
-            }
-            Step::Forward(_) => return Err(Failure::new(Kind::UpstreamProtocol, "")),
-        };
-        match action {
-            Action::StartTls => {
-                let Stream::Plain(plain) = stream else { return Err(Failure::new(Kind::UpstreamTls, "")) };
-                if !input.is_empty() {
-                    return Err(Failure::new(
-                        Kind::Injection,
-                        "the server's side sent answers in clear behind STARTTLS",
-                    ));
-                }
-                stream = mailbox.server.handshake(plain).await?;
-                session.tls_started(Side::Upstream, &mut out);
-            }
-            Action::LoggedIn => {
-                // It has shown what it was to show; how it takes the goodbye changes nothing.
-                let _ = stream.write_all(proto::logout(protocol)).await;
-                let _ = stream.shutdown().await;
-                return stream.facts().ok_or_else(|| Failure::new(Kind::UpstreamTls, "no TLS"));
-            }
-            Action::LoginFailed(failure) => return Err(failure),
-            Action::Authenticate(_) | Action::Close | Action::Notice(_) => {
-                return Err(Failure::new(Kind::UpstreamProtocol, ""));
+            // The empty device has closed; nothing here depends on it.
+            Event::HalfClosed | Event::Waits | Event::Notice(_) => {}
+            Event::Authenticate(_) | Event::StartTls(_) | Event::Ended(_) | Event::Close | Event::Stopped => {
+                return Err(Failure::new(Kind::UpstreamProtocol, "an event of a device that is not there"));
             }
         }
     }
-}
-
-fn lost(error: &std::io::Error) -> Failure {
-    Failure::new(Kind::UpstreamLost, error.to_string())
+    let Some((mut stream, _)) = driver.take_upstream() else {
+        return Err(Failure::new(Kind::UpstreamLost, "after the login"));
+    };
+    // The login has succeeded, whatever the server answers to the logout.
+    let _ = stream.write_all(proto::logout(protocol)).await;
+    let _ = stream.shutdown().await;
+    stream.facts().ok_or_else(|| Failure::new(Kind::UpstreamTls, "no TLS"))
 }

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use super::Connection;
+use super::driver::Driver;
 use super::network::{Clear, Network};
 use super::session_record::Ending;
 use super::wait::unless_over;
 use crate::failure::{Failure, Kind, Side};
 use crate::proto::is_client_hello;
+use crate::transport::upstream::Server;
 
 impl<N: Network> Connection<'_, '_, N> {
     /// Shakes hands on one side. A server with which that fails costs the device its login; a device is gone with it.
@@ -40,17 +44,32 @@ impl<N: Network> Connection<'_, '_, N> {
     }
 
     async fn secure_server(&mut self) -> Result<(), Failure> {
-        let (Some((stream, unread)), Some(server)) = (self.driver.take_upstream(), self.server.as_ref()) else {
+        let Some(server) = self.server.as_ref().map(Arc::clone) else {
             return Err(Failure::new(Kind::UpstreamTls, "STARTTLS without a server"));
         };
-        if !unread.is_empty() {
-            return Err(Failure::new(Kind::Injection, "the server's side sent answers in clear behind STARTTLS"));
-        }
-        let server = Arc::clone(server);
-        let secure = self.network.secure_server(&server, stream);
+        let secure = secure_server(self.network, &mut self.driver, &server);
         let stream = unless_over(&self.registered, secure).await?;
         self.record.upstream_tls = N::facts(&stream);
         self.driver.upstream_secured(stream);
         Ok(())
     }
+}
+
+/// Takes the server's stream out of a driver, and shakes hands on it. Plaintext that is left behind STARTTLS is an attack.
+pub(in crate::proxy) async fn secure_server<D, N>(
+    network: &N,
+    driver: &mut Driver<D, N::Stream>,
+    server: &Server,
+) -> Result<N::Stream, Failure>
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    N: Network,
+{
+    let Some((stream, unread)) = driver.take_upstream() else {
+        return Err(Failure::new(Kind::UpstreamTls, "STARTTLS without a server"));
+    };
+    if !unread.is_empty() {
+        return Err(Failure::new(Kind::Injection, "the server's side sent answers in clear behind STARTTLS"));
+    }
+    network.secure_server(server, stream).await
 }
