@@ -49,7 +49,7 @@ pub(super) struct Accepted {
     pub(super) lifecycle: Lifecycle,
 }
 
-/// Serves a device from the first octet to the last, and writes its line.
+/// Serves a device from its first octet to its last, and writes its log line.
 pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
     let Accepted { peer: Peer { id, source }, service, current, registry, mut admitted, lifecycle } = accepted;
     let mut socket = Socket::new(tcp);
@@ -73,8 +73,8 @@ pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
     let origin = Origin { id, source: source.ip(), balancer };
     let registered = registry.register(&current, &service, origin, lifecycle);
     let mut record = SessionRecord::new(Peer { id, source }, &service.telemetry);
-    // What is over when the relay begins is boxed, here and below: a task is as large as its largest state, for as long as
-    // it lives, and most live long and idle.
+    // Futures that end before the relay are boxed, here and below: a task is as large as its largest state for all of
+    // its life, and most tasks live long and idle.
     match Box::pin(unless_over(&registered, service.enter(socket, &mut record))).await {
         Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
@@ -277,8 +277,8 @@ impl<N: Network> Connection<'_, '_, N> {
         }
     }
 
-    /// Decides what the end of all sessions, or a withdrawn permission, means here. A response that is on its way has time
-    /// to reach its end when a reload ends the session.
+    /// Handles the end of the process, or a withdrawn permission. A reload leaves a response that is on its way the
+    /// close timeout to reach its end.
     fn is_over(&mut self, failure: Failure) -> Result<(), Failure> {
         if failure.kind != Kind::Revoked || !self.driver.session().phase().is_relaying() {
             return Err(failure);
@@ -288,8 +288,8 @@ impl<N: Network> Connection<'_, '_, N> {
         Ok(())
     }
 
-    /// Decides whether the connection survives a failure. A server that fails during the login costs the device that login
-    /// alone. A device that is gone behind LOGOUT or QUIT still has its command carried out.
+    /// Decides whether the connection survives a failure. A server that fails during the login costs the device that
+    /// login alone. A device that is gone after LOGOUT or QUIT still has its command carried out.
     fn survive(&mut self, failure: Failure) -> Result<(), Ending> {
         let session = self.driver.session();
         let is_leaving = self.device_is_gone || session.activity().has_logged_out;

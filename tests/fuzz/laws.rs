@@ -154,8 +154,8 @@ impl Seen {
         }
     }
 
-    /// Whether the server has said yes to a login of ours, as one sees it who knows nothing of the session: in IMAP an OK
-    /// to one of our tags, in POP3 more than the greeting.
+    /// Whether the server has said yes to a login of ours, as one sees it who knows nothing of the session: in IMAP an
+    /// OK to one of our tags, in POP3 more than the greeting.
     fn has_accepted(&self) -> bool {
         let mut lines = self.from_server.split(|&octet| octet == b'\n').map(<[u8]>::to_ascii_uppercase);
         match self.protocol {

@@ -1,4 +1,5 @@
-//! A device and a server at the two ends of the real driver, in memory: what each of them sends, and all that it receives.
+//! A device and a server at the two ends of the real driver, in memory: what each of them sends, and all that it
+//! receives.
 
 #[path = "laws.rs"]
 mod laws;
@@ -107,8 +108,8 @@ impl Pair {
         pair
     }
 
-    /// Sends octets of one side, so many at a time as `cut` says of what is left; all that follows from each piece happens
-    /// before the next one comes.
+    /// Sends octets of one side, so many at a time as `cut` says of what is left; all that follows from each piece
+    /// happens before the next one comes.
     pub fn send(&mut self, side: Side, input: &[u8], mut cut: impl FnMut(usize) -> usize) {
         let dropped = self.dropped;
         let mut rest = input;

@@ -26,7 +26,8 @@ enum Happening {
     TimeIsOver,
 }
 
-/// Plays it whole, which is what comes back, in single octets, and in pieces: the output is the same. The driver and the model check the rest.
+/// Plays it whole, which is what comes back, in single octets, and in pieces: the output is the same. The driver and
+/// the model check the rest.
 pub fn play(protocol: Protocol, input: &[u8]) -> Option<Heard> {
     let (&first, script) = input.split_first()?;
     let mut settings = Settings::default();

@@ -58,8 +58,8 @@ impl<N: Network> Connection<'_, '_, N> {
         Deadline { at, failure: Failure::new(Kind::UpstreamTimeout, setting) }
     }
 
-    /// Returns the time until which the device may log in. Failed logins give it back the time that they took, but not for
-    /// ever: a device that sends wrong passwords would stay as long as it liked.
+    /// Returns the time until which the device may log in. Failed logins give back the time that they took, up to as
+    /// long again: otherwise a device with a wrong password could stay for ever.
     pub(super) fn login_ends(&self) -> Instant {
         let limit = self.service.limits.login_timeout;
         self.greeted + limit + self.failed_logins_took.min(limit)

@@ -1,4 +1,4 @@
-//! The driver carries out what a session decides: it reads, passes octets on and writes, and reports events to its caller.
+//! The driver carries out what a session decides: it reads, passes octets on, writes, and reports events.
 
 mod end;
 mod poll;
@@ -27,18 +27,23 @@ use end::{End, Half};
 /// |---|---|
 /// | [`Authenticate`](Event::Authenticate) | [`connect`](Self::connect), or [`login_failed`](Self::login_failed) |
 /// | [`LoginFailed`](Event::LoginFailed) | the same; the driver has dropped the server's stream |
-/// | [`StartTls`](Event::StartTls) | [`take_downstream`](Self::take_downstream) or [`take_upstream`](Self::take_upstream), a handshake, [`downstream_secured`](Self::downstream_secured) or [`upstream_secured`](Self::upstream_secured); octets left in clear are an attack |
-/// | [`Ended`](Event::Ended) of the server during a login | [`login_failed`](Self::login_failed) |
-/// | [`Ended`](Event::Ended) of the device after the login | [`close`](Self::close) the server's side, and wait for its end |
-/// | [`Close`](Event::Close), any other [`Ended`](Event::Ended), [`Stopped`](Event::Stopped) | 4 |
+/// | [`StartTls`](Event::StartTls) | see below |
+/// | [`Ended`](Event::Ended), the server, during a login | [`login_failed`](Self::login_failed) |
+/// | [`Ended`](Event::Ended), the device, after the login | [`close`](Self::close) the server's side, await its end |
+/// | [`Close`](Event::Close), [`Stopped`](Event::Stopped), any other [`Ended`](Event::Ended) | go to 4 |
 /// | all others | none |
 ///
-/// 4. Call [`end_with`](Self::end_with) where the device should learn the reason, or else [`close_both`](Self::close_both);
-///    then [`linger`](Self::linger). None of the three has a time limit of its own.
+/// 4. Call [`end_with`](Self::end_with) where the device should learn the reason, or else
+///    [`close_both`](Self::close_both); then [`linger`](Self::linger). None of the three has a time limit of its own.
+///
+/// For [`StartTls`](Event::StartTls), take the stream ([`take_downstream`](Self::take_downstream),
+/// [`take_upstream`](Self::take_upstream)), shake hands, and put it back
+/// ([`downstream_secured`](Self::downstream_secured), [`upstream_secured`](Self::upstream_secured)). Unread octets that
+/// come with it were sent in clear: treat them as an attack, unless they begin a ClientHello.
 ///
 /// An `Err` of [`next`](Self::next) ends the connection as well, with two exceptions that the caller may make: a lost
-/// server during a login calls for [`login_failed`](Self::login_failed), and a lost device whose last command the server
-/// still carries out calls for [`abandon`](Self::abandon).
+/// server during a login calls for [`login_failed`](Self::login_failed), and a lost device whose last command the
+/// server still carries out calls for [`abandon`](Self::abandon).
 pub struct Driver<D, U> {
     session: Box<dyn Session>,
     downstream: End<D>,
@@ -47,7 +52,8 @@ pub struct Driver<D, U> {
     /// The event to report once everything before it is written.
     event: Option<Event>,
     last_move: Instant,
-    /// Since when something waits for the end of a response while the server is silent. The caller has been told.
+    /// The time since which something waits for the end of a response, while the server is silent. [`Event::Waits`] was
+    /// reported.
     waits_since: Option<Instant>,
     /// [`Event::HalfClosed`] was reported.
     half_close_reported: bool,

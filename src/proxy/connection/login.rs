@@ -1,4 +1,4 @@
-//! The way to the server: which it is, with whose credentials, and once more where that is worth it.
+//! The login: chooses server and credentials, connects, and tries once more where that can help.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::proxy::registry::Login;
 use crate::transport::upstream::Server;
 
 impl<N: Network> Connection<'_, '_, N> {
-    /// Finds and dials the server, now that the device has said who it is.
+    /// Finds the server, connects, and logs in there, now that the device has sent its credentials.
     pub(super) async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
         // A reload may have come since the greeting.
         let service = self.registered.service();
@@ -28,7 +28,7 @@ impl<N: Network> Connection<'_, '_, N> {
                 let server = &pass_through.server;
                 let attempt = self.unless_left(pass_through.attempt(&credentials.login, source)).await?;
                 self.registered.login_started(Login::PassThrough(Arc::clone(server)))?;
-                // A connection that is ready is for a device that is known, and no guesser's.
+                // A warm connection is for a known device, and not for a guesser.
                 let stream = if attempt.is_familiar() {
                     self.warm_or_dialled(server).await?
                 } else {
@@ -46,7 +46,7 @@ impl<N: Network> Connection<'_, '_, N> {
                 let (mailbox, verified) = self.unless_left(verified).await?;
                 let settings = AccessSettings { probe: mailbox.account.probe, delete: verified.device.delete };
                 let terms = Terms::translated(mailbox.server.protocol(), settings);
-                // One may have come since then, too.
+                // A reload may have come since then, too.
                 self.registered.login_started(Login::Translated(verified, Arc::clone(&mailbox)))?;
                 let admission = self.admitted(&mailbox).await?;
                 let opened = self.unless_left(Authorized::with(mailbox, admission, terms)).await?;
@@ -57,7 +57,8 @@ impl<N: Network> Connection<'_, '_, N> {
         Ok(())
     }
 
-    /// Waits for one of the mailbox's sessions, unless the device has closed its half: it may be gone, and come again.
+    /// Waits for one of the mailbox's sessions, unless the device has closed its half. Such a device may be gone, and
+    /// may come again.
     async fn admitted(&mut self, mailbox: &Mailbox) -> Result<Admission, Failure> {
         let is_full = || mailbox.is_full("the device has closed its half, and is not waited for");
         tokio::select! {
@@ -75,8 +76,8 @@ impl<N: Network> Connection<'_, '_, N> {
         }
     }
 
-    /// The server has refused, or a ready connection was lost. That is replaced by one of its own, and a token that the server
-    /// did not like by another, once; every other refusal stands.
+    /// Tries a failed login once more, where that can help: on a dialled connection in place of a warm one that was
+    /// lost, or with another token in place of one that the server refused. Every other refusal stands.
     pub(super) async fn log_in_again(&mut self, failure: Failure) -> Result<(), Failure> {
         if self.is_worth_another_dial(&failure) {
             return self.dial_again().await;
@@ -107,13 +108,13 @@ impl<N: Network> Connection<'_, '_, N> {
         Ok(())
     }
 
-    /// A connection that was ready may be closed by the server just when it is taken: that is not the device's affair. What
-    /// the server answers to the login, be it only that it is busy, is.
+    /// Returns whether a dialled connection may succeed where this failure ended the login. The server may close a warm
+    /// connection just when it is taken, which the device need not learn. An answer to the login stands, even "busy".
     pub(super) fn is_worth_another_dial(&self, failure: &Failure) -> bool {
         self.retry.is_some() && failure.kind == Kind::UpstreamLost
     }
 
-    /// Makes a connection of its own for a login whose ready one was lost.
+    /// Dials for a login whose warm connection was lost.
     async fn dial_again(&mut self) -> Result<(), Failure> {
         let (Some(retry), Some(server)) = (self.retry.take(), self.server.take()) else { return Ok(()) };
         let UpstreamLogin { credentials, terms, .. } = *retry;
@@ -123,6 +124,7 @@ impl<N: Network> Connection<'_, '_, N> {
         Ok(())
     }
 
+    /// Takes a warm connection to the server, or dials.
     async fn warm_or_dialled(&mut self, server: &Server) -> Result<ServerStream<N::Stream>, Failure> {
         match self.network.take_warm(server) {
             Some(stream) => Ok(ServerStream { stream, tls: UpstreamTls::Implicit, was_warm: true }),
@@ -130,12 +132,14 @@ impl<N: Network> Connection<'_, '_, N> {
         }
     }
 
+    /// Dials the server.
     pub(super) async fn dialled(&mut self, server: &Server) -> Result<ServerStream<N::Stream>, Failure> {
         let network = self.network;
         let dial = network.dial(server);
         self.unless_left(dial).await
     }
 
+    /// Logs in on a connection to the server.
     pub(super) fn connect(
         &mut self,
         to: ServerStream<N::Stream>,
@@ -152,8 +156,8 @@ impl<N: Network> Connection<'_, '_, N> {
         self.driver.connect(stream, login);
     }
 
-    /// Does this on the way to the server, unless the device leaves meanwhile. A device that has closed its half may still
-    /// read the answer, and is waited for no longer than it takes to close.
+    /// Does a part of the login, unless the device leaves meanwhile. A device that has closed its half may still read
+    /// the answer; it has the close timeout.
     async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let mut work = pin!(unless_over(&self.registered, work));
         loop {

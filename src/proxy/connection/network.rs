@@ -1,4 +1,4 @@
-//! The network as a connection sees it: streams to both peers, connections to servers, and TLS over either.
+//! The network behind a connection: streams to both peers, connections to servers, and TLS over either.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;

@@ -1,4 +1,4 @@
-//! One direction of a connection: octets are read into a buffer, and go on from that very buffer.
+//! The relay of one direction: a flow reads octets into a buffer and writes them from that very buffer.
 //!
 //! A flow has a buffer only while it holds octets. An idle connection has none.
 
@@ -10,28 +10,28 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::transport::buffer::{Buffer, PLAINTEXT};
 
-/// Octets that one side has sent.
+/// The octets that one side has sent and that are not handled yet.
 #[derive(Default)]
 pub(super) struct Flow {
     buffer: Buffer,
-    /// So many at the buffer's head are on their way to the other side.
+    /// The number of octets at the buffer's head that are released to the other side.
     forward: usize,
     ended: bool,
-    /// The side's connection broke behind what was read. It is told once, so it is kept.
+    /// The side's connection broke after what was read. The stream reports that once, so the flow keeps it.
     broken: Option<io::Error>,
     passed: u64,
 }
 
 impl Flow {
-    /// What has been read and neither consumed nor forwarded.
+    /// Returns the octets that are read and neither consumed nor passed on.
     pub(super) fn input(&self) -> &[u8] {
         self.buffer.filled()
     }
 
-    /// Reads all there is and has room; says how much. Once the side has ended, that is nothing.
+    /// Reads as much as there is and as has room; returns how much. Once the side has closed, that is nothing.
     ///
     /// # Errors
-    /// The connection broke; what came before was handed out by an earlier call.
+    /// The connection broke; an earlier call returned what came before.
     pub(super) fn poll_fill<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -59,7 +59,7 @@ impl Flow {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if filled > 0 => break,
                 Poll::Pending => {
-                    // What is left is half a line, and never bulk, which goes on at once.
+                    // Only half a line can be left: bulk goes on at once.
                     self.buffer.rest_closely();
                     return Poll::Pending;
                 }
@@ -74,17 +74,17 @@ impl Flow {
         Poll::Ready(Ok(filled))
     }
 
-    /// Sends the first `count` octets on their way.
+    /// Releases the first `count` octets to the other side.
     pub(super) fn forward(&mut self, count: usize) {
         self.forward = count.min(self.input().len());
     }
 
-    /// Whether octets are on their way.
+    /// Returns whether released octets are left to write.
     pub(super) fn is_forwarding(&self) -> bool {
         self.forward > 0
     }
 
-    /// Writes what is on its way, from where it was read to.
+    /// Writes the released octets, from where they were read to.
     ///
     /// # Errors
     /// The other side's connection broke.
@@ -104,27 +104,27 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
-    /// Drops what is on its way: the other side is gone.
+    /// Drops the released octets: the other side is gone.
     pub(super) fn discard(&mut self) {
         self.pass(self.forward);
     }
 
-    /// Drops the first `count` octets; they were for us, and may have held a password.
+    /// Drops and wipes the first `count` octets: they were for us, and may hold a password.
     pub(super) fn consume(&mut self, count: usize) {
         self.buffer.wipe(count);
     }
 
-    /// Whether the side has closed.
+    /// Returns whether the side has closed.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether more can be read before something is consumed or forwarded.
+    /// Returns whether more can be read before octets are consumed or passed on.
     pub(super) fn has_room(&self) -> bool {
         self.input().len() < PLAINTEXT
     }
 
-    /// Octets passed on so far.
+    /// Returns the number of octets passed on so far.
     pub(super) fn passed(&self) -> u64 {
         self.passed
     }

@@ -55,7 +55,8 @@ impl<N: Network> Connection<'_, '_, N> {
     }
 }
 
-/// Takes the server's stream out of a driver, and shakes hands on it. Plaintext that is left behind STARTTLS is an attack.
+/// Takes the server's stream out of a driver, and shakes hands on it. Plaintext that is left behind STARTTLS is an
+/// attack.
 pub(in crate::proxy) async fn secure_server<D, N>(
     network: &N,
     driver: &mut Driver<D, N::Stream>,

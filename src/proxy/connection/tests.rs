@@ -71,12 +71,8 @@ impl Fixture {
 
     /// The same for a protocol, with pipes to either peer that hold so many octets.
     fn with(protocol: Protocol, size: usize) -> Self {
-        let text = format!(
-            "[upstream.u]\nhost = \"127.0.0.1\"\n[[listener]]\nname = \"l\"\nprotocol = \"{}\"\nupstream = \"u\"\nlogins = \"pass-through\"\n\
-             listen = [\"127.0.0.1:0\"]\nentry = \"plaintext\"\nallow_plaintext = true\n\
-             allowed_networks = [\"127.0.0.0/8\"]\n",
-            protocol.key()
-        );
+        let listener = "entry = \"plaintext\"\nallow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\n";
+        let text = configuration(protocol, "", listener);
         let (process, service) = service(&text);
         let (trigger, lifecycle) = lifecycle::begin();
         let current = Arc::new(CurrentService::new(&service, lifecycle.clone()));
@@ -186,7 +182,16 @@ impl Connection<'_, '_, Pipes> {
     }
 }
 
-/// What a listener is made of, as the file has it.
+/// A configuration with one listener whose logins are passed through, with more lines for its upstream and for it.
+fn configuration(protocol: Protocol, upstream: &str, listener: &str) -> String {
+    format!(
+        "[upstream.u]\nhost = \"127.0.0.1\"\n{upstream}[[listener]]\nname = \"l\"\nprotocol = \"{}\"\n\
+         logins = \"pass-through\"\nupstream = \"u\"\nlisten = [\"127.0.0.1:0\"]\n{listener}",
+        protocol.key()
+    )
+}
+
+/// The service of the one listener of a configuration.
 fn service(text: &str) -> (ProcessState, Arc<Service>) {
     let config = Config::parse(text, Path::new("test.toml")).unwrap().config;
     let process = ProcessState::new(&config).unwrap();

@@ -1,4 +1,4 @@
-//! Waiting within a bound: until a time, or until the connection has to end.
+//! Waits with a bound: until a time, or until the connection has to end.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep_until};
 use crate::failure::Failure;
 use crate::proxy::registry::Registered;
 
-/// Until then, by the clock itself: tokio's own is not looked at each time where a task always has something to do.
+/// Waits until this time. It reads the clock at each poll: tokio fires no timer for a task that never stops working.
 pub(super) async fn until(deadline: Instant) {
     let mut sleep = pin!(unconstrained(sleep_until(deadline)));
     poll_fn(|cx| if Instant::now() >= deadline { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
 }
 
-/// Does this for no longer than that.
+/// Does the work for no longer than the limit.
 pub(super) async fn within(limit: Duration, work: impl Future<Output = ()>) {
     tokio::select! {
         biased;
@@ -26,7 +26,7 @@ pub(super) async fn within(limit: Duration, work: impl Future<Output = ()>) {
     }
 }
 
-/// Does this, unless the connection has to end before.
+/// Does the work, unless the connection has to end before.
 pub(super) async fn unless_over<T>(
     registered: &Registered,
     work: impl Future<Output = Result<T, Failure>>,
@@ -38,7 +38,7 @@ pub(super) async fn unless_over<T>(
     }
 }
 
-/// Waits until the connection has to end. One that is ending for a reload may be ended at once with all others.
+/// Waits until the connection has to end. A session that is ending for a reload still ends at once with the process.
 pub(super) async fn over(registered: &Registered, is_revoked: bool) -> Failure {
     if is_revoked { registered.ending().await } else { registered.over().await }
 }

@@ -66,17 +66,13 @@ async fn a_server_that_answers_no_connection_has_the_connect_timeout() {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(0).unwrap();
     let _first = TcpStream::connect(full.local_addr().unwrap()).await.unwrap();
-    let failure = dial(&full).await.unwrap_err();
-    assert_eq!(failure.1.kind, Kind::Connect, "{:?}", failure.1);
-    assert!(failure.0 >= 10 * SECOND && failure.0 < 10 * SECOND + MOMENT, "{:?}", failure.0);
+    assert_dial_fails(&full, 10 * SECOND, Kind::Connect).await;
 }
 
 #[tokio::test]
 async fn a_server_that_answers_no_handshake_has_the_upstream_handshake_timeout() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let failure = dial(&silent).await.unwrap_err();
-    assert_eq!(failure.1.kind, Kind::UpstreamTimeout, "{:?}", failure.1);
-    assert!(failure.0 >= 20 * SECOND && failure.0 < 20 * SECOND + MOMENT, "{:?}", failure.0);
+    assert_dial_fails(&silent, 20 * SECOND, Kind::UpstreamTimeout).await;
 }
 
 /// What came of a device that is silent from some time on.
@@ -100,10 +96,7 @@ impl Silence {
 
 /// Serves a device that plays its script in real time and is silent once the clock is paused.
 async fn serve_silence(listener: &str, script: impl AsyncFnOnce(&mut TcpStream)) -> Silence {
-    let text = format!(
-        "[upstream.u]\nhost = \"127.0.0.1\"\n[[listener]]\nname = \"l\"\nprotocol = \"imap\"\nupstream = \"u\"\nlogins = \"pass-through\"\n\
-         listen = [\"127.0.0.1:0\"]\n{listener}"
-    );
+    let text = configuration(Protocol::Imap, "", listener);
     let (process, service) = service(&text);
     let (_trigger, lifecycle) = lifecycle::begin();
     let current = Arc::new(CurrentService::new(&service, lifecycle.clone()));
@@ -142,21 +135,18 @@ async fn serve_silence(listener: &str, script: impl AsyncFnOnce(&mut TcpStream))
     Silence { begun, silent_since, ended, device, metrics: process.metrics.text().unwrap() }
 }
 
-/// Dials a server that is silent; how long that took to fail, and why.
-async fn dial(server: &TcpListener) -> Result<(), (Duration, Failure)> {
+/// Dials a server that is silent: that fails so long after, for this reason.
+async fn assert_dial_fails(server: &TcpListener, after: Duration, kind: Kind) {
     let port = server.local_addr().unwrap().port();
-    let text = format!(
-        "[upstream.u]\nhost = \"127.0.0.1\"\nimap_port = {port}\n[[listener]]\nname = \"l\"\nprotocol = \"imap\"\n\
-         upstream = \"u\"\nlogins = \"pass-through\"\nlisten = [\"127.0.0.1:0\"]\nentry = \"starttls\"\n"
-    );
+    let text = configuration(Protocol::Imap, &format!("imap_port = {port}\n"), "entry = \"starttls\"\n");
     let (_process, service) = service(&text);
     let Backend::PassThrough(pass_through) = &service.logins else { panic!("it passes logins through") };
     pause();
     let begun = Instant::now();
-    match Tcp.dial(&pass_through.server).await {
-        Ok(_) => Ok(()),
-        Err(failure) => Err((begun.elapsed(), failure)),
-    }
+    let Err(failure) = Tcp.dial(&pass_through.server).await else { panic!("it answers") };
+    let took = begun.elapsed();
+    assert_eq!(failure.kind, kind, "{failure}");
+    assert!(took >= after && took < after + MOMENT, "{took:?} in place of {after:?}");
 }
 
 /// A record of a handshake, and less of it than it says.
