@@ -1,4 +1,4 @@
-//! Running, draining, ended: what SIGTERM sets in motion; and the other signals.
+//! The phases of the process (running, draining, ending), and the signals that it reacts to.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,25 +10,25 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// Where the process stands.
+/// The phase of the process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// New connections are taken.
+    /// New connections are accepted.
     Running,
-    /// No new ones; sessions go on.
+    /// No new connections are accepted; sessions go on.
     Draining,
-    /// The deadline is over; sessions end politely.
+    /// The drain is over; sessions end with a reply.
     Ending,
 }
 
-/// Moves the phase on.
+/// The handle that sets the phase. Dropping it ends all phases.
 pub struct Trigger(watch::Sender<Phase>);
 
-/// Sees the phase.
+/// The handle that observes the phase.
 #[derive(Clone)]
 pub struct Lifecycle(watch::Receiver<Phase>);
 
-/// A running lifecycle, and what moves it on.
+/// Begins a lifecycle in the phase of running.
 pub fn begin() -> (Trigger, Lifecycle) {
     let (sender, receiver) = watch::channel(Phase::Running);
     (Trigger(sender), Lifecycle(receiver))
@@ -40,7 +40,7 @@ impl Trigger {
         self.0.send_replace(phase);
     }
 
-    /// Waits until nobody watches any more, at most this long. Whether nobody does.
+    /// Waits until no [`Lifecycle`] is left, at most for this time. Returns whether none is.
     pub async fn all_gone(&self, at_most: Duration) -> bool {
         tokio::select! {
             () = self.0.closed() => true,
@@ -50,56 +50,56 @@ impl Trigger {
 }
 
 impl Lifecycle {
-    /// Waits for a phase, or a later one.
+    /// Waits for this phase or a later one.
     pub async fn reached(&mut self, phase: Phase) {
-        // An error says that the trigger is gone, and with it the process's reason to run.
+        // An error says that the trigger was dropped, which ends everything.
         let _ = self.0.wait_for(|current| *current >= phase).await;
     }
 }
 
-/// Whether an event loop runs what it is given within this time. One that is stuck does not.
+/// Returns whether an event loop runs a task within this time. A stuck one does not.
 pub async fn answers(event_loop: &Handle, patience: Duration) -> bool {
     timeout(patience, event_loop.spawn(async {})).await.is_ok_and(|ran| ran.is_ok())
 }
 
-/// The wall clock, in seconds since 1970.
+/// The time of the wall clock, in seconds since 1970.
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// The end; by the signal of this name.
+    /// Stop the process; with the name of the signal.
     End(&'static str),
-    /// The configuration anew.
+    /// Reload the configuration.
     Reload,
 }
 
-/// Signals that would end the process without a drain, and that people and programs send by habit. From here on they are
-/// ours. Call it first of all, inside of a runtime.
+/// Signals that would end the process without a drain, and that people and programs send by habit. From here on the
+/// process handles them. Call it first of all, inside a runtime.
 pub struct EarlySignals {
     hangup: Signal,
     ignored: Ignored,
 }
 
-/// The signals that ask for something.
+/// Signals with a request.
 pub struct Signals {
     ends: Vec<(&'static str, Signal)>,
     hangup: Signal,
 }
 
-/// Signals that ask for nothing.
+/// Signals without a request, which are ignored.
 pub struct Ignored(Vec<(&'static str, Signal)>);
 
 impl EarlySignals {
-    /// Takes them.
+    /// Installs the handlers.
     ///
     /// # Errors
-    /// The operating system refuses.
+    /// The operating system refuses a handler.
     pub fn listen() -> io::Result<Self> {
         use rustix::process::Signal as Number;
-        // A file beyond LimitFSIZE is an error to be told, and by default the end of the process. The handler stays.
+        // By default a file beyond LimitFSIZE ends the process. With a handler, which stays, the write fails instead.
         drop(signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?);
         let ignored = listen_to(&[
             ("SIGUSR1", Number::USR1),
@@ -112,17 +112,17 @@ impl EarlySignals {
         Ok(Self { hangup: signal(SignalKind::hangup())?, ignored: Ignored(ignored) })
     }
 
-    /// Takes those, too, that ask for the end, once it is one that takes time; and what tells of those that ask for nothing.
+    /// Handles signals that stop the process, too, once the stop takes time.
     ///
     /// # Errors
-    /// The operating system refuses.
+    /// The operating system refuses a handler.
     pub fn and_ends(self) -> io::Result<(Signals, Ignored)> {
         use rustix::process::Signal as Number;
         let ends = listen_to(&[
             ("SIGTERM", Number::TERM),
             ("SIGINT", Number::INT),
             ("SIGQUIT", Number::QUIT),
-            // A container's or a virtual machine's power button.
+            // The power button of a container or a virtual machine.
             ("SIGPWR", Number::POWER),
         ])?;
         Ok((Signals { ends, hangup: self.hangup }, self.ignored))
@@ -130,7 +130,7 @@ impl EarlySignals {
 }
 
 impl Signals {
-    /// Waits for the next one.
+    /// Waits for the next request.
     pub async fn next(&mut self) -> Request {
         tokio::select! {
             name = any(&mut self.ends) => Request::End(name),
@@ -140,7 +140,7 @@ impl Signals {
 }
 
 impl Ignored {
-    /// Waits for the next one; its name.
+    /// Waits for the next ignored signal. Returns its name.
     pub async fn next(&mut self) -> &'static str {
         any(&mut self.0).await
     }

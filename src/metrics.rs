@@ -1,6 +1,6 @@
-//! What is counted, in the terms of Prometheus. Only this file and its parts know its crate.
+//! Metrics for Prometheus, and the history for the page's charts. Only this module knows the crate.
 //!
-//! Labels come from the configuration and from our own lists alone, never from a peer, so that their number is bounded.
+//! Labels come from the configuration and from fixed lists, never from a peer, so that their number is bounded.
 
 mod collectors;
 mod history;
@@ -22,7 +22,7 @@ use collectors::{AccountMetrics, ListenerMetrics, ProcessMetrics};
 pub use history::{History, Point};
 pub use listener::ListenerCounters;
 
-/// Everything that is counted in this process.
+/// The metrics of this process.
 pub struct Metrics {
     registry: Registry,
     by_listener: ListenerMetrics,
@@ -36,7 +36,7 @@ pub struct Metrics {
     listeners: Mutex<HashMap<String, usize>>,
 }
 
-/// Over all listeners, since the start.
+/// Counters over all listeners since the start.
 #[derive(Default)]
 struct TotalCounters {
     sessions: AtomicU64,
@@ -45,25 +45,25 @@ struct TotalCounters {
     login_failures: AtomicU64,
 }
 
-/// The same, read at one moment.
+/// The counters over all listeners, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Connections that were let in.
+    /// Connections that were admitted.
     pub sessions: u64,
-    /// Of them, those that are open.
+    /// Connections that are open.
     pub open: u64,
-    /// Handshakes with devices that did not come about.
+    /// Handshakes with devices that failed.
     pub handshake_failures: u64,
-    /// Logins that came to nothing.
+    /// Logins that failed.
     pub login_failures: u64,
 }
 
-/// What ends one day.
+/// A kind of credential or certificate that expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiryKind {
-    /// A certificate that devices are shown.
+    /// A certificate of a listener.
     Certificate,
-    /// A certificate that an application proves itself with.
+    /// A certificate that an application authenticates with.
     IdentityCertificate,
     /// An application's secret.
     ClientSecret,
@@ -71,7 +71,7 @@ pub enum ExpiryKind {
     RefreshToken,
 }
 
-/// The reason for which a connection that was let in is over.
+/// The end of an admitted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEnd {
     /// The device logged out by LOGOUT or QUIT.
@@ -100,10 +100,10 @@ impl SessionEnd {
 }
 
 impl Metrics {
-    /// Everything at nought.
+    /// Metrics at nought.
     ///
     /// # Errors
-    /// Two of them have one name, which a test would have found.
+    /// Two metrics have the same name, which a test would have found.
     pub fn new() -> Result<Self, String> {
         let registry = Registry::new();
         Self::register(registry).map_err(|error| error.to_string())
@@ -122,22 +122,22 @@ impl Metrics {
         })
     }
 
-    /// Has the tasks of this event loop counted, too.
+    /// Includes the tasks of this event loop.
     pub fn add_event_loop(&self, event_loop: RuntimeMetrics) {
         self.event_loops.lock().push(event_loop);
     }
 
-    /// A connection was turned away before anything was said.
+    /// Counts a connection that was refused.
     pub fn connection_refused(&self, listener: &str, kind: Kind) {
         self.by_listener.refused.with_label_values(&[listener, kind.label()]).inc();
     }
 
-    /// No connection can be accepted for a while.
+    /// Counts a pause in accepting connections.
     pub fn accept_paused(&self, listener: &str) {
         self.by_listener.pauses.with_label_values(&[listener]).inc();
     }
 
-    /// A connection is let in.
+    /// Counts an admitted connection.
     pub fn connection_opened(&self, listener: &ListenerCounters) {
         listener.accepted.inc();
         listener.open.inc();
@@ -145,24 +145,24 @@ impl Metrics {
         self.totals.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A handshake with a device is done.
+    /// Counts a completed handshake with a device.
     pub fn handshake_completed(&self, listener: &str, version: Option<Version>) {
         self.by_listener.handshakes.with_label_values(&[listener, version.map_or("unknown", Version::key)]).inc();
     }
 
-    /// A handshake with a device came to nothing.
+    /// Counts a failed handshake with a device.
     pub fn handshake_failed(&self, listener: &str, failure: &Failure) {
         self.by_listener.handshake_failures.with_label_values(&[listener, failure.kind.label()]).inc();
         self.totals.handshake_failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A login came to nothing.
+    /// Counts a failed login.
     pub fn login_failed(&self, listener: &str, failure: &Failure) {
         self.by_listener.login_failures.with_label_values(&[listener, failure.kind.label()]).inc();
         self.totals.login_failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection that was let in is over: why, and how long it took.
+    /// Counts the end of an admitted connection.
     pub fn connection_closed(&self, name: &str, listener: &ListenerCounters, end: SessionEnd, lasted: Duration) {
         listener.open.dec();
         listener.session_seconds.observe(lasted.as_secs_f64());
@@ -170,33 +170,33 @@ impl Metrics {
         self.totals.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// What was read of the configuration.
+    /// Sets the configured limit on connections.
     pub fn set_connection_limit(&self, limit: usize) {
         self.process.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
-    /// A configuration was taken at this moment, in seconds since 1970.
+    /// Notes that a configuration was loaded, at this time in seconds since 1970.
     pub fn config_loaded(&self, now: u64) {
         self.process.reload_success.set(1);
         self.process.reload_time.set(i64::try_from(now).unwrap_or(i64::MAX));
     }
 
-    /// Whether everything that belongs on the disk is there.
+    /// Sets whether all state is on the disk.
     pub fn set_state_written(&self, all: bool) {
         self.process.state_written.set(i64::from(all));
     }
 
-    /// Log lines that are lost since the start, because nobody read standard error.
+    /// Sets the number of log lines that were lost since the start, because nobody read standard error.
     pub fn log_lines_lost(&self, lost: u64) {
         self.process.log_lines_lost.inc_by(lost.saturating_sub(self.process.log_lines_lost.get()));
     }
 
-    /// When the running configuration was taken, in seconds since 1970.
+    /// The time at which the running configuration was loaded, in seconds since 1970.
     pub fn config_loaded_at(&self) -> i64 {
         self.process.reload_time.get()
     }
 
-    /// A reload was taken or refused, at this moment, in seconds since 1970.
+    /// Counts a reload that was accepted or rejected, at this time in seconds since 1970.
     pub fn config_reloaded(&self, taken: bool, now: u64) {
         self.process.reloads.with_label_values(&[if taken { "ok" } else { "refused" }]).inc();
         if taken {
@@ -206,14 +206,14 @@ impl Metrics {
         }
     }
 
-    /// The devices that are known, by verdict.
+    /// Sets the number of devices, by assessment.
     pub fn devices(&self, counts: &[(&'static str, usize)]) {
         for (verdict, count) in counts {
             self.accounts.devices.with_label_values(&[*verdict]).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
     }
 
-    /// When the tokens of accounts end, in seconds since 1970 (0 where there is none), and what trouble they have.
+    /// Sets the expiry of each account's token in seconds since 1970, or 0, and its trouble.
     pub fn tokens<'a>(&self, tokens: impl Iterator<Item = (&'a str, u64, Option<Kind>)>) {
         self.accounts.token_expiry.reset();
         self.accounts.token_trouble.reset();
@@ -226,7 +226,7 @@ impl Metrics {
         }
     }
 
-    /// What ends when, in seconds since 1970.
+    /// Sets the expiry of each credential and certificate, in seconds since 1970.
     pub fn expiries<'a>(&self, expiries: impl Iterator<Item = (ExpiryKind, &'a str, i64)>) {
         self.accounts.expiries.iter().for_each(GaugeVec::reset);
         for (what, name, until) in expiries {
@@ -236,7 +236,7 @@ impl Metrics {
         }
     }
 
-    /// Over all listeners.
+    /// The counters over all listeners, now.
     pub fn totals(&self) -> Totals {
         let read = |total: &AtomicU64| total.load(Ordering::Relaxed);
         Totals {
@@ -247,15 +247,15 @@ impl Metrics {
         }
     }
 
-    /// The last day, minute by minute. Call it with the time and the tokens that are well and those that are not.
+    /// Lends the history of the last day.
     pub fn history<T>(&self, use_it: impl FnOnce(&mut History) -> T) -> T {
         use_it(&mut self.history.lock())
     }
 
-    /// All of it in Prometheus' text format.
+    /// All metrics in Prometheus' text format.
     ///
     /// # Errors
-    /// What was gathered cannot be written.
+    /// A metric cannot be encoded.
     pub fn text(&self) -> Result<String, String> {
         self.process.system.read();
         let loops = self.event_loops.lock();

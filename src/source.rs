@@ -6,14 +6,14 @@ use std::str::FromStr;
 
 /// An IPv4 address, or the /64 network of an IPv6 address.
 ///
-/// An IPv6 host chooses among the 2^64 addresses of its network as it likes (RFC 4291 §2.5.1, RFC 8981), and whoever has
-/// one network has all of it (RFC 6177 §2). A limit for single addresses would be no limit there. An IPv4 address that is
-/// written in IPv6, as a dual-stack socket or NAT64 does, is the IPv4 address.
+/// A host controls its whole /64: it chooses among 2^64 addresses (RFC 4291 §2.5.1, RFC 8981, RFC 6177 §2). A limit on
+/// single addresses would be none there. An IPv4 address in IPv6 notation, as a dual-stack socket or NAT64 writes it,
+/// is the IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(IpAddr);
 
 impl Source {
-    /// Whether many addresses are this one source.
+    /// Returns whether the source is a network of many addresses.
     pub fn is_network(self) -> bool {
         self.0.is_ipv6()
     }
@@ -28,7 +28,7 @@ impl From<IpAddr> for Source {
     }
 }
 
-/// Reads what [`Source`] writes, and single addresses.
+/// Parses the text of a [`Source`], or a single address.
 impl FromStr for Source {
     type Err = AddrParseError;
 
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(source("2001:db8::1").to_string(), "2001:db8::/64");
         assert_eq!("2001:db8::/64".parse(), Ok(source("2001:db8::1")));
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
-        // Of the /48 in which NAT64 prefixes are chosen locally (RFC 8215), nobody else knows which.
+        // Local NAT64 prefixes (RFC 8215) are chosen within a /48, and cannot be recognised.
         assert_eq!(source("64:ff9b:1::1"), source("64:ff9b:1::192.0.2.1"));
     }
 }

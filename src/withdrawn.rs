@@ -1,31 +1,31 @@
-//! The permissions that a reload can withdraw from an open connection, and the words for each.
+//! Permissions that a reload can withdraw from an open connection, with the words for each.
 
-/// A permission that a connection or a session rests on, and that the present configuration no longer gives.
+/// A permission of an open connection that the present configuration no longer gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Withdrawn {
-    /// The address that it came to belongs to no listener.
+    /// The connection's local address belongs to no listener.
     Listener,
-    /// Its listener speaks the other protocol.
+    /// The listener speaks another protocol.
     Protocol,
-    /// Its source is outside of the listener's `allowed_networks`.
+    /// The source is outside the listener's `allowed_networks`.
     Network,
-    /// The load balancer that named its source is not in `proxy_protocol`.
+    /// The load balancer that named the source is not in `proxy_protocol`.
     Balancer,
-    /// Its listener takes neither its TLS version nor its cipher suite.
+    /// The listener does not allow the TLS version or the cipher suite.
     Tls,
-    /// It has no TLS, and its listener takes no login without.
+    /// The connection has no TLS, and the listener allows no login without it.
     Cleartext,
-    /// Its listener observes, passes logins through or translates them, and did otherwise.
+    /// The listener treats logins in another way: it observes, passes through or translates them.
     Logins,
-    /// Its mail server has another address, or other certificates are trusted there.
+    /// The mail server has another address, or other certificates are trusted for it.
     Upstream,
     /// No device has the login.
     Device,
-    /// The device has other passwords than the one that was used.
+    /// The device no longer has the password that was used.
     Password,
-    /// Its source is outside of the device's `networks`.
+    /// The source is outside the device's `networks`.
     DeviceNetwork,
-    /// The device may not delete any more.
+    /// The device may no longer delete.
     Deletion,
     /// The device opens another mailbox.
     Mailbox,
@@ -34,7 +34,7 @@ pub enum Withdrawn {
 }
 
 impl Withdrawn {
-    /// What was withdrawn, as it stands in the log and in the answer to `packetboat reload`.
+    /// The words for the log and for the answer of `packetboat reload`.
     pub fn words(self) -> &'static str {
         match self {
             Withdrawn::Listener => "listener removed or moved",

@@ -29,7 +29,7 @@ pub(super) struct AccountMetrics {
     pub(super) devices: IntGaugeVec,
     pub(super) token_expiry: GaugeVec,
     pub(super) token_trouble: IntGaugeVec,
-    /// By [`super::ExpiryKind`].
+    /// The expiries by [`super::ExpiryKind`].
     pub(super) expiries: [GaugeVec; 4],
 }
 
@@ -51,54 +51,55 @@ impl ListenerMetrics {
         Ok(Self {
         accepted: to.counters(
             "packetboat_connections_accepted_total",
-            "Connections of devices that were let in.",
+            "Connections of devices that were admitted.",
             &["listener"],
         )?,
         refused: to.counters(
             "packetboat_connections_refused_total",
-            "Connections that were turned away before anything was said: source not allowed, or a limit reached.",
+            "Connections that were refused: source not allowed, or a limit reached.",
             &["listener", "reason"],
         )?,
         pauses: to.counters(
             "packetboat_accept_pauses_total",
-            "Times that no connection could be accepted for a second, mostly because open files ran out.",
+            "Pauses of a second in accepting connections, mostly because open files ran out.",
             &["listener"],
         )?,
         open: to.gauges("packetboat_connections_open", "Connections of devices that are open.", &["listener"])?,
         handshakes: to.counters(
             "packetboat_handshakes_total",
-            "TLS handshakes with devices that came about, by the version agreed on.",
+            "Completed TLS handshakes with devices, by version.",
             &["listener", "version"],
         )?,
         handshake_failures: to.counters(
             "packetboat_handshake_failures_total",
-            "TLS handshakes with devices that came to nothing; the log and the page say what to change.",
+            "Failed TLS handshakes with devices; the log and the page say what to change.",
             &["listener", "reason"],
         )?,
-        logins: to.counters("packetboat_logins_total", "Devices that were let in to their mailbox.", &["listener"])?,
+        logins: to.counters("packetboat_logins_total", "Logins of devices that succeeded.", &["listener"])?,
         login_failures: to.counters(
             "packetboat_login_failures_total",
-            "Logins that came to nothing, by whose fault it was and why.",
+            "Logins that failed, by reason.",
             &["listener", "reason"],
         )?,
         login_seconds: to.histograms(
             "packetboat_login_duration_seconds",
-            "From a device's credentials to its mailbox: password, token, server.",
+            "Time from a device's credentials to its open mailbox: password, token, server.",
             &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0],
         )?,
         sessions: to.counters(
             "packetboat_sessions_total",
-            "Connections that are over, by why they ended.",
+            "Admitted connections that ended, by reason.",
             &["listener", "reason"],
         )?,
         session_seconds: to.histograms(
             "packetboat_session_duration_seconds",
-            "How long connections lasted.",
+            "Duration of connections.",
             &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0],
         )?,
         transferred: to.counters(
             "packetboat_transferred_bytes_total",
-            "Bytes passed after login: upload from device to server, download from server to device. Totals when a session ends.",
+            "Bytes passed after login: upload from device to server, download from server to device. Counted when a \
+             session ends.",
             &["listener", "direction"],
         )?,
         })
@@ -111,38 +112,40 @@ impl AccountMetrics {
         Ok(Self {
         devices: to.gauges(
             "packetboat_devices",
-            "Devices in the inventory, by verdict; refused ones for a week after they were seen, and not those whose source is not allowed.",
+            "Devices in the inventory, by verdict. Refused devices count for a week; those whose source is not allowed do \
+             not count.",
             &["verdict"],
         )?,
         token_expiry: to.times(
             "packetboat_access_token_expiry_timestamp_seconds",
-            "When an account's present access token ends, in seconds since 1970; 0 where there is none.",
+            "Expiry of an account's present access token, in seconds since 1970; 0 if there is none.",
             &["account"],
         )?,
         token_trouble: to.gauges(
             "packetboat_access_token_trouble",
-            "1 where an account gets no new access token: token_unavailable passes by itself, token_refused needs somebody.",
+            "1 if an account gets no new access token: token_unavailable passes by itself, token_refused needs an \
+             operator.",
             &["account", "reason"],
         )?,
         expiries: [
             to.times(
                 "packetboat_certificate_expiry_timestamp_seconds",
-                "When a certificate that devices are shown ends, in seconds since 1970.",
+                "Expiry of a listener's certificate, in seconds since 1970.",
                 &["certificate"],
             )?,
             to.times(
                 "packetboat_identity_certificate_expiry_timestamp_seconds",
-                "When the certificate that an application proves itself with ends, in seconds since 1970.",
+                "Expiry of the certificate that an application authenticates with, in seconds since 1970.",
                 &["identity"],
             )?,
             to.times(
                 "packetboat_client_secret_expiry_timestamp_seconds",
-                "When an application's secret ends (client_secret_expires), in seconds since 1970.",
+                "Expiry of an application's secret (client_secret_expires), in seconds since 1970.",
                 &["identity"],
             )?,
             to.times(
                 "packetboat_refresh_token_expiry_timestamp_seconds",
-                "When a person's sign-in ends if it is not used until then (90 days), in seconds since 1970.",
+                "Expiry of a person's sign-in if it is not used until then (90 days), in seconds since 1970.",
                 &["account"],
             )?,
         ],
@@ -155,32 +158,40 @@ impl ProcessMetrics {
         let to = Registrar(to);
         let build = to.gauges(
             "packetboat_build_info",
-            "The version that runs, with the OpenSSL that speaks with devices; always 1.",
+            "The running version, with its OpenSSL library; always 1.",
             &["version", "openssl"],
         )?;
         // "OpenSSL 3.6.3 9 Jun 2026".
         let openssl = library_version().split(' ').nth(1).unwrap_or("unknown");
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), openssl]).set(1);
         Ok(Self {
-        limit: to.gauge("packetboat_connections_limit", "limits.connections: so many connections may be open at a time.")?,
-        reloads: to.counters("packetboat_config_reloads_total", "Reloads of the configuration, by result.", &["result"])?,
-        reload_success: to.gauge(
-            "packetboat_config_reload_success",
-            "1 if the last reload was taken, 0 if it was refused.",
-        )?,
-        reload_time: to.gauge(
-            "packetboat_config_reload_success_timestamp_seconds",
-            "When the running configuration was taken, in seconds since 1970.",
-        )?,
-        state_written: to.gauge(
-            "packetboat_state_write_success",
-            "1 if refresh tokens and the inventory are on disk, 0 while the disk does not take them and they are in memory alone.",
-        )?,
-        log_lines_lost: to.counter("packetboat_log_lines_lost_total", "Log lines that are lost because nobody read standard error.")?,
-        tasks: to.gauge(
-            "packetboat_tasks",
-            "Tasks that are alive: one for a connection, and a few that are always there. More and more of them is a mistake in packetboat.",
-        )?,
+            limit: to.gauge("packetboat_connections_limit", "limits.connections: the limit on open connections.")?,
+            reloads: to.counters(
+                "packetboat_config_reloads_total",
+                "Reloads of the configuration, by result.",
+                &["result"],
+            )?,
+            reload_success: to.gauge(
+                "packetboat_config_reload_success",
+                "1 if the last reload was accepted, 0 if it was rejected.",
+            )?,
+            reload_time: to.gauge(
+                "packetboat_config_reload_success_timestamp_seconds",
+                "Time at which the running configuration was loaded, in seconds since 1970.",
+            )?,
+            state_written: to.gauge(
+                "packetboat_state_write_success",
+                "1 if refresh tokens and the inventory are on the disk, 0 if they are in memory alone because writing \
+             failed.",
+            )?,
+            log_lines_lost: to.counter(
+                "packetboat_log_lines_lost_total",
+                "Log lines that were lost because nobody read standard error.",
+            )?,
+            tasks: to.gauge(
+                "packetboat_tasks",
+                "Tasks that are alive: one for each connection, and a few more. A steady rise is a bug in packetboat.",
+            )?,
             system: process::Gauges::new(
                 |name, help| to.register(prometheus::Gauge::new(name, help)?),
                 |name, help| to.register(prometheus::Counter::new(name, help)?),

@@ -1,42 +1,42 @@
-//! The last day, minute by minute, for the small charts of the page.
+//! The history of the last day, minute by minute, for the page's charts.
 
 use std::collections::VecDeque;
 
 use super::Totals;
 
-/// Points of a minute each, oldest first, and the one that is under way.
+/// A point for each minute, oldest first, and one for the present minute.
 #[derive(Default)]
 pub struct History {
     points: VecDeque<Point>,
-    /// The minute that is under way, since 1970.
+    /// The present minute, counted from 1970.
     minute: u64,
-    /// What was counted when it began.
+    /// The counters at the beginning of the present minute.
     begun: Totals,
     current: Point,
 }
 
-/// What came about in one minute; `open` and the tokens are of its end.
+/// The counts of one minute. `open` and the tokens are values at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Point {
-    /// Connections that were let in.
+    /// Connections that were admitted.
     pub sessions: u64,
-    /// Handshakes that did not come about.
+    /// Handshakes that failed.
     pub handshake_failures: u64,
-    /// Logins that came to nothing.
+    /// Logins that failed.
     pub login_failures: u64,
     /// Connections that were open.
     pub open: u64,
     /// Accounts that had a token.
     pub tokens_ok: u64,
-    /// Accounts that had none, or trouble with getting the next one.
+    /// Accounts that had no token, or could not renew it.
     pub tokens_bad: u64,
 }
 
 impl History {
-    /// Takes in what is counted now, in seconds since 1970.
+    /// Adds the counters at this time, in seconds since 1970.
     pub fn take(&mut self, now: u64, counted: Totals, tokens: (u64, u64)) {
         let minute = now / STEP;
-        // A clock that is set back a little goes on with the minute it had; one that leaps leaves no more than a day.
+        // A clock that is set back a little stays in the present minute. A leap adds no more than a day of points.
         if self.minute == 0 {
             (self.minute, self.begun) = (minute, counted);
         }
@@ -58,12 +58,12 @@ impl History {
         };
     }
 
-    /// The points, and the present one as the last.
+    /// The points. The last one is the present minute.
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
         self.points.iter().copied().chain([self.current])
     }
 
-    /// Where the last point ends, in seconds since 1970.
+    /// The end of the last point, in seconds since 1970.
     pub fn end(&self) -> u64 {
         (self.minute + 1) * STEP
     }
@@ -85,11 +85,11 @@ impl History {
     }
 }
 
-/// In seconds.
+/// The seconds of a point.
 pub(super) const STEP: u64 = 60;
-/// Minutes. Set back by more, the clock was wrong before, and nobody waits until it is there again.
+/// The minutes by which a clock may be set back. If it is set back further, it was wrong before.
 const SET_BACK: u64 = 5;
-/// A day of minutes.
+/// The number of points: a day.
 const KEPT: usize = 24 * 60;
 
 #[cfg(test)]

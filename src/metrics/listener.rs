@@ -1,4 +1,4 @@
-//! The counters of one listener: there for as long as it, or a session of it, is.
+//! The counters of one listener. They exist for as long as the listener or one of its sessions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use super::Metrics;
 use super::collectors::ListenerMetrics;
 use crate::failure::{Kind, Side};
 
-/// The counters of one listener, found once. When the last of them is dropped the listener is gone, with all its sessions,
-/// and with it what was counted there.
+/// The counters of one listener, looked up once. When the last of them is dropped, the listener and all its sessions
+/// are gone, and its metrics are removed.
 pub struct ListenerCounters {
     metrics: Arc<Metrics>,
     name: String,
@@ -26,8 +26,8 @@ pub struct ListenerCounters {
 }
 
 impl Metrics {
-    /// The counters of a listener. Those of failures begin at nought rather than with the first one, which would not be
-    /// seen as a rise.
+    /// The counters of a listener. Counters of failures begin at nought: Prometheus would not see the first failure as
+    /// a rise otherwise.
     pub fn listener(self: &Arc<Self>, listener: &str) -> ListenerCounters {
         *self.listeners.lock().entry(listener.to_owned()).or_default() += 1;
         self.by_listener.pauses.with_label_values(&[listener]);
@@ -39,7 +39,7 @@ impl Metrics {
                 Kind::TooManyHandshakes | Kind::Handshake | Kind::HandshakeTimeout => {
                     &self.by_listener.handshake_failures
                 }
-                // Of logins: what the server's side does, and what is found wrong with the device's.
+                // Failures of logins: those of the server's side, and those of the device's credentials.
                 Kind::WrongPassword | Kind::NotVerified | Kind::TooManySessions => &self.by_listener.login_failures,
                 Kind::TokenExpired => continue,
                 other if other.side() == Some(Side::Upstream) => &self.by_listener.login_failures,
@@ -100,18 +100,18 @@ fn remove<T: MetricVecBuilder>(metric: &MetricVec<T>, listener: &str) {
 }
 
 impl ListenerCounters {
-    /// Connections that are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         usize::try_from(self.open.get()).unwrap_or_default()
     }
 
-    /// A device is let in; so long it took from its credentials on.
+    /// Counts a login, with the time since the device sent its credentials.
     pub fn logged_in(&self, took: Duration) {
         self.logins.inc();
         self.login_seconds.observe(took.as_secs_f64());
     }
 
-    /// Octets passed from the device to the server, and back.
+    /// Counts octets from the device to the server, and back.
     pub fn transferred(&self, (upload, download): (u64, u64)) {
         self.upload.inc_by(upload);
         self.download.inc_by(download);

@@ -1,4 +1,4 @@
-//! What the operating system knows of this process, by the names that Prometheus' client libraries give it.
+//! Metrics of the process from the operating system, with the names of Prometheus' client libraries.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ impl Gauges {
         gauge: impl Fn(&str, &str) -> prometheus::Result<Gauge>,
         counter: impl Fn(&str, &str) -> prometheus::Result<Counter>,
     ) -> prometheus::Result<Self> {
-        // Read from /proc it would need more of that than a service is shown.
+        // /proc has it in files that a confined service does not see.
         let started = gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")?;
         started.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         Ok(Self {
@@ -29,7 +29,7 @@ impl Gauges {
         })
     }
 
-    /// Reads them. What cannot be read stays as it was.
+    /// Updates the gauges. A value that cannot be read stays as it was.
     pub(super) fn read(&self) {
         if let Ok(files) = fs::read_dir("/proc/self/fd") {
             self.open_files.set(files.count() as f64);
@@ -44,7 +44,7 @@ impl Gauges {
     }
 }
 
-/// Of proc_pid_stat(5): in clock ticks and pages.
+/// Values of proc_pid_stat(5), in clock ticks and pages.
 struct Stat {
     cpu: f64,
     pages: f64,
@@ -53,7 +53,7 @@ struct Stat {
 impl Stat {
     fn read() -> Option<Self> {
         let text = fs::read_to_string("/proc/self/stat").ok()?;
-        // Behind the name, which may hold anything: the third field and on.
+        // Fields from the third on. The second is the name, which may contain anything.
         let fields: Vec<f64> = text
             .rsplit_once(')')?
             .1

@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use crate::device::Devices;
 use crate::protocol::Protocol;
+use crate::token::Tokens;
 use crate::transport::upstream::MailServer;
 use mailbox::{Mailbox, Mailboxes};
 use pass_through::PassThrough;
 
-/// What becomes of a login here.
+/// The backend of a listener's logins.
 pub(super) enum Backend {
-    /// It goes to this server as it is.
+    /// The login goes to this server as it is.
     PassThrough(PassThrough),
-    /// It is refused for the moment: only inventory is taken.
+    /// The login is refused with a temporary failure: the listener takes inventory alone.
     Observe,
-    /// It is verified, and its account's mailbox opened.
+    /// The login is verified, and opens its account's mailbox.
     Translate(Translation),
 }
 
@@ -29,10 +30,11 @@ pub(super) struct Translation {
     protocol: Protocol,
 }
 
-/// Who is let in, and to what. All listeners that translate have it in common.
+/// Devices, the mailboxes that they may open, and their tokens, for all listeners that translate logins.
 pub(super) struct Directory {
     pub(in crate::proxy) devices: Arc<Devices>,
     pub(in crate::proxy) mailboxes: Mailboxes,
+    pub(in crate::proxy) tokens: Arc<Tokens>,
 }
 
 /// The mail servers by name, with their roots loaded.

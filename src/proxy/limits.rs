@@ -1,7 +1,7 @@
-//! The limits of all listeners together: connections, refusals that are told, and handshakes, each shared by source.
+//! Limits that all listeners share: connections, refusal replies and handshakes, each counted by source.
 //!
-//! Strangers are sources that no device has logged in from. A part of what can be filled is kept for the others, so that
-//! strangers, from however many addresses, never cost a known device its service.
+//! A stranger is a source that no device has logged in from. A part of each limit is reserved for known sources, so
+//! that strangers never cost a known device its service, from however many addresses they come.
 
 pub(super) mod bucket;
 mod handshakes;
@@ -23,10 +23,10 @@ use crate::transport::downstream::Sessions;
 use handshakes::Handshakes;
 use shares::{Full, Shares};
 
-/// What is counted.
+/// Counters of connections, with their limits.
 pub(super) struct Connections {
     open: Mutex<Shares>,
-    /// Refused connections that are told why.
+    /// Refused connections that get a reply.
     refused: Mutex<Shares>,
     handshakes: Mutex<Handshakes>,
     known: Arc<KnownSources>,
@@ -52,15 +52,15 @@ pub(super) struct Peer {
     pub(super) source: SocketAddr,
 }
 
-/// One counted connection. Dropping it takes it off the count.
+/// A connection that was admitted. Dropping it takes it off the count.
 pub(super) struct Admitted {
     connections: Arc<Connections>,
-    /// None while it is not known for whom a balancer speaks.
+    /// None until the balancer's header has named the source.
     source: Option<Source>,
     is_stranger: bool,
 }
 
-/// Room for a refused connection, which is told why for as long as this is held.
+/// The permit to reply to a refused connection, for as long as it is held.
 pub(super) struct RefusalPermit {
     connections: Arc<Connections>,
     source: Source,
@@ -68,7 +68,7 @@ pub(super) struct RefusalPermit {
 }
 
 impl Connections {
-    /// Nobody yet, and no more than the limits allow.
+    /// Counters at nought.
     pub(super) fn new(limits: &Limits, known: &Arc<KnownSources>) -> Arc<Self> {
         Arc::new(Self {
             open: Mutex::new(Shares::new(limits.connections, limits.connections_per_source)),
@@ -79,7 +79,7 @@ impl Connections {
         })
     }
 
-    /// Other limits, for those who come from now on.
+    /// Sets other limits, for connections from now on.
     pub(super) fn limit(&self, limits: &Limits) {
         let mut open = self.open.lock();
         (open.most, open.per_source) = (limits.connections, limits.connections_per_source);
@@ -102,11 +102,11 @@ impl Connections {
         Ok(Admitted { connections: Arc::clone(self), source: None, is_stranger: false })
     }
 
-    /// Counts a TLS handshake that is about to begin, and tells where its session is kept. Known sources begin as many as they
-    /// like.
+    /// Counts a TLS handshake that is about to begin. Returns the cache that keeps its TLS session. Known sources have
+    /// no limit.
     ///
     /// # Errors
-    /// There were too many of late; the text names the key that raises it.
+    /// There were too many in the last minute; the text names the key that raises the limit.
     pub(super) fn begin_handshake(&self, source: IpAddr) -> Result<Sessions, Failure> {
         if self.known.knows(source) {
             return Ok(Sessions::Known);
@@ -115,7 +115,7 @@ impl Connections {
         Ok(Sessions::Strangers)
     }
 
-    /// Room to tell a refused connection why. None where many are told already: a flood ties nothing up.
+    /// A permit to reply to a refused connection. None where many have one, so that a flood holds no memory.
     pub(super) fn refusal_permit(self: &Arc<Self>, source: IpAddr) -> Option<RefusalPermit> {
         let is_stranger = !self.known.knows(source);
         let source = Source::from(source);
@@ -130,7 +130,7 @@ impl Connections {
 }
 
 impl Admitted {
-    /// Counts it for its source, too.
+    /// Counts the connection for its source, too.
     ///
     /// # Errors
     /// The limit is reached; the text names the key that raises it.
@@ -144,14 +144,14 @@ impl Admitted {
         Ok(())
     }
 
-    /// Its device has logged in: it is no stranger's any more.
+    /// Counts the connection as one of a known source: its device has logged in.
     pub(super) fn became_known(&mut self) {
         if std::mem::take(&mut self.is_stranger) {
             self.connections.open.lock().became_known();
         }
     }
 
-    /// Takes it off the count.
+    /// Takes the connection off the count.
     pub(super) fn give_back(self) -> Arc<Connections> {
         Arc::clone(&self.connections)
     }
@@ -169,7 +169,7 @@ impl Drop for RefusalPermit {
     }
 }
 
-/// What the log says of a connection that finds no room.
+/// The failure of a connection that is over a limit.
 fn over(full: Full, open: &Shares, source: Option<Source>) -> Failure {
     let (most, per_source) = (open.most, open.per_source);
     match full {
@@ -181,7 +181,7 @@ fn over(full: Full, open: &Shares, source: Option<Source>) -> Failure {
             Failure::new(Kind::TooManyConnections, detail)
         }
         Full::Source => {
-            // Not which one: pseudonyms know addresses alone.
+            // Without the network itself: pseudonyms cover single addresses alone.
             let unit = if source.is_some_and(Source::is_network) { ", for an IPv6 /64 network" } else { "" };
             let detail = format!("limits.connections_per_source = {per_source}{unit}");
             Failure::new(Kind::TooManyFromSource, detail)
@@ -189,7 +189,7 @@ fn over(full: Full, open: &Shares, source: Option<Source>) -> Failure {
     }
 }
 
-/// Refused connections that are told why at a time, beside all limits.
+/// Refused connections that get a reply at a time. They do not count for the configured limits.
 pub(super) const REFUSED: usize = 64;
 const REFUSED_OF_SOURCE: usize = 16;
 
@@ -248,7 +248,7 @@ mod tests {
         admit(&connections, "2001:db8::ffff").unwrap();
     }
 
-    /// Strangers have three quarters together; a source that has logged in has the rest, and so has who is logged in.
+    /// Strangers have three quarters together; the rest is for sources that have logged in.
     #[test]
     fn a_part_is_kept_for_sources_that_have_logged_in() {
         let connections = connections(&limits(40, 2));
@@ -257,7 +257,7 @@ mod tests {
         let mut strangers: Vec<_> = crowd().collect();
         assert_eq!(strangers.len(), 30);
         let known: Vec<_> = (0..2).map(|_| admit(&connections, "198.51.100.1").unwrap()).collect();
-        // Whoever logs in is no stranger any more, and makes room for the next one.
+        // A source that logs in is no stranger any more, and makes room for the next one.
         strangers[0].became_known();
         strangers.push(admit(&connections, "203.0.113.1").unwrap());
         assert_eq!(admit(&connections, "203.0.113.2").err(), Some(Kind::TooManyConnections));
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(crowd().collect::<Vec<_>>().len(), 30);
     }
 
-    /// Those of one source, and of all strangers, are bounded; a known source is asked for nothing.
+    /// Handshakes of one source, and of all strangers, are bounded; those of known sources are not.
     #[test]
     fn handshakes_of_strangers_are_held_to_a_rate() {
         let limits = Limits { handshakes_per_minute: 30, handshakes_per_minute_of_source: 20, ..limits(40, 2) };

@@ -24,7 +24,7 @@ use crate::transport::upstream::{MailServer, Server};
 pub struct Prepared {
     /// The service of each listener.
     pub services: Vec<PreparedService>,
-    pub(super) directory: Option<(Arc<Directory>, Arc<Tokens>)>,
+    pub(super) directory: Option<Arc<Directory>>,
     pub(super) servers: Servers,
     /// Servers that connections are kept warm for.
     pub(super) warm: Vec<Arc<Server>>,
@@ -63,8 +63,7 @@ pub fn open(
     let certificates = opening.certificates();
     let servers = servers(config, before, &mut opening.diagnostics);
     let directory = opening.directory(&servers);
-    let parts =
-        Parts { certificates, servers: &servers, directory: directory.as_ref().map(|(directory, _)| directory) };
+    let parts = Parts { certificates, servers: &servers, directory: directory.as_ref() };
     let services = config.listeners.iter().filter_map(|listener| opening.service(listener, &parts)).collect();
     if !opening.diagnostics.is_empty() {
         return Err(opening.diagnostics);
@@ -73,12 +72,12 @@ pub fn open(
     Ok(Prepared { services, directory, servers, warm })
 }
 
-/// A configuration that is being prepared, and what was found wrong with it so far.
+/// A configuration that is being prepared, with its diagnostics so far.
 struct Opening<'a> {
     config: &'a Config,
     mode: Mode,
     process: &'a ProcessState,
-    /// The proxy that runs, where there is one.
+    /// The running proxy, if there is one.
     before: Option<&'a Snapshot>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -107,21 +106,21 @@ impl<'a> Opening<'a> {
     }
 
     /// Devices, mailboxes and tokens, where a listener translates logins.
-    fn directory(&mut self, servers: &Servers) -> Option<(Arc<Directory>, Arc<Tokens>)> {
+    fn directory(&mut self, servers: &Servers) -> Option<Arc<Directory>> {
         let listener = self.config.listeners.iter().find(|listener| listener.logins == Logins::Translate)?;
         if self.config.devices.is_empty() {
             self.report(without_devices(listener));
             return None;
         }
         let before = self.before.and_then(|before| before.directory.as_ref());
-        let devices = before.map(|(directory, _)| directory.devices.as_ref());
+        let devices = before.map(|before| before.devices.as_ref());
         let devices = Devices::new(self.config, &self.process.known, devices);
-        let tokens = Tokens::open(self.config, self.mode, before.map(|(_, tokens)| tokens.as_ref()));
+        let tokens = Tokens::open(self.config, self.mode, before.map(|before| before.tokens.as_ref()));
         match (devices, tokens) {
             (Ok(devices), Ok(tokens)) => {
-                let before = before.map(|(directory, _)| &directory.mailboxes);
+                let before = before.map(|before| &before.mailboxes);
                 let mailboxes = Mailboxes::new(self.config, &tokens, servers, before);
-                Some((Arc::new(Directory { devices: Arc::new(devices), mailboxes }), Arc::new(tokens)))
+                Some(Arc::new(Directory { devices: Arc::new(devices), mailboxes, tokens: Arc::new(tokens) }))
             }
             (devices, tokens) => {
                 self.diagnostics.extend([devices.err(), tokens.err()].into_iter().flatten().flatten());
@@ -149,7 +148,8 @@ impl<'a> Opening<'a> {
         };
         let telemetry = Telemetry::new(listener, &process.metrics, &process.inventory, &process.quota);
         let connections = Arc::clone(&process.connections);
-        let service = Service { listener: listener.clone(), limits, acceptor, logins, connections, telemetry };
+        let (listener, logins) = (listener.clone(), Arc::new(logins));
+        let service = Service { listener, limits, acceptor, logins, connections, telemetry };
         Some(PreparedService { service: Arc::new(service), bound })
     }
 
@@ -199,8 +199,8 @@ pub(super) fn servers(config: &Config, before: Option<&Snapshot>, diagnostics: &
 }
 
 fn without_devices(listener: &Listener) -> Diagnostic {
-    let message = "nobody could log in, because there is no [[device]]: write one with login, passwords and account, as \
-                   config/packetboat.toml shows; or set logins = \"pass-through\" in front of a server that takes \
+    let message = "no device could log in, because there is no [[device]]: write one with login, passwords and account, \
+                   as config/packetboat.toml shows; or set logins = \"pass-through\" in front of a server that takes \
                    passwords, or observe = true to take inventory first";
     Diagnostic::new(format!("listener.{}.logins", listener.name), message)
 }

@@ -1,4 +1,4 @@
-//! Registry of open connections: a reload looks at each of them, and ends those whose permission it has withdrawn.
+//! The registry of open connections. A reload judges each of them, and ends those whose permission it has withdrawn.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -21,27 +21,27 @@ use crate::transport::Facts;
 use crate::transport::upstream::Server;
 use crate::withdrawn::Withdrawn;
 
-/// All connections that are open.
+/// The open connections, by id.
 #[derive(Default)]
 pub(super) struct Registry(Mutex<HashMap<ConnectionId, Arc<Entry>>>);
 
-/// A connection's own hold on its entry. Dropping it takes the entry out of the registry.
+/// A connection's handle on its entry. Dropping it takes the entry out of the registry.
 pub(super) struct Registered {
     registry: Arc<Registry>,
     entry: Arc<Entry>,
     lifecycle: Lifecycle,
 }
 
-/// Where a connection comes from.
+/// The origin of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Origin {
     pub(super) id: ConnectionId,
     pub(super) source: IpAddr,
-    /// The load balancer that has named the source.
+    /// The load balancer that has named the source, if one has.
     pub(super) balancer: Option<IpAddr>,
 }
 
-/// One connection.
+/// An open connection.
 struct Entry {
     current: Arc<CurrentService>,
     origin: Origin,
@@ -51,49 +51,49 @@ struct Entry {
     wake: Notify,
 }
 
-/// How far a connection has come: what it rests on.
+/// The progress of a connection: the permissions that it rests on so far.
 #[derive(Default)]
 struct Progress {
     channel: Channel,
     login: Option<Login>,
-    /// The device has been let in.
+    /// The device has logged in.
     is_in: bool,
 }
 
-/// How a connection is protected.
+/// The protection of a connection.
 #[derive(Clone, Copy, Default)]
 enum Channel {
-    /// That is not decided yet.
+    /// The connection has not shown yet whether it has TLS.
     #[default]
     Undecided,
-    /// It has no TLS, and logins may be taken.
+    /// No TLS; logins are allowed.
     Cleartext,
-    /// It has no TLS, and logins are taken behind STARTTLS or STLS alone.
+    /// No TLS; logins are allowed after STARTTLS or STLS alone.
     BeforeTls,
     Tls(Facts),
 }
 
-/// What a login rests on.
+/// The permissions that a login rests on.
 pub(super) enum Login {
-    /// It was passed through to this server.
+    /// The login was passed through to this server.
     PassThrough(Arc<Server>),
-    /// It was verified here, and opens this mailbox.
+    /// The login was verified here, and opens this mailbox.
     Translated(Verified, Arc<Mailbox>),
 }
 
-/// What a change of the configuration has done to the connections that are open.
+/// The effect of a reload on open connections.
 #[derive(Default)]
 pub struct Revoked {
-    /// Sessions that end, by what was withdrawn.
+    /// Sessions that end, by withdrawn permission.
     sessions: BTreeMap<Withdrawn, usize>,
-    /// Connections that end and had not logged in.
+    /// Connections without a login that end.
     connections: usize,
-    /// Sessions that go on although something was withdrawn.
+    /// Sessions that go on in spite of a withdrawn permission.
     kept: BTreeMap<Withdrawn, usize>,
 }
 
 impl Registry {
-    /// Takes a connection in. One that has come in a moment before a reload is judged by what the reload has left.
+    /// Registers a connection, and judges it: a reload may have come since it was accepted.
     pub(super) fn register(
         self: &Arc<Self>,
         current: &Arc<CurrentService>,
@@ -115,7 +115,7 @@ impl Registry {
         registered
     }
 
-    /// Ends what has lost its permission. Call it once every address has its present service, or is closed.
+    /// Ends connections that have lost a permission. Call it once every address has its new service, or is closed.
     pub(super) fn revoke(&self, policy: Revocation) -> Revoked {
         let connections: Vec<_> = self.0.lock().values().map(Arc::clone).collect();
         let mut revoked = Revoked::default();
@@ -126,7 +126,7 @@ impl Registry {
             if is_in && policy == Revocation::Keep {
                 *revoked.kept.entry(withdrawn).or_default() += 1;
             } else if !entry.withdraw(withdrawn) {
-                // It is about to end already.
+                // The connection is ending already.
             } else if is_in {
                 *revoked.sessions.entry(withdrawn).or_default() += 1;
             } else {
@@ -138,12 +138,12 @@ impl Registry {
 }
 
 impl Registered {
-    /// Where the connection logs in now.
-    pub(super) fn service(&self) -> Arc<Service> {
-        self.entry.current.load()
+    /// The present backend of logins at the connection's address.
+    pub(super) fn logins(&self) -> Arc<Backend> {
+        Arc::clone(&self.entry.current.load().logins)
     }
 
-    /// The stream to the device stands: with TLS, or without it, and then logins are taken or not.
+    /// Notes that the device's stream is ready: with TLS, or without it, where logins are allowed or not.
     pub(super) fn channel_established(&self, tls: Option<Facts>, takes_cleartext: bool) {
         self.update(|progress| {
             progress.channel = match tls {
@@ -154,30 +154,30 @@ impl Registered {
         });
     }
 
-    /// A login is on its way, and rests on this.
+    /// Notes a login that is under way, and the permissions that it rests on.
     ///
     /// # Errors
-    /// The present configuration does not give it.
+    /// The present configuration does not give such a permission.
     pub(super) fn login_started(&self, login: Login) -> Result<(), Failure> {
         self.update(|progress| progress.login = Some(login));
         self.withdrawn().map_or(Ok(()), |withdrawn| Err(failure(withdrawn)))
     }
 
-    /// The login came to nothing.
+    /// Notes that the login failed.
     pub(super) fn login_failed(&self) {
         self.entry.progress.lock().login = None;
     }
 
-    /// The device is in.
+    /// Notes that the device has logged in.
     ///
     /// # Errors
-    /// Its permission was withdrawn while it logged in.
+    /// A reload has withdrawn its permission meanwhile.
     pub(super) fn login_succeeded(&self) -> Result<(), Failure> {
         self.entry.progress.lock().is_in = true;
         self.withdrawn().map_or(Ok(()), |withdrawn| Err(failure(withdrawn)))
     }
 
-    /// Waits until the connection has to end: its permission is withdrawn, or the time of all sessions is over.
+    /// Waits until the connection has to end: a permission is withdrawn, or the drain is over.
     pub(super) async fn over(&self) -> Failure {
         let mut lifecycle = self.lifecycle.clone();
         tokio::select! {
@@ -187,7 +187,7 @@ impl Registered {
         }
     }
 
-    /// Waits until the time of all sessions is over.
+    /// Waits until the drain is over.
     pub(super) async fn ending(&self) -> Failure {
         self.lifecycle.clone().reached(Phase::Ending).await;
         Failure::new(Kind::Drained, "")
@@ -200,7 +200,7 @@ impl Registered {
     fn update(&self, change: impl FnOnce(&mut Progress)) {
         let mut progress = self.entry.progress.lock();
         change(&mut progress);
-        // Under the same lock as in a reload: either sees the other's change.
+        // A reload judges under the same lock, so that one of the two sees the other's change.
         if let Err(withdrawn) = self.entry.judge(&progress) {
             self.entry.withdraw(withdrawn);
         }
@@ -214,7 +214,7 @@ impl Drop for Registered {
 }
 
 impl Entry {
-    /// Marks the permission as withdrawn. Whether that is new.
+    /// Marks a permission as withdrawn. Returns whether none was before.
     fn withdraw(&self, withdrawn: Withdrawn) -> bool {
         let is_new = self.withdrawn.set(withdrawn).is_ok();
         self.wake.notify_one();
@@ -230,7 +230,7 @@ impl Entry {
         }
     }
 
-    /// Whether the present configuration gives the connection all that it rests on.
+    /// Checks that the present configuration gives every permission that the connection rests on.
     fn judge(&self, progress: &Progress) -> Result<(), Withdrawn> {
         let Origin { source, balancer, .. } = self.origin;
         if self.current.is_closed() {
@@ -259,7 +259,7 @@ impl Entry {
 
 impl Login {
     fn judge(&self, service: &Service, source: IpAddr) -> Result<(), Withdrawn> {
-        match (self, &service.logins) {
+        match (self, service.logins.as_ref()) {
             (Login::PassThrough(server), Backend::PassThrough(present)) => {
                 if present.server.stands_in_for(server) {
                     Ok(())
@@ -278,7 +278,7 @@ impl Login {
 }
 
 impl Revoked {
-    /// What happens to which connections, in words; none where all go on as they were.
+    /// A sentence for the log; none where all connections go on.
     pub fn words(&self) -> Option<String> {
         let mut parts = Vec::new();
         let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
@@ -301,7 +301,7 @@ impl Revoked {
     }
 }
 
-/// Whether a listener would still agree to this version and cipher suite. TLS 1.3 has suites of its own, which every listener takes.
+/// Returns whether the policy allows this version and cipher suite. The suites of TLS 1.3 are always allowed.
 fn takes(policy: &TlsPolicy, facts: &Facts) -> bool {
     facts.version().is_some_and(|version| {
         (policy.minimum..=policy.maximum).contains(&version)

@@ -6,7 +6,7 @@ use crate::token;
 use crate::transport::downstream::certificate;
 use crate::transport::{http, upstream};
 
-/// What does not keep the proxy from starting, but should be known.
+/// Remarks on certificates, roots and tokens of a configuration that can run.
 pub fn remarks(config: &Config) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (name, certificate) in &config.certificates {

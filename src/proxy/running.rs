@@ -1,4 +1,4 @@
-//! All that runs: it begins with one configuration, and goes on with others, without losing a connection.
+//! The running proxy: it starts with one configuration, and goes on with others without losing a connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use super::current_service::CurrentService;
 use super::listen::accept::{self, Frontend};
 use super::listen::bind::{AddressesInUse, BindKey, BoundAddress};
 use super::listen::worker::{self, Heartbeat, Workers};
-use super::prepare::Prepared;
+use super::prepare::{Prepared, PreparedService};
 use super::process::ProcessState;
 use super::registry::Revoked;
 use super::service::Service;
@@ -21,24 +21,24 @@ use super::snapshot::Snapshot;
 use super::warm;
 use crate::config::{Config, Logins};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
-use crate::token::{TokenStatus, Tokens};
+use crate::token::TokenStatus;
 use crate::transport::adopt;
 use crate::transport::upstream::{MailServer, Server};
 
-/// All that runs. Dropping it ends every connection at once.
+/// The proxy that serves devices. Dropping it ends every connection at once.
 pub struct RunningProxy {
     process: ProcessState,
     config: Config,
-    /// None once the drain has begun.
+    /// None after the drain has begun.
     lifecycle: Option<Lifecycle>,
     running: Vec<ActiveAddress>,
-    /// Ports that were closed lately: their sockets may be there for a moment.
+    /// Ports that were closed lately. Their sockets may exist for another moment.
     closed: Vec<(u16, Instant)>,
-    directory: Option<(Arc<Directory>, Arc<Tokens>)>,
+    directory: Option<Arc<Directory>>,
     servers: Servers,
-    /// Servers that connections are kept ready for.
+    /// Servers that connections are kept warm for.
     warm: Vec<Arc<Server>>,
-    /// What is done beside the connections, with the present configuration: it ends when that does.
+    /// Ends the background tasks of the present configuration.
     background: Trigger,
     workers: Workers,
 }
@@ -52,13 +52,13 @@ struct ActiveAddress {
 }
 
 impl RunningProxy {
-    /// Takes connections, and keeps tokens fresh, until the lifecycle says otherwise. Returns at once: workers serve.
+    /// Accepts connections and keeps tokens fresh until the drain. Returns at once: worker threads serve.
     ///
     /// # Errors
     /// The operating system has no threads for them.
     pub fn start(opened: Prepared, config: &Config, process: &ProcessState, lifecycle: &Lifecycle) -> io::Result<Self> {
         let workers = Workers::start(worker::count(), &process.metrics)?;
-        // What is done beside the connections is done here.
+        // Background tasks run on this event loop.
         process.metrics.add_event_loop(Handle::current().metrics());
         let (background, _) = lifecycle::begin();
         let mut running = Self {
@@ -73,63 +73,22 @@ impl RunningProxy {
             background,
             workers,
         };
-        // Nothing was open before.
+        // No connection is open that could be revoked.
         let _ = running.reload(opened, config);
         Ok(running)
     }
 
-    /// Goes on with what was opened for another configuration: newcomers come to the new services, places that are not
-    /// wanted any more close, and open connections go on, unless the configuration has withdrawn what they rest on.
-    /// Nothing of it can fail.
+    /// Goes on with another configuration. New connections come to its services, and addresses that it does not have are
+    /// closed. Open connections go on, unless the configuration has withdrawn a permission that they rest on. No step of
+    /// this can fail.
     pub fn reload(&mut self, opened: Prepared, config: &Config) -> Revoked {
         let Prepared { services, directory, servers, warm } = opened;
         self.process.connections.limit(&config.limits);
         self.process.inventory.set_limits(config.inventory);
         self.process.quota.limit(&config.log);
-        let mut running = Vec::new();
-        for open in services {
-            for bound in open.bound {
-                let known = self.running.iter().position(|one| one.key == bound.key);
-                if let Some(one) = known.map(|index| self.running.swap_remove(index)) {
-                    one.current.replace(&open.service);
-                    running.push(one);
-                    continue;
-                }
-                let one = ActiveAddress::new(&bound, &open.service);
-                if let Some(lifecycle) = &self.lifecycle {
-                    self.workers.accept(bound.sockets, &self.frontend(&one.current, lifecycle));
-                }
-                running.push(one);
-            }
-        }
-        // What is left of the old ones closes here.
-        self.running.iter().for_each(|one| one.current.close());
-        let now = Instant::now();
-        self.closed.retain(|(_, when)| when.elapsed() < CLOSING);
-        self.closed.extend(self.running.drain(..).map(|one| (one.address.port(), now)));
-        self.running = running;
-        let (background, life) = lifecycle::begin();
-        std::mem::replace(&mut self.background, background).enter(Phase::Draining);
-        if let Some((directory, tokens)) = &directory {
-            directory.devices.begin();
-            directory.mailboxes.begin();
-            tokens.keep_fresh(&life);
-        } else {
-            self.process.known.retain_devices(|_| None);
-        }
-        if !config.listeners.iter().any(|one| matches!(one.logins, Logins::PassThrough(_))) {
-            self.process.known.forget_passed();
-        }
-        for server in &warm {
-            tokio::spawn(warm::keep(Arc::clone(server), life.clone()));
-        }
-        // Whoever comes to a socket that no listener has would wait for ever.
-        for socket in self.process.inherited.idle(config) {
-            if let Ok(socket) = adopt(socket, config.limits.keep_alive).and_then(TcpListener::from_std) {
-                tokio::spawn(accept::refuse_all(socket, life.clone()));
-            }
-        }
-        // Of servers that go on their connections do, too.
+        self.listen_for(services);
+        self.restart_background(directory.as_ref(), &warm, config);
+        // A server that goes on keeps its warm connections.
         let goes_on = |server: &Arc<Server>| warm.iter().any(|other| Arc::ptr_eq(other, server));
         for server in self.warm.iter().filter(|server| !goes_on(server)) {
             server.clear_warm();
@@ -142,48 +101,99 @@ impl RunningProxy {
         self.process.registry.revoke(config.limits.revoked_sessions)
     }
 
+    /// Swaps the services of addresses that stay open, opens new addresses, and closes all others.
+    fn listen_for(&mut self, services: Vec<PreparedService>) {
+        let mut running = Vec::new();
+        for prepared in services {
+            for bound in prepared.bound {
+                let known = self.running.iter().position(|one| one.key == bound.key);
+                if let Some(one) = known.map(|index| self.running.swap_remove(index)) {
+                    one.current.replace(&prepared.service);
+                    running.push(one);
+                    continue;
+                }
+                let one = ActiveAddress::new(&bound, &prepared.service);
+                if let Some(lifecycle) = &self.lifecycle {
+                    self.workers.accept(bound.sockets, &self.frontend(&one.current, lifecycle));
+                }
+                running.push(one);
+            }
+        }
+        self.running.iter().for_each(|one| one.current.close());
+        let now = Instant::now();
+        self.closed.retain(|(_, when)| when.elapsed() < CLOSING);
+        self.closed.extend(self.running.drain(..).map(|one| (one.address.port(), now)));
+        self.running = running;
+    }
+
+    /// Ends the tasks of the configuration before, and starts those of this one: fresh tokens, warm connections, and
+    /// refusals at sockets that no listener has.
+    fn restart_background(&mut self, directory: Option<&Arc<Directory>>, warm: &[Arc<Server>], config: &Config) {
+        let (background, lifecycle) = lifecycle::begin();
+        std::mem::replace(&mut self.background, background).enter(Phase::Draining);
+        if let Some(directory) = directory {
+            directory.devices.begin();
+            directory.mailboxes.begin();
+            directory.tokens.keep_fresh(&lifecycle);
+        } else {
+            self.process.known.retain_devices(|_| None);
+        }
+        if !config.listeners.iter().any(|one| matches!(one.logins, Logins::PassThrough(_))) {
+            self.process.known.forget_passed();
+        }
+        for server in warm {
+            tokio::spawn(warm::keep(Arc::clone(server), lifecycle.clone()));
+        }
+        // A device that connects to a socket without a listener would wait for ever.
+        for socket in self.process.inherited.idle(config) {
+            if let Ok(socket) = adopt(socket, config.limits.keep_alive).and_then(TcpListener::from_std) {
+                tokio::spawn(accept::refuse_all(socket, lifecycle.clone()));
+            }
+        }
+    }
+
     fn frontend(&self, current: &Arc<CurrentService>, lifecycle: &Lifecycle) -> Frontend {
         let (connections, registry) = (Arc::clone(&self.process.connections), Arc::clone(&self.process.registry));
         Frontend { current: Arc::clone(current), connections, registry, lifecycle: lifecycle.clone() }
     }
 
-    /// What it runs with.
+    /// The running configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// How the tokens of its accounts are doing.
+    /// The state of each account's access token.
     pub fn token_statuses(&self) -> Vec<TokenStatus> {
-        self.directory.as_ref().map(|(_, tokens)| tokens.statuses()).unwrap_or_default()
+        self.directory.as_ref().map(|directory| directory.tokens.statuses()).unwrap_or_default()
     }
 
-    /// Where it listens: the listener's name, and the address.
+    /// The open addresses, each with the name of its listener.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
         self.running.iter().map(|one| (one.current.load().listener.name.clone(), one.address)).collect()
     }
 
-    /// Connections that are open on a listener.
+    /// The number of open connections of a listener.
     pub fn open_on(&self, listener: &str) -> usize {
         let running = self.running.iter().find(|one| one.current.load().listener.name == listener);
         running.map_or(0, |one| one.current.load().telemetry.counters.open())
     }
 
-    /// Its mail servers.
+    /// The mail servers.
     pub fn mail_servers(&self) -> Vec<Arc<MailServer>> {
         self.servers.values().map(Arc::clone).collect()
     }
 
-    /// What tells whether it is stuck.
+    /// The heartbeat of the worker threads.
     pub fn heartbeat(&self) -> Heartbeat {
         self.workers.heartbeat()
     }
 
-    /// Connections that are open.
+    /// The number of open connections.
     pub fn open(&self) -> u64 {
         self.process.metrics.totals().open
     }
 
-    /// The drain: it takes nobody any more, and what is done beside the connections ends.
+    /// Begins the drain: no connection is accepted any more, and background tasks end.
     pub fn drain(&mut self) {
         self.background.enter(Phase::Draining);
         for server in self.warm.drain(..) {
@@ -193,19 +203,19 @@ impl RunningProxy {
         self.running.clear();
     }
 
-    /// Waits for refresh tokens to reach the disk: call it last.
+    /// Waits until refresh tokens are on the disk. Call it last.
     pub async fn settle(&self) {
-        if let Some((_, tokens)) = &self.directory {
-            tokens.settle().await;
+        if let Some(directory) = &self.directory {
+            directory.tokens.settle().await;
         }
     }
 
-    /// Whether another login could be verified now, where logins are translated.
+    /// Returns whether another login could be verified now. Always true where no listener translates logins.
     pub fn has_room(&self) -> bool {
-        self.directory.as_ref().is_none_or(|(directory, _)| directory.devices.has_room())
+        self.directory.as_ref().is_none_or(|directory| directory.devices.has_room())
     }
 
-    /// What its successor takes over, for a thread that prepares it.
+    /// A snapshot for the thread that prepares the next configuration.
     pub fn present(&self) -> Snapshot {
         let closed = self.closed.iter().filter(|(_, when)| when.elapsed() < CLOSING).map(|(port, _)| *port);
         let active: Vec<_> = self.running.iter().map(|one| (one.key.clone(), one.address)).collect();
@@ -229,4 +239,6 @@ impl ActiveAddress {
     }
 }
 
+/// The time in which the sockets of a closed address may still exist.
+/// The time in which the sockets of a closed address may still exist.
 const CLOSING: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! The service of one listener: who may come, the protocol that is spoken, and what its logins come to.
+//! The service of one listener: its settings, its TLS, and the backend of its logins.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,20 +13,23 @@ use crate::proto::{self, Limits as SessionLimits, Offer, Session};
 use crate::transport::downstream::Acceptor;
 use crate::transport::socket::Socket;
 
-/// What all connections of one listener share.
+/// The settings and parts that all connections of one listener share.
 pub(super) struct Service {
     pub(super) listener: Listener,
     pub(super) limits: Limits,
-    /// None with entry "plaintext".
+    /// None if the entry is "plaintext".
     pub(super) acceptor: Option<Acceptor>,
-    pub(super) logins: Backend,
+    pub(super) logins: Arc<Backend>,
     /// The limits of all listeners together.
     pub(super) connections: Arc<Connections>,
     pub(super) telemetry: Telemetry,
 }
 
 impl Service {
-    /// Whether devices may come from there.
+    /// Checks that the listener allows connections from this source.
+    ///
+    /// # Errors
+    /// [`Kind::NotAllowed`], with the address to add.
     pub(super) fn admits(&self, source: IpAddr) -> Result<(), Failure> {
         if self.listener.allowed_networks.contain(source) {
             return Ok(());
@@ -34,7 +37,7 @@ impl Service {
         Err(Failure::new(Kind::NotAllowed, format!("add {source} to it if this is a device of yours")))
     }
 
-    /// By the port that the device came to, where the listener's ports differ.
+    /// The listener's entry at the port that the device has connected to.
     pub(super) fn entry_of(&self, stream: &Socket) -> Entry {
         if self.listener.implicit_ports.is_empty() {
             return self.listener.entry;
@@ -42,13 +45,15 @@ impl Service {
         self.listener.entry_at(stream.local_port())
     }
 
+    /// A new session of the listener's protocol.
+    /// A new session of the listener's protocol.
     pub(super) fn session(&self, encrypted: bool) -> Box<dyn Session> {
         let offer = Offer {
             encrypted,
             starttls: self.acceptor.is_some(),
             plaintext_login: self.listener.allow_plaintext,
-            // Where logins are passed through, what the server takes may be used.
-            xoauth2: matches!(self.logins, Backend::PassThrough(_)),
+            // The mail server decides on a login that is passed through.
+            xoauth2: matches!(*self.logins, Backend::PassThrough(_)),
         };
         proto::session(self.listener.protocol, offer, session_limits(&self.limits))
     }
@@ -63,7 +68,7 @@ fn session_limits(limits: &Limits) -> SessionLimits {
     }
 }
 
-/// A limit as it stands in the file.
+/// A limit as the configuration file writes it.
 pub(super) fn setting(key: &str, value: Duration) -> String {
     format!("limits.{key} = {}", humantime::format_duration(value))
 }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use super::backend::{Directory, Servers};
 use super::listen::bind::AddressesInUse;
 use crate::config::{Config, Limits};
-use crate::token::Tokens;
 
 /// The running configuration, with what it has opened.
 pub struct Snapshot {
     pub(super) config: Config,
     pub(super) addresses: AddressesInUse,
-    pub(super) directory: Option<(Arc<Directory>, Arc<Tokens>)>,
+    pub(super) directory: Option<Arc<Directory>>,
     pub(super) servers: Servers,
 }
 

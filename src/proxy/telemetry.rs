@@ -1,4 +1,4 @@
-//! Who sees what goes on at a listener: metrics, inventory, and the log of who is turned away.
+//! The telemetry of one listener: metrics, inventory, and the log lines of refused connections.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::inventory::{Inventory, Observation};
 use crate::metrics::{ListenerCounters, Metrics};
 use crate::protocol::Protocol;
 
-/// The metrics, inventory and log of one listener.
+/// Metrics, inventory and log, as one listener uses them.
 pub(super) struct Telemetry {
     pub(super) listener: String,
     pub(super) metrics: Arc<Metrics>,
@@ -42,7 +42,7 @@ impl Telemetry {
         }
     }
 
-    /// Counts a connection that is not let in, and logs its line.
+    /// Counts a refused connection, and logs its line.
     pub(super) fn refused(&self, peer: Peer, failure: &Failure) {
         let (listener, reason) = (self.listener.as_str(), failure.kind.label());
         let Peer { id, source } = peer;
@@ -58,7 +58,7 @@ impl Telemetry {
         }
     }
 
-    /// Counts and logs that no connection can be accepted for a moment.
+    /// Counts and logs a pause in accepting connections.
     pub(super) fn accept_paused(&self, why: &io::Error) {
         let listener = self.listener.as_str();
         if self.may_write(LineKind::Pause, Audience::Stranger, "open_files", None) {
@@ -79,7 +79,7 @@ impl Telemetry {
         self.quota.allows(line, Instant::now())
     }
 
-    /// What is known of somebody who has come from there.
+    /// An observation of a source that has shown nothing yet.
     pub(super) fn observation(&self, source: IpAddr) -> Observation<'_> {
         let (protocol, listener) = (self.protocol, self.listener.as_str());
         Observation { source, protocol, listener, tls_mode: None, hello: None, tls: None, refused: None }

@@ -1,4 +1,4 @@
-//! Keeps connections to mail servers ready, where the configuration asks for it: one task for each server.
+//! Keeps warm connections to mail servers, if the configuration asks for them: a task for each server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::transport::upstream::Server;
 
-/// Keeps them until the configuration is another one, or the drain. Who ends it sees to those that are ready.
+/// Keeps connections warm until the next reload or the drain. The caller closes those that are left.
 pub(super) async fn keep(server: Arc<Server>, mut lifecycle: Lifecycle) {
     let protocol = server.protocol().name();
     let mut pause = Duration::ZERO;
@@ -21,11 +21,11 @@ pub(super) async fn keep(server: Arc<Server>, mut lifecycle: Lifecycle) {
         match made {
             Ok(()) => pause = Duration::ZERO,
             Err(failure) if pause.is_zero() => {
-                warn!(protocol, "no connection can be kept ready, logins make their own: {failure}");
+                warn!(protocol, "cannot pre-connect; logins will dial on demand: {failure}");
                 pause = FIRST_PAUSE;
             }
             Err(failure) => {
-                debug!(protocol, "no connection can be kept ready: {failure}");
+                debug!(protocol, "cannot pre-connect: {failure}");
                 pause = LONGEST_PAUSE.min(pause * 2);
             }
         }

@@ -87,7 +87,7 @@ fn causes(level: &str, words: &str, reason: &str) -> &'static [Cause] {
         // Said by the server in a running session that it ends.
         ("mail server is unavailable", "unavailable") => &[Cause::Server],
         ("no access token at the moment", "token_unavailable") => &[Cause::Tokens, Cause::Files],
-        ("no connection can be kept ready, logins make their own", "") => &[Cause::Server],
+        ("cannot pre-connect; logins will dial on demand", "") => &[Cause::Server],
         ("certificates that have changed refused", "") | ("certificate.own.key", "") => {
             &[Cause::Certificate, Cause::Files]
         }

@@ -1,4 +1,4 @@
-//! A mailbox on its way to a device: the device verified, its turn come, a token at hand.
+//! Authorization of a login: verify the device, reserve a session of the mailbox, get a token.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use crate::failure::{Failure, Kind};
 use crate::proto::{Credentials, Terms};
 use crate::token::AccessToken;
 
-/// A mailbox that is being opened, or is open.
+/// An authorized login, with all that opens its mailbox.
 pub(in crate::proxy) struct Authorized {
     pub(in crate::proxy) mailbox: Arc<Mailbox>,
     pub(in crate::proxy) token: Arc<AccessToken>,
-    /// Another token was tried already.
+    /// A second token is being tried.
     pub(in crate::proxy) is_second: bool,
     /// The conditions of the device's sessions in the mailbox.
     pub(in crate::proxy) terms: Terms,
-    /// Counted until the session is over.
+    /// The reserved session, for as long as the login lives.
     _admission: Admission,
 }
 
 impl Authorized {
-    /// Verifies the device: its mailbox, with a token at hand, and what was verified.
+    /// Verifies the device. Returns its mailbox, for which a token is cached now, and the verified login.
     ///
     /// # Errors
     /// The password is wrong, or there is no token.
@@ -37,17 +37,17 @@ impl Authorized {
         let Some(mailbox) = translation.mailbox(&device.account).map(Arc::clone) else {
             return Err(Failure::new(Kind::ContactAdmin, format!("device \"{}\" has no account", device.name)));
         };
-        // To act as somebody else is to open another mailbox than the one that was given.
+        // A device must not open another mailbox than its own by an authorization identity.
         if !translation.devices().may_act_as(device, &credentials.authzid) {
             let detail = format!("device \"{}\" wants to act as somebody else (authorization identity)", device.name);
             return Err(Failure::new(Kind::WrongPassword, detail));
         }
-        // First the token: who waits for that keeps nobody else out. It is at hand then when the turn has come.
+        // Get the token first: a login that waits for a token must not hold one of the mailbox's sessions.
         mailbox.token().await?;
         Ok((mailbox, verified))
     }
 
-    /// Gets what opens the mailbox, now that the device's turn has come.
+    /// Gets the token, now that a session is reserved.
     ///
     /// # Errors
     /// There is no token.

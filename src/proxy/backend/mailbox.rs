@@ -1,4 +1,4 @@
-//! The mailboxes that devices are let into: their server, their token, and how many sessions they may have at a time.
+//! Mailboxes that devices open: server, token, and the number of sessions at a time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,24 +18,24 @@ use crate::token::{AccessToken, CachedToken, Tokens};
 use crate::transport::upstream::{MailServer, Server};
 use crate::withdrawn::Withdrawn;
 
-/// All that devices can open, by the name of its account.
+/// The mailboxes by the name of their account.
 pub(in crate::proxy) struct Mailboxes(BTreeMap<String, ByProtocol<Arc<Mailbox>>>);
 
-/// One account, ready to be opened by one protocol.
+/// The mailbox of one account, by one protocol.
 pub(in crate::proxy) struct Mailbox {
     pub(in crate::proxy) account: Account,
     pub(in crate::proxy) server: Arc<Server>,
     identity: Identity,
     slot: Arc<CachedToken>,
-    /// Accounts with the same mailbox on the same server have it in common.
+    /// Accounts of the same mailbox on the same server share its sessions.
     sessions: Arc<Sessions>,
     history: Arc<Mutex<History>>,
 }
 
-/// How its logins went.
+/// The outcome of the mailbox's logins so far.
 #[derive(Clone, Copy, Default)]
 struct History {
-    /// Since packetboat started.
+    /// A login has succeeded since packetboat started.
     has_opened: bool,
     refused_since: Option<Instant>,
 }
@@ -43,21 +43,21 @@ struct History {
 /// The sessions of one mailbox.
 struct Sessions {
     most: usize,
-    /// Places that the semaphore was made for.
+    /// The number of permits that the semaphore has in all.
     of_before: AtomicUsize,
     free: Arc<Semaphore>,
     queue: Duration,
-    /// Until then the server wants to be left alone.
+    /// The end of the time for which the server throttles the mailbox.
     quiet_until: Mutex<Option<Instant>>,
 }
 
-/// One session, counted until it is dropped.
+/// A reserved session of a mailbox. Dropping it frees the session.
 pub(in crate::proxy) struct Admission {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Mailboxes {
-    /// Of this configuration. Sessions that are open in a mailbox count on, and so does what is known of it.
+    /// The mailboxes of this configuration. Open sessions and the history of a mailbox are taken over.
     pub(in crate::proxy) fn new(
         config: &Config,
         tokens: &Tokens,
@@ -106,14 +106,14 @@ impl Mailboxes {
         self.0.values().flat_map(|by_protocol| by_protocol.iter().map(|(_, mailbox)| mailbox))
     }
 
-    /// They are what devices open from now on.
+    /// Puts the limits of this configuration into force.
     pub(in crate::proxy) fn begin(&self) {
         self.all().for_each(|mailbox| mailbox.sessions.begin());
     }
 }
 
 impl Sessions {
-    /// As many as may be; those that go on from before have their places.
+    /// The sessions of a mailbox. Those that are open already count.
     fn new(config: &Config, before: Option<&Sessions>) -> Arc<Self> {
         let (most, queue) = (config.limits.sessions_per_mailbox, config.limits.mailbox_queue);
         let (free, of_before, quiet_until) = match before {
@@ -129,12 +129,12 @@ impl Sessions {
         })
     }
 
-    /// From now on there are as many places as it says.
+    /// Puts the configured number of sessions into force.
     fn begin(&self) {
         let of_before = self.of_before.swap(self.most, Ordering::Relaxed);
         self.free.add_permits(self.most.saturating_sub(of_before));
         let too_many = of_before.saturating_sub(self.most);
-        // Those that are taken go as they come back.
+        // Permits that are in use are removed when they come back.
         let taken = u32::try_from(too_many - self.free.forget_permits(too_many)).unwrap_or(u32::MAX);
         if taken > 0 {
             let free = Arc::clone(&self.free);
@@ -148,8 +148,8 @@ impl Sessions {
 }
 
 impl Mailbox {
-    /// Whether whoever has opened another mailbox would open the same one here: by the same server, in the same application's and
-    /// person's name. How that application proves itself does not matter.
+    /// Checks that a session of the other mailbox may go on as one of this mailbox: same mailbox, same server, same
+    /// application and user. The application's credentials may differ.
     ///
     /// # Errors
     /// What differs.
@@ -164,10 +164,10 @@ impl Mailbox {
         if is_same_user && self.identity.is_same_as(&other.identity) { Ok(()) } else { Err(Withdrawn::Identity) }
     }
 
-    /// Waits for one of the mailbox's sessions to be free, but not for long: the device has a timeout of its own.
+    /// Waits until a session of the mailbox is free, but not for long, because devices have timeouts.
     ///
     /// # Errors
-    /// There is none, or the server wants to be left alone.
+    /// No session is free, or the mail server throttles the mailbox.
     pub(in crate::proxy) async fn admit(&self) -> Result<Admission, Failure> {
         let sessions = &self.sessions;
         let quiet_until = *sessions.quiet_until.lock();
@@ -175,7 +175,7 @@ impl Mailbox {
             quiet_until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
         {
             let left = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
-            let detail = format!("it has asked to be left alone, for {left} more, because of too many requests");
+            let detail = format!("the mail server throttles this mailbox for another {left}");
             return Err(Failure::new(Kind::Unavailable, detail));
         }
         match timeout(sessions.queue, Arc::clone(&sessions.free).acquire_owned()).await {
@@ -187,21 +187,21 @@ impl Mailbox {
         }
     }
 
-    /// What a device hears that has not got one of the mailbox's sessions, and why it has not.
+    /// The failure of a login that has got no session of the mailbox.
     pub(in crate::proxy) fn is_full(&self, why: &str) -> Failure {
         let most = self.sessions.most;
         let detail = format!("{}: limits.sessions_per_mailbox = {most}, and {why}", self.account.mailbox);
         Failure::new(Kind::TooManySessions, detail)
     }
 
-    /// The server has asked to be left alone for so long.
+    /// Notes that the mail server throttles the mailbox for this time.
     pub(in crate::proxy) fn leave_alone(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_QUIET);
         let mut quiet_until = self.sessions.quiet_until.lock();
         *quiet_until = Some(quiet_until.map_or(until, |other| other.max(until)));
     }
 
-    /// A token with as much life in it as can be had.
+    /// An access token, fresh if possible.
     ///
     /// # Errors
     /// There is none, or it is too long for the protocol.
@@ -225,18 +225,18 @@ impl Mailbox {
         Err(Failure::new(Kind::TokenRefused, detail))
     }
 
-    /// Another token than this one, which the server has refused, where one is worth a try and can be had.
+    /// A token in place of this one, which the server has refused. None where another try has no prospect.
     pub(in crate::proxy) async fn token_instead_of(&self, token: &Arc<AccessToken>) -> Option<Arc<AccessToken>> {
         let other = self.slot.instead_of(token).await?;
         self.fits(&other).is_ok().then_some(other)
     }
 
-    /// The server has let somebody in.
+    /// Notes that a login has succeeded at the server.
     pub(in crate::proxy) fn login_succeeded(&self) {
         *self.history.lock() = History { has_opened: true, refused_since: None };
     }
 
-    /// What the server hears in place of the device's login.
+    /// The credentials for the mail server, in place of the device's.
     pub(in crate::proxy) fn credentials(&self, token: &AccessToken) -> Credentials {
         Credentials {
             method: Method::Sasl(Mechanism::Xoauth2),
@@ -246,7 +246,7 @@ impl Mailbox {
         }
     }
 
-    /// The device's password was right: what the server refuses is ours to mend.
+    /// Adds advice to a refusal. The device's password was right, so the operator has to act.
     pub(in crate::proxy) fn explain(&self, failure: Failure) -> Failure {
         let advice = match failure.kind {
             Kind::LoginRefused | Kind::NotAuthorized => self.advice(),
@@ -261,8 +261,8 @@ impl Mailbox {
         Failure { kind, detail: format!("{}: {advice}{said}", self.account.mailbox), ..failure }
     }
 
-    /// It has opened before, and this is new: Exchange's login has outages that look like a refusal, and many devices
-    /// throw an account away after a definite one. So they hear at first that it is the moment.
+    /// Returns whether a refusal is new after logins that succeeded. Outages of Exchange's login look like a refusal,
+    /// and many devices delete an account after a definite one. So they get a temporary failure at first.
     fn has_only_just_been_refused(&self) -> bool {
         let now = Instant::now();
         let mut history = self.history.lock();
@@ -279,13 +279,13 @@ impl Mailbox {
             "needs IMAP and POP switched on (Set-CASMailbox), and who signed in needs FullAccess on it; see packetboat \
              setup"
         } else {
-            "needs IMAP and POP switched on (Set-CASMailbox), and FullAccess for the application's service principal, made \
-             with the enterprise application's object id; see packetboat setup"
+            "needs IMAP and POP switched on (Set-CASMailbox), and FullAccess for the application's service principal, \
+             made with the enterprise application's object id; see packetboat setup"
         }
     }
 }
 
-/// However long the server asks for, the next try comes after this.
+/// The longest time for which a throttled mailbox is not tried.
 const LONGEST_QUIET: Duration = Duration::from_secs(15 * 60);
-/// How long a refusal out of the blue may be an outage.
+/// The time for which a new refusal may be an outage.
 const OUTAGE: Duration = Duration::from_secs(10 * 60);

@@ -1,7 +1,8 @@
-//! Logins that are passed through: once the server has refused one, the next one of its source and login waits.
+//! Logins that are passed through: after a refusal by the server, the next login of the same source and name is
+//! delayed.
 //!
-//! The password is the server's to judge, so that its verdict comes with the server's answer. Delays are those of
-//! translated logins ([`Delays`]): guesses are as slow, and the server sees no more of them.
+//! The server judges the password, so the result comes with the server's answer. The delays are those of translated
+//! logins ([`Delays`]): guesses are as slow, and the server sees no more of them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::failure::{Failure, Kind};
 use crate::source::Source;
 use crate::transport::upstream::Server;
 
-/// What all listeners have in common that pass logins through. It outlives every configuration.
+/// State of all listeners that pass logins through. It outlives every configuration.
 pub(in crate::proxy) struct PassThroughState {
     known: Arc<KnownSources>,
     strangers: Arc<Semaphore>,
@@ -28,12 +29,12 @@ pub(in crate::proxy) struct PassThroughState {
 pub(in crate::proxy) struct PassThrough {
     pub(in crate::proxy) server: Arc<Server>,
     known: Arc<KnownSources>,
-    /// Logins that may be at the server at a time and were never let in from their source.
+    /// Permits for logins of strangers at the server.
     strangers: Arc<Semaphore>,
     delays: Arc<Delays>,
 }
 
-/// A login that is on its way to the server. Dropping it without a verdict counts as nothing.
+/// A login at the server. Dropping it without a result counts neither as success nor as failure.
 pub(in crate::proxy) struct Attempt {
     who: Origin,
     turn: Permit,
@@ -47,7 +48,7 @@ impl PassThroughState {
         Self { known: Arc::clone(known), strangers, delays: Mutex::new(Arc::new(delays(limits))) }
     }
 
-    /// To this server; failures from before go on to count where the delays are the same.
+    /// A backend for this server. Earlier failures count on if the delays are the same.
     pub(in crate::proxy) fn to(&self, server: &Arc<Server>, limits: &Limits) -> PassThrough {
         let (other, mut present) = (delays(limits), self.delays.lock());
         if !present.is_like(&other) {
@@ -62,7 +63,7 @@ impl PassThrough {
     /// Waits until this login may be tried.
     ///
     /// # Errors
-    /// [`Kind::NotVerified`]: too many were wrong of late, or are at the server.
+    /// [`Kind::NotVerified`]: too many logins failed lately, or are at the server.
     pub(in crate::proxy) async fn attempt(&self, login: &[u8], source: IpAddr) -> Result<Attempt, Failure> {
         let (source, name) = (Source::from(source), format!("{PASSED}{}", normal_form(login)));
         let is_familiar = self.known.has(&name, source);
@@ -72,7 +73,7 @@ impl PassThrough {
         Ok(Attempt { who, turn, known: Arc::clone(&self.known), _stranger })
     }
 
-    /// A server has a limit of its own for connections that are not logged in, which must be left to known devices.
+    /// Waits for a permit. A mail server limits connections without a login, and strangers must not use that limit up.
     async fn stranger(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let waiting = timeout(PATIENCE, Arc::clone(&self.strangers).acquire_owned());
         waiting.await.ok().and_then(Result::ok).ok_or_else(|| {
@@ -83,28 +84,28 @@ impl PassThrough {
 }
 
 impl Attempt {
-    /// Whether this login was let in from this source before.
+    /// Returns whether this login has succeeded from this source before.
     pub(in crate::proxy) fn is_familiar(&self) -> bool {
         self.who.is_familiar
     }
 
-    /// The server has let it in.
+    /// Notes that the login succeeded.
     pub(in crate::proxy) fn succeeded(self) {
         self.turn.succeeded();
         self.known.add(&self.who.name, self.who.source);
     }
 
-    /// It has come to nothing.
+    /// Notes that the login failed.
     pub(in crate::proxy) fn failed(self, failure: &Failure) {
         let is_refusal = matches!(failure.kind, Kind::LoginRefused | Kind::NotAuthorized | Kind::ContactAdmin);
-        // A known device is not delayed by a server that is down. A stranger may take anything that is said to its credentials
-        // for a refusal.
+        // A server that is down does not delay a known device. For a stranger every answer to its credentials counts as
+        // a refusal.
         if is_refusal || (!self.who.is_familiar && !is_before_credentials(failure.kind)) {
             self.turn.failed();
         }
     }
 
-    /// The device has left before the server's answer. It has tried all the same, unless its patience is known.
+    /// Notes that the device left before the server's answer. A stranger's attempt counts as failed.
     pub(in crate::proxy) fn abandoned(self) {
         if !self.who.is_familiar {
             self.turn.failed();
@@ -112,7 +113,7 @@ impl Attempt {
     }
 }
 
-/// Whether the server cannot have had the credentials.
+/// Returns whether the failure came before the server had the credentials.
 fn is_before_credentials(kind: Kind) -> bool {
     matches!(
         kind,
@@ -128,12 +129,12 @@ fn delays(limits: &Limits) -> Delays {
     Delays::with(limits.failure_delay, limits.longest_failure_delay, AT_ONCE)
 }
 
-/// Logins of one source that are at the server at a time while it has refused none: a server takes its time over each, and
-/// many devices may come from one address.
+/// Logins of one source at the server at a time, while the server has refused none. A server takes its time over each,
+/// and many devices may share one address.
 const AT_ONCE: usize = 16;
-/// Such logins of all sources, where they were never let in from there.
+/// Logins of strangers at the server at a time, of all sources.
 const STRANGERS: usize = 64;
-/// For one of them to end.
+/// The time to wait for a permit.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -142,7 +143,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    /// Whether the next login waits after this failure.
+    /// Returns whether the next login waits after this failure.
     async fn is_delayed(is_familiar: bool, kind: Kind) -> bool {
         let delays = Arc::new(Delays::with(Duration::from_millis(500), Duration::from_secs(15), AT_ONCE));
         let source = Source::from(IpAddr::from([192, 0, 2, 1]));

@@ -1,4 +1,5 @@
-//! The entrance of a connection: the balancer's header, the first octets, and TLS, up to a stream that speaks the protocol.
+//! The entrance of a connection: the balancer's header, the first octets, and TLS, up to a stream that speaks the
+//! protocol.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,20 +20,23 @@ use crate::transport::proxy_header::Announced;
 use crate::transport::socket::Socket;
 
 impl Service {
-    /// For whom a balancer speaks, and whether that one may come; nobody where it only looks whether we are there.
+    /// Reads the balancer's header and checks the source that it names. None for a health check.
+    ///
+    /// # Errors
+    /// The source that is not admitted, and the reason.
     pub(super) async fn announced(
         &self,
         stream: &mut Socket,
         balancer: SocketAddr,
         admitted: &mut Admitted,
     ) -> Result<Option<SocketAddr>, (SocketAddr, Failure)> {
-        let advice = "it is named in proxy_protocol: switch the PROXY protocol on there (HAProxy: send-proxy-v2), or remove \
-                      it from the list";
+        let advice = "it is named in proxy_protocol: switch the PROXY protocol on there (HAProxy: send-proxy-v2), or \
+                      remove it from the list";
         let none = || (balancer, Failure::new(Kind::ProxyHeader, advice));
         let announced = timeout(self.limits.handshake_timeout, stream.announced()).await;
         let source = match announced.map_err(|_| none())? {
             Ok(Announced::For(source)) => SocketAddr::new(source.ip().to_canonical(), source.port()),
-            // A health check that goes as far as a session is a source like others; one that may not is let go in silence.
+            // A health check may open a session if its source is allowed; otherwise it is closed without a log line.
             Ok(Announced::Itself) if self.admits(balancer.ip()).is_err() => return Ok(None),
             Ok(Announced::Itself) => balancer,
             Ok(Announced::Closed) | Err(_) => return Ok(None),
@@ -44,7 +48,7 @@ impl Service {
         Ok(Some(source))
     }
 
-    /// From the first octet to a stream on which the protocol is spoken.
+    /// Takes a connection from its first octet to a stream that speaks the protocol.
     pub(super) async fn enter(&self, mut stream: Socket, record: &mut SessionRecord<'_>) -> Result<Stream, Failure> {
         match self.entry_of(&stream) {
             Entry::Implicit => self.secure(stream, TlsMode::Implicit, record).await,
@@ -63,7 +67,7 @@ impl Service {
         }
     }
 
-    /// Shakes hands with the device, and takes down what it is; a failure is explained in plain words.
+    /// Shakes hands with the device, and records what it has shown. A failure has an explanation.
     pub(super) async fn secure(
         &self,
         stream: Socket,
@@ -107,20 +111,21 @@ impl Service {
                 Ok(Opening::Plaintext) => {
                     return Err(Failure::new(
                         Kind::Handshake,
-                        "the device speaks without TLS: switch TLS on in the device, or set entry = \"auto\" on this listener",
+                        "the device speaks without TLS: switch TLS on in the device, or set entry = \"auto\" on this \
+                         listener",
                     ));
                 }
             }
             begun = true;
             let hello = shown.as_deref();
             if hello.is_some_and(|hello| hello.sslv2_format) && !self.listener.tls.sslv2_hello {
-                // The device hears why in its own words; it may be gone, which changes nothing.
+                // The alert is sent in a form that the device reads. It may be gone already.
                 let _ = stream.write_all(ALERT_HANDSHAKE_FAILURE).await;
                 let _ = stream.flush().await;
                 let why = refusal::sslv2_format(hello, &self.listener.tls, acceptor.has_ecdsa());
                 return Err(Failure::new(Kind::Handshake, why));
             }
-            // Before the dear part of it.
+            // Count the handshake before its expensive part.
             let sessions = self.connections.begin_handshake(source)?;
             match acceptor.accept(stream, sessions).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),

@@ -21,9 +21,9 @@ impl<N: Network> Connection<'_, '_, N> {
     /// Finds the server, connects, and logs in there, now that the device has sent its credentials.
     pub(super) async fn log_in(&mut self, credentials: Credentials) -> Result<(), Failure> {
         // A reload may have come since the greeting.
-        let service = self.registered.service();
+        let logins = self.registered.logins();
         let source = self.record.source.ip();
-        match &service.logins {
+        match logins.as_ref() {
             Backend::PassThrough(pass_through) => {
                 let server = &pass_through.server;
                 let attempt = self.unless_left(pass_through.attempt(&credentials.login, source)).await?;

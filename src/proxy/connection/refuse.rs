@@ -1,7 +1,7 @@
-//! Refusals: a connection over a limit is told so where it would have been greeted in clear, and is then closed.
+//! Refusals: a connection over a limit gets a reply in place of the greeting, and is closed.
 //!
-//! Before TLS nothing can be said on an implicit port. A source that may not come at all, and a balancer without its
-//! header, are closed without a word: a stranger learns nothing. All of them have their line in the log.
+//! On a port with implicit TLS there is no reply, because it would have to come before the handshake. A source that is
+//! not allowed, and a balancer without its header, get none, so that strangers learn nothing. Each refusal is logged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::proxy::service::Service;
 use crate::transport::detect::Opening;
 use crate::transport::socket::Socket;
 
-/// Closes a connection that was only just accepted, and tells it why where it can be told.
+/// Closes a connection that was just accepted, with a reply if possible.
 pub(in crate::proxy) fn refuse(
     stream: TcpStream,
     service: &Arc<Service>,
@@ -30,7 +30,7 @@ pub(in crate::proxy) fn refuse(
     service.telemetry.refused(peer, failure);
     let entry = service.listener.entry_at(stream.local_addr().map_or(0, |address| address.port()));
     let Some(words) = refusal(service, entry, failure) else { return };
-    // Nobody knows how the device behind a balancer begins before its header is read.
+    // Before the header is read, it is not known how the device behind a balancer begins.
     if entry == Entry::Auto && service.listener.proxy_protocol.contain(peer.source.ip()) {
         return;
     }
@@ -42,13 +42,14 @@ pub(in crate::proxy) fn refuse(
                 drop(room);
             });
         }
-        // Many come. One call that does not wait still tells most of them; who begins with TLS must not hear it.
+        // In a flood one call that does not wait still reaches most devices. A device that begins with TLS must get
+        // none.
         None if entry == Entry::Auto => {}
         None => drop(send(&stream, &words, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)),
     }
 }
 
-/// The same for one whose balancer has said where it comes from.
+/// Refuses a connection whose balancer has named the source.
 pub(in crate::proxy) async fn refuse_announced(
     socket: Socket,
     service: &Service,
@@ -63,7 +64,7 @@ pub(in crate::proxy) async fn refuse_announced(
     }
 }
 
-/// What the device hears in place of the greeting.
+/// The reply in place of the greeting.
 fn refusal(service: &Service, entry: Entry, failure: &Failure) -> Option<Vec<u8>> {
     let is_over_limit = matches!(failure.kind, Kind::TooManyConnections | Kind::TooManyFromSource);
     if !is_over_limit || entry == Entry::Implicit {
@@ -87,14 +88,14 @@ async fn send_refusal(mut socket: Socket, service: &Service, words: &[u8]) {
             socket.shutdown().await
         };
         if said.await.is_ok() {
-            // What the device has sent and nobody has read would become a reset, which takes our words with it.
+            // Unread octets of the device would cause a reset, which destroys the reply on its way.
             let mut unread = [0; 512];
             while socket.read(&mut unread).await.is_ok_and(|count| count > 0) {}
         }
     };
-    // Whoever does not take it in time does without.
+    // A device that does not read the reply in time goes without.
     let _ = timeout(delay + LINGER, told).await;
 }
 
-/// For a device to close in its turn.
+/// The time for a device to close its side.
 const LINGER: Duration = Duration::from_secs(2);

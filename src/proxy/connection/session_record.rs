@@ -1,4 +1,4 @@
-//! One line for each session, when it is over: who, how, how much, how long, and why it ended.
+//! The record of one session, for its log lines, metrics and inventory.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,49 +16,49 @@ use crate::proxy::limits::{ConnectionId, Peer};
 use crate::proxy::telemetry::Telemetry;
 use crate::transport::Facts;
 
-/// What is known of a connection by and by.
+/// The facts of one session, gathered as it goes on.
 pub(in crate::proxy) struct SessionRecord<'a> {
     id: ConnectionId,
     pub(in crate::proxy) source: SocketAddr,
     telemetry: &'a Telemetry,
     login: Option<String>,
-    /// The mailbox that was opened for it, where the login was translated.
+    /// The mailbox that was opened for a translated login.
     pub(in crate::proxy) mailbox: Option<Arc<Mailbox>>,
     pub(in crate::proxy) device_tls: Option<Facts>,
     pub(in crate::proxy) upstream_tls: Option<Facts>,
     pub(in crate::proxy) commands: u64,
     /// Octets from the device to the server, and back.
     pub(in crate::proxy) passed: (u64, u64),
-    /// Lines of the server that an operator should know.
+    /// The number of the server's notices.
     notices: u32,
     started: Instant,
-    /// When the login that is under way began.
+    /// The time at which the present login began.
     tried: Option<Instant>,
-    /// The device in the inventory, once it has shown what it is.
+    /// The device in the inventory, after it was observed.
     presence: Option<Presence>,
-    /// Logins that were seen where nobody is let in.
+    /// The number of logins that an observing listener has refused.
     observed: u32,
-    /// It was let in once.
+    /// A login has succeeded.
     is_in: bool,
-    /// Its end is counted.
+    /// The end of the session is counted.
     is_over: bool,
 }
 
-/// Why a connection ended.
+/// The end of a connection.
 #[derive(Debug)]
 pub(in crate::proxy) enum Ending {
-    /// LOGOUT or QUIT, and its answer.
+    /// The device sent LOGOUT or QUIT, and got its answer.
     LoggedOut,
-    /// The device closed without.
+    /// The device closed the connection without it.
     DeviceClosed,
-    /// The server closed.
+    /// The server closed the connection.
     ServerClosed,
-    /// It failed.
+    /// The connection failed.
     Failed(Failure),
 }
 
 impl<'a> SessionRecord<'a> {
-    /// Of a connection that is let in.
+    /// Begins the record of an admitted connection, and counts it.
     pub(in crate::proxy) fn new(peer: Peer, telemetry: &'a Telemetry) -> Self {
         telemetry.metrics.connection_opened(&telemetry.counters);
         Self {
@@ -81,7 +81,7 @@ impl<'a> SessionRecord<'a> {
         }
     }
 
-    /// It has shown what it is.
+    /// Notes what the device has shown of itself.
     pub(in crate::proxy) fn observed(&mut self, observation: &Observation<'_>) {
         let metrics = &self.telemetry.metrics;
         match observation.refused {
@@ -97,7 +97,7 @@ impl<'a> SessionRecord<'a> {
         self.presence = Some(self.telemetry.inventory.observe(observation));
     }
 
-    /// It tries to log in.
+    /// Notes that a login begins.
     pub(in crate::proxy) fn login_started(&mut self, login: String) {
         self.observed_in_clear(None);
         if let Some(presence) = &self.presence {
@@ -107,7 +107,7 @@ impl<'a> SessionRecord<'a> {
         self.tried = Some(Instant::now());
     }
 
-    /// It is in.
+    /// Notes that the login succeeded.
     pub(in crate::proxy) fn logged_in(&mut self) {
         self.is_in = true;
         if let Some(tried) = self.tried.take() {
@@ -118,19 +118,19 @@ impl<'a> SessionRecord<'a> {
         }
     }
 
-    /// A login that came to nothing; the session goes on.
+    /// Counts and logs a failed login. The session goes on.
     pub(in crate::proxy) fn login_failed(&mut self, failure: &Failure) {
-        let login = self.login.as_deref().unwrap_or("-");
+        let (connection, login) = (self.id.number(), self.login.as_deref().unwrap_or("-"));
         let (listener, reason) = (self.listener(), failure.kind.label());
         if failure.kind == Kind::Observed {
             self.observed += 1;
             if enabled!(tracing::Level::INFO) && self.may_write(LineKind::Login, reason) {
-                info!(connection = self.id.number(), source = %self.source, listener, login, reason, "login seen: {failure}");
+                info!(connection, source = %self.source, listener, login, reason, "login seen: {failure}");
             }
             return;
         }
         if self.may_write(LineKind::Login, reason) {
-            warn!(connection = self.id.number(), source = %self.source, listener, login, reason, "login failed: {failure}");
+            warn!(connection, source = %self.source, listener, login, reason, "login failed: {failure}");
         }
         self.telemetry.metrics.login_failed(listener, failure);
         if let Some(presence) = &self.presence {
@@ -138,12 +138,12 @@ impl<'a> SessionRecord<'a> {
         }
     }
 
-    /// Whether it has tried often enough where nobody is let in.
+    /// Returns whether an observing listener has seen enough logins of this connection.
     pub(in crate::proxy) fn has_observed_enough(&self) -> bool {
         self.observed >= OBSERVED
     }
 
-    /// There is no TLS, and there will be none.
+    /// Notes that the connection has no TLS.
     fn observed_in_clear(&mut self, refused: Option<&Failure>) {
         if self.presence.is_none() {
             self.observed(&Observation {
@@ -159,13 +159,13 @@ impl<'a> SessionRecord<'a> {
     }
 
     fn may_write(&self, kind: LineKind, reason: &'static str) -> bool {
-        // A login that the server, or a password, has borne out: anybody may claim a name.
+        // Anybody may claim a name: a login counts as known once a password or the server has confirmed it.
         let is_verified = self.mailbox.is_some() || self.is_in;
         let audience = if is_verified { Audience::Known } else { Audience::Stranger };
         self.telemetry.may_write(kind, audience, reason, Some(self.source.ip()))
     }
 
-    /// A line of the server in a running session. Only the first few of a session are shown.
+    /// Logs a notice of the server in a running session. Only the first few of a session are logged.
     pub(in crate::proxy) fn noticed(&mut self, failure: &Failure) {
         self.notices += 1;
         if self.notices > SHOWN_NOTICES {
@@ -173,7 +173,8 @@ impl<'a> SessionRecord<'a> {
         }
         let (login, reason) = (self.login.as_deref().unwrap_or("-"), failure.kind.label());
         if self.may_write(LineKind::Notice, reason) {
-            warn!(connection = self.id.number(), source = %self.source, listener = self.listener(), login, reason, "{failure}");
+            let (connection, listener) = (self.id.number(), self.listener());
+            warn!(connection, source = %self.source, listener, login, reason, "{failure}");
         }
     }
 
@@ -189,7 +190,7 @@ impl<'a> SessionRecord<'a> {
         let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($log:ident, $level:ident) => {
-                // What would not be shown is not left out.
+                // A line below the log's level does not count against the quota.
                 if enabled!(tracing::Level::$level) && self.may_write(LineKind::Session, reason) {
                     $log!(
                         connection = self.id.number(),
@@ -288,7 +289,7 @@ fn is_of_handshake(kind: Kind) -> bool {
 }
 
 const SHOWN_NOTICES: u32 = 3;
-/// Logins of one connection that are seen where nobody is let in.
+/// Logins of one connection that an observing listener takes.
 const OBSERVED: u32 = 3;
 
 fn tls(facts: Option<Facts>) -> String {

@@ -175,7 +175,9 @@ impl Connection<'_, '_, Pipes> {
     async fn log_in_with(&mut self, terms: Option<Terms>) -> Result<(), Ending> {
         let Some(terms) = terms else { return Ok(()) };
         let Ok(Event::Authenticate(credentials)) = self.next_event().await else { panic!("no login") };
-        let Backend::PassThrough(pass_through) = &self.service.logins else { panic!("it passes logins through") };
+        let Backend::PassThrough(pass_through) = self.service.logins.as_ref() else {
+            panic!("it passes logins through")
+        };
         let stream = self.dialled(&pass_through.server).await.unwrap();
         self.connect(stream, &pass_through.server, credentials, terms);
         Ok(())

@@ -1,7 +1,7 @@
-//! TLS handshakes of sources that have not logged in: so many a minute, in all and from one source.
+//! Rate limits on TLS handshakes of strangers, in all and by source.
 //!
-//! A ClientHello of fifty octets costs an RSA and a Diffie-Hellman operation. Whoever sends them without end would have all
-//! of the processor. With the rate of all together used up, each source still has a few: a new device gets in beside a flood.
+//! A ClientHello of fifty octets costs an RSA and a Diffie-Hellman operation, so a flood of them would take the whole
+//! processor. Each source keeps a small reserve when the common rate is used up: a new device gets in beside a flood.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -10,13 +10,13 @@ use super::bucket::{Bucket, Buckets};
 use crate::config::Limits;
 use crate::failure::{Failure, Kind};
 
-/// What strangers may begin.
+/// The handshakes that strangers may begin.
 pub(super) struct Handshakes {
     per_minute: u32,
     of_source: u32,
     in_all: Bucket,
     by_source: Buckets,
-    /// What each source has beside the rate of all together.
+    /// The reserve of each source beside the common rate.
     reserve: Buckets,
 }
 
@@ -27,7 +27,7 @@ impl Handshakes {
         Self { per_minute, of_source, in_all, by_source, reserve: Buckets::new(RESERVE) }
     }
 
-    /// Other rates, for those who come from now on.
+    /// Sets other rates, from now on.
     pub(super) fn limit(&mut self, limits: &Limits) {
         (self.per_minute, self.of_source) = (limits.handshakes_per_minute, limits.handshakes_per_minute_of_source);
     }
@@ -35,7 +35,7 @@ impl Handshakes {
     /// Counts a handshake of a stranger that is about to begin.
     ///
     /// # Errors
-    /// There were too many; the text names the key that raises it.
+    /// There were too many; the text names the key that raises the limit.
     pub(super) fn begin(&mut self, source: IpAddr, now: Instant) -> Result<(), Failure> {
         let Some(of_source) = self.by_source.of(Some(source)) else { return Ok(()) };
         if !of_source.fill(self.of_source, now) {
@@ -56,5 +56,5 @@ impl Handshakes {
     }
 }
 
-/// Handshakes a minute that each source has in any case.
+/// Handshakes a minute that each source has in reserve.
 const RESERVE: u32 = 6;

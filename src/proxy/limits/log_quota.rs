@@ -1,7 +1,7 @@
-//! How many lines the log takes about what peers do: so many a minute, in all and from one source.
+//! Limits on log lines about peers, per minute, in all and by source.
 //!
-//! A device that reconnects a thousand times a second would fill a disk otherwise. What is left out is counted exactly,
-//! and reported within half a minute, so that nothing is lost in silence; metrics count every connection all the same.
+//! A device that reconnects a thousand times a second would fill a disk otherwise. Suppressed lines are counted exactly
+//! and reported within half a minute. Metrics count every connection in any case.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,19 +14,19 @@ use super::bucket::{Bucket, Buckets};
 use crate::config::Log;
 use crate::source::Source;
 
-/// The lines of all listeners together.
+/// The quota of log lines, for all listeners together.
 pub(in crate::proxy) struct LogQuota {
     state: Mutex<State>,
 }
 
 struct State {
-    /// Lines a minute.
+    /// The limits, in lines a minute.
     most: Rates,
-    /// Of strangers, and of who has said who it is: noise of the former must not hide the latter.
+    /// Separate budgets for strangers and known devices, so that scans cannot hide known devices.
     in_all: [Bucket; 2],
     by_source: Buckets,
     suppressed: HashMap<SuppressionKey, Suppressed>,
-    /// When the first of them was.
+    /// The time of the first suppressed line.
     since: Option<Instant>,
 }
 
@@ -54,22 +54,22 @@ pub(in crate::proxy) enum Audience {
     Known,
 }
 
-/// What a line says.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::proxy) enum LineKind {
-    /// A connection was not let in.
+    /// A connection was refused.
     Refused,
-    /// A login came to nothing.
+    /// A login failed.
     Login,
-    /// The server has said something in a running session.
+    /// The mail server sent a notice in a running session.
     Notice,
-    /// A session is over.
+    /// A session ended.
     Session,
-    /// No connection can be accepted for a moment.
+    /// Accepting connections pauses.
     Pause,
 }
 
-/// Lines of one kind: their number is bounded by the configuration.
+/// A group of suppressed lines. The configuration bounds the number of groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct SuppressionKey {
     kind: LineKind,
@@ -80,22 +80,22 @@ struct SuppressionKey {
 #[derive(Default)]
 struct Suppressed {
     count: u64,
-    /// Of the first few.
+    /// The counts of the first few sources.
     by_source: HashMap<Source, u64>,
 }
 
-/// Lines that were left out.
+/// A report of suppressed lines.
 #[derive(Debug, PartialEq)]
 struct SuppressedLines {
     about: SuppressionKey,
     count: u64,
-    /// Who has caused most of them, and how many.
+    /// The source of most lines, with their number.
     most: Option<(Source, u64)>,
     within: Duration,
 }
 
 impl LogQuota {
-    /// With nothing written yet.
+    /// A quota of which nothing is used.
     pub(in crate::proxy) fn new(log: &Log) -> Self {
         let most = Rates::of(log);
         let (in_all, by_source) = ([Bucket::new(most.in_all); 2], Buckets::new(most.of_source));
@@ -103,7 +103,7 @@ impl LogQuota {
         Self { state: Mutex::new(state) }
     }
 
-    /// Another one, from now on.
+    /// Sets other limits, from now on.
     pub(in crate::proxy) fn limit(&self, log: &Log) {
         self.state.lock().most = Rates::of(log);
     }
@@ -140,12 +140,12 @@ impl LogQuota {
         false
     }
 
-    /// Writes what was left out, where that is some seconds old; call it every few seconds.
+    /// Logs how many lines were suppressed, once the first of them is some seconds old. Call it every few seconds.
     pub(in crate::proxy) fn report(&self, now: Instant) {
         self.take_suppressed(now, REPORT_AFTER).iter().for_each(SuppressedLines::write);
     }
 
-    /// The same at the end, whatever its age.
+    /// Logs how many lines were suppressed, whatever their age. Call it at the end.
     pub(in crate::proxy) fn report_all(&self, now: Instant) {
         self.take_suppressed(now, Duration::ZERO).iter().for_each(SuppressedLines::write);
     }
@@ -199,7 +199,7 @@ impl SuppressedLines {
 }
 
 impl LineKind {
-    /// As they begin.
+    /// The beginning of these lines in the log.
     fn words(self) -> &'static str {
         match self {
             LineKind::Refused => "refused",
@@ -211,9 +211,9 @@ impl LineKind {
     }
 }
 
-/// Sources that are told apart, of each kind of line.
+/// The number of sources that are counted separately in each group.
 const NOTED: usize = 64;
-/// How long lines are counted before that is reported.
+/// The time for which suppressed lines are counted before a report.
 const REPORT_AFTER: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(count(10, || takes(1, at(3599))), 0, "a clock that steps back gives nothing");
     }
 
-    /// Whoever has many addresses gets no further than all together may.
+    /// A peer with many addresses gets no further than the limit in all.
     #[test]
     fn all_sources_together_have_their_own_bound() {
         let (quota, now) = (quota(600, 60), Instant::now());
@@ -277,9 +277,9 @@ mod tests {
         assert_eq!((state.by_source.count(), state.suppressed.len()), (BUCKETS, 0));
     }
 
-    /// Who scans ports, from however many addresses, hides nobody who logs in.
+    /// A port scan from many addresses hides no device that logs in.
     #[test]
-    fn strangers_do_not_hide_who_is_known() {
+    fn strangers_do_not_hide_known_devices() {
         let (quota, now) = (quota(600, 60), Instant::now());
         for number in 0..100_000 {
             quota.allows(line(LineKind::Refused, Audience::Stranger, "imap", "handshake", source(number)), now);
@@ -301,7 +301,7 @@ mod tests {
 
     /// A line that finds nothing left in all costs its source nothing.
     #[test]
-    fn who_had_no_chance_loses_nothing() {
+    fn a_line_over_the_limit_in_all_costs_its_source_nothing() {
         let (quota, begun) = (quota(60, 60), Instant::now());
         let takes = |number, now| {
             quota.allows(line(LineKind::Session, Audience::Stranger, "imap", "logged_out", source(number)), now)
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_reported_once_and_to_the_last_line() {
+    fn suppressed_lines_are_reported_once_and_to_the_last_line() {
         let (quota, begun) = (quota(600, 60), Instant::now());
         let at = |seconds| begun + Duration::from_secs(seconds);
         for _ in 0..100 {
@@ -328,9 +328,9 @@ mod tests {
         assert_eq!(quota.take_suppressed(at(600), REPORT_AFTER), [], "reported once");
     }
 
-    /// However many there are, the memory of what is left out has its bound.
+    /// The memory for suppressed lines is bounded, whatever their number.
     #[test]
-    fn only_the_first_few_sources_are_distinguished() {
+    fn the_first_few_sources_are_counted_separately() {
         let (quota, now) = (quota(1, 1), Instant::now());
         for number in 0..10_000 {
             quota.allows(line(LineKind::Login, Audience::Known, "imap", "wrong_password", source(number)), now);

@@ -1,13 +1,13 @@
-//! Units of something that all sources share: so many in all, so many for one source, and a part kept for known sources.
+//! Shares of a limit: a number in all, a number for one source, and a part that is reserved for known sources.
 
 use std::collections::HashMap;
 
 use crate::source::Source;
 
-/// The units that are taken, and how many there may be.
+/// The units that are taken, and the limits on them.
 #[derive(Default)]
 pub(super) struct Shares {
-    /// In all.
+    /// The limit in all.
     pub(super) most: usize,
     pub(super) per_source: usize,
     taken: usize,
@@ -18,11 +18,11 @@ pub(super) struct Shares {
 /// Why there is no unit for a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// All are taken.
+    /// All units are taken.
     All,
-    /// Sources that have not logged in have all that they may have together.
+    /// Strangers together have all units that they may have.
     Strangers,
-    /// This source has all that one may have.
+    /// This source has all units that one source may have.
     Source,
 }
 
@@ -31,12 +31,12 @@ impl Shares {
         Self { most, per_source, ..Self::default() }
     }
 
-    /// Units that are kept for known sources: a quarter, and at least one where there are two.
+    /// The number of units that are reserved for known sources: a quarter, and at least one of two.
     pub(super) fn kept(&self) -> usize {
         self.most.div_ceil(4).min(self.most.saturating_sub(1))
     }
 
-    /// Takes one for somebody whose source is told later, by [`Self::name`].
+    /// Takes a unit. [`Self::name`] assigns it to a source later.
     pub(super) fn take(&mut self) -> Result<(), Full> {
         if self.taken >= self.most {
             return Err(Full::All);
@@ -45,7 +45,7 @@ impl Shares {
         Ok(())
     }
 
-    /// A unit that is taken is this source's.
+    /// Assigns a taken unit to this source.
     pub(super) fn name(&mut self, source: Source, is_stranger: bool) -> Result<(), Full> {
         let of_source = self.by_source.get(&source).copied().unwrap_or_default();
         if of_source >= self.per_source {
@@ -59,12 +59,12 @@ impl Shares {
         Ok(())
     }
 
-    /// A stranger's unit is one of a known source from now on.
+    /// Counts a stranger's unit as one of a known source from now on.
     pub(super) fn became_known(&mut self) {
         self.of_strangers = self.of_strangers.saturating_sub(1);
     }
 
-    /// Gives a unit back, with what it was named.
+    /// Gives a unit back, with the source that it was assigned to.
     pub(super) fn give_back(&mut self, source: Option<Source>, is_stranger: bool) {
         self.taken = self.taken.saturating_sub(1);
         let Some(source) = source else { return };

@@ -1,4 +1,4 @@
-//! Who comes in: accepted, counted, and refused before anything is spent on them.
+//! Accepting connections: each is counted, and refused before anything is spent on it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::proxy::limits::{Connections, Peer};
 use crate::proxy::registry::Registry;
 use crate::transport::tune;
 
-/// One address: the service behind it, and what its connections are counted and registered in.
+/// The front of one address: its service, and the counters and registry of its connections.
 #[derive(Clone)]
 pub(in crate::proxy) struct Frontend {
     pub(in crate::proxy) current: Arc<CurrentService>,
@@ -26,7 +26,7 @@ pub(in crate::proxy) struct Frontend {
     pub(in crate::proxy) lifecycle: Lifecycle,
 }
 
-/// Accepts connections at an address until it is closed, or the drain begins, and hands on those that may come.
+/// Accepts connections at an address until it is closed or the drain begins. Serves those that are allowed.
 pub(in crate::proxy) async fn accept(socket: TcpListener, frontend: Frontend, serve: impl Fn(TcpStream, Accepted)) {
     let (mut open, mut lifecycle) = (frontend.current.open.clone(), frontend.lifecycle.clone());
     let mut keep_alive = frontend.current.load().limits.keep_alive;
@@ -36,7 +36,7 @@ pub(in crate::proxy) async fn accept(socket: TcpListener, frontend: Frontend, se
     loop {
         let accepted = tokio::select! {
             biased;
-            // A queue that outlives this process is the next one's.
+            // Connections that wait in a socket that outlives this process are for the next process.
             () = lifecycle.reached(Phase::Draining) => return,
             () = open.reached(Phase::Draining) => break,
             accepted = socket.accept() => accepted,
@@ -46,7 +46,7 @@ pub(in crate::proxy) async fn accept(socket: TcpListener, frontend: Frontend, se
             Ok((stream, source)) => {
                 if service.limits.keep_alive != keep_alive {
                     keep_alive = service.limits.keep_alive;
-                    // For those to come, by inheritance, and for this one; one that is gone does without.
+                    // Accepted sockets inherit the setting. Failures concern connections that are gone.
                     let _ = tune(&socket, keep_alive).and_then(|()| tune(&stream, keep_alive));
                 }
                 admit(stream, source);
@@ -54,14 +54,14 @@ pub(in crate::proxy) async fn accept(socket: TcpListener, frontend: Frontend, se
             Err(error) if is_of_one_connection(&error) => {
                 debug!(listener = service.listener.name, %error, "not accepted")
             }
-            // Out of file descriptors or memory: a pause lets connections end and give some back.
+            // File descriptors or memory ran out: a pause lets connections end and free some.
             Err(error) => {
                 service.telemetry.accept_paused(&error);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    // Who has come already, and waits in the kernel's queue, is still served.
+    // Connections that wait in the kernel's queue are still served.
     for _ in 0..QUEUE {
         let Ok(Ok((stream, source))) = timeout(Duration::ZERO, socket.accept()).await else { return };
         admit(stream, source);
@@ -69,12 +69,12 @@ pub(in crate::proxy) async fn accept(socket: TcpListener, frontend: Frontend, se
 }
 
 impl Frontend {
-    /// Refuses a connection that may not come, before anything is spent on it.
+    /// Admits or refuses a connection, before anything is spent on it.
     fn admit(&self, stream: TcpStream, source: SocketAddr) -> Option<(TcpStream, Accepted)> {
         let service = self.current.load();
         let source = SocketAddr::new(source.ip().to_canonical(), source.port());
         let peer = Peer { id: self.connections.next_id(), source };
-        // Before the PROXY header is read, the balancer's client is not known.
+        // The PROXY header, which names the balancer's client, is read later.
         let admitted = if service.listener.proxy_protocol.contain(source.ip()) {
             self.connections.admit()
         } else {
@@ -97,7 +97,7 @@ impl Frontend {
     }
 }
 
-/// Closes every connection at once, for as long as nobody else has the socket.
+/// Closes every connection to a socket that no listener has, until a reload.
 pub(in crate::proxy) async fn refuse_all(socket: TcpListener, mut lifecycle: Lifecycle) {
     loop {
         tokio::select! {
@@ -105,7 +105,7 @@ pub(in crate::proxy) async fn refuse_all(socket: TcpListener, mut lifecycle: Lif
             () = lifecycle.reached(Phase::Draining) => return,
             accepted = socket.accept() => match accepted {
                 Ok((stream, source)) => {
-                    debug!(%source, "closed: no listener has the socket that it came to");
+                    debug!(%source, "closed: no listener has the socket that it connected to");
                     drop(stream);
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -122,5 +122,5 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// More than can be waiting.
+/// More connections than the kernel's queue holds.
 const QUEUE: usize = 8192;

@@ -1,4 +1,5 @@
-//! Where a listener is reached: an address with its sockets, new, handed over by the service manager, or running already.
+//! Bound addresses of listeners: with new sockets, with sockets from the service manager, or kept from the running
+//! proxy.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,16 +14,16 @@ use crate::mode::Mode;
 use crate::transport::host::{self, Program};
 use crate::transport::{adopt, listen};
 
-/// An address that a listener is to be reached at.
+/// An address of a listener, with its sockets.
 pub(in crate::proxy) struct BoundAddress {
     pub(in crate::proxy) key: BindKey,
-    /// With the port that the system chose where 0 was asked for.
+    /// The address, with the port that the system chose for port 0.
     pub(in crate::proxy) address: SocketAddr,
-    /// One for each worker, or one that was handed over; none where it runs already.
+    /// A socket for each worker, or an inherited one; none if the address is open already.
     pub(in crate::proxy) sockets: Vec<TcpListener>,
 }
 
-/// What makes an address the same in two configurations: its address, or, where any port would do, its listener's name.
+/// The identity of an address in two configurations: for port 0 the listener's name counts, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct BindKey {
     listener: Option<String>,
@@ -46,10 +47,10 @@ pub(in crate::proxy) struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    /// Binds an address of a listener. None where it does not have to be bound.
+    /// Binds an address of a listener. Returns none where nothing has to listen.
     ///
     /// # Errors
-    /// The reason, and what to do.
+    /// The reason, with advice.
     pub(in crate::proxy) fn bind(
         &self,
         listener: &Listener,
@@ -97,8 +98,8 @@ impl Binder<'_> {
         let other =
             self.config.listeners.iter().find(|other| other.name != listener.name && other.listen.contains(&own))?;
         Some(format!(
-            "{own} was handed over by the service manager for IPv6 and IPv4, and listener {} has it: have its socket unit say \
-         BindIPv6Only=ipv6-only, and ListenStream={address} beside ListenStream={own}",
+            "{own} was handed over by the service manager for IPv6 and IPv4, and listener {} has it: have its socket unit \
+             say BindIPv6Only=ipv6-only, and ListenStream={address} beside ListenStream={own}",
             other.name
         ))
     }
@@ -117,7 +118,7 @@ fn is_without_ipv6(error: &io::Error, address: SocketAddr) -> bool {
         && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Whether packetboat itself, or systemd for it, holds the address; or somebody whom this user may not see.
+/// Returns whether packetboat, or systemd for it, holds the address, or a program that this user may not see.
 pub fn is_beside_own(error: &io::Error, address: SocketAddr) -> bool {
     let is_low = error.kind() == io::ErrorKind::PermissionDenied && address.port() < PRIVILEGED;
     if !is_low && error.kind() != io::ErrorKind::AddrInUse {
@@ -129,7 +130,7 @@ pub fn is_beside_own(error: &io::Error, address: SocketAddr) -> bool {
     }
 }
 
-/// Why an address cannot be listened on, and what to do.
+/// The reason for which an address cannot be bound, with advice.
 pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &InheritedSockets) -> String {
     let port = address.port();
     let is_of_rights = [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied].contains(&error.kind());
@@ -138,21 +139,20 @@ pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &Inherit
     }
     let holder = || match host::listening_program(address) {
         Some(Program { id, .. }) if id == std::process::id() => {
-            "packetboat itself has the port until now, for something else: reload without it first, or restart"
-                .to_owned()
+            "packetboat itself uses the port for another purpose: reload without that one first, or restart".to_owned()
         }
         Some(Program { name, id }) => format!("the port is in use by {name}, process {id}"),
         None => format!("the port is in use by another program (ss -ltnp 'sport = :{port}')"),
     };
     match error.kind() {
         io::ErrorKind::AddrInUse => holder(),
-        // Who may not open a low port is told that first, also where it is taken.
+        // Without the permission for a low port, the kernel does not say that the port is in use.
         io::ErrorKind::PermissionDenied if host::is_listened_on(address) => holder(),
         io::ErrorKind::PermissionDenied => {
             let socket = UNITS.iter().find(|(of, _)| *of == port).map_or("a socket unit", |(_, unit)| unit);
             format!(
-                "ports below {PRIVILEGED} need systemd to open them ({socket}: docs/install.md), or CAP_NET_BIND_SERVICE; or use a \
-                 higher port"
+                "ports below {PRIVILEGED} need systemd to open them ({socket}: docs/install.md), or CAP_NET_BIND_SERVICE; \
+                 or use a higher port"
             )
         }
         io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
@@ -160,13 +160,13 @@ pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &Inherit
     }
 }
 
-/// What the package brings along.
+/// The socket units of the package, by port.
 const UNITS: [(u16, &str); 4] = [
     (143, "systemctl enable --now packetboat-imap.socket"),
     (993, "systemctl enable --now packetboat-imaps.socket"),
     (110, "systemctl enable --now packetboat-pop3.socket"),
     (995, "systemctl enable --now packetboat-pop3s.socket"),
 ];
-/// As the kernel shows it for a process.
+/// The name of packetboat's process in the kernel.
 const OWN_NAME: &str = "packetboat";
 const PRIVILEGED: u16 = 1024;

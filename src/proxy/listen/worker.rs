@@ -1,8 +1,10 @@
-//! Worker threads, one for each core: an event loop, sockets of its own to accept from, and the connections it keeps.
+//! Worker threads, one for each core. Each has an event loop, sockets to accept from, and connections that stay with
+//! it.
 //!
-//! Nothing is shared while octets move, and no other thread is woken for them: beside tokio's work-stealing runtime that is
-//! a seventh of a session's CPU time (benches/record/). The kernel spreads connections over the sockets of one port
-//! (SO_REUSEPORT); where that goes wrong, a connection is handed over once, right when it is accepted.
+//! Threads share nothing while octets move, and do not wake each other. Compared with tokio's work-stealing runtime
+//! this saves a seventh of a session's CPU time (benches/record/). The kernel spreads connections over the sockets of
+//! one port (SO_REUSEPORT). Where its spread is uneven, a worker hands a connection over once, right after it has
+//! accepted it.
 
 use std::io;
 use std::net::{TcpListener as StdListener, TcpStream as StdStream};
@@ -23,52 +25,52 @@ use crate::metrics::Metrics;
 use crate::proxy::connection::{self, Accepted};
 use crate::proxy::limits::Peer;
 
-/// All worker threads. They end when it is dropped, whatever they are at.
+/// The worker threads. Dropping it ends them, with their connections.
 pub(in crate::proxy) struct Workers {
     handles: Arc<[WorkerHandle]>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Tells whether the workers are stuck.
+/// The heartbeat of the workers: it tells whether one is stuck.
 #[derive(Clone)]
 pub struct Heartbeat(Arc<[WorkerHandle]>);
 
-/// A worker, as others see it.
+/// A handle for other threads on a worker.
 struct WorkerHandle {
     jobs: UnboundedSender<Job>,
-    /// Connections that it has.
+    /// The number of the worker's connections.
     open: Arc<AtomicUsize>,
 }
 
-/// What a worker is asked to do.
+/// A request to a worker.
 enum Job {
     Accept(StdListener, Frontend),
     Serve(StdStream, Accepted, LoadGuard),
-    /// Says that it is not stuck.
+    /// Answers, to show that the worker is not stuck.
     Beat(oneshot::Sender<()>),
     Stop,
 }
 
-/// The worker that a task runs on.
+/// A worker, for the tasks that run on it.
 #[derive(Clone)]
 pub(in crate::proxy) struct Worker {
     handles: Arc<[WorkerHandle]>,
     own: usize,
 }
 
-/// One of a worker's connections. Dropping it takes it off the count.
+/// Counts one connection of a worker. Dropping it takes the connection off the count.
 struct LoadGuard(Arc<AtomicUsize>);
 
-/// One for each core that this process may use.
+/// The number of workers: one for each core that this process may use.
 pub(in crate::proxy) fn count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Workers {
-    /// Starts so many threads.
+    /// Starts this number of threads.
     ///
     /// # Errors
-    /// The operating system has none.
+    /// The operating system refuses a thread.
     pub(in crate::proxy) fn start(count: usize, metrics: &Metrics) -> io::Result<Self> {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1)).map(|_| unbounded_channel()).unzip();
         let handles: Arc<[WorkerHandle]> =
@@ -80,7 +82,7 @@ impl Workers {
             metrics.add_event_loop(runtime.metrics());
             let work = move || {
                 runtime.block_on(work(worker, jobs));
-                // A thread that looks up a name may take its time.
+                // A thread that looks up a name may run on.
                 runtime.shutdown_background();
             };
             workers.threads.push(std::thread::Builder::new().name(format!("worker-{own}")).spawn(work)?);
@@ -88,7 +90,7 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Accepts from these sockets of one address, each by a worker of its own.
+    /// Accepts connections at these sockets of one address. Each socket goes to another worker.
     pub(in crate::proxy) fn accept(&self, sockets: Vec<StdListener>, frontend: &Frontend) {
         for (socket, worker) in sockets.into_iter().zip(self.handles.iter().cycle()) {
             // A worker that has ended was stopped.
@@ -96,15 +98,14 @@ impl Workers {
         }
     }
 
-    /// What tells whether they are stuck.
+    /// The heartbeat of the workers.
     pub(in crate::proxy) fn heartbeat(&self) -> Heartbeat {
         Heartbeat(Arc::clone(&self.handles))
     }
 }
 
 impl Heartbeat {
-    /// Whether each event loop, which accepts connections and moves their octets, answers within this time. One that is
-    /// stuck does not.
+    /// Returns whether each worker's event loop answers within this time. A stuck one does not.
     pub async fn answers_within(&self, patience: Duration) -> bool {
         timeout(patience, self.beat()).await.unwrap_or_default()
     }
@@ -131,7 +132,7 @@ impl Drop for Workers {
         for worker in self.handles.iter() {
             let _ = worker.jobs.send(Job::Stop);
         }
-        // One that is stuck is left to the end of the process.
+        // A stuck thread ends with the process.
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE && !self.threads.iter().all(JoinHandle::is_finished) {
             std::thread::sleep(Duration::from_millis(1));
@@ -143,7 +144,7 @@ impl Drop for Workers {
 }
 
 impl Worker {
-    /// Serves a connection: here, or where there are clearly fewer of them.
+    /// Serves a connection on this worker, or on one with clearly fewer connections.
     pub(in crate::proxy) fn serve(&self, stream: TcpStream, accepted: Accepted) {
         let open = |worker: &WorkerHandle| worker.open.load(Ordering::Relaxed);
         let Some(own) = self.handles.get(self.own) else { return };
@@ -189,7 +190,7 @@ async fn work(worker: Worker, mut jobs: UnboundedReceiver<Job>) {
                 Ok(stream) => spawn(load, stream, accepted),
                 Err(error) => log_lost(accepted.peer, &error),
             },
-            // Who has asked may have given up.
+            // The asking task may have given up.
             Job::Beat(answer) => drop(answer.send(())),
             Job::Stop => return,
         }
@@ -208,7 +209,7 @@ fn log_lost(Peer { id, source }: Peer, error: &io::Error) {
     debug!(connection = id.number(), %source, %error, "lost before it was served");
 }
 
-/// For connections to be dropped.
+/// The time for workers to drop their connections.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ fn throttled_at_login() {
     proxy.log.wait_for("its words", |line| line.contains("Suggested Backoff Time: 299961"));
     assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
     assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
-    proxy.log.wait_for("local refusal", |line| line.contains("it has asked to be left alone, for "));
+    proxy.log.wait_for("local refusal", |line| line.contains("the mail server throttles this mailbox for another "));
     assert_eq!(exchange.simulator.counts().mail_connections, 1);
 }
 
