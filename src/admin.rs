@@ -30,7 +30,7 @@ use crate::mode::Mode;
 use crate::pool::Gate;
 use crate::proxy::{self, ProcessState, RunningProxy};
 use crate::secret::Secret;
-use crate::state;
+use crate::state::{self, SaveStatus};
 use crate::transport::{adopt, listen};
 use handler::Caches;
 use limiter::ConnectionLimiter;
@@ -48,8 +48,7 @@ pub struct Admin {
     /// One reading of certificates at a time.
     certificates: Gate,
     saving: tokio::sync::Mutex<()>,
-    /// Why the inventory could not be kept the last time, if it could not.
-    save_problem: Mutex<Option<String>>,
+    save_status: SaveStatus,
     loops: EventLoops,
     /// For the page and for the socket in the state directory apart: nobody at the page delays the operator's commands.
     caches: Caches,
@@ -136,7 +135,9 @@ pub fn bind(
 /// # Errors
 /// It cannot be read, others can read it, or it holds no line of text.
 pub fn read_token(path: &Path) -> Result<Secret, String> {
-    state::read_secret(path).map(|text| Secret::new(text.expose().trim_ascii_start().to_vec()))
+    state::read_secret(path)
+        .map_err(|error| error.to_string())
+        .map(|text| Secret::new(text.expose().trim_ascii_start().to_vec()))
 }
 
 /// Takes in the inventory of an earlier run. One that cannot be read is put aside.
@@ -198,7 +199,7 @@ impl Admin {
             expiries: Mutex::default(),
             certificates: Gate::new(),
             saving: tokio::sync::Mutex::default(),
-            save_problem: Mutex::default(),
+            save_status: SaveStatus::default(),
             loops,
             caches: Caches::default(),
             owner_caches: Caches::default(),

@@ -258,7 +258,7 @@ impl ConfigFile {
         };
         let content = std::fs::read(&self.config).map_err(|error| vec![unreadable(error)])?;
         let text = text::utf_8(&content).map_err(|why| {
-            vec![Problem { file: self.config.clone(), line: None, key: String::new(), message: why.to_owned() }]
+            vec![Problem { file: self.config.clone(), line: None, key: String::new(), message: why.to_string() }]
         })?;
         let mut proven = Config::parse_with(text, &self.config, &Environment::of_process())?;
         if let Some(directory) = &self.state_directory {

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::error::KeyRejected;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair, UnparsedPublicKey};
 use aws_lc_rs::{constant_time, digest, hmac, rand};
@@ -18,6 +19,41 @@ pub struct Unavailable;
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("cryptography is not available on this computer")
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+/// Why a key cannot be used. The words follow the name of its file.
+#[derive(Clone, Debug)]
+pub enum KeyError {
+    /// There is no private key in PEM, or it is encrypted.
+    NoPrivateKey,
+    /// There is no public key in PEM.
+    NoPublicKey,
+    /// The key is for another algorithm than RSA.
+    NotRsa,
+    /// AWS-LC refuses the key.
+    Refused(KeyRejected),
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPrivateKey => f.write_str("holds no unencrypted private key in PEM"),
+            Self::NoPublicKey => f.write_str("holds no public key in PEM"),
+            Self::NotRsa => f.write_str("is not an RSA key; Entra takes RSA alone"),
+            Self::Refused(error) => write!(f, "is no RSA key of 2048 bits or more: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused(error) => Some(error),
+            Self::NoPrivateKey | Self::NoPublicKey | Self::NotRsa => None,
+        }
     }
 }
 
@@ -125,15 +161,14 @@ impl SigningKey {
     ///
     /// # Errors
     /// It is something else; the text says what.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
-        let key =
-            PrivateKeyDer::from_pem_slice(pem).map_err(|_| "holds no unencrypted private key in PEM".to_owned())?;
+    pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| KeyError::NoPrivateKey)?;
         let pair = match &key {
             PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
             PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
-            _ => return Err("is not an RSA key; Entra takes RSA alone".to_owned()),
+            _ => return Err(KeyError::NotRsa),
         };
-        pair.map(Self).map_err(|error| format!("is no RSA key of 2048 bits or more: {error}"))
+        pair.map(Self).map_err(KeyError::Refused)
     }
 
     /// PS256 (RFC 7518 §3.5): RSASSA-PSS with SHA-256 and a salt of 32 octets.
@@ -155,8 +190,8 @@ impl VerifyingKey {
     ///
     /// # Errors
     /// It is something else.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
-        let key = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| "holds no public key in PEM".to_owned())?;
+    pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        let key = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| KeyError::NoPublicKey)?;
         Ok(Self(key.to_vec()))
     }
 

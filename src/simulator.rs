@@ -16,6 +16,7 @@ mod tenant;
 mod tokens;
 mod world;
 
+use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,12 +63,12 @@ impl Simulator {
     ///
     /// # Errors
     /// The directory cannot be written, or there is no port.
-    pub async fn start(setup: Setup) -> Result<Self, String> {
+    pub async fn start(setup: Setup) -> Result<Self, Box<dyn Error>> {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
         let source = CertificateSource::Made { names, digest: Digest::Sha256, years: Some(1) };
         let made = Certificate { source, ecdsa: None };
         let loaded = certificate::load(&made, &setup.directory, "simulator", Mode::Apply);
-        let loaded = loaded.map_err(|fault| fault.message)?;
+        let loaded = loaded?;
         let acceptor = Arc::new(Acceptor::new(&Profile::Modern.policy(), &loaded)?);
         let mut listeners = Vec::new();
         let mut listen = |kind| {

@@ -3,9 +3,53 @@
 
 mod printable;
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 pub use printable::{Printable, Style};
+
+/// Why octets are no text of the wanted form. The words follow the name of the file, and say what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It is in UTF-16.
+    Utf16,
+    /// A file that a person writes is in another encoding than UTF-8.
+    NotUtf8,
+    /// A secret is in another encoding than UTF-8.
+    SecretNotUtf8,
+    /// A secret has several lines.
+    SeveralLines,
+    /// A secret holds a character that nobody sees.
+    Invisible(char),
+    /// It is in DER, not in PEM.
+    Der,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Utf16 => UTF_16,
+            Self::NotUtf8 => "is no text in UTF-8; save it in UTF-8 with a text editor",
+            Self::SecretNotUtf8 => "is no text in UTF-8; write it anew",
+            Self::SeveralLines => "has several lines; write the secret on one line, and nothing else",
+            Self::Invisible(c) => {
+                return write!(
+                    f,
+                    "holds a character that nobody sees (U+{:04X}), as text that is copied from a page or a terminal may; \
+                     type it anew",
+                    u32::from(*c)
+                );
+            }
+            Self::Der => {
+                "is not in PEM; convert it with: openssl x509 -inform der (a .cer or .der file), openssl pkey -inform der (a \
+                 key), or openssl pkcs12 -nodes (a .pfx file)"
+            }
+        })
+    }
+}
+
+impl std::error::Error for Error {}
 
 /// Text in UTF-8 without the byte order mark that Windows programs put in front of it.
 pub fn without_mark(octets: &[u8]) -> &[u8] {
@@ -16,31 +60,27 @@ pub fn without_mark(octets: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// It is in another encoding; the text says what to do.
-pub fn utf_8(octets: &[u8]) -> Result<&str, &'static str> {
+pub fn utf_8(octets: &[u8]) -> Result<&str, Error> {
     if is_utf_16(octets) {
-        return Err(UTF_16);
+        return Err(Error::Utf16);
     }
-    std::str::from_utf8(without_mark(octets)).map_err(|_| "is no text in UTF-8; save it in UTF-8 with a text editor")
+    std::str::from_utf8(without_mark(octets)).map_err(|_| Error::NotUtf8)
 }
 
 /// One line of text in UTF-8: without a byte order mark, and without the line ends behind it.
 ///
 /// # Errors
 /// It holds something that nobody sees and nobody means; the text says what to do.
-pub fn one_line(octets: &[u8]) -> Result<&str, String> {
+pub fn one_line(octets: &[u8]) -> Result<&str, Error> {
     if is_utf_16(octets) {
-        return Err(UTF_16.to_owned());
+        return Err(Error::Utf16);
     }
-    let text =
-        std::str::from_utf8(without_mark(octets)).map_err(|_| "is no text in UTF-8; write it anew".to_owned())?;
+    let text = std::str::from_utf8(without_mark(octets)).map_err(|_| Error::SecretNotUtf8)?;
     let line = text.trim_end_matches(['\r', '\n']);
     match line.chars().find(|&c| is_invisible(c)) {
         None => Ok(line),
-        Some('\r' | '\n') => Err("has several lines; write the secret on one line, and nothing else".to_owned()),
-        Some(c) => Err(format!(
-            "holds a character that nobody sees (U+{:04X}), as text that is copied from a page or a terminal may; type it anew",
-            u32::from(c)
-        )),
+        Some('\r' | '\n') => Err(Error::SeveralLines),
+        Some(c) => Err(Error::Invisible(c)),
     }
 }
 
@@ -48,16 +88,13 @@ pub fn one_line(octets: &[u8]) -> Result<&str, String> {
 ///
 /// # Errors
 /// It is in another encoding; the text says what to do.
-pub fn pem(octets: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+pub fn pem(octets: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     if is_utf_16(octets) {
-        return Err(UTF_16);
+        return Err(Error::Utf16);
     }
     // ASN.1's SEQUENCE with a length of two octets: no text begins so.
     if octets.starts_with(&[0x30, 0x82]) {
-        return Err(
-            "is not in PEM; convert it with: openssl x509 -inform der (a .cer or .der file), openssl pkey -inform der (a key), or \
-                    openssl pkcs12 -nodes (a .pfx file)",
-        );
+        return Err(Error::Der);
     }
     let mut text = Zeroizing::new(Vec::with_capacity(octets.len()));
     let mut rest = octets;
@@ -149,7 +186,7 @@ mod tests {
             (b"s\x003\0", "iconv -f UTF-16"),
             (b"p\xe4ss", "is no text in UTF-8"),
         ] {
-            let message = one_line(octets).unwrap_err();
+            let message = one_line(octets).unwrap_err().to_string();
             assert!(message.contains(words), "{octets:?}: {message}");
         }
     }
@@ -158,8 +195,8 @@ mod tests {
     fn several_lines_and_certificates() {
         assert_eq!(pem(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n").unwrap().as_slice(), b"a\nb\n");
         assert_eq!(utf_8(b"\xef\xbb\xbfa = 1\r\n[b]\n"), Ok("a = 1\r\n[b]\n"));
-        assert!(pem(b"\xff\xfe-\0").unwrap_err().contains("UTF-16"));
-        assert!(pem(&[0x30, 0x82, 1, 2]).unwrap_err().contains("-inform der"));
+        assert!(pem(b"\xff\xfe-\0").unwrap_err().to_string().contains("UTF-16"));
+        assert!(pem(&[0x30, 0x82, 1, 2]).unwrap_err().to_string().contains("-inform der"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod access;
 mod cache;
 mod enrol;
+mod error;
 mod json;
 mod receiver;
 mod refusal;
@@ -22,14 +23,16 @@ use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{Lifecycle, unix_time};
 use crate::mode::Mode;
 use crate::state;
-use crate::transport::downstream::certificate;
+use crate::transport::downstream::certificate::{self, Part};
 use crate::transport::http::{Client, Response};
 pub use access::AccessToken;
 use cache::SignInState;
 pub use cache::{CachedToken, TokenStatus};
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
+pub use error::{Error, StoreError};
 pub use json::Claims;
 use receiver::Receivers;
+pub use refusal::Refusal;
 use store::Owner;
 pub use store::Store;
 
@@ -180,8 +183,9 @@ impl Tokens {
 ///
 /// # Errors
 /// Those words.
-pub fn read(host: &str, response: &Response, now: SystemTime) -> Result<AccessToken, String> {
-    refusal::judge(host, response, now).map(AccessToken::new).map_err(|refusal| refusal.words)
+pub fn read(host: &str, response: &Response, now: SystemTime) -> Result<AccessToken, Refusal> {
+    let endpoint = refusal::Endpoint { host, login: Some("ACCOUNT") };
+    refusal::judge(endpoint, response, now).map(AccessToken::new)
 }
 
 /// Secrets and certificates that end within 30 days, or have ended: key and advice.
@@ -259,8 +263,8 @@ fn prove_credential(name: &str, identity: &Identity) -> Vec<Diagnostic> {
         | Grant::DeviceCode(Some(file))
         | Grant::Password(Some(file)) => secret(file),
         Grant::ClientCredentials(Credential::Certificate(files)) => {
-            let key = state::read_private_pem(&files.key).and_then(|pem| {
-                SigningKey::from_pem(&pem).map_err(|why| format!("{} {why}", files.key.display()))
+            let key = state::read_private_pem(&files.key).map_err(Error::from).and_then(|pem| {
+                SigningKey::from_pem(&pem).map_err(|source| Error::Key { path: files.key.clone(), source })
             });
             if let Err(message) = key {
                 return vec![Diagnostic::new(format!("identity.{name}.key"), message)];
@@ -268,9 +272,9 @@ fn prove_credential(name: &str, identity: &Identity) -> Vec<Diagnostic> {
             let source = CertificateSource::Files(files.clone());
             match certificate::load(&Certificate { source, ecdsa: None }, "".as_ref(), name, Mode::DryRun) {
                 Ok(_) => Vec::new(),
-                Err(fault) => {
-                    let key = if fault.key == "key" { "key" } else { "certificate" };
-                    vec![Diagnostic::new(format!("identity.{name}.{key}"), fault.message)]
+                Err(error) => {
+                    let key = if error.part() == Part::Key { "key" } else { "certificate" };
+                    vec![Diagnostic::new(format!("identity.{name}.{key}"), error)]
                 }
             }
         }

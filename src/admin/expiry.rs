@@ -69,10 +69,8 @@ fn file_expiries(config: &Config) -> Vec<Expiry> {
             CertificateSource::Made { .. } => format!("packetboat certificate renew {name}"),
             CertificateSource::Files(files) => format!("replace {} and its key", files.chain.display()),
         };
-        let chains = certificate::files(one, &config.state_directory, name);
-        // Every second one is a key.
-        for chain in chains.iter().step_by(2) {
-            let Ok(read) = certificate::describe(chain) else { continue };
+        for files in certificate::files(one, &config.state_directory, name) {
+            let Ok(read) = certificate::describe(&files.chain) else { continue };
             let kind = ExpiryKind::Certificate;
             expiries.push(Expiry { kind, name: name.clone(), until: read.ends, advice: mend.clone() });
         }

@@ -14,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{Lifecycle, Phase, unix_time};
 use crate::pool::{self, Gate};
 use crate::proxy;
-use crate::state::{self, Access};
+use crate::state::{self, Access, SaveChange};
 use crate::token::TokenStatus;
 
 impl Admin {
@@ -34,22 +34,14 @@ impl Admin {
             directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
             state::write(&path, &json, Access::Private)
         });
-        let saved = saved.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
+        let saved = saved.await.unwrap_or_else(|why| Err(why.into()));
         if saved.is_err() {
             self.common.inventory.mark_changed();
         }
-        let mut problem = self.save_problem.lock();
-        // Told once, and not every half minute.
-        match (saved.err(), problem.as_ref()) {
-            (Some(message), before) if before != Some(&message) => {
-                warn!("the inventory cannot be kept: {message}");
-                *problem = Some(message);
-            }
-            (None, Some(_)) => {
-                info!("the inventory is kept again");
-                *problem = None;
-            }
-            (Some(_) | None, _) => {}
+        match self.save_status.record(saved) {
+            Some(SaveChange::Fails(message)) => warn!("the inventory cannot be kept: {message}"),
+            Some(SaveChange::Recovered) => info!("the inventory is kept again"),
+            None => {}
         }
     }
 
@@ -57,10 +49,7 @@ impl Admin {
     pub(super) fn unsaved(&self, tokens: &[TokenStatus]) -> Option<String> {
         let token = tokens.iter().find_map(|one| one.unkept.as_ref().map(|why| format!("{}: {why}", one.account)));
         let token = token.map(|why| format!("the newest refresh token is in memory alone, account {why}"));
-        token.or_else(|| {
-            let problem = self.save_problem.lock();
-            problem.as_ref().map(|why| format!("the inventory cannot be kept: {why}"))
-        })
+        token.or_else(|| self.save_status.problem().map(|why| format!("the inventory cannot be kept: {why}")))
     }
 }
 /// What goes on beside: minutes are counted, the inventory is kept, names are looked up, and once a day it is told what

@@ -1,6 +1,7 @@
 //! `packetboat certificate`: show, export, renew.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -82,8 +83,7 @@ fn show(config: &Config, mode: Mode) -> Result<String, (Exit, String)> {
     let mut text = String::new();
     for (name, one) in &config.certificates {
         // Loading makes what is to be made, and proves that chain and key fit.
-        certificate::load(one, &config.state_directory, name, mode)
-            .map_err(|fault| (Exit::Unavailable, fault.message))?;
+        certificate::load(one, &config.state_directory, name, mode).map_err(unavailable)?;
         let path = certificate::chain_path(one, &config.state_directory, name);
         if !path.exists() {
             let _ = writeln!(text, "{name}\n  file     {}, which is made on first start", path.display());
@@ -119,8 +119,7 @@ fn authority(config: &Config) -> Result<PathBuf, (Exit, String)> {
     let Some((name, one)) = made else {
         return Err(unavailable("the certificates are your own files: import their CA into the device".to_owned()));
     };
-    certificate::load(one, &config.state_directory, name, Mode::Apply)
-        .map_err(|fault| (Exit::Unavailable, fault.message))?;
+    certificate::load(one, &config.state_directory, name, Mode::Apply).map_err(unavailable)?;
     Ok(certificate::authority_path(&config.state_directory))
 }
 
@@ -143,7 +142,7 @@ fn export_as(owner: (u32, u32), file: &ConfigFile, der: bool) -> Result<Vec<u8>,
 }
 
 fn write_file(file: &Path, octets: &[u8]) -> Result<(), (Exit, String)> {
-    state::write(file, octets, Access::Public).map_err(|error| (Exit::IoError, error))?;
+    state::write(file, octets, Access::Public).map_err(|error| (Exit::IoError, error.to_string()))?;
     print(format_args!("wrote {}\n", file.display())).map_err(|exit| (exit, String::new()))
 }
 
@@ -163,6 +162,6 @@ fn renew(config: &Config, name: &str) -> Result<String, (Exit, String)> {
     Ok(text)
 }
 
-fn unavailable(message: String) -> (Exit, String) {
-    (Exit::Unavailable, message)
+fn unavailable(message: impl Display) -> (Exit, String) {
+    (Exit::Unavailable, message.to_string())
 }

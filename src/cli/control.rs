@@ -30,13 +30,13 @@ pub(super) async fn request(
             Ok(Some(stream)) => {
                 let answer = async {
                     let stream = UnixStream::from_std(stream).map_err(|error| error.to_string())?;
-                    http::get(stream, path, patience, most).await
+                    http::get(stream, path, patience, most).await.map_err(|error| error.to_string())
                 };
                 let response = answer.await.map_err(|why| format!("packetboat at {}: {why}", directory.display()))?;
                 return Ok((response.0, response.1.to_vec()));
             }
             Ok(None) => {}
-            Err(why) => denied = denied.or(Some(why)),
+            Err(error) => denied = denied.or(Some(error.to_string())),
         }
     }
     let nobody =

@@ -3,6 +3,7 @@
 
 mod transcript;
 
+use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -54,7 +55,7 @@ pub(super) fn demo(arguments: &Arguments) -> Result<(), Exit> {
     })
 }
 
-async fn run(arguments: &Arguments) -> Result<(), String> {
+async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let directory = directory(arguments.state_directory.as_deref())?;
     let setting = Setting {
         password: password::generate(12)?.to_string(),
@@ -99,10 +100,10 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
 }
 
 /// Where it was told to, or a directory of its own where everybody may write: there nobody else may have made it.
-fn directory(given: Option<&Path>) -> Result<PathBuf, String> {
+fn directory(given: Option<&Path>) -> Result<PathBuf, Box<dyn Error>> {
     if let Some(given) = given {
         state::make_directory(given)?;
-        return std::path::absolute(given).map_err(|error| format!("{}: {error}", given.display()));
+        return std::path::absolute(given).map_err(|error| format!("{}: {error}", given.display()).into());
     }
     let own = std::env::temp_dir().join(format!("packetboat-demo-{}", rustix::process::geteuid().as_raw()));
     state::make_directory(&own)?;
@@ -110,7 +111,7 @@ fn directory(given: Option<&Path>) -> Result<PathBuf, String> {
     Ok(own)
 }
 
-async fn simulator(setting: &Setting) -> Result<Simulator, String> {
+async fn simulator(setting: &Setting) -> Result<Simulator, Box<dyn Error>> {
     let mut tenant = Tenant::new("contoso.example", CLIENT);
     tenant.public_client = false;
     tenant.client_secret = Some(SECRET.to_owned());
@@ -124,7 +125,7 @@ async fn simulator(setting: &Setting) -> Result<Simulator, String> {
 }
 
 /// An ordinary configuration, as an operator would write it; it is kept, to be looked at.
-fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Result<Proven, String> {
+fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Result<Proven, Box<dyn Error>> {
     let secret = setting.directory.join("client-secret");
     state::write(&secret, SECRET.as_bytes(), Access::Private)?;
     let hash = password::hash(setting.password.as_bytes())?;
@@ -154,7 +155,7 @@ fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Res
     state::write(&file, text.as_bytes(), Access::Private)?;
     Config::parse(&text, &file).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        lines.join("\n")
+        lines.join("\n").into()
     })
 }
 
@@ -186,8 +187,8 @@ fn reachable(listen: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-fn show(text: Printable) -> Result<(), String> {
-    print(text).map_err(|_| "there is nobody to show this to".to_owned())
+fn show(text: Printable) -> Result<(), Box<dyn Error>> {
+    print(text).map_err(|_| "there is nobody to show this to".into())
 }
 
 const CLIENT: &str = "11111111-2222-3333-4444-555555555555";

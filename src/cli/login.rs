@@ -1,5 +1,6 @@
 //! `packetboat login`: a person signs in for an account, once. On a machine without a browser, too.
 
+use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +80,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
 }
 
 /// The browser comes back to this computer, or somebody pastes where it has come to.
-async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>, String> {
+async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>, Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .map_err(|error| format!("cannot listen on 127.0.0.1 port {port}: {error}; choose another one with --port"))?;
@@ -110,7 +111,7 @@ async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>
     };
     let code = timeout(PATIENCE, waiting).await.map_err(|_| "nobody signed in within 15 minutes".to_owned())?;
     pages.abort();
-    enrolment.finish(&code?).await
+    Ok(enrolment.finish(&code?).await?)
 }
 
 /// Takes what somebody pastes. With standard input closed, the browser may still come.
@@ -151,7 +152,7 @@ async fn by_device_code(
     slot: &Arc<CachedToken>,
     identity: &Identity,
     limits: &crate::config::Limits,
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, Box<dyn Error>> {
     let sign_in = DeviceSignIn::begin(slot, &identity.roots, limits).await?;
     let left = humantime::format_duration(Duration::from_secs(sign_in.left().as_secs() + 1));
     show(&format!(
@@ -160,11 +161,11 @@ async fn by_device_code(
         sign_in.user_code.as_str(),
         slot.sign_in().0
     ))?;
-    sign_in.finish().await
+    Ok(sign_in.finish().await?)
 }
 
-fn show(text: &str) -> Result<(), String> {
-    print(text).map_err(|_| "there is nobody to show the address to".to_owned())
+fn show(text: &str) -> Result<(), Box<dyn Error>> {
+    print(text).map_err(|_| "there is nobody to show the address to".into())
 }
 
 /// Microsoft's codes live for ten minutes.

@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
-    let failed = |error: String| {
+    let failed = |error: password::Error| {
         print_error(error);
         Exit::OsError
     };

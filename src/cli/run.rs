@@ -62,11 +62,12 @@ fn cannot_start(error: std::io::Error) -> Exit {
 /// One proxy at a time has the state directory. Where nothing can be written there, devices get their mail nevertheless, as
 /// long as everything that is needed is there.
 fn lock_state(state_directory: &Path) -> Result<Option<Hold>, Exit> {
-    let refused = |message: String| {
-        error!("{message}");
+    let refused = |error: state::Error| {
+        error!("{error}");
         Exit::Unavailable
     };
     let open = state::open_to_others(state_directory).map_err(refused)?;
+    let open = open.map(|error| error.to_string());
     for message in open.into_iter().chain(state::of_another_than_root(state_directory)) {
         warn!("{message}");
     }
@@ -90,8 +91,8 @@ fn lock_state(state_directory: &Path) -> Result<Option<Hold>, Exit> {
     Ok(held)
 }
 
-fn warn_unwritable(message: &str) {
-    warn!("{message}; certificates cannot be made, and new refresh tokens and the inventory are lost at the end");
+fn warn_unwritable(error: &state::Error) {
+    warn!("{error}; certificates cannot be made, and new refresh tokens and the inventory are lost at the end");
 }
 
 async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: EarlySignals) -> Result<(), Exit> {
@@ -184,7 +185,8 @@ fn not_started(error: impl std::fmt::Display) -> Exit {
 }
 
 /// Commands ask at the socket in the state directory, where it could be made.
-fn serve_owner(admin: &Arc<Admin>, socket: Result<UnixListener, String>, lifecycle: Lifecycle) {
+fn serve_owner(admin: &Arc<Admin>, socket: Result<UnixListener, state::Error>, lifecycle: Lifecycle) {
+    let socket = socket.map_err(|error| error.to_string());
     let served = socket.and_then(|socket| admin.serve_owner(socket, lifecycle).map_err(|error| error.to_string()));
     if let Err(why) = served {
         warn!("{why}; packetboat health and packetboat devices ask the page at admin.listen instead");

@@ -38,7 +38,7 @@ struct ReloadFile {
 }
 
 impl RunningProcess {
-    pub(super) fn write(&self, state_directory: &Path) -> Result<(), String> {
+    pub(super) fn write(&self, state_directory: &Path) -> Result<(), state::Error> {
         let admin = self.admin.map(|address| address.to_string()).unwrap_or_default();
         let text = format!("{}\n{admin}\n", self.process);
         state::make_directory(state_directory)?;
@@ -71,14 +71,14 @@ impl ReloadOutcome {
     ///
     /// # Errors
     /// The number cannot be written; then the result must not be either.
-    pub(super) fn begin(state_directory: &Path) -> Result<u64, String> {
+    pub(super) fn begin(state_directory: &Path) -> Result<u64, state::Error> {
         let before = ReloadFile::read(state_directory);
         let reloads = ReloadFile { begun: before.begun.saturating_add(1), ended: before.ended };
         reloads.write(state_directory)?;
         Ok(reloads.begun)
     }
 
-    pub(super) fn write(self, state_directory: &Path) -> Result<(), String> {
+    pub(super) fn write(self, state_directory: &Path) -> Result<(), state::Error> {
         let begun = ReloadFile::read(state_directory).begun.max(self.number);
         ReloadFile { begun, ended: Some(self) }.write(state_directory)
     }
@@ -112,7 +112,7 @@ impl ReloadFile {
         Some(Self { begun: begun.parse().ok()?, ended })
     }
 
-    fn write(&self, state_directory: &Path) -> Result<(), String> {
+    fn write(&self, state_directory: &Path) -> Result<(), state::Error> {
         let ended = self.ended.as_ref().map_or_else(String::new, |ReloadOutcome { number, refused, revoked }| {
             let result = match (refused, revoked) {
                 (Some(why), _) => format!("{REFUSED}\n{why}\n"),
@@ -197,7 +197,7 @@ mod tests {
         for (number, refused, revoked) in
             [(1, None, None), (2, words("a\nb"), None), (3, None, words("1 session ended")), (4, None, None)]
         {
-            assert_eq!(ReloadOutcome::begin(state), Ok(number));
+            assert_eq!(ReloadOutcome::begin(state).unwrap(), number);
             let before = ReloadOutcome::last_begun(state);
             let outcome = ReloadOutcome { number, refused, revoked };
             outcome.clone().write(state).unwrap();

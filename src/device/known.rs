@@ -86,13 +86,13 @@ impl KnownSources {
     ///
     /// # Errors
     /// It cannot be read, or is damaged; nothing of it is taken then.
-    pub fn load(&self, path: &Path) -> Result<(), String> {
+    pub fn load(&self, path: &Path) -> Result<(), state::Error> {
         if !state::is_there(path) {
             return Ok(());
         }
         let text = state::read_up_to(path, LARGEST)?;
         let read = std::str::from_utf8(&text).ok().and_then(read);
-        let known = read.ok_or_else(|| format!("{} is damaged", path.display()))?;
+        let known = read.ok_or_else(|| state::Error::damaged(path))?;
         let mut stores = self.stores();
         let day = stores.day;
         for (pair, device) in known.into_iter().filter(|(pair, _)| !pair.is_too_old(day)) {
@@ -282,7 +282,7 @@ mod tests {
             ["", "192.0.2.1 a\n", &line[..line.len() - 1], &format!("{line}192.0.2 1 - b\n"), &format!("{line}x\n")]
         {
             std::fs::write(&path, damaged).unwrap();
-            assert!(known.load(&path).unwrap_err().contains("known-devices is damaged"), "{damaged:?}");
+            assert!(known.load(&path).unwrap_err().to_string().contains("known-devices is damaged"), "{damaged:?}");
         }
         assert_eq!(known.stores().devices.count(), 0);
     }

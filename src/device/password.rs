@@ -1,7 +1,9 @@
 //! Passwords: made so that a device can take them, kept as Argon2id hashes (RFC 9106). Only this file knows argon2.
 
-use argon2::password_hash::PasswordHasher;
+use std::fmt;
+
 use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::password_hash::{self, PasswordHasher};
 use argon2::{Algorithm, Argon2, AssociatedData, Block, Params, ParamsBuilder, Version};
 use zeroize::Zeroizing;
 
@@ -11,24 +13,83 @@ use crate::crypto;
 #[derive(Clone, Debug)]
 pub struct Hash(PasswordHash);
 
+/// Why a hash cannot be used or made.
+#[derive(Debug)]
+pub enum Error {
+    /// The text is no Argon2id hash.
+    NoHash,
+    /// A run would take more than a device can wait for.
+    TooExpensive {
+        /// The memory of a run.
+        mebibytes: u32,
+        /// The passes of a run.
+        passes: u32,
+    },
+    /// There are no random octets.
+    Crypto(crypto::Unavailable),
+    /// Argon2 does not take its parameters.
+    Parameters(argon2::Error),
+    /// Argon2 does not take the password.
+    Hash(password_hash::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoHash => f.write_str("holds something that is no Argon2id hash; make one with: packetboat password"),
+            Self::TooExpensive { mebibytes, passes } => write!(
+                f,
+                "holds a hash that takes {mebibytes} MiB and {passes} passes; make a cheaper one with: packetboat password"
+            ),
+            Self::Crypto(error) => write!(f, "{error}"),
+            Self::Parameters(error) => write!(f, "{error}"),
+            Self::Hash(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NoHash | Self::TooExpensive { .. } => None,
+            Self::Crypto(error) => Some(error),
+            Self::Parameters(error) => Some(error),
+            Self::Hash(error) => Some(error),
+        }
+    }
+}
+
+impl From<crypto::Unavailable> for Error {
+    fn from(error: crypto::Unavailable) -> Self {
+        Self::Crypto(error)
+    }
+}
+
+impl From<argon2::Error> for Error {
+    fn from(error: argon2::Error) -> Self {
+        Self::Parameters(error)
+    }
+}
+
+impl From<password_hash::Error> for Error {
+    fn from(error: password_hash::Error) -> Self {
+        Self::Hash(error)
+    }
+}
+
 impl Hash {
     /// Reads the PHC string format.
     ///
     /// # Errors
     /// It is something else, or would take more than a device can wait for.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let unusable = || "holds something that is no Argon2id hash; make one with: packetboat password".to_owned();
-        let hash = PasswordHash::new(text).map_err(|_| unusable())?;
-        let params = Params::try_from(&hash).map_err(|_| unusable())?;
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let hash = PasswordHash::new(text).map_err(|_| Error::NoHash)?;
+        let params = Params::try_from(&hash).map_err(|_| Error::NoHash)?;
         if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || hash.salt.is_none() {
-            return Err(unusable());
+            return Err(Error::NoHash);
         }
         if params.m_cost() > MOST_MEMORY || params.t_cost() > MOST_PASSES {
-            return Err(format!(
-                "holds a hash that takes {} MiB and {} passes; make a cheaper one with: packetboat password",
-                params.m_cost() / 1024,
-                params.t_cost()
-            ));
+            return Err(Error::TooExpensive { mebibytes: params.m_cost() / 1024, passes: params.t_cost() });
         }
         Ok(Self(hash))
     }
@@ -85,10 +146,9 @@ fn memory(blocks: usize) -> Vec<Block> {
 ///
 /// # Errors
 /// There are no random octets, or the password is longer than 4 GiB.
-pub fn hash(password: &[u8]) -> Result<String, String> {
-    let salt: [u8; 16] = crypto::random().map_err(|refused| refused.to_string())?;
-    let hash: PasswordHash =
-        Argon2::default().hash_password_with_salt(password, &salt).map_err(|error| error.to_string())?;
+pub fn hash(password: &[u8]) -> Result<String, Error> {
+    let salt: [u8; 16] = crypto::random()?;
+    let hash: PasswordHash = Argon2::default().hash_password_with_salt(password, &salt)?;
     Ok(hash.to_string())
 }
 
@@ -97,12 +157,12 @@ pub fn hash(password: &[u8]) -> Result<String, String> {
 ///
 /// # Errors
 /// As with [`hash`].
-pub fn hash_short(password: &[u8]) -> Result<String, String> {
-    let salt: [u8; 16] = crypto::random().map_err(|refused| refused.to_string())?;
-    let mark = AssociatedData::new(SHORT).map_err(|error| error.to_string())?;
-    let params = ParamsBuilder::new().data(mark).build().map_err(|error| error.to_string())?;
+pub fn hash_short(password: &[u8]) -> Result<String, Error> {
+    let salt: [u8; 16] = crypto::random()?;
+    let mark = AssociatedData::new(SHORT)?;
+    let params = ParamsBuilder::new().data(mark).build()?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::default(), params);
-    let hash: PasswordHash = argon2.hash_password_with_salt(password, &salt).map_err(|error| error.to_string())?;
+    let hash: PasswordHash = argon2.hash_password_with_salt(password, &salt)?;
     Ok(hash.to_string())
 }
 
@@ -110,10 +170,10 @@ pub fn hash_short(password: &[u8]) -> Result<String, String> {
 ///
 /// # Errors
 /// There are no random octets.
-pub fn generate(length: usize) -> Result<Zeroizing<String>, String> {
+pub fn generate(length: usize) -> Result<Zeroizing<String>, Error> {
     let mut password = Zeroizing::new(String::with_capacity(length));
     while password.len() < length {
-        let octets: [u8; 32] = crypto::random().map_err(|refused| refused.to_string())?;
+        let octets: [u8; 32] = crypto::random()?;
         // All octets above are thrown away, so that no letter is likelier than another.
         let even = octets.iter().filter(|octet| usize::from(**octet) < 256 / ALPHABET.len() * ALPHABET.len());
         let letters = even.filter_map(|octet| ALPHABET.get(usize::from(*octet) % ALPHABET.len()));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Device;
-use crate::crypto::{KeyedHash, Tag};
+use crate::crypto::{KeyedHash, Tag, Unavailable};
 use crate::secret::Secret;
 
 /// What is remembered of all devices.
@@ -36,9 +36,9 @@ impl PasswordCache {
         time: Duration,
         devices: &[Arc<Device>],
         before: Option<(&PasswordCache, &[Arc<Device>])>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unavailable> {
         let Some((before, old)) = before else {
-            let hash = Arc::new(KeyedHash::new().map_err(|refused| refused.to_string())?);
+            let hash = Arc::new(KeyedHash::new()?);
             return Ok(Self { hash, time, passwords: Mutex::default() });
         };
         let same = |index: &usize| {

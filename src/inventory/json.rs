@@ -78,7 +78,7 @@ impl Inventory {
 /// # Errors
 /// The file cannot be read; the text names it.
 pub fn read_saved(path: &Path) -> Result<Vec<u8>, String> {
-    state::read_up_to(path, LARGEST)
+    state::read_up_to(path, LARGEST).map_err(|error| error.to_string())
 }
 
 /// Devices as the page and export have them: a list in JSON.

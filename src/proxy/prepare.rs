@@ -99,7 +99,7 @@ impl<'a> Opening<'a> {
         for (name, certificate) in &self.config.certificates {
             match certificate::load(certificate, &self.config.state_directory, name, self.mode) {
                 Ok(loaded) => drop(certificates.insert(name, loaded)),
-                Err(found) => self.report(found.below(format_args!("certificate.{name}"))),
+                Err(error) => self.report(Diagnostic::from(error).below(format_args!("certificate.{name}"))),
             }
         }
         certificates

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
+use super::error::{Error, Operation};
 use super::give_to_owner_of;
 use super::rights::{is_ours_alone, why_not_ours};
 
 /// The state directory, held by the one process that runs on it for as long as this lives.
 pub struct Hold {
     /// Why nothing can be written there, if so.
-    pub unwritable: Option<String>,
+    pub unwritable: Option<Error>,
     _file: Option<File>,
 }
 
@@ -26,42 +27,42 @@ pub struct Hold {
 ///
 /// # Errors
 /// Somebody else holds it, or it cannot be held; the text says by whom, and what to do.
-pub fn hold(directory: &Path) -> Result<Hold, String> {
+pub fn hold(directory: &Path) -> Result<Hold, Error> {
     let path = directory.join(HOLD);
     // Open for reading alone while it is held: who wants to make the disk read-only is not kept from it.
     let (made, unwritable) = match open(&path) {
         Ok(file) => (Some(file), None),
         Err(error) if is_closed_to_us(&error, &path) => {
-            let why = why_not_ours(directory).map(|why| format!("; {why}")).unwrap_or_default();
-            (None, Some(format!("cannot write in {}: {error}{why}", directory.display())))
+            let error = Error::io(Operation::WriteIn, directory, error);
+            (None, Some(why_not_ours(directory).into_iter().fold(error, Error::advise)))
         }
-        Err(error) => return Err(why_not_held(directory, &path, &error)),
+        Err(error) => return Err(not_held(directory, &path, error)),
     };
     let mut file = match open_to_read(&path) {
         Ok(file) => file,
         // Where nobody has ever run, and nothing can be made: the directory itself.
         Err(_) if unwritable.is_some() && !super::is_there(&path) => {
-            File::open(directory).map_err(|error| why_not_held(directory, directory, &error))?
+            File::open(directory).map_err(|error| not_held(directory, directory, error))?
         }
-        Err(error) => return Err(why_not_held(directory, &path, &error)),
+        Err(error) => return Err(not_held(directory, &path, error)),
     };
     let mut locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
     // NFS locks for writing what is open for writing.
     if let (Err(Errno::BADF), Some(made)) = (locked, &made) {
-        file = made.try_clone().map_err(|error| opening_error(&path, &error))?;
+        file = made.try_clone().map_err(|error| opening_error(&path, error))?;
         locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
     }
     match locked {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
-            return Err(format!(
-                "{} is in use by {}: two proxies would spend each other's refresh tokens. Stop that one, or give this one \
+            let fault = format!(
+                "is in use by {}: two proxies would spend each other's refresh tokens. Stop that one, or give this one \
                  another state_directory",
-                directory.display(),
                 holder(&mut file)
-            ));
+            );
+            return Err(Error::wrong(Operation::Check, directory, fault));
         }
-        Err(error) => return Err(why_not_locked(&path, error)),
+        Err(error) => return Err(not_locked(&path, error)),
     }
     if let Some(mut made) = made {
         // For who comes second. A disk that is full keeps it from being told who, and nothing else.
@@ -76,20 +77,20 @@ pub fn hold(directory: &Path) -> Result<Hold, String> {
 ///
 /// # Errors
 /// It cannot be opened; the text holds the command that mends it.
-pub fn lock(path: &Path) -> Result<File, String> {
+pub fn lock(path: &Path) -> Result<File, Error> {
     let file = match open(path) {
         // On a disk that has become read-only, what can still be read is still used.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => match open_to_read(path) {
             // Where nobody can write, nobody needs to be kept apart.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return File::open(super::directory_of(path)).map_err(|error| opening_error(path, &error));
+                return File::open(super::directory_of(path)).map_err(|error| opening_error(path, error));
             }
             opened => opened,
         },
         opened => opened,
     };
-    let file = file.map_err(|error| opening_error(path, &error))?;
-    flock(&file, FlockOperation::LockExclusive).map_err(|error| why_not_locked(path, error))?;
+    let file = file.map_err(|error| opening_error(path, error))?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|error| not_locked(path, error))?;
     Ok(file)
 }
 
@@ -125,33 +126,33 @@ fn is_closed_to_us(error: &io::Error, path: &Path) -> bool {
 }
 
 /// Where somebody else owns the directory or files in it, with the one command that mends all of them.
-fn why_not_held(directory: &Path, path: &Path, error: &io::Error) -> String {
+fn not_held(directory: &Path, path: &Path, error: io::Error) -> Error {
     match why_not_ours(directory).filter(|_| error.kind() == io::ErrorKind::PermissionDenied) {
-        Some(why) => format!("cannot lock {}: {error}; {why}", path.display()),
+        Some(why) => Error::io(Operation::Lock, path, error).advise(why),
         None => opening_error(path, error),
     }
 }
 
-fn opening_error(path: &Path, error: &io::Error) -> String {
-    let failed = || format!("cannot lock {}: {error}", path.display());
+fn opening_error(path: &Path, error: io::Error) -> Error {
+    let failed = || Error::io(Operation::Lock, path, error);
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => is_ours_alone(path, &metadata).err().unwrap_or_else(failed),
         Ok(metadata) if metadata.is_symlink() || metadata.is_dir() => {
-            format!("cannot lock {}: it is no file; put it away", path.display())
+            Error::wrong(Operation::Lock, path, "it is no file").advise("put it away")
         }
         Ok(_) | Err(_) => failed(),
     }
 }
 
-fn why_not_locked(path: &Path, error: Errno) -> String {
-    let advice = match error {
-        Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::BADF => {
-            "; this file system cannot lock files: put state_directory on a local disk, or mount it with locks (nfs: without \
-             nolock, and with a lock service)"
-        }
-        _ => "",
-    };
-    format!("cannot lock {}: {}{advice}", path.display(), io::Error::from(error))
+fn not_locked(path: &Path, error: Errno) -> Error {
+    let failed = Error::io(Operation::Lock, path, error);
+    match error {
+        Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::BADF => failed.advise(
+            "this file system cannot lock files: put state_directory on a local disk, or mount it with locks (nfs: without \
+             nolock, and with a lock service)",
+        ),
+        _ => failed,
+    }
 }
 
 /// As far as it has been told: who has just taken the lock may not have written its name yet.
@@ -191,7 +192,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let hold_it = || hold(directory.path());
         let held = hold_it().unwrap();
-        let Err(message) = hold_it() else { panic!("held twice") };
+        let Err(error) = hold_it() else { panic!("held twice") };
+        let message = error.to_string();
         assert!(message.contains(&format!("in use by process {} (/", std::process::id())), "{message}");
         drop(held);
         assert!(hold_it().is_ok());
@@ -202,18 +204,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let held = hold(directory.path()).unwrap();
         fs::write(directory.path().join(HOLD), "1 mailproxy-7d9f /usr/bin/packetboat\n").unwrap();
-        let Err(message) = hold(directory.path()) else { panic!("held twice") };
+        let Err(error) = hold(directory.path()) else { panic!("held twice") };
+        let message = error.to_string();
         let words = "process 1 (/usr/bin/packetboat) on the host or in the container mailproxy-7d9f";
         assert!(message.contains(words), "{message}");
         fs::write(directory.path().join(HOLD), [0xff; 3]).unwrap();
-        let Err(message) = hold(directory.path()) else { panic!("held twice") };
+        let Err(error) = hold(directory.path()) else { panic!("held twice") };
+        let message = error.to_string();
         assert!(message.contains("in use by another packetboat"), "{message}");
         drop(held);
     }
 
     #[test]
     fn a_file_system_without_locks() {
-        let message = why_not_locked(Path::new("/mnt/state/lock"), Errno::NOLCK);
+        let message = not_locked(Path::new("/mnt/state/lock"), Errno::NOLCK).to_string();
         assert!(message.starts_with("cannot lock /mnt/state/lock: ") && message.contains("local disk"), "{message}");
     }
 }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use super::error::{Error, Operation, UNSHOWN};
 use super::rights::{is_kept_from_others, is_ours_alone, missing_rights};
 use crate::secret::Secret;
 use crate::text;
@@ -20,17 +21,15 @@ use crate::text;
 ///
 /// # Errors
 /// Missing, not readable, or readable by others.
-pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let unreadable = |error: io::Error| {
         let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|one| path.starts_with(one));
-        let advice = match error.kind() {
-            io::ErrorKind::NotFound if is_credential => {
-                "; credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart"
-                    .to_owned()
-            }
-            _ => advice(path, &error),
+        let error = if error.kind() == io::ErrorKind::NotFound && is_credential {
+            Error::io(Operation::Read, path, error).advise(CREDENTIAL)
+        } else {
+            unreadable(path, error)
         };
-        format!("cannot read {}: {error}{advice}", shown(path))
+        if is_shown(path) { error } else { error.without_path() }
     };
     let (file, metadata) = open(path).map_err(unreadable)?;
     if !CONTAINER_SECRETS.iter().any(|directory| path.starts_with(directory)) {
@@ -43,7 +42,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
 ///
 /// # Errors
 /// Missing, not readable, readable by others, empty, or no line of text; the text says what to do.
-pub fn read_secret(path: &Path) -> Result<Secret, String> {
+pub fn read_secret(path: &Path) -> Result<Secret, Error> {
     secret(path, &read_private(path)?)
 }
 
@@ -51,9 +50,9 @@ pub fn read_secret(path: &Path) -> Result<Secret, String> {
 ///
 /// # Errors
 /// Missing, not readable, empty, or no line of text; the text says what to do.
-pub fn read_token(path: &Path) -> Result<Secret, String> {
-    if shown(path) == UNSHOWN {
-        return Err(format!("cannot read {UNSHOWN}: {}", io::Error::from(Errno::NOENT)));
+pub fn read_token(path: &Path) -> Result<Secret, Error> {
+    if !is_shown(path) {
+        return Err(Error::io(Operation::Read, path, Errno::NOENT).without_path());
     }
     secret(path, &Zeroizing::new(read(path)?))
 }
@@ -61,15 +60,18 @@ pub fn read_token(path: &Path) -> Result<Secret, String> {
 /// A path of a secret's file, as messages may repeat it. Where neither the file nor a directory for it is there, the text may
 /// be the secret itself.
 pub fn shown(path: &Path) -> String {
-    let directory = super::directory_of(path);
-    let is_path = super::is_there(path) || (directory != Path::new("/") && super::is_there(directory));
-    if is_path { path.display().to_string() } else { UNSHOWN.to_owned() }
+    if is_shown(path) { path.display().to_string() } else { UNSHOWN.to_owned() }
 }
 
-fn secret(path: &Path, content: &[u8]) -> Result<Secret, String> {
-    let line = text::one_line(content.trim_ascii_end()).map_err(|why| format!("{} {why}", path.display()))?;
+fn is_shown(path: &Path) -> bool {
+    let directory = super::directory_of(path);
+    super::is_there(path) || (directory != Path::new("/") && super::is_there(directory))
+}
+
+fn secret(path: &Path, content: &[u8]) -> Result<Secret, Error> {
+    let line = text::one_line(content.trim_ascii_end()).map_err(|error| Error::text(path, error))?;
     if line.is_empty() {
-        return Err(format!("{} is empty", path.display()));
+        return Err(Error::wrong(Operation::Check, path, "is empty"));
     }
     Ok(Secret::new(line.as_bytes().to_vec()))
 }
@@ -78,42 +80,34 @@ fn secret(path: &Path, content: &[u8]) -> Result<Secret, String> {
 ///
 /// # Errors
 /// Missing, not readable, readable by others, or in another encoding; the text says what to do.
-pub fn read_private_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    text::pem(&read_private(path)?).map_err(|why| format!("{} {why}", path.display()))
+pub fn read_private_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    text::pem(&read_private(path)?).map_err(|error| Error::text(path, error))
 }
 
 /// Reads certificates in PEM, which everybody may see.
 ///
 /// # Errors
 /// Missing, not readable, or in another encoding; the text says what to do.
-pub fn read_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    text::pem(&read(path)?).map_err(|why| format!("{} {why}", path.display()))
+pub fn read_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    text::pem(&read(path)?).map_err(|error| Error::text(path, error))
 }
 
 /// Reads a file that packetboat has made for itself: nobody else may own, read or write it.
 ///
 /// # Errors
 /// Missing, not readable, or not ours alone; the text holds the command that mends it.
-pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, String)> {
+pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let unreadable = |error: io::Error| {
+        // The file behind a link may come back, and is not to be made anew meanwhile.
         let leads_nowhere = error.kind() == io::ErrorKind::NotFound && super::is_there(path);
-        let (kind, advice) = if leads_nowhere {
-            // What a link leads to may come back, and is not to be made anew meanwhile.
-            (io::ErrorKind::Other, "; it is a link that leads nowhere".to_owned())
-        } else {
-            (error.kind(), advice(path, &error))
-        };
-        (kind, format!("cannot read {}: {error}{advice}", path.display()))
+        if leads_nowhere { Error::dangling_link(path, error) } else { unreadable(path, error) }
     };
-    let not_ours = |message| (io::ErrorKind::PermissionDenied, message);
     let (file, metadata) = open(path).map_err(|error| match fs::metadata(path) {
         // Why it cannot be opened mends more than that it cannot.
-        Ok(metadata) if metadata.is_file() => {
-            is_ours_alone(path, &metadata).err().map_or_else(|| unreadable(error), not_ours)
-        }
+        Ok(metadata) if metadata.is_file() => is_ours_alone(path, &metadata).err().unwrap_or_else(|| unreadable(error)),
         Ok(_) | Err(_) => unreadable(error),
     })?;
-    is_ours_alone(path, &metadata).map_err(not_ours)?;
+    is_ours_alone(path, &metadata)?;
     whole(file, &metadata, LARGEST_SECRET).map_err(unreadable)
 }
 
@@ -121,7 +115,7 @@ pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, (io::ErrorKind, Strin
 ///
 /// # Errors
 /// Missing, not readable, or no file.
-pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     read_up_to(path, LARGEST)
 }
 
@@ -129,17 +123,18 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// Missing, not readable, no file, or larger than this.
-pub fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+pub fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
     let read = open(path).and_then(|(file, metadata)| whole(file, &metadata, most));
-    let mut content =
-        read.map_err(|error| format!("cannot read {}: {error}{}", path.display(), advice(path, &error)))?;
+    let mut content = read.map_err(|error| unreadable(path, error))?;
     Ok(std::mem::take(&mut *content))
 }
 
-/// What mends it that a file cannot be opened, as the end of a sentence: its owner and mode, or that those are not the cause.
-fn advice(path: &Path, error: &io::Error) -> String {
+/// The error of a file that cannot be opened, with what mends it: its owner and mode, or that those are not the cause.
+fn unreadable(path: &Path, error: io::Error) -> Error {
     let why = if error.kind() == io::ErrorKind::PermissionDenied { missing_rights(path) } else { None };
-    why.or_else(|| super::denial_of(path, error)).map(|why| format!("; {why}")).unwrap_or_default()
+    let why = why.or_else(|| super::denial_of(path, &error));
+    let error = Error::io(Operation::Read, path, error);
+    why.into_iter().fold(error, Error::advise)
 }
 
 /// A file, and never something else: to open a device can act on it, and to open a pipe wakes its writer. Root follows no
@@ -206,7 +201,9 @@ fn whole(file: File, metadata: &Metadata, most: u64) -> io::Result<Zeroizing<Vec
     if u64::try_from(read).is_ok_and(|read| read <= most) { Ok(content) } else { Err(too_large()) }
 }
 
-const UNSHOWN: &str = "a file that the configuration names";
+/// What to do where a credential of systemd is missing.
+const CREDENTIAL: &str =
+    "credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart";
 /// How often a file may be replaced, as by a renewal, between the look at it and its opening.
 const REPLACEMENTS: usize = 8;
 /// Keys, tokens, passwords.

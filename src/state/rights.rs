@@ -8,29 +8,32 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, StatVfsMountFlags, accessat, statvfs};
 use rustix::process::{getegid, geteuid};
 
+use super::error::{Error, Operation};
+
 /// Whether nobody else may own, read or write it.
 ///
 /// # Errors
 /// Somebody may; the text says what mends it.
-pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), String> {
+pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     let shown = path.display();
     let own = geteuid().as_raw();
     if metadata.uid() != own {
         let owner = metadata.uid();
         return Err(if own == 0 {
-            format!(
-                "{shown} belongs to user {owner}, and this is root; run this as that user: sudo -u '#{owner}' packetboat ..."
-            )
+            let fault = format!("belongs to user {owner}, and this is root");
+            Error::wrong(Operation::Check, path, fault)
+                .advise(format!("run this as that user: sudo -u '#{owner}' packetboat ..."))
         } else {
-            let whose = format!("{shown} belongs to {}, and this is user {own}", name(owner));
-            format!("{whose}; {}", mend(path, &format!("chown {own} {shown}")))
+            let fault = format!("belongs to {}, and this is user {own}", name(owner));
+            Error::wrong(Operation::Check, path, fault).advise(mend(path, &format!("chown {own} {shown}")))
         });
     }
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         let right = if metadata.is_dir() { 700 } else { 600 };
         let command = format!("chmod {right} {shown}");
-        return Err(format!("{shown} is open to others (mode {mode:03o}); {}", mend(path, &command)));
+        let fault = format!("is open to others (mode {mode:03o})");
+        return Err(Error::wrong(Operation::Check, path, fault).advise(mend(path, &command)));
     }
     Ok(())
 }
@@ -40,7 +43,7 @@ pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), Stri
 ///
 /// # Errors
 /// Others may write there, and this user can mend that; the text holds the command.
-pub fn open_to_others(directory: &Path) -> Result<Option<String>, String> {
+pub fn open_to_others(directory: &Path) -> Result<Option<Error>, Error> {
     // One that is not there is made for its owner alone.
     let Ok(metadata) = fs::metadata(directory) else { return Ok(None) };
     let (shown, own, mode) = (directory.display(), geteuid().as_raw(), metadata.mode() & 0o7777);
@@ -49,13 +52,12 @@ pub fn open_to_others(directory: &Path) -> Result<Option<String>, String> {
     }
     let is_ours = own == 0 || metadata.uid() == own;
     let whose = if mode & 0o002 != 0 { "every user" } else { "its group" };
-    let message = format!(
-        "{shown} can be changed by {whose} (mode {mode:03o}); {}",
-        mend(directory, &format!("chmod 700 {shown}"))
-    );
+    let fault = format!("can be changed by {whose} (mode {mode:03o})");
+    let advice = mend(directory, &format!("chmod 700 {shown}"));
+    let error = Error::wrong(Operation::Check, directory, fault).advise(advice);
     match (mode & 0o002 != 0, is_ours) {
-        (true, true) => Err(message),
-        (true, false) | (false, true) => Ok(Some(message)),
+        (true, true) => Err(error),
+        (true, false) | (false, true) => Ok(Some(error)),
         // Kubernetes gives a pod's volumes to root and the group of the pod (fsGroup).
         (false, false) => Ok(None),
     }
@@ -77,7 +79,7 @@ pub fn of_another_than_root(directory: &Path) -> Option<String> {
 ///
 /// # Errors
 /// It is not; the text says what mends it.
-pub(super) fn is_kept_from_others(path: &Path, metadata: &Metadata) -> Result<(), String> {
+pub(super) fn is_kept_from_others(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     let (shown, own, mode) = (path.display(), geteuid().as_raw(), metadata.mode() & 0o777);
     let (fault, command) = if mode & 0o007 != 0 {
         (format!("can be read by everybody (mode {mode:03o})"), format!("chmod o-rwx {shown}"))
@@ -88,7 +90,7 @@ pub(super) fn is_kept_from_others(path: &Path, metadata: &Metadata) -> Result<()
     } else {
         return Ok(());
     };
-    Err(format!("{shown} {fault}; {}", mend(path, &command)))
+    Err(Error::wrong(Operation::Check, path, fault).advise(mend(path, &command)))
 }
 
 /// Why this user may not open a file, and what mends it. None where its owner and mode are not the cause.

@@ -17,18 +17,19 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
+use super::error::{Error, Operation};
 use super::is_there;
 
 /// Listens in a state directory that this process holds. What lies there is left from a process that was killed.
 ///
 /// # Errors
 /// It cannot be made; the text names it.
-pub fn listen(state_directory: &Path) -> Result<UnixListener, String> {
+pub fn listen(state_directory: &Path) -> Result<UnixListener, Error> {
     let path = state_directory.join(NAME);
-    let failed = |error: io::Error| format!("cannot listen on {}: {error}", path.display());
+    let failed = |error: io::Error| Error::io(Operation::Listen, &path, error);
     match fs::symlink_metadata(&path) {
         Ok(there) if !there.file_type().is_socket() => {
-            return Err(format!("cannot listen on {}: it is no socket; put it away", path.display()));
+            return Err(Error::wrong(Operation::Listen, &path, "it is no socket").advise("put it away"));
         }
         Ok(_) => fs::remove_file(&path).map_err(failed)?,
         Err(_) => {}
@@ -60,12 +61,12 @@ pub fn is_for(user: u32) -> bool {
 ///
 /// # Errors
 /// This user may not connect, or it is another user's socket; the text names it.
-pub fn connect(state_directory: &Path) -> Result<Option<UnixStream>, String> {
+pub fn connect(state_directory: &Path) -> Result<Option<UnixStream>, Error> {
     let path = state_directory.join(NAME);
     if !is_there(&path) {
         return Ok(None);
     }
-    let failed = |error: io::Error| format!("cannot ask at {}: {error}", path.display());
+    let failed = |error: io::Error| Error::io(Operation::Connect, &path, error);
     // Not through a link: whoever may write there could lead root to any socket.
     let flags = (OFlags::PATH | OFlags::NOFOLLOW).bits().cast_signed();
     let file = match fs::OpenOptions::new().read(true).custom_flags(flags).open(&path) {
@@ -75,12 +76,13 @@ pub fn connect(state_directory: &Path) -> Result<Option<UnixStream>, String> {
     };
     let made = file.metadata().map_err(failed)?;
     if !made.file_type().is_socket() {
-        return Err(format!("cannot ask at {}: it is no socket; put it away", path.display()));
+        return Err(Error::wrong(Operation::Connect, &path, "it is no socket").advise("put it away"));
     }
     let owner = fs::metadata(state_directory).map_err(failed)?.uid();
     if ![0, geteuid().as_raw(), owner].contains(&made.uid()) {
-        let whose = format!("{} belongs to user {}", path.display(), made.uid());
-        return Err(format!("{whose}, and the directory to user {owner}: that is not packetboat's; put it away"));
+        let fault =
+            format!("belongs to user {}, and the directory to user {owner}: that is not packetboat's", made.uid());
+        return Err(Error::wrong(Operation::Check, &path, fault).advise("put it away"));
     }
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
@@ -130,8 +132,8 @@ mod tests {
         let elsewhere = directory.path().join("elsewhere");
         fs::create_dir(&elsewhere).unwrap();
         std::os::unix::fs::symlink(state.join(NAME), elsewhere.join(NAME)).unwrap();
-        assert!(connect(&elsewhere).is_err_and(|why| why.contains("no socket")));
-        assert!(super::listen(&elsewhere).is_err_and(|why| why.contains("no socket")));
+        assert!(connect(&elsewhere).is_err_and(|why| why.to_string().contains("no socket")));
+        assert!(super::listen(&elsewhere).is_err_and(|why| why.to_string().contains("no socket")));
         drop(listening);
         remove(&state);
         assert!(!is_there(&state.join(NAME)));

@@ -13,14 +13,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::access::{AccessToken, jitter};
+use super::error::Error;
 use super::json::{StoredSignIn, TokenResponse};
-use super::refusal::{self, Refusal};
+use super::refusal::{self, Endpoint};
 use super::store::{Owner, Store};
 use crate::config::{Account, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::secret::Secret;
-use crate::state::{self, Stamp};
+use crate::state::Stamp;
 use crate::transport::http::{Client, Response};
 pub use status::TokenStatus;
 
@@ -81,16 +82,12 @@ struct State {
 #[derive(Clone)]
 struct Trouble {
     failure: Failure,
+    /// The failure without what differs from one attempt to the next.
+    topic: String,
     until: Instant,
     times: u32,
     /// The files it happened with: a change of theirs ends it.
     stamps: Vec<Stamp>,
-}
-
-/// What fetching came to, when it came to nothing.
-struct Setback {
-    failure: Failure,
-    retry_after: Option<Duration>,
 }
 
 impl CachedToken {
@@ -194,14 +191,14 @@ impl CachedToken {
         (&self.account.user, &self.account_name)
     }
 
-    /// Advice for this very account: not every grant knows a sign-in.
-    pub(super) fn advise(&self, words: &str) -> String {
-        let (sign_in, password) = if self.identity.grant.needs_login() {
-            (format!("packetboat login {}", self.account_name), "sign in with the right one")
-        } else {
-            ("with this grant nobody can; exempt the account, or use another grant".to_owned(), PASSWORD_FILE)
-        };
-        words.replace("packetboat login ACCOUNT", &sign_in).replace(PASSWORD_FILE, password)
+    /// The account that `packetboat login` is called with; none where the grant knows no sign-in.
+    pub(super) fn login_name(&self) -> Option<&str> {
+        self.identity.grant.needs_login().then_some(self.account_name.as_str())
+    }
+
+    /// The endpoint that a client asks about this account.
+    pub(super) fn endpoint<'a>(&'a self, client: &'a Client) -> Endpoint<'a> {
+        Endpoint { host: client.host(), login: self.login_name() }
     }
 
     fn present(&self, by_device: bool) -> Option<Arc<AccessToken>> {
@@ -292,29 +289,27 @@ impl CachedToken {
                 }
                 Ok(token)
             }
-            Err(setback) => Err(self.trouble(setback, stamps)),
+            Err(error) => Err(self.trouble(error, stamps)),
         }
     }
 
-    async fn ask_endpoint(&self) -> Result<(TokenResponse, Response), Setback> {
+    async fn ask_endpoint(&self) -> Result<(TokenResponse, Response), Error> {
         let _exclusive = self.exclusive().await?;
         self.keep_unsaved().await;
         let record = self.record().await?;
         let request = self.request(record.as_ref().map(|(_, newest)| newest.refresh_token.clone())).await?;
-        let response = self.client.ask(request).await.map_err(|failure| Setback { failure, retry_after: None })?;
-        let judged = refusal::judge(self.client.host(), &response, SystemTime::now());
-        let mut token_response = judged.map_err(|Refusal { passes, retry_after, words, .. }| {
-            let kind = if passes { Kind::TokenUnavailable } else { Kind::TokenRefused };
-            Setback { failure: Failure::new(kind, self.advise(&words)), retry_after }
-        })?;
+        let response = self.client.ask(request).await.map_err(Error::Unreachable)?;
+        let judged = refusal::judge(self.endpoint(&self.client), &response, SystemTime::now());
+        let mut token_response = judged.map_err(Error::Refused)?;
         if let Some((kept, newest)) = record {
             self.keep(kept, newest, token_response.refresh_token.take()).await;
         }
         Ok((token_response, response))
     }
 
-    fn trouble(&self, setback: Setback, stamps: Vec<Stamp>) -> Failure {
-        let Setback { failure, retry_after } = setback;
+    fn trouble(&self, error: Error, stamps: Vec<Stamp>) -> Failure {
+        let (retry_after, topic) = (error.retry_after(), error.topic());
+        let failure = Failure::from(error);
         let mut state = self.state();
         let last = state.trouble.take();
         let times = last.as_ref().filter(|last| last.failure.kind == failure.kind).map_or(0, |last| last.times + 1);
@@ -325,11 +320,8 @@ impl CachedToken {
             // A wrong password that is sent again and again locks the account; a new file is noticed.
             pause = IDLE;
         }
-        // But for the correlation id, which is a new one each time.
-        let words = |failure: &Failure| failure.detail.split(" (correlation id").next().map(str::to_owned);
-        let is_news =
-            last.is_none_or(|last| last.failure.kind != failure.kind || words(&last.failure) != words(&failure));
-        state.trouble = Some(Trouble { failure: failure.clone(), until: Instant::now() + pause, times, stamps });
+        let is_news = last.is_none_or(|last| last.failure.kind != failure.kind || last.topic != topic);
+        state.trouble = Some(Trouble { failure: failure.clone(), topic, until: Instant::now() + pause, times, stamps });
         let left = state.token.as_ref().map(|token| token.left().as_secs()).filter(|left| *left > 0);
         drop(state);
         let still = left.map_or_else(String::new, |left| {
@@ -374,13 +366,6 @@ impl CachedToken {
     }
 }
 
-/// Nothing can be asked for, until somebody acts; or for the moment, where that is a shortage.
-fn refused(why: String) -> Setback {
-    let kind = if state::passes(&why) { Kind::TokenUnavailable } else { Kind::TokenRefused };
-    Setback { failure: Failure::new(kind, why), retry_after: None }
-}
-
-const PASSWORD_FILE: &str = "put the new one into password_file";
 /// Without a device for so long nothing is fetched ahead.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A refresh token ends when it is not used for 90 days.

@@ -8,6 +8,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use tokio::time::{Instant, sleep};
 
 use super::cache::CachedToken;
+use super::error::Error;
 use super::json::{self, StoredSignIn, TokenResponse};
 use super::refusal;
 use super::request;
@@ -42,10 +43,10 @@ impl Enrolment {
     ///
     /// # Errors
     /// There are no random octets.
-    pub fn begin(token: &Arc<CachedToken>, redirect: &str) -> Result<Self, String> {
+    pub fn begin(token: &Arc<CachedToken>, redirect: &str) -> Result<Self, Error> {
         let random = || crypto::random::<32>().map(|octets| BASE64URL.encode(octets));
-        let state = random().map_err(|refused| refused.to_string())?;
-        let verifier = random().map_err(|refused| refused.to_string())?;
+        let state = random()?;
+        let verifier = random()?;
         Ok(Self {
             token: Arc::clone(token),
             redirect: redirect.to_owned(),
@@ -81,7 +82,7 @@ impl Enrolment {
                 let number = field("error_description").and_then(|text| text.split("AADSTS").nth(1));
                 let number = number.and_then(|text| text.split(|c: char| !c.is_ascii_digit()).next());
                 let advice = number.and_then(|number| refusal::advice(number.parse().ok()?));
-                let advice = advice.map(|advice| self.token.advise(advice));
+                let advice = advice.map(|advice| advice.words(self.token.login_name()));
                 let number = number.map(|number| format!(", AADSTS{number}")).unwrap_or_default();
                 let advice = advice.map(|advice| format!(": {advice}")).unwrap_or_default();
                 Pasted::Refused(format!("{error}{number}{advice}"))
@@ -94,9 +95,9 @@ impl Enrolment {
     ///
     /// # Errors
     /// The endpoint says no, or the token cannot be kept.
-    pub async fn finish(&self, code: &Secret) -> Result<Option<String>, String> {
+    pub async fn finish(&self, code: &Secret) -> Result<Option<String>, Error> {
         let request = request::code(&self.token.identity, code, &self.redirect, &self.verifier)?;
-        let response = self.token.client.ask(request).await.map_err(|failure| failure.to_string())?;
+        let response = self.token.client.ask(request).await.map_err(Error::Unreachable)?;
         self.token.keep_sign_in(&response)
     }
 }
@@ -118,19 +119,22 @@ impl DeviceSignIn {
     ///
     /// # Errors
     /// The endpoint says no.
-    pub async fn begin(token: &Arc<CachedToken>, roots: &Roots, limits: &Limits) -> Result<Self, String> {
+    pub async fn begin(token: &Arc<CachedToken>, roots: &Roots, limits: &Limits) -> Result<Self, Error> {
         let client = Client::new(&token.identity.device_endpoint, roots, limits)?;
         let request = request::device_authorization(&token.identity);
-        let response = client.ask(request).await.map_err(|failure| failure.to_string())?;
+        let response = client.ask(request).await.map_err(Error::Unreachable)?;
         let Some(code) = json::device_code(&response.body).filter(|_| response.status == 200) else {
-            return Err(token.advise(&refusal::read(client.host(), &response, SystemTime::now()).words));
+            return Err(Error::Refused(refusal::read(token.endpoint(&client), &response, SystemTime::now())));
         };
         let host = client.host();
         let uri = address_to_open(&code.verification_uri).ok_or_else(|| {
-            format!("{host} answers with an address to open that is none by https: nobody should open it")
+            let why = "answers with an address to open that is none by https: nobody should open it";
+            Error::Response { host: host.to_owned(), why }
         })?;
-        let user_code = code_to_type(&code.user_code)
-            .ok_or_else(|| format!("{host} answers with a code to type that holds characters which nobody can type"))?;
+        let user_code = code_to_type(&code.user_code).ok_or_else(|| {
+            let why = "answers with a code to type that holds characters which nobody can type";
+            Error::Response { host: host.to_owned(), why }
+        })?;
         Ok(Self {
             token: Arc::clone(token),
             device_code: Secret::new(code.device_code.into_bytes()),
@@ -150,8 +154,8 @@ impl DeviceSignIn {
     ///
     /// # Errors
     /// The person says no, it is too late, or the token cannot be kept.
-    pub async fn finish(mut self) -> Result<Option<String>, String> {
-        let mut last = "the code has expired: ask for a new one".to_owned();
+    pub async fn finish(mut self) -> Result<Option<String>, Error> {
+        let mut last = Error::SignIn("the code has expired: ask for a new one");
         while Instant::now() + self.interval < self.until {
             sleep(self.interval).await;
             let request = request::device_code(&self.token.identity, &self.device_code)?;
@@ -159,19 +163,20 @@ impl DeviceSignIn {
                 Ok(response) => response,
                 // The network may come back before the code expires.
                 Err(failure) => {
-                    last = failure.to_string();
+                    last = Error::Unreachable(failure);
                     continue;
                 }
             };
             if response.status == 200 {
                 return self.token.keep_sign_in(&response);
             }
-            let refusal = refusal::read(self.token.client.host(), &response, SystemTime::now());
+            let endpoint = self.token.endpoint(&self.token.client);
+            let refusal = refusal::read(endpoint, &response, SystemTime::now());
             if refusal.error == "slow_down" {
                 // RFC 8628 §3.5: for good.
                 self.interval += Duration::from_secs(5);
             } else if !refusal.passes {
-                return Err(self.token.advise(&refusal.words));
+                return Err(Error::Refused(refusal));
             }
         }
         Err(last)
@@ -194,14 +199,14 @@ const LONGEST_CODE: usize = 64;
 
 impl CachedToken {
     /// Keeps the refresh token. Returns who signed in, where the token tells and it is another name than the configured.
-    fn keep_sign_in(&self, response: &Response) -> Result<Option<String>, String> {
-        let judged = refusal::judge(self.client.host(), response, SystemTime::now());
-        let TokenResponse { access_token, refresh_token, .. } =
-            judged.map_err(|refusal| self.advise(&refusal.words))?;
-        let refresh_token = refresh_token
-            .ok_or("the endpoint gave no refresh token: offline_access must be among the scopes, and consented to")?;
+    fn keep_sign_in(&self, response: &Response) -> Result<Option<String>, Error> {
+        let judged = refusal::judge(self.endpoint(&self.client), response, SystemTime::now());
+        let TokenResponse { access_token, refresh_token, .. } = judged.map_err(Error::Refused)?;
+        let refresh_token = refresh_token.ok_or(Error::SignIn(
+            "the endpoint gave no refresh token: offline_access must be among the scopes, and consented to",
+        ))?;
         let now = unix_time();
-        let store = self.store.as_ref().ok_or("this identity's grant needs no sign-in")?;
+        let store = self.store.as_ref().ok_or(Error::SignIn("this identity's grant needs no sign-in"))?;
         store.put(&self.owner, &StoredSignIn { refresh_token, signed_in: now, renewed: now })?;
         let person = json::claims(access_token.expose()).and_then(|claims| claims.upn);
         Ok(person.filter(|person| !person.eq_ignore_ascii_case(&self.account.user)))

@@ -1,61 +1,106 @@
 //! What a token endpoint means when it does not say yes: whether it passes, and what a person can do about it.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::json::{self, ErrorResponse, TokenResponse};
 use crate::text::{self, excerpt};
 use crate::transport::http::Response;
 
-/// A no, read.
+/// The refusal of a token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// As RFC 6749 §5.2 and RFC 8628 §3.5 name them; empty where there was none.
     pub(super) error: String,
     /// It passes by itself.
     pub(super) passes: bool,
     pub(super) retry_after: Option<Duration>,
-    /// In plain words, with what to do. Never the endpoint's own text, which may repeat what it was sent.
-    pub(super) words: String,
+    /// The answer in plain words, with what to do. Never the endpoint's own text, which may repeat what it was sent.
+    pub(super) answer: String,
+    /// Differs from one answer to the next.
+    correlation_id: Option<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.answer)?;
+        match &self.correlation_id {
+            Some(id) => write!(f, " (correlation id {id})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The endpoint that answers, and the account that it answers about.
+#[derive(Clone, Copy)]
+pub(super) struct Endpoint<'a> {
+    pub(super) host: &'a str,
+    /// The account that `packetboat login` is called with; none where the grant knows no sign-in.
+    pub(super) login: Option<&'a str>,
+}
+
+/// What mends a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advice {
+    /// The same for every grant.
+    Text(&'static str),
+    /// The person has to sign in again, for this reason.
+    SignIn(&'static str),
+    /// The person's password is wrong, for this reason.
+    Password(&'static str),
+}
+
+impl Advice {
+    /// The advice for an account: not every grant knows a sign-in.
+    pub(super) fn words(self, login: Option<&str>) -> String {
+        match (self, login) {
+            (Self::Text(text), _) => text.to_owned(),
+            (Self::SignIn(reason), Some(account)) => format!("{reason}: packetboat login {account}"),
+            (Self::SignIn(reason), None) => {
+                format!("{reason}: with this grant nobody can; exempt the account, or use another grant")
+            }
+            (Self::Password(reason), Some(_)) => format!("{reason}: sign in with the right one"),
+            (Self::Password(reason), None) => format!("{reason}: put the new one into password_file"),
+        }
+    }
 }
 
 /// The token that an answer holds, or its refusal.
-pub(super) fn judge(host: &str, response: &Response, now: SystemTime) -> Result<TokenResponse, Refusal> {
+pub(super) fn judge(endpoint: Endpoint<'_>, response: &Response, now: SystemTime) -> Result<TokenResponse, Refusal> {
     let token_response = json::token_response(&response.body).filter(|_| response.status == 200);
-    token_response.ok_or_else(|| read(host, response, now))
+    token_response.ok_or_else(|| read(endpoint, response, now))
 }
 
 /// Reads an answer that holds no token.
-pub(super) fn read(host: &str, response: &Response, now: SystemTime) -> Refusal {
+pub(super) fn read(endpoint: Endpoint<'_>, response: &Response, now: SystemTime) -> Refusal {
+    let host = endpoint.host;
     let overloaded = response.status == 429 || response.status >= 500;
-    let Some(error_response) = json::error_response(&response.body) else {
+    let Some(refused) = json::error_response(&response.body) else {
         return Refusal {
             error: String::new(),
             // An error page or garbage: something between us and the endpoint, or the endpoint itself, is ill.
             passes: true,
             retry_after: response.retry_after,
-            words: format!("{host} answers {} without a token{}", response.status, hint(response)),
+            answer: format!("{host} answers {} without a token{}", response.status, hint(response)),
+            correlation_id: None,
         };
     };
-    let codes = codes(&error_response);
-    let code = codes.first().copied();
+    let codes = codes(&refused);
     let passes = overloaded
-        || PASSING.contains(&error_response.error.as_str())
+        || PASSING.contains(&refused.error.as_str())
         || codes.iter().any(|code| PASSING_CODES.contains(code));
-    let mut words =
-        format!("{host} says {}", if is_code(&error_response.error) { error_response.error.as_str() } else { "no" });
-    if let Some(code) = code {
-        words += &format!(", AADSTS{code}");
+    let mut answer = format!("{host} says {}", if is_code(&refused.error) { refused.error.as_str() } else { "no" });
+    if let Some(code) = codes.first() {
+        answer += &format!(", AADSTS{code}");
     }
-    let advice = codes.iter().find_map(|code| advice(*code)).or_else(|| advice_by_error(&error_response.error));
+    let advice = codes.iter().find_map(|code| advice(*code)).or_else(|| advice_by_error(&refused.error));
     if let Some(skew) = skew(response, now).filter(|_| codes.contains(&CLOCK)) {
-        words += &format!(": {skew}");
+        answer += &format!(": {skew}");
     } else if let Some(advice) = advice {
-        words += &format!(": {advice}");
+        answer += &format!(": {}", advice.words(endpoint.login));
     }
-    if let Some(id) = error_response.correlation_id.as_deref().filter(|id| is_id(id)) {
-        words += &format!(" (correlation id {id})");
-    }
-    Refusal { error: error_response.error, passes, retry_after: response.retry_after, words }
+    let correlation_id = refused.correlation_id.filter(|id| is_id(id));
+    Refusal { error: refused.error, passes, retry_after: response.retry_after, answer, correlation_id }
 }
 
 /// In words, if this computer's clock and the endpoint's are minutes apart.
@@ -128,77 +173,83 @@ fn is_id(id: &str) -> bool {
 }
 
 /// By Microsoft's numbers, which may change: they decide what is said, and only whether it passes beside `error`.
-pub(super) fn advice(code: u32) -> Option<&'static str> {
+pub(super) fn advice(code: u32) -> Option<Advice> {
     Some(match code {
-        50034 | 50020 => "the account is not in this tenant: compare its address, and tenant",
-        50053 => "the account is locked for too many wrong sign-ins, or this address is blocked: wait half an hour",
-        50055 | 50126 => "the person's password is wrong or has expired: put the new one into password_file",
-        50057 => "the account is disabled: enable it, or sign in as another one",
+        50034 | 50020 => Advice::Text("the account is not in this tenant: compare its address, and tenant"),
+        50053 => Advice::Text(
+            "the account is locked for too many wrong sign-ins, or this address is blocked: wait half an hour",
+        ),
+        50055 | 50126 => Advice::Password("the person's password is wrong or has expired"),
+        50057 => Advice::Text("the account is disabled: enable it, or sign in as another one"),
         16000 | 50074 | 50076 | 50078 | 50079 => {
-            "the person must sign in again, with the second factor: packetboat login ACCOUNT"
+            Advice::SignIn("the person must sign in again, with the second factor")
         }
         50132 | 50133 | 50173 | 70000 | 70008 | 700_082 | 70043 => {
-            "the sign-in has ended (password changed, revoked, unused for 90 days, or a policy): packetboat login ACCOUNT"
+            Advice::SignIn("the sign-in has ended (password changed, revoked, unused for 90 days, or a policy)")
         }
-        50105 => {
-            "the account is not assigned to the enterprise application: assign it, or switch \"assignment required\" off"
-        }
+        50105 => Advice::Text(
+            "the account is not assigned to the enterprise application: assign it, or switch \"assignment required\" off",
+        ),
         50128 | 50059 | 90002 => {
-            "the tenant does not exist, or is missing: compare tenant with the portal's directory id"
+            Advice::Text("the tenant does not exist, or is missing: compare tenant with the portal's directory id")
         }
-        50194 | 9_001_023 | 9_002_332 => "the application is for one tenant alone: write its id or domain as tenant",
-        50196 => "the same was request for too often: this passes in some minutes",
-        53000..=53003 | 530_032 | 530_034 | 530_035 => {
+        50194 | 9_001_023 | 9_002_332 => {
+            Advice::Text("the application is for one tenant alone: write its id or domain as tenant")
+        }
+        50196 => Advice::Text("the same was asked for too often: this passes in some minutes"),
+        53000..=53003 | 530_032 | 530_034 | 530_035 => Advice::Text(
             "Conditional Access or security defaults block the sign-in: look at its sign-in log for the policy (\"Block \
-             device code flow\", locations, compliant devices), and exclude this application or account"
-        }
-        65001 | 650_052 | 65004 | 90094 | 90095 => {
-            "nobody has consented for this application: an administrator opens the consent address that packetboat setup prints"
-        }
-        650_056 | 650_057 | 70011 | 500_011 | 50001 | 700_022 | 700_023 => {
+             device code flow\", locations, compliant devices), and exclude this application or account",
+        ),
+        65001 | 650_052 | 65004 | 90094 | 90095 => Advice::Text(
+            "nobody has consented for this application: an administrator opens the consent address that packetboat setup prints",
+        ),
+        650_056 | 650_057 | 70011 | 500_011 | 50001 | 700_022 | 700_023 => Advice::Text(
             "the scope is not among the application's permissions: add Office 365 Exchange Online, IMAP and POP, as packetboat \
-             setup shows, and leave scopes out of the configuration"
-        }
-        700_016 | 700_011 | 70001 | 7_000_112 => {
-            "the application is unknown in this tenant, or disabled: compare client_id and tenant with the app registration"
-        }
-        7_000_215 => "the client secret is wrong: put the secret's value into the file, not its id",
-        7_000_222 => "the client secret has expired: make a new one, or better a certificate",
-        7_000_218 | 700_025 | 70002 => {
+             setup shows, and leave scopes out of the configuration",
+        ),
+        700_016 | 700_011 | 70001 | 7_000_112 => Advice::Text(
+            "the application is unknown in this tenant, or disabled: compare client_id and tenant with the app registration",
+        ),
+        7_000_215 => Advice::Text("the client secret is wrong: put the secret's value into the file, not its id"),
+        7_000_222 => Advice::Text("the client secret has expired: make a new one, or better a certificate"),
+        7_000_218 | 700_025 | 70002 => Advice::Text(
             "public and confidential are mixed up: for a sign-in by a person switch \"Allow public client flows\" on; else \
-             give the application a certificate or secret"
-        }
-        CLOCK => {
-            "the assertion is not valid now, so a clock is wrong: set this computer's, as with timedatectl set-ntp true"
-        }
+             give the application a certificate or secret",
+        ),
+        CLOCK => Advice::Text(
+            "the assertion is not valid now, so a clock is wrong: set this computer's, as with timedatectl set-ntp true",
+        ),
         700_027 | 50012 | 700_030 => {
-            "the certificate is not the one that was uploaded: upload this one to the app registration"
+            Advice::Text("the certificate is not the one that was uploaded: upload this one to the app registration")
         }
-        70021 | 700_211 | 700_212 | 700_213 => {
-            "no federated credential of the application fits the token: compare issuer, subject and audience, letter by letter"
-        }
-        70018 => "the code was not recognised: ask for a new one",
-        70019 => "the code has expired: ask for a new one",
-        50011 => {
-            "the redirect address is not registered: add http://localhost under \"Mobile and desktop applications\""
-        }
-        90038 | 900_382 | 900_432 => "the account belongs to another cloud: set cloud",
-        90014 | 900_144 | 9_002_313 => "the request was malformed, which should not be: please report it",
-        50033 | 50087 | 90006 | 90012 | 90024 | 90033 | 90055 => "trouble at Microsoft, which passes",
+        70021 | 700_211 | 700_212 | 700_213 => Advice::Text(
+            "no federated credential of the application fits the token: compare issuer, subject and audience, letter by letter",
+        ),
+        70018 => Advice::Text("the code was not recognised: ask for a new one"),
+        70019 => Advice::Text("the code has expired: ask for a new one"),
+        50011 => Advice::Text(
+            "the redirect address is not registered: add http://localhost under \"Mobile and desktop applications\"",
+        ),
+        90038 | 900_382 | 900_432 => Advice::Text("the account belongs to another cloud: set cloud"),
+        90014 | 900_144 | 9_002_313 => Advice::Text("the request was malformed, which should not be: please report it"),
+        50033 | 50087 | 90006 | 90012 | 90024 | 90033 | 90055 => Advice::Text("trouble at Microsoft, which passes"),
         _ => return None,
     })
 }
 
-fn advice_by_error(error: &str) -> Option<&'static str> {
+fn advice_by_error(error: &str) -> Option<Advice> {
     Some(match error {
-        "invalid_grant" => "the sign-in has ended, or was refused: packetboat login ACCOUNT",
-        "invalid_client" => "the application could not prove itself: compare client_id and its secret or certificate",
-        "unauthorized_client" => "the application may not use this grant",
-        "invalid_scope" => "the scope is wrong: leave scopes out of the configuration",
-        "interaction_required" | "consent_required" | "login_required" => "a person must act: packetboat login ACCOUNT",
-        "access_denied" | "authorization_declined" => "the person said no",
-        "expired_token" => "the code has expired: ask for a new one",
-        "invalid_resource" => "the resource is unknown in this tenant: leave resource and scopes out",
+        "invalid_grant" => Advice::SignIn("the sign-in has ended, or was refused"),
+        "invalid_client" => {
+            Advice::Text("the application could not prove itself: compare client_id and its secret or certificate")
+        }
+        "unauthorized_client" => Advice::Text("the application may not use this grant"),
+        "invalid_scope" => Advice::Text("the scope is wrong: leave scopes out of the configuration"),
+        "interaction_required" | "consent_required" | "login_required" => Advice::SignIn("a person must act"),
+        "access_denied" | "authorization_declined" => Advice::Text("the person said no"),
+        "expired_token" => Advice::Text("the code has expired: ask for a new one"),
+        "invalid_resource" => Advice::Text("the resource is unknown in this tenant: leave resource and scopes out"),
         _ => return None,
     })
 }
@@ -217,9 +268,11 @@ mod tests {
     use super::*;
     use zeroize::Zeroizing;
 
+    const ENDPOINT: Endpoint<'_> = Endpoint { host: "login.example", login: Some("scans") };
+
     fn refusal(status: u16, body: &str) -> Refusal {
         let body = Zeroizing::new(body.as_bytes().to_vec());
-        read("login.example", &Response { status, body, ..Response::default() }, SystemTime::now())
+        read(ENDPOINT, &Response { status, body, ..Response::default() }, SystemTime::now())
     }
 
     #[test]
@@ -241,8 +294,19 @@ mod tests {
     fn the_number_is_explained_and_the_text_is_not_repeated() {
         let one =
             refusal(401, "{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: Invalid hunter2\"}");
-        assert!(one.words.contains("AADSTS7000215: the client secret is wrong"), "{}", one.words);
-        assert!(!one.words.contains("hunter2"));
+        assert!(one.answer.contains("AADSTS7000215: the client secret is wrong"), "{}", one.answer);
+        assert!(!one.answer.contains("hunter2"));
+    }
+
+    #[test]
+    fn advice_fits_the_grant_and_the_correlation_id_stands_apart() {
+        let body = "{\"error\":\"invalid_grant\",\"error_codes\":[50126],\"correlation_id\":\"a-1\"}";
+        let one = refusal(400, body);
+        assert!(one.answer.ends_with("has expired: sign in with the right one"), "{one}");
+        assert!(one.to_string().ends_with(" (correlation id a-1)"), "{one}");
+        let words = |login| Advice::SignIn("a person must act").words(login);
+        assert_eq!(words(Some("scans")), "a person must act: packetboat login scans");
+        assert!(words(None).contains("exempt the account"), "{}", words(None));
     }
 
     #[test]
@@ -250,7 +314,7 @@ mod tests {
         let date = SystemTime::now() - Duration::from_secs(3600);
         let body = Zeroizing::new(b"{\"error\":\"invalid_client\",\"error_codes\":[700024]}".to_vec());
         let response = Response { status: 401, date: Some(date), body, ..Response::default() };
-        let words = read("login.example", &response, SystemTime::now()).words;
+        let words = read(ENDPOINT, &response, SystemTime::now()).answer;
         assert!(words.contains("this computer's clock is 1h ahead of the endpoint's"), "{words}");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use zeroize::Zeroizing;
 
+use super::error::Error;
 use super::json;
 use crate::config::{Account, CertificateFiles, Credential, Grant, Identity};
 use crate::crypto::{self, SigningKey};
@@ -18,7 +19,7 @@ use crate::transport::http::{self, Request};
 ///
 /// # Errors
 /// A file cannot be read, or holds something else; the text names it.
-pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Option<&Secret>) -> Result<Request, String> {
+pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Option<&Secret>) -> Result<Request, Error> {
     let mut form = Form::new(identity);
     match &identity.grant {
         Grant::ManagedIdentity => return Ok(metadata(identity)),
@@ -57,7 +58,7 @@ pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Optio
 ///
 /// # Errors
 /// The secret cannot be read.
-pub(super) fn code(identity: &Identity, code: &Secret, redirect: &str, verifier: &Secret) -> Result<Request, String> {
+pub(super) fn code(identity: &Identity, code: &Secret, redirect: &str, verifier: &Secret) -> Result<Request, Error> {
     let mut form = Form::new(identity);
     form.add("grant_type", "authorization_code");
     form.add("redirect_uri", redirect);
@@ -71,7 +72,7 @@ pub(super) fn code(identity: &Identity, code: &Secret, redirect: &str, verifier:
 ///
 /// # Errors
 /// The secret cannot be read.
-pub(super) fn device_code(identity: &Identity, device_code: &Secret) -> Result<Request, String> {
+pub(super) fn device_code(identity: &Identity, device_code: &Secret) -> Result<Request, Error> {
     let mut form = Form::new(identity);
     form.add("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
     form.add_secret("device_code", device_code);
@@ -151,7 +152,7 @@ impl Form {
         self.add(name, std::str::from_utf8(value.expose()).unwrap_or_default());
     }
 
-    fn prove(&mut self, identity: &Identity, credential: Option<&Credential>) -> Result<(), String> {
+    fn prove(&mut self, identity: &Identity, credential: Option<&Credential>) -> Result<(), Error> {
         match credential {
             None => Ok(()),
             Some(Credential::Secret(file)) => self.prove_by(Some(&file.path)),
@@ -164,7 +165,7 @@ impl Form {
         }
     }
 
-    fn prove_by(&mut self, file: Option<&Path>) -> Result<(), String> {
+    fn prove_by(&mut self, file: Option<&Path>) -> Result<(), Error> {
         if let Some(file) = file {
             self.add_secret("client_secret", &state::read_secret(file)?);
         }
@@ -177,20 +178,20 @@ impl Form {
 }
 
 /// A JWT signed with PS256, as Microsoft identity platform's certificate credentials are.
-fn assertion(identity: &Identity, files: &CertificateFiles) -> Result<Secret, String> {
+fn assertion(identity: &Identity, files: &CertificateFiles) -> Result<Secret, Error> {
     let key = SigningKey::from_pem(&state::read_private_pem(&files.key)?)
-        .map_err(|why| format!("{} {why}", files.key.display()))?;
+        .map_err(|source| Error::Key { path: files.key.clone(), source })?;
     let thumbprint = BASE64URL.encode(crypto::sha256(&certificate::der(&files.chain)?));
     let parts = json::assertion(&thumbprint, &identity.token_endpoint, &identity.client_id, &id()?, unix_time());
-    let [header, claims] = parts.ok_or("the assertion cannot be written")?;
+    let [header, claims] = parts.ok_or(Error::SignIn("the assertion cannot be written"))?;
     let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims));
-    let signature = key.ps256(signed.as_bytes()).map_err(|refused| refused.to_string())?;
+    let signature = key.ps256(signed.as_bytes())?;
     Ok(Secret::new(format!("{signed}.{}", BASE64URL.encode(signature)).into_bytes()))
 }
 
 /// A GUID of version 4 (RFC 9562 §5.4).
-fn id() -> Result<String, String> {
-    let bits = u128::from_be_bytes(crypto::random().map_err(|refused| refused.to_string())?);
+fn id() -> Result<String, Error> {
+    let bits = u128::from_be_bytes(crypto::random()?);
     let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{bits:032x}");
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();

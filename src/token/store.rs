@@ -4,12 +4,12 @@
 //! `packetboat login` writes beside the running proxy.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use super::error::{Error, StoreError};
 use super::json::StoredSignIn;
 use crate::config::Identity;
 use crate::crypto::{self, Vault};
@@ -51,7 +51,7 @@ impl Store {
     ///
     /// # Errors
     /// A file is not ours alone, or the key is none; the text holds the command that mends it.
-    pub fn open(state_directory: &Path, key: Option<&Path>, mode: Mode) -> Result<Self, String> {
+    pub fn open(state_directory: &Path, key: Option<&Path>, mode: Mode) -> Result<Self, Error> {
         if mode == Mode::Apply {
             state::make_directory(state_directory)?;
         } else {
@@ -66,12 +66,7 @@ impl Store {
             None => own_key(&path, mode)?,
         };
         if key.len() < KEY_LENGTH {
-            return Err(format!(
-                "the store's key, {}, has {} octets and needs {KEY_LENGTH} or more; put the old one back, or make one with: head \
-                 -c 32 /dev/urandom",
-                path.display(),
-                key.len()
-            ));
+            return Err(StoreError::ShortKey { path, length: key.len(), needed: KEY_LENGTH }.into());
         }
         let directory = state_directory.join(DIRECTORY);
         if mode == Mode::Apply {
@@ -80,7 +75,7 @@ impl Store {
         if directory.exists() && !(mode == Mode::DryRun && geteuid().is_root()) {
             state::check_own(&directory)?;
         }
-        let store = Self { directory, vault: Vault::new(&key).map_err(|refused| refused.to_string())? };
+        let store = Self { directory, vault: Vault::new(&key)? };
         if mode == Mode::Apply {
             let _lock = store.lock()?;
             state::sweep(&store.directory);
@@ -89,22 +84,16 @@ impl Store {
     }
 
     /// What is kept for this sign-in; nothing if nobody has signed in.
-    pub(super) fn read(&self, owner: &Owner) -> Result<Option<StoredSignIn>, String> {
+    pub(super) fn read(&self, owner: &Owner) -> Result<Option<StoredSignIn>, Error> {
         let path = self.path(owner);
         let sealed = match state::read_own(&path) {
             Ok(sealed) => sealed,
-            Err(error) if error.0 == ErrorKind::NotFound => return Ok(None),
-            Err((_, message)) => return Err(message),
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
         let record = sealed.strip_prefix(MAGIC).and_then(|sealed| self.vault.open(&owner.label(), sealed));
         let record = record.and_then(|record| StoredSignIn::from_json(&record));
-        record.map(Some).ok_or_else(|| {
-            format!(
-                "{} cannot be opened: it was sealed with another key, or has been changed; put the old key back, or move \
-                 the file away and sign in again",
-                path.display()
-            )
-        })
+        record.map(Some).ok_or_else(|| StoreError::OtherKey(path).into())
     }
 
     /// Why there is no record, as a sentence about the person: there may be a sign-in that is another issuer's.
@@ -125,7 +114,7 @@ impl Store {
 
     /// Keeps a record in place of one with any of these refresh tokens, or of none where there are none; it is on disk when
     /// this returns. Whether it was: not, if somebody has signed in anew meanwhile.
-    pub(super) fn replace(&self, owner: &Owner, before: &[Secret], new: &StoredSignIn) -> Result<bool, String> {
+    pub(super) fn replace(&self, owner: &Owner, before: &[Secret], new: &StoredSignIn) -> Result<bool, Error> {
         let _lock = self.lock()?;
         let current = self.read(owner)?;
         let is_as_read = match &current {
@@ -139,24 +128,24 @@ impl Store {
     }
 
     /// Keeps a record, whatever was there: somebody has just signed in.
-    pub(super) fn put(&self, owner: &Owner, new: &StoredSignIn) -> Result<(), String> {
+    pub(super) fn put(&self, owner: &Owner, new: &StoredSignIn) -> Result<(), Error> {
         let _lock = self.lock()?;
         self.write(owner, new)
     }
 
     /// Held by who spends a refresh token, over all processes: two must not spend the same one. Waits for the other. None
     /// where the store has not been made, and so holds no refresh token.
-    pub(super) fn exclusive(&self, owner: &Owner) -> Result<Option<File>, String> {
+    pub(super) fn exclusive(&self, owner: &Owner) -> Result<Option<File>, Error> {
         if !self.directory.exists() {
             return Ok(None);
         }
-        state::lock(&self.path(owner).with_extension("lock")).map(Some)
+        Ok(Some(state::lock(&self.path(owner).with_extension("lock"))?))
     }
 
-    fn write(&self, owner: &Owner, new: &StoredSignIn) -> Result<(), String> {
-        let json = new.to_json().ok_or("the refresh token is no text")?;
-        let sealed = self.vault.seal(&owner.label(), &json).map_err(|refused| refused.to_string())?;
-        state::write(&self.path(owner), &[MAGIC, &sealed].concat(), Access::Private)
+    fn write(&self, owner: &Owner, new: &StoredSignIn) -> Result<(), Error> {
+        let json = new.to_json().ok_or(StoreError::NoText)?;
+        let sealed = self.vault.seal(&owner.label(), &json)?;
+        Ok(state::write(&self.path(owner), &[MAGIC, &sealed].concat(), Access::Private)?)
     }
 
     /// By the identity's name, which people recognise, a hash that tells its people apart, and one that tells issuers apart.
@@ -165,8 +154,8 @@ impl Store {
     }
 
     /// One at a time, over all processes. Given back when the file is closed, also by a kill.
-    fn lock(&self) -> Result<File, String> {
-        state::lock(&self.directory.join("lock"))
+    fn lock(&self) -> Result<File, Error> {
+        Ok(state::lock(&self.directory.join("lock"))?)
     }
 }
 
@@ -207,27 +196,22 @@ fn credential() -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-fn own_key(path: &Path, mode: Mode) -> Result<Zeroizing<Vec<u8>>, String> {
+fn own_key(path: &Path, mode: Mode) -> Result<Zeroizing<Vec<u8>>, Error> {
     match state::read_own(path) {
         Ok(key) => Ok(key),
-        Err((ErrorKind::NotFound, _)) => {
-            let key: Zeroizing<[u8; KEY_LENGTH]> = Zeroizing::new(crypto::random().map_err(|error| error.to_string())?);
+        Err(error) if error.is_missing() => {
+            let key: Zeroizing<[u8; KEY_LENGTH]> = Zeroizing::new(crypto::random()?);
             if mode == Mode::DryRun {
                 return Ok(Zeroizing::new(key.to_vec()));
             }
             if has_tokens(&path.with_file_name(DIRECTORY)) {
-                return Err(format!(
-                    "there are refresh tokens, and {} is missing: they were sealed with another key, as with the systemd \
-                     credential {CREDENTIAL}, which only the service sees; run this as docs/entra.md shows (systemd-run), or \
-                     name the key by store_key",
-                    path.display()
-                ));
+                return Err(StoreError::MissingKey { path: path.to_path_buf(), credential: CREDENTIAL }.into());
             }
             // Where somebody is faster, theirs counts.
             state::write_new(path, key.as_slice(), Access::Private)?;
-            state::read_own(path).map_err(|(_, message)| message)
+            Ok(state::read_own(path)?)
         }
-        Err((_, message)) => Err(message),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -325,15 +309,15 @@ mod tests {
         store.put(&owner("a"), &record("first")).unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         mode(&store.path(&owner("a")), 0o640);
-        let error = store.read(&owner("a")).err().unwrap();
+        let error = store.read(&owner("a")).err().unwrap().to_string();
         assert!(error.contains(&format!("chmod 600 {}", store.path(&owner("a")).display())), "{error}");
         let key = directory.path().join(KEY);
         mode(&key, 0o604);
-        let error = Store::open(directory.path(), None, Mode::Apply).err().unwrap();
+        let error = Store::open(directory.path(), None, Mode::Apply).err().unwrap().to_string();
         assert!(error.contains(&format!("chmod 600 {}", key.display())), "{error}");
         mode(&key, 0o600);
         mode(&directory.path().join(DIRECTORY), 0o755);
-        let error = Store::open(directory.path(), None, Mode::Apply).err().unwrap();
+        let error = Store::open(directory.path(), None, Mode::Apply).err().unwrap().to_string();
         assert!(error.contains("chmod 700"), "{error}");
     }
 
@@ -348,7 +332,7 @@ mod tests {
         assert!(other.replace(&owner("a"), &[], &record("x")).is_err());
         assert_eq!(token(&Store::open(directory.path(), None, Mode::Apply).unwrap(), "a"), Some("first".to_owned()));
         state::write(&key, b"short", Access::Private).unwrap();
-        assert!(Store::open(directory.path(), Some(&key), Mode::Apply).err().unwrap().contains("needs 32"));
+        assert!(Store::open(directory.path(), Some(&key), Mode::Apply).err().unwrap().to_string().contains("needs 32"));
     }
 
     /// `packetboat check` leaves nothing behind.

@@ -6,6 +6,7 @@ mod library;
 pub mod refusal;
 mod support;
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -25,6 +26,7 @@ use super::socket::Socket;
 use crate::config::suite::Tier;
 use crate::config::{TlsPolicy, Version};
 use certificate::Loaded;
+pub use library::ProviderError;
 
 /// An encrypted stream towards a device.
 pub struct Tls(SslStream<Socket>);
@@ -57,20 +59,70 @@ pub enum HandshakeError {
     Io(String),
 }
 
+/// Why there is no context for TLS with devices.
+#[derive(Debug)]
+pub enum AcceptorError {
+    /// OpenSSL lacks the provider of old ciphers.
+    Provider(ProviderError),
+    /// OpenSSL does not take the certificate under this policy.
+    Certificate {
+        /// The name of the policy's profile.
+        profile: &'static str,
+        /// OpenSSL's reasons.
+        source: ErrorStack,
+    },
+}
+
+impl From<ProviderError> for AcceptorError {
+    fn from(error: ProviderError) -> Self {
+        Self::Provider(error)
+    }
+}
+
+impl fmt::Display for AcceptorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Provider(error) => write!(f, "{error}"),
+            Self::Certificate { profile, source } => {
+                write!(f, "OpenSSL does not take the certificate with profile \"{profile}\": {source}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AcceptorError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Provider(error) => Some(error),
+            Self::Certificate { source, .. } => Some(source),
+        }
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reason(why) | Self::Io(why) => f.write_str(why),
+            Self::Closed => f.write_str("it closed the connection"),
+        }
+    }
+}
+
+impl std::error::Error for HandshakeError {}
+
 impl Acceptor {
     /// Builds the context: built once for a listener, because it costs more than a resumed handshake.
     ///
     /// # Errors
     /// OpenSSL does not take the certificate under this policy.
-    pub fn new(policy: &TlsPolicy, certificate: &Loaded) -> Result<Self, String> {
+    pub fn new(policy: &TlsPolicy, certificate: &Loaded) -> Result<Self, AcceptorError> {
         library::start();
         if policy.suites.iter().any(|suite| suite.tier == Some(Tier::Ancient)) {
             library::load_legacy_provider()?;
         }
         let context = || {
-            build(policy, certificate).map_err(|error| {
-                format!("OpenSSL does not take the certificate with profile \"{}\": {error}", policy.profile.name())
-            })
+            build(policy, certificate)
+                .map_err(|source| AcceptorError::Certificate { profile: policy.profile.name(), source })
         };
         Ok(Self { known: context()?, strangers: context()?, has_ecdsa: certificate.has_ecdsa() })
     }
@@ -276,7 +328,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: Some(1) };
         let loaded = load(&Certificate { source, ecdsa: None }, directory.path(), "x", Mode::DryRun);
-        let loaded = loaded.map_err(|fault| fault.message).unwrap();
+        let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
         let acceptor = Acceptor::new(&Profile::Legacy.policy(), &loaded).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -1,5 +1,6 @@
 //! HTTP/1.1 for the little there is of it: one request, one answer. Only this file and its part know hyper.
 
+mod error;
 pub mod server;
 
 use std::time::{Duration, SystemTime};
@@ -20,6 +21,7 @@ use super::host;
 use super::upstream::Connector;
 use crate::config::{Limits, Roots, url};
 use crate::failure::{Failure, Kind};
+pub use error::Error;
 
 /// What is asked of a server.
 #[derive(Debug, Default)]
@@ -72,17 +74,19 @@ impl Client {
     ///
     /// # Errors
     /// It is no such address, or the roots cannot be read.
-    pub fn new(url: &str, roots: &Roots, limits: &Limits) -> Result<Self, String> {
-        let no = |why: &str| format!("an address of an endpoint {why}");
-        let uri: Uri = url.parse().map_err(|_| no("is no URL; write it as \"https://host/path\""))?;
+    pub fn new(url: &str, roots: &Roots, limits: &Limits) -> Result<Self, Error> {
+        let uri: Uri = url.parse().map_err(|_| Error::NoUrl)?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(no("is no URL; write it as \"https://host/path\""));
+            return Err(Error::NoUrl);
         };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let (connector, port) = match scheme {
-            "https" => (Some(Connector::new(&host, roots, limits).map_err(|error| error.to_string())?), 443),
+            "https" => {
+                let connector = Connector::new(&host, roots, limits).map_err(Error::Connector)?;
+                (Some(connector), 443)
+            }
             "http" if url::is_local(&host) => (None, 80),
-            _ => return Err(no("must begin with https://: secrets go there")),
+            _ => return Err(Error::NoHttps),
         };
         let port = authority.port_u16().unwrap_or(port);
         let path = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
@@ -170,7 +174,7 @@ impl Client {
         let (mut sender, connection) =
             client.handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(&error))?;
         let response = async {
-            let response = sender.send_request(request).await.map_err(|error| self.failed(&why_no_answer(&error)))?;
+            let response = sender.send_request(request).await.map_err(|error| self.failed(&Error::Exchange(error)))?;
             self.read(response).await
         };
         tokio::select! {
@@ -204,44 +208,28 @@ impl Client {
     }
 }
 
-fn why_no_answer(error: &hyper::Error) -> String {
-    if error.is_parse_too_large() {
-        return format!(
-            "its answer has more than {MOST_HEADERS} header fields, or more than {LONGEST_HEAD} octets of them"
-        );
-    }
-    if error.is_parse() {
-        return format!("it answers something else than HTTP/1.1 ({error})");
-    }
-    error.to_string()
-}
-
 /// Asks a server of this computer over a connection to it, in clear: its status and what it says, up to so many octets.
 ///
 /// # Errors
 /// It breaks off, says more, or does not answer in time.
-pub async fn get<S>(stream: S, path: &str, patience: Duration, most: usize) -> Result<(u16, Zeroizing<Vec<u8>>), String>
+pub async fn get<S>(stream: S, path: &str, patience: Duration, most: usize) -> Result<(u16, Zeroizing<Vec<u8>>), Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let failed = |error: &dyn std::fmt::Display| error.to_string();
-    let request = hyper::Request::builder().uri(path).header(HOST, "localhost").body(Full::<Bytes>::default());
-    let request = request.map_err(|error| failed(&error))?;
+    let request = hyper::Request::builder().uri(path).header(HOST, "localhost").body(Full::<Bytes>::default())?;
     let asking = async {
-        let handshake = http1::handshake(TokioIo::new(stream));
-        let (mut sender, connection) = handshake.await.map_err(|error| failed(&error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let asking = async {
-            let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+            let response = sender.send_request(request).await?;
             let status = response.status().as_u16();
-            let body = collect_up_to(most, response.into_body()).await.map_err(|error| failed(&error))?;
-            Ok((status, body))
+            Ok((status, collect_up_to(most, response.into_body()).await?))
         };
         tokio::select! {
             response = asking => response,
-            () = async { let _ = connection.await; std::future::pending().await } => Err(failed(&"it broke off")),
+            () = async { let _ = connection.await; std::future::pending().await } => Err(Error::BrokenOff),
         }
     };
-    timeout(patience, asking).await.unwrap_or_else(|_| Err(failed(&"no answer in time")))
+    timeout(patience, asking).await.unwrap_or(Err(Error::Late))
 }
 
 /// Pairs as a form or a query has them.
@@ -256,18 +244,18 @@ pub fn decode(query: &str) -> Vec<(String, String)> {
     form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
-async fn collect(body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin) -> Result<Zeroizing<Vec<u8>>, String> {
+async fn collect(body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin) -> Result<Zeroizing<Vec<u8>>, Error> {
     collect_up_to(LONGEST_BODY, body).await
 }
 
 async fn collect_up_to(
     most: usize,
     body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin,
-) -> Result<Zeroizing<Vec<u8>>, String> {
+) -> Result<Zeroizing<Vec<u8>>, Error> {
     match Limited::new(body, most).collect().await {
         Ok(body) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
-        Err(error) if error.is::<LengthLimitError>() => Err(format!("more than {most} octets")),
-        Err(error) => Err(error.to_string()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLong(most)),
+        Err(error) => Err(Error::Body(error)),
     }
 }
 
@@ -295,12 +283,12 @@ mod tests {
     #[test]
     fn secrets_go_over_https_alone() {
         let limits = crate::config::Config::parse("", std::path::Path::new("x")).unwrap().config.limits;
-        let client = |url| Client::new(url, &Roots::Bundled, &limits).map(|client| (client.host, client.port));
-        assert_eq!(client("https://login.example.com/t/token"), Ok(("login.example.com".to_owned(), 443)));
-        assert_eq!(client("http://169.254.169.254/metadata"), Ok(("169.254.169.254".to_owned(), 80)));
-        assert_eq!(client("https://[::1]:8443/"), Ok(("::1".to_owned(), 8443)));
+        let client = |url| Client::new(url, &Roots::Bundled, &limits).map(|client| (client.host, client.port)).ok();
+        assert_eq!(client("https://login.example.com/t/token"), Some(("login.example.com".to_owned(), 443)));
+        assert_eq!(client("http://169.254.169.254/metadata"), Some(("169.254.169.254".to_owned(), 80)));
+        assert_eq!(client("https://[::1]:8443/"), Some(("::1".to_owned(), 8443)));
         for bad in ["http://login.example.com/", "login.example.com", "/token", "ftp://login.example.com/"] {
-            assert!(client(bad).is_err(), "{bad}");
+            assert!(client(bad).is_none(), "{bad}");
         }
     }
 

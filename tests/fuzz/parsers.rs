@@ -115,7 +115,7 @@ pub fn token_of(input: &[u8]) -> Option<Result<token::AccessToken, String>> {
     let answered = runtime.block_on(client.ask_over(wire, Request::default())).ok()?;
     assert!(answered.body.len() <= 1 << 20);
     let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
-    Some(token::read(client.host(), &answered, now))
+    Some(token::read(client.host(), &answered, now).map_err(|refusal| refusal.to_string()))
 }
 
 /// A configuration: proven, or refused with problems that name the file and a line of it.

@@ -1,5 +1,6 @@
 //! The demo's story, told: who said what to whom, over which TLS.
 
+use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,7 +32,7 @@ pub(super) async fn show(
     setting: &Setting,
     authority: &Path,
     addresses: &ByProtocol<SocketAddr>,
-) -> Result<(), String> {
+) -> Result<(), Box<dyn Error>> {
     let mut text = Painted::new();
     text.plain("\n").bold("packetboat demo");
     text.plain("\nAn old scanner, packetboat, and a pretend Exchange Online, all on this computer.\n");

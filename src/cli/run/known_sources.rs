@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -13,14 +12,13 @@ use crate::device::KnownSources;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::pool::{self, Gate};
 use crate::proxy::ProcessState;
-use crate::state::{self, Access};
+use crate::state::{self, Access, SaveChange, SaveStatus};
 
 /// Writes the pairs of devices and sources. A disk that hangs holds nothing else up.
 pub(super) struct KnownSourcesFile {
     known: Arc<KnownSources>,
     state_directory: PathBuf,
-    /// Why they could not be written the last time.
-    save_problem: Mutex<Option<String>>,
+    save_status: SaveStatus,
 }
 
 impl KnownSourcesFile {
@@ -30,7 +28,7 @@ impl KnownSourcesFile {
         if let Err(message) = common.known.load(&KnownSources::path(&state_directory)) {
             warn!("{message}; no device is known until it logs in again, and the file is written anew then");
         }
-        Arc::new(Self { known: Arc::clone(&common.known), state_directory, save_problem: Mutex::default() })
+        Arc::new(Self { known: Arc::clone(&common.known), state_directory, save_status: SaveStatus::default() })
     }
 
     /// Writes what changes, until the drain.
@@ -56,22 +54,14 @@ impl KnownSourcesFile {
             state::make_directory(&directory)?;
             state::write(&path, text.as_bytes(), Access::Private)
         });
-        let saved = saved.await.unwrap_or_else(|why| Err(format!("the state directory: {why}")));
+        let saved = saved.await.unwrap_or_else(|why| Err(why.into()));
         if saved.is_err() {
             self.known.keep_for_later();
         }
-        let mut problem = self.save_problem.lock();
-        // Told once, and not every few seconds.
-        match (saved.err(), problem.as_ref()) {
-            (Some(message), before) if before != Some(&message) => {
-                warn!("the list of known devices cannot be kept: {message}");
-                *problem = Some(message);
-            }
-            (None, Some(_)) => {
-                info!("the list of known devices is kept again");
-                *problem = None;
-            }
-            (Some(_) | None, _) => {}
+        match self.save_status.record(saved) {
+            Some(SaveChange::Fails(message)) => warn!("the list of known devices cannot be kept: {message}"),
+            Some(SaveChange::Recovered) => info!("the list of known devices is kept again"),
+            None => {}
         }
     }
 }

@@ -229,10 +229,10 @@ impl Rejected {
 
 /// Does this in the state directory, on a thread of the pool.
 pub(super) async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
+    work: impl FnOnce() -> Result<T, state::Error> + Send + 'static,
+) -> Result<T, state::Error> {
     let done = pool::STATE.run_within(FILES, work).await;
-    done.unwrap_or_else(|why| Err(format!("the state directory: {why}")))
+    done.unwrap_or_else(|why| Err(why.into()))
 }
 
 fn lines(problems: &[Problem]) -> String {
@@ -271,7 +271,8 @@ impl FileStamps {
 fn stamps(config: &Config) -> Vec<Stamp> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for (name, one) in &config.certificates {
-        paths.extend(certificate::files(one, &config.state_directory, name));
+        let files = certificate::files(one, &config.state_directory, name);
+        paths.extend(files.into_iter().flat_map(|files| [files.chain, files.key]));
     }
     paths.iter().map(|path| state::stamp(path)).collect()
 }

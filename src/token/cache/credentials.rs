@@ -4,25 +4,25 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{CachedToken, Setback, refused};
+use super::CachedToken;
 use crate::config::{Credential, Grant};
-use crate::failure::{Failure, Kind};
-use crate::pool::{self, Gate, NotDone};
+use crate::pool::{self, Gate};
 use crate::secret::Secret;
 use crate::state::{self, Stamp};
+use crate::token::error::Error;
 use crate::token::request;
 use crate::transport::http::Request;
 
 impl CachedToken {
     /// Builds the request to the endpoint.
-    pub(super) async fn request(&self, refresh_token: Option<Secret>) -> Result<Request, Setback> {
+    pub(super) async fn request(&self, refresh_token: Option<Secret>) -> Result<Request, Error> {
         let (identity, account) = (self.identity.clone(), self.account.clone());
         let make = move || request::token(&identity, &account, refresh_token.as_ref());
         match pool::FILES.run_alone(&gate_of(&self.named_files()), PATIENCE, make).await {
-            Ok(made) => made.map_err(refused),
+            Ok(made) => made,
             Err(why) => {
                 let files: Vec<String> = self.named_files().iter().map(|path| path.display().to_string()).collect();
-                Err(unavailable(&files.join(", "), why))
+                Err(Error::NotRead { files: files.join(", "), source: why })
             }
         }
     }
@@ -65,12 +65,6 @@ pub(super) fn gate_of(files: &[PathBuf]) -> Gate {
     directories.sort();
     directories.dedup();
     Gate::of(&directories.join(":"))
-}
-
-/// A file, or the threads that would read it, do not answer: that passes.
-pub(super) fn unavailable(what: &str, why: NotDone) -> Setback {
-    let detail = format!("cannot read {what}: {why}");
-    Setback { failure: Failure::new(Kind::TokenUnavailable, detail), retry_after: None }
 }
 
 /// Local files take microseconds; a network file system that takes longer than this hangs. A device waits for several such calls.

@@ -7,36 +7,37 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info};
 
-use super::credentials::{PATIENCE, gate_of, unavailable};
-use super::{CachedToken, LOOK, Pending, Setback, Unsaved, refused};
+use super::credentials::{PATIENCE, gate_of};
+use super::{CachedToken, LOOK, Pending, Unsaved};
 use crate::lifecycle::{Lifecycle, Phase, unix_time};
-use crate::pool::{self, Gate};
+use crate::pool::{self, Gate, NotDone};
 use crate::secret::Secret;
+use crate::state;
+use crate::token::error::Error;
 use crate::token::json::StoredSignIn;
 
 impl CachedToken {
     /// No other process spends the same refresh token meanwhile.
-    pub(super) async fn exclusive(&self) -> Result<Option<File>, Setback> {
+    pub(super) async fn exclusive(&self) -> Result<Option<File>, Error> {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.owner.clone();
         // A gate of its own: another process that keeps this lock delays no other sign-in.
         let gate = Gate::of(&store.path(&owner).display().to_string());
         let locked = pool::STATE.run_alone(&gate, LOCK, move || store.exclusive(&owner)).await;
-        let locked = locked.map_err(|why| unavailable("the state directory", why))?;
-        locked.map_err(refused)
+        locked.map_err(unanswered)?
     }
 
     /// The sign-in as it is on disk, and as it is by now: newer, where the disk has not taken what came.
-    pub(super) async fn record(&self) -> Result<Option<(StoredSignIn, StoredSignIn)>, Setback> {
+    pub(super) async fn record(&self) -> Result<Option<(StoredSignIn, StoredSignIn)>, Error> {
         let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.owner.clone();
         let gate = gate_of(&[store.path(&owner)]);
-        let read = move || Ok(store.read(&owner)?.ok_or_else(|| store.why_missing(&owner)));
+        let read = move || Ok::<_, Error>(store.read(&owner)?.ok_or_else(|| store.why_missing(&owner)));
         let record = pool::STATE.run_alone(&gate, PATIENCE, read).await;
-        let record = record.map_err(|why| unavailable("the state directory", why))?.map_err(refused)?;
+        let record = record.map_err(unanswered)??;
         let record = record.map_err(|why| {
             let (user, account) = self.sign_in();
-            refused(format!("{user} {why}: packetboat login {account}"))
+            Error::SignInMissing { user: user.to_owned(), why, account: account.to_owned() }
         })?;
         let mut state = self.state();
         if state.renewed.is_none() {
@@ -71,7 +72,7 @@ impl CachedToken {
         let kept = pool::STATE.run_alone(&gate, DISK, move || store.replace(&owner, &before, &record)).await;
         let kept = kept.unwrap_or_else(|why| {
             self.pending().may_hold(unsaved.record.refresh_token);
-            Err(format!("the state directory: {why}"))
+            Err(state::Error::from(why).into())
         });
         let was_told = self.pending().unkept.take();
         match kept {
@@ -87,6 +88,7 @@ impl CachedToken {
                 }
             }
             Err(error) => {
+                let error = error.to_string();
                 let is_news = was_told.is_none_or(|(why, _)| why != error);
                 let unkept = Some((error.clone(), Instant::now() + LOOK));
                 self.pending().unkept = unkept;
@@ -148,6 +150,10 @@ impl Pending {
         let too_many = unsaved.before.len().saturating_sub(MOST_BEFORE);
         unsaved.before.drain(..too_many);
     }
+}
+
+fn unanswered(source: NotDone) -> Error {
+    Error::NotRead { files: "the state directory".to_owned(), source }
 }
 
 /// Another process holds the lock for as long as its request takes.

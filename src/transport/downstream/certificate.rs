@@ -1,5 +1,6 @@
 //! What the device is shown: made by a local certification authority on first start, or the operator's own files.
 
+mod error;
 mod facts;
 mod local_ca;
 mod year_2038;
@@ -20,6 +21,7 @@ use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
 use crate::diagnostic::Diagnostic;
 use crate::mode::Mode;
 use crate::state;
+pub use error::{Error, Part};
 pub use facts::Facts;
 use local_ca::Wanted;
 pub use local_ca::authority_path;
@@ -65,17 +67,18 @@ pub struct Description {
 ///
 /// # Errors
 /// A file is missing, unreadable, no PEM, or does not fit the other; the text names it.
-pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, mode: Mode) -> Result<Loaded, Diagnostic> {
+pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, mode: Mode) -> Result<Loaded, Error> {
     super::library::start();
-    let of_whole = |message: String| Diagnostic::new("", message);
     let rsa = match &certificate.source {
         CertificateSource::Files(files) => load_pair(files)?,
         CertificateSource::Made { names, digest, years } => {
             let (files, wanted) =
                 (local_ca::files(state_directory, name), Wanted { names, digest: *digest, years: *years });
-            let damaged = |message| {
+            let damaged = |error: Error| {
                 let (chain, key) = (files.chain.display(), files.key.display());
-                of_whole(format!("{message}; put it back, or remove {chain} and {key}: the same CA makes them anew"))
+                error
+                    .about(Part::Whole)
+                    .advise(format!("put it back, or remove {chain} and {key}: the same CA makes them anew"))
             };
             let is_made = state::is_there(&files.chain) && state::is_there(&files.key);
             let is_whole = is_made && !local_ca::is_cut_short(state_directory, &files).map_err(damaged)?;
@@ -83,31 +86,31 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, mode:
             match mode {
                 _ if is_whole => loaded()?,
                 Mode::Apply => {
-                    local_ca::complete(state_directory, name, &wanted).map_err(of_whole)?;
+                    local_ca::complete(state_directory, name, &wanted).map_err(|error| error.about(Part::Whole))?;
                     loaded()?
                 }
                 Mode::DryRun => {
-                    let (leaf, key) = local_ca::attempt(state_directory, &wanted).map_err(of_whole)?;
+                    let (leaf, key) =
+                        local_ca::attempt(state_directory, &wanted).map_err(|error| error.about(Part::Whole))?;
                     Pair { file: None, chain: vec![leaf], key }
                 }
             }
         }
     };
     if rsa.key.id() != Id::RSA {
-        let message = format!(
+        let fault = format!(
             "{} is not an RSA certificate, which old devices need; give it as ecdsa_chain and ecdsa_key beside one",
             rsa.shown()
         );
-        return Err(Diagnostic::new("chain", message));
+        return Err(Error::of_content(Part::Chain, fault));
     }
-    let of_ecdsa = |fault: Diagnostic| Diagnostic { key: format!("ecdsa_{}", fault.key), ..fault };
-    let ecdsa = certificate.ecdsa.as_ref().map(load_pair).transpose().map_err(of_ecdsa)?;
+    let ecdsa = certificate.ecdsa.as_ref().map(load_pair).transpose().map_err(Error::about_ecdsa)?;
     if let Some(pair) = ecdsa.as_ref().filter(|pair| pair.key.id() != Id::EC) {
-        return Err(Diagnostic::new("ecdsa_chain", format!("{} is not an ECDSA certificate", pair.shown())));
+        return Err(Error::of_content(Part::EcdsaChain, format!("{} is not an ECDSA certificate", pair.shown())));
     }
     if let Some(pair) = ecdsa.as_ref().filter(|pair| !has_usual_curve(&pair.key)) {
-        let message = format!("{} is on another curve than P-256, P-384 and P-521", pair.shown());
-        return Err(Diagnostic::new("ecdsa_chain", message));
+        let fault = format!("{} is on another curve than P-256, P-384 and P-521", pair.shown());
+        return Err(Error::of_content(Part::EcdsaChain, fault));
     }
     Ok(Loaded { rsa, ecdsa })
 }
@@ -150,7 +153,7 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
                 remarks.push(Diagnostic::new("", message));
             }
             Ok(_) => {}
-            Err(message) => remarks.push(Diagnostic::new("", message)),
+            Err(error) => remarks.push(Diagnostic::new("", error)),
         }
         let signed = leaf.signature_algorithm().object().nid();
         let wanted = match digest {
@@ -170,14 +173,14 @@ pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) ->
 ///
 /// # Errors
 /// The state directory cannot be written.
-pub fn renew(certificate: &Certificate, state_directory: &Path, name: &str) -> Result<(), String> {
+pub fn renew(certificate: &Certificate, state_directory: &Path, name: &str) -> Result<(), Error> {
     super::library::start();
     match &certificate.source {
         CertificateSource::Made { names, digest, years } => {
             local_ca::keep(state_directory, name, &Wanted { names, digest: *digest, years: *years })
         }
         CertificateSource::Files(files) => {
-            Err(format!("{} is your own file: replace it with a new one", files.chain.display()))
+            Err(Error::wrong(Part::Chain, &files.chain, "is your own file: replace it with a new one"))
         }
     }
 }
@@ -190,24 +193,20 @@ pub fn chain_path(certificate: &Certificate, state_directory: &Path, name: &str)
     }
 }
 
-/// All files of a certificate: chain and key, and the same in ECDSA.
-pub fn files(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<PathBuf> {
+/// The files of a certificate, and those of the ECDSA certificate where there is one.
+pub fn files(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<CertificateFiles> {
     let rsa = match &certificate.source {
         CertificateSource::Files(files) => files.clone(),
         CertificateSource::Made { .. } => local_ca::files(state_directory, name),
     };
-    [Some(&rsa), certificate.ecdsa.as_ref()]
-        .into_iter()
-        .flatten()
-        .flat_map(|one| [one.chain.clone(), one.key.clone()])
-        .collect()
+    [Some(rsa), certificate.ecdsa.clone()].into_iter().flatten().collect()
 }
 
 /// Reads the first certificate of a PEM file.
 ///
 /// # Errors
 /// Missing, unreadable, or no PEM.
-pub fn describe(path: &Path) -> Result<Description, String> {
+pub fn describe(path: &Path) -> Result<Description, Error> {
     first(path).map(|certificate| description(path, &certificate))
 }
 
@@ -234,16 +233,16 @@ fn description(path: &Path, certificate: &X509Ref) -> Description {
 ///
 /// # Errors
 /// Missing, unreadable, or no PEM.
-pub fn der(path: &Path) -> Result<Vec<u8>, String> {
-    first(path)?.to_der().map_err(|error| format!("{}: {error}", path.display()))
+pub fn der(path: &Path) -> Result<Vec<u8>, Error> {
+    first(path)?.to_der().map_err(|error| Error::openssl(path, error))
 }
 
 /// The same in PEM: the certificate alone, whatever else stands in the file.
 ///
 /// # Errors
 /// Missing, unreadable, or no PEM.
-pub fn pem(path: &Path) -> Result<String, String> {
-    let pem = first(path)?.to_pem().map_err(|error| format!("{}: {error}", path.display()))?;
+pub fn pem(path: &Path) -> Result<String, Error> {
+    let pem = first(path)?.to_pem().map_err(|error| Error::openssl(path, error))?;
     Ok(String::from_utf8_lossy(&pem).into_owned())
 }
 
@@ -287,43 +286,46 @@ impl Loaded {
     }
 }
 
-fn load_pair(files: &CertificateFiles) -> Result<Pair, Diagnostic> {
+fn load_pair(files: &CertificateFiles) -> Result<Pair, Error> {
     let pair = read_pair(files)?;
     if !pair.fits() {
-        let message = format!(
-            "{} is not the key of the first certificate in {}; its own certificate comes first in the chain",
-            files.key.display(),
+        let fault = format!(
+            "is not the key of the first certificate in {}; its own certificate comes first in the chain",
             files.chain.display()
         );
-        return Err(Diagnostic::new("key", message));
+        return Err(Error::wrong(Part::Key, &files.key, &fault));
     }
     Ok(pair)
 }
 
-fn read_pair(files: &CertificateFiles) -> Result<Pair, Diagnostic> {
-    let chain = chain(&files.chain).map_err(|message| Diagnostic::new("chain", message))?;
-    let key = load_key(&files.key).map_err(|message| Diagnostic::new("key", message))?;
+fn read_pair(files: &CertificateFiles) -> Result<Pair, Error> {
+    let chain = chain(&files.chain).map_err(|error| error.about(Part::Chain))?;
+    let key = load_key(&files.key).map_err(|error| error.about(Part::Key))?;
     Ok(Pair { file: Some(files.chain.clone()), chain, key })
 }
 
-fn load_key(path: &Path) -> Result<PKey<Private>, String> {
+fn load_key(path: &Path) -> Result<PKey<Private>, Error> {
     let pem = state::read_private_pem(path)?;
     // The callback keeps OpenSSL from asking for a passphrase on the terminal.
     PKey::private_key_from_pem_callback(&pem, |_| Ok(0))
-        .map_err(|_| format!("{} holds no private key in PEM without a passphrase", path.display()))
+        .map_err(|_| Error::wrong(Part::Key, path, "holds no private key in PEM without a passphrase"))
 }
 
-fn chain(path: &Path) -> Result<Vec<X509>, String> {
+fn chain(path: &Path) -> Result<Vec<X509>, Error> {
     super::library::start();
     let pem = state::read_pem(path)?;
     match X509::stack_from_pem(&pem) {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        _ => Err(format!("{} holds no certificate in PEM", path.display())),
+        _ => Err(no_certificate(path)),
     }
 }
 
-fn first(path: &Path) -> Result<X509, String> {
-    chain(path)?.into_iter().next().ok_or_else(|| format!("{} holds no certificate in PEM", path.display()))
+fn first(path: &Path) -> Result<X509, Error> {
+    chain(path)?.into_iter().next().ok_or_else(|| no_certificate(path))
+}
+
+fn no_certificate(path: &Path) -> Error {
+    Error::wrong(Part::Chain, path, "holds no certificate in PEM")
 }
 
 fn name_of(name: &X509NameRef) -> String {

@@ -1,7 +1,9 @@
 //! A built-in old device, for demonstrations: TLS 1.0 with AES-128-CBC, SHA-1 and static RSA, and no server name.
 
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use openssl::error::ErrorStack;
@@ -15,19 +17,67 @@ use crate::transport::socket::Socket;
 /// at. [`super::facts`] tells what came about.
 ///
 /// # Errors
-/// In words: no connection, no file of the authority, or OpenSSL's reason why there is no TLS.
-pub async fn connect(address: SocketAddr, authority: &Path) -> Result<Tls, String> {
+/// No connection, no file of the authority, or OpenSSL's reason why there is no TLS.
+pub async fn connect(address: SocketAddr, authority: &Path) -> Result<Tls, ConnectError> {
     library::start();
-    let context = context(authority).map_err(|error| format!("{}: {error}", authority.display()))?;
-    let tcp = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
-    let ssl = Ssl::new(&context).map_err(|error| format!("OpenSSL: {error}"))?;
-    let mut tls = Tls::over(ssl, Socket::new(tcp)).map_err(|error| format!("OpenSSL: {error}"))?;
+    let context =
+        context(authority).map_err(|source| ConnectError::Authority { path: authority.to_path_buf(), source })?;
+    let tcp = TcpStream::connect(address).await.map_err(|source| ConnectError::Tcp { address, source })?;
+    let ssl = Ssl::new(&context).map_err(ConnectError::OpenSsl)?;
+    let mut tls = Tls::over(ssl, Socket::new(tcp)).map_err(ConnectError::OpenSsl)?;
     match Pin::new(&mut tls.0).connect().await {
         Ok(()) => Ok(tls),
-        Err(error) => Err(match handshake_error(&error) {
-            HandshakeError::Reason(why) | HandshakeError::Io(why) => format!("TLS 1.0 with {address}: {why}"),
-            HandshakeError::Closed => format!("TLS 1.0 with {address}: it closed the connection"),
-        }),
+        Err(error) => Err(ConnectError::Handshake { address, source: handshake_error(&error) }),
+    }
+}
+
+/// Why there is no TLS connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The certificate of the authority cannot be read.
+    Authority {
+        /// Its file.
+        path: PathBuf,
+        /// OpenSSL's reasons.
+        source: ErrorStack,
+    },
+    /// There is no connection.
+    Tcp {
+        /// The address that was dialled.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// OpenSSL refuses.
+    OpenSsl(ErrorStack),
+    /// The handshake fails.
+    Handshake {
+        /// The address of the server.
+        address: SocketAddr,
+        /// The reason.
+        source: HandshakeError,
+    },
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authority { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Tcp { address, source } => write!(f, "{address}: {source}"),
+            Self::OpenSsl(error) => write!(f, "OpenSSL: {error}"),
+            Self::Handshake { address, source } => write!(f, "TLS 1.0 with {address}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Authority { source, .. } => Some(source),
+            Self::Tcp { source, .. } => Some(source),
+            Self::OpenSsl(error) => Some(error),
+            Self::Handshake { source, .. } => Some(source),
+        }
     }
 }
 
@@ -59,8 +109,8 @@ mod tests {
         let (ours, another) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years: Some(1) };
         let made = Certificate { source, ecdsa: None };
-        let loaded = load(&made, ours.path(), "x", Mode::Apply).map_err(|fault| fault.message).unwrap();
-        load(&made, another.path(), "x", Mode::Apply).map_err(|fault| fault.message).unwrap();
+        let loaded = load(&made, ours.path(), "x", Mode::Apply).unwrap_or_else(|error| panic!("{error}"));
+        load(&made, another.path(), "x", Mode::Apply).unwrap_or_else(|error| panic!("{error}"));
         for (profile, authority, fits) in
             [(Profile::Legacy, &ours, true), (Profile::Legacy, &another, false), (Profile::Modern, &ours, false)]
         {
@@ -79,7 +129,7 @@ mod tests {
             if fits {
                 assert_eq!(device.unwrap(), ("TLSv1", "AES128-SHA"));
             } else {
-                assert!(device.unwrap_err().contains("TLS 1.0 with") && served.is_err());
+                assert!(device.unwrap_err().to_string().contains("TLS 1.0 with") && served.is_err());
             }
         }
     }

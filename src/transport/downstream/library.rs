@@ -2,8 +2,10 @@
 //!
 //! The one place with unsafe code: rust-openssl has no safe call for `OPENSSL_INIT_NO_LOAD_CONFIG`.
 
+use std::fmt;
 use std::sync::{Once, OnceLock};
 
+use openssl::error::ErrorStack;
 use openssl::provider::Provider;
 
 /// Must come before any other use of OpenSSL. A distribution's openssl.cnf may forbid TLS 1.0 for the whole process;
@@ -20,13 +22,32 @@ pub(super) fn start() {
 }
 
 /// RC4 lives in the legacy provider. Loading it by name unloads the default one unless that is loaded by name too.
-pub(super) fn load_legacy_provider() -> Result<(), String> {
-    static PROVIDERS: OnceLock<Result<(Provider, Provider), String>> = OnceLock::new();
+pub(super) fn load_legacy_provider() -> Result<(), ProviderError> {
+    static PROVIDERS: OnceLock<Result<(Provider, Provider), ProviderError>> = OnceLock::new();
     let loaded = PROVIDERS.get_or_init(|| {
-        let load = |name| Provider::load(None, name).map_err(|error| format!("OpenSSL's {name} provider: {error}"));
+        let load = |name| Provider::load(None, name).map_err(|source| ProviderError { name, source });
         Ok((load("default")?, load("legacy")?))
     });
     loaded.as_ref().map(|_| ()).map_err(Clone::clone)
+}
+
+/// A provider of OpenSSL that cannot be loaded.
+#[derive(Clone, Debug)]
+pub struct ProviderError {
+    name: &'static str,
+    source: ErrorStack,
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenSSL's {} provider: {}", self.name, self.source)
+    }
+}
+
+impl std::error::Error for ProviderError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
 }
 
 /// openssl/crypto.h; not in openssl-sys.

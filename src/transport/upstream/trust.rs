@@ -33,7 +33,7 @@ pub(super) enum Trust {
 #[derive(Debug)]
 pub enum RootsError {
     /// The file cannot be read.
-    Unreadable(String),
+    Unreadable(state::Error),
     /// The file is no PEM.
     NoPem(PathBuf, pem::Error),
     /// The file holds no certificate.
@@ -111,7 +111,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 impl fmt::Display for RootsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(error) => f.write_str(error),
+            Self::Unreadable(error) => write!(f, "{error}"),
             Self::NoPem(path, error) => write!(f, "cannot read {}: {error}", path.display()),
             Self::Empty(path) => write!(f, "{} holds no certificate in PEM", path.display()),
             Self::Refused(path, error) => write!(f, "{}: {error}", path.display()),
@@ -127,7 +127,8 @@ impl std::error::Error for RootsError {
             Self::NoPem(_, error) => Some(error),
             Self::Refused(_, error) => Some(error),
             Self::NamedByEnvironment(error) => Some(error),
-            Self::Unreadable(_) | Self::Empty(_) | Self::NoneInSystem => None,
+            Self::Unreadable(error) => Some(error),
+            Self::Empty(_) | Self::NoneInSystem => None,
         }
     }
 }

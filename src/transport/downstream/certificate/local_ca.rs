@@ -16,6 +16,7 @@ use openssl::x509::extension::{
 };
 use openssl::x509::{X509, X509Builder, X509Name, X509NameRef};
 
+use super::error::{Error, Part};
 use super::{Pair, first, load_key, load_pair, read_pair};
 use crate::config::{CertificateFiles, Digest};
 use crate::state::{self, Access};
@@ -38,14 +39,14 @@ pub(super) fn files(state_directory: &Path, name: &str) -> CertificateFiles {
 }
 
 /// Makes the certificate called `name`, and the authority if there is none, and keeps both.
-pub(super) fn keep(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> Result<(), String> {
+pub(super) fn keep(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> Result<(), Error> {
     let _lock = lock(state_directory)?;
     make(state_directory, name, wanted, None)
 }
 
 /// The same, unless another process has just done so. Where a key is there already, a crash came between it and its
 /// certificate, at the first making or at a renewal: the certificate is made for that key.
-pub(super) fn complete(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> Result<(), String> {
+pub(super) fn complete(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> Result<(), Error> {
     let _lock = lock(state_directory)?;
     let files = files(state_directory, name);
     let key = if state::is_there(&files.key) { Some(load_key(&files.key)?) } else { None };
@@ -56,8 +57,8 @@ pub(super) fn complete(state_directory: &Path, name: &str, wanted: &Wanted<'_>) 
 }
 
 /// Whether a renewal was cut short: the key is new, and the certificate still the one before, by our own authority.
-pub(super) fn is_cut_short(state_directory: &Path, files: &CertificateFiles) -> Result<bool, String> {
-    let pair = read_pair(files).map_err(|fault| fault.message)?;
+pub(super) fn is_cut_short(state_directory: &Path, files: &CertificateFiles) -> Result<bool, Error> {
+    let pair = read_pair(files)?;
     let (Some(leaf), Ok(authority)) = (pair.chain.first(), load_key(&authority_files(state_directory).key)) else {
         return Ok(false);
     };
@@ -65,33 +66,33 @@ pub(super) fn is_cut_short(state_directory: &Path, files: &CertificateFiles) -> 
 }
 
 /// Two processes that make one at the same time would mix them up.
-fn lock(state_directory: &Path) -> Result<File, String> {
+fn lock(state_directory: &Path) -> Result<File, Error> {
     state::make_directory(state_directory)?;
-    state::lock(&state_directory.join(LOCK))
+    Ok(state::lock(&state_directory.join(LOCK))?)
 }
 
-fn make(state_directory: &Path, name: &str, wanted: &Wanted<'_>, key: Option<PKey<Private>>) -> Result<(), String> {
+fn make(state_directory: &Path, name: &str, wanted: &Wanted<'_>, key: Option<PKey<Private>>) -> Result<(), Error> {
     let files = files(state_directory, name);
     let authority = authority(state_directory, &files.chain, wanted)?;
-    let (leaf, made) = leaf(&authority, wanted, key.clone()).map_err(openssl)?;
+    let (leaf, made) = leaf(&authority, wanted, key.clone())?;
     // The key first: a chain without its key would be taken for a finished one.
     if key.is_none() {
-        state::write(&files.key, &made.private_key_to_pem_pkcs8().map_err(openssl)?, Access::Private)?;
+        state::write(&files.key, &made.private_key_to_pem_pkcs8()?, Access::Private)?;
     }
-    state::write(&files.chain, &leaf.to_pem().map_err(openssl)?, Access::Public)
+    Ok(state::write(&files.chain, &leaf.to_pem()?, Access::Public)?)
 }
 
 /// Makes a certificate and its key as [`keep`] would, and writes nothing.
-pub(super) fn attempt(state_directory: &Path, wanted: &Wanted<'_>) -> Result<(X509, PKey<Private>), String> {
+pub(super) fn attempt(state_directory: &Path, wanted: &Wanted<'_>) -> Result<(X509, PKey<Private>), Error> {
     authority_is_whole(state_directory)?;
     state::could_make_directory(state_directory)?;
     let files = authority_files(state_directory);
     if state::is_there(&files.chain) {
-        load_sound(&files).map_err(|message| damaged(&message))?;
+        load_sound(&files).map_err(damaged)?;
     } else if state::is_there(&files.key) {
-        load_key(&files.key).map_err(|message| damaged(&message))?;
+        load_key(&files.key).map_err(damaged)?;
     }
-    new_authority(wanted, None).and_then(|authority| leaf(&authority, wanted, None)).map_err(openssl)
+    Ok(new_authority(wanted, None).and_then(|authority| leaf(&authority, wanted, None))?)
 }
 
 /// The file of the local authority's certificate.
@@ -104,71 +105,71 @@ struct Authority {
     key: PKey<Private>,
 }
 
-fn authority(state_directory: &Path, leaf: &Path, wanted: &Wanted<'_>) -> Result<Authority, String> {
+fn authority(state_directory: &Path, leaf: &Path, wanted: &Wanted<'_>) -> Result<Authority, Error> {
     authority_is_whole(state_directory)?;
     let files = authority_files(state_directory);
     if state::is_there(&files.chain) {
-        let pair = load_sound(&files).map_err(|message| damaged(&message))?;
+        let pair = load_sound(&files).map_err(damaged)?;
         let certificate = whole_authority(&files.chain)?;
         return Ok(Authority { certificate, key: pair.key });
     }
     if state::is_there(&files.key) {
         // A crash came between the two, or the certificate was lost: by its key and its name devices know it again.
-        let key = load_key(&files.key).map_err(|message| damaged(&message))?;
+        let key = load_key(&files.key).map_err(damaged)?;
         let before = first(leaf).ok().filter(|leaf| leaf.verify(&key).unwrap_or_default());
-        let name = before.map(|leaf| leaf.issuer_name().to_owned()).transpose().map_err(openssl)?;
-        let authority = new_authority(wanted, Some((key, name))).map_err(openssl)?;
-        state::write(&files.chain, &authority.certificate.to_pem().map_err(openssl)?, Access::Public)?;
+        let name = before.map(|leaf| leaf.issuer_name().to_owned()).transpose()?;
+        let authority = new_authority(wanted, Some((key, name)))?;
+        state::write(&files.chain, &authority.certificate.to_pem()?, Access::Public)?;
         return Ok(authority);
     }
-    let authority = new_authority(wanted, None).map_err(openssl)?;
+    let authority = new_authority(wanted, None)?;
     // The key first: a certificate without its key would be taken for one that somebody has put away.
-    state::write(&files.key, &authority.key.private_key_to_pem_pkcs8().map_err(openssl)?, Access::Private)?;
-    state::write(&files.chain, &authority.certificate.to_pem().map_err(openssl)?, Access::Public)?;
+    state::write(&files.key, &authority.key.private_key_to_pem_pkcs8()?, Access::Private)?;
+    state::write(&files.chain, &authority.certificate.to_pem()?, Access::Public)?;
     Ok(authority)
 }
 
 /// A pair of our own making. The numbers of its key fit each other; one that was damaged may be loaded, and sign wrongly.
-pub(super) fn load_sound(files: &CertificateFiles) -> Result<Pair, String> {
-    let pair = load_pair(files).map_err(|fault| fault.message)?;
+pub(super) fn load_sound(files: &CertificateFiles) -> Result<Pair, Error> {
+    let pair = load_pair(files)?;
     let is_sound = pair.key.rsa().and_then(|key| key.check_key()).unwrap_or_default();
-    if is_sound { Ok(pair) } else { Err(format!("{} has been changed", files.key.display())) }
+    if is_sound { Ok(pair) } else { Err(Error::wrong(Part::Key, &files.key, "has been changed")) }
 }
 
 /// The public key of the authority's certificate, where there is one.
-pub(super) fn authority_key(state_directory: &Path) -> Result<Option<PKey<Public>>, String> {
+pub(super) fn authority_key(state_directory: &Path) -> Result<Option<PKey<Public>>, Error> {
     let path = authority_path(state_directory);
     if !state::is_there(&path) {
         return Ok(None);
     }
-    whole_authority(&path)?.public_key().map(Some).map_err(openssl)
+    Ok(Some(whole_authority(&path)?.public_key()?))
 }
 
 /// It has signed itself, which shows damage.
-fn whole_authority(path: &Path) -> Result<X509, String> {
-    let authority = first(path).map_err(|message| damaged(&message))?;
+fn whole_authority(path: &Path) -> Result<X509, Error> {
+    let authority = first(path).map_err(damaged)?;
     let is_whole = authority.public_key().and_then(|key| authority.verify(&key)).unwrap_or_default();
-    if is_whole { Ok(authority) } else { Err(damaged(&format!("{} has been changed", path.display()))) }
+    if is_whole { Ok(authority) } else { Err(damaged(Error::wrong(Part::Chain, path, "has been changed"))) }
 }
 
 /// A CA that devices trust is never replaced because its key is not there.
-fn authority_is_whole(state_directory: &Path) -> Result<(), String> {
+fn authority_is_whole(state_directory: &Path) -> Result<(), Error> {
     let files = authority_files(state_directory);
     if state::is_there(&files.chain) && !state::is_there(&files.key) {
-        return Err(format!(
-            "{} is missing, the key of the CA in {}: put it back; or remove the CA as well for a new one, which devices \
-             then have to import again",
-            files.key.display(),
+        let fault = format!(
+            "is missing, the key of the CA in {}: put it back; or remove the CA as well for a new one, which devices then \
+             have to import again",
             files.chain.display()
-        ));
+        );
+        return Err(Error::wrong(Part::Whole, &files.key, &fault));
     }
     Ok(())
 }
 
-fn damaged(message: &str) -> String {
-    format!(
-        "{message}; put the CA back from a backup, ca.pem and ca.key; or remove both for a new one, which devices then have to \
-         import again"
+fn damaged(error: Error) -> Error {
+    error.advise(
+        "put the CA back from a backup, ca.pem and ca.key; or remove both for a new one, which devices then have to import \
+         again",
     )
 }
 
@@ -280,10 +281,6 @@ fn end(now: i64, years: Option<u32>) -> i64 {
     };
     let end = begin.saturating_add(i64::from(years) * 365 * DAY);
     if begin < LAST - 365 * DAY { end.min(LAST) } else { end }
-}
-
-fn openssl(error: ErrorStack) -> String {
-    format!("OpenSSL: {error}")
 }
 
 /// The names that are asked for, or this host's own.

@@ -1,0 +1,229 @@
+//! The error of a token that cannot be had: the cause, whether it passes by itself, and what mends it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::refusal::Refusal;
+use crate::crypto::{KeyError, Unavailable};
+use crate::failure::{Failure, Kind};
+use crate::pool::NotDone;
+use crate::state;
+use crate::transport::downstream::certificate;
+use crate::transport::http;
+
+/// Why there is no access token, or no sign-in.
+#[derive(Debug)]
+pub enum Error {
+    /// A file that the configuration names, or one of the state directory, cannot be read or written.
+    File(state::Error),
+    /// The certificate of the application cannot be read.
+    Certificate(certificate::Error),
+    /// The private key of the application cannot be used.
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// The reason.
+        source: KeyError,
+    },
+    /// There is no cryptography on this computer.
+    Crypto(Unavailable),
+    /// The threads that read files do not answer.
+    NotRead {
+        /// The files.
+        files: String,
+        /// The reason.
+        source: NotDone,
+    },
+    /// The address of the endpoint cannot be used.
+    Address(http::Error),
+    /// The endpoint is not reached, or does not answer.
+    Unreachable(Failure),
+    /// The endpoint says no.
+    Refused(Refusal),
+    /// The store of refresh tokens is not as it has to be.
+    Store(StoreError),
+    /// The person has to sign in.
+    SignInMissing {
+        /// The person, and why there is no sign-in.
+        user: String,
+        /// Why.
+        why: &'static str,
+        /// The account to sign in for.
+        account: String,
+    },
+    /// The endpoint answers with something that nobody should follow.
+    Response {
+        /// Its host.
+        host: String,
+        /// The fault, as words that follow the host.
+        why: &'static str,
+    },
+    /// The sign-in came to nothing: the reason, and what to do.
+    SignIn(&'static str),
+}
+
+/// What is wrong with the store of refresh tokens.
+#[derive(Debug)]
+pub enum StoreError {
+    /// The key is too short.
+    ShortKey {
+        /// Its file.
+        path: PathBuf,
+        /// Its octets.
+        length: usize,
+        /// The octets that it needs.
+        needed: usize,
+    },
+    /// There are refresh tokens, and the key that sealed them is missing.
+    MissingKey {
+        /// Its file.
+        path: PathBuf,
+        /// The name of the credential that systemd may have handed over instead.
+        credential: &'static str,
+    },
+    /// A refresh token was sealed with another key.
+    OtherKey(PathBuf),
+    /// A refresh token is no text.
+    NoText,
+}
+
+impl Error {
+    /// Whether the failure passes by itself.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::File(error) => error.is_shortage(),
+            Self::Certificate(error) => error.is_shortage(),
+            Self::NotRead { .. } | Self::Unreachable(_) => true,
+            Self::Refused(refusal) => refusal.passes,
+            Self::Key { .. }
+            | Self::Crypto(_)
+            | Self::Address(_)
+            | Self::Store(_)
+            | Self::SignInMissing { .. }
+            | Self::Response { .. }
+            | Self::SignIn(_) => false,
+        }
+    }
+
+    /// How long the endpoint asks to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
+    /// What stays the same from one attempt to the next: all but the correlation id.
+    pub(super) fn topic(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.answer.clone(),
+            _ => self.to_string(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = if error.passes() { Kind::TokenUnavailable } else { Kind::TokenRefused };
+        match error {
+            Error::Unreachable(failure) => failure,
+            error => Failure::new(kind, error.to_string()),
+        }
+    }
+}
+
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<certificate::Error> for Error {
+    fn from(error: certificate::Error) -> Self {
+        Self::Certificate(error)
+    }
+}
+
+impl From<Unavailable> for Error {
+    fn from(error: Unavailable) -> Self {
+        Self::Crypto(error)
+    }
+}
+
+impl From<http::Error> for Error {
+    fn from(error: http::Error) -> Self {
+        Self::Address(error)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => write!(f, "{error}"),
+            Self::Certificate(error) => write!(f, "{error}"),
+            Self::Key { path, source } => write!(f, "{} {source}", path.display()),
+            Self::Crypto(error) => write!(f, "{error}"),
+            Self::NotRead { files, source } => write!(f, "cannot read {files}: {source}"),
+            Self::Address(error) => write!(f, "{error}"),
+            Self::Unreachable(failure) => write!(f, "{failure}"),
+            Self::Refused(refusal) => write!(f, "{refusal}"),
+            Self::Store(error) => write!(f, "{error}"),
+            Self::SignInMissing { user, why, account } => write!(f, "{user} {why}: packetboat login {account}"),
+            Self::Response { host, why } => write!(f, "{host} {why}"),
+            Self::SignIn(why) => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShortKey { path, length, needed } => write!(
+                f,
+                "the store's key, {}, has {length} octets and needs {needed} or more; put the old one back, or make one with: \
+                 head -c 32 /dev/urandom",
+                path.display()
+            ),
+            Self::MissingKey { path, credential } => write!(
+                f,
+                "there are refresh tokens, and {} is missing: they were sealed with another key, as with the systemd \
+                 credential {credential}, which only the service sees; run this as docs/entra.md shows (systemd-run), or name \
+                 the key by store_key",
+                path.display()
+            ),
+            Self::OtherKey(path) => write!(
+                f,
+                "{} cannot be opened: it was sealed with another key, or has been changed; put the old key back, or move the \
+                 file away and sign in again",
+                path.display()
+            ),
+            Self::NoText => f.write_str("the refresh token is no text"),
+        }
+    }
+}
+
+impl StdError for StoreError {}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::File(error) => Some(error),
+            Self::Certificate(error) => Some(error),
+            Self::Key { source, .. } => Some(source),
+            Self::Crypto(error) => Some(error),
+            Self::NotRead { source, .. } => Some(source),
+            Self::Address(error) => Some(error),
+            Self::Unreachable(failure) => Some(failure),
+            Self::Store(error) => Some(error),
+            Self::Refused(_) | Self::SignInMissing { .. } | Self::Response { .. } | Self::SignIn(_) => None,
+        }
+    }
+}
