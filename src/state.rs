@@ -175,12 +175,18 @@ pub fn check_own(directory: &Path) -> Result<(), Error> {
     is_ours_alone(directory, &metadata)
 }
 
-/// What changes whenever a file is replaced, rewritten, or its mode mended: inode and time. None if it is not there.
-pub type Stamp = Option<(u64, i64, i64)>;
+/// The inode and the time of change of a file. It differs once the file is replaced or rewritten, or its mode mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
 
-/// A file's present stamp.
-pub fn stamp(path: &Path) -> Stamp {
-    fs::metadata(path).ok().map(|one| (one.ino(), one.ctime(), one.ctime_nsec()))
+/// Returns the present stamp of a file; none if it is missing.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let about = fs::metadata(path).ok()?;
+    Some(Stamp { inode: about.ino(), seconds: about.ctime(), nanoseconds: about.ctime_nsec() })
 }
 
 const TEMPORARY: &str = "new-";

@@ -6,6 +6,7 @@ mod cache;
 mod enrol;
 mod error;
 mod json;
+mod opening;
 mod receiver;
 mod refusal;
 mod request;
@@ -17,20 +18,19 @@ use std::time::SystemTime;
 
 use tokio::task::JoinSet;
 
-use crate::config::{Account, Certificate, CertificateSource, Config, Credential, Grant, Identity, SecretFile};
-use crate::crypto::SigningKey;
+use crate::config::{Account, Config, Credential, Grant, SecretFile};
 use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{Lifecycle, unix_time};
 use crate::mode::Mode;
-use crate::state;
-use crate::transport::downstream::certificate::{self, Part};
-use crate::transport::http::{Client, Response};
+use crate::transport::downstream::certificate;
+use crate::transport::http::Response;
 pub use access::AccessToken;
 use cache::SignInState;
 pub use cache::{CachedToken, TokenStatus};
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
 pub use error::{Error, StoreError};
 pub use json::Claims;
+use opening::Opening;
 use receiver::Receivers;
 pub use refusal::Refusal;
 use store::Owner;
@@ -54,98 +54,48 @@ impl Tokens {
     /// # Errors
     /// Each thing that is missing or wrong.
     pub fn open(config: &Config, mode: Mode, before: Option<&Tokens>) -> Result<Self, Vec<Diagnostic>> {
-        let mut diagnostics = Vec::new();
-        let mut stores = None;
-        let mut cached: BTreeMap<(String, String), Arc<CachedToken>> = BTreeMap::new();
-        let mut by_account = BTreeMap::new();
-        for (name, identity) in &config.identities {
-            diagnostics.extend(prove_credential(name, identity));
-        }
         let receivers = before.map(|before| before.receivers.clone()).unwrap_or_default();
-        diagnostics.extend(receivers.diagnostics(config));
+        let mut opening = Opening::new(config, mode, before);
+        opening.prove_credentials();
+        opening.report(receivers.diagnostics(config));
         for (name, account) in &config.accounts {
-            let Some(identity) = config.identities.get(&account.identity) else { continue };
-            if let Some(file) = &account.password_file
-                && let Err(message) = state::read_secret(file)
-            {
-                diagnostics.push(Diagnostic::new(format!("account.{name}.password_file"), message));
-            }
-            let user = if identity.grant.is_of_a_person() { account.user.to_lowercase() } else { String::new() };
-            let key = (account.identity.clone(), user);
-            if let Some(token) = cached.get(&key) {
-                if token.account.password_file != account.password_file {
-                    let message =
-                        format!("{} has another one in another account; one person has one password", account.user);
-                    diagnostics.push(Diagnostic::new(format!("account.{name}.password_file"), message));
-                }
-                by_account.insert(name.clone(), Arc::clone(token));
-                continue;
-            }
-            if let Some(same) = before.and_then(|before| before.same(&key, account, identity, config)) {
-                by_account.insert(name.clone(), Arc::clone(&same));
-                cached.insert(key, same);
-                continue;
-            }
-            let kept = before.and_then(|before| before.kept(&key, identity, config)).unwrap_or_default();
-            match token((config, mode), &key, (name, account), identity, (&mut stores, kept)) {
-                Ok(token) => {
-                    let token = Arc::new(token);
-                    by_account.insert(name.clone(), Arc::clone(&token));
-                    cached.insert(key, token);
-                }
-                Err(diagnostic) => diagnostics.push(diagnostic),
-            }
+            opening.add(name, account);
         }
-        if diagnostics.is_empty() {
-            let cached: Vec<_> = cached.into_values().collect();
-            let unsettled = before.map(|before| before.unsettled_beside(&cached)).unwrap_or_default();
-            let receivers = receivers.and_of(config);
-            Ok(Self { by_account, cached, unsettled, receivers, config: config.clone() })
-        } else {
-            diagnostics.dedup();
-            Err(diagnostics)
-        }
+        let (by_account, cached) = opening.finish()?;
+        let unsettled = before.map(|before| before.unsettled_beside(&cached)).unwrap_or_default();
+        let receivers = receivers.and_of(config);
+        Ok(Self { by_account, cached, unsettled, receivers, config: config.clone() })
     }
 
-    /// The one that is fetched in the same way, if there is one, and whose account is there still.
-    fn same(
-        &self,
-        (identity_name, user): &(String, String),
-        account: &Account,
-        identity: &Identity,
-        config: &Config,
-    ) -> Option<Arc<CachedToken>> {
-        let is_kept_there = self.config.state_directory == config.state_directory
-            && self.config.store_key == config.store_key
-            && self.config.limits.of_servers() == config.limits.of_servers();
-        let owner = Owner::new(identity_name, user, identity);
+    /// Returns the token that is fetched in the same way, if there is one, and whose account is there still.
+    fn same(&self, owner: &Owner, account: &Account, config: &Config) -> Option<Arc<CachedToken>> {
+        let identity = config.identities.get(&account.identity)?;
+        let is_kept_there = self.has_store_of(config) && self.config.limits.of_servers() == config.limits.of_servers();
         let same = self.cached.iter().find(|token| {
-            token.owner == owner
-                && token.identity == *identity
-                && token.account.password_file == account.password_file
-                && config.accounts.get(&token.account_name) == Some(&token.account)
+            token.spec.owner == *owner
+                && token.spec.identity == *identity
+                && token.spec.account.password_file == account.password_file
+                && config.accounts.get(&token.spec.account_name) == Some(&token.spec.account)
         });
         same.filter(|_| is_kept_there).map(Arc::clone)
     }
 
-    /// What is newer than the disk of a sign-in, also where it is fetched in another way from the same issuer from now on: an
-    /// endpoint may take each refresh token only once.
-    fn kept(
-        &self,
-        (identity_name, user): &(String, String),
-        identity: &Identity,
-        config: &Config,
-    ) -> Option<Arc<SignInState>> {
-        let is_kept_there =
-            self.config.state_directory == config.state_directory && self.config.store_key == config.store_key;
-        let owner = Owner::new(identity_name, user, identity);
-        let token = self.cached.iter().chain(&self.unsettled).find(|token| is_kept_there && token.owner == owner)?;
+    /// Returns the state of a sign-in that may be newer than the disk, also where the same issuer's token is fetched in
+    /// another way from now on: an endpoint may take each refresh token only once.
+    fn sign_in_state(&self, owner: &Owner, config: &Config) -> Option<Arc<SignInState>> {
+        let is_kept_there = self.has_store_of(config);
+        let token =
+            self.cached.iter().chain(&self.unsettled).find(|token| is_kept_there && token.spec.owner == *owner)?;
         Some(token.sign_in_state())
+    }
+
+    fn has_store_of(&self, config: &Config) -> bool {
+        self.config.state_directory == config.state_directory && self.config.store_key == config.store_key
     }
 
     /// Sign-ins that none of these goes on with, and whose newest refresh token has still to reach the disk.
     fn unsettled_beside(&self, cached: &[Arc<CachedToken>]) -> Vec<Arc<CachedToken>> {
-        let goes_on = |old: &CachedToken| cached.iter().any(|new| new.owner == old.owner);
+        let goes_on = |old: &CachedToken| cached.iter().any(|new| new.spec.owner == old.spec.owner);
         let unsettled = self.cached.iter().chain(&self.unsettled).filter(|old| old.is_unsettled() && !goes_on(old));
         unsettled.take(MOST_UNSETTLED).map(Arc::clone).collect()
     }
@@ -226,65 +176,6 @@ pub fn remarks(config: &Config) -> Vec<Diagnostic> {
 fn days_left(file: &SecretFile) -> Option<i64> {
     let today = unix_time() / DAY;
     Some(i64::try_from(file.expires?).unwrap_or(i64::MAX) - i64::try_from(today).unwrap_or_default())
-}
-
-fn token(
-    (config, mode): (&Config, Mode),
-    (identity_name, user): &(String, String),
-    (name, account): (&String, &Account),
-    identity: &Identity,
-    (store, kept): (&mut Option<Arc<Store>>, Arc<SignInState>),
-) -> Result<CachedToken, Diagnostic> {
-    let client = Client::new(&identity.token_endpoint, &identity.roots, &config.limits)
-        .map_err(|message| Diagnostic::new(format!("identity.{identity_name}.token_endpoint"), message))?;
-    let store = match (identity.grant.needs_login(), store.as_ref()) {
-        (false, _) => None,
-        (true, Some(store)) => Some(Arc::clone(store)),
-        (true, None) => {
-            let opened = Store::open(&config.state_directory, config.store_key.as_deref(), mode);
-            let opened = Arc::new(opened.map_err(|message| Diagnostic::new("store_key", message))?);
-            *store = Some(Arc::clone(&opened));
-            Some(opened)
-        }
-    };
-    let owner = Owner::new(identity_name, user, identity);
-    Ok(CachedToken::new(owner, identity.clone(), (name.clone(), account.clone()), client, store, kept))
-}
-
-/// Reads what an application proves itself with.
-fn prove_credential(name: &str, identity: &Identity) -> Vec<Diagnostic> {
-    let secret = |file: &SecretFile| match state::read_secret(&file.path) {
-        Ok(_) => Vec::new(),
-        Err(message) => vec![Diagnostic::new(format!("identity.{name}.client_secret_file"), message)],
-    };
-    match &identity.grant {
-        Grant::ClientCredentials(Credential::Secret(file))
-        | Grant::AuthorizationCode(Some(file))
-        | Grant::DeviceCode(Some(file))
-        | Grant::Password(Some(file)) => secret(file),
-        Grant::ClientCredentials(Credential::Certificate(files)) => {
-            let key = state::read_private_pem(&files.key).map_err(Error::from).and_then(|pem| {
-                SigningKey::from_pem(&pem).map_err(|source| Error::Key { path: files.key.clone(), source })
-            });
-            if let Err(message) = key {
-                return vec![Diagnostic::new(format!("identity.{name}.key"), message)];
-            }
-            let source = CertificateSource::Files(files.clone());
-            match certificate::load(&Certificate { source, ecdsa: None }, "".as_ref(), name, Mode::DryRun) {
-                Ok(_) => Vec::new(),
-                Err(error) => {
-                    let key = if error.part() == Part::Key { "key" } else { "certificate" };
-                    vec![Diagnostic::new(format!("identity.{name}.{key}"), error)]
-                }
-            }
-        }
-        Grant::AuthorizationCode(None)
-        | Grant::DeviceCode(None)
-        | Grant::Password(None)
-        // Another program writes it, perhaps after us.
-        | Grant::Federated(_)
-        | Grant::ManagedIdentity => Vec::new(),
-    }
 }
 
 /// Sign-ins of earlier configurations that wait for the disk.

@@ -16,10 +16,8 @@ pub(super) struct PasswordCache {
     /// How long a password is remembered after its last use.
     time: Duration,
     /// By device: what verified passwords left behind.
-    passwords: Mutex<Passwords>,
+    passwords: Mutex<HashMap<usize, Vec<Remembered>>>,
 }
-
-type Passwords = HashMap<usize, Vec<Remembered>>;
 
 /// A password that was verified.
 #[derive(Clone)]
@@ -75,7 +73,7 @@ impl PasswordCache {
         self.hash.of(&[device.name.as_bytes(), password.expose()])
     }
 
-    fn passwords(&self) -> MutexGuard<'_, Passwords> {
+    fn passwords(&self) -> MutexGuard<'_, HashMap<usize, Vec<Remembered>>> {
         self.passwords.lock()
     }
 

@@ -27,17 +27,22 @@ pub use status::TokenStatus;
 
 /// The place of one token: an application's, or one person's with that application.
 pub struct CachedToken {
-    pub(super) owner: Owner,
-    pub(super) identity: Identity,
-    /// One of those that are opened with it, for who signs in.
-    pub(super) account: Account,
-    /// Its name.
-    pub(super) account_name: String,
-    pub(super) client: Client,
-    pub(super) store: Option<Arc<Store>>,
+    pub(super) spec: TokenSpec,
     state: Mutex<State>,
     kept: Arc<SignInState>,
     woken: Notify,
+}
+
+/// The person or the application that a token is for, and the way to it.
+pub(super) struct TokenSpec {
+    pub(super) owner: Owner,
+    pub(super) identity: Identity,
+    /// One of the accounts that are opened with the token: the person signs in for it.
+    pub(super) account: Account,
+    pub(super) account_name: String,
+    pub(super) client: Client,
+    /// The store of refresh tokens; none where the grant needs no sign-in.
+    pub(super) store: Option<Arc<Store>>,
 }
 
 /// What a sign-in has in common through all configurations.
@@ -87,7 +92,7 @@ struct Trouble {
     until: Instant,
     times: u32,
     /// The files it happened with: a change of theirs ends it.
-    stamps: Vec<Stamp>,
+    stamps: Vec<Option<Stamp>>,
 }
 
 impl CachedToken {
@@ -96,18 +101,11 @@ impl CachedToken {
         Arc::clone(&self.kept)
     }
 
-    pub(super) fn new(
-        owner: Owner,
-        identity: Identity,
-        (account_name, account): (String, Account),
-        client: Client,
-        store: Option<Arc<Store>>,
-        kept: Arc<SignInState>,
-    ) -> Self {
+    pub(super) fn new(spec: TokenSpec, kept: Arc<SignInState>) -> Self {
         let state =
             State { token: None, trouble: None, used: Instant::now(), doubted: None, renewed: None, warned: false };
         let (state, woken) = (Mutex::new(state), Notify::new());
-        Self { owner, identity, account, account_name, client, store, state, kept, woken }
+        Self { spec, state, kept, woken }
     }
 
     /// A token with life in it. Mostly one that is here already; else one is fetched, once for all who ask meanwhile.
@@ -172,7 +170,7 @@ impl CachedToken {
     /// Waits for what is on its way: a refresh token that has come must reach the disk.
     pub(super) async fn settle(self: Arc<Self>) {
         // Without a sign-in nothing of it belongs on the disk.
-        let patience = if self.store.is_some() { SETTLE } else { MOMENT };
+        let patience = if self.spec.store.is_some() { SETTLE } else { MOMENT };
         let settled = timeout(patience, async {
             let _flight = self.kept.flight.lock().await;
             self.keep_unsaved().await;
@@ -180,20 +178,24 @@ impl CachedToken {
         // The disk, or an endpoint, does not answer: the process ends all the same.
         let is_settled = settled.await.is_ok();
         let pending = self.pending();
-        if pending.unsaved.is_some() || (self.store.is_some() && !is_settled) {
+        if pending.unsaved.is_some() || (self.spec.store.is_some() && !is_settled) {
             let why = pending.unkept.as_ref().map_or("the disk or the token endpoint does not answer", |(why, _)| why);
-            error!(identity = self.owner.identity, user = self.owner.user, "the newest refresh token is lost: {why}");
+            error!(
+                identity = self.spec.owner.identity,
+                user = self.spec.owner.user,
+                "the newest refresh token is lost: {why}"
+            );
         }
     }
 
     /// The person who signs in, and the account that `packetboat login` is called with.
     pub fn sign_in(&self) -> (&str, &str) {
-        (&self.account.user, &self.account_name)
+        (&self.spec.account.user, &self.spec.account_name)
     }
 
     /// The account that `packetboat login` is called with; none where the grant knows no sign-in.
     pub(super) fn login_name(&self) -> Option<&str> {
-        self.identity.grant.needs_login().then_some(self.account_name.as_str())
+        self.spec.identity.grant.needs_login().then_some(self.spec.account_name.as_str())
     }
 
     /// The endpoint that a client asks about this account.
@@ -271,21 +273,29 @@ impl CachedToken {
                 let mut state = self.state();
                 let had_trouble = state.trouble.take().is_some();
                 state.token = Some(Arc::clone(&token));
-                let is_long = self.identity.is_of_microsoft() && length > LONG && !state.warned;
+                let is_long = self.spec.identity.is_of_microsoft() && length > LONG && !state.warned;
                 state.warned |= is_long;
                 drop(state);
                 if is_long {
                     let advice = "over POP3 Exchange Online takes 4096; remove group claims from the app registration";
-                    warn!(identity = self.owner.identity, "the access token has {length} characters: {advice}");
+                    warn!(identity = self.spec.owner.identity, "the access token has {length} characters: {advice}");
                 }
                 let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
                 if had_trouble {
-                    info!(identity = self.owner.identity, user = self.owner.user, "access token again, for {life}");
+                    info!(
+                        identity = self.spec.owner.identity,
+                        user = self.spec.owner.user,
+                        "access token again, for {life}"
+                    );
                 } else {
-                    debug!(identity = self.owner.identity, user = self.owner.user, "new access token, for {life}");
+                    debug!(
+                        identity = self.spec.owner.identity,
+                        user = self.spec.owner.user,
+                        "new access token, for {life}"
+                    );
                 }
                 if let Some(skew) = refusal::skew(&response, SystemTime::now()) {
-                    warn!(identity = self.owner.identity, "{skew}");
+                    warn!(identity = self.spec.owner.identity, "{skew}");
                 }
                 Ok(token)
             }
@@ -298,8 +308,8 @@ impl CachedToken {
         self.keep_unsaved().await;
         let record = self.record().await?;
         let request = self.request(record.as_ref().map(|(_, newest)| newest.refresh_token.clone())).await?;
-        let response = self.client.ask(request).await.map_err(Error::Unreachable)?;
-        let judged = refusal::judge(self.endpoint(&self.client), &response, SystemTime::now());
+        let response = self.spec.client.ask(request).await.map_err(Error::Unreachable)?;
+        let judged = refusal::judge(self.endpoint(&self.spec.client), &response, SystemTime::now());
         let mut token_response = judged.map_err(Error::Refused)?;
         if let Some((kept, newest)) = record {
             self.keep(kept, newest, token_response.refresh_token.take()).await;
@@ -307,7 +317,7 @@ impl CachedToken {
         Ok((token_response, response))
     }
 
-    fn trouble(&self, error: Error, stamps: Vec<Stamp>) -> Failure {
+    fn trouble(&self, error: Error, stamps: Vec<Option<Stamp>>) -> Failure {
         let (retry_after, topic) = (error.retry_after(), error.topic());
         let failure = Failure::from(error);
         let mut state = self.state();
@@ -316,7 +326,7 @@ impl CachedToken {
         let (first, longest) = if failure.kind == Kind::TokenRefused { REFUSED } else { UNAVAILABLE };
         let pause = first.saturating_mul(1 << times.min(16)).min(longest).mul_f64(jitter(0.8, 1.2));
         let mut pause = pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
-        if failure.kind == Kind::TokenRefused && matches!(self.identity.grant, Grant::Password(_)) {
+        if failure.kind == Kind::TokenRefused && matches!(self.spec.identity.grant, Grant::Password(_)) {
             // A wrong password that is sent again and again locks the account; a new file is noticed.
             pause = IDLE;
         }
@@ -329,13 +339,13 @@ impl CachedToken {
         });
         if is_news {
             warn!(
-                identity = self.owner.identity,
-                user = self.owner.user,
+                identity = self.spec.owner.identity,
+                user = self.spec.owner.user,
                 reason = failure.kind.label(),
                 "{failure}{still}"
             );
         } else {
-            debug!(identity = self.owner.identity, user = self.owner.user, "{failure}{still}");
+            debug!(identity = self.spec.owner.identity, user = self.spec.owner.user, "{failure}{still}");
         }
         failure
     }
@@ -349,7 +359,7 @@ impl CachedToken {
         if !is_idle {
             return by_trouble.unwrap_or_else(|| state.token.as_ref().map_or(now, |token| token.stale));
         }
-        if self.store.is_none() {
+        if self.spec.store.is_none() {
             // An application needs nothing until a device comes back, but that its trouble has an end.
             return by_trouble.unwrap_or(now + IDLE);
         }

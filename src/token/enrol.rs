@@ -58,7 +58,7 @@ impl Enrolment {
     /// What the person opens in a browser.
     pub fn url(&self) -> String {
         let user = self.token.sign_in().0;
-        request::authorization_url(&self.token.identity, user, &self.redirect, &self.state, &self.verifier)
+        request::authorization_url(&self.token.spec.identity, user, &self.redirect, &self.state, &self.verifier)
     }
 
     /// The code in an address that the browser came back with; only from this very sign-in (RFC 6749 §10.12).
@@ -96,8 +96,8 @@ impl Enrolment {
     /// # Errors
     /// The endpoint says no, or the token cannot be kept.
     pub async fn finish(&self, code: &Secret) -> Result<Option<String>, Error> {
-        let request = request::code(&self.token.identity, code, &self.redirect, &self.verifier)?;
-        let response = self.token.client.ask(request).await.map_err(Error::Unreachable)?;
+        let request = request::code(&self.token.spec.identity, code, &self.redirect, &self.verifier)?;
+        let response = self.token.spec.client.ask(request).await.map_err(Error::Unreachable)?;
         self.token.keep_sign_in(&response)
     }
 }
@@ -120,8 +120,8 @@ impl DeviceSignIn {
     /// # Errors
     /// The endpoint says no.
     pub async fn begin(token: &Arc<CachedToken>, roots: &Roots, limits: &Limits) -> Result<Self, Error> {
-        let client = Client::new(&token.identity.device_endpoint, roots, limits)?;
-        let request = request::device_authorization(&token.identity);
+        let client = Client::new(&token.spec.identity.device_endpoint, roots, limits)?;
+        let request = request::device_authorization(&token.spec.identity);
         let response = client.ask(request).await.map_err(Error::Unreachable)?;
         let Some(code) = json::device_code(&response.body).filter(|_| response.status == 200) else {
             return Err(Error::Refused(refusal::read(token.endpoint(&client), &response, SystemTime::now())));
@@ -158,8 +158,8 @@ impl DeviceSignIn {
         let mut last = Error::SignIn("the code has expired: ask for a new one");
         while Instant::now() + self.interval < self.until {
             sleep(self.interval).await;
-            let request = request::device_code(&self.token.identity, &self.device_code)?;
-            let response = match self.token.client.ask(request).await {
+            let request = request::device_code(&self.token.spec.identity, &self.device_code)?;
+            let response = match self.token.spec.client.ask(request).await {
                 Ok(response) => response,
                 // The network may come back before the code expires.
                 Err(failure) => {
@@ -170,7 +170,7 @@ impl DeviceSignIn {
             if response.status == 200 {
                 return self.token.keep_sign_in(&response);
             }
-            let endpoint = self.token.endpoint(&self.token.client);
+            let endpoint = self.token.endpoint(&self.token.spec.client);
             let refusal = refusal::read(endpoint, &response, SystemTime::now());
             if refusal.error == "slow_down" {
                 // RFC 8628 §3.5: for good.
@@ -200,16 +200,16 @@ const LONGEST_CODE: usize = 64;
 impl CachedToken {
     /// Keeps the refresh token. Returns who signed in, where the token tells and it is another name than the configured.
     fn keep_sign_in(&self, response: &Response) -> Result<Option<String>, Error> {
-        let judged = refusal::judge(self.endpoint(&self.client), response, SystemTime::now());
+        let judged = refusal::judge(self.endpoint(&self.spec.client), response, SystemTime::now());
         let TokenResponse { access_token, refresh_token, .. } = judged.map_err(Error::Refused)?;
         let refresh_token = refresh_token.ok_or(Error::SignIn(
             "the endpoint gave no refresh token: offline_access must be among the scopes, and consented to",
         ))?;
         let now = unix_time();
-        let store = self.store.as_ref().ok_or(Error::SignIn("this identity's grant needs no sign-in"))?;
-        store.put(&self.owner, &StoredSignIn { refresh_token, signed_in: now, renewed: now })?;
+        let store = self.spec.store.as_ref().ok_or(Error::SignIn("this identity's grant needs no sign-in"))?;
+        store.put(&self.spec.owner, &StoredSignIn { refresh_token, signed_in: now, renewed: now })?;
         let person = json::claims(access_token.expose()).and_then(|claims| claims.upn);
-        Ok(person.filter(|person| !person.eq_ignore_ascii_case(&self.account.user)))
+        Ok(person.filter(|person| !person.eq_ignore_ascii_case(&self.spec.account.user)))
     }
 }
 

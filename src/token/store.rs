@@ -24,7 +24,7 @@ pub struct Store {
 }
 
 /// Whose sign-in it is, and who has issued it. A refresh token belongs to its issuer, and is sent to nobody else.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Owner {
     /// Key of the configuration's identities.
     pub(super) identity: String,
@@ -34,7 +34,7 @@ pub(super) struct Owner {
 }
 
 /// Who issues tokens, and to which application.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Issuer {
     token_endpoint: String,
     tenant: String,

@@ -21,11 +21,11 @@ use crate::transport::downstream::certificate;
 
 /// What certificates' files looked like when they were read.
 pub(super) struct FileStamps {
-    read: Vec<Stamp>,
+    read: Vec<Option<Stamp>>,
     /// As of the last look: a file that is being written is left alone until it has come to rest.
-    seen: Vec<Stamp>,
+    seen: Vec<Option<Stamp>>,
     /// What was refused, and when: it is not tried again at once.
-    refused: Option<(Vec<Stamp>, Instant)>,
+    refused: Option<(Vec<Option<Stamp>>, Instant)>,
 }
 
 /// The parts of the running service that a change is prepared from.
@@ -255,7 +255,7 @@ impl FileStamps {
     }
 
     /// Whether they have changed since they were read, and are at rest since the last look.
-    fn have_changed(&mut self, now: Vec<Stamp>) -> bool {
+    fn have_changed(&mut self, now: Vec<Option<Stamp>>) -> bool {
         let is_at_rest = now == self.seen;
         let was_refused =
             self.refused.as_ref().is_some_and(|(refused, when)| *refused == now && when.elapsed() < AGAIN);
@@ -268,7 +268,7 @@ impl FileStamps {
     }
 }
 
-fn stamps(config: &Config) -> Vec<Stamp> {
+fn stamps(config: &Config) -> Vec<Option<Stamp>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for (name, one) in &config.certificates {
         let files = certificate::files(one, &config.state_directory, name);

@@ -16,7 +16,7 @@ use crate::transport::http::Request;
 impl CachedToken {
     /// Builds the request to the endpoint.
     pub(super) async fn request(&self, refresh_token: Option<Secret>) -> Result<Request, Error> {
-        let (identity, account) = (self.identity.clone(), self.account.clone());
+        let (identity, account) = (self.spec.identity.clone(), self.spec.account.clone());
         let make = move || request::token(&identity, &account, refresh_token.as_ref());
         match pool::FILES.run_alone(&gate_of(&self.named_files()), PATIENCE, make).await {
             Ok(made) => made,
@@ -28,10 +28,10 @@ impl CachedToken {
     }
 
     /// The stamps of all files that a request is made from; none while a file system does not answer.
-    pub(super) async fn stamps(&self) -> Option<Vec<Stamp>> {
+    pub(super) async fn stamps(&self) -> Option<Vec<Option<Stamp>>> {
         let mut stamps = Vec::new();
-        if let Some(store) = &self.store {
-            let path = store.path(&self.owner);
+        if let Some(store) = &self.spec.store {
+            let path = store.path(&self.spec.owner);
             let gate = gate_of(std::slice::from_ref(&path));
             stamps.push(pool::STATE.run_alone(&gate, PATIENCE, move || state::stamp(&path)).await.ok()?);
         }
@@ -46,8 +46,8 @@ impl CachedToken {
 
     /// The files that the configuration names for this token.
     fn named_files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = self.account.password_file.iter().map(PathBuf::clone).collect();
-        match &self.identity.grant {
+        let mut files: Vec<PathBuf> = self.spec.account.password_file.iter().map(PathBuf::clone).collect();
+        match &self.spec.identity.grant {
             Grant::ClientCredentials(Credential::Certificate(pair)) => {
                 files.extend([pair.chain.clone(), pair.key.clone()]);
             }

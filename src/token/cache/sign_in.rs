@@ -19,8 +19,8 @@ use crate::token::json::StoredSignIn;
 impl CachedToken {
     /// No other process spends the same refresh token meanwhile.
     pub(super) async fn exclusive(&self) -> Result<Option<File>, Error> {
-        let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
-        let owner = self.owner.clone();
+        let Some(store) = self.spec.store.as_ref().map(Arc::clone) else { return Ok(None) };
+        let owner = self.spec.owner.clone();
         // A gate of its own: another process that keeps this lock delays no other sign-in.
         let gate = Gate::of(&store.path(&owner).display().to_string());
         let locked = pool::STATE.run_alone(&gate, LOCK, move || store.exclusive(&owner)).await;
@@ -29,8 +29,8 @@ impl CachedToken {
 
     /// The sign-in as it is on disk, and as it is by now: newer, where the disk has not taken what came.
     pub(super) async fn record(&self) -> Result<Option<(StoredSignIn, StoredSignIn)>, Error> {
-        let Some(store) = self.store.as_ref().map(Arc::clone) else { return Ok(None) };
-        let owner = self.owner.clone();
+        let Some(store) = self.spec.store.as_ref().map(Arc::clone) else { return Ok(None) };
+        let owner = self.spec.owner.clone();
         let gate = gate_of(&[store.path(&owner)]);
         let read = move || Ok::<_, Error>(store.read(&owner)?.ok_or_else(|| store.why_missing(&owner)));
         let record = pool::STATE.run_alone(&gate, PATIENCE, read).await;
@@ -65,9 +65,9 @@ impl CachedToken {
 
     /// Brings to the disk what it has not taken yet. What keeps it from that is told once.
     pub(super) async fn keep_unsaved(&self) {
-        let Some(store) = self.store.as_ref().map(Arc::clone) else { return };
+        let Some(store) = self.spec.store.as_ref().map(Arc::clone) else { return };
         let Some(unsaved) = self.pending().unsaved.clone() else { return };
-        let (owner, gate) = (self.owner.clone(), gate_of(&[store.path(&self.owner)]));
+        let (owner, gate) = (self.spec.owner.clone(), gate_of(&[store.path(&self.spec.owner)]));
         let Unsaved { record, before } = unsaved.clone();
         let kept = pool::STATE.run_alone(&gate, DISK, move || store.replace(&owner, &before, &record)).await;
         let kept = kept.unwrap_or_else(|why| {
@@ -82,9 +82,17 @@ impl CachedToken {
                     self.state().renewed = Some(Instant::now());
                 }
                 if !is_as_read {
-                    info!(identity = self.owner.identity, user = self.owner.user, "somebody has signed in anew");
+                    info!(
+                        identity = self.spec.owner.identity,
+                        user = self.spec.owner.user,
+                        "somebody has signed in anew"
+                    );
                 } else if was_told.is_some() {
-                    info!(identity = self.owner.identity, user = self.owner.user, "the newest refresh token is kept");
+                    info!(
+                        identity = self.spec.owner.identity,
+                        user = self.spec.owner.user,
+                        "the newest refresh token is kept"
+                    );
                 }
             }
             Err(error) => {
@@ -97,8 +105,8 @@ impl CachedToken {
                 if is_news {
                     self.woken.notify_one();
                     error!(
-                        identity = self.owner.identity,
-                        user = self.owner.user,
+                        identity = self.spec.owner.identity,
+                        user = self.spec.owner.user,
                         "the new refresh token cannot be kept, and is used from memory until it can: {error}"
                     );
                 }
@@ -110,7 +118,7 @@ impl CachedToken {
 impl CachedToken {
     /// Whether a refresh token has still to reach the disk, or may be on its way.
     pub(in crate::token) fn is_unsettled(&self) -> bool {
-        self.store.is_some() && (self.pending().unsaved.is_some() || self.kept.flight.try_lock().is_err())
+        self.spec.store.is_some() && (self.pending().unsaved.is_some() || self.kept.flight.try_lock().is_err())
     }
 
     /// Brings the newest refresh token of an earlier configuration to the disk, as soon as that takes it.

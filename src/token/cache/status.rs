@@ -52,9 +52,9 @@ impl CachedToken {
         TokenStatus {
             account: name.to_owned(),
             mailbox: account.mailbox.clone(),
-            identity: self.owner.identity.clone(),
-            grant: self.identity.grant.name(),
-            user: self.identity.grant.is_of_a_person().then(|| self.owner.user.clone()),
+            identity: self.spec.owner.identity.clone(),
+            grant: self.spec.identity.grant.name(),
+            user: self.spec.identity.grant.is_of_a_person().then(|| self.spec.owner.user.clone()),
             until: until.map(|left| now + left.as_secs()),
             trouble,
             unkept,
