@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use zeroize::Zeroizing;
 
-/// AWS-LC refused, which it does when the operating system gives it no random octets.
+/// AWS-LC refuses, because the operating system gives it no random octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable;
 
@@ -24,7 +24,7 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
-/// Why a key cannot be used. The words follow the name of its file.
+/// The reason why a key cannot be used. The words follow the name of its file.
 #[derive(Clone, Debug)]
 pub enum KeyError {
     /// There is no private key in PEM, or it is encrypted.
@@ -57,7 +57,7 @@ impl std::error::Error for KeyError {
     }
 }
 
-/// Octets that nobody can guess.
+/// Returns octets that nobody can guess.
 ///
 /// # Errors
 /// The operating system has none.
@@ -67,7 +67,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], Unavailable> {
     Ok(octets)
 }
 
-/// SHA-256 (FIPS 180-4).
+/// Returns the SHA-256 digest (FIPS 180-4).
 pub fn sha256(octets: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     let digest = digest::digest(&digest::SHA256, octets);
@@ -80,12 +80,12 @@ pub fn sha256(octets: &[u8]) -> [u8; 32] {
 /// A hash that only this process can make: HMAC-SHA256 (RFC 2104) under a key that is forgotten with it.
 pub struct KeyedHash(hmac::Key);
 
-/// What a [`KeyedHash`] makes. It is compared in constant time.
+/// The result of a [`KeyedHash`]. It is compared in constant time.
 #[derive(Clone, Copy)]
 pub struct Tag(hmac::Tag);
 
 impl KeyedHash {
-    /// With a new key.
+    /// A keyed hash with a new key.
     ///
     /// # Errors
     /// The operating system has no random octets.
@@ -94,7 +94,7 @@ impl KeyedHash {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice())))
     }
 
-    /// Of several fields; where one ends and the next begins counts.
+    /// Hashes several fields; their boundaries count.
     pub fn of(&self, fields: &[&[u8]]) -> Tag {
         let mut context = hmac::Context::with_key(&self.0);
         for field in fields {
@@ -108,22 +108,22 @@ impl KeyedHash {
 }
 
 impl Tag {
-    /// Its first octets as hexadecimal digits: enough to tell some thousands apart, and nothing to go back by.
+    /// Returns the first octets in hexadecimal: enough to tell some thousands apart, too few to go back from.
     pub fn short(&self) -> String {
         self.0.as_ref().iter().take(4).map(|octet| format!("{octet:02x}")).collect()
     }
 
-    /// Whether they are the same.
+    /// Returns whether both are the same.
     pub fn is(&self, other: &Tag) -> bool {
         constant_time::verify_slices_are_equal(self.0.as_ref(), other.0.as_ref()).is_ok()
     }
 }
 
-/// Keeps records so that only who has the key can read or change them: AES-256-GCM with a random nonce.
+/// A vault seals records, so that nobody without the key can read or change them: AES-256-GCM with a random nonce.
 pub struct Vault(RandomizedNonceKey);
 
 impl Vault {
-    /// Under a key that is derived from these octets, of which there should be 32 random ones.
+    /// A vault under a key that is derived from these octets, which should be 32 random ones.
     ///
     /// # Errors
     /// AWS-LC refuses.
@@ -132,7 +132,7 @@ impl Vault {
         Ok(Self(RandomizedNonceKey::new(&AES_256_GCM, key.as_slice()).map_err(|_| Unavailable)?))
     }
 
-    /// The record, sealed; it opens only under the same label.
+    /// Seals a record; it opens only under the same label.
     ///
     /// # Errors
     /// AWS-LC refuses.
@@ -142,7 +142,7 @@ impl Vault {
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
-    /// What was sealed, if it was with this key, under this label, and nobody has changed it.
+    /// Opens a record, if it was sealed with this key under this label, and nobody has changed it.
     pub fn open(&self, label: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, sealed) = sealed.split_first_chunk::<12>()?;
         let mut record = Zeroizing::new(sealed.to_vec());
@@ -157,7 +157,7 @@ impl Vault {
 pub struct SigningKey(RsaKeyPair);
 
 impl SigningKey {
-    /// From PEM: PKCS #8 or PKCS #1, not encrypted.
+    /// Reads a key from PEM: PKCS #8 or PKCS #1, not encrypted.
     ///
     /// # Errors
     /// It is something else; the text says what.
@@ -171,7 +171,7 @@ impl SigningKey {
         pair.map(Self).map_err(KeyError::Refused)
     }
 
-    /// PS256 (RFC 7518 §3.5): RSASSA-PSS with SHA-256 and a salt of 32 octets.
+    /// Signs with PS256 (RFC 7518 §3.5): RSASSA-PSS with SHA-256 and a salt of 32 octets.
     ///
     /// # Errors
     /// AWS-LC refuses.
@@ -182,11 +182,11 @@ impl SigningKey {
     }
 }
 
-/// An RSA key that tells whether another one signed.
+/// An RSA key that verifies signatures.
 pub struct VerifyingKey(Vec<u8>);
 
 impl VerifyingKey {
-    /// From PEM: SubjectPublicKeyInfo (RFC 7468 §13), as `openssl x509 -pubkey` prints it.
+    /// Reads a key from PEM: SubjectPublicKeyInfo (RFC 7468 §13), as `openssl x509 -pubkey` prints it.
     ///
     /// # Errors
     /// It is something else.
@@ -195,7 +195,7 @@ impl VerifyingKey {
         Ok(Self(key.to_vec()))
     }
 
-    /// Whether it is a PS256 signature of the message.
+    /// Returns whether this is a PS256 signature of the message.
     pub fn has_signed_ps256(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, &self.0).verify(message, signature).is_ok()
     }

@@ -1,4 +1,4 @@
-//! Who a device is: its login and password are verified here, and open the one account that it was given.
+//! Devices: login and password are verified, and open the one account that the device was given.
 
 mod charset;
 mod delay;
@@ -37,25 +37,25 @@ pub struct Devices {
     delays: Arc<Delays>,
     misses: Arc<MissBudget>,
     schedule: Arc<Schedule>,
-    /// What the password of an unknown login is compared with, so that it takes as long.
+    /// Hashes that the password of an unknown login is compared with, so that it takes as long.
     dummy_hashes: Arc<[Hash]>,
 }
 
-/// One device.
+/// A device of the configuration.
 #[derive(Debug)]
 pub struct Device {
-    /// Its first login, in lower case.
+    /// The first login, in lower case.
     pub name: String,
-    /// Key of [`Config::accounts`].
+    /// The key of the account in [`Config::accounts`].
     pub account: String,
-    /// Its own hashes, and then dummy hashes.
+    /// The device's own hashes, followed by dummy hashes.
     hashes: Arc<[Hash]>,
-    /// How many are its own.
+    /// The number of its own hashes.
     own: usize,
-    /// Its own as they are written.
+    /// The hashes as the configuration has them.
     written: Vec<String>,
     networks: Option<Networks>,
-    /// Whether what it deletes is deleted.
+    /// True if the device may delete mail.
     pub delete: bool,
 }
 
@@ -119,7 +119,7 @@ impl Devices {
         })
     }
 
-    /// From now on these are all devices, with these passwords: what is known of others is forgotten.
+    /// Takes effect: known sources of devices and passwords that are no longer configured are forgotten.
     pub fn begin(&self) {
         self.known.retain_devices(|name| {
             let device = self.devices.iter().find(|device| device.name == name)?;
@@ -127,17 +127,17 @@ impl Devices {
         });
     }
 
-    /// Whether some device has logged in from there with a password that it has still: lately, or before a restart.
+    /// Returns whether some device has logged in from this address with a password that it still has.
     pub fn knows(&self, source: IpAddr) -> bool {
         self.known.knows(source)
     }
 
-    /// Whether the password of another known device could be verified now.
+    /// Returns whether the password of one more known device could be verified now.
     pub fn has_room(&self) -> bool {
         self.schedule.has_room()
     }
 
-    /// Whether a device may act as this authorization identity (RFC 4616 §2): any name of its own, or its mailbox.
+    /// Returns whether a device may act as this authorization identity (RFC 4616 §2): a name of its own, or its mailbox.
     pub fn may_act_as(&self, device: &Device, authzid: &[u8]) -> bool {
         let name = names::written(authzid);
         let own = device.name.as_str();
@@ -151,7 +151,7 @@ impl Devices {
 }
 
 impl Device {
-    /// The mark of one of its hashes, for the list of known devices.
+    /// Returns the mark of one of its hashes, for the list of known devices.
     fn mark(&self, hash: usize) -> Option<u64> {
         self.written.get(hash).map(|hash| known::mark(hash))
     }
@@ -161,7 +161,7 @@ impl Device {
     }
 }
 
-/// Whether the file says where the device comes from.
+/// Returns whether the configuration restricts the device's networks.
 fn is_narrowed(device: &crate::config::Device) -> bool {
     device.networks.as_ref().is_some_and(|networks| !networks.are_public())
 }

@@ -6,12 +6,12 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The two sides of the proxy.
+/// The sides of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Towards the device.
+    /// The side of the device.
     Downstream,
-    /// Towards the mail server.
+    /// The side of the mail server.
     Upstream,
 }
 
@@ -20,11 +20,11 @@ pub enum Side {
 /// The detail never holds a password, a token or mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What went wrong.
+    /// The kind of the failure.
     pub kind: Kind,
     /// The particulars, in plain words.
     pub detail: String,
-    /// How long the peer has asked to be left alone.
+    /// The time for which the peer throttles us.
     pub retry_after: Option<Duration>,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What a device can be told of a failed login, with the codes of RFC 5530 §3, RFC 2449 §8 and RFC 3206.
+/// The reply to a device whose login fails, with the codes of RFC 5530 §3, RFC 2449 §8 and RFC 3206.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// User name or password is wrong.
@@ -66,14 +66,14 @@ pub enum Reply {
     InUse,
 }
 
-/// How loud a failure is in the log.
+/// The log level of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The operator has something to mend.
     Warn,
-    /// Worth a line.
+    /// The event is worth a line.
     Info,
-    /// Only for who looks closely.
+    /// The event matters to a closer look alone.
     Debug,
 }
 
@@ -87,27 +87,27 @@ struct Row {
 }
 
 impl Kind {
-    /// Whose doing it was; `None` where it was our own.
+    /// Returns the side that is to blame; `None` where it is our own.
     pub fn side(self) -> Option<Side> {
         self.row().side
     }
 
-    /// What the device is told when its login fails so.
+    /// Returns the reply to a device whose login fails in this way.
     pub fn reply(self) -> Reply {
         self.row().reply
     }
 
-    /// How loud the log line is.
+    /// Returns the level of the log line.
     pub fn level(self) -> Level {
         self.row().level
     }
 
-    /// A short stable word for machines: metric labels, JSON logs.
+    /// Returns a short stable word for machines: metric labels, JSON logs.
     pub fn label(self) -> &'static str {
         self.row().label
     }
 
-    /// The kind in plain words, as a log line begins.
+    /// Returns the kind in plain words, as a log line begins.
     pub fn meaning(self) -> &'static str {
         self.row().meaning
     }
@@ -123,7 +123,7 @@ macro_rules! kinds {
         }
 
         impl Kind {
-            /// All of them.
+            /// All kinds.
             pub const ALL: [Kind; [$($label),*].len()] = [$(Kind::$kind),*];
 
             fn row(self) -> Row {

@@ -29,7 +29,7 @@ pub const PASSWORD_RUNS: usize = 2;
 pub static PASSWORDS: Pool = Pool::new("password", PASSWORD_RUNS, PASSWORD_RUNS, 1024);
 /// Files that the configuration names: secrets, keys, certificates. They may lie on a network file system that hangs.
 pub static FILES: Pool = Pool::new("file", 2, 32, 256);
-/// Files in the state directory: refresh tokens, the inventory.
+/// Jobs on files in the state directory: refresh tokens, the inventory.
 pub static STATE: Pool = Pool::new("state", 2, 8, 256);
 /// Host names of mail servers and token endpoints.
 pub static NAMES: Pool = Pool::new("resolver", 2, 16, 1024);
@@ -55,9 +55,9 @@ pub fn start() -> io::Result<()> {
 /// Threads for one kind of call.
 pub struct Pool {
     name: &'static str,
-    /// Threads that are kept, whether or not there is work.
+    /// The threads that are kept, whether or not there is work.
     first: usize,
-    /// Threads at most.
+    /// The most threads.
     most: usize,
     /// Jobs that may wait for a thread.
     queue: usize,
@@ -67,9 +67,9 @@ pub struct Pool {
 
 struct State {
     threads: usize,
-    /// Threads that run no job.
+    /// The threads that run no job.
     idle: usize,
-    /// When a thread last took a job.
+    /// The last time that a thread took a job.
     taken: Option<Instant>,
     waiting: VecDeque<Arc<Waiting>>,
 }
@@ -79,20 +79,20 @@ struct Waiting(Mutex<Option<Job>>);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Takes a job out of the queue when its caller is gone.
+/// A guard that takes a job out of the queue when its caller is gone.
 struct Ticket {
     pool: &'static Pool,
     waiting: Arc<Waiting>,
 }
 
-/// Where a job stands in the queue.
+/// The position of a job in the queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Position {
     First,
     Last,
 }
 
-/// Why a job gave no result.
+/// The reason why a job gave no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotDone {
     /// Too many jobs wait already.
@@ -126,7 +126,7 @@ impl Pool {
         result.await.map_err(|_| NotDone::Panicked)
     }
 
-    /// The same, for no longer than `patience`. A job that no thread has begun by then never runs.
+    /// Runs a job and waits no longer than `patience`. A job that no thread has begun by then never runs.
     ///
     /// # Errors
     /// See [`NotDone`].
@@ -138,8 +138,8 @@ impl Pool {
         timeout(patience, self.run(job)).await.unwrap_or(Err(NotDone::Late))
     }
 
-    /// Whether jobs get a thread: one that comes before all that wait is done within `patience`, or a thread has taken a
-    /// job lately and is still at it.
+    /// Returns whether jobs get a thread: one in front of the queue is done within `patience`, or a thread has taken a job
+    /// lately and still runs it.
     pub async fn answers(&'static self, patience: Duration) -> bool {
         let (sender, result) = oneshot::channel();
         let answer = move || {
@@ -151,7 +151,7 @@ impl Pool {
         is_done || self.state().taken.is_some_and(|taken| taken.elapsed() < LONGEST_JOB)
     }
 
-    /// Has a job done whose end nobody waits for. One that finds no room is dropped.
+    /// Queues a job whose end nobody waits for. A job that finds no room is dropped.
     pub fn hand_over(&'static self, job: impl FnOnce() + Send + 'static) {
         // Without a ticket the job stays in the queue.
         drop(self.submit(Box::new(job), Position::Last));
@@ -253,7 +253,7 @@ impl fmt::Display for NotDone {
 
 impl std::error::Error for NotDone {}
 
-/// No password takes this long, be its hash as dear as a configuration may have it.
+/// Longest job: no password takes this long, however expensive its hash may be.
 const LONGEST_JOB: Duration = Duration::from_secs(60);
 /// Time without work after which a thread ends that is not among the first.
 const IDLE: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! A value that must never be seen: not printed, not compared, wiped when it is dropped.
+//! A secret is a value that is never printed or compared, and is wiped when it is dropped.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl Secret {
         Self(Zeroizing::new(octets))
     }
 
-    /// The octets, for the one place that has to send or verify them.
+    /// Returns the octets, for the one place that has to send or verify them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Files in the state directory: written whole or not at all, and private ones only if nobody else can read them.
+//! Files in the state directory: written whole or not at all, and read only if nobody else can write them.
 
 mod error;
 mod lock;
@@ -26,16 +26,16 @@ use rights::is_ours_alone;
 pub use rights::{of_another_than_root, open_to_others, why_not_ours};
 pub use save::{SaveChange, SaveStatus};
 
-/// Who may read a file.
+/// The users that may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Its owner alone.
+    /// The owner alone may read it.
     Private,
-    /// Everybody.
+    /// Everybody may read it.
     Public,
 }
 
-/// Makes the directory if it is missing, for its owner alone.
+/// Makes a directory for its owner alone, if it is missing.
 ///
 /// # Errors
 /// Not allowed, no space, or something else stands there; the text says what to do.
@@ -50,7 +50,7 @@ pub fn make_directory(directory: &Path) -> Result<(), Error> {
     })
 }
 
-/// Whether the directory is there or could be made, and files written in it. Nothing is made to find out.
+/// Proves that the directory is there or could be made, and that files can be written in it. Nothing is made.
 ///
 /// # Errors
 /// It could not; the text says what to do.
@@ -67,8 +67,7 @@ pub fn could_make_directory(directory: &Path) -> Result<(), Error> {
     Err(Error::wrong(Operation::Foresee, directory, fault).advise("set state_directory to another one"))
 }
 
-/// Writes a file so that it is there whole or not at all, after a crash too: temporary file, fsync, rename, fsync of
-/// the directory.
+/// Writes a file whole or not at all, also over a crash: temporary file, fsync, rename, fsync of the directory.
 ///
 /// # Errors
 /// Not allowed or no space; what was there before is still there.
@@ -76,7 +75,7 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), Error> {
     write_with(path, content, access, |temporary| fs::rename(temporary, path)).map(drop)
 }
 
-/// The same, where nothing is there yet. Whether it was written: if somebody else was faster, theirs stays.
+/// Writes a file only if there is none. Returns whether it did: if another process was faster, its file stays.
 ///
 /// # Errors
 /// Not allowed or no space.
@@ -106,7 +105,7 @@ fn write_with<T>(
     result.map_err(|error| Error::io(Operation::Write, path, error))
 }
 
-/// The file, which is locked for as long as it has no name of its own, and the directory, to be synced once it has one.
+/// Writes a temporary file, and returns it locked, with the directory that is to be synced after the rename.
 fn write_temporary(path: &Path, temporary: &Path, content: &[u8], access: Access) -> io::Result<(File, File)> {
     let mode = match access {
         Access::Private => 0o600,
@@ -122,7 +121,7 @@ fn write_temporary(path: &Path, temporary: &Path, content: &[u8], access: Access
     Ok((file, File::open(directory)?))
 }
 
-/// Root may look after files of the service's own user, who must be able to read them afterwards.
+/// Gives a file that root writes to the owner of the directory, who must be able to read it.
 fn give_to_owner_of(directory: &Path, file: &File) -> io::Result<()> {
     let (owner, own) = (fs::metadata(directory)?, file.metadata()?);
     if owner.uid() != own.uid() && own.uid() == 0 {
@@ -135,13 +134,13 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether anything stands there, were it a link that leads nowhere. What cannot be seen is taken for there.
+/// Returns whether anything has this path, even a link that leads nowhere. A path that cannot be looked at counts.
 pub fn is_there(path: &Path) -> bool {
     let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
     !matches!(fs::symlink_metadata(path), Err(error) if absent.contains(&error.kind()))
 }
 
-/// Takes away what crashes have left half written. What somebody is writing just now stays.
+/// Removes temporary files that crashes have left. A file that another process is writing stays.
 pub fn sweep(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -156,15 +155,15 @@ pub fn sweep(directory: &Path) {
     }
 }
 
-/// Whether it is one that a crash has left: half of a file, or one without its name.
+/// Returns whether this is the name of a temporary file.
 fn is_temporary(path: &Path) -> bool {
     path.extension().and_then(|extension| extension.to_str()).is_some_and(|one| one.starts_with(TEMPORARY))
 }
 
-/// Whether a directory that packetboat has made for itself is still for it alone.
+/// Proves that a directory that packetboat has made is still closed to others.
 ///
 /// # Errors
-/// It is not; the text holds the command that mends it.
+/// It is open to others; the text holds the command that mends it.
 pub fn check_own(directory: &Path) -> Result<(), Error> {
     // Not where a link leads to: somebody else could have laid it.
     let metadata = fs::symlink_metadata(directory);

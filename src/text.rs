@@ -1,5 +1,5 @@
-//! Text as editors, shells and portals write it: with a byte order mark in front, line ends behind, or all of it in UTF-16; and
-//! [`Printable`] text, which terminals and logs are given.
+//! Text as editors, shells and portals write it: with a byte order mark, line ends, or all of it in UTF-16; and
+//! [`Printable`] text for terminals and logs.
 
 mod printable;
 
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 pub use printable::{Printable, Style};
 
-/// Why octets are no text of the wanted form. The words follow the name of the file, and say what to do.
+/// The reason why octets are no text of the wanted form. The words follow the name of the file, and say what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// It is in UTF-16.
@@ -51,12 +51,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Text in UTF-8 without the byte order mark that Windows programs put in front of it.
+/// Returns text without the byte order mark that Windows programs put in front of it.
 pub fn without_mark(octets: &[u8]) -> &[u8] {
     octets.strip_prefix(MARK).unwrap_or(octets)
 }
 
-/// Text in UTF-8 of several lines, without a byte order mark.
+/// Returns text in UTF-8, without a byte order mark.
 ///
 /// # Errors
 /// It is in another encoding; the text says what to do.
@@ -67,7 +67,7 @@ pub fn utf_8(octets: &[u8]) -> Result<&str, Error> {
     std::str::from_utf8(without_mark(octets)).map_err(|_| Error::NotUtf8)
 }
 
-/// One line of text in UTF-8: without a byte order mark, and without the line ends behind it.
+/// Returns one line of text in UTF-8, without a byte order mark and without the line ends behind it.
 ///
 /// # Errors
 /// It holds something that nobody sees and nobody means; the text says what to do.
@@ -84,7 +84,7 @@ pub fn one_line(octets: &[u8]) -> Result<&str, Error> {
     }
 }
 
-/// PEM (RFC 7468), which is ASCII: without the byte order marks of all the files that it was put together from.
+/// Returns PEM (RFC 7468), without the byte order marks of all the files that it was put together from.
 ///
 /// # Errors
 /// It is in another encoding; the text says what to do.
@@ -110,12 +110,12 @@ pub fn pem(octets: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     Ok(text)
 }
 
-/// In UTF-16: with its own mark, or as ASCII looks there: every other octet is NUL.
+/// Returns whether this is UTF-16: with its mark, or as ASCII looks in it, with every other octet NUL.
 pub fn is_utf_16(octets: &[u8]) -> bool {
     matches!(octets, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, (1..), ..] | [(1..), 0, ..])
 }
 
-/// Beside control characters: marks of order and direction, blanks and hyphens of no width, and tags.
+/// Returns whether nobody sees a character: controls, marks of order and direction, blanks of no width, and tags.
 pub fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -132,7 +132,7 @@ pub fn is_invisible(c: char) -> bool {
         )
 }
 
-/// Text of a peer as it may stand in a log: printable ASCII, bounded.
+/// Returns text of a peer as a log may have it: printable ASCII, bounded.
 pub fn excerpt(text: &[u8]) -> String {
     const LONGEST: usize = 120;
     let mut shown: String = text
@@ -146,9 +146,9 @@ pub fn excerpt(text: &[u8]) -> String {
     shown
 }
 
-/// U+FEFF in UTF-8.
+/// The byte order mark, U+FEFF, in UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
-/// What to do about UTF-16, as the end of a sentence that begins with the file.
+/// The words about UTF-16, as the end of a sentence that begins with the file.
 const UTF_16: &str = "is in UTF-16, as Windows PowerShell's > writes it; save it in UTF-8 (Set-Content -Encoding ascii), or convert \
      it here with: iconv -f UTF-16 -t UTF-8";
 

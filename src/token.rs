@@ -39,17 +39,17 @@ pub use store::Store;
 /// The tokens of all accounts.
 pub struct Tokens {
     by_account: BTreeMap<String, Arc<CachedToken>>,
-    /// Each once.
+    /// Each token once.
     cached: Vec<Arc<CachedToken>>,
-    /// Those of earlier configurations whose newest refresh token the disk has not taken yet.
+    /// Tokens of earlier configurations whose newest refresh token is not on disk yet.
     unsettled: Vec<Arc<CachedToken>>,
     receivers: Receivers,
     config: Config,
 }
 
 impl Tokens {
-    /// Prepares the tokens of all accounts; nothing is fetched yet. Secrets and keys are read once, to be sure of them.
-    /// With [`Mode::DryRun`] nothing is written either. Tokens from before go on where nothing has changed about them.
+    /// Prepares the tokens of all accounts; nothing is fetched yet. Secrets and keys are read once, to prove that they can be.
+    /// With [`Mode::DryRun`] nothing is written either. Tokens of the configuration before go on where nothing has changed.
     ///
     /// # Errors
     /// Each thing that is missing or wrong.
@@ -93,25 +93,25 @@ impl Tokens {
         self.config.state_directory == config.state_directory && self.config.store_key == config.store_key
     }
 
-    /// Sign-ins that none of these goes on with, and whose newest refresh token has still to reach the disk.
+    /// Returns the sign-ins that none of these tokens continues, and whose newest refresh token is not on disk yet.
     fn unsettled_beside(&self, cached: &[Arc<CachedToken>]) -> Vec<Arc<CachedToken>> {
         let goes_on = |old: &CachedToken| cached.iter().any(|new| new.spec.owner == old.spec.owner);
         let unsettled = self.cached.iter().chain(&self.unsettled).filter(|old| old.is_unsettled() && !goes_on(old));
         unsettled.take(MOST_UNSETTLED).map(Arc::clone).collect()
     }
 
-    /// The token of an account.
+    /// Returns the token of an account.
     pub fn of(&self, account: &str) -> Option<&Arc<CachedToken>> {
         self.by_account.get(account)
     }
 
-    /// How the tokens of all accounts are doing.
+    /// Returns the status of every account's token.
     pub fn statuses(&self) -> Vec<TokenStatus> {
         let cached = self.by_account.iter();
         cached.filter_map(|(name, token)| Some(token.status(name, self.config.accounts.get(name)?))).collect()
     }
 
-    /// Fetches the first ones now, and each next one ahead of time, until the drain.
+    /// Fetches the first tokens now, and each next one ahead of time, until the drain.
     pub fn keep_fresh(self: &Arc<Self>, lifecycle: &Lifecycle) {
         for token in &self.cached {
             tokio::spawn(Arc::clone(token).keep_fresh(lifecycle.clone()));
@@ -121,7 +121,7 @@ impl Tokens {
         }
     }
 
-    /// Waits until what is on its way has arrived and is on disk, for half a minute at most: call it last.
+    /// Waits until tokens under way have arrived and are on disk, for half a minute at most. Call it last.
     pub async fn settle(&self) {
         let all = self.cached.iter().chain(&self.unsettled);
         let mut settling: JoinSet<()> = all.map(|token| Arc::clone(token).settle()).collect();
@@ -129,16 +129,16 @@ impl Tokens {
     }
 }
 
-/// What an answer of a token endpoint comes to, `now`: an access token, or why there is none, in words that may be shown.
+/// Reads a token endpoint's answer as of `now`: an access token, or the refusal.
 ///
 /// # Errors
-/// Those words.
+/// The refusal, in words that may be shown.
 pub fn read(host: &str, response: &Response, now: SystemTime) -> Result<AccessToken, Refusal> {
     let endpoint = refusal::Endpoint { host, login: Some("ACCOUNT") };
     refusal::judge(endpoint, response, now).map(AccessToken::new)
 }
 
-/// Secrets and certificates that end within 30 days, or have ended: key and advice.
+/// Returns the secrets and certificates that end within 30 days, or have ended, with advice.
 pub fn remarks(config: &Config) -> Vec<Diagnostic> {
     let mut remarks = Vec::new();
     for (name, identity) in &config.identities {
@@ -180,7 +180,7 @@ fn days_left(file: &SecretFile) -> Option<i64> {
 
 /// Sign-ins of earlier configurations that wait for the disk.
 const MOST_UNSETTLED: usize = 64;
-/// Days before the end from which on it is told.
+/// Days before the end from which on it is reported.
 const SOON: i64 = 30;
-/// In seconds.
+/// A day in seconds.
 const DAY: u64 = 24 * 60 * 60;

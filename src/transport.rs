@@ -1,4 +1,4 @@
-//! Octets to and from both sides: a stream that is plain or TLS, and what is known of its TLS.
+//! Transport carries octets to and from both sides: by streams that are plain or TLS.
 
 pub mod buffer;
 pub mod detect;
@@ -22,9 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::config::Version;
 use socket::Socket;
 
-/// One side of a connection. TLS is put over it in place, by taking it out and putting the result back.
+/// The stream of one side of a connection. TLS takes its place by taking the plain one out and putting the result back.
 pub enum Stream {
-    /// In clear.
+    /// Plain TCP.
     Plain(Socket),
     /// TLS towards a device.
     Device(Box<downstream::Tls>),
@@ -32,26 +32,26 @@ pub enum Stream {
     Server(Box<upstream::Tls>),
 }
 
-/// What is known of a TLS connection, for the log.
+/// The facts of a TLS connection, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// As `TLSv1`, in OpenSSL's words.
+    /// The version in OpenSSL's words, as `TLSv1`.
     pub version: &'static str,
-    /// In OpenSSL's words downstream, in IANA's upstream.
+    /// The cipher suite: in OpenSSL's words downstream, in IANA's upstream.
     pub cipher: &'static str,
     /// The session was resumed.
     pub resumed: bool,
 }
 
 impl Facts {
-    /// The version, where it is one that we know.
+    /// Returns the version, where it is a known one.
     pub fn version(&self) -> Option<Version> {
         Version::by_openssl_name(self.version)
     }
 }
 
 impl Stream {
-    /// What is known of its TLS; nothing in clear.
+    /// Returns the facts of its TLS; none in clear.
     pub fn facts(&self) -> Option<Facts> {
         match self {
             Stream::Plain(_) => None,
@@ -103,7 +103,7 @@ impl AsyncWrite for Stream {
 /// may have it still.
 ///
 /// # Errors
-/// What the operating system says: in use, not allowed (ports below 1024), not ours.
+/// The operating system's reason: in use, not allowed (ports below 1024), not ours.
 pub fn listen(address: SocketAddr, count: usize, keep_alive: Duration, is_own: bool) -> io::Result<Vec<TcpListener>> {
     if !is_own {
         // Sockets that share a port share it with every other program of this user that wants to: that one is to be
@@ -126,7 +126,7 @@ pub fn listen(address: SocketAddr, count: usize, keep_alive: Duration, is_own: b
 /// Takes a socket that listens already, and that the service manager has handed over.
 ///
 /// # Errors
-/// What the operating system says.
+/// The operating system's reason.
 pub fn adopt(socket: &TcpListener, keep_alive: Duration) -> io::Result<TcpListener> {
     let socket = socket.try_clone()?;
     tune(&socket, keep_alive)?;
@@ -134,14 +134,14 @@ pub fn adopt(socket: &TcpListener, keep_alive: Duration) -> io::Result<TcpListen
     Ok(socket)
 }
 
-/// Whether a listening socket serves an address: its own, or, where it takes IPv4 as well (ipv6(7), IPV6_V6ONLY), every
-/// address of IPv4.
+/// Returns whether a listening socket serves an address: its own, or, where it takes IPv4 as well (ipv6(7), IPV6_V6ONLY),
+/// every address of IPv4.
 pub fn serves(socket: &TcpListener, address: SocketAddr) -> bool {
     let Ok(own) = socket.local_addr() else { return false };
     own == address || own.port() == address.port() && address.ip() == Ipv4Addr::UNSPECIFIED && takes_ipv4_too(socket)
 }
 
-/// Whether it is bound to `[::]` for both families, as systemd binds `ListenStream=993`.
+/// Returns whether it is bound to `[::]` for both families, as systemd binds `ListenStream=993`.
 pub fn takes_ipv4_too(socket: &TcpListener) -> bool {
     let is_for_all = socket.local_addr().is_ok_and(|own| own.ip() == Ipv6Addr::UNSPECIFIED);
     is_for_all && !SockRef::from(socket).only_v6().unwrap_or(true)
@@ -175,13 +175,13 @@ pub fn tune<S: AsFd>(socket: &S, keep_alive: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(keep_alive + interval * PROBES))
 }
 
-/// An eighth of the silence before, so that a peer is given up after half as long again.
+/// Returns the interval of probes: an eighth of the idle time, so that a peer is given up after half as long again.
 fn probe_interval(keep_alive: Duration) -> Duration {
     (keep_alive / 8).clamp(SHORTEST_KEEP_ALIVE, LONGEST_PROBE_INTERVAL)
 }
 
 const BACKLOG: i32 = 1024;
-/// The kernel counts in seconds, and up to so many (tcp(7), TCP_KEEPIDLE).
+/// The kernel's largest number of seconds (tcp(7), TCP_KEEPIDLE).
 const SHORTEST_KEEP_ALIVE: Duration = Duration::from_secs(1);
 const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(32_767);
 const LONGEST_PROBE_INTERVAL: Duration = Duration::from_secs(15);

@@ -5,8 +5,8 @@
 
 use crate::secret::Secret;
 
-/// What a password may mean: as it was sent, and in the other character set. How many there are depends on nothing but what
-/// was sent.
+/// Returns the readings of a password: as it was sent, and in the other character set. Their number depends on nothing but
+/// what was sent.
 ///
 /// Accents that are characters of their own (NFD) are not composed: keyboards send one character (NFC), and so do the
 /// terminals that `packetboat password --stdin` reads from.
@@ -20,7 +20,7 @@ pub(super) fn readings(password: &Secret) -> Vec<Secret> {
     [Some(password.clone()), other.map(Secret::new)].into_iter().flatten().collect()
 }
 
-/// UTF-8 as it is, everything else as Windows-1252.
+/// Decodes UTF-8 as it is, and everything else as Windows-1252.
 pub(super) fn text(octets: &[u8]) -> String {
     match std::str::from_utf8(octets) {
         Ok(text) => text.to_owned(),
@@ -38,7 +38,7 @@ fn from_windows_1252(octets: &[u8]) -> String {
     text
 }
 
-/// None where a character is in that set not.
+/// Encodes a text; none where the set lacks a character.
 fn to_windows_1252(text: &str) -> Option<Vec<u8>> {
     let mut octets = Vec::with_capacity(text.len());
     for character in text.chars() {
@@ -48,7 +48,7 @@ fn to_windows_1252(text: &str) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-/// Where Windows-1252 is not ISO 8859-1 (WHATWG Encoding §9): what keyboards have of it.
+/// Characters of Windows-1252 that ISO 8859-1 lacks (WHATWG Encoding §9).
 const OWN: &[(u8, char)] = &[
     (0x80, '\u{20ac}'),
     (0x82, '\u{201a}'),

@@ -1,9 +1,9 @@
-//! Delays after wrong passwords, twice as long each time: by source and by login, in bounded memory.
+//! Delays after wrong passwords, doubled each time: by source and by login, in bounded memory.
 //!
-//! A source that has not failed has its own run at once, however many others try the same login. Once it has failed, its next
-//! try begins when its source and its login are free: their delays are over, and no other try of theirs is without its verdict.
-//! So many tries at once are as slow as one after the other, while right passwords pass each other on at once. A known device
-//! at its source is counted for itself alone.
+//! A source that has not failed is admitted at once, however many others try the same login. After a failure, the next try of
+//! a source waits until its source and its login are free: their delays are over, and no other try of theirs is under way.
+//! Many tries at once are therefore as slow as one after the other, while right passwords let the next one in at once. A known
+//! device at its source is counted for itself alone.
 
 mod throttle;
 
@@ -23,55 +23,55 @@ use throttle::{Keys, Throttles, Waiting};
 pub struct Delays {
     first: Duration,
     longest: Duration,
-    /// Differs from start to start, so that nobody knows which names are one throttle.
+    /// Differs from start to start, so that nobody knows which names share a throttle.
     hasher: Hasher,
     throttles: Mutex<Throttles>,
 }
 
-/// Somebody who tries to log in.
+/// The origin of a try: the source and the login.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// Where it comes from.
+    /// The source of the connection.
     pub source: Source,
     /// The login, in the one form that stands for all of its spellings.
     pub name: String,
-    /// The two have been seen together with the right password; they are counted for themselves.
+    /// The two have logged in together before; they are counted apart from others.
     pub is_familiar: bool,
 }
 
-/// A try that has begun. Dropping it without a verdict counts as nothing.
+/// A try that was admitted. Dropping it without a result counts as nothing.
 pub struct Permit {
     delays: Arc<Delays>,
     keys: Keys,
 }
 
-/// A place in the queue. Dropping it gives it up.
+/// A try that waits in the queue. Dropping it leaves the queue.
 struct Queued<'a> {
     delays: &'a Delays,
     ticket: u64,
 }
 
 impl Delays {
-    /// The delay after the first failure, and the longest one.
+    /// Delays with the one after the first failure, and the longest one.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self::with(first, longest, AT_ONCE)
     }
 
-    /// The same, with another number of tries of one source or login that may be under way while none has failed.
+    /// Delays that also set how many tries of one source or login may be under way while none has failed.
     pub fn with(first: Duration, longest: Duration, at_once: usize) -> Self {
         let throttles = Mutex::new(Throttles::new(at_once));
         Self { first, longest: longest.max(first), hasher: Hasher::default(), throttles }
     }
 
-    /// Whether the other ones are as long.
+    /// Returns whether the other delays are as long.
     pub fn is_like(&self, other: &Self) -> bool {
         (self.first, self.longest) == (other.first, other.longest)
     }
 
-    /// Waits for the turn of this source and login, for the longest delay and the verdicts of others at most.
+    /// Waits until this source and login may try: at most the longest delay, and the time of other verifications.
     ///
     /// # Errors
-    /// [`Kind::NotVerified`]: the turn has not come in that time, or too many tries wait already.
+    /// [`Kind::NotVerified`]: the time is over, or too many tries wait already.
     pub async fn admit(self: &Arc<Self>, who: &Origin) -> Result<Permit, Failure> {
         let deadline = Instant::now() + self.longest + VERDICTS;
         let (begins, mut turn) = oneshot::channel();
@@ -93,7 +93,7 @@ impl Delays {
         }
     }
 
-    /// Begins every try in these throttles that may.
+    /// Admits every try in these throttles that may begin.
     fn advance(self: &Arc<Self>, keys: Keys) {
         let begun = self.throttles().begin(keys, Instant::now());
         for Waiting { keys, begins, .. } in begun {
@@ -102,7 +102,7 @@ impl Delays {
         }
     }
 
-    /// What so many failures are worth.
+    /// Returns the delay after so many failures.
     fn delay(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         self.first.saturating_mul(1 << doublings).min(self.longest)
@@ -123,7 +123,7 @@ impl Delays {
         self.throttles.lock()
     }
 
-    /// Whether no try waits or is under way.
+    /// Returns whether no try waits or is under way.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         self.throttles().are_idle()
@@ -139,13 +139,13 @@ impl Drop for Queued<'_> {
 }
 
 impl Permit {
-    /// The password was wrong.
+    /// Reports a wrong password.
     pub fn failed(self) {
         let delay = |failures| self.delays.delay(failures);
         self.delays.throttles().fail(self.keys, Instant::now(), delay);
     }
 
-    /// The password was right.
+    /// Reports a right password.
     pub fn succeeded(self) {
         self.delays.throttles().succeed(self.keys);
     }
@@ -165,12 +165,12 @@ fn not_verified(why: &str) -> Failure {
 const TOO_LONG: &str =
     "too many wrong passwords of late, for this login or from this address: limits.longest_failure_delay";
 const TOO_MANY: &str = "too many logins from this address wait already";
-/// As many as passwords are verified at a time, so that nobody who has the right one waits for more than that.
+/// Tries under way at a time, as many as passwords are verified: a right password waits for no more than that.
 const AT_ONCE: usize = crate::pool::PASSWORD_RUNS;
-/// Time beside the longest delay for the verdicts that a try waits for.
+/// Time beside the longest delay for the verifications that a try waits for.
 const VERDICTS: Duration = Duration::from_secs(5);
 
-/// Differs from start to start, so that nobody can choose names that meet in one place. Tests have the same one each time.
+/// The hasher differs from start to start, so that nobody can choose names that collide. In tests it is always the same.
 #[cfg(not(test))]
 type Hasher = std::collections::hash_map::RandomState;
 #[cfg(test)]

@@ -1,15 +1,15 @@
-//! Hashes that a password is compared with where there is nothing to compare it with: every try costs the same.
+//! Dummy hashes: a password is compared with them where there is nothing else, so that every try costs the same.
 //!
-//! Costs are counted by class: memory, passes, lanes and version of Argon2. Of each class a try makes as many runs as the
-//! device with the most hashes of that class needs: its own, and dummy hashes for the rest.
+//! A class of cost is memory, passes, lanes and version of Argon2. In each class a try makes as many runs as the device
+//! with the most hashes of that class needs: its own, and dummy hashes for the rest.
 
 use super::password::{Cost, Hash};
 
-/// One hash of each class, and how many runs of it a try makes.
+/// One hash of each class, and the runs of it that a try makes.
 pub(super) struct DummyHashes(Vec<(Hash, usize)>);
 
 impl DummyHashes {
-    /// For devices with these hashes.
+    /// Dummy hashes for devices with these hashes.
     pub(super) fn new<'a>(devices: impl Iterator<Item = &'a [Hash]>) -> Self {
         let mut classes: Vec<(Hash, usize)> = Vec::new();
         for hashes in devices {
@@ -24,7 +24,7 @@ impl DummyHashes {
         Self(classes)
     }
 
-    /// What a try runs: these hashes first, then dummy hashes.
+    /// Returns the hashes that a try runs: these first, then dummy hashes.
     pub(super) fn beside(&self, own: &[Hash]) -> Vec<Hash> {
         let missing = |(hash, most): &(Hash, usize)| {
             let missing = most.saturating_sub(of_class(own, hash.cost()));

@@ -23,7 +23,7 @@ use pairs::{Pair, Pairs};
 #[derive(Default)]
 pub struct KnownSources {
     stores: Mutex<Stores>,
-    /// Something has changed that is not kept.
+    /// There are changes that have not been saved.
     is_unsaved: AtomicBool,
     changed: Notify,
 }
@@ -51,12 +51,12 @@ impl KnownSources {
         }
     }
 
-    /// Whether the device has logged in from there, with whichever password.
+    /// Returns whether the device has logged in from this source, with whichever password.
     pub fn has(&self, device: &str, source: Source) -> bool {
         self.stores().of(device).has(device, source)
     }
 
-    /// Whether some device has logged in from there, with a password that it has still.
+    /// Returns whether some device has logged in from this address with a password that it still has.
     pub fn knows(&self, source: IpAddr) -> bool {
         let (stores, source) = (self.stores(), source.into());
         stores.devices.trusts(source) || stores.passed.trusts(source)
@@ -70,22 +70,22 @@ impl KnownSources {
         }
     }
 
-    /// No login is passed through any more.
+    /// Forgets the logins that were passed through.
     pub fn forget_passed(&self) {
         if self.stores().passed.retain(|_| None) {
             self.keep_for_later();
         }
     }
 
-    /// Where it is kept.
+    /// Returns the path of the file.
     pub fn path(state_directory: &Path) -> PathBuf {
         state_directory.join(FILE)
     }
 
-    /// Takes in what an earlier run has kept. No file is no failure.
+    /// Loads the file of an earlier run, if there is one.
     ///
     /// # Errors
-    /// It cannot be read, or is damaged; nothing of it is taken then.
+    /// The file cannot be read, or is damaged; nothing of it is used then.
     pub fn load(&self, path: &Path) -> Result<(), state::Error> {
         if !state::is_there(path) {
             return Ok(());

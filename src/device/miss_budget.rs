@@ -1,7 +1,7 @@
-//! Misses of the memory of verified passwords: each known pair has a few at once, and then one more for each longest delay.
+//! The budget of cache misses before a delay: each known pair has a few at once, then one more for each longest delay.
 //!
-//! The memory answers before a try waits for its turn, and tells a right password from a wrong one at once. Misses are bounded so
-//! that a guesser at a known address learns no more from it than from its turns.
+//! The password cache answers before a try is delayed, and tells a right password from a wrong one at once. Its misses are
+//! bounded, so that a guesser at a known address learns no more from it than from delayed tries.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -13,22 +13,22 @@ use tokio::time::Instant;
 
 use crate::source::Source;
 
-/// The misses of all known pairs, in bounded memory.
+/// The budgets of all known pairs, in bounded memory.
 pub(super) struct MissBudget {
-    /// One more miss is allowed after so long.
+    /// The time after which one more miss is allowed.
     every: Duration,
     hasher: RandomState,
-    /// By a keyed hash of the pair: when all of its misses are allowed again.
+    /// The time when all misses of a pair are allowed again, by a keyed hash of the pair.
     pairs: Mutex<HashMap<u64, Instant>>,
 }
 
 impl MissBudget {
-    /// None so far.
+    /// A budget without misses so far.
     pub(super) fn new(every: Duration) -> Self {
         Self { every, hasher: RandomState::new(), pairs: Mutex::default() }
     }
 
-    /// Whether the memory may be asked for this pair before its turn. It counts as a miss until it is given back.
+    /// Returns whether the cache may be asked for this pair before a delay. That counts as a miss until it is given back.
     pub(super) fn take(&self, device: &str, source: Source) -> bool {
         let (now, mut pairs) = (Instant::now(), self.pairs());
         if pairs.len() >= MOST_PAIRS {
@@ -43,7 +43,7 @@ impl MissBudget {
         is_allowed
     }
 
-    /// The memory had the password.
+    /// Gives a miss back: the cache had the password.
     pub(super) fn give_back(&self, device: &str, source: Source) {
         let (now, mut pairs) = (Instant::now(), self.pairs());
         let key = self.hasher.hash_one((device, source));
@@ -59,9 +59,9 @@ impl MissBudget {
     }
 }
 
-/// Misses of one pair, where it had none before.
+/// Misses of one pair at once.
 const AT_ONCE: u32 = 10;
-/// Above the pairs that are known.
+/// Most pairs with a budget: more than known pairs.
 const MOST_PAIRS: usize = 16_384;
 
 #[cfg(test)]

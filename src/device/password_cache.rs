@@ -1,4 +1,4 @@
-//! Memory of logins that went well: verified passwords by keyed hash, so that a device that polls costs next to nothing.
+//! The cache of verified passwords, by keyed hash: a device that polls costs next to nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use super::Device;
 use crate::crypto::{KeyedHash, Tag, Unavailable};
 use crate::secret::Secret;
 
-/// What is remembered of all devices.
+/// The verified passwords of all devices.
 pub(super) struct PasswordCache {
     hash: Arc<KeyedHash>,
-    /// How long a password is remembered after its last use.
+    /// The time for which a password is remembered after its last use.
     time: Duration,
-    /// By device: what verified passwords left behind.
+    /// The verified passwords by the index of the device.
     passwords: Mutex<HashMap<usize, Vec<Remembered>>>,
 }
 
@@ -23,13 +23,13 @@ pub(super) struct PasswordCache {
 #[derive(Clone)]
 struct Remembered {
     tag: Tag,
-    /// Which of the device's hashes it has.
+    /// The index of the device's hash that it has.
     hash: usize,
     until: Instant,
 }
 
 impl PasswordCache {
-    /// Of these devices; with what is known from before of those that have the same passwords.
+    /// A cache for these devices, with the verified passwords of devices that have not changed since `before`.
     pub(super) fn new(
         time: Duration,
         devices: &[Arc<Device>],
@@ -48,7 +48,7 @@ impl PasswordCache {
         Ok(Self { hash: Arc::clone(&before.hash), time, passwords: Mutex::new(passwords) })
     }
 
-    /// The hash of this password, where it was verified lately. It is remembered for as long as it is used.
+    /// Returns the hash of this password, where it was verified lately. It is remembered for as long as it is used.
     pub(super) fn has(&self, device: &Device, index: usize, password: &Secret) -> Option<usize> {
         let tag = self.tag(device, password);
         let now = Instant::now();
@@ -60,7 +60,7 @@ impl PasswordCache {
         Some(one.hash)
     }
 
-    /// The device of this index has logged in with the password of this hash.
+    /// Takes in that the device of this index has logged in with the password of this hash.
     pub(super) fn keep(&self, device: &Device, index: usize, hash: usize, password: &Secret) {
         let tag = self.tag(device, password);
         let mut known = self.passwords();

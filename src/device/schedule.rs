@@ -1,4 +1,4 @@
-//! The order of Argon2 runs: known devices first, then strangers; within each, one source after the other.
+//! The schedule of Argon2 runs: known devices first, then strangers; within each class, one source after the other.
 //!
 //! As many runs are under way as the pool has threads, so that a known device waits for no more than those. A source that has
 //! many runs to do has one, and then every other source has one. Tries that have begun hold a place until their verdict; known
@@ -15,23 +15,23 @@ use tokio::time::timeout;
 use crate::pool::PASSWORD_RUNS;
 use crate::source::Source;
 
-/// Whose try it is.
+/// The class of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// A device at a source that it has logged in from before.
     Known,
-    /// Everybody else.
+    /// Every other device or person.
     Stranger,
 }
 
-/// The runs that wait, and the places of tries.
+/// The runs that wait, and the reservations of tries.
 pub(super) struct Schedule {
     queues: Mutex<Queues>,
     of_known: Arc<Semaphore>,
     of_strangers: Arc<Semaphore>,
 }
 
-/// The place of a try from its beginning to its verdict.
+/// The reservation of a try from its beginning to its result.
 pub(super) struct Reservation {
     schedule: Arc<Schedule>,
     class: Class,
@@ -39,7 +39,7 @@ pub(super) struct Reservation {
     _permit: OwnedSemaphorePermit,
 }
 
-/// One run. Dropping it lets the next one begin.
+/// A run that may begin. Dropping it lets the next one begin.
 pub(super) struct Run(Arc<Schedule>);
 
 #[derive(Default)]
@@ -63,8 +63,8 @@ impl Schedule {
         Arc::new(Self { queues: Mutex::default(), of_known: places(), of_strangers: places() })
     }
 
-    /// Waits for a place; none where all places of its class are taken for too long. Whoever were refused at once would come
-    /// again at once.
+    /// Waits for a reservation; none where all those of its class are taken for too long. A device that were refused at once
+    /// would come again at once.
     pub(super) async fn reserve(self: &Arc<Self>, class: Class, source: Source) -> Option<Reservation> {
         let places = match class {
             Class::Known => &self.of_known,
@@ -74,12 +74,12 @@ impl Schedule {
         Some(Reservation { schedule: Arc::clone(self), class, source, _permit: permit })
     }
 
-    /// Whether another known device would find a place.
+    /// Returns whether one more known device would get a reservation.
     pub(super) fn has_room(&self) -> bool {
         self.of_known.available_permits() > 0
     }
 
-    /// Whether no try has a place.
+    /// Returns whether no try has a reservation.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         let are_free = [&self.of_known, &self.of_strangers].iter().all(|places| places.available_permits() == PLACES);
@@ -107,7 +107,7 @@ impl Schedule {
 }
 
 impl Reservation {
-    /// Waits for the turn of one run.
+    /// Waits until one run may begin.
     pub(super) async fn run(&self) -> Option<Run> {
         let (begins, run) = oneshot::channel();
         self.schedule.queues().of(self.class).add(self.source, begins);

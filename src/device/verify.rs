@@ -1,4 +1,4 @@
-//! The verdict on a login: remembered, or its turn, a place, and as many Argon2 runs as for every other one.
+//! Verification of a login: by the password cache, or after a delay by as many Argon2 runs as for every other one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::secret::Secret;
 use crate::source::Source;
 
 impl Devices {
-    /// The device that logs in so, from there.
+    /// Verifies a login, and returns its device.
     ///
-    /// A try waits for its turn behind earlier failures. A password that was verified lately costs a keyed hash then; every
-    /// other one takes as many Argon2 runs as any other, whether or not the login is known. A device at a known source does
-    /// not wait for its turn where the memory has its password, and a few misses of the memory are allowed to it.
+    /// A try is delayed after earlier failures. A password that was verified lately costs a keyed hash then; every other one
+    /// takes the same number of Argon2 runs, whether or not the login is known. A device at a known source is not delayed where
+    /// the cache has its password; it may miss the cache a few times.
     ///
     /// # Errors
-    /// [`Kind::WrongPassword`]; its detail is for the log, and the device hears always the same.
+    /// [`Kind::WrongPassword`]; its detail is for the log, and the device always gets the same reply.
     /// [`Kind::NotVerified`] if the password was not looked at, because too many wrong ones came before or at the same time.
     pub async fn verify(
         self: &Arc<Self>,
@@ -74,7 +74,7 @@ impl Devices {
         Ok(Verified::new(device, login, hash))
     }
 
-    /// The device and the index of its hash, where this password was verified lately.
+    /// Returns the device and the index of its hash, where this password was verified lately.
     fn remembered<'a>(
         &self,
         found: Option<(usize, &'a Arc<Device>)>,
@@ -87,7 +87,7 @@ impl Devices {
         Some((device, hash))
     }
 
-    /// The device's index, and that of the hash that the password has.
+    /// Compares the password with all hashes. Returns the device's index, and that of the hash that fits.
     async fn check(
         &self,
         index: Option<usize>,
@@ -118,8 +118,8 @@ impl Devices {
         }
     }
 
-    /// The first of the device's hashes that is the password's. Each comparison is a run of its own: others have their turn
-    /// between them.
+    /// Returns the first of the device's hashes that fits the password. Each comparison is a run of its own, so that other
+    /// sources are served between them.
     async fn compare(
         &self,
         device: Option<&Device>,

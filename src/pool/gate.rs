@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{NotDone, Pool};
 
-/// Lets one job through at a time. Clones are the same gate.
+/// A gate that lets one job through at a time. Clones are the same gate.
 #[derive(Clone)]
 pub struct Gate(Arc<Semaphore>);
 
@@ -18,12 +18,12 @@ pub struct Gate(Arc<Semaphore>);
 static NAMED: LazyLock<Mutex<HashMap<String, Weak<Semaphore>>>> = LazyLock::new(Mutex::default);
 
 impl Gate {
-    /// A gate of its own.
+    /// A new gate.
     pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(1)))
     }
 
-    /// The gate of a directory or a host name, which all callers have in common.
+    /// Returns the gate of a directory or a host name, which all callers share.
     pub fn of(name: &str) -> Self {
         let mut gates = NAMED.lock();
         if let Some(gate) = gates.get(name).and_then(Weak::upgrade) {

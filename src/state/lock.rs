@@ -1,5 +1,5 @@
 //! Locks over all processes: on a file while it is changed, and on the whole directory while a proxy runs there. The
-//! kernel gives them back, also after a kill.
+//! kernel releases them, also after a kill.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -17,16 +17,16 @@ use super::rights::{is_ours_alone, why_not_ours};
 
 /// The state directory, held by the one process that runs on it for as long as this lives.
 pub struct Hold {
-    /// Why nothing can be written there, if so.
+    /// The reason why nothing can be written there, if so.
     pub unwritable: Option<Error>,
     _file: Option<File>,
 }
 
-/// Holds the directory, which must be there. Call it before anything is read or made in it. Where nothing can be written,
-/// and nobody has left a lock, it is the directory itself that is locked.
+/// Locks the directory, which must exist. Call it before anything is read or made in it. Where nothing can be written, and
+/// there is no lock file, the directory itself is locked.
 ///
 /// # Errors
-/// Somebody else holds it, or it cannot be held; the text says by whom, and what to do.
+/// Another process holds it, or it cannot be locked; the text names the process, and what to do.
 pub fn hold(directory: &Path) -> Result<Hold, Error> {
     let path = directory.join(HOLD);
     // Open for reading alone while it is held: who wants to make the disk read-only is not kept from it.
@@ -72,8 +72,8 @@ pub fn hold(directory: &Path) -> Result<Hold, Error> {
     Ok(Hold { unwritable, _file: Some(file) })
 }
 
-/// Locks a file over all processes, and makes it first where it is missing. Waits for who has it. Given back when the
-/// file is closed, also by a kill.
+/// Locks a file over all processes, and makes it first where it is missing. Waits for the process that has it. The lock
+/// ends when the file is closed, also by a kill.
 ///
 /// # Errors
 /// It cannot be opened; the text holds the command that mends it.
@@ -125,7 +125,7 @@ fn is_closed_to_us(error: &io::Error, path: &Path) -> bool {
     }
 }
 
-/// Where somebody else owns the directory or files in it, with the one command that mends all of them.
+/// Returns the error of a directory that cannot be locked; if another user owns it, with the command that mends it.
 fn not_held(directory: &Path, path: &Path, error: io::Error) -> Error {
     match why_not_ours(directory).filter(|_| error.kind() == io::ErrorKind::PermissionDenied) {
         Some(why) => Error::io(Operation::Lock, path, error).advise(why),
@@ -155,7 +155,7 @@ fn not_locked(path: &Path, error: Errno) -> Error {
     }
 }
 
-/// As far as it has been told: who has just taken the lock may not have written its name yet.
+/// Returns the process that holds the lock. A process that has just taken it may not have written its name yet.
 fn holder(file: &mut File) -> String {
     let told_by = Instant::now() + UNTIL_TOLD;
     loop {

@@ -1,5 +1,5 @@
-//! Files that this process may not open although their permissions let it: by its own confinement, or by another security
-//! module. The error alone, "Permission denied", would send an operator to chmod, which mends nothing.
+//! Files that confinement or a security module keeps from this process although their permissions let it. The error alone,
+//! "Permission denied", would send an operator to chmod, which mends nothing.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
@@ -9,25 +9,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Access, OFlags, access};
 
-/// What the C library reads to resolve a name (resolver(5), hosts(5), nsswitch.conf(5), host.conf(5), gai.conf(5)).
+/// Files that the C library reads to resolve a name (resolver(5), hosts(5), nsswitch.conf(5), host.conf(5), gai.conf(5)).
 pub const NAME_RESOLUTION: [&str; 5] =
     ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
 
 static CONFINED: AtomicBool = AtomicBool::new(false);
 
-/// From here on Landlock holds, by `confine = true`.
+/// Notes that Landlock holds from here on, by `confine = true`.
 pub fn confined() {
     CONFINED.store(true, Ordering::Relaxed);
 }
 
-/// What keeps this process from a file that it may read by the file's permissions, with what to do; none if nothing does.
+/// Returns what keeps this process from a file although its permissions let it, and what to do; none if nothing does.
 pub fn denial(path: &Path) -> Option<String> {
     // Without waiting, should it be a pipe.
     let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
     opened.err().and_then(|error| denial_of(path, &error))
 }
 
-/// The same of an attempt that was made.
+/// Returns the same for an attempt that has failed.
 pub fn denial_of(path: &Path, error: &io::Error) -> Option<String> {
     // Landlock has a say when a file is opened, and none in access(2).
     if error.kind() != ErrorKind::PermissionDenied || access(path, Access::READ_OK).is_err() {
@@ -46,7 +46,7 @@ pub fn denial_of(path: &Path, error: &io::Error) -> Option<String> {
     })
 }
 
-/// The first file of name resolution that is denied.
+/// Returns the denial of the first file of name resolution that has one.
 pub fn name_resolution_denial() -> Option<String> {
     NAME_RESOLUTION.iter().find_map(|path| denial(Path::new(path)))
 }

@@ -1,5 +1,5 @@
-//! Reading: files and nothing else, and no more of them than they can rightly hold. What stands in a file's place after
-//! an accident may be a directory, a pipe that nobody writes to, or a gigabyte of nothing.
+//! Reading reads regular files alone, and no more of them than they can rightly hold. After an accident a path may lead
+//! to a directory, a pipe that nobody writes to, or a gigabyte of zeros.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -38,7 +38,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     whole(file, &metadata, LARGEST_SECRET).map_err(unreadable)
 }
 
-/// Reads a secret that a person or a program has put into a file for us alone: one line, but for white space at its end.
+/// Reads a secret from a file that is closed to others: one line, without the white space at its end.
 ///
 /// # Errors
 /// Missing, not readable, readable by others, empty, or no line of text; the text says what to do.
@@ -46,7 +46,7 @@ pub fn read_secret(path: &Path) -> Result<Secret, Error> {
     secret(path, &read_private(path)?)
 }
 
-/// The same, where the container runtime sees to who may read it.
+/// Reads a secret from a file whose readers the container runtime decides on.
 ///
 /// # Errors
 /// Missing, not readable, empty, or no line of text; the text says what to do.
@@ -57,8 +57,8 @@ pub fn read_token(path: &Path) -> Result<Secret, Error> {
     secret(path, &Zeroizing::new(read(path)?))
 }
 
-/// A path of a secret's file, as messages may repeat it. Where neither the file nor a directory for it is there, the text may
-/// be the secret itself.
+/// Returns the path of a secret's file as messages may repeat it. Where neither the file nor its directory exists, the path
+/// may be the secret itself, and is not repeated.
 pub fn shown(path: &Path) -> String {
     if is_shown(path) { path.display().to_string() } else { UNSHOWN.to_owned() }
 }
@@ -92,10 +92,10 @@ pub fn read_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     text::pem(&read(path)?).map_err(|error| Error::text(path, error))
 }
 
-/// Reads a file that packetboat has made for itself: nobody else may own, read or write it.
+/// Reads a file that packetboat has made: nobody else may own, read or write it.
 ///
 /// # Errors
-/// Missing, not readable, or not ours alone; the text holds the command that mends it.
+/// Missing, not readable, or open to others; the text holds the command that mends it.
 pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let unreadable = |error: io::Error| {
         // The file behind a link may come back, and is not to be made anew meanwhile.
@@ -119,7 +119,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     read_up_to(path, LARGEST)
 }
 
-/// The same, where more than usual may stand in it.
+/// Reads a file that everybody may see, up to this size.
 ///
 /// # Errors
 /// Missing, not readable, no file, or larger than this.
@@ -137,8 +137,8 @@ fn unreadable(path: &Path, error: io::Error) -> Error {
     why.into_iter().fold(error, Error::advise)
 }
 
-/// A file, and never something else: to open a device can act on it, and to open a pipe wakes its writer. Root follows no
-/// other user's link to a third one's file. All this is judged before anything is opened.
+/// Opens a regular file alone: to open a device can act on it, and to open a pipe wakes its writer. Root follows no other
+/// user's link to a third one's file. All this is checked before anything is opened.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
     for _ in 0..REPLACEMENTS {
         let (is_link, judged) = judge(path)?;
@@ -158,7 +158,7 @@ fn open(path: &Path) -> io::Result<(File, Metadata)> {
     Err(io::Error::other("another file took its place each time that it was read"))
 }
 
-/// Whether it is a link, and what is to be opened, if that may be.
+/// Returns whether the path is a link, and the file behind it, if that may be opened.
 fn judge(path: &Path) -> io::Result<(bool, Metadata)> {
     let named = fs::symlink_metadata(path)?;
     let is_link = named.is_symlink();
@@ -172,7 +172,7 @@ fn judge(path: &Path) -> io::Result<(bool, Metadata)> {
     Ok((is_link, target))
 }
 
-/// Whoever owns a directory may lay links in it, to files that root alone may read. (Links of root's own are followed:
+/// Proves that no other user's link leads root to a file that root alone may read. (Links of root's own are followed:
 /// Kubernetes keeps its volumes behind such.)
 fn is_no_trap(path: &Path, is_link: bool, target: &Metadata) -> io::Result<()> {
     let owner = if is_link {
@@ -188,7 +188,7 @@ fn is_no_trap(path: &Path, is_link: bool, target: &Metadata) -> io::Result<()> {
     Err(io::Error::other(format!("it is a link that user {owner} has made to another user's file; put it away")))
 }
 
-/// At once in its full size: a buffer that grows would leave copies behind.
+/// Reads a file into a buffer of its full size: one that grows would leave copies of a secret behind.
 fn whole(file: File, metadata: &Metadata, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let too_large = || io::Error::other(format!("it is larger than {most} octets, and damaged"));
     if metadata.size() > most {
@@ -206,9 +206,9 @@ const CREDENTIAL: &str =
     "credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart";
 /// How often a file may be replaced, as by a renewal, between the look at it and its opening.
 const REPLACEMENTS: usize = 8;
-/// Keys, tokens, passwords.
+/// Largest file with a key, a token or a password.
 const LARGEST_SECRET: u64 = 1024 * 1024;
-/// Chains of certificates.
+/// Largest file that everybody may see: chains of certificates.
 const LARGEST: u64 = 16 * 1024 * 1024;
-/// Docker's and Kubernetes'.
+/// Directories of secrets of Docker and Kubernetes.
 const CONTAINER_SECRETS: [&str; 2] = ["/run/secrets", "/var/run/secrets"];

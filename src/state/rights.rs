@@ -10,10 +10,10 @@ use rustix::process::{getegid, geteuid};
 
 use super::error::{Error, Operation};
 
-/// Whether nobody else may own, read or write it.
+/// Proves that nobody else owns a file, and that nobody else may read or write it.
 ///
 /// # Errors
-/// Somebody may; the text says what mends it.
+/// Another user does or may; the text says what mends it.
 pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     let shown = path.display();
     let own = geteuid().as_raw();
@@ -38,11 +38,11 @@ pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), Erro
     Ok(())
 }
 
-/// Whether a state directory is safe from other users, who could otherwise lay files there in the place of packetboat's. What
-/// only its owner can mend, as with a volume of a container, is told and not refused.
+/// Proves that other users cannot put files into the state directory in place of packetboat's. Rights that only the
+/// directory's owner can mend, as of a container's volume, are returned as a warning.
 ///
 /// # Errors
-/// Others may write there, and this user can mend that; the text holds the command.
+/// Other users may write there, and this user can mend that; the text holds the command.
 pub fn open_to_others(directory: &Path) -> Result<Option<Error>, Error> {
     // One that is not there is made for its owner alone.
     let Ok(metadata) = fs::metadata(directory) else { return Ok(None) };
@@ -63,7 +63,7 @@ pub fn open_to_others(directory: &Path) -> Result<Option<Error>, Error> {
     }
 }
 
-/// Whether root uses a state directory that another user may fill with links and files of its own; the text says what to do.
+/// Returns a warning, if this is root and another user owns the state directory and can change what is in it.
 pub fn of_another_than_root(directory: &Path) -> Option<String> {
     let owner = fs::metadata(directory).ok()?.uid();
     (geteuid().is_root() && owner != 0).then(|| {
@@ -75,10 +75,10 @@ pub fn of_another_than_root(directory: &Path) -> Option<String> {
     })
 }
 
-/// Whether a secret that somebody has put there is safe from others.
+/// Proves that other users cannot read or change a file with a secret.
 ///
 /// # Errors
-/// It is not; the text says what mends it.
+/// They can; the text says what mends it.
 pub(super) fn is_kept_from_others(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     let (shown, own, mode) = (path.display(), geteuid().as_raw(), metadata.mode() & 0o777);
     let (fault, command) = if mode & 0o007 != 0 {
@@ -93,7 +93,7 @@ pub(super) fn is_kept_from_others(path: &Path, metadata: &Metadata) -> Result<()
     Err(Error::wrong(Operation::Check, path, fault).advise(mend(path, &command)))
 }
 
-/// Why this user may not open a file, and what mends it. None where its owner and mode are not the cause.
+/// Returns why this user may not open a file, and what mends it. None where owner and mode are not the cause.
 pub(super) fn missing_rights(path: &Path) -> Option<String> {
     let own = geteuid().as_raw();
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -110,8 +110,8 @@ pub(super) fn missing_rights(path: &Path) -> Option<String> {
         .then(|| format!("{}, and this is user {own}; {}", owned(path), mend(path, &command)))
 }
 
-/// Why this user may not use a directory of its own state, and the one command that mends all of it: somebody has made it,
-/// or files in it, as root. None where owners are not to blame.
+/// Returns why this user may not use its own state directory, and the command that mends it: another user, as root, has
+/// made it or files in it. None where owners are not to blame.
 pub fn why_not_ours(directory: &Path) -> Option<String> {
     let (own, group) = (geteuid().as_raw(), getegid().as_raw());
     if own == 0 {
@@ -133,7 +133,7 @@ pub fn why_not_ours(directory: &Path) -> Option<String> {
     Some(format!("{what}, and this is user {own}; {}", mend(directory, &command)))
 }
 
-/// What mends rights: a command, or, on a mount where it would be refused, what to write where the mount is described.
+/// Returns what mends rights: a command, or, on a read-only mount, what to write where the mount is described.
 fn mend(path: &Path, command: &str) -> String {
     if !is_on_a_read_only_mount(path) {
         let as_root = if command.starts_with("chown") { " as root" } else { "" };
@@ -151,7 +151,7 @@ fn mend(path: &Path, command: &str) -> String {
     )
 }
 
-/// Whether nothing can be changed there: by the mount's flag, or by the links that Kubernetes keeps its volumes behind.
+/// Returns whether the mount is read-only: by its flag, or by the links that Kubernetes keeps its volumes behind.
 fn is_on_a_read_only_mount(path: &Path) -> bool {
     let has_links = path.parent().is_some_and(|directory| directory.join("..data").is_symlink());
     has_links || statvfs(path).is_ok_and(|about| about.f_flag.contains(StatVfsMountFlags::RDONLY))

@@ -1,7 +1,7 @@
-//! The socket in the state directory, by which commands of root and of the service's user ask the running proxy.
+//! The socket in the state directory: commands of root and of the service's user query the running proxy by it.
 //!
-//! A port on loopback is whose program binds it first. A socket in a directory that only its owner may write is the
-//! owner's: no other user fills its queue, answers in the proxy's place, or gets to see what is sent.
+//! Any program may bind a port on loopback first. A socket in a directory that only its owner may write is the owner's: no
+//! other user fills its queue, answers in the proxy's place, or sees what is sent.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,7 +20,7 @@ use rustix::process::geteuid;
 use super::error::{Error, Operation};
 use super::is_there;
 
-/// Listens in a state directory that this process holds. What lies there is left from a process that was killed.
+/// Listens in a state directory that this process has locked. A socket that is there is left from a killed process.
 ///
 /// # Errors
 /// It cannot be made; the text names it.
@@ -46,13 +46,13 @@ pub fn listen(state_directory: &Path) -> Result<UnixListener, Error> {
     Ok(UnixListener::from(socket))
 }
 
-/// Takes the socket away at the end.
+/// Removes the socket at the end.
 pub fn remove(state_directory: &Path) {
     // Where nothing can be written, it stays, and nobody answers there.
     let _ = fs::remove_file(state_directory.join(NAME));
 }
 
-/// Whether a user may ask at the socket.
+/// Returns whether a user may use the socket.
 pub fn is_for(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw()
 }
@@ -97,7 +97,7 @@ pub fn connect(state_directory: &Path) -> Result<Option<UnixStream>, Error> {
     Ok(Some(UnixStream::from(socket)))
 }
 
-/// The path as it fits an address (unix(7): 107 octets), however long that of the directory is.
+/// Returns a path that fits an address (unix(7): 107 octets), however long the directory's is.
 fn within(path: &Path, directory: &File, name: &str) -> PathBuf {
     if path.as_os_str().len() < LONGEST { path.to_path_buf() } else { of_descriptor(directory).join(name) }
 }

@@ -14,30 +14,30 @@ use super::is_invisible;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Printable(Zeroizing<String>);
 
-/// How a terminal that wants colours shows a text (ECMA-48 §8.3.117).
+/// The style of a text on a terminal that wants colours (ECMA-48 §8.3.117).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// As all other text.
+    /// The text looks like all other text.
     Plain,
-    /// In bold.
+    /// The text is bold.
     Bold,
-    /// Fainter.
+    /// The text is fainter.
     Dim,
-    /// In red.
+    /// The text is red.
     Red,
-    /// In green.
+    /// The text is green.
     Green,
 }
 
 impl Printable {
-    /// One line: line ends become question marks, too. For a text from elsewhere that stands within a message.
+    /// One printable line for use within a message: line ends become question marks, too.
     pub fn line(text: impl Display) -> Self {
         let mut line = Self::default();
         let _ = write!(Filter { text: &mut line, keeps_lines: false }, "{text}");
         line
     }
 
-    /// Several lines, with their line ends and tabs.
+    /// Printable text of several lines, with their line ends and tabs.
     pub fn lines(text: impl Display) -> Self {
         let mut lines = Self::default();
         lines.push(text);
@@ -66,7 +66,7 @@ impl Printable {
         self.0.push_str("\x1b[0m");
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,7 +80,7 @@ impl<T: Display> From<T> for Printable {
     }
 }
 
-/// Takes out what a terminal would obey, on the way into a text.
+/// A filter that takes out what a terminal would obey.
 struct Filter<'a> {
     text: &'a mut Printable,
     keeps_lines: bool,

@@ -13,14 +13,14 @@ pub struct AccessToken {
     secret: Secret,
     pub(super) obtained: Instant,
     expires: Instant,
-    /// When a new one is to be fetched, though this one still works.
+    /// The time to fetch a new token, though this one still works.
     pub(super) stale: Instant,
-    /// With less life than this it opens no new session.
+    /// A token with less life than this opens no new session.
     pub(super) spare: Duration,
 }
 
 impl AccessToken {
-    /// One that has just come.
+    /// A token that has just come.
     pub(super) fn new(token_response: TokenResponse) -> Self {
         let obtained = Instant::now();
         let life = token_response.expires_in.map_or(UNSAID, Duration::from_secs).clamp(SHORTEST_LIFE, LONGEST_LIFE);
@@ -35,23 +35,23 @@ impl AccessToken {
         }
     }
 
-    /// The token itself, for the one place that sends it.
+    /// Returns the token itself, for the one place that sends it.
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// How much of its life is left.
+    /// Returns the life that is left.
     pub fn left(&self) -> Duration {
         self.expires.saturating_duration_since(Instant::now())
     }
 
-    /// What it says of itself, if it says anything.
+    /// Returns the claims of the token, if it is a JWT.
     pub fn claims(&self) -> Option<Claims> {
         json::claims(self.secret.expose())
     }
 }
 
-/// Somewhere between the two, so that many who began together do not go on together.
+/// Returns a random factor between the two, so that tokens fetched together are not renewed together.
 pub(super) fn jitter(least: f64, most: f64) -> f64 {
     let octets: [u8; 2] = crypto::random().unwrap_or_default();
     least + (most - least) * f64::from(u16::from_be_bytes(octets)) / f64::from(u16::MAX)
@@ -59,10 +59,10 @@ pub(super) fn jitter(least: f64, most: f64) -> f64 {
 
 /// A token with less life than this opens no new session, or with less than a quarter of its whole life.
 const SPARE: Duration = Duration::from_secs(60);
-/// Nobody has said how long it lives (RFC 6749 §5.1 only recommends it).
+/// Life of a token whose answer does not say it (RFC 6749 §5.1 only recommends `expires_in`).
 const UNSAID: Duration = Duration::from_secs(10 * 60);
-/// Whatever the endpoint says, nothing is asked for more often.
+/// Shortest time between two requests, whatever the endpoint says.
 const SHORTEST_LIFE: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
-/// Microsoft's live for no more than 28 h.
+/// Longest life: Microsoft's tokens live for no more than 28 h.
 const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);

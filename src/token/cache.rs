@@ -25,7 +25,7 @@ use crate::state::Stamp;
 use crate::transport::http::{Client, Response};
 pub use status::TokenStatus;
 
-/// The place of one token: an application's, or one person's with that application.
+/// The token of an application, or of one person with that application: cached, and fetched when it is needed.
 pub struct CachedToken {
     pub(super) spec: TokenSpec,
     state: Mutex<State>,
@@ -45,45 +45,45 @@ pub(super) struct TokenSpec {
     pub(super) store: Option<Arc<Store>>,
 }
 
-/// What a sign-in has in common through all configurations.
+/// The state of a sign-in, which outlives reloads.
 #[derive(Default)]
 pub(super) struct SignInState {
-    /// Who holds it fetches; the others find what it has fetched.
+    /// Held by the task that fetches; the others find what it has fetched.
     flight: tokio::sync::Mutex<()>,
     pending: Mutex<Pending>,
 }
 
-/// What is newer than the disk.
+/// The sign-in's changes that are newer than the disk.
 #[derive(Default)]
 struct Pending {
-    /// What the disk did not take yet.
+    /// The record that is not on disk yet.
     unsaved: Option<Unsaved>,
-    /// Why it did not, and when it is tried again.
+    /// The last failure to write it, and the time of the next try.
     unkept: Option<(String, Instant)>,
 }
 
-/// A record that the disk does not have yet, for all that is known.
+/// A record that is not on disk yet, for all that is known.
 #[derive(Clone)]
 struct Unsaved {
     record: StoredSignIn,
-    /// Refresh tokens that the disk may hold in its place: the one that was read, and those of writes that hung.
+    /// Refresh tokens that the disk may hold instead: the one that was read, and those of writes that hung.
     before: Vec<Secret>,
 }
 
 struct State {
     token: Option<Arc<AccessToken>>,
     trouble: Option<Trouble>,
-    /// When a device last asked.
+    /// The last time that a device needed the token.
     used: Instant,
-    /// When a server's refusal last made the token doubtful.
+    /// The last time that a server's refusal made the token doubtful.
     doubted: Option<Instant>,
-    /// When the refresh token came.
+    /// The time when the refresh token came.
     renewed: Option<Instant>,
-    /// That the token is nearly too long was told.
+    /// The log has said that the token is nearly too long.
     warned: bool,
 }
 
-/// Why there is no new token, and until when not to ask again.
+/// The last failure to fetch a token, and the end of the pause after it.
 #[derive(Clone)]
 struct Trouble {
     failure: Failure,
@@ -91,12 +91,12 @@ struct Trouble {
     topic: String,
     until: Instant,
     times: u32,
-    /// The files it happened with: a change of theirs ends it.
+    /// The stamps of the files that were read: a change of theirs ends the pause.
     stamps: Vec<Option<Stamp>>,
 }
 
 impl CachedToken {
-    /// What a token of the same sign-in goes on with.
+    /// Returns the state that a later token of the same sign-in continues.
     pub(super) fn sign_in_state(&self) -> Arc<SignInState> {
         Arc::clone(&self.kept)
     }
@@ -108,7 +108,7 @@ impl CachedToken {
         Self { spec, state, kept, woken }
     }
 
-    /// A token with life in it. Mostly one that is here already; else one is fetched, once for all who ask meanwhile.
+    /// Returns a token with life in it: mostly the cached one, else one that is fetched once for all who wait.
     ///
     /// # Errors
     /// [`Kind::TokenUnavailable`] passes by itself, [`Kind::TokenRefused`] does not.
@@ -123,9 +123,8 @@ impl CachedToken {
         }
     }
 
-    /// Another token than this one, which a server has refused, though the endpoint has given it. None if that is not
-    /// worth a try, because this one is young or another one was tried lately, or cannot be had. Nobody else loses this
-    /// one: it may be the mailbox that is to blame.
+    /// Returns another token in place of this one, which a mail server has refused. None if this one is young, if another one
+    /// was tried lately, or if none can be had. The cached token stays for others: the mailbox may be to blame.
     pub async fn instead_of(self: &Arc<Self>, token: &Arc<AccessToken>) -> Option<Arc<AccessToken>> {
         let now = Instant::now();
         {
@@ -143,7 +142,7 @@ impl CachedToken {
         self.fetch(true).await.ok()
     }
 
-    /// Keeps a fresh token at hand, and the sign-in behind it alive, until the drain.
+    /// Keeps the token fresh, and the sign-in behind it alive, until the drain.
     pub(super) async fn keep_fresh(self: Arc<Self>, mut lifecycle: Lifecycle) {
         loop {
             let due = self.due();
@@ -167,7 +166,7 @@ impl CachedToken {
         }
     }
 
-    /// Waits for what is on its way: a refresh token that has come must reach the disk.
+    /// Waits for a fetch under way: a refresh token that has come must reach the disk.
     pub(super) async fn settle(self: Arc<Self>) {
         // Without a sign-in nothing of it belongs on the disk.
         let patience = if self.spec.store.is_some() { SETTLE } else { MOMENT };
@@ -188,17 +187,17 @@ impl CachedToken {
         }
     }
 
-    /// The person who signs in, and the account that `packetboat login` is called with.
+    /// Returns the person who signs in, and the account that `packetboat login` is called with.
     pub fn sign_in(&self) -> (&str, &str) {
         (&self.spec.account.user, &self.spec.account_name)
     }
 
-    /// The account that `packetboat login` is called with; none where the grant knows no sign-in.
+    /// Returns the account that `packetboat login` is called with; none where the grant knows no sign-in.
     pub(super) fn login_name(&self) -> Option<&str> {
         self.spec.identity.grant.needs_login().then_some(self.spec.account_name.as_str())
     }
 
-    /// The endpoint that a client asks about this account.
+    /// Returns the endpoint that a client asks about this account.
     pub(super) fn endpoint<'a>(&'a self, client: &'a Client) -> Endpoint<'a> {
         Endpoint { host: client.host(), login: self.login_name() }
     }
@@ -219,7 +218,7 @@ impl CachedToken {
         self.state().token.as_ref().filter(|token| token.left() > LAST).map(Arc::clone)
     }
 
-    /// Fetches in a task of its own: a device that leaves must not take the answer with it.
+    /// Fetches a token in a task of its own: a device that leaves must not end the request.
     async fn fetch(self: &Arc<Self>, anew: bool) -> Result<Arc<AccessToken>, Failure> {
         let token = Arc::clone(self);
         let request = Instant::now();
@@ -257,7 +256,7 @@ impl CachedToken {
         state.trouble.as_ref().filter(|trouble| trouble.until > Instant::now()).map(|trouble| trouble.failure.clone())
     }
 
-    /// Whether somebody has signed in, or mended a file, since there was trouble.
+    /// Returns whether somebody has signed in, or changed a file, since the last failure.
     async fn has_changed(&self) -> bool {
         let in_trouble = self.state().trouble.as_ref().map(|trouble| trouble.stamps.clone());
         let Some(stamps) = in_trouble else { return false };
@@ -350,7 +349,7 @@ impl CachedToken {
         failure
     }
 
-    /// When the next token is to be fetched.
+    /// Returns the time when the next token is to be fetched.
     fn due(&self) -> Instant {
         let now = Instant::now();
         let state = self.state();
@@ -376,26 +375,26 @@ impl CachedToken {
     }
 }
 
-/// Without a device for so long nothing is fetched ahead.
+/// After so long without a device nothing is fetched ahead.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
-/// A refresh token ends when it is not used for 90 days.
+/// Time after which a refresh token is renewed: it ends when it is not used for 90 days.
 const RENEWAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Characters from which on it is told, before POP3 breaks.
+/// Length in characters from which on the log warns, before POP3 breaks.
 const LONG: usize = 3800;
-/// A refused token that is younger is not to blame.
+/// A refused token that is younger than this is not to blame.
 const YOUNG: Duration = Duration::from_secs(60);
 const DOUBTED: Duration = Duration::from_secs(5 * 60);
-/// Enough for a device that fetches its mail and leaves.
+/// Least life of a token for a device that fetches its mail and leaves.
 const LAST: Duration = Duration::from_secs(10);
-/// How often a new sign-in is looked for while it is missed.
+/// Time between two looks for a new sign-in while one is missing.
 const LOOK: Duration = Duration::from_secs(10);
 /// First pause and longest one, after what passes and after what does not: even that may be mended elsewhere.
 const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5 * 60));
 const REFUSED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15 * 60));
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
-/// As long as a request may take, and a little for the disk.
+/// Longest wait for a fetch at the end: a request, and a little for the disk.
 const SETTLE: Duration = Duration::from_secs(32);
-/// An answer that nobody needs any more is waited for no longer.
+/// Longest wait at the end for a token that need not be stored.
 const MOMENT: Duration = Duration::from_secs(1);
-/// A device waits for a token no longer than this, whatever hangs behind it.
+/// Longest wait of a device for a token, whatever hangs behind it.
 const LONGEST_WAIT: Duration = SETTLE;

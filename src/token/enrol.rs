@@ -1,5 +1,5 @@
-//! A person signs in once: by a code that a browser brings back (RFC 6749 §4.1, RFC 7636), or on another computer
-//! (RFC 8628). Done by an operator, never inside a device's connection.
+//! Sign-ins of a person: by a code that a browser brings back (RFC 6749 §4.1, RFC 7636), or on another computer
+//! (RFC 8628). An operator does that once, never inside a device's connection.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ use crate::secret::Secret;
 use crate::text::Printable;
 use crate::transport::http::{self, Client, Response};
 
-/// A sign-in that has begun, by authorization code.
+/// A sign-in by authorization code that has begun.
 pub struct Enrolment {
     token: Arc<CachedToken>,
     redirect: String,
@@ -27,19 +27,19 @@ pub struct Enrolment {
     verifier: Secret,
 }
 
-/// What a person has pasted, or a browser has brought.
+/// The address that a person has pasted, or a browser has brought.
 #[derive(Debug)]
 pub enum Pasted {
-    /// The code.
+    /// The address holds the code.
     Code(Secret),
-    /// The provider says no, and why.
+    /// The provider refuses, for this reason.
     Refused(String),
-    /// It is something else; what to paste.
+    /// The address is something else; the text says what to paste.
     Strange(&'static str),
 }
 
 impl Enrolment {
-    /// Begins one whose browser comes back to this address.
+    /// Begins a sign-in whose browser comes back to this address.
     ///
     /// # Errors
     /// There are no random octets.
@@ -55,13 +55,13 @@ impl Enrolment {
         })
     }
 
-    /// What the person opens in a browser.
+    /// Returns the address that the person opens in a browser.
     pub fn url(&self) -> String {
         let user = self.token.sign_in().0;
         request::authorization_url(&self.token.spec.identity, user, &self.redirect, &self.state, &self.verifier)
     }
 
-    /// The code in an address that the browser came back with; only from this very sign-in (RFC 6749 §10.12).
+    /// Reads the address that the browser came back with; it must belong to this sign-in (RFC 6749 §10.12).
     pub fn read(&self, address: &str) -> Pasted {
         let address = address.trim();
         let Some((_, query)) = address.split_once('?') else {
@@ -91,7 +91,7 @@ impl Enrolment {
         }
     }
 
-    /// Turns the code into a refresh token, and keeps that. Returns who signed in, if it seems to be somebody else.
+    /// Redeems the code for a refresh token, and stores that. Returns the person's name, if it is another one than expected.
     ///
     /// # Errors
     /// The endpoint says no, or the token cannot be kept.
@@ -106,16 +106,16 @@ impl Enrolment {
 pub struct DeviceSignIn {
     token: Arc<CachedToken>,
     device_code: Secret,
-    /// Where the person goes: by https, but on this computer.
+    /// The address that the person opens: by https, except on this computer.
     pub uri: Printable,
-    /// What the person types there.
+    /// The code that the person types there.
     pub user_code: Printable,
     until: Instant,
     interval: Duration,
 }
 
 impl DeviceSignIn {
-    /// Asks for a code.
+    /// Requests a device code.
     ///
     /// # Errors
     /// The endpoint says no.
@@ -145,12 +145,13 @@ impl DeviceSignIn {
         })
     }
 
-    /// How long the code is good for.
+    /// Returns the time for which the code is valid.
     pub fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Waits until the person has agreed, and keeps the refresh token. Returns who signed in, if it seems to be somebody else.
+    /// Waits until the person has agreed, and stores the refresh token. Returns the person's name, if it is another one than
+    /// expected.
     ///
     /// # Errors
     /// The person says no, it is too late, or the token cannot be kept.
@@ -183,7 +184,7 @@ impl DeviceSignIn {
     }
 }
 
-/// RFC 8628 §3.2 has a URI, which is of visible ASCII (RFC 3986 §2). A person signs in there.
+/// Returns the address that a person may open: a URI of visible ASCII (RFC 8628 §3.2, RFC 3986 §2).
 fn address_to_open(uri: &str) -> Option<Printable> {
     let is_uri = uri.bytes().all(|octet| octet.is_ascii_graphic()) && url::may_carry_secrets(uri).is_ok();
     is_uri.then(|| Printable::line(uri))
@@ -194,11 +195,11 @@ fn code_to_type(code: &str) -> Option<Printable> {
     (!code.trim().is_empty() && code.len() <= LONGEST_CODE && shown.as_str() == code).then_some(shown)
 }
 
-/// Usual ones have eight or nine characters (RFC 8628 §6.1).
+/// Longest user code: usual ones have eight or nine characters (RFC 8628 §6.1).
 const LONGEST_CODE: usize = 64;
 
 impl CachedToken {
-    /// Keeps the refresh token. Returns who signed in, where the token tells and it is another name than the configured.
+    /// Stores the refresh token. Returns the person's name, where the token has it and it is another one than the configured.
     fn keep_sign_in(&self, response: &Response) -> Result<Option<String>, Error> {
         let judged = refusal::judge(self.endpoint(&self.spec.client), response, SystemTime::now());
         let TokenResponse { access_token, refresh_token, .. } = judged.map_err(Error::Refused)?;

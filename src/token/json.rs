@@ -1,4 +1,4 @@
-//! What goes over the wire and into the store, as JSON: token responses (RFC 6749 §5), device codes (RFC 8628 §3.2),
+//! JSON of token endpoints and of the store: token responses (RFC 6749 §5), device codes (RFC 8628 §3.2),
 //! client assertions (RFC 7523 §3), and the claims of our own tokens. A member of an unexpected form never hides the others.
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::secret::Secret;
 use crate::text;
 
-/// RFC 6749 §5.1.
+/// A successful response (RFC 6749 §5.1).
 pub(super) struct TokenResponse {
     pub(super) access_token: Secret,
     /// In seconds.
@@ -16,7 +16,7 @@ pub(super) struct TokenResponse {
     pub(super) refresh_token: Option<Secret>,
 }
 
-/// RFC 6749 §5.2, with what Microsoft adds.
+/// An error response (RFC 6749 §5.2), with what Microsoft adds.
 pub(super) struct ErrorResponse {
     pub(super) error: String,
     pub(super) error_description: String,
@@ -24,7 +24,7 @@ pub(super) struct ErrorResponse {
     pub(super) correlation_id: Option<String>,
 }
 
-/// RFC 8628 §3.2.
+/// A device authorization response (RFC 8628 §3.2).
 pub(super) struct DeviceCode {
     pub(super) device_code: String,
     pub(super) user_code: String,
@@ -33,28 +33,28 @@ pub(super) struct DeviceCode {
     pub(super) interval: Option<u64>,
 }
 
-/// What is kept of a person's sign-in.
+/// The stored part of a person's sign-in.
 #[derive(Clone)]
 pub(super) struct StoredSignIn {
     pub(super) refresh_token: Secret,
-    /// Seconds since 1970: when a person signed in.
+    /// The time of the sign-in, in seconds since 1970.
     pub(super) signed_in: u64,
-    /// Seconds since 1970: when this refresh token came.
+    /// The time when this refresh token came, in seconds since 1970.
     pub(super) renewed: u64,
 }
 
-/// What a token says of itself, where it happens to be a JWT (RFC 7519). For people to look at, never to decide by.
+/// The claims of a token that is a JWT (RFC 7519). They are shown to people; nothing is decided by them.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// For whom it is good: one, or several (RFC 7519 §4.1.3).
+    /// The audience: one, or several (RFC 7519 §4.1.3).
     pub aud: Vec<String>,
-    /// What an application may do.
+    /// The permissions of an application.
     pub roles: Vec<String>,
-    /// What it may do in a person's name.
+    /// The permissions in a person's name.
     pub scp: Option<String>,
     /// The person.
     pub upn: Option<String>,
-    /// Seconds since 1970.
+    /// The end, in seconds since 1970.
     pub exp: Option<u64>,
 }
 
@@ -127,7 +127,7 @@ impl Object {
         }
     }
 
-    /// One text, or a list of them.
+    /// Takes out one text, or a list of texts.
     fn texts(&mut self, name: &str) -> Vec<String> {
         let text = |value| match value {
             Value::String(text) => Some(text),
@@ -139,7 +139,7 @@ impl Object {
         }
     }
 
-    /// RFC 6749 §5.1 says a number; Azure's metadata service says a string, and some a fraction.
+    /// Takes out a number of seconds: RFC 6749 §5.1 has a number, Azure's metadata service a string, some a fraction.
     fn seconds(&mut self, name: &str) -> Option<u64> {
         let number = match self.0.remove(name)? {
             Value::String(text) => text.trim().parse().ok()?,
@@ -214,7 +214,7 @@ impl StoredSignIn {
     }
 }
 
-/// It goes into a line of IMAP, and must not end it.
+/// Returns whether the token fits into a line of IMAP without ending it.
 fn is_one_line(token: &Secret) -> bool {
     token.expose().iter().all(|octet| (0x21..0x7f).contains(octet))
 }

@@ -1,5 +1,5 @@
-//! The receivers of secrets that are kept in files: while the process runs, no changed configuration sends a file to another
-//! one, whatever path names it. What has copied a file, or may write it, is beyond this.
+//! Receivers of secrets that are kept in files. While the process runs, no reload sends a file to another token endpoint,
+//! whatever path names it. A program that has copied a file, or may write it, is beyond this.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,30 +7,30 @@ use std::path::{Path, PathBuf};
 use crate::config::{Cloud, Config, Grant, Identity, url};
 use crate::diagnostic::Diagnostic;
 
-/// The files that configurations have named since the start, and where each is sent. Files that are named no more are kept, so
-/// that two changes are not more than one. There are as many as administrators have written.
+/// The files that configurations have named since the start, and the endpoint of each. Files that are no longer named
+/// stay, so that two reloads achieve no more than one. Their number is what administrators have written.
 #[derive(Clone, Default)]
 pub(super) struct Receivers(Vec<Receiver>);
 
 #[derive(Clone, PartialEq, Eq)]
 struct Receiver {
-    /// As it is written. Links on the way may lead elsewhere by now.
+    /// The path as written. Links on the way may lead elsewhere by now.
     path: PathBuf,
-    /// Without links.
+    /// The path without links.
     file: PathBuf,
     endpoint: String,
 }
 
 /// A file whose content is sent to an identity's token endpoint as it is.
 struct Sent<'a> {
-    /// Where the configuration names it.
+    /// The key of the configuration that names it.
     key: String,
     path: &'a Path,
     endpoint: &'a str,
 }
 
 impl Receivers {
-    /// The files that another endpoint than before would receive: for each the key and what to do. It reads the file system.
+    /// Returns a diagnostic for each file that another endpoint than before would receive. It reads the file system.
     pub(super) fn diagnostics(&self, config: &Config) -> Vec<Diagnostic> {
         let mut diagnostics = Vec::new();
         for Sent { key, path, endpoint } in sent(config) {
@@ -51,7 +51,7 @@ impl Receivers {
         diagnostics
     }
 
-    /// These, and those of a configuration that is taken.
+    /// Returns these receivers and those of a configuration that takes effect.
     pub(super) fn and_of(mut self, config: &Config) -> Self {
         for Sent { path, endpoint, .. } in sent(config) {
             let (path, file, endpoint) = (path.to_path_buf(), behind_links(path), url::origin(endpoint));
@@ -68,7 +68,7 @@ fn behind_links(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// The key of a certificate is not among them: its signature is good for one endpoint alone.
+/// Returns the files that are sent as they are. A certificate's key is not one: it signs for one endpoint alone.
 fn sent(config: &Config) -> Vec<Sent<'_>> {
     let mut all = Vec::new();
     for (name, identity) in &config.identities {
@@ -88,7 +88,7 @@ fn sent(config: &Config) -> Vec<Sent<'_>> {
     all
 }
 
-/// The same host and port, or two hosts of one cloud.
+/// Returns whether both are the same host and port, or two hosts of one cloud.
 fn is_same_receiver(one: &str, other: &str) -> bool {
     let of_cloud = |endpoint: &str| {
         let host = url::host(endpoint)?;

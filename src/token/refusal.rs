@@ -1,4 +1,4 @@
-//! What a token endpoint means when it does not say yes: whether it passes, and what a person can do about it.
+//! Refusals of a token endpoint: whether one passes by itself, and what a person can do about it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -10,14 +10,14 @@ use crate::transport::http::Response;
 /// The refusal of a token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// As RFC 6749 §5.2 and RFC 8628 §3.5 name them; empty where there was none.
+    /// The error code of RFC 6749 §5.2 or RFC 8628 §3.5; empty where there was none.
     pub(super) error: String,
-    /// It passes by itself.
+    /// The refusal passes by itself.
     pub(super) passes: bool,
     pub(super) retry_after: Option<Duration>,
     /// The answer in plain words, with what to do. Never the endpoint's own text, which may repeat what it was sent.
     pub(super) answer: String,
-    /// Differs from one answer to the next.
+    /// The id of this one answer, for Microsoft's support.
     correlation_id: Option<String>,
 }
 
@@ -39,10 +39,10 @@ pub(super) struct Endpoint<'a> {
     pub(super) login: Option<&'a str>,
 }
 
-/// What mends a refusal.
+/// Advice on a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advice {
-    /// The same for every grant.
+    /// The advice is the same for every grant.
     Text(&'static str),
     /// The person has to sign in again, for this reason.
     SignIn(&'static str),
@@ -51,7 +51,7 @@ pub(super) enum Advice {
 }
 
 impl Advice {
-    /// The advice for an account: not every grant knows a sign-in.
+    /// Returns the words for an account: not every grant knows a sign-in.
     pub(super) fn words(self, login: Option<&str>) -> String {
         match (self, login) {
             (Self::Text(text), _) => text.to_owned(),
@@ -65,7 +65,7 @@ impl Advice {
     }
 }
 
-/// The token that an answer holds, or its refusal.
+/// Returns the token that an answer holds, or its refusal.
 pub(super) fn judge(endpoint: Endpoint<'_>, response: &Response, now: SystemTime) -> Result<TokenResponse, Refusal> {
     let token_response = json::token_response(&response.body).filter(|_| response.status == 200);
     token_response.ok_or_else(|| read(endpoint, response, now))
@@ -103,7 +103,7 @@ pub(super) fn read(endpoint: Endpoint<'_>, response: &Response, now: SystemTime)
     Refusal { error: refused.error, passes, retry_after: response.retry_after, answer, correlation_id }
 }
 
-/// In words, if this computer's clock and the endpoint's are minutes apart.
+/// Returns a warning, if this computer's clock and the endpoint's are minutes apart.
 pub(super) fn skew(response: &Response, now: SystemTime) -> Option<String> {
     let theirs = response.date?;
     let (apart, direction) = match now.duration_since(theirs) {
@@ -128,7 +128,7 @@ fn codes(error_response: &ErrorResponse) -> Vec<u32> {
     digits.parse().into_iter().collect()
 }
 
-/// What answers in the endpoint's place, or changes its answer on the way.
+/// Returns a hint at what answers in the endpoint's place, or changes its answer on the way.
 fn hint(response: &Response) -> String {
     let shown = |text: &str| excerpt(text.as_bytes());
     if let Some(host) = &response.redirect {
@@ -162,17 +162,17 @@ fn hint(response: &Response) -> String {
     format!(": {advice}")
 }
 
-/// An error code of RFC 6749 §5.2 and its kin. Whatever else stands there may be an echo of what the endpoint was sent.
+/// Returns whether this looks like an error code of RFC 6749 §5.2. Other text may echo what the endpoint was sent.
 fn is_code(error: &str) -> bool {
     (1..=40).contains(&error.len()) && error.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'_')
 }
 
-/// A GUID, or something as harmless.
+/// Returns whether this is a GUID, or as harmless.
 fn is_id(id: &str) -> bool {
     id.len() <= 40 && id.bytes().all(|octet| octet.is_ascii_hexdigit() || octet == b'-')
 }
 
-/// By Microsoft's numbers, which may change: they decide what is said, and only whether it passes beside `error`.
+/// Returns the advice on one of Microsoft's error numbers. They may change: `error` decides whether a refusal passes.
 pub(super) fn advice(code: u32) -> Option<Advice> {
     Some(match code {
         50034 | 50020 => Advice::Text("the account is not in this tenant: compare its address, and tenant"),
@@ -254,11 +254,11 @@ fn advice_by_error(error: &str) -> Option<Advice> {
     })
 }
 
-/// Assertion outside of its validity.
+/// The assertion is outside of its validity.
 const CLOCK: u32 = 700_024;
-/// Apart by less, clocks are right.
+/// Least difference of two clocks that counts as wrong.
 const WRONG_CLOCK: Duration = Duration::from_secs(3 * 60);
-/// RFC 1952 §2.3.1.
+/// The first octets of gzip (RFC 1952 §2.3.1).
 const GZIP: &[u8] = b"\x1f\x8b";
 const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down", "authorization_pending"];
 const PASSING_CODES: &[u32] = &[50033, 50087, 50196, 90006, 90012, 90024, 90033, 90055];

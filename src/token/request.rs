@@ -1,4 +1,4 @@
-//! What is sent to a token endpoint, for each grant (RFC 6749 §4, RFC 7523 §2.2, RFC 8628 §3.4).
+//! Requests to a token endpoint, for each grant (RFC 6749 §4, RFC 7523 §2.2, RFC 8628 §3.4).
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::state;
 use crate::transport::downstream::certificate;
 use crate::transport::http::{self, Request};
 
-/// What asks for a new access token. Secrets are read from their files each time, so that a new one needs no restart.
+/// Returns the request for an access token. Secrets are read from their files each time, so that a new one needs no restart.
 ///
 /// # Errors
 /// A file cannot be read, or holds something else; the text names it.
@@ -54,7 +54,7 @@ pub(super) fn token(identity: &Identity, account: &Account, refresh_token: Optio
     Ok(form.request())
 }
 
-/// What a person's code is turned into tokens with (RFC 6749 §4.1.3, RFC 7636 §4.5).
+/// Returns the request that redeems an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5).
 ///
 /// # Errors
 /// The secret cannot be read.
@@ -68,7 +68,7 @@ pub(super) fn code(identity: &Identity, code: &Secret, redirect: &str, verifier:
     Ok(form.request())
 }
 
-/// What asks whether the person has agreed (RFC 8628 §3.4).
+/// Returns the request that polls whether the person has agreed (RFC 8628 §3.4).
 ///
 /// # Errors
 /// The secret cannot be read.
@@ -80,14 +80,14 @@ pub(super) fn device_code(identity: &Identity, device_code: &Secret) -> Result<R
     Ok(form.request())
 }
 
-/// What asks for a device code (RFC 8628 §3.1).
+/// Returns the request for a device code (RFC 8628 §3.1).
 pub(super) fn device_authorization(identity: &Identity) -> Request {
     let mut form = Form::new(identity);
     form.add("scope", &identity.scope);
     form.request()
 }
 
-/// Where a person signs in (RFC 6749 §4.1.1, RFC 7636 §4.3).
+/// Returns the address where a person signs in (RFC 6749 §4.1.1, RFC 7636 §4.3).
 pub(super) fn authorization_url(
     identity: &Identity,
     user: &str,
@@ -122,7 +122,7 @@ fn secret_path(identity: &Identity) -> Option<&Path> {
     }
 }
 
-/// Azure's metadata service, whose version this is.
+/// Returns the request to Azure's metadata service (IMDS).
 fn metadata(identity: &Identity) -> Request {
     let mut pairs = vec![("api-version", "2018-02-01"), ("resource", identity.scope.as_str())];
     if !identity.client_id.is_empty() {
@@ -131,7 +131,7 @@ fn metadata(identity: &Identity) -> Request {
     Request { form: None, query: http::encode(&pairs).to_string(), headers: vec![("Metadata", "true")] }
 }
 
-/// A form that grows; wiped when it is dropped.
+/// A form under construction; it is wiped when it is dropped.
 struct Form(Zeroizing<String>);
 
 impl Form {
@@ -177,7 +177,7 @@ impl Form {
     }
 }
 
-/// A JWT signed with PS256, as Microsoft identity platform's certificate credentials are.
+/// Returns a client assertion: a JWT signed with PS256, as Microsoft's identity platform takes it.
 fn assertion(identity: &Identity, files: &CertificateFiles) -> Result<Secret, Error> {
     let key = SigningKey::from_pem(&state::read_private_pem(&files.key)?)
         .map_err(|source| Error::Key { path: files.key.clone(), source })?;
@@ -189,7 +189,7 @@ fn assertion(identity: &Identity, files: &CertificateFiles) -> Result<Secret, Er
     Ok(Secret::new(format!("{signed}.{}", BASE64URL.encode(signature)).into_bytes()))
 }
 
-/// A GUID of version 4 (RFC 9562 §5.4).
+/// Returns a random GUID of version 4 (RFC 9562 §5.4).
 fn id() -> Result<String, Error> {
     let bits = u128::from_be_bytes(crypto::random()?);
     let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;

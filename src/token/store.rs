@@ -1,7 +1,7 @@
 //! Refresh tokens on disk: sealed with a key of this host, one file for each sign-in, whole or not at all.
 //!
-//! Nothing here ever deletes a token. A new one replaces the old one only where nobody else has done so meanwhile:
-//! `packetboat login` writes beside the running proxy.
+//! The store never deletes a token. A new one replaces the old one only if that is still there: `packetboat login` may have
+//! written another one meanwhile.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,23 +17,23 @@ use crate::mode::Mode;
 use crate::secret::Secret;
 use crate::state::{self, Access};
 
-/// The store in the state directory.
+/// The store of refresh tokens in the state directory.
 pub struct Store {
     directory: PathBuf,
     vault: Vault,
 }
 
-/// Whose sign-in it is, and who has issued it. A refresh token belongs to its issuer, and is sent to nobody else.
+/// The person and the issuer of a sign-in. A refresh token belongs to its issuer, and is sent to nobody else.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Owner {
-    /// Key of the configuration's identities.
+    /// The name of the identity in the configuration.
     pub(super) identity: String,
     /// The person, in lower case.
     pub(super) user: String,
     issuer: Issuer,
 }
 
-/// Who issues tokens, and to which application.
+/// The issuer of tokens, and the application that it issues them to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Issuer {
     token_endpoint: String,
@@ -42,15 +42,15 @@ struct Issuer {
 }
 
 impl Store {
-    /// Whether one has been made there.
+    /// Returns whether the state directory has a store.
     pub fn exists(state_directory: &Path) -> bool {
         state_directory.join(DIRECTORY).exists()
     }
 
-    /// Opens it, and makes key and directory where they are missing; nothing is made with [`Mode::DryRun`].
+    /// Opens the store, and makes key and directory where they are missing; [`Mode::DryRun`] makes nothing.
     ///
     /// # Errors
-    /// A file is not ours alone, or the key is none; the text holds the command that mends it.
+    /// A file is open to others, or the key is none; the text holds the command that mends it.
     pub fn open(state_directory: &Path, key: Option<&Path>, mode: Mode) -> Result<Self, Error> {
         if mode == Mode::Apply {
             state::make_directory(state_directory)?;
@@ -83,7 +83,7 @@ impl Store {
         Ok(store)
     }
 
-    /// What is kept for this sign-in; nothing if nobody has signed in.
+    /// Returns the record of a sign-in; none if nobody has signed in.
     pub(super) fn read(&self, owner: &Owner) -> Result<Option<StoredSignIn>, Error> {
         let path = self.path(owner);
         let sealed = match state::read_own(&path) {
@@ -96,7 +96,7 @@ impl Store {
         record.map(Some).ok_or_else(|| StoreError::OtherKey(path).into())
     }
 
-    /// Why there is no record, as a sentence about the person: there may be a sign-in that is another issuer's.
+    /// Returns the reason why there is no record, as the end of a sentence about the person.
     pub(super) fn why_missing(&self, owner: &Owner) -> &'static str {
         let mark = owner.mark();
         let (of_earlier, of_others) = (format!("{mark}.{EXTENSION}"), format!("{mark}-"));
@@ -112,8 +112,8 @@ impl Store {
         }
     }
 
-    /// Keeps a record in place of one with any of these refresh tokens, or of none where there are none; it is on disk when
-    /// this returns. Whether it was: not, if somebody has signed in anew meanwhile.
+    /// Replaces the record, if it has one of these refresh tokens, or if there is neither a record nor a token to replace.
+    /// Returns whether it did: not, if somebody has signed in anew meanwhile. The record is on disk then.
     pub(super) fn replace(&self, owner: &Owner, before: &[Secret], new: &StoredSignIn) -> Result<bool, Error> {
         let _lock = self.lock()?;
         let current = self.read(owner)?;
@@ -127,13 +127,13 @@ impl Store {
         Ok(is_as_read)
     }
 
-    /// Keeps a record, whatever was there: somebody has just signed in.
+    /// Writes a record, whatever was there: somebody has just signed in.
     pub(super) fn put(&self, owner: &Owner, new: &StoredSignIn) -> Result<(), Error> {
         let _lock = self.lock()?;
         self.write(owner, new)
     }
 
-    /// Held by who spends a refresh token, over all processes: two must not spend the same one. Waits for the other. None
+    /// Locks a sign-in over all processes, so that no two of them spend the same refresh token. Waits for the other. None
     /// where the store has not been made, and so holds no refresh token.
     pub(super) fn exclusive(&self, owner: &Owner) -> Result<Option<File>, Error> {
         if !self.directory.exists() {
@@ -148,12 +148,12 @@ impl Store {
         Ok(state::write(&self.path(owner), &[MAGIC, &sealed].concat(), Access::Private)?)
     }
 
-    /// By the identity's name, which people recognise, a hash that tells its people apart, and one that tells issuers apart.
+    /// Returns the file of a sign-in: the identity's name, a hash for the person, and one for the issuer.
     pub(super) fn path(&self, owner: &Owner) -> PathBuf {
         self.directory.join(format!("{}-{}.{EXTENSION}", owner.mark(), short_hash(&owner.label())))
     }
 
-    /// One at a time, over all processes. Given back when the file is closed, also by a kill.
+    /// Locks the store over all processes, until the file is closed, also by a kill.
     fn lock(&self) -> Result<File, Error> {
         Ok(state::lock(&self.directory.join("lock"))?)
     }
@@ -170,13 +170,13 @@ impl Owner {
         Self { identity: name.to_owned(), user: user.to_owned(), issuer }
     }
 
-    /// What a record is sealed for: it opens for nobody else.
+    /// Returns the label that a record is sealed with: it opens for nobody else.
     fn label(&self) -> Vec<u8> {
         let Issuer { token_endpoint, tenant, client_id } = &self.issuer;
         [&self.identity, &self.user, token_endpoint, tenant, client_id].map(String::as_bytes).join(&0)
     }
 
-    /// How names of this person's files begin, whoever the issuer is.
+    /// Returns the beginning of the names of this person's files, whoever the issuer is.
     fn mark(&self) -> String {
         format!("{}-{}", self.identity, short_hash(&[self.identity.as_bytes(), b"\0", self.user.as_bytes()].concat()))
     }
@@ -186,7 +186,7 @@ fn short_hash(octets: &[u8]) -> String {
     crypto::sha256(octets).iter().take(6).map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// As systemd hands it over, by `LoadCredential=` or `LoadCredentialEncrypted=` (systemd.exec(5)).
+/// Returns the key that systemd hands over by `LoadCredential=` or `LoadCredentialEncrypted=` (systemd.exec(5)).
 fn credential() -> Option<PathBuf> {
     let directory = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
     // By itself, or in a directory that is handed over as a whole.

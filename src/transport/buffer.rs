@@ -11,29 +11,29 @@ use zeroize::Zeroize;
 /// Octets that have come and not yet gone on: `..start` has gone, `start..end` is there, `end..` is room.
 #[derive(Default)]
 pub struct Buffer {
-    /// None while it holds nothing.
+    /// The octets; none while it holds nothing.
     octets: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
 impl Buffer {
-    /// What it holds.
+    /// Returns the octets that it holds.
     pub fn filled(&self) -> &[u8] {
         self.octets.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The same, to be worked on in place.
+    /// Returns the octets that it holds, to be changed in place.
     pub fn filled_mut(&mut self) -> &mut [u8] {
         self.octets.get_mut(self.start..self.end).unwrap_or_default()
     }
 
-    /// How many octets it holds.
+    /// Returns the number of octets that it holds.
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
-    /// Whether it holds none.
+    /// Returns whether it holds no octets.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -51,7 +51,7 @@ impl Buffer {
         self.octets.get_mut(self.end..most).unwrap_or_default()
     }
 
-    /// Moves what it holds to the front, so that all room is in one piece; how much there is.
+    /// Moves the octets to the front, so that all room is in one piece, and returns its size.
     pub fn gather_room(&mut self) -> usize {
         self.move_up();
         CAPACITY - self.len().min(CAPACITY)
@@ -70,12 +70,12 @@ impl Buffer {
         }
     }
 
-    /// So many octets were put into the room.
+    /// Takes in that so many octets were put into the room.
     pub fn filled_by(&mut self, count: usize) {
         self.end = self.octets.len().min(self.end + count);
     }
 
-    /// The first `count` octets have gone on.
+    /// Takes in that the first `count` octets have gone on.
     pub fn pass(&mut self, count: usize) {
         self.start = self.end.min(self.start + count);
         if self.is_empty() {
@@ -83,7 +83,7 @@ impl Buffer {
         }
     }
 
-    /// The first `count` octets have been read here, and may have held a password: they are wiped.
+    /// Wipes the first `count` octets, which have been read and may have held a password.
     pub fn wipe(&mut self, count: usize) {
         let end = self.end.min(self.start + count);
         if let Some(read) = self.octets.get_mut(self.start..end) {
@@ -92,7 +92,7 @@ impl Buffer {
         self.pass(count);
     }
 
-    /// Adds as many of these octets as there is room for; how many.
+    /// Adds as many of these octets as there is room for, and returns their number.
     pub fn take_in(&mut self, octets: &[u8]) -> usize {
         let room = self.room(CAPACITY);
         let count = room.len().min(octets.len());

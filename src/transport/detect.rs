@@ -1,4 +1,4 @@
-//! How a device begins: with a ClientHello, with plaintext, or with silence.
+//! Detection of the way in which a device begins: with a ClientHello, with plaintext, or with silence.
 
 pub mod hello;
 
@@ -11,18 +11,18 @@ use tokio::time::timeout;
 use super::socket::Socket;
 use hello::{ClientHello, Parsed};
 
-/// How a device begins.
+/// The first octets of a device.
 #[derive(Debug)]
 pub enum Opening {
-    /// A whole ClientHello, understood.
+    /// A whole ClientHello.
     Hello(Box<ClientHello>),
     /// TLS by its first octets, but no ClientHello that we can read; OpenSSL has the last word.
     Strange,
     /// Something that is not TLS.
     Plaintext,
-    /// Nothing, for as long as we waited.
+    /// Silence, for as long as we waited.
     Silence,
-    /// It is gone again.
+    /// The device has closed the connection.
     Closed,
 }
 

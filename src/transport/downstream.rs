@@ -31,24 +31,24 @@ pub use library::ProviderError;
 /// An encrypted stream towards a device.
 pub struct Tls(SslStream<Socket>);
 
-/// Shakes hands with the devices of one listener.
+/// The acceptor of one listener makes TLS handshakes with devices.
 pub struct Acceptor {
-    /// Each with the sessions of its own devices.
+    /// Two contexts, each with the sessions of its own devices.
     known: SslContext,
     strangers: SslContext,
     has_ecdsa: bool,
 }
 
-/// Whose TLS sessions are kept together, so that strangers never push those of known devices out.
+/// The cache that a TLS session is kept in: strangers never push out sessions of known devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sessions {
-    /// Of devices at sources that have logged in before.
+    /// Sessions of devices at sources that have logged in before.
     Known,
-    /// Of all others.
+    /// Sessions of all others.
     Strangers,
 }
 
-/// Why a handshake came to nothing, in OpenSSL's words.
+/// The error of a TLS handshake, in OpenSSL's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeError {
     /// OpenSSL's reason, as `no shared cipher`; an alert of the device has `alert` in it.
@@ -59,7 +59,7 @@ pub enum HandshakeError {
     Io(String),
 }
 
-/// Why there is no context for TLS with devices.
+/// The error of a context for TLS with devices.
 #[derive(Debug)]
 pub enum AcceptorError {
     /// OpenSSL lacks the provider of old ciphers.
@@ -127,15 +127,15 @@ impl Acceptor {
         Ok(Self { known: context()?, strangers: context()?, has_ecdsa: certificate.has_ecdsa() })
     }
 
-    /// Whether an ECDSA certificate can be shown.
+    /// Returns whether there is an ECDSA certificate.
     pub fn has_ecdsa(&self) -> bool {
         self.has_ecdsa
     }
 
-    /// Shakes hands. Bound it with a timeout. The last flight goes out with the first words: say some, read, or flush.
+    /// Makes the TLS handshake. Bound it with a timeout. Its last flight goes out with the first write, read or flush.
     ///
     /// # Errors
-    /// What OpenSSL says; [`refusal::explain`] makes plain words of it.
+    /// OpenSSL's reason; [`refusal::explain`] puts it into plain words.
     pub async fn accept(&self, socket: Socket, sessions: Sessions) -> Result<Tls, HandshakeError> {
         let context = match sessions {
             Sessions::Known => &self.known,
@@ -204,17 +204,17 @@ fn rationed<T>(tls: &mut SslStream<Socket>, call: impl FnOnce(Pin<&mut SslStream
     done
 }
 
-/// OpenSSL's own words for its version, as `OpenSSL 3.6.3 9 Jun 2026`: of the library that is linked in.
+/// Returns the version of the OpenSSL that is linked in, as `OpenSSL 3.6.3 9 Jun 2026`.
 pub fn library_version() -> &'static str {
     openssl::version::version()
 }
 
-/// Until when the line of OpenSSL that is linked in is supported, as `supported until 2030-04-08`.
+/// Returns the end of support of the OpenSSL that is linked in, as `supported until 2030-04-08`.
 pub fn library_support() -> String {
     support::until(library_version()).map_or("of unknown support".to_owned(), |day| format!("supported until {day}"))
 }
 
-/// What is known of a connection.
+/// Returns the facts of a connection.
 pub fn facts(tls: &Tls) -> Facts {
     let ssl = tls.0.ssl();
     Facts {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 for the little there is of it: one request, one answer. Only this file and its part know hyper.
+//! HTTP/1.1 in its simplest form: one request, one response. Only this file and its parts know hyper.
 
 mod error;
 pub mod server;
@@ -23,35 +23,35 @@ use crate::config::{Limits, Roots, url};
 use crate::failure::{Failure, Kind};
 pub use error::Error;
 
-/// What is asked of a server.
+/// A request to a server.
 #[derive(Debug, Default)]
 pub struct Request {
-    /// `GET`, or `POST` with a form.
+    /// The form of a `POST`; none for a `GET`.
     pub form: Option<Zeroizing<String>>,
-    /// Behind `?`, without it.
+    /// The query, without `?`.
     pub query: String,
-    /// Beside the usual ones.
+    /// Header fields beside the usual ones.
     pub headers: Vec<(&'static str, &'static str)>,
 }
 
-/// What it answered.
+/// The response of a server.
 #[derive(Default)]
 pub struct Response {
-    /// As 200.
+    /// The status code, as 200.
     pub status: u16,
-    /// The server's clock, where it said so.
+    /// The server's clock, where it sends it.
     pub date: Option<SystemTime>,
-    /// How long it asks to be left alone.
+    /// The time after which to try again.
     pub retry_after: Option<Duration>,
-    /// How the body is compressed, though nobody asked for that (RFC 9110 §8.4).
+    /// The compression of the body, which nobody asked for (RFC 9110 §8.4).
     pub compression: Option<String>,
-    /// The host that it redirects to (RFC 9110 §10.2.2). It is never asked: what was asked holds secrets.
+    /// The host that it redirects to (RFC 9110 §10.2.2). The redirect is never followed: the request holds secrets.
     pub redirect: Option<String>,
-    /// No more than [`LONGEST_BODY`]; may hold tokens.
+    /// The body, no longer than [`LONGEST_BODY`]; it may hold tokens.
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// One resource on one server.
+/// A client of one resource on one server.
 pub struct Client {
     /// None without TLS.
     connector: Option<Connector>,
@@ -63,14 +63,14 @@ pub struct Client {
     keep_alive: Duration,
 }
 
-/// The host of an address, as its certificate has to name it.
+/// Returns the host of an address, as its certificate has to name it.
 pub fn host_of(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
     Some(uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
 impl Client {
-    /// For this address. `https` always, but for services of this very computer or network (IMDS).
+    /// A client for this address: `https`, except for services of this computer or network (IMDS).
     ///
     /// # Errors
     /// It is no such address, or the roots cannot be read.
@@ -94,16 +94,16 @@ impl Client {
         Ok(Self { connector, host, port, authority, path, patience: PATIENCE, keep_alive: limits.keep_alive })
     }
 
-    /// The host's name.
+    /// Returns the name of the host.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Asks, over a connection of its own.
+    /// Sends a request over a connection of its own.
     ///
     /// # Errors
-    /// [`Kind::TokenUnavailable`]: the server is not reached, its certificate is not accepted, it breaks off, says too
-    /// much or too little. What it says instead of yes is an [`Response`].
+    /// [`Kind::TokenUnavailable`]: the server is not reached, its certificate is not accepted, it breaks off, or its response
+    /// is too long or malformed. A response with an error status is a [`Response`].
     pub async fn ask(&self, request: Request) -> Result<Response, Failure> {
         let asking = async {
             match &self.connector {
@@ -137,7 +137,7 @@ impl Client {
         }
     }
 
-    /// Asks over a connection that is there; bound it with a timeout.
+    /// Sends a request over an open connection; bound it with a timeout.
     ///
     /// # Errors
     /// As for [`ask`](Self::ask).
@@ -197,7 +197,7 @@ impl Client {
         Ok(Response { status: status.as_u16(), date, retry_after, compression, redirect, body })
     }
 
-    /// The host that a redirect leads to; the rest of it may repeat what was asked.
+    /// Returns the host that a redirect leads to; the rest of it may repeat the request.
     fn host_of(&self, target: &str) -> String {
         let uri: Option<Uri> = target.parse().ok();
         uri.and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_else(|| self.host.clone())
@@ -208,7 +208,7 @@ impl Client {
     }
 }
 
-/// Asks a server of this computer over a connection to it, in clear: its status and what it says, up to so many octets.
+/// Sends a `GET` over a connection to a server of this computer. Returns its status and its body, up to `most` octets.
 ///
 /// # Errors
 /// It breaks off, says more, or does not answer in time.
@@ -232,14 +232,14 @@ where
     timeout(patience, asking).await.unwrap_or(Err(Error::Late))
 }
 
-/// Pairs as a form or a query has them.
+/// Encodes pairs as a form or a query.
 pub fn encode(pairs: &[(&str, &str)]) -> Zeroizing<String> {
     let mut serializer = form_urlencoded::Serializer::new(String::new());
     serializer.extend_pairs(pairs);
     Zeroizing::new(serializer.finish())
 }
 
-/// The pairs of a query.
+/// Decodes the pairs of a query.
 pub fn decode(query: &str) -> Vec<(String, String)> {
     form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
@@ -259,7 +259,7 @@ async fn collect_up_to(
     }
 }
 
-/// Seconds, or a date (RFC 9110 §10.2.3), counted from the server's own clock.
+/// Reads `Retry-After`: seconds, or a date (RFC 9110 §10.2.3), counted from the server's own clock.
 fn retry_after(value: &str, now: Option<SystemTime>) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -267,13 +267,13 @@ fn retry_after(value: &str, now: Option<SystemTime>) -> Option<Duration> {
     httpdate::parse_http_date(value).ok()?.duration_since(now.unwrap_or_else(SystemTime::now)).ok()
 }
 
-/// For a whole exchange, from the name's resolution on.
+/// Longest exchange, from the name's resolution on.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Of an answer, or of what is asked, in octets.
+/// Longest body of a request or a response, in octets.
 pub const LONGEST_BODY: usize = 256 * 1024;
-/// Header fields of an answer: hyper's own limit is 100, and gateways have been seen to go beyond.
+/// Most header fields of a response: hyper's own limit is 100, and gateways have been seen to go beyond.
 const MOST_HEADERS: usize = 1000;
-/// Of all header fields of an answer, in octets.
+/// Longest header of a response, in octets.
 const LONGEST_HEAD: usize = 256 * 1024;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The PROXY protocol's header, by which a load balancer tells whom it speaks for (HAProxy's proxy-protocol.txt,
-//! versions 1 and 2). Asked for and believed only from balancers that are named.
+//! The PROXY protocol's header names the device that a load balancer forwards (HAProxy's proxy-protocol.txt, versions 1
+//! and 2). It is required of configured balancers, and believed from no one else.
 
 use std::future::poll_fn;
 use std::io;
@@ -7,30 +7,30 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::socket::Socket;
 
-/// What a connection begins with.
+/// The beginning of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// What may become such a header.
+    /// The octets may become a header.
     Incomplete,
-    /// Not such a header.
+    /// The octets are no header.
     Other,
-    /// A whole one.
+    /// The octets hold a whole header.
     Header {
-        /// None where the balancer speaks for itself (`LOCAL`, `UNKNOWN`): a health check.
+        /// The device's address; none where the balancer speaks for itself (`LOCAL`, `UNKNOWN`): a health check.
         source: Option<SocketAddr>,
-        /// How many octets it took.
+        /// The length of the header in octets.
         len: usize,
     },
 }
 
-/// What came in front of the device's own octets.
+/// The announcement in front of the device's own octets.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Announced {
     /// The balancer speaks for this device.
     For(SocketAddr),
-    /// It speaks for itself.
+    /// The balancer speaks for itself.
     Itself,
-    /// It has closed without a word, as health checks do.
+    /// The balancer has closed at once, as health checks do.
     Closed,
     /// There is no header, or one that makes no sense.
     Nothing,
@@ -70,12 +70,12 @@ pub fn parse(input: &[u8]) -> Parsed {
     }
 }
 
-/// As far as it is there.
+/// Takes octets, as far as they are there.
 fn begins(input: &[u8], with: &[u8]) -> bool {
     input.iter().zip(with).all(|(have, want)| have == want)
 }
 
-/// §2.1: `PROXY TCP4 192.168.0.1 192.168.0.11 56324 443`, CRLF.
+/// Reads version 1 (§2.1): `PROXY TCP4 192.168.0.1 192.168.0.11 56324 443`, CRLF.
 fn text(input: &[u8]) -> Parsed {
     let window = input.get(..LONGEST_TEXT).unwrap_or(input);
     let Some(end) = memchr::memmem::find(window, b"\r\n") else {
@@ -99,7 +99,7 @@ fn text(input: &[u8]) -> Parsed {
     Parsed::Header { source, len: end + 2 }
 }
 
-/// §2.2: signature, version and command, family, length, addresses, then what we need not know.
+/// Reads version 2 (§2.2): signature, version and command, family, length, addresses, and extensions.
 fn binary(input: &[u8]) -> Parsed {
     let Some((head, behind)) = input.split_first_chunk::<16>() else { return Parsed::Incomplete };
     let [.., version_and_command, family, high, low] = *head;

@@ -20,15 +20,15 @@ use super::buffer::{Buffer, CAPACITY};
 /// A TCP connection with what was read ahead of it and what is gathered for it.
 pub struct Socket {
     tcp: TcpStream,
-    /// Received, and not yet read.
+    /// The octets that are received, and not yet read.
     pub(super) incoming: Buffer,
-    /// Written, and not yet sent.
+    /// The octets that are written, and not yet sent.
     pub(super) outgoing: Buffer,
     /// A TLS library reads and writes here: its flushes come in the middle of things, and small reads are its way.
     under_tls: bool,
     /// The peer has closed.
     ended: bool,
-    /// It could not be sent to. What it has sent before is read all the same.
+    /// A send has failed. What the peer has sent before is read all the same.
     broken: Option<io::Error>,
     /// Our half is being closed.
     pub(super) closing: bool,
@@ -38,13 +38,13 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A connection of which nothing has been read.
+    /// A connection that nothing has been read of.
     pub fn new(tcp: TcpStream) -> Self {
         let (incoming, outgoing) = (Buffer::default(), Buffer::default());
         Self { tcp, incoming, outgoing, under_tls: false, ended: false, broken: None, closing: false, refills: None }
     }
 
-    /// The port that the peer connected to; 0 where the connection is gone already.
+    /// Returns the port that the peer connected to; 0 where the connection is gone already.
     pub fn local_port(&self) -> u16 {
         self.tcp.local_addr().map_or(0, |address| address.port())
     }
@@ -54,17 +54,17 @@ impl Socket {
         self.incoming.put_back(octets);
     }
 
-    /// The connection alone.
+    /// Returns the connection alone.
     pub(super) fn into_tcp(self) -> TcpStream {
         self.tcp
     }
 
-    /// From here on a TLS library reads and writes, and tells when to send by [`poll_send`](Self::poll_send).
+    /// Hands the socket to a TLS library, which calls [`poll_send`](Self::poll_send) when it wants to send.
     pub(super) fn put_under_tls(&mut self) {
         self.under_tls = true;
     }
 
-    /// Whether there is something to read without waiting.
+    /// Returns whether there is something to read without waiting.
     pub(super) fn has_input(&self) -> bool {
         self.ended || !self.incoming.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Throttles of tries: what is counted of each source, login and known device, and which of the tries that wait comes next.
+//! Throttles count the failures of each source, login and known device, and say which waiting try comes next.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::Permit;
 
-/// The throttles that have something to count, in bounded memory, and the queues before them.
+/// All throttles in use, in bounded memory, and their queues.
 pub(super) struct Throttles {
     /// Tries of one throttle that may be under way while none has failed.
     at_once: usize,
-    /// By a keyed hash of what the throttle is for.
+    /// The throttles by a keyed hash of their subject.
     throttles: HashMap<u64, Throttle>,
     /// Tries that have not begun, by tickets in the order in which they came.
     waiting: HashMap<u64, Waiting>,
@@ -23,9 +23,9 @@ pub(super) struct Throttles {
 /// The throttles of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Keys {
-    /// Of its source, or of the known device at that source.
+    /// The throttle of the source, or of the known device at that source.
     pub(super) own: u64,
-    /// Of its login. It counts for those whose source has failed already.
+    /// The throttle of the login. It counts once the source has failed.
     pub(super) login: Option<u64>,
 }
 
@@ -33,9 +33,9 @@ pub(super) struct Keys {
 pub(super) struct Waiting {
     pub(super) keys: Keys,
     pub(super) begins: oneshot::Sender<Permit>,
-    /// It is to look again for how long it waits.
+    /// Wakes the try to look again for how long it waits.
     pub(super) look: Arc<Notify>,
-    /// When it looks again by itself.
+    /// The time when it looks again by itself.
     pub(super) looks: Instant,
 }
 
@@ -43,11 +43,11 @@ pub(super) struct Waiting {
 struct Throttle {
     failures: u32,
     last: Option<Instant>,
-    /// The next try may not begin before.
+    /// The next try begins no earlier.
     opens: Option<Instant>,
-    /// Tries that have begun, and have no verdict yet.
+    /// Tries that have begun, and have no result yet.
     under_way: usize,
-    /// Tickets of those that wait.
+    /// Tickets of the tries that wait.
     waiting: BTreeSet<u64>,
 }
 
@@ -56,7 +56,7 @@ impl Throttles {
         Self { at_once, throttles: HashMap::new(), waiting: HashMap::new(), next: 0 }
     }
 
-    /// The ticket of one more that waits; none where too many of its own throttle do.
+    /// Queues a try, and returns its ticket; none where too many of its own throttle wait.
     pub(super) fn queue(&mut self, waiting: Waiting, now: Instant) -> Option<u64> {
         if self.throttles.len() >= MOST {
             self.make_room(now);
@@ -88,8 +88,8 @@ impl Throttles {
         Some(waiting)
     }
 
-    /// Takes every try out of the queues of these throttles that begins now: whose source has failed least, and then who came
-    /// first.
+    /// Takes the tries that begin now out of the queues of these throttles: the source with the fewest failures first, then the
+    /// earliest.
     pub(super) fn begin(&mut self, keys: Keys, now: Instant) -> Vec<Waiting> {
         let mut begun = Vec::new();
         for key in [Some(keys.own), keys.login].into_iter().flatten() {
@@ -101,7 +101,7 @@ impl Throttles {
         begun
     }
 
-    /// When a try looks again: when the delays that it waits for are over, or at the deadline.
+    /// Returns the time when a try looks again: when the delays that it waits for are over, or at the deadline.
     pub(super) fn looks(&mut self, ticket: u64, deadline: Instant, now: Instant) -> Instant {
         let Some(keys) = self.waiting.get(&ticket).map(|waiting| waiting.keys) else { return deadline };
         let opens = self.relevant(keys).filter_map(|throttle| throttle.opens).max().filter(|opens| *opens > now);
@@ -110,7 +110,7 @@ impl Throttles {
         looks
     }
 
-    /// A try that has begun is over. Those that wait for the same look again, if they would do so too late.
+    /// Ends a try. Tries that wait for the same throttles look again, if they would do so too late.
     pub(super) fn end(&mut self, keys: Keys) {
         self.change(keys, |throttle| throttle.under_way = throttle.under_way.saturating_sub(1));
         for key in [Some(keys.own), keys.login].into_iter().flatten() {
@@ -124,7 +124,7 @@ impl Throttles {
         }
     }
 
-    /// The password was wrong: the next try waits, for what so many failures are worth.
+    /// Counts a wrong password: the next try waits for the delay of so many failures.
     pub(super) fn fail(&mut self, keys: Keys, now: Instant, delay: impl Fn(u32) -> Duration) {
         self.change(keys, |throttle| {
             throttle.failures = throttle.failures.saturating_add(1);
@@ -133,12 +133,12 @@ impl Throttles {
         });
     }
 
-    /// The password was right.
+    /// Clears the failures after a right password.
     pub(super) fn succeed(&mut self, keys: Keys) {
         self.change(keys, Throttle::clear);
     }
 
-    /// Whether no try waits or is under way.
+    /// Returns whether no try waits or is under way.
     #[cfg(test)]
     pub(super) fn are_idle(&self) -> bool {
         self.waiting.is_empty()
@@ -150,7 +150,7 @@ impl Throttles {
         self.throttles.len()
     }
 
-    /// Of those that wait in a throttle and may begin.
+    /// Returns the first try that waits in a throttle and may begin.
     fn first(&self, key: u64, now: Instant) -> Option<u64> {
         let throttle = self.throttles.get(&key)?;
         if !throttle.waiting.iter().next().is_some_and(|_| throttle.is_free(self.at_once, now)) {
@@ -169,7 +169,7 @@ impl Throttles {
         self.leave(ticket)
     }
 
-    /// Throttles that a try waits for: that of its login only once its own has failed, however long the queue is there.
+    /// Returns the throttles that a try waits for: the login's only once its source has failed.
     fn relevant(&self, keys: Keys) -> impl Iterator<Item = &Throttle> {
         let login = keys.login.filter(|_| self.has_failed(keys.own));
         [Some(keys.own), login].into_iter().flatten().filter_map(|key| self.throttles.get(&key))
@@ -194,7 +194,7 @@ impl Throttles {
         }
     }
 
-    /// Forgets failures that do not count any more; and, if that does not help, the oldest quarter.
+    /// Forgets failures that no longer count; if that does not help, the oldest quarter.
     fn make_room(&mut self, now: Instant) {
         self.throttles.values_mut().for_each(|throttle| throttle.forget(now));
         self.throttles.retain(|_, throttle| throttle.failures > 0 || !throttle.is_idle());

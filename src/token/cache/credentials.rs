@@ -27,7 +27,7 @@ impl CachedToken {
         }
     }
 
-    /// The stamps of all files that a request is made from; none while a file system does not answer.
+    /// Returns the stamps of all files that a request is made from; none while a file system does not answer.
     pub(super) async fn stamps(&self) -> Option<Vec<Option<Stamp>>> {
         let mut stamps = Vec::new();
         if let Some(store) = &self.spec.store {
@@ -44,7 +44,7 @@ impl CachedToken {
         Some(stamps)
     }
 
-    /// The files that the configuration names for this token.
+    /// Returns the files that the configuration names for this token.
     fn named_files(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self.spec.account.password_file.iter().map(PathBuf::clone).collect();
         match &self.spec.identity.grant {
@@ -58,7 +58,7 @@ impl CachedToken {
     }
 }
 
-/// The gate of the files' directories, which keeps a file system that hangs to one thread.
+/// Returns the gate of the files' directories: a file system that hangs holds one thread only.
 pub(super) fn gate_of(files: &[PathBuf]) -> Gate {
     let mut directories: Vec<String> =
         files.iter().filter_map(|path| Some(path.parent()?.display().to_string())).collect();
@@ -67,5 +67,5 @@ pub(super) fn gate_of(files: &[PathBuf]) -> Gate {
     Gate::of(&directories.join(":"))
 }
 
-/// Local files take microseconds; a network file system that takes longer than this hangs. A device waits for several such calls.
+/// Longest wait for a file: local ones take microseconds, and a network file system that takes longer hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);

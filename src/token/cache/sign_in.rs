@@ -17,7 +17,7 @@ use crate::token::error::Error;
 use crate::token::json::StoredSignIn;
 
 impl CachedToken {
-    /// No other process spends the same refresh token meanwhile.
+    /// Locks the sign-in: no other process spends the same refresh token meanwhile.
     pub(super) async fn exclusive(&self) -> Result<Option<File>, Error> {
         let Some(store) = self.spec.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.spec.owner.clone();
@@ -27,7 +27,7 @@ impl CachedToken {
         locked.map_err(unanswered)?
     }
 
-    /// The sign-in as it is on disk, and as it is by now: newer, where the disk has not taken what came.
+    /// Returns the sign-in as it is on disk, and the newest one, which may not be on disk yet.
     pub(super) async fn record(&self) -> Result<Option<(StoredSignIn, StoredSignIn)>, Error> {
         let Some(store) = self.spec.store.as_ref().map(Arc::clone) else { return Ok(None) };
         let owner = self.spec.owner.clone();
@@ -53,8 +53,8 @@ impl CachedToken {
         Ok(Some((record, newest)))
     }
 
-    /// The new refresh token is on disk before it is used. If it cannot be, it is used nevertheless, because an endpoint
-    /// may take each of them only once; and brought to the disk as soon as that takes it.
+    /// Writes the new refresh token to disk before it is used. If that fails, it is used nevertheless, because an endpoint may
+    /// take each of them only once; it is written as soon as the disk takes it.
     pub(super) async fn keep(&self, kept: StoredSignIn, newest: StoredSignIn, refresh_token: Option<Secret>) {
         let renewed = unix_time();
         let refresh_token = refresh_token.unwrap_or(newest.refresh_token);
@@ -63,7 +63,7 @@ impl CachedToken {
         self.keep_unsaved().await;
     }
 
-    /// Brings to the disk what it has not taken yet. What keeps it from that is told once.
+    /// Writes the record that is not on disk yet. The log names a failure once.
     pub(super) async fn keep_unsaved(&self) {
         let Some(store) = self.spec.store.as_ref().map(Arc::clone) else { return };
         let Some(unsaved) = self.pending().unsaved.clone() else { return };
@@ -116,12 +116,12 @@ impl CachedToken {
 }
 
 impl CachedToken {
-    /// Whether a refresh token has still to reach the disk, or may be on its way.
+    /// Returns whether a refresh token is not on disk yet, or may be under way.
     pub(in crate::token) fn is_unsettled(&self) -> bool {
         self.spec.store.is_some() && (self.pending().unsaved.is_some() || self.kept.flight.try_lock().is_err())
     }
 
-    /// Brings the newest refresh token of an earlier configuration to the disk, as soon as that takes it.
+    /// Writes the newest refresh token of an earlier configuration, as soon as the disk takes it.
     pub(in crate::token) async fn keep_until_saved(self: Arc<Self>, mut lifecycle: Lifecycle) {
         while self.is_unsettled() {
             tokio::select! {
@@ -135,21 +135,21 @@ impl CachedToken {
 }
 
 impl Unsaved {
-    /// Whether this is what the disk was to have in place of that record, which it has.
+    /// Returns whether this record was to replace the one that is on disk.
     fn may_stand_in_for(&self, on_disk: &StoredSignIn) -> bool {
         self.before.iter().any(|before| before.expose() == on_disk.refresh_token.expose())
     }
 }
 
 impl Pending {
-    /// This record is to be kept in place of the one that was read.
+    /// Takes in a record that is to replace the one that was read.
     fn is_to_hold(&mut self, record: StoredSignIn, read: Secret) {
         let mut before = self.unsaved.take().map(|unsaved| unsaved.before).unwrap_or_default();
         before.push(read);
         self.unsaved = Some(Unsaved { record, before });
     }
 
-    /// A write that hangs may bring this to the disk later.
+    /// Takes in a refresh token that a hanging write may bring to the disk later.
     fn may_hold(&mut self, refresh_token: Secret) {
         let Some(unsaved) = &mut self.unsaved else { return };
         if unsaved.before.iter().all(|before| before.expose() != refresh_token.expose()) {
@@ -164,9 +164,9 @@ fn unanswered(source: NotDone) -> Error {
     Error::NotRead { files: "the state directory".to_owned(), source }
 }
 
-/// Another process holds the lock for as long as its request takes.
+/// Longest wait for the lock: another process holds it for as long as its request takes.
 const LOCK: Duration = Duration::from_secs(20);
-/// A disk that takes longer hangs; the token is used from memory meanwhile.
+/// Longest wait for the disk; the token is used from memory meanwhile.
 const DISK: Duration = Duration::from_secs(10);
-/// Refresh tokens that the disk may hold, however long it hangs.
+/// Most refresh tokens that the disk may hold, however long it hangs.
 const MOST_BEFORE: usize = 64;

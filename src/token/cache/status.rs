@@ -1,4 +1,4 @@
-//! How a token is doing, for who looks after it.
+//! The status of a token, for the page, the metrics and `packetboat health`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::config::Account;
 use crate::failure::Failure;
 use crate::lifecycle::unix_time;
 
-/// An account's token. Times are in seconds since 1970.
+/// The status of an account's token. Times are in seconds since 1970.
 #[derive(Clone, Debug)]
 pub struct TokenStatus {
     /// The account's name.
@@ -18,29 +18,29 @@ pub struct TokenStatus {
     pub mailbox: String,
     /// The identity that opens it.
     pub identity: String,
-    /// As it is written.
+    /// The grant as the configuration writes it.
     pub grant: &'static str,
-    /// Who signs in, where somebody does.
+    /// The person who signs in, where the grant knows a sign-in.
     pub user: Option<String>,
-    /// Until when the present token lasts, where there is one.
+    /// The end of the present token, where there is one.
     pub until: Option<u64>,
-    /// Why there is no new one, and what to do.
+    /// The last failure to fetch a token, with what to do.
     pub trouble: Option<Failure>,
-    /// Why the newest refresh token is in memory alone, where it is.
+    /// The reason why the newest refresh token is in memory alone, where it is.
     pub unkept: Option<String>,
-    /// Until when the sign-in lasts if nobody uses it.
+    /// The end of the sign-in if nobody uses it.
     pub sign_in_until: Option<u64>,
 }
 
 impl TokenStatus {
-    /// There is a token, and there will be a next one.
+    /// Returns whether there is a token, and the last fetch succeeded.
     pub fn is_well(&self) -> bool {
         self.until.is_some() && self.trouble.is_none()
     }
 }
 
 impl CachedToken {
-    /// For one of the accounts that are opened with it.
+    /// Returns the status for one of the accounts that are opened with this token.
     pub(in crate::token) fn status(&self, name: &str, account: &Account) -> TokenStatus {
         let state = self.state();
         let until = state.token.as_ref().map(|token| token.left()).filter(|left| !left.is_zero());

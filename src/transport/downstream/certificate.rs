@@ -1,4 +1,4 @@
-//! What the device is shown: made by a local certification authority on first start, or the operator's own files.
+//! Certificates for devices: made by a local certification authority on first start, or the operator's own files.
 
 mod error;
 mod facts;
@@ -34,36 +34,36 @@ pub struct Loaded {
 
 /// A chain that has been read, and the key of its first certificate.
 struct Pair {
-    /// None where it was only made to try.
+    /// The file; none where the pair was made in a dry run.
     file: Option<PathBuf>,
     chain: Vec<X509>,
     key: PKey<Private>,
 }
 
-/// What an operator wants to know of a certificate.
+/// The description of a certificate, for an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// The file it stands in.
+    /// The file of the certificate.
     pub path: PathBuf,
-    /// As `CN = mail.example`.
+    /// The subject, as `CN = mail.example`.
     pub subject: String,
-    /// Who signed it.
+    /// The issuer, in the same form.
     pub issuer: String,
-    /// DNS names and addresses.
+    /// The DNS names and addresses.
     pub names: Vec<String>,
-    /// As OpenSSL prints it.
+    /// The end, as OpenSSL prints it.
     pub not_after: String,
-    /// The same, in seconds since 1970.
+    /// The end, in seconds since 1970.
     pub ends: i64,
-    /// Days until then; negative behind it.
+    /// The days until then; negative after it.
     pub days_left: i32,
-    /// In hexadecimal, with colons, as devices show it.
+    /// The SHA-256 fingerprint in hexadecimal, with colons.
     pub sha256: String,
-    /// In hexadecimal, with colons, as old devices show it.
+    /// The SHA-1 fingerprint in hexadecimal, with colons, as old devices show it.
     pub sha1: String,
 }
 
-/// Loads the certificate called `name`, and makes it first where that is asked for and has not been done.
+/// Loads the certificate called `name`, and makes it first where it is to be made and is missing.
 ///
 /// # Errors
 /// A file is missing, unreadable, no PEM, or does not fit the other; the text names it.
@@ -115,14 +115,13 @@ pub fn load(certificate: &Certificate, state_directory: &Path, name: &str, mode:
     Ok(Loaded { rsa, ecdsa })
 }
 
-/// The curves that devices know. What OpenSSL computes on others takes a time that tells of the key (CVE-2026-54872).
+/// Returns whether the key is on a curve that devices know. On others OpenSSL's timing leaks the key (CVE-2026-54872).
 fn has_usual_curve(key: &PKey<Private>) -> bool {
     let curve = key.ec_key().ok().and_then(|key| key.group().curve_name());
     curve.is_some_and(|curve| [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1].contains(&curve))
 }
 
-/// What an operator should know of the certificate called `name`, with the key that it is about: that it ends soon, or
-/// that it was made before its section was changed.
+/// Returns warnings about the certificate called `name`: it ends soon, or it was made before its section was changed.
 pub fn remarks(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<Diagnostic> {
     let path = chain_path(certificate, state_directory, name);
     let Ok(leaf) = first(&path) else { return year_2038::to_be_made(certificate).into_iter().collect() };
@@ -185,7 +184,7 @@ pub fn renew(certificate: &Certificate, state_directory: &Path, name: &str) -> R
     }
 }
 
-/// The file that a certificate's chain stands in.
+/// Returns the file of a certificate's chain.
 pub fn chain_path(certificate: &Certificate, state_directory: &Path, name: &str) -> PathBuf {
     match &certificate.source {
         CertificateSource::Files(files) => files.chain.clone(),
@@ -193,7 +192,7 @@ pub fn chain_path(certificate: &Certificate, state_directory: &Path, name: &str)
     }
 }
 
-/// The files of a certificate, and those of the ECDSA certificate where there is one.
+/// Returns the files of a certificate, and those of the ECDSA certificate where there is one.
 pub fn files(certificate: &Certificate, state_directory: &Path, name: &str) -> Vec<CertificateFiles> {
     let rsa = match &certificate.source {
         CertificateSource::Files(files) => files.clone(),
@@ -229,7 +228,7 @@ fn description(path: &Path, certificate: &X509Ref) -> Description {
     }
 }
 
-/// The first certificate of a PEM file in DER, as many devices import it.
+/// Returns the first certificate of a PEM file in DER, as many devices import it.
 ///
 /// # Errors
 /// Missing, unreadable, or no PEM.
@@ -237,7 +236,7 @@ pub fn der(path: &Path) -> Result<Vec<u8>, Error> {
     first(path)?.to_der().map_err(|error| Error::openssl(path, error))
 }
 
-/// The same in PEM: the certificate alone, whatever else stands in the file.
+/// Returns the first certificate of a PEM file in PEM, without whatever else is in the file.
 ///
 /// # Errors
 /// Missing, unreadable, or no PEM.
@@ -246,7 +245,7 @@ pub fn pem(path: &Path) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&pem).into_owned())
 }
 
-/// Whether this is one certificate, in PEM or in DER, and nothing else.
+/// Returns whether this is one certificate, in PEM or in DER, and nothing else.
 pub fn is_one(octets: &[u8]) -> bool {
     super::library::start();
     let in_der = || X509::from_der(octets).and_then(|one| one.to_der()).is_ok_and(|der| der == octets);
@@ -255,7 +254,7 @@ pub fn is_one(octets: &[u8]) -> bool {
 }
 
 impl Pair {
-    /// Whether the key is that of the first certificate.
+    /// Returns whether the key is that of the first certificate.
     fn fits(&self) -> bool {
         self.chain.first().and_then(|leaf| leaf.public_key().ok()).is_some_and(|public| public.public_eq(&self.key))
     }
@@ -266,7 +265,7 @@ impl Pair {
 }
 
 impl Loaded {
-    /// Whether there is an ECDSA certificate beside the RSA one.
+    /// Returns whether there is an ECDSA certificate beside the RSA one.
     pub(super) fn has_ecdsa(&self) -> bool {
         self.ecdsa.is_some()
     }
@@ -362,5 +361,5 @@ fn colons(octets: &[u8]) -> String {
     text
 }
 
-/// Programs that renew certificates do so when 30 days are left.
+/// Days before the end from which on it is reported: renewing programs renew when 30 days are left.
 const EXPIRY_WARNING_DAYS: i32 = 14;

@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use super::{HandshakeError, Tls, handshake_error, library};
 use crate::transport::socket::Socket;
 
-/// Connects as a printer of 2005 does. The server's certificate has to come from the authority; its name is not looked
-/// at. [`super::facts`] tells what came about.
+/// Connects as a printer of 2005 does. The server's certificate has to come from the authority; its name is not checked.
+/// [`super::facts`] returns the facts of the connection.
 ///
 /// # Errors
 /// No connection, no file of the authority, or OpenSSL's reason why there is no TLS.
@@ -31,7 +31,7 @@ pub async fn connect(address: SocketAddr, authority: &Path) -> Result<Tls, Conne
     }
 }
 
-/// Why there is no TLS connection.
+/// The error of a TLS connection that fails.
 #[derive(Debug)]
 pub enum ConnectError {
     /// The certificate of the authority cannot be read.

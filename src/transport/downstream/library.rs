@@ -8,8 +8,8 @@ use std::sync::{Once, OnceLock};
 use openssl::error::ErrorStack;
 use openssl::provider::Provider;
 
-/// Must come before any other use of OpenSSL. A distribution's openssl.cnf may forbid TLS 1.0 for the whole process;
-/// what a listener takes is decided in our own configuration alone.
+/// Starts OpenSSL, before any other use of it. A distribution's openssl.cnf may forbid TLS 1.0 for the whole process;
+/// only our own configuration decides what a listener takes.
 pub(super) fn start() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -21,7 +21,7 @@ pub(super) fn start() {
     });
 }
 
-/// RC4 lives in the legacy provider. Loading it by name unloads the default one unless that is loaded by name too.
+/// Loads the legacy provider, which has RC4. That unloads the default one, unless it is loaded by name too.
 pub(super) fn load_legacy_provider() -> Result<(), ProviderError> {
     static PROVIDERS: OnceLock<Result<(Provider, Provider), ProviderError>> = OnceLock::new();
     let loaded = PROVIDERS.get_or_init(|| {

@@ -58,7 +58,7 @@ fn with_facts(advice: &str, hello: Option<&ClientHello>, policy: &TlsPolicy) -> 
     )
 }
 
-/// What the device itself said against us.
+/// Explains an alert that the device itself has sent.
 fn by_alert(reason: &str) -> Option<&'static str> {
     let reason = reason.to_ascii_lowercase();
     let is = |words: &[&str]| words.iter().any(|word| reason.contains(word));
@@ -85,7 +85,7 @@ fn by_alert(reason: &str) -> Option<&'static str> {
     }
 }
 
-/// What can be read from the offer against the policy.
+/// Explains what in the device's offer does not fit the policy.
 fn by_offer(hello: &ClientHello, policy: &TlsPolicy, has_ecdsa: bool) -> Option<String> {
     let offered = Version::by_number(hello.version);
     match offered {
@@ -137,7 +137,7 @@ fn by_offer(hello: &ClientHello, policy: &TlsPolicy, has_ecdsa: bool) -> Option<
     })
 }
 
-/// The profile to set, or the explicit key where the profile is looser than what was made of it.
+/// Returns the setting to change: the profile, or the explicit key where that is stricter than the profile.
 fn setting(profile: Profile, policy: &TlsPolicy, key: &str, value: &str) -> String {
     let looser = Profile::ALL.iter().position(|one| *one == profile)
         > Profile::ALL.iter().position(|one| *one == policy.profile);

@@ -1,6 +1,6 @@
-//! Tells until when OpenSSL's project mends the line of OpenSSL that is linked in.
+//! The end of support of the OpenSSL that is linked in, by its project's calendar.
 
-/// The last day of support, as `2030-04-08`; none for a line that the table does not have.
+/// Returns the last day of support, as `2030-04-08`; none for a line that the table does not have.
 ///
 /// `version` is OpenSSL's own text, as `OpenSSL 3.5.7+deb13u2 9 Jun 2026`.
 pub(super) fn until(version: &str) -> Option<&'static str> {

@@ -1,4 +1,4 @@
-//! The other side of HTTP: for the page and metrics, for a redirect that comes back, and for the simulator.
+//! The server's side of HTTP: for the page and metrics, for a sign-in's redirect, and for the simulator.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
@@ -16,66 +16,66 @@ use zeroize::Zeroizing;
 use super::collect;
 use crate::secret::Secret;
 
-/// A request that came to us.
+/// A request that was received.
 pub struct Request {
-    /// As `GET`.
+    /// The method, as `GET`.
     pub method: String,
-    /// As `/tenant/oauth2/v2.0/token`.
+    /// The path, as `/tenant/oauth2/v2.0/token`.
     pub path: String,
     /// The fields of the query and of the form, decoded.
     pub fields: Vec<(String, String)>,
-    /// Whom it is meant for.
+    /// The `Host` header.
     pub host: Option<String>,
-    /// Its bearer token (RFC 6750 §2.1).
+    /// The bearer token (RFC 6750 §2.1).
     pub bearer: Option<Secret>,
-    /// Whether it has this header with this value.
+    /// True if it has the header `Metadata: true`.
     metadata: bool,
 }
 
 impl Request {
-    /// The first field of that name.
+    /// Returns the first field of that name.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether it has the header `Metadata: true`, which IMDS insists on.
+    /// Returns whether it has the header `Metadata: true`, which IMDS insists on.
     pub fn has_metadata_header(&self) -> bool {
         self.metadata
     }
 }
 
-/// What we answer.
+/// A response to be sent.
 #[derive(Clone)]
 pub struct Response {
-    /// As 200.
+    /// The status code, as 200.
     pub status: u16,
-    /// With the content type.
+    /// The header fields, with the content type.
     pub headers: Vec<(&'static str, String)>,
-    /// Text of the content type.
+    /// The body, of that content type.
     pub body: Body,
 }
 
-/// The octets of an answer: one copy for all peers that it is sent to.
+/// The octets of a response: one copy for all peers that it is sent to.
 #[derive(Clone)]
 pub struct Body(Arc<Vec<u8>>);
 
-/// Tells whether a body is still being sent.
+/// A watch on a body: it tells whether the body is still being sent.
 pub struct BodyWatch(Weak<Vec<u8>>);
 
 impl Body {
-    /// Whether anybody but the holder of this one holds it.
+    /// Returns whether anybody but the holder of this one holds the octets.
     pub fn is_held_elsewhere(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// What tells later whether this one is still being sent. It keeps nothing of the body.
+    /// Returns a watch on this body. It keeps nothing of the body.
     pub fn watch(&self) -> BodyWatch {
         BodyWatch(Arc::downgrade(&self.0))
     }
 }
 
 impl BodyWatch {
-    /// Whether the last holder of the body has let go of it.
+    /// Returns whether the last holder of the body has dropped it.
     pub fn is_done(&self) -> bool {
         self.0.strong_count() == 0
     }
@@ -100,23 +100,23 @@ impl From<&str> for Body {
 }
 
 impl Response {
-    /// Of this content type.
+    /// A response of this content type.
     pub fn of(status: u16, content_type: &str, body: impl Into<Body>) -> Self {
         Self { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
     }
 
-    /// For people.
+    /// A response in plain text.
     pub fn text(status: u16, body: impl Into<Body>) -> Self {
         Self::of(status, "text/plain; charset=utf-8", body)
     }
 }
 
-/// What becomes of the bodies of requests.
+/// The treatment of request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bodies {
-    /// They are forms.
+    /// They are read as forms.
     Read,
-    /// Nobody waits for them.
+    /// They are not waited for.
     Ignored,
 }
 
@@ -178,5 +178,5 @@ fn bearer(value: &[u8]) -> Option<Secret> {
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Browsers send the cookies of every other program of this computer along.
+/// Largest request: browsers send the cookies of every other program of this computer along.
 const LARGEST_REQUEST: usize = 32 * 1024;

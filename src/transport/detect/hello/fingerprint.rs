@@ -36,7 +36,7 @@ impl ClientHello {
         format!("t{version}{name}{:02}{:02}{}_{suites}_{behind}", counts.0, counts.1, self.protocol())
     }
 
-    /// First and last character of the first ALPN protocol.
+    /// Returns the first and last character of the first ALPN protocol.
     fn protocol(&self) -> String {
         match (self.alpn.first(), self.alpn.last()) {
             (Some(first), Some(last)) if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() => {
@@ -59,7 +59,7 @@ fn list(numbers: &[u16]) -> String {
     text
 }
 
-/// The first twelve digits of SHA-256; zeros where there is nothing.
+/// Returns the first twelve digits of SHA-256; zeros where there is nothing.
 fn hash(text: &str) -> String {
     if text.is_empty() {
         return "000000000000".to_owned();
@@ -70,7 +70,7 @@ fn hash(text: &str) -> String {
     })
 }
 
-/// Two digits.
+/// Returns a number in two digits.
 const MOST: usize = 99;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What a server's own certificate says, whatever its X.509 version: webpki reads version 3 alone, and this is read of files
-//! that the operator names, never of what a peer sends.
+//! Facts of a server's own certificate, whatever its X.509 version: webpki reads version 3 alone. Only files that the
+//! operator names are read, never what a peer sends.
 
 use std::net::IpAddr;
 
@@ -9,12 +9,12 @@ use openssl::x509::{X509, X509Ref};
 
 use super::{local_ca, name_of, names_of};
 
-/// A certificate that was read.
+/// The facts of a certificate.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// As `CN = mail.example`.
+    /// The subject, as `CN = mail.example`.
     pub subject: String,
-    /// DNS names and addresses of subjectAltName; of CN, where there is no subjectAltName.
+    /// The DNS names and addresses of subjectAltName; of CN, where there is no subjectAltName.
     pub names: Vec<String>,
     /// Seconds since 1970.
     pub begins: i64,
@@ -22,12 +22,12 @@ pub struct Facts {
     pub ends: i64,
     /// The key: a SubjectPublicKeyInfo in DER.
     pub key: Vec<u8>,
-    /// Why TLS cannot be spoken with its key.
+    /// The reason why TLS does not work with its key.
     pub weakness: Option<String>,
 }
 
 impl Facts {
-    /// Reads a certificate in DER; none where it is none.
+    /// Reads a certificate in DER; none for anything else.
     pub fn of(der: &[u8]) -> Option<Self> {
         super::super::library::start();
         let certificate = X509::from_der(der).ok()?;
@@ -47,7 +47,7 @@ impl Facts {
         })
     }
 
-    /// Whether it is for this DNS name or address. A `*` stands for one whole label, the first (RFC 6125 §6.4.3).
+    /// Returns whether it is for this DNS name or address. A `*` stands for one whole label, the first (RFC 6125 §6.4.3).
     pub fn is_for(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.');
         if let Ok(address) = host.parse::<IpAddr>() {

@@ -1,4 +1,4 @@
-//! Certificates that packetboat makes: a local certification authority, and leaves by it.
+//! The local certification authority, and the certificates that it issues to listeners.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -22,15 +22,15 @@ use crate::config::{CertificateFiles, Digest};
 use crate::state::{self, Access};
 use crate::transport::host;
 
-/// What is asked of a certificate that is made.
+/// The properties of a certificate that is to be made.
 pub(super) struct Wanted<'a> {
     pub(super) names: &'a [String],
     pub(super) digest: Digest,
-    /// To [`LAST_IN_32_BITS`], where nothing is said.
+    /// The life in years; to [`LAST_IN_32_BITS`], where it is left out.
     pub(super) years: Option<u32>,
 }
 
-/// Where the certificate called `name` and its key are kept.
+/// Returns the files of the certificate called `name`.
 pub(super) fn files(state_directory: &Path, name: &str) -> CertificateFiles {
     CertificateFiles {
         chain: state_directory.join(format!("{name}.pem")),
@@ -44,8 +44,8 @@ pub(super) fn keep(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> R
     make(state_directory, name, wanted, None)
 }
 
-/// The same, unless another process has just done so. Where a key is there already, a crash came between it and its
-/// certificate, at the first making or at a renewal: the certificate is made for that key.
+/// Makes the certificate called `name`, unless another process has just done so. Where the key exists already, a crash came
+/// before its certificate was written: the certificate is made for that key.
 pub(super) fn complete(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> Result<(), Error> {
     let _lock = lock(state_directory)?;
     let files = files(state_directory, name);
@@ -56,7 +56,7 @@ pub(super) fn complete(state_directory: &Path, name: &str, wanted: &Wanted<'_>) 
     make(state_directory, name, wanted, key)
 }
 
-/// Whether a renewal was cut short: the key is new, and the certificate still the one before, by our own authority.
+/// Returns whether a renewal was cut short: the key is new, and the certificate is still the one before.
 pub(super) fn is_cut_short(state_directory: &Path, files: &CertificateFiles) -> Result<bool, Error> {
     let pair = read_pair(files)?;
     let (Some(leaf), Ok(authority)) = (pair.chain.first(), load_key(&authority_files(state_directory).key)) else {
@@ -65,7 +65,7 @@ pub(super) fn is_cut_short(state_directory: &Path, files: &CertificateFiles) -> 
     Ok(!pair.fits() && leaf.verify(&authority).unwrap_or_default())
 }
 
-/// Two processes that make one at the same time would mix them up.
+/// Locks the making of certificates: two processes at the same time would mix keys and certificates up.
 fn lock(state_directory: &Path) -> Result<File, Error> {
     state::make_directory(state_directory)?;
     Ok(state::lock(&state_directory.join(LOCK))?)
@@ -95,7 +95,7 @@ pub(super) fn attempt(state_directory: &Path, wanted: &Wanted<'_>) -> Result<(X5
     Ok(new_authority(wanted, None).and_then(|authority| leaf(&authority, wanted, None))?)
 }
 
-/// The file of the local authority's certificate.
+/// Returns the file of the local authority's certificate.
 pub fn authority_path(state_directory: &Path) -> PathBuf {
     state_directory.join("ca.pem")
 }
@@ -129,14 +129,14 @@ fn authority(state_directory: &Path, leaf: &Path, wanted: &Wanted<'_>) -> Result
     Ok(authority)
 }
 
-/// A pair of our own making. The numbers of its key fit each other; one that was damaged may be loaded, and sign wrongly.
+/// Loads a pair that packetboat has made, and checks the numbers of its key: a damaged one may load, and sign wrongly.
 pub(super) fn load_sound(files: &CertificateFiles) -> Result<Pair, Error> {
     let pair = load_pair(files)?;
     let is_sound = pair.key.rsa().and_then(|key| key.check_key()).unwrap_or_default();
     if is_sound { Ok(pair) } else { Err(Error::wrong(Part::Key, &files.key, "has been changed")) }
 }
 
-/// The public key of the authority's certificate, where there is one.
+/// Returns the public key of the authority's certificate, where there is one.
 pub(super) fn authority_key(state_directory: &Path) -> Result<Option<PKey<Public>>, Error> {
     let path = authority_path(state_directory);
     if !state::is_there(&path) {
@@ -145,14 +145,14 @@ pub(super) fn authority_key(state_directory: &Path) -> Result<Option<PKey<Public
     Ok(Some(whole_authority(&path)?.public_key()?))
 }
 
-/// It has signed itself, which shows damage.
+/// Loads the authority's certificate, and verifies its own signature, which shows damage.
 fn whole_authority(path: &Path) -> Result<X509, Error> {
     let authority = first(path).map_err(damaged)?;
     let is_whole = authority.public_key().and_then(|key| authority.verify(&key)).unwrap_or_default();
     if is_whole { Ok(authority) } else { Err(damaged(Error::wrong(Part::Chain, path, "has been changed"))) }
 }
 
-/// A CA that devices trust is never replaced because its key is not there.
+/// Proves that the authority has its key: a CA that devices trust is never replaced because its key is missing.
 fn authority_is_whole(state_directory: &Path) -> Result<(), Error> {
     let files = authority_files(state_directory);
     if state::is_there(&files.chain) && !state::is_there(&files.key) {
@@ -177,7 +177,7 @@ fn authority_files(state_directory: &Path) -> CertificateFiles {
     CertificateFiles { chain: authority_path(state_directory), key: state_directory.join("ca.key") }
 }
 
-/// A new one; or the certificate alone, for a key that is there, and for the name that it had.
+/// Makes a new authority; or only its certificate, for a key that exists, with the name that it had.
 fn new_authority(
     wanted: &Wanted<'_>,
     known: Option<(PKey<Private>, Option<X509Name>)>,
@@ -197,7 +197,7 @@ fn new_authority(
     Ok(Authority { certificate: builder.build(), key })
 }
 
-/// CN as well as SAN: old devices look at the one, new ones at the other.
+/// Makes a listener's certificate with CN and SAN: old devices look at the one, new ones at the other.
 fn leaf(
     authority: &Authority,
     wanted: &Wanted<'_>,
@@ -253,25 +253,25 @@ fn begin(
     Ok(builder)
 }
 
-/// Seconds since 1970, by OpenSSL's clock.
+/// Returns the time in seconds since 1970, by OpenSSL's clock.
 fn now() -> Result<i64, ErrorStack> {
     seconds(Asn1Time::days_from_now(0)?.as_ref())
 }
 
-/// Seconds from 1970 to then.
+/// Converts a time to seconds since 1970.
 pub(super) fn seconds(time: &Asn1TimeRef) -> Result<i64, ErrorStack> {
     let since = Asn1Time::from_unix(0)?.diff(time)?;
     Ok(i64::from(since.days) * DAY + i64::from(since.secs))
 }
 
-/// When a certificate ends that is made now for so many years.
+/// Returns the end of a certificate that is made now for so many years.
 pub(super) fn end_in(years: u32) -> Option<i64> {
     now().ok().map(|now| end(now, Some(years)))
 }
 
-/// When a certificate ends that is made now. A computer without a battery for its clock may take it to be 1970 until the
-/// network is up; what is made then must not have ended by the time the clock is set. Where nothing else is said, it ends
-/// while devices with 32-bit time can still read its end, as long as that is some years away.
+/// Returns the end of a certificate that is made at `now`. A computer without a battery for its clock may start in 1970; a
+/// certificate that is made then must not have ended once the clock is set. Without `years` it ends while devices with
+/// 32-bit time can still read its end, as long as that is some years away.
 fn end(now: i64, years: Option<u32>) -> i64 {
     let begin = now.max(RELEASED);
     let years = match years {
@@ -283,7 +283,7 @@ fn end(now: i64, years: Option<u32>) -> i64 {
     if begin < LAST - 365 * DAY { end.min(LAST) } else { end }
 }
 
-/// The names that are asked for, or this host's own.
+/// Returns the configured names, or this host's own.
 fn own_or(names: &[String]) -> Vec<String> {
     if !names.is_empty() {
         return names.to_vec();

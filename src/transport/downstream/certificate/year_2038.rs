@@ -10,14 +10,14 @@ use super::{chain, local_ca};
 use crate::config::{Certificate, CertificateSource};
 use crate::diagnostic::Diagnostic;
 
-/// What `years` will lead to, before anything is made.
+/// Returns a warning about `years`, before anything is made.
 pub(super) fn to_be_made(certificate: &Certificate) -> Option<Diagnostic> {
     let CertificateSource::Made { years: Some(years), .. } = certificate.source else { return None };
     let message = || format!("with {years} years it will end after 2038-01-19, {UNREADABLE}: leave years out");
     (local_ca::end_in(years)? > i64::from(i32::MAX)).then(|| Diagnostic::new("years", message()))
 }
 
-/// The chain that devices are shown.
+/// Returns a warning about the chain that devices are shown.
 pub(super) fn of_chain(certificate: &Certificate, path: &Path, name: &str) -> Option<Diagnostic> {
     let chain = chain(path).ok()?;
     let late = chain.iter().find(|one| is_late(one))?;
@@ -32,7 +32,7 @@ pub(super) fn of_chain(certificate: &Certificate, path: &Path, name: &str) -> Op
     Some(Diagnostic::new(key, format!("{path} ends after 2038-01-19 ({end}), {UNREADABLE}: {mend}")))
 }
 
-/// The local authority, which is kept whatever its end: devices have imported it.
+/// Returns warnings about the local authority, which stays whatever its end: devices have imported it.
 pub(super) fn of_authority(state_directory: &Path, leaf: &X509Ref) -> Vec<Diagnostic> {
     let path = local_ca::authority_path(state_directory);
     let Some(authority) = chain(&path).ok().and_then(|chain: Vec<X509>| chain.into_iter().next()) else {
