@@ -137,7 +137,8 @@ impl Devices {
         self.schedule.has_room()
     }
 
-    /// Returns whether a device may act as this authorization identity (RFC 4616 §2): a name of its own, or its mailbox.
+    /// Returns whether a device may act as this authorization identity (RFC 4616 §2): a name of its own, or its
+    /// mailbox.
     pub fn may_act_as(&self, device: &Device, authzid: &[u8]) -> bool {
         let name = names::written(authzid);
         let own = device.name.as_str();
@@ -166,8 +167,8 @@ fn is_narrowed(device: &crate::config::Device) -> bool {
     device.networks.as_ref().is_some_and(|networks| !networks.are_public())
 }
 
-const SHORT_ANYWHERE: &str = "is missing or open to the world; this device's password has fewer than 8 characters and is soon guessed: \
-     write networks = [\"192.168.1.20/32\"] with its address, or give it a longer one";
+const SHORT_ANYWHERE: &str = "is missing or open to the world; this device's password has fewer than 8 characters and \
+     is soon guessed: write networks = [\"192.168.1.20/32\"] with its address, or give it a longer one";
 
 #[cfg(test)]
 mod tests {
@@ -257,7 +258,8 @@ mod tests {
         assert!(!devices.knows("192.0.2.1".parse().unwrap()));
     }
 
-    /// Behind the address of a known device a guesser that leaves its turn has a few answers of the memory, and then none.
+    /// Behind the address of a known device a guesser that leaves its turn has a few answers of the memory, and then
+    /// none.
     #[tokio::test(start_paused = true)]
     async fn the_memory_tells_a_guesser_at_a_known_address_little() {
         let devices = devices("");
@@ -293,7 +295,8 @@ mod tests {
         assert_eq!(devices.devices.iter().map(|device| device.own).collect::<Vec<_>>(), [1, 3]);
     }
 
-    /// Every spelling of a login, and every alias, is the same login to who guesses from many addresses that have failed.
+    /// Every spelling of a login, and every alias, is the same login to who guesses from many addresses that have
+    /// failed.
     #[tokio::test(start_paused = true)]
     async fn spelling_does_not_evade_the_delay() {
         let devices = devices("");

@@ -1,9 +1,10 @@
 //! Threads for calls that block: files, name resolution, password hashes. No event loop ever makes such a call itself.
 //!
 //! Each kind of call has a pool of its own, so that a hung file system delays no password and a hung resolver no token.
-//! A pool starts its first threads with the service ([`start`]) and keeps them, so that work goes on while the operating
-//! system refuses new threads. Threads, waiting jobs and the wait of a caller are bounded. A caller that stops waiting takes
-//! its job out of the queue, with everything that the job holds; a job that panics ends neither its thread nor its pool.
+//! A pool starts its first threads with the service ([`start`]) and keeps them, so that work goes on while the
+//! operating system refuses new threads. Threads, waiting jobs and the wait of a caller are bounded. A caller that
+//! stops waiting takes its job out of the queue, with everything that the job holds; a job that panics ends neither its
+//! thread nor its pool.
 
 mod gate;
 
@@ -138,8 +139,8 @@ impl Pool {
         timeout(patience, self.run(job)).await.unwrap_or(Err(NotDone::Late))
     }
 
-    /// Returns whether jobs get a thread: one in front of the queue is done within `patience`, or a thread has taken a job
-    /// lately and still runs it.
+    /// Returns whether jobs get a thread: one in front of the queue is done within `patience`, or a thread has taken a
+    /// job lately and still runs it.
     pub async fn answers(&'static self, patience: Duration) -> bool {
         let (sender, result) = oneshot::channel();
         let answer = move || {
@@ -258,7 +259,8 @@ const LONGEST_JOB: Duration = Duration::from_secs(60);
 /// Time without work after which a thread ends that is not among the first.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Keeps a paused clock (`tokio::time::pause`) from running ahead of a thread, as tokio does for its own blocking calls.
+/// Keeps a paused clock (`tokio::time::pause`) from running ahead of a thread, as tokio does for its own blocking
+/// calls.
 #[cfg(test)]
 fn hold_paused_clock() -> std::sync::mpsc::Sender<()> {
     let (held, released) = std::sync::mpsc::channel();

@@ -44,8 +44,8 @@ pub fn make_directory(directory: &Path) -> Result<(), Error> {
         let shown = directory.display();
         let (user, group) = (geteuid().as_raw(), getegid().as_raw());
         Error::io(Operation::Make, directory, error).advise(format!(
-            "make it as root with: install -d -m 700 -o {user} -g {group} {shown}, or set state_directory to a directory \
-             that this user may write"
+            "make it as root with: install -d -m 700 -o {user} -g {group} {shown}, or set state_directory to a \
+             directory that this user may write"
         ))
     })
 }

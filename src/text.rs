@@ -36,14 +36,14 @@ impl fmt::Display for Error {
             Self::Invisible(c) => {
                 return write!(
                     f,
-                    "holds a character that nobody sees (U+{:04X}), as text that is copied from a page or a terminal may; \
-                     type it anew",
+                    "holds a character that nobody sees (U+{:04X}), as text that is copied from a page or a terminal \
+                     may; type it anew",
                     u32::from(*c)
                 );
             }
             Self::Der => {
-                "is not in PEM; convert it with: openssl x509 -inform der (a .cer or .der file), openssl pkey -inform der (a \
-                 key), or openssl pkcs12 -nodes (a .pfx file)"
+                "is not in PEM; convert it with: openssl x509 -inform der (a .cer or .der file), openssl pkey -inform \
+                 der (a key), or openssl pkcs12 -nodes (a .pfx file)"
             }
         })
     }
@@ -149,8 +149,8 @@ pub fn excerpt(text: &[u8]) -> String {
 /// The byte order mark, U+FEFF, in UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 /// The words about UTF-16, as the end of a sentence that begins with the file.
-const UTF_16: &str = "is in UTF-16, as Windows PowerShell's > writes it; save it in UTF-8 (Set-Content -Encoding ascii), or convert \
-     it here with: iconv -f UTF-16 -t UTF-8";
+const UTF_16: &str = "is in UTF-16, as Windows PowerShell's > writes it; save it in UTF-8 (Set-Content -Encoding \
+     ascii), or convert it here with: iconv -f UTF-16 -t UTF-8";
 
 #[cfg(test)]
 mod tests {

@@ -30,7 +30,7 @@ pub use cache::{CachedToken, TokenStatus};
 pub use enrol::{DeviceSignIn, Enrolment, Pasted};
 pub use error::{Error, StoreError};
 pub use json::Claims;
-use opening::Opening;
+use opening::{Opening, TokenSet};
 use receiver::Receivers;
 pub use refusal::Refusal;
 use store::Owner;
@@ -48,8 +48,9 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Prepares the tokens of all accounts; nothing is fetched yet. Secrets and keys are read once, to prove that they can be.
-    /// With [`Mode::DryRun`] nothing is written either. Tokens of the configuration before go on where nothing has changed.
+    /// Prepares the tokens of all accounts; nothing is fetched yet. Secrets and keys are read once, to prove that they
+    /// can be. With [`Mode::DryRun`] nothing is written either. Tokens of the configuration before go on where nothing
+    /// has changed.
     ///
     /// # Errors
     /// Each thing that is missing or wrong.
@@ -61,7 +62,7 @@ impl Tokens {
         for (name, account) in &config.accounts {
             opening.add(name, account);
         }
-        let (by_account, cached) = opening.finish()?;
+        let TokenSet { by_account, all: cached } = opening.finish()?;
         let unsettled = before.map(|before| before.unsettled_beside(&cached)).unwrap_or_default();
         let receivers = receivers.and_of(config);
         Ok(Self { by_account, cached, unsettled, receivers, config: config.clone() })

@@ -98,9 +98,9 @@ impl AsyncWrite for Stream {
 }
 
 /// Listens on an address with so many sockets, among which the kernel spreads connections. An IPv6 address takes IPv6
-/// alone, so that `0.0.0.0` and `[::]` can stand beside each other. What connections have, they have from here: no delay
-/// for small segments (40 ms each with old peers), and keep-alive. Where the port is known to be our own, others of ours
-/// may have it still.
+/// alone, so that `0.0.0.0` and `[::]` can stand beside each other. What connections have, they have from here: no
+/// delay for small segments (40 ms each with old peers), and keep-alive. Where the port is known to be our own, others
+/// of ours may have it still.
 ///
 /// # Errors
 /// The operating system's reason: in use, not allowed (ports below 1024), not ours.
@@ -134,8 +134,8 @@ pub fn adopt(socket: &TcpListener, keep_alive: Duration) -> io::Result<TcpListen
     Ok(socket)
 }
 
-/// Returns whether a listening socket serves an address: its own, or, where it takes IPv4 as well (ipv6(7), IPV6_V6ONLY),
-/// every address of IPv4.
+/// Returns whether a listening socket serves an address: its own, or, where it takes IPv4 as well (ipv6(7),
+/// IPV6_V6ONLY), every address of IPv4.
 pub fn serves(socket: &TcpListener, address: SocketAddr) -> bool {
     let Ok(own) = socket.local_addr() else { return false };
     own == address || own.port() == address.port() && address.ip() == Ipv4Addr::UNSPECIFIED && takes_ipv4_too(socket)
@@ -159,8 +159,8 @@ fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket2> {
     Ok(socket)
 }
 
-/// Sets what every connection has; see [`listen`]. A connection whose peer acknowledges nothing for `keep_alive` and the
-/// probes behind it is broken off, be it idle (SO_KEEPALIVE) or busy (TCP_USER_TIMEOUT, RFC 5482): while octets are
+/// Sets what every connection has; see [`listen`]. A connection whose peer acknowledges nothing for `keep_alive` and
+/// the probes behind it is broken off, be it idle (SO_KEEPALIVE) or busy (TCP_USER_TIMEOUT, RFC 5482): while octets are
 /// unacknowledged, no keep-alive probe is sent, and the kernel alone would send them again for a quarter of an hour.
 ///
 /// # Errors

@@ -5,8 +5,8 @@
 
 use crate::secret::Secret;
 
-/// Returns the readings of a password: as it was sent, and in the other character set. Their number depends on nothing but
-/// what was sent.
+/// Returns the readings of a password: as it was sent, and in the other character set. Their number depends on nothing
+/// but what was sent.
 ///
 /// Accents that are characters of their own (NFD) are not composed: keyboards send one character (NFC), and so do the
 /// terminals that `packetboat password --stdin` reads from.

@@ -1,9 +1,9 @@
 //! Delays after wrong passwords, doubled each time: by source and by login, in bounded memory.
 //!
-//! A source that has not failed is admitted at once, however many others try the same login. After a failure, the next try of
-//! a source waits until its source and its login are free: their delays are over, and no other try of theirs is under way.
-//! Many tries at once are therefore as slow as one after the other, while right passwords let the next one in at once. A known
-//! device at its source is counted for itself alone.
+//! A source that has not failed is admitted at once, however many others try the same login. After a failure, the next
+//! try of a source waits until its source and its login are free: their delays are over, and no other try of theirs is
+//! under way. Many tries at once are therefore as slow as one after the other, while right passwords let the next one
+//! in at once. A known device at its source is counted for itself alone.
 
 mod throttle;
 
@@ -170,7 +170,8 @@ const AT_ONCE: usize = crate::pool::PASSWORD_RUNS;
 /// Time beside the longest delay for the verifications that a try waits for.
 const VERDICTS: Duration = Duration::from_secs(5);
 
-/// The hasher differs from start to start, so that nobody can choose names that collide. In tests it is always the same.
+/// The hasher differs from start to start, so that nobody can choose names that collide. In tests it is always the
+/// same.
 #[cfg(not(test))]
 type Hasher = std::collections::hash_map::RandomState;
 #[cfg(test)]
@@ -209,8 +210,8 @@ mod tests {
         (began, came.elapsed())
     }
 
-    /// Of fifty wrong passwords at once no more are looked at than of fifty that come one after the other, where their sources
-    /// have failed before.
+    /// Of fifty wrong passwords at once no more are looked at than of fifty that come one after the other, where their
+    /// sources have failed before.
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
         for one_name in [true, false] {
@@ -336,8 +337,8 @@ mod tests {
         guess.await.unwrap();
     }
 
-    /// Whenever devices leave, whoever is right or wrong: what a try takes is given back, and nobody waits for longer than
-    /// the longest delay.
+    /// Whenever devices leave, whoever is right or wrong: what a try takes is given back, and nobody waits for longer
+    /// than the longest delay.
     #[tokio::test(start_paused = true)]
     async fn nothing_is_lost_when_tries_are_cancelled_at_any_point() {
         let mut state = 0x2545_f491_4f6c_dd1d_u64;

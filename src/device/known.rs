@@ -1,8 +1,8 @@
 //! Sources that devices have logged in from: they tell a known device from a stranger, over restarts too.
 //!
-//! A pair is the name of a device and a source. Nothing in a pair opens anything: whoever comes from a known source still
-//! needs the password. The text that is kept holds names, addresses, days, and marks of the hashes that the configuration has.
-//! A pair that was not used for 90 days is forgotten.
+//! A pair is the name of a device and a source. Nothing in a pair opens anything: whoever comes from a known source
+//! still needs the password. The text that is kept holds names, addresses, days, and marks of the hashes that the
+//! configuration has. A pair that was not used for 90 days is forgotten.
 
 mod pairs;
 
@@ -62,8 +62,8 @@ impl KnownSources {
         stores.devices.trusts(source) || stores.passed.trusts(source)
     }
 
-    /// Takes in the configured devices with the marks of their passwords' hashes. Pairs of other devices are forgotten, and
-    /// sources that had other passwords are strangers until they log in again.
+    /// Takes in the configured devices with the marks of their passwords' hashes. Pairs of other devices are forgotten,
+    /// and sources that had other passwords are strangers until they log in again.
     pub fn retain_devices(&self, marks: impl Fn(&str) -> Option<Vec<u64>>) {
         if self.stores().devices.retain(marks) {
             self.keep_for_later();
@@ -101,8 +101,8 @@ impl KnownSources {
         Ok(())
     }
 
-    /// The text to keep, if anything has changed since the last time: one line for each pair, the oldest first, with the
-    /// source, the day of its last use, the mark of its password's hash and the device.
+    /// The text to keep, if anything has changed since the last time: one line for each pair, the oldest first, with
+    /// the source, the day of its last use, the mark of its password's hash and the device.
     pub fn unsaved(&self) -> Option<String> {
         if !self.is_unsaved.swap(false, Ordering::Relaxed) {
             return None;
@@ -146,8 +146,8 @@ impl Stores {
     }
 }
 
-/// The mark of a password's hash as the configuration has it. The hash has a random salt, so the mark tells nothing of the
-/// password.
+/// The mark of a password's hash as the configuration has it. The hash has a random salt, so the mark tells nothing of
+/// the password.
 pub(super) fn mark(written: &str) -> u64 {
     let octets = sha256(written.as_bytes());
     octets.iter().take(8).fold(0, |mark, octet| mark << 8 | u64::from(*octet))
@@ -303,8 +303,8 @@ mod tests {
         assert_eq!(known.unsaved().unwrap(), format!("{TITLE}\n"));
     }
 
-    /// A source that had a password which the device no longer has keeps its own delays, and no other privilege. The file
-    /// remembers that.
+    /// A source that had a password which the device no longer has keeps its own delays, and no other privilege. The
+    /// file remembers that.
     #[test]
     fn a_source_with_a_former_password_is_a_stranger() {
         let known = KnownSources::default();
@@ -323,7 +323,8 @@ mod tests {
         }
     }
 
-    /// A file of an earlier version is read: its pairs are as if they were used today, with a password that still holds.
+    /// A file of an earlier version is read: its pairs are as if they were used today, with a password that still
+    /// holds.
     #[test]
     fn pairs_have_an_age_and_earlier_files_are_read() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The budget of cache misses before a delay: each known pair has a few at once, then one more for each longest delay.
 //!
-//! The password cache answers before a try is delayed, and tells a right password from a wrong one at once. Its misses are
-//! bounded, so that a guesser at a known address learns no more from it than from delayed tries.
+//! The password cache answers before a try is delayed, and tells a right password from a wrong one at once. Its misses
+//! are bounded, so that a guesser at a known address learns no more from it than from delayed tries.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -28,7 +28,8 @@ impl MissBudget {
         Self { every, hasher: RandomState::new(), pairs: Mutex::default() }
     }
 
-    /// Returns whether the cache may be asked for this pair before a delay. That counts as a miss until it is given back.
+    /// Returns whether the cache may be asked for this pair before a delay. That counts as a miss until it is given
+    /// back.
     pub(super) fn take(&self, device: &str, source: Source) -> bool {
         let (now, mut pairs) = (Instant::now(), self.pairs());
         if pairs.len() >= MOST_PAIRS {

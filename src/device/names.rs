@@ -20,8 +20,8 @@ impl Names {
         self.mailboxes.push(mailbox.to_lowercase());
     }
 
-    /// The device of a login as [`written`] gives it: by login or alias; also by the old form `user@domain\shared`, where that
-    /// mailbox is the device's.
+    /// The device of a login as [`written`] gives it: by login or alias; also by the old form `user@domain\shared`,
+    /// where that mailbox is the device's.
     pub(super) fn find(&self, login: &str) -> Option<usize> {
         let known = |login: &str| self.by_login.get(login).copied();
         if let Some(found) = known(login).or_else(|| known(login.trim())) {

@@ -39,7 +39,8 @@ impl fmt::Display for Error {
             Self::NoHash => f.write_str("holds something that is no Argon2id hash; make one with: packetboat password"),
             Self::TooExpensive { mebibytes, passes } => write!(
                 f,
-                "holds a hash that takes {mebibytes} MiB and {passes} passes; make a cheaper one with: packetboat password"
+                "holds a hash that takes {mebibytes} MiB and {passes} passes; make a cheaper one with: \
+                 packetboat password"
             ),
             Self::Crypto(error) => write!(f, "{error}"),
             Self::Parameters(error) => write!(f, "{error}"),
@@ -133,9 +134,9 @@ pub(super) struct Cost {
     version: Option<u32>,
 }
 
-/// Room for a run that goes back to the operating system when it is over. The C library keeps up to 32 MiB that a thread
-/// has freed (mallopt(3), M_MMAP_THRESHOLD), threads are many, and half a gigabyte stayed after a few wrong passwords;
-/// more than that it asks for and gives back by itself. What is not used of it is never there.
+/// Room for a run that goes back to the operating system when it is over. The C library keeps up to 32 MiB that a
+/// thread has freed (mallopt(3), M_MMAP_THRESHOLD), threads are many, and half a gigabyte stayed after a few wrong
+/// passwords; more than that it asks for and gives back by itself. What is not used of it is never there.
 fn memory(blocks: usize) -> Vec<Block> {
     let mut memory = Vec::with_capacity(blocks.max(GIVEN_BACK));
     memory.resize(blocks, Block::new());
@@ -152,8 +153,8 @@ pub fn hash(password: &[u8]) -> Result<String, Error> {
     Ok(hash.to_string())
 }
 
-/// The same for a password that is soon guessed. The hash says so itself: the mark is associated data of Argon2 (RFC 9106
-/// section 3.1), so that a hash whose mark was taken away fits no password.
+/// The same for a password that is soon guessed. The hash says so itself: the mark is associated data of Argon2 (RFC
+/// 9106 section 3.1), so that a hash whose mark was taken away fits no password.
 ///
 /// # Errors
 /// As with [`hash`].

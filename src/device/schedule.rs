@@ -1,8 +1,8 @@
 //! The schedule of Argon2 runs: known devices first, then strangers; within each class, one source after the other.
 //!
-//! As many runs are under way as the pool has threads, so that a known device waits for no more than those. A source that has
-//! many runs to do has one, and then every other source has one. Tries that have begun hold a place until their verdict; known
-//! devices have places of their own.
+//! As many runs are under way as the pool has threads, so that a known device waits for no more than those. A source
+//! that has many runs to do has one, and then every other source has one. Tries that have begun hold a place until
+//! their verdict; known devices have places of their own.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -63,8 +63,8 @@ impl Schedule {
         Arc::new(Self { queues: Mutex::default(), of_known: places(), of_strangers: places() })
     }
 
-    /// Waits for a reservation; none where all those of its class are taken for too long. A device that were refused at once
-    /// would come again at once.
+    /// Waits for a reservation; none where all those of its class are taken for too long. A device that were refused at
+    /// once would come again at once.
     pub(super) async fn reserve(self: &Arc<Self>, class: Class, source: Source) -> Option<Reservation> {
         let places = match class {
             Class::Known => &self.of_known,
@@ -157,8 +157,8 @@ impl Rounds {
     }
 }
 
-/// Tries of each class that have begun, and have no verdict yet. One source of strangers has two of them at the most: that
-/// is what its delays let begin.
+/// Tries of each class that have begun, and have no verdict yet. One source of strangers has two of them at the most:
+/// that is what its delays let begin.
 const PLACES: usize = 256;
 /// How long a try waits for a place.
 const PATIENCE: Duration = Duration::from_secs(10);

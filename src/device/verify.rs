@@ -17,13 +17,14 @@ use crate::source::Source;
 impl Devices {
     /// Verifies a login, and returns its device.
     ///
-    /// A try is delayed after earlier failures. A password that was verified lately costs a keyed hash then; every other one
-    /// takes the same number of Argon2 runs, whether or not the login is known. A device at a known source is not delayed where
-    /// the cache has its password; it may miss the cache a few times.
+    /// A try is delayed after earlier failures. A password that was verified lately costs a keyed hash then; every
+    /// other one takes the same number of Argon2 runs, whether or not the login is known. A device at a known source is
+    /// not delayed where the cache has its password; it may miss the cache a few times.
     ///
     /// # Errors
     /// [`Kind::WrongPassword`]; its detail is for the log, and the device always gets the same reply.
-    /// [`Kind::NotVerified`] if the password was not looked at, because too many wrong ones came before or at the same time.
+    /// [`Kind::NotVerified`] if the password was not looked at, because too many wrong ones came before or at the same
+    /// time.
     pub async fn verify(
         self: &Arc<Self>,
         login: &[u8],
@@ -118,8 +119,8 @@ impl Devices {
         }
     }
 
-    /// Returns the first of the device's hashes that fits the password. Each comparison is a run of its own, so that other
-    /// sources are served between them.
+    /// Returns the first of the device's hashes that fits the password. Each comparison is a run of its own, so that
+    /// other sources are served between them.
     async fn compare(
         &self,
         device: Option<&Device>,

@@ -1,4 +1,5 @@
-//! One job at a time for one directory or host name: a job that hangs is not joined by the next one, and takes one thread only.
+//! One job at a time for one directory or host name: a job that hangs is not joined by the next one, and takes one
+//! thread only.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
@@ -48,8 +49,9 @@ impl Default for Gate {
 }
 
 impl Pool {
-    /// Runs a job alone behind a gate. `patience` bounds the wait for the gate and the job together. A job that hangs keeps
-    /// its gate closed until it ends, whoever waits for it; where nobody does any more, until its result is dropped, too.
+    /// Runs a job alone behind a gate. `patience` bounds the wait for the gate and the job together. A job that hangs
+    /// keeps its gate closed until it ends, whoever waits for it; where nobody does any more, until its result is
+    /// dropped, too.
     ///
     /// # Errors
     /// See [`NotDone`].

@@ -22,8 +22,8 @@ pub struct Hold {
     _file: Option<File>,
 }
 
-/// Locks the directory, which must exist. Call it before anything is read or made in it. Where nothing can be written, and
-/// there is no lock file, the directory itself is locked.
+/// Locks the directory, which must exist. Call it before anything is read or made in it. Where nothing can be written,
+/// and there is no lock file, the directory itself is locked.
 ///
 /// # Errors
 /// Another process holds it, or it cannot be locked; the text names the process, and what to do.
@@ -148,8 +148,8 @@ fn not_locked(path: &Path, error: Errno) -> Error {
     let failed = Error::io(Operation::Lock, path, error);
     match error {
         Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::BADF => failed.advise(
-            "this file system cannot lock files: put state_directory on a local disk, or mount it with locks (nfs: without \
-             nolock, and with a lock service)",
+            "this file system cannot lock files: put state_directory on a local disk, or mount it with locks (nfs: \
+             without nolock, and with a lock service)",
         ),
         _ => failed,
     }

@@ -1,5 +1,5 @@
-//! Files that confinement or a security module keeps from this process although their permissions let it. The error alone,
-//! "Permission denied", would send an operator to chmod, which mends nothing.
+//! Files that confinement or a security module keeps from this process although their permissions let it. The error
+//! alone, "Permission denied", would send an operator to chmod, which mends nothing.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Access, OFlags, access};
 
-/// Files that the C library reads to resolve a name (resolver(5), hosts(5), nsswitch.conf(5), host.conf(5), gai.conf(5)).
+/// Files that the C library reads to resolve a name (resolver(5), hosts(5), nsswitch.conf(5), host.conf(5),
+/// gai.conf(5)).
 pub const NAME_RESOLUTION: [&str; 5] =
     ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
 

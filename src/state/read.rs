@@ -57,8 +57,8 @@ pub fn read_token(path: &Path) -> Result<Secret, Error> {
     secret(path, &Zeroizing::new(read(path)?))
 }
 
-/// Returns the path of a secret's file as messages may repeat it. Where neither the file nor its directory exists, the path
-/// may be the secret itself, and is not repeated.
+/// Returns the path of a secret's file as messages may repeat it. Where neither the file nor its directory exists, the
+/// path may be the secret itself, and is not repeated.
 pub fn shown(path: &Path) -> String {
     if is_shown(path) { path.display().to_string() } else { UNSHOWN.to_owned() }
 }
@@ -137,8 +137,8 @@ fn unreadable(path: &Path, error: io::Error) -> Error {
     why.into_iter().fold(error, Error::advise)
 }
 
-/// Opens a regular file alone: to open a device can act on it, and to open a pipe wakes its writer. Root follows no other
-/// user's link to a third one's file. All this is checked before anything is opened.
+/// Opens a regular file alone: to open a device can act on it, and to open a pipe wakes its writer. Root follows no
+/// other user's link to a third one's file. All this is checked before anything is opened.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
     for _ in 0..REPLACEMENTS {
         let (is_link, judged) = judge(path)?;

@@ -69,8 +69,8 @@ pub fn of_another_than_root(directory: &Path) -> Option<String> {
     (geteuid().is_root() && owner != 0).then(|| {
         let shown = directory.display();
         format!(
-            "{shown} belongs to user {owner}, who can change what is kept there, and this is root: run packetboat as that user \
-             (User= in a unit of systemd), or give all of it to root with: chown -R 0:0 {shown}"
+            "{shown} belongs to user {owner}, who can change what is kept there, and this is root: run packetboat as \
+             that user (User= in a unit of systemd), or give all of it to root with: chown -R 0:0 {shown}"
         )
     })
 }
@@ -146,8 +146,8 @@ fn mend(path: &Path, command: &str) -> String {
         format!("defaultMode: 0440, and fsGroup: {group} for the pod")
     };
     format!(
-        "it is mounted read-only: mend it where the mount is described, with {kubernetes} (Kubernetes), with mode: 0400 and \
-         uid: \"{own}\" (a secret of Docker Swarm), or on the host with: {command}"
+        "it is mounted read-only: mend it where the mount is described, with {kubernetes} (Kubernetes), with mode: \
+         0400 and uid: \"{own}\" (a secret of Docker Swarm), or on the host with: {command}"
     )
 }
 

@@ -1,7 +1,7 @@
 //! The socket in the state directory: commands of root and of the service's user query the running proxy by it.
 //!
-//! Any program may bind a port on loopback first. A socket in a directory that only its owner may write is the owner's: no
-//! other user fills its queue, answers in the proxy's place, or sees what is sent.
+//! Any program may bind a port on loopback first. A socket in a directory that only its owner may write is the owner's:
+//! no other user fills its queue, answers in the proxy's place, or sees what is sent.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,8 +1,9 @@
-//! Text that a terminal shows and never obeys: nothing in it moves the cursor, sets the clipboard, hides or turns round other text.
+//! Text that a terminal shows and never obeys: nothing in it moves the cursor, sets the clipboard, hides or turns round
+//! other text.
 //!
-//! Files, peers, endpoints and other programs may put any character into what they say. Whatever is printed or logged has the
-//! type [`Printable`] on its last step, and nothing makes one without taking out what a terminal would obey: C0 and C1 controls
-//! (ECMA-48: CSI, OSC, DCS), DEL, marks of direction, characters of no width.
+//! Files, peers, endpoints and other programs may put any character into what they say. Whatever is printed or logged
+//! has the type [`Printable`] on its last step, and nothing makes one without taking out what a terminal would obey: C0
+//! and C1 controls (ECMA-48: CSI, OSC, DCS), DEL, marks of direction, characters of no width.
 
 use std::fmt::{self, Display, Write};
 
@@ -72,8 +73,8 @@ impl Printable {
     }
 }
 
-/// Whatever can be shown can be made printable, as several lines. (For one that is printable already this is not there: it has
-/// no `Display`, so that it is not put through a format that would need to be looked at again.)
+/// Whatever can be shown can be made printable, as several lines. (For one that is printable already this is not there:
+/// it has no `Display`, so that it is not put through a format that would need to be looked at again.)
 impl<T: Display> From<T> for Printable {
     fn from(text: T) -> Self {
         Self::lines(text)
@@ -98,7 +99,8 @@ impl Write for Filter<'_> {
         let is_kept = |c: char| !is_invisible(c) || (self.keeps_lines && matches!(c, '\n' | '\t'));
         let mut rest = part.chars().peekable();
         while let Some(c) = rest.next() {
-            // A carriage return is part of the line end behind it, as in CSV (RFC 4180), and else overwrites what is there.
+            // A carriage return is part of the line end behind it, as in CSV (RFC 4180), and else overwrites what is
+            // there.
             let ends_line = self.keeps_lines && c == '\r' && rest.peek() == Some(&'\n');
             text.push(if is_kept(c) || ends_line { c } else { '?' });
         }
@@ -110,8 +112,8 @@ impl Write for Filter<'_> {
 mod tests {
     use super::*;
 
-    /// What attackers of terminals use: OSC 52 (clipboard), OSC 8 (links), CSI (colours, cursor), DCS, C1 controls in UTF-8,
-    /// backspace and carriage return (overwriting), marks of direction.
+    /// What attackers of terminals use: OSC 52 (clipboard), OSC 8 (links), CSI (colours, cursor), DCS, C1 controls in
+    /// UTF-8, backspace and carriage return (overwriting), marks of direction.
     const ATTACKS: [&str; 11] = [
         "a\x1b]52;c;ZWNobw==\x07b",
         "a\x1b]8;;https://evil.example\x1b\\b",

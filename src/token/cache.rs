@@ -14,15 +14,16 @@ use tracing::{debug, error, info, warn};
 
 use super::access::{AccessToken, jitter};
 use super::error::Error;
-use super::json::{StoredSignIn, TokenResponse};
+use super::json::TokenResponse;
 use super::refusal::{self, Endpoint};
 use super::store::{Owner, Store};
 use crate::config::{Account, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::secret::Secret;
 use crate::state::Stamp;
 use crate::transport::http::{Client, Response};
+use sign_in::Pending;
+pub(super) use sign_in::SignInState;
 pub use status::TokenStatus;
 
 /// The token of an application, or of one person with that application: cached, and fetched when it is needed.
@@ -43,31 +44,6 @@ pub(super) struct TokenSpec {
     pub(super) client: Client,
     /// The store of refresh tokens; none where the grant needs no sign-in.
     pub(super) store: Option<Arc<Store>>,
-}
-
-/// The state of a sign-in, which outlives reloads.
-#[derive(Default)]
-pub(super) struct SignInState {
-    /// Held by the task that fetches; the others find what it has fetched.
-    flight: tokio::sync::Mutex<()>,
-    pending: Mutex<Pending>,
-}
-
-/// The sign-in's changes that are newer than the disk.
-#[derive(Default)]
-struct Pending {
-    /// The record that is not on disk yet.
-    unsaved: Option<Unsaved>,
-    /// The last failure to write it, and the time of the next try.
-    unkept: Option<(String, Instant)>,
-}
-
-/// A record that is not on disk yet, for all that is known.
-#[derive(Clone)]
-struct Unsaved {
-    record: StoredSignIn,
-    /// Refresh tokens that the disk may hold instead: the one that was read, and those of writes that hung.
-    before: Vec<Secret>,
 }
 
 struct State {
@@ -123,8 +99,9 @@ impl CachedToken {
         }
     }
 
-    /// Returns another token in place of this one, which a mail server has refused. None if this one is young, if another one
-    /// was tried lately, or if none can be had. The cached token stays for others: the mailbox may be to blame.
+    /// Returns another token in place of this one, which a mail server has refused. None if this one is young, if
+    /// another one was tried lately, or if none can be had. The cached token stays for others: the mailbox may be to
+    /// blame.
     pub async fn instead_of(self: &Arc<Self>, token: &Arc<AccessToken>) -> Option<Arc<AccessToken>> {
         let now = Instant::now();
         {

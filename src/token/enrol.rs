@@ -91,7 +91,8 @@ impl Enrolment {
         }
     }
 
-    /// Redeems the code for a refresh token, and stores that. Returns the person's name, if it is another one than expected.
+    /// Redeems the code for a refresh token, and stores that. Returns the person's name, if it is another one than
+    /// expected.
     ///
     /// # Errors
     /// The endpoint says no, or the token cannot be kept.
@@ -150,8 +151,8 @@ impl DeviceSignIn {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Waits until the person has agreed, and stores the refresh token. Returns the person's name, if it is another one than
-    /// expected.
+    /// Waits until the person has agreed, and stores the refresh token. Returns the person's name, if it is another one
+    /// than expected.
     ///
     /// # Errors
     /// The person says no, it is too late, or the token cannot be kept.
@@ -199,7 +200,8 @@ fn code_to_type(code: &str) -> Option<Printable> {
 const LONGEST_CODE: usize = 64;
 
 impl CachedToken {
-    /// Stores the refresh token. Returns the person's name, where the token has it and it is another one than the configured.
+    /// Stores the refresh token. Returns the person's name, where the token has it and it is another one than the
+    /// configured.
     fn keep_sign_in(&self, response: &Response) -> Result<Option<String>, Error> {
         let judged = refusal::judge(self.endpoint(&self.spec.client), response, SystemTime::now());
         let TokenResponse { access_token, refresh_token, .. } = judged.map_err(Error::Refused)?;

@@ -188,21 +188,21 @@ impl fmt::Display for StoreError {
         match self {
             Self::ShortKey { path, length, needed } => write!(
                 f,
-                "the store's key, {}, has {length} octets and needs {needed} or more; put the old one back, or make one with: \
-                 head -c 32 /dev/urandom",
+                "the store's key, {}, has {length} octets and needs {needed} or more; put the old one back, or make \
+                 one with: head -c 32 /dev/urandom",
                 path.display()
             ),
             Self::MissingKey { path, credential } => write!(
                 f,
                 "there are refresh tokens, and {} is missing: they were sealed with another key, as with the systemd \
-                 credential {credential}, which only the service sees; run this as docs/entra.md shows (systemd-run), or name \
-                 the key by store_key",
+                 credential {credential}, which only the service sees; run this as docs/entra.md shows (systemd-run), \
+                 or name the key by store_key",
                 path.display()
             ),
             Self::OtherKey(path) => write!(
                 f,
-                "{} cannot be opened: it was sealed with another key, or has been changed; put the old key back, or move the \
-                 file away and sign in again",
+                "{} cannot be opened: it was sealed with another key, or has been changed; put the old key back, or \
+                 move the file away and sign in again",
                 path.display()
             ),
             Self::NoText => f.write_str("the refresh token is no text"),

@@ -1,5 +1,5 @@
-//! JSON of token endpoints and of the store: token responses (RFC 6749 §5), device codes (RFC 8628 §3.2),
-//! client assertions (RFC 7523 §3), and the claims of our own tokens. A member of an unexpected form never hides the others.
+//! JSON of token endpoints and of the store: token responses (RFC 6749 §5), device codes (RFC 8628 §3.2), client
+//! assertions (RFC 7523 §3), and the claims of our own tokens. A member of an unexpected form never hides the others.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -104,13 +104,13 @@ pub(super) fn claims(token: &[u8]) -> Option<Claims> {
     })
 }
 
-/// A JSON object whose members are taken out one by one, in whatever form they are. One of another form than wanted is as
-/// good as missing.
+/// A JSON object whose members are taken out one by one, in whatever form they are. One of another form than wanted is
+/// as good as missing.
 struct Object(Map<String, Value>);
 
 impl Object {
-    /// RFC 8259 §8.1 forbids the byte order mark that some gateways put in front, and any encoding but UTF-8, in which some
-    /// do not write the words of a refusal.
+    /// RFC 8259 §8.1 forbids the byte order mark that some gateways put in front, and any encoding but UTF-8, in which
+    /// some do not write the words of a refusal.
     fn parse(json: &[u8]) -> Option<Self> {
         let json = text::without_mark(json);
         let text = match std::str::from_utf8(json) {
@@ -295,7 +295,8 @@ mod tests {
         }
         let latin_1 = b"{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: f\xfcr\"}";
         assert!(error_response(latin_1).unwrap().error_description.starts_with("AADSTS7000215"));
-        let both = b"{\"device_code\":\"d\",\"user_code\":\"u\",\"verification_uri\":\"x\",\"verification_url\":\"y\",\"interval\":\"5\"}";
+        let both = b"{\"device_code\":\"d\",\"user_code\":\"u\",\"verification_uri\":\"x\",\
+            \"verification_url\":\"y\",\"interval\":\"5\"}";
         let code = device_code(both).unwrap();
         assert_eq!((code.verification_uri.as_str(), code.interval), ("x", Some(5)));
     }

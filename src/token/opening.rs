@@ -28,6 +28,13 @@ pub(super) struct Opening<'a> {
     diagnostics: Vec<Diagnostic>,
 }
 
+/// The tokens of a configuration.
+pub(super) struct TokenSet {
+    pub(super) by_account: BTreeMap<String, Arc<CachedToken>>,
+    /// Each token once.
+    pub(super) all: Vec<Arc<CachedToken>>,
+}
+
 impl<'a> Opening<'a> {
     pub(super) fn new(config: &'a Config, mode: Mode, before: Option<&'a Tokens>) -> Self {
         let (by_owner, by_account) = (BTreeMap::new(), BTreeMap::new());
@@ -80,11 +87,9 @@ impl<'a> Opening<'a> {
     ///
     /// # Errors
     /// Everything that is missing or wrong.
-    pub(super) fn finish(
-        mut self,
-    ) -> Result<(BTreeMap<String, Arc<CachedToken>>, Vec<Arc<CachedToken>>), Vec<Diagnostic>> {
+    pub(super) fn finish(mut self) -> Result<TokenSet, Vec<Diagnostic>> {
         if self.diagnostics.is_empty() {
-            return Ok((self.by_account, self.by_owner.into_values().collect()));
+            return Ok(TokenSet { by_account: self.by_account, all: self.by_owner.into_values().collect() });
         }
         self.diagnostics.dedup();
         Err(self.diagnostics)

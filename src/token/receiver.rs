@@ -1,5 +1,5 @@
-//! Receivers of secrets that are kept in files. While the process runs, no reload sends a file to another token endpoint,
-//! whatever path names it. A program that has copied a file, or may write it, is beyond this.
+//! Receivers of secrets that are kept in files. While the process runs, no reload sends a file to another token
+//! endpoint, whatever path names it. A program that has copied a file, or may write it, is beyond this.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,8 @@ impl Receivers {
             if receivers.all(|known| !is_same_receiver(known, endpoint)) {
                 let [old, new] = [first, endpoint].map(url::origin);
                 let message = format!(
-                    "{} is a secret for the token endpoint at {old}, and would be sent to another one, at {new}: name another \
-                     file, or restart packetboat",
+                    "{} is a secret for the token endpoint at {old}, and would be sent to another one, at {new}: name \
+                     another file, or restart packetboat",
                     path.display()
                 );
                 diagnostics.push(Diagnostic { key, message });
@@ -104,7 +104,8 @@ mod tests {
     fn config(path: &str, endpoint: &str) -> Config {
         let text = format!(
             "[identity.i]\nclient_id = \"1\"\nclient_secret_file = \"{path}\"\ntoken_endpoint = \"{endpoint}\"\n\
-             tenant = \"t.example\"\n[account.a]\nmailbox = \"a@b.example\"\nupstream = \"u\"\n[upstream.u]\nhost = \"mail.example\"\n"
+             tenant = \"t.example\"\n[account.a]\nmailbox = \"a@b.example\"\nupstream = \"u\"\n\
+             [upstream.u]\nhost = \"mail.example\"\n"
         );
         Config::parse(&text, Path::new("x")).unwrap().config
     }

@@ -133,8 +133,8 @@ fn hint(response: &Response) -> String {
     let shown = |text: &str| excerpt(text.as_bytes());
     if let Some(host) = &response.redirect {
         return format!(
-            ", and redirects to {}: a web proxy or its sign-in page stands in between, or the address has changed; secrets \
-             follow no redirect",
+            ", and redirects to {}: a web proxy or its sign-in page stands in between, or the address has changed; \
+             secrets follow no redirect",
             shown(host)
         );
     }
@@ -188,7 +188,8 @@ pub(super) fn advice(code: u32) -> Option<Advice> {
             Advice::SignIn("the sign-in has ended (password changed, revoked, unused for 90 days, or a policy)")
         }
         50105 => Advice::Text(
-            "the account is not assigned to the enterprise application: assign it, or switch \"assignment required\" off",
+            "the account is not assigned to the enterprise application: assign it, or switch \"assignment \
+             required\" off",
         ),
         50128 | 50059 | 90002 => {
             Advice::Text("the tenant does not exist, or is missing: compare tenant with the portal's directory id")
@@ -198,33 +199,37 @@ pub(super) fn advice(code: u32) -> Option<Advice> {
         }
         50196 => Advice::Text("the same was asked for too often: this passes in some minutes"),
         53000..=53003 | 530_032 | 530_034 | 530_035 => Advice::Text(
-            "Conditional Access or security defaults block the sign-in: look at its sign-in log for the policy (\"Block \
-             device code flow\", locations, compliant devices), and exclude this application or account",
+            "Conditional Access or security defaults block the sign-in: look at its sign-in log for the policy \
+             (\"Block device code flow\", locations, compliant devices), and exclude this application or account",
         ),
         65001 | 650_052 | 65004 | 90094 | 90095 => Advice::Text(
-            "nobody has consented for this application: an administrator opens the consent address that packetboat setup prints",
+            "nobody has consented for this application: an administrator opens the consent address that \
+             packetboat setup prints",
         ),
         650_056 | 650_057 | 70011 | 500_011 | 50001 | 700_022 | 700_023 => Advice::Text(
-            "the scope is not among the application's permissions: add Office 365 Exchange Online, IMAP and POP, as packetboat \
-             setup shows, and leave scopes out of the configuration",
+            "the scope is not among the application's permissions: add Office 365 Exchange Online, IMAP and POP, as \
+             packetboat setup shows, and leave scopes out of the configuration",
         ),
         700_016 | 700_011 | 70001 | 7_000_112 => Advice::Text(
-            "the application is unknown in this tenant, or disabled: compare client_id and tenant with the app registration",
+            "the application is unknown in this tenant, or disabled: compare client_id and tenant with the app \
+             registration",
         ),
         7_000_215 => Advice::Text("the client secret is wrong: put the secret's value into the file, not its id"),
         7_000_222 => Advice::Text("the client secret has expired: make a new one, or better a certificate"),
         7_000_218 | 700_025 | 70002 => Advice::Text(
-            "public and confidential are mixed up: for a sign-in by a person switch \"Allow public client flows\" on; else \
-             give the application a certificate or secret",
+            "public and confidential are mixed up: for a sign-in by a person switch \"Allow public client flows\" on; \
+             else give the application a certificate or secret",
         ),
         CLOCK => Advice::Text(
-            "the assertion is not valid now, so a clock is wrong: set this computer's, as with timedatectl set-ntp true",
+            "the assertion is not valid now, so a clock is wrong: set this computer's, as with timedatectl \
+             set-ntp true",
         ),
         700_027 | 50012 | 700_030 => {
             Advice::Text("the certificate is not the one that was uploaded: upload this one to the app registration")
         }
         70021 | 700_211 | 700_212 | 700_213 => Advice::Text(
-            "no federated credential of the application fits the token: compare issuer, subject and audience, letter by letter",
+            "no federated credential of the application fits the token: compare issuer, subject and audience, \
+             letter by letter",
         ),
         70018 => Advice::Text("the code was not recognised: ask for a new one"),
         70019 => Advice::Text("the code has expired: ask for a new one"),

@@ -15,7 +15,8 @@ use crate::state;
 use crate::transport::downstream::certificate;
 use crate::transport::http::{self, Request};
 
-/// Returns the request for an access token. Secrets are read from their files each time, so that a new one needs no restart.
+/// Returns the request for an access token. Secrets are read from their files each time, so that a new one needs no
+/// restart.
 ///
 /// # Errors
 /// A file cannot be read, or holds something else; the text names it.

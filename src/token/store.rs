@@ -1,7 +1,7 @@
 //! Refresh tokens on disk: sealed with a key of this host, one file for each sign-in, whole or not at all.
 //!
-//! The store never deletes a token. A new one replaces the old one only if that is still there: `packetboat login` may have
-//! written another one meanwhile.
+//! The store never deletes a token. A new one replaces the old one only if that is still there: `packetboat login` may
+//! have written another one meanwhile.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -106,14 +106,15 @@ impl Store {
         if names.iter().filter(is_token).any(|name| name.starts_with(&of_others)) {
             "has signed in with another token endpoint, tenant or client_id, and has to sign in again"
         } else if names.contains(&of_earlier) {
-            "has to sign in again, because an earlier packetboat did not note which token endpoint the refresh token belongs to"
+            "has to sign in again, because an earlier packetboat did not note which token endpoint the refresh \
+             token belongs to"
         } else {
             "has not signed in yet"
         }
     }
 
-    /// Replaces the record, if it has one of these refresh tokens, or if there is neither a record nor a token to replace.
-    /// Returns whether it did: not, if somebody has signed in anew meanwhile. The record is on disk then.
+    /// Replaces the record, if it has one of these refresh tokens, or if there is neither a record nor a token to
+    /// replace. Returns whether it did: not, if somebody has signed in anew meanwhile. The record is on disk then.
     pub(super) fn replace(&self, owner: &Owner, before: &[Secret], new: &StoredSignIn) -> Result<bool, Error> {
         let _lock = self.lock()?;
         let current = self.read(owner)?;
@@ -133,8 +134,8 @@ impl Store {
         self.write(owner, new)
     }
 
-    /// Locks a sign-in over all processes, so that no two of them spend the same refresh token. Waits for the other. None
-    /// where the store has not been made, and so holds no refresh token.
+    /// Locks a sign-in over all processes, so that no two of them spend the same refresh token. Waits for the other.
+    /// None where the store has not been made, and so holds no refresh token.
     pub(super) fn exclusive(&self, owner: &Owner) -> Result<Option<File>, Error> {
         if !self.directory.exists() {
             return Ok(None);

@@ -112,7 +112,8 @@ impl Buffer {
     }
 
     /// Nothing more comes for now: room is given back, and so a peer that sends half a line or half a record and then
-    /// stalls holds no more memory than that, unless it is a large half. To copy that in the middle of bulk costs too much.
+    /// stalls holds no more memory than that, unless it is a large half. To copy that in the middle of bulk costs too
+    /// much.
     pub fn rest(&mut self) {
         self.rest_with(SMALL);
     }

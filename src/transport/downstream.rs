@@ -189,14 +189,15 @@ impl AsyncWrite for Tls {
         }
         match ready!(rationed(tls, |tls| tls.poll_shutdown(cx))) {
             Ok(()) => Poll::Ready(Ok(())),
-            // After a failure there is no close_notify. The alert that says why, and the end, are to be sent all the same.
+            // After a failure there is no close_notify. The alert that says why, and the end, are to be sent all the
+            // same.
             Err(_) => Pin::new(tls.get_mut()).poll_shutdown(cx),
         }
     }
 }
 
-/// One call of OpenSSL, be it to write, reads as long as what comes is nothing for us: a device that sends renegotiations
-/// without end would keep it for good.
+/// One call of OpenSSL, be it to write, reads as long as what comes is nothing for us: a device that sends
+/// renegotiations without end would keep it for good.
 fn rationed<T>(tls: &mut SslStream<Socket>, call: impl FnOnce(Pin<&mut SslStream<Socket>>) -> T) -> T {
     tls.get_mut().refills = Some(1);
     let done = call(Pin::new(&mut *tls));
@@ -300,11 +301,11 @@ fn handshake_error(error: &openssl::ssl::Error) -> HandshakeError {
     }
 }
 
-/// Sessions that a listener keeps to be resumed, of known devices and of strangers each, of which the oldest goes first: 1.1 kB
-/// each, so that strangers who shake hands and leave cost no more than 5 MB. OpenSSL would keep 20480.
+/// Sessions that a listener keeps to be resumed, of known devices and of strangers each, of which the oldest goes
+/// first: 1.1 kB each, so that strangers who shake hands and leave cost no more than 5 MB. OpenSSL would keep 20480.
 const SESSIONS: i32 = 4096;
-/// Key exchanges in order of preference: OpenSSL's own without the post-quantum one, which leaves 6 kB of its key in every
-/// connection of TLS 1.3 that agrees on it.
+/// Key exchanges in order of preference: OpenSSL's own without the post-quantum one, which leaves 6 kB of its key in
+/// every connection of TLS 1.3 that agrees on it.
 const GROUPS: &str = "X25519:P-256:X448:P-384:P-521:ffdhe2048:ffdhe3072";
 /// SSL_OP_CLEANSE_PLAINTEXT, which rust-openssl does not name: what was decrypted is wiped once it has been read.
 const CLEANSE_PLAINTEXT: SslOptions = SslOptions::from_bits_retain(1 << 1);

@@ -102,8 +102,8 @@ impl Client {
     /// Sends a request over a connection of its own.
     ///
     /// # Errors
-    /// [`Kind::TokenUnavailable`]: the server is not reached, its certificate is not accepted, it breaks off, or its response
-    /// is too long or malformed. A response with an error status is a [`Response`].
+    /// [`Kind::TokenUnavailable`]: the server is not reached, its certificate is not accepted, it breaks off, or its
+    /// response is too long or malformed. A response with an error status is a [`Response`].
     pub async fn ask(&self, request: Request) -> Result<Response, Failure> {
         let asking = async {
             match &self.connector {

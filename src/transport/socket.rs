@@ -4,8 +4,8 @@
 //! one `recv`, and what it writes goes out in one `send`: up to eight records, or the end of a handshake with the
 //! greeting behind it. Both buffers are lent only while they hold something.
 //!
-//! The law: **whoever waits for the peer has sent first.** `poll_fill` sends what is gathered before
-//! it waits, so that nothing can be forgotten here. Otherwise it goes when it is flushed, or when there is no more room.
+//! The law: **whoever waits for the peer has sent first.** `poll_fill` sends what is gathered before it waits, so that
+//! nothing can be forgotten here. Otherwise it goes when it is flushed, or when there is no more room.
 
 use std::io;
 use std::pin::Pin;
@@ -32,8 +32,8 @@ pub struct Socket {
     broken: Option<io::Error>,
     /// Our half is being closed.
     pub(super) closing: bool,
-    /// How often a TLS library that reads may still have more received before others have their turn; as often as it likes,
-    /// if none.
+    /// How often a TLS library that reads may still have more received before others have their turn; as often as it
+    /// likes, if none.
     pub(super) refills: Option<u8>,
 }
 

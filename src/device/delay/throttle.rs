@@ -88,8 +88,8 @@ impl Throttles {
         Some(waiting)
     }
 
-    /// Takes the tries that begin now out of the queues of these throttles: the source with the fewest failures first, then the
-    /// earliest.
+    /// Takes the tries that begin now out of the queues of these throttles: the source with the fewest failures first,
+    /// then the earliest.
     pub(super) fn begin(&mut self, keys: Keys, now: Instant) -> Vec<Waiting> {
         let mut begun = Vec::new();
         for key in [Some(keys.own), keys.login].into_iter().flatten() {

@@ -23,7 +23,8 @@ pub(super) struct Pair {
     used: u64,
     /// The day of its last use.
     day: u32,
-    /// The mark of the hash of the password that it used. Pairs of earlier files, and logins that are passed through, have none.
+    /// The mark of the hash of the password that it used. Pairs of earlier files, and logins that are passed through,
+    /// have none.
     mark: Option<u64>,
     /// The device has this password still.
     is_trusted: bool,
@@ -66,8 +67,8 @@ impl fmt::Display for Pair {
 }
 
 impl Pairs {
-    /// Takes in a pair that was used just now. Whether there is anything new to keep. A name that could not be written is not
-    /// taken, nor one more of a source that has a good part of all.
+    /// Takes in a pair that was used just now. Whether there is anything new to keep. A name that could not be written
+    /// is not taken, nor one more of a source that has a good part of all.
     pub(super) fn add(&mut self, device: &str, mut pair: Pair) -> bool {
         let is_full = self.by_source.get(&pair.source).is_some_and(|share| share.pairs >= OF_A_SOURCE);
         if device.len() > LONGEST_NAME

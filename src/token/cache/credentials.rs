@@ -1,5 +1,5 @@
-//! The files that a token request is made from: read, and signed with, on a thread of the pool, because they may lie on a network
-//! file system that hangs.
+//! The files that a token request is made from: read, and signed with, on a thread of the pool, because they may lie on
+//! a network file system that hangs.
 
 use std::path::PathBuf;
 use std::time::Duration;

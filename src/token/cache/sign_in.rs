@@ -4,17 +4,43 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info};
 
 use super::credentials::{PATIENCE, gate_of};
-use super::{CachedToken, LOOK, Pending, Unsaved};
+use super::{CachedToken, LOOK};
 use crate::lifecycle::{Lifecycle, Phase, unix_time};
 use crate::pool::{self, Gate, NotDone};
 use crate::secret::Secret;
 use crate::state;
 use crate::token::error::Error;
 use crate::token::json::StoredSignIn;
+
+/// The state of a sign-in, which outlives reloads.
+#[derive(Default)]
+pub(in crate::token) struct SignInState {
+    /// Held by the task that fetches; the others find what it has fetched.
+    pub(super) flight: tokio::sync::Mutex<()>,
+    pub(super) pending: Mutex<Pending>,
+}
+
+/// The sign-in's changes that are newer than the disk.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// The record that is not on disk yet.
+    pub(super) unsaved: Option<Unsaved>,
+    /// The last failure to write it, and the time of the next try.
+    pub(super) unkept: Option<(String, Instant)>,
+}
+
+/// A record that is not on disk yet, for all that is known.
+#[derive(Clone)]
+pub(super) struct Unsaved {
+    record: StoredSignIn,
+    /// Refresh tokens that the disk may hold instead: the one that was read, and those of writes that hung.
+    before: Vec<Secret>,
+}
 
 impl CachedToken {
     /// Locks the sign-in: no other process spends the same refresh token meanwhile.
@@ -53,8 +79,8 @@ impl CachedToken {
         Ok(Some((record, newest)))
     }
 
-    /// Writes the new refresh token to disk before it is used. If that fails, it is used nevertheless, because an endpoint may
-    /// take each of them only once; it is written as soon as the disk takes it.
+    /// Writes the new refresh token to disk before it is used. If that fails, it is used nevertheless, because an
+    /// endpoint may take each of them only once; it is written as soon as the disk takes it.
     pub(super) async fn keep(&self, kept: StoredSignIn, newest: StoredSignIn, refresh_token: Option<Secret>) {
         let renewed = unix_time();
         let refresh_token = refresh_token.unwrap_or(newest.refresh_token);

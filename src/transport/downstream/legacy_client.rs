@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use super::{HandshakeError, Tls, handshake_error, library};
 use crate::transport::socket::Socket;
 
-/// Connects as a printer of 2005 does. The server's certificate has to come from the authority; its name is not checked.
-/// [`super::facts`] returns the facts of the connection.
+/// Connects as a printer of 2005 does. The server's certificate has to come from the authority; its name is not
+/// checked. [`super::facts`] returns the facts of the connection.
 ///
 /// # Errors
 /// No connection, no file of the authority, or OpenSSL's reason why there is no TLS.

@@ -64,7 +64,8 @@ fn by_alert(reason: &str) -> Option<&'static str> {
     let is = |words: &[&str]| words.iter().any(|word| reason.contains(word));
     if is(&["inappropriate fallback"]) {
         Some(
-            "the device fell back to an older version after a failure (FALLBACK_SCSV): look at the failure before this one",
+            "the device fell back to an older version after a failure (FALLBACK_SCSV): look at the failure \
+             before this one",
         )
     } else if !reason.contains("alert") {
         None
@@ -76,7 +77,8 @@ fn by_alert(reason: &str) -> Option<&'static str> {
         "certificate expired",
     ]) {
         Some(
-            "the device does not accept the certificate: import the CA into it (packetboat certificate export), or switch off its check",
+            "the device does not accept the certificate: import the CA into it (packetboat certificate export), \
+             or switch off its check",
         )
     } else if is(&["access denied", "user canceled", "close notify"]) {
         Some("the device ended the handshake itself")
@@ -132,7 +134,8 @@ fn by_offer(hello: &ClientHello, policy: &TlsPolicy, has_ecdsa: bool) -> Option<
             format!("offers only {only}: {} on this listener", setting(profile, policy, "ciphers with", first))
         }
         None => format!(
-            "offers only {only}: nothing that packetboat can do; what is left is entry = \"plaintext\" on a network of its own"
+            "offers only {only}: nothing that packetboat can do; what is left is entry = \"plaintext\" on a \
+             network of its own"
         ),
     })
 }

@@ -47,7 +47,8 @@ impl Facts {
         })
     }
 
-    /// Returns whether it is for this DNS name or address. A `*` stands for one whole label, the first (RFC 6125 §6.4.3).
+    /// Returns whether it is for this DNS name or address. A `*` stands for one whole label, the first (RFC 6125
+    /// §6.4.3).
     pub fn is_for(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.');
         if let Ok(address) = host.parse::<IpAddr>() {

@@ -44,8 +44,8 @@ pub(super) fn keep(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> R
     make(state_directory, name, wanted, None)
 }
 
-/// Makes the certificate called `name`, unless another process has just done so. Where the key exists already, a crash came
-/// before its certificate was written: the certificate is made for that key.
+/// Makes the certificate called `name`, unless another process has just done so. Where the key exists already, a crash
+/// came before its certificate was written: the certificate is made for that key.
 pub(super) fn complete(state_directory: &Path, name: &str, wanted: &Wanted<'_>) -> Result<(), Error> {
     let _lock = lock(state_directory)?;
     let files = files(state_directory, name);
@@ -157,8 +157,8 @@ fn authority_is_whole(state_directory: &Path) -> Result<(), Error> {
     let files = authority_files(state_directory);
     if state::is_there(&files.chain) && !state::is_there(&files.key) {
         let fault = format!(
-            "is missing, the key of the CA in {}: put it back; or remove the CA as well for a new one, which devices then \
-             have to import again",
+            "is missing, the key of the CA in {}: put it back; or remove the CA as well for a new one, which devices \
+             then have to import again",
             files.chain.display()
         );
         return Err(Error::wrong(Part::Whole, &files.key, &fault));
@@ -168,8 +168,8 @@ fn authority_is_whole(state_directory: &Path) -> Result<(), Error> {
 
 fn damaged(error: Error) -> Error {
     error.advise(
-        "put the CA back from a backup, ca.pem and ca.key; or remove both for a new one, which devices then have to import \
-         again",
+        "put the CA back from a backup, ca.pem and ca.key; or remove both for a new one, which devices then have to \
+         import again",
     )
 }
 
@@ -269,9 +269,9 @@ pub(super) fn end_in(years: u32) -> Option<i64> {
     now().ok().map(|now| end(now, Some(years)))
 }
 
-/// Returns the end of a certificate that is made at `now`. A computer without a battery for its clock may start in 1970; a
-/// certificate that is made then must not have ended once the clock is set. Without `years` it ends while devices with
-/// 32-bit time can still read its end, as long as that is some years away.
+/// Returns the end of a certificate that is made at `now`. A computer without a battery for its clock may start in
+/// 1970; a certificate that is made then must not have ended once the clock is set. Without `years` it ends while
+/// devices with 32-bit time can still read its end, as long as that is some years away.
 fn end(now: i64, years: Option<u32>) -> i64 {
     let begin = now.max(RELEASED);
     let years = match years {
