@@ -4,6 +4,7 @@ mod certificate;
 mod check;
 mod control;
 mod demo;
+mod error;
 mod generate;
 mod inspect;
 mod login;
@@ -28,6 +29,7 @@ use crate::config::{Config, Environment, Problem, Proven};
 use crate::confinement;
 use crate::text;
 use crate::transport::downstream;
+use error::{CommandError, Exit};
 use output::print_error;
 
 /// Let old printers, scanners and other devices read mail from Exchange Online
@@ -187,7 +189,9 @@ pub fn main() -> ExitCode {
     confinement::keep_memory_private();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return output::print_usage(error).map_or_else(ExitCode::from, |()| ExitCode::SUCCESS),
+        Err(error) => {
+            return output::print_usage(error).map_or_else(|error| error.exit().into(), |()| ExitCode::SUCCESS);
+        }
     };
     let result = match arguments.command {
         Command::Run { file } => run::run(&file),
@@ -215,33 +219,19 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(exit) => exit.into(),
-    }
-}
-
-/// The codes of sysexits.h that are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
-    Usage = 64,
-    NoInput = 66,
-    Unavailable = 69,
-    OsError = 71,
-    IoError = 74,
-    Config = 78,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
+        Err(error) => {
+            print_error(error.to_string());
+            error.exit().into()
+        }
     }
 }
 
 impl ConfigFile {
-    /// The proven configuration. Problems are said on standard error.
-    fn load(&self) -> Result<Proven, Exit> {
+    /// The proven configuration.
+    fn load(&self) -> Result<Proven, CommandError> {
         self.read().map_err(|problems| {
-            problems.iter().for_each(print_error);
-            if std::fs::read(&self.config).is_ok() { Exit::Config } else { Exit::NoInput }
+            let exit = if std::fs::read(&self.config).is_ok() { Exit::Config } else { Exit::NoInput };
+            output::problems_error(exit, &problems)
         })
     }
 
@@ -270,15 +260,14 @@ impl ConfigFile {
 
 /// Root goes on as the user that the state directory belongs to: what it would make there for itself the service could
 /// not use, and what the service's user has laid there root must not follow. Begins the program anew as that user.
-fn become_owner(state_directory: &Path) -> Result<(), Exit> {
+fn become_owner(state_directory: &Path) -> Result<(), CommandError> {
     let Some(owner) = foreign_owner(state_directory) else { return Ok(()) };
     let error = as_owner(owner).args(std::env::args_os().skip(1)).exec();
-    print_error(format_args!(
+    Err(Exit::OsError.because(format_args!(
         "cannot go on as user {}, whom {} belongs to: {error}; run this as that user",
         owner.0,
         state_directory.display()
-    ));
-    Err(Exit::OsError)
+    )))
 }
 
 /// User and group that a directory belongs to, where this is root, and the directory is not.
@@ -295,9 +284,7 @@ fn as_owner((user, group): (u32, u32)) -> std::process::Command {
 }
 
 /// The event loop of a command, on the command's own thread: a thread more could not be confined.
-fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        print_error(format_args!("cannot start: {error}"));
-        Exit::OsError
-    })
+fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Exit::OsError.because(format_args!("cannot start: {error}")))
 }

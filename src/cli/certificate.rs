@@ -1,15 +1,15 @@
 //! `packetboat certificate`: show, export, renew.
 
 use std::ffi::OsStr;
-use std::fmt::Display;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use clap::Subcommand;
 
-use super::output::{print, print_der, print_error};
-use super::{ConfigFile, Exit, as_owner, become_owner, foreign_owner};
+use super::error::{CommandError, Exit, unavailable};
+use super::output::{print, print_der};
+use super::{ConfigFile, as_owner, become_owner, foreign_owner};
 use crate::config::{CertificateSource, Config};
 use crate::mode::Mode;
 use crate::state::{self, Access};
@@ -39,47 +39,31 @@ pub(super) enum Action {
 }
 
 /// Where the state directory belongs to another user, root does all of this as that user.
-pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result<(), Exit> {
+pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result<(), CommandError> {
     if let (Action::Export { der, output: Some(output) }, Some(owner)) =
         (action, foreign_owner(&config.state_directory))
     {
         // The file is root's, and the CA is the owner's.
-        return export_as(owner, file, *der).and_then(|octets| write_file(output, &octets)).map_err(report);
+        return write_file(output, &export_as(owner, file, *der)?);
     }
     // The operator's own keys may be root's alone; then root reads what it shows, and makes nothing.
     let has_own_files = config.certificates.values().any(|one| !matches!(one.source, CertificateSource::Made { .. }));
     if matches!(action, Action::Show) && has_own_files && foreign_owner(&config.state_directory).is_some() {
-        return show(config, Mode::DryRun).map_err(report).and_then(print);
+        return print(show(config, Mode::DryRun)?);
     }
     become_owner(&config.state_directory)?;
     match action {
-        Action::Show => show(config, Mode::Apply).map_err(report).and_then(print),
-        Action::Export { der: false, output: None } => authority(config)
-            .and_then(|path| certificate::pem(&path).map_err(unavailable))
-            .map_err(report)
-            .and_then(print),
-        Action::Export { der: true, output: None } => {
-            let octets = authority(config).and_then(|path| certificate::der(&path).map_err(unavailable));
-            octets.map_err(report).and_then(|octets| print_der(&octets))
-        }
-        Action::Export { der, output: Some(output) } => {
-            let octets = authority(config).and_then(|path| {
-                let octets =
-                    if *der { certificate::der(&path) } else { certificate::pem(&path).map(String::into_bytes) };
-                octets.map_err(unavailable)
-            });
-            octets.and_then(|octets| write_file(output, &octets)).map_err(report)
-        }
-        Action::Renew { name } => renew(config, name).map_err(report).and_then(print),
+        Action::Show => print(show(config, Mode::Apply)?),
+        Action::Export { der, output: None } => match authority(config, *der)? {
+            octets if *der => print_der(&octets),
+            octets => print(String::from_utf8_lossy(&octets)),
+        },
+        Action::Export { der, output: Some(output) } => write_file(output, &authority(config, *der)?),
+        Action::Renew { name } => print(renew(config, name)?),
     }
 }
 
-fn report((exit, error): (Exit, String)) -> Exit {
-    print_error(error);
-    exit
-}
-
-fn show(config: &Config, mode: Mode) -> Result<String, (Exit, String)> {
+fn show(config: &Config, mode: Mode) -> Result<String, CommandError> {
     let mut text = String::new();
     for (name, one) in &config.certificates {
         // Loading makes what is to be made, and proves that chain and key fit.
@@ -113,43 +97,47 @@ fn write_description(text: &mut String, name: &str, one: &certificate::Descripti
     );
 }
 
-/// The file of the CA, which is made first where it is to be made.
-fn authority(config: &Config) -> Result<PathBuf, (Exit, String)> {
+/// The CA's certificate in DER or PEM. The CA is made first where it is to be made.
+fn authority(config: &Config, der: bool) -> Result<Vec<u8>, CommandError> {
     let made = config.certificates.iter().find(|(_, one)| matches!(one.source, CertificateSource::Made { .. }));
     let Some((name, one)) = made else {
-        return Err(unavailable("the certificates are your own files: import their CA into the device".to_owned()));
+        return Err(unavailable("the certificates are your own files: import their CA into the device"));
     };
     certificate::load(one, &config.state_directory, name, Mode::Apply).map_err(unavailable)?;
-    Ok(certificate::authority_path(&config.state_directory))
+    let path = certificate::authority_path(&config.state_directory);
+    let octets = if der { certificate::der(&path) } else { certificate::pem(&path).map(String::into_bytes) };
+    octets.map_err(unavailable)
 }
 
 /// What this program prints as that user. It is taken for a certificate only if it is one.
-fn export_as(owner: (u32, u32), file: &ConfigFile, der: bool) -> Result<Vec<u8>, (Exit, String)> {
+fn export_as(owner: (u32, u32), file: &ConfigFile, der: bool) -> Result<Vec<u8>, CommandError> {
     let mut command = as_owner(owner);
     command.args(["certificate", "export", "--config"]).arg(&file.config);
     command.args(file.state_directory.iter().flat_map(|one| [OsStr::new("--state-directory"), one.as_os_str()]));
     command.args(der.then_some("--der"));
     let exported = command.stderr(Stdio::inherit()).output();
-    let exported = exported.map_err(|error| (Exit::OsError, format!("cannot go on as user {}: {error}", owner.0)))?;
+    let exported =
+        exported.map_err(|error| Exit::OsError.because(format_args!("cannot go on as user {}: {error}", owner.0)))?;
     if !exported.status.success() {
-        return Err(unavailable("the CA cannot be exported".to_owned()));
+        return Err(unavailable("the CA cannot be exported"));
     }
     if certificate::is_one(&exported.stdout) {
         Ok(exported.stdout)
     } else {
-        Err(unavailable("the CA is no certificate".to_owned()))
+        Err(unavailable("the CA is no certificate"))
     }
 }
 
-fn write_file(file: &Path, octets: &[u8]) -> Result<(), (Exit, String)> {
-    state::write(file, octets, Access::Public).map_err(|error| (Exit::IoError, error.to_string()))?;
-    print(format_args!("wrote {}\n", file.display())).map_err(|exit| (exit, String::new()))
+fn write_file(file: &Path, octets: &[u8]) -> Result<(), CommandError> {
+    state::write(file, octets, Access::Public).map_err(|error| Exit::IoError.because(error))?;
+    print(format_args!("wrote {}\n", file.display()))
 }
 
-fn renew(config: &Config, name: &str) -> Result<String, (Exit, String)> {
+fn renew(config: &Config, name: &str) -> Result<String, CommandError> {
     let Some(one) = config.certificates.get(name) else {
         let known: Vec<&str> = config.certificates.keys().map(String::as_str).collect();
-        return Err((Exit::Usage, format!("there is no certificate \"{name}\"; known are {}", known.join(", "))));
+        let why = format_args!("there is no certificate \"{name}\"; known are {}", known.join(", "));
+        return Err(Exit::Usage.because(why));
     };
     certificate::renew(one, &config.state_directory, name).map_err(unavailable)?;
     let mut text = String::new();
@@ -160,8 +148,4 @@ fn renew(config: &Config, name: &str) -> Result<String, (Exit, String)> {
     );
     text.push_str("a running proxy shows it to devices within seconds\n");
     Ok(text)
-}
-
-fn unavailable(message: impl Display) -> (Exit, String) {
-    (Exit::Unavailable, message.to_string())
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::output::{print, print_diagnostics, print_error};
-use super::{Exit, runtime};
+use super::error::{CommandError, Exit};
+use super::output::{diagnostics_error, print, print_error};
+use super::runtime;
 use crate::admin;
 use crate::config::{CertificateSource, Config, Proven};
 use crate::diagnostic::Diagnostic;
@@ -14,7 +15,7 @@ use crate::state;
 use crate::transport::downstream::certificate;
 
 /// Tries what the configuration names: certificates, keys, roots, addresses. The file itself has been read and proven.
-pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
+pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), CommandError> {
     for warning in &proven.warnings {
         print_error(format_args!("warning: {warning}"));
     }
@@ -22,12 +23,9 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
     let _inside = runtime.enter();
     match state::open_to_others(&proven.config.state_directory) {
         Ok(remark) => remark.iter().for_each(|remark| print_error(format_args!("warning: {remark}"))),
-        Err(message) => return Err(print_diagnostics(proven, &[Diagnostic::new("state_directory", message)])),
+        Err(message) => return Err(diagnostics_error(proven, &[Diagnostic::new("state_directory", message)])),
     }
-    let process = ProcessState::new(&proven.config).map_err(|error| {
-        print_error(error);
-        Exit::OsError
-    })?;
+    let process = ProcessState::new(&proven.config).map_err(|error| Exit::OsError.because(error))?;
     let prepared = proxy::open(&proven.config, Mode::DryRun, &process, None);
     match (prepared, admin::bind(&proven.config.admin, Mode::DryRun, &process, None)) {
         (Ok(prepared), Ok(_)) => {
@@ -42,7 +40,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         }
         (prepared, listeners) => {
             let found: Vec<Diagnostic> = prepared.err().into_iter().chain(listeners.err()).flatten().collect();
-            Err(print_diagnostics(proven, &found))
+            Err(diagnostics_error(proven, &found))
         }
     }
 }

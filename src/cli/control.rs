@@ -2,57 +2,64 @@
 //!
 //! No command sends the admin token. The socket needs none, and a port belongs to whoever has bound it.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
+use super::error::{CommandError, unavailable};
 use super::run_files::RunningProcess;
 use super::{ConfigFile, runtime};
 use crate::state;
 use crate::transport::http;
 
-/// What the running proxy says at this path: its status as in HTTP, and the text, up to so many octets.
+/// The running proxy's answer to a request.
+pub(super) struct Answer {
+    /// As in HTTP.
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+/// Asks the running proxy for a path; the answer has no more than so many octets.
 ///
 /// # Errors
-/// No proxy runs, or it does not answer, or says more; the text says why.
+/// No proxy runs, or it does not answer, or answers with more.
 pub(super) async fn request(
     file: &ConfigFile,
     path: &str,
     patience: Duration,
     most: usize,
-) -> Result<(u16, Vec<u8>), String> {
+) -> Result<Answer, CommandError> {
     let directories = file.state_directories();
     let mut denied = None;
     for directory in &directories {
         match state::socket::connect(directory) {
             Ok(Some(stream)) => {
-                let answer = async {
-                    let stream = UnixStream::from_std(stream).map_err(|error| error.to_string())?;
-                    http::get(stream, path, patience, most).await.map_err(|error| error.to_string())
-                };
-                let response = answer.await.map_err(|why| format!("packetboat at {}: {why}", directory.display()))?;
-                return Ok((response.0, response.1.to_vec()));
+                let at = |why: &dyn Display| unavailable(format_args!("packetboat at {}: {why}", directory.display()));
+                let stream = UnixStream::from_std(stream).map_err(|error| at(&error))?;
+                let (status, body) = http::get(stream, path, patience, most).await.map_err(|error| at(&error))?;
+                return Ok(Answer { status, body: body.to_vec() });
             }
             Ok(None) => {}
-            Err(error) => denied = denied.or(Some(error.to_string())),
+            Err(why) => denied = denied.or(Some(unavailable(why))),
         }
     }
     let nobody =
-        || "packetboat does not run, or has neither a state directory nor an address in admin.listen".to_owned();
+        || unavailable("packetboat does not run, or has neither a state directory nor an address in admin.listen");
     let address = page_address(file, &directories).ok_or_else(|| denied.unwrap_or_else(nobody))?;
-    let failed = |error: std::io::Error| format!("{address}: {error}");
+    let at = |why: &dyn Display| unavailable(format_args!("{address}: {why}"));
     let stream = tokio::time::timeout(patience, TcpStream::connect(address)).await;
-    let stream = stream.map_err(|_| format!("{address}: no answer in time"))?.map_err(failed)?;
-    let (status, body) = http::get(stream, path, patience, most).await.map_err(|why| format!("{address}: {why}"))?;
+    let stream = stream.map_err(|_| at(&"no answer in time"))?.map_err(|error| at(&error))?;
+    let (status, body) = http::get(stream, path, patience, most).await.map_err(|error| at(&error))?;
     if status == UNAUTHORIZED {
-        return Err(format!(
+        return Err(unavailable(format_args!(
             "{address} asks for the admin token, which no command sends: run this as root or as the service's user, who \
              ask by the state directory, or use curl"
-        ));
+        )));
     }
-    Ok((status, body.to_vec()))
+    Ok(Answer { status, body: body.to_vec() })
 }
 
 /// The process that listens at the socket of a state directory, or has left word there.

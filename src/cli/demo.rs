@@ -3,12 +3,12 @@
 
 mod transcript;
 
-use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::output::{print, print_error};
-use super::{Exit, run};
+use super::error::{CommandError, Exit, unavailable};
+use super::output::{diagnostics_error, print, problems_error};
+use super::run;
 use crate::config::{Config, DefaultListener, Entry, Profile, Proven};
 use crate::device::password;
 use crate::lifecycle::{self, EarlySignals, Phase};
@@ -48,17 +48,14 @@ struct Setting {
     listen: IpAddr,
 }
 
-pub(super) fn demo(arguments: &Arguments) -> Result<(), Exit> {
-    super::runtime()?.block_on(run(arguments)).map_err(|error| {
-        print_error(error);
-        Exit::Unavailable
-    })
+pub(super) fn demo(arguments: &Arguments) -> Result<(), CommandError> {
+    super::runtime()?.block_on(run(arguments))
 }
 
-async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+async fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let directory = directory(arguments.state_directory.as_deref())?;
     let setting = Setting {
-        password: password::generate(12)?.to_string(),
+        password: password::generate(12).map_err(unavailable)?.to_string(),
         ports: ByProtocol::new(|protocol| {
             DefaultListener::of(protocol).map(|one| free_port(arguments.listen, one.port))
         }),
@@ -68,21 +65,19 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         directory,
     };
     let signals = EarlySignals::listen().and_then(EarlySignals::and_ends);
-    let (mut signals, _) = signals.map_err(|error| error.to_string())?;
+    let (mut signals, _) = signals.map_err(unavailable)?;
     let simulator = simulator(&setting).await?;
     let proven = configuration(&setting, &simulator, &arguments.profile)?;
-    let common = ProcessState::new(&proven.config)?;
-    let opened = proxy::open(&proven.config, Mode::Apply, &common, None).map_err(|diagnostics| {
-        let lines: Vec<String> = proven.problems(&diagnostics).iter().map(ToString::to_string).collect();
-        lines.join("\n")
-    })?;
+    let common = ProcessState::new(&proven.config).map_err(unavailable)?;
+    let opened =
+        proxy::open(&proven.config, Mode::Apply, &common, None).map_err(|found| diagnostics_error(&proven, &found))?;
     let addresses = ByProtocol::new(|protocol| loopback(&opened.services, protocol));
     let (trigger, lifecycle) = lifecycle::begin();
-    let mut serving =
-        RunningProxy::start(opened, &proven.config, &common, &lifecycle).map_err(|error| error.to_string())?;
+    let mut serving = RunningProxy::start(opened, &proven.config, &common, &lifecycle).map_err(unavailable)?;
     drop(lifecycle);
     let authority = certificate::authority_path(&setting.directory);
-    state::write(&setting.directory.join("ca.der"), &certificate::der(&authority)?, Access::Public)?;
+    let der = certificate::der(&authority).map_err(unavailable)?;
+    state::write(&setting.directory.join("ca.der"), &der, Access::Public).map_err(unavailable)?;
     let old = Profile::ALL.iter().any(|one| one.name() == arguments.profile && *one != Profile::Modern);
     if old {
         transcript::show(&simulator, &setting, &authority, &addresses).await?;
@@ -100,35 +95,35 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 /// Where it was told to, or a directory of its own where everybody may write: there nobody else may have made it.
-fn directory(given: Option<&Path>) -> Result<PathBuf, Box<dyn Error>> {
+fn directory(given: Option<&Path>) -> Result<PathBuf, CommandError> {
     if let Some(given) = given {
-        state::make_directory(given)?;
-        return std::path::absolute(given).map_err(|error| format!("{}: {error}", given.display()).into());
+        state::make_directory(given).map_err(unavailable)?;
+        return std::path::absolute(given).map_err(|error| unavailable(format_args!("{}: {error}", given.display())));
     }
     let own = std::env::temp_dir().join(format!("packetboat-demo-{}", rustix::process::geteuid().as_raw()));
-    state::make_directory(&own)?;
-    state::check_own(&own)?;
+    state::make_directory(&own).map_err(unavailable)?;
+    state::check_own(&own).map_err(unavailable)?;
     Ok(own)
 }
 
-async fn simulator(setting: &Setting) -> Result<Simulator, Box<dyn Error>> {
+async fn simulator(setting: &Setting) -> Result<Simulator, CommandError> {
     let mut tenant = Tenant::new("contoso.example", CLIENT);
     tenant.public_client = false;
     tenant.client_secret = Some(SECRET.to_owned());
     tenant.app_mailboxes = vec![setting.mailbox.to_owned()];
     tenant.users = vec![User::new(setting.mailbox, "nobody knows it")];
     let exchange = setting.directory.join("exchange");
-    state::make_directory(&exchange)?;
-    let simulator = Simulator::start(Setup { directory: exchange, tenant }).await?;
+    state::make_directory(&exchange).map_err(unavailable)?;
+    let simulator = Simulator::start(Setup { directory: exchange, tenant }).await.map_err(unavailable)?;
     simulator.deliver(setting.mailbox, MESSAGE.replace('\n', "\r\n").into_bytes());
     Ok(simulator)
 }
 
 /// An ordinary configuration, as an operator would write it; it is kept, to be looked at.
-fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Result<Proven, Box<dyn Error>> {
+fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Result<Proven, CommandError> {
     let secret = setting.directory.join("client-secret");
-    state::write(&secret, SECRET.as_bytes(), Access::Private)?;
-    let hash = password::hash(setting.password.as_bytes())?;
+    state::write(&secret, SECRET.as_bytes(), Access::Private).map_err(unavailable)?;
+    let hash = password::hash(setting.password.as_bytes()).map_err(unavailable)?;
     let (directory, roots) = (&setting.directory, simulator.authority());
     let (imap, pop3, endpoint) = (simulator.imap().port(), simulator.pop3().port(), simulator.endpoint().port());
     let (login, mailbox) = (setting.login, setting.mailbox);
@@ -152,11 +147,8 @@ fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Res
         );
     }
     let file = setting.directory.join("packetboat.toml");
-    state::write(&file, text.as_bytes(), Access::Private)?;
-    Config::parse(&text, &file).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        lines.join("\n").into()
-    })
+    state::write(&file, text.as_bytes(), Access::Private).map_err(unavailable)?;
+    Config::parse(&text, &file).map_err(|problems| problems_error(Exit::Unavailable, &problems))
 }
 
 /// The usual port of the defaults, or any other where it is taken.
@@ -187,8 +179,8 @@ fn reachable(listen: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-fn show(text: Printable) -> Result<(), Box<dyn Error>> {
-    print(text).map_err(|_| "there is nobody to show this to".into())
+fn show(text: Printable) -> Result<(), CommandError> {
+    print(text).map_err(|_| unavailable("there is nobody to show this to"))
 }
 
 const CLIENT: &str = "11111111-2222-3333-4444-555555555555";

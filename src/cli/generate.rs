@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::CommandFactory;
 
-use super::output::{print, print_error};
-use super::{Arguments as Program, Exit};
+use super::Arguments as Program;
+use super::error::{CommandError, Exit};
+use super::output::print;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Artifact {
@@ -21,13 +22,11 @@ pub(super) enum Artifact {
     },
 }
 
-pub(super) fn generate(what: &Artifact) -> Result<(), Exit> {
+pub(super) fn generate(what: &Artifact) -> Result<(), CommandError> {
     let mut program = Program::command();
     match what {
-        Artifact::Man { directory } => clap_mangen::generate_to(program, directory).map_err(|error| {
-            print_error(format_args!("{}: {error}", directory.display()));
-            Exit::IoError
-        }),
+        Artifact::Man { directory } => clap_mangen::generate_to(program, directory)
+            .map_err(|error| Exit::IoError.because(format_args!("{}: {error}", directory.display()))),
         Artifact::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut program, "packetboat", &mut text);

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::control::request;
+use super::error::{CommandError, Exit, unavailable};
 use super::output::{print, print_error};
-use super::{ConfigFile, Exit, runtime};
+use super::{ConfigFile, runtime};
 use crate::admin;
 use crate::inventory::{self, SeenDevice};
 use crate::lifecycle::unix_time;
@@ -30,31 +31,22 @@ pub(super) struct DevicesArguments {
 }
 
 /// One line, and the exit code.
-pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(), Exit> {
+pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(), CommandError> {
     let (path, patience) = if arguments.ready { ("/ready", READY) } else { ("/live", PATIENCE) };
-    let why = match runtime()?.block_on(request(file, path, patience, LONGEST_LINE)) {
-        Ok((200, body)) => return print(format!("{}\n", excerpt(body.trim_ascii()))),
-        Ok((_, body)) => excerpt(body.trim_ascii()),
-        Err(why) => why,
-    };
-    print_error(why);
-    Err(Exit::Unavailable)
+    let answer = runtime()?.block_on(request(file, path, patience, LONGEST_LINE))?;
+    let line = excerpt(answer.body.trim_ascii());
+    if answer.status == 200 { print(format!("{line}\n")) } else { Err(unavailable(line)) }
 }
 
 /// A table, as on the page; of the running proxy, or of what it has kept last.
-pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result<(), Exit> {
+pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result<(), CommandError> {
     let (devices, json) = from_proxy(file).or_else(|why| {
         let mut kept = file.state_directories().into_iter().map(|directory| admin::inventory_path(&directory));
         let Some(path) = kept.find(|path| path.exists()) else {
-            print_error(why);
-            return Err(Exit::Unavailable);
+            return Err(why);
         };
         print_error(format_args!("{why}; showing what was kept last, {}", path.display()));
-        let text = inventory::read_saved(&path).map_err(|message| {
-            print_error(message);
-            Exit::NoInput
-        })?;
-        read(text)
+        read(inventory::read_saved(&path).map_err(|error| Exit::NoInput.because(error))?)
     })?;
     if arguments.json {
         return print(format_args!("{}\n", String::from_utf8_lossy(&json)));
@@ -65,21 +57,20 @@ pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result
     print(table(&devices))
 }
 
-fn from_proxy(file: &ConfigFile) -> Result<(Vec<SeenDevice>, Vec<u8>), String> {
-    let runtime = runtime().map_err(|_| "no runtime".to_owned())?;
-    match runtime.block_on(request(file, "/inventory.json", READY, LONGEST_INVENTORY))? {
-        (200, body) => read(body).map_err(|_| "what answers is not packetboat".to_owned()),
-        (status, body) => Err(format!("packetboat answers {status} {}", excerpt(body.trim_ascii()))),
+/// The inventory of the running proxy, and the same as JSON.
+fn from_proxy(file: &ConfigFile) -> Result<(Vec<SeenDevice>, Vec<u8>), CommandError> {
+    let answer = runtime()?.block_on(request(file, "/inventory.json", READY, LONGEST_INVENTORY))?;
+    if answer.status != 200 {
+        let words = excerpt(answer.body.trim_ascii());
+        return Err(unavailable(format_args!("packetboat answers {} {words}", answer.status)));
     }
+    read(answer.body).map_err(|_| unavailable("what answers is not packetboat"))
 }
 
-fn read(text: Vec<u8>) -> Result<(Vec<SeenDevice>, Vec<u8>), Exit> {
+fn read(text: Vec<u8>) -> Result<(Vec<SeenDevice>, Vec<u8>), CommandError> {
     match inventory::read(&text) {
         Ok(devices) => Ok((devices, text)),
-        Err(why) => {
-            print_error(format_args!("it {}", excerpt(why.as_bytes())));
-            Err(Exit::IoError)
-        }
+        Err(error) => Err(Exit::IoError.because(format_args!("it {error}"))),
     }
 }
 

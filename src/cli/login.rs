@@ -1,6 +1,5 @@
 //! `packetboat login`: a person signs in for an account, once. On a machine without a browser, too.
 
-use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +8,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::Exit;
-use super::output::{print, print_diagnostics, print_error};
+use super::error::{CommandError, Exit, unavailable};
+use super::output::{diagnostics_error, print, print_error};
 use crate::config::{Grant, Identity, Proven};
 use crate::mode::Mode;
 use crate::secret::Secret;
@@ -28,36 +27,31 @@ pub(super) struct Arguments {
     port: u16,
 }
 
-pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> {
+pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), CommandError> {
     let config = &proven.config;
     let Some(account) = config.accounts.get(&arguments.account) else {
         let known: Vec<&str> = config.accounts.keys().map(String::as_str).collect();
-        print_error(format_args!("there is no account \"{}\"; known are {}", arguments.account, known.join(", ")));
-        return Err(Exit::Usage);
+        let why = format_args!("there is no account \"{}\"; known are {}", arguments.account, known.join(", "));
+        return Err(Exit::Usage.because(why));
     };
     let Some(identity) = config.identities.get(&account.identity).filter(|identity| identity.grant.needs_login())
     else {
-        print_error(format_args!(
+        return Err(Exit::Usage.because(format_args!(
             "account \"{}\" needs nobody to sign in: its identity's grant gets tokens by itself; try packetboat check --online",
             arguments.account
-        ));
-        return Err(Exit::Usage);
+        )));
     };
     let runtime = super::runtime()?;
     runtime.block_on(async {
         let tokens = Tokens::open(config, Mode::Apply, None).map_err(|diagnostics| {
-            print_diagnostics(proven, &diagnostics)
+            diagnostics_error(proven, &diagnostics)
         })?;
-        let Some(slot) = tokens.of(&arguments.account) else { return Err(Exit::Usage) };
+        let Some(slot) = tokens.of(&arguments.account) else { return Err(Exit::Usage.into()) };
         let signed_in = match identity.grant {
             Grant::DeviceCode(_) => by_device_code(slot, identity, &proven.config.limits).await,
             _ => by_browser(slot, arguments.port).await,
         };
-        let other = signed_in.map_err(|error| {
-            print_error(error);
-            Exit::Unavailable
-        })?;
-        if let Some(other) = other {
+        if let Some(other) = signed_in? {
             print_error(format_args!(
                 "warning: {} signed in, and {} was to; unless these are two names of one person, sign out in the browser and \
                  run this again",
@@ -66,10 +60,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
             ));
         }
         // To be sure that what was given works.
-        let token = slot.access().await.map_err(|failure| {
-            print_error(format_args!("signed in, but {failure}"));
-            Exit::Unavailable
-        })?;
+        let token = slot.access().await.map_err(|failure| unavailable(format_args!("signed in, but {failure}")))?;
         tokens.settle().await;
         let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
         print(format_args!(
@@ -80,13 +71,13 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Exit> 
 }
 
 /// The browser comes back to this computer, or somebody pastes where it has come to.
-async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>, Box<dyn Error>> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .map_err(|error| format!("cannot listen on 127.0.0.1 port {port}: {error}; choose another one with --port"))?;
-    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>, CommandError> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
+        unavailable(format_args!("cannot listen on 127.0.0.1 port {port}: {error}; choose another one with --port"))
+    })?;
+    let port = listener.local_addr().map_err(unavailable)?.port();
     // As it is registered, but for the port, which does not count (RFC 8252 §7.3).
-    let enrolment = Arc::new(Enrolment::begin(slot, &format!("http://localhost:{port}"))?);
+    let enrolment = Arc::new(Enrolment::begin(slot, &format!("http://localhost:{port}")).map_err(unavailable)?);
     show(&format!(
         "Open this address in a browser, on any computer, and sign in as {}:\n\n{}\n\nA browser on this computer brings the \
          answer by itself. Another one ends at an address that begins with\nhttp://localhost:{port} and does not open: paste \
@@ -102,16 +93,16 @@ async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>
     let waiting = async {
         loop {
             match receiver.recv().await {
-                Some(Pasted::Code(code)) => return Ok::<Secret, String>(code),
-                Some(Pasted::Refused(why)) => return Err(format!("the sign-in was refused: {why}")),
+                Some(Pasted::Code(code)) => return Ok::<Secret, CommandError>(code),
+                Some(Pasted::Refused(why)) => return Err(unavailable(format_args!("the sign-in was refused: {why}"))),
                 Some(Pasted::Strange(advice)) => print_error(advice),
-                None => return Err("nobody can answer".to_owned()),
+                None => return Err(unavailable("nobody can answer")),
             }
         }
     };
-    let code = timeout(PATIENCE, waiting).await.map_err(|_| "nobody signed in within 15 minutes".to_owned())?;
+    let code = timeout(PATIENCE, waiting).await.map_err(|_| unavailable("nobody signed in within 15 minutes"))?;
     pages.abort();
-    Ok(enrolment.finish(&code?).await?)
+    enrolment.finish(&code?).await.map_err(unavailable)
 }
 
 /// Takes what somebody pastes. With standard input closed, the browser may still come.
@@ -152,8 +143,8 @@ async fn by_device_code(
     slot: &Arc<CachedToken>,
     identity: &Identity,
     limits: &crate::config::Limits,
-) -> Result<Option<String>, Box<dyn Error>> {
-    let sign_in = DeviceSignIn::begin(slot, &identity.roots, limits).await?;
+) -> Result<Option<String>, CommandError> {
+    let sign_in = DeviceSignIn::begin(slot, &identity.roots, limits).await.map_err(unavailable)?;
     let left = humantime::format_duration(Duration::from_secs(sign_in.left().as_secs() + 1));
     show(&format!(
         "Open {} in a browser, on any computer, type the code {} and sign in as {}.\nThe code is good for {left}; waiting.\n",
@@ -161,11 +152,11 @@ async fn by_device_code(
         sign_in.user_code.as_str(),
         slot.sign_in().0
     ))?;
-    Ok(sign_in.finish().await?)
+    sign_in.finish().await.map_err(unavailable)
 }
 
-fn show(text: &str) -> Result<(), Box<dyn Error>> {
-    print(text).map_err(|_| "there is nobody to show the address to".into())
+fn show(text: &str) -> Result<(), CommandError> {
+    print(text).map_err(|_| unavailable("there is nobody to show the address to"))
 }
 
 /// Microsoft's codes live for ten minutes.

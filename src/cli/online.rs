@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Exit;
-use super::output::{print, print_diagnostics, print_error};
+use super::error::{CommandError, Exit};
+use super::output::{diagnostics_error, print, print_error};
 use crate::config::{Config, Identity, Proven};
 use crate::confinement;
 use crate::protocol::Protocol;
@@ -13,7 +13,7 @@ use crate::proxy::LoginChecks;
 use crate::token::{AccessToken, Claims};
 use crate::transport::upstream::unresolved_localhost;
 
-pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
+pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), CommandError> {
     let config = &proven.config;
     confine(file, config);
     let runtime = super::runtime()?;
@@ -21,7 +21,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
         if let Some(why) = unresolved_localhost().await {
             print_error(format_args!("warning: {why}"));
         }
-        let trials = LoginChecks::new(config).map_err(|diagnostics| print_diagnostics(proven, &diagnostics))?;
+        let trials = LoginChecks::new(config).map_err(|diagnostics| diagnostics_error(proven, &diagnostics))?;
         if config.accounts.is_empty() {
             print("no account to try\n")?;
         }
@@ -30,7 +30,7 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), Exit> {
             all_well &= try_account(config, &trials, name).await?;
         }
         trials.settle().await;
-        if all_well { Ok(()) } else { Err(Exit::Unavailable) }
+        if all_well { Ok(()) } else { Err(Exit::Unavailable.into()) }
     })
 }
 
@@ -48,7 +48,7 @@ fn confine(file: &Path, config: &Config) {
     }
 }
 
-async fn try_account(config: &Config, trials: &LoginChecks, name: &str) -> Result<bool, Exit> {
+async fn try_account(config: &Config, trials: &LoginChecks, name: &str) -> Result<bool, CommandError> {
     let Some(account) = config.accounts.get(name) else { return Ok(false) };
     print(format_args!("account {name}, {}\n", account.mailbox))?;
     let identity = config.identities.get(&account.identity);

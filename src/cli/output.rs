@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::Exit;
-use crate::config::Proven;
+use super::error::{CommandError, Exit};
+use crate::config::{Problem, Proven};
 use crate::diagnostic::Diagnostic;
 use crate::text::Printable;
 
@@ -21,22 +21,26 @@ pub(super) fn print_error(message: impl Into<Printable>) {
     }
 }
 
-/// Prints each diagnostic with the line of its key; returns the exit code for it.
-pub(super) fn print_diagnostics(proven: &Proven, found: &[Diagnostic]) -> Exit {
-    proven.problems(found).iter().for_each(print_error);
-    Exit::Unavailable
+/// The error of diagnostics, each on a line with the line of its key in the file.
+pub(super) fn diagnostics_error(proven: &Proven, found: &[Diagnostic]) -> CommandError {
+    problems_error(Exit::Unavailable, &proven.problems(found))
+}
+
+/// The error of problems with a configuration, each on a line.
+pub(super) fn problems_error(exit: Exit, problems: &[Problem]) -> CommandError {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    exit.because(lines.join("\n"))
 }
 
 /// The answer to what was asked.
-pub(super) fn print(text: impl Into<Printable>) -> Result<(), Exit> {
+pub(super) fn print(text: impl Into<Printable>) -> Result<(), CommandError> {
     write(text.into().as_str().as_bytes())
 }
 
 /// A certificate in DER, which is no text. Names in it are the issuer's, and a terminal would obey them.
-pub(super) fn print_der(certificate: &[u8]) -> Result<(), Exit> {
+pub(super) fn print_der(certificate: &[u8]) -> Result<(), CommandError> {
     if stdout().is_terminal() {
-        print_error("DER is no text for a terminal: write it to a file, with --output FILE");
-        return Err(Exit::Usage);
+        return Err(Exit::Usage.because("DER is no text for a terminal: write it to a file, with --output FILE"));
     }
     write(certificate)
 }
@@ -73,17 +77,15 @@ pub(super) fn is_journal() -> bool {
     std::fs::metadata("/proc/self/fd/2").is_ok_and(|own| stream == format!("{}:{}", own.dev(), own.ino()))
 }
 
-fn write(octets: &[u8]) -> Result<(), Exit> {
+fn write(octets: &[u8]) -> Result<(), CommandError> {
     let mut output = stdout().lock();
-    output.write_all(octets).and_then(|()| output.flush()).map_err(|error| {
-        print_error(format_args!("cannot write to standard output: {error}"));
-        Exit::IoError
-    })
+    let written = output.write_all(octets).and_then(|()| output.flush());
+    written.map_err(|error| Exit::IoError.because(format_args!("cannot write to standard output: {error}")))
 }
 
 /// The help that was asked for, or a mistake in the arguments. The former is our own text; the latter repeats options, and is
 /// shown without colours where they hold what a terminal would obey.
-pub(super) fn print_usage(mut error: clap::Error) -> Result<(), Exit> {
+pub(super) fn print_usage(mut error: clap::Error) -> Result<(), CommandError> {
     let is_asked_for = !error.use_stderr();
     hide_values(&mut error);
     let text = error.render().to_string();
@@ -93,5 +95,5 @@ pub(super) fn print_usage(mut error: clap::Error) -> Result<(), Exit> {
     } else {
         print_error(&text);
     }
-    if is_asked_for { Ok(()) } else { Err(Exit::Usage) }
+    if is_asked_for { Ok(()) } else { Err(Exit::Usage.into()) }
 }

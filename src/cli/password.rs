@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use zeroize::Zeroizing;
 
-use super::Exit;
+use super::error::{CommandError, Exit};
 use super::output::{print, print_error};
 use crate::device::password;
 use crate::text;
@@ -22,20 +22,15 @@ pub(super) struct Arguments {
     allow_short: bool,
 }
 
-pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
-    let failed = |error: password::Error| {
-        print_error(error);
-        Exit::OsError
-    };
+pub(super) fn make(arguments: &Arguments) -> Result<(), CommandError> {
     if arguments.stdin {
         let password = read()?;
         let is_short = password.chars().count() < SHORTEST;
         if is_short && !arguments.allow_short {
-            print_error(
+            return Err(Exit::Usage.because(
                 "the password has fewer than 8 characters: that is soon guessed; let packetboat make one. For a device whose PIN \
                  must stay: --allow-short",
-            );
-            return Err(Exit::Usage);
+            ));
         }
         if is_short {
             print_error(
@@ -50,12 +45,12 @@ pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
             );
         }
         let hash = if is_short { password::hash_short } else { password::hash };
-        let hash = hash(password.as_bytes()).map_err(failed)?;
+        let hash = hash(password.as_bytes()).map_err(|error| Exit::OsError.because(error))?;
         return print(format_args!("{hash}\n"));
     }
     let length = usize::from(arguments.length);
-    let password = password::generate(length).map_err(failed)?;
-    let hash = password::hash(password.as_bytes()).map_err(failed)?;
+    let password = password::generate(length).map_err(|error| Exit::OsError.because(error))?;
+    let hash = password::hash(password.as_bytes()).map_err(|error| Exit::OsError.because(error))?;
     let text = Zeroizing::new(format!(
         "password  {}\nhash      {hash}\n\nType the password into the device; it is not kept anywhere else. Put the hash into its \
          section:\n  passwords = [\"{hash}\"]\n",
@@ -64,19 +59,16 @@ pub(super) fn make(arguments: &Arguments) -> Result<(), Exit> {
     print(text.as_str())
 }
 
-fn read() -> Result<Zeroizing<String>, Exit> {
+fn read() -> Result<Zeroizing<String>, CommandError> {
     let mut input = Zeroizing::new(Vec::with_capacity(LONGEST));
-    std::io::stdin().lock().read_until(b'\n', &mut input).map_err(|error| {
-        print_error(format_args!("cannot read the password from standard input: {error}"));
-        Exit::IoError
-    })?;
+    let read = std::io::stdin().lock().read_until(b'\n', &mut input);
+    read.map_err(|error| Exit::IoError.because(format_args!("cannot read the password from standard input: {error}")))?;
     let why = match text::one_line(&input) {
         Ok("") => "there is no password on standard input".to_owned(),
         Ok(password) => return Ok(Zeroizing::new(password.to_owned())),
         Err(why) => format!("the password {why}"),
     };
-    print_error(why);
-    Err(Exit::Usage)
+    Err(Exit::Usage.because(why))
 }
 
 const SHORTEST: usize = 8;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::error::{CommandError, Exit};
 use super::output::{print, print_error};
 use super::run_files::ReloadOutcome;
-use super::{ConfigFile, Exit, become_owner, control};
+use super::{ConfigFile, become_owner, control};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -17,7 +18,7 @@ pub(super) struct Arguments {
 }
 
 /// The proxy reads the file itself, also one with a mistake: so that its log, its metrics and the page say so, too.
-pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exit> {
+pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> {
     let directories = file.state_directories();
     if let Some(directory) = directories.iter().find(|directory| directory.exists()) {
         become_owner(directory)?;
@@ -31,26 +32,21 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Exi
         read.err().into_iter().flatten().for_each(print_error);
         let names: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
         let names = if names.is_empty() { "this state directory".to_owned() } else { names.join(" or ") };
-        print_error(format_args!("no packetboat runs with {names}; start it, or name the process with --pid"));
-        return Err(Exit::Unavailable);
+        let why = format_args!("no packetboat runs with {names}; start it, or name the process with --pid");
+        return Err(Exit::Unavailable.because(why));
     };
     let before: Vec<u64> = directories.iter().map(|directory| ReloadOutcome::last_begun(directory)).collect();
-    kill_process(pid, Signal::HUP).map_err(|error| {
-        print_error(format_args!("process {}: {error}", pid.as_raw_nonzero()));
-        Exit::Unavailable
-    })?;
+    kill_process(pid, Signal::HUP)
+        .map_err(|error| Exit::Unavailable.because(format_args!("process {}: {error}", pid.as_raw_nonzero())))?;
     match wait(&directories, &before) {
         Some(ReloadOutcome { refused: None, revoked, .. }) => {
             print(format!("taken; {}\n", session_changes(revoked.as_deref())))
         }
         Some(ReloadOutcome { refused: Some(why), .. }) => {
-            print_error(format_args!("{why}\nrefused: the old configuration runs on"));
-            Err(if read.is_err() { Exit::Config } else { Exit::Unavailable })
+            let exit = if read.is_err() { Exit::Config } else { Exit::Unavailable };
+            Err(exit.because(format_args!("{why}\nrefused: the old configuration runs on")))
         }
-        None => {
-            print_error("no answer in time; the log says what became of it");
-            Err(Exit::Unavailable)
-        }
+        None => Err(Exit::Unavailable.because("no answer in time; the log says what became of it")),
     }
 }
 

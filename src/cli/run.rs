@@ -17,9 +17,9 @@ use tokio::sync::RwLock;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use super::output::print_error;
+use super::error::{CommandError, Exit};
 use super::run_files::RunningProcess;
-use super::{ConfigFile, Exit, runtime};
+use super::{ConfigFile, runtime};
 use crate::admin::{self, Admin, EventLoops};
 use crate::config::{Environment, Proven};
 use crate::confinement;
@@ -35,7 +35,7 @@ use log::Output;
 use reload::FileStamps;
 
 /// Runs until a signal says otherwise.
-pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
+pub(super) fn run(file: &ConfigFile) -> Result<(), CommandError> {
     let runtime = runtime()?;
     let signals = runtime.block_on(async { EarlySignals::listen() }).map_err(cannot_start)?;
     let proven = file.load()?;
@@ -51,12 +51,11 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Exit> {
     let served = runtime.block_on(serve(file, proven, &output, signals));
     // A resolver that takes its time over a name is not waited for.
     runtime.shutdown_background();
-    served
+    Ok(served?)
 }
 
-fn cannot_start(error: std::io::Error) -> Exit {
-    print_error(format_args!("cannot start: {error}"));
-    Exit::OsError
+fn cannot_start(error: std::io::Error) -> CommandError {
+    Exit::OsError.because(format_args!("cannot start: {error}"))
 }
 
 /// One proxy at a time has the state directory. Where nothing can be written there, devices get their mail nevertheless, as

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Exit;
+use super::error::CommandError;
 use super::output::print;
 use crate::config::{Account, Cloud, Config, Credential, Grant, Identity};
 use crate::protocol::{Actor, Protocol};
@@ -10,7 +10,7 @@ use crate::transport::downstream::certificate;
 use crate::transport::http;
 
 /// Prints the steps. Nothing is done, and nobody is asked.
-pub(super) fn print_steps(config: &Config) -> Result<(), Exit> {
+pub(super) fn print_steps(config: &Config) -> Result<(), CommandError> {
     if config.identities.is_empty() {
         return print(
             "There is no [identity.NAME] in the configuration yet. Write one, with a made-up tenant and client_id if need be, and \

@@ -1,11 +1,11 @@
 //! The demo's story, told: who said what to whom, over which TLS.
 
-use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Setting, reachable, show as print};
+use crate::cli::error::{CommandError, unavailable};
 use crate::cli::output::has_colours;
 use crate::protocol::{ByProtocol, Protocol};
 use crate::simulator::Simulator;
@@ -32,16 +32,16 @@ pub(super) async fn show(
     setting: &Setting,
     authority: &Path,
     addresses: &ByProtocol<SocketAddr>,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<(), CommandError> {
     let mut text = Painted::new();
     text.plain("\n").bold("packetboat demo");
     text.plain("\nAn old scanner, packetboat, and a pretend Exchange Online, all on this computer.\n");
     print(text.text)?;
     let mut before = 0;
     for (protocol, &address) in addresses.iter() {
-        let tls = legacy_client::connect(address, authority).await?;
+        let tls = legacy_client::connect(address, authority).await.map_err(unavailable)?;
         let facts = downstream::facts(&tls);
-        let exchanges = client::fetch(protocol, tls, setting.login, &setting.password).await?;
+        let exchanges = client::fetch(protocol, tls, setting.login, &setting.password).await.map_err(unavailable)?;
         let all = simulator.events();
         let events = all.get(before..).unwrap_or_default();
         before = all.len();

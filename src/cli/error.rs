@@ -1,0 +1,63 @@
+//! A command's error is the exit code that the command ends with, and what it prints last.
+
+use std::fmt::{self, Display};
+use std::process::ExitCode;
+
+/// The codes of sysexits.h that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    Usage = 64,
+    NoInput = 66,
+    Unavailable = 69,
+    OsError = 71,
+    IoError = 74,
+    Config = 78,
+}
+
+/// Why a command ends without success.
+#[derive(Debug)]
+pub(super) struct CommandError {
+    exit: Exit,
+    /// What is still to be printed; empty where the log or the command itself has said it.
+    message: String,
+}
+
+impl Exit {
+    /// The error that ends with this code, for a reason that is printed.
+    pub(super) fn because(self, reason: impl Display) -> CommandError {
+        CommandError { exit: self, message: reason.to_string() }
+    }
+}
+
+/// The error for a reason outside the command: the proxy, the network, a file.
+pub(super) fn unavailable(reason: impl Display) -> CommandError {
+    Exit::Unavailable.because(reason)
+}
+
+impl CommandError {
+    /// The exit code.
+    pub(super) fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+/// An error whose reason has been printed or logged.
+impl From<Exit> for CommandError {
+    fn from(exit: Exit) -> Self {
+        Self { exit, message: String::new() }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
