@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::RwLock;
@@ -41,7 +41,7 @@ pub struct Admin {
     serving: Arc<RwLock<RunningProxy>>,
     /// Seconds since 1970.
     started: u64,
-    reloadable: Mutex<Snapshot>,
+    reloadable: Mutex<Reloadable>,
     /// Whether a mail server was reached, and when that was tried.
     reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
     expiries: Mutex<expiry::ReadExpiries>,
@@ -70,7 +70,7 @@ pub struct EventLoops {
 
 /// What a reload may change.
 #[derive(Default)]
-struct Snapshot {
+struct Reloadable {
     /// Addresses as configured and as they are, each with what ends it when it is dropped.
     open: Vec<(SocketAddr, SocketAddr, Trigger)>,
     token: Option<Secret>,
@@ -96,21 +96,16 @@ pub fn bind(
     before: Option<&Arc<Admin>>,
 ) -> Result<Listeners, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
-    let token = settings.token_file.as_ref().and_then(|path| {
-        let long = read_token(path).and_then(|token| match token.expose().len() {
-            SHORTEST_TOKEN.. => Ok(token),
-            short => Err(format!("{} has {short} characters and needs {SHORTEST_TOKEN} or more", path.display())),
-        });
-        long.map_err(|message| diagnostics.push(Diagnostic::new("admin.token_file", message))).ok()
-    });
+    let token = settings.token_file.as_ref().map(|path| read_token(path)).transpose();
+    let token = token.map_err(|diagnostic| diagnostics.push(diagnostic)).unwrap_or_default();
     let mut listen = Vec::new();
     for &address in &settings.listen {
-        if before.is_some_and(|admin| admin.reloadable().open.iter().any(|(open, ..)| *open == address)) {
+        if before.is_some_and(|admin| admin.reloadable.lock().open.iter().any(|(open, ..)| *open == address)) {
             listen.push((address, None));
             continue;
         }
-        let is_own =
-            before.is_some_and(|admin| admin.reloadable().open.iter().any(|(_, own, _)| own.port() == address.port()));
+        let is_own = before
+            .is_some_and(|admin| admin.reloadable.lock().open.iter().any(|(_, own, _)| own.port() == address.port()));
         let taken = match common.inherited.for_address(address) {
             Some(socket) => adopt(socket, KEEP_ALIVE).map(|socket| vec![socket]),
             None => self::listen(address, 1, KEEP_ALIVE, is_own),
@@ -130,14 +125,16 @@ pub fn bind(
     if diagnostics.is_empty() { Ok(Listeners { listen, token }) } else { Err(diagnostics) }
 }
 
-/// Reads a bearer token: a file's content but for white space around it.
-///
-/// # Errors
-/// It cannot be read, others can read it, or it holds no line of text.
-pub fn read_token(path: &Path) -> Result<Secret, String> {
-    state::read_secret(path)
-        .map_err(|error| error.to_string())
-        .map(|text| Secret::new(text.expose().trim_ascii_start().to_vec()))
+/// Reads the bearer token: the file's content but for white space around it.
+fn read_token(path: &Path) -> Result<Secret, Diagnostic> {
+    let text = state::read_secret(path).map_err(|error| Diagnostic::new("admin.token_file", error))?;
+    let token = Secret::new(text.expose().trim_ascii_start().to_vec());
+    let length = token.expose().len();
+    if length < SHORTEST_TOKEN {
+        let why = format_args!("{} has {length} characters and needs {SHORTEST_TOKEN} or more", path.display());
+        return Err(Diagnostic::new("admin.token_file", why));
+    }
+    Ok(token)
 }
 
 /// Takes in the inventory of an earlier run. One that cannot be read is put aside.
@@ -211,7 +208,7 @@ impl Admin {
     /// Answers at these listeners from now on, and at no others.
     pub fn serve(self: &Arc<Self>, listeners: Listeners) {
         let _inside = self.loops.page.enter();
-        let mut reloadable = self.reloadable();
+        let mut reloadable = self.reloadable.lock();
         reloadable.token = listeners.token;
         self.expiries.lock().forget();
         let mut open = Vec::new();
@@ -258,16 +255,12 @@ impl Admin {
 
     /// The first address that is answered at.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.reloadable().open.first().map(|(_, bound, _)| *bound)
+        self.reloadable.lock().open.first().map(|(_, bound, _)| *bound)
     }
 
     /// What came of a reload.
     pub fn set_reload_problem(&self, problem: Option<String>) {
-        self.reloadable().problem = problem;
-    }
-
-    fn reloadable(&self) -> MutexGuard<'_, Snapshot> {
-        self.reloadable.lock()
+        self.reloadable.lock().problem = problem;
     }
 }
 

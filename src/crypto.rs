@@ -67,6 +67,11 @@ pub fn random<const N: usize>() -> Result<[u8; N], Unavailable> {
     Ok(octets)
 }
 
+/// Compares two secrets in a time that depends on their lengths alone.
+pub fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
+}
+
 /// Returns the SHA-256 digest (FIPS 180-4).
 pub fn sha256(octets: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];

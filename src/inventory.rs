@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::config::Inventory as Limits;
 use crate::failure::Failure;
@@ -64,7 +64,7 @@ impl Inventory {
     pub fn observe(self: &Arc<Self>, observation: &Observation<'_>) -> Presence {
         let now = now();
         let fingerprint = observation.hello.map(ClientHello::fingerprint).unwrap_or_default();
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let entry = match table.find(observation.source, observation.protocol, &fingerprint) {
             Some(entry) => entry,
             None => {
@@ -84,7 +84,7 @@ impl Inventory {
     /// A device of a source that may come was refused before it has shown which one it is. That is told of the one that was
     /// seen there last, and is over with its next login; where none was seen, it is a new one.
     pub fn observe_rejection(self: &Arc<Self>, observation: &Observation<'_>) {
-        let of_source = self.table().at(observation.source).to_vec();
+        let of_source = self.table.lock().at(observation.source).to_vec();
         let of_protocol = of_source.iter().filter(|entry| entry.protocol == observation.protocol);
         match (of_protocol.max_by_key(|entry| entry.device().last_seen), observation.refused) {
             (Some(last), Some(failure)) => {
@@ -98,7 +98,7 @@ impl Inventory {
     /// All devices; those that need attention first, then by verdict, the last seen first.
     pub fn devices(&self) -> Vec<SeenDevice> {
         // Connections of devices wait for the lock.
-        let entries = self.table().all();
+        let entries = self.table.lock().all();
         let mut devices: Vec<SeenDevice> = entries.iter().map(|entry| entry.snapshot()).collect();
         let age = |device: &SeenDevice| u64::MAX - device.last_seen;
         devices.sort_by_cached_key(|device| {
@@ -116,7 +116,7 @@ impl Inventory {
     /// How many there are of each verdict. Refused ones count for a week, and only if they have shown what they are:
     /// whoever scans the network is no device.
     pub fn counts(&self) -> [(&'static str, usize); 4] {
-        let entries = self.table().all();
+        let entries = self.table.lock().all();
         let lately = now().saturating_sub(WEEK);
         let judgement = |entry: &Arc<Entry>| {
             let device = entry.device();
@@ -129,7 +129,7 @@ impl Inventory {
 
     /// Addresses whose name is not known.
     pub fn unnamed_sources(&self) -> Vec<IpAddr> {
-        let entries = self.table().all();
+        let entries = self.table.lock().all();
         let sources = entries.iter().map(|entry| entry.device()).filter(|device| device.name.is_none());
         let sources: HashSet<IpAddr> = sources.map(|device| device.source).collect();
         sources.into_iter().collect()
@@ -137,7 +137,7 @@ impl Inventory {
 
     /// What the DNS calls an address.
     pub fn set_name(&self, source: IpAddr, name: &str) {
-        for entry in self.table().at(source) {
+        for entry in self.table.lock().at(source) {
             entry.device().name = Some(name.to_owned());
         }
         self.changed.store(true, Ordering::Relaxed);
@@ -147,7 +147,7 @@ impl Inventory {
     pub fn forget_stale(&self) {
         let limits = self.limits();
         let oldest = now().saturating_sub(limits.forget_after.as_secs());
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let before = table.count();
         table.retain(|entry| entry.open.load(Ordering::Relaxed) > 0 || entry.device().last_seen >= oldest);
         table.limit(limits.devices);
@@ -170,10 +170,6 @@ impl Inventory {
     /// It could not be kept.
     pub fn mark_changed(&self) {
         self.changed.store(true, Ordering::Relaxed);
-    }
-
-    fn table(&self) -> MutexGuard<'_, DeviceTable> {
-        self.table.lock()
     }
 
     fn limits(&self) -> Limits {
@@ -200,7 +196,7 @@ impl Presence {
         device.mailbox = mailbox.map(str::to_owned).or(device.mailbox.take());
         drop(device);
         // Strangers may have pushed it out since it came.
-        self.inventory.table().keep(&self.entry, self.inventory.limits().devices);
+        self.inventory.table.lock().keep(&self.entry, self.inventory.limits().devices);
     }
 
     /// Something went wrong with it.
@@ -333,7 +329,7 @@ mod tests {
         let inventory = inventory(10);
         drop(inventory.observe(&observation("192.0.2.1", None)));
         let connected = inventory.observe(&observation("192.0.2.2", None));
-        for entry in inventory.table().all() {
+        for entry in inventory.table.lock().all() {
             entry.device().last_seen -= 61;
         }
         inventory.forget_stale();

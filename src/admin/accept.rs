@@ -1,5 +1,6 @@
 //! Connections to the page, and those of the operator's commands by the socket in the state directory.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,40 +19,21 @@ use crate::transport::http::server::{self, Bodies};
 
 /// Serves whoever reaches this port.
 pub(super) async fn from_network(admin: Arc<Admin>, socket: TcpListener, mut lifecycle: Lifecycle) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = lifecycle.reached(Phase::Draining) => return,
-        };
-        let Ok((stream, source)) = accepted else {
-            sleep(PAUSE).await;
+    while let Some((stream, source)) = next(|| socket.accept(), &mut lifecycle).await {
+        let limiter = if source.ip().to_canonical().is_loopback() { &admin.near } else { &admin.far };
+        let Some(permit) = limiter.take(source.ip()) else {
+            debug!(%source, "too many connections to the page");
             continue;
         };
-        let limiter = if source.ip().to_canonical().is_loopback() { &admin.near } else { &admin.far };
-        match limiter.take(source.ip()) {
-            Some(permit) => drop(tokio::spawn(serve(
-                Arc::clone(&admin),
-                stream,
-                Client::Network(Arc::new(permit)),
-                lifecycle.clone(),
-            ))),
-            None => debug!(%source, "too many connections to the page"),
-        }
+        let client = Client::Network(Arc::new(permit));
+        tokio::spawn(serve(Arc::clone(&admin), stream, client, lifecycle.clone()));
     }
 }
 
 /// Serves root and the user that this process runs as.
 pub(super) async fn from_owner(admin: Arc<Admin>, socket: UnixListener, mut lifecycle: Lifecycle) {
     let connections = Arc::new(Semaphore::new(OF_OWNER));
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = lifecycle.reached(Phase::Draining) => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            sleep(PAUSE).await;
-            continue;
-        };
+    while let Some((stream, _)) = next(|| socket.accept(), &mut lifecycle).await {
         let user = stream.peer_cred().map(|peer| peer.uid());
         if !user.as_ref().is_ok_and(|user| state::socket::is_for(*user)) {
             debug!(?user, "this user may not ask at the socket in the state directory");
@@ -66,6 +48,23 @@ pub(super) async fn from_owner(admin: Arc<Admin>, socket: UnixListener, mut life
             serve(admin, stream, Client::Owner, lifecycle).await;
             drop(permit);
         });
+    }
+}
+
+/// The next connection, or none once the drain begins. A socket that fails is tried again after a pause.
+async fn next<T, F>(mut accept: impl FnMut() -> F, lifecycle: &mut Lifecycle) -> Option<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept() => accepted,
+            () = lifecycle.reached(Phase::Draining) => return None,
+        };
+        match accepted {
+            Ok(connection) => return Some(connection),
+            Err(_) => sleep(PAUSE).await,
+        }
     }
 }
 

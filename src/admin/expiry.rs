@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
 use tokio::time::Instant;
 
 use super::Admin;
@@ -36,16 +35,16 @@ impl ReadExpiries {
 impl Admin {
     /// All of them, the first to end first.
     pub(super) async fn expiries(&self, tokens: &[TokenStatus]) -> Vec<Expiry> {
-        let is_fresh = self.known_expiries().0.as_ref().is_some_and(|(read, _)| read.elapsed() < AGAIN);
+        let is_fresh = self.expiries.lock().0.as_ref().is_some_and(|(read, _)| read.elapsed() < AGAIN);
         if !is_fresh {
             let config = self.serving.read().await.config().clone();
             // Where files do not answer, what was read before is shown.
             if let Ok(read) = pool::FILES.run_alone(&self.certificates, PATIENCE, move || file_expiries(&config)).await
             {
-                self.known_expiries().0 = Some((Instant::now(), read));
+                self.expiries.lock().0 = Some((Instant::now(), read));
             }
         }
-        let mut expiries = self.known_expiries().0.as_ref().map(|(_, read)| read.clone()).unwrap_or_default();
+        let mut expiries = self.expiries.lock().0.as_ref().map(|(_, read)| read.clone()).unwrap_or_default();
         expiries.extend(tokens.iter().filter_map(|status| {
             let until = i64::try_from(status.sign_in_until?).ok()?;
             let advice = format!("packetboat login {}", status.account);
@@ -53,12 +52,6 @@ impl Admin {
         }));
         expiries.sort_by_key(|expiry| expiry.until);
         expiries
-    }
-}
-
-impl Admin {
-    fn known_expiries(&self) -> MutexGuard<'_, ReadExpiries> {
-        self.expiries.lock()
     }
 }
 

@@ -10,11 +10,10 @@ use tokio::time::{Instant, timeout};
 use super::Admin;
 use super::cache::Cache;
 use super::limiter::Permit;
-use crate::crypto::KeyedHash;
+use crate::crypto;
 use crate::inventory::{self, SeenDevice};
 use crate::lifecycle;
 use crate::pool;
-use crate::secret::Secret;
 use crate::transport::http::server::{Request, Response};
 use crate::transport::upstream::MailServer;
 
@@ -59,8 +58,9 @@ impl Admin {
         if OPEN.contains(&received.path.as_str()) {
             return Ok(());
         }
-        match &self.reloadable().token {
-            Some(token) if received.bearer.as_ref().is_some_and(|given| is_same_token(token, given)) => {}
+        match &self.reloadable.lock().token {
+            Some(token)
+                if received.bearer.as_ref().is_some_and(|given| crypto::is_equal(token.expose(), given.expose())) => {}
             Some(_) => {
                 let mut said = Response::text(401, "send the content of admin.token_file as a bearer token\n");
                 said.headers.push(("www-authenticate", "Bearer".to_owned()));
@@ -226,11 +226,6 @@ async fn is_any_reachable(servers: Vec<Arc<MailServer>>) -> bool {
 
 fn unreachable_message() -> String {
     "there is no access token, and no mail server can be reached".to_owned()
-}
-
-/// In a time that does not depend on where they differ.
-fn is_same_token(token: &Secret, given: &Secret) -> bool {
-    KeyedHash::new().is_ok_and(|hash| hash.of(&[token.expose()]).is(&hash.of(&[given.expose()])))
 }
 
 /// The Host header of who means this computer.

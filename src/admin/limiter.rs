@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::source::Source;
@@ -32,7 +32,7 @@ impl ConnectionLimiter {
     /// A place for a connection from this address, if there is one for it.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
         let source = Source::from(address);
-        let mut counts = self.counts();
+        let mut counts = self.0.lock();
         let own = counts.of.get(&source).copied().unwrap_or_default();
         let is_known = counts.known.get(&source).is_some_and(|when| when.elapsed() < REMEMBERED);
         let has_room = own < OF_A_SOURCE && counts.all < ALL - KEPT;
@@ -45,16 +45,12 @@ impl ConnectionLimiter {
         drop(counts);
         Some(Permit { limiter: Arc::clone(self), source })
     }
-
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock()
-    }
 }
 
 impl Permit {
     /// Its source was told something that is not for everybody.
     pub(super) fn mark_authenticated(&self) {
-        let mut counts = self.limiter.counts();
+        let mut counts = self.limiter.0.lock();
         counts.known.insert(self.source, Instant::now());
         if counts.known.len() > MOST_KNOWN
             && let Some(oldest) = counts.known.iter().min_by_key(|(_, when)| **when).map(|(source, _)| *source)
@@ -66,7 +62,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut counts = self.limiter.counts();
+        let mut counts = self.limiter.0.lock();
         counts.all = counts.all.saturating_sub(1);
         match counts.of.get_mut(&self.source) {
             Some(own) if *own > 1 => *own -= 1,
@@ -103,7 +99,7 @@ mod tests {
         assert!(limiter.take(from(2)).is_some());
         drop(held);
         assert!(limiter.take(from(1)).is_some());
-        let counts = limiter.counts();
+        let counts = limiter.0.lock();
         assert_eq!((counts.all, counts.of.len()), (0, 0));
     }
 
@@ -122,7 +118,7 @@ mod tests {
     fn few_sources_are_remembered() {
         let limiter = Arc::<ConnectionLimiter>::default();
         (0..200).for_each(|last| limiter.take(from(last)).unwrap().mark_authenticated());
-        assert_eq!(limiter.counts().known.len(), MOST_KNOWN);
-        assert!(limiter.counts().known.contains_key(&Source::from(from(199))));
+        assert_eq!(limiter.0.lock().known.len(), MOST_KNOWN);
+        assert!(limiter.0.lock().known.contains_key(&Source::from(from(199))));
     }
 }

@@ -77,7 +77,7 @@ impl Admin {
         let expiries = self.expiries(&tokens).await;
         let counted = self.common.metrics.totals();
         self.common.metrics.history(|history| history.take(unix_time(), counted, counts(&tokens)));
-        let (loaded, refused) = (self.common.metrics.config_loaded_at(), self.reloadable().problem.clone());
+        let (loaded, refused) = (self.common.metrics.config_loaded_at(), self.reloadable.lock().problem.clone());
         let status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "openssl": format!("{}, {}", downstream::library_version(), downstream::library_support()),

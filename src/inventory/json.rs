@@ -58,7 +58,7 @@ impl Inventory {
         }
         let text = read_saved(path)?;
         let devices = read(&text).map_err(|why| format!("{}: {why}", path.display()))?;
-        let mut table = self.table();
+        let mut table = self.table.lock();
         for device in devices {
             let of_source = table.at(device.source).len();
             let fingerprint = device.fingerprint.clone().unwrap_or_default();

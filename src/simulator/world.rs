@@ -63,7 +63,7 @@ impl World {
 
     /// Notes something that a spectator would like to know. Never a token, a password or mail.
     pub(super) fn log_event(&self, event: String) {
-        let mut log = locked(&self.log);
+        let mut log = self.log.lock();
         if log.len() >= REMEMBERED {
             log.drain(..REMEMBERED / 2);
         }
@@ -74,11 +74,11 @@ impl World {
     }
 
     pub(super) fn events(&self) -> Vec<String> {
-        locked(&self.log).clone()
+        self.log.lock().clone()
     }
 
     pub(super) fn tokens(&self) -> MutexGuard<'_, Tokens> {
-        locked(&self.tokens)
+        self.tokens.lock()
     }
 
     /// The endpoint's clock.
@@ -99,11 +99,6 @@ impl World {
     pub(super) fn random_text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.random_octets())
     }
-}
-
-/// What has panicked in between has done no harm to what is kept here.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }
 
 /// Events that a slow listener may lag behind.

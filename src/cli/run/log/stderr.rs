@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing::warn;
@@ -49,30 +49,30 @@ impl StandardError {
     pub(super) fn start_thread(&self) -> io::Result<()> {
         let writer = self.clone();
         thread::Builder::new().name("log".to_owned()).spawn(move || writer.work())?;
-        self.state().has_thread = true;
+        self.0.state.lock().has_thread = true;
         Ok(())
     }
 
     /// Lines that were dropped since the start.
     pub(super) fn dropped(&self) -> u64 {
-        self.state().dropped
+        self.0.state.lock().dropped
     }
 
     /// Waits until all lines are written, but no longer than `patience`.
     pub(super) fn finish(&self, patience: Duration) {
         let until = Instant::now() + patience;
-        let mut state = self.state();
+        let mut state = self.0.state.lock();
         while state.octets > 0 {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            let _ = self.0.written.wait_for(&mut state, left);
+            self.0.written.wait_for(&mut state, left);
         }
     }
 
     fn push(&self, line: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.0.state.lock();
         if !state.has_thread {
             let patience = if state.is_blocked { Duration::ZERO } else { PATIENCE };
             state.is_blocked = !write_within(line, patience);
@@ -92,14 +92,14 @@ impl StandardError {
     }
 
     fn work(&self) {
-        let mut state = self.state();
+        let mut state = self.0.state.lock();
         loop {
             let Some(line) = state.lines.pop_front() else {
                 let unreported = std::mem::take(&mut state.unreported);
                 if unreported > 0 {
                     drop(state);
                     warn!(left_out = unreported, "{unreported} log lines are lost: nobody read standard error");
-                    state = self.state();
+                    state = self.0.state.lock();
                     continue;
                 }
                 self.0.written.notify_all();
@@ -108,16 +108,12 @@ impl StandardError {
             };
             drop(state);
             let is_written = write_whole(&line).is_ok();
-            state = self.state();
+            state = self.0.state.lock();
             state.octets = state.octets.saturating_sub(line.len());
             if !is_written {
                 state.dropped += 1;
             }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, QueueState> {
-        self.0.state.lock()
     }
 }
 
