@@ -130,6 +130,7 @@ impl ConfigFile {
     /// Where a proxy with this file may keep its state, the likeliest first: whether or not the file makes sense. The default
     /// directory may be another proxy's, and counts only where none is named.
     pub(super) fn state_directories(&self) -> Vec<PathBuf> {
+        // Own code: the toml crate's error recovery loses a key behind a line that holds nothing but a stray word.
         let content = fs::read(&self.config).unwrap_or_default();
         let text = String::from_utf8_lossy(text::without_mark(&content));
         let in_file = text.lines().take_while(|line| !line.trim_start().starts_with('[')).find_map(|line| {
@@ -172,7 +173,7 @@ mod tests {
         let file = directory.path().join("packetboat.toml");
         fs::write(
             &file,
-            format!("\u{feff}state_directory = {state:?} # here\nnonsense [\n[log]\nstate_directory = \"no\""),
+            format!("\u{feff}stray\nstate_directory = {state:?} # here\nnonsense [\n[log]\nstate_directory = \"no\""),
         )
         .unwrap();
         let config = ConfigFile { config: file, state_directory: None };
