@@ -1,4 +1,4 @@
-//! What is seen from outside: metrics, health, the inventory, and the page that shows all of it.
+//! The admin side serves metrics, health, the inventory, and the page that shows all of it.
 
 mod accept;
 mod cache;
@@ -35,60 +35,60 @@ use crate::transport::{adopt, listen};
 use handler::Caches;
 use limiter::ConnectionLimiter;
 
-/// Who answers.
+/// The admin side of a running proxy.
 pub struct Admin {
     common: ProcessState,
     serving: Arc<RwLock<RunningProxy>>,
     /// Seconds since 1970.
     started: u64,
     reloadable: Mutex<Reloadable>,
-    /// Whether a mail server was reached, and when that was tried.
+    /// The last attempt to reach a mail server: when, and whether it succeeded.
     reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
     expiries: Mutex<expiry::ReadExpiries>,
-    /// One reading of certificates at a time.
+    /// Lets one reading of certificates run at a time.
     certificates: Gate,
     saving: tokio::sync::Mutex<()>,
     save_status: SaveStatus,
     loops: EventLoops,
-    /// For the page and for the socket in the state directory apart: nobody at the page delays the operator's commands.
+    /// Cached answers, apart for the page and for the socket: readers of the page cannot delay the operator's commands.
     caches: Caches,
     owner_caches: Caches,
-    /// Connections from this computer, and from elsewhere.
+    /// Limits on connections from this computer, and from elsewhere.
     near: Arc<ConnectionLimiter>,
     far: Arc<ConnectionLimiter>,
 }
 
-/// The event loops that serve neither connections of devices nor the control of the process, each on a thread of its own.
+/// The event loops beside those of devices, each on a thread of its own.
 pub struct EventLoops {
     /// Signals, reloads and the timers of tokens.
     pub control: Handle,
-    /// The page and metrics, for whoever reaches their port.
+    /// The page and metrics, at their port.
     pub page: Handle,
     /// The watchdog, and the socket in the state directory.
     pub health: Handle,
 }
 
-/// What a reload may change.
+/// The state that a reload may change.
 #[derive(Default)]
 struct Reloadable {
-    /// Addresses as configured and as they are, each with what ends it when it is dropped.
+    /// Addresses as configured and as bound, each with a trigger that closes it on drop.
     open: Vec<(SocketAddr, SocketAddr, Trigger)>,
     token: Option<Secret>,
-    /// Why the last reload was refused, if it was.
+    /// Why the last reload was rejected, if it was.
     problem: Option<String>,
 }
 
-/// Addresses that are listened on, and the token that is asked for there.
+/// Bound sockets for the page, and the token that it asks for.
 pub struct Listeners {
-    /// As configured; without a socket where it is open already.
+    /// Addresses as configured; without a socket where one is open already.
     listen: Vec<(SocketAddr, Option<StdListener>)>,
     token: Option<Secret>,
 }
 
-/// Binds every address and reads the token; what is listened on already stays.
+/// Binds every address and reads the token. Sockets that are open already stay.
 ///
 /// # Errors
-/// Each diagnostic.
+/// One diagnostic for each address and file that does not work.
 pub fn bind(
     settings: &Settings,
     mode: Mode,
@@ -137,21 +137,21 @@ fn read_token(path: &Path) -> Result<Secret, Diagnostic> {
     Ok(token)
 }
 
-/// Takes in the inventory of an earlier run. One that cannot be read is put aside.
+/// Loads the inventory of an earlier run. A file that cannot be read is renamed.
 pub fn load_inventory(config: &Config, common: &ProcessState) {
     let path = inventory_path(&config.state_directory);
     if let Err(message) = common.inventory.load(&path) {
         let aside = path.with_extension("unreadable");
         match std::fs::rename(&path, &aside) {
-            Ok(()) => warn!("{message}; it is put aside as {}, and a new one begun", aside.display()),
+            Ok(()) => warn!("{message}; the file is renamed to {}, and a new inventory begins", aside.display()),
             Err(error) => {
-                warn!("{message}; a new one is begun, and this one is written over: putting it aside: {error}")
+                warn!("{message}; the file cannot be renamed ({error}), and a new inventory overwrites it")
             }
         }
     }
 }
 
-/// Where the inventory is kept.
+/// The file of the inventory.
 pub fn inventory_path(state_directory: &Path) -> PathBuf {
     state_directory.join("inventory.json")
 }
@@ -160,7 +160,7 @@ impl EventLoops {
     /// Starts the threads. Call it on the event loop of the control thread.
     ///
     /// # Errors
-    /// The operating system has none.
+    /// The operating system refuses a thread.
     pub fn start() -> io::Result<Self> {
         Ok(Self { control: Handle::current(), page: event_loop("page")?, health: event_loop("health")? })
     }
@@ -176,14 +176,14 @@ fn event_loop(name: &str) -> io::Result<Handle> {
 }
 
 impl Listeners {
-    /// Where they are, with the ports that the system chose where 0 was asked for.
+    /// The bound addresses, with the ports that the system chose for port 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listen.iter().filter_map(|(_, socket)| socket.as_ref()?.local_addr().ok()).collect()
     }
 }
 
 impl Admin {
-    /// For what runs.
+    /// The admin side of a running proxy; it answers nothing yet.
     pub fn new(common: &ProcessState, serving: &Arc<RwLock<RunningProxy>>, loops: EventLoops) -> Arc<Self> {
         common.metrics.add_event_loop(loops.page.metrics());
         common.metrics.add_event_loop(loops.health.metrics());
@@ -205,7 +205,7 @@ impl Admin {
         })
     }
 
-    /// Answers at these listeners from now on, and at no others.
+    /// Serves the page at these addresses from now on, and closes all others.
     pub fn serve(self: &Arc<Self>, listeners: Listeners) {
         let _inside = self.loops.page.enter();
         let mut reloadable = self.reloadable.lock();
@@ -237,10 +237,10 @@ impl Admin {
         reloadable.open = open;
     }
 
-    /// Answers root and the user of this process at a socket in the state directory, until the lifecycle says otherwise.
+    /// Serves root and the user of this process at a socket in the state directory, until the drain.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The operating system refuses the socket.
     pub fn serve_owner(self: &Arc<Self>, socket: StdUnixListener, lifecycle: Lifecycle) -> io::Result<()> {
         let _inside = self.loops.health.enter();
         let socket = UnixListener::from_std(socket)?;
@@ -248,17 +248,17 @@ impl Admin {
         Ok(())
     }
 
-    /// Begins what goes on beside the answers.
+    /// Starts the tasks that run without a request.
     pub fn start_maintenance(self: &Arc<Self>, lifecycle: Lifecycle) {
         self.loops.page.spawn(maintenance::run(Arc::clone(self), lifecycle));
     }
 
-    /// The first address that is answered at.
+    /// The first address of the page.
     pub fn address(&self) -> Option<SocketAddr> {
         self.reloadable.lock().open.first().map(|(_, bound, _)| *bound)
     }
 
-    /// What came of a reload.
+    /// Notes why the last reload was rejected, or that it was not.
     pub fn set_reload_problem(&self, problem: Option<String>) {
         self.reloadable.lock().problem = problem;
     }

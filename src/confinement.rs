@@ -1,7 +1,7 @@
-//! What this process gives up before it serves: core dumps, being traced, programs, files that are none of its business.
+//! Before it serves, the process gives up core dumps, being traced, starting programs, and files that it does not need.
 //!
-//! Whoever takes it over by a mistake in it has what it has, and nothing beside that: no program to start, no file outside of
-//! the directories that the configuration names and those of the system's resolver, no debugger's way into its neighbours.
+//! An attacker who takes the process over has what the process has, and nothing beside that: no program to start, no file
+//! outside the directories of the configuration and of the system's resolver, no debugger's access to other processes.
 
 mod paths;
 mod syscalls;
@@ -22,25 +22,25 @@ use crate::state;
 use paths::{directories, directory_of};
 pub use paths::{needed_files, wide_directories};
 
-/// What came of it. Each part is the kernel's to grant; what it does not is no reason not to serve.
+/// The result of confining the process. The proxy serves even where the kernel grants only a part.
 #[derive(Debug)]
 pub struct Confinement {
-    /// Landlock holds: files outside of these directories cannot be opened.
+    /// The directories outside which Landlock lets no file be opened, or why Landlock does not hold.
     pub files: Result<Vec<PathBuf>, String>,
-    /// seccomp holds: no program can be started, and no call made that only other programs need.
+    /// Whether seccomp holds, which refuses to start programs and to make calls that only other programs need.
     pub calls: Result<(), String>,
 }
 
-/// No core dump, and nobody may look into this process's memory but root (prctl(2), PR_SET_DUMPABLE; core(5)): it holds keys,
-/// tokens and passwords. Programs that it starts are not concerned.
+/// Forbids core dumps, and reading this process's memory to all but root (prctl(2), PR_SET_DUMPABLE; core(5)): it holds keys,
+/// tokens and passwords. Programs that it starts are not affected.
 pub fn keep_memory_private() {
     // Neither can fail here; and there would be nothing to do about it.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
-/// Confines this thread and all that it starts, for as long as the process lives. Others it would not hold for: where there
-/// are some, nothing is done.
+/// Confines this thread and all that it starts, for as long as the process lives. Where other threads run, which would stay
+/// unconfined, it does nothing.
 pub fn confine_process(config: &Config, file: &Path) -> Confinement {
     if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
         let why = "there are other threads already".to_owned();
@@ -49,8 +49,7 @@ pub fn confine_process(config: &Config, file: &Path) -> Confinement {
     confine_thread(config, file)
 }
 
-/// The same for this thread and those that it starts from here on, whatever others there are: for a command that tries what
-/// the service does.
+/// Confines this thread and those that it starts, whatever other threads run: for a command that tries what the service does.
 pub fn confine_thread(config: &Config, file: &Path) -> Confinement {
     let came = confine(config, file);
     if came.files.is_ok() {
@@ -59,7 +58,7 @@ pub fn confine_thread(config: &Config, file: &Path) -> Confinement {
     came
 }
 
-/// What is needed and may not be opened now, each with the reason: to be asked once the confinement holds.
+/// Needed files that cannot be opened, each with the reason. Call it once the confinement holds.
 pub fn unreadable_files(config: &Config, file: &Path) -> Vec<String> {
     let missing = paths::missing_targets().into_iter().map(|(path, end)| {
         format!(
@@ -78,9 +77,9 @@ fn confine(config: &Config, file: &Path) -> Confinement {
     Confinement { files: files.map(|()| directories), calls: syscalls::confine() }
 }
 
-/// Paths of the configuration that lie outside of what may be opened since the start.
+/// Files of the configuration that the confinement does not allow.
 ///
-/// A directory that was replaced since is another one, though its name is the same: what cannot be opened there is outside.
+/// A directory that was replaced since the start is another one, even under the same name, and is not allowed.
 pub fn disallowed_files(config: &Config, allowed: &[PathBuf]) -> Vec<PathBuf> {
     let is_outside = |path: &PathBuf| {
         let directory = directory_of(&fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
@@ -92,12 +91,12 @@ pub fn disallowed_files(config: &Config, allowed: &[PathBuf]) -> Vec<PathBuf> {
     config.files().into_iter().filter(is_outside).collect()
 }
 
-/// Without waiting, should it be a pipe.
+/// Opens a file for reading, without waiting if it is a pipe.
 fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
-/// Landlock (landlock(7)): what is not allowed here is refused from now on.
+/// Confines files by Landlock (landlock(7)): what is not allowed here is refused from now on.
 fn confine_files(readable: &[PathBuf], writable: &Path) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let ruleset = Ruleset::default()
@@ -128,12 +127,12 @@ fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Re
     ruleset.add_rule(PathBeneath::new(opened, access)).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// What the state directory never needs: nothing in it is a program, nothing but files and directories is made there once
-/// the socket for commands is, and whatever else lay there would be a trap for root's commands.
+/// Rights that the state directory never needs. It holds no programs, and nothing but files and directories is made there
+/// after the socket for commands; anything else could be a trap for root's commands.
 const NEVER_KEPT: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     Execute | MakeSym | MakeFifo | MakeChar | MakeBlock | MakeSock
 });
-/// The rights that are handled, as far as the kernel knows them.
+/// The version of Landlock whose rights are handled, as far as the kernel has them.
 const KNOWN: ABI = ABI::V6;
 
 #[cfg(test)]
@@ -150,7 +149,7 @@ mod tests {
         Config::parse(&text, &state.join("packetboat.toml")).unwrap().config
     }
 
-    /// The real thing, in a thread of its own: it lasts as long as that.
+    /// Confines a thread of its own for real; the confinement ends with it.
     #[test]
     fn a_confined_thread_opens_no_other_file_and_starts_no_program() {
         let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -1,7 +1,7 @@
-//! Which devices were seen: from where, as whom, with what TLS, and whether they need packetboat at all.
+//! The inventory records which devices were seen: their address, login and TLS, and whether they need packetboat.
 //!
-//! A device is told from others by its address, its protocol and the fingerprint of its ClientHello. What is remembered is
-//! bounded, in all and for each address, so that nobody can fill it; those that have logged in are forgotten last.
+//! A device is identified by its address, its protocol and the fingerprint of its ClientHello. The inventory is bounded, in all
+//! and for each address, so that nobody can fill it; devices that have logged in are forgotten last.
 
 mod assessment;
 mod csv;
@@ -36,31 +36,31 @@ pub struct Inventory {
     changed: AtomicBool,
 }
 
-/// A device that is connected. Dropping it says that it no longer is.
+/// The connection of a device. Dropping it notes that the device has left.
 pub struct Presence {
     inventory: Arc<Inventory>,
     entry: Arc<Entry>,
 }
 
 impl Inventory {
-    /// Nobody yet.
+    /// An inventory without devices.
     pub fn new(limits: Limits) -> Arc<Self> {
         let (table, changed) = (Mutex::default(), AtomicBool::new(false));
         Arc::new(Self { limits: Mutex::new(limits), table, changed })
     }
 
-    /// Other limits, from now on.
+    /// Sets other limits.
     pub fn set_limits(&self, limits: Limits) {
         *self.limits.lock() = limits;
         self.forget_stale();
     }
 
-    /// Whether names are to be looked up.
+    /// Returns whether names are to be looked up in the DNS.
     pub fn wants_names(&self) -> bool {
         self.limits().reverse_dns
     }
 
-    /// A connection has shown what it is.
+    /// Records what a connection has shown.
     pub fn observe(self: &Arc<Self>, observation: &Observation<'_>) -> Presence {
         let now = now();
         let fingerprint = observation.hello.map(ClientHello::fingerprint).unwrap_or_default();
@@ -81,8 +81,8 @@ impl Inventory {
         Presence { inventory: Arc::clone(self), entry }
     }
 
-    /// A device of a source that may come was refused before it has shown which one it is. That is told of the one that was
-    /// seen there last, and is over with its next login; where none was seen, it is a new one.
+    /// Records that a connection was rejected before it has shown which device it is. The failure counts for the device that was
+    /// last seen at that source, until its next login; where none was seen, it counts for a new device.
     pub fn observe_rejection(self: &Arc<Self>, observation: &Observation<'_>) {
         let of_source = self.table.lock().at(observation.source).to_vec();
         let of_protocol = of_source.iter().filter(|entry| entry.protocol == observation.protocol);
@@ -95,7 +95,7 @@ impl Inventory {
         }
     }
 
-    /// All devices; those that need attention first, then by verdict, the last seen first.
+    /// All devices: those that need attention first, then by assessment, the last seen first.
     pub fn devices(&self) -> Vec<SeenDevice> {
         // Connections of devices wait for the lock.
         let entries = self.table.lock().all();
@@ -113,8 +113,8 @@ impl Inventory {
         devices
     }
 
-    /// How many there are of each verdict. Refused ones count for a week, and only if they have shown what they are:
-    /// whoever scans the network is no device.
+    /// The number of devices of each judgement. A refused device counts for a week, and only if it has shown its TLS: a port scan
+    /// is no device.
     pub fn counts(&self) -> [(&'static str, usize); 4] {
         let entries = self.table.lock().all();
         let lately = now().saturating_sub(WEEK);
@@ -127,7 +127,7 @@ impl Inventory {
         Judgement::ALL.map(|one| (one.label(), judgements.iter().filter(|judgement| **judgement == one).count()))
     }
 
-    /// Addresses whose name is not known.
+    /// Addresses without a name.
     pub fn unnamed_sources(&self) -> Vec<IpAddr> {
         let entries = self.table.lock().all();
         let sources = entries.iter().map(|entry| entry.device()).filter(|device| device.name.is_none());
@@ -135,7 +135,7 @@ impl Inventory {
         sources.into_iter().collect()
     }
 
-    /// What the DNS calls an address.
+    /// Sets the name that the DNS has for an address.
     pub fn set_name(&self, source: IpAddr, name: &str) {
         for entry in self.table.lock().at(source) {
             entry.device().name = Some(name.to_owned());
@@ -143,7 +143,7 @@ impl Inventory {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// Lets go of those that were not seen for too long.
+    /// Forgets devices that were not seen for too long.
     pub fn forget_stale(&self) {
         let limits = self.limits();
         let oldest = now().saturating_sub(limits.forget_after.as_secs());
@@ -156,18 +156,18 @@ impl Inventory {
         }
     }
 
-    /// Whether there is anything to be kept.
+    /// Returns whether anything has changed since the last save.
     pub fn has_changed(&self) -> bool {
         self.changed.load(Ordering::Relaxed)
     }
 
-    /// What is to be kept; from here on nothing has changed.
+    /// The inventory to save, as JSON; from here on nothing has changed.
     pub fn to_save(&self) -> Vec<u8> {
         self.changed.store(false, Ordering::Relaxed);
         self.to_json()
     }
 
-    /// It could not be kept.
+    /// Notes that the inventory is to be saved again, because saving failed.
     pub fn mark_changed(&self) {
         self.changed.store(true, Ordering::Relaxed);
     }
@@ -178,7 +178,7 @@ impl Inventory {
 }
 
 impl Presence {
-    /// It tries to log in as this.
+    /// Records a login that the device tries.
     pub fn attempts_login(&self, login: &str) {
         let mut device = self.entry.device();
         if device.logins.first().is_none_or(|first| first != login) {
@@ -188,7 +188,7 @@ impl Presence {
         }
     }
 
-    /// It is in, in this mailbox.
+    /// Records a successful login, and the mailbox behind it.
     pub fn logged_in(&self, mailbox: Option<&str>) {
         let mut device = self.entry.device();
         device.logged_in = Some(now());
@@ -199,7 +199,7 @@ impl Presence {
         self.inventory.table.lock().keep(&self.entry, self.inventory.limits().devices);
     }
 
-    /// Something went wrong with it.
+    /// Records a failure of the device's connection.
     pub fn failed(&self, failure: &Failure) {
         self.entry.device().fail(failure, now());
     }
@@ -303,7 +303,7 @@ mod tests {
         assert!(!inventory.devices()[0].needs_attention());
     }
 
-    /// Somebody who comes with ever new ClientHellos, and from ever new addresses, drives out nobody who has logged in.
+    /// A stranger with ever new ClientHellos and addresses pushes out no device that has logged in.
     #[test]
     fn strangers_are_forgotten_first() {
         let inventory = inventory(40);

@@ -1,5 +1,5 @@
-//! A pretend Exchange Online on this computer: IMAP, POP3 and the token endpoint of one tenant, for the demonstration
-//! and for tests. It opens mailboxes to XOAUTH2 alone, as the real one does, and misbehaves as it is told.
+//! The simulator is a pretend Exchange Online on this computer, for the demonstration and for tests: IMAP, POP3 and the token
+//! endpoint of one tenant. Like the real one it opens mailboxes to XOAUTH2 only. It misbehaves on request.
 
 pub mod client;
 mod connection;
@@ -41,11 +41,11 @@ pub use counts::{Counts, LoginCounts};
 pub use quirks::Quirks;
 pub use tenant::{ClientCertificate, Tenant, User};
 
-/// What the simulator is made of.
+/// The settings of a simulator.
 pub struct Setup {
-    /// Where its certificate is made and kept, and the authority's beside it.
+    /// The directory of its certificate and of the authority's, which are made there.
     pub directory: PathBuf,
-    /// Who and what it knows.
+    /// The tenant that it simulates.
     pub tenant: Tenant,
 }
 
@@ -59,7 +59,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Listens on free ports of 127.0.0.1.
+    /// Starts a simulator on free ports of 127.0.0.1.
     ///
     /// # Errors
     /// The directory cannot be written, or there is no port.
@@ -105,12 +105,12 @@ impl Simulator {
         self.mail(Protocol::Pop3)
     }
 
-    /// Where the token endpoint is: `https://127.0.0.1:PORT/TENANT/oauth2/v2.0/token` and its like.
+    /// The address of the token endpoint: `https://127.0.0.1:PORT/TENANT/oauth2/v2.0/token` and its like.
     pub fn endpoint(&self) -> SocketAddr {
         self.world.endpoint
     }
 
-    /// Where the metadata service is: `http://127.0.0.1:PORT/metadata/identity/oauth2/token`.
+    /// The address of the metadata service: `http://127.0.0.1:PORT/metadata/identity/oauth2/token`.
     pub fn imds(&self) -> SocketAddr {
         self.imds
     }
@@ -120,28 +120,28 @@ impl Simulator {
         certificate::authority_path(&self.directory)
     }
 
-    /// Puts a message into a mailbox; false where there is no such mailbox.
+    /// Puts a message into a mailbox; returns false if there is no such mailbox.
     pub fn deliver(&self, mailbox: &str, message: Vec<u8>) -> bool {
         let found = self.world.mailbox(mailbox);
         found.map(|mailbox| mailbox.deliver(message, Vec::new())).is_some()
     }
 
-    /// How many messages a mailbox holds.
+    /// The number of messages in a mailbox.
     pub fn messages(&self, mailbox: &str) -> usize {
         self.world.mailbox(mailbox).map_or(0, |mailbox| mailbox.contents().messages.len())
     }
 
-    /// Changes the quirks, for sessions that run as well.
+    /// Changes the quirks, for running sessions too.
     pub fn quirks(&self, change: impl FnOnce(&mut Quirks)) {
         self.world.quirks.send_modify(change);
     }
 
-    /// What has been seen so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.world.counts.borrow().clone()
     }
 
-    /// Waits until the counts are as the function wants them.
+    /// Waits until a condition on the counts holds.
     pub async fn until(&self, mut condition: impl FnMut(&Counts) -> bool) -> Counts {
         let mut receiver = self.world.counts.subscribe();
         match receiver.wait_for(|counts| condition(counts)).await {
@@ -151,32 +151,32 @@ impl Simulator {
         }
     }
 
-    /// What has been seen so far, in words: `IMAP: login by XOAUTH2 as scan@contoso.example, TLSv1.3 ...`.
+    /// The events so far, in words: `IMAP: login by XOAUTH2 as scan@contoso.example, TLSv1.3 ...`.
     pub fn events(&self) -> Vec<String> {
         self.world.events()
     }
 
-    /// The same as it comes.
+    /// A receiver of events from now on.
     pub fn watch(&self) -> broadcast::Receiver<String> {
         self.world.feed.subscribe()
     }
 
-    /// The first user approves all device codes that wait; how many.
+    /// Approves all pending device codes as the first user; returns their number.
     pub fn approve_device_code(&self) -> usize {
         self.approve_device_code_as("")
     }
 
-    /// This user approves all device codes that wait; how many.
+    /// Approves all pending device codes as this user; returns their number.
     pub fn approve_device_code_as(&self, address: &str) -> usize {
         entra::authorize::approve_all(&self.world, address, |_| true)
     }
 
-    /// Ends all refresh tokens that there are, as "revoke sessions" does.
+    /// Revokes all refresh tokens, as "revoke sessions" does.
     pub fn revoke_refresh_tokens(&self) {
         self.world.tokens().revoke();
     }
 
-    /// Lets all access tokens that there are expire; running sessions go on.
+    /// Lets all access tokens expire; running sessions continue.
     pub fn expire_access_tokens(&self) {
         self.world.tokens().expire();
     }
@@ -197,7 +197,7 @@ enum ServiceKind {
     Metadata,
 }
 
-/// Accepts until it is aborted; its connections end with it.
+/// Accepts connections until the task is aborted, which ends them too.
 async fn accept(listener: TcpListener, service: ServiceKind, world: Arc<World>, acceptor: Arc<Acceptor>) {
     let mut connections = JoinSet::new();
     loop {

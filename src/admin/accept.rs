@@ -1,4 +1,4 @@
-//! Connections to the page, and those of the operator's commands by the socket in the state directory.
+//! Accepts connections to the page, and those of the operator's commands at the socket in the state directory.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::state;
 use crate::transport::http::server::{self, Bodies};
 
-/// Serves whoever reaches this port.
+/// Serves every client that reaches this port, within the limits.
 pub(super) async fn from_network(admin: Arc<Admin>, socket: TcpListener, mut lifecycle: Lifecycle) {
     while let Some((stream, source)) = next(|| socket.accept(), &mut lifecycle).await {
         let limiter = if source.ip().to_canonical().is_loopback() { &admin.near } else { &admin.far };
@@ -36,7 +36,7 @@ pub(super) async fn from_owner(admin: Arc<Admin>, socket: UnixListener, mut life
     while let Some((stream, _)) = next(|| socket.accept(), &mut lifecycle).await {
         let user = stream.peer_cred().map(|peer| peer.uid());
         if !user.as_ref().is_ok_and(|user| state::socket::is_for(*user)) {
-            debug!(?user, "this user may not ask at the socket in the state directory");
+            debug!(?user, "this user may not use the socket in the state directory");
             continue;
         }
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
@@ -94,7 +94,7 @@ where
     }
 }
 
-/// Connections of the operator's commands at a time.
+/// The most connections of the operator's commands at a time.
 const OF_OWNER: usize = 32;
 const FIRST_REQUEST: Duration = Duration::from_secs(5);
 const LONGEST_VISIT: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! An answer that is made once for all who ask for it at the same time, and sent to them from one copy.
+//! An answer is made once for all clients that ask for it at the same time, and sent to them from one copy.
 //!
 //! Readers of the page are strangers, and what they ask for costs processor time and memory. One answer of a kind is made at a
 //! time, whoever asks. It then counts for ten times as long as it took, so that readers get a tenth of a core at most. A
@@ -13,25 +13,25 @@ use tokio::time::{Instant, sleep};
 
 use crate::transport::http::server::{BodyWatch, Response};
 
-/// Answers of one kind.
+/// The cache of one kind of answer.
 #[derive(Default)]
 pub(super) struct Cache(Arc<Mutex<CacheState>>);
 
 #[derive(Default)]
 struct CacheState {
     newest: Option<CachedAnswer>,
-    /// The copy before, while somebody still reads it.
+    /// The copy before, while a client still reads it.
     older: Option<BodyWatch>,
 }
 
 struct CachedAnswer {
     said: Response,
-    /// Counts until then.
+    /// The answer is fresh until then.
     until: Instant,
 }
 
 impl Cache {
-    /// The present answer, made now if there is none.
+    /// The fresh answer, made now if there is none.
     pub(super) async fn get<F>(&self, make: impl FnOnce() -> F) -> Response
     where
         F: Future<Output = Response> + Send + 'static,
@@ -56,7 +56,7 @@ impl Cache {
     }
 }
 
-/// Lets go of an answer that nobody asks for any more.
+/// Drops an answer that no client asks for any more.
 async fn forget(state: Arc<Mutex<CacheState>>, after: Duration) {
     sleep(after).await;
     let mut state = state.lock().await;
@@ -88,7 +88,7 @@ impl CachedAnswer {
     }
 }
 
-/// An answer counts for so many times as long as it took to make.
+/// An answer is fresh for so many times as long as it took to make.
 const SHARE: u32 = 10;
 const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What ends one day: certificates, client secrets, sign-ins; read from their files now and then.
+//! Expiry dates of certificates, client secrets and sign-ins are read from their files now and then.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::pool;
 use crate::token::TokenStatus;
 use crate::transport::downstream::certificate;
 
-/// One of them.
+/// One expiry date.
 #[derive(Clone, Debug)]
 pub(super) struct Expiry {
     pub(super) kind: ExpiryKind,
     pub(super) name: String,
     /// Seconds since 1970.
     pub(super) until: i64,
-    /// What to do before.
+    /// What to do before then.
     pub(super) advice: String,
 }
 
-/// What was read of files lately.
+/// The expiry dates that were read from files lately.
 #[derive(Default)]
 pub(super) struct ReadExpiries(Option<(Instant, Vec<Expiry>)>);
 
@@ -33,7 +33,7 @@ impl ReadExpiries {
 }
 
 impl Admin {
-    /// All of them, the first to end first.
+    /// All expiry dates, the earliest first.
     pub(super) async fn expiries(&self, tokens: &[TokenStatus]) -> Vec<Expiry> {
         let is_fresh = self.expiries.lock().0.as_ref().is_some_and(|(read, _)| read.elapsed() < AGAIN);
         if !is_fresh {
@@ -87,7 +87,7 @@ fn file_expiries(config: &Config) -> Vec<Expiry> {
     expiries
 }
 
-/// A page or a metric waits no longer for files.
+/// How long a page or a metric waits for files.
 const PATIENCE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(30);
 /// In seconds.

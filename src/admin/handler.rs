@@ -1,4 +1,4 @@
-//! Which address answers what, and to whom.
+//! The handler decides which path gets which answer, and which client may have it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::pool;
 use crate::transport::http::server::{Request, Response};
 use crate::transport::upstream::MailServer;
 
-/// The one who asks a question.
+/// The client of a request.
 #[derive(Clone)]
 pub(super) enum Client {
-    /// A program that has reached the page's port.
+    /// A program that reached the page's port.
     Network(Arc<Permit>),
     /// Root, or the user that this process runs as, at the socket in the state directory.
     Owner,
 }
 
-/// Answers that take time, each kind made once for all who ask.
+/// Answers that take time, one cache for each kind.
 #[derive(Default)]
 pub(super) struct Caches {
     live: Cache,
@@ -48,8 +48,8 @@ impl Admin {
         said
     }
 
-    /// Health and the empty page are for everybody; what is known of devices for who has the token, or is on this computer
-    /// where there is none.
+    /// Checks that the client may have the answer. Health and the empty page are for everybody. Data about devices need the
+    /// token; without a token set, only clients on this computer get them.
     fn admits(&self, received: &Request, client: &Client) -> Result<(), Response> {
         if !["GET", "HEAD"].contains(&received.method.as_str()) {
             return Err(Response::text(405, "GET alone is answered here\n"));
@@ -84,7 +84,7 @@ impl Admin {
             "/" => Response::of(200, "text/html; charset=utf-8", PAGE),
             "/page.css" => Response::of(200, "text/css; charset=utf-8", STYLE),
             "/page.js" => Response::of(200, "text/javascript; charset=utf-8", SCRIPT),
-            // Browsers ask for it unasked.
+            // Browsers request it by themselves.
             "/favicon.ico" => Response::of(204, "image/x-icon", ""),
             "/live" => caches.live.get(|| async move { health_response("alive\n", admin.stuck_thread().await) }).await,
             "/ready" => {
@@ -127,7 +127,7 @@ impl Admin {
         .await
     }
 
-    /// Why devices cannot be served, if they cannot: no listener answers, or neither a token nor a mail server is at hand.
+    /// Why devices cannot be served, if so: no listener, or neither a token nor a mail server is available.
     pub(super) async fn why_not_ready(&self) -> Option<String> {
         let serving = self.serving.read().await;
         let listens = !serving.addresses().is_empty();
@@ -166,8 +166,8 @@ impl Admin {
         (!is_reached).then(unreachable_message)
     }
 
-    /// Why no login can be served, whatever the servers do, if so: it tries the way that a login takes through the process,
-    /// and the thread that controls it.
+    /// The thread that keeps logins from being served, if one does not respond: each that a login passes is tried, and the
+    /// control thread.
     async fn stuck_thread(&self) -> Option<String> {
         let control = lifecycle::answers(&self.loops.control, ALIVE);
         // A change of the configuration may have the lock, on a control thread that hangs.
@@ -189,12 +189,12 @@ impl Admin {
     }
 }
 
-/// Health, in HTTP.
+/// The response to a health check.
 fn health_response(words: &str, problem: Option<String>) -> Response {
     problem.map_or_else(|| Response::text(200, words), |why| Response::text(503, format!("{why}\n")))
 }
 
-/// An answer that takes processor time, made on the thread that is there for that.
+/// Makes an answer that takes processor time, on the thread for such answers.
 pub(super) async fn render(make: impl FnOnce() -> Response + Send + 'static) -> Response {
     pool::PAGE.run(make).await.unwrap_or_else(|why| Response::text(503, format!("{why}\n")))
 }
@@ -210,7 +210,7 @@ fn to_csv(devices: &[SeenDevice]) -> Response {
     said
 }
 
-/// Whether one of them takes connections.
+/// Returns whether one of the mail servers accepts connections.
 async fn is_any_reachable(servers: Vec<Arc<MailServer>>) -> bool {
     let mut tries: JoinSet<bool> = servers.into_iter().map(|server| async move { server.is_reached().await }).collect();
     let any = async {
@@ -228,7 +228,7 @@ fn unreachable_message() -> String {
     "there is no access token, and no mail server can be reached".to_owned()
 }
 
-/// The Host header of who means this computer.
+/// Returns whether a Host header names this computer.
 fn is_this_computer(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) && !name.is_empty() => name,
@@ -242,9 +242,9 @@ const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 pub(super) const JSON: &str = "application/json";
-/// What anybody may see: it says nothing of devices.
+/// The paths that every client may request: none says anything about devices.
 const OPEN: &[&str] = &["/", "/page.css", "/page.js", "/favicon.ico", "/live", "/ready"];
-/// Nothing from elsewhere, nothing inline, nobody's frame.
+/// Headers that forbid a browser to load anything from elsewhere, to run inline code, and to show the page in a frame.
 const SAFE: &[(&str, &str)] = &[
     (
         "content-security-policy",
@@ -258,7 +258,7 @@ const SAFE: &[(&str, &str)] = &[
 ];
 const ALIVE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long it counts whether a server was reached.
+/// How long the last attempt to reach a server counts.
 const TRIED: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

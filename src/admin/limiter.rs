@@ -1,4 +1,4 @@
-//! Connections to the page at a time, shared by source: nobody takes the places of all others.
+//! The limiter bounds connections to the page, in all and for each source, so that no source keeps out all others.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::source::Source;
 
-/// Sources that are connected, and sources that were answered lately.
+/// Counts of connections by source, and sources that were authenticated lately.
 #[derive(Default)]
 pub(super) struct ConnectionLimiter(Mutex<Counts>);
 
@@ -18,18 +18,18 @@ pub(super) struct ConnectionLimiter(Mutex<Counts>);
 struct Counts {
     all: usize,
     of: HashMap<Source, usize>,
-    /// Sources that were told something that is not for everybody, and when that was last.
+    /// Sources that got an answer that is not for everybody, and when that was last.
     known: HashMap<Source, Instant>,
 }
 
-/// One of the connections. Dropping it gives its place back.
+/// The permit of one connection. Dropping it gives it back.
 pub(super) struct Permit {
     limiter: Arc<ConnectionLimiter>,
     source: Source,
 }
 
 impl ConnectionLimiter {
-    /// A place for a connection from this address, if there is one for it.
+    /// A permit for a connection from this address, if the limits leave one.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
         let source = Source::from(address);
         let mut counts = self.0.lock();
@@ -48,7 +48,7 @@ impl ConnectionLimiter {
 }
 
 impl Permit {
-    /// Its source was told something that is not for everybody.
+    /// Notes that the source got an answer that is not for everybody.
     pub(super) fn mark_authenticated(&self) {
         let mut counts = self.limiter.0.lock();
         counts.known.insert(self.source, Instant::now());
@@ -71,15 +71,15 @@ impl Drop for Permit {
     }
 }
 
-/// Connections at a time.
+/// The most connections at a time.
 const ALL: usize = 64;
-/// Of them, those that only sources have that were answered lately.
+/// Connections of these that are reserved for sources that were authenticated lately.
 const KEPT: usize = 16;
-/// Those of one source: a browser, Prometheus and a balancer that asks for health, and more of each.
+/// The most connections of one source: a browser, Prometheus and a load balancer's health checks, and more of each.
 const OF_A_SOURCE: usize = 16;
-/// Those of one source where only kept places are left.
+/// The most connections of one source where only reserved ones are left.
 const KEPT_OF_A_SOURCE: usize = 4;
-/// Prometheus asks every minute, a person now and then.
+/// How long a source stays authenticated; Prometheus comes every minute, a person now and then.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 const MOST_KNOWN: usize = 64;
 

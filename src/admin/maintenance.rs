@@ -1,5 +1,5 @@
-//! What goes on beside the answers: minutes are counted, the inventory is kept on the disk, devices' names are looked up,
-//! and once a day the log tells what ends soon.
+//! Tasks that run without a request: they count minutes, save the inventory, look up devices' names, and log once a day what
+//! expires soon.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::state::{self, Access, SaveChange};
 use crate::token::TokenStatus;
 
 impl Admin {
-    /// Keeps the inventory, if anything has changed.
+    /// Saves the inventory, if anything has changed.
     pub async fn save_inventory(&self) {
         // The last one waits for the one before it.
         let _saving = self.saving.lock().await;
@@ -45,15 +45,14 @@ impl Admin {
         }
     }
 
-    /// Why something is in memory alone that belongs on the disk, if so.
+    /// Why something that belongs on the disk is only in memory, if so.
     pub(super) fn unsaved(&self, tokens: &[TokenStatus]) -> Option<String> {
         let token = tokens.iter().find_map(|one| one.unkept.as_ref().map(|why| format!("{}: {why}", one.account)));
         let token = token.map(|why| format!("the newest refresh token is in memory alone, account {why}"));
         token.or_else(|| self.save_status.problem().map(|why| format!("the inventory cannot be kept: {why}")))
     }
 }
-/// What goes on beside: minutes are counted, the inventory is kept, names are looked up, and once a day it is told what
-/// ends soon.
+/// Runs the tasks until the drain.
 pub(super) async fn run(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -85,8 +84,8 @@ pub(super) async fn run(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
 }
 
 const TICK: Duration = Duration::from_secs(2);
-/// A crash costs no more of the inventory than this.
+/// A crash loses no more of the inventory than changes of this time.
 const KEEPING: Duration = Duration::from_secs(30);
-/// A disk that takes longer is told of as one that takes nothing.
+/// A write that takes longer counts as failed.
 const DISK: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

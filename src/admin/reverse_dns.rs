@@ -1,4 +1,4 @@
-//! What the DNS calls the devices: looked up beside, a few at a time, and not again for a day.
+//! Devices' names are looked up in the DNS in the background, one at a time, and not again for a day.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,12 +10,12 @@ use crate::inventory::Inventory;
 use crate::pool;
 use crate::transport::host;
 
-/// When each address was last looked up.
+/// The time of each address's last lookup.
 #[derive(Default)]
 pub(super) struct ReverseDns(HashMap<IpAddr, Instant>);
 
 impl ReverseDns {
-    /// Looks up some that have no name yet.
+    /// Looks up one device that has no name yet.
     pub(super) async fn look_up(&mut self, inventory: &Inventory) {
         if !inventory.wants_names() {
             return;
@@ -40,5 +40,5 @@ impl ReverseDns {
 
 const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Addresses that are remembered to have no name.
+/// The most addresses whose last lookup is remembered.
 const MOST: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Everything that the page shows, as one JSON object.
+//! The status is everything that the page shows, as one JSON object.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,8 +17,8 @@ use crate::token::TokenStatus;
 use crate::transport::downstream;
 use crate::transport::http::server::Response;
 
-/// What people call devices, by their logins and by the one address that they may come from; the first one in the
-/// configuration counts.
+/// Descriptions of devices in the configuration, by login and by the one address that a device may come from. The first
+/// device in the configuration counts.
 #[derive(Default)]
 pub(super) struct Descriptions {
     by_login: HashMap<String, usize>,
@@ -48,7 +48,7 @@ impl Descriptions {
         self.written.get(*first)?.as_deref()
     }
 
-    /// The devices, by the names that people have given them.
+    /// The devices of the inventory, with their descriptions as names.
     pub(super) fn devices(&self, inventory: &Inventory) -> Vec<SeenDevice> {
         let mut devices = inventory.devices();
         for device in &mut devices {
@@ -113,7 +113,7 @@ impl Admin {
         .await
     }
 
-    /// Accounts that have a token, and those that have trouble; one that nobody uses has neither.
+    /// The numbers of accounts that have a token, and of those that have a problem; an unused account has neither.
     pub(super) async fn token_counts(&self) -> (u64, u64) {
         counts(&self.serving.read().await.token_statuses())
     }

@@ -1,4 +1,4 @@
-//! `packetboat certificate`: show, export, renew.
+//! `packetboat certificate` shows, exports and renews the certificates that devices see.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -38,7 +38,7 @@ pub(super) enum Action {
     },
 }
 
-/// Where the state directory belongs to another user, root does all of this as that user.
+/// Does what was asked. Where the state directory belongs to another user, root does it as that user.
 pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result<(), CommandError> {
     if let (Action::Export { der, output: Some(output) }, Some(owner)) =
         (action, foreign_owner(&config.state_directory))
@@ -109,7 +109,7 @@ fn authority(config: &Config, der: bool) -> Result<Vec<u8>, CommandError> {
     octets.map_err(unavailable)
 }
 
-/// What this program prints as that user. It is taken for a certificate only if it is one.
+/// Exports the CA's certificate as the owner of the state directory; its output is used only if it is a certificate.
 fn export_as(owner: (u32, u32), file: &ConfigFile, der: bool) -> Result<Vec<u8>, CommandError> {
     let mut command = as_owner(owner);
     command.args(["certificate", "export", "--config"]).arg(&file.config);

@@ -1,4 +1,4 @@
-//! `packetboat check`: everything that would keep the proxy from starting, without starting it.
+//! `packetboat check` finds everything that would keep the proxy from starting, without starting it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -50,7 +50,7 @@ fn write_listeners(text: &mut String, services: &[PreparedService]) {
         let listener = one.listener();
         let addresses: Vec<String> = one.addresses().iter().map(ToString::to_string).collect();
         let addresses = if addresses.is_empty() {
-            "its addresses, where packetboat runs already".to_owned()
+            "its addresses (in use by the running packetboat: fine)".to_owned()
         } else {
             addresses.join(" ")
         };
@@ -62,8 +62,11 @@ fn write_listeners(text: &mut String, services: &[PreparedService]) {
 fn write_accounts(text: &mut String, config: &Config) {
     for (name, account) in &config.accounts {
         let servers = config.servers_of(account);
-        let servers =
-            if servers.is_empty() { "no server: no listener translates".to_owned() } else { servers.join(" ") };
+        let servers = if servers.is_empty() {
+            "no server, because no listener translates logins".to_owned()
+        } else {
+            servers.join(" ")
+        };
         let _ = writeln!(text, "  account {name}: {}, its access token goes to {servers}", account.mailbox);
     }
 }

@@ -1,4 +1,4 @@
-//! How commands ask the running proxy: by the socket in its state directory, and by its page where there is none.
+//! Commands query the running proxy at the socket in its state directory, or at its page where there is no socket.
 //!
 //! No command sends the admin token. The socket needs none, and a port belongs to whoever has bound it.
 
@@ -22,7 +22,7 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// Asks the running proxy for a path; the answer has no more than so many octets.
+/// Requests a path from the running proxy; the answer has at most so many octets.
 ///
 /// # Errors
 /// No proxy runs, or it does not answer, or answers with more.
@@ -47,7 +47,7 @@ pub(super) async fn request(
         }
     }
     let nobody =
-        || unavailable("packetboat does not run, or has neither a state directory nor an address in admin.listen");
+        || unavailable("packetboat is not running, or has neither a state directory nor an address in admin.listen");
     let address = page_address(file, &directories).ok_or_else(|| denied.unwrap_or_else(nobody))?;
     let at = |why: &dyn Display| unavailable(format_args!("{address}: {why}"));
     let stream = tokio::time::timeout(patience, TcpStream::connect(address)).await;
@@ -62,7 +62,7 @@ pub(super) async fn request(
     Ok(Answer { status, body: body.to_vec() })
 }
 
-/// The process that listens at the socket of a state directory, or has left word there.
+/// The process that listens at the socket of a state directory, or has left its number there.
 pub(super) fn process(directories: &[PathBuf]) -> Option<u32> {
     let listening = directories.iter().find_map(|directory| {
         let stream = state::socket::connect(directory).ok()??;
@@ -79,7 +79,7 @@ fn live_process(directories: &[PathBuf]) -> Option<RunningProcess> {
     directories.iter().filter_map(|directory| RunningProcess::read(directory)).find(RunningProcess::is_alive)
 }
 
-/// The address of the page on this computer: as the process has left word, or as the file says where it could not leave any.
+/// The page's address on this computer: from the file that the process has left, else from the configuration.
 fn page_address(file: &ConfigFile, directories: &[PathBuf]) -> Option<SocketAddr> {
     let mut address = match live_process(directories) {
         Some(running) => running.admin?,

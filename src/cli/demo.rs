@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     once: bool,
 }
 
-/// What the demo's devices log in with, and what that opens.
+/// The demo's directory, its device's login, the mailbox behind that, and its ports.
 struct Setting {
     directory: PathBuf,
     login: &'static str,
@@ -94,7 +94,7 @@ async fn run(arguments: &Arguments) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Where it was told to, or a directory of its own where everybody may write: there nobody else may have made it.
+/// The directory that was given, or one below the system's temporary directory, which must be this user's own.
 fn directory(given: Option<&Path>) -> Result<PathBuf, CommandError> {
     if let Some(given) = given {
         state::make_directory(given).map_err(unavailable)?;
@@ -119,7 +119,7 @@ async fn simulator(setting: &Setting) -> Result<Simulator, CommandError> {
     Ok(simulator)
 }
 
-/// An ordinary configuration, as an operator would write it; it is kept, to be looked at.
+/// Writes an ordinary configuration, as an operator would, and keeps it for people to read.
 fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Result<Proven, CommandError> {
     let secret = setting.directory.join("client-secret");
     state::write(&secret, SECRET.as_bytes(), Access::Private).map_err(unavailable)?;
@@ -151,7 +151,7 @@ fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Res
     Config::parse(&text, &file).map_err(|problems| problems_error(Exit::Unavailable, &problems))
 }
 
-/// The usual port of the defaults, or any other where it is taken.
+/// The default port, or any other one where it is in use.
 fn free_port(address: IpAddr, port: u16) -> u16 {
     match TcpListener::bind((address, port)) {
         Ok(_) => port,
@@ -184,7 +184,7 @@ fn show(text: Printable) -> Result<(), CommandError> {
 }
 
 const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
-/// Known to everybody, and good for nothing but the simulator behind it.
+/// A secret that everybody knows, and that opens nothing but the simulator.
 const SECRET: &str = "the-demo-has-no-secrets";
 const MESSAGE: &str = "\
 From: Reception <reception@contoso.example>

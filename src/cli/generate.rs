@@ -1,4 +1,4 @@
-//! `packetboat generate`: what packages bring along: man pages and shell completions.
+//! `packetboat generate` writes man pages and shell completions, for packages.
 
 use std::path::PathBuf;
 

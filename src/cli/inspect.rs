@@ -1,4 +1,4 @@
-//! `packetboat health` and `packetboat devices`: what the running proxy says of itself.
+//! `packetboat health` and `packetboat devices` show what the running proxy reports.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) struct DevicesArguments {
     csv: bool,
 }
 
-/// One line, and the exit code.
+/// Prints the proxy's health in one line; the exit code says the same.
 pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(), CommandError> {
     let (path, patience) = if arguments.ready { ("/ready", READY) } else { ("/live", PATIENCE) };
     let answer = runtime()?.block_on(request(file, path, patience, LONGEST_LINE))?;
@@ -38,14 +38,14 @@ pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(
     if answer.status == 200 { print(format!("{line}\n")) } else { Err(unavailable(line)) }
 }
 
-/// A table, as on the page; of the running proxy, or of what it has kept last.
+/// Prints the devices of the running proxy, or those of its last saved inventory, as a table, JSON or CSV.
 pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result<(), CommandError> {
     let (devices, json) = from_proxy(file).or_else(|why| {
         let mut kept = file.state_directories().into_iter().map(|directory| admin::inventory_path(&directory));
         let Some(path) = kept.find(|path| path.exists()) else {
             return Err(why);
         };
-        print_error(format_args!("{why}; showing what was kept last, {}", path.display()));
+        print_error(format_args!("{why}; showing the last saved inventory, {}", path.display()));
         read(inventory::read_saved(&path).map_err(|error| Exit::NoInput.because(error))?)
     })?;
     if arguments.json {
@@ -64,7 +64,7 @@ fn from_proxy(file: &ConfigFile) -> Result<(Vec<SeenDevice>, Vec<u8>), CommandEr
         let words = excerpt(answer.body.trim_ascii());
         return Err(unavailable(format_args!("packetboat answers {} {words}", answer.status)));
     }
-    read(answer.body).map_err(|_| unavailable("what answers is not packetboat"))
+    read(answer.body).map_err(|_| unavailable("the server that answers is not packetboat"))
 }
 
 fn read(text: Vec<u8>) -> Result<(Vec<SeenDevice>, Vec<u8>), CommandError> {
@@ -123,13 +123,13 @@ fn ago(seconds: u64) -> String {
     }
 }
 
-/// What the proxy says of its health, in octets.
+/// The longest answer about health, in octets.
 const LONGEST_LINE: usize = 64 * 1024;
-/// An inventory of a hundred thousand devices.
+/// The longest inventory, in octets: that of a hundred thousand devices.
 const LONGEST_INVENTORY: usize = 256 * 1024 * 1024;
-/// Container health checks and people give up after a little more.
+/// How long `/live` may take; container health checks and people wait little longer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Mail servers may be tried meanwhile.
+/// How long `/ready` may take, which may try mail servers.
 const READY: Duration = Duration::from_secs(8);
 
 #[cfg(test)]

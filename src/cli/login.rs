@@ -1,4 +1,4 @@
-//! `packetboat login`: a person signs in for an account, once. On a machine without a browser, too.
+//! `packetboat login` lets a person sign in for an account, once; also on a machine without a browser.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -59,18 +59,18 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Comman
                 slot.sign_in().0
             ));
         }
-        // To be sure that what was given works.
+        // Proves that the new refresh token works.
         let token = slot.access().await.map_err(|failure| unavailable(format_args!("signed in, but {failure}")))?;
         tokens.settle().await;
         let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
         print(format_args!(
-            "{} is signed in; access tokens live for {life}. A packetboat that runs and misses it sees it within ten seconds.\n",
+            "{} is signed in; access tokens live for {life}. A running packetboat that needs this sign-in takes it within ten seconds.\n",
             slot.sign_in().0
         ))
     })
 }
 
-/// The browser comes back to this computer, or somebody pastes where it has come to.
+/// Signs in by a browser, which comes back to this computer; or a person pastes the address at which it ended.
 async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>, CommandError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
         unavailable(format_args!("cannot listen on 127.0.0.1 port {port}: {error}; choose another one with --port"))
@@ -86,7 +86,7 @@ async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>
         enrolment.url()
     ))?;
     let (sender, mut receiver) = mpsc::channel(1);
-    // A thread that nobody waits for: reading from a terminal cannot be given up.
+    // A thread that nobody waits for, because reading from a terminal cannot be cancelled.
     let (pasting, pasted) = (Arc::clone(&enrolment), sender.clone());
     std::thread::spawn(move || paste(&pasting, &pasted));
     let pages = tokio::spawn(receive(listener, Arc::clone(&enrolment), sender));
@@ -105,7 +105,7 @@ async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>
     enrolment.finish(&code?).await.map_err(unavailable)
 }
 
-/// Takes what somebody pastes. With standard input closed, the browser may still come.
+/// Reads pasted addresses from standard input. Where that is closed, the browser may still come.
 fn paste(enrolment: &Enrolment, sender: &mpsc::Sender<Pasted>) {
     for line in std::io::stdin().lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()) {
         if sender.blocking_send(enrolment.read(&line)).is_err() {
@@ -114,7 +114,7 @@ fn paste(enrolment: &Enrolment, sender: &mpsc::Sender<Pasted>) {
     }
 }
 
-/// Takes what browsers bring.
+/// Serves the browser that comes back from the sign-in.
 async fn receive(listener: TcpListener, enrolment: Arc<Enrolment>, sender: mpsc::Sender<Pasted>) {
     while let Ok((stream, _)) = listener.accept().await {
         let (enrolment, sender) = (Arc::clone(&enrolment), sender.clone());
@@ -159,5 +159,5 @@ fn show(text: &str) -> Result<(), CommandError> {
     print(text).map_err(|_| unavailable("there is nobody to show the address to"))
 }
 
-/// Microsoft's codes live for ten minutes.
+/// How long the command waits for the person; Microsoft's codes live for ten minutes.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);

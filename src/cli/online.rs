@@ -1,4 +1,4 @@
-//! `packetboat check --online`: each account's token and logins, tried for real, one line each with advice.
+//! `packetboat check --online` gets a token for each account and logs in with it: one line each, with advice.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -34,8 +34,8 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), CommandError> {
     })
 }
 
-/// As the service is confined: what it will be denied is denied here. A state directory that is missing is not made: root's
-/// would be of no use to the service's user.
+/// Confines the command like the service, so that it fails where the service would. A missing state directory is not made:
+/// one of root's would be of no use to the service's user.
 fn confine(file: &Path, config: &Config) {
     if !config.confine {
         return;
@@ -90,12 +90,12 @@ async fn try_account(config: &Config, trials: &LoginChecks, name: &str) -> Resul
     Ok(all_well)
 }
 
-/// For whom and for what it is good, and for how long; never the token.
+/// A token in words: audience, permissions, length and life; never the token itself.
 fn describe(token: &AccessToken) -> String {
     let left = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
     let length = token.secret().expose().len();
     let Some(claims) = token.claims() else {
-        return format!("{length} characters, expires in {left} (it tells nothing else of itself)");
+        return format!("{length} characters, expires in {left} (its content is unknown)");
     };
     let shown = |text: &str| crate::text::excerpt(text.as_bytes());
     let audience = if claims.aud.is_empty() { "nobody in particular".to_owned() } else { claims.aud.join(" and ") };
@@ -113,7 +113,7 @@ fn describe(token: &AccessToken) -> String {
     words.join(", ")
 }
 
-/// What a token of Microsoft's lacks for this protocol.
+/// The permission that a token of Microsoft's lacks for this protocol, as advice.
 fn lack(identity: &Identity, protocol: Protocol, claims: &Claims) -> Option<String> {
     if !identity.is_of_microsoft() {
         return None;

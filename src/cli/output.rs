@@ -1,4 +1,4 @@
-//! Everything that a command prints: the one way to standard output and standard error beside the log's.
+//! Commands print to standard output and standard error here, and nowhere else.
 //!
 //! Both take [`Printable`] text, so that nothing from a file, a peer or an endpoint reaches a terminal as an escape.
 
@@ -12,9 +12,9 @@ use crate::config::{Problem, Proven};
 use crate::diagnostic::Diagnostic;
 use crate::text::Printable;
 
-/// To a person, before or beside the log.
+/// Prints a message to standard error, each line with its level in the journal.
 pub(super) fn print_error(message: impl Into<Printable>) {
-    // With standard error closed there is nobody to tell. In the journal each line has its level.
+    // With standard error closed nobody reads it.
     let level = if is_journal() { "<3>" } else { "" };
     for line in message.into().as_str().lines() {
         let _ = writeln!(stderr().lock(), "{level}{line}");
@@ -32,12 +32,12 @@ pub(super) fn problems_error(exit: Exit, problems: &[Problem]) -> CommandError {
     exit.because(lines.join("\n"))
 }
 
-/// The answer to what was asked.
+/// Prints a command's result to standard output.
 pub(super) fn print(text: impl Into<Printable>) -> Result<(), CommandError> {
     write(text.into().as_str().as_bytes())
 }
 
-/// A certificate in DER, which is no text. Names in it are the issuer's, and a terminal would obey them.
+/// Prints a certificate in DER, but not to a terminal: names in it are the issuer's, and could hold escape sequences.
 pub(super) fn print_der(certificate: &[u8]) -> Result<(), CommandError> {
     if stdout().is_terminal() {
         return Err(Exit::Usage.because("DER is no text for a terminal: write it to a file, with --output FILE"));
@@ -45,14 +45,14 @@ pub(super) fn print_der(certificate: &[u8]) -> Result<(), CommandError> {
     write(certificate)
 }
 
-/// Whether the answer goes to a terminal.
+/// Returns whether standard output is a terminal, which shows colours.
 pub(super) fn has_colours() -> bool {
     stdout().is_terminal()
 }
 
-/// A password that was given as an argument, or in the place of a number, is not repeated where a service keeps its log.
+/// Hides values in an error about arguments: a password given by mistake must not reach a service's log.
 fn hide_values(error: &mut clap::Error) {
-    // The names of options are such words; a password seldom is.
+    // Names of options look like this; a password seldom does.
     let is_option = |text: &str| text.starts_with('-') && text.bytes().all(|b| b == b'-' || b.is_ascii_lowercase());
     let is_known = error.kind() != ErrorKind::UnknownArgument;
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidSubcommand, ContextKind::InvalidArg] {
@@ -83,8 +83,8 @@ fn write(octets: &[u8]) -> Result<(), CommandError> {
     written.map_err(|error| Exit::IoError.because(format_args!("cannot write to standard output: {error}")))
 }
 
-/// The help that was asked for, or a mistake in the arguments. The former is our own text; the latter repeats options, and is
-/// shown without colours where they hold what a terminal would obey.
+/// Prints the help, or a mistake in the arguments. The latter repeats options, and is printed without colours where these
+/// hold escape sequences.
 pub(super) fn print_usage(mut error: clap::Error) -> Result<(), CommandError> {
     let is_asked_for = !error.use_stderr();
     hide_values(&mut error);

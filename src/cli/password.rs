@@ -1,4 +1,4 @@
-//! `packetboat password`: one for a device, and the hash that belongs in the configuration.
+//! `packetboat password` makes a password for a device, and the hash that belongs in the configuration.
 
 use std::io::BufRead;
 

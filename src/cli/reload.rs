@@ -1,4 +1,4 @@
-//! `packetboat reload`: has the running proxy take its configuration anew, and waits for what comes of it.
+//! `packetboat reload` makes the running proxy read its configuration again, and waits for the result.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ pub(super) struct Arguments {
     pid: Option<i32>,
 }
 
-/// The proxy reads the file itself, also one with a mistake: so that its log, its metrics and the page say so, too.
+/// Signals the proxy and prints the result. The proxy reads the file itself, even one with a mistake, so that its log, its
+/// metrics and the page report the mistake too.
 pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> {
     let directories = file.state_directories();
     if let Some(directory) = directories.iter().find(|directory| directory.exists()) {
@@ -40,19 +41,22 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Com
         .map_err(|error| Exit::Unavailable.because(format_args!("process {}: {error}", pid.as_raw_nonzero())))?;
     match wait(&directories, &before) {
         Some(ReloadOutcome { refused: None, revoked, .. }) => {
-            print(format!("taken; {}\n", session_changes(revoked.as_deref())))
+            print(format!("configuration reloaded; {}\n", session_changes(revoked.as_deref())))
         }
         Some(ReloadOutcome { refused: Some(why), .. }) => {
             let exit = if read.is_err() { Exit::Config } else { Exit::Unavailable };
-            Err(exit.because(format_args!("{why}\nrefused: the old configuration runs on")))
+            Err(exit.because(format_args!("{why}\nrejected: packetboat still runs with the previous configuration")))
         }
-        None => Err(Exit::Unavailable.because("no answer in time; the log says what became of it")),
+        None => Err(Exit::Unavailable.because("packetboat did not answer in time; its log has the result")),
     }
 }
 
-/// What a reload has done to sessions, in words.
+/// The effect of a reload on sessions, in words.
 pub(super) fn session_changes(revoked: Option<&str>) -> String {
-    revoked.map_or_else(|| "sessions go on".to_owned(), |revoked| format!("{revoked}; all other sessions go on"))
+    revoked.map_or_else(
+        || "open sessions are unaffected".to_owned(),
+        |revoked| format!("{revoked}; all other sessions stay open"),
+    )
 }
 
 /// Waits for the result of a reload that has begun since.

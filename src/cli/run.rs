@@ -1,4 +1,4 @@
-//! `packetboat run`: the first lines, the proxy, reloads, the drain.
+//! `packetboat run` starts the proxy, reloads its configuration, and drains it at the end.
 
 mod known_sources;
 pub(super) mod log;
@@ -34,7 +34,7 @@ use known_sources::KnownSourcesFile;
 use log::Output;
 use reload::FileStamps;
 
-/// Runs until a signal says otherwise.
+/// Runs the proxy until a signal ends it.
 pub(super) fn run(file: &ConfigFile) -> Result<(), CommandError> {
     let runtime = runtime()?;
     let signals = runtime.block_on(async { EarlySignals::listen() }).map_err(cannot_start)?;
@@ -44,12 +44,12 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), CommandError> {
         warn!("{warning}");
     }
     for name in Environment::unknown() {
-        warn!("the environment variable {name} means nothing to packetboat");
+        warn!("unknown environment variable {name} is ignored");
     }
-    // Before anything is read or made there; given back last, by the kernel too.
+    // Before anything is read or made there; the kernel releases it too if the process dies.
     let _held = lock_state(&proven.config.state_directory)?;
     let served = runtime.block_on(serve(file, proven, &output, signals));
-    // A resolver that takes its time over a name is not waited for.
+    // A slow resolver is not waited for.
     runtime.shutdown_background();
     Ok(served?)
 }
@@ -58,8 +58,8 @@ fn cannot_start(error: std::io::Error) -> CommandError {
     Exit::OsError.because(format_args!("cannot start: {error}"))
 }
 
-/// One proxy at a time has the state directory. Where nothing can be written there, devices get their mail nevertheless, as
-/// long as everything that is needed is there.
+/// Locks the state directory, which one proxy at a time may use. Where it cannot be written, the proxy runs nevertheless, as
+/// long as every file that it needs is there.
 fn lock_state(state_directory: &Path) -> Result<Option<Hold>, Exit> {
     let refused = |error: state::Error| {
         error!("{error}");
@@ -91,7 +91,7 @@ fn lock_state(state_directory: &Path) -> Result<Option<Hold>, Exit> {
 }
 
 fn warn_unwritable(error: &state::Error) {
-    warn!("{error}; certificates cannot be made, and new refresh tokens and the inventory are lost at the end");
+    warn!("{error}; packetboat cannot make certificates, and loses new refresh tokens and the inventory when it stops");
 }
 
 async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: EarlySignals) -> Result<(), Exit> {
@@ -148,7 +148,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     Ok(())
 }
 
-/// Everything that the configuration names, opened and not yet served.
+/// Everything that the configuration names, open and not yet served.
 struct Resources {
     common: ProcessState,
     known_sources: Arc<KnownSourcesFile>,
@@ -183,7 +183,7 @@ fn not_started(error: impl std::fmt::Display) -> Exit {
     Exit::OsError
 }
 
-/// Commands ask at the socket in the state directory, where it could be made.
+/// Serves the commands at the socket in the state directory, where that could be made.
 fn serve_owner(admin: &Arc<Admin>, socket: Result<UnixListener, state::Error>, lifecycle: Lifecycle) {
     let socket = socket.map_err(|error| error.to_string());
     let served = socket.and_then(|socket| admin.serve_owner(socket, lifecycle).map_err(|error| error.to_string()));
@@ -192,11 +192,11 @@ fn serve_owner(admin: &Arc<Admin>, socket: Result<UnixListener, state::Error>, l
     }
 }
 
-/// Once all is opened, so that what is in the way could be named, and before a device can say anything. Where files may be
-/// read from here on, if that is limited.
+/// Confines the process once everything is open, before a device can send anything. Returns the directories that may still be
+/// read, if that is limited.
 fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
     if !proven.config.confine {
-        warn!("confine = false: this process may open every file that its user may, and start programs");
+        warn!("confine = false: this process can open every file of its user, and start programs");
         return None;
     }
     let confined = confinement::confine_process(&proven.config, &file.config);
@@ -204,7 +204,7 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
     for why in confinement::unreadable_files(&proven.config, &file.config) {
         warn!("{why}");
     }
-    // In a thread that is confined as well, as all that come from here on.
+    // In a thread that is confined too, as are all that start from here on.
     tokio::spawn(async {
         if let Some(why) = unresolved_localhost().await {
             warn!("{why}");
@@ -213,7 +213,7 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
     confined.files.ok()
 }
 
-/// By habit, or by a logrotate that was written for another program.
+/// Logs signals that are sent by habit, or by a logrotate that was written for another program.
 async fn log_ignored_signals(mut ignored: Ignored) {
     loop {
         let name = ignored.next().await;
@@ -224,7 +224,7 @@ async fn log_ignored_signals(mut ignored: Ignored) {
     }
 }
 
-/// A proxy that runs.
+/// The running process, with everything that a reload needs.
 struct Process<'a> {
     file: &'a ConfigFile,
     output: &'a Output,
@@ -233,28 +233,28 @@ struct Process<'a> {
     admin: Arc<Admin>,
     signals: Signals,
     proven: Proven,
-    /// Where files may be read, if that is limited.
+    /// The directories that may be read, if that is limited.
     confined: Option<Vec<PathBuf>>,
     stamps: FileStamps,
-    /// One look at the certificates' files at a time.
+    /// Lets one look at the certificates' files run at a time.
     certificate_gate: Gate,
-    /// One preparation of a change at a time.
+    /// Lets one preparation of a reload run at a time.
     change_gate: Gate,
-    /// SIGHUP came while something else was taken.
+    /// True if SIGHUP came during another reload.
     is_reload_wanted: bool,
 }
 
 impl Process<'_> {
-    /// For the commands that look for it.
+    /// Writes the file by which commands find this process.
     async fn write_run_file(&self) {
         let running = RunningProcess { process: std::process::id(), admin: self.admin.address() };
         let directory = self.proven.config.state_directory.clone();
         if let Err(message) = reload::on_disk(move || running.write(&directory)).await {
-            warn!("packetboat reload needs --pid, and packetboat health its file: {message}");
+            warn!("packetboat reload needs --pid, and packetboat health needs the configuration file: {message}");
         }
     }
 
-    /// Nobody is to take another process for this one.
+    /// Removes the files by which commands find this process, so that they take no other process for it.
     async fn remove_run_files(&self) {
         let directory = self.proven.config.state_directory.clone();
         let taken = reload::on_disk(move || {
@@ -263,11 +263,11 @@ impl Process<'_> {
             Ok(())
         });
         if let Err(message) = taken.await {
-            warn!("what tells commands of this process stays there: {message}");
+            warn!("the files by which commands find this process cannot be removed: {message}");
         }
     }
 
-    /// Serves until the end is asked for: by which signal.
+    /// Serves until a signal asks for the end; returns its name.
     async fn serve_until_end(&mut self) -> &'static str {
         // Before anybody hears that it is ready, and looks for it.
         self.write_run_file().await;
@@ -278,7 +278,7 @@ impl Process<'_> {
         signal
     }
 
-    /// Reloads when it is asked to, and takes certificates that have changed, until the end is asked for: by which signal.
+    /// Reloads on SIGHUP and when certificates change, until a signal asks for the end; returns its name.
     async fn until_end(&mut self) -> &'static str {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -304,7 +304,7 @@ impl Process<'_> {
         }
     }
 
-    /// Waits for work on another thread. A signal that asks for the end is not kept waiting: then its name is returned.
+    /// Waits for work on another thread. A signal that asks for the end cuts this short: its name is the error.
     async fn unless_ending<T>(&mut self, work: impl Future<Output = T>) -> Result<T, &'static str> {
         let mut work = pin!(work);
         loop {
@@ -318,7 +318,7 @@ impl Process<'_> {
         }
     }
 
-    /// No new connections; those that are open have their time, and are told when it is over.
+    /// Drains the proxy: it accepts no new connections, and ends sessions that are left after `drain_timeout`.
     async fn end(&mut self, signal: &str, trigger: Trigger, lifecycle: Lifecycle) {
         let limits = self.proven.config.limits;
         let patience = limits.drain_timeout;
@@ -350,7 +350,7 @@ impl Process<'_> {
     }
 }
 
-/// Each connection has a socket on either side; the usual limit of 1024 ends at some 500 of them.
+/// Raises the limit on open files: each connection has two sockets, and the usual limit of 1024 ends at some 500.
 fn raise_open_files(connections: usize, others: usize) {
     let count = |files: usize| u64::try_from(files).unwrap_or(u64::MAX);
     let needed = count(connections).saturating_mul(2).saturating_add(count(others)).saturating_add(OTHER_FILES);
@@ -369,9 +369,9 @@ fn raise_open_files(connections: usize, others: usize) {
     }
 }
 
-/// The log, the main thread's own, files that are read, the page.
+/// Open files beside connections: the log, the main thread's own, files that are read, the page.
 const OTHER_FILES: u64 = 128;
-/// Beside `close_timeout`, for the last words to sessions whose time is over.
+/// Time beside `close_timeout` for the last responses to sessions.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How often certificates are looked at for changes.
+/// The interval at which certificates are checked for changes.
 const LOOK: Duration = Duration::from_secs(5);

@@ -1,5 +1,5 @@
-//! What a running proxy leaves in its state directory for the commands that look for it: its process, where its page is,
-//! and the number and the result of its last reload. They find it also where the configuration file has a mistake by now.
+//! A running proxy leaves files in its state directory by which commands find it: its process, the address of its page, and
+//! the number and result of its last reload. They serve even while the configuration file has a mistake.
 
 use std::env;
 use std::fs;
@@ -11,25 +11,25 @@ use crate::config;
 use crate::state::{self, Access};
 use crate::text;
 
-/// A proxy that runs, or has run.
+/// The process of a proxy that runs, or has run.
 pub(super) struct RunningProcess {
     pub(super) process: u32,
-    /// Where its page is; none where it is nowhere.
+    /// The address of its page, if it has one.
     pub(super) admin: Option<SocketAddr>,
 }
 
-/// The result of a reload. Reloads are numbered, over restarts too, so that `packetboat reload` can tell the result of a
-/// reload that began after its own signal from that of one that was under way already.
+/// The result of a reload. Reloads are numbered, over restarts too: `packetboat reload` waits for the first one that began
+/// after its signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ReloadOutcome {
     pub(super) number: u64,
-    /// Why it was refused, if it was.
+    /// Why the configuration was rejected, if it was.
     pub(super) refused: Option<String>,
-    /// The sessions that it has ended, if it has.
+    /// The sessions that the reload has ended, in words, if any.
     pub(super) revoked: Option<String>,
 }
 
-/// What the file of reloads holds.
+/// The content of the file of reloads.
 #[derive(Default)]
 struct ReloadFile {
     /// The number of the last reload that has begun.
@@ -52,13 +52,13 @@ impl RunningProcess {
         Some(Self { process, admin: lines.next().and_then(|line| line.parse().ok()) })
     }
 
-    /// At the end of the process that has left it.
+    /// Removes the file, at the end of its process.
     pub(super) fn remove(state_directory: &Path) {
-        // Where nothing can be written, it stays, and tells of a process that is not there.
+        // Where nothing can be written it stays, and names a process that is gone.
         let _ = fs::remove_file(state_directory.join(RUNNING));
     }
 
-    /// Whether the process is still there, and not somebody else's by now.
+    /// Returns whether the process still runs, and its number is not another program's by now.
     pub(super) fn is_alive(&self) -> bool {
         let name = fs::read_to_string(format!("/proc/{}/comm", self.process));
         name.is_ok_and(|name| name.trim() == "packetboat")
@@ -66,11 +66,11 @@ impl RunningProcess {
 }
 
 impl ReloadOutcome {
-    /// Numbers a reload. Call it before the reload reads anything: whoever has read a smaller number until then can rely on
-    /// this reload to see its files.
+    /// Numbers a reload. Call it before the reload reads anything: a command that has read a smaller number can rely on this
+    /// reload to see the command's files.
     ///
     /// # Errors
-    /// The number cannot be written; then the result must not be either.
+    /// The number cannot be written; then do not write the result either.
     pub(super) fn begin(state_directory: &Path) -> Result<u64, state::Error> {
         let before = ReloadFile::read(state_directory);
         let reloads = ReloadFile { begun: before.begun.saturating_add(1), ended: before.ended };
@@ -95,7 +95,7 @@ impl ReloadOutcome {
 }
 
 impl ReloadFile {
-    /// A file that is missing, damaged or of an earlier version holds none.
+    /// Reads the file; one that is missing, damaged or of an earlier version holds no reload.
     fn read(state_directory: &Path) -> Self {
         let content = state::read(&state_directory.join(RELOADS)).ok();
         content.and_then(|content| Self::parse(&String::from_utf8(content).ok()?)).unwrap_or_default()
@@ -127,8 +127,8 @@ impl ReloadFile {
 }
 
 impl ConfigFile {
-    /// Where a proxy with this file may keep its state, the likeliest first: whether or not the file makes sense. The default
-    /// directory may be another proxy's, and counts only where none is named.
+    /// Directories in which a proxy with this file may keep its state, the likeliest first, even if the file has mistakes. The
+    /// default directory may be another proxy's, and counts only where none is named.
     pub(super) fn state_directories(&self) -> Vec<PathBuf> {
         // Own code: the toml crate's error recovery loses a key behind a line that holds nothing but a stray word.
         let content = fs::read(&self.config).unwrap_or_default();
@@ -147,7 +147,7 @@ impl ConfigFile {
         if directories.is_empty() {
             directories.push(PathBuf::from(DEFAULT));
         }
-        // They may be printed: what is no path may be anything.
+        // They may be printed, and a value that is no path may be a secret.
         directories.retain(|one| config::is_path(one));
         directories
     }
@@ -159,7 +159,7 @@ const BEGUN: &str = "begun ";
 const ENDED: &str = "ended ";
 const TAKEN: &str = "taken\n";
 const REFUSED: &str = "refused";
-/// As in config/packetboat.toml.
+/// The default of config/packetboat.toml.
 const DEFAULT: &str = "/var/lib/packetboat";
 
 #[cfg(test)]

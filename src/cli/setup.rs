@@ -1,4 +1,4 @@
-//! `packetboat setup`: what is to be done at Microsoft, or Google, for this very configuration.
+//! `packetboat setup` prints the steps at Microsoft or Google that this configuration needs.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::protocol::{Actor, Protocol};
 use crate::transport::downstream::certificate;
 use crate::transport::http;
 
-/// Prints the steps. Nothing is done, and nobody is asked.
+/// Prints the steps; the command itself contacts nobody.
 pub(super) fn print_steps(config: &Config) -> Result<(), CommandError> {
     if config.identities.is_empty() {
         return print(
@@ -97,7 +97,7 @@ fn register(text: &mut String, step: &mut Steps, config: &Config, identity: &Ide
     }
 }
 
-/// Where the browser comes back to, and whether the application can keep a secret.
+/// The platform: where the browser comes back to, and whether the application can keep a secret.
 fn platform(text: &mut String, step: &mut Steps, identity: &Identity) {
     let has_secret = matches!(
         &identity.grant,
@@ -230,7 +230,7 @@ fn google(text: &mut String, config: &Config, name: &str, accounts: &[&Account])
     log_in(text, &mut step, config, name);
 }
 
-/// At whoever gives out the tokens, where that is neither Microsoft nor Google.
+/// The steps at an issuer that is neither Microsoft nor Google.
 fn elsewhere(text: &mut String, config: &Config, (name, identity): (&str, &Identity), accounts: &[&Account]) {
     let mut step = Steps::default();
     let endpoint = &identity.token_endpoint;
@@ -252,7 +252,7 @@ fn log_in(text: &mut String, step: &mut Steps, config: &Config, name: &str) {
     }
 }
 
-/// For all that the application asks for.
+/// The address at which an administrator consents to the application's permissions.
 fn consent(identity: &Identity) -> String {
     let base = format!("{}/{}", identity.authority, identity.tenant);
     if identity.grant.is_of_a_person() {
@@ -266,7 +266,7 @@ fn consent(identity: &Identity) -> String {
     }
 }
 
-/// The accounts that somebody has to sign in for: each person once.
+/// The accounts that need a sign-in: one account for each person.
 fn logins<'a>(config: &'a Config, identity: &str) -> Vec<&'a str> {
     let needs_login = config.identities.get(identity).is_some_and(|identity| identity.grant.needs_login());
     let mut people = Vec::new();
@@ -300,7 +300,7 @@ fn portal(cloud: Cloud) -> &'static str {
     }
 }
 
-/// For Connect-ExchangeOnline, and for Connect-MgGraph.
+/// Arguments for Connect-ExchangeOnline and for Connect-MgGraph.
 fn environments(cloud: Cloud) -> (&'static str, &'static str) {
     match cloud {
         Cloud::Worldwide | Cloud::Google => ("", ""),
@@ -310,7 +310,7 @@ fn environments(cloud: Cloud) -> (&'static str, &'static str) {
     }
 }
 
-/// That a federated token must be for.
+/// The audience that a federated token must have.
 fn audience(cloud: Cloud) -> &'static str {
     match cloud {
         Cloud::Worldwide | Cloud::Google => "api://AzureADTokenExchange",
@@ -323,12 +323,12 @@ fn cloud_name(cloud: Cloud) -> &'static str {
     Cloud::ALL.into_iter().find(|(_, one)| *one == cloud).map_or("", |(name, _)| name)
 }
 
-/// As PowerShell takes it literally.
+/// A text in quotation marks, which PowerShell takes literally.
 fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Counts.
+/// Numbers the steps.
 #[derive(Default)]
 struct Steps(u32);
 
@@ -339,5 +339,5 @@ impl Steps {
     }
 }
 
-/// Office 365 Exchange Online, in every tenant.
+/// The application ID of Office 365 Exchange Online, the same in every tenant.
 const EXCHANGE_APPLICATION: &str = "00000002-0000-0ff1-ce00-000000000000";

@@ -1,5 +1,5 @@
-//! Where packetboat reads files, found at start by following every link: the configuration's, and those of name resolution,
-//! certification authorities and the time zone, wherever a distribution or WSL keeps them.
+//! The directories that packetboat reads are found at start by following every link: those of the configuration, of name
+//! resolution, of certification authorities and of the time zone, wherever a distribution or WSL keeps them.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use crate::config::Config;
 use crate::state;
 
-/// Where files are read: beside the configuration, beside each file that it names, and where the system keeps what name
-/// resolution and its certification authorities need. Directories, because files are replaced.
+/// The directories that may be read: of the configuration, of each file that it names, and of the system's files for name
+/// resolution and certification authorities. Directories rather than files, because files are replaced.
 pub(super) fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     let mut authorities: Vec<PathBuf> = AUTHORITIES.iter().map(PathBuf::from).collect();
@@ -29,7 +29,7 @@ pub(super) fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
     directories
 }
 
-/// Files that are opened while packetboat serves, as they are named: links may stand there.
+/// Files that are opened while packetboat serves, under their names, which may be links.
 pub fn needed_files(config: &Config, file: &Path) -> Vec<PathBuf> {
     [operator_files(config, file), system_files()].concat()
 }
@@ -45,7 +45,7 @@ fn system_files() -> Vec<PathBuf> {
     names.map(PathBuf::from).chain(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from)).collect()
 }
 
-/// Who has chosen a file: this decides how much around it may be read.
+/// The person who chose a file's place, which decides how much around it may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileOwner {
     /// The operator has chosen the directory, and may swap a directory by a link to it.
@@ -55,23 +55,23 @@ pub(super) enum FileOwner {
 }
 
 impl FileOwner {
-    /// The directory of a file; or the file alone, where that would be too much.
+    /// The directory of a file; or the file alone, where its directory would be too much.
     fn directory_of(self, path: &Path) -> PathBuf {
         let directory = directory_of(path);
         if self == Self::System && is_wide(&directory) { path.to_path_buf() } else { directory }
     }
 }
 
-/// The directory of a file, that of each link to a file on the way to it, and for the operator's own files that of each link to
-/// a directory: a link may lead elsewhere tomorrow, as those of Let's Encrypt's clients do, and of who puts a new release
-/// beside the old one.
+/// The directory of a file, and of each link to a file on the way to it; for the operator's files, that of each link to a
+/// directory too. A link may lead elsewhere tomorrow: those of Let's Encrypt's clients do, and those of operators who put a
+/// new release beside the old one.
 ///
-/// A link that leads nowhere yet is followed as far as there is something: what writes resolv.conf may start later.
+/// A link that leads nowhere yet is followed as far as its path exists: the program that writes resolv.conf may start later.
 pub(super) fn directories_to(path: &Path, owner: FileOwner) -> Vec<PathBuf> {
     follow_links(path, owner).0
 }
 
-/// The same, and where the links end.
+/// The directories on the way to a file, and the path at which its links end.
 fn follow_links(path: &Path, owner: FileOwner) -> (Vec<PathBuf>, PathBuf) {
     let mut at = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let mut directories = vec![owner.directory_of(&at)];
@@ -93,19 +93,19 @@ fn follow_links(path: &Path, owner: FileOwner) -> (Vec<PathBuf>, PathBuf) {
     (directories, at)
 }
 
-/// A directory, or the next one above it that is there, unless that is too much.
+/// A directory, or the nearest one above it that exists, unless that is too wide.
 fn existing_ancestor(directory: &Path) -> Option<PathBuf> {
     let known = directory.ancestors().find(|one| one.exists())?;
     (known == directory || !is_wide(known)).then(|| known.to_path_buf())
 }
 
-/// Whether a directory is `/` or lies directly in it, by whatever link: others keep their files below.
+/// Returns whether a directory is `/` or lies directly in it, by whatever link: other programs keep files below.
 fn is_wide(directory: &Path) -> bool {
     let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
     real.is_dir() && real.components().count() <= 2
 }
 
-/// Files of the system that are links to what is not there yet, and will not be allowed when it is: each with its target.
+/// Links of the system whose target does not exist yet and will not be allowed: each with its target.
 pub(super) fn missing_targets() -> Vec<(PathBuf, PathBuf)> {
     let ends = system_files().into_iter().map(|path| (follow_links(&path, FileOwner::System).1, path));
     let later = ends.filter(|(end, path)| {
@@ -114,12 +114,12 @@ pub(super) fn missing_targets() -> Vec<(PathBuf, PathBuf)> {
     later.map(|(end, path)| (path, end)).collect()
 }
 
-/// Directories that hold more than packetboat's files, though one of the operator's lies directly there.
+/// Wide directories that are allowed because one of the operator's files lies directly in them.
 pub fn wide_directories(allowed: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
     allowed.iter().filter(|one| is_wide(one) && !SYSTEM.iter().any(|known| Path::new(known) == one.as_path()))
 }
 
-/// `..` taken away. Links in front of it have been followed: the first one on a way is always the next.
+/// The path without `..`. Links before each `..` have been followed already.
 fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -132,7 +132,7 @@ fn without_dots(path: &Path) -> PathBuf {
     plain
 }
 
-/// The directory of a file; or the file, where that would be everything.
+/// The directory of a file; or the file itself, where its directory is `/`.
 pub(super) fn directory_of(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     match path.parent() {
@@ -141,8 +141,8 @@ pub(super) fn directory_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Name resolution (its files are replaced, so that the directory has to be allowed), its plug-ins, certification
-/// authorities, how many processors there are, and the process itself.
+/// Directories of the system: name resolution (whose files are replaced) and its plug-ins, certification authorities, the
+/// number of processors, and the process itself.
 const SYSTEM: &[&str] = &[
     "/etc",
     "/lib",
@@ -167,10 +167,10 @@ const SYSTEM: &[&str] = &[
     "/sys/fs/cgroup",
 ];
 
-/// Where links to certification authorities lie.
+/// Directories of links to certification authorities.
 const AUTHORITIES: &[&str] = &["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
-/// The bundles of distributions, one of which the roots "system" are read from.
+/// The distributions' bundles of certification authorities; `roots = "system"` reads one of them.
 const BUNDLES: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",

@@ -1,4 +1,5 @@
-//! System calls that are refused: programs, other processes, kernel doors that a proxy never needs, and a terminal's input.
+//! Some system calls are refused: starting programs, reaching into other processes, kernel interfaces that a proxy never needs,
+//! and input for a terminal.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +8,8 @@ use seccompiler::{
     apply_filter, sock_filter,
 };
 
-/// seccomp (seccomp(2)): these calls fail with EPERM, which no library takes amiss; all others are as before. Under systemd
-/// the unit's own list of what is allowed is shorter still.
+/// Installs the seccomp filter (seccomp(2)). Refused calls fail with EPERM, which libraries expect; all other calls are allowed.
+/// Under systemd the unit's own list of allowed calls is shorter still.
 pub(super) fn confine() -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
@@ -51,7 +52,7 @@ pub(super) fn confine() -> Result<(), String> {
     apply_filter(&[number_filter(), program].concat()).map_err(|error| failed(&error))
 }
 
-/// What stands before the rules, which compare whole numbers (struct seccomp_data, seccomp(2)):
+/// The filter before the rules, which compare whole numbers (struct seccomp_data, seccomp(2)):
 ///
 /// - x86-64 has every call a second time for x32, by a number with one more bit and under the same name of the architecture.
 ///   None of them is used here.
@@ -72,17 +73,17 @@ fn number_filter() -> BpfProgram {
     ]
 }
 
-/// `__X32_SYSCALL_BIT`; no architecture has so many calls of its own.
+/// The bit of x32 calls, `__X32_SYSCALL_BIT`; no architecture has so many calls of its own.
 const X32: u32 = 0x4000_0000;
 
-/// Requests to terminals (ioctl_tty(2)) by which the shell behind this process could be made to read what nobody typed, or
-/// the console's output and line discipline be taken.
+/// Requests to terminals (ioctl_tty(2)) that inject input for the shell behind this process, or take over the console's output
+/// or line discipline.
 const TERMINAL: [u64; 4] = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCCONS, libc::TIOCSETD];
 
-/// The families that are used: RFC 9293 over IPv4 and IPv6, the service manager and the resolver, getifaddrs(3).
+/// The address families that are used: TCP over IPv4 and IPv6, systemd and the resolver, getifaddrs(3).
 const SOCKETS: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
-/// Namespaces of one's own.
+/// Flags of clone(2) that make new namespaces.
 const NAMESPACES: [i32; 6] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
@@ -92,7 +93,7 @@ const NAMESPACES: [i32; 6] = [
     libc::CLONE_NEWUTS,
 ];
 
-/// Starting programs, looking into others, changing what the computer is, and doors into the kernel that a proxy never needs.
+/// Calls that start programs, reach into others, or change the system, and kernel interfaces that a proxy never needs.
 const REFUSED: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -164,7 +165,7 @@ mod tests {
         Error::last_os_error().raw_os_error()
     }
 
-    /// As a thread of its own, for which it holds.
+    /// Runs in a thread of its own, to which the filter applies.
     #[test]
     fn calls_of_x32_and_input_for_a_terminal_are_refused() {
         let confined = std::thread::spawn(|| {

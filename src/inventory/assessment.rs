@@ -1,4 +1,4 @@
-//! Whether a device needs packetboat: judged by what its ClientHello offers, against what Exchange Online takes.
+//! The assessment says whether a device needs packetboat: its ClientHello is compared with what Exchange Online accepts.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,35 +8,35 @@ use crate::config::suite;
 use crate::failure::{Failure, Kind};
 use crate::transport::detect::hello::ClientHello;
 
-/// A verdict, and what it rests on.
+/// A judgement, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Assessment {
-    /// In one word.
+    /// The judgement.
     #[serde(rename = "kind")]
     pub judgement: Judgement,
-    /// In a few, as `needs packetboat: TLS 1.0 only`.
+    /// Judgement and reason, as `needs packetboat: TLS 1.0 only`.
     pub text: String,
 }
 
-/// The verdict in one word; in the order in which people should look at them.
+/// A judgement about a device, in the order in which people should look at them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Judgement {
-    /// It was turned away.
+    /// packetboat refused the device.
     Refused,
-    /// Exchange Online would not take its TLS.
+    /// Exchange Online does not accept the device's TLS.
     Needs,
     /// Not enough was seen.
     Unknown,
-    /// Exchange Online would take its TLS.
+    /// Exchange Online accepts the device's TLS.
     Could,
 }
 
 impl Judgement {
-    /// All of them, in their order.
+    /// All judgements, in their order.
     pub const ALL: [Judgement; 4] = [Judgement::Refused, Judgement::Needs, Judgement::Unknown, Judgement::Could];
 
-    /// The word for machines.
+    /// The label in metrics and JSON.
     pub fn label(self) -> &'static str {
         match self {
             Judgement::Refused => "refused",
@@ -48,7 +48,7 @@ impl Judgement {
 }
 
 impl Assessment {
-    /// Nothing was seen yet.
+    /// The assessment before anything was seen.
     pub(super) fn unknown() -> Self {
         Self { judgement: Judgement::Unknown, text: "not enough seen yet".to_owned() }
     }
@@ -75,7 +75,7 @@ impl Assessment {
     }
 }
 
-/// Why it was turned away, in a few words: the log has all of them.
+/// The reason of a refusal in a few words; the log has the whole of it.
 fn refusal(failure: &Failure, hello: Option<&ClientHello>) -> String {
     match failure.kind {
         Kind::Handshake => {
@@ -90,7 +90,7 @@ fn refusal(failure: &Failure, hello: Option<&ClientHello>) -> String {
     }
 }
 
-/// `RC4`, `3DES and RC4`: what all the suites come down to, where that is few.
+/// The families of all offered suites, as `RC4` or `3DES and RC4`, where they are at most two.
 fn families(hello: &ClientHello) -> Option<String> {
     let mut found: Vec<&str> = Vec::new();
     for &number in &hello.suites {
@@ -103,18 +103,18 @@ fn families(hello: &ClientHello) -> Option<String> {
     (1..=2).contains(&found.len()).then(|| found.join(" and "))
 }
 
-/// Whether it offers a suite that Exchange Online takes, with a curve that it has.
+/// Returns whether the ClientHello offers a suite and a curve that Exchange Online accepts.
 fn has_forward_secrecy(hello: &ClientHello, version: Version) -> bool {
     let has_curve = hello.groups.is_empty() || hello.groups.iter().any(|group| CURVES.contains(group));
     let has_suite = version == Version::Tls1_3 || hello.suites.iter().any(|suite| TAKEN.contains(suite));
     has_curve && has_suite
 }
 
-/// ECDHE-RSA with AES-GCM or AES-CBC and SHA-2: what Microsoft documents for TLS 1.2.
+/// The suites that Microsoft documents for TLS 1.2: ECDHE-RSA with AES-GCM, or AES-CBC and SHA-2.
 const TAKEN: &[u16] = &[0xc02f, 0xc030, 0xc027, 0xc028];
-/// secp256r1, secp384r1, secp521r1, x25519.
+/// The curves secp256r1, secp384r1, secp521r1 and x25519.
 const CURVES: &[u16] = &[23, 24, 25, 29];
-/// In the order in which they are looked for in a suite's name.
+/// Words in suites' names, in the order in which they are looked for, and their families.
 const FAMILIES: &[(&str, &str)] = &[
     ("NULL", "no encryption"),
     ("EXP", "export ciphers"),

@@ -1,4 +1,4 @@
-//! The inventory as CSV (RFC 4180), for spreadsheets.
+//! The inventory is exported as CSV (RFC 4180), for spreadsheets.
 
 use super::SeenDevice;
 

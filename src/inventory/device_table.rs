@@ -1,4 +1,4 @@
-//! The devices that are remembered, bounded in all and for each address; who has logged in is forgotten last.
+//! The table of devices is bounded, in all and for each address; devices that have logged in are forgotten last.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,7 +11,7 @@ use super::SeenDevice;
 use crate::protocol::Protocol;
 use crate::source::Source;
 
-/// By address; no more than a few of each.
+/// Devices by address; only a few of each.
 #[derive(Default)]
 pub(super) struct DeviceTable {
     by_source: HashMap<IpAddr, Vec<Arc<Entry>>>,
@@ -20,7 +20,7 @@ pub(super) struct DeviceTable {
 
 pub(super) struct Entry {
     pub(super) protocol: Protocol,
-    /// Empty before a ClientHello was seen.
+    /// The fingerprint of the ClientHello; empty before one was seen.
     fingerprint: String,
     pub(super) open: AtomicUsize,
     device: Mutex<SeenDevice>,
@@ -32,8 +32,8 @@ impl Entry {
         Self { protocol, fingerprint, open: AtomicUsize::new(0), device: Mutex::new(device) }
     }
 
-    /// Who is missed least comes first: never logged in, not connected, has shown nothing of itself, not seen for longest.
-    /// Anybody can be connected.
+    /// The rank of a device; the lowest is forgotten first: never logged in, not connected, without TLS, not seen for longest.
+    /// Anybody can be connected, so a login ranks above that.
     fn rank(&self) -> (bool, bool, bool, u64) {
         let device = self.device();
         let is_open = self.open.load(Ordering::Relaxed) > 0;
@@ -59,17 +59,17 @@ impl DeviceTable {
         self.count
     }
 
-    /// Those of one address.
+    /// The devices of one address.
     pub(super) fn at(&self, source: IpAddr) -> &[Arc<Entry>] {
         self.by_source.get(&source).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// All of them, to be looked at without the lock.
+    /// All devices, to be read without the table's lock.
     pub(super) fn all(&self) -> Vec<Arc<Entry>> {
         self.entries().map(Arc::clone).collect()
     }
 
-    /// One that has logged in is among them from here on, whatever has become of it meanwhile.
+    /// Keeps a device that has logged in, even if it was pushed out meanwhile.
     pub(super) fn keep(&mut self, entry: &Arc<Entry>, most: usize) {
         let source = entry.device().source;
         let present = self.find(source, entry.protocol, &entry.fingerprint);
@@ -105,7 +105,7 @@ impl DeviceTable {
         self.count += 1;
     }
 
-    /// For one more: of the same address if that has enough, of all if there are enough.
+    /// Makes room for one more device: forgets one of its address if that has many, or some of all if the table is full.
     pub(super) fn make_room(&mut self, source: IpAddr, protocol: Protocol, fingerprint: &str, most: usize) {
         if let Some(entries) = self.by_source.get_mut(&source) {
             let before = entries.len();
@@ -127,7 +127,7 @@ impl DeviceTable {
         }
     }
 
-    /// Forgets those beyond so many.
+    /// Forgets devices beyond so many.
     pub(super) fn limit(&mut self, most: usize) {
         self.remove_least(self.count.saturating_sub(most), most);
     }
@@ -142,7 +142,7 @@ impl DeviceTable {
         self.count = count;
     }
 
-    /// Forgets so many of those who are missed least; before all others those of a network that has more than its share.
+    /// Forgets so many devices of the lowest rank, first those of networks that have more than their share.
     fn remove_least(&mut self, count: usize, most: usize) {
         if count == 0 {
             return;
@@ -167,14 +167,14 @@ impl DeviceTable {
     }
 }
 
-/// The unit in which addresses are counted. Every program of this computer has all of 127.0.0.0/8.
+/// The unit in which addresses count. Every program of this computer has all of 127.0.0.0/8, which counts as one.
 fn network(source: IpAddr) -> Source {
     if source.to_canonical().is_loopback() { IpAddr::from(Ipv4Addr::LOCALHOST).into() } else { source.into() }
 }
 
-/// Of one address: fall-backs of one stack, and some programs on one computer.
+/// The most devices of one address: one TLS stack may fall back, and one computer may run several programs.
 pub(super) const OF_A_SOURCE: usize = 8;
-/// Devices of one network that have never logged in are forgotten first where they are more than this part of all.
+/// The share of one network, as a part of the table, in devices that have never logged in.
 const SHARES: usize = 4;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The inventory as JSON, for the state directory, the page and export.
+//! The inventory is written and read as JSON: in the state directory, for the page and for export.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::{Inventory, SeenDevice};
 use crate::lifecycle::unix_time;
 use crate::state;
 
-/// A device as it is written, with what is concluded from it.
+/// A device as it is written, with the conclusion whether it needs attention.
 #[derive(Serialize)]
 struct Written<'a> {
     #[serde(flatten)]
@@ -41,14 +41,14 @@ enum ReadDevice {
 }
 
 impl Inventory {
-    /// The devices, as the state directory, the page and export have them.
+    /// The inventory as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         let devices = self.devices();
         let devices = devices.iter().map(Written::from).collect();
         serde_json::to_vec(&WrittenInventory { devices }).unwrap_or_default()
     }
 
-    /// Takes in what an earlier run has kept; nothing is kept yet where the file is missing.
+    /// Loads the file of an earlier run. A missing file is an empty inventory.
     ///
     /// # Errors
     /// The file cannot be read, or is no inventory; the text names it.
@@ -73,7 +73,7 @@ impl Inventory {
     }
 }
 
-/// What a run has kept.
+/// Reads the saved inventory of an earlier run.
 ///
 /// # Errors
 /// The file cannot be read; the text names it.
@@ -81,7 +81,7 @@ pub fn read_saved(path: &Path) -> Result<Vec<u8>, String> {
     state::read_up_to(path, LARGEST).map_err(|error| error.to_string())
 }
 
-/// Devices as the page and export have them: a list in JSON.
+/// Devices as a list in JSON.
 pub fn to_json(devices: &[SeenDevice]) -> String {
     let devices: Vec<Written<'_>> = devices.iter().map(Written::from).collect();
     serde_json::to_string(&devices).unwrap_or_default()
@@ -90,7 +90,7 @@ pub fn to_json(devices: &[SeenDevice]) -> String {
 /// The devices of an inventory in JSON.
 ///
 /// # Errors
-/// It is none.
+/// The text is no inventory.
 pub fn read(text: &[u8]) -> Result<Vec<SeenDevice>, String> {
     let read: ReadInventory = serde_json::from_slice(text).map_err(|error| {
         // The error's own words would repeat what stands there.
@@ -119,7 +119,7 @@ impl ReadDevice {
     }
 }
 
-/// Above what `inventory.devices` at its largest comes to.
+/// The largest file that is read; an inventory of the most devices is smaller.
 const LARGEST: u64 = 256 * 1024 * 1024;
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
         assert!(other.load(&path).unwrap_err().contains("inventory.json: is no inventory"));
     }
 
-    /// What the page, `packetboat devices --json` and other programs read.
+    /// The page, `packetboat devices --json` and other programs rely on it.
     #[test]
     fn every_field_keeps_its_name_and_order() {
         let one = inventory(10);

@@ -9,39 +9,39 @@ use crate::protocol::Protocol;
 use crate::transport::Facts;
 use crate::transport::detect::hello::ClientHello;
 
-/// What a connection has shown.
+/// What one connection has shown of its device.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
-    /// Where it came from.
+    /// The source address.
     pub source: IpAddr,
-    /// What it speaks.
+    /// The protocol of the listener.
     pub protocol: Protocol,
-    /// Where it came in.
+    /// The listener's name.
     pub listener: &'a str,
-    /// How TLS came about.
+    /// How TLS started, if it was decided.
     pub tls_mode: Option<TlsMode>,
-    /// What it offers.
+    /// The ClientHello, if one came.
     pub hello: Option<&'a ClientHello>,
-    /// What was agreed on.
+    /// Version and cipher suite, if the handshake succeeded.
     pub tls: Option<Facts>,
-    /// Why it was turned away.
+    /// Why the connection was refused, if it was.
     pub refused: Option<&'a Failure>,
 }
 
-/// How TLS came about.
+/// How TLS starts on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
-    /// From the start.
+    /// With the connection itself.
     Implicit,
     /// By STARTTLS or STLS.
     StartTls,
-    /// Not at all.
+    /// There is no TLS.
     Plaintext,
 }
 
 impl TlsMode {
-    /// As the configuration says it.
+    /// The mode's word in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             TlsMode::Implicit => "implicit",

@@ -1,4 +1,4 @@
-//! One device: what is known of it, and how that changes when it is seen again.
+//! A seen device is what the inventory knows of one device, and how that changes with each connection.
 
 use std::net::IpAddr;
 
@@ -12,54 +12,54 @@ use crate::failure::Failure;
 use crate::protocol::Protocol;
 use crate::transport::detect::hello::ClientHello;
 
-/// What is known of one device. Times are in seconds since 1970.
+/// The inventory's record of one device. Times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SeenDevice {
-    /// Its address.
+    /// The device's address.
     pub source: IpAddr,
-    /// What the DNS calls that.
+    /// The address's name in the DNS, or the device's description.
     pub name: Option<String>,
-    /// What it speaks.
+    /// The protocol that it speaks.
     #[serde(with = "protocol_name")]
     pub protocol: Protocol,
-    /// Where it came in last.
+    /// The listener of its last connection.
     pub listener: String,
-    /// How TLS came about.
+    /// How TLS started.
     #[serde(rename = "entry")]
     pub tls_mode: Option<TlsMode>,
-    /// The version agreed on.
+    /// The negotiated TLS version.
     #[serde(rename = "tls", default, with = "version_name")]
     pub version: Option<Version>,
-    /// The cipher suite agreed on, by OpenSSL's name.
+    /// The negotiated cipher suite, by OpenSSL's name.
     pub cipher: Option<String>,
-    /// Its ClientHello in plain words.
+    /// The ClientHello in plain words.
     pub offers: Option<String>,
-    /// Its ClientHello as JA4.
+    /// The ClientHello's JA4 fingerprint.
     pub fingerprint: Option<String>,
-    /// As whom it has tried to log in, the last one first; no more than four.
+    /// The logins that it has tried, the last one first; at most four.
     pub logins: Vec<String>,
-    /// As whom it was let in last.
+    /// The last login that succeeded.
     pub known_as: Option<String>,
-    /// The mailbox that was opened for it last.
+    /// The mailbox of its last successful login.
     pub mailbox: Option<String>,
-    /// How often it was seen.
+    /// The number of its connections.
     pub sessions: u64,
-    /// Connections of it that are open now.
+    /// The number of its connections that are open now.
     #[serde(skip_deserializing)]
     pub open: usize,
-    /// How often something went wrong.
+    /// The number of its failures.
     pub failures: u64,
-    /// What it was, in plain words, the last time.
+    /// The last failure, in plain words.
     pub failure: Option<String>,
-    /// When that was.
+    /// The time of the last failure.
     pub failed: Option<u64>,
-    /// When it was let in to a mailbox last.
+    /// The time of the last successful login.
     pub logged_in: Option<u64>,
-    /// When it was seen first.
+    /// The time of its first connection.
     pub first_seen: u64,
-    /// When it was seen last.
+    /// The time of its last connection.
     pub last_seen: u64,
-    /// Whether it needs packetboat.
+    /// Whether the device needs packetboat, and why.
     #[serde(rename = "verdict")]
     pub assessment: Assessment,
 }
@@ -116,12 +116,12 @@ impl SeenDevice {
         self.failed = Some(now);
     }
 
-    /// Whether the last that is known of it is that something went wrong.
+    /// Returns whether the device was refused, or has failed since its last successful login.
     pub fn needs_attention(&self) -> bool {
         let failed_last = self.failed.is_some_and(|failed| self.logged_in.is_none_or(|logged_in| failed > logged_in));
         self.assessment.judgement == Judgement::Refused || failed_last
     }
 }
 
-/// In characters.
+/// The longest text of a failure, in characters.
 const LONGEST_FAILURE: usize = 500;

@@ -1,4 +1,4 @@
-//! What an old device says to fetch its mail, told step by step.
+//! The client is an old device that fetches its mail, command by command.
 
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -8,9 +8,9 @@ use crate::protocol::Protocol;
 /// One command of the device, and the server's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// With the password as `****`; empty where the server spoke first.
+    /// The command, with the password as `****`; empty for the greeting.
     pub command: String,
-    /// The answer's lines; of a long message only how long it is.
+    /// The lines of the answer; of a long message only its length.
     pub answer: String,
 }
 
@@ -31,7 +31,7 @@ where
 /// Fetches the first message by IMAP, as a device that logs in with user name and password.
 ///
 /// # Errors
-/// The server said no, or something else than IMAP; the text holds both.
+/// The server refused a command, or speaks another protocol; the text holds command and answer.
 async fn fetch_by_imap<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -51,7 +51,7 @@ where
 /// Fetches the first message by POP3 and leaves it there, as a device that logs in with USER and PASS.
 ///
 /// # Errors
-/// The server said no, or something else than POP3; the text holds both.
+/// The server refused a command, or speaks another protocol; the text holds command and answer.
 async fn fetch_by_pop3<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -93,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         self.imap(tag, command, command).await
     }
 
-    /// Says a command and hears all of its answer; literals are counted, not shown.
+    /// Sends a command and reads all of its answer; of long literals only the length is kept.
     async fn imap(&mut self, tag: &str, command: &str, shown: &str) -> Result<String, String> {
         self.send(&format!("{tag} {command}")).await?;
         let mut answer = String::new();
@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
-    /// Says a command and hears its answer; of a long multi-line one only how long it is.
+    /// Sends a command and reads its answer; of a long multi-line answer only the length is kept.
     async fn pop3(&mut self, command: &str, shown: &str, is_multi_line: bool) -> Result<String, String> {
         self.send(command).await?;
         let mut answer = self.line().await?;
@@ -164,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
-    /// A literal's text; of a long one only how long it is.
+    /// The text of a literal; of a long one only its length.
     async fn literal(&mut self, length: usize) -> Result<String, String> {
         let mut left = length;
         let mut text = Vec::new();
@@ -204,7 +204,7 @@ fn literal(line: &str) -> Option<usize> {
     line.strip_suffix('}')?.rsplit_once('{')?.1.parse().ok()
 }
 
-/// Of a literal or a multi-line answer, in octets.
+/// The longest literal or multi-line answer that is kept, in octets.
 const SHOWN: usize = 2000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One connection of a mail client to the simulator: lines and octets, until its time is over.
+//! A connection of a mail client to the simulator reads and writes lines and octets, until its time is over.
 
 use memchr::memchr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +14,7 @@ use crate::transport::socket::Socket;
 /// A connection with TLS on it.
 pub(super) struct Connection {
     tls: Tls,
-    /// The same socket, to reset it.
+    /// The same socket again, for a reset.
     socket: TcpStream,
     unread: Vec<u8>,
     quirks: watch::Receiver<Quirks>,
@@ -32,20 +32,20 @@ struct SessionStart {
 pub(super) enum End {
     /// The client is gone, or does not read.
     Gone,
-    /// All that was to be said has been.
+    /// The service has finished.
     Finished,
-    /// Without a word, and without a proper close.
+    /// The connection is reset, without a last line.
     Reset,
     /// The token has expired.
     Expired,
-    /// No login in time, or time to go.
+    /// No login came in time, or the session's time is over.
     Closed,
-    /// A line that is no command any more.
+    /// A line is too long for a command.
     TooLong,
 }
 
 impl Connection {
-    /// Shakes hands.
+    /// Accepts a connection with a TLS handshake.
     pub(super) async fn accept(world: &World, acceptor: &Acceptor, tcp: TcpStream) -> Result<Self, String> {
         let twice =
             tcp.into_std().and_then(|one| Ok((TcpStream::from_std(one.try_clone()?)?, TcpStream::from_std(one)?)));
@@ -56,12 +56,12 @@ impl Connection {
         Ok(Self { tls, socket, unread: Vec::new(), quirks, begun: Instant::now(), login: None })
     }
 
-    /// What is known of its TLS.
+    /// The facts of its TLS.
     pub(super) fn facts(&self) -> crate::transport::Facts {
         crate::transport::downstream::facts(&self.tls)
     }
 
-    /// From now on the session's time counts, no longer the login's.
+    /// Notes a login: from now on the session's time limit counts, no longer the login's.
     pub(super) fn logged_in(&mut self, token_ends: Instant) {
         self.login = Some(SessionStart { at: Instant::now(), token_ends });
     }
@@ -74,7 +74,7 @@ impl Connection {
         }
     }
 
-    /// The next line, or what else there is to wait for.
+    /// The next line, or the result of another future, whichever comes first.
     pub(super) async fn line_or<T>(&mut self, other: impl Future<Output = T>) -> Result<Input<T>, End> {
         tokio::pin!(other);
         loop {
@@ -96,7 +96,7 @@ impl Connection {
         }
     }
 
-    /// So many octets.
+    /// Reads so many octets.
     pub(super) async fn octets(&mut self, count: usize) -> Result<Vec<u8>, End> {
         while self.unread.len() < count {
             self.fill().await?;
@@ -104,7 +104,7 @@ impl Connection {
         Ok(self.unread.drain(..count).collect())
     }
 
-    /// Reads more. Nothing is lost if it is not waited for to the end.
+    /// Reads more octets. Dropping the future loses none.
     async fn fill(&mut self) -> Result<(), End> {
         loop {
             let (at, end) = self.end();
@@ -120,7 +120,7 @@ impl Connection {
         }
     }
 
-    /// Says something. A long text is broken off where the session's time is over.
+    /// Sends octets. A long text is cut where the session's time is over.
     pub(super) async fn send(&mut self, octets: impl AsRef<[u8]>) -> Result<(), End> {
         for chunk in octets.as_ref().chunks(CHUNK) {
             let (at, end) = self.end();
@@ -140,7 +140,7 @@ impl Connection {
         }
     }
 
-    /// Says a last word and closes, or resets.
+    /// Sends the last line and closes the connection, or resets it.
     pub(super) async fn close(mut self, end: End, farewell: &str) {
         if end == End::Reset {
             let _ = self.socket.set_zero_linger();
@@ -168,14 +168,14 @@ impl Connection {
     }
 }
 
-/// What came first.
+/// A line, or the result of another future.
 pub(super) enum Input<T> {
     Line(Vec<u8>),
     Other(T),
 }
 
 const LONGEST_LINE: usize = 64 * 1024;
-/// Of what is written at once: a record.
+/// The most octets that are written at once: those of a TLS record.
 const CHUNK: usize = 16 * 1024;
 const PARTING: Duration = Duration::from_secs(5);
 const FAR: Duration = Duration::from_secs(86_400);

@@ -1,4 +1,4 @@
-//! What the simulator has seen, counted.
+//! The simulator counts what it has seen.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub struct Counts {
     pub metadata_requests: u64,
     /// The refresh token that was presented last.
     pub last_refresh_token: Option<String>,
-    /// Connections to IMAP or POP3, with or without TLS coming about.
+    /// Connections to the mail protocols, even if the TLS handshake failed.
     pub mail_connections: u64,
     /// Logins by protocol.
     pub logins: ByProtocol<LoginCounts>,
@@ -40,11 +40,11 @@ pub struct Counts {
 /// Logins of one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoginCounts {
-    /// Succeeded, with a mailbox behind it.
+    /// Logins that succeeded and opened a mailbox.
     pub accepted: u64,
-    /// Succeeded, without.
+    /// Logins that succeeded and opened none.
     pub not_connected: u64,
-    /// Refused: token, mailbox, password.
+    /// Logins that were refused, for token, mailbox or password.
     pub refused: u64,
 }
 

@@ -1,4 +1,4 @@
-//! A pretend Entra ID: the token endpoint and what belongs to it, by path.
+//! A pretend Entra ID answers requests to the token endpoint and to the endpoints beside it, by path.
 
 mod assertion;
 pub(super) mod authorize;
@@ -43,7 +43,7 @@ where
     .await;
 }
 
-/// Where there is no answer, the connection is closed.
+/// Serves a connection by a function; where that gives no response, the connection is closed.
 async fn serve_by<S, F>(stream: S, answer: impl Fn(Request) -> F + Send + Sync + 'static)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -115,7 +115,7 @@ fn route(world: &World, path: &str) -> Route {
     }
 }
 
-/// The fault that this request meets; one that is counted is used up.
+/// The fault of the next request, if any; a counted fault is used up.
 fn next_fault(world: &World) -> Option<Fault> {
     let mut taken = None;
     world.quirks.send_if_modified(|quirks| {
@@ -177,7 +177,7 @@ fn json(status: u16, body: &Value) -> Response {
     Response { status, headers, body: body.to_string().into() }
 }
 
-/// The field, or what Entra says when it is missing.
+/// A field of the request, or Entra's error about a missing one.
 fn required_field<'a>(received: &'a Request, name: &str) -> Result<&'a str, Refusal> {
     received.field(name).ok_or_else(|| {
         let text = format!("The request body must contain the following parameter: '{name}'.");
@@ -185,5 +185,5 @@ fn required_field<'a>(received: &'a Request, name: &str) -> Result<&'a str, Refu
     })
 }
 
-/// Where a user would type a device code.
+/// The path of the page where a user types a device code.
 const DEVICE_LOGIN: &str = "/devicelogin";

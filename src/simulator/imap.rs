@@ -1,4 +1,4 @@
-//! A pretend Exchange IMAP4 service (RFC 3501) behind implicit TLS: XOAUTH2, and nothing else, opens a mailbox.
+//! The simulator's IMAP service behaves like Exchange's (RFC 3501) behind implicit TLS: only XOAUTH2 opens a mailbox.
 
 mod command;
 mod item;
@@ -16,7 +16,7 @@ use crate::protocol::Protocol;
 use command::{Word, split};
 use select::Selected;
 
-/// Speaks IMAP until the connection has to end; why, and the last word.
+/// Serves IMAP until the connection has to end; returns why, and the last line.
 pub(super) async fn serve(world: Arc<World>, connection: &mut Connection) -> (End, String) {
     let mut imap = ImapService { world, connection, session: None, selected: None, has_rev2: false };
     let end = match imap.run().await {
@@ -37,14 +37,14 @@ struct ImapService<'a> {
     connection: &'a mut Connection,
     session: Option<OpenSession>,
     selected: Option<Selected>,
-    /// IMAP4rev2 has been enabled.
+    /// True once the client has enabled IMAP4rev2.
     has_rev2: bool,
 }
 
-/// A command, whole.
+/// A complete command.
 struct Command {
     tag: String,
-    /// In upper case.
+    /// The command's name in upper case.
     name: String,
     words: Vec<Word>,
 }
@@ -80,7 +80,7 @@ impl ImapService<'_> {
         }
     }
 
-    /// Reads a command with its literals; `None` where it is none.
+    /// Reads a command with its literals; `None` for a line that is no command.
     async fn command(&mut self) -> Result<Option<Command>, End> {
         let line = self.connection.line().await?;
         let Some((mut words, mut literal)) = split(&line) else { return Ok(None) };
@@ -155,7 +155,7 @@ impl ImapService<'_> {
         }
     }
 
-    /// The one mechanism, with and without an initial response (RFC 4959).
+    /// Executes AUTHENTICATE XOAUTH2, with and without an initial response (RFC 4959).
     async fn authenticate(&mut self, command: &Command) -> Result<(), End> {
         let tag = &command.tag;
         if !command.text(0).eq_ignore_ascii_case("XOAUTH2") {
@@ -203,7 +203,7 @@ impl ImapService<'_> {
         }
     }
 
-    /// Answers with trouble if it is the moment for that.
+    /// Answers with the fault that the quirks want at this moment; returns whether it did.
     async fn inject_fault(&mut self, tag: &str, moment: Moment) -> Result<bool, End> {
         let (throttle, unavailable) = self.world.quirk(|quirks| (quirks.mail.throttle, quirks.mail.unavailable));
         if let Some((_, milliseconds)) = throttle.filter(|(when, _)| *when == moment) {
@@ -232,20 +232,20 @@ impl ImapService<'_> {
         self.connection.send(format!("{}\r\n", line.as_ref())).await
     }
 
-    /// Untagged lines, and the tagged one behind them.
+    /// Sends untagged lines, and the tagged one behind them.
     async fn answer(&mut self, untagged: &[&str], tag: &str, status: &str) -> Result<(), End> {
         let lines: String = untagged.iter().map(|line| format!("{line}\r\n")).collect();
         self.connection.send(format!("{lines}{tag} {status}\r\n")).await
     }
 }
 
-/// What the greeting has in brackets: the server's name in UTF-16, in base64.
+/// The text in brackets of the greeting: the server's name in UTF-16, in base64.
 pub(super) fn server_name() -> String {
     let name = "SI2PR01CA0042.apcprd01.prod.exchangelabs.com";
     STANDARD.encode(name.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>())
 }
 
-/// What a refusal can say beside no.
+/// The long diagnostics of a refused login.
 pub(super) fn diagnostics(user: &str) -> String {
     format!(
         "AUTHENTICATE failed. Error=\"AuthFailed:LogonDenied-MailboxId: NULL-OAuthLog:AuthExc_UserNotFound-\
@@ -253,7 +253,7 @@ pub(super) fn diagnostics(user: &str) -> String {
     )
 }
 
-/// As Google and RFC 7628 §3.2.2 have it.
+/// The challenge of a refused XOAUTH2, as Google and RFC 7628 §3.2.2 have it.
 pub(super) const CHALLENGE: &str = r#"{"status":"400","schemes":"Bearer","scope":"https://outlook.office.com/"}"#;
 const BEFORE_LOGIN: &str = "IMAP4 IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR UIDPLUS MOVE ID UNSELECT CHILDREN IDLE \
                             NAMESPACE LITERAL+";

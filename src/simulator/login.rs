@@ -1,4 +1,4 @@
-//! The login by XOAUTH2, which IMAP and POP3 share: whose token, which mailbox, and whether the one opens the other.
+//! A login by XOAUTH2 is the same for every protocol: a token, a mailbox, and whether the one opens the other.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use super::world::World;
 use crate::protocol::Protocol;
 use crate::transport::Facts;
 
-/// What came of a login.
+/// The result of a login.
 pub(super) enum LoginResult {
     Accepted(OpenSession),
     Refused {
-        /// As it was said, for long diagnostics.
+        /// The user name as the client sent it, for long diagnostics.
         user: String,
     },
-    /// The mailbox has as many sessions as it may.
+    /// The mailbox has its maximum of sessions.
     TooManySessions,
 }
 
 /// A session that is logged in; it is counted until it is dropped.
 pub(super) struct OpenSession {
-    /// None where the token is good and the mailbox is not open to it.
+    /// The mailbox; none where the token is valid and may not open it.
     pub(super) mailbox: Option<Arc<Mailbox>>,
     /// When the token expires.
     pub(super) token_ends: Instant,
@@ -42,7 +42,7 @@ impl Drop for OpenSession {
     }
 }
 
-/// Judges what XOAUTH2 says after its base64: `user=` U `^A auth=Bearer ` T `^A^A`.
+/// Logs in by the XOAUTH2 response without its base64: `user=` U `^A auth=Bearer ` T `^A^A`.
 pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, response: &[u8]) -> LoginResult {
     let refused = |user: &str, why: &str| {
         refuse(world, protocol, &format!("login by XOAUTH2 as {user} refused: {why}"));
@@ -81,7 +81,7 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
     LoginResult::Accepted(session)
 }
 
-/// Notes a login that came to nothing.
+/// Counts and logs a refused login.
 pub(super) fn refuse(world: &World, protocol: Protocol, what: &str) {
     world.count(|counts| counts.logins.of_mut(protocol).refused += 1);
     world.log_event(format!("{}: {what}", protocol.name()));
@@ -104,7 +104,7 @@ fn split(response: &[u8]) -> Option<(&str, &str)> {
     Some((user.strip_prefix("user=")?, token))
 }
 
-/// How many characters the token of a response has; for POP3's limit.
+/// The length of a response's token in characters, for POP3's limit.
 pub(super) fn token_length(response: &[u8]) -> usize {
     split(response).map_or(0, |(_, token)| token.len())
 }

@@ -1,16 +1,16 @@
-//! A mailbox: messages in memory, with unique identifiers that are never used twice.
+//! A mailbox holds messages in memory, with unique identifiers that are never used twice.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-/// A mailbox; whoever has it open is told of changes.
+/// A mailbox; sessions that have it open see changes.
 pub(super) struct Mailbox {
     contents: watch::Sender<Contents>,
 }
 
-/// What is in it, oldest first.
+/// The messages of a mailbox, the oldest first.
 #[derive(Clone, Default)]
 pub(super) struct Contents {
     pub(super) messages: Vec<Message>,
@@ -22,7 +22,7 @@ pub(super) struct Message {
     pub(super) uid: u32,
     pub(super) octets: Arc<Vec<u8>>,
     pub(super) arrived: SystemTime,
-    /// As `\Seen`.
+    /// Flags, as `\Seen`.
     pub(super) flags: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ impl Mailbox {
         Self { contents: watch::Sender::new(Contents::default()) }
     }
 
-    /// A view that stays as it is.
+    /// A snapshot of the messages.
     pub(super) fn contents(&self) -> Contents {
         self.contents.borrow().clone()
     }
@@ -40,7 +40,7 @@ impl Mailbox {
         self.contents.subscribe()
     }
 
-    /// Puts a message in; its identifier.
+    /// Puts a message in; returns its identifier.
     pub(super) fn deliver(&self, octets: Vec<u8>, flags: Vec<String>) -> u32 {
         let mut uid = 0;
         self.contents.send_modify(|contents| {
@@ -52,7 +52,7 @@ impl Mailbox {
         uid
     }
 
-    /// Takes out what the function says yes to; how many that were.
+    /// Removes the messages that a condition selects; returns their number.
     pub(super) fn remove(&self, goes: impl Fn(&Message) -> bool) -> usize {
         let mut removed = 0;
         self.contents.send_if_modified(|contents| {
@@ -64,7 +64,7 @@ impl Mailbox {
         removed
     }
 
-    /// Changes the flags of a message; what they are then.
+    /// Changes the flags of a message; returns the new ones.
     pub(super) fn flag(&self, uid: u32, change: impl FnOnce(&mut Vec<String>)) -> Vec<String> {
         let mut flags = Vec::new();
         self.contents.send_modify(|contents| {
@@ -92,12 +92,12 @@ impl Message {
         self.flags.iter().any(|own| own.eq_ignore_ascii_case(flag))
     }
 
-    /// The header with the empty line behind it, and the text.
+    /// The header with the empty line behind it, and the body.
     pub(super) fn header_and_body(&self) -> (&[u8], &[u8]) {
         let end = memchr::memmem::find(&self.octets, b"\r\n\r\n").map_or(self.octets.len(), |at| at + 4);
         self.octets.split_at_checked(end).unwrap_or((&self.octets, &[]))
     }
 }
 
-/// That never changes, because mailboxes are never made anew.
+/// The UIDVALIDITY of every mailbox, which never changes, because mailboxes are never made anew.
 pub(super) const UID_VALIDITY: u32 = 14;

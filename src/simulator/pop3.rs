@@ -1,4 +1,4 @@
-//! A pretend Exchange POP3 service (RFC 1939) behind implicit TLS: XOAUTH2 in two steps, and nothing else, opens a
+//! The simulator's POP3 service behaves like Exchange's (RFC 1939) behind implicit TLS: only XOAUTH2 in two steps opens a
 //! mailbox.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::quirks::{Greeting, Moment};
 use super::world::World;
 use crate::protocol::Protocol;
 
-/// Speaks POP3 until the connection has to end; why, and the last word.
+/// Serves POP3 until the connection has to end; returns why, and the last line.
 pub(super) async fn serve(world: Arc<World>, connection: &mut Connection) -> (End, String) {
     let mut pop3 = Pop3Service { world, connection, session: None, user: None, maildrop: Vec::new() };
     let end = match pop3.run().await {
@@ -34,7 +34,7 @@ struct Pop3Service<'a> {
     world: Arc<World>,
     connection: &'a mut Connection,
     session: Option<OpenSession>,
-    /// Of USER.
+    /// The user name of USER.
     user: Option<String>,
     /// The messages as they were at login, and whether they are to be deleted.
     maildrop: Vec<(Message, bool)>,
@@ -82,7 +82,7 @@ impl Pop3Service<'_> {
         }
     }
 
-    /// The response comes on a line of its own: the one-line form of RFC 5034 is a protocol error here.
+    /// Executes AUTH. The response comes on a line of its own: the one-line form of RFC 5034 is a protocol error here.
     async fn auth(&mut self, argument: &str) -> Result<(), End> {
         let (mechanism, initial) = argument.split_once(' ').unwrap_or((argument, ""));
         if !initial.is_empty() {
@@ -177,7 +177,7 @@ impl Pop3Service<'_> {
         }
     }
 
-    /// Only now is anything deleted (RFC 1939 §6).
+    /// Executes QUIT, which deletes the marked messages (RFC 1939 §6).
     async fn quit(&mut self) -> Result<(), End> {
         let doomed: Vec<u32> =
             self.maildrop.iter().filter(|(_, is_deleted)| *is_deleted).map(|(message, _)| message.uid).collect();
@@ -203,7 +203,7 @@ impl Pop3Service<'_> {
         self.send(format!("+OK\r\n{lines}.")).await
     }
 
-    /// A message with dots stuffed: all of it, or its header and so many lines of its text.
+    /// Sends a message, byte-stuffed: all of it, or its header and so many lines of its body.
     async fn retrieve(&mut self, number: &str, lines: Option<usize>) -> Result<(), End> {
         let Some((number, message)) = self.message(number) else { return self.send(NO_MESSAGE).await };
         let message = message.clone();
@@ -244,7 +244,7 @@ impl Pop3Service<'_> {
         Ok(false)
     }
 
-    /// What has not been marked as deleted, by number.
+    /// The messages that are not marked as deleted, with their numbers.
     fn kept(&self) -> impl Iterator<Item = (usize, &Message)> {
         (1..)
             .zip(&self.maildrop)
@@ -266,7 +266,7 @@ impl Pop3Service<'_> {
     }
 }
 
-/// Doubles the dots at the beginning of lines, and sees to it that the last line has an end (RFC 1939 §3).
+/// Doubles the dots at the beginning of lines, and ends the last line (RFC 1939 §3).
 fn stuff(octets: &[u8]) -> Vec<u8> {
     let mut stuffed = Vec::with_capacity(octets.len() + 64);
     if octets.starts_with(b".") {

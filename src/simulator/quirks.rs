@@ -1,4 +1,4 @@
-//! What the simulator does otherwise than a good day's Exchange Online: each quirk has been seen, or will be.
+//! Quirks are differences from Exchange Online on a good day: each has been observed, or is announced.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 /// All quirks. The default is a classic front end on a good day. They can be changed while sessions run.
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
-    /// Of IMAP and POP3.
+    /// Quirks of the mail protocols.
     pub mail: Mail,
-    /// Of the token endpoint.
+    /// Quirks of the token endpoint.
     pub endpoint: Endpoint,
-    /// Of the device authorization grant.
+    /// Quirks of the device authorization grant.
     pub device_code: DeviceCode,
-    /// Of refresh tokens.
+    /// Quirks of refresh tokens.
     pub refresh: Refresh,
-    /// What requests to the metadata service meet instead of an answer.
+    /// The fault of every request to the metadata service.
     pub metadata_fault: Option<Fault>,
 }
 
@@ -23,39 +23,39 @@ pub struct Quirks {
 pub struct Mail {
     /// The words of the greeting.
     pub greeting: Greeting,
-    /// Before the greeting.
+    /// The delay before the greeting.
     pub greeting_delay: Duration,
-    /// As the front end of 2026: `LOGINDISABLED` instead of `AUTH=PLAIN`.
+    /// Capabilities of the front end of 2026: `LOGINDISABLED` instead of `AUTH=PLAIN`.
     pub login_disabled: bool,
     /// `ENABLE IMAP4rev2` after login, as some tenants have it since September 2026.
     pub rev2: bool,
     /// The continuation request is `+ ` rather than `+`.
     pub continuation_space: bool,
-    /// A refused XOAUTH2 is first told why in a challenge of JSON, as Google does it.
+    /// A refused XOAUTH2 first gets the reason in a challenge of JSON, as Google does it.
     pub json_challenge: bool,
-    /// A refused AUTHENTICATE is told in many words, with user names among them.
+    /// A refused AUTHENTICATE gets long diagnostics with the user name.
     pub long_diagnostics: bool,
     /// Every login is refused, as in an outage of the front end.
     pub refuse_logins: bool,
-    /// Before a login is answered: the front end has to find the mailbox server.
+    /// The delay of a login, in which the front end finds the mailbox server.
     pub login_delay: Duration,
     /// Every login succeeds, and the first mailbox command fails.
     pub not_connected: bool,
-    /// How long after login a session is told that its token has expired. Zero ends those that run.
+    /// The time after login at which the token expires. Zero ends running sessions.
     pub session_life: Option<Duration>,
-    /// How long after login a session is closed with the number 13. Zero ends those that run.
+    /// The time after login at which the session is closed with the number 13. Zero ends running sessions.
     pub close_13: Option<Duration>,
-    /// In the middle of the next literal or message that is sent, the token expires.
+    /// The token expires in the middle of the next literal or message that is sent.
     pub cut_literal: bool,
-    /// Throttled: when, and the milliseconds that are suggested.
+    /// Throttling: when, and the suggested milliseconds.
     pub throttle: Option<(Moment, u64)>,
     /// `Server Unavailable. 15`: when.
     pub unavailable: Option<Moment>,
-    /// Sessions that a mailbox may have; one more is reset without a word.
+    /// The most sessions of a mailbox; one more is reset without a response.
     pub max_sessions: Option<usize>,
-    /// Characters of a token that POP3 takes.
+    /// The longest token in characters that POP3 accepts.
     pub pop3_token_limit: Option<usize>,
-    /// From connection to login.
+    /// The time limit from connection to login.
     pub login_timeout: Duration,
     /// `EXISTS` comes before the continuation of IDLE.
     pub exists_before_idle: bool,
@@ -70,21 +70,21 @@ pub struct Mail {
 /// The words of the greeting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Greeting {
-    /// As for ten years.
+    /// The greeting of the last ten years.
     #[default]
     Classic,
-    /// As the front end of 2026.
+    /// The greeting of the front end of 2026.
     TcpProxy,
-    /// Turned away.
+    /// The server closes the connection with its greeting.
     Bye,
 }
 
-/// When trouble strikes.
+/// The moment of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// As the answer to the login.
+    /// The fault answers the login.
     Login,
-    /// As the answer to whatever comes after it.
+    /// The fault answers every command after the login.
     Command,
 }
 
@@ -121,25 +121,25 @@ impl Default for Mail {
 /// Quirks of the token endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// What every request meets instead of an answer.
+    /// The fault of every request.
     pub fault: Option<Fault>,
-    /// After so many requests the fault is mended; `None` means not by itself.
+    /// The number of requests after which the fault ends; `None` for never.
     pub fault_times: Option<u32>,
     /// Seconds by which the endpoint's clock is ahead; it stands in `Date`, and assertions are held against it.
     pub clock_offset: i64,
-    /// Seconds, as the answer says.
+    /// The life of an access token in seconds, as the answer states it.
     pub expires_in: u64,
-    /// They are a string, as IMDS always has them.
+    /// The life is a string in the answer, as IMDS always has it.
     pub expires_in_as_string: bool,
-    /// How long Exchange takes a token, where it is not what the answer says.
+    /// The time for which Exchange accepts a token, where it differs from the answer.
     pub token_life: Option<Duration>,
-    /// Access tokens are made this long with padding.
+    /// The length of access tokens, with padding.
     pub token_length: Option<usize>,
-    /// Before every answer.
+    /// The delay before every answer.
     pub delay: Duration,
-    /// What an assertion must have as `aud`, where it is not the token endpoint's address here.
+    /// The `aud` that an assertion must have, where it is not the token endpoint's address.
     pub audience: Option<String>,
-    /// The error with which the user comes back from signing in, as `access_denied`.
+    /// The error with which the browser comes back from the sign-in, as `access_denied`.
     pub authorize_error: Option<String>,
 }
 
@@ -160,7 +160,7 @@ impl Default for Endpoint {
     }
 }
 
-/// What a request to the endpoint meets instead of an answer.
+/// A fault in place of the endpoint's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The connection is closed without an answer.
@@ -178,7 +178,7 @@ pub enum Fault {
 /// Quirks of the device authorization grant (RFC 8628).
 #[derive(Clone, Debug)]
 pub struct DeviceCode {
-    /// What polls are answered, one after the other; then it depends on whether somebody has approved.
+    /// Answers to polls, one after the other; later polls depend on the approval.
     pub script: VecDeque<Poll>,
     /// Nobody needs to approve.
     pub approved: bool,

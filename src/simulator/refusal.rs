@@ -1,4 +1,4 @@
-//! How Entra says no: an error of RFC 6749 §5.2, and behind it a number that begins with AADSTS.
+//! A refusal is Entra's error response: an error of RFC 6749 §5.2 with an AADSTS number.
 
 use std::time::SystemTime;
 
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: u16,
-    /// As `invalid_grant`.
+    /// The error, as `invalid_grant`.
     pub(super) error: &'static str,
-    /// As in `AADSTS70000`.
+    /// The number, as in `AADSTS70000`.
     pub(super) code: u32,
     text: String,
 }
@@ -20,12 +20,12 @@ impl Refusal {
         Self { status, error, code, text: text.into() }
     }
 
-    /// The grant has ended.
+    /// The refusal of a grant that has ended.
     pub(super) fn grant(code: u32, text: &str) -> Self {
         Self::new(400, "invalid_grant", code, text)
     }
 
-    /// The app has not shown that it is who it says.
+    /// The refusal of an app that has not authenticated.
     pub(super) fn client(code: u32, text: impl Into<String>) -> Self {
         Self::new(401, "invalid_client", code, text)
     }

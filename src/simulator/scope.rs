@@ -1,21 +1,21 @@
-//! What a token is for: one resource, and what may be done there.
+//! A scope is the purpose of a token: one resource, and the permissions there.
 
 use super::refusal::Refusal;
 use crate::protocol::{Actor, Protocol};
 
-/// What a token is for.
+/// The purpose of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scope {
-    /// As `https://outlook.office365.com`.
+    /// The resource, as `https://outlook.office365.com`.
     pub(super) resource: String,
-    /// As `IMAP.AccessAsUser.All`.
+    /// Permissions, as `IMAP.AccessAsUser.All`.
     pub(super) names: Vec<String>,
-    /// A refresh token is wanted.
+    /// True if a refresh token is wanted.
     pub(super) offline: bool,
 }
 
 impl Scope {
-    /// Of a user's token: names of one resource, and `offline_access`.
+    /// The scope of a user's token: permissions of one resource, and `offline_access`.
     pub(super) fn delegated(text: &str) -> Result<Self, Refusal> {
         let mut scope = Self { resource: String::new(), names: Vec::new(), offline: false };
         for word in text.split_whitespace() {
@@ -44,7 +44,7 @@ impl Scope {
         Ok(scope)
     }
 
-    /// Of the app's own token: a resource and `.default`.
+    /// The scope of the app's own token: a resource and `.default`.
     pub(super) fn app_only(text: &str) -> Result<Self, Refusal> {
         match text.strip_suffix("/.default") {
             Some(resource) if resource.starts_with("https://") && !text.contains(' ') => Ok(Self::of_app(resource)),
@@ -54,7 +54,7 @@ impl Scope {
         }
     }
 
-    /// Everything that the app may do there.
+    /// The scope of everything that the app may do at a resource.
     pub(super) fn of_app(resource: &str) -> Self {
         let resource = resource.trim_end_matches('/').to_owned();
         Self { resource, names: vec![".default".to_owned()], offline: false }
@@ -66,7 +66,7 @@ impl Scope {
         is_exchange(&self.resource) && self.names.iter().any(|own| own == name || own == ".default")
     }
 
-    /// As the answer has it.
+    /// The scope's text in the answer.
     pub(super) fn text(&self) -> String {
         let names: Vec<_> = self.names.iter().map(|name| format!("{}/{name}", self.resource)).collect();
         names.join(" ")

@@ -1,12 +1,12 @@
-//! Who and what the simulator knows: one tenant with one app, its users, and who may open which mailbox.
+//! A tenant has one app, its users, and a rule who may open which mailbox.
 
 use crate::crypto::VerifyingKey;
 
 /// One tenant with one app registration.
 pub struct Tenant {
-    /// The path's first segment, as `contoso.onmicrosoft.com`.
+    /// The tenant's name, which is the first segment of paths, as `contoso.onmicrosoft.com`.
     pub name: String,
-    /// The app's.
+    /// The app's client ID.
     pub client_id: String,
     /// The app may go without secret and certificate where a user signs in ("Allow public client flows").
     pub public_client: bool,
@@ -16,15 +16,15 @@ pub struct Tenant {
     pub certificate: Option<ClientCertificate>,
     /// The assertion of a managed identity that counts as the app's; IMDS hands it out.
     pub federated_token: Option<String>,
-    /// The first one signs in where nobody else is named.
+    /// The users; the first one signs in where no other is named.
     pub users: Vec<User>,
-    /// The mailboxes that the app may open by itself.
+    /// Mailboxes that the app may open by itself.
     pub app_mailboxes: Vec<String>,
 }
 
 /// The certificate that has been uploaded for the app.
 pub struct ClientCertificate {
-    /// Verifies assertions.
+    /// The key that verifies assertions.
     pub key: VerifyingKey,
     /// `x5t#S256`: the SHA-256 of the certificate's DER in base64url without padding.
     pub thumbprint: String,
@@ -33,15 +33,15 @@ pub struct ClientCertificate {
 /// A user with a mailbox of the same address.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// As `scan@contoso.example`.
+    /// The address, as `scan@contoso.example`.
     pub address: String,
-    /// For the password grant.
+    /// The password, for the password grant.
     pub password: String,
-    /// Other mailboxes that it has full access to.
+    /// Other mailboxes to which the user has full access.
     pub delegates: Vec<String>,
 }
 
-/// For whom a token stands.
+/// The holder of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Principal {
     /// The app by itself.
@@ -73,13 +73,13 @@ impl Tenant {
         self.users.iter().find(|user| user.address.eq_ignore_ascii_case(address))
     }
 
-    /// All mailboxes there are.
+    /// All mailboxes of the tenant.
     pub(super) fn mailboxes(&self) -> impl Iterator<Item = &String> {
         let of_users = self.users.iter().flat_map(|user| user.delegates.iter().chain([&user.address]));
         self.app_mailboxes.iter().chain(of_users)
     }
 
-    /// Whether it has full access.
+    /// Returns whether a principal has full access to a mailbox.
     pub(super) fn may_open(&self, principal: &Principal, mailbox: &str) -> bool {
         let among = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case(mailbox));
         match principal {
@@ -92,7 +92,7 @@ impl Tenant {
 }
 
 impl User {
-    /// A user who may open no mailbox but the own one.
+    /// A user who may open only the own mailbox.
     pub fn new(address: &str, password: &str) -> Self {
         Self { address: address.to_owned(), password: password.to_owned(), delegates: Vec::new() }
     }

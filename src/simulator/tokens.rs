@@ -1,4 +1,4 @@
-//! What the token endpoint has issued and still remembers: access and refresh tokens, codes, assertions.
+//! The store of what the token endpoint has issued: access and refresh tokens, codes, assertions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,22 +7,22 @@ use tokio::time::Instant;
 use super::scope::Scope;
 use super::tenant::Principal;
 
-/// All that is remembered.
+/// Everything that was issued.
 #[derive(Default)]
 pub(super) struct Tokens {
     access: HashMap<String, AccessGrant>,
     refresh: HashMap<String, RefreshGrant>,
-    /// By family: the newest generation that has been used.
+    /// The newest used generation of each family of refresh tokens.
     used: HashMap<String, u64>,
     /// Authorization codes that have not been redeemed.
     pub(super) codes: HashMap<String, AuthorizationCode>,
-    /// By device code.
+    /// Pending device codes.
     pub(super) device_codes: HashMap<String, PendingDeviceCode>,
-    /// The `jti` of assertions.
+    /// The `jti` of assertions that were presented.
     pub(super) assertions: HashSet<String>,
 }
 
-/// What stands behind an access token.
+/// The grant behind an access token.
 #[derive(Clone)]
 pub(super) struct AccessGrant {
     pub(super) principal: Principal,
@@ -30,7 +30,7 @@ pub(super) struct AccessGrant {
     pub(super) ends: Instant,
 }
 
-/// What stands behind a refresh token.
+/// The grant behind a refresh token.
 #[derive(Clone)]
 pub(super) struct RefreshGrant {
     pub(super) user: String,
@@ -39,7 +39,7 @@ pub(super) struct RefreshGrant {
     generation: u64,
 }
 
-/// What stands behind an authorization code.
+/// The sign-in behind an authorization code.
 pub(super) struct AuthorizationCode {
     pub(super) user: String,
     pub(super) scope: Scope,
@@ -47,10 +47,10 @@ pub(super) struct AuthorizationCode {
     pub(super) challenge: String,
 }
 
-/// What stands behind a device code.
+/// The sign-in that a device code waits for.
 pub(super) struct PendingDeviceCode {
     pub(super) user_code: String,
-    /// Who has approved.
+    /// The user who has approved, if any.
     pub(super) approved: Option<String>,
     pub(super) scope: Scope,
     pub(super) ends: Instant,
@@ -82,12 +82,12 @@ impl Tokens {
         self.refresh.insert(token.to_owned(), grant);
     }
 
-    /// As an administrator's "revoke sessions": every refresh token is dead.
+    /// Revokes every refresh token, like an administrator's "revoke sessions".
     pub(super) fn revoke(&mut self) {
         self.refresh.clear();
     }
 
-    /// Every access token has expired.
+    /// Lets every access token expire.
     pub(super) fn expire(&mut self) {
         self.access.clear();
     }

@@ -1,4 +1,4 @@
-//! What all parts of the simulator share: tenant, tokens, mailboxes, quirks, and what has been seen.
+//! The world is the state that all parts of the simulator share: tenant, tokens, mailboxes, quirks, counts and events.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use super::tenant::Tenant;
 use super::tokens::Tokens;
 use crate::crypto::sha256;
 
-/// The simulator's world, as everybody in it sees it.
+/// The state of a simulator.
 pub(super) struct World {
     pub(super) tenant: Tenant,
-    /// Where the token endpoint is.
+    /// The address of the token endpoint.
     pub(super) endpoint: SocketAddr,
     pub(super) quirks: watch::Sender<Quirks>,
     pub(super) counts: watch::Sender<Counts>,
@@ -61,7 +61,7 @@ impl World {
         self.counts.send_modify(change);
     }
 
-    /// Notes something that a spectator would like to know. Never a token, a password or mail.
+    /// Logs an event for people who watch; never with a token, a password or mail.
     pub(super) fn log_event(&self, event: String) {
         let mut log = self.log.lock();
         if log.len() >= REMEMBERED {
@@ -89,20 +89,20 @@ impl World {
         if offset < 0 { now.checked_sub(by) } else { now.checked_add(by) }.unwrap_or(now)
     }
 
-    /// Octets that come but once.
+    /// Random octets, never the same ones twice.
     pub(super) fn random_octets(&self) -> [u8; 32] {
         let number = self.random_count.fetch_add(1, Ordering::Relaxed);
         sha256(&[self.seed.as_slice(), &number.to_be_bytes()].concat())
     }
 
-    /// The same as text.
+    /// Random text, never the same twice.
     pub(super) fn random_text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.random_octets())
     }
 }
 
-/// Events that a slow listener may lag behind.
+/// The number of events that a slow receiver may lag behind.
 const FEED: usize = 1024;
 
-/// Events; a demonstration may stay up for weeks.
+/// The number of events that are kept; a demonstration may run for weeks.
 const REMEMBERED: usize = 10_000;

@@ -293,7 +293,7 @@ fn check_works_beside_the_running_proxy() {
     running.kill().unwrap();
     running.wait().unwrap();
     assert!(output.status.success(), "{}", err(&output));
-    assert!(out(&output).contains("where packetboat runs already"), "{}", out(&output));
+    assert!(out(&output).contains("in use by the running packetboat: fine"), "{}", out(&output));
     fails(&second, 69, &format!("is in use by process {id} ("));
     fails(&third, 69, "the port is in use by packetboat, process ");
 }

@@ -64,7 +64,7 @@ fn a_reload_without_a_file() {
     let mut running = harness.session();
     let drought = Drought::of(&harness);
     harness.process.signal("HUP");
-    harness.log.wait_for("refusal", |line| line.contains("refused: the old one runs on"));
+    harness.log.wait_for("refusal", |line| line.contains("rejected; still running with the previous version"));
     running.ok("NOOP");
     drop(drought);
     let (code, said) = harness.reload();

@@ -145,7 +145,7 @@ fn what_happens_is_counted_and_seen() {
     proxy.log.wait_for("end", |line| line.contains("\"stopped\""));
     let (kept, complaint) = list(&[]);
     assert!(
-        kept.contains("needs packetboat: TLS 1.0 only") && complaint.contains("showing what was kept last"),
+        kept.contains("needs packetboat: TLS 1.0 only") && complaint.contains("showing the last saved inventory"),
         "{kept}{complaint}"
     );
     let again = exchange.proxy(&exchange.configured(BY_SECRET, &accounts));

@@ -100,7 +100,7 @@ fn a_balancer_that_is_named_no_more() {
     let mut device = announced(&proxy, &v2([10, 1, 2, 3]));
     device.login(&user, PASSWORD);
     proxy.configure(&listeners("127.0.0.0/8"));
-    assert_eq!(proxy.reload().1.lines().next(), Some("taken; sessions go on"));
+    assert_eq!(proxy.reload().1.lines().next(), Some("configuration reloaded; open sessions are unaffected"));
     device.ok("NOOP");
     proxy.configure(&listeners("127.0.0.9/32"));
     let (code, said) = proxy.reload();

@@ -59,5 +59,10 @@ fn values_of_a_refused_configuration_are_told_nowhere() {
         }
     }
     let log = proxy.log.all();
-    assert!(log.contains("refused: the old one runs on") && !log.contains("Tr0ub") && !log.contains("98765"), "{log}");
+    assert!(
+        log.contains("rejected; still running with the previous version")
+            && !log.contains("Tr0ub")
+            && !log.contains("98765"),
+        "{log}"
+    );
 }

@@ -82,7 +82,7 @@ fn two_hundred_sessions_go_on_through_twenty_reloads() {
         }
         proxy.configure(&configuration(number));
         let (code, said) = proxy.reload();
-        assert!(code == 0 && said.starts_with("taken; sessions go on\n"), "{said}");
+        assert!(code == 0 && said.starts_with("configuration reloaded; open sessions are unaffected\n"), "{said}");
         assert_eq!(TcpStream::connect(second).is_ok(), number % 2 == 1, "listeners appear and go");
         for session in sessions.iter_mut().skip(20 + number as usize).step_by(7) {
             session.ok("NOOP");
@@ -102,7 +102,7 @@ fn two_hundred_sessions_go_on_through_twenty_reloads() {
     }
     assert_ne!(shown(address), first_shown);
     let log = proxy.log.all();
-    assert_eq!(log.matches("the configuration taken; sessions go on").count(), 20);
+    assert_eq!(log.matches("configuration reloaded; open sessions are unaffected").count(), 20);
     assert!(!log.contains("\"reason\":\"drained\"") && !log.contains("\"level\":\"ERROR\""), "{log}");
 }
 
@@ -122,7 +122,9 @@ fn a_changed_certificate_is_taken_by_itself() {
     let new = Certificates::for_name("localhost", 60);
     // First the chain alone, which does not fit the key that is there.
     fs::write(own.path().join("server.pem"), new.leaf.to_pem().unwrap()).unwrap();
-    proxy.log.wait_for("refusal", |line| line.contains("certificates that have changed refused: the old one runs on"));
+    proxy
+        .log
+        .wait_for("refusal", |line| line.contains("certificates rejected; still running with the previous version"));
     assert!(proxy.log.all().contains("certificate.own.key: "), "{}", proxy.log.all());
     assert_eq!(shown(address), before);
     new.write(own.path());
@@ -169,7 +171,9 @@ fn a_bad_configuration_is_refused_and_the_old_one_runs_on() {
         drop(exchange::imap(&proxy));
     }
     proxy.process.signal("HUP");
-    proxy.log.wait_for("refusal", |line| line.contains("the configuration refused: the old one runs on"));
+    proxy
+        .log
+        .wait_for("refusal", |line| line.contains("configuration rejected; still running with the previous version"));
     assert!(proxy.get("/metrics").contains("\npacketboat_config_reload_success 0\n"));
     assert!(proxy.status()["config"]["problem"].as_str().unwrap().contains("cannot change while packetboat runs"));
     proxy.configure(&good);

@@ -165,37 +165,45 @@ const CASES: &[Case] = &[
     ("TLS version or cipher suite no longer taken: 1", |text| and(text, ON_IMAP, "ciphers = [\"AES256-SHA\"]"), IMAP),
     ("no TLS, which the listener now asks for: 1", |text| text.replace("allow_plaintext = true", ""), CLEAR),
     // What takes nothing away.
-    ("taken; sessions go on\n", |text| within(text, OFFICE, |identity| identity.replace("/SECRET\"", "/NEXT\"")), NONE),
-    ("taken; sessions go on\n", |text| and(text, UPSTREAM, "warm_connections = 1"), NONE),
     (
-        "taken; sessions go on\n",
+        "configuration reloaded; open sessions are unaffected\n",
+        |text| within(text, OFFICE, |identity| identity.replace("/SECRET\"", "/NEXT\"")),
+        NONE,
+    ),
+    (
+        "configuration reloaded; open sessions are unaffected\n",
+        |text| and(text, UPSTREAM, "warm_connections = 1"),
+        NONE,
+    ),
+    (
+        "configuration reloaded; open sessions are unaffected\n",
         |text| and(text, SCANS, "aliases = [\"another\"]\ndescription = \"Third floor\""),
         NONE,
     ),
     (
-        "taken; sessions go on\n",
+        "configuration reloaded; open sessions are unaffected\n",
         |text| within(text, SCANS, |device| device.replace("passwords = [", &format!("passwords = [{OTHER:?}, "))),
         NONE,
     ),
     (
-        "taken; sessions go on\n",
+        "configuration reloaded; open sessions are unaffected\n",
         |text| {
             and(text, ON_IMAP, "allowed_networks = [\"127.0.0.0/8\"]\ncertificate = \"new\"") + "[certificate.new]\n"
         },
         NONE,
     ),
     (
-        "taken; sessions go on\n",
+        "configuration reloaded; open sessions are unaffected\n",
         |text| and(text, ON_IMAP, "entry = \"starttls\"").replacen("entry = \"implicit\"\n", "", 1),
         NONE,
     ),
     (
-        "taken; sessions go on\n",
+        "configuration reloaded; open sessions are unaffected\n",
         |text| text.to_owned() + "[limits]\nlogin_timeout = \"1m\"\nsessions_per_mailbox = 1\n",
         NONE,
     ),
     (
-        "taken; sessions go on\n",
+        "configuration reloaded; open sessions are unaffected\n",
         |text| text.replace("account = \"fax\"", "account = \"faxes\"").replace("[account.fax]", "[account.faxes]"),
         NONE,
     ),
@@ -226,7 +234,7 @@ fn what_a_reload_takes_away_ends_the_sessions_that_rest_on_it() {
         assert!(code == 0 && said.contains(words), "{words}: {said}");
         sessions.look(*fates, words);
     }
-    let first = "the configuration taken; 1 session ended (login removed: 1); all other sessions go on";
+    let first = "configuration reloaded; 1 session ended (login removed: 1); all other sessions stay open";
     proxy.logs(1, first);
     proxy.log.wait_for("reason", |line| {
         line.contains("session ended: permission withdrawn by a reload: login removed") && line.contains("\"revoked\"")
@@ -272,7 +280,7 @@ fn roots_whose_file_changes() {
     });
     let proxy = exchange.proxy(&text);
     for (content, words, fates) in [
-        ([authority.clone(), other.clone()].concat(), "taken; sessions go on\n", NONE),
+        ([authority.clone(), other.clone()].concat(), "configuration reloaded; open sessions are unaffected\n", NONE),
         (other, "mail server or its certificates changed: 3", ALL),
     ] {
         let sessions = Sessions::of(&proxy);
@@ -449,7 +457,7 @@ fn starttls_on_a_connection_from_before() {
     assert!(greeting[..length].starts_with(b"* OK "));
     proxy.configure(&and(&before, ON_CLEAR, "profile = \"modern\""));
     let (code, said) = proxy.reload();
-    assert!(code == 0 && said == "taken; sessions go on\n", "{said}");
+    assert!(code == 0 && said == "configuration reloaded; open sessions are unaffected\n", "{said}");
     stream.write_all(b"a STARTTLS\r\n").unwrap();
     let length = stream.read(&mut greeting).unwrap();
     assert!(greeting[..length].starts_with(b"a OK "));
@@ -471,7 +479,11 @@ fn a_session_that_is_passed_through() {
         ("listen = [\"127.0.0.1:", "listen = [\"127.0.0.2:", "listener removed or moved: 1"),
         ("upstream = \"implicit\"", "upstream = \"starttls\"", "mail server or its certificates changed: 1"),
         ("entry = \"auto\"", "entry = \"auto\"\nallowed_networks = [\"192.0.2.0/24\"]", "allowed_networks: 1"),
-        ("[[listener]]", "[certificate.new]\n[[listener]]\ncertificate = \"new\"", "taken; sessions go on\n"),
+        (
+            "[[listener]]",
+            "[certificate.new]\n[[listener]]\ncertificate = \"new\"",
+            "configuration reloaded; open sessions are unaffected\n",
+        ),
     ] {
         proxy.configure(&before);
         assert_eq!(proxy.reload().0, 0);
@@ -480,7 +492,7 @@ fn a_session_that_is_passed_through() {
         proxy.configure(&before.replace(from, to));
         let (code, said) = proxy.reload();
         assert!(code == 0 && said.contains(words), "{words}: {said}");
-        match said.starts_with("taken; sessions go on") {
+        match said.starts_with("configuration reloaded; open sessions are unaffected") {
             true => drop(session.ok("NOOP")),
             false => assert_eq!(session.device.line(), BYE),
         }

@@ -94,7 +94,10 @@ pub fn reloads(
             begun = Instant::now();
             (code, said) = proxy.reload();
         }
-        assert!(code == 0 && said.starts_with("taken; sessions go on\n"), "reload {turn}: {said}");
+        assert!(
+            code == 0 && said.starts_with("configuration reloaded; open sessions are unaffected\n"),
+            "reload {turn}: {said}"
+        );
         // A socket closes a moment after the reload that has no listener for it.
         until(&format!("second listener of reload {turn}"), || TcpStream::connect(second).is_ok() == (turn % 2 == 1));
         add(taken, 1);

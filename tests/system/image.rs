@@ -98,7 +98,7 @@ fn the_image_as_a_sidecar() {
     assert!(devices.contains("needs packetboat: TLS 1.0 only") && devices.contains("application"), "{devices}");
     let page = "curl -s -o /dev/null -w '%{http_code}' http://packetboat:9143/metrics";
     assert_eq!(engine.ok(&["exec", &application, "sh", "-c", page]), "401", "not without the token");
-    assert!(engine.ok(&["exec", &proxy, "packetboat", "reload"]).contains("taken"));
+    assert!(engine.ok(&["exec", &proxy, "packetboat", "reload"]).contains("configuration reloaded"));
 
     // Stuck, it is unhealthy; and healthy again when it goes on.
     engine.ok(&["kill", "-s", "STOP", &proxy]);

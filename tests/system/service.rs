@@ -214,7 +214,7 @@ fn serve_for_real(machine: &Machine) {
         machine.ok("systemctl reload packetboat");
     }
     machine.ok("packetboat certificate renew");
-    machine.until("journalctl -u packetboat --no-pager", "certificates that have changed taken; sessions go on");
+    machine.until("journalctl -u packetboat --no-pager", "certificates reloaded; open sessions are unaffected");
     // What is refused says why, in the journal and by its exit, and changes nothing.
     machine.write("/etc/packetboat/packetboat.toml", &configuration("idle_timeot = \"1m\""));
     assert_ne!(machine.shell("systemctl reload packetboat").0, 0);

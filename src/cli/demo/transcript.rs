@@ -1,4 +1,4 @@
-//! The demo's story, told: who said what to whom, over which TLS.
+//! The demo's transcript shows what device, proxy and mail server say to each other, and over which TLS.
 
 use std::fmt::{Display, Write as _};
 use std::net::SocketAddr;
@@ -79,7 +79,7 @@ impl Session<'_> {
     }
 }
 
-/// What happens between the device's password and the answer to it.
+/// Shows what happens between the device's password and the response to it.
 fn login_events(text: &mut Painted, login: &str, events: &[String]) {
     let mut line = |who: &str, what: &dyn Display| {
         text.plain("              ").green(who).plain(format_args!(" {what}\n"));
@@ -94,7 +94,7 @@ fn login_events(text: &mut Painted, login: &str, events: &[String]) {
     }
 }
 
-/// What to type next, for who wants to try it.
+/// The commands and settings with which a person can try the demo by hand.
 pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
     let ([imap, imaps], [pop3, pop3s]) = (setting.ports.imap, setting.ports.pop3);
     let (login, password, ca) = (setting.login, setting.password.as_str(), authority.display());
@@ -123,7 +123,7 @@ pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
     let _ = writeln!(text, "  CA         {ca} (DER: {})", setting.directory.join("ca.der").display());
     let _ = writeln!(
         text,
-        "\nA device that does not get in is told of below, with what to change (--profile ancient lets older ones in). Its\n\
+        "\nA device that does not get in is logged below, with what to change (--profile ancient lets older ones in). Its\n\
          configuration is {}. Ctrl-C ends it.\n",
         setting.directory.join("packetboat.toml").display()
     );
@@ -140,7 +140,7 @@ fn shortened(line: &str) -> String {
     shown
 }
 
-/// A text with colours, where somebody sees them.
+/// A text with colours, where standard output is a terminal.
 struct Painted {
     text: Printable,
     has_colours: bool,

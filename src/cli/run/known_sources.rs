@@ -1,4 +1,4 @@
-//! Known devices in the state directory: read at the start, written some seconds after a change and at the end.
+//! The list of known devices in the state directory is read at the start, and written after changes and at the end.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::pool::{self, Gate};
 use crate::proxy::ProcessState;
 use crate::state::{self, Access, SaveChange, SaveStatus};
 
-/// Writes the pairs of devices and sources. A disk that hangs holds nothing else up.
+/// The file of devices and the sources that they log in from. A disk that hangs delays nothing else.
 pub(super) struct KnownSourcesFile {
     known: Arc<KnownSources>,
     state_directory: PathBuf,
@@ -22,16 +22,16 @@ pub(super) struct KnownSourcesFile {
 }
 
 impl KnownSourcesFile {
-    /// Reads what an earlier run has written. A file that is damaged is told of, and taken for an empty one.
+    /// Reads the file of an earlier run. A damaged file is logged, and counts as empty.
     pub(super) fn load(config: &Config, common: &ProcessState) -> Arc<Self> {
         let state_directory = config.state_directory.clone();
         if let Err(message) = common.known.load(&KnownSources::path(&state_directory)) {
-            warn!("{message}; no device is known until it logs in again, and the file is written anew then");
+            warn!("{message}; each device counts as unknown until it logs in again, which writes the file anew");
         }
         Arc::new(Self { known: Arc::clone(&common.known), state_directory, save_status: SaveStatus::default() })
     }
 
-    /// Writes what changes, until the drain.
+    /// Writes the file after each change, until the drain.
     pub(super) async fn run(self: Arc<Self>, mut lifecycle: Lifecycle) {
         loop {
             let changed = async {
@@ -45,7 +45,7 @@ impl KnownSourcesFile {
         }
     }
 
-    /// Writes them, if anything has changed. What cannot be written is tried again with the next change or some seconds later.
+    /// Writes the file, if anything has changed. A failed attempt is repeated with the next change or some seconds later.
     pub(super) async fn save(&self) {
         let Some(text) = self.known.unsaved() else { return };
         let (directory, path) = (self.state_directory.clone(), KnownSources::path(&self.state_directory));
@@ -66,7 +66,7 @@ impl KnownSourcesFile {
     }
 }
 
-/// A crash costs no more than this.
+/// A crash loses no more changes than those of this time.
 const DELAY: Duration = Duration::from_secs(3);
-/// A disk that takes longer is told of as one that takes nothing.
+/// A write that takes longer counts as failed.
 const DISK: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! The log: a line each, as text for people or JSON for machines, with pseudonyms where that is wished.
+//! The log writes one line for each event, as text or as JSON, with pseudonyms where the configuration wants them.
 //!
 //! In the journal a line has its priority and no time of its own, which the journal knows (sd-daemon(3)).
 
@@ -32,14 +32,14 @@ use crate::text::excerpt;
 use pseudonyms::Pseudonyms;
 use stderr::StandardError;
 
-/// The log that has begun, and can be changed.
+/// The running log, whose settings a reload can change.
 pub(in crate::cli) struct Output {
     level: Handle<LevelFilter, Registry>,
     stderr: StandardError,
     format: Arc<LineFormat>,
 }
 
-/// How lines are written.
+/// The format of log lines.
 struct LineFormat {
     json: AtomicBool,
     journal: bool,
@@ -47,7 +47,7 @@ struct LineFormat {
     pseudonyms: RwLock<Option<Pseudonyms>>,
 }
 
-/// Begins it.
+/// Starts the log.
 pub(in crate::cli) fn start(config: &Config) -> Output {
     let format = Arc::new(LineFormat {
         json: AtomicBool::new(false),
@@ -74,12 +74,12 @@ impl Output {
         self.stderr.start_thread()
     }
 
-    /// Lines that nobody read in time.
+    /// The number of lines that were dropped because nobody read standard error in time.
     pub(super) fn dropped(&self) -> u64 {
         self.stderr.dropped()
     }
 
-    /// As this configuration says.
+    /// Applies the settings of a configuration.
     pub(super) fn reconfigure(&self, config: &Config) {
         let level = match config.log.level {
             LogLevel::Error => LevelFilter::ERROR,
@@ -98,7 +98,7 @@ impl Output {
         }
     }
 
-    /// Names of a configuration that is not taken, and has problems that are told.
+    /// Hides the names of a rejected configuration too, whose problems are logged.
     pub(super) fn hide_also(&self, config: &Config) {
         let mut pseudonyms = self.format.pseudonyms.write();
         if let Some(pseudonyms) = pseudonyms.as_mut() {
@@ -107,21 +107,21 @@ impl Output {
     }
 }
 
-/// The last lines are written before the process ends, if anybody reads them.
+/// Writes the last lines before the process ends, if anybody reads them.
 impl Drop for Output {
     fn drop(&mut self) {
         self.stderr.finish(LAST_LINES);
     }
 }
 
-/// A panic is told like everything else. The standard hook would write to standard error itself, and wait for its reader.
+/// Logs a panic. The standard hook would write to standard error itself, and wait for its reader.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let what = panic.payload_as_str().unwrap_or_default();
     tracing::error!(place, "internal error: {}", excerpt(what.as_bytes()));
 }
 
-/// What an event has to say.
+/// One log line: its message and its fields.
 #[derive(Default)]
 struct LogLine {
     message: String,
@@ -129,9 +129,9 @@ struct LogLine {
 }
 
 enum Value {
-    /// In quotes where it is shown as text.
+    /// A text, which stands in quotes.
     Text(String),
-    /// As it is.
+    /// A value that stands without quotes.
     Shown(String),
     Number(serde_json::Number),
     Truth(bool),
@@ -168,7 +168,7 @@ impl Visit for LogLine {
 }
 
 impl LogLine {
-    /// Puts pseudonyms in the place of whoever is named.
+    /// Replaces names of people and devices by pseudonyms.
     fn hide(&mut self, pseudonyms: &Pseudonyms) {
         let mut addresses = Vec::new();
         for (name, value) in &mut self.fields {
@@ -262,7 +262,7 @@ impl LineFormat {
     }
 }
 
-/// Of syslog(3).
+/// The level as a priority of syslog(3).
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -281,7 +281,7 @@ fn colour(level: Level) -> u8 {
     }
 }
 
-/// The end of the process waits no longer for the reader of its last lines.
+/// How long the end of the process waits for the reader of its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Fields that name a person or a device.
 const NAMING: &[&str] = &[SOURCE, "login", "mailbox", "user"];
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(shown, [source, login, "imap-993".to_owned()]);
     }
 
-    /// A login is given by whoever likes to, and may be a word that alerts and fail2ban wait for.
+    /// A stranger chooses the login, which may be a word that alerts and fail2ban wait for.
     #[test]
     fn a_login_takes_no_word_of_its_line_away() {
         let text = "[[device]]\nlogin = \"imap\"\naliases = [\"wrong_password\", \"password\", \"device\", \"logged\"]\n\

@@ -1,4 +1,4 @@
-//! A configuration takes the place of another one while the proxy runs, or is refused and changes nothing.
+//! A reload replaces the configuration of the running proxy as a whole, or is rejected and changes nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::proxy::{ProcessState, Revoked, Snapshot};
 use crate::state::{self, Stamp};
 use crate::transport::downstream::certificate;
 
-/// What certificates' files looked like when they were read.
+/// Stamps of the certificates' files, by which a change of a file is noticed.
 pub(super) struct FileStamps {
     read: Vec<Option<Stamp>>,
-    /// As of the last look: a file that is being written is left alone until it has come to rest.
+    /// The stamps of the last look. A file that is still being written is read once it is at rest.
     seen: Vec<Option<Stamp>>,
-    /// What was refused, and when: it is not tried again at once.
+    /// The stamps of files that were rejected, and when: they are not tried again at once.
     refused: Option<(Vec<Option<Stamp>>, Instant)>,
 }
 
-/// The parts of the running service that a change is prepared from.
+/// The parts of the running proxy from which a reload is prepared.
 struct ReloadContext {
     present: Snapshot,
     admin: Arc<Admin>,
@@ -36,7 +36,7 @@ struct ReloadContext {
     confined: Option<Vec<PathBuf>>,
 }
 
-/// A configuration with everything open that it names.
+/// A configuration with everything that it names, open.
 struct Candidate {
     proven: Proven,
     opened: proxy::Prepared,
@@ -44,15 +44,15 @@ struct Candidate {
     stamps: FileStamps,
 }
 
-/// A configuration that is refused.
+/// A configuration that is rejected.
 struct Rejected {
-    /// Its names, which the log shows by pseudonyms, if it could be read.
+    /// The configuration, if it could be read: the log shows its names by pseudonyms.
     names: Option<Box<Config>>,
     problems: Vec<Problem>,
 }
 
 impl Process<'_> {
-    /// Takes the configuration as it stands in its file now; the name of a signal that ended the process meanwhile.
+    /// Reloads the configuration from its file. Returns the name of a signal that ended the process meanwhile.
     pub(super) async fn reload(&mut self) -> Result<(), &'static str> {
         info!("SIGHUP: reading {}", self.file.config.display());
         // Before anything is read: packetboat reload waits for the result of a reload that begins after its signal.
@@ -61,7 +61,7 @@ impl Process<'_> {
         let file = self.file.clone();
         let result = self.apply(move || file.read()).await?;
         self.common.metrics.config_reloaded(result.is_ok(), lifecycle::unix_time());
-        self.log_result("the configuration", &result).await;
+        self.log_result("configuration", &result).await;
         let (refused, revoked) = match result {
             Ok(revoked) => (None, revoked.words()),
             Err(problems) => (Some(lines(&problems)), None),
@@ -73,12 +73,12 @@ impl Process<'_> {
             Err(message) => Err(message),
         };
         if let Err(message) = written {
-            warn!("packetboat reload gets no answer: {message}");
+            warn!("packetboat reload will not see the result: {message}");
         }
         Ok(())
     }
 
-    /// Takes certificates whose files have changed; the name of a signal that ended the process meanwhile.
+    /// Reloads certificates whose files have changed. Returns the name of a signal that ended the process meanwhile.
     pub(super) async fn reload_certificates(&mut self) -> Result<(), &'static str> {
         let config = self.proven.config.clone();
         let gate = self.certificate_gate.clone();
@@ -92,7 +92,7 @@ impl Process<'_> {
         if result.is_err() {
             self.stamps.refuse();
         }
-        self.log_result("certificates that have changed", &result).await;
+        self.log_result("certificates", &result).await;
         Ok(())
     }
 
@@ -160,13 +160,13 @@ impl Process<'_> {
                 for (listener, address) in self.serving.read().await.addresses() {
                     info!(listener, "listening on {address}");
                 }
-                info!("{what} taken; {}", crate::cli::reload::session_changes(revoked.words().as_deref()));
+                info!("{what} reloaded; {}", crate::cli::reload::session_changes(revoked.words().as_deref()));
             }
             Err(problems) => {
                 for problem in problems {
                     error!("{problem}");
                 }
-                error!("{what} refused: the old one runs on");
+                error!("{what} rejected; still running with the previous version");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The first lines: where it listens, what it shows, and what to type into a device.
+//! The first log lines say where packetboat listens, which certificates it shows, and what to type into a device.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::proxy::{self, PreparedService, ProcessState};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
 
-/// What the process has given up, and what the kernel did not take.
+/// Logs which confinement holds, and which part the kernel refuses.
 pub(super) fn log_confinement(confined: &Confinement, config: &Config) {
     match &confined.files {
         Ok(_) => info!(
@@ -20,7 +20,7 @@ pub(super) fn log_confinement(confined: &Confinement, config: &Config) {
              names, and where the system keeps its own",
             config.state_directory.display()
         ),
-        Err(why) => warn!("not confined by Landlock, every file of this user can be opened: {why}"),
+        Err(why) => warn!("not confined by Landlock; this process can open every file of its user: {why}"),
     }
     for directory in confined.files.iter().flat_map(|allowed| confinement::wide_directories(allowed)) {
         info!(
@@ -29,8 +29,8 @@ pub(super) fn log_confinement(confined: &Confinement, config: &Config) {
         );
     }
     match &confined.calls {
-        Ok(()) => info!("confined by seccomp: no program can be started"),
-        Err(why) => warn!("not confined by seccomp, programs can be started: {why}"),
+        Ok(()) => info!("confined by seccomp: this process cannot start programs"),
+        Err(why) => warn!("not confined by seccomp; this process can start programs: {why}"),
     }
 }
 
@@ -91,7 +91,10 @@ fn log_listener(config: &Config, service: &PreparedService) {
         );
     }
     if listener.allow_plaintext {
-        warn!(listener = listener.name, "logins without TLS are taken here: passwords and mail can be read on the way");
+        warn!(
+            listener = listener.name,
+            "logins without TLS are accepted here: passwords and mail can be read on the network"
+        );
     }
 }
 
@@ -99,7 +102,7 @@ fn log_listener(config: &Config, service: &PreparedService) {
 fn destination(config: &Config, listener: &Listener) -> String {
     match &listener.logins {
         Logins::Translate => "for the accounts of the devices".to_owned(),
-        Logins::Observe => "for the inventory alone: nobody is let in".to_owned(),
+        Logins::Observe => "for the inventory only: no login is accepted".to_owned(),
         Logins::PassThrough(name) => {
             let endpoint = config.upstreams.get(name).map(|upstream| upstream.endpoint(listener.protocol));
             let (server, port) = endpoint.map_or(("?", 0), |endpoint| (endpoint.host.as_str(), endpoint.port));
@@ -121,7 +124,7 @@ fn log_certificate(name: &str, path: &Path) {
     }
 }
 
-/// An address of this computer, of the family that is listened on.
+/// An address of this computer, of the same family as the listening address.
 fn reached_at(listening: SocketAddr) -> String {
     let own = host::addresses().into_iter().find(|address| address.is_ipv6() == listening.is_ipv6());
     own.map_or_else(|| "this computer".to_owned(), |address| address.to_string())
@@ -136,14 +139,14 @@ fn device_setting(entry: Entry) -> &'static str {
     }
 }
 
-/// Where metrics, health and the page are.
+/// Logs the addresses of the page and of metrics.
 pub(super) fn log_admin(listeners: &admin::Listeners) {
     for address in listeners.addresses() {
         info!("the page is at http://{address}/, metrics at http://{address}/metrics");
     }
 }
 
-/// Sockets that no listener has: who connects there is let go.
+/// Logs sockets of systemd that no listener uses: connections to them are closed.
 pub(super) fn log_unclaimed_sockets(common: &ProcessState, config: &Config) {
     for address in common.inherited.unclaimed(config) {
         warn!(

@@ -1,5 +1,5 @@
-//! The service manager: sockets that it hands over, and what it is told (sd_listen_fds(3), sd_notify(3)). Without one,
-//! nothing of this does anything.
+//! systemd hands over sockets and receives notifications (sd_listen_fds(3), sd_notify(3)). Without it, nothing here has an
+//! effect.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::lifecycle;
 use crate::pool;
 use crate::proxy::RunningProxy;
 
-/// TCP sockets that were handed over.
+/// The TCP sockets that systemd has handed over.
 pub(super) fn sockets() -> Vec<TcpListener> {
     let mut handed_over = ListenFd::from_env();
     let mut sockets = Vec::new();
@@ -30,13 +30,13 @@ pub(super) fn sockets() -> Vec<TcpListener> {
     sockets
 }
 
-/// Devices are served from now on.
+/// Notifies systemd that devices are served from now on.
 pub(super) async fn notify_ready(serving: &RwLock<RunningProxy>) {
     let status = status(&*serving.read().await);
     send(move || sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]));
 }
 
-/// The configuration is read anew; [`notify_ready`] says when that is done.
+/// Notifies systemd that a reload begins; [`notify_ready`] ends it.
 pub(super) fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(move || sd_notify::notify(&[NotifyState::Reloading, now])),
@@ -44,7 +44,7 @@ pub(super) fn notify_reloading() {
     }
 }
 
-/// The drain begins. It is told again and again that it goes on: the manager's own patience may be shorter.
+/// Notifies systemd that the drain begins, and extends its timeout again and again, which may be shorter.
 pub(super) fn notify_stopping() {
     let status = NotifyState::Status("no new connections; waiting for sessions to end");
     send(move || sd_notify::notify(&[NotifyState::Stopping, status]));
@@ -58,8 +58,8 @@ pub(super) fn notify_stopping() {
     });
 }
 
-/// Feeds the watchdog while each event loop answers, the control thread does, and passwords can be verified. Where one of
-/// them does not, the service manager starts the process anew (WatchdogSec). Run it on a thread that serves no stranger.
+/// Notifies systemd's watchdog while every event loop and the control thread respond, and passwords can be verified. Otherwise
+/// systemd restarts the process (WatchdogSec). Run it on a thread that serves no stranger.
 pub(super) async fn ping_watchdog(serving: Arc<RwLock<RunningProxy>>, control: Handle) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
     // The workers stay the same ones.
@@ -73,11 +73,11 @@ pub(super) async fn ping_watchdog(serving: Arc<RwLock<RunningProxy>>, control: H
         let (beats, verifies, is_controlled) =
             tokio::join!(pulse.answers_within(patience), pool::PASSWORDS.answers(patience), control_answers);
         if !beats {
-            error!("an event loop does not answer; the service manager's watchdog is not fed");
+            error!("an event loop does not respond; skipping the watchdog notification");
         } else if !verifies {
-            error!("no password can be verified; the service manager's watchdog is not fed");
+            error!("no password can be verified; skipping the watchdog notification");
         } else if !is_controlled {
-            error!("the thread for signals and reloads does not answer; the service manager's watchdog is not fed");
+            error!("the thread for signals and reloads does not respond; skipping the watchdog notification");
         } else {
             // A reload has it for a moment; the next time will do.
             let status = serving.try_read().ok().map(|serving| status(&serving));
@@ -94,13 +94,13 @@ fn status(serving: &RunningProxy) -> String {
     format!("{} addresses, {} connections open", serving.addresses().len(), serving.open())
 }
 
-/// Sends a message on the thread that is there for that: a manager that does not read makes the sender wait.
+/// Sends a notification on a thread of its own: a systemd that does not read makes the sender wait.
 fn send<E>(message: impl FnOnce() -> Result<(), E> + Send + 'static) {
     pool::MANAGER.hand_over(move || {
-        // Nobody may be there to hear it.
+        // There may be no systemd.
         let _ = message();
     });
 }
 
-/// As much time as is asked for at once.
+/// The time by which one notification extends systemd's timeout.
 const MORE: Duration = Duration::from_secs(60);

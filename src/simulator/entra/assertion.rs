@@ -1,4 +1,4 @@
-//! Client assertions: a JWT signed with the app's certificate, or the token of a managed identity.
+//! A client assertion is a JWT signed with the app's certificate, or the token of a managed identity.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use crate::simulator::refusal::Refusal;
 use crate::simulator::tenant::ClientCertificate;
 use crate::simulator::world::World;
 
-/// Holds an assertion against what the app registration says.
+/// Checks an assertion against the app registration.
 pub(super) fn check(world: &World, kind: Option<&str>, assertion: &str) -> Result<(), Refusal> {
     if kind != Some(KIND) {
         let text = "The 'client_assertion_type' must be 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'.";
@@ -24,7 +24,7 @@ pub(super) fn check(world: &World, kind: Option<&str>, assertion: &str) -> Resul
     }
 }
 
-/// As Entra's page on certificate credentials has it: PS256, `x5t#S256`, `aud` is the token endpoint.
+/// Checks a signed assertion as Entra documents it: PS256, `x5t#S256`, and the token endpoint as `aud`.
 fn check_signed(world: &World, certificate: &ClientCertificate, assertion: &str) -> Result<(), Refusal> {
     let malformed = || Refusal::client(50_027, "JWT token is invalid or malformed.");
     let unproven = |why: &str| {
@@ -76,7 +76,7 @@ fn check_signed(world: &World, certificate: &ClientCertificate, assertion: &str)
     Ok(())
 }
 
-/// The token endpoint's address, by any name it has here.
+/// Returns whether an audience is the token endpoint's address, by any name of this computer.
 fn is_audience(world: &World, audience: &str) -> bool {
     if let Some(only) = world.quirk(|quirks| quirks.endpoint.audience.clone()) {
         return audience == only;
@@ -88,5 +88,5 @@ fn is_audience(world: &World, audience: &str) -> bool {
 }
 
 const KIND: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// Entra forgives clocks that are off by so much.
+/// The clock skew that Entra tolerates.
 const SKEW: Duration = Duration::from_secs(300);

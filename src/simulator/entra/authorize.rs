@@ -1,4 +1,4 @@
-//! Where a user signs in: the authorization endpoint, which says yes to everybody, and device codes.
+//! Users sign in at the authorization endpoint, which lets every user in, or by device codes.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::simulator::world::World;
 use crate::transport::http::encode;
 use crate::transport::http::server::{Request, Response};
 
-/// The authorization endpoint (RFC 6749 §4.1.1 with RFC 7636 §4.3): back to where the browser came from.
+/// The authorization endpoint (RFC 6749 §4.1.1 with RFC 7636 §4.3), which sends the browser back with a code.
 pub(super) fn authorize(world: &World, received: &Request) -> TokenResponse {
     world.count(|counts| counts.authorizations += 1);
     grant::check_client_id(world, received)?;
@@ -71,7 +71,7 @@ pub(super) fn device_code(world: &World, received: &Request) -> TokenResponse {
     reply(200, body)
 }
 
-/// The page where a user types a code: it is enough to ask for it with `user_code`.
+/// The page where a user types a code; a request with `user_code` approves it.
 pub(super) fn approve(world: &World, received: &Request) -> TokenResponse {
     let user_code = received.field("user_code").or(received.field("otc")).unwrap_or_default();
     let user = received.field("login_hint").unwrap_or_default();
@@ -83,7 +83,7 @@ pub(super) fn approve(world: &World, received: &Request) -> TokenResponse {
     reply(200, Value::from(text))
 }
 
-/// Approves the codes that the function says yes to; how many.
+/// Approves the pending codes that a condition selects; returns their number.
 pub(in crate::simulator) fn approve_all(
     world: &World,
     user: &str,

@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 §3.2): one function for each grant.
+//! The token endpoint (RFC 6749 §3.2) has one function for each grant.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ pub(super) fn answer(world: &World, received: &Request) -> TokenResponse {
     reply(200, token_response(world, grant, &issued))
 }
 
-/// Whether the app is one of the tenant's.
+/// Checks that the app is the tenant's.
 pub(super) fn check_client_id(world: &World, received: &Request) -> Result<(), Refusal> {
     let client = required_field(received, "client_id")?;
     if client == world.tenant.client_id {
@@ -44,11 +44,11 @@ pub(super) fn check_client_id(world: &World, received: &Request) -> Result<(), R
     Err(Refusal::new(400, "unauthorized_client", 700_016, text))
 }
 
-/// What a request has a right to.
+/// The tokens that a request may have.
 struct Issued {
     principal: Principal,
     scope: Scope,
-    /// The refresh token that it came with.
+    /// The grant of the refresh token that the request presented.
     after: Option<RefreshGrant>,
 }
 
@@ -93,7 +93,7 @@ fn client_credentials(world: &World, received: &Request) -> Result<Issued, Refus
     Ok(Issued { principal: Principal::App, scope, after: None })
 }
 
-/// RFC 7636 §4.6: who redeems the code is who asked for it.
+/// Redeems a code; the verifier proves that the client is the one that requested it (RFC 7636 §4.6).
 fn authorization_code(world: &World, received: &Request) -> Result<Issued, Refusal> {
     if authenticate_client_of_user(world, received)? && world.tenant.public_client {
         let text = "Client is public so neither 'client_assertion' nor 'client_secret' should be presented.";
@@ -183,7 +183,7 @@ fn password(world: &World, received: &Request) -> Result<Issued, Refusal> {
     }
 }
 
-/// Where a user signs in, a public client need not prove anything; whether it did.
+/// Authenticates the client of a user, which a public client may omit; returns whether it did.
 fn authenticate_client_of_user(world: &World, received: &Request) -> Result<bool, Refusal> {
     let is_proven = authenticate_client(world, received)?;
     if is_proven || world.tenant.public_client {
@@ -193,7 +193,7 @@ fn authenticate_client_of_user(world: &World, received: &Request) -> Result<bool
     Err(Refusal::client(7_000_218, text))
 }
 
-/// Whether the app shows who it is; wrong proof is refused.
+/// Authenticates the app; returns false if it presents nothing, and refuses a wrong proof.
 fn authenticate_client(world: &World, received: &Request) -> Result<bool, Refusal> {
     if let Some(assertion) = received.field("client_assertion") {
         assertion::check(world, received.field("client_assertion_type"), assertion)?;

@@ -1,4 +1,4 @@
-//! Issues tokens: an access token that looks like a JWT, and refresh tokens in families.
+//! Tokens are issued here: access tokens that look like a JWT, and refresh tokens in families.
 
 use std::time::UNIX_EPOCH;
 

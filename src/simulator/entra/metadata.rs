@@ -1,4 +1,4 @@
-//! The metadata service of a virtual machine (IMDS): tokens of its managed identity.
+//! The metadata service of a virtual machine (IMDS) hands out tokens of its managed identity.
 
 use serde_json::json;
 
@@ -45,5 +45,5 @@ pub(super) fn answer(world: &World, received: &Request) -> Response {
 }
 
 const PATH: &str = "/metadata/identity/oauth2/token";
-/// What a token has to be for that is exchanged for the app's.
+/// The resource of a token that is exchanged for the app's.
 const EXCHANGE: &str = "api://AzureADTokenExchange";

@@ -1,4 +1,4 @@
-//! IMAP commands as words: atoms, strings and parentheses (RFC 3501 §9).
+//! An IMAP command is split into words: atoms, strings and parentheses (RFC 3501 §9).
 
 /// A word of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(super) enum Word {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Literal {
     pub(super) length: usize,
-    /// The client waits for a continuation request.
+    /// True if the client waits for a continuation request.
     pub(super) waits: bool,
 }
 
@@ -30,7 +30,7 @@ impl Word {
     }
 }
 
-/// Splits a line into words, and the literal at its end. `None` where it is no IMAP.
+/// Splits a line into words, and the literal at its end; `None` for a malformed line.
 pub(super) fn split(line: &[u8]) -> Option<(Vec<Word>, Option<Literal>)> {
     let text = String::from_utf8_lossy(line);
     let mut rest = text.as_ref();
@@ -82,7 +82,7 @@ fn literal(text: &str) -> Option<Literal> {
     Some(Literal { length: number.parse().ok()?, waits: number.len() == inner.len() })
 }
 
-/// Up to the next space or parenthesis, but those within brackets.
+/// The length of an atom: up to the next space or parenthesis outside brackets.
 fn atom_length(text: &str) -> usize {
     let mut is_inside = false;
     for (at, c) in text.char_indices() {

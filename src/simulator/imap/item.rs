@@ -1,11 +1,11 @@
-//! What FETCH can be asked for, and what it then says (RFC 3501 §6.4.5, §7.4.2).
+//! Items of FETCH are parsed from requests and written in responses (RFC 3501 §6.4.5, §7.4.2).
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
 use crate::simulator::mailbox::Message;
 
-/// One thing to fetch.
+/// One item to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     Flags,
@@ -17,15 +17,15 @@ pub(super) enum Item {
     Section(Section),
 }
 
-/// Octets of a message.
+/// A section of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Section {
-    /// As the answer names it: `BODY[HEADER]`.
+    /// The section's name in the response, as `BODY[HEADER]`.
     name: String,
     part: Part,
-    /// First octet and count.
+    /// The first octet and the number of octets.
     range: Option<(usize, usize)>,
-    /// It sets `\Seen`.
+    /// True if fetching the section sets `\Seen`.
     pub(super) marks: bool,
 }
 
@@ -60,7 +60,7 @@ impl Item {
         })
     }
 
-    /// What the response says of it, but for the octets of a section.
+    /// The item's text in the response, without the octets of a section.
     pub(super) fn text(&self, message: &Message, size_excess: usize) -> String {
         match self {
             Item::Flags => format!("FLAGS ({})", message.flags.join(" ")),
@@ -83,7 +83,7 @@ impl Item {
 }
 
 impl Section {
-    /// `BODY[...]` or `BODY.PEEK[...]`, and perhaps `<first.count>`.
+    /// Parses `BODY[...]` or `BODY.PEEK[...]`, perhaps with `<first.count>`.
     fn parse(word: &str) -> Option<Self> {
         let (kind, rest) = word.split_once('[')?;
         let (inner, range) = rest.split_once(']')?;
@@ -143,7 +143,7 @@ impl Section {
     }
 }
 
-/// The header's fields of these names, or all others, with the empty line behind them.
+/// The header fields of these names, or all others, with the empty line behind them.
 fn fields(header: &[u8], names: &[String], are_left_out: bool) -> Vec<u8> {
     let mut chosen = Vec::new();
     let mut is_in = false;
@@ -169,7 +169,7 @@ fn field(message: &Message, name: &str) -> Option<String> {
     Some(value)
 }
 
-/// As `21-Nov-2026 10:00:00 +0000`.
+/// A time as INTERNALDATE, as `21-Nov-2026 10:00:00 +0000`.
 fn internal_date(time: SystemTime) -> String {
     // From `Sat, 21 Nov 2026 10:00:00 GMT`.
     let http = httpdate::fmt_http_date(time);

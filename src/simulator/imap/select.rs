@@ -1,4 +1,4 @@
-//! IMAP commands that are about a mailbox, from LIST to IDLE (RFC 3501 §6.3 and §6.4). There is but the inbox.
+//! IMAP commands on a mailbox, from LIST to IDLE (RFC 3501 §6.3 and §6.4), know only the inbox.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{Command, ImapService};
 use crate::simulator::connection::{End, Input};
 use crate::simulator::mailbox::{Mailbox, Message, UID_VALIDITY};
 
-/// The inbox, as a session has been told of it.
+/// The inbox as one session has seen it.
 pub(super) struct Selected {
     mailbox: Arc<Mailbox>,
     /// Unique identifiers, in the order of message numbers.
@@ -17,7 +17,7 @@ pub(super) struct Selected {
 }
 
 impl Selected {
-    /// The messages of a set with their numbers; `None` where it is no set.
+    /// The messages of a set with their numbers; `None` for a malformed set.
     fn chosen(&self, set: &str, is_by_uid: bool) -> Option<Vec<(usize, Message)>> {
         let count = u32::try_from(self.uids.len()).unwrap_or(u32::MAX);
         let last = if is_by_uid { self.uids.last().copied().unwrap_or(0) } else { count };
@@ -28,7 +28,7 @@ impl Selected {
         Some(chosen.filter_map(|(number, &uid)| Some((number as usize, contents.by_uid(uid)?.clone()))).collect())
     }
 
-    /// What has changed since the session was last told: EXPUNGE, from the end, and EXISTS.
+    /// Responses for the changes since the last call: EXPUNGE, from the end, and EXISTS.
     fn catch_up(&mut self) -> Vec<String> {
         let contents = self.mailbox.contents();
         let gone = |uid: &u32| contents.by_uid(*uid).is_none();
@@ -97,7 +97,7 @@ impl ImapService<'_> {
         Ok(())
     }
 
-    /// The tagged OK, with what else has happened.
+    /// Sends the tagged OK, with the responses for changes before it.
     async fn complete(&mut self, command: &Command, mut lines: Vec<String>) -> Result<(), End> {
         lines.extend(self.selected.as_mut().map(Selected::catch_up).unwrap_or_default());
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -268,7 +268,7 @@ impl ImapService<'_> {
         self.answer(&lines, &command.tag, "OK STORE completed.").await
     }
 
-    /// Understands ALL, flags and sets; any other key is true of every message.
+    /// Executes SEARCH with ALL, flags and sets; any other key matches every message.
     async fn search(&mut self, selected: &Selected, command: &Command, is_by_uid: bool) -> Result<(), End> {
         let keys: Vec<String> = command.words.iter().map(|word| word.text().to_ascii_uppercase()).collect();
         let mut found = selected.chosen("1:*", false).unwrap_or_default();
@@ -303,7 +303,7 @@ impl ImapService<'_> {
         self.answer(&[line.trim_end()], &command.tag, "OK SEARCH completed.").await
     }
 
-    /// RFC 2177: new mail is told of until the client says DONE.
+    /// Executes IDLE: reports new mail until the client sends DONE (RFC 2177).
     async fn idle(&mut self, selected: &mut Selected, command: &Command) -> Result<(), End> {
         if self.world.quirk(|quirks| quirks.mail.exists_before_idle) {
             self.send(format!("* {} EXISTS", selected.uids.len())).await?;

@@ -1,4 +1,4 @@
-//! Pseudonyms for sources, logins and mailboxes: the log tells them apart, and names nobody.
+//! Pseudonyms stand for sources, logins and mailboxes: the log distinguishes them, and names nobody.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Pseudonyms {
         Self { hash, known }
     }
 
-    /// The names of another configuration, too.
+    /// Adds the names of another configuration.
     pub(super) fn learn(&mut self, config: &Config) {
         self.known.extend(Self::new(None, config).known);
         Self::sort(&mut self.known);
@@ -32,7 +32,7 @@ impl Pseudonyms {
         known.dedup();
     }
 
-    /// An address without its port, or a name, in any case.
+    /// The pseudonym of an address, whatever its port, or of a name, whatever its case.
     pub(super) fn of(&self, value: &str) -> String {
         let value =
             value.parse::<std::net::SocketAddr>().map_or(value.to_lowercase(), |source| source.ip().to_string());
@@ -43,9 +43,9 @@ impl Pseudonyms {
         }
     }
 
-    /// Wherever these addresses, and the names that are known, stand by themselves, in any case. A mailbox is told from every
-    /// other word by its `@`. A login may be any word, so that it counts only where a message names a device. What a stranger
-    /// gives as a login stands in no message.
+    /// Replaces these addresses and the known names where they stand as words of their own, in any case. A mailbox is known by
+    /// its `@`. A login may be any word, so it is replaced only where a message names a device. No message repeats a login that
+    /// a stranger sends.
     pub(super) fn apply(&self, text: &mut String, addresses: &[String]) {
         let addresses = addresses.iter().map(|address| (address, true));
         let known = self.known.iter().map(|name| (name, name.contains('@')));
@@ -58,7 +58,8 @@ impl Pseudonyms {
     }
 }
 
-/// Where it is not a part of a longer word, and is meant, by what stands before it in lower case. None if it is not there.
+/// The text with a value replaced where it is a whole word and `is_meant` accepts the lower-case text before it; none if it
+/// is nowhere.
 fn replaced(text: &str, value: &str, by: &str, is_meant: impl Fn(&str) -> bool) -> Option<String> {
     // Lower case in ASCII has the same length.
     let (lower, value) = (text.to_ascii_lowercase(), value.to_ascii_lowercase());
@@ -76,7 +77,7 @@ fn replaced(text: &str, value: &str, by: &str, is_meant: impl Fn(&str) -> bool) 
     (done > 0).then(|| hidden + text.get(done..).unwrap_or_default())
 }
 
-/// How a message names a device of the configuration, and in no other way: as its key, or in quotation marks.
+/// The two ways in which a message names a device of the configuration: as its key, or in quotation marks.
 const DEVICE: [&str; 2] = ["device.", "device \""];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Standard error, written by a thread of its own: a reader that stops reading costs lines and stalls nobody.
+//! A thread of its own writes standard error, so that a reader that stops reading costs lines and stalls nobody.
 //!
 //! Until that thread is started, lines are written at once where standard error takes them, so that a start that fails or
 //! hangs says why. Lines that find no room are dropped and counted; the first line after a gap tells how many there were.
