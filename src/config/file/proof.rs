@@ -21,6 +21,8 @@ use toml::Spanned;
 
 pub use path::is_path;
 
+use account::Identities;
+
 use super::{File, LimitsSection, LogSection, Written, line_of, nearest};
 use crate::config::problem::{Position, sort_by_line};
 use crate::config::{
@@ -37,7 +39,8 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     let identities = proof.identities(raw.identity);
     let upstreams = proof.upstreams(raw.upstream, &identities);
     let account_names = raw.account.keys().cloned().collect();
-    let accounts = proof.accounts(raw.account, (&identities, &identity_names), &upstreams);
+    let accounts =
+        proof.accounts(raw.account, &Identities { by_name: &identities, names: &identity_names }, &upstreams);
     let devices = proof.devices(raw.device, &account_names);
     let mut certificates = proof.certificates(raw.certificate);
     let listeners = proof.listeners(raw.listener, &upstreams, &certificates);

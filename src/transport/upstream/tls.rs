@@ -145,21 +145,12 @@ impl Tls {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
                         discard += record.discard;
-                        let room = reader.as_ref().map_or(0, |reader| reader.remaining());
-                        let (now, later) = record.payload.split_at(room.min(record.payload.len()));
-                        if let Some(reader) = &mut reader {
-                            reader.put_slice(now);
-                        }
-                        self.rest.extend_from_slice(later);
+                        deliver(record.payload, reader.as_deref_mut(), &mut self.rest);
                     }
                     None
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    put(outgoing, |room| match data.encode(room) {
-                        Ok(count) => Ok(count),
-                        Err(EncodeError::InsufficientSize(size)) => Err(too_small(size)),
-                        Err(error @ EncodeError::AlreadyEncoded) => Err(io::Error::other(error)),
-                    })?;
+                    put(outgoing, |room| data.encode(room).map_err(not_encoded))?;
                     None
                 }
                 // It is gathered behind everything before it.
@@ -183,22 +174,14 @@ impl Tls {
                             Output::Encrypt(octets) => traffic.encrypt(octets, room),
                             Output::CloseNotify => traffic.queue_close_notify(room),
                         };
-                        encrypted.map_err(|error| match error {
-                            EncryptError::InsufficientSize(size) => too_small(size),
-                            error @ EncryptError::EncryptExhausted => io::Error::other(error),
-                        })
+                        encrypted.map_err(not_encrypted)
                     })?;
                     Some(Progress::Open)
                 }
                 Ok(_) => return Err(io::Error::other("rustls is in a state that a client does not have")),
                 Err(error) => {
                     incoming.pass(discard);
-                    // Again, but only for the alert that says so to the server, where there is one.
-                    while self.connection.wants_write() {
-                        let status = self.connection.process_tls_records(incoming.filled_mut());
-                        let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state else { break };
-                        let _ = put(outgoing, |room| data.encode(room).map_err(io::Error::other));
-                    }
+                    self.gather_alert();
                     self.fault = Fault::Reported;
                     return Err(invalid(error));
                 }
@@ -207,6 +190,16 @@ impl Tls {
             if let Some(progress) = progress {
                 return Ok(progress);
             }
+        }
+    }
+
+    /// Asks rustls again after a failure, but only for the alert that tells the server of it, where there is one.
+    fn gather_alert(&mut self) {
+        let Socket { incoming, outgoing, .. } = &mut self.socket;
+        while self.connection.wants_write() {
+            let status = self.connection.process_tls_records(incoming.filled_mut());
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state else { break };
+            let _ = put(outgoing, |room| data.encode(room).map_err(io::Error::other));
         }
     }
 }
@@ -320,6 +313,30 @@ fn put(outgoing: &mut Buffer, write: impl FnOnce(&mut [u8]) -> io::Result<usize>
         outgoing.rest();
     }
     Ok(())
+}
+
+/// Gives plaintext to the reader, and keeps what the reader has no room for.
+fn deliver(plaintext: &[u8], reader: Option<&mut ReadBuf<'_>>, rest: &mut Vec<u8>) {
+    let room = reader.as_ref().map_or(0, |reader| reader.remaining());
+    let (now, later) = plaintext.split_at(room.min(plaintext.len()));
+    if let Some(reader) = reader {
+        reader.put_slice(now);
+    }
+    rest.extend_from_slice(later);
+}
+
+fn not_encoded(error: EncodeError) -> io::Error {
+    match error {
+        EncodeError::InsufficientSize(size) => too_small(size),
+        error @ EncodeError::AlreadyEncoded => io::Error::other(error),
+    }
+}
+
+fn not_encrypted(error: EncryptError) -> io::Error {
+    match error {
+        EncryptError::InsufficientSize(size) => too_small(size),
+        error @ EncryptError::EncryptExhausted => io::Error::other(error),
+    }
 }
 
 fn too_small(InsufficientSizeError { required_size }: InsufficientSizeError) -> io::Error {

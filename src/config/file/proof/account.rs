@@ -10,11 +10,18 @@ use super::{Names, Proof};
 use crate::config::file::{AccountSection, DeviceSection, Written};
 use crate::config::{Account, Cloud, Device, Grant, Identity, Networks, normalize};
 
+/// The identities that accounts refer to.
+pub(super) struct Identities<'a> {
+    pub(super) by_name: &'a BTreeMap<String, Identity>,
+    /// The names of all, also of those with a mistake.
+    pub(super) names: &'a Names,
+}
+
 impl Proof<'_> {
     pub(super) fn accounts(
         &mut self,
         raw: BTreeMap<String, Spanned<AccountSection>>,
-        identities: (&BTreeMap<String, Identity>, &Names),
+        identities: &Identities<'_>,
         upstreams: &Upstreams,
     ) -> BTreeMap<String, Account> {
         let mut accounts = BTreeMap::new();
@@ -30,7 +37,7 @@ impl Proof<'_> {
         &mut self,
         name: &str,
         raw: Spanned<AccountSection>,
-        (identities, identity_names): (&BTreeMap<String, Identity>, &Names),
+        identities: &Identities<'_>,
         upstreams: &Upstreams,
     ) -> Option<Account> {
         let key = |key: &str| format!("account.{name}.{key}");
@@ -42,19 +49,21 @@ impl Proof<'_> {
             return None;
         };
         let mailbox = self.address(&key("mailbox"), mailbox);
-        let only_identity = only(identity_names);
+        let only_identity = only(identities.names);
         if raw.identity.is_none() && only_identity.is_none() {
-            let message = if identity_names.is_empty() {
+            let message = if identities.names.is_empty() {
                 "is missing; write [identity.NAME] with tenant and client_id, and name it here"
             } else {
                 "is missing; there are several identities"
             };
             self.problem(Some(section.clone()), &key("identity"), message);
         }
-        let identity = self.reference(&key("identity"), raw.identity, identity_names.iter(), only_identity)?;
-        let its = identities.get(&identity)?;
+        let identity = self.reference(&key("identity"), raw.identity, identities.names.iter(), only_identity)?;
+        let its = identities.by_name.get(&identity)?;
         let grant = &its.grant;
-        let upstream = self.server(name, &section, raw.upstream, its, upstreams)?;
+        let upstream = self.server(&key("upstream"), raw.upstream, its, upstreams);
+        let upstream = upstream.map_err(|message| self.problem(Some(section.clone()), &key("upstream"), &message));
+        let upstream = upstream.ok().flatten()?;
         let user_span = raw.user.as_ref().map(Spanned::span);
         let user = raw.user.map_or_else(|| mailbox.clone(), |written| self.address(&key("user"), written));
         if let Some(span) = user_span.filter(|_| !grant.is_of_a_person()) {
@@ -89,22 +98,23 @@ impl Proof<'_> {
         })
     }
 
-    /// Where the account's token goes: to the server that the account names, or to that of the identity's cloud.
+    /// The mail server that the account's token goes to: the one that the account names, or that of the identity's cloud.
+    ///
+    /// # Errors
+    /// The account names none, and the cloud has none or several.
     fn server(
         &mut self,
-        name: &str,
-        section: &Range<usize>,
+        key: &str,
         written: Written<String>,
         identity: &Identity,
         upstreams: &Upstreams,
-    ) -> Option<String> {
-        let key = format!("account.{name}.upstream");
+    ) -> Result<Option<String>, String> {
         let Some(written) = written else {
-            let found = upstreams.of_cloud(identity).map(str::to_owned);
-            return found.map_err(|message| self.problem(Some(section.clone()), &key, &message)).ok();
+            return upstreams.of_cloud(identity).map(|name| Some(name.to_owned()));
         };
         let span = written.span();
-        let upstream = self.reference(&key, Some(written), upstreams.by_name.keys(), None)?;
+        let upstream = self.reference(key, Some(written), upstreams.by_name.keys(), None);
+        let Some(upstream) = upstream else { return Ok(None) };
         let server = upstreams.by_name.get(&upstream);
         let cloud = Cloud::ALL.iter().find(|(_, cloud)| server.is_some_and(|server| cloud.runs(server)));
         if let Some((other, _)) = cloud.filter(|(_, cloud)| *cloud != identity.cloud) {
@@ -113,9 +123,9 @@ impl Proof<'_> {
                  write cloud = \"{other}\" at the identity",
                 identity.cloud.resource()
             );
-            self.warn(Some(span), &key, &message);
+            self.warn(Some(span), key, &message);
         }
-        Some(upstream)
+        Ok(Some(upstream))
     }
 
     fn address(&mut self, key: &str, written: Spanned<String>) -> String {

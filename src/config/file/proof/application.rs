@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::Proof;
-use super::identity::GrantKind;
+use super::identity::{GrantKind, Provider};
 use crate::config::file::{IdentitySection, Written};
 use crate::config::{Cloud, normalize, url};
 use crate::protocol::{Actor, Protocol};
@@ -16,9 +16,10 @@ impl Proof<'_> {
         &mut self,
         name: &str,
         section: &Range<usize>,
-        (cloud, kind): (Cloud, GrantKind),
+        provider: Provider,
         raw: &mut IdentitySection,
     ) -> String {
+        let Provider { cloud, kind } = provider;
         let key = format!("identity.{name}.tenant");
         // It stands in the default of each of these.
         let is_used = raw.token_endpoint.is_none()
@@ -106,9 +107,10 @@ impl Proof<'_> {
         &mut self,
         name: &str,
         is_of_microsoft: bool,
-        (cloud, kind): (Cloud, GrantKind),
+        provider: Provider,
         raw: &mut IdentitySection,
     ) -> String {
+        let Provider { cloud, kind } = provider;
         let is_machine = kind == GrantKind::ManagedIdentity;
         if let Some(written) = raw.resource.take() {
             let key = format!("identity.{name}.resource");
@@ -134,7 +136,7 @@ impl Proof<'_> {
             } else if cloud.is_microsoft() && scopes.iter().any(|scope| scope.contains("//graph.microsoft.")) {
                 let message = "a token for Microsoft Graph opens no mailbox by IMAP or POP; leave scopes out";
                 self.problem(Some(written.span()), &key, message);
-            } else if let Some(message) = refused_by_entra(is_of_microsoft, (cloud, kind), &scopes) {
+            } else if let Some(message) = refused_by_entra(is_of_microsoft, provider, &scopes) {
                 self.problem(Some(written.span()), &key, &message);
             }
             return scopes.join(" ");
@@ -159,7 +161,8 @@ fn tenant_within(pasted: &str) -> Option<&str> {
 }
 
 /// Scopes that Entra refuses for this grant, and what to write. Without Entra behind it only what names its resource counts.
-fn refused_by_entra(is_of_microsoft: bool, (cloud, kind): (Cloud, GrantKind), scopes: &[&str]) -> Option<String> {
+fn refused_by_entra(is_of_microsoft: bool, provider: Provider, scopes: &[&str]) -> Option<String> {
+    let Provider { cloud, kind } = provider;
     let is_its = |scope: &str| {
         let hosts = Cloud::ALL.iter().filter(|(_, cloud)| cloud.is_microsoft()).map(|(_, cloud)| cloud.mail_hosts());
         is_of_microsoft || url::host(scope).is_some_and(|host| hosts.flatten().any(|known| *known == host))

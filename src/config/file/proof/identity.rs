@@ -23,6 +23,13 @@ pub(super) enum GrantKind {
     ManagedIdentity,
 }
 
+/// An identity provider, and the way to a token there.
+#[derive(Clone, Copy)]
+pub(super) struct Provider {
+    pub(super) cloud: Cloud,
+    pub(super) kind: GrantKind,
+}
+
 const GRANTS: &[(&str, GrantKind)] = &[
     ("client-credentials", GrantKind::ClientCredentials),
     ("authorization-code", GrantKind::AuthorizationCode),
@@ -55,7 +62,8 @@ impl Proof<'_> {
         let kind = self.choice(&key("grant"), raw.grant.take(), GRANTS).unwrap_or(GrantKind::ClientCredentials);
         self.fits_cloud(&key("grant"), cloud, kind, grant_span.clone());
         self.warn_of_grant(&key("grant"), cloud, kind, grant_span);
-        let tenant = self.directory(name, &section, (cloud, kind), &mut raw);
+        let provider = Provider { cloud, kind };
+        let tenant = self.directory(name, &section, provider, &mut raw);
         let client_id = self.client_id(name, &section, kind, raw.client_id.take());
         if client_id.eq_ignore_ascii_case(&tenant) && normalize::is_guid(&tenant) {
             let message = "is the directory's id; write the \"Application (client) ID\" of the app registration";
@@ -77,9 +85,9 @@ impl Proof<'_> {
         let device_endpoint = endpoint(self, "device_endpoint", raw.device_endpoint.take(), device);
         let from_cloud = url::host(&token_endpoint).is_some_and(|host| url::is_one_of(host, cloud.token_hosts()));
         let tokens_are_of_cloud = from_cloud || cloud_is_written || kind == GrantKind::ManagedIdentity;
-        let scope = self.scope(name, cloud.is_microsoft() && tokens_are_of_cloud, (cloud, kind), &mut raw);
+        let scope = self.scope(name, cloud.is_microsoft() && tokens_are_of_cloud, provider, &mut raw);
         let roots = self.roots(&key("roots"), raw.roots.take());
-        let grant = self.grant(name, &section, cloud, kind, &mut raw);
+        let grant = self.grant(name, &section, provider, &mut raw);
         Some(Identity {
             cloud,
             tokens_are_of_cloud,
@@ -123,64 +131,40 @@ impl Proof<'_> {
         self.warn(Some(span), key, warning);
     }
 
-    /// The grant with what it needs. What is written for another one is a mistake.
+    /// The grant with what it needs. A key of another grant is a mistake.
     fn grant(
         &mut self,
         name: &str,
         section: &Range<usize>,
-        cloud: Cloud,
-        kind: GrantKind,
+        provider: Provider,
         raw: &mut IdentitySection,
     ) -> Option<Grant> {
-        let key = |key: &str| format!("identity.{name}.{key}");
-        for (word, span) in [
-            ("client_secret_file", raw.client_secret_file.as_ref().map(Spanned::span)),
-            ("certificate", raw.certificate.as_ref().map(Spanned::span)),
-            ("key", raw.key.as_ref().map(Spanned::span)),
-            ("token_file", raw.token_file.as_ref().map(Spanned::span)),
-        ] {
-            let Some(span) = span else { continue };
-            self.note(&key(word), &span);
-            let fits = match word {
-                "client_secret_file" => !matches!(kind, GrantKind::Federated | GrantKind::ManagedIdentity),
-                "token_file" => kind == GrantKind::Federated,
-                _ => kind == GrantKind::ClientCredentials,
-            };
-            if !fits {
-                self.problem(Some(span), &key(word), "does not go with this grant; remove it");
-            }
-        }
+        let Provider { cloud, kind } = provider;
+        self.unfit_keys(name, kind, raw);
         let secret = self.secret(name, raw);
-        let files = match (raw.certificate.take(), raw.key.take()) {
-            (Some(chain), Some(key)) => Some(CertificateFiles { chain: chain.into_inner(), key: key.into_inner() }),
-            (None, None) => None,
-            (Some(lonely), None) => {
-                self.problem(Some(lonely.span()), &key("certificate"), "needs its key beside it: write key = \"...\"");
-                return None;
-            }
-            (None, Some(lonely)) => {
-                self.problem(Some(lonely.span()), &key("key"), "needs its certificate: write certificate = \"...\"");
-                return None;
-            }
+        let files = self.certificate_and_key(name, raw)?;
+        let missing = |proof: &mut Self, key: &str, message: &str| {
+            proof.problem(Some(section.clone()), &format!("identity.{name}{key}"), message);
+            None
         };
         match kind {
             GrantKind::ClientCredentials => match (secret, files) {
                 (Some(secret), None) => Some(Grant::ClientCredentials(Credential::Secret(secret))),
                 (None, Some(files)) => Some(Grant::ClientCredentials(Credential::Certificate(files))),
-                (secret, _) => {
-                    let message = if secret.is_some() {
-                        "has both a secret and a certificate; keep the certificate, and remove client_secret_file"
-                    } else {
-                        "has nothing to prove itself with; write certificate and key, or client_secret_file"
-                    };
-                    self.problem(Some(section.clone()), &format!("identity.{name}"), message);
-                    None
-                }
+                (Some(_), Some(_)) => missing(
+                    self,
+                    "",
+                    "has both a secret and a certificate; keep the certificate, and remove client_secret_file",
+                ),
+                (None, None) => missing(
+                    self,
+                    "",
+                    "has nothing to prove itself with; write certificate and key, or client_secret_file",
+                ),
             },
             GrantKind::AuthorizationCode if cloud == Cloud::Google && secret.is_none() => {
                 let message = "is missing; Google gives a client secret to every application, also to installed ones";
-                self.problem(Some(section.clone()), &key("client_secret_file"), message);
-                None
+                missing(self, ".client_secret_file", message)
             }
             GrantKind::AuthorizationCode => Some(Grant::AuthorizationCode(secret)),
             GrantKind::DeviceCode => Some(Grant::DeviceCode(secret)),
@@ -190,11 +174,47 @@ impl Proof<'_> {
                 Some(file) => Some(Grant::Federated(file.into_inner())),
                 None => {
                     let message = "is missing; write the path that AZURE_FEDERATED_TOKEN_FILE has in the container";
-                    self.problem(Some(section.clone()), &key("token_file"), message);
-                    None
+                    missing(self, ".token_file", message)
                 }
             },
         }
+    }
+
+    /// Reports the keys that belong to another grant.
+    fn unfit_keys(&mut self, name: &str, kind: GrantKind, raw: &IdentitySection) {
+        let keys = [
+            ("client_secret_file", &raw.client_secret_file),
+            ("certificate", &raw.certificate),
+            ("key", &raw.key),
+            ("token_file", &raw.token_file),
+        ];
+        for (word, written) in keys {
+            let Some(span) = written.as_ref().map(Spanned::span) else { continue };
+            let key = format!("identity.{name}.{word}");
+            self.note(&key, &span);
+            let fits = match word {
+                "client_secret_file" => !matches!(kind, GrantKind::Federated | GrantKind::ManagedIdentity),
+                "token_file" => kind == GrantKind::Federated,
+                _ => kind == GrantKind::ClientCredentials,
+            };
+            if !fits {
+                self.problem(Some(span), &key, "does not go with this grant; remove it");
+            }
+        }
+    }
+
+    /// Certificate and key, where the identity has them; `None` where one of the two is missing.
+    fn certificate_and_key(&mut self, name: &str, raw: &mut IdentitySection) -> Option<Option<CertificateFiles>> {
+        let (span, key, message) = match (raw.certificate.take(), raw.key.take()) {
+            (Some(chain), Some(key)) => {
+                return Some(Some(CertificateFiles { chain: chain.into_inner(), key: key.into_inner() }));
+            }
+            (None, None) => return Some(None),
+            (Some(lonely), None) => (lonely.span(), "certificate", "needs its key beside it: write key = \"...\""),
+            (None, Some(lonely)) => (lonely.span(), "key", "needs its certificate: write certificate = \"...\""),
+        };
+        self.problem(Some(span), &format!("identity.{name}.{key}"), message);
+        None
     }
 
     fn secret(&mut self, name: &str, raw: &mut IdentitySection) -> Option<SecretFile> {

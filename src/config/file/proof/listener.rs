@@ -65,47 +65,12 @@ impl Proof<'_> {
         let listen = self.listened(span.clone(), raw.listen.take());
         let (entry, implicit_ports) = self.entry(&mut raw, &listen);
         let delay_span = raw.detect_delay.as_ref().map(Spanned::span);
-        let detect_delay = self.duration_millis("listener.detect_delay", raw.detect_delay, 1000);
+        let detect_delay = self.duration_millis("listener.detect_delay", raw.detect_delay.take(), 1000);
         if entry != Entry::Auto && delay_span.is_some() {
             self.problem(delay_span, "listener.detect_delay", "has a meaning with entry = \"auto\" alone");
         }
-        let plaintext_span = raw.allow_plaintext.as_ref().map(Spanned::span);
-        let allow_plaintext = raw.allow_plaintext.is_some_and(Spanned::into_inner);
-        let networks_span = raw.allowed_networks.as_ref().map(Spanned::span);
-        let written_networks = raw.allowed_networks.map(|written| {
-            Networks(
-                written
-                    .into_inner()
-                    .into_iter()
-                    .filter_map(|one| self.network("listener.allowed_networks", one))
-                    .collect(),
-            )
-        });
-        self.plaintext(&span, entry, allow_plaintext, plaintext_span, written_networks.is_some());
-        let weak = tls.is_weak() || allow_plaintext;
-        let allowed_networks = match written_networks {
-            Some(networks) if networks.0.is_empty() => {
-                // Nothing, or nothing that makes sense, which has been said.
-                self.problem(
-                    networks_span,
-                    "listener.allowed_networks",
-                    "allows nobody; name a network, or remove the key",
-                );
-                networks
-            }
-            Some(networks) => {
-                if weak && networks.are_public() {
-                    self.warn(
-                        networks_span,
-                        "listener.allowed_networks",
-                        "opens weak TLS, or none, to the whole world; name the devices' networks",
-                    );
-                }
-                networks
-            }
-            None if weak => Networks(PRIVATE.iter().filter_map(|network| network.parse().ok()).collect()),
-            None => Networks(EVERYWHERE.iter().filter_map(|network| network.parse().ok()).collect()),
-        };
+        let allow_plaintext = self.plaintext(&span, entry, &raw);
+        let allowed_networks = self.allowed_networks(raw.allowed_networks.take(), tls.is_weak() || allow_plaintext);
         let certificate = self.reference("listener.certificate", raw.certificate, certificates.keys(), Some(DEFAULT));
         if let Some(certificate) = certificate.as_ref().and_then(|name| certificates.get(name)) {
             self.usable(&span, &tls, certificate);
@@ -229,15 +194,28 @@ impl Proof<'_> {
         }
     }
 
-    /// No TLS is refused unless it is said twice: that it is wanted, and for whom.
-    fn plaintext(
-        &mut self,
-        section: &Range<usize>,
-        entry: Entry,
-        allowed: bool,
-        allowed_span: Option<Range<usize>>,
-        networks_named: bool,
-    ) {
+    /// The networks that devices may come from. Weak TLS, or none, is for private networks unless the file says otherwise.
+    fn allowed_networks(&mut self, written: Written<Vec<Spanned<String>>>, is_weak: bool) -> Networks {
+        const KEY: &str = "listener.allowed_networks";
+        let parsed = |networks: &[&str]| Networks(networks.iter().filter_map(|one| one.parse().ok()).collect());
+        let Some(written) = written else { return parsed(if is_weak { PRIVATE } else { EVERYWHERE }) };
+        let span = written.span();
+        let networks = Networks(written.into_inner().into_iter().filter_map(|one| self.network(KEY, one)).collect());
+        if networks.0.is_empty() {
+            // The list is empty, or each of its networks is a problem already.
+            self.problem(Some(span), KEY, "allows nobody; name a network, or remove the key");
+        } else if is_weak && networks.are_public() {
+            let message = "opens weak TLS, or none, to the whole world; name the devices' networks";
+            self.warn(Some(span), KEY, message);
+        }
+        networks
+    }
+
+    /// Returns whether logins without TLS are allowed. The file must say twice that they are: by the key, and by networks.
+    fn plaintext(&mut self, section: &Range<usize>, entry: Entry, raw: &ListenerSection) -> bool {
+        let allowed_span = raw.allow_plaintext.as_ref().map(Spanned::span);
+        let allowed = raw.allow_plaintext.as_ref().is_some_and(|written| *written.get_ref());
+        let networks_named = raw.allowed_networks.is_some();
         match (entry, allowed) {
             (Entry::Implicit, true) => {
                 self.problem(allowed_span, "listener.allow_plaintext", "contradicts entry = \"implicit\"; remove it");
@@ -259,6 +237,7 @@ impl Proof<'_> {
             }
             _ => {}
         }
+        allowed
     }
 
     fn tls(&mut self, raw: &mut ListenerSection) -> TlsPolicy {
