@@ -34,27 +34,27 @@ pub use upstream::{Endpoint, Roots, Upstream};
 /// Everything that the file decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where certificates that packetboat makes, and refresh tokens, are kept.
+    /// The directory of certificates that packetboat makes, and of refresh tokens.
     pub state_directory: PathBuf,
-    /// The key under which refresh tokens are kept, where it is not one of packetboat's own.
+    /// The file with the key that seals refresh tokens, where it is not packetboat's own.
     pub store_key: Option<PathBuf>,
-    /// Whether the process gives up what it does not need, once it serves.
+    /// True if the process gives up rights that it does not need, once it serves.
     pub confine: bool,
     /// The log's form and depth.
     pub log: Log,
     /// Metrics, health and the page.
     pub admin: Admin,
-    /// What is remembered of devices that were seen.
+    /// Limits of the device inventory.
     pub inventory: Inventory,
     /// Limits and time-outs.
     pub limits: Limits,
-    /// What listens. Never empty.
+    /// The listeners. Never empty.
     pub listeners: Vec<Listener>,
     /// The mail servers, by name.
     pub upstreams: BTreeMap<String, Upstream>,
-    /// What devices are shown, by name.
+    /// The certificates that devices see, by name.
     pub certificates: BTreeMap<String, Certificate>,
-    /// Who may log in on listeners that translate. No two have a login in common.
+    /// The devices that may log in on translating listeners. No two share a login.
     pub devices: Vec<Device>,
     /// The mailboxes that devices open, by name.
     pub accounts: BTreeMap<String, Account>,
@@ -65,53 +65,53 @@ pub struct Config {
 /// The log goes to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// For people or for machines.
+    /// The form of a line: text or JSON.
     pub format: LogFormat,
-    /// The least that is shown.
+    /// The lowest level that is logged.
     pub level: LogLevel,
     /// Sources, logins and mailboxes are replaced by pseudonyms.
     pub pseudonyms: bool,
-    /// Lines about connections.
+    /// Lines about connections in a minute, of all sources.
     pub lines_per_minute: u32,
-    /// Of them, those about one source.
+    /// Lines about connections in a minute, of one source.
     pub lines_per_minute_of_source: u32,
 }
 
-/// Where metrics, health and the page are served.
+/// The admin side: metrics, health and the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Empty where they are not.
+    /// The addresses to serve on. Empty switches the admin side off.
     pub listen: Vec<SocketAddr>,
-    /// Its content is the bearer token that is asked for. Always there where an address is not a loopback one.
+    /// The file with the bearer token. Always set where an address is not a loopback address.
     pub token_file: Option<PathBuf>,
 }
 
-/// What is remembered of devices that were seen.
+/// Limits of the device inventory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inventory {
-    /// No more than this many.
+    /// The most devices to remember.
     pub devices: usize,
-    /// One that was not seen for so long is forgotten.
+    /// The time after which an unseen device is forgotten.
     pub forget_after: Duration,
-    /// Their names are looked up in the DNS.
+    /// True if packetboat looks up the devices' names in the DNS.
     pub reverse_dns: bool,
 }
 
-/// How a log line looks.
+/// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One line of text.
+    /// A line of text for people.
     Text,
-    /// One JSON object a line.
+    /// A JSON object in a line, for machines.
     Json,
 }
 
-/// How much is logged.
+/// The least severe lines that are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// Only what stops the proxy.
     Error,
-    /// What an operator should mend.
+    /// Conditions that an operator should mend.
     Warn,
     /// A line a session.
     Info,
@@ -121,7 +121,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// How many, how long, how large.
+/// Limits of connections, times and sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at a time, in all.
@@ -130,26 +130,26 @@ pub struct Limits {
     pub connections_per_source: usize,
     /// TLS handshakes a minute of all sources that have not logged in.
     pub handshakes_per_minute: u32,
-    /// The same of one such source.
+    /// TLS handshakes a minute of one such source.
     pub handshakes_per_minute_of_source: u32,
-    /// For the TLS handshake with the device.
+    /// The time for the TLS handshake with the device.
     pub handshake_timeout: Duration,
-    /// From the greeting to a successful login. What failed logins took is added to it, up to as long again.
+    /// The time from the greeting to a successful login. Failed logins extend it, up to as long again.
     pub login_timeout: Duration,
-    /// For the TCP connection to one address of the mail server.
+    /// The time for the TCP connection to one address of the mail server.
     pub connect_timeout: Duration,
-    /// For the TLS handshake with the mail server.
+    /// The time for the TLS handshake with the mail server.
     pub upstream_handshake_timeout: Duration,
-    /// From the mail server's greeting to its answer to the login.
+    /// The time from the mail server's greeting to its answer to the login.
     pub upstream_login_timeout: Duration,
-    /// Without an octet either way, after login.
+    /// The time after login without an octet in either direction.
     pub idle_timeout: Duration,
-    /// For the last octets, once one side has closed.
+    /// The time for the last octets, once one side has closed.
     pub close_timeout: Duration,
-    /// For running sessions, after SIGTERM.
+    /// The time for open sessions to end after SIGTERM.
     pub drain_timeout: Duration,
-    /// The silence before the first TCP keep-alive probe, on both sides; half as long again without an acknowledgement ends
-    /// a connection, idle or busy.
+    /// The silence before the first TCP keep-alive probe, on both sides; half as long again without an acknowledgement
+    /// ends a connection, idle or busy.
     pub keep_alive: Duration,
     /// A command line before login, in octets.
     pub line: usize,
@@ -161,69 +161,69 @@ pub struct Limits {
     pub bad_commands: u32,
     /// Sessions at a time in one mailbox.
     pub sessions_per_mailbox: usize,
-    /// How long a login waits for one of them to end.
+    /// The time that a login waits for a session of its mailbox to end.
     pub mailbox_queue: Duration,
-    /// How long a verified password is remembered, by a keyed hash.
+    /// The time for which a verified password is remembered, as a keyed hash.
     pub password_memory: Duration,
-    /// After the first wrong password; each further one doubles it.
+    /// The delay after the first wrong password; each further one doubles it.
     pub failure_delay: Duration,
-    /// What it does not grow beyond.
+    /// The longest delay after wrong passwords.
     pub longest_failure_delay: Duration,
-    /// What becomes of running sessions whose permission a reload withdraws.
+    /// The treatment of open sessions whose permission a reload withdraws.
     pub revoked_sessions: Revocation,
 }
 
-/// What becomes of a running session whose permission a reload withdraws.
+/// The treatment of an open session whose permission a reload withdraws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// It ends, behind the response that it is receiving.
+    /// The session ends, behind the response that it is receiving.
     End,
-    /// It goes on until it ends by itself.
+    /// The session goes on until it ends by itself.
     Keep,
 }
 
-/// One door for devices.
+/// A listener: addresses where devices connect by one protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// As it stands in the log.
+    /// The name in the log and the metrics.
     pub name: String,
-    /// What is spoken.
+    /// The protocol that devices speak here.
     pub protocol: Protocol,
-    /// Where. Never empty.
+    /// The addresses to listen on. Never empty.
     pub listen: Vec<SocketAddr>,
-    /// How TLS comes about; see [`Listener::entry_at`].
+    /// The way TLS starts; see [`Listener::entry_at`].
     pub entry: Entry,
     /// Ports of this listener with TLS from the start although `entry` is [`Entry::Auto`]: the file leaves `entry` out,
     /// and the listener has other ports beside.
     pub implicit_ports: Vec<u16>,
-    /// How long a device may be silent before it is greeted in clear; with [`Entry::Auto`].
+    /// The silence after which a device is greeted in clear, with [`Entry::Auto`].
     pub detect_delay: Duration,
-    /// Logins are taken without TLS.
+    /// True if devices may log in without TLS.
     pub allow_plaintext: bool,
-    /// What TLS may be.
+    /// The versions and cipher suites that devices may use.
     pub tls: TlsPolicy,
-    /// Who may come.
+    /// The networks that devices may come from.
     pub allowed_networks: Networks,
-    /// Load balancers whose PROXY protocol header is asked for, and believed.
+    /// Load balancers that must send a PROXY protocol header, which is believed.
     pub proxy_protocol: Networks,
     /// Key of [`Config::certificates`].
     pub certificate: String,
-    /// What becomes of a login.
+    /// The treatment of a login.
     pub logins: Logins,
 }
 
-/// What becomes of a login.
+/// The treatment of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Logins {
-    /// It is verified here; the server is logged in to with an access token.
+    /// packetboat verifies the login, and logs in to the server with an access token.
     Translate,
-    /// It goes to this mail server as it is; key of [`Config::upstreams`].
+    /// The login goes to this mail server unchanged; key of [`Config::upstreams`].
     PassThrough(String),
-    /// Nobody is let in: only the inventory is taken.
+    /// packetboat refuses every login, and takes the inventory alone.
     Observe,
 }
 
-/// How TLS comes about on a listener.
+/// The way TLS starts on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// The device begins with a ClientHello.
@@ -240,16 +240,16 @@ pub enum Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Networks(pub Vec<IpNet>);
 
-/// What devices are shown.
+/// A certificate that devices see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Where the RSA certificate comes from.
+    /// The source of the RSA certificate.
     pub source: CertificateSource,
     /// An ECDSA certificate beside it, for devices that can.
     pub ecdsa: Option<CertificateFiles>,
 }
 
-/// Where a certificate comes from.
+/// The source of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateSource {
     /// Made on first start, by a local certification authority.
@@ -258,7 +258,7 @@ pub enum CertificateSource {
         names: Vec<String>,
         /// The signature's digest.
         digest: Digest,
-        /// How long it is valid; to the last day that 32-bit time can name, where nothing is said.
+        /// The years of validity. Without them the certificate ends with 32-bit time, on 2038-01-18.
         years: Option<u32>,
     },
     /// The operator's.
@@ -277,9 +277,9 @@ pub struct CertificateFiles {
 /// A signature's digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Digest {
-    /// For devices that know nothing newer.
+    /// SHA-1, for devices that know nothing newer.
     Sha1,
-    /// For all others.
+    /// SHA-256, for all other devices.
     Sha256,
 }
 
@@ -292,7 +292,7 @@ impl Config {
         file::prove(text, file, &Environment::default())
     }
 
-    /// The same, and what is said in the environment counts.
+    /// Reads and proves a file's text. Variables of the environment override its keys.
     ///
     /// # Errors
     /// All problems that were found, not just the first.
@@ -302,12 +302,13 @@ impl Config {
 }
 
 impl Config {
-    /// Every file that it names.
+    /// Every file that the configuration names.
     pub fn files(&self) -> Vec<PathBuf> {
         credential::files(self)
     }
 
-    /// The protocols by which devices reach mailboxes with an access token, or will once their listener no longer observes.
+    /// The protocols by which devices reach mailboxes with an access token, or will once their listener no longer
+    /// observes.
     pub fn token_protocols(&self) -> Vec<Protocol> {
         let has_tokens = |protocol: &Protocol| {
             self.listeners.iter().any(|one| one.protocol == *protocol && !matches!(one.logins, Logins::PassThrough(_)))
@@ -324,13 +325,13 @@ impl Config {
 }
 
 impl Networks {
-    /// Whether the address is in one of them. An IPv4 address in IPv6 form counts as what it is.
+    /// Returns whether the address is in one of the networks. An IPv4 address in IPv6 form counts as IPv4.
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether they hold large parts of the public Internet: IPv4 networks above /8, IPv6 networks above /20.
+    /// Returns whether a network holds much of the public Internet: IPv4 above /8, IPv6 above /20.
     pub fn are_public(&self) -> bool {
         self.0.iter().any(|network| match network {
             IpNet::V4(network) => network.prefix_len() < 8,
@@ -344,7 +345,7 @@ impl Networks {
 }
 
 impl Limits {
-    /// Those that connections to servers are made with.
+    /// The limits of connections to servers.
     pub fn of_servers(&self) -> [Duration; 3] {
         [self.connect_timeout, self.upstream_handshake_timeout, self.keep_alive]
     }

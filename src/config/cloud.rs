@@ -19,7 +19,7 @@ pub enum Cloud {
 }
 
 impl Cloud {
-    /// All of them, by the names they are written with.
+    /// The clouds by their names in the file.
     pub const ALL: [(&'static str, Cloud); 5] = [
         ("worldwide", Cloud::Worldwide),
         ("gcc-high", Cloud::GccHigh),
@@ -28,12 +28,12 @@ impl Cloud {
         ("google", Cloud::Google),
     ];
 
-    /// Whether it is one of Microsoft's.
+    /// Returns whether the cloud is one of Microsoft's.
     pub fn is_microsoft(self) -> bool {
         self != Cloud::Google
     }
 
-    /// Its authority.
+    /// The URL of the cloud's authority.
     pub fn authority(self) -> &'static str {
         match self {
             Cloud::Worldwide => "https://login.microsoftonline.com",
@@ -43,7 +43,7 @@ impl Cloud {
         }
     }
 
-    /// The hosts that give out its tokens.
+    /// The hosts that give out the cloud's tokens.
     pub fn token_hosts(self) -> &'static [&'static str] {
         match self {
             Cloud::Worldwide => {
@@ -55,7 +55,7 @@ impl Cloud {
         }
     }
 
-    /// The hosts of its mail servers: its tokens may go to these unasked.
+    /// The hosts of the cloud's mail servers: its tokens may go there without a key that says so.
     pub fn mail_hosts(self) -> &'static [&'static str] {
         match self {
             Cloud::Worldwide => &[
@@ -77,7 +77,7 @@ impl Cloud {
         upstream.endpoints.iter().all(|(_, endpoint)| is_own(&endpoint.host) && is_own(endpoint.verified_name()))
     }
 
-    /// What an application asks for, to act as itself.
+    /// The scope of an application that acts as itself.
     pub fn application_scope(self) -> String {
         format!("{}/.default", self.resource())
     }
@@ -94,7 +94,7 @@ impl Cloud {
         }
     }
 
-    /// What is asked for in a person's name.
+    /// The scopes of an application that acts for a person.
     pub fn delegated_scope(self) -> String {
         let resource = match self {
             Cloud::Worldwide => "https://outlook.office.com",

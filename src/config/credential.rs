@@ -68,7 +68,7 @@ fn paths(config: &mut Config) -> Vec<&mut PathBuf> {
 }
 
 const PREFIX: &str = "credential:";
-/// Where the packaged unit takes them from.
+/// The directory that the packaged unit takes credentials from.
 const DIRECTORY: &str = "/etc/packetboat/credentials";
 
 #[cfg(test)]

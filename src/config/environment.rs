@@ -1,6 +1,6 @@
-//! What the environment says over the file: the handful of keys that a container needs.
+//! Environment variables override keys of the file: the few that a container needs.
 
-/// What the environment has to say, over the file. Empty variables say nothing.
+/// Variables of the environment that override keys of the file. Empty ones count as unset.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(pub Vec<(&'static str, String)>);
 
@@ -14,7 +14,7 @@ impl Environment {
         "PACKETBOAT_ADMIN_TOKEN_FILE",
     ];
 
-    /// What they say in this process.
+    /// The variables of this process.
     pub fn of_process() -> Self {
         let read = |name: &'static str| Some((name, std::env::var(name).ok()?)).filter(|(_, value)| !value.is_empty());
         Self(Self::VARIABLES.into_iter().filter_map(read).collect())

@@ -1,4 +1,4 @@
-//! Who devices are, whose mailbox they open, and as whom packetboat fetches tokens: devices, accounts, identities.
+//! Devices, the accounts whose mailbox they open, and the identities by which packetboat fetches tokens.
 
 use std::path::PathBuf;
 
@@ -8,83 +8,83 @@ use crate::protocol::{Actor, Protocol};
 /// A device, or several that share a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// What it may type as its user name, in lower case. Never empty; the first one stands in the log.
+    /// The user names of the device, in lower case. Never empty; the first one stands in the log.
     pub logins: Vec<String>,
     /// Argon2id hashes in the PHC string format. Never empty.
     pub passwords: Vec<String>,
     /// Key of [`super::Config::accounts`].
     pub account: String,
-    /// Where it may come from; `None` means wherever its listener lets it.
+    /// The networks that the device may come from; `None` leaves that to its listener.
     pub networks: Option<Networks>,
-    /// What people call it.
+    /// A description for people.
     pub description: Option<String>,
-    /// Whether what it deletes is deleted.
+    /// True if the device may delete messages.
     pub delete: bool,
 }
 
-/// A mailbox, and how it is opened.
+/// A mailbox, and the way to open it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its address: the `user=` of XOAUTH2.
+    /// The mailbox's address: the `user=` of XOAUTH2.
     pub mailbox: String,
     /// Key of [`super::Config::identities`].
     pub identity: String,
     /// Key of [`super::Config::upstreams`].
     pub upstream: String,
-    /// Who signs in, with grants of a person: the mailbox itself, or a delegate of it.
+    /// The person who signs in, with grants of a person: the mailbox itself, or its delegate.
     pub user: String,
     /// That person's password, with [`Grant::Password`].
     pub password_file: Option<PathBuf>,
-    /// One command is tried in the mailbox before the device is told that it is in.
+    /// True if packetboat tries one command in the mailbox before it lets the device in.
     pub probe: bool,
 }
 
-/// An application, as the identity provider knows it, and how it gets tokens.
+/// An application, as the identity provider knows it, and its way to tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The provider's preset.
     pub cloud: Cloud,
-    /// Whether the cloud's own mail server may see its tokens: they come from the cloud's token endpoint, or the cloud is
-    /// written in the file. Otherwise each account names its server.
+    /// Whether the cloud's own mail server may see its tokens: they come from the cloud's token endpoint, or the cloud
+    /// is written in the file. Otherwise each account names its server.
     pub tokens_are_of_cloud: bool,
-    /// As `https://login.microsoftonline.com`, without a slash at its end.
+    /// The authority, as `https://login.microsoftonline.com`, without a slash at its end.
     pub authority: String,
     /// The directory: a domain or a GUID. Empty with Google, and with [`Grant::ManagedIdentity`].
     pub tenant: String,
     /// The application's id. Empty for a system-assigned managed identity.
     pub client_id: String,
-    /// How it gets tokens.
+    /// The way to tokens.
     pub grant: Grant,
-    /// What is asked for, joined by spaces; with [`Grant::ManagedIdentity`] the resource.
+    /// The scopes to ask for, joined by spaces; the resource with [`Grant::ManagedIdentity`].
     pub scope: String,
-    /// Where tokens come from.
+    /// The URL that tokens come from.
     pub token_endpoint: String,
-    /// Where a person signs in, with [`Grant::AuthorizationCode`].
+    /// The URL where a person signs in, with [`Grant::AuthorizationCode`].
     pub authorization_endpoint: String,
-    /// Where codes come from, with [`Grant::DeviceCode`].
+    /// The URL that device codes come from, with [`Grant::DeviceCode`].
     pub device_endpoint: String,
-    /// Whom the endpoints must be certified by.
+    /// The certification authorities that packetboat trusts at the endpoints.
     pub roots: Roots,
 }
 
 /// The ways to a token (RFC 6749 §1.3, RFC 8628).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// As the application itself (RFC 6749 §4.4).
+    /// The application asks in its own name (RFC 6749 §4.4).
     ClientCredentials(Credential),
     /// A person signs in once, in a browser (RFC 6749 §4.1, RFC 7636). Some providers want a secret besides.
     AuthorizationCode(Option<SecretFile>),
     /// A person signs in once, on another computer (RFC 8628).
     DeviceCode(Option<SecretFile>),
-    /// With a person's password (RFC 6749 §4.3).
+    /// The application sends a person's password (RFC 6749 §4.3).
     Password(Option<SecretFile>),
-    /// As the application, proven by another issuer's token in this file (RFC 7523 §2.2).
+    /// The application shows another issuer's token out of this file (RFC 7523 §2.2).
     Federated(PathBuf),
-    /// From the metadata service of an Azure machine.
+    /// The metadata service of an Azure machine gives the token.
     ManagedIdentity,
 }
 
-/// How an application proves that it is the one.
+/// The proof of an application's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// A client secret.
@@ -96,14 +96,14 @@ pub enum Credential {
 /// A secret, kept in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFile {
-    /// Its content is the secret, but for white space at the end.
+    /// The file. White space at its end is no part of the secret.
     pub path: PathBuf,
-    /// Its last day, as days since 1970-01-01, where that is known.
+    /// The secret's last day, as days since 1970-01-01, where that is known.
     pub expires: Option<u64>,
 }
 
 impl Grant {
-    /// Whether a person has to sign in once, by `packetboat login`.
+    /// Returns whether a person has to sign in once, by `packetboat login`.
     pub fn needs_login(&self) -> bool {
         match self {
             Grant::AuthorizationCode(_) | Grant::DeviceCode(_) => true,
@@ -130,7 +130,7 @@ impl Grant {
         }
     }
 
-    /// As it is written.
+    /// The name in the file.
     pub fn name(&self) -> &'static str {
         match self {
             Grant::ClientCredentials(_) => "client-credentials",
@@ -144,24 +144,25 @@ impl Grant {
 }
 
 impl Identity {
-    /// Whether another one is the same application, which gets the same tokens from the same issuer. Secrets, keys and their files
-    /// may differ.
+    /// Whether another one is the same application, which gets the same tokens from the same issuer. Secrets, keys and
+    /// their files may differ.
     pub fn is_same_as(&self, other: &Self) -> bool {
         (&self.token_endpoint, &self.client_id, &self.tenant, &self.scope)
             == (&other.token_endpoint, &other.client_id, &other.tenant, &other.scope)
             && (self.cloud, self.grant.name()) == (other.cloud, other.grant.name())
     }
 
-    /// The longest access token that the mail server takes by a protocol, in characters; `None` where no limit is known.
+    /// The longest access token that the mail server takes by a protocol, in characters; `None` where no limit is
+    /// known.
     pub fn longest_token(&self, protocol: Protocol) -> Option<usize> {
         if self.is_of_microsoft() { protocol.longest_exchange_token() } else { None }
     }
 
-    /// Whether its tokens are Microsoft's, so that advice about Entra and Exchange fits.
+    /// Returns whether the tokens are Microsoft's, so that advice about Entra and Exchange fits.
     pub fn is_of_microsoft(&self) -> bool {
         self.tokens_are_of_cloud && self.cloud.is_microsoft()
     }
 }
 
-/// Where Azure's machines find their metadata service.
+/// The URL of the metadata service on Azure's machines.
 pub const METADATA_ENDPOINT: &str = "http://169.254.169.254/metadata/identity/oauth2/token";

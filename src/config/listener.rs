@@ -1,4 +1,4 @@
-//! How a listener's devices come to TLS: by its `entry`, or by the port where the file leaves that out.
+//! The way TLS starts on a listener: by its `entry`, or by the port where the file leaves that out.
 
 use super::{Entry, Listener, Logins};
 use crate::protocol::{Protocol, Security};
@@ -42,17 +42,17 @@ fn is_implicit_port(port: u16) -> bool {
 }
 
 impl Listener {
-    /// How TLS comes about on this port of it.
+    /// The way TLS starts on one of the listener's ports.
     pub fn entry_at(&self, port: u16) -> Entry {
         if self.implicit_ports.contains(&port) { Entry::Implicit } else { self.entry }
     }
 
-    /// Whether only inventory is taken.
+    /// Returns whether the listener refuses every login, and takes the inventory alone.
     pub fn observes(&self) -> bool {
         self.logins == Logins::Observe
     }
 
-    /// How TLS comes about, and what it may be: `STARTTLS, profile "legacy"`.
+    /// The way TLS starts, and the policy, in words: `STARTTLS, profile "legacy"`.
     pub fn tls_in_words(&self) -> String {
         let entry = match self.entry {
             Entry::Implicit => "TLS from the start",

@@ -1,8 +1,9 @@
-//! Values as portals and mail programs put them on the clipboard: what is meant is taken, where only one thing can be.
+//! Pasted values are normalised: as portals and mail programs put them on the clipboard, where only one thing can be
+//! meant.
 
 use crate::text::is_invisible;
 
-/// Without blanks, and without what nobody sees, at both ends.
+/// The text without blanks and invisible characters at both ends.
 pub(super) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c))
 }
@@ -13,7 +14,8 @@ pub(super) fn id(text: &str) -> &str {
     text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).map_or(text, trimmed)
 }
 
-/// A mail address out of `smtp:x@y` (Exchange's proxyAddresses), `mailto:x@y`, `<x@y>` or `Name <x@y>` (RFC 5322 section 3.4).
+/// A mail address out of `smtp:x@y` (Exchange's proxyAddresses), `mailto:x@y`, `<x@y>` or `Name <x@y>` (RFC 5322
+/// section 3.4).
 pub(super) fn address(text: &str) -> &str {
     let text = trimmed(text);
     let inner = text.strip_suffix('>').and_then(|text| text.rsplit_once('<')).map_or(text, |(_, address)| address);
@@ -40,7 +42,7 @@ pub(super) fn authority<'a>(text: &'a str, tenant: &str) -> &'a str {
     }
 }
 
-/// Whether it is a GUID, as directories and applications of Microsoft's have.
+/// Returns whether the text is a GUID, as directories and applications of Microsoft's have.
 pub(super) fn is_guid(text: &str) -> bool {
     let lengths: Vec<usize> = text.split('-').map(str::len).collect();
     lengths == [8, 4, 4, 4, 12] && text.bytes().all(|octet| octet == b'-' || octet.is_ascii_hexdigit())

@@ -1,4 +1,4 @@
-//! What the writer of a configuration should know: which line, which key, what is wrong, and what to write instead.
+//! Problems of a configuration: file, line and key, what is wrong, and what to write instead.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use super::Config;
 use crate::diagnostic::Diagnostic;
 
-/// Something about the file that its writer should know: what, and where.
+/// A problem that the writer of the file should know, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file.
     pub file: PathBuf,
     /// Counted from 1; `None` where something is missing rather than wrong.
     pub line: Option<usize>,
-    /// As `listener.entry`.
+    /// The key, as `listener.entry`.
     pub key: String,
-    /// What is wrong, and what to write instead.
+    /// The message: what is wrong, and what to write instead.
     pub message: String,
 }
 
@@ -34,12 +34,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A configuration that has been proven, and what else is known of its file.
+/// A proven configuration, with its warnings and the lines of its keys.
 #[derive(Clone, Debug)]
 pub struct Proven {
-    /// What travels.
+    /// The proven configuration.
     pub config: Config,
-    /// What is allowed, but should be known.
+    /// Warnings: what the file may say, but its writer should know.
     pub warnings: Vec<Problem>,
     pub(super) file: PathBuf,
     pub(super) positions: BTreeMap<String, Position>,
@@ -68,8 +68,8 @@ impl Proven {
         Problem { file: self.file.clone(), line, key: written.clone(), message: message.clone() }
     }
 
-    /// Such diagnostics in the order of the file. One message that stands at several keys is told once, with all of them,
-    /// because one file or host is behind it.
+    /// Such diagnostics in the order of the file. One message that stands at several keys is told once, with all of
+    /// them, because one file or host is behind it.
     pub fn problems(&self, found: &[Diagnostic]) -> Vec<Problem> {
         let mut problems: Vec<Problem> = found.iter().map(|one| self.problem(one)).collect();
         sort_by_line(&mut problems);
@@ -97,7 +97,7 @@ impl Proven {
     }
 }
 
-/// By their lines; what stands nowhere comes last.
+/// Sorts problems by line. A problem without a line comes last.
 pub(super) fn sort_by_line(problems: &mut [Problem]) {
     problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
 }

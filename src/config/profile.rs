@@ -1,13 +1,13 @@
-//! What TLS may be on a listener: profiles by name, and what they are made of.
+//! TLS policies of listeners: the profiles by name, with their versions and cipher suites.
 
 use std::fmt;
 
 use super::suite::{self, Suite, Tier};
 
-/// What TLS may be on a listener.
+/// The versions and cipher suites of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsPolicy {
-    /// What the rest began as.
+    /// The profile that the other values began with.
     pub profile: Profile,
     /// The oldest version taken.
     pub minimum: Version,
@@ -50,7 +50,7 @@ pub enum Version {
 }
 
 impl Profile {
-    /// As it is written in the file.
+    /// The name in the file.
     pub fn name(self) -> &'static str {
         match self {
             Profile::Modern => "modern",
@@ -59,7 +59,7 @@ impl Profile {
         }
     }
 
-    /// All of them, strictest first.
+    /// The profiles, strictest first.
     pub const ALL: [Profile; 3] = [Profile::Modern, Profile::Legacy, Profile::Ancient];
 
     /// The versions and suites it stands for.
@@ -83,17 +83,17 @@ impl Profile {
 }
 
 impl TlsPolicy {
-    /// It takes more than TLS 1.2 and 1.3 with forward secrecy.
+    /// Returns whether the policy takes more than TLS 1.2 and 1.3 with forward secrecy.
     pub fn is_weak(&self) -> bool {
         self.minimum < Version::Tls1_2 || self.suites.iter().any(|suite| suite.tier > Some(Tier::Modern))
     }
 }
 
 impl Version {
-    /// All of them, oldest first.
+    /// The versions, oldest first.
     pub const ALL: [Version; 5] = [Version::Ssl3, Version::Tls1_0, Version::Tls1_1, Version::Tls1_2, Version::Tls1_3];
 
-    /// As it is written in the file.
+    /// The name in the file.
     pub fn key(self) -> &'static str {
         match self {
             Version::Ssl3 => "ssl3",

@@ -7,17 +7,17 @@ pub struct Suite {
     pub number: u16,
     /// OpenSSL's name.
     pub name: &'static str,
-    /// What a listener must be set to before it takes this suite; `None` where we never take it.
+    /// The profile that a listener needs for this suite; `None` where packetboat never takes it.
     pub tier: Option<Tier>,
 }
 
 impl Suite {
-    /// It came with TLS 1.2, and older versions cannot use it.
+    /// Returns whether the suite needs TLS 1.2.
     pub fn needs_tls_1_2(&self) -> bool {
         ["SHA256", "SHA384", "POLY1305", "CCM"].iter().any(|word| self.name.contains(word))
     }
 
-    /// It needs an ECDSA certificate.
+    /// Returns whether the suite needs an ECDSA certificate.
     pub fn needs_ecdsa(&self) -> bool {
         self.name.contains("ECDSA")
     }

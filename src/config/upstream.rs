@@ -8,17 +8,17 @@ use crate::protocol::{ByProtocol, Protocol, Security};
 /// A mail server, with an endpoint for each protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// Where each protocol is spoken, and how.
+    /// The endpoint of each protocol.
     pub endpoints: ByProtocol<Endpoint>,
     /// The certification authorities that packetboat trusts here.
     pub roots: Roots,
     /// The number of connections that packetboat keeps ready for logins, for each endpoint with implicit TLS.
     pub warm_connections: usize,
-    /// How long packetboat keeps each of them.
+    /// The time for which packetboat keeps each of them.
     pub warm_time: Duration,
 }
 
-/// One port of a mail server, where one protocol is spoken.
+/// An endpoint of a mail server: host and port of one protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The server's name or address.

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-/// Whether a secret may go to this address: by `https`, or by `http` to a host that is near.
+/// Checks that a secret may go to this URL: by `https`, or by `http` to a local host.
 ///
 /// # Errors
-/// What is wrong, and what to write.
+/// The message says what is wrong, and what to write.
 pub fn may_carry_secrets(url: &str) -> Result<(), String> {
     let Some((scheme, _)) = url.split_once("://") else {
         return Err("must begin with https://: secrets go there".to_owned());
@@ -41,14 +41,14 @@ pub fn origin(url: &str) -> String {
     end.and_then(|end| url.get(..end)).unwrap_or(url).to_lowercase()
 }
 
-/// Whether a host's name is one of these, in full; upper case and a dot behind it change nothing.
+/// Returns whether a host's name is one of these, in full; upper case and a dot behind it change nothing.
 pub fn is_one_of(host: &str, known: &[&str]) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     known.iter().any(|known| known.eq_ignore_ascii_case(host))
 }
 
-/// Whether a host is this computer, or in the link-local network of cloud metadata services. It goes by the address, so
-/// that a name which begins like one is none.
+/// Returns whether a host is this computer, or in the link-local network of cloud metadata services. It goes by the
+/// address, so that a name which begins like one is none.
 pub fn is_local(host: &str) -> bool {
     match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),

@@ -22,7 +22,8 @@ pub fn name() -> Option<String> {
     fits.then(|| name.to_owned())
 }
 
-/// The addresses of a host, which may be written as an address itself. The system's resolver is asked on a thread of its own.
+/// The addresses of a host, which may be written as an address itself. The system's resolver is asked on a thread of
+/// its own.
 ///
 /// # Errors
 /// The resolver knows no address, or it does not answer within `patience`.

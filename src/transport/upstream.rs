@@ -1,4 +1,5 @@
-//! Mail servers as packetboat reaches them: one server is one endpoint, with TLS by rustls. Only this room knows rustls.
+//! Mail servers as packetboat reaches them: one server is one endpoint, with TLS by rustls. Only this room knows
+//! rustls.
 //!
 //! TLS 1.2 and 1.3 only, the name verified, SNI sent; no setting lowers that.
 
@@ -31,7 +32,7 @@ pub use tls::Tls;
 pub use trust::RootsError;
 use warm::WarmPool;
 
-/// One endpoint of a mail server: a host and a port where one protocol is spoken.
+/// An endpoint of a mail server, where one protocol is spoken.
 pub struct Server {
     protocol: Protocol,
     endpoint: Endpoint,
@@ -119,13 +120,13 @@ impl Server {
         self.protocol
     }
 
-    /// How TLS starts here.
+    /// The way TLS starts here.
     pub fn security(&self) -> Security {
         self.endpoint.security
     }
 
-    /// Returns whether a connection to another server would be made in the same way to this one: to the same address, with
-    /// the same name and security, and with each certificate trusted that was trusted there.
+    /// Returns whether a connection to another server would be made in the same way to this one: to the same address,
+    /// with the same name and security, and with each certificate trusted that was trusted there.
     pub fn stands_in_for(&self, other: &Self) -> bool {
         (&self.endpoint, &self.roots) == (&other.endpoint, &other.roots) && other.trusted.is_subset(&self.trusted)
     }

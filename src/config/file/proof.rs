@@ -1,4 +1,4 @@
-//! From what is written to what is proven. Every problem is collected, with its line and key.
+//! The proof of a file: from the values as written to a configuration. It collects every problem, with line and key.
 
 mod account;
 mod address;
@@ -90,7 +90,7 @@ struct Proof<'a> {
     environment: &'a Environment,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    /// Where keys stand that may still turn out wrong later.
+    /// The positions of keys that may still turn out wrong later.
     positions: BTreeMap<String, Position>,
 }
 
@@ -166,7 +166,7 @@ impl Proof<'_> {
         limits
     }
 
-    /// So many a minute.
+    /// A number of events in a minute.
     fn rate(&mut self, key: &str, written: Written<i64>, default: u32) -> u32 {
         self.number(key, written, 1..=1_000_000, default)
     }

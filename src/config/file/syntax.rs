@@ -1,12 +1,13 @@
-//! Mistakes in the form of the file, in a person's words. The words of the crates that read it would repeat values, and a value
-//! that stands in the wrong place or form may be a password: only keys, and what the crates expected, are passed on.
+//! Mistakes in the form of the file, in a person's words. The words of the crates that read it would repeat values, and
+//! a value that stands in the wrong place or form may be a password: only keys, and what the crates expected, are
+//! passed on.
 
 use std::ops::Range;
 
 use super::{File, line_of, nearest};
 
-/// What is wrong, and what to write. An unknown key is told with the nearest known one; a value of another form with its key
-/// and how it is written.
+/// What is wrong, and what to write. An unknown key is told with the nearest known one; a value of another form with
+/// its key and how it is written.
 pub(super) fn explain(message: &str, text: &str, span: Option<Range<usize>>) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `") {
         return unknown_key(rest);
@@ -52,7 +53,7 @@ fn key_at<'t>(text: &'t str, span: &Range<usize>) -> Option<&'t str> {
     above.filter_map(|line| Some(line.split_once('=')?.0.trim())).find(|key| known.iter().any(|known| known == key))
 }
 
-/// As serde lists them, where it finds one that is unknown.
+/// The keys that serde lists where it finds an unknown one.
 fn known_keys() -> Vec<String> {
     let mut keys = Vec::new();
     for section in SECTIONS {
@@ -73,7 +74,7 @@ const SERDES: [&str; 8] = [
     "duplicate field",
     "data did not match",
 ];
-/// What was expected, and how it is written.
+/// Expected forms by serde's word for them, and the advice for each.
 const ADVICE: [(&str, &str); 8] = [
     ("a sequence", "a list stands in brackets, as [\"...\"]; a listener in double ones: [[listener]]"),
     ("a string", "a text stands in quotes; a duration as \"30s\""),

@@ -51,9 +51,9 @@ impl Dialer {
 
     /// Connects to a port.
     ///
-    /// The dialer tries addresses of both families in turn: the next one when one fails, or is silent for a quarter of a
-    /// second. It takes the first that answers (RFC 8305 §5). It keeps the addresses for ten seconds, or until none of
-    /// them answers, because the resolver costs as much as a TLS handshake.
+    /// The dialer tries addresses of both families in turn: the next one when one fails, or is silent for a quarter of
+    /// a second. It takes the first that answers (RFC 8305 §5). It keeps the addresses for ten seconds, or until none
+    /// of them answers, because the resolver costs as much as a TLS handshake.
     ///
     /// # Errors
     /// The name does not resolve, or no address answers.
@@ -143,7 +143,7 @@ impl Error for AttemptError {
     }
 }
 
-/// Why the one name that needs no network does not resolve, if it does not.
+/// The reason why `localhost`, which needs no network, does not resolve, if it does not.
 pub async fn unresolved_localhost() -> Option<String> {
     let resolved = host::resolve("localhost", 0, LOCALHOST).await;
     resolved.err().map(|error| format!("the name localhost does not resolve: {error}"))
@@ -172,7 +172,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     turns
 }
 
-/// For a name that stands in /etc/hosts, or that the resolver knows by itself.
+/// The time for a name that stands in /etc/hosts, or that the resolver knows by itself.
 const LOCALHOST: Duration = Duration::from_secs(5);
 /// The time for which an answer of the resolver is good. Names of large services change theirs every minute or so.
 const KNOWN: Duration = Duration::from_secs(10);

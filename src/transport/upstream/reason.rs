@@ -1,9 +1,9 @@
-//! Why TLS with a server failed, in plain words that say what to change: each of rustls's and webpki's reasons.
+//! Reasons why TLS with a server failed, in plain words that say what to change: each of rustls's and webpki's.
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 use webpki::Error as Pki;
 
-/// Why a certificate is not accepted from a server of this name.
+/// The reason why a certificate is not accepted from a server of this name.
 pub(super) fn certificate(reason: &CertificateError, name: &str) -> String {
     #[allow(deprecated)] // Nobody makes it any more, and it would be told as the others are.
     match reason {
@@ -22,18 +22,22 @@ pub(super) fn certificate(reason: &CertificateError, name: &str) -> String {
             format!("it is for another name than {name}: {}; set server_name, or {}", list(&presented), make(name))
         }
         CertificateError::UnknownIssuer => {
-            "its issuer is not among the trusted roots; set roots to \"system\" or to a PEM file with its CA, or with this \
-             very certificate"
+            "its issuer is not among the trusted roots; set roots to \"system\" or to a PEM file with its CA, or with \
+             this very certificate"
                 .to_owned()
         }
         CertificateError::BadEncoding => format!("it is damaged, or encoded against the rules; {}", make(name)),
         CertificateError::BadSignature => {
-            "its signature is not by the key that it should be by: a CA in roots has the name of its issuer and another key, \
-             or the server does not have its key"
+            "its signature is not by the key that it should be by: a CA in roots has the name of its issuer and \
+             another key, or the server does not have its key"
                 .to_owned()
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
-            format!("it, or a certificate in its chain, is signed with {}; {}", digest(signature_algorithm_id), make(name))
+            format!(
+                "it, or a certificate in its chain, is signed with {}; {}",
+                digest(signature_algorithm_id),
+                make(name)
+            )
         }
         CertificateError::UnsupportedSignatureAlgorithm
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
@@ -57,7 +61,7 @@ pub(super) fn certificate(reason: &CertificateError, name: &str) -> String {
     }
 }
 
-/// What rustls has no words of its own for.
+/// The reason of an error of webpki's that rustls does not name.
 fn by_webpki(error: &Pki, name: &str) -> String {
     match error {
         Pki::CaUsedAsEndEntity => {
@@ -82,8 +86,8 @@ fn by_webpki(error: &Pki, name: &str) -> String {
         | Pki::MaximumPathBuildCallsExceeded
         | Pki::MaximumPathDepthExceeded
         | Pki::MaximumSignatureChecksExceeded => {
-            "its chain is too long or leads in circles: the server should send its own certificate and those between it \
-             and the root, each once"
+            "its chain is too long or leads in circles: the server should send its own certificate and those between \
+             it and the root, each once"
                 .to_owned()
         }
         // What is left is about how it is encoded.
@@ -95,11 +99,12 @@ fn critical(name: &str) -> String {
     format!("it has a critical extension that packetboat does not know; {}", make(name))
 }
 
-/// What is accepted of whoever is certified by a CA.
+/// Advice for a certificate that is accepted from any CA.
 pub(super) fn make(name: &str) -> String {
     let kind = if name.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
     format!(
-        "make one of X.509 version 3 with subjectAltName = {kind}:{name}, CA:FALSE, a key of RSA-2048 or ECDSA, and SHA-256"
+        "make one of X.509 version 3 with subjectAltName = {kind}:{name}, CA:FALSE, a key of RSA-2048 or ECDSA, and \
+         SHA-256"
     )
 }
 
@@ -118,7 +123,7 @@ pub(super) fn other_way_out(reason: &CertificateError) -> &'static str {
     if is_accepted_as_itself { "; or name this very certificate in roots" } else { "" }
 }
 
-/// Whether it says no more than that it is a CA's.
+/// Returns whether the only reason is that the certificate is a CA's.
 pub(super) fn is_of_authority(reason: &CertificateError) -> bool {
     let CertificateError::Other(other) = reason else { return false };
     matches!(other.0.downcast_ref::<Pki>(), Some(Pki::CaUsedAsEndEntity))
@@ -143,7 +148,7 @@ fn plain(name: &str) -> String {
     name.split('"').nth(1).unwrap_or(name).to_owned()
 }
 
-/// By the object identifiers of RFC 8017 appendix C, RFC 5758 and RFC 3279 §2.2.
+/// The digest of a signature, by the object identifiers of RFC 8017 appendix C, RFC 5758 and RFC 3279 §2.2.
 fn digest(algorithm: &[u8]) -> &'static str {
     const MD5: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4];
     const SHA1: [&[u8]; 2] = [&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5], &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1]];
@@ -157,7 +162,7 @@ fn digest(algorithm: &[u8]) -> &'static str {
     }
 }
 
-/// Why a handshake failed for another reason than the certificate.
+/// The reason why a handshake failed, other than the certificate.
 pub(super) fn handshake(error: &Error, without_tls: &str) -> String {
     match error {
         Error::PeerIncompatible(
@@ -167,8 +172,8 @@ pub(super) fn handshake(error: &Error, without_tls: &str) -> String {
             "offers nothing newer than TLS 1.1; packetboat asks for TLS 1.2 or later, always".to_owned()
         }
         Error::PeerIncompatible(_) | Error::AlertReceived(AlertDescription::HandshakeFailure) => {
-            "has no cipher suite, curve or signature in common with packetboat: it needs TLS 1.2 with ECDHE and AES-GCM, \
-             or TLS 1.3"
+            "has no cipher suite, curve or signature in common with packetboat: it needs TLS 1.2 with ECDHE and \
+             AES-GCM, or TLS 1.3"
                 .to_owned()
         }
         Error::AlertReceived(AlertDescription::UnrecognisedName) => {

@@ -13,7 +13,7 @@ use super::trust::certificates;
 use crate::config::Roots;
 use crate::transport::downstream::certificate::Facts;
 
-/// What an operator should know of the certificates that `roots` names, for servers of these names.
+/// Remarks on the certificates that `roots` names, for servers of these names.
 pub fn remarks(roots: &Roots, hosts: &[String]) -> Vec<String> {
     let Roots::File(path) = roots else { return Vec::new() };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

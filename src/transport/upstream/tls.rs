@@ -1,7 +1,8 @@
 //! TLS over a socket's own buffers: rustls decrypts where octets were received, and encrypts where they are sent from.
 //!
-//! tokio-rustls would serve, with buffers of its own: some 4 KiB for each connection that idles, a `recv` for each record
-//! and a `send` for every four. Here one call of either carries up to 128 KiB, and an idle connection has no buffer.
+//! tokio-rustls would serve, with buffers of its own: some 4 KiB for each connection that idles, a `recv` for each
+//! record and a `send` for every four. Here one call of either carries up to 128 KiB, and an idle connection has no
+//! buffer.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,21 +26,21 @@ use crate::transport::socket::Socket;
 pub struct Tls {
     connection: UnbufferedClientConnection,
     socket: Socket,
-    /// Decrypted, for which a reader had no room.
+    /// Plaintext for which a reader had no room.
     rest: Vec<u8>,
-    /// So much of the rest is read.
+    /// The number of octets of the rest that are read.
     read: usize,
-    /// The server has closed.
+    /// True if the server has closed.
     ended: bool,
     fault: Fault,
 }
 
-/// Whether what the server sent made no sense. rustls must not be asked again then.
+/// The failure of the connection, after which rustls must not be called again.
 #[derive(Default)]
 enum Fault {
     #[default]
     None,
-    /// A reader has still to be told; what came before is read first.
+    /// The error is still to be returned to a reader, behind the octets that came before it.
     Unreported(io::Error),
     Reported,
 }
@@ -52,7 +53,7 @@ pub(super) struct Parked {
     greeting: Vec<u8>,
 }
 
-/// What rustls says to what it was given.
+/// The state of the connection after a call of rustls.
 enum Progress {
     /// The handshake is done, and there is no whole record any more.
     Open,
@@ -62,7 +63,7 @@ enum Progress {
     Closed,
 }
 
-/// What is to be done as soon as octets may be sent.
+/// The output to produce as soon as octets may be sent.
 enum Output<'a> {
     Nothing,
     Encrypt(&'a [u8]),
@@ -100,7 +101,7 @@ impl Tls {
         }
     }
 
-    /// Takes it away from its event loop, with what was read of it.
+    /// Takes the connection off its event loop, with the greeting that was read.
     pub(super) async fn park(mut self, mut greeting: Vec<u8>) -> io::Result<Parked> {
         // Our last flight of the handshake, where the server has greeted without waiting for it.
         poll_fn(|cx| self.socket.poll_send(cx)).await?;
@@ -108,7 +109,7 @@ impl Tls {
         Ok(Parked { tcp: self.socket.into_std()?, connection: self.connection, greeting })
     }
 
-    /// Puts it on this thread's event loop; what was read comes first again.
+    /// Puts a connection on this thread's event loop. The greeting is read from it again.
     pub(super) fn unpark(parked: Parked) -> io::Result<Self> {
         let mut socket = Socket::new(TcpStream::from_std(parked.tcp)?);
         socket.put_under_tls();
@@ -116,7 +117,7 @@ impl Tls {
         Ok(Self { connection, socket, rest, read: 0, ended: false, fault: Fault::None })
     }
 
-    /// What is known of it.
+    /// The facts about the connection's TLS.
     pub(super) fn facts(&self) -> Facts {
         let version = match self.connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -131,8 +132,8 @@ impl Tls {
         }
     }
 
-    /// Lets rustls work on all whole records, as long as the reader has room, and gathers the records that it sends. The
-    /// output comes last, where the connection is open.
+    /// Lets rustls work on all whole records, as long as the reader has room, and gathers the records that it sends.
+    /// The output comes last, where the connection is open.
     fn advance(&mut self, mut reader: Option<&mut ReadBuf<'_>>, output: Output<'_>) -> io::Result<Progress> {
         let Socket { incoming, outgoing, .. } = &mut self.socket;
         loop {
@@ -205,7 +206,7 @@ impl Tls {
 }
 
 impl Parked {
-    /// Nothing has come since the greeting: no farewell, no end.
+    /// Returns whether nothing has come since the greeting: no farewell, no end.
     pub(super) fn is_quiet(&self) -> bool {
         matches!(self.tcp.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -299,7 +300,7 @@ impl AsyncWrite for Tls {
     }
 }
 
-/// How much plaintext can be encrypted into what room there is.
+/// The plaintext that fits into the room of the buffer, encrypted.
 fn fitting(outgoing: &mut Buffer) -> usize {
     let room = outgoing.gather_room().saturating_sub(OWN_WORDS);
     room.saturating_sub((room / RECORD + 1) * OVERHEAD)
@@ -349,8 +350,8 @@ fn invalid(error: rustls::Error) -> io::Error {
 
 /// Plaintext of a full record (RFC 8446 §5.1).
 const RECORD: usize = 16 * 1024;
-/// Kept free for what TLS itself has to say: answers to key updates, alerts. A server that asks for more of them than fit,
-/// and does not read them, has lost the connection.
+/// Kept free for what TLS itself has to say: answers to key updates, alerts. A server that asks for more of them than
+/// fit, and does not read them, has lost the connection.
 const OWN_WORDS: usize = 256;
 /// A record's head, nonce, tag and type: no suite of rustls adds more (RFC 5288 §3, RFC 8446 §5.2).
 const OVERHEAD: usize = 5 + 8 + 16 + 1;

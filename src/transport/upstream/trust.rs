@@ -1,6 +1,6 @@
 //! Whom a server must be certified by. A file that `roots` names holds certification authorities, or a server's own
-//! certificate, as people have it on premises: that very one is accepted as itself, whatever it is (its name and its dates are
-//! checked, and that the server has its key). Nothing else becomes acceptable by that.
+//! certificate, as people have it on premises: that very one is accepted as itself, whatever it is (its name and its
+//! dates are checked, and that the server has its key). Nothing else becomes acceptable by that.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,11 +21,11 @@ use crate::crypto;
 use crate::state;
 use crate::transport::downstream::certificate::Facts;
 
-/// Who is trusted.
+/// The certificates that are trusted.
 pub(super) enum Trust {
-    /// Certification authorities alone.
+    /// The certification authorities alone.
     Authorities(RootCertStore),
-    /// Those of a file, and the servers whose own certificates stand in it.
+    /// The authorities in a file, and the servers whose own certificates stand in it.
     File(Arc<Verifier>),
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Verifier {
 }
 
 impl Trust {
-    /// Loads them.
+    /// Loads the roots.
     ///
     /// # Errors
     /// The file cannot be read, or holds no certificate.

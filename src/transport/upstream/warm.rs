@@ -1,4 +1,5 @@
-//! Connections made ahead: TLS done, greeted, and parked until a device logs in. They save it three round trips.
+//! A warm pool keeps connections ready: TLS is done, the server has greeted. A login that takes one saves three round
+//! trips.
 //!
 //! A parked connection belongs to no event loop and to no device. Servers close what does not log in (Exchange after a
 //! minute), so none is kept for long; one that has been closed, or has said something meanwhile, is not used.
@@ -17,12 +18,12 @@ use tokio::time::timeout;
 use super::tls::{Parked, Tls};
 use crate::protocol::Protocol;
 
-/// The connections that are ready for one server and protocol.
+/// The connections that are ready for one endpoint.
 pub(super) struct WarmPool {
     protocol: Protocol,
-    /// So many are wanted.
+    /// The number of connections to keep.
     wanted: usize,
-    /// And each is kept for so long.
+    /// The time for which each is kept.
     life: Duration,
     parked: Mutex<VecDeque<(Instant, Parked)>>,
     taken: Notify,
@@ -38,7 +39,7 @@ impl WarmPool {
         self.wanted
     }
 
-    /// One that is alive, for the event loop of the thread that asks.
+    /// Takes a live connection, for the event loop of the calling thread.
     pub(super) fn take(&self) -> Option<Tls> {
         if self.wanted == 0 {
             return None;
@@ -55,7 +56,7 @@ impl WarmPool {
         }
     }
 
-    /// Waits until there are fewer than are wanted. Those whose time is over are closed.
+    /// Waits until there are fewer connections than wanted. It closes those whose time is over.
     pub(super) async fn wanted(&self) {
         loop {
             let oldest = {
@@ -75,7 +76,7 @@ impl WarmPool {
     /// Parks a connection, once the server has greeted.
     ///
     /// # Errors
-    /// It has closed instead, or says too much.
+    /// The server has closed instead, or its greeting is too long.
     pub(super) async fn park(&self, mut tls: Tls) -> io::Result<()> {
         let mut greeting = Vec::new();
         while !greeting.contains(&b'\n') {
@@ -95,7 +96,7 @@ impl WarmPool {
         Ok(())
     }
 
-    /// Closes all.
+    /// Closes all connections.
     pub(super) fn clear(&self) {
         self.parked().clear();
     }

@@ -98,7 +98,8 @@ impl Proof<'_> {
         })
     }
 
-    /// The mail server that the account's token goes to: the one that the account names, or that of the identity's cloud.
+    /// The mail server that the account's token goes to: the one that the account names, or that of the identity's
+    /// cloud.
     ///
     /// # Errors
     /// The account names none, and the cloud has none or several.
@@ -119,8 +120,8 @@ impl Proof<'_> {
         let cloud = Cloud::ALL.iter().find(|(_, cloud)| server.is_some_and(|server| cloud.runs(server)));
         if let Some((other, _)) = cloud.filter(|(_, cloud)| *cloud != identity.cloud) {
             let message = format!(
-                "is a mail server of cloud \"{other}\", and gets this account's token, which is for {}: remove the key, or \
-                 write cloud = \"{other}\" at the identity",
+                "is a mail server of cloud \"{other}\", and gets this account's token, which is for {}: remove the \
+                 key, or write cloud = \"{other}\" at the identity",
                 identity.cloud.resource()
             );
             self.warn(Some(span), key, &message);
@@ -181,8 +182,8 @@ impl Proof<'_> {
                 self.problem(Some(written.span()), "device.login", &message);
             }
             if !login.is_ascii() {
-                let message = "has characters beyond ASCII, which devices send in one encoding or another, or not at all: \
-                     prefer letters and digits";
+                let message = "has characters beyond ASCII, which devices send in one encoding or another, or not at \
+                               all: prefer letters and digits";
                 self.warn(Some(written.span()), "device.login", message);
             }
             if !logins.contains(&login) {

@@ -20,7 +20,8 @@ impl Proof<'_> {
                 }
                 Err(_) => {
                     let message = format!(
-                        "is no address with a port; write \"0.0.0.0:{port}\" for all of IPv4, \"[::]:{port}\" for all of IPv6"
+                        "is no address with a port; write \"0.0.0.0:{port}\" for all of IPv4, \"[::]:{port}\" for all \
+                         of IPv6"
                     );
                     self.problem(Some(one.span()), key, &message);
                 }

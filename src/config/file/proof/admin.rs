@@ -1,4 +1,4 @@
-//! What is seen from outside, proven: the page and its token, the inventory; and what the environment says of them.
+//! The admin side and the inventory, proven, with the environment variables that override them.
 
 use std::ops::Range;
 use std::path::PathBuf;

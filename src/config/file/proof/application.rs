@@ -87,7 +87,8 @@ impl Proof<'_> {
         let id = normalize::id(written.get_ref());
         let is_name = id.is_empty() || id.contains(|c: char| c.is_whitespace() || "{}<>\"'".contains(c));
         if is_name || id.contains("://") {
-            let message = "is the \"Application (client) ID\" of the app registration, without spaces; neither its name nor its URI";
+            let message = "is the \"Application (client) ID\" of the app registration, without spaces; neither its \
+                           name nor its URI";
             self.problem(Some(written.span()), &key, message);
         }
         id.to_owned()
@@ -160,7 +161,8 @@ fn tenant_within(pasted: &str) -> Option<&str> {
     if is_endpoint { bare.split('/').nth(3) } else { Some(host) }
 }
 
-/// Scopes that Entra refuses for this grant, and what to write. Without Entra behind it only what names its resource counts.
+/// Scopes that Entra refuses for this grant, and what to write. Without Entra behind it only what names its resource
+/// counts.
 fn refused_by_entra(is_of_microsoft: bool, provider: Provider, scopes: &[&str]) -> Option<String> {
     let Provider { cloud, kind } = provider;
     let is_its = |scope: &str| {

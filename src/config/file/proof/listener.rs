@@ -100,7 +100,7 @@ impl Proof<'_> {
         })
     }
 
-    /// As it is written, or by the ports; and the ports that have TLS from the start all the same.
+    /// The entry as written, or by the ports; and the ports that have TLS from the start all the same.
     fn entry(&mut self, raw: &mut ListenerSection, listen: &[SocketAddr]) -> (Entry, Vec<u16>) {
         const ENTRIES: &[(&str, Entry)] = &[
             ("auto", Entry::Auto),
@@ -116,7 +116,7 @@ impl Proof<'_> {
         entry_by_ports(&ports, allows_plaintext || raw.detect_delay.is_some())
     }
 
-    /// Nobody is let in, so that nothing is to be said about how.
+    /// The treatment of logins beside `observe = true`, where no other key has a meaning.
     fn observed(&mut self, logins: Written<String>, upstream: Written<String>) -> Option<Logins> {
         for (key, written) in [("listener.logins", logins), ("listener.upstream", upstream)] {
             if let Some(written) = written {
@@ -140,7 +140,8 @@ impl Proof<'_> {
                 self.problem(
                     Some(upstream.span()),
                     "listener.upstream",
-                    "has a meaning with logins = \"pass-through\" alone; a translated login goes to its account's mail server",
+                    "has a meaning with logins = \"pass-through\" alone; a translated login goes to its account's \
+                     mail server",
                 );
             }
             return Some(Logins::Translate);
@@ -168,7 +169,7 @@ impl Proof<'_> {
         self.addresses("listener.listen", 993, written.into_inner())
     }
 
-    /// Whether any device at all can get through the handshake.
+    /// Checks that some device can get through the handshake.
     fn usable(&mut self, section: &Range<usize>, tls: &TlsPolicy, certificate: &Certificate) {
         let speaks_1_3 = tls.maximum == Version::Tls1_3;
         let fits_version = |suite: &&Suite| tls.maximum >= Version::Tls1_2 || !suite.needs_tls_1_2();
@@ -181,7 +182,8 @@ impl Proof<'_> {
             self.problem(
                 Some(section.clone()),
                 "listener.ciphers",
-                "all of them need an ECDSA certificate; add ecdsa_chain and ecdsa_key to the certificate, or suites with RSA",
+                "all of them need an ECDSA certificate; add ecdsa_chain and ecdsa_key to the certificate, or suites \
+                 with RSA",
             );
         }
         let sha1 = matches!(certificate.source, CertificateSource::Made { digest: Digest::Sha1, .. });
@@ -194,7 +196,8 @@ impl Proof<'_> {
         }
     }
 
-    /// The networks that devices may come from. Weak TLS, or none, is for private networks unless the file says otherwise.
+    /// The networks that devices may come from. Weak TLS, or none, is for private networks unless the file says
+    /// otherwise.
     fn allowed_networks(&mut self, written: Written<Vec<Spanned<String>>>, is_weak: bool) -> Networks {
         const KEY: &str = "listener.allowed_networks";
         let parsed = |networks: &[&str]| Networks(networks.iter().filter_map(|one| one.parse().ok()).collect());
@@ -211,7 +214,8 @@ impl Proof<'_> {
         networks
     }
 
-    /// Returns whether logins without TLS are allowed. The file must say twice that they are: by the key, and by networks.
+    /// Returns whether logins without TLS are allowed. The file must say twice that they are: by the key, and by
+    /// networks.
     fn plaintext(&mut self, section: &Range<usize>, entry: Entry, raw: &ListenerSection) -> bool {
         let allowed_span = raw.allow_plaintext.as_ref().map(Spanned::span);
         let allowed = raw.allow_plaintext.as_ref().is_some_and(|written| *written.get_ref());

@@ -1,4 +1,5 @@
-//! Paths of files that the configuration names. A secret that was written in such a place is none, and is never repeated.
+//! Paths of files that the configuration names. A secret that was written in such a place is none, and is never
+//! repeated.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -6,20 +7,21 @@ use std::path::{Path, PathBuf};
 use super::Proof;
 use crate::config::file::{File, Written};
 
-/// Whether a text is meant as a path: it begins like one, is a credential, or leads to something that is there. Messages of
-/// files repeat paths, so that nothing else may pass for one.
+/// Whether a text is meant as a path: it begins like one, is a credential, or leads to something that is there.
+/// Messages of files repeat paths, so that nothing else may pass for one.
 pub fn is_path(path: &Path) -> bool {
     let begins = path.to_str().is_some_and(|text| BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)));
     begins || (!path.as_os_str().is_empty() && path.exists())
 }
 
 impl Proof<'_> {
-    /// Tells of every path that is none. The state directory is not among them: packetboat makes it, wherever a name leads.
+    /// Tells of every path that is none. The state directory is not among them: packetboat makes it, wherever a name
+    /// leads.
     pub(super) fn paths(&mut self, raw: &File) {
         for (key, span, path) in paths(raw) {
             if !is_path(path) {
-                let message = "is no path of a file that is there: write the whole path, as \"/etc/packetboat/NAME\". A secret \
-                               stands in the file, and not here";
+                let message = "is no path of a file that is there: write the whole path, as \"/etc/packetboat/NAME\". \
+                               A secret stands in the file, and not here";
                 self.problem(Some(span), &key, message);
             }
         }

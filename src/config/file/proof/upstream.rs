@@ -60,7 +60,7 @@ impl Upstreams {
         names.next().filter(|_| names.next().is_none()).map(String::as_str)
     }
 
-    /// Those of the file and those that are used.
+    /// The servers of the file, and the supplied ones that are used.
     pub(super) fn used_by(self, is_used: impl Fn(&str) -> bool) -> BTreeMap<String, Upstream> {
         let keep_all = self.are_all_supplied();
         let Self { mut by_name, supplied } = self;
