@@ -8,7 +8,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use packetboat::proto::{self, Action, Limits, Offer, Outbox, Session, Side, Step, Terms, UpstreamLogin, UpstreamTls};
+use packetboat::proto::{
+    self, Action, CommandLimits, Offer, Outbox, Session, Side, Step, Terms, UpstreamLogin, UpstreamTls,
+};
 use packetboat::protocol::Protocol;
 
 const PIECE: usize = 64 * 1024;
@@ -59,7 +61,7 @@ fn login(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let mut out = Outbox::default();
                 let protocol = if name.starts_with("imap") { Protocol::Imap } else { Protocol::Pop3 };
-                let mut session = proto::session(protocol, OFFER, Limits::default());
+                let mut session = proto::session(protocol, OFFER, CommandLimits::default());
                 let mut rest = black_box(input);
                 loop {
                     match session.recv(Side::Downstream, rest, &mut out).unwrap() {
@@ -121,7 +123,7 @@ fn pop3() -> Box<dyn Session> {
 
 /// Takes a session to where device and server talk to each other.
 fn log_in(protocol: Protocol, device: &[&str], server: &[&str]) -> Box<dyn Session> {
-    let mut session = proto::session(protocol, OFFER, Limits::default());
+    let mut session = proto::session(protocol, OFFER, CommandLimits::default());
     let mut out = Outbox::default();
     for line in device {
         if let Step::Act(_, action) = session.recv(Side::Downstream, line.as_bytes(), &mut out).unwrap() {

@@ -45,7 +45,7 @@ pub struct Config {
     /// Metrics, health and the page.
     pub admin: Admin,
     /// Limits of the device inventory.
-    pub inventory: Inventory,
+    pub inventory: InventoryLimits,
     /// Limits and time-outs.
     pub limits: Limits,
     /// The listeners. Never empty.
@@ -88,7 +88,7 @@ pub struct Admin {
 
 /// Limits of the device inventory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inventory {
+pub struct InventoryLimits {
     /// The most devices to remember.
     pub devices: usize,
     /// The time after which an unseen device is forgotten.

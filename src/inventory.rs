@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::config::Inventory as Limits;
+use crate::config::InventoryLimits;
 use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use crate::transport::detect::hello::ClientHello;
@@ -31,7 +31,7 @@ pub use seen_device::SeenDevice;
 
 /// All devices that were seen.
 pub struct Inventory {
-    limits: Mutex<Limits>,
+    limits: Mutex<InventoryLimits>,
     table: Mutex<DeviceTable>,
     changed: AtomicBool,
 }
@@ -44,13 +44,13 @@ pub struct Presence {
 
 impl Inventory {
     /// An inventory without devices.
-    pub fn new(limits: Limits) -> Arc<Self> {
+    pub fn new(limits: InventoryLimits) -> Arc<Self> {
         let (table, changed) = (Mutex::default(), AtomicBool::new(false));
         Arc::new(Self { limits: Mutex::new(limits), table, changed })
     }
 
     /// Sets other limits.
-    pub fn set_limits(&self, limits: Limits) {
+    pub fn set_limits(&self, limits: InventoryLimits) {
         *self.limits.lock() = limits;
         self.forget_stale();
     }
@@ -172,7 +172,7 @@ impl Inventory {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> InventoryLimits {
         *self.limits.lock()
     }
 }
@@ -228,7 +228,7 @@ mod tests {
     use std::time::Duration;
 
     pub(super) fn inventory(devices: usize) -> Arc<Inventory> {
-        Inventory::new(Limits { devices, forget_after: Duration::from_secs(60), reverse_dns: false })
+        Inventory::new(InventoryLimits { devices, forget_after: Duration::from_secs(60), reverse_dns: false })
     }
 
     pub(super) fn hello(version: u16, suites: &[u16]) -> ClientHello {
@@ -335,7 +335,7 @@ mod tests {
         inventory.forget_stale();
         assert_eq!(inventory.devices().len(), 1);
         drop(connected);
-        inventory.set_limits(Limits { devices: 1, ..inventory.limits() });
+        inventory.set_limits(InventoryLimits { devices: 1, ..inventory.limits() });
         assert_eq!(inventory.devices().len(), 1);
         assert!(inventory.has_changed());
         drop(inventory.to_save());

@@ -27,7 +27,7 @@ use session::Machine;
 pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, Terms, UpstreamLogin, UpstreamTls};
 
 /// Makes the session of one connection with a device, before anything is sent.
-pub fn session(protocol: Protocol, offer: Offer, limits: Limits) -> Box<dyn Session> {
+pub fn session(protocol: Protocol, offer: Offer, limits: CommandLimits) -> Box<dyn Session> {
     match protocol {
         Protocol::Imap => Box::new(Machine::<Imap>::new(offer, limits)),
         Protocol::Pop3 => Box::new(Machine::<Pop3>::new(offer, limits)),
@@ -235,7 +235,7 @@ impl Offer {
 
 /// Limits on what a device sends before login.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct CommandLimits {
     /// A command line, in octets without its line end (RFC 2683 §3.2.1.5 asks for 8000).
     pub line: usize,
     /// A line of base64 in a SASL exchange, in octets.
@@ -246,7 +246,7 @@ pub struct Limits {
     pub bad_commands: u32,
 }
 
-impl Default for Limits {
+impl Default for CommandLimits {
     fn default() -> Self {
         Self { line: 8192, sasl_line: 16384, literal: 4096, bad_commands: 20 }
     }

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Activity, Failure, Leftover, Limits, Offer, Outbox, Responses, Side, Step, UpstreamLogin};
+use super::{Activity, CommandLimits, Failure, Leftover, Offer, Outbox, Responses, Side, Step, UpstreamLogin};
 use crate::failure::Reply;
 use crate::proto::sasl::{Credentials, Mechanism};
 
@@ -35,7 +35,7 @@ pub(super) trait Dialect: Default + Send {
         &mut self,
         input: &[u8],
         offer: &Offer,
-        limits: &Limits,
+        limits: &CommandLimits,
         out: &mut Vec<u8>,
     ) -> Result<Read<Self::Tag>, Failure>;
 

@@ -16,7 +16,7 @@ mod response_frame;
 mod tag;
 
 use super::dialect::{Dialect, Read, Response};
-use super::{Failure, Limits, Offer};
+use super::{CommandLimits, Failure, Offer};
 use crate::text::excerpt;
 use arguments::Arguments;
 use client::Client;
@@ -53,7 +53,7 @@ impl Dialect for Imap {
         &mut self,
         input: &[u8],
         offer: &Offer,
-        limits: &Limits,
+        limits: &CommandLimits,
         out: &mut Vec<u8>,
     ) -> Result<Read<Vec<u8>>, Failure> {
         match self.arguments.take() {

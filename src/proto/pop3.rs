@@ -13,7 +13,7 @@ mod response;
 
 use super::dialect::{Dialect, Read, Response};
 use super::line::Line;
-use super::{Failure, Kind, Limits, Offer};
+use super::{CommandLimits, Failure, Kind, Offer};
 use client::Client;
 use command::Command;
 use relay::Relay;
@@ -39,7 +39,13 @@ impl Dialect for Pop3 {
         out.extend_from_slice(b"+OK packetboat ready\r\n");
     }
 
-    fn read(&mut self, input: &[u8], offer: &Offer, limits: &Limits, out: &mut Vec<u8>) -> Result<Read<()>, Failure> {
+    fn read(
+        &mut self,
+        input: &[u8],
+        offer: &Offer,
+        limits: &CommandLimits,
+        out: &mut Vec<u8>,
+    ) -> Result<Read<()>, Failure> {
         match Line::split(input, limits.line) {
             Line::Incomplete => Ok(Read::Incomplete),
             Line::TooLong => Err(Failure::new(Kind::TooLong, "a POP3 command; limits.line says how long one may be")),

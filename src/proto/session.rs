@@ -8,8 +8,8 @@ use super::line::Line;
 use super::preamble;
 use super::sasl::{Exchange, NOT_SANE, Next};
 use super::{
-    Action, Activity, Credentials, Failure, Kind, Leftover, Limits, Offer, Outbox, Phase, RESPONSE_LINE, Session, Side,
-    Step, UpstreamLogin,
+    Action, Activity, CommandLimits, Credentials, Failure, Kind, Leftover, Offer, Outbox, Phase, RESPONSE_LINE,
+    Session, Side, Step, UpstreamLogin,
 };
 
 /// The state of one connection. Its dialect adds what a protocol has of its own.
@@ -18,7 +18,7 @@ pub(super) struct Machine<D: Dialect> {
     /// The reader of the device's commands before login.
     dialect: D,
     offer: Offer,
-    limits: Limits,
+    limits: CommandLimits,
     bad_commands: u32,
     /// No command has come since the connection began, or since TLS did.
     is_first: bool,
@@ -50,7 +50,7 @@ enum State<D: Dialect> {
 
 impl<D: Dialect> Machine<D> {
     /// Makes a connection on which nothing has been sent.
-    pub(super) fn new(offer: Offer, limits: Limits) -> Self {
+    pub(super) fn new(offer: Offer, limits: CommandLimits) -> Self {
         Self {
             state: State::NotAuthenticated,
             dialect: D::default(),
@@ -65,7 +65,7 @@ impl<D: Dialect> Machine<D> {
     /// Makes the machine of a login without a device. The connection to the server comes next.
     pub(super) fn logging_in() -> Self {
         let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
-        Self { state: State::LoggingIn(D::Tag::default(), None), ..Self::new(offer, Limits::default()) }
+        Self { state: State::LoggingIn(D::Tag::default(), None), ..Self::new(offer, CommandLimits::default()) }
     }
 
     /// Reads a command of the device before login.

@@ -9,7 +9,7 @@ use super::limits::Connections;
 use super::telemetry::Telemetry;
 use crate::config::{Entry, Limits, Listener};
 use crate::failure::{Failure, Kind};
-use crate::proto::{self, Limits as SessionLimits, Offer, Session};
+use crate::proto::{self, CommandLimits, Offer, Session};
 use crate::transport::downstream::Acceptor;
 use crate::transport::socket::Socket;
 
@@ -55,12 +55,12 @@ impl Service {
             // The mail server decides on a login that is passed through.
             xoauth2: matches!(*self.logins, Backend::PassThrough(_)),
         };
-        proto::session(self.listener.protocol, offer, session_limits(&self.limits))
+        proto::session(self.listener.protocol, offer, command_limits(&self.limits))
     }
 }
 
-fn session_limits(limits: &Limits) -> SessionLimits {
-    SessionLimits {
+fn command_limits(limits: &Limits) -> CommandLimits {
+    CommandLimits {
         line: limits.line,
         sasl_line: limits.sasl_line,
         literal: limits.literal,

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::{
-    self, Credentials, Deletes, Limits, MailboxTerms, Offer, Phase, Probe, Relogin, Side, Terms, UpstreamLogin,
+    self, CommandLimits, Credentials, Deletes, MailboxTerms, Offer, Phase, Probe, Relogin, Side, Terms, UpstreamLogin,
     UpstreamTls,
 };
 pub use packetboat::protocol::Protocol;
@@ -82,7 +82,7 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(settings: Settings, protocol: Protocol) -> Self {
-        let limits = Limits { line: 200, sasl_line: 400, literal: 60, bad_commands: 4 };
+        let limits = CommandLimits { line: 200, sasl_line: 400, literal: 60, bad_commands: 4 };
         let session = proto::session(protocol, settings.offer, limits);
         let (session, seen) = Checked::new(session, protocol);
         let device = Pipe::default();

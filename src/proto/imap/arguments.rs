@@ -2,7 +2,7 @@
 
 use super::command::{self, Command};
 use super::literal::{Literal, Tail, count_down};
-use crate::proto::Limits;
+use crate::proto::CommandLimits;
 
 /// A command whose arguments are being skipped.
 pub(super) struct Arguments {
@@ -40,7 +40,7 @@ pub(super) enum Skipped {
 impl Arguments {
     /// Begins to skip the command at the start of `input`, if its arguments are not needed. `continued` literals of
     /// it have had their `+`.
-    pub(super) fn of(input: &[u8], limits: &Limits, continued: usize) -> Option<Self> {
+    pub(super) fn of(input: &[u8], limits: &CommandLimits, continued: usize) -> Option<Self> {
         let command = command::start_of(input.get(..limits.line).unwrap_or(input))?.to_vec();
         Some(Self { command, position: Position::Line, tail: Tail::default(), continued, left: LONGEST })
     }

@@ -2,7 +2,7 @@
 
 use super::literal::Literal;
 use super::tag::{self, UNTAGGED};
-use crate::proto::Limits;
+use crate::proto::CommandLimits;
 use crate::proto::line::{Line, word};
 use crate::proto::sasl::Mechanism;
 use crate::secret::Secret;
@@ -45,7 +45,7 @@ pub(super) enum Verb<'a> {
 }
 
 /// Reads one command. `continued` literals of it have had their `+` already.
-pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, continued: usize) -> Parsed<'a> {
+pub(super) fn parse<'a>(input: &'a [u8], limits: &CommandLimits, continued: usize) -> Parsed<'a> {
     let (mut at, mut literals, mut literal_octets, mut text_octets) = (0, 0, 0_usize, 0_usize);
     loop {
         let rest = input.get(at..).unwrap_or_default();
@@ -88,7 +88,7 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, continued: usize) -> P
 
 /// Returns the limit on a line. AUTHENTICATE may carry a token as its initial response (RFC 4959 §3), which is as
 /// long as a SASL line.
-fn limit(input: &[u8], limits: &Limits) -> usize {
+fn limit(input: &[u8], limits: &CommandLimits) -> usize {
     // The verb counts where any other command would have to end, and not wherever a long line happens to be cut.
     if verb_of(input.get(..limits.line).unwrap_or(input)).eq_ignore_ascii_case(b"AUTHENTICATE") {
         limits.line.max(limits.sasl_line)
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     fn login(input: &[u8], continued: usize) -> (Vec<u8>, Vec<u8>) {
-        match parse(input, &Limits::default(), continued) {
+        match parse(input, &CommandLimits::default(), continued) {
             Parsed::Complete { command: Command { verb: Verb::Login { user, password }, .. }, len } => {
                 assert_eq!(len, input.len());
                 (user, password.expose().to_vec())
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn synchronising_literals_wait_one_after_the_other() {
-        let limits = Limits::default();
+        let limits = CommandLimits::default();
         assert!(matches!(parse(b"a LOGIN {4}\r\n", &limits, 0), Parsed::Continue { .. }));
         assert!(matches!(parse(b"a LOGIN {4}\r\n", &limits, 1), Parsed::Incomplete));
         assert!(matches!(parse(b"a LOGIN {4}\r\nscan {6}\r\n", &limits, 1), Parsed::Continue { .. }));
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense() {
-        let limits = Limits::default();
+        let limits = CommandLimits::default();
         for input in [
             &b"\r\n"[..],
             b"a1\r\n",

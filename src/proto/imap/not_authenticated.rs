@@ -6,7 +6,7 @@ use super::arguments::{Arguments, Skipped};
 use super::command::{self, Command, Parsed, Verb};
 use super::{Imap, capability, response};
 use crate::proto::dialect::{Read, Request};
-use crate::proto::{Credentials, Failure, Kind, Limits, Offer};
+use crate::proto::{CommandLimits, Credentials, Failure, Kind, Offer};
 
 impl Imap {
     /// Reads a command of the device.
@@ -14,7 +14,7 @@ impl Imap {
         &mut self,
         input: &[u8],
         offer: &Offer,
-        limits: &Limits,
+        limits: &CommandLimits,
         out: &mut Vec<u8>,
     ) -> Result<Read<Vec<u8>>, Failure> {
         loop {

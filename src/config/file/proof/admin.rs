@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::Proof;
 use super::address::overlap;
 use crate::config::file::{AdminSection, File, InventorySection};
-use crate::config::{Admin, Environment, Inventory, Listener};
+use crate::config::{Admin, Environment, InventoryLimits, Listener};
 
 impl Proof<'_> {
     pub(super) fn admin(&mut self, raw: AdminSection, listeners: &[Listener]) -> Admin {
@@ -41,9 +41,9 @@ impl Proof<'_> {
         Admin { listen, token_file: raw.token_file.map(Spanned::into_inner) }
     }
 
-    pub(super) fn inventory(&mut self, raw: InventorySection) -> Inventory {
+    pub(super) fn inventory(&mut self, raw: InventorySection) -> InventoryLimits {
         let day = Duration::from_secs(24 * 60 * 60);
-        Inventory {
+        InventoryLimits {
             devices: self.number("inventory.devices", raw.devices, 1..=100_000, 1000),
             forget_after: self.duration_up_to(3650 * day, "inventory.forget_after", raw.forget_after, 90 * day),
             reverse_dns: raw.reverse_dns.unwrap_or(true),
