@@ -1,23 +1,15 @@
-//! The fast framing beside the slow, obvious one of `fuzz/model.rs`, on conversations that devices and servers have: with
+//! The fast framing beside the slow, obvious one of `support::fuzz::model`, on conversations that devices and servers have: with
 //! literals, pipelining, IDLE, mail that looks like protocol; cut anywhere. What the device hears is, octet for octet, what
 //! the server said, but for the capability lists.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "fuzz/model.rs"]
-mod model;
-#[path = "fuzz/pair.rs"]
-mod pair;
-#[allow(dead_code)]
-#[path = "fuzz/random.rs"]
-mod random;
-
 use std::collections::BTreeMap;
 
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::{Deletes, Relogin, Side};
-use pair::{Pair, Protocol, Settings};
-use random::Random;
+use support::fuzz::pair::{Pair, Protocol, Settings};
+use support::fuzz::random::Random;
 
 /// How often something came about, so that nobody mistakes silence for agreement.
 type Seen = BTreeMap<&'static str, u32>;

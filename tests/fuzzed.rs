@@ -3,18 +3,6 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "fuzz/model.rs"]
-mod model;
-#[path = "fuzz/pair.rs"]
-mod pair;
-#[path = "fuzz/parsers.rs"]
-mod parsers;
-#[allow(dead_code)]
-#[path = "fuzz/random.rs"]
-mod random;
-#[path = "fuzz/session.rs"]
-mod session;
-
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -22,8 +10,9 @@ use std::path::{Path, PathBuf};
 use packetboat::proto::sasl::{Exchange, Mechanism, Next};
 use packetboat::transport::detect::hello::{self, ClientHello};
 use packetboat::transport::proxy_header;
-use pair::Protocol;
-use random::Random;
+use support::fuzz::pair::Protocol;
+use support::fuzz::random::Random;
+use support::fuzz::{parsers, session};
 
 #[test]
 fn imap_sessions() {

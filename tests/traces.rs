@@ -22,17 +22,8 @@ use std::path::Path;
 
 use packetboat::proto::{Deletes, Offer, Probe, Relogin, Side, UpstreamTls};
 
-#[path = "fuzz/model.rs"]
-mod model;
-#[allow(dead_code)]
-#[path = "fuzz/pair.rs"]
-mod pair;
-#[allow(dead_code)]
-#[path = "fuzz/random.rs"]
-mod random;
-
-use pair::{Heard, Pair, Protocol, Settings, readable};
-use random::Random;
+use support::fuzz::pair::{Heard, Pair, Protocol, Settings, readable};
+use support::fuzz::random::Random;
 
 #[test]
 fn every_transcript_at_every_cut() {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use openssl::ssl::{SslRef, SslSession};
 
-use crate::random::Random;
 use crate::world::{World, add};
 use support::connection::Connection;
+use support::fuzz::random::Random;
 use support::translated::DEVICE_PASSWORD;
 
 pub struct Device<'a> {

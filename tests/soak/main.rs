@@ -11,9 +11,6 @@ mod book;
 mod causes;
 mod device;
 mod gauges;
-#[allow(dead_code)]
-#[path = "../fuzz/random.rs"]
-mod random;
 mod system;
 mod weather;
 mod world;

@@ -10,11 +10,11 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use socket2::SockRef;
 
 use crate::device::connect;
-use crate::random::Random;
 use crate::world::{Bell, Cause, World, add};
 use crate::{THREADS, USER};
 use support::connection::Connection;
 use support::forgotten::{forget, held_connections, is_held};
+use support::fuzz::random::Random;
 use support::process::Process;
 use support::proxy::{Proxy, sum};
 use support::strain::{Hanging, allow_threads};

@@ -7,10 +7,10 @@ use std::sync::RwLock;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::random::Random;
 use crate::world::{Bell, Cause, World, add};
 use support::certificates::Certificates;
 use support::dovecot::Dovecot;
+use support::fuzz::random::Random;
 use support::issuer::Issuer;
 use support::proxy::Proxy;
 use support::strain::until;

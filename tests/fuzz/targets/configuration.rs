@@ -2,7 +2,6 @@
 
 #![no_main]
 
-#[path = "../parsers.rs"]
-mod parsers;
+use support::fuzz::parsers;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| parsers::configuration(input));

@@ -2,13 +2,7 @@
 
 #![no_main]
 
-#[path = "../model.rs"]
-mod model;
-#[path = "../pair.rs"]
-mod pair;
-#[path = "../session.rs"]
-mod session;
-
-use pair::Protocol;
+use support::fuzz::session;
+use support::fuzz::pair::Protocol;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(session::play(Protocol::Imap, input)));

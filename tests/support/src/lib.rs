@@ -8,6 +8,7 @@ pub mod device;
 pub mod dovecot;
 pub mod exchange;
 pub mod forgotten;
+pub mod fuzz;
 pub mod guessers;
 pub mod harness;
 pub mod imap;

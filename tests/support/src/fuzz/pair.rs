@@ -1,9 +1,6 @@
 //! A device and a server at the two ends of the real driver, in memory: what each of them sends, and all that it
 //! receives.
 
-#[path = "laws.rs"]
-mod laws;
-
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -21,8 +18,8 @@ pub use packetboat::protocol::Protocol;
 use packetboat::proxy::{Driver, Event};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::model::Model;
-use laws::{Checked, Seen};
+use crate::fuzz::laws::{Checked, Seen};
+use crate::fuzz::model::Model;
 
 /// What the configuration and the account say of a session.
 #[derive(Clone, Copy, Debug)]

@@ -2,15 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "config/documented.rs"]
 mod documented;
-#[path = "config/endpoints.rs"]
 mod endpoints;
-#[path = "config/pasted.rs"]
 mod pasted;
-#[path = "config/planted.rs"]
 mod planted;
-#[path = "config/servers.rs"]
 mod servers;
 
 use std::path::Path;
@@ -18,8 +13,8 @@ use std::path::Path;
 use packetboat::config::{Config, Entry, Environment, LogFormat, LogLevel, Logins, Profile, Version};
 use packetboat::protocol::ByProtocol;
 
-const DOCUMENTED: &str = include_str!("../config/packetboat.toml");
-const MINIMAL: &str = include_str!("../config/minimal.toml");
+const DOCUMENTED: &str = include_str!("../../config/packetboat.toml");
+const MINIMAL: &str = include_str!("../../config/minimal.toml");
 
 fn parse(text: &str) -> Config {
     Config::parse(text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems:?}")).config

@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 
 use packetboat::proto::{Offer, Relogin, Side};
 
-use crate::pair::{Protocol, readable};
+use crate::fuzz::pair::{Protocol, readable};
 
 pub enum Model {
     Imap(Imap),

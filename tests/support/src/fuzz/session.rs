@@ -15,7 +15,7 @@
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::{Deletes, Probe, Relogin, Side, UpstreamTls};
 
-use crate::pair::{Heard, Pair, Protocol, Settings};
+use crate::fuzz::pair::{Heard, Pair, Protocol, Settings};
 
 enum Happening {
     Says(Side, Vec<u8>),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use packetboat::failure::Failure;
 use packetboat::proto::{Action, Activity, Leftover, Outbox, Phase, Session, Side, Step, UpstreamLogin};
 
-use super::{Protocol, readable};
+use crate::fuzz::pair::{Protocol, readable};
 
 /// The session that the driver is given.
 pub struct Checked {
