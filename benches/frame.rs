@@ -1,5 +1,5 @@
-//! The protocols alone, without sockets: framers in octets per second, against a plain memchr scan of the same octets for
-//! line ends; logins read; capability lists rewritten.
+//! The protocols alone, without sockets: framing in octets per second, beside a plain memchr scan of the same octets
+//! for line ends; the reading of logins; the rewriting of capability lists.
 //!
 //! Input comes in pieces of 64 KiB, as from the relay's buffer. `make bench-frame`
 
@@ -47,7 +47,7 @@ fn frame(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A device's login, from its octets to the credentials.
+/// Reads a device's login, from its octets to the credentials.
 fn login(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("login");
     let ways: [(&str, &[u8]); 4] = [
@@ -76,7 +76,7 @@ fn login(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A line with a capability list, rewritten for the device; beside a line that just goes on.
+/// Rewrites a line with a capability list for the device; beside it a line that passes.
 fn rewrite(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rewrite");
     let exchange =
@@ -101,7 +101,7 @@ fn rewrite(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Hands a piece over until all of it is forwarded; what is held back at its end is left off.
+/// Hands a piece over until all of it is forwarded. The end that is held back is left off.
 fn forward(session: &mut dyn Session, side: Side, mut piece: &[u8]) {
     let mut out = Outbox::default();
     while !piece.is_empty() {

@@ -1,6 +1,6 @@
-//! The fast framing beside the slow, obvious one of `support::fuzz::model`, on conversations that devices and servers have: with
-//! literals, pipelining, IDLE, mail that looks like protocol; cut anywhere. What the device hears is, octet for octet, what
-//! the server said, but for the capability lists.
+//! The fast framing is compared with the slow, obvious one of `support::fuzz::model`, on conversations that devices and
+//! servers have: with literals, pipelining, IDLE, and mail that looks like protocol, cut anywhere. The device gets
+//! what the server sent, octet for octet, but for the capability lists.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -11,7 +11,7 @@ use packetboat::proto::{Deletes, Relogin, Side};
 use support::fuzz::pair::{Pair, Protocol, Settings};
 use support::fuzz::random::Random;
 
-/// How often something came about, so that nobody mistakes silence for agreement.
+/// Counts of what came about, so that nobody mistakes silence for agreement.
 type Seen = BTreeMap<&'static str, u32>;
 
 #[test]
@@ -94,7 +94,8 @@ fn pop3_conversations() {
     }
 }
 
-/// A device that says another login while its server closes: the answer would be taken for the rest of the line.
+/// A device sends another login while its server closes. An answer of packetboat's would be taken for the rest of the
+/// line.
 #[test]
 fn nothing_is_said_behind_half_a_line() {
     let imap = (Protocol::Imap, &b"a LOGIN u p\r\n"[..], &b"* OK ready\r\nP2 OK in\r\n"[..], &b"* CAPABILITY IM"[..]);
@@ -115,7 +116,7 @@ fn nothing_is_said_behind_half_a_line() {
     }
 }
 
-/// Every other login is translated.
+/// Returns a session behind its login. Every other login is translated.
 fn logged_in(protocol: Protocol, seed: u64, device: &[u8], server: &[u8]) -> Pair {
     let relogin = if seed.is_multiple_of(2) { Relogin::Allowed } else { Relogin::Refused };
     let mut pair = Pair::new(Settings { relogin, ..Settings::default() }, protocol);
@@ -124,7 +125,7 @@ fn logged_in(protocol: Protocol, seed: u64, device: &[u8], server: &[u8]) -> Pai
     pair
 }
 
-/// What is still to come, and the end; all that was heard is compared with the model there.
+/// Sends what is still to come, and closes. The model is compared at the end.
 fn say_the_rest(mut pair: Pair, device: &[u8], server: &[u8]) {
     pair.send(Side::Downstream, device, |left| left);
     pair.send(Side::Upstream, server, |left| left);
@@ -133,7 +134,7 @@ fn say_the_rest(mut pair: Pair, device: &[u8], server: &[u8]) {
     pair.all_received();
 }
 
-/// As much as the network brings just now, in pieces.
+/// Sends as much as the network brings just now, in pieces.
 fn some_of(pair: &mut Pair, side: Side, coming: &mut Vec<u8>, random: &mut Random) {
     let now: Vec<u8> = coming.drain(..random.below(coming.len() + 1)).collect();
     let piece = 1 + random.below(40);

@@ -4,13 +4,17 @@
 //!
 //! | begins with | means |
 //! |---|---|
-//! | `C: ` | the device says this line |
-//! | `S: ` | the device hears this line |
-//! | `c: ` | the server hears this line |
-//! | `s: ` | the server says this line |
-//! | `! ` | this happens: `authenticate USER PASSWORD`, `logged in`, `login failed KIND`, `notice KIND`, `start tls SIDE`, `close`, `error KIND`, `injection SIDE` |
-//! | `@ ` | a setting, at the top: `implicit`, `starttls`, `plaintext`, `upstream starttls`, `unreachable`, `probe`, `translated`, `delete = false` |
+//! | `C: ` | the device sends this line |
+//! | `S: ` | the device gets this line |
+//! | `c: ` | the server gets this line |
+//! | `s: ` | the server sends this line |
+//! | `! ` | this event comes |
+//! | `@ ` | a setting, at the top |
 //! | `#` | a remark |
+//!
+//! Events are `authenticate USER PASSWORD`, `logged in`, `login failed KIND`, `notice KIND`, `start tls SIDE`, `close`,
+//! `error KIND` and `injection SIDE`. Settings are `implicit`, `starttls`, `plaintext`, `upstream starttls`,
+//! `unreachable`, `probe`, `translated` and `delete = false`.
 //!
 //! Lines end with CRLF, unless they end with `\&`, which stands for no line end at all. `\n`, `\r`, `\\` and `\xHH`
 //! are octets.
@@ -49,7 +53,7 @@ fn every_transcript_at_every_cut() {
     assert!(replayed >= 20, "only {replayed} transcripts");
 }
 
-/// The laws of the contract on traffic that nobody would write: whatever comes, in whatever pieces, the output is the
+/// Random traffic that nobody would write, in random pieces, keeps the laws of the contract: the output stays the
 /// same, counts fit, and every call returns.
 #[test]
 fn random_traffic_in_random_pieces() {
@@ -109,8 +113,8 @@ fn random_traffic_in_random_pieces() {
     }
 }
 
-/// What passes for a device that may not delete is read by a server that takes spaces where it can, refuses literals
-/// and IDLE as it likes, and answers before it has heard all: it is never asked to delete.
+/// A server that takes spaces where it can, refuses literals and IDLE as it likes, and answers before it has read all
+/// is never asked to delete.
 #[test]
 fn no_server_is_asked_to_delete() {
     let mut obeyed = std::collections::BTreeMap::new();
@@ -144,7 +148,7 @@ fn no_server_is_asked_to_delete() {
     }
 }
 
-/// A server that is lenient where that does harm.
+/// A server that is lenient where leniency does harm.
 #[derive(Default)]
 struct Server {
     heard: Vec<u8>,
@@ -444,7 +448,7 @@ impl Transcript {
         }
     }
 
-    /// `cut` says how much of an input, from an offset on, comes at a time.
+    /// Plays the transcript. `cut` returns how much of an input, from an offset on, comes at a time.
     fn replay(&self, name: &str, cut: &dyn Fn(usize, usize) -> Option<usize>) -> Heard {
         let protocol = if name.starts_with("imap") { Protocol::Imap } else { Protocol::Pop3 };
         let mut pair = Pair::new(self.settings, protocol);

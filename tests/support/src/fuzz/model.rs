@@ -1,9 +1,10 @@
-//! What passes between device and server after the login, once more: octet by octet and line by line, with no thought of
-//! speed. Written from the RFCs and from the documented rewrites, and compared with the fast framing on the same traffic.
+//! A model of the relay after login, octet by octet and line by line, with no thought of speed. It is written from
+//! the RFCs and from the documented rewrites, and compared with the fast framing on the same traffic.
 //!
-//! The device's octets all pass; where its login was translated, all but further logins and what belongs to them, which
-//! are answered here. Of the server's all pass, but for these: capabilities that are not true between this device and this
-//! server are left out of its lists (IMAP), or their lines are (POP3), where our own logins are named.
+//! All of the device's octets pass. Where its login was translated, further logins and what belongs to them do not;
+//! packetboat answers them. All of the server's octets pass, but for capabilities that do not hold between this
+//! device and this server. They are left out of the list (IMAP), or their lines are left out and packetboat's own
+//! logins are named (POP3).
 
 use std::collections::{HashSet, VecDeque};
 
@@ -16,7 +17,7 @@ pub enum Model {
     Pop3(Pop3),
 }
 
-/// What a side has been given so far, and what it will get once its line is whole.
+/// The octets that a side has been given so far, and those that it gets once its line is whole.
 #[derive(Default)]
 pub struct Passed {
     done: Vec<u8>,
@@ -24,7 +25,7 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// Whether the line has its end now.
+    /// Takes an octet. Returns whether the line has its end now.
     fn push(&mut self, octet: u8) -> bool {
         self.line.push(octet);
         octet == b'\n'
@@ -55,15 +56,16 @@ impl Model {
         }
     }
 
-    /// The server has closed: behind half a line nothing of ours is said.
+    /// Notes that the server has closed. Packetboat sends nothing behind half a line.
     pub fn closed(&mut self) {
         if let Model::Pop3(pop3) = self {
             pop3.is_closed = true;
         }
     }
 
-    /// What was heard is what ought to have been, as far as it has come: of a line without its end some may be held back. Of
-    /// what the device said nothing is missing but what has not been read, and what was refused.
+    /// Compares what each side got with what it ought to have got, as far as it has come. Some of a line without its
+    /// end may be held back. Nothing of the device's octets is missing but what has not been read, and what was
+    /// refused.
     pub fn compare(&self, device: &[u8], server: &[u8], unread: &[u8]) {
         let (passed, sent, held, refuses) = match self {
             Model::Imap(imap) => (&imap.passed, &imap.sent, imap.held(), imap.refuses),
@@ -99,7 +101,7 @@ impl Model {
     }
 }
 
-/// The same, but for a last word that may go on.
+/// The same words, without a last word that may go on.
 fn whole_words(line: &[u8]) -> Vec<String> {
     let mut words = words(line);
     if !line.last().is_some_and(is_blank) {
@@ -122,7 +124,7 @@ fn words(line: &[u8]) -> Vec<String> {
     words.map(trimmed).collect()
 }
 
-/// Where the next octet stands.
+/// The position of the next octet.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Place {
     #[default]
@@ -136,15 +138,16 @@ enum Place {
 
 #[derive(Default)]
 pub struct Imap {
-    /// Logins are answered here; the answers, and whether what follows may belong to one.
+    /// Logins are answered here.
     refuses: bool,
     refusals: Vec<Vec<u8>>,
     behind_login: bool,
-    /// What follows may be the literal that was refused, of this size.
+    /// The literal that follows may be the one that was refused, of this size.
     behind_literal: Option<u64>,
     is_refused: bool,
     is_dropped: bool,
-    /// How much of the server's had passed at the start of each response: here our answers may stand.
+    /// The octets of the server's that had passed at the start of each response. Packetboat's answers may stand
+    /// there.
     starts: Vec<usize>,
     sent: Vec<u8>,
     passed: Passed,
@@ -153,7 +156,7 @@ pub struct Imap {
     command: Vec<u8>,
     /// The tag of the command that goes on.
     tag: Vec<u8>,
-    /// The literal was announced, and the server has a say (RFC 3501 §7.5).
+    /// The literal was announced, and the server may still refuse it (RFC 3501 §7.5).
     asks: bool,
     /// The tag of COMPRESS.
     compress: Option<Vec<u8>>,
@@ -170,12 +173,12 @@ impl Imap {
         self.commanded(octet);
     }
 
-    /// The beginning of a line that is answered here, or not.
+    /// Returns the beginning of a line that is held back, to be answered here or not.
     fn held(&self) -> &[u8] {
         if self.device == Place::Start { &self.command } else { &[] }
     }
 
-    /// The line goes on, unless it is answered here: as soon as its first words are there.
+    /// Decides whether the line passes, as soon as its first words are there.
     fn decided(&mut self, octet: u8) {
         if octet == 0 && self.command.is_empty() {
             return;
@@ -208,12 +211,12 @@ impl Imap {
         }
     }
 
-    /// A dropped line is whole: of a login, the literal that it announces may come without being asked for.
+    /// Reads the end of a dropped line. The literal that a login announces may come without being asked for.
     fn refused_literal(&mut self, line: &[u8]) {
         self.behind_literal = announced(line).filter(|(_, asks)| *asks && self.behind_login).map(|(size, _)| size);
     }
 
-    /// Whether the line that is being read may be the literal that was refused.
+    /// Returns whether the line that is being read may be the literal that was refused.
     fn may_be_literal(&self, size: u64) -> bool {
         let line = &self.command[..self.command.len().min(1024)];
         let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -222,7 +225,7 @@ impl Imap {
         line.len() == size || line.get(size).is_some_and(is_blank)
     }
 
-    /// The answer to the line that is being read, once it is known to be refused.
+    /// Returns the answer to the line that is being read, once it is known to be refused.
     fn refusal(&self) -> Option<(Vec<u8>, &'static str, bool)> {
         let line = &self.command;
         let words = whole_words(line);
@@ -305,8 +308,9 @@ impl Imap {
         }
     }
 
-    /// Whether a device may have heard this: `all` that passes, or up to the unfinished line, and our own answers in their
-    /// order, each where a response begins. Where the server has said the same words as we, either may have come first.
+    /// Returns whether a device may have got this: `all` that passes, or up to the unfinished line, and packetboat's
+    /// own answers in their order, each where a response begins. Where the server has sent the same words, either may
+    /// have come first.
     fn could_be_heard(&self, all: &[u8], heard: &[u8]) -> bool {
         let now = if self.server == Place::Start { self.passed.done.len() } else { 0 };
         let is_start = |at: usize| at == now || self.starts.binary_search(&at).is_ok();
@@ -417,7 +421,7 @@ impl Imap {
         done.extend(b"\r\n");
     }
 
-    /// The server has answered a command.
+    /// Notes that the server has answered a command.
     fn completed(&mut self, tag: &[u8], ok: bool) {
         if self.asks && self.tag == tag && matches!(self.device, Place::Literal(_)) {
             // The literal was refused: what comes next is a command.
@@ -433,7 +437,7 @@ impl Imap {
     }
 }
 
-/// The literal that a line announces at its end, and whether its sender waits: RFC 3501 §4.3, RFC 7888 §4.
+/// Reads the literal that a line announces at its end, and whether its sender waits (RFC 3501 §4.3, RFC 7888 §4).
 fn announced(line: &[u8]) -> Option<(u64, bool)> {
     let line = line.strip_suffix(b"\n")?;
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -471,9 +475,9 @@ pub struct Pop3 {
     sent: Vec<u8>,
     passed: Passed,
     command: Vec<u8>,
-    /// What the server owes: whether its answer has more lines than one, and whether they are capabilities.
+    /// The answers that the server owes: whether each has more lines than one, and whether they are capabilities.
     owed: VecDeque<Answer>,
-    /// What the server answers just now.
+    /// The answer that the server sends just now.
     answer: Answer,
     within: Within,
 }
@@ -555,7 +559,7 @@ impl Pop3 {
         }
     }
 
-    /// Whether the line that is being read is refused, as far as it is known.
+    /// Returns whether the line that is being read is refused, as far as it is known.
     fn refuses_line(&self) -> bool {
         let words = whole_words(&self.command);
         match words.first().map(String::as_str) {
@@ -566,7 +570,7 @@ impl Pop3 {
         }
     }
 
-    /// Our own answers, when their turn has come.
+    /// Sends packetboat's own answers, once all before them are sent.
     fn refuse(&mut self) {
         let has_begun = |line: &[u8]| line.first() == Some(&b'+') && line.len() > 2 || line.len() >= 512;
         while self.owed.front() == Some(&Answer::Refusal) {
@@ -653,15 +657,15 @@ impl Pop3 {
     }
 }
 
-/// RFC 3501, and the extensions that mail programs use.
+/// The commands of RFC 3501, and of the extensions that mail programs use.
 const KNOWN: &str = "NOOP CHECK SELECT EXAMINE LIST LSUB XLIST STATUS FETCH UID STORE SEARCH COPY MOVE APPEND EXPUNGE CLOSE \
     UNSELECT IDLE LOGOUT CAPABILITY ID ENABLE NAMESPACE CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE SORT THREAD GETQUOTA \
     GETQUOTAROOT GETACL MYRIGHTS GETMETADATA";
-/// RFC 1939, 2449, 6856.
+/// The commands of RFC 1939, 2449 and 6856.
 const POP3_KNOWN: &str = "STAT LIST RETR DELE NOOP RSET LAST QUIT TOP UIDL CAPA LANG UTF8 XTND";
 const CODE: &[u8] = b"[CAPABILITY ";
-/// What is true between any device and any server: RFC 3501 §11's registry, without logins, TLS, and what changes the
-/// syntax.
+/// The capabilities that hold between any device and any server: the registry of RFC 3501 §11, without logins, TLS,
+/// and what changes the syntax.
 const WITHOUT_VALUE: &str = "IMAP4 IMAP4REV1 ACL BINARY CATENATE CHILDREN CONDSTORE CREATE-SPECIAL-USE ESEARCH ESORT \
     FILTERS ID IDLE INPROGRESS LANGUAGE LIST-EXTENDED LIST-METADATA LIST-MYRIGHTS LIST-STATUS LITERAL+ LITERAL- METADATA \
     METADATA-SERVER MOVE MULTIAPPEND MULTISEARCH NAMESPACE NOTIFY OBJECTID PARTIAL REPLACE SAVEDATE SEARCHRES SPECIAL-USE \
