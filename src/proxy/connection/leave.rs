@@ -88,4 +88,4 @@ pub(super) fn in_clear() -> Ending {
 }
 
 /// How long a device that does not close in its turn is waited for.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(2);

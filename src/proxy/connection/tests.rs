@@ -307,4 +307,6 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(180);
 const UPSTREAM_LOGIN_TIMEOUT: Duration = Duration::from_secs(90);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(35 * 60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time for a device to close in its turn.
+const LINGER: Duration = Duration::from_secs(2);
 const SECOND: Duration = Duration::from_secs(1);

@@ -2,7 +2,6 @@
 
 use tokio::time::sleep;
 
-use super::super::leave::LINGER;
 use super::*;
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ async fn a_session_without_octets_ends_after_the_idle_timeout() {
     let outcome = outcome.await;
     outcome.assert_ended(IDLE_TIMEOUT, "idle_timeout");
     assert!(outcome.device.contains("* BYE "), "{}", outcome.device);
-    outcome.assert_left(super::super::leave::LINGER);
+    outcome.assert_left(LINGER);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::pause;
 
-use super::super::leave::LINGER;
 use super::*;
 
 #[tokio::test]
