@@ -119,7 +119,7 @@ fn run(target: &str, rounds: usize, play: fn(&[u8])) {
 fn change(input: &mut Vec<u8>, words: &[&[u8]], random: &mut Random) {
     let at = random.below(input.len() + 1);
     match random.below(7) {
-        0 => input.insert(at, random.next().to_le_bytes()[0]),
+        0 => input.insert(at, random.next_u64().to_le_bytes()[0]),
         1 if at < input.len() => drop(input.remove(at)),
         2 if at < input.len() => input[at] ^= 1 << random.below(8),
         3 if at < input.len() => input[at] = [0, 10, 13, 32, 34, 123, 125, 127, 128, 255][random.below(10)],
