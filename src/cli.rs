@@ -190,7 +190,7 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            return output::print_usage(error).map_or_else(|error| error.exit().into(), |()| ExitCode::SUCCESS);
+            return output::print_usage(error).map_or_else(|error| error.code().into(), |()| ExitCode::SUCCESS);
         }
     };
     let result = match arguments.command {
@@ -221,7 +221,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(error.to_string());
-            error.exit().into()
+            error.code().into()
         }
     }
 }

@@ -110,11 +110,7 @@ const RETIRED_WORDS: &[&str] = &[
     "witness",
 ];
 
-const LONGEST_FILE: usize = 450;
-
-/// Imports in cycles, and retired names, that are left to mend.
-const CYCLES: usize = 11;
-const NAMES: usize = 150;
+const LONGEST_FILE: usize = 400;
 
 #[test]
 fn imports_go_down_only() {
@@ -123,8 +119,7 @@ fn imports_go_down_only() {
 
 #[test]
 fn siblings_form_no_cycle() {
-    let cycles = House::read().cycles();
-    assert!(cycles.len() <= CYCLES, "\n{}", cycles.join("\n"));
+    assert_none(House::read().cycles());
 }
 
 #[test]
@@ -159,8 +154,7 @@ fn one_module_prints() {
 
 #[test]
 fn names_are_the_words_of_the_field() {
-    let names: Vec<String> = sources().iter().flat_map(|(file, text)| retired(&module_of(file), text)).collect();
-    assert!(names.len() <= NAMES, "\n{}", names.join("\n"));
+    assert_none(sources().iter().flat_map(|(file, text)| retired(&module_of(file), text)).collect());
 }
 
 #[test]
@@ -226,7 +220,8 @@ struct House {
 
 impl House {
     fn read() -> Self {
-        Self::of(sources().into_iter().map(|(file, text)| (module_of(&file), text)))
+        let files = sources().into_iter().map(|(file, text)| (module_of(&file), text));
+        Self::of(files.filter(|(module, _)| !module.split("::").any(|part| part == "tests")))
     }
 
     fn of(files: impl Iterator<Item = (String, String)>) -> Self {

@@ -36,7 +36,7 @@ pub(super) fn unavailable(reason: impl Display) -> CommandError {
 
 impl CommandError {
     /// The exit code.
-    pub(super) fn exit(&self) -> Exit {
+    pub(super) fn code(&self) -> Exit {
         self.exit
     }
 }
