@@ -173,6 +173,7 @@ fn is_id(id: &str) -> bool {
 }
 
 /// Returns the advice on one of Microsoft's error numbers. They may change: `error` decides whether a refusal passes.
+#[allow(clippy::too_many_lines, reason = "a table, one row for each of Microsoft's numbers")]
 pub(super) fn advice(code: u32) -> Option<Advice> {
     Some(match code {
         50034 | 50020 => Advice::Text("the account is not in this tenant: compare its address, and tenant"),

@@ -5,6 +5,8 @@
 //! system does not give.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// A cell of the table has more than five coordinates.
+#![allow(clippy::too_many_arguments)]
 
 mod device;
 mod expect;

@@ -301,6 +301,7 @@ impl Client {
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "the fields that RFC 5246 §6.2.3.1 lists")]
 fn mac(digest: MessageDigest, key: &[u8], sequence: u64, kind: u8, version: u16, body: &[u8]) -> Vec<u8> {
     let length = (body.len() as u16).to_be_bytes();
     hmac(digest, key, &[&sequence.to_be_bytes()[..], &[kind], &version.to_be_bytes(), &length, body].concat())
