@@ -1,6 +1,7 @@
 //! TLS towards the device, by OpenSSL. Only this file and its parts know OpenSSL.
 
 pub mod certificate;
+mod handshake;
 pub mod legacy_client;
 mod library;
 pub mod refusal;
@@ -26,6 +27,7 @@ use super::socket::Socket;
 use crate::config::suite::Tier;
 use crate::config::{TlsPolicy, Version};
 use certificate::Loaded;
+pub use handshake::{HandshakeError, Reason};
 pub use library::ProviderError;
 
 /// An encrypted stream towards a device.
@@ -46,17 +48,6 @@ pub enum Sessions {
     Known,
     /// Sessions of all others.
     Strangers,
-}
-
-/// The error of a TLS handshake, in OpenSSL's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HandshakeError {
-    /// OpenSSL's reason, as `no shared cipher`; an alert of the device has `alert` in it.
-    Reason(String),
-    /// The device closed the connection.
-    Closed,
-    /// The connection broke.
-    Io(String),
 }
 
 /// The error of a context for TLS with devices.
@@ -99,17 +90,6 @@ impl std::error::Error for AcceptorError {
     }
 }
 
-impl fmt::Display for HandshakeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reason(why) | Self::Io(why) => f.write_str(why),
-            Self::Closed => f.write_str("it closed the connection"),
-        }
-    }
-}
-
-impl std::error::Error for HandshakeError {}
-
 impl Acceptor {
     /// Builds the context: built once for a listener, because it costs more than a resumed handshake.
     ///
@@ -141,14 +121,14 @@ impl Acceptor {
             Sessions::Known => &self.known,
             Sessions::Strangers => &self.strangers,
         };
-        let ssl = Ssl::new(context).map_err(|error| HandshakeError::Reason(error.to_string()))?;
-        let mut tls = Tls::over(ssl, socket).map_err(|error| HandshakeError::Reason(error.to_string()))?;
+        let ssl = Ssl::new(context).map_err(HandshakeError::other)?;
+        let mut tls = Tls::over(ssl, socket).map_err(HandshakeError::other)?;
         match Pin::new(&mut tls.0).accept().await {
             Ok(()) => Ok(tls),
             Err(error) => {
                 // The alert that says why; a device that is gone does without.
                 let _ = tls.flush().await;
-                Err(handshake_error(&error))
+                Err(HandshakeError::from(&error))
             }
         }
     }
@@ -284,20 +264,6 @@ fn ssl_version(version: Version) -> SslVersion {
         Version::Tls1_1 => SslVersion::TLS1_1,
         Version::Tls1_2 => SslVersion::TLS1_2,
         Version::Tls1_3 => SslVersion::TLS1_3,
-    }
-}
-
-fn handshake_error(error: &openssl::ssl::Error) -> HandshakeError {
-    if let Some(reason) = error.ssl_error().and_then(|stack| stack.errors().iter().find_map(|error| error.reason())) {
-        return if reason.contains("unexpected eof") {
-            HandshakeError::Closed
-        } else {
-            HandshakeError::Reason(reason.to_owned())
-        };
-    }
-    match error.io_error() {
-        Some(error) => HandshakeError::Io(error.to_string()),
-        None => HandshakeError::Closed,
     }
 }
 

@@ -10,7 +10,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode, SslVersion};
 use tokio::net::TcpStream;
 
-use super::{HandshakeError, Tls, handshake_error, library};
+use super::{HandshakeError, Tls, library};
 use crate::transport::socket::Socket;
 
 /// Connects as a printer of 2005 does. The server's certificate has to come from the authority; its name is not
@@ -27,7 +27,7 @@ pub async fn connect(address: SocketAddr, authority: &Path) -> Result<Tls, Conne
     let mut tls = Tls::over(ssl, Socket::new(tcp)).map_err(ConnectError::OpenSsl)?;
     match Pin::new(&mut tls.0).connect().await {
         Ok(()) => Ok(tls),
-        Err(error) => Err(ConnectError::Handshake { address, source: handshake_error(&error) }),
+        Err(error) => Err(ConnectError::Handshake { address, source: HandshakeError::from(&error) }),
     }
 }
 
@@ -99,6 +99,7 @@ mod tests {
     use super::*;
     use crate::config::{Certificate, CertificateSource, Digest, Profile};
     use crate::mode::Mode;
+    use crate::transport::downstream::Reason;
     use crate::transport::downstream::certificate::{authority_path, load};
     use crate::transport::downstream::{Acceptor, Sessions, facts};
     use tokio::io::AsyncWriteExt;
@@ -129,7 +130,10 @@ mod tests {
             if fits {
                 assert_eq!(device.unwrap(), ("TLSv1", "AES128-SHA"));
             } else {
-                assert!(device.unwrap_err().to_string().contains("TLS 1.0 with") && served.is_err());
+                assert!(device.unwrap_err().to_string().contains("TLS 1.0 with"));
+                let error = served.unwrap_err();
+                let is_refused = matches!(&error, HandshakeError::Refused { reason: Reason::Other, .. });
+                assert_eq!(is_refused, profile == Profile::Modern, "{error}");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A failed handshake in plain words: what the device offered, what the listener allows, and what to change.
 
-use super::HandshakeError;
+use super::{HandshakeError, Reason};
 use crate::config::suite::{self, Suite};
 use crate::config::{Profile, TlsPolicy, Version};
 use crate::transport::detect::hello::{ClientHello, suite_name};
@@ -9,13 +9,15 @@ use crate::transport::detect::hello::{ClientHello, suite_name};
 pub fn explain(refused: &HandshakeError, hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: bool) -> String {
     let offered = || by_offer(hello?, policy, has_ecdsa);
     let advice = match refused {
-        HandshakeError::Reason(reason) => by_alert(reason).map(str::to_owned).or_else(offered).unwrap_or_else(|| {
-            if reason.contains("no shared cipher") {
-                "there are cipher suites on both sides, but no elliptic curve or certificate that fits them".to_owned()
-            } else {
-                reason.clone()
-            }
-        }),
+        HandshakeError::Refused { reason, text } => {
+            by_reason(*reason).map(str::to_owned).or_else(offered).unwrap_or_else(|| match reason {
+                Reason::NoSharedCipher => {
+                    "there are cipher suites on both sides, but no elliptic curve or certificate that fits them"
+                        .to_owned()
+                }
+                Reason::Alert(_) | Reason::InappropriateFallback | Reason::Other => text.clone(),
+            })
+        }
         HandshakeError::Closed => offered().unwrap_or_else(|| {
             "the device closed the connection in the middle: it may not accept the certificate (import the CA: \
              packetboat certificate export)"
@@ -58,32 +60,30 @@ fn with_facts(advice: &str, hello: Option<&ClientHello>, policy: &TlsPolicy) -> 
     )
 }
 
-/// Explains an alert that the device itself has sent.
-fn by_alert(reason: &str) -> Option<&'static str> {
-    let reason = reason.to_ascii_lowercase();
-    let is = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-    if is(&["inappropriate fallback"]) {
-        Some(
+/// Explains a fallback, or an alert that the device itself has sent (RFC 8446 §6).
+fn by_reason(reason: Reason) -> Option<&'static str> {
+    const CLOSE_NOTIFY: u8 = 0;
+    const BAD_CERTIFICATE: u8 = 42;
+    const UNSUPPORTED_CERTIFICATE: u8 = 43;
+    const CERTIFICATE_EXPIRED: u8 = 45;
+    const CERTIFICATE_UNKNOWN: u8 = 46;
+    const UNKNOWN_CA: u8 = 48;
+    const ACCESS_DENIED: u8 = 49;
+    const INAPPROPRIATE_FALLBACK: u8 = 86;
+    const USER_CANCELED: u8 = 90;
+    match reason {
+        Reason::InappropriateFallback | Reason::Alert(INAPPROPRIATE_FALLBACK) => Some(
             "the device fell back to an older version after a failure (FALLBACK_SCSV): look at the failure \
              before this one",
-        )
-    } else if !reason.contains("alert") {
-        None
-    } else if is(&[
-        "unknown ca",
-        "bad certificate",
-        "certificate unknown",
-        "unsupported certificate",
-        "certificate expired",
-    ]) {
-        Some(
+        ),
+        Reason::Alert(
+            UNKNOWN_CA | BAD_CERTIFICATE | CERTIFICATE_UNKNOWN | UNSUPPORTED_CERTIFICATE | CERTIFICATE_EXPIRED,
+        ) => Some(
             "the device does not accept the certificate: import the CA into it (packetboat certificate export), \
              or switch off its check",
-        )
-    } else if is(&["access denied", "user canceled", "close notify"]) {
-        Some("the device ended the handshake itself")
-    } else {
-        None
+        ),
+        Reason::Alert(ACCESS_DENIED | USER_CANCELED | CLOSE_NOTIFY) => Some("the device ended the handshake itself"),
+        Reason::Alert(_) | Reason::NoSharedCipher | Reason::Other => None,
     }
 }
 
@@ -159,7 +159,8 @@ mod tests {
     }
 
     fn advice(hello: &ClientHello, policy: &TlsPolicy) -> String {
-        explain(&HandshakeError::Reason("no shared cipher".to_owned()), Some(hello), policy, false)
+        let refused = HandshakeError::Refused { reason: Reason::NoSharedCipher, text: "no shared cipher".to_owned() };
+        explain(&refused, Some(hello), policy, false)
     }
 
     #[test]
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_certificate_that_is_not_trusted() {
-        let refused = HandshakeError::Reason("tlsv1 alert unknown ca".to_owned());
+        let refused = HandshakeError::Refused { reason: Reason::Alert(48), text: "tlsv1 alert unknown ca".to_owned() };
         let text = explain(&refused, Some(&hello(0x0301, &[0x2f])), &Profile::Legacy.policy(), false);
         assert!(text.contains("import the CA"), "{text}");
     }
