@@ -187,7 +187,7 @@ fn confinement_can_be_left_out() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
     let mut proxy = Process::start(command.args(["run", "--config"]).arg(&file).stderr(Stdio::piped()));
     let log = Lines::of(proxy.0.stderr.take().unwrap());
-    log.wait_for("warning", |line| line.contains("confine = false: this process may open every file"));
+    log.wait_for("warning", |line| line.contains("confine = false: this process can open every file"));
     log.wait_for("line that it is ready", |line| line.contains("ready"));
     assert!(!log.all().contains("confined by"));
     let status = fs::read_to_string(format!("/proc/{}/status", proxy.0.id())).unwrap();

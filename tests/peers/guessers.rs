@@ -149,7 +149,7 @@ fn known_devices_are_kept() {
     stop(proxy);
     std::fs::write(&path, "packetboat known devices, version 1\n127.0.0.1 scan").unwrap();
     let proxy = exchange.proxy(&text);
-    proxy.logs(1, "known-devices is damaged; no device is known until it logs in again");
+    proxy.logs(1, "known-devices is damaged; each device counts as unknown until it logs in again");
     visit(&proxy, DEVICE, PASSWORD);
     until(&path, &["127.0.0.1 scanner3"]);
 }

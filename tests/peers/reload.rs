@@ -128,7 +128,7 @@ fn a_changed_certificate_is_taken_by_itself() {
     assert!(proxy.log.all().contains("certificate.own.key: "), "{}", proxy.log.all());
     assert_eq!(shown(address), before);
     new.write(own.path());
-    proxy.log.wait_for("change", |line| line.contains("certificates that have changed taken"));
+    proxy.log.wait_for("change", |line| line.contains("certificates reloaded"));
     assert_ne!(shown(address), before);
 }
 
@@ -293,7 +293,7 @@ fn a_mistake_in_the_file_is_not_the_proxys_illness() {
     assert_eq!(run(&["health"], &proxy.configuration()), (0, "alive\n".to_owned()));
     assert!(run(&["certificate", "renew"], &own).0 == 0);
     assert_eq!(proxy.reload().0, 78);
-    proxy.log.wait_for("change", |line| line.contains("certificates that have changed taken"));
+    proxy.log.wait_for("change", |line| line.contains("certificates reloaded"));
     assert_ne!(shown(address), before);
     // And what was refused is still known as that.
     assert!(proxy.get("/metrics").contains("\npacketboat_config_reload_success 0\n"));

@@ -88,10 +88,8 @@ fn causes(level: &str, words: &str, reason: &str) -> &'static [Cause] {
         ("mail server is unavailable", "unavailable") => &[Cause::Server],
         ("no access token at the moment", "token_unavailable") => &[Cause::Tokens, Cause::Files],
         ("cannot pre-connect; logins will dial on demand", "") => &[Cause::Server],
-        ("certificates that have changed refused", "") | ("certificate.own.key", "") => {
-            &[Cause::Certificate, Cause::Files]
-        }
-        ("the configuration refused", "") => &[Cause::Files],
+        ("certificates rejected", "") | ("certificate.own.key", "") => &[Cause::Certificate, Cause::Files],
+        ("configuration rejected", "") => &[Cause::Files],
         (HANGS, "") => &[Cause::Files],
         _ if words.ends_with(LOST) => &[Cause::Log],
         (_, "") if is_info => &[Cause::Ordinary],

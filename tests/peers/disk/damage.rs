@@ -148,7 +148,7 @@ fn the_inventory() {
     try_all("inventory.json", |damage| match damage {
         // Bits of a name may have become those of another one.
         Missing | Flipped(_) => Runs,
-        _ => Told("inventory.unreadable, and a new one begun"),
+        _ => Told("inventory.unreadable, and a new inventory begins"),
     });
 }
 

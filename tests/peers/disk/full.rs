@@ -55,7 +55,7 @@ fn a_full_disk_and_another_application() {
     let reload = |text: &str, count| {
         proxy.configure(text);
         proxy.process.signal("HUP");
-        proxy.logs(count, "the configuration taken");
+        proxy.logs(count, "configuration reloaded");
     };
     reload(&configuration.replace(APP, "99999999-2222-3333-4444-555555555555"), 1);
     proxy.logs(1, "has signed in with another token endpoint, tenant or client_id");
@@ -94,7 +94,7 @@ fn survives(disk: &Disk, (begin, end, words): Fault<'_>) {
     // Another configuration, by which tokens are fetched in another way, goes on with the newest one as well.
     proxy.configure(&format!("[limits]\nconnect_timeout = \"9s\"\n{configuration}"));
     proxy.process.signal("HUP");
-    proxy.log.wait_for("line that it is taken", |line| line.contains("the configuration taken"));
+    proxy.log.wait_for("line that it is taken", |line| line.contains("configuration reloaded"));
     let begun = exchange.simulator.counts().tokens_issued;
     exchange.until("two refreshes after the reload", |counts| counts.tokens_issued >= begun + 2);
     assert!(imap_login(&proxy).starts_with("OK") && pop3_login(&proxy).starts_with("+OK"));
@@ -169,7 +169,7 @@ fn a_start_on_a_read_only_disk() {
     assert!(imap_login(&proxy).starts_with("OK"));
     let line =
         proxy.log.wait_for("warning", |line| line.contains("\"level\":\"WARN\"") && line.contains("cannot write in"));
-    assert!(line.contains("certificates cannot be made, and new refresh tokens"), "{line}");
+    assert!(line.contains("packetboat cannot make certificates, and loses new refresh tokens"), "{line}");
     let second = super::twice::refused(&exchange, &configuration);
     assert!(second.contains("is in use by"), "{second}");
     disk.make_read_only(false);
