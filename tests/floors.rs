@@ -85,7 +85,6 @@ const RETIRED_WORDS: &[&str] = &[
     "met",
     "misses",
     "obstacle",
-    "opened",
     "outside",
     "place",
     "places",

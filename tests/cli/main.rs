@@ -498,7 +498,7 @@ fn setup_prints_what_is_to_be_done_for_this_configuration() {
 fn a_translating_listener_needs_devices_and_what_they_name() {
     let bench = Bench::new();
     let nobody = listener("").replace("logins = \"pass-through\"\n", "");
-    fails(&bench.run(&["check"], &nobody), 69, "packetboat.toml:2: listener.scanners.logins: nobody could log in");
+    fails(&bench.run(&["check"], &nobody), 69, "packetboat.toml:2: listener.scanners.logins: no device could log in");
     let hash = packetboat::device::password::hash(b"k7m2xp9at").unwrap();
     let secret = bench.path("secret");
     let device = format!("[[device]]\nlogin = \"scanner3\"\naccount = \"scans\"\npasswords = [\"{hash}\"]\n");
@@ -513,7 +513,7 @@ fn a_translating_listener_needs_devices_and_what_they_name() {
     assert!(output.status.success(), "{}", err(&output));
     assert!(err(&output).contains("account.o: no device names it"), "{}", err(&output));
     assert!(!bench.path("state").exists(), "check writes nothing");
-    fails(&bench.run(&["run"], &nobody), 69, "nobody could log in, because there is no [[device]]");
+    fails(&bench.run(&["run"], &nobody), 69, "no device could log in, because there is no [[device]]");
     let broken = text.replace(&hash, "$argon2id$v=19$nonsense");
     fails(&bench.run(&["check"], &broken), 69, "device.scanner3.passwords: holds something that is no Argon2id hash");
     fails(&bench.run(&["login", "nobody"], &text), 64, "there is no account \"nobody\"; known are o, scans");

@@ -443,6 +443,6 @@ fn without_devices_it_does_not_start() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{said}");
-    assert!(said.contains("nobody could log in, because there is no [[device]]"), "{said}");
+    assert!(said.contains("no device could log in, because there is no [[device]]"), "{said}");
     assert!(!said.contains("ready"), "{said}");
 }
