@@ -34,9 +34,9 @@ use output::print_error;
 
 /// Let old printers, scanners and other devices read mail from Exchange Online
 ///
-/// Point the device at this computer instead of at the mail server. The device speaks TLS 1.0 or later and logs in with a short
-/// password of its own. packetboat speaks TLS 1.2 or 1.3 with Exchange Online and logs in with an access token (OAuth 2). A
-/// server that takes passwords gets the device's own login.
+/// In the device's settings, enter this computer in place of the mail server. The device speaks TLS 1.0 or later and
+/// logs in with a short password of its own. packetboat speaks TLS 1.2 or 1.3 with Exchange Online and logs in with an
+/// access token (OAuth 2). To a server that accepts passwords, packetboat passes on the device's own login.
 #[derive(Parser)]
 #[command(name = "packetboat", version, long_version = long_version(), after_help = AFTER_HELP)]
 struct Arguments {
@@ -53,10 +53,11 @@ enum Command {
     },
     /// Reload configuration and certificates; sessions stay open unless the new configuration forbids them
     ///
-    /// Waits for the result. A file with a mistake changes nothing; this command prints each mistake with file, line and key. A
-    /// session ends if its device, password, network, mailbox, mail server, identity, listener or TLS version is removed or
-    /// changed. limits.revoked_sessions = "keep" lets such sessions run on. The result has the number of sessions that ended,
-    /// and the reasons. Exits with 78 if the file has a mistake, and with 69 if the proxy rejects it for another reason.
+    /// Waits for the result. A file with a mistake changes nothing; this command prints each mistake with file, line
+    /// and key. A session ends if its device, password, network, mailbox, mail server, identity, listener or TLS
+    /// version is removed or changed. limits.revoked_sessions = "keep" lets such sessions run on. Prints the number of
+    /// sessions that ended, and the reasons. Exits with 78 if the file has a mistake, and with 69 if the proxy rejects
+    /// it for another reason.
     Reload {
         #[command(flatten)]
         file: ConfigFile,
@@ -65,8 +66,9 @@ enum Command {
     },
     /// Query the running proxy's health
     ///
-    /// Exits with 0 if the proxy is healthy, and else with 69 and the reason. Uses the socket in the state directory, which root
-    /// and the service's user may open; without that socket, admin.listen.
+    /// Exits with 0 if the proxy is healthy. Otherwise prints the reason and exits with 69. Uses the socket in the
+    /// state directory, which root and the service's user may open. Without that socket, uses the address in
+    /// admin.listen.
     Health {
         #[command(flatten)]
         file: ConfigFile,
@@ -111,7 +113,8 @@ enum Command {
     },
     /// Demonstrate a login on this computer: an old device, the proxy, and a pretend Exchange Online
     ///
-    /// Stays up afterwards, for curl, openssl, or a real device on the LAN. Needs no configuration and no network.
+    /// Keeps running afterwards, so that curl, openssl or a real device on the LAN can connect. Needs no configuration
+    /// and no network.
     Demo {
         #[command(flatten)]
         arguments: demo::Arguments,

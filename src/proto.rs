@@ -1,7 +1,7 @@
 //! The mail protocols and the one translation of the login, as pure machines: octets in, steps out.
 //!
 //! Nothing here knows a socket, a clock, a log or the configuration. The driver in `proxy` carries the steps out.
-//! [`session`] makes a session of any protocol: `session.rs` holds what all protocols do alike, and each protocol's
+//! [`session()`] makes a session of any protocol: `session.rs` holds what all protocols do alike, and each protocol's
 //! folder is a `Dialect` with what differs.
 
 mod dialect;

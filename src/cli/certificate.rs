@@ -28,7 +28,7 @@ pub(super) enum Action {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Renew a certificate; the CA stays the same, so devices need no new import
+    /// Renew a certificate; the CA stays the same, so devices need not import it again
     ///
     /// A running proxy uses the new certificate within seconds.
     Renew {

@@ -11,13 +11,13 @@ use crate::text;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Set the number of letters and digits; many devices take no more than 15
+    /// Set the number of letters and digits; many devices accept no more than 15
     #[arg(short, long, default_value_t = 12, value_parser = clap::value_parser!(u8).range(8..=31))]
     length: u8,
     /// Read the password from standard input (one line) instead of generating one, and print only its hash
     #[arg(long, conflicts_with = "length")]
     stdin: bool,
-    /// Allow fewer than 8 characters, for a device whose PIN must stay; its [[device]] then needs networks
+    /// Allow fewer than 8 characters, for a device whose PIN must stay; its `[[device]]` then needs networks
     #[arg(long, requires = "stdin")]
     allow_short: bool,
 }
