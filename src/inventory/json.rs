@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::device_table::{Entry, OF_A_SOURCE};
+use super::serde_names::{other_judgement, other_protocol};
 use super::{Inventory, SeenDevice};
 use crate::lifecycle::unix_time;
 use crate::state;
@@ -29,15 +30,30 @@ struct ReadInventory {
     devices: Vec<ReadDevice>,
 }
 
-/// A device as it is read; a later version may have written other protocols and judgements, which are left out.
+/// A device as it is read; a later version may have written other protocols and judgements, which are left out. Anything
+/// else that does not fit is damage.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ReadDevice {
     Known(Box<SeenDevice>),
-    Unknown {
+    OtherProtocol {
         #[serde(rename = "source")]
         _source: IpAddr,
+        #[serde(rename = "protocol", deserialize_with = "other_protocol")]
+        _protocol: (),
     },
+    OtherJudgement {
+        #[serde(rename = "source")]
+        _source: IpAddr,
+        #[serde(rename = "verdict")]
+        _assessment: OtherAssessment,
+    },
+}
+
+#[derive(Deserialize)]
+struct OtherAssessment {
+    #[serde(rename = "kind", deserialize_with = "other_judgement")]
+    _judgement: (),
 }
 
 impl Inventory {
@@ -178,6 +194,22 @@ mod tests {
         assert_eq!(read(later.as_bytes()).unwrap().len(), 1);
         let words = text.replacen("\"kind\":\"unknown\"", "\"kind\":\"new\"", 1);
         assert_eq!(read(words.as_bytes()).unwrap().len(), 1);
-        assert!(read(b"{\"devices\":[1]}").is_err());
+        let entry = text.replacen("\"entry\":null", "\"entry\":\"quic\"", 1);
+        assert_eq!(read(entry.as_bytes()).unwrap(), read(text.as_bytes()).unwrap());
+    }
+
+    #[test]
+    fn a_damaged_inventory_is_told_from_a_later_one() {
+        let one = inventory(10);
+        drop(one.observe(&observation("192.0.2.1", None)));
+        let text = String::from_utf8(one.to_json()).unwrap();
+        for (part, damage) in
+            [("\"sessions\":1,", ""), ("\"sessions\":1", "\"sessions\":\"x\""), ("192.0.2.1", "printer")]
+        {
+            assert!(text.contains(part), "{text}");
+            read(text.replacen(part, damage, 1).as_bytes()).unwrap_err();
+        }
+        read(b"{\"devices\":[1]}").unwrap_err();
+        read(b"{\"devices\":[{\"source\":\"192.0.2.1\"}]}").unwrap_err();
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::assessment::{Assessment, Judgement};
 use super::observation::{Observation, TlsMode};
-use super::serde_names::{protocol_name, version_name};
+use super::serde_names::{protocol_name, tls_mode_name, version_name};
 use crate::config::Version;
 use crate::failure::Failure;
 use crate::protocol::Protocol;
@@ -25,7 +25,7 @@ pub struct SeenDevice {
     /// The listener of its last connection.
     pub listener: String,
     /// How TLS started.
-    #[serde(rename = "entry")]
+    #[serde(rename = "entry", default, with = "tls_mode_name")]
     pub tls_mode: Option<TlsMode>,
     /// The negotiated TLS version.
     #[serde(rename = "tls", default, with = "version_name")]
