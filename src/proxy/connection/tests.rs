@@ -2,6 +2,7 @@
 //!
 //! The clock moves on to the next timer once no task can run, so that an hour takes no time and each deadline is exact.
 
+mod fairness;
 mod leaving;
 mod login;
 mod relay;

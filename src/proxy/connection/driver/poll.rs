@@ -42,6 +42,10 @@ where
             let device_goes_on = has_moved && self.downstream.half.stale;
             if self.event.is_none() && !device_goes_on {
                 has_moved |= self.receive(cx, Side::Upstream)?;
+                // A device that never pauses changes the session's state each time: the server is read nevertheless.
+                if self.event.is_none() && !self.upstream.half.stale {
+                    has_moved |= self.receive(cx, Side::Upstream)?;
+                }
             }
             if !has_moved && self.event.is_none() {
                 let _ = self.flush(cx)?;
