@@ -1,11 +1,11 @@
 //! Files in the state directory: written whole or not at all, and read only if nobody else can write them.
 
+mod denial;
 mod error;
 mod lock;
-mod permission;
 mod read;
 mod rights;
-mod save;
+mod save_status;
 pub mod socket;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -17,14 +17,14 @@ use rustix::fs::{FlockOperation, access, flock};
 use rustix::process::{getegid, geteuid};
 
 use crate::crypto;
+pub use denial::{NAME_RESOLUTION, confined, denial, denial_of, name_resolution_denial};
 pub use error::Error;
 use error::Operation;
 pub use lock::{Hold, hold, lock};
-pub use permission::{NAME_RESOLUTION, confined, denial, denial_of, name_resolution_denial};
 pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to, shown};
 use rights::is_ours_alone;
 pub use rights::{of_another_than_root, open_to_others, why_not_ours};
-pub use save::{SaveChange, SaveStatus};
+pub use save_status::{SaveChange, SaveStatus};
 
 /// The users that may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
