@@ -7,16 +7,16 @@ mod read;
 mod rights;
 mod save_status;
 pub mod socket;
+mod write;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, access, flock};
+use rustix::fs::access;
 use rustix::process::{getegid, geteuid};
 
-use crate::crypto;
 pub use denial::{NAME_RESOLUTION, confined, denial, denial_of, name_resolution_denial};
 pub use error::Error;
 use error::Operation;
@@ -25,15 +25,7 @@ pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_se
 use rights::is_ours_alone;
 pub use rights::{of_another_than_root, open_to_others, why_not_ours};
 pub use save_status::{SaveChange, SaveStatus};
-
-/// The users that may read a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// The owner alone may read it.
-    Private,
-    /// Everybody may read it.
-    Public,
-}
+pub use write::{Access, sweep, write, write_new};
 
 /// Makes a directory for its owner alone, if it is missing.
 ///
@@ -67,69 +59,6 @@ pub fn could_make_directory(directory: &Path) -> Result<(), Error> {
     Err(Error::wrong(Operation::Foresee, directory, fault).advise("set state_directory to another one"))
 }
 
-/// Writes a file whole or not at all, also over a crash: temporary file, fsync, rename, fsync of the directory.
-///
-/// # Errors
-/// Not allowed or no space; what was there before is still there.
-pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), Error> {
-    write_with(path, content, access, |temporary| fs::rename(temporary, path)).map(drop)
-}
-
-/// Writes a file only if there is none. Returns whether it did: if another process was faster, its file stays.
-///
-/// # Errors
-/// Not allowed or no space.
-pub fn write_new(path: &Path, content: &[u8], access: Access) -> Result<bool, Error> {
-    write_with(path, content, access, |temporary| match fs::hard_link(temporary, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        linked => linked.and_then(|()| fs::remove_file(temporary)).map(|()| true),
-    })
-}
-
-fn write_with<T>(
-    path: &Path,
-    content: &[u8],
-    access: Access,
-    into_place: impl FnOnce(&Path) -> io::Result<T>,
-) -> Result<T, Error> {
-    // A name that nobody can have prepared a link under.
-    let random: [u8; 8] = crypto::random().map_err(|error| Error::crypto(Operation::Write, path, error))?;
-    let temporary = path.with_extension(format!("{TEMPORARY}{:016x}", u64::from_be_bytes(random)));
-    let result = write_temporary(path, &temporary, content, access).and_then(|(_written, directory)| {
-        let placed = into_place(&temporary)?;
-        directory.sync_all()?;
-        Ok(placed)
-    });
-    // It is gone already, or it never was, or it is in nobody's way.
-    let _ = fs::remove_file(&temporary);
-    result.map_err(|error| Error::io(Operation::Write, path, error))
-}
-
-/// Writes a temporary file, and returns it locked, with the directory that is to be synced after the rename.
-fn write_temporary(path: &Path, temporary: &Path, content: &[u8], access: Access) -> io::Result<(File, File)> {
-    let mode = match access {
-        Access::Private => 0o600,
-        Access::Public => 0o644,
-    };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
-    // For [`sweep`]. Where files cannot be locked, it leaves them all.
-    let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-    file.write_all(content)?;
-    let directory = directory_of(path);
-    give_to_owner_of(directory, &file)?;
-    file.sync_all()?;
-    Ok((file, File::open(directory)?))
-}
-
-/// Gives a file that root writes to the owner of the directory, who must be able to read it.
-fn give_to_owner_of(directory: &Path, file: &File) -> io::Result<()> {
-    let (owner, own) = (fs::metadata(directory)?, file.metadata()?);
-    if owner.uid() != own.uid() && own.uid() == 0 {
-        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    Ok(())
-}
-
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -138,26 +67,6 @@ fn directory_of(path: &Path) -> &Path {
 pub fn is_there(path: &Path) -> bool {
     let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
     !matches!(fs::symlink_metadata(path), Err(error) if absent.contains(&error.kind()))
-}
-
-/// Removes temporary files that crashes have left. A file that another process is writing stays.
-pub fn sweep(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if !is_temporary(&path) || !entry.file_type().is_ok_and(|one| one.is_file()) {
-            continue;
-        }
-        let left = File::open(&path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
-        if left {
-            // If it stays, it is in nobody's way.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Returns whether this is the name of a temporary file.
-fn is_temporary(path: &Path) -> bool {
-    path.extension().and_then(|extension| extension.to_str()).is_some_and(|one| one.starts_with(TEMPORARY))
 }
 
 /// Proves that a directory that packetboat has made is still closed to others.
@@ -188,43 +97,11 @@ pub fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp { inode: about.ino(), seconds: about.ctime(), nanoseconds: about.ctime_nsec() })
 }
 
-const TEMPORARY: &str = "new-";
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn a_private_file_is_private_and_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("key.pem");
-        write(&path, b"one", Access::Private).unwrap();
-        write(&path, b"two", Access::Private).unwrap();
-        assert_eq!(read_private(&path).unwrap().as_slice(), b"two");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn halves_are_swept_and_what_is_being_written_stays() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        for name in ["ca.new-0123456789abcdef", "tokens", "ca.pem", "ca.new-5555"] {
-            fs::write(at(name), b"half").unwrap();
-        }
-        let written = File::open(at("ca.new-5555")).unwrap();
-        flock(&written, FlockOperation::LockExclusive).unwrap();
-        sweep(directory.path());
-        let there = |name: &str| at(name).exists();
-        assert_eq!(
-            ["ca.new-0123456789abcdef", "tokens", "ca.pem", "ca.new-5555"].map(there),
-            [false, true, true, true]
-        );
-        drop(written);
-        sweep(directory.path());
-        assert!(!there("ca.new-5555"));
-    }
 
     #[test]
     fn nothing_but_files_is_read_and_no_more_than_they_hold() {

@@ -12,8 +12,8 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use super::error::{Error, Operation};
-use super::give_to_owner_of;
 use super::rights::{is_ours_alone, why_not_ours};
+use super::write::give_to_owner_of;
 
 /// The state directory, held by the one process that runs on it for as long as this lives.
 pub struct Hold {
