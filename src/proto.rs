@@ -9,8 +9,8 @@ mod imap;
 mod line;
 mod pop3;
 mod preamble;
-mod refusal;
 pub mod sasl;
+mod server_refusal;
 mod session;
 mod terms;
 

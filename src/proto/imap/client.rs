@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 use super::response::{Response, Status, capability_code};
 use crate::failure::{Failure, Kind};
 use crate::proto::dialect::{self, Progress};
-use crate::proto::refusal::{self, Condition};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
+use crate::proto::server_refusal::{self, Condition};
 use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin, UpstreamTls};
 use crate::text::excerpt;
 
@@ -59,8 +59,8 @@ impl dialect::Client for Client {
         match (self.stage, response) {
             (Stage::Greeting(tls), Response::Untagged { keyword, text }) => self.greeted(tls, keyword, text, out),
             (_, Response::Untagged { keyword, text }) if keyword.eq_ignore_ascii_case(b"BYE") => {
-                let other = || Failure { kind: Kind::Unavailable, ..refusal::of(text) };
-                Progress::Failed(refusal::notice(Condition::Bye, text).unwrap_or_else(other))
+                let other = || Failure { kind: Kind::Unavailable, ..server_refusal::of(text) };
+                Progress::Failed(server_refusal::notice(Condition::Bye, text).unwrap_or_else(other))
             }
             (Stage::Login | Stage::Probe, Response::Untagged { keyword, text }) => {
                 if keyword.eq_ignore_ascii_case(b"CAPABILITY") {
@@ -89,7 +89,7 @@ impl dialect::Client for Client {
             }
             (Stage::Probe, Response::Tagged { tag, status, text }) if tag == PROBE_TAG => match status {
                 Status::Ok => Progress::LoggedIn,
-                Status::No | Status::Bad => Progress::Failed(refusal::of_probe(text)),
+                Status::No | Status::Bad => Progress::Failed(server_refusal::of_probe(text)),
             },
             // The line is not quoted: a server may repeat what it did not understand, and that was a token.
             (Stage::Login | Stage::Probe, _) => {
@@ -119,7 +119,7 @@ impl Client {
     }
 
     fn login_answered(&mut self, status: Status, text: &[u8], out: &mut Vec<u8>) -> Progress {
-        let unheard = status != Status::Ok && self.nothing_answered && refusal::is_of_mechanism(text);
+        let unheard = status != Status::Ok && self.nothing_answered && server_refusal::is_of_mechanism(text);
         if unheard && self.login.may_use_login_command() {
             // The server refuses before it has the password: it does not like the mechanism.
             self.login.method = Method::Command;
@@ -140,11 +140,11 @@ impl Client {
                 return Progress::LoggedIn;
             }
             (Status::No | Status::Bad, Method::Sasl(_)) if unheard => {
-                Failure::new(Kind::Mechanism, refusal::words(text))
+                Failure::new(Kind::Mechanism, server_refusal::words(text))
             }
-            (Status::No, _) => refusal::of(text),
+            (Status::No, _) => server_refusal::of(text),
             // The server does not like the form of the login; only throttling comes like this as well.
-            (Status::Bad, _) => match refusal::of(text) {
+            (Status::Bad, _) => match server_refusal::of(text) {
                 failure if failure.kind == Kind::LoginRefused => Failure::new(Kind::Mechanism, failure.detail),
                 failure => failure,
             },

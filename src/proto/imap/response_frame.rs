@@ -6,7 +6,7 @@ use super::literal::{Tail, count_down};
 use super::response::{CODE, Status};
 use crate::failure::Failure;
 use crate::proto::line::{Line, word};
-use crate::proto::refusal::{self, Condition};
+use crate::proto::server_refusal::{self, Condition};
 use crate::proto::{Action, RESPONSE_LINE, Step};
 
 /// The position of the next octet of a stream.
@@ -226,7 +226,7 @@ impl<'a> ResponseStart<'a> {
             Some(Status::Ok) | None => None,
         };
         // The whole line counts.
-        let notice = said.filter(|_| end.is_some()).and_then(|said| refusal::notice(said, text));
+        let notice = said.filter(|_| end.is_some()).and_then(|said| server_refusal::notice(said, text));
         ResponseStart::Status { tag, ok, notice }
     }
 }

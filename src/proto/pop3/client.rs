@@ -8,7 +8,7 @@ use super::response::Status;
 use crate::failure::{Failure, Kind};
 use crate::proto::dialect::{self, Progress};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin, UpstreamTls, refusal};
+use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin, UpstreamTls, server_refusal};
 use crate::text::excerpt;
 
 /// The conversation with the server until it lets the device in.
@@ -109,16 +109,16 @@ impl Client {
                 self.stage = Stage::Probe;
             }
             (_, Status::Ok) => return Progress::LoggedIn,
-            (Stage::Probe, Status::Err(text)) => return Progress::Failed(refusal::of_probe(text)),
+            (Stage::Probe, Status::Err(text)) => return Progress::Failed(server_refusal::of_probe(text)),
             // The server refuses before it has the password: it does not like the mechanism.
-            (Stage::Login, Status::Err(text)) if self.nothing_answered && refusal::is_of_mechanism(text) => {
+            (Stage::Login, Status::Err(text)) if self.nothing_answered && server_refusal::is_of_mechanism(text) => {
                 if !self.login.may_use_login_command() {
-                    return Progress::Failed(Failure::new(Kind::Mechanism, refusal::words(text)));
+                    return Progress::Failed(Failure::new(Kind::Mechanism, server_refusal::words(text)));
                 }
                 self.login.method = Method::Command;
                 self.send_login(out);
             }
-            (_, Status::Err(text)) => return Progress::Failed(refusal::of(text)),
+            (_, Status::Err(text)) => return Progress::Failed(server_refusal::of(text)),
             // The line is not quoted: a server may repeat what it did not understand, and that was a password.
             (_, Status::Continuation | Status::Other) => {
                 return Progress::Failed(Failure::new(Kind::UpstreamProtocol, "the answer to the login is not POP3"));

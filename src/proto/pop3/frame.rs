@@ -10,7 +10,7 @@ use super::capability;
 use super::command_line::CommandLine;
 use super::relogin::CommandStart;
 use crate::proto::line::Line;
-use crate::proto::refusal::{self, Condition};
+use crate::proto::server_refusal::{self, Condition};
 use crate::proto::{Action, Activity, Offer, RESPONSE_LINE, Relogin, Step, preamble};
 
 /// The framing of both directions after login.
@@ -208,7 +208,7 @@ impl Frame {
         }
         if indicator == Indicator::Err && !self.notice_given {
             let Some(text) = refusal_text(rest) else { return Part::Wait };
-            match refusal::notice(Condition::Err, text) {
+            match server_refusal::notice(Condition::Err, text) {
                 Some(_) if !is_first => return Part::Wait,
                 Some(notice) => {
                     self.notice_given = true;
