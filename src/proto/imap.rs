@@ -7,6 +7,7 @@ mod command;
 mod command_frame;
 mod dropped;
 mod literal;
+mod login_refusal;
 mod no_delete;
 mod not_authenticated;
 mod relay;
@@ -79,7 +80,7 @@ impl Dialect for Imap {
             // RFC 5530 §3.
             Response::TlsRequired => "NO [PRIVACYREQUIRED] start TLS before login",
             Response::BeginTls => "OK begin TLS negotiation",
-            Response::LoginFailed(reply) => response::refusal(reply),
+            Response::LoginFailed(reply) => login_refusal::refusal(reply),
         };
         response::tagged(out, tag, text);
     }

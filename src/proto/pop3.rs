@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod command_line;
 mod frame;
+mod login_refusal;
 mod no_delete;
 mod relay;
 mod relogin;
@@ -62,7 +63,7 @@ impl Dialect for Pop3 {
             Response::UnknownMechanism => ("-ERR ", "mechanism not supported"),
             Response::TlsRequired => ("-ERR ", "start TLS with STLS before login"),
             Response::BeginTls => ("+OK ", "begin TLS negotiation"),
-            Response::LoginFailed(reply) => ("-ERR ", response::refusal(reply)),
+            Response::LoginFailed(reply) => ("-ERR ", login_refusal::refusal(reply)),
         };
         response::line(indicator, text, out);
     }

@@ -1,6 +1,5 @@
 //! Status responses (RFC 3501 §7.1), which packetboat sends to the device and reads from the server during the login.
 
-use crate::failure::Reply;
 use crate::proto::line::word;
 
 /// Writes `tag text CRLF`.
@@ -9,20 +8,6 @@ pub(super) fn tagged(out: &mut Vec<u8>, tag: &[u8], text: &str) {
     out.push(b' ');
     out.extend_from_slice(text.as_bytes());
     out.extend_from_slice(b"\r\n");
-}
-
-/// Returns the refusal of a login, with a code of RFC 5530 §3. The texts are short: devices show them on a small
-/// display.
-pub(super) fn refusal(reply: Reply) -> &'static str {
-    match reply {
-        Reply::BadCredentials => "NO [AUTHENTICATIONFAILED] user name or password is wrong",
-        Reply::NotAuthorized => "NO [AUTHORIZATIONFAILED] no access to this mailbox",
-        Reply::NotVerified => "NO [UNAVAILABLE] too many logins, try again later",
-        Reply::Observed => "NO [UNAVAILABLE] only inventory is taken here, try again later",
-        Reply::Unavailable => "NO [UNAVAILABLE] mail server not reachable, try again later",
-        Reply::ContactAdmin => "NO [CONTACTADMIN] mail server setup needs attention",
-        Reply::InUse => "NO [INUSE] mailbox is in use, try again later",
-    }
 }
 
 /// A line of the server, without its line end.

@@ -1,25 +1,10 @@
-//! Status indicators (RFC 1939 §3) and their response codes (RFC 2449 §8, RFC 3206).
-
-use crate::failure::Reply;
+//! Status indicators (RFC 1939 §3), which packetboat sends to the device and reads from the server.
 
 /// Writes a status indicator with its text: `indicator text CRLF`.
 pub(super) fn line(indicator: &str, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(indicator.as_bytes());
     out.extend_from_slice(text.as_bytes());
     out.extend_from_slice(b"\r\n");
-}
-
-/// Returns the refusal of a login, behind `-ERR `. The texts are short: devices show them on a small display.
-pub(super) fn refusal(reply: Reply) -> &'static str {
-    match reply {
-        Reply::BadCredentials => "[AUTH] user name or password is wrong",
-        Reply::NotAuthorized => "[AUTH] no access to this mailbox",
-        Reply::NotVerified => "[SYS/TEMP] too many logins, try again later",
-        Reply::Observed => "[SYS/TEMP] only inventory is taken here, try again later",
-        Reply::Unavailable => "[SYS/TEMP] mail server not reachable, try again later",
-        Reply::ContactAdmin => "[SYS/PERM] mail server setup needs attention",
-        Reply::InUse => "[IN-USE] mailbox is in use, try again later",
-    }
 }
 
 /// The first line of a server's response, without its line end.
