@@ -3,10 +3,10 @@
 mod arguments;
 mod capability;
 mod client;
-mod command;
 mod command_frame;
 mod dropped;
 mod literal;
+mod login_command;
 mod login_refusal;
 mod no_delete;
 mod not_authenticated;

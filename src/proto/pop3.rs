@@ -3,9 +3,9 @@
 mod authorization;
 mod capability;
 mod client;
-mod command;
 mod command_line;
 mod frame;
+mod login_command;
 mod login_refusal;
 mod no_delete;
 mod relay;
@@ -16,7 +16,7 @@ use super::dialect::{Dialect, Read, Response};
 use super::line::Line;
 use super::{CommandLimits, Failure, Kind, Offer};
 use client::Client;
-use command::Command;
+use login_command::Command;
 use relay::Relay;
 
 /// The reader of the device's commands before login, with the state of a login by USER and PASS (RFC 1939 §7).

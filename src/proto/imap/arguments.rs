@@ -1,7 +1,7 @@
 //! Arguments that nothing depends on, of ID and of other long commands before login, are skipped as they come.
 
-use super::command::{self, Command};
 use super::literal::{Literal, Tail, count_down};
+use super::login_command::{self, Command};
 use crate::proto::CommandLimits;
 
 /// A command whose arguments are being skipped.
@@ -41,7 +41,7 @@ impl Arguments {
     /// Begins to skip the command at the start of `input`, if its arguments are not needed. `continued` literals of
     /// it have had their `+`.
     pub(super) fn of(input: &[u8], limits: &CommandLimits, continued: usize) -> Option<Self> {
-        let command = command::start_of(input.get(..limits.line).unwrap_or(input))?.to_vec();
+        let command = login_command::start_of(input.get(..limits.line).unwrap_or(input))?.to_vec();
         Some(Self { command, position: Position::Line, tail: Tail::default(), continued, left: LONGEST })
     }
 
@@ -75,18 +75,18 @@ impl Arguments {
 
     /// Returns the command, without its arguments.
     pub(super) fn command(&self) -> Option<Command<'_>> {
-        command::read(&self.command).ok()
+        login_command::read(&self.command).ok()
     }
 
     /// Returns the tag for the response.
     pub(super) fn tag(&self) -> &[u8] {
-        command::tag_of(&self.command)
+        login_command::tag_of(&self.command)
     }
 
     fn line_ended(&mut self, part: &[u8]) -> Skipped {
         let Some(Literal { size, synchronising }) = self.tail.end_line(part) else { return Skipped::Whole };
         if size > self.left {
-            return if synchronising { Skipped::Bad(command::LITERAL_TOO_LARGE) } else { Skipped::TooLong };
+            return if synchronising { Skipped::Bad(login_command::LITERAL_TOO_LARGE) } else { Skipped::TooLong };
         }
         if size > 0 {
             self.position = Position::Literal(size);
@@ -98,10 +98,10 @@ impl Arguments {
             self.continued = left;
             return Skipped::More;
         }
-        if command::takes_literals(&self.command) {
+        if login_command::takes_literals(&self.command) {
             Skipped::Continue
         } else {
-            Skipped::Bad(command::LITERAL_NOT_ALLOWED)
+            Skipped::Bad(login_command::LITERAL_NOT_ALLOWED)
         }
     }
 }

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::arguments::{Arguments, Skipped};
-use super::command::{self, Command, Parsed, Verb};
+use super::login_command::{self, Command, Parsed, Verb};
 use super::{Imap, capability, response};
 use crate::proto::dialect::{Read, Request};
 use crate::proto::{CommandLimits, Credentials, Failure, Kind, Offer};
@@ -18,7 +18,7 @@ impl Imap {
         out: &mut Vec<u8>,
     ) -> Result<Read<Vec<u8>>, Failure> {
         loop {
-            let (tag, request, len) = match command::parse(input, limits, self.continued) {
+            let (tag, request, len) = match login_command::parse(input, limits, self.continued) {
                 Parsed::Incomplete => return Ok(Read::Incomplete),
                 Parsed::TooLong => {
                     let arguments = Arguments::of(input, limits, std::mem::take(&mut self.continued));

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::command::Command;
+use super::login_command::Command;
 use super::{Pop3, capability};
 use crate::proto::dialect::Request;
 use crate::proto::{Credentials, Offer};

@@ -1,4 +1,5 @@
-//! Commands (RFC 1939 §3, RFC 2449 §5, RFC 2595 §4, RFC 5034 §4): a keyword in any case, then its arguments.
+//! Commands before login (RFC 1939 §3, RFC 2449 §5, RFC 2595 §4, RFC 5034 §4): a keyword in any case, then its
+//! arguments.
 
 use crate::proto::line::word;
 use crate::proto::sasl::Mechanism;
