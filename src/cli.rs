@@ -2,7 +2,7 @@
 
 mod certificate;
 mod check;
-mod control;
+mod control_client;
 mod demo;
 mod error;
 mod generate;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::control::request;
+use super::control_client::request;
 use super::error::{CommandError, Exit, unavailable};
 use super::output::{print, print_error};
 use super::{ConfigFile, runtime};

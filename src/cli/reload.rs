@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::error::{CommandError, Exit};
 use super::output::{print, print_error};
 use super::run_files::ReloadOutcome;
-use super::{ConfigFile, become_owner, control};
+use super::{ConfigFile, become_owner, control_client};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -28,7 +28,7 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Com
     for warning in read.iter().flat_map(|proven| &proven.warnings) {
         print_error(format_args!("warning: {warning}"));
     }
-    let found = arguments.pid.or_else(|| i32::try_from(control::process(&directories)?).ok());
+    let found = arguments.pid.or_else(|| i32::try_from(control_client::process(&directories)?).ok());
     let Some(pid) = found.and_then(Pid::from_raw) else {
         read.err().into_iter().flatten().for_each(print_error);
         let names: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
