@@ -4,9 +4,10 @@ mod certificate;
 mod check;
 mod control_client;
 mod demo;
+mod devices;
 mod error;
 mod generate;
-mod inspect;
+mod health;
 mod login;
 mod online;
 mod output;
@@ -73,7 +74,7 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
-        arguments: inspect::HealthArguments,
+        arguments: health::HealthArguments,
     },
     /// List the devices that have connected, their TLS, and whether they need packetboat
     ///
@@ -82,7 +83,7 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
-        arguments: inspect::DevicesArguments,
+        arguments: devices::DevicesArguments,
     },
     /// Check the configuration for mistakes; start nothing
     ///
@@ -199,8 +200,8 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run { file } => run::run(&file),
         Command::Reload { file, arguments } => reload::reload(&file, &arguments),
-        Command::Health { file, arguments } => inspect::health(&file, &arguments),
-        Command::Devices { file, arguments } => inspect::devices(&file, &arguments),
+        Command::Health { file, arguments } => health::health(&file, &arguments),
+        Command::Devices { file, arguments } => devices::devices(&file, &arguments),
         Command::Generate { what } => generate::generate(&what),
         Command::Check { file, online } => file.load().and_then(|proven| {
             if online {

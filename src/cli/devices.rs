@@ -1,4 +1,4 @@
-//! `packetboat health` and `packetboat devices` show what the running proxy reports.
+//! `packetboat devices` prints the inventory of the running proxy, or the last one that it saved.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,13 +14,6 @@ use crate::text::Printable;
 use crate::text::excerpt;
 
 #[derive(clap::Args)]
-pub(super) struct HealthArguments {
-    /// Test whether the proxy can serve devices, rather than whether the process is healthy
-    #[arg(long)]
-    ready: bool,
-}
-
-#[derive(clap::Args)]
 pub(super) struct DevicesArguments {
     /// Print JSON, for programs
     #[arg(long, conflicts_with = "csv")]
@@ -28,14 +21,6 @@ pub(super) struct DevicesArguments {
     /// Print CSV, for spreadsheets
     #[arg(long)]
     csv: bool,
-}
-
-/// Prints the proxy's health in one line; the exit code says the same.
-pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(), CommandError> {
-    let (path, patience) = if arguments.ready { ("/ready", READY) } else { ("/live", PATIENCE) };
-    let answer = runtime()?.block_on(request(file, path, patience, LONGEST_LINE))?;
-    let line = excerpt(answer.body.trim_ascii());
-    if answer.status == 200 { print(format!("{line}\n")) } else { Err(unavailable(line)) }
 }
 
 /// Prints the devices of the running proxy, or those of its last saved inventory, as a table, JSON or CSV.
@@ -59,7 +44,7 @@ pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result
 
 /// The inventory of the running proxy, and the same as JSON.
 fn from_proxy(file: &ConfigFile) -> Result<(Vec<SeenDevice>, Vec<u8>), CommandError> {
-    let answer = runtime()?.block_on(request(file, "/inventory.json", READY, LONGEST_INVENTORY))?;
+    let answer = runtime()?.block_on(request(file, "/inventory.json", PATIENCE, LONGEST_INVENTORY))?;
     if answer.status != 200 {
         let words = excerpt(answer.body.trim_ascii());
         return Err(unavailable(format_args!("packetboat answers {} {words}", answer.status)));
@@ -123,14 +108,10 @@ fn ago(seconds: u64) -> String {
     }
 }
 
-/// The longest answer about health, in octets.
-const LONGEST_LINE: usize = 64 * 1024;
 /// The longest inventory, in octets: that of a hundred thousand devices.
 const LONGEST_INVENTORY: usize = 256 * 1024 * 1024;
-/// How long `/live` may take; container health checks and people wait little longer.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long `/ready` may take, which may try mail servers.
-const READY: Duration = Duration::from_secs(8);
+/// How long the inventory may take.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,31 @@
+//! `packetboat health` prints whether the running proxy is healthy, or ready for devices.
+
+use std::time::Duration;
+
+use super::control_client::request;
+use super::error::{CommandError, unavailable};
+use super::output::print;
+use super::{ConfigFile, runtime};
+use crate::text::excerpt;
+
+#[derive(clap::Args)]
+pub(super) struct HealthArguments {
+    /// Test whether the proxy can serve devices, rather than whether the process is healthy
+    #[arg(long)]
+    ready: bool,
+}
+
+/// Prints the proxy's health in one line; the exit code says the same.
+pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(), CommandError> {
+    let (path, patience) = if arguments.ready { ("/ready", READY) } else { ("/live", PATIENCE) };
+    let answer = runtime()?.block_on(request(file, path, patience, LONGEST_LINE))?;
+    let line = excerpt(answer.body.trim_ascii());
+    if answer.status == 200 { print(format!("{line}\n")) } else { Err(unavailable(line)) }
+}
+
+/// The longest answer about health, in octets.
+const LONGEST_LINE: usize = 64 * 1024;
+/// How long `/live` may take; container health checks and people wait little longer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long `/ready` may take, which may try mail servers.
+const READY: Duration = Duration::from_secs(8);
