@@ -6,7 +6,8 @@
 //! | `backend` | mailboxes and servers that logins come to |
 //! | `telemetry` | metrics, inventory and log of one listener |
 //! | `service`, `current_service` | the settings of one listener, which a reload swaps |
-//! | `registry` | open connections, so that a reload can end those that it no longer allows |
+//! | `registry` | open connections, so that a reload can end some of them |
+//! | `revocation` | decides which connections a reload ends: those that have lost a permission |
 //! | `connection` | one device, from its first octet to its last |
 //! | `listen` | addresses, sockets, worker threads |
 //! | `prepare`, `snapshot`, `running` | opens a configuration, runs it, and goes on with another |
@@ -22,6 +23,7 @@ mod prepare;
 mod process;
 mod registry;
 mod remarks;
+mod revocation;
 mod running;
 mod service;
 mod snapshot;
@@ -37,8 +39,8 @@ pub use listen::worker::Heartbeat;
 pub use login_check::LoginChecks;
 pub use prepare::{Prepared, PreparedService, open};
 pub use process::ProcessState;
-pub use registry::Revoked;
 pub use remarks::remarks;
+pub use revocation::Revoked;
 pub use running::RunningProxy;
 pub use snapshot::Snapshot;
 

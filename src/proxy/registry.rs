@@ -1,6 +1,6 @@
-//! The registry of open connections. A reload judges each of them, and ends those whose permission it has withdrawn.
+//! The registry knows every open connection, so that a reload can end those that have lost a permission.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -8,17 +8,15 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::backend::Backend;
-use super::backend::mailbox::Mailbox;
 use super::current_service::CurrentService;
 use super::limits::ConnectionId;
+use super::revocation::{Channel, Login, Progress, Revoked};
 use super::service::Service;
-use crate::config::{Revocation, TlsPolicy, Version};
-use crate::device::Verified;
+use crate::config::Revocation;
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::protocol::Protocol;
 use crate::transport::Facts;
-use crate::transport::upstream::Server;
 use crate::withdrawn::Withdrawn;
 
 /// The open connections, by id.
@@ -49,47 +47,6 @@ struct Entry {
     progress: Mutex<Progress>,
     withdrawn: OnceLock<Withdrawn>,
     wake: Notify,
-}
-
-/// The progress of a connection: the permissions that it rests on so far.
-#[derive(Default)]
-struct Progress {
-    channel: Channel,
-    login: Option<Login>,
-    /// The device has logged in.
-    is_in: bool,
-}
-
-/// The protection of a connection.
-#[derive(Clone, Copy, Default)]
-enum Channel {
-    /// The connection has not shown yet whether it has TLS.
-    #[default]
-    Undecided,
-    /// No TLS; logins are allowed.
-    Cleartext,
-    /// No TLS; logins are allowed after STARTTLS or STLS alone.
-    BeforeTls,
-    Tls(Facts),
-}
-
-/// The permissions that a login rests on.
-pub(super) enum Login {
-    /// The login was passed through to this server.
-    PassThrough(Arc<Server>),
-    /// The login was verified here, and opens this mailbox.
-    Translated(Verified, Arc<Mailbox>),
-}
-
-/// The effect of a reload on open connections.
-#[derive(Default)]
-pub struct Revoked {
-    /// Sessions that end, by withdrawn permission.
-    sessions: BTreeMap<Withdrawn, usize>,
-    /// Connections without a login that end.
-    connections: usize,
-    /// Sessions that go on in spite of a withdrawn permission.
-    kept: BTreeMap<Withdrawn, usize>,
 }
 
 impl Registry {
@@ -230,83 +187,9 @@ impl Entry {
         }
     }
 
-    /// Checks that the present configuration gives every permission that the connection rests on.
     fn judge(&self, progress: &Progress) -> Result<(), Withdrawn> {
-        let Origin { source, balancer, .. } = self.origin;
-        if self.current.is_closed() {
-            return Err(Withdrawn::Listener);
-        }
-        let service = self.current.load();
-        let listener = &service.listener;
-        if listener.protocol != self.protocol {
-            return Err(Withdrawn::Protocol);
-        }
-        if balancer.is_some_and(|balancer| !listener.proxy_protocol.contain(balancer)) {
-            return Err(Withdrawn::Balancer);
-        }
-        if !listener.allowed_networks.contain(source) {
-            return Err(Withdrawn::Network);
-        }
-        match progress.channel {
-            Channel::Tls(facts) if !takes(&listener.tls, &facts) => return Err(Withdrawn::Tls),
-            Channel::Cleartext if !listener.allow_plaintext => return Err(Withdrawn::Cleartext),
-            Channel::BeforeTls if service.acceptor.is_none() => return Err(Withdrawn::Tls),
-            Channel::Undecided | Channel::Cleartext | Channel::BeforeTls | Channel::Tls(_) => {}
-        }
-        progress.login.as_ref().map_or(Ok(()), |login| login.judge(&service, source))
+        progress.judge(&self.current, self.protocol, self.origin.source, self.origin.balancer)
     }
-}
-
-impl Login {
-    fn judge(&self, service: &Service, source: IpAddr) -> Result<(), Withdrawn> {
-        match (self, service.logins.as_ref()) {
-            (Login::PassThrough(server), Backend::PassThrough(present)) => {
-                if present.server.stands_in_for(server) {
-                    Ok(())
-                } else {
-                    Err(Withdrawn::Upstream)
-                }
-            }
-            (Login::Translated(verified, mailbox), Backend::Translate(translation)) => {
-                let device = translation.devices().still_takes(verified, source)?;
-                let present = translation.mailbox(&device.account).ok_or(Withdrawn::Mailbox)?;
-                present.stands_in_for(mailbox)
-            }
-            (Login::PassThrough(_) | Login::Translated(..), _) => Err(Withdrawn::Logins),
-        }
-    }
-}
-
-impl Revoked {
-    /// A sentence for the log; none where all connections go on.
-    pub fn words(&self) -> Option<String> {
-        let mut parts = Vec::new();
-        let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        let total = |reasons: &BTreeMap<Withdrawn, usize>| reasons.values().sum::<usize>();
-        let listed = |reasons: &BTreeMap<Withdrawn, usize>| {
-            let reasons: Vec<_> = reasons.iter().map(|(why, count)| format!("{}: {count}", why.words())).collect();
-            reasons.join(", ")
-        };
-        if !self.sessions.is_empty() {
-            parts.push(format!("{} ended ({})", count(total(&self.sessions), "session"), listed(&self.sessions)));
-        }
-        if self.connections > 0 {
-            parts.push(format!("{} without a login ended", count(self.connections, "connection")));
-        }
-        if !self.kept.is_empty() {
-            let kept = count(total(&self.kept), "session");
-            parts.push(format!("{kept} kept by limits.revoked_sessions ({})", listed(&self.kept)));
-        }
-        (!parts.is_empty()).then(|| parts.join(", "))
-    }
-}
-
-/// Returns whether the policy allows this version and cipher suite. The suites of TLS 1.3 are always allowed.
-fn takes(policy: &TlsPolicy, facts: &Facts) -> bool {
-    facts.version().is_some_and(|version| {
-        (policy.minimum..=policy.maximum).contains(&version)
-            && (version == Version::Tls1_3 || policy.suites.iter().any(|suite| suite.name == facts.cipher))
-    })
 }
 
 fn failure(withdrawn: Withdrawn) -> Failure {

@@ -15,7 +15,7 @@ use super::listen::bind::{AddressesInUse, BindKey, BoundAddress};
 use super::listen::worker::{self, Heartbeat, Workers};
 use super::prepare::{Prepared, PreparedService};
 use super::process::ProcessState;
-use super::registry::Revoked;
+use super::revocation::Revoked;
 use super::service::Service;
 use super::snapshot::Snapshot;
 use super::warm;

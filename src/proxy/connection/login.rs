@@ -14,7 +14,7 @@ use crate::proto::{AccessSettings, Credentials, Terms, UpstreamLogin, UpstreamTl
 use crate::proxy::backend::Backend;
 use crate::proxy::backend::authorize::Authorized;
 use crate::proxy::backend::mailbox::{Admission, Mailbox};
-use crate::proxy::registry::Login;
+use crate::proxy::revocation::Login;
 use crate::transport::upstream::Server;
 
 impl<N: Network> Connection<'_, '_, N> {
