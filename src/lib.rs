@@ -15,7 +15,7 @@
 //! | 0 | [`secret`] | a value that is never printed, and wiped when dropped |
 //! | 0 | [`source`] | the unit in which limits count addresses |
 //! | 0 | [`text`] | text as people paste it: byte order marks, line ends, UTF-16 |
-//! | 0 | [`withdrawn`] | permissions that a reload can withdraw from an open connection |
+//! | 0 | [`withdrawal`] | permissions that a reload can withdraw from an open connection |
 //! | 1 | [`config`] | the configuration file as written, and as checked |
 //! | 1 | [`proto`] | IMAP and POP3 as pure state machines: octets in, steps out |
 //! | 1 | [`state`] | files in the state directory: whole or not at all |
@@ -57,4 +57,4 @@ pub mod state;
 pub mod text;
 pub mod token;
 pub mod transport;
-pub mod withdrawn;
+pub mod withdrawal;

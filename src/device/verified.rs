@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Device, Devices};
-use crate::withdrawn::Withdrawn;
+use crate::withdrawal::Withdrawn;
 
 /// A login that was verified: by which name, of which device, with which of its passwords.
 #[derive(Debug)]

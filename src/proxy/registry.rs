@@ -17,7 +17,7 @@ use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::protocol::Protocol;
 use crate::transport::Facts;
-use crate::withdrawn::Withdrawn;
+use crate::withdrawal::Withdrawn;
 
 /// The open connections, by id.
 #[derive(Default)]

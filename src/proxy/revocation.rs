@@ -13,7 +13,7 @@ use crate::device::Verified;
 use crate::protocol::Protocol;
 use crate::transport::Facts;
 use crate::transport::upstream::Server;
-use crate::withdrawn::Withdrawn;
+use crate::withdrawal::Withdrawn;
 
 /// The progress of a connection: the permissions that it rests on so far.
 #[derive(Default)]

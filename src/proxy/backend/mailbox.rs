@@ -16,7 +16,7 @@ use crate::protocol::{ByProtocol, Protocol};
 use crate::secret::Secret;
 use crate::token::{AccessToken, CachedToken, Tokens};
 use crate::transport::upstream::{MailServer, Server};
-use crate::withdrawn::Withdrawn;
+use crate::withdrawal::Withdrawn;
 
 /// The mailboxes by the name of their account.
 pub(in crate::proxy) struct Mailboxes(BTreeMap<String, ByProtocol<Arc<Mailbox>>>);
