@@ -4,9 +4,9 @@
 //! and for each address, so that nobody can fill it; devices that have logged in are forgotten last.
 
 mod assessment;
-mod csv;
+mod device_csv;
+mod device_json;
 mod device_table;
-mod json;
 mod observation;
 mod seen_device;
 mod serde_names;
@@ -23,9 +23,9 @@ use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use crate::transport::detect::hello::ClientHello;
 pub use assessment::{Assessment, Judgement};
-pub use csv::csv;
+pub use device_csv::csv;
+pub use device_json::{read, read_saved, to_json};
 use device_table::{DeviceTable, Entry};
-pub use json::{read, read_saved, to_json};
 pub use observation::{Observation, TlsMode};
 pub use seen_device::SeenDevice;
 
