@@ -2,7 +2,7 @@
 //!
 //! Labels come from the configuration and from fixed lists, never from a peer, so that their number is bounded.
 
-mod collectors;
+mod definitions;
 mod history;
 mod listener;
 mod process;
@@ -18,7 +18,7 @@ use tokio::runtime::RuntimeMetrics;
 
 use crate::config::Version;
 use crate::failure::{Failure, Kind};
-use collectors::{AccountMetrics, ListenerMetrics, ProcessMetrics};
+use definitions::{AccountMetrics, ListenerMetrics, ProcessMetrics};
 pub use history::{History, Point};
 pub use listener::ListenerCounters;
 

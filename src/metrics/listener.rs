@@ -8,7 +8,7 @@ use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{IntCounter, IntGauge};
 
 use super::Metrics;
-use super::collectors::ListenerMetrics;
+use super::definitions::ListenerMetrics;
 use crate::failure::{Kind, Side};
 
 /// The counters of one listener, looked up once. When the last of them is dropped, the listener and all its sessions

@@ -1,4 +1,4 @@
-//! The metrics by name, with their help texts and labels.
+//! Defines every metric: its name, its help text and its labels.
 
 use prometheus::core::Collector;
 use prometheus::{
