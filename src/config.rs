@@ -26,7 +26,7 @@ pub use cloud::Cloud;
 pub use environment::Environment;
 pub use file::is_path;
 pub use identity::{Account, Credential, Device, Grant, Identity, SecretFile};
-pub use listener::DefaultListener;
+pub use listener::{DefaultListener, Entry, Listener, Logins};
 pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};
 pub use upstream::{Endpoint, Roots, Upstream};
@@ -180,60 +180,6 @@ pub enum Revocation {
     End,
     /// The session goes on until it ends by itself.
     Keep,
-}
-
-/// A listener: addresses where devices connect by one protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// The name in the log and the metrics.
-    pub name: String,
-    /// The protocol that devices speak here.
-    pub protocol: Protocol,
-    /// The addresses to listen on. Never empty.
-    pub listen: Vec<SocketAddr>,
-    /// The way TLS starts; see [`Listener::entry_at`].
-    pub entry: Entry,
-    /// Ports of this listener with TLS from the start although `entry` is [`Entry::Auto`]: the file leaves `entry` out,
-    /// and the listener has other ports beside.
-    pub implicit_ports: Vec<u16>,
-    /// The silence after which a device is greeted in clear, with [`Entry::Auto`].
-    pub detect_delay: Duration,
-    /// True if devices may log in without TLS.
-    pub allow_plaintext: bool,
-    /// The versions and cipher suites that devices may use.
-    pub tls: TlsPolicy,
-    /// The networks that devices may come from.
-    pub allowed_networks: Networks,
-    /// Load balancers that must send a PROXY protocol header, which is believed.
-    pub proxy_protocol: Networks,
-    /// Key of [`Config::certificates`].
-    pub certificate: String,
-    /// The treatment of a login.
-    pub logins: Logins,
-}
-
-/// The treatment of a login.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Logins {
-    /// packetboat verifies the login, and logs in to the server with an access token.
-    Translate,
-    /// The login goes to this mail server unchanged; key of [`Config::upstreams`].
-    PassThrough(String),
-    /// packetboat refuses every login, and takes the inventory alone.
-    Observe,
-}
-
-/// The way TLS starts on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// The device begins with a ClientHello.
-    Implicit,
-    /// The device is greeted in clear and sends STARTTLS or STLS.
-    StartTls,
-    /// A ClientHello at once means TLS; silence means a greeting in clear.
-    Auto,
-    /// No TLS at all.
-    Plaintext,
 }
 
 /// The networks a listener serves.

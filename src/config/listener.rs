@@ -1,7 +1,64 @@
-//! The way TLS starts on a listener: by its `entry`, or by the port where the file leaves that out.
+//! A listener has addresses, a TLS policy and a treatment of logins; its `entry` or its port decides how TLS starts.
 
-use super::{Entry, Listener, Logins};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Networks, TlsPolicy};
 use crate::protocol::{Protocol, Security};
+
+/// A listener: addresses where devices connect by one protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The name in the log and the metrics.
+    pub name: String,
+    /// The protocol that devices speak here.
+    pub protocol: Protocol,
+    /// The addresses to listen on. Never empty.
+    pub listen: Vec<SocketAddr>,
+    /// The way TLS starts; see [`Listener::entry_at`].
+    pub entry: Entry,
+    /// Ports of this listener with TLS from the start although `entry` is [`Entry::Auto`]: the file leaves `entry` out,
+    /// and the listener has other ports beside.
+    pub implicit_ports: Vec<u16>,
+    /// The silence after which a device is greeted in clear, with [`Entry::Auto`].
+    pub detect_delay: Duration,
+    /// True if devices may log in without TLS.
+    pub allow_plaintext: bool,
+    /// The versions and cipher suites that devices may use.
+    pub tls: TlsPolicy,
+    /// The networks that devices may come from.
+    pub allowed_networks: Networks,
+    /// Load balancers that must send a PROXY protocol header, which is believed.
+    pub proxy_protocol: Networks,
+    /// Key of [`Config::certificates`](super::Config::certificates).
+    pub certificate: String,
+    /// The treatment of a login.
+    pub logins: Logins,
+}
+
+/// The treatment of a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Logins {
+    /// packetboat verifies the login, and logs in to the server with an access token.
+    Translate,
+    /// The login goes to this mail server unchanged; key of [`Config::upstreams`](super::Config::upstreams).
+    PassThrough(String),
+    /// packetboat refuses every login, and takes the inventory alone.
+    Observe,
+}
+
+/// The way TLS starts on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The device begins with a ClientHello.
+    Implicit,
+    /// The device is greeted in clear and sends STARTTLS or STLS.
+    StartTls,
+    /// A ClientHello at once means TLS; silence means a greeting in clear.
+    Auto,
+    /// No TLS at all.
+    Plaintext,
+}
 
 /// A listener of a file that has none of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
