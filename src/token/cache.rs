@@ -20,6 +20,7 @@ use super::store::{Owner, Store};
 use crate::config::{Account, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::protocol::Protocol;
 use crate::state::Stamp;
 use crate::transport::http::{Client, Response};
 use sign_in::Pending;
@@ -240,6 +241,15 @@ impl CachedToken {
         self.stamps().await.is_some_and(|present| stamps != present)
     }
 
+    /// Advice for a token that is almost too long for a protocol, or is.
+    fn advice_for_long_token(&self, length: usize) -> Option<String> {
+        Protocol::ALL.into_iter().find_map(|protocol| {
+            let limit = self.spec.identity.longest_token(protocol).filter(|limit| length + MARGIN > *limit)?;
+            let name = protocol.name();
+            Some(format!("over {name} Exchange Online takes {limit}; remove group claims from the app registration"))
+        })
+    }
+
     async fn ask(&self) -> Result<Arc<AccessToken>, Failure> {
         let stamps = self.stamps().await.unwrap_or_default();
         match self.ask_endpoint().await {
@@ -249,11 +259,10 @@ impl CachedToken {
                 let mut state = self.state();
                 let had_trouble = state.trouble.take().is_some();
                 state.token = Some(Arc::clone(&token));
-                let is_long = self.spec.identity.is_of_microsoft() && length > LONG && !state.warned;
-                state.warned |= is_long;
+                let advice = self.advice_for_long_token(length).filter(|_| !state.warned);
+                state.warned |= advice.is_some();
                 drop(state);
-                if is_long {
-                    let advice = "over POP3 Exchange Online takes 4096; remove group claims from the app registration";
+                if let Some(advice) = advice {
                     warn!(identity = self.spec.owner.identity, "the access token has {length} characters: {advice}");
                 }
                 let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
@@ -356,8 +365,8 @@ impl CachedToken {
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time after which a refresh token is renewed: it ends when it is not used for 90 days.
 const RENEWAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Length in characters from which on the log warns, before POP3 breaks.
-const LONG: usize = 3800;
+/// Distance in characters from a limit of the mail server, from which on the log warns.
+const MARGIN: usize = 296;
 /// A refused token that is younger than this is not to blame.
 const YOUNG: Duration = Duration::from_secs(60);
 const DOUBTED: Duration = Duration::from_secs(5 * 60);

@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 
 use packetboat::failure::Kind;
+use packetboat::protocol::Protocol;
 
-use crate::expect::{DeviceState, End, Protocol};
+use crate::expect::{DeviceState, End};
 use crate::fault::{Fault, Means, inflict};
 use crate::good::Notes;
 use crate::peer::{Peer, client_hello, lossy};

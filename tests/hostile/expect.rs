@@ -4,15 +4,10 @@ mod of_device;
 mod of_server;
 
 use packetboat::failure::Kind;
+use packetboat::protocol::Protocol;
 
 pub use of_device::of_device;
 pub use of_server::of_server;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    Imap,
-    Pop3,
-}
 
 /// The time-out that has to end a cell. On the proxy where that happens it is the only short one, so that no other can
 /// come first, however slow the machine is.

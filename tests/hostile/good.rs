@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use openssl::ssl::SslContext;
 
-use crate::expect::Protocol;
+use packetboat::protocol::Protocol;
+
 use crate::peer::{Heard, Peer};
 use support::process::PATIENCE;
 

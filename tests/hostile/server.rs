@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 use std::thread;
 
 use packetboat::failure::Kind;
+use packetboat::protocol::Protocol;
 
 use crate::device::Device;
-use crate::expect::{End, Phase, Protocol, ServerState, Verdict};
+use crate::expect::{End, Phase, ServerState, Verdict};
 use crate::fault::{Fault, Means, inflict};
 use crate::peer::{Peer, accept, lossy};
 use crate::setup::Setup;

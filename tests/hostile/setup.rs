@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use openssl::ssl::{SslContext, SslMethod, SslVersion};
 
-use crate::expect::{Clock, Protocol};
+use packetboat::protocol::Protocol;
+
+use crate::expect::Clock;
 use crate::good::Good;
 use support::certificates::Certificates;
 use support::process::{PATIENCE, Process};
@@ -58,7 +60,7 @@ impl Setup {
         let directory = tempfile::tempdir().unwrap();
         certificates.write(directory.path());
         let context = server(&certificates);
-        let good = [Protocol::Imap, Protocol::Pop3].map(|protocol| Good::start(protocol, context.clone()));
+        let good = Protocol::ALL.map(|protocol| Good::start(protocol, context.clone()));
         let bad = [0, 1].map(|_| [Bad::new(), Bad::new()]);
         let command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
         let (reader, stderr, log) = reader();
@@ -71,7 +73,7 @@ impl Setup {
 
     /// Where devices come to; `entry` is "good", "clear" (greeted without TLS), "auto" (or not), "bad" or "bad-starttls".
     pub fn address(&self, protocol: Protocol, entry: &str) -> SocketAddr {
-        self.proxy.address(&format!("{}-{entry}", name(protocol)))
+        self.proxy.address(&format!("{}-{entry}", protocol.key()))
     }
 
     pub fn good(&self, protocol: Protocol) -> &Good {
@@ -131,13 +133,6 @@ impl Setup {
             }
         }
         lines
-    }
-}
-
-fn name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Imap => "imap",
-        Protocol::Pop3 => "pop3",
     }
 }
 

@@ -8,7 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::expect::{Clock, DeviceState, Protocol, ServerState, Verdict, of_device, of_server};
+use packetboat::protocol::Protocol;
+
+use crate::expect::{Clock, DeviceState, ServerState, Verdict, of_device, of_server};
 use crate::fault::Fault;
 use crate::setup::Setup;
 use crate::{device, server};
@@ -61,7 +63,7 @@ impl Cell {
 fn cells() -> (Vec<Cell>, usize) {
     let mut cells = Vec::new();
     let mut left_out = 0;
-    for protocol in [Protocol::Imap, Protocol::Pop3] {
+    for protocol in Protocol::ALL {
         for fault in Fault::ALL {
             let of_devices =
                 DeviceState::ALL.map(|state| (At::Device(state), of_device(protocol, state, fault))).into_iter();
@@ -167,7 +169,7 @@ fn every_fault_in_every_state() {
     }
     failures.extend(with_a_blocked_log(&setups, &cells));
     for setup in setups.values() {
-        for protocol in [Protocol::Imap, Protocol::Pop3] {
+        for protocol in Protocol::ALL {
             failures.extend(device::good(setup, protocol).err());
         }
     }
