@@ -73,8 +73,13 @@ impl Cloud {
 
     /// Returns whether a mail server is the cloud's own, for every protocol and by the name that is verified.
     pub fn runs(self, upstream: &Upstream) -> bool {
-        let is_own = |name: &str| url::is_one_of(name, self.mail_hosts());
-        upstream.endpoints.iter().all(|(_, endpoint)| is_own(&endpoint.host) && is_own(endpoint.verified_name()))
+        self.foreign_name(upstream).is_none()
+    }
+
+    /// The first host or verified name of an upstream that is not one of this cloud's mail servers.
+    pub(super) fn foreign_name(self, upstream: &Upstream) -> Option<&str> {
+        let names = upstream.endpoints.iter().flat_map(|(_, one)| [one.host.as_str(), one.verified_name()]);
+        names.into_iter().find(|name| !url::is_one_of(name, self.mail_hosts()))
     }
 
     /// The scope of an application that acts as itself.

@@ -240,5 +240,4 @@ impl ActiveAddress {
 }
 
 /// The time in which the sockets of a closed address may still exist.
-/// The time in which the sockets of a closed address may still exist.
 const CLOSING: Duration = Duration::from_secs(10);

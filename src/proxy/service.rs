@@ -46,7 +46,6 @@ impl Service {
     }
 
     /// A new session of the listener's protocol.
-    /// A new session of the listener's protocol.
     pub(super) fn session(&self, encrypted: bool) -> Box<dyn Session> {
         let offer = Offer {
             encrypted,

@@ -127,3 +127,16 @@ fn one_mistake_is_told_once() {
     let no_secret = text.replace("client_secret_file = \"/s\"\n", "").replace("mailbox2 = 1\n", "");
     assert_eq!(problems(&no_secret).len(), 1, "{:?}", problems(&no_secret));
 }
+
+/// The message names the endpoint that is elsewhere, and not the host that is the cloud's own.
+#[test]
+fn the_endpoint_that_is_not_of_the_cloud_is_named() {
+    for (section, foreign) in [
+        ("[upstream.exchange.pop3]\nhost = \"pop.example\"\n", "pop.example"),
+        ("[upstream.exchange.imap]\nserver_name = \"imap.example\"\n", "imap.example"),
+    ] {
+        let others = format!("[upstream.exchange]\nhost = \"outlook.office365.com\"\n{section}");
+        let told = refused(&format!("{OFFICE}{SCANS}{others}"));
+        assert!(told.contains(&format!("[upstream.exchange] is {foreign}, and not the server")), "{told}");
+    }
+}

@@ -151,5 +151,5 @@ fn a_port_that_packetboat_has_itself() {
     let proxy = Proxy::start(&(page(port) + &listener("a", "\"127.0.0.1:0\"")));
     proxy.configure(&(page(other) + &listener("a", &format!("\"127.0.0.1:{port}\""))));
     let (code, said) = proxy.reload();
-    assert!(code == 69 && said.contains("packetboat itself has the port until now"), "{said}");
+    assert!(code == 69 && said.contains("packetboat itself uses the port for another purpose"), "{said}");
 }

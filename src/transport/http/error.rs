@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{LONGEST_HEAD, MOST_HEADERS};
 use crate::transport::upstream::ConnectorError;
+
 /// Why an exchange came to nothing.
 #[derive(Debug)]
 pub enum Error {

@@ -44,7 +44,7 @@ impl Upstreams {
             ([], Some(other)) => Err(format!(
                 "is missing; [upstream.{name}] is {}, and not the server of the identity's cloud, {}: write \
                  upstream = \"{name}\" if this account's token may go there, or give that section another name",
-                other.host(),
+                identity.cloud.foreign_name(other).unwrap_or_else(|| other.host()),
                 own.host()
             )),
             ([], None) => Err(format!("is missing; write [upstream.NAME] with host = \"{}\"", own.host())),
