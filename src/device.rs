@@ -8,8 +8,8 @@ mod miss_budget;
 mod names;
 pub mod password;
 mod password_cache;
+mod revalidate;
 mod schedule;
-mod verified;
 mod verify;
 
 use std::net::IpAddr;
@@ -25,8 +25,8 @@ use names::Names;
 pub use names::normal_form;
 use password::Hash;
 use password_cache::PasswordCache;
+pub use revalidate::Verified;
 use schedule::Schedule;
-pub use verified::Verified;
 
 /// All devices of the configuration.
 pub struct Devices {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::task::JoinError;
 
 use super::delay::Origin;
+use super::revalidate::Verified;
 use super::schedule::{Class, Reservation};
-use super::verified::Verified;
 use super::{Device, Devices, charset, names};
 use crate::failure::{Failure, Kind};
 use crate::pool;

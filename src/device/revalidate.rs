@@ -1,4 +1,4 @@
-//! A login that was verified, and whether a later configuration still takes it.
+//! A reload asks again whether a verified login is still allowed: by device, password, network and right to delete.
 
 use std::net::IpAddr;
 use std::sync::Arc;
