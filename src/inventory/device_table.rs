@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -19,6 +19,8 @@ pub(super) struct DeviceTable {
 }
 
 pub(super) struct Entry {
+    /// Entries by age: of two that are alike otherwise, the older one is forgotten first.
+    number: u64,
     pub(super) protocol: Protocol,
     /// The fingerprint of the ClientHello; empty before one was seen.
     fingerprint: String,
@@ -29,7 +31,8 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(device: SeenDevice) -> Self {
         let (protocol, fingerprint) = (device.protocol, device.fingerprint.clone().unwrap_or_default());
-        Self { protocol, fingerprint, open: AtomicUsize::new(0), device: Mutex::new(device) }
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Self { number, protocol, fingerprint, open: AtomicUsize::new(0), device: Mutex::new(device) }
     }
 
     /// The rank of a device; the lowest is forgotten first: never logged in, not connected, without TLS, not seen for longest.
@@ -147,25 +150,28 @@ impl DeviceTable {
         if count == 0 {
             return;
         }
-        let mut ranks: Vec<_> = self.entries().map(|entry| (entry.rank(), Arc::as_ptr(entry).addr(), entry)).collect();
+        let mut ranks: Vec<_> = self.entries().map(|entry| (entry.rank(), entry.number, entry)).collect();
         // The best come first, and have the shares.
-        ranks.sort_unstable_by_key(|(rank, address, _)| std::cmp::Reverse((*rank, *address)));
+        ranks.sort_unstable_by_key(|(rank, number, _)| std::cmp::Reverse((*rank, *number)));
         let mut strangers: HashMap<Source, usize> = HashMap::new();
         let mut ranks: Vec<_> = ranks
             .into_iter()
-            .map(|(rank, address, entry)| {
+            .map(|(rank, number, entry)| {
                 let has_logged_in = rank.0;
                 let of_network = strangers.entry(network(entry.device().source)).or_default();
                 *of_network += usize::from(!has_logged_in);
-                (has_logged_in || *of_network <= most / SHARES, rank, address)
+                (has_logged_in || *of_network <= most / SHARES, rank, number)
             })
             .collect();
         ranks.sort_unstable();
         ranks.truncate(count);
-        let least: HashSet<usize> = ranks.into_iter().map(|(.., address)| address).collect();
-        self.retain(|entry| !least.contains(&std::ptr::from_ref(entry).addr()));
+        let least: HashSet<u64> = ranks.into_iter().map(|(.., number)| number).collect();
+        self.retain(|entry| !least.contains(&entry.number));
     }
 }
+
+/// The number of the next entry.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// The unit in which addresses count. Every program of this computer has all of 127.0.0.0/8, which counts as one.
 fn network(source: IpAddr) -> Source {
