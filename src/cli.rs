@@ -55,10 +55,11 @@ enum Command {
     /// Reload configuration and certificates; sessions stay open unless the new configuration forbids them
     ///
     /// Waits for the result. A file with a mistake changes nothing; this command prints each mistake with file, line
-    /// and key. A session ends if its device, password, network, mailbox, mail server, identity, listener or TLS
-    /// version is removed or changed. limits.revoked_sessions = "keep" lets such sessions run on. Prints the number of
-    /// sessions that ended, and the reasons. Exits with 78 if the file has a mistake, and with 69 if the proxy rejects
-    /// it for another reason.
+    /// and key. A session ends if the new file removes its device, password, network or listener, or forbids its TLS
+    /// version. It also ends if the file changes its mailbox, mail server or identity; a new secret of the identity
+    /// ends no session. limits.revoked_sessions = "keep" keeps such sessions open. Prints the number of sessions that
+    /// ended, and the reasons. Exits with 78 if the file has a mistake, and with 69 if the proxy rejects it for another
+    /// reason.
     Reload {
         #[command(flatten)]
         file: ConfigFile,
@@ -78,7 +79,8 @@ enum Command {
     },
     /// List the devices that have connected, their TLS, and whether they need packetboat
     ///
-    /// Uses the same socket as health, and never sends the admin token. If no proxy is running, shows the last list on disk.
+    /// Uses the same socket as packetboat health, and never sends the admin token. If no proxy is running, shows the
+    /// list that the proxy saved last.
     Devices {
         #[command(flatten)]
         file: ConfigFile,
@@ -87,14 +89,15 @@ enum Command {
     },
     /// Check the configuration for mistakes; start nothing
     ///
-    /// Reads the whole file, loads every certificate and key, and tries every address to listen on.
+    /// Reads the whole file, loads every certificate and key, and tries to open every address that a listener names.
     /// Prints one line for each mistake: file, line number, key, and the correction.
     Check {
         #[command(flatten)]
         file: ConfigFile,
         /// Also fetch a token for each account, and log in to its mailbox by each protocol that a listener offers
         ///
-        /// Prints one line for each result, with advice. Never prints a token; stores a new refresh token.
+        /// Prints one line for each result, with advice. Never prints a token. If the token endpoint sends a new
+        /// refresh token, stores it.
         #[arg(long)]
         online: bool,
     },

@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     /// Read the password from standard input (one line) instead of generating one, and print only its hash
     #[arg(long, conflicts_with = "length")]
     stdin: bool,
-    /// Allow fewer than 8 characters, for a device whose PIN must stay; its `[[device]]` then needs networks
+    /// Allow fewer than 8 characters, for a PIN that you cannot change; the `[[device]]` then needs the key networks
     #[arg(long, requires = "stdin")]
     allow_short: bool,
 }

@@ -202,9 +202,9 @@ fn what_needs_a_restart_is_refused_and_documented() {
     let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(readme.contains("`state_directory`, `store_key` and `confine` need a restart"));
     let operations = include_str!("../../docs/operations.md");
-    assert!(
-        operations.contains("| `state_directory`, `store_key`, `confine` | a reload with another value is refused")
-    );
+    assert!(operations.contains(
+        "| `state_directory`, `store_key`, `confine` | packetboat refuses a reload that changes one of them"
+    ));
 }
 
 /// What has not changed is not asked for anew: neither the token nor the password, and the mailbox's sessions count on.
