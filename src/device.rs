@@ -215,7 +215,7 @@ mod tests {
         assert!(verify(&devices, "scanner3", "k7m2xp9at").await.unwrap_err().contains("not in the networks"));
     }
 
-    /// What is remembered is the password, not the device.
+    /// The cache remembers the password, not the device.
     #[tokio::test(start_paused = true)]
     async fn a_remembered_device_still_needs_its_password() {
         let devices = devices("");
@@ -284,7 +284,7 @@ mod tests {
         assert!(soon("k7m2xp9at").await);
     }
 
-    /// Whoever tries, there are as many runs as for the device with the most passwords.
+    /// Each try has as many runs as the device with the most passwords needs.
     #[test]
     fn unknown_logins_are_compared_as_often() {
         let hash = password::hash(b"another one").unwrap();
@@ -313,7 +313,7 @@ mod tests {
         assert!(began.elapsed() >= Duration::from_millis(3500), "{:?}", began.elapsed());
     }
 
-    /// What others do with its login does not slow down a device that has logged in from there before.
+    /// Tries of others with its login do not slow down a device that has logged in from there before.
     #[tokio::test(start_paused = true)]
     async fn a_familiar_device_has_a_lane_of_its_own() {
         let devices = devices("");
@@ -365,7 +365,7 @@ mod tests {
         verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
     }
 
-    /// Who hangs up before the answer has tried all the same.
+    /// A client that hangs up before the answer has tried all the same.
     #[tokio::test]
     async fn a_try_counts_whoever_waits_for_it() {
         let devices = devices("");

@@ -7,7 +7,7 @@ use std::fmt::Display;
 pub struct Diagnostic {
     /// The key concerned, as `certificate.default.chain`; empty where none is.
     pub key: String,
-    /// What is wrong, and what to do.
+    /// The mistake, and the correction.
     pub message: String,
 }
 

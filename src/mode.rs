@@ -5,6 +5,6 @@
 pub enum Mode {
     /// Everything that is missing is made, and kept.
     Apply,
-    /// What is missing is made to try, and nothing is written.
+    /// Missing files are made in memory as a trial, and nothing is written.
     DryRun,
 }

@@ -18,7 +18,7 @@ pub(super) struct Expiry {
     pub(super) name: String,
     /// Seconds since 1970.
     pub(super) until: i64,
-    /// What to do before then.
+    /// The action to take before then.
     pub(super) advice: String,
 }
 

@@ -18,7 +18,7 @@ pub(super) enum Exit {
 #[derive(Debug)]
 pub(super) struct CommandError {
     exit: Exit,
-    /// What is still to be printed; empty where the log or the command itself has said it.
+    /// The text that is still to be printed; empty where the log or the command itself has said it.
     message: String,
 }
 

@@ -50,7 +50,7 @@ fn system_files() -> Vec<PathBuf> {
 pub(super) enum FileOwner {
     /// The operator has chosen the directory, and may swap a directory by a link to it.
     Operator,
-    /// Nobody has chosen to open what else lies directly in `/var` or `/tmp`.
+    /// No operator has chosen to open the other files directly in `/var` or `/tmp`.
     System,
 }
 

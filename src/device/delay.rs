@@ -186,7 +186,7 @@ mod tests {
     use tokio::time::sleep;
 
     const LONGEST: Duration = Duration::from_secs(15);
-    /// What a verdict takes.
+    /// The time that a verification takes.
     const RUN: Duration = Duration::from_millis(20);
 
     fn delays() -> Arc<Delays> {
@@ -210,7 +210,7 @@ mod tests {
         (began, came.elapsed())
     }
 
-    /// Of fifty wrong passwords at once no more are looked at than of fifty that come one after the other, where their
+    /// Fifty wrong passwords at once get no more verifications than fifty that come one after the other, where their
     /// sources have failed before.
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
@@ -297,7 +297,7 @@ mod tests {
         }
     }
 
-    /// Whoever guesses a login all the time has one try; the next one is the device's that has failed less often.
+    /// A guesser of a login has one try at a time; the next one is the device's that has failed less often.
     #[tokio::test(start_paused = true)]
     async fn who_has_failed_less_comes_first() {
         let delays = delays();

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use super::charset;
 
-/// Which name is which device's.
+/// Index from a name to its device.
 #[derive(Default)]
 pub(super) struct Names {
     by_login: HashMap<String, usize>,
-    /// Of each device, in lower case.
+    /// The names of each device, in lower case.
     mailboxes: Vec<String>,
 }
 

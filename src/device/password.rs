@@ -118,14 +118,14 @@ impl Hash {
         Params::try_from(&self.0).is_ok_and(|params| params.data() == SHORT)
     }
 
-    /// What a run costs.
+    /// The cost of a run.
     pub(super) fn cost(&self) -> Option<Cost> {
         let params = Params::try_from(&self.0).ok()?;
         Some(Cost { memory: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost(), version: self.0.version })
     }
 }
 
-/// What a run costs: hashes of the same cost take the same time.
+/// The cost of a run: hashes of the same cost take the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Cost {
     memory: u32,
@@ -193,7 +193,7 @@ pub fn strength(length: usize) -> u32 {
 
 /// Without i, l, o, s, z, 0, 1, 2, 5; in lower case alone, for devices whose keyboard is a pair of arrows.
 const ALPHABET: &[u8] = b"abcdefghjkmnpqrtuvwxy346789";
-/// What marks the hash of a short password.
+/// The mark of a short password's hash.
 const SHORT: &[u8] = b"short";
 /// In KiB: a gigabyte.
 const MOST_MEMORY: u32 = 1024 * 1024;

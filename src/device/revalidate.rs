@@ -28,7 +28,7 @@ impl Devices {
     /// A password is known by its hash alone, so that a new hash of the same password counts as another password.
     ///
     /// # Errors
-    /// What this configuration no longer has, or no longer allows.
+    /// This configuration no longer has the device, or no longer allows its login.
     pub fn still_takes(&self, verified: &Verified, source: IpAddr) -> Result<&Arc<Device>, Withdrawn> {
         let (_, device) = self.find(&verified.login).ok_or(Withdrawn::Device)?;
         if Arc::ptr_eq(device, &verified.device) {

@@ -9,7 +9,7 @@ use crate::protocol::Protocol;
 use crate::transport::Facts;
 use crate::transport::detect::hello::ClientHello;
 
-/// What one connection has shown of its device.
+/// Facts about a device that one connection has shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
     /// The source address.

@@ -89,7 +89,7 @@ pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
     drop(admitted);
 }
 
-/// What a connection has been given when its device may speak the protocol.
+/// The parts that a connection has once its device may speak the protocol.
 struct Entered<'a, 'r> {
     service: &'a Arc<Service>,
     record: &'a mut SessionRecord<'r>,
@@ -120,7 +120,7 @@ struct Connection<'a, 'r, N: Network> {
     half_closed: Option<Instant>,
     /// The server that is, or was, logged in to.
     server: Option<Arc<Server>>,
-    /// What to log in with once more, if the server's connection was a warm one and turns out to be lost.
+    /// The login to repeat, if the server's connection was a warm one and turns out to be lost.
     retry: Option<Box<UpstreamLogin>>,
     /// The opened mailbox of a translated login.
     opened: Option<Authorized>,

@@ -180,7 +180,7 @@ pub enum Fault {
 pub struct DeviceCode {
     /// Answers to polls, one after the other; later polls depend on the approval.
     pub script: VecDeque<Poll>,
-    /// Nobody needs to approve.
+    /// A sign-in needs no approval.
     pub approved: bool,
     /// Seconds between polls, as the answer says.
     pub interval: u64,

@@ -201,7 +201,7 @@ fn whole(file: File, metadata: &Metadata, most: u64) -> io::Result<Zeroizing<Vec
     if u64::try_from(read).is_ok_and(|read| read <= most) { Ok(content) } else { Err(too_large()) }
 }
 
-/// What to do where a credential of systemd is missing.
+/// Advice where a credential of systemd is missing.
 const CREDENTIAL: &str =
     "credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart";
 /// How often a file may be replaced, as by a renewal, between the look at it and its opening.

@@ -112,7 +112,7 @@ impl Write for Filter<'_> {
 mod tests {
     use super::*;
 
-    /// What attackers of terminals use: OSC 52 (clipboard), OSC 8 (links), CSI (colours, cursor), DCS, C1 controls in
+    /// Attacks on terminals: OSC 52 (clipboard), OSC 8 (links), CSI (colours, cursor), DCS, C1 controls in
     /// UTF-8, backspace and carriage return (overwriting), marks of direction.
     const ATTACKS: [&str; 11] = [
         "a\x1b]52;c;ZWNobw==\x07b",

@@ -64,7 +64,7 @@ pub enum Error {
     SignIn(&'static str),
 }
 
-/// What is wrong with the store of refresh tokens.
+/// An error of the store of refresh tokens.
 #[derive(Debug)]
 pub enum StoreError {
     /// The key is too short.
@@ -115,7 +115,7 @@ impl Error {
         }
     }
 
-    /// What stays the same from one attempt to the next: all but the correlation id.
+    /// The part that stays the same from one attempt to the next: all but the correlation id.
     pub(super) fn topic(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.answer.clone(),

@@ -178,7 +178,7 @@ thread_local! {
 pub const PLAINTEXT: usize = 8 * 16 * 1024;
 /// The same encrypted, whatever the cipher suite adds: no more than 256 octets a record.
 pub const CAPACITY: usize = PLAINTEXT + 8 * 256;
-/// What a waiting connection may hold on to without a whole buffer.
+/// The most octets that a waiting connection keeps without a whole buffer.
 const SMALL: usize = 4096;
 /// Longer than a ClientHello, a line or a literal before login may be (`limits.sasl_line`).
 const LARGEST: usize = 64 * 1024;

@@ -68,7 +68,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    /// What comes of a device that sends this and breaks the connection off with a reset.
+    /// Returns the result for a device that sends this and resets the connection.
     async fn broken_off_behind(octets: &[u8]) -> io::Result<Opening> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

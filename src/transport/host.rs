@@ -1,4 +1,4 @@
-//! What this host is called and where it is reached: for the certificate, and for what to type into a device.
+//! The names and addresses of this host: for the certificate, and for what to type into a device.
 
 use std::collections::HashMap;
 use std::fs;
@@ -50,7 +50,7 @@ pub async fn resolve(host: &str, port: u16, patience: Duration) -> io::Result<Ve
     })
 }
 
-/// What the resolver said of a name.
+/// The resolver's answer about a name.
 struct Answer {
     came: Instant,
     addresses: Vec<IpAddr>,
@@ -71,7 +71,7 @@ fn answer_since(name: &str, asked: Instant) -> Option<Vec<IpAddr>> {
     answers.get(name).filter(|answer| answer.came > asked).map(|answer| answer.addresses.clone())
 }
 
-/// What the DNS calls an address, where that is a name that may be shown. Takes as long as the resolver does.
+/// The name of an address in the DNS, where that is a name that may be shown. Takes as long as the resolver does.
 pub fn name_of(address: IpAddr) -> Option<String> {
     let name = dns_lookup::lookup_addr(&address).ok()?;
     let name = name.trim_end_matches('.');

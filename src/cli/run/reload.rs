@@ -281,5 +281,5 @@ fn stamps(config: &Config) -> Vec<Option<Stamp>> {
 const LONGEST: Duration = Duration::from_secs(25);
 /// Local files take microseconds.
 const FILES: Duration = Duration::from_secs(5);
-/// What was refused may have been refused for a reason that has passed.
+/// The time after which a rejected change is tried again: its reason may have passed.
 const AGAIN: Duration = Duration::from_secs(5 * 60);

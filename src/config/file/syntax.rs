@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::{File, line_of, nearest};
 
-/// What is wrong, and what to write. An unknown key is told with the nearest known one; a value of another form with
+/// The mistake, and the correction. An unknown key is told with the nearest known one; a value of another form with
 /// its key and how it is written.
 pub(super) fn explain(message: &str, text: &str, span: Option<Range<usize>>) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `") {

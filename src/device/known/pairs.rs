@@ -42,7 +42,7 @@ impl Pair {
         Self { source, used: 0, day, mark, is_trusted: true }
     }
 
-    /// What [`fmt::Display`] writes, of which the source is taken off, and the device behind it.
+    /// The text that [`fmt::Display`] writes, of which the source is taken off, and the device behind it.
     pub(super) fn read<'a>(source: &str, rest: &'a str) -> Option<(Self, &'a str)> {
         let (day, rest) = rest.split_once(' ')?;
         let (mark, device) = rest.split_once(' ')?;

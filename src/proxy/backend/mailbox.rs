@@ -152,7 +152,7 @@ impl Mailbox {
     /// application and user. The application's credentials may differ.
     ///
     /// # Errors
-    /// What differs.
+    /// The settings that differ.
     pub(in crate::proxy) fn stands_in_for(&self, other: &Self) -> Result<(), Withdrawn> {
         if !self.account.mailbox.eq_ignore_ascii_case(&other.account.mailbox) {
             return Err(Withdrawn::Mailbox);

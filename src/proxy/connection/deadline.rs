@@ -11,7 +11,7 @@ use crate::proxy::service::setting;
 /// The time at which a phase has to be over.
 pub(super) struct Deadline {
     pub(super) at: Instant,
-    /// What it means when it is not.
+    /// The failure when it has passed.
     pub(super) failure: Failure,
 }
 

@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(flow.passed(), 34_068);
     }
 
-    /// What came in front of a reset is read first, and the reset is not forgotten.
+    /// Octets in front of a reset are read first, and the reset is not forgotten.
     #[test]
     fn a_reset_does_not_swallow_what_came_before_it() {
         struct Reset(Option<Vec<u8>>);

@@ -42,7 +42,7 @@ struct Fixture {
     stream: Pipe,
 }
 
-/// What came of a connection.
+/// The result of a connection.
 struct Outcome {
     /// The reason in metrics and log.
     reason: &'static str,
@@ -84,7 +84,7 @@ impl Fixture {
         Self { process, service, current, trigger, lifecycle, network, server, device, stream }
     }
 
-    /// Nobody answers at the server's address.
+    /// The server's address does not answer.
     fn without_server(mut self) -> Self {
         self.network = Pipes(Mutex::default());
         self.server = None;

@@ -6,7 +6,7 @@ mod fingerprint;
 use crate::config::Version;
 use crate::config::suite;
 
-/// What a device offers.
+/// The offer of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
     /// It came in SSLv2 format.
@@ -31,12 +31,12 @@ pub struct ClientHello {
     pub fallback: bool,
 }
 
-/// What a buffer begins with.
+/// The kind of message that a buffer begins with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// A ClientHello.
     Complete(Box<ClientHello>),
-    /// What may become one.
+    /// Octets that may become one.
     Incomplete,
     /// Not TLS.
     NotTls,
@@ -67,7 +67,7 @@ impl ClientHello {
         }
     }
 
-    /// What is offered, in plain words: version, suites, name.
+    /// The offer in plain words: version, suites, name.
     pub fn describe(&self) -> String {
         let version = Version::by_number(self.version)
             .map_or_else(|| format!("version {:#06x}", self.version), |version| version.to_string());

@@ -35,7 +35,7 @@ pub fn remarks(roots: &Roots, hosts: &[String]) -> Vec<String> {
     remarks
 }
 
-/// What to say of a certificate for this host; and whether that holds whatever it is meant as, CA or server.
+/// The remark on a certificate for this host; and whether it holds for a CA and a server alike.
 fn remark(
     certificate: CertificateDer<'static>,
     facts: &Facts,

@@ -74,7 +74,7 @@ async fn a_server_that_answers_no_handshake_has_the_upstream_handshake_timeout()
     assert_dial_fails(&silent, 20 * SECOND, Kind::UpstreamTimeout).await;
 }
 
-/// What came of a device that is silent from some time on.
+/// The result for a device that is silent from some time on.
 struct Silence {
     begun: Instant,
     silent_since: Instant,
