@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(read(later.as_bytes()).unwrap().len(), 1);
         let words = text.replacen("\"kind\":\"unknown\"", "\"kind\":\"new\"", 1);
         assert_eq!(read(words.as_bytes()).unwrap().len(), 1);
-        let entry = text.replacen("\"entry\":null", "\"entry\":\"quic\"", 1);
+        let entry = text.replacen("\"entry\":null", "\"entry\":\"telepathy\"", 1);
         assert_eq!(read(entry.as_bytes()).unwrap(), read(text.as_bytes()).unwrap());
     }
 
