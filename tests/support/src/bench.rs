@@ -1,4 +1,4 @@
-//! What benches have in common: the old device, the fast server, CPU time, figures, and email-oauth2-proxy to compare with.
+//! The shared parts of the benches: the old device, the fast server, CPU time, figures, and email-oauth2-proxy to compare with.
 
 pub mod cost;
 pub mod device;

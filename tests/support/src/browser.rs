@@ -123,7 +123,7 @@ impl Browser {
         self.cdp("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// What `prefers-color-scheme` says.
+    /// The value of `prefers-color-scheme`.
     pub fn dark(&self, dark: bool) {
         let scheme = json!({ "name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" } });
         self.cdp("Emulation.setEmulatedMedia", &json!({ "features": [scheme] }));
@@ -146,7 +146,7 @@ impl Browser {
         fs::read(path).unwrap()
     }
 
-    /// What the console has said since the last call: errors of scripts, what the content security policy refused,
+    /// The console's messages since the last call: errors of scripts, what the content security policy refused,
     /// requests that failed.
     pub fn console(&self) -> Vec<String> {
         let lines = self.command("POST", "/se/log", &json!({ "type": "browser" }));

@@ -29,7 +29,7 @@ impl<T: Read + Write + Send> ReadWrite for T {}
 
 pub struct Connection {
     stream: Stream,
-    /// What has come, from `start` on not yet taken.
+    /// The octets that have come; those from `start` on are not yet taken.
     buffer: Vec<u8>,
     start: usize,
     /// Octets that a read asks for. It grows with what comes, because there may be ten thousand connections at once.

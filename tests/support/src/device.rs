@@ -44,7 +44,7 @@ impl Device {
     }
 }
 
-/// What has come, or none at the end. A reset is an end, too.
+/// Returns the octets that have come, or none at the end. A reset is an end, too.
 fn until_the_end<T>(result: io::Result<T>) -> Option<T> {
     match result {
         Err(error) if error.kind() == ErrorKind::TimedOut => panic!("nothing came within {PATIENCE:?}"),

@@ -24,7 +24,7 @@ pub const SECRET: &str = "app~secret+/=";
 pub const SCAN: &str = "scan@contoso.example";
 pub const SCAN_PASSWORD: &str = "Pa55word of the person";
 pub const SHARED: &str = "shared@contoso.example";
-/// What the device logs in with.
+/// The login and password of the device.
 pub const LOGIN: &str = "scanner3";
 pub const PASSWORD: &str = "k7m2xp9at";
 /// `[identity.office]` with a secret, which [`Exchange::new`] has put into the file.
@@ -159,7 +159,7 @@ impl Exchange {
         Ran::of(self.command(arguments, configuration).output().unwrap())
     }
 
-    /// What a browser does that does not come back: the address it ends at.
+    /// Plays a browser that does not come back: the address it ends at.
     pub fn visit(&self, url: &str) -> String {
         let mut curl = Command::new("curl");
         curl.args(["-s", "--max-time", "60", "-o", "/dev/null", "-w", "%{redirect_url}", "--cacert"]);
@@ -202,7 +202,7 @@ pub fn account(name: &str, mailbox: &str, more: &str) -> String {
     )
 }
 
-/// What a program has said, and how it ended.
+/// The output of a program, and how it ended.
 pub struct Ran {
     pub code: i32,
     pub output: String,

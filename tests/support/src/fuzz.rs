@@ -1,4 +1,4 @@
-//! What fuzzing, its short form and the transcripts have in common: sessions between two sides, a slow model of them, and
+//! The shared parts of fuzzing, its short form and the transcripts: sessions between two sides, a slow model of them, and
 //! parsers out of any octets.
 
 mod laws;

@@ -69,7 +69,7 @@ impl Guessers {
         self.seen.answers.lock().unwrap().values().sum()
     }
 
-    /// What they were told, for the output of a test.
+    /// The answers that they got, for the output of a test.
     pub fn told(&self) -> String {
         let (connected, answers) = (self.seen.connected.load(Ordering::Relaxed), self.seen.answers.lock().unwrap());
         format!("{} connections, greeted {connected} times: {answers:?}", self.connections)

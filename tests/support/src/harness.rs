@@ -60,7 +60,7 @@ impl Harness {
         Self { proxy, server: port, _directory: directory }
     }
 
-    /// What the process has in memory, in octets.
+    /// The memory of the process, in octets.
     pub fn memory(&self) -> usize {
         self.process.figure("VmRSS:") * 1024
     }

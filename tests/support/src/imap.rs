@@ -139,7 +139,7 @@ impl Imap {
         assert!(status(&parts).starts_with("OK"), "{parts:?}");
     }
 
-    /// What every device does: log in, list, fetch all, delete all, log out.
+    /// Does what every device does: log in, list, fetch all, delete all, log out.
     pub fn session(mut self, user: &str, password: &str, messages: &[&[u8]]) {
         self.login(user, password);
         self.rest_of_session(user, messages);

@@ -1,4 +1,4 @@
-//! Who gives out access tokens: JWTs (RFC 7519) signed with a key of its own, from an HTTPS token endpoint.
+//! A token endpoint issues access tokens: JWTs (RFC 7519) signed with a key of its own, from an HTTPS token endpoint.
 //!
 //! Each application (`client_id`) gets tokens for one mailbox, the address that it has as its id. Dovecot compares the
 //! user that XOAUTH2 names with a claim of the token, so the token of one device's account must not open another's.
@@ -35,7 +35,7 @@ pub struct Issuer {
     given: Arc<Mutex<Given>>,
 }
 
-/// What was asked for, and what came of it.
+/// A request, and its result.
 #[derive(Default)]
 struct Given {
     /// The fields of each request.
@@ -46,7 +46,7 @@ struct Given {
     forger: Option<PKey<Private>>,
     /// Seconds that tokens live, where it is no hour.
     life: Option<i64>,
-    /// Nobody gets a token.
+    /// Every request for a token is refused.
     is_down: bool,
     /// How many were given, and requests turned away, where nothing of them is kept.
     counts: (u64, u64),

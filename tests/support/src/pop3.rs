@@ -53,7 +53,7 @@ impl Pop3 {
         self.ok(&format!("PASS {password}"));
     }
 
-    /// What every device does: log in, list, fetch all, delete all, quit.
+    /// Does what every device does: log in, list, fetch all, delete all, quit.
     pub fn session(mut self, user: &str, password: &str, messages: &[&[u8]]) {
         self.login(user, password);
         self.rest_of_session(user, messages);

@@ -41,7 +41,7 @@ impl Process {
         assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
     }
 
-    /// What the system knows of it (proc_pid_status(5)): what it has in memory now (`VmRSS:`), or had at most (`VmHWM:`), in KiB;
+    /// A figure that the system keeps of the process (proc_pid_status(5)): what it has in memory now (`VmRSS:`), or had at most (`VmHWM:`), in KiB;
     /// how many threads (`Threads:`).
     pub fn figure(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();

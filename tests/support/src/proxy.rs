@@ -100,7 +100,7 @@ impl Proxy {
         line.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap()
     }
 
-    /// What the page, metrics or the inventory say.
+    /// The body that the page, the metrics or the inventory answer with.
     pub fn get(&self, path: &str) -> String {
         let output = Command::new("curl").args(["-sS", &format!("http://{}{path}", self.admin())]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -191,7 +191,7 @@ impl Proxy {
     }
 }
 
-/// What it said tells why a test has failed.
+/// Prints the log, which tells why a test has failed.
 impl Drop for Proxy {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -26,7 +26,7 @@ pub struct Record {
     pub body: Vec<u8>,
 }
 
-/// What is there instead of what was waited for.
+/// The end that came instead of the expected record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// In clear: its level and description (RFC 5246 §7.2).
@@ -209,7 +209,7 @@ pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 
 #[derive(Clone, Debug)]
 pub struct ServerHello {
-    /// Of `supported_versions` where that is there.
+    /// The version of `supported_versions`, where that is there.
     pub version: u16,
     pub random: Vec<u8>,
     pub session: Vec<u8>,
@@ -219,7 +219,7 @@ pub struct ServerHello {
 }
 
 impl ServerHello {
-    /// Of a message with its head.
+    /// The parts of a message with its head.
     pub fn parse(message: &[u8]) -> Self {
         assert_eq!(message[0], 2, "not a ServerHello");
         let mut body = Cursor(&message[4..]);
@@ -248,7 +248,7 @@ impl ServerHello {
     }
 }
 
-/// What is answered to a ClientHello.
+/// The answer to a ClientHello.
 pub fn answer(address: SocketAddr, hello: &Hello) -> Result<ServerHello, Ending> {
     answer_to(address, &hello.record())
 }

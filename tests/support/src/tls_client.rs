@@ -175,7 +175,7 @@ impl Client {
         (self.write, self.read) = (Some(half(0)), Some(half(1)));
     }
 
-    /// Of the suite's MAC.
+    /// The digest of the suite's MAC.
     fn digest(&self) -> MessageDigest {
         if self.suite == RSA_SHA { MessageDigest::sha1() } else { MessageDigest::sha256() }
     }
@@ -263,7 +263,7 @@ impl Client {
         Ok((record.kind, body.to_vec()))
     }
 
-    /// What comes until there is an end: each record's type and content.
+    /// Reads all records up to the end: each record's type and content.
     pub fn receive_all(&mut self) -> (Vec<(u8, Vec<u8>)>, Ending) {
         let mut records = Vec::new();
         loop {

@@ -7,7 +7,7 @@ use packetboat::device::password;
 
 use crate::issuer::Issuer;
 
-/// What the devices of these tests type.
+/// The password that the devices of these tests send.
 pub const DEVICE_PASSWORD: &str = "k7m2-xp9at-device";
 
 /// `[[device]]` with its login and this password, and what else is in it.

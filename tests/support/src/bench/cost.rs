@@ -1,4 +1,4 @@
-//! What a process has cost so far.
+//! The cost of a process so far.
 
 use std::fs;
 use std::time::Duration;

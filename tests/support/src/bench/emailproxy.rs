@@ -165,9 +165,9 @@ const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
 const SECRET: &str = "the-bench-has-no-secrets";
 const MAILBOX: &str = "scan@contoso.example";
 const PASSWORD: &str = "k7m2xp9at";
-/// What both have at TLS 1.2.
+/// The cipher suite that both have at TLS 1.2.
 const SUITE: &str = "ECDHE-RSA-AES128-GCM-SHA256";
-/// Of the message, in octets.
+/// The size of the message, in octets.
 const SIZE: usize = 10 * 1024;
 const ROUNDS: usize = 20;
 const SESSIONS: usize = 10;

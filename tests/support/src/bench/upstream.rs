@@ -82,7 +82,7 @@ impl Drop for Upstream {
     }
 }
 
-/// What the program is called with to be the server.
+/// The argument that makes the program the server.
 pub const ARGUMENT: &str = "be-the-upstream";
 
 static HANDSHAKES: AtomicU64 = AtomicU64::new(0);

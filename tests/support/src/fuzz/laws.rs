@@ -20,7 +20,7 @@ pub struct Seen {
     pub unread: [Vec<u8>; 2],
     /// Steps in a row that have changed the session's state alone.
     in_place: usize,
-    /// What the server has sent on its present connection, and what it was sent.
+    /// The octets that the server has sent on its present connection, and that it was sent.
     from_server: Vec<u8>,
     to_server: Vec<u8>,
     /// The server has accepted a login of ours.

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::fuzz::laws::{Checked, Seen};
 use crate::fuzz::model::Model;
 
-/// What the configuration and the account say of a session.
+/// The settings that configuration and account give a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub offer: Offer,
@@ -73,7 +73,7 @@ pub struct Pair {
     has_ended: [bool; 2],
     /// The rest of an input of this side is still to come: in clear, whatever happens meanwhile.
     more: Option<Side>,
-    /// What the two sides ought to receive since the login; and how much they had received before it.
+    /// The octets that the two sides ought to receive since the login; and how much they had received before it.
     model: Option<(Model, [usize; 2])>,
 }
 
@@ -275,7 +275,7 @@ impl Pair {
         self.over = true;
     }
 
-    /// What the driver has written since.
+    /// Takes the octets that the driver has written since.
     fn collect(&mut self) {
         self.received[0].append(&mut self.device.0.borrow_mut().receives);
         if let Some(server) = &self.server {

@@ -107,7 +107,7 @@ pub fn endpoint(input: &[u8]) {
     }
 }
 
-/// What becomes of an answer.
+/// The result of an answer.
 pub fn token_of(input: &[u8]) -> Option<Result<token::AccessToken, String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let client = Client::new("http://127.0.0.1/token", &Roots::Bundled, &LIMITS).unwrap();
@@ -144,7 +144,7 @@ static LIMITS: LazyLock<Limits> = LazyLock::new(|| {
 
 const OBSERVING: &str = "[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
 
-/// What a server says once it is asked, whatever that is.
+/// Any answer that a server gives to a request.
 struct Wire {
     says: Vec<u8>,
     was_asked: bool,
