@@ -37,7 +37,7 @@ use output::print_error;
 ///
 /// In the device's settings, enter this computer in place of the mail server. The device speaks TLS 1.0 or later and
 /// logs in with a short password of its own. packetboat speaks TLS 1.2 or 1.3 with Exchange Online and logs in with an
-/// access token (OAuth 2). To a server that accepts passwords, packetboat passes on the device's own login.
+/// access token (OAuth 2). If the mail server accepts passwords, packetboat passes the device's own login on to it.
 #[derive(Parser)]
 #[command(name = "packetboat", version, long_version = long_version(), after_help = AFTER_HELP)]
 struct Arguments {
@@ -54,12 +54,13 @@ enum Command {
     },
     /// Reload configuration and certificates; sessions stay open unless the new configuration forbids them
     ///
-    /// Waits for the result. A file with a mistake changes nothing; this command prints each mistake with file, line
-    /// and key. A session ends if the new file removes its device, password, network or listener, or forbids its TLS
-    /// version. It also ends if the file changes its mailbox, mail server or identity; a new secret of the identity
-    /// ends no session. limits.revoked_sessions = "keep" keeps such sessions open. Prints the number of sessions that
-    /// ended, and the reasons. Exits with 78 if the file has a mistake, and with 69 if the proxy rejects it for another
-    /// reason.
+    /// Waits for the result, and prints the number of sessions that ended and the reasons. A file with a mistake
+    /// changes nothing; this command prints each mistake with file, line and key. Exits with 78 if the file has a
+    /// mistake, and with 69 if the proxy rejects it for another reason.
+    ///
+    /// A session ends if the new file removes its device, password, network or listener, or forbids its TLS version. It
+    /// also ends if the file changes its mailbox, mail server or identity. limits.revoked_sessions = "keep" keeps all
+    /// these sessions open. A new secret of the identity ends no session.
     Reload {
         #[command(flatten)]
         file: ConfigFile,
@@ -68,9 +69,9 @@ enum Command {
     },
     /// Query the running proxy's health
     ///
-    /// Exits with 0 if the proxy is healthy. Otherwise prints the reason and exits with 69. Uses the socket in the
-    /// state directory, which root and the service's user may open. Without that socket, uses the address in
-    /// admin.listen.
+    /// Exits with 0 if the proxy is healthy; prints the reason and exits with 69 if it is not. Uses the socket in the
+    /// state directory, which root and the service's user may open; uses the address in admin.listen if there is no
+    /// socket.
     Health {
         #[command(flatten)]
         file: ConfigFile,
@@ -79,8 +80,8 @@ enum Command {
     },
     /// List the devices that have connected, their TLS, and whether they need packetboat
     ///
-    /// Uses the same socket as packetboat health, and never sends the admin token. If no proxy is running, shows the
-    /// list that the proxy saved last.
+    /// Uses the same socket as packetboat health, and never sends the token of admin.token_file. Shows the list that
+    /// the proxy saved last if no proxy is running.
     Devices {
         #[command(flatten)]
         file: ConfigFile,
@@ -96,8 +97,8 @@ enum Command {
         file: ConfigFile,
         /// Also fetch a token for each account, and log in to its mailbox by each protocol that a listener offers
         ///
-        /// Prints one line for each result, with advice. Never prints a token. If the token endpoint sends a new
-        /// refresh token, stores it.
+        /// Prints one line for each result, with advice. Never prints a token. Stores a new refresh token if the token
+        /// endpoint sends one.
         #[arg(long)]
         online: bool,
     },
@@ -106,7 +107,7 @@ enum Command {
         #[command(flatten)]
         arguments: password::Arguments,
     },
-    /// Sign in once for an account whose identity needs a person (authorization-code, device-code)
+    /// Sign in at Microsoft or Google, once, for an account with the grant authorization-code or device-code
     ///
     /// Prints an address to open in a browser, on this computer or any other.
     Login {
@@ -155,7 +156,8 @@ struct ConfigFile {
         global = true
     )]
     config: PathBuf,
-    /// Use this state directory instead of the configuration's (certificates, refresh tokens, inventory)
+    /// Use this directory for certificates, refresh tokens and inventory, instead of the configuration's
+    /// state_directory
     #[arg(long, value_name = "DIRECTORY", global = true)]
     state_directory: Option<PathBuf>,
 }

@@ -26,7 +26,8 @@ pub(super) struct Arguments {
     /// Keep the demo's certificates here, so that a device has to import the CA only once
     #[arg(long, value_name = "DIRECTORY")]
     state_directory: Option<PathBuf>,
-    /// Accept the TLS of this profile: modern, legacy (TLS 1.0 and later) or ancient (SSLv3, 3DES and RC4 as well)
+    /// Accept the TLS of this profile: modern (TLS 1.2 and later), legacy (TLS 1.0 and later) or ancient (SSLv3, 3DES
+    /// and RC4 as well)
     #[arg(long, default_value = "legacy", value_parser = ["modern", "legacy", "ancient"])]
     profile: String,
     /// Listen on this address; 127.0.0.1 keeps the LAN out

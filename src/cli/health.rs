@@ -10,7 +10,7 @@ use crate::text::excerpt;
 
 #[derive(clap::Args)]
 pub(super) struct HealthArguments {
-    /// Test whether the proxy can serve devices, rather than whether the process is healthy
+    /// Test whether the proxy can serve devices, not only whether its process is healthy
     #[arg(long)]
     ready: bool,
 }

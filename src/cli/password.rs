@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     /// Read the password from standard input (one line) instead of generating one, and print only its hash
     #[arg(long, conflicts_with = "length")]
     stdin: bool,
-    /// Allow fewer than 8 characters, for a PIN that you cannot change; the `[[device]]` then needs the key networks
+    /// Allow fewer than 8 characters, for a PIN that you cannot change; the `[[device]]` then needs `networks`
     #[arg(long, requires = "stdin")]
     allow_short: bool,
 }
@@ -52,8 +52,8 @@ pub(super) fn make(arguments: &Arguments) -> Result<(), CommandError> {
     let password = password::generate(length).map_err(|error| Exit::OsError.because(error))?;
     let hash = password::hash(password.as_bytes()).map_err(|error| Exit::OsError.because(error))?;
     let text = Zeroizing::new(format!(
-        "password  {}\nhash      {hash}\n\nType the password into the device; it is not kept anywhere else. Put the hash into its \
-         section:\n  passwords = [\"{hash}\"]\n",
+        "password  {}\nhash      {hash}\n\nType the password into the device; packetboat does not keep it. Put the hash into \
+         the [[device]]:\n  passwords = [\"{hash}\"]\n",
         password.as_str(),
     ));
     print(text.as_str())

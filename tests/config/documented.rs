@@ -31,7 +31,7 @@ fn figures_of_defaults_are_those_of_the_code() {
             format!("{} connections by default, {} from one source", limits.connections, limits.connections_per_source),
         ),
         (README, format!("A command before login has {} octets", limits.line)),
-        (README, format!("No more than {} sessions at a time in one mailbox", limits.sessions_per_mailbox)),
+        (README, format!("no more than {} sessions at a time in one mailbox", limits.sessions_per_mailbox)),
         (README, "remembers a verified password for an hour after its last use".to_owned()),
         (
             README,

@@ -84,7 +84,7 @@ fn login_events(text: &mut Painted, login: &str, events: &[String]) {
     let mut line = |who: &str, what: &dyn Display| {
         text.plain("              ").green(who).plain(format_args!(" {what}\n"));
     };
-    line("packetboat:", &format_args!("the password fits the hash of {login}, which opens the account scans"));
+    line("packetboat:", &format_args!("the password matches the hash of {login}; {login} may open the account scans"));
     for event in events {
         if let Some(token) = event.strip_prefix("token endpoint: ") {
             line("pretend Entra:", &token);
@@ -99,7 +99,7 @@ pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
     let ([imap, imaps], [pop3, pop3s]) = (setting.ports.imap, setting.ports.pop3);
     let (login, password, ca) = (setting.login, setting.password.as_str(), authority.display());
     let mut painted = Painted::new();
-    painted.plain("\n").bold("It stays up: try it by hand (another terminal)").plain("\n\n");
+    painted.plain("\n").bold("packetboat keeps running: try it by hand, in another terminal").plain("\n\n");
     let mut text = String::new();
     let old = "--tlsv1.0 --tls-max 1.0 --ciphers DEFAULT@SECLEVEL=0";
     let _ = writeln!(
@@ -112,7 +112,7 @@ pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
         "  openssl s_client -quiet -crlf -tls1 -cipher DEFAULT:@SECLEVEL=0 -CAfile {ca} -starttls imap -connect localhost:{imap}"
     );
     let _ = writeln!(text, "      then: a LOGIN {login} {password}\n");
-    painted.plain(&text).bold("Or a real device on the LAN, before there is any tenant").plain("\n\n");
+    painted.plain(&text).bold("Or connect a real device on the LAN; it needs no tenant").plain("\n\n");
     text.clear();
     for address in reachable(setting.listen) {
         let _ = writeln!(text, "  server     {address}");
@@ -123,8 +123,8 @@ pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
     let _ = writeln!(text, "  CA         {ca} (DER: {})", setting.directory.join("ca.der").display());
     let _ = writeln!(
         text,
-        "\nA device that does not get in is logged below, with what to change (--profile ancient lets older ones in). Its\n\
-         configuration is {}. Ctrl-C ends it.\n",
+        "\nBelow, packetboat logs each device that does not get in, and what to change (--profile ancient takes older ones).\n\
+         The demo's configuration is {}. Ctrl-C ends the demo.\n",
         setting.directory.join("packetboat.toml").display()
     );
     painted.plain(text);
