@@ -43,8 +43,8 @@ fn figures_of_defaults_are_those_of_the_code() {
         (README, format!("packetboat replaces them every {}", seconds(exchange.warm_time))),
         (README, format!("The default is {}.", exchange.warm_connections)),
         (README, format!("at `admin.listen`, {} by default", config.admin.listen[0])),
-        (OPERATIONS, format!("bursts of {} lines, then 5 a second", log.lines_per_minute_of_source)),
-        (OPERATIONS, format!("in all bursts of {}, then 50 (", log.lines_per_minute)),
+        (OPERATIONS, format!("bursts of {} lines, then 5 lines a second", log.lines_per_minute_of_source)),
+        (OPERATIONS, format!("bursts of {} lines, then 50 lines a second (", log.lines_per_minute)),
         (OPERATIONS, format!("`limits.drain_timeout` ({})", seconds(limits.drain_timeout))),
         (INSTALL, format!("{}", config.admin.listen[0])),
     ];
