@@ -112,7 +112,7 @@ pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
         "  openssl s_client -quiet -crlf -tls1 -cipher DEFAULT:@SECLEVEL=0 -CAfile {ca} -starttls imap -connect localhost:{imap}"
     );
     let _ = writeln!(text, "      then: a LOGIN {login} {password}\n");
-    painted.plain(&text).bold("Or connect a real device on the LAN; it needs no tenant").plain("\n\n");
+    painted.plain(&text).bold("Or connect a real device on the LAN, without Microsoft 365").plain("\n\n");
     text.clear();
     for address in reachable(setting.listen) {
         let _ = writeln!(text, "  server     {address}");
