@@ -8,10 +8,8 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use packetboat::proto::{
-    self, Action, CommandLimits, Offer, Outbox, Session, Side, Step, Terms, UpstreamLogin, UpstreamTls,
-};
-use packetboat::protocol::Protocol;
+use packetboat::proto::{self, Action, CommandLimits, Offer, Outbox, Session, Side, Step, Terms, UpstreamLogin};
+use packetboat::protocol::{Protocol, Security};
 
 const PIECE: usize = 64 * 1024;
 const OFFER: Offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
@@ -129,7 +127,7 @@ fn log_in(protocol: Protocol, device: &[&str], server: &[&str]) -> Box<dyn Sessi
         if let Step::Act(_, action) = session.recv(Side::Downstream, line.as_bytes(), &mut out).unwrap() {
             let Action::Authenticate(credentials) = action else { panic!("{action:?}") };
             let terms = Terms::pass_through(protocol);
-            session.upstream_connected(UpstreamLogin { credentials, tls: UpstreamTls::Implicit, terms });
+            session.upstream_connected(UpstreamLogin { credentials, security: Security::Implicit, terms });
         }
     }
     for line in server {

@@ -24,7 +24,7 @@ use pop3::Pop3;
 pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
 use session::Machine;
-pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, Terms, UpstreamLogin, UpstreamTls};
+pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, Terms, UpstreamLogin};
 
 /// Makes the session of one connection with a device, before anything is sent.
 pub fn session(protocol: Protocol, offer: Offer, limits: CommandLimits) -> Box<dyn Session> {

@@ -24,7 +24,8 @@
 use std::fs;
 use std::path::Path;
 
-use packetboat::proto::{Deletes, Offer, Probe, Relogin, Side, UpstreamTls};
+use packetboat::proto::{Deletes, Offer, Probe, Relogin, Side};
+use packetboat::protocol::Security;
 
 use support::fuzz::pair::{Heard, Pair, Protocol, Settings, readable};
 use support::fuzz::random::Random;
@@ -68,11 +69,11 @@ fn random_traffic_in_random_pieces() {
         transcript.settings.probe = if random.below(2) > 0 { Probe::Run } else { Probe::Skip };
         transcript.settings.deletes = if random.below(2) > 0 { Deletes::Allowed } else { Deletes::Refused };
         transcript.settings.relogin = if random.below(2) > 0 { Relogin::Allowed } else { Relogin::Refused };
-        transcript.settings.upstream = if random.below(3) > 0 { UpstreamTls::Implicit } else { UpstreamTls::StartTls };
+        transcript.settings.upstream = if random.below(3) > 0 { Security::Implicit } else { Security::StartTls };
         if random.below(3) > 0 {
             // Past the login, where the framing is.
             transcript.settings.offer.plaintext_login = true;
-            transcript.settings.upstream = UpstreamTls::Implicit;
+            transcript.settings.upstream = Security::Implicit;
             transcript.settings.probe = Probe::Skip;
             let (device, server): (&[u8], &[u8]) = if name == "imap" {
                 (b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n")
@@ -436,7 +437,7 @@ impl Transcript {
             "plaintext" => {
                 settings.offer = Offer { encrypted: false, starttls: false, plaintext_login: true, xoauth2: false };
             }
-            "upstream starttls" => settings.upstream = UpstreamTls::StartTls,
+            "upstream starttls" => settings.upstream = Security::StartTls,
             "unreachable" => settings.reachable = false,
             "probe" => settings.probe = Probe::Run,
             "translated" => {

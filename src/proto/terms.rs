@@ -1,26 +1,17 @@
 //! A login at a mail server, and the terms of the session behind it.
 
 use super::sasl::Credentials;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, Security};
 
 /// A login at a mail server whose connection stands.
 #[derive(Clone, Debug)]
 pub struct UpstreamLogin {
     /// The user with a password or a token.
     pub credentials: Credentials,
-    /// The way in which TLS starts on the connection.
-    pub tls: UpstreamTls,
+    /// The way in which TLS starts on the connection; with implicit TLS it stands already.
+    pub security: Security,
     /// The conditions of the login and of the session behind it.
     pub terms: Terms,
-}
-
-/// The way in which TLS starts on the upstream side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpstreamTls {
-    /// TLS stands already.
-    Implicit,
-    /// TLS starts by STARTTLS or STLS, before anything else.
-    StartTls,
 }
 
 /// A trial of the mailbox before the device is let in. Exchange Online accepts logins for mailboxes that it does not

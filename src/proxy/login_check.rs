@@ -92,7 +92,7 @@ fn no_account() -> Failure {
 async fn check(mailbox: &Mailbox, token: &AccessToken, server: ServerStream<Stream>) -> Result<Facts, Failure> {
     let protocol = mailbox.server.protocol();
     let terms = Terms::translated(protocol, AccessSettings { probe: true, delete: true });
-    let login = UpstreamLogin { credentials: mailbox.credentials(token), tls: server.tls, terms };
+    let login = UpstreamLogin { credentials: mailbox.credentials(token), security: server.security, terms };
     let mut driver = Driver::new(proto::login(protocol), empty());
     driver.connect(server.stream, login);
     loop {

@@ -9,7 +9,8 @@ use crate::failure::{Failure, Kind};
 use crate::proto::dialect::{self, Progress};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::server_refusal::{self, Condition};
-use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin, UpstreamTls};
+use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin};
+use crate::protocol::Security;
 use crate::text::excerpt;
 
 /// The conversation with the server until it lets the device in.
@@ -29,7 +30,7 @@ pub(in crate::proto) struct Client {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    Greeting(UpstreamTls),
+    Greeting(Security),
     /// STARTTLS was sent.
     StartTls,
     /// The driver shakes hands.
@@ -44,7 +45,7 @@ impl dialect::Client for Client {
     fn new(login: UpstreamLogin) -> Self {
         let Terms::Mailbox(terms) = login.terms;
         Self {
-            stage: Stage::Greeting(login.tls),
+            stage: Stage::Greeting(login.security),
             terms,
             login: login.credentials,
             tag: LOGIN_TAG,
@@ -151,9 +152,9 @@ impl Client {
         })
     }
 
-    fn greeted(&mut self, tls: UpstreamTls, keyword: &[u8], text: &[u8], out: &mut Vec<u8>) -> Progress {
-        match (keyword.to_ascii_uppercase().as_slice(), tls) {
-            (b"OK", UpstreamTls::Implicit) => {
+    fn greeted(&mut self, security: Security, keyword: &[u8], text: &[u8], out: &mut Vec<u8>) -> Progress {
+        match (keyword.to_ascii_uppercase().as_slice(), security) {
+            (b"OK", Security::Implicit) => {
                 self.capability = capability_code(text).map(<[u8]>::to_vec);
                 match self.offered_method() {
                     Ok(method) => self.login.method = method,
@@ -162,7 +163,7 @@ impl Client {
                 self.send_login(out);
                 Progress::Wait
             }
-            (b"OK", UpstreamTls::StartTls) => {
+            (b"OK", Security::StartTls) => {
                 out.extend_from_slice(STARTTLS_TAG);
                 out.extend_from_slice(b" STARTTLS\r\n");
                 self.stage = Stage::StartTls;
@@ -305,7 +306,7 @@ mod tests {
         let login = Credentials::from_command(b"a\"b\\c", "p\u{e4}ss".as_bytes().to_vec());
         let mut client = Client::new(UpstreamLogin {
             credentials: login,
-            tls: UpstreamTls::Implicit,
+            security: Security::Implicit,
             terms: Terms::pass_through(Protocol::Imap),
         });
         assert_eq!(receive(&mut client, b"* OK ready"), b"P2 LOGIN \"a\\\"b\\\\c\" {5}\r\n");

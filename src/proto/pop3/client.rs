@@ -8,7 +8,8 @@ use super::response::Status;
 use crate::failure::{Failure, Kind};
 use crate::proto::dialect::{self, Progress};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin, UpstreamTls, server_refusal};
+use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin, server_refusal};
+use crate::protocol::Security;
 use crate::text::excerpt;
 
 /// The conversation with the server until it lets the device in.
@@ -24,7 +25,7 @@ pub(in crate::proto) struct Client {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    Greeting(UpstreamTls),
+    Greeting(Security),
     /// STLS was sent.
     Stls,
     /// The driver shakes hands.
@@ -41,7 +42,7 @@ impl dialect::Client for Client {
     fn new(login: UpstreamLogin) -> Self {
         let Terms::Mailbox(terms) = login.terms;
         Self {
-            stage: Stage::Greeting(login.tls),
+            stage: Stage::Greeting(login.security),
             terms,
             login: login.credentials,
             answers: VecDeque::new(),
@@ -51,11 +52,11 @@ impl dialect::Client for Client {
 
     fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
         match (self.stage, Status::read(line)) {
-            (Stage::Greeting(UpstreamTls::Implicit), Status::Ok) => {
+            (Stage::Greeting(Security::Implicit), Status::Ok) => {
                 self.send_login(out);
                 Progress::Wait
             }
-            (Stage::Greeting(UpstreamTls::StartTls), Status::Ok) => {
+            (Stage::Greeting(Security::StartTls), Status::Ok) => {
                 out.extend_from_slice(b"STLS\r\n");
                 self.stage = Stage::Stls;
                 Progress::Wait

@@ -10,7 +10,8 @@ use super::driver::Event;
 use super::network::{Network, ServerStream};
 use super::wait::{unless_over, until};
 use crate::failure::{Failure, Kind};
-use crate::proto::{AccessSettings, Credentials, Terms, UpstreamLogin, UpstreamTls};
+use crate::proto::{AccessSettings, Credentials, Terms, UpstreamLogin};
+use crate::protocol::Security;
 use crate::proxy::backend::Backend;
 use crate::proxy::backend::authorize::Authorized;
 use crate::proxy::backend::mailbox::{Admission, Mailbox};
@@ -127,7 +128,7 @@ impl<N: Network> Connection<'_, '_, N> {
     /// Takes a warm connection to the server, or dials.
     async fn warm_or_dialled(&mut self, server: &Server) -> Result<ServerStream<N::Stream>, Failure> {
         match self.network.take_warm(server) {
-            Some(stream) => Ok(ServerStream { stream, tls: UpstreamTls::Implicit, was_warm: true }),
+            Some(stream) => Ok(ServerStream { stream, security: Security::Implicit, was_warm: true }),
             None => self.dialled(server).await,
         }
     }
@@ -147,8 +148,8 @@ impl<N: Network> Connection<'_, '_, N> {
         credentials: Credentials,
         terms: Terms,
     ) {
-        let ServerStream { stream, tls, was_warm } = to;
-        let login = UpstreamLogin { credentials, tls, terms };
+        let ServerStream { stream, security, was_warm } = to;
+        let login = UpstreamLogin { credentials, security, terms };
         self.retry = was_warm.then(|| Box::new(login.clone()));
         self.record.upstream_tls = N::facts(&stream);
         self.server = Some(Arc::clone(server));

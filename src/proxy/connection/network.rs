@@ -6,7 +6,6 @@ use zeroize::Zeroizing;
 use super::session_record::SessionRecord;
 use crate::failure::{Failure, Kind};
 use crate::inventory::TlsMode;
-use crate::proto::UpstreamTls;
 use crate::protocol::Security;
 use crate::proxy::service::Service;
 use crate::transport::upstream::Server;
@@ -41,7 +40,7 @@ pub(in crate::proxy) trait Network {
 /// A connection to a server where the protocol can be spoken.
 pub(in crate::proxy) struct ServerStream<S> {
     pub(in crate::proxy) stream: S,
-    pub(in crate::proxy) tls: UpstreamTls,
+    pub(in crate::proxy) security: Security,
     /// It was warm: established before the login. The server may have closed it at this very moment.
     pub(in crate::proxy) was_warm: bool,
 }
@@ -68,11 +67,12 @@ impl Network for Tcp {
 
     async fn dial(&self, server: &Server) -> Result<ServerStream<Stream>, Failure> {
         let socket = server.dial().await?;
-        let (stream, tls) = match server.security() {
-            Security::Implicit => (server.handshake(socket).await?, UpstreamTls::Implicit),
-            Security::StartTls => (Stream::Plain(socket), UpstreamTls::StartTls),
+        let security = server.security();
+        let stream = match security {
+            Security::Implicit => server.handshake(socket).await?,
+            Security::StartTls => Stream::Plain(socket),
         };
-        Ok(ServerStream { stream, tls, was_warm: false })
+        Ok(ServerStream { stream, security, was_warm: false })
     }
 
     async fn secure_device(

@@ -22,8 +22,8 @@ use super::*;
 use crate::config::Config;
 use crate::lifecycle::{self, Trigger};
 use crate::mode::Mode;
-use crate::proto::{Terms, UpstreamTls};
-use crate::protocol::Protocol;
+use crate::proto::Terms;
+use crate::protocol::{Protocol, Security};
 use crate::proxy::backend::Backend;
 use crate::proxy::{ProcessState, open};
 use crate::transport::Facts;
@@ -251,7 +251,7 @@ impl Network for Pipes {
     async fn dial(&self, _: &Server) -> Result<ServerStream<Pipe>, Failure> {
         let next = self.0.lock().unwrap().pop_front();
         match next {
-            Some(stream) => Ok(ServerStream { stream, tls: UpstreamTls::Implicit, was_warm: false }),
+            Some(stream) => Ok(ServerStream { stream, security: Security::Implicit, was_warm: false }),
             None => std::future::pending().await,
         }
     }

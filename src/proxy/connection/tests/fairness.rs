@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
-use crate::proto::{CommandLimits, Offer, UpstreamLogin, UpstreamTls};
+use crate::proto::{CommandLimits, Offer, UpstreamLogin};
 
 /// A device that never pauses cannot starve the server, nor a server the device.
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn both_sides_are_read_while_neither_pauses() {
     let Ok(Event::Authenticate(credentials)) = driver.next().await else { panic!("no login") };
     let (mut server, stream) = endless(&is_endless, "* 1 EXISTS\r\n");
     let terms = Terms::pass_through(Protocol::Imap);
-    driver.connect(stream, UpstreamLogin { credentials, tls: UpstreamTls::Implicit, terms });
+    driver.connect(stream, UpstreamLogin { credentials, security: Security::Implicit, terms });
     send(&mut server, "* OK ready\r\nP2 OK in\r\n").await;
     assert!(matches!(driver.next().await, Ok(Event::LoggedIn)));
     is_endless.store(true, Ordering::Relaxed);

@@ -12,9 +12,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::{
     self, CommandLimits, Credentials, Deletes, MailboxTerms, Offer, Phase, Probe, Relogin, Side, Terms, UpstreamLogin,
-    UpstreamTls,
 };
 pub use packetboat::protocol::Protocol;
+use packetboat::protocol::Security;
 use packetboat::proxy::{Driver, Event};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -25,7 +25,7 @@ use crate::fuzz::model::Model;
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub offer: Offer,
-    pub upstream: UpstreamTls,
+    pub upstream: Security,
     pub probe: Probe,
     pub deletes: Deletes,
     pub relogin: Relogin,
@@ -37,7 +37,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             offer: Offer { encrypted: true, starttls: true, plaintext_login: false, xoauth2: true },
-            upstream: UpstreamTls::Implicit,
+            upstream: Security::Implicit,
             probe: Probe::Skip,
             deletes: Deletes::Allowed,
             relogin: Relogin::Allowed,
@@ -225,7 +225,7 @@ impl Pair {
         let server = Pipe::default();
         self.server = Some(server.clone());
         let terms = Terms::Mailbox(MailboxTerms { probe, deletes, relogin });
-        self.driver.connect(server, UpstreamLogin { credentials, tls: upstream, terms });
+        self.driver.connect(server, UpstreamLogin { credentials, security: upstream, terms });
     }
 
     fn logged_in(&mut self) {

@@ -13,7 +13,8 @@
 //! | any other | that octet is said |
 
 use packetboat::failure::{Failure, Kind};
-use packetboat::proto::{Deletes, Probe, Relogin, Side, UpstreamTls};
+use packetboat::proto::{Deletes, Probe, Relogin, Side};
+use packetboat::protocol::Security;
 
 use crate::fuzz::pair::{Heard, Pair, Protocol, Settings};
 
@@ -21,7 +22,7 @@ enum Happening {
     Says(Side, Vec<u8>),
     Closes(Side),
     Reachable(bool),
-    Upstream(UpstreamTls),
+    Upstream(Security),
     Probe(Probe),
     TimeIsOver,
 }
@@ -69,8 +70,8 @@ fn read(script: &[u8]) -> Vec<Happening> {
             Some(b'U') => Ok(Happening::Closes(Side::Upstream)),
             Some(b't') => Ok(Happening::Reachable(false)),
             Some(b'T') => Ok(Happening::Reachable(true)),
-            Some(b's') => Ok(Happening::Upstream(UpstreamTls::StartTls)),
-            Some(b'S') => Ok(Happening::Upstream(UpstreamTls::Implicit)),
+            Some(b's') => Ok(Happening::Upstream(Security::StartTls)),
+            Some(b'S') => Ok(Happening::Upstream(Security::Implicit)),
             Some(b'p') => Ok(Happening::Probe(Probe::Run)),
             Some(b'P') => Ok(Happening::Probe(Probe::Skip)),
             Some(b'b') => Ok(Happening::TimeIsOver),
