@@ -26,12 +26,25 @@ pub struct Failure {
     pub detail: String,
     /// The time for which the peer throttles us.
     pub retry_after: Option<Duration>,
+    /// The part of the device's TLS offer to blame, where a handshake failed on one.
+    pub mismatch: Option<Mismatch>,
+}
+
+/// The part of a device's TLS offer that the listener does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The newest version is too old.
+    Version,
+    /// None of the cipher suites can be used.
+    CipherSuites,
+    /// The ClientHello is in SSLv2 format.
+    Format,
 }
 
 impl Failure {
     /// A failure of this kind with its particulars.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None }
+        Self { kind, detail: detail.into(), retry_after: None, mismatch: None }
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::observation::{Observation, TlsMode};
 use crate::config::Version;
 use crate::config::suite;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, Mismatch};
 use crate::transport::detect::hello::ClientHello;
 
 /// A judgement, and the reason for it.
@@ -79,10 +79,11 @@ impl Assessment {
 fn refusal(failure: &Failure, hello: Option<&ClientHello>) -> String {
     match failure.kind {
         Kind::Handshake => {
-            let first = failure.detail.split([':', ';']).next().unwrap_or_default();
-            match hello.and_then(families).filter(|_| first.starts_with("offers only")) {
+            let is_of_suites = failure.mismatch == Some(Mismatch::CipherSuites);
+            match hello.filter(|_| is_of_suites).and_then(families) {
                 Some(families) => format!("offers {families} only"),
-                None => first.to_owned(),
+                // Advice stands behind the fault.
+                None => failure.detail.split([':', ';']).next().unwrap_or_default().to_owned(),
             }
         }
         Kind::LoginInClear => "logs in without TLS".to_owned(),
@@ -160,15 +161,21 @@ mod tests {
 
     #[test]
     fn rejections_are_assessed() {
-        let refused = |suites: &[u16], detail: &str| {
-            let (hello, failure) = (hello(0x0301, suites), Failure::new(Kind::Handshake, detail));
+        let refused = |suites: &[u16], mismatch: Mismatch, detail: &str| {
+            let hello = hello(0x0301, suites);
+            let failure = Failure { mismatch: Some(mismatch), ..Failure::new(Kind::Handshake, detail) };
             text(&Observation { refused: Some(&failure), ..observation("192.0.2.1", Some(&hello)) })
         };
         let advice = "offers only RC4-SHA RC4-MD5: set profile = \"ancient\" on this listener; the device offers ...";
-        assert_eq!(refused(&[0x05, 0x04], advice), "refused: offers RC4 only");
-        assert_eq!(refused(&[0x05, 0x0a], advice), "refused: offers RC4 and 3DES only");
-        assert_eq!(refused(&[0x05, 0xabcd], advice), "refused: offers only RC4-SHA RC4-MD5");
-        assert_eq!(refused(&[0x2f], "offers at most SSLv3: set ..."), "refused: offers at most SSLv3");
+        let suites = Mismatch::CipherSuites;
+        assert_eq!(refused(&[0x05, 0x04], suites, advice), "refused: offers RC4 only");
+        assert_eq!(refused(&[0x05, 0x0a], suites, advice), "refused: offers RC4 and 3DES only");
+        assert_eq!(refused(&[0x05, 0xabcd], suites, advice), "refused: offers only RC4-SHA RC4-MD5");
+        let version = "offers at most SSLv3: set ...";
+        assert_eq!(refused(&[0x2f], Mismatch::Version, version), "refused: offers at most SSLv3");
+        let format = "begins with a ClientHello in SSLv2 format, and offers only RC4-SHA: set ...";
+        let shown = "refused: begins with a ClientHello in SSLv2 format, and offers only RC4-SHA";
+        assert_eq!(refused(&[0x05], Mismatch::Format, format), shown);
         let failure = Failure::new(Kind::NotAllowed, "add 192.0.2.1 to it");
         let observation = Observation { refused: Some(&failure), ..observation("192.0.2.1", None) };
         assert_eq!(text(&observation), "refused: source not in allowed_networks");

@@ -122,17 +122,13 @@ impl Service {
                 // The alert is sent in a form that the device reads. It may be gone already.
                 let _ = stream.write_all(ALERT_HANDSHAKE_FAILURE).await;
                 let _ = stream.flush().await;
-                let why = refusal::sslv2_format(hello, &self.listener.tls, acceptor.has_ecdsa());
-                return Err(Failure::new(Kind::Handshake, why));
+                return Err(refusal::sslv2_format(hello, &self.listener.tls, acceptor.has_ecdsa()));
             }
             // Count the handshake before its expensive part.
             let sessions = self.connections.begin_handshake(source)?;
             match acceptor.accept(stream, sessions).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),
-                Err(refused) => Err(Failure::new(
-                    Kind::Handshake,
-                    refusal::explain(&refused, hello, &self.listener.tls, acceptor.has_ecdsa()),
-                )),
+                Err(refused) => Err(refusal::explain(&refused, hello, &self.listener.tls, acceptor.has_ecdsa())),
             }
         };
         match timeout(self.limits.handshake_timeout, handshake).await {

@@ -3,61 +3,69 @@
 use super::{HandshakeError, Reason};
 use crate::config::suite::{self, Suite};
 use crate::config::{Profile, TlsPolicy, Version};
+use crate::failure::{Failure, Kind, Mismatch};
 use crate::transport::detect::hello::{ClientHello, suite_name};
 
 /// Explains a refusal to the person who can mend it. Whether an ECDSA certificate could have been shown matters.
-pub fn explain(refused: &HandshakeError, hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: bool) -> String {
-    let offered = || by_offer(hello?, policy, has_ecdsa);
-    let advice = match refused {
-        HandshakeError::Refused { reason, text } => {
-            by_reason(*reason).map(str::to_owned).or_else(offered).unwrap_or_else(|| match reason {
-                Reason::NoSharedCipher => {
-                    "there are cipher suites on both sides, but no elliptic curve or certificate that fits them"
-                        .to_owned()
-                }
-                Reason::Alert(_) | Reason::InappropriateFallback | Reason::Other => text.clone(),
-            })
-        }
-        HandshakeError::Closed => offered().unwrap_or_else(|| {
-            "the device closed the connection in the middle: it may not accept the certificate (import the CA: \
-             packetboat certificate export)"
-                .to_owned()
-        }),
-        HandshakeError::Io(error) => offered().unwrap_or_else(|| {
-            format!(
-                "the device broke the connection off ({error}): it may not accept the certificate (import the CA: \
-                 packetboat certificate export)"
-            )
-        }),
+pub fn explain(refused: &HandshakeError, hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: bool) -> Failure {
+    let told = match refused {
+        HandshakeError::Refused { reason, .. } => by_reason(*reason),
+        HandshakeError::Closed | HandshakeError::Io(_) => None,
     };
-    with_facts(&advice, hello, policy)
+    let offered = || by_offer(hello?, policy, has_ecdsa);
+    match told {
+        Some(advice) => failure(None, advice, hello, policy),
+        None => match offered() {
+            Some((mismatch, advice)) => failure(Some(mismatch), &advice, hello, policy),
+            None => failure(None, &by_error(refused), hello, policy),
+        },
+    }
 }
 
 /// Explains why a ClientHello in SSLv2 format was not taken. The mildest setting that would take it is named.
-pub fn sslv2_format(hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: bool) -> String {
+pub fn sslv2_format(hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: bool) -> Failure {
     const FORMAT: &str = "begins with a ClientHello in SSLv2 format";
     let advice = match hello.and_then(|hello| by_offer(hello, policy, has_ecdsa)) {
         None => format!("{FORMAT}: set sslv2_hello = true on this listener"),
         // The next profile takes the format as well, unless the file says that it is not to be taken.
-        Some(other) if policy.profile.policy().sslv2_hello => {
+        Some((_, other)) if policy.profile.policy().sslv2_hello => {
             format!("{FORMAT}: set sslv2_hello = true on this listener; and it {other}")
         }
-        Some(other) => format!("{FORMAT}, and {other}"),
+        Some((_, other)) => format!("{FORMAT}, and {other}"),
     };
-    with_facts(&advice, hello, policy)
+    failure(Some(Mismatch::Format), &advice, hello, policy)
 }
 
-fn with_facts(advice: &str, hello: Option<&ClientHello>, policy: &TlsPolicy) -> String {
+/// The failure with its advice, the device's offer, and what the listener allows.
+fn failure(mismatch: Option<Mismatch>, advice: &str, hello: Option<&ClientHello>, policy: &TlsPolicy) -> Failure {
     let offer = hello.map_or_else(
         || "it offers nothing that can be read".to_owned(),
         |hello| format!("the device offers {}", hello.describe()),
     );
-    format!(
+    let detail = format!(
         "{advice}; {offer}; the listener allows {} to {} with profile \"{}\"",
         policy.minimum,
         policy.maximum,
         policy.profile.name()
-    )
+    );
+    Failure { mismatch, ..Failure::new(Kind::Handshake, detail) }
+}
+
+/// Explains an error whose cause is neither an alert nor the device's offer.
+fn by_error(refused: &HandshakeError) -> String {
+    match refused {
+        HandshakeError::Refused { reason: Reason::NoSharedCipher, .. } => {
+            "there are cipher suites on both sides, but no elliptic curve or certificate that fits them".to_owned()
+        }
+        HandshakeError::Refused { text, .. } => text.clone(),
+        HandshakeError::Closed => "the device closed the connection in the middle: it may not accept the certificate \
+                                   (import the CA: packetboat certificate export)"
+            .to_owned(),
+        HandshakeError::Io(error) => format!(
+            "the device broke the connection off ({error}): it may not accept the certificate (import the CA: \
+             packetboat certificate export)"
+        ),
+    }
 }
 
 /// Explains a fallback, or an alert that the device itself has sent (RFC 8446 §6).
@@ -88,21 +96,25 @@ fn by_reason(reason: Reason) -> Option<&'static str> {
 }
 
 /// Explains what in the device's offer does not fit the policy.
-fn by_offer(hello: &ClientHello, policy: &TlsPolicy, has_ecdsa: bool) -> Option<String> {
+fn by_offer(hello: &ClientHello, policy: &TlsPolicy, has_ecdsa: bool) -> Option<(Mismatch, String)> {
     let offered = Version::by_number(hello.version);
     match offered {
         Some(version) if version < policy.minimum => {
             let profile = Profile::ALL.into_iter().find(|profile| profile.policy().minimum <= version)?;
-            return Some(format!(
-                "offers at most {version}: {} on this listener",
-                setting(profile, policy, "minimum_version", version.key())
-            ));
+            let setting = setting(profile, policy, "minimum_version", version.key());
+            Some((Mismatch::Version, format!("offers at most {version}: {setting} on this listener")))
         }
         None if hello.version < Version::Ssl3.number() => {
-            return Some("offers nothing newer than SSLv2, which nobody can speak any more".to_owned());
+            let advice = "offers nothing newer than SSLv2, which nobody can speak any more";
+            Some((Mismatch::Version, advice.to_owned()))
         }
-        Some(_) | None => {}
+        Some(_) | None => by_suites(hello, policy, has_ecdsa).map(|advice| (Mismatch::CipherSuites, advice)),
     }
+}
+
+/// Explains why none of the offered cipher suites can be used.
+fn by_suites(hello: &ClientHello, policy: &TlsPolicy, has_ecdsa: bool) -> Option<String> {
+    let offered = Version::by_number(hello.version);
     let version = offered.unwrap_or(Version::Tls1_3).min(policy.maximum);
     let fits_version = |suite: &&Suite| version >= Version::Tls1_2 || !suite.needs_tls_1_2();
     let suites: Vec<&'static Suite> =
@@ -160,7 +172,7 @@ mod tests {
 
     fn advice(hello: &ClientHello, policy: &TlsPolicy) -> String {
         let refused = HandshakeError::Refused { reason: Reason::NoSharedCipher, text: "no shared cipher".to_owned() };
-        explain(&refused, Some(hello), policy, false)
+        explain(&refused, Some(hello), policy, false).detail
     }
 
     #[test]
@@ -182,10 +194,25 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_carries_its_mismatch() {
+        let legacy = Profile::Legacy.policy();
+        let closed = |hello: &ClientHello| explain(&HandshakeError::Closed, Some(hello), &legacy, false).mismatch;
+        assert_eq!(closed(&hello(0x0301, &[0x0a])), Some(Mismatch::CipherSuites));
+        assert_eq!(closed(&hello(0x0301, &[0xc009])), Some(Mismatch::CipherSuites));
+        assert_eq!(closed(&hello(0x0300, &[0x2f])), Some(Mismatch::Version));
+        assert_eq!(closed(&hello(0x0002, &[0x2f])), Some(Mismatch::Version));
+        assert_eq!(closed(&hello(0x0301, &[0x2f])), None);
+        let unknown_ca = HandshakeError::Refused { reason: Reason::Alert(48), text: String::new() };
+        assert_eq!(explain(&unknown_ca, Some(&hello(0x0301, &[0x0a])), &legacy, false).mismatch, None);
+        let format = sslv2_format(Some(&hello(0x0301, &[0x0a])), &legacy, false);
+        assert_eq!((format.kind, format.mismatch), (Kind::Handshake, Some(Mismatch::Format)));
+    }
+
+    #[test]
     fn an_sslv2_format_is_advised_with_the_mildest_key() {
         let advice = |version, suite, policy: &TlsPolicy| {
             let hello = ClientHello { sslv2_format: true, ..hello(version, &[suite]) };
-            sslv2_format(Some(&hello), policy, false)
+            sslv2_format(Some(&hello), policy, false).detail
         };
         let modern = Profile::Modern.policy();
         let legacy = TlsPolicy { sslv2_hello: false, ..Profile::Legacy.policy() };
@@ -227,7 +254,7 @@ mod tests {
     #[test]
     fn a_certificate_that_is_not_trusted() {
         let refused = HandshakeError::Refused { reason: Reason::Alert(48), text: "tlsv1 alert unknown ca".to_owned() };
-        let text = explain(&refused, Some(&hello(0x0301, &[0x2f])), &Profile::Legacy.policy(), false);
+        let text = explain(&refused, Some(&hello(0x0301, &[0x2f])), &Profile::Legacy.policy(), false).detail;
         assert!(text.contains("import the CA"), "{text}");
     }
 }
