@@ -51,15 +51,15 @@ impl Service {
     /// Takes a connection from its first octet to a stream that speaks the protocol.
     pub(super) async fn enter(&self, mut stream: Socket, record: &mut SessionRecord<'_>) -> Result<Stream, Failure> {
         match self.entry_of(&stream) {
-            Entry::Implicit => self.secure(stream, TlsMode::Implicit, record).await,
+            Entry::Implicit => self.secure(stream, TlsMode::Implicit, None, record).await,
             Entry::StartTls | Entry::Plaintext => Ok(Stream::Plain(stream)),
             Entry::Auto => {
                 let delay = self.listener.detect_delay;
                 match timeout(delay + self.limits.handshake_timeout, stream.opening(Some(delay))).await {
                     Ok(Ok(Opening::Plaintext | Opening::Silence)) => Ok(Stream::Plain(stream)),
                     Ok(Ok(Opening::Closed) | Err(_)) => Err(Failure::new(Kind::NothingSaid, "")),
-                    Ok(Ok(Opening::Hello(_) | Opening::Strange)) => {
-                        self.secure(stream, TlsMode::Implicit, record).await
+                    Ok(Ok(opening @ (Opening::Hello(_) | Opening::Strange))) => {
+                        self.secure(stream, TlsMode::Implicit, Some(opening), record).await
                     }
                     Err(_) => Err(self.too_slow("its ClientHello does not end")),
                 }
@@ -67,16 +67,18 @@ impl Service {
         }
     }
 
-    /// Shakes hands with the device, and records what it has shown. A failure has an explanation.
+    /// Shakes hands with the device, and records what it has shown. A failure has an explanation. The opening is the
+    /// device's, where it is known already.
     pub(super) async fn secure(
         &self,
         stream: Socket,
         tls_mode: TlsMode,
+        opening: Option<Opening>,
         record: &mut SessionRecord<'_>,
     ) -> Result<Stream, Failure> {
         let mut hello = None;
         let source = record.source.ip();
-        let shaken = self.shake_hands(stream, source, &mut hello).await;
+        let shaken = self.shake_hands(stream, source, opening, &mut hello).await;
         let (tls, refused) = match &shaken {
             Ok(stream) => (stream.facts(), None),
             Err(failure) if failure.kind == Kind::NothingSaid => return shaken,
@@ -97,6 +99,7 @@ impl Service {
         &self,
         mut stream: Socket,
         source: IpAddr,
+        opening: Option<Opening>,
         shown: &mut Option<Box<ClientHello>>,
     ) -> Result<Stream, Failure> {
         let Some(acceptor) = &self.acceptor else {
@@ -104,7 +107,11 @@ impl Service {
         };
         let mut begun = false;
         let handshake = async {
-            match stream.opening(None).await {
+            let opening = match opening {
+                Some(opening) => Ok(opening),
+                None => stream.opening(None).await,
+            };
+            match opening {
                 Ok(Opening::Hello(hello)) => *shown = Some(hello),
                 Ok(Opening::Strange | Opening::Silence) => {}
                 Ok(Opening::Closed) | Err(_) => return Err(Failure::new(Kind::NothingSaid, "")),

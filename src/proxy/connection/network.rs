@@ -85,7 +85,7 @@ impl Network for Tcp {
             return Err(Failure::new(Kind::Handshake, "STARTTLS over TLS"));
         };
         socket.put_back(&clear.unread);
-        service.secure(socket, TlsMode::StartTls, record).await
+        service.secure(socket, TlsMode::StartTls, None, record).await
     }
 
     async fn secure_server(&self, server: &Server, stream: Stream) -> Result<Stream, Failure> {
