@@ -1,7 +1,7 @@
 //! Failures say why a connection or a login came to nothing: whose side it was, and what kind of failure.
 //!
 //! Each kind is one row of the table below. The row says what the device is told ([`Kind::reply`]), how loud the log is
-//! ([`Kind::level`]), and how a metric is labelled ([`Kind::label`]).
+//! ([`Kind::level`]), which counter counts it ([`Kind::counter`]), and how a metric is labelled ([`Kind::label`]).
 
 use std::fmt;
 use std::time::Duration;
@@ -90,11 +90,25 @@ pub enum Level {
     Debug,
 }
 
+/// The counter of a listener that a kind belongs to. The kind is there from the start, at zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Connections that are refused before they are admitted.
+    Refused,
+    /// Handshakes with devices that fail.
+    Handshake,
+    /// Logins that fail.
+    Login,
+    /// Connections that have ended. Their reasons alone are there only once a connection has ended for them.
+    Session,
+}
+
 /// The properties of a kind.
 struct Row {
     side: Option<Side>,
     reply: Reply,
     level: Level,
+    counter: Counter,
     label: &'static str,
     meaning: &'static str,
 }
@@ -115,6 +129,11 @@ impl Kind {
         self.row().level
     }
 
+    /// Returns the counter of a listener that the kind belongs to.
+    pub fn counter(self) -> Counter {
+        self.row().counter
+    }
+
     /// Returns a short stable word for machines: metric labels, JSON logs.
     pub fn label(self) -> &'static str {
         self.row().label
@@ -128,7 +147,10 @@ impl Kind {
 
 /// Makes the enum, the list of all kinds and the row of each from one table, so that a kind is written down once.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident: $side:expr, $reply:ident, $level:ident, $label:literal, $meaning:literal;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $kind:ident: $side:expr, $reply:ident, $level:ident, $counter:ident, $label:literal, $meaning:literal;
+    )*) => {
         /// Every way in which a connection or a login can fail.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Kind {
@@ -146,6 +168,7 @@ macro_rules! kinds {
                         side: $side,
                         reply: Reply::$reply,
                         level: Level::$level,
+                        counter: Counter::$counter,
                         label: $label,
                         meaning: $meaning,
                     },)*
@@ -158,121 +181,121 @@ macro_rules! kinds {
 // Replies of ContactAdmin: they stay until somebody changes a setting.
 kinds! {
     /// The source address is in none of the listener's networks.
-    NotAllowed: Some(Downstream), Unavailable, Warn,
+    NotAllowed: Some(Downstream), Unavailable, Warn, Refused,
         "not_allowed", "source not in allowed_networks";
     /// A balancer's connection does not begin with the PROXY protocol's header.
-    ProxyHeader: Some(Downstream), Unavailable, Warn,
+    ProxyHeader: Some(Downstream), Unavailable, Warn, Refused,
         "proxy_header", "no PROXY protocol header from the balancer";
     /// The limit of connections in all is reached.
-    TooManyConnections: Some(Downstream), Unavailable, Warn,
+    TooManyConnections: Some(Downstream), Unavailable, Warn, Refused,
         "too_many_connections", "too many connections";
     /// The limit of connections of one source address is reached.
-    TooManyFromSource: Some(Downstream), Unavailable, Warn,
+    TooManyFromSource: Some(Downstream), Unavailable, Warn, Refused,
         "too_many_from_source", "too many connections from this source";
     /// Sources that have not logged in began too many TLS handshakes of late.
-    TooManyHandshakes: Some(Downstream), Unavailable, Warn,
+    TooManyHandshakes: Some(Downstream), Unavailable, Warn, Handshake,
         "too_many_handshakes", "too many TLS handshakes of sources that have not logged in";
     /// The TLS handshake with the device did not come about.
-    Handshake: Some(Downstream), Unavailable, Warn,
+    Handshake: Some(Downstream), Unavailable, Warn, Handshake,
         "handshake", "TLS handshake with the device failed";
     /// The device took too long over the TLS handshake.
-    HandshakeTimeout: Some(Downstream), Unavailable, Warn,
+    HandshakeTimeout: Some(Downstream), Unavailable, Warn, Handshake,
         "handshake_timeout", "the device took too long over the TLS handshake";
     /// The device went away before it had said anything.
-    NothingSaid: Some(Downstream), Unavailable, Debug,
+    NothingSaid: Some(Downstream), Unavailable, Debug, Session,
         "nothing_said", "closed before anything was said";
     /// The device's user name or password is not one of those configured here.
-    WrongPassword: Some(Downstream), BadCredentials, Warn,
+    WrongPassword: Some(Downstream), BadCredentials, Warn, Login,
         "wrong_password", "user name or password is wrong";
     /// The device's password was not looked at, because too many logins came before it or at the same time.
-    NotVerified: Some(Downstream), NotVerified, Warn,
+    NotVerified: Some(Downstream), NotVerified, Warn, Login,
         "not_verified", "password was not verified";
     /// The device did not log in in time.
-    LoginTimeout: Some(Downstream), Unavailable, Info,
+    LoginTimeout: Some(Downstream), Unavailable, Info, Session,
         "login_timeout", "the device did not log in in time";
     /// The device tried to log in without TLS, and went away.
-    LoginInClear: Some(Downstream), Unavailable, Warn,
+    LoginInClear: Some(Downstream), Unavailable, Warn, Session,
         "login_in_clear", "the device tried to log in without TLS";
     /// Nothing moved for too long after login.
-    IdleTimeout: Some(Downstream), Unavailable, Info,
+    IdleTimeout: Some(Downstream), Unavailable, Info, Session,
         "idle_timeout", "nothing moved for too long";
     /// A line or literal before login was longer than allowed.
-    TooLong: Some(Downstream), Unavailable, Warn,
+    TooLong: Some(Downstream), Unavailable, Warn, Session,
         "too_long", "line or literal too long before login";
     /// Too many commands before login made no sense.
-    TooManyBadCommands: Some(Downstream), Unavailable, Warn,
+    TooManyBadCommands: Some(Downstream), Unavailable, Warn, Session,
         "too_many_bad_commands", "too many commands that make no sense";
     /// Plaintext followed STARTTLS or STLS, on either side: command or response injection.
-    Injection: None, Unavailable, Warn,
+    Injection: None, Unavailable, Warn, Session,
         "injection", "plaintext behind STARTTLS";
     /// The device's connection broke.
-    DeviceLost: Some(Downstream), Unavailable, Info,
+    DeviceLost: Some(Downstream), Unavailable, Info, Session,
         "device_lost", "connection to the device broke";
     /// The mailbox has as many sessions as it may have at a time.
-    TooManySessions: Some(Downstream), InUse, Warn,
+    TooManySessions: Some(Downstream), InUse, Warn, Login,
         "too_many_sessions", "mailbox has as many sessions as it may";
     /// There is no access token, for a reason that passes.
-    TokenUnavailable: Some(Upstream), Unavailable, Warn,
+    TokenUnavailable: Some(Upstream), Unavailable, Warn, Login,
         "token_unavailable", "no access token at the moment";
     /// There is no access token, and there will be none until somebody acts.
-    TokenRefused: Some(Upstream), ContactAdmin, Warn,
+    TokenRefused: Some(Upstream), ContactAdmin, Warn, Login,
         "token_refused", "no access token until somebody acts";
     /// The mail server's name does not resolve.
-    Resolve: Some(Upstream), Unavailable, Warn,
+    Resolve: Some(Upstream), Unavailable, Warn, Login,
         "resolve", "mail server's name does not resolve";
     /// The mail server cannot be reached.
-    Connect: Some(Upstream), Unavailable, Warn,
+    Connect: Some(Upstream), Unavailable, Warn, Login,
         "connect", "mail server cannot be reached";
     /// The mail server's certificate is not valid for its name.
-    UpstreamCertificate: Some(Upstream), ContactAdmin, Warn,
+    UpstreamCertificate: Some(Upstream), ContactAdmin, Warn, Login,
         "upstream_certificate", "mail server's certificate is not accepted";
     /// The TLS handshake with the mail server failed for another reason.
-    UpstreamTls: Some(Upstream), ContactAdmin, Warn,
+    UpstreamTls: Some(Upstream), ContactAdmin, Warn, Login,
         "upstream_tls", "TLS handshake with the mail server failed";
     /// The mail server did not greet as its protocol says, or turned us away.
-    UpstreamGreeting: Some(Upstream), Unavailable, Warn,
+    UpstreamGreeting: Some(Upstream), Unavailable, Warn, Login,
         "upstream_greeting", "mail server turned us away";
     /// The mail server does not do STARTTLS or STLS.
-    UpstreamStartTls: Some(Upstream), ContactAdmin, Warn,
+    UpstreamStartTls: Some(Upstream), ContactAdmin, Warn, Login,
         "upstream_starttls", "mail server does not start TLS";
     /// The mail server does not offer the login mechanism that the device uses.
-    Mechanism: Some(Upstream), ContactAdmin, Warn,
+    Mechanism: Some(Upstream), ContactAdmin, Warn, Login,
         "mechanism", "mail server does not offer this way to log in";
     /// The mail server answered with something that is not its protocol.
-    UpstreamProtocol: Some(Upstream), Unavailable, Warn,
+    UpstreamProtocol: Some(Upstream), Unavailable, Warn, Login,
         "upstream_protocol", "mail server's answer is not understood";
     /// The mail server took too long to answer.
-    UpstreamTimeout: Some(Upstream), Unavailable, Warn,
+    UpstreamTimeout: Some(Upstream), Unavailable, Warn, Login,
         "upstream_timeout", "mail server did not answer in time";
     /// The mail server closed or broke the connection.
-    UpstreamLost: Some(Upstream), Unavailable, Warn,
+    UpstreamLost: Some(Upstream), Unavailable, Warn, Login,
         "upstream_lost", "mail server closed the connection";
     /// The mail server refused user name or password.
-    LoginRefused: Some(Upstream), BadCredentials, Warn,
+    LoginRefused: Some(Upstream), BadCredentials, Warn, Login,
         "login_refused", "mail server refused user name or password";
     /// The mail server knows the user, but does not let it in.
-    NotAuthorized: Some(Upstream), NotAuthorized, Warn,
+    NotAuthorized: Some(Upstream), NotAuthorized, Warn, Login,
         "not_authorized", "mail server does not let this user in";
     /// The mail server says that it is the wrong moment.
-    Unavailable: Some(Upstream), Unavailable, Warn,
+    Unavailable: Some(Upstream), Unavailable, Warn, Login,
         "unavailable", "mail server is unavailable";
     /// The mail server says that an administrator has to act.
-    ContactAdmin: Some(Upstream), ContactAdmin, Warn,
+    ContactAdmin: Some(Upstream), ContactAdmin, Warn, Login,
         "contact_admin", "mail server asks for its administrator";
     /// The mailbox is in use.
-    InUse: Some(Upstream), InUse, Warn,
+    InUse: Some(Upstream), InUse, Warn, Login,
         "in_use", "mailbox is in use";
     /// The access token of a running session has run out.
-    TokenExpired: Some(Upstream), Unavailable, Info,
+    TokenExpired: Some(Upstream), Unavailable, Info, Session,
         "token_expired", "the session's access token has run out";
     /// The proxy is going down.
-    Drained: None, Unavailable, Info,
+    Drained: None, Unavailable, Info, Session,
         "drained", "proxy is going down";
     /// A reload has withdrawn what the connection rests on.
-    Revoked: None, Unavailable, Info,
+    Revoked: None, Unavailable, Info, Session,
         "revoked", "permission withdrawn by a reload";
     /// The listener only takes inventory.
-    Observed: None, Observed, Info,
+    Observed: None, Observed, Info, Session,
         "observed", "only inventory is taken here";
 }
 

@@ -9,7 +9,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::Metrics;
 use super::definitions::ListenerMetrics;
-use crate::failure::{Kind, Side};
+use crate::failure::{Counter, Kind};
 
 /// The counters of one listener, looked up once. When the last of them is dropped, the listener and all its sessions
 /// are gone, and its metrics are removed.
@@ -32,18 +32,12 @@ impl Metrics {
         *self.listeners.lock().entry(listener.to_owned()).or_default() += 1;
         self.by_listener.pauses.with_label_values(&[listener]);
         for kind in Kind::ALL {
-            let counters = match kind {
-                Kind::NotAllowed | Kind::ProxyHeader | Kind::TooManyConnections | Kind::TooManyFromSource => {
-                    &self.by_listener.refused
-                }
-                Kind::TooManyHandshakes | Kind::Handshake | Kind::HandshakeTimeout => {
-                    &self.by_listener.handshake_failures
-                }
-                // Failures of logins: those of the server's side, and those of the device's credentials.
-                Kind::WrongPassword | Kind::NotVerified | Kind::TooManySessions => &self.by_listener.login_failures,
-                Kind::TokenExpired => continue,
-                other if other.side() == Some(Side::Upstream) => &self.by_listener.login_failures,
-                _ => continue,
+            let counters = match kind.counter() {
+                Counter::Refused => &self.by_listener.refused,
+                Counter::Handshake => &self.by_listener.handshake_failures,
+                Counter::Login => &self.by_listener.login_failures,
+                // No reason for the end of a session begins at nought.
+                Counter::Session => continue,
             };
             counters.with_label_values(&[listener, kind.label()]);
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, enabled, info, warn};
 
-use crate::failure::{Failure, Kind, Level};
+use crate::failure::{Counter, Failure, Kind, Level};
 use crate::inventory::{Observation, Presence, TlsMode};
 use crate::metrics::SessionEnd;
 use crate::proxy::backend::mailbox::Mailbox;
@@ -285,7 +285,7 @@ impl fmt::Display for Ending {
 }
 
 fn is_of_handshake(kind: Kind) -> bool {
-    matches!(kind, Kind::TooManyHandshakes | Kind::Handshake | Kind::HandshakeTimeout)
+    kind.counter() == Counter::Handshake
 }
 
 const SHOWN_NOTICES: u32 = 3;
