@@ -83,7 +83,7 @@ impl Simulator {
             Ok::<_, std::io::Error>((mail, listen(ServiceKind::Endpoint)?, listen(ServiceKind::Metadata)?))
         };
         let (mail, endpoint, imds) = listen_on_all().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
-        let seed = crypto::random().map_err(|refused| refused.to_string())?;
+        let seed = crypto::random()?;
         let world = Arc::new(World::new(setup.tenant, endpoint, seed));
         let serve = |(listener, kind)| tokio::spawn(accept(listener, kind, Arc::clone(&world), Arc::clone(&acceptor)));
         let tasks = listeners.into_iter().map(serve).collect();
@@ -219,7 +219,7 @@ async fn serve(tcp: TcpStream, service: ServiceKind, world: Arc<World>, acceptor
         ServiceKind::Endpoint => match timeout(HANDSHAKE, acceptor.accept(Socket::new(tcp), Sessions::Strangers)).await
         {
             Ok(Ok(tls)) => entra::serve(world, tls).await,
-            Ok(Err(refused)) => world.log_event(format!("token endpoint: TLS handshake failed: {refused:?}")),
+            Ok(Err(refused)) => world.log_event(format!("token endpoint: TLS handshake failed: {refused}")),
             Err(_) => world.log_event("token endpoint: TLS handshake took too long".to_owned()),
         },
         ServiceKind::Mail(protocol) => {

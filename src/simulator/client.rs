@@ -1,5 +1,8 @@
 //! The client is an old device that fetches its mail, command by command.
 
+use std::fmt;
+use std::io;
+
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -14,11 +17,50 @@ pub struct Exchange {
     pub answer: String,
 }
 
+/// The error of a device that fetches its mail.
+#[derive(Debug)]
+pub enum FetchError {
+    /// The server does not greet as its protocol says; its line.
+    Greeting(String),
+    /// The server refuses a command.
+    Refused(Exchange),
+    /// The server closed the connection.
+    Closed,
+    /// The connection broke.
+    Broken(io::Error),
+}
+
+impl From<io::Error> for FetchError {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Greeting(line) => write!(f, "greeted with: {line}"),
+            Self::Refused(Exchange { command, answer }) => write!(f, "{command} was answered: {answer}"),
+            Self::Closed => f.write_str("the server closed the connection"),
+            Self::Broken(error) => write!(f, "the connection broke: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for FetchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Broken(error) => Some(error),
+            Self::Greeting(_) | Self::Refused(_) | Self::Closed => None,
+        }
+    }
+}
+
 /// Fetches the first message, as a device that logs in with user name and password.
 ///
 /// # Errors
-/// The server refused a command, or speaks another protocol; the text holds command and answer.
-pub async fn fetch<S>(protocol: Protocol, stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
+/// The server refused a command, or speaks another protocol; the error holds command and answer.
+pub async fn fetch<S>(protocol: Protocol, stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -31,8 +73,8 @@ where
 /// Fetches the first message by IMAP, as a device that logs in with user name and password.
 ///
 /// # Errors
-/// The server refused a command, or speaks another protocol; the text holds command and answer.
-async fn fetch_by_imap<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
+/// The server refused a command, or speaks another protocol; the error holds command and answer.
+async fn fetch_by_imap<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -51,8 +93,8 @@ where
 /// Fetches the first message by POP3 and leaves it there, as a device that logs in with USER and PASS.
 ///
 /// # Errors
-/// The server refused a command, or speaks another protocol; the text holds command and answer.
-async fn fetch_by_pop3<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, String>
+/// The server refused a command, or speaks another protocol; the error holds command and answer.
+async fn fetch_by_pop3<S>(stream: S, login: &str, password: &str) -> Result<Vec<Exchange>, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -80,21 +122,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         Self { stream, unread: Vec::new(), exchanges: Vec::new() }
     }
 
-    async fn greeting(&mut self, begins: &[u8]) -> Result<(), String> {
+    async fn greeting(&mut self, begins: &[u8]) -> Result<(), FetchError> {
         let line = self.line().await?;
         if !line.as_bytes().starts_with(begins) {
-            return Err(format!("greeted with: {line}"));
+            return Err(FetchError::Greeting(line));
         }
         self.exchanges.push(Exchange { command: String::new(), answer: line });
         Ok(())
     }
 
-    async fn imap_plain(&mut self, tag: &str, command: &str) -> Result<String, String> {
+    async fn imap_plain(&mut self, tag: &str, command: &str) -> Result<String, FetchError> {
         self.imap(tag, command, command).await
     }
 
     /// Sends a command and reads all of its answer; of long literals only the length is kept.
-    async fn imap(&mut self, tag: &str, command: &str, shown: &str) -> Result<String, String> {
+    async fn imap(&mut self, tag: &str, command: &str, shown: &str) -> Result<String, FetchError> {
         self.send(&format!("{tag} {command}")).await?;
         let mut answer = String::new();
         loop {
@@ -114,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     /// Sends a command and reads its answer; of a long multi-line answer only the length is kept.
-    async fn pop3(&mut self, command: &str, shown: &str, is_multi_line: bool) -> Result<String, String> {
+    async fn pop3(&mut self, command: &str, shown: &str, is_multi_line: bool) -> Result<String, FetchError> {
         self.send(command).await?;
         let mut answer = self.line().await?;
         let is_ok = answer.starts_with("+OK");
@@ -138,23 +180,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         self.record(shown.to_owned(), answer, is_ok)
     }
 
-    fn record(&mut self, command: String, answer: String, is_ok: bool) -> Result<String, String> {
+    fn record(&mut self, command: String, answer: String, is_ok: bool) -> Result<String, FetchError> {
         if !is_ok {
-            return Err(format!("{command} was answered: {answer}"));
+            return Err(FetchError::Refused(Exchange { command, answer }));
         }
         self.exchanges.push(Exchange { command, answer: answer.clone() });
         Ok(answer)
     }
 
-    async fn send(&mut self, line: &str) -> Result<(), String> {
-        let sending = async {
-            self.stream.write_all(format!("{line}\r\n").as_bytes()).await?;
-            self.stream.flush().await
-        };
-        sending.await.map_err(|error| format!("the connection broke: {error}"))
+    async fn send(&mut self, line: &str) -> Result<(), FetchError> {
+        self.stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+        self.stream.flush().await?;
+        Ok(())
     }
 
-    async fn line(&mut self) -> Result<String, String> {
+    async fn line(&mut self) -> Result<String, FetchError> {
         loop {
             if let Some(at) = memchr(b'\n', &self.unread) {
                 let line: Vec<u8> = self.unread.drain(..=at).collect();
@@ -165,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     /// The text of a literal; of a long one only its length.
-    async fn literal(&mut self, length: usize) -> Result<String, String> {
+    async fn literal(&mut self, length: usize) -> Result<String, FetchError> {
         let mut left = length;
         let mut text = Vec::new();
         loop {
@@ -187,11 +227,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         })
     }
 
-    async fn fill(&mut self) -> Result<(), String> {
-        match self.stream.read_buf(&mut self.unread).await {
-            Ok(0) => Err("the server closed the connection".to_owned()),
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("the connection broke: {error}")),
+    async fn fill(&mut self) -> Result<(), FetchError> {
+        match self.stream.read_buf(&mut self.unread).await? {
+            0 => Err(FetchError::Closed),
+            _ => Ok(()),
         }
     }
 }
@@ -240,6 +279,6 @@ mod tests {
     async fn pop3_up_to_a_no() {
         let answers = "+OK hello\r\n+OK\r\n-ERR no\r\n";
         let (exchanges, _) = scripted(answers, |device| fetch_by_pop3(device, "scan", "hunter2")).await;
-        assert_eq!(exchanges.unwrap_err(), "PASS **** was answered: -ERR no");
+        assert_eq!(exchanges.unwrap_err().to_string(), "PASS **** was answered: -ERR no");
     }
 }

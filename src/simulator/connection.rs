@@ -1,5 +1,8 @@
 //! A connection of a mail client to the simulator reads and writes lines and octets, until its time is over.
 
+use std::fmt;
+use std::io;
+
 use memchr::memchr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -8,7 +11,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use super::quirks::Quirks;
 use super::world::World;
-use crate::transport::downstream::{Acceptor, Sessions, Tls};
+use crate::transport::downstream::{Acceptor, HandshakeError, Sessions, Tls};
 use crate::transport::socket::Socket;
 
 /// A connection with TLS on it.
@@ -25,6 +28,33 @@ pub(super) struct Connection {
 struct SessionStart {
     at: Instant,
     token_ends: Instant,
+}
+
+/// The error of a connection that does not begin.
+#[derive(Debug)]
+pub(super) enum AcceptError {
+    /// The system refuses a second handle of the socket.
+    Socket(io::Error),
+    /// The TLS handshake fails.
+    Handshake(HandshakeError),
+}
+
+impl fmt::Display for AcceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(error) => write!(f, "{error}"),
+            Self::Handshake(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for AcceptError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Socket(error) => Some(error),
+            Self::Handshake(error) => Some(error),
+        }
+    }
 }
 
 /// Why a connection ends.
@@ -46,12 +76,11 @@ pub(super) enum End {
 
 impl Connection {
     /// Accepts a connection with a TLS handshake.
-    pub(super) async fn accept(world: &World, acceptor: &Acceptor, tcp: TcpStream) -> Result<Self, String> {
+    pub(super) async fn accept(world: &World, acceptor: &Acceptor, tcp: TcpStream) -> Result<Self, AcceptError> {
         let twice =
             tcp.into_std().and_then(|one| Ok((TcpStream::from_std(one.try_clone()?)?, TcpStream::from_std(one)?)));
-        let (socket, tcp) = twice.map_err(|error| error.to_string())?;
-        let tls =
-            acceptor.accept(Socket::new(tcp), Sessions::Strangers).await.map_err(|refused| format!("{refused:?}"))?;
+        let (socket, tcp) = twice.map_err(AcceptError::Socket)?;
+        let tls = acceptor.accept(Socket::new(tcp), Sessions::Strangers).await.map_err(AcceptError::Handshake)?;
         let quirks = world.quirks.subscribe();
         Ok(Self { tls, socket, unread: Vec::new(), quirks, begun: Instant::now(), login: None })
     }
