@@ -3,6 +3,7 @@
 //! An attacker who takes the process over has what the process has, and nothing beside that: no program to start, no file
 //! outside the directories of the configuration and of the system's resolver, no debugger's access to other processes.
 
+mod error;
 mod paths;
 mod syscalls;
 
@@ -19,6 +20,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_
 
 use crate::config::Config;
 use crate::state;
+pub use error::Error;
 use paths::{directories, directory_of};
 pub use paths::{needed_files, wide_directories};
 
@@ -26,9 +28,9 @@ pub use paths::{needed_files, wide_directories};
 #[derive(Debug)]
 pub struct Confinement {
     /// The directories outside which Landlock lets no file be opened, or why Landlock does not hold.
-    pub files: Result<Vec<PathBuf>, String>,
+    pub files: Result<Vec<PathBuf>, Error>,
     /// Whether seccomp holds, which refuses to start programs and to make calls that only other programs need.
-    pub calls: Result<(), String>,
+    pub calls: Result<(), Error>,
 }
 
 /// Forbids core dumps, and reading this process's memory to all but root (prctl(2), PR_SET_DUMPABLE; core(5)): it holds keys,
@@ -43,8 +45,7 @@ pub fn keep_memory_private() {
 /// unconfined, it does nothing.
 pub fn confine_process(config: &Config, file: &Path) -> Confinement {
     if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
-        let why = "there are other threads already".to_owned();
-        return Confinement { files: Err(why.clone()), calls: Err(why) };
+        return Confinement { files: Err(Error::OtherThreads), calls: Err(Error::OtherThreads) };
     }
     confine_thread(config, file)
 }
@@ -97,34 +98,31 @@ fn open(path: &Path) -> std::io::Result<File> {
 }
 
 /// Confines files by Landlock (landlock(7)): what is not allowed here is refused from now on.
-fn confine_files(readable: &[PathBuf], writable: &Path) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| error.to_string();
-    let ruleset = Ruleset::default()
+fn confine_files(readable: &[PathBuf], writable: &Path) -> Result<(), Error> {
+    let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))
         // Signals to other programs, from Linux 6.12 on.
         .and_then(|ruleset| ruleset.scope(Scope::Signal))
-        .and_then(Ruleset::create)
-        .map_err(|error| failed(&error))?;
+        .and_then(Ruleset::create)?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let mut ruleset = ruleset;
     for directory in readable {
         ruleset = allow(ruleset, directory, read)?;
     }
     ruleset = allow(ruleset, writable, AccessFs::from_all(KNOWN) & !NEVER_KEPT)?;
     ruleset = allow(ruleset, Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
-    match ruleset.restrict_self().map_err(|error| failed(&error))?.ruleset {
+    match ruleset.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
-        RulesetStatus::NotEnforced => {
-            Err("this kernel has no Landlock (Linux 5.13 and later, lsm=landlock)".to_owned())
-        }
+        RulesetStatus::NotEnforced => Err(Error::NoLandlock),
     }
 }
 
-fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
+fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, Error> {
     // What is not there cannot be allowed; and it has nothing to be read.
     let Ok(opened) = PathFd::new(path) else { return Ok(ruleset) };
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };
-    ruleset.add_rule(PathBeneath::new(opened, access)).map_err(|error| format!("{}: {error}", path.display()))
+    ruleset
+        .add_rule(PathBeneath::new(opened, access))
+        .map_err(|source| Error::Path { path: path.to_path_buf(), source })
 }
 
 /// Rights that the state directory never needs. It holds no programs, and nothing but files and directories is made there
@@ -162,7 +160,7 @@ mod tests {
             let private = elsewhere.path().join("private");
             assert!(fs::read(&private).is_ok() && Command::new("/bin/true").status().is_ok());
             let came = confine(&config, &home.path().join("packetboat.toml"));
-            assert_eq!(came.calls, Ok(()));
+            assert!(came.calls.is_ok(), "{came:?}");
             assert!(came.files.is_ok(), "{came:?}");
             let refused = |result: std::io::Result<()>| result.unwrap_err().kind() == ErrorKind::PermissionDenied;
             assert!(refused(fs::read(&private).map(drop)));
@@ -200,7 +198,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         // Tests run in threads.
         let came = confine_process(&config(home.path(), ""), Path::new("packetboat.toml"));
-        assert!(came.files.unwrap_err().contains("threads") && came.calls.is_err());
+        assert!(came.files.unwrap_err().to_string().contains("threads") && came.calls.is_err());
     }
 
     #[test]

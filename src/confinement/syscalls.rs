@@ -8,10 +8,11 @@ use seccompiler::{
     apply_filter, sock_filter,
 };
 
+use super::error::Error;
+
 /// Installs the seccomp filter (seccomp(2)). Refused calls fail with EPERM, which libraries expect; all other calls are allowed.
 /// Under systemd the unit's own list of allowed calls is shorter still.
-pub(super) fn confine() -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| error.to_string();
+pub(super) fn confine() -> Result<(), Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     // Raw and packet sockets, Bluetooth and whatever kernel modules bring along.
     let is_other = SOCKETS
@@ -21,8 +22,7 @@ pub(super) fn confine() -> Result<(), String> {
             SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)
         })
         .collect::<Result<Vec<_>, _>>()
-        .and_then(SeccompRule::new)
-        .map_err(|error| failed(&error))?;
+        .and_then(SeccompRule::new)?;
     rules.insert(libc::SYS_socket, vec![is_other]);
     // A user namespace makes of nobody a root, by what unshare(2) is refused for.
     let namespaces = NAMESPACES
@@ -32,8 +32,7 @@ pub(super) fn confine() -> Result<(), String> {
             SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)
                 .and_then(|condition| SeccompRule::new(vec![condition]))
         })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| failed(&error))?;
+        .collect::<Result<Vec<_>, _>>()?;
     rules.insert(libc::SYS_clone, namespaces);
     // The kernel looks at no more than 32 bits of the request.
     let requests = TERMINAL
@@ -42,14 +41,13 @@ pub(super) fn confine() -> Result<(), String> {
             SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)
                 .and_then(|condition| SeccompRule::new(vec![condition]))
         })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| failed(&error))?;
+        .collect::<Result<Vec<_>, _>>()?;
     rules.insert(libc::SYS_ioctl, requests);
-    let arch = std::env::consts::ARCH.try_into().map_err(|_| "not known for this processor".to_owned())?;
+    let arch = std::env::consts::ARCH.try_into().map_err(|_| Error::Processor)?;
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).map_err(|error| failed(&error))?;
-    let program: BpfProgram = filter.try_into().map_err(|error: seccompiler::BackendError| failed(&error))?;
-    apply_filter(&[number_filter(), program].concat()).map_err(|error| failed(&error))
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?;
+    let program: BpfProgram = filter.try_into()?;
+    Ok(apply_filter(&[number_filter(), program].concat())?)
 }
 
 /// The filter before the rules, which compare whole numbers (struct seccomp_data, seccomp(2)):
@@ -171,7 +169,7 @@ mod tests {
         let confined = std::thread::spawn(|| {
             let null = File::open("/dev/null").unwrap();
             let file = u64::try_from(null.as_raw_fd()).unwrap();
-            assert_eq!(confine(), Ok(()));
+            confine().unwrap();
             // execve, ptrace, execveat, io_uring_setup, and what has no x32 number of its own.
             for call in [520, 521, 545, 425, 59, 1, 0x3fff_ffff] {
                 assert_eq!(error_of(call | i64::from(X32), [0; 3]), Some(libc::EPERM), "{call}");
