@@ -8,8 +8,8 @@ mod listener;
 mod process;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,6 +21,28 @@ use crate::failure::{Failure, Kind};
 use definitions::{AccountMetrics, ListenerMetrics, ProcessMetrics};
 pub use history::{History, Point};
 pub use listener::ListenerCounters;
+
+/// The error of metrics that cannot be registered or encoded.
+#[derive(Debug)]
+pub struct Error(prometheus::Error);
+
+impl From<prometheus::Error> for Error {
+    fn from(error: prometheus::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 /// The metrics of this process.
 pub struct Metrics {
@@ -104,12 +126,8 @@ impl Metrics {
     ///
     /// # Errors
     /// Two metrics have the same name, which a test would have found.
-    pub fn new() -> Result<Self, String> {
+    pub fn new() -> Result<Self, Error> {
         let registry = Registry::new();
-        Self::register(registry).map_err(|error| error.to_string())
-    }
-
-    fn register(registry: Registry) -> prometheus::Result<Self> {
         Ok(Self {
             by_listener: ListenerMetrics::register(&registry)?,
             accounts: AccountMetrics::register(&registry)?,
@@ -256,13 +274,13 @@ impl Metrics {
     ///
     /// # Errors
     /// A metric cannot be encoded.
-    pub fn text(&self) -> Result<String, String> {
+    pub fn text(&self) -> Result<String, Error> {
         self.process.system.read();
         let loops = self.event_loops.lock();
         let tasks: usize = loops.iter().map(RuntimeMetrics::num_alive_tasks).sum();
         self.process.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         drop(loops);
-        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| error.to_string())
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 }
 

@@ -12,7 +12,7 @@ use super::registry::Registry;
 use crate::config::Config;
 use crate::device::KnownSources;
 use crate::inventory::Inventory;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 
 /// State that a reload hands on: counters, the inventory, open connections, and inherited sockets.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ impl ProcessState {
     ///
     /// # Errors
     /// See [`Metrics::new`].
-    pub fn new(config: &Config) -> Result<Self, String> {
+    pub fn new(config: &Config) -> Result<Self, metrics::Error> {
         Self::with(config, Vec::new())
     }
 
@@ -45,7 +45,7 @@ impl ProcessState {
     ///
     /// # Errors
     /// See [`Metrics::new`].
-    pub fn with(config: &Config, inherited: Vec<TcpListener>) -> Result<Self, String> {
+    pub fn with(config: &Config, inherited: Vec<TcpListener>) -> Result<Self, metrics::Error> {
         let known = Arc::default();
         Ok(Self {
             metrics: Arc::new(Metrics::new()?),
