@@ -24,7 +24,7 @@ use crate::lifecycle::unix_time as now;
 use crate::transport::detect::hello::ClientHello;
 pub use assessment::{Assessment, Judgement};
 pub use device_csv::csv;
-pub use device_json::{read, read_saved, to_json};
+pub use device_json::{LoadError, NoInventory, read, read_saved, to_json};
 use device_table::{DeviceTable, Entry};
 pub use observation::{Observation, TlsMode};
 pub use seen_device::SeenDevice;

@@ -1,7 +1,8 @@
 //! The inventory is written and read as JSON: in the state directory, for the page and for export.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,59 @@ struct OtherAssessment {
     _judgement: (),
 }
 
+/// The error of an inventory that cannot be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file cannot be read.
+    File(state::Error),
+    /// The file holds no inventory.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The place of the damage.
+        source: NoInventory,
+    },
+}
+
+/// The place at which a text is no inventory. The words of the error of the JSON would repeat what stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoInventory {
+    line: usize,
+    column: usize,
+}
+
+impl From<state::Error> for LoadError {
+    fn from(error: state::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => write!(f, "{error}"),
+            Self::Damaged { path, source } => write!(f, "{}: {source}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::File(error) => Some(error),
+            Self::Damaged { source, .. } => Some(source),
+        }
+    }
+}
+
+impl fmt::Display for NoInventory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "is no inventory (line {}, column {})", self.line, self.column)
+    }
+}
+
+impl std::error::Error for NoInventory {}
+
 impl Inventory {
     /// The inventory as JSON.
     pub fn to_json(&self) -> Vec<u8> {
@@ -67,13 +121,13 @@ impl Inventory {
     /// Loads the file of an earlier run. A missing file is an empty inventory.
     ///
     /// # Errors
-    /// The file cannot be read, or is no inventory; the text names it.
-    pub fn load(&self, path: &Path) -> Result<(), String> {
+    /// The file cannot be read, or is no inventory; the error names it.
+    pub fn load(&self, path: &Path) -> Result<(), LoadError> {
         if !state::is_there(path) {
             return Ok(());
         }
         let text = read_saved(path)?;
-        let devices = read(&text).map_err(|why| format!("{}: {why}", path.display()))?;
+        let devices = read(&text).map_err(|source| LoadError::Damaged { path: path.to_owned(), source })?;
         let mut table = self.table.lock();
         for device in devices {
             let of_source = table.at(device.source).len();
@@ -92,9 +146,9 @@ impl Inventory {
 /// Reads the saved inventory of an earlier run.
 ///
 /// # Errors
-/// The file cannot be read; the text names it.
-pub fn read_saved(path: &Path) -> Result<Vec<u8>, String> {
-    state::read_up_to(path, LARGEST).map_err(|error| error.to_string())
+/// The file cannot be read; the error names it.
+pub fn read_saved(path: &Path) -> Result<Vec<u8>, state::Error> {
+    state::read_up_to(path, LARGEST)
 }
 
 /// Devices as a list in JSON.
@@ -107,11 +161,9 @@ pub fn to_json(devices: &[SeenDevice]) -> String {
 ///
 /// # Errors
 /// The text is no inventory.
-pub fn read(text: &[u8]) -> Result<Vec<SeenDevice>, String> {
-    let read: ReadInventory = serde_json::from_slice(text).map_err(|error| {
-        // The error's own words would repeat what stands there.
-        format!("is no inventory (line {}, column {})", error.line(), error.column())
-    })?;
+pub fn read(text: &[u8]) -> Result<Vec<SeenDevice>, NoInventory> {
+    let read: ReadInventory =
+        serde_json::from_slice(text).map_err(|error| NoInventory { line: error.line(), column: error.column() })?;
     let now = unix_time();
     Ok(read.devices.into_iter().filter_map(|device| device.known(now)).collect())
 }
@@ -160,7 +212,7 @@ mod tests {
         other.load(&path).unwrap();
         assert_eq!(other.devices(), one.devices());
         std::fs::write(&path, "{").unwrap();
-        assert!(other.load(&path).unwrap_err().contains("inventory.json: is no inventory"));
+        assert!(other.load(&path).unwrap_err().to_string().contains("inventory.json: is no inventory"));
     }
 
     /// The page, `packetboat devices --json` and other programs rely on it.
