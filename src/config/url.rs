@@ -1,22 +1,39 @@
 //! Addresses of web services that secrets go to: over TLS, or not beyond this computer and its own link.
 
+use std::fmt;
 use std::net::IpAddr;
+
+/// The reason why no secret may go to a URL, and what to write. The words follow the key of the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It begins neither with https nor, for a local host, with http.
+    NotHttps,
+    /// It is no URL with a host.
+    NoUrl,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotHttps => "must begin with https://: secrets go there",
+            Self::NoUrl => "is no URL; write it as \"https://host/path\"",
+        })
+    }
+}
+
+impl std::error::Error for Error {}
 
 /// Checks that a secret may go to this URL: by `https`, or by `http` to a local host.
 ///
 /// # Errors
-/// The message says what is wrong, and what to write.
-pub fn may_carry_secrets(url: &str) -> Result<(), String> {
-    let Some((scheme, _)) = url.split_once("://") else {
-        return Err("must begin with https://: secrets go there".to_owned());
-    };
-    let Some(host) = host(url) else {
-        return Err("is no URL; write it as \"https://host/path\"".to_owned());
-    };
+/// The URL is none, or leads over a network without TLS.
+pub fn may_carry_secrets(url: &str) -> Result<(), Error> {
+    let (scheme, _) = url.split_once("://").ok_or(Error::NotHttps)?;
+    let host = host(url).ok_or(Error::NoUrl)?;
     let is_http = scheme.eq_ignore_ascii_case("http");
     match scheme.eq_ignore_ascii_case("https") || (is_http && is_local(host)) {
         true => Ok(()),
-        false => Err("must begin with https://: secrets go there".to_owned()),
+        false => Err(Error::NotHttps),
     }
 }
 

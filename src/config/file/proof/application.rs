@@ -98,7 +98,7 @@ impl Proof<'_> {
         self.note(key, &written.span());
         let url = normalize::trimmed(written.get_ref());
         if let Err(why) = url::may_carry_secrets(url) {
-            self.problem(Some(written.span()), key, &why);
+            self.problem(Some(written.span()), key, &why.to_string());
         }
         url.to_owned()
     }
