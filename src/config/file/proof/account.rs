@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::upstream::Upstreams;
+use super::upstream::{NoServer, Upstreams};
 use super::{Names, Proof};
 use crate::config::file::{AccountSection, DeviceSection, Written};
 use crate::config::{Account, Cloud, Device, Grant, Identity, Networks, normalize};
@@ -62,7 +62,7 @@ impl Proof<'_> {
         let its = identities.by_name.get(&identity)?;
         let grant = &its.grant;
         let upstream = self.server(&key("upstream"), raw.upstream, its, upstreams);
-        let upstream = upstream.map_err(|message| self.problem(Some(section.clone()), &key("upstream"), &message));
+        let upstream = upstream.map_err(|why| self.problem(Some(section.clone()), &key("upstream"), &why.to_string()));
         let upstream = upstream.ok().flatten()?;
         let user_span = raw.user.as_ref().map(Spanned::span);
         let user = raw.user.map_or_else(|| mailbox.clone(), |written| self.address(&key("user"), written));
@@ -109,7 +109,7 @@ impl Proof<'_> {
         written: Written<String>,
         identity: &Identity,
         upstreams: &Upstreams,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<Option<String>, NoServer> {
         let Some(written) = written else {
             return upstreams.of_cloud(identity).map(|name| Some(name.to_owned()));
         };

@@ -1,6 +1,7 @@
 //! The mail servers, proven.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -17,40 +18,84 @@ pub(super) struct Upstreams {
     supplied: BTreeSet<String>,
 }
 
+/// The reason why an identity's cloud has no mail server, and what to write. The words follow the key of the server.
+#[derive(Debug)]
+pub(super) enum NoServer {
+    /// The tokens come from elsewhere than the cloud.
+    OtherTokens {
+        /// The address at which the cloud issues tokens.
+        authority: &'static str,
+        /// The names of the servers in the file.
+        named: Vec<String>,
+    },
+    /// The file has another server under the name of the cloud's.
+    OtherServer {
+        /// The name.
+        name: &'static str,
+        /// The host of the other server.
+        other: String,
+        /// The host of the cloud's server.
+        own: String,
+    },
+    /// The file has no server of the cloud. The host is that of the cloud's server.
+    Missing(String),
+    /// The file has several servers of the cloud, by these names.
+    Several(Vec<String>),
+}
+
+impl fmt::Display for NoServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |names: &[String]| {
+            let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+            names.join(" or ")
+        };
+        match self {
+            Self::OtherTokens { authority, named } => {
+                let named = if named.is_empty() { "\"NAME\"".to_owned() } else { quoted(named) };
+                write!(
+                    f,
+                    "is missing; the identity's tokens do not come from {authority}, so that its mail server is not \
+                     known: write upstream = {named}; or cloud = \"...\" at the identity, if its tokens are for that \
+                     cloud"
+                )
+            }
+            Self::OtherServer { name, other, own } => write!(
+                f,
+                "is missing; [upstream.{name}] is {other}, and not the server of the identity's cloud, {own}: write \
+                 upstream = \"{name}\" if this account's token may go there, or give that section another name"
+            ),
+            Self::Missing(own) => write!(f, "is missing; write [upstream.NAME] with host = \"{own}\""),
+            Self::Several(names) => {
+                write!(f, "is missing; several mail servers are of its cloud: write upstream = {}", quoted(names))
+            }
+        }
+    }
+}
+
+impl std::error::Error for NoServer {}
+
 impl Upstreams {
     /// The server of an identity's cloud. A token goes nowhere else unless its account names the server.
     ///
     /// # Errors
-    /// There is none or more than one, and what to write.
-    pub(super) fn of_cloud(&self, identity: &Identity) -> Result<&str, String> {
+    /// There is none or more than one.
+    pub(super) fn of_cloud(&self, identity: &Identity) -> Result<&str, NoServer> {
         let (name, own) = identity.cloud.upstream();
-        let quoted = |names: &[&String]| {
-            let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
-            names.join(" or ")
-        };
+        let own = || own.host().to_owned();
         if !identity.tokens_are_of_cloud {
-            let all: Vec<&String> = self.by_name.keys().filter(|name| !self.supplied.contains(*name)).collect();
-            let named = if all.is_empty() { "\"NAME\"".to_owned() } else { quoted(&all) };
-            return Err(format!(
-                "is missing; the identity's tokens do not come from {}, so that its mail server is not known: write \
-                 upstream = {named}; or cloud = \"...\" at the identity, if its tokens are for that cloud",
-                identity.cloud.authority()
-            ));
+            let named = self.by_name.keys().filter(|name| !self.supplied.contains(*name)).cloned().collect();
+            return Err(NoServer::OtherTokens { authority: identity.cloud.authority(), named });
         }
         let of_cloud: Vec<&String> =
             self.by_name.iter().filter(|(_, one)| identity.cloud.runs(one)).map(|(name, _)| name).collect();
         match (of_cloud.as_slice(), self.by_name.get(name)) {
             ([one], _) => Ok(one.as_str()),
-            ([], Some(other)) => Err(format!(
-                "is missing; [upstream.{name}] is {}, and not the server of the identity's cloud, {}: write \
-                 upstream = \"{name}\" if this account's token may go there, or give that section another name",
-                identity.cloud.foreign_name(other).unwrap_or_else(|| other.host()),
-                own.host()
-            )),
-            ([], None) => Err(format!("is missing; write [upstream.NAME] with host = \"{}\"", own.host())),
-            (several, _) => {
-                Err(format!("is missing; several mail servers are of its cloud: write upstream = {}", quoted(several)))
+            ([], Some(other)) => {
+                let other = identity.cloud.foreign_name(other).unwrap_or_else(|| other.host()).to_owned();
+                Err(NoServer::OtherServer { name, other, own: own() })
             }
+            ([], None) => Err(NoServer::Missing(own())),
+            (several, _) => Err(NoServer::Several(several.iter().map(|name| (*name).clone()).collect())),
         }
     }
 
