@@ -158,7 +158,7 @@ impl Client {
                 self.capability = capability_code(text).map(<[u8]>::to_vec);
                 match self.offered_method() {
                     Ok(method) => self.login.method = method,
-                    Err(missing) => return Progress::Failed(Failure::new(Kind::Mechanism, missing)),
+                    Err(failure) => return Progress::Failed(failure),
                 }
                 self.send_login(out);
                 Progress::Wait
@@ -190,7 +190,10 @@ impl Client {
 
     /// Chooses a way to log in that the server takes. It is the device's own where that is offered or no list was
     /// given. A password may be sent in another way, a token only in its own.
-    fn offered_method(&self) -> Result<Method, String> {
+    ///
+    /// # Errors
+    /// The server takes none.
+    fn offered_method(&self) -> Result<Method, Failure> {
         let offered = |method: Method| match method {
             Method::Command => !self.offers(b"LOGINDISABLED"),
             Method::Sasl(mechanism) => self.offers(format!("AUTH={}", mechanism.name()).as_bytes()),
@@ -204,9 +207,12 @@ impl Client {
         // PLAIN alone carries an authorisation identity (RFC 4616).
         let carries = |method: &Method| self.login.authzid.is_empty() || *method == Method::Sasl(Mechanism::Plain);
         others.into_iter().filter(|method| is_password && carries(method)).find(|method| offered(*method)).ok_or_else(
-            || match as_said {
-                Method::Command => "it announces LOGINDISABLED, and no AUTH=PLAIN or AUTH=LOGIN".to_owned(),
-                Method::Sasl(mechanism) => format!("it does not announce AUTH={}", mechanism.name()),
+            || {
+                let missing = match as_said {
+                    Method::Command => "it announces LOGINDISABLED, and no AUTH=PLAIN or AUTH=LOGIN".to_owned(),
+                    Method::Sasl(mechanism) => format!("it does not announce AUTH={}", mechanism.name()),
+                };
+                Failure::new(Kind::Mechanism, missing)
             },
         )
     }
