@@ -1,6 +1,7 @@
 //! Bound addresses of listeners: with new sockets, with sockets from the service manager, or kept from the running
 //! proxy.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
@@ -46,16 +47,62 @@ pub(in crate::proxy) struct Binder<'a> {
     pub(in crate::proxy) in_use: Option<&'a AddressesInUse>,
 }
 
+/// The error of an address that cannot be bound, with advice.
+#[derive(Debug)]
+pub(in crate::proxy) enum BindError {
+    /// A socket was handed over for both families, and another listener has it for IPv6 alone.
+    Claimed {
+        /// The address for IPv4.
+        address: SocketAddr,
+        /// The address of the socket.
+        socket: SocketAddr,
+        /// The name of the other listener.
+        listener: String,
+    },
+    /// The system refuses the address.
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// The reason in plain words, and what to do.
+        advice: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claimed { address, socket, listener } => write!(
+                f,
+                "{socket} was handed over by the service manager for IPv6 and IPv4, and listener {listener} has it: \
+                 have its socket unit say BindIPv6Only=ipv6-only, and ListenStream={address} beside \
+                 ListenStream={socket}"
+            ),
+            Self::Refused { address, advice, .. } => write!(f, "cannot listen on {address}: {advice}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Claimed { .. } => None,
+            Self::Refused { source, .. } => Some(source),
+        }
+    }
+}
+
 impl Binder<'_> {
     /// Binds an address of a listener. Returns none where nothing has to listen.
     ///
     /// # Errors
-    /// The reason, with advice.
+    /// The system refuses the address, or it is another listener's.
     pub(in crate::proxy) fn bind(
         &self,
         listener: &Listener,
         address: SocketAddr,
-    ) -> Result<Option<BoundAddress>, String> {
+    ) -> Result<Option<BoundAddress>, BindError> {
         let key = BindKey { listener: (address.port() == 0).then(|| listener.name.clone()), address };
         if let Some(address) = self.in_use.and_then(|in_use| in_use.address(&key)) {
             return Ok(Some(BoundAddress { key, address, sockets: Vec::new() }));
@@ -74,8 +121,9 @@ impl Binder<'_> {
             }
             // `check` may run beside the proxy whose file it checks.
             Err(error) if self.mode == Mode::DryRun && is_beside_own(&error, address) => Ok(None),
-            Err(error) => {
-                Err(format!("cannot listen on {address}: {}", why_not_bound(&error, address, self.inherited)))
+            Err(source) => {
+                let advice = why_not_bound(&source, address, self.inherited);
+                Err(BindError::Refused { address, advice, source })
             }
         }
     }
@@ -93,15 +141,11 @@ impl Binder<'_> {
     }
 
     /// The conflict where a socket was handed over for both families, and another listener has it for IPv6 alone.
-    fn other_claim(&self, listener: &Listener, address: SocketAddr) -> Option<String> {
-        let own = self.inherited.for_address(address)?.local_addr().ok().filter(|own| *own != address)?;
+    fn other_claim(&self, listener: &Listener, address: SocketAddr) -> Option<BindError> {
+        let socket = self.inherited.for_address(address)?.local_addr().ok().filter(|socket| *socket != address)?;
         let other =
-            self.config.listeners.iter().find(|other| other.name != listener.name && other.listen.contains(&own))?;
-        Some(format!(
-            "{own} was handed over by the service manager for IPv6 and IPv4, and listener {} has it: have its socket unit \
-             say BindIPv6Only=ipv6-only, and ListenStream={address} beside ListenStream={own}",
-            other.name
-        ))
+            self.config.listeners.iter().find(|other| other.name != listener.name && other.listen.contains(&socket))?;
+        Some(BindError::Claimed { address, socket, listener: other.name.clone() })
     }
 }
 
