@@ -1,6 +1,7 @@
 //! Advice about owners and modes of files, as commands that can be followed where the files stand: on a disk of this
 //! computer, or on a read-only mount of a container.
 
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,12 +11,28 @@ use rustix::process::{getegid, geteuid};
 
 use super::error::{Error, Operation};
 
+/// A command that mends rights. The path follows.
+enum Command {
+    /// The file's owner changes its mode.
+    Chmod(&'static str),
+    /// Root gives the file to this user.
+    Chown(String),
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chmod(mode) => write!(f, "chmod {mode}"),
+            Self::Chown(user) => write!(f, "chown {user}"),
+        }
+    }
+}
+
 /// Proves that nobody else owns a file, and that nobody else may read or write it.
 ///
 /// # Errors
 /// Another user does or may; the text says what mends it.
 pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), Error> {
-    let shown = path.display();
     let own = geteuid().as_raw();
     if metadata.uid() != own {
         let owner = metadata.uid();
@@ -25,13 +42,12 @@ pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), Erro
                 .advise(format!("run this as that user: sudo -u '#{owner}' packetboat ..."))
         } else {
             let fault = format!("belongs to {}, and this is user {own}", name(owner));
-            Error::wrong(Operation::Check, path, fault).advise(mend(path, &format!("chown {own} {shown}")))
+            Error::wrong(Operation::Check, path, fault).advise(mend(path, &Command::Chown(own.to_string())))
         });
     }
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
-        let right = if metadata.is_dir() { 700 } else { 600 };
-        let command = format!("chmod {right} {shown}");
+        let command = Command::Chmod(if metadata.is_dir() { "700" } else { "600" });
         let fault = format!("is open to others (mode {mode:03o})");
         return Err(Error::wrong(Operation::Check, path, fault).advise(mend(path, &command)));
     }
@@ -46,14 +62,14 @@ pub(super) fn is_ours_alone(path: &Path, metadata: &Metadata) -> Result<(), Erro
 pub fn open_to_others(directory: &Path) -> Result<Option<Error>, Error> {
     // One that is not there is made for its owner alone.
     let Ok(metadata) = fs::metadata(directory) else { return Ok(None) };
-    let (shown, own, mode) = (directory.display(), geteuid().as_raw(), metadata.mode() & 0o7777);
+    let (own, mode) = (geteuid().as_raw(), metadata.mode() & 0o7777);
     if !metadata.is_dir() || mode & 0o022 == 0 {
         return Ok(None);
     }
     let is_ours = own == 0 || metadata.uid() == own;
     let whose = if mode & 0o002 != 0 { "every user" } else { "its group" };
     let fault = format!("can be changed by {whose} (mode {mode:03o})");
-    let advice = mend(directory, &format!("chmod 700 {shown}"));
+    let advice = mend(directory, &Command::Chmod("700"));
     let error = Error::wrong(Operation::Check, directory, fault).advise(advice);
     match (mode & 0o002 != 0, is_ours) {
         (true, true) => Err(error),
@@ -80,13 +96,13 @@ pub fn of_another_than_root(directory: &Path) -> Option<String> {
 /// # Errors
 /// They can; the text says what mends it.
 pub(super) fn is_kept_from_others(path: &Path, metadata: &Metadata) -> Result<(), Error> {
-    let (shown, own, mode) = (path.display(), geteuid().as_raw(), metadata.mode() & 0o777);
+    let (own, mode) = (geteuid().as_raw(), metadata.mode() & 0o777);
     let (fault, command) = if mode & 0o007 != 0 {
-        (format!("can be read by everybody (mode {mode:03o})"), format!("chmod o-rwx {shown}"))
+        (format!("can be read by everybody (mode {mode:03o})"), Command::Chmod("o-rwx"))
     } else if mode & 0o020 != 0 {
-        (format!("can be changed by a group (mode {mode:03o})"), format!("chmod g-w {shown}"))
+        (format!("can be changed by a group (mode {mode:03o})"), Command::Chmod("g-w"))
     } else if ![own, 0].contains(&metadata.uid()) && own != 0 {
-        (format!("belongs to {}, and this is user {own}", name(metadata.uid())), format!("chown {own} {shown}"))
+        (format!("belongs to {}, and this is user {own}", name(metadata.uid())), Command::Chown(own.to_string()))
     } else {
         return Ok(());
     };
@@ -105,7 +121,7 @@ pub(super) fn missing_rights(path: &Path) -> Option<String> {
             owned(closed)
         ));
     }
-    let command = format!("chown {own} {}", path.display());
+    let command = Command::Chown(own.to_string());
     is_closed(path, Access::READ_OK)
         .then(|| format!("{}, and this is user {own}; {}", owned(path), mend(path, &command)))
 }
@@ -117,7 +133,6 @@ pub fn why_not_ours(directory: &Path) -> Option<String> {
     if own == 0 {
         return None;
     }
-    let shown = directory.display();
     let is_foreign = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.uid() != own);
     let what = if is_foreign(directory) && is_closed(directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
         owned(directory)
@@ -129,15 +144,19 @@ pub fn why_not_ours(directory: &Path) -> Option<String> {
         let (first, more) = (foreign.first()?, foreign.len().saturating_sub(1));
         if more == 0 { owned(first) } else { format!("{}, as do {more} more files there", owned(first)) }
     };
-    let command = format!("chown -R {own}:{group} {shown}");
+    let command = Command::Chown(format!("-R {own}:{group}"));
     Some(format!("{what}, and this is user {own}; {}", mend(directory, &command)))
 }
 
 /// Returns what mends rights: a command, or, on a read-only mount, what to write where the mount is described.
-fn mend(path: &Path, command: &str) -> String {
+fn mend(path: &Path, command: &Command) -> String {
+    let shown = path.display();
     if !is_on_a_read_only_mount(path) {
-        let as_root = if command.starts_with("chown") { " as root" } else { "" };
-        return format!("mend it{as_root} with: {command}");
+        let as_root = match command {
+            Command::Chmod(_) => "",
+            Command::Chown(_) => " as root",
+        };
+        return format!("mend it{as_root} with: {command} {shown}");
     }
     let (own, group) = (geteuid().as_raw(), getegid().as_raw());
     let kubernetes = if own == 0 {
@@ -147,7 +166,7 @@ fn mend(path: &Path, command: &str) -> String {
     };
     format!(
         "it is mounted read-only: mend it where the mount is described, with {kubernetes} (Kubernetes), with mode: \
-         0400 and uid: \"{own}\" (a secret of Docker Swarm), or on the host with: {command}"
+         0400 and uid: \"{own}\" (a secret of Docker Swarm), or on the host with: {command} {shown}"
     )
 }
 
