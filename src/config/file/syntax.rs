@@ -1,6 +1,8 @@
 //! Mistakes in the form of the file, in a person's words. The words of the crates that read it would repeat values, and
 //! a value that stands in the wrong place or form may be a password: only keys, and what the crates expected, are
 //! passed on.
+//!
+//! The toml crate hands on serde's errors as text alone: this file tells them apart by their words.
 
 use std::ops::Range;
 
