@@ -7,6 +7,7 @@
 mod dialect;
 mod imap;
 mod line;
+mod login_attempt;
 mod pop3;
 mod preamble;
 pub mod sasl;

@@ -7,23 +7,19 @@ use zeroize::Zeroizing;
 use super::response::{Response, Status, capability_code};
 use crate::failure::{Failure, Kind};
 use crate::proto::dialect::{self, Progress};
+use crate::proto::login_attempt::LoginAttempt;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::server_refusal::{self, Condition};
-use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin};
+use crate::proto::{MailboxTerms, UpstreamLogin};
 use crate::protocol::Security;
 use crate::text::excerpt;
 
 /// The conversation with the server until it lets the device in.
 pub(in crate::proto) struct Client {
     stage: Stage,
-    terms: MailboxTerms,
-    login: Credentials,
+    attempt: LoginAttempt,
     /// The tag of the login.
     tag: &'static [u8],
-    /// One answer for each continuation request that is still to come.
-    answers: VecDeque<Zeroizing<Vec<u8>>>,
-    /// Nothing but the name of a mechanism was sent to the server.
-    nothing_answered: bool,
     /// The list that the server volunteered, under TLS only.
     capability: Option<Vec<u8>>,
 }
@@ -43,14 +39,10 @@ enum Stage {
 
 impl dialect::Client for Client {
     fn new(login: UpstreamLogin) -> Self {
-        let Terms::Mailbox(terms) = login.terms;
         Self {
             stage: Stage::Greeting(login.security),
-            terms,
-            login: login.credentials,
+            attempt: LoginAttempt::new(login),
             tag: LOGIN_TAG,
-            answers: VecDeque::new(),
-            nothing_answered: true,
             capability: None,
         }
     }
@@ -82,7 +74,7 @@ impl dialect::Client for Client {
                 )),
             },
             (Stage::Login, Response::Continuation) => {
-                self.answer(out);
+                self.attempt.answer(out);
                 Progress::Wait
             }
             (Stage::Login, Response::Tagged { tag, status, text }) if tag == self.tag => {
@@ -111,7 +103,7 @@ impl dialect::Client for Client {
 impl Client {
     /// Returns the terms of the session behind the login.
     pub(super) fn terms(&self) -> MailboxTerms {
-        self.terms
+        self.attempt.terms
     }
 
     /// Takes the list that came with the OK, or untagged just before it.
@@ -120,36 +112,29 @@ impl Client {
     }
 
     fn login_answered(&mut self, status: Status, text: &[u8], out: &mut Vec<u8>) -> Progress {
-        let unheard = status != Status::Ok && self.nothing_answered && server_refusal::is_of_mechanism(text);
-        if unheard && self.login.may_use_login_command() {
-            // The server refuses before it has the password: it does not like the mechanism.
-            self.login.method = Method::Command;
-            self.tag = SECOND_LOGIN_TAG;
-            self.send_login(out);
-            return Progress::Wait;
-        }
-        Progress::Failed(match (status, self.login.method) {
-            (Status::Ok, _) => {
-                self.capability = capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take());
-                if self.terms.probe == Probe::Run {
-                    // NOOP would not do: only a command that needs the mailbox finds it missing.
-                    out.extend_from_slice(PROBE_TAG);
-                    out.extend_from_slice(b" STATUS INBOX (MESSAGES)\r\n");
-                    self.stage = Stage::Probe;
-                    return Progress::Wait;
-                }
+        if status == Status::Ok {
+            self.capability = capability_code(text).map(<[u8]>::to_vec).or_else(|| self.capability.take());
+            if !self.attempt.needs_probe() {
                 return Progress::LoggedIn;
             }
-            (Status::No | Status::Bad, Method::Sasl(_)) if unheard => {
-                Failure::new(Kind::Mechanism, server_refusal::words(text))
+            // NOOP would not do: only a command that needs the mailbox finds it missing.
+            out.extend_from_slice(PROBE_TAG);
+            out.extend_from_slice(b" STATUS INBOX (MESSAGES)\r\n");
+            self.stage = Stage::Probe;
+            return Progress::Wait;
+        }
+        match self.attempt.refused(text) {
+            None => {
+                self.tag = SECOND_LOGIN_TAG;
+                self.send_login(out);
+                Progress::Wait
             }
-            (Status::No, _) => server_refusal::of(text),
             // The server does not like the form of the login; only throttling comes like this as well.
-            (Status::Bad, _) => match server_refusal::of(text) {
-                failure if failure.kind == Kind::LoginRefused => Failure::new(Kind::Mechanism, failure.detail),
-                failure => failure,
-            },
-        })
+            Some(failure) if status == Status::Bad && failure.kind == Kind::LoginRefused => {
+                Progress::Failed(Failure::new(Kind::Mechanism, failure.detail))
+            }
+            Some(failure) => Progress::Failed(failure),
+        }
     }
 
     fn greeted(&mut self, security: Security, keyword: &[u8], text: &[u8], out: &mut Vec<u8>) -> Progress {
@@ -157,7 +142,7 @@ impl Client {
             (b"OK", Security::Implicit) => {
                 self.capability = capability_code(text).map(<[u8]>::to_vec);
                 match self.offered_method() {
-                    Ok(method) => self.login.method = method,
+                    Ok(method) => self.attempt.credentials.method = method,
                     Err(failure) => return Progress::Failed(failure),
                 }
                 self.send_login(out);
@@ -198,14 +183,15 @@ impl Client {
             Method::Command => !self.offers(b"LOGINDISABLED"),
             Method::Sasl(mechanism) => self.offers(format!("AUTH={}", mechanism.name()).as_bytes()),
         };
-        let as_said = self.login.method;
+        let as_said = self.attempt.credentials.method;
         if self.capability.is_none() || offered(as_said) {
             return Ok(as_said);
         }
         let others = [Method::Sasl(Mechanism::Plain), Method::Command, Method::Sasl(Mechanism::Login)];
         let is_password = as_said != Method::Sasl(Mechanism::Xoauth2);
         // PLAIN alone carries an authorisation identity (RFC 4616).
-        let carries = |method: &Method| self.login.authzid.is_empty() || *method == Method::Sasl(Mechanism::Plain);
+        let carries =
+            |method: &Method| self.attempt.credentials.authzid.is_empty() || *method == Method::Sasl(Mechanism::Plain);
         others.into_iter().filter(|method| is_password && carries(method)).find(|method| offered(*method)).ok_or_else(
             || {
                 let missing = match as_said {
@@ -219,29 +205,14 @@ impl Client {
 
     fn send_login(&mut self, out: &mut Vec<u8>) {
         self.stage = Stage::Login;
-        self.answers.clear();
         out.extend_from_slice(self.tag);
-        match self.login.method {
+        match self.attempt.credentials.method {
             Method::Command => {
-                out.extend_from_slice(b" LOGIN");
-                let mut line = Zeroizing::new(Vec::new());
-                for field in [self.login.login.as_slice(), self.login.secret.expose()] {
-                    line.push(b' ');
-                    if can_be_quoted(field) {
-                        quote(field, &mut line);
-                    } else {
-                        // RFC 3501 §4.3: 8-bit text goes as a literal, which waits for its `+`.
-                        line.extend_from_slice(format!("{{{}}}\r\n", field.len()).as_bytes());
-                        self.answers.push_back(std::mem::take(&mut line));
-                        line.extend_from_slice(field);
-                    }
-                }
-                line.extend_from_slice(b"\r\n");
-                self.answers.push_back(line);
-                self.answer(out);
+                self.attempt.begin(login_command(&self.attempt.credentials));
+                self.attempt.answer(out);
             }
             Method::Sasl(mechanism) => {
-                self.answers = self.login.responses();
+                self.attempt.begin(self.attempt.credentials.responses());
                 out.extend_from_slice(b" AUTHENTICATE ");
                 out.extend_from_slice(mechanism.name().as_bytes());
                 // A server that takes XOAUTH2 takes an initial response, and Exchange Online gives no list before
@@ -249,7 +220,7 @@ impl Client {
                 let unasked = mechanism == Mechanism::Xoauth2 && self.capability.is_none();
                 if mechanism != Mechanism::Login && (unasked || self.offers(b"SASL-IR")) {
                     out.push(b' ');
-                    self.answer(out);
+                    self.attempt.answer(out);
                 } else {
                     out.extend_from_slice(b"\r\n");
                 }
@@ -258,20 +229,26 @@ impl Client {
         // From here on only a list that comes with the login counts.
         self.capability = None;
     }
+}
 
-    fn answer(&mut self, out: &mut Vec<u8>) {
-        self.nothing_answered = false;
-        match (self.answers.pop_front(), self.login.method) {
-            (Some(answer), Method::Command) => out.extend_from_slice(&answer),
-            (Some(answer), Method::Sasl(_)) => {
-                out.extend_from_slice(&answer);
-                out.extend_from_slice(b"\r\n");
-            }
-            // The challenge that tells why XOAUTH2 failed wants an empty answer before the NO.
-            (None, Method::Sasl(Mechanism::Xoauth2)) => out.extend_from_slice(b"\r\n"),
-            (None, _) => out.extend_from_slice(b"*\r\n"),
+/// Writes LOGIN behind its tag, in parts that each wait for a continuation request.
+fn login_command(credentials: &Credentials) -> VecDeque<Zeroizing<Vec<u8>>> {
+    let mut parts = VecDeque::new();
+    let mut part = Zeroizing::new(b" LOGIN".to_vec());
+    for field in [credentials.login.as_slice(), credentials.secret.expose()] {
+        part.push(b' ');
+        if can_be_quoted(field) {
+            quote(field, &mut part);
+        } else {
+            // RFC 3501 §4.3: 8-bit text goes as a literal, which waits for its `+`.
+            part.extend_from_slice(format!("{{{}}}\r\n", field.len()).as_bytes());
+            parts.push_back(std::mem::take(&mut part));
+            part.extend_from_slice(field);
         }
     }
+    part.extend_from_slice(b"\r\n");
+    parts.push_back(part);
+    parts
 }
 
 fn can_be_quoted(field: &[u8]) -> bool {
@@ -298,6 +275,7 @@ const PROBE_TAG: &[u8] = b"P4";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::Terms;
     use crate::proto::dialect::Client as _;
     use crate::protocol::Protocol;
 

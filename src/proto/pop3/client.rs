@@ -1,26 +1,18 @@
 //! The POP3 client that logs in at the server: greeting, STLS where it is needed, USER and PASS or AUTH.
 
-use std::collections::VecDeque;
-
-use zeroize::Zeroizing;
-
 use super::response::Status;
 use crate::failure::{Failure, Kind};
 use crate::proto::dialect::{self, Progress};
-use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::proto::{MailboxTerms, Probe, Terms, UpstreamLogin, server_refusal};
+use crate::proto::login_attempt::LoginAttempt;
+use crate::proto::sasl::Method;
+use crate::proto::{MailboxTerms, UpstreamLogin, server_refusal};
 use crate::protocol::Security;
 use crate::text::excerpt;
 
 /// The conversation with the server until it lets the device in.
 pub(in crate::proto) struct Client {
     stage: Stage,
-    terms: MailboxTerms,
-    login: Credentials,
-    /// One answer for each challenge that is still to come.
-    answers: VecDeque<Zeroizing<Vec<u8>>>,
-    /// Nothing but the name of a mechanism was sent to the server.
-    nothing_answered: bool,
+    attempt: LoginAttempt,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,14 +32,7 @@ enum Stage {
 
 impl dialect::Client for Client {
     fn new(login: UpstreamLogin) -> Self {
-        let Terms::Mailbox(terms) = login.terms;
-        Self {
-            stage: Stage::Greeting(login.security),
-            terms,
-            login: login.credentials,
-            answers: VecDeque::new(),
-            nothing_answered: true,
-        }
+        Self { stage: Stage::Greeting(login.security), attempt: LoginAttempt::new(login) }
     }
 
     fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
@@ -91,7 +76,7 @@ impl dialect::Client for Client {
 impl Client {
     /// Returns the terms of the session behind the login.
     pub(super) fn terms(&self) -> MailboxTerms {
-        self.terms
+        self.attempt.terms
     }
 
     /// Reads a response to USER, PASS, AUTH, a SASL response or the probe.
@@ -99,26 +84,22 @@ impl Client {
         match (self.stage, status) {
             (Stage::User, Status::Ok) => {
                 out.extend_from_slice(b"PASS ");
-                out.extend_from_slice(self.login.secret.expose());
+                out.extend_from_slice(self.attempt.credentials.secret.expose());
                 out.extend_from_slice(b"\r\n");
-                self.nothing_answered = false;
+                self.attempt.password_sent();
                 self.stage = Stage::Login;
             }
-            (Stage::Login, Status::Continuation) => self.challenged(out),
-            (Stage::Login, Status::Ok) if self.terms.probe == Probe::Run => {
+            (Stage::Login, Status::Continuation) => self.attempt.answer(out),
+            (Stage::Login, Status::Ok) if self.attempt.needs_probe() => {
                 out.extend_from_slice(b"STAT\r\n");
                 self.stage = Stage::Probe;
             }
             (_, Status::Ok) => return Progress::LoggedIn,
             (Stage::Probe, Status::Err(text)) => return Progress::Failed(server_refusal::of_probe(text)),
-            // The server refuses before it has the password: it does not like the mechanism.
-            (Stage::Login, Status::Err(text)) if self.nothing_answered && server_refusal::is_of_mechanism(text) => {
-                if !self.login.may_use_login_command() {
-                    return Progress::Failed(Failure::new(Kind::Mechanism, server_refusal::words(text)));
-                }
-                self.login.method = Method::Command;
-                self.send_login(out);
-            }
+            (Stage::Login, Status::Err(text)) => match self.attempt.refused(text) {
+                Some(failure) => return Progress::Failed(failure),
+                None => self.send_login(out),
+            },
             (_, Status::Err(text)) => return Progress::Failed(server_refusal::of(text)),
             // The line is not quoted: a server may repeat what it did not understand, and that was a password.
             (_, Status::Continuation | Status::Other) => {
@@ -128,32 +109,17 @@ impl Client {
         Progress::Wait
     }
 
-    /// Answers a challenge (RFC 5034 §4).
-    fn challenged(&mut self, out: &mut Vec<u8>) {
-        match (self.answers.pop_front(), self.login.method) {
-            (Some(answer), _) => {
-                self.nothing_answered = false;
-                out.extend_from_slice(&answer);
-                out.extend_from_slice(b"\r\n");
-            }
-            // The challenge that tells why XOAUTH2 failed wants an empty answer before the -ERR.
-            (None, Method::Sasl(Mechanism::Xoauth2)) => out.extend_from_slice(b"\r\n"),
-            (None, _) => out.extend_from_slice(b"*\r\n"),
-        }
-    }
-
     fn send_login(&mut self, out: &mut Vec<u8>) {
-        self.answers.clear();
-        match self.login.method {
+        self.attempt.begin(self.attempt.credentials.responses());
+        match self.attempt.credentials.method {
             Method::Command => {
                 out.extend_from_slice(b"USER ");
-                out.extend_from_slice(&self.login.login);
+                out.extend_from_slice(&self.attempt.credentials.login);
                 self.stage = Stage::User;
             }
             // AUTH always takes two steps. Exchange drops a connection that sends an initial response, and RFC 5034
             // §4 allows one only where the whole command fits 255 octets.
             Method::Sasl(mechanism) => {
-                self.answers = self.login.responses();
                 out.extend_from_slice(b"AUTH ");
                 out.extend_from_slice(mechanism.name().as_bytes());
                 self.stage = Stage::Login;
