@@ -1,5 +1,5 @@
 //! The floors of the house: a file imports only from lower floors, siblings never form a cycle, each heavy crate has one
-//! owner, names are the field's own words, and files stay readable.
+//! owner, names are the field's own words, errors are types, and files stay readable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -157,6 +157,11 @@ fn names_are_the_words_of_the_field() {
 }
 
 #[test]
+fn errors_are_types() {
+    assert_none(sources().iter().flat_map(|(file, text)| textual_errors(&module_of(file), text)).collect());
+}
+
+#[test]
 fn files_state_their_idea_and_stay_readable() {
     for (file, text) in sources() {
         assert!(text.starts_with("//! "), "{} does not begin with its idea", file.display());
@@ -208,6 +213,11 @@ fn a_broken_rule_is_found() {
     assert!(printing("cli::run::log", "colours: io::stderr().is_terminal(),").is_empty());
     assert_eq!(retired("proxy::door", "pub(super) struct OpenDoor {\n    async fn tell_all(&self)").len(), 3);
     assert!(retired("proxy::listen", "struct Doorbell;\nlet door = 1;\nfn indoors()").is_empty());
+    assert_eq!(textual_errors("state", "fn read(path: &Path) -> Result<Vec<(u8, u8)>, String> {").len(), 1);
+    assert_eq!(textual_errors("state", "    pub files: Result<Vec<PathBuf>, String>,").len(), 1);
+    assert!(textual_errors("state", ") -> Result<BTreeMap<String, String>, Error> {").is_empty());
+    assert!(textual_errors("state", "fn read(text: &str) -> Result<String, Error> {").is_empty());
+    assert!(textual_errors("state", "fn read(text: &str) -> io::Result<String> {").is_empty());
 }
 
 /// All modules with their code, and the modules that each one names.
@@ -423,6 +433,25 @@ fn printing(module: &str, text: &str) -> Vec<String> {
         .filter(|line| PRINTING.iter().any(|way| line.contains(way)))
         .map(|line| format!("{module} prints: {}", line.trim()))
         .collect()
+}
+
+/// Lines with a result whose error is a text.
+fn textual_errors(module: &str, text: &str) -> Vec<String> {
+    let is_text = |result: &str| {
+        let (mut depth, mut error) = (0_usize, None);
+        for (at, c) in result.char_indices() {
+            match c {
+                '<' | '(' | '[' => depth += 1,
+                '>' if depth == 0 => return error.is_some_and(|error: usize| result[error..at].trim() == "String"),
+                '>' | ')' | ']' => depth = depth.saturating_sub(1),
+                ',' if depth == 0 => error = Some(at + 1),
+                _ => {}
+            }
+        }
+        false
+    };
+    let found = |line: &&str| line.match_indices("Result<").any(|(at, word)| is_text(&line[at + word.len()..]));
+    code(text).filter(found).map(|line| format!("{module} has a text for an error: {}", line.trim())).collect()
 }
 
 fn outside_owners(module: &str, text: &str) -> Vec<String> {
