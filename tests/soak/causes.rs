@@ -7,16 +7,16 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::device::Device;
+use crate::disturbances::HANGS;
+use crate::run::{Cause, Run, read};
 use crate::system::TALKATIVE;
-use crate::weather::HANGS;
-use crate::world::{Cause, World, read};
 use support::proxy::sum;
 
 /// How many lines there were, by level, words, reason and cause.
 type Kinds = BTreeMap<(String, String, String, Cause), usize>;
 
 /// Looks at the whole log. What it prints are its kinds; what it returns has no cause.
-pub fn unexplained(world: &World, log: &str, devices: usize) -> Vec<String> {
+pub fn unexplained(run: &Run, log: &str, devices: usize) -> Vec<String> {
     let (mut kinds, mut faults) = (Kinds::new(), Vec::new());
     for line in log.lines() {
         let Ok(parsed) = serde_json::from_str::<Value>(line) else {
@@ -30,7 +30,7 @@ pub fn unexplained(world: &World, log: &str, devices: usize) -> Vec<String> {
         let (level, reason) = (text("level"), text("reason"));
         let time = humantime::parse_rfc3339(&text("timestamp")).unwrap();
         let of_kind = causes(&level, words, &reason).iter();
-        match of_kind.copied().find(|cause| is_true(world, *cause, time, &parsed, devices)) {
+        match of_kind.copied().find(|cause| is_true(run, *cause, time, &parsed, devices)) {
             Some(cause) => *kinds.entry((level, words.to_owned(), reason, cause)).or_default() += 1,
             None => faults.push(line.to_owned()),
         }
@@ -41,8 +41,7 @@ pub fn unexplained(world: &World, log: &str, devices: usize) -> Vec<String> {
         }
     }
     let told = |cause| kinds.iter().filter(|(kind, _)| kind.3 == cause).map(|(_, count)| count).sum::<usize>();
-    for (cause, count) in [(Cause::WrongPassword, &world.tally.wrong_passwords), (Cause::Flow, &world.tally.forgotten)]
-    {
+    for (cause, count) in [(Cause::WrongPassword, &run.tally.wrong_passwords), (Cause::Flow, &run.tally.forgotten)] {
         if told(cause) > read(count) {
             faults.push(format!("{} lines by {cause:?}, of which there were {}", told(cause), read(count)));
         }
@@ -98,12 +97,12 @@ fn causes(level: &str, words: &str, reason: &str) -> &'static [Cause] {
 }
 
 /// Whether that was so at that time.
-fn is_true(world: &World, cause: Cause, time: SystemTime, line: &Value, devices: usize) -> bool {
+fn is_true(run: &Run, cause: Cause, time: SystemTime, line: &Value, devices: usize) -> bool {
     let source = line["source"].as_str().and_then(|source| source.parse::<SocketAddr>().ok()).map(|source| source.ip());
     let is_one_of = |which: fn(usize) -> bool| {
         let mut numbers = (0..devices).filter(|number| which(*number));
         numbers.any(|number| {
-            source.is_some_and(|source| source == Device::source(number)) || line["identity"] == world.login(number)
+            source.is_some_and(|source| source == Device::source(number)) || line["identity"] == run.login(number)
         })
     };
     match cause {
@@ -111,11 +110,11 @@ fn is_true(world: &World, cause: Cause, time: SystemTime, line: &Value, devices:
         // Some of what nobody reads is written by this run itself.
         Cause::Log if source.is_some_and(|source| source != TALKATIVE) => false,
         Cause::Files if source.is_some() || line["identity"].is_string() => {
-            is_one_of(Device::has_a_file_that_hangs) && world.weather.explains(cause, time, time)
+            is_one_of(Device::has_a_file_that_hangs) && run.disturbances.explains(cause, time, time)
         }
-        Cause::Server => world.weather.explains(cause, time - of_session(line), time),
+        Cause::Server => run.disturbances.explains(cause, time - of_session(line), time),
         Cause::Tokens | Cause::Certificate | Cause::Log | Cause::Threads | Cause::Files | Cause::Flow => {
-            world.weather.explains(cause, time, time)
+            run.disturbances.explains(cause, time, time)
         }
         Cause::WrongPassword | Cause::Rudeness => is_one_of(Device::is_rude),
     }
@@ -132,7 +131,7 @@ const LOST: &str = "log lines are lost";
 /// What nobody has caused, or nobody has caused just then, is found.
 #[test]
 fn a_line_without_a_cause_is_found() {
-    let world = World::new(1, std::collections::BTreeMap::new());
+    let run = Run::new(1, std::collections::BTreeMap::new());
     let now = SystemTime::now();
     let line = |words: &str, reason: &str, source: &str| {
         let time = humantime::format_rfc3339_micros(now);
@@ -140,15 +139,15 @@ fn a_line_without_a_cause_is_found() {
             r#"{{"level":"WARN","message":"{words}: x","reason":"{reason}","source":"{source}","timestamp":"{time}"}}"#
         )
     };
-    let has_cause = |line: &str| unexplained(&world, line, 20).is_empty();
+    let has_cause = |line: &str| unexplained(&run, line, 20).is_empty();
     assert!(!has_cause("thread 'worker-0' panicked"));
     assert!(!has_cause(&line("session ended", "idle_timeout", "127.1.0.1:5")));
     assert!(!has_cause(&line("left out", "", "")));
     let lost = line("session ended", "upstream_lost", "127.1.0.1:5");
     assert!(!has_cause(&lost), "the server was there all the time");
-    drop(world.weather.begins(Cause::Server));
+    drop(run.disturbances.begins(Cause::Server));
     assert!(!has_cause(&lost), "and it was there before that");
-    let restart = world.weather.begins(Cause::Server);
+    let restart = run.disturbances.begins(Cause::Server);
     let time = |time| humantime::format_rfc3339_micros(time).to_string();
     let later = lost.replace(&time(now), &time(now + Duration::from_secs(60)));
     assert!(has_cause(&later));
@@ -169,23 +168,24 @@ fn a_line_without_a_cause_is_found() {
 /// What the system does to the proxy explains no more than it can.
 #[test]
 fn a_disturbance_of_the_system_explains_its_own_lines_alone() {
-    let world = World::new(1, std::collections::BTreeMap::new());
+    let run = Run::new(1, std::collections::BTreeMap::new());
     let time = humantime::format_rfc3339_micros(SystemTime::now() + std::time::Duration::from_secs(1));
     let line = |words: &str, reason: &str, source: &str| {
         format!(
             r#"{{"level":"WARN","message":"{words}","left_out":5,"reason":"{reason}","source":"{source}","timestamp":"{time}"}}"#
         )
     };
-    let has_cause = |line: &str| unexplained(&world, line, 20).is_empty();
+    let has_cause = |line: &str| unexplained(&run, line, 20).is_empty();
     let lost = line("5 log lines are lost: nobody read standard error", "", "");
     let hung = line("login failed: x", "token_unavailable", "127.1.0.4:5");
     let broken = line("session ended: x", "upstream_lost", "127.1.0.1:5");
     assert!([&lost, &hung, &broken].iter().all(|line| !has_cause(line)));
-    let _weather = [Cause::Log, Cause::Files, Cause::Flow, Cause::Threads].map(|cause| world.weather.begins(cause));
+    let _disturbances =
+        [Cause::Log, Cause::Files, Cause::Flow, Cause::Threads].map(|cause| run.disturbances.begins(cause));
     assert!(has_cause(&lost) && has_cause(&hung));
     assert!(!has_cause(&hung.replace("127.1.0.4", "127.1.0.5")), "the file of that device did not hang");
     assert!(!has_cause(&broken), "no flow was forgotten");
-    crate::world::add(&world.tally.forgotten, 1);
+    crate::run::add(&run.tally.forgotten, 1);
     assert!(has_cause(&broken));
     assert!(!has_cause(&format!("{broken}\n{broken}")), "there was one flow");
     assert!(unaccounted(&lost, "packetboat_log_lines_lost_total 5").is_none());

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use openssl::ssl::{SslRef, SslSession};
 
-use crate::world::{World, add};
+use crate::run::{Run, add};
 use support::connection::Connection;
 use support::fuzz::random::Random;
 use support::translated::DEVICE_PASSWORD;
 
 pub struct Device<'a> {
-    world: &'a World,
+    run: &'a Run,
     pub number: usize,
     random: Random,
     is_imap: bool,
@@ -58,12 +58,12 @@ pub enum Trouble {
 type Visit<T = ()> = Result<T, Trouble>;
 
 impl<'a> Device<'a> {
-    pub fn new(world: &'a World, number: usize) -> Self {
-        let mut random = Random(world.seed ^ (number as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
+    pub fn new(run: &'a Run, number: usize) -> Self {
+        let mut random = Random(run.seed ^ (number as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
         let is_imap = random.chance(60);
         let (starts_in_clear, version, idles) = (random.chance(40), random.below(3), is_imap && random.chance(20));
         Self {
-            world,
+            run,
             number,
             random,
             is_imap,
@@ -97,7 +97,7 @@ impl<'a> Device<'a> {
     pub fn live(&mut self) {
         let first = self.random.below(30_000) as u64;
         let mut pause = Duration::from_millis(first);
-        while self.world.over.pause(pause) {
+        while self.run.over.pause(pause) {
             let rude = (Self::is_rude(self.number) && self.random.chance(40)).then(|| self.rudeness());
             self.come(rude);
             let least = if self.vanished.is_some() { UNTIL_GIVEN_UP } else { 20_000 };
@@ -115,15 +115,15 @@ impl<'a> Device<'a> {
     fn come(&mut self, rude: Option<Rude>) -> bool {
         let begun = SystemTime::now();
         self.vanished = None;
-        add(&self.world.tally.visits, 1);
+        add(&self.run.tally.visits, 1);
         match self.visit(rude) {
             Ok(()) => true,
             Err(Trouble::Rude) => {
-                add(&self.world.tally.rude, 1);
+                add(&self.run.tally.rude, 1);
                 false
             }
             Err(trouble) => {
-                self.world.troubled(self.number, begun, &trouble);
+                self.run.troubled(self.number, begun, &trouble);
                 false
             }
         }
@@ -142,7 +142,7 @@ impl<'a> Device<'a> {
             (false, false) => ("pop3", "pop3"),
             (false, true) => ("pop3", "pop3-clear"),
         };
-        let mut connection = connect(Self::source(self.number), self.world.address(way)).map_err(broken("connect"))?;
+        let mut connection = connect(Self::source(self.number), self.run.address(way)).map_err(broken("connect"))?;
         if self.starts_in_clear {
             self.greeting(&mut connection, protocol)?;
             let command: &[u8] = if self.is_imap { b"s STARTTLS\r\n" } else { b"STLS\r\n" };
@@ -157,9 +157,9 @@ impl<'a> Device<'a> {
             connection.reset();
             return Err(Trouble::Rude);
         }
-        connection.connect_tls(&self.world.contexts[self.version], &mut self.session).map_err(broken("handshake"))?;
-        add(&self.world.tally.versions[self.version], 1);
-        add(&self.world.tally.resumed, usize::from(connection.ssl().is_some_and(SslRef::session_reused)));
+        connection.connect_tls(&self.run.contexts[self.version], &mut self.session).map_err(broken("handshake"))?;
+        add(&self.run.tally.versions[self.version], 1);
+        add(&self.run.tally.resumed, usize::from(connection.ssl().is_some_and(SslRef::session_reused)));
         if !self.starts_in_clear {
             self.greeting(&mut connection, protocol)?;
         }
@@ -177,9 +177,9 @@ impl<'a> Device<'a> {
     }
 
     fn imap(&mut self, mut connection: Connection, rude: Option<Rude>) -> Visit {
-        let login = self.world.login(self.number);
+        let login = self.run.login(self.number);
         if rude == Some(Rude::WrongPassword) {
-            add(&self.world.tally.wrong_passwords, 1);
+            add(&self.run.tally.wrong_passwords, 1);
             let answer = self.command(&mut connection, "login", &format!("LOGIN {login} wrong"))?;
             return match answer.status {
                 status if status.starts_with("NO [AUTHENTICATIONFAILED]") => Err(Trouble::Rude),
@@ -190,7 +190,7 @@ impl<'a> Device<'a> {
         if !answer.status.starts_with("OK") {
             return Err(Trouble::Refused(answer.status));
         }
-        add(&self.world.tally.logins, 1);
+        add(&self.run.tally.logins, 1);
         self.ok(&mut connection, "LIST", "LIST \"\" *")?;
         let mut exists = self.ok(&mut connection, "SELECT", "SELECT INBOX")?.exists.unwrap_or(0);
         let begun = Instant::now();
@@ -209,7 +209,7 @@ impl<'a> Device<'a> {
             let taken = self.take(&mut connection, exists, rude);
             self.is_told = false;
             exists = taken?;
-            if !self.idles || begun.elapsed() > until || self.world.over.has_rung() {
+            if !self.idles || begun.elapsed() > until || self.run.over.is_set() {
                 break;
             }
             if exists == 0 {
@@ -228,7 +228,7 @@ impl<'a> Device<'a> {
     /// Nothing that is sent to it from here on is acknowledged.
     fn vanish(&mut self, connection: Connection) -> Visit {
         connection.forget();
-        add(&self.world.tally.vanished, 1);
+        add(&self.run.tally.vanished, 1);
         self.vanished = Some(connection);
         Err(Trouble::Rude)
     }
@@ -254,7 +254,7 @@ impl<'a> Device<'a> {
             return Err(Trouble::Rude);
         }
         let answer = self.ok(connection, "EXPUNGE", "EXPUNGE")?;
-        self.world.book.deleted(&numbers);
+        self.run.ledger.deleted(&numbers);
         // Said behind what was expunged, it counts what is left.
         Ok(answer.exists.unwrap_or(now.saturating_sub(exists)))
     }
@@ -266,13 +266,13 @@ impl<'a> Device<'a> {
         connection.send(format!("{tag} IDLE\r\n").as_bytes()).map_err(broken("IDLE"))?;
         let mut exists = 0;
         let begun = Instant::now();
-        add(&self.world.tally.idles, 1);
-        while exists == 0 && begun.elapsed() < limit && !self.world.over.has_rung() {
+        add(&self.run.tally.idles, 1);
+        while exists == 0 && begun.elapsed() < limit && !self.run.over.is_set() {
             let line = connection.line_within(Duration::from_secs(1)).map_err(broken("IDLE"))?;
             let Some(line) = line else { continue };
             if let Some(count) = existing(&line) {
                 exists = count;
-                add(&self.world.tally.told, 1);
+                add(&self.run.tally.told, 1);
             } else if line.starts_with("* BYE") || line.starts_with(&tag) {
                 return Err(Trouble::Answered(line));
             }
@@ -306,16 +306,16 @@ impl<'a> Device<'a> {
             let literal = line.strip_suffix('}').and_then(|line| line.rsplit_once('{'));
             if let Some(size) = literal.and_then(|(_, size)| size.parse().ok()) {
                 answer.literal = Some(connection.octets(size).map_err(broken(what))?);
-                self.world.tally.fetched(size);
+                self.run.tally.fetched(size);
             }
         }
     }
 
     fn pop3(&mut self, mut connection: Connection, rude: Option<Rude>) -> Visit {
-        let login = self.world.login(self.number);
+        let login = self.run.login(self.number);
         plus_ok(&mut connection, "USER", &format!("USER {login}"))?;
         if rude == Some(Rude::WrongPassword) {
-            add(&self.world.tally.wrong_passwords, 1);
+            add(&self.run.tally.wrong_passwords, 1);
             let answer = said(&mut connection, "PASS", "PASS wrong")?;
             return Err(if answer.starts_with("-ERR [AUTH]") { Trouble::Rude } else { Trouble::Answered(answer) });
         }
@@ -323,7 +323,7 @@ impl<'a> Device<'a> {
         if !answer.starts_with("+OK") {
             return Err(Trouble::Refused(answer));
         }
-        add(&self.world.tally.logins, 1);
+        add(&self.run.tally.logins, 1);
         let stat = plus_ok(&mut connection, "STAT", "STAT")?;
         let count: usize = stat.split(' ').nth(1).and_then(|count| count.parse().ok()).unwrap_or(0);
         plus_ok(&mut connection, "LIST", "LIST")?;
@@ -340,7 +340,7 @@ impl<'a> Device<'a> {
                 return Err(Trouble::Rude);
             }
             let octets = multi(&mut connection, "RETR")?;
-            self.world.tally.fetched(octets.len());
+            self.run.tally.fetched(octets.len());
             numbers.extend(self.had(&octets));
             plus_ok(&mut connection, "DELE", &format!("DELE {index}"))?;
         }
@@ -357,14 +357,14 @@ impl<'a> Device<'a> {
             _ => {}
         }
         plus_ok(&mut connection, "QUIT", "QUIT")?;
-        self.world.book.deleted(&numbers);
+        self.run.ledger.deleted(&numbers);
         connection.close().map_err(broken("close"))
     }
 
     fn had(&self, octets: &[u8]) -> Option<u64> {
-        let (number, age) = self.world.book.had(self.number, octets)?;
+        let (number, age) = self.run.ledger.had(self.number, octets)?;
         if self.is_told {
-            self.world.tally.waited(age);
+            self.run.tally.waited(age);
         }
         Some(number)
     }

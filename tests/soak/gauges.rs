@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{World, read};
+use crate::run::{Run, read};
 use support::process::PATIENCE;
 use support::proxy::{Proxy, sum};
 
@@ -45,17 +45,17 @@ impl Gauges {
     }
 
     /// For so long, a sample every five seconds; every sixth is told.
-    pub fn watch(&mut self, proxy: &Proxy, world: &World, lasting: Duration) {
+    pub fn watch(&mut self, proxy: &Proxy, run: &Run, lasting: Duration) {
         let begun = Instant::now();
-        while begun.elapsed() < lasting && world.over.pause(EACH.min(lasting.saturating_sub(begun.elapsed()))) {
+        while begun.elapsed() < lasting && run.over.pause(EACH.min(lasting.saturating_sub(begun.elapsed()))) {
             let sample = Sample::of(proxy);
             self.samples.push(sample);
             if self.samples.len().is_multiple_of(6) {
                 println!(
                     "{:5} s: {sample}, {} logins, {} messages had",
                     self.begun.elapsed().as_secs(),
-                    read(&world.tally.logins),
-                    world.book.sums().had
+                    read(&run.tally.logins),
+                    run.ledger.sums().had
                 );
             }
         }

@@ -7,13 +7,13 @@
 // The figures are what it is for.
 #![allow(clippy::print_stdout)]
 
-mod book;
 mod causes;
 mod device;
+mod disturbances;
 mod gauges;
+mod ledger;
+mod run;
 mod system;
-mod weather;
-mod world;
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -29,13 +29,13 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use device::Device;
 use gauges::Gauges;
+use run::{Cause, Latch, Run, read};
 use support::certificates::Certificates;
 use support::dovecot::Dovecot;
 use support::issuer::{CLIENT_SECRET, Issuer};
 use support::proxy::{Proxy, sum, translating_listener, upstreams};
 use support::strain::{Hanging, as_another_user, directory_of, reader};
 use support::translated::{DEVICE_PASSWORD, account_of, device};
-use world::{Bell, Cause, World, read};
 
 #[test]
 fn soak() {
@@ -58,39 +58,39 @@ fn soak() {
     let command = as_another_user(USER, THREADS);
     let mut proxy = Proxy::start_by(command, Some(&state(own.path())), "info", &configure(0), Some((stderr, log)));
     let ways = ["imap", "imap-clear", "pop3", "pop3-clear"].map(|way| (way, proxy.address(way)));
-    let world = World::new(seed, BTreeMap::from(ways));
+    let run = Run::new(seed, BTreeMap::from(ways));
     let ports = [dovecot.imap, dovecot.imaps, dovecot.pop3, dovecot.pop3s];
-    let (dovecot, calm, taken) = (RwLock::new(dovecot), Bell::default(), AtomicUsize::new(0));
+    let (dovecot, calm, taken) = (RwLock::new(dovecot), Latch::default(), AtomicUsize::new(0));
     println!("{devices} devices for {minutes} minutes, seed {seed}");
     let mut gauges = Gauges::of(&proxy, || issuer.counts().0 >= devices as u64);
 
     std::thread::scope(|scope| {
         let devices: Vec<_> = (0..devices)
             .map(|number| {
-                let world = &world;
-                let live = move || Device::new(world, number).live();
+                let run = &run;
+                let live = move || Device::new(run, number).live();
                 std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, live).unwrap()
             })
             .collect();
         let beside = [
-            scope.spawn(|| weather::feed(&world, &calm, &dovecot, &mailboxes)),
-            scope.spawn(|| weather::restarts(&world, &calm, &dovecot)),
-            scope.spawn(|| weather::outages(&world, &calm, &issuer)),
-            scope.spawn(|| weather::reloads(&world, &calm, &proxy, configure, (&hanging.behind(), second), &taken)),
-            scope.spawn(|| system::stops_the_log(&world, &calm, &proxy, &cat)),
-            scope.spawn(|| system::refuses_threads(&world, &calm, &proxy)),
-            scope.spawn(|| system::hangs(&world, &calm, &hanging)),
-            scope.spawn(|| system::forgets(&world, &calm, &proxy, &ports)),
+            scope.spawn(|| disturbances::feed(&run, &calm, &dovecot, &mailboxes)),
+            scope.spawn(|| disturbances::restarts(&run, &calm, &dovecot)),
+            scope.spawn(|| disturbances::outages(&run, &calm, &issuer)),
+            scope.spawn(|| disturbances::reloads(&run, &calm, &proxy, configure, (&hanging.behind(), second), &taken)),
+            scope.spawn(|| system::stops_the_log(&run, &calm, &proxy, &cat)),
+            scope.spawn(|| system::refuses_threads(&run, &calm, &proxy)),
+            scope.spawn(|| system::hangs(&run, &calm, &hanging)),
+            scope.spawn(|| system::forgets(&run, &calm, &proxy, &ports)),
         ];
         // Whatever is found out, nobody waits for ever.
         let watched = catch_unwind(AssertUnwindSafe(|| {
-            gauges.watch(&proxy, &world, lasting - lasting / 8);
-            calm.ring();
+            gauges.watch(&proxy, &run, lasting - lasting / 8);
+            calm.set();
             beside.into_iter().for_each(|one| one.join().unwrap());
-            gauges.watch(&proxy, &world, lasting / 8);
+            gauges.watch(&proxy, &run, lasting / 8);
         }));
-        calm.ring();
-        world.over.ring();
+        calm.set();
+        run.over.set();
         let joined: Vec<_> = devices.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         watched.unwrap_or_else(|panic| resume_unwind(panic));
         joined.into_iter().for_each(Result::unwrap);
@@ -103,35 +103,35 @@ fn soak() {
     let log = proxy.log.to_the_end();
     // It would show all of that once more.
     drop(proxy);
-    tell(&world, &issuer, read(&taken), &metrics, log.len());
+    tell(&run, &issuer, read(&taken), &metrics, log.len());
 
-    let mut faults = causes::unexplained(&world, &log, devices);
+    let mut faults = causes::unexplained(&run, &log, devices);
     faults.extend(causes::unaccounted(&log, &metrics));
-    faults.extend(world.unexplained());
+    faults.extend(run.unexplained());
     let dovecot = dovecot.into_inner().unwrap();
     let names = mailboxes.iter().flat_map(|mailbox| dovecot.names_of(mailbox));
     let left: Vec<u64> = names.map(|name| number_in(&name)).collect();
     println!("{} messages are left in the mailboxes", left.len());
-    faults.extend(world.book.settle(&left));
+    faults.extend(run.ledger.settle(&left));
     faults.extend(gauges.faults());
-    let sums = world.book.sums();
+    let sums = run.ledger.sums();
     if sums.had != sums.delivered {
         faults.push(format!("{} messages were delivered, and {} fetched", sums.delivered, sums.had));
     }
     for (what, count) in [
         ("messages", sums.had),
-        ("server restarts", world.weather.count(Cause::Server)),
+        ("server restarts", run.disturbances.count(Cause::Server)),
         ("tokens refused in outages", issuer.counts().1 as usize),
         ("reloads", read(&taken)),
         ("lines of the log lost", sum(&metrics, "packetboat_log_lines_lost_total", "") as usize),
-        ("times without new threads", world.weather.count(Cause::Threads)),
-        ("times that files hang", world.weather.count(Cause::Files)),
-        ("flows forgotten", read(&world.tally.forgotten)),
-        ("devices that vanish", read(&world.tally.vanished)),
-        ("times told in IDLE", read(&world.tally.told)),
+        ("times without new threads", run.disturbances.count(Cause::Threads)),
+        ("times that files hang", run.disturbances.count(Cause::Files)),
+        ("flows forgotten", read(&run.tally.forgotten)),
+        ("devices that vanish", read(&run.tally.vanished)),
+        ("times told in IDLE", read(&run.tally.told)),
         ("messages of 25 MiB", sums.large),
-        ("resumed sessions", read(&world.tally.resumed)),
-        ("wrong passwords", read(&world.tally.wrong_passwords)),
+        ("resumed sessions", read(&run.tally.resumed)),
+        ("wrong passwords", read(&run.tally.wrong_passwords)),
     ] {
         if count == 0 {
             faults.push(format!("no {what}: this run shows nothing"));
@@ -216,8 +216,8 @@ fn reloaded(Parts { frame, devices }: &Parts, second: SocketAddr, turn: usize) -
     text + devices + &format!("description = \"as it is since reload {turn}\"\n")
 }
 
-fn tell(world: &World, issuer: &Issuer, reloads: usize, metrics: &str, log: usize) {
-    let (tally, sums) = (&world.tally, world.book.sums());
+fn tell(run: &Run, issuer: &Issuer, reloads: usize, metrics: &str, log: usize) {
+    let (tally, sums) = (&run.tally, run.ledger.sums());
     let (tokens, refused) = issuer.counts();
     let versions = tally.versions.each_ref().map(read);
     println!(
@@ -248,16 +248,16 @@ fn tell(world: &World, issuer: &Issuer, reloads: usize, metrics: &str, log: usiz
     println!(
         "{} server restarts, {} token outages, {reloads} reloads, {} new certificates; {tokens} tokens given, {refused} \
          requests for one turned away; {log} octets of log",
-        world.weather.count(Cause::Server),
-        world.weather.count(Cause::Tokens),
-        world.weather.count(Cause::Certificate)
+        run.disturbances.count(Cause::Server),
+        run.disturbances.count(Cause::Tokens),
+        run.disturbances.count(Cause::Certificate)
     );
     println!(
         "{} lines of the log lost, {} times without new threads, {} times that files hung, {} flows forgotten and {} visits \
          spoilt by that, {} devices vanished",
         sum(metrics, "packetboat_log_lines_lost_total", ""),
-        world.weather.count(Cause::Threads),
-        world.weather.count(Cause::Files),
+        run.disturbances.count(Cause::Threads),
+        run.disturbances.count(Cause::Files),
         read(&tally.forgotten),
         read(&tally.spoilt),
         read(&tally.vanished)

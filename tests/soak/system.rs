@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use socket2::SockRef;
 
 use crate::device::connect;
-use crate::world::{Bell, Cause, World, add};
+use crate::run::{Cause, Latch, Run, add};
 use crate::{THREADS, USER};
 use support::connection::Connection;
 use support::forgotten::{forget, held_connections, is_held};
@@ -23,18 +23,18 @@ use support::strain::{Hanging, allow_threads};
 pub const TALKATIVE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1));
 
 /// The log's reader stops until lines are lost, and some seconds longer.
-pub fn stops_the_log(world: &World, calm: &Bell, proxy: &Proxy, reader: &Process) {
-    let mut random = Random(world.seed + 3);
+pub fn stops_the_log(run: &Run, calm: &Latch, proxy: &Proxy, reader: &Process) {
+    let mut random = Random(run.seed + 3);
     let mut pause = Duration::from_secs(15);
     while calm.pause(pause) {
-        let _stop = world.weather.begins(Cause::Log);
+        let _stop = run.disturbances.begins(Cause::Log);
         let lost = || sum(&proxy.metrics(), "packetboat_log_lines_lost_total", "");
         let before = lost();
         reader.signal("STOP");
         let begun = Instant::now();
         while lost() == before {
             assert!(begun.elapsed() < LONG, "no lines of the log are lost");
-            (0..200).for_each(|_| talk(world));
+            (0..200).for_each(|_| talk(run));
         }
         calm.pause(Duration::from_millis(500 + random.below(6000) as u64));
         reader.signal("CONT");
@@ -44,19 +44,19 @@ pub fn stops_the_log(world: &World, calm: &Bell, proxy: &Proxy, reader: &Process
 }
 
 /// Neither TLS nor IMAP: a line of the log.
-fn talk(world: &World) {
+fn talk(run: &Run) {
     let IpAddr::V4(source) = TALKATIVE else { unreachable!("an IPv4 address") };
-    let connection = connect(source, world.address("imap"))
-        .and_then(|mut connection| connection.send(&[0; 16]).map(|()| connection));
+    let connection =
+        connect(source, run.address("imap")).and_then(|mut connection| connection.send(&[0; 16]).map(|()| connection));
     let _ = connection.and_then(Connection::close);
 }
 
 /// The user of the proxy may have no more threads than there are already.
-pub fn refuses_threads(world: &World, calm: &Bell, proxy: &Proxy) {
-    let mut random = Random(world.seed + 4);
+pub fn refuses_threads(run: &Run, calm: &Latch, proxy: &Proxy) {
+    let mut random = Random(run.seed + 4);
     let mut pause = Duration::from_secs(10);
     while calm.pause(pause) {
-        let _refusal = world.weather.begins(Cause::Threads);
+        let _refusal = run.disturbances.begins(Cause::Threads);
         allow_threads(&proxy.process, USER, 1..=THREADS);
         calm.pause(Duration::from_millis(3000 + random.below(12_000) as u64));
         allow_threads(&proxy.process, USER, THREADS..=THREADS);
@@ -65,13 +65,13 @@ pub fn refuses_threads(world: &World, calm: &Bell, proxy: &Proxy) {
 }
 
 /// Files hang: a short time, which nobody should notice, and one that outlasts a token.
-pub fn hangs(world: &World, calm: &Bell, hanging: &Hanging) {
+pub fn hangs(run: &Run, calm: &Latch, hanging: &Hanging) {
     let mut pause = Duration::from_secs(20);
     for length in [6, 40].into_iter().cycle() {
         if !calm.pause(pause) {
             return;
         }
-        let _hang = world.weather.begins(Cause::Files);
+        let _hang = run.disturbances.begins(Cause::Files);
         hanging.hang();
         calm.pause(Duration::from_secs(length));
         hanging.go_on();
@@ -80,17 +80,17 @@ pub fn hangs(world: &World, calm: &Bell, hanging: &Hanging) {
 }
 
 /// Some of the proxy's connections to these ports of the server are forgotten, and it has to let go of them in time.
-pub fn forgets(world: &World, calm: &Bell, proxy: &Proxy, ports: &[u16]) {
-    let mut random = Random(world.seed + 5);
+pub fn forgets(run: &Run, calm: &Latch, proxy: &Proxy, ports: &[u16]) {
+    let mut random = Random(run.seed + 5);
     let mut pause = Duration::from_secs(35);
     while calm.pause(pause) {
-        let _flows = world.weather.begins(Cause::Flow);
+        let _flows = run.disturbances.begins(Cause::Flow);
         let begun = Instant::now();
         let mut all = held_connections();
         all.retain(|(_, remote)| ports.contains(&remote.port()));
         let chosen: Vec<_> = (0..FLOWS.min(all.len())).map(|_| all.swap_remove(random.below(all.len()))).collect();
         let forgotten: Vec<_> = chosen.into_iter().filter(|flow| forget_of(proxy, *flow).is_some()).collect();
-        add(&world.tally.forgotten, forgotten.len());
+        add(&run.tally.forgotten, forgotten.len());
         while let Some(flow) = forgotten.iter().find(|(local, remote)| is_held(*local, *remote)) {
             assert!(begun.elapsed() < GIVEN_UP, "the forgotten connection {flow:?} is still held");
             std::thread::sleep(Duration::from_millis(200));

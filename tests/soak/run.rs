@@ -1,4 +1,4 @@
-//! What all devices share: where to connect, the book of mail, what was counted, and which disturbances there were.
+//! A run has a state that all devices share: addresses, the ledger of mail, counts, and disturbances.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,25 +8,25 @@ use std::time::{Duration, Instant, SystemTime};
 
 use openssl::ssl::SslContext;
 
-use crate::book::{Book, LARGE};
 use crate::device::{Device, Trouble};
+use crate::ledger::{LARGE, Ledger};
 use support::stacks::{Version, context, old};
 
-pub struct World {
+pub struct Run {
     pub seed: u64,
     pub contexts: [SslContext; 3],
-    pub book: Book,
+    pub ledger: Ledger,
     pub tally: Tally,
-    pub weather: Weather,
+    pub disturbances: Disturbances,
     addresses: BTreeMap<&'static str, SocketAddr>,
     /// Devices come for the last time.
-    pub over: Bell,
+    pub over: Latch,
     unexplained: Mutex<Vec<String>>,
 }
 
-/// Rings once, and wakes all who wait.
+/// Set once, and wakes all who wait.
 #[derive(Default)]
-pub struct Bell(Mutex<bool>, Condvar);
+pub struct Latch(Mutex<bool>, Condvar);
 
 /// What devices have done.
 #[derive(Default)]
@@ -55,7 +55,7 @@ pub struct Tally {
 
 /// Disturbances, from when to when.
 #[derive(Default)]
-pub struct Weather(Mutex<Vec<Disturbance>>);
+pub struct Disturbances(Mutex<Vec<Disturbance>>);
 
 struct Disturbance {
     cause: Cause,
@@ -88,16 +88,16 @@ pub enum Cause {
     Ordinary,
 }
 
-impl World {
+impl Run {
     pub fn new(seed: u64, addresses: BTreeMap<&'static str, SocketAddr>) -> Self {
         Self {
             seed,
             contexts: contexts(),
-            book: Book::default(),
+            ledger: Ledger::default(),
             tally: Tally::default(),
-            weather: Weather::default(),
+            disturbances: Disturbances::default(),
             addresses,
-            over: Bell::default(),
+            over: Latch::default(),
             unexplained: Mutex::default(),
         }
     }
@@ -121,9 +121,9 @@ impl World {
             Trouble::Refused(_) => &[Cause::Server, Cause::Tokens],
             Trouble::Rude => return,
         };
-        if causes.iter().any(|cause| self.weather.explains(*cause, begun, now)) {
+        if causes.iter().any(|cause| self.disturbances.explains(*cause, begun, now)) {
             add(&self.tally.disturbed, 1);
-        } else if self.weather.explains(Cause::Flow, begun, now) {
+        } else if self.disturbances.explains(Cause::Flow, begun, now) {
             // No more of them than there were flows: the end of the run counts.
             add(&self.tally.disturbed, 1);
             add(&self.tally.spoilt, 1);
@@ -141,26 +141,26 @@ impl World {
     }
 }
 
-impl Bell {
-    /// Waits for so long; false if it has rung, which may be earlier.
+impl Latch {
+    /// Waits for so long; false if it is set, which may be earlier.
     pub fn pause(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
-        let mut has_rung = self.0.lock().unwrap();
-        while !*has_rung {
+        let mut is_set = self.0.lock().unwrap();
+        while !*is_set {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
             }
-            has_rung = self.1.wait_timeout(has_rung, left).unwrap().0;
+            is_set = self.1.wait_timeout(is_set, left).unwrap().0;
         }
         false
     }
 
-    pub fn has_rung(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         *self.0.lock().unwrap()
     }
 
-    pub fn ring(&self) {
+    pub fn set(&self) {
         *self.0.lock().unwrap() = true;
         self.1.notify_all();
     }
@@ -185,7 +185,7 @@ impl Tally {
     }
 }
 
-impl Weather {
+impl Disturbances {
     /// It goes on until the guard is dropped.
     pub fn begins(&self, cause: Cause) -> impl Drop + '_ {
         let mut all = self.0.lock().unwrap();
@@ -205,7 +205,7 @@ impl Weather {
     }
 }
 
-struct Passing<'a>(&'a Weather, usize);
+struct Passing<'a>(&'a Disturbances, usize);
 
 impl Drop for Passing<'_> {
     fn drop(&mut self) {

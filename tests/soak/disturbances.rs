@@ -1,5 +1,5 @@
-//! What goes on beside the devices: mail comes, the server and the token endpoint go away and come back, the configuration
-//! and the certificate change.
+//! A run has disturbances beside its devices: mail comes, the server and the token endpoint go away and come back, the
+//! configuration and the certificate change.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::RwLock;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::world::{Bell, Cause, World, add};
+use crate::run::{Cause, Latch, Run, add};
 use support::certificates::Certificates;
 use support::dovecot::Dovecot;
 use support::fuzz::random::Random;
@@ -16,8 +16,8 @@ use support::proxy::Proxy;
 use support::strain::until;
 
 /// Puts a message into each mailbox about once a minute, and a large one somewhere now and then.
-pub fn feed(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>, mailboxes: &[String]) {
-    let mut random = Random(world.seed + 1);
+pub fn feed(run: &Run, calm: &Latch, dovecot: &RwLock<Dovecot>, mailboxes: &[String]) {
+    let mut random = Random(run.seed + 1);
     let each = Duration::from_secs(60) / u32::try_from(mailboxes.len()).unwrap();
     let large_of = (LARGE_EVERY.as_micros() / each.as_micros()).max(1) as usize;
     for turn in 1.. {
@@ -31,18 +31,18 @@ pub fn feed(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>, mailboxes: &[
             80..97 => 100_000 + random.below(200_000),
             _ => 1_000_000 + random.below(1_000_000),
         };
-        let (number, message) = world.book.write(owner, length);
+        let (number, message) = run.ledger.write(owner, length);
         dovecot.read().unwrap().post(&mailboxes[owner], &format!("1.M{number}P1.soak"), &message);
     }
 }
 
 /// The mail server goes away for a few seconds every minute.
-pub fn restarts(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>) {
-    let mut random = Random(world.seed + 2);
+pub fn restarts(run: &Run, calm: &Latch, dovecot: &RwLock<Dovecot>) {
+    let mut random = Random(run.seed + 2);
     let mut pause = Duration::from_secs(25);
     while calm.pause(pause) {
         let mut dovecot = dovecot.write().unwrap();
-        let _restart = world.weather.begins(Cause::Server);
+        let _restart = run.disturbances.begins(Cause::Server);
         dovecot.stop();
         calm.pause(Duration::from_millis(500 + random.below(4000) as u64));
         dovecot.start_again();
@@ -51,14 +51,14 @@ pub fn restarts(world: &World, calm: &Bell, dovecot: &RwLock<Dovecot>) {
 }
 
 /// No tokens: a short time, which nobody should notice, and one that outlasts a token.
-pub fn outages(world: &World, calm: &Bell, issuer: &Issuer) {
+pub fn outages(run: &Run, calm: &Latch, issuer: &Issuer) {
     // Tokens of those that began together are renewed after half a minute, and then again.
     let mut pause = Duration::from_secs(26);
     for length in [12, 45].into_iter().cycle() {
         if !calm.pause(pause) {
             return;
         }
-        let _outage = world.weather.begins(Cause::Tokens);
+        let _outage = run.disturbances.begins(Cause::Tokens);
         issuer.take_down(true);
         calm.pause(Duration::from_secs(length));
         issuer.take_down(false);
@@ -68,8 +68,8 @@ pub fn outages(world: &World, calm: &Bell, issuer: &Issuer) {
 
 /// Every twenty seconds another configuration, each third time with a new certificate; a listener comes and goes.
 pub fn reloads(
-    world: &World,
-    calm: &Bell,
+    run: &Run,
+    calm: &Latch,
     proxy: &Proxy,
     configuration: impl Fn(usize) -> String,
     (own, second): (&Path, SocketAddr),
@@ -77,18 +77,20 @@ pub fn reloads(
 ) {
     let mut turn = 0_usize;
     // The last one is without the second listener, as it was at the beginning.
-    while turn % 2 == 1 || !calm.has_rung() {
+    while turn % 2 == 1 || !calm.is_set() {
         calm.pause(Duration::from_secs(20));
         turn += 1;
         let _change = turn.is_multiple_of(3).then(|| {
-            let change = world.weather.begins(Cause::Certificate);
+            let change = run.disturbances.begins(Cause::Certificate);
             Certificates::for_name("localhost", 30 + turn as i64).write(own);
             change
         });
         proxy.configure(&configuration(turn));
         let mut begun = Instant::now();
         let (mut code, mut said) = proxy.reload();
-        while code == 69 && said.contains(HANGS) && world.weather.explains(Cause::Files, now() - begun.elapsed(), now())
+        while code == 69
+            && said.contains(HANGS)
+            && run.disturbances.explains(Cause::Files, now() - begun.elapsed(), now())
         {
             println!("reload {turn} refused: files hang");
             begun = Instant::now();

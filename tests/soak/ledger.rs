@@ -1,4 +1,4 @@
-//! The book of all mail: what was delivered, what a device has had of it, and what the server has said was deleted.
+//! The ledger knows every message: what was delivered, what a device has had, and what the server has deleted.
 //!
 //! A message is *lost* if it is gone from its mailbox and no device has had it, whole and octet for octet. It is
 //! *duplicated* if a device finds it once more after the server's OK to its EXPUNGE or QUIT has reached that device. One
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
-pub struct Book {
+pub struct Ledger {
     entries: Mutex<HashMap<u64, Entry>>,
     last: AtomicU64,
     faults: Mutex<Vec<String>>,
@@ -26,7 +26,7 @@ struct Entry {
     confirmed: bool,
 }
 
-/// What is in the book.
+/// What is in the ledger.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sums {
     pub delivered: usize,
@@ -38,7 +38,7 @@ pub struct Sums {
     pub large: usize,
 }
 
-impl Book {
+impl Ledger {
     /// A message of about this length for the owner: its number, and itself.
     pub fn write(&self, owner: usize, length: usize) -> (u64, Vec<u8>) {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
@@ -164,28 +164,28 @@ const BLOCK: usize = 4096;
 pub const LARGE: usize = 20 << 20;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+.";
 
-/// The book itself: each fault is found, and what is no fault is none.
+/// The ledger itself: each fault is found, and what is no fault is none.
 #[test]
-fn a_book_finds_what_is_lost_changed_or_comes_twice() {
-    let book = Book::default();
-    let written: Vec<(u64, Vec<u8>)> = (0..4).map(|owner| book.write(owner, 5000)).collect();
+fn a_ledger_finds_what_is_lost_changed_or_comes_twice() {
+    let ledger = Ledger::default();
+    let written: Vec<(u64, Vec<u8>)> = (0..4).map(|owner| ledger.write(owner, 5000)).collect();
     let [(lost, _), (again, twice), (back, deleted), (broken, good)] = written.try_into().unwrap();
-    assert_eq!(book.settle(&[lost, again, back, broken]), Vec::<String>::new(), "all of it is there");
+    assert_eq!(ledger.settle(&[lost, again, back, broken]), Vec::<String>::new(), "all of it is there");
     // Fetched again without a confirmed deletion between.
-    assert_eq!(book.had(3, &good).map(|(number, _)| number), Some(broken));
-    assert!(book.had(3, &good).is_some());
-    assert!(book.had(1, &twice).is_some());
-    book.deleted(&[again]);
-    assert!(book.had(2, &deleted).is_some());
-    assert_eq!(book.settle(&[lost]), Vec::<String>::new());
-    book.deleted(&[back]);
-    book.had(1, &twice);
+    assert_eq!(ledger.had(3, &good).map(|(number, _)| number), Some(broken));
+    assert!(ledger.had(3, &good).is_some());
+    assert!(ledger.had(1, &twice).is_some());
+    ledger.deleted(&[again]);
+    assert!(ledger.had(2, &deleted).is_some());
+    assert_eq!(ledger.settle(&[lost]), Vec::<String>::new());
+    ledger.deleted(&[back]);
+    ledger.had(1, &twice);
     let mut bad = good.clone();
     bad[2000] ^= 1;
-    assert!(book.had(3, &bad).is_none());
-    assert!(book.had(3, &good[..good.len() - 2]).is_none());
-    assert!(book.had(0, &good).is_none(), "somebody else's");
-    let mut faults = book.settle(&[back, 77]);
+    assert!(ledger.had(3, &bad).is_none());
+    assert!(ledger.had(3, &good[..good.len() - 2]).is_none());
+    assert!(ledger.had(0, &good).is_none(), "somebody else's");
+    let mut faults = ledger.settle(&[back, 77]);
     faults.sort();
     let words = [
         "77 is nobody's",
