@@ -9,31 +9,21 @@ use packetboat::protocol::Protocol;
 pub use of_device::of_device;
 pub use of_server::of_server;
 
-/// The time-out that has to end a cell. On the proxy where that happens it is the only short one, so that no other can
-/// come first, however slow the machine is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Clock {
-    /// None is short: something else ends it.
-    Patient,
-    Handshake,
-    Login,
-    Idle,
-    UpstreamHandshake,
-    UpstreamLogin,
-    /// Probes of a connection, and octets that are not acknowledged.
-    KeepAlive,
-}
-
-impl Clock {
-    pub const ALL: [Clock; 7] = [
-        Clock::Patient,
-        Clock::Handshake,
-        Clock::Login,
-        Clock::Idle,
-        Clock::UpstreamHandshake,
-        Clock::UpstreamLogin,
-        Clock::KeepAlive,
-    ];
+support::each! {
+    /// The time-out that has to end a cell. On the proxy where that happens it is the only short one, so that no other can
+    /// come first, however slow the machine is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum Clock {
+        /// None is short: something else ends it.
+        Patient,
+        Handshake,
+        Login,
+        Idle,
+        UpstreamHandshake,
+        UpstreamLogin,
+        /// Probes of a connection, and octets that are not acknowledged.
+        KeepAlive,
+    }
 }
 
 /// How a session ends, as its line has it.
@@ -56,91 +46,58 @@ impl End {
     }
 }
 
-/// Where the device is when its fault begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceState {
-    /// Connected where TLS comes first.
-    Connected,
-    /// Part of a ClientHello is sent.
-    MidHello,
-    /// The same where a device may as well begin in clear.
-    MidHelloOrNot,
-    /// The server's flight of the handshake has come.
-    MidHandshake,
-    /// Greeted in clear.
-    InClear,
-    /// STARTTLS or STLS was answered.
-    StartTlsAnswered,
-    /// Behind STARTTLS or STLS, before login.
-    Secured,
-    /// Behind implicit TLS, before login.
-    Greeted,
-    MidCommand,
-    /// In a literal of LOGIN.
-    MidLiteral,
-    /// Behind USER.
-    UserGiven,
-    /// In a response of AUTHENTICATE or AUTH.
-    MidSasl,
-    /// The server has the login, and has not answered.
-    LoggingIn,
-    /// Logged in.
-    Relaying,
-    MidRelayedCommand,
-    /// In the literal of APPEND.
-    MidAppend,
-    /// In IDLE.
-    Idling,
-    /// Behind two commands, in a third.
-    Pipelined,
-    /// LOGOUT or QUIT is sent, and the server has not answered.
-    LoggedOut,
+support::each! {
+    /// Where the device is when its fault begins.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum DeviceState {
+        /// Connected where TLS comes first.
+        Connected,
+        /// Part of a ClientHello is sent.
+        MidHello,
+        /// The same where a device may as well begin in clear.
+        MidHelloOrNot,
+        /// The server's flight of the handshake has come.
+        MidHandshake,
+        /// Greeted in clear.
+        InClear,
+        /// STARTTLS or STLS was answered.
+        StartTlsAnswered,
+        /// Behind STARTTLS or STLS, before login.
+        Secured,
+        /// Behind implicit TLS, before login.
+        Greeted,
+        MidCommand,
+        /// In a literal of LOGIN.
+        MidLiteral,
+        /// Behind USER.
+        UserGiven,
+        /// In a response of AUTHENTICATE or AUTH.
+        MidSasl,
+        /// The server has the login, and has not answered.
+        LoggingIn,
+        /// Logged in.
+        Relaying,
+        MidRelayedCommand,
+        /// In the literal of APPEND.
+        MidAppend,
+        /// In IDLE.
+        Idling,
+        /// Behind two commands, in a third.
+        Pipelined,
+        /// LOGOUT or QUIT is sent, and the server has not answered.
+        LoggedOut,
+    }
 }
 
 impl DeviceState {
-    pub const ALL: [DeviceState; 19] = [
-        DeviceState::Connected,
-        DeviceState::MidHello,
-        DeviceState::MidHelloOrNot,
-        DeviceState::MidHandshake,
-        DeviceState::InClear,
-        DeviceState::StartTlsAnswered,
-        DeviceState::Secured,
-        DeviceState::Greeted,
-        DeviceState::MidCommand,
-        DeviceState::MidLiteral,
-        DeviceState::UserGiven,
-        DeviceState::MidSasl,
-        DeviceState::LoggingIn,
-        DeviceState::Relaying,
-        DeviceState::MidRelayedCommand,
-        DeviceState::MidAppend,
-        DeviceState::Idling,
-        DeviceState::Pipelined,
-        DeviceState::LoggedOut,
-    ];
-
     pub fn phase(self) -> Phase {
+        use DeviceState::*;
         match self {
-            DeviceState::Connected
-            | DeviceState::MidHello
-            | DeviceState::MidHelloOrNot
-            | DeviceState::MidHandshake
-            | DeviceState::StartTlsAnswered => Phase::Handshake,
-            DeviceState::InClear => Phase::Clear,
-            DeviceState::Secured
-            | DeviceState::Greeted
-            | DeviceState::MidCommand
-            | DeviceState::MidLiteral
-            | DeviceState::UserGiven
-            | DeviceState::MidSasl => Phase::Login,
-            DeviceState::LoggingIn
-            | DeviceState::Relaying
-            | DeviceState::MidRelayedCommand
-            | DeviceState::MidAppend
-            | DeviceState::Idling
-            | DeviceState::Pipelined => Phase::Relay,
-            DeviceState::LoggedOut => Phase::Over,
+            Connected | MidHello | MidHelloOrNot | MidHandshake | StartTlsAnswered => Phase::Handshake,
+            InClear => Phase::Clear,
+            Secured | Greeted | MidCommand | MidLiteral | UserGiven | MidSasl => Phase::Login,
+            LoggingIn | Relaying | MidRelayedCommand | MidAppend | Idling | Pipelined => Phase::Relay,
+            LoggedOut => Phase::Over,
         }
     }
 
@@ -155,63 +112,44 @@ impl DeviceState {
     }
 }
 
-/// Where the server is when its fault begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerState {
-    /// Dialled, and not a word has been read.
-    Accepted,
-    /// Part of a ServerHello is sent.
-    MidServerHello,
-    /// STARTTLS or STLS was asked for, in clear.
-    StartTlsHeard,
-    /// It was answered, and the ClientHello has come.
-    StartTlsAnswered,
-    BeforeGreeting,
-    MidGreeting,
-    Greeted,
-    /// XOAUTH2 with its token has come.
-    LoginHeard,
-    MidChallenge,
-    MidLoginAnswer,
-    /// The device is in.
-    Relaying,
-    /// In the literal of FETCH, or the body of RETR.
-    MidMessage,
-    MidStatus,
-    /// LOGOUT or QUIT has come.
-    LogoutHeard,
+support::each! {
+    /// Where the server is when its fault begins.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum ServerState {
+        /// Dialled, and not a word has been read.
+        Accepted,
+        /// Part of a ServerHello is sent.
+        MidServerHello,
+        /// STARTTLS or STLS was asked for, in clear.
+        StartTlsHeard,
+        /// It was answered, and the ClientHello has come.
+        StartTlsAnswered,
+        BeforeGreeting,
+        MidGreeting,
+        Greeted,
+        /// XOAUTH2 with its token has come.
+        LoginHeard,
+        MidChallenge,
+        MidLoginAnswer,
+        /// The device is in.
+        Relaying,
+        /// In the literal of FETCH, or the body of RETR.
+        MidMessage,
+        MidStatus,
+        /// LOGOUT or QUIT has come.
+        LogoutHeard,
+    }
 }
 
 impl ServerState {
-    pub const ALL: [ServerState; 14] = [
-        ServerState::Accepted,
-        ServerState::MidServerHello,
-        ServerState::StartTlsHeard,
-        ServerState::StartTlsAnswered,
-        ServerState::BeforeGreeting,
-        ServerState::MidGreeting,
-        ServerState::Greeted,
-        ServerState::LoginHeard,
-        ServerState::MidChallenge,
-        ServerState::MidLoginAnswer,
-        ServerState::Relaying,
-        ServerState::MidMessage,
-        ServerState::MidStatus,
-        ServerState::LogoutHeard,
-    ];
-
     pub fn phase(self) -> Phase {
+        use ServerState::*;
         match self {
-            ServerState::Accepted | ServerState::MidServerHello | ServerState::StartTlsAnswered => Phase::Handshake,
-            ServerState::StartTlsHeard => Phase::Clear,
-            ServerState::BeforeGreeting
-            | ServerState::MidGreeting
-            | ServerState::Greeted
-            | ServerState::LoginHeard
-            | ServerState::MidChallenge
-            | ServerState::MidLoginAnswer => Phase::Login,
-            ServerState::Relaying | ServerState::MidMessage | ServerState::MidStatus => Phase::Relay,
-            ServerState::LogoutHeard => Phase::Over,
+            Accepted | MidServerHello | StartTlsAnswered => Phase::Handshake,
+            StartTlsHeard => Phase::Clear,
+            BeforeGreeting | MidGreeting | Greeted | LoginHeard | MidChallenge | MidLoginAnswer => Phase::Login,
+            Relaying | MidMessage | MidStatus => Phase::Relay,
+            LogoutHeard => Phase::Over,
         }
     }
 

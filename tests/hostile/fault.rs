@@ -6,64 +6,44 @@ use crate::peer::{Heard, Peer};
 use support::connection::HANDSHAKE_FAILURE;
 use support::process::PATIENCE;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Not a word any more.
-    Stall,
-    /// RST.
-    Reset,
-    /// close_notify where there is TLS, FIN, and it goes on reading.
-    HalfClose,
-    /// FIN without close_notify.
-    Vanish,
-    /// One octet a second.
-    Dribble,
-    /// A line that does not end.
-    EndlessLine,
-    /// Lines that make sense, without end.
-    EndlessLines,
-    /// A literal of a gigabyte is announced, and begun.
-    EndlessLiteral,
-    /// Lines of octets that are no text.
-    Garbage,
-    /// Lines of NUL.
-    Nuls,
-    /// CR, and never LF.
-    BareCr,
-    /// LF alone.
-    BareLf,
-    /// A fatal alert, encrypted where the connection is.
-    Alert,
-    /// A fatal alert that somebody on the way puts in, in clear.
-    ForgedAlert,
-    /// The beginning of a record, and FIN.
-    TornRecord,
-    /// The beginning of a record, and no more.
-    StalledRecord,
-    /// Everything on the way has forgotten the connection: nothing that comes for the peer is acknowledged any more.
-    Forgotten,
-}
-
-impl Fault {
-    pub const ALL: [Fault; 17] = [
-        Fault::Stall,
-        Fault::Reset,
-        Fault::HalfClose,
-        Fault::Vanish,
-        Fault::Dribble,
-        Fault::EndlessLine,
-        Fault::EndlessLines,
-        Fault::EndlessLiteral,
-        Fault::Garbage,
-        Fault::Nuls,
-        Fault::BareCr,
-        Fault::BareLf,
-        Fault::Alert,
-        Fault::ForgedAlert,
-        Fault::TornRecord,
-        Fault::StalledRecord,
-        Fault::Forgotten,
-    ];
+support::each! {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Fault {
+        /// Not a word any more.
+        Stall,
+        /// RST.
+        Reset,
+        /// close_notify where there is TLS, FIN, and it goes on reading.
+        HalfClose,
+        /// FIN without close_notify.
+        Vanish,
+        /// One octet a second.
+        Dribble,
+        /// A line that does not end.
+        EndlessLine,
+        /// Lines that make sense, without end.
+        EndlessLines,
+        /// A literal of a gigabyte is announced, and begun.
+        EndlessLiteral,
+        /// Lines of octets that are no text.
+        Garbage,
+        /// Lines of NUL.
+        Nuls,
+        /// CR, and never LF.
+        BareCr,
+        /// LF alone.
+        BareLf,
+        /// A fatal alert, encrypted where the connection is.
+        Alert,
+        /// A fatal alert that somebody on the way puts in, in clear.
+        ForgedAlert,
+        /// The beginning of a record, and FIN.
+        TornRecord,
+        /// The beginning of a record, and no more.
+        StalledRecord,
+        /// Everything on the way has forgotten the connection: nothing that comes for the peer is acknowledged any more.
+        Forgotten,
+    }
 }
 
 /// What a fault is made of in one state.

@@ -6,11 +6,11 @@ use super::End::{Failed, LoggedOut, ServerClosed};
 use super::ServerState as S;
 use super::Verdict::{self, Ends, LoginFails};
 use super::{Clock, NO_LITERAL, NO_TLS, Phase, Protocol, ServerState};
-use crate::fault::Fault;
+use crate::fault::Fault::{self, *};
 
 /// Of one cell.
 pub fn of_server(protocol: Protocol, state: ServerState, fault: Fault) -> Verdict {
-    if fault == Fault::EndlessLiteral && protocol == Protocol::Pop3 {
+    if fault == EndlessLiteral && protocol == Protocol::Pop3 {
         return NO_LITERAL;
     }
     match state.phase() {
@@ -24,64 +24,50 @@ pub fn of_server(protocol: Protocol, state: ServerState, fault: Fault) -> Verdic
 
 fn server_shaking(state: ServerState, fault: Fault) -> Verdict {
     match fault {
-        Fault::Stall | Fault::Dribble | Fault::StalledRecord => {
-            LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout])
-        }
-        Fault::Forgotten => LoginFails(Clock::KeepAlive, &[UpstreamLost]),
-        Fault::ForgedAlert => NO_TLS,
+        Stall | Dribble | StalledRecord => LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout]),
+        Forgotten => LoginFails(Clock::KeepAlive, &[UpstreamLost]),
+        ForgedAlert => NO_TLS,
         // Seven octets that might still become the rest of the ServerHello.
-        Fault::Alert if state == S::MidServerHello => LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout]),
+        Alert if state == S::MidServerHello => LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout]),
         // The reset may meet the connection, or already the connecting.
-        Fault::Reset if state == S::Accepted => LoginFails(Clock::Patient, &[UpstreamLost, Connect]),
-        Fault::Reset | Fault::HalfClose | Fault::Vanish | Fault::TornRecord => {
-            LoginFails(Clock::Patient, &[UpstreamLost])
+        Reset if state == S::Accepted => LoginFails(Clock::Patient, &[UpstreamLost, Connect]),
+        Reset | HalfClose | Vanish | TornRecord => LoginFails(Clock::Patient, &[UpstreamLost]),
+        EndlessLine | EndlessLines | EndlessLiteral | Garbage | Nuls | BareCr | BareLf | Alert => {
+            LoginFails(Clock::Patient, &[UpstreamTls])
         }
-        Fault::EndlessLine
-        | Fault::EndlessLines
-        | Fault::EndlessLiteral
-        | Fault::Garbage
-        | Fault::Nuls
-        | Fault::BareCr
-        | Fault::BareLf
-        | Fault::Alert => LoginFails(Clock::Patient, &[UpstreamTls]),
     }
 }
 
 fn server_in_clear(protocol: Protocol, fault: Fault) -> Verdict {
     match fault {
         // In clear it is the beginning of a line.
-        Fault::Alert => LoginFails(Clock::UpstreamLogin, &[UpstreamTimeout]),
-        Fault::ForgedAlert => NO_TLS,
+        Alert => LoginFails(Clock::UpstreamLogin, &[UpstreamTimeout]),
+        ForgedAlert => NO_TLS,
         // STLS has no challenge.
-        Fault::EndlessLines if protocol == Protocol::Pop3 => LoginFails(Clock::Patient, &[UpstreamProtocol]),
+        EndlessLines if protocol == Protocol::Pop3 => LoginFails(Clock::Patient, &[UpstreamProtocol]),
         other => server_before_login(other),
     }
 }
 
 fn server_logging_in(protocol: Protocol, state: ServerState, fault: Fault) -> Verdict {
     match (state, fault) {
-        (S::BeforeGreeting, Fault::EndlessLines) if protocol == Protocol::Pop3 => {
+        (S::BeforeGreeting, EndlessLines) if protocol == Protocol::Pop3 => {
             LoginFails(Clock::Patient, &[UpstreamProtocol])
         }
         // The first line end makes it a whole answer: the device is in, and hears the rest.
-        (
-            S::MidLoginAnswer,
-            Fault::EndlessLines | Fault::EndlessLiteral | Fault::Garbage | Fault::Nuls | Fault::BareLf,
-        ) => Ends(Clock::Patient, &[ServerClosed]),
+        (S::MidLoginAnswer, EndlessLines | EndlessLiteral | Garbage | Nuls | BareLf) => {
+            Ends(Clock::Patient, &[ServerClosed])
+        }
         (_, other) => server_before_login(other),
     }
 }
 
 fn server_before_login(fault: Fault) -> Verdict {
     match fault {
-        Fault::Stall | Fault::Dribble | Fault::EndlessLines | Fault::StalledRecord => {
-            LoginFails(Clock::UpstreamLogin, &[UpstreamTimeout])
-        }
-        Fault::Reset | Fault::HalfClose | Fault::Vanish | Fault::TornRecord | Fault::Alert | Fault::ForgedAlert => {
-            LoginFails(Clock::Patient, &[UpstreamLost])
-        }
-        Fault::Forgotten => LoginFails(Clock::KeepAlive, &[UpstreamLost]),
-        Fault::EndlessLine | Fault::EndlessLiteral | Fault::Garbage | Fault::Nuls | Fault::BareCr | Fault::BareLf => {
+        Stall | Dribble | EndlessLines | StalledRecord => LoginFails(Clock::UpstreamLogin, &[UpstreamTimeout]),
+        Reset | HalfClose | Vanish | TornRecord | Alert | ForgedAlert => LoginFails(Clock::Patient, &[UpstreamLost]),
+        Forgotten => LoginFails(Clock::KeepAlive, &[UpstreamLost]),
+        EndlessLine | EndlessLiteral | Garbage | Nuls | BareCr | BareLf => {
             LoginFails(Clock::Patient, &[UpstreamProtocol])
         }
     }
@@ -89,40 +75,24 @@ fn server_before_login(fault: Fault) -> Verdict {
 
 fn server_relaying(fault: Fault) -> Verdict {
     match fault {
-        Fault::Stall | Fault::StalledRecord => Ends(Clock::Idle, &[Failed(IdleTimeout)]),
+        Stall | StalledRecord => Ends(Clock::Idle, &[Failed(IdleTimeout)]),
         // It moves, so it is not idle; then it closes.
-        Fault::Dribble => Ends(Clock::Idle, &[ServerClosed]),
-        Fault::Reset | Fault::Alert | Fault::ForgedAlert => Ends(Clock::Patient, &[Failed(UpstreamLost)]),
-        Fault::Forgotten => Ends(Clock::KeepAlive, &[Failed(UpstreamLost)]),
-        Fault::HalfClose | Fault::Vanish | Fault::TornRecord => Ends(Clock::Patient, &[ServerClosed]),
+        Dribble => Ends(Clock::Idle, &[ServerClosed]),
+        Reset | Alert | ForgedAlert => Ends(Clock::Patient, &[Failed(UpstreamLost)]),
+        Forgotten => Ends(Clock::KeepAlive, &[Failed(UpstreamLost)]),
+        HalfClose | Vanish | TornRecord => Ends(Clock::Patient, &[ServerClosed]),
         // It passes, and then the server closes.
-        Fault::EndlessLine
-        | Fault::EndlessLines
-        | Fault::EndlessLiteral
-        | Fault::Garbage
-        | Fault::Nuls
-        | Fault::BareCr
-        | Fault::BareLf => Ends(Clock::Patient, &[ServerClosed]),
+        EndlessLine | EndlessLines | EndlessLiteral | Garbage | Nuls | BareCr | BareLf => {
+            Ends(Clock::Patient, &[ServerClosed])
+        }
     }
 }
 
 fn server_over(fault: Fault) -> Verdict {
     match fault {
-        Fault::Stall | Fault::StalledRecord => Ends(Clock::Idle, &[Failed(IdleTimeout)]),
-        Fault::Dribble
-        | Fault::Reset
-        | Fault::HalfClose
-        | Fault::Vanish
-        | Fault::TornRecord
-        | Fault::Alert
-        | Fault::ForgedAlert
-        | Fault::EndlessLine
-        | Fault::EndlessLines
-        | Fault::EndlessLiteral
-        | Fault::Garbage
-        | Fault::Nuls
-        | Fault::BareCr
-        | Fault::BareLf => Ends(Clock::Patient, &[LoggedOut]),
-        Fault::Forgotten => Ends(Clock::KeepAlive, &[LoggedOut]),
+        Stall | StalledRecord => Ends(Clock::Idle, &[Failed(IdleTimeout)]),
+        Dribble | Reset | HalfClose | Vanish | TornRecord | Alert | ForgedAlert | EndlessLine | EndlessLines
+        | EndlessLiteral | Garbage | Nuls | BareCr | BareLf => Ends(Clock::Patient, &[LoggedOut]),
+        Forgotten => Ends(Clock::KeepAlive, &[LoggedOut]),
     }
 }

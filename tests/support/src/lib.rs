@@ -29,6 +29,18 @@ pub mod translated;
 
 pub use ports::free_ports;
 
+/// An enum without fields has an array `ALL` of its variants.
+#[macro_export]
+macro_rules! each {
+    ($(#[$of:meta])* $see:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+        $(#[$of])*
+        $see enum $name { $($(#[$doc])* $variant,)* }
+        impl $name {
+            pub const ALL: [Self; [$(Self::$variant),*].len()] = [$(Self::$variant),*];
+        }
+    };
+}
+
 /// A message of about this many octets, with everything in it that could be mistaken for protocol.
 pub fn message(size: usize) -> Vec<u8> {
     let mut message = b"From: scanner@example.test\r\nTo: printer@example.test\r\nSubject: Scan\r\n\
