@@ -86,12 +86,16 @@ async fn a_server_that_does_not_answer_the_login_costs_the_device_that_login() {
     assert!(outcome.metrics.lines().any(|line| line.contains("upstream_timeout") && line.ends_with(" 1")));
 }
 
+async fn close_half_behind_a_login(peers: &mut Peers) {
+    send(&mut peers.device, "a LOGIN u p\r\n").await;
+    sleep(SECOND).await;
+    peers.device.shutdown().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_device_that_has_closed_its_half_has_the_close_timeout_for_its_login() {
     let outcome = Fixture::new().serve(async |mut peers| {
-        send(&mut peers.device, "a LOGIN u p\r\n").await;
-        sleep(SECOND).await;
-        peers.device.shutdown().await.unwrap();
+        close_half_behind_a_login(&mut peers).await;
         peers
     });
     outcome.await.assert_ended(SECOND + CLOSE_TIMEOUT, "device_lost");
@@ -116,9 +120,7 @@ async fn a_device_that_has_closed_its_half_reads_an_answer_in_time() {
 #[tokio::test(start_paused = true)]
 async fn a_device_that_has_closed_its_half_is_not_waited_for_while_the_server_is_dialled() {
     let outcome = Fixture::new().without_server().serve(async |mut peers| {
-        send(&mut peers.device, "a LOGIN u p\r\n").await;
-        sleep(SECOND).await;
-        peers.device.shutdown().await.unwrap();
+        close_half_behind_a_login(&mut peers).await;
         peers
     });
     outcome.await.assert_ended(SECOND + CLOSE_TIMEOUT, "device_lost");

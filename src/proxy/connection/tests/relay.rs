@@ -112,13 +112,18 @@ async fn a_withdrawn_permission_ends_a_session_between_responses_at_once() {
     assert!(outcome.device.contains("* BYE "), "{}", outcome.device);
 }
 
+/// Logs in, and withdraws the permission 5 s after the beginning of a response.
+async fn revoke_within_a_response(peers: &mut Peers) {
+    peers.log_in().await;
+    send(&mut peers.server, "* 1 FETCH (BODY[] {5}\r\n").await;
+    sleep(5 * SECOND).await;
+    peers.revoke();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_withdrawn_permission_lets_a_response_end_that_is_on_its_way() {
     let outcome = Fixture::new().serve(async |mut peers| {
-        peers.log_in().await;
-        send(&mut peers.server, "* 1 FETCH (BODY[] {5}\r\n").await;
-        sleep(5 * SECOND).await;
-        peers.revoke();
+        revoke_within_a_response(&mut peers).await;
         sleep(CLOSE_TIMEOUT - SECOND).await;
         send(&mut peers.server, "hello)\r\n").await;
         peers
@@ -131,10 +136,7 @@ async fn a_withdrawn_permission_lets_a_response_end_that_is_on_its_way() {
 #[tokio::test(start_paused = true)]
 async fn a_withdrawn_permission_gives_a_response_the_close_timeout_to_end() {
     let outcome = Fixture::new().serve(async |mut peers| {
-        peers.log_in().await;
-        send(&mut peers.server, "* 1 FETCH (BODY[] {5}\r\n").await;
-        sleep(5 * SECOND).await;
-        peers.revoke();
+        revoke_within_a_response(&mut peers).await;
         // Octets that move give it no more time.
         sleep(CLOSE_TIMEOUT - SECOND).await;
         send(&mut peers.server, "hel").await;
