@@ -12,6 +12,7 @@ use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509Name};
 use packetboat::state::{self, Access};
+use tempfile::TempDir;
 
 /// A CA, and a server certificate by it.
 pub struct Certificates {
@@ -49,6 +50,13 @@ impl Certificates {
         let of_leaf = (&authority_name, &authority_key, digest);
         let leaf = build(&named(name), &key, of_leaf, Some(name), days);
         Self { authority, leaf, key }
+    }
+
+    /// The same, and a directory of their own in which [`Self::write`] has put them.
+    pub fn in_directory(self) -> (Self, TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        self.write(directory.path());
+        (self, directory)
     }
 
     /// Writes `ca.pem`, `server.pem` and `server.key`, which nobody else may read.

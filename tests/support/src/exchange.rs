@@ -16,7 +16,6 @@ use crate::imap::Imap;
 use crate::pop3::Pop3;
 use crate::process::{PATIENCE, Process, program};
 use crate::proxy::{Proxy, translating_listener};
-use crate::stacks::{Start, TLS_1_0};
 
 pub const TENANT: &str = "contoso.onmicrosoft.com";
 pub const APP: &str = "11111111-2222-3333-4444-555555555555";
@@ -222,12 +221,12 @@ pub fn mode(path: &Path, mode: u32) {
 
 /// Greeted, over TLS 1.0.
 pub fn imap(proxy: &Proxy) -> Imap {
-    Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit))
+    proxy.imap("imap")
 }
 
 /// Greeted, over TLS 1.0.
 pub fn pop3(proxy: &Proxy) -> Pop3 {
-    Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit))
+    proxy.pop3("pop3")
 }
 
 /// The answer to a login, behind its tag.

@@ -3,7 +3,6 @@
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::SslVersion;
 use tempfile::TempDir;
 
 use crate::certificates::Certificates;
@@ -11,7 +10,6 @@ use crate::connection::TlsStream;
 use crate::imap::Imap;
 use crate::proxy::{Proxy, listener, upstream};
 use crate::server;
-use crate::stacks::{Start, TLS_1_0};
 
 /// The proxy with the listeners `imap` and `pop3` (implicit TLS) and `clear` (IMAP, STARTTLS), which pass logins through.
 pub struct Harness {
@@ -43,13 +41,8 @@ impl Harness {
 
     /// The same with another server: what it does with a connection, in a thread of its own.
     pub fn with(more: &str, serve: impl Fn(TlsStream) + Clone + Send + 'static) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let certificates = Certificates::for_name("localhost", 30);
-        certificates.write(directory.path());
-        let port = server::tls(&certificates, SslVersion::TLS1_3, move |stream| {
-            let serve = serve.clone();
-            std::thread::spawn(move || serve(stream));
-        });
+        let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
+        let port = server::threads(&certificates, serve);
         let proxy = Proxy::start(&format!(
             "{more}\n{}{}{}{}",
             upstream("x", [port, port], directory.path(), ""),
@@ -67,7 +60,7 @@ impl Harness {
 
     /// A good device that has not logged in.
     pub fn greeted(&self) -> Imap {
-        Imap::greeted(TLS_1_0.connect(self.address("imap"), Start::Implicit))
+        self.imap("imap")
     }
 
     /// A good device that is in.

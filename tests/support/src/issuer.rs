@@ -54,9 +54,7 @@ struct Given {
 
 impl Issuer {
     pub fn start() -> Self {
-        let certificates = Certificates::for_name("localhost", 30);
-        let directory = tempfile::tempdir().unwrap();
-        certificates.write(directory.path());
+        let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
         let key = new_key();
         let given = Arc::<Mutex<Given>>::default();
         let (signing, shared) = (key.clone(), Arc::clone(&given));

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,20 @@ impl Process {
         Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
+    /// The process, and the lines of its standard error.
+    pub fn logged(command: &mut Command) -> (Self, Lines) {
+        let mut process = Self::start(command.stderr(Stdio::piped()));
+        let log = Lines::of(process.0.stderr.take().unwrap());
+        (process, log)
+    }
+
+    /// The same for packetboat, once it is ready.
+    pub fn ready(command: &mut Command) -> (Self, Lines) {
+        let (process, log) = Self::logged(command);
+        log.wait_for("line that it is ready", |line| line.ends_with("ready"));
+        (process, log)
+    }
+
     pub fn signal(&self, signal: &str) {
         let id = self.0.id().to_string();
         assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
@@ -59,6 +74,16 @@ impl Process {
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Waits until somebody listens at these addresses; what the program has said tells why nobody does.
+    pub fn until_open(&mut self, addresses: &[SocketAddr], said: impl Fn() -> String) {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while addresses.iter().any(|address| TcpStream::connect(address).is_err()) {
+            let runs = self.0.try_wait().unwrap().is_none();
+            assert!(runs && Instant::now() < deadline, "the program does not start: {}", said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn wait(&mut self) -> ExitStatus {

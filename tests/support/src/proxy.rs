@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::connection::TlsStream;
 use crate::device::tcp;
 use crate::dovecot::Dovecot;
+use crate::imap::Imap;
+use crate::pop3::Pop3;
 use crate::process::{Lines, PATIENCE, Process, program};
+use crate::stacks::{Start, TLS_1_0, Version, old, openssl};
 
 pub struct Proxy {
     pub process: Process,
@@ -56,11 +60,7 @@ impl Proxy {
         command.args(["run", "--config"]).arg(&file).env("OPENSSL_CONF", &policy).stdin(Stdio::null());
         let (process, log) = match reader {
             Some((stderr, log)) => (Process::start(command.stderr(stderr)), log),
-            None => {
-                let mut process = Process::start(command.stderr(Stdio::piped()));
-                let log = Lines::of(process.0.stderr.take().unwrap());
-                (process, log)
-            }
+            None => Process::logged(&mut command),
         };
         log.wait_for("line that it is ready", |line| line.contains("\"message\":\"ready\""));
         let mut addresses = BTreeMap::new();
@@ -73,6 +73,37 @@ impl Proxy {
             }
         }
         Self { process, log, state, directory, addresses }
+    }
+
+    /// In front of this Dovecot, with more lines: the listeners `imap` and `pop3` pass logins through to these upstreams.
+    pub fn for_dovecot(dovecot: &Dovecot, [imap, pop3]: [&str; 2], more: &str) -> Self {
+        let to = |protocol, name| listener(protocol, protocol, "implicit", &format!("upstream = {name:?}"));
+        Self::start(&(upstreams(dovecot) + more + &to("imap", imap) + &to("pop3", pop3)))
+    }
+
+    /// The same two listeners in front of a mail server at this port, with more lines for the upstream.
+    pub fn for_port(port: u16, more: &str) -> Self {
+        Self::start(&format!(
+            "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\npop3_port = {port}\n\
+             {more}\n{}{}",
+            listener("imap", "imap", "implicit", ""),
+            listener("pop3", "pop3", "implicit", "")
+        ))
+    }
+
+    /// A device that speaks TLS 1.0 and has been greeted at this listener.
+    pub fn imap(&self, listener: &str) -> Imap {
+        Imap::greeted(TLS_1_0.connect(self.address(listener), Start::Implicit))
+    }
+
+    /// The same by POP3.
+    pub fn pop3(&self, listener: &str) -> Pop3 {
+        Pop3::greeted(TLS_1_0.connect(self.address(listener), Start::Implicit))
+    }
+
+    /// A device's TLS 1.0 stream at this listener, from which nothing has been read.
+    pub fn tls(&self, listener: &str) -> TlsStream {
+        openssl(self.address(listener), Start::Implicit, |tls| old(tls, Version::Tls1_0, "AES128-SHA")).unwrap()
     }
 
     /// Puts another configuration in the place of the one it runs with; [`Self::reload`] has it taken.
@@ -184,10 +215,14 @@ impl Proxy {
 
     /// Waits for the line that ends a session of this listener.
     pub fn session_line(&self, listener: &str) -> serde_json::Value {
-        let line = self.log.wait_for("session line", |line| {
-            line.contains("session ended") && line.contains(&format!("\"listener\":\"{listener}\""))
-        });
-        serde_json::from_str(&line).unwrap()
+        self.session_of("listener", listener)
+    }
+
+    /// The same for a session whose line has this value at this key.
+    pub fn session_of(&self, key: &str, value: &str) -> serde_json::Value {
+        let entry = format!("\"{key}\":\"{value}\"");
+        let is_it = |line: &str| line.contains("session ended") && line.contains(&entry);
+        serde_json::from_str(&self.log.wait_for("session line", is_it)).unwrap()
     }
 }
 

@@ -2,14 +2,11 @@
 //! (IMAP), or has no end (POP3).
 
 use std::io::{Read, Write};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
-
-use openssl::ssl::SslVersion;
 
 use crate::certificates::Certificates;
 use crate::connection::TlsStream;
-use crate::server;
+use crate::{proxy, server};
 
 /// An IMAP and a POP3 server behind TLS.
 pub struct Recorder {
@@ -21,16 +18,11 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn start() -> Self {
-        let certificates = Certificates::for_name("localhost", 30);
-        let directory = tempfile::tempdir().unwrap();
-        certificates.write(directory.path());
+        let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let serve = |session: fn(&mut Heard)| {
             let heard = Arc::clone(&heard);
-            server::tls(&certificates, SslVersion::TLS1_3, move |stream| {
-                let mut heard = Heard { stream, all: Arc::clone(&heard) };
-                std::thread::spawn(move || session(&mut heard));
-            })
+            server::threads(&certificates, move |stream| session(&mut Heard { stream, all: Arc::clone(&heard) }))
         };
         let (imap, pop3) = (serve(imap), serve(pop3));
         Self { directory, imap, pop3, heard }
@@ -43,13 +35,8 @@ impl Recorder {
 
     /// `[upstream.NAME]`
     pub fn upstream(&self, name: &str) -> String {
-        let roots = self.directory.path().join("ca.pem");
-        assert!(Path::exists(&roots));
-        let (imap, pop3) = (self.imap, self.pop3);
-        format!(
-            "[upstream.{name}]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\nimap_port = {imap}\n\
-             pop3_port = {pop3}\n"
-        )
+        assert!(self.directory.path().join("ca.pem").exists());
+        proxy::upstream(name, [self.imap, self.pop3], self.directory.path(), "")
     }
 }
 

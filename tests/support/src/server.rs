@@ -30,6 +30,14 @@ pub fn tls(certificates: &Certificates, newest: SslVersion, serve: impl Fn(TlsSt
     tls_at("127.0.0.1:0", certificates, newest, serve)
 }
 
+/// Serves each connection in a thread of its own, behind TLS 1.3.
+pub fn threads(certificates: &Certificates, serve: impl Fn(TlsStream) + Clone + Send + 'static) -> u16 {
+    tls(certificates, SslVersion::TLS1_3, move |stream| {
+        let serve = serve.clone();
+        std::thread::spawn(move || serve(stream));
+    })
+}
+
 /// The same at another address.
 pub fn tls_at(
     address: &str,
@@ -71,16 +79,34 @@ pub fn take_passwords(mut stream: TlsStream) {
 
 /// Answers OK to whatever comes, up to LOGOUT.
 pub fn answer(mut stream: TlsStream) {
+    answer_by(&mut stream, |_| Some("OK done"));
+}
+
+/// The same with answers by the function, to each command without its tag. It may end the conversation.
+pub fn answer_by(stream: &mut TlsStream, mut status: impl FnMut(&str) -> Option<&'static str>) {
     loop {
-        let line = hear(&mut stream);
+        let line = hear(stream);
         let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
+        let Some(status) = status(command) else { return };
         let bye = if command == "LOGOUT" { "* BYE\r\n" } else { "" };
-        let _ = stream.write_all(format!("{bye}{tag} OK done\r\n").as_bytes());
-        if !bye.is_empty() {
+        let said = stream.write_all(format!("{bye}{tag} {status}\r\n").as_bytes());
+        if said.is_err() || !bye.is_empty() {
             let _ = stream.shutdown();
             return;
         }
     }
+}
+
+/// An IMAP server that lets in whoever has this password, and says of every other login that it was one.
+pub fn judge(mut stream: TlsStream, password: &str, wrong: impl Fn()) {
+    let _ = stream.write_all(b"* OK ready\r\n");
+    answer_by(&mut stream, |command| {
+        if !command.contains("LOGIN") || command.contains(password) {
+            return Some("OK done");
+        }
+        wrong();
+        Some("NO [AUTHENTICATIONFAILED] no")
+    });
 }
 
 /// Reads up to the next line end; the line.

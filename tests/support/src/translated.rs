@@ -5,7 +5,15 @@ use std::sync::{Mutex, PoisonError};
 
 use packetboat::device::password;
 
+use crate::dovecot::Dovecot;
 use crate::issuer::Issuer;
+use crate::proxy::{Proxy, translating_listener, upstreams};
+
+/// packetboat in front of this Dovecot, with these sections: the listeners `imap` and `pop3` translate logins.
+pub fn proxy(dovecot: &Dovecot, devices: &str) -> Proxy {
+    let listeners = ["imap", "pop3"].map(|protocol| translating_listener(protocol, protocol, "implicit", ""));
+    Proxy::start(&(upstreams(dovecot) + &listeners.concat() + devices))
+}
 
 /// The password that the devices of these tests send.
 pub const DEVICE_PASSWORD: &str = "k7m2-xp9at-device";
