@@ -1,13 +1,13 @@
 //! Strangers fill each thing that can be filled, from 1, 6, 40 and 400 addresses, while twelve known devices visit in turn:
 //! none is refused, and none waits for a second more than at rest.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{Ssl, SslContext, SslVersion};
+use openssl::ssl::{Ssl, SslContext};
 use rustix::process::{Resource, getrlimit};
 
 use crate::crowd::{self, milliseconds, say_hello_and_reset, tcp_from_address};
@@ -15,9 +15,10 @@ use support::certificates::Certificates;
 use support::device::Device;
 use support::exchange::{BY_SECRET, Exchange, PASSWORD};
 use support::imap::{Imap, status};
-use support::proxy::{Proxy, listener, translating_listener};
+use support::proxy::{Proxy, listener, translating_listener, upstream};
 use support::server;
 use support::stacks::{self, Version, old};
+use support::translated::device;
 
 /// Devices that are known, each at an address of its own; their passwords are verified anew at each visit.
 const DEVICES: u8 = 12;
@@ -37,24 +38,16 @@ struct Plant {
 impl Plant {
     /// With the limits as they are by default, and as many open files as the package gives.
     fn new() -> Self {
-        let (exchange, directory) = (Exchange::new(), tempfile::tempdir().unwrap());
-        let hash = packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap();
-        let devices: String = (0..DEVICES)
-            .map(|number| {
-                format!("[[device]]\nlogin = \"mfp{number}\"\npasswords = [\"{hash}\"]\naccount = \"scans\"\n")
-            })
-            .collect();
-        let certificates = Certificates::for_name("localhost", 30);
-        certificates.write(directory.path());
-        let port = server::tls(&certificates, SslVersion::TLS1_3, |stream| {
-            std::thread::spawn(move || judge(stream));
-        });
+        let exchange = Exchange::new();
+        let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
+        let devices: String =
+            (0..DEVICES).map(|number| device(&format!("mfp{number}"), "scans", PASSWORD, "")).collect();
+        let port = server::threads(&certificates, |stream| server::judge(stream, PASSWORD, || {}));
         let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\n";
         let text = format!(
-            "[limits]\npassword_memory = \"1s\"\nsessions_per_mailbox = 16\n{}{devices}[upstream.x]\nhost = \"127.0.0.1\"\n\
-             server_name = \"localhost\"\nroots = {:?}\nimap_port = {port}\n{}{}",
+            "[limits]\npassword_memory = \"1s\"\nsessions_per_mailbox = 16\n{}{devices}{}{}{}",
             exchange.configuration(BY_SECRET),
-            directory.path().join("ca.pem"),
+            upstream("x", [port; 2], directory.path(), ""),
             translating_listener("clear", "imap", "starttls", clear),
             listener("passed", "imap", "starttls", &format!("{clear}upstream = \"x\"")),
         );
@@ -166,20 +159,6 @@ fn all_from(addresses: &[Ipv4Addr], each: usize, most: usize, to: SocketAddr, sa
 /// Logins one behind the other, each of which is tried once the one before is refused.
 fn guesses() -> String {
     (0..50).map(|number| format!("a LOGIN mfp{} wrong\r\nb LOGIN guess{number} wrong\r\n", number % 12)).collect()
-}
-
-/// A mail server that lets in who has the password.
-fn judge(mut stream: impl Read + Write + Send + 'static) {
-    let _ = stream.write_all(b"* OK ready\r\n");
-    loop {
-        let line = server::hear(&mut stream);
-        let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
-        let is_wrong = command.contains("LOGIN") && !command.contains(PASSWORD);
-        let answer = if is_wrong { "NO [AUTHENTICATIONFAILED] no" } else { "OK done" };
-        if stream.write_all(format!("{tag} {answer}\r\n").as_bytes()).is_err() || command == "LOGOUT" {
-            return;
-        }
-    }
 }
 
 #[test]

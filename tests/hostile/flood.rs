@@ -13,7 +13,8 @@ use support::certificates::Certificates;
 use support::device::{Device, tcp};
 use support::imap::{Imap, status};
 use support::process::PATIENCE;
-use support::proxy::{Proxy, listener};
+use support::proxy::{Proxy, listener, upstream};
+use support::strain::until;
 
 /// Writes this again and again, and reads whatever comes, each as fast as it can, until the other side has ended it; how
 /// much was written is counted.
@@ -35,22 +36,18 @@ fn flood(stream: &TcpStream, words: &[u8], written: &Arc<AtomicU64>) -> thread::
     })
 }
 
-fn in_clear(limits: &str, upstream: u16) -> Proxy {
+/// Listeners in clear, named by their protocol, in front of this upstream.
+fn in_clear(limits: &str, upstream: &str) -> Proxy {
     let entry = |protocol| {
         listener(protocol, protocol, "plaintext", "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]")
     };
-    Proxy::start(&format!(
-        "[limits]\n{limits}\n[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {upstream}\n\
-         pop3_port = {upstream}\nsecurity = \"starttls\"\n{}{}",
-        entry("imap"),
-        entry("pop3")
-    ))
+    Proxy::start(&format!("[limits]\n{limits}\n{upstream}{}{}", entry("imap"), entry("pop3")))
 }
 
 /// More of them than there are threads to serve them. None of them lets the other side wait for a moment.
 #[test]
 fn devices_that_talk_without_end_are_out_of_time_like_others() {
-    let proxy = in_clear("login_timeout = \"3s\"", 1);
+    let proxy = in_clear("login_timeout = \"3s\"", "[upstream.x]\nhost = \"127.0.0.1\"\n");
     let written = Arc::new(AtomicU64::new(0));
     let begun = Instant::now();
     let floods: Vec<_> = [("imap", "a NOOP\r\n"), ("pop3", "NOOP\r\n")]
@@ -75,18 +72,16 @@ fn devices_that_talk_without_end_are_out_of_time_like_others() {
     );
     assert!(took < PATIENCE / 2, "they had their way for {took:?}");
     let ended = |line: &str| line.contains("session ended") && line.contains("\"login_timeout\"");
-    let deadline = Instant::now() + PATIENCE;
-    while proxy.log.count(ended) < 8 {
-        assert!(Instant::now() < deadline, "{} of 8 lines", proxy.log.count(ended));
-        thread::sleep(Duration::from_millis(20));
-    }
+    until("8 lines", || proxy.log.count(ended) >= 8);
 }
 
 /// A server that goes on with lines which mean nothing, where an answer to STARTTLS is waited for.
 #[test]
 fn a_server_that_talks_without_end_is_out_of_time_like_others() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let proxy = in_clear("upstream_login_timeout = \"1s\"", server.local_addr().unwrap().port());
+    let port = server.local_addr().unwrap().port();
+    let upstream = format!("[upstream.x]\nhost = \"127.0.0.1\"\nimap_port = {port}\nsecurity = \"starttls\"\n");
+    let proxy = in_clear("upstream_login_timeout = \"1s\"", &upstream);
     let mut device = Imap::greeted(Device::plain(proxy.address("imap")));
     device.device.send("a LOGIN u p\r\n");
     let stream = accept(&server).unwrap();
@@ -103,17 +98,10 @@ fn a_server_that_talks_without_end_is_out_of_time_like_others() {
 /// SIGTERM in the middle of a relay on which something moves all the time.
 #[test]
 fn the_end_comes_in_the_middle_of_a_flood() {
-    let certificates = Certificates::ecdsa_for_name("localhost", 30);
-    let directory = tempfile::tempdir().unwrap();
-    certificates.write(directory.path());
+    let (certificates, directory) = Certificates::ecdsa_for_name("localhost", 30).in_directory();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut proxy = Proxy::start(&format!(
-        "[limits]\ndrain_timeout = \"1s\"\n[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {}\n\
-         roots = {:?}\n{}",
-        server.local_addr().unwrap().port(),
-        directory.path().join("ca.pem"),
-        listener("imap", "imap", "plaintext", "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]")
-    ));
+    let port = server.local_addr().unwrap().port();
+    let mut proxy = in_clear("drain_timeout = \"1s\"", &upstream("x", [port; 2], directory.path(), ""));
     let context = setup::server(&certificates);
     let mut stream = tcp(proxy.address("imap"));
     let playing = thread::spawn(move || {

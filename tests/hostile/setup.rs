@@ -56,9 +56,7 @@ pub struct Holdings {
 
 impl Setup {
     pub fn new(clock: Clock) -> Self {
-        let certificates = Certificates::ecdsa_for_name("localhost", 30);
-        let directory = tempfile::tempdir().unwrap();
-        certificates.write(directory.path());
+        let (certificates, directory) = Certificates::ecdsa_for_name("localhost", 30).in_directory();
         let context = server(&certificates);
         let good = Protocol::ALL.map(|protocol| Good::start(protocol, context.clone()));
         let bad = [0, 1].map(|_| [Bad::new(), Bad::new()]);

@@ -9,7 +9,7 @@ use crate::peer::{Peer, accept, client_hello, lossy};
 use crate::setup;
 use support::certificates::Certificates;
 use support::process::PATIENCE;
-use support::proxy::{Proxy, listener};
+use support::proxy::{Proxy, listener, upstream};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// What must never be seen in clear, nor in the log.
@@ -25,16 +25,13 @@ struct Between {
 
 impl Between {
     fn new(security: &str) -> Self {
-        let certificates = Certificates::ecdsa_for_name("localhost", 30);
-        let directory = tempfile::tempdir().unwrap();
-        certificates.write(directory.path());
+        let (certificates, directory) = Certificates::ecdsa_for_name("localhost", 30).in_directory();
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = server.local_addr().unwrap().port();
         let plaintext = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
         let proxy = Proxy::start(&format!(
-            "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\npop3_port = {port}\n\
-             roots = {:?}\nsecurity = \"{security}\"\n{}{}{}{}{}",
-            directory.path().join("ca.pem"),
+            "{}{}{}{}{}{}",
+            upstream("x", [port; 2], directory.path(), &format!("security = \"{security}\"")),
             listener("imap", "imap", "implicit", ""),
             listener("pop3", "pop3", "implicit", ""),
             listener("imap-clear", "imap", "starttls", ""),
@@ -251,9 +248,7 @@ fn commands_in_clear_behind_starttls_are_never_obeyed() {
             let heard = lossy(&device.heard);
             assert!(!heard.contains("OK"), "{injected:?}: {heard:?}");
             let from = device.tcp().unwrap().local_addr().unwrap();
-            let line = between.proxy.log.wait_for("session line", |line| {
-                line.contains("session ended") && line.contains(&format!("\"{from}\""))
-            });
+            let line = between.proxy.session_of("source", &from.to_string()).to_string();
             assert!(line.contains(&format!("\"reason\":\"{reason}\"")), "{injected:?}: {line}");
             assert!(line.contains("\"login\":\"-\""), "{injected:?}: {line}");
         }

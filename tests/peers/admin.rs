@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use support::dovecot::{Dovecot, PASSWORD};
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
-use support::imap::{Imap, status};
+use support::imap::status;
 use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Stack, Start, TLS_1_0, Version, old, openssl};
+use support::stacks::{Stack, Start, Version, old, openssl};
 
 /// Asks with these headers; the status and the whole answer.
 fn ask(proxy: &Proxy, path: &str, headers: &[&str]) -> (u16, String) {
@@ -231,7 +231,7 @@ fn a_listener_that_observes() {
         "[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\nprofile = \"ancient\"\n\
          [[listener]]\nname = \"pop3\"\nprotocol = \"pop3\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\nprofile = \"ancient\"\n",
     );
-    let mut device = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut device = proxy.imap("imap");
     assert!(
         status(&device.command("LOGIN scanner3 secret-of-the-device")).starts_with("NO [UNAVAILABLE] only inventory")
     );
@@ -244,7 +244,7 @@ fn a_listener_that_observes() {
     assert!(device.command(&format!("PASS {PASSWORD}")).starts_with("-ERR [SYS/TEMP]"));
     device.ok("QUIT");
     // Whoever goes on trying is let go, and fills no log.
-    let mut insistent = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut insistent = proxy.imap("imap");
     insistent.device.send("a LOGIN scanner3 x\r\n".repeat(1000));
     while insistent.device.try_line().is_some() {}
     proxy.log.wait_for("end", |line| line.contains("the device goes on trying to log in"));

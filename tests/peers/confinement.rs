@@ -12,9 +12,9 @@ use support::imap::{Imap, status};
 use support::issuer::Issuer;
 use support::pop3::Pop3;
 use support::process::{Lines, Process};
-use support::proxy::{Proxy, listener, translating_listener, upstreams};
+use support::proxy::{Proxy, listener, upstreams};
 use support::stacks::{Stack, Start, Version};
-use support::translated::{account, device};
+use support::translated::{self, account, device};
 
 const DEVICE: &str = "Zq7-only-for-this-device-Zq7";
 const WRONG: &str = "Zq8-wrong-but-still-one-Zq8";
@@ -31,13 +31,8 @@ fn a_devices_password_is_gone_from_memory_after_logout() {
     let issuer = Issuer::start();
     let dovecot = Dovecot::start_with_tokens_of(&issuer);
     let mailbox = dovecot.user_with(&[b"Subject: x\r\n\r\nx\r\n"]);
-    let proxy = Proxy::start(
-        &(upstreams(&dovecot)
-            + &translating_listener("imap", "imap", "implicit", "")
-            + &translating_listener("pop3", "pop3", "implicit", "")
-            + &device("scanner-in-memory", "scans", DEVICE, "")
-            + &account("scans", &mailbox, "implicit", &issuer)),
-    );
+    let scanner = device("scanner-in-memory", "scans", DEVICE, "") + &account("scans", &mailbox, "implicit", &issuer);
+    let proxy = translated::proxy(&dovecot, &scanner);
     let plain = |password: &str| openssl::base64::encode_block(format!("\0scanner-in-memory\0{password}").as_bytes());
     for stack in STACKS {
         let imap = || Imap::greeted(stack.connect(proxy.address("imap"), Start::Implicit));
@@ -185,8 +180,7 @@ fn confinement_can_be_left_out() {
     let directory = tempfile::tempdir().unwrap();
     let file = observing(directory.path(), "confine = false\n");
     let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
-    let mut proxy = Process::start(command.args(["run", "--config"]).arg(&file).stderr(Stdio::piped()));
-    let log = Lines::of(proxy.0.stderr.take().unwrap());
+    let (proxy, log) = Process::logged(command.args(["run", "--config"]).arg(&file));
     log.wait_for("warning", |line| line.contains("confine = false: this process can open every file"));
     log.wait_for("line that it is ready", |line| line.contains("ready"));
     assert!(!log.all().contains("confined by"));

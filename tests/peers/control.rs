@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use serde_json::json;
 use support::connection::Socket;
 use support::device::tcp_from;
 use support::exchange::*;
-use support::process::{Lines, Process};
+use support::process::Process;
 use support::proxy::Proxy;
 use support::strain::{directory_of, until};
 
@@ -278,9 +278,7 @@ fn the_socket_is_the_owners_alone() {
         command.args([env!("CARGO_BIN_EXE_packetboat"), name, "--config"]).arg(&file);
         command
     };
-    let mut process = Process::start(as_user(user, "run").stderr(Stdio::piped()));
-    let log = Lines::of(process.0.stderr.take().unwrap());
-    log.wait_for("line that it is ready", |line| line.ends_with("ready"));
+    let _running = Process::ready(&mut as_user(user, "run"));
     let socket = fs::symlink_metadata(state.join("control")).unwrap();
     assert_eq!((socket.mode() & 0o777, socket.uid()), (0o600, user));
     // As if somebody had opened the directory.
@@ -308,9 +306,7 @@ fn without_a_state_directory_the_page_is_asked() {
         format!("state_directory = \"/proc/none\"\n[admin]\nlisten = [\"{port}\"]\ntoken_file = {token:?}\n{plain}");
     fs::write(&file, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
-    let mut process = Process::start(command.args(["run", "--config"]).arg(&file).stderr(Stdio::piped()));
-    let log = Lines::of(process.0.stderr.take().unwrap());
-    log.wait_for("line that it is ready", |line| line.ends_with("ready"));
+    let _running = Process::ready(command.args(["run", "--config"]).arg(&file));
     let ran = run(&file, &["health"]);
     assert_eq!((ran.code, ran.output.as_str()), (0, "alive\n"), "{}", ran.errors);
     let ran = run(&file, &["devices"]);

@@ -13,25 +13,15 @@ use support::message;
 use support::pop3::Pop3;
 use support::proxy::{Proxy, listener, upstreams};
 use support::server;
-use support::stacks::{Start, TLS_1_0, Version, java, old, openssl};
-
-/// IMAP and POP3, implicit TLS, to an upstream on this port.
-fn proxy_to(port: u16, upstream: &str) -> Proxy {
-    let configuration = format!(
-        "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\npop3_port = {port}\n{upstream}\n{}{}",
-        listener("imap", "imap", "implicit", ""),
-        listener("pop3", "pop3", "implicit", "")
-    );
-    Proxy::start(&configuration)
-}
+use support::stacks::{Start, Version, java, old, openssl};
 
 /// Both protocols are told, stay connected, and the log says why, once each.
 fn both_are_told(proxy: &Proxy, imap_code: &str, pop3_code: &str, log: &str) {
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut imap = proxy.imap("imap");
     let answer = imap.command("LOGIN user0 whatever");
     assert!(status(&answer).starts_with(&format!("NO [{imap_code}] ")), "{answer:?}");
     imap.ok("NOOP");
-    let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    let mut pop3 = proxy.pop3("pop3");
     pop3.ok("USER user0");
     let answer = pop3.command("PASS whatever");
     assert!(answer.starts_with(&format!("-ERR [{pop3_code}] ")), "{answer}");
@@ -47,22 +37,18 @@ fn both_are_told(proxy: &Proxy, imap_code: &str, pop3_code: &str, log: &str) {
 #[test]
 fn a_wrong_password_costs_the_login_and_no_more() {
     let dovecot = Dovecot::start();
-    let proxy = Proxy::start(
-        &(upstreams(&dovecot)
-            + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")
-            + &listener("pop3", "pop3", "implicit", "upstream = \"starttls\"")),
-    );
+    let proxy = Proxy::for_dovecot(&dovecot, ["implicit", "starttls"], "");
     both_are_told(&proxy, "AUTHENTICATIONFAILED", "AUTH", "mail server refused user name or password");
     // The right one on the same connection.
     let small = message(1024);
     let user = dovecot.user_with(&[&small]);
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut imap = proxy.imap("imap");
     for _ in 0..3 {
         assert!(status(&imap.command(&format!("LOGIN {user} wrong"))).starts_with("NO [AUTHENTICATIONFAILED]"));
     }
     imap.session(&user, PASSWORD, &[&small]);
     let user = dovecot.user_with(&[&small]);
-    let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    let mut pop3 = proxy.pop3("pop3");
     for _ in 0..3 {
         pop3.ok(&format!("USER {user}"));
         assert!(pop3.command("PASS wrong").starts_with("-ERR [AUTH]"));
@@ -73,7 +59,12 @@ fn a_wrong_password_costs_the_login_and_no_more() {
 #[test]
 fn upstream_is_down() {
     let [port] = free_ports();
-    both_are_told(&proxy_to(port, ""), "UNAVAILABLE", "SYS/TEMP", "mail server cannot be reached: 127.0.0.1 port");
+    both_are_told(
+        &Proxy::for_port(port, ""),
+        "UNAVAILABLE",
+        "SYS/TEMP",
+        "mail server cannot be reached: 127.0.0.1 port",
+    );
 }
 
 #[test]
@@ -103,24 +94,22 @@ fn upstream_certificate_is_not_accepted() {
         let port = server::tls(&certificates, SslVersion::TLS1_3, |stream| server::say(stream, "* OK never seen\r\n"));
         let roots = if trusted { format!("roots = {:?}", directory.path().join("ca.pem")) } else { String::new() };
         let log = format!("mail server's certificate is not accepted: 127.0.0.1: {log}");
-        both_are_told(&proxy_to(port, &roots), "CONTACTADMIN", "SYS/PERM", &log);
+        both_are_told(&Proxy::for_port(port, &roots), "CONTACTADMIN", "SYS/PERM", &log);
     }
 }
 
 #[test]
 fn upstream_offers_only_tls_1_1() {
-    let certificates = Certificates::for_name("localhost", 30);
-    let directory = tempfile::tempdir().unwrap();
-    certificates.write(directory.path());
+    let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
     let port = server::tls(&certificates, SslVersion::TLS1_1, |stream| server::say(stream, "* OK never seen\r\n"));
     let roots = format!("roots = {:?}", directory.path().join("ca.pem"));
-    both_are_told(&proxy_to(port, &roots), "CONTACTADMIN", "SYS/PERM", "offers nothing newer than TLS 1.1");
+    both_are_told(&Proxy::for_port(port, &roots), "CONTACTADMIN", "SYS/PERM", "offers nothing newer than TLS 1.1");
 }
 
 #[test]
 fn upstream_speaks_no_tls() {
     let port = server::plain(|stream| server::say(stream, "* OK hello in clear\r\n"));
-    both_are_told(&proxy_to(port, ""), "CONTACTADMIN", "SYS/PERM", "set security = \\\"starttls\\\"");
+    both_are_told(&Proxy::for_port(port, ""), "CONTACTADMIN", "SYS/PERM", "set security = \\\"starttls\\\"");
 }
 
 /// One octet of a handshake message, and an alert in the middle of it: rustls has no words for that, and no alert.
@@ -131,7 +120,7 @@ fn upstream_breaks_a_handshake_message_off() {
         server::say(stream, "");
     });
     both_are_told(
-        &proxy_to(port, ""),
+        &Proxy::for_port(port, ""),
         "CONTACTADMIN",
         "SYS/PERM",
         "peer misbehaved: MessageInterleavedWithHandshakeMessage",
@@ -140,12 +129,10 @@ fn upstream_breaks_a_handshake_message_off() {
 
 #[test]
 fn upstream_does_not_answer_in_time() {
-    let certificates = Certificates::for_name("localhost", 30);
-    let directory = tempfile::tempdir().unwrap();
-    certificates.write(directory.path());
+    let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
     let port = server::tls(&certificates, SslVersion::TLS1_3, |stream| server::say(stream, ""));
     let more = format!("roots = {:?}\n[limits]\nupstream_login_timeout = \"200ms\"", directory.path().join("ca.pem"));
-    both_are_told(&proxy_to(port, &more), "UNAVAILABLE", "SYS/TEMP", "limits.upstream_login_timeout = 200ms");
+    both_are_told(&Proxy::for_port(port, &more), "UNAVAILABLE", "SYS/TEMP", "limits.upstream_login_timeout = 200ms");
 }
 
 #[test]
@@ -156,8 +143,8 @@ fn answers_injected_behind_starttls_upstream_are_not_believed() {
         // Both protocols' answer to STARTTLS, and at once the one to a login that has not been sent.
         server::say(stream, "P1 OK begin\r\nP2 OK LOGIN completed\r\n");
     });
-    let proxy = proxy_to(port, "security = \"starttls\"");
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let proxy = Proxy::for_port(port, "security = \"starttls\"");
+    let mut imap = proxy.imap("imap");
     assert!(status(&imap.command("LOGIN user0 whatever")).starts_with("NO [UNAVAILABLE]"));
     let line = proxy.log.wait_for("line about the login", |line| line.contains("login failed"));
     assert!(line.contains("plaintext behind STARTTLS: the server's side sent answers in clear"), "{line}");
@@ -370,7 +357,7 @@ fn time_outs_say_goodbye() {
         assert_eq!(proxy.session_line(name)["reason"], "login_timeout");
     }
     let user = dovecot.user_with(&[]);
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("idle"), Start::Implicit));
+    let mut imap = proxy.imap("idle");
     imap.login(&user, PASSWORD);
     assert!(imap.device.line().starts_with("* BYE nothing moved for too long"));
     assert!(imap.device.has_ended());

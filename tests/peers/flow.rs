@@ -22,9 +22,7 @@ const BOUND: Duration = Duration::from_secs(30);
 
 /// A proxy with one place in the mailbox, and a mail server at this address. A message to the sender has the server speak.
 fn proxy(issuer: &Issuer, address: &str, start: impl FnOnce(Server) -> u16) -> (Proxy, Sender<()>) {
-    let certificates = Certificates::for_name("localhost", 30);
-    let directory = tempfile::tempdir().unwrap();
-    certificates.write(directory.path());
+    let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
     let (speak, told) = channel();
     let told = Arc::new(Mutex::new(told));
     let port = start(Box::new(move || {

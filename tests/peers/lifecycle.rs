@@ -4,40 +4,22 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 
-use openssl::ssl::SslVersion;
-
-use support::certificates::Certificates;
-use support::connection::TlsStream;
-use support::device::Device;
 use support::dovecot::{Dovecot, PASSWORD};
-use support::imap::Imap;
+use support::harness::Harness;
+use support::imap::status;
 use support::message;
-use support::pop3::Pop3;
-use support::process::{Lines, PATIENCE, Process};
-use support::proxy::{Proxy, listener, upstreams};
+use support::process::{Lines, Process};
+use support::proxy::{Proxy, listener};
 use support::server;
-use support::stacks::{Start, TLS_1_0, Version, old, openssl};
-
-fn both(dovecot: &Dovecot, more: &str) -> Proxy {
-    Proxy::start(
-        &(upstreams(dovecot)
-            + more
-            + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")
-            + &listener("pop3", "pop3", "implicit", "upstream = \"implicit\"")),
-    )
-}
-
-fn raw(proxy: &Proxy, name: &str) -> TlsStream {
-    openssl(proxy.address(name), Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
-}
+use support::strain::until;
 
 /// What logrotate, shells and container runtimes send by habit ends nobody's session; QUIT and PWR drain as TERM does.
 #[test]
 fn signals_by_habit() {
     let dovecot = Dovecot::start();
     for last in ["QUIT", "PWR"] {
-        let mut proxy = both(&dovecot, "");
-        let mut device = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+        let mut proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "");
+        let mut device = proxy.imap("imap");
         device.login(&dovecot.user_with(&[]), PASSWORD);
         for signal in ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PIPE", "WINCH", "URG", "CHLD"] {
             proxy.process.signal(signal);
@@ -84,19 +66,14 @@ fn signals_while_it_starts() {
 #[test]
 fn deletions_happen_with_quit_and_only_then() {
     let dovecot = Dovecot::start();
-    let proxy = both(&dovecot, "");
+    let proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "");
     let small = message(1024);
     for (last, left) in [("QUIT\r\n", 0), ("", 1), ("QUI", 1), ("NOOP\r\n", 1)] {
         for close in ["close_notify", "fin", "reset"] {
             let user = dovecot.user_with(&[&small]);
-            let stream = raw(&proxy, "pop3");
-            let socket = stream.get_ref().try_clone().unwrap();
-            let mut ssl = stream;
-            let mut say = |words: String| {
-                use std::io::Write;
-                ssl.write_all(words.as_bytes()).unwrap();
-            };
-            say(format!("USER {user}\r\nPASS {PASSWORD}\r\nDELE 1\r\n"));
+            let mut ssl = proxy.tls("pop3");
+            let socket = ssl.get_ref().try_clone().unwrap();
+            ssl.write_all(format!("USER {user}\r\nPASS {PASSWORD}\r\nDELE 1\r\n").as_bytes()).unwrap();
             let mut heard = Vec::new();
             let mut chunk = [0; 4096];
             while heard.iter().filter(|&&octet| octet == b'\n').count() < 4 {
@@ -104,7 +81,6 @@ fn deletions_happen_with_quit_and_only_then() {
                 heard.extend_from_slice(&chunk[..count]);
             }
             if !last.is_empty() {
-                use std::io::Write;
                 ssl.write_all(last.as_bytes()).unwrap();
             }
             match close {
@@ -116,9 +92,7 @@ fn deletions_happen_with_quit_and_only_then() {
                 }
             }
             drop((ssl, socket));
-            let line = proxy.log.wait_for("session line", |line| {
-                line.contains("session ended") && line.contains(&format!("\"login\":\"{user}\""))
-            });
+            let line = proxy.session_of("login", &user);
             let messages = dovecot.messages_of(&user);
             assert_eq!(messages, left, "{last:?} {close}: {line}\n{}", dovecot.log());
         }
@@ -128,12 +102,8 @@ fn deletions_happen_with_quit_and_only_then() {
 /// The server closes: the device reads all that was said, then close_notify.
 #[test]
 fn a_server_that_closes_is_passed_on() {
-    let certificates = Certificates::for_name("localhost", 30);
-    let directory = tempfile::tempdir().unwrap();
-    certificates.write(directory.path());
     for notify in [true, false] {
-        let port = server::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
-            use std::io::Write;
+        let proxy = Harness::with("", move |mut stream| {
             let _ = stream.write_all(b"* OK ready\r\n");
             server::hear(&mut stream);
             let last = format!(
@@ -145,13 +115,7 @@ fn a_server_that_closes_is_passed_on() {
                 let _ = stream.shutdown();
             }
         });
-        let proxy = Proxy::start(&format!(
-            "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\nroots = {:?}\n{}",
-            directory.path().join("ca.pem"),
-            listener("imap", "imap", "implicit", "")
-        ));
-        let mut stream = raw(&proxy, "imap");
-        use std::io::Write;
+        let mut stream = proxy.tls("imap");
         stream.write_all(b"a LOGIN u p\r\n").unwrap();
         let mut heard = Vec::new();
         stream.read_to_end(&mut heard).unwrap();
@@ -173,11 +137,10 @@ fn a_server_that_closes_is_passed_on() {
 #[test]
 fn a_half_closed_device_gets_its_answers() {
     let dovecot = Dovecot::start();
-    let proxy = both(&dovecot, "");
+    let proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "");
     let small = message(1024);
     let user = dovecot.user_with(&[&small]);
-    let mut stream = raw(&proxy, "pop3");
-    use std::io::Write;
+    let mut stream = proxy.tls("pop3");
     stream.write_all(format!("USER {user}\r\nPASS {PASSWORD}\r\nRETR 1\r\nQUIT\r\n").as_bytes()).unwrap();
     stream.get_ref().shutdown(Shutdown::Write).unwrap();
     let mut heard = Vec::new();
@@ -191,15 +154,12 @@ fn sigterm_lets_sessions_end_and_then_ends_them() {
     let dovecot = Dovecot::start();
     let small = message(1024);
     let user = dovecot.user_with(&[&small]);
-    let mut proxy = both(&dovecot, "[limits]\ndrain_timeout = \"1500ms\"\n");
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "[limits]\ndrain_timeout = \"1500ms\"\n");
+    let mut imap = proxy.imap("imap");
     imap.login(&user, PASSWORD);
     proxy.process.signal("TERM");
     proxy.log.wait_for("drain", |line| line.contains("SIGTERM: no new connections"));
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while TcpStream::connect(proxy.address("imap")).is_ok() {
-        assert!(std::time::Instant::now() < deadline);
-    }
+    until("the listener closes", || TcpStream::connect(proxy.address("imap")).is_err());
     // The running session goes on, until its time is over.
     imap.ok("SELECT INBOX");
     assert!(imap.fetch(1) == small);
@@ -213,8 +173,8 @@ fn sigterm_lets_sessions_end_and_then_ends_them() {
 fn sigterm_does_not_wait_for_nobody() {
     let dovecot = Dovecot::start();
     let user = dovecot.user_with(&[]);
-    let mut proxy = both(&dovecot, "[limits]\ndrain_timeout = \"1h\"\n");
-    let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    let mut proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "[limits]\ndrain_timeout = \"1h\"\n");
+    let mut pop3 = proxy.pop3("pop3");
     pop3.login(&user, PASSWORD);
     proxy.process.signal("TERM");
     proxy.log.wait_for("drain", |line| line.contains("SIGTERM"));
@@ -230,13 +190,10 @@ fn sigterm_does_not_wait_for_nobody() {
 fn a_server_that_dies_takes_no_device_with_it() {
     let mut dovecot = Dovecot::start();
     let user = dovecot.user_with(&[]);
-    let proxy = both(&dovecot, "");
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "");
+    let mut imap = proxy.imap("imap");
     imap.login(&user, PASSWORD);
     dovecot.stop();
     while imap.device.try_line().is_some() {}
-    let mut device: Device = TLS_1_0.connect(proxy.address("imap"), Start::Implicit);
-    device.line();
-    device.send(format!("a LOGIN {user} {PASSWORD}\r\n"));
-    assert!(device.line().starts_with("a NO [UNAVAILABLE]"));
+    assert!(status(&proxy.imap("imap").command(&format!("LOGIN {user} {PASSWORD}"))).starts_with("NO [UNAVAILABLE]"));
 }

@@ -13,8 +13,9 @@ use support::device::{Device, tcp, tcp_from};
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
 use support::imap::{Imap, status};
 use support::process::PATIENCE;
-use support::proxy::{Proxy, listener, translating_listener};
+use support::proxy::{Proxy, listener, translating_listener, upstream};
 use support::server;
+use support::translated::device;
 
 const OBSERVED: &str = "observe = true\nallowed_networks = [\"127.0.0.0/8\", \"2001:db8::/32\", \"::1/128\"]\n";
 
@@ -165,10 +166,7 @@ fn a_guesser_does_not_keep_the_device_out() {
 #[test]
 fn devices_behind_one_address_are_in_at_once() {
     let exchange = Exchange::new();
-    let hash = packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap();
-    let others: String = (0..12)
-        .map(|number| format!("[[device]]\nlogin = \"mfp{number}\"\npasswords = [\"{hash}\"]\naccount = \"scans\"\n"))
-        .collect();
+    let others: String = (0..12).map(|number| device(&format!("mfp{number}"), "scans", PASSWORD, "")).collect();
     let limits = "[limits]\nsessions_per_mailbox = 16\n";
     let proxy = exchange.proxy(&(limits.to_owned() + &exchange.configuration(BY_SECRET) + &others));
     let logins: Vec<String> = (0..12).map(|number| format!("LOGIN mfp{number} {PASSWORD}")).collect();
@@ -214,9 +212,7 @@ fn passwords_and_logins_in_latin_1() {
 /// affair.
 #[test]
 fn a_password_that_is_passed_through_is_not_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let certificates = Certificates::for_name("localhost", 30);
-    certificates.write(directory.path());
+    let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
     let (sender, heard) = std::sync::mpsc::channel();
     let port = server::tls(&certificates, openssl::ssl::SslVersion::TLS1_3, move |mut stream| {
         stream.write_all(b"* OK ready\r\n").unwrap();
@@ -227,11 +223,9 @@ fn a_password_that_is_passed_through_is_not_read() {
         sender.send(password).unwrap();
         server::say(stream, "\r\nP2 NO [AUTHENTICATIONFAILED] no\r\n");
     });
-    let roots = directory.path().join("ca.pem");
-    let proxy = Proxy::start(&format!(
-        "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\nimap_port = {port}\n{}",
-        listener("imap", "imap", "starttls", "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]")
-    ));
+    let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
+    let upstream = upstream("x", [port; 2], directory.path(), "");
+    let proxy = Proxy::start(&(upstream + &listener("imap", "imap", "starttls", clear)));
     let mut device = Imap::greeted(Device::plain(proxy.address("imap")));
     device.device.send(b"t LOGIN u \"M\xfcller\xa3\"\r\n");
     assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), *b"M\xfcller\xa3");
@@ -243,8 +237,7 @@ fn a_password_that_is_passed_through_is_not_read() {
 fn authorization_identities_of_the_device_itself() {
     let exchange = Exchange::new();
     let more = "aliases = [\"scan-to-mail@contoso.example\"]\n";
-    let hash = packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap();
-    let other = format!("[[device]]\nlogin = \"other\"\npasswords = [\"{hash}\"]\naccount = \"scans\"\n");
+    let other = device("other", "scans", PASSWORD, "");
     let proxy = exchange.proxy(&(exchange.configuration(BY_SECRET) + more + &other));
     let plain = |acts_as: &str, login: &str| {
         openssl::base64::encode_block(format!("{acts_as}\0{login}\0{PASSWORD}").as_bytes())
@@ -378,9 +371,5 @@ fn a_flood_of_refused_connections_ties_nothing_up() {
     for stream in &mut crowd {
         let _ = stream.read_to_end(&mut Vec::new());
     }
-    let deadline = Instant::now() + PATIENCE;
-    while proxy.process.open_files() > files {
-        assert!(Instant::now() < deadline, "{} open files, and {files} before", proxy.process.open_files());
-        std::thread::yield_now();
-    }
+    proxy.until_files(files);
 }

@@ -19,7 +19,7 @@ fn big() -> &'static [u8] {
 }
 
 /// Every entry, both protocols, both kinds of upstream, one stack.
-fn every_door(stack: Stack, profile: &str, tls_version: &str) {
+fn every_entry(stack: Stack, profile: &str, tls_version: &str) {
     let dovecot = Dovecot::start();
     let mut configuration = upstreams(&dovecot);
     for protocol in ["imap", "pop3"] {
@@ -39,9 +39,7 @@ fn every_door(stack: Stack, profile: &str, tls_version: &str) {
             let device = stack.connect(proxy.address(&name), start);
             whole_session(protocol, device, starttls, &user, &[&small, big()]);
             assert_eq!(dovecot.messages_of(&user), 0, "{name}: not deleted");
-            let line = proxy.log.wait_for("session line", |line| {
-                line.contains("session ended") && line.contains(&format!("\"login\":\"{user}\""))
-            });
+            let line = proxy.session_of("login", &user).to_string();
             assert!(line.contains("the device logged out") && line.contains(tls_version), "{line}");
             assert!(
                 line.contains("\"upstream_tls\":\"TLSv1.3 ") || line.contains("\"upstream_tls\":\"TLSv1.2 "),
@@ -62,7 +60,7 @@ fn whole_session(protocol: &str, device: Device, starttls: bool, user: &str, mes
 
 #[test]
 fn openssl_at_tls_1_0() {
-    every_door(
+    every_entry(
         Stack::Openssl { version: Version::Tls1_0, ciphers: "ECDHE-RSA-AES256-SHA" },
         "legacy",
         "TLSv1 ECDHE-RSA-AES256-SHA",
@@ -71,12 +69,12 @@ fn openssl_at_tls_1_0() {
 
 #[test]
 fn openssl_at_tls_1_1() {
-    every_door(Stack::Openssl { version: Version::Tls1_1, ciphers: "AES128-SHA" }, "legacy", "TLSv1.1 AES128-SHA");
+    every_entry(Stack::Openssl { version: Version::Tls1_1, ciphers: "AES128-SHA" }, "legacy", "TLSv1.1 AES128-SHA");
 }
 
 #[test]
 fn openssl_at_tls_1_2_with_static_rsa() {
-    every_door(
+    every_entry(
         Stack::Openssl { version: Version::Tls1_2, ciphers: "AES256-SHA256" },
         "legacy",
         "TLSv1.2 AES256-SHA256",
@@ -85,43 +83,41 @@ fn openssl_at_tls_1_2_with_static_rsa() {
 
 #[test]
 fn openssl_at_sslv3_with_rc4() {
-    every_door(Stack::Openssl { version: Version::Ssl3, ciphers: "RC4-SHA" }, "ancient", "SSLv3 RC4-SHA");
+    every_entry(Stack::Openssl { version: Version::Ssl3, ciphers: "RC4-SHA" }, "ancient", "SSLv3 RC4-SHA");
 }
 
 #[test]
 fn s_client_at_tls_1_0() {
-    every_door(Stack::SClient("-tls1"), "legacy", "TLSv1 ");
+    every_entry(Stack::SClient("-tls1"), "legacy", "TLSv1 ");
 }
 
 #[test]
 fn s_client_at_tls_1_1() {
-    every_door(Stack::SClient("-tls1_1"), "legacy", "TLSv1.1 ");
+    every_entry(Stack::SClient("-tls1_1"), "legacy", "TLSv1.1 ");
 }
 
 #[test]
 fn gnutls_at_tls_1_0() {
-    every_door(Stack::Gnutls, "legacy", "TLSv1 ");
+    every_entry(Stack::Gnutls, "legacy", "TLSv1 ");
 }
 
 #[test]
 fn mbedtls_at_tls_1_0() {
-    every_door(Stack::Mbedtls, "legacy", "TLSv1 ");
+    every_entry(Stack::Mbedtls, "legacy", "TLSv1 ");
 }
 
 #[test]
 fn java_with_a_client_hello_in_sslv2_format() {
-    every_door(Stack::JavaSslv2Hello, "legacy", "TLSv1 ");
-    every_door(Stack::JavaSslv2Hello, "ancient", "TLSv1 ");
+    every_entry(Stack::JavaSslv2Hello, "legacy", "TLSv1 ");
+    every_entry(Stack::JavaSslv2Hello, "ancient", "TLSv1 ");
 }
 
 /// The suites that only `ancient` has, and DHE, each once.
 #[test]
 fn every_old_cipher_suite() {
     let dovecot = Dovecot::start();
-    let proxy = Proxy::start(
-        &(upstreams(&dovecot)
-            + &listener("imap", "imap", "implicit", "profile = \"ancient\"\nupstream = \"implicit\"")),
-    );
+    let ancient = listener("imap", "imap", "implicit", "profile = \"ancient\"\nupstream = \"implicit\"");
+    let proxy = Proxy::start(&(upstreams(&dovecot) + &ancient));
     let small = message(1024);
     for ciphers in
         ["DES-CBC3-SHA", "RC4-MD5", "RC4-SHA", "ECDHE-RSA-RC4-SHA", "DHE-RSA-AES128-SHA", "DHE-RSA-DES-CBC3-SHA"]
@@ -139,11 +135,8 @@ fn every_old_cipher_suite() {
 fn no_tls_at_all_where_the_operator_said_so_twice() {
     let dovecot = Dovecot::start();
     let more = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\nupstream = \"implicit\"";
-    let proxy = Proxy::start(
-        &(upstreams(&dovecot)
-            + &listener("imap", "imap", "plaintext", more)
-            + &listener("pop3", "pop3", "plaintext", more)),
-    );
+    let listeners = ["imap", "pop3"].map(|protocol| listener(protocol, protocol, "plaintext", more));
+    let proxy = Proxy::start(&(upstreams(&dovecot) + &listeners.concat()));
     let small = message(1024);
     for protocol in ["imap", "pop3"] {
         let user = dovecot.user_with(&[&small, big()]);

@@ -13,13 +13,12 @@ use openssl::ssl::SslVersion;
 
 use support::certificates::Certificates;
 use support::exchange::Ran;
-use support::imap::{Imap, status};
+use support::imap::status;
 use support::issuer::Issuer;
 use support::network::Network;
 use support::process::{PATIENCE, Process};
 use support::proxy::{Proxy, listener, translating_listener};
 use support::server;
-use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account, device};
 
 const HOST: &str = "mail.contoso.example";
@@ -88,7 +87,7 @@ fn upstream(directory: &Path) -> String {
 }
 
 fn login(proxy: &Proxy) -> String {
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut imap = proxy.imap("imap");
     status(&imap.command("LOGIN somebody secret")).to_owned()
 }
 

@@ -12,10 +12,9 @@ use openssl::x509::X509;
 
 use support::certificates::Certificates;
 use support::exchange::{Ran, mode};
-use support::imap::{Imap, status};
+use support::imap::status;
 use support::proxy::{Proxy, listener};
 use support::server;
-use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account_of, device};
 
 const MAKE: &str = "make one of X.509 version 3 with subjectAltName = DNS:localhost, CA:FALSE";
@@ -75,7 +74,7 @@ impl Office {
     fn login(&self, server: &Certificates, newest: SslVersion, roots: &str) -> (String, String) {
         let port = server::tls(server, newest, server::agree);
         let proxy = Proxy::start(&self.upstream(port, roots));
-        let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+        let mut imap = proxy.imap("imap");
         let answer = status(&imap.command("LOGIN somebody secret")).to_owned();
         let told = |line: &str| line.contains("login failed");
         let log =
@@ -173,7 +172,7 @@ fn the_roots_of_a_token_endpoint_are_judged_alike() {
         + &account_of("scans", "scan@contoso.example", "x", "office")
         + &identity;
     let proxy = Proxy::start(&configuration);
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut imap = proxy.imap("imap");
     imap.login("scanner", DEVICE_PASSWORD);
     for key in ["identity.office.roots", "upstream.x.roots"] {
         let is = |line: &str| line.contains(key) && line.contains("CA:TRUE") && line.contains("accepted all the same");

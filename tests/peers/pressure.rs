@@ -1,37 +1,30 @@
 //! Peers that do not read, do not answer, dawdle or leave at the wrong moment: bounded, and told what is so.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
-use std::path::Path;
+use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
 use crate::planted::Wires;
-use support::certificates::Certificates;
-use support::connection::{Socket, TlsStream};
+use support::connection::Socket;
 use support::device::{Device, tcp};
 use support::dovecot::{Dovecot, PASSWORD};
 use support::harness::Harness;
 use support::imap::{Imap, status};
 use support::message;
 use support::process::PATIENCE;
-use support::proxy::{Proxy, listener, upstream, upstreams};
+use support::proxy::{Proxy, listener, upstreams};
 use support::server;
 use support::stacks::{Start, TLS_1_0, Version, old, openssl};
+use support::strain::until;
 use support::translated::DEVICE_PASSWORD;
 
-fn in_front_of(port: u16, directory: &Path, more: &str) -> Proxy {
-    Proxy::start(&format!(
-        "{more}\n{}{}{}",
-        upstream("x", [port, port], directory, ""),
-        listener("imap", "imap", "implicit", ""),
-        listener("pop3", "pop3", "implicit", "")
-    ))
-}
-
-fn raw(proxy: &Proxy, name: &str) -> TlsStream {
-    openssl(proxy.address(name), Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
+/// A proxy in front of a server that takes connections and never says a word.
+fn in_front_of_silence(limits: &str) -> (TcpListener, Proxy) {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Proxy::for_port(silent.local_addr().unwrap().port(), &format!("[limits]\n{limits}"));
+    (silent, proxy)
 }
 
 /// Writes until the other side takes no more for a while; how much it took.
@@ -70,7 +63,7 @@ fn a_server_that_floods_a_device_that_does_not_read_cannot_either() {
         let _ = sender.send(taken);
         let _ = stream.read(&mut [0]);
     });
-    let mut stream = raw(&harness, "imap");
+    let mut stream = harness.tls("imap");
     stream.write_all(b"a LOGIN u p\r\n").unwrap();
     let before = harness.process.figure("VmRSS:");
     let taken = receiver.recv_timeout(PATIENCE).unwrap();
@@ -87,7 +80,7 @@ fn a_refused_login_gives_the_device_its_own_time_again() {
         server::hear(&mut stream);
         server::say(stream, "P2 NO LOGIN failed.\r\n");
     });
-    let mut imap = Imap::greeted(TLS_1_0.connect(harness.address("imap"), Start::Implicit));
+    let mut imap = harness.imap("imap");
     let refused = Instant::now();
     assert!(status(&imap.command("LOGIN u p")).starts_with("NO [AUTHENTICATIONFAILED]"));
     while refused.elapsed() < Duration::from_millis(700) {
@@ -116,7 +109,7 @@ fn a_half_closed_device_gets_a_slow_mail_whole() {
         let _ = stream.write_all(b"+OK bye\r\n");
         let _ = stream.shutdown();
     });
-    let mut stream = raw(&harness, "pop3");
+    let mut stream = harness.tls("pop3");
     stream.write_all(b"USER u\r\nPASS p\r\nRETR 1\r\nQUIT\r\n").unwrap();
     stream.get_ref().shutdown(Shutdown::Write).unwrap();
     let mut heard = String::new();
@@ -135,7 +128,7 @@ fn a_server_that_does_not_answer_quit_is_named() {
         }
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let mut stream = raw(&harness, "pop3");
+    let mut stream = harness.tls("pop3");
     stream.write_all(b"USER u\r\nPASS p\r\nQUIT\r\n").unwrap();
     let mut heard = [0; 200];
     while !String::from_utf8_lossy(&heard).contains("logged in") {
@@ -159,7 +152,7 @@ fn a_server_that_ignores_the_close_does_not_hold_the_connection() {
         let _ = stream.get_mut().read(&mut [0]);
         std::thread::park_timeout(PATIENCE);
     });
-    let mut imap = Imap::greeted(TLS_1_0.connect(harness.address("imap"), Start::Implicit));
+    let mut imap = harness.imap("imap");
     imap.login("u", "p");
     drop(imap);
     let line = harness.session_line("imap");
@@ -173,10 +166,8 @@ fn passing_trouble_is_told_as_passing() {
     let port = server::plain(|stream| {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     });
-    let directory = tempfile::tempdir().unwrap();
-    Certificates::for_name("localhost", 30).write(directory.path());
-    let proxy = in_front_of(port, directory.path(), "");
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let proxy = Proxy::for_port(port, "");
+    let mut imap = proxy.imap("imap");
     assert!(status(&imap.command("LOGIN u p")).starts_with("NO [UNAVAILABLE]"));
     // The reset may meet the connection, or already the connecting.
     proxy.log.wait_for("reason", |line| {
@@ -196,7 +187,7 @@ fn passing_trouble_is_told_as_passing() {
             // Gone with a reset: what it said counts all the same.
             let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
         });
-        let mut imap = Imap::greeted(TLS_1_0.connect(harness.address("imap"), Start::Implicit));
+        let mut imap = harness.imap("imap");
         let answer = imap.command("LOGIN u topsecret");
         assert!(status(&answer).starts_with(&format!("NO [{code}]")), "{words}: {answer:?}");
         let line = harness.log.wait_for("login line", |line| line.contains("login failed"));
@@ -211,7 +202,7 @@ fn a_token_that_runs_out_in_the_middle_is_passed_on() {
         server::hear(&mut stream);
         let _ = stream.write_all(b"P2 OK in\r\n+ idling\r\n* BYE Session invalidated - AccessTokenExpired\r\n");
     });
-    let mut imap = Imap::greeted(TLS_1_0.connect(harness.address("imap"), Start::Implicit));
+    let mut imap = harness.imap("imap");
     imap.login("u", "p");
     assert_eq!(imap.device.line(), "+ idling");
     assert_eq!(imap.device.line(), "* BYE Session invalidated - AccessTokenExpired");
@@ -221,13 +212,8 @@ fn a_token_that_runs_out_in_the_middle_is_passed_on() {
 /// SIGTERM while the server is dialled: the device hears of it, and there is a line.
 #[test]
 fn the_end_comes_for_who_is_logging_in_as_well() {
-    // Takes the connection, and never says a word.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    Certificates::for_name("localhost", 30).write(directory.path());
-    let mut proxy =
-        in_front_of(silent.local_addr().unwrap().port(), directory.path(), "[limits]\ndrain_timeout = \"200ms\"");
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let (silent, mut proxy) = in_front_of_silence("drain_timeout = \"200ms\"");
+    let mut imap = proxy.imap("imap");
     imap.device.send("a LOGIN u p\r\n");
     let _dialled = silent.accept().unwrap();
     proxy.process.signal("TERM");
@@ -241,12 +227,8 @@ fn the_end_comes_for_who_is_logging_in_as_well() {
 fn a_second_signal_ends_at_once() {
     let dovecot = Dovecot::start();
     let user = dovecot.user_with(&[]);
-    let mut proxy = Proxy::start(
-        &(upstreams(&dovecot)
-            + "[limits]\ndrain_timeout = \"1h\"\n"
-            + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")),
-    );
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "[limits]\ndrain_timeout = \"1h\"\n");
+    let mut imap = proxy.imap("imap");
     imap.login(&user, PASSWORD);
     proxy.process.signal("INT");
     proxy.log.wait_for("drain", |line| line.contains("SIGINT: no new connections"));
@@ -261,13 +243,10 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn a_device_that_leaves_during_the_dial_is_forgotten() {
     for (closes, reason) in [(false, "device_lost"), (true, "device_closed")] {
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        Certificates::for_name("localhost", 30).write(directory.path());
         let timeout = if closes { "1s" } else { "1h" };
-        let more = format!("[limits]\nconnections = 1\nupstream_handshake_timeout = \"{timeout}\"");
-        let proxy = in_front_of(silent.local_addr().unwrap().port(), directory.path(), &more);
-        let mut stream = raw(&proxy, "imap");
+        let (silent, proxy) =
+            in_front_of_silence(&format!("connections = 1\nupstream_handshake_timeout = \"{timeout}\""));
+        let mut stream = proxy.tls("imap");
         stream.write_all(b"a LOGIN u p\r\n").unwrap();
         let _dialled = silent.accept().unwrap();
         assert!(Device::plain(proxy.address("pop3")).has_ended());
@@ -279,10 +258,9 @@ fn a_device_that_leaves_during_the_dial_is_forgotten() {
         }
         drop(stream);
         assert_eq!(proxy.session_line("imap")["reason"], reason);
-        let deadline = Instant::now() + PATIENCE;
-        while openssl(proxy.address("pop3"), Start::Implicit, |context| old(context, Version::Tls1_0, "ALL")).is_err() {
-            assert!(Instant::now() < deadline, "the place is not given back");
-        }
+        until("the place is given back", || {
+            openssl(proxy.address("pop3"), Start::Implicit, |context| old(context, Version::Tls1_0, "ALL")).is_ok()
+        });
     }
 }
 
@@ -304,17 +282,13 @@ fn devices_that_close_behind_a_login_do_not_pile_up() {
     assert!(heard.contains("a NO [INUSE]"), "{heard}");
     wires.proxy.logs(1, "the device has closed its half, and is not waited for");
     // During the handshake and the login at a server that says nothing.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    Certificates::for_name("localhost", 30).write(directory.path());
-    let more = "[limits]\nclose_timeout = \"500ms\"\nupstream_handshake_timeout = \"1h\"";
-    let dialled = in_front_of(silent.local_addr().unwrap().port(), directory.path(), more);
+    let (_silent, dialled) = in_front_of_silence("close_timeout = \"500ms\"\nupstream_handshake_timeout = \"1h\"");
     let mute = Harness::with("[limits]\nclose_timeout = \"500ms\"\nupstream_login_timeout = \"1h\"", |mut stream| {
         let _ = stream.write_all(b"* OK ready\r\n");
         while stream.read(&mut [0; 99]).is_ok_and(|count| count > 0) {}
     });
     for proxy in [&dialled, &*mute] {
-        let mut stream = raw(proxy, "imap");
+        let mut stream = proxy.tls("imap");
         stream.write_all(b"a LOGIN u p\r\n").unwrap();
         let _ = stream.shutdown();
         drop(stream);
@@ -349,12 +323,8 @@ fn a_device_that_reads_slowly_is_not_the_servers_fault() {
 
 #[test]
 fn a_server_that_does_not_shake_hands_in_time() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    Certificates::for_name("localhost", 30).write(directory.path());
-    let more = "[limits]\nupstream_handshake_timeout = \"200ms\"";
-    let proxy = in_front_of(silent.local_addr().unwrap().port(), directory.path(), more);
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let (_silent, proxy) = in_front_of_silence("upstream_handshake_timeout = \"200ms\"");
+    let mut imap = proxy.imap("imap");
     assert!(status(&imap.command("LOGIN u p")).starts_with("NO [UNAVAILABLE]"));
     proxy.log.wait_for("reason", |line| line.contains("mail server did not answer in time: 127.0.0.1: TLS handshake"));
 }
@@ -404,7 +374,7 @@ fn out_of_open_files_it_pauses() {
     let dovecot = Dovecot::start();
     let user = dovecot.user_with(&[]);
     let proxy = Proxy::start(&(upstreams(&dovecot) + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")));
-    let mut session = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut session = proxy.imap("imap");
     session.login(&user, PASSWORD);
     let id = proxy.process.0.id().to_string();
     let limit = |soft: usize| {

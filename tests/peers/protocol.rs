@@ -4,33 +4,13 @@ use support::device::{Device, Program};
 use support::dovecot::{Dovecot, PASSWORD, PASSWORD_WITH_SPACES};
 use support::imap::{Imap, Part, status};
 use support::message;
-use support::pop3::Pop3;
 use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Start, TLS_1_0, Version};
+use support::stacks::{Start, Version};
 
-struct House {
-    dovecot: Dovecot,
-    proxy: Proxy,
-}
-
-impl House {
-    fn build() -> Self {
-        let dovecot = Dovecot::start();
-        let proxy = Proxy::start(
-            &(upstreams(&dovecot)
-                + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")
-                + &listener("pop3", "pop3", "implicit", "upstream = \"starttls\"")),
-        );
-        Self { dovecot, proxy }
-    }
-
-    fn imap(&self) -> Imap {
-        Imap::greeted(TLS_1_0.connect(self.proxy.address("imap"), Start::Implicit))
-    }
-
-    fn pop3(&self) -> Pop3 {
-        Pop3::greeted(TLS_1_0.connect(self.proxy.address("pop3"), Start::Implicit))
-    }
+fn set_up() -> (Dovecot, Proxy) {
+    let dovecot = Dovecot::start();
+    let proxy = Proxy::for_dovecot(&dovecot, ["implicit", "starttls"], "");
+    (dovecot, proxy)
 }
 
 fn base64(text: impl AsRef<[u8]>) -> String {
@@ -39,8 +19,8 @@ fn base64(text: impl AsRef<[u8]>) -> String {
 
 #[test]
 fn every_way_to_log_in_over_imap() {
-    let house = House::build();
-    let user = house.dovecot.user_with(&[]);
+    let (dovecot, proxy) = set_up();
+    let user = dovecot.user_with(&[]);
     let plain = base64(format!("\0{user}\0{PASSWORD}"));
     let logins: Vec<(String, Vec<String>)> = vec![
         (format!("login {user} {PASSWORD}"), vec![]),
@@ -55,7 +35,7 @@ fn every_way_to_log_in_over_imap() {
         (format!("AUTHENTICATE XOAUTH2 {}", base64(format!("user={user}\x01auth=Bearer {PASSWORD}\x01\x01"))), vec![]),
     ];
     for (command, answers) in logins {
-        let mut imap = house.imap();
+        let mut imap = proxy.imap("imap");
         imap.device.send(format!("t {command}\r\n"));
         for answer in answers {
             let line = imap.device.line();
@@ -66,7 +46,7 @@ fn every_way_to_log_in_over_imap() {
         assert!(status(&answer).starts_with("OK [CAPABILITY IMAP4rev1 "), "{command}: {answer:?}");
         imap.ok("SELECT INBOX");
     }
-    let mut imap = house.imap();
+    let mut imap = proxy.imap("imap");
     imap.device.send("t LOGIN umlaut {10}\r\n");
     assert!(imap.device.line().starts_with('+'));
     imap.device.send("p\u{e4}ss\\w\"rd\r\n".as_bytes());
@@ -76,8 +56,8 @@ fn every_way_to_log_in_over_imap() {
 
 #[test]
 fn every_way_to_log_in_over_pop3() {
-    let house = House::build();
-    let user = house.dovecot.user_with(&[]);
+    let (dovecot, proxy) = set_up();
+    let user = dovecot.user_with(&[]);
     let plain = base64(format!("\0{user}\0{PASSWORD}"));
     let token = base64(format!("user={user}\x01auth=Bearer {PASSWORD}\x01\x01"));
     for (command, answers) in [
@@ -90,7 +70,7 @@ fn every_way_to_log_in_over_pop3() {
         (format!("AUTH XOAUTH2 {token}"), vec![]),
         ("AUTH XOAUTH2".to_owned(), vec![token]),
     ] {
-        let mut pop3 = house.pop3();
+        let mut pop3 = proxy.pop3("pop3");
         let mut answer = pop3.command(&command);
         for response in answers {
             assert!(answer.starts_with('+'), "{command}: {answer}");
@@ -100,17 +80,17 @@ fn every_way_to_log_in_over_pop3() {
         pop3.ok("STAT");
         pop3.ok("QUIT");
     }
-    house.dovecot.deliver("spaces", &[]);
-    let mut pop3 = house.pop3();
+    dovecot.deliver("spaces", &[]);
+    let mut pop3 = proxy.pop3("pop3");
     pop3.login("spaces", PASSWORD_WITH_SPACES);
     pop3.ok("QUIT");
 }
 
 #[test]
 fn capabilities_after_login_are_the_servers_without_what_is_ours() {
-    let house = House::build();
-    let user = house.dovecot.user_with(&[]);
-    let mut imap = house.imap();
+    let (dovecot, proxy) = set_up();
+    let user = dovecot.user_with(&[]);
+    let mut imap = proxy.imap("imap");
     imap.login(&user, PASSWORD);
     let answer = imap.ok("CAPABILITY");
     let Part::Line(list) = &answer[0] else { panic!("{answer:?}") };
@@ -121,7 +101,7 @@ fn capabilities_after_login_are_the_servers_without_what_is_ours() {
     for gone in ["AUTH=", "SASL-IR", "STARTTLS", "ENABLE", "COMPRESS", "LOGINDISABLED", "UTF8", "QRESYNC"] {
         assert!(!list.contains(gone), "{list}");
     }
-    let mut pop3 = house.pop3();
+    let mut pop3 = proxy.pop3("pop3");
     pop3.login(&user, PASSWORD);
     let list = String::from_utf8(pop3.multi("CAPA")).unwrap();
     assert!(
@@ -133,14 +113,14 @@ fn capabilities_after_login_are_the_servers_without_what_is_ours() {
 
 #[test]
 fn new_mail_is_pushed_into_idle() {
-    let house = House::build();
-    let user = house.dovecot.user_with(&[]);
-    let mut imap = house.imap();
+    let (dovecot, proxy) = set_up();
+    let user = dovecot.user_with(&[]);
+    let mut imap = proxy.imap("imap");
     imap.login(&user, PASSWORD);
     imap.ok("SELECT INBOX");
     imap.device.send("i IDLE\r\n");
     assert!(imap.device.line().starts_with("+ "));
-    house.dovecot.deliver(&user, &[&message(1024)]);
+    dovecot.deliver(&user, &[&message(1024)]);
     assert_eq!(imap.device.line(), "* 1 EXISTS");
     imap.device.send("DONE\r\n");
     assert!(status(&imap.answer("i")).starts_with("OK"));
@@ -148,10 +128,10 @@ fn new_mail_is_pushed_into_idle() {
 
 #[test]
 fn large_literals_go_up_as_well() {
-    let house = House::build();
-    let user = house.dovecot.user_with(&[]);
+    let (dovecot, proxy) = set_up();
+    let user = dovecot.user_with(&[]);
     let big = message(25 * 1024 * 1024);
-    let mut imap = house.imap();
+    let mut imap = proxy.imap("imap");
     imap.login(&user, PASSWORD);
     imap.device.send(format!("a APPEND INBOX {{{}}}\r\n", big.len()));
     assert!(imap.device.line().starts_with('+'));
@@ -172,10 +152,10 @@ fn large_literals_go_up_as_well() {
 /// Dovecot takes 64 KiB; the line goes on as it comes, in whatever pieces.
 #[test]
 fn command_lines_of_64_kib_pass() {
-    let house = House::build();
+    let (dovecot, proxy) = set_up();
     let small = message(100);
-    let user = house.dovecot.user_with(&[&small]);
-    let mut imap = house.imap();
+    let user = dovecot.user_with(&[&small]);
+    let mut imap = proxy.imap("imap");
     imap.login(&user, PASSWORD);
     imap.ok("SELECT INBOX");
     let set = vec!["1"; 31_000].join(",");
@@ -187,16 +167,16 @@ fn command_lines_of_64_kib_pass() {
 
 #[test]
 fn commands_behind_the_login_are_kept_in_order() {
-    let house = House::build();
+    let (dovecot, proxy) = set_up();
     let small = message(1024);
-    let user = house.dovecot.user_with(&[&small]);
-    let mut imap = house.imap();
+    let user = dovecot.user_with(&[&small]);
+    let mut imap = proxy.imap("imap");
     imap.device.send(format!("a LOGIN {user} {PASSWORD}\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\nd LOGOUT\r\n"));
     assert!(status(&imap.answer("a")).starts_with("OK"));
     assert!(status(&imap.answer("b")).starts_with("OK"));
     assert!(imap.answer("c").contains(&Part::Literal(small.clone())));
     assert!(status(&imap.answer("d")).starts_with("OK"));
-    let mut pop3 = house.pop3();
+    let mut pop3 = proxy.pop3("pop3");
     pop3.device.send(format!("USER {user}\r\nPASS {PASSWORD}\r\nRETR 1\r\nDELE 1\r\nQUIT\r\n"));
     assert_eq!(pop3.device.line(), "+OK send PASS");
     assert_eq!(pop3.device.line(), "+OK logged in");
@@ -204,7 +184,7 @@ fn commands_behind_the_login_are_kept_in_order() {
     assert!(pop3.lines() == small);
     assert!(pop3.device.line().starts_with("+OK") && pop3.device.line().starts_with("+OK"));
     assert!(pop3.device.has_ended());
-    assert_eq!(house.dovecot.messages_of(&user), 0);
+    assert_eq!(dovecot.messages_of(&user), 0);
 }
 
 #[test]
@@ -392,10 +372,10 @@ fn ipv4_and_ipv6_fall_back_on_each_other() {
         listener("imap", "imap", "implicit", "upstream = \"implicit\"").replace("127.0.0.1:0", "[::1]:0"),
         listener("six", "imap", "implicit", "upstream = \"six\""),
     ));
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut imap = proxy.imap("imap");
     imap.login(&user, PASSWORD);
     imap.ok("LOGOUT");
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("six"), Start::Implicit));
+    let mut imap = proxy.imap("six");
     assert!(status(&imap.command("LOGIN a b")).starts_with("NO [UNAVAILABLE]"));
     proxy.log.wait_for("greeting", |line| line.contains("BYE over IPv6"));
 }

@@ -4,31 +4,19 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use support::certificates::Certificates;
-use support::connection::TlsStream;
 use support::dovecot::{Dovecot, PASSWORD};
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
 use support::free_ports;
 use support::imap::Imap;
 use support::message;
-use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, upstreams};
-use support::stacks::{Start, TLS_1_0, Version, old, openssl};
-
-fn imap(address: SocketAddr) -> Imap {
-    Imap::greeted(TLS_1_0.connect(address, Start::Implicit))
-}
-
-fn raw(address: SocketAddr) -> TlsStream {
-    openssl(address, Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap()
-}
+use support::strain::until;
 
 /// What a device is shown, by its serial number.
-fn shown(address: SocketAddr) -> String {
-    let certificate = raw(address).ssl().peer_certificate().unwrap();
+fn shown(proxy: &Proxy) -> String {
+    let certificate = proxy.tls("imap").ssl().peer_certificate().unwrap();
     certificate.serial_number().to_bn().unwrap().to_hex_str().unwrap().to_string()
 }
 
@@ -62,16 +50,15 @@ fn two_hundred_sessions_go_on_through_twenty_reloads() {
         text
     };
     let proxy = Proxy::start(&configuration(0));
-    let address = proxy.address("imap");
     let second: SocketAddr = ([127, 0, 0, 1], second_port).into();
     let mut sessions: Vec<Imap> = Vec::new();
     for number in 0..200 {
-        let mut session = imap(address);
+        let mut session = proxy.imap("imap");
         session.login(&users[number % users.len()], PASSWORD);
         session.ok("SELECT INBOX");
         sessions.push(session);
     }
-    let first_shown = shown(address);
+    let first_shown = shown(&proxy);
     // Some in the middle of a message that they have not read.
     for session in sessions.iter_mut().take(20) {
         session.device.send("late FETCH 1 BODY.PEEK[]\r\n");
@@ -87,7 +74,7 @@ fn two_hundred_sessions_go_on_through_twenty_reloads() {
         for session in sessions.iter_mut().skip(20 + number as usize).step_by(7) {
             session.ok("NOOP");
         }
-        let mut newcomer = imap(address);
+        let mut newcomer = proxy.imap("imap");
         newcomer.login(&users[0], PASSWORD);
         newcomer.ok("LOGOUT");
     }
@@ -100,7 +87,7 @@ fn two_hundred_sessions_go_on_through_twenty_reloads() {
         session.ok("LOGOUT");
         assert!(session.device.has_ended());
     }
-    assert_ne!(shown(address), first_shown);
+    assert_ne!(shown(&proxy), first_shown);
     let log = proxy.log.all();
     assert_eq!(log.matches("configuration reloaded; open sessions are unaffected").count(), 20);
     assert!(!log.contains("\"reason\":\"drained\"") && !log.contains("\"level\":\"ERROR\""), "{log}");
@@ -117,8 +104,7 @@ fn a_changed_certificate_is_taken_by_itself() {
         own.path().join("server.key"),
         listener("imap", "imap", "implicit", "certificate = \"own\"")
     ));
-    let address = proxy.address("imap");
-    let before = shown(address);
+    let before = shown(&proxy);
     let new = Certificates::for_name("localhost", 60);
     // First the chain alone, which does not fit the key that is there.
     fs::write(own.path().join("server.pem"), new.leaf.to_pem().unwrap()).unwrap();
@@ -126,10 +112,10 @@ fn a_changed_certificate_is_taken_by_itself() {
         .log
         .wait_for("refusal", |line| line.contains("certificates rejected; still running with the previous version"));
     assert!(proxy.log.all().contains("certificate.own.key: "), "{}", proxy.log.all());
-    assert_eq!(shown(address), before);
+    assert_eq!(shown(&proxy), before);
     new.write(own.path());
     proxy.log.wait_for("change", |line| line.contains("certificates reloaded"));
-    assert_ne!(shown(address), before);
+    assert_ne!(shown(&proxy), before);
 }
 
 #[test]
@@ -278,14 +264,13 @@ fn a_mistake_in_the_file_is_not_the_proxys_illness() {
     let exchange = Exchange::new();
     let good = exchange.configuration(BY_SECRET);
     let proxy = exchange.proxy(&good);
-    let address = proxy.address("imap");
     let run = |arguments: &[&str], file: &std::path::Path| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_packetboat"));
         command.args(arguments).arg("--config").arg(file);
         let output = command.output().unwrap();
         (output.status.code().unwrap(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
-    let before = shown(address);
+    let before = shown(&proxy);
     let elsewhere = tempfile::tempdir().unwrap();
     let own = elsewhere.path().join("packetboat.toml");
     fs::copy(proxy.configuration(), &own).unwrap();
@@ -294,7 +279,7 @@ fn a_mistake_in_the_file_is_not_the_proxys_illness() {
     assert!(run(&["certificate", "renew"], &own).0 == 0);
     assert_eq!(proxy.reload().0, 78);
     proxy.log.wait_for("change", |line| line.contains("certificates reloaded"));
-    assert_ne!(shown(address), before);
+    assert_ne!(shown(&proxy), before);
     // And what was refused is still known as that.
     assert!(proxy.get("/metrics").contains("\npacketboat_config_reload_success 0\n"));
     assert!(!proxy.status()["config"]["problem"].is_null());
@@ -325,14 +310,6 @@ fn a_reload_reports_its_own_result() {
         lock.unlock().unwrap();
         let said = exchange::Ran::of(reload.wait_with_output().unwrap());
         assert_eq!(said.code, code, "{}{}", said.output, said.errors);
-    }
-}
-
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -119,6 +119,8 @@ const ON_IMAP: &str = "[[listener]]\nname = \"imap\"";
 const ON_CLEAR: &str = "[[listener]]\nname = \"clear\"";
 const ON_POP3: &str = "[[listener]]\nname = \"pop3\"";
 
+const UNAFFECTED: &str = "configuration reloaded; open sessions are unaffected\n";
+
 const CASES: &[Case] = &[
     ("login removed: 1", |text| without(text, SCANS), IMAP),
     ("login removed: 2", |text| text.replace("login = \"fax\"", "login = \"fax2\""), DEVICE_FAX),
@@ -165,45 +167,25 @@ const CASES: &[Case] = &[
     ("TLS version or cipher suite no longer taken: 1", |text| and(text, ON_IMAP, "ciphers = [\"AES256-SHA\"]"), IMAP),
     ("no TLS, which the listener now asks for: 1", |text| text.replace("allow_plaintext = true", ""), CLEAR),
     // What takes nothing away.
+    (UNAFFECTED, |text| within(text, OFFICE, |identity| identity.replace("/SECRET\"", "/NEXT\"")), NONE),
+    (UNAFFECTED, |text| and(text, UPSTREAM, "warm_connections = 1"), NONE),
+    (UNAFFECTED, |text| and(text, SCANS, "aliases = [\"another\"]\ndescription = \"Third floor\""), NONE),
     (
-        "configuration reloaded; open sessions are unaffected\n",
-        |text| within(text, OFFICE, |identity| identity.replace("/SECRET\"", "/NEXT\"")),
-        NONE,
-    ),
-    (
-        "configuration reloaded; open sessions are unaffected\n",
-        |text| and(text, UPSTREAM, "warm_connections = 1"),
-        NONE,
-    ),
-    (
-        "configuration reloaded; open sessions are unaffected\n",
-        |text| and(text, SCANS, "aliases = [\"another\"]\ndescription = \"Third floor\""),
-        NONE,
-    ),
-    (
-        "configuration reloaded; open sessions are unaffected\n",
+        UNAFFECTED,
         |text| within(text, SCANS, |device| device.replace("passwords = [", &format!("passwords = [{OTHER:?}, "))),
         NONE,
     ),
     (
-        "configuration reloaded; open sessions are unaffected\n",
+        UNAFFECTED,
         |text| {
             and(text, ON_IMAP, "allowed_networks = [\"127.0.0.0/8\"]\ncertificate = \"new\"") + "[certificate.new]\n"
         },
         NONE,
     ),
+    (UNAFFECTED, |text| and(text, ON_IMAP, "entry = \"starttls\"").replacen("entry = \"implicit\"\n", "", 1), NONE),
+    (UNAFFECTED, |text| text.to_owned() + "[limits]\nlogin_timeout = \"1m\"\nsessions_per_mailbox = 1\n", NONE),
     (
-        "configuration reloaded; open sessions are unaffected\n",
-        |text| and(text, ON_IMAP, "entry = \"starttls\"").replacen("entry = \"implicit\"\n", "", 1),
-        NONE,
-    ),
-    (
-        "configuration reloaded; open sessions are unaffected\n",
-        |text| text.to_owned() + "[limits]\nlogin_timeout = \"1m\"\nsessions_per_mailbox = 1\n",
-        NONE,
-    ),
-    (
-        "configuration reloaded; open sessions are unaffected\n",
+        UNAFFECTED,
         |text| text.replace("account = \"fax\"", "account = \"faxes\"").replace("[account.fax]", "[account.faxes]"),
         NONE,
     ),
@@ -280,7 +262,7 @@ fn roots_whose_file_changes() {
     });
     let proxy = exchange.proxy(&text);
     for (content, words, fates) in [
-        ([authority.clone(), other.clone()].concat(), "configuration reloaded; open sessions are unaffected\n", NONE),
+        ([authority.clone(), other.clone()].concat(), UNAFFECTED, NONE),
         (other, "mail server or its certificates changed: 3", ALL),
     ] {
         let sessions = Sessions::of(&proxy);
@@ -300,7 +282,7 @@ fn a_connection_from_before_a_move_does_not_log_in() {
     for after in [within(&before, SCANS, other_password), before.replace("login = \"scanner3\"", "login = \"renamed\"")]
     {
         let proxy = exchange.proxy(&before);
-        let (mut moved, mut stays) = (exchange::imap(&proxy), at(&proxy, "stays"));
+        let (mut moved, mut stays) = (exchange::imap(&proxy), proxy.imap("stays"));
         for device in [&mut moved, &mut stays] {
             assert!(status(&device.command(&format!("LOGIN {LOGIN} wrong"))).starts_with("NO "));
         }
@@ -311,12 +293,6 @@ fn a_connection_from_before_a_move_does_not_log_in() {
         assert!(status(&stays.command(&format!("LOGIN {LOGIN} {PASSWORD}"))).starts_with("NO [AUTHENTICATIONFAILED]"));
     }
     assert_eq!(exchange.simulator.counts().imap().accepted, 0);
-}
-
-fn at(proxy: &Proxy, listener: &str) -> Imap {
-    use support::stacks::{Stack, Start, Version};
-    let stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
-    Imap::greeted(stack.connect(proxy.address(listener), Start::Implicit))
 }
 
 /// Greeted, and from a network, over TLS or without TLS that the listener no longer takes.
@@ -457,7 +433,7 @@ fn starttls_on_a_connection_from_before() {
     assert!(greeting[..length].starts_with(b"* OK "));
     proxy.configure(&and(&before, ON_CLEAR, "profile = \"modern\""));
     let (code, said) = proxy.reload();
-    assert!(code == 0 && said == "configuration reloaded; open sessions are unaffected\n", "{said}");
+    assert!(code == 0 && said == UNAFFECTED, "{said}");
     stream.write_all(b"a STARTTLS\r\n").unwrap();
     let length = stream.read(&mut greeting).unwrap();
     assert!(greeting[..length].starts_with(b"a OK "));
@@ -479,15 +455,11 @@ fn a_session_that_is_passed_through() {
         ("listen = [\"127.0.0.1:", "listen = [\"127.0.0.2:", "listener removed or moved: 1"),
         ("upstream = \"implicit\"", "upstream = \"starttls\"", "mail server or its certificates changed: 1"),
         ("entry = \"auto\"", "entry = \"auto\"\nallowed_networks = [\"192.0.2.0/24\"]", "allowed_networks: 1"),
-        (
-            "[[listener]]",
-            "[certificate.new]\n[[listener]]\ncertificate = \"new\"",
-            "configuration reloaded; open sessions are unaffected\n",
-        ),
+        ("[[listener]]", "[certificate.new]\n[[listener]]\ncertificate = \"new\"", UNAFFECTED),
     ] {
         proxy.configure(&before);
         assert_eq!(proxy.reload().0, 0);
-        let mut session = at(&proxy, "imap");
+        let mut session = proxy.imap("imap");
         session.login(&user, dovecot::PASSWORD);
         proxy.configure(&before.replace(from, to));
         let (code, said) = proxy.reload();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::dovecot::{Dovecot, PASSWORD};
-use support::imap::{Imap, status};
+use support::imap::status;
 use support::issuer::{CLIENT_SECRET, Issuer, SCOPE};
 use support::message;
 use support::pop3::Pop3;
@@ -26,7 +26,7 @@ fn no_secret_in_the_most_verbose_log() {
     );
     let mail = message(4096);
     let user = dovecot.user_with(&[&mail]);
-    let imap = || Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let imap = || proxy.imap("imap");
     let token = openssl::base64::encode_block(format!("user={user}\x01auth=Bearer {TOKEN}\x01\x01").as_bytes());
     let plain = openssl::base64::encode_block(format!("\0{user}\0{PASSWORD}").as_bytes());
     let mut one = imap();
@@ -105,8 +105,8 @@ fn no_secret_of_translated_logins_in_the_most_verbose_log() {
     let said = String::from_utf8_lossy(&[sign_in.stdout, sign_in.stderr].concat()).into_owned();
     assert!(sign_in.status.success(), "{said}");
 
-    let imap = || Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
-    let pop3 = || Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    let imap = || proxy.imap("imap");
+    let pop3 = || proxy.pop3("pop3");
     for login in &logins[..4] {
         let mut one = imap();
         assert!(status(&one.command(&format!("LOGIN {login} {WRONG}"))).starts_with("NO"));

@@ -46,8 +46,7 @@ fn start(configuration: &str, sockets: &[(&str, bool)], port: u16) -> (Process, 
     command.arg(directory.path().join("packetboat.toml")).env("LISTEN_FDS", sockets.len().to_string());
     let mut standard = sockets.iter().map(|one| socket(*one, port));
     command.stdin(standard.next().unwrap_or_else(Stdio::null)).stdout(standard.next().unwrap_or_else(Stdio::null));
-    let mut process = Process::start(command.stderr(Stdio::piped()));
-    let log = Lines::of(process.0.stderr.take().unwrap());
+    let (process, log) = Process::logged(&mut command);
     log.wait_for("line that it is ready, or why not", |line| line.ends_with("INFO ready") || line.contains(" ERROR "));
     (process, log, directory)
 }

@@ -6,21 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::SslVersion;
 use support::certificates::Certificates;
-use support::connection::Socket;
+use support::connection::{Socket, TlsStream};
 use support::device::{Device, tcp, tcp_from};
 use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD};
+use support::guessers::stranger;
 use support::imap::Imap;
-use support::process::PATIENCE;
-use support::proxy::{Proxy, listener, translating_listener};
+use support::proxy::{Proxy, listener, translating_listener, upstream};
 use support::server;
+use support::strain::until;
 
 const CLEAR: &str = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n";
-
-fn stranger(number: usize) -> Ipv4Addr {
-    Ipv4Addr::new(127, 1, u8::try_from(number / 250).unwrap(), u8::try_from(number % 250 + 1).unwrap())
-}
 
 /// A proxy with these limits and a listener named `clear`.
 fn proxy(exchange: &Exchange, limits: &str, more: &str) -> Proxy {
@@ -123,64 +119,33 @@ fn strangers_leave_connections_to_sources_that_have_logged_in() {
     drop(crowd);
 }
 
-/// A mail server that lets in who has the password, and counts the others.
-fn judge(certificates: &Certificates, refused: &Arc<AtomicUsize>) -> u16 {
-    let refused = Arc::clone(refused);
-    server::tls(certificates, SslVersion::TLS1_3, move |mut stream| {
-        let refused = Arc::clone(&refused);
-        std::thread::spawn(move || {
-            let _ = stream.write_all(b"* OK ready\r\n");
-            loop {
-                let line = server::hear(&mut stream);
-                let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
-                let is_wrong = command.contains("LOGIN") && !command.contains(PASSWORD);
-                refused.fetch_add(usize::from(is_wrong), Ordering::Relaxed);
-                let answer = if is_wrong { "NO [AUTHENTICATIONFAILED] no" } else { "OK done" };
-                let said = stream.write_all(format!("{tag} {answer}\r\n").as_bytes());
-                if said.is_err() || command == "LOGOUT" {
-                    let _ = stream.shutdown();
-                    return;
-                }
-            }
-        });
-    })
+/// A proxy with this section of limits, whose listener `imap` is in clear, in front of a mail server by this function.
+fn passing(limits: &str, serve: impl Fn(TlsStream) + Clone + Send + 'static) -> Proxy {
+    let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
+    let port = server::threads(&certificates, serve);
+    let upstream = upstream("x", [port; 2], directory.path(), "");
+    Proxy::start(&format!("{limits}{upstream}{}", listener("imap", "imap", "starttls", CLEAR)))
 }
 
 /// A mail server has few connections for those who have not logged in. Strangers, from however many addresses, have some of
 /// them; a device that it has let in before goes on to log in.
 #[test]
 fn strangers_have_a_few_connections_to_the_mail_server() {
-    let directory = tempfile::tempdir().unwrap();
-    let certificates = Certificates::for_name("localhost", 30);
-    certificates.write(directory.path());
     let logins = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&logins);
-    let port = server::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
-        let logins = Arc::clone(&logins);
-        std::thread::spawn(move || {
-            let _ = stream.write_all(b"* OK ready\r\n");
-            loop {
-                let line = server::hear(&mut stream);
-                let Some((tag, command)) = line.trim_end().split_once(' ') else { return };
-                if command.contains("LOGIN") && !command.contains(PASSWORD) {
-                    // It takes its time over a wrong one.
-                    logins.fetch_add(1, Ordering::Relaxed);
-                    let _ = stream.read(&mut [0]);
-                    return;
-                }
-                let _ = stream.write_all(format!("{tag} OK done\r\n").as_bytes());
-                if command == "LOGOUT" {
-                    let _ = stream.shutdown();
-                    return;
-                }
-            }
+    let proxy = passing("", move |mut stream| {
+        let _ = stream.write_all(b"* OK ready\r\n");
+        let mut is_guessed = false;
+        server::answer_by(&mut stream, |command| {
+            is_guessed = command.contains("LOGIN") && !command.contains(PASSWORD);
+            (!is_guessed).then_some("OK done")
         });
+        if is_guessed {
+            // It takes its time over a wrong one.
+            logins.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.read(&mut [0]);
+        }
     });
-    let roots = directory.path().join("ca.pem");
-    let proxy = Proxy::start(&format!(
-        "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\nimap_port = {port}\n{}",
-        listener("imap", "imap", "starttls", CLEAR)
-    ));
     let (to, known) = (proxy.address("imap"), Ipv4Addr::new(127, 0, 0, 9));
     visit(tcp_from(known, to));
     let crowd: Vec<Socket> = (0..120)
@@ -190,11 +155,7 @@ fn strangers_have_a_few_connections_to_the_mail_server() {
             stream
         })
         .collect();
-    let deadline = Instant::now() + PATIENCE;
-    while seen.load(Ordering::Relaxed) < 64 {
-        assert!(Instant::now() < deadline, "the server has seen {} logins", seen.load(Ordering::Relaxed));
-        std::thread::yield_now();
-    }
+    until("the server has seen 64 logins", || seen.load(Ordering::Relaxed) >= 64);
     visit(tcp_from(known, to));
     // The others are told in time, and that it is for the moment.
     proxy.logs(56, "login failed: password was not verified: 64 logins that were never let in from their source");
@@ -207,17 +168,11 @@ fn strangers_have_a_few_connections_to_the_mail_server() {
 /// it has let in does not notice.
 #[test]
 fn guesses_that_are_passed_through_are_held_to_the_rate() {
-    let directory = tempfile::tempdir().unwrap();
-    let certificates = Certificates::for_name("localhost", 30);
-    certificates.write(directory.path());
     let refused = Arc::new(AtomicUsize::new(0));
-    let port = judge(&certificates, &refused);
-    let roots = directory.path().join("ca.pem");
-    let proxy = Proxy::start(&format!(
-        "[limits]\nlongest_failure_delay = \"2s\"\n[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\n\
-         roots = {roots:?}\nimap_port = {port}\n{}",
-        listener("imap", "imap", "starttls", CLEAR)
-    ));
+    let count = Arc::clone(&refused);
+    let proxy = passing("[limits]\nlongest_failure_delay = \"2s\"\n", move |stream| {
+        server::judge(stream, PASSWORD, || _ = count.fetch_add(1, Ordering::Relaxed));
+    });
     let (to, known) = (proxy.address("imap"), Ipv4Addr::new(127, 0, 0, 9));
     let stop = AtomicBool::new(false);
     visit(tcp_from(known, to));

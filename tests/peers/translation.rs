@@ -11,7 +11,7 @@ use support::message;
 use support::pop3::Pop3;
 use support::proxy::{Proxy, translating_listener, upstreams};
 use support::stacks::{Stack, Start, TLS_1_0, Version};
-use support::translated::{DEVICE_PASSWORD, account, account_of, device};
+use support::translated::{DEVICE_PASSWORD, account, account_of, device, proxy};
 
 /// As Dovecot asks of everybody.
 const TLS_1_2: Stack = Stack::Openssl { version: Version::Tls1_2, ciphers: "ECDHE-RSA-AES128-GCM-SHA256" };
@@ -111,10 +111,7 @@ fn every_way(stack: Stack, protocol: &'static str, ways: &[Way]) {
             }
         }
         assert_eq!(dovecot.messages_of(mailbox), 0, "{name}: not deleted");
-        let line = proxy.log.wait_for("session line", |line| {
-            line.contains("session ended") && line.contains(&format!("\"login\":\"{name}\""))
-        });
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let line = proxy.session_of("login", name);
         assert_eq!((line["reason"].as_str(), line["mailbox"].as_str()), (Some("logged_out"), Some(mailbox.as_str())));
         assert!(line["device_tls"].as_str().unwrap().starts_with("TLSv1 "), "{line}");
         let upstream_tls = line["upstream_tls"].as_str().unwrap();
@@ -195,8 +192,8 @@ fn the_server_has_basic_auth_off_and_validates_tokens() {
     }
 }
 
-/// A house with two devices that have different passwords and mailboxes, and a third that may not come from here.
-struct House {
+/// Two devices that have different passwords and mailboxes, and a third that may not come from here.
+struct Setup {
     dovecot: Dovecot,
     issuer: Issuer,
     proxy: Proxy,
@@ -205,33 +202,22 @@ struct House {
 
 const OTHER_PASSWORD: &str = "other-3v8kd-device";
 
-impl House {
-    fn build() -> Self {
+impl Setup {
+    fn new() -> Self {
         let issuer = Issuer::start();
         let dovecot = Dovecot::start_with_tokens_of(&issuer);
         let mailboxes = [dovecot.user_with(&[]), dovecot.user_with(&[])];
-        let configuration = [
+        let devices = [
             // The delays have tests of their own.
             "[limits]\nfailure_delay = \"1ms\"\nlongest_failure_delay = \"10ms\"\n",
-            &upstreams(&dovecot),
-            &translating_listener("imap", "imap", "implicit", ""),
-            &translating_listener("pop3", "pop3", "implicit", ""),
             &device("Scanner3", "one", DEVICE_PASSWORD, "aliases = [\"Scan@contoso.example\", \"old name\"]"),
             &device("printer", "two", OTHER_PASSWORD, ""),
             &device("far", "two", OTHER_PASSWORD, "networks = [\"192.0.2.0/24\"]"),
             &account("one", &mailboxes[0], "implicit", &issuer),
             &account("two", &mailboxes[1], "starttls", &issuer),
         ];
-        let proxy = Proxy::start(&configuration.concat());
+        let proxy = proxy(&dovecot, &devices.concat());
         Self { dovecot, issuer, proxy, mailboxes }
-    }
-
-    fn imap(&self) -> Imap {
-        Imap::greeted(TLS_1_0.connect(self.proxy.address("imap"), Start::Implicit))
-    }
-
-    fn pop3(&self) -> Pop3 {
-        Pop3::greeted(TLS_1_0.connect(self.proxy.address("pop3"), Start::Implicit))
     }
 }
 
@@ -242,10 +228,10 @@ fn marked(mailbox: &str) -> Vec<u8> {
 
 #[test]
 fn a_device_has_many_names_and_one_mailbox() {
-    let house = House::build();
-    let [own, other] = &house.mailboxes;
+    let setup = Setup::new();
+    let [own, other] = &setup.mailboxes;
     for mailbox in [own, other] {
-        house.dovecot.deliver(mailbox, &[&marked(mailbox)]);
+        setup.dovecot.deliver(mailbox, &[&marked(mailbox)]);
     }
     let local = own.split('@').next().unwrap();
     for login in [
@@ -257,18 +243,18 @@ fn a_device_has_many_names_and_one_mailbox() {
         format!("Scan@contoso.example/{own}"),
         format!("CONTOSO\\scanner3\\{}", local.to_uppercase()),
     ] {
-        let mut imap = house.imap();
+        let mut imap = setup.proxy.imap("imap");
         let quoted = login.replace('\\', "\\\\");
         imap.ok(&format!("LOGIN \"{quoted}\" {DEVICE_PASSWORD}"));
         imap.ok("SELECT INBOX");
         assert!(imap.fetch(1) == marked(own), "{login}");
         imap.ok("LOGOUT");
-        let mut pop3 = house.pop3();
+        let mut pop3 = setup.proxy.pop3("pop3");
         pop3.login(&login, DEVICE_PASSWORD);
         assert!(pop3.multi("RETR 1") == marked(own), "{login}");
         pop3.ok("QUIT");
     }
-    let mut pop3 = house.pop3();
+    let mut pop3 = setup.proxy.pop3("pop3");
     pop3.login("printer", OTHER_PASSWORD);
     assert!(pop3.multi("RETR 1") == marked(other));
     pop3.ok("QUIT");
@@ -277,8 +263,8 @@ fn a_device_has_many_names_and_one_mailbox() {
 /// All of them hear the same, and may try again; the log says which it was.
 #[test]
 fn who_may_not_in_hears_always_the_same() {
-    let house = House::build();
-    let local = house.mailboxes[1].split('@').next().unwrap();
+    let setup = Setup::new();
+    let local = setup.mailboxes[1].split('@').next().unwrap();
     let others_mailbox = format!("scan@contoso.example\\{local}");
     let cases = [
         ("unknown", DEVICE_PASSWORD, "no [[device]] has this login"),
@@ -288,9 +274,9 @@ fn who_may_not_in_hears_always_the_same() {
         ("far", OTHER_PASSWORD, "127.0.0.1 is not in the networks of device \\\"far\\\""),
         (others_mailbox.as_str(), DEVICE_PASSWORD, "no [[device]] has this login"),
         // The mailbox itself is no login.
-        (house.mailboxes[0].as_str(), DEVICE_PASSWORD, "no [[device]] has this login"),
+        (setup.mailboxes[0].as_str(), DEVICE_PASSWORD, "no [[device]] has this login"),
     ];
-    let (mut imap, mut pop3) = (house.imap(), house.pop3());
+    let (mut imap, mut pop3) = (setup.proxy.imap("imap"), setup.proxy.pop3("pop3"));
     for (login, password, why) in cases {
         let quoted = login.replace('\\', "\\\\");
         assert_eq!(status(&imap.command(&format!("LOGIN \"{quoted}\" {password}"))), REFUSED_BY_IMAP, "{login}");
@@ -302,7 +288,7 @@ fn who_may_not_in_hears_always_the_same() {
         }
         let login = login.replace('\\', "\\\\");
         for listener in ["imap", "pop3"] {
-            house.proxy.log.wait_for(why, |line| {
+            setup.proxy.log.wait_for(why, |line| {
                 line.contains("login failed")
                     && line.contains(why)
                     && line.contains(&format!("\"listener\":\"{listener}\""))
@@ -321,36 +307,36 @@ fn who_may_not_in_hears_always_the_same() {
 /// RFC 4616 §2: to act as itself, or as its mailbox, is nothing else than to log in.
 #[test]
 fn nobody_acts_as_somebody_else() {
-    let house = House::build();
-    let [own, other] = &house.mailboxes;
+    let setup = Setup::new();
+    let [own, other] = &setup.mailboxes;
     for (acts_as, is_allowed) in
         [(other.as_str(), false), ("printer", false), ("root", false), ("scanner3", true), (own, true), ("", true)]
     {
         let plain = base64(format!("{acts_as}\0scanner3\0{DEVICE_PASSWORD}"));
-        let answer = status(&house.imap().command(&format!("AUTHENTICATE PLAIN {plain}")));
+        let answer = status(&setup.proxy.imap("imap").command(&format!("AUTHENTICATE PLAIN {plain}")));
         assert_eq!(answer.starts_with("OK "), is_allowed, "{acts_as}: {answer}");
         assert!(is_allowed || answer == REFUSED_BY_IMAP, "{acts_as}: {answer}");
-        let mut pop3 = house.pop3();
+        let mut pop3 = setup.proxy.pop3("pop3");
         let answer = pop3.command(&format!("AUTH PLAIN {plain}"));
         assert_eq!(answer, if is_allowed { "+OK logged in" } else { REFUSED_BY_POP3 }, "{acts_as}");
         if is_allowed {
             pop3.ok("QUIT");
         }
     }
-    house.proxy.log.wait_for("reason", |line| line.contains("wants to act as somebody else"));
+    setup.proxy.log.wait_for("reason", |line| line.contains("wants to act as somebody else"));
 }
 
 /// Tokens are between the proxy and the server: a device neither hears of XOAUTH2 nor gets in by it.
 #[test]
 fn tokens_are_not_for_devices() {
-    let house = House::build();
-    let own = &house.mailboxes[0];
-    let mut imap = house.imap();
+    let setup = Setup::new();
+    let own = &setup.mailboxes[0];
+    let mut imap = setup.proxy.imap("imap");
     let before = imap.ok("CAPABILITY");
-    let mut pop3 = house.pop3();
+    let mut pop3 = setup.proxy.pop3("pop3");
     let sasl = String::from_utf8(pop3.multi("CAPA")).unwrap();
     assert!(sasl.contains("SASL PLAIN LOGIN\r\n"), "{sasl}");
-    for (user, secret) in [(own.as_str(), house.issuer.token(own)), ("scanner3", DEVICE_PASSWORD.to_owned())] {
+    for (user, secret) in [(own.as_str(), setup.issuer.token(own)), ("scanner3", DEVICE_PASSWORD.to_owned())] {
         let response = xoauth2(user, &secret);
         let answer = status(&imap.command(&format!("AUTHENTICATE XOAUTH2 {response}")));
         assert_eq!(answer, "NO mechanism not supported");
@@ -378,17 +364,13 @@ fn a_token_that_the_server_refuses() {
     issuer.forge();
     let dovecot = Dovecot::start_with_tokens_of(&issuer);
     let mailbox = dovecot.user_with(&[]);
-    let mut configuration = upstreams(&dovecot) + &device("scanner3", "one", DEVICE_PASSWORD, "");
-    configuration += &account("one", &mailbox, "implicit", &issuer);
-    for protocol in ["imap", "pop3"] {
-        configuration += &translating_listener(protocol, protocol, "implicit", "");
-    }
-    let proxy = Proxy::start(&configuration);
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let devices = device("scanner3", "one", DEVICE_PASSWORD, "") + &account("one", &mailbox, "implicit", &issuer);
+    let proxy = proxy(&dovecot, &devices);
+    let mut imap = proxy.imap("imap");
     let answer = imap.command(&format!("LOGIN scanner3 {DEVICE_PASSWORD}"));
     assert!(status(&answer).starts_with("NO [AUTHORIZATIONFAILED] "), "{answer:?}");
     imap.ok("NOOP");
-    let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    let mut pop3 = proxy.pop3("pop3");
     pop3.ok("USER scanner3");
     let answer = pop3.command(&format!("PASS {DEVICE_PASSWORD}"));
     assert!(answer.starts_with("-ERR ") && !answer.contains("wrong"), "{answer}");
@@ -412,16 +394,14 @@ fn a_mailbox_that_the_token_is_not_for() {
     let issuer = Issuer::start();
     let dovecot = Dovecot::start_with_tokens_of(&issuer);
     let (own, other) = (dovecot.user_with(&[]), dovecot.user_with(&[]));
-    let configuration = [
-        upstreams(&dovecot),
+    let devices = [
         device("one", "one", DEVICE_PASSWORD, ""),
         device("two", "two", DEVICE_PASSWORD, ""),
         account("one", &own, "implicit", &issuer),
         account_of("two", &other, "implicit", "one"),
-        translating_listener("imap", "imap", "implicit", ""),
     ];
-    let proxy = Proxy::start(&configuration.concat());
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let proxy = proxy(&dovecot, &devices.concat());
+    let mut imap = proxy.imap("imap");
     let answer = imap.command(&format!("LOGIN two {DEVICE_PASSWORD}"));
     assert!(status(&answer).starts_with("NO [AUTHORIZATIONFAILED] "), "{answer:?}");
     imap.ok(&format!("LOGIN one {DEVICE_PASSWORD}"));

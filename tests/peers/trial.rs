@@ -6,9 +6,7 @@ use support::imap::{Imap, Part, status};
 use support::issuer::Issuer;
 use support::message;
 use support::pop3::Pop3;
-use support::proxy::{Proxy, translating_listener, upstreams};
-use support::stacks::{Start, TLS_1_0};
-use support::translated::{DEVICE_PASSWORD, account, device};
+use support::translated::{DEVICE_PASSWORD, account, device, proxy};
 
 /// Everything by which a device could lose mail; afterwards it is all there, and the session has gone on.
 fn tries_to_delete_by_imap(imap: &mut Imap, mail: &[u8]) {
@@ -86,14 +84,9 @@ fn nothing_is_lost_at_dovecot() {
     let dovecot = Dovecot::start_with_tokens_of(&issuer);
     let mail = message(50_000);
     let mailbox = dovecot.user_with(&[&mail]);
-    let proxy = Proxy::start(
-        &(upstreams(&dovecot)
-            + &translating_listener("imap", "imap", "implicit", "")
-            + &translating_listener("pop3", "pop3", "implicit", "")
-            + &device("fax", "fax", DEVICE_PASSWORD, "delete = false")
-            + &account("fax", &mailbox, "implicit", &issuer)),
-    );
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let fax = device("fax", "fax", DEVICE_PASSWORD, "delete = false") + &account("fax", &mailbox, "implicit", &issuer);
+    let proxy = proxy(&dovecot, &fax);
+    let mut imap = proxy.imap("imap");
     imap.login("fax", DEVICE_PASSWORD);
     tries_to_delete_by_imap(&mut imap, &mail);
     // IDLE is left by DONE, and by nothing else.
@@ -103,7 +96,7 @@ fn nothing_is_lost_at_dovecot() {
     assert!(status(&imap.answer("i")).starts_with("OK"));
     imap.ok("LOGOUT");
     assert!(imap.device.has_ended());
-    let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+    let mut pop3 = proxy.pop3("pop3");
     pop3.login("fax", DEVICE_PASSWORD);
     tries_to_delete_by_pop3(&mut pop3, &mail);
     pop3.ok("QUIT");

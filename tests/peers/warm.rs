@@ -4,17 +4,15 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use openssl::ssl::{Ssl, SslContext, SslMethod};
+use openssl::ssl::SslVersion;
 
 use support::certificates::Certificates;
 use support::connection::TlsStream;
 use support::dovecot::{Dovecot, PASSWORD};
-use support::imap::{Imap, status};
-use support::pop3::Pop3;
+use support::imap::status;
 use support::process::PATIENCE;
-use support::proxy::{Proxy, listener, upstreams};
+use support::proxy::{Proxy, listener, upstream, upstreams};
 use support::server;
-use support::stacks::{Start, TLS_1_0};
 
 /// What a connection of the server has come to, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,49 +28,29 @@ fn server(serve: fn(usize, &mut TlsStream, &Sender<Seen>)) -> (Proxy, Receiver<S
 }
 
 fn server_with(more: &str, serve: fn(usize, &mut TlsStream, &Sender<Seen>)) -> (Proxy, Receiver<Seen>) {
-    let certificates = Certificates::for_name("localhost", 30);
-    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
-    context.set_certificate(&certificates.leaf).unwrap();
-    context.set_private_key(&certificates.key).unwrap();
-    let context = context.build();
+    let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
     let (sender, seen) = channel();
     let count = AtomicUsize::new(0);
-    let port = server::plain(move |tcp| {
-        let number = count.fetch_add(1, Ordering::Relaxed) + 1;
-        let (ssl, sender) = (Ssl::new(&context).unwrap(), sender.clone());
+    let port = server::tls(&certificates, SslVersion::TLS1_3, move |mut stream| {
+        let (number, sender) = (count.fetch_add(1, Ordering::Relaxed) + 1, sender.clone());
         std::thread::spawn(move || {
-            let Ok(mut stream) = ssl.accept(tcp.into()) else { return };
             stream.write_all(b"* OK ready\r\n").unwrap();
             let _ = sender.send(Seen::Greeted(number));
             serve(number, &mut stream, &sender);
             let _ = sender.send(Seen::Closed(number));
         });
     });
-    let directory = tempfile::tempdir().unwrap();
-    certificates.write(directory.path());
-    let proxy = Proxy::start(&format!(
-        "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\nroots = {:?}\n\
-         warm_connections = 2\n{more}\n{}",
-        directory.path().join("ca.pem"),
-        listener("imap", "imap", "implicit", "")
-    ));
-    (proxy, seen)
+    let upstream = upstream("x", [port; 2], directory.path(), &format!("warm_connections = 2\n{more}"));
+    (Proxy::start(&(upstream + &listener("imap", "imap", "implicit", ""))), seen)
 }
 
 fn answer(number: usize, stream: &mut TlsStream, seen: &Sender<Seen>) {
-    loop {
-        let line = server::hear(stream);
-        let tag = line.split(' ').next().unwrap_or_default().to_owned();
-        if line.is_empty() {
-            return;
-        }
-        if line.contains("LOGIN") {
+    server::answer_by(stream, |command| {
+        if command.contains("LOGIN") {
             let _ = seen.send(Seen::Login(number));
         }
-        if stream.write_all(format!("{tag} OK done\r\n").as_bytes()).is_err() {
-            return;
-        }
-    }
+        Some("OK done")
+    });
 }
 
 fn wait_for(seen: &Receiver<Seen>, what: impl Fn(Seen) -> bool) -> Seen {
@@ -88,7 +66,7 @@ fn wait_for(seen: &Receiver<Seen>, what: impl Fn(Seen) -> bool) -> Seen {
 fn four_get_in(proxy: &Proxy, seen: &Receiver<Seen>) {
     wait_for(seen, |seen| seen == Seen::Greeted(2));
     for _ in 0..4 {
-        let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+        let mut imap = proxy.imap("imap");
         imap.login("user0", PASSWORD);
         imap.ok("NOOP");
     }
@@ -99,12 +77,12 @@ fn four_get_in(proxy: &Proxy, seen: &Receiver<Seen>) {
 fn a_login_takes_one_that_is_ready_and_another_takes_its_place() {
     let (proxy, seen) = server(answer);
     wait_for(&seen, |seen| seen == Seen::Greeted(2));
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut imap = proxy.imap("imap");
     // What is parked is known once the greeting is read: the first login may come too early for that, a third one not.
     imap.login("user0", PASSWORD);
     let Seen::Login(first) = wait_for(&seen, |seen| matches!(seen, Seen::Login(_))) else { unreachable!() };
     wait_for(&seen, |seen| seen == Seen::Greeted(first + 2));
-    let mut again = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut again = proxy.imap("imap");
     again.login("user0", PASSWORD);
     let Seen::Login(second) = wait_for(&seen, |seen| matches!(seen, Seen::Login(_))) else { unreachable!() };
     assert!(second <= first + 2, "{second} after {first}");
@@ -160,7 +138,7 @@ fn a_refusal_is_not_tried_again() {
         }
     });
     wait_for(&seen, |seen| seen == Seen::Greeted(2));
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut imap = proxy.imap("imap");
     let answer = imap.command("LOGIN user0 whatever");
     assert!(status(&answer).starts_with("NO [UNAVAILABLE] "), "{answer:?}");
     imap.ok("NOOP");
@@ -177,7 +155,7 @@ fn one_that_was_closed_or_has_said_goodbye_is_not_used() {
         _ => answer(number, stream, seen),
     });
     wait_for(&seen, |seen| seen == Seen::Closed(2));
-    let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+    let mut imap = proxy.imap("imap");
     imap.login("user0", PASSWORD);
     let login = wait_for(&seen, |seen| matches!(seen, Seen::Login(_)));
     assert!(matches!(login, Seen::Login(3..)), "{login:?}");
@@ -199,18 +177,15 @@ fn they_are_replaced_in_time_and_closed_at_the_drain() {
 fn dovecot_is_none_the_wiser() {
     let dovecot = Dovecot::start();
     let upstreams = upstreams(&dovecot).replacen("[upstream.starttls]", "warm_connections = 3\n[upstream.starttls]", 1);
-    let proxy = Proxy::start(
-        &(upstreams
-            + &listener("imap", "imap", "implicit", "upstream = \"implicit\"")
-            + &listener("pop3", "pop3", "implicit", "upstream = \"implicit\"")),
-    );
+    let listeners = ["imap", "pop3"].map(|name| listener(name, name, "implicit", "upstream = \"implicit\""));
+    let proxy = Proxy::start(&(upstreams + &listeners.concat()));
     let user = dovecot.user_with(&[b"Subject: x\r\n\r\nbody\r\n"]);
     for _ in 0..6 {
-        let mut imap = Imap::greeted(TLS_1_0.connect(proxy.address("imap"), Start::Implicit));
+        let mut imap = proxy.imap("imap");
         imap.login(&user, PASSWORD);
         imap.ok("SELECT INBOX");
         imap.ok("LOGOUT");
-        let mut pop3 = Pop3::greeted(TLS_1_0.connect(proxy.address("pop3"), Start::Implicit));
+        let mut pop3 = proxy.pop3("pop3");
         pop3.login(&user, PASSWORD);
         pop3.ok("STAT");
         pop3.ok("QUIT");

@@ -11,7 +11,7 @@ use openssl::pkey::PKey;
 use openssl::x509::X509;
 
 use support::exchange::*;
-use support::process::{Lines, PATIENCE, Process};
+use support::process::{PATIENCE, Process};
 
 /// Killed as soon as a file has its name, and at random moments.
 #[test]
@@ -148,9 +148,7 @@ fn kill_when(mut process: Process, mut is_so: impl FnMut() -> bool) {
 fn comes_up(exchange: &Exchange, configuration: &str) {
     halves_are_whole(&exchange.state());
     let imported = fs::read(exchange.state().join("ca.pem")).ok();
-    let mut process = Process::start(exchange.command(&["run"], configuration).stderr(Stdio::piped()));
-    let log = Lines::of(process.0.stderr.take().unwrap());
-    log.wait_for("line that it is ready", |line| line.ends_with("ready"));
+    let (mut process, log) = Process::ready(&mut exchange.command(&["run"], configuration));
     process.signal("TERM");
     assert!(process.wait().success());
     let said = log.to_the_end();

@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use support::exchange::{Ran, mode};
-use support::process::{Lines, Process};
+use support::process::Process;
 use support::proxy::listener;
 
 use super::mounted::Disk;
@@ -60,8 +60,7 @@ impl Place {
 
     /// What `run` says until it is ready or ends.
     fn starts(&self) -> Result<String, String> {
-        let mut process = Process::start(self.command("run", NOBODY).stderr(Stdio::piped()));
-        let log = Lines::of(process.0.stderr.take().unwrap());
+        let (mut process, log) = Process::logged(&mut self.command("run", NOBODY));
         let is_last = |line: &str| line.ends_with("INFO ready") || line.contains(" ERROR ");
         if log.wait_for("line that it is ready, or why not", is_last).contains(" ERROR ") {
             process.wait();

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Stdio;
 use std::thread;
 
 use support::exchange::*;
@@ -68,9 +67,7 @@ fn other_commands_beside_it() {
     exchange.sign_in(&configuration);
     // One file for all, because reload finds the proxy by its state directory.
     let mut command = exchange.command(&["run"], &configuration);
-    let mut running = Process::start(command.stderr(Stdio::piped()));
-    let log = Lines::of(running.0.stderr.take().unwrap());
-    log.wait_for("line that it is ready", |line| line.ends_with("ready"));
+    let (mut running, _) = Process::ready(&mut command);
     for arguments in [
         ["check"].as_slice(),
         &["check", "--online"],
@@ -100,8 +97,7 @@ fn many_at_once() {
     let mut all: Vec<(Process, Lines)> = commands
         .into_iter()
         .map(|mut command| {
-            let mut process = Process::start(command.stderr(Stdio::piped()));
-            let log = Lines::of(process.0.stderr.take().unwrap());
+            let (process, log) = Process::logged(&mut command);
             (process, log)
         })
         .collect();
@@ -150,8 +146,7 @@ fn many_make_one_certificate() {
 
 /// What a `run` says that ends with 69.
 pub fn refused(exchange: &Exchange, configuration: &str) -> String {
-    let mut process = Process::start(exchange.command(&["run"], configuration).stderr(Stdio::piped()));
-    let log = Lines::of(process.0.stderr.take().unwrap());
+    let (mut process, log) = Process::logged(&mut exchange.command(&["run"], configuration));
     let code = process.wait().code();
     assert_eq!(code, Some(69), "{}", log.all());
     log.to_the_end()

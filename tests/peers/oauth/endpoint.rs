@@ -170,9 +170,8 @@ fn everybody_has_an_own_token() {
     fetch_both(&exchange, &proxy, other, "others");
     assert_eq!(exchange.simulator.counts().grant("password"), 2);
     // One device's password opens nobody else's mailbox.
-    let hash = packetboat::device::password::hash(b"its own").unwrap();
     let accounts = account("scans", SCAN, &format!("password_file = {first:?}"))
-        + &format!("[[device]]\nlogin = \"guest\"\npasswords = [\"{hash}\"]\naccount = \"scans\"\n");
+        + &support::translated::device("guest", "scans", "its own", "");
     drop(proxy);
     let proxy = exchange.proxy(&exchange.configured("grant = \"password\"", &accounts));
     let answer = status(&imap(&proxy).command(&format!("LOGIN guest {PASSWORD}")));

@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::exchange::*;
-use support::process::{Lines, Process};
+use support::process::Process;
 
 /// Signed in, with tokens so short-lived that they are refreshed every second.
 fn rotating() -> (Exchange, String) {
@@ -142,8 +141,7 @@ fn killed_in_the_middle_of_a_rotation() {
     for number in 0..KILLS {
         let before = exchange.simulator.counts();
         let mut command = exchange.command(&["run"], &configuration);
-        let mut process = Process::start(command.stderr(Stdio::piped()));
-        let log = Lines::of(process.0.stderr.take().unwrap());
+        let (mut process, log) = Process::logged(&mut command);
         // From the request to what is written after the answer is a millisecond or two, on a slow disk twenty.
         exchange.until("request", |counts| counts.grant("refresh_token") > before.grant("refresh_token"));
         let octets: [u8; 2] = packetboat::crypto::random().unwrap();

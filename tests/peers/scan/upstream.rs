@@ -13,7 +13,7 @@ use support::device::Device;
 use support::exchange::{APP, LOGIN, PASSWORD, SCAN, account, mode};
 use support::imap::{Imap, status};
 use support::pop3::Pop3;
-use support::proxy::{Proxy, listener, translating_listener};
+use support::proxy::{Proxy, listener, translating_listener, upstream};
 use support::record::Cursor;
 use support::server;
 use support::stacks::{Stack, Start, Version};
@@ -252,77 +252,46 @@ fn server(
     (port, told)
 }
 
+const NOTHING_IN_COMMON: &str = "no cipher suite, curve or signature in common";
+const TOO_OLD: &str = "offers nothing newer than TLS 1.1";
+
 /// Every listener has the same eyes for a server that is too old, or not the one that is meant.
 #[test]
 fn a_weak_server_is_refused_whatever_the_listener_takes() {
-    let versions = |oldest: SslVersion, newest: SslVersion| {
-        move |context: &mut SslContextBuilder| {
+    type Configure = Box<dyn Fn(&mut SslContextBuilder)>;
+    let versions = |oldest: SslVersion, newest: SslVersion| -> Configure {
+        Box::new(move |context| {
             context.set_min_proto_version(Some(oldest)).unwrap();
             context.set_max_proto_version(Some(newest)).unwrap();
-        }
+        })
     };
-    let suites = |ciphers: &'static str| {
-        move |context: &mut SslContextBuilder| {
+    let suites = |ciphers: &'static str| -> Configure {
+        Box::new(move |context| {
             context.set_max_proto_version(Some(SslVersion::TLS1_2)).unwrap();
             context.set_cipher_list(ciphers).unwrap();
-        }
+        })
     };
     let good = || Certificates::for_name("localhost", 30);
-    let any = versions(SslVersion::TLS1_2, SslVersion::TLS1_3);
+    let any = || versions(SslVersion::TLS1_2, SslVersion::TLS1_3);
     // RC4 and 3DES need the provider that the tests' other stacks have loaded.
     support::stacks::context(|_| {});
-    type Configure = Box<dyn Fn(&mut SslContextBuilder)>;
     let servers: Vec<(&str, Certificates, Configure, &str)> = vec![
-        (
-            "TLS 1.1",
-            good(),
-            Box::new(versions(SslVersion::TLS1, SslVersion::TLS1_1)),
-            "offers nothing newer than TLS 1.1",
-        ),
-        ("SSLv3", good(), Box::new(versions(SslVersion::SSL3, SslVersion::SSL3)), "offers nothing newer than TLS 1.1"),
-        (
-            "static RSA",
-            good(),
-            Box::new(suites("AES128-GCM-SHA256:AES128-SHA")),
-            "no cipher suite, curve or signature in common",
-        ),
-        (
-            "CBC",
-            good(),
-            Box::new(suites("ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES128-SHA256")),
-            "no cipher suite, curve or signature in common",
-        ),
-        ("DHE", good(), Box::new(suites("DHE-RSA-AES128-GCM-SHA256")), "no cipher suite, curve or signature in common"),
-        (
-            "3DES",
-            good(),
-            Box::new(suites("ECDHE-RSA-DES-CBC3-SHA:DES-CBC3-SHA")),
-            "no cipher suite, curve or signature in common",
-        ),
-        (
-            "RC4",
-            good(),
-            Box::new(suites("ECDHE-RSA-RC4-SHA:RC4-SHA:RC4-MD5")),
-            "no cipher suite, curve or signature in common",
-        ),
-        ("expired", Certificates::for_name("localhost", -1), Box::new(any), "it has expired"),
-        ("another name", Certificates::for_name("other.example", 30), Box::new(any), "it is for another name"),
-        (
-            "SHA-1",
-            Certificates::sha1_for_name("localhost", 30),
-            Box::new(any),
-            "is signed with SHA-1, which can be forged",
-        ),
+        ("TLS 1.1", good(), versions(SslVersion::TLS1, SslVersion::TLS1_1), TOO_OLD),
+        ("SSLv3", good(), versions(SslVersion::SSL3, SslVersion::SSL3), TOO_OLD),
+        ("static RSA", good(), suites("AES128-GCM-SHA256:AES128-SHA"), NOTHING_IN_COMMON),
+        ("CBC", good(), suites("ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES128-SHA256"), NOTHING_IN_COMMON),
+        ("DHE", good(), suites("DHE-RSA-AES128-GCM-SHA256"), NOTHING_IN_COMMON),
+        ("3DES", good(), suites("ECDHE-RSA-DES-CBC3-SHA:DES-CBC3-SHA"), NOTHING_IN_COMMON),
+        ("RC4", good(), suites("ECDHE-RSA-RC4-SHA:RC4-SHA:RC4-MD5"), NOTHING_IN_COMMON),
+        ("expired", Certificates::for_name("localhost", -1), any(), "it has expired"),
+        ("another name", Certificates::for_name("other.example", 30), any(), "it is for another name"),
+        ("SHA-1", Certificates::sha1_for_name("localhost", 30), any(), "is signed with SHA-1, which can be forged"),
     ];
     let directory = tempfile::tempdir().unwrap();
     for (what, certificates, configure, log) in servers {
         certificates.write(directory.path());
         let (port, told) = server(&certificates, configure);
-        let roots = directory.path().join("ca.pem");
-        let proxy = proxy(&format!(
-            "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\n\
-             imap_port = {port}\npop3_port = {port}\n"
-        ));
+        let proxy = proxy(&upstream("x", [port; 2], directory.path(), ""));
         for (name, _, stack) in LISTENERS {
             let answer = log_in(&proxy, "imap", name, *stack);
             assert!(answer.starts_with("NO [CONTACTADMIN]"), "{what}, {name}: {answer}");
@@ -344,19 +313,13 @@ fn a_weak_server_is_refused_whatever_the_listener_takes() {
 /// The same servers are good as soon as one thing is right: what was refused above was refused for its reason.
 #[test]
 fn a_strong_server_is_taken_whatever_the_listener_takes() {
-    let certificates = Certificates::for_name("localhost", 30);
-    let directory = tempfile::tempdir().unwrap();
-    certificates.write(directory.path());
+    let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
     let (port, told) = server(&certificates, |context| {
         context.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
         context.set_max_proto_version(Some(SslVersion::TLS1_2)).unwrap();
         context.set_cipher_list("AES128-SHA:ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES128-GCM-SHA256").unwrap();
     });
-    let roots = directory.path().join("ca.pem");
-    let proxy = proxy(&format!(
-        "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {roots:?}\n\
-         imap_port = {port}\npop3_port = {port}\n"
-    ));
+    let proxy = proxy(&upstream("x", [port; 2], directory.path(), ""));
     for (name, _, stack) in LISTENERS {
         log_in(&proxy, "imap", name, *stack);
         let line = proxy.session_line(&format!("imap-{name}"));
