@@ -4,27 +4,22 @@
 //! the way of something good is raised in the commit that does it, with its reason. Cryptography is counted in and left
 //! out: with it the figure depends on what the processor has built in, and little else is seen of a MiB.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout
-)]
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use support::bench::{device, upstream};
+use std::process::Command;
 
+use support::bench::device::{self, Kind};
+use support::bench::upstream::{MESSAGES, Upstream};
+use support::bench::{self, packetboat};
 use support::certificates::Certificates;
+use support::free_ports;
 use support::imap::Imap;
-
-use support::bench::device::Kind;
+use support::process::Process;
+use support::proxy::{listener, upstream};
 
 /// What is counted, and the most that it may be.
 struct Bound {
@@ -54,23 +49,12 @@ const CRYPTOGRAPHY: [&str; 14] = [
 const MOST_FRAMING: f64 = 3.0;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, directory] = arguments.as_slice()
-        && role == upstream::ARGUMENT
-    {
-        upstream::serve(directory.into());
-        return;
-    }
-    // `cargo test --all-targets` runs benches as well, without it.
-    if arguments.iter().any(|argument| argument == "--bench") {
-        run();
-    }
+    bench::main(|_| run());
 }
 
 fn run() {
-    let directory = tempfile::tempdir().unwrap();
-    Certificates::for_name("localhost", 30).write(directory.path());
-    let upstream = upstream::Upstream::start(directory.path());
+    let (_, directory) = Certificates::for_name("localhost", 30).in_directory();
+    let upstream = Upstream::start(directory.path());
     let proxy = Counted::start(directory.path(), upstream.ports[0]);
     let old = Kind::old(device::SUITE);
 
@@ -99,8 +83,8 @@ fn run() {
     };
     let figures = [
         count(&mut |_| (0..20).for_each(|_| session()), &mut first, 20.0),
-        count(&mut |device| assert_eq!(device.fetch_size(2), upstream::MESSAGES[1]), &mut first, 16.0),
-        count(&mut |device| device.append(upstream::MESSAGES[1]), &mut first, 16.0),
+        count(&mut |device| assert_eq!(device.fetch_size(2), MESSAGES[1]), &mut first, 16.0),
+        count(&mut |device| device.append(MESSAGES[1]), &mut first, 16.0),
         count(&mut |device| (0..200).for_each(|_| drop(device.ok("NOOP"))), &mut first, 200.0),
     ];
     let mut over = Vec::new();
@@ -125,47 +109,26 @@ fn run() {
 
 /// packetboat under callgrind.
 struct Counted {
-    process: Child,
+    process: Process,
     address: SocketAddr,
     output: std::path::PathBuf,
 }
 
 impl Counted {
     fn start(directory: &Path, server: u16) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let path = |name: &str| directory.join(name);
-        let text = format!(
-            "state_directory = {:?}\n[limits]\nhandshake_timeout = \"5m\"\nlogin_timeout = \"5m\"\nupstream_handshake_timeout = \"5m\"\n\
-             [certificate.default]\nchain = {:?}\nkey = {:?}\n\
-             [upstream.u]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {:?}\nimap_port = {server}\n\
-             [[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:{port}\"]\nentry = \"implicit\"\nlogins = \"pass-through\"\n",
-            path("state"),
-            path("server.pem"),
-            path("server.key"),
-            path("ca.pem"),
-        );
-        fs::write(path("packetboat.toml"), text).unwrap();
-        let output = path("callgrind.out");
+        let [port] = free_ports();
+        let limits = ["handshake_timeout", "login_timeout", "upstream_handshake_timeout"];
+        let text = packetboat::beginning(directory, "state")
+            + &format!("[limits]\n{}", limits.map(|limit| format!("{limit} = \"5m\"\n")).concat())
+            + &upstream("u", [server; 2], directory, "")
+            + &packetboat::at(port, &listener("imap", "imap", "implicit", ""));
+        let output = directory.join("callgrind.out");
         // One worker, so that nothing depends on which of them has a connection.
-        let mut process = Command::new("taskset")
-            .args(["-c", "0", "valgrind", "--tool=callgrind", "--quiet"])
-            .arg(format!("--callgrind-out-file={}", output.display()))
-            .arg(env!("CARGO_BIN_EXE_packetboat"))
-            .args(["run", "--config"])
-            .env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0")
-            .arg(path("packetboat.toml"))
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(path("log")).unwrap())
-            .spawn()
-            .expect("valgrind is needed: make bench-instructions installs it");
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while TcpStream::connect(address).is_err() {
-            let runs = process.try_wait().unwrap().is_none();
-            let said = || fs::read_to_string(path("log")).unwrap();
-            assert!(runs && Instant::now() < deadline, "it does not start: {}", said());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0", "valgrind", "--tool=callgrind", "--quiet"]);
+        command.arg(format!("--callgrind-out-file={}", output.display())).arg(env!("CARGO_BIN_EXE_packetboat"));
+        // make bench-instructions installs valgrind.
+        let (process, [address]) = packetboat::start(command, directory, "packetboat", &text, [port]);
         Self { process, address, output }
     }
 
@@ -217,16 +180,9 @@ impl Counted {
     }
 
     fn control(&self, what: &str) {
-        let id = self.process.id().to_string();
+        let id = self.process.0.id().to_string();
         let done = Command::new("callgrind_control").args([what, &id]).output().unwrap();
         let said = [done.stdout, done.stderr].concat();
         assert!(done.status.success(), "callgrind_control: {}", String::from_utf8_lossy(&said));
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

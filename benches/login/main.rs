@@ -3,31 +3,20 @@
 //! The proxies are programs of their own, and their CPU time is the kernel's. `make bench-login`, or one of the two parts:
 //! `cargo bench --bench login -- added`. Nothing is asserted but that every session goes well.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout
-)]
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod added;
 
-use support::bench::emailproxy;
+use support::bench::{self, emailproxy};
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --all-targets` runs benches as well, without it.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        return;
-    }
-    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let parts: [(&str, fn()); 2] = [("added", added::measure), ("beside", || drop(emailproxy::measure()))];
-    for (name, measure) in parts {
-        if filter.is_none_or(|filter| name.contains(filter.as_str())) {
-            measure();
+    bench::main(|filter| {
+        let parts: [(&str, fn()); 2] = [("added", added::measure), ("beside", || drop(emailproxy::measure()))];
+        for (name, measure) in parts {
+            if filter.first().is_none_or(|filter| name.contains(filter)) {
+                measure();
+            }
         }
-    }
+    });
 }

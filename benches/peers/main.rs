@@ -3,15 +3,8 @@
 //! `make bench` installs them, runs this, and leaves a dated record with a chart. One measure alone, without a record:
 //! `cargo bench --bench peers -- bulk`. Nothing is asserted but that every session goes well.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout
-)]
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod measure;
 mod proxies;
@@ -20,35 +13,22 @@ mod translated;
 mod tree;
 
 use std::path::Path;
-use support::bench::{emailproxy, upstream};
 
 use measure::Row;
 use proxies::{Proxy, Setting};
 use support::bench::device::{Kind, SUITE};
 use support::bench::upstream::Upstream;
+use support::bench::{self, emailproxy};
 use support::certificates::Certificates;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, directory] = arguments.as_slice()
-        && role == upstream::ARGUMENT
-    {
-        upstream::serve(directory.into());
-        return;
-    }
-    // `cargo test --all-targets` runs benches as well, without it.
-    if arguments.iter().any(|argument| argument == "--bench") {
-        let filter: Vec<&str> = arguments.iter().map(String::as_str).filter(|one| !one.starts_with('-')).collect();
-        run(&filter);
-    }
+    bench::main(run);
 }
 
 /// Runs what is asked for, or everything and then writes the record.
 fn run(filter: &[&str]) {
     let wanted = |name: &str| filter.is_empty() || filter.contains(&name);
-    let directory = tempfile::tempdir().unwrap();
-    let certificates = Certificates::for_name("localhost", 30);
-    certificates.write(directory.path());
+    let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
     let mut upstream = Upstream::start(directory.path());
     let descriptors = proxies::most_descriptors();
     let most = (descriptors - 200).min(2 * 10_000);

@@ -93,15 +93,6 @@ pub fn in_turns(process: u32, ways: &[SocketAddr; 2], kind: &Kind) -> [Figures; 
     figures
 }
 
-/// Waits until somebody listens at each.
-pub fn wait_until_open(addresses: &[SocketAddr]) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while addresses.iter().any(|address| std::net::TcpStream::connect(address).is_err()) {
-        assert!(Instant::now() < deadline, "{addresses:?} does not open");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Measures 1 and 2: one device at a time, and a crowd.
 pub fn whole_sessions(proxies: &[Proxy], kind: &Kind, manner: usize, tls: &str, resumes: bool) -> Vec<Row> {
     let what = if resumes { "device resumes" } else { "full handshake" };

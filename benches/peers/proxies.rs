@@ -1,20 +1,23 @@
 //! The proxies of the bench, each configured for the same work: TLS 1.0 in, verified TLS out, sessions resumed.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::tree::Tree;
+use support::bench::packetboat;
 use support::bench::upstream::MANNERS;
+use support::process::Process;
+use support::{free_ports, proxy};
 
 /// A proxy that runs.
 pub struct Proxy {
     pub name: &'static str,
     /// As it says itself.
     pub version: String,
-    process: Child,
+    process: Process,
     /// An address for each of the upstream's manners.
     pub addresses: [SocketAddr; MANNERS.len()],
     /// That it needs for a connection.
@@ -33,77 +36,55 @@ pub struct Setting<'a> {
 type Start = fn(&Setting<'_>) -> Option<Proxy>;
 
 /// All of them, in the order of the table.
-pub const ALL: [(&str, Start); 4] =
-    [("packetboat", packetboat), ("nginx", nginx), ("haproxy", haproxy), ("stunnel", stunnel)];
+pub const ALL: [(&str, Start); 4] = [("packetboat", own), ("nginx", nginx), ("haproxy", haproxy), ("stunnel", stunnel)];
 
 impl Proxy {
     pub fn tree(&self) -> Tree {
-        Tree::of(self.process.id())
+        Tree::of(self.process.0.id())
     }
 
     fn start(
         name: &'static str,
         version: String,
         setting: &Setting<'_>,
-        command: &mut Command,
+        command: Command,
         ports: [u16; MANNERS.len()],
     ) -> Self {
-        let path = setting.directory.join(format!("{name}.log"));
-        let log = fs::File::create(&path).unwrap();
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let (process, addresses) = packetboat::start_beside(command, setting.directory, name, ports);
         let descriptors = if name == "stunnel" { 4 } else { 2 };
-        let mut proxy = Self { name, version, process, addresses, descriptors };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while addresses.iter().any(|address| TcpStream::connect(address).is_err()) {
-            let runs = proxy.process.try_wait().unwrap().is_none();
-            let said = || fs::read_to_string(&path).unwrap();
-            assert!(runs && Instant::now() < deadline, "{name} does not start: {}", said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        proxy
+        Self { name, version, process, addresses, descriptors }
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         // nginx ends its workers only where it is asked to.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = Command::new("kill").arg(self.process.0.id().to_string()).status();
         let deadline = Instant::now() + Duration::from_secs(3);
-        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+        while matches!(self.process.0.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
 /// The program of this bench's own profile, as it comes, with a listener for each manner.
-fn packetboat(setting: &Setting<'_>) -> Option<Proxy> {
+fn own(setting: &Setting<'_>) -> Option<Proxy> {
     let Setting { directory, upstream, connections } = setting;
     let ports = free_ports();
-    let path = |name: &str| directory.join(name);
-    let mut text = format!(
-        "state_directory = {:?}\n[limits]\nconnections = {connections}\nconnections_per_source = {connections}\n\
-         [certificate.default]\nchain = {:?}\nkey = {:?}\n",
-        path("state"),
-        path("server.pem"),
-        path("server.key")
-    );
+    let mut text = packetboat::beginning(directory, "state");
+    text += &format!("[limits]\nconnections = {connections}\nconnections_per_source = {connections}\n");
     for (number, (port, server)) in ports.iter().zip(upstream).enumerate() {
-        text += &format!(
-            "[upstream.u{number}]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nroots = {:?}\nimap_port = {server}\n\
-             [[listener]]\nname = \"l{number}\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:{port}\"]\n\
-             entry = \"implicit\"\nlogins = \"pass-through\"\nupstream = \"u{number}\"\n",
-            path("ca.pem"),
-        );
+        let name = format!("u{number}");
+        text += &proxy::upstream(&name, [*server; 2], directory, "");
+        let listener = proxy::listener(&name, "imap", "implicit", &format!("upstream = \"{name}\""));
+        text += &packetboat::at(*port, &listener);
     }
-    let file = path("packetboat.toml");
+    let file = directory.join("packetboat.toml");
     fs::write(&file, text).unwrap();
     let program = std::env::var("PACKETBOAT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_packetboat").to_owned());
     let mut command = Command::new(&program);
     command.args(["run", "--config"]).env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").arg(file);
-    Some(Proxy::start("packetboat", first_line(&program, "--version")?, setting, &mut command, ports))
+    Some(Proxy::start("packetboat", first_line(&program, "--version")?, setting, command, ports))
 }
 
 fn nginx(setting: &Setting<'_>) -> Option<Proxy> {
@@ -133,7 +114,7 @@ fn nginx(setting: &Setting<'_>) -> Option<Proxy> {
     fs::write(&file, text).unwrap();
     let mut command = Command::new("/usr/sbin/nginx");
     command.arg("-c").arg(file);
-    Some(Proxy::start("nginx", first_line("/usr/sbin/nginx", "-v")?, setting, &mut command, ports))
+    Some(Proxy::start("nginx", first_line("/usr/sbin/nginx", "-v")?, setting, command, ports))
 }
 
 fn haproxy(setting: &Setting<'_>) -> Option<Proxy> {
@@ -159,7 +140,7 @@ fn haproxy(setting: &Setting<'_>) -> Option<Proxy> {
     fs::write(&file, text).unwrap();
     let mut command = Command::new("/usr/sbin/haproxy");
     command.arg("-db").arg("-f").arg(file);
-    Some(Proxy::start("haproxy", first_line("/usr/sbin/haproxy", "-v")?, setting, &mut command, ports))
+    Some(Proxy::start("haproxy", first_line("/usr/sbin/haproxy", "-v")?, setting, command, ports))
 }
 
 /// It has TLS on one side of a service only, so that two of its services are chained: that is how it is done.
@@ -187,7 +168,7 @@ fn stunnel(setting: &Setting<'_>) -> Option<Proxy> {
     let mut command = Command::new("/usr/bin/stunnel4");
     command.arg(file);
     let version = first_line("/usr/bin/stunnel4", "-version")?;
-    Some(Proxy::start("stunnel", version.split(" on ").next()?.to_owned(), setting, &mut command, ports))
+    Some(Proxy::start("stunnel", version.split(" on ").next()?.to_owned(), setting, command, ports))
 }
 
 /// What a program says of itself; none where it is not installed.
@@ -204,11 +185,6 @@ pub fn most_descriptors() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap_or(1_000_000)
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// Those of the measures; the device offers one of them.

@@ -1,10 +1,9 @@
 //! A whole translated session through packetboat and through email-oauth2-proxy, in turns, to the same simulator.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use packetboat::device::password;
 use packetboat::simulator::{Setup, Simulator, Tenant, User};
@@ -17,7 +16,7 @@ use crate::bench::figures::Figures;
 use crate::certificates::Certificates;
 use crate::free_ports;
 use crate::imap::Imap;
-use crate::process::{PATIENCE, Process};
+use crate::process::Process;
 use crate::proxy::{Proxy, translating_listener};
 use crate::stacks::{Stack, Start, Version};
 
@@ -144,12 +143,7 @@ fn start(python: &Path, script: &str, simulator: &Simulator, certificates: &Cert
     }
     command.env("SSL_CERT_FILE", simulator.authority()).stdin(Stdio::null()).stdout(Stdio::null());
     let mut process = Process::start(&mut command);
-    let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(address).is_err() {
-        let runs = process.0.try_wait().unwrap().is_none();
-        assert!(runs && Instant::now() < deadline, "email-oauth2-proxy does not start");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    process.until_open(&[address], || "email-oauth2-proxy says nothing".to_owned());
     Other { process, address, _directory: directory }
 }
 

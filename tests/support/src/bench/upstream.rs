@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +16,8 @@ use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+
+use crate::process::Process;
 
 /// How one port of the server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub const PUSHING: &str = "push-";
 
 /// The running process.
 pub struct Upstream {
-    process: Child,
+    _process: Process,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     /// A port for each of [`MANNERS`].
@@ -51,18 +53,18 @@ pub struct Upstream {
 impl Upstream {
     /// This very program, as the server. It ends when its standard input does.
     pub fn start(directory: &Path) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args([ARGUMENT.as_ref(), directory.as_os_str()])
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args([ARGUMENT.as_ref(), "127.0.0.1".as_ref(), directory.as_os_str()])
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = process.stdin.take().unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap());
+            .stdout(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let input = process.0.stdin.take().unwrap();
+        let mut output = BufReader::new(process.0.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
         let ports: Vec<u16> = line.split_whitespace().map(|port| port.parse().unwrap()).collect();
-        Self { process, input, output, ports: ports.try_into().unwrap() }
+        Self { _process: process, input, output, ports: ports.try_into().unwrap() }
     }
 
     /// Handshakes since the last call: all, and those that resumed a session.
@@ -75,26 +77,14 @@ impl Upstream {
     }
 }
 
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The argument that makes the program the server.
+/// The argument that makes the program the server, behind which its address and directory come.
 pub const ARGUMENT: &str = "be-the-upstream";
 
 static HANDSHAKES: AtomicU64 = AtomicU64::new(0);
 static RESUMED: AtomicU64 = AtomicU64::new(0);
 
-/// Serves on loopback until standard input ends.
-pub fn serve(directory: PathBuf) {
-    serve_at("127.0.0.1", directory);
-}
-
-/// The same on another address.
-pub fn serve_at(address: &str, directory: PathBuf) {
+/// Serves at this address until standard input ends.
+pub fn serve(address: &str, directory: PathBuf) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::spawn(move || {
         for _ in io::stdin().lines().map_while(Result::ok) {
