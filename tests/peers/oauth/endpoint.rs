@@ -43,8 +43,7 @@ fn with_a_token_at_hand_the_endpoint_may_be_down() {
     assert!(imap_login(&proxy).starts_with("OK"));
     exchange.quirk(|quirks| quirks.endpoint.fault = Some(Fault::Down));
     for _ in 0..10 {
-        assert!(imap_login(&proxy).starts_with("OK"));
-        assert!(pop3_login(&proxy).starts_with("+OK"));
+        logins_hear(&proxy, "OK", "+OK");
     }
     assert_eq!(exchange.requests(), 1);
 }
@@ -78,8 +77,7 @@ fn passes(fault: Fault) {
     exchange.quirk(|quirks| quirks.endpoint.fault = None);
     exchange.until("recovery", |counts| counts.tokens_issued == 1);
     proxy.log.wait_for("recovery", |line| line.contains("access token again"));
-    assert!(imap_login(&proxy).starts_with("OK"));
-    assert!(pop3_login(&proxy).starts_with("+OK"));
+    logins_hear(&proxy, "OK", "+OK");
 }
 
 #[test]
@@ -113,8 +111,7 @@ fn invalid_grant_deletes_nothing() {
     let line = proxy.log.wait_for("trouble", |line| line.contains("says invalid_grant, AADSTS70008: the sign-in"));
     assert!(line.contains("packetboat login scans") && line.contains("\"reason\":\"token_refused\""), "{line}");
     for _ in 0..5 {
-        assert!(imap_login(&proxy).starts_with("NO [CONTACTADMIN] "));
-        assert!(pop3_login(&proxy).starts_with("-ERR [SYS/PERM] "));
+        logins_hear(&proxy, "NO [CONTACTADMIN] ", "-ERR [SYS/PERM] ");
     }
     drop(proxy);
     assert_eq!(exchange.simulator.counts().token_refusals, 1);
@@ -131,8 +128,7 @@ fn a_wrong_secret_is_told_with_advice() {
     let proxy = exchange.proxy(&configuration);
     let line = proxy.log.wait_for("trouble", |line| line.contains("AADSTS7000215"));
     assert!(line.contains("put the secret's value into the file, not its id"), "{line}");
-    assert!(imap_login(&proxy).starts_with("NO [CONTACTADMIN] "));
-    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/PERM] "));
+    logins_hear(&proxy, "NO [CONTACTADMIN] ", "-ERR [SYS/PERM] ");
     proxy.log.wait_for("session line", |line| line.contains("login failed: no access token until somebody acts"));
     assert!(!proxy.log.all().contains("wrong-but-still-secret"));
     assert_eq!(exchange.requests(), 1);

@@ -2,20 +2,27 @@
 
 use std::time::{Duration, Instant};
 
+use packetboat::simulator::Quirks;
 use packetboat::simulator::quirks::{Greeting, Moment};
 
 use support::exchange::*;
 use support::imap::{Part, status};
 use support::process::PATIENCE;
+use support::proxy::Proxy;
+
+/// Exchange with these quirks, and a proxy whose application has a secret.
+fn with(change: impl FnOnce(&mut Quirks)) -> (Exchange, Proxy) {
+    let exchange = Exchange::new();
+    exchange.quirk(change);
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    (exchange, proxy)
+}
 
 /// Exchange says yes to the login and no to the first command; the device hears no to its login.
 #[test]
 fn a_token_that_opens_no_mailbox() {
-    let exchange = Exchange::new();
-    exchange.quirk(|quirks| quirks.mail.not_connected = true);
-    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
-    assert!(imap_login(&proxy).starts_with("NO [AUTHORIZATIONFAILED] "));
-    assert!(pop3_login(&proxy).starts_with("-ERR [AUTH] "));
+    let (exchange, proxy) = with(|quirks| quirks.mail.not_connected = true);
+    logins_hear(&proxy, "NO [AUTHORIZATIONFAILED] ", "-ERR [AUTH] ");
     for listener in ["imap", "pop3"] {
         let line = proxy.log.wait_for("advice", |line| {
             line.contains("login failed") && line.contains(&format!("\"listener\":\"{listener}\""))
@@ -51,8 +58,7 @@ fn a_mailbox_has_so_many_sessions() {
     one.login(LOGIN, PASSWORD);
     two.login(LOGIN, PASSWORD);
     let began = Instant::now();
-    assert!(imap_login(&proxy).starts_with("NO [INUSE] "));
-    assert!(pop3_login(&proxy).starts_with("-ERR [IN-USE] "));
+    logins_hear(&proxy, "NO [INUSE] ", "-ERR [IN-USE] ");
     assert!(began.elapsed() >= Duration::from_secs(2));
     let line = proxy.log.wait_for("reason", |line| line.contains("\"reason\":\"too_many_sessions\""));
     assert!(line.contains("limits.sessions_per_mailbox = 2"), "{line}");
@@ -82,35 +88,27 @@ fn a_session_that_ends_makes_room() {
 /// Exchange's own limit, where ours is set too high.
 #[test]
 fn reset_without_a_word() {
-    let exchange = Exchange::new();
-    exchange.quirk(|quirks| quirks.mail.max_sessions = Some(1));
-    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let (_exchange, proxy) = with(|quirks| quirks.mail.max_sessions = Some(1));
     let mut one = imap(&proxy);
     one.login(LOGIN, PASSWORD);
-    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
-    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    logins_hear(&proxy, "NO [UNAVAILABLE] ", "-ERR [SYS/TEMP] ");
     one.ok("NOOP");
 }
 
 /// It asks to be left alone, and is.
 #[test]
 fn throttled_at_login() {
-    let exchange = Exchange::new();
-    exchange.quirk(|quirks| quirks.mail.throttle = Some((Moment::Login, 299_961)));
-    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let (exchange, proxy) = with(|quirks| quirks.mail.throttle = Some((Moment::Login, 299_961)));
     assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
     proxy.log.wait_for("its words", |line| line.contains("Suggested Backoff Time: 299961"));
-    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
-    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    logins_hear(&proxy, "NO [UNAVAILABLE] ", "-ERR [SYS/TEMP] ");
     proxy.log.wait_for("local refusal", |line| line.contains("the mail server throttles this mailbox for another "));
     assert_eq!(exchange.simulator.counts().mail_connections, 1);
 }
 
 #[test]
 fn a_backoff_comes_to_an_end() {
-    let exchange = Exchange::new();
-    exchange.quirk(|quirks| quirks.mail.throttle = Some((Moment::Login, 2000)));
-    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let (exchange, proxy) = with(|quirks| quirks.mail.throttle = Some((Moment::Login, 2000)));
     assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
     let began = Instant::now();
     exchange.quirk(|quirks| quirks.mail.throttle = None);
@@ -174,11 +172,8 @@ fn a_folder_that_is_called_like_a_throttle() {
 /// A token that the endpoint has just given is not to blame, and none is asked for in its place.
 #[test]
 fn a_young_token_that_is_refused() {
-    let exchange = Exchange::new();
-    exchange.quirk(|quirks| quirks.mail.refuse_logins = true);
-    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
-    assert!(imap_login(&proxy).starts_with("NO [AUTHORIZATIONFAILED] "));
-    assert!(pop3_login(&proxy).starts_with("-ERR [AUTH] "));
+    let (exchange, proxy) = with(|quirks| quirks.mail.refuse_logins = true);
+    logins_hear(&proxy, "NO [AUTHORIZATIONFAILED] ", "-ERR [AUTH] ");
     proxy.log.wait_for("advice", |line| line.contains("FullAccess for the application's service principal"));
     assert_eq!((exchange.requests(), exchange.simulator.counts().imap().refused), (1, 1));
 }
@@ -190,8 +185,7 @@ fn a_refusal_out_of_the_blue() {
     let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
     assert!(imap_login(&proxy).starts_with("OK"));
     exchange.quirk(|quirks| quirks.mail.refuse_logins = true);
-    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
-    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    logins_hear(&proxy, "NO [UNAVAILABLE] ", "-ERR [SYS/TEMP] ");
     proxy.log.wait_for("advice", |line| line.contains("FullAccess for the application's service principal"));
     exchange.quirk(|quirks| quirks.mail.refuse_logins = false);
     assert!(imap_login(&proxy).starts_with("OK"));
@@ -200,9 +194,7 @@ fn a_refusal_out_of_the_blue() {
 /// POP3 closes on long tokens without a reason: the proxy knows one. IMAP takes them.
 #[test]
 fn a_token_too_long_for_pop3() {
-    let exchange = Exchange::new();
-    exchange.quirk(|quirks| quirks.endpoint.token_length = Some(4097));
-    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let (exchange, proxy) = with(|quirks| quirks.endpoint.token_length = Some(4097));
     assert!(pop3_login(&proxy).starts_with("-ERR [SYS/PERM] "));
     proxy.log.wait_for("advice", |line| line.contains("takes 4096 over POP3: remove group claims"));
     assert!(imap_login(&proxy).starts_with("OK"));
@@ -213,9 +205,7 @@ fn a_token_too_long_for_pop3() {
 /// Neither the challenge of JSON nor the names in a long refusal reach the device, or the log.
 #[test]
 fn refusals_in_many_words() {
-    let exchange = Exchange::new();
-    exchange.quirk(|quirks| quirks.mail.refuse_logins = true);
-    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let (exchange, proxy) = with(|quirks| quirks.mail.refuse_logins = true);
     for (json, long) in [(true, false), (false, true), (true, true)] {
         exchange.quirk(|quirks| {
             quirks.mail.json_challenge = json;
@@ -259,10 +249,8 @@ fn front_ends() {
         }
     }
     exchange.quirk(|quirks| quirks.mail.greeting = Greeting::Bye);
-    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
-    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    logins_hear(&proxy, "NO [UNAVAILABLE] ", "-ERR [SYS/TEMP] ");
     exchange.quirk(|quirks| quirks.mail.unavailable = Some(Moment::Login));
     exchange.quirk(|quirks| quirks.mail.greeting = Greeting::Classic);
-    assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "));
-    assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "));
+    logins_hear(&proxy, "NO [UNAVAILABLE] ", "-ERR [SYS/TEMP] ");
 }

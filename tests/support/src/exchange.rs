@@ -241,6 +241,15 @@ pub fn pop3_login(proxy: &Proxy) -> String {
     pop3.command(&format!("PASS {PASSWORD}"))
 }
 
+/// A login by IMAP is answered so, and one by POP3.
+#[track_caller]
+pub fn logins_hear(proxy: &Proxy, imap: &str, pop3: &str) {
+    let answer = imap_login(proxy);
+    assert!(answer.starts_with(imap), "{answer}");
+    let answer = pop3_login(proxy);
+    assert!(answer.starts_with(pop3), "{answer}");
+}
+
 /// Puts a message there, and lets the device fetch it by IMAP and by POP3, which deletes it.
 pub fn fetch_both(exchange: &Exchange, proxy: &Proxy, mailbox: &str, login: &str) {
     let message = crate::message(2000);
