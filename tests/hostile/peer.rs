@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use openssl::ssl::SslContext;
@@ -31,19 +30,7 @@ pub struct Peer {
     ended: bool,
 }
 
-impl Deref for Peer {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
-}
-
-impl DerefMut for Peer {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-}
+support::deref!(Peer, connection: Connection);
 
 impl Peer {
     pub fn over(tcp: TcpStream) -> Self {

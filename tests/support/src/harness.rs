@@ -1,6 +1,5 @@
 //! packetboat in front of a mail server by script, looked at from outside: connections, open files, memory, latency.
 
-use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -19,19 +18,7 @@ pub struct Harness {
     _directory: TempDir,
 }
 
-impl Deref for Harness {
-    type Target = Proxy;
-
-    fn deref(&self) -> &Proxy {
-        &self.proxy
-    }
-}
-
-impl DerefMut for Harness {
-    fn deref_mut(&mut self) -> &mut Proxy {
-        &mut self.proxy
-    }
-}
+crate::deref!(Harness, proxy: Proxy);
 
 impl Harness {
     /// With these lines in front, and a server that lets everybody in and answers OK to everything.

@@ -41,6 +41,26 @@ macro_rules! each {
     };
 }
 
+/// A type is used as one of its fields.
+#[macro_export]
+macro_rules! deref {
+    ($outer:ty, $field:ident: $inner:ty) => {
+        impl std::ops::Deref for $outer {
+            type Target = $inner;
+
+            fn deref(&self) -> &$inner {
+                &self.$field
+            }
+        }
+
+        impl std::ops::DerefMut for $outer {
+            fn deref_mut(&mut self) -> &mut $inner {
+                &mut self.$field
+            }
+        }
+    };
+}
+
 /// A message of about this many octets, with everything in it that could be mistaken for protocol.
 pub fn message(size: usize) -> Vec<u8> {
     let mut message = b"From: scanner@example.test\r\nTo: printer@example.test\r\nSubject: Scan\r\n\
