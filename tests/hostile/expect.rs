@@ -10,8 +10,8 @@ pub use of_device::of_device;
 pub use of_server::of_server;
 
 support::each! {
-    /// The time-out that has to end a cell. On the proxy where that happens it is the only short one, so that no other can
-    /// come first, however slow the machine is.
+    /// The time-out that has to end a cell. On the proxy where that happens it is the only short one, so that no other
+    /// can come first, however slow the machine is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum Clock {
         /// None is short: something else ends it.

@@ -41,7 +41,7 @@ support::each! {
         TornRecord,
         /// The beginning of a record, and no more.
         StalledRecord,
-        /// Everything on the way has forgotten the connection: nothing that comes for the peer is acknowledged any more.
+        /// Everything on the way has forgotten the connection: nothing that comes for the peer is acknowledged.
         Forgotten,
     }
 }

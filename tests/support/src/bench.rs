@@ -7,7 +7,8 @@ pub mod figures;
 pub mod packetboat;
 pub mod upstream;
 
-/// Runs a bench with the words of its command line, or the mail server where [`upstream::Upstream`] has started the program.
+/// Runs a bench with the words of its command line, or the mail server where [`upstream::Upstream`] has started this
+/// program.
 pub fn main(run: impl FnOnce(&[&str])) {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [role, address, directory] = arguments.as_slice()

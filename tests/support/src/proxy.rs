@@ -75,13 +75,14 @@ impl Proxy {
         Self { process, log, state, directory, addresses }
     }
 
-    /// In front of this Dovecot, with more lines: the listeners `imap` and `pop3` pass logins through to these upstreams.
+    /// Starts in front of this Dovecot, with more lines: the listeners `imap` and `pop3` pass logins through to these
+    /// upstreams.
     pub fn for_dovecot(dovecot: &Dovecot, [imap, pop3]: [&str; 2], more: &str) -> Self {
         let to = |protocol, name| listener(protocol, protocol, "implicit", &format!("upstream = {name:?}"));
         Self::start(&(upstreams(dovecot) + more + &to("imap", imap) + &to("pop3", pop3)))
     }
 
-    /// The same two listeners in front of a mail server at this port, with more lines for the upstream.
+    /// Starts with the same two listeners in front of a mail server at this port; the upstream has more lines.
     pub fn for_port(port: u16, more: &str) -> Self {
         Self::start(&format!(
             "[upstream.x]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\nimap_port = {port}\npop3_port = {port}\n\

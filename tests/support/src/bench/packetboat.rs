@@ -1,4 +1,4 @@
-//! packetboat as benches start it: with its log in a file, as the others have theirs.
+//! Benches start packetboat here, with its log in a file, as the proxies beside it have theirs.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,7 +33,7 @@ pub fn start<const N: usize>(
     start_beside(command, directory, name, ports)
 }
 
-/// The same for any program that is ready to run.
+/// Starts any other program in the same way, by a command that is complete.
 pub fn start_beside<const N: usize>(
     mut command: Command,
     directory: &Path,
