@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{SslContext, SslMethod, SslVersion};
+use openssl::ssl::{SslContext, SslVersion};
 
 use packetboat::protocol::Protocol;
 
@@ -173,11 +173,7 @@ fn configuration(clock: Clock, good: &[Good; 2], bad: &[[Bad; 2]; 2], directory:
 
 /// A mail server's TLS, as new as it has to be.
 pub fn server(certificates: &Certificates) -> SslContext {
-    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
-    context.set_min_proto_version(Some(SslVersion::TLS1_2)).unwrap();
-    context.set_certificate(&certificates.leaf).unwrap();
-    context.set_private_key(&certificates.key).unwrap();
-    context.build()
+    support::server::context(certificates, |context| context.set_min_proto_version(Some(SslVersion::TLS1_2)).unwrap())
 }
 
 const LINES_LOST: &str = "packetboat_log_lines_lost_total";

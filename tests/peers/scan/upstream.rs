@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
-use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVersion};
+use openssl::ssl::{Ssl, SslContextBuilder, SslVersion};
 
 use support::certificates::Certificates;
 use support::device::Device;
@@ -234,12 +234,7 @@ fn server(
     certificates: &Certificates,
     configure: impl FnOnce(&mut SslContextBuilder),
 ) -> (u16, Arc<Mutex<Vec<String>>>) {
-    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
-    context.set_security_level(0);
-    context.set_certificate(&certificates.leaf).unwrap();
-    context.set_private_key(&certificates.key).unwrap();
-    configure(&mut context);
-    let context = context.build();
+    let context = server::context(certificates, configure);
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
     let telling = Arc::clone(&told);
     let port = server::plain(move |stream| {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use openssl::ssl::{Ssl, SslContext, SslMethod, SslVersion};
+use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVersion};
 
 use crate::certificates::Certificates;
 use crate::connection::TlsStream;
@@ -45,18 +45,25 @@ pub fn tls_at(
     newest: SslVersion,
     serve: impl Fn(TlsStream) + Send + 'static,
 ) -> u16 {
-    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
-    context.set_security_level(0);
-    context.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
-    context.set_max_proto_version(Some(newest)).unwrap();
-    context.set_certificate(&certificates.leaf).unwrap();
-    context.set_private_key(&certificates.key).unwrap();
-    let context = context.build();
+    let context = context(certificates, |context| {
+        context.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
+        context.set_max_proto_version(Some(newest)).unwrap();
+    });
     plain_at(address, move |stream| {
         if let Ok(stream) = Ssl::new(&context).unwrap().accept(stream.into()) {
             serve(stream);
         }
     })
+}
+
+/// A server's TLS with this certificate, and with what the function sets.
+pub fn context(certificates: &Certificates, set: impl FnOnce(&mut SslContextBuilder)) -> SslContext {
+    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
+    context.set_security_level(0);
+    context.set_certificate(&certificates.leaf).unwrap();
+    context.set_private_key(&certificates.key).unwrap();
+    set(&mut context);
+    context.build()
 }
 
 /// Says this, and then what the peer says is read until it closes.
