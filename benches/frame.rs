@@ -1,5 +1,5 @@
-//! The protocols alone, without sockets: framing in octets per second, beside a plain memchr scan of the same octets
-//! for line ends; the reading of logins; the rewriting of capability lists.
+//! This bench measures the protocols without sockets: framing, logins, and the rewriting of capability lists.
+//! A plain memchr scan of the same octets is the reference for framing.
 //!
 //! Input comes in pieces of 64 KiB, as from the relay's buffer. `make bench-frame`
 
@@ -99,7 +99,7 @@ fn rewrite(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Hands a piece over until all of it is forwarded. The end that is held back is left off.
+/// Hands a piece over until the session has forwarded all of it, except the end that it holds back.
 fn forward(session: &mut dyn Session, side: Side, mut piece: &[u8]) {
     let mut out = Outbox::default();
     while !piece.is_empty() {

@@ -1,8 +1,9 @@
-//! Instructions of a session and of a MiB, counted by callgrind: the same on a busy machine as on an idle one.
+//! This bench counts, with callgrind, the instructions of a session and of a MiB, which do not depend on the machine's
+//! load.
 //!
-//! `make bench-instructions` (and CI) fails where one is over its bound, which has a quarter of head-room. A bound that is in
-//! the way of something good is raised in the commit that does it, with its reason. Cryptography is counted in and left
-//! out: with it the figure depends on what the processor has built in, and little else is seen of a MiB.
+//! `make bench-instructions` (and CI) fails where one is over its bound, which has a quarter of head-room. A commit
+//! that needs a higher bound raises it and gives the reason. Each figure stands with and without cryptography, whose
+//! share depends on the processor and hides the rest of a MiB.
 
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -21,10 +22,10 @@ use support::imap::Imap;
 use support::process::Process;
 use support::proxy::{listener, upstream};
 
-/// What is counted, and the most that it may be.
+/// A counted piece of work, and the bound of its instructions.
 struct Bound {
     what: &'static str,
-    /// Millions of instructions: in all, and without cryptography.
+    /// Bounds in millions of instructions: in all, and without cryptography.
     most: [f64; 2],
 }
 
@@ -40,12 +41,12 @@ const BOUNDS: [Bound; 4] = [
     Bound { what: "MiB to the server", most: [30.0, 8.2] },
     Bound { what: "NOOP round trip", most: [0.080, 0.066] },
 ];
-/// In the names of functions that encrypt, hash and multiply.
+/// Parts of the names of functions that encrypt, hash and multiply.
 const CRYPTOGRAPHY: [&str; 14] = [
     "aes", "sha1", "sha256", "sha512", "sha3", "gcm", "ghash", "md5", "25519", "keccak", "bn_", "rsaz", "jent_",
     "poly1305",
 ];
-/// The part of a MiB from the server that framing may have: in percent.
+/// The share of a MiB from the server that framing may take, in percent.
 const MOST_FRAMING: f64 = 3.0;
 
 fn main() {
@@ -60,7 +61,7 @@ fn run() {
 
     let mut first = old.connect(proxy.address, None);
     first.login("u", "p");
-    // Sessions of devices that have logged in before are kept apart.
+    // A login comes first, because the sessions of known devices are in a cache of their own.
     let mut known = old.connect(proxy.address, None);
     known.login("u", "p");
     let resumed = device::session(&known);
@@ -72,7 +73,7 @@ fn run() {
         device.fetch_size(1);
         device.log_out();
     };
-    // Tables are made, tickets taken.
+    // The first sessions allocate tables and fetch tickets.
     (0..5).for_each(|_| session());
     let count = |work: &mut dyn FnMut(&mut Imap), device: &mut Imap, times: f64| {
         proxy.zero();
@@ -107,7 +108,7 @@ fn run() {
     assert!(framing <= MOST_FRAMING, "framing takes {framing:.2} %");
 }
 
-/// packetboat under callgrind.
+/// A packetboat under callgrind.
 struct Counted {
     process: Process,
     address: SocketAddr,
@@ -123,7 +124,7 @@ impl Counted {
             + &upstream("u", [server; 2], directory, "")
             + &packetboat::at(port, &listener("imap", "imap", "implicit", ""));
         let output = directory.join("callgrind.out");
-        // One worker, so that nothing depends on which of them has a connection.
+        // One worker makes the count independent of the choice among workers.
         let mut command = Command::new("taskset");
         command.args(["-c", "0", "valgrind", "--tool=callgrind", "--quiet"]);
         command.arg(format!("--callgrind-out-file={}", output.display())).arg(env!("CARGO_BIN_EXE_packetboat"));
@@ -132,12 +133,12 @@ impl Counted {
         Self { process, address, output }
     }
 
-    /// Counts from here on.
+    /// Starts the count anew.
     fn zero(&self) {
         self.control("--zero");
     }
 
-    /// Instructions since then. Each call writes the next file: `callgrind.out.1`, ...
+    /// The instructions since then. Each call writes the next file: `callgrind.out.1`, ...
     fn dump(&self) -> (usize, u64) {
         self.control("--dump");
         let number = (1..).find(|number| !self.file(number + 1).exists()).unwrap();
@@ -146,7 +147,7 @@ impl Counted {
         (number, line.unwrap().trim().parse().unwrap())
     }
 
-    /// What share of the instructions of a dump encrypts, hashes and multiplies; in percent.
+    /// The share of a dump's instructions that encrypt, hash and multiply, in percent.
     fn share_of_cryptography(&self, dump: usize) -> f64 {
         let text = self.annotated(dump, "--inclusive=no");
         let share = |line: &str| -> Option<f64> {
@@ -158,7 +159,7 @@ impl Counted {
         text.lines().filter_map(share).sum()
     }
 
-    /// What share of the instructions of a dump is spent in a function and all that it calls; in percent.
+    /// The share of a dump's instructions in a function and its callees, in percent.
     fn share_of(&self, function: &str, dump: usize) -> f64 {
         let text = self.annotated(dump, "--inclusive=yes");
         let line =

@@ -74,7 +74,7 @@ struct Reloadable {
     /// Addresses as configured and as bound, each with a trigger that closes it on drop.
     open: Vec<(SocketAddr, SocketAddr, Trigger)>,
     token: Option<Secret>,
-    /// Why the last reload was rejected, if it was.
+    /// The reason for rejecting the last reload, if it was rejected.
     problem: Option<String>,
 }
 
@@ -233,7 +233,7 @@ impl Admin {
                 Err(error) => warn!(%error, "the page cannot be served"),
             }
         }
-        // What is left of the old ones closes here.
+        // Dropping the old set closes the sockets that no address needs any more.
         reloadable.open = open;
     }
 

@@ -244,7 +244,7 @@ impl ConfigFile {
         })
     }
 
-    /// The same, and what is wrong is for the caller to say.
+    /// Reads the configuration; the caller reports the problems.
     fn read(&self) -> Result<Proven, Vec<Problem>> {
         let unreadable = |error: std::io::Error| Problem {
             file: self.config.clone(),

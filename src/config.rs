@@ -109,7 +109,7 @@ pub enum LogFormat {
 /// The least severe lines that are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Only what stops the proxy.
+    /// Errors that stop the proxy.
     Error,
     /// Conditions that an operator should mend.
     Warn,

@@ -36,7 +36,7 @@ pub struct Confinement {
 /// Forbids core dumps, and reading this process's memory to all but root (prctl(2), PR_SET_DUMPABLE; core(5)): it holds keys,
 /// tokens and passwords. Programs that it starts are not affected.
 pub fn keep_memory_private() {
-    // Neither can fail here; and there would be nothing to do about it.
+    // Neither call can fail here, and there would be nothing to do about a failure.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
@@ -117,7 +117,7 @@ fn confine_files(readable: &[PathBuf], writable: &Path) -> Result<(), Error> {
 }
 
 fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, Error> {
-    // What is not there cannot be allowed; and it has nothing to be read.
+    // A path that does not exist cannot be allowed, and holds nothing to read.
     let Ok(opened) = PathFd::new(path) else { return Ok(ruleset) };
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };
     ruleset
@@ -174,12 +174,12 @@ mod tests {
             assert!(refused(Command::new("/bin/true").status().map(drop)));
             let raw = socket2::Socket::new(socket2::Domain::from(libc::AF_PACKET), socket2::Type::RAW, None);
             assert!(refused(raw.map(drop)));
-            // Nothing that leads root's commands astray.
+            // The process cannot make files that lead root's commands astray.
             assert!(refused(symlink("/root", state.join("link"))));
             let pipe = rustix::fs::mkfifoat(rustix::fs::CWD, state.join("pipe"), 0o600.into());
             assert!(refused(pipe.map_err(std::io::Error::from)));
             assert!(refused(std::os::unix::net::UnixListener::bind(state.join("socket")).map(drop)));
-            // What it needs goes on.
+            // The process can still do what it needs.
             fs::write(state.join("new"), "x").unwrap();
             fs::rename(state.join("new"), state.join("old")).unwrap();
             assert!(fs::read(home.path().join("packetboat.toml")).is_ok());
@@ -213,7 +213,7 @@ mod tests {
         let named =
             format!("[certificate.default]\nchain = {:?}\nkey = {:?}\n", live.join("chain.pem"), live.join("key.pem"));
         let config = config(home.path(), &named);
-        // What is swapped tomorrow by its link is allowed today.
+        // A target that its link may replace tomorrow is allowed today.
         let current = home.path().join("current");
         symlink(&live, &current).unwrap();
         assert!(
@@ -222,12 +222,12 @@ mod tests {
         );
         let elsewhere = Path::new("/etc/packetboat/packetboat.toml");
         let allowed = directories(&config, elsewhere);
-        // They lie in the state directory here, and so are allowed by that.
+        // The files lie in the state directory here, which allows them.
         assert!(allowed.contains(&home.path().to_path_buf()) && !allowed.contains(&live));
         assert!(disallowed_files(&config, &allowed).is_empty());
         let without: Vec<PathBuf> = allowed.into_iter().filter(|one| one != home.path()).collect();
         assert_eq!(disallowed_files(&config, &without), [live.join("chain.pem"), live.join("key.pem")]);
-        // By where it lies, not by how it is spelled.
+        // The files' place decides, not the spelling of their path.
         assert_eq!(disallowed_files(&config, &[without, vec![live.clone()]].concat()), [live.join("chain.pem")]);
     }
 }

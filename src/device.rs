@@ -258,8 +258,7 @@ mod tests {
         assert!(!devices.knows("192.0.2.1".parse().unwrap()));
     }
 
-    /// Behind the address of a known device a guesser that leaves its turn has a few answers of the memory, and then
-    /// none.
+    /// At a known device's address, a guesser that leaves its turn gets a few answers from the memory, and then none.
     #[tokio::test(start_paused = true)]
     async fn the_memory_tells_a_guesser_at_a_known_address_little() {
         let devices = devices("");
@@ -327,7 +326,7 @@ mod tests {
         assert!(began.elapsed() < Duration::from_millis(500));
     }
 
-    /// Neither does it where they have made no failure of their own: each has its own run, and the device as well.
+    /// The device does not wait even for guessers without a failure of their own, because each of them has its own run.
     #[tokio::test(start_paused = true)]
     async fn a_device_from_a_new_source_waits_for_no_guesser() {
         let devices = devices("");

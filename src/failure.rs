@@ -216,7 +216,7 @@ kinds! {
     /// The device tried to log in without TLS, and went away.
     LoginInClear: Some(Downstream), Unavailable, Warn, Session,
         "login_in_clear", "the device tried to log in without TLS";
-    /// Nothing moved for too long after login.
+    /// No octets moved for too long after login.
     IdleTimeout: Some(Downstream), Unavailable, Info, Session,
         "idle_timeout", "nothing moved for too long";
     /// A line or literal before login was longer than allowed.

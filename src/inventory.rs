@@ -214,7 +214,7 @@ impl Drop for Presence {
 }
 
 const LOGINS: usize = 4;
-/// In seconds.
+/// A week in seconds.
 const WEEK: u64 = 7 * 24 * 60 * 60;
 
 #[cfg(test)]

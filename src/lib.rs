@@ -31,7 +31,7 @@
 //! | 5 | [`simulator`] | a pretend Exchange Online with its token endpoint, for the demonstration and for tests |
 //! | 6 | [`cli`] | subcommands, one file each; `main.rs` only calls it |
 
-// Of clippy's pedantic lints; clippy.toml has the bounds. A function that breaks them has its reason beside it.
+// Both are pedantic lints of clippy; clippy.toml has the bounds. A function that breaks them has its reason beside it.
 #![warn(clippy::too_many_lines, clippy::too_many_arguments)]
 
 pub mod admin;

@@ -154,7 +154,7 @@ impl Pool {
 
     /// Queues a job whose end nobody waits for. A job that finds no room is dropped.
     pub fn hand_over(&'static self, job: impl FnOnce() + Send + 'static) {
-        // Without a ticket the job stays in the queue.
+        // A dropped ticket takes its job out of the queue; this job has none, and stays.
         drop(self.submit(Box::new(job), Position::Last));
     }
 
@@ -169,7 +169,7 @@ impl Pool {
     fn submit(&'static self, job: Job, position: Position) -> Result<Arc<Waiting>, NotDone> {
         let mut state = self.state();
         if state.idle <= state.waiting.len() && state.threads < self.most {
-            // Where the system refuses, the threads that there are take the job in order.
+            // If the system refuses a thread, the existing ones take the job in order.
             let spawned = self.spawn(&mut state);
             if spawned.is_err() && state.threads == 0 {
                 return Err(NotDone::NoThread);

@@ -9,16 +9,16 @@ pub enum Protocol {
     Pop3,
 }
 
-/// How TLS starts on a connection to a mail server.
+/// The ways in which TLS starts on a connection to a mail server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Security {
-    /// With the connection itself (RFC 8314 §3).
+    /// TLS starts with the connection itself (RFC 8314 §3).
     Implicit,
-    /// By STARTTLS or STLS, after a greeting in clear.
+    /// TLS starts by STARTTLS or STLS, after a greeting in clear.
     StartTls,
 }
 
-/// In whose name an access token opens a mailbox.
+/// The identity in whose name an access token opens a mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// A person who has signed in: delegated permissions.

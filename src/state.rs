@@ -74,7 +74,7 @@ pub fn is_there(path: &Path) -> bool {
 /// # Errors
 /// It is open to others; the text holds the command that mends it.
 pub fn check_own(directory: &Path) -> Result<(), Error> {
-    // Not where a link leads to: somebody else could have laid it.
+    // A link is not followed, because another user could have laid it.
     let metadata = fs::symlink_metadata(directory);
     let metadata = metadata.map_err(|error| Error::io(Operation::Read, directory, error))?;
     if !metadata.is_dir() {
@@ -128,7 +128,7 @@ mod tests {
         assert!(read_own(&at("missing")).unwrap_err().is_missing());
     }
 
-    /// To open a pipe wakes its writer, and to open a device may act on it.
+    /// Opening a pipe wakes its writer, and opening a device may act on it.
     #[test]
     fn what_is_no_file_is_not_opened() {
         use rustix::fs::inotify;

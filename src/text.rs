@@ -12,7 +12,7 @@ pub use printable::{Printable, Style};
 /// The reason why octets are no text of the wanted form. The words follow the name of the file, and say what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// It is in UTF-16.
+    /// The text is in UTF-16.
     Utf16,
     /// A file that a person writes is in another encoding than UTF-8.
     NotUtf8,
@@ -22,7 +22,7 @@ pub enum Error {
     SeveralLines,
     /// A secret holds a character that nobody sees.
     Invisible(char),
-    /// It is in DER, not in PEM.
+    /// The text is in DER, not in PEM.
     Der,
 }
 

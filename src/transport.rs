@@ -97,10 +97,10 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Listens on an address with so many sockets, among which the kernel spreads connections. An IPv6 address takes IPv6
-/// alone, so that `0.0.0.0` and `[::]` can stand beside each other. What connections have, they have from here: no
-/// delay for small segments (40 ms each with old peers), and keep-alive. Where the port is known to be our own, others
-/// of ours may have it still.
+/// Listens on an address with `count` sockets, among which the kernel spreads connections. An IPv6 address takes IPv6
+/// alone, so that `0.0.0.0` and `[::]` can stand beside each other. Connections inherit the sockets' options: no delay
+/// for small segments (40 ms each with old peers), and keep-alive. If the port is known to be our own, other sockets of
+/// ours may still have it.
 ///
 /// # Errors
 /// The operating system's reason: in use, not allowed (ports below 1024), not ours.
@@ -112,7 +112,7 @@ pub fn listen(address: SocketAddr, count: usize, keep_alive: Duration, is_own: b
     }
     let mut sockets: Vec<TcpListener> = Vec::new();
     for _ in 0..count.max(1) {
-        // Where any port would do, all have the first one's.
+        // If any port would do, all addresses share the first one's.
         let address = sockets.first().map_or(Ok(address), TcpListener::local_addr)?;
         let socket = bound(address, true)?;
         tune(&socket, keep_alive)?;
@@ -211,7 +211,7 @@ mod tests {
     fn the_end_of_keep_alive_follows_from_it() {
         let end = |seconds: u64| (seconds, probe_interval(Duration::from_secs(seconds)).as_millis());
         assert_eq!([1, 120, 3600].map(end), [(1, 1000), (120, 15_000), (3600, 15_000)]);
-        // Whatever the configuration takes, the kernel takes too.
+        // The kernel accepts each value that the configuration accepts.
         for keep_alive in [Duration::from_millis(1), Duration::from_secs(24 * 60 * 60)] {
             listen("127.0.0.1:0".parse().unwrap(), 1, keep_alive, false).unwrap();
         }

@@ -1,8 +1,9 @@
-//! The OpenSSL that is linked in, and what is known against it: tests/advisories/openssl.toml is what somebody has read.
+//! These tests hold the OpenSSL that is linked in against its advisories, which tests/advisories/openssl.toml lists as
+//! read.
 //!
-//! What needs the network or the date is `make advisories`, which judges the library that releases link: no
-//! machine-readable list of OpenSSL's own is in a package registry, but Debian's changelog of its OpenSSL names each
-//! advisory on the day that it is mended.
+//! `make advisories` runs the tests that need the network or the date, and judges the library that releases link.
+//! OpenSSL's own machine-readable list is in no package registry. Debian's changelog of its OpenSSL names each advisory
+//! on the day of its fix.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -30,7 +31,7 @@ fn advisories(reading: &Table) -> Vec<&Table> {
     reading["advisory"].as_array().unwrap().iter().map(|one| one.as_table().unwrap()).collect()
 }
 
-/// Mended in what is linked in.
+/// Advisories that the linked OpenSSL has fixed.
 fn mended(reading: &Table) -> Vec<&str> {
     let lists = reading["mended"].as_table().unwrap().values();
     lists.flat_map(|list| list.as_array().unwrap()).map(|id| id.as_str().unwrap()).collect()
@@ -41,14 +42,14 @@ fn number(version: &str) -> Vec<u32> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
-/// As the library names a package of Debian's: 3.5.7+deb13u2 for 3.5.7-1~deb13u2.
+/// The library's own spelling of a Debian package's version: 3.5.7+deb13u2 for 3.5.7-1~deb13u2.
 fn with_patches(package: &str) -> String {
     let (version, _) = package.split_once('-').unwrap();
     let (_, patches) = package.rsplit_once(['-', '~']).unwrap();
     format!("{version}+{patches}")
 }
 
-/// What is not mended in the library that this test is linked with.
+/// Advisories that the OpenSSL linked with this test has not fixed.
 fn open(reading: &Table) -> Vec<&str> {
     let release = word(reading, "release");
     let is_release = linked() == with_patches(release);
@@ -59,7 +60,7 @@ fn open(reading: &Table) -> Vec<&str> {
     advisories(reading).into_iter().filter(is_open).map(|one| word(one, "id")).collect()
 }
 
-/// Out of "OpenSSL 3.5.7+deb13u2 9 Jun 2026".
+/// The version number out of "OpenSSL 3.5.7+deb13u2 9 Jun 2026".
 fn linked() -> &'static str {
     openssl::version::version().split(' ').nth(1).unwrap()
 }
@@ -83,7 +84,7 @@ fn the_openssl_that_is_linked_in_is_the_one_that_was_read_about() {
     assert_eq!(said, format!("packetboat {version}\nTLS with devices by {library}, supported until {until}\n"));
 }
 
-/// By config/release/openssl-lines.txt.
+/// The end of a version's support, from config/release/openssl-lines.txt.
 fn supported_until(version: &str) -> &'static str {
     let lines = include_str!("../config/release/openssl-lines.txt").lines().filter_map(|line| line.split_once(' '));
     let mut of_it = lines.filter(|(line, _)| version.starts_with(&format!("{line}.")));
@@ -104,7 +105,7 @@ fn a_release_has_fewer_open_advisories_and_of_a_line_that_is_supported() {
     assert!(number("3.5.9-1~deb13u1") > number("3.5.7-1~deb13u3"));
 }
 
-/// Because a part is not used, or for a reason that a test holds.
+/// An advisory does not reach a device when a part is unused, or when the named test holds.
 #[test]
 fn every_advisory_says_why_it_does_not_reach_a_device() {
     let reading = reading();
@@ -147,19 +148,19 @@ fn what_is_said_to_be_unused_is_unused() {
     assert!(has_word("let x = SslMethod::dtls_server();", "dtls") && !has_word("let width = 3;", "dtls"));
 }
 
-/// The word at the beginning of a name, in whatever case it is written.
+/// Whether a name in the line begins with the word.
 fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| !line[..at].chars().next_back().is_some_and(char::is_alphanumeric))
 }
 
-/// What a script says that sees Debian 13 through apt, in an empty directory.
+/// The output of a script that sees Debian 13 through apt, in an empty directory.
 fn on_trixie(script: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
     let script = format!(". {}/config/release/trixie.sh; trixie \"$PWD/apt\"; {script}", root().display());
     succeeded(Command::new("sh").args(["-ec", &script]).current_dir(directory.path()))
 }
 
-/// Debian has packages of 3.5; an advisory about the newer lines alone is read when there is something to read again.
+/// Debian packages version 3.5. An advisory for newer versions alone waits for the next reading.
 #[test]
 #[ignore = "asks Debian's archive: make advisories"]
 fn debian_has_mended_nothing_that_was_not_read() {
@@ -171,12 +172,12 @@ fn debian_has_mended_nothing_that_was_not_read() {
     let reading = reading();
     let mut known: BTreeSet<String> = mended(&reading).into_iter().map(str::to_owned).collect();
     known.extend(advisories(&reading).into_iter().map(|one| word(one, "id").to_owned()));
-    // What is older was mended before 3.6.1 of January 2026.
+    // Advisories older than 3.6.1 of January 2026 had been fixed before.
     let unread: Vec<String> =
         cves(&changelog).into_iter().filter(|id| id.as_str() >= "CVE-2026" && !known.contains(id)).collect();
     assert!(cves(&changelog).len() > 20);
     assert!(unread.is_empty(), "read them, and write what they are into tests/advisories/openssl.toml: {unread:?}");
-    // Each package mends what the reading says of it.
+    // Each package fixes the advisories that the reading attributes to it.
     for one in advisories(&reading) {
         let Some(package) = one.get("debian") else { continue };
         let head = format!("openssl ({}) ", package.as_str().unwrap());
@@ -186,7 +187,7 @@ fn debian_has_mended_nothing_that_was_not_read() {
     }
 }
 
-/// What stands in Debian's index and is not to be fetched cannot be taken yet.
+/// A version in Debian's index that no mirror serves cannot be used yet.
 #[test]
 #[ignore = "asks Debian's archive: make advisories"]
 fn there_is_no_newer_package_of_debian_to_take() {
@@ -246,9 +247,9 @@ fn a_reading_ends() {
     assert_eq!((day(0), day(1_795_564_800)), ("1970-01-01".to_owned(), "2026-11-25".to_owned()));
 }
 
-/// As 2026-11-25, which sorts as time goes.
+/// A date such as 2026-11-25, which sorts by time.
 fn day(seconds: u64) -> String {
-    // Sun, 06 Nov 1994 08:49:37 GMT.
+    // httpdate's form is "Sun, 06 Nov 1994 08:49:37 GMT".
     let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
     let words: Vec<&str> = date.split(' ').collect();
     let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -276,7 +277,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file of Rust beneath it.
+/// Every Rust file in a folder and below.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries

@@ -1,6 +1,7 @@
-//! Licences, bans, features and sources of everything that is linked in, from cargo itself: no network needed, once cargo has the crates.
+//! These tests prove licences, bans, features and sources of every crate that is linked in. They ask cargo, and need no
+//! network once cargo has the crates.
 //!
-//! Advisories are not checked here, because their database is not in any package registry: `make deny` does.
+//! `make deny` checks advisories, because their database is in no package registry.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -11,8 +12,8 @@ use serde_json::Value;
 
 const LICENCES: &[&str] = &["MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "Unicode-3.0", "CDLA-Permissive-2.0"];
 
-/// Everything that has to do with TLS, by its name: OpenSSL towards devices, rustls on AWS-LC towards servers. Another one
-/// is a second library to watch, or a way around the one door of each; deny.toml has those that are known by name.
+/// Every TLS crate, by name: OpenSSL towards devices, rustls on AWS-LC towards servers. Another one is a second library
+/// to watch, or bypasses the module that owns TLS; deny.toml lists the known ones by name.
 const TLS: &[&str] = &[
     "aws-lc-rs",
     "aws-lc-sys",
@@ -30,22 +31,22 @@ const TLS: &[&str] = &[
     "webpki-roots",
 ];
 
-/// What a crate of that list has in its name, and what the others have that would not be noticed by that.
+/// Parts of the names of TLS crates. A crate that has one of them must be in the list above.
 const LOOKS_LIKE_TLS: &[&str] =
     &["ssl", "tls", "crypt", "pki", "aws-lc", "s2n", "boring", "graviola", "schannel", "security-framework", "reqwest"];
 
 /// Crates that link C code in; config/release/sbom.py names their libraries in the bill of materials.
 const NATIVE: &[&str] = &["aws-lc-rs", "aws-lc-sys", "openssl-sys"];
 
-/// The features of every crate that Cargo.toml names and of the libraries beneath TLS, as cargo puts them together from
-/// all who ask: no more than is used. A feature that comes in by an update or with another crate is looked at here first.
+/// The features of every crate in Cargo.toml and of the libraries beneath TLS, as cargo unites them. A reviewer looks
+/// at a feature here before an update or another crate brings it in.
 const FEATURES: &[(&str, &str)] = &[
     ("arc-swap", ""),
     ("argon2", "alloc password-hash"),
-    // prebuilt-nasm: rustls asks for it; it is for Windows.
+    // rustls asks for prebuilt-nasm, which concerns Windows only.
     ("aws-lc-rs", "aws-lc-sys prebuilt-nasm"),
     ("aws-lc-sys", "prebuilt-nasm"),
-    // Not simd-unsafe: a login is short.
+    // base64 works without simd-unsafe, because a login is short.
     ("base64", "alloc std"),
     ("clap", "color derive env error-context help std suggestions usage wrap_help"),
     ("clap_complete", "default"),
@@ -55,9 +56,9 @@ const FEATURES: &[(&str, &str)] = &[
     ("http-body-util", "default"),
     ("httpdate", ""),
     ("humantime", ""),
-    // Not http2.
+    // hyper has no http2.
     ("hyper", "client default http1 server"),
-    // Not the client, which brings a pool and a connector of its own.
+    // hyper-util has no client, which would bring a connection pool and a connector.
     ("hyper-util", "tokio"),
     ("if-addrs", ""),
     ("ipnet", "default std"),
@@ -66,38 +67,38 @@ const FEATURES: &[(&str, &str)] = &[
     ("listenfd", ""),
     ("memchr", "alloc default std"),
     ("openssl", "default vendored"),
-    // no-dso: no code is loaded from files. legacy: RC4; openssl-sys asks for it.
+    // no-dso keeps OpenSSL from loading code out of files. openssl-sys asks for legacy, which has RC4.
     ("openssl-src", "default legacy no-dso ssl3 weak-crypto"),
     ("openssl-sys", "openssl-src vendored"),
-    // Not deadlock_detection or nightly.
+    // parking_lot has neither deadlock_detection nor nightly.
     ("parking_lot", "default"),
-    // Not protobuf, push or process.
+    // prometheus has neither protobuf nor push nor process.
     ("prometheus", ""),
-    // alloc, termios: clap's wrap_help asks for them.
+    // clap's wrap_help asks for alloc and termios.
     ("rustix", "alloc default event fs net param process std system termios"),
-    // Not ring, logging or prefer-post-quantum.
+    // rustls has neither ring nor logging nor prefer-post-quantum.
     ("rustls", "aws-lc-rs aws_lc_rs std tls12"),
     ("rustls-native-certs", ""),
     ("rustls-pki-types", "alloc default std"),
     ("rustls-webpki", "alloc aws-lc-rs std"),
-    // Not json: the filter is written in Rust.
+    // seccompiler has no json, because the filter is written in Rust.
     ("seccompiler", ""),
     ("sd-notify", ""),
     ("serde", "default derive serde_derive std"),
     ("serde_json", "default std"),
     ("socket2", "all"),
     ("strsim", ""),
-    // Not fs, process or io-std.
+    // tokio has neither fs nor process nor io-std.
     (
         "tokio",
         "bytes default io-util libc macros mio net rt rt-multi-thread signal signal-hook-registry socket2 sync time tokio-macros",
     ),
     ("tokio-openssl", ""),
-    // Not display: no file of ours is written.
+    // toml has no display, because packetboat writes no TOML.
     ("toml", "parse serde std"),
-    // Not attributes or log.
+    // tracing has neither attributes nor log.
     ("tracing", "std"),
-    // Not env-filter, which brings regular expressions.
+    // tracing-subscriber has no env-filter, which brings regular expressions.
     (
         "tracing-subscriber",
         "alloc ansi fmt json nu-ansi-term registry serde serde_json sharded-slab std thread_local tracing-serde",
@@ -106,9 +107,9 @@ const FEATURES: &[(&str, &str)] = &[
     ("zeroize", "alloc default"),
 ];
 
-/// Two versions of the same crate, each with its reason.
+/// Crates that come in two versions, each with its reason.
 const TWICE: &[&str] = &[
-    // Build time only: openssl-macros has not moved to version 3 yet.
+    // openssl-macros, which runs at build time only, has not moved to version 3 yet.
     "syn",
 ];
 
@@ -126,7 +127,7 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What is built into the binary or builds it; not what only tests need. So deep, where 1 is what Cargo.toml names.
+/// The crates of the binary and of its build, without those of the tests. Depth 1 means the crates in Cargo.toml.
 fn packages(depth: &str) -> Vec<Package> {
     let tree = cargo(&[
         "tree",
@@ -141,7 +142,7 @@ fn packages(depth: &str) -> Vec<Package> {
         "--depth",
         depth,
     ]);
-    // A repeated subtree ends in (*).
+    // cargo marks a repeated subtree with (*).
     let lines: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
     let package = |line: &str| {
         let fields: Vec<&str> = line.split('|').collect();
@@ -152,7 +153,7 @@ fn packages(depth: &str) -> Vec<Package> {
     lines.into_iter().map(package).collect()
 }
 
-/// All of them.
+/// All crates, at any depth.
 fn everything() -> Vec<Package> {
     let packages = packages("99");
     assert!(packages.len() > 50);
@@ -178,7 +179,7 @@ fn c_code_comes_with_two_crates() {
     let rustc = Command::new("rustc").arg("-vV").output().unwrap();
     let host = String::from_utf8(rustc.stdout).unwrap();
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    // Not offline: it wants to see crates too that are optional and never built.
+    // cargo metadata runs without `--offline`, because it also reads optional crates that are never built.
     let metadata = cargo(&["metadata", "--locked", "--format-version", "1", "--filter-platform", host]);
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let built: BTreeSet<String> = everything().into_iter().map(|one| one.name).collect();
@@ -188,7 +189,7 @@ fn c_code_comes_with_two_crates() {
     assert_eq!(names, NATIVE);
 }
 
-/// OpenSSL opens no module and no engine: it does not know how.
+/// OpenSSL loads neither a module nor an engine, because it is built without that code.
 #[test]
 fn no_code_is_loaded_at_run_time() {
     let symbols = Command::new("objdump").args(["-T", env!("CARGO_BIN_EXE_packetboat")]).output().unwrap();
@@ -220,7 +221,7 @@ fn no_crate_comes_twice() {
     }
 }
 
-/// deny.toml says the same to cargo-deny.
+/// deny.toml gives cargo-deny the same list.
 #[test]
 fn cargo_deny_holds_the_same_licences_and_versions() {
     let deny: Value = toml::from_str(include_str!("../deny.toml")).unwrap();
@@ -256,7 +257,8 @@ fn openssl_is_of_the_last_line_that_knows_the_old_protocols() {
     assert!(library.starts_with("OpenSSL 3."), "{library}");
 }
 
-/// SPDX: `AND` binds more tightly than `OR`; `/` is an old `OR`; brackets hold alternatives.
+/// Whether we may ship under this SPDX expression. `AND` binds more tightly than `OR`, `/` is an old `OR`, and brackets
+/// hold alternatives.
 fn is_allowed(licence: &str) -> bool {
     let licence = licence.replace('/', " OR ");
     let mut depth = 0;

@@ -56,16 +56,16 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("if_addrs", &["transport::host"]),
 ];
 
-/// Paths that the pure floor never names.
+/// Paths that `src/proto` never names.
 const IMPURE: &[&str] = &["tokio", "std::net", "std::fs", "std::time", "tracing", "crate::config", "crate::transport"];
 
 /// Modules that write to standard output and standard error. All their output is `text::Printable`.
 const PRINTERS: &[&str] = &["cli::output", "cli::run::log::stderr"];
 
-/// Other ways to print.
+/// Other functions and macros that print.
 const PRINTING: &[&str] = &["println!(", "print!(", "dbg!(", "stdout()", "stderr()", ".print()", ".exit()"];
 
-/// Words that name nothing in this field, or two things: none is part of a module's, type's or function's name.
+/// Words that are metaphors, or that name two things: no module, type or function has one in its name.
 const RETIRED_WORDS: &[&str] = &[
     "asked",
     "common",
@@ -186,7 +186,7 @@ fn the_map_shows_every_module_on_its_floor() {
     }
 }
 
-/// The checks find what they are there for.
+/// Each check finds a planted violation.
 #[test]
 fn a_broken_rule_is_found() {
     let house = |files: &[(&str, &str)]| House::of(files.iter().map(|(name, text)| ((*name).into(), (*text).into())));
@@ -220,7 +220,7 @@ fn a_broken_rule_is_found() {
     assert!(textual_errors("state", "fn read(text: &str) -> io::Result<String> {").is_empty());
 }
 
-/// All modules with their code, and the modules that each one names.
+/// All modules with their code, and each module's imports.
 struct House {
     /// For each module, the names that it hands on: a name, and the path that it was imported from.
     imported: BTreeMap<String, BTreeMap<String, Vec<String>>>,
@@ -423,7 +423,7 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Lines that print past the modules that are there for it. Whether there is a terminal may be asked everywhere.
+/// Lines that print outside [`PRINTERS`]. Every module may ask whether a terminal is there.
 fn printing(module: &str, text: &str) -> Vec<String> {
     if PRINTERS.contains(&module) {
         return Vec::new();

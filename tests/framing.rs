@@ -1,6 +1,8 @@
-//! The fast framing is compared with the slow, obvious one of `support::fuzz::model`, on conversations that devices and
-//! servers have: with literals, pipelining, IDLE, and mail that looks like protocol, cut anywhere. The device gets
-//! what the server sent, octet for octet, but for the capability lists.
+//! These tests compare the fast framing with the slow, obvious one of `support::fuzz::model`, on realistic
+//! conversations cut anywhere.
+//!
+//! The conversations have literals, pipelining, IDLE, and mail that looks like protocol. The device gets the server's
+//! octets unchanged, except for capability lists.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -11,7 +13,7 @@ use packetboat::proto::{Deletes, Relogin, Side};
 use support::fuzz::pair::{Pair, Protocol, Settings};
 use support::fuzz::random::Random;
 
-/// Counts of what came about, so that nobody mistakes silence for agreement.
+/// Counts of events, which show that the tests have reached each case.
 type Seen = BTreeMap<&'static str, u32>;
 
 #[test]
@@ -82,7 +84,7 @@ fn pop3_conversations() {
                 }
             }
             some_of(&mut pair, Side::Downstream, &mut device, &mut random);
-            // No answer comes before its command.
+            // An answer never comes before its command.
             if device.is_empty() {
                 some_of(&mut pair, Side::Upstream, &mut server, &mut random);
             }
@@ -94,8 +96,8 @@ fn pop3_conversations() {
     }
 }
 
-/// A device sends another login while its server closes. An answer of packetboat's would be taken for the rest of the
-/// line.
+/// A device sends another login while its server closes. The device would take an answer of packetboat's for the rest
+/// of the server's line.
 #[test]
 fn nothing_is_said_behind_half_a_line() {
     let imap = (Protocol::Imap, &b"a LOGIN u p\r\n"[..], &b"* OK ready\r\nP2 OK in\r\n"[..], &b"* CAPABILITY IM"[..]);
@@ -116,7 +118,7 @@ fn nothing_is_said_behind_half_a_line() {
     }
 }
 
-/// Returns a session behind its login. Every other login is translated.
+/// Returns a session after its login; every other login is translated.
 fn logged_in(protocol: Protocol, seed: u64, device: &[u8], server: &[u8]) -> Pair {
     let relogin = if seed.is_multiple_of(2) { Relogin::Allowed } else { Relogin::Refused };
     let mut pair = Pair::new(Settings { relogin, ..Settings::default() }, protocol);
@@ -125,7 +127,7 @@ fn logged_in(protocol: Protocol, seed: u64, device: &[u8], server: &[u8]) -> Pai
     pair
 }
 
-/// Sends what is still to come, and closes. The model is compared at the end.
+/// Sends the remaining input, and closes. The model is compared at the end.
 fn say_the_rest(mut pair: Pair, device: &[u8], server: &[u8]) {
     pair.send(Side::Downstream, device, |left| left);
     pair.send(Side::Upstream, server, |left| left);
@@ -134,7 +136,7 @@ fn say_the_rest(mut pair: Pair, device: &[u8], server: &[u8]) {
     pair.all_received();
 }
 
-/// Sends as much as the network brings just now, in pieces.
+/// Sends a random amount of the remaining input, in pieces.
 fn some_of(pair: &mut Pair, side: Side, coming: &mut Vec<u8>, random: &mut Random) {
     let now: Vec<u8> = coming.drain(..random.below(coming.len() + 1)).collect();
     let piece = 1 + random.below(40);
@@ -147,7 +149,7 @@ fn command(turn: usize, device: &mut Vec<u8>, open: &mut Vec<String>, random: &m
         0 => {
             *seen.entry("literal").or_insert(0) += 1;
             let mail = mail(random);
-            // A device that waits for the server's word, and one that does not.
+            // Half of the devices wait for the server's reply, half do not.
             let with = if random.below(2) == 0 { mail.as_slice() } else { b"" };
             device.extend(format!("{tag} APPEND x (\\Seen) {{{}}}\r\n", mail.len()).bytes());
             device.extend(with);
@@ -227,7 +229,7 @@ fn response(server: &mut Vec<u8>, open: &mut Vec<String>, random: &mut Random, s
     }
 }
 
-/// Mail that looks like anything else.
+/// Mail with lines that look like protocol.
 fn mail(random: &mut Random) -> Vec<u8> {
     let mut mail = Vec::new();
     for _ in 0..random.below(8) {

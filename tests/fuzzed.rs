@@ -1,5 +1,7 @@
-//! Fuzzing's short form, the same on every run: each target's seeds, inputs that once broke something, and what becomes of
-//! both when octets are changed, words are put in, and two are made one. `make fuzz` is the long form.
+//! These tests prove that no target of the fuzzers breaks in a short run, which is the same each time.
+//!
+//! Each target plays its seeds, old findings, and mutations of both: changed octets, inserted words, and two inputs
+//! joined. `make fuzz` is the long form.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -49,7 +51,7 @@ fn configurations() {
     run("configuration", 4000, parsers::configuration);
 }
 
-/// What the seeds stand for is reached: a target that gives up at the door would find nothing.
+/// Each seed reaches its purpose, because a target that stops at the first check would find nothing.
 #[test]
 fn seeds_get_to_where_they_lead() {
     let seed = |target: &str, name: &str| fs::read(folder("seeds").join(target).join(name)).unwrap();
@@ -79,7 +81,7 @@ fn seeds_get_to_where_they_lead() {
     }
 }
 
-/// Every target of cargo-fuzz has its short form here, its dictionary and its seeds.
+/// Every target of cargo-fuzz has its short form here, with a dictionary and seeds.
 #[test]
 fn no_target_is_forgotten() {
     let here = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzzed.rs")).unwrap();
@@ -136,7 +138,7 @@ fn change(input: &mut Vec<u8>, words: &[&[u8]], random: &mut Random) {
     }
 }
 
-/// What breaks something is shown as a file that becomes a test by lying in `tests/fuzz/found`.
+/// Plays an input. A failure prints the input as a file, which becomes a test by lying in `tests/fuzz/found`.
 fn try_one(target: &str, input: &[u8], play: fn(&[u8])) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(input))) {
         let file = std::env::temp_dir().join(format!("packetboat-{target}-{}", std::process::id()));
@@ -146,14 +148,14 @@ fn try_one(target: &str, input: &[u8], play: fn(&[u8])) {
     }
 }
 
-/// What a target begins with: written by hand, and found.
+/// The inputs with which a target begins: written by hand, and found.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let mut files = names(&folder("seeds").join(target));
     files.extend(names(&folder("found").join(target)));
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// libFuzzer's dictionaries: `"word"`, with `\\`, `\"` and `\xHH`.
+/// Parses libFuzzer's dictionaries: `"word"`, with `\\`, `\"` and `\xHH`.
 fn dictionary(target: &str) -> Vec<Vec<u8>> {
     let file = folder("dictionaries").join(format!("{target}.dict"));
     let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));

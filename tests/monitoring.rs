@@ -1,4 +1,5 @@
-//! Alert rules and dashboard: Prometheus takes them, they fire when they should, and they ask for what there is.
+//! These tests prove that Prometheus accepts the alert rules, that alerts fire when they should, and that rules and
+//! dashboard name real metrics.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -15,7 +16,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// Words of a text that begin so.
+/// Words of a text that begin with `beginning`.
 fn words(text: &str, beginning: &str) -> BTreeSet<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.split(|c| !is_word(c)).filter(|word| word.starts_with(beginning)).map(str::to_owned).collect()
@@ -33,14 +34,14 @@ fn prometheus_takes_the_rules_and_they_fire_when_they_should() {
     }
 }
 
-/// A misspelt metric is never there, and its alert never fires.
+/// An alert on a misspelt metric would never fire.
 #[test]
 fn rules_and_dashboard_ask_for_metrics_that_there_are() {
     let source = read("src/metrics/definitions.rs") + &read("src/metrics/process.rs");
     let known: BTreeSet<String> = words(&source, "packetboat_").into_iter().chain(words(&source, "process_")).collect();
     assert!(known.len() > 20);
     for file in ["config/prometheus/packetboat.rules.yml", "config/grafana/packetboat.json"] {
-        // What a rule records has colons in its name.
+        // Recorded series are left out; their names have colons.
         let text: String =
             read(file).split_whitespace().filter(|word| !word.contains(":packetboat_")).collect::<Vec<_>>().join(" ");
         for name in words(&text, "packetboat_").into_iter().chain(words(&text, "process_")) {
@@ -51,7 +52,7 @@ fn rules_and_dashboard_ask_for_metrics_that_there_are() {
     serde_json::from_str::<serde_json::Value>(&read("config/grafana/packetboat.json")).unwrap();
 }
 
-/// Each alert has a chapter that says what to do.
+/// Each alert has a section of the operations page that says what to do.
 #[test]
 fn every_alert_has_its_chapter() {
     let (rules, pages) = (read("config/prometheus/packetboat.rules.yml"), read("docs/operations.md"));
@@ -71,7 +72,8 @@ fn every_alert_has_its_chapter() {
     }
 }
 
-/// systemd has no complaint, and the service is shut off from what it does not need. Its own program is not there.
+/// systemd-analyze accepts the unit, and the unit shuts the service off from everything it does not need. The program
+/// itself is not installed.
 #[test]
 fn the_service_is_hardened() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The OpenSSL that is linked in is changed in one line, and a tree that this line is not in is not built.
+//! These tests prove that the linked OpenSSL differs from its source in one line, and that a tree without that line is
+//! not built.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -16,11 +17,11 @@ use tree::{Source, prepare, replaced};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A record layer has room for one record at a time, and OpenSSL knows it: it takes no number above 1.
+/// A record layer has room for one record at a time, and OpenSSL accepts no number of pipelines above 1.
 #[test]
 fn a_connection_has_room_for_one_pipeline() {
     let context = SslContext::builder(SslMethod::tls_server()).unwrap();
-    // SSL_CTX_set_max_pipelines, a macro. SSL_CTRL_SET_MAX_PIPELINES of openssl/ssl.h.
+    // SSL_CTX_set_max_pipelines is a macro; SSL_CTRL_SET_MAX_PIPELINES comes from openssl/ssl.h.
     let set = |pipelines| {
         // SAFETY: the context is alive, and this command takes a number and no pointer.
         #[allow(unsafe_code)]
@@ -40,7 +41,7 @@ fn a_line_is_replaced_where_it_is_there_exactly_once() {
     }
 }
 
-/// A tree with this version and header, as far as it is looked at before it is configured.
+/// Prepares a tree that has this version and header, the two files that the preparation reads.
 fn prepared(version: &str, header: &str) -> Result<String, String> {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir_all(directory.path().join("include/openssl")).unwrap();
@@ -90,13 +91,13 @@ fn a_tarball_is_unpacked_without_its_first_directory() {
     }
 }
 
-/// What `config/release/openssl.sh` says with such an environment, of a copy that has fetched nothing yet.
+/// The output of `config/release/openssl.sh` in this environment, in a copy that has fetched nothing yet.
 fn script(environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let copy = tempfile::tempdir().unwrap();
     run_in(copy.path(), &fs::read_to_string(format!("{ROOT}/config/release/openssl.sha256")).unwrap(), environment)
 }
 
-/// The same in this directory, with these sums.
+/// The output of the script in this directory, with these checksums.
 fn run_in(copy: &Path, sums: &str, environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let release = copy.join("config/release");
     fs::create_dir_all(&release).unwrap();
@@ -115,7 +116,7 @@ fn run_in(copy: &Path, sums: &str, environment: &[(&str, &str)]) -> (Option<i32>
 
 #[test]
 fn a_release_takes_no_other_openssl_unasked() {
-    // Nothing to fetch from: apt knows no mirror.
+    // Nothing can be fetched, because apt knows no mirror.
     let empty = tempfile::tempdir().unwrap();
     let apt = empty.path().join("apt.conf");
     let text = "Dir::Etc::sourcelist \"/dev/null\";\nDir::Etc::sourceparts \"-\";\n";
@@ -123,7 +124,7 @@ fn a_release_takes_no_other_openssl_unasked() {
     let (code, said, error) = script(&[("APT_CONFIG", apt.to_str().unwrap())]);
     assert_eq!((code, said.as_str()), (Some(69), ""), "{error}");
     assert!(error.contains("apt knows no mirror of Debian") && error.contains("OPENSSL=registry"), "{error}");
-    // The other two ways, and what is none.
+    // The environment may name a directory or the registry; other values are refused.
     let own = script(&[("OPENSSL_SOURCE", "config")]);
     assert_eq!((own.0, own.1), (Some(0), format!("{ROOT}/config\n")));
     let registry = script(&[("OPENSSL", "registry")]);
@@ -137,7 +138,7 @@ fn a_release_takes_no_other_openssl_unasked() {
 fn a_source_of_another_sum_is_not_taken() {
     let sums = fs::read_to_string(format!("{ROOT}/config/release/openssl.sha256")).unwrap();
     let copy = tempfile::tempdir().unwrap();
-    // The last one, so that all others are right.
+    // The last checksum is changed, so that all others are right.
     let at = sums.rfind("  openssl_").unwrap() - 1;
     let wrong = if &sums[at..=at] == "0" { "1" } else { "0" };
     let sums = sums[..at].to_owned() + wrong + &sums[at + 1..];

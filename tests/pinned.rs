@@ -1,4 +1,5 @@
-//! Whatever is fetched to build, check or measure a release is held fixed: by a version, and by a sum or a digest.
+//! These tests prove that every download for building, checking or measuring a release is pinned by version, checksum
+//! or digest.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -27,7 +28,7 @@ fn every_fetch_names_what_it_takes() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// The check itself finds what it is there for.
+/// The check finds a planted download without a checksum.
 #[test]
 fn a_loose_fetch_is_found() {
     for line in [
@@ -88,7 +89,7 @@ fn base_images_are_taken_by_digest_and_recorded() {
     fs::write(at("images.lock"), "# digests\n").unwrap();
     let docker = at("docker");
     let digest = "0".repeat(63);
-    // An engine that knows the digests of what it pulls.
+    // The stand-in for the container engine knows the digests of the images that it pulls.
     let fake = format!(
         "#!/bin/sh\necho \"$@\" >>{:?}\ncase \"$*\" in\n*inspect*rust:*) echo rust@sha256:{digest}1 ;;\n\
          *inspect*debian:*) echo debian@sha256:{digest}2 ;;\nesac\n",
@@ -107,10 +108,10 @@ fn base_images_are_taken_by_digest_and_recorded() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     let asked = fs::read_to_string(at("asked")).unwrap();
     assert_eq!(asked.matches("pull ").count(), 2, "{asked}");
-    // From now on by what is written there, whatever the tag has come to be.
+    // The second run takes the recorded digest, even if the tag has moved.
     assert_eq!(String::from_utf8(run().stdout).unwrap(), expected);
     assert_eq!(fs::read_to_string(at("asked")).unwrap(), asked);
-    // One that has no digest is not taken.
+    // The script refuses an image without a recorded digest.
     fs::write(at("images.lock"), "").unwrap();
     fs::write(&docker, "#!/bin/sh\n").unwrap();
     assert!(!run().status.success());
@@ -122,7 +123,7 @@ fn base_images_are_taken_by_digest_and_recorded() {
     }
 }
 
-/// Lines that fetch something which may be another thing tomorrow.
+/// Lines with a download that may change from one day to the next.
 fn loose(text: &str) -> Vec<String> {
     let lines = logical_lines(text);
     let mut stages = vec!["scratch".to_owned()];
@@ -160,7 +161,7 @@ fn loose(text: &str) -> Vec<String> {
     found
 }
 
-/// Lines with those that they go on in; comments are none.
+/// Lines joined with their continuations, without comments.
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut goes_on = false;
@@ -179,7 +180,7 @@ fn logical_lines(text: &str) -> Vec<String> {
     lines
 }
 
-/// What a target of the Makefile installs, without installing it.
+/// The packages that a target of the Makefile would install.
 fn packages_of(target: &str) -> String {
     let output = Command::new(root().join("tests/install.sh")).args(["--dry-run", target]).output().unwrap();
     assert!(output.status.success(), "{target}: {}", String::from_utf8_lossy(&output.stderr));
@@ -208,7 +209,7 @@ fn a_target_installs_what_it_needs_and_no_more() {
     }
 }
 
-/// What builds, checks and measures, with its text.
+/// Scripts that build, check and measure, with their text.
 fn scripts() -> Vec<(PathBuf, String)> {
     let mut folders: Vec<PathBuf> = ["config", "docker", "benches", ".ci"].map(|folder| root().join(folder)).into();
     let mut paths = vec![root().join("Makefile"), root().join("tests/install.sh")];
@@ -235,9 +236,9 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Hosts that are no other computer, or, in docker/compose.yaml, a container beside.
+/// Hosts on this machine, or, in docker/compose.yaml, a container beside.
 const NEAR: [&str; 4] = ["localhost", "127.", "[::1]", "packetboat"];
 /// Package managers that nothing here needs.
 const FETCHERS: [&str; 6] = ["npm install", "npx ", "go install", "gem install", "rustup ", "pipx "];
-/// In docker/compose.yaml: our own image, and an example in whose place the application comes.
+/// Variables of docker/compose.yaml: our own image, and the placeholder for the operator's application.
 const EXAMPLES: [&str; 2] = ["PACKETBOAT_IMAGE", "APPLICATION_IMAGE"];

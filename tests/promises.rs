@@ -1,5 +1,5 @@
-//! The documents keep their promises: SECURITY.md names a test for each, docs/contributing.md files and functions, and
-//! docs/operations.md every reason; all of them exist.
+//! These tests prove that every test in SECURITY.md, every name in docs/contributing.md and every reason in
+//! docs/operations.md exists.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -30,7 +30,7 @@ fn every_promise_has_its_test() {
         .map(|line| line.trim_matches('|').split(" | ").collect())
         .collect();
     let mut found = 0;
-    // A promise, its test and a figure; or a resource, whose test comes last.
+    // A row has a promise, its test and a figure; or five cells about a resource, with the test at the end.
     for row in rows.iter().filter(|row| [3, 5].contains(&row.len())) {
         let (figure, tests) = if row.len() == 3 { (row[2].trim(), row[1]) } else { ("", row[4]) };
         let is_open = figure.len() > 2 && figure.chars().all(|c| c.is_ascii_uppercase() || c == '-');
@@ -51,14 +51,14 @@ fn every_promise_has_its_test() {
     assert!(found > 50, "{found} in {} rows", rows.len());
 }
 
-/// A test of that name, in the binary's own files, that `make test` does not leave out.
+/// Whether the binary's own files have a test of that name, which `make test` runs.
 fn is_there(root: &Path, binary: &str, function: &str) -> bool {
     let files = match binary {
         "lib" => below(&root.join("src")),
         _ => [below(&root.join("tests").join(binary)), vec![root.join(format!("tests/{binary}.rs"))]].concat(),
     };
     let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
-    // None in particular: all of that binary.
+    // The row names the whole binary.
     if function.is_empty() {
         return texts.into_iter().any(|text| text.contains("#[test]"));
     }
@@ -97,7 +97,7 @@ fn the_page_for_contributors_names_what_exists() {
             assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "{name}");
         }
     }
-    // Its table of floors is the map of the library.
+    // The page's table of floors repeats the map of the library.
     let map = fs::read_to_string(root.join("src/lib.rs")).unwrap();
     let rows = map.lines().filter_map(|line| line.strip_prefix("//! ")).filter(|line| line.contains("[`"));
     let missing: Vec<String> =

@@ -1,5 +1,5 @@
-//! The bill of materials beside every release says what is in it: the crates that cargo builds, and the C libraries that
-//! the program itself names.
+//! These tests prove that a release's bill of materials lists exactly the crates that cargo builds, and the linked C
+//! libraries.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -12,11 +12,11 @@ use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The bill as `config/release/sbom.py` prints it when it is started there.
+/// The output of `config/release/sbom.py`, started in this directory.
 fn bill(directory: &Path) -> String {
     let mut command = Command::new("python3");
     command.arg(format!("{ROOT}/config/release/sbom.py")).current_dir(directory);
-    // What follows from the machine and not from the commit may differ.
+    // Both variables remove what depends on the machine rather than on the commit.
     command.envs([("CARGO", env!("CARGO")), ("SOURCE_DATE_EPOCH", "1000000000")]);
     command.envs([("TZ", "Pacific/Auckland"), ("LC_ALL", "C")]);
     let output = command.output().unwrap();
@@ -37,7 +37,7 @@ fn read() -> (Value, BTreeMap<String, Value>) {
     (bill, by_name)
 }
 
-/// Package URLs of what cargo builds for a release along such edges.
+/// Package URLs of the crates that cargo builds for a release along such edges.
 fn built(edges: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "--edges", edges, "--prefix", "none", "--format", "{p}"])
@@ -50,7 +50,7 @@ fn built(edges: &str) -> BTreeSet<String> {
         .map(|line| {
             let mut words = line.split(' ');
             let (name, version) = (words.next().unwrap(), words.next().unwrap());
-            // A crate of this repository has its directory behind it.
+            // cargo prints the directory of a crate of this repository.
             let kind = if line.contains(ROOT) { "generic" } else { "cargo" };
             format!("pkg:{kind}/{name}@{}", version.trim_start_matches('v').replace('+', "%2B"))
         })
@@ -64,7 +64,7 @@ fn it_lists_what_is_built_and_nothing_else() {
     let crates = components.iter().filter(|(_, one)| !libraries(one)).map(|(name, _)| name.clone());
     assert_eq!(crates.collect::<BTreeSet<_>>(), built("normal,build"));
     assert!(components.len() > 100);
-    // What only builds is not in the program.
+    // Build dependencies are not part of the program.
     let linked = built("normal,no-proc-macro");
     for (name, component) in components.iter().filter(|(name, _)| name.starts_with("pkg:cargo/")) {
         assert_eq!(component["scope"], if linked.contains(name) { "required" } else { "excluded" }, "{name}");
@@ -99,12 +99,12 @@ fn the_c_libraries_are_in_it_as_they_are_linked() {
     c.sort_by_key(|one| one["name"].as_str().unwrap());
     let names: Vec<&str> = c.iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["aws-lc", "openssl"]);
-    // "OpenSSL 3.5.7+deb13u2 9 Jun 2026"
+    // The version is the second word of "OpenSSL 3.5.7+deb13u2 9 Jun 2026".
     let linked = openssl::version::version().split(' ').nth(1).unwrap();
     assert_eq!(c[1]["version"], linked);
     let number = linked.split('+').next().unwrap();
     assert_eq!(c[1]["cpe"], format!("cpe:2.3:a:openssl:openssl:{number}:*:*:*:*:*:*:*"));
-    // A scanner of Debian's advisories knows its packages by this name.
+    // A scanner of Debian's advisories finds the package by this name.
     let patched = linked.split_once('+').map(|(_, patches)| patches);
     let purl = c[1]["purl"].as_str().unwrap();
     assert_eq!(purl.starts_with("pkg:deb/debian/openssl@"), patched.is_some(), "{purl}");
@@ -112,13 +112,14 @@ fn the_c_libraries_are_in_it_as_they_are_linked() {
     let said = Command::new(env!("CARGO_BIN_EXE_packetboat")).arg("--version").output().unwrap();
     let until = c[1]["properties"][0]["value"].as_str().unwrap();
     assert!(String::from_utf8(said.stdout).unwrap().ends_with(&format!(", supported until {until}\n")), "{until}");
-    // AWS-LC's functions have the version of the crate in their names, and the crate holds one version of the library.
+    // The names of AWS-LC's functions have the crate's version in them, and the crate contains one version of the
+    // library.
     let carrier = components.values().find(|one| one["name"] == "aws-lc-sys").unwrap()["version"].as_str().unwrap();
     let program = std::fs::read(env!("CARGO_BIN_EXE_packetboat")).unwrap();
     let prefix = format!("aws_lc_{}_", carrier.replace('.', "_"));
     assert!(memchr::memmem::find(&program, prefix.as_bytes()).is_some(), "{prefix}");
     assert!(c[0]["description"].as_str().unwrap().ends_with(&format!("aws-lc-sys {carrier}")));
-    // Each hangs on the crate that brings it.
+    // Each C library is a dependency of the crate that brings it.
     let needs = |reference: &str| {
         bill["dependencies"]
             .as_array()
@@ -146,7 +147,7 @@ fn the_graph_is_whole() {
     assert_eq!(reached, components.into_keys().collect());
 }
 
-/// So a bill can be made again, and compared with the one that came with a release.
+/// A second bill of the same commit can be compared with the one of a release.
 #[test]
 fn it_follows_from_the_commit_and_not_from_the_machine() {
     let elsewhere = tempfile::tempdir().unwrap();

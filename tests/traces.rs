@@ -1,4 +1,4 @@
-//! Transcripts replayed through the pure sessions: whole, octet by octet, and cut at every single octet.
+//! These tests replay transcripts through the pure sessions: whole, octet by octet, and cut at every single octet.
 //!
 //! A transcript in `tests/traces/` is read line by line:
 //!
@@ -54,8 +54,8 @@ fn every_transcript_at_every_cut() {
     assert!(replayed >= 20, "only {replayed} transcripts");
 }
 
-/// Random traffic that nobody would write, in random pieces, keeps the laws of the contract: the output stays the
-/// same, counts fit, and every call returns.
+/// Random traffic in random pieces keeps the laws of the contract: the output stays the same, counts fit, and every
+/// call returns.
 #[test]
 fn random_traffic_in_random_pieces() {
     let mut seen = std::collections::BTreeMap::new();
@@ -71,7 +71,7 @@ fn random_traffic_in_random_pieces() {
         transcript.settings.relogin = if random.below(2) > 0 { Relogin::Allowed } else { Relogin::Refused };
         transcript.settings.upstream = if random.below(3) > 0 { Security::Implicit } else { Security::StartTls };
         if random.below(3) > 0 {
-            // Past the login, where the framing is.
+            // A login comes first, because the framing begins after it.
             transcript.settings.offer.plaintext_login = true;
             transcript.settings.upstream = Security::Implicit;
             transcript.settings.probe = Probe::Skip;
@@ -99,7 +99,7 @@ fn random_traffic_in_random_pieces() {
             assert_eq!(cut, whole, "seed {seed} in pieces of up to {piece}: {:?}", transcript.inputs);
         }
     }
-    // Nonsense alone would prove little: all that can happen has happened.
+    // Every event must have occurred, because nonsense alone would prove little.
     for event in [
         "logged in",
         "login failed",
@@ -114,8 +114,8 @@ fn random_traffic_in_random_pieces() {
     }
 }
 
-/// A server that takes spaces where it can, refuses literals and IDLE as it likes, and answers before it has read all
-/// is never asked to delete.
+/// No DELETE reaches a server that tolerates spaces, refuses literals and IDLE at random, and answers before it has
+/// read everything.
 #[test]
 fn no_server_is_asked_to_delete() {
     let mut obeyed = std::collections::BTreeMap::new();
@@ -139,7 +139,7 @@ fn no_server_is_asked_to_delete() {
             let cut = random.below(server.says.len() + 1);
             pair.send(Side::Upstream, &server.says.drain(..cut).collect::<Vec<_>>(), |left| left);
         }
-        // What it leaves behind when it goes is no way around either.
+        // Octets that the proxy sends when the device closes must not delete either.
         pair.close(Side::Downstream);
         let heard = std::mem::take(&mut pair.received[1]);
         server.hear(&heard, &mut random, &mut obeyed, seed);
@@ -155,10 +155,10 @@ struct Server {
     heard: Vec<u8>,
     says: Vec<u8>,
     literal: usize,
-    /// The command goes on behind its literal.
+    /// The tag of a command that goes on after its literal.
     tag: Option<String>,
     idle: Option<String>,
-    /// A command was answered before its line end.
+    /// Whether a command was answered before its line end.
     was_early: bool,
 }
 
@@ -179,7 +179,7 @@ impl Server {
                 self.answer("OK early");
                 self.was_early = true;
             }
-            // CRLF, LF or CR, whichever comes.
+            // The line ends at CRLF, LF or CR, whichever comes first.
             let Some(mut end) = self.heard.iter().position(|octet| matches!(octet, b'\r' | b'\n')) else { return };
             if self.heard[end] == b'\r' {
                 match self.heard.get(end + 1) {
@@ -193,7 +193,7 @@ impl Server {
             }
             let line: Vec<u8> = self.heard.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line).replace('\0', " ").to_ascii_uppercase();
-            // A command in the rest of a command would have to stand at its very start.
+            // A command hidden in the rest of another one would have to begin the line.
             if std::mem::take(&mut self.was_early) && line.starts_with(' ') {
                 continue;
             }

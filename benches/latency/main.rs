@@ -1,7 +1,9 @@
-//! How long a device waits for its login when the mail server is 40 ms away, with and without warm connections.
+//! This bench measures a device's wait for its login, 40 ms away from the mail server, with and without warm
+//! connections.
 //!
-//! `make bench-latency`, as root: the device and packetboat are in one network namespace, the server in another, and between
-//! them is a link that holds every packet for 20 ms (latency/link.py). Nothing is asserted but that every login goes well.
+//! `make bench-latency`, as root: the device and packetboat are in one network namespace, the server in another, and
+//! between them is a link that holds every packet for 20 ms (latency/link.py). Nothing is asserted but that every login
+//! goes well.
 
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -42,7 +44,7 @@ fn build() {
     assert!(done.success());
 }
 
-/// In the near namespace: packetboat with no warm connection, then with some, and a device.
+/// Runs in the near namespace: packetboat without warm connections and then with some, and a device.
 fn near(directory: &Path, port: u16) {
     println!(
         "The mail server is 40 ms away (round trip). A device's LOGIN to its OK, {LOGINS} logins, in milliseconds:"
@@ -57,7 +59,7 @@ fn near(directory: &Path, port: u16) {
         ));
         let mut taken = Figures::default();
         for _ in 0..LOGINS {
-            // Devices come every now and then, not one upon the other.
+            // The pause separates the devices' visits.
             std::thread::sleep(Duration::from_millis(300));
             let mut device = Kind::old(device::SUITE).connect(proxy.address("imap"), None);
             let began = Instant::now();
@@ -102,6 +104,6 @@ fn started(command: &mut Command) -> (Process, String) {
 
 /// The server's address in the far namespace, which link.py gives it.
 const FAR: &str = "192.0.2.2";
-/// In milliseconds.
+/// The delay of one direction in milliseconds.
 const ONE_WAY: &str = "20";
 const LOGINS: usize = 20;

@@ -1,7 +1,8 @@
-//! What a translated login adds to a passed-through one: the same device, the same session, the same Dovecot, one proxy.
+//! This bench measures the CPU time that a translated login adds to a passed-through one, with one device, one Dovecot
+//! and one proxy.
 //!
-//! Dovecot takes the user's password by LOGIN or PASS; by XOAUTH2 it takes it as the token, and a token endpoint hands it
-//! out as one.
+//! Dovecot takes the user's password by LOGIN or PASS; by XOAUTH2 it takes it as the token, and a token endpoint hands
+//! it out as one.
 
 use std::path::Path;
 
@@ -27,7 +28,7 @@ struct Way {
 }
 
 pub fn measure() {
-    // Accounts are addresses, and this Dovecot's users are not.
+    // Accounts are addresses; this Dovecot's users are not, so it drops the domain.
     let dovecot = Dovecot::start_with_mechanisms("plain login xoauth2\nauth_username_format = %Ln");
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(dovecot.user_with(&[]), "user0");
@@ -41,13 +42,14 @@ pub fn measure() {
             (0..SESSIONS).for_each(|_| session(&proxy, protocol, way));
             (cost.cpu() - before).as_secs_f64() * 1e6 / SESSIONS as f64
         };
-        // The password is verified and the token fetched before anything is measured.
+        // The password is verified and the token fetched before the first measurement.
         for way in &WAYS {
             run(way);
         }
         let mut figures = WAYS.map(|_| Figures::default());
         for round in 0..ROUNDS {
-            // What a session leaves behind is counted with the next one: everybody comes after everybody else.
+            // A session's late work falls into the next measurement, so the order rotates and each way follows each
+            // other way.
             for turn in 0..WAYS.len() {
                 let place = (round + if round % 2 == 0 { turn } else { 2 * turn }) % WAYS.len();
                 figures[place].0.push(run(&WAYS[place]));
@@ -110,15 +112,15 @@ fn configuration(dovecot: &Dovecot, directory: &Path) -> String {
     text
 }
 
-/// The first one is what the others are compared with.
+/// The ways; the first one is the reference for the others.
 const WAYS: [Way; 3] = [
     Way { name: "pass-through", listener: "pass-through", login: PROBED },
     Way { name: "translate", listener: "translate", login: PROBED },
     Way { name: "translate, account.probe = false", listener: "translate", login: UNPROBED },
 ];
-/// The mailbox, and the login of the device whose mailbox is tried.
+/// The mailbox, and the login of the device whose mailbox is probed.
 const PROBED: &str = "user0@contoso.example";
 const UNPROBED: &str = "user1@contoso.example";
 const ROUNDS: usize = 200;
-/// In a row, until it is the next one's turn: few, because the machine's other work comes and goes.
+/// Sessions in a row of one way. The number is small, because the machine's other load comes and goes.
 const SESSIONS: usize = 10;

@@ -1,7 +1,7 @@
-//! What the translation of a login costs in CPU time: beside password pass-through, and beside email-oauth2-proxy.
+//! This bench measures the CPU time of a translated login, beside password pass-through and beside email-oauth2-proxy.
 //!
-//! The proxies are programs of their own, and their CPU time is the kernel's. `make bench-login`, or one of the two parts:
-//! `cargo bench --bench login -- added`. Nothing is asserted but that every session goes well.
+//! The proxies are programs of their own, and their CPU time is the kernel's. `make bench-login`, or one of the two
+//! parts: `cargo bench --bench login -- added`. Nothing is asserted but that every session goes well.
 
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

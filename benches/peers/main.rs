@@ -1,4 +1,5 @@
-//! packetboat beside the relays that people use today, in one run: CPU time and memory for the same work.
+//! This bench runs packetboat beside the relays that people use today, and compares CPU time and memory for the same
+//! work.
 //!
 //! `make bench` installs them, runs this, and leaves a dated record with a chart. One measure alone, without a record:
 //! `cargo bench --bench peers -- bulk`. Nothing is asserted but that every session goes well.
@@ -25,7 +26,7 @@ fn main() {
     bench::main(run);
 }
 
-/// Runs what is asked for, or everything and then writes the record.
+/// Runs the named measures, or all of them, and then writes the record.
 fn run(filter: &[&str]) {
     let wanted = |name: &str| filter.is_empty() || filter.contains(&name);
     let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();

@@ -1,4 +1,4 @@
-//! The measures: the same work for every proxy, in turns.
+//! The measures give every proxy the same work, in turns.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -17,11 +17,11 @@ use support::bench::upstream::{MESSAGES, PUSHING};
 pub struct Row {
     pub name: String,
     pub unit: &'static str,
-    /// For each proxy, in their order; none where it was not measured.
+    /// Figures of each proxy, in the order of the table; `None` where the proxy was not measured.
     pub figures: Vec<Option<Figures>>,
 }
 
-/// Work that is done `count` times in each of some rounds, in turns, and what it costs in CPU time.
+/// Measures the CPU time of work that runs `count` times in each round, for each proxy in turn.
 fn cpu(
     proxies: &[Proxy],
     (name, unit, per_second): (String, &'static str, f64),
@@ -30,10 +30,10 @@ fn cpu(
 ) -> Row {
     let trees: Vec<Tree> = proxies.iter().map(Proxy::tree).collect();
     let mut figures: Vec<Figures> = proxies.iter().map(|_| Figures::default()).collect();
-    // The first round is there to warm up.
+    // The first round only warms up.
     for round in 0..=rounds {
         for turn in 0..proxies.len() {
-            // Everybody comes after everybody else.
+            // The order rotates, so that each proxy follows each other one.
             let place = (turn + round) % proxies.len();
             let before = trees[place].cpu();
             work(place, &proxies[place]);
@@ -57,7 +57,8 @@ fn session(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
 /// A TLS session to resume with each proxy.
 fn sessions(kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
     let session = |proxy: &Proxy| {
-        // packetboat keeps the sessions of devices apart that have logged in before.
+        // The first session logs in, because packetboat keeps the TLS sessions of known devices in a cache of their
+        // own.
         session(kind, proxy.addresses[manner], None);
         let mut device = kind.connect(proxy.addresses[manner], None);
         device.ok("NOOP");
@@ -68,7 +69,7 @@ fn sessions(kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
     proxies.iter().map(session).collect()
 }
 
-/// So many sessions, by as many devices at a time.
+/// Runs [`CROWD`] devices at a time, with [`SESSIONS`] sessions each.
 fn crowd(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
     std::thread::scope(|scope| {
         for _ in 0..CROWD {
@@ -109,7 +110,7 @@ pub fn whole_sessions(proxies: &[Proxy], kind: &Kind, manner: usize, tls: &str, 
     ]
 }
 
-/// Measure 3.
+/// Measure 3: CPU time per MiB of a large download.
 pub fn bulk(proxies: &[Proxy], name: &str, kind: &Kind, manner: usize) -> Row {
     let mut devices = logged_in(proxies, kind, manner);
     cpu(proxies, (format!("bulk, {name}"), "ms/MiB", 1e3), (ROUNDS, 64.0), |place, _| {
@@ -119,7 +120,7 @@ pub fn bulk(proxies: &[Proxy], name: &str, kind: &Kind, manner: usize) -> Row {
     })
 }
 
-/// Measure 4.
+/// Measure 4: CPU time per MiB of a large upload.
 pub fn upload(proxies: &[Proxy], kind: &Kind) -> Row {
     let mut devices = logged_in(proxies, kind, 0);
     cpu(proxies, ("upload".to_owned(), "ms/MiB", 1e3), (ROUNDS, 64.0), |place, _| {
@@ -129,7 +130,7 @@ pub fn upload(proxies: &[Proxy], kind: &Kind) -> Row {
     })
 }
 
-/// Measure 5.
+/// Measure 5: CPU time of small messages.
 pub fn small(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
     let mut devices = logged_in(proxies, kind, 0);
     let noop = cpu(proxies, ("NOOP round trip, one at a time".to_owned(), "µs", 1e6), (ROUNDS, 1000.0), |place, _| {
@@ -154,7 +155,7 @@ pub fn small(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
     vec![noop, crowd, push]
 }
 
-/// Measure 7: what a crowd gets through in all, and how long a session takes when half as many come, at even intervals.
+/// Measure 7: sessions per second of a crowd, and the latency of a session when half as many arrive at even intervals.
 pub fn rate(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
     let row = |name: &str, unit| Row { name: name.to_owned(), unit, figures: Vec::new() };
     let mut rows = [
@@ -207,7 +208,7 @@ pub fn rate(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
     rows.into()
 }
 
-/// Measures 6 and 9: memory of connections that idle, and what work costs beside so many.
+/// Measures 6 and 9: memory of idle connections, and the cost of work beside so many of them.
 pub fn growth(proxies: &[Proxy], kind: &Kind, most: usize, stages: &[usize]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (proxy, place) in proxies.iter().zip(0..) {
@@ -224,7 +225,7 @@ pub fn growth(proxies: &[Proxy], kind: &Kind, most: usize, stages: &[usize]) -> 
                     device.idle();
                     idle.push(device);
                 }
-                // What the last ones left behind is done.
+                // The pause lets the proxy finish with the connections just opened.
                 std::thread::sleep(Duration::from_millis(500));
                 let memory = (tree.memory() - before) / stage as f64;
                 let resting = tree.cpu();
@@ -281,6 +282,6 @@ const CROWD: usize = 16;
 const SESSIONS: usize = 20;
 const ROUNDS: usize = 7;
 const CORES: f64 = 2.0;
-/// Sessions that latencies are taken of.
+/// Sessions whose latency is measured.
 const ARRIVALS: u32 = 1000;
 const RESTING: Duration = Duration::from_secs(2);

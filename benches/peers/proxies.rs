@@ -1,4 +1,4 @@
-//! The proxies of the bench, each configured for the same work: TLS 1.0 in, verified TLS out, sessions resumed.
+//! This file configures each proxy of the bench for the same work: TLS 1.0 in, verified TLS out, sessions resumed.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,27 +15,27 @@ use support::{free_ports, proxy};
 /// A proxy that runs.
 pub struct Proxy {
     pub name: &'static str,
-    /// As it says itself.
+    /// The version that the program itself prints.
     pub version: String,
     process: Process,
     /// An address for each of the upstream's manners.
     pub addresses: [SocketAddr; MANNERS.len()],
-    /// That it needs for a connection.
+    /// File descriptors that the proxy needs for a connection.
     pub descriptors: usize,
 }
 
-/// What all are started with.
+/// Settings that all proxies start with.
 pub struct Setting<'a> {
-    /// `ca.pem`, `server.pem` and `server.key` are in it, and what is written goes there.
+    /// A directory that has `ca.pem`, `server.pem` and `server.key`, and takes the files that the proxies write.
     pub directory: &'a Path,
     pub upstream: [u16; MANNERS.len()],
-    /// Connections at a time.
+    /// Concurrent connections.
     pub connections: usize,
 }
 
 type Start = fn(&Setting<'_>) -> Option<Proxy>;
 
-/// All of them, in the order of the table.
+/// All proxies, in the order of the table.
 pub const ALL: [(&str, Start); 4] = [("packetboat", own), ("nginx", nginx), ("haproxy", haproxy), ("stunnel", stunnel)];
 
 impl Proxy {
@@ -58,7 +58,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // nginx ends its workers only where it is asked to.
+        // A killed nginx leaves its workers behind, so nginx is asked to end.
         let _ = Command::new("kill").arg(self.process.0.id().to_string()).status();
         let deadline = Instant::now() + Duration::from_secs(3);
         while matches!(self.process.0.try_wait(), Ok(None)) && Instant::now() < deadline {
@@ -143,7 +143,7 @@ fn haproxy(setting: &Setting<'_>) -> Option<Proxy> {
     Some(Proxy::start("haproxy", first_line("/usr/sbin/haproxy", "-v")?, setting, command, ports))
 }
 
-/// It has TLS on one side of a service only, so that two of its services are chained: that is how it is done.
+/// Starts stunnel. One service of stunnel has TLS on one side only, so two services are chained, as is usual.
 fn stunnel(setting: &Setting<'_>) -> Option<Proxy> {
     let Setting { directory, upstream, .. } = setting;
     let (ports, between) = (free_ports(), free_ports::<{ MANNERS.len() }>());
@@ -171,7 +171,7 @@ fn stunnel(setting: &Setting<'_>) -> Option<Proxy> {
     Some(Proxy::start("stunnel", version.split(" on ").next()?.to_owned(), setting, command, ports))
 }
 
-/// What a program says of itself; none where it is not installed.
+/// The first line of a program's output, its version; `None` where the program is not installed.
 fn first_line(program: &str, flag: &str) -> Option<String> {
     let output = Command::new(program).arg(flag).output().ok()?;
     let said = [output.stdout, output.stderr].concat();
@@ -180,12 +180,12 @@ fn first_line(program: &str, flag: &str) -> Option<String> {
     Some(line.trim_start_matches("nginx version: ").split(" 20").next()?.replace('/', " "))
 }
 
-/// Files that a process may have open here.
+/// The largest number of files that a process may open on this machine.
 pub fn most_descriptors() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap_or(1_000_000)
 }
 
-/// Those of the measures; the device offers one of them.
+/// Cipher suites of the measures; the device offers one of them.
 const SUITES: &str = "ECDHE-RSA-AES256-SHA:ECDHE-RSA-AES128-SHA";

@@ -1,4 +1,4 @@
-//! What was measured, as a table and a chart, and what of it was aimed at.
+//! This file prints the figures as a table and a chart, and compares them with the targets.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,14 +8,14 @@ use std::time::SystemTime;
 
 use crate::measure::Row;
 
-/// Something that was aimed at: a row, what it is compared with, and the most it may be by that.
+/// A target: a row, the proxy that it is compared with, and the largest ratio allowed.
 struct Target {
     row: &'static str,
     by: &'static str,
     most: f64,
 }
 
-/// By which the first proxy is compared.
+/// Targets; each bounds the ratio of packetboat's figure to another proxy's.
 const TARGETS: [Target; 15] = [
     Target { row: "session, full handshake, 16 devices at a time, TLS 1.3 out", by: "nginx", most: 0.50 },
     Target { row: "session, full handshake, 16 devices at a time, TLS 1.2 out", by: "nginx", most: 0.50 },
@@ -29,7 +29,7 @@ const TARGETS: [Target; 15] = [
     Target { row: "NOOP round trip, 16 devices at a time", by: "nginx", most: 0.80 },
     Target { row: "idle connection, memory (PSS), of 1000", by: "haproxy", most: 0.60 },
     Target { row: "idle connection, memory (PSS), of 9900", by: "haproxy", most: 0.60 },
-    // 1.8 times as many per second, in the CPU time of each.
+    // nginx must need 1.8 times the CPU time, which means 1.8 times as many sessions per second.
     Target { row: "session, full handshake, 16 devices at a time, TLS 1.3 out", by: "nginx", most: 1.0 / 1.8 },
     Target { row: "translated session", by: "passed through", most: 1.10 },
     Target { row: "translated session, TLS 1.2 in, simulator", by: "email-oauth2-proxy", most: 0.05 },
@@ -67,7 +67,7 @@ pub fn table(names: &[&str], rows: &[Row]) -> String {
     text
 }
 
-/// What was aimed at, and what came of it.
+/// The targets and the results beside them.
 pub fn targets(names: &[&str], rows: &[Row]) -> String {
     let mut text = String::from("| aimed at | at most | is |\n|---|---|---|\n");
     for Target { row: name, by, most } in TARGETS {
@@ -88,7 +88,7 @@ pub fn targets(names: &[&str], rows: &[Row]) -> String {
     text
 }
 
-/// What of each proxy's rows a chart shows: bars by packetboat's own.
+/// A chart of each proxy's rows, with bars relative to packetboat's own.
 pub fn chart(names: &[&str], rows: &[Row]) -> String {
     const SHOWN: [(&str, &str); 7] = [
         ("session, full handshake, 16 devices at a time, TLS 1.3 out", "whole session, full handshake"),

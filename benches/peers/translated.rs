@@ -1,4 +1,4 @@
-//! Measure 8: a session whose login is translated, beside the same passed through, by one packetboat.
+//! This file is measure 8: a session with a translated login beside a passed-through one, in one packetboat.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ use support::{free_ports, proxy, server};
 /// CPU time of a session in microseconds: passed through, and translated (the password remembered, the token at hand).
 pub fn measure(directory: &Path, certificates: &Certificates, upstream: u16) -> [Figures; 2] {
     let endpoint = server::tls(certificates, SslVersion::TLS1_3, |stream| {
-        // As long as those of Entra for an application.
+        // Entra's access tokens for an application are about this long.
         server::hand_out(stream, &"t".repeat(1500));
     });
     let ports = free_ports();

@@ -1,4 +1,4 @@
-//! What a process and its children have cost so far: CPU time by the kernel's clock, memory by the kernel's pages.
+//! This file reads the cost of a process and its children: CPU time and memory, as the kernel counts them.
 
 use std::fs;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-/// A process and all that it has started, none of which may end while it is watched.
+/// A process and its descendants, none of which may end while it is watched.
 pub struct Tree {
     processes: Vec<(u32, ClockId)>,
 }
@@ -22,7 +22,7 @@ impl Tree {
         Self { processes }
     }
 
-    /// CPU time, user and system, of all threads, also of those that have ended.
+    /// CPU time, user and system, of all threads, including those that have ended.
     pub fn cpu(&self) -> Duration {
         self.processes.iter().map(|(_, clock)| Duration::from(clock.now().unwrap())).sum()
     }
@@ -33,7 +33,7 @@ impl Tree {
         self.processes.iter().map(|(id, _)| of(id)).sum()
     }
 
-    /// Memory in KiB; what several processes share is divided among them (PSS).
+    /// Memory in KiB; shared pages are divided among their processes (PSS).
     pub fn memory(&self) -> f64 {
         let figure = |id: &u32| {
             let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap();

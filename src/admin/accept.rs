@@ -88,7 +88,7 @@ where
     tokio::select! {
         () = serve => {}
         () = silent => {}
-        // Who is slow to read does not stay for ever either; browsers come again.
+        // A slow reader's connection ends as well; browsers reconnect.
         () = sleep(LONGEST_VISIT) => {}
         () = lifecycle.reached(Phase::Draining) => {}
     }

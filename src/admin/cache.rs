@@ -36,13 +36,13 @@ impl Cache {
     where
         F: Future<Output = Response> + Send + 'static,
     {
-        // Whoever is first makes it, and all others wait here.
+        // The first caller makes the body, and all others wait here.
         let mut state = Arc::clone(&self.0).lock_owned().await;
         if let Some(said) = state.current() {
             return said;
         }
         let (making, all) = (make(), Arc::clone(&self.0));
-        // In a task of its own: a client who leaves takes nothing away from the others.
+        // A task of its own finishes the body even if its caller leaves.
         let made = tokio::spawn(async move {
             let begun = Instant::now();
             let said = making.await;

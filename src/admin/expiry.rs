@@ -38,7 +38,7 @@ impl Admin {
         let is_fresh = self.expiries.lock().0.as_ref().is_some_and(|(read, _)| read.elapsed() < AGAIN);
         if !is_fresh {
             let config = self.serving.read().await.config().clone();
-            // Where files do not answer, what was read before is shown.
+            // Files that do not answer leave the earlier values in place.
             if let Ok(read) = pool::FILES.run_alone(&self.certificates, PATIENCE, move || file_expiries(&config)).await
             {
                 self.expiries.lock().0 = Some((Instant::now(), read));
@@ -87,8 +87,8 @@ fn file_expiries(config: &Config) -> Vec<Expiry> {
     expiries
 }
 
-/// How long a page or a metric waits for files.
+/// The longest wait of a page or a metric for files.
 const PATIENCE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(30);
-/// In seconds.
+/// A day in seconds.
 const DAY: i64 = 24 * 60 * 60;

@@ -127,14 +127,14 @@ impl Admin {
         .await
     }
 
-    /// Why devices cannot be served, if so: no listener, or neither a token nor a mail server is available.
+    /// The reason why devices cannot be served, if so: no listener, or neither a token nor a mail server is available.
     pub(super) async fn why_not_ready(&self) -> Option<String> {
         let serving = self.serving.read().await;
         let listens = !serving.addresses().is_empty();
         let needs_server = serving.config().listeners.iter().any(|listener| !listener.observes());
         let has_token = serving.token_statuses().iter().any(|one| one.until.is_some());
         let (servers, has_room) = (serving.mail_servers(), serving.has_room());
-        // Nobody waits for a reload, nor a reload for what takes its time here.
+        // A reload need not wait for the slow checks below.
         drop(serving);
         if !listens {
             return Some("nothing listens".to_owned());
@@ -258,7 +258,7 @@ const SAFE: &[(&str, &str)] = &[
 ];
 const ALIVE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long the last attempt to reach a server counts.
+/// The time for which the last attempt to reach a server counts.
 const TRIED: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

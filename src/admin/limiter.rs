@@ -79,7 +79,7 @@ const KEPT: usize = 16;
 const OF_A_SOURCE: usize = 16;
 /// The most connections of one source where only reserved ones are left.
 const KEPT_OF_A_SOURCE: usize = 4;
-/// How long a source stays authenticated; Prometheus comes every minute, a person now and then.
+/// The time for which a source stays authenticated; Prometheus comes every minute, a person now and then.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 const MOST_KNOWN: usize = 64;
 

@@ -45,7 +45,7 @@ impl Admin {
         }
     }
 
-    /// Why something that belongs on the disk is only in memory, if so.
+    /// The reason why data that belongs on the disk is only in memory, if so.
     pub(super) fn unsaved(&self, tokens: &[TokenStatus]) -> Option<String> {
         let token = tokens.iter().find_map(|one| one.unkept.as_ref().map(|why| format!("{}: {why}", one.account)));
         let token = token.map(|why| format!("the newest refresh token is in memory alone, account {why}"));

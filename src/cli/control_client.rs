@@ -17,7 +17,7 @@ use crate::transport::http;
 
 /// The running proxy's answer to a request.
 pub(super) struct Answer {
-    /// As in HTTP.
+    /// The status code of HTTP.
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
 }
@@ -69,7 +69,7 @@ pub(super) fn process(directories: &[PathBuf]) -> Option<u32> {
         let runtime = runtime().ok()?;
         let _inside = runtime.enter();
         let process = UnixStream::from_std(stream).ok()?.peer_cred().ok()?.pid()?;
-        // It is 0 in another namespace.
+        // The kernel reports process 0 for a peer in another namespace.
         u32::try_from(process).ok().filter(|process| *process > 0)
     });
     listening.or_else(|| live_process(directories).map(|running| running.process))

@@ -110,7 +110,7 @@ fn ago(seconds: u64) -> String {
 
 /// The longest inventory, in octets: that of a hundred thousand devices.
 const LONGEST_INVENTORY: usize = 256 * 1024 * 1024;
-/// How long the inventory may take.
+/// The longest time that a request for the inventory may take.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub(super) enum Exit {
     Config = 78,
 }
 
-/// Why a command ends without success.
+/// A reason for which a command ends without success.
 #[derive(Debug)]
 pub(super) struct CommandError {
     exit: Exit,

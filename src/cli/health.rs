@@ -25,7 +25,7 @@ pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(
 
 /// The longest answer about health, in octets.
 const LONGEST_LINE: usize = 64 * 1024;
-/// How long `/live` may take; container health checks and people wait little longer.
+/// The longest time that `/live` may take; container health checks and people wait little longer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long `/ready` may take, which may try mail servers.
+/// The longest time that `/ready` may take, which may try mail servers.
 const READY: Duration = Duration::from_secs(8);

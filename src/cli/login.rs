@@ -76,7 +76,7 @@ async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>
         unavailable(format_args!("cannot listen on 127.0.0.1 port {port}: {error}; choose another one with --port"))
     })?;
     let port = listener.local_addr().map_err(unavailable)?.port();
-    // As it is registered, but for the port, which does not count (RFC 8252 §7.3).
+    // The address is the registered one, but for its port, which does not count (RFC 8252 §7.3).
     let enrolment = Arc::new(Enrolment::begin(slot, &format!("http://localhost:{port}")).map_err(unavailable)?);
     show(&format!(
         "Open this address in a browser, on any computer, and sign in as {}:\n\n{}\n\nA browser on this computer brings the \
@@ -130,7 +130,7 @@ async fn receive(listener: TcpListener, enrolment: Arc<Enrolment>, sender: mpsc:
                     Pasted::Strange(_) => (404, "This is not the address that the sign-in leads to."),
                 };
                 if status == 200 {
-                    // Nobody listens any more if another answer was faster.
+                    // The receiver has gone if another answer was faster.
                     let _ = sender.send(pasted).await;
                 }
                 Response { status, headers: vec![("content-type", "text/plain".to_owned())], body: text.into() }
@@ -159,5 +159,5 @@ fn show(text: &str) -> Result<(), CommandError> {
     print(text).map_err(|_| unavailable("there is nobody to show the address to"))
 }
 
-/// How long the command waits for the person; Microsoft's codes live for ten minutes.
+/// The longest wait for the person; Microsoft's codes live for ten minutes.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);

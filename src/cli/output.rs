@@ -14,7 +14,7 @@ use crate::text::Printable;
 
 /// Prints a message to standard error, each line with its level in the journal.
 pub(super) fn print_error(message: impl Into<Printable>) {
-    // With standard error closed nobody reads it.
+    // A closed standard error has no reader, so a failed write is ignored.
     let level = if is_journal() { "<3>" } else { "" };
     for line in message.into().as_str().lines() {
         let _ = writeln!(stderr().lock(), "{level}{line}");
@@ -90,7 +90,7 @@ pub(super) fn print_usage(mut error: clap::Error) -> Result<(), CommandError> {
     hide_values(&mut error);
     let text = error.render().to_string();
     if is_asked_for || Printable::lines(&text).as_str() == text {
-        // Nothing is left to be done if even this cannot be printed.
+        // An error that cannot be printed leaves nothing else to do.
         let _ = error.print();
     } else {
         print_error(&text);

@@ -46,7 +46,7 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), CommandError> {
     for name in Environment::unknown() {
         warn!("unknown environment variable {name} is ignored");
     }
-    // Before anything is read or made there; the kernel releases it too if the process dies.
+    // The lock comes before any file there is read or made. The kernel releases it if the process dies.
     let _held = lock_state(&proven.config.state_directory)?;
     let served = runtime.block_on(serve(file, proven, &output, signals));
     // A slow resolver is not waited for.
@@ -95,7 +95,7 @@ fn warn_unwritable(error: &state::Error) {
 }
 
 async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: EarlySignals) -> Result<(), Exit> {
-    // Before anything is served: a signal that came too early would end the process without a drain.
+    // Signals are handled before anything is served, because an earlier one would end the process without a drain.
     let (signals, ignored) = signals.and_ends().map_err(|error| {
         error!(%error, "cannot wait for signals");
         Exit::OsError
@@ -204,7 +204,7 @@ fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
     for why in confinement::unreadable_files(&proven.config, &file.config) {
         warn!("{why}");
     }
-    // In a thread that is confined too, as are all that start from here on.
+    // The task's thread is confined, as are all threads that start from here on.
     tokio::spawn(async {
         if let Some(why) = unresolved_localhost().await {
             warn!("{why}");
@@ -269,7 +269,7 @@ impl Process<'_> {
 
     /// Serves until a signal asks for the end; returns its name.
     async fn serve_until_end(&mut self) -> &'static str {
-        // Before anybody hears that it is ready, and looks for it.
+        // The file exists before a command that has seen "ready" looks for it.
         self.write_run_file().await;
         info!("ready");
         systemd::notify_ready(&self.serving).await;

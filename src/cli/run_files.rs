@@ -23,7 +23,7 @@ pub(super) struct RunningProcess {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ReloadOutcome {
     pub(super) number: u64,
-    /// Why the configuration was rejected, if it was.
+    /// The reason for rejecting the configuration, if it was rejected.
     pub(super) refused: Option<String>,
     /// The sessions that the reload has ended, in words, if any.
     pub(super) revoked: Option<String>,
@@ -54,7 +54,7 @@ impl RunningProcess {
 
     /// Removes the file, at the end of its process.
     pub(super) fn remove(state_directory: &Path) {
-        // Where nothing can be written it stays, and names a process that is gone.
+        // A directory that cannot be written keeps the file, which names a process that has gone.
         let _ = fs::remove_file(state_directory.join(RUNNING));
     }
 
@@ -147,7 +147,7 @@ impl ConfigFile {
         if directories.is_empty() {
             directories.push(PathBuf::from(DEFAULT));
         }
-        // They may be printed, and a value that is no path may be a secret.
+        // Directories may be printed, and a value that is no path may be a secret.
         directories.retain(|one| config::is_path(one));
         directories
     }
@@ -191,7 +191,7 @@ mod tests {
     fn a_result_is_that_of_its_own_reload() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path();
-        // As an earlier version has left it.
+        // An earlier version has written this file.
         fs::write(state.join(RELOADS), "taken\n").unwrap();
         assert_eq!((ReloadOutcome::last_begun(state), ReloadOutcome::after(state, 0)), (0, None));
         let words = |words: &str| Some(words.to_owned());

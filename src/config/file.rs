@@ -233,7 +233,7 @@ struct IdentitySection {
 
 fn line_of(text: &str, span: &Range<usize>) -> usize {
     let before = text.as_bytes().get(..span.start).unwrap_or(text.as_bytes());
-    // As fast as can be: it is asked for each key of what may be hundreds of devices.
+    // Counting must be fast, because it happens for each key of hundreds of devices.
     memchr::memchr_iter(b'\n', before).count() + 1
 }
 
@@ -243,7 +243,7 @@ fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
     candidates
         .map(|candidate| (strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(likeness, _)| *likeness >= ALIKE)
-        // Of equals the first one: "tls1" is "tls1.0" rather than "tls1.3".
+        // The first of equals wins: "tls1" is "tls1.0" rather than "tls1.3".
         .reduce(|best, next| if next.0 > best.0 { next } else { best })
         .map(|(_, candidate)| candidate)
 }

@@ -64,9 +64,9 @@ const fn never(number: u16, name: &'static str) -> Suite {
 
 use Tier::{Ancient, Legacy, Modern};
 
-/// In the order of preference: forward secrecy first where it is cheap (ECDHE), AES-GCM before CBC, 128 bits before
-/// 256; DHE behind static RSA, because it costs 2.5 times as much and Java 6 fails on groups above 1024 bits; 3DES
-/// and RC4 last. Behind those, names only.
+/// Cipher suites in the order of preference. Forward secrecy comes first where it is cheap (ECDHE), AES-GCM before CBC,
+/// 128 bits before 256. DHE follows static RSA, because it costs 2.5 times as much and Java 6 fails on groups above
+/// 1024 bits; 3DES and RC4 are last. The suites after those have names only.
 pub const SUITES: &[Suite] = &[
     suite(0xc02b, "ECDHE-ECDSA-AES128-GCM-SHA256", Modern),
     suite(0xc02f, "ECDHE-RSA-AES128-GCM-SHA256", Modern),
@@ -102,7 +102,7 @@ pub const SUITES: &[Suite] = &[
     never(0x1301, "TLS_AES_128_GCM_SHA256"),
     never(0x1302, "TLS_AES_256_GCM_SHA384"),
     never(0x1303, "TLS_CHACHA20_POLY1305_SHA256"),
-    // What old devices offer beside the above.
+    // Old devices offer these beside the above.
     never(0x0001, "NULL-MD5"),
     never(0x0002, "NULL-SHA"),
     never(0x0003, "EXP-RC4-MD5"),

@@ -75,7 +75,7 @@ pub(super) fn directories_to(path: &Path, owner: FileOwner) -> Vec<PathBuf> {
 fn follow_links(path: &Path, owner: FileOwner) -> (Vec<PathBuf>, PathBuf) {
     let mut at = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let mut directories = vec![owner.directory_of(&at)];
-    // As many as the kernel follows (path_resolution(7)).
+    // The kernel follows 40 links at most (path_resolution(7)).
     for _ in 0..40 {
         let Some(link) = at.ancestors().filter(|one| one.is_symlink()).last().map(Path::to_path_buf) else { break };
         let Ok(target) = fs::read_link(&link) else { break };
@@ -202,10 +202,10 @@ mod tests {
         for directory in ["etc", "run", "mnt/wsl"] {
             assert!(found.contains(&at(directory)), "{directory}: {found:?}");
         }
-        // What writes it may start later, and make the directory too.
+        // The program that writes the file may start later, and make the directory too.
         symlink(at("mnt/later/than/this"), at("etc/hosts")).unwrap();
         assert!(directories_to(&at("etc/hosts"), FileOwner::System).contains(&at("mnt")));
-        // In circles.
+        // The links form a circle.
         symlink(at("etc/b"), at("etc/a")).unwrap();
         symlink(at("etc/a"), at("etc/b")).unwrap();
         assert!(directories_to(&at("etc/a"), FileOwner::System).contains(&at("etc")));
@@ -224,7 +224,7 @@ mod tests {
             assert!(too_much.is_empty(), "{target}: {too_much:?}");
             fs::remove_file(&link).unwrap();
         }
-        // By a link of another name.
+        // The link has another name.
         assert!(!directories_to(&up.join("file"), FileOwner::System).iter().any(|one| is_wide(one)));
         // The operator's link to a directory, but not from a directory that is everybody's.
         assert!(directories_to(&up.join("mine/file"), FileOwner::Operator).contains(&home.path().to_path_buf()));

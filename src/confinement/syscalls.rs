@@ -182,7 +182,7 @@ mod tests {
             assert_eq!(error_of(libc::SYS_ioctl, [file, libc::TCGETS, 0]), Some(libc::ENOTTY), "others go on");
             assert_eq!(error_of(libc::SYS_clone3, [0; 3]), Some(libc::ENOSYS));
             assert_eq!(error_of(libc::SYS_io_uring_setup, [0; 3]), Some(libc::EPERM));
-            // What is needed goes on.
+            // Calls that the process needs still work.
             assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
         });
         confined.join().unwrap();

@@ -93,7 +93,7 @@ mod tests {
         let (utf8, latin) = ("M\u{fc}ller7\u{a3}\u{20ac}".as_bytes(), b"M\xfcller7\xa3\x80".as_slice());
         assert_eq!(read(utf8), [utf8, latin]);
         assert_eq!(read(latin), [latin, utf8]);
-        // Not in that set.
+        // These letters are not in that set.
         assert_eq!(read("\u{43f}\u{430}\u{440}".as_bytes()).len(), 1);
         assert_eq!(text(b"F\xdcNF"), "F\u{dc}NF");
     }

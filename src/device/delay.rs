@@ -132,7 +132,7 @@ impl Delays {
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        // What is taken out is dropped without the lock.
+        // The queued try is dropped after the lock.
         let left = self.delays.throttles().leave(self.ticket);
         drop(left);
     }
@@ -224,7 +224,7 @@ mod tests {
             }
             let mut tries = JoinSet::new();
             for number in 0..50 {
-                // From one source by many names, or by one name from many sources.
+                // The tries come from one source with many names, or from many sources with one name.
                 let who = if one_name { who(number, "scanner3") } else { who(1, &format!("guess{number}")) };
                 tries.spawn(attempt(Arc::clone(&delays), who, false));
             }

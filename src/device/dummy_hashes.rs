@@ -47,7 +47,7 @@ mod tests {
         Hash::parse(&format!("$argon2id$v=19$m={memory},t={passes},p={lanes}${output}")).unwrap()
     }
 
-    /// Whatever the hashes of a device cost, as many runs of each cost are made as for an unknown login.
+    /// A known login causes as many runs of each cost as an unknown one, whatever the device's own hashes cost.
     #[test]
     fn every_try_makes_the_same_runs() {
         let (cheap, dear, wide) = (hash(19_456, 2, 1), hash(131_072, 3, 1), hash(131_072, 3, 2));

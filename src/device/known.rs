@@ -43,7 +43,7 @@ impl KnownSources {
         self.add_with(device, source, None);
     }
 
-    /// The same, with the [`mark`] of its password's hash.
+    /// Adds a login with the [`mark`] of its password's hash.
     pub(super) fn add_with(&self, device: &str, source: Source, mark: Option<u64>) {
         let pair = Pair::new(source, today(), mark);
         if self.stores().of(device).add(device, pair) {
@@ -115,7 +115,7 @@ impl KnownSources {
         Some(format!("{TITLE}\n") + &lines.collect::<String>())
     }
 
-    /// It could not be kept, or has changed.
+    /// Marks the list as changed, so that it is saved later, or again after a failure.
     pub fn keep_for_later(&self) {
         self.is_unsaved.store(true, Ordering::Relaxed);
         self.changed.notify_one();
@@ -159,7 +159,7 @@ fn today() -> u32 {
     u32::try_from(since.as_secs() / (24 * 60 * 60)).unwrap_or(u32::MAX)
 }
 
-/// Nothing if it is damaged anywhere: half a line may be another device's.
+/// Reads the list; `None` if any line is damaged, because half a line may name another device.
 fn read(text: &str) -> Option<Vec<(Pair, &str)>> {
     let (lines, has_days) = match text.strip_prefix(TITLE) {
         Some(lines) => (lines, true),

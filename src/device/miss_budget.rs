@@ -28,8 +28,8 @@ impl MissBudget {
         Self { every, hasher: RandomState::new(), pairs: Mutex::default() }
     }
 
-    /// Returns whether the cache may be asked for this pair before a delay. That counts as a miss until it is given
-    /// back.
+    /// Returns whether the cache may be asked for this pair before a delay. The question counts as a miss until it is
+    /// given back.
     pub(super) fn take(&self, device: &str, source: Source) -> bool {
         let (now, mut pairs) = (Instant::now(), self.pairs());
         if pairs.len() >= MOST_PAIRS {

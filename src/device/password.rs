@@ -13,7 +13,7 @@ use crate::crypto;
 #[derive(Clone, Debug)]
 pub struct Hash(PasswordHash);
 
-/// Why a hash cannot be used or made.
+/// A reason why a hash cannot be used or made.
 #[derive(Debug)]
 pub enum Error {
     /// The text is no Argon2id hash.
@@ -98,7 +98,7 @@ impl Hash {
     /// Whether it is the password's. Takes some 20 ms and 19 MiB.
     pub fn is_of(&self, password: &[u8]) -> bool {
         let computed = self.compute(password);
-        // In constant time: that is how outputs are compared.
+        // Outputs are compared in constant time.
         computed.is_some() && computed == self.0.hash
     }
 
@@ -134,9 +134,9 @@ pub(super) struct Cost {
     version: Option<u32>,
 }
 
-/// Room for a run that goes back to the operating system when it is over. The C library keeps up to 32 MiB that a
-/// thread has freed (mallopt(3), M_MMAP_THRESHOLD), threads are many, and half a gigabyte stayed after a few wrong
-/// passwords; more than that it asks for and gives back by itself. What is not used of it is never there.
+/// Memory for a run, which goes back to the operating system when it is freed. The C library keeps up to 32 MiB of each
+/// thread's freed memory (mallopt(3), M_MMAP_THRESHOLD); half a gigabyte stayed after a few wrong passwords. Larger
+/// blocks are mapped and unmapped one by one, and their unused pages never become resident.
 fn memory(blocks: usize) -> Vec<Block> {
     let mut memory = Vec::with_capacity(blocks.max(GIVEN_BACK));
     memory.resize(blocks, Block::new());
@@ -153,8 +153,8 @@ pub fn hash(password: &[u8]) -> Result<String, Error> {
     Ok(hash.to_string())
 }
 
-/// The same for a password that is soon guessed. The hash says so itself: the mark is associated data of Argon2 (RFC
-/// 9106 section 3.1), so that a hash whose mark was taken away fits no password.
+/// Hashes a password that is soon guessed, and marks the hash as such. The mark is associated data of Argon2 (RFC 9106
+/// section 3.1), so that a hash without its mark fits no password.
 ///
 /// # Errors
 /// As with [`hash`].
@@ -191,14 +191,15 @@ pub fn strength(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX).saturating_mul(ALPHABET.len().ilog2())
 }
 
-/// Without i, l, o, s, z, 0, 1, 2, 5; in lower case alone, for devices whose keyboard is a pair of arrows.
+/// Letters and digits of made passwords, without i, l, o, s, z, 0, 1, 2, 5. All are lower case, for devices whose
+/// keyboard is a pair of arrows.
 const ALPHABET: &[u8] = b"abcdefghjkmnpqrtuvwxy346789";
 /// The mark of a short password's hash.
 const SHORT: &[u8] = b"short";
-/// In KiB: a gigabyte.
+/// The largest memory of a hash in KiB: a gigabyte.
 const MOST_MEMORY: u32 = 1024 * 1024;
 const MOST_PASSES: u32 = 16;
-/// In KiB.
+/// The least memory of a hash in KiB, so that the allocator gives it back when it is freed.
 const GIVEN_BACK: usize = 40 * 1024;
 
 #[cfg(test)]
@@ -223,7 +224,7 @@ mod tests {
         assert!(!Hash::parse(&hash(b"4711").unwrap()).unwrap().is_of_short());
     }
 
-    /// By the reference implementation: echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1.
+    /// The reference implementation has computed these: echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1.
     #[test]
     fn hashes_of_other_programs_are_read() {
         let hash = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";

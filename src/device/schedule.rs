@@ -160,7 +160,7 @@ impl Rounds {
 /// Tries of each class that have begun, and have no verdict yet. One source of strangers has two of them at the most:
 /// that is what its delays let begin.
 const PLACES: usize = 256;
-/// How long a try waits for a place.
+/// The longest wait of a try for a place.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

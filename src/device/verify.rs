@@ -58,14 +58,14 @@ impl Devices {
         let class = if who.is_familiar { Class::Known } else { Class::Stranger };
         let place = self.schedule.reserve(class, from).await;
         let place = place.ok_or_else(|| not_verified("too many passwords are being verified"))?;
-        // In a task of its own: who leaves before the answer has tried all the same, and counts.
+        // A task of its own finishes the try, which counts even if the device leaves before the answer.
         let (devices, password, index) = (Arc::clone(self), password.clone(), found.map(|(index, _)| index));
         let verified = tokio::spawn(async move {
             let verdict = devices.check(index, &password, source, &place).await;
             match &verdict {
                 Ok(_) => turn.succeeded(),
                 Err(failure) if failure.kind == Kind::WrongPassword => turn.failed(),
-                // It was not looked at.
+                // The password was not verified.
                 Err(_) => drop(turn),
             }
             verdict
@@ -135,7 +135,7 @@ impl Devices {
             let compared =
                 pool::PASSWORDS.run(move || hashes.get(index).is_some_and(|hash| hash.is_of(password.expose())));
             let is_of_it = compared.await.map_err(|why| not_verified(&why.to_string()))?;
-            // Behind its own come dummy hashes.
+            // Dummy hashes follow the device's own.
             right = right.or((is_of_it && index < own).then_some(index));
             drop(run);
         }

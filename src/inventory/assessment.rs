@@ -26,7 +26,7 @@ pub enum Judgement {
     Refused,
     /// Exchange Online does not accept the device's TLS.
     Needs,
-    /// Not enough was seen.
+    /// The connection ended before enough was seen.
     Unknown,
     /// Exchange Online accepts the device's TLS.
     Could,

@@ -78,7 +78,7 @@ impl DeviceTable {
         let present = self.find(source, entry.protocol, &entry.fingerprint);
         match present {
             Some(present) if Arc::ptr_eq(&present, entry) => {}
-            // It has come again since, and is the same device.
+            // The same device has come again since.
             Some(present) => {
                 let known = entry.device().clone();
                 let mut device = present.device();
@@ -112,7 +112,7 @@ impl DeviceTable {
     pub(super) fn make_room(&mut self, source: IpAddr, protocol: Protocol, fingerprint: &str, most: usize) {
         if let Some(entries) = self.by_source.get_mut(&source) {
             let before = entries.len();
-            // What is known of a ClientHello says more than that somebody came from there.
+            // An entry with a ClientHello replaces one that only names the source.
             entries.retain(|entry| {
                 let is_vague = entry.protocol == protocol && entry.fingerprint.is_empty() && !entry.has_logged_in();
                 fingerprint.is_empty() || !is_vague

@@ -18,23 +18,23 @@ pub struct Observation<'a> {
     pub protocol: Protocol,
     /// The listener's name.
     pub listener: &'a str,
-    /// How TLS started, if it was decided.
+    /// The start of TLS, if it was decided.
     pub tls_mode: Option<TlsMode>,
     /// The ClientHello, if one came.
     pub hello: Option<&'a ClientHello>,
     /// Version and cipher suite, if the handshake succeeded.
     pub tls: Option<Facts>,
-    /// Why the connection was refused, if it was.
+    /// The reason for refusing the connection, if it was refused.
     pub refused: Option<&'a Failure>,
 }
 
-/// How TLS starts on a connection.
+/// The ways in which TLS starts on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
-    /// With the connection itself.
+    /// TLS starts with the connection itself.
     Implicit,
-    /// By STARTTLS or STLS.
+    /// TLS starts by STARTTLS or STLS.
     StartTls,
     /// There is no TLS.
     Plaintext,

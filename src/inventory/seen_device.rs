@@ -24,7 +24,7 @@ pub struct SeenDevice {
     pub protocol: Protocol,
     /// The listener of its last connection.
     pub listener: String,
-    /// How TLS started.
+    /// The way in which TLS started.
     #[serde(rename = "entry", default, with = "tls_mode_name")]
     pub tls_mode: Option<TlsMode>,
     /// The negotiated TLS version.

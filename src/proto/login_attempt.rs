@@ -15,7 +15,7 @@ pub(super) struct LoginAttempt {
     pub(super) credentials: Credentials,
     /// One answer for each challenge or continuation request that is still to come.
     answers: VecDeque<Zeroizing<Vec<u8>>>,
-    /// Nothing but the name of a mechanism was sent to the server.
+    /// Whether the server has been sent nothing but the name of a mechanism.
     nothing_answered: bool,
 }
 

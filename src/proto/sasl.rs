@@ -154,7 +154,7 @@ impl Credentials {
     }
 
     /// Returns whether the server may get the login in its protocol's own command instead, if it does not take the
-    /// mechanism. That is so for a password that came by SASL for the user's own mailbox.
+    /// mechanism. It may if a password came by SASL for the user's own mailbox.
     pub(crate) fn may_use_login_command(&self) -> bool {
         match self.method {
             Method::Sasl(Mechanism::Plain | Mechanism::Login) => self.authzid.is_empty(),

@@ -40,7 +40,7 @@ enum State<D: Dialect> {
     NotAuthenticated,
     /// A SASL exchange is between two challenges.
     Exchange(D::Tag, Exchange),
-    /// The driver looks for the server, or the client logs in there. What the device sends meanwhile waits.
+    /// The driver dials the server, or the client logs in there. The device's octets wait meanwhile.
     LoggingIn(D::Tag, Option<D::Client>),
     /// The device talks to the server.
     Relay(D::Relay),

@@ -37,7 +37,7 @@ pub enum Deletes {
 /// The treatment of a login that the device sends after the login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relogin {
-    /// It passes like any other command: the server knows the device's password anyway.
+    /// A second login passes like any other command: the server knows the device's password anyway.
     Allowed,
     /// Packetboat answers it, because the device's password is for packetboat alone. It also answers the commands
     /// behind which a login could not be read (STARTTLS, COMPRESS).

@@ -55,7 +55,7 @@ pub(super) struct Peer {
 /// A connection that was admitted. Dropping it takes it off the count.
 pub(super) struct Admitted {
     connections: Arc<Connections>,
-    /// None until the balancer's header has named the source.
+    /// The source; `None` until the balancer's header has named it.
     source: Option<Source>,
     is_stranger: bool,
 }
@@ -181,7 +181,7 @@ fn over(full: Full, open: &Shares, source: Option<Source>) -> Failure {
             Failure::new(Kind::TooManyConnections, detail)
         }
         Full::Source => {
-            // Without the network itself: pseudonyms cover single addresses alone.
+            // The message leaves the network itself out, because pseudonyms cover single addresses only.
             let unit = if source.is_some_and(Source::is_network) { ", for an IPv6 /64 network" } else { "" };
             let detail = format!("limits.connections_per_source = {per_source}{unit}");
             Failure::new(Kind::TooManyFromSource, detail)

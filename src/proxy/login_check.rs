@@ -24,7 +24,7 @@ use crate::transport::{Facts, Stream};
 pub struct LoginChecks {
     mailboxes: Mailboxes,
     tokens: Tokens,
-    /// For the server's answers, from its greeting to its answer to the login.
+    /// The longest wait for the server, from its greeting to its answer to the login.
     answer_timeout: Duration,
 }
 
@@ -36,7 +36,7 @@ impl LoginChecks {
     pub fn new(config: &Config) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         let servers = servers(config, None, &mut diagnostics);
-        // Where nobody has signed in yet, no store is made: the user who checks may be root.
+        // Without an earlier sign-in no store is made, because the user who checks may be root.
         let mode = if Store::exists(&config.state_directory) { Mode::Apply } else { Mode::DryRun };
         match Tokens::open(config, mode, None) {
             Ok(tokens) if diagnostics.is_empty() => {

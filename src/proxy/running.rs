@@ -29,7 +29,7 @@ use crate::transport::upstream::{MailServer, Server};
 pub struct RunningProxy {
     process: ProcessState,
     config: Config,
-    /// None after the drain has begun.
+    /// The lifecycle; `None` after the drain has begun.
     lifecycle: Option<Lifecycle>,
     running: Vec<ActiveAddress>,
     /// Ports that were closed lately. Their sockets may exist for another moment.

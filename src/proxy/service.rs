@@ -17,7 +17,7 @@ use crate::transport::socket::Socket;
 pub(super) struct Service {
     pub(super) listener: Listener,
     pub(super) limits: Limits,
-    /// None if the entry is "plaintext".
+    /// The TLS acceptor; `None` if the entry is "plaintext".
     pub(super) acceptor: Option<Acceptor>,
     pub(super) logins: Arc<Backend>,
     /// The limits of all listeners together.

@@ -17,7 +17,7 @@ use crate::transport::socket::Socket;
 /// A connection with TLS on it.
 pub(super) struct Connection {
     tls: Tls,
-    /// The same socket again, for a reset.
+    /// A second handle of the socket, for a reset.
     socket: TcpStream,
     unread: Vec<u8>,
     quirks: watch::Receiver<Quirks>,
@@ -57,7 +57,7 @@ impl std::error::Error for AcceptError {
     }
 }
 
-/// Why a connection ends.
+/// The ways in which a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The client is gone, or does not read.
@@ -158,7 +158,7 @@ impl Connection {
             }
             tokio::select! {
                 written = self.tls.write_all(chunk) => written.map_err(|_| End::Gone)?,
-                // Half a record cannot be followed by a farewell.
+                // A farewell cannot follow half a record.
                 () = sleep_until(at) => return Err(End::Gone),
             }
         }

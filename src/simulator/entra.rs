@@ -128,7 +128,7 @@ fn next_fault(world: &World) -> Option<Fault> {
             }
             None => endpoint.fault.clone(),
         };
-        // Nobody waits for this change.
+        // A change of the count wakes no waiting task.
         false
     });
     taken

@@ -26,7 +26,7 @@ pub(super) enum LoginResult {
 pub(super) struct OpenSession {
     /// The mailbox; none where the token is valid and may not open it.
     pub(super) mailbox: Option<Arc<Mailbox>>,
-    /// When the token expires.
+    /// The time at which the token expires.
     pub(super) token_ends: Instant,
     world: Arc<World>,
     name: String,

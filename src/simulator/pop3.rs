@@ -22,7 +22,7 @@ pub(super) async fn serve(world: Arc<World>, connection: &mut Connection) -> (En
         Err(end) => end,
     };
     let farewell = match end {
-        // What POP3 says of an expired token is not known: it closes.
+        // The real answer to an expired token in POP3 is not known, so the simulator only closes.
         End::Gone | End::Finished | End::Reset | End::Expired => "",
         End::Closed => "-ERR Connection is closed. 13\r\n",
         End::TooLong => PROTOCOL_ERROR,

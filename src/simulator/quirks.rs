@@ -61,7 +61,7 @@ pub struct Mail {
     pub exists_before_idle: bool,
     /// Response codes come without `OK` before them.
     pub bare_codes: bool,
-    /// There is a folder with an unquoted control character in its name.
+    /// Whether a folder has an unquoted control character in its name.
     pub odd_folder: bool,
     /// Sizes are estimates, as they are by default, and too large by so many octets.
     pub size_excess: usize,
@@ -210,7 +210,7 @@ impl Default for DeviceCode {
 /// Quirks of refresh tokens.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Refresh {
-    /// Once a new one has been used, those before it are dead.
+    /// Whether the use of a new refresh token invalidates all earlier ones.
     pub strict_rotation: bool,
     /// The answer to a refresh has no new one.
     pub omit_new: bool,

@@ -69,7 +69,7 @@ impl World {
         }
         log.push(event.clone());
         drop(log);
-        // Nobody has to listen.
+        // The feed may have no receiver.
         let _ = self.feed.send(event);
     }
 

@@ -23,7 +23,7 @@ pub fn confined() {
 
 /// Returns what keeps this process from a file although its permissions let it, and what to do; none if nothing does.
 pub fn denial(path: &Path) -> Option<String> {
-    // Without waiting, should it be a pipe.
+    // The open must not block on a pipe.
     let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
     opened.err().and_then(|error| denial_of(path, &error))
 }

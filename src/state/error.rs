@@ -15,7 +15,7 @@ use crate::text;
 #[derive(Debug)]
 pub struct Error {
     operation: Operation,
-    /// None where the path may be a secret itself.
+    /// The path; `None` where it may be a secret itself.
     path: Option<PathBuf>,
     cause: Cause,
     advice: Option<String>,
@@ -83,13 +83,13 @@ impl Error {
         Self { operation, path: Some(path.to_path_buf()), cause, advice: None }
     }
 
-    /// The same error with what mends it.
+    /// Returns the error with advice for its repair.
     #[must_use]
     pub(super) fn advise(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }
     }
 
-    /// The same error without its path, which may be a secret itself.
+    /// Returns the error without its path, which may be a secret itself.
     #[must_use]
     pub(super) fn without_path(self) -> Self {
         Self { path: None, ..self }

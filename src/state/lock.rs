@@ -40,7 +40,7 @@ pub fn hold(directory: &Path) -> Result<Hold, Error> {
     };
     let mut file = match open_to_read(&path) {
         Ok(file) => file,
-        // Where nobody has ever run, and nothing can be made: the directory itself.
+        // A volume that cannot be written may lack the lock file; then the directory itself is locked.
         Err(_) if unwritable.is_some() && !super::is_there(&path) => {
             File::open(directory).map_err(|error| not_held(directory, directory, error))?
         }
@@ -65,7 +65,7 @@ pub fn hold(directory: &Path) -> Result<Hold, Error> {
         Err(error) => return Err(not_locked(&path, error)),
     }
     if let Some(mut made) = made {
-        // For who comes second. A disk that is full keeps it from being told who, and nothing else.
+        // The file names this process to the next one. A full disk only leaves the name out.
         let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
         let _ = made.set_len(0).and_then(|()| writeln!(made, "{} {} {program}", std::process::id(), host()));
     }
@@ -79,9 +79,9 @@ pub fn hold(directory: &Path) -> Result<Hold, Error> {
 /// It cannot be opened; the text holds the command that mends it.
 pub fn lock(path: &Path) -> Result<File, Error> {
     let file = match open(path) {
-        // On a disk that has become read-only, what can still be read is still used.
+        // A disk that has become read-only still serves the files that it has.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => match open_to_read(path) {
-            // Where nobody can write, nobody needs to be kept apart.
+            // A directory that nobody can write needs no lock.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return File::open(super::directory_of(path)).map_err(|error| opening_error(path, error));
             }
@@ -96,7 +96,7 @@ pub fn lock(path: &Path) -> Result<File, Error> {
 
 fn open(path: &Path) -> io::Result<File> {
     let is_new = !super::is_there(path);
-    // Not through a link: somebody else could have laid it. And not waiting for a pipe's other end.
+    // The open follows no link, which another user could have laid, and does not wait for a pipe's other end.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
     let file =

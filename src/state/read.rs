@@ -103,7 +103,7 @@ pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
         if leads_nowhere { Error::dangling_link(path, error) } else { unreadable(path, error) }
     };
     let (file, metadata) = open(path).map_err(|error| match fs::metadata(path) {
-        // Why it cannot be opened mends more than that it cannot.
+        // The file's mode explains the failure better than the failure itself.
         Ok(metadata) if metadata.is_file() => is_ours_alone(path, &metadata).err().unwrap_or_else(|| unreadable(error)),
         Ok(_) | Err(_) => unreadable(error),
     })?;
@@ -146,7 +146,7 @@ fn open(path: &Path) -> io::Result<(File, Metadata)> {
         let flags = (follow | OFlags::NONBLOCK).bits().cast_signed();
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Ok(file) => file,
-            // It is a link since it was judged.
+            // The file has become a link since the check.
             Err(error) if !is_link && error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => continue,
             Err(error) => return Err(error),
         };
@@ -196,7 +196,7 @@ fn whole(file: File, metadata: &Metadata, most: u64) -> io::Result<Zeroizing<Vec
     }
     let size = usize::try_from(metadata.size()).unwrap_or_default();
     let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
-    // It may grow while it is read.
+    // The file may grow while it is read.
     let read = file.take(most + 1).read_to_end(&mut content)?;
     if u64::try_from(read).is_ok_and(|read| read <= most) { Ok(content) } else { Err(too_large()) }
 }
@@ -204,7 +204,7 @@ fn whole(file: File, metadata: &Metadata, most: u64) -> io::Result<Zeroizing<Vec
 /// Advice where a credential of systemd is missing.
 const CREDENTIAL: &str =
     "credentials are handed over when the service starts: put it into /etc/packetboat/credentials, and restart";
-/// How often a file may be replaced, as by a renewal, between the look at it and its opening.
+/// The number of times that a file may be replaced, as by a renewal, between the check and the opening.
 const REPLACEMENTS: usize = 8;
 /// Largest file with a key, a token or a password.
 const LARGEST_SECRET: u64 = 1024 * 1024;

@@ -34,7 +34,7 @@ impl SaveStatus {
         }
     }
 
-    /// Why the last save failed, if it did.
+    /// The reason why the last save failed, if it did.
     pub fn problem(&self) -> Option<String> {
         self.0.lock().clone()
     }

@@ -48,7 +48,7 @@ pub fn listen(state_directory: &Path) -> Result<UnixListener, Error> {
 
 /// Removes the socket at the end.
 pub fn remove(state_directory: &Path) {
-    // Where nothing can be written, it stays, and nobody answers there.
+    // A directory that cannot be written keeps the socket, where nobody answers.
     let _ = fs::remove_file(state_directory.join(NAME));
 }
 
@@ -67,7 +67,7 @@ pub fn connect(state_directory: &Path) -> Result<Option<UnixStream>, Error> {
         return Ok(None);
     }
     let failed = |error: io::Error| Error::io(Operation::Connect, &path, error);
-    // Not through a link: whoever may write there could lead root to any socket.
+    // The open follows no link, because another writer of the directory could lead root to any socket.
     let flags = (OFlags::PATH | OFlags::NOFOLLOW).bits().cast_signed();
     let file = match fs::OpenOptions::new().read(true).custom_flags(flags).open(&path) {
         Ok(file) => file,

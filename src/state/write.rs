@@ -16,7 +16,7 @@ use crate::crypto;
 pub enum Access {
     /// The owner alone may read it.
     Private,
-    /// Everybody may read it.
+    /// Every user may read the file.
     Public,
 }
 
@@ -53,7 +53,7 @@ fn write_with<T>(
         directory.sync_all()?;
         Ok(placed)
     });
-    // It is gone already, or it never was, or it is in nobody's way.
+    // The file may have gone, or never been there, and is in nobody's way.
     let _ = fs::remove_file(&temporary);
     result.map_err(|error| Error::io(Operation::Write, path, error))
 }
@@ -65,7 +65,7 @@ fn write_temporary(path: &Path, temporary: &Path, content: &[u8], access: Access
         Access::Public => 0o644,
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
-    // For [`sweep`]. Where files cannot be locked, it leaves them all.
+    // The lock tells [`sweep`] that the file is in use. Where files cannot be locked, the sweep leaves all of them.
     let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
     file.write_all(content)?;
     let directory = directory_of(path);
@@ -92,7 +92,7 @@ pub fn sweep(directory: &Path) {
         }
         let left = File::open(&path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
         if left {
-            // If it stays, it is in nobody's way.
+            // A file that stays is in nobody's way.
             let _ = fs::remove_file(path);
         }
     }

@@ -73,8 +73,8 @@ impl Printable {
     }
 }
 
-/// Whatever can be shown can be made printable, as several lines. (For one that is printable already this is not there:
-/// it has no `Display`, so that it is not put through a format that would need to be looked at again.)
+/// Any type with `Display` can be made printable, as several lines. `Printable` itself has no `Display`, so that no
+/// format can turn it back into text that needs another check.
 impl<T: Display> From<T> for Printable {
     fn from(text: T) -> Self {
         Self::lines(text)
@@ -90,7 +90,7 @@ struct Filter<'a> {
 impl Write for Filter<'_> {
     fn write_str(&mut self, part: &str) -> fmt::Result {
         let text = &mut self.text.0;
-        // At once: what grows in small steps leaves copies behind.
+        // The room is reserved at once, because growth in small steps would leave copies behind.
         text.reserve(part.len());
         if part.bytes().all(|octet| (0x20..0x7f).contains(&octet)) {
             text.push_str(part);

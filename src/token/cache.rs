@@ -138,7 +138,7 @@ impl CachedToken {
                 self.keep_unsaved().await;
             }
             if self.due() <= Instant::now() || self.has_changed().await {
-                // What came of it is told in the log.
+                // The log has the result.
                 let _ = self.fetch(true).await;
             }
         }
@@ -146,7 +146,7 @@ impl CachedToken {
 
     /// Waits for a fetch under way: a refresh token that has come must reach the disk.
     pub(super) async fn settle(self: Arc<Self>) {
-        // Without a sign-in nothing of it belongs on the disk.
+        // Without a sign-in no refresh token has to reach the disk.
         let patience = if self.spec.store.is_some() { SETTLE } else { MOMENT };
         let settled = timeout(patience, async {
             let _flight = self.kept.flight.lock().await;
@@ -202,7 +202,8 @@ impl CachedToken {
         let request = Instant::now();
         let flight = tokio::spawn(async move {
             let _flight = token.kept.flight.lock().await;
-            // Who has waited takes what came meanwhile, however short its life: asking again would bring no better.
+            // A caller that has waited takes the token that came meanwhile, however short its life: another request
+            // would bring no better one.
             if let Some(token) = token.fetched_since(request).or_else(|| token.present(false).filter(|_| !anew)) {
                 return Ok(token);
             }
@@ -361,7 +362,7 @@ impl CachedToken {
     }
 }
 
-/// After so long without a device nothing is fetched ahead.
+/// The time without a device after which nothing is fetched ahead.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time after which a refresh token is renewed: it ends when it is not used for 90 days.
 const RENEWAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -13,7 +13,7 @@ use crate::state;
 use crate::transport::downstream::certificate;
 use crate::transport::http;
 
-/// Why there is no access token, or no sign-in.
+/// A reason why there is no access token, or no sign-in.
 #[derive(Debug)]
 pub enum Error {
     /// A file that the configuration names, or one of the state directory, cannot be read or written.
@@ -22,7 +22,7 @@ pub enum Error {
     Certificate(certificate::Error),
     /// The private key of the application cannot be used.
     Key {
-        /// Its file.
+        /// The path of the file.
         path: PathBuf,
         /// The reason.
         source: KeyError,
@@ -48,14 +48,14 @@ pub enum Error {
     SignInMissing {
         /// The person, and why there is no sign-in.
         user: String,
-        /// Why.
+        /// The reason, in words for the operator.
         why: &'static str,
         /// The account to sign in for.
         account: String,
     },
     /// The endpoint answers with something that nobody should follow.
     Response {
-        /// Its host.
+        /// The host of the endpoint.
         host: String,
         /// The fault, as words that follow the host.
         why: &'static str,
@@ -69,16 +69,16 @@ pub enum Error {
 pub enum StoreError {
     /// The key is too short.
     ShortKey {
-        /// Its file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its octets.
+        /// The file's length in octets.
         length: usize,
         /// The octets that it needs.
         needed: usize,
     },
     /// There are refresh tokens, and the key that sealed them is missing.
     MissingKey {
-        /// Its file.
+        /// The path of the key.
         path: PathBuf,
         /// The name of the credential that systemd may have handed over instead.
         credential: &'static str,
@@ -107,7 +107,7 @@ impl Error {
         }
     }
 
-    /// How long the endpoint asks to be left alone.
+    /// The time for which the endpoint asks not to be called.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,

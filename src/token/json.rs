@@ -11,7 +11,7 @@ use crate::text;
 /// A successful response (RFC 6749 §5.1).
 pub(super) struct TokenResponse {
     pub(super) access_token: Secret,
-    /// In seconds.
+    /// The lifetime in seconds.
     pub(super) expires_in: Option<u64>,
     pub(super) refresh_token: Option<Secret>,
 }
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(claims("{\"aud\": \"a\", \"roles\": [\"R\"], \"roles\": [\"S\"]}").roles, ["S"]);
     }
 
-    /// Behind gateways: a byte order mark, words in Latin-1, members that are none or of another form.
+    /// Gateways add a byte order mark, words in Latin-1, and members that are none or of another form.
     #[test]
     fn members_do_not_hide_each_other() {
         let one = token_response(b"\xef\xbb\xbf{\"access_token\":\"t\",\"refresh_token\":null,\"scope\":[1]}").unwrap();

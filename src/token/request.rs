@@ -149,7 +149,7 @@ impl Form {
     }
 
     fn add_secret(&mut self, name: &str, value: &Secret) {
-        // It was proven to be UTF-8, or came as JSON.
+        // The value was proven to be UTF-8, or came as JSON.
         self.add(name, std::str::from_utf8(value.expose()).unwrap_or_default());
     }
 

@@ -190,7 +190,7 @@ fn short_hash(octets: &[u8]) -> String {
 /// Returns the key that systemd hands over by `LoadCredential=` or `LoadCredentialEncrypted=` (systemd.exec(5)).
 fn credential() -> Option<PathBuf> {
     let directory = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
-    // By itself, or in a directory that is handed over as a whole.
+    // The key comes by itself, or in a directory that is handed over as a whole.
     [CREDENTIAL.to_owned(), format!("packetboat_{CREDENTIAL}")]
         .into_iter()
         .map(|name| directory.join(name))
@@ -208,7 +208,7 @@ fn own_key(path: &Path, mode: Mode) -> Result<Zeroizing<Vec<u8>>, Error> {
             if has_tokens(&path.with_file_name(DIRECTORY)) {
                 return Err(StoreError::MissingKey { path: path.to_path_buf(), credential: CREDENTIAL }.into());
             }
-            // Where somebody is faster, theirs counts.
+            // If another process is faster, its key counts.
             state::write_new(path, key.as_slice(), Access::Private)?;
             Ok(state::read_own(path)?)
         }
@@ -261,7 +261,7 @@ mod tests {
         assert!(store.replace(&owner("a"), &[], &record("first")).unwrap());
         store.put(&owner("b"), &record("other")).unwrap();
         assert!(store.replace(&owner("a"), &[record("first").refresh_token], &record("second")).unwrap());
-        // What somebody else has put there stays.
+        // The token that another process has stored stays.
         assert!(!store.replace(&owner("a"), &[record("first").refresh_token], &record("third")).unwrap());
         let store = Store::open(directory.path(), None, Mode::Apply).unwrap();
         assert_eq!((token(&store, "a"), token(&store, "b")), (Some("second".to_owned()), Some("other".to_owned())));
@@ -284,7 +284,7 @@ mod tests {
         for other in [
             owner_at("a", "https://login.example/other", "1"),
             owner_at("a", "https://login.example/token", "2"),
-            // Nothing may move from one part of the label to the next.
+            // No octet may move from one part of the label to the next.
             owner_at("a", "https://login.example/token1", ""),
         ] {
             assert!(store.read(&other).unwrap().is_none(), "{other:?}");
@@ -295,7 +295,7 @@ mod tests {
         }
         assert_eq!(store.why_missing(&owner("b")), "has not signed in yet");
         assert_eq!(token(&store, "a"), Some("first".to_owned()));
-        // As an earlier packetboat has named and sealed it.
+        // An earlier version has named and sealed the file in this way.
         let sealed = store.vault.seal(b"office\0b", &record("old").to_json().unwrap()).unwrap();
         let path = directory.path().join(DIRECTORY).join(format!("{}.token", owner("b").mark()));
         state::write(&path, &[MAGIC, &sealed].concat(), Access::Private).unwrap();

@@ -61,7 +61,7 @@ impl Buffer {
         if self.start > 0 {
             self.octets.copy_within(self.start..self.end, 0);
             let held = self.end - self.start;
-            // What stays behind could be half a password.
+            // The octets that stay behind could be half a password.
             if let Some(stale) = self.octets.get_mut(held.max(self.start)..self.end) {
                 stale.zeroize();
             }
@@ -111,15 +111,15 @@ impl Buffer {
         (self.start, self.end) = (0, self.octets.len());
     }
 
-    /// Nothing more comes for now: room is given back, and so a peer that sends half a line or half a record and then
-    /// stalls holds no more memory than that, unless it is a large half. To copy that in the middle of bulk costs too
-    /// much.
+    /// Gives room back when no more octets come for now. A peer that stalls after half a line or half a record then
+    /// holds no more memory than that half. A large half keeps its room, because copying it in the middle of bulk costs
+    /// too much.
     pub fn rest(&mut self) {
         self.rest_with(SMALL);
     }
 
-    /// The same where nothing is bulk, as before login: the half of whatever is taken there may be as long as the peer
-    /// likes, and is held by itself.
+    /// Gives room back where no traffic is bulk, as before login. A half may be as long as the peer likes there, and
+    /// never keeps more room than its own length.
     pub fn rest_closely(&mut self) {
         self.rest_with(LARGEST);
     }
@@ -151,7 +151,7 @@ impl Buffer {
         let octets = std::mem::take(&mut self.octets);
         (self.start, self.end) = (0, 0);
         if octets.len() == CAPACITY {
-            // At the end of a thread there is no pool any more, and nobody to lend to.
+            // A thread at its end has no pool, and nothing to lend to.
             let _ = POOL.try_with(|pool| {
                 let mut pool = pool.borrow_mut();
                 if pool.len() < POOLED {
@@ -176,7 +176,7 @@ thread_local! {
 
 /// Plaintext of eight full records.
 pub const PLAINTEXT: usize = 8 * 16 * 1024;
-/// The same encrypted, whatever the cipher suite adds: no more than 256 octets a record.
+/// Eight full records encrypted; no cipher suite adds more than 256 octets a record.
 pub const CAPACITY: usize = PLAINTEXT + 8 * 256;
 /// The most octets that a waiting connection keeps without a whole buffer.
 const SMALL: usize = 4096;

@@ -28,7 +28,7 @@ pub enum Opening {
 
 impl Socket {
     /// Waits for the device's first octets, at most `patience`; a ClientHello that has begun is read to its end
-    /// (bound the whole with a timeout). Nothing is lost: all of it is read again.
+    /// (bound the whole with a timeout). The octets stay in the buffer, and are read again.
     ///
     /// # Errors
     /// The connection broke before anything came.

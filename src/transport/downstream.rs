@@ -169,8 +169,7 @@ impl AsyncWrite for Tls {
         }
         match ready!(rationed(tls, |tls| tls.poll_shutdown(cx))) {
             Ok(()) => Poll::Ready(Ok(())),
-            // After a failure there is no close_notify. The alert that says why, and the end, are to be sent all the
-            // same.
+            // No close_notify follows a failure. The alert that names it, and the end, must still be sent.
             Err(_) => Pin::new(tls.get_mut()).poll_shutdown(cx),
         }
     }
@@ -207,8 +206,8 @@ pub fn facts(tls: &Tls) -> Facts {
 
 fn build(policy: &TlsPolicy, loaded: &Loaded) -> Result<SslContext, ErrorStack> {
     let mut context = SslContext::builder(SslMethod::tls_server())?;
-    // Before anything is loaded: below TLS 1.2 nothing works above level 0, and SHA-1 or 1024-bit certificates are
-    // refused when they are loaded.
+    // The level is set before anything is loaded. Below TLS 1.2 nothing works above level 0, and SHA-1 or 1024-bit
+    // certificates are refused on loading.
     context.set_security_level(if policy.is_weak() { 0 } else { 1 });
     // Both always: without a minimum, a build with SSLv3 would take it.
     context.set_min_proto_version(Some(ssl_version(policy.minimum)))?;

@@ -84,13 +84,13 @@ pub fn name_of(address: IpAddr) -> Option<String> {
 /// A process of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// Its short name.
+    /// The program's short name.
     pub name: String,
-    /// Its process id.
+    /// The program's process id.
     pub id: u32,
 }
 
-/// Which program listens on the address's port, as far as this user may see (proc_pid_fd(5), proc_net(5)).
+/// The program that listens on the address's port, as far as this user may see (proc_pid_fd(5), proc_net(5)).
 pub fn listening_program(address: SocketAddr) -> Option<Program> {
     let socket = format!("socket:[{}]", inode_listening_on(address)?);
     fs::read_dir("/proc").ok()?.flatten().find_map(|process| {

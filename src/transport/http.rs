@@ -53,7 +53,7 @@ pub struct Response {
 
 /// A client of one resource on one server.
 pub struct Client {
-    /// None without TLS.
+    /// The TLS connector; `None` without TLS.
     connector: Option<Connector>,
     host: String,
     port: u16,
@@ -179,7 +179,7 @@ impl Client {
         };
         tokio::select! {
             response = response => response,
-            // It ends after its last answer; before, it has failed, and the answer says how.
+            // The connection ends after its last answer. An earlier end is a failure, which the answer reports.
             () = async { let _ = connection.await; std::future::pending().await } => Err(self.failed(&"it broke off")),
         }
     }

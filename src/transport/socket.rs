@@ -28,12 +28,12 @@ pub struct Socket {
     under_tls: bool,
     /// The peer has closed.
     ended: bool,
-    /// A send has failed. What the peer has sent before is read all the same.
+    /// The error of a failed send. Octets that the peer has sent before are read all the same.
     broken: Option<io::Error>,
     /// Our half is being closed.
     pub(super) closing: bool,
-    /// How often a TLS library that reads may still have more received before others have their turn; as often as it
-    /// likes, if none.
+    /// The number of further receives that a TLS library's read may cause before others have their turn; `None` is no
+    /// limit.
     pub(super) refills: Option<u8>,
 }
 
@@ -69,7 +69,8 @@ impl Socket {
         self.ended || !self.incoming.is_empty()
     }
 
-    /// Receives what there is and has room; how much. 0: the peer has closed. What is gathered is sent first.
+    /// Sends all gathered octets, then receives as many as have room. Returns their number; 0 means that the peer has
+    /// closed.
     ///
     /// # Errors
     /// The connection broke, and what came before is read.
@@ -122,8 +123,8 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// The same, but the kernel is told that something follows: the last octets and the end of the connection are one
-    /// segment then, and the peer wakes up once.
+    /// Sends all gathered octets, and tells the kernel that more follows. The last octets and the end of the connection
+    /// are one segment then, and the peer wakes up once.
     fn poll_send_before_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
             ready!(self.tcp.poll_write_ready(cx))?;
@@ -147,7 +148,7 @@ impl AsyncRead for Socket {
                 return Poll::Ready(Ok(()));
             }
             if !this.under_tls {
-                // In clear there is room enough, and one copy less.
+                // Plaintext has room enough, and needs one copy less.
                 this.send_first(cx);
                 let before = buffer.filled().len();
                 let read = Pin::new(&mut this.tcp).poll_read(cx, buffer);
@@ -200,7 +201,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// So much at once is not worth a copy.
+/// A write of this size is not worth a copy.
 const LARGE: usize = 32 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The command line: what it prints, what it writes, and how it exits.
+//! These tests prove each command's output, the files that it writes, and its exit code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -39,7 +39,7 @@ impl Bench {
         file
     }
 
-    /// `packetboat ARGUMENTS --config` this configuration.
+    /// Runs `packetboat ARGUMENTS --config` with this configuration.
     fn run(&self, arguments: &[&str], configuration: &str) -> Output {
         let file = self.configure(configuration);
         let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
@@ -114,7 +114,7 @@ fn roots_of_the_system_are_found() {
     assert!(output.status.success(), "{}", err(&output));
 }
 
-/// SSL_CERT_FILE and the configuration, too, come from Windows.
+/// SSL_CERT_FILE and the configuration are Windows files here, too.
 #[test]
 fn files_of_windows_are_read() {
     let bench = Bench::new();
@@ -215,7 +215,7 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
     let output = bench.run(&["certificate", "export", "--output", "/nonexistent/ca.pem"], &made);
     fails(&output, 74, "cannot write /nonexistent/ca.pem");
 
-    // What was changed since does nothing until it is asked for, and that is said.
+    // `check` says that a changed setting waits for the next renewal.
     let changed = made.replace("mail.example", "gateway.example").replace("sha1", "sha256");
     let output = bench.run(&["check"], &changed);
     assert!(
@@ -249,14 +249,14 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
     );
 }
 
-/// A CA that devices have imported is never replaced unasked.
+/// The proxy never replaces a CA on its own, because devices have imported it.
 #[test]
 fn a_ca_whose_key_was_put_away_stays() {
     let bench = Bench::new();
     let authority = bench.run(&["certificate", "export"], &listener("")).stdout;
     fs::rename(bench.path("state/ca.key"), bench.path("safe")).unwrap();
     fails(&bench.run(&["certificate", "renew"], &listener("")), 69, "ca.key is missing, the key of the CA in");
-    // Without a certificate to make, nothing is missed.
+    // A missing CA key does not matter where no certificate has to be made.
     assert!(bench.run(&["check"], &listener("")).status.success());
     fs::remove_file(bench.path("state/default.pem")).unwrap();
     fails(&bench.run(&["check"], &listener("")), 69, "ca.key is missing, the key of the CA in");
@@ -268,7 +268,7 @@ fn a_ca_whose_key_was_put_away_stays() {
     assert_eq!(bench.run(&["certificate", "export"], &listener("")).stdout, authority);
 }
 
-/// The proxy that runs has the ports; a new file for it can be checked all the same.
+/// `check` accepts a file for the running proxy, although that proxy holds the ports.
 #[test]
 fn check_works_beside_the_running_proxy() {
     let bench = Bench::new();
@@ -298,7 +298,7 @@ fn check_works_beside_the_running_proxy() {
     fails(&third, 69, "the port is in use by packetboat, process ");
 }
 
-/// What no listener uses is checked as well.
+/// `check` also tests sections that no listener uses.
 #[test]
 fn check_looks_at_every_section() {
     let bench = Bench::new();
@@ -408,7 +408,7 @@ fn a_state_directory_that_cannot_be_written_is_named() {
     fails(&bench.run(&["run"], &listener("")), 69, "set state_directory to a directory that this user may write");
 }
 
-/// `packetboat ARGUMENTS`, with this on standard input.
+/// Runs `packetboat ARGUMENTS` with this standard input.
 fn given(arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     use std::io::Write;
     use std::process::Stdio;
@@ -520,7 +520,7 @@ fn a_translating_listener_needs_devices_and_what_they_name() {
     fails(&bench.run(&["login", "scans"], &text), 64, "account \"scans\" needs nobody to sign in");
 }
 
-/// What ends soon is told in time.
+/// `check` warns before a secret or certificate expires.
 #[test]
 fn ends_of_secrets_and_certificates_are_warned_of() {
     let bench = Bench::new();
@@ -538,7 +538,7 @@ fn ends_of_secrets_and_certificates_are_warned_of() {
     assert!(err(&output).contains("identity.office.client_secret_expires: it has ended: "), "{}", err(&output));
 }
 
-/// The demo's CA is one that devices are to trust: nobody else may have laid its directory.
+/// Devices are to trust the demo's CA, so the demo refuses a directory that another user may have planted.
 #[test]
 fn the_demo_does_not_follow_links() {
     let bench = Bench::new();
@@ -554,7 +554,7 @@ fn the_demo_does_not_follow_links() {
     assert!(leftovers(&bench.path("elsewhere")).is_empty());
 }
 
-/// Whoever answers at the socket fills no memory of the one who asks.
+/// A reply at the control socket cannot fill the memory of the command that reads it.
 #[test]
 fn an_answer_about_health_is_short() {
     let bench = Bench::new();
@@ -575,7 +575,7 @@ fn an_answer_about_health_is_short() {
     answering.join().unwrap();
 }
 
-/// It is made on the first start, and a name alone is a path as well.
+/// The first start makes the state directory, and a bare name is a path as well.
 #[test]
 fn a_state_directory_may_be_relative_and_not_there_yet() {
     let bench = Bench::new();
@@ -590,7 +590,7 @@ fn a_state_directory_may_be_relative_and_not_there_yet() {
     }
 }
 
-/// A secret that was written in the place of its file, and looks like a path.
+/// The operator has written a secret in the place of its file, and the secret looks like a path.
 #[test]
 fn a_path_that_leads_nowhere_is_not_repeated_where_a_secret_belongs() {
     let bench = Bench::new();
@@ -607,7 +607,7 @@ fn a_path_that_leads_nowhere_is_not_repeated_where_a_secret_belongs() {
     }
 }
 
-/// Services keep what they print; a password that was given as an argument is not to be in there.
+/// A service manager keeps the command's output, so that output never has a password given as an argument.
 #[test]
 fn values_of_arguments_are_not_repeated() {
     let bench = Bench::new();
@@ -628,6 +628,6 @@ fn values_of_arguments_are_not_repeated() {
         fails(&output, 64, words);
         assert!(!err(&output).contains("Tr0ub"), "{}", err(&output));
     }
-    // What is misspelt is named.
+    // The message names a misspelt option.
     fails(&bench.run(&["check", "--onlin"], ""), 64, "a similar argument exists: '--online'");
 }

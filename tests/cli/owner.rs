@@ -1,5 +1,7 @@
-//! Root's commands in a state directory of another user, who lays links there: nothing of root's is read out, written, given
-//! away or signed with. Runs as root, as CI does; another user cannot lay such a trap for itself.
+//! These tests prove that root's commands are safe in another user's state directory. They follow none of its links,
+//! neither read nor write root's files, and sign nothing with root's keys.
+//!
+//! The tests run as root, as CI does; another user cannot lay such a trap.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{chown, lchown, symlink};
@@ -28,7 +30,7 @@ const NAMES: [&str; 14] = [
     "tokens/lock",
 ];
 
-/// Every command that looks there.
+/// Every command that reads the state directory.
 const COMMANDS: [&[&str]; 14] = [
     &["check"],
     &["check", "--online"],
@@ -52,14 +54,14 @@ struct Trap {
 }
 
 impl Trap {
-    /// None where this is not root.
+    /// A trap, or `None` where the test does not run as root.
     fn new() -> Option<Self> {
         let bench = Bench::new();
         if fs::metadata(bench.directory.path()).unwrap().uid() != 0 {
             eprintln!("not root: not tried");
             return None;
         }
-        // The owner comes as far as its own directory.
+        // The owner can enter its own directory.
         fs::set_permissions(bench.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(bench.path("root")).unwrap();
         fs::set_permissions(bench.path("root"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -88,7 +90,7 @@ impl Trap {
         path
     }
 
-    /// The owner lays a link.
+    /// Lays a link as the owner.
     fn lay(&self, name: &str, target: &Path) {
         let link = self.bench.path("state").join(name);
         if let Some(directory) = link.parent().filter(|directory| !directory.exists()) {
@@ -100,7 +102,7 @@ impl Trap {
         lchown(&link, Some(OWNER), Some(OWNER)).unwrap();
     }
 
-    /// Root starts the service, and ends it once it is ready; what it says.
+    /// Starts the service as root, ends it once it is ready, and returns its output.
     fn serve(&self) -> String {
         let file = self.bench.configure(&self.configuration.replace("logins = \"pass-through\"", "observe = true"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
@@ -117,7 +119,7 @@ impl Trap {
         said
     }
 
-    /// Root runs this; what it prints, and what it has written to the file that it named.
+    /// Runs a command as root; returns its output, and the content of the file that the command wrote.
     fn run(&self, command: &[&str]) -> String {
         let out = self.bench.path("exported");
         let command: Vec<&str> =
@@ -129,7 +131,7 @@ impl Trap {
     }
 }
 
-/// What the owner lays there later concerns the service.
+/// A warning names the owner, because links laid later concern the running service.
 #[test]
 fn root_hears_that_it_serves_from_another_users_directory() {
     let Some(trap) = Trap::new() else { return };
@@ -148,10 +150,10 @@ fn root_reads_and_writes_nothing_of_its_own_by_another_users_links() {
     let Some(trap) = Trap::new() else { return };
     let secret = trap.roots("secret", SECRET.as_bytes());
     let both = NAMES.iter().flat_map(|name| [(name, true), (name, false)]);
-    // What is there already matters to certificates alone.
+    // Only certificates depend on files that exist already.
     for (name, is_made) in both.filter(|(name, is_made)| *is_made || name.contains('.')) {
         if is_made {
-            // As a service that has run leaves it.
+            // `certificate renew` leaves the files that a service leaves.
             trap.run(&["certificate", "renew"]);
             assert!(trap.bench.path("state/default.pem").exists());
         }
@@ -166,7 +168,7 @@ fn root_reads_and_writes_nothing_of_its_own_by_another_users_links() {
         fs::remove_dir_all(trap.bench.path("state")).unwrap();
         trap.make_state();
     }
-    // The service itself, should root start it there.
+    // Root starts the service itself in this directory.
     let mut is_served = false;
     for name in NAMES {
         trap.run(&["certificate", "renew"]);
@@ -181,7 +183,7 @@ fn root_reads_and_writes_nothing_of_its_own_by_another_users_links() {
         trap.make_state();
     }
     assert!(is_served);
-    // A directory of root's in the place of one of the service's.
+    // A directory of root's replaces one of the service's.
     trap.lay("tokens", &trap.bench.path("root"));
     for command in COMMANDS {
         trap.run(command);
@@ -199,7 +201,7 @@ fn root_signs_nothing_with_its_own_ca_by_another_users_links() {
     let pem = fs::read(trap.bench.path("roots-own-ca.pem")).unwrap();
     let (chain, key_file) =
         (trap.roots("ca.pem", &pem), trap.roots("ca.key", &key.private_key_to_pem_pkcs8().unwrap()));
-    // As the service has made them itself, and without them.
+    // The certificate exists in the first round, and not in the second.
     for is_made in [true, false] {
         if is_made {
             trap.run(&["certificate", "show"]);
@@ -221,7 +223,7 @@ fn root_signs_nothing_with_its_own_ca_by_another_users_links() {
     }
 }
 
-/// What root is asked for still comes: in a file of root's own.
+/// Root's own export goes to a file of root's.
 #[test]
 fn root_exports_the_services_ca_to_a_file_of_its_own() {
     let Some(trap) = Trap::new() else { return };

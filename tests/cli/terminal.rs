@@ -1,4 +1,5 @@
-//! What a terminal is told: text, and never an escape that a file, an endpoint or another program has put there.
+//! These tests prove that a terminal gets plain text, and never an escape sequence from a file, an endpoint or another
+//! program.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -8,12 +9,13 @@ use openssl::x509::X509Name;
 
 use super::*;
 
-/// Sets the clipboard (OSC 52), hides what follows (CSI 8 m), does so in C1, turns text round, and overwrites what was there.
+/// An escape sequence for each attack: set the clipboard (OSC 52), hide text (CSI 8 m), the same in C1, reverse text,
+/// overwrite.
 const EVIL: &str = "\x1b]52;c;ZWNobwo=\x07\x1b[8m\u{9b}8m\u{202e}\u{200b}\r";
-/// The same as TOML and JSON write it.
+/// The same octets as TOML and JSON escape them.
 const WRITTEN: &str = "\\u001b]52;c;ZWNobwo=\\u0007\\u001b[8m\\u009b8m\\u202e\\u200b\\r";
 
-/// Standard output and standard error, in which nothing but text stands.
+/// Standard output and standard error, checked for plain text.
 #[track_caller]
 fn is_text(output: &Output) -> String {
     let said = [output.stdout.clone(), output.stderr.clone()].concat();
@@ -23,7 +25,7 @@ fn is_text(output: &Output) -> String {
     said
 }
 
-/// A web server that answers everything with this body.
+/// Starts a web server that answers every request with this body.
 fn answering(status: u16, body: &str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -102,7 +104,7 @@ fn names_in_the_configuration_are_text() {
         (&["check"], format!("{evil}[log]\nlevel = \"{WRITTEN}\"\n")),
         (&["setup"], format!("{evil}{more}")),
         (&["login", "nobody"], format!("{evil}{more}")),
-        // Ends at once, and says why in the log.
+        // This `run` ends at once, and its log says why.
         (&["run"], evil.replace("127.0.0.1:0", "203.0.113.1:1")),
     ] {
         let said = is_text(&bench.run(command, &configuration));
@@ -134,7 +136,7 @@ fn names_in_a_certificate_are_text() {
     assert!(said.contains("CN = x?]52;c;"), "{said}");
 }
 
-/// As an earlier version, or whoever took the process over, has left it.
+/// An earlier version, or an attacker in the process, has left this inventory.
 #[test]
 fn names_in_the_inventory_are_text() {
     let bench = Bench::new();

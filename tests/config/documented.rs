@@ -1,4 +1,4 @@
-//! What the documents say of defaults, held against the code: a figure that changes in one place alone is found.
+//! These tests compare the defaults in the documents with the code, and find a figure that changes in one place alone.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ const README: &str = include_str!("../../README.md");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const INSTALL: &str = include_str!("../../docs/install.md");
 
-/// Without line ends, as a reader has it.
+/// The text without line ends.
 fn plain(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// As "30 s".
+/// A duration in the form "30 s".
 fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs())
 }
@@ -57,7 +57,7 @@ fn figures_of_defaults_are_those_of_the_code() {
     assert_eq!((log.lines_per_minute_of_source / 60, log.lines_per_minute / 60), (5, 50), "as operations.md says");
 }
 
-/// Where a comment gives a range, it is the one that a value is refused by.
+/// A range in a comment is the range outside of which the parser refuses a value.
 #[test]
 fn ranges_are_those_of_the_code() {
     for (section, key) in [
@@ -79,13 +79,13 @@ fn ranges_are_those_of_the_code() {
     assert!(found[0].contains("3650 days") && DOCUMENTED.contains("(up to 3650d)"), "{found:?}");
 }
 
-/// The ports of the examples mean what the text beside them says.
+/// The example's ports have the meaning that the text beside them states.
 #[test]
 fn the_readmes_examples_are_good() {
     let examples: Vec<&str> = README.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() >= 3);
     for example in examples {
-        // Indented in a list.
+        // The example is indented, because it stands in a list.
         let example =
             example.lines().map(|line| line.strip_prefix("   ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
         let config = parse(&example);

@@ -1,4 +1,5 @@
-//! Endpoints of a mail server: short keys and sections say the same, and a contradiction is named with its line.
+//! These tests prove that short keys and sections of an upstream mean the same, and that a contradiction is reported
+//! with its line.
 
 use packetboat::config::{Endpoint, Upstream};
 use packetboat::protocol::{Protocol, Security};

@@ -1,4 +1,5 @@
-//! The configuration: documented at its defaults, proven as a whole, and refused with line, key and advice.
+//! These tests prove that the configuration documents its defaults, is checked as a whole, and is refused with line,
+//! key and advice.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -20,7 +21,7 @@ fn parse(text: &str) -> Config {
     Config::parse(text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems:?}")).config
 }
 
-/// The problems, as the operator sees them.
+/// The error messages for this text, in the operator's form.
 fn problems(text: &str) -> Vec<String> {
     let problems = Config::parse(text, Path::new("test.toml")).expect_err("no problem found");
     problems.iter().map(ToString::to_string).collect()
@@ -384,7 +385,7 @@ fn mistakes_about_who_gets_in_are_named() {
         let found = problems(&text);
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{text}\n{expected}\n{found:#?}");
     }
-    // A password in clear is not repeated.
+    // No message repeats a password in clear.
     let found = problems(&translated(SECRET, "", "").replace("$argon2id$x", "hunter2hunter2"));
     assert!(
         found[0].contains("must be hashes that begin with $argon2id$") && !found[0].contains("hunter2"),
@@ -447,7 +448,7 @@ fn listeners_that_observe_need_nobody() {
     assert!(problems(&imap("proxy_protocol = [\"10.0.0.5\"]"))[0].contains("write \"10.0.0.5/32\""));
 }
 
-/// A container says in its environment what is its own, and a mistake there is told as one.
+/// Environment variables override keys in a container, and a mistake there is reported as one of the environment.
 #[test]
 fn the_environment_has_a_say() {
     let parse_with = |variables: &[(&'static str, &str)]| {

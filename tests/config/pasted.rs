@@ -1,4 +1,5 @@
-//! What people paste out of portals: taken as meant, or told with its line and what to write.
+//! These tests prove that text pasted from portals is accepted where its meaning is clear; otherwise the message names
+//! the line and the fix.
 
 use packetboat::protocol::Protocol;
 
@@ -107,7 +108,7 @@ fn anything_else_is_told_with_line_and_cure() {
         let told = found.iter().any(|one| one.starts_with(&format!("test.toml:{line}: ")) && one.contains(expected));
         assert!(told, "{text}\n{found:#?}");
     }
-    // Somebody else's scopes are theirs.
+    // Another provider's scopes are taken as written.
     let own = "token_endpoint = \"https://sso.example/t\"\nscopes = [\"mail\"]";
     let found = problems(&file(GUID, "1", own, "x@y.example"));
     assert!(found.iter().all(|problem| !problem.contains("scopes")), "{found:?}");

@@ -1,4 +1,5 @@
-//! Values are never repeated: a password in the wrong place, form or quotes comes back in no message, whatever its key.
+//! These tests prove that no message repeats a value: a password in the wrong place, form or quotes stays secret under
+//! every key.
 
 use std::path::Path;
 
@@ -27,7 +28,7 @@ fn keys() -> Vec<(String, String)> {
     keys
 }
 
-/// All that is said of this file. Whether it is refused.
+/// All messages about this file, and whether the file is refused.
 fn told(text: &str, environment: &[(&'static str, String)]) -> (String, bool) {
     let told = Config::parse_with(text, Path::new("test.toml"), &Environment(environment.to_vec()));
     let is_refused = told.is_err();
@@ -66,7 +67,7 @@ fn a_value_of_another_form() {
             format!("{NUMBER}.5"),
         ] {
             let (told, is_refused) = is_kept(&format!("{heading}\n{key} = {value}\n"));
-            // The message still leads there.
+            // A message without the value still names the place.
             assert!(
                 !is_refused || told.contains("test.toml:") || told.contains("is missing"),
                 "{key} = {value}\n{told}"
@@ -130,14 +131,14 @@ fn a_value_in_the_wrong_place() {
 fn a_value_in_the_environment() {
     for name in Environment::VARIABLES {
         let (told, is_refused) = told("", &[(name, SECRET.to_owned())]);
-        // A name alone is a directory, too.
+        // This variable takes a bare name as a directory.
         let is_taken = name == "PACKETBOAT_STATE_DIRECTORY";
         assert!(is_taken || is_refused && told.starts_with(&format!("environment variable {name}: ")), "{told}");
         assert!(!told.contains("Tr0ub"), "{told}");
     }
 }
 
-/// What helps instead: line, key, and how it is written.
+/// Each message has the cure instead: line, key, and the right form.
 #[test]
 fn the_likeliest_slips_are_told_with_a_cure() {
     let device = format!("[[device]]\nlogin = \"scanner3\"\npasswords = '{SECRET}'\n");

@@ -1,4 +1,5 @@
-//! Where an account's token goes: to the mail server of its identity's cloud, or to the one that the account names.
+//! These tests prove where an account's token goes: to the mail server of its identity's cloud, or to the account's own
+//! server.
 
 use super::{parse, problems, warnings};
 
@@ -8,7 +9,7 @@ const GOOGLE: &str = "[identity.g]\ncloud = \"google\"\ngrant = \"authorization-
 const SCANS: &str = "[account.scans]\nmailbox = \"scans@contoso.example\"\nidentity = \"office\"\n";
 const ON_PREMISES: &str = "[upstream.onprem]\nhost = \"mail.contoso.example\"\n";
 
-/// The host that the account's token goes to.
+/// The host that gets the account's token.
 fn host(text: &str) -> String {
     let config = parse(text);
     config.upstreams[&config.accounts["scans"].upstream].host().to_owned()
@@ -61,13 +62,13 @@ fn a_section_for_the_clouds_own_host_is_used() {
 fn another_host_is_named_by_the_account_or_gets_no_token() {
     let named = format!("{OFFICE}{SCANS}upstream = \"onprem\"\n{ON_PREMISES}");
     assert_eq!(host(&named), "mail.contoso.example");
-    // The cloud's own name for another host: which one is meant?
+    // A section has the cloud's own name and another host, so the message asks which one is meant.
     let taken = format!("{OFFICE}{SCANS}[upstream.exchange]\nhost = \"mail.contoso.example\"\n");
     let message = refused(&taken);
     for words in ["mail.contoso.example", "outlook.office365.com", "write upstream = \"exchange\" if", "another name"] {
         assert!(message.contains(words), "{message}");
     }
-    // By the name of what the cloud supplies, beside what the file has.
+    // The account names the cloud's own server, although the file has another one.
     assert_eq!(host(&format!("{OFFICE}{SCANS}upstream = \"exchange\"\n{ON_PREMISES}")), "outlook.office365.com");
     let wrong = format!("{OFFICE}{SCANS}upstream = \"google\"\n[upstream.google]\nhost = \"imap.gmail.com\"\n");
     let found = warnings(&wrong);
@@ -85,7 +86,7 @@ fn each_cloud_has_its_own_server() {
     assert_eq!(config.upstreams.len(), 3);
 }
 
-/// Tokens of somebody else's endpoint are nobody's but the server's that the account names.
+/// A token of a custom endpoint goes only to the server that the account names.
 #[test]
 fn an_endpoint_of_ones_own_leaves_the_server_to_the_account() {
     for own in [
@@ -108,7 +109,7 @@ fn an_endpoint_of_ones_own_leaves_the_server_to_the_account() {
     assert_eq!(host(&format!("{machine}{SCANS}{ON_PREMISES}")), "outlook.office365.com");
 }
 
-/// A pass-through listener takes the only section that is written, whatever the clouds supply beside it.
+/// A pass-through listener takes the only section in the file, whatever servers the clouds supply.
 #[test]
 fn listeners_without_a_server_take_the_only_one_that_is_written() {
     let listener = super::imap("");
@@ -128,7 +129,7 @@ fn one_mistake_is_told_once() {
     assert_eq!(problems(&no_secret).len(), 1, "{:?}", problems(&no_secret));
 }
 
-/// The message names the endpoint that is elsewhere, and not the host that is the cloud's own.
+/// The message names the endpoint outside the cloud, and leaves the cloud's own host unmentioned.
 #[test]
 fn the_endpoint_that_is_not_of_the_cloud_is_named() {
     for (section, foreign) in [

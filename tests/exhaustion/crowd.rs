@@ -1,4 +1,4 @@
-//! Many connections of one process, from several loopback addresses.
+//! This file opens thousands of connections from one process and several loopback addresses.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,8 +13,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use support::process::PATIENCE;
 use support::stacks::{self, Version, old};
 
-/// How many connections one process can have here: 10,000, or what its limit of open files allows. A handful proves
-/// nothing, so that is a failure.
+/// The connections that one process can have here: 10,000, or as many as its limit of open files allows. A handful
+/// would prove nothing, so that is a failure.
 pub fn size() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -28,23 +28,23 @@ pub fn size() -> usize {
     possible
 }
 
-/// One crowd at a time: each has most of the files that a process may have.
+/// Runs one crowd at a time, because each needs most of the files that a process may open.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A connection from 127.0.0.`last`.
+/// Connects from 127.0.0.`last`.
 pub fn tcp_from(last: u8, to: SocketAddr) -> TcpStream {
     tcp_from_address(Ipv4Addr::new(127, 0, 0, last), to)
 }
 
-/// A connection from this address.
+/// Connects from this address.
 pub fn tcp_from_address(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
     connected(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap(), source, to)
 }
 
-/// The same with as little room for what comes as an old device has.
+/// Connects with a receive buffer as small as an old device's.
 pub fn small_tcp_from(last: u8, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(DEVICE_ROOM).unwrap();
@@ -59,7 +59,7 @@ fn connected(socket: Socket, source: Ipv4Addr, to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// One of a crowd comes from here.
+/// The source address of this member of a crowd, as its last octet.
 pub fn source(number: usize) -> u8 {
     2 + u8::try_from(number % SOURCES).unwrap()
 }
@@ -67,9 +67,9 @@ pub fn source(number: usize) -> u8 {
 /// Devices that shake hands by TLS 1.0, with a session that is resumed where they have one.
 pub struct Shaker {
     context: SslContext,
-    /// In DER: OpenSSL resumes no session whose connection was left without a word.
+    /// The TLS session in DER, because OpenSSL resumes no session whose connection ended without close_notify.
     session: Option<Vec<u8>>,
-    /// Whether the last handshake resumed one.
+    /// Whether the last handshake was resumed.
     pub has_resumed: bool,
 }
 
@@ -79,18 +79,18 @@ impl Shaker {
         Self { context, session: None, has_resumed: false }
     }
 
-    /// The next handshake is a full one.
+    /// Forgets the session, so that the next handshake is a full one.
     pub fn forget(&mut self) {
         self.session = None;
     }
 
-    /// Shakes hands and reads the greeting. What is left is the TCP connection alone: the device's memory is not the
-    /// question here.
+    /// Shakes hands and reads the greeting. Only the TCP connection remains, because the device's memory does not
+    /// matter here.
     pub fn shake(&mut self, stream: TcpStream) -> TcpStream {
         let kept = stream.try_clone().unwrap();
         let mut ssl = Ssl::new(&self.context).unwrap();
         if let Some(session) = &self.session {
-            // It was made by this very context.
+            // SAFETY: this very context has made the session.
             #[allow(unsafe_code)]
             unsafe {
                 ssl.set_session(&SslSession::from_der(session).unwrap()).unwrap();
@@ -106,8 +106,7 @@ impl Shaker {
     }
 }
 
-/// Does this for 0, 1, 2 and on, by several threads with a device's TLS each, until it says that it is enough; all that
-/// came of it.
+/// Calls the function with 0, 1, 2 and so on from several threads, until it returns `None`; returns all results.
 pub fn by_threads<T: Send>(each: impl Fn(&mut Shaker, usize) -> Option<T> + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let one = || {
@@ -121,13 +120,13 @@ pub fn by_threads<T: Send>(each: impl Fn(&mut Shaker, usize) -> Option<T> + Sync
     })
 }
 
-/// Whether the peer has ended the connection, within everybody's patience.
+/// Whether the peer ends the connection within [`PATIENCE`].
 pub fn has_ended(stream: &mut TcpStream) -> bool {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut octets = [0; 4096];
     loop {
         match stream.read(&mut octets) {
-            // An alert comes first, or a farewell.
+            // An alert or a farewell may come first.
             Ok(1..) => {}
             Ok(0) => return true,
             Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
@@ -135,22 +134,22 @@ pub fn has_ended(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// A whole ClientHello of TLS 1.0 with one suite, DHE-RSA-AES128-SHA, in fifty octets: it costs the server most.
+/// A complete ClientHello of TLS 1.0 in fifty octets. Its one suite, DHE-RSA-AES128-SHA, costs the server the most.
 pub fn dear_hello() -> Vec<u8> {
     let head = [22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];
     [head.as_slice(), &[7; 32], &[0, 0, 2, 0, 0x33, 1, 0]].concat()
 }
 
-/// Sends that one, waits for the first octet of whatever comes, and breaks the connection off.
+/// Sends a [`dear_hello`], waits for the first octet of the reply, and resets the connection.
 pub fn say_hello_and_reset(source: Ipv4Addr, to: SocketAddr) {
     let mut stream = tcp_from_address(source, to);
-    // It may be closed already.
+    // The proxy may have closed the connection already.
     let _ = stream.write_all(&dear_hello());
     let _ = stream.read(&mut [0]);
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// The first octets of a ClientHello in a record of 16,000.
+/// The first octets of a ClientHello in a record of 16,000 octets.
 pub fn half_hello(length: usize) -> Vec<u8> {
     const ANNOUNCED: u16 = 16_000;
     let mut hello = vec![22, 3, 1];
@@ -173,7 +172,7 @@ pub fn milliseconds(duration: Duration) -> f64 {
 
 const WANTED: usize = 10_000;
 const LEAST: usize = 2000;
-/// Files of the test itself: scripted servers, good devices, a smaller scenario at the same time.
+/// Files that the test itself needs: scripted servers, good devices, and a smaller scenario at the same time.
 const SPARE: usize = 1000;
 pub const SOURCES: usize = 8;
 pub const DEVICE_ROOM: usize = 65_536;

@@ -1,4 +1,5 @@
-//! Open files run out in the middle of things, and come back: what needed one is put off, and nothing else is touched.
+//! These tests prove that a shortage of open files delays only the work that needs one, and that this work succeeds
+//! later.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +10,7 @@ use support::harness::Harness;
 use support::imap::status;
 use support::proxy::Proxy;
 
-/// Leaves the proxy so many open files more than it has, until this is dropped.
+/// Leaves the proxy this many open files more than it has, until the guard is dropped.
 struct Drought<'a>(&'a Proxy);
 
 impl<'a> Drought<'a> {
@@ -21,7 +22,7 @@ impl<'a> Drought<'a> {
         let id = proxy.process.0.id();
         let numbers = fs::read_dir(format!("/proc/{id}/fd")).unwrap().map(|entry| entry.unwrap().file_name());
         let numbers: Vec<usize> = numbers.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
-        // The lowest numbers that are free are the only ones that are to be had.
+        // The kernel gives out the lowest free number, so the limit is the first number that stays free.
         let first = (0..).filter(|number| !numbers.contains(number)).nth(files).unwrap();
         limit(proxy, first);
         Self(proxy)
@@ -39,7 +40,7 @@ fn limit(proxy: &Proxy, files: usize) {
     assert!(Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap().success());
 }
 
-/// The device is told to come back, on a connection that goes on; sessions do not notice.
+/// The device is told to try again on the same connection; open sessions go on.
 #[test]
 fn a_login_without_a_file_for_the_server() {
     let harness = Harness::new("");
@@ -57,7 +58,7 @@ fn a_login_without_a_file_for_the_server() {
     harness.visits(3);
 }
 
-/// A reload that cannot read its file changes nothing, and the next one is taken.
+/// A reload that cannot open its file changes nothing, and the next reload succeeds.
 #[test]
 fn a_reload_without_a_file() {
     let harness = Harness::new("");
@@ -73,8 +74,8 @@ fn a_reload_without_a_file() {
     harness.visits(3);
 }
 
-/// Without a file there is no new access token, which passes: it is fetched soon after, and nobody has to act. Where only
-/// the new refresh token cannot be written, it is written later.
+/// A token request without a free file fails for a moment, is repeated soon, and needs no operator. If only the new
+/// refresh token cannot be written, it is written later.
 #[test]
 fn a_token_without_a_file() {
     std::thread::scope(|scope| {
@@ -90,7 +91,7 @@ fn token_without_a_file(grant: &str, files: usize) {
     if grant == BY_PERSON {
         exchange.sign_in(&configuration);
     }
-    // A new one is fetched every five seconds, and no refresh token is taken twice.
+    // The proxy fetches a token every five seconds, and the endpoint takes no refresh token twice.
     exchange.quirk(|quirks| quirks.endpoint.expires_in = 2);
     exchange.quirk(|quirks| quirks.refresh.strict_rotation = true);
     let mut proxy = exchange.proxy(&configuration);
@@ -117,5 +118,5 @@ fn token_without_a_file(grant: &str, files: usize) {
     assert_eq!(exchange.simulator.counts().token_refusals, 0);
 }
 
-/// The lock and the connection. Writing what comes of it takes another two.
+/// A request needs two files, the lock and the connection. Writing its result needs another two.
 const FILES_OF_A_REQUEST: usize = 2;

@@ -1,4 +1,4 @@
-//! Passwords are guessed on as many connections as the limits allow: each takes 19 MiB to verify, and few are at a time.
+//! This test proves that guessers on as many connections as the limits allow cost the memory of two password checks.
 
 use std::io::Write;
 use std::time::Instant;
@@ -10,12 +10,12 @@ use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
 use support::server;
 use support::stacks::{self, Version, old};
 
-/// As many as come from eight addresses, fifty from each (`limits.connections_per_source`).
+/// Guessers from eight addresses, fifty connections each (`limits.connections_per_source`).
 const GUESSERS: usize = 400;
-/// Two runs of Argon2, what allocators keep of them, and the connections.
+/// Two runs of Argon2 at 19 MiB each, the allocators' reserve, and the connections.
 const MEMORY: usize = 2 * (19 << 20) + GUESSERS * 64 * 1024 + (24 << 20);
 
-/// A device that is remembered is let in meanwhile, and does not wait for them.
+/// A known device logs in meanwhile, and does not wait for the guessers.
 #[test]
 fn guessers_take_no_more_memory_than_two_runs() {
     let exchange = Exchange::new();
@@ -35,7 +35,7 @@ fn guessers_take_no_more_memory_than_two_runs() {
             let stream = tcp_from(crowd::source(number), proxy.address("imap"));
             let mut stream = Ssl::new(&context).unwrap().connect(stream).unwrap();
             server::hear(&mut stream);
-            // Some guess the device's password, some a name as well.
+            // Half of the guessers use the device's login name, the others invent names.
             let name = if number % 2 == 0 { LOGIN.to_owned() } else { format!("guess{number}") };
             stream.write_all(format!("a LOGIN {name} wrong{number}\r\n").as_bytes()).unwrap();
             stream

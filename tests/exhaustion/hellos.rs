@@ -1,4 +1,4 @@
-//! Strangers begin TLS handshakes without end: their number has a bound, and no known device's session is forgotten for theirs.
+//! These tests prove that handshakes of strangers have a bounded rate, and displace no known device's TLS session.
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -7,8 +7,8 @@ use crate::crowd::{self, Shaker, milliseconds, say_hello_and_reset, tcp_from};
 use crate::storm::MANY_HANDSHAKES;
 use support::harness::Harness;
 
-/// Fifty octets make the server sign and compute a Diffie-Hellman key. A source that has not logged in gets no more of that
-/// than the limits say, and what is beyond is refused before.
+/// Fifty octets make the server sign and compute a Diffie-Hellman key. A source without a login gets only as many
+/// handshakes as the limits allow, and is refused before the next.
 #[test]
 fn client_hellos_of_strangers_are_held_to_a_rate() {
     let _alone = crowd::alone();
@@ -20,7 +20,7 @@ fn client_hellos_of_strangers_are_held_to_a_rate() {
         let (spent, took) = (harness.process.processor() - before, begun.elapsed());
         harness.until_open(0);
         let refused = harness.metric("packetboat_handshake_failures_total", "too_many_handshakes");
-        // Whoever has logged in from there has no such limit.
+        // Sources that have logged in have no such limit.
         (0..MORE_THAN_A_MINUTES).for_each(|_| say_hello_and_reset(Ipv4Addr::new(127, 0, 0, 1), to));
         harness.until_open(0);
         assert_eq!(harness.metric("packetboat_handshake_failures_total", "too_many_handshakes"), refused);
@@ -38,7 +38,7 @@ fn client_hellos_of_strangers_are_held_to_a_rate() {
         milliseconds(limited),
         took_limited.as_secs_f64()
     );
-    // Ten a second become free meanwhile.
+    // The limit frees ten handshakes per second meanwhile.
     let let_in = HELLOS - refused;
     assert!((600..=601 + 10 * (took_limited.as_secs() as usize + 1)).contains(&let_in), "{let_in} were begun");
     assert!(limited < unlimited / 2, "{limited:?}, and {unlimited:?} without a limit");
@@ -49,8 +49,8 @@ fn client_hellos_of_strangers_are_held_to_a_rate() {
 const HELLOS: usize = 3000;
 const MORE_THAN_A_MINUTES: usize = 700;
 
-/// Whoever shakes hands again and again pushes the sessions of other strangers out, and none of a known device's: a slow one
-/// takes seconds over a full handshake.
+/// Repeated handshakes of a stranger displace sessions of other strangers, and none of a known device. A slow device
+/// needs seconds for a full handshake.
 #[test]
 fn strangers_push_no_session_of_a_known_device_out() {
     let _alone = crowd::alone();
@@ -71,5 +71,5 @@ fn strangers_push_no_session_of_a_known_device_out() {
     assert!(known.has_resumed);
 }
 
-/// More than a listener keeps.
+/// More sessions than a listener keeps.
 const SESSIONS: usize = 4500;

@@ -1,8 +1,10 @@
-//! Thousands of hostile connections against the binary: it holds them in bounded memory, serves others meanwhile, and has
-//! everything back afterwards. `cargo test --test exhaustion -- --nocapture` prints what was measured.
+//! These tests prove that thousands of hostile connections take bounded memory, delay no good device, and leave nothing
+//! behind.
+//!
+//! `cargo test --test exhaustion -- --nocapture` prints the figures.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-// The figures are what it is for.
+// Printed figures are the purpose of these tests.
 #![allow(clippy::print_stdout)]
 
 mod crowd;

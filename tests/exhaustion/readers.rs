@@ -1,4 +1,4 @@
-//! Devices that do not read what their server sends without end: the server is held up.
+//! This test proves that a device that stops reading also stops the server that sends to it.
 
 use std::io::{Read, Write};
 use std::sync::mpsc::channel;
@@ -15,19 +15,19 @@ use support::server::answer;
 use support::stacks::{self, Version, old};
 
 const READERS: usize = 24;
-/// Every second one reads this much before it stops, which makes the kernel give it more room.
+/// Every second device reads this many octets before it stops, so the kernel gives it a larger buffer.
 const READ_FIRST: usize = 512 << 10;
-/// Of the proxy for each: three buffers of 130 KiB (what came from the server in TLS, the same in clear, and in the device's
-/// TLS), and both TLS libraries.
+/// Memory of the proxy per device: both TLS libraries and three buffers of 130 KiB. The buffers hold the server's TLS,
+/// the same in clear, and the device's TLS.
 const MEMORY: usize = 512 * 1024;
-/// Beside the proxy's own and the kernel's buffers.
+/// An allowance beside the buffers of the proxy and the kernel.
 const SLACK: usize = 1 << 20;
 
 #[test]
 fn slow_readers_hold_their_servers_up() {
     let (sender, taken) = channel();
     let harness = Harness::with("[limits]\nconnections_per_source = 1000", move |mut stream| {
-        // Slow ones say so by their name.
+        // A slow device's login name is "slow".
         let _ = stream.write_all(b"* OK ready\r\n");
         if !server::hear(&mut stream).contains("slow") {
             let _ = stream.write_all(b"P2 OK in\r\n");
@@ -96,8 +96,8 @@ fn slow_readers_hold_their_servers_up() {
     println!("afterwards {:.1} MiB", harness.memory() as f64 / 1048576.0);
 }
 
-/// Octets in the kernel's queues of the proxy: what it has written to devices, and what servers have sent and it has not
-/// read (proc_net_tcp in the kernel's documentation).
+/// Octets in the kernel's queues of the proxy: written to devices, and sent by servers but not read yet (proc_net_tcp
+/// in the kernel's documentation).
 fn queues(listener: u16, server: u16) -> (usize, usize) {
     let text = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
@@ -117,7 +117,7 @@ fn queues(listener: u16, server: u16) -> (usize, usize) {
     (sent, received)
 }
 
-/// Of four sockets: the server's, ours towards it, ours towards the device, the device's, which is small (tcp(7)).
+/// The largest content of four sockets: the server's, the proxy's two, and the device's small one (tcp(7)).
 fn kernel_most() -> usize {
     let most = |name: &str| -> usize {
         let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
@@ -127,5 +127,5 @@ fn kernel_most() -> usize {
 }
 
 const ESTABLISHED: &str = "01";
-/// A server that is never held up is stopped by the test.
+/// The test stops a server that is never held up after this many octets.
 const MOST: usize = 1 << 30;

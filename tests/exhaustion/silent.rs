@@ -1,4 +1,4 @@
-//! Ten thousand connections that never shake hands, or never log in.
+//! These tests prove that ten thousand connections without a handshake or login take bounded memory.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -7,16 +7,16 @@ use crate::crowd::{self, half_hello, has_ended, milliseconds, source, tcp_from};
 use crate::storm::MANY_HANDSHAKES;
 use support::harness::Harness;
 
-/// What a connection costs that has said nothing, or half a ClientHello: its task, timers, a place in tables.
+/// Memory of a connection that has sent nothing, or half a ClientHello: its task, its timers, and its entry in tables.
 const MEMORY_SILENT: usize = 8 * 1024;
-/// The same with a whole TLS session: OpenSSL's state, and the protocol's.
+/// Memory of a connection with a TLS session: OpenSSL's state and the protocol's, too.
 const MEMORY_SHAKEN: usize = 40 * 1024;
-/// What allocators keep, and what is there once.
+/// The allocators' reserve, and structures that exist once.
 const MEMORY_ONCE: usize = 24 << 20;
 
-/// What stays behind in allocators from one crowd to the next one of the same kind.
+/// Memory that stays in the allocators between two crowds of one kind.
 const MEMORY_LEFT: usize = 32 << 20;
-/// Half a ClientHello and half a line: whoever sends more than that is refused for its length, or has sent all of it.
+/// The length of half a ClientHello and of half a line; a longer one is refused, or is complete.
 const HELLO: usize = 15_000;
 const LINE: usize = 8000;
 
@@ -24,7 +24,7 @@ fn limits(more: &str) -> String {
     format!("[limits]\nconnections = 20000\nconnections_per_source = 20000\n{MANY_HANDSHAKES}\n{more}\n")
 }
 
-/// What a crowd weighs, and whether others are served meanwhile.
+/// Measures a crowd's memory, and checks that other devices are served meanwhile.
 fn weigh(harness: &Harness, what: &str, count: usize, begun: Instant, before: usize) -> usize {
     harness.until_open(count);
     let came = begun.elapsed();
@@ -51,8 +51,8 @@ fn everything_is_back(harness: &Harness, files: usize) {
     println!("afterwards {:.1} MiB, {} open files", harness.memory() as f64 / 1048576.0, harness.process.open_files());
 }
 
-/// Silent ones, halves of a ClientHello, short and long, and halves of a line in clear. The
-/// first crowd leaves, the second one is ended by the time-out; memory that was never used costs nothing the first time.
+/// The crowd has silent connections, halves of a ClientHello, and halves of a line in clear. The first crowd leaves and
+/// the time-out ends the second, because fresh memory costs nothing the first time.
 #[test]
 fn ten_thousand_that_never_shake_hands() {
     let _alone = crowd::alone();
@@ -97,7 +97,7 @@ fn ten_thousand_that_never_shake_hands() {
     assert_eq!(late("packetboat_sessions_total", "login_timeout"), count / 4);
 }
 
-/// They shake hands and stay; every fourth has begun a record of 16 KiB.
+/// Each device shakes hands and stays; every fourth one has begun a record of 16 KiB.
 #[test]
 fn ten_thousand_that_never_log_in() {
     let _alone = crowd::alone();
@@ -109,7 +109,7 @@ fn ten_thousand_that_never_log_in() {
     let mut first = 0;
     for (round, count) in [(1, count), (2, count / 4)] {
         let begun = Instant::now();
-        // As many as this machine shakes hands with in this time.
+        // The crowd is as large as this machine can shake hands with in time.
         let crowd = crowd::by_threads(|shaker, number| {
             if number >= count || number >= LEAST_SHAKEN && begun.elapsed() > SHAKING {
                 return None;

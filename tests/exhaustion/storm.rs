@@ -1,4 +1,4 @@
-//! Devices that come back as fast as they can: others are served, every one is counted, and the log stays small.
+//! These tests prove that a storm of reconnects delays no other device, is counted in full, and keeps the log small.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use support::device::Device;
 use support::harness::Harness;
 use support::proxy::{Proxy, listener};
 
-/// Of each of two rounds.
+/// Connections in each of two rounds.
 const STORM: usize = 2000;
 /// The hostile devices' addresses.
 const SOURCES: usize = 2;
-/// As in config/packetboat.toml: a minute's worth of lines about one source.
+/// Log lines per minute about one source, as in config/packetboat.toml.
 const LINES_OF_SOURCE: usize = 300;
 const MEMORY_LEFT: usize = 16 << 20;
 
@@ -78,7 +78,7 @@ fn a_reconnect_storm() {
     assert!((SOURCES..=most).contains(&written), "{written} lines, and no more than {most} are promised");
 }
 
-/// While it runs, and not only at its end.
+/// The log reports omitted lines while the storm lasts, and not only at the end of the process.
 #[test]
 fn what_the_log_leaves_out_is_told_soon() {
     let proxy = Proxy::start(&format!(
@@ -98,7 +98,8 @@ fn what_the_log_leaves_out_is_told_soon() {
     assert_eq!(proxy.log.count(|line| line.contains("session ended: ")), 1);
 }
 
-/// Who is over the limit is refused at once and cheaply; within them everybody is served, and other sources do not notice.
+/// A device over the limit is refused at once and cheaply; devices within it are served, and other sources notice
+/// nothing.
 #[test]
 fn limits_are_reached() {
     let mut harness = Harness::new("[limits]\nconnections = 400\nconnections_per_source = 100");
@@ -129,10 +130,10 @@ fn limits_are_reached() {
         milliseconds(median),
         milliseconds(longest)
     );
-    // A handshake costs some 1000 us.
+    // Two handshakes would exceed this bound, because each costs some 1000 us.
     assert!(spent < Duration::from_millis(2) * u32::try_from(REFUSED).unwrap(), "{spent:?}");
     let others: Vec<_> = [3, 4, 5].into_iter().flat_map(|last| of(last).into_iter().take(100)).collect();
-    // Three quarters are theirs, and the session is none of them.
+    // Sources without a login get three quarters of the places; the session belongs to a known source.
     harness.until_open(301);
     assert!(crowd::has_ended(&mut tcp_from(6, address)), "refused, whoever it is that has not logged in");
     session.ok("NOOP");
@@ -156,7 +157,7 @@ fn limits_are_reached() {
 }
 
 const REFUSED: usize = 3000;
-/// So that nobody is refused for the rate of handshakes, which is not the question.
+/// Limits high enough that no handshake is refused for its rate, which other tests cover.
 pub const MANY_HANDSHAKES: &str = "handshakes_per_minute = 1000000\nhandshakes_per_minute_of_source = 1000000";
 
 /// The whole log of a proxy that has ended.
@@ -174,7 +175,7 @@ impl Log {
         self.0.lines().filter(|line| line.contains(&begins) && line.contains(more)).count()
     }
 
-    /// What was written and what was left out is what was counted.
+    /// Checks that the lines written and the lines omitted add up to the count.
     fn adds_up(&self, what: &str, counted: u64) {
         let told = format!("more lines \\\"{what}\\\"");
         let left_out = self.0.lines().filter(|line| line.contains(&told)).map(|line| {

@@ -1,5 +1,7 @@
-//! Strangers fill each thing that can be filled, from 1, 6, 40 and 400 addresses, while twelve known devices visit in turn:
-//! none is refused, and none waits for a second more than at rest.
+//! This test proves that strangers from up to 400 addresses, who exhaust each limit, neither refuse nor delay twelve
+//! known devices.
+//!
+//! They come from 1, 6, 40 and 400 addresses. A visit may take one second longer than at rest.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -20,12 +22,12 @@ use support::server;
 use support::stacks::{self, Version, old};
 use support::translated::device;
 
-/// Devices that are known, each at an address of its own; their passwords are verified anew at each visit.
+/// Known devices, each with an address of its own; the proxy verifies their passwords anew at each visit.
 const DEVICES: u8 = 12;
-/// What a visit may take longer than at rest.
+/// The time that a visit may take beyond one at rest.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// LimitNOFILE of the unit.
+/// LimitNOFILE of the packaged unit.
 const PACKAGED: u64 = 65536;
 
 struct Plant {
@@ -36,7 +38,7 @@ struct Plant {
 }
 
 impl Plant {
-    /// With the limits as they are by default, and as many open files as the package gives.
+    /// Starts the proxy with default limits, and as many open files as the package gives.
     fn new() -> Self {
         let exchange = Exchange::new();
         let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
@@ -52,7 +54,7 @@ impl Plant {
             listener("passed", "imap", "starttls", &format!("{clear}upstream = \"x\"")),
         );
         let mut command = Command::new("prlimit");
-        // As in config/systemd, or what is to be had here.
+        // The limit is that of config/systemd, or the most that this machine allows.
         let files = getrlimit(Resource::Nofile).maximum.map_or(PACKAGED, |most| most.min(PACKAGED));
         command.args([&format!("--nofile={files}:{files}"), env!("CARGO_BIN_EXE_packetboat")]);
         let proxy = Proxy::start_by(command, Some(&exchange.state()), "info", &text, None);
@@ -60,7 +62,7 @@ impl Plant {
         Self { proxy, tls, _exchange: exchange, _directory: directory }
     }
 
-    /// A device logs in over TLS 1.0, and out. How long it took.
+    /// Logs a device in over TLS 1.0, and out; returns the duration.
     fn visit(&self, number: u8) -> Duration {
         let begun = Instant::now();
         let tcp = tcp_from_address(Ipv4Addr::new(127, 0, 1, number + 1), self.proxy.address("imap"));
@@ -72,7 +74,7 @@ impl Plant {
         begun.elapsed()
     }
 
-    /// One whose login is passed through.
+    /// The same visit with a login that is passed through.
     fn passed_visit(&self) -> Duration {
         let begun = Instant::now();
         let tcp = tcp_from_address(Ipv4Addr::new(127, 0, 1, 99), self.proxy.address("passed"));
@@ -83,13 +85,13 @@ impl Plant {
         begun.elapsed()
     }
 
-    /// Each of the devices, one after the other; the longest visit.
+    /// The longest visit of all devices, one after the other.
     fn visits(&self) -> Duration {
         let translated = (0..DEVICES).map(|number| self.visit(number)).max().unwrap();
         translated.max(self.passed_visit())
     }
 
-    /// Fills something from these addresses, and has the devices visit meanwhile: the longest visit.
+    /// Starts a siege from these addresses, and returns the longest visit of the devices meanwhile.
     fn besieged(&self, what: Siege, addresses: &[Ipv4Addr]) -> Duration {
         let is_over = AtomicBool::new(false);
         let next = AtomicUsize::new(0);
@@ -110,7 +112,7 @@ impl Plant {
                             }
                         });
                     }
-                    // It has gone on for a moment: more than a minute's worth of one source is spent.
+                    // The siege first runs until a source has spent more than its limit per minute.
                     while next.load(Ordering::Relaxed) < 1000 {
                         std::thread::yield_now();
                     }
@@ -130,33 +132,33 @@ impl Plant {
 
 #[derive(Clone, Copy, Debug)]
 enum Siege {
-    /// Connections that say nothing.
+    /// Connections without a single octet.
     Silence,
-    /// ClientHellos, one after the other.
+    /// A ClientHello on each connection, one connection after the other.
     Hellos,
-    /// Wrong passwords, for logins that are known and others.
+    /// Wrong passwords for known and unknown logins.
     Passwords,
-    /// The same where they are passed through.
+    /// Wrong passwords on a pass-through listener.
     Passed,
-    /// Connections to the page.
+    /// Connections to the admin page.
     Page,
 }
 
-/// So many connections from each address, and in all, each of which says this.
+/// Opens `each` connections from each address, at most `most` in all, and sends `says` on each.
 fn all_from(addresses: &[Ipv4Addr], each: usize, most: usize, to: SocketAddr, says: &str) -> Vec<TcpStream> {
     let each = each.min(most.div_ceil(addresses.len()));
     let sources = addresses.iter().flat_map(|address| std::iter::repeat_n(*address, each));
     let connected = |source| {
         let mut stream = tcp_from_address(source, to);
         stream.set_nonblocking(true).unwrap();
-        // One that is refused may be closed already.
+        // The proxy may have closed a refused connection already.
         let _ = stream.write(says.as_bytes());
         stream
     };
     sources.map(connected).collect()
 }
 
-/// Logins one behind the other, each of which is tried once the one before is refused.
+/// Pipelined logins; the proxy tries each once it has refused the one before.
 fn guesses() -> String {
     (0..50).map(|number| format!("a LOGIN mfp{} wrong\r\nb LOGIN guess{number} wrong\r\n", number % 12)).collect()
 }
@@ -184,7 +186,7 @@ fn strangers_cost_a_known_device_nothing() {
             }
         }
     }
-    // Each was full.
+    // The metrics show that each limit was reached.
     let metrics = plant.proxy.get("/metrics");
     for reason in
         ["too_many_connections", "too_many_from_source", "too_many_handshakes", "wrong_password", "login_refused"]

@@ -1,4 +1,4 @@
-//! A device with a fault, in front of a good server.
+//! This file plays a faulty device in front of a good server.
 
 use std::net::Ipv4Addr;
 
@@ -11,7 +11,7 @@ use crate::good::Notes;
 use crate::peer::{Peer, client_hello, lossy};
 use crate::setup::Setup;
 
-/// One cell, from the first octet to the last.
+/// Runs one cell of the table, from the first octet to the last.
 pub fn run(
     setup: &Setup,
     protocol: Protocol,
@@ -43,7 +43,7 @@ pub fn run(
     notes.release();
     if fault == Fault::Forgotten { device.peer.until_let_go() } else { device.peer.hear_to_the_end() }?;
     let heard = String::from_utf8_lossy(&device.peer.heard).into_owned();
-    // A forged or torn record is the last that TLS understands: nothing is heard behind it.
+    // Where TLS ends at a forged or torn record, the device cannot read a last line.
     if let [End::Failed(kind)] = ends
         && let Some(words) = last_words(*kind, protocol, is_in)
         && state.phase() != crate::expect::Phase::Handshake
@@ -54,7 +54,7 @@ pub fn run(
     if !is_answered {
         return if notes.was_dialled() { Err("the server was dialled".to_owned()) } else { Ok(()) };
     }
-    // What the server hears is what the device has said, and no word more: nobody says QUIT for it.
+    // The server gets the device's own octets and nothing else; the proxy sends no QUIT on its own.
     let at_server = notes.heard()?;
     let said = device.peer.said.get(device.login_ended_at(said_before)..).unwrap_or_default();
     if !said.starts_with(&at_server) {
@@ -63,7 +63,7 @@ pub fn run(
     Ok(())
 }
 
-/// A device without a fault: logs in, and out.
+/// Logs a good device in, and out.
 pub fn good(setup: &Setup, protocol: Protocol) -> Result<(), String> {
     let login = "good".to_owned();
     let peer = Peer::connect(Ipv4Addr::LOCALHOST, setup.address(protocol, "good"));
@@ -80,11 +80,11 @@ pub fn good(setup: &Setup, protocol: Protocol) -> Result<(), String> {
     }
 }
 
-/// What the device hears last, in its own protocol.
+/// The last line that the device gets, in its own protocol.
 fn last_words(kind: Kind, protocol: Protocol, is_in: bool) -> Option<String> {
     let speaks = match kind {
         Kind::TooLong | Kind::LoginTimeout | Kind::TooManyBadCommands | Kind::Handshake => true,
-        // POP3 has no line that is said unasked.
+        // POP3 has no unsolicited line.
         Kind::IdleTimeout => protocol == Protocol::Imap,
         _ => false,
     };
@@ -100,7 +100,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// As far as the state.
+    /// Takes the device to the state.
     fn reach(&mut self, state: DeviceState) -> Result<(), String> {
         match state {
             DeviceState::Connected => {}
@@ -217,7 +217,7 @@ impl Device {
         self.peer.line_with(if self.imap { "x OK" } else { "+OK" }).map(drop)
     }
 
-    /// Where in all that was said the login has ended.
+    /// The offset in the device's octets at which the login has ended.
     fn login_ended_at(&self, at_most: usize) -> usize {
         let last = if self.imap { LOGIN } else { "PASS p" };
         let begin = self.peer.said.windows(last.len()).position(|window| window == last.as_bytes()).unwrap_or(at_most);

@@ -1,4 +1,4 @@
-//! What is to come of each state with each fault: the states here, and in the parts what comes of them.
+//! This file lists the states of a connection; its parts have the expected result of each state with each fault.
 
 mod of_device;
 mod of_server;
@@ -10,23 +10,23 @@ pub use of_device::of_device;
 pub use of_server::of_server;
 
 support::each! {
-    /// The time-out that has to end a cell. On the proxy where that happens it is the only short one, so that no other
-    /// can come first, however slow the machine is.
+    /// The time-out that has to end a cell. It is the only short one on its proxy, so that no other comes first on a
+    /// slow machine.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum Clock {
-        /// None is short: something else ends it.
+        /// All time-outs are long, because something else ends the cell.
         Patient,
         Handshake,
         Login,
         Idle,
         UpstreamHandshake,
         UpstreamLogin,
-        /// Probes of a connection, and octets that are not acknowledged.
+        /// The time-out of probes of an idle connection, and of unacknowledged octets.
         KeepAlive,
     }
 }
 
-/// How a session ends, as its line has it.
+/// The end of a session, as its log line has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Failed(Kind),
@@ -47,44 +47,44 @@ impl End {
 }
 
 support::each! {
-    /// Where the device is when its fault begins.
+    /// The device's state when its fault begins.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum DeviceState {
-        /// Connected where TLS comes first.
+        /// The device has connected to a listener with implicit TLS.
         Connected,
-        /// Part of a ClientHello is sent.
+        /// The device has sent part of a ClientHello.
         MidHello,
-        /// The same where a device may as well begin in clear.
+        /// The device has sent part of a ClientHello to a listener that also takes plaintext.
         MidHelloOrNot,
-        /// The server's flight of the handshake has come.
+        /// The device has received the server's flight of the handshake.
         MidHandshake,
-        /// Greeted in clear.
+        /// The device has its greeting in clear.
         InClear,
-        /// STARTTLS or STLS was answered.
+        /// The device has the answer to STARTTLS or STLS.
         StartTlsAnswered,
-        /// Behind STARTTLS or STLS, before login.
+        /// The device has TLS by STARTTLS or STLS, and no login.
         Secured,
-        /// Behind implicit TLS, before login.
+        /// The device has implicit TLS and its greeting, and no login.
         Greeted,
         MidCommand,
-        /// In a literal of LOGIN.
+        /// The device is in a literal of LOGIN.
         MidLiteral,
-        /// Behind USER.
+        /// The device has sent USER.
         UserGiven,
-        /// In a response of AUTHENTICATE or AUTH.
+        /// The device is in a response of AUTHENTICATE or AUTH.
         MidSasl,
         /// The server has the login, and has not answered.
         LoggingIn,
-        /// Logged in.
+        /// The device is logged in.
         Relaying,
         MidRelayedCommand,
-        /// In the literal of APPEND.
+        /// The device is in the literal of APPEND.
         MidAppend,
-        /// In IDLE.
+        /// The device is in IDLE.
         Idling,
-        /// Behind two commands, in a third.
+        /// The device has sent two commands, and is in a third.
         Pipelined,
-        /// LOGOUT or QUIT is sent, and the server has not answered.
+        /// The device has sent LOGOUT or QUIT, and the server has not answered.
         LoggedOut,
     }
 }
@@ -101,7 +101,7 @@ impl DeviceState {
         }
     }
 
-    /// Why a protocol has no such state.
+    /// The reason why a protocol has no such state.
     fn is_missing(self, protocol: Protocol) -> Option<&'static str> {
         match (self, protocol) {
             (DeviceState::MidLiteral | DeviceState::MidAppend, Protocol::Pop3) => Some("POP3 has no literals"),
@@ -113,30 +113,30 @@ impl DeviceState {
 }
 
 support::each! {
-    /// Where the server is when its fault begins.
+    /// The server's state when its fault begins.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum ServerState {
-        /// Dialled, and not a word has been read.
+        /// The server has accepted the connection, and has read nothing.
         Accepted,
-        /// Part of a ServerHello is sent.
+        /// The server has sent part of a ServerHello.
         MidServerHello,
-        /// STARTTLS or STLS was asked for, in clear.
+        /// The server has received STARTTLS or STLS, in clear.
         StartTlsHeard,
-        /// It was answered, and the ClientHello has come.
+        /// The server has answered STARTTLS or STLS, and received the ClientHello.
         StartTlsAnswered,
         BeforeGreeting,
         MidGreeting,
         Greeted,
-        /// XOAUTH2 with its token has come.
+        /// The server has received XOAUTH2 with its token.
         LoginHeard,
         MidChallenge,
         MidLoginAnswer,
-        /// The device is in.
+        /// The server has let the device in.
         Relaying,
-        /// In the literal of FETCH, or the body of RETR.
+        /// The server is in the literal of FETCH, or in the body of RETR.
         MidMessage,
         MidStatus,
-        /// LOGOUT or QUIT has come.
+        /// The server has received LOGOUT or QUIT.
         LogoutHeard,
     }
 }
@@ -160,26 +160,26 @@ impl ServerState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// TLS is to come next.
+    /// TLS comes next.
     Handshake,
-    /// Text without TLS.
+    /// The connection is text without TLS.
     Clear,
-    /// Before login.
+    /// The connection has no login yet.
     Login,
-    /// After it, or on the way there.
+    /// The connection is logged in, or about to be.
     Relay,
-    /// Behind LOGOUT or QUIT.
+    /// The connection is past LOGOUT or QUIT.
     Over,
 }
 
-/// Of one cell.
+/// The expected result of one cell.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// It makes no sense, for this reason.
+    /// The combination is meaningless, for this reason.
     None(&'static str),
     /// The session ends in one of these ways, on this proxy.
     Ends(Clock, &'static [End]),
-    /// The login fails for one of these reasons, and the device, which is told, logs out.
+    /// The login fails for one of these reasons; the device gets the answer, and logs out.
     LoginFails(Clock, &'static [Kind]),
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong with a peer, or what it does on purpose.
+//! This file has the faults that a peer may have, by accident or on purpose.
 
 use std::time::{Duration, Instant};
 
@@ -9,59 +9,59 @@ use support::process::PATIENCE;
 support::each! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Fault {
-        /// Not a word any more.
+        /// The peer sends nothing more.
         Stall,
-        /// RST.
+        /// The peer sends RST.
         Reset,
-        /// close_notify where there is TLS, FIN, and it goes on reading.
+        /// The peer sends close_notify if it has TLS, then FIN, and goes on reading.
         HalfClose,
-        /// FIN without close_notify.
+        /// The peer sends FIN without close_notify.
         Vanish,
-        /// One octet a second.
+        /// The peer sends one octet a second.
         Dribble,
-        /// A line that does not end.
+        /// The peer sends a line without end.
         EndlessLine,
-        /// Lines that make sense, without end.
+        /// The peer sends valid lines without end.
         EndlessLines,
-        /// A literal of a gigabyte is announced, and begun.
+        /// The peer announces a literal of a gigabyte, and begins it.
         EndlessLiteral,
-        /// Lines of octets that are no text.
+        /// The peer sends lines of octets that are no text.
         Garbage,
-        /// Lines of NUL.
+        /// The peer sends lines of NUL.
         Nuls,
-        /// CR, and never LF.
+        /// The peer sends CR, and never LF.
         BareCr,
-        /// LF alone.
+        /// The peer sends LF alone.
         BareLf,
-        /// A fatal alert, encrypted where the connection is.
+        /// The peer sends a fatal alert, encrypted if the connection is.
         Alert,
-        /// A fatal alert that somebody on the way puts in, in clear.
+        /// An attacker on the path injects a fatal alert in clear.
         ForgedAlert,
-        /// The beginning of a record, and FIN.
+        /// The peer sends the beginning of a record, and FIN.
         TornRecord,
-        /// The beginning of a record, and no more.
+        /// The peer sends the beginning of a record, and stalls.
         StalledRecord,
         /// Everything on the way has forgotten the connection: nothing that comes for the peer is acknowledged.
         Forgotten,
     }
 }
 
-/// What a fault is made of in one state.
+/// The octets that a fault uses in one state.
 pub struct Means<'a> {
-    /// A line that makes sense.
+    /// A valid line.
     pub line: &'a [u8],
     /// The announcement of a literal.
     pub literal: &'a [u8],
-    /// What is dribbled.
+    /// The octets that the peer sends one at a time.
     pub drops: &'a [u8],
-    /// Whether lines and drops go on until the other side ends it; else they end, and the peer closes.
+    /// Whether lines and drops go on until the other side ends them; else the peer closes after a while.
     pub unending: bool,
 }
 
-/// Does it. What is said from here on is in [`Peer::said`].
+/// Inflicts the fault. [`Peer::said`] records the octets sent from here on.
 pub fn inflict(fault: Fault, peer: &mut Peer, means: &Means<'_>) {
     if let Some(tcp) = peer.tcp() {
-        // Who is not read from any more has said enough.
+        // A write to a peer that has stopped reading must not block the test.
         tcp.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
     }
     match fault {
@@ -107,7 +107,7 @@ fn dribble(peer: &mut Peer, means: &Means<'_>) {
     }
 }
 
-/// As much as no limit lets through, unless the other side stops reading first.
+/// Sends more than any limit allows, unless the other side stops reading first.
 fn pour(peer: &mut Peer, chunk: &[u8]) {
     for _ in 0..POURED / chunk.len() {
         if peer.try_send(chunk).is_err() {
@@ -126,7 +126,7 @@ fn lines(peer: &mut Peer, means: &Means<'_>) {
         }
         sent += chunk.len();
         if means.unending {
-            // The answers are read, so that nothing but time ends it.
+            // The peer reads the answers, so that only time ends the connection.
             let next = Instant::now() + Duration::from_millis(20);
             while let Some(left) = next.checked_duration_since(Instant::now()) {
                 if peer.hear_for(left) == Heard::End {
@@ -137,7 +137,7 @@ fn lines(peer: &mut Peer, means: &Means<'_>) {
     }
 }
 
-/// Octets of 0x80 and more, in lines; the same ones each time.
+/// Lines of octets from 0x80 up, the same on each run.
 fn garbage() -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut octets = Vec::new();
@@ -155,7 +155,7 @@ fn garbage() -> Vec<u8> {
 
 const CHUNK: usize = 16 * 1024;
 const POURED: usize = 1 << 20;
-/// Longer than the short time without an octet.
+/// The number of single octets, which takes longer than the short idle time.
 const DROPS: usize = 7;
-/// A record of 32 octets, of which 5 come.
+/// A record of 32 octets, cut after the first 5.
 const TORN: &[u8] = &[23, 3, 1, 0, 32, 1, 2, 3, 4, 5];

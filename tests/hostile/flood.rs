@@ -1,4 +1,5 @@
-//! Peers that never stop talking: a time that is promised ends them all the same, others are served, and so is the end.
+//! These tests prove that the promised time-outs also end a peer that never stops sending, and that others are served
+//! meanwhile.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -16,8 +17,8 @@ use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, upstream};
 use support::strain::until;
 
-/// Writes this again and again, and reads whatever comes, each as fast as it can, until the other side has ended it; how
-/// much was written is counted.
+/// Writes these octets again and again, and reads all replies, until the other side ends the connection. `written`
+/// counts the octets.
 fn flood(stream: &TcpStream, words: &[u8], written: &Arc<AtomicU64>) -> thread::JoinHandle<()> {
     let (mut writer, mut reader) = (stream.try_clone().unwrap(), stream.try_clone().unwrap());
     let chunk = words.repeat((64 * 1024 / words.len()).max(1));
@@ -26,7 +27,7 @@ fn flood(stream: &TcpStream, words: &[u8], written: &Arc<AtomicU64>) -> thread::
         let reading = thread::spawn(move || {
             let mut sink = vec![0; 1 << 20];
             while matches!(reader.read(&mut sink), Ok(1..)) {}
-            // Who hears the end stops talking, too.
+            // The reader shuts the connection down, so that the writer stops, too.
             let _ = reader.shutdown(Shutdown::Both);
         });
         while writer.write_all(&chunk).is_ok() {
@@ -44,7 +45,7 @@ fn in_clear(limits: &str, upstream: &str) -> Proxy {
     Proxy::start(&format!("[limits]\n{limits}\n{upstream}{}{}", entry("imap"), entry("pop3")))
 }
 
-/// More of them than there are threads to serve them. None of them lets the other side wait for a moment.
+/// The test runs more flooding devices than worker threads. None of them ever makes the proxy wait.
 #[test]
 fn devices_that_talk_without_end_are_out_of_time_like_others() {
     let proxy = in_clear("login_timeout = \"3s\"", "[upstream.x]\nhost = \"127.0.0.1\"\n");
@@ -55,7 +56,7 @@ fn devices_that_talk_without_end_are_out_of_time_like_others() {
         .iter()
         .map(|(name, words)| flood(&tcp(proxy.address(name)), words.as_bytes(), &written))
         .collect();
-    // Others have their turn meanwhile.
+    // Other devices are served meanwhile.
     let mut served = 0;
     while begun.elapsed() < Duration::from_secs(1) {
         let mut device = Imap::greeted(Device::plain(proxy.address("imap")));
@@ -75,7 +76,7 @@ fn devices_that_talk_without_end_are_out_of_time_like_others() {
     until("8 lines", || proxy.log.count(ended) >= 8);
 }
 
-/// A server that goes on with lines which mean nothing, where an answer to STARTTLS is waited for.
+/// The server sends meaningless lines where the proxy waits for the answer to STARTTLS.
 #[test]
 fn a_server_that_talks_without_end_is_out_of_time_like_others() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -95,7 +96,7 @@ fn a_server_that_talks_without_end_is_out_of_time_like_others() {
     proxy.log.wait_for("reason", |line| line.contains("login failed") && line.contains("\"upstream_timeout\""));
 }
 
-/// SIGTERM in the middle of a relay on which something moves all the time.
+/// SIGTERM comes in the middle of a relay that never pauses.
 #[test]
 fn the_end_comes_in_the_middle_of_a_flood() {
     let (certificates, directory) = Certificates::ecdsa_for_name("localhost", 30).in_directory();

@@ -1,4 +1,5 @@
-//! The good server behind a bad device: does what it is asked, has bounds of its own, and notes all that it hears.
+//! This file plays the good server behind a faulty device: it obeys commands, has limits of its own, and records its
+//! input.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -12,18 +13,18 @@ use packetboat::protocol::Protocol;
 use crate::peer::{Heard, Peer};
 use support::process::PATIENCE;
 
-/// What the server and a cell know of each other, by the login.
+/// Notes that the server and a cell share about one login.
 #[derive(Clone, Default)]
 pub struct Notes(Arc<(Mutex<Note>, Condvar)>);
 
 #[derive(Default)]
 struct Note {
-    /// The login has come; what waits for that to be released waits.
+    /// The login has arrived, whether or not its answer is held back.
     logging_in: bool,
     holds_login: bool,
     holds_logout: bool,
     logging_out: bool,
-    /// All octets behind the login.
+    /// All octets after the login.
     heard: Vec<u8>,
     over: bool,
 }
@@ -37,7 +38,7 @@ impl Notes {
         self.0.0.lock().unwrap().holds_logout = true;
     }
 
-    /// Goes on with whatever is held.
+    /// Releases the held answers.
     pub fn release(&self) {
         self.change(|note| (note.holds_login, note.holds_logout) = (false, false));
     }
@@ -50,7 +51,7 @@ impl Notes {
         self.until("logout", |note| note.logging_out)
     }
 
-    /// What came behind the login, once the connection is over.
+    /// The octets after the login, once the connection is over.
     pub fn heard(&self) -> Result<Vec<u8>, String> {
         self.until("end of the server's connection", |note| note.over)?;
         Ok(self.0.0.lock().unwrap().heard.clone())
@@ -97,7 +98,7 @@ impl Good {
         Self { port, notes }
     }
 
-    /// The notes of this login, from now on.
+    /// The notes of this login, which begin here.
     pub fn notes(&self, login: &str) -> Notes {
         self.notes.lock().unwrap().entry(login.to_owned()).or_default().clone()
     }
@@ -119,7 +120,7 @@ fn serve(protocol: Protocol, mut peer: Peer, known: &Mutex<HashMap<String, Notes
         Conversation { imap, peer: &mut peer, notes: &notes, bad: 0, skip: 0, idling: false }.hold();
     }
     peer.close_half();
-    // Until the proxy has closed as well.
+    // The server waits until the proxy has closed as well.
     let _ = peer.hear_to_the_end();
     notes.change(|note| note.over = true);
 }
@@ -129,7 +130,7 @@ struct Conversation<'a> {
     peer: &'a mut Peer,
     notes: &'a Notes,
     bad: usize,
-    /// So much of a literal is to come.
+    /// Octets of a literal that are still to come.
     skip: usize,
     idling: bool,
 }
@@ -170,7 +171,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// Whether the conversation goes on.
+    /// Obeys a line. Returns whether the conversation goes on.
     fn obey(&mut self, line: &[u8]) -> bool {
         let text = String::from_utf8_lossy(line);
         let mut words = text.split_ascii_whitespace();

@@ -1,8 +1,9 @@
-//! Peers that mean harm, or do it: every fault in every state of a connection, on either side, and STARTTLS under attack.
+//! These tests prove that a hostile or faulty peer, in every state of a connection and on either side, harms no one
+//! else.
 //!
-//! `table` runs each state with each fault, and all of that once more while nobody reads the log. What is to come of a cell
-//! stands in `expect`; what the faults are, in `fault`. `shortage` has the logins that need a file or a thread which the
-//! system does not give.
+//! `table` runs each state with each fault, and then again while the log has no reader. `expect` has the expected
+//! result of each cell, `fault` the faults, `starttls` the attacks on STARTTLS. `shortage` has logins that need a file
+//! or a thread which the system does not give.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 // A cell of the table has more than five coordinates.

@@ -1,4 +1,4 @@
-//! One end of a connection that notes all that it hears and says, for tables of faults: errors are texts.
+//! This file is one end of a connection that records what it sends and receives; its errors are texts for a table.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use support::record::{Hello, TLS1_0};
 use support::stacks::{Version, context, old};
 use support::tls_client::RSA_SHA;
 
-/// What came of reading.
+/// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
     Octets,
@@ -23,9 +23,9 @@ pub enum Heard {
 
 pub struct Peer {
     connection: Connection,
-    /// Heard, and not yet taken.
+    /// Octets that have arrived, and are not yet taken.
     pub heard: Vec<u8>,
-    /// All that was said, beneath TLS.
+    /// All octets sent, beneath TLS.
     pub said: Vec<u8>,
     ended: bool,
 }
@@ -37,7 +37,7 @@ impl Peer {
         Self::on(Connection::over(tcp))
     }
 
-    /// From an address of its own.
+    /// Connects from an address of its own.
     pub fn connect(from: Ipv4Addr, to: SocketAddr) -> Self {
         Self::on(Connection::connect(from, to))
     }
@@ -99,13 +99,13 @@ impl Peer {
         }
     }
 
-    /// Up to a line that begins so.
+    /// Reads up to a line with this beginning.
     pub fn line_with(&mut self, beginning: &str) -> Result<String, String> {
         let line = self.line()?;
         if line.starts_with(beginning) { Ok(line) } else { Err(format!("{line:?} in place of {beginning:?}")) }
     }
 
-    /// Reads until the other side has closed; whether that came in time.
+    /// Reads until the other side has closed; an error if it does not close in time.
     pub fn hear_to_the_end(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -116,7 +116,7 @@ impl Peer {
         Err(format!("no end within {PATIENCE:?}, behind {:?}", lossy(&self.heard)))
     }
 
-    /// What the other side does with a forgotten connection is not heard: waits until it has let go of it.
+    /// Waits until the other side has given up a forgotten connection, whose octets cannot be read any more.
     pub fn until_let_go(&mut self) -> Result<(), String> {
         if self.is_let_go() { Ok(()) } else { Err(format!("a forgotten connection is held for {PATIENCE:?}")) }
     }
@@ -131,7 +131,7 @@ fn old_device() -> SslContext {
     context(|context| old(context, Version::Tls1_0, "AES128-SHA"))
 }
 
-/// Waits for a connection, but not for ever.
+/// Waits for a connection, but not without end.
 pub fn accept(listener: &TcpListener) -> Result<TcpStream, String> {
     listener.set_nonblocking(true).unwrap();
     let deadline = Instant::now() + PATIENCE;

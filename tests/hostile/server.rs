@@ -1,4 +1,4 @@
-//! A server with a fault, behind a good device.
+//! This file plays a faulty server behind a good device.
 
 use std::net::Ipv4Addr;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::fault::{Fault, Means, inflict};
 use crate::peer::{Peer, accept, lossy};
 use crate::setup::Setup;
 
-/// One cell, from the first octet to the last.
+/// Runs one cell of the table, from the first octet to the last.
 pub fn run(
     setup: &Setup,
     protocol: Protocol,
@@ -35,7 +35,7 @@ pub fn run(
     let bad = setup.bad(protocol, starttls);
     let accepted = {
         let _turn = bad.turn.lock().unwrap();
-        // user=u^Aauth=Bearer t^A^A
+        // The login's base64 decodes to user=u^Aauth=Bearer t^A^A.
         device
             .say("x AUTHENTICATE XOAUTH2 dXNlcj11AWF1dGg9QmVhcmVyIHQBAQ==\r\n", "dXNlcj11AWF1dGg9QmVhcmVyIHQBAQ==\r\n");
         accept(&bad.listener)?
@@ -48,7 +48,7 @@ pub fn run(
     })
 }
 
-/// What the device hears behind the answer to its login.
+/// The octets that the device gets after the answer to its login.
 fn hear(device: &mut Device, state: ServerState, verdict: &Verdict) -> Result<Vec<u8>, String> {
     let imap = device.imap;
     match verdict {
@@ -79,8 +79,8 @@ fn hear(device: &mut Device, state: ServerState, verdict: &Verdict) -> Result<Ve
     }
 }
 
-/// How a login is refused (RFC 5530 §3, RFC 3206 §4): what passes by itself is told as such, because devices drop an account
-/// for anything else.
+/// The reply that refuses a login (RFC 5530 §3, RFC 3206 §4). Temporary failures have a code of their own, because
+/// devices drop an account for anything else.
 fn refusal(kind: Kind, imap: bool) -> &'static str {
     match kind {
         Kind::UpstreamTls if imap => "x NO [CONTACTADMIN]",
@@ -90,7 +90,7 @@ fn refusal(kind: Kind, imap: bool) -> &'static str {
     }
 }
 
-/// Plays the server as far as the state, and then its fault; what it has said behind the login.
+/// Plays the server up to the state, then its fault; returns the octets that it has sent after the login.
 fn play(
     setup: &Setup,
     accepted: std::net::TcpStream,
@@ -112,7 +112,7 @@ fn play(
     Ok(peer.said.split_off(logged_in_at.min(peer.said.len())))
 }
 
-/// Says what is said so far; how much of that comes before the device is in.
+/// Takes the server to the state; returns how many of its octets come before the device is in.
 fn reach(setup: &Setup, peer: &mut Peer, imap: bool, state: ServerState) -> Result<usize, String> {
     let say = |peer: &mut Peer, in_imap: &str, in_pop3: &str| {
         peer.try_send(if imap { in_imap } else { in_pop3 }.as_bytes()).map_err(|error| error.to_string())
@@ -186,8 +186,8 @@ fn means(imap: bool, state: ServerState, unending: bool) -> Means<'static> {
     Means { line, literal: b"* 1 FETCH (BODY[] {999999999}\r\n", drops, unending }
 }
 
-/// What the server has said behind the login is what the device hears, octet for octet, and behind it at most that the
-/// session is over.
+/// Compares the server's octets after the login with the device's. The device gets the same octets, followed at most by
+/// a goodbye.
 fn compare(state: ServerState, verdict: &Verdict, said: &[u8], heard: &[u8]) -> Result<(), String> {
     let Verdict::Ends(_, ends) = verdict else { return Ok(()) };
     if state.phase() == Phase::Login {

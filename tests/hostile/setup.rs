@@ -1,4 +1,5 @@
-//! A proxy for each time-out that is to end a cell, between good and bad peers; and what it holds before and after.
+//! This file starts a proxy for each time-out that ends cells, between good and bad peers, and reads its use of
+//! resources.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -19,8 +20,8 @@ use support::process::{PATIENCE, Process};
 use support::proxy::{Proxy, listener, upstream};
 use support::strain::{reader, until};
 
-/// Where a server with a fault is dialled. One login at a time is on its way there, so that it is known whose the
-/// connection is.
+/// The address at which a faulty server is dialled. One login at a time goes there, so that each connection has a known
+/// owner.
 pub struct Bad {
     pub listener: TcpListener,
     pub turn: Mutex<()>,
@@ -39,15 +40,15 @@ impl Bad {
 pub struct Setup {
     pub proxy: Proxy,
     pub good: [Good; 2],
-    /// Of IMAP and POP3, with implicit TLS and with STARTTLS.
+    /// The faulty servers of IMAP and POP3, with implicit TLS and with STARTTLS.
     bad: [[Bad; 2]; 2],
     pub context: SslContext,
-    /// Reads the log.
+    /// The process that reads the log.
     reader: Process,
     _directory: tempfile::TempDir,
 }
 
-/// What a process holds.
+/// Resources that a process holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Holdings {
     pub files: usize,
@@ -64,12 +65,13 @@ impl Setup {
         let (reader, stderr, log) = reader();
         let text = configuration(clock, &good, &bad, directory.path());
         let proxy = Proxy::start_by(command, None, "debug", &text, Some((stderr, log)));
-        // It is asked for before nobody reads the line that names it.
+        // The admin address is read while its line can still be read.
         proxy.admin();
         Self { proxy, good, bad, context, reader, _directory: directory }
     }
 
-    /// Where devices come to; `entry` is "good", "clear" (greeted without TLS), "auto" (or not), "bad" or "bad-starttls".
+    /// The address for devices; `entry` is "good", "clear" (greeted without TLS), "auto" (either), "bad" or
+    /// "bad-starttls".
     pub fn address(&self, protocol: Protocol, entry: &str) -> SocketAddr {
         self.proxy.address(&format!("{}-{entry}", protocol.key()))
     }
@@ -82,13 +84,13 @@ impl Setup {
         &self.bad[protocol as usize][usize::from(starttls)]
     }
 
-    /// From here on nobody reads standard error, and whatever would hold more lines is full.
+    /// Stops the reader of standard error, and fills all buffers for lines.
     pub fn block_log(&self) {
         self.reader.signal("STOP");
         let before = self.proxy.metric(LINES_LOST, "");
         until("lost lines", || {
             for _ in 0..200 {
-                // Neither TLS nor IMAP: a line of the log.
+                // The octets are neither TLS nor IMAP, and cause a log line.
                 let mut stream = TcpStream::connect(self.address(Protocol::Imap, "good")).unwrap();
                 let _ = stream.write_all(&[0; 16]);
                 let _ = stream.read(&mut [0; 64]);
@@ -97,17 +99,17 @@ impl Setup {
         });
     }
 
-    /// Somebody reads it again, and is told how many lines are missing.
+    /// Resumes the reader of standard error, which then gets the number of lost lines.
     pub fn unblock_log(&self) {
         self.reader.signal("CONT");
         let told = self.proxy.log.wait_for("line of what is lost", |line| line.contains("log lines are lost"));
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-        // The metric follows from second to second.
+        // The metric follows every second.
         until(&format!("as many lost lines as {told} tells"), || told["left_out"] == self.proxy.metric(LINES_LOST, ""));
     }
 
-    /// Once nothing is open any more, and no more files than these, or for a second no fewer than before: the page's
-    /// connections close when they like.
+    /// The resources held once nothing is open, with no more than `files` files. After a second without a decrease the
+    /// present number counts, because the page's connections close on their own.
     pub fn holdings(&self, files: usize) -> Holdings {
         self.proxy.until_open(0);
         let process = &self.proxy.process;
@@ -121,7 +123,7 @@ impl Setup {
         Holdings { files: fewest, resident_kib: process.figure("VmRSS:") }
     }
 
-    /// The lines of the log about sessions, by the address of the device.
+    /// The log lines about sessions, by the device's address.
     pub fn lines(&self) -> HashMap<String, Vec<serde_json::Value>> {
         let mut lines: HashMap<String, Vec<serde_json::Value>> = HashMap::new();
         for line in self.proxy.log.all().lines() {
@@ -171,7 +173,7 @@ fn configuration(clock: Clock, good: &[Good; 2], bad: &[[Bad; 2]; 2], directory:
     text
 }
 
-/// A mail server's TLS, as new as it has to be.
+/// The TLS of a mail server, as new as it has to be.
 pub fn server(certificates: &Certificates) -> SslContext {
     support::server::context(certificates, |context| context.set_min_proto_version(Some(SslVersion::TLS1_2)).unwrap())
 }

@@ -1,5 +1,6 @@
-//! A login under way while the file with the application's secret hangs, or while the system gives no new thread: each way
-//! to log in, with a device that waits, closes or resets.
+//! These tests prove that a login under way ends well while a file hangs, or while the system gives no new thread.
+//!
+//! The file is that of the application's secret. Each way to log in meets a device that waits, closes or resets.
 
 use std::os::unix::fs::chown;
 use std::thread;
@@ -14,7 +15,7 @@ use support::process::PATIENCE;
 use support::proxy::Proxy;
 use support::strain::{Hanging, allow_threads, as_another_user, directory_of, until};
 
-/// How a device logs in.
+/// The ways in which a device logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Login,
@@ -23,7 +24,7 @@ enum Form {
     Auth,
 }
 
-/// What the device does once its login is under way.
+/// The device's behaviour once its login is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Waits,
@@ -44,8 +45,8 @@ fn cells() -> Vec<Cell> {
 }
 
 impl Cell {
-    /// From the first octet to the last. `answer` is how the login is answered, behind IMAP's tag; `reason` is what the log
-    /// has of a session whose device has waited.
+    /// Runs the cell from the first octet to the last. `answer` is the reply to the login, after IMAP's tag; `reason`
+    /// is the reason in the log when the device has waited.
     fn run(self, proxy: &Proxy, login: &str, number: u8, answer: [&str; 2], reason: &str) -> Result<(), String> {
         let source = std::net::Ipv4Addr::new(127, 5, 0, number);
         let is_imap = matches!(self.form, Form::Login | Form::Authenticate);
@@ -80,7 +81,7 @@ impl Cell {
         }
         let reasons: &[&str] = match self.then {
             Then::Waits => &[reason],
-            // A login that does not end within close_timeout is given up.
+            // The proxy gives up a login that does not end within close_timeout.
             Then::Closes => &["device_closed", "logged_out", "device_lost"],
             Then::Resets => &["device_lost"],
         };
@@ -88,7 +89,7 @@ impl Cell {
     }
 }
 
-/// Waits for the line of the session from this address, which is the only one, and has one of these reasons.
+/// Waits for the one session line of this address, and checks its reason.
 fn told(proxy: &Proxy, source: &str, reasons: &[&str]) -> Result<(), String> {
     let source = format!("\"source\":\"{source}:");
     let of_session = |line: &str| line.contains("session ended") && line.contains(&source);
@@ -97,7 +98,7 @@ fn told(proxy: &Proxy, source: &str, reasons: &[&str]) -> Result<(), String> {
     if is_right { Ok(()) } else { Err(format!("the log has {line} in place of {reasons:?}")) }
 }
 
-/// All cells at once; nothing is kept of them.
+/// Runs all cells at once, and checks that the proxy keeps nothing of them.
 fn run(proxy: &Proxy, login: &str, answer: [&str; 2], reason: &str) {
     let files = proxy.process.open_files();
     let failures: Vec<String> = thread::scope(|scope| {
@@ -123,7 +124,7 @@ fn run(proxy: &Proxy, login: &str, answer: [&str; 2], reason: &str) {
 #[test]
 fn a_login_under_way_while_its_file_hangs() {
     let (exchange, hanging) = (Exchange::new(), Hanging::new());
-    // Tokens are over within seconds, and then the file is needed.
+    // Tokens expire within seconds, and the next one needs the file.
     exchange.quirk(|quirks| quirks.endpoint.expires_in = 12);
     let identity = exchange.identity(&format!("client_secret_file = {:?}", hanging.file("SECRET", SECRET)));
     let proxy = exchange.proxy(&(exchange.frame() + &identity + &account("scans", SCAN, "")));
@@ -142,10 +143,10 @@ fn a_login_under_way_while_no_thread_can_be_made() {
     let exchange = Exchange::new();
     directory_of(USER, &exchange.state());
     chown(exchange.file("SECRET", SECRET), Some(USER), Some(USER)).unwrap();
-    // Each password is hashed anew.
+    // The proxy hashes each password anew.
     let text = "[limits]\npassword_memory = \"1s\"\n".to_owned() + &exchange.configuration(BY_SECRET);
     let proxy = Proxy::start_by(as_another_user(USER, THREADS), Some(&exchange.state()), "debug", &text, None);
-    // It is asked before threads are as scarce as they get.
+    // The admin address is read before threads become scarce.
     proxy.admin();
     allow_threads(&proxy.process, USER, 1..=THREADS);
     run(&proxy, LOGIN, ["OK", "+OK"], "logged_out");
@@ -153,7 +154,7 @@ fn a_login_under_way_while_no_thread_can_be_made() {
     assert!(login_is_taken(&proxy));
 }
 
-/// Whether a device with nothing wrong is let in.
+/// Whether a good device can log in.
 fn login_is_taken(proxy: &Proxy) -> bool {
     support::exchange::imap_login(proxy).starts_with("OK")
 }

@@ -1,5 +1,5 @@
-//! STARTTLS and STLS under attack, from the server's side and from the device's: nothing that is said in clear counts for
-//! anything behind the handshake, and no password goes over the wire before it.
+//! These tests prove that neither side can attack STARTTLS or STLS. Octets in clear count for nothing after the
+//! handshake, and no password crosses the wire before it.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -12,7 +12,7 @@ use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, upstream};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// What must never be seen in clear, nor in the log.
+/// A secret that must appear neither in clear nor in the log.
 const MARK: &str = "topsecret-mark";
 
 /// A proxy between devices and a server that the test plays.
@@ -41,7 +41,7 @@ impl Between {
         Self { proxy, server, context: setup::server(&certificates), _directory: directory }
     }
 
-    /// A device that has sent its login, and the server that is dialled for it.
+    /// A device that has sent its login, and the proxy's connection to the server for it.
     fn dialled(&self, protocol: &str) -> (Peer, Peer) {
         let mut device = Peer::connect(HERE, self.proxy.address(protocol));
         device.shake_as_device().unwrap();
@@ -56,8 +56,8 @@ impl Between {
         (device, Peer::over(accept(&self.server).unwrap()))
     }
 
-    /// Reads on at the server until the proxy has closed: it hears no word of the login. Then the device hears its refusal,
-    /// and the log has the reason.
+    /// Reads at the server until the proxy has closed, and finds nothing of the login. The device gets its refusal, and
+    /// the log has the reason.
     fn came_to_nothing(&self, what: &str, device: &mut Peer, server: &mut Peer, refusal: &str, reason: &str) {
         server.hear_to_the_end().unwrap();
         let heard = lossy(&server.heard);
@@ -65,7 +65,7 @@ impl Between {
         device.line_with(refusal).unwrap_or_else(|other| panic!("{what}: {other}"));
         let from = device.tcp().unwrap().local_addr().unwrap();
         let line = self.proxy.log.wait_for(&format!("{reason} for {what:?}"), |line| {
-            // Another device may have had the same port before.
+            // An earlier device may have used the same port.
             line.contains("login failed")
                 && line.contains(&format!("\"{from}\""))
                 && line.contains(&format!("\"{reason}\""))
@@ -74,7 +74,7 @@ impl Between {
     }
 }
 
-/// RFC 9051 §7.1.4: it says that a login is not needed any more, and STARTTLS not allowed.
+/// PREAUTH says that the client is logged in already, where STARTTLS is not allowed (RFC 9051 §7.1.4).
 #[test]
 fn preauth_is_no_way_around_starttls_nor_the_login() {
     for security in ["implicit", "starttls"] {
@@ -120,7 +120,7 @@ fn a_server_without_starttls_gets_no_password() {
     }
 }
 
-/// In one segment with the answer to STARTTLS, or before it was asked for: whatever it is, it was put there.
+/// An attacker has injected the octets, whether they come with the answer to STARTTLS or before its command.
 #[test]
 fn answers_in_clear_behind_starttls_are_an_attack_whatever_they_are() {
     let between = Between::new("starttls");
@@ -150,7 +150,7 @@ fn answers_in_clear_behind_starttls_are_an_attack_whatever_they_are() {
         let (mut device, mut server) = between.dialled(protocol);
         server.send(&format!("{greeting}{begin}P2 OK in\r\n+OK in\r\n"));
         between.came_to_nothing("all at once", &mut device, &mut server, refusal, "injection");
-        // Behind the ClientHello it is no TLS.
+        // Octets after the ClientHello are not TLS.
         let (mut device, mut server) = between.dialled(protocol);
         server.send(greeting);
         server.line_with(asked).unwrap();
@@ -162,7 +162,7 @@ fn answers_in_clear_behind_starttls_are_an_attack_whatever_they_are() {
     }
 }
 
-/// RFC 3501 §6.2.1: what was announced in clear is forgotten, be it less than the truth or more.
+/// The proxy forgets capabilities announced in clear, whether they are too few or too many (RFC 3501 §6.2.1).
 #[test]
 fn capabilities_in_clear_are_not_believed() {
     let between = Between::new("starttls");
@@ -209,7 +209,7 @@ fn alerts_of_the_server_in_the_middle_of_the_handshake_end_it() {
     }
 }
 
-/// What is in one segment with STARTTLS is never obeyed; what looks like a ClientHello is one, or nothing.
+/// The proxy never obeys octets in the same segment as STARTTLS; it takes them for a ClientHello or refuses them.
 #[test]
 fn commands_in_clear_behind_starttls_are_never_obeyed() {
     let between = Between::new("implicit");
@@ -244,7 +244,7 @@ fn commands_in_clear_behind_starttls_are_never_obeyed() {
             device.line().unwrap();
             assert!(device.line().unwrap().contains("OK begin TLS negotiation"));
             device.hear_to_the_end().unwrap();
-            // No answer to a command: a goodbye where there is no TLS yet, or records.
+            // The device gets no answer to the command: only a goodbye before TLS, or records.
             let heard = lossy(&device.heard);
             assert!(!heard.contains("OK"), "{injected:?}: {heard:?}");
             let from = device.tcp().unwrap().local_addr().unwrap();
@@ -258,7 +258,7 @@ fn commands_in_clear_behind_starttls_are_never_obeyed() {
     assert!(between.server.accept().is_err(), "the server was dialled");
 }
 
-/// RFC 2595 §4: the state of before is gone, also where logins in clear are allowed.
+/// The handshake discards earlier state, even where logins in clear are allowed (RFC 2595 §4).
 #[test]
 fn a_user_given_in_clear_is_forgotten_behind_stls() {
     let between = Between::new("implicit");

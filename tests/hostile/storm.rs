@@ -1,4 +1,5 @@
-//! Storms inside TLS: renegotiations, alerts, empty records. They cost next to nothing, and nobody else waits for them.
+//! These tests prove that storms inside TLS (renegotiations, alerts, empty records) cost next to nothing, and delay no
+//! other device.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ fn proxy() -> Proxy {
     Proxy::start_at("debug", &(listener("imap", "imap", "implicit", "") + &listener("pop3", "pop3", "implicit", "")))
 }
 
-/// A ClientHello behind the handshake, a thousand times over: each is refused by a warning, the session goes on as it was,
-/// and no second handshake is paid for.
+/// The device sends a thousand ClientHellos after the handshake. A warning refuses each, the session goes on, and the
+/// proxy pays for no second handshake.
 #[test]
 fn a_storm_of_renegotiations_is_refused_for_next_to_nothing() {
     let proxy = proxy();
@@ -27,13 +28,13 @@ fn a_storm_of_renegotiations_is_refused_for_next_to_nothing() {
     let hello = device.hello.message();
     for _ in 0..STORM {
         device.send(HANDSHAKE, &hello);
-        // no_renegotiation, as a warning (RFC 5246 §7.2.2): never a ServerHello.
+        // The reply is no_renegotiation as a warning (RFC 5246 §7.2.2), and never a ServerHello.
         assert_eq!(device.receive().unwrap(), (ALERT, vec![1, 100]));
     }
     let spent = proxy.process.processor() - before;
     device.send(DATA, b"a NOOP\r\n");
     assert_eq!(device.receive().unwrap(), (DATA, b"a OK NOOP completed\r\n".to_vec()));
-    // As much as whole handshakes would have cost.
+    // The bound is the cost of whole handshakes.
     let before = proxy.process.processor();
     for _ in 0..SHAKEN {
         let stream = openssl(proxy.address("pop3"), Start::Implicit, |context| {
@@ -49,7 +50,7 @@ fn a_storm_of_renegotiations_is_refused_for_next_to_nothing() {
     );
 }
 
-/// Who sends the storm and reads nothing of what comes back cannot fill the memory, nor have more time than others.
+/// A device that sends the storm and reads no reply can neither fill the memory nor gain time.
 #[test]
 fn a_storm_from_a_device_that_does_not_read_is_held_up() {
     let proxy = Proxy::start_at(
@@ -77,7 +78,7 @@ fn a_storm_from_a_device_that_does_not_read_is_held_up() {
     assert!(["login_timeout", "device_lost"].contains(&line["reason"].as_str().unwrap()), "{line}");
 }
 
-/// OpenSSL's own bounds: so many warnings, or records with nothing in them, and it is over.
+/// OpenSSL's own bounds on warnings and empty records end the connection.
 #[test]
 fn storms_of_alerts_and_of_empty_records_end_the_connection() {
     let proxy = proxy();
@@ -112,7 +113,7 @@ fn storms_of_alerts_and_of_empty_records_end_the_connection() {
     .ok("LOGOUT");
 }
 
-/// The same in the middle of the handshake, where records are still in clear.
+/// The storm comes during the handshake, where records are still in clear.
 #[test]
 fn storms_in_the_middle_of_the_handshake_end_it() {
     let proxy = proxy();

@@ -1,5 +1,6 @@
-//! Each state with each fault, on both sides of both protocols: it ends in time, it is told, it is logged once, and all
-//! that it took is given back. Then all of it once more while nobody reads standard error.
+//! This test proves that each fault in each state, on both sides of both protocols, ends in time and leaks nothing.
+//!
+//! The peer is told, and the log has one line. Then all cells run again while standard error has no reader.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -47,7 +48,7 @@ impl Cell {
         }
     }
 
-    /// What the log has to have, one line for each.
+    /// The reasons that the log must have, one set for each line.
     fn reasons(&self) -> Vec<Vec<&'static str>> {
         match &self.verdict {
             Verdict::Ends(_, ends) => vec![ends.iter().map(|end| end.label()).collect()],
@@ -59,7 +60,7 @@ impl Cell {
     }
 }
 
-/// All that make sense, and how many do not.
+/// All valid cells, and the number of combinations left out.
 fn cells() -> (Vec<Cell>, usize) {
     let mut cells = Vec::new();
     let mut left_out = 0;
@@ -80,7 +81,7 @@ fn cells() -> (Vec<Cell>, usize) {
     (cells, left_out)
 }
 
-/// Runs cells side by side; those that have failed, with why.
+/// Runs cells side by side; returns the failed ones with their reasons.
 fn run(setups: &BTreeMap<Clock, Setup>, cells: &[Cell], round: u8) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
@@ -114,12 +115,12 @@ fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
         .unwrap_or_default()
 }
 
-/// Each cell comes from an address of its own: by that it is found in the log, and no limit of a source meets it.
+/// Each cell has a source address of its own, which finds its log lines and keeps it below the limits per source.
 fn source(round: u8, number: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, round, u8::try_from(number / 250).unwrap(), u8::try_from(number % 250 + 1).unwrap())
 }
 
-/// What the log lacks, or has too much of.
+/// Lines that the log lacks, or has too often.
 fn misreported(setups: &BTreeMap<Clock, Setup>, cells: &[Cell], round: u8) -> Vec<String> {
     let lines: BTreeMap<Clock, _> = setups.iter().map(|(clock, setup)| (*clock, setup.lines())).collect();
     let mut failures = Vec::new();
@@ -143,20 +144,20 @@ fn every_fault_in_every_state() {
     if let Ok(only) = std::env::var("CELLS") {
         cells.retain(|cell| format!("{cell:?}").contains(&only));
     }
-    // The slow ones first, so that none is left over at the end.
+    // The slow cells come first, so that none is left over at the end.
     cells.sort_by_key(|cell| std::cmp::Reverse(cell.clock()));
     let setups: BTreeMap<Clock, Setup> = thread::scope(|scope| {
         let starting = Clock::ALL.map(|clock| scope.spawn(move || (clock, Setup::new(clock))));
         starting.into_iter().map(|setup| setup.join().unwrap()).collect()
     });
-    // Every proxy has met every kind of peer, and has taken what it keeps, before it is measured.
+    // A fifth of the cells warms every proxy up, so that the measurement sees only growth.
     let first: Vec<Cell> = cells.iter().step_by(5).cloned().collect();
     let mut failures = run(&setups, &first, 1);
     let before: Vec<_> = setups.values().map(|setup| setup.holdings(0)).collect();
     let begun = std::time::Instant::now();
     failures.extend(run(&setups, &cells, 2));
     let took = begun.elapsed();
-    // Before anything else can stop the test.
+    // The failures are printed before an assertion can end the test.
     failures.iter().for_each(|failure| println!("{failure}"));
     let after: Vec<_> = setups.values().zip(&before).map(|(setup, before)| setup.holdings(before.files)).collect();
     failures.extend(misreported(&setups, &cells, 2));
@@ -177,8 +178,8 @@ fn every_fault_in_every_state() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// The same cells while nobody reads standard error: peers hear what they hear otherwise, each session is counted, and
-/// nothing is kept.
+/// Runs the cells while standard error has no reader. Peers get the same replies, each session is counted, and the
+/// proxy keeps nothing.
 fn with_a_blocked_log(setups: &BTreeMap<Clock, Setup>, cells: &[Cell]) -> Vec<String> {
     thread::scope(|scope| setups.values().for_each(|setup| drop(scope.spawn(|| setup.block_log()))));
     let sessions = || setups.values().map(|setup| setup.proxy.metric("packetboat_sessions_total", "")).sum::<u64>();
@@ -202,5 +203,5 @@ fn with_a_blocked_log(setups: &BTreeMap<Clock, Setup>, cells: &[Cell]) -> Vec<St
 
 /// Cells that run side by side.
 const AT_A_TIME: usize = 64;
-/// What a proxy may grow by over all of its cells, once it has seen a fifth of them.
+/// The memory that a proxy may gain over all cells, after the first fifth.
 const GROWTH_KIB: usize = 8 * 1024;

@@ -1,4 +1,4 @@
-//! What is seen from outside: metrics that Prometheus reads, health, the inventory, and who may ask.
+//! These tests prove the admin interface: metrics for Prometheus, health, the inventory, and access to all of them.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, upstreams};
 use support::stacks::{Stack, Start, Version, old, openssl};
 
-/// Asks with these headers; the status and the whole answer.
+/// Sends a request with these headers; returns the status and the whole answer.
 fn ask(proxy: &Proxy, path: &str, headers: &[&str]) -> (u16, String) {
     let mut stream = TcpStream::connect(proxy.admin()).unwrap();
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
@@ -24,7 +24,7 @@ fn ask(proxy: &Proxy, path: &str, headers: &[&str]) -> (u16, String) {
     (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
 }
 
-/// The line of a metric, without its value, once it has this value.
+/// Waits until a metric has a value; `line` is the metric's name and labels, a space, and the value.
 fn until(proxy: &Proxy, line: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -42,7 +42,7 @@ fn device_at(status: &Value, verdict: &str) -> Value {
     found.unwrap_or_else(|| panic!("{verdict}: {devices:#?}")).clone()
 }
 
-/// A day with packetboat in one test: what happens is counted, promtool is content, and the inventory says who is who.
+/// The test plays a typical day: metrics count every event, promtool accepts them, and the inventory names each device.
 #[test]
 fn what_happens_is_counted_and_seen() {
     let exchange = Exchange::new();
@@ -50,7 +50,7 @@ fn what_happens_is_counted_and_seen() {
         exchange::account("scans", SCAN, "").replace("[[device]]", "[[device]]\ndescription = \"Third floor\"");
     let proxy = exchange.proxy(&exchange.configured(BY_SECRET, &accounts));
     exchange::fetch_both(&exchange, &proxy, SCAN, LOGIN);
-    // A wrong password, a device that can do better, and one that cannot be served.
+    // A wrong password, a device that can use newer TLS, and one whose suite is refused.
     assert!(status(&exchange::imap(&proxy).command("LOGIN nobody guess")).starts_with("NO [AUTHENTICATIONFAILED]"));
     let better = openssl(proxy.address("imap"), Start::Implicit, |_| {}).unwrap();
     drop(better);
@@ -126,7 +126,7 @@ fn what_happens_is_counted_and_seen() {
         "{csv}"
     );
 
-    // The same on a terminal, and without the proxy from what it has kept.
+    // The command prints the same on a terminal, and from the kept file once the proxy has ended.
     let list = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
         command.arg("devices").arg("--config").arg(proxy.configuration()).args(arguments);
@@ -153,7 +153,8 @@ fn what_happens_is_counted_and_seen() {
     assert_eq!(devices, seen["devices"].as_array().unwrap().len(), "the inventory survives a restart");
 }
 
-/// Without a token only this computer is answered, and not a page from elsewhere whose name was made to lead here.
+/// Without a token the page answers only this computer. It refuses a foreign site whose name was pointed at this
+/// address (DNS rebinding).
 #[test]
 fn who_may_ask() {
     let observe = "[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
@@ -191,7 +192,7 @@ fn who_may_ask() {
     for open in ["/live", "/ready", "/"] {
         assert_eq!(ask(&proxy, open, &["Host: x"]).0, 200, "{open}");
     }
-    // A new token is taken with a reload, as with everything.
+    // A reload takes a new token, like any other change.
     std::fs::write(&file, "\u{feff}another-token-of-some-length\r\n").unwrap();
     assert_eq!(proxy.reload().0, 0);
     assert_eq!(ask(&proxy, "/metrics", &["Host: x", "Authorization: Bearer a-token-of-enough-length"]).0, 401);
@@ -199,7 +200,7 @@ fn who_may_ask() {
     assert!(!proxy.log.all().contains("token-of"));
 }
 
-/// Alive is not ready: without a token and without a server nobody can be served.
+/// `/live` and `/ready` differ: without a token and a server, the proxy lives but cannot serve anybody.
 #[test]
 fn health() {
     let dovecot = Dovecot::start();
@@ -224,7 +225,7 @@ fn health() {
     assert!(code == 69 && said.contains("no mail server can be reached"), "{said}");
 }
 
-/// Nobody is let in, everybody is seen; and what a device is told has it come back later.
+/// An observing listener lets no device in, records each one, and refuses logins as a temporary failure.
 #[test]
 fn a_listener_that_observes() {
     let proxy = Proxy::start(
@@ -243,7 +244,7 @@ fn a_listener_that_observes() {
     device.ok("USER fax");
     assert!(device.command(&format!("PASS {PASSWORD}")).starts_with("-ERR [SYS/TEMP]"));
     device.ok("QUIT");
-    // Whoever goes on trying is let go, and fills no log.
+    // A device that keeps trying is disconnected, and does not fill the log.
     let mut insistent = proxy.imap("imap");
     insistent.device.send("a LOGIN scanner3 x\r\n".repeat(1000));
     while insistent.device.try_line().is_some() {}
@@ -260,7 +261,7 @@ fn a_listener_that_observes() {
     assert!(!log.contains("secret-of-the-device") && !log.contains(PASSWORD), "{log}");
 }
 
-/// Sources, logins and mailboxes by pseudonym, the same one each time, and never beside it by name.
+/// Sources, logins and mailboxes appear under stable pseudonyms, and nowhere by name.
 #[test]
 fn pseudonyms() {
     let exchange = Exchange::new();
@@ -286,7 +287,7 @@ fn pseudonyms() {
     }
 }
 
-/// Whoever gives a word of the line as a login takes it from no alert and no fail2ban: only the login itself is hidden.
+/// A login that repeats words of the log line hides only itself, so alerts and fail2ban still find those words.
 #[test]
 fn pseudonyms_leave_the_words_of_the_line() {
     let exchange = Exchange::new();
@@ -332,7 +333,7 @@ fn pseudonyms_leave_the_words_of_the_line() {
     }
 }
 
-/// A sign-in that ends, a secret that ends: told before, on the page and as metrics, with what to do.
+/// The page and the metrics warn before a sign-in or a secret ends, and say what to do.
 #[test]
 fn what_ends_is_told_before() {
     let exchange = Exchange::new();
@@ -369,7 +370,7 @@ fn what_ends_is_told_before() {
     assert!(first["advice"].as_str().unwrap().contains("app registration"), "{first}");
 }
 
-/// What keeps an account from its token stands beside it, with what to do.
+/// The page shows the reason for an account without a token beside the account, and says what to do.
 #[test]
 fn accounts_say_what_to_do_next() {
     let exchange = Exchange::new();

@@ -1,4 +1,5 @@
-//! Behind a load balancer: the PROXY protocol of those that are named is believed, and of nobody else.
+//! These tests prove that the PROXY protocol of a configured load balancer is believed, and that of any other peer is
+//! not.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -19,7 +20,7 @@ fn proxy(dovecot: &Dovecot, more: &str) -> Proxy {
     )
 }
 
-/// TLS 1.0 behind what a balancer says first.
+/// Connects with this PROXY header, and then with TLS 1.0.
 fn announced(proxy: &Proxy, header: &[u8]) -> Imap {
     let mut stream = tcp(proxy.address("imap"));
     stream.write_all(header).unwrap();
@@ -51,11 +52,11 @@ fn a_named_balancer_speaks_for_devices() {
         });
         assert!(line.contains("TLSv1 AES128-SHA"), "{line}");
     }
-    // In clear and silent, behind its header: it is greeted.
+    // A silent device in clear gets its greeting after the balancer's header.
     let mut stream = tcp(proxy.address("imap"));
     stream.write_all(&v2([10, 1, 2, 5])).unwrap();
     assert!(Device::over(stream).line().starts_with("* OK "));
-    // Whoever it speaks for has to be allowed, and has the limit of a source.
+    // A device behind the balancer must be allowed, and counts towards the limit of its source.
     let mut stranger = tcp(proxy.address("imap"));
     stranger.write_all(b"PROXY TCP4 192.0.2.9 10.0.0.5 4711 993\r\n").unwrap();
     assert!(Device::over(stranger).has_ended());
@@ -68,11 +69,11 @@ fn a_named_balancer_speaks_for_devices() {
     assert!(third.has_ended());
     proxy.log.wait_for("refusal", |line| line.contains("limits.connections_per_source = 2"));
     drop(many);
-    // It has no session of its own, unless it is a device that may come.
+    // The balancer itself has no session, because it is not among the allowed devices.
     let mut itself = tcp(proxy.address("imap"));
     itself.write_all(b"PROXY UNKNOWN\r\n").unwrap();
     assert!(Device::over(itself).has_ended());
-    // Health checks leave no line.
+    // Health checks leave no line in the log.
     let mut local = tcp(proxy.address("imap"));
     local.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").unwrap();
     drop(local);
@@ -86,8 +87,8 @@ fn a_named_balancer_speaks_for_devices() {
     assert!(!sources.contains(&"\"127.0.0.1\"".to_owned()), "{sources:?}");
 }
 
-/// Without the header, late with it, or with nonsense in its place, a balancer is told in the log what to switch on.
-/// A reload that names other balancers ends what the one before has spoken for.
+/// Without a header, with a late one or with nonsense, the log tells the operator what to switch on. A reload that
+/// names other balancers ends the connections that came through the earlier one.
 #[test]
 fn a_balancer_that_is_named_no_more() {
     let dovecot = Dovecot::start();
@@ -117,7 +118,7 @@ fn a_balancer_without_its_header_is_turned_away() {
         stream.write_all(words).unwrap();
         assert!(Device::over(stream).has_ended(), "{words:?}");
     }
-    // The lines come by a pipe.
+    // The log lines arrive through a pipe, and so a little later.
     let deadline = std::time::Instant::now() + PATIENCE;
     while proxy.log.all().matches("\"reason\":\"proxy_header\"").count() < 4 {
         assert!(std::time::Instant::now() < deadline, "{}", proxy.log.all());
@@ -132,7 +133,7 @@ fn a_balancer_without_its_header_is_turned_away() {
     );
 }
 
-/// A device that pretends to be a balancer is none: its header is no command and no ClientHello.
+/// A device cannot pretend to be a balancer: its header is neither a command nor a ClientHello.
 #[test]
 fn nobody_else_is_believed() {
     let dovecot = Dovecot::start();

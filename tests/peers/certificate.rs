@@ -1,4 +1,4 @@
-//! Certificates that packetboat makes: how long they are valid, for devices that keep time in 32 bits.
+//! These tests prove that the certificates that packetboat makes end within the range of 32-bit clocks.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,8 @@ fn made_certificates_end_while_32_bits_can_say_so() {
     let proxy = exchange.proxy(&configuration(&exchange, ""));
     for one in made(&exchange.state()) {
         assert_eq!(one.not_after().to_string(), "Jan 18 00:00:00 2038 GMT");
-        // UTCTime, two digits for the year: what is older than GeneralizedTime can read (RFC 5280 section 4.1.2.5).
+        // UTCTime has two digits for the year. Devices older than GeneralizedTime can read it (RFC 5280 section
+        // 4.1.2.5).
         let der = one.to_der().unwrap();
         assert!(memchr::memmem::find(&der, b"\x17\x0d000101000000Z\x17\x0d380118000000Z").is_some());
     }
@@ -58,7 +59,7 @@ fn longer_is_possible_and_warned_of() {
     }
 }
 
-/// As version 0.1 made them: devices have imported the CA.
+/// Version 0.1 made CAs of this form, and devices have imported them.
 #[test]
 fn an_authority_that_is_there_stays() {
     let exchange = Exchange::new();

@@ -1,5 +1,7 @@
-//! What the running process keeps to itself, and what it can no longer do: held against its neighbours, against root where
-//! that is possible, and against its own memory.
+//! These tests prove that the confined process keeps its memory from other processes, and cannot do what it has given
+//! up.
+//!
+//! They compare it with its neighbours, with root where that is possible, and with its own memory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -25,7 +27,7 @@ const STACKS: [Stack; 3] = [
     Stack::Gnutls,
 ];
 
-/// Passwords that devices send are gone once they have logged out: from the heap, the stacks, and the TLS libraries' buffers.
+/// The passwords of devices are gone after their logout: from the heap, the stacks, and the TLS libraries' buffers.
 #[test]
 fn a_devices_password_is_gone_from_memory_after_logout() {
     let issuer = Issuer::start();
@@ -50,7 +52,7 @@ fn a_devices_password_is_gone_from_memory_after_logout() {
         let mut one = imap();
         one.ok(&format!("AUTHENTICATE PLAIN {}", plain(DEVICE)));
         one.ok("LOGOUT");
-        // Far behind in a record and a buffer, where nothing that comes later reaches.
+        // The password stands far into a record and a buffer, where later octets do not overwrite it.
         let mut one = imap();
         one.device.send(format!("{}z LOGIN scanner-in-memory {DEVICE}\r\n", "n NOOP\r\n".repeat(1500)));
         assert!(status(&one.answer("z")).starts_with("OK"));
@@ -62,7 +64,7 @@ fn a_devices_password_is_gone_from_memory_after_logout() {
     }
     proxy.logs(5 * STACKS.len(), "session ended");
     let memory = Memory::of(proxy.process.0.id());
-    // The search finds what is there.
+    // The search works, because it finds values that must be there.
     assert!(memory.holds(mailbox.as_bytes()) && memory.holds(b"scanner-in-memory"));
     for secret in [DEVICE, WRONG] {
         assert_eq!(memory.around(secret.as_bytes()), [""; 0], "{secret}");
@@ -72,7 +74,7 @@ fn a_devices_password_is_gone_from_memory_after_logout() {
     }
 }
 
-/// Where passwords go on to the server as they are, nothing of them stays either.
+/// A password that passes through to the server leaves no trace either.
 #[test]
 fn a_password_that_passes_through_is_gone_as_well() {
     let dovecot = Dovecot::start();
@@ -90,13 +92,13 @@ fn a_password_that_passes_through_is_gone_as_well() {
     assert_eq!(memory.around(PASSWORD.as_bytes()), [""; 0]);
 }
 
-/// Another process of the same user reads neither its environment nor its memory; and no core is dumped, whatever the limits
-/// were when it was started.
+/// Another process of the same user can read neither environment nor memory. The kernel dumps no core, whatever the
+/// limits at the start were.
 #[test]
 fn nobody_looks_into_it_and_no_core_is_dumped() {
     let directory = tempfile::tempdir().unwrap();
     let as_nobody = |command: &mut Command| {
-        // Root may look into everything; so the test is somebody else where it can be.
+        // Root may read everything, so the test becomes another user where it can.
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
@@ -143,7 +145,7 @@ fn nobody_looks_into_it_and_no_core_is_dumped() {
     assert!(!ended.core_dumped());
 }
 
-/// Every thread of it is confined, and says so at start; what a reload would need from elsewhere is refused with the reason.
+/// Every thread is confined, and the start says so. A reload that would need other files is refused with the reason.
 #[test]
 fn it_is_confined_and_a_reload_cannot_lead_it_elsewhere() {
     let text = listener("imap", "imap", "implicit", "");
@@ -188,7 +190,7 @@ fn confinement_can_be_left_out() {
     assert!(status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "0"])), "{status}");
 }
 
-/// A configuration that needs nothing, with its state directory beside it.
+/// A configuration without mail server, with its state directory beside it.
 fn observing(directory: &Path, more: &str) -> PathBuf {
     let (file, state) = (directory.join("packetboat.toml"), directory.join("state"));
     fs::create_dir(&state).unwrap();
@@ -200,7 +202,7 @@ fn observing(directory: &Path, more: &str) -> PathBuf {
     file
 }
 
-/// All that a process has in memory, as root reads it.
+/// The memory of a process, as root reads it.
 struct Memory(Vec<(String, Vec<u8>)>);
 
 impl Memory {
@@ -228,7 +230,7 @@ impl Memory {
         !self.around(what).is_empty()
     }
 
-    /// What stands around each place where it stands.
+    /// The octets around each occurrence.
     fn around(&self, what: &[u8]) -> Vec<String> {
         let places = self.0.iter().flat_map(|(name, octets)| {
             memchr::memmem::find_iter(octets, what).take(8).map(move |at| {
@@ -240,5 +242,5 @@ impl Memory {
     }
 }
 
-/// The user that owns nothing.
+/// A user that owns no files.
 const NOBODY: u32 = 65534;

@@ -1,4 +1,4 @@
-//! The log lines of one connection carry one id, so that an operator can follow it among others.
+//! This test proves that all log lines of one connection carry one id, so that an operator can follow it.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use support::dovecot::{Dovecot, PASSWORD};
 use support::imap::Imap;
 use support::proxy::{Proxy, listener, upstreams};
 
-/// Two devices at once, from one address, each with a failed login and a session; a third one is over the limit. A stranger
-/// begins with nonsense in place of TLS.
+/// Two devices connect at once from one address, each with a failed login and a session. A third is over the limit, and
+/// a stranger begins with nonsense in place of TLS.
 #[test]
 fn every_line_of_a_connection_carries_its_id() {
     let dovecot = Dovecot::start();

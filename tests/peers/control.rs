@@ -1,4 +1,5 @@
-//! The operator's commands and the service manager against readers of the page: who is a stranger there costs them nothing.
+//! These tests prove that strangers who read the page delay neither the operator's commands nor the service manager's
+//! watchdog.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -25,7 +26,7 @@ const OBSERVE: &str =
     "[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
 const NOBODY: u32 = 65534;
 
-/// The first line of the answer; empty where the connection is ended.
+/// The first line of the answer; empty if the connection was ended.
 fn asked(mut stream: Socket, path: &str) -> String {
     let mut answer = String::new();
     let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -38,7 +39,7 @@ fn run(configuration: &Path, arguments: &[&str]) -> Ran {
     Ran::of(command.args(arguments).arg("--config").arg(configuration).output().unwrap())
 }
 
-/// An inventory of so many devices of 3 KB each, as an earlier run has kept it.
+/// Writes an inventory of `count` devices of 3 KB each, like that of an earlier run.
 fn fill_inventory(state: &Path, count: usize) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let devices: Vec<_> = (0..count)
@@ -54,10 +55,10 @@ fn fill_inventory(state: &Path, count: usize) {
     fs::write(state.join("inventory.json"), json!({ "devices": devices }).to_string()).unwrap();
 }
 
-/// What it tells a service manager.
+/// A service manager, which receives the proxy's notifications.
 struct Manager {
     directory: tempfile::TempDir,
-    /// When it fed the watchdog.
+    /// The times at which the proxy fed the watchdog.
     fed: Arc<Mutex<Vec<Instant>>>,
 }
 
@@ -95,7 +96,7 @@ impl Manager {
     }
 }
 
-/// Who asks for the whole inventory as fast as the network takes it, from every address of this computer.
+/// Readers from every address of this computer fetch the whole inventory as fast as the network allows.
 #[test]
 fn readers_of_the_page_delay_neither_watchdog_nor_reload_nor_health() {
     let state = tempfile::tempdir().unwrap();
@@ -140,7 +141,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Pipelined requests over one connection, and every octet of the answers, until it ends.
+/// Sends pipelined requests on one connection, and reads every answer until the connection ends.
 fn read_inventory(mut stream: Socket, ended: &AtomicBool, answered: &AtomicUsize) {
     stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     if stream.write_all("GET /inventory.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(400).as_bytes()).is_err() {
@@ -157,7 +158,7 @@ fn read_inventory(mut stream: Socket, ended: &AtomicBool, answered: &AtomicUsize
     }
 }
 
-/// Silent connections take the places of their own source, and for a moment.
+/// Silent connections take only the places of their own source, and only for a moment.
 #[test]
 fn one_source_of_readers_blinds_no_other() {
     let proxy = Proxy::start(OBSERVE);
@@ -167,7 +168,7 @@ fn one_source_of_readers_blinds_no_other() {
     assert_eq!(healthy.code, 0, "{}", healthy.errors);
     assert_eq!(run(&proxy.configuration(), &["health", "--ready"]).code, 0);
     assert!(asked(tcp_from([127, 0, 0, 2], proxy.admin()), "/metrics").ends_with("200 OK"), "Prometheus");
-    // 127.0.0.2 was answered, and stays so where strangers hold all that is theirs.
+    // 127.0.0.2 has been answered before, so it is served although strangers hold all places for strangers.
     silent.extend((0..200).map(|number| tcp_from([127, 0, 1, 1 + number % 100], proxy.admin())));
     assert!(asked(tcp_from([127, 0, 0, 2], proxy.admin()), "/metrics").ends_with("200 OK"));
     assert_eq!(asked(tcp_from([127, 0, 0, 3], proxy.admin()), "/live"), "", "who was never answered");
@@ -180,7 +181,8 @@ fn one_source_of_readers_blinds_no_other() {
     assert!(asked(tcp_from([127, 0, 0, 1], proxy.admin()), "/live").ends_with("200 OK"));
 }
 
-/// Somebody else on the port of the page, once the proxy is gone: answers with a terminal's commands, and what was sent.
+/// An impostor on the page's port, once the proxy has gone. It answers with a terminal's commands, and records the
+/// requests.
 fn impostor(address: SocketAddr) -> Arc<Mutex<String>> {
     let listening = TcpListener::bind(address).unwrap();
     let heard = Arc::<Mutex<String>>::default();
@@ -222,14 +224,14 @@ fn the_admin_token_goes_to_nobody_who_has_the_port() {
         let heard = heard.lock().unwrap().clone();
         assert!(!heard.contains("a-token"), "{heard}");
         assert_eq!(left, [signal == "KILL"; 2], "{signal}");
-        // The next one is told from what the last one has left.
+        // The next proxy reports what the last one has left.
         let again = Proxy::start_with(Some(&proxy.state), "info", OBSERVE);
         assert_eq!(run(&again.configuration(), &["health"]).output, "alive\n");
         assert_eq!(again.reload().0, 0);
     }
 }
 
-/// A state directory that every user may change is refused; what another user has laid there meanwhile is not believed.
+/// The proxy refuses a state directory that every user may change, and ignores a file that another user has put there.
 #[test]
 fn another_user_in_the_state_directory() {
     let exchange = Exchange::new();
@@ -260,7 +262,7 @@ fn another_user_in_the_state_directory() {
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
-/// Root and the user of the service ask at a socket that nobody else can connect to, also where there is no page.
+/// Root and the service's user reach the socket, and no other user does, even where there is no page.
 #[test]
 fn the_socket_is_the_owners_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -273,7 +275,7 @@ fn the_socket_is_the_owners_alone() {
     let as_user = |user: u32, name: &str| {
         let (mut command, user) = (Command::new("setpriv"), user.to_string());
         command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
-        // To find the binary, wherever it is built.
+        // The capability lets the user run the binary, wherever it is built.
         command.args(["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]);
         command.args([env!("CARGO_BIN_EXE_packetboat"), name, "--config"]).arg(&file);
         command
@@ -281,18 +283,18 @@ fn the_socket_is_the_owners_alone() {
     let _running = Process::ready(&mut as_user(user, "run"));
     let socket = fs::symlink_metadata(state.join("control")).unwrap();
     assert_eq!((socket.mode() & 0o777, socket.uid()), (0o600, user));
-    // As if somebody had opened the directory.
+    // The directory is open to everybody, as after a mistake.
     fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
     for (asking, code) in [(0, 0), (user, 0), (64_902, 69)] {
         let ran = Ran::of(as_user(asking, "health").output().unwrap());
         assert_eq!(ran.code, code, "user {asking}: {}{}", ran.output, ran.errors);
     }
-    // Nor by the file's mode, should that be changed.
+    // The file's mode does not open the socket either.
     fs::set_permissions(state.join("control"), fs::Permissions::from_mode(0o666)).unwrap();
     assert_eq!(Ran::of(as_user(64_902, "health").output().unwrap()).code, 69);
 }
 
-/// Where nothing can be written, commands ask the page, and it has no token of theirs.
+/// Where the state directory cannot be written, commands ask the page, without their token.
 #[test]
 fn without_a_state_directory_the_page_is_asked() {
     let directory = tempfile::tempdir().unwrap();
@@ -313,7 +315,7 @@ fn without_a_state_directory_the_page_is_asked() {
     assert!(ran.code == 69 && ran.errors.contains("the admin token, which no command sends"), "{}", ran.errors);
 }
 
-/// Open connections of strangers, of as many addresses of this computer as they like, push no device out that has logged in.
+/// Strangers' open connections, from any number of addresses, push no device with a login out of the inventory.
 #[test]
 fn strangers_push_no_device_out_of_the_inventory() {
     let exchange = Exchange::new();

@@ -1,4 +1,5 @@
-//! `packetboat demo` as a newcomer runs it: the story, and then every line that it prints to try by hand.
+//! This test proves that `packetboat demo` works for a newcomer: the demonstration itself, and each command that it
+//! prints.
 
 use std::process::{Command, Stdio};
 
@@ -49,7 +50,7 @@ fn the_story_and_every_line_to_try() {
 
 fn shell(command: &str, input: &str) -> String {
     use std::io::Write;
-    // -verify_return_error and the like are the operator's; here the printed line runs as it is.
+    // An operator would add -verify_return_error; the test runs the printed line as it is.
     let mut child = Process::start(
         Command::new("sh")
             .args(["-c", &format!("{command} 2>&1")])

@@ -1,5 +1,7 @@
-//! The state directory under every fault that a disk, a clock or a kill can have: tokens and certificates are whole
-//! afterwards, devices get their mail meanwhile, and what is wrong is said once, with what to do.
+//! These tests prove that the state directory survives every fault of a disk, a clock or a kill.
+//!
+//! Tokens and certificates are whole afterwards, and devices get their mail meanwhile. One log line names each fault
+//! and its fix.
 
 mod clock;
 mod damage;

@@ -1,4 +1,5 @@
-//! One mail server whose protocols have an endpoint each: IMAP with implicit TLS at one host, POP3 with STLS at another.
+//! This test proves that one mail server may have an endpoint for each protocol: IMAP with implicit TLS, POP3 with STLS
+//! elsewhere.
 
 use support::dovecot::{Dovecot, PASSWORD};
 use support::imap::Imap;
@@ -11,7 +12,7 @@ const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES1
 #[test]
 fn devices_reach_each_protocol_at_its_own_endpoint() {
     let (imap, pop3) = (Dovecot::start(), Dovecot::start());
-    // Each of the two has an authority of its own.
+    // Each endpoint has a CA of its own.
     let directory = tempfile::tempdir().unwrap();
     let roots = directory.path().join("roots.pem");
     let both = [imap.roots(), pop3.roots()].map(|path| std::fs::read_to_string(path).unwrap()).concat();

@@ -1,4 +1,4 @@
-//! What goes wrong: the device gets a proper answer or alert, the operator one clear line.
+//! These tests prove that each failure gives the device a proper answer or alert, and the operator one clear line.
 
 use std::io::{Read, Write};
 
@@ -15,7 +15,7 @@ use support::proxy::{Proxy, listener, upstreams};
 use support::server;
 use support::stacks::{Start, Version, java, old, openssl};
 
-/// Both protocols are told, stay connected, and the log says why, once each.
+/// Checks that devices of both protocols get the answer and stay connected, and that the log has the reason once each.
 fn both_are_told(proxy: &Proxy, imap_code: &str, pop3_code: &str, log: &str) {
     let mut imap = proxy.imap("imap");
     let answer = imap.command("LOGIN user0 whatever");
@@ -39,7 +39,7 @@ fn a_wrong_password_costs_the_login_and_no_more() {
     let dovecot = Dovecot::start();
     let proxy = Proxy::for_dovecot(&dovecot, ["implicit", "starttls"], "");
     both_are_told(&proxy, "AUTHENTICATIONFAILED", "AUTH", "mail server refused user name or password");
-    // The right one on the same connection.
+    // The right password follows on the same connection.
     let small = message(1024);
     let user = dovecot.user_with(&[&small]);
     let mut imap = proxy.imap("imap");
@@ -112,7 +112,8 @@ fn upstream_speaks_no_tls() {
     both_are_told(&Proxy::for_port(port, ""), "CONTACTADMIN", "SYS/PERM", "set security = \\\"starttls\\\"");
 }
 
-/// One octet of a handshake message, and an alert in the middle of it: rustls has no words for that, and no alert.
+/// The server breaks a handshake message off after one octet and sends an alert; rustls has neither words nor an alert
+/// for that.
 #[test]
 fn upstream_breaks_a_handshake_message_off() {
     let port = server::plain(|mut stream| {
@@ -140,7 +141,7 @@ fn answers_injected_behind_starttls_upstream_are_not_believed() {
     let port = server::plain(|mut stream| {
         let _ = stream.write_all(b"* OK hello\r\n");
         server::hear(&mut stream);
-        // Both protocols' answer to STARTTLS, and at once the one to a login that has not been sent.
+        // The server answers STARTTLS, and at once a login that has not been sent.
         server::say(stream, "P1 OK begin\r\nP2 OK LOGIN completed\r\n");
     });
     let proxy = Proxy::for_port(port, "security = \"starttls\"");
@@ -175,14 +176,14 @@ fn commands_injected_behind_starttls_downstream_are_not_executed() {
     assert!(!dovecot.log().contains("user0"), "{}", dovecot.log());
 }
 
-/// A device that sends its ClientHello without waiting for the answer to STARTTLS is let in.
+/// A device that sends its ClientHello before the answer to STARTTLS is let in.
 #[test]
 fn a_client_hello_right_behind_starttls_is_taken() {
     let dovecot = Dovecot::start();
     let proxy = Proxy::start(&(upstreams(&dovecot) + &listener("imap", "imap", "starttls", "upstream = \"implicit\"")));
     let small = message(1024);
     let user = dovecot.user_with(&[&small]);
-    /// Swallows the two lines in clear that come before the handshake's first record.
+    /// A stream that drops the two lines in clear before the handshake's first record.
     #[derive(Debug)]
     struct Eager(support::connection::Socket, bool);
     impl Read for Eager {
@@ -212,7 +213,7 @@ fn a_client_hello_right_behind_starttls_is_taken() {
     Imap::over(Device::over(stream)).session(&user, PASSWORD, &[&small]);
 }
 
-/// Each refusal is an alert for the device and one line that says what to change.
+/// Each refusal is an alert for the device, and a line that says what to change.
 #[test]
 fn handshakes_that_a_legacy_listener_refuses() {
     let proxy = Proxy::start(&format!(
@@ -265,7 +266,7 @@ fn tls_and_no_tls_on_the_wrong_listener() {
     assert!(device.has_ended());
     let line = proxy.session_line("implicit").to_string();
     assert!(line.contains("the device speaks without TLS") && !line.contains("secret"), "{line}");
-    // A real device closes at once when it is greeted in clear, and may take its ClientHello with it.
+    // A real device closes at once when it gets a greeting in clear, and may take its ClientHello with it.
     let mut device = Device::plain(proxy.address("starttls"));
     device.line();
     device.send([22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1]);
@@ -274,7 +275,7 @@ fn tls_and_no_tls_on_the_wrong_listener() {
     assert!(line.contains("set entry = \\\"implicit\\\" on this listener"), "{line}");
 }
 
-/// The commonest mistake: the device does not use TLS. It is told, and so is the operator.
+/// The device does not use TLS, which is the commonest mistake. Both the device and the operator get the reason.
 #[test]
 fn a_login_in_clear_is_named() {
     let proxy = Proxy::start(

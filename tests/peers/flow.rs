@@ -1,4 +1,5 @@
-//! A NAT or a firewall forgets a connection while octets are on their way: both sides learn of it, and soon.
+//! These tests prove that both sides soon learn when a NAT or firewall has forgotten a connection in the middle of
+//! traffic.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -17,10 +18,11 @@ use support::server;
 use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account, device};
 
-/// Far below what the kernel takes by itself (tcp_retries2: a quarter of an hour), far above `keep_alive` and its probes.
+/// A time far below the kernel's own (tcp_retries2: a quarter of an hour), and far above `keep_alive` with its probes.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// A proxy with one place in the mailbox, and a mail server at this address. A message to the sender has the server speak.
+/// Starts a proxy with one session per mailbox, and a mail server at this address. A message to the sender makes the
+/// server send.
 fn proxy(issuer: &Issuer, address: &str, start: impl FnOnce(Server) -> u16) -> (Proxy, Sender<()>) {
     let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
     let (speak, told) = channel();
@@ -52,7 +54,7 @@ fn proxy(issuer: &Issuer, address: &str, start: impl FnOnce(Server) -> u16) -> (
         device("scanner", "scans", DEVICE_PASSWORD, ""),
         account("scans", "scan@contoso.example", "x", issuer),
     );
-    // What a reload sets holds for the connections to come, on both sides.
+    // A reload's setting applies to later connections, on both sides.
     let proxy = Proxy::start(&configuration);
     proxy.configure(&configuration.replace("\"1h\"", "\"4s\""));
     assert_eq!(proxy.reload().0, 0);
@@ -95,7 +97,7 @@ fn a_forgotten_flow_to_the_device_ends_the_session_and_gives_its_place_back() {
     imap.login("scanner", DEVICE_PASSWORD);
     imap.device.send("x IDLE\r\n");
     assert_eq!(imap.device.line(), "+ idling");
-    // The place is taken.
+    // The mailbox's one session is taken.
     let refused = connect(address).command(&format!("LOGIN scanner {DEVICE_PASSWORD}"));
     assert!(status(&refused).starts_with("NO "), "{refused:?}");
     network.forget();

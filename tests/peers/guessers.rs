@@ -1,5 +1,6 @@
-//! Strangers who guess passwords never cost a device its service: from its own login or made-up ones, from one address or
-//! hundreds, also behind a restart.
+//! These tests prove that password guessers never cost a device its service.
+//!
+//! They guess its own login or made-up ones, from one address or hundreds, and also after a restart.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
@@ -15,10 +16,10 @@ use support::process::PATIENCE;
 use support::proxy::{Proxy, translating_listener};
 
 const DEVICE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
-/// Beyond a visit at rest.
+/// The time that a visit may take beyond one at rest.
 const LATER: Duration = Duration::from_secs(1);
 
-/// With a listener named `clear`.
+/// The configuration, with a listener named `clear`.
 fn configuration(exchange: &Exchange, limits: &str) -> String {
     let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
     let clear = translating_listener("clear", "imap", "starttls", clear);
@@ -29,7 +30,7 @@ fn greeted(proxy: &Proxy, from: Ipv4Addr) -> Imap {
     Imap::greeted(Device::over(tcp_from(from, proxy.address("clear"))))
 }
 
-/// How long a device takes to come in from there, and out. It has to be let in at once.
+/// The time that a device from this address takes to log in and out. Its first login must succeed.
 fn visit(proxy: &Proxy, from: Ipv4Addr, password: &str) -> Duration {
     let begun = Instant::now();
     let mut imap = greeted(proxy, from);
@@ -39,7 +40,7 @@ fn visit(proxy: &Proxy, from: Ipv4Addr, password: &str) -> Duration {
     begun.elapsed()
 }
 
-/// One crowd at a time: it takes all of the processor.
+/// Runs one crowd at a time, because each takes all of the processor.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -50,8 +51,8 @@ fn stop(mut proxy: Proxy) {
     assert!(proxy.process.wait().success());
 }
 
-/// From an address where nobody was before; behind a restart, and a change of its password, also where the address has seen
-/// wrong passwords, because others share it.
+/// The device comes from a new address, and after a restart or a new password from an address with wrong passwords,
+/// too. Other devices may share that address.
 #[test]
 fn a_guesser_of_its_login_keeps_no_device_out() {
     let at_rest = {
@@ -87,8 +88,8 @@ fn a_guesser_of_its_login_keeps_no_device_out() {
     }
 }
 
-/// So many addresses with so many connections each, for logins that nobody has; a device polls more rarely than its password is
-/// remembered.
+/// Guessers at many addresses, with many connections each, try logins that do not exist. The device polls so rarely
+/// that its password is no longer remembered.
 fn strangers_cost_a_known_device_nothing(addresses: usize, connections: usize) {
     let _alone = alone();
     let exchange = Exchange::new();
@@ -105,7 +106,7 @@ fn strangers_cost_a_known_device_nothing(addresses: usize, connections: usize) {
         let mut visits = Vec::new();
         for _ in 0..4 {
             visits.push(visit(&proxy, DEVICE, PASSWORD));
-            // Until its password is not remembered any more.
+            // The proxy forgets the device's password meanwhile.
             std::thread::sleep(Duration::from_millis(1100));
         }
         let longest = visits.iter().max().unwrap();
@@ -130,8 +131,8 @@ fn four_hundred_addresses_that_guess_cost_a_known_device_nothing() {
     strangers_cost_a_known_device_nothing(400, 5);
 }
 
-/// The list of known devices is written soon after a login, for us alone and without a secret; a device that is removed is off it.
-/// A damaged one is told of, and begun anew.
+/// The list of known devices is written soon after a login, for its owner alone and without secrets. A removed device
+/// leaves it. A damaged list is reported, and begun anew.
 #[test]
 fn known_devices_are_kept() {
     let exchange = Exchange::new();
@@ -154,8 +155,8 @@ fn known_devices_are_kept() {
     until(&path, &["127.0.0.1 scanner3"]);
 }
 
-/// A list of an earlier version is read. Logins that are passed through leave it with the last listener for them, and devices
-/// with the last of these; a change of its password leaves a device there.
+/// The proxy reads a list of an earlier version. Pass-through logins leave it with their last listener, devices with
+/// the last of their listeners. A device stays when its password changes.
 #[test]
 fn known_devices_leave_the_list_with_what_they_logged_in_to() {
     let exchange = Exchange::new();
@@ -178,7 +179,7 @@ fn known_devices_leave_the_list_with_what_they_logged_in_to() {
     until(&path, &[]);
 }
 
-/// A wrong password takes as long for a login that nobody has as for that of a device, whatever the device's own hash costs.
+/// A wrong password takes the same time for a known login as for an unknown one, whatever the hash costs.
 #[test]
 fn the_clock_does_not_tell_which_logins_exist() {
     let exchange = Exchange::new();
@@ -194,12 +195,12 @@ fn the_clock_does_not_tell_which_logins_exist() {
         begun.elapsed()
     };
     let _alone = alone();
-    // The shortest of five: other work on this computer makes them longer, and none shorter.
+    // The shortest of five counts, because other work on this computer can only make one longer.
     let took = [LOGIN, "dear", "nobody"].map(|login| (0..5).map(|_| take(login)).min().unwrap());
     assert!(took.iter().all(|one| took.iter().all(|other| *one * 3 > *other)), "{took:.1?}");
 }
 
-/// Waits until the list of known devices has these sources and devices; days and marks are between them.
+/// Waits until the list of known devices has these sources and devices; days and marks stand between them.
 fn until(path: &Path, pairs: &[&str]) {
     let deadline = Instant::now() + PATIENCE;
     let read = || {

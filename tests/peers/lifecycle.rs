@@ -1,4 +1,5 @@
-//! How connections and the process end: deletions happen or do not, closes are passed on, SIGTERM drains.
+//! These tests prove how connections and the process end: deletions happen or do not, closes are passed on, SIGTERM
+//! drains.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,7 +14,7 @@ use support::proxy::{Proxy, listener};
 use support::server;
 use support::strain::until;
 
-/// What logrotate, shells and container runtimes send by habit ends nobody's session; QUIT and PWR drain as TERM does.
+/// Signals that logrotate, shells and container runtimes send by habit end no session; QUIT and PWR drain as TERM does.
 #[test]
 fn signals_by_habit() {
     let dovecot = Dovecot::start();
@@ -36,7 +37,7 @@ fn signals_by_habit() {
     }
 }
 
-/// From the first moment on: here while the configuration is still being read.
+/// Signals count from the first moment, here while the configuration is still being read.
 #[test]
 fn signals_while_it_starts() {
     let directory = tempfile::tempdir().unwrap();
@@ -46,13 +47,13 @@ fn signals_while_it_starts() {
     command.args(["run", "--config"]).arg(&file).stderr(Stdio::piped());
     let mut process = Process::start(&mut command);
     let log = Lines::of(process.0.stderr.take().unwrap());
-    // Opened by both only once it reads.
+    // Each of the two opens only once the proxy reads.
     let mut written = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
     ["USR1", "USR2", "ALRM", "HUP", "PIPE"].iter().for_each(|signal| process.signal(signal));
     let state = directory.path().join("state");
     let listener = listener("imap", "imap", "implicit", "");
     let text = format!("state_directory = {state:?}\n[admin]\nlisten = []\n{listener}");
-    // For the reload that SIGHUP asks for.
+    // SIGHUP asks for a reload, which reads this file.
     std::fs::write(directory.path().join("next"), &text).unwrap();
     std::fs::rename(directory.path().join("next"), &file).unwrap();
     written.write_all(text.as_bytes()).unwrap();
@@ -62,7 +63,8 @@ fn signals_while_it_starts() {
     }
 }
 
-/// QUIT, and gone before the answer: the server still hears it. A dropped device is never turned into a QUIT.
+/// The device sends QUIT and leaves before the answer; the server still gets the QUIT. The proxy never turns a lost
+/// device into a QUIT.
 #[test]
 fn deletions_happen_with_quit_and_only_then() {
     let dovecot = Dovecot::start();
@@ -99,7 +101,7 @@ fn deletions_happen_with_quit_and_only_then() {
     }
 }
 
-/// The server closes: the device reads all that was said, then close_notify.
+/// The server closes; the device gets all of the server's octets, then close_notify.
 #[test]
 fn a_server_that_closes_is_passed_on() {
     for notify in [true, false] {
@@ -133,7 +135,7 @@ fn a_server_that_closes_is_passed_on() {
     }
 }
 
-/// A device that has said all it has to say, and closed its half, still gets its answers.
+/// A device that has closed its half after the last command still gets its answers.
 #[test]
 fn a_half_closed_device_gets_its_answers() {
     let dovecot = Dovecot::start();
@@ -160,7 +162,7 @@ fn sigterm_lets_sessions_end_and_then_ends_them() {
     proxy.process.signal("TERM");
     proxy.log.wait_for("drain", |line| line.contains("SIGTERM: no new connections"));
     until("the listener closes", || TcpStream::connect(proxy.address("imap")).is_err());
-    // The running session goes on, until its time is over.
+    // The running session goes on until its time is over.
     imap.ok("SELECT INBOX");
     assert!(imap.fetch(1) == small);
     assert_eq!(imap.device.line(), "* BYE proxy is going down");
@@ -185,7 +187,7 @@ fn sigterm_does_not_wait_for_nobody() {
     proxy.log.wait_for("stop", |line| line.contains("stopped"));
 }
 
-/// The server goes away in the middle: the device is closed, and its next try is told.
+/// The server goes away in the middle; the device is closed, and its next login is refused with the reason.
 #[test]
 fn a_server_that_dies_takes_no_device_with_it() {
     let mut dovecot = Dovecot::start();

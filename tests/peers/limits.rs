@@ -1,4 +1,5 @@
-//! Limits by source, against the real binary: networks of IPv6, bursts of wrong passwords, devices behind one address.
+//! These tests prove the limits by source against the binary: IPv6 networks, bursts of wrong passwords, devices behind
+//! one address.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,7 +20,7 @@ use support::translated::device;
 
 const OBSERVED: &str = "observe = true\nallowed_networks = [\"127.0.0.0/8\", \"2001:db8::/32\", \"::1/128\"]\n";
 
-/// A network of its own for this thread and what it starts, in which all of 2001:db8::/32 is this host.
+/// Gives this thread and its children a network in which this host owns all of 2001:db8::/32.
 fn own_network() {
     let made = unshare(CloneFlags::CLONE_NEWNET).is_ok()
         && ["link set lo up", "-6 route add local 2001:db8::/32 dev lo"]
@@ -33,12 +34,12 @@ fn own_network() {
     );
 }
 
-/// Whether a device is greeted, and not refused or closed.
+/// Whether a device gets a greeting, and is neither refused nor closed.
 fn is_greeted(device: &mut Device) -> bool {
     device.try_line().is_some_and(|line| line.starts_with(b"* OK "))
 }
 
-/// A host with one network of IPv6 has 2^64 addresses, and is one source all the same.
+/// A host with one IPv6 network has 2^64 addresses, and counts as one source.
 #[test]
 fn a_network_of_ipv6_is_one_source() {
     own_network();
@@ -62,12 +63,12 @@ fn a_network_of_ipv6_is_one_source() {
     assert!(is_greeted(&mut from(8, 1)), "another network");
     let line = proxy.log.wait_for("refusal", |line| line.contains("too_many_from_source"));
     assert!(line.contains("limits.connections_per_source = 5, for an IPv6 /64 network"), "{line}");
-    // A minute's worth at once, and then five a second (log.lines_per_minute_of_source = 300).
+    // The rate allows a minute's worth at once, and then five lines a second (log.lines_per_minute_of_source = 300).
     let lines = proxy.log.count(|line| line.contains("\"refused: "));
     assert!(lines <= 301 + 5 * usize::try_from(begun.elapsed().as_secs()).unwrap(), "{lines} lines about one source");
 }
 
-/// The same where a balancer names the sources.
+/// The limit is the same where a balancer names the sources.
 #[test]
 fn a_network_of_ipv6_is_one_source_behind_a_balancer() {
     let more = format!("proxy_protocol = [\"127.0.0.1/32\"]\n{OBSERVED}");
@@ -84,14 +85,14 @@ fn a_network_of_ipv6_is_one_source_behind_a_balancer() {
     assert_eq!(greeted.len(), 3);
 }
 
-/// When tries of one login begin that are all wrong, with the delays of these tests: as many at once as passwords are
-/// verified at a time, and then by the delays of 1 s and 2 s.
+/// The number of wrong tries of one login that may have begun. At first there are as many as passwords are verified at
+/// a time; then delays of 1 s and 2 s follow.
 fn begun_within(elapsed: Duration) -> usize {
     let since = [0.0, 0.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0];
     since.iter().filter(|since| **since <= elapsed.as_secs_f64()).count()
 }
 
-/// Sends these logins at the same moment, each on a connection of its own; the answers.
+/// Sends these logins at the same moment, each on a connection of its own; returns the answers.
 fn at_once(proxy: &Proxy, logins: &[String]) -> Vec<String> {
     let mut devices: Vec<Imap> = logins.iter().map(|_| exchange::imap(proxy)).collect();
     for (device, login) in devices.iter_mut().zip(logins) {
@@ -114,7 +115,7 @@ fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
     let (looked_at, not) = (lines("the password is not one of device"), lines("too many wrong passwords of late"));
     assert_eq!(looked_at + not, 30);
     assert!((1..=begun_within(begun.elapsed())).contains(&looked_at), "{looked_at} in {:?}", begun.elapsed());
-    // Whose password nobody has looked at is not told that it is wrong.
+    // A password that was not verified is never called wrong.
     assert_eq!((told("AUTHENTICATIONFAILED"), told("UNAVAILABLE")), (looked_at, not), "{answers:?}");
     let mut pop3: Vec<_> = (0..12).map(|_| exchange::pop3(&proxy)).collect();
     pop3.iter_mut().for_each(|one| one.device.send("USER nobody\r\nPASS guess\r\n"));
@@ -131,11 +132,11 @@ fn a_burst_of_wrong_passwords_is_held_to_the_rate() {
         };
         assert_eq!(of("imap") + of("pop3"), count, "{reason}");
     }
-    // The device itself, remembered from nowhere, is in once a delay is over.
+    // The device itself, which no source remembers, logs in once a delay is over.
     assert!(exchange::imap_login(&proxy).starts_with("OK"));
 }
 
-/// Whoever guesses a login all the time, from elsewhere, does not keep the device out that has the password.
+/// A constant guesser of a login, elsewhere, does not lock out the device that has the password.
 #[test]
 fn a_guesser_does_not_keep_the_device_out() {
     let exchange = Exchange::new();
@@ -162,7 +163,7 @@ fn a_guesser_does_not_keep_the_device_out() {
     });
 }
 
-/// Twelve devices behind one address (a NAT, a balancer), which start when the power comes back.
+/// Twelve devices behind one address (a NAT, a balancer) start when the power returns.
 #[test]
 fn devices_behind_one_address_are_in_at_once() {
     let exchange = Exchange::new();
@@ -174,7 +175,7 @@ fn devices_behind_one_address_are_in_at_once() {
     assert!(answers.iter().all(|answer| answer.starts_with("OK")), "{answers:?}");
 }
 
-/// A device whose keyboard or firmware knows Latin-1, or Windows-1252, is let in with the same password and name.
+/// A device that sends Latin-1 or Windows-1252 logs in with the same name and password.
 #[test]
 fn passwords_and_logins_in_latin_1() {
     let exchange = Exchange::new();
@@ -208,8 +209,7 @@ fn passwords_and_logins_in_latin_1() {
     assert!(wrong[0].starts_with("NO [AUTHENTICATIONFAILED]"), "{wrong:?}");
 }
 
-/// Where logins are passed through, the server hears the octets that the device sent: which character set it wants is its own
-/// affair.
+/// The server of a pass-through login gets the device's own octets, because the character set is the server's decision.
 #[test]
 fn a_password_that_is_passed_through_is_not_read() {
     let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
@@ -232,7 +232,8 @@ fn a_password_that_is_passed_through_is_not_read() {
     assert!(status(&device.answer("t")).starts_with("NO "));
 }
 
-/// RFC 4616 §2: an authorization identity that is another name of the same device changes nothing; any other is refused.
+/// An authorization identity that is another name of the same device changes nothing; any other is refused (RFC 4616
+/// §2).
 #[test]
 fn authorization_identities_of_the_device_itself() {
     let exchange = Exchange::new();
@@ -270,7 +271,7 @@ fn authorization_identities_of_the_device_itself() {
     assert!(!names.contains("boss"), "{names}");
 }
 
-/// What a device hears that says this, up to the end of the connection. A reset is a failure.
+/// Sends these octets; returns the reply up to the end of the connection. A reset is a failure.
 fn heard(mut stream: impl Read + Write, says: &[u8]) -> String {
     stream.write_all(says).unwrap();
     let mut heard = String::new();
@@ -278,13 +279,13 @@ fn heard(mut stream: impl Read + Write, says: &[u8]) -> String {
     heard
 }
 
-/// One that is over a limit is told so, where it would have been greeted in clear.
+/// A device over a limit gets the reason where it would have been greeted in clear.
 #[test]
 fn a_refused_device_is_told_why() {
     let listener = |name: &str, protocol: &str, entry: &str, more: &str| {
         translating_listener(name, protocol, entry, &format!("detect_delay = \"200ms\"\n{OBSERVED}{more}"))
     };
-    // Strangers have four of them.
+    // Strangers may have four of the six connections.
     let limits = "[limits]\nconnections_per_source = 2\nconnections = 6\n";
     let proxy = Proxy::start(
         &(limits.to_owned()
@@ -305,7 +306,7 @@ fn a_refused_device_is_told_why() {
     let hello = b"\x16\x03\x01\x00\x40\x01\x00\x00\x3c\x03\x01";
     for (name, says, hears) in [
         ("imap", &b""[..], bye.as_str()),
-        // What was sent before the greeting does not turn the end into a reset.
+        // Octets sent before the greeting do not turn the end into a reset.
         ("imap", b"a CAPABILITY\r\nb LOGIN scanner3 k7m2xp9at\r\n", &bye),
         ("pop3", b"", &err),
         ("pop3", b"USER scanner3\r\n", &err),
@@ -314,13 +315,13 @@ fn a_refused_device_is_told_why() {
     ] {
         assert_eq!(heard(tcp(proxy.address(name)), says), hears, "{name}, behind {says:?}");
     }
-    // Before TLS nothing can be said.
+    // Before TLS the proxy can send no reason.
     assert_eq!(heard(tcp(proxy.address("implicit")), b""), "");
     let mut begins = tcp(proxy.address("auto"));
     begins.write_all(hello).unwrap();
     begins.shutdown(std::net::Shutdown::Write).unwrap();
     assert!(Device::over(begins).has_ended(), "no words in clear where TLS begins");
-    // Behind a balancer, and over the limit in all.
+    // A device behind a balancer gets the reason, too, also when the limit of all connections is reached.
     let announced = |source: &str| {
         heard(tcp(proxy.address("balanced")), format!("PROXY TCP4 {source} 127.0.0.1 4711 110\r\n").as_bytes())
     };
@@ -337,13 +338,13 @@ fn a_refused_device_is_told_why() {
     assert_eq!(stranger("imap"), "* BYE too many connections\r\n");
     assert_eq!(stranger("pop3"), "-ERR too many connections\r\n");
     assert_eq!(announced("127.0.0.8"), "-ERR too many connections\r\n");
-    // Two more than there is room for say nothing at all.
+    // Silent connections fill the remaining places, and exceed the limit by two.
     let _silent = [(); 4].map(|()| tcp(proxy.address("balanced")));
     proxy.log.wait_for("refusal", |line| line.contains("refused: too many connections: limits.connections = 6\""));
     let mut unread = tcp(proxy.address("balanced"));
     unread.write_all(b"PROXY TCP4 127.0.0.8 127.0.0.1 4711 110\r\n").unwrap();
     assert!(Device::over(unread).has_ended(), "its header is not read, and what follows may be TLS");
-    // It is seen: in the log, in metrics and on the page.
+    // The refusal appears in the log, in metrics and on the page.
     proxy.logs(9, "refused: too many connections from this source: limits.connections_per_source = 2");
     assert!(proxy.get("/metrics").contains("refused_total{listener=\"auto\",reason=\"too_many_from_source\"} 3"));
     let devices = proxy.status()["devices"].clone();
@@ -352,7 +353,7 @@ fn a_refused_device_is_told_why() {
     assert!(failures.iter().any(|failure| failure.contains("limits.connections")), "{devices}");
 }
 
-/// Whoever is refused again and again, and never closes, ties up no more than a few files, for two seconds.
+/// A source that is refused again and again, and never closes, holds only a few files, for two seconds.
 #[test]
 fn a_flood_of_refused_connections_ties_nothing_up() {
     let proxy = Proxy::start(
@@ -367,7 +368,7 @@ fn a_flood_of_refused_connections_ties_nothing_up() {
     let most = proxy.process.open_files();
     assert!(most <= files + 64 + 8, "{most} open files, and {files} before");
     both.iter_mut().for_each(|device| drop(device.ok("NOOP")));
-    // Each of them is let go, whether or not it closes.
+    // The proxy closes each of them, whether or not the device does.
     for stream in &mut crowd {
         let _ = stream.read_to_end(&mut Vec::new());
     }

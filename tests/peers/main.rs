@@ -1,4 +1,5 @@
-//! packetboat between real peers: Dovecot and a pretend Exchange Online upstream; OpenSSL, GnuTLS, mbedTLS and Java devices downstream.
+//! These tests prove packetboat between real peers: Dovecot and a pretend Exchange Online upstream; OpenSSL, GnuTLS,
+//! mbedTLS and Java devices downstream.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

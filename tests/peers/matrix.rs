@@ -1,4 +1,6 @@
-//! Each entry × protocol × TLS stack: log in, list, fetch 1 KB and 25 MB byte for byte, delete, log out.
+//! These tests prove each combination of entry, protocol and TLS stack.
+//!
+//! A device logs in, lists, fetches 1 KB and 25 MB byte for byte, deletes, and logs out.
 
 use std::sync::OnceLock;
 
@@ -10,7 +12,7 @@ use support::pop3::Pop3;
 use support::proxy::{Proxy, listener, upstreams};
 use support::stacks::{Stack, Start, Version};
 
-/// The entries that a device may find, with the way in that it takes.
+/// Entries of a listener, and whether the device uses STARTTLS.
 const ENTRIES: &[(&str, bool)] = &[("implicit", false), ("starttls", true), ("auto", false), ("auto", true)];
 
 fn big() -> &'static [u8] {
@@ -18,7 +20,7 @@ fn big() -> &'static [u8] {
     BIG.get_or_init(|| message(25 * 1024 * 1024))
 }
 
-/// Every entry, both protocols, both kinds of upstream, one stack.
+/// Runs one stack through every entry, both protocols, and both kinds of upstream.
 fn every_entry(stack: Stack, profile: &str, tls_version: &str) {
     let dovecot = Dovecot::start();
     let mut configuration = upstreams(&dovecot);

@@ -1,5 +1,6 @@
-//! A password that stands in the wrong place of the configuration comes back nowhere: not in the log, on the page, in its data,
-//! nor in what `check` and `reload` print.
+//! This test proves that a password in the wrong place of the configuration is repeated nowhere.
+//!
+//! It reaches neither the log, the page and its data, nor the output of `check` and `reload`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +42,7 @@ fn values_of_a_refused_configuration_are_told_nowhere() {
         proxy.configure(&configuration);
         let (code, reload) = proxy.reload();
         assert_ne!(code, 0, "{configuration}\n{reload}");
-        // The page has it by now, or in a moment.
+        // The page shows the problem now or in a moment.
         let first = serde_json::to_string(reload.lines().find(|line| !line.starts_with("warning: ")).unwrap()).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while !proxy.get("/status.json").contains(first.trim_matches('"')) {

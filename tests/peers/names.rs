@@ -1,5 +1,5 @@
-//! Name resolution while packetboat is confined, where /etc/resolv.conf leads to a place that no list knows: WSL has it in
-//! /mnt/wsl, OpenWrt in /tmp.
+//! These tests prove that the confined proxy resolves names wherever /etc/resolv.conf leads: /mnt/wsl in WSL, /tmp in
+//! OpenWrt.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -23,7 +23,7 @@ use support::translated::{DEVICE_PASSWORD, account, device};
 
 const HOST: &str = "mail.contoso.example";
 
-/// A host of its own whose /etc is a copy, with a name server that knows [`HOST`].
+/// A host whose /etc is a copy, with a name server that knows [`HOST`].
 struct Host {
     _network: Network,
     _etc: tempfile::TempDir,
@@ -43,7 +43,7 @@ impl Host {
         Self { _network: network, _etc: etc }
     }
 
-    /// /etc/resolv.conf leads there, by way of another link, and names the name server.
+    /// Makes /etc/resolv.conf lead to this file, through another link, and name the name server.
     fn resolves_by(&self, file: &str) {
         let file = Path::new(file);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -56,7 +56,7 @@ impl Host {
     }
 }
 
-/// Answers for [`HOST`] with 127.0.0.1, and with nothing for its IPv6 addresses (RFC 1035 section 4.1).
+/// Answers for [`HOST`] with 127.0.0.1, and with no IPv6 address (RFC 1035 section 4.1).
 fn name_server(socket: &UdpSocket) {
     let mut query = [0; 512];
     while let Ok((length, peer)) = socket.recv_from(&mut query) {
@@ -77,7 +77,7 @@ fn run(command: &str) {
     assert!(status.success(), "run this as root, in a container with CAP_SYS_ADMIN: {command}");
 }
 
-/// A mail server of that name, as `[upstream.x]`; it lives as long as the directory.
+/// A mail server of that name, as `[upstream.x]`, which lives as long as the directory.
 fn upstream(directory: &Path) -> String {
     let certificates = Certificates::for_name(HOST, 30);
     certificates.write(directory);
@@ -108,7 +108,7 @@ fn names_resolve_wherever_resolv_conf_leads() {
     let _ = fs::remove_file(directly);
 }
 
-/// A link on the way to a file of the system opens nothing of what lies beside it.
+/// A link on the way to a system file makes no neighbour of that file readable.
 #[test]
 fn a_resolv_conf_by_way_of_var_run_opens_nothing_else_in_var() {
     let _host = Host::new();
@@ -130,7 +130,7 @@ fn a_resolv_conf_by_way_of_var_run_opens_nothing_else_in_var() {
     assert!(said.contains(&format!("{} is in a directory that packetboat may not open", chain.display())), "{said}");
 }
 
-/// What writes it starts later, in a directory that is everybody's.
+/// The program that writes the file starts later, in a directory that every user can write.
 #[test]
 fn a_resolv_conf_that_is_awaited_in_a_wide_directory_needs_a_restart_and_the_start_says_so() {
     let _host = Host::new();
@@ -147,7 +147,7 @@ fn a_resolv_conf_that_is_awaited_in_a_wide_directory_needs_a_restart_and_the_sta
     assert!(proxy.reload().1.contains("/mnt/c/chain.pem is in a directory that packetboat may not open"));
 }
 
-/// The resolver itself says no more than that it failed.
+/// The resolver itself reports only a failure.
 #[test]
 fn a_resolver_that_is_kept_from_its_file_names_the_file_and_the_key() {
     let host = Host::new();
@@ -163,7 +163,7 @@ fn a_resolver_that_is_kept_from_its_file_names_the_file_and_the_key() {
     }
 }
 
-/// What the service will be denied, the check is denied; and what it will be allowed, allowed.
+/// `check` is denied and allowed the same files as the service.
 #[test]
 fn check_online_is_confined_as_the_service_is() {
     let host = Host::new();
@@ -189,9 +189,9 @@ fn check_online_is_confined_as_the_service_is() {
     let checked = Ran::of(check().output().unwrap());
     assert!(checked.code == 0 && checked.output.contains("IMAP   ok"), "{}{}", checked.output, checked.errors);
     assert!(!checked.errors.contains("confine"), "{}", checked.errors);
-    // It may be root that checks: the service's user could not use what it makes.
+    // The check may run as root, whose files the service's user could not use.
     assert!(!directory.path().join("state").exists());
-    // A mail server that says nothing, so that there is time to look.
+    // The mail server sends nothing, so that the test has time to look.
     let silent = server::plain(std::mem::forget);
     fs::write(&file, text(&format!("[upstream.x]\nhost = \"127.0.0.1\"\nimap_port = {silent}\n"))).unwrap();
     let process = Process::start(check().stdout(Stdio::null()).stderr(Stdio::null()));

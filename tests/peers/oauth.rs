@@ -1,4 +1,5 @@
-//! Logins that are translated: devices with passwords of their own, a pretend Exchange Online that wants tokens.
+//! These tests prove translated logins: devices with passwords of their own, and a pretend Exchange Online that accepts
+//! only tokens.
 
 mod endpoint;
 mod gateway;

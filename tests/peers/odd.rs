@@ -1,5 +1,7 @@
-//! Devices that say their commands otherwise than others do: with marks in front of them, blanks around names, without padding,
-//! with arguments as long as they may be, and those that close their half behind the last command.
+//! These tests prove that unusual commands of devices work: marks before them, blanks around names, no padding,
+//! arguments of maximum length.
+//!
+//! Devices may also close their half after the last command.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -15,7 +17,7 @@ fn base64(text: impl AsRef<[u8]>) -> String {
     openssl::base64::encode_block(text.as_ref())
 }
 
-/// What a listener in clear answers to this, up to the end that the device asks for.
+/// The answer of a listener in clear to these words, up to the end that the device asks for.
 fn answers(wires: &Wires, listener: &str, words: &[u8]) -> String {
     let mut device = tcp(wires.proxy.address(listener));
     device.write_all(words).unwrap();
@@ -24,7 +26,7 @@ fn answers(wires: &Wires, listener: &str, words: &[u8]) -> String {
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-/// A user name as people type it; the password is not trimmed.
+/// The user name may have blanks around it, as people type it; the password is not trimmed.
 #[test]
 fn a_name_means_the_same_in_every_way_to_log_in() {
     let wires = Wires::new();
@@ -71,20 +73,21 @@ fn what_writers_put_in_front_of_a_command_is_no_tls() {
         let heard = answers(&wires, "clear3", &[front, login.as_bytes()].concat());
         assert!(heard.contains("+OK logged in"), "{front:?}: {heard}");
     }
-    // Other 8-bit octets are told as what they are.
+    // Other 8-bit octets are reported as such.
     let heard = answers(&wires, "clear", b"\xe4\xf6\xfc\r\na LOGOUT\r\n");
     assert!(heard.contains("* BAD a command begins with a tag") && heard.contains("a OK"), "{heard}");
     let heard = answers(&wires, "clear3", b"\xe4\xf6\xfc\r\nQUIT\r\n");
     assert!(heard.contains("-ERR command unknown"), "{heard}");
     assert_eq!(wires.proxy.log.count(|line| line.contains("begins with TLS")), 0, "{}", wires.proxy.log.all());
-    // A ClientHello is one, in either format.
+    // A ClientHello is recognised in either format.
     for hello in [&b"\x16\x03\x01\x00\x05\x01"[..], b"\x80\x2e\x01\x03\x01\x00"] {
         answers(&wires, "clear", hello);
     }
     wires.proxy.logs(2, "begins with TLS after it was greeted in clear");
 }
 
-/// 30 fields of 30 octets with values of 1024 (RFC 2971 §3.3), as quoted strings and as literals of both kinds.
+/// The command has 30 fields of 30 octets with values of 1024 (RFC 2971 §3.3), as quoted strings and as both kinds of
+/// literals.
 #[test]
 fn an_id_as_long_as_it_may_be_is_answered() {
     let wires = Wires::new();
@@ -107,7 +110,7 @@ fn an_id_as_long_as_it_may_be_is_answered() {
     assert!(heard.contains("a OK NOOP completed\r\nb BAD ") && heard.contains("c OK"), "{heard}");
 }
 
-/// `printf 'a LOGIN u p\r\n' | nc -q9`: it has said all, and reads on.
+/// The device is `printf 'a LOGIN u p\r\n' | nc -q9`, which has sent everything, and reads on.
 #[test]
 fn a_device_that_closes_its_half_behind_a_command_is_answered() {
     let wires = Wires::new();
@@ -146,7 +149,7 @@ fn a_device_that_closes_its_half_behind_a_command_is_answered() {
     }
 }
 
-/// Says this, then close_notify and the end of its half.
+/// Sends these words, then close_notify and FIN.
 fn over_tls(wires: &Wires, listener: &str, words: &str) -> String {
     let address = wires.proxy.address(listener);
     let mut device = openssl(address, Start::Implicit, |context| old(context, Version::Tls1_0, "AES128-SHA")).unwrap();

@@ -1,4 +1,5 @@
-//! The page in a real browser: devices appear live, hostile names stay text, and what it shows is what is so.
+//! These tests prove the page in a real browser: devices appear live, hostile names stay text, and its content is
+//! correct.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,12 +40,12 @@ fn devices_appear_live_with_verdict_and_reason() {
     open(&browser, &proxy);
     assert!(browser.evaluate("document.querySelector('#summary').textContent").as_str().unwrap().contains("No device"));
 
-    // Which library speaks with devices, and how long it is mended.
+    // The page names the library that speaks with devices, and the end of its support.
     let library = browser.evaluate("document.querySelector('#openssl').textContent");
     let linked = format!("{}, supported until 20", ::openssl::version::version());
     assert!(library.as_str().unwrap().starts_with(&linked), "{library}");
 
-    // No reload of the page from here on: a variable of it would be gone.
+    // A variable marks the page; a reload of the page would lose it.
     browser.evaluate("window.same = true");
     let mut device = exchange::imap(&proxy);
     device.login(LOGIN, exchange::PASSWORD);
@@ -59,7 +60,7 @@ fn devices_appear_live_with_verdict_and_reason() {
     device.ok("LOGOUT");
     drop(device);
 
-    // Refused, and why.
+    // The page shows a refused device, with the reason.
     openssl(proxy.address("pop3"), Start::Implicit, |context| old(context, Version::Tls1_0, "RC4-SHA")).unwrap_err();
     let refused = row("td.verdict", "refused: offers RC4 only");
     browser.wait_for("refused device", &format!("!!({refused})"));
@@ -72,7 +73,7 @@ fn devices_appear_live_with_verdict_and_reason() {
         "first"
     );
 
-    // A login that would be markup stays text.
+    // A login with markup in it stays text.
     let hostile = "<img src=x onerror=window.hacked=1>";
     exchange::imap(&proxy).command(&format!("LOGIN \"{hostile}\" guess"));
     let text = row("td.logins", hostile);
@@ -80,7 +81,7 @@ fn devices_appear_live_with_verdict_and_reason() {
     assert_eq!(browser.evaluate("document.querySelectorAll('img').length"), 0);
     assert_eq!(browser.evaluate("window.hacked === undefined"), true);
 
-    // Better ones, and others, for the picture.
+    // Newer devices and others complete the picture.
     drop(openssl(proxy.address("imap"), Start::Implicit, |_| {}).unwrap());
     let _ = Stack::Openssl { version: Version::Tls1_2, ciphers: "AES128-SHA" }
         .connect(proxy.address("imap-strict"), Start::StartTls("imap"));
@@ -98,7 +99,7 @@ fn devices_appear_live_with_verdict_and_reason() {
     assert!(expiries.as_str().unwrap().contains("certificate \"default\""), "{expiries}");
     assert_eq!(browser.evaluate("window.same"), true);
 
-    // For spreadsheets and programs.
+    // The page exports CSV for spreadsheets and JSON for programs.
     browser.click("#csv");
     let csv = String::from_utf8(browser.downloaded("packetboat-inventory.csv")).unwrap();
     assert!(csv.starts_with("source,name,") && csv.contains("needs packetboat: TLS 1.0 only"), "{csv}");
@@ -110,7 +111,7 @@ fn devices_appear_live_with_verdict_and_reason() {
     assert!(console.is_empty(), "{console:?}");
 }
 
-/// Where a token is asked for, the page asks for it, and shows nothing before.
+/// The page asks for the token where one is configured, and shows nothing before.
 #[test]
 fn the_page_asks_for_the_token() {
     let directory = tempfile::tempdir().unwrap();
@@ -137,7 +138,7 @@ fn the_page_asks_for_the_token() {
     browser.wait_for("listener", "document.querySelector('#listeners').textContent.includes('Observes')");
 }
 
-/// Where pictures are left: those of the README, if SCREENSHOTS says so.
+/// The directory of the pictures: that of the README's, if SCREENSHOTS says so.
 fn pictures() -> PathBuf {
     let directory = std::env::var_os("SCREENSHOTS").map(PathBuf::from);
     let directory = directory.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots"));
@@ -145,12 +146,12 @@ fn pictures() -> PathBuf {
     directory
 }
 
-/// A device at an address of its own.
+/// A device with an address of its own.
 fn tls_from(host: u8, address: SocketAddr, configure: impl FnOnce(&mut SslContextBuilder)) -> Option<TlsStream> {
     Ssl::new(&context(configure)).unwrap().connect(tcp_from([127, 0, 0, host], address)).ok()
 }
 
-/// An office, in light, dark, and on a phone: nothing is cut off, and the pictures are those of the README.
+/// The page shows an office in light, in dark, and on a phone; nothing is cut off. The README has these pictures.
 #[test]
 fn pictures_of_an_office() {
     let exchange = Exchange::new();

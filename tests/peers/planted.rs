@@ -1,5 +1,7 @@
-//! A device's password goes to us alone: secrets are planted in every command that carries one, in every state, and searched
-//! for on every wire: the mail server, the token endpoint, the log, the page, the disk.
+//! These tests prove that a device's password goes to packetboat alone, in every command and state that can carry one.
+//!
+//! They search every wire and record for planted secrets: the mail server, the token endpoint, the log, the page, the
+//! disk.
 
 use crate::secrets::{files_below, holds, shown_by};
 use support::device::Device;
@@ -11,7 +13,7 @@ use support::translated::{DEVICE_PASSWORD, account, device};
 
 const PLANTED: &str = "planted-4k2x9-secret";
 
-/// A server, a token endpoint, and the proxy between, with a device that may delete and one that may not.
+/// A server, a token endpoint, and the proxy between them, with one device that may delete and one that may not.
 pub struct Wires {
     server: Recorder,
     issuer: Issuer,
@@ -25,7 +27,7 @@ impl Wires {
         Self::with("")
     }
 
-    /// With more limits.
+    /// Starts them with additional limits.
     pub fn with(limits: &str) -> Self {
         let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
         let (server, issuer) = (Recorder::start(), Issuer::start());
@@ -54,7 +56,7 @@ impl Wires {
         device
     }
 
-    /// All that anybody but the device has heard.
+    /// Everything that any party but the device has received.
     fn all(&self) -> String {
         let asked = format!("{:?}", self.issuer.requests());
         let files = files_below(&self.proxy.state_directory());
@@ -76,7 +78,7 @@ fn base64(text: impl AsRef<[u8]>) -> String {
     openssl::base64::encode_block(text.as_ref())
 }
 
-/// A tag, a login that carries the secret behind it, in every form.
+/// Login commands with the secret after them, in every form.
 fn imap_logins() -> Vec<String> {
     let (user, password) = (base64("scanner3"), base64(PLANTED));
     let plain = base64(format!("\0scanner3\0{PLANTED}"));
@@ -91,7 +93,7 @@ fn imap_logins() -> Vec<String> {
         format!("x LOGIN {{8+}}\r\nscanner3 {{{length}+}}\r\n{PLANTED}\r\n"),
         format!("x LOGIN {{8}}\r\nscanner3 {{{length}}}\r\n{PLANTED}\r\n"),
         format!("x LOGIN scanner3 {{{}}}\r\nsome {PLANTED}\r\n", length + 5),
-        // Passwords that look like a command, with the literals that announce them refused.
+        // The passwords look like a command, and the literals that announce them are refused.
         format!("x LOGIN {{8}}\r\nscanner3 {{{}}}\r\nmy noop {PLANTED}\r\n", length + 8),
         format!("x LOGIN {{8+}}\r\nscanner3 {{{}}}\r\nmy list {PLANTED}\r\n", length + 8),
         format!("x LOGIN scanner3 {{{}}}\r\n\0{PLANTED} noop\r\n", length + 5),
@@ -129,7 +131,7 @@ fn pop3_logins() -> Vec<String> {
     ]
 }
 
-/// Says this, and then NOOP; what comes before the answer to that.
+/// Sends these words and then NOOP; returns the lines before NOOP's answer.
 fn heard_behind(device: &mut Device, words: &str, number: usize) -> Vec<String> {
     device.send(format!("{words}n{number} NOOP\r\n"));
     let mut heard = Vec::new();
@@ -149,7 +151,7 @@ fn a_planted_secret_in_imap_reaches_nobody() {
     for login in LOGINS {
         let mut device = wires.connect("imap");
         for words in imap_logins() {
-            // Before the login; some answers are `+`, and the NOOP is the response.
+            // Before the login some answers are `+`, and then NOOP is the response to them.
             let mut early = wires.connect("imap");
             early.send(format!("{words}*\r\ny NOOP\r\ny LOGOUT\r\n"));
             while early.try_line().is_some() {}
@@ -167,7 +169,7 @@ fn a_planted_secret_in_imap_reaches_nobody() {
             let refused = |line: &String| line.starts_with("x BAD ") || line.starts_with("* BAD ");
             assert!(heard.iter().any(refused), "{login}: {before}{words}: {heard:?}");
         }
-        // Pipelined behind the login, while it is under way.
+        // The words come pipelined after the login, while it is under way.
         for words in imap_logins() {
             let mut device = wires.connect("imap");
             let heard = heard_behind(&mut device, &format!("a LOGIN {login} {DEVICE_PASSWORD}\r\n{words}"), 0);
@@ -194,7 +196,7 @@ fn a_planted_secret_in_pop3_reaches_nobody() {
         };
         is_in(&mut device);
         assert_eq!([device.line(), device.line()], ["+OK send PASS", "+OK logged in"]);
-        // As many answers as lines, and in their order.
+        // There are as many answers as lines, in the same order.
         let refused = |device: &mut Device, words: &str| {
             device.send(format!("STAT\r\n{words}LIST\r\n"));
             assert_eq!(device.line(), "+OK", "{words}");
@@ -218,7 +220,7 @@ fn a_planted_secret_in_pop3_reaches_nobody() {
     wires.assert_clean();
 }
 
-/// Where logins are passed through, the server knows the password anyway, and it has the last word.
+/// A pass-through server knows the password anyway, and it decides about further logins.
 #[test]
 fn a_second_login_that_is_passed_through_reaches_the_server() {
     let wires = Wires::new();

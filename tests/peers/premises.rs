@@ -1,5 +1,7 @@
-//! Certificates of mail servers on premises, as people make them: the very one that `roots` names is accepted as itself, every
-//! other kind is refused in words that say what to make; and `check` says so before.
+//! These tests prove which certificates of on-premises mail servers are accepted: the very one that `roots` names, as
+//! itself.
+//!
+//! Every other kind is refused with words that say what to make, and `check` says so before.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,14 +40,14 @@ impl Office {
         assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// As `openssl req -x509` signs it by itself.
+    /// A certificate that `openssl req -x509` has signed with its own key.
     fn own(&self, name: &str, more: &str) -> Certificates {
         let request = "req -x509 -newkey rsa:2048 -nodes -days 30 -keyout";
         self.openssl(format!("{request} {name}.key -out {name}.pem {more}").trim_end());
         self.read(name)
     }
 
-    /// Signed by the CA; `more` is for `openssl x509`.
+    /// A certificate that the CA has signed; `more` goes to `openssl x509`.
     fn signed(&self, name: &str, subject: &str, more: &str, extensions: &str) -> Certificates {
         std::fs::write(self.path("extensions"), extensions).unwrap();
         self.openssl(&format!("req -newkey rsa:2048 -nodes -subj {subject} -keyout {name}.key -out {name}.csr"));
@@ -70,7 +72,7 @@ impl Office {
         )
     }
 
-    /// What a login is answered, and what the log says of it.
+    /// The answer to a login, and its line in the log.
     fn login(&self, server: &Certificates, newest: SslVersion, roots: &str) -> (String, String) {
         let port = server::tls(server, newest, server::agree);
         let proxy = Proxy::start(&self.upstream(port, roots));
@@ -129,7 +131,7 @@ fn the_very_certificate_that_roots_names_is_accepted() {
     }
 }
 
-/// It is itself, and still has a name and an end.
+/// The certificate is accepted as itself, and its name and dates still count.
 #[test]
 fn name_and_dates_of_a_certificate_that_roots_names_count() {
     let office = Office::new();
@@ -180,14 +182,14 @@ fn the_roots_of_a_token_endpoint_are_judged_alike() {
     }
 }
 
-/// The certificate is public: whoever shows it has to prove that the key is theirs.
+/// The certificate is public, so its owner has to prove possession of the key.
 #[test]
 fn the_certificate_without_its_key_is_refused() {
     let office = Office::new();
     for server in [office.own("plain", SAN), office.signed("v1", "/CN=localhost", "-signkey v1.key", "")] {
         let name = if server.leaf.version() == 0 { "v1.pem" } else { "plain.pem" };
         let real = server.key.rsa().unwrap();
-        // The public half is right, so that OpenSSL takes it; what it signs is not.
+        // The public half is right, so OpenSSL accepts the key; its signatures are wrong.
         let copy = |number: &BigNumRef| number.to_owned().unwrap();
         let mut wrong = copy(real.d());
         wrong.sub_word(2).unwrap();
@@ -201,7 +203,7 @@ fn the_certificate_without_its_key_is_refused() {
     }
 }
 
-/// None but itself: not what it has signed, not another by the same key.
+/// `roots` accepts that certificate alone: not one that it has signed, and not another one of the same key.
 #[test]
 fn every_other_kind_is_refused_in_plain_words() {
     let office = Office::new();
@@ -241,7 +243,7 @@ fn every_other_kind_is_refused_in_plain_words() {
         assert!(names_a_way_out || said.contains("issuer") || said.contains("than localhost"), "{message}");
         assert!(message.len() < 600 && !message.contains("Other(") && !message.contains("Unsupported"), "{message}");
     }
-    // What an intermediate CA in roots has signed is accepted, as before.
+    // A certificate signed by an intermediate CA in `roots` is accepted.
     office.openssl("req -newkey rsa:2048 -nodes -subj /CN=x -keyout below.key -out below.csr");
     std::fs::write(office.path("extensions"), SERVER).unwrap();
     office.openssl(
@@ -250,7 +252,7 @@ fn every_other_kind_is_refused_in_plain_words() {
     );
     let (answer, log) = office.login(&office.read("below"), SslVersion::TLS1_3, "intermediate.pem");
     assert!(answer.starts_with("OK "), "{answer} {log}");
-    // CAs are what roots is for, and there is nothing to say of them.
+    // `roots` is meant for CAs, so `check` has no remark about them.
     for roots in ["ca.pem", "intermediate.pem", "/etc/ssl/certs/ca-certificates.crt"] {
         let checked = office.check(roots);
         assert!(checked.code == 0 && !checked.errors.contains("roots"), "{}", checked.errors);

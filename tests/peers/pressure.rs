@@ -1,4 +1,5 @@
-//! Peers that do not read, do not answer, dawdle or leave at the wrong moment: bounded, and told what is so.
+//! These tests prove that peers that do not read, do not answer, dawdle or leave early have bounded effect, and get a
+//! true reason.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -27,7 +28,7 @@ fn in_front_of_silence(limits: &str) -> (TcpListener, Proxy) {
     (silent, proxy)
 }
 
-/// Writes until the other side takes no more for a while; how much it took.
+/// Writes until the other side accepts no more for a while; returns the number of octets.
 fn stuff(stream: &mut impl Write, words: &[u8], most: usize) -> usize {
     let mut taken = 0;
     while taken < most {
@@ -72,7 +73,7 @@ fn a_server_that_floods_a_device_that_does_not_read_cannot_either() {
     assert!(grown < 4096, "grown by {grown} KiB for {taken} octets");
 }
 
-/// The server's time for the login is not the device's.
+/// The server's time during the login does not count against the device's.
 #[test]
 fn a_refused_login_gives_the_device_its_own_time_again() {
     let harness = Harness::with("[limits]\nupstream_login_timeout = \"300ms\"", |mut stream| {
@@ -90,7 +91,7 @@ fn a_refused_login_gives_the_device_its_own_time_again() {
     assert!(status(&imap.command("LOGIN u p")).starts_with("NO [AUTHENTICATIONFAILED]"));
 }
 
-/// As long as something moves, a device that has closed its half gets all of it.
+/// A device that has closed its half gets everything, as long as octets move.
 #[test]
 fn a_half_closed_device_gets_a_slow_mail_whole() {
     let harness = Harness::with("[limits]\nclose_timeout = \"600ms\"", |mut stream| {
@@ -118,7 +119,7 @@ fn a_half_closed_device_gets_a_slow_mail_whole() {
     assert_eq!(harness.session_line("pop3")["reason"], "logged_out");
 }
 
-/// Gone behind QUIT, and the server never answers: that is not called a success.
+/// The device leaves after QUIT, and the server never answers; the log does not call that a success.
 #[test]
 fn a_server_that_does_not_answer_quit_is_named() {
     let harness = Harness::with("[limits]\nclose_timeout = \"300ms\"", |mut stream| {
@@ -140,7 +141,8 @@ fn a_server_that_does_not_answer_quit_is_named() {
     assert!(line["message"].as_str().unwrap().contains("limits.close_timeout = 300ms"));
 }
 
-/// Gone without a word, and the server neither answers nor closes: it ends all the same, and costs nothing until then.
+/// The device leaves without a word, and the server neither answers nor closes. The session ends all the same, and
+/// costs nothing until then.
 #[test]
 fn a_server_that_ignores_the_close_does_not_hold_the_connection() {
     let harness = Harness::with("[limits]\nupstream_login_timeout = \"700ms\"", |mut stream| {
@@ -148,7 +150,7 @@ fn a_server_that_ignores_the_close_does_not_hold_the_connection() {
         server::hear(&mut stream);
         let _ = stream.write_all(b"P2 OK in\r\n");
         let _ = stream.read_to_end(&mut Vec::new());
-        // Its half stays open until the proxy gives up, which is an error here or an end.
+        // The proxy's half stays open until it gives up, which is an error here or an end.
         let _ = stream.get_mut().read(&mut [0]);
         std::thread::park_timeout(PATIENCE);
     });
@@ -160,7 +162,7 @@ fn a_server_that_ignores_the_close_does_not_hold_the_connection() {
     assert!(line["message"].as_str().unwrap().contains("limits.upstream_login_timeout = 700ms"), "{line}");
 }
 
-/// What passes by itself is told as such: devices drop an account for anything else.
+/// A temporary failure is reported as such, because devices drop an account for anything else.
 #[test]
 fn passing_trouble_is_told_as_passing() {
     let port = server::plain(|stream| {
@@ -169,7 +171,7 @@ fn passing_trouble_is_told_as_passing() {
     let proxy = Proxy::for_port(port, "");
     let mut imap = proxy.imap("imap");
     assert!(status(&imap.command("LOGIN u p")).starts_with("NO [UNAVAILABLE]"));
-    // The reset may meet the connection, or already the connecting.
+    // The reset may meet the connection, or the attempt to connect.
     proxy.log.wait_for("reason", |line| {
         line.contains("login failed") && (line.contains("\"upstream_lost\"") || line.contains("\"connect\""))
     });
@@ -184,7 +186,7 @@ fn passing_trouble_is_told_as_passing() {
             let _ = stream.write_all(b"* OK ready\r\n");
             server::hear(&mut stream);
             let _ = stream.write_all(format!("{words}\r\n").as_bytes());
-            // Gone with a reset: what it said counts all the same.
+            // The device leaves with a reset; its commands count all the same.
             let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
         });
         let mut imap = harness.imap("imap");
@@ -209,7 +211,7 @@ fn a_token_that_runs_out_in_the_middle_is_passed_on() {
     assert!(imap.device.has_ended());
 }
 
-/// SIGTERM while the server is dialled: the device hears of it, and there is a line.
+/// SIGTERM comes while the server is dialled; the device is told, and the log has a line.
 #[test]
 fn the_end_comes_for_who_is_logging_in_as_well() {
     let (silent, mut proxy) = in_front_of_silence("drain_timeout = \"200ms\"");
@@ -238,8 +240,8 @@ fn a_second_signal_ends_at_once() {
     assert!(proxy.process.wait().success());
 }
 
-/// A device that breaks off while its server is dialled holds no place any longer. One that closes may only have said all, and
-/// is waited for until its login has come to its end, which has a bound.
+/// A device that breaks off during the dial frees its place. A device that closes its half may have sent everything, so
+/// its login ends normally, within a bound.
 #[test]
 fn a_device_that_leaves_during_the_dial_is_forgotten() {
     for (closes, reason) in [(false, "device_lost"), (true, "device_closed")] {
@@ -264,7 +266,7 @@ fn a_device_that_leaves_during_the_dial_is_forgotten() {
     }
 }
 
-/// A device that goes away behind its login and comes again holds neither a place in its mailbox nor the server: it is answered
+/// A device that leaves after its login and returns holds neither a place in its mailbox nor the server. It is answered
 /// for as long as closing takes, and never queued.
 #[test]
 fn devices_that_close_behind_a_login_do_not_pile_up() {
@@ -273,7 +275,7 @@ fn devices_that_close_behind_a_login_do_not_pile_up() {
     let mut inside = wires.connect("imap");
     inside.send(&login);
     assert!(inside.line().starts_with("a OK"));
-    // Behind the queue, whether it closes before or in it.
+    // The device closes before it enters the queue, or while it waits there.
     let mut device = tcp(wires.proxy.address("clear"));
     device.write_all(login.as_bytes()).unwrap();
     device.shutdown(Shutdown::Write).unwrap();
@@ -281,7 +283,7 @@ fn devices_that_close_behind_a_login_do_not_pile_up() {
     device.read_to_string(&mut heard).unwrap();
     assert!(heard.contains("a NO [INUSE]"), "{heard}");
     wires.proxy.logs(1, "the device has closed its half, and is not waited for");
-    // During the handshake and the login at a server that says nothing.
+    // The handshake and the login meet a server that sends nothing.
     let (_silent, dialled) = in_front_of_silence("close_timeout = \"500ms\"\nupstream_handshake_timeout = \"1h\"");
     let mute = Harness::with("[limits]\nclose_timeout = \"500ms\"\nupstream_login_timeout = \"1h\"", |mut stream| {
         let _ = stream.write_all(b"* OK ready\r\n");
@@ -297,7 +299,7 @@ fn devices_that_close_behind_a_login_do_not_pile_up() {
     }
 }
 
-/// A device that does not read is no reason to take the server for one that has announced too much.
+/// A device that does not read must not make the server look as if it had announced too much.
 #[test]
 fn a_device_that_reads_slowly_is_not_the_servers_fault() {
     let wires = Wires::with("upstream_login_timeout = \"1s\"\n");
@@ -311,7 +313,7 @@ fn a_device_that_reads_slowly_is_not_the_servers_fault() {
             heard.extend(&some[..count]);
         }
         device.write_all(b"c LOGIN u p\r\n").unwrap();
-        // Longer than the server may be silent.
+        // The pause is longer than the server may be silent.
         std::thread::sleep(Duration::from_millis(2500));
         device.write_all(b"d LOGOUT\r\n").unwrap();
         device.read_to_end(&mut heard).unwrap();
@@ -329,7 +331,7 @@ fn a_server_that_does_not_shake_hands_in_time() {
     proxy.log.wait_for("reason", |line| line.contains("mail server did not answer in time: 127.0.0.1: TLS handshake"));
 }
 
-/// Dovecot as Debian sets it up takes PLAIN alone; a device that says AUTH=LOGIN gets in all the same.
+/// Dovecot accepts only PLAIN as Debian configures it; a device that sends AUTH=LOGIN logs in all the same.
 #[test]
 fn a_mechanism_that_the_server_lacks_is_said_in_another_way() {
     let dovecot = Dovecot::start_with_mechanisms("plain");
@@ -355,7 +357,7 @@ fn a_mechanism_that_the_server_lacks_is_said_in_another_way() {
     }
 }
 
-/// A device that falls back after a failure is told to look at that failure (RFC 7507).
+/// A device that falls back after a failure is refused, so that it looks at that failure (RFC 7507).
 #[test]
 fn a_needless_fallback_is_refused() {
     let proxy = Proxy::start(&listener("imap", "imap", "implicit", ""));
@@ -368,7 +370,7 @@ fn a_needless_fallback_is_refused() {
     assert!(line["message"].as_str().unwrap().contains("FALLBACK_SCSV"), "{line}");
 }
 
-/// Out of open files it takes nobody for a while, loses nobody, and goes on when there are some again.
+/// Without open files the proxy accepts no connection for a while, loses none, and goes on when files are free again.
 #[test]
 fn out_of_open_files_it_pauses() {
     let dovecot = Dovecot::start();

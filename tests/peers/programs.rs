@@ -1,4 +1,4 @@
-//! Mail programs as devices: curl, and Python's imaplib and poplib, at TLS 1.0.
+//! These tests prove that mail programs work as devices: curl, and Python's imaplib and poplib, at TLS 1.0.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What devices and mail programs do beside the plain session, against Dovecot.
+//! These tests prove, against Dovecot, the commands of devices and mail programs beside the plain session.
 
 use support::device::{Device, Program};
 use support::dovecot::{Dovecot, PASSWORD, PASSWORD_WITH_SPACES};
@@ -31,7 +31,7 @@ fn every_way_to_log_in_over_imap() {
         ("authenticate plain".to_owned(), vec![plain]),
         ("AUTHENTICATE LOGIN".to_owned(), vec![base64(&user), base64(PASSWORD)]),
         (format!("AUTHENTICATE LOGIN {}", base64(&user)), vec![base64(PASSWORD)]),
-        // To a server that takes them: this Dovecot looks the token up as it does a password.
+        // Another server than this Dovecot takes tokens; here the token is looked up as a password.
         (format!("AUTHENTICATE XOAUTH2 {}", base64(format!("user={user}\x01auth=Bearer {PASSWORD}\x01\x01"))), vec![]),
     ];
     for (command, answers) in logins {
@@ -138,7 +138,7 @@ fn large_literals_go_up_as_well() {
     imap.device.send(&big);
     imap.device.send("\r\n");
     assert!(status(&imap.answer("a")).starts_with("OK"));
-    // And without waiting, two at a time.
+    // The device also sends commands without waiting, two at a time.
     let small = message(2000);
     imap.device.send(format!("b APPEND INBOX {{{}+}}\r\n", small.len()));
     imap.device.send([small.as_slice(), b"\r\nc NOOP\r\n"].concat());
@@ -149,7 +149,7 @@ fn large_literals_go_up_as_well() {
     assert!(imap.fetch(2) == small);
 }
 
-/// Dovecot takes 64 KiB; the line goes on as it comes, in whatever pieces.
+/// Dovecot accepts lines of 64 KiB; the proxy passes the line on as it arrives, in pieces of any size.
 #[test]
 fn command_lines_of_64_kib_pass() {
     let (dovecot, proxy) = set_up();
@@ -199,7 +199,7 @@ fn a_device_may_speak_before_it_is_greeted() {
     assert!(device.line().starts_with("* CAPABILITY IMAP4rev1 ") && device.line().starts_with("a OK"));
 }
 
-/// By whichever worker: they share what they keep. Nothing is given out that would open a session.
+/// All workers share the sessions. The proxy gives out nothing that would open one.
 #[test]
 fn sessions_are_resumed_whether_a_device_knows_tickets_or_not() {
     let directory = tempfile::tempdir().unwrap();
@@ -232,7 +232,7 @@ fn sessions_are_resumed_whether_a_device_knows_tickets_or_not() {
     }
 }
 
-/// ECDSA for those who can, RSA for all others, each with its own chain.
+/// Capable devices get the ECDSA certificate, all others the RSA one, each with its own chain.
 #[test]
 fn an_ecdsa_certificate_stands_beside_the_rsa_one() {
     use std::os::unix::fs::PermissionsExt;
@@ -270,7 +270,7 @@ fn an_ecdsa_certificate_stands_beside_the_rsa_one() {
     }
 }
 
-/// Records as they come over the wire, behind the handshake.
+/// Records after the handshake, as they come over the wire.
 #[derive(Debug)]
 struct Tap {
     stream: support::connection::Socket,
@@ -295,12 +295,12 @@ impl std::io::Write for Tap {
     }
 }
 
-/// Lengths of the application data records that greet a device.
+/// The lengths of the application data records that greet a device.
 fn records_of_a_greeting(proxy: &Proxy, name: &str) -> Vec<usize> {
     let wire = std::sync::Arc::default();
     let context = support::stacks::context(|context| {
         support::stacks::old(context, Version::Tls1_0, "AES128-SHA");
-        // As an old client: OpenSSL would ask for it of itself.
+        // An old client does not ask for it, as today's OpenSSL does by default.
         context.clear_options(openssl::ssl::SslOptions::from_bits_retain(1 << 19));
     });
     let tap = Tap { stream: support::device::tcp(proxy.address(name)), wire: std::sync::Arc::clone(&wire) };
@@ -318,7 +318,7 @@ fn records_of_a_greeting(proxy: &Proxy, name: &str) -> Vec<usize> {
     lengths
 }
 
-/// Off: one record for a greeting, MAC inside the blocks of 16. The keys turn either on.
+/// By default a greeting is one record, with the MAC inside the blocks of 16. The keys switch either behaviour on.
 #[test]
 fn empty_fragments_and_encrypt_then_mac_are_as_the_listener_says() {
     let proxy = Proxy::start(
@@ -356,7 +356,7 @@ fn a_device_may_not_renegotiate_or_compress() {
     failed.wait_for("refusal", |line| line.contains("no renegotiation"));
 }
 
-/// A server with addresses of both families, of which one answers.
+/// The server has addresses of both families, of which one answers.
 #[test]
 fn ipv4_and_ipv6_fall_back_on_each_other() {
     use std::io::Write;

@@ -1,5 +1,7 @@
-//! Who sees an account's access token: the mail server of its cloud, or the one that the account names. Never the server
-//! of another listener, whatever else the file has.
+//! These tests prove that an account's access token goes to its cloud's mail server, or to the server that the account
+//! names.
+//!
+//! It never goes to another listener's server, whatever else the file has.
 
 use std::fs;
 use std::io::Write;
@@ -17,7 +19,7 @@ use support::server;
 
 const CLOUD: &str = "outlook.office365.com";
 
-/// A scripted mail server, and what it has heard.
+/// A scripted mail server with a record of its input.
 struct Heard {
     port: u16,
     roots: std::path::PathBuf,
@@ -25,7 +27,7 @@ struct Heard {
 }
 
 impl Heard {
-    /// Its root is kept where the identity's secret is, so that a confined proxy may read it.
+    /// Starts a server whose CA file lies beside the identity's secret, so that a confined proxy may read it.
     fn by(exchange: &Exchange, name: &str) -> Self {
         let certificates = Certificates::for_name(name, 30);
         let roots = exchange.file(&format!("{name}.pem"), certificates.authority.to_pem().unwrap());
@@ -40,7 +42,7 @@ impl Heard {
         format!("[upstream.{name}]\nhost = \"{host}\"\nroots = {roots:?}\nimap_port = {port}\npop3_port = {port}\n")
     }
 
-    /// The access tokens since the last look.
+    /// The number of access tokens since the last call.
     fn tokens(&self) -> usize {
         let heard = std::mem::take(&mut *self.lines.lock().unwrap());
         heard.iter().filter(|line| line.contains("XOAUTH2")).count()
@@ -51,7 +53,7 @@ impl Heard {
     }
 }
 
-/// Takes every login.
+/// Accepts every login.
 fn serve(mut stream: TlsStream, heard: &Mutex<Vec<String>>) {
     heard.lock().unwrap().push("connected".to_owned());
     let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
@@ -63,7 +65,7 @@ fn serve(mut stream: TlsStream, heard: &Mutex<Vec<String>>) {
     }
 }
 
-/// For this thread, and what it starts, the cloud's mail server is on this computer.
+/// Makes the cloud's mail server resolve to this computer, for this thread and its children.
 fn cloud_is_here() {
     let hosts = tempfile::NamedTempFile::new().unwrap();
     fs::write(hosts.path(), format!("127.0.0.1 localhost {CLOUD}\n")).unwrap();
@@ -76,8 +78,8 @@ fn cloud_is_here() {
     );
 }
 
-/// An account without `upstream`, and one section for a pass-through listener on premises. Then what an operator may change
-/// while it runs.
+/// The account has no `upstream`, and the one section belongs to an on-premises pass-through listener. Then an operator
+/// changes the file of the running proxy.
 #[test]
 fn a_token_goes_to_its_cloud_or_where_its_account_says() {
     cloud_is_here();
@@ -92,7 +94,7 @@ fn a_token_goes_to_its_cloud_or_where_its_account_says() {
     let tuned = onprem.clone() + &cloud.upstream("tuned", CLOUD);
     let tuned = tuned.replace("name = \"old\"", "name = \"old\"\nupstream = \"onprem\"");
 
-    // Whoever connects to the cloud's own port gets no further: its certificate is not Microsoft's.
+    // The connection to the cloud's own port fails, because this server's certificate is not Microsoft's.
     let (reached, is_reached) = std::sync::mpsc::channel();
     server::plain_at("127.0.0.1:993", move |_| {
         let _ = reached.send(());
@@ -101,7 +103,7 @@ fn a_token_goes_to_its_cloud_or_where_its_account_says() {
     assert!(imap_login(&proxy).starts_with("NO "));
     is_reached.recv_timeout(support::process::PATIENCE).expect("the cloud's server was not asked");
     assert_eq!((on_premises.connections(), on_premises.tokens()), (0, 0));
-    // As the service does, so does the check.
+    // The check goes to the same server as the service.
     let ran = exchange.run(&["check", "--online"], &(onprem.clone() + &account("")));
     assert!(ran.output.contains(&format!("failed at {CLOUD} port 993")), "{}", ran.output);
     assert_eq!(on_premises.connections(), 0);
@@ -119,7 +121,7 @@ fn a_token_goes_to_its_cloud_or_where_its_account_says() {
     }
 }
 
-/// What `check` prints before any token is asked for.
+/// `check` names the server before it asks for any token.
 #[test]
 fn check_names_the_server_of_each_account() {
     let exchange = Exchange::new();
@@ -142,7 +144,7 @@ fn check_names_the_server_of_each_account() {
     }
 }
 
-/// A token endpoint of one's own: its token is no JWT of Microsoft's, and the server takes it.
+/// The token of a custom endpoint is no JWT of Microsoft's, and the server accepts it.
 #[test]
 fn advice_fits_who_gives_out_the_tokens() {
     let exchange = Exchange::new();
@@ -161,17 +163,17 @@ fn advice_fits_who_gives_out_the_tokens() {
         + &translating_listener("imap", "imap", "implicit", "")
         + &identity
         + &exchange::account("scans", SCAN, "");
-    // Nothing would use a tenant.
+    // Nothing in this configuration uses a tenant.
     let ran = exchange.run(&["check"], &text);
     assert_eq!(ran.code, 0, "{}", ran.errors);
     let ran = exchange.run(&["check", "--online"], &text);
     assert!(ran.code == 0 && ran.output.contains("IMAP   ok"), "{}{}", ran.output, ran.errors);
     assert!(!ran.output.contains("AccessAsApp") && !ran.output.contains("but "), "{}", ran.output);
-    // Not even of Microsoft's, where the server has just taken it.
+    // A Microsoft identity gets no warning either, because the server has just accepted the token.
     let microsoft = text.replace("client_id", "cloud = \"worldwide\"\ntenant = \"contoso.example\"\nclient_id");
     let ran = exchange.run(&["check", "--online"], &microsoft);
     assert!(ran.code == 0 && !ran.output.contains("AccessAsApp"), "{}", ran.output);
-    // Where it does not take it, that may be why.
+    // Where the server refuses the token, the missing permission may be the reason.
     let refusing =
         microsoft.replace(&format!("imap_port = {}", heard.port), &format!("imap_port = {}", refusing(&certificates)));
     let refusing =
@@ -188,7 +190,7 @@ fn advice_fits_who_gives_out_the_tokens() {
     );
 }
 
-/// A mail server that lets nobody in; its port.
+/// Starts a mail server that refuses every login; returns its port.
 fn refusing(certificates: &Certificates) -> u16 {
     server::tls(certificates, SslVersion::TLS1_3, |mut stream| {
         let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");

@@ -1,4 +1,5 @@
-//! Another configuration while devices are connected: taken without losing one, or refused and changing nothing.
+//! These tests prove that a reload under load takes the new configuration without losing a device, or refuses it and
+//! changes nothing.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -14,13 +15,13 @@ use support::message;
 use support::proxy::{Proxy, listener, upstreams};
 use support::strain::until;
 
-/// What a device is shown, by its serial number.
+/// The serial number of the certificate that a device is shown.
 fn shown(proxy: &Proxy) -> String {
     let certificate = proxy.tls("imap").ssl().peer_certificate().unwrap();
     certificate.serial_number().to_bn().unwrap().to_hex_str().unwrap().to_string()
 }
 
-/// Two hundred sessions, twenty reloads and a new certificate: each session goes on as if nothing had been.
+/// Two hundred sessions live through twenty reloads and a new certificate, and notice nothing.
 #[test]
 fn two_hundred_sessions_go_on_through_twenty_reloads() {
     let dovecot = Dovecot::start();
@@ -59,7 +60,7 @@ fn two_hundred_sessions_go_on_through_twenty_reloads() {
         sessions.push(session);
     }
     let first_shown = shown(&proxy);
-    // Some in the middle of a message that they have not read.
+    // Some sessions are in the middle of a message that they have not read.
     for session in sessions.iter_mut().take(20) {
         session.device.send("late FETCH 1 BODY.PEEK[]\r\n");
     }
@@ -93,7 +94,7 @@ fn two_hundred_sessions_go_on_through_twenty_reloads() {
     assert!(!log.contains("\"reason\":\"drained\"") && !log.contains("\"level\":\"ERROR\""), "{log}");
 }
 
-/// A certificate's files alone are noticed; half of a change is left alone.
+/// A changed certificate is noticed without a reload; half of a change is left alone.
 #[test]
 fn a_changed_certificate_is_taken_by_itself() {
     let own = tempfile::tempdir().unwrap();
@@ -106,7 +107,7 @@ fn a_changed_certificate_is_taken_by_itself() {
     ));
     let before = shown(&proxy);
     let new = Certificates::for_name("localhost", 60);
-    // First the chain alone, which does not fit the key that is there.
+    // The chain changes first, and does not fit the present key.
     fs::write(own.path().join("server.pem"), new.leaf.to_pem().unwrap()).unwrap();
     proxy
         .log
@@ -135,7 +136,7 @@ fn a_bad_configuration_is_refused_and_the_old_one_runs_on() {
         (on_taken, 69, "cannot listen on 127.0.0.1:"),
         (format!("store_key = \"/x\"\n{good}"), 69, "store_key: cannot change while packetboat runs: restart it"),
     ] {
-        // In front of the sections.
+        // The key has to stand before the sections.
         let text = match text.strip_prefix("store_key") {
             Some(rest) => {
                 let (line, rest) = rest.split_once('\n').unwrap();
@@ -168,7 +169,7 @@ fn a_bad_configuration_is_refused_and_the_old_one_runs_on() {
     session.ok("LOGOUT");
 }
 
-/// The documents name the same keys.
+/// The documents list the same keys.
 #[test]
 fn what_needs_a_restart_is_refused_and_documented() {
     const NEED_RESTART: [&str; 3] = ["state_directory", "store_key", "confine"];
@@ -181,7 +182,8 @@ fn what_needs_a_restart_is_refused_and_documented() {
     {
         let others = well.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
         fs::write(proxy.configuration(), format!("{key} = {value}\n{others}\n")).unwrap();
-        // By signal: packetboat reload looks for its answer in the state directory that the file names.
+        // The test sends a signal, because packetboat reload looks for its result in the state directory that the file
+        // names.
         proxy.process.signal("HUP");
         proxy.logs(1, &format!(" {key}: cannot change while packetboat runs: restart it"));
     }
@@ -193,7 +195,8 @@ fn what_needs_a_restart_is_refused_and_documented() {
     ));
 }
 
-/// What has not changed is not asked for anew: neither the token nor the password, and the mailbox's sessions count on.
+/// Unchanged parts are not fetched anew: the token and the password stay valid, and the mailbox's sessions keep their
+/// count.
 #[test]
 fn tokens_passwords_and_counts_survive() {
     let exchange = Exchange::new();
@@ -218,7 +221,7 @@ fn tokens_passwords_and_counts_survive() {
     two.login(LOGIN, exchange::PASSWORD);
     assert_eq!(exchange.simulator.counts().tokens_issued, issued);
     assert!(exchange::imap_login(&proxy).starts_with("NO [INUSE] "), "the third one");
-    // More of them, then fewer.
+    // The limit rises, then falls.
     proxy.configure(&limit(3));
     assert_eq!(proxy.reload().0, 0);
     let mut three = exchange::imap(&proxy);
@@ -236,7 +239,7 @@ fn tokens_passwords_and_counts_survive() {
     let mut last = exchange::imap(&proxy);
     last.login(LOGIN, exchange::PASSWORD);
     assert_eq!(exchange.simulator.counts().tokens_issued, issued, "through all of it one token has been enough");
-    // A device that is gone is gone, and its session has ended.
+    // A removed device cannot log in, and its session has ended.
     let other = exchange.configured(BY_SECRET, &exchange::account("fax", SCAN, ""));
     proxy.configure(&other);
     assert_eq!(proxy.reload().0, 0);
@@ -244,7 +247,7 @@ fn tokens_passwords_and_counts_survive() {
     assert!(exchange::imap_login(&proxy).starts_with("NO [AUTHENTICATIONFAILED] "));
 }
 
-/// A password that has been taken away opens nothing any more, not even for who has connected before.
+/// A withdrawn password opens nothing any more, even on an earlier connection.
 #[test]
 fn a_connection_from_before_logs_in_as_it_is_now() {
     let exchange = Exchange::new();
@@ -258,7 +261,7 @@ fn a_connection_from_before_logs_in_as_it_is_now() {
     two.ok("LOGOUT");
 }
 
-/// A file with a mistake keeps neither the health check nor a new certificate from the proxy that runs.
+/// A file with a mistake stops neither the health check nor a new certificate of the running proxy.
 #[test]
 fn a_mistake_in_the_file_is_not_the_proxys_illness() {
     let exchange = Exchange::new();
@@ -280,13 +283,13 @@ fn a_mistake_in_the_file_is_not_the_proxys_illness() {
     assert_eq!(proxy.reload().0, 78);
     proxy.log.wait_for("change", |line| line.contains("certificates reloaded"));
     assert_ne!(shown(&proxy), before);
-    // And what was refused is still known as that.
+    // The failed reload is still on record.
     assert!(proxy.get("/metrics").contains("\npacketboat_config_reload_success 0\n"));
     assert!(!proxy.status()["config"]["problem"].is_null());
 }
 
-/// Two reloads at once: each `packetboat reload` reports a reload that began after its own signal, and never one that was
-/// under way with an older file. The lock on made certificates holds the first one up.
+/// Two reloads run at once. Each `packetboat reload` reports a reload that began after its own signal, and never an
+/// earlier one with an older file. The lock on made certificates holds the first one up.
 #[test]
 fn a_reload_reports_its_own_result() {
     let exchange = Exchange::new();
@@ -313,7 +316,7 @@ fn a_reload_reports_its_own_result() {
     }
 }
 
-/// Reload after reload costs no memory and no file.
+/// A thousand reloads cost neither memory nor files.
 #[test]
 fn a_thousand_reloads_leave_nothing_behind() {
     let exchange = Exchange::new();

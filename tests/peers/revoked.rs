@@ -1,5 +1,7 @@
-//! Permissions that a reload withdraws: whoever has not logged in loses them at once, and sessions end behind their present
-//! response. Everything else goes on untouched.
+//! These tests prove that a reload withdraws permissions at once from devices without a login, and from sessions after
+//! their present response.
+//!
+//! All other sessions go on untouched.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -28,14 +30,14 @@ fn exchange() -> Exchange {
     })
 }
 
-/// Two devices, each with a mailbox, and a listener in clear beside the usual two.
+/// The configuration of two devices, each with a mailbox, and of a listener in clear beside the usual two.
 fn configuration(exchange: &Exchange) -> String {
     let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
     let accounts = account("scans", SCAN, "") + &account("fax", FAX, "");
     fixed(exchange.configured(BY_SECRET, &accounts) + &translating_listener("clear", "imap", "auto", clear))
 }
 
-/// With ports that stay where they are when a listener goes and comes again.
+/// The configuration with fixed ports, which outlive a listener's removal and return.
 fn fixed(mut text: String) -> String {
     for port in free_ports::<4>() {
         text = text.replacen("\"127.0.0.1:0\"", &format!("\"127.0.0.1:{port}\""), 1);
@@ -43,7 +45,7 @@ fn fixed(mut text: String) -> String {
     text
 }
 
-/// Sessions of the two devices: by IMAP and in clear, and by POP3.
+/// The sessions of the two devices: by IMAP, by IMAP in clear, and by POP3.
 struct Sessions {
     imap: Imap,
     clear: Imap,
@@ -63,7 +65,7 @@ impl Sessions {
         sessions
     }
 
-    /// Each goes on, or has ended as its protocol has it.
+    /// Checks that each session goes on, or has ended in its protocol's way.
     fn look(mut self, [imap, clear, pop3]: [Fate; 3], what: &str) {
         for (session, fate) in [(&mut self.imap, imap), (&mut self.clear, clear)] {
             match fate {
@@ -85,7 +87,7 @@ enum Fate {
 }
 use Fate::{End, On};
 
-/// A change, what `packetboat reload` says of it, and what becomes of the IMAP session, of the one in clear and of the POP3 session.
+/// A change, the message of `packetboat reload`, and the fate of the three sessions: IMAP, IMAP in clear, POP3.
 type Case = (&'static str, Change, [Fate; 3]);
 type Change = fn(&str) -> String;
 
@@ -96,7 +98,7 @@ const DEVICE_FAX: [Fate; 3] = [On, End, End];
 const ALL: [Fate; 3] = [End; 3];
 const NONE: [Fate; 3] = [On; 3];
 
-/// The text of one section, changed; sections are told apart by their first line.
+/// Changes the text of one section; sections are told apart by their first line.
 fn within(text: &str, section: &str, change: impl Fn(&str) -> String) -> String {
     let start = text.find(section).unwrap_or_else(|| panic!("no {section} in {text}"));
     let end = text[start + 1..].find("\n[").map_or(text.len(), |end| start + 1 + end);
@@ -166,7 +168,7 @@ const CASES: &[Case] = &[
     ("TLS version or cipher suite no longer taken: 1", |text| and(text, ON_IMAP, "profile = \"modern\""), IMAP),
     ("TLS version or cipher suite no longer taken: 1", |text| and(text, ON_IMAP, "ciphers = [\"AES256-SHA\"]"), IMAP),
     ("no TLS, which the listener now asks for: 1", |text| text.replace("allow_plaintext = true", ""), CLEAR),
-    // What takes nothing away.
+    // The following changes withdraw nothing.
     (UNAFFECTED, |text| within(text, OFFICE, |identity| identity.replace("/SECRET\"", "/NEXT\"")), NONE),
     (UNAFFECTED, |text| and(text, UPSTREAM, "warm_connections = 1"), NONE),
     (UNAFFECTED, |text| and(text, SCANS, "aliases = [\"another\"]\ndescription = \"Third floor\""), NONE),
@@ -191,7 +193,7 @@ const CASES: &[Case] = &[
     ),
 ];
 
-/// Of a password that nobody knows.
+/// The hash of an unknown password.
 const OTHER: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU";
 
 fn other_password(device: &str) -> String {
@@ -223,7 +225,7 @@ fn what_a_reload_takes_away_ends_the_sessions_that_rest_on_it() {
     });
 }
 
-/// The same changes with `revoked_sessions = "keep"`; a later reload ends what is kept.
+/// The same changes run with `revoked_sessions = "keep"`; a later reload ends the kept sessions.
 #[test]
 fn sessions_are_kept_where_the_file_says_so() {
     const KEEP: &str = "[limits]\nrevoked_sessions = \"keep\"\n";
@@ -236,7 +238,7 @@ fn sessions_are_kept_where_the_file_says_so() {
     let (_, said) = proxy.reload();
     assert!(said.contains("1 session kept by limits.revoked_sessions (login removed: 1)"), "{said}");
     assert!(status(&waiting.command(&format!("LOGIN {LOGIN} {PASSWORD}"))).starts_with("NO [AUTHENTICATIONFAILED]"));
-    // Whoever has not logged in does not stay.
+    // A connection without a login does not stay.
     proxy.configure(&(without(&before, ON_IMAP) + KEEP));
     let (_, said) = proxy.reload();
     assert!(
@@ -249,7 +251,7 @@ fn sessions_are_kept_where_the_file_says_so() {
     sessions.look(IMAP, "kept until now");
 }
 
-/// A certificate in a file of roots is withdrawn where the file no longer holds it; one more withdraws nothing.
+/// A reload withdraws a CA that has left the file of roots; an additional CA withdraws nothing.
 #[test]
 fn roots_whose_file_changes() {
     let exchange = exchange();
@@ -273,8 +275,8 @@ fn roots_whose_file_changes() {
     }
 }
 
-/// The listener moves and the password changes: the connection that was there before ends, on the listener that stays it is judged
-/// by the new file, and the server sees no login.
+/// The listener moves and the password changes, so an earlier connection ends. On a listener that stays, the new file
+/// decides, and the server gets no login.
 #[test]
 fn a_connection_from_before_a_move_does_not_log_in() {
     let exchange = exchange();
@@ -295,7 +297,7 @@ fn a_connection_from_before_a_move_does_not_log_in() {
     assert_eq!(exchange.simulator.counts().imap().accepted, 0);
 }
 
-/// Greeted, and from a network, over TLS or without TLS that the listener no longer takes.
+/// Each connection has its greeting, and loses its network, its TLS version, its protocol or its listener.
 #[test]
 fn a_connection_that_has_not_logged_in_ends_with_what_it_came_by() {
     let exchange = exchange();
@@ -323,7 +325,7 @@ fn a_connection_that_has_not_logged_in_ends_with_what_it_came_by() {
     }
 }
 
-/// The login waits for its turn behind a wrong password, or for the mail server, while the reload comes.
+/// The reload comes while the login waits, behind a wrong password or for the mail server.
 #[test]
 fn a_login_under_way_is_judged_by_the_present_file() {
     let exchange = exchange();
@@ -338,7 +340,7 @@ fn a_login_under_way_is_judged_by_the_present_file() {
     assert_eq!(device.device.line(), BYE);
     assert_eq!(exchange.simulator.counts().imap().accepted, 0);
     drop(proxy);
-    // At the mail server, which takes its time and then agrees.
+    // The mail server takes its time, and then accepts.
     let proxy = exchange.proxy(&configuration(&exchange));
     exchange.quirk(|quirks| quirks.mail.login_delay = std::time::Duration::from_secs(5));
     let mut device = exchange::imap(&proxy);
@@ -351,7 +353,7 @@ fn a_login_under_way_is_judged_by_the_present_file() {
     assert!(first == BYE || first.starts_with("s NO "), "{first}");
 }
 
-/// A message that is on its way reaches its end, or, where the device does not take it, the session ends within `close_timeout`.
+/// A message on its way reaches its end. If the device does not read it, the session ends within `close_timeout`.
 #[test]
 fn no_session_ends_in_the_middle_of_a_message() {
     let exchange = exchange();
@@ -366,7 +368,7 @@ fn no_session_ends_in_the_middle_of_a_message() {
     clear.device.send("a FETCH 1 BODY.PEEK[]\r\n");
     pop3.ok("DELE 1");
     pop3.device.send("RSET\r\nRETR 1\r\n");
-    // All three are in the middle of it.
+    // All three sessions are in the middle of it.
     assert!(imap.device.line().starts_with("* 1 FETCH") && clear.device.line().starts_with("* 1 FETCH"));
     assert!(pop3.device.line().starts_with("+OK") && pop3.device.line().starts_with("+OK"));
     proxy.configure(&(without(&without(&before, SCANS), FAXES) + &account("new", SCAN, "")));
@@ -380,7 +382,7 @@ fn no_session_ends_in_the_middle_of_a_message() {
     }
     assert!(lines.first().is_some_and(|line| line == ")") && lines.last().is_some_and(|line| line == BYE), "{lines:?}");
     assert!(pop3.device.has_ended());
-    // The third reads nothing.
+    // The third session reads nothing.
     while !proxy.get("/metrics").contains("packetboat_connections_open{listener=\"clear\"} 0\n") {
         assert!(begun.elapsed() < PATIENCE, "a session that nobody reads goes on");
     }
@@ -389,7 +391,7 @@ fn no_session_ends_in_the_middle_of_a_message() {
     assert_eq!((exchange.simulator.messages(FAX), exchange.simulator.messages(SCAN)), (1, 1));
 }
 
-/// In IDLE, in the middle of its own message, and of a line, for a device that may delete and one that may not.
+/// The device is in IDLE, in the middle of its own message, or of a line; one device may delete and one may not.
 #[test]
 fn a_session_that_waits_for_the_device_ends_at_once() {
     let exchange = exchange();
@@ -415,13 +417,13 @@ fn a_session_that_waits_for_the_device_ends_at_once() {
             assert!(code == 0 && said.contains("2 sessions ended (login removed: 2)"), "{said}");
             let begun = Instant::now();
             assert_eq!((clear.device.line(), clear.device.has_ended()), (BYE.into(), true), "{ways:?}");
-            // Without the time that a response would have.
+            // The session ends without the time that a response would have.
             assert!(begun.elapsed().as_secs() < 8, "{ways:?}: {:?}", begun.elapsed());
         }
     }
 }
 
-/// TLS begins after the reload, on a connection from before, with a version that is no longer taken.
+/// TLS begins after the reload, on an earlier connection, with a version that is no longer allowed.
 #[test]
 fn starttls_on_a_connection_from_before() {
     let exchange = exchange();
@@ -444,7 +446,7 @@ fn starttls_on_a_connection_from_before() {
     assert_eq!(exchange.simulator.counts().imap().accepted, 0);
 }
 
-/// Logins that are passed through rest on their listener, its networks and its mail server alone.
+/// Pass-through sessions depend only on their listener, its networks and its mail server.
 #[test]
 fn a_session_that_is_passed_through() {
     let dovecot = Dovecot::start();

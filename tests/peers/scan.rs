@@ -1,7 +1,8 @@
-//! What a scan of the devices' side finds, profile by profile, and what of it ever shows on the servers' side.
+//! These tests prove, profile by profile, which TLS a scan of the devices' side finds, and that none of it reaches the
+//! servers' side.
 //!
-//! The well-known attacks on old TLS are tried by hand, octet by octet, and answers are compared, not times. What
-//! scanners that others have written make of the same listeners is in [`scanners`].
+//! They try the well-known attacks on old TLS by hand, octet by octet, and compare answers, not times. [`scanners`] has
+//! the findings of public scanners about the same listeners.
 
 mod floods;
 mod offers;
@@ -17,7 +18,7 @@ const PROFILES: [&str; 3] = ["modern", "legacy", "ancient"];
 
 fn profiles() -> Proxy {
     let listeners = PROFILES.map(|name| listener(name, "imap", "implicit", &format!("profile = \"{name}\"")));
-    // Scanners begin many handshakes.
+    // The limits allow the many handshakes of a scanner.
     let limits = "[limits]\nhandshakes_per_minute = 1000000\nhandshakes_per_minute_of_source = 1000000\n";
     Proxy::start(&(limits.to_owned() + &listeners.concat()))
 }

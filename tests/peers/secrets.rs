@@ -1,4 +1,5 @@
-//! Passwords, tokens and mail never reach a log: the most verbose log of whole sessions is searched for them.
+//! These tests prove that passwords, tokens and mail never reach a log, by searching the most verbose log of whole
+//! sessions.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -60,7 +61,7 @@ fn no_secret_in_the_most_verbose_log() {
 const PERSONS_PASSWORD: &str = "persons-Pa55word-9";
 const WRONG_SECRET: &str = "app~wrong-but-secret";
 
-/// By every kind of grant, with sessions that work, and with refusals by the proxy, the endpoint and the server.
+/// Sessions use every kind of grant; some work, and the proxy, the endpoint or the server refuses others.
 #[test]
 fn no_secret_of_translated_logins_in_the_most_verbose_log() {
     let issuer = Issuer::start();
@@ -78,7 +79,7 @@ fn no_secret_of_translated_logins_in_the_most_verbose_log() {
     configuration += &account("by-secret", &mailboxes[0], "implicit", &issuer);
     let wrong_secret = issuer.file("wrong", WRONG_SECRET.as_bytes());
     let password = issuer.file("password", PERSONS_PASSWORD.as_bytes());
-    // Dovecot asks for one scope, of applications and persons alike.
+    // Dovecot demands the same scope of applications and persons.
     let scopes = format!("scopes = [\"{SCOPE}\", \"offline_access\"]");
     for (number, grant) in [
         (1, issuer.application_certificate()),
@@ -135,7 +136,7 @@ fn no_secret_of_translated_logins_in_the_most_verbose_log() {
         assert!(secrets.iter().any(|secret| secret.starts_with(used)), "{used} was not used");
     }
     assert!(secrets.iter().filter(|secret| secret.starts_with("eyJ")).count() >= 5, "tokens and an assertion");
-    // A token's parts as well: its claims, its signature.
+    // The parts of a token count as well: its claims and its signature.
     let parts: Vec<String> = secrets.iter().flat_map(|one| one.split('.').skip(1)).map(str::to_owned).collect();
     secrets.extend(parts.into_iter().filter(|part| part.len() > 8));
     secrets.extend([DEVICE_PASSWORD, WRONG, "$argon2id$", "quick brown fox", "Subject:"].map(str::to_owned));
@@ -155,8 +156,8 @@ fn no_secret_of_translated_logins_in_the_most_verbose_log() {
     }
 }
 
-/// All that it shows of itself: metrics, the page and its data, the inventory in each form; and what the system shows of it,
-/// root's view of its environment included.
+/// Everything that the proxy shows: metrics, the page with its data, and the inventory in each form. The system's view
+/// is included, such as root's of its environment.
 pub fn shown_by(proxy: &Proxy) -> String {
     let mut shown = String::new();
     for path in ["/", "/page.js", "/metrics", "/status.json", "/inventory.json", "/inventory.csv", "/live", "/ready"] {
@@ -181,19 +182,19 @@ pub fn shown_by(proxy: &Proxy) -> String {
 
 pub fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    // Sockets hold nothing.
+    // Sockets are skipped, because they have no content.
     let files = entries.filter(|path| path.is_dir() || path.is_file());
     files.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
-/// Whether the secret stands there as it is, as a form's field, as a list of octets, or anywhere inside base64.
+/// Whether the text contains the secret: as it is, as a form's field, as a list of octets, or anywhere inside base64.
 pub fn holds(text: &str, secret: &str) -> bool {
     let field: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     let octets = format!("{:?}", secret.as_bytes());
     let base64 = (0..3).map(|before| {
         let shifted = [&vec![0; before], secret.as_bytes()].concat();
         let encoded = openssl::base64::encode_block(&shifted);
-        // The outer letters depend on what stands around it.
+        // The outer letters depend on the neighbouring octets.
         encoded[(before * 8).div_ceil(6)..shifted.len() * 8 / 6].to_owned()
     });
     let mut forms = base64.chain([secret.to_owned(), field, octets.trim_matches(['[', ']']).to_owned()]);

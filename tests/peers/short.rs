@@ -1,5 +1,5 @@
-//! A server announces more than it sends, as Exchange does for some messages, and a device that goes by lines goes on: nobody
-//! waits for ever for what does not come.
+//! These tests prove that a device goes on after a server that announces more than it sends, as Exchange does for some
+//! messages.
 
 use crate::planted::Wires;
 use support::device::Device;
@@ -12,7 +12,7 @@ fn imap(wires: &Wires, login: &str) -> Device {
     device
 }
 
-/// MailKit#361, go-imap#312.
+/// MailKit#361 and go-imap#312 describe such a server.
 #[test]
 fn a_device_goes_on_behind_a_literal_that_is_too_short() {
     let wires = Wires::new();
@@ -29,7 +29,7 @@ fn a_device_goes_on_behind_a_literal_that_is_too_short() {
     }
 }
 
-/// An answer of ours, or a literal that waits to be asked for: it cannot be said or sent in the middle of a response.
+/// An answer of the proxy, or a synchronizing literal, cannot be sent in the middle of a response.
 #[test]
 fn what_waits_for_the_rest_ends_the_session_with_a_reason() {
     let wires = Wires::with("upstream_login_timeout = \"3s\"\n");

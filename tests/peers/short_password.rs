@@ -1,4 +1,4 @@
-//! A PIN that must stay, and other things that an operator has to ask for by name.
+//! These tests prove that an operator gets weak settings, such as a PIN, only by asking for them explicitly.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ fn password(arguments: &[&str], input: &str) -> Ran {
     Ran::of(child.wait_with_output().unwrap())
 }
 
-/// `[account.scans]` with a device of this hash, and more lines for it.
+/// `[account.scans]` with a device of this hash, and additional lines.
 fn device(hash: &str, more: &str) -> String {
     let account = exchange::account("scans", SCAN, "");
     let before = account.split("\npasswords = ").next().unwrap().to_owned();
@@ -30,7 +30,7 @@ fn a_short_one_is_asked_for_and_bound_to_its_networks() {
     assert!(made.code == 0 && made.errors.contains("warning: ") && made.errors.contains("networks"), "{}", made.errors);
     let hash = made.output.trim();
     assert_eq!(made.output.lines().count(), 1, "{}", made.output);
-    // A long one is none of these.
+    // A long password needs no exception.
     let long = password(&["--stdin", "--allow-short"], "k7m2xp9at\n");
     assert!(long.errors.is_empty() && !long.output.contains("data="), "{}{}", long.output, long.errors);
 
@@ -53,7 +53,7 @@ fn a_short_one_is_asked_for_and_bound_to_its_networks() {
     let login = |password: &str| status(&exchange::imap(&proxy).command(&format!("LOGIN {LOGIN} {password}")));
     assert!(login("4711").starts_with("OK "), "{}", proxy.log.all());
     assert!(login("4712").starts_with("NO "));
-    // Without its mark the hash is of no password, so that nobody gets around the networks.
+    // Without its mark the hash matches no password, so that the networks cannot be bypassed.
     proxy.configure(&exchange.configured(BY_SECRET, &device(&hash.replace(",data=c2hvcnQ", ""), "")));
     assert_eq!(proxy.reload().0, 0);
     assert!(login("4711").starts_with("NO "));
@@ -62,7 +62,7 @@ fn a_short_one_is_asked_for_and_bound_to_its_networks() {
     assert!(code == 69 && said.contains("is missing or open to the world"), "{said}");
 }
 
-/// Old devices send them as they were built, or not at all.
+/// Old devices send such characters in their own encoding, or not at all.
 #[test]
 fn characters_beyond_ascii_draw_a_warning() {
     let umlaut = password(&["--stdin"], "M\u{fc}llerstra\u{df}e\n");
@@ -85,7 +85,7 @@ fn characters_beyond_ascii_draw_a_warning() {
     assert!(!exchange.run(&["check"], &exchange.configured(BY_SECRET, &account)).errors.contains("beyond ASCII"));
 }
 
-/// They would have to stop in the middle of a greeting in clear.
+/// Warm connections would have to wait in the middle of a greeting in clear.
 #[test]
 fn warm_connections_with_starttls_are_refused_by_every_command() {
     let exchange = Exchange::new();

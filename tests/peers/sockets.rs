@@ -1,4 +1,4 @@
-//! Sockets that the service manager hands over: for one family or for both, for listeners and for the page.
+//! These tests prove that handed-over sockets work for one address family or both, for listeners and for the page.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use support::process::{Lines, Process};
 use support::proxy::Proxy;
 use support::stacks::{Start, TLS_1_0};
 
-/// As `ListenStream=993` is bound, as `ListenStream=[::]:993` with `BindIPv6Only=ipv6-only`, and IPv4.
+/// Forms of a socket: `ListenStream=993`, `ListenStream=[::]:993` with `BindIPv6Only=ipv6-only`, and IPv4.
 const BOTH: (&str, bool) = ("[::]", false);
 const V6: (&str, bool) = ("[::]", true);
 const V4: (&str, bool) = ("0.0.0.0", false);
@@ -30,7 +30,7 @@ fn socket((host, only_v6): (&str, bool), port: u16) -> Stdio {
     Stdio::from(OwnedFd::from(TcpListener::from(socket)))
 }
 
-/// The proxy with up to two sockets, which a shell puts where a service manager does (sd_listen_fds(3)).
+/// Starts the proxy with up to two sockets, which a shell hands over as a service manager does (sd_listen_fds(3)).
 fn start(configuration: &str, sockets: &[(&str, bool)], port: u16) -> (Process, Lines, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
@@ -59,7 +59,7 @@ fn listener(name: &str, listen: &str) -> String {
 
 const NO_PAGE: &str = "[admin]\nlisten = []\n";
 
-/// Where a socket serves an address, it is taken; where it does not, the proxy listens beside it.
+/// The proxy uses a socket that serves a listener's address, and binds the other addresses itself.
 #[test]
 fn a_socket_is_taken_for_what_it_serves() {
     for (sockets, listen, reached, unclaimed) in [
@@ -90,8 +90,8 @@ fn a_socket_is_taken_for_what_it_serves() {
     }
 }
 
-/// Where it cannot be taken, both the line for the configuration and that for the unit are told; never that packetboat is in
-/// its own way.
+/// For an unusable socket, the message has a line for the configuration and one for the unit. It never blames
+/// packetboat itself.
 #[test]
 fn a_socket_for_another_address_is_told() {
     let both = "has handed over [::]:PORT (IPv6 and IPv4) for this port: write that address here, or have its socket unit say \
@@ -122,7 +122,7 @@ fn a_socket_for_another_address_is_told() {
     }
 }
 
-/// The page takes a socket as listeners do.
+/// The page uses a socket as listeners do.
 #[test]
 fn the_page_on_a_socket_that_was_handed_over() {
     for (one, listen, host) in [
@@ -142,7 +142,7 @@ fn the_page_on_a_socket_that_was_handed_over() {
     }
 }
 
-/// The page's port for a listener, in one reload: that one cannot be, and is told as what it is.
+/// One reload gives the page's port to a listener; it is refused, and the message says why.
 #[test]
 fn a_port_that_packetboat_has_itself() {
     let [port, other] = free_ports();

@@ -1,4 +1,5 @@
-//! Nothing outside stalls the process: a reader of its log that stops, threads that cannot be made, a file system that hangs.
+//! These tests prove that nothing outside stalls the process: a stopped log reader, missing threads, or a hanging file
+//! system.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -32,18 +33,18 @@ fn ask(proxy: &Proxy, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
-/// Whether these words are in the metrics, with another number than 0 behind.
+/// Whether this metric has another value than 0.
 fn counts(proxy: &Proxy, name: &str) -> bool {
     let metrics = proxy.get("/metrics");
     metrics.lines().any(|line| line.strip_prefix(name).is_some_and(|count| count.trim() != "0"))
 }
 
-/// Fills the pipe to the log's reader, and all that waits behind it.
+/// Fills the pipe to the log's reader, and the queue behind it.
 fn talk_until_lines_are_lost(proxy: &Proxy) {
     until("lost lines", || {
         for _ in 0..500 {
             let mut stream = TcpStream::connect(proxy.address("imap")).unwrap();
-            // Neither TLS nor IMAP: a line of the log.
+            // The octets are neither TLS nor IMAP, and cause a log line.
             let _ = stream.write_all(&[0; 16]);
             let _ = stream.read(&mut [0; 64]);
         }
@@ -55,12 +56,12 @@ fn talk_until_lines_are_lost(proxy: &Proxy) {
 fn a_reader_of_the_log_that_stops_costs_lines_alone() {
     let exchange = Exchange::new();
     let (cat, stderr, log) = reader();
-    // The file begins with the section of the log.
+    // The text is appended to the section of the log, with which the file begins.
     let text = "lines_per_minute = 1000000\nlines_per_minute_of_source = 1000000\n[admin]\nlisten = [\"127.0.0.1:0\"]\n"
         .to_owned() + &exchange.configuration(BY_SECRET);
     let command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
     let mut proxy = Proxy::start_by(command, Some(&exchange.state()), "debug", &text, Some((stderr, log)));
-    // It is asked for before nobody reads the line that names it.
+    // The admin address is read while its line can still be read.
     proxy.admin();
     cat.signal("STOP");
     talk_until_lines_are_lost(&proxy);
@@ -80,7 +81,7 @@ fn a_reader_of_the_log_that_stops_costs_lines_alone() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
-/// A user whose threads are counted for this test alone, and how many the proxy may see before it gets no more.
+/// A user whose threads are counted for this test alone, and the number of threads that the proxy may see there.
 const USER: u32 = 54_321;
 const THREADS: usize = 60;
 
@@ -91,7 +92,7 @@ fn threads_that_cannot_be_made_cost_no_login() {
     directory_of(USER, &exchange.state());
     std::os::unix::fs::chown(exchange.file("SECRET", SECRET), Some(USER), Some(USER)).unwrap();
     let proxy = Proxy::start_by(as_another_user(USER, THREADS), Some(&exchange.state()), "debug", &text, None);
-    // They take the user's places without asking for them: the limit is the proxy's own.
+    // The other processes use up the user's threads, because the limit binds only the proxy.
     let others: Vec<Process> =
         (0..THREADS).map(|_| Process::start(Command::new("sleep").arg("600").uid(USER).gid(USER))).collect();
     let begun = Instant::now();
@@ -108,7 +109,7 @@ fn threads_that_cannot_be_made_cost_no_login() {
     assert_eq!(proxy.log.count(|line| line.contains("internal error") || line.contains("panicked")), 0);
 }
 
-/// Two devices: the secret of one of them hangs, and tokens live for seconds.
+/// A configuration of two devices: one device's secret hangs, and tokens live for seconds.
 fn one_that_hangs(exchange: &Exchange, hanging: &Hanging) -> String {
     exchange.quirk(|quirks| quirks.endpoint.expires_in = 12);
     let secret = hanging.file("SECRET", SECRET);
@@ -131,7 +132,7 @@ fn a_file_system_that_hangs_delays_nobody_else() {
         assert!(login_of(&proxy, login).starts_with("OK"), "{login}");
     }
     hanging.hang();
-    // Once the token that it had is over, the device hears that it is the moment, in less than its own patience.
+    // Once its old token has expired, the device gets a temporary refusal before its own patience ends.
     until("refusal", || !login_of(&proxy, "far").starts_with("OK"));
     let begun = Instant::now();
     let answer = login_of(&proxy, "far");
@@ -190,7 +191,7 @@ fn a_reload_that_hangs_stops_neither_health_nor_the_end() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
-/// Twenty RSA keys take seconds; the main loop goes on meanwhile, and pauses only to swap the result in.
+/// Twenty RSA keys take seconds to make; the main loop goes on meanwhile, and pauses only to swap them in.
 #[test]
 fn a_reload_that_makes_keys_pauses_nothing() {
     let exchange = Exchange::new();
@@ -218,11 +219,11 @@ fn a_reload_that_makes_keys_pauses_nothing() {
     });
 }
 
-/// A reload that nobody waits for any more opens its new listeners when its files answer, and so does the next one.
+/// A reload without a waiting command opens its new listeners when its files answer, and the next reload works as well.
 #[test]
 fn a_reload_behind_one_that_hung_is_taken() {
     let (exchange, hanging) = (Exchange::new(), Hanging::new());
-    // Nobody else is at that file: tokens live for an hour.
+    // Only the reload reads that file, because tokens live for an hour.
     let identity = exchange.identity(&format!("client_secret_file = {:?}", hanging.file("SECRET", SECRET)));
     let text = exchange.frame() + &identity + &account("scans", SCAN, "");
     let proxy = exchange.proxy(&text);
@@ -240,7 +241,7 @@ fn a_reload_behind_one_that_hung_is_taken() {
         let (hung, begun) = (hanging.requests(), Instant::now());
         let next = scope.spawn(|| proxy.reload());
         proxy.logs(2, "SIGHUP: reading");
-        // Were it at the files as well, both would go on at the same moment.
+        // A second reload that read files as well would show at the same moment.
         while begun.elapsed() < Duration::from_secs(2) {
             assert_eq!(hanging.requests(), hung, "the second reload does not wait for the first");
             std::thread::sleep(Duration::from_millis(5));
@@ -252,7 +253,7 @@ fn a_reload_behind_one_that_hung_is_taken() {
     addresses.iter().for_each(|address| drop(TcpStream::connect(address).unwrap()));
 }
 
-/// This thread, and what it starts from here on, asks a name server that takes questions and answers none.
+/// Gives this thread and its children a name server that receives questions and never answers.
 fn silent_name_server() -> UdpSocket {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: run this as root");
     let directory = tempfile::tempdir().unwrap();
@@ -274,7 +275,7 @@ fn a_resolver_that_does_not_answer_delays_nobody_else() {
         + &exchange.configuration(BY_SECRET).replacen("host = \"127.0.0.1\"", "host = \"localhost\"", 1)
         + &account("far", SCAN, "").replace("upstream = \"exchange\"", "upstream = \"far\"");
     let proxy = exchange.proxy(&text);
-    // More than there are threads for names, again and again for longer than a name is remembered.
+    // The lookups outnumber the threads for names, and go on for longer than a name is remembered.
     let begun = Instant::now();
     std::thread::scope(|scope| {
         let devices: Vec<_> = (0..40)
@@ -299,7 +300,7 @@ fn a_resolver_that_does_not_answer_delays_nobody_else() {
     assert!(proxy.process.figure("Threads:") < 30);
 }
 
-/// Sign-ins that hang with the state directory take nothing from an account whose secret lies elsewhere.
+/// Sign-ins that hang with the state directory do not affect an account whose secret is elsewhere.
 #[test]
 fn a_state_directory_that_hangs_costs_no_login_of_an_application() {
     let (exchange, hanging) = (Exchange::new(), Hanging::new());
@@ -317,7 +318,7 @@ fn a_state_directory_that_hangs_costs_no_login_of_an_application() {
     proxy.admin();
     assert_eq!(login_of(&proxy, LOGIN).get(..2), Some("OK"));
     hanging.hang();
-    // Longer than a look at each of them, and than tokens live.
+    // The wait is longer than a look at each of them, and than tokens live.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(40) {
         let visit = Instant::now();
@@ -327,7 +328,7 @@ fn a_state_directory_that_hangs_costs_no_login_of_an_application() {
     assert!(proxy.process.figure("Threads:") < 30);
 }
 
-/// All places for known devices are taken: health says so, and says when it is over. Strangers take none of them.
+/// All places for known devices are taken; health reports it, and reports its end. Strangers take none of these places.
 #[test]
 fn health_fails_while_no_login_is_taken() {
     let exchange = Exchange::new();
@@ -337,7 +338,7 @@ fn health_fails_while_no_login_is_taken() {
         + &exchange.configuration(BY_SECRET)
         + &translating_listener("clear", "imap", "starttls", clear)
         + &devices;
-    // They have logged in from here before.
+    // The devices have logged in from here before.
     let known: String = (0..250).map(|number| format!("127.0.0.1 mfp{number}\n")).collect();
     fs::create_dir(exchange.state()).unwrap();
     exchange.file("state/known-devices", "packetboat known devices, version 1\n".to_owned() + &known);
@@ -352,7 +353,7 @@ fn health_fails_while_no_login_is_taken() {
     for _ in 0..10 {
         assert_eq!(ready(&proxy), (0, "ready\n".to_owned()));
     }
-    // Two of each at a time.
+    // Two connections of each device come at a time.
     let known = guess((0..500).map(|number| format!("mfp{}", number % 250)).collect());
     until("health that fails", || {
         let (code, said) = ready(&proxy);

@@ -1,4 +1,5 @@
-//! Strangers, from many addresses, fill what can be filled: a device that has logged in before is served all the same.
+//! These tests prove that strangers from many addresses, who fill every limit, do not affect a device that has logged
+//! in before.
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
@@ -18,28 +19,28 @@ use support::strain::until;
 
 const CLEAR: &str = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n";
 
-/// A proxy with these limits and a listener named `clear`.
+/// Starts a proxy with these limits and a listener named `clear`.
 fn proxy(exchange: &Exchange, limits: &str, more: &str) -> Proxy {
     let clear = translating_listener("clear", "imap", "starttls", CLEAR);
     exchange.proxy(&format!("[limits]\n{limits}\n{}{clear}{more}", exchange.configuration(BY_SECRET)))
 }
 
-/// Goes in, by this connection, and out.
+/// Logs in over this connection, and out.
 fn visit(stream: Socket) {
     let mut device = Imap::greeted(Device::over(stream));
     device.login(LOGIN, PASSWORD);
     device.ok("LOGOUT");
 }
 
-/// The first line that a device hears which says this.
+/// The first line from the proxy that contains this text.
 fn heard(mut stream: impl Read + Write + Send + 'static, says: &str) -> String {
     stream.write_all(says.as_bytes()).unwrap();
     let mut device = Device::over(stream);
     device.try_line().map_or_else(String::new, |line| String::from_utf8(line).unwrap())
 }
 
-/// A wrong password gives nobody more than twice the time to log in, however many there are: one after the other, or all sent
-/// at once.
+/// Wrong passwords give a connection at most twice the time to log in, whether they come one after the other or at
+/// once.
 #[test]
 fn wrong_passwords_keep_no_connection_open() {
     let exchange = Exchange::new();
@@ -77,11 +78,11 @@ fn wrong_passwords_keep_no_connection_open() {
     assert!(line.contains("limits.login_timeout = 2s"), "{line}");
 }
 
-/// Twice the time to log in, the last login, and a slow machine.
+/// The bound: twice the time to log in, the last login, and a slow machine.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// The last quarter of the connections is for sources that a device has logged in from: by themselves, or by the word of a
-/// balancer. A session that is logged in is no stranger's.
+/// The last quarter of the connections is for sources with an earlier login, direct or through a balancer. A logged-in
+/// session is not a stranger's.
 #[test]
 fn strangers_leave_connections_to_sources_that_have_logged_in() {
     let exchange = Exchange::new();
@@ -96,7 +97,7 @@ fn strangers_leave_connections_to_sources_that_have_logged_in() {
     };
     visit(tcp_from(known, clear));
     visit(announced("10.0.0.1"));
-    // One is logged in from where nobody else was: it takes nothing of what strangers have.
+    // A session from a new source takes no place from the strangers once it has logged in.
     let mut session = Imap::greeted(Device::over(tcp_from(Ipv4Addr::new(127, 0, 0, 8), clear)));
     session.login(LOGIN, PASSWORD);
     let crowd: Vec<(String, Socket)> = (0..40)
@@ -127,8 +128,8 @@ fn passing(limits: &str, serve: impl Fn(TlsStream) + Clone + Send + 'static) -> 
     Proxy::start(&format!("{limits}{upstream}{}", listener("imap", "imap", "starttls", CLEAR)))
 }
 
-/// A mail server has few connections for those who have not logged in. Strangers, from however many addresses, have some of
-/// them; a device that it has let in before goes on to log in.
+/// Few connections to a mail server are for devices without a login. Strangers get some of them; a device with an
+/// earlier login still logs in.
 #[test]
 fn strangers_have_a_few_connections_to_the_mail_server() {
     let logins = Arc::new(AtomicUsize::new(0));
@@ -141,7 +142,7 @@ fn strangers_have_a_few_connections_to_the_mail_server() {
             (!is_guessed).then_some("OK done")
         });
         if is_guessed {
-            // It takes its time over a wrong one.
+            // The server takes its time over a wrong password.
             logins.fetch_add(1, Ordering::Relaxed);
             let _ = stream.read(&mut [0]);
         }
@@ -157,15 +158,15 @@ fn strangers_have_a_few_connections_to_the_mail_server() {
         .collect();
     until("the server has seen 64 logins", || seen.load(Ordering::Relaxed) >= 64);
     visit(tcp_from(known, to));
-    // The others are told in time, and that it is for the moment.
+    // The others are refused in time, as a temporary failure.
     proxy.logs(56, "login failed: password was not verified: 64 logins that were never let in from their source");
     assert_eq!(seen.load(Ordering::Relaxed), 64);
     visit(tcp_from(known, to));
     drop(crowd);
 }
 
-/// Where logins are passed through, the server sees no more guesses than packetboat itself would look at; a device that
-/// it has let in does not notice.
+/// On pass-through listeners the server gets no more guesses than packetboat itself would verify. A device with an
+/// earlier login notices nothing.
 #[test]
 fn guesses_that_are_passed_through_are_held_to_the_rate() {
     let refused = Arc::new(AtomicUsize::new(0));
@@ -177,7 +178,7 @@ fn guesses_that_are_passed_through_are_held_to_the_rate() {
     let stop = AtomicBool::new(false);
     visit(tcp_from(known, to));
     let longest = std::thread::scope(|scope| {
-        // Four connections of one source that tries many logins, and sixteen sources that try the device's.
+        // One source tries many logins on four connections, and sixteen sources try the device's.
         for number in 0..20 {
             let stop = &stop;
             scope.spawn(move || {
@@ -201,7 +202,7 @@ fn guesses_that_are_passed_through_are_held_to_the_rate() {
         }
         let seen = refused.load(Ordering::Relaxed);
         stop.store(true, Ordering::Relaxed);
-        // 0.5 s, 1 s, 2 s and on, behind a first one of each source, and what four begin at once.
+        // Delays of 0.5 s, 1 s, 2 s and so on follow the first guess of each source; four may begin at once.
         assert!((20..=20 + 2 * 5).contains(&seen), "the server has seen {seen} wrong passwords within 5 s");
         longest
     });

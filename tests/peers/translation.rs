@@ -1,5 +1,6 @@
-//! Logins are translated: devices at TLS 1.0 with passwords of their own, against a Dovecot that takes nothing but
-//! XOAUTH2, and validates each token itself.
+//! These tests prove that logins are translated: devices use TLS 1.0 and passwords, and Dovecot takes only XOAUTH2.
+//!
+//! Dovecot validates each token itself.
 
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -13,7 +14,7 @@ use support::proxy::{Proxy, translating_listener, upstreams};
 use support::stacks::{Stack, Start, TLS_1_0, Version};
 use support::translated::{DEVICE_PASSWORD, account, account_of, device, proxy};
 
-/// As Dovecot asks of everybody.
+/// A TLS 1.2 stack with a suite that Dovecot accepts.
 const TLS_1_2: Stack = Stack::Openssl { version: Version::Tls1_2, ciphers: "ECDHE-RSA-AES128-GCM-SHA256" };
 const REFUSED_BY_IMAP: &str = "NO [AUTHENTICATIONFAILED] user name or password is wrong";
 const REFUSED_BY_POP3: &str = "-ERR [AUTH] user name or password is wrong";
@@ -31,7 +32,7 @@ fn big() -> &'static [u8] {
     BIG.get_or_init(|| message(25 * 1024 * 1024))
 }
 
-/// What the device sends, and what it answers to each challenge.
+/// A way to log in: its name, the device's command, and its response to each challenge.
 type Way = (&'static str, fn(&str, &str) -> (String, Vec<String>));
 
 const IMAP_WAYS: &[Way] = &[
@@ -50,7 +51,7 @@ const POP3_WAYS: &[Way] = &[
     ("sasl-login", |user, password| ("AUTH LOGIN".to_owned(), vec![base64(user), base64(password)])),
 ];
 
-/// Goes in by this way; the last line of the answer, without a tag.
+/// Logs in by this way; returns the last line of the answer, without a tag.
 fn log_in_by(imap: &mut Imap, way: &Way, user: &str, password: &str) -> String {
     let (command, answers) = way.1(user, password);
     imap.device.send(format!("t {command}\r\n"));
@@ -72,7 +73,7 @@ fn log_in_by_pop3(pop3: &mut Pop3, way: &Way, user: &str, password: &str) -> Str
     answer
 }
 
-/// These ways, by these entries, to both kinds of upstream: log in, list, fetch 1 KB and 25 MB, delete, log out.
+/// Runs these ways, by each entry, to both kinds of upstream: log in, list, fetch 1 KB and 25 MB, delete, log out.
 fn every_way(stack: Stack, protocol: &'static str, ways: &[Way]) {
     let issuer = Issuer::start();
     let dovecot = Dovecot::start_with_tokens_of(&issuer);
@@ -117,7 +118,7 @@ fn every_way(stack: Stack, protocol: &'static str, ways: &[Way]) {
         let upstream_tls = line["upstream_tls"].as_str().unwrap();
         assert!(upstream_tls.starts_with("TLSv1.2 ") || upstream_tls.starts_with("TLSv1.3 "), "{line}");
     }
-    // One for each identity, at the start: no login needed another.
+    // Each identity has fetched one token at the start, and no login needed another.
     let mut asked: Vec<String> = issuer.requests().iter().map(|request| request["client_id"].clone()).collect();
     asked.sort();
     let mut expected: Vec<String> = cases.iter().map(|(.., mailbox)| mailbox.clone()).collect();
@@ -147,7 +148,7 @@ fn other_stacks_at_tls_1_0() {
     every_way(Stack::Mbedtls, "pop3", &POP3_WAYS[..1]);
 }
 
-/// What the other tests rest on: this Dovecot takes no passwords, and no tokens but good ones for their own mailbox.
+/// The other tests rest on this: Dovecot takes no passwords, and only valid tokens for their own mailbox.
 #[test]
 fn the_server_has_basic_auth_off_and_validates_tokens() {
     let issuer = Issuer::start();
@@ -221,7 +222,7 @@ impl Setup {
     }
 }
 
-/// The mailbox that is open holds a message whose subject line is its address.
+/// A message whose subject is the mailbox's address, so that a device can tell which mailbox is open.
 fn marked(mailbox: &str) -> Vec<u8> {
     format!("Subject: {mailbox}\r\n\r\nhello\r\n").into_bytes()
 }
@@ -260,7 +261,7 @@ fn a_device_has_many_names_and_one_mailbox() {
     pop3.ok("QUIT");
 }
 
-/// All of them hear the same, and may try again; the log says which it was.
+/// Each refused device gets the same answer, and may try again; the log has the reason.
 #[test]
 fn who_may_not_in_hears_always_the_same() {
     let setup = Setup::new();
@@ -273,7 +274,7 @@ fn who_may_not_in_hears_always_the_same() {
         ("printer", DEVICE_PASSWORD, "the password is not one of device \\\"printer\\\""),
         ("far", OTHER_PASSWORD, "127.0.0.1 is not in the networks of device \\\"far\\\""),
         (others_mailbox.as_str(), DEVICE_PASSWORD, "no [[device]] has this login"),
-        // The mailbox itself is no login.
+        // The mailbox's address is not a login.
         (setup.mailboxes[0].as_str(), DEVICE_PASSWORD, "no [[device]] has this login"),
     ];
     let (mut imap, mut pop3) = (setup.proxy.imap("imap"), setup.proxy.pop3("pop3"));
@@ -296,7 +297,7 @@ fn who_may_not_in_hears_always_the_same() {
             });
         }
     }
-    // The same connections, with what is right.
+    // The right logins follow on the same connections.
     imap.ok(&format!("LOGIN scanner3 {DEVICE_PASSWORD}"));
     imap.ok("SELECT INBOX");
     imap.ok("LOGOUT");
@@ -304,7 +305,7 @@ fn who_may_not_in_hears_always_the_same() {
     pop3.ok("QUIT");
 }
 
-/// RFC 4616 §2: to act as itself, or as its mailbox, is nothing else than to log in.
+/// A device may act as itself, or as its mailbox, which means the same as a plain login (RFC 4616 §2).
 #[test]
 fn nobody_acts_as_somebody_else() {
     let setup = Setup::new();
@@ -326,7 +327,7 @@ fn nobody_acts_as_somebody_else() {
     setup.proxy.log.wait_for("reason", |line| line.contains("wants to act as somebody else"));
 }
 
-/// Tokens are between the proxy and the server: a device neither hears of XOAUTH2 nor gets in by it.
+/// Tokens stay between the proxy and the server: a device neither sees XOAUTH2 offered nor gets in by it.
 #[test]
 fn tokens_are_not_for_devices() {
     let setup = Setup::new();
@@ -357,7 +358,7 @@ fn tokens_are_not_for_devices() {
     assert!(heard.contains("AUTH=PLAIN") && !heard.to_uppercase().contains("XOAUTH2"), "{heard}");
 }
 
-/// The endpoint gives tokens that the server does not take: nothing that a person at the device can mend.
+/// The endpoint issues tokens that the server rejects; the person at the device cannot fix that.
 #[test]
 fn a_token_that_the_server_refuses() {
     let issuer = Issuer::start();
@@ -380,15 +381,16 @@ fn a_token_that_the_server_refuses() {
             line.contains("login failed")
                 && line.contains(&format!("\"listener\":\"{listener}\""))
                 && line.contains(&mailbox)
-                // The tokens are not of Microsoft's cloud, and so neither is the advice.
+                // The tokens are not of Microsoft's cloud, so the advice is not about it either.
                 && line.contains("does it take tokens of this token endpoint?")
         });
     }
-    // A young token is not to blame, and the endpoint is left alone.
+    // A young token is not to blame, so no other one is fetched.
     assert_eq!(issuer.requests().len(), 1);
 }
 
-/// One identity's token opens what the server lets it, and no more: here two accounts share it.
+/// One identity's token opens the mailboxes that the server allows, and no others; here two accounts share the
+/// identity.
 #[test]
 fn a_mailbox_that_the_token_is_not_for() {
     let issuer = Issuer::start();

@@ -1,4 +1,4 @@
-//! A device on trial: with `delete = false` nothing in the mailbox can be lost, whatever it says.
+//! These tests prove that a device with `delete = false` can lose no mail, whatever commands it sends.
 
 use support::dovecot::Dovecot;
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN};
@@ -8,7 +8,7 @@ use support::message;
 use support::pop3::Pop3;
 use support::translated::{DEVICE_PASSWORD, account, device, proxy};
 
-/// Everything by which a device could lose mail; afterwards it is all there, and the session has gone on.
+/// Sends every command that could lose mail; afterwards the mail is complete, and the session goes on.
 fn tries_to_delete_by_imap(imap: &mut Imap, mail: &[u8]) {
     imap.ok("SELECT INBOX");
     assert!(imap.fetch(1) == mail);
@@ -31,7 +31,7 @@ fn tries_to_delete_by_imap(imap: &mut Imap, mail: &[u8]) {
         let answer = status(&imap.command(command));
         assert!(answer.starts_with("NO [NOPERM] "), "{command}: {answer}");
     }
-    // In the middle of a message that is on its way; and a literal that is not one.
+    // The commands come in the middle of a message, and one looks like a literal without being one.
     imap.device.send("x1 FETCH 1 BODY.PEEK[]\r\nx2 EXPUNGE\r\nx3 DELETE {5+}\r\nINBOX\r\nx4 NOOP\r\n");
     let parts = imap.answer("x4");
     assert!(parts.contains(&Part::Literal(mail.to_vec())), "{parts:?}");
@@ -49,7 +49,7 @@ fn tries_to_delete_by_pop3(pop3: &mut Pop3, mail: &[u8]) {
     for command in ["DELE 1", "dele 1", " DELE 1", "DELE\t1"] {
         pop3.ok(command);
     }
-    // Pipelined, and still in order.
+    // The commands come pipelined, and the answers stay in order.
     pop3.device.send("RETR 1\r\nDELE 1\r\nSTAT\r\n");
     assert!(pop3.device.line().starts_with("+OK"));
     assert!(pop3.lines() == mail);
@@ -71,7 +71,7 @@ fn nothing_is_lost_at_exchange() {
     pop3.ok("QUIT");
     assert!(pop3.device.has_ended());
     assert_eq!(exchange.simulator.messages(SCAN), 1);
-    // Taken off, it is an ordinary device.
+    // Without the setting, the device can delete.
     proxy.configure(&exchange.configuration(BY_SECRET));
     assert_eq!(proxy.reload().0, 0);
     exchange::pop3(&proxy).session(LOGIN, PASSWORD, &[&mail]);
@@ -89,7 +89,7 @@ fn nothing_is_lost_at_dovecot() {
     let mut imap = proxy.imap("imap");
     imap.login("fax", DEVICE_PASSWORD);
     tries_to_delete_by_imap(&mut imap, &mail);
-    // IDLE is left by DONE, and by nothing else.
+    // Only DONE ends IDLE.
     imap.device.send("i IDLE\r\n");
     assert!(imap.device.line().starts_with("+ "));
     imap.device.send("DONE\r\n");

@@ -1,4 +1,4 @@
-//! The usual ports in a network of this test's own: 993 and 995 begin with TLS, however long a device takes over it.
+//! These tests prove, in a network of their own, that ports 993 and 995 begin with TLS, however late the device does.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -11,14 +11,14 @@ use openssl::ssl::{Ssl, SslContext, SslMethod};
 use support::connection::TlsStream;
 use support::proxy::Proxy;
 
-/// For this thread, and what it starts, all ports of loopback are free.
+/// Gives this thread and its children a network in which all ports of loopback are free.
 fn network_of_ones_own() {
     let is_made = unshare(CloneFlags::CLONE_NEWNET).is_ok()
         && Command::new("ip").args(["link", "set", "lo", "up"]).status().is_ok_and(|status| status.success());
     assert!(is_made, "no network namespace: run this as root, or unshare -U -r -n cargo test --test peers usual_ports");
 }
 
-/// Is silent for so long, and says what the proxy has said meanwhile.
+/// Stays silent for this long; returns the proxy's first octets meanwhile, if any.
 fn silent(port: u16, silence: Duration) -> (TcpStream, Option<String>) {
     let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
     stream.set_read_timeout(Some(silence)).unwrap();
@@ -32,7 +32,7 @@ fn silent(port: u16, silence: Duration) -> (TcpStream, Option<String>) {
     (stream, said)
 }
 
-/// Shakes hands now; the greeting.
+/// Shakes hands; returns the greeting.
 fn greeting(stream: TcpStream) -> String {
     let context = SslContext::builder(SslMethod::tls_client()).unwrap().build();
     let mut stream: TlsStream = Ssl::new(&context).unwrap().connect(stream.into()).unwrap();
@@ -41,7 +41,7 @@ fn greeting(stream: TcpStream) -> String {
     String::from_utf8_lossy(&said[..count]).into_owned()
 }
 
-/// A small computer that gathers randomness before its ClientHello.
+/// A small computer gathers randomness before its ClientHello.
 #[test]
 fn a_slow_device_gets_in_where_tls_is_usual() {
     const SEEDING: Duration = Duration::from_secs(3);
@@ -58,7 +58,7 @@ fn a_slow_device_gets_in_where_tls_is_usual() {
     );
     std::thread::scope(|scope| {
         for (port, protocol) in [(993, "* OK "), (995, "+OK ")] {
-            // Threads of this one are in its network.
+            // The threads of this thread share its network.
             scope.spawn(move || {
                 let (stream, said) = silent(port, SEEDING);
                 assert_eq!(said, None, "port {port}");
@@ -70,7 +70,7 @@ fn a_slow_device_gets_in_where_tls_is_usual() {
         let (_, said) = silent(port, SEEDING);
         assert!(said.is_some_and(|said| said.starts_with(protocol)), "port {port}");
     }
-    // What is printed for the operator to type into a device.
+    // `packetboat setup` prints these settings for the operator to type into a device.
     for (listener, port, setting) in [
         ("imap", 993, "encryption \\\"SSL/TLS\\\","),
         ("pop3", 995, "encryption \\\"SSL/TLS\\\","),
@@ -83,7 +83,7 @@ fn a_slow_device_gets_in_where_tls_is_usual() {
     }
 }
 
-/// The port that the device came to decides, as for one that is let in: before TLS nothing can be said on 993.
+/// The port decides the form of a refusal, too: before TLS the proxy can send nothing on 993.
 #[test]
 fn over_a_limit_nothing_is_said_in_clear_where_tls_is_usual() {
     network_of_ones_own();

@@ -1,4 +1,4 @@
-//! Connections that are kept ready for logins: taken, replaced, and never a burden to a device.
+//! These tests prove that warm connections to the mail server are used, replaced, and never noticed by a device.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, upstream, upstreams};
 use support::server;
 
-/// What a connection of the server has come to, by its number.
+/// Events of the server's connections, by the connection's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Greeted(usize),
@@ -22,7 +22,7 @@ enum Seen {
     Closed(usize),
 }
 
-/// An IMAP server that tells what it sees; `serve` has a connection's number from where it has been greeted.
+/// Starts an IMAP server that reports its events; `serve` gets each connection with its number after the greeting.
 fn server(serve: fn(usize, &mut TlsStream, &Sender<Seen>)) -> (Proxy, Receiver<Seen>) {
     server_with("", serve)
 }
@@ -62,7 +62,7 @@ fn wait_for(seen: &Receiver<Seen>, what: impl Fn(Seen) -> bool) -> Seen {
     }
 }
 
-/// Devices come one after the other, once two connections are ready, of which the server closes the first.
+/// Four devices log in one after the other, once two warm connections are ready; the server closes the first of these.
 fn four_get_in(proxy: &Proxy, seen: &Receiver<Seen>) {
     wait_for(seen, |seen| seen == Seen::Greeted(2));
     for _ in 0..4 {
@@ -78,7 +78,8 @@ fn a_login_takes_one_that_is_ready_and_another_takes_its_place() {
     let (proxy, seen) = server(answer);
     wait_for(&seen, |seen| seen == Seen::Greeted(2));
     let mut imap = proxy.imap("imap");
-    // What is parked is known once the greeting is read: the first login may come too early for that, a third one not.
+    // A connection counts as parked once its greeting is read. The first login may come too early for that, a third one
+    // cannot.
     imap.login("user0", PASSWORD);
     let Seen::Login(first) = wait_for(&seen, |seen| matches!(seen, Seen::Login(_))) else { unreachable!() };
     wait_for(&seen, |seen| seen == Seen::Greeted(first + 2));
@@ -91,12 +92,12 @@ fn a_login_takes_one_that_is_ready_and_another_takes_its_place() {
     assert_eq!(proxy.log.count(|line| line.contains("login failed")), 0);
 }
 
-/// Closed at the very moment of the login: the device hears nothing of it.
+/// The connection closes at the very moment of the login, and the device notices nothing.
 #[test]
 fn one_that_is_lost_in_the_login_is_replaced() {
     let (proxy, seen) = server(|number, stream, seen| {
         if number <= 2 {
-            // The login is read, and the connection closed without a word.
+            // The server reads the login, and closes the connection without an answer.
             if server::hear(stream).contains("LOGIN") {
                 let _ = seen.send(Seen::Login(number));
             }
@@ -108,7 +109,7 @@ fn one_that_is_lost_in_the_login_is_replaced() {
     assert_eq!(proxy.log.count(|line| line.contains("login failed")), 0);
 }
 
-/// The same by a reset, as of a server that closes what it has not read.
+/// The same happens with a reset, as from a server that closes with unread octets.
 #[test]
 fn one_that_is_reset_in_the_login_is_replaced() {
     let (proxy, seen) = server(|number, stream, seen| {
@@ -117,14 +118,14 @@ fn one_that_is_reset_in_the_login_is_replaced() {
         }
         let mut first = [0];
         stream.get_ref().peek(&mut first).unwrap();
-        // Closing it from here on is a reset.
+        // Closing the connection from here on sends a reset.
         socket2::SockRef::from(stream.get_ref()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     });
     four_get_in(&proxy, &seen);
     assert_eq!(proxy.log.count(|line| line.contains("login failed") || line.contains("device_lost")), 0);
 }
 
-/// A server that says it is busy is left alone: it does not hear the login twice.
+/// The login is not repeated at a server that says it is busy.
 #[test]
 fn a_refusal_is_not_tried_again() {
     let (proxy, seen) = server(|number, stream, seen| {
@@ -146,7 +147,7 @@ fn a_refusal_is_not_tried_again() {
     assert_eq!(seen.try_iter().filter(|seen| matches!(seen, Seen::Login(_))).count(), 1);
 }
 
-/// Closed while it was parked: it is not even tried.
+/// The connection was closed while it was parked, so it is not tried.
 #[test]
 fn one_that_was_closed_or_has_said_goodbye_is_not_used() {
     let (proxy, seen) = server(|number, stream, seen| match number {

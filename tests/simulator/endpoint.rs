@@ -1,4 +1,5 @@
-//! The token endpoint: every grant, what it refuses, and how it fails.
+//! These tests prove that the simulator's token endpoint serves every grant, refuses bad requests, and fails as
+//! configured.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -40,7 +41,7 @@ fn client_credentials_with_a_secret() {
     assert!(!scene.simulator.events().iter().any(|event| event.contains(&token) || event.contains(SECRET)));
 }
 
-/// The proxy's own client reaches it, through rustls and with its authority.
+/// The proxy's own client reaches the endpoint through rustls and the simulator's CA.
 #[test]
 fn our_own_client_is_answered() {
     let scene = Scene::new();

@@ -1,4 +1,4 @@
-//! IMAP and POP3: logins, mail, and everything that goes wrong.
+//! These tests prove that the simulator serves logins and mail by IMAP and POP3, and fails as configured.
 
 use std::time::Duration;
 

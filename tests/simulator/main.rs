@@ -1,4 +1,4 @@
-//! The simulator, as curl and a mail client see it: every grant, every family of quirks.
+//! These tests prove the simulator to curl and a mail client: every grant, and every family of quirks.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

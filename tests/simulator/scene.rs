@@ -1,4 +1,4 @@
-//! A simulator with two users and an app, curl, and a mail client by OpenSSL.
+//! This file sets up a simulator with two users and an app, curl, and a mail client by OpenSSL.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -34,7 +34,7 @@ impl Scene {
         Self::with(|_| {})
     }
 
-    /// With a tenant that the function has changed.
+    /// Starts a simulator whose tenant the function has changed.
     pub fn with(change: impl FnOnce(&mut Tenant)) -> Self {
         Self(Exchange::with(|tenant| {
             tenant.users.push(User::new(OTHER, "Pa55word2"));
@@ -78,7 +78,7 @@ impl Scene {
         self.post("token", fields)
     }
 
-    /// The app's own token.
+    /// An access token of the app itself.
     pub fn app_token(&self) -> String {
         let fields = [("grant_type", "client_credentials"), ("client_secret", SECRET), ("scope", APP_SCOPE)];
         let (status, answer) = self.token(&fields);
@@ -106,7 +106,7 @@ impl Scene {
         mail
     }
 
-    /// Logged in with the app's token.
+    /// An IMAP session that the app's token has opened.
     pub fn imap_session(&self) -> Mail {
         let mut imap = self.imap();
         let answer = imap.authenticate(SCAN, &self.app_token());
@@ -125,7 +125,7 @@ pub fn xoauth2(user: &str, token: &str) -> String {
     STANDARD.encode(format!("user={user}\x01auth=Bearer {token}\x01\x01"))
 }
 
-/// `error` and number of a refusal.
+/// The `error` and the number of a refusal.
 pub fn refusal((status, answer): (u16, Value)) -> (u16, String, u64) {
     let code = answer["error_codes"][0].as_u64().unwrap_or_else(|| panic!("{answer}"));
     assert!(answer["error_description"].as_str().unwrap().starts_with(&format!("AADSTS{code}: ")), "{answer}");
@@ -160,7 +160,7 @@ impl Mail {
         self.0.octets(count).unwrap()
     }
 
-    /// Everything up to the end; an error where there was no proper one.
+    /// Everything up to the end; an error where the connection did not end properly.
     pub fn rest(&mut self) -> std::io::Result<String> {
         while self.0.fill()? > 0 {}
         Ok(self.unread())
@@ -171,7 +171,7 @@ impl Mail {
         String::from_utf8(self.0.take(count)).unwrap()
     }
 
-    /// Says a command with tag `a`; all lines of the answer.
+    /// Sends a command with tag `a`; returns all lines of the answer.
     pub fn ask(&mut self, command: &str) -> Vec<String> {
         self.send(&format!("a {command}"));
         let mut lines = Vec::new();
@@ -183,7 +183,7 @@ impl Mail {
         lines
     }
 
-    /// The same of POP3, with one line.
+    /// Sends a POP3 command; returns the one line of the answer.
     pub fn say(&mut self, command: &str) -> String {
         self.send(command);
         self.line()

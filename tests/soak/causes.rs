@@ -1,4 +1,5 @@
-//! Every line of the log has a cause: what the run has done, and when. One that has none is an error of packetboat's.
+//! This file finds the cause of every log line among the run's disturbances; a line without one is an error of
+//! packetboat's.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,15 +13,15 @@ use crate::run::{Cause, Run, read};
 use crate::system::TALKATIVE;
 use support::proxy::sum;
 
-/// How many lines there were, by level, words, reason and cause.
+/// Counts of lines by level, words, reason and cause.
 type Kinds = BTreeMap<(String, String, String, Cause), usize>;
 
-/// Looks at the whole log. What it prints are its kinds; what it returns has no cause.
+/// Reads the whole log, prints the kinds of lines, and returns the lines without a cause.
 pub fn unexplained(run: &Run, log: &str, devices: usize) -> Vec<String> {
     let (mut kinds, mut faults) = (Kinds::new(), Vec::new());
     for line in log.lines() {
         let Ok(parsed) = serde_json::from_str::<Value>(line) else {
-            // A panic, or a sanitizer's words.
+            // The line is a panic or a sanitizer's report.
             faults.push(line.to_owned());
             continue;
         };
@@ -65,7 +66,7 @@ pub fn unaccounted(log: &str, metrics: &str) -> Option<String> {
     (!is_right).then(|| format!("{told} lines are told as lost, {lost} are; {sessions} lines of {over} sessions"))
 }
 
-/// What a line of this kind may come from; nothing where nothing of this run accounts for it.
+/// The possible causes of a line of this kind; empty if the run accounts for none.
 fn causes(level: &str, words: &str, reason: &str) -> &'static [Cause] {
     const OF_THE_SERVER: &[Cause] = &[Cause::Server, Cause::Flow];
     let is_info = level == "INFO";
@@ -73,17 +74,17 @@ fn causes(level: &str, words: &str, reason: &str) -> &'static [Cause] {
         ("session ended", "logged_out" | "device_closed") if is_info => &[Cause::Ordinary],
         ("session ended", "device_lost") if is_info => &[Cause::Rudeness],
         ("session ended", "handshake") => &[Cause::Rudeness, Cause::Log],
-        // The end of a server that goes away may be forgotten on the way, too.
+        // The network may also forget the end of a server that goes away.
         ("session ended", "server_closed") if is_info => OF_THE_SERVER,
         ("session ended", "upstream_lost" | "upstream_timeout") => OF_THE_SERVER,
         ("login failed", "wrong_password") => &[Cause::WrongPassword],
         ("login failed", "upstream_lost" | "upstream_timeout") => OF_THE_SERVER,
         ("login failed", "connect" | "upstream_tls" | "upstream_greeting") => &[Cause::Server],
-        // A token that ends on its way to the server, while the endpoint gives no other one.
+        // A token expires on its way to the server, while the endpoint issues no other.
         ("login failed", "unavailable") => &[Cause::Server, Cause::Tokens],
         ("login failed", "login_refused" | "upstream_protocol") => &[Cause::Server],
         ("login failed", "token_unavailable") => &[Cause::Tokens, Cause::Files],
-        // Said by the server in a running session that it ends.
+        // The server says in a running session that it ends.
         ("mail server is unavailable", "unavailable") => &[Cause::Server],
         ("no access token at the moment", "token_unavailable") => &[Cause::Tokens, Cause::Files],
         ("cannot pre-connect; logins will dial on demand", "") => &[Cause::Server],
@@ -96,7 +97,7 @@ fn causes(level: &str, words: &str, reason: &str) -> &'static [Cause] {
     }
 }
 
-/// Whether that was so at that time.
+/// Whether the cause was active at that time.
 fn is_true(run: &Run, cause: Cause, time: SystemTime, line: &Value, devices: usize) -> bool {
     let source = line["source"].as_str().and_then(|source| source.parse::<SocketAddr>().ok()).map(|source| source.ip());
     let is_one_of = |which: fn(usize) -> bool| {
@@ -107,7 +108,7 @@ fn is_true(run: &Run, cause: Cause, time: SystemTime, line: &Value, devices: usi
     };
     match cause {
         Cause::Ordinary => true,
-        // Some of what nobody reads is written by this run itself.
+        // The run fills the log from one source, so another source's lines have another cause.
         Cause::Log if source.is_some_and(|source| source != TALKATIVE) => false,
         Cause::Files if source.is_some() || line["identity"].is_string() => {
             is_one_of(Device::has_a_file_that_hangs) && run.disturbances.explains(cause, time, time)
@@ -120,15 +121,14 @@ fn is_true(run: &Run, cause: Cause, time: SystemTime, line: &Value, devices: usi
     }
 }
 
-/// How long a session lasted, for as far as a server that has gone away may still end it: until a slow device has had
-/// what was on its way.
+/// The session's length, but at most the time in which a slow device reads on after its server has gone.
 fn of_session(line: &Value) -> Duration {
     Duration::from_millis(line["milliseconds"].as_u64().unwrap_or_default()).min(Duration::from_secs(30))
 }
 
 const LOST: &str = "log lines are lost";
 
-/// What nobody has caused, or nobody has caused just then, is found.
+/// A line without a cause, or outside of its cause's time, is found.
 #[test]
 fn a_line_without_a_cause_is_found() {
     let run = Run::new(1, std::collections::BTreeMap::new());
@@ -165,7 +165,7 @@ fn a_line_without_a_cause_is_found() {
     assert!(!has_cause(&line("login failed", "wrong_password", "127.1.0.10:5")), "nobody has typed one");
 }
 
-/// What the system does to the proxy explains no more than it can.
+/// A disturbance of the system explains only the lines that it can cause.
 #[test]
 fn a_disturbance_of_the_system_explains_its_own_lines_alone() {
     let run = Run::new(1, std::collections::BTreeMap::new());

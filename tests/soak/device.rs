@@ -1,4 +1,4 @@
-//! One of the devices: how it speaks, how often it comes, and how rude it is, all drawn from its number.
+//! This file is one of the devices: its number decides how it speaks, how often it comes, and how rude it is.
 
 use std::fmt;
 use std::io;
@@ -17,20 +17,20 @@ pub struct Device<'a> {
     pub number: usize,
     random: Random,
     is_imap: bool,
-    /// STARTTLS or STLS, and not TLS from the start.
+    /// Whether the device uses STARTTLS or STLS, and not implicit TLS.
     starts_in_clear: bool,
     version: usize,
     idles: bool,
-    /// To be resumed.
+    /// The TLS session that the next connection resumes.
     session: Option<SslSession>,
     /// A connection that was forgotten on the way, kept until the next visit.
     vanished: Option<Connection>,
     tag: u32,
-    /// Of what it fetches now.
+    /// Whether the present fetch is reported.
     is_told: bool,
 }
 
-/// What a device does that it should not.
+/// Misbehaviours of a device.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rude {
     WrongPassword,
@@ -42,7 +42,7 @@ enum Rude {
     VanishInFetch,
 }
 
-/// Why a visit came to nothing.
+/// Reasons why a visit failed.
 #[derive(Debug)]
 pub enum Trouble {
     /// The connection broke, when this was under way.
@@ -51,7 +51,7 @@ pub enum Trouble {
     Refused(String),
     /// Something was answered that there is no reason for.
     Answered(String),
-    /// By its own rudeness.
+    /// The device broke the visit off itself.
     Rude,
 }
 
@@ -77,18 +77,18 @@ impl<'a> Device<'a> {
         }
     }
 
-    /// An address of its own, as on a network.
+    /// The device's own source address, as on a network.
     pub fn source(number: usize) -> Ipv4Addr {
         let of = |number: usize| u8::try_from(number).unwrap();
         Ipv4Addr::new(127, 1, of(number / 250), of(1 + number % 250))
     }
 
-    /// A tenth of them.
+    /// Whether the device is rude, as a tenth of them are.
     pub fn is_rude(number: usize) -> bool {
         number % 10 == 9
     }
 
-    /// A quarter of them: the secret of its application lies where files hang now and then.
+    /// Whether the secret of the device's application lies where files hang now and then, as for a quarter of them.
     pub fn has_a_file_that_hangs(number: usize) -> bool {
         number % 4 == 3
     }
@@ -111,7 +111,7 @@ impl<'a> Device<'a> {
         }
     }
 
-    /// One visit, told of in the tallies; whether nothing went wrong.
+    /// Makes one visit, counts it, and returns whether nothing went wrong.
     fn come(&mut self, rude: Option<Rude>) -> bool {
         let begun = SystemTime::now();
         self.vanished = None;
@@ -225,7 +225,7 @@ impl<'a> Device<'a> {
         connection.close().map_err(broken("close"))
     }
 
-    /// Nothing that is sent to it from here on is acknowledged.
+    /// Makes the connection drop all that arrives without an acknowledgement.
     fn vanish(&mut self, connection: Connection) -> Visit {
         connection.forget();
         add(&self.run.tally.vanished, 1);
@@ -233,7 +233,7 @@ impl<'a> Device<'a> {
         Err(Trouble::Rude)
     }
 
-    /// Fetches and deletes all that there is; how many came meanwhile.
+    /// Fetches and deletes all messages; returns the number that arrived meanwhile.
     fn take(&mut self, connection: &mut Connection, exists: usize, rude: Option<Rude>) -> Visit<usize> {
         if exists == 0 {
             return Ok(0);
@@ -255,11 +255,11 @@ impl<'a> Device<'a> {
         }
         let answer = self.ok(connection, "EXPUNGE", "EXPUNGE")?;
         self.run.ledger.deleted(&numbers);
-        // Said behind what was expunged, it counts what is left.
+        // An EXISTS after the EXPUNGE responses counts the remaining messages.
         Ok(answer.exists.unwrap_or(now.saturating_sub(exists)))
     }
 
-    /// Waits to be told of new mail; how much there is.
+    /// Waits for a notice of new mail; returns the number of messages.
     fn idle(&mut self, connection: &mut Connection, limit: Duration) -> Visit<usize> {
         self.tag += 1;
         let tag = format!("d{}", self.tag);
@@ -426,10 +426,10 @@ pub fn connect(source: Ipv4Addr, to: SocketAddr) -> io::Result<Connection> {
     Ok(connection)
 }
 
-/// A device's own; nothing is slower than that, on a machine that is busy with other things.
+/// The device's own patience, which exceeds every delay of a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The beginning of a ClientHello.
 const HALF_HELLO: &[u8] = &[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 1, 7, 7, 7, 7];
-/// Milliseconds after which the proxy has given up who has vanished: its `keep_alive` is 10 s.
+/// Milliseconds after which the proxy has given up a vanished device: its `keep_alive` is 10 s.
 const UNTIL_GIVEN_UP: u64 = 40_000;
 const LAST_TRIES: usize = 5;

@@ -36,7 +36,7 @@ pub fn feed(run: &Run, calm: &Latch, dovecot: &RwLock<Dovecot>, mailboxes: &[Str
     }
 }
 
-/// The mail server goes away for a few seconds every minute.
+/// Stops the mail server for a few seconds every minute.
 pub fn restarts(run: &Run, calm: &Latch, dovecot: &RwLock<Dovecot>) {
     let mut random = Random(run.seed + 2);
     let mut pause = Duration::from_secs(25);
@@ -50,9 +50,9 @@ pub fn restarts(run: &Run, calm: &Latch, dovecot: &RwLock<Dovecot>) {
     }
 }
 
-/// No tokens: a short time, which nobody should notice, and one that outlasts a token.
+/// Stops the token endpoint: for a short time that no device notices, and for one that outlasts a token.
 pub fn outages(run: &Run, calm: &Latch, issuer: &Issuer) {
-    // Tokens of those that began together are renewed after half a minute, and then again.
+    // Tokens that began together are renewed after half a minute, and then again.
     let mut pause = Duration::from_secs(26);
     for length in [12, 45].into_iter().cycle() {
         if !calm.pause(pause) {
@@ -66,7 +66,8 @@ pub fn outages(run: &Run, calm: &Latch, issuer: &Issuer) {
     }
 }
 
-/// Every twenty seconds another configuration, each third time with a new certificate; a listener comes and goes.
+/// Reloads another configuration every twenty seconds, each third time with a new certificate; a listener comes and
+/// goes.
 pub fn reloads(
     run: &Run,
     calm: &Latch,
@@ -76,7 +77,7 @@ pub fn reloads(
     taken: &AtomicUsize,
 ) {
     let mut turn = 0_usize;
-    // The last one is without the second listener, as it was at the beginning.
+    // The last configuration is without the second listener, as at the beginning.
     while turn % 2 == 1 || !calm.is_set() {
         calm.pause(Duration::from_secs(20));
         turn += 1;

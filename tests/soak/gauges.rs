@@ -1,4 +1,4 @@
-//! What the proxy holds, looked at again and again: memory, open files, threads, connections, tasks.
+//! This file samples the proxy's resources again and again: memory, open files, threads, connections, tasks.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,17 @@ use support::proxy::{Proxy, sum};
 
 pub struct Gauges {
     begun: Instant,
-    /// Before the first device came.
+    /// The sample before the first device came.
     first: Sample,
-    /// While they came and went.
+    /// Samples while devices came and went.
     samples: Vec<Sample>,
-    /// What had not come back when all were gone.
+    /// Resources that were still held after the last device.
     faults: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
-    /// In KiB.
+    /// Memory in KiB.
     memory: usize,
     files: usize,
     threads: usize,
@@ -27,7 +27,7 @@ struct Sample {
 }
 
 impl Gauges {
-    /// Waits until the first tokens have come for all: then the least that it needs is what it should come back to.
+    /// Waits until each account has its first token. The least that the proxy needs then is the level to return to.
     pub fn of(proxy: &Proxy, has_tokens: impl Fn() -> bool) -> Self {
         let deadline = Instant::now() + PATIENCE;
         while !has_tokens() {
@@ -44,7 +44,7 @@ impl Gauges {
         Self { begun: Instant::now(), first, samples: Vec::new(), faults: Vec::new() }
     }
 
-    /// For so long, a sample every five seconds; every sixth is told.
+    /// Samples every five seconds for this long, and prints every sixth sample.
     pub fn watch(&mut self, proxy: &Proxy, run: &Run, lasting: Duration) {
         let begun = Instant::now();
         while begun.elapsed() < lasting && run.over.pause(EACH.min(lasting.saturating_sub(begun.elapsed()))) {
@@ -61,7 +61,7 @@ impl Gauges {
         }
     }
 
-    /// Waits until every connection is over, and what belongs to it is back.
+    /// Waits until every connection is over, and its resources are free.
     pub fn until_quiet(&mut self, proxy: &Proxy) {
         let deadline = Instant::now() + PATIENCE;
         let (last, is_quiet) = loop {
@@ -79,7 +79,8 @@ impl Gauges {
         }
     }
 
-    /// Memory grows while devices come for the first time, and then no more: the last quarter beside the second.
+    /// Returns leaks. Memory may grow while devices come for the first time, so the last quarter is compared with the
+    /// second.
     pub fn faults(&self) -> Vec<String> {
         let quarter = self.samples.len() / 4;
         let mean = |samples: &[Sample]| samples.iter().map(|one| one.memory).sum::<usize>() / samples.len().max(1);
@@ -106,7 +107,7 @@ impl Sample {
         }
     }
 
-    /// Nothing is left of devices: what is kept ready for the next one was there at the beginning, too.
+    /// Whether devices have left nothing behind. Resources kept for the next device were there at the beginning, too.
     fn is_no_more_than(&self, first: &Self) -> bool {
         self.files <= first.files && self.tasks <= first.tasks && self.threads <= first.threads + THREADS
     }
@@ -120,7 +121,7 @@ impl std::fmt::Display for Sample {
 }
 
 const EACH: Duration = Duration::from_secs(5);
-/// In KiB: what one argon2 hash takes (19 MiB), which comes and goes.
+/// The memory of one argon2 hash in KiB (19 MiB), which comes and goes.
 const SPARE: usize = 20 << 10;
-/// Those of the blocking pools come with the first password, and stay while tokens are renewed again and again.
+/// Threads of the blocking pools, which start with the first password, and stay while tokens are renewed.
 const THREADS: usize = 16;

@@ -18,7 +18,7 @@ pub struct Ledger {
 
 struct Entry {
     owner: usize,
-    /// As it was asked for: the message is a little longer.
+    /// The length that was asked for; the message is a little longer.
     length: usize,
     posted: Instant,
     had: u32,
@@ -32,14 +32,14 @@ pub struct Sums {
     pub delivered: usize,
     pub octets: usize,
     pub had: usize,
-    /// Again, because the session before broke.
+    /// Messages that came again, because the session before broke.
     pub again: usize,
     pub confirmed: usize,
     pub large: usize,
 }
 
 impl Ledger {
-    /// A message of about this length for the owner: its number, and itself.
+    /// Writes a message of about this length for the owner; returns its number and its octets.
     pub fn write(&self, owner: usize, length: usize) -> (u64, Vec<u8>) {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let message = message(number, length);
@@ -48,7 +48,8 @@ impl Ledger {
         (number, message)
     }
 
-    /// A device has this, all of it. Its number if it is one of its own, as it was delivered; and how old it is.
+    /// Notes a message that a device has fetched. Returns its number and age if it is one of the device's own,
+    /// unchanged.
     pub fn had(&self, owner: usize, octets: &[u8]) -> Option<(u64, Duration)> {
         let Some(number) = number_of(octets) else {
             self.fault(format!("device {owner} got what nobody has delivered: {:?}", beginning(octets)));
@@ -71,7 +72,7 @@ impl Ledger {
         Some((number, entry.posted.elapsed()))
     }
 
-    /// The server has said that these are deleted.
+    /// Notes that the server has confirmed the deletion of these messages.
     pub fn deleted(&self, numbers: &[u64]) {
         let mut entries = self.entries.lock().unwrap();
         for number in numbers {
@@ -81,7 +82,7 @@ impl Ledger {
         }
     }
 
-    /// Whether everything is where it should be, with the numbers of what is left in the mailboxes.
+    /// Compares the book with the messages left in the mailboxes; returns the faults.
     pub fn settle(&self, left: &[u64]) -> Vec<String> {
         let entries = self.entries.lock().unwrap();
         let mut faults = self.faults.lock().unwrap().clone();
@@ -119,7 +120,8 @@ impl Ledger {
     }
 }
 
-/// The same for the same number and length: each block says where it belongs, and some look like protocol.
+/// Makes a message, the same for the same number and length. Each block says where it belongs, and some look like
+/// protocol.
 fn message(number: u64, length: usize) -> Vec<u8> {
     let mut message = format!("{SUBJECT}{number}\r\nFrom: scanner@contoso.example\r\n\r\n").into_bytes();
     message.reserve(length + BLOCK);
@@ -139,7 +141,7 @@ fn message(number: u64, length: usize) -> Vec<u8> {
         message.extend_from_slice(&block[..room.max(2)]);
         place += 1;
     }
-    // A line is whole: POP3 could not tell otherwise.
+    // A message ends with a whole line, because POP3 cannot show otherwise.
     if message.ends_with(b"\r") {
         message.push(b'\n');
     } else if !message.ends_with(b"\r\n") {
@@ -160,7 +162,7 @@ fn beginning(octets: &[u8]) -> String {
 
 const SUBJECT: &str = "Subject: Scan ";
 const BLOCK: usize = 4096;
-/// Of a fetch that is told of.
+/// The size of a message whose fetch is reported.
 pub const LARGE: usize = 20 << 20;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+.";
 
@@ -171,7 +173,7 @@ fn a_ledger_finds_what_is_lost_changed_or_comes_twice() {
     let written: Vec<(u64, Vec<u8>)> = (0..4).map(|owner| ledger.write(owner, 5000)).collect();
     let [(lost, _), (again, twice), (back, deleted), (broken, good)] = written.try_into().unwrap();
     assert_eq!(ledger.settle(&[lost, again, back, broken]), Vec::<String>::new(), "all of it is there");
-    // Fetched again without a confirmed deletion between.
+    // The device fetches the message again, because no deletion was confirmed in between.
     assert_eq!(ledger.had(3, &good).map(|(number, _)| number), Some(broken));
     assert!(ledger.had(3, &good).is_some());
     assert!(ledger.had(1, &twice).is_some());

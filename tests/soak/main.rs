@@ -1,10 +1,13 @@
-//! Many devices for a long time: IMAP and POP3, TLS 1.0 to 1.2, polls, IDLE, 25 MiB messages, tokens that live for a
-//! minute, a server and a token endpoint that go away and come back, reloads, rude devices; a log that nobody reads, no new
-//! threads, files that hang, connections that are forgotten on the way. At the end nothing has leaked, no mail is lost or
-//! came twice, and every line of the log has its cause, or is counted as lost. `make soak` runs it, as root.
+//! This test proves that hundreds of devices, through many disturbances, lose no mail and leave nothing behind in the
+//! proxy.
+//!
+//! The devices use IMAP and POP3, TLS 1.0 to 1.2, polls, IDLE, 25 MiB messages, and tokens that live for a minute. The
+//! server and the token endpoint go away and come back, and devices are rude. The log has no reader, threads are
+//! refused, files hang, and the network forgets connections. Every line of the log has its cause, or is counted as
+//! lost. `make soak` runs it, as root.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-// The figures are what it is for.
+// Printed figures are the purpose of this test.
 #![allow(clippy::print_stdout)]
 
 mod causes;
@@ -82,7 +85,7 @@ fn soak() {
             scope.spawn(|| system::hangs(&run, &calm, &hanging)),
             scope.spawn(|| system::forgets(&run, &calm, &proxy, &ports)),
         ];
-        // Whatever is found out, nobody waits for ever.
+        // A failure must not leave the other threads waiting for ever.
         let watched = catch_unwind(AssertUnwindSafe(|| {
             gauges.watch(&proxy, &run, lasting - lasting / 8);
             calm.set();
@@ -101,7 +104,7 @@ fn soak() {
     proxy.process.signal("TERM");
     assert!(proxy.process.wait().success());
     let log = proxy.log.to_the_end();
-    // It would show all of that once more.
+    // The proxy is dropped before any failure, because its drop would print the whole log once more.
     drop(proxy);
     tell(&run, &issuer, read(&taken), &metrics, log.len());
 
@@ -138,7 +141,7 @@ fn soak() {
         }
     }
     if !faults.is_empty() {
-        // Perhaps it was the server's own doing.
+        // The server itself may have caused it.
         let log = dovecot.log();
         let told = |line: &&str| ["Error", "Fatal", "Panic", "Warning"].iter().any(|word| line.contains(word));
         log.lines().filter(told).take(100).for_each(|line| println!("the server: {line}"));
@@ -149,7 +152,7 @@ fn soak() {
 
 /// The files that the configuration names.
 struct Files {
-    /// Where the devices' certificate and its key are.
+    /// The directory of the devices' certificate and its key.
     certificate: PathBuf,
     /// The secret of most applications, and the one of those whose file hangs now and then.
     secrets: [PathBuf; 2],
@@ -173,7 +176,7 @@ fn state(own: &Path) -> PathBuf {
     own.join("state")
 }
 
-/// Mail servers, listeners and certificate; accounts, identities and devices.
+/// Parts of the configuration: mail servers, listeners and certificate; accounts, identities and devices.
 struct Parts {
     frame: String,
     devices: String,
@@ -203,7 +206,7 @@ fn configuration(dovecot: &Dovecot, issuer: &Issuer, mailboxes: &[String], files
     Parts { frame, devices }
 }
 
-/// The configuration of this reload: a limit, a listener, and a device's description are other ones each time.
+/// The configuration of this reload; a limit, a listener and a device's description change each time.
 fn reloaded(Parts { frame, devices }: &Parts, second: SocketAddr, turn: usize) -> String {
     let mut text = format!(
         "{frame}[limits]\nkeep_alive = \"10s\"\nidle_timeout = \"{}m\"\nconnections = {}\n",
@@ -282,18 +285,19 @@ fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} = {value:?}")))
 }
 
-/// One that stays free while nobody listens there.
+/// An address whose port stays free while no listener uses it.
 fn lasting_port() -> SocketAddr {
     let first = 30_100 + u16::try_from(std::process::id() % 2000).unwrap();
     let port = (first..32_700).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// Every line is written, where its reader reads; and the section is not the last one in which the tests write.
+/// The section of the log, which writes every line while its reader reads. It is not the last section, to which the
+/// tests add keys.
 const LOG: &str =
     "lines_per_minute = 1000000\nlines_per_minute_of_source = 1000000\n[admin]\nlisten = [\"127.0.0.1:0\"]\n";
 /// The proxy's user, and the threads that it may have.
 const USER: u32 = 54_322;
 const THREADS: usize = 500;
-/// Large enough for OpenSSL; there are many of them.
+/// The stack of a device's thread, large enough for OpenSSL; there are many of them.
 const STACK: usize = 512 << 10;

@@ -19,7 +19,7 @@ pub struct Run {
     pub tally: Tally,
     pub disturbances: Disturbances,
     addresses: BTreeMap<&'static str, SocketAddr>,
-    /// Devices come for the last time.
+    /// The bell that tells devices to come for the last time.
     pub over: Latch,
     unexplained: Mutex<Vec<String>>,
 }
@@ -28,7 +28,7 @@ pub struct Run {
 #[derive(Default)]
 pub struct Latch(Mutex<bool>, Condvar);
 
-/// What devices have done.
+/// Counts of the devices' actions.
 #[derive(Default)]
 pub struct Tally {
     pub visits: AtomicUsize,
@@ -42,7 +42,7 @@ pub struct Tally {
     pub spoilt: AtomicUsize,
     /// Devices that were forgotten on the way.
     pub vanished: AtomicUsize,
-    /// Times in IDLE, and those that were told of new mail.
+    /// Counts of IDLE commands, and of those that ended with new mail.
     pub idles: AtomicUsize,
     pub told: AtomicUsize,
     pub resumed: AtomicUsize,
@@ -53,7 +53,7 @@ pub struct Tally {
     waits: Mutex<Vec<Duration>>,
 }
 
-/// Disturbances, from when to when.
+/// Disturbances, each with its beginning and end.
 #[derive(Default)]
 pub struct Disturbances(Mutex<Vec<Disturbance>>);
 
@@ -63,28 +63,28 @@ struct Disturbance {
     to: Option<SystemTime>,
 }
 
-/// What accounts for an error.
+/// The causes of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// The mail server is stopped and started.
     Server,
     /// The token endpoint gives no tokens.
     Tokens,
-    /// Devices are shown a new certificate, and its two files are written one after the other.
+    /// The certificate changes, whose two files are written one after the other.
     Certificate,
-    /// Nobody reads the log.
+    /// The log has no reader.
     Log,
     /// The system gives no new thread.
     Threads,
     /// Files that the configuration names do not answer.
     Files,
-    /// Connections to the server are forgotten on the way.
+    /// The network forgets connections to the server.
     Flow,
     /// A device types a wrong password.
     WrongPassword,
     /// A device resets, or leaves half of something.
     Rudeness,
-    /// It is as it should be.
+    /// The line is part of normal operation.
     Ordinary,
 }
 
@@ -110,7 +110,7 @@ impl Run {
         format!("device{number}")
     }
 
-    /// A visit has failed: it was disturbed, or there is no reason for it.
+    /// Counts a failed visit: as disturbed, or as a fault if no disturbance explains it.
     pub fn troubled(&self, number: usize, begun: SystemTime, trouble: &Trouble) {
         let now = SystemTime::now();
         let causes: &[Cause] = match trouble {
@@ -124,7 +124,7 @@ impl Run {
         if causes.iter().any(|cause| self.disturbances.explains(*cause, begun, now)) {
             add(&self.tally.disturbed, 1);
         } else if self.disturbances.explains(Cause::Flow, begun, now) {
-            // No more of them than there were flows: the end of the run counts.
+            // The end of the run compares these visits with the number of forgotten connections.
             add(&self.tally.disturbed, 1);
             add(&self.tally.spoilt, 1);
         } else {
@@ -173,7 +173,7 @@ impl Tally {
         add(&self.large, usize::from(octets >= LARGE));
     }
 
-    /// How long a message had been there when a device had it that waits in IDLE.
+    /// Counts the time from a message's arrival until an idling device had it.
     pub fn waited(&self, wait: Duration) {
         self.waits.lock().unwrap().push(wait);
     }
@@ -186,7 +186,7 @@ impl Tally {
 }
 
 impl Disturbances {
-    /// It goes on until the guard is dropped.
+    /// Begins a disturbance, which lasts until the guard is dropped.
     pub fn begins(&self, cause: Cause) -> impl Drop + '_ {
         let mut all = self.0.lock().unwrap();
         all.push(Disturbance { cause, from: SystemTime::now(), to: None });
@@ -197,7 +197,7 @@ impl Disturbances {
         self.0.lock().unwrap().iter().filter(|one| one.cause == cause).count()
     }
 
-    /// Whether there was one of this cause between these times, or shortly before.
+    /// Whether a disturbance of this cause was active between these times, or shortly before.
     pub fn explains(&self, cause: Cause, from: SystemTime, to: SystemTime) -> bool {
         let all = self.0.lock().unwrap();
         let over = |one: &Disturbance| one.to.is_some_and(|end| end + cause.aftermath() < from);
@@ -214,20 +214,20 @@ impl Drop for Passing<'_> {
 }
 
 impl Cause {
-    /// How long after its end something may still come of it.
+    /// The time after a disturbance's end in which effects may still appear.
     fn aftermath(self) -> Duration {
         Duration::from_secs(match self {
-            // What is on its way when the server comes back.
+            // The connections under way when the server returns still fail.
             Self::Server => 10,
             // The endpoint is asked again after ever longer pauses.
             Self::Tokens => 60,
             // Changed files are looked for every few seconds.
             Self::Certificate => 30,
-            // What was lost is told in the next line.
+            // The next line reports the lost ones.
             Self::Log => 10,
             // The file is read again after ever longer pauses.
             Self::Files => 60,
-            // A session breaks before the disturbance is over, and a device may hear of it a moment later.
+            // A session breaks before the disturbance ends, and a device may notice a moment later.
             Self::Flow => 5,
             Self::Threads | Self::WrongPassword | Self::Rudeness | Self::Ordinary => 0,
         })

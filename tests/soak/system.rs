@@ -1,5 +1,5 @@
-//! What the system does to the proxy meanwhile: nobody reads its log, it gets no new thread, files hang, and connections to
-//! the server are forgotten on the way.
+//! This file disturbs the proxy's system: its log has no reader, threads are refused, files hang, and the network
+//! forgets connections.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,10 +19,10 @@ use support::process::Process;
 use support::proxy::{Proxy, sum};
 use support::strain::{Hanging, allow_threads};
 
-/// Who fills the log while nobody reads it.
+/// The source that fills the log while it has no reader.
 pub const TALKATIVE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1));
 
-/// The log's reader stops until lines are lost, and some seconds longer.
+/// Stops the log's reader until lines are lost, and some seconds longer.
 pub fn stops_the_log(run: &Run, calm: &Latch, proxy: &Proxy, reader: &Process) {
     let mut random = Random(run.seed + 3);
     let mut pause = Duration::from_secs(15);
@@ -51,7 +51,7 @@ fn talk(run: &Run) {
     let _ = connection.and_then(Connection::close);
 }
 
-/// The user of the proxy may have no more threads than there are already.
+/// Limits the proxy's user to the threads that exist.
 pub fn refuses_threads(run: &Run, calm: &Latch, proxy: &Proxy) {
     let mut random = Random(run.seed + 4);
     let mut pause = Duration::from_secs(10);
@@ -64,7 +64,7 @@ pub fn refuses_threads(run: &Run, calm: &Latch, proxy: &Proxy) {
     }
 }
 
-/// Files hang: a short time, which nobody should notice, and one that outlasts a token.
+/// Makes files hang: for a short time that no device notices, and for one that outlasts a token.
 pub fn hangs(run: &Run, calm: &Latch, hanging: &Hanging) {
     let mut pause = Duration::from_secs(20);
     for length in [6, 40].into_iter().cycle() {
@@ -79,7 +79,7 @@ pub fn hangs(run: &Run, calm: &Latch, hanging: &Hanging) {
     }
 }
 
-/// Some of the proxy's connections to these ports of the server are forgotten, and it has to let go of them in time.
+/// Makes the network forget some of the proxy's connections to these ports, which the proxy has to give up in time.
 pub fn forgets(run: &Run, calm: &Latch, proxy: &Proxy, ports: &[u16]) {
     let mut random = Random(run.seed + 5);
     let mut pause = Duration::from_secs(35);
@@ -100,7 +100,7 @@ pub fn forgets(run: &Run, calm: &Latch, proxy: &Proxy, ports: &[u16]) {
     }
 }
 
-/// None where the proxy has closed it meanwhile.
+/// Forgets a connection; `None` if the proxy has closed it meanwhile.
 fn forget_of(proxy: &Proxy, (local, remote): (SocketAddr, SocketAddr)) -> Option<()> {
     let id = Pid::from_child(&proxy.process.0);
     let process = pidfd_open(id, PidfdFlags::empty()).unwrap();
@@ -117,8 +117,9 @@ fn forget_of(proxy: &Proxy, (local, remote): (SocketAddr, SocketAddr)) -> Option
     files.find(has_it).map(|socket| forget(&socket))
 }
 
-/// Connections that are forgotten at a time.
+/// The number of connections that are forgotten at a time.
 const FLOWS: usize = 6;
-/// A connection is given up 15 s after the last acknowledgement, or the first octet without one, on an idle machine.
+/// The time in which the proxy gives up a connection. An idle machine needs 15 s from the last acknowledgement, or from
+/// the first octet without one.
 const GIVEN_UP: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Debian's Docker engine, in a network namespace of its own, and a small Debian for what it runs.
+//! This file starts Debian's Docker engine in its own network namespace, with a small Debian image for the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long any one thing may take on a slow machine.
+/// The longest time that any step may take on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Ends with its guard, by its own process id.
+/// The Docker engine; the guard ends it by its own process id.
 pub struct Engine {
     process: Child,
     directory: TempDir,
 }
 
 impl Engine {
-    /// Starts it, and imports the small Debian as `debian:bookworm-slim`.
+    /// Starts the engine, and imports the small Debian as `debian:bookworm-slim`.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
         let log = fs::File::create(directory.path().join("log")).unwrap();
-        // Its bridges and rules are in its own namespace, and so is every port that it opens.
+        // Its bridges, firewall rules and ports stay in its own namespace.
         let script = format!(
             "ip link set lo up; exec dockerd --data-root {} --exec-root {} -H unix://{} --pidfile {}",
             path("data"),
@@ -50,7 +50,7 @@ impl Engine {
         engine
     }
 
-    /// Debian's own client: others may lack BuildKit.
+    /// A command of Debian's own client, because others may lack BuildKit.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("DOCKER_HOST", format!("unix://{}", self.directory.path().join("socket").display()));
@@ -62,7 +62,7 @@ impl Engine {
         self.command("/usr/bin/docker").args(arguments).output().unwrap()
     }
 
-    /// What it says, where all is well.
+    /// Runs the client, checks its exit code, and returns its output.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.docker(arguments);
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -70,7 +70,7 @@ impl Engine {
         said
     }
 
-    /// Waits until it says this.
+    /// Waits until the client's output contains these words.
     pub fn until(&self, what: &str, arguments: &[&str], words: &str) -> String {
         let begun = Instant::now();
         loop {
@@ -106,7 +106,7 @@ impl Drop for Engine {
     }
 }
 
-/// One engine at a time: two cores are few.
+/// Runs one engine at a time, because two cores are few.
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,7 +131,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A tar of a small Debian with systemd and Python, made once by debootstrap.
+/// A tar of a small Debian with systemd and Python, which debootstrap makes once.
 fn debian() -> &'static Path {
     static TAR: OnceLock<PathBuf> = OnceLock::new();
     TAR.get_or_init(|| {
@@ -148,7 +148,7 @@ fn debian() -> &'static Path {
             .stdout(Stdio::null())
             .status();
         assert!(made.unwrap().success(), "debootstrap");
-        // Whole or not at all.
+        // A rename makes the file appear whole or not at all.
         let half = tar.with_extension("half");
         let packed = Command::new("tar").arg("-C").arg(directory.path()).arg("-cf").arg(&half).arg(".").status();
         assert!(packed.unwrap().success());

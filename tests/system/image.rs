@@ -1,4 +1,5 @@
-//! The image, built and run as the compose file says: small, without root, read-only, and unhealthy when it is stuck.
+//! This test proves that the image, started by the compose file, is small, rootless, read-only, and unhealthy when it
+//! hangs.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::process::Command;
 
 use crate::engine::{Engine, alone, binary, root};
 
-/// The compose file in a directory of its own, with secrets, and a health check that does not take its time.
+/// The compose file in a directory of its own, with secrets and a quick health check.
 fn project(directory: &Path) {
     let copied = Command::new("cp").arg("-r").arg(root().join("docker")).arg(directory).status();
     assert!(copied.unwrap().success());
@@ -46,7 +47,7 @@ fn the_image_as_a_sidecar() {
     assert!(engine.ok(&["run", "--rm", "--network", "none", "packetboat", "--version"]).starts_with("packetboat "));
     let labels = engine.ok(&["image", "inspect", "-f", "{{json .Config.Labels}} {{.Config.User}}", "packetboat"]);
     assert!(labels.contains("org.opencontainers.image.version") && labels.ends_with("65532:65532"), "{labels}");
-    // What is in it, for who asks the image: the bill of materials, and Debian's packages as scanners look for them.
+    // Scanners find the bill of materials and Debian's package list in the image.
     let directory = tempfile::tempdir().unwrap();
     let container = engine.ok(&["create", "packetboat"]);
     let copied = |path: &str| {
@@ -78,7 +79,7 @@ fn the_image_as_a_sidecar() {
     let health = ["inspect", "-f", "{{.State.Health.Status}}", &proxy];
     engine.until("health", &health, "healthy");
 
-    // Nothing can be written but the state, and nobody is root.
+    // Only the state directory is writable, and no process is root.
     assert_eq!(
         engine.ok(&["inspect", "-f", "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}", &proxy]),
         "true [ALL]"
@@ -86,7 +87,7 @@ fn the_image_as_a_sidecar() {
     let written = engine.docker(&["exec", &proxy, "packetboat", "generate", "man", "/usr/bin"]);
     assert!(String::from_utf8_lossy(&written.stderr).contains("Read-only file system"), "{written:?}");
 
-    // The application beside it speaks TLS 1.0, and is seen.
+    // The application beside the proxy speaks TLS 1.0, and appears in the inventory.
     let curl = "curl --silent --show-error --insecure --tlsv1.0 --tls-max 1.0 --ciphers DEFAULT@SECLEVEL=0 --max-time 20 \
                 --user application:$(cat /run/secrets/application-password) imaps://packetboat:1993/";
     let asked = engine.docker(&["exec", &application, "sh", "-c", curl]);
@@ -100,7 +101,7 @@ fn the_image_as_a_sidecar() {
     assert_eq!(engine.ok(&["exec", &application, "sh", "-c", page]), "401", "not without the token");
     assert!(engine.ok(&["exec", &proxy, "packetboat", "reload"]).contains("configuration reloaded"));
 
-    // Stuck, it is unhealthy; and healthy again when it goes on.
+    // A stopped process makes the container unhealthy, and a continued one makes it healthy again.
     engine.ok(&["kill", "-s", "STOP", &proxy]);
     engine.until("illness", &health, "unhealthy");
     engine.ok(&["kill", "-s", "CONT", &proxy]);
@@ -109,7 +110,7 @@ fn the_image_as_a_sidecar() {
         assert!(begun.elapsed() < crate::engine::PATIENCE);
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
-    // The first process takes the signal itself, and keeps what it has to keep.
+    // The proxy is the first process: it receives the signal itself, and saves its state.
     engine.ok(&["stop", "-t", "45", &proxy]);
     assert_eq!(engine.ok(&["inspect", "-f", "{{.State.ExitCode}}", &proxy]), "0");
     engine.ok(&["start", &proxy]);

@@ -1,4 +1,4 @@
-//! The package beside what it was made from: the same again, with its bill of materials, and no trace of the builder.
+//! This test proves that the package can be reproduced, has its bill of materials, and shows no trace of the builder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use memchr::memmem;
 
 use crate::engine::{binary, root};
 
-/// The package, made as somebody does who lives elsewhere.
+/// Builds the package in another time zone and with another umask.
 fn package(directory: &Path, zone: &str, mask: &str) -> PathBuf {
     let script = format!("umask {mask}; exec {}/config/debian/build.sh {}", root().display(), directory.display());
     let built = Command::new("sh").args(["-c", &script]).env("TZ", zone).env("LC_ALL", "C.UTF-8").output().unwrap();
@@ -32,13 +32,13 @@ fn the_package_can_be_made_again_and_names_nobody() {
     for trace in [root().to_str().unwrap(), &format!("{home}/"), "openssl-build"] {
         assert!(memmem::find(&program, trace.as_bytes()).is_none(), "the program names {trace}");
     }
-    // Nor can it be made to load code.
+    // The program cannot load code at run time either.
     let symbols = Command::new("objdump").arg("-T").arg(path("unpacked/usr/bin/packetboat")).output().unwrap();
     assert!(memmem::find(&symbols.stdout, b" getaddrinfo").is_some());
     assert!(memmem::find(&symbols.stdout, b" dlopen").is_none());
 
     let bill = fs::read_to_string(path("unpacked/usr/share/doc/packetboat/packetboat.cdx.json")).unwrap();
-    // Of the OpenSSL that a release is built from, as the package is.
+    // The OpenSSL is the one that releases and the package are built from.
     let openssl = Command::new(root().join("config/release/openssl.sh")).output().unwrap();
     assert!(openssl.status.success(), "{}", String::from_utf8_lossy(&openssl.stderr));
     let again = Command::new(root().join("config/release/sbom.py"))

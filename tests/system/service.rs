@@ -1,5 +1,5 @@
-//! The package on a system that systemd has booted: installed, activated by sockets, reloaded under load, restarted by its
-//! watchdog, drained.
+//! This test proves the package on a system booted by systemd: install, socket activation, reload under load, watchdog,
+//! drain.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,8 @@ struct Machine {
 impl Machine {
     fn boot() -> Self {
         let engine = Engine::start();
-        // As privileged as systemd has to be. It is given a cgroup tree of its own, and mounts that it can hand on.
+        // The container is as privileged as systemd requires. It has its own cgroup tree, and mounts that it can
+        // propagate.
         let boot = "umount -R /sys/fs/cgroup; mount -o remount,rw /sys; mount --make-rshared /; exec /sbin/init";
         let arguments = "run -d --name machine --network none --cgroupns=private --stop-signal SIGRTMIN+3 --cap-add ALL \
                          --cap-drop SYS_RESOURCE --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
@@ -29,7 +30,7 @@ impl Machine {
         Self { engine }
     }
 
-    /// A shell command; its exit code and all that it says.
+    /// Runs a shell command; returns its exit code and output.
     fn shell(&self, command: &str) -> (i32, String) {
         let output = self.engine.docker(&["exec", "machine", "sh", "-c", &format!("{{ {command}; }} 2>&1")]);
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -64,7 +65,7 @@ impl Machine {
         self.engine.ok(&["cp", file.path().to_str().unwrap(), &format!("machine:{path}")]);
     }
 
-    /// Devices that go on until they are told to stop; returns when all are in.
+    /// Starts devices that go on until the guard ends; returns once all are in.
     fn load(&self, kind: &str, count: u32) -> Load<'_> {
         let stop = format!("/root/stop-{kind}-{}", self.ok("date +%s%N"));
         let (count, port) = (count.to_string(), "993");
@@ -94,7 +95,7 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// How much they have done. Nothing has gone wrong with any of them.
+    /// Ends the load, checks that no device has failed, and returns the number of sessions.
     fn end(mut self) -> u64 {
         self.machine.ok(&format!("touch {}", self.stop));
         let output = self.running.take().unwrap().wait_with_output().unwrap();
@@ -122,7 +123,7 @@ fn the_package_on_a_booted_system() {
     machine.engine.ok(&["cp", &package, "machine:/root/packetboat.deb"]);
     machine.write("/root/load.py", include_str!("load.py"));
 
-    // Installed, it observes: a device that connects is in the inventory at once.
+    // The installed package observes: a device that connects is in the inventory at once.
     machine.ok("dpkg -i /root/packetboat.deb");
     machine.until("systemctl is-active packetboat", "active");
     for socket in ["imap", "imaps", "pop3", "pop3s"] {
@@ -140,7 +141,7 @@ fn the_package_on_a_booted_system() {
     }
 
     machine.ok("systemd-analyze verify --man=no /lib/systemd/system/packetboat.service /lib/systemd/system/packetboat-*.socket");
-    // As tight as it can be, and still not privileged: no port was bound by the process itself.
+    // The exposure score is low, and systemd, not the process, has bound the ports.
     let exposure = machine.ok("systemd-analyze security --no-pager --threshold=15 packetboat.service | tail -1");
     println!("{exposure}");
     let status = machine.ok("cat /proc/$(systemctl show -P MainPID packetboat)/status");
@@ -161,13 +162,14 @@ fn the_package_on_a_booted_system() {
     assert_eq!(machine.shell("ls /var/lib/packetboat /etc/packetboat/credentials").0, 2, "purged");
 }
 
-/// Against the demonstration's Exchange Online: with a secret that only systemd can read, and reloads under load.
+/// Serves against the demonstration's Exchange Online, with a secret that only systemd can read, and reloads under
+/// load.
 fn serve_for_real(machine: &Machine) {
     machine.ok("systemd-run --unit demo packetboat demo --state-directory /var/lib/demo");
     let demo = machine.until("cat /var/lib/demo/packetboat.toml", "[[listener]]");
     machine.until("ls /var/lib/demo", "ca.pem");
     machine.ok("install -m 600 /var/lib/demo/client-secret /etc/packetboat/credentials/secret");
-    // The service may not look into the demonstration's directory.
+    // The service cannot read the demonstration's directory.
     machine.ok("install -m 644 /var/lib/demo/exchange/ca.pem /etc/packetboat/exchange.pem || install -m 644 $(grep -m1 ^roots /var/lib/demo/packetboat.toml | cut -d'\"' -f2) /etc/packetboat/exchange.pem");
     let upstream: String = demo
         .split("\n[")
@@ -202,7 +204,7 @@ fn serve_for_real(machine: &Machine) {
         "{journal}"
     );
 
-    // Who comes there is let go, and does not wait for ever.
+    // The service closes connections to a socket that no listener serves.
     machine.ok(
         "python3 -c 'import socket; s = socket.create_connection((\"127.0.0.1\", 143), 10); assert s.recv(1) == b\"\"'",
     );
@@ -215,7 +217,7 @@ fn serve_for_real(machine: &Machine) {
     }
     machine.ok("packetboat certificate renew");
     machine.until("journalctl -u packetboat --no-pager", "certificates reloaded; open sessions are unaffected");
-    // What is refused says why, in the journal and by its exit, and changes nothing.
+    // A refused configuration names its reason in the journal, fails by its exit code, and changes nothing.
     machine.write("/etc/packetboat/packetboat.toml", &configuration("idle_timeot = \"1m\""));
     assert_ne!(machine.shell("systemctl reload packetboat").0, 0);
     machine.until("journalctl -u packetboat --no-pager", "unknown key `idle_timeot`; did you mean `idle_timeout`?");
@@ -224,7 +226,7 @@ fn serve_for_real(machine: &Machine) {
     assert!(sessions.end() > 100);
 }
 
-/// A new process takes the sockets over, and so does a new package: who comes meanwhile waits, and is not refused.
+/// A new process and a new package take the sockets over; devices that connect meanwhile wait, and none is refused.
 fn restart_and_upgrade(machine: &Machine) {
     let newcomers = machine.load("newcomers", 4);
     machine.ok("systemctl restart packetboat");
@@ -233,7 +235,7 @@ fn restart_and_upgrade(machine: &Machine) {
     assert!(newcomers.end() > 10);
 }
 
-/// A process that is stuck is killed and started anew, and devices come back by themselves.
+/// systemd kills and restarts a stuck process, and devices reconnect by themselves.
 fn watchdog(machine: &Machine) {
     machine.ok("mkdir -p /etc/systemd/system/packetboat.service.d");
     machine
@@ -241,7 +243,7 @@ fn watchdog(machine: &Machine) {
     machine.ok("systemctl daemon-reload; systemctl restart packetboat");
     machine.until("packetboat health", "alive");
     let before = machine.ok("systemctl show -P MainPID packetboat");
-    // Fed for longer than its period, it stays.
+    // A process that feeds the watchdog for longer than its period stays.
     machine.ok("sleep 9");
     assert_eq!(machine.ok("systemctl show -P MainPID packetboat"), before);
     machine.ok(&format!("kill -STOP {before}"));
@@ -252,7 +254,7 @@ fn watchdog(machine: &Machine) {
     machine.load("sessions", 2).end();
 }
 
-/// Told to stop, it lets sessions have their time, and tells those that are left.
+/// A stopping service lets sessions go on for a while, and says goodbye to those that are left.
 fn drain(machine: &Machine) {
     let script = "(printf 'a LOGIN scanner3 k7m2xp9at\\r\\n'; sleep 1; touch /root/in; sleep 30) | openssl s_client -quiet -tls1 \
                   -cipher AES128-SHA:@SECLEVEL=0 -connect 127.0.0.1:993 > /root/heard 2>&1 & \

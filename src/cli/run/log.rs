@@ -66,7 +66,7 @@ pub(in crate::cli) fn start(config: &Config) -> Output {
 }
 
 impl Output {
-    /// From now on a thread writes the lines, and no other thread ever waits for the reader.
+    /// Starts the thread that writes the lines, so that no other thread ever waits for the reader.
     ///
     /// # Errors
     /// The operating system refuses the thread.
@@ -88,7 +88,7 @@ impl Output {
             LogLevel::Debug => LevelFilter::DEBUG,
             LogLevel::Trace => LevelFilter::TRACE,
         };
-        // It is there for as long as the process.
+        // Reloading fails only without the subscriber, which lives as long as the process.
         let _ = self.level.reload(level);
         self.format.json.store(config.log.format == LogFormat::Json, Ordering::Relaxed);
         let mut pseudonyms = self.format.pseudonyms.write();
@@ -281,7 +281,7 @@ fn colour(level: Level) -> u8 {
     }
 }
 
-/// How long the end of the process waits for the reader of its last lines.
+/// The longest wait, at the end of the process, for the reader of its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Fields that name a person or a device.
 const NAMING: &[&str] = &[SOURCE, "login", "mailbox", "user"];

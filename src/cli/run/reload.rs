@@ -55,7 +55,8 @@ impl Process<'_> {
     /// Reloads the configuration from its file. Returns the name of a signal that ended the process meanwhile.
     pub(super) async fn reload(&mut self) -> Result<(), &'static str> {
         info!("SIGHUP: reading {}", self.file.config.display());
-        // Before anything is read: packetboat reload waits for the result of a reload that begins after its signal.
+        // The reload begins before it reads a file, because packetboat reload waits for a reload that begins after its
+        // signal.
         let directory = self.proven.config.state_directory.clone();
         let number = on_disk(move || ReloadOutcome::begin(&directory)).await;
         let file = self.file.clone();
@@ -153,7 +154,7 @@ impl Process<'_> {
         revoked
     }
 
-    /// To the log.
+    /// Writes the result to the log.
     async fn log_result(&self, what: &str, result: &Result<Revoked, Vec<Problem>>) {
         match result {
             Ok(revoked) => {
@@ -175,7 +176,7 @@ impl Process<'_> {
 impl ReloadContext {
     /// Opens everything that the configuration names. Nothing that runs is touched.
     fn open(self, proven: Proven) -> Result<Candidate, Rejected> {
-        // Before anything is read: what changes meanwhile is taken the next time.
+        // The stamps come before the reading, so that a later change causes the next reload.
         let mut stamps = FileStamps::of(&proven.config);
         let new = &proven.config;
         let mut diagnostics = self.fixed(new);
@@ -246,7 +247,7 @@ impl FileStamps {
         Self { seen: read.clone(), read, refused: None }
     }
 
-    /// Those that were not there, and have been made since, have not changed.
+    /// Takes files that the start has made itself as unchanged.
     pub(super) fn settle(&mut self, config: &Config) {
         for (read, now) in self.read.iter_mut().zip(stamps(config)) {
             *read = read.or(now);

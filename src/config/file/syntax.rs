@@ -31,7 +31,7 @@ pub(super) fn explain(message: &str, text: &str, span: Option<Range<usize>>) -> 
 fn unknown_key(rest: &str) -> String {
     let Some((unknown, known)) = rest.split_once("`, expected ") else { return "unknown key".to_owned() };
     let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-    // Whatever looks like no key of ours may be a value that has come to stand in a key's place.
+    // A text that looks like none of our keys may be a misplaced value.
     let is_key = !unknown.is_empty() && unknown.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'_');
     match nearest(unknown, known.iter().copied()) {
         Some(near) if is_key || is_almost(unknown, near) => format!("unknown key `{unknown}`; did you mean `{near}`?"),

@@ -163,7 +163,7 @@ impl Throttles {
     }
 
     fn take(&mut self, ticket: u64) -> Option<Waiting> {
-        // Before it leaves: a throttle that has nothing to count is gone.
+        // The try counts as under way before it leaves, because a throttle that counts nothing is removed.
         let keys = self.waiting.get(&ticket)?.keys;
         self.change(keys, |throttle| throttle.under_way += 1);
         self.leave(ticket)

@@ -191,8 +191,8 @@ pub(super) const MOST: usize = 10_000;
 pub(super) const OF_A_DEVICE: usize = 64;
 /// Devices of one source: logins that are passed through may have many names.
 pub(super) const OF_A_SOURCE: usize = MOST / 4;
-/// In octets. Those of the configuration are shorter.
+/// The longest name in octets. Names of the configuration are shorter.
 const LONGEST_NAME: usize = 1024;
-/// In days.
+/// The longest time without a login, in days.
 const LONGEST_UNUSED: u32 = 90;
 const NO_MARK: &str = "-";

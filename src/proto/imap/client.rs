@@ -226,7 +226,7 @@ impl Client {
                 }
             }
         }
-        // From here on only a list that comes with the login counts.
+        // From here on, only a capability list that comes with the login counts.
         self.capability = None;
     }
 }

@@ -31,13 +31,13 @@ pub(super) struct CommandFrame {
 /// The position of the device's next octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
-    /// At the start of a command.
+    /// The next octet begins a command.
     Start,
     /// Inside a line.
     Line,
     /// Inside a literal, this many octets before its end.
     Literal(u64),
-    /// Behind COMPRESS. The octets are no longer text that can be framed.
+    /// The octets follow COMPRESS, and are no longer text that can be framed.
     Blind,
     /// Inside a command that is dropped.
     Dropped(Dropped),
@@ -68,7 +68,7 @@ impl CommandFrame {
                     // The first octet tells that the server has asked for the literal, or that nobody waits.
                     self.awaiting = None;
                     let (left, passed) = count_down(left, rest.len());
-                    // Behind the literal the same command goes on, if only with its line end.
+                    // The command goes on after the literal, if only with its line end.
                     self.position = if left == 0 { Position::Line } else { Position::Literal(left) };
                     passed
                 }

@@ -19,7 +19,7 @@ pub(super) enum Parsed<'a> {
     Complete { command: Command<'a>, len: usize },
     /// Octets that are no command that makes sense here; `len` of them are to be dropped.
     Bad { tag: &'a [u8], why: &'static str, len: usize },
-    /// A line or a non-synchronising literal is beyond the limits. Nobody knows where the next command begins.
+    /// A line or a non-synchronising literal is beyond the limits. The beginning of the next command is unknown.
     TooLong,
 }
 

@@ -40,15 +40,15 @@ pub(super) struct NoDelete {
 /// The position of the device's next octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
-    /// At the start of a command.
+    /// The next octet begins a command.
     Start,
-    /// Behind the announcement of a literal, which the server has not answered.
+    /// The server has not answered the announcement of this literal yet.
     Announced(Literal),
     /// Inside a literal, this many octets before its end.
     Literal(u64),
-    /// Behind a literal, where the command goes on.
+    /// The command goes on after a literal.
     Behind,
-    /// Behind IDLE, which the server has not answered.
+    /// The server has not answered IDLE yet.
     Idle,
     /// Inside a command that is dropped.
     Dropped(Dropped),
@@ -340,7 +340,7 @@ mod tests {
             passed(&mut relay, input, 0);
             assert_eq!(relay.waits(), waits, "{input:?}");
             if waits {
-                // Whatever the server says ends the wait.
+                // Any answer of the server ends the wait.
                 relay.completed(b"a", false);
                 assert!(!relay.waits(), "{input:?}");
             }

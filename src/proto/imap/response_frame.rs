@@ -12,7 +12,7 @@ use crate::proto::{Action, RESPONSE_LINE, Step};
 /// The position of the next octet of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Position {
-    /// At the start of a command or response.
+    /// The next octet begins a command or response.
     #[default]
     Start,
     /// Inside a line.
@@ -46,7 +46,7 @@ pub(super) struct ResponseFrame {
     position: Position,
     /// The line is data, which may hold literals. Status texts may end in braces by chance.
     data: bool,
-    /// Behind this line nothing is text any more.
+    /// Whether this line is the last that is text.
     last: bool,
     /// The notice of the line that comes next was given.
     notice_given: bool,
@@ -62,7 +62,7 @@ impl ResponseFrame {
                 Position::Blind => rest.len(),
                 Position::Literal(left) => {
                     let (left, passed) = count_down(left, rest.len());
-                    // Behind the literal the same response goes on, if only with its line end.
+                    // The response goes on after the literal, if only with its line end.
                     self.position = if left == 0 { Position::Line } else { Position::Literal(left) };
                     passed
                 }
@@ -237,7 +237,7 @@ enum Started<'a> {
     Wait,
     /// This many octets of it pass.
     Passes(usize),
-    /// It does not go on as it is.
+    /// The line is replaced by our own.
     Ours(Ours<'a>),
 }
 

@@ -15,10 +15,10 @@ pub(super) struct CommandLine {
 enum Position {
     #[default]
     Start,
-    /// Behind blanks, which some servers overlook.
+    /// The next octet follows blanks, which some servers overlook.
     Before,
     Keyword,
-    /// Behind the keyword, in blanks.
+    /// The next octet follows the keyword, in blanks.
     Behind,
     Argument,
 }

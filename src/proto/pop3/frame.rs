@@ -37,7 +37,7 @@ enum Answer {
     Single,
     /// A line, and if it is +OK more lines until `.`.
     Multi,
-    /// The same, to be rewritten.
+    /// A multi-line response that is a capability list, and is rewritten.
     Capa,
     /// One line of packetboat's: the server has not received the command.
     Refused,
@@ -46,13 +46,13 @@ enum Answer {
 /// The position of the server's next octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
-    /// At the start of a response.
+    /// The next octet begins a response.
     Start,
     /// Inside its first line; then this form follows.
     Status(Option<Answer>),
     /// Inside a multi-line response; this much of the terminator has come.
     Body(usize),
-    /// At the start of a line of a capability list.
+    /// The next octet begins a line of a capability list.
     Capa,
     /// The octets cannot be framed: everything passes. At the start of a line, or not.
     Blind { at_start: bool },
@@ -270,7 +270,7 @@ impl Frame {
 
     fn go_blind(&mut self) {
         self.position = Position::Blind { at_start: true };
-        // Nobody knows any more which response belongs to which command.
+        // Responses can no longer be assigned to commands.
         self.expected.retain(|answer| *answer == Answer::Refused);
     }
 }

@@ -28,7 +28,7 @@ impl<N: Network> Connection<'_, '_, N> {
         let (since, kind, key, limit) = if self.device_is_gone && session.activity().has_logged_out {
             (last_move, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
         } else if self.device_is_gone {
-            // It has closed its half, and may still read the answer to its command.
+            // The device has closed its half, and may still read the answer to its command.
             (last_move, Kind::UpstreamTimeout, "upstream_login_timeout", limits.upstream_login_timeout)
         } else if let Some(since) =
             self.driver.waits_since().filter(|_| session.phase() == Phase::Relaying(Responses::Awaited))

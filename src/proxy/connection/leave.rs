@@ -72,7 +72,7 @@ impl<N: Network> Connection<'_, '_, N> {
         // A device that does not take the last line in time does without.
         within(self.service.limits.close_timeout, close).await;
         self.record.close(&ending);
-        // When the process ends, nothing is left that could wait.
+        // At the end of the process no task remains to wait for the device's close.
         let is_drained = matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::Drained);
         if !is_drained {
             within(LINGER, self.driver.linger()).await;
@@ -87,5 +87,5 @@ pub(super) fn in_clear() -> Ending {
     Ending::Failed(Failure::new(Kind::LoginInClear, advice))
 }
 
-/// How long a device that does not close in its turn is waited for.
+/// The longest wait for a device to close in its turn.
 const LINGER: Duration = Duration::from_secs(2);

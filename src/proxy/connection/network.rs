@@ -41,7 +41,8 @@ pub(in crate::proxy) trait Network {
 pub(in crate::proxy) struct ServerStream<S> {
     pub(in crate::proxy) stream: S,
     pub(in crate::proxy) security: Security,
-    /// It was warm: established before the login. The server may have closed it at this very moment.
+    /// Whether the connection was warm, that is, established before the login. The server may have closed it at this
+    /// very moment.
     pub(in crate::proxy) was_warm: bool,
 }
 

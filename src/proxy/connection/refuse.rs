@@ -30,7 +30,7 @@ pub(in crate::proxy) fn refuse(
     service.telemetry.refused(peer, failure);
     let entry = service.listener.entry_at(stream.local_addr().map_or(0, |address| address.port()));
     let Some(words) = refusal(service, entry, failure) else { return };
-    // Before the header is read, it is not known how the device behind a balancer begins.
+    // The balancer's header, not read yet, would tell how the device behind it begins.
     if entry == Entry::Auto && service.listener.proxy_protocol.contain(peer.source.ip()) {
         return;
     }
@@ -42,8 +42,8 @@ pub(in crate::proxy) fn refuse(
                 drop(room);
             });
         }
-        // In a flood one call that does not wait still reaches most devices. A device that begins with TLS must get
-        // none.
+        // In a flood, a single call that does not wait still reaches most devices. A device that begins with TLS must
+        // get no octet in clear.
         None if entry == Entry::Auto => {}
         None => drop(send(&stream, &words, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)),
     }

@@ -59,7 +59,7 @@ impl Flow {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if filled > 0 => break,
                 Poll::Pending => {
-                    // Only half a line can be left: bulk goes on at once.
+                    // Only half a line can remain, because bulk is passed on at once.
                     self.buffer.rest_closely();
                     return Poll::Pending;
                 }

@@ -70,7 +70,7 @@ impl Fixture {
         Self::with(Protocol::Imap, PIPE)
     }
 
-    /// The same for a protocol, with pipes to either peer that hold so many octets.
+    /// Starts a connection of this protocol, with pipes of `size` octets to either peer.
     fn with(protocol: Protocol, size: usize) -> Self {
         let listener = "entry = \"plaintext\"\nallow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\n";
         let text = configuration(protocol, "", listener);
@@ -103,7 +103,7 @@ impl Fixture {
         self.serve_with(None, script).await
     }
 
-    /// The same, with other terms for the first login than those of a login that is passed through.
+    /// Serves with other terms for the first login than those of a pass-through login.
     async fn serve_with(self, terms: Option<Terms>, script: impl AsyncFnOnce(Peers) -> Peers) -> Outcome {
         let Self { process, service, current, trigger, lifecycle, network, server, device, stream } = self;
         let registry = Arc::clone(&process.registry);
@@ -147,7 +147,7 @@ impl Outcome {
         assert_counted(&self.metrics, reason);
     }
 
-    /// So long after that decision the connection was over.
+    /// Checks that the connection was over this long after that decision.
     fn assert_left(&self, after: Duration) {
         let took = self.left - self.ended;
         assert!(took >= after && took < after + MOMENT, "{took:?} in place of {after:?}");

@@ -15,7 +15,7 @@ pub(super) struct Shares {
     by_source: HashMap<Source, usize>,
 }
 
-/// Why there is no unit for a source.
+/// The reasons why a source gets no unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     /// All units are taken.

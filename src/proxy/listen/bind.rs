@@ -190,7 +190,7 @@ pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &Inherit
     };
     match error.kind() {
         io::ErrorKind::AddrInUse => holder(),
-        // Without the permission for a low port, the kernel does not say that the port is in use.
+        // Without the permission for a low port, the kernel does not report that the port is in use.
         io::ErrorKind::PermissionDenied if host::is_listened_on(address) => holder(),
         io::ErrorKind::PermissionDenied => {
             let socket = UNITS.iter().find(|(of, _)| *of == port).map_or("a socket unit", |(_, unit)| unit);

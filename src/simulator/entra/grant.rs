@@ -101,7 +101,7 @@ fn authorization_code(world: &World, received: &Request) -> Result<Issued, Refus
     }
     let (code, verifier) = (required_field(received, "code")?, required_field(received, "code_verifier")?);
     let redirect_uri = required_field(received, "redirect_uri")?;
-    // It is used up by any attempt.
+    // Any attempt uses the code up.
     let Some(kept) = world.tokens().codes.remove(code) else {
         return Err(Refusal::grant(54_005, "OAuth2 Authorization code was already redeemed, or is not one."));
     };
@@ -165,7 +165,7 @@ fn refresh_token(world: &World, received: &Request) -> Result<Issued, Refusal> {
         return Err(Refusal::grant(700_082, "The refresh token has expired due to inactivity, or was revoked."));
     };
     let mut scope = asked.unwrap_or_else(|| refresh.scope.clone());
-    // Who came with a refresh token goes on having one.
+    // A client that has presented a refresh token keeps getting one.
     scope.offline = true;
     Ok(Issued { principal: Principal::User(refresh.user.clone()), scope, after: Some(refresh) })
 }

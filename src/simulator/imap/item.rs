@@ -171,7 +171,7 @@ fn field(message: &Message, name: &str) -> Option<String> {
 
 /// A time as INTERNALDATE, as `21-Nov-2026 10:00:00 +0000`.
 fn internal_date(time: SystemTime) -> String {
-    // From `Sat, 21 Nov 2026 10:00:00 GMT`.
+    // The form is `Sat, 21 Nov 2026 10:00:00 GMT`.
     let http = httpdate::fmt_http_date(time);
     let mut words = http.split(' ').skip(1);
     let mut next = || words.next().unwrap_or_default();

@@ -295,7 +295,7 @@ impl ImapService<'_> {
         };
         let numbers: Vec<String> = found.iter().map(number).collect();
         let line = if self.has_rev2 {
-            // As some tenants answer it, which is not what RFC 9051 §7.3.4 says.
+            // Some tenants answer so, against RFC 9051 §7.3.4.
             format!("* ESEARCH (TAG \"{}\") ALL {}", command.tag, numbers.join(" "))
         } else {
             format!("* SEARCH {}", numbers.join(" "))

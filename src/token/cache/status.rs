@@ -14,7 +14,7 @@ use crate::lifecycle::unix_time;
 pub struct TokenStatus {
     /// The account's name.
     pub account: String,
-    /// Its mailbox.
+    /// The account's mailbox.
     pub mailbox: String,
     /// The identity that opens it.
     pub identity: String,

@@ -9,7 +9,7 @@ use crate::config::suite;
 /// The offer of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
-    /// It came in SSLv2 format.
+    /// Whether the ClientHello came in SSLv2 format.
     pub sslv2_format: bool,
     /// The newest version offered, as a number (`client_version`, or the best of `supported_versions`).
     pub version: u16,
@@ -19,15 +19,15 @@ pub struct ClientHello {
     pub server_name: Option<String>,
     /// The numbers of its extensions, in order.
     pub extensions: Vec<u16>,
-    /// Its elliptic curves and groups (RFC 8422 §5.1.1), where it names some.
+    /// The client's elliptic curves and groups (RFC 8422 §5.1.1), where it names some.
     pub groups: Vec<u16>,
-    /// Its signature algorithms (RFC 8446 §4.2.3), in order.
+    /// The client's signature algorithms (RFC 8446 §4.2.3), in order.
     pub signatures: Vec<u16>,
     /// The first protocol of its ALPN extension (RFC 7301), where it has one.
     pub alpn: Vec<u8>,
     /// The numbers among its suites that are signals, but for grease.
     pub signals: Vec<u16>,
-    /// It has fallen back from a newer version (RFC 7507).
+    /// Whether the client has fallen back from a newer version (RFC 7507).
     pub fallback: bool,
 }
 
@@ -38,7 +38,7 @@ pub enum Parsed {
     Complete(Box<ClientHello>),
     /// Octets that may become one.
     Incomplete,
-    /// Not TLS.
+    /// The octets are not TLS.
     NotTls,
     /// TLS, but nothing we understand.
     Malformed,
@@ -98,7 +98,7 @@ fn handshake(input: &[u8]) -> Result<Option<ClientHello>, Malformed> {
             return Err(Malformed);
         }
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        // What is longer than may be is not waited for.
+        // A message that exceeds the limit is not waited for.
         if length == 0 || message.len() + length > LONGEST {
             return Err(Malformed);
         }
@@ -250,9 +250,10 @@ const SIGNATURE_ALGORITHMS: u16 = 13;
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
 const FALLBACK_SCSV: u16 = 0x5600;
-/// OpenSSL takes no longer one (SSL3_RT_MAX_PLAIN_LENGTH).
+/// The longest ClientHello that OpenSSL accepts (SSL3_RT_MAX_PLAIN_LENGTH).
 const LONGEST: usize = 16 * 1024;
-/// With the headers of its records, unless they are made to be many: each octet that comes has all of them read again.
+/// The longest ClientHello on the wire, with the headers of its records. A ClientHello in very many records exceeds it,
+/// because each octet that arrives has all of them read again.
 pub(super) const LONGEST_SENT: usize = 20 * 1024;
 /// Suites named in a log line.
 const SHOWN: usize = 12;
@@ -271,7 +272,7 @@ mod tests {
         record
     }
 
-    /// The same in SSLv2 format, with an SSLv2 suite before it.
+    /// The same ClientHello in SSLv2 format, with an SSLv2 suite before the others.
     fn sslv2_format() -> Vec<u8> {
         let mut hello = vec![1, 3, 1, 0, 6, 0, 0, 0, 16, 7, 0, 0xc0, 0, 0, 0x0a];
         hello.extend([7; 16]);

@@ -273,7 +273,7 @@ impl Loaded {
     /// Puts chain and key into a context.
     pub(super) fn install(&self, context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         for pair in self.ecdsa.iter().chain([&self.rsa]) {
-            // By file, because that is the one call that ties the rest of a chain to its own leaf.
+            // Loading by file is the one call that ties the rest of a chain to its own leaf.
             match (&pair.file, pair.chain.first()) {
                 (Some(file), _) => context.set_certificate_chain_file(file)?,
                 (None, Some(leaf)) => context.set_certificate(leaf)?,

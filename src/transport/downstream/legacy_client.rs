@@ -36,7 +36,7 @@ pub async fn connect(address: SocketAddr, authority: &Path) -> Result<Tls, Conne
 pub enum ConnectError {
     /// The certificate of the authority cannot be read.
     Authority {
-        /// Its file.
+        /// The path of the file.
         path: PathBuf,
         /// OpenSSL's reasons.
         source: ErrorStack,

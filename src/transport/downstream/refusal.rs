@@ -123,7 +123,7 @@ fn by_suites(hello: &ClientHello, policy: &TlsPolicy, has_ecdsa: bool) -> Option
     let speaks_13 = version == Version::Tls1_3;
     let shared: Vec<_> = suites.iter().filter(|suite| policy.suites.contains(suite)).collect();
     if !shared.is_empty() && !has_ecdsa && !speaks_13 && shared.iter().all(|suite| suite.needs_ecdsa()) {
-        // Of the listener, so that each is named once, however often it is offered.
+        // The listener's list is filtered, so that each suite is named once, however often the device offers it.
         let of_both = policy.suites.iter().filter(|suite| shared.iter().any(|other| other.name == suite.name));
         let names: Vec<_> = of_both.map(|suite| suite.name).collect();
         return Some(format!(

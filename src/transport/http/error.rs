@@ -5,7 +5,7 @@ use std::fmt;
 use super::{LONGEST_HEAD, MOST_HEADERS};
 use crate::transport::upstream::ConnectorError;
 
-/// Why an exchange came to nothing.
+/// A reason why an exchange has failed.
 #[derive(Debug)]
 pub enum Error {
     /// The address is no URL.

@@ -114,9 +114,9 @@ impl Response {
 /// The treatment of request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bodies {
-    /// They are read as forms.
+    /// The server reads request bodies, as forms.
     Read,
-    /// They are not waited for.
+    /// The server does not wait for request bodies.
     Ignored,
 }
 
@@ -144,7 +144,7 @@ where
         }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
-    // Who says nothing for so long is let go, also between two requests.
+    // A client that is silent for this long is disconnected, also between two requests.
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     if bodies == Bodies::Ignored {
         // Requests that are sent ahead of their answers wait in the kernel.

@@ -63,7 +63,7 @@ impl Connector {
         })
     }
 
-    /// The same connector with advice for a server that does not answer in TLS.
+    /// Returns the connector with advice for a server that does not answer in TLS.
     pub(super) fn advising(self, without_tls: &'static str) -> Self {
         Self { without_tls, ..self }
     }

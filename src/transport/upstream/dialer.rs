@@ -110,7 +110,7 @@ impl Dialer {
                 match ended {
                     Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
                     Ok(Some(Ok(Err(error)))) => errors.push(error),
-                    // Its head start is over, or the runtime has dropped it.
+                    // The head start is over, or the runtime has dropped it.
                     Err(_) | Ok(Some(Err(_))) => {}
                     Ok(None) => break,
                 }

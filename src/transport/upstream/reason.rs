@@ -90,7 +90,7 @@ fn by_webpki(error: &Pki, name: &str) -> String {
              it and the root, each once"
                 .to_owned()
         }
-        // What is left is about how it is encoded.
+        // The remaining errors concern the encoding.
         _ => format!("it is damaged, or encoded against the rules; {}", make(name)),
     }
 }

@@ -18,13 +18,13 @@ pub fn remarks(roots: &Roots, hosts: &[String]) -> Vec<String> {
     let Roots::File(path) = roots else { return Vec::new() };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut remarks = Vec::new();
-    // What is wrong with the file as a whole is said where it is loaded.
+    // Errors of the whole file are reported where it is loaded.
     let all = certificates(path).unwrap_or_default();
     let is_single = all.len() == 1;
     for certificate in all {
         let Some(facts) = Facts::of(&certificate) else { continue };
         let Some(host) = hosts.iter().find(|host| facts.is_for(host)).or(hosts.first()) else { continue };
-        // Of a whole bundle nobody wants to hear which of its CAs has ended.
+        // In a bundle, a CA that has expired is no news to the operator.
         let counts = is_single || facts.is_for(host);
         if let Some(remark) =
             remark(certificate, &facts, host, &provider).filter(|(is_certain, _)| *is_certain || counts)
@@ -55,7 +55,7 @@ fn remark(
     }
     let not_for =
         || format!("as the server's own certificate it is for {}, and not for {host}", reason::list(&facts.names));
-    // What would be said of it, were it not named itself.
+    // The remark is the error that the certificate would cause if `roots` did not name it itself.
     match alone(certificate, host, now, provider) {
         Ok(()) => None,
         Err(CertificateError::UnknownIssuer) if facts.is_for(host) => Some((

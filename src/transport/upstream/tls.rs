@@ -154,7 +154,7 @@ impl Tls {
                     put(outgoing, |room| data.encode(room).map_err(not_encoded))?;
                     None
                 }
-                // It is gathered behind everything before it.
+                // The data has been gathered in `outgoing`, after everything before it.
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
                     None
@@ -213,7 +213,7 @@ impl Parked {
 }
 
 impl Socket {
-    /// The connection alone, away from its event loop. Nothing may be on its way.
+    /// The connection alone, away from its event loop. No octets may be on their way.
     fn into_std(self) -> io::Result<StdStream> {
         if self.incoming.is_empty() && self.outgoing.is_empty() {
             self.into_tcp().into_std()
@@ -256,7 +256,7 @@ impl AsyncRead for Tls {
                 return Poll::Ready(Ok(()));
             }
             if ready!(this.socket.poll_fill(cx))? == 0 {
-                // Without close_notify it may have been cut off by somebody else (RFC 8446 §6.1).
+                // Without close_notify, an attacker may have cut the stream off (RFC 8446 §6.1).
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -273,7 +273,7 @@ impl AsyncWrite for Tls {
             ready!(this.socket.poll_send(cx))?;
         }
         let count = match octets.len().min(fitting(&mut this.socket.outgoing)) {
-            // What does not go now goes in full records.
+            // Octets that do not go now go in full records.
             count if count < octets.len() && count > RECORD => count - count % RECORD,
             count => count,
         };
@@ -293,7 +293,7 @@ impl AsyncWrite for Tls {
             if fitting(&mut this.socket.outgoing) == 0 {
                 ready!(this.socket.poll_send(cx))?;
             }
-            // What it has sent meanwhile may make no sense; it is closed all the same.
+            // Octets that the peer has sent meanwhile may be malformed; the connection is closed all the same.
             let _ = this.advance(None, Output::CloseNotify);
         }
         Pin::new(&mut this.socket).poll_shutdown(cx)

@@ -1,6 +1,6 @@
-//! Whom a server must be certified by. A file that `roots` names holds certification authorities, or a server's own
-//! certificate, as people have it on premises: that very one is accepted as itself, whatever it is (its name and its
-//! dates are checked, and that the server has its key). Nothing else becomes acceptable by that.
+//! This file decides which certificates of mail servers are accepted. A file that `roots` names holds certification
+//! authorities, or a server's own certificate, as is usual on premises. That very certificate is accepted as itself;
+//! its name, its dates and the server's key are still checked. No other certificate becomes acceptable by it.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -68,7 +68,7 @@ impl WarmPool {
                 parked.front().map(|(since, _)| *since)
             };
             let left = oldest.map_or(self.life, |since| self.life.saturating_sub(since.elapsed()));
-            // What comes first; then it is counted again.
+            // The first of the two ends the wait; then the connections are counted again.
             let _ = timeout(left, self.taken.notified()).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The first octets of a connection.
+//! This target fuzzes the detection of TLS in the first octets of a connection.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Configuration files.
+//! This target fuzzes the parser of configuration files.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Answers of a token endpoint.
+//! This target fuzzes the parser of a token endpoint's answers.
 
 #![no_main]
 

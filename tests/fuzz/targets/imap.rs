@@ -1,4 +1,4 @@
-//! IMAP sessions: octets from either side in any cut, a token or none, ends of streams.
+//! This target fuzzes IMAP sessions: octets from either side in any cut, a token or none, and ends of streams.
 
 #![no_main]
 

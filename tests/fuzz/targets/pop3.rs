@@ -1,4 +1,4 @@
-//! POP3 sessions: octets from either side in any cut, a token or none, ends of streams.
+//! This target fuzzes POP3 sessions: octets from either side in any cut, a token or none, and ends of streams.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A load balancer's header.
+//! This target fuzzes the parser of a load balancer's PROXY header.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! SASL exchanges.
+//! This target fuzzes the parser of SASL exchanges.
 
 #![no_main]
 

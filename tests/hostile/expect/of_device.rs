@@ -1,4 +1,4 @@
-//! A device with a fault, and a good server.
+//! This file has the expected results for a faulty device in front of a good server.
 
 use packetboat::failure::Kind::{
     DeviceLost, Handshake, HandshakeTimeout, IdleTimeout, LoginTimeout, NothingSaid, TooLong, TooManyBadCommands,
@@ -10,7 +10,7 @@ use super::Verdict::{self, Ends};
 use super::{Clock, DeviceState, NO_LITERAL, NO_TLS, Phase, Protocol};
 use crate::fault::Fault::{self, *};
 
-/// Of one cell.
+/// The expected result of one cell.
 pub fn of_device(protocol: Protocol, state: DeviceState, fault: Fault) -> Verdict {
     if let Some(why) = state.is_missing(protocol) {
         return Verdict::None(why);
@@ -38,9 +38,9 @@ fn shaking(state: DeviceState, fault: Fault) -> Verdict {
         }
         Forgotten => Ends(Clock::KeepAlive, &[Failed(Handshake)]),
         ForgedAlert => NO_TLS,
-        // Seven octets that might still become the rest of the ClientHello.
+        // The fault's seven octets might still become the rest of the ClientHello.
         Alert | StalledRecord if matches!(state, D::MidHello | D::MidHelloOrNot) => LATE,
-        // The record's beginning is none of a handshake's first.
+        // The record's beginning cannot begin a handshake message.
         StalledRecord if state == D::MidHandshake => LATE,
         Reset | HalfClose | Vanish if matches!(state, D::Connected | D::StartTlsAnswered) => SILENT,
         Reset | HalfClose | Vanish | EndlessLine | EndlessLines | EndlessLiteral | Garbage | Nuls | BareCr | BareLf
@@ -51,7 +51,7 @@ fn shaking(state: DeviceState, fault: Fault) -> Verdict {
 fn in_clear(fault: Fault) -> Verdict {
     match fault {
         ForgedAlert => NO_TLS,
-        // In clear it is the beginning of a line.
+        // The alert is the beginning of a line, because the connection is in clear.
         Alert => Ends(Clock::Login, &[Failed(LoginTimeout)]),
         other => before_login(other),
     }
@@ -80,14 +80,14 @@ fn relaying(state: DeviceState, fault: Fault) -> Verdict {
         Reset | Alert | ForgedAlert => Ends(Clock::Patient, &[Failed(DeviceLost)]),
         Forgotten => Ends(Clock::KeepAlive, &[Failed(DeviceLost)]),
         HalfClose | Vanish | TornRecord => Ends(Clock::Patient, &[DeviceClosed]),
-        // A megabyte of commands that are all answered; then it closes.
+        // The device sends a megabyte of commands, which are all answered, and closes.
         EndlessLines => Ends(Clock::Patient, &[DeviceClosed]),
-        // It passes, and the server has its own bounds.
+        // The octets pass, and the server has limits of its own.
         EndlessLine | EndlessLiteral | Garbage | Nuls | BareCr | BareLf => Ends(Clock::Patient, &[ServerClosed]),
     }
 }
 
-/// Whatever the device does now, its LOGOUT or QUIT is carried out.
+/// The expected result after LOGOUT or QUIT, which is carried out whatever the device does.
 fn logged_out(fault: Fault) -> Verdict {
     match fault {
         Stall | Reset | HalfClose | Vanish | Dribble | EndlessLine | EndlessLines | EndlessLiteral | Garbage | Nuls

@@ -1,4 +1,4 @@
-//! A server with a fault, and a good device.
+//! This file has the expected results for a faulty server behind a good device.
 
 use packetboat::failure::Kind::{Connect, IdleTimeout, UpstreamLost, UpstreamProtocol, UpstreamTimeout, UpstreamTls};
 
@@ -8,7 +8,7 @@ use super::Verdict::{self, Ends, LoginFails};
 use super::{Clock, NO_LITERAL, NO_TLS, Phase, Protocol, ServerState};
 use crate::fault::Fault::{self, *};
 
-/// Of one cell.
+/// The expected result of one cell.
 pub fn of_server(protocol: Protocol, state: ServerState, fault: Fault) -> Verdict {
     if fault == EndlessLiteral && protocol == Protocol::Pop3 {
         return NO_LITERAL;
@@ -27,9 +27,9 @@ fn server_shaking(state: ServerState, fault: Fault) -> Verdict {
         Stall | Dribble | StalledRecord => LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout]),
         Forgotten => LoginFails(Clock::KeepAlive, &[UpstreamLost]),
         ForgedAlert => NO_TLS,
-        // Seven octets that might still become the rest of the ServerHello.
+        // The fault's seven octets might still become the rest of the ServerHello.
         Alert if state == S::MidServerHello => LoginFails(Clock::UpstreamHandshake, &[UpstreamTimeout]),
-        // The reset may meet the connection, or already the connecting.
+        // The reset may meet the connection, or the attempt to connect.
         Reset if state == S::Accepted => LoginFails(Clock::Patient, &[UpstreamLost, Connect]),
         Reset | HalfClose | Vanish | TornRecord => LoginFails(Clock::Patient, &[UpstreamLost]),
         EndlessLine | EndlessLines | EndlessLiteral | Garbage | Nuls | BareCr | BareLf | Alert => {
@@ -40,7 +40,7 @@ fn server_shaking(state: ServerState, fault: Fault) -> Verdict {
 
 fn server_in_clear(protocol: Protocol, fault: Fault) -> Verdict {
     match fault {
-        // In clear it is the beginning of a line.
+        // The alert is the beginning of a line, because the connection is in clear.
         Alert => LoginFails(Clock::UpstreamLogin, &[UpstreamTimeout]),
         ForgedAlert => NO_TLS,
         // STLS has no challenge.
@@ -54,7 +54,7 @@ fn server_logging_in(protocol: Protocol, state: ServerState, fault: Fault) -> Ve
         (S::BeforeGreeting, EndlessLines) if protocol == Protocol::Pop3 => {
             LoginFails(Clock::Patient, &[UpstreamProtocol])
         }
-        // The first line end makes it a whole answer: the device is in, and hears the rest.
+        // The first line end completes an answer, so the device is in, and gets the rest.
         (S::MidLoginAnswer, EndlessLines | EndlessLiteral | Garbage | Nuls | BareLf) => {
             Ends(Clock::Patient, &[ServerClosed])
         }
@@ -81,7 +81,7 @@ fn server_relaying(fault: Fault) -> Verdict {
         Reset | Alert | ForgedAlert => Ends(Clock::Patient, &[Failed(UpstreamLost)]),
         Forgotten => Ends(Clock::KeepAlive, &[Failed(UpstreamLost)]),
         HalfClose | Vanish | TornRecord => Ends(Clock::Patient, &[ServerClosed]),
-        // It passes, and then the server closes.
+        // The octets pass, and then the server closes.
         EndlessLine | EndlessLines | EndlessLiteral | Garbage | Nuls | BareCr | BareLf => {
             Ends(Clock::Patient, &[ServerClosed])
         }

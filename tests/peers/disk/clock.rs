@@ -1,5 +1,7 @@
-//! A wall clock that is years off, or leaps by years: tokens and sessions go by a clock that does not leap, and nothing is
-//! thrown away, kept for ever or stuck. The clock is Debian's libfaketime, between the program and its C library.
+//! These tests prove that a wall clock that is wrong or leaps by years breaks neither tokens nor sessions.
+//!
+//! The proxy measures them by a clock that does not leap. Debian's libfaketime stands between the program and its C
+//! library.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use support::strain;
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
 
-/// A clock that can be set.
+/// A wall clock that the test can set.
 struct Clock {
     file: PathBuf,
 }
@@ -30,9 +32,9 @@ impl Clock {
         clock
     }
 
-    /// So many seconds ahead of what is right.
+    /// Sets the clock `ahead` seconds before the right time.
     fn set(&self, ahead: i64) {
-        // Written elsewhere first: it is read with each look at the clock.
+        // A rename replaces the file, because libfaketime reads it at each look at the clock.
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{ahead:+}\n")).unwrap();
         fs::rename(new, &self.file).unwrap();
@@ -47,7 +49,7 @@ impl Clock {
             .expect("libfaketime is missing: apt-get install faketime");
         let mut command = Command::new(program());
         command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
-        // Read at every look, and the clock that counts on from the boot stays what it is.
+        // libfaketime reads the file at every look, and leaves the monotonic clock alone.
         command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         Proxy::start_by(command, Some(&exchange.state()), "debug", configuration, None)
     }
@@ -65,7 +67,7 @@ fn ends(proxy: &Proxy, what: &str) -> i64 {
     i64::try_from(proxy.metric(&format!("packetboat_{what}_token_expiry_timestamp_seconds"), "")).unwrap()
 }
 
-/// Years ahead, years back, and right again, while it runs.
+/// The clock leaps years ahead, years back, and right again, while the proxy runs.
 #[test]
 fn it_leaps_while_it_runs() {
     let exchange = Exchange::new();
@@ -80,16 +82,16 @@ fn it_leaps_while_it_runs() {
     for ahead in [5 * YEAR, -20 * YEAR, 300 * DAY, 0] {
         clock.set(ahead);
         let until = now() + ahead;
-        // What was made before the leap may be told for a second.
+        // Values from before the leap may be shown for another second.
         strain::until("expiry by the new clock", || (60..6_000).contains(&(ends(&proxy, "access") - until)));
         let ends = ends(&proxy, "refresh");
         assert!((89 * DAY..91 * DAY).contains(&(ends - until)), "{ahead}: {ends} {until}");
         device.ok("NOOP");
-        // In five years the mail server's certificate will have ended, and somebody has to look.
+        // In five years the mail server's certificate will have expired, and an operator must act.
         let answer = if ahead > YEAR { "NO [CONTACTADMIN]" } else { "OK" };
         let said = imap_login(&proxy);
         assert!(said.starts_with(answer), "{ahead}: {said}");
-        // Guesses are slowed down by the clock that does not leap.
+        // The delays of guesses follow the clock that does not leap.
         if ahead == -20 * YEAR {
             let wrong = support::imap::status(&imap(&proxy).command(&format!("LOGIN {LOGIN} wrong")));
             assert!(wrong.starts_with("NO [AUTHENTICATIONFAILED]"), "{ahead}: {wrong}");
@@ -103,7 +105,7 @@ fn it_leaps_while_it_runs() {
     end(proxy);
 }
 
-/// It was wrong when tokens were kept and devices seen, or is wrong now.
+/// The clock is wrong when tokens are kept and devices seen, or wrong now.
 #[test]
 fn it_is_wrong_at_the_start() {
     let exchange = Exchange::new();
@@ -125,14 +127,14 @@ fn it_is_wrong_at_the_start() {
     assert_eq!((counts.authorizations, counts.token_refusals), (1, 0));
 }
 
-/// A computer without a battery begins in 1970. What is made then is good when the clock has been set.
+/// A computer without a battery starts in 1970. Certificates and tokens made then are valid once the clock is set.
 #[test]
 fn certificates_that_are_made_in_1970() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_SECRET);
     let clock = Clock::new(&exchange);
     clock.set(100 - now());
-    // The mail server's certificate is not valid yet, and the device is told to come again.
+    // The mail server's certificate is not valid yet, and the device is told to try again.
     let proxy = clock.proxy(&exchange, &configuration);
     let answer = imap_login(&proxy);
     assert!(answer.starts_with("NO [UNAVAILABLE]"), "{answer}");
@@ -145,7 +147,7 @@ fn certificates_that_are_made_in_1970() {
         let in_nine_years = openssl::asn1::Asn1Time::days_from_now(9 * 365).unwrap();
         assert!(made.not_after() > &*in_nine_years, "{name} until {}", made.not_after());
     }
-    // The clock is set by the network, and all is well without a restart.
+    // The network sets the clock, and everything works without a restart.
     clock.set(0);
     strain::until("login", || imap_login(&proxy).starts_with("OK"));
     end(proxy);

@@ -1,6 +1,7 @@
-//! What stands in a file's place after an accident: nothing, half of it, other bits, a gigabyte of holes, a directory, a
-//! pipe, a link that leads nowhere. It is told by its file's name with what mends it; nothing panics, waits or is replaced
-//! without a word; and with the old file back all is as it was.
+//! These tests prove that every damage to a file in the state directory is reported with the file's name and its fix.
+//!
+//! The damages are an absent file, half of it, flipped bits, a sparse gigabyte, a directory, a pipe, and a dangling
+//! link. The proxy never panics, blocks, or replaces a file without a message; and the old file, put back, works again.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,13 +11,13 @@ use std::process::Command;
 use support::exchange::*;
 use support::proxy::Proxy;
 
-/// What has become of a file.
+/// The damages to a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Damage {
     Missing,
-    /// Of its length, in percent.
+    /// The file is cut to this percentage of its length.
     Cut(usize),
-    /// One bit, at this percentage of its length.
+    /// One bit is flipped, at this percentage of the file's length.
     Flipped(usize),
     Garbage,
     Huge,
@@ -27,10 +28,10 @@ enum Damage {
 
 use Damage::*;
 
-/// Where something that is no file stands.
+/// Damages that put something other than a file there.
 const NO_FILES: [Damage; 3] = [Directory, Pipe, Link];
 
-/// Of a file whose content is read by nobody who depends on it.
+/// Damages to a file whose content the proxy does not depend on, such as a lock.
 const OF_A_LOCK: [Damage; 6] = [Garbage, Huge, Directory, Pipe, Link, Missing];
 const ALL: [Damage; 13] = [
     Cut(0),
@@ -48,20 +49,20 @@ const ALL: [Damage; 13] = [
     Missing,
 ];
 
-/// What comes of it.
+/// The effects of a damage.
 #[derive(Clone, Copy)]
 enum Outcome {
-    /// The start is refused, with the file's name and this.
+    /// The start is refused, and the message has the file's name and this text.
     Refused(&'static str),
-    /// One of the two, depending on the bit: refused with the one, or running with the other in the log.
+    /// The bit decides: the start is refused with the first text, or the log of the running proxy has the second.
     Either(&'static str, &'static str),
-    /// It runs and tells of the file, with this; the device is told to ask somebody.
+    /// The proxy runs and reports the file with this text; devices are told to contact the administrator.
     NoToken(&'static str),
-    /// It runs, and devices get their mail; this is in the log.
+    /// The proxy runs, devices get their mail, and the log has this text.
     Told(&'static str),
-    /// It runs, and nothing depends on the file.
+    /// The proxy runs, and nothing depends on the file.
     Runs,
-    /// It runs, and a certificate cannot be renewed, for this reason.
+    /// The proxy runs, and a renewal of the certificate fails with this text.
     NoRenewal(&'static str),
 }
 
@@ -90,7 +91,7 @@ fn a_token() {
     });
 }
 
-/// What stands in them is for people; what stands in their place is no lock.
+/// A lock's content is only for people; something other than a file in its place is no lock.
 #[test]
 fn locks() {
     for lock in ["lock", "tokens/lock"] {
@@ -109,7 +110,7 @@ fn locks() {
 #[test]
 fn the_certificate_of_the_authority() {
     try_all("ca.pem", |damage| match damage {
-        // Its key and its name are still known.
+        // The CA's key and name are still known.
         Missing => Runs,
         _ => NoRenewal("put the CA back from a backup"),
     });
@@ -127,7 +128,7 @@ fn the_key_of_the_authority() {
 fn the_certificate() {
     try_all("default.pem", |damage| match damage {
         Missing => Runs,
-        // It may still be a certificate.
+        // The file may still be a certificate.
         Flipped(_) => Either("the same CA makes them anew", "is not signed by the CA that is there now"),
         _ => Refused("the same CA makes them anew"),
     });
@@ -136,7 +137,7 @@ fn the_certificate() {
 #[test]
 fn the_key_of_the_certificate() {
     try_all("default.key", |damage| match damage {
-        // The same CA has made another one.
+        // The same CA has made another key.
         Missing => Runs,
         _ => Refused("the same CA makes them anew"),
     });
@@ -145,13 +146,13 @@ fn the_key_of_the_certificate() {
 #[test]
 fn the_inventory() {
     try_all("inventory.json", |damage| match damage {
-        // Bits of a name may have become those of another one.
+        // A flipped bit may have turned one name into another.
         Missing | Flipped(_) => Runs,
         _ => Told("inventory.unreadable, and a new inventory begins"),
     });
 }
 
-/// What commands find it by.
+/// Commands find the running proxy by these files.
 #[test]
 fn the_trail() {
     for trail in ["running", "reload"] {
@@ -162,7 +163,7 @@ fn the_trail() {
     }
 }
 
-/// Another directory, or none.
+/// A file, a link or a pipe stands in the directory's place.
 #[test]
 fn the_directory_of_tokens() {
     let exchange = signed_in();
@@ -186,7 +187,7 @@ fn the_directory_of_tokens() {
     assert!(imap_login(&exchange.proxy(&configuration)).starts_with("OK"));
 }
 
-/// Every damage to one file, on a state directory where everything is there.
+/// Tries every damage to one file of a complete state directory.
 fn try_all(name: &str, outcome: impl Fn(Damage) -> Outcome) {
     try_each(&ALL, name, outcome);
 }
@@ -200,7 +201,7 @@ fn try_each(damages: &[Damage], name: &str, outcome: impl Fn(Damage) -> Outcome)
         None => exchange.state().join(name),
     };
     if name == "running" {
-        // As a process leaves it that is killed.
+        // A killed process leaves this file.
         fs::write(&path, "1\n\n").unwrap();
         mode(&path, 0o600);
     }
@@ -271,7 +272,7 @@ fn comes_to(exchange: &Exchange, configuration: &str, path: &Path, outcome: Outc
     }
 }
 
-/// Everything is there: a sign-in, certificates, an inventory with a device, an answer to a reload.
+/// A complete state directory: a sign-in, certificates, an inventory with a device, and the result of a reload.
 fn signed_in() -> Exchange {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
@@ -314,7 +315,7 @@ fn apply(damage: Damage, path: &Path) {
     fs::write(path, octets).unwrap();
 }
 
-/// What can be told of it without waiting.
+/// The type, content and target of a path, as far as they can be read without blocking.
 fn content(path: &Path) -> (Option<fs::FileType>, Option<Vec<u8>>, Option<PathBuf>) {
     let metadata = fs::symlink_metadata(path).ok();
     let is_small = metadata.as_ref().is_some_and(|one| one.is_file() && one.len() < 1 << 20);

@@ -1,4 +1,4 @@
-//! A disk that takes nothing any more, and takes it again: full, read-only, or beyond a limit.
+//! These tests prove that a disk that refuses writes for a while (full, read-only, or over a limit) loses no token.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use support::proxy::Proxy;
 
 use super::mounted::Disk;
 
-/// Why nothing can be written, as it begins and as it ends, and what the operating system calls it.
+/// A fault of the disk: a function that begins it, one that ends it, and the operating system's message.
 type Fault<'a> = (&'a dyn Fn(&Proxy), &'a dyn Fn(&Proxy), &'a str);
 
 #[test]
@@ -24,7 +24,7 @@ fn a_disk_that_becomes_read_only() {
     survives(&disk, (&|_| disk.make_read_only(true), &|_| disk.make_read_only(false), "Read-only file system"));
 }
 
-/// As with `LimitFSIZE=`, or a quota.
+/// The limit works like `LimitFSIZE=` or a quota.
 #[test]
 fn a_limit_to_the_size_of_files() {
     let limit = |size: &'static str| {
@@ -37,8 +37,8 @@ fn a_limit_to_the_size_of_files() {
     survives(&Disk::new(512), (&limit("16:unlimited"), &limit("unlimited"), "File too large"));
 }
 
-/// The identity gets another client_id while the disk is full: the sign-in with the earlier one reaches the disk nevertheless,
-/// and counts again when that is back.
+/// The identity gets another client_id while the disk is full. The earlier sign-in reaches the disk nevertheless, and
+/// counts again once the identity is back.
 #[test]
 fn a_full_disk_and_another_application() {
     let (disk, exchange) = (Disk::new(512), Exchange::new());
@@ -66,15 +66,15 @@ fn a_full_disk_and_another_application() {
     assert_eq!(exchange.simulator.counts().token_refusals, 0);
 }
 
-/// Devices notice nothing, each refresh token is used once, what is on disk stays whole; the fault is told once, on the
-/// page and to Prometheus too; and the newest token is brought to the disk as soon as that takes it.
+/// Devices notice nothing, each refresh token is used once, and the files stay whole. The log, the page and the metrics
+/// report the fault once. The newest token reaches the disk as soon as the disk takes it.
 fn survives(disk: &Disk, (begin, end, words): Fault<'_>) {
     let exchange = Exchange::new();
     disk.put_in_place_of(&exchange.state());
     let configuration = exchange.configuration(BY_PERSON);
     exchange.sign_in(&configuration);
     exchange.quirk(|quirks| {
-        // Fetched anew every five seconds, and good for a session that goes on.
+        // The proxy refreshes every five seconds, and each token outlives the test's session.
         quirks.endpoint.expires_in = 2;
         quirks.endpoint.token_life = Some(Duration::from_secs(3600));
         quirks.refresh.strict_rotation = true;
@@ -91,7 +91,7 @@ fn survives(disk: &Disk, (begin, end, words): Fault<'_>) {
     let begun = exchange.simulator.counts().tokens_issued;
     exchange.until("two more refreshes", |counts| counts.tokens_issued >= begun + 2);
     device.ok("NOOP");
-    // Another configuration, by which tokens are fetched in another way, goes on with the newest one as well.
+    // Another configuration, whose tokens are fetched anew, also goes on with the newest refresh token.
     proxy.configure(&format!("[limits]\nconnect_timeout = \"9s\"\n{configuration}"));
     proxy.process.signal("HUP");
     proxy.log.wait_for("line that it is taken", |line| line.contains("configuration reloaded"));
@@ -112,7 +112,7 @@ fn survives(disk: &Disk, (begin, end, words): Fault<'_>) {
     assert!(proxy.get("/metrics").contains("\npacketboat_state_write_success 1\n"));
     assert_eq!(proxy.status()["problem"], serde_json::Value::Null);
     device.ok("NOOP");
-    // What is on disk is the one that counts.
+    // The token on disk is the one that the endpoint accepts.
     drop(proxy);
     let begun = exchange.simulator.counts().tokens_issued;
     let _proxy = exchange.proxy(&configuration);
@@ -121,7 +121,7 @@ fn survives(disk: &Disk, (begin, end, words): Fault<'_>) {
     only_whole_files(&exchange);
 }
 
-/// The inventory, which is told of once as well.
+/// The inventory's fault is reported once as well.
 #[test]
 fn an_inventory_that_cannot_be_kept() {
     let disk = Disk::new(512);
@@ -137,7 +137,7 @@ fn an_inventory_that_cannot_be_kept() {
     proxy.log.wait_for("line about the inventory", unkept);
     assert!(!exchange.state().join("inventory.json").exists());
     disk.make_room();
-    // It comes up on a full disk, where there is all that is needed.
+    // The proxy starts on a full disk that has all needed files.
     disk.fill();
     let mut proxy = exchange.proxy(&configuration);
     assert!(imap_login(&proxy).starts_with("OK"));
@@ -148,7 +148,7 @@ fn an_inventory_that_cannot_be_kept() {
     only_whole_files(&exchange);
 }
 
-/// With all that is needed, devices get their mail; without, the start is refused with what is missing.
+/// With all needed files, devices get their mail; without them, the start is refused and names what is missing.
 #[test]
 fn a_start_on_a_read_only_disk() {
     let disk = Disk::new(512);
@@ -162,7 +162,7 @@ fn a_start_on_a_read_only_disk() {
     assert!(ran.code == 69 && ran.errors.contains(no_certificate), "{} {}", ran.code, ran.errors);
     disk.make_read_only(false);
     drop(exchange.proxy(&configuration));
-    // As on a volume on which nobody has ever run.
+    // A volume has no lock before its first run.
     fs::remove_file(exchange.state().join("lock")).unwrap();
     disk.make_read_only(true);
     let proxy = exchange.proxy(&configuration);
@@ -176,7 +176,7 @@ fn a_start_on_a_read_only_disk() {
     proxy.log.wait_for("line that it is kept", |line| line.contains("the newest refresh token is kept"));
 }
 
-/// No half of a file is left where everything is over.
+/// Checks that no temporary file is left behind.
 pub fn only_whole_files(exchange: &Exchange) {
     for directory in [exchange.state(), exchange.state().join("tokens")] {
         for entry in fs::read_dir(directory).into_iter().flatten() {

@@ -1,5 +1,7 @@
-//! `kill -9` while certificates are made: what is left is whole, the next start completes it, and a CA that a device could
-//! have imported is never another one. (Kills while refresh tokens rotate are in `oauth::rotation`.)
+//! These tests prove that `kill -9` while certificates are made leaves whole files, and never replaces a CA that
+//! devices know.
+//!
+//! The next start completes what is missing. (Kills while refresh tokens rotate are in `oauth::rotation`.)
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +15,7 @@ use openssl::x509::X509;
 use support::exchange::*;
 use support::process::{PATIENCE, Process};
 
-/// Killed as soon as a file has its name, and at random moments.
+/// The kill comes as soon as a file has its name, and at random moments.
 #[test]
 fn on_the_first_start() {
     const CHOSEN: [&str; 6] = ["lock", "certificates.lock", "ca.key", "ca.pem", "default.key", "default.pem"];
@@ -33,7 +35,7 @@ fn on_the_first_start() {
         }
     }
     assert!(halfway >= 9, "{halfway}");
-    // From here on it is one directory after the other, each killed until it is done.
+    // From here on starts in one directory are killed until its certificate exists; then a new one begins.
     let _ = fs::remove_dir_all(&state);
     let mut done = 0;
     for _ in 0..RANDOM {
@@ -54,7 +56,7 @@ fn on_the_first_start() {
     comes_up(&exchange, &configuration);
 }
 
-/// The CA stays what it is, and the certificate fits its key, whenever the kill comes.
+/// The CA stays the same, and the certificate fits its key, whenever the kill comes.
 #[test]
 fn while_a_certificate_is_renewed() {
     const KILLS: u32 = 40;
@@ -69,7 +71,7 @@ fn while_a_certificate_is_renewed() {
         let renew = Process::start(exchange.command(&["certificate", "renew"], &configuration).stdout(Stdio::null()));
         let (began, after) = (Instant::now(), random(Duration::from_millis(400)));
         if number % 2 == 0 {
-            // Between the key and its certificate.
+            // The kill falls between the key and its certificate.
             kill_when(renew, || fs::read(state.join("default.key")).unwrap() != before);
         } else {
             kill_when(renew, || began.elapsed() > after);
@@ -79,7 +81,7 @@ fn while_a_certificate_is_renewed() {
         if fits && number % 4 != 0 {
             continue;
         }
-        // What completes it is a start, or any command that needs it.
+        // A start, or any command that needs the certificate, completes it.
         if number % 8 == 0 {
             comes_up(&exchange, &configuration);
         } else {
@@ -94,7 +96,7 @@ fn while_a_certificate_is_renewed() {
     comes_up(&exchange, &configuration);
 }
 
-/// What is lost of a CA but its key comes again as devices know it; what is lost of the rest is made by the same CA.
+/// A lost CA certificate is made again from its key, as devices know it. The same CA makes all other lost files.
 #[test]
 fn what_is_lost_is_made_again_by_the_same_authority() {
     let exchange = Exchange::new();
@@ -132,7 +134,7 @@ fn start(exchange: &Exchange, configuration: &str) -> Process {
     Process::start(exchange.command(&["run"], configuration).stderr(Stdio::null()))
 }
 
-/// Kills it as soon as this is so; or lets it be where it has ended before.
+/// Kills the process as soon as the condition holds, unless it has ended before.
 fn kill_when(mut process: Process, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() && process.0.try_wait().unwrap().is_none() {
@@ -143,8 +145,8 @@ fn kill_when(mut process: Process, mut is_so: impl FnMut() -> bool) {
     process.wait();
 }
 
-/// A start that is let be: it is ready, its certificates are whole, the authority that was there is the same, and halves
-/// of files are gone.
+/// Checks an undisturbed start: it becomes ready, its certificates are whole, the CA is the same, and temporary files
+/// are gone.
 fn comes_up(exchange: &Exchange, configuration: &str) {
     halves_are_whole(&exchange.state());
     let imported = fs::read(exchange.state().join("ca.pem")).ok();
@@ -160,7 +162,7 @@ fn comes_up(exchange: &Exchange, configuration: &str) {
     }
 }
 
-/// Each file that has its name is whole, and no certificate is there without its key.
+/// Checks that each named file is whole, and that each certificate has its key.
 fn halves_are_whole(state: &Path) {
     for name in ["ca", "default"] {
         let (pem, key) = (state.join(format!("{name}.pem")), state.join(format!("{name}.key")));
@@ -174,7 +176,7 @@ fn halves_are_whole(state: &Path) {
     }
 }
 
-/// The CA has its key, the certificate its own, and the CA has signed it.
+/// Checks that the CA fits its key, that the certificate fits its own, and that the CA has signed it.
 pub fn whole_certificates(state: &Path) {
     let at = |name: &str| state.join(name);
     assert!(fits(&at("default.pem"), &at("default.key")));

@@ -1,4 +1,4 @@
-//! A small disk of its own, in a mount namespace that ends with the test.
+//! This file makes a small disk in a mount namespace that ends with the test.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 
-/// A tmpfs that this thread sees, and what it starts from here on.
+/// A tmpfs that only this thread and its children see.
 pub struct Disk {
     directory: tempfile::TempDir,
 }
 
 impl Disk {
-    /// Of so many KiB.
+    /// Mounts a tmpfs of this many KiB.
     pub fn new(size: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let disk = Self { directory };
@@ -28,7 +28,7 @@ impl Disk {
         disk
     }
 
-    /// A directory there that packetboat can keep its state in, in place of this one.
+    /// Replaces the state directory by a directory on this disk.
     pub fn put_in_place_of(&self, state: &Path) {
         let there = self.path().join("state");
         let moved = fs::create_dir(&there);
@@ -46,7 +46,7 @@ impl Disk {
         self.directory.path().to_path_buf()
     }
 
-    /// Takes up all that is free.
+    /// Fills all free space.
     pub fn fill(&self) {
         let mut file = fs::OpenOptions::new().append(true).create(true).open(self.path().join("ballast")).unwrap();
         loop {
@@ -64,7 +64,7 @@ impl Disk {
 
     pub fn make_read_only(&self, is_read_only: bool) {
         let mode = if is_read_only { "ro" } else { "rw" };
-        // Somebody may be writing just now.
+        // A process may be writing at this moment, so the remount is repeated.
         let command = format!("mount -o remount,{mode} {:?}", self.directory.path());
         let deadline = std::time::Instant::now() + support::process::PATIENCE;
         while !run(&command) {
@@ -73,14 +73,14 @@ impl Disk {
     }
 }
 
-/// The directory is empty again before it is removed.
+/// The mount ends before its directory is removed.
 impl Drop for Disk {
     fn drop(&mut self) {
         run(&format!("umount -l {:?}", self.path()));
     }
 }
 
-/// Whether the shell did it.
+/// Whether the shell command succeeded.
 fn run(command: &str) -> bool {
     Command::new("sh").args(["-c", command]).stderr(Stdio::null()).status().unwrap().success()
 }

@@ -1,5 +1,6 @@
-//! Files and directories with the wrong owner or mode: the advice can be followed where they stand. Only root can try this
-//! out, because only root can give a file away.
+//! These tests prove that the advice about a wrong owner or mode can be followed as printed.
+//!
+//! They need root, because only root can give a file away.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -15,7 +16,7 @@ use super::mounted::Disk;
 
 const NOBODY: u32 = 65_534;
 
-/// A configuration in a directory that everybody may enter, and the program beside it.
+/// A configuration in a directory that everybody may enter, with the program beside it.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -29,7 +30,7 @@ impl Place {
         place
     }
 
-    /// With a state directory of nobody's.
+    /// A place whose state directory belongs to user nobody.
     fn with_state() -> Self {
         let place = Self::new();
         fs::create_dir(place.path("state")).unwrap();
@@ -38,7 +39,7 @@ impl Place {
         place
     }
 
-    /// The file of the token of the page, and what `check` says of it to this user.
+    /// Runs `check` as this user, with this file as the page's token.
     fn check(&self, token: &Path, user: u32) -> Ran {
         let file = fs::read_to_string(self.path("packetboat.toml")).unwrap();
         let head = file.split("listen = []\n").next().unwrap();
@@ -58,7 +59,7 @@ impl Place {
         command
     }
 
-    /// What `run` says until it is ready or ends.
+    /// The output of `run` until it is ready or ends.
     fn starts(&self) -> Result<String, String> {
         let (mut process, log) = Process::logged(&mut self.command("run", NOBODY));
         let is_last = |line: &str| line.ends_with("INFO ready") || line.contains(" ERROR ");
@@ -70,7 +71,7 @@ impl Place {
     }
 }
 
-/// Follows the advice, as root.
+/// Follows the printed advice, as root.
 fn follow(said: &str) {
     let line = said.lines().find(|line| line.contains("as root with: ")).unwrap_or_else(|| panic!("{said}"));
     let command = line.split("as root with: ").nth(1).unwrap().split("; ").next().unwrap();
@@ -78,12 +79,12 @@ fn follow(said: &str) {
     assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
 }
 
-/// However the state directory came to be root's: by mkdir, or by a run by hand. One command mends all of it.
+/// Root may own the state directory after a mkdir or a manual run. One command repairs all of it.
 #[test]
 fn a_state_directory_of_root() {
     let place = Place::new();
     let state = place.path("state");
-    // Its parent is root's.
+    // The parent of the state directory belongs to root.
     let said = place.starts().unwrap_err();
     assert!(said.contains(": Permission denied (os error 13); make it as root with: install -d -m 700"), "{said}");
     follow(&said);
@@ -116,7 +117,7 @@ fn a_state_directory_of_root() {
     }
 }
 
-/// Whoever was root in the service's own directory has left files there: all are mended at once.
+/// A run as root in the service's directory has left files of root there; one command repairs all of them.
 #[test]
 fn files_of_root_in_the_state_directory() {
     let place = Place::with_state();
@@ -135,7 +136,7 @@ fn files_of_root_in_the_state_directory() {
     }
 }
 
-/// A secret out of Kubernetes or Docker Swarm, or a bind mount: nobody is told to change modes there.
+/// A secret may come from Kubernetes, Docker Swarm or a bind mount; the message does not advise to change modes there.
 #[test]
 fn a_secret_on_a_read_only_mount() {
     let disk = Disk::new(512);
@@ -184,7 +185,7 @@ fn a_secret_on_a_read_only_mount() {
     }
 }
 
-/// On a disk of one's own, a file or a directory of somebody else's is told with its owner, and what mends it.
+/// On an ordinary disk, a foreign file or directory is reported with its owner and the fix.
 #[test]
 fn a_secret_of_somebody_else() {
     let place = Place::with_state();

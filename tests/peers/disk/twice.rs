@@ -1,4 +1,4 @@
-//! Two processes on one state directory.
+//! These tests prove that one state directory serves one process at a time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::thread;
 use support::exchange::*;
 use support::process::{Lines, Process};
 
-/// The second is told who has it and changes nothing; the first goes on; and a kill gives it back.
+/// The second process names the first and changes nothing; the first one goes on, and a kill releases the lock.
 #[test]
 fn the_second_is_refused_until_the_first_is_gone() {
     let exchange = Exchange::new();
@@ -37,7 +37,7 @@ fn the_second_is_refused_until_the_first_is_gone() {
     assert!(imap_login(&third).starts_with("OK"));
 }
 
-/// Programs that the proxy may come to start do not have the lock, nor does it keep a disk from being made read-only.
+/// Child processes do not inherit the lock, and the lock does not keep a disk from a read-only remount.
 #[test]
 fn the_lock_ends_with_the_process() {
     let exchange = Exchange::new();
@@ -59,13 +59,13 @@ fn the_lock_ends_with_the_process() {
     assert_eq!((flags & 0o2_000_000, flags & 0o3), (0o2_000_000, 0), "O_CLOEXEC, O_RDONLY");
 }
 
-/// Everything but another `run` goes on beside it.
+/// Every command but another `run` works beside the proxy.
 #[test]
 fn other_commands_beside_it() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
     exchange.sign_in(&configuration);
-    // One file for all, because reload finds the proxy by its state directory.
+    // All share one file, because reload finds the proxy by its state directory.
     let mut command = exchange.command(&["run"], &configuration);
     let (mut running, _) = Process::ready(&mut command);
     for arguments in [
@@ -87,7 +87,7 @@ fn other_commands_beside_it() {
     assert!(running.0.try_wait().unwrap().is_none());
 }
 
-/// However many begin at once on an empty directory, one comes up, and its certificate is whole.
+/// Of many starts at once on an empty directory, one succeeds, and its certificate is whole.
 #[test]
 fn many_at_once() {
     const MANY: usize = 8;
@@ -124,7 +124,7 @@ fn many_at_once() {
     super::killed::whole_certificates(&exchange.state());
 }
 
-/// The certificate is made once, by whoever is first.
+/// The first process makes the certificate, and makes it once.
 #[test]
 fn many_make_one_certificate() {
     let exchange = Exchange::new();
@@ -135,7 +135,7 @@ fn many_make_one_certificate() {
             commands.into_iter().map(|mut one| scope.spawn(move || Ran::of(one.output().unwrap()))).collect();
         shown.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    // The days that are left may become one fewer meanwhile.
+    // The number of days left may change meanwhile.
     let without_age =
         |ran: &Ran| ran.output.lines().map(|line| line.split(" (").next().unwrap().to_owned()).collect::<Vec<_>>();
     for one in &shown {
@@ -144,7 +144,7 @@ fn many_make_one_certificate() {
     super::killed::whole_certificates(&exchange.state());
 }
 
-/// What a `run` says that ends with 69.
+/// The output of a `run` that ends with exit code 69.
 pub fn refused(exchange: &Exchange, configuration: &str) -> String {
     let (mut process, log) = Process::logged(&mut exchange.command(&["run"], configuration));
     let code = process.wait().code();
@@ -152,7 +152,7 @@ pub fn refused(exchange: &Exchange, configuration: &str) -> String {
     log.to_the_end()
 }
 
-/// Every file with what changes when it is written; but for the inventory, which the first one keeps.
+/// Each file with the values that a write changes. The inventory is left out, because the first process writes it.
 fn files(directory: &Path) -> BTreeMap<String, (u64, i64, i64)> {
     let mut all = BTreeMap::new();
     for entry in [directory.to_path_buf(), directory.join("tokens")].iter().flat_map(|one| fs::read_dir(one).unwrap()) {

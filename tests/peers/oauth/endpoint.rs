@@ -1,4 +1,4 @@
-//! A token endpoint that is slow, ill or unwilling: what devices hear, and how often it is asked.
+//! These tests prove how devices fare with a slow, broken or refusing token endpoint, and how rarely it is asked.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use packetboat::simulator::quirks::Fault;
 use support::exchange::*;
 use support::imap::status;
 
-/// All have been without a token until somebody signed in; then all come at once.
+/// No device has a token until somebody signs in; then all devices connect at once.
 #[test]
 fn fifty_devices_at_once_cause_one_request() {
     let mailbox = |number| format!("scan{number}@contoso.example");
@@ -35,7 +35,7 @@ fn fifty_devices_at_once_cause_one_request() {
     assert_eq!((exchange.requests() - before, counts.imap().accepted, counts.open_sessions()), (1, 50, 50));
 }
 
-/// Where there is a token, nobody notices.
+/// A device with a fetched token notices no outage.
 #[test]
 fn with_a_token_at_hand_the_endpoint_may_be_down() {
     let exchange = Exchange::new();
@@ -48,8 +48,8 @@ fn with_a_token_at_hand_the_endpoint_may_be_down() {
     assert_eq!(exchange.requests(), 1);
 }
 
-/// Without one, devices are told at once to come back later; the endpoint is not asked for each of them; and when it
-/// is well again, so are they.
+/// Without a token, devices are told at once to try later, and the endpoint is not asked for each of them. They log in
+/// again once the endpoint works.
 #[test]
 fn illnesses_that_pass() {
     let ill = [Fault::Down, Fault::Status(500, None), Fault::Status(429, Some(1)), Fault::Html, Fault::Garbage];
@@ -71,7 +71,7 @@ fn passes(fault: Fault) {
         assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE] "), "{fault:?}");
         assert!(pop3_login(&proxy).starts_with("-ERR [SYS/TEMP] "), "{fault:?}");
     }
-    // Pauses are 4 s or more, and then 8 s.
+    // The first pause is at least 4 s, the second 8 s.
     let most = 1 + began.elapsed().as_secs() / 4;
     assert!((1..=most).contains(&exchange.requests()), "{fault:?}: {} of {most}", exchange.requests());
     exchange.quirk(|quirks| quirks.endpoint.fault = None);
@@ -93,12 +93,12 @@ fn retry_after_is_honoured() {
     assert!(imap_login(&proxy).starts_with("NO [UNAVAILABLE]"));
     exchange.until("second request", |counts| counts.tokens_issued == 1);
     let waited = began.elapsed();
-    // The log line came a moment after the answer; without Retry-After it would be 6 s at most.
+    // The log line came a moment after the answer. Without Retry-After the pause would be at most 6 s.
     assert!(waited > Duration::from_millis(7500), "{waited:?}");
     assert_eq!(exchange.requests(), 2);
 }
 
-/// A refresh token that was refused once is not thrown away.
+/// A refresh token that was refused once is kept.
 #[test]
 fn invalid_grant_deletes_nothing() {
     let exchange = Exchange::new();
@@ -134,7 +134,7 @@ fn a_wrong_secret_is_told_with_advice() {
     assert_eq!(exchange.requests(), 1);
 }
 
-/// What a person's account can be refused for, each with what to do.
+/// Each reason for refusing a person's account comes with advice.
 #[test]
 fn advice_by_number() {
     for (error, number, advice) in [
@@ -152,7 +152,7 @@ fn advice_by_number() {
     }
 }
 
-/// Two people with one application have a token each.
+/// Two people who share one application have a token each.
 #[test]
 fn everybody_has_an_own_token() {
     let other = "other@contoso.example";
@@ -165,7 +165,7 @@ fn everybody_has_an_own_token() {
     fetch_both(&exchange, &proxy, SCAN, LOGIN);
     fetch_both(&exchange, &proxy, other, "others");
     assert_eq!(exchange.simulator.counts().grant("password"), 2);
-    // One device's password opens nobody else's mailbox.
+    // One device's password opens no other device's mailbox.
     let accounts = account("scans", SCAN, &format!("password_file = {first:?}"))
         + &support::translated::device("guest", "scans", "its own", "");
     drop(proxy);

@@ -1,4 +1,5 @@
-//! A token endpoint behind a gateway: what a gateway makes of an answer is taken where it can be, and told where not.
+//! These tests prove that a gateway's changes to a token endpoint's answer are accepted where possible, and named
+//! otherwise.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,7 +10,7 @@ use support::server;
 
 const JSON: &str = "{\"token_type\":\"Bearer\",\"expires_in\":3599,\"access_token\":\"abc\"}";
 
-/// What `check --online` says of the token when the endpoint answers so, and the request's head.
+/// The output of `check --online` about a token with this answer, and the request's head.
 fn told(answer: impl Into<Vec<u8>>) -> (String, String) {
     let (answer, heard) = (answer.into(), Arc::new(Mutex::new(String::new())));
     let keep = Arc::clone(&heard);
@@ -25,7 +26,7 @@ fn told(answer: impl Into<Vec<u8>>) -> (String, String) {
     (line.unwrap_or_else(|| panic!("{}{}", ran.output, ran.errors)).to_owned(), heard)
 }
 
-/// The head of a request whose body is read as well.
+/// Reads a request with its body; returns the head.
 fn request(stream: &mut TcpStream) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -42,7 +43,7 @@ fn answer(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Whatever a gateway adds to a good answer or changes about it, it is a good answer.
+/// A good answer stays good, whatever a gateway adds or changes.
 #[test]
 fn what_gateways_change_is_taken() {
     let many: String = (0..500).map(|number| format!("\r\nX-Gateway-{number}: {number}")).collect();
@@ -66,7 +67,7 @@ fn what_gateways_change_is_taken() {
     }
 }
 
-/// What cannot be taken is named, with who may be to blame.
+/// An unusable answer is named, with the likely culprit.
 #[test]
 fn what_gateways_spoil_is_named() {
     let many: String = (0..1001).map(|number| format!("\r\nX-Gateway-{number}: {number}")).collect();
@@ -106,7 +107,7 @@ fn what_gateways_spoil_is_named() {
     }
 }
 
-/// RFC 7519 §4.1.3: `aud` may be a list; and a claim of an unexpected form hides none of the others.
+/// `aud` may be a list, and a claim of an unexpected form hides no other (RFC 7519 §4.1.3).
 #[test]
 fn a_token_for_several_is_described() {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};

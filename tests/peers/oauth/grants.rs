@@ -1,4 +1,4 @@
-//! Every grant, from the identity in the configuration to the mail on the device.
+//! These tests prove every grant, from the identity in the configuration to the mail on the device.
 
 use std::process::{Command, Stdio};
 
@@ -24,7 +24,7 @@ fn client_credentials_with_a_secret() {
     assert!(exchange.simulator.events().iter().any(|event| event.contains(&format!("token of app {APP}"))));
 }
 
-/// The certificate that has been uploaded, and what the tenant knows of it.
+/// A certificate with its key, and the tenant's record of the uploaded certificate.
 fn certificate() -> (Certificates, ClientCertificate) {
     let made = Certificates::for_name("packetboat", 300);
     let key = VerifyingKey::from_pem(&made.key.public_key_to_pem().unwrap()).unwrap();
@@ -51,7 +51,7 @@ fn client_credentials_with_a_certificate() {
     assert_eq!(exchange.simulator.counts().grant("client_credentials"), 1);
 }
 
-/// An assertion has a time; the log says whose clock is wrong, which way, and by how much.
+/// An assertion contains the time. The log says whose clock is wrong, in which direction, and by how much.
 #[test]
 fn a_clock_that_is_off_by_an_hour_is_named() {
     for (offset, direction) in [(3600, "behind"), (-3600, "ahead of")] {
@@ -67,7 +67,7 @@ fn a_clock_that_is_off_by_an_hour_is_named() {
     }
 }
 
-/// Where nothing depends on the clock, it is only a warning.
+/// Without an assertion a wrong clock is only a warning.
 #[test]
 fn with_a_secret_the_clock_is_mentioned() {
     let exchange = Exchange::new();
@@ -111,7 +111,7 @@ fn password_of_a_person() {
     assert_eq!((counts.grant("password"), counts.tokens_issued), (1, 1));
 }
 
-/// The proxy runs already; it says what it lacks, and notices the sign-in by itself.
+/// The proxy runs already, reports the missing sign-in, and notices the sign-in by itself.
 #[test]
 fn authorization_code_pasted_from_another_computer() {
     let exchange = Exchange::new();
@@ -125,7 +125,7 @@ fn authorization_code_pasted_from_another_computer() {
     fetch_both(&exchange, &proxy, SCAN, LOGIN);
     proxy.log.wait_for("recovery", |line| line.contains("access token again"));
     let counts = exchange.simulator.counts();
-    // One refresh to try the sign-in, one of the proxy.
+    // One refresh tested the sign-in, the other is the proxy's.
     assert_eq!((counts.authorizations, counts.grant("authorization_code"), counts.grant("refresh_token")), (1, 1, 2));
     assert!(exchange.simulator.events().iter().any(|event| event.contains(&format!("token of {SCAN}"))));
 }
@@ -147,7 +147,7 @@ fn authorization_code_by_a_browser_on_this_computer() {
     fetch_both(&exchange, &exchange.proxy(&configuration), SCAN, LOGIN);
 }
 
-/// What is pasted must be of this very sign-in; and the person may say no.
+/// The pasted address must belong to this very sign-in, and the person may decline.
 #[test]
 fn sign_ins_that_come_to_nothing() {
     use std::io::Write;
@@ -194,7 +194,7 @@ fn device_code() {
     assert_eq!((counts.device_codes, counts.polls, counts.grant("refresh_token")), (1, 2, 2));
 }
 
-/// Google's applications have a secret though a person signs in. The simulator speaks Microsoft's dialect of scopes.
+/// Google's applications have a secret although a person signs in. The simulator speaks Microsoft's dialect of scopes.
 #[test]
 fn google() {
     let exchange = Exchange::with(|tenant| tenant.public_client = false);
@@ -209,7 +209,7 @@ fn google() {
     let proxy = exchange.proxy(&configuration);
     fetch_both(&exchange, &proxy, SCAN, LOGIN);
     assert_eq!(exchange.simulator.counts().token_refusals, 0);
-    // POP3's limit of a token is Exchange's alone.
+    // Only Exchange limits tokens in POP3.
     exchange.quirk(|quirks| {
         quirks.endpoint.token_length = Some(5000);
         quirks.mail.pop3_token_limit = None;
@@ -218,7 +218,7 @@ fn google() {
     assert!(pop3_login(&exchange.proxy(&configuration)).starts_with("+OK"));
 }
 
-/// A delegate signs in, and the device opens the shared mailbox, also in the old form of the login.
+/// A delegate signs in, and the device opens the shared mailbox, also with the old form of the login.
 #[test]
 fn a_shared_mailbox_by_a_delegate() {
     let exchange = Exchange::new();

@@ -1,4 +1,4 @@
-//! Hours at the token endpoint, on a clock that the test sets: what is kept fresh, for how long nobody is asked again.
+//! These tests prove, on a clock that the test sets, which tokens are kept fresh, and how rarely the endpoint is asked.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use tokio::runtime::{Builder, Runtime};
 use support::exchange::*;
 use support::process::PATIENCE;
 
-/// The tokens of a configuration, with a clock of their own. They are kept fresh only while something is waited for.
+/// The tokens of a configuration, with a clock of their own. They are refreshed only while the test waits for
+/// something.
 struct Hour {
     runtime: Runtime,
     tokens: Arc<Tokens>,
@@ -37,7 +38,7 @@ impl Hour {
         Self { runtime, tokens, slot, _trigger: trigger }
     }
 
-    /// So many seconds later.
+    /// Advances the clock by this many seconds.
     fn pass(&self, seconds: u64) {
         self.runtime.block_on(async {
             tokio::time::pause();
@@ -46,19 +47,19 @@ impl Hour {
         });
     }
 
-    /// How much life the token has left, by this clock.
+    /// The token's remaining life in seconds, by this clock.
     fn left(&self) -> u64 {
         let token = self.access().unwrap();
         let _context = self.runtime.enter();
         token.left().as_secs()
     }
 
-    /// What there is in place of a token that a server has refused.
+    /// The token that replaces one that a server has refused.
     fn instead_of(&self, token: &Arc<AccessToken>) -> Option<Arc<AccessToken>> {
         self.runtime.block_on(self.slot.instead_of(token))
     }
 
-    /// As a device asks.
+    /// Asks for a token as a device does.
     fn access(&self) -> Result<Arc<AccessToken>, Failure> {
         self.runtime.block_on(self.slot.access())
     }
@@ -66,7 +67,7 @@ impl Hour {
     fn until(&self, exchange: &Exchange, what: &str, condition: impl FnMut(&Counts) -> bool) -> Counts {
         let waiting = async {
             let seen = tokio::time::timeout(PATIENCE, exchange.simulator.until(condition)).await;
-            // The answer is on its way still, and the clock must not be set before it has come.
+            // The answer is still on its way, and the clock must not change before it has come.
             self.tokens.settle().await;
             seen
         };
@@ -78,15 +79,15 @@ fn fault(exchange: &Exchange, fault: Option<Fault>) {
     exchange.quirk(|quirks| quirks.endpoint.fault = fault);
 }
 
-/// Down for an hour from the moment on in which a token was fetched: no device notices, and the endpoint is asked some
-/// few times. Then the token ends, and devices are told to come back; and then it is up again.
+/// The endpoint is down for an hour after a token was fetched. Devices notice nothing, and the endpoint is asked a few
+/// times. When the token ends, devices are told to try later; then the endpoint works again.
 #[test]
 fn down_for_an_hour() {
     let exchange = Exchange::new();
     let hour = Hour::begin(&exchange, BY_SECRET);
     assert!(hour.left() > 4500);
     fault(&exchange, Some(Fault::Down));
-    // Stale between 45 and 55 parts of a hundred of 4512 s.
+    // The token counts as stale between 45 % and 55 % of 4512 s.
     hour.pass(2000);
     hour.access().unwrap();
     assert_eq!(exchange.requests(), 1);
@@ -109,7 +110,7 @@ fn down_for_an_hour() {
     assert!(hour.left() > 4000);
 }
 
-/// A token is renewed while it is still good; nobody waits.
+/// A token is renewed while it is still valid, and no device waits.
 #[test]
 fn renewed_ahead_of_time() {
     let exchange = Exchange::new();
@@ -124,7 +125,7 @@ fn renewed_ahead_of_time() {
     assert_eq!(exchange.requests(), 4);
 }
 
-/// After a day without a device an application's token is left alone; the next device gets one at once.
+/// After a day without a device, an application's token is not renewed; the next device gets a new one at once.
 #[test]
 fn nobody_asks_for_whom_nobody_comes() {
     let exchange = Exchange::new();
@@ -138,7 +139,7 @@ fn nobody_asks_for_whom_nobody_comes() {
     assert!(exchange.requests() > before);
 }
 
-/// A sign-in that no device uses is renewed once a week, so that it does not end.
+/// A sign-in that no device uses is renewed once a week, so that it does not expire.
 #[test]
 fn renewed_weekly_without_devices() {
     const DAY: u64 = 24 * 60 * 60;
@@ -157,7 +158,7 @@ fn renewed_weekly_without_devices() {
     }
 }
 
-/// What will not pass by itself is asked again after a minute, and then more and more rarely.
+/// A permanent failure is tried again after a minute, and then more and more rarely.
 #[test]
 fn refused_and_mended() {
     let exchange = Exchange::new();
@@ -190,7 +191,7 @@ fn signed_in_meanwhile() {
     assert_eq!(exchange.requests() - before, 1);
 }
 
-/// A secret is read anew each time.
+/// The secret's file is read for each request.
 #[test]
 fn a_secret_that_is_replaced() {
     let exchange = Exchange::new();
@@ -217,7 +218,7 @@ fn retry_after_in_minutes() {
     assert_eq!(exchange.requests(), 2);
 }
 
-/// A server that refuses a token gets another one, once: not a young one's successor, and not every minute.
+/// A token that a server refuses is replaced once: neither while it is young, nor again within five minutes.
 #[test]
 fn a_doubted_token_is_replaced_once() {
     let exchange = Exchange::new();
@@ -233,7 +234,7 @@ fn a_doubted_token_is_replaced_once() {
     assert_eq!(exchange.requests(), 2);
 }
 
-/// One mailbox that the token does not open, while the endpoint is down: the others go on with it.
+/// The token does not open one mailbox, and the endpoint is down; the other mailboxes keep using the token.
 #[test]
 fn a_doubted_token_is_not_lost() {
     let exchange = Exchange::new();
@@ -245,7 +246,7 @@ fn a_doubted_token_is_not_lost() {
     assert!(Arc::ptr_eq(&token, &hour.access().unwrap()));
 }
 
-/// Who waits for the same token gets the same one, however short its life.
+/// Devices that wait for the same token share it, however short its life.
 #[test]
 fn who_waits_shares_even_a_short_token() {
     let exchange = Exchange::new();
@@ -267,7 +268,7 @@ fn who_waits_shares_even_a_short_token() {
     assert_eq!(exchange.requests(), 2);
 }
 
-/// An endpoint that says nonsense about a token's life is not asked without end.
+/// An endpoint that reports a nonsensical lifetime is not asked without end.
 #[test]
 fn a_life_of_nothing() {
     let exchange = Exchange::new();

@@ -1,4 +1,5 @@
-//! A changed configuration: what one issuer has given, or a file holds for it, reaches no other issuer, and no server of another.
+//! These tests prove that, after a change of configuration, one issuer's tokens and secrets reach no other issuer or
+//! its servers.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +16,7 @@ use support::proxy::Proxy;
 
 const SIGN_IN_AGAIN: &str = "has signed in with another token endpoint, tenant or client_id, and has to sign in again";
 
-/// Two issuers, each with a mail server; files of both lie where a proxy of the first one may read them.
+/// Two issuers, each with a mail server. The files of both lie where a proxy of the first issuer may read them.
 struct Two {
     first: Exchange,
     second: Exchange,
@@ -26,7 +27,7 @@ impl Two {
         Self::with("")
     }
 
-    /// Both take this token of a federated issuer.
+    /// Two issuers that accept this token of a federated identity.
     fn with(federated: &str) -> Self {
         let exchange = || Exchange::with(|tenant| tenant.federated_token = Some(federated.to_owned()));
         Self { first: exchange(), second: exchange() }
@@ -36,9 +37,9 @@ impl Two {
         self.at(&self.first, identity)
     }
 
-    /// The same configuration at the second issuer; the identity has the same name.
+    /// The same configuration at the second issuer; the identity keeps its name.
     fn at_second(&self, identity: &str) -> String {
-        // It names the secret as the first one does.
+        // The file names the secret in the same way as the first one.
         let secret = format!("client_secret_file = {:?}", self.first.file("SECRET", SECRET));
         self.at(&self.second, &identity.replace(BY_SECRET, &secret))
     }
@@ -62,7 +63,7 @@ fn reload(proxy: &Proxy, configuration: &str) {
     assert_eq!(code, 0, "{said}");
 }
 
-/// Endpoint, tenant and client_id change under the same name, one after the other; going back needs no new sign-in.
+/// Endpoint, tenant and client_id change under the same name, one after the other; a change back needs no new sign-in.
 #[test]
 fn a_refresh_token_is_its_issuers() {
     let two = Two::new();
@@ -90,7 +91,7 @@ fn a_refresh_token_is_its_issuers() {
     assert_eq!(two.first.requests(), before, "nor is the token sent with another tenant or client_id");
     reload(&proxy, &own);
     assert!(imap_login(&proxy).starts_with("OK"), "the sign-in is still there");
-    // Each issuer has its own from now on.
+    // Each issuer has a sign-in of its own from here on.
     let there = two.at_second(BY_PERSON);
     reload(&proxy, &there);
     let back = sign_in_at(&two, &there);
@@ -99,7 +100,7 @@ fn a_refresh_token_is_its_issuers() {
     assert_eq!(two.second.simulator.counts().token_refusals, 0);
 }
 
-/// `packetboat login` with the state directory of the first, at the second one.
+/// Runs `packetboat login` at the second issuer, in the first one's state directory.
 fn sign_in_at(two: &Two, configuration: &str) -> (bool, String) {
     let mut command = two.first.command(&["login", "scans"], configuration);
     let mut login = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
@@ -109,7 +110,7 @@ fn sign_in_at(two: &Two, configuration: &str) -> (bool, String) {
     (login.wait().success(), said.all())
 }
 
-/// A sign-in that has begun with one issuer ends as that one's, whatever the file says by then.
+/// A sign-in belongs to the issuer with which it began, whatever the file says at its end.
 #[test]
 fn a_sign_in_under_way_stays_with_its_issuer() {
     let two = Two::new();
@@ -127,7 +128,7 @@ fn a_sign_in_under_way_stays_with_its_issuer() {
     assert!(imap_login(&proxy).starts_with("OK"));
 }
 
-/// The answer to a refresh comes after the reload: it is kept for its own issuer, which takes each token only once.
+/// The answer to a refresh arrives after the reload. It is kept for its own issuer, which takes each token only once.
 #[test]
 fn a_refresh_under_way_stays_with_its_issuer() {
     let two = Two::new();
@@ -152,7 +153,7 @@ fn a_refresh_under_way_stays_with_its_issuer() {
     assert_eq!(two.first.simulator.counts().token_refusals, 0);
 }
 
-/// An earlier packetboat did not note the issuer: such a token is sent to nobody.
+/// Earlier versions did not record the issuer; such a token is sent to no issuer.
 #[test]
 fn a_sign_in_of_an_earlier_version() {
     let exchange = Exchange::new();
@@ -170,7 +171,7 @@ fn a_sign_in_of_an_earlier_version() {
     assert!(imap_login(&proxy).starts_with("OK"));
 }
 
-/// A client secret, a federated token and a person's password, each in its file.
+/// The files hold a client secret, a federated token and a person's password.
 #[test]
 fn a_secret_in_a_file_goes_to_no_other_endpoint_by_a_reload() {
     let two = Two::with("eyJ.federated.token");
@@ -199,7 +200,7 @@ fn a_secret_in_a_file_goes_to_no_other_endpoint_by_a_reload() {
         let proxy = two.first.proxy(&own);
         assert!(imap_login(&proxy).starts_with("OK"), "{key}");
         let heard = two.second.requests();
-        // Under the same name, under another path, and under another name.
+        // The secret stays under the same name, under another path, and under another name.
         let directory = token.parent().unwrap();
         let around = directory.join("..").join(directory.file_name().unwrap());
         let by = |directory: &Path| format!("_file = \"{}/", directory.display());
@@ -220,18 +221,18 @@ fn a_secret_in_a_file_goes_to_no_other_endpoint_by_a_reload() {
         assert!(imap_login(&proxy).starts_with("OK"), "the old configuration runs on");
         assert_eq!(two.second.requests(), heard, "{key}");
         reload(&proxy, &with_another_file(there.clone()));
-        // The mail server of the second one takes tokens of the second one alone: none is left from before.
+        // The second mail server accepts only the second issuer's tokens, so no earlier token is left.
         assert!(imap_login(&proxy).starts_with("OK"), "{}", proxy.log.all());
         let counts = two.second.simulator.counts();
         assert_eq!((counts.imap().accepted, counts.imap().refused), (number, 0), "{key}");
-        // A file that was not named for a while still has its receiver.
+        // A file that was not named for a while still belongs to its receiver.
         proxy.configure(&there);
         let (code, said) = proxy.reload();
         assert!(code == 69 && said.contains(&format!(" {key}: ")), "{said}");
     }
 }
 
-/// A running session's mail server and the next login's, when the user who has signed in is another one.
+/// The account names another user. The running session ends; the next login fails, because that user has not signed in.
 #[test]
 fn a_token_is_its_persons() {
     let other = "other@contoso.example";

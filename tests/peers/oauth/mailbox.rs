@@ -1,4 +1,5 @@
-//! The mailbox behind the token: not open, full, throttled, or with a front end of another kind.
+//! These tests prove how the proxy handles the mailbox behind a token: not open, full, throttled, or on an unusual
+//! front end.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ fn with(change: impl FnOnce(&mut Quirks)) -> (Exchange, Proxy) {
     (exchange, proxy)
 }
 
-/// Exchange says yes to the login and no to the first command; the device hears no to its login.
+/// Exchange accepts the login and rejects the first command, so the proxy refuses the device's login.
 #[test]
 fn a_token_that_opens_no_mailbox() {
     let (exchange, proxy) = with(|quirks| quirks.mail.not_connected = true);
@@ -35,7 +36,7 @@ fn a_token_that_opens_no_mailbox() {
     assert_eq!((counts.imap().not_connected, counts.pop3().not_connected), (1, 1));
 }
 
-/// Without the probe the device is told that it is in, and the log what it met then.
+/// Without the probe the device gets an OK to its login, and only the log has the refusal that follows.
 #[test]
 fn without_the_probe_the_log_tells() {
     let exchange = Exchange::new();
@@ -65,7 +66,7 @@ fn a_mailbox_has_so_many_sessions() {
     assert_eq!(exchange.simulator.counts().mail_connections, 2, "the others never got there");
 }
 
-/// Who waits gets in when somebody leaves.
+/// A waiting device gets in when another one leaves.
 #[test]
 fn a_session_that_ends_makes_room() {
     let exchange = Exchange::new();
@@ -80,12 +81,12 @@ fn a_session_that_ends_makes_room() {
     let answer = two.answer("w");
     assert!(status(&answer).starts_with("OK"), "{answer:?}");
     assert_eq!(exchange.simulator.counts().most_sessions, 1);
-    // One that just goes makes room, too.
+    // A device that just disconnects makes room, too.
     drop(two);
     assert!(pop3_login(&proxy).starts_with("+OK"));
 }
 
-/// Exchange's own limit, where ours is set too high.
+/// The mailbox reaches Exchange's own limit, because the configured one is too high.
 #[test]
 fn reset_without_a_word() {
     let (_exchange, proxy) = with(|quirks| quirks.mail.max_sessions = Some(1));
@@ -95,7 +96,7 @@ fn reset_without_a_word() {
     one.ok("NOOP");
 }
 
-/// It asks to be left alone, and is.
+/// Exchange throttles the mailbox, and the proxy stays away for the demanded time.
 #[test]
 fn throttled_at_login() {
     let (exchange, proxy) = with(|quirks| quirks.mail.throttle = Some((Moment::Login, 299_961)));
@@ -119,7 +120,7 @@ fn a_backoff_comes_to_an_end() {
     assert_eq!(exchange.simulator.counts().mail_connections, 2);
 }
 
-/// What the server says in the middle of a session reaches the device as it is, and the log in words.
+/// A server's notice in the middle of a session reaches the device unchanged, and the log in plain words.
 #[test]
 fn lines_of_a_running_session() {
     let exchange = Exchange::new();
@@ -141,7 +142,7 @@ fn lines_of_a_running_session() {
     assert!(line.contains("the device connects again by itself"), "{line}");
 }
 
-/// The server repeats a folder's name. A device that asks for one which reads like Exchange's own words keeps nobody out.
+/// The server repeats a folder's name. A folder that is named like Exchange's own words locks no device out.
 #[test]
 fn a_folder_that_is_called_like_a_throttle() {
     let exchange = Exchange::new();
@@ -169,7 +170,7 @@ fn a_folder_that_is_called_like_a_throttle() {
     }
 }
 
-/// A token that the endpoint has just given is not to blame, and none is asked for in its place.
+/// A token that the endpoint has just issued is not to blame, so no other token is fetched.
 #[test]
 fn a_young_token_that_is_refused() {
     let (exchange, proxy) = with(|quirks| quirks.mail.refuse_logins = true);
@@ -178,7 +179,7 @@ fn a_young_token_that_is_refused() {
     assert_eq!((exchange.requests(), exchange.simulator.counts().imap().refused), (1, 1));
 }
 
-/// What worked a moment ago is an outage before it is a refusal: devices are told to come back.
+/// A refusal after a recent success counts as an outage, and devices are told to come back.
 #[test]
 fn a_refusal_out_of_the_blue() {
     let exchange = Exchange::new();
@@ -191,7 +192,7 @@ fn a_refusal_out_of_the_blue() {
     assert!(imap_login(&proxy).starts_with("OK"));
 }
 
-/// POP3 closes on long tokens without a reason: the proxy knows one. IMAP takes them.
+/// Exchange's POP3 closes on long tokens without a reason, which the proxy supplies. IMAP accepts them.
 #[test]
 fn a_token_too_long_for_pop3() {
     let (exchange, proxy) = with(|quirks| quirks.endpoint.token_length = Some(4097));
@@ -202,7 +203,7 @@ fn a_token_too_long_for_pop3() {
     assert_eq!((counts.mail_connections, counts.pop3().refused), (1, 0));
 }
 
-/// Neither the challenge of JSON nor the names in a long refusal reach the device, or the log.
+/// Neither the JSON of the challenge nor the names in a long refusal reach the device or the log.
 #[test]
 fn refusals_in_many_words() {
     let (exchange, proxy) = with(|quirks| quirks.mail.refuse_logins = true);
@@ -226,7 +227,7 @@ fn refusals_in_many_words() {
     assert!(log.contains("LogonDenied") && !log.contains("eyJ") && !log.contains("\"status\":\"400\""), "{log}");
 }
 
-/// Every front end that has been seen.
+/// The test plays every front end that has been observed.
 #[test]
 fn front_ends() {
     let exchange = Exchange::new();

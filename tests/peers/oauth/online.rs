@@ -1,4 +1,4 @@
-//! `packetboat check --online`: what an operator sees before any device does.
+//! These tests prove that `packetboat check --online` shows an operator each fault before a device meets it.
 
 use packetboat::simulator::Simulator;
 
@@ -67,7 +67,7 @@ fn a_wrong_secret() {
     assert_eq!(exchange.simulator.counts().mail_connections, 0);
 }
 
-/// The token is good, and opens nothing: Exchange says so only at the first command.
+/// The token is valid but opens nothing, which Exchange reports only at the first command.
 #[test]
 fn no_rights_on_the_mailbox() {
     let exchange = Exchange::with(|tenant| tenant.app_mailboxes.clear());
@@ -81,7 +81,7 @@ fn no_rights_on_the_mailbox() {
     }
 }
 
-/// In the configuration a mistake; hidden behind the resource's id, seen in the token.
+/// The scope names another resource: the configuration shows it, or, behind the resource's id, only the token does.
 #[test]
 fn a_token_for_graph() {
     let exchange = Exchange::new();
@@ -105,7 +105,7 @@ fn a_token_too_long_for_pop3() {
     assert!(line(&ran, "POP3 ").contains("takes 4096 over POP3: remove group claims"), "{}", ran.output);
 }
 
-/// Many identities with one file: it has one mode, and one thing is to be done about it.
+/// Many identities share one file, so its wrong mode is reported once.
 #[test]
 fn one_file_with_a_wrong_mode_is_told_once() {
     let exchange = Exchange::new();
@@ -141,7 +141,7 @@ fn one_file_with_a_wrong_mode_is_told_once() {
     }
 }
 
-/// As it comes out of portals and scripts.
+/// Portals and scripts print values in these forms.
 #[test]
 fn what_was_pasted_is_taken_as_meant() {
     let exchange = Exchange::new();
@@ -150,7 +150,7 @@ fn what_was_pasted_is_taken_as_meant() {
     let ran = exchange.run(CHECK, &text);
     assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
     assert!(ran.output.contains(&format!("account scans, {SCAN}\n")), "{}", ran.output);
-    // What can mean several things is told with its line.
+    // An ambiguous value is reported with its line.
     let bare = exchange.configuration(&format!("scopes = [\"https://outlook.office365.com\"]\n{BY_SECRET}"));
     let line = bare.lines().position(|line| line.starts_with("scopes")).unwrap() + 2;
     for command in [&["check"][..], CHECK, &["run"]] {

@@ -1,4 +1,4 @@
-//! Secrets, keys and certificates as editors, shells and portals write them into files.
+//! These tests prove that secrets, keys and certificates work as editors, shells and portals write them into files.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use support::exchange::*;
 const MARK: &str = "\u{feff}";
 const ONLINE: &[&str] = &["check", "--online"];
 
-/// Whether the endpoint has given a token for this configuration.
+/// Whether the endpoint has issued a token for this configuration.
 #[track_caller]
 fn gets_a_token(exchange: &Exchange, configuration: &str) {
     let ran = exchange.run(ONLINE, configuration);
@@ -29,7 +29,7 @@ fn a_secret_is_taken_from_its_line() {
     }
 }
 
-/// Every file that a secret stands in: what nobody sees in it is found by `check`, and never sent.
+/// `check` finds invisible characters in every file with a secret, and the proxy never sends them.
 #[test]
 fn what_nobody_sees_in_a_secret_is_refused() {
     let exchange = Exchange::new();
@@ -59,7 +59,7 @@ fn what_nobody_sees_in_a_secret_is_refused() {
     assert_eq!(exchange.requests(), 0);
 }
 
-/// Put together from files that each begin with a mark.
+/// The file is joined from files that each begin with a byte order mark.
 #[test]
 fn certificates_and_keys_with_marks() {
     let (exchange, identity) = super::grants::with_certificate();

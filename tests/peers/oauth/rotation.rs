@@ -1,4 +1,4 @@
-//! Refresh tokens that are replaced: the newest one is what is used next, whatever happens in between.
+//! These tests prove that the newest refresh token is always the next one used, whatever happens in between.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::exchange::*;
 use support::process::Process;
 
-/// Signed in, with tokens so short-lived that they are refreshed every second.
+/// A sign-in whose access tokens are so short-lived that they are refreshed every second.
 fn rotating() -> (Exchange, String) {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
@@ -17,14 +17,14 @@ fn rotating() -> (Exchange, String) {
     (exchange, configuration)
 }
 
-/// The refresh tokens that are presented from now on, so many.
+/// Waits for `count` more refreshes; returns the refresh tokens that were presented.
 fn presented(exchange: &Exchange, count: u64) -> Vec<String> {
     let begun = exchange.simulator.counts().tokens_issued;
     let next = |number| exchange.until("refresh", |counts| counts.tokens_issued >= begun + number);
     (1..=count).map(|number| next(number).last_refresh_token.unwrap()).collect()
 }
 
-/// With strict rotation an old one would be refused.
+/// Under strict rotation the endpoint would refuse an old token.
 #[test]
 fn each_refresh_token_is_used_once() {
     let (exchange, configuration) = rotating();
@@ -34,7 +34,7 @@ fn each_refresh_token_is_used_once() {
     let mut proxy = exchange.proxy(&configuration);
     let mut seen = presented(&exchange, 3);
     assert!(imap_login(&proxy).starts_with("OK"));
-    // What is on its way is on disk when it has ended, and the next one goes on with that.
+    // A refresh on its way reaches the disk before the process ends, and the next process continues with it.
     proxy.process.signal("TERM");
     assert!(proxy.process.wait().success());
     contents.insert(fs::read(&file).unwrap());
@@ -55,7 +55,7 @@ fn without_a_new_one_the_old_one_stays() {
     assert!(pop3_login(&proxy).starts_with("+OK"));
 }
 
-/// Revoked for good: the device hears so, nothing is deleted, and a new sign-in needs no restart.
+/// The sign-in is revoked. The device gets the reason, nothing is deleted, and a new sign-in needs no restart.
 #[test]
 fn revoked_and_signed_in_again() {
     let exchange = Exchange::new();
@@ -71,7 +71,7 @@ fn revoked_and_signed_in_again() {
     assert!(imap_login(&proxy).starts_with("OK"));
 }
 
-/// A program that keeps one sign-in to itself, stopped perhaps, delays no other sign-in.
+/// Another process that holds one sign-in's lock delays no other sign-in.
 #[test]
 fn a_sign_in_that_another_process_keeps_delays_no_other() {
     let exchange = Exchange::new();
@@ -88,7 +88,7 @@ fn a_sign_in_that_another_process_keeps_delays_no_other() {
     assert!(imap_login(&proxy).starts_with("OK"));
     let lock = fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    // Longer than a token lives, and than the lock is waited for.
+    // The wait is longer than a token's life, and longer than a wait for the lock.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(30) {
         let visit = Instant::now();
@@ -97,7 +97,7 @@ fn a_sign_in_that_another_process_keeps_delays_no_other() {
     }
 }
 
-/// Two programs with one sign-in: neither loses the other's token.
+/// Two programs share one sign-in, and neither loses the other's token.
 #[test]
 fn a_check_beside_the_proxy() {
     let (exchange, configuration) = rotating();
@@ -112,7 +112,7 @@ fn a_check_beside_the_proxy() {
     assert!(!proxy.log.all().contains("\"level\":\"ERROR\""));
 }
 
-/// A refresh token that is on its way when SIGTERM comes is waited for, and kept.
+/// A refresh that is under way at SIGTERM is waited for, and its token kept.
 #[test]
 fn stopped_in_the_middle_of_a_rotation() {
     let (exchange, configuration) = rotating();
@@ -130,8 +130,8 @@ fn stopped_in_the_middle_of_a_rotation() {
     assert_ne!(next.last_refresh_token, after.last_refresh_token);
 }
 
-/// `kill -9` at some moment of a rotation, again and again. Microsoft takes an old refresh token once more, so that what
-/// counts is that one is there, whole.
+/// `kill -9` comes at random moments of a rotation. Microsoft accepts an old refresh token once more, so one whole
+/// token on disk is enough.
 #[test]
 fn killed_in_the_middle_of_a_rotation() {
     const KILLS: u64 = 120;
@@ -142,7 +142,7 @@ fn killed_in_the_middle_of_a_rotation() {
         let before = exchange.simulator.counts();
         let mut command = exchange.command(&["run"], &configuration);
         let (mut process, log) = Process::logged(&mut command);
-        // From the request to what is written after the answer is a millisecond or two, on a slow disk twenty.
+        // The answer is written a millisecond or two after the request, on a slow disk twenty.
         exchange.until("request", |counts| counts.grant("refresh_token") > before.grant("refresh_token"));
         let octets: [u8; 2] = packetboat::crypto::random().unwrap();
         let most = if number % 4 == 3 { 60_000 } else { 6_000 };
@@ -153,7 +153,7 @@ fn killed_in_the_middle_of_a_rotation() {
         assert!(!log.contains("ERROR") && !log.contains("WARN"), "{number}: {log}");
         let after = exchange.simulator.counts();
         assert_eq!(after.token_refusals, 0, "{number}");
-        // The next one presents what is on disk: the same again where the kill came before the rename.
+        // The next process presents the token on disk: the same one again if the kill came before the rename.
         lost += u64::from(after.last_refresh_token == before.last_refresh_token);
     }
     assert!(lost < KILLS, "no rotation ever came to its end");

@@ -1,4 +1,5 @@
-//! The store on disk: what others could read is refused with the command that mends it, and nothing is lost by it.
+//! These tests prove that the token store refuses files that others can read, prints the command that repairs them, and
+//! loses nothing.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -8,7 +9,7 @@ use std::process::Command;
 
 use support::exchange::*;
 
-/// Everything that must be for its owner alone.
+/// Every secret file is readable for its owner alone.
 #[test]
 fn files_are_made_for_us_alone() {
     let exchange = Exchange::new();
@@ -42,7 +43,7 @@ fn what_is_open_to_others_is_refused_with_what_mends_it() {
     assert!(imap_login(&exchange.proxy(&configuration)).starts_with("OK"), "the sign-in is still there");
 }
 
-/// One sign-in's file concerns those who need it, and not the whole proxy.
+/// A token file that others can read stops only the accounts that need it, not the whole proxy.
 #[test]
 fn a_token_that_others_may_read() {
     let exchange = Exchange::new();
@@ -56,13 +57,13 @@ fn a_token_that_others_may_read() {
     proxy.log.wait_for("advice", |line| line.contains(&format!("chmod 600 {}", token.display())));
     assert_eq!(exchange.requests(), before);
     mode(&token, 0o600);
-    // A changed mode is no new sign-in; a restart looks again.
+    // A changed mode is not a new sign-in; a restart reads the file again.
     drop(proxy);
     assert!(imap_login(&exchange.proxy(&configuration)).starts_with("OK"));
 }
 
-/// Nobody uses what somebody else owns; root goes on as who owns the state directory. Only root can try
-/// this out, because only root can give a file away.
+/// The proxy uses no file of another owner; root's proxy continues as the owner of the state directory. The test needs
+/// root, because only root can give a file away.
 #[test]
 fn what_belongs_to_somebody_else() {
     const NOBODY: u32 = 65_534;
@@ -80,7 +81,7 @@ fn what_belongs_to_somebody_else() {
     for path in [&state, &tokens, &key, &token, &locks[0], &locks[1]] {
         give(path, NOBODY);
     }
-    // Where it is built may be closed to everybody else.
+    // The build directory may be closed to other users.
     let program = state.with_file_name("packetboat");
     fs::copy(env!("CARGO_BIN_EXE_packetboat"), &program).unwrap();
     mode(state.parent().unwrap(), 0o755);
@@ -124,7 +125,7 @@ fn another_key_opens_nothing_and_the_old_one_opens_it_again() {
     assert_eq!(exchange.run(&["check", "--online"], &configuration).code, 0);
 }
 
-/// What is on disk is sealed, and what is in the log is no token.
+/// Tokens on disk are sealed, and the log has no token.
 #[test]
 fn tokens_are_nowhere_in_clear() {
     let exchange = Exchange::new();

@@ -1,4 +1,4 @@
-//! Records that nobody sends who means well: out of turn, too long, or without end.
+//! These tests prove that malicious records are refused: records out of turn, too long, or without end.
 
 use super::profiles;
 use support::record::{
@@ -7,7 +7,7 @@ use support::record::{
 };
 use support::tls_client::{Client, ECDHE_SHA256, RSA_SHA};
 
-/// Listener, version and suite.
+/// A listener, a version and a suite for each case.
 const EACH: &[(&str, u16, u16)] = &[
     ("modern", TLS1_2, ECDHE_SHA256),
     ("legacy", TLS1_0, RSA_SHA),
@@ -20,7 +20,7 @@ fn alert(version: u16, description: u8) -> (Vec<Record>, Ending) {
     (vec![Record { kind: ALERT, version, body: vec![2, description] }], Ending::Closed)
 }
 
-/// Heartbleed asks in the middle of the handshake, for 16 KiB that it has not sent.
+/// Heartbleed asks, in the middle of the handshake, for 16 KiB that it has not sent.
 #[test]
 fn a_heartbeat_is_an_offence() {
     let proxy = profiles();
@@ -30,7 +30,7 @@ fn a_heartbeat_is_an_offence() {
         assert_eq!(client.server.extension(15), None);
         client.wire.record(HEARTBEAT, version, &[1, 0x40, 0]);
         assert_eq!(client.wire.rest(), alert(version, UNEXPECTED_MESSAGE), "{profile} {version:#06x}");
-        // And behind the handshake.
+        // The second request comes after the handshake.
         let mut client = Client::connect(proxy.address(profile), version, suite);
         client.line();
         client.send(HEARTBEAT, &[1, 0x40, 0]);
@@ -38,7 +38,7 @@ fn a_heartbeat_is_an_offence() {
     }
 }
 
-/// CVE-2014-0224: keys were made of no secret at all.
+/// An early ChangeCipherSpec made OpenSSL derive keys from no secret (CVE-2014-0224).
 #[test]
 fn change_cipher_spec_before_its_turn_is_an_offence() {
     let proxy = profiles();
@@ -48,7 +48,7 @@ fn change_cipher_spec_before_its_turn_is_an_offence() {
         client.wire.record(CHANGE_CIPHER_SPEC, version, &[1]);
         let (records, _) = client.wire.rest();
         assert_eq!(records, alert(version, UNEXPECTED_MESSAGE).0, "{profile} {version:#06x}");
-        // Twice in its turn, and behind the handshake.
+        // The record comes twice in its turn, and after the handshake.
         let mut client = Client::connect(proxy.address(profile), version, suite);
         client.line();
         client.send(CHANGE_CIPHER_SPEC, &[1]);
@@ -56,7 +56,8 @@ fn change_cipher_spec_before_its_turn_is_an_offence() {
     }
 }
 
-/// RFC 5246 §6.2.3: 2^14 + 2048 octets at most, told by the head alone. 2^14 before there are keys.
+/// A record may have 2^14 + 2048 octets, and 2^14 before there are keys (RFC 5246 §6.2.3). The header alone shows a
+/// longer one.
 #[test]
 fn a_record_that_is_too_long_is_refused_before_it_is_read() {
     let proxy = profiles();
@@ -69,7 +70,7 @@ fn a_record_that_is_too_long_is_refused_before_it_is_read() {
         client.line();
         client.wire.send(&head(DATA, version, 16_384 + 2048 + 1));
         assert_eq!(client.fatal_alert(), RECORD_OVERFLOW, "{profile} {version:#06x}");
-        // As the very first words, and in the middle of the handshake.
+        // The long record comes first of all, and in the middle of the handshake.
         for length in [16_384 + 2048 + 1, u16::MAX] {
             let mut wire = Records::to(proxy.address(profile));
             wire.send(&head(HANDSHAKE, TLS1_0, length));
@@ -83,7 +84,7 @@ fn a_record_that_is_too_long_is_refused_before_it_is_read() {
     }
 }
 
-/// It is over, by an alert if by anything: where more comes than is read, the alert may be lost to a reset.
+/// Checks that the connection has ended. An alert may come before, unless a reset has discarded it with unread octets.
 fn is_ended(what: &str, alerts: &[(u8, Vec<u8>)], no: &Ending) {
     assert!(alerts.is_empty() || alerts == [(ALERT, vec![2, UNEXPECTED_MESSAGE])], "{what}: {alerts:?}");
     assert!(!alerts.is_empty() || *no == Ending::Reset, "{what}: it was closed without a word");
@@ -98,7 +99,7 @@ fn is_ended_in_clear(what: &str, wire: &mut Records) {
 #[test]
 fn warnings_without_end_are_an_offence() {
     let proxy = profiles();
-    // user_canceled (RFC 5246 §7.2.2).
+    // The warning is user_canceled (RFC 5246 §7.2.2).
     let warning = [1, 90];
     for &(profile, version, suite) in EACH {
         let mut client = Client::connect(proxy.address(profile), version, suite);
@@ -114,7 +115,7 @@ fn warnings_without_end_are_an_offence() {
     }
 }
 
-/// Old stacks send an empty record in front of each that is not (the answer to BEAST of before 2011): that is served.
+/// Old stacks send an empty record before each full one (the answer to BEAST of before 2011), and they are served.
 #[test]
 fn empty_records_without_end_are_an_offence() {
     let proxy = profiles();
@@ -134,7 +135,7 @@ fn empty_records_without_end_are_an_offence() {
     }
 }
 
-/// Messages of the handshake that are out of turn, begun and not ended, or said to be 16 MiB long.
+/// The handshake messages are out of turn, unfinished, or announced with 16 MiB.
 #[test]
 fn handshake_messages_out_of_turn_are_an_offence() {
     let proxy = profiles();
@@ -162,7 +163,7 @@ fn handshake_messages_out_of_turn_are_an_offence() {
     }
 }
 
-/// Nothing that is said before TLS stands is ever heard by the mail protocol.
+/// Octets before the end of the handshake never reach the mail protocol.
 #[test]
 fn data_in_front_of_a_client_hello_is_not_heard() {
     let proxy = profiles();

@@ -1,4 +1,5 @@
-//! What is agreed on in the clear: versions, cipher suites, compression, signals and extensions.
+//! These tests prove what the listener negotiates in clear: versions, cipher suites, compression, signals and
+//! extensions.
 
 use std::net::SocketAddr;
 
@@ -13,13 +14,13 @@ use support::record::{
 };
 use support::stacks::{Start, openssl};
 
-/// With the RSA certificate that is made on first start; forward secrecy, AEAD or SHA-2 alone.
+/// Suites of `modern` with the RSA certificate of the first start: forward secrecy with AEAD or SHA-2.
 const MODERN: &[u16] = &[0xc02f, 0xc030, 0xcca8, 0xc027, 0xc028];
-/// What TLS 1.0 can do with AES.
+/// AES suites of TLS 1.0.
 const AES: &[u16] = &[0xc013, 0xc014, 0x002f, 0x0035, 0x0033, 0x0039];
-/// What TLS 1.2 has beside.
+/// AES suites that TLS 1.2 adds.
 const AES_1_2: &[u16] = &[0x009c, 0x009d, 0x003c, 0x003d, 0x009e, 0x009f, 0x0067, 0x006b];
-/// 3DES and RC4.
+/// Suites with 3DES and RC4.
 const OLD: &[u16] = &[0xc012, 0x000a, 0x0016, 0xc011, 0x0005, 0x0004];
 const TLS_1_3: &[u16] = &[0x1301, 0x1302, 0x1303];
 
@@ -41,7 +42,7 @@ fn versions(profile: &str) -> &'static [u16] {
     }
 }
 
-/// The suites that are meant to be taken.
+/// The suites that a listener should accept.
 fn suites(profile: &str, version: u16) -> Vec<u16> {
     let parts: &[&[u16]] = match (profile, version) {
         (_, TLS1_3) => &[TLS_1_3],
@@ -58,10 +59,10 @@ fn suites(profile: &str, version: u16) -> Vec<u16> {
     suites
 }
 
-/// All that a listener takes of all numbers that there are: offered in full, taken away one by one as they are chosen.
+/// The suites that a listener accepts, of all numbers. The client offers all, and takes each chosen one away.
 fn taken(address: SocketAddr, version: u16) -> Result<Vec<u16>, Ending> {
     let mut taken = Vec::new();
-    // Fewer at a time than a record of 16 KiB holds. The two signals are no suites (RFC 5746 §3.3, RFC 7507 §4).
+    // A record of 16 KiB cannot hold more suites. The two signalling values are no suites (RFC 5746 §3.3, RFC 7507 §4).
     for first in (0..=u16::MAX).step_by(4096) {
         let mut offered: Vec<u16> =
             (first..=first + 4095).filter(|number| ![0x00ff, 0x5600].contains(number)).collect();
@@ -81,8 +82,8 @@ fn taken(address: SocketAddr, version: u16) -> Result<Vec<u16>, Ending> {
     Ok(taken)
 }
 
-/// Of 65,536 numbers. With that: no NULL, no anonymous, no export suite (FREAK, Logjam) and no single DES anywhere, 3DES
-/// (Sweet32) and RC4 in `ancient` alone.
+/// The test offers 65,536 numbers. No listener has NULL, anonymous or export suites (FREAK, Logjam) or single DES. Only
+/// `ancient` has 3DES (Sweet32) and RC4.
 #[test]
 fn each_profile_takes_its_versions_and_suites_and_no_others() {
     let proxy = profiles();
@@ -92,7 +93,7 @@ fn each_profile_takes_its_versions_and_suites_and_no_others() {
             let expected = if versions(profile).contains(&version) {
                 Ok(suites(profile, version))
             } else if version == SSL3 {
-                // It has no word for a version that is not taken.
+                // The listener refuses the whole version.
                 Ok(Vec::new())
             } else {
                 Err(Ending::Alert(2, PROTOCOL_VERSION))
@@ -102,12 +103,13 @@ fn each_profile_takes_its_versions_and_suites_and_no_others() {
     }
 }
 
-/// DROWN: whatever comes in SSLv2's own words is never answered in them.
+/// No listener answers an SSLv2 handshake in SSLv2, which DROWN needs.
 #[test]
 fn nobody_speaks_sslv2() {
     let proxy = profiles();
     for profile in PROFILES {
-        // SSLv2 itself; and later versions in its format with SSLv2's suites alone: RC4, RC2, both for export, 3DES.
+        // The first hello is SSLv2 itself. The others ask for later versions in its format, with SSLv2's suites alone:
+        // RC4, RC2, both for export, 3DES.
         for version in [0x0002, SSL3, TLS1_0, TLS1_2] {
             let suites = [[1, 0, 128], [3, 0, 128], [2, 0, 128], [4, 0, 128], [7, 0, 192]].concat();
             let mut hello = vec![1, (version >> 8) as u8, version as u8, 0, suites.len() as u8, 0, 0, 0, 16];
@@ -122,7 +124,7 @@ fn nobody_speaks_sslv2() {
     }
 }
 
-/// The format is an encoding: the versions in it are what they are in any other ClientHello.
+/// The format is only an encoding, so the versions in it mean the same as in any ClientHello.
 #[test]
 fn a_client_hello_in_sslv2_format_is_taken_by_its_version() {
     let proxy = profiles();
@@ -135,7 +137,7 @@ fn a_client_hello_in_sslv2_format_is_taken_by_its_version() {
         (0x0002, 0x2f, &[]),
     ] {
         for profile in PROFILES {
-            // As OpenSSL 0.9.8 and Java 6 send it: SSLv2's suites beside the others.
+            // OpenSSL 0.9.8 and Java 6 send SSLv2's suites beside the others.
             let suites = [[1, 0, 128], [7, 0, 192], [0, 0, suite]].concat();
             let mut hello = vec![1, (version >> 8) as u8, version as u8, 0, suites.len() as u8, 0, 0, 0, 16];
             hello.extend(suites);
@@ -152,18 +154,18 @@ fn a_client_hello_in_sslv2_format_is_taken_by_its_version() {
     }
 }
 
-/// CRIME. There is nothing to be done in TLS 1.3, which has none.
+/// CRIME needs compression. TLS 1.3 has none.
 #[test]
 fn compression_is_never_agreed_on() {
     let proxy = profiles();
     for profile in PROFILES {
         for &version in versions(profile) {
             let mut hello = Hello::new(version, &[usual(version)]);
-            // DEFLATE and LZS (RFC 3749, RFC 3943).
+            // The methods are DEFLATE and LZS (RFC 3749, RFC 3943).
             hello.compressions = vec![1, 64, 0];
             match answer(proxy.address(profile), &hello) {
                 Ok(server) => assert_eq!(server.compression, 0),
-                // RFC 8446 §4.1.2.
+                // TLS 1.3 demands this alert (RFC 8446 §4.1.2).
                 Err(no) => assert_eq!((version, no), (TLS1_3, Ending::Alert(2, ILLEGAL_PARAMETER))),
             }
             hello.compressions = vec![1];
@@ -173,7 +175,7 @@ fn compression_is_never_agreed_on() {
     }
 }
 
-/// A post-quantum exchange leaves 6 kB of its key in every connection, and no device needs one.
+/// A post-quantum exchange would keep 6 kB of key in every connection, and no device needs one.
 #[test]
 fn a_device_that_prefers_a_post_quantum_exchange_gets_x25519() {
     let proxy = profiles();
@@ -187,7 +189,7 @@ fn a_device_that_prefers_a_post_quantum_exchange_gets_x25519() {
     }
 }
 
-/// The curves of TLS 1.0 to 1.2, and what TLS 1.3 has beside.
+/// The groups are the curves of TLS 1.0 to 1.2, and those that TLS 1.3 adds.
 #[test]
 fn every_usual_group_is_taken() {
     let proxy = profiles();
@@ -208,7 +210,7 @@ fn every_usual_group_is_taken() {
     for group in of_tls_1_3 {
         agreed(group, SslVersion::TLS1_3).unwrap_or_else(|error| panic!("{group}: {error}"));
     }
-    // The test can fail.
+    // A curve that must fail shows that the test can fail.
     agreed("secp256k1", SslVersion::TLS1_2).unwrap_err();
 }
 
@@ -222,7 +224,7 @@ fn secure_renegotiation_is_said_to_be_known() {
                 let server = answer(proxy.address(profile), &hello).unwrap();
                 assert_eq!(server.extension(0xff01), Some(&[0][..]), "{profile} {version:#06x}");
             }
-            // A first handshake that pretends to be a later one (RFC 5746 §3.6).
+            // The first handshake pretends to be a renegotiation (RFC 5746 §3.6).
             let hello = Hello::new(version, &[suite]).with(0xff01, &[&[12][..], &[1; 12]].concat());
             let refused = answer(proxy.address(profile), &hello).unwrap_err();
             assert_eq!(refused, Ending::Alert(2, HANDSHAKE_FAILURE), "{profile} {version:#06x}");
@@ -230,7 +232,8 @@ fn secure_renegotiation_is_said_to_be_known() {
     }
 }
 
-/// RFC 7507: who says that it has fallen back, and need not have, is refused; with it POODLE for those who know the signal.
+/// A client that signals an unnecessary fallback is refused (RFC 7507). That stops POODLE for clients that know the
+/// signal.
 #[test]
 fn fallback_scsv_is_honoured() {
     let proxy = profiles();
@@ -248,7 +251,7 @@ fn fallback_scsv_is_honoured() {
     assert_eq!(answer(newest.address("old"), &Hello::new(TLS1_0, &[0x002f, 0x5600])).unwrap().version, TLS1_0);
 }
 
-/// RFC 8446 §4.1.3: a client of TLS 1.3 can tell that somebody has made it speak an older version.
+/// A client of TLS 1.3 can detect a forced older version (RFC 8446 §4.1.3).
 #[test]
 fn an_older_version_bears_the_mark_of_a_downgrade() {
     let proxy = profiles();
@@ -265,11 +268,12 @@ fn an_older_version_bears_the_mark_of_a_downgrade() {
     }
 }
 
-/// Heartbeat (RFC 6520), next protocols, early data, encrypt-then-MAC unless it is asked for: not one is agreed on.
+/// The listener negotiates neither heartbeat (RFC 6520), next protocols nor early data, and encrypt-then-MAC only if
+/// asked.
 #[test]
 fn no_extension_is_agreed_on_that_is_not_needed() {
-    // Supported versions and key share in TLS 1.3; renegotiation, points and the extended master secret (RFC 7627); short
-    // records for devices with little memory (RFC 6066 §4).
+    // TLS 1.3 has supported versions and key share. Others have renegotiation, point formats, extended master secret
+    // (RFC 7627), and short records for small devices (RFC 6066 §4).
     let harmless = [43, 51, 0xff01, 11, 23, 1];
     let proxy = profiles();
     for profile in PROFILES {
@@ -293,7 +297,7 @@ fn no_extension_is_agreed_on_that_is_not_needed() {
     }
 }
 
-/// The prime of the ServerKeyExchange, in bits.
+/// The size of the ServerKeyExchange's prime, in bits.
 fn dhe_bits(address: SocketAddr) -> usize {
     let mut wire = Records::to(address);
     wire.send(&Hello::new(TLS1_0, &[0x0033]).record());
@@ -305,19 +309,21 @@ fn dhe_bits(address: SocketAddr) -> usize {
     }
 }
 
-/// Logjam: never 512; 1024 bits where the operator has asked for what is that old. `modern` has no DHE.
+/// Logjam needs 512 bits, which no listener uses. A listener uses 1024 only where the operator has asked for it, and
+/// `modern` has no DHE.
 #[test]
 fn dhe_has_2048_bits_except_in_ancient() {
     let proxy = profiles();
     assert_eq!((dhe_bits(proxy.address("legacy")), dhe_bits(proxy.address("ancient"))), (2048, 1024));
 }
 
-/// SLOTH: a handshake of TLS 1.2 is signed with SHA-1 for those alone who know nothing else, and never in `modern`.
+/// SLOTH needs weak hashes. TLS 1.2 handshakes use SHA-1 only for clients that know no other, and never in `modern`.
 #[test]
 fn sha_1_signs_no_handshake_in_modern() {
     let proxy = profiles();
     for (profile, signed) in [("modern", false), ("legacy", true), ("ancient", true)] {
-        // RSA with SHA-1; without the extension it means the same (RFC 5246 §7.4.1.4.1). And MD5, which nobody does.
+        // The client signs with RSA and SHA-1, which a missing extension implies (RFC 5246 §7.4.1.4.1). MD5 is never
+        // accepted.
         let hello = Hello::new(TLS1_2, &[0xc02f]);
         for one in [hello.clone().with(13, &[0, 2, 2, 1]), hello.clone().without(13)] {
             assert_eq!(answer(proxy.address(profile), &one).is_ok(), signed, "{profile}");
@@ -326,7 +332,7 @@ fn sha_1_signs_no_handshake_in_modern() {
     }
 }
 
-/// As some stacks cut it, or somebody on the way.
+/// Some stacks, or a middlebox, cut it like this.
 #[test]
 fn a_client_hello_may_come_in_pieces() {
     let proxy = profiles();

@@ -1,5 +1,6 @@
-//! Questions whose answers would give a secret away bit by bit: each kind of wrong is answered alike. What is compared is
-//! every octet and the way the connection ends, not time.
+//! These tests prove that all invalid inputs get the same answer, so that no padding oracle reveals a secret.
+//!
+//! They compare every octet and the way the connection ends, not time.
 
 use std::net::SocketAddr;
 
@@ -11,7 +12,7 @@ use support::record::{
 };
 use support::tls_client::{Client, ECDHE_SHA256, RSA_SHA};
 
-/// Listener, version and suite of what is tried with CBC.
+/// Listener, version and suite of the CBC cases.
 const CBC: &[(&str, u16, u16)] = &[
     ("modern", TLS1_2, ECDHE_SHA256),
     ("legacy", TLS1_0, RSA_SHA),
@@ -22,11 +23,11 @@ const CBC: &[(&str, u16, u16)] = &[
     ("ancient", TLS1_2, RSA_SHA),
 ];
 
-/// What stands in the RSA ciphertext: as it should be, and as robot-detect has it wrong.
+/// Contents of the RSA ciphertext: the correct one, and the faults that robot-detect uses.
 fn premasters(size: usize, version: u16) -> Vec<(&'static str, Vec<u8>)> {
     let secret = [7; 46];
     let version = version.to_be_bytes();
-    // 00 02, padding without zeros, 00, version, secret.
+    // The parts are 00 02, padding without zeros, 00, version, secret.
     let right = [&[0, 2][..], &vec![0xab; size - 51], &[0], &version, &secret].concat();
     let changed = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut block = right.clone();
@@ -44,7 +45,7 @@ fn premasters(size: usize, version: u16) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Sends a ClientKeyExchange of this block, and a Finished that nobody has the keys for, where it is to be `whole`.
+/// Sends a ClientKeyExchange of this block, and, if `whole`, a Finished under unknown keys.
 fn exchanged(address: SocketAddr, version: u16, which: &str, whole: bool) -> (Vec<Record>, Ending) {
     let mut client = Client::begin(address, version, RSA_SHA);
     let size = client.rsa.size() as usize;
@@ -62,7 +63,7 @@ fn exchanged(address: SocketAddr, version: u16, which: &str, whole: bool) -> (Ve
     client.wire.rest()
 }
 
-/// ROBOT, that is Bleichenbacher's question.
+/// ROBOT is Bleichenbacher's oracle.
 #[test]
 fn rsa_padding_that_is_wrong_is_answered_as_that_which_is_right() {
     let proxy = profiles();
@@ -84,7 +85,7 @@ fn rsa_padding_that_is_wrong_is_answered_as_that_which_is_right() {
     }
 }
 
-/// Blocks with something wrong in them: content and MAC of the next record, and the name of what is wrong.
+/// Faulty blocks: the name of each fault, and the next record's content, MAC and padding.
 fn wrong(which: usize, client: &mut Client) -> Option<(&'static str, Vec<u8>)> {
     let content = b"n NOOP\r\n";
     let mac = client.mac(DATA, content);
@@ -93,7 +94,7 @@ fn wrong(which: usize, client: &mut Client) -> Option<(&'static str, Vec<u8>)> {
         mac[at] ^= 1;
         mac
     };
-    // So that there is more than one block of padding to be wrong in.
+    // The padding covers several blocks, so that each of them can have the fault.
     let padding = 15 - (content.len() + mac.len()) % 16 + 32;
     let right = vec![padding as u8; padding + 1];
     let padded = |change: &dyn Fn(&mut Vec<u8>)| {
@@ -105,13 +106,13 @@ fn wrong(which: usize, client: &mut Client) -> Option<(&'static str, Vec<u8>)> {
     let empty = flipped(0);
     let rest = 15 - empty.len() % 16;
     Some(match which {
-        // POODLE against TLS: what is not looked at could be anything.
+        // POODLE against TLS exploits padding that is not checked.
         0 => ("first octet of the padding", padded(&|padding| padding[0] ^= 1)),
         1 => ("an octet in the middle of the padding", padded(&|padding| padding[20] ^= 0x80)),
         2 => ("last octet before the length", padded(&|padding| padding[last - 1] ^= 1)),
         3 => ("a length too small by one", padded(&|padding| padding[last] -= 1)),
         4 => ("a length of more than there is", padded(&|padding| padding[last] = 255)),
-        // Zombie POODLE and GOLDENDOODLE.
+        // Zombie POODLE and GOLDENDOODLE exploit a valid padding with a wrong MAC.
         5 => ("first octet of the MAC, padding right", [content.as_slice(), &flipped(0), &right].concat()),
         6 => ("last octet of the MAC, padding right", [content.as_slice(), &flipped(mac.len() - 1), &right].concat()),
         7 => ("MAC and padding", {
@@ -121,7 +122,7 @@ fn wrong(which: usize, client: &mut Client) -> Option<(&'static str, Vec<u8>)> {
         }),
         8 => ("nothing but padding", vec![79; 80]),
         9 => ("nothing but padding, and wrong", [vec![78; 40], vec![79; 40]].concat()),
-        // CVE-2019-1559.
+        // CVE-2019-1559 exploits this record.
         10 => ("no content, and a wrong MAC", [empty.clone(), vec![rest as u8; rest + 1]].concat()),
         11 => ("no content, MAC and padding wrong", {
             let mut blocks = [empty.clone(), vec![rest as u8; rest + 1]].concat();
@@ -150,7 +151,7 @@ fn padding_and_mac_that_are_wrong_are_answered_alike() {
             tried += 1;
         }
         assert_eq!(tried, 13);
-        // All of that was wrong; up to 255 octets of padding are right (RFC 5246 §6.2.3.2).
+        // All of the above was faulty; up to 255 octets of padding are valid (RFC 5246 §6.2.3.2).
         let mut client = Client::connect(proxy.address(profile), version, suite);
         client.line();
         let content = b"n NOOP\r\n";
@@ -161,12 +162,12 @@ fn padding_and_mac_that_are_wrong_are_answered_alike() {
     }
 }
 
-/// A record without content and with a tag that is made up, in place of Finished: CVE-2026-75803 lets such be genuine
-/// where a program decrypts in another way than TLS does.
+/// A record without content and with an invented tag comes in place of Finished. CVE-2026-75803 makes it pass in
+/// programs that decrypt in another way than TLS does.
 #[test]
 fn a_forged_tag_over_nothing_is_not_taken() {
     let proxy = profiles();
-    // AES-128-GCM with an explicit nonce (RFC 5288 §3), and ChaCha20-Poly1305 without (RFC 7905 §2).
+    // The ciphers are AES-128-GCM with an explicit nonce (RFC 5288 §3), and ChaCha20-Poly1305 without (RFC 7905 §2).
     for (suite, length) in [(0xc02f, 8 + 16), (0xc030, 8 + 16), (0xcca8, 16)] {
         let mut wire = Records::to(proxy.address("modern"));
         wire.send(&Hello::new(TLS1_2, &[suite]).with(10, &[0, 2, 0, 23]).record());
@@ -182,7 +183,7 @@ fn a_forged_tag_over_nothing_is_not_taken() {
 }
 
 const BAD_RECORD_MAC: u8 = 20;
-/// FIPS 186-4 §D.1.2.3.
+/// The coordinates come from FIPS 186-4 §D.1.2.3.
 const P_256_X: [u8; 32] = [
     0x6b, 0x17, 0xd1, 0xf2, 0xe1, 0x2c, 0x42, 0x47, 0xf8, 0xbc, 0xe6, 0xe5, 0x63, 0xa4, 0x40, 0xf2, 0x77, 0x03, 0x7d,
     0x81, 0x2d, 0xeb, 0x33, 0xa0, 0xf4, 0xa1, 0x39, 0x45, 0xd8, 0x98, 0xc2, 0x96,

@@ -1,4 +1,6 @@
-//! What well-known scanners say of the listeners: sslscan here, testssl.sh by `make scan`, which takes a minute or two.
+//! These tests prove that well-known scanners find only what each profile promises.
+//!
+//! sslscan runs here; `make scan` runs testssl.sh, which takes a minute or two.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,7 +16,7 @@ fn run(command: &mut Command) -> Output {
     })
 }
 
-/// What sslscan found, in its XML: elements of one line each.
+/// sslscan's findings, in its XML: one element a line.
 fn sslscan(address: SocketAddr) -> Vec<String> {
     let output = run(Command::new("sslscan").args(["--no-colour", "--xml=-", &address.to_string()]));
     assert!(output.status.success(), "{output:?}");
@@ -48,7 +50,7 @@ fn sslscan_finds_what_the_profile_says_and_no_more() {
             _ => &["ssl3", "tls1.0", "tls1.1", "tls1.2", "tls1.3"],
         };
         assert_eq!(enabled, expected, "{profile}");
-        // It asks by the newest version, and TLS 1.3 has no renegotiation.
+        // sslscan asks with the newest version, and TLS 1.3 has no renegotiation.
         let known = u8::from(profile != "modern");
         let renegotiation = format!("<renegotiation supported=\"{known}\" secure=\"{known}\" />");
         assert_eq!(elements("renegotiation"), [renegotiation], "{profile}");
@@ -65,7 +67,7 @@ fn sslscan_finds_what_the_profile_says_and_no_more() {
             assert!(never.iter().all(|one| !name.to_uppercase().contains(one)), "{profile}: {cipher}");
             assert!(!is_old || profile == "ancient", "{profile}: {cipher}");
             assert!(["acceptable", "strong"].contains(&strength) || is_old, "{profile}: {cipher}");
-            // Forward secrecy: an exchange with keys of its own.
+            // Forward secrecy is an exchange with ephemeral keys.
             assert!(profile != "modern" || !attribute(cipher, "ecdhebits").is_empty(), "{cipher}");
             let least = if profile == "ancient" { 1024 } else { 2048 };
             let bits = attribute(cipher, "dhebits");
@@ -74,12 +76,12 @@ fn sslscan_finds_what_the_profile_says_and_no_more() {
     }
 }
 
-/// testssl.sh's findings by their names: how grave, and in its words.
+/// testssl.sh's findings by name: the severity and the text.
 fn testssl(address: SocketAddr, directory: &Path) -> BTreeMap<String, (String, String)> {
     let file = directory.join(format!("{}.json", address.port()));
     let mut command = Command::new("testssl");
     command.args(["--quiet", "--color", "0", "--warnings", "batch", "--nodns", "none"]);
-    // Protocols, what a ServerHello says, vulnerabilities.
+    // The options select protocols, the ServerHello, and vulnerabilities.
     command.args(["-p", "-S", "-U", "--jsonfile"]).arg(&file).arg(address.to_string()).current_dir(directory);
     let output = command
         .output()
@@ -90,8 +92,8 @@ fn testssl(address: SocketAddr, directory: &Path) -> BTreeMap<String, (String, S
     findings.iter().map(|one| (word(one, "id"), (word(one, "severity"), word(one, "finding")))).collect()
 }
 
-/// What testssl.sh looks for, and how grave it finds that in `modern`, `legacy` and `ancient`. What is graver than LOW is
-/// what the profile stands for.
+/// Tests of testssl.sh, and the severity in `modern`, `legacy` and `ancient`. A severity above LOW is inherent in the
+/// profile.
 const EXPECTED: &[(&str, [&str; 3])] = &[
     ("SSLv2", ["OK", "OK", "OK"]),
     ("SSLv3", ["OK", "OK", "HIGH"]),
@@ -111,11 +113,11 @@ const EXPECTED: &[(&str, [&str; 3])] = &[
     ("FREAK", ["OK", "OK", "OK"]),
     ("DROWN", ["OK", "OK", "OK"]),
     ("LOGJAM", ["OK", "OK", "OK"]),
-    // Groups that everybody knows: 2048 bits in `legacy`, 1024 in `ancient`.
+    // The groups are standard ones: 2048 bits in `legacy`, 1024 in `ancient`.
     ("LOGJAM-common_primes", ["OK", "INFO", "HIGH"]),
-    // CBC in TLS 1.0 is what old devices speak.
+    // Old devices use CBC in TLS 1.0.
     ("BEAST", ["OK", "LOW", "LOW"]),
-    // Said of every CBC suite; OpenSSL's takes the same time whatever is wrong.
+    // testssl.sh reports every CBC suite; OpenSSL's implementation takes constant time.
     ("LUCKY13", ["LOW", "LOW", "LOW"]),
     ("RC4", ["OK", "OK", "HIGH"]),
 ];
@@ -125,7 +127,7 @@ const EXPECTED: &[(&str, [&str; 3])] = &[
 fn testssl_finds_what_the_profile_says_and_no_more() {
     let proxy = profiles();
     let directory = tempfile::tempdir().unwrap();
-    // It waits more than it works.
+    // testssl.sh waits more than it works, so the three run side by side.
     let found = std::thread::scope(|scope| {
         let scans = PROFILES.map(|profile| {
             let (address, directory) = (proxy.address(profile), directory.path());

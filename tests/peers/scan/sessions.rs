@@ -1,4 +1,4 @@
-//! What outlives a connection: sessions to resume, and what a device may do to one that stands.
+//! These tests prove which TLS state outlives a connection, and that a device cannot abuse renegotiation.
 //!
 //! Nothing is handed out that would open a session: a device gets a number, and the keys stay in this process's memory,
 //! for two hours. So there are no ticket keys to be rotated, kept or stolen.
@@ -17,7 +17,7 @@ use support::record::{ALERT, DATA, Ending, HANDSHAKE, Hello, TLS1_0, TLS1_1, TLS
 use support::stacks::{Start, openssl};
 use support::tls_client::{Client, ECDHE_SHA256, RSA_SHA};
 
-/// Listener, version and suite.
+/// A listener, a version and a suite for each case.
 const EACH: &[(&str, u16, u16)] = &[
     ("modern", TLS1_2, ECDHE_SHA256),
     ("legacy", TLS1_0, RSA_SHA),
@@ -33,7 +33,7 @@ const TICKET: u16 = 35;
 fn no_ticket_is_given_out_and_none_is_looked_at() {
     let proxy = profiles();
     for &(profile, version, suite) in EACH {
-        // Asked for; and as if there were one already, of a server that does the same.
+        // The client asks for a ticket, or sends one as if the listener had issued it.
         for ticket in [Vec::new(), vec![0x5a; 192], vec![0x5a; 16]] {
             let hello = Hello::new(version, &[suite]).with(TICKET, &ticket);
             let mut client = Client::with(proxy.address(profile), hello);
@@ -44,7 +44,7 @@ fn no_ticket_is_given_out_and_none_is_looked_at() {
     }
 }
 
-/// A session of that listener, and the ClientHello that would resume it.
+/// A session of that listener, as the ClientHello that would resume it.
 fn session(address: SocketAddr, version: u16, suite: u16) -> Hello {
     let mut client = Client::connect(address, version, suite);
     client.line();
@@ -56,7 +56,7 @@ fn is_resumed(address: SocketAddr, hello: &Hello) -> bool {
     answer(address, hello).is_ok_and(|server| server.session == hello.session)
 }
 
-/// A session says which cipher suite it has: it must not carry one to a listener that would not agree on it.
+/// A session names its cipher suite, and must not carry that suite to a listener that would refuse it.
 #[test]
 fn a_session_is_resumed_where_it_was_made_and_as_it_was_made() {
     let proxy = profiles();
@@ -67,23 +67,23 @@ fn a_session_is_resumed_where_it_was_made_and_as_it_was_made() {
         for other in ["modern", "legacy", "ancient"].into_iter().filter(|other| *other != profile) {
             assert!(!is_resumed(proxy.address(other), &hello), "{profile} to {other}");
         }
-        // As behind a restart.
+        // Another process stands for a restart.
         assert!(!is_resumed(another.address(profile), &hello), "{profile} to another process");
-        // In an older version than it was made in, or with other suites than its own.
+        // The client asks for an older version than the session's, or for other suites.
         for other in [TLS1_0, TLS1_1, TLS1_2].into_iter().filter(|other| *other != version) {
             let older = Hello { version: other, ..hello.clone() };
             assert!(!is_resumed(proxy.address(profile), &older), "{profile} {version:#06x} as {other:#06x}");
         }
         let others = Hello { suites: vec![0xc030, 0x0035], ..hello.clone() };
         assert!(!is_resumed(proxy.address(profile), &others), "{profile} {version:#06x}");
-        // One octet off: somebody guesses.
+        // One octet is wrong, as in a guess.
         let mut guessed = hello.clone();
         guessed.session[31] ^= 1;
         assert!(!is_resumed(proxy.address(profile), &guessed));
     }
 }
 
-/// RFC 5246 §7.2.2: whoever has broken a session by forgery cannot go on with it.
+/// A forgery ends its session for good (RFC 5246 §7.2.2).
 #[test]
 fn a_session_that_was_tampered_with_is_not_resumed() {
     let proxy = profiles();
@@ -97,12 +97,12 @@ fn a_session_that_was_tampered_with_is_not_resumed() {
     }
 }
 
-/// TLS 1.3 knows nothing but tickets: here they are numbers as well. Two hours, and no early data.
+/// TLS 1.3 has only tickets, and here they are numbers as well. They live two hours, and allow no early data.
 #[test]
 fn tickets_of_tls_1_3_are_numbers() {
     let proxy = profiles();
     for profile in ["modern", "legacy", "ancient"] {
-        // As they were when they came: a connection that breaks off spoils its own.
+        // The tickets are copied on arrival, because a broken connection invalidates its own.
         let given: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
         let keep = Arc::clone(&given);
         let stream = openssl(proxy.address(profile), Start::Implicit, |context| {
@@ -140,9 +140,9 @@ fn resumes(address: SocketAddr, session: &[u8]) -> bool {
     reused
 }
 
-/// How many octets the ticket has in a session as OpenSSL writes it: `[10] EXPLICIT OCTET STRING`.
+/// The ticket's length in an OpenSSL session: `[10] EXPLICIT OCTET STRING`.
 fn ticket_length(der: &[u8]) -> usize {
-    // Tag, length, content; lengths of up to two octets behind their count.
+    // An element has tag, length and content; a length above 127 stands behind its own count of octets.
     fn element(der: &[u8]) -> (u8, &[u8], &[u8]) {
         let (length, head) = match der[1] {
             0x81 => (usize::from(der[2]), 3),
@@ -162,8 +162,8 @@ fn ticket_length(der: &[u8]) -> usize {
     panic!("no ticket in it")
 }
 
-/// CVE-2009-3555 and the storms: a device may ask, signalled (RFC 5746) or not, as often as it likes. It is told no, and
-/// served on, and nothing is computed for it.
+/// A device may ask for renegotiation as often as it likes, signalled (RFC 5746) or not (CVE-2009-3555). It is refused
+/// and served on, and nothing is computed for it.
 #[test]
 fn a_device_may_ask_to_renegotiate_in_vain() {
     let proxy = profiles();
@@ -185,8 +185,8 @@ fn a_device_may_ask_to_renegotiate_in_vain() {
     }
 }
 
-/// BEAST is about what is sent before others are known to the attacker. In TLS 1.0 a record's first block can be guessed
-/// at; a device's records are its own affair, ours carry no secret of the device's. Off unless a listener asks for it.
+/// BEAST predicts the first block of a TLS 1.0 record. A device's own records are its own concern, and the proxy's
+/// carry no secret of the device. Splitting is off unless a listener asks for it.
 #[test]
 fn records_are_not_cut_unless_the_listener_says_so() {
     let proxy = Proxy::start(
@@ -196,7 +196,7 @@ fn records_are_not_cut_unless_the_listener_says_so() {
     for (name, version, cut) in [
         ("plain", TLS1_0, false),
         ("fragments", TLS1_0, true),
-        // From TLS 1.1 on each record has an IV of its own (RFC 4346 §6.2.3.2).
+        // From TLS 1.1 on, each record has its own IV (RFC 4346 §6.2.3.2).
         ("fragments", TLS1_1, false),
         ("fragments", TLS1_2, false),
     ] {

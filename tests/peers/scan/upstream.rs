@@ -1,4 +1,5 @@
-//! Whatever a listener lets devices do, servers see one and the same TLS 1.2 or 1.3: read off the wire.
+//! These tests prove, from the octets on the wire, that servers see the same TLS 1.2 or 1.3, whatever a listener allows
+//! devices.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -18,7 +19,7 @@ use support::record::Cursor;
 use support::server;
 use support::stacks::{Stack, Start, Version};
 
-/// Listeners with more and more switched on, and the weakest device that each takes.
+/// Listeners that allow more and more, and the weakest device that each accepts.
 const LISTENERS: &[(&str, &str, Option<Stack>)] = &[
     (
         "modern",
@@ -36,7 +37,7 @@ const LISTENERS: &[(&str, &str, Option<Stack>)] = &[
     ("plaintext", "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]", None),
 ];
 
-/// Each of [`LISTENERS`], by both protocols, to that upstream.
+/// A proxy with each of [`LISTENERS`], by both protocols, to that upstream.
 fn proxy(upstream: &str) -> Proxy {
     let mut configuration = upstream.to_owned();
     for (name, more, stack) in LISTENERS {
@@ -48,7 +49,7 @@ fn proxy(upstream: &str) -> Proxy {
     Proxy::start(&configuration)
 }
 
-/// Logs in as that device; the answer.
+/// Logs in as that device; returns the answer.
 fn log_in(proxy: &Proxy, protocol: &str, name: &str, stack: Option<Stack>) -> String {
     let address = proxy.address(&format!("{protocol}-{name}"));
     let device = stack.map_or_else(|| Device::plain(address), |stack| stack.connect(address, Start::Implicit));
@@ -60,14 +61,14 @@ fn log_in(proxy: &Proxy, protocol: &str, name: &str, stack: Option<Stack>) -> St
     pop3.command("PASS secret")
 }
 
-/// A ClientHello, as this file reads it: everything in it, but what is random.
+/// A ClientHello, without its random parts.
 #[derive(Debug, PartialEq, Eq)]
 struct Offer {
     legacy_version: u16,
     session_id: usize,
     suites: Vec<u16>,
     compressions: Vec<u8>,
-    /// rustls sends them in an order of its own each time.
+    /// The order is lost, because rustls shuffles extensions each time.
     extensions: BTreeSet<u16>,
     server_name: String,
     versions: Vec<u16>,
@@ -80,7 +81,7 @@ impl Offer {
     fn parse(record: &[u8]) -> Self {
         let mut record = Cursor(record);
         assert_eq!(record.take(1), [22], "the first record is a handshake's");
-        // RFC 8446 §5.1.
+        // RFC 8446 §5.1 allows both record versions.
         assert!([0x0301, 0x0303].contains(&record.u16()));
         let mut message = Cursor(record.vector(2));
         assert!(record.0.is_empty());
@@ -131,28 +132,30 @@ impl Offer {
         offer
     }
 
-    /// What TLS towards a server may be.
+    /// Checks that the offer is as strong as TLS towards a server must be.
     fn is_strong(&self) {
         assert_eq!(self.legacy_version, 0x0303);
         assert_eq!(self.versions, [0x0304, 0x0303]);
         assert_eq!(self.compressions, [0]);
-        // TLS 1.3's, and ECDHE with AES-GCM or ChaCha20-Poly1305; the signal of RFC 5746.
+        // The suites are those of TLS 1.3, ECDHE with AES-GCM or ChaCha20-Poly1305, and the signal of RFC 5746.
         let strong = [0x1301, 0x1302, 0x1303, 0xc02b, 0xc02c, 0xc02f, 0xc030, 0xcca8, 0xcca9, 0x00ff];
         assert!(self.suites.iter().all(|suite| strong.contains(suite)), "{:04x?}", self.suites);
         assert!(self.suites.contains(&0x1301) && self.suites.contains(&0xc02f));
-        // P-256 and above, X25519, and that with ML-KEM: no finite field, and nothing of 160 or 192 bits.
+        // The groups are P-256 and above, X25519, and that with ML-KEM. There is no finite field, and no curve of 160
+        // or 192 bits.
         assert!(self.groups.iter().all(|group| [23, 24, 25, 29, 4588].contains(group)), "{:?}", self.groups);
         assert!(self.shares.iter().all(|share| self.groups.contains(share)) && !self.shares.is_empty());
-        // SHA-256 and above: no SHA-1 (hash 2), no MD5 (hash 1).
+        // Signatures use SHA-256 and above: neither SHA-1 (hash 2) nor MD5 (hash 1).
         assert!(!self.signatures.is_empty());
         assert!(self.signatures.iter().all(|one| ![1, 2, 3].contains(&(one >> 8))), "{:04x?}", self.signatures);
-        // Extended master secret; neither heartbeat, early data, nor encrypt-then-MAC, which is CBC's.
+        // The offer has the extended master secret. It has neither heartbeat, early data, nor encrypt-then-MAC, which
+        // concerns CBC.
         assert!(self.extensions.contains(&23), "{:?}", self.extensions);
         assert!([15, 42, 22].iter().all(|number| !self.extensions.contains(number)), "{:?}", self.extensions);
     }
 }
 
-/// Servers that take down the first record after `lead`, and say no more: by TLS from the start, and behind STARTTLS.
+/// Starts servers that record the first TLS record and then stay silent, with implicit TLS or after STARTTLS.
 fn listening(is_starttls: bool) -> (u16, Receiver<Vec<u8>>) {
     let (sender, heard) = channel();
     let port = server::plain(move |mut stream: TcpStream| {
@@ -193,14 +196,14 @@ fn servers_see_the_same_strong_offer_whatever_the_listener_takes() {
                     Some(first) => assert_eq!(offer, *first, "{protocol} {name}"),
                     None => first = Some(offer),
                 }
-                // One login is one connection.
+                // One login makes one connection.
                 assert!(heard.try_recv().is_err());
             }
         }
     }
 }
 
-/// The token endpoint hears secrets: it is spoken with in the same way.
+/// The token endpoint receives secrets, so its TLS is as strong.
 #[test]
 fn the_token_endpoint_sees_the_same_strong_offer() {
     let (port, heard) = listening(false);
@@ -229,7 +232,7 @@ fn the_token_endpoint_sees_the_same_strong_offer() {
     }
 }
 
-/// A server with that certificate, set up by the function; its port, and the users that it was told.
+/// Starts a server with that certificate, set up by the function; returns its port and the user names that it gets.
 fn server(
     certificates: &Certificates,
     configure: impl FnOnce(&mut SslContextBuilder),
@@ -250,7 +253,7 @@ fn server(
 const NOTHING_IN_COMMON: &str = "no cipher suite, curve or signature in common";
 const TOO_OLD: &str = "offers nothing newer than TLS 1.1";
 
-/// Every listener has the same eyes for a server that is too old, or not the one that is meant.
+/// Every listener refuses a server that is too old, or not the intended one.
 #[test]
 fn a_weak_server_is_refused_whatever_the_listener_takes() {
     type Configure = Box<dyn Fn(&mut SslContextBuilder)>;
@@ -268,7 +271,7 @@ fn a_weak_server_is_refused_whatever_the_listener_takes() {
     };
     let good = || Certificates::for_name("localhost", 30);
     let any = || versions(SslVersion::TLS1_2, SslVersion::TLS1_3);
-    // RC4 and 3DES need the provider that the tests' other stacks have loaded.
+    // RC4 and 3DES need a provider that the tests' other stacks have loaded.
     support::stacks::context(|_| {});
     let servers: Vec<(&str, Certificates, Configure, &str)> = vec![
         ("TLS 1.1", good(), versions(SslVersion::TLS1, SslVersion::TLS1_1), TOO_OLD),
@@ -296,7 +299,7 @@ fn a_weak_server_is_refused_whatever_the_listener_takes() {
                 .wait_for("line about the login", |line| line.contains("login failed") && line.contains(&of_this));
             assert!(line.contains(log), "{what}, {name}: {line}");
         }
-        // POP3 goes the same way: the strictest and the weakest will do.
+        // POP3 takes the same path, so the strictest and the weakest listener suffice.
         for (name, _, stack) in [&LISTENERS[0], &LISTENERS[3]] {
             let answer = log_in(&proxy, "pop3", name, *stack);
             assert!(answer.starts_with("-ERR [SYS/PERM]"), "{what}, {name}: {answer}");
@@ -305,7 +308,7 @@ fn a_weak_server_is_refused_whatever_the_listener_takes() {
     }
 }
 
-/// The same servers are good as soon as one thing is right: what was refused above was refused for its reason.
+/// The same servers are accepted once their one fault is gone, which proves the reason of each refusal above.
 #[test]
 fn a_strong_server_is_taken_whatever_the_listener_takes() {
     let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
@@ -319,7 +322,7 @@ fn a_strong_server_is_taken_whatever_the_listener_takes() {
         log_in(&proxy, "imap", name, *stack);
         let line = proxy.session_line(&format!("imap-{name}"));
         let tls = line["upstream_tls"].as_str().unwrap();
-        // From the second on it is resumed, perhaps.
+        // From the second connection on, the session may be resumed.
         assert!(tls.starts_with("TLSv1.2 TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"), "{name}: {tls}");
     }
     assert_eq!(told.lock().unwrap().len(), LISTENERS.len());

@@ -1,4 +1,5 @@
-//! The shared parts of the benches: the old device, the fast server, CPU time, figures, and email-oauth2-proxy to compare with.
+//! The benches share these parts: the old device, the fast server, CPU time, figures, and email-oauth2-proxy to compare
+//! with.
 
 pub mod cost;
 pub mod device;
@@ -15,7 +16,7 @@ pub fn main(run: impl FnOnce(&[&str])) {
         && role == upstream::ARGUMENT
     {
         upstream::serve(address, directory.into());
-    // `cargo test --all-targets` runs benches as well, without it.
+    // `cargo test --all-targets` runs benches as well, without this argument.
     } else if arguments.iter().any(|argument| argument == "--bench") {
         run(&arguments.iter().map(String::as_str).filter(|one| !one.starts_with('-')).collect::<Vec<_>>());
     }

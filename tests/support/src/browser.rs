@@ -1,4 +1,5 @@
-//! A headless Chromium for tests, spoken to through Debian's chromedriver (W3C WebDriver over plain HTTP on loopback).
+//! This file drives a headless Chromium for tests through Debian's chromedriver (W3C WebDriver over plain HTTP on
+//! loopback).
 //!
 //! It panics with what went wrong, as test support may. The session, Chromium and chromedriver end on drop.
 
@@ -13,13 +14,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A browser with one window, a new profile, and no way to anything but this machine.
+/// A browser with one window and a new profile, which reaches only this machine.
 pub struct Browser {
     driver: Child,
     port: u16,
     /// The path of the session: `/session/<id>`.
     session: String,
-    /// Chromium's own process, for the case that the session does not end by itself.
+    /// Chromium's own process, which is killed if the session does not end it.
     chromium: Option<u64>,
     /// Profile, home and downloads; removed after everything has ended.
     directory: TempDir,
@@ -43,7 +44,7 @@ impl Browser {
             .spawn()
             .unwrap_or_else(|error| panic!("{CHROMEDRIVER} (package chromium-driver): {error}"));
         let port = announced_port(&mut driver);
-        // From here on drop ends the process, whatever fails.
+        // From this line on, a drop ends the process, whatever fails.
         let mut browser = Self { driver, port, session: String::new(), chromium: None, directory };
 
         let profile = browser.directory.path().join("profile");
@@ -82,7 +83,7 @@ impl Browser {
 
     /// Asks for an expression until its value is truthy in JavaScript's sense, and returns that value.
     ///
-    /// After 60 seconds it panics with what was waited for, what stands on the page, and the console.
+    /// After 60 seconds it panics with `what`, the text of the page, and the console.
     pub fn wait_for(&self, what: &str, expression: &str) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -104,14 +105,14 @@ impl Browser {
         self.command("POST", &format!("{element}/click"), &json!({}));
     }
 
-    /// Replaces what stands in an input by this text, key by key. `\u{e007}` is Enter, `\u{e004}` Tab.
+    /// Replaces the text of an input by this one, key by key. `\u{e007}` is Enter, `\u{e004}` Tab.
     pub fn type_into(&self, css: &str, text: &str) {
         let element = self.element(css);
         self.command("POST", &format!("{element}/clear"), &json!({}));
         self.command("POST", &format!("{element}/value"), &json!({ "text": text }));
     }
 
-    /// Writes what the window shows to a PNG file.
+    /// Writes a screenshot of the window to a PNG file.
     pub fn screenshot(&self, path: impl AsRef<Path>) {
         let png = self.cdp("Page.captureScreenshot", &json!({ "format": "png" }));
         fs::write(path, base64(png["data"].as_str().expect("an image"))).unwrap();
@@ -134,7 +135,7 @@ impl Browser {
         self.directory.path().join("downloads")
     }
 
-    /// Waits until a download of this name is complete, and returns what is in it.
+    /// Waits until a download of this name is complete, and returns its content.
     pub fn downloaded(&self, name: &str) -> Vec<u8> {
         let path = self.downloads().join(name);
         let end = Instant::now() + PATIENCE;
@@ -146,15 +147,15 @@ impl Browser {
         fs::read(path).unwrap()
     }
 
-    /// The console's messages since the last call: errors of scripts, what the content security policy refused,
-    /// requests that failed.
+    /// The console's messages since the last call: errors of scripts, refusals by the content security
+    /// policy, requests that failed.
     pub fn console(&self) -> Vec<String> {
         let lines = self.command("POST", "/se/log", &json!({ "type": "browser" }));
         let lines = lines.as_array().expect("a list of log lines");
         lines.iter().map(|line| line["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// A command of the DevTools protocol, which WebDriver has no word for.
+    /// Sends a command of the DevTools protocol, which WebDriver lacks.
     pub fn cdp(&self, command: &str, parameters: &Value) -> Value {
         self.command("POST", "/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
     }
@@ -170,7 +171,7 @@ impl Browser {
         answer.unwrap_or_else(|error| panic!("{method} {path} {body}: {error}"))
     }
 
-    /// One request on a connection of its own; the `value` of the answer, or the error in it.
+    /// Sends one request on a new connection; returns the `value` of the answer, or the error in it.
     fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         let (status, answer) = exchange(self.port, method, path, body).map_err(|error| error.to_string())?;
         let mut answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
@@ -190,7 +191,7 @@ impl Drop for Browser {
     }
 }
 
-/// Reads chromedriver's output up to the line with its port, and leaves a thread behind that reads the rest away.
+/// Reads chromedriver's output up to the line with its port, and starts a thread that discards the rest.
 fn announced_port(driver: &mut Child) -> u16 {
     let mut output = BufReader::new(driver.stdout.take().expect("a piped output"));
     let mut said = String::new();
@@ -247,7 +248,7 @@ fn exchange(port: u16, method: &str, path: &str, body: &Value) -> std::io::Resul
     Ok((status, answer))
 }
 
-/// As JavaScript sees it.
+/// Whether JavaScript treats the value as true.
 fn truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -283,7 +284,7 @@ fn base64(text: &str) -> Vec<u8> {
 const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
 const CHROMIUM: &str = "/usr/bin/chromium";
 
-/// How long a page may take; a loaded machine is slow.
+/// The longest time that a page may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The name under which WebDriver passes an element (W3C WebDriver, section 12, "web element identifier").
@@ -303,7 +304,7 @@ const ARGUMENTS: [&str; 13] = [
     // /dev/shm is small in containers.
     "--disable-dev-shm-usage",
     "--window-size=1280,900",
-    // Loopback only: no proxy, and no name is ever looked up.
+    // Chromium uses loopback only: no proxy, and no name lookups.
     "--no-proxy-server",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ];

@@ -1,4 +1,4 @@
-//! Certificates for the servers that the tests play.
+//! This file makes certificates for the servers that the tests play.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use openssl::x509::{X509, X509Name};
 use packetboat::state::{self, Access};
 use tempfile::TempDir;
 
-/// A CA, and a server certificate by it.
+/// A CA, and a server certificate that it has signed.
 pub struct Certificates {
     pub authority: X509,
     pub leaf: X509,
@@ -22,18 +22,18 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// For this DNS name, valid for so many days from now (behind it when negative).
+    /// Makes a certificate for this DNS name that ends in `days` days; negative days make it expired.
     pub fn for_name(name: &str, days: i64) -> Self {
         Self::with_key(name, days, PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap())
     }
 
-    /// The same with an ECDSA key.
+    /// Makes the same certificate with an ECDSA key.
     pub fn ecdsa_for_name(name: &str, days: i64) -> Self {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         Self::with_key(name, days, PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap())
     }
 
-    /// The same, signed by the CA with SHA-1.
+    /// Makes the same certificate, signed with SHA-1.
     pub fn sha1_for_name(name: &str, days: i64) -> Self {
         Self::signed(name, days, PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap(), MessageDigest::sha1())
     }
@@ -59,7 +59,7 @@ impl Certificates {
         (self, directory)
     }
 
-    /// Writes `ca.pem`, `server.pem` and `server.key`, which nobody else may read.
+    /// Writes `ca.pem`, `server.pem` and `server.key`, which other users cannot read.
     pub fn write(&self, directory: &Path) {
         std::fs::write(directory.join("ca.pem"), self.authority.to_pem().unwrap()).unwrap();
         std::fs::write(directory.join("server.pem"), self.leaf.to_pem().unwrap()).unwrap();

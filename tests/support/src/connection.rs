@@ -1,4 +1,4 @@
-//! One end of a connection, in clear or inside TLS, with errors where other support panics.
+//! This file is one end of a connection, in clear or inside TLS, which returns errors where other support panics.
 //!
 //! It can do what a decent TLS library does not: speak beneath its own encryption, and be made to send a fatal alert.
 
@@ -14,11 +14,12 @@ use socket2::{Domain, SockRef, Type};
 use crate::forgotten::{forget, is_held};
 use crate::process::PATIENCE;
 
-/// A TCP connection that reads on where a signal has interrupted it, as happens to a socket with a timeout (signal(7)).
+/// A TCP connection that repeats a read after a signal. The kernel interrupts reads of sockets with a timeout
+/// (signal(7)).
 #[derive(Debug)]
 pub struct Socket {
     tcp: TcpStream,
-    /// Read in place of what the other end sends.
+    /// Octets that a read returns in place of those from the other end.
     forged: Vec<u8>,
 }
 
@@ -32,7 +33,8 @@ pub struct Connection {
     /// The octets that have come; those from `start` on are not yet taken.
     buffer: Vec<u8>,
     start: usize,
-    /// Octets that a read asks for. It grows with what comes, because there may be ten thousand connections at once.
+    /// The number of octets that a read asks for. It grows with the traffic, because ten thousand connections may be
+    /// open.
     chunk: usize,
     patience: Duration,
 }
@@ -41,7 +43,7 @@ enum Stream {
     Clear(Socket),
     Tls(TlsStream),
     Other(Box<dyn ReadWrite>),
-    /// In the middle of a handshake, or reset.
+    /// The connection ended in the middle of a handshake, or with a reset.
     Gone,
 }
 
@@ -57,7 +59,7 @@ impl Connection {
         Self::over(bound(from.into(), to)?)
     }
 
-    /// Over any stream. What it does about time and signals is its own affair.
+    /// Wraps any stream, which keeps its own rules about time-outs and signals.
     pub fn within(stream: impl ReadWrite + 'static) -> Self {
         Self::of(Stream::Other(Box::new(stream)))
     }
@@ -66,7 +68,7 @@ impl Connection {
         Self { stream, buffer: Vec::new(), start: 0, chunk: CHUNKS[0], patience: PATIENCE }
     }
 
-    /// How long a read or a write may take, where that is not [`PATIENCE`].
+    /// Sets the longest time of a read or a write, which is [`PATIENCE`] otherwise.
     pub fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
         self.patience = patience;
         self.be_patient()
@@ -94,7 +96,7 @@ impl Connection {
         }
     }
 
-    /// Shakes hands as a client. `session` is resumed, and becomes the one to resume next time.
+    /// Shakes hands as a client. `session` is resumed if it is there, and replaced by the new one.
     pub fn connect_tls(&mut self, context: &SslContext, session: &mut Option<SslSession>) -> io::Result<()> {
         let mut ssl = Ssl::new(context)?;
         if let Some(session) = session.take() {
@@ -107,7 +109,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Shakes hands as a client, by what a test has made of it.
+    /// Shakes hands as a client that the test has configured.
     pub fn connect_with(&mut self, ssl: Ssl) -> io::Result<()> {
         self.shake(|socket| ssl.connect(socket))
     }
@@ -137,12 +139,12 @@ impl Connection {
         }
     }
 
-    /// Sends beneath TLS, where there is any.
+    /// Sends octets beneath TLS, if the connection has TLS.
     pub fn send_beneath(&mut self, octets: &[u8]) -> io::Result<()> {
         self.tcp().map_or(Ok(()), |mut tcp| tcp.write_all(octets))
     }
 
-    /// Reads once: how much has come, and nothing at the end. [`ErrorKind::TimedOut`] where nothing comes.
+    /// Reads once; returns the number of octets, which is 0 at the end. A silent peer is [`ErrorKind::TimedOut`].
     pub fn fill(&mut self) -> io::Result<usize> {
         self.buffer.drain(..std::mem::take(&mut self.start));
         let filled = self.buffer.len();
@@ -169,7 +171,7 @@ impl Connection {
         read
     }
 
-    /// The same, for no longer than this.
+    /// Reads once, for no longer than this.
     pub fn fill_within(&mut self, limit: Duration) -> io::Result<usize> {
         let patience = self.patience;
         let set = |this: &Self, limit| this.tcp().map_or(Ok(()), |tcp| tcp.set_read_timeout(Some(limit)));
@@ -183,7 +185,7 @@ impl Connection {
         &self.buffer[self.start..]
     }
 
-    /// Takes so much of what is unread.
+    /// Takes this many of the unread octets.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         let taken = self.unread()[..count].to_vec();
         self.start += count;
@@ -208,7 +210,7 @@ impl Connection {
         Ok(String::from_utf8_lossy(&self.octets_of_line()?).into_owned())
     }
 
-    /// A line, or none where nothing comes for so long.
+    /// A line, or `None` if the peer is silent for this long.
     pub fn line_within(&mut self, limit: Duration) -> io::Result<Option<String>> {
         if memchr::memchr(b'\n', self.unread()).is_none() {
             match self.fill_within(limit) {
@@ -225,7 +227,7 @@ impl Connection {
         Ok(octets)
     }
 
-    /// Reads so many octets, and forgets them.
+    /// Reads this many octets, and drops them.
     pub fn skip(&mut self, count: usize) -> io::Result<()> {
         self.each(count, |_| {})
     }
@@ -250,13 +252,13 @@ impl Connection {
         if self.fill()? == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
-    /// close_notify where there is TLS, then the end of this half.
+    /// Sends close_notify if the connection has TLS, then FIN.
     pub fn close_half(&mut self) {
         self.notify();
         self.end_half();
     }
 
-    /// The end of this half, without close_notify.
+    /// Sends FIN without close_notify.
     pub fn end_half(&mut self) {
         if let Some(tcp) = self.tcp() {
             let _ = tcp.shutdown(Shutdown::Write);
@@ -269,7 +271,7 @@ impl Connection {
         }
     }
 
-    /// Says close_notify where there is TLS, and waits until the other end has closed.
+    /// Sends close_notify if the connection has TLS, and waits until the other end has closed.
     pub fn close(mut self) -> io::Result<()> {
         self.notify();
         while self.fill()? > 0 {
@@ -278,7 +280,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Gone with a reset.
+    /// Resets the connection.
     pub fn reset(&mut self) {
         if let Some(tcp) = self.tcp() {
             let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
@@ -286,12 +288,12 @@ impl Connection {
         self.stream = Stream::Gone;
     }
 
-    /// Hears nothing from here on, and acknowledges nothing, for as long as it is kept.
+    /// Drops and acknowledges nothing of the peer's octets from here on.
     pub fn forget(&self) {
         self.tcp().into_iter().for_each(forget);
     }
 
-    /// Waits until the other end has let go of a forgotten connection; false if it has not.
+    /// Waits until the other end has given up a forgotten connection; false if it has not.
     pub fn is_let_go(&mut self) -> bool {
         let Some(tcp) = self.tcp() else { return true };
         let (local, remote) = (tcp.local_addr().unwrap(), tcp.peer_addr().unwrap());
@@ -306,7 +308,7 @@ impl Connection {
         true
     }
 
-    /// A fatal alert as OpenSSL itself encrypts it: it is made to read a record that nobody has sent.
+    /// Sends a fatal alert that OpenSSL encrypts itself, because it reads a record that nobody has sent.
     pub fn alert(&mut self) {
         match &mut self.stream {
             Stream::Clear(socket) => drop(socket.write_all(HANDSHAKE_FAILURE)),
@@ -322,19 +324,19 @@ impl Connection {
     }
 }
 
-/// A connection from this address, with a port that is found once the other end is known.
+/// Connects from this address, from a port that the kernel chooses together with the destination.
 pub fn bound(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    // One address has few connections, all of them have many.
+    // A port may serve several destinations, because one address alone has few ports.
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
     socket.connect(&to.into())?;
     Ok(socket.into())
 }
 
-/// Has a client resume a session, which comes from its own context.
+/// Makes a client resume a session, which must come from the client's own context.
 pub fn resume(ssl: &mut Ssl, session: &SslSession) -> io::Result<()> {
-    // SAFETY: the session comes from the context that the client is made of.
+    // SAFETY: the session comes from the same context as the client.
     #[allow(unsafe_code)]
     unsafe { ssl.set_session(session) }.map_err(io::Error::other)
 }
@@ -390,7 +392,7 @@ fn go_on(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// handshake_failure, fatal, in clear (RFC 5246 §7.2).
+/// The alert handshake_failure, fatal, in clear (RFC 5246 §7.2).
 pub const HANDSHAKE_FAILURE: &[u8] = &[21, 3, 1, 0, 2, 2, 40];
-/// As large as a line, and as large as a large read.
+/// The sizes of a read: a line's, and a bulk read's.
 const CHUNKS: [usize; 2] = [4096, 64 * 1024];

@@ -1,4 +1,4 @@
-//! A device: a connection, however it came about, with lines and counted octets. It panics where it does not go on.
+//! A device is a connection with lines and counted octets, which panics when it cannot go on.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ impl Device {
         Self(Connection::within(stream))
     }
 
-    /// In clear.
+    /// Connects in clear.
     pub fn plain(address: SocketAddr) -> Self {
         Self::over(tcp(address))
     }
@@ -38,7 +38,7 @@ impl Device {
         octets.unwrap_or_else(|| panic!("ended before {count} octets have come"))
     }
 
-    /// Whether the peer has closed, and sent nothing more.
+    /// Whether the peer has closed without another octet.
     pub fn has_ended(&mut self) -> bool {
         self.0.unread().is_empty() && until_the_end(self.0.fill()).is_none_or(|count| count == 0)
     }
@@ -56,7 +56,7 @@ pub fn tcp(address: SocketAddr) -> Socket {
     patient(TcpStream::connect(address).unwrap())
 }
 
-/// The same from this address.
+/// Connects from this address, in clear.
 pub fn tcp_from(source: impl Into<IpAddr>, to: SocketAddr) -> Socket {
     patient(bound(source.into(), to).unwrap())
 }

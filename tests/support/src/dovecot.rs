@@ -1,4 +1,4 @@
-//! Dovecot as the mail server: TLS 1.2 and later only, IMAP and POP3, implicit and STARTTLS ports.
+//! Dovecot plays the mail server: TLS 1.2 and later only, IMAP and POP3, with ports for implicit TLS and STARTTLS.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -16,10 +16,10 @@ use crate::issuer::{ISSUER, Issuer, SCOPE};
 use crate::process::{PATIENCE, Process};
 
 pub const PASSWORD: &str = "secret-7Qm2xP9a";
-/// Ends in a space, as POP3 allows.
+/// A password that ends in a space, as POP3 allows.
 pub const PASSWORD_WITH_SPACES: &str = "two words ";
 
-/// Where users of tokens are at home.
+/// The domain of users with tokens.
 const DOMAIN: &str = "@contoso.example";
 
 pub struct Dovecot {
@@ -30,7 +30,7 @@ pub struct Dovecot {
     pub pop3: u16,
     pub pop3s: u16,
     users: AtomicUsize,
-    /// Behind every user's name.
+    /// The domain appended to every user's name.
     domain: &'static str,
 }
 
@@ -46,8 +46,8 @@ impl Dovecot {
         })
     }
 
-    /// Basic authentication is off: only XOAUTH2 is taken, with tokens of this issuer, which Dovecot validates itself.
-    /// Users are addresses; a token opens the mailbox that its claim `upn` names, and no other.
+    /// Starts Dovecot without basic authentication: it takes only XOAUTH2 with tokens of this issuer, and validates
+    /// them itself. Users are addresses; a token opens the mailbox that its claim `upn` names, and no other.
     pub fn start_with_tokens_of(issuer: &Issuer) -> Self {
         Self::launch("xoauth2", DOMAIN, "", free_ports, Self::tokens_of(issuer))
     }
@@ -65,7 +65,7 @@ impl Dovecot {
         }
     }
 
-    /// `passdb` writes what it needs, and gives its own section.
+    /// Starts Dovecot. `passdb` writes the files that it needs, and returns its own section.
     fn launch(
         mechanisms: &str,
         domain: &'static str,
@@ -81,7 +81,7 @@ impl Dovecot {
         fs::create_dir(path.join("mail")).unwrap();
         own(&path.join("mail"));
         let passdb = passdb(path);
-        // A port that was free a moment ago may be somebody else's by now; then Dovecot ends at once.
+        // Another process may have taken a port that was free a moment ago; Dovecot ends at once then.
         for _ in 0..5 {
             let ports = ports();
             let text = configuration(path, mechanisms, &passdb, ports) + more;
@@ -94,12 +94,12 @@ impl Dovecot {
         panic!("dovecot does not start: {}", log(path));
     }
 
-    /// The CA to trust.
+    /// The CA that clients have to trust.
     pub fn roots(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    /// A user nobody else uses, with these messages in the inbox.
+    /// Makes a user of the test's own, with these messages in the inbox.
     pub fn user_with(&self, messages: &[&[u8]]) -> String {
         let user = format!("user{}{}", self.users.fetch_add(1, Ordering::Relaxed), self.domain);
         self.deliver(&user, messages);
@@ -120,7 +120,7 @@ impl Dovecot {
         }
     }
 
-    /// Messages that are left.
+    /// The number of messages left in the user's inbox.
     pub fn messages_of(&self, user: &str) -> usize {
         let maildir = self.directory.path().join("mail").join(user);
         ["cur", "new"].iter().map(|folder| fs::read_dir(maildir.join(folder)).unwrap().count()).sum()
@@ -130,7 +130,7 @@ impl Dovecot {
         log(self.directory.path())
     }
 
-    /// Ends it, for tests of a server that is gone.
+    /// Stops the server, for tests of an outage.
     pub fn stop(&mut self) {
         self.process.signal("TERM");
         self.process.wait();
@@ -138,13 +138,13 @@ impl Dovecot {
 }
 
 impl Dovecot {
-    /// The same for a crowd: login processes serve many, and the ports are none that a connection could have for its own
-    /// while this server is away for a moment.
+    /// Starts Dovecot for many devices. Its login processes serve many each, and its ports stay free during an outage,
+    /// because the kernel gives none of them to other connections.
     pub fn start_for_a_crowd(issuer: &Issuer) -> Self {
         Self::launch("xoauth2", DOMAIN, CROWD, lasting_ports, Self::tokens_of(issuer))
     }
 
-    /// One more message of this name, whole at once, as a server puts it there.
+    /// Puts one more message of this name into the inbox, at once and whole, as a server does.
     pub fn post(&self, user: &str, name: &str, message: &[u8]) {
         let maildir = self.directory.path().join("mail").join(user);
         let file = maildir.join("tmp").join(name);
@@ -161,12 +161,12 @@ impl Dovecot {
         names.map(|entry| name(entry).split([':', ',']).next().unwrap().to_owned()).collect()
     }
 
-    /// The same server again at the same ports, once it was stopped.
+    /// Starts the stopped server again at the same ports.
     pub fn start_again(&mut self) {
         let ports = [self.imap, self.imaps, self.pop3, self.pop3s];
         let deadline = Instant::now() + PATIENCE;
         self.process = loop {
-            // What was there before may hold its ports for a moment.
+            // The earlier server may hold its ports for a moment.
             match serve(self.directory.path(), ports) {
                 Some(process) => break process,
                 None => assert!(Instant::now() < deadline, "dovecot does not start again: {}", self.log()),
@@ -175,7 +175,7 @@ impl Dovecot {
     }
 }
 
-/// Starts Dovecot and waits until it answers on every port; nothing if it ends before.
+/// Starts Dovecot and waits until every port answers; `None` if it ends before.
 fn serve(path: &Path, ports: [u16; 4]) -> Option<Process> {
     let mut process = Process::start(
         Command::new("dovecot")
@@ -199,7 +199,7 @@ fn serve(path: &Path, ports: [u16; 4]) -> Option<Process> {
     Some(process)
 }
 
-/// Free ones below those that connections get for their own (ip_local_port_range).
+/// Free ports below the kernel's range for outgoing connections (ip_local_port_range).
 fn lasting_ports() -> [u16; 4] {
     let mut candidate = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
     [(); 4].map(|()| {
@@ -220,7 +220,7 @@ fn users() -> String {
     users + &format!("spaces:{{PLAIN}}{PASSWORD_WITH_SPACES}\numlaut:{{PLAIN}}p\u{e4}ss\\w\"rd\n")
 }
 
-/// Root may not own mail; anybody else owns what they make.
+/// The user that owns mail: another one than root, which Dovecot refuses.
 fn mail_user() -> (u32, u32) {
     if is_root() { (65_534, 65_534) } else { (id("-u"), id("-g")) }
 }

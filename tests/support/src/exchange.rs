@@ -1,4 +1,4 @@
-//! A pretend Exchange Online in this process, and the proxy in front of it.
+//! This file runs a pretend Exchange Online in this process, and the proxy in front of it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -26,7 +26,7 @@ pub const SHARED: &str = "shared@contoso.example";
 /// The login and password of the device.
 pub const LOGIN: &str = "scanner3";
 pub const PASSWORD: &str = "k7m2xp9at";
-/// `[identity.office]` with a secret, which [`Exchange::new`] has put into the file.
+/// `[identity.office]` with a secret in the file that [`Exchange::new`] has written.
 pub const BY_SECRET: &str = "client_secret_file = \"SECRET\"";
 pub const BY_PERSON: &str = "grant = \"authorization-code\"";
 
@@ -41,7 +41,8 @@ impl Exchange {
         Self::with(|_| {})
     }
 
-    /// With a tenant that the function has changed. The app may open the mailbox of the one user, who has the shared one.
+    /// Starts a simulator whose tenant the function has changed. The app may open the mailbox of the one user, who has
+    /// the shared one.
     pub fn with(change: impl FnOnce(&mut Tenant)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut tenant = Tenant::new(TENANT, APP);
@@ -63,18 +64,18 @@ impl Exchange {
         self.simulator.quirks(change);
     }
 
-    /// Waits until the simulator has seen this.
+    /// Waits until the simulator's counts satisfy the condition.
     pub fn until(&self, what: &str, condition: impl FnMut(&Counts) -> bool) -> Counts {
         let waiting = async { timeout(PATIENCE, self.simulator.until(condition)).await };
         self.runtime.block_on(waiting).unwrap_or_else(|_| panic!("no {what}: {:?}", self.simulator.counts()))
     }
 
-    /// Waits until somebody is connected to the token endpoint, as the kernel sees it: before a request is counted.
+    /// Waits until a client is connected to the token endpoint. The kernel knows before the simulator counts a request.
     pub fn until_connected(&self) {
         self.until_connected_to(self.simulator.endpoint().port());
     }
 
-    /// The same for another port of the simulator.
+    /// Waits until a client is connected to this port of the simulator.
     pub fn until_connected_to(&self, port: u16) {
         let remote = format!(":{port:04X} 01 ");
         let deadline = Instant::now() + PATIENCE;
@@ -84,13 +85,13 @@ impl Exchange {
         }
     }
 
-    /// All token requests that were understood, or met a fault.
+    /// The number of token requests that were understood, or met a fault.
     pub fn requests(&self) -> u64 {
         let counts = self.simulator.counts();
         counts.tokens_issued + counts.token_refusals
     }
 
-    /// A file with a secret in it, for us alone.
+    /// Writes a secret to a file that only this user can read.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.directory.path().join(name);
         fs::write(&path, content).unwrap();
@@ -98,12 +99,12 @@ impl Exchange {
         path
     }
 
-    /// Where proxies of [`Exchange::proxy`] keep what they keep.
+    /// The state directory of the proxies of [`Exchange::proxy`].
     pub fn state(&self) -> PathBuf {
         self.directory.path().join("state")
     }
 
-    /// `[identity.office]` at this simulator, with more lines.
+    /// `[identity.office]` at this simulator, with additional lines.
     pub fn identity(&self, more: &str) -> String {
         let authority = format!("https://{}", self.simulator.endpoint());
         let mut text = format!("[identity.office]\nroots = {:?}\n", self.simulator.authority());
@@ -131,7 +132,7 @@ impl Exchange {
             + &translating_listener("pop3", "pop3", "implicit", "")
     }
 
-    /// One device for the mailbox of the user; with more lines for the identity.
+    /// The configuration of one device for the user's mailbox, with additional lines for the identity.
     pub fn configuration(&self, identity: &str) -> String {
         self.configured(identity, &account("scans", SCAN, ""))
     }
@@ -144,7 +145,7 @@ impl Exchange {
         Proxy::start_with(Some(&self.state()), "debug", configuration)
     }
 
-    /// The binary with this configuration and other arguments than `run`.
+    /// The binary with this configuration, and with other arguments than `run`.
     pub fn command(&self, arguments: &[&str], configuration: &str) -> Command {
         let file = self.directory.path().join("packetboat.toml");
         fs::write(&file, format!("state_directory = {:?}\n{configuration}", self.state())).unwrap();
@@ -158,7 +159,7 @@ impl Exchange {
         Ran::of(self.command(arguments, configuration).output().unwrap())
     }
 
-    /// Plays a browser that does not come back: the address it ends at.
+    /// Plays a browser that stops at the redirect; returns the address of the redirect.
     pub fn visit(&self, url: &str) -> String {
         let mut curl = Command::new("curl");
         curl.args(["-s", "--max-time", "60", "-o", "/dev/null", "-w", "%{redirect_url}", "--cacert"]);
@@ -166,12 +167,12 @@ impl Exchange {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Signs in by `packetboat login scans`; what was pasted is what the browser ended at.
+    /// Signs in by `packetboat login scans`, and pastes the address at which the browser has stopped.
     pub fn sign_in(&self, configuration: &str) {
         self.sign_in_to("scans", configuration);
     }
 
-    /// The same for another account.
+    /// Signs in by `packetboat login` for another account.
     pub fn sign_in_to(&self, account: &str, configuration: &str) {
         use std::io::Write;
         let mut command = self.command(&["login", account], configuration);
@@ -183,14 +184,14 @@ impl Exchange {
         assert!(login.wait().success(), "{}", said.all());
     }
 
-    /// The files of sign-ins.
+    /// The files with the tokens of sign-ins.
     pub fn tokens(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.state().join("tokens")).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|extension| extension == "token")).collect()
     }
 }
 
-/// `[account.NAME]` and the device that opens it, by the account's name where it is not the usual one.
+/// `[account.NAME]` and its device; the device's login is the account's name unless the account is the usual one.
 pub fn account(name: &str, mailbox: &str, more: &str) -> String {
     static HASH: OnceLock<String> = OnceLock::new();
     let hash = HASH.get_or_init(|| packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap());
@@ -219,17 +220,17 @@ pub fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Greeted, over TLS 1.0.
+/// Connects by IMAP over TLS 1.0, and reads the greeting.
 pub fn imap(proxy: &Proxy) -> Imap {
     proxy.imap("imap")
 }
 
-/// Greeted, over TLS 1.0.
+/// Connects by POP3 over TLS 1.0, and reads the greeting.
 pub fn pop3(proxy: &Proxy) -> Pop3 {
     proxy.pop3("pop3")
 }
 
-/// The answer to a login, behind its tag.
+/// The answer to a login, without its tag.
 pub fn imap_login(proxy: &Proxy) -> String {
     crate::imap::status(&imap(proxy).command(&format!("LOGIN {LOGIN} {PASSWORD}")))
 }

@@ -1,5 +1,5 @@
-//! The shared parts of fuzzing, its short form and the transcripts: sessions between two sides, a slow model of them, and
-//! parsers out of any octets.
+//! The fuzzers, their short form and the transcripts share these parts: sessions between two sides, a slow model, and
+//! parsers.
 
 mod laws;
 pub mod model;

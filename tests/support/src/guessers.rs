@@ -1,4 +1,4 @@
-//! Strangers who guess passwords by IMAP in clear, from as many addresses and connections as there shall be.
+//! This file plays strangers who guess passwords by IMAP in clear, from any number of addresses and connections.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::process::PATIENCE;
 
-/// They go on until this is dropped.
+/// Guessers that go on until this value is dropped.
 pub struct Guessers {
     seen: Arc<Seen>,
     connections: usize,
@@ -22,12 +22,13 @@ pub struct Guessers {
 #[derive(Default)]
 struct Seen {
     connected: AtomicUsize,
-    /// Answers to logins, without their tags, and how many there were of each.
+    /// Answers to logins, without their tags, with the count of each.
     answers: Mutex<std::collections::BTreeMap<String, usize>>,
 }
 
 impl Guessers {
-    /// So many connections from each of these addresses. The function gives the login that a connection guesses, by number.
+    /// Opens this many connections from each of these addresses. The function returns the login that a connection
+    /// guesses, by number.
     pub fn start(
         to: SocketAddr,
         sources: impl IntoIterator<Item = Ipv4Addr>,
@@ -43,7 +44,7 @@ impl Guessers {
         let count = each.enumerate().map(|(number, source)| {
             let (seen, login) = (Arc::clone(&seen), login(number));
             runtime.spawn(async move {
-                // Whoever is refused or closed comes again a little later.
+                // A guesser that is refused or closed comes again a little later.
                 let mut pause = tokio::time::interval(Duration::from_millis(200));
                 loop {
                     pause.tick().await;
@@ -55,7 +56,7 @@ impl Guessers {
         Self { seen, connections, _runtime: runtime }
     }
 
-    /// Waits until all of them have been greeted, and so many guesses are answered.
+    /// Waits until every guesser has been greeted, and this many guesses are answered.
     pub fn until(self, answers: usize) -> Self {
         let deadline = Instant::now() + PATIENCE;
         while self.seen.connected.load(Ordering::Relaxed) < self.connections || self.answers() < answers {
@@ -69,14 +70,14 @@ impl Guessers {
         self.seen.answers.lock().unwrap().values().sum()
     }
 
-    /// The answers that they got, for the output of a test.
+    /// The answers and their counts, for the output of a test.
     pub fn told(&self) -> String {
         let (connected, answers) = (self.seen.connected.load(Ordering::Relaxed), self.seen.answers.lock().unwrap());
         format!("{} connections, greeted {connected} times: {answers:?}", self.connections)
     }
 }
 
-/// An address of the network that is this host.
+/// The address of this guesser; this host owns the whole network.
 pub fn stranger(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, u8::try_from(number / 250).unwrap(), u8::try_from(number % 250 + 1).unwrap())
 }

@@ -1,4 +1,5 @@
-//! packetboat in front of a mail server by script, looked at from outside: connections, open files, memory, latency.
+//! This file runs packetboat before a scripted mail server, and reads its connections, open files, memory and latency
+//! from outside.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +22,12 @@ pub struct Harness {
 crate::deref!(Harness, proxy: Proxy);
 
 impl Harness {
-    /// With these lines in front, and a server that lets everybody in and answers OK to everything.
+    /// Starts it with these lines first, and a server that accepts every login and answers OK to everything.
     pub fn new(more: &str) -> Self {
         Self::with(more, server::take_passwords)
     }
 
-    /// The same with another server: what it does with a connection, in a thread of its own.
+    /// Starts it with another server; `serve` handles each connection in a thread of its own.
     pub fn with(more: &str, serve: impl Fn(TlsStream) + Clone + Send + 'static) -> Self {
         let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
         let port = server::threads(&certificates, serve);
@@ -45,19 +46,20 @@ impl Harness {
         self.process.figure("VmRSS:") * 1024
     }
 
-    /// A good device that has not logged in.
+    /// A good device without a login.
     pub fn greeted(&self) -> Imap {
         self.imap("imap")
     }
 
-    /// A good device that is in.
+    /// A good device that is logged in.
     pub fn session(&self) -> Imap {
         let mut imap = self.greeted();
         imap.login("u", "p");
         imap
     }
 
-    /// A good device's whole visit: connection, handshake by TLS 1.0, greeting, login at the server, a command, farewell.
+    /// Makes a good device's whole visit, and returns its duration: connection, handshake by TLS 1.0, greeting, login,
+    /// a command, farewell.
     pub fn visit(&self) -> Duration {
         let begun = Instant::now();
         let mut imap = self.session();
@@ -66,7 +68,7 @@ impl Harness {
         begun.elapsed()
     }
 
-    /// Several visits: the median and the longest. No more than a device's own patience, which nobody reaches.
+    /// Makes several visits; returns the median and the longest. Each must stay within a device's patience.
     pub fn visits(&self, count: usize) -> (Duration, Duration) {
         let mut visits: Vec<Duration> = (0..count).map(|_| self.visit()).collect();
         visits.sort();
@@ -76,5 +78,5 @@ impl Harness {
     }
 }
 
-/// Devices give up after half a minute and more; on a machine that is busy with other things, this is no measurement.
+/// The patience of real devices, half a minute and more. On a busy machine it is a bound, and no measurement.
 const DEVICE_PATIENCE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! IMAP as a device speaks it.
+//! This file speaks IMAP as a device does.
 
 use crate::device::Device;
 
@@ -22,7 +22,7 @@ impl Imap {
         Self::over(device)
     }
 
-    /// Behind STARTTLS there is no greeting.
+    /// Continues after STARTTLS, where no greeting comes.
     pub fn over(device: Device) -> Self {
         Self { device, tag: 0 }
     }
@@ -33,7 +33,7 @@ impl Imap {
         self.answer(&tag)
     }
 
-    /// Sends a command, and does not wait for its answer.
+    /// Sends a command without waiting for its answer.
     pub fn say(&mut self, command: &str) {
         self.device.send(format!("s {command}\r\n"));
     }
@@ -64,13 +64,13 @@ impl Imap {
         self.ok(&format!("LOGIN {user} {password:?}"));
     }
 
-    /// A whole message.
+    /// Fetches a whole message.
     pub fn fetch(&mut self, number: usize) -> Vec<u8> {
         let parts = self.ok(&format!("FETCH {number} BODY.PEEK[]"));
         parts.into_iter().find_map(|part| if let Part::Literal(octets) = part { Some(octets) } else { None }).unwrap()
     }
 
-    /// A whole message, of which only the size is kept.
+    /// Fetches a whole message, and keeps only its size.
     pub fn fetch_size(&mut self, number: usize) -> usize {
         let tag = self.begin(&format!("FETCH {number} BODY[]"));
         let size = loop {
@@ -84,7 +84,7 @@ impl Imap {
         size
     }
 
-    /// Uploads a message of about this size, in pieces as large as a scanner's.
+    /// Uploads a message of about this size, in pieces as large as a scanner sends.
     pub fn append(&mut self, size: usize) {
         let piece = vec![b'x'; 16 * 1024];
         let tag = self.begin(&format!("APPEND INBOX {{{size}}}"));
@@ -96,14 +96,14 @@ impl Imap {
         self.finish(&tag);
     }
 
-    /// Begins to idle; the tag.
+    /// Begins to idle; returns the tag.
     pub fn idle(&mut self) -> String {
         let tag = self.begin("IDLE");
         self.is_told_to_go_on();
         tag
     }
 
-    /// Waits for so many untagged lines, then ends the idling.
+    /// Waits for this many untagged lines, then ends the idling.
     pub fn pushed(&mut self, tag: &str, count: usize) {
         for _ in 0..count {
             let line = self.device.line();
@@ -113,15 +113,15 @@ impl Imap {
         self.finish(tag);
     }
 
-    /// LOGOUT, and the wait for the other side to close.
+    /// Sends LOGOUT, and waits until the other side closes.
     pub fn log_out(mut self) {
         self.ok("LOGOUT");
         assert!(self.device.0.unread().is_empty());
-        // Whatever its end is like.
+        // The end of the connection does not matter here.
         let _ = self.device.0.close();
     }
 
-    /// Sends a command; its tag.
+    /// Sends a command; returns its tag.
     fn begin(&mut self, command: &str) -> String {
         self.tag += 1;
         let tag = format!("d{}", self.tag);
@@ -139,13 +139,13 @@ impl Imap {
         assert!(status(&parts).starts_with("OK"), "{parts:?}");
     }
 
-    /// Does what every device does: log in, list, fetch all, delete all, log out.
+    /// Does the session of a typical device: log in, list, fetch all, delete all, log out.
     pub fn session(mut self, user: &str, password: &str, messages: &[&[u8]]) {
         self.login(user, password);
         self.rest_of_session(user, messages);
     }
 
-    /// The same once it is logged in.
+    /// Does the same session once it is logged in.
     pub fn rest_of_session(mut self, user: &str, messages: &[&[u8]]) {
         self.ok("LIST \"\" *");
         let select = self.ok("SELECT INBOX");
@@ -160,7 +160,7 @@ impl Imap {
     }
 }
 
-/// The tagged answer, behind its tag.
+/// The tagged answer, without its tag.
 pub fn status(parts: &[Part]) -> String {
     match parts.last() {
         Some(Part::Line(line)) => line.split_once(' ').unwrap().1.to_owned(),

@@ -1,4 +1,5 @@
-//! A token endpoint issues access tokens: JWTs (RFC 7519) signed with a key of its own, from an HTTPS token endpoint.
+//! This file plays a token endpoint that issues access tokens: JWTs (RFC 7519), signed with a key of its own, over
+//! HTTPS.
 //!
 //! Each application (`client_id`) gets tokens for one mailbox, the address that it has as its id. Dovecot compares the
 //! user that XOAUTH2 names with a claim of the token, so the token of one device's account must not open another's.
@@ -42,13 +43,13 @@ struct Given {
     requests: Vec<BTreeMap<String, String>>,
     tokens: Vec<String>,
     refresh_tokens: Vec<String>,
-    /// Signs in place of the issuer's own key.
+    /// A key that signs in place of the issuer's own.
     forger: Option<PKey<Private>>,
-    /// Seconds that tokens live, where it is no hour.
+    /// The lifetime of tokens in seconds; `None` is an hour.
     life: Option<i64>,
-    /// Every request for a token is refused.
+    /// Whether every token request is refused.
     is_down: bool,
-    /// How many were given, and requests turned away, where nothing of them is kept.
+    /// Counts of tokens issued and of requests refused, while requests are not recorded.
     counts: (u64, u64),
 }
 
@@ -74,29 +75,29 @@ impl Issuer {
         issuer
     }
 
-    /// A token for this mailbox, good for an hour.
+    /// A token for this mailbox, valid for an hour.
     pub fn token(&self, mailbox: &str) -> String {
         sign(&self.key, &claims(mailbox, SCOPE, 3600))
     }
 
-    /// A token with a claim of its own.
+    /// A token with an additional claim.
     pub fn token_with(&self, mailbox: &str, name: &str, value: impl Into<Value>) -> String {
         let mut claims = claims(mailbox, SCOPE, 3600);
         claims[name] = value.into();
         sign(&self.key, &claims)
     }
 
-    /// From now on the endpoint signs with a key that nobody knows.
+    /// Makes the endpoint sign with an unknown key from now on.
     pub fn forge(&self) {
         self.given.lock().unwrap().forger = Some(new_key());
     }
 
-    /// The requests for tokens, field by field.
+    /// The recorded token requests, field by field.
     pub fn requests(&self) -> Vec<BTreeMap<String, String>> {
         self.given.lock().unwrap().requests.clone()
     }
 
-    /// All that it has given out, and all that it was sent as a proof.
+    /// All tokens that the endpoint has issued, and all proofs that it was sent.
     pub fn secrets(&self) -> Vec<String> {
         let given = self.given.lock().unwrap();
         let proofs = ["client_secret", "client_assertion", "password", "device_code", "refresh_token"];
@@ -104,12 +105,12 @@ impl Issuer {
         sent.chain(&given.tokens).chain(&given.refresh_tokens).cloned().collect()
     }
 
-    /// `[identity.NAME]` of the application that has tokens for this mailbox, proven by its secret.
+    /// `[identity.NAME]` of the application that gets tokens for this mailbox, with a client secret.
     pub fn identity(&self, name: &str, mailbox: &str) -> String {
         self.identity_by(name, mailbox, &format!("client_secret_file = {:?}", self.directory.path().join("secret")))
     }
 
-    /// The same with a grant of its own.
+    /// `[identity.NAME]` of the same application, with another grant.
     pub fn identity_by(&self, name: &str, mailbox: &str, grant: &str) -> String {
         let (port, roots) = (self.port, self.directory.path().join("ca.pem"));
         format!(
@@ -118,7 +119,7 @@ impl Issuer {
         )
     }
 
-    /// A certificate that an application signs assertions with, as lines of an identity.
+    /// A certificate with which an application signs assertions, as lines of an identity.
     pub fn application_certificate(&self) -> String {
         let certificates = Certificates::for_name("app.contoso.example", 365);
         let chain = self.file("app.pem", &certificates.leaf.to_pem().unwrap());
@@ -126,7 +127,7 @@ impl Issuer {
         format!("certificate = {chain:?}\nkey = {key:?}")
     }
 
-    /// A file with this content, readable for its owner alone, as packetboat insists.
+    /// A file with this content that only its owner can read, as packetboat insists.
     pub fn file(&self, name: &str, content: &[u8]) -> PathBuf {
         let file = self.directory.path().join(name);
         std::fs::write(&file, content).unwrap();
@@ -143,17 +144,17 @@ impl Issuer {
 }
 
 impl Issuer {
-    /// From now on tokens live for so many seconds, and nothing of the requests is kept.
+    /// Makes tokens live for this many seconds from now on, and stops recording requests.
     pub fn shorten(&self, seconds: i64) {
         self.given.lock().unwrap().life = Some(seconds);
     }
 
-    /// An outage begins, or ends.
+    /// Begins or ends an outage.
     pub fn take_down(&self, is_down: bool) {
         self.given.lock().unwrap().is_down = is_down;
     }
 
-    /// Short tokens that were given, and requests that were turned away in outages.
+    /// Counts of short-lived tokens issued, and of requests refused during outages.
     pub fn counts(&self) -> (u64, u64) {
         self.given.lock().unwrap().counts
     }
@@ -190,14 +191,14 @@ impl Given {
             return (200, answer);
         }
         if !is_proven {
-            // Some endpoints repeat what they were sent.
+            // Some endpoints repeat the request in their errors.
             return (401, json!({ "error": "invalid_client", "error_description": repeated }));
         }
         let token = sign(self.forger.as_ref().unwrap_or(key), &claims(&mailbox, &scope, 3600));
         self.tokens.push(token.clone());
         let mut answer = json!({ "token_type": "Bearer", "expires_in": 3599, "access_token": token });
         if is_of_a_person {
-            // A new one each time.
+            // Each answer has a new refresh token.
             let refresh_token = format!("0.AXrefresh-{}-{mailbox}", self.refresh_tokens.len());
             answer["refresh_token"] = refresh_token.clone().into();
             self.refresh_tokens.push(refresh_token);
@@ -206,7 +207,7 @@ impl Given {
     }
 }
 
-/// The user is in `upn`, and `scope` repeats what was asked for: Dovecot insists on both.
+/// The token's claims. Dovecot insists on `upn`, which names the user, and on `scope`, which repeats the requested one.
 fn claims(mailbox: &str, scope: &str, seconds: i64) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     json!({
@@ -215,7 +216,7 @@ fn claims(mailbox: &str, scope: &str, seconds: i64) -> Value {
     })
 }
 
-/// RFC 7515 §3.1, with RS256.
+/// Signs the claims as a JWS with RS256 (RFC 7515 §3.1).
 fn sign(key: &PKey<Private>, claims: &Value) -> String {
     let header = json!({ "typ": "JWT", "alg": "RS256", "kid": KEY_ID });
     let signed = format!("{}.{}", BASE64URL.encode(header.to_string()), BASE64URL.encode(claims.to_string()));
@@ -224,7 +225,7 @@ fn sign(key: &PKey<Private>, claims: &Value) -> String {
     format!("{signed}.{}", BASE64URL.encode(signature))
 }
 
-/// As good as any, but for the key.
+/// A token whose only fault is its key.
 pub fn forged_token(mailbox: &str) -> String {
     sign(&new_key(), &claims(mailbox, SCOPE, 3600))
 }
@@ -233,7 +234,7 @@ fn new_key() -> PKey<Private> {
     PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()
 }
 
-/// Path and fields of a POST with a form.
+/// Reads the path and fields of a POST with a form.
 fn read_request(stream: &mut impl Read) -> Option<(String, BTreeMap<String, String>)> {
     let request = server::hear(stream);
     let path = request.strip_prefix("POST ")?.split(' ').next()?.to_owned();

@@ -1,4 +1,4 @@
-//! Real peers, started by the tests and ended by their own process id.
+//! The tests start real peers through this library, and end them by their own process id.
 
 pub mod bench;
 pub mod browser;
@@ -61,7 +61,7 @@ macro_rules! deref {
     };
 }
 
-/// A message of about this many octets, with everything in it that could be mistaken for protocol.
+/// A message of about this many octets, with lines that look like protocol.
 pub fn message(size: usize) -> Vec<u8> {
     let mut message = b"From: scanner@example.test\r\nTo: printer@example.test\r\nSubject: Scan\r\n\
         Date: Sat, 21 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@example.test>\r\n\r\n\

@@ -1,4 +1,4 @@
-//! A second host on a network of its own: two network namespaces, which end with the test.
+//! This file plays a second host on a network of its own: two network namespaces, which end with the test.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ pub const HERE: &str = "10.77.0.1";
 /// The other host.
 pub const THERE: &str = "10.77.0.2";
 
-/// This thread, and what it starts from here on, is one host; [`Network::there`] is the other one.
+/// The network of this thread and its children, which are one host; [`Network::there`] runs on the other.
 pub struct Network {
     other: Process,
 }
@@ -22,7 +22,7 @@ impl Network {
         let is_alone = unshare(CloneFlags::CLONE_NEWNET).is_ok();
         assert!(is_alone, "a network namespace cannot be made: run this as root, in a container with CAP_SYS_ADMIN");
         let mut command = Command::new("unshare");
-        // Ends when its standard input does; says when its namespace stands.
+        // The process ends when its standard input does, and prints a line once its namespace exists.
         command.args(["--net", "sh", "-c", "echo; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut other = Process::start(&mut command);
         let mut said = other.0.stdout.take().unwrap();
@@ -43,7 +43,7 @@ impl Network {
         network
     }
 
-    /// Does this on the other host, in a thread that is there, as are those that it starts.
+    /// Runs this on the other host, in a thread that is there, as are the threads that it starts.
     pub fn there<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/proc/{}/ns/net", self.other.0.id())).unwrap();
         let moved = move || {
@@ -53,12 +53,12 @@ impl Network {
         std::thread::scope(|scope| scope.spawn(moved).join().unwrap())
     }
 
-    /// From here on nothing that is sent to the other host is answered, by nobody, as when a NAT has forgotten a flow.
+    /// Drops all packets to the other host without an answer, as when a NAT has forgotten a flow.
     pub fn forget(&self) {
         self.over_there(&format!("address del {THERE}/24 dev there"));
     }
 
-    /// The other host answers (again).
+    /// Delivers packets to the other host again.
     pub fn remember(&self) {
         self.over_there(&format!("address add {THERE}/24 dev there"));
     }

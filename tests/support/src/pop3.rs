@@ -1,4 +1,4 @@
-//! POP3 as a device speaks it.
+//! This file speaks POP3 as a device does.
 
 use crate::device::Device;
 
@@ -14,7 +14,7 @@ impl Pop3 {
         Self::over(device)
     }
 
-    /// Behind STLS there is no greeting.
+    /// Continues after STLS, where no greeting comes.
     pub fn over(device: Device) -> Self {
         Self { device }
     }
@@ -53,13 +53,13 @@ impl Pop3 {
         self.ok(&format!("PASS {password}"));
     }
 
-    /// Does what every device does: log in, list, fetch all, delete all, quit.
+    /// Does the session of a typical device: log in, list, fetch all, delete all, quit.
     pub fn session(mut self, user: &str, password: &str, messages: &[&[u8]]) {
         self.login(user, password);
         self.rest_of_session(user, messages);
     }
 
-    /// The same once it is logged in.
+    /// Does the same session once it is logged in.
     pub fn rest_of_session(mut self, user: &str, messages: &[&[u8]]) {
         self.ok("STAT");
         assert_eq!(self.multi("LIST").iter().filter(|&&octet| octet == b'\n').count(), messages.len());

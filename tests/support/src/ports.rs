@@ -1,4 +1,4 @@
-//! Ports for who has to name one before it is bound.
+//! This file finds ports for programs that must name one before they bind it.
 
 use std::net::TcpListener;
 

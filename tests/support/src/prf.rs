@@ -1,4 +1,4 @@
-//! TLS's pseudo-random function, as far as devices need it that make their own records (RFC 5246 §5).
+//! This file has TLS's pseudo-random function, for devices that make their own records (RFC 5246 §5).
 
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
@@ -9,7 +9,7 @@ pub fn hmac(digest: MessageDigest, key: &[u8], octets: &[u8]) -> Vec<u8> {
     Signer::new(digest, &key).unwrap().sign_oneshot_to_vec(octets).unwrap()
 }
 
-/// P_hash.
+/// The function P_hash of RFC 5246 §5.
 pub fn expand(digest: MessageDigest, secret: &[u8], seed: &[u8], length: usize) -> Vec<u8> {
     let (mut a, mut output) = (seed.to_vec(), Vec::new());
     while output.len() < length {

@@ -1,4 +1,4 @@
-//! A child process that ends with its guard, and whose lines can be waited for.
+//! This file runs a child process that ends with its guard, and waits for its lines.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long any one thing may take on a slow machine.
+/// The longest time that any step may take on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary under test, which cargo builds beside the tests and the benches.
@@ -23,13 +23,13 @@ pub fn scratch() -> PathBuf {
     directory
 }
 
-/// `target/debug`, above `deps/`, in which the running test or bench is.
+/// `target/debug`, above the `deps/` of the running test or bench.
 fn output_directory() -> PathBuf {
     let this = std::env::current_exe().unwrap();
     this.ancestors().nth(2).unwrap().to_path_buf()
 }
 
-/// Ends the process when it is dropped.
+/// A process that ends when this value is dropped.
 pub struct Process(pub Child);
 
 impl Process {
@@ -56,8 +56,8 @@ impl Process {
         assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
     }
 
-    /// A figure that the system keeps of the process (proc_pid_status(5)): what it has in memory now (`VmRSS:`), or had at most (`VmHWM:`), in KiB;
-    /// how many threads (`Threads:`).
+    /// A number from the kernel's status of the process (proc_pid_status(5)): present memory in KiB (`VmRSS:`), peak
+    /// memory in KiB (`VmHWM:`), or threads (`Threads:`).
     pub fn figure(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
         let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -68,7 +68,7 @@ impl Process {
         fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap().count()
     }
 
-    /// Time that its threads have had a processor (proc_pid_stat(5)).
+    /// CPU time of the process (proc_pid_stat(5)).
     pub fn processor(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -141,7 +141,7 @@ impl Lines {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || state.ended {
                 let lines = state.lines.join("\n");
-                // Who shows them once more, and ends the process, must not find the lock broken.
+                // A panic must not poison the lock, because the guard prints the lines and ends the process.
                 drop(state);
                 panic!("no {what} in:\n{lines}");
             }
@@ -165,7 +165,7 @@ impl Lines {
     }
 
     pub fn all(&self) -> String {
-        // Asked for by who fails while it waits, too.
+        // A test that has failed while waiting asks for the lines, too.
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).lines.join("\n")
     }
 }

@@ -1,4 +1,4 @@
-//! The proxy itself, as the operator starts it: the binary with a configuration file.
+//! This file starts the proxy as the operator does: the binary with a configuration file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,14 +21,14 @@ use crate::stacks::{Start, TLS_1_0, Version, old, openssl};
 pub struct Proxy {
     pub process: Process,
     pub log: Lines,
-    /// Where it keeps what it keeps.
+    /// The state directory.
     pub state: PathBuf,
     directory: TempDir,
     addresses: BTreeMap<String, SocketAddr>,
 }
 
 impl Proxy {
-    /// Starts with this configuration; `state_directory` and the log's form are set here.
+    /// Starts the proxy with this configuration; `state_directory` and the log's form are set here.
     pub fn start(configuration: &str) -> Self {
         Self::start_at("info", configuration)
     }
@@ -37,13 +37,14 @@ impl Proxy {
         Self::start_with(None, level, configuration)
     }
 
-    /// With a state directory that was there before, and outlives it.
+    /// Starts the proxy with an existing state directory, which outlives it.
     pub fn start_with(state: Option<&Path>, level: &str, configuration: &str) -> Self {
         let command = Command::new(program());
         Self::start_by(command, state, level, configuration, None)
     }
 
-    /// Started by this command, and with this reader of standard error: its own standard input and what it has read.
+    /// Starts the proxy by this command. The reader of standard error comes as its own standard input and the lines
+    /// read.
     pub fn start_by(
         mut command: Command,
         state: Option<&Path>,
@@ -107,12 +108,12 @@ impl Proxy {
         openssl(self.address(listener), Start::Implicit, |tls| old(tls, Version::Tls1_0, "AES128-SHA")).unwrap()
     }
 
-    /// Puts another configuration in the place of the one it runs with; [`Self::reload`] has it taken.
+    /// Replaces the configuration file; [`Self::reload`] makes the proxy take it.
     pub fn configure(&self, configuration: &str) {
         fs::write(self.configuration(), text(&self.state, "info", configuration)).unwrap();
     }
 
-    /// `packetboat reload`: its exit code, and what it says.
+    /// Runs `packetboat reload`; returns its exit code and output.
     pub fn reload(&self) -> (i32, String) {
         let output = self.reload_command().output().unwrap();
         let said = [output.stdout, output.stderr].concat();
@@ -126,20 +127,20 @@ impl Proxy {
         command
     }
 
-    /// Where the page and metrics are.
+    /// The address of the page and the metrics.
     pub fn admin(&self) -> SocketAddr {
         let line = self.log.wait_for("line of the page", |line| line.contains("the page is at http://"));
         line.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap()
     }
 
-    /// The body that the page, the metrics or the inventory answer with.
+    /// The body of the answer from the page, the metrics or the inventory.
     pub fn get(&self, path: &str) -> String {
         let output = Command::new("curl").args(["-sS", &format!("http://{}{path}", self.admin())]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// `/metrics`, without the help of another process, because there may be none.
+    /// `/metrics`, fetched without another process, which the test may forbid.
     pub fn metrics(&self) -> String {
         let mut stream = tcp(self.admin());
         stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
@@ -155,12 +156,12 @@ impl Proxy {
         sum(&self.metrics(), name, labels)
     }
 
-    /// Connections that are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         usize::try_from(self.metric("packetboat_connections_open", "")).unwrap()
     }
 
-    /// Waits until so many are open.
+    /// Waits until this many connections are open.
     pub fn until_open(&self, count: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -173,7 +174,7 @@ impl Proxy {
         }
     }
 
-    /// Waits until it has as many open files as before, or fewer.
+    /// Waits until the proxy has as many open files as before, or fewer.
     pub fn until_files(&self, before: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.process.open_files() > before {
@@ -183,7 +184,7 @@ impl Proxy {
         }
     }
 
-    /// The page's own data.
+    /// The data behind the page.
     pub fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.get("/status.json")).unwrap()
     }
@@ -205,7 +206,7 @@ impl Proxy {
         self.state.clone()
     }
 
-    /// Waits until so many lines of its log hold this.
+    /// Waits until this many lines of the log contain this text.
     pub fn logs(&self, count: usize, text: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.log.count(|line| line.contains(text)) < count {
@@ -236,7 +237,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A whole file.
+/// A complete configuration file.
 fn text(state: &Path, level: &str, configuration: &str) -> String {
     let admin = if configuration.contains("[admin]") { "" } else { "[admin]\nlisten = [\"127.0.0.1:0\"]\n" };
     format!("state_directory = {state:?}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n{admin}{configuration}")
@@ -249,7 +250,8 @@ pub fn sum(metrics: &str, name: &str, labels: &str) -> u64 {
     values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
 }
 
-/// `[upstream.NAME]`, a mail server on loopback whose certificate comes from `ca.pem` in this directory; with more lines.
+/// `[upstream.NAME]`, a mail server on loopback with additional lines. Its certificate comes from `ca.pem` in this
+/// directory.
 pub fn upstream(name: &str, [imap, pop3]: [u16; 2], directory: &Path, more: &str) -> String {
     let roots = directory.join("ca.pem");
     format!(
@@ -271,13 +273,14 @@ pub fn listener(name: &str, protocol: &str, entry: &str, more: &str) -> String {
     translating_listener(name, protocol, entry, &format!("logins = \"pass-through\"\n{more}"))
 }
 
-/// The same for devices of the configuration.
+/// A listener on a free loopback port that translates logins.
 pub fn translating_listener(name: &str, protocol: &str, entry: &str, more: &str) -> String {
     format!(
         "[[listener]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\nlisten = [\"127.0.0.1:0\"]\nentry = \"{entry}\"\n{more}\n"
     )
 }
 
-/// A distribution's policy, which must have no say: it forbids TLS 1.0, and stops every program that reads it.
+/// A distribution's OpenSSL policy, which packetboat must ignore: it forbids TLS 1.0, and stops every program that
+/// reads it.
 const POLICY: &str = "config_diagnostics = 1\nopenssl_conf = all\n[all]\nssl_conf = ssl\nno_such_module = x\n\
     [ssl]\nsystem_default = policy\n[policy]\nMinProtocol = TLSv1.2\nCipherString = DEFAULT@SECLEVEL=2\n";

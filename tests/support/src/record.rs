@@ -1,4 +1,4 @@
-//! TLS on the wire, by hand: records, a ClientHello with whatever in it, and what is answered.
+//! This file speaks TLS by hand: records, any ClientHello, and the replies.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -26,10 +26,10 @@ pub struct Record {
     pub body: Vec<u8>,
 }
 
-/// The end that came instead of the expected record.
+/// The end that came in place of the expected record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// In clear: its level and description (RFC 5246 §7.2).
+    /// An alert in clear: its level and description (RFC 5246 §7.2).
     Alert(u8, u8),
     Closed,
     Reset,
@@ -37,7 +37,7 @@ pub enum Ending {
 
 pub struct Records {
     stream: Socket,
-    /// Handshake octets of which no message has been made yet.
+    /// Handshake octets that are not part of a message yet.
     handshake: Vec<u8>,
 }
 
@@ -46,12 +46,12 @@ impl Records {
         Self { stream: tcp(address), handshake: Vec::new() }
     }
 
-    /// A peer that has gone may be written to in vain.
+    /// Sends the octets, and ignores a peer that has gone.
     pub fn send(&mut self, octets: &[u8]) {
         let _ = self.stream.write_all(octets);
     }
 
-    /// The same, where it matters whether the peer has gone.
+    /// Sends the octets; returns an error if the peer has gone.
     pub fn try_send(&mut self, octets: &[u8]) -> io::Result<()> {
         self.stream.write_all(octets)
     }
@@ -64,7 +64,7 @@ impl Records {
         self.send(&record(kind, version, body));
     }
 
-    /// Nothing more comes from here.
+    /// Closes this half.
     pub fn half_close(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
@@ -77,7 +77,7 @@ impl Records {
         Ok(Record { kind: head[0], version: u16::from_be_bytes([head[1], head[2]]), body })
     }
 
-    /// All that still comes.
+    /// All records up to the end.
     pub fn rest(&mut self) -> (Vec<Record>, Ending) {
         let mut records = Vec::new();
         loop {
@@ -88,7 +88,7 @@ impl Records {
         }
     }
 
-    /// The next handshake message, with its head.
+    /// The next handshake message, with its header.
     pub fn message(&mut self) -> Result<Vec<u8>, Ending> {
         loop {
             if let [_, high, middle, low, ..] = self.handshake[..] {
@@ -120,7 +120,7 @@ pub fn record(kind: u8, version: u16, body: &[u8]) -> Vec<u8> {
     [&[kind][..], &version.to_be_bytes(), &length, body].concat()
 }
 
-/// A ClientHello to be (RFC 5246 §7.4.1.2).
+/// A ClientHello under construction (RFC 5246 §7.4.1.2).
 #[derive(Clone, Debug)]
 pub struct Hello {
     pub version: u16,
@@ -132,7 +132,8 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// With what a client of this version cannot do without; [`Self::new`] with TLS 1.3 asks for that version alone.
+    /// A ClientHello with everything that a client of this version needs. With TLS 1.3, [`Self::new`] asks for that
+    /// version alone.
     pub fn new(version: u16, suites: &[u16]) -> Self {
         let mut random = [0; 32];
         openssl::rand::rand_bytes(&mut random).unwrap();
@@ -145,15 +146,15 @@ impl Hello {
             extensions: Vec::new(),
         };
         if version >= TLS1_0 {
-            // P-256, X25519; uncompressed points.
+            // The groups are P-256 and X25519; points are uncompressed.
             hello = hello.with(10, &[0, 4, 0, 23, 0, 29]).with(11, &[1, 0]);
         }
         if version >= TLS1_2 {
-            // PSS, PKCS #1 and ECDSA with SHA-256.
+            // The algorithms are PSS, PKCS #1 and ECDSA, with SHA-256.
             hello = hello.with(13, &[0, 6, 8, 4, 4, 1, 4, 3]);
         }
         if version == TLS1_3 {
-            // X25519's base point serves as a key of ours where nothing is to be decrypted.
+            // X25519's base point serves as our key, because nothing is decrypted.
             let mut share = [0; 38];
             share[..7].copy_from_slice(&[0, 36, 0, 29, 0, 32, 9]);
             hello = hello.with(43, &[2, 3, 4]).with(51, &share);
@@ -172,7 +173,7 @@ impl Hello {
         self
     }
 
-    /// With its head.
+    /// The handshake message, with its header.
     pub fn message(&self) -> Vec<u8> {
         let mut body = self.version.to_be_bytes().to_vec();
         body.extend(self.random);
@@ -195,7 +196,7 @@ impl Hello {
         message(1, &body)
     }
 
-    /// In one record. Its version is TLS 1.0, as clients send it, or older.
+    /// The ClientHello in one record. The record's version is TLS 1.0, as clients send it, or older.
     pub fn record(&self) -> Vec<u8> {
         record(HANDSHAKE, self.version.min(TLS1_0), &self.message())
     }
@@ -209,7 +210,7 @@ pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 
 #[derive(Clone, Debug)]
 pub struct ServerHello {
-    /// The version of `supported_versions`, where that is there.
+    /// The version from `supported_versions` if that extension is there, otherwise from the message.
     pub version: u16,
     pub random: Vec<u8>,
     pub session: Vec<u8>,
@@ -219,7 +220,7 @@ pub struct ServerHello {
 }
 
 impl ServerHello {
-    /// The parts of a message with its head.
+    /// Parses a message with its header.
     pub fn parse(message: &[u8]) -> Self {
         assert_eq!(message[0], 2, "not a ServerHello");
         let mut body = Cursor(&message[4..]);
@@ -248,7 +249,7 @@ impl ServerHello {
     }
 }
 
-/// The answer to a ClientHello.
+/// Sends a ClientHello and returns the answer to it.
 pub fn answer(address: SocketAddr, hello: &Hello) -> Result<ServerHello, Ending> {
     answer_to(address, &hello.record())
 }
@@ -259,7 +260,7 @@ pub fn answer_to(address: SocketAddr, octets: &[u8]) -> Result<ServerHello, Endi
     wire.message().map(|message| ServerHello::parse(&message))
 }
 
-/// Reads what is there, and panics where it is not.
+/// A reader of octets that panics when they run out.
 pub struct Cursor<'a>(pub &'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -273,13 +274,13 @@ impl<'a> Cursor<'a> {
         u16::from_be_bytes(self.take(2).try_into().unwrap())
     }
 
-    /// Octets behind a length of so many octets.
+    /// A vector whose length stands in the `head` octets before it.
     pub fn vector(&mut self, head: usize) -> &'a [u8] {
         let length = self.take(head).iter().fold(0, |length, octet| length * 256 + usize::from(*octet));
         self.take(length)
     }
 
-    /// A list of numbers behind a length of so many octets.
+    /// A list of numbers whose length stands in the `head` octets before it.
     pub fn numbers(&mut self, head: usize) -> Vec<u16> {
         self.vector(head).chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()
     }

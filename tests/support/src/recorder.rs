@@ -1,5 +1,6 @@
-//! A mail server that writes down all that it hears, and says yes. Message 8 is long, and message 9 is shorter than it says of it
-//! (IMAP), or has no end (POP3).
+//! This file plays a mail server that records its input and accepts everything.
+//!
+//! Message 8 is long. Message 9 is shorter than announced (IMAP), or has no end (POP3).
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
@@ -28,12 +29,12 @@ impl Recorder {
         Self { directory, imap, pop3, heard }
     }
 
-    /// All that it has heard, in clear.
+    /// All recorded input, in clear.
     pub fn heard(&self) -> String {
         String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
     }
 
-    /// `[upstream.NAME]`
+    /// `[upstream.NAME]` of this server.
     pub fn upstream(&self, name: &str) -> String {
         assert!(self.directory.path().join("ca.pem").exists());
         proxy::upstream(name, [self.imap, self.pop3], self.directory.path(), "")
@@ -66,7 +67,7 @@ impl Heard {
     }
 }
 
-/// No system's buffers hold as much.
+/// The length of message 8, which exceeds any socket buffer.
 const LONG: usize = 16 << 20;
 
 fn imap(heard: &mut Heard) {

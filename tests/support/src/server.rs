@@ -1,4 +1,4 @@
-//! Mail servers that misbehave as a test wants them to.
+//! This file has mail servers that misbehave as a test wants them to.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,12 +8,12 @@ use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVersion};
 use crate::certificates::Certificates;
 use crate::connection::TlsStream;
 
-/// Serves each connection with the function; its port. The thread ends with the test.
+/// Serves each connection with the function; returns the port. The thread ends with the test.
 pub fn plain(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
     plain_at("127.0.0.1:0", serve)
 }
 
-/// The same at another address.
+/// Serves at another address.
 pub fn plain_at(address: &str, serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind(address).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -25,7 +25,7 @@ pub fn plain_at(address: &str, serve: impl Fn(TcpStream) + Send + 'static) -> u1
     port
 }
 
-/// The same behind TLS of at most this version; connections that do not get through the handshake are dropped.
+/// Serves over TLS of at most this version; drops connections that fail the handshake.
 pub fn tls(certificates: &Certificates, newest: SslVersion, serve: impl Fn(TlsStream) + Send + 'static) -> u16 {
     tls_at("127.0.0.1:0", certificates, newest, serve)
 }
@@ -38,7 +38,7 @@ pub fn threads(certificates: &Certificates, serve: impl Fn(TlsStream) + Clone + 
     })
 }
 
-/// The same at another address.
+/// Serves over TLS at another address.
 pub fn tls_at(
     address: &str,
     certificates: &Certificates,
@@ -66,25 +66,25 @@ pub fn context(certificates: &Certificates, set: impl FnOnce(&mut SslContextBuil
     context.build()
 }
 
-/// Says this, and then what the peer says is read until it closes.
+/// Sends these words, then reads until the peer closes.
 pub fn say(mut stream: impl Read + Write, words: &str) {
     let _ = stream.write_all(words.as_bytes());
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
-/// An IMAP server that agrees to everything, until the peer closes.
+/// Plays an IMAP server that agrees to everything, until the peer closes.
 pub fn agree(mut stream: TlsStream) {
     let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n");
     answer(stream);
 }
 
-/// The same without capabilities, which a device is passed through to by LOGIN.
+/// Plays the same server without capabilities, so that devices are passed through by LOGIN.
 pub fn take_passwords(mut stream: TlsStream) {
     let _ = stream.write_all(b"* OK ready\r\n");
     answer(stream);
 }
 
-/// Answers OK to whatever comes, up to LOGOUT.
+/// Answers every command with OK, up to LOGOUT.
 pub fn answer(mut stream: TlsStream) {
     answer_by(&mut stream, |_| Some("OK done"));
 }
@@ -116,7 +116,7 @@ pub fn judge(mut stream: TlsStream, password: &str, wrong: impl Fn()) {
     });
 }
 
-/// Reads up to the next line end; the line.
+/// Reads up to the next line end; returns the line.
 pub fn hear(stream: &mut impl Read) -> String {
     let mut line = Vec::new();
     let mut octet = [0];
@@ -126,7 +126,7 @@ pub fn hear(stream: &mut impl Read) -> String {
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// Answers one token request (RFC 6749 §5.1), whatever it is, with this access token.
+/// Answers one token request (RFC 6749 §5.1) with this access token, whatever it asks.
 pub fn hand_out(mut stream: TlsStream, token: &str) {
     let mut length = 0;
     loop {

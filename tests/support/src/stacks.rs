@@ -1,4 +1,4 @@
-//! The TLS stacks that play devices, each as old as it can be made.
+//! This file has the TLS stacks that play devices, each configured as old as possible.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::process::scratch;
 /// A device's TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stack {
-    /// The OpenSSL that is linked in, with everything old switched on.
+    /// The linked OpenSSL, with everything old switched on.
     Openssl { version: Version, ciphers: &'static str },
     /// Debian's `openssl s_client`, with its own policy lowered.
     SClient(&'static str),
@@ -24,7 +24,7 @@ pub enum Stack {
     Gnutls,
     /// mbedTLS at TLS 1.0.
     Mbedtls,
-    /// Java, which sends its ClientHello in SSLv2 format and means TLS 1.0.
+    /// Java, whose ClientHello has the SSLv2 format and asks for TLS 1.0.
     JavaSslv2Hello,
 }
 
@@ -47,18 +47,18 @@ impl Version {
     }
 }
 
-/// How a device gets into TLS: at once, or by STARTTLS or STLS of a protocol.
+/// The way into TLS: at once, or by STARTTLS or STLS of a protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Implicit,
     StartTls(&'static str),
 }
 
-/// As most old devices are.
+/// The stack of most old devices.
 pub const TLS_1_0: Stack = Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" };
 
 impl Stack {
-    /// Connects and shakes hands. Behind STARTTLS the greeting has been read.
+    /// Connects and shakes hands; with STARTTLS the greeting has been read before.
     pub fn connect(self, address: SocketAddr, start: Start) -> Device {
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         match self {
@@ -113,7 +113,7 @@ pub fn java(address: SocketAddr, start: Start, protocols: &str, ciphers: &str) -
     Device::over(Program::start(&mut command))
 }
 
-/// The linked-in OpenSSL as a client, configured by the test.
+/// Connects with the linked OpenSSL as a client that the test configures.
 pub fn openssl(
     address: SocketAddr,
     start: Start,
@@ -133,14 +133,14 @@ pub fn context(configure: impl FnOnce(&mut SslContextBuilder)) -> SslContext {
     context.build()
 }
 
-/// One version, and these cipher suites.
+/// Limits a context to one version and these cipher suites.
 pub fn old(context: &mut SslContextBuilder, version: Version, ciphers: &str) {
     context.set_min_proto_version(Some(version.ssl())).unwrap();
     context.set_max_proto_version(Some(version.ssl())).unwrap();
     context.set_cipher_list(ciphers).unwrap();
 }
 
-/// A connection on which TLS is the next thing.
+/// A connection on which TLS begins next.
 pub fn started(address: SocketAddr, start: Start) -> Socket {
     let mut stream = tcp(address);
     if let Start::StartTls(protocol) = start {
@@ -152,7 +152,7 @@ pub fn started(address: SocketAddr, start: Start) -> Socket {
     stream
 }
 
-/// Octet by octet, so that nothing behind the line is taken.
+/// Reads a line octet by octet, so that nothing after it is consumed.
 pub fn raw_line(stream: &mut impl Read) -> String {
     let mut line = Vec::new();
     let mut octet = [0];

@@ -1,5 +1,4 @@
-//! What a system does to a process: a reader of its log that stops, no new threads, and a file system
-//! that hangs.
+//! This file puts a process under strain: a log reader that stops, no new threads, and a file system that hangs.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -12,7 +11,7 @@ use rustix::fs::minor;
 
 use crate::process::{Lines, PATIENCE, Process, program};
 
-/// The reader of a pipe, which SIGSTOP keeps from reading.
+/// A reader of a pipe, which SIGSTOP keeps from reading.
 pub fn reader() -> (Process, Stdio, Lines) {
     let mut reader = Process::start(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()));
     let lines = Lines::of(reader.0.stdout.take().unwrap());
@@ -28,7 +27,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The binary under a user of its own, who may read all the same: RLIMIT_NPROC does not hold for root.
+/// Runs the binary as another user that can still read its files, because RLIMIT_NPROC does not bind root.
 pub fn as_another_user(user: u32, threads: usize) -> Command {
     let mut command = Command::new("prlimit");
     let user = user.to_string();
@@ -38,8 +37,8 @@ pub fn as_another_user(user: u32, threads: usize) -> Command {
     command
 }
 
-/// Sets how many threads the user of a process may have from now on, and at most (RLIMIT_NPROC), as that user, who needs no
-/// right for that (prlimit(2)). What is there already stays.
+/// Sets the limit of threads for a process's user, soft and hard (RLIMIT_NPROC). The call runs as that user, who needs
+/// no privilege for it (prlimit(2)), and ends no existing thread.
 pub fn allow_threads(process: &Process, user: u32, threads: RangeInclusive<usize>) {
     let (user, id) = (user.to_string(), process.0.id().to_string());
     let mut command = Command::new("setpriv");
@@ -48,11 +47,11 @@ pub fn allow_threads(process: &Process, user: u32, threads: RangeInclusive<usize
     assert!(status.unwrap().success(), "{command:?}");
 }
 
-/// A file system in user space, whose program SIGSTOP has hang, as a network file system without its server does.
+/// A file system in user space that hangs while its program is stopped, like a network file system without its server.
 pub struct Hanging {
     directory: tempfile::TempDir,
     program: Process,
-    /// A file with the number of requests.
+    /// A file that holds the number of requests.
     waiting: PathBuf,
 }
 
@@ -65,7 +64,7 @@ impl Hanging {
         fs::create_dir(at("control")).unwrap();
         fs::write(at("behind/there"), "").unwrap();
         let mut command = Command::new("bindfs");
-        // Nothing is remembered, so that each access asks.
+        // The kernel caches nothing, so that each access asks the file system.
         command.args(["-f", "-o", "entry_timeout=0,attr_timeout=0,negative_timeout=0"]);
         let program = Process::start(command.arg(at("behind")).arg(at("mounted")));
         until("mount by FUSE (/dev/fuse, root)", || at("mounted/there").exists());
@@ -76,8 +75,8 @@ impl Hanging {
         Self { directory, program, waiting }
     }
 
-    /// Hangs from here on. A request that the program has read already could not be killed, nor could its process: it stops
-    /// between two.
+    /// Hangs the file system from here on. It stops between two requests, because a process whose request is half
+    /// served cannot be killed.
     pub fn hang(&self) {
         until("moment without a request", || {
             self.program.signal("STOP");
@@ -93,7 +92,7 @@ impl Hanging {
         self.program.signal("CONT");
     }
 
-    /// Requests that wait, or are being answered.
+    /// The number of requests that wait or are being answered.
     pub fn requests(&self) -> usize {
         fs::read_to_string(&self.waiting).unwrap().trim().parse().unwrap()
     }
@@ -103,12 +102,12 @@ impl Hanging {
         self.directory.path().join("mounted")
     }
 
-    /// The same directory, which never hangs.
+    /// The same directory without the file system, which never hangs.
     pub fn behind(&self) -> PathBuf {
         self.directory.path().join("behind")
     }
 
-    /// A file for its owner alone.
+    /// A file that only its owner can read.
     pub fn file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.behind().join(name);
         fs::write(&path, content).unwrap();
@@ -125,7 +124,7 @@ impl Drop for Hanging {
     }
 }
 
-/// Makes a directory that is this user's alone.
+/// Makes a directory for this user alone.
 pub fn directory_of(user: u32, path: &Path) {
     fs::create_dir_all(path).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();

@@ -1,7 +1,7 @@
-//! A TLS client by hand, of versions 1.0 to 1.2 with AES-CBC: it can do what no library lets a client do.
+//! This TLS client, written by hand for versions 1.0 to 1.2 with AES-CBC, does what no library lets a client do.
 //!
-//! Static RSA with `TLS_RSA_WITH_AES_128_CBC_SHA`, and P-256 with `TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256`, which is the
-//! one suite of the profile `modern` with CBC.
+//! It has static RSA with `TLS_RSA_WITH_AES_128_CBC_SHA`, and P-256 with `TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256`, the
+//! only CBC suite of the profile `modern`.
 
 use std::net::SocketAddr;
 
@@ -20,20 +20,20 @@ use crate::record::{
     record,
 };
 
-/// TLS_RSA_WITH_AES_128_CBC_SHA.
+/// The code of TLS_RSA_WITH_AES_128_CBC_SHA.
 pub const RSA_SHA: u16 = 0x002f;
-/// TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256.
+/// The code of TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256.
 pub const ECDHE_SHA256: u16 = 0xc027;
 
 pub struct Client {
     pub wire: Records,
     pub server: ServerHello,
     pub hello: Hello,
-    /// The server's certificate's.
+    /// The public key of the server's certificate.
     pub rsa: Rsa<Public>,
     version: u16,
     suite: u16,
-    /// The server's ephemeral key, where it has one.
+    /// The server's ephemeral key, if it has one.
     point: Vec<u8>,
     transcript: Vec<u8>,
     master: Vec<u8>,
@@ -47,13 +47,13 @@ pub struct Client {
 struct Half {
     mac_key: Vec<u8>,
     key: Vec<u8>,
-    /// The last block that went over the wire, for TLS 1.0.
+    /// The last block on the wire, which is the next IV in TLS 1.0.
     chain: Vec<u8>,
     sequence: u64,
 }
 
 impl Client {
-    /// As far as ServerHelloDone.
+    /// Begins a handshake, up to ServerHelloDone.
     pub fn begin(address: SocketAddr, version: u16, suite: u16) -> Self {
         Self::with(address, Hello::new(version, &[suite]))
     }
@@ -77,7 +77,7 @@ impl Client {
         let rsa = X509::from_der(leaf).unwrap().public_key().unwrap().rsa().unwrap();
         let point = if suite == ECDHE_SHA256 {
             let exchange = take(&mut wire);
-            // A named curve, P-256 (RFC 8422 §5.4).
+            // The curve is a named one, P-256 (RFC 8422 §5.4).
             assert_eq!((exchange[0], &exchange[4..7]), (12, &[3, 0, 23][..]));
             Cursor(&exchange[7..]).vector(1).to_vec()
         } else {
@@ -100,7 +100,7 @@ impl Client {
         }
     }
 
-    /// The whole handshake. The messages that came in the server's last flight are given as well.
+    /// Does the whole handshake; also returns the types of the messages in the server's last flight.
     pub fn connect(address: SocketAddr, version: u16, suite: u16) -> Self {
         let mut client = Self::begin(address, version, suite);
         let flight = client.finish();
@@ -108,7 +108,7 @@ impl Client {
         client
     }
 
-    /// Goes on to the end of the handshake; the types of messages in the server's last flight.
+    /// Finishes the handshake; returns the types of the messages in the server's last flight.
     pub fn finish(&mut self) -> Vec<u8> {
         let (exchange, premaster) = self.key_exchange();
         let exchange = message(16, &exchange);
@@ -127,7 +127,7 @@ impl Client {
             if record.kind == CHANGE_CIPHER_SPEC {
                 break;
             }
-            // In front of it only NewSessionTicket could come (RFC 5077 §3.3).
+            // Only NewSessionTicket could precede it (RFC 5077 §3.3).
             assert_eq!(record.kind, HANDSHAKE, "{record:?}");
             flight.push(record.body[0]);
         }
@@ -137,7 +137,7 @@ impl Client {
         flight
     }
 
-    /// The body of an honest ClientKeyExchange, and what it hands over.
+    /// The body of an honest ClientKeyExchange, and the premaster secret.
     fn key_exchange(&self) -> (Vec<u8>, Vec<u8>) {
         if self.suite == RSA_SHA {
             let mut premaster = [7; 48];
@@ -180,7 +180,7 @@ impl Client {
         if self.suite == RSA_SHA { MessageDigest::sha1() } else { MessageDigest::sha256() }
     }
 
-    /// RFC 5246 §5; RFC 2246 §5 below it.
+    /// The PRF of RFC 5246 §5, or of RFC 2246 §5 below TLS 1.2.
     fn prf(&self, secret: &[u8], label: &[u8], seed: &[u8], length: usize) -> Vec<u8> {
         let seed = [label, seed].concat();
         if self.version == TLS1_2 {
@@ -200,13 +200,13 @@ impl Client {
         [hash(MessageDigest::md5()), hash(MessageDigest::sha1())].concat()
     }
 
-    /// Protects as it should be, and sends.
+    /// Protects a record correctly, and sends it.
     pub fn send(&mut self, kind: u8, body: &[u8]) {
         let record = self.sealed(kind, body);
         self.wire.send(&record);
     }
 
-    /// A record that is protected as it should be.
+    /// A correctly protected record.
     pub fn sealed(&mut self, kind: u8, body: &[u8]) -> Vec<u8> {
         let mac = self.mac(kind, body);
         let padding = 15 - (body.len() + mac.len()) % 16;
@@ -222,7 +222,7 @@ impl Client {
         mac(digest, &half.mac_key, half.sequence - 1, kind, version, body)
     }
 
-    /// Encrypts whole blocks, whatever is in them, and sends them.
+    /// Encrypts whole blocks with any content, and sends them.
     pub fn send_blocks(&mut self, kind: u8, blocks: &[u8]) {
         let record = self.sealed_blocks(kind, blocks);
         self.wire.send(&record);
@@ -285,14 +285,14 @@ impl Client {
         String::from_utf8(line).unwrap()
     }
 
-    /// The session is still good for something.
+    /// Checks that the session still answers commands.
     pub fn is_served(&mut self) {
         self.send(DATA, b"n NOOP\r\n");
         let line = self.line();
         assert!(line.starts_with("n OK"), "{line}");
     }
 
-    /// The alert that ends it, and nothing else.
+    /// Reads the fatal alert that ends the connection, and checks that nothing else comes.
     pub fn fatal_alert(&mut self) -> u8 {
         let (records, no) = self.receive_all();
         let [(ALERT, alert)] = records.as_slice() else { panic!("{records:?} {no:?}") };

@@ -1,4 +1,4 @@
-//! Devices whose logins are translated, each with an account and an identity of its own.
+//! This file has devices whose logins are translated, each with an account and an identity of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,12 +18,12 @@ pub fn proxy(dovecot: &Dovecot, devices: &str) -> Proxy {
 /// The password that the devices of these tests send.
 pub const DEVICE_PASSWORD: &str = "k7m2-xp9at-device";
 
-/// `[[device]]` with its login and this password, and what else is in it.
+/// `[[device]]` with its login, this password and additional lines.
 pub fn device(login: &str, account: &str, password: &str, more: &str) -> String {
     format!("[[device]]\nlogin = {login:?}\npasswords = [\"{}\"]\naccount = \"{account}\"\n{more}\n", hash(password))
 }
 
-/// `[account.NAME]` of this mailbox, and the identity that opens it.
+/// `[account.NAME]` of this mailbox, with the identity that opens it.
 pub fn account(name: &str, mailbox: &str, upstream: &str, issuer: &Issuer) -> String {
     account_of(name, mailbox, upstream, name) + &issuer.identity(name, mailbox)
 }
@@ -33,7 +33,7 @@ pub fn account_of(name: &str, mailbox: &str, upstream: &str, identity: &str) -> 
     format!("[account.{name}]\nmailbox = \"{mailbox}\"\nupstream = \"{upstream}\"\nidentity = \"{identity}\"\n")
 }
 
-/// Each takes its time, and they are the same few passwords again and again.
+/// The hash of a password, which is cached, because each takes its time and tests use the same few.
 fn hash(password: &str) -> String {
     static HASHES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     let mut hashes = HASHES.lock().unwrap_or_else(PoisonError::into_inner);

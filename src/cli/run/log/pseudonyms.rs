@@ -38,7 +38,7 @@ impl Pseudonyms {
             value.parse::<std::net::SocketAddr>().map_or(value.to_lowercase(), |source| source.ip().to_string());
         match &self.hash {
             Some(hash) => format!("p-{}", hash.of(&[value.as_bytes()]).short()),
-            // Without random octets nothing could be kept secret: then nothing is shown.
+            // Without random octets no pseudonym could stay secret, so none is shown.
             None => "p-".to_owned(),
         }
     }

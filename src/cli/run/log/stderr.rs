@@ -42,7 +42,7 @@ struct QueueState {
 }
 
 impl StandardError {
-    /// From now on a thread writes.
+    /// Starts the thread that writes the lines.
     ///
     /// # Errors
     /// The operating system refuses the thread.

@@ -231,7 +231,7 @@ impl Proof<'_> {
         for one in written.into_inner() {
             let hash = normalize::trimmed(one.get_ref()).to_owned();
             if !hash.starts_with("$argon2id$") {
-                // Not quoted: it is probably the password itself.
+                // The message does not quote the value, which is probably the password itself.
                 let message = format!("must be hashes that begin with $argon2id$; {ADVICE}");
                 self.problem(Some(one.span()), "device.passwords", &message);
             }

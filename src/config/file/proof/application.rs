@@ -21,7 +21,7 @@ impl Proof<'_> {
     ) -> String {
         let Provider { cloud, kind } = provider;
         let key = format!("identity.{name}.tenant");
-        // It stands in the default of each of these.
+        // The tenant is part of the default of each of these endpoints.
         let is_used = raw.token_endpoint.is_none()
             || (kind == GrantKind::AuthorizationCode && raw.authorization_endpoint.is_none())
             || (kind == GrantKind::DeviceCode && raw.device_endpoint.is_none());
@@ -51,7 +51,7 @@ impl Proof<'_> {
             !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.'))
         };
         if !is_one(&tenant) {
-            // What stands in an address and looks like a domain or an id is one, and nothing that is kept secret.
+            // Part of an address that looks like a domain or an id is not a secret, and may be repeated.
             let is_known = |meant: &&str| is_one(meant) && (meant.contains('.') || normalize::is_guid(meant));
             let message = match tenant_within(&tenant).filter(is_known) {
                 Some(meant) => format!("is no directory; write tenant = \"{meant}\""),

@@ -32,7 +32,7 @@ fn unnamed(config: &Config, translates: bool) -> Vec<(String, &'static str)> {
     unused.extend(
         upstreams
             .keys()
-            // Without accounts nothing can be translated yet, which is told when it is to start.
+            // Without accounts nothing can be translated yet; the start reports that.
             .filter(|_| !translates || !accounts.is_empty())
             .filter(|name| !passes_to(name) && !accounts.values().any(|account| account.upstream == **name))
             .map(|name| (format!("upstream.{name}"), "no listener and no account names it")),

@@ -8,7 +8,7 @@ use crate::proto::line::word;
 /// The class of the first line of a command, without its line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class<'a> {
-    /// There is no command on it.
+    /// The line has no command.
     Empty,
     /// The end of IDLE (RFC 2177 §3).
     Done,

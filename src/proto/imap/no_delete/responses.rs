@@ -51,7 +51,7 @@ impl NoDelete {
         self.position = match self.position {
             // The literal is not coming.
             Position::Announced(Literal { synchronising: true, .. }) | Position::Idle => Position::Start,
-            // It is coming all the same.
+            // The announced literal arrives nevertheless.
             Position::Announced(Literal { size, .. }) => Position::Dropped(Dropped::literal(size)),
             Position::Literal(_) => Position::OutOfStep,
             // Some servers do not wait for the line end.

@@ -11,7 +11,7 @@ use crate::proxy::connection::relay::Flow;
 
 /// One side.
 pub(super) struct End<S> {
-    /// None before the server is connected, during a TLS handshake, and once the side is lost.
+    /// The side's stream; `None` before the server is connected, during a TLS handshake, and once the side is lost.
     pub(super) stream: Option<S>,
     pub(super) half: Half,
 }
@@ -27,13 +27,13 @@ pub(super) struct Half {
     pub(super) stale: bool,
     /// Something is written and perhaps not flushed.
     pub(super) dirty: bool,
-    /// Its end was reported.
+    /// Whether its end was reported.
     pub(super) end_reported: bool,
 }
 
 /// The outcome of a read.
 pub(super) enum Filled {
-    /// So many octets have come; none: the side has closed just now.
+    /// This many octets have arrived; 0 means that the side has closed just now.
     Count(usize),
     /// There is no stream, no room, or nothing to read.
     Nothing,

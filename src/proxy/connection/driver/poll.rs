@@ -65,7 +65,7 @@ where
         if self.is_stopping && side == Side::Downstream {
             return Ok(false);
         }
-        // Nothing more is read until the outbox is written: a peer that does not read cannot fill our memory.
+        // Reading waits until the outbox is written, so that a peer that does not read cannot fill our memory.
         if !self.outbox.downstream.is_empty() || !self.outbox.upstream.is_empty() {
             return Ok(false);
         }

@@ -1,4 +1,4 @@
-//! Neither side keeps the other one from being read, however much it sends.
+//! These tests prove that neither side keeps the other one from being read, however much it sends.
 
 use std::io;
 use std::pin::Pin;
@@ -42,7 +42,7 @@ async fn both_sides_are_read_while_neither_pauses() {
     enough.await;
 }
 
-/// A stream that others write to, until it has octets without end and takes as many.
+/// A stream that never pauses once its input is full, and that takes every octet.
 struct Endless {
     stream: DuplexStream,
     is_endless: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! Deadlines once a side has closed, and those of the very end.
+//! These tests prove the deadlines after a side has closed, and those of the connection's end.
 
 use tokio::time::sleep;
 
@@ -11,7 +11,7 @@ async fn a_device_that_has_closed_its_half_is_answered_for_the_upstream_login_ti
         send(&mut peers.device, "b FETCH 1 ALL\r\n").await;
         peers.device.shutdown().await.unwrap();
         sleep(UPSTREAM_LOGIN_TIMEOUT - SECOND).await;
-        // An answer that goes on has as much time once more.
+        // The answer's next octets give it the same time once more.
         send(&mut peers.server, "* 1 FETCH (FLAGS ())\r\n").await;
         peers
     });
@@ -32,14 +32,14 @@ async fn a_device_that_has_closed_behind_logout_is_answered_for_the_close_timeou
     outcome.await.assert_ended(SECOND + CLOSE_TIMEOUT, "upstream_timeout");
 }
 
-/// The server is closed because the device has closed, and takes no note of it.
+/// The proxy closes the server's side after the device's, and the server ignores it.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_take_the_close_has_the_close_timeout_for_it() {
     let outcome = Fixture::new().with_stuck_close().serve(async |mut peers| {
         peers.log_in().await;
         peers.device.shutdown().await.unwrap();
         sleep(CLOSE_TIMEOUT - SECOND).await;
-        // Nothing is read before: that this comes is noted behind the close.
+        // The octets are not read before: the server's line arrives after the close.
         send(&mut peers.server, "* BYE\r\n").await;
         peers
     });
@@ -54,7 +54,7 @@ async fn a_device_that_does_not_close_is_waited_for_two_seconds() {
     let outcome = Fixture::new().serve(async |mut peers| {
         read_to(&mut peers.device, "ready").await;
         send(&mut peers.device, "a LOGOUT\r\n").await;
-        // What it sends still gives it no more time.
+        // Further octets of the server give it no more time.
         sleep(SECOND).await;
         send(&mut peers.device, "b NOOP\r\n").await;
         peers
@@ -78,7 +78,7 @@ async fn a_device_that_closes_is_waited_for_no_longer() {
     outcome.assert_left(SECOND);
 }
 
-/// Its pipe is full before the last line.
+/// The device's pipe is full before the last line.
 #[tokio::test(start_paused = true)]
 async fn a_device_that_does_not_take_the_last_line_has_the_close_timeout_for_it() {
     let outcome = Fixture::with(Protocol::Imap, 16).serve(async |peers| peers).await;

@@ -1,4 +1,4 @@
-//! Deadlines before the login and during it.
+//! These tests prove the deadlines before and during a login.
 
 use tokio::time::sleep;
 
@@ -70,13 +70,13 @@ async fn a_server_that_does_not_answer_the_login_costs_the_device_that_login() {
         let begun = Instant::now();
         send(&mut peers.device, "a LOGIN u p\r\n").await;
         sleep(UPSTREAM_LOGIN_TIMEOUT - SECOND).await;
-        // What it sends meanwhile gives it no more time.
+        // Octets that the server sends meanwhile give it no more time.
         send(&mut peers.server, "* OK ready\r\n").await;
         let answer = read_to(&mut peers.device, "a NO").await;
         let took = begun.elapsed();
         assert!(took >= UPSTREAM_LOGIN_TIMEOUT && took < UPSTREAM_LOGIN_TIMEOUT + MOMENT, "{took:?}");
         assert!(answer.contains("a NO [UNAVAILABLE]"), "{answer}");
-        // It may try again.
+        // The device may try again.
         send(&mut peers.device, "b NOOP\r\n").await;
         read_to(&mut peers.device, "b OK").await;
         peers

@@ -1,4 +1,4 @@
-//! Deadlines of a session, once device and server talk to each other.
+//! These tests prove the deadlines of a session after its login.
 
 use tokio::time::sleep;
 
@@ -40,7 +40,7 @@ async fn a_response_that_something_waits_for_has_the_upstream_login_timeout() {
         sleep(1000 * SECOND).await;
         send(&mut peers.device, "b LOGIN u p\r\n").await;
         sleep(UPSTREAM_LOGIN_TIMEOUT - SECOND).await;
-        // It goes on, and has as much time once more.
+        // The response goes on, and has as much time once more.
         send(&mut peers.server, "some of it").await;
         peers
     });
@@ -49,7 +49,7 @@ async fn a_response_that_something_waits_for_has_the_upstream_login_timeout() {
     assert!(outcome.device.contains("* BYE "), "{}", outcome.device);
 }
 
-/// The same where the device holds up the response: then the server is not to blame.
+/// The device holds the response up, so the server is not to blame.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_the_device_does_not_read_has_the_idle_timeout() {
     let terms = Terms::translated(Protocol::Imap, AccessSettings { probe: false, delete: true });
@@ -63,7 +63,7 @@ async fn a_response_that_the_device_does_not_read_has_the_idle_timeout() {
     outcome.await.assert_ended(IDLE_TIMEOUT, "idle_timeout");
 }
 
-/// Octets that neither go on nor come are no sign of life, whichever side does not take them.
+/// Octets that a peer does not take are no sign of life, whichever side it is.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_ends_the_session_after_the_idle_timeout() {
     let to_device = Fixture::with(Protocol::Imap, 256).serve(async |mut peers| {
@@ -95,7 +95,7 @@ async fn the_end_of_the_process_ends_a_session_at_once() {
     let outcome = outcome.await;
     outcome.assert_ended(200 * SECOND, "drained");
     assert!(outcome.device.contains("* BYE "), "{}", outcome.device);
-    // There is nobody left to wait for the device's close.
+    // The proxy does not wait for the device's close.
     outcome.assert_left(Duration::ZERO);
 }
 
@@ -145,7 +145,7 @@ async fn a_withdrawn_permission_gives_a_response_the_close_timeout_to_end() {
     outcome.await.assert_ended(5 * SECOND + CLOSE_TIMEOUT, "revoked");
 }
 
-/// The end of the process does not wait for that.
+/// The end of the process does not wait for a session that a reload ends.
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_process_ends_a_session_that_ends_for_a_reload() {
     let outcome = Fixture::new().serve(async |mut peers| {

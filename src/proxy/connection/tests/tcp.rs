@@ -1,4 +1,5 @@
-//! Deadlines of what needs a socket: handshakes, the PROXY header, and the way to a server.
+//! These tests prove the deadlines of everything that needs a socket: handshakes, the PROXY header, and dialling a
+//! server.
 //!
 //! The peers are silent once the clock is paused, so that nothing of the kernel's is waited for.
 
@@ -58,7 +59,7 @@ async fn a_balancer_that_announces_nobody_has_the_handshake_timeout() {
     assert_eq!(silence.device, "");
 }
 
-/// Its queue of connections is full, and the kernel answers no further one.
+/// The server's queue of connections is full, and the kernel answers no further one.
 #[tokio::test]
 async fn a_server_that_answers_no_connection_has_the_connect_timeout() {
     let socket = TcpSocket::new_v4().unwrap();
@@ -84,7 +85,8 @@ struct Silence {
 }
 
 impl Silence {
-    /// It was let go so long after, for this reason; metrics say so. Its time began before it fell silent.
+    /// Checks the time at which the device was let go, the reason, and the metrics. The device's time began before it
+    /// fell silent.
     fn assert(&self, after: Duration, reason: &str) {
         let Self { begun, silent_since, ended, .. } = *self;
         assert!(ended >= begun + after, "{:?} in place of {after:?}", ended - begun);
@@ -128,13 +130,13 @@ async fn serve_silence(listener: &str, script: impl AsyncFnOnce(&mut TcpStream))
     let begun = Instant::now();
     let (ended, silent_since) = tokio::join!(served, script);
     let mut octets = Vec::new();
-    // What the device has sent and nobody has read makes a reset of the close.
+    // Unread octets of the device turn the close into a reset.
     let _ = device.read_to_end(&mut octets).await;
     let device = String::from_utf8_lossy(&octets).into_owned();
     Silence { begun, silent_since, ended, device, metrics: process.metrics.text().unwrap() }
 }
 
-/// Dials a server that is silent: that fails so long after, for this reason.
+/// Dials a silent server, and checks the time and the reason of the failure.
 async fn assert_dial_fails(server: &TcpListener, after: Duration, kind: Kind) {
     let port = server.local_addr().unwrap().port();
     let text = configuration(Protocol::Imap, &format!("imap_port = {port}\n"), "entry = \"starttls\"\n");
@@ -148,7 +150,7 @@ async fn assert_dial_fails(server: &TcpListener, after: Duration, kind: Kind) {
     assert!(took >= after && took < after + MOMENT, "{took:?} in place of {after:?}");
 }
 
-/// A record of a handshake, and less of it than it says.
+/// The head of a handshake record, with fewer octets than it announces.
 const HALF_HELLO: &[u8] = &[22, 3, 1, 0, 100, 1, 0, 0, 96, 3, 1];
 /// The default limit.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ use openssl::error::ErrorStack;
 use crate::diagnostic::Diagnostic;
 use crate::state;
 
-/// Why a certificate cannot be loaded or made.
+/// A reason why a certificate cannot be loaded or made.
 #[derive(Debug)]
 pub struct Error {
     part: Part,
@@ -61,20 +61,20 @@ impl Error {
         self.part
     }
 
-    /// The same error about another part.
+    /// Returns the error for another part.
     #[must_use]
     pub(super) fn about(self, part: Part) -> Self {
         Self { part, ..self }
     }
 
-    /// The same error of the ECDSA certificate.
+    /// Returns the error for the ECDSA certificate.
     #[must_use]
     pub(super) fn about_ecdsa(self) -> Self {
         let part = if self.part == Part::Key { Part::EcdsaKey } else { Part::EcdsaChain };
         self.about(part)
     }
 
-    /// The same error with what mends it.
+    /// Returns the error with advice for its repair.
     #[must_use]
     pub(super) fn advise(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }

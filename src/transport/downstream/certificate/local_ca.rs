@@ -321,7 +321,7 @@ pub(super) const LAST_IN_32_BITS: i64 = 2_147_385_600;
 const YEARS: u32 = 10;
 /// The beginning of 2026: no clock that is right is behind it.
 const RELEASED: i64 = 1_767_225_600;
-/// In seconds.
+/// A day in seconds.
 const DAY: i64 = 24 * 60 * 60;
 /// Held while a certificate is made.
 const LOCK: &str = "certificates.lock";

@@ -1,4 +1,4 @@
-//! The cost of a process so far.
+//! This file reads the CPU time and memory of one process.
 
 use std::fs;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use crate::process::Process;
 use crate::proxy::Proxy;
 
-/// Watches one process.
+/// A process whose cost is read.
 pub struct Cost {
     id: u32,
     clock: ClockId,
@@ -21,8 +21,8 @@ impl Cost {
         Self { id, clock: clock_getcpuclockid(Pid::from_raw(id.try_into().unwrap())).unwrap() }
     }
 
-    /// CPU time of all its threads, user and system, in nanoseconds: what `/proc/PID/task/*/schedstat` adds up to, and
-    /// the threads that have ended besides. Its children would be missing, so it must have none.
+    /// CPU time of all threads, user and system, in nanoseconds, including threads that have ended. The sum comes from
+    /// `/proc/PID/task/*/schedstat`; children would be missing, so the process must have none.
     pub fn cpu(&self) -> Duration {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.id)).unwrap_or_default();
         assert!(children.is_empty(), "it has started others: {children}");
@@ -40,8 +40,8 @@ impl Cost {
     }
 }
 
-/// How often packetboat could save itself the greater half of the handshake with the server; the log of the very last
-/// session may not be there yet.
+/// The share of packetboat's handshakes with the server that resumed a session. The log line of the very last session
+/// may be missing yet.
 pub fn resumed(proxy: &Proxy) -> String {
     let ended = proxy.log.count(|line| line.contains("session ended"));
     let resumed = proxy.log.count(|line| line.contains("session ended") && line.contains(" resumed\""));

@@ -1,4 +1,4 @@
-//! The device of the bench: an IMAP client over TLS 1.0, as old as the devices that packetboat is for.
+//! The device of the bench is an IMAP client over TLS 1.0, as old as the devices that packetboat serves.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -14,16 +14,17 @@ pub struct Kind {
     context: SslContext,
 }
 
-/// The suite of every measure that does not say otherwise.
+/// The cipher suite of each measure that names no other.
 pub const SUITE: &str = "ECDHE-RSA-AES256-SHA";
 
 impl Kind {
-    /// TLS 1.0 with this suite, and without encrypt-then-MAC: that is from 2014 (RFC 7366), and no such device has it.
+    /// A device of TLS 1.0 with this suite. It has no encrypt-then-MAC, which is from 2014 (RFC 7366), so no such
+    /// device has it.
     pub fn old(suite: &str) -> Self {
         Self::with(suite, SslOptions::from_bits_retain(1 << 19))
     }
 
-    /// The same, but its OpenSSL is of today and offers encrypt-then-MAC: old settings, not an old device.
+    /// The same device with today's OpenSSL, which offers encrypt-then-MAC: its settings are old, its library is not.
     pub fn new_library(suite: &str) -> Self {
         Self::with(suite, SslOptions::empty())
     }
@@ -36,7 +37,7 @@ impl Kind {
         Self { context }
     }
 
-    /// Connects, shakes hands, and reads the greeting. With a session it must be resumed.
+    /// Connects, shakes hands, and reads the greeting. A given session must be resumed.
     pub fn connect(&self, address: SocketAddr, session: Option<&SslSession>) -> Imap {
         let mut ssl = Ssl::new(&self.context).unwrap();
         if let Some(session) = session {
@@ -49,7 +50,7 @@ impl Kind {
     }
 }
 
-/// For the next connection to resume.
+/// The TLS session that the next connection resumes.
 pub fn session(device: &Imap) -> SslSession {
     device.device.0.ssl().unwrap().session().unwrap().to_owned()
 }

@@ -1,4 +1,4 @@
-//! A whole translated session through packetboat and through email-oauth2-proxy, in turns, to the same simulator.
+//! This file runs a translated session through packetboat and email-oauth2-proxy, in turns, against the same simulator.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,7 +43,7 @@ pub fn measure() -> Option<[Figures; 3]> {
 
     println!("CPU of the proxy per session (TLS 1.2 {SUITE}: LOGIN, SELECT, FETCH of {SIZE} octets, LOGOUT), in ms");
     println!("median (quartiles) of {ROUNDS} rounds of {SESSIONS} sessions each, in turns\n");
-    // The token is fetched before anything is measured.
+    // The token is fetched before the first measurement.
     ways.iter().for_each(|(_, address, _)| session(*address));
     let mut figures = [(); 3].map(|()| Figures::default());
     for _ in 0..ROUNDS {
@@ -110,14 +110,14 @@ fn configuration(simulator: &Simulator, directory: &Path) -> String {
     )
 }
 
-/// email-oauth2-proxy, running.
+/// A running email-oauth2-proxy.
 struct Other {
     process: Process,
     address: SocketAddr,
     _directory: TempDir,
 }
 
-/// Starts it with the same certificate, application and mailbox, without its window.
+/// Starts email-oauth2-proxy without its window, with the same certificate, application and mailbox.
 fn start(python: &Path, script: &str, simulator: &Simulator, certificates: &Certificates) -> Other {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
@@ -147,10 +147,11 @@ fn start(python: &Path, script: &str, simulator: &Simulator, certificates: &Cert
     Other { process, address, _directory: directory }
 }
 
-/// As its own program does.
+/// A script that starts email-oauth2-proxy as its own program does.
 const PROGRAM: &str = "import emailproxy; emailproxy.App()";
-/// At every login it derives the key of its token store from the device's password: by PBKDF2, once for its present count
-/// of iterations and once for its oldest. Here both are one.
+/// A script that removes the cost of the key derivation. At every login email-oauth2-proxy derives its token store's
+/// key from the device's password by PBKDF2. It does so once for its present count of iterations and once for its
+/// oldest; here both are one.
 const PROGRAM_WITHOUT_KEY: &str = "import emailproxy
 emailproxy.Cryptographer.ITERATIONS = emailproxy.Cryptographer.LEGACY_ITERATIONS = 1
 emailproxy.App()";
@@ -159,7 +160,7 @@ const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
 const SECRET: &str = "the-bench-has-no-secrets";
 const MAILBOX: &str = "scan@contoso.example";
 const PASSWORD: &str = "k7m2xp9at";
-/// The cipher suite that both have at TLS 1.2.
+/// The cipher suite that both proxies use at TLS 1.2.
 const SUITE: &str = "ECDHE-RSA-AES128-GCM-SHA256";
 /// The size of the message, in octets.
 const SIZE: usize = 10 * 1024;

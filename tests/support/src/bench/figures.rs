@@ -1,6 +1,6 @@
-//! Figures with their spread.
+//! This file summarises repeated measurements by median and spread.
 
-// Each bench uses its part.
+// No bench uses all of these functions.
 #![allow(dead_code)]
 
 use std::fmt;
@@ -14,12 +14,12 @@ impl Figures {
         self.quantile(0.5)
     }
 
-    /// Round by round what is more here than there: what slows the machine down for a while slows down both.
+    /// The difference in each round. A disturbance of the machine slows both sides down and cancels out.
     pub fn beyond(&self, other: &Figures) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one - other).collect())
     }
 
-    /// Between which two the median of endless rounds lies, in 95 of 100 runs: by rank, whatever the distribution.
+    /// The 95 % confidence interval of the median, by rank, whatever the distribution.
     pub fn median_interval(&self) -> (f64, f64) {
         let margin = 0.98 / (self.0.len() as f64).sqrt();
         (self.quantile((0.5 - margin).max(0.0)), self.quantile((0.5 + margin).min(1.0)))

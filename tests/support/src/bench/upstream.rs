@@ -1,4 +1,4 @@
-//! The mail server of the bench: IMAP by script over TLS, in a process of its own.
+//! The mail server of the bench speaks scripted IMAP over TLS, in a process of its own.
 //!
 //! It resumes TLS sessions, takes every login (a password, or XOAUTH2 with any token), and has messages as large as one
 //! likes. Each of its ports speaks one version of TLS in records of one size.
@@ -19,16 +19,16 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::process::Process;
 
-/// How one port of the server speaks.
+/// The TLS of one port of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Manner {
-    /// As `1.3`.
+    /// The version, in the form `1.3`.
     pub tls: &'static str,
     /// Octets of plaintext in a record.
     pub record: usize,
 }
 
-/// TLS 1.3 in full records comes first: it is what everything but its own measures uses.
+/// The servers' ports. TLS 1.3 in full records comes first, because every measure without a manner of its own uses it.
 pub const MANNERS: [Manner; 4] = [
     Manner { tls: "1.3", record: 16 * 1024 },
     Manner { tls: "1.3", record: 4 * 1024 },
@@ -36,9 +36,10 @@ pub const MANNERS: [Manner; 4] = [
     Manner { tls: "1.2", record: 16 * 1024 },
 ];
 
-/// `FETCH n BODY[]` gives a message of so many octets.
+/// Sizes of the messages in octets; `FETCH n BODY[]` returns message n.
 pub const MESSAGES: [usize; 2] = [16 * 1024, 16 * 1024 * 1024];
-/// A SELECT of this mailbox says how many lines the next IDLE pushes, a millisecond apart: `push-500`.
+/// The prefix of mailboxes that push: after a SELECT of `push-500`, the next IDLE pushes 500 lines, a millisecond
+/// apart.
 pub const PUSHING: &str = "push-";
 
 /// The running process.
@@ -51,7 +52,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// This very program, as the server. It ends when its standard input does.
+    /// Starts this very program as the server. The server ends when its standard input does.
     pub fn start(directory: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
@@ -116,7 +117,7 @@ fn acceptor(directory: &Path, manner: Manner) -> TlsAcceptor {
         .with_single_cert(chain, key)
         .unwrap();
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
-    // rustls counts the record's head.
+    // rustls counts the record's header as well.
     config.max_fragment_size = Some(manner.record + 5);
     TlsAcceptor::from(Arc::new(config))
 }
@@ -126,7 +127,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor) {
         let (tcp, _) = listener.accept().await.unwrap();
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            // A proxy that leaves in the middle is none of the server's business; the device will tell.
+            // A proxy that leaves early is no error of the server; the device reports it.
             let _ = converse(tcp, &acceptor).await;
         });
     }

@@ -1,4 +1,5 @@
-//! A session in a wrapper that checks every call: the driver keeps the order of the contract, and the session its laws.
+//! This file wraps a session and checks every call: the driver keeps the contract's order, and the session keeps its
+//! laws.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -18,9 +19,9 @@ pub struct Seen {
     protocol: Protocol,
     /// Octets of either side that the session has neither consumed nor forwarded: downstream, upstream.
     pub unread: [Vec<u8>; 2],
-    /// Steps in a row that have changed the session's state alone.
+    /// Consecutive steps that changed only the session's state.
     in_place: usize,
-    /// The octets that the server has sent on its present connection, and that it was sent.
+    /// The octets that the server has sent on its present connection, and those that it was sent.
     from_server: Vec<u8>,
     to_server: Vec<u8>,
     /// The server has accepted a login of ours.
@@ -117,7 +118,7 @@ impl Session for Checked {
 }
 
 impl Seen {
-    /// The driver hands over all octets that are neither consumed nor forwarded, and new ones behind them.
+    /// The driver hands over all octets that are neither consumed nor forwarded, followed by new ones.
     fn receives(&mut self, side: Side, input: &[u8]) {
         let unread = &mut self.unread[side as usize];
         assert!(input.starts_with(unread), "{side:?}: {} in place of {}", readable(input), readable(unread));
@@ -135,27 +136,27 @@ impl Seen {
             Step::Read => {}
             Step::Consume(count) | Step::Act(count, _) => {
                 assert!(*count <= unread.len(), "law 2");
-                // Nothing but a change of state: that cannot go on for ever.
+                // A step of no octets changes only the state, which must not go on for ever.
                 self.in_place = if *count == 0 { self.in_place + 1 } else { 0 };
                 assert!(self.in_place < 4);
                 unread.drain(..*count);
             }
             Step::Forward(count) => {
                 assert!(*count > 0 && *count <= unread.len(), "law 2");
-                // Nobody's octets reach the other side before the server has accepted a login of ours.
+                // Octets of one side reach the other only after the server has accepted a login of ours.
                 assert!(self.is_accepted, "forwarded before login: {}", readable(&self.from_server));
                 self.in_place = 0;
                 unread.drain(..*count);
             }
         }
         if let Step::Act(_, Action::Authenticate(credentials)) = step {
-            // Nothing in them can end a line, or a field, towards the server.
+            // No octet in the credentials ends a line or a field towards the server.
             assert!(credentials.is_sane());
         }
     }
 
-    /// Whether the server has said yes to a login of ours, as one sees it who knows nothing of the session: in IMAP an
-    /// OK to one of our tags, in POP3 more than the greeting.
+    /// Whether the server has accepted a login of ours, judged without the session. In IMAP that is an OK to one of our
+    /// tags, in POP3 more than the greeting.
     fn has_accepted(&self) -> bool {
         let mut lines = self.from_server.split(|&octet| octet == b'\n').map(<[u8]>::to_ascii_uppercase);
         match self.protocol {
@@ -166,7 +167,7 @@ impl Seen {
         }
     }
 
-    /// Until then the server is sent nothing but our own commands.
+    /// Checks that the server gets only our own commands before that.
     fn check_own_words(&self) {
         if self.is_accepted {
             return;
@@ -175,15 +176,15 @@ impl Seen {
             let line = line.strip_suffix(b"\r\n").unwrap_or(line);
             let is_base64 = line.iter().all(|octet| octet.is_ascii_alphanumeric() || b"+/=*".contains(octet));
             let is_ours = OWN_WORDS.iter().any(|word| line.starts_with(word.as_bytes()));
-            // Behind a literal of our own the rest of LOGIN comes.
+            // The rest of LOGIN follows a literal of our own.
             let is_behind_literal = self.to_server.windows(3).any(|three| three == b"}\r\n");
             assert!(is_base64 || is_ours || is_behind_literal, "the server was sent {}", readable(line));
         }
     }
 }
 
-/// As they are made for the login (RFC 3501 §2.2.1 leaves them to the client).
+/// Our tags for the login (RFC 3501 §2.2.1 leaves them to the client).
 const OWN_TAGS: [&str; 5] = ["P1", "P2", "P3", "P4", "P5"];
-/// All that is sent to a server before it has let the device in.
+/// Our own commands before the server has let the device in.
 const OWN_WORDS: &[&str] =
     &["P1 ", "P2 ", "P3 ", "P4 ", "P5 ", "USER ", "PASS ", "AUTH ", "STLS", "CAPA", "QUIT", "STAT", "LIST", "NOOP"];

@@ -1,5 +1,5 @@
-//! A model of the relay after login, octet by octet and line by line, with no thought of speed. It is written from
-//! the RFCs and from the documented rewrites, and compared with the fast framing on the same traffic.
+//! This model of the relay after login works octet by octet and line by line, and is slow on purpose. It is written
+//! from the RFCs and the documented rewrites, and compared with the fast framing on the same traffic.
 //!
 //! All of the device's octets pass. Where its login was translated, further logins and what belongs to them do not;
 //! packetboat answers them. All of the server's octets pass, but for capabilities that do not hold between this
@@ -17,7 +17,7 @@ pub enum Model {
     Pop3(Pop3),
 }
 
-/// The octets that a side has been given so far, and those that it gets once its line is whole.
+/// The octets that a side has received so far, and those that it gets once its line is complete.
 #[derive(Default)]
 pub struct Passed {
     done: Vec<u8>,
@@ -25,7 +25,7 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// Takes an octet. Returns whether the line has its end now.
+    /// Takes an octet. Returns whether the line is complete.
     fn push(&mut self, octet: u8) -> bool {
         self.line.push(octet);
         octet == b'\n'
@@ -56,16 +56,15 @@ impl Model {
         }
     }
 
-    /// Notes that the server has closed. Packetboat sends nothing behind half a line.
+    /// Notes that the server has closed. Packetboat adds nothing after half a line.
     pub fn closed(&mut self) {
         if let Model::Pop3(pop3) = self {
             pop3.is_closed = true;
         }
     }
 
-    /// Compares what each side got with what it ought to have got, as far as it has come. Some of a line without its
-    /// end may be held back. Nothing of the device's octets is missing but what has not been read, and what was
-    /// refused.
+    /// Compares each side's received octets with the expected ones. The end of an unfinished line may be held back. The
+    /// device's octets are complete, except for unread and refused ones.
     pub fn compare(&self, device: &[u8], server: &[u8], unread: &[u8]) {
         let (passed, sent, held, refuses) = match self {
             Model::Imap(imap) => (&imap.passed, &imap.sent, imap.held(), imap.refuses),
@@ -83,7 +82,7 @@ impl Model {
         };
         assert!(is_right, "the device heard\n{}\nnot\n{}\n{}", shown(device), shown(&passed.done), shown(&passed.line));
         if refuses {
-            // A line passes once it is known to be none that is answered here.
+            // A line passes once packetboat knows that it will not answer the line itself.
             let all = [sent.as_slice(), held].concat();
             let more = all.strip_prefix(server).map(<[u8]>::len);
             let more = more.unwrap_or_else(|| panic!("the server heard\n{}\nof\n{}", shown(server), shown(&all)));
@@ -101,7 +100,7 @@ impl Model {
     }
 }
 
-/// The same words, without a last word that may go on.
+/// The words of the line, without a last word that may go on.
 fn whole_words(line: &[u8]) -> Vec<String> {
     let mut words = words(line);
     if !line.last().is_some_and(is_blank) {
@@ -114,7 +113,7 @@ fn is_blank(octet: &u8) -> bool {
     *octet <= b' ' || *octet == 0x7f
 }
 
-/// The words of a line as the most lenient server would find them, in upper case and without a byte order mark.
+/// The words of a line as the most lenient server would parse them, in upper case and without a byte order mark.
 fn words(line: &[u8]) -> Vec<String> {
     let words = line.split(is_blank).filter(|word| !word.is_empty());
     let trimmed = |word: &[u8]| {
@@ -129,24 +128,24 @@ fn words(line: &[u8]) -> Vec<String> {
 enum Place {
     #[default]
     Start,
-    /// In a line behind a literal.
+    /// The next octet is in a line after a literal.
     Continued,
     Literal(u64),
-    /// Behind COMPRESS: no text any more.
+    /// The next octet comes after COMPRESS, and is no text.
     Compressed,
 }
 
 #[derive(Default)]
 pub struct Imap {
-    /// Logins are answered here.
+    /// Whether packetboat answers logins here.
     refuses: bool,
     refusals: Vec<Vec<u8>>,
     behind_login: bool,
-    /// The literal that follows may be the one that was refused, of this size.
+    /// The size of the refused literal, which may follow all the same.
     behind_literal: Option<u64>,
     is_refused: bool,
     is_dropped: bool,
-    /// The octets of the server's that had passed at the start of each response. Packetboat's answers may stand
+    /// The count of the server's octets that had passed at the start of each response. Packetboat's answers may stand
     /// there.
     starts: Vec<usize>,
     sent: Vec<u8>,
@@ -154,9 +153,9 @@ pub struct Imap {
     device: Place,
     server: Place,
     command: Vec<u8>,
-    /// The tag of the command that goes on.
+    /// The tag of the unfinished command.
     tag: Vec<u8>,
-    /// The literal was announced, and the server may still refuse it (RFC 3501 §7.5).
+    /// Whether the literal was only announced, so that the server may refuse it (RFC 3501 §7.5).
     asks: bool,
     /// The tag of COMPRESS.
     compress: Option<Vec<u8>>,
@@ -173,12 +172,12 @@ impl Imap {
         self.commanded(octet);
     }
 
-    /// Returns the beginning of a line that is held back, to be answered here or not.
+    /// Returns the beginning of a line that is held back until its first words decide.
     fn held(&self) -> &[u8] {
         if self.device == Place::Start { &self.command } else { &[] }
     }
 
-    /// Decides whether the line passes, as soon as its first words are there.
+    /// Decides whether the line passes, once its first words are complete.
     fn decided(&mut self, octet: u8) {
         if octet == 0 && self.command.is_empty() {
             return;
@@ -211,12 +210,12 @@ impl Imap {
         }
     }
 
-    /// Reads the end of a dropped line. The literal that a login announces may come without being asked for.
+    /// Reads the end of a dropped line. The literal that a login announces may follow unasked.
     fn refused_literal(&mut self, line: &[u8]) {
         self.behind_literal = announced(line).filter(|(_, asks)| *asks && self.behind_login).map(|(size, _)| size);
     }
 
-    /// Returns whether the line that is being read may be the literal that was refused.
+    /// Returns whether the present line may be the refused literal.
     fn may_be_literal(&self, size: u64) -> bool {
         let line = &self.command[..self.command.len().min(1024)];
         let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -225,7 +224,7 @@ impl Imap {
         line.len() == size || line.get(size).is_some_and(is_blank)
     }
 
-    /// Returns the answer to the line that is being read, once it is known to be refused.
+    /// Returns the answer to the present line, once it is known to be refused.
     fn refusal(&self) -> Option<(Vec<u8>, &'static str, bool)> {
         let line = &self.command;
         let words = whole_words(line);
@@ -258,7 +257,7 @@ impl Imap {
             }
             Some(_) if self.behind_login && !is_known(verb) => Some((unknown, "no command here", true)),
             Some(_) => None,
-            // Beyond these octets nobody looks.
+            // Packetboat looks at no octets beyond these.
             None if line.len() == 1024 && !is_whole => Some((untagged(), "no command here", self.behind_login)),
             None if !is_whole || words.is_empty() || first == "DONE" => None,
             None if self.behind_login => Some((untagged(), "no command here", true)),
@@ -295,7 +294,7 @@ impl Imap {
                     }
                 }
                 self.device = match announced(&line) {
-                    // Nobody asks for it.
+                    // Packetboat does not ask for this literal.
                     Some((_, true)) if was_dropped => Place::Start,
                     Some((size, asks)) => {
                         self.asks = asks;
@@ -308,13 +307,13 @@ impl Imap {
         }
     }
 
-    /// Returns whether a device may have got this: `all` that passes, or up to the unfinished line, and packetboat's
-    /// own answers in their order, each where a response begins. Where the server has sent the same words, either may
-    /// have come first.
+    /// Returns whether a device may have received this: `all` the server's octets with packetboat's answers in their
+    /// order, each where a response begins. The last line may be unfinished. Where both have sent the same words,
+    /// either may have come first.
     fn could_be_heard(&self, all: &[u8], heard: &[u8]) -> bool {
         let now = if self.server == Place::Start { self.passed.done.len() } else { 0 };
         let is_start = |at: usize| at == now || self.starts.binary_search(&at).is_ok();
-        // Octets heard, octets that have passed, answers.
+        // Each way counts octets received, octets passed, and answers.
         let mut ways = vec![(0, 0, 0)];
         let mut tried = HashSet::new();
         while let Some((mut at, mut passed, said)) = ways.pop() {
@@ -368,10 +367,10 @@ impl Imap {
         self.passed.pass();
     }
 
-    /// A response begins, and its first line is whole.
+    /// Begins a response, once its first line is complete.
     fn line(&mut self) {
         let line = self.passed.line.clone();
-        // What does not stand in its beginning is not looked for.
+        // Packetboat looks only at the line's beginning.
         let window = &line[..line.len().min(300)];
         let window = window.strip_suffix(b"\n").unwrap_or(window);
         let window = window.strip_suffix(b"\r").unwrap_or(window);
@@ -399,7 +398,7 @@ impl Imap {
         self.completed(tag, keyword == b"OK");
     }
 
-    /// The list begins at `at`.
+    /// Rewrites the list that begins at `at`.
     fn rewrite(&mut self, at: usize, in_code: bool) {
         let line = std::mem::take(&mut self.passed.line);
         let text = line.strip_suffix(b"\n").unwrap();
@@ -424,7 +423,7 @@ impl Imap {
     /// Notes that the server has answered a command.
     fn completed(&mut self, tag: &[u8], ok: bool) {
         if self.asks && self.tag == tag && matches!(self.device, Place::Literal(_)) {
-            // The literal was refused: what comes next is a command.
+            // The server has refused the literal, so a command follows.
             self.asks = false;
             self.device = Place::Start;
         }
@@ -446,7 +445,7 @@ fn announced(line: &[u8]) -> Option<(u64, bool)> {
     let line = line.strip_suffix(b"+").unwrap_or(line);
     let digits = line.iter().rev().take_while(|octet| octet.is_ascii_digit()).count();
     let (before, number) = line.split_at(line.len() - digits);
-    // Numbers of more than 20 digits are none.
+    // A number of more than 20 digits is invalid.
     (before.ends_with(b"{") && digits <= 20)
         .then(|| std::str::from_utf8(number).unwrap().parse().ok())
         .flatten()
@@ -467,7 +466,7 @@ fn stays(capability: &[u8]) -> bool {
 
 pub struct Pop3 {
     offer: Offer,
-    /// Logins are answered here, and what follows may belong to one.
+    /// Whether packetboat answers logins and their continuations.
     refuses: bool,
     behind_login: bool,
     is_refused: bool,
@@ -475,9 +474,9 @@ pub struct Pop3 {
     sent: Vec<u8>,
     passed: Passed,
     command: Vec<u8>,
-    /// The answers that the server owes: whether each has more lines than one, and whether they are capabilities.
+    /// The answers that the server owes: each is single-line or multi-line, with or without capabilities.
     owed: VecDeque<Answer>,
-    /// The answer that the server sends just now.
+    /// The server's present answer.
     answer: Answer,
     within: Within,
 }
@@ -487,7 +486,7 @@ enum Answer {
     Line,
     Lines,
     Capabilities,
-    /// Ours.
+    /// The answer is packetboat's own.
     Refusal,
 }
 
@@ -495,10 +494,10 @@ enum Answer {
 enum Within {
     #[default]
     Nothing,
-    /// A multi-line answer: all of it so far, with the line end before it.
+    /// A multi-line answer: all of it so far, with the preceding line end.
     Lines(Vec<u8>),
     Capabilities,
-    /// The server is out of step.
+    /// The server's answers no longer match the commands.
     Lost,
 }
 
@@ -544,7 +543,7 @@ impl Pop3 {
                 self.behind_login = false;
                 self.sent.extend(&line);
             }
-            // A keyword is read without what stands in front of it only where a login is looked for.
+            // A search for logins ignores what precedes a keyword; no other reading does.
             let plain: Vec<&[u8]> = line.split(is_blank).filter(|word| !word.is_empty()).collect();
             if matches!(self.within, Within::Lost) {
                 return;
@@ -559,18 +558,18 @@ impl Pop3 {
         }
     }
 
-    /// Returns whether the line that is being read is refused, as far as it is known.
+    /// Returns whether the present line is refused, as far as is known.
     fn refuses_line(&self) -> bool {
         let words = whole_words(&self.command);
         match words.first().map(String::as_str) {
-            // Beyond these octets nobody looks.
+            // Packetboat looks at no octets beyond these.
             None => self.command.len() == 512 && !self.command.ends_with(b"\n"),
             Some("USER" | "PASS" | "APOP" | "AUTH" | "STLS") => true,
             Some(keyword) => self.behind_login && !POP3_KNOWN.split_whitespace().any(|known| known == keyword),
         }
     }
 
-    /// Sends packetboat's own answers, once all before them are sent.
+    /// Sends packetboat's own answers, once all earlier answers are sent.
     fn refuse(&mut self) {
         let has_begun = |line: &[u8]| line.first() == Some(&b'+') && line.len() > 2 || line.len() >= 512;
         while self.owed.front() == Some(&Answer::Refusal) {
@@ -610,7 +609,7 @@ impl Pop3 {
                     self.within = Within::Lost;
                     return self.passed.pass();
                 }
-                // A yes is an answer to what was asked when it began.
+                // A positive reply answers the command that was first in the queue when the reply began.
                 if line == b"+OK" || (line[0] == b'-' && is_whole) {
                     self.answer = self.owed.pop_front().unwrap_or(Answer::Line);
                 }
@@ -664,8 +663,8 @@ const KNOWN: &str = "NOOP CHECK SELECT EXAMINE LIST LSUB XLIST STATUS FETCH UID 
 /// The commands of RFC 1939, 2449 and 6856.
 const POP3_KNOWN: &str = "STAT LIST RETR DELE NOOP RSET LAST QUIT TOP UIDL CAPA LANG UTF8 XTND";
 const CODE: &[u8] = b"[CAPABILITY ";
-/// The capabilities that hold between any device and any server: the registry of RFC 3501 §11, without logins, TLS,
-/// and what changes the syntax.
+/// The capabilities that hold between any device and any server, from the registry of RFC 3501 §11. Logins, TLS and
+/// extensions that change the syntax are left out.
 const WITHOUT_VALUE: &str = "IMAP4 IMAP4REV1 ACL BINARY CATENATE CHILDREN CONDSTORE CREATE-SPECIAL-USE ESEARCH ESORT \
     FILTERS ID IDLE INPROGRESS LANGUAGE LIST-EXTENDED LIST-METADATA LIST-MYRIGHTS LIST-STATUS LITERAL+ LITERAL- METADATA \
     METADATA-SERVER MOVE MULTIAPPEND MULTISEARCH NAMESPACE NOTIFY OBJECTID PARTIAL REPLACE SAVEDATE SEARCHRES SPECIAL-USE \

@@ -1,5 +1,4 @@
-//! A device and a server at the two ends of the real driver, in memory: what each of them sends, and all that it
-//! receives.
+//! This file runs a device and a server at the two ends of the real driver, in memory, and records what each receives.
 
 use std::cell::RefCell;
 use std::io;
@@ -29,7 +28,7 @@ pub struct Settings {
     pub probe: Probe,
     pub deletes: Deletes,
     pub relogin: Relogin,
-    /// There is a token, and a server that takes the call.
+    /// Whether there is a token and a server that accepts connections.
     pub reachable: bool,
 }
 
@@ -46,7 +45,7 @@ impl Default for Settings {
     }
 }
 
-/// All that either side has received, and what has happened.
+/// All octets that either side has received, and the events.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     pub device: String,
@@ -54,7 +53,7 @@ pub struct Heard {
     pub events: Vec<String>,
 }
 
-/// The two peers, with the driver between them. It carries out the driver's events as the proxy does.
+/// The two peers with the driver between them; [`Pair`] carries out the driver's events as the proxy does.
 pub struct Pair {
     driver: Driver<Pipe, Pipe>,
     seen: Arc<Mutex<Seen>>,
@@ -62,18 +61,18 @@ pub struct Pair {
     pub settings: Settings,
     protocol: Protocol,
     device: Pipe,
-    /// None before the first login, and between one that has failed and the next.
+    /// The connection to the server; `None` before the first login, and between a failed login and the next.
     server: Option<Pipe>,
-    /// Connections to the server that were dropped.
+    /// The number of dropped connections to the server.
     dropped: usize,
-    /// Downstream, upstream; the latter over all connections.
+    /// Octets received downstream and upstream, the latter over all connections.
     pub received: [Vec<u8>; 2],
     pub events: Vec<String>,
     pub over: bool,
     has_ended: [bool; 2],
-    /// The rest of an input of this side is still to come: in clear, whatever happens meanwhile.
+    /// The side whose present input goes on, in clear, whatever happens meanwhile.
     more: Option<Side>,
-    /// The octets that the two sides ought to receive since the login; and how much they had received before it.
+    /// The octets that each side should receive since the login, and the count that it had received before.
     model: Option<(Model, [usize; 2])>,
 }
 
@@ -105,13 +104,13 @@ impl Pair {
         pair
     }
 
-    /// Sends octets of one side, so many at a time as `cut` says of what is left; all that follows from each piece
-    /// happens before the next one comes.
+    /// Sends octets of one side, in pieces whose size `cut` chooses from the rest. Everything that follows from a piece
+    /// happens before the next one.
     pub fn send(&mut self, side: Side, input: &[u8], mut cut: impl FnMut(usize) -> usize) {
         let dropped = self.dropped;
         let mut rest = input;
         while !rest.is_empty() && !self.has_ended[side as usize] {
-            // Nothing comes over a connection that is not there, or is dropped.
+            // A peer without a connection, or with a dropped one, sends nothing.
             if self.over || (side == Side::Upstream && (self.server.is_none() || self.dropped != dropped)) {
                 break;
             }
@@ -129,7 +128,7 @@ impl Pair {
         self.more = None;
     }
 
-    /// One side closes its half.
+    /// Closes one side's half.
     pub fn close(&mut self, side: Side) {
         self.has_ended[side as usize] = true;
         if let (Side::Upstream, Some((model, _))) = (side, &mut self.model) {
@@ -141,7 +140,7 @@ impl Pair {
         self.run();
     }
 
-    /// The connection ends for a reason that is not the session's.
+    /// Ends the connection for a reason outside the session.
     pub fn end(&mut self, failure: &Failure) {
         if !self.over {
             self.say_bye(failure);
@@ -152,7 +151,7 @@ impl Pair {
         self.driver.session().phase().is_relaying()
     }
 
-    /// All that both sides have received, for people to read; compared with the model where there is one.
+    /// Everything that both sides have received, in readable form, compared with the model if there is one.
     pub fn all_received(self) -> Heard {
         if let Some((model, [device, server])) = &self.model {
             let seen = self.seen.lock().unwrap();
@@ -284,8 +283,8 @@ impl Pair {
     }
 }
 
-/// A connection in memory: the peer's ends of it, and a stream for the driver. Nothing is waited for: whoever puts
-/// something in polls the driver.
+/// A connection in memory: the peer's ends of it, and a stream for the driver. It never blocks: whoever writes to it
+/// polls the driver.
 #[derive(Clone, Default)]
 struct Pipe(Rc<RefCell<Ends>>);
 
@@ -324,7 +323,7 @@ impl AsyncWrite for Pipe {
     }
 }
 
-/// The driver has more to do.
+/// Whether the driver has more to do.
 #[derive(Default)]
 struct Woken(AtomicBool);
 
@@ -334,7 +333,7 @@ impl Wake for Woken {
     }
 }
 
-/// For people to read.
+/// The octets as text that people can read.
 pub fn readable(octets: &[u8]) -> String {
     octets.escape_ascii().to_string().replace("\\r\\n", "\n")
 }

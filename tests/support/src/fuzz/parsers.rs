@@ -1,4 +1,4 @@
-//! Parsers of what strangers send, out of any octets: none panics, and what each says of its input is true.
+//! This file feeds any octets to the parsers of untrusted input: none panics, and each result is true of its input.
 
 use std::io;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub fn sasl(input: &[u8]) {
         match next {
             Next::Challenge(_) => {}
             Next::Done(credentials) => {
-                // Nothing in them ends a line or a field towards the server, where they are read as what they are.
+                // No octet in the credentials ends a line or a field towards the server, where each is read as such.
                 assert!(credentials.is_sane());
                 let mut again = Exchange::new(mechanism);
                 let mut read = again.begin(None);
@@ -50,7 +50,8 @@ pub fn sasl(input: &[u8]) {
     }
 }
 
-/// A connection's first octets: what is no beginning of TLS does not become one, and what is whole stays what it is.
+/// Parses a connection's first octets. Octets that do not begin TLS never become TLS, and a complete
+/// beginning never changes its kind.
 pub fn client_hello(input: &[u8]) {
     let whole = ClientHello::parse(input);
     if let hello::Parsed::Complete(hello) = &whole {
@@ -61,7 +62,7 @@ pub fn client_hello(input: &[u8]) {
         assert!(fingerprint.len() == 36 && fingerprint.is_ascii(), "{fingerprint:?}");
     }
     let mut decided = None;
-    // All cuts of what is short, some of what is long.
+    // Short input is cut everywhere, long input at some places.
     for cut in (0..input.len()).step_by(1 + input.len() / 256) {
         let parsed = ClientHello::parse(&input[..cut]);
         match &decided {
@@ -75,7 +76,7 @@ pub fn client_hello(input: &[u8]) {
     }
 }
 
-/// A balancer's header: the length is within the input, and the source one that was written there.
+/// Parses a balancer's header: the length is within the input, and the source is one that the header names.
 pub fn proxy_header(input: &[u8]) {
     let whole = proxy_header::parse(input);
     if let proxy_header::Parsed::Header { len, .. } = whole {
@@ -87,7 +88,8 @@ pub fn proxy_header(input: &[u8]) {
     }
 }
 
-/// A token endpoint's answer, from the first octet on the wire: a token, or words that hold nothing of it.
+/// Parses a token endpoint's answer, from the first octet on the wire: a token, or an error that repeats nothing of
+/// one.
 pub fn endpoint(input: &[u8]) {
     match token_of(input) {
         Some(Ok(token)) => {
@@ -99,10 +101,10 @@ pub fn endpoint(input: &[u8]) {
         Some(Err(words)) => {
             assert!(words.len() < 2048, "{} octets", words.len());
             assert!(!words.contains(|c: char| c.is_control()), "{words:?}");
-            // What stands for a token in the seeds and the dictionary.
+            // The seeds and the dictionary use these strings in the place of a token.
             assert!(!words.contains("eyJ") && !words.contains("secretrefresh"), "{words:?}");
         }
-        // No answer in HTTP.
+        // The input is no HTTP response.
         None => {}
     }
 }
@@ -118,7 +120,7 @@ pub fn token_of(input: &[u8]) -> Option<Result<token::AccessToken, String>> {
     Some(token::read(client.host(), &answered, now).map_err(|refusal| refusal.to_string()))
 }
 
-/// A configuration: proven, or refused with problems that name the file and a line of it.
+/// Parses a configuration: it is proven, or refused with problems that name the file and a line of it.
 pub fn configuration(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let file = Path::new("packetboat.toml");
@@ -138,13 +140,13 @@ pub fn configuration(input: &[u8]) {
 }
 
 static LIMITS: LazyLock<Limits> = LazyLock::new(|| {
-    // One that is proven without reading a file.
+    // This configuration is proven without reading a file.
     Config::parse(OBSERVING, Path::new("packetboat.toml")).unwrap().config.limits
 });
 
 const OBSERVING: &str = "[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
 
-/// Any answer that a server gives to a request.
+/// A stream that returns the same answer to any request.
 struct Wire {
     says: Vec<u8>,
     was_asked: bool,

@@ -1,4 +1,4 @@
-//! Random numbers that are the same on every run.
+//! This file has random numbers that are the same on every run.
 
 /// Steele and Vigna's SplitMix64: the same on every run.
 pub struct Random(pub u64);
@@ -16,7 +16,7 @@ impl Random {
         (self.next_u64() % bound as u64) as usize
     }
 
-    /// In so many of a hundred cases.
+    /// True in `percent` of a hundred cases.
     pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }

@@ -1,4 +1,4 @@
-//! A session, out of any octets: first its settings, then what happens on either side and in which order.
+//! This file plays a session out of any octets: first its settings, then the events on either side in their order.
 //!
 //! 0xFE and a letter begin something; all other octets are said by the side that speaks.
 //!
@@ -27,8 +27,8 @@ enum Happening {
     TimeIsOver,
 }
 
-/// Plays it whole, which is what comes back, in single octets, and in pieces: the output is the same. The driver and
-/// the model check the rest.
+/// Plays the input whole, in single octets, and in pieces; the output is the same, and is returned. The driver and the
+/// model check the rest.
 pub fn play(protocol: Protocol, input: &[u8]) -> Option<Heard> {
     let (&first, script) = input.split_first()?;
     let mut settings = Settings::default();
@@ -108,7 +108,8 @@ fn run(protocol: Protocol, settings: Settings, happenings: &[Happening], mut cut
     pair.all_received()
 }
 
-/// In POP3 that is plain to see; in IMAP it takes a server that reads (`no_server_is_asked_to_delete`).
+/// Checks that nothing is deleted. POP3 shows it directly; IMAP needs a server that parses
+/// (`no_server_is_asked_to_delete`).
 fn assert_never_deletes(protocol: Protocol, settings: &Settings, heard: &Heard) {
     let is_plain = protocol == Protocol::Pop3 && settings.deletes == Deletes::Refused;
     let deletes = |line: &str| line.trim_start().to_ascii_uppercase().starts_with("DELE");
