@@ -244,7 +244,7 @@ mod tests {
 
     /// A stranger that has failed waits for its turn, whether or not the memory has the password that it tries.
     #[tokio::test(start_paused = true)]
-    async fn the_memory_tells_a_stranger_nothing_before_its_turn() {
+    async fn a_stranger_learns_nothing_from_the_password_memory_before_its_turn() {
         let devices = devices("");
         verify_from("192.0.2.9", &devices, "scanner3", "k7m2xp9at").await.unwrap();
         for _ in 0..4 {
@@ -366,7 +366,7 @@ mod tests {
 
     /// A client that hangs up before the answer has tried all the same.
     #[tokio::test]
-    async fn a_try_counts_whoever_waits_for_it() {
+    async fn a_try_counts_even_if_nobody_waits_for_it() {
         let devices = devices("");
         let source = "192.0.2.1".parse().unwrap();
         let password = Secret::new(b"guess".to_vec());

@@ -130,7 +130,7 @@ mod tests {
 
     /// Opening a pipe wakes its writer, and opening a device may act on it.
     #[test]
-    fn what_is_no_file_is_not_opened() {
+    fn only_files_are_opened() {
         use rustix::fs::inotify;
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);

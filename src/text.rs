@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_means_what_nobody_sees() {
+    fn ambiguous_or_invisible_octets_are_refused() {
         for (octets, words) in [
             (b"id\nsecret\n".as_slice(), "on one line"),
             (b"s3\tcret", "(U+0009)"),

@@ -66,7 +66,7 @@ fn linked() -> &'static str {
 }
 
 #[test]
-fn the_openssl_that_is_linked_in_is_the_one_that_was_read_about() {
+fn the_linked_openssl_is_the_one_that_was_reviewed() {
     let reading = reading();
     let (registry, release) = (word(&reading, "registry"), word(&reading, "release"));
     assert!(
@@ -133,7 +133,7 @@ fn every_advisory_says_why_it_does_not_reach_a_device() {
 }
 
 #[test]
-fn what_is_said_to_be_unused_is_unused() {
+fn unused_parts_of_openssl_are_unused() {
     let reading = reading();
     for file in files(&root().join("src")) {
         let text = fs::read_to_string(&file).unwrap();
@@ -163,7 +163,7 @@ fn on_trixie(script: &str) -> String {
 /// Debian packages version 3.5. An advisory for newer versions alone waits for the next reading.
 #[test]
 #[ignore = "asks Debian's archive: make advisories"]
-fn debian_has_mended_nothing_that_was_not_read() {
+fn every_fix_of_debian_was_reviewed() {
     let changelog = on_trixie(
         "apt-get -qq download openssl >&2 && dpkg-deb --fsys-tarfile openssl_*.deb | \
          tar -xO ./usr/share/doc/openssl/changelog.Debian.gz | gzip -dc",

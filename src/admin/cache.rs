@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_is_made_for_all_and_slow_readers_hold_two_at_most() {
+    async fn a_body_is_made_for_all_and_slow_readers_hold_two_at_most() {
         let cache = Arc::new(Cache::default());
         let ask = || {
             let cache = Arc::clone(&cache);

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_token_lacks() {
+    fn missing_permissions_of_a_token_are_named() {
         let app = identity("client_secret_file = \"/s\"");
         let claims = |roles: &[&str], scp: Option<&str>| Claims {
             aud: vec!["https://outlook.office365.com".to_owned()],

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_meant_is_taken() {
+    fn unambiguous_values_are_accepted() {
         for pasted in [
             "x@y.z",
             " x@y.z\n",

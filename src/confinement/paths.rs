@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leads_to_everything() {
+    fn no_link_opens_a_wide_directory() {
         let home = tempfile::tempdir().unwrap();
         let (link, up) = (home.path().join("link"), home.path().join("up"));
         symlink("/tmp", &up).unwrap();

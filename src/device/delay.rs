@@ -252,7 +252,7 @@ mod tests {
 
     /// One source cannot fill the queue of another one.
     #[tokio::test(start_paused = true)]
-    async fn so_many_of_one_source_wait_and_no_more() {
+    async fn waiting_tries_of_one_source_are_limited() {
         let delays = delays();
         let tries = (0..300).map(|_| attempt(Arc::clone(&delays), who(1, "scanner3"), false)).collect::<JoinSet<_>>();
         let of_other = attempt(Arc::clone(&delays), who(2, "scanner3"), true).await;
@@ -299,7 +299,7 @@ mod tests {
 
     /// A guesser of a login has one try at a time; the next one is the device's that has failed less often.
     #[tokio::test(start_paused = true)]
-    async fn who_has_failed_less_comes_first() {
+    async fn tries_with_fewer_failures_come_first() {
         let delays = delays();
         for _ in 0..6 {
             attempt(Arc::clone(&delays), who(1, "scanner3"), false).await;
@@ -323,7 +323,7 @@ mod tests {
 
     /// The delay counts from the verdict that it follows, also for who came before that.
     #[tokio::test(start_paused = true)]
-    async fn whoever_comes_before_a_verdict_waits_no_shorter_than_the_delay() {
+    async fn a_try_before_a_verdict_waits_for_the_whole_delay() {
         let delays = delays();
         attempt(Arc::clone(&delays), who(2, "another"), false).await;
         for _ in 0..6 {

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_taken_for_nothing() {
+    fn a_damaged_file_counts_as_empty() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE);
         let known = KnownSources::default();

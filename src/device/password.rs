@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash() {
+    fn malformed_hashes_are_refused() {
         for text in [
             "hunter2",
             "$2b$12$abcdefghijklmnopqrstuv",

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn minutes_hold_what_came_about_in_them() {
+    fn minutes_hold_their_events() {
         let mut history = History::default();
         history.take(600, counted(5), (1, 0));
         history.take(630, counted(7), (1, 0));

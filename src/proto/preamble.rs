@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_writers_put_in_front_of_commands() {
+    fn octets_in_front_of_commands() {
         for (input, is_first, octets) in [
             (&b"\xef\xbb\xbfa"[..], true, 3),
             (b"\0\0\0USER", false, 3),

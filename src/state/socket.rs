@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_owners_alone_and_follows_no_link() {
+    fn a_socket_is_the_owners_alone_and_follows_no_link() {
         let directory = tempfile::tempdir().unwrap();
         // However long the path is.
         let state = directory.path().join("x".repeat(200));

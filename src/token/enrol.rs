@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_is_sent_to_https_alone_and_types_what_is_seen() {
+    fn a_person_gets_an_https_address_and_a_printable_code() {
         for good in ["https://microsoft.com/devicelogin", "https://a.example/d?x=1", "http://127.0.0.1:80/d"] {
             assert_eq!(address_to_open(good).map(|uri| uri.as_str().to_owned()), Some(good.to_owned()));
         }

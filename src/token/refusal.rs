@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_and_what_does_not() {
+    fn temporary_and_permanent_refusals() {
         for (status, body, passes) in [
             (429, "{\"error\":\"invalid_request\"}", true),
             (503, "<html>busy</html>", true),

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_may_read_is_refused_with_what_mends_it() {
+    fn files_that_others_can_read_are_refused_with_a_fix() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), None, Mode::Apply).unwrap();
         store.put(&owner("a"), &record("first")).unwrap();

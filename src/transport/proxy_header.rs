@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none() {
+    fn malformed_headers_are_refused() {
         let endless = [b"PROXY ".to_vec(), vec![b'x'; 200]].concat();
         for input in [
             &b"\x16\x03\x01\x00\x05"[..],

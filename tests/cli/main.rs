@@ -174,7 +174,7 @@ fn exit_codes_are_those_of_sysexits() {
 }
 
 #[test]
-fn help_speaks_to_who_looks_after_printers() {
+fn help_is_written_for_administrators() {
     let output = Command::new(env!("CARGO_BIN_EXE_packetboat")).arg("--help").output().unwrap();
     assert!(output.status.success());
     let codes = "Exit codes:\n  0   success\n  64  wrong arguments\n";
@@ -251,7 +251,7 @@ fn the_made_certificate_can_be_shown_exported_and_renewed() {
 
 /// The proxy never replaces a CA on its own, because devices have imported it.
 #[test]
-fn a_ca_whose_key_was_put_away_stays() {
+fn a_ca_without_its_key_is_not_replaced() {
     let bench = Bench::new();
     let authority = bench.run(&["certificate", "export"], &listener("")).stdout;
     fs::rename(bench.path("state/ca.key"), bench.path("safe")).unwrap();
@@ -459,7 +459,7 @@ const TRANSLATED: &str = "[identity.office]\ntenant = \"contoso.example\"\nclien
     [account.scans]\nmailbox = \"scans@contoso.example\"\n[account.o]\nmailbox = \"o'neill@contoso.example\"\n";
 
 #[test]
-fn setup_prints_what_is_to_be_done_for_this_configuration() {
+fn setup_prints_the_steps_for_this_configuration() {
     let bench = Bench::new();
     bench.certificate("app", &rsa());
     let files = format!("certificate = {:?}\nkey = {:?}\n", bench.path("app.pem"), bench.path("app.key"));
@@ -495,7 +495,7 @@ fn setup_prints_what_is_to_be_done_for_this_configuration() {
 }
 
 #[test]
-fn a_translating_listener_needs_devices_and_what_they_name() {
+fn a_translating_listener_needs_devices_and_their_accounts() {
     let bench = Bench::new();
     let nobody = listener("").replace("logins = \"pass-through\"\n", "");
     fails(&bench.run(&["check"], &nobody), 69, "packetboat.toml:2: listener.scanners.logins: no device could log in");
@@ -522,7 +522,7 @@ fn a_translating_listener_needs_devices_and_what_they_name() {
 
 /// `check` warns before a secret or certificate expires.
 #[test]
-fn ends_of_secrets_and_certificates_are_warned_of() {
+fn check_warns_before_secrets_and_certificates_expire() {
     let bench = Bench::new();
     bench.certificate("app", &rsa());
     let files = format!("certificate = {:?}\nkey = {:?}\n", bench.path("app.pem"), bench.path("app.key"));
@@ -556,7 +556,7 @@ fn the_demo_does_not_follow_links() {
 
 /// A reply at the control socket cannot fill the memory of the command that reads it.
 #[test]
-fn an_answer_about_health_is_short() {
+fn a_long_answer_about_health_is_refused() {
     let bench = Bench::new();
     let listener = std::os::unix::net::UnixListener::bind(bench.path("control")).unwrap();
     let answering = std::thread::spawn(move || {

@@ -133,7 +133,7 @@ impl Trap {
 
 /// A warning names the owner, because links laid later concern the running service.
 #[test]
-fn root_hears_that_it_serves_from_another_users_directory() {
+fn root_is_warned_in_another_users_directory() {
     let Some(trap) = Trap::new() else { return };
     let said = trap.serve();
     assert!(said.contains("belongs to user 65534") && said.contains("run packetboat as that user"), "{said}");
@@ -146,7 +146,7 @@ fn root_hears_that_it_serves_from_another_users_directory() {
 }
 
 #[test]
-fn root_reads_and_writes_nothing_of_its_own_by_another_users_links() {
+fn root_follows_no_link_of_another_user_to_its_files() {
     let Some(trap) = Trap::new() else { return };
     let secret = trap.roots("secret", SECRET.as_bytes());
     let both = NAMES.iter().flat_map(|name| [(name, true), (name, false)]);
@@ -194,7 +194,7 @@ fn root_reads_and_writes_nothing_of_its_own_by_another_users_links() {
 }
 
 #[test]
-fn root_signs_nothing_with_its_own_ca_by_another_users_links() {
+fn root_signs_nothing_with_a_ca_behind_another_users_links() {
     let Some(trap) = Trap::new() else { return };
     let key = rsa();
     trap.bench.certificate("roots-own-ca", &key);

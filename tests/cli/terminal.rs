@@ -60,7 +60,7 @@ fn device_code(uri: &str, code: &str) -> Output {
 }
 
 #[test]
-fn a_token_endpoint_sends_a_person_to_https_alone() {
+fn a_person_is_sent_to_an_https_address_only() {
     let output = device_code("https://contoso.example/device", "ABCD-1234");
     let said = is_text(&output);
     assert!(said.contains("Open https://contoso.example/device in a browser") && said.contains("ABCD-1234"), "{said}");
@@ -77,7 +77,7 @@ fn a_token_endpoint_sends_a_person_to_https_alone() {
 }
 
 #[test]
-fn whoever_answers_in_the_proxys_place_says_text() {
+fn an_impostor_of_the_proxy_prints_plain_text() {
     for status in [200, 503] {
         let bench = Bench::new();
         let address = answering(status, EVIL);

@@ -221,7 +221,7 @@ fn mistakes_are_named_with_line_key_and_advice() {
 }
 
 #[test]
-fn what_is_allowed_but_should_be_known() {
+fn risky_settings_draw_warnings() {
     assert!(
         warnings(&imap("allowed_networks = [\"0.0.0.0/0\"]"))[0]
             .contains("opens weak TLS, or none, to the whole world")
@@ -303,7 +303,7 @@ fn clouds_decide_endpoints_scopes_and_servers() {
 }
 
 #[test]
-fn mistakes_about_who_gets_in_are_named() {
+fn mistakes_in_identities_accounts_and_devices_are_named() {
     for (identity, account, device, expected) in [
         ("", "", "", "test.toml:1: identity.office: has nothing to prove itself with"),
         ("certificate = \"/c.pem\"", "", "", "test.toml:4: identity.office.certificate: needs its key beside it"),
@@ -401,7 +401,7 @@ fn mistakes_about_who_gets_in_are_named() {
 }
 
 #[test]
-fn discouraged_and_unused_is_warned_of() {
+fn discouraged_and_unused_settings_draw_warnings() {
     let warned = |text: &str, words: &str| {
         let found = warnings(text);
         assert!(found.iter().any(|warning| warning.contains(words)), "{words}\n{found:?}");
@@ -416,7 +416,7 @@ fn discouraged_and_unused_is_warned_of() {
 }
 
 #[test]
-fn what_is_seen_from_outside() {
+fn admin_addresses_beyond_this_computer_need_a_token() {
     let config = parse("");
     assert_eq!(config.admin.listen, ["127.0.0.1:9143".parse().unwrap()]);
     assert!(parse("[admin]\nlisten = []").admin.listen.is_empty());
@@ -435,7 +435,7 @@ fn what_is_seen_from_outside() {
 }
 
 #[test]
-fn listeners_that_observe_need_nobody() {
+fn observing_listeners_need_no_accounts() {
     let observe = "[[listener]]\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1143\"]\nobserve = true\n";
     assert_eq!(parse(observe).listeners[0].logins, Logins::Observe);
     assert_eq!(warnings(observe), [""; 0]);
@@ -450,7 +450,7 @@ fn listeners_that_observe_need_nobody() {
 
 /// Environment variables override keys in a container, and a mistake there is reported as one of the environment.
 #[test]
-fn the_environment_has_a_say() {
+fn the_environment_overrides_the_file() {
     let parse_with = |variables: &[(&'static str, &str)]| {
         let variables = variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         Config::parse_with("[log]\nlevel = \"info\"", Path::new("test.toml"), &Environment(variables))

@@ -15,7 +15,7 @@ fn file(tenant: &str, client_id: &str, more: &str, mailbox: &str) -> String {
 }
 
 #[test]
-fn what_can_mean_one_thing_alone_is_taken_as_meant() {
+fn unambiguous_text_is_accepted() {
     let endpoint = format!("https://login.microsoftonline.com/{GUID}/oauth2/v2.0/token");
     for tenant in [GUID, &format!("{{{GUID}}}"), &format!(" {GUID}\u{a0}"), &format!("\u{feff}{GUID}\t")] {
         assert_eq!(
@@ -64,7 +64,7 @@ fn what_can_mean_one_thing_alone_is_taken_as_meant() {
 }
 
 #[test]
-fn anything_else_is_told_with_line_and_cure() {
+fn ambiguous_text_is_reported_with_line_and_fix() {
     let scopes = |scopes: &str| file(GUID, "1", &format!("scopes = [{scopes:?}]"), "x@y.example");
     let person = |scopes: &str| {
         file(GUID, "1", &format!("grant = \"authorization-code\"\nscopes = [{scopes:?}]"), "x@y.example")

@@ -140,7 +140,7 @@ fn a_value_in_the_environment() {
 
 /// Each message has the cure instead: line, key, and the right form.
 #[test]
-fn the_likeliest_slips_are_told_with_a_cure() {
+fn likely_mistakes_are_reported_with_a_fix() {
     let device = format!("[[device]]\nlogin = \"scanner3\"\npasswords = '{SECRET}'\n");
     let list = "a list stands in brackets, as [\"...\"]";
     for (text, expected) in [

@@ -121,7 +121,7 @@ fn listeners_without_a_server_take_the_only_one_that_is_written() {
 }
 
 #[test]
-fn one_mistake_is_told_once() {
+fn a_mistake_is_reported_once() {
     let text = format!("{OFFICE}{SCANS}mailbox2 = 1\n[[device]]\nlogin = \"x\"\npasswords = [\"$argon2id$x\"]\n");
     let no_mailbox = text.replace("mailbox = \"scans@contoso.example\"\n", "").replace("mailbox2 = 1\n", "");
     assert_eq!(problems(&no_mailbox).len(), 1, "{:?}", problems(&no_mailbox));
@@ -131,7 +131,7 @@ fn one_mistake_is_told_once() {
 
 /// The message names the endpoint outside the cloud, and leaves the cloud's own host unmentioned.
 #[test]
-fn the_endpoint_that_is_not_of_the_cloud_is_named() {
+fn an_endpoint_outside_the_cloud_is_named() {
     for (section, foreign) in [
         ("[upstream.exchange.pop3]\nhost = \"pop.example\"\n", "pop.example"),
         ("[upstream.exchange.imap]\nserver_name = \"imap.example\"\n", "imap.example"),

@@ -80,7 +80,7 @@ fn a_reconnect_storm() {
 
 /// The log reports omitted lines while the storm lasts, and not only at the end of the process.
 #[test]
-fn what_the_log_leaves_out_is_told_soon() {
+fn omitted_log_lines_are_reported_soon() {
     let proxy = Proxy::start(&format!(
         "lines_per_minute_of_source = 1\n[admin]\nlisten = [\"127.0.0.1:0\"]\n{}",
         listener("imap", "imap", "starttls", "")

@@ -44,7 +44,7 @@ fn device_at(status: &Value, verdict: &str) -> Value {
 
 /// The test plays a typical day: metrics count every event, promtool accepts them, and the inventory names each device.
 #[test]
-fn what_happens_is_counted_and_seen() {
+fn events_reach_metrics_and_inventory() {
     let exchange = Exchange::new();
     let accounts =
         exchange::account("scans", SCAN, "").replace("[[device]]", "[[device]]\ndescription = \"Third floor\"");
@@ -156,7 +156,7 @@ fn what_happens_is_counted_and_seen() {
 /// Without a token the page answers only this computer. It refuses a foreign site whose name was pointed at this
 /// address (DNS rebinding).
 #[test]
-fn who_may_ask() {
+fn access_to_the_page() {
     let observe = "[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
     let proxy = Proxy::start(observe);
     let port = proxy.admin().port();
@@ -335,7 +335,7 @@ fn pseudonyms_leave_the_words_of_the_line() {
 
 /// The page and the metrics warn before a sign-in or a secret ends, and say what to do.
 #[test]
-fn what_ends_is_told_before() {
+fn expiries_are_announced() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(exchange::BY_PERSON);
     exchange.sign_in(&configuration);

@@ -90,7 +90,7 @@ fn a_named_balancer_speaks_for_devices() {
 /// Without a header, with a late one or with nonsense, the log tells the operator what to switch on. A reload that
 /// names other balancers ends the connections that came through the earlier one.
 #[test]
-fn a_balancer_that_is_named_no_more() {
+fn a_reload_removes_a_balancer() {
     let dovecot = Dovecot::start();
     let user = dovecot.user_with(&[]);
     let listeners = |balancer: &str| {
@@ -135,7 +135,7 @@ fn a_balancer_without_its_header_is_turned_away() {
 
 /// A device cannot pretend to be a balancer: its header is neither a command nor a ClientHello.
 #[test]
-fn nobody_else_is_believed() {
+fn headers_of_other_peers_are_not_believed() {
     let dovecot = Dovecot::start();
     let proxy = proxy(&dovecot, "proxy_protocol = [\"10.9.9.9/32\"]");
     let mut stream = tcp(proxy.address("imap"));

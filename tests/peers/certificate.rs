@@ -43,7 +43,7 @@ fn made_certificates_end_while_32_bits_can_say_so() {
 }
 
 #[test]
-fn longer_is_possible_and_warned_of() {
+fn longer_certificates_draw_a_warning() {
     let exchange = Exchange::new();
     let checked = run(&exchange, &["check"], "years = 20");
     assert!(

@@ -95,7 +95,7 @@ fn a_password_that_passes_through_is_gone_as_well() {
 /// Another process of the same user can read neither environment nor memory. The kernel dumps no core, whatever the
 /// limits at the start were.
 #[test]
-fn nobody_looks_into_it_and_no_core_is_dumped() {
+fn other_processes_read_no_memory_and_no_core_is_dumped() {
     let directory = tempfile::tempdir().unwrap();
     let as_nobody = |command: &mut Command| {
         // Root may read everything, so the test becomes another user where it can.
@@ -147,7 +147,7 @@ fn nobody_looks_into_it_and_no_core_is_dumped() {
 
 /// Every thread is confined, and the start says so. A reload that would need other files is refused with the reason.
 #[test]
-fn it_is_confined_and_a_reload_cannot_lead_it_elsewhere() {
+fn every_thread_is_confined_and_reloads_are_bound_by_it() {
     let text = listener("imap", "imap", "implicit", "");
     let proxy = Proxy::start(&text);
     let log = proxy.log.all();

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use support::process::{Lines, Process};
 
 #[test]
-fn the_story_and_every_line_to_try() {
+fn the_demonstration_and_every_printed_command() {
     let directory = tempfile::tempdir().unwrap();
     let mut demo = Process::start(
         Command::new(env!("CARGO_BIN_EXE_packetboat"))

@@ -54,7 +54,7 @@ fn stop(mut proxy: Proxy) {
 /// The device comes from a new address, and after a restart or a new password from an address with wrong passwords,
 /// too. Other devices may share that address.
 #[test]
-fn a_guesser_of_its_login_keeps_no_device_out() {
+fn a_guesser_does_not_lock_its_device_out() {
     let at_rest = {
         let exchange = Exchange::new();
         visit(&exchange.proxy(&configuration(&exchange, "")), DEVICE, PASSWORD)
@@ -158,7 +158,7 @@ fn known_devices_are_kept() {
 /// The proxy reads a list of an earlier version. Pass-through logins leave it with their last listener, devices with
 /// the last of their listeners. A device stays when its password changes.
 #[test]
-fn known_devices_leave_the_list_with_what_they_logged_in_to() {
+fn known_devices_leave_the_list_with_their_listeners() {
     let exchange = Exchange::new();
     let text = configuration(&exchange, "");
     let path = exchange.state().join("known-devices");
@@ -181,7 +181,7 @@ fn known_devices_leave_the_list_with_what_they_logged_in_to() {
 
 /// A wrong password takes the same time for a known login as for an unknown one, whatever the hash costs.
 #[test]
-fn the_clock_does_not_tell_which_logins_exist() {
+fn response_times_do_not_reveal_logins() {
     let exchange = Exchange::new();
     let dear = packetboat::device::password::hash(PASSWORD.as_bytes()).unwrap().replace("m=19456,t=2", "m=98304,t=3");
     let other = format!("[[device]]\nlogin = \"dear\"\npasswords = [\"{dear}\"]\naccount = \"scans\"\n");

@@ -16,7 +16,7 @@ use support::strain::until;
 
 /// Signals that logrotate, shells and container runtimes send by habit end no session; QUIT and PWR drain as TERM does.
 #[test]
-fn signals_by_habit() {
+fn habitual_signals_end_no_session() {
     let dovecot = Dovecot::start();
     for last in ["QUIT", "PWR"] {
         let mut proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "");
@@ -172,7 +172,7 @@ fn sigterm_lets_sessions_end_and_then_ends_them() {
 }
 
 #[test]
-fn sigterm_does_not_wait_for_nobody() {
+fn sigterm_waits_no_longer_than_the_last_session() {
     let dovecot = Dovecot::start();
     let user = dovecot.user_with(&[]);
     let mut proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "[limits]\ndrain_timeout = \"1h\"\n");

@@ -134,7 +134,7 @@ fn every_old_cipher_suite() {
 }
 
 #[test]
-fn no_tls_at_all_where_the_operator_said_so_twice() {
+fn plaintext_needs_two_settings() {
     let dovecot = Dovecot::start();
     let more = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\nupstream = \"implicit\"";
     let listeners = ["imap", "pop3"].map(|protocol| listener(protocol, protocol, "plaintext", more));

@@ -61,7 +61,7 @@ fn a_name_means_the_same_in_every_way_to_log_in() {
 }
 
 #[test]
-fn what_writers_put_in_front_of_a_command_is_no_tls() {
+fn octets_in_front_of_a_command_are_not_tls() {
     let wires = Wires::new();
     for front in
         ["\u{feff}", "\0\0", "\u{feff}\0"].map(str::as_bytes).into_iter().chain([&b"\xff\xfb\x01\xff\xfd\x03"[..]])

@@ -53,7 +53,7 @@ fn a_device_that_does_not_read_cannot_fill_the_memory() {
 }
 
 #[test]
-fn a_server_that_floods_a_device_that_does_not_read_cannot_either() {
+fn a_server_that_floods_an_unread_device_cannot_fill_the_memory() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let harness = Harness::with("", move |mut stream| {
         let _ = stream.write_all(b"* OK ready\r\n");
@@ -164,7 +164,7 @@ fn a_server_that_ignores_the_close_does_not_hold_the_connection() {
 
 /// A temporary failure is reported as such, because devices drop an account for anything else.
 #[test]
-fn passing_trouble_is_told_as_passing() {
+fn temporary_failures_are_reported_as_temporary() {
     let port = server::plain(|stream| {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     });
@@ -213,7 +213,7 @@ fn a_token_that_runs_out_in_the_middle_is_passed_on() {
 
 /// SIGTERM comes while the server is dialled; the device is told, and the log has a line.
 #[test]
-fn the_end_comes_for_who_is_logging_in_as_well() {
+fn sigterm_ends_a_login_as_well() {
     let (silent, mut proxy) = in_front_of_silence("drain_timeout = \"200ms\"");
     let mut imap = proxy.imap("imap");
     imap.device.send("a LOGIN u p\r\n");
@@ -333,7 +333,7 @@ fn a_server_that_does_not_shake_hands_in_time() {
 
 /// Dovecot accepts only PLAIN as Debian configures it; a device that sends AUTH=LOGIN logs in all the same.
 #[test]
-fn a_mechanism_that_the_server_lacks_is_said_in_another_way() {
+fn a_mechanism_that_the_server_lacks_is_replaced_by_another() {
     let dovecot = Dovecot::start_with_mechanisms("plain");
     let proxy = Proxy::start(
         &(upstreams(&dovecot)

@@ -171,7 +171,7 @@ fn a_bad_configuration_is_refused_and_the_old_one_runs_on() {
 
 /// The documents list the same keys.
 #[test]
-fn what_needs_a_restart_is_refused_and_documented() {
+fn keys_that_need_a_restart_are_refused_and_documented() {
     const NEED_RESTART: [&str; 3] = ["state_directory", "store_key", "confine"];
     let exchange = Exchange::new();
     let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
@@ -249,7 +249,7 @@ fn tokens_passwords_and_counts_survive() {
 
 /// A withdrawn password opens nothing any more, even on an earlier connection.
 #[test]
-fn a_connection_from_before_logs_in_as_it_is_now() {
+fn an_earlier_connection_logs_in_by_the_new_configuration() {
     let exchange = Exchange::new();
     let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
     let (mut one, mut two) = (exchange::imap(&proxy), exchange::imap(&proxy));
@@ -263,7 +263,7 @@ fn a_connection_from_before_logs_in_as_it_is_now() {
 
 /// A file with a mistake stops neither the health check nor a new certificate of the running proxy.
 #[test]
-fn a_mistake_in_the_file_is_not_the_proxys_illness() {
+fn a_mistake_in_the_file_leaves_health_and_certificates_alone() {
     let exchange = Exchange::new();
     let good = exchange.configuration(BY_SECRET);
     let proxy = exchange.proxy(&good);

@@ -204,7 +204,7 @@ fn other_password(device: &str) -> String {
 }
 
 #[test]
-fn what_a_reload_takes_away_ends_the_sessions_that_rest_on_it() {
+fn withdrawn_permissions_end_their_sessions() {
     let exchange = exchange();
     exchange.file("NEXT", exchange::SECRET);
     let before = configuration(&exchange);
@@ -227,7 +227,7 @@ fn what_a_reload_takes_away_ends_the_sessions_that_rest_on_it() {
 
 /// The same changes run with `revoked_sessions = "keep"`; a later reload ends the kept sessions.
 #[test]
-fn sessions_are_kept_where_the_file_says_so() {
+fn revoked_sessions_are_kept_on_request() {
     const KEEP: &str = "[limits]\nrevoked_sessions = \"keep\"\n";
     let exchange = exchange();
     let before = configuration(&exchange);
@@ -299,7 +299,7 @@ fn a_connection_from_before_a_move_does_not_log_in() {
 
 /// Each connection has its greeting, and loses its network, its TLS version, its protocol or its listener.
 #[test]
-fn a_connection_that_has_not_logged_in_ends_with_what_it_came_by() {
+fn a_connection_without_a_login_ends_with_its_settings() {
     let exchange = exchange();
     let before = configuration(&exchange);
     let proxy = exchange.proxy(&before);

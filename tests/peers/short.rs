@@ -31,7 +31,7 @@ fn a_device_goes_on_behind_a_literal_that_is_too_short() {
 
 /// An answer of the proxy, or a synchronizing literal, cannot be sent in the middle of a response.
 #[test]
-fn what_waits_for_the_rest_ends_the_session_with_a_reason() {
+fn an_answer_that_has_to_wait_ends_the_session_with_a_reason() {
     let wires = Wires::with("upstream_login_timeout = \"3s\"\n");
     let mut lines = 0;
     for (login, words) in [

@@ -22,7 +22,7 @@ fn device(hash: &str, more: &str) -> String {
 }
 
 #[test]
-fn a_short_one_is_asked_for_and_bound_to_its_networks() {
+fn a_short_password_needs_a_flag_and_networks() {
     let refused = password(&["--stdin"], "4711\n");
     assert!(refused.code == 64 && refused.errors.contains("--allow-short"), "{}", refused.errors);
     assert_eq!(password(&["--allow-short"], "4711\n").code, 64, "it is for a password that there is");

@@ -61,7 +61,7 @@ const NO_PAGE: &str = "[admin]\nlisten = []\n";
 
 /// The proxy uses a socket that serves a listener's address, and binds the other addresses itself.
 #[test]
-fn a_socket_is_taken_for_what_it_serves() {
+fn a_socket_serves_its_listener() {
     for (sockets, listen, reached, unclaimed) in [
         (&[BOTH][..], "\"0.0.0.0:PORT\"", &["127.0.0.1"][..], None),
         (&[BOTH], "\"[::]:PORT\"", &["127.0.0.1", "[::1]"], None),
@@ -93,7 +93,7 @@ fn a_socket_is_taken_for_what_it_serves() {
 /// For an unusable socket, the message has a line for the configuration and one for the unit. It never blames
 /// packetboat itself.
 #[test]
-fn a_socket_for_another_address_is_told() {
+fn a_socket_for_another_address_is_reported() {
     let both = "has handed over [::]:PORT (IPv6 and IPv4) for this port: write that address here, or have its socket unit say \
                 ListenStream=127.0.0.1:PORT and BindIPv6Only=ipv6-only";
     let shared = "[::]:PORT was handed over by the service manager for IPv6 and IPv4, and listener b has it: have its socket unit \

@@ -263,7 +263,7 @@ fn a_device_has_many_names_and_one_mailbox() {
 
 /// Each refused device gets the same answer, and may try again; the log has the reason.
 #[test]
-fn who_may_not_in_hears_always_the_same() {
+fn refused_devices_all_get_the_same_answer() {
     let setup = Setup::new();
     let local = setup.mailboxes[1].split('@').next().unwrap();
     let others_mailbox = format!("scan@contoso.example\\{local}");

@@ -74,7 +74,7 @@ fn four_get_in(proxy: &Proxy, seen: &Receiver<Seen>) {
 }
 
 #[test]
-fn a_login_takes_one_that_is_ready_and_another_takes_its_place() {
+fn a_login_takes_a_warm_connection_and_another_replaces_it() {
     let (proxy, seen) = server(answer);
     wait_for(&seen, |seen| seen == Seen::Greeted(2));
     let mut imap = proxy.imap("imap");
@@ -94,7 +94,7 @@ fn a_login_takes_one_that_is_ready_and_another_takes_its_place() {
 
 /// The connection closes at the very moment of the login, and the device notices nothing.
 #[test]
-fn one_that_is_lost_in_the_login_is_replaced() {
+fn a_connection_lost_in_the_login_is_replaced() {
     let (proxy, seen) = server(|number, stream, seen| {
         if number <= 2 {
             // The server reads the login, and closes the connection without an answer.
@@ -111,7 +111,7 @@ fn one_that_is_lost_in_the_login_is_replaced() {
 
 /// The same happens with a reset, as from a server that closes with unread octets.
 #[test]
-fn one_that_is_reset_in_the_login_is_replaced() {
+fn a_connection_reset_in_the_login_is_replaced() {
     let (proxy, seen) = server(|number, stream, seen| {
         if number > 2 {
             return answer(number, stream, seen);
@@ -149,7 +149,7 @@ fn a_refusal_is_not_tried_again() {
 
 /// The connection was closed while it was parked, so it is not tried.
 #[test]
-fn one_that_was_closed_or_has_said_goodbye_is_not_used() {
+fn a_connection_that_has_closed_or_said_goodbye_is_not_used() {
     let (proxy, seen) = server(|number, stream, seen| match number {
         1 => {}
         2 => drop(stream.write_all(b"* BYE idle for too long\r\n")),
@@ -165,7 +165,7 @@ fn one_that_was_closed_or_has_said_goodbye_is_not_used() {
 }
 
 #[test]
-fn they_are_replaced_in_time_and_closed_at_the_drain() {
+fn warm_connections_are_replaced_in_time_and_closed_at_the_drain() {
     let (proxy, seen) = server_with("warm_time = \"1s\"", answer);
     wait_for(&seen, |seen| seen == Seen::Closed(1));
     wait_for(&seen, |seen| seen == Seen::Greeted(5));
@@ -175,7 +175,7 @@ fn they_are_replaced_in_time_and_closed_at_the_drain() {
 }
 
 #[test]
-fn dovecot_is_none_the_wiser() {
+fn dovecot_accepts_warm_connections() {
     let dovecot = Dovecot::start();
     let upstreams = upstreams(&dovecot).replacen("[upstream.starttls]", "warm_connections = 3\n[upstream.starttls]", 1);
     let listeners = ["imap", "pop3"].map(|name| listener(name, name, "implicit", "upstream = \"implicit\""));

@@ -113,7 +113,7 @@ fn pop3_from_login_to_quit() {
 }
 
 #[test]
-fn rights_decide() {
+fn permissions_decide_access() {
     let scene = Scene::new();
     let answer = scene.user_answer();
     let token = answer["access_token"].as_str().unwrap();

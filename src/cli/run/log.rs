@@ -331,7 +331,7 @@ mod tests {
 
     /// A stranger chooses the login, which may be a word that alerts and fail2ban wait for.
     #[test]
-    fn a_login_takes_no_word_of_its_line_away() {
+    fn a_pseudonym_hides_no_other_word_of_the_line() {
         let text = "[[device]]\nlogin = \"imap\"\naliases = [\"wrong_password\", \"password\", \"device\", \"logged\"]\n\
                     passwords = [\"$argon2id$x\"]\naccount = \"a\"\n[account.a]\nmailbox = \"a@b.example\"\n\
                     [identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n";

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_told_and_what_looks_like_one_is_not() {
+    fn a_key_is_repeated_and_a_value_that_looks_like_one_is_not() {
         let text = "[[device]]\npasswords = [\n  \"login = x\",\n  5,\n]\n";
         let at = |what: &str| text.find(what).map(|at| at..at + 1);
         assert_eq!(at("5,").and_then(|span| key_at(text, &span)), Some("passwords"));

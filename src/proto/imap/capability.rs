@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_exchange_after_login() {
+    fn capabilities_of_exchange_after_login() {
         assert_eq!(
             kept(
                 "IMAP4 IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR UIDPLUS MOVE ID UNSELECT ENABLE IMAP4rev2 \

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense() {
+    fn malformed_logins_are_refused() {
         let limits = CommandLimits::default();
         for input in [
             &b"\r\n"[..],

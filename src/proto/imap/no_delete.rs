@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_the_server_is_not_dropped_when_the_device_closes() {
+    fn commands_that_wait_for_the_server_survive_the_devices_close() {
         for (input, waits) in
             [(&b"a APPEND x {5+}\r\nhello\r\n"[..], true), (b"a IDLE\r\nb NOOP\r\n", true), (b"a EXPUN", false)]
         {

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_login_that_was_refused() {
+    fn octets_after_a_refused_login() {
         for line in [&b"AHUAcA==\r\n"[..], b"two \"list of\"\r\n", b"user {4}\r\n", b"*\r\n"] {
             assert_eq!(text(line, true), Some((UNTAGGED, NO_COMMAND)), "{line:?}");
         }
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_literal_that_was_refused() {
+    fn octets_after_a_refused_literal() {
         for (line, size) in [
             (&b"my list\r\n"[..], 7),
             (b"my list\n", 7),

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_cannot_be_mistaken_is_a_tag() {
+    fn only_unmistakable_words_are_tags() {
         for tag in [&b"a1"[..], b"A.1-~!#$&',/:;<=>?@[]^_`|"] {
             assert_eq!((echoed(tag), strict(tag), strict_of(&[tag, b" NOOP"].concat())), (tag, tag, tag));
         }

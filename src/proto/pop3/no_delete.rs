@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_does_not_pass() {
+    fn unknown_commands_do_not_pass() {
         for line in [
             &b"XTND"[..],
             b"AUTH",

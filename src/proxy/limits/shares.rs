@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_is_kept_and_somebody_new_can_always_come() {
+    fn a_quarter_is_kept_and_a_new_source_can_always_connect() {
         let kept = |most| Shares::new(most, 1).kept();
         assert_eq!([0, 1, 2, 3, 4, 5, 8, 2000].map(kept), [0, 0, 1, 1, 1, 2, 2, 500]);
     }

@@ -225,7 +225,7 @@ mod tests {
 
     /// One worker accepts everything here, as with a socket that was inherited; each serves half.
     #[test]
-    fn connections_are_handed_over_to_who_has_fewer() {
+    fn connections_go_to_the_worker_with_fewer() {
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
             "state_directory = {:?}\n[upstream.x]\nhost = \"127.0.0.1\"\n[[listener]]\nprotocol = \"imap\"\n\

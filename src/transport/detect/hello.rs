@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_tls() {
+    fn octets_that_are_not_tls() {
         assert_eq!(ClientHello::parse(b"a1 CAPABILITY\r\n"), Parsed::NotTls);
         assert_eq!(ClientHello::parse(b"GET / HTTP/1.1\r\n"), Parsed::NotTls);
         assert_eq!(ClientHello::parse(&[22, 3, 1, 0, 5, 2, 0, 0, 1, 0]), Parsed::Malformed);

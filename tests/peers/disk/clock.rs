@@ -69,7 +69,7 @@ fn ends(proxy: &Proxy, what: &str) -> i64 {
 
 /// The clock leaps years ahead, years back, and right again, while the proxy runs.
 #[test]
-fn it_leaps_while_it_runs() {
+fn the_clock_leaps_while_the_proxy_runs() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
     exchange.sign_in(&configuration);
@@ -107,7 +107,7 @@ fn it_leaps_while_it_runs() {
 
 /// The clock is wrong when tokens are kept and devices seen, or wrong now.
 #[test]
-fn it_is_wrong_at_the_start() {
+fn the_clock_is_wrong_at_the_start() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
     exchange.sign_in(&configuration);

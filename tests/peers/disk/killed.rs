@@ -98,7 +98,7 @@ fn while_a_certificate_is_renewed() {
 
 /// A lost CA certificate is made again from its key, as devices know it. The same CA makes all other lost files.
 #[test]
-fn what_is_lost_is_made_again_by_the_same_authority() {
+fn the_same_authority_replaces_lost_files() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_SECRET);
     comes_up(&exchange, &configuration);

@@ -51,7 +51,7 @@ fn with_a_token_at_hand_the_endpoint_may_be_down() {
 /// Without a token, devices are told at once to try later, and the endpoint is not asked for each of them. They log in
 /// again once the endpoint works.
 #[test]
-fn illnesses_that_pass() {
+fn temporary_failures_of_the_endpoint() {
     let ill = [Fault::Down, Fault::Status(500, None), Fault::Status(429, Some(1)), Fault::Html, Fault::Garbage];
     thread::scope(|scope| {
         for fault in ill {
@@ -154,7 +154,7 @@ fn advice_by_number() {
 
 /// Two people who share one application have a token each.
 #[test]
-fn everybody_has_an_own_token() {
+fn each_person_has_a_token() {
     let other = "other@contoso.example";
     let exchange = Exchange::with(|tenant| tenant.users.push(User::new(other, "another")));
     let [first, second] =

@@ -45,7 +45,7 @@ fn answer(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// A good answer stays good, whatever a gateway adds or changes.
 #[test]
-fn what_gateways_change_is_taken() {
+fn changes_of_gateways_are_accepted() {
     let many: String = (0..500).map(|number| format!("\r\nX-Gateway-{number}: {number}")).collect();
     let chunked = format!("{:x}\r\n{JSON}\r\n0\r\nX-Trailer: 1\r\n\r\n", JSON.len());
     for good in [
@@ -69,7 +69,7 @@ fn what_gateways_change_is_taken() {
 
 /// An unusable answer is named, with the likely culprit.
 #[test]
-fn what_gateways_spoil_is_named() {
+fn answers_spoilt_by_gateways_are_named() {
     let many: String = (0..1001).map(|number| format!("\r\nX-Gateway-{number}: {number}")).collect();
     let long = format!("\r\nX-Gateway: {}", "x".repeat(1 << 20));
     let page = "\u{feff}\r\n<!DOCTYPE html><title>Sign in</title>";
@@ -109,7 +109,7 @@ fn what_gateways_spoil_is_named() {
 
 /// `aud` may be a list, and a claim of an unexpected form hides no other (RFC 7519 §4.1.3).
 #[test]
-fn a_token_for_several_is_described() {
+fn a_token_with_several_audiences_is_described() {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     let claims = "{\"aud\":[\"https://outlook.office365.com\",\"b\"],\"exp\":\"1.5e9\",\"roles\":\"IMAP.AccessAsApp\",\"upn\":{}}";
     let token = format!("e30.{}.x", URL_SAFE_NO_PAD.encode(claims));

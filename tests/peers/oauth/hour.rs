@@ -127,7 +127,7 @@ fn renewed_ahead_of_time() {
 
 /// After a day without a device, an application's token is not renewed; the next device gets a new one at once.
 #[test]
-fn nobody_asks_for_whom_nobody_comes() {
+fn unused_tokens_are_not_renewed() {
     let exchange = Exchange::new();
     let hour = Hour::begin(&exchange, BY_SECRET);
     hour.access().unwrap();
@@ -160,7 +160,7 @@ fn renewed_weekly_without_devices() {
 
 /// A permanent failure is tried again after a minute, and then more and more rarely.
 #[test]
-fn refused_and_mended() {
+fn permanent_failures_are_retried_ever_more_rarely() {
     let exchange = Exchange::new();
     let sign_in = exchange.configuration(BY_PERSON);
     exchange.sign_in(&sign_in);
@@ -179,7 +179,7 @@ fn refused_and_mended() {
 
 /// A new sign-in is noticed without a device that asks.
 #[test]
-fn signed_in_meanwhile() {
+fn a_new_sign_in_is_noticed() {
     let exchange = Exchange::new();
     let hour = Hour::begin(&exchange, BY_PERSON);
     assert!(hour.access().err().unwrap().detail.contains("packetboat login scans"));
@@ -220,7 +220,7 @@ fn retry_after_in_minutes() {
 
 /// A token that a server refuses is replaced once: neither while it is young, nor again within five minutes.
 #[test]
-fn a_doubted_token_is_replaced_once() {
+fn a_token_that_a_server_refuses_is_replaced_once() {
     let exchange = Exchange::new();
     let hour = Hour::begin(&exchange, BY_SECRET);
     let first = hour.access().unwrap();
@@ -236,7 +236,7 @@ fn a_doubted_token_is_replaced_once() {
 
 /// The token does not open one mailbox, and the endpoint is down; the other mailboxes keep using the token.
 #[test]
-fn a_doubted_token_is_not_lost() {
+fn a_refused_token_stays_for_other_mailboxes() {
     let exchange = Exchange::new();
     let hour = Hour::begin(&exchange, BY_SECRET);
     let token = hour.access().unwrap();
@@ -248,7 +248,7 @@ fn a_doubted_token_is_not_lost() {
 
 /// Devices that wait for the same token share it, however short its life.
 #[test]
-fn who_waits_shares_even_a_short_token() {
+fn waiting_devices_share_even_a_short_token() {
     let exchange = Exchange::new();
     exchange.quirk(|quirks| quirks.endpoint.expires_in = 40);
     let hour = Hour::begin(&exchange, BY_SECRET);
@@ -270,7 +270,7 @@ fn who_waits_shares_even_a_short_token() {
 
 /// An endpoint that reports a nonsensical lifetime is not asked without end.
 #[test]
-fn a_life_of_nothing() {
+fn a_lifetime_of_zero_causes_one_request() {
     let exchange = Exchange::new();
     exchange.quirk(|quirks| quirks.endpoint.expires_in = 0);
     let hour = Hour::begin(&exchange, BY_SECRET);

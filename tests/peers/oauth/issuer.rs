@@ -65,7 +65,7 @@ fn reload(proxy: &Proxy, configuration: &str) {
 
 /// Endpoint, tenant and client_id change under the same name, one after the other; a change back needs no new sign-in.
 #[test]
-fn a_refresh_token_is_its_issuers() {
+fn a_refresh_token_goes_to_its_issuer_alone() {
     let two = Two::new();
     let own = two.at_first(BY_PERSON);
     two.first.sign_in(&own);
@@ -234,7 +234,7 @@ fn a_secret_in_a_file_goes_to_no_other_endpoint_by_a_reload() {
 
 /// The account names another user. The running session ends; the next login fails, because that user has not signed in.
 #[test]
-fn a_token_is_its_persons() {
+fn a_token_belongs_to_one_user() {
     let other = "other@contoso.example";
     let exchange = Exchange::with(|tenant| {
         let mut other = User::new(other, "another");

@@ -143,7 +143,7 @@ fn one_file_with_a_wrong_mode_is_told_once() {
 
 /// Portals and scripts print values in these forms.
 #[test]
-fn what_was_pasted_is_taken_as_meant() {
+fn pasted_values_are_accepted() {
     let exchange = Exchange::new();
     let identity = format!("tenant = \" {TENANT} \"\nclient_id = \"{{{APP}}}\"\n{BY_SECRET}");
     let text = exchange.configured(&identity, &account("scans", &format!("SMTP:{SCAN}"), ""));

@@ -31,7 +31,7 @@ fn a_secret_is_taken_from_its_line() {
 
 /// `check` finds invisible characters in every file with a secret, and the proxy never sends them.
 #[test]
-fn what_nobody_sees_in_a_secret_is_refused() {
+fn invisible_characters_in_a_secret_are_refused() {
     let exchange = Exchange::new();
     let [key, password, bearer] = ["SECRET", "password", "bearer"].map(|name| exchange.file(name, ""));
     let account = account("scans", SCAN, &format!("password_file = {password:?}"));
@@ -61,7 +61,7 @@ fn what_nobody_sees_in_a_secret_is_refused() {
 
 /// The file is joined from files that each begin with a byte order mark.
 #[test]
-fn certificates_and_keys_with_marks() {
+fn certificates_and_keys_with_byte_order_marks() {
     let (exchange, identity) = super::grants::with_certificate();
     let marked = |path: &str| {
         let text = fs::read_to_string(path).unwrap();

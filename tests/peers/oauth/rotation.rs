@@ -73,7 +73,7 @@ fn revoked_and_signed_in_again() {
 
 /// Another process that holds one sign-in's lock delays no other sign-in.
 #[test]
-fn a_sign_in_that_another_process_keeps_delays_no_other() {
+fn a_lock_on_one_sign_in_delays_no_other() {
     let exchange = Exchange::new();
     exchange.quirk(|quirks| quirks.endpoint.expires_in = 12);
     let far = exchange.identity(BY_PERSON).replace("identity.office", "identity.far");

@@ -22,7 +22,7 @@ fn files_are_made_for_us_alone() {
 }
 
 #[test]
-fn what_is_open_to_others_is_refused_with_what_mends_it() {
+fn files_open_to_others_are_refused_with_a_fix() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
     exchange.sign_in(&configuration);
@@ -65,7 +65,7 @@ fn a_token_that_others_may_read() {
 /// The proxy uses no file of another owner; root's proxy continues as the owner of the state directory. The test needs
 /// root, because only root can give a file away.
 #[test]
-fn what_belongs_to_somebody_else() {
+fn files_of_another_owner_are_not_used() {
     const NOBODY: u32 = 65_534;
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_may_read_otherwise_does_not_pass() {
+    fn ambiguous_commands_do_not_pass() {
         for line in [
             " a NOOP",
             "a  NOOP",
