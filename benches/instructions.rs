@@ -29,12 +29,12 @@ struct Bound {
     most: [f64; 2],
 }
 
-/// Measured on 2026-11-24: 2.22 and 0.92, 25.3 and 4.83, 22.4 and 4.74, 0.045 and 0.033. A copy of an octet counts as one
-/// instruction here, and there are four: one more of each would be over the bound.
+/// Measured on 2026-11-24: 2.22 and 0.92, 25.3 and 4.83, 22.4 and 4.74, 0.045 and 0.033. A copy of an octet counts as
+/// one instruction here, and there are four: one more of each would be over the bound.
 ///
-/// On 2026-11-25 OpenSSL began to wipe what it has decrypted from a device, so that a password does not stay in a record
-/// buffer: 24.4 and 6.72, 0.066 and 0.054. The wipe of a buffer of 16 KiB counts half an instruction an octet, and takes less
-/// than a microsecond.
+/// On 2026-11-25 OpenSSL began to wipe what it has decrypted from a device, so that a password does not stay in a
+/// record buffer: 24.4 and 6.72, 0.066 and 0.054. The wipe of a buffer of 16 KiB counts half an instruction an octet,
+/// and takes less than a microsecond.
 const BOUNDS: [Bound; 4] = [
     Bound { what: "session, device resumes", most: [2.8, 1.15] },
     Bound { what: "MiB from the server", most: [31.6, 5.5] },

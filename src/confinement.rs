@@ -1,7 +1,8 @@
 //! Before it serves, the process gives up core dumps, being traced, starting programs, and files that it does not need.
 //!
-//! An attacker who takes the process over has what the process has, and nothing beside that: no program to start, no file
-//! outside the directories of the configuration and of the system's resolver, no debugger's access to other processes.
+//! An attacker who takes the process over has what the process has, and nothing beside that: no program to start, no
+//! file outside the directories of the configuration and of the system's resolver, no debugger's access to other
+//! processes.
 
 mod error;
 mod paths;
@@ -33,16 +34,16 @@ pub struct Confinement {
     pub calls: Result<(), Error>,
 }
 
-/// Forbids core dumps, and reading this process's memory to all but root (prctl(2), PR_SET_DUMPABLE; core(5)): it holds keys,
-/// tokens and passwords. Programs that it starts are not affected.
+/// Forbids core dumps, and reading this process's memory to all but root (prctl(2), PR_SET_DUMPABLE; core(5)): it holds
+/// keys, tokens and passwords. Programs that it starts are not affected.
 pub fn keep_memory_private() {
     // Neither call can fail here, and there would be nothing to do about a failure.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
-/// Confines this thread and all that it starts, for as long as the process lives. Where other threads run, which would stay
-/// unconfined, it does nothing.
+/// Confines this thread and all that it starts, for as long as the process lives. Where other threads run, which would
+/// stay unconfined, it does nothing.
 pub fn confine_process(config: &Config, file: &Path) -> Confinement {
     if fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
         return Confinement { files: Err(Error::OtherThreads), calls: Err(Error::OtherThreads) };
@@ -50,7 +51,8 @@ pub fn confine_process(config: &Config, file: &Path) -> Confinement {
     confine_thread(config, file)
 }
 
-/// Confines this thread and those that it starts, whatever other threads run: for a command that tries what the service does.
+/// Confines this thread and those that it starts, whatever other threads run: for a command that tries what the service
+/// does.
 pub fn confine_thread(config: &Config, file: &Path) -> Confinement {
     let came = confine(config, file);
     if came.files.is_ok() {
@@ -125,8 +127,8 @@ fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Re
         .map_err(|source| Error::Path { path: path.to_path_buf(), source })
 }
 
-/// Rights that the state directory never needs. It holds no programs, and nothing but files and directories is made there
-/// after the socket for commands; anything else could be a trap for root's commands.
+/// Rights that the state directory never needs. It holds no programs, and nothing but files and directories is made
+/// there after the socket for commands; anything else could be a trap for root's commands.
 const NEVER_KEPT: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     Execute | MakeSym | MakeFifo | MakeChar | MakeBlock | MakeSock
 });

@@ -1,7 +1,7 @@
 //! The inventory records which devices were seen: their address, login and TLS, and whether they need packetboat.
 //!
-//! A device is identified by its address, its protocol and the fingerprint of its ClientHello. The inventory is bounded, in all
-//! and for each address, so that nobody can fill it; devices that have logged in are forgotten last.
+//! A device is identified by its address, its protocol and the fingerprint of its ClientHello. The inventory is
+//! bounded, in all and for each address, so that nobody can fill it; devices that have logged in are forgotten last.
 
 mod assessment;
 mod device_csv;
@@ -81,8 +81,8 @@ impl Inventory {
         Presence { inventory: Arc::clone(self), entry }
     }
 
-    /// Records that a connection was rejected before it has shown which device it is. The failure counts for the device that was
-    /// last seen at that source, until its next login; where none was seen, it counts for a new device.
+    /// Records that a connection was rejected before it has shown which device it is. The failure counts for the device
+    /// that was last seen at that source, until its next login; where none was seen, it counts for a new device.
     pub fn observe_rejection(self: &Arc<Self>, observation: &Observation<'_>) {
         let of_source = self.table.lock().at(observation.source).to_vec();
         let of_protocol = of_source.iter().filter(|entry| entry.protocol == observation.protocol);
@@ -113,8 +113,8 @@ impl Inventory {
         devices
     }
 
-    /// The number of devices of each judgement. A refused device counts for a week, and only if it has shown its TLS: a port scan
-    /// is no device.
+    /// The number of devices of each judgement. A refused device counts for a week, and only if it has shown its TLS: a
+    /// port scan is no device.
     pub fn counts(&self) -> [(&'static str, usize); 4] {
         let entries = self.table.lock().all();
         let lately = now().saturating_sub(WEEK);

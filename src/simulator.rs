@@ -1,5 +1,5 @@
-//! The simulator is a pretend Exchange Online on this computer, for the demonstration and for tests: IMAP, POP3 and the token
-//! endpoint of one tenant. Like the real one it opens mailboxes to XOAUTH2 only. It misbehaves on request.
+//! The simulator is a pretend Exchange Online on this computer, for the demonstration and for tests: IMAP, POP3 and the
+//! token endpoint of one tenant. Like the real one it opens mailboxes to XOAUTH2 only. It misbehaves on request.
 
 pub mod client;
 mod connection;

@@ -37,7 +37,8 @@ fn mended(reading: &Table) -> Vec<&str> {
     lists.flat_map(|list| list.as_array().unwrap()).map(|id| id.as_str().unwrap()).collect()
 }
 
-/// All numbers of a version in their order, so that 3.6.10 is newer than 3.6.9, and 3.5.7-1~deb13u3 than 3.5.7-1~deb13u2.
+/// All numbers of a version in their order, so that 3.6.10 is newer than 3.6.9, and 3.5.7-1~deb13u3 than
+/// 3.5.7-1~deb13u2.
 fn number(version: &str) -> Vec<u32> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }

@@ -1,5 +1,5 @@
-//! The floors of the house: a file imports only from lower floors, siblings never form a cycle, each heavy crate has one
-//! owner, names are the field's own words, errors are types, and files stay readable.
+//! The floors of the house: a file imports only from lower floors, siblings never form a cycle, each heavy crate has
+//! one owner, names are the field's own words, errors are types, and files stay readable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

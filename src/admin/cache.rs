@@ -1,9 +1,9 @@
 //! An answer is made once for all clients that ask for it at the same time, and sent to them from one copy.
 //!
-//! Readers of the page are strangers, and what they ask for costs processor time and memory. One answer of a kind is made at a
-//! time, whoever asks. It then counts for ten times as long as it took, so that readers get a tenth of a core at most. A
-//! slow reader holds the copy that it reads: where an older copy is still being sent as well, no third one is made, and who
-//! asks gets the newer of them.
+//! Readers of the page are strangers, and what they ask for costs processor time and memory. One answer of a kind is
+//! made at a time, whoever asks. It then counts for ten times as long as it took, so that readers get a tenth of a core
+//! at most. A slow reader holds the copy that it reads: where an older copy is still being sent as well, no third one
+//! is made, and who asks gets the newer of them.
 
 use std::sync::Arc;
 use std::time::Duration;

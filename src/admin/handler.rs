@@ -48,8 +48,8 @@ impl Admin {
         said
     }
 
-    /// Checks that the client may have the answer. Health and the empty page are for everybody. Data about devices need the
-    /// token; without a token set, only clients on this computer get them.
+    /// Checks that the client may have the answer. Health and the empty page are for everybody. Data about devices need
+    /// the token; without a token set, only clients on this computer get them.
     fn admits(&self, received: &Request, client: &Client) -> Result<(), Response> {
         if !["GET", "HEAD"].contains(&received.method.as_str()) {
             return Err(Response::text(405, "GET alone is answered here\n"));
@@ -166,8 +166,8 @@ impl Admin {
         (!is_reached).then(unreachable_message)
     }
 
-    /// The thread that keeps logins from being served, if one does not respond: each that a login passes is tried, and the
-    /// control thread.
+    /// The thread that keeps logins from being served, if one does not respond: each that a login passes is tried, and
+    /// the control thread.
     async fn stuck_thread(&self) -> Option<String> {
         let control = lifecycle::answers(&self.loops.control, ALIVE);
         // A change of the configuration may have the lock, on a control thread that hangs.

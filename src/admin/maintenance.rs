@@ -1,5 +1,5 @@
-//! Tasks that run without a request: they count minutes, save the inventory, look up devices' names, and log once a day what
-//! expires soon.
+//! Tasks that run without a request: they count minutes, save the inventory, look up devices' names, and log once a day
+//! what expires soon.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! `packetboat demo`: an old device, the proxy, and a pretend Exchange Online, all on this computer; then it stays up for
-//! devices of your own.
+//! `packetboat demo`: an old device, the proxy, and a pretend Exchange Online, all on this computer; then it stays up
+//! for devices of your own.
 
 mod transcript;
 

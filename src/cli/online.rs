@@ -34,8 +34,8 @@ pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), CommandError> {
     })
 }
 
-/// Confines the command like the service, so that it fails where the service would. A missing state directory is not made:
-/// one of root's would be of no use to the service's user.
+/// Confines the command like the service, so that it fails where the service would. A missing state directory is not
+/// made: one of root's would be of no use to the service's user.
 fn confine(file: &Path, config: &Config) {
     if !config.confine {
         return;

@@ -83,8 +83,8 @@ fn write(octets: &[u8]) -> Result<(), CommandError> {
     written.map_err(|error| Exit::IoError.because(format_args!("cannot write to standard output: {error}")))
 }
 
-/// Prints the help, or a mistake in the arguments. The latter repeats options, and is printed without colours where these
-/// hold escape sequences.
+/// Prints the help, or a mistake in the arguments. The latter repeats options, and is printed without colours where
+/// these hold escape sequences.
 pub(super) fn print_usage(mut error: clap::Error) -> Result<(), CommandError> {
     let is_asked_for = !error.use_stderr();
     hide_values(&mut error);

@@ -17,8 +17,8 @@ pub(super) struct Arguments {
     pid: Option<i32>,
 }
 
-/// Signals the proxy and prints the result. The proxy reads the file itself, even one with a mistake, so that its log, its
-/// metrics and the page report the mistake too.
+/// Signals the proxy and prints the result. The proxy reads the file itself, even one with a mistake, so that its log,
+/// its metrics and the page report the mistake too.
 pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> {
     let directories = file.state_directories();
     if let Some(directory) = directories.iter().find(|directory| directory.exists()) {

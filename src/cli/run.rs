@@ -58,8 +58,8 @@ fn cannot_start(error: std::io::Error) -> CommandError {
     Exit::OsError.because(format_args!("cannot start: {error}"))
 }
 
-/// Locks the state directory, which one proxy at a time may use. Where it cannot be written, the proxy runs nevertheless, as
-/// long as every file that it needs is there.
+/// Locks the state directory, which one proxy at a time may use. Where it cannot be written, the proxy runs
+/// nevertheless, as long as every file that it needs is there.
 fn lock_state(state_directory: &Path) -> Result<Option<Hold>, Exit> {
     let refused = |error: state::Error| {
         error!("{error}");
@@ -192,8 +192,8 @@ fn serve_owner(admin: &Arc<Admin>, socket: Result<UnixListener, state::Error>, l
     }
 }
 
-/// Confines the process once everything is open, before a device can send anything. Returns the directories that may still be
-/// read, if that is limited.
+/// Confines the process once everything is open, before a device can send anything. Returns the directories that may
+/// still be read, if that is limited.
 fn confine(file: &ConfigFile, proven: &Proven) -> Option<Vec<PathBuf>> {
     if !proven.config.confine {
         warn!("confine = false: this process can open every file of its user, and start programs");

@@ -1,5 +1,5 @@
-//! A running proxy leaves files in its state directory by which commands find it: its process, the address of its page, and
-//! the number and result of its last reload. They serve even while the configuration file has a mistake.
+//! A running proxy leaves files in its state directory by which commands find it: its process, the address of its page,
+//! and the number and result of its last reload. They serve even while the configuration file has a mistake.
 
 use std::env;
 use std::fs;
@@ -18,8 +18,8 @@ pub(super) struct RunningProcess {
     pub(super) admin: Option<SocketAddr>,
 }
 
-/// The result of a reload. Reloads are numbered, over restarts too: `packetboat reload` waits for the first one that began
-/// after its signal.
+/// The result of a reload. Reloads are numbered, over restarts too: `packetboat reload` waits for the first one that
+/// began after its signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ReloadOutcome {
     pub(super) number: u64,
@@ -66,8 +66,8 @@ impl RunningProcess {
 }
 
 impl ReloadOutcome {
-    /// Numbers a reload. Call it before the reload reads anything: a command that has read a smaller number can rely on this
-    /// reload to see the command's files.
+    /// Numbers a reload. Call it before the reload reads anything: a command that has read a smaller number can rely on
+    /// this reload to see the command's files.
     ///
     /// # Errors
     /// The number cannot be written; then do not write the result either.
@@ -127,8 +127,8 @@ impl ReloadFile {
 }
 
 impl ConfigFile {
-    /// Directories in which a proxy with this file may keep its state, the likeliest first, even if the file has mistakes. The
-    /// default directory may be another proxy's, and counts only where none is named.
+    /// Directories in which a proxy with this file may keep its state, the likeliest first, even if the file has
+    /// mistakes. The default directory may be another proxy's, and counts only where none is named.
     pub(super) fn state_directories(&self) -> Vec<PathBuf> {
         // Own code: the toml crate's error recovery loses a key behind a line that holds nothing but a stray word.
         let content = fs::read(&self.config).unwrap_or_default();

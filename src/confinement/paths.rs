@@ -1,5 +1,5 @@
-//! The directories that packetboat reads are found at start by following every link: those of the configuration, of name
-//! resolution, of certification authorities and of the time zone, wherever a distribution or WSL keeps them.
+//! The directories that packetboat reads are found at start by following every link: those of the configuration, of
+//! name resolution, of certification authorities and of the time zone, wherever a distribution or WSL keeps them.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use crate::config::Config;
 use crate::state;
 
-/// The directories that may be read: of the configuration, of each file that it names, and of the system's files for name
-/// resolution and certification authorities. Directories rather than files, because files are replaced.
+/// The directories that may be read: of the configuration, of each file that it names, and of the system's files for
+/// name resolution and certification authorities. Directories rather than files, because files are replaced.
 pub(super) fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     let mut authorities: Vec<PathBuf> = AUTHORITIES.iter().map(PathBuf::from).collect();
@@ -62,11 +62,12 @@ impl FileOwner {
     }
 }
 
-/// The directory of a file, and of each link to a file on the way to it; for the operator's files, that of each link to a
-/// directory too. A link may lead elsewhere tomorrow: those of Let's Encrypt's clients do, and those of operators who put a
-/// new release beside the old one.
+/// The directory of a file, and of each link to a file on the way to it; for the operator's files, that of each link to
+/// a directory too. A link may lead elsewhere tomorrow: those of Let's Encrypt's clients do, and those of operators who
+/// put a new release beside the old one.
 ///
-/// A link that leads nowhere yet is followed as far as its path exists: the program that writes resolv.conf may start later.
+/// A link that leads nowhere yet is followed as far as its path exists: the program that writes resolv.conf may start
+/// later.
 pub(super) fn directories_to(path: &Path, owner: FileOwner) -> Vec<PathBuf> {
     follow_links(path, owner).0
 }
@@ -141,8 +142,8 @@ pub(super) fn directory_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Directories of the system: name resolution (whose files are replaced) and its plug-ins, certification authorities, the
-/// number of processors, and the process itself.
+/// Directories of the system: name resolution (whose files are replaced) and its plug-ins, certification authorities,
+/// the number of processors, and the process itself.
 const SYSTEM: &[&str] = &[
     "/etc",
     "/lib",

@@ -1,5 +1,5 @@
-//! Some system calls are refused: starting programs, reaching into other processes, kernel interfaces that a proxy never needs,
-//! and input for a terminal.
+//! Some system calls are refused: starting programs, reaching into other processes, kernel interfaces that a proxy
+//! never needs, and input for a terminal.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use seccompiler::{
 
 use super::error::Error;
 
-/// Installs the seccomp filter (seccomp(2)). Refused calls fail with EPERM, which libraries expect; all other calls are allowed.
-/// Under systemd the unit's own list of allowed calls is shorter still.
+/// Installs the seccomp filter (seccomp(2)). Refused calls fail with EPERM, which libraries expect; all other calls are
+/// allowed. Under systemd the unit's own list of allowed calls is shorter still.
 pub(super) fn confine() -> Result<(), Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     // Raw and packet sockets, Bluetooth and whatever kernel modules bring along.
@@ -74,8 +74,8 @@ fn number_filter() -> BpfProgram {
 /// The bit of x32 calls, `__X32_SYSCALL_BIT`; no architecture has so many calls of its own.
 const X32: u32 = 0x4000_0000;
 
-/// Requests to terminals (ioctl_tty(2)) that inject input for the shell behind this process, or take over the console's output
-/// or line discipline.
+/// Requests to terminals (ioctl_tty(2)) that inject input for the shell behind this process, or take over the console's
+/// output or line discipline.
 const TERMINAL: [u64; 4] = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCCONS, libc::TIOCSETD];
 
 /// The address families that are used: TCP over IPv4 and IPv6, systemd and the resolver, getifaddrs(3).

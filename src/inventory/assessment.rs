@@ -1,4 +1,5 @@
-//! The assessment says whether a device needs packetboat: its ClientHello is compared with what Exchange Online accepts.
+//! The assessment says whether a device needs packetboat: its ClientHello is compared with what Exchange Online
+//! accepts.
 
 use serde::{Deserialize, Serialize};
 

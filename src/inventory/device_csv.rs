@@ -2,8 +2,8 @@
 
 use super::SeenDevice;
 
-/// The devices as a table for spreadsheets. A text that a spreadsheet would take for a formula gets an apostrophe before
-/// it, because names come from devices.
+/// The devices as a table for spreadsheets. A text that a spreadsheet would take for a formula gets an apostrophe
+/// before it, because names come from devices.
 pub fn csv(devices: &[SeenDevice]) -> String {
     let mut text = String::from(
         "source,name,logins,mailbox,protocol,listener,entry,tls,cipher,fingerprint,offers,sessions,failures,failure,failed,\
@@ -41,8 +41,8 @@ pub fn csv(devices: &[SeenDevice]) -> String {
     text
 }
 
-/// A cell in quotation marks where a program may need them. Own code: the csv crate leaves `;` bare, and spreadsheets that
-/// split there would take what follows for a formula.
+/// A cell in quotation marks where a program may need them. Own code: the csv crate leaves `;` bare, and spreadsheets
+/// that split there would take what follows for a formula.
 fn quoted(cell: &str) -> String {
     let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let cell = if is_formula { format!("'{cell}") } else { cell.to_owned() };

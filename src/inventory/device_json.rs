@@ -31,8 +31,8 @@ struct ReadInventory {
     devices: Vec<ReadDevice>,
 }
 
-/// A device as it is read; a later version may have written other protocols and judgements, which are left out. Anything
-/// else that does not fit is damage.
+/// A device as it is read; a later version may have written other protocols and judgements, which are left out.
+/// Anything else that does not fit is damage.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ReadDevice {

@@ -35,8 +35,8 @@ impl Entry {
         Self { number, protocol, fingerprint, open: AtomicUsize::new(0), device: Mutex::new(device) }
     }
 
-    /// The rank of a device; the lowest is forgotten first: never logged in, not connected, without TLS, not seen for longest.
-    /// Anybody can be connected, so a login ranks above that.
+    /// The rank of a device; the lowest is forgotten first: never logged in, not connected, without TLS, not seen for
+    /// longest. Anybody can be connected, so a login ranks above that.
     fn rank(&self) -> (bool, bool, bool, u64) {
         let device = self.device();
         let is_open = self.open.load(Ordering::Relaxed) > 0;
@@ -108,7 +108,8 @@ impl DeviceTable {
         self.count += 1;
     }
 
-    /// Makes room for one more device: forgets one of its address if that has many, or some of all if the table is full.
+    /// Makes room for one more device: forgets one of its address if that has many, or some of all if the table is
+    /// full.
     pub(super) fn make_room(&mut self, source: IpAddr, protocol: Protocol, fingerprint: &str, most: usize) {
         if let Some(entries) = self.by_source.get_mut(&source) {
             let before = entries.len();

@@ -78,9 +78,9 @@ impl RunningProxy {
         Ok(running)
     }
 
-    /// Goes on with another configuration. New connections come to its services, and addresses that it does not have are
-    /// closed. Open connections go on, unless the configuration has withdrawn a permission that they rest on. No step of
-    /// this can fail.
+    /// Goes on with another configuration. New connections come to its services, and addresses that it does not have
+    /// are closed. Open connections go on, unless the configuration has withdrawn a permission that they rest on. No
+    /// step of this can fail.
     pub fn reload(&mut self, opened: Prepared, config: &Config) -> Revoked {
         let Prepared { services, directory, servers, warm } = opened;
         self.process.connections.limit(&config.limits);

@@ -1,5 +1,5 @@
-//! The simulator's POP3 service behaves like Exchange's (RFC 1939) behind implicit TLS: only XOAUTH2 in two steps opens a
-//! mailbox.
+//! The simulator's POP3 service behaves like Exchange's (RFC 1939) behind implicit TLS: only XOAUTH2 in two steps opens
+//! a mailbox.
 
 use std::sync::Arc;
 

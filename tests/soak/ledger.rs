@@ -1,8 +1,8 @@
 //! The ledger knows every message: what was delivered, what a device has had, and what the server has deleted.
 //!
 //! A message is *lost* if it is gone from its mailbox and no device has had it, whole and octet for octet. It is
-//! *duplicated* if a device finds it once more after the server's OK to its EXPUNGE or QUIT has reached that device. One
-//! whose session broke before that OK may be there again, as without a proxy between: it is counted, and no fault.
+//! *duplicated* if a device finds it once more after the server's OK to its EXPUNGE or QUIT has reached that device.
+//! One whose session broke before that OK may be there again, as without a proxy between: it is counted, and no fault.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

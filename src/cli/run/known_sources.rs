@@ -45,7 +45,8 @@ impl KnownSourcesFile {
         }
     }
 
-    /// Writes the file, if anything has changed. A failed attempt is repeated with the next change or some seconds later.
+    /// Writes the file, if anything has changed. A failed attempt is repeated with the next change or some seconds
+    /// later.
     pub(super) async fn save(&self) {
         let Some(text) = self.known.unsaved() else { return };
         let (directory, path) = (self.state_directory.clone(), KnownSources::path(&self.state_directory));

@@ -111,7 +111,8 @@ impl Process<'_> {
             confined: self.confined.clone(),
         };
         let prepare = move || read().map_err(Rejected::unreadable).and_then(|proven| context.open(proven));
-        // One at a time: one that hung, and that nobody waits for any more, may hold the sockets that the next one opens.
+        // One at a time: one that hung, and that nobody waits for any more, may hold the sockets that the next one
+        // opens.
         let gate = self.change_gate.clone();
         let prepared = self.unless_ending(async { pool::FILES.run_alone(&gate, LONGEST, prepare).await }).await?;
         let result = match prepared {

@@ -1,5 +1,5 @@
-//! systemd hands over sockets and receives notifications (sd_listen_fds(3), sd_notify(3)). Without it, nothing here has an
-//! effect.
+//! systemd hands over sockets and receives notifications (sd_listen_fds(3), sd_notify(3)). Without it, nothing here has
+//! an effect.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -58,8 +58,8 @@ pub(super) fn notify_stopping() {
     });
 }
 
-/// Notifies systemd's watchdog while every event loop and the control thread respond, and passwords can be verified. Otherwise
-/// systemd restarts the process (WatchdogSec). Run it on a thread that serves no stranger.
+/// Notifies systemd's watchdog while every event loop and the control thread respond, and passwords can be verified.
+/// Otherwise systemd restarts the process (WatchdogSec). Run it on a thread that serves no stranger.
 pub(super) async fn ping_watchdog(serving: Arc<RwLock<RunningProxy>>, control: Handle) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
     // The workers stay the same ones.

@@ -37,7 +37,8 @@ impl InheritedSockets {
         own.or_else(|| sockets.find(|socket| serves(socket, address)))
     }
 
-    /// Advice where the sockets for a port are bound to other addresses than this one; none where there are no such sockets.
+    /// Advice where the sockets for a port are bound to other addresses than this one; none where there are no such
+    /// sockets.
     pub(super) fn advice_on_other_addresses(&self, address: SocketAddr) -> Option<String> {
         let sockets = self.0.iter().filter(|socket| {
             socket.local_addr().is_ok_and(|own| own.port() == address.port()) && !serves(socket, address)

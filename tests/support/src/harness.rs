@@ -11,7 +11,8 @@ use crate::imap::Imap;
 use crate::proxy::{Proxy, listener, upstream};
 use crate::server;
 
-/// The proxy with the listeners `imap` and `pop3` (implicit TLS) and `clear` (IMAP, STARTTLS), which pass logins through.
+/// The proxy with the listeners `imap` and `pop3` (implicit TLS) and `clear` (IMAP, STARTTLS), which pass logins
+/// through.
 pub struct Harness {
     proxy: Proxy,
     /// The mail server's port.

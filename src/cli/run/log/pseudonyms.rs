@@ -43,9 +43,9 @@ impl Pseudonyms {
         }
     }
 
-    /// Replaces these addresses and the known names where they stand as words of their own, in any case. A mailbox is known by
-    /// its `@`. A login may be any word, so it is replaced only where a message names a device. No message repeats a login that
-    /// a stranger sends.
+    /// Replaces these addresses and the known names where they stand as words of their own, in any case. A mailbox is
+    /// known by its `@`. A login may be any word, so it is replaced only where a message names a device. No message
+    /// repeats a login that a stranger sends.
     pub(super) fn apply(&self, text: &mut String, addresses: &[String]) {
         let addresses = addresses.iter().map(|address| (address, true));
         let known = self.known.iter().map(|name| (name, name.contains('@')));
@@ -58,8 +58,8 @@ impl Pseudonyms {
     }
 }
 
-/// The text with a value replaced where it is a whole word and `is_meant` accepts the lower-case text before it; none if it
-/// is nowhere.
+/// The text with a value replaced where it is a whole word and `is_meant` accepts the lower-case text before it; none
+/// if it is nowhere.
 fn replaced(text: &str, value: &str, by: &str, is_meant: impl Fn(&str) -> bool) -> Option<String> {
     // Lower case in ASCII has the same length.
     let (lower, value) = (text.to_ascii_lowercase(), value.to_ascii_lowercase());
@@ -84,7 +84,8 @@ const DEVICE: [&str; 2] = ["device.", "device \""];
 mod tests {
     use std::path::Path;
 
-    /// Otherwise it would stand in the log as it is: a device's name is replaced only where one of these words is before it.
+    /// Otherwise it would stand in the log as it is: a device's name is replaced only where one of these words is
+    /// before it.
     #[test]
     fn every_message_names_a_device_as_its_key_or_in_quotation_marks() {
         let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];

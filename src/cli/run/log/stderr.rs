@@ -1,7 +1,8 @@
 //! A thread of its own writes standard error, so that a reader that stops reading costs lines and stalls nobody.
 //!
-//! Until that thread is started, lines are written at once where standard error takes them, so that a start that fails or
-//! hangs says why. Lines that find no room are dropped and counted; the first line after a gap tells how many there were.
+//! Until that thread is started, lines are written at once where standard error takes them, so that a start that fails
+//! or hangs says why. Lines that find no room are dropped and counted; the first line after a gap tells how many there
+//! were.
 
 use std::collections::VecDeque;
 use std::io::{self, Write, stderr};
