@@ -48,61 +48,80 @@ pub(super) struct ProcessMetrics {
 impl ListenerMetrics {
     pub(super) fn register(to: &Registry) -> prometheus::Result<Self> {
         let to = Registrar(to);
+        let [accepted, refused, pauses] = Self::register_accepting(&to)?;
+        let [handshakes, handshake_failures] = Self::register_handshakes(&to)?;
         Ok(Self {
-        accepted: to.counters(
-            "packetboat_connections_accepted_total",
-            "Connections of devices that were admitted.",
-            &["listener"],
-        )?,
-        refused: to.counters(
-            "packetboat_connections_refused_total",
-            "Connections that were refused: source not allowed, or a limit reached.",
-            &["listener", "reason"],
-        )?,
-        pauses: to.counters(
-            "packetboat_accept_pauses_total",
-            "Pauses of a second in accepting connections, mostly because open files ran out.",
-            &["listener"],
-        )?,
-        open: to.gauges("packetboat_connections_open", "Connections of devices that are open.", &["listener"])?,
-        handshakes: to.counters(
-            "packetboat_handshakes_total",
-            "Completed TLS handshakes with devices, by version.",
-            &["listener", "version"],
-        )?,
-        handshake_failures: to.counters(
-            "packetboat_handshake_failures_total",
-            "Failed TLS handshakes with devices; the log and the page say what to change.",
-            &["listener", "reason"],
-        )?,
-        logins: to.counters("packetboat_logins_total", "Logins of devices that succeeded.", &["listener"])?,
-        login_failures: to.counters(
-            "packetboat_login_failures_total",
-            "Logins that failed, by reason.",
-            &["listener", "reason"],
-        )?,
-        login_seconds: to.histograms(
-            "packetboat_login_duration_seconds",
-            "Time from a device's credentials to its open mailbox: password, token, server.",
-            &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0],
-        )?,
-        sessions: to.counters(
-            "packetboat_sessions_total",
-            "Admitted connections that ended, by reason.",
-            &["listener", "reason"],
-        )?,
-        session_seconds: to.histograms(
-            "packetboat_session_duration_seconds",
-            "Duration of connections.",
-            &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0],
-        )?,
-        transferred: to.counters(
-            "packetboat_transferred_bytes_total",
-            "Bytes passed after login: upload from device to server, download from server to device. Counted when a \
-             session ends.",
-            &["listener", "direction"],
-        )?,
+            accepted,
+            refused,
+            pauses,
+            open: to.gauges("packetboat_connections_open", "Connections of devices that are open.", &["listener"])?,
+            handshakes,
+            handshake_failures,
+            logins: to.counters("packetboat_logins_total", "Logins of devices that succeeded.", &["listener"])?,
+            login_failures: to.counters(
+                "packetboat_login_failures_total",
+                "Logins that failed, by reason.",
+                &["listener", "reason"],
+            )?,
+            login_seconds: to.histograms(
+                "packetboat_login_duration_seconds",
+                "Time from a device's credentials to its open mailbox: password, token, server.",
+                &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0],
+            )?,
+            sessions: to.counters(
+                "packetboat_sessions_total",
+                "Admitted connections that ended, by reason.",
+                &["listener", "reason"],
+            )?,
+            session_seconds: to.histograms(
+                "packetboat_session_duration_seconds",
+                "Duration of connections.",
+                &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0],
+            )?,
+            transferred: to.counters(
+                "packetboat_transferred_bytes_total",
+                "Bytes passed after login: upload from device to server, download from server to device. \
+                 Counted when a session ends.",
+                &["listener", "direction"],
+            )?,
         })
+    }
+
+    /// Registers admitted and refused connections, and pauses.
+    fn register_accepting(to: &Registrar<'_>) -> prometheus::Result<[IntCounterVec; 3]> {
+        Ok([
+            to.counters(
+                "packetboat_connections_accepted_total",
+                "Connections of devices that were admitted.",
+                &["listener"],
+            )?,
+            to.counters(
+                "packetboat_connections_refused_total",
+                "Connections that were refused: source not allowed, or a limit reached.",
+                &["listener", "reason"],
+            )?,
+            to.counters(
+                "packetboat_accept_pauses_total",
+                "Pauses of a second in accepting connections, mostly because open files ran out.",
+                &["listener"],
+            )?,
+        ])
+    }
+
+    /// Registers handshakes that completed and that failed.
+    fn register_handshakes(to: &Registrar<'_>) -> prometheus::Result<[IntCounterVec; 2]> {
+        Ok([
+            to.counters(
+                "packetboat_handshakes_total",
+                "Completed TLS handshakes with devices, by version.",
+                &["listener", "version"],
+            )?,
+            to.counters(
+                "packetboat_handshake_failures_total",
+                "Failed TLS handshakes with devices; the log and the page say what to change.",
+                &["listener", "reason"],
+            )?,
+        ])
     }
 }
 
