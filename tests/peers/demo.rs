@@ -18,7 +18,7 @@ fn the_demonstration_and_every_printed_command() {
     );
     let told = Lines::of(demo.0.stdout.take().unwrap());
     let log = Lines::of(demo.0.stderr.take().unwrap());
-    told.wait_for("end of the introduction", |line| line.contains("Ctrl-C ends it"));
+    told.wait_for("end of the introduction", |line| line.contains("Ctrl-C ends the demo"));
     let story = told.all();
     for step in [
         "TLS 1.0 AES128-SHA ==> packetboat == TLS 1.3 ==> Exchange Online",
