@@ -194,7 +194,10 @@ impl Pair {
             Event::LoginFailed(failure) => self.lose_server(&failure),
             Event::Notice(failure) => {
                 let wait = failure.retry_after.map(|wait| format!(" {wait:?}")).unwrap_or_default();
-                self.events.push(format!("notice {}{wait}", failure.kind.label()));
+                let notice = format!("notice {}{wait}", failure.kind.label());
+                // The device's end and a notice come from two peers: the cut decides which of them the driver meets first.
+                let is_behind_end = self.events.last().is_some_and(|last| last == "ended downstream");
+                self.events.insert(self.events.len() - usize::from(is_behind_end), notice);
             }
             Event::Waits | Event::HalfClosed => {}
             Event::StartTls(side) => self.start_tls(side),
