@@ -124,10 +124,14 @@ enum Command {
         #[command(flatten)]
         arguments: demo::Arguments,
     },
-    /// Print the steps at Microsoft or Google for this configuration: portal, PowerShell, consent
+    /// Print the steps at Microsoft or Google for this configuration, or write them as a PowerShell script
+    ///
+    /// Prints portal, PowerShell and consent, with the names and ids of the configuration. Contacts nobody.
     Setup {
         #[command(flatten)]
         file: ConfigFile,
+        #[command(flatten)]
+        arguments: setup::Arguments,
     },
     /// Show, export or renew the certificate that devices see
     Certificate {
@@ -221,7 +225,7 @@ pub fn main() -> ExitCode {
             become_owner(&proven.config.state_directory)?;
             login::login(&proven, &arguments)
         }),
-        Command::Setup { file } => file.load().and_then(|proven| setup::print_steps(&proven.config)),
+        Command::Setup { file, arguments } => file.load().and_then(|proven| setup::setup(&proven.config, &arguments)),
         Command::Certificate { file, action } => {
             file.load().and_then(|proven| certificate::act(&file, &proven.config, &action))
         }

@@ -23,6 +23,7 @@ use ipnet::IpNet;
 use crate::protocol::Protocol;
 
 pub use cloud::Cloud;
+pub use credential::DIRECTORY as CREDENTIALS;
 pub use environment::Environment;
 pub use file::is_path;
 pub use identity::{Account, Credential, Device, Grant, Identity, SecretFile};

@@ -69,7 +69,7 @@ fn paths(config: &mut Config) -> Vec<&mut PathBuf> {
 
 const PREFIX: &str = "credential:";
 /// The directory that the packaged unit takes credentials from.
-const DIRECTORY: &str = "/etc/packetboat/credentials";
+pub const DIRECTORY: &str = "/etc/packetboat/credentials";
 
 #[cfg(test)]
 mod tests {

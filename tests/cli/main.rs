@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod owner;
+mod powershell;
+mod setup;
 mod terminal;
 
 use std::fs;
