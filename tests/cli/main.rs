@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod interpreter;
 mod owner;
 mod powershell;
+mod script;
 mod setup;
+mod tenant;
 mod terminal;
 
 use std::fs;

@@ -43,6 +43,10 @@ impl Script {
         descendants(self.tree.root_node())
     }
 
+    pub(super) fn root(&self) -> Node<'_> {
+        self.tree.root_node()
+    }
+
     pub(super) fn text_of(&self, node: Node<'_>) -> &str {
         node.utf8_text(self.text.as_bytes()).unwrap()
     }
@@ -174,4 +178,4 @@ fn descendants(node: Node<'_>) -> Vec<Node<'_>> {
 const COMMON: &[&str] = &["ErrorAction", "Verbose", "WarningAction"];
 
 /// The switches among the parameters that are used.
-const SWITCHES: &[&str] = &["All", "Confirm", "Leaf", "ListAvailable", "NoWelcome", "ShowBanner", "WhatIf"];
+pub(super) const SWITCHES: &[&str] = &["All", "Confirm", "Leaf", "ListAvailable", "NoWelcome", "ShowBanner", "WhatIf"];

@@ -4,11 +4,11 @@
 use super::powershell::{Documented, Script, children};
 use super::*;
 
-const ZEROS: &str = "00000000-0000-0000-0000-000000000000";
-const ID: &str = "6233fba6-0198-4277-892f-9275bf728bcc";
+pub(super) const ZEROS: &str = "00000000-0000-0000-0000-000000000000";
+pub(super) const ID: &str = "6233fba6-0198-4277-892f-9275bf728bcc";
 
 /// Mailboxes that a text could break out of its quotation marks with: PowerShell takes ‘ ’ ‚ ‛ for ' too.
-const MAILBOXES: [&str; 9] = [
+pub(super) const MAILBOXES: [&str; 9] = [
     "scans@contoso.example",
     "o'neill@contoso.example",
     "$x@contoso.example",
@@ -20,18 +20,18 @@ const MAILBOXES: [&str; 9] = [
     "'#<>{}@contoso.example",
 ];
 
-fn identity(name: &str, keys: &str) -> String {
+pub(super) fn identity(name: &str, keys: &str) -> String {
     format!("[identity.{name:?}]\ntenant = \"contoso.example\"\n{keys}")
 }
 
-fn accounts(identity: &str, mailboxes: &[&str]) -> String {
+pub(super) fn accounts(identity: &str, mailboxes: &[&str]) -> String {
     let one = |(number, mailbox): (usize, &&str)| {
         format!("[account.{identity}{number}]\nidentity = {identity:?}\nmailbox = {mailbox:?}\n")
     };
     mailboxes.iter().enumerate().map(one).collect()
 }
 
-fn listeners(protocols: &[&str]) -> String {
+pub(super) fn listeners(protocols: &[&str]) -> String {
     let one = |(number, protocol): (usize, &&str)| {
         format!(
             "[[listener]]\nprotocol = {protocol:?}\nlisten = [\"127.0.0.1:{}\"]\nlogins = \"pass-through\"\n",
@@ -43,7 +43,7 @@ fn listeners(protocols: &[&str]) -> String {
 
 impl Bench {
     /// The keys of an identity with the certificate of this name, which it makes.
-    fn with_certificate(&self, name: &str, client_id: &str) -> String {
+    pub(super) fn with_certificate(&self, name: &str, client_id: &str) -> String {
         if !self.path(&format!("{name}.pem")).exists() {
             self.certificate(name, &rsa());
         }
@@ -51,7 +51,7 @@ impl Bench {
         format!("client_id = {client_id:?}\ncertificate = {:?}\nkey = {:?}\n", path("pem"), path("key"))
     }
 
-    fn script(&self, arguments: &[&str], configuration: &str) -> String {
+    pub(super) fn script(&self, arguments: &[&str], configuration: &str) -> String {
         let output = self.run(&[&["setup", "--script", "--output", "-"], arguments].concat(), configuration);
         assert!(output.status.success(), "{}", err(&output));
         out(&output)
@@ -186,7 +186,7 @@ fn nothing_breaks_out_of_its_quotation_marks() {
 }
 
 /// The indented lines, which are for PowerShell where no certificate and no sign-in is needed.
-fn powershell_of(printed: &str) -> String {
+pub(super) fn powershell_of(printed: &str) -> String {
     let lines = printed.lines().filter(|line| line.starts_with("    ") && !line.contains("packetboat check"));
     lines.map(|line| format!("{}\n", line.trim_start())).collect()
 }
@@ -383,6 +383,8 @@ fn the_printed_commands_for_a_credential_restart_the_service() {
         assert!(printed.contains(part), "{part}\n{printed}");
     }
     assert!(!printed.contains("chown"), "{printed}");
+    // Zeros are nobody's id: no line repeats them.
+    assert!(!printed.contains(ZEROS) && printed.contains("New registration"), "{printed}");
 }
 
 /// The PowerShell of the documentation.

@@ -20,8 +20,9 @@ microsoftgraph/msgraph-sdk-powershell). So the part in Exchange runs in a PowerS
 You sign in twice: for Entra as a Cloud Application Administrator or above, for Exchange as an Exchange Administrator.
 If these are two people, use -Part.
 
-NOT TRIED AT MICROSOFT. Tests compare the syntax of this script, its commands and their parameters with Microsoft's
-documentation. Nobody has run the script against a tenant yet. Run it with -WhatIf first. Least certain are:
+NOT TRIED AT MICROSOFT. Nobody has run this script against a tenant yet. Tests compare its syntax, its commands and
+their parameters with Microsoft's documentation, and play it against a pretend tenant. Run it with -WhatIf first. Least
+certain are:
 - Entra may limit a certificate to one year: the documentation of Microsoft Graph contradicts practice here.
 - Get-MailboxPermission may not find a right by the application's object id. Then the script gives the right again,
   which does no harm, and -Undo may miss it: look with Get-MailboxPermission afterwards.
@@ -75,6 +76,8 @@ param(
 )
 
 $ErrorActionPreference = 'Stop'
+# The exit code of the part in Exchange is looked at.
+$PSNativeCommandUseErrorActionPreference = $false
 $Caller = $PSCmdlet
 # The modules would take -WhatIf for themselves, and not even sign in.
 $IsTrial = [bool] $WhatIfPreference

@@ -30,9 +30,12 @@ pub(super) fn write(config: &Config, account: Option<(&str, &Account)>, output: 
     }
     refuse_foreign(output)?;
     state::write(output, script.as_bytes(), Access::Public).map_err(|error| Exit::IoError.because(error))?;
+    let file = output.file_name().unwrap_or_default().to_string_lossy();
     print(format_args!(
         "wrote {}\n\nCopy it to a computer with PowerShell, and run there, as an administrator of the tenant:\n\n    \
-         ./packetboat.ps1 -WhatIf\n    ./packetboat.ps1\n\nThe first one changes nothing. The script contains no secret.\n",
+         ./{file} -WhatIf\n    ./{file}\n\nThe first one changes nothing. The script contains no secret. If Windows refuses to \
+         run scripts, run before it, in the same window:\n\n    Set-ExecutionPolicy -Scope Process RemoteSigned; \
+         Unblock-File ./{file}\n",
         output.display()
     ))
 }

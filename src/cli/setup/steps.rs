@@ -87,14 +87,16 @@ fn register(text: &mut String, step: &mut Steps, config: &Config, identity: &Ide
     for proof in proof::steps(config, identity) {
         step.write(text, &proof);
     }
-    step.write(
-        text,
-        &format!(
-            "There, as an administrator: API permissions, Grant admin consent. Or by this address, where http://localhost is \
-             registered as a redirect address (it leads to a page that does not open, which does not matter): {}",
+    let mut agree = String::from("There, as an administrator: API permissions, Grant admin consent.");
+    if known_id(identity).is_some() {
+        let _ = write!(
+            agree,
+            " Or by this address, where http://localhost is registered as a redirect address (it leads to a page that does \
+             not open, which does not matter): {}",
             consent(identity)
-        ),
-    );
+        );
+    }
+    step.write(text, &agree);
     if matches!(identity.grant, Grant::DeviceCode(_)) {
         step.write(
             text,
@@ -133,9 +135,10 @@ fn powershell(text: &mut String, identity: &Identity, accounts: &[&Account], con
         );
         line("# App registrations: PowerShell accepts that one, and logins fail later without a reason.");
         line("$object = 'OBJECT ID OF THE ENTERPRISE APPLICATION'");
+        let id = application(identity);
         line(&format!(
-            "New-ServicePrincipal -AppId {} -ObjectId $object -DisplayName packetboat",
-            application(identity)
+            "if (-not (Get-ServicePrincipal | Where-Object AppId -eq {id})) {{ New-ServicePrincipal -AppId {id} -ObjectId \
+             $object -DisplayName packetboat }}"
         ));
     }
     for account in accounts {
