@@ -92,6 +92,7 @@ $Mark = 'packetboat.ps1'
 $ExchangeOnline = '00000002-0000-0ff1-ce00-000000000000'
 
 $Count = @{ Changed = 0; Right = 0; Failed = 0 }
+$Ending = @{ Lines = @() }
 
 function Write-Change([string] $What) {
     $Count.Changed++
@@ -492,16 +493,16 @@ function Invoke-Undo([int] $At, $One, [string] $Account) {
     if ($IsWhole) { Remove-Entra $One $Application $Enterprise }
 }
 
-function Write-Next([int] $At, $One, $Ids) {
+# Keeps the next command, which is printed last.
+function Add-Next([int] $At, $One, $Ids) {
     if (-not $Ids.ClientId) { return }
-    Write-Host ''
-    Write-Host "Client id of [identity.$($One.Name)]: $($Ids.ClientId)"
+    $Ending.Lines += @('', "Client id of [identity.$($One.Name)]: $($Ids.ClientId)")
     if ($Part -eq 'Entra') {
         $Name = Split-Path -Leaf $PSCommandPath
-        Write-Host 'Next, as an Exchange Administrator:'
-        Write-Host "    ./$Name -Part Exchange -Number $At -ClientId $($Ids.ClientId) -ObjectId $($Ids.ObjectId)"
+        $Command = "./$Name -Part Exchange -Number $At -ClientId $($Ids.ClientId) -ObjectId $($Ids.ObjectId)"
+        $Ending.Lines += @("Next, as an Exchange Administrator: $Command")
     }
-    Write-Host "Next, on packetboat's computer: $($One.Next.Replace('{0}', $Ids.ClientId))"
+    $Ending.Lines += @("Next, on packetboat's computer: $($One.Next.Replace('{0}', $Ids.ClientId))")
 }
 
 # The part in Entra, and the other one behind it.
@@ -517,7 +518,7 @@ function Invoke-Entra([int] $At, $One) {
         $Ids = Set-Entra $One
         $Ids.Account = $Account
         if ($Part -eq 'All') { Start-Exchange $At $Ids }
-        Write-Next $At $One $Ids
+        Add-Next $At $One $Ids
     } finally {
         Disconnect-MgGraph | Out-Null
     }
@@ -544,4 +545,5 @@ for ($At = 0; $At -lt $Wanted.Count; $At++) {
 }
 Write-Host ''
 Write-Host "${Part}: $($Count.Changed) changed, $($Count.Right) already right, $($Count.Failed) failed."
+foreach ($Line in $Ending.Lines) { Write-Host $Line }
 if ($Count.Failed -gt 0) { exit 1 }
