@@ -154,6 +154,9 @@ impl<'t> Host<'t> for Tenant {
             "New-Object" => {
                 let Some(Value::Array(list)) = arguments.named.get("ArgumentList") else { panic!("{name}") };
                 let [Value::Octets(der)] = &list[..] else { panic!("the certificate is not one argument") };
+                if !der.starts_with(&[0x30]) {
+                    return Err("this is no certificate".to_owned());
+                }
                 let sha1 = hash(MessageDigest::sha1(), der).unwrap();
                 let thumbprint: String = sha1.iter().map(|octet| format!("{octet:02X}")).collect();
                 Ok(vec![Value::object(&[

@@ -164,8 +164,13 @@ function Get-OldCredential([string] $Id) {
     $Found.KeyCredentials | Where-Object { $_ }
 }
 
+# Returns whether a credential is this certificate. A credential may also be something else than a certificate.
 function Test-Thumbprint($Credential, [string] $Thumbprint) {
-    $Credential.Key -and (ConvertTo-Certificate $Credential.Key).Thumbprint -eq $Thumbprint
+    try {
+        $Credential.Key -and (ConvertTo-Certificate $Credential.Key).Thumbprint -eq $Thumbprint
+    } catch {
+        $false
+    }
 }
 
 # Finds the registration: by its client id, or else by the name that this script gives.
