@@ -1,4 +1,4 @@
-//! The steps by which an application proves to Entra that it is packetboat: certificate, secret, or another issuer's token.
+//! The steps by which an application proves to Entra that it is packetboat: certificate, secret, or a token.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -11,8 +11,8 @@ pub(super) fn steps(config: &Config, identity: &Identity) -> Vec<String> {
     match &identity.grant {
         Grant::ClientCredentials(Credential::Certificate(files)) => by_certificate(config, files),
         Grant::ClientCredentials(Credential::Secret(file)) => vec![format!(
-            "There: Certificates & secrets, New client secret. Put its value (not its id) into {}, readable by packetboat \
-             alone (chmod 600), and its last day into client_secret_expires. A certificate is better.",
+            "There: Certificates & secrets, New client secret. Put its value (not its id) into {}, readable by \
+             packetboat alone (chmod 600), and its last day into client_secret_expires. A certificate is better.",
             file.path.display()
         )],
         Grant::Federated(file) => vec![format!(

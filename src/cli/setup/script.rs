@@ -33,9 +33,9 @@ pub(super) fn write(config: &Config, account: Option<(&str, &Account)>, output: 
     let file = output.file_name().unwrap_or_default().to_string_lossy();
     print(format_args!(
         "wrote {}\n\nCopy it to a computer with PowerShell, and run there, as an administrator of the tenant:\n\n    \
-         ./{file} -WhatIf\n    ./{file}\n\nThe first one changes nothing. The script contains no secret. If Windows refuses to \
-         run scripts, run before it, in the same window:\n\n    Set-ExecutionPolicy -Scope Process RemoteSigned; \
-         Unblock-File ./{file}\n",
+         ./{file} -WhatIf\n    ./{file}\n\nThe first one changes nothing. The script contains no secret. If Windows \
+         refuses to run scripts, run before it, in the same window:\n\n    Set-ExecutionPolicy -Scope Process \
+         RemoteSigned; Unblock-File ./{file}\n",
         output.display()
     ))
 }
@@ -76,8 +76,8 @@ fn script(config: &Config, account: Option<(&str, &Account)>) -> Result<String, 
     }
     if entries.is_empty() {
         return Err(unavailable(
-            "there is nothing to write a script for: it needs an [identity.NAME] of Microsoft with certificate and key, \
-             and an [account.NAME] with its mailbox",
+            "there is nothing to write a script for: it needs an [identity.NAME] of Microsoft with certificate and \
+             key, and an [account.NAME] with its mailbox",
         ));
     }
     let whole = if account.is_none() { "$true" } else { "$false" };

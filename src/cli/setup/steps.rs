@@ -14,8 +14,9 @@ use crate::transport::http;
 pub(super) fn print_steps(config: &Config) -> Result<(), CommandError> {
     if config.identities.is_empty() {
         return print(
-            "There is no [identity.NAME] in the configuration yet. Write one, with a made-up tenant and client_id if need be, and \
-              an [account.NAME] for each mailbox; then this prints the steps for them. docs/entra.md shows how.\n",
+            "There is no [identity.NAME] in the configuration yet. Write one, with a made-up tenant and client_id if \
+             need be, and an [account.NAME] for each mailbox; then this prints the steps for them. \
+             docs/entra.md shows how.\n",
         );
     }
     let mut text = String::new();
@@ -74,8 +75,8 @@ fn register(text: &mut String, step: &mut Steps, config: &Config, identity: &Ide
     step.write(
         text,
         &format!(
-            "There: API permissions, Add a permission, APIs my organization uses, \"Office 365 Exchange Online\", {} permissions: \
-             {}. Do not take the permissions with the same names under Microsoft Graph: \
+            "There: API permissions, Add a permission, APIs my organization uses, \"Office 365 Exchange Online\", {} \
+             permissions: {}. Do not take the permissions with the same names under Microsoft Graph: \
              they do nothing here.",
             if is_of_a_person { "Delegated" } else { "Application" },
             permissions(config, identity.grant.actor()).join(" and ")
@@ -91,8 +92,8 @@ fn register(text: &mut String, step: &mut Steps, config: &Config, identity: &Ide
     if known_id(identity).is_some() {
         let _ = write!(
             agree,
-            " Or by this address, where http://localhost is registered as a redirect address (it leads to a page that does \
-             not open, which does not matter): {}",
+            " Or by this address, where http://localhost is registered as a redirect address (it leads to a page that \
+             does not open, which does not matter): {}",
             consent(identity)
         );
     }
@@ -100,8 +101,8 @@ fn register(text: &mut String, step: &mut Steps, config: &Config, identity: &Ide
     if matches!(identity.grant, Grant::DeviceCode(_)) {
         step.write(
             text,
-            "Conditional Access: exclude the application or the account from \"Block device code flow\", which Microsoft \
-             switches on by itself; or use grant = \"authorization-code\".",
+            "Conditional Access: exclude the application or the account from \"Block device code flow\", which \
+             Microsoft switches on by itself; or use grant = \"authorization-code\".",
         );
     }
 }
@@ -113,11 +114,11 @@ fn platform(text: &mut String, step: &mut Steps, identity: &Identity) {
         Grant::AuthorizationCode(Some(_)) | Grant::DeviceCode(Some(_)) | Grant::Password(Some(_))
     );
     let words = if has_secret {
-        "There: Authentication, Add a platform, Web, http://localhost. (With a client secret the application is no public \
-         client; without one, which is simpler, it would be Mobile and desktop applications.)"
+        "There: Authentication, Add a platform, Web, http://localhost. (With a client secret the application is no \
+         public client; without one, which is simpler, it would be Mobile and desktop applications.)"
     } else {
-        "There: Authentication, Add a platform, Mobile and desktop applications, http://localhost; and switch \"Allow public \
-         client flows\" on."
+        "There: Authentication, Add a platform, Mobile and desktop applications, http://localhost; and switch \"Allow \
+         public client flows\" on."
     };
     step.write(text, words);
 }
@@ -137,8 +138,8 @@ fn powershell(text: &mut String, identity: &Identity, accounts: &[&Account], con
         line("$object = 'OBJECT ID OF THE ENTERPRISE APPLICATION'");
         let id = application(identity);
         line(&format!(
-            "if (-not (Get-ServicePrincipal | Where-Object AppId -eq {id})) {{ New-ServicePrincipal -AppId {id} -ObjectId \
-             $object -DisplayName packetboat }}"
+            "if (-not (Get-ServicePrincipal | Where-Object AppId -eq {id})) {{ New-ServicePrincipal -AppId {id} \
+             -ObjectId $object -DisplayName packetboat }}"
         ));
     }
     for account in accounts {
@@ -234,7 +235,8 @@ fn google(text: &mut String, config: &Config, name: &str, accounts: &[&Account])
     let mut step = Steps::default();
     step.write(
         text,
-        "console.cloud.google.com: a project, APIs & Services, OAuth consent screen: Internal, scope https://mail.google.com/.",
+        "console.cloud.google.com: a project, APIs & Services, OAuth consent screen: Internal, scope \
+         https://mail.google.com/.",
     );
     step.write(
         text,
@@ -325,8 +327,8 @@ fn has_script(identity: &Identity) -> bool {
 }
 
 const SCRIPT: &str = "\
-The short way: packetboat setup --script writes packetboat.ps1, which does everything below, once key and certificate exist.
-By hand:
+The short way: packetboat setup --script writes packetboat.ps1, which does everything below. Key and certificate must
+exist. By hand:
 
 ";
 
