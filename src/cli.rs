@@ -1,10 +1,13 @@
 //! The command line: what can be asked for, one file each, and the exit codes of sysexits.h.
 
+mod account;
 mod certificate;
 mod check;
 mod control_client;
 mod demo;
+mod device;
 mod devices;
+mod edit;
 mod error;
 mod generate;
 mod health;
@@ -106,6 +109,25 @@ enum Command {
     Password {
         #[command(flatten)]
         arguments: password::Arguments,
+    },
+    /// Add, remove and list the devices of the configuration, and print what to type into each
+    ///
+    /// Changes the configuration file and keeps its comments and order. Checks the new file first, keeps the old one as
+    /// FILE.bak, and makes the running proxy load the new one. If the proxy rejects it, the old file is put back.
+    Device {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(subcommand)]
+        action: device::Action,
+    },
+    /// Add, remove and list the mailboxes that devices open
+    ///
+    /// Changes the configuration file in the same way as packetboat device.
+    Account {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(subcommand)]
+        action: account::Action,
     },
     /// Sign in at Microsoft or Google, once, for an account with the grant authorization-code or device-code
     ///
@@ -219,6 +241,8 @@ pub fn main() -> ExitCode {
             check::check(&file.config, &proven)?;
             if online { online::check(&file.config, &proven) } else { Ok(()) }
         }),
+        Command::Device { file, action } => device::act(&file, action),
+        Command::Account { file, action } => account::act(&file, action),
         Command::Demo { arguments } => demo::demo(&arguments),
         Command::Password { arguments } => password::make(&arguments),
         Command::Login { file, arguments } => file.load().and_then(|proven| {

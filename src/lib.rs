@@ -26,6 +26,7 @@
 //! | 3 | [`inventory`] | devices seen on the network, their TLS, and whether they need packetboat |
 //! | 3 | [`metrics`] | counters for Prometheus, and history for the page's charts |
 //! | 3 | [`token`] | access tokens: fetched, kept fresh, and the refresh tokens behind them |
+//! | 4 | [`provision`] | changes to the configuration file: accounts, devices, identities, and a sheet for each device |
 //! | 4 | [`proxy`] | listeners, limits, connections, the relay, and reloads |
 //! | 5 | [`admin`] | metrics, health, and the page that shows every device |
 //! | 5 | [`simulator`] | a pretend Exchange Online with its token endpoint, for the demonstration and for tests |
@@ -49,6 +50,7 @@ pub mod mode;
 pub mod pool;
 pub mod proto;
 pub mod protocol;
+pub mod provision;
 pub mod proxy;
 pub mod secret;
 pub mod simulator;

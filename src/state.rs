@@ -25,7 +25,7 @@ pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_se
 use rights::is_ours_alone;
 pub use rights::{of_another_than_root, open_to_others, why_not_ours};
 pub use save_status::{SaveChange, SaveStatus};
-pub use write::{Access, sweep, write, write_new};
+pub use write::{Access, sweep, write, write_like, write_new};
 
 /// Makes a directory for its owner alone, if it is missing.
 ///

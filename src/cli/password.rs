@@ -11,10 +11,17 @@ use crate::text;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    secret: Secret,
+}
+
+/// The password of a device: generated, or read.
+#[derive(clap::Args)]
+pub(super) struct Secret {
     /// Set the number of letters and digits; many devices accept no more than 15
     #[arg(short, long, default_value_t = 12, value_parser = clap::value_parser!(u8).range(8..=31))]
     length: u8,
-    /// Read the password from standard input (one line) instead of generating one, and print only its hash
+    /// Read the password from standard input (one line) instead of generating one
     #[arg(long, conflicts_with = "length")]
     stdin: bool,
     /// Allow fewer than 8 characters, for a PIN that you cannot change; the `[[device]]` then needs `networks`
@@ -23,10 +30,29 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn make(arguments: &Arguments) -> Result<(), CommandError> {
-    if arguments.stdin {
+    let secret = &arguments.secret;
+    let password = secret.password()?;
+    let hash = secret.hash(&password)?;
+    if secret.stdin {
+        return print(format_args!("{hash}\n"));
+    }
+    let text = Zeroizing::new(format!(
+        "password  {}\nhash      {hash}\n\nType the password into the device; packetboat does not keep it. Put the hash into \
+         the [[device]]:\n  passwords = [\"{hash}\"]\n",
+        password.as_str(),
+    ));
+    print(text.as_str())
+}
+
+impl Secret {
+    /// Generates the password, or reads it. A weakness of one that was read is an error, or a warning where it is allowed.
+    pub(super) fn password(&self) -> Result<Zeroizing<String>, CommandError> {
+        if !self.stdin {
+            return password::generate(usize::from(self.length)).map_err(|error| Exit::OsError.because(error));
+        }
         let password = read()?;
-        let is_short = password.chars().count() < SHORTEST;
-        if is_short && !arguments.allow_short {
+        let is_short = is_short(&password);
+        if is_short && !self.allow_short {
             return Err(Exit::Usage.because(
                 "the password has fewer than 8 characters: that is soon guessed; let packetboat make one. For a device whose PIN \
                  must stay: --allow-short",
@@ -44,19 +70,18 @@ pub(super) fn make(arguments: &Arguments) -> Result<(), CommandError> {
                  but a device may send something else, or nothing: letters and digits are safe",
             );
         }
-        let hash = if is_short { password::hash_short } else { password::hash };
-        let hash = hash(password.as_bytes()).map_err(|error| Exit::OsError.because(error))?;
-        return print(format_args!("{hash}\n"));
+        Ok(password)
     }
-    let length = usize::from(arguments.length);
-    let password = password::generate(length).map_err(|error| Exit::OsError.because(error))?;
-    let hash = password::hash(password.as_bytes()).map_err(|error| Exit::OsError.because(error))?;
-    let text = Zeroizing::new(format!(
-        "password  {}\nhash      {hash}\n\nType the password into the device; packetboat does not keep it. Put the hash into \
-         the [[device]]:\n  passwords = [\"{hash}\"]\n",
-        password.as_str(),
-    ));
-    print(text.as_str())
+
+    /// The hash of a password that this has returned. The hash of a short one is marked.
+    pub(super) fn hash(&self, password: &str) -> Result<String, CommandError> {
+        let hash = if is_short(password) { password::hash_short } else { password::hash };
+        hash(password.as_bytes()).map_err(|error| Exit::OsError.because(error))
+    }
+}
+
+fn is_short(password: &str) -> bool {
+    password.chars().count() < SHORTEST
 }
 
 fn read() -> Result<Zeroizing<String>, CommandError> {

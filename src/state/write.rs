@@ -1,8 +1,8 @@
 //! Writes files in the state directory whole or not at all, and sweeps away what a crash has left half written.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -20,12 +20,29 @@ pub enum Access {
     Public,
 }
 
+/// The owner and mode of a file that is written.
+#[derive(Clone, Copy)]
+enum Rights<'a> {
+    /// The owner of the directory owns it.
+    Of(Access),
+    /// They are those of another file.
+    Like(&'a Path),
+}
+
 /// Writes a file whole or not at all, also over a crash: temporary file, fsync, rename, fsync of the directory.
 ///
 /// # Errors
 /// Not allowed or no space; what was there before is still there.
 pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), Error> {
-    write_with(path, content, access, |temporary| fs::rename(temporary, path)).map(drop)
+    write_with(path, content, Rights::Of(access), |temporary| fs::rename(temporary, path)).map(drop)
+}
+
+/// Writes a file like [`write`], with the owner, group and mode of another file, which may be the one that it replaces.
+///
+/// # Errors
+/// Not allowed or no space; what was there before is still there.
+pub fn write_like(path: &Path, content: &[u8], like: &Path) -> Result<(), Error> {
+    write_with(path, content, Rights::Like(like), |temporary| fs::rename(temporary, path)).map(drop)
 }
 
 /// Writes a file only if there is none. Returns whether it did: if another process was faster, its file stays.
@@ -33,7 +50,7 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), Error> {
 /// # Errors
 /// Not allowed or no space.
 pub fn write_new(path: &Path, content: &[u8], access: Access) -> Result<bool, Error> {
-    write_with(path, content, access, |temporary| match fs::hard_link(temporary, path) {
+    write_with(path, content, Rights::Of(access), |temporary| match fs::hard_link(temporary, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         linked => linked.and_then(|()| fs::remove_file(temporary)).map(|()| true),
     })
@@ -42,13 +59,13 @@ pub fn write_new(path: &Path, content: &[u8], access: Access) -> Result<bool, Er
 fn write_with<T>(
     path: &Path,
     content: &[u8],
-    access: Access,
+    rights: Rights<'_>,
     into_place: impl FnOnce(&Path) -> io::Result<T>,
 ) -> Result<T, Error> {
     // A name that nobody can have prepared a link under.
     let random: [u8; 8] = crypto::random().map_err(|error| Error::crypto(Operation::Write, path, error))?;
     let temporary = path.with_extension(format!("{TEMPORARY}{:016x}", u64::from_be_bytes(random)));
-    let result = write_temporary(path, &temporary, content, access).and_then(|(_written, directory)| {
+    let result = write_temporary(path, &temporary, content, rights).and_then(|(_written, directory)| {
         let placed = into_place(&temporary)?;
         directory.sync_all()?;
         Ok(placed)
@@ -59,17 +76,20 @@ fn write_with<T>(
 }
 
 /// Writes a temporary file, and returns it locked, with the directory that is to be synced after the rename.
-fn write_temporary(path: &Path, temporary: &Path, content: &[u8], access: Access) -> io::Result<(File, File)> {
-    let mode = match access {
-        Access::Private => 0o600,
-        Access::Public => 0o644,
+fn write_temporary(path: &Path, temporary: &Path, content: &[u8], rights: Rights<'_>) -> io::Result<(File, File)> {
+    let mode = match rights {
+        Rights::Of(Access::Private) | Rights::Like(_) => 0o600,
+        Rights::Of(Access::Public) => 0o644,
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
     // The lock tells [`sweep`] that the file is in use. Where files cannot be locked, the sweep leaves all of them.
     let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
     file.write_all(content)?;
     let directory = directory_of(path);
-    give_to_owner_of(directory, &file)?;
+    match rights {
+        Rights::Of(_) => give_to_owner_of(directory, &file)?,
+        Rights::Like(other) => make_like(&file, &fs::metadata(other)?)?,
+    }
     file.sync_all()?;
     Ok((file, File::open(directory)?))
 }
@@ -81,6 +101,15 @@ pub(super) fn give_to_owner_of(directory: &Path, file: &File) -> io::Result<()> 
         fchown(file, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())
+}
+
+/// Gives a file the owner, group and mode of another one. The mode comes last: a new owner takes some bits away.
+fn make_like(file: &File, other: &Metadata) -> io::Result<()> {
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (other.uid(), other.gid()) {
+        fchown(file, Some(other.uid()), Some(other.gid()))?;
+    }
+    file.set_permissions(Permissions::from_mode(other.mode() & 0o777))
 }
 
 /// Removes temporary files that crashes have left. A file that another process is writing stays.

@@ -10,6 +10,7 @@ mod confinement;
 mod connection_id;
 mod control;
 mod demo;
+mod device_commands;
 mod disk;
 mod endpoints;
 mod failures;

@@ -1,0 +1,123 @@
+//! `packetboat account` adds, removes and lists the mailboxes of the configuration.
+
+use std::fmt::Write as _;
+
+use clap::Subcommand;
+
+use super::ConfigFile;
+use super::edit::{edit, failed};
+use super::error::{CommandError, Exit};
+use super::output::print;
+use crate::config::Config;
+use crate::provision::{Document, Kind, NewAccount};
+
+#[derive(Subcommand)]
+pub(super) enum Action {
+    /// Add a mailbox that devices can open
+    Add {
+        /// NAME of the new [account.NAME]
+        name: String,
+        /// The mailbox's primary address
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: String,
+        /// Fetch the mailbox's token as this identity, if the configuration has several
+        #[arg(long, value_name = "NAME")]
+        identity: Option<String>,
+        /// Send the mailbox's token to this upstream instead of Exchange Online
+        #[arg(long, value_name = "NAME")]
+        upstream: Option<String>,
+    },
+    /// Remove a mailbox that no device opens
+    Remove {
+        /// NAME of the [account.NAME]
+        name: String,
+    },
+    /// List the mailboxes, and the devices that open each
+    List,
+}
+
+pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError> {
+    match action {
+        Action::Add { name, mailbox, identity, upstream } => {
+            let account = NewAccount { name, mailbox, identity, upstream };
+            let config = edit(file, |document, config| {
+                check_address(&account.mailbox)?;
+                if let Some((name, _)) = with_mailbox(config, &account.mailbox) {
+                    let why = format_args!("the account \"{name}\" is this mailbox's already");
+                    return Err(Exit::Usage.because(why));
+                }
+                document.add_account(&account).map_err(failed)
+            })?;
+            let name = &account.name;
+            let is_new = config.accounts.contains_key(name);
+            print(if is_new {
+                format!("its part at Microsoft: packetboat setup --account {name}\n")
+            } else {
+                String::new()
+            })
+        }
+        Action::Remove { name } => {
+            let mailbox = file.load()?.config.accounts.get(&name).map(|account| account.mailbox.clone());
+            edit(file, |document, _| document.remove_account(&name).map_err(failed))?;
+            print(match mailbox {
+                Some(mailbox) => format!(
+                    "the application may still open {mailbox}, until an Exchange administrator runs: \
+                     Remove-MailboxPermission -Identity '{}' -User 'OBJECT ID' -AccessRights FullAccess\n",
+                    mailbox.replace('\'', "''")
+                ),
+                None => String::new(),
+            })
+        }
+        Action::List => print(list(&file.load()?.config)),
+    }
+}
+
+/// The name of the account of a mailbox. If there is none, adds one, named like the mailbox.
+pub(super) fn of_mailbox(document: &mut Document, config: &Config, address: &str) -> Result<String, CommandError> {
+    check_address(address)?;
+    if let Some((name, _)) = with_mailbox(config, address) {
+        return Ok(name.clone());
+    }
+    let name = free_name(&document.names(Kind::Account), address);
+    let [identity, upstream] = ["identity", "upstream"].map(|key| document.key_of_first_account(key));
+    let account = NewAccount { name: name.clone(), mailbox: address.to_owned(), identity, upstream };
+    document.add_account(&account).map_err(failed)?;
+    Ok(name)
+}
+
+fn with_mailbox<'a>(config: &'a Config, address: &str) -> Option<(&'a String, &'a crate::config::Account)> {
+    config.accounts.iter().find(|(_, account)| account.mailbox.eq_ignore_ascii_case(address))
+}
+
+fn check_address(address: &str) -> Result<(), CommandError> {
+    let is_address = address.split_once('@').is_some_and(|(user, domain)| !user.is_empty() && domain.contains('.'));
+    if is_address && !address.contains(char::is_whitespace) {
+        return Ok(());
+    }
+    Err(Exit::Usage.because(format_args!("\"{address}\" is no mail address, such as scans@contoso.com")))
+}
+
+/// A name for a new account: the part before the `@`, with a number behind it if it is taken.
+fn free_name(taken: &[String], address: &str) -> String {
+    let user = address.split('@').next().unwrap_or_default();
+    let plain: String =
+        user.chars().map(|one| if one.is_ascii_alphanumeric() { one.to_ascii_lowercase() } else { '-' }).collect();
+    let plain = match plain.trim_matches('-') {
+        "" => "mailbox",
+        other => other,
+    };
+    let numbered = (2..).map(|number| format!("{plain}-{number}"));
+    let mut names = std::iter::once(plain.to_owned()).chain(numbered);
+    names.find(|name| !taken.contains(name)).unwrap_or_default()
+}
+
+fn list(config: &Config) -> String {
+    let mut text = String::new();
+    for (name, account) in &config.accounts {
+        let devices = config.devices.iter().filter(|device| device.account == *name);
+        let devices: Vec<&str> = devices.filter_map(|one| one.logins.first()).map(String::as_str).collect();
+        let devices = if devices.is_empty() { "no device".to_owned() } else { devices.join(" ") };
+        let _ = writeln!(text, "{name:<20} {:<36} {devices}", account.mailbox);
+    }
+    if text.is_empty() { "no account yet: packetboat account add\n".to_owned() } else { text }
+}

@@ -1,0 +1,270 @@
+//! `packetboat device` adds, removes and lists the devices of the configuration, and prints what to type into each.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use zeroize::Zeroizing;
+
+use super::ConfigFile;
+use super::account;
+use super::edit::{edit, failed};
+use super::error::{CommandError, Exit};
+use super::output::print;
+use super::password::Secret;
+use crate::config::{CertificateSource, Config, Device};
+use crate::protocol::Protocol;
+use crate::provision::{Document, Fingerprints, NewDevice, ServerIdentity, Sheet};
+use crate::state::{self, Access};
+use crate::text::Printable;
+use crate::transport::downstream::certificate;
+use crate::transport::host;
+
+#[derive(Subcommand)]
+pub(super) enum Action {
+    /// Add a device, make its password, and print what to type into it
+    ///
+    /// The password is shown once. The configuration holds only its hash.
+    Add {
+        /// The user name that the device sends
+        login: String,
+        #[command(flatten)]
+        mailbox: MailboxArguments,
+        /// Accept this user name as well; may be given several times
+        ///
+        /// Without it, the mailbox's address is one, if no other device has it.
+        #[arg(long, value_name = "NAME")]
+        alias: Vec<String>,
+        /// Let the device in from this address or network alone; may be given several times
+        #[arg(long, value_name = "ADDRESS")]
+        network: Vec<String>,
+        /// Describe the device for people, such as "second floor"
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        #[command(flatten)]
+        secret: Secret,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Remove a device: its sessions end, and its user name and password no longer work
+    Remove {
+        /// The device's user name
+        login: String,
+    },
+    /// Give a device a new password
+    Password {
+        /// The device's user name
+        login: String,
+        /// Keep the present passwords beside the new one, until the device has it
+        #[arg(long)]
+        keep: bool,
+        #[command(flatten)]
+        secret: Secret,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Print what to type into a device: server, port, encryption, user name
+    Sheet {
+        /// The device's user name
+        login: String,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// List the devices of the configuration
+    List,
+}
+
+/// The mailbox that a device opens.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct MailboxArguments {
+    /// Open this mailbox; adds an account for it, if there is none
+    #[arg(long, value_name = "ADDRESS")]
+    mailbox: Option<String>,
+    /// Open the mailbox of this account: NAME of an [account.NAME]
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+}
+
+/// The form of a sheet.
+#[derive(clap::Args)]
+pub(super) struct Form {
+    /// Print only the ports of this protocol
+    #[arg(long, value_enum)]
+    protocol: Option<ProtocolName>,
+    /// Write the sheet to this file as a page to print (HTML), for its owner alone
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProtocolName {
+    Imap,
+    Pop3,
+}
+
+pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError> {
+    match action {
+        Action::Add { login, mailbox, alias, network, description, secret, form } => {
+            let password = secret.password()?;
+            let new = |account| -> Result<NewDevice, CommandError> {
+                let hash = secret.hash(&password)?;
+                let (login, aliases, networks) = (login.clone(), alias.clone(), networks(&network)?);
+                Ok(NewDevice { login, aliases, password: hash, account, networks, description: description.clone() })
+            };
+            let config = edit(file, |document, config| {
+                let account = mailbox.account(document, config)?;
+                let mut device = new(account)?;
+                if alias.is_empty() {
+                    device.aliases.extend(mailbox.alias(config, &login));
+                }
+                document.add_device(&device).map_err(failed)
+            })?;
+            show(&config, &login, &form, Some(&password))
+        }
+        Action::Remove { login } => {
+            let config = edit(file, |document, _| document.remove_device(&login).map_err(failed))?;
+            print(unused_accounts(&config))
+        }
+        Action::Password { login, keep, secret, form } => {
+            let password = secret.password()?;
+            let config = edit(file, |document, _| {
+                let mut hashes = vec![secret.hash(&password)?];
+                if keep {
+                    hashes.extend(document.passwords(&login).map_err(failed)?);
+                }
+                document.set_passwords(&login, &hashes).map_err(failed)
+            })?;
+            show(&config, &login, &form, Some(&password))
+        }
+        Action::Sheet { login, form } => show(&file.load()?.config, &login, &form, None),
+        Action::List => print(list(&file.load()?.config)),
+    }
+}
+
+impl MailboxArguments {
+    /// The account's name. An account for a new mailbox is added.
+    fn account(&self, document: &mut Document, config: &Config) -> Result<String, CommandError> {
+        if let Some(name) = &self.account {
+            let known: Vec<&str> = config.accounts.keys().map(String::as_str).collect();
+            return match config.accounts.contains_key(name) {
+                true => Ok(name.clone()),
+                false => Err(Exit::Usage.because(format_args!(
+                    "there is no account \"{name}\"; known are {}; or name the mailbox with --mailbox",
+                    known.join(", ")
+                ))),
+            };
+        }
+        let address = self.mailbox.as_deref().unwrap_or_default();
+        account::of_mailbox(document, config, address)
+    }
+
+    /// The mailbox's address as an alias, unless a device has it as a user name already.
+    fn alias(&self, config: &Config, login: &str) -> Option<String> {
+        let of_account = |name: &String| config.accounts.get(name).map(|account| account.mailbox.clone());
+        let address = self.mailbox.clone().or_else(|| self.account.as_ref().and_then(of_account))?;
+        let is_taken = |name: &String| name.eq_ignore_ascii_case(&address);
+        let is_known = config.devices.iter().any(|device| device.logins.iter().any(is_taken));
+        (!is_known && !address.eq_ignore_ascii_case(login)).then_some(address)
+    }
+}
+
+/// Prints or writes the sheet of a device.
+fn show(config: &Config, login: &str, form: &Form, password: Option<&Zeroizing<String>>) -> Result<(), CommandError> {
+    let device = find(config, login)?;
+    let protocol = form.protocol.map(ProtocolName::protocol);
+    let mut sheet = Sheet::new(config, device, &server_identity(config, device), protocol);
+    if let Some(password) = password {
+        sheet = sheet.with_password(password);
+    }
+    match &form.html {
+        None => print(Printable::lines(&sheet.text())),
+        Some(path) => {
+            let written = state::write(path, sheet.html().as_bytes(), Access::Private);
+            written.map_err(|error| Exit::IoError.because(error))?;
+            print(format_args!("wrote {}\n", path.display()))
+        }
+    }
+}
+
+fn find<'a>(config: &'a Config, login: &str) -> Result<&'a Device, CommandError> {
+    let wanted = login.to_lowercase();
+    let found = config.devices.iter().find(|device| device.logins.contains(&wanted));
+    found.ok_or_else(|| {
+        let known: Vec<&str> = config.devices.iter().filter_map(|one| one.logins.first()).map(String::as_str).collect();
+        Exit::Usage.because(format_args!("there is no device \"{login}\"; known are {}", known.join(", ")))
+    })
+}
+
+/// The names in the certificate of the listeners that a device uses, and the CA's fingerprints.
+fn server_identity(config: &Config, _device: &Device) -> ServerIdentity {
+    let listener = config.listeners.iter().find(|listener| !listener.observes());
+    let Some((name, one)) = listener.and_then(|one| config.certificates.get_key_value(&one.certificate)) else {
+        return ServerIdentity::default();
+    };
+    let path = certificate::chain_path(one, &config.state_directory, name);
+    let names = match (certificate::describe(&path), &one.source) {
+        (Ok(description), _) => description.names,
+        (Err(_), CertificateSource::Made { names, .. }) if !names.is_empty() => names.clone(),
+        (Err(_), _) => {
+            let addresses = host::addresses().into_iter().map(|address| address.to_string());
+            host::name().into_iter().chain(addresses).collect()
+        }
+    };
+    let authority = certificate::describe(&certificate::authority_path(&config.state_directory)).ok();
+    let authority = authority.filter(|_| matches!(one.source, CertificateSource::Made { .. }));
+    let authority = authority.map(|one| Fingerprints { sha256: one.sha256, sha1: one.sha1 });
+    ServerIdentity { names, authority }
+}
+
+fn list(config: &Config) -> String {
+    let mut text = String::new();
+    for device in &config.devices {
+        let login = device.logins.first().map_or("", String::as_str);
+        let mailbox = config.accounts.get(&device.account).map_or("", |account| account.mailbox.as_str());
+        let networks = device.networks.as_ref().map_or_else(
+            || "its listener's networks".to_owned(),
+            |networks| networks.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        );
+        let description = device.description.as_deref().unwrap_or_default();
+        let _ = writeln!(text, "{login:<20} {mailbox:<36} {networks:<24} {description}");
+    }
+    if text.is_empty() { "no device yet: packetboat device add\n".to_owned() } else { text }
+}
+
+/// Tells of accounts that no device opens any more.
+fn unused_accounts(config: &Config) -> String {
+    let mut text = String::new();
+    for (name, account) in &config.accounts {
+        if !config.devices.iter().any(|device| device.account == *name) {
+            let _ = writeln!(text, "no device opens {} any more: packetboat account remove {name}", account.mailbox);
+        }
+    }
+    text
+}
+
+/// Networks as the configuration wants them: an address alone is a network of its own.
+fn networks(given: &[String]) -> Result<Vec<String>, CommandError> {
+    given.iter().map(|text| one_network(text)).collect()
+}
+
+fn one_network(text: &str) -> Result<String, CommandError> {
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Ok(ipnet::IpNet::from(address).to_string());
+    }
+    match text.parse::<ipnet::IpNet>() {
+        Ok(network) => Ok(network.trunc().to_string()),
+        Err(_) => Err(Exit::Usage.because(format_args!(
+            "\"{text}\" is neither an address, such as 192.168.1.20, nor a network, such as 192.168.1.0/24"
+        ))),
+    }
+}
+
+impl ProtocolName {
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Imap => Protocol::Imap,
+            Self::Pop3 => Protocol::Pop3,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Commands change the configuration file here: the new file is checked first, put in place whole, and reloaded.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use super::error::{CommandError, Exit};
+use super::output::{print, print_error, problems_error};
+use super::{ConfigFile, control_client};
+use crate::config::{Config, Environment};
+use crate::provision::{ConfigurationFile, Document, Error};
+use crate::state;
+
+/// Changes the configuration file, and returns the new configuration. The change sees the present one.
+///
+/// A file that `packetboat check` or the running proxy rejects is not left in place.
+pub(super) fn edit(
+    file: &ConfigFile,
+    change: impl FnOnce(&mut Document, &Config) -> Result<(), CommandError>,
+) -> Result<Config, CommandError> {
+    let before = file.load()?;
+    let target = ConfigurationFile::open(&file.config).map_err(failed)?;
+    let mut document = Document::parse(target.text()).map_err(failed)?;
+    change(&mut document, &before.config)?;
+    let text = document.text();
+    let parsed = Config::parse_with(&text, target.path(), &Environment::of_process());
+    let mut config = parsed.map_err(|problems| problems_error(Exit::Config, &problems))?.config;
+    if let Some(directory) = &file.state_directory {
+        config.state_directory.clone_from(directory);
+    }
+    check(file, &target, &text)?;
+    target.replace(&text).map_err(failed)?;
+    load(file, &target)?;
+    Ok(config)
+}
+
+/// The command's error of one of the file.
+pub(super) fn failed(error: Error) -> CommandError {
+    let exit = match &error {
+        Error::Read { .. } => Exit::NoInput,
+        Error::Text { .. } | Error::Syntax(_) | Error::Form { .. } | Error::Inline { .. } => Exit::Config,
+        Error::Exists { .. } | Error::Missing { .. } | Error::InUse { .. } => Exit::Usage,
+        Error::Write(_) => Exit::IoError,
+    };
+    exit.because(error)
+}
+
+/// Checks the new text with `packetboat check`, as a file of the same owner and mode beside the old one.
+fn check(file: &ConfigFile, target: &ConfigurationFile, text: &str) -> Result<(), CommandError> {
+    let candidate = Candidate::write(target, text)?;
+    let output = command(file, "check", &candidate.path)?;
+    let shown = String::from_utf8_lossy(&output.stderr);
+    let shown = shown.replace(&candidate.path.display().to_string(), &file.config.display().to_string());
+    if output.status.success() {
+        print_error(shown.trim_end());
+        return Ok(());
+    }
+    let exit = match output.status.code() {
+        Some(code) if code == Exit::Config as i32 => Exit::Config,
+        _ => Exit::Unavailable,
+    };
+    Err(exit.because(format_args!("{}\nnothing was changed", shown.trim_end())))
+}
+
+/// Makes a running proxy load the new file. If it rejects the file, the old one is put back.
+fn load(file: &ConfigFile, target: &ConfigurationFile) -> Result<(), CommandError> {
+    let shown = file.config.display();
+    if control_client::process(&file.state_directories()).is_none() {
+        return print(format!("{shown}: changed; packetboat is not running, and uses the new file when it starts\n"));
+    }
+    let output = command(file, "reload", &file.config)?;
+    if output.status.success() {
+        let said = String::from_utf8_lossy(&output.stdout);
+        return print(format!("{shown}: changed; {}\n", said.trim_end()));
+    }
+    target.restore().map_err(failed)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Exit::Unavailable.because(format_args!("{}\n{shown}: put back as it was", said.trim_end())))
+}
+
+/// Runs another command of this program with the same options.
+fn command(file: &ConfigFile, name: &str, config: &Path) -> Result<Output, CommandError> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(name).arg("--config").arg(config).stdin(Stdio::null());
+    command.args(file.state_directory.iter().flat_map(|one| [OsStr::new("--state-directory"), one.as_os_str()]));
+    command.output().map_err(|error| Exit::OsError.because(format_args!("cannot start packetboat {name}: {error}")))
+}
+
+/// The new text in a file of its own, which is removed when this is dropped.
+struct Candidate {
+    path: PathBuf,
+}
+
+impl Candidate {
+    fn write(target: &ConfigurationFile, text: &str) -> Result<Self, CommandError> {
+        let path = target.path().with_extension("toml.candidate");
+        let candidate = Self { path };
+        let written = state::write_like(&candidate.path, text.as_bytes(), target.path());
+        written.map_err(|error| Exit::IoError.because(error))?;
+        Ok(candidate)
+    }
+}
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        // One that stays is replaced by the next change.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

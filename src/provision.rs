@@ -1,0 +1,14 @@
+//! Provisioning changes the configuration file for the operator: accounts, devices and identities are added, changed and
+//! removed, whole or not at all, and everything else in the file keeps its octets.
+
+mod document;
+mod error;
+mod file;
+mod sheet;
+#[cfg(test)]
+mod tests;
+
+pub use document::{Document, NewAccount, NewDevice};
+pub use error::{Error, Kind};
+pub use file::ConfigurationFile;
+pub use sheet::{Fingerprints, ServerIdentity, Sheet};

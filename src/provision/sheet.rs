@@ -1,0 +1,180 @@
+//! A sheet says what to type into one device: server, port, encryption, user name and password; as text, or as a page to
+//! print.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::{Config, Device, Entry, Listener, Logins};
+use crate::protocol::Protocol;
+
+/// What to type into one device.
+pub struct Sheet {
+    login: String,
+    description: Option<String>,
+    mailbox: String,
+    password: Option<String>,
+    servers: Vec<String>,
+    connections: Vec<Connection>,
+    authority: Option<Fingerprints>,
+}
+
+/// One way in: a port, and how TLS starts there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Connection {
+    protocol: Protocol,
+    port: u16,
+    encryption: &'static str,
+}
+
+/// The names of this computer in the certificate that devices see, and the authority that they import.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerIdentity {
+    /// Names and addresses, best first.
+    pub names: Vec<String>,
+    /// The fingerprints of the CA's certificate, where packetboat has made it.
+    pub authority: Option<Fingerprints>,
+}
+
+/// The fingerprints of a certificate, in hexadecimal with colons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprints {
+    /// By SHA-256.
+    pub sha256: String,
+    /// By SHA-1, as old devices show it.
+    pub sha1: String,
+}
+
+impl Sheet {
+    /// The sheet of a device. `protocol` leaves out the ports of the others.
+    pub fn new(config: &Config, device: &Device, server: &ServerIdentity, protocol: Option<Protocol>) -> Self {
+        let listeners = config.listeners.iter().filter(|listener| listener.logins == Logins::Translate);
+        let listeners = listeners.filter(|listener| protocol.is_none_or(|protocol| listener.protocol == protocol));
+        let mut connections: Vec<Connection> =
+            listeners.filter(|listener| lets_in(listener, device)).flat_map(connections_of).collect();
+        connections.sort_by_key(|one| (one.protocol.key(), one.encryption != IMPLICIT, one.port));
+        connections.dedup();
+        Self {
+            login: device.logins.first().cloned().unwrap_or_default(),
+            description: device.description.clone(),
+            mailbox: config.accounts.get(&device.account).map(|account| account.mailbox.clone()).unwrap_or_default(),
+            password: None,
+            servers: server.names.iter().filter(|name| is_for_devices(name)).cloned().collect(),
+            connections,
+            authority: server.authority.clone(),
+        }
+    }
+
+    /// The same sheet with the password, which is known once: when it is made.
+    #[must_use]
+    pub fn with_password(self, password: &str) -> Self {
+        Self { password: Some(password.to_owned()), ..self }
+    }
+
+    /// The sheet as text.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n", self.title());
+        for (key, value) in self.rows() {
+            let _ = writeln!(text, "  {key:<12}{value}");
+        }
+        text
+    }
+
+    /// The sheet as a page to print, complete in itself.
+    pub fn html(&self) -> String {
+        let mut rows = String::new();
+        for (key, value) in self.rows() {
+            let _ = writeln!(rows, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escaped(&key), escaped(&value));
+        }
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{0}</title>\n<style>\n{STYLE}</style>\n\
+             <h1>{0}</h1>\n<table>\n{rows}</table>\n</html>\n",
+            escaped(&self.title())
+        )
+    }
+
+    fn title(&self) -> String {
+        match &self.description {
+            Some(description) => format!("Mail settings of {} ({description})", self.login),
+            None => format!("Mail settings of {}", self.login),
+        }
+    }
+
+    fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        let mut row = |key: &str, value: String| rows.push((key.to_owned(), value));
+        row("server", self.servers.join("  or  "));
+        for one in &self.connections {
+            row(one.protocol.name(), format!("port {}, {}", one.port, one.encryption));
+        }
+        if self.connections.is_empty() {
+            row("port", "none: no listener lets this device in; packetboat check says why".to_owned());
+        }
+        row("user name", self.login.clone());
+        let kept = "as it was given; packetboat keeps only its hash";
+        row("password", self.password.clone().unwrap_or_else(|| kept.to_owned()));
+        row("mailbox", self.mailbox.clone());
+        if let Some(authority) = &self.authority {
+            row("certificate", "import the CA (packetboat certificate export), or switch verification off".to_owned());
+            row("CA SHA-256", authority.sha256.clone());
+            row("CA SHA-1", authority.sha1.clone());
+        }
+        rows
+    }
+}
+
+/// Returns whether a listener can serve the device: one of the device's networks is in one of the listener's.
+fn lets_in(listener: &Listener, device: &Device) -> bool {
+    let Some(networks) = &device.networks else { return true };
+    networks
+        .0
+        .iter()
+        .any(|own| listener.allowed_networks.0.iter().any(|allowed| allowed.contains(own) || own.contains(allowed)))
+}
+
+fn connections_of(listener: &Listener) -> Vec<Connection> {
+    let ports = listener.listen.iter().map(SocketAddr::port);
+    let connection = |port| Connection {
+        protocol: listener.protocol,
+        port,
+        encryption: match (listener.entry_at(port), listener.allow_plaintext) {
+            (Entry::Implicit, _) => IMPLICIT,
+            (Entry::StartTls, false) => "STARTTLS",
+            (Entry::Auto, false) => "STARTTLS or SSL/TLS",
+            (Entry::StartTls, true) => "STARTTLS, or none",
+            (Entry::Auto, true) => "STARTTLS, SSL/TLS, or none",
+            (Entry::Plaintext, _) => "none",
+        },
+    };
+    ports.map(connection).collect()
+}
+
+/// Returns whether a device on the network can use a name of the certificate.
+fn is_for_devices(name: &str) -> bool {
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => !address.is_loopback() && !address.is_link_local(),
+        Ok(IpAddr::V6(address)) => !address.is_loopback() && !address.is_unicast_link_local(),
+        Err(_) => name != "localhost",
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+const IMPLICIT: &str = "SSL/TLS";
+const STYLE: &str = "\
+body { font: 14pt/1.4 sans-serif; margin: 2cm; color: #000; background: #fff }
+table { border-collapse: collapse }
+th, td { text-align: left; vertical-align: top; padding: 0.25em 1em 0.25em 0; border-bottom: 1px solid #999 }
+td { font-family: monospace; overflow-wrap: anywhere }
+";
