@@ -16,7 +16,6 @@ use crate::config::{CertificateSource, Config, Device};
 use crate::protocol::Protocol;
 use crate::provision::{Document, Fingerprints, NewDevice, ServerIdentity, Sheet};
 use crate::state::{self, Access};
-use crate::text::Printable;
 use crate::transport::downstream::certificate;
 use crate::transport::host;
 
@@ -178,7 +177,7 @@ fn show(config: &Config, login: &str, form: &Form, password: Option<&Zeroizing<S
         sheet = sheet.with_password(password);
     }
     match &form.html {
-        None => print(Printable::lines(&sheet.text())),
+        None => print(sheet.text()),
         Some(path) => {
             let written = state::write(path, sheet.html().as_bytes(), Access::Private);
             written.map_err(|error| Exit::IoError.because(error))?;
