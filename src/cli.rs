@@ -11,6 +11,7 @@ mod edit;
 mod error;
 mod generate;
 mod health;
+mod init;
 mod login;
 mod online;
 mod output;
@@ -109,6 +110,17 @@ enum Command {
     Password {
         #[command(flatten)]
         arguments: password::Arguments,
+    },
+    /// Set packetboat up: write the configuration, the script for Microsoft, and a sheet for each device
+    ///
+    /// Asks for what the arguments leave out. Makes the application's key and certificate, a password for each device,
+    /// and listeners on the ports that are free. Keeps the file before as FILE.bak. Afterwards run packetboat.ps1 at
+    /// Microsoft, and then packetboat init --finish CLIENT_ID.
+    Init {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        arguments: init::Arguments,
     },
     /// Add, remove and list the devices of the configuration, and print what to type into each
     ///
@@ -241,6 +253,7 @@ pub fn main() -> ExitCode {
             check::check(&file.config, &proven)?;
             if online { online::check(&file.config, &proven) } else { Ok(()) }
         }),
+        Command::Init { file, arguments } => init::init(&file, &arguments),
         Command::Device { file, action } => device::act(&file, action),
         Command::Account { file, action } => account::act(&file, action),
         Command::Demo { arguments } => demo::demo(&arguments),

@@ -4,6 +4,8 @@
 mod document;
 mod error;
 mod file;
+mod plan;
+pub mod roster;
 mod sheet;
 #[cfg(test)]
 mod tests;
@@ -11,4 +13,6 @@ mod tests;
 pub use document::{Document, NewAccount, NewDevice};
 pub use error::{Error, Kind};
 pub use file::ConfigurationFile;
+pub use plan::{Plan, PlannedDevice, account_name};
+pub use roster::{RosterEntry, RosterError};
 pub use sheet::{Fingerprints, ServerIdentity, Sheet};

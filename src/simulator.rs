@@ -126,6 +126,16 @@ impl Simulator {
         found.map(|mailbox| mailbox.deliver(message, Vec::new())).is_some()
     }
 
+    /// Registers a certificate for the app, as packetboat.ps1 does.
+    pub fn upload_certificate(&self, certificate: ClientCertificate) {
+        self.world.upload_certificate(certificate);
+    }
+
+    /// Gives the app full access to a mailbox, as packetboat.ps1 does.
+    pub fn grant_mailbox(&self, mailbox: &str) {
+        self.world.grant_mailbox(mailbox);
+    }
+
     /// The number of messages in a mailbox.
     pub fn messages(&self, mailbox: &str) -> usize {
         self.world.mailbox(mailbox).map_or(0, |mailbox| mailbox.contents().messages.len())

@@ -112,9 +112,11 @@ impl Tokens {
         cached.filter_map(|(name, token)| Some(token.status(name, self.config.accounts.get(name)?))).collect()
     }
 
-    /// Fetches the first tokens now, and each next one ahead of time, until the drain.
+    /// Fetches the first tokens now, and each next one ahead of time, until the drain. A token that has failed under the
+    /// configuration before is tried again at once.
     pub fn keep_fresh(self: &Arc<Self>, lifecycle: &Lifecycle) {
         for token in &self.cached {
+            token.end_pause();
             tokio::spawn(Arc::clone(token).keep_fresh(lifecycle.clone()));
         }
         for token in &self.unsettled {

@@ -38,7 +38,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("webpki_roots", &["transport::upstream"]),
     ("rustls_native_certs", &["transport::upstream"]),
     ("serde", &["config::file", "token::json", "inventory"]),
-    ("serde_json", &["token::json", "inventory::device_json", "admin", "simulator", "cli::run::log"]),
+    ("serde_json", &["token::json", "inventory::device_json", "admin", "simulator", "cli::run::log", "cli::init"]),
     ("prometheus", &["metrics"]),
     ("dns_lookup", &["transport::host"]),
     ("sd_notify", &["cli::run::systemd"]),

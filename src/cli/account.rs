@@ -9,7 +9,8 @@ use super::edit::{edit, failed};
 use super::error::{CommandError, Exit};
 use super::output::print;
 use crate::config::Config;
-use crate::provision::{Document, Kind, NewAccount};
+use crate::provision::roster::is_address;
+use crate::provision::{Document, Kind, NewAccount, account_name};
 
 #[derive(Subcommand)]
 pub(super) enum Action {
@@ -78,7 +79,7 @@ pub(super) fn of_mailbox(document: &mut Document, config: &Config, address: &str
     if let Some((name, _)) = with_mailbox(config, address) {
         return Ok(name.clone());
     }
-    let name = free_name(&document.names(Kind::Account), address);
+    let name = account_name(&document.names(Kind::Account), address);
     let [identity, upstream] = ["identity", "upstream"].map(|key| document.key_of_first_account(key));
     let account = NewAccount { name: name.clone(), mailbox: address.to_owned(), identity, upstream };
     document.add_account(&account).map_err(failed)?;
@@ -90,25 +91,10 @@ fn with_mailbox<'a>(config: &'a Config, address: &str) -> Option<(&'a String, &'
 }
 
 fn check_address(address: &str) -> Result<(), CommandError> {
-    let is_address = address.split_once('@').is_some_and(|(user, domain)| !user.is_empty() && domain.contains('.'));
-    if is_address && !address.contains(char::is_whitespace) {
+    if is_address(address) {
         return Ok(());
     }
     Err(Exit::Usage.because(format_args!("\"{address}\" is no mail address, such as scans@contoso.com")))
-}
-
-/// A name for a new account: the part before the `@`, with a number behind it if it is taken.
-fn free_name(taken: &[String], address: &str) -> String {
-    let user = address.split('@').next().unwrap_or_default();
-    let plain: String =
-        user.chars().map(|one| if one.is_ascii_alphanumeric() { one.to_ascii_lowercase() } else { '-' }).collect();
-    let plain = match plain.trim_matches('-') {
-        "" => "mailbox",
-        other => other,
-    };
-    let numbered = (2..).map(|number| format!("{plain}-{number}"));
-    let mut names = std::iter::once(plain.to_owned()).chain(numbered);
-    names.find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
 fn list(config: &Config) -> String {

@@ -1,7 +1,7 @@
 //! `packetboat device` adds, removes and lists the devices of the configuration, and prints what to type into each.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use zeroize::Zeroizing;
@@ -14,6 +14,7 @@ use super::output::print;
 use super::password::Secret;
 use crate::config::{CertificateSource, Config, Device};
 use crate::protocol::Protocol;
+use crate::provision::roster;
 use crate::provision::{Document, Fingerprints, NewDevice, ServerIdentity, Sheet};
 use crate::state::{self, Access};
 use crate::transport::downstream::certificate;
@@ -172,7 +173,7 @@ impl MailboxArguments {
 fn show(config: &Config, login: &str, form: &Form, password: Option<&Zeroizing<String>>) -> Result<(), CommandError> {
     let device = find(config, login)?;
     let protocol = form.protocol.map(ProtocolName::protocol);
-    let mut sheet = Sheet::new(config, device, &server_identity(config, device), protocol);
+    let mut sheet = Sheet::new(config, device, &server_identity(config), protocol);
     if let Some(password) = password {
         sheet = sheet.with_password(password);
     }
@@ -186,6 +187,18 @@ fn show(config: &Config, login: &str, form: &Form, password: Option<&Zeroizing<S
     }
 }
 
+/// Writes sheets into a directory, each as text and as a page to print, for the directory's owner alone.
+pub(super) fn write_sheets(directory: &Path, sheets: &[(String, Sheet)]) -> Result<(), CommandError> {
+    for (name, sheet) in sheets {
+        for (extension, content) in [("txt", sheet.text()), ("html", sheet.html())] {
+            let written =
+                state::write(&directory.join(format!("{name}.{extension}")), content.as_bytes(), Access::Private);
+            written.map_err(|error| Exit::IoError.because(error))?;
+        }
+    }
+    Ok(())
+}
+
 fn find<'a>(config: &'a Config, login: &str) -> Result<&'a Device, CommandError> {
     let wanted = login.to_lowercase();
     let found = config.devices.iter().find(|device| device.logins.contains(&wanted));
@@ -195,8 +208,8 @@ fn find<'a>(config: &'a Config, login: &str) -> Result<&'a Device, CommandError>
     })
 }
 
-/// The names in the certificate of the listeners that a device uses, and the CA's fingerprints.
-fn server_identity(config: &Config, _device: &Device) -> ServerIdentity {
+/// The names in the certificate that devices see, and the CA's fingerprints.
+pub(super) fn server_identity(config: &Config) -> ServerIdentity {
     let listener = config.listeners.iter().find(|listener| !listener.observes());
     let Some((name, one)) = listener.and_then(|one| config.certificates.get_key_value(&one.certificate)) else {
         return ServerIdentity::default();
@@ -248,15 +261,11 @@ fn networks(given: &[String]) -> Result<Vec<String>, CommandError> {
 }
 
 fn one_network(text: &str) -> Result<String, CommandError> {
-    if let Ok(address) = text.parse::<std::net::IpAddr>() {
-        return Ok(ipnet::IpNet::from(address).to_string());
-    }
-    match text.parse::<ipnet::IpNet>() {
-        Ok(network) => Ok(network.trunc().to_string()),
-        Err(_) => Err(Exit::Usage.because(format_args!(
+    roster::network(text).map(|network| network.to_string()).ok_or_else(|| {
+        Exit::Usage.because(format_args!(
             "\"{text}\" is neither an address, such as 192.168.1.20, nor a network, such as 192.168.1.0/24"
-        ))),
-    }
+        ))
+    })
 }
 
 impl ProtocolName {

@@ -46,9 +46,9 @@ pub(super) fn failed(error: Error) -> CommandError {
 }
 
 /// Checks the new text with `packetboat check`, as a file of the same owner and mode beside the old one.
-fn check(file: &ConfigFile, target: &ConfigurationFile, text: &str) -> Result<(), CommandError> {
+pub(super) fn check(file: &ConfigFile, target: &ConfigurationFile, text: &str) -> Result<(), CommandError> {
     let candidate = Candidate::write(target, text)?;
-    let output = command(file, "check", &candidate.path)?;
+    let output = command(file, &["check"], &candidate.path)?;
     let shown = String::from_utf8_lossy(&output.stderr);
     let shown = shown.replace(&candidate.path.display().to_string(), &file.config.display().to_string());
     if output.status.success() {
@@ -63,12 +63,12 @@ fn check(file: &ConfigFile, target: &ConfigurationFile, text: &str) -> Result<()
 }
 
 /// Makes a running proxy load the new file. If it rejects the file, the old one is put back.
-fn load(file: &ConfigFile, target: &ConfigurationFile) -> Result<(), CommandError> {
+pub(super) fn load(file: &ConfigFile, target: &ConfigurationFile) -> Result<(), CommandError> {
     let shown = file.config.display();
     if control_client::process(&file.state_directories()).is_none() {
         return print(format!("{shown}: changed; packetboat is not running, and uses the new file when it starts\n"));
     }
-    let output = command(file, "reload", &file.config)?;
+    let output = command(file, &["reload"], &file.config)?;
     if output.status.success() {
         let said = String::from_utf8_lossy(&output.stdout);
         return print(format!("{shown}: changed; {}\n", said.trim_end()));
@@ -79,11 +79,11 @@ fn load(file: &ConfigFile, target: &ConfigurationFile) -> Result<(), CommandErro
 }
 
 /// Runs another command of this program with the same options.
-fn command(file: &ConfigFile, name: &str, config: &Path) -> Result<Output, CommandError> {
+pub(super) fn command(file: &ConfigFile, arguments: &[&str], config: &Path) -> Result<Output, CommandError> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg(name).arg("--config").arg(config).stdin(Stdio::null());
+    command.args(arguments).arg("--config").arg(config).stdin(Stdio::null());
     command.args(file.state_directory.iter().flat_map(|one| [OsStr::new("--state-directory"), one.as_os_str()]));
-    command.output().map_err(|error| Exit::OsError.because(format_args!("cannot start packetboat {name}: {error}")))
+    command.output().map_err(|error| Exit::OsError.because(format_args!("cannot start packetboat: {error}")))
 }
 
 /// The new text in a file of its own, which is removed when this is dropped.

@@ -5,7 +5,7 @@ mod proof;
 mod script;
 mod steps;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::{CommandError, Exit};
 use crate::config::{Account, Cloud, Config, Identity};
@@ -36,6 +36,11 @@ pub(super) fn setup(config: &Config, arguments: &Arguments) -> Result<(), Comman
         (false, Some(account)) => steps::print_account(config, account),
         (false, None) => steps::print_steps(config),
     }
+}
+
+/// Writes the script for the whole configuration, and prints nothing.
+pub(super) fn write_script(config: &Config, output: &Path) -> Result<(), CommandError> {
+    script::save(config, None, output)
 }
 
 /// An account with its name.

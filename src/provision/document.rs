@@ -215,6 +215,20 @@ impl Document {
         }
     }
 
+    /// The text of the sections and keys other than these, each with the comment directly above it.
+    pub fn text_without(&self, keys: &[&str]) -> String {
+        let mut rest = self.toml.clone();
+        keys.iter().for_each(|key| drop(rest.remove(key)));
+        rest.set_trailing("");
+        OwnComments.visit_document_mut(&mut rest);
+        rest.to_string()
+    }
+
+    /// Returns whether the file has any of these sections.
+    pub fn has_any(&self, keys: &[&str]) -> bool {
+        keys.iter().any(|key| self.toml.contains_key(key))
+    }
+
     /// The names of the accounts or identities, in the file's order.
     pub fn names(&self, kind: Kind) -> Vec<String> {
         let key = match kind {
@@ -299,6 +313,24 @@ impl VisitMut for Prepend<'_> {
         if table.position() == Some(self.position) {
             let prefix = format!("{}{}", self.comment, shown(table.decor().prefix()));
             table.decor_mut().set_prefix(prefix);
+        }
+        visit_table_mut(self, table);
+    }
+}
+
+/// Takes away what is set apart above each section.
+struct OwnComments;
+
+impl VisitMut for OwnComments {
+    fn visit_table_mut(&mut self, table: &mut Table) {
+        let prefix = shown(table.decor().prefix());
+        let own = prefix.get(comment_apart(table).len()..).unwrap_or_default();
+        let own = format!("\n{}", own.trim_start());
+        table.decor_mut().set_prefix(own);
+        for (mut key, _) in table.iter_mut() {
+            let prefix = shown(key.leaf_decor().prefix()).to_owned();
+            let own = prefix.rfind("\n\n").map_or(0, |at| at + 2);
+            key.leaf_decor_mut().set_prefix(prefix.get(own..).unwrap_or_default());
         }
         visit_table_mut(self, table);
     }

@@ -69,7 +69,7 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
         Principal::App => format!("app {}", world.tenant.client_id),
         Principal::User(user) => user.clone(),
     };
-    let is_open = world.tenant.may_open(&access.principal, user) && !world.quirk(|quirks| quirks.mail.not_connected);
+    let is_open = world.may_open(&access.principal, user) && !world.quirk(|quirks| quirks.mail.not_connected);
     let but = if is_open { "" } else { ", which may not open the mailbox" };
     let (name, version) = (protocol.name(), facts.version);
     world.log_event(format!("{name}: login by XOAUTH2 as {shown}, {version} {}, token of {whose}{but}", facts.cipher));

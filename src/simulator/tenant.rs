@@ -79,15 +79,10 @@ impl Tenant {
         self.app_mailboxes.iter().chain(of_users)
     }
 
-    /// Returns whether a principal has full access to a mailbox.
-    pub(super) fn may_open(&self, principal: &Principal, mailbox: &str) -> bool {
+    /// Returns whether a user has full access to a mailbox: the own one, or that of a delegate.
+    pub(super) fn may_open(&self, address: &str, mailbox: &str) -> bool {
         let among = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case(mailbox));
-        match principal {
-            Principal::App => among(&self.app_mailboxes),
-            Principal::User(address) => {
-                address.eq_ignore_ascii_case(mailbox) || self.user(address).is_some_and(|user| among(&user.delegates))
-            }
-        }
+        address.eq_ignore_ascii_case(mailbox) || self.user(address).is_some_and(|user| among(&user.delegates))
     }
 }
 

@@ -13,13 +13,14 @@ use tokio::sync::{broadcast, watch};
 use super::counts::Counts;
 use super::mailbox::Mailbox;
 use super::quirks::Quirks;
-use super::tenant::Tenant;
+use super::tenant::{ClientCertificate, Principal, Tenant};
 use super::tokens::Tokens;
 use crate::crypto::sha256;
 
 /// The state of a simulator.
 pub(super) struct World {
     pub(super) tenant: Tenant,
+    grants: Mutex<Grants>,
     /// The address of the token endpoint.
     pub(super) endpoint: SocketAddr,
     pub(super) quirks: watch::Sender<Quirks>,
@@ -32,11 +33,20 @@ pub(super) struct World {
     random_count: AtomicU64,
 }
 
+/// The rights of the app, which an administrator's script can change while the simulator runs.
+struct Grants {
+    certificate: Option<Arc<ClientCertificate>>,
+    mailboxes: Vec<String>,
+}
+
 impl World {
-    pub(super) fn new(tenant: Tenant, endpoint: SocketAddr, seed: [u8; 32]) -> Self {
+    pub(super) fn new(mut tenant: Tenant, endpoint: SocketAddr, seed: [u8; 32]) -> Self {
         let mailboxes = tenant.mailboxes().map(|name| (name.to_lowercase(), Arc::new(Mailbox::new()))).collect();
+        let certificate = tenant.certificate.take().map(Arc::new);
+        let grants = Mutex::new(Grants { certificate, mailboxes: std::mem::take(&mut tenant.app_mailboxes) });
         Self {
             tenant,
+            grants,
             endpoint,
             quirks: watch::Sender::new(Quirks::default()),
             counts: watch::Sender::new(Counts::default()),
@@ -55,6 +65,29 @@ impl World {
 
     pub(super) fn quirk<T>(&self, of: impl FnOnce(&Quirks) -> T) -> T {
         of(&self.quirks.borrow())
+    }
+
+    /// The app's certificate.
+    pub(super) fn certificate(&self) -> Option<Arc<ClientCertificate>> {
+        self.grants.lock().certificate.clone()
+    }
+
+    /// Registers a certificate for the app.
+    pub(super) fn upload_certificate(&self, certificate: ClientCertificate) {
+        self.grants.lock().certificate = Some(Arc::new(certificate));
+    }
+
+    /// Gives the app full access to a mailbox.
+    pub(super) fn grant_mailbox(&self, mailbox: &str) {
+        self.grants.lock().mailboxes.push(mailbox.to_owned());
+    }
+
+    /// Returns whether a principal has full access to a mailbox.
+    pub(super) fn may_open(&self, principal: &Principal, mailbox: &str) -> bool {
+        match principal {
+            Principal::App => self.grants.lock().mailboxes.iter().any(|name| name.eq_ignore_ascii_case(mailbox)),
+            Principal::User(address) => self.tenant.may_open(address, mailbox),
+        }
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {

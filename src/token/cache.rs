@@ -144,6 +144,17 @@ impl CachedToken {
         }
     }
 
+    /// Ends the pause after a failure: whoever reloads has probably mended the cause. A password that was refused is not
+    /// sent again before its file changes, because the provider may lock the account.
+    pub(super) fn end_pause(&self) {
+        if matches!(self.spec.identity.grant, Grant::Password(_)) {
+            return;
+        }
+        if let Some(trouble) = &mut self.state().trouble {
+            trouble.until = Instant::now();
+        }
+    }
+
     /// Waits for a fetch under way: a refresh token that has come must reach the disk.
     pub(super) async fn settle(self: Arc<Self>) {
         // Without a sign-in no refresh token has to reach the disk.

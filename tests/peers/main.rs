@@ -14,6 +14,7 @@ mod device_commands;
 mod disk;
 mod endpoints;
 mod failures;
+mod first_hour;
 mod flow;
 mod guessers;
 mod lifecycle;

@@ -24,12 +24,10 @@ const PLACEHOLDER: &str = "# packetboat setup --script writes $Wanted and $IsWho
 
 /// Writes the script for the whole configuration, or for one account.
 pub(super) fn write(config: &Config, account: Option<(&str, &Account)>, output: &Path) -> Result<(), CommandError> {
-    let script = script(config, account)?;
     if output == Path::new("-") {
-        return print(script);
+        return print(script(config, account)?);
     }
-    refuse_foreign(output)?;
-    state::write(output, script.as_bytes(), Access::Public).map_err(|error| Exit::IoError.because(error))?;
+    save(config, account, output)?;
     let file = output.file_name().unwrap_or_default().to_string_lossy();
     print(format_args!(
         "wrote {}\n\nCopy it to a computer with PowerShell, and run there, as an administrator of the tenant:\n\n    \
@@ -38,6 +36,13 @@ pub(super) fn write(config: &Config, account: Option<(&str, &Account)>, output: 
          RemoteSigned; Unblock-File ./{file}\n",
         output.display()
     ))
+}
+
+/// Writes the script to a file, and prints nothing.
+pub(super) fn save(config: &Config, account: Option<(&str, &Account)>, output: &Path) -> Result<(), CommandError> {
+    let script = script(config, account)?;
+    refuse_foreign(output)?;
+    state::write(output, script.as_bytes(), Access::Public).map_err(|error| Exit::IoError.because(error))
 }
 
 /// Only an earlier script is overwritten: a slip of the hand must not cost the configuration.

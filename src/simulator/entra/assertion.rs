@@ -18,8 +18,8 @@ pub(super) fn check(world: &World, kind: Option<&str>, assertion: &str) -> Resul
     if world.tenant.federated_token.as_deref() == Some(assertion) {
         return Ok(());
     }
-    match &world.tenant.certificate {
-        Some(certificate) => check_signed(world, certificate, assertion),
+    match world.certificate() {
+        Some(certificate) => check_signed(world, &certificate, assertion),
         None => Err(Refusal::client(700_213, "No matching federated identity record found for presented assertion.")),
     }
 }

@@ -1,5 +1,6 @@
 //! Certificates for devices: made by a local certification authority on first start, or the operator's own files.
 
+mod application;
 mod error;
 mod facts;
 mod local_ca;
@@ -21,6 +22,7 @@ use crate::config::{Certificate, CertificateFiles, CertificateSource, Digest};
 use crate::diagnostic::Diagnostic;
 use crate::mode::Mode;
 use crate::state;
+pub use application::{ApplicationPair, make_application_pair};
 pub use error::{Error, Part};
 pub use facts::Facts;
 use local_ca::Wanted;

@@ -1,0 +1,239 @@
+//! `packetboat init` sets packetboat up: it asks, or takes arguments, and writes all that the devices and Microsoft need.
+
+mod answers;
+mod files;
+mod finish;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use super::ConfigFile;
+use super::device::{server_identity, write_sheets};
+use super::edit::{self, failed};
+use super::error::{CommandError, Exit};
+use super::output::print;
+use super::setup;
+use crate::config::{Config, Environment};
+use crate::device::password;
+use crate::provision::{ConfigurationFile, Document, Plan, PlannedDevice, RosterEntry, Sheet};
+use answers::Answers;
+use files::Pair;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Take the tenant: a domain, such as contoso.onmicrosoft.com, or the directory's id
+    #[arg(long, value_name = "DOMAIN")]
+    tenant: Option<String>,
+    /// Take the devices from this file: lines of name,mailbox,protocol,address (the address may be left out)
+    ///
+    /// Without it, the devices are those that packetboat has seen, and each is asked for its name and mailbox.
+    #[arg(long, value_name = "FILE")]
+    devices: Option<PathBuf>,
+    /// Make passwords of this length; many devices accept no more than 15 characters
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u8).range(8..=31))]
+    password_length: u8,
+    /// Make the certificate for these names and addresses of this computer, as devices will use them; may be given
+    /// several times
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// Serve devices from these networks alone; may be given several times. Without it: private networks
+    #[arg(long, value_name = "NETWORK")]
+    network: Vec<String>,
+    /// Write the script and the sheets into this directory
+    #[arg(short, long, value_name = "DIRECTORY", default_value = "packetboat-setup")]
+    output: PathBuf,
+    /// Ask nothing
+    #[arg(short, long)]
+    yes: bool,
+    /// Print the result as JSON
+    #[arg(long, requires = "yes")]
+    json: bool,
+    /// Print the configuration, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Replace a configuration that has devices, accounts or identities already
+    #[arg(long)]
+    replace: bool,
+    /// Fetch tokens at this address instead of Microsoft's
+    #[arg(long, value_name = "URL", hide_short_help = true)]
+    authority: Option<String>,
+    /// Trust the certification authorities in this file at that address
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    roots: Option<String>,
+    /// Send tokens to this upstream of the configuration instead of Exchange Online
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    upstream: Option<String>,
+    /// Finish the setup: take the application's id, start, and try every account until all work
+    #[arg(long, value_name = "CLIENT_ID", conflicts_with_all = ["tenant", "devices", "dry_run", "replace"])]
+    finish: Option<String>,
+    /// With --finish: try again for this long, while Exchange Online does not let the application in yet
+    #[arg(long, value_name = "TIME", default_value = "2h", requires = "finish", value_parser = humantime::parse_duration)]
+    wait: std::time::Duration,
+}
+
+pub(super) fn init(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> {
+    match &arguments.finish {
+        Some(client_id) => finish::finish(file, client_id, arguments.wait),
+        None => set_up(file, arguments),
+    }
+}
+
+fn set_up(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> {
+    let target = ConfigurationFile::open(&file.config).map_err(failed)?;
+    let document = Document::parse(target.text()).map_err(failed)?;
+    if document.has_any(&PLANNED[..3]) && !arguments.replace {
+        return Err(Exit::Usage.because(format_args!(
+            "{} has devices, accounts or an identity already. Add to it with packetboat device add; or write it anew \
+             with --replace, which keeps the old one as {}",
+            file.config.display(),
+            target.backup().display()
+        )));
+    }
+    let answers = Answers::collect(file, arguments)?;
+    let pair = Pair::of(file, arguments.dry_run)?;
+    let (devices, passwords) = with_passwords(&answers, arguments.password_length)?;
+    let plan = Plan {
+        tenant: answers.tenant,
+        client_id: UNKNOWN_ID.to_owned(),
+        chain: pair.chain.display().to_string(),
+        key: pair.key_in_file.clone(),
+        identity_keys: identity_keys(arguments),
+        upstream: arguments.upstream.clone(),
+        names: answers.names,
+        networks: answers.networks,
+        ports: ports(file, &devices),
+        devices,
+        kept: document.text_without(&PLANNED),
+    };
+    let text = plan.text();
+    if arguments.dry_run {
+        return print(text);
+    }
+    edit::check(file, &target, &text)?;
+    target.replace(&text).map_err(failed)?;
+    let parsed = Config::parse_with(&text, target.path(), &Environment::of_process());
+    let config = parsed.map_err(|problems| super::output::problems_error(Exit::Config, &problems))?.config;
+    files::make_output(&arguments.output)?;
+    setup::write_script(&config, &arguments.output.join("packetboat.ps1"))?;
+    let sheets = sheets(file, &config, &plan, &passwords);
+    write_sheets(&arguments.output, &sheets)?;
+    let written = Written { file, target: &target, arguments, devices: sheets.len() };
+    print(if arguments.json { written.json() } else { written.text() })
+}
+
+/// The result of a setup.
+struct Written<'a> {
+    file: &'a ConfigFile,
+    target: &'a ConfigurationFile,
+    arguments: &'a Arguments,
+    devices: usize,
+}
+
+impl Written<'_> {
+    fn text(&self) -> String {
+        let (config, output) = (self.file.config.display(), self.arguments.output.display());
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "wrote {config} for {} devices; the file before is {}",
+            self.devices,
+            self.target.backup().display()
+        );
+        let _ = writeln!(text, "wrote {output}: packetboat.ps1, and a sheet for each device, with its password");
+        let _ = write!(
+            text,
+            "\nNext:\n  1. Copy {output}/packetboat.ps1 to a computer with PowerShell 7, and run it there as an \
+             administrator of the tenant.\n     It prints the application's client id.\n  2. packetboat init --finish \
+             CLIENT_ID\n  3. Type what the sheets say into the devices; then delete the sheets.\n"
+        );
+        text
+    }
+
+    fn json(&self) -> String {
+        let value = serde_json::json!({
+            "configuration": self.file.config,
+            "backup": self.target.backup(),
+            "script": self.arguments.output.join("packetboat.ps1"),
+            "sheets": self.arguments.output,
+            "devices": self.devices,
+        });
+        format!("{value}\n")
+    }
+}
+
+/// The devices with the hashes of new passwords, and the passwords by the devices' names.
+fn with_passwords(
+    answers: &Answers,
+    length: u8,
+) -> Result<(Vec<PlannedDevice>, BTreeMap<String, Zeroizing<String>>), CommandError> {
+    let (mut devices, mut passwords) = (Vec::new(), BTreeMap::new());
+    for (entry, is_ancient) in &answers.devices {
+        let password = password::generate(usize::from(length)).map_err(|error| Exit::OsError.because(error))?;
+        let hash = password::hash(password.as_bytes()).map_err(|error| Exit::OsError.because(error))?;
+        devices.push(PlannedDevice { entry: entry.clone(), hash, is_ancient: *is_ancient });
+        passwords.insert(entry.name.to_lowercase(), password);
+    }
+    Ok((devices, passwords))
+}
+
+fn sheets(
+    file: &ConfigFile,
+    config: &Config,
+    plan: &Plan,
+    passwords: &BTreeMap<String, Zeroizing<String>>,
+) -> Vec<(String, Sheet)> {
+    let mut config = config.clone();
+    if let Some(directory) = &file.state_directory {
+        config.state_directory.clone_from(directory);
+    }
+    let protocol_of = |login: &String| -> Option<&RosterEntry> {
+        plan.devices.iter().map(|device| &device.entry).find(|entry| entry.name.eq_ignore_ascii_case(login))
+    };
+    let sheet = |device: &crate::config::Device| {
+        let login = device.logins.first()?;
+        let protocol = protocol_of(login).map(|entry| entry.protocol);
+        let sheet = Sheet::new(&config, device, &server_identity(&config), protocol);
+        let password = passwords.get(login)?;
+        Some((login.clone(), sheet.with_password(password)))
+    };
+    config.devices.iter().filter_map(sheet).collect()
+}
+
+/// The ports that differ from the registered ones: a port that another program has, or that the process may not take.
+fn ports(file: &ConfigFile, devices: &[PlannedDevice]) -> BTreeMap<u16, u16> {
+    let is_running = super::control_client::process(&file.state_directories()).is_some();
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+    let mut ports = BTreeMap::new();
+    for registered in Plan::registered_ports(devices) {
+        let is_handed_over = files::has_socket_unit(registered);
+        let may_take = registered >= PRIVILEGED || is_handed_over;
+        if may_take && (is_handed_over || is_running || is_free(registered)) {
+            continue;
+        }
+        let candidates = (1..=9).map(|thousand| (registered % 1000) + thousand * 1000);
+        if let Some(port) = candidates.into_iter().find(|port| is_free(*port)) {
+            ports.insert(registered, port);
+        }
+    }
+    ports
+}
+
+fn identity_keys(arguments: &Arguments) -> Vec<(&'static str, String)> {
+    let is_elsewhere = arguments.authority.is_some();
+    let keys = [
+        ("cloud", is_elsewhere.then(|| "worldwide".to_owned())),
+        ("authority", arguments.authority.clone()),
+        ("roots", arguments.roots.clone()),
+    ];
+    keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+}
+
+/// The sections that a plan writes anew. The first three are an operator's own work.
+const PLANNED: [&str; 5] = ["device", "account", "identity", "listener", "certificate"];
+/// The id of an application that is not registered yet.
+const UNKNOWN_ID: &str = "00000000-0000-0000-0000-000000000000";
+const PRIVILEGED: u16 = 1024;

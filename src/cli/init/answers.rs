@@ -1,0 +1,171 @@
+//! The answers that a setup needs: from arguments, or from a person at the terminal.
+
+use std::io::{IsTerminal, Write as _, stdin};
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::Arguments;
+use crate::cli::ConfigFile;
+use crate::cli::edit;
+use crate::cli::error::{CommandError, Exit};
+use crate::cli::output::print;
+use crate::config::Version;
+use crate::inventory::{self, SeenDevice};
+use crate::provision::RosterEntry;
+use crate::provision::roster;
+use crate::text;
+
+/// The answers.
+pub(super) struct Answers {
+    pub(super) tenant: String,
+    /// The devices; true for those that were seen with SSLv3, 3DES or RC4.
+    pub(super) devices: Vec<(RosterEntry, bool)>,
+    pub(super) names: Vec<String>,
+    pub(super) networks: Vec<IpNet>,
+}
+
+impl Answers {
+    /// Takes what the arguments say, and asks for the rest.
+    ///
+    /// # Errors
+    /// Something is missing and nobody can be asked, or an answer is of no use.
+    pub(super) fn collect(file: &ConfigFile, arguments: &Arguments) -> Result<Self, CommandError> {
+        let terminal = Terminal { may_ask: !arguments.yes && stdin().is_terminal() };
+        let seen = seen(file)?;
+        let tenant = match &arguments.tenant {
+            Some(tenant) => tenant.clone(),
+            None => terminal.ask("Tenant (a domain, such as contoso.onmicrosoft.com)", None, "--tenant")?,
+        };
+        let devices = match &arguments.devices {
+            Some(path) => read(path)?,
+            None => ask_for_devices(&terminal, &seen)?,
+        };
+        if devices.is_empty() {
+            return Err(Exit::Usage.because("there is no device to set up: name them in a file, with --devices FILE"));
+        }
+        let with_age = |entry: RosterEntry| {
+            let is_ancient = entry.network.is_some() && seen.iter().any(|one| is_ancient(one) && is_of(one, &entry));
+            (entry, is_ancient)
+        };
+        let names = if arguments.name.is_empty() && terminal.may_ask {
+            let asked = terminal.ask("Name or address of this computer that devices will use", Some("its own"), "")?;
+            if asked == "its own" { Vec::new() } else { asked.split([',', ' ']).map(str::to_owned).collect() }
+        } else {
+            arguments.name.clone()
+        };
+        Ok(Self {
+            tenant,
+            devices: devices.into_iter().map(with_age).collect(),
+            names,
+            networks: networks(&arguments.network)?,
+        })
+    }
+}
+
+/// Asks a person, if there is one.
+struct Terminal {
+    may_ask: bool,
+}
+
+impl Terminal {
+    /// The answer to a question; the default for an empty line.
+    fn ask(&self, question: &str, default: Option<&str>, flag: &str) -> Result<String, CommandError> {
+        if !self.may_ask {
+            return Err(Exit::Usage.because(format_args!("{flag} is missing, and nobody can be asked")));
+        }
+        loop {
+            let shown = default.map(|default| format!(" [{default}]")).unwrap_or_default();
+            print(format_args!("{question}{shown}: "))?;
+            let _ = std::io::stdout().flush();
+            let mut line = String::new();
+            let read = stdin().read_line(&mut line);
+            let count = read.map_err(|error| Exit::IoError.because(format_args!("cannot read the answer: {error}")))?;
+            let answer = line.trim();
+            match (answer, default) {
+                ("", Some(default)) => return Ok(default.to_owned()),
+                ("", None) if count == 0 => return Err(Exit::Usage.because("there was no answer")),
+                ("", None) => {}
+                (answer, _) => return Ok(answer.to_owned()),
+            }
+        }
+    }
+}
+
+/// Reads a roster.
+fn read(path: &Path) -> Result<Vec<RosterEntry>, CommandError> {
+    let shown = path.display();
+    let content =
+        std::fs::read(path).map_err(|error| Exit::NoInput.because(format_args!("{shown} cannot be read: {error}")))?;
+    let content = text::utf_8(&content).map_err(|error| Exit::Usage.because(format_args!("{shown} {error}")))?;
+    roster::parse(content).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(|error| format!("{shown}: {error}")).collect();
+        Exit::Usage.because(lines.join("\n"))
+    })
+}
+
+/// The devices that packetboat has seen. Without an inventory they are none.
+fn seen(file: &ConfigFile) -> Result<Vec<SeenDevice>, CommandError> {
+    let output = edit::command(file, &["devices", "--json"], &file.config)?;
+    Ok(inventory::read(&output.stdout).unwrap_or_default())
+}
+
+/// Asks for name and mailbox of each device that was seen. An empty mailbox leaves a device out.
+fn ask_for_devices(terminal: &Terminal, seen: &[SeenDevice]) -> Result<Vec<RosterEntry>, CommandError> {
+    if !terminal.may_ask {
+        return Err(Exit::Usage.because(
+            "--devices is missing: name a file with a line name,mailbox,protocol,address for each device (packetboat \
+             devices lists those that it has seen)",
+        ));
+    }
+    let mut entries: Vec<RosterEntry> = Vec::new();
+    for device in seen {
+        let (source, protocol) = (device.source, device.protocol);
+        if entries.iter().any(|entry| entry.network == Some(IpNet::from(source)) && entry.protocol == protocol) {
+            continue;
+        }
+        let login = device.logins.first().map_or_else(String::new, |login| format!(", user name {login}"));
+        print(format_args!("\n{source}, {}{login}: {}\n", protocol.name(), device.assessment.text))?;
+        let mailbox = terminal.ask("  Mailbox (- leaves the device out)", Some("-"), "--devices")?;
+        if mailbox == "-" {
+            continue;
+        }
+        let known = device.logins.first().map(String::as_str).filter(|login| !login.contains('@'));
+        let name = terminal.ask("  Name (the device's user name)", Some(known.unwrap_or("device")), "--devices")?;
+        let line = format!("{name},{mailbox},{},{source}", protocol.key());
+        match roster::parse(&line) {
+            Ok(parsed) => entries.extend(parsed),
+            Err(errors) => {
+                for error in errors {
+                    print(format_args!("  left out: {}\n", error.fault))?;
+                }
+            }
+        }
+    }
+    Ok(entries)
+}
+
+fn is_of(device: &SeenDevice, entry: &RosterEntry) -> bool {
+    device.protocol == entry.protocol && entry.network.is_some_and(|network| network.contains(&device.source))
+}
+
+/// Returns whether a device was seen with what only the profile "ancient" accepts.
+fn is_ancient(device: &SeenDevice) -> bool {
+    let has_old_cipher =
+        device.cipher.as_deref().is_some_and(|cipher| OLD_CIPHERS.iter().any(|old| cipher.contains(old)));
+    device.version == Some(Version::Ssl3) || has_old_cipher
+}
+
+fn networks(given: &[String]) -> Result<Vec<IpNet>, CommandError> {
+    let read = |text: &String| {
+        roster::network(text).ok_or_else(|| {
+            Exit::Usage.because(format_args!(
+                "\"{text}\" is neither an address, such as 192.168.1.20, nor a network, such as 192.168.1.0/24"
+            ))
+        })
+    };
+    given.iter().map(read).collect()
+}
+
+/// Parts of the names of suites that only the profile "ancient" has.
+const OLD_CIPHERS: [&str; 2] = ["RC4", "DES-CBC3"];

@@ -1,0 +1,81 @@
+//! The files of a setup besides the configuration: the application's key and certificate, and the directory of sheets.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use crate::cli::error::{CommandError, Exit};
+use crate::cli::{ConfigFile, foreign_owner};
+use crate::state::{self, Access};
+use crate::transport::downstream::certificate;
+
+/// The application's key and certificate.
+pub(super) struct Pair {
+    /// The file of the certificate.
+    pub(super) chain: PathBuf,
+    /// The key as the configuration names it: a path, or a credential of systemd.
+    pub(super) key_in_file: String,
+}
+
+impl Pair {
+    /// Makes the pair where it belongs, unless it is there. With the package's unit, systemd hands the key over; without
+    /// it, the key is a file of the service's user.
+    pub(super) fn of(file: &ConfigFile, is_dry_run: bool) -> Result<Self, CommandError> {
+        let config = std::path::absolute(&file.config).map_err(|error| Exit::OsError.because(error))?;
+        let directory = config.parent().unwrap_or(Path::new("/"));
+        let credentials = directory.join("credentials");
+        let is_handed_over = credentials == Path::new(CREDENTIALS) && credentials.is_dir();
+        let (chain, key) =
+            (directory.join("app.pem"), if is_handed_over { &credentials } else { directory }.join("app.key"));
+        let key_in_file = if is_handed_over { "credential:app.key".to_owned() } else { key.display().to_string() };
+        let pair = Self { chain, key_in_file };
+        let is_there = [&pair.chain, &key].map(|path| state::is_there(path));
+        match is_there {
+            [true, true] => return Ok(pair),
+            [false, false] => {}
+            [true, false] | [false, true] => {
+                let (there, missing) = if is_there[0] { (&pair.chain, &key) } else { (&key, &pair.chain) };
+                return Err(Exit::Unavailable.because(format_args!(
+                    "{} is there, and {} is missing: put it back, or move the first one away for a new pair",
+                    there.display(),
+                    missing.display()
+                )));
+            }
+        }
+        if is_dry_run {
+            return Ok(pair);
+        }
+        let made = certificate::make_application_pair().map_err(|error| Exit::OsError.because(error))?;
+        let failed = |error: state::Error| Exit::IoError.because(error);
+        state::write(&key, &made.key, Access::Private).map_err(failed)?;
+        let owner = file.state_directories().iter().find_map(|directory| foreign_owner(directory));
+        if let (false, Some((user, group))) = (is_handed_over, owner) {
+            let given = chown(&key, Some(user), Some(group));
+            given
+                .map_err(|error| Exit::IoError.because(format_args!("cannot give {} away: {error}", key.display())))?;
+        }
+        state::write(&pair.chain, &made.chain, Access::Public).map_err(failed)?;
+        Ok(pair)
+    }
+}
+
+/// Makes the directory of the script and the sheets, for its owner alone: sheets have passwords.
+pub(super) fn make_output(directory: &Path) -> Result<(), CommandError> {
+    state::make_directory(directory).map_err(|error| Exit::IoError.because(error))?;
+    state::check_own(directory).map_err(|error| Exit::IoError.because(error))
+}
+
+/// Returns whether systemd has a socket unit of packetboat for a port, and so hands the port over.
+pub(super) fn has_socket_unit(port: u16) -> bool {
+    let units = UNIT_DIRECTORIES.iter().flat_map(fs::read_dir).flatten().flatten();
+    units.into_iter().any(|unit| {
+        let name = unit.file_name();
+        let is_ours = name.to_str().is_some_and(|name| name.starts_with("packetboat") && name.ends_with(".socket"));
+        let text = if is_ours { fs::read_to_string(unit.path()).unwrap_or_default() } else { String::new() };
+        text.lines().any(|line| line.strip_prefix("ListenStream=").is_some_and(|at| at.ends_with(&format!(":{port}"))))
+    })
+}
+
+/// The directory that the packaged unit takes credentials from.
+const CREDENTIALS: &str = "/etc/packetboat/credentials";
+const UNIT_DIRECTORIES: [&str; 3] = ["/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"];

@@ -1,0 +1,85 @@
+//! The end of a setup: the application's id goes into the configuration, the service starts, and every account is tried
+//! until all work.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cli::ConfigFile;
+use crate::cli::edit::{self, failed};
+use crate::cli::error::{CommandError, Exit};
+use crate::cli::output::{print, print_error};
+use crate::provision::{ConfigurationFile, Document, Kind};
+
+/// Takes the id, starts or reloads the service, and tries the accounts for as long as `wait`.
+pub(super) fn finish(file: &ConfigFile, client_id: &str, wait: Duration) -> Result<(), CommandError> {
+    let target = ConfigurationFile::open(&file.config).map_err(failed)?;
+    let mut document = Document::parse(target.text()).map_err(failed)?;
+    let [identity] = <[String; 1]>::try_from(document.names(Kind::Identity)).map_err(|names| {
+        Exit::Usage.because(format_args!(
+            "the configuration has {} identities, and init finishes one: write client_id into [identity.NAME], then \
+             packetboat reload",
+            names.len()
+        ))
+    })?;
+    document.set_identity(&identity, "client_id", client_id).map_err(failed)?;
+    let text = document.text();
+    if text != target.text() {
+        edit::check(file, &target, &text)?;
+        target.replace(&text).map_err(failed)?;
+    }
+    start(file, &target)?;
+    let result = try_until_ready(file, wait)?;
+    // The proxy tries again what has failed meanwhile.
+    edit::load(file, &target)?;
+    print(result)
+}
+
+/// Starts the service anew where systemd runs it, because systemd hands credentials over at the start alone; else
+/// reloads the proxy that runs.
+fn start(file: &ConfigFile, target: &ConfigurationFile) -> Result<(), CommandError> {
+    let is_packaged = file.config == Path::new(PACKAGED) && Path::new("/run/systemd/system").is_dir();
+    if !is_packaged {
+        return edit::load(file, target);
+    }
+    let mut command = Command::new("systemctl");
+    let status = command.args(["restart", "packetboat.service"]).stdin(Stdio::null()).status();
+    match status {
+        Ok(status) if status.success() => {
+            print("packetboat restarted; connections have waited, and none was refused\n")
+        }
+        Ok(_) => Err(Exit::Unavailable.because("packetboat does not start: journalctl -u packetboat has the reason")),
+        Err(error) => Err(Exit::OsError.because(format_args!("systemctl cannot be run: {error}"))),
+    }
+}
+
+/// Tries the accounts until all work, and returns the line that says so. Failures are printed when they change.
+fn try_until_ready(file: &ConfigFile, wait: Duration) -> Result<String, CommandError> {
+    let (begun, mut last) = (Instant::now(), String::new());
+    loop {
+        let output = edit::command(file, &["check", "--online"], &file.config)?;
+        let shown = [output.stdout, output.stderr].concat();
+        let shown = String::from_utf8_lossy(&shown).trim_end().to_owned();
+        if output.status.success() {
+            return Ok(format!("{}\n", shown.lines().last().unwrap_or_default()));
+        }
+        if begun.elapsed() >= wait {
+            print_error(shown);
+            return Err(Exit::Unavailable.because(
+                "not all accounts work yet. Rights in Exchange Online take effect after minutes, sometimes hours: run the \
+                 same command again",
+            ));
+        }
+        if shown != last {
+            print_error(&shown);
+            print_error(format_args!("trying again every {} seconds; Ctrl-C stops that", PAUSE.as_secs()));
+            last = shown;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// The configuration of the package's unit.
+const PACKAGED: &str = "/etc/packetboat/packetboat.toml";
+/// The time between two tries: Exchange Online takes minutes to let an application in.
+const PAUSE: Duration = Duration::from_secs(30);

@@ -1,0 +1,195 @@
+//! A roster lists the devices to set up, a line each: `name,mailbox,protocol,address`.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::protocol::Protocol;
+
+/// One device to set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterEntry {
+    /// The user name that the device will send.
+    pub name: String,
+    /// The mailbox that it opens.
+    pub mailbox: String,
+    /// The protocol that it speaks.
+    pub protocol: Protocol,
+    /// The address or network that it comes from; none leaves that to its listener.
+    pub network: Option<IpNet>,
+}
+
+/// Why a line of a roster is no device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The fault of the line.
+    pub fault: RosterFault,
+}
+
+/// The fault of a line of a roster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RosterFault {
+    /// The line has another number of fields than three or four.
+    Fields(usize),
+    /// The name is empty, or has characters that no device should have to type.
+    Name(String),
+    /// The second field is no mail address.
+    Mailbox(String),
+    /// The third field is no protocol.
+    Protocol(String),
+    /// The fourth field is neither an address nor a network.
+    Address(String),
+    /// An earlier line has the same name.
+    Twice(String),
+}
+
+/// Reads a roster. Empty lines, comments (`#`) and a heading are left out.
+///
+/// # Errors
+/// All lines that are no device.
+pub fn parse(text: &str) -> Result<Vec<RosterEntry>, Vec<RosterError>> {
+    let (mut entries, mut errors): (Vec<RosterEntry>, Vec<RosterError>) = (Vec::new(), Vec::new());
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.trim();
+        let is_heading = entries.is_empty() && errors.is_empty() && line.to_lowercase().starts_with("name,");
+        if line.is_empty() || line.starts_with('#') || is_heading {
+            continue;
+        }
+        let parsed = entry(line).and_then(|entry| {
+            let is_known = entries.iter().any(|one| one.name.eq_ignore_ascii_case(&entry.name));
+            if is_known { Err(RosterFault::Twice(entry.name)) } else { Ok(entry) }
+        });
+        match parsed {
+            Ok(entry) => entries.push(entry),
+            Err(fault) => errors.push(RosterError { line: number + 1, fault }),
+        }
+    }
+    if errors.is_empty() { Ok(entries) } else { Err(errors) }
+}
+
+fn entry(line: &str) -> Result<RosterEntry, RosterFault> {
+    // A spreadsheet in a language with a decimal comma separates by semicolons.
+    let separator = if line.contains(',') { ',' } else { ';' };
+    let fields: Vec<&str> = line.split(separator).map(|field| field.trim().trim_matches('"')).collect();
+    let (name, mailbox, protocol, address) = match fields.as_slice() {
+        [name, mailbox, protocol] => (*name, *mailbox, *protocol, ""),
+        [name, mailbox, protocol, address] => (*name, *mailbox, *protocol, *address),
+        other => return Err(RosterFault::Fields(other.len())),
+    };
+    let is_plain = |one: char| one.is_ascii_alphanumeric() || matches!(one, '-' | '_' | '.' | '@');
+    if name.is_empty() || !name.chars().all(is_plain) {
+        return Err(RosterFault::Name(name.to_owned()));
+    }
+    if !is_address(mailbox) {
+        return Err(RosterFault::Mailbox(mailbox.to_owned()));
+    }
+    let known = Protocol::ALL.into_iter().find(|one| one.key().eq_ignore_ascii_case(protocol));
+    let known = known.ok_or_else(|| RosterFault::Protocol(protocol.to_owned()))?;
+    let network = if address.is_empty() {
+        None
+    } else {
+        Some(network(address).ok_or_else(|| RosterFault::Address(address.to_owned()))?)
+    };
+    Ok(RosterEntry { name: name.to_owned(), mailbox: mailbox.to_owned(), protocol: known, network })
+}
+
+/// Returns whether a text has the form of a mail address.
+pub fn is_address(text: &str) -> bool {
+    let has_parts = text.split_once('@').is_some_and(|(user, domain)| !user.is_empty() && domain.contains('.'));
+    has_parts && !text.contains(|one: char| one.is_whitespace() || one.is_control() || one == '"')
+}
+
+/// Reads a network, or an address as a network of its own.
+pub fn network(text: &str) -> Option<IpNet> {
+    let address = text.parse::<IpAddr>().ok().map(IpNet::from);
+    address.or_else(|| text.parse::<IpNet>().ok().map(|network| network.trunc()))
+}
+
+impl fmt::Display for RosterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.fault)
+    }
+}
+
+impl fmt::Display for RosterFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fields(count) => write!(
+                f,
+                "has {count} fields; write name,mailbox,protocol,address, such as \
+                 scanner1,scans@contoso.com,imap,192.168.1.21 (the address may be left out)"
+            ),
+            Self::Name(name) => write!(
+                f,
+                "\"{name}\" is no name that every device can type: use letters, digits, and the characters - _ . @"
+            ),
+            Self::Mailbox(text) => write!(f, "\"{text}\" is no mail address, such as scans@contoso.com"),
+            Self::Protocol(text) => {
+                let known: Vec<&str> = Protocol::ALL.iter().map(|protocol| protocol.key()).collect();
+                write!(f, "\"{text}\" is no protocol; write {}", known.join(" or "))
+            }
+            Self::Address(text) => write!(
+                f,
+                "\"{text}\" is neither an address, such as 192.168.1.20, nor a network, such as 192.168.1.0/24"
+            ),
+            Self::Twice(name) => write!(f, "an earlier line has the name \"{name}\"; each device needs its own"),
+        }
+    }
+}
+
+impl std::error::Error for RosterFault {}
+
+impl std::error::Error for RosterError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_as_people_write_them() {
+        let text = "\u{feff}Name,Mailbox,Protocol,Address\r\n# printers\r\n\r\n\
+                    scanner1,scans@contoso.com,imap,192.168.1.21\r\n\
+                    \"fax1\" ; fax@contoso.com ; POP3 ; 192.168.2.0/24\r\nplc,plc@contoso.com,pop3\r\n";
+        let entries = parse(text).unwrap();
+        let shown: Vec<String> = entries
+            .iter()
+            .map(|one| {
+                let network = one.network.map(|network| network.to_string()).unwrap_or_default();
+                format!("{} {} {} {network}", one.name, one.mailbox, one.protocol.key())
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "scanner1 scans@contoso.com imap 192.168.1.21/32",
+                "fax1 fax@contoso.com pop3 192.168.2.0/24",
+                "plc plc@contoso.com pop3 "
+            ]
+        );
+    }
+
+    #[test]
+    fn every_bad_line_is_named() {
+        let text = "a,a@b.example,imap\nb\nc d,a@b.example,imap\ne,nobody,imap\nf,a@b.example,smtp\n\
+                    g,a@b.example,imap,192.168.1\nA,a@b.example,imap\n";
+        let errors: Vec<String> = parse(text).unwrap_err().iter().map(ToString::to_string).collect();
+        for (error, words) in errors.iter().zip([
+            "line 2: has 1 fields",
+            "line 3: \"c d\" is no name",
+            "line 4: \"nobody\" is no mail address",
+            "line 5: \"smtp\" is no protocol; write imap or pop3",
+            "line 6: \"192.168.1\" is neither",
+            "line 7: an earlier line has the name \"A\"",
+        ]) {
+            assert!(error.starts_with(words), "{error}");
+        }
+        assert_eq!(errors.len(), 6);
+    }
+}

@@ -1,0 +1,242 @@
+//! The first hour: from a list of devices to mail in each of them, by `packetboat init`, the script's effects, and
+//! `packetboat init --finish`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use openssl::hash::MessageDigest;
+use openssl::x509::X509;
+use packetboat::crypto::VerifyingKey;
+use packetboat::protocol::Protocol;
+use packetboat::simulator::{ClientCertificate, User};
+
+use support::exchange::{APP, Exchange, Ran, TENANT};
+use support::free_ports;
+use support::imap::Imap;
+use support::pop3::Pop3;
+use support::process::{Lines, Process, program};
+use support::stacks::{Start, TLS_1_0};
+
+const DEVICES: usize = 12;
+
+/// An office: a simulator with twelve mailboxes, and a directory as the package makes it.
+struct Office {
+    exchange: Exchange,
+    directory: tempfile::TempDir,
+}
+
+impl Office {
+    fn new() -> Self {
+        let exchange = Exchange::with(|tenant| {
+            tenant.client_secret = None;
+            tenant.users = (0..DEVICES).map(|number| User::new(&mailbox(number), "another")).collect();
+            tenant.app_mailboxes.clear();
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let office = Self { exchange, directory };
+        let (simulator, state) = (&office.exchange.simulator, office.path("state"));
+        let template = format!(
+            "# As the package installs it.\n\nstate_directory = {state:?}\n\n# The simulator.\n[upstream.exchange]\n\
+             host = \"127.0.0.1\"\nimap_port = {}\npop3_port = {}\nroots = {:?}\n\n[admin]\nlisten = [\"127.0.0.1:0\"]\n\n\
+             [log]\nformat = \"json\"\n\n[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:0\"]\n\
+             profile = \"ancient\"\nobserve = true\n",
+            simulator.imap().port(),
+            simulator.pop3().port(),
+            simulator.authority()
+        );
+        fs::write(office.file(), template).unwrap();
+        fs::set_permissions(office.file(), fs::Permissions::from_mode(0o640)).unwrap();
+        let roster: String = (0..DEVICES).map(|number| format!("{}\n", line(number))).collect();
+        fs::write(office.path("devices.csv"), format!("name,mailbox,protocol,address\n{roster}")).unwrap();
+        office
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path("packetboat.toml")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--config").arg(self.file()).stdin(Stdio::null());
+        Ran::of(command.output().unwrap())
+    }
+
+    fn init(&self, more: &[&str]) -> Ran {
+        let authority = format!("https://{}", self.exchange.simulator.endpoint());
+        let (roots, output) = (self.exchange.simulator.authority(), self.path("out"));
+        let devices = self.path("devices.csv");
+        let [roots, output, devices] = [&roots, &output, &devices].map(|path| path.to_str().unwrap());
+        let mut arguments = vec!["init", "--yes", "--tenant", TENANT, "--devices", devices, "--output", output];
+        arguments.extend(["--authority", &authority, "--roots", roots, "--upstream", "exchange"]);
+        arguments.extend(more);
+        self.run(&arguments)
+    }
+
+    /// What packetboat.ps1 does at Microsoft: the certificate that stands in it is registered, and the app may open the
+    /// mailboxes that it names.
+    fn run_script(&self) {
+        let script = fs::read_to_string(self.path("out/packetboat.ps1")).unwrap();
+        let certificate = X509::from_pem(&fs::read(self.path("app.pem")).unwrap()).unwrap();
+        let der = openssl::base64::encode_block(&certificate.to_der().unwrap());
+        let lines: String = script.split_whitespace().collect();
+        assert!(lines.contains(&der), "the script has another certificate");
+        let key = VerifyingKey::from_pem(&certificate.public_key().unwrap().public_key_to_pem().unwrap()).unwrap();
+        let digest = certificate.digest(MessageDigest::sha256()).unwrap();
+        let thumbprint = URL_SAFE_NO_PAD.encode(digest);
+        self.exchange.simulator.upload_certificate(ClientCertificate { key, thumbprint });
+        for number in 0..DEVICES {
+            assert!(script.contains(&mailbox(number)), "the script lacks {}", mailbox(number));
+            self.exchange.simulator.grant_mailbox(&mailbox(number));
+        }
+    }
+
+    /// The rows of a device's sheet: server's port, user name, password.
+    fn sheet(&self, number: usize) -> (u16, String, String) {
+        let path = self.path(&format!("out/device{number}.txt"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let text = fs::read_to_string(path).unwrap();
+        let row = |key: &str| {
+            let line = text.lines().find_map(|line| line.trim_start().strip_prefix(key));
+            line.unwrap_or_else(|| panic!("no {key} in {text}")).trim().to_owned()
+        };
+        let port = row(protocol(number).name());
+        let port = port.split([' ', ',']).nth(1).unwrap().parse().unwrap();
+        (port, row("user name"), row("password"))
+    }
+}
+
+fn mailbox(number: usize) -> String {
+    format!("device{number}@contoso.example")
+}
+
+fn protocol(number: usize) -> Protocol {
+    if number.is_multiple_of(3) { Protocol::Pop3 } else { Protocol::Imap }
+}
+
+fn line(number: usize) -> String {
+    format!("device{number},{},{},127.0.0.1", mailbox(number), protocol(number).key())
+}
+
+/// Reads the one message of a mailbox as a device does: over TLS 1.0, by what the sheet says.
+fn read_mail(office: &Office, number: usize) {
+    let message = support::message(1000 + number);
+    assert!(office.exchange.simulator.deliver(&mailbox(number), message.clone()));
+    let (port, login, password) = office.sheet(number);
+    let device = TLS_1_0.connect(([127, 0, 0, 1], port).into(), Start::Implicit);
+    match protocol(number) {
+        Protocol::Imap => {
+            let mut imap = Imap::greeted(device);
+            imap.login(&login, &password);
+            imap.ok("SELECT INBOX");
+            assert!(imap.fetch(1) == message, "device{number}");
+        }
+        Protocol::Pop3 => Pop3::greeted(device).session(&login, &password, &[&message]),
+    }
+}
+
+/// Puts the listeners on free ports of loopback: the test may not take the registered ones.
+fn move_listeners(file: &Path) {
+    let text = fs::read_to_string(file).unwrap();
+    let ports: [u16; 4] = free_ports();
+    let mut free = ports.into_iter();
+    let lines = text.lines().map(|line| {
+        if line.starts_with("listen = [\"0.0.0.0:") {
+            format!("listen = [\"127.0.0.1:{}\"]", free.next().unwrap())
+        } else {
+            line.to_owned()
+        }
+    });
+    let text: Vec<String> = lines.collect();
+    fs::write(file, text.join("\n") + "\n").unwrap();
+}
+
+#[test]
+fn twelve_devices_get_their_mail_after_four_commands() {
+    let office = Office::new();
+    let made = office.init(&["--name", "localhost"]);
+    assert_eq!(made.code, 0, "{}{}", made.output, made.errors);
+    assert!(made.output.contains("packetboat init --finish"), "{}", made.output);
+    let text = fs::read_to_string(office.file()).unwrap();
+    assert!(!text.contains("observe") && !text.contains("ancient"), "{text}");
+    assert!(text.contains("# The simulator.\n[upstream.exchange]") && !text.contains("As the package"), "{text}");
+    let before = fs::read_to_string(office.path("packetboat.toml.bak")).unwrap();
+    assert!(before.starts_with("# As the package installs it."));
+    let key = fs::metadata(office.path("app.key")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    assert_eq!(office.run(&["check"]).code, 0);
+
+    // The sheets name the ports of the file, and the test cannot have those: it moves them, and has the sheets made anew.
+    move_listeners(&office.file());
+    let mut command = Command::new(program());
+    command.args(["run", "--config"]).arg(office.file()).stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut process = Process::start(&mut command);
+    let log = Lines::of(process.0.stderr.take().unwrap());
+    log.wait_for("line that it is ready", |line| line.contains("\"message\":\"ready\""));
+
+    // Before the script has run, no account works, and nothing is promised.
+    let early = office.run(&["init", "--finish", APP, "--wait", "0s"]);
+    assert_eq!(early.code, 69, "{}", early.output);
+    assert!(early.errors.contains("run the same command again"), "{}", early.errors);
+    office.run_script();
+    let finished = office.run(&["init", "--finish", APP, "--wait", "0s"]);
+    assert_eq!(finished.code, 0, "{}{}", finished.output, finished.errors);
+    assert!(fs::read_to_string(office.file()).unwrap().contains(&format!("client_id = \"{APP}\"")));
+    for number in 0..DEVICES {
+        let sheet = office.run(&["device", "sheet", &format!("device{number}"), "--protocol", protocol(number).key()]);
+        let old = fs::read_to_string(office.path(&format!("out/device{number}.txt"))).unwrap();
+        let port = |text: &str| text.lines().find(|line| line.contains("port ")).unwrap().to_owned();
+        let moved = old.replace(&port(&old), &port(&sheet.output));
+        fs::write(office.path(&format!("out/device{number}.txt")), moved).unwrap();
+        read_mail(&office, number);
+    }
+}
+
+#[test]
+fn nothing_is_written_where_something_is_missing_or_wrong() {
+    let office = Office::new();
+    let before = fs::read(office.file()).unwrap();
+    let dry = office.init(&["--dry-run"]);
+    assert_eq!(dry.code, 0, "{}", dry.errors);
+    assert!(dry.output.contains("[[device]]\nlogin = \"device11\""), "{}", dry.output);
+    assert!(office.run(&["init", "--yes"]).errors.contains("--tenant is missing"));
+    assert!(office.run(&["init", "--yes", "--tenant", TENANT]).errors.contains("--devices is missing"));
+    assert!(office.run(&["init", "--tenant", TENANT]).errors.contains("--devices is missing"), "nobody can be asked");
+    fs::write(office.path("devices.csv"), format!("{}\nfax,nobody,imap\n", line(1))).unwrap();
+    let wrong = office.init(&[]);
+    assert_eq!(wrong.code, 64);
+    assert!(wrong.errors.contains("devices.csv: line 2: \"nobody\" is no mail address"), "{}", wrong.errors);
+    assert_eq!(fs::read(office.file()).unwrap(), before);
+    let there: Vec<String> = fs::read_dir(office.directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "state")
+        .collect();
+    assert_eq!(there.len(), 2, "{there:?}");
+}
+
+#[test]
+fn a_configuration_in_use_is_replaced_only_when_asked() {
+    let office = Office::new();
+    assert_eq!(office.init(&["--json"]).code, 0);
+    let key = fs::read(office.path("app.key")).unwrap();
+    let again = office.init(&[]);
+    assert_eq!(again.code, 64);
+    assert!(again.errors.contains("packetboat device add") && again.errors.contains("--replace"), "{}", again.errors);
+    let replaced = office.init(&["--replace", "--json"]);
+    assert_eq!(replaced.code, 0, "{}", replaced.errors);
+    let value: serde_json::Value = serde_json::from_str(&replaced.output).unwrap();
+    assert_eq!(value["devices"], DEVICES);
+    assert_eq!(
+        fs::read(office.path("app.key")).unwrap(),
+        key,
+        "the key stays: its certificate may be uploaded already"
+    );
+}
