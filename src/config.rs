@@ -94,6 +94,8 @@ pub struct InventoryLimits {
     pub devices: usize,
     /// The time after which an unseen device is forgotten.
     pub forget_after: Duration,
+    /// The shortest silence for which a configured device counts as silent.
+    pub silent_after: Duration,
     /// True if packetboat looks up the devices' names in the DNS.
     pub reverse_dns: bool,
 }

@@ -3,6 +3,7 @@
 //! A device is identified by its address, its protocol and the fingerprint of its ClientHello. The inventory is
 //! bounded, in all and for each address, so that nobody can fill it; devices that have logged in are forgotten last.
 
+mod activity;
 mod assessment;
 mod device_csv;
 mod device_json;
@@ -11,7 +12,7 @@ mod observation;
 mod seen_device;
 mod serde_names;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,18 +23,21 @@ use crate::config::InventoryLimits;
 use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use crate::transport::detect::hello::ClientHello;
+pub use activity::{Activities, Change, Proof, RecordsError, Report, State, Visit, read_saved as read_saved_reports};
 pub use assessment::{Assessment, Judgement};
 pub use device_csv::csv;
 pub use device_json::{LoadError, NoInventory, read, read_saved, to_json};
 use device_table::{DeviceTable, Entry};
 pub use observation::{Observation, TlsMode};
 pub use seen_device::SeenDevice;
+use seen_device::join_addresses;
 
 /// All devices that were seen.
 pub struct Inventory {
     limits: Mutex<InventoryLimits>,
     table: Mutex<DeviceTable>,
     changed: AtomicBool,
+    activities: Activities,
 }
 
 /// The connection of a device. Dropping it notes that the device has left.
@@ -46,7 +50,12 @@ impl Inventory {
     /// An inventory without devices.
     pub fn new(limits: InventoryLimits) -> Arc<Self> {
         let (table, changed) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { limits: Mutex::new(limits), table, changed })
+        Arc::new(Self { limits: Mutex::new(limits), table, changed, activities: Activities::default() })
+    }
+
+    /// The activity of configured devices.
+    pub fn activities(&self) -> &Activities {
+        &self.activities
     }
 
     /// Sets other limits.
@@ -100,6 +109,7 @@ impl Inventory {
         // Connections of devices wait for the lock.
         let entries = self.table.lock().all();
         let mut devices: Vec<SeenDevice> = entries.iter().map(|entry| entry.snapshot()).collect();
+        join_addresses(&mut devices);
         let age = |device: &SeenDevice| u64::MAX - device.last_seen;
         devices.sort_by_cached_key(|device| {
             (
@@ -113,14 +123,21 @@ impl Inventory {
         devices
     }
 
-    /// The number of devices of each judgement. A refused device counts for a week, and only if it has shown its TLS: a
-    /// port scan is no device.
+    /// The number of devices of each judgement. A refused device counts for a week, only if it has shown its TLS (a
+    /// port scan is no device), and only until somebody logs in from its address.
     pub fn counts(&self) -> [(&'static str, usize); 4] {
         let entries = self.table.lock().all();
         let lately = now().saturating_sub(WEEK);
+        let mut logins: HashMap<IpAddr, u64> = HashMap::new();
+        for entry in &entries {
+            let device = entry.device();
+            let last = logins.entry(device.source).or_default();
+            *last = device.logged_in.unwrap_or_default().max(*last);
+        }
         let judgement = |entry: &Arc<Entry>| {
             let device = entry.device();
-            let counts = device.tls_mode.is_some() && device.last_seen >= lately;
+            let is_unresolved = device.is_unresolved(logins.get(&device.source).copied());
+            let counts = device.tls_mode.is_some() && device.last_seen >= lately && is_unresolved;
             Some(device.assessment.judgement).filter(|one| *one != Judgement::Refused || counts)
         };
         let judgements: Vec<Judgement> = entries.iter().filter_map(judgement).collect();
@@ -228,7 +245,8 @@ mod tests {
     use std::time::Duration;
 
     pub(super) fn inventory(devices: usize) -> Arc<Inventory> {
-        Inventory::new(InventoryLimits { devices, forget_after: Duration::from_secs(60), reverse_dns: false })
+        let (silent_after, reverse_dns) = (Duration::from_secs(7200), false);
+        Inventory::new(InventoryLimits { devices, forget_after: Duration::from_secs(60), silent_after, reverse_dns })
     }
 
     pub(super) fn hello(version: u16, suites: &[u16]) -> ClientHello {
@@ -301,6 +319,30 @@ mod tests {
         assert!(devices[0].needs_attention() && devices[0].failure.as_ref().unwrap().contains("per_source = 2"));
         presence.logged_in(None);
         assert!(!inventory.devices()[0].needs_attention());
+    }
+
+    /// A device that was refused, and then logs in with other TLS or by another protocol, needs nobody's attention.
+    #[test]
+    fn a_login_from_the_same_address_resolves_a_refusal() {
+        let inventory = inventory(10);
+        let (old, mended) = (hello(0x0301, &[0x05]), hello(0x0301, &[0x2f]));
+        let failure = Failure::new(Kind::Handshake, "offers only RC4-SHA: ...");
+        let refused = || Observation { refused: Some(&failure), ..observation("192.0.2.1", Some(&old)) };
+        let (mut waiting, counts) = (Vec::new(), |inventory: &Inventory| inventory.counts()[0]);
+        drop(inventory.observe(&refused()));
+        assert_eq!(counts(&inventory), ("refused", 1));
+        inventory.observe(&observation("192.0.2.1", Some(&mended))).logged_in(None);
+        inventory.observe(&observation("192.0.2.2", Some(&mended))).logged_in(None);
+        for (failed, logged_in) in [(1, 2), (2, 2), (3, 2)] {
+            for entry in inventory.table.lock().all() {
+                let mut device = entry.device();
+                device.failed = device.failed.map(|_| now() + failed);
+                device.logged_in = device.logged_in.map(|_| now() + logged_in);
+            }
+            let devices = inventory.devices();
+            waiting.push((devices.iter().filter(|device| device.needs_attention()).count(), counts(&inventory).1));
+        }
+        assert_eq!(waiting, [(0, 0), (1, 1), (1, 1)], "in the same second nobody knows which came first");
     }
 
     /// A stranger with ever new ClientHellos and addresses pushes out no device that has logged in.

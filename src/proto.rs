@@ -177,6 +177,9 @@ pub enum Responses {
 pub struct Activity {
     /// The number of commands that the device has sent.
     pub commands: u64,
+    /// The number of messages of which the device has fetched something after login: RETR, or a response with a
+    /// literal.
+    pub fetched: u64,
     /// The device has sent LOGOUT or QUIT. The server's answer is still worth waiting for.
     pub has_logged_out: bool,
     /// A login was refused because there is no TLS, and there still is none.

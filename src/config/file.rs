@@ -77,6 +77,7 @@ struct AdminSection {
 struct InventorySection {
     devices: Written<i64>,
     forget_after: Written<String>,
+    silent_after: Written<String>,
     reverse_dns: Option<bool>,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device_table::{Entry, OF_A_SOURCE};
 use super::serde_names::{other_judgement, other_protocol};
-use super::{Inventory, SeenDevice};
+use super::{Inventory, SeenDevice, join_addresses};
 use crate::lifecycle::unix_time;
 use crate::state;
 
@@ -165,7 +165,9 @@ pub fn read(text: &[u8]) -> Result<Vec<SeenDevice>, NoInventory> {
     let read: ReadInventory =
         serde_json::from_slice(text).map_err(|error| NoInventory { line: error.line(), column: error.column() })?;
     let now = unix_time();
-    Ok(read.devices.into_iter().filter_map(|device| device.known(now)).collect())
+    let mut devices: Vec<SeenDevice> = read.devices.into_iter().filter_map(|device| device.known(now)).collect();
+    join_addresses(&mut devices);
+    Ok(devices)
 }
 
 impl<'a> From<&'a SeenDevice> for Written<'a> {

@@ -1,5 +1,6 @@
 //! A seen device is what the inventory knows of one device, and how that changes with each connection.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,9 @@ pub struct SeenDevice {
     /// Whether the device needs packetboat, and why.
     #[serde(rename = "verdict")]
     pub assessment: Assessment,
+    /// The time of the last successful login from its address, by whichever protocol and TLS.
+    #[serde(skip)]
+    pub(super) address_logged_in: Option<u64>,
 }
 
 impl SeenDevice {
@@ -88,6 +92,7 @@ impl SeenDevice {
             last_seen: now,
             assessment: Assessment::unknown(),
             open: 0,
+            address_logged_in: None,
         }
     }
 
@@ -116,10 +121,31 @@ impl SeenDevice {
         self.failed = Some(now);
     }
 
-    /// Returns whether the device was refused, or has failed since its last successful login.
+    /// Returns whether the device was refused or has failed, and nobody has logged in from its address since.
     pub fn needs_attention(&self) -> bool {
-        let failed_last = self.failed.is_some_and(|failed| self.logged_in.is_none_or(|logged_in| failed > logged_in));
-        self.assessment.judgement == Judgement::Refused || failed_last
+        self.is_unresolved(self.address_logged_in)
+    }
+
+    /// The same, with the time of the last successful login from its address. Both may be in the same second: then its
+    /// own login came later, and another one may have come before.
+    pub(super) fn is_unresolved(&self, address_logged_in: Option<u64>) -> bool {
+        let is_refused = self.assessment.judgement == Judgement::Refused;
+        let Some(failed) = self.failed.or(is_refused.then_some(self.last_seen)) else { return false };
+        let by_itself = self.logged_in.is_some_and(|logged_in| logged_in >= failed);
+        let at_its_address = address_logged_in.is_some_and(|logged_in| logged_in > failed);
+        !by_itself && !at_its_address
+    }
+}
+
+/// Tells each device of the logins from its address.
+pub(super) fn join_addresses(devices: &mut [SeenDevice]) {
+    let mut logins: HashMap<IpAddr, u64> = HashMap::new();
+    for device in devices.iter() {
+        let last = logins.entry(device.source).or_default();
+        *last = device.logged_in.unwrap_or_default().max(*last);
+    }
+    for device in devices {
+        device.address_logged_in = logins.get(&device.source).copied();
     }
 }
 

@@ -85,6 +85,7 @@ impl RunningProxy {
         let Prepared { services, directory, servers, warm } = opened;
         self.process.connections.limit(&config.limits);
         self.process.inventory.set_limits(config.inventory);
+        self.process.inventory.activities().configure(config);
         self.process.quota.limit(&config.log);
         self.listen_for(services);
         self.restart_background(directory.as_ref(), &warm, config);

@@ -432,6 +432,9 @@ fn admin_addresses_beyond_this_computer_need_a_token() {
     assert!(problems(&taken)[0].contains("127.0.0.1:1143 is taken by listener \"imap-1143\" already"));
     assert!(problems("[inventory]\nforget_after = \"5000d\"")[0].contains("no more than 3650 days"));
     assert_eq!(parse("[inventory]\nforget_after = \"30d\"").inventory.forget_after.as_secs(), 30 * 86_400);
+    assert!(problems("[inventory]\nsilent_after = \"0s\"")[0].contains("must be more than nothing"));
+    assert_eq!(parse("").inventory.silent_after.as_secs(), 2 * 3600);
+    assert_eq!(parse("[inventory]\nsilent_after = \"3d\"").inventory.silent_after.as_secs(), 3 * 86_400);
 }
 
 #[test]

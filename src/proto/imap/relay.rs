@@ -40,7 +40,9 @@ impl dialect::Relay for Relay {
                     commands.write_refusals(&mut out.downstream);
                     return Ok(Step::Consume(0));
                 }
-                Ok(responses.pass(input, commands, &mut out.downstream))
+                let step = responses.pass(input, commands, &mut out.downstream);
+                activity.fetched = responses.fetched();
+                Ok(step)
             }
             (Commands::NoDelete(commands), Side::Downstream) => commands.pass(input, activity, &mut out.upstream),
             (Commands::NoDelete(commands), Side::Upstream) if commands.device_goes_first() => Ok(Step::Read),
@@ -48,7 +50,9 @@ impl dialect::Relay for Relay {
                 if responses.is_between_responses() && commands.write_refusals(&mut out.downstream) {
                     return Ok(Step::Consume(0));
                 }
-                Ok(responses.pass(input, commands, &mut out.downstream))
+                let step = responses.pass(input, commands, &mut out.downstream);
+                activity.fetched = responses.fetched();
+                Ok(step)
             }
         }
     }

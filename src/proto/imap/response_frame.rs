@@ -51,6 +51,10 @@ pub(super) struct ResponseFrame {
     /// The notice of the line that comes next was given.
     notice_given: bool,
     tail: Tail,
+    /// The present response is counted in `fetched`.
+    is_counted: bool,
+    /// The number of responses that hold a literal. Those are messages, or parts of one.
+    fetched: u64,
 }
 
 impl ResponseFrame {
@@ -86,6 +90,7 @@ impl ResponseFrame {
             ResponseStart::Undecided => Started::Wait,
             ResponseStart::Data => {
                 self.data = true;
+                self.is_counted = false;
                 Started::Passes(self.line(rest))
             }
             ResponseStart::Status { tag: b"+", .. } if commands.is_continued_by_us() => {
@@ -153,9 +158,21 @@ impl ResponseFrame {
                 self.tail.push(part);
                 Position::Line
             }
-            Some(_) => self.tail.end_line(part).map_or(Position::Start, |literal| Position::Literal(literal.size)),
+            Some(_) => self.tail.end_line(part).map_or(Position::Start, |literal| self.literal(literal.size)),
         };
         passed
+    }
+
+    /// Begins a literal, and counts the first of a response.
+    fn literal(&mut self, size: u64) -> Position {
+        self.fetched += u64::from(!self.is_counted);
+        self.is_counted = true;
+        Position::Literal(size)
+    }
+
+    /// Returns the number of responses that held a literal.
+    pub(super) fn fetched(&self) -> u64 {
+        self.fetched
     }
 
     /// Notes that the server has closed in the middle of a line, which passes.

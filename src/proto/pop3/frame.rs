@@ -115,6 +115,7 @@ impl Frame {
                     self.expected.push_back(Answer::to(&self.line));
                 }
                 activity.commands += 1;
+                activity.fetched += u64::from(self.line.is(b"RETR"));
                 activity.has_logged_out |= self.line.is(b"QUIT") && self.line.is_bare();
                 self.line = CommandLine::default();
             }

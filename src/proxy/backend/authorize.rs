@@ -23,10 +23,10 @@ pub(in crate::proxy) struct Authorized {
 }
 
 impl Authorized {
-    /// Verifies the device. Returns its mailbox, for which a token is cached now, and the verified login.
+    /// Verifies the device. Returns its mailbox and the verified login.
     ///
     /// # Errors
-    /// The password is wrong, or there is no token.
+    /// The password is wrong, or the device may not act as whom it names.
     pub(in crate::proxy) async fn verified(
         translation: &Translation,
         credentials: &Credentials,
@@ -42,8 +42,6 @@ impl Authorized {
             let detail = format!("device \"{}\" wants to act as somebody else (authorization identity)", device.name);
             return Err(Failure::new(Kind::WrongPassword, detail));
         }
-        // Get the token first: a login that waits for a token must not hold one of the mailbox's sessions.
-        mailbox.token().await?;
         Ok((mailbox, verified))
     }
 

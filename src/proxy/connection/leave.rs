@@ -61,7 +61,8 @@ impl<N: Network> Connection<'_, '_, N> {
     /// Closes both sides, and writes the line.
     pub(super) async fn leave(mut self, ending: Ending) {
         self.attempt.take().into_iter().for_each(|attempt| attempt.abandoned());
-        self.record.commands = self.driver.session().activity().commands;
+        let activity = self.driver.session().activity();
+        (self.record.commands, self.record.fetched) = (activity.commands, activity.fetched);
         self.record.passed = self.driver.passed();
         let close = async {
             match &ending {

@@ -45,6 +45,9 @@ impl<N: Network> Connection<'_, '_, N> {
             Backend::Translate(translation) => {
                 let verified = Authorized::verified(translation, &credentials, source);
                 let (mailbox, verified) = self.unless_left(verified).await?;
+                self.record.verified(&verified.device);
+                // Get the token first: a login that waits for a token must not hold one of the mailbox's sessions.
+                self.unless_left(mailbox.token()).await?;
                 let settings = AccessSettings { probe: mailbox.account.probe, delete: verified.device.delete };
                 let terms = Terms::translated(mailbox.server.protocol(), settings);
                 // A reload may have come since then, too.

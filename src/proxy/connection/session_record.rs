@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, enabled, info, warn};
 
+use crate::device::Device;
 use crate::failure::{Counter, Failure, Kind, Level};
-use crate::inventory::{Observation, Presence, TlsMode};
+use crate::inventory::{Observation, Presence, Proof, TlsMode, Visit};
 use crate::metrics::SessionEnd;
 use crate::proxy::backend::mailbox::Mailbox;
 use crate::proxy::limits::log_quota::{Audience, LineKind};
@@ -27,6 +28,8 @@ pub(in crate::proxy) struct SessionRecord<'a> {
     pub(in crate::proxy) device_tls: Option<Facts>,
     pub(in crate::proxy) upstream_tls: Option<Facts>,
     pub(in crate::proxy) commands: u64,
+    /// Messages that the device has fetched.
+    pub(in crate::proxy) fetched: u64,
     /// Octets from the device to the server, and back.
     pub(in crate::proxy) passed: (u64, u64),
     /// The number of the server's notices.
@@ -36,6 +39,10 @@ pub(in crate::proxy) struct SessionRecord<'a> {
     tried: Option<Instant>,
     /// The device in the inventory, after it was observed.
     presence: Option<Presence>,
+    /// The configured device whose password was right at the present login.
+    device: Option<Arc<Device>>,
+    /// The session of that device, once it has logged in.
+    visit: Option<Visit>,
     /// The number of logins that an observing listener has refused.
     observed: u32,
     /// A login has succeeded.
@@ -71,10 +78,13 @@ impl<'a> SessionRecord<'a> {
             device_tls: None,
             upstream_tls: None,
             commands: 0,
+            fetched: 0,
             passed: (0, 0),
             started: Instant::now(),
             tried: None,
             presence: None,
+            device: None,
+            visit: None,
             observed: 0,
             is_in: false,
             is_over: false,
@@ -104,7 +114,13 @@ impl<'a> SessionRecord<'a> {
             presence.attempts_login(&login);
         }
         self.login = Some(login);
+        self.device = None;
         self.tried = Some(Instant::now());
+    }
+
+    /// Notes the configured device that the password belongs to.
+    pub(in crate::proxy) fn verified(&mut self, device: &Arc<Device>) {
+        self.device = Some(Arc::clone(device));
     }
 
     /// Notes that the login succeeded.
@@ -115,6 +131,10 @@ impl<'a> SessionRecord<'a> {
         }
         if let Some(presence) = &self.presence {
             presence.logged_in(self.mailbox.as_ref().map(|mailbox| mailbox.account.mailbox.as_str()));
+        }
+        if let Some(device) = &self.device {
+            let activities = self.telemetry.inventory.activities();
+            self.visit = activities.login_succeeded(&device.name, self.source.ip());
         }
     }
 
@@ -136,6 +156,11 @@ impl<'a> SessionRecord<'a> {
         if let Some(presence) = &self.presence {
             presence.failed(failure);
         }
+        let (name, proof) = match &self.device {
+            Some(device) => (device.name.as_str(), Proof::Verified),
+            None => (self.login.as_deref().unwrap_or_default(), Proof::Claimed),
+        };
+        self.telemetry.inventory.activities().login_failed(name, self.source.ip(), failure, proof);
     }
 
     /// Returns whether an observing listener has seen enough logins of this connection.
@@ -231,6 +256,9 @@ impl SessionRecord<'_> {
                 if let Some(presence) = &self.presence {
                     presence.failed(failure);
                 }
+                if let Some(visit) = &self.visit {
+                    visit.failed(self.source.ip(), failure);
+                }
             }
             _ => {}
         }
@@ -243,6 +271,10 @@ impl SessionRecord<'_> {
         self.telemetry.counters.transferred(self.passed);
         self.telemetry.metrics.connection_closed(self.listener(), &self.telemetry.counters, end, lasted);
         self.presence = None;
+        if let Some(visit) = self.visit.take() {
+            let (_, received) = self.passed;
+            visit.ended(self.fetched, received);
+        }
     }
 }
 

@@ -42,10 +42,11 @@ impl Proof<'_> {
     }
 
     pub(super) fn inventory(&mut self, raw: InventorySection) -> InventoryLimits {
-        let day = Duration::from_secs(24 * 60 * 60);
+        let (hour, day) = (Duration::from_secs(60 * 60), Duration::from_secs(24 * 60 * 60));
         InventoryLimits {
             devices: self.number("inventory.devices", raw.devices, 1..=100_000, 1000),
             forget_after: self.duration_up_to(3650 * day, "inventory.forget_after", raw.forget_after, 90 * day),
+            silent_after: self.duration_up_to(3650 * day, "inventory.silent_after", raw.silent_after, 2 * hour),
             reverse_dns: raw.reverse_dns.unwrap_or(true),
         }
     }

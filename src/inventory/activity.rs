@@ -1,0 +1,383 @@
+//! The activity of configured devices says whether each of them gets its mail.
+//!
+//! A device is identified by the first login of its `[[device]]`. Records exist for configured devices alone, so that
+//! their number is bounded by the configuration. They change at logins and at the ends of sessions, and survive
+//! restarts.
+
+mod hours;
+mod record;
+mod report;
+mod saved;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::lifecycle::unix_time as now;
+use record::{Record, Rules};
+pub use report::{Report, State};
+pub use saved::{RecordsError, read_saved};
+
+/// The records of all configured devices.
+pub struct Activities {
+    table: RwLock<Table>,
+    changed: Arc<AtomicBool>,
+    /// The start of this process, in seconds since 1970: before it nobody could see a login.
+    started: u64,
+}
+
+#[derive(Default)]
+struct Table {
+    devices: Vec<(Section, Arc<Entry>)>,
+    /// Index of every login and alias, in lower case.
+    by_login: HashMap<String, usize>,
+    silent_after: Duration,
+}
+
+/// The part of a `[[device]]` that people read.
+#[derive(Clone, Default)]
+struct Section {
+    login: String,
+    description: Option<String>,
+    account: String,
+    mailbox: Option<String>,
+}
+
+struct Entry {
+    /// The number of its open sessions.
+    open: AtomicUsize,
+    record: Mutex<Record>,
+}
+
+/// The session of a configured device. Dropping it notes that the device has left.
+pub struct Visit {
+    entry: Arc<Entry>,
+    changed: Arc<AtomicBool>,
+}
+
+/// The proof that a login was a device's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The password was right.
+    Verified,
+    /// Somebody has used the device's name.
+    Claimed,
+}
+
+/// A change that the log tells once.
+pub struct Change {
+    /// The device, as it is now.
+    pub report: Report,
+    /// The device has become silent; otherwise it has come back.
+    pub is_silent: bool,
+}
+
+impl Default for Activities {
+    fn default() -> Self {
+        Self { table: RwLock::default(), changed: Arc::default(), started: now() }
+    }
+}
+
+impl Activities {
+    /// Takes the devices of a configuration. Records of devices that it lacks are dropped.
+    pub fn configure(&self, config: &Config) {
+        let now = now();
+        let mut table = self.table.write();
+        let before: HashMap<String, Arc<Entry>> =
+            table.devices.drain(..).map(|(section, entry)| (section.login, entry)).collect();
+        table.by_login.clear();
+        table.silent_after = config.inventory.silent_after;
+        for device in &config.devices {
+            let login = device.logins.first().cloned().unwrap_or_default();
+            let entry = before.get(&login).cloned().unwrap_or_else(|| Arc::new(Entry::new(Record::new(&login, now))));
+            let index = table.devices.len();
+            table.by_login.extend(device.logins.iter().map(|login| (login.clone(), index)));
+            let mailbox = config.accounts.get(&device.account).map(|account| account.mailbox.clone());
+            let (description, account) = (device.description.clone(), device.account.clone());
+            table.devices.push((Section { login, description, account, mailbox }, entry));
+        }
+        let is_same =
+            before.len() == table.devices.len() && table.devices.iter().all(|(one, _)| before.contains_key(&one.login));
+        if !is_same {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes a login that succeeded.
+    pub fn login_succeeded(&self, login: &str, source: IpAddr) -> Option<Visit> {
+        let entry = self.find(login)?;
+        entry.record.lock().logged_in(source, now());
+        entry.open.fetch_add(1, Ordering::Relaxed);
+        self.changed.store(true, Ordering::Relaxed);
+        Some(Visit { entry, changed: Arc::clone(&self.changed) })
+    }
+
+    /// Notes a login that failed. A claimed name counts for a device only from the address that it comes from itself,
+    /// or before its first login: strangers who guess say nothing about it.
+    pub fn login_failed(&self, login: &str, source: IpAddr, failure: &Failure, proof: Proof) {
+        let Some(entry) = self.find(login) else { return };
+        let mut record = entry.record.lock();
+        if proof == Proof::Verified || record.may_be_at(source) {
+            record.failed(source, failure, now());
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// All configured devices, those with a problem first.
+    pub fn reports(&self) -> Vec<Report> {
+        let now = now();
+        let (devices, rules) = self.snapshot();
+        let mut reports: Vec<Report> =
+            devices.iter().map(|(section, entry)| entry.report(section, rules, now)).collect();
+        reports.sort_by(|one, other| (one.state, &one.device).cmp(&(other.state, &other.device)));
+        reports
+    }
+
+    /// The name of the device that has a login, as the configuration writes its first login.
+    pub fn device_of(&self, login: &str) -> Option<String> {
+        let table = self.table.read();
+        let index = table.by_login.get(login.trim().to_lowercase().as_str())?;
+        table.devices.get(*index).map(|(section, _)| section.login.clone())
+    }
+
+    /// The devices that have become silent, or have come back, since the last call.
+    pub fn changes(&self) -> Vec<Change> {
+        let now = now();
+        let table = self.table.read();
+        let rules = self.rules(&table);
+        let changed = |(section, entry): &(Section, Arc<Entry>)| {
+            let is_silent = {
+                let mut record = entry.record.lock();
+                let is_silent = record.is_silent(now, entry.open.load(Ordering::Relaxed), rules);
+                record.set_silent(is_silent).then_some(is_silent)?
+            };
+            self.changed.store(true, Ordering::Relaxed);
+            Some(Change { report: entry.report(section, rules, now), is_silent })
+        };
+        table.devices.iter().filter_map(changed).collect()
+    }
+
+    /// Notes a login that an earlier version has recorded in the inventory.
+    pub fn seed(&self, login: &str, source: IpAddr, logged_in: u64) {
+        if let Some(entry) = self.find(login) {
+            entry.record.lock().seed(source, logged_in);
+        }
+    }
+
+    /// The path of the file.
+    pub fn path(state_directory: &Path) -> PathBuf {
+        state_directory.join("device-activity.json")
+    }
+
+    /// Loads the file of an earlier run; returns whether there was one. Call it after [`Self::configure`].
+    ///
+    /// # Errors
+    /// The file cannot be read, or is damaged; the error names it.
+    pub fn load(&self, path: &Path) -> Result<bool, RecordsError> {
+        let Some(records) = saved::load(path)? else { return Ok(false) };
+        let (count, configured) = (records.len(), self.table.read().devices.len());
+        let entries: Vec<_> =
+            records.into_iter().filter_map(|record| Some((self.find(record.login())?, record))).collect();
+        let is_same = (count, entries.len()) == (configured, configured);
+        for (entry, record) in entries {
+            *entry.record.lock() = record;
+        }
+        self.changed.store(!is_same, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Returns whether anything has changed since the last save.
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    /// The records to save, as JSON; from here on nothing has changed.
+    pub fn to_save(&self) -> Vec<u8> {
+        self.changed.store(false, Ordering::Relaxed);
+        let (devices, _) = self.snapshot();
+        saved::to_json(devices.iter().map(|(_, entry)| entry.record.lock().clone()).collect(), now())
+    }
+
+    /// Notes that the records are to be saved again, because saving failed.
+    pub fn mark_changed(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    fn find(&self, login: &str) -> Option<Arc<Entry>> {
+        let table = self.table.read();
+        let index = table.by_login.get(login.trim().to_lowercase().as_str())?;
+        table.devices.get(*index).map(|(_, entry)| Arc::clone(entry))
+    }
+
+    /// The devices, to be read without the table's lock.
+    fn snapshot(&self) -> (Vec<(Section, Arc<Entry>)>, Rules) {
+        let table = self.table.read();
+        (table.devices.clone(), self.rules(&table))
+    }
+
+    fn rules(&self, table: &Table) -> Rules {
+        Rules { started: self.started, silent_after: table.silent_after.as_secs() }
+    }
+}
+
+impl Entry {
+    fn new(record: Record) -> Self {
+        Self { open: AtomicUsize::new(0), record: Mutex::new(record) }
+    }
+
+    fn report(&self, section: &Section, rules: Rules, now: u64) -> Report {
+        let open = self.open.load(Ordering::Relaxed);
+        let mut report = self.record.lock().report(now, open, rules);
+        let Section { login, description, account, mailbox } = section.clone();
+        report.device = login;
+        report.description = description;
+        report.account = Some(account);
+        report.mailbox = mailbox;
+        report
+    }
+}
+
+impl Visit {
+    /// Notes a failure of the session.
+    pub fn failed(&self, source: IpAddr, failure: &Failure) {
+        self.entry.record.lock().failed(source, failure, now());
+    }
+
+    /// Notes the end of the session: the messages that the device has fetched, and the octets that it was sent.
+    pub fn ended(self, messages: u64, octets: u64) {
+        self.entry.record.lock().session_ended(messages, octets, now());
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.entry.open.fetch_sub(1, Ordering::Relaxed);
+        self.entry.record.lock().left(now());
+        self.changed.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Kind;
+
+    const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g";
+
+    fn config(logins: &[&str]) -> Config {
+        let mut text = "[identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n\
+                        [account.a]\nmailbox = \"scans@contoso.example\"\n"
+            .to_owned();
+        for login in logins {
+            text += &format!(
+                "[[device]]\nlogin = \"{login}\"\naliases = [\"{login}@contoso.example\"]\npasswords = [\"{HASH}\"]\n\
+                 account = \"a\"\n"
+            );
+        }
+        Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config
+    }
+
+    fn activities(logins: &[&str]) -> Activities {
+        let activities = Activities::default();
+        activities.configure(&config(logins));
+        activities
+    }
+
+    fn source(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn states(activities: &Activities) -> Vec<(String, State)> {
+        activities.reports().into_iter().map(|report| (report.device, report.state)).collect()
+    }
+
+    #[test]
+    fn each_configured_device_has_a_state_and_problems_come_first() {
+        let activities = activities(&["copier", "fax", "printer"]);
+        let visit = activities.login_succeeded("Copier@contoso.example ", source(1)).unwrap();
+        activities.login_failed("printer", source(2), &Failure::new(Kind::WrongPassword, "x"), Proof::Claimed);
+        assert!(activities.login_succeeded("stranger", source(3)).is_none());
+        let expected = [("printer", State::Failing), ("fax", State::Never), ("copier", State::Ok)];
+        assert_eq!(states(&activities), expected.map(|(name, state)| (name.to_owned(), state)));
+        visit.ended(2, 5000);
+        let reports = activities.reports();
+        let copier = &reports[2];
+        assert_eq!((copier.open, copier.sessions, copier.messages, copier.octets), (0, 1, 2, 5000));
+        assert!(copier.last_login.is_some() && copier.last_mail.is_some() && copier.mailbox.is_some());
+        assert_eq!(reports[0].failure.as_deref(), Some("user name or password is wrong: x"));
+        drop(activities.login_succeeded("printer", source(2)).unwrap());
+        assert_eq!(activities.reports()[1].state, State::Ok, "a login ends the failure");
+    }
+
+    /// A stranger who guesses with a device's name does not make a device that works look ill.
+    #[test]
+    fn guesses_from_elsewhere_say_nothing_about_a_device() {
+        let activities = activities(&["copier"]);
+        drop(activities.login_succeeded("copier", source(1)));
+        let wrong = Failure::new(Kind::WrongPassword, "");
+        activities.login_failed("copier", source(9), &wrong, Proof::Claimed);
+        assert_eq!(activities.reports()[0].state, State::Ok);
+        activities.login_failed("copier", source(1), &wrong, Proof::Claimed);
+        assert_eq!(activities.reports()[0].state, State::Failing);
+        drop(activities.login_succeeded("copier", source(1)));
+        activities.login_failed("copier", source(9), &Failure::new(Kind::Connect, ""), Proof::Verified);
+        assert_eq!(activities.reports()[0].state, State::Failing);
+    }
+
+    #[test]
+    fn records_survive_a_reload_and_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Activities::path(directory.path());
+        let one = activities(&["copier", "fax"]);
+        assert!(!one.load(&path).unwrap());
+        one.login_succeeded("copier", source(1)).unwrap().ended(1, 100);
+        one.configure(&config(&["copier", "new"]));
+        assert_eq!(states(&one), [("new".to_owned(), State::Never), ("copier".to_owned(), State::Ok)]);
+        assert!(one.has_changed());
+        std::fs::write(&path, one.to_save()).unwrap();
+        assert!(!one.has_changed());
+        let other = activities(&["copier", "new", "fax"]);
+        assert!(other.load(&path).unwrap());
+        assert!(other.has_changed(), "a device is new");
+        let same = activities(&["copier", "new"]);
+        assert!(same.load(&path).unwrap() && !same.has_changed());
+        same.configure(&config(&["copier", "new"]));
+        assert!(!same.has_changed());
+        let copier = other.reports().pop().unwrap();
+        assert_eq!(copier, one.reports().pop().unwrap());
+        std::fs::write(&path, "{").unwrap();
+        assert!(other.load(&path).unwrap_err().to_string().contains("device-activity.json"));
+        std::fs::write(&path, "{\"version\":2,\"saved\":0,\"devices\":[]}").unwrap();
+        assert!(matches!(other.load(&path), Err(RecordsError::Later(_))));
+    }
+
+    #[test]
+    fn an_inventory_of_an_earlier_version_is_used() {
+        let activities = activities(&["copier", "fax"]);
+        activities.seed("copier@contoso.example", source(1), now() - 60);
+        assert_eq!(states(&activities), [("fax".to_owned(), State::Never), ("copier".to_owned(), State::Ok)]);
+    }
+
+    /// The log tells once that a device is silent, and once that it is back.
+    #[test]
+    fn silence_is_a_change_once() {
+        let activities = activities(&["copier"]);
+        activities.seed("copier", source(1), 1000);
+        // This process has run for longer than a device without a known interval may be silent.
+        let activities = Activities { started: 2000, ..activities };
+        let changes = activities.changes();
+        assert!(matches!(changes.as_slice(), [change] if change.is_silent && change.report.state == State::Silent));
+        assert!(activities.changes().is_empty());
+        let visit = activities.login_succeeded("copier", source(1));
+        assert!(matches!(activities.changes().as_slice(), [change] if !change.is_silent));
+        drop(visit);
+        assert!(activities.changes().is_empty());
+    }
+}

@@ -1,0 +1,93 @@
+//! The sessions, messages and octets of a device in the last day, counted by the hour.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// The counts of the last hours with sessions, the oldest first; at most 24.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) struct Hours(VecDeque<Hour>);
+
+/// The counts of one hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) struct Hour {
+    /// The hour, counted from 1970.
+    hour: u64,
+    /// Successful logins.
+    pub(super) sessions: u64,
+    /// Messages that the device has fetched.
+    pub(super) messages: u64,
+    /// Octets that the device was sent after login.
+    pub(super) octets: u64,
+}
+
+impl Hours {
+    /// Counts a login.
+    pub(super) fn add_session(&mut self, now: u64) {
+        if let Some(hour) = self.present(now) {
+            hour.sessions = hour.sessions.saturating_add(1);
+        }
+    }
+
+    /// Counts what a session has brought.
+    pub(super) fn add_mail(&mut self, messages: u64, octets: u64, now: u64) {
+        if let Some(hour) = self.present(now) {
+            hour.messages = hour.messages.saturating_add(messages);
+            hour.octets = hour.octets.saturating_add(octets);
+        }
+    }
+
+    /// The sums of the present hour and the 23 before it.
+    pub(super) fn last_day(&self, now: u64) -> Hour {
+        let present = now / HOUR;
+        let lately = self.0.iter().filter(|one| one.hour + KEPT > present && one.hour <= present);
+        lately.fold(Hour { hour: present, ..Hour::default() }, |sum, one| Hour {
+            hour: present,
+            sessions: sum.sessions.saturating_add(one.sessions),
+            messages: sum.messages.saturating_add(one.messages),
+            octets: sum.octets.saturating_add(one.octets),
+        })
+    }
+
+    /// The present hour. A clock that was set back drops the hours that have not come yet.
+    fn present(&mut self, now: u64) -> Option<&mut Hour> {
+        let present = now / HOUR;
+        self.0.retain(|one| one.hour + KEPT > present && one.hour <= present);
+        if self.0.back().is_none_or(|last| last.hour != present) {
+            self.0.push_back(Hour { hour: present, ..Hour::default() });
+        }
+        self.0.back_mut()
+    }
+}
+
+/// In seconds.
+const HOUR: u64 = 60 * 60;
+/// The hours of a day.
+const KEPT: u64 = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_summed_and_no_more_is_kept() {
+        let mut hours = Hours::default();
+        for hour in 0..100 {
+            hours.add_session(hour * HOUR + 5);
+            hours.add_mail(2, 10, hour * HOUR + 3000);
+        }
+        let day = hours.last_day(99 * HOUR);
+        assert_eq!((day.sessions, day.messages, day.octets, hours.0.len()), (24, 48, 240, 24));
+        assert_eq!(hours.last_day(101 * HOUR).sessions, 22);
+        assert_eq!(hours.last_day(1000 * HOUR), Hour { hour: 1000, ..Hour::default() });
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_costs_those_hours_alone() {
+        let mut hours = Hours::default();
+        hours.add_session(10 * HOUR);
+        hours.add_session(5000 * HOUR);
+        hours.add_session(11 * HOUR);
+        assert_eq!(hours.last_day(11 * HOUR).sessions, 1);
+    }
+}

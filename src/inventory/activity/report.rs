@@ -1,0 +1,76 @@
+//! A report says of one configured device whether it gets its mail, for the page, the commands and the metrics.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The report on one device. Times are in seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Report {
+    /// The first login of its `[[device]]`.
+    pub device: String,
+    /// Its description in the configuration.
+    pub description: Option<String>,
+    /// The account that it opens.
+    pub account: Option<String>,
+    /// The mailbox of that account.
+    pub mailbox: Option<String>,
+    /// Whether it gets its mail.
+    pub state: State,
+    /// The beginning of that state: the last sign of life, the first failure, or the time at which packetboat first
+    /// knew the device.
+    pub since: Option<u64>,
+    /// The time of its last successful login.
+    pub last_login: Option<u64>,
+    /// The end of the last session in which it has fetched a message.
+    pub last_mail: Option<u64>,
+    /// The last time at which a session of it was open.
+    pub last_seen: Option<u64>,
+    /// The address of its last login.
+    pub source: Option<IpAddr>,
+    /// The number of its open sessions.
+    pub open: usize,
+    /// Successful logins in the last 24 hours.
+    pub sessions: u64,
+    /// Messages that it has fetched in the last 24 hours, by sessions that have ended.
+    pub messages: u64,
+    /// Octets that it was sent after login in the last 24 hours, by sessions that have ended.
+    pub octets: u64,
+    /// The usual time between its visits, in seconds; none before a few visits.
+    pub usual_interval: Option<u64>,
+    /// The silence after which it counts as silent, in seconds.
+    pub silent_after: u64,
+    /// Its last failure, in plain words.
+    pub failure: Option<String>,
+    /// The time of that.
+    pub failed: Option<u64>,
+}
+
+/// The states of a configured device, in the order in which people should look at them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its last login or session has failed.
+    Failing,
+    /// It has logged in before, and nothing was heard of it for much longer than usual.
+    Silent,
+    /// It has never logged in.
+    Never,
+    /// It gets its mail.
+    Ok,
+}
+
+impl State {
+    /// All states, in their order.
+    pub const ALL: [State; 4] = [State::Failing, State::Silent, State::Never, State::Ok];
+
+    /// The label in metrics, JSON and CSV.
+    pub fn label(self) -> &'static str {
+        match self {
+            State::Failing => "failing",
+            State::Silent => "silent",
+            State::Never => "never",
+            State::Ok => "ok",
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The file of device records in the state directory, as JSON with a version.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Report;
+use super::record::{Record, Rules};
+use crate::lifecycle::unix_time;
+use crate::state;
+
+/// The file.
+#[derive(Deserialize, Serialize)]
+struct Saved {
+    version: u64,
+    /// The time of writing, in seconds since 1970.
+    saved: u64,
+    devices: Vec<Record>,
+}
+
+/// The version alone. A later version may have changed all else.
+#[derive(Deserialize)]
+struct Version {
+    version: u64,
+}
+
+/// The error of a file of records that cannot be loaded.
+#[derive(Debug)]
+pub enum RecordsError {
+    /// The file cannot be read.
+    File(state::Error),
+    /// The file holds no records. The words of the error of the JSON would repeat what stands there.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line of the damage.
+        line: usize,
+        /// The column of the damage.
+        column: usize,
+    },
+    /// A later version of packetboat has written the file.
+    Later(PathBuf),
+}
+
+impl From<state::Error> for RecordsError {
+    fn from(error: state::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl fmt::Display for RecordsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => write!(f, "{error}"),
+            Self::Damaged { path, line, column } => {
+                write!(f, "{}: is no list of device records (line {line}, column {column})", path.display())
+            }
+            Self::Later(path) => write!(f, "{}: a later version of packetboat has written it", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for RecordsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::File(error) => Some(error),
+            Self::Damaged { .. } | Self::Later(_) => None,
+        }
+    }
+}
+
+/// The records as JSON.
+pub(super) fn to_json(devices: Vec<Record>, now: u64) -> Vec<u8> {
+    serde_json::to_vec(&Saved { version: VERSION, saved: now, devices }).unwrap_or_default()
+}
+
+/// Loads the records of an earlier run. None if there is no file.
+///
+/// # Errors
+/// The file cannot be read, or is damaged; the error names it.
+pub(super) fn load(path: &Path) -> Result<Option<Vec<Record>>, RecordsError> {
+    if !state::is_there(path) {
+        return Ok(None);
+    }
+    let mut saved = read(path)?;
+    let now = unix_time();
+    saved.devices.iter_mut().for_each(|record| record.correct_clock(now));
+    Ok(Some(saved.devices))
+}
+
+/// Reads the records of an earlier run as reports, as of the time at which they were written.
+///
+/// # Errors
+/// The file cannot be read, or is damaged; the error names it.
+pub fn read_saved(path: &Path) -> Result<Vec<Report>, RecordsError> {
+    let Saved { saved, devices, .. } = read(path)?;
+    // A device that was silent then stays so; others may have been, and nobody has looked.
+    let rules = Rules { started: saved, silent_after: 0 };
+    let mut reports: Vec<Report> = devices.iter().map(|record| record.report(saved, 0, rules)).collect();
+    reports.sort_by(|one, other| (one.state, &one.device).cmp(&(other.state, &other.device)));
+    Ok(reports)
+}
+
+fn read(path: &Path) -> Result<Saved, RecordsError> {
+    let text = state::read_up_to(path, LARGEST)?;
+    let damaged = |error: serde_json::Error| {
+        let (path, line, column) = (path.to_owned(), error.line(), error.column());
+        RecordsError::Damaged { path, line, column }
+    };
+    let version: Version = serde_json::from_slice(&text).map_err(damaged)?;
+    if version.version > VERSION {
+        return Err(RecordsError::Later(path.to_owned()));
+    }
+    serde_json::from_slice(&text).map_err(damaged)
+}
+
+const VERSION: u64 = 1;
+/// The largest file that is read, in octets.
+const LARGEST: u64 = 256 * 1024 * 1024;
