@@ -1,10 +1,13 @@
 //! The admin side serves metrics, health, the inventory, and the page that shows all of it.
 
 mod accept;
+mod account_status;
 mod cache;
-mod expiry;
+mod certificate_facts;
 mod handler;
+mod inventory_files;
 mod limiter;
+mod listener_status;
 mod maintenance;
 mod reverse_dns;
 mod status;
@@ -12,7 +15,7 @@ mod status;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +26,7 @@ use tokio::sync::RwLock;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::config::{Admin as Settings, Config};
+use crate::config::Admin as Settings;
 use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{self, Lifecycle, Trigger, unix_time};
 use crate::mode::Mode;
@@ -33,6 +36,7 @@ use crate::secret::Secret;
 use crate::state::{self, SaveStatus};
 use crate::transport::{adopt, listen};
 use handler::Caches;
+pub use inventory_files::{inventory_path, load_inventory};
 use limiter::ConnectionLimiter;
 
 /// The admin side of a running proxy.
@@ -44,7 +48,7 @@ pub struct Admin {
     reloadable: Mutex<Reloadable>,
     /// The last attempt to reach a mail server: when, and whether it succeeded.
     reached: tokio::sync::Mutex<Option<(Instant, bool)>>,
-    expiries: Mutex<expiry::ReadExpiries>,
+    certificate_facts: Mutex<certificate_facts::Cached>,
     /// Lets one reading of certificates run at a time.
     certificates: Gate,
     saving: tokio::sync::Mutex<()>,
@@ -137,25 +141,6 @@ fn read_token(path: &Path) -> Result<Secret, Diagnostic> {
     Ok(token)
 }
 
-/// Loads the inventory of an earlier run. A file that cannot be read is renamed.
-pub fn load_inventory(config: &Config, common: &ProcessState) {
-    let path = inventory_path(&config.state_directory);
-    if let Err(message) = common.inventory.load(&path) {
-        let aside = path.with_extension("unreadable");
-        match std::fs::rename(&path, &aside) {
-            Ok(()) => warn!("{message}; the file is renamed to {}, and a new inventory begins", aside.display()),
-            Err(error) => {
-                warn!("{message}; the file cannot be renamed ({error}), and a new inventory overwrites it")
-            }
-        }
-    }
-}
-
-/// The file of the inventory.
-pub fn inventory_path(state_directory: &Path) -> PathBuf {
-    state_directory.join("inventory.json")
-}
-
 impl EventLoops {
     /// Starts the threads. Call it on the event loop of the control thread.
     ///
@@ -193,7 +178,7 @@ impl Admin {
             started: unix_time(),
             reloadable: Mutex::default(),
             reached: tokio::sync::Mutex::default(),
-            expiries: Mutex::default(),
+            certificate_facts: Mutex::default(),
             certificates: Gate::new(),
             saving: tokio::sync::Mutex::default(),
             save_status: SaveStatus::default(),
@@ -210,7 +195,7 @@ impl Admin {
         let _inside = self.loops.page.enter();
         let mut reloadable = self.reloadable.lock();
         reloadable.token = listeners.token;
-        self.expiries.lock().forget();
+        self.certificate_facts.lock().forget();
         let mut open = Vec::new();
         for (address, socket) in listeners.listen {
             let Some(socket) = socket else {

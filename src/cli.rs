@@ -6,6 +6,7 @@ mod check;
 mod control_client;
 mod demo;
 mod device;
+mod device_table;
 mod devices;
 mod edit;
 mod error;
@@ -82,7 +83,10 @@ enum Command {
         #[command(flatten)]
         arguments: health::HealthArguments,
     },
-    /// List the devices that have connected, their TLS, and whether they need packetboat
+    /// Show whether every device gets its mail, and list what has connected
+    ///
+    /// The first line is the answer. A row for each [[device]] follows, problems first, and then all devices that have
+    /// connected, with their TLS and whether they need packetboat.
     ///
     /// Uses the same socket as packetboat health, and never sends the token of admin.token_file. Shows the list that
     /// the proxy saved last if no proxy is running.

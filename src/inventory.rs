@@ -26,7 +26,7 @@ use crate::transport::detect::hello::ClientHello;
 pub use activity::{Activities, Change, Proof, RecordsError, Report, State, Visit, read_saved as read_saved_reports};
 pub use assessment::{Assessment, Judgement};
 pub use device_csv::csv;
-pub use device_json::{LoadError, NoInventory, read, read_saved, to_json};
+pub use device_json::{LoadError, NoInventory, read, read_reports, read_saved, reports_to_json, to_json};
 use device_table::{DeviceTable, Entry};
 pub use observation::{Observation, TlsMode};
 pub use seen_device::SeenDevice;

@@ -231,6 +231,18 @@ impl Metrics {
         }
     }
 
+    /// Sets the last login of each configured device in seconds since 1970, or 0, and its state.
+    pub fn device_states<'a>(&self, devices: impl Iterator<Item = (&'a str, u64, &'a str)>) {
+        self.accounts.device_login.reset();
+        self.accounts.device_trouble.reset();
+        for (device, last_login, state) in devices {
+            self.accounts.device_login.with_label_values(&[device]).set(last_login as f64);
+            for trouble in ["failing", "silent", "never"] {
+                self.accounts.device_trouble.with_label_values(&[device, trouble]).set(i64::from(state == trouble));
+            }
+        }
+    }
+
     /// Sets the expiry of each account's token in seconds since 1970, or 0, and its trouble.
     pub fn tokens<'a>(&self, tokens: impl Iterator<Item = (&'a str, u64, Option<Kind>)>) {
         self.accounts.token_expiry.reset();

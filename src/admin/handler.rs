@@ -8,10 +8,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Admin;
+use super::account_status::has_no_token;
 use super::cache::Cache;
 use super::limiter::Permit;
 use crate::crypto;
-use crate::inventory::{self, SeenDevice};
+use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle;
 use crate::pool;
 use crate::transport::http::server::{Request, Response};
@@ -35,6 +36,8 @@ pub(super) struct Caches {
     status: Cache,
     inventory: Cache,
     table: Cache,
+    ca_pem: Cache,
+    ca_der: Cache,
 }
 
 impl Admin {
@@ -84,35 +87,49 @@ impl Admin {
             "/" => Response::of(200, "text/html; charset=utf-8", PAGE),
             "/page.css" => Response::of(200, "text/css; charset=utf-8", STYLE),
             "/page.js" => Response::of(200, "text/javascript; charset=utf-8", SCRIPT),
+            "/devices.js" => Response::of(200, "text/javascript; charset=utf-8", DEVICES),
+            "/tree.js" => Response::of(200, "text/javascript; charset=utf-8", TREE),
             // Browsers request it by themselves.
             "/favicon.ico" => Response::of(204, "image/x-icon", ""),
             "/live" => caches.live.get(|| async move { health_response("alive\n", admin.stuck_thread().await) }).await,
-            "/ready" => {
-                caches.ready.get(|| async move { health_response("ready\n", admin.why_not_ready().await) }).await
-            }
+            "/ready" => caches.ready.get(|| async move { admin.ready().await }).await,
             "/metrics" => caches.metrics.get(|| async move { admin.metrics().await }).await,
             "/status.json" => caches.status.get(|| async move { admin.status().await }).await,
             "/inventory.json" => caches.inventory.get(|| async move { admin.inventory(to_json).await }).await,
             "/inventory.csv" => caches.table.get(|| async move { admin.inventory(to_csv).await }).await,
+            "/ca.pem" => caches.ca_pem.get(|| async move { admin.authority(false).await }).await,
+            "/ca.cer" => caches.ca_der.get(|| async move { admin.authority(true).await }).await,
             _ => Response::text(404, "there is nothing here\n"),
         }
     }
 
-    async fn inventory(&self, write: fn(&[SeenDevice]) -> Response) -> Response {
+    async fn inventory(&self, write: fn(&[SeenDevice], &Inventory) -> Response) -> Response {
         let (inventory, names) = (Arc::clone(&self.common.inventory), self.descriptions().await);
-        render(move || write(&names.devices(&inventory))).await
+        render(move || write(&names.devices(&inventory), &inventory)).await
+    }
+
+    /// Whether devices can be served. That nobody has a token is no reason to send devices to another packetboat, but
+    /// to be said.
+    async fn ready(&self) -> Response {
+        let has_no_token = has_no_token(&self.serving.read().await.token_statuses());
+        let words = if has_no_token { "ready, but no account has a token\n" } else { "ready\n" };
+        health_response(words, self.why_not_ready().await)
     }
 
     async fn metrics(&self) -> Response {
         let serving = self.serving.read().await;
         let tokens = serving.token_statuses();
         drop(serving);
-        let expiries = self.expiries(&tokens).await;
+        let expiries = self.facts().await.expiries(&tokens);
         let unsaved = self.unsaved(&tokens);
         let common = self.common.clone();
         render(move || {
             let metrics = &common.metrics;
             metrics.devices(&common.inventory.counts());
+            let reports = common.inventory.activities().reports();
+            metrics.device_states(
+                reports.iter().map(|one| (one.device.as_str(), one.last_login.unwrap_or_default(), one.state.label())),
+            );
             metrics.set_state_written(unsaved.is_none());
             metrics.tokens(tokens.iter().map(|one| {
                 (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
@@ -199,12 +216,15 @@ pub(super) async fn render(make: impl FnOnce() -> Response + Send + 'static) -> 
     pool::PAGE.run(make).await.unwrap_or_else(|why| Response::text(503, format!("{why}\n")))
 }
 
-fn to_json(devices: &[SeenDevice]) -> Response {
-    Response::of(200, JSON, format!("{{\"devices\":{}}}", inventory::to_json(devices)))
+fn to_json(devices: &[SeenDevice], inventory: &Inventory) -> Response {
+    let configured = inventory::reports_to_json(&inventory.activities().reports());
+    let devices = inventory::to_json(devices);
+    Response::of(200, JSON, format!("{{\"devices\":{devices},\"configured\":{configured}}}"))
 }
 
-fn to_csv(devices: &[SeenDevice]) -> Response {
-    let mut said = Response::of(200, "text/csv; charset=utf-8", inventory::csv(devices));
+fn to_csv(devices: &[SeenDevice], inventory: &Inventory) -> Response {
+    let table = inventory::csv(devices, &inventory.activities().reports());
+    let mut said = Response::of(200, "text/csv; charset=utf-8", table);
     let name = "attachment; filename=\"packetboat-inventory.csv\"".to_owned();
     said.headers.push(("content-disposition", name));
     said
@@ -241,9 +261,13 @@ fn is_this_computer(host: &str) -> bool {
 const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
+const DEVICES: &str = include_str!("page/devices.js");
+const TREE: &str = include_str!("page/tree.js");
 pub(super) const JSON: &str = "application/json";
-/// The paths that every client may request: none says anything about devices.
-const OPEN: &[&str] = &["/", "/page.css", "/page.js", "/favicon.ico", "/live", "/ready"];
+/// The paths that every client may request: none says anything about devices. The CA is public; devices fetch it
+/// themselves.
+const OPEN: &[&str] =
+    &["/", "/page.css", "/page.js", "/devices.js", "/tree.js", "/favicon.ico", "/live", "/ready", "/ca.pem", "/ca.cer"];
 /// Headers that forbid a browser to load anything from elsewhere, to run inline code, and to show the page in a frame.
 const SAFE: &[(&str, &str)] = &[
     (

@@ -1,47 +1,38 @@
-//! Tasks that run without a request: they count minutes, save the inventory, look up devices' names, and log once a day
-//! what expires soon.
+//! Tasks that run without a request: they count minutes, save the inventory, look up devices' names, and log which
+//! devices are silent and, once a day, what expires soon.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use super::Admin;
 use super::reverse_dns::ReverseDns;
-use super::{Admin, inventory_path};
 use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{Lifecycle, Phase, unix_time};
-use crate::pool::{self, Gate};
+use crate::pool;
 use crate::proxy;
-use crate::state::{self, Access, SaveChange};
 use crate::token::TokenStatus;
 
 impl Admin {
-    /// Saves the inventory, if anything has changed.
-    pub async fn save_inventory(&self) {
-        // The last one waits for the one before it.
-        let _saving = self.saving.lock().await;
-        let path = inventory_path(&self.serving.read().await.config().state_directory);
-        let inventory = Arc::clone(&self.common.inventory);
-        if !inventory.has_changed() {
-            return;
-        }
-        let directory = path.parent().map(PathBuf::from);
-        let gate = Gate::of(&path.display().to_string());
-        let saved = pool::STATE.run_alone(&gate, DISK, move || {
-            let json = inventory.to_save();
-            directory.map_or(Ok(()), |directory| state::make_directory(&directory))?;
-            state::write(&path, &json, Access::Private)
-        });
-        let saved = saved.await.unwrap_or_else(|why| Err(why.into()));
-        if saved.is_err() {
-            self.common.inventory.mark_changed();
-        }
-        match self.save_status.record(saved) {
-            Some(SaveChange::Fails(message)) => warn!("the inventory cannot be kept: {message}"),
-            Some(SaveChange::Recovered) => info!("the inventory is kept again"),
-            None => {}
+    /// Logs once that a configured device has become silent, and once that it is back.
+    fn log_silence(&self) {
+        for change in self.common.inventory.activities().changes() {
+            let report = &change.report;
+            let login = report.device.as_str();
+            if change.is_silent {
+                let usual = report.usual_interval.map(|usual| format!(", and usually comes every {}", period(usual)));
+                warn!(
+                    login,
+                    "device is silent: it was last seen {}{}; see whether it is switched on, and whether its network \
+                     reaches packetboat",
+                    report.last_seen.map_or_else(|| "never".to_owned(), time),
+                    usual.unwrap_or_default(),
+                );
+            } else {
+                info!(login, "device is back: it was silent, and has connected again");
+            }
         }
     }
 
@@ -52,6 +43,17 @@ impl Admin {
         token.or_else(|| self.save_status.problem().map(|why| format!("the inventory cannot be kept: {why}")))
     }
 }
+
+/// A time in UTC, as `2026-11-27T09:12:00Z`.
+fn time(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+/// A number of seconds in words, as `5m`.
+fn period(seconds: u64) -> String {
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
 /// Runs the tasks until the drain.
 pub(super) async fn run(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
     let mut tick = interval(TICK);
@@ -66,6 +68,7 @@ pub(super) async fn run(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
         let tokens = admin.token_counts().await;
         let counted = admin.common.metrics.totals();
         admin.common.metrics.history(|history| history.take(unix_time(), counted, tokens));
+        admin.log_silence();
         if kept.elapsed() >= KEEPING {
             kept = Instant::now();
             admin.common.inventory.forget_stale();
@@ -74,7 +77,7 @@ pub(super) async fn run(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
         if told.elapsed() >= DAY {
             told = Instant::now();
             let config = admin.serving.read().await.config().clone();
-            let remarks = pool::FILES.run_alone(&admin.certificates, DISK, move || proxy::remarks(&config)).await;
+            let remarks = pool::FILES.run_alone(&admin.certificates, FILES, move || proxy::remarks(&config)).await;
             for remark in Diagnostic::joined(remarks.unwrap_or_default()) {
                 warn!("{}: {}", remark.key, remark.message);
             }
@@ -86,6 +89,6 @@ pub(super) async fn run(admin: Arc<Admin>, mut lifecycle: Lifecycle) {
 const TICK: Duration = Duration::from_secs(2);
 /// A crash loses no more of the inventory than changes of this time.
 const KEEPING: Duration = Duration::from_secs(30);
-/// A write that takes longer counts as failed.
-const DISK: Duration = Duration::from_secs(10);
+/// How long files may take.
+const FILES: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -7,23 +7,25 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Admin;
+use super::account_status::{accounts, counts, has_no_token, identities};
 use super::handler::{JSON, render};
-use crate::config::{Config, Logins};
+use super::listener_status::{described, listeners};
+use crate::config::Config;
 use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle::unix_time;
 use crate::metrics::{ExpiryKind, Point};
-use crate::proxy::RunningProxy;
-use crate::token::TokenStatus;
 use crate::transport::downstream;
 use crate::transport::http::server::Response;
 
-/// Descriptions of devices in the configuration, by login and by the one address that a device may come from. The first
-/// device in the configuration counts.
+/// Names and descriptions of devices in the configuration, by login and by the one address that a device may come from.
+/// A login counts more than an address. Where several devices have the same address, the first in the configuration
+/// counts.
 #[derive(Default)]
 pub(super) struct Descriptions {
     by_login: HashMap<String, usize>,
     by_address: HashMap<IpAddr, usize>,
-    written: Vec<Option<String>>,
+    /// The first login and the description of each.
+    written: Vec<(String, Option<String>)>,
 }
 
 impl Descriptions {
@@ -37,23 +39,23 @@ impl Descriptions {
             for network in alone.filter(|network| network.prefix_len() == network.max_prefix_len()) {
                 all.by_address.entry(network.addr()).or_insert(index);
             }
-            all.written.push(one.description.clone());
+            all.written.push((one.logins.first().cloned().unwrap_or_default(), one.description.clone()));
         }
         all
     }
 
-    fn of_device(&self, device: &SeenDevice) -> Option<&str> {
+    fn of_device(&self, device: &SeenDevice) -> Option<&(String, Option<String>)> {
         let by_login = device.known_as.as_ref().and_then(|login| self.by_login.get(&login.to_lowercase()));
-        let first = by_login.into_iter().chain(self.by_address.get(&device.source)).min()?;
-        self.written.get(*first)?.as_deref()
+        self.written.get(*by_login.or_else(|| self.by_address.get(&device.source))?)
     }
 
-    /// The devices of the inventory, with their descriptions as names.
+    /// The devices of the inventory, each with its `[[device]]`, and its description as name.
     pub(super) fn devices(&self, inventory: &Inventory) -> Vec<SeenDevice> {
         let mut devices = inventory.devices();
         for device in &mut devices {
-            if let Some(description) = self.of_device(device) {
-                device.name = Some(description.to_owned());
+            if let Some((login, description)) = self.of_device(device) {
+                device.configured = Some(login.clone());
+                device.name = description.clone().or(device.name.take());
             }
         }
         devices
@@ -71,10 +73,11 @@ impl Admin {
         let serving = self.serving.read().await;
         let names = Descriptions::of(serving.config());
         let tokens = serving.token_statuses();
-        let listeners = listeners(&serving);
         drop(serving);
         let problem = not_ready.or_else(|| self.unsaved(&tokens));
-        let expiries = self.expiries(&tokens).await;
+        let facts = self.facts().await;
+        let expiries = facts.expiries(&tokens);
+        let listeners = listeners(&*self.serving.read().await, &facts);
         let counted = self.common.metrics.totals();
         self.common.metrics.history(|history| history.take(unix_time(), counted, counts(&tokens)));
         let (loaded, refused) = (self.common.metrics.config_loaded_at(), self.reloadable.lock().problem.clone());
@@ -87,7 +90,10 @@ impl Admin {
             "problem": problem,
             "config": { "loaded": loaded, "problem": refused },
             "listeners": listeners,
-            "accounts": tokens.iter().map(account).collect::<Vec<_>>(),
+            "accounts": accounts(&tokens),
+            "identities": identities(&tokens, &expiries),
+            "no_token": has_no_token(&tokens),
+            "ca": facts.authority.as_ref().map(|one| described("ca", one)),
             "expiries": expiries
                 .iter()
                 .map(|one| {
@@ -107,8 +113,9 @@ impl Admin {
         render(move || {
             // Text at once: as values, a full inventory takes five times as much memory.
             let (status, devices) = (status.to_string(), inventory::to_json(&names.devices(&inventory)));
+            let configured = inventory::reports_to_json(&inventory.activities().reports());
             let others = status.trim_start_matches('{');
-            Response::of(200, JSON, format!("{{\"devices\":{devices},{others}"))
+            Response::of(200, JSON, format!("{{\"devices\":{devices},\"configured\":{configured},{others}"))
         })
         .await
     }
@@ -134,50 +141,6 @@ impl Admin {
             })
         })
     }
-}
-
-fn counts(statuses: &[TokenStatus]) -> (u64, u64) {
-    let well = statuses.iter().filter(|one| one.is_well()).count();
-    let troubled = statuses.iter().filter(|one| one.trouble.is_some()).count();
-    (well as u64, troubled as u64)
-}
-
-fn listeners(serving: &RunningProxy) -> Vec<Value> {
-    let places = serving.addresses();
-    let listeners = serving.config().listeners.iter().map(|listener| {
-        let of_it = places.iter().filter(|(name, _)| *name == listener.name);
-        json!({
-            "name": listener.name,
-            "protocol": listener.protocol.name(),
-            "addresses": of_it.map(|(_, address)| address.to_string()).collect::<Vec<_>>(),
-            "tls": listener.tls_in_words(),
-            "mode": match &listener.logins {
-                Logins::Translate => "translate",
-                Logins::PassThrough(_) => "pass-through",
-                Logins::Observe => "observe",
-            },
-            "open": serving.open_on(&listener.name),
-        })
-    });
-    listeners.collect()
-}
-
-fn account(status: &TokenStatus) -> Value {
-    let state = match (&status.trouble, status.until) {
-        (Some(_), _) => "trouble",
-        (None, Some(_)) => "ok",
-        (None, None) => "none",
-    };
-    json!({
-        "name": status.account,
-        "mailbox": status.mailbox,
-        "identity": status.identity,
-        "grant": status.grant,
-        "user": status.user,
-        "state": state,
-        "token_until": status.until,
-        "advice": status.trouble.as_ref().map(ToString::to_string).unwrap_or_default(),
-    })
 }
 
 fn kind(kind: ExpiryKind) -> &'static str {

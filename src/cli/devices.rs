@@ -1,16 +1,15 @@
 //! `packetboat devices` prints the inventory of the running proxy, or the last one that it saved.
 
-use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use super::control_client::request;
+use super::device_table::tables;
 use super::error::{CommandError, Exit, unavailable};
 use super::output::{print, print_error};
 use super::{ConfigFile, runtime};
 use crate::admin;
-use crate::inventory::{self, SeenDevice};
-use crate::lifecycle::unix_time;
-use crate::text::Printable;
+use crate::inventory::{self, Activities, Report, SeenDevice};
 use crate::text::excerpt;
 
 #[derive(clap::Args)]
@@ -23,102 +22,69 @@ pub(super) struct DevicesArguments {
     csv: bool,
 }
 
-/// Prints the devices of the running proxy, or those of its last saved inventory, as a table, JSON or CSV.
-pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result<(), CommandError> {
-    let (devices, json) = from_proxy(file).or_else(|why| {
-        let mut kept = file.state_directories().into_iter().map(|directory| admin::inventory_path(&directory));
-        let Some(path) = kept.find(|path| path.exists()) else {
-            return Err(why);
-        };
-        print_error(format_args!("{why}; showing the last saved inventory, {}", path.display()));
-        read(inventory::read_saved(&path).map_err(|error| Exit::NoInput.because(error))?)
-    })?;
-    if arguments.json {
-        return print(format_args!("{}\n", String::from_utf8_lossy(&json)));
-    }
-    if arguments.csv {
-        return print(inventory::csv(&devices));
-    }
-    print(table(&devices))
+/// The devices, as the running proxy or its last saved files have them.
+struct Listing {
+    devices: Vec<SeenDevice>,
+    reports: Vec<Report>,
+    /// The same as JSON.
+    json: String,
 }
 
-/// The inventory of the running proxy, and the same as JSON.
-fn from_proxy(file: &ConfigFile) -> Result<(Vec<SeenDevice>, Vec<u8>), CommandError> {
+/// Prints the devices of the running proxy, or those of its last saved inventory, as a table, JSON or CSV.
+pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result<(), CommandError> {
+    let listing = from_proxy(file).or_else(|why| {
+        let mut directories = file.state_directories().into_iter();
+        let Some(directory) = directories.find(|directory| admin::inventory_path(directory).exists()) else {
+            return Err(why);
+        };
+        let shown = admin::inventory_path(&directory);
+        print_error(format_args!("{why}; showing the last saved inventory, {}", shown.display()));
+        saved(&directory)
+    })?;
+    if arguments.json {
+        return print(format_args!("{}\n", listing.json));
+    }
+    if arguments.csv {
+        return print(inventory::csv(&listing.devices, &listing.reports));
+    }
+    print(tables(&listing.devices, &listing.reports))
+}
+
+/// The devices that the running proxy knows.
+fn from_proxy(file: &ConfigFile) -> Result<Listing, CommandError> {
     let answer = runtime()?.block_on(request(file, "/inventory.json", PATIENCE, LONGEST_INVENTORY))?;
     if answer.status != 200 {
         let words = excerpt(answer.body.trim_ascii());
         return Err(unavailable(format_args!("packetboat answers {} {words}", answer.status)));
     }
-    read(answer.body).map_err(|_| unavailable("the server that answers is not packetboat"))
+    let devices = read(&answer.body).map_err(|_| unavailable("the server that answers is not packetboat"))?;
+    let reports = inventory::read_reports(&answer.body);
+    Ok(Listing { devices, reports, json: String::from_utf8_lossy(&answer.body).into_owned() })
 }
 
-fn read(text: Vec<u8>) -> Result<(Vec<SeenDevice>, Vec<u8>), CommandError> {
-    match inventory::read(&text) {
-        Ok(devices) => Ok((devices, text)),
-        Err(error) => Err(Exit::IoError.because(format_args!("it {error}"))),
-    }
+/// The devices that an earlier run has saved.
+fn saved(directory: &Path) -> Result<Listing, CommandError> {
+    let text = inventory::read_saved(&admin::inventory_path(directory));
+    let devices = read(&text.map_err(|error| Exit::NoInput.because(error))?)?;
+    let path = Activities::path(directory);
+    let reports = if path.exists() { inventory::read_saved_reports(&path) } else { Ok(Vec::new()) };
+    let reports = reports.unwrap_or_else(|error| {
+        print_error(error);
+        Vec::new()
+    });
+    let json = format!(
+        "{{\"devices\":{},\"configured\":{}}}",
+        inventory::to_json(&devices),
+        inventory::reports_to_json(&reports)
+    );
+    Ok(Listing { devices, reports, json })
 }
 
-fn table(devices: &[SeenDevice]) -> String {
-    if devices.is_empty() {
-        return "no device has connected yet\n".to_owned();
-    }
-    let heads =
-        ["", "SOURCE", "NAME", "LOGIN", "PROTOCOL", "TLS", "SESSIONS", "LAST SEEN", "VERDICT"].map(str::to_owned);
-    let mut rows = vec![heads];
-    rows.extend(devices.iter().map(|device| {
-        let tls = device.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
-        [
-            if device.needs_attention() { "!" } else { "" }.to_owned(),
-            device.source.to_string(),
-            printed(device.name.as_deref()),
-            printed(device.logins.first().map(String::as_str)),
-            device.protocol.name().to_owned(),
-            tls,
-            device.sessions.to_string(),
-            ago(device.last_seen),
-            excerpt(device.assessment.text.as_bytes()),
-        ]
-    }));
-    let widths: Vec<usize> = (0..9)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for (row, device) in rows.iter().zip(std::iter::once(None).chain(devices.iter().map(Some))) {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-        if let Some(failure) = device.filter(|device| device.needs_attention()).and_then(|one| one.failure.as_ref()) {
-            let _ = writeln!(text, "     {}", Printable::line(failure).as_str());
-        }
-    }
-    text
-}
-
-fn printed(name: Option<&str>) -> String {
-    name.map_or_else(|| "-".to_owned(), |name| excerpt(name.as_bytes()))
-}
-
-fn ago(seconds: u64) -> String {
-    let ago = unix_time().saturating_sub(seconds);
-    match ago {
-        0..60 => format!("{ago} s ago"),
-        60..3600 => format!("{} min ago", ago / 60),
-        3600..172_800 => format!("{} h ago", ago / 3600),
-        _ => format!("{} days ago", ago / 86_400),
-    }
+fn read(text: &[u8]) -> Result<Vec<SeenDevice>, CommandError> {
+    inventory::read(text).map_err(|error| Exit::IoError.because(format_args!("it {error}")))
 }
 
 /// The longest inventory, in octets: that of a hundred thousand devices.
 const LONGEST_INVENTORY: usize = 256 * 1024 * 1024;
 /// The longest time that a request for the inventory may take.
 const PATIENCE: Duration = Duration::from_secs(8);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_terminal_gets_nothing_but_text() {
-        assert_eq!(printed(Some("\x1b]0;x\x07")), "?]0;x?");
-    }
-}

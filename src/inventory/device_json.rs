@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device_table::{Entry, OF_A_SOURCE};
 use super::serde_names::{other_judgement, other_protocol};
-use super::{Inventory, SeenDevice, join_addresses};
+use super::{Inventory, Report, SeenDevice, join_addresses};
 use crate::lifecycle::unix_time;
 use crate::state;
 
@@ -17,8 +17,10 @@ use crate::state;
 #[derive(Serialize)]
 struct Written<'a> {
     #[serde(flatten)]
-    device: &'a SeenDevice,
+    seen: &'a SeenDevice,
     attention: bool,
+    /// The `[[device]]` that it is.
+    device: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -29,6 +31,13 @@ struct WrittenInventory<'a> {
 #[derive(Deserialize)]
 struct ReadInventory {
     devices: Vec<ReadDevice>,
+}
+
+/// The part of an answer with the configured devices; earlier versions had none.
+#[derive(Deserialize)]
+struct ReadReports {
+    #[serde(default)]
+    configured: Vec<Report>,
 }
 
 /// A device as it is read; a later version may have written other protocols and judgements, which are left out.
@@ -157,6 +166,16 @@ pub fn to_json(devices: &[SeenDevice]) -> String {
     serde_json::to_string(&devices).unwrap_or_default()
 }
 
+/// Reports on configured devices, as a list in JSON.
+pub fn reports_to_json(reports: &[Report]) -> String {
+    serde_json::to_string(reports).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// The reports in an answer of the running proxy; none where a later version has written others.
+pub fn read_reports(text: &[u8]) -> Vec<Report> {
+    serde_json::from_slice(text).map(|read: ReadReports| read.configured).unwrap_or_default()
+}
+
 /// The devices of an inventory in JSON.
 ///
 /// # Errors
@@ -172,7 +191,7 @@ pub fn read(text: &[u8]) -> Result<Vec<SeenDevice>, NoInventory> {
 
 impl<'a> From<&'a SeenDevice> for Written<'a> {
     fn from(device: &'a SeenDevice) -> Self {
-        Self { device, attention: device.needs_attention() }
+        Self { seen: device, attention: device.needs_attention(), device: device.configured.as_deref() }
     }
 }
 
@@ -234,7 +253,7 @@ mod tests {
                 + r#""tls":"TLS 1.0","cipher":"AES128-SHA","offers":null,"fingerprint":"f","logins":[],"known_as":null,"#
                 + r#""mailbox":"scans@contoso.com","sessions":1,"open":1,"failures":0,"failure":null,"failed":null,"#
                 + r#""logged_in":3,"first_seen":1,"last_seen":2,"verdict":{"kind":"needs","#
-                + r#""text":"needs packetboat: TLS 1.0 only"},"attention":false}]"#;
+                + r#""text":"needs packetboat: TLS 1.0 only"},"attention":false,"device":null}]"#;
         assert_eq!(to_json(&devices), expected);
     }
 

@@ -63,6 +63,9 @@ pub struct SeenDevice {
     /// Whether the device needs packetboat, and why.
     #[serde(rename = "verdict")]
     pub assessment: Assessment,
+    /// The first login of the `[[device]]` that it is, where the configuration tells.
+    #[serde(rename = "device", default, skip_serializing)]
+    pub configured: Option<String>,
     /// The time of the last successful login from its address, by whichever protocol and TLS.
     #[serde(skip)]
     pub(super) address_logged_in: Option<u64>,
@@ -92,6 +95,7 @@ impl SeenDevice {
             last_seen: now,
             assessment: Assessment::unknown(),
             open: 0,
+            configured: None,
             address_logged_in: None,
         }
     }

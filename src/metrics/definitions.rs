@@ -27,6 +27,8 @@ pub(super) struct ListenerMetrics {
 /// The metrics of devices, accounts and credentials.
 pub(super) struct AccountMetrics {
     pub(super) devices: IntGaugeVec,
+    pub(super) device_login: GaugeVec,
+    pub(super) device_trouble: IntGaugeVec,
     pub(super) token_expiry: GaugeVec,
     pub(super) token_trouble: IntGaugeVec,
     /// The expiries by [`super::ExpiryKind`].
@@ -131,9 +133,20 @@ impl AccountMetrics {
         Ok(Self {
         devices: to.gauges(
             "packetboat_devices",
-            "Devices in the inventory, by verdict. Refused devices count for a week; those whose source is not allowed do \
-             not count.",
+            "Devices in the inventory, by verdict. Refused devices count for a week, or until a login from their address; \
+             those whose source is not allowed do not count.",
             &["verdict"],
+        )?,
+        device_login: to.times(
+            "packetboat_device_last_login_timestamp_seconds",
+            "Time of a configured device's last successful login, in seconds since 1970; 0 if there was none.",
+            &["device"],
+        )?,
+        device_trouble: to.gauges(
+            "packetboat_device_trouble",
+            "1 if a configured device gets no mail: its logins are failing, it is silent for much longer than usual, or it \
+             never logged in.",
+            &["device", "reason"],
         )?,
         token_expiry: to.times(
             "packetboat_access_token_expiry_timestamp_seconds",

@@ -9,6 +9,7 @@ mod certificate;
 mod confinement;
 mod connection_id;
 mod control;
+mod delivery;
 mod demo;
 mod device_commands;
 mod disk;

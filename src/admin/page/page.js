@@ -1,210 +1,42 @@
 // The status page: asks for status.json every two seconds and patches what changed into it, by key, as text only.
 
+import { answer, grouped, part, showConfigured, showDevices, summary } from "./devices.js";
+import {
+  DAY, h, patch, write, at, within, number, count, sum, clock, exact, span, relative, when, none, advice, cell, row, first,
+} from "./tree.js";
+
 const [EVERY, PATIENCE] = [2000, 10000]; // milliseconds
-const DAY = 86400; // seconds, as all that comes from JSON
 const STORED = "packetboat.token";
-
-// --- The tree: every part of the page is made of these nodes. Words from JSON travel as `content`, never as markup.
-
-// One element: its tag, fixed class names, a text or a list of nodes, and what else it has.
-function h(tag, names, content, more = {}) {
-  return { tag, names, content, more, key: `${tag} ${more.key ?? names.split(" ")[0]}` };
-}
-
-// Makes the children of `parent` look like `wanted`. A child with the same key is kept, and with it focus, selection
-// and an open <details>; what already has the right text is not written again.
-function patch(parent, wanted) {
-  const free = new Map();
-  for (const child of parent.children) {
-    if (!free.get(child.key)?.push(child)) free.set(child.key, [child]);
-  }
-  const nodes = wanted.filter(Boolean).map((want) => {
-    const node = free.get(want.key)?.shift() ?? create(want);
-    update(node, want);
-    return node;
-  });
-  for (const gone of free.values()) gone.forEach((child) => child.remove());
-  arrange(parent, nodes);
-}
-
-function create({ tag, key }) {
-  const drawn = ["svg", "path", "rect", "text", "title"].includes(tag);
-  const space = drawn ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
-  return Object.assign(document.createElementNS(space, tag), { key });
-}
-
-function update(node, { names, content, more }) {
-  if (more.memo !== undefined && node.memo === more.memo) return;
-  node.memo = more.memo;
-  if ((node.getAttribute("class") ?? "") !== names) node.setAttribute("class", names);
-  if (more.title !== undefined && node.title !== more.title) node.title = more.title;
-  Object.assign(node.dataset, more.data);
-  for (const [name, value] of Object.entries(more.fixed ?? {})) {
-    if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
-  }
-  if (Array.isArray(content)) patch(node, content);
-  else write(node, content);
-}
-
-// Changing the text node itself leaves a selection that begins or ends in it where it is.
-function write(node, text) {
-  if (node.textContent === text) return;
-  if (node.firstChild?.nodeType === Node.TEXT_NODE) node.firstChild.data = text;
-  else node.textContent = text;
-}
-
-// Puts the children in order. The one with the focus or the selection stays, the others move around it.
-function arrange(parent, nodes) {
-  if (nodes.every((node, i) => parent.children[i] === node)) return;
-  const held = [document.activeElement, document.getSelection().anchorNode];
-  const still = nodes.find((node) => held.some((inner) => inner && node.contains(inner)));
-  nodes.reduceRight((next, node) => {
-    const placed = node.parentNode === parent && (node === still || node.nextSibling === next);
-    if (!placed) parent.insertBefore(node, next);
-    return node;
-  }, null);
-}
-
-// --- Words
-
-const at = (id) => document.getElementById(id);
-const within = (selector) => document.querySelector(selector);
-const number = (value) => value.toLocaleString("en");
-const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
-const sum = (values) => values.reduce((all, value) => all + value, 0);
-
-// Swedish writes 2026-11-24 17:05:09, which nobody misreads.
-const [CLOCK, EXACT] = [{ timeStyle: "short" }, { dateStyle: "short", timeStyle: "medium" }].map(
-  (styles) => new Intl.DateTimeFormat("sv", styles));
-const clock = (unix) => CLOCK.format(unix * 1000);
-const exact = (unix) => EXACT.format(unix * 1000);
-
-function span(seconds) {
-  if (seconds < 60) return `${Math.floor(seconds / 10) * 10} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 2 * DAY) return `${Math.floor(seconds / 3600)} h`;
-  return count(Math.floor(seconds / DAY), "day");
-}
-
-// Both instants are of the proxy's clock; the one of the browser may be wrong.
-function relative(unix, now) {
-  if (Math.abs(unix - now) < 10) return "just now";
-  return unix > now ? `in ${span(unix - now)}` : `${span(now - unix)} ago`;
-}
-
-const when = (unix, now, before = "") => h("time", "when", before + relative(unix, now), { title: exact(unix) });
-const none = (text) => h("span", "none", text);
-// A command of ours is shown as one, anything else as a sentence.
-const advice = (text) => text && h(text.startsWith("packetboat ") ? "code" : "span", "advice", text);
-
-const cell = (names, label, content) => h("td", names, content, { fixed: { role: "cell" }, data: { label } });
-const row = (key, names, cells, more) => h("tr", names, cells, { key, fixed: { role: "row" }, ...more });
-const first = (content) => h("th", "device", content, { fixed: { role: "rowheader", scope: "row" } });
-
-// --- Devices
-
-const VERDICTS = ["refused", "needs", "could", "unknown"];
-const ENTRIES = { implicit: "TLS from the start", starttls: "STARTTLS", plaintext: "no TLS" };
-const verdictOf = ({ verdict }) => (VERDICTS.includes(verdict.kind) ? verdict.kind : "unknown");
-const counted = (devices, kind) => devices.filter((device) => verdictOf(device) === kind).length;
-
-function summary(devices, waiting) {
-  if (devices.length === 0) return [h("span", "seen", "No device has connected yet.")];
-  const [refused, needs, could, unknown] = VERDICTS.map((kind) => counted(devices, kind));
-  const parts = [needs && count(needs, "needs packetboat", "need packetboat"),
-    could && `${number(could)} could talk to Exchange Online directly`,
-    refused && `${number(refused)} refused`, unknown && `${number(unknown)} unknown`];
-  return [h("span", "seen", `${count(devices.length, "device")} seen: ${parts.filter(Boolean).join(", ")}. `),
-    waiting > 0 && h("span", "waiting", `${count(waiting, "needs attention", "need attention")}.`)];
-}
-
-function showDevices({ devices, listeners, now }) {
-  const sorted = [...devices.filter((device) => device.attention), ...devices.filter((device) => !device.attention)];
-  const body = within("#devices tbody");
-  patch(body, sorted.map((device) => deviceRow(device, now)));
-
-  const words = at("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const boxes = [...at("verdicts").querySelectorAll("input")];
-  const kinds = boxes.filter((box) => box.checked).map((box) => box.value);
-  for (const [i, line] of [...body.rows].entries()) {
-    const text = words.length ? line.textContent.toLowerCase() : "";
-    line.hidden = !(kinds.includes(verdictOf(sorted[i])) && words.every((word) => text.includes(word)));
-  }
-  const shown = [...body.rows].filter((line) => !line.hidden).length;
-  for (const box of boxes) write(box.parentNode.querySelector(".count"), number(counted(devices, box.value)));
-  write(at("shown"), shown < devices.length ? `${number(shown)} of ${number(devices.length)} shown` : "");
-  at("tools").hidden = at("legend").hidden = devices.length === 0;
-  body.parentNode.hidden = shown === 0;
-  const empty = within("#devices .empty");
-  empty.hidden = shown > 0;
-  write(empty, devices.length ? "No device matches the filter." : invitation(listeners));
-}
-
-function deviceRow(device, now) {
-  const [head, ...detail] = device.verdict.text.split(": ");
-  const part = (text) => h("span", "", text); // what should stay on one line
-  const ages = [device.last_seen, device.failed ?? now].map((unix) => relative(unix, now));
-  return row(`${device.source} ${device.protocol} ${device.listener}`, device.attention ? "attention" : "", [
-    first([h("bdi", "source", device.source), device.name && h("bdi", "name", device.name),
-      device.attention && h("span", "mark", "Needs attention")]),
-    cell("verdict", "Verdict", [
-      h("span", `badge ${verdictOf(device)}`, head),
-      ...(detail.length ? [h("span", "unseen", ": "), h("bdi", "detail", detail.join(": "))] : []),
-    ]),
-    cell("logins", "Logins", [
-      device.logins.length ? h("div", "list", device.logins.map((text) => h("bdi", "login", text))) : none("none yet"),
-      device.mailbox && h("span", "mailbox", [h("span", "to", "mailbox "), h("bdi", "", device.mailbox)]),
-    ]),
-    cell("entry", "Connects by", [
-      h("span", "protocol", device.protocol),
-      device.entry && h("span", "way", ENTRIES[device.entry] ?? device.entry),
-      h("bdi", "listener", device.listener),
-    ]),
-    cell("tls", "TLS of the device", [
-      device.tls ? h("span", "version", device.tls) : none("none agreed"),
-      device.cipher && h("bdi", "cipher", device.cipher),
-      device.fingerprint && h("bdi", "fingerprint", device.fingerprint.split(/(?<=_)/).map(part)),
-      h("details", "more", [h("summary", "", "What it offers"),
-        h("bdi", "offers", device.offers ?? "It has not started TLS."),
-        h("span", "born", `First seen ${exact(device.first_seen)}`)]),
-    ]),
-    cell("sessions", "Sessions", [h("span", "total", number(device.sessions)),
-      device.open > 0 && h("span", "open", `${number(device.open)} open`)]),
-    cell("failure", "Failures", [
-      device.failures > 0 ? h("span", "total", count(device.failures, "failure")) : none("none"),
-      device.failed && when(device.failed, now, device.failures > 1 ? "last one " : ""),
-      device.failure && h("bdi", "reason", device.failure),
-    ]),
-    cell("seen", "Last seen", [when(device.last_seen, now)]),
-  ], { memo: JSON.stringify(device) + ages, data: { source: device.source } });
-}
-
-function invitation([listener]) {
-  if (!listener) return "No device has connected yet. No listener is open either: see the log.";
-  const port = listener.addresses[0]?.split(":").pop() ?? "";
-  const how = `port ${port} (${listener.protocol}, ${listener.tls})`;
-  return `No device has connected yet. Point one at this machine, ${how}, see listeners below. It shows up here `
-    + "as soon as it connects, even when the login fails.";
-}
 
 // --- Header, notices, accounts, expiries, listeners
 
 const mark = (names, text) => patch(at("ready"), [h("span", `badge ${names}`, text)]);
-const ailing = ({ state, advice: next }) => state === "trouble" || (state === "none" && next !== "");
+const isIll = ({ state, advice: next }) => state === "trouble" || (state === "none" && next !== "");
 
-function showHead({ version, openssl, started, now, ready, problem, config, totals, devices, accounts, expiries }) {
-  const waiting = devices.filter((device) => device.attention).length;
-  document.title = `${waiting ? `(${number(waiting)}) ` : ""}packetboat status`;
+// Ready is what a load balancer needs to know; that nobody can get mail all the same is for people.
+function badge({ ready, no_token: hasNoToken }) {
+  if (ready && hasNoToken) return mark("refused", "Ready, but no account has a token");
+  return mark(ready ? "could" : "refused", ready ? "Ready" : "Not ready");
+}
+
+function showHead(all) {
+  const { version, openssl, started, now, ready, problem, config, totals, devices, configured, accounts, expiries } = all;
+  const groups = grouped(devices);
+  const waiting = groups.filter(([{ attention }]) => attention).length;
+  const ailing = configured.filter(({ state }) => state !== "ok").length;
+  document.title = `${ailing || waiting ? `(${number(ailing || waiting)}) ` : ""}packetboat status`;
   write(at("version"), version);
   write(at("openssl"), openssl);
-  mark(ready ? "could" : "refused", ready ? "Ready" : "Not ready");
+  badge(all);
   const loaded = `Configuration loaded ${relative(config.loaded, now)}.`;
   write(at("since"), `Up for ${span(now - started)}, since ${exact(started)}. ${loaded}`);
-  patch(at("summary"), summary(devices, waiting));
+  const seen = summary(groups, waiting);
+  patch(at("summary"), configured.length ? [h("span", "answer", answer(configured, now))] : seen);
+  patch(at("seen"), configured.length ? seen : []);
   write(at("totals"), `Since the start: ${count(totals.sessions, "session")}, ${number(totals.open)} open now, `
     + `${count(totals.handshake_failures, "handshake failure")}, ${count(totals.login_failures, "login failure")}.`);
 
-  const ill = accounts.filter(ailing).length;
+  const ill = accounts.filter(isIll).length;
   const due = expiries.filter((expiry) => expiry.until - now < 7 * DAY).length;
   const link = (href, text) => h("a", "", text, { fixed: { href } });
   const notice = (key, names, parts) => h("li", `notice ${names}`, parts, { key });
@@ -227,11 +59,36 @@ const MODES = {
   observe: "Observes: takes inventory and lets nobody in",
 };
 
-function showAccounts({ accounts, now }) {
+// Each identity once, and each error once, whatever the number of accounts that have it.
+function showIdentities({ identities, now }) {
+  fill("#identities", identities.map((identity) => {
+    const [color, words] = STATES[identity.state] ?? ["unknown", identity.state];
+    const until = identity.until && `until ${exact(identity.until).slice(0, 10)}`;
+    const isOk = identity.state === "ok";
+    return row(identity.name, identity.state === "trouble" ? "attention" : "", [
+      first([h("bdi", "source", identity.name), h("span", "grant", identity.grant ?? "")]),
+      cell("state", "State", [h("span", `badge ${color}`, isOk ? ["OK", until].filter(Boolean).join(" ") : words),
+        !isOk && until && h("span", "until", `its credential is valid ${until}`)]),
+      cell("number", "Accounts", [
+        h("span", "total", `${number(identity.with_token)} of ${count(identity.accounts, "account has", "accounts have")} a token`)]),
+      cell("advice", "What to do", identity.errors.length ? identity.errors.map(({ text, accounts }) => (
+        h("div", "error", [advice(text), h("span", "whose", `${count(accounts.length, "account")}: ${listed(accounts)}`)],
+          { key: text }))) : [none("nothing")]),
+    ]);
+  }));
+}
+
+const listed = (names) => `${names.slice(0, 8).join(", ")}${names.length > 8 ? ` and ${number(names.length - 8)} more` : ""}`;
+
+function showAccounts({ accounts, identities, now }) {
+  const sharing = (account) => identities.find(({ name, errors }) => (
+    name === account.identity && errors.some((error) => error.accounts.length > 1 && error.accounts.includes(account.name))));
   fill("#accounts", accounts.map((account) => {
     const [color, words] = STATES[account.state] ?? ["unknown", account.state];
     const until = account.token_until;
-    return row(account.name, ailing(account) ? "attention" : "", [
+    const next = sharing(account)
+      ? h("a", "advice", `see identity ${account.identity}`, { fixed: { href: "#identities" } }) : advice(account.advice);
+    return row(account.name, isIll(account) ? "attention" : "", [
       first([h("bdi", "source", account.name)]),
       cell("box", "Mailbox", [h("bdi", "", account.mailbox)]),
       cell("entry", "Signs in by", [h("span", "grant", account.grant),
@@ -239,7 +96,7 @@ function showAccounts({ accounts, now }) {
         account.user && h("span", "user", [h("span", "to", "as "), h("bdi", "", account.user)])]),
       cell("state", "State", [h("span", `badge ${color}`, words),
         until && when(until, now, until > now ? "ends " : "ended ")]),
-      cell("advice", "What to do", [advice(account.advice) || none("nothing")]),
+      cell("advice", "What to do", [next || none("nothing")]),
     ]);
   }));
 }
@@ -257,14 +114,45 @@ function showExpiries({ expiries, now }) {
   }));
 }
 
+const MARKS = {
+  observes: "Observes: lets nobody in",
+  ancient: "Ancient TLS",
+  plaintext: "Takes logins without TLS",
+};
+
 function showListeners({ listeners }) {
-  fill("#listeners", listeners.map((listener) => row(listener.name, "", [
-    first([h("bdi", "source", listener.name), h("span", "name", listener.protocol)]),
+  fill("#listeners", listeners.map((listener) => row(listener.name, listener.marks.length ? "marked" : "", [
+    first([h("bdi", "source", listener.name), h("span", "name", listener.protocol),
+      ...listener.marks.map((name) => h("span", "badge soon", MARKS[name] ?? name, { key: name }))]),
     cell("addresses", "Addresses", listener.addresses.map((address) => h("bdi", "listener", address))),
     cell("tls", "TLS", [h("bdi", "", listener.tls)]),
     cell("mode", "What it does", [h("span", "", MODES[listener.mode] ?? listener.mode)]),
+    cell("names", "Names in the certificate", listener.certificate
+      ? [h("div", "list", listener.certificate.names.map((name) => h("bdi", "listener", name))), fingerprints(listener.certificate)]
+      : [none("no certificate")]),
+    cell("networks", "Lets in", [networks(listener.allowed_networks)]),
     cell("sessions", "Open now", [h("span", "total", number(listener.open))]),
   ])));
+}
+
+function networks(allowed) {
+  const list = h("div", "list", allowed.map((network) => h("bdi", "listener", network)));
+  if (allowed.length <= 3) return list;
+  return h("details", "more", [h("summary", "", `${number(allowed.length)} networks`), list]);
+}
+
+// What a person compares with a device's display.
+function fingerprints({ until, sha256, sha1 }) {
+  const pairs = (text) => text.split(/(?<=:)/).map(part);
+  return h("details", "more", [h("summary", "", "Fingerprints"),
+    h("span", "label", "SHA-256"), h("bdi", "fingerprint", pairs(sha256)),
+    h("span", "label", "SHA-1"), h("bdi", "fingerprint", pairs(sha1), { key: "sha1" }),
+    h("span", "ends", `Valid until ${exact(until).slice(0, 10)}`)]);
+}
+
+function showAuthority({ ca }) {
+  at("ca").hidden = !ca;
+  patch(at("ca-facts"), ca ? [h("bdi", "subject", ca.subject), fingerprints(ca)] : []);
 }
 
 // A table or list, or its empty state.
@@ -397,11 +285,14 @@ async function poll() {
   timer = setTimeout(poll, EVERY);
 }
 
+const PARTS = [showHead, showConfigured, showDevices, showCharts, showIdentities, showAccounts, showExpiries, showListeners,
+  showAuthority];
+
 function show(next) {
   status = next;
   at("unlock").hidden = true;
   at("main").hidden = at("nav").hidden = at("body").hidden = false;
-  for (const part of [showHead, showDevices, showCharts, showAccounts, showExpiries, showListeners]) part(status);
+  for (const show of PARTS) show(status);
   write(at("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
 }
 
@@ -421,6 +312,7 @@ function lock() {
   at("main").hidden = at("nav").hidden = true;
   mark("unknown", "Locked");
   at("token").focus();
+  fetch("ca.pem", { method: "HEAD" }).then(({ ok }) => { at("locked-ca").hidden = !ok; }, () => {});
 }
 
 at("unlock").addEventListener("submit", (event) => {
@@ -450,6 +342,7 @@ async function download(event) {
 
 for (const kind of ["csv", "json"]) at(kind).addEventListener("click", download);
 at("tools").addEventListener("input", () => showDevices(status));
+at("find").addEventListener("input", () => showConfigured(status));
 addEventListener("resize", () => status && showCharts(status));
 document.addEventListener("visibilitychange", poll);
 poll();

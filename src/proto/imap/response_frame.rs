@@ -305,3 +305,33 @@ impl<'a> Rewrite<'a> {
 
 /// The octets within which a tag and its keyword stand. Tags are short; a longer one is not recognised, and passes.
 const BEGINNING: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoCommands;
+
+    impl PendingCommands for NoCommands {
+        fn completed(&mut self, _: &[u8], _: bool) -> bool {
+            false
+        }
+    }
+
+    /// A message in two literals is one message, wherever the input is cut; flags alone are none.
+    #[test]
+    fn responses_with_literals_are_counted_once() {
+        let text = b"* 1 FETCH (BODY[HEADER] {2}\r\nab BODY[TEXT] {3}\r\ncde)\r\n* 2 FETCH (FLAGS ())\r\n\
+                     * 3 FETCH (BODY[] {1}\r\nx)\r\na OK done {4}\r\n";
+        for cut in 0..=text.len() {
+            let (mut frame, mut unread) = (ResponseFrame::default(), Vec::new());
+            for part in [&text[..cut], &text[cut..]] {
+                unread.extend_from_slice(part);
+                while let Step::Forward(count) = frame.pass(&unread, &mut NoCommands, &mut Vec::new()) {
+                    unread.drain(..count);
+                }
+            }
+            assert_eq!((frame.fetched(), unread.len()), (2, 0), "{cut}");
+        }
+    }
+}

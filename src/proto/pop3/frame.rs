@@ -366,3 +366,19 @@ const REFUSAL: usize = 512;
 
 /// The response to commands that belong to the state before the login (RFC 1939 §4).
 const LOGGED_IN: &[u8] = b"-ERR already logged in\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fetched_messages_are_counted() {
+        let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
+        let mut frame = Frame::new(offer, Relogin::Allowed);
+        let mut activity = Activity::default();
+        for part in [&b"STAT\r\nRETR 1\r\nret"[..], b"r 2\r\nTOP 1 0\r\nRETRY\r\n"] {
+            assert!(matches!(frame.commands(part, &mut activity), Step::Forward(count) if count == part.len()));
+        }
+        assert_eq!((activity.fetched, activity.commands), (2, 5));
+    }
+}

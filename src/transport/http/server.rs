@@ -93,6 +93,12 @@ impl From<String> for Body {
     }
 }
 
+impl From<Vec<u8>> for Body {
+    fn from(octets: Vec<u8>) -> Self {
+        Self(Arc::new(octets))
+    }
+}
+
 impl From<&str> for Body {
     fn from(text: &str) -> Self {
         text.to_owned().into()

@@ -112,6 +112,13 @@ impl Browser {
         self.command("POST", &format!("{element}/value"), &json!({ "text": text }));
     }
 
+    /// Sends keys to the element that has the focus, as a person without a mouse does.
+    pub fn press(&self, keys: &str) {
+        let focused = self.command("GET", "/element/active", &Value::Null);
+        let element = format!("/element/{}", focused[ELEMENT].as_str().expect("an element"));
+        self.command("POST", &format!("{element}/value"), &json!({ "text": keys }));
+    }
+
     /// Writes a screenshot of the window to a PNG file.
     pub fn screenshot(&self, path: impl AsRef<Path>) {
         let png = self.cdp("Page.captureScreenshot", &json!({ "format": "png" }));

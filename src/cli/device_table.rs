@@ -1,0 +1,202 @@
+//! Tables of devices on a terminal: configured ones with their state first, then all that were seen.
+
+use std::fmt::Write as _;
+
+use crate::inventory::{Report, SeenDevice, State};
+use crate::lifecycle::unix_time;
+use crate::text::{Printable, excerpt};
+
+/// The whole output: the answer in words, the configured devices, and those that were seen.
+pub(super) fn tables(devices: &[SeenDevice], reports: &[Report]) -> String {
+    let mut parts = Vec::new();
+    if !reports.is_empty() {
+        parts.push(format!("{}\n", answer(reports)));
+        parts.push(configured(reports));
+    }
+    parts.push(if devices.is_empty() { "no device has connected yet\n".to_owned() } else { seen(devices) });
+    parts.join("\n")
+}
+
+/// The answer to "does everybody get mail?", as `11 of 12 devices get their mail; fax2 has been silent for 3 h`.
+fn answer(reports: &[Report]) -> String {
+    let ok = reports.iter().filter(|report| report.state == State::Ok).count();
+    let mut text = match (ok, reports.len()) {
+        (1, 1) => "the one device gets its mail".to_owned(),
+        (ok, all) if ok == all => format!("all {all} devices get their mail"),
+        (ok, all) => format!("{ok} of {all} devices get their mail"),
+    };
+    for state in [State::Failing, State::Silent, State::Never] {
+        let those: Vec<&Report> = reports.iter().filter(|report| report.state == state).collect();
+        if !those.is_empty() {
+            let _ = write!(text, "; {}", problem(state, &those));
+        }
+    }
+    text
+}
+
+fn problem(state: State, those: &[&Report]) -> String {
+    let mut names: Vec<String> = those.iter().take(NAMED).map(|report| excerpt(report.device.as_bytes())).collect();
+    let rest = those.len().saturating_sub(names.len());
+    if rest > 0 {
+        names.push(format!("{rest} more"));
+    }
+    let last = names.pop().unwrap_or_default();
+    let names = if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) };
+    let (has, is) = if those.len() == 1 { ("has", "is") } else { ("have", "are") };
+    match (state, those) {
+        (State::Failing, _) => format!("logins of {names} fail"),
+        (State::Silent, [one]) => format!("{names} has been silent for {}", age(one.since.unwrap_or_default())),
+        (State::Silent, _) => format!("{names} {is} silent"),
+        (State::Never | State::Ok, _) => format!("{names} {has} never logged in"),
+    }
+}
+
+fn configured(reports: &[Report]) -> String {
+    let heads = ["", "DEVICE", "NAME", "STATE", "LAST LOGIN", "LAST MAIL", "LAST 24 HOURS", "ADDRESS"];
+    let rows = reports.iter().map(|report| {
+        let time = |time: Option<u64>| time.map_or_else(|| "-".to_owned(), ago);
+        let cells = vec![
+            if report.state == State::Ok { "" } else { "!" }.to_owned(),
+            excerpt(report.device.as_bytes()),
+            printed(report.description.as_deref()),
+            state(report),
+            time(report.last_login),
+            time(report.last_mail),
+            format!("{} logins, {} messages", report.sessions, report.messages),
+            report.source.map_or_else(|| "-".to_owned(), |source| source.to_string()),
+        ];
+        let failure = report.failure.as_deref().filter(|_| report.state != State::Ok);
+        (cells, failure)
+    });
+    aligned(&heads, rows)
+}
+
+fn state(report: &Report) -> String {
+    let since = || age(report.since.unwrap_or_default());
+    match report.state {
+        State::Failing => format!("fails for {}", since()),
+        State::Silent => format!("silent for {}", since()),
+        State::Never => "never logged in".to_owned(),
+        State::Ok if report.open > 0 => "ok, connected".to_owned(),
+        State::Ok => "ok".to_owned(),
+    }
+}
+
+fn seen(devices: &[SeenDevice]) -> String {
+    let heads = ["", "SOURCE", "NAME", "LOGIN", "PROTOCOL", "TLS", "SESSIONS", "LAST SEEN", "VERDICT"];
+    let rows = devices.iter().map(|device| {
+        let tls = device.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+        let cells = vec![
+            if device.needs_attention() { "!" } else { "" }.to_owned(),
+            device.source.to_string(),
+            printed(device.name.as_deref()),
+            printed(device.logins.first().map(String::as_str)),
+            device.protocol.name().to_owned(),
+            tls,
+            device.sessions.to_string(),
+            ago(device.last_seen),
+            excerpt(device.assessment.text.as_bytes()),
+        ];
+        (cells, device.failure.as_deref().filter(|_| device.needs_attention()))
+    });
+    aligned(&heads, rows)
+}
+
+/// Writes rows in columns, each with the failure below it, if there is one.
+fn aligned<'a>(heads: &[&str], rows: impl Iterator<Item = (Vec<String>, Option<&'a str>)>) -> String {
+    let heads = (heads.iter().map(|head| (*head).to_owned()).collect(), None);
+    let rows: Vec<(Vec<String>, Option<&str>)> = std::iter::once(heads).chain(rows).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for (cells, _) in &rows {
+        widths.resize(cells.len().max(widths.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for (cells, failure) in &rows {
+        let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        if let Some(failure) = failure {
+            let _ = writeln!(text, "     {}", Printable::line(failure).as_str());
+        }
+    }
+    text
+}
+
+fn printed(name: Option<&str>) -> String {
+    name.map_or_else(|| "-".to_owned(), |name| excerpt(name.as_bytes()))
+}
+
+fn ago(seconds: u64) -> String {
+    format!("{} ago", age(seconds))
+}
+
+/// The time since then.
+fn age(seconds: u64) -> String {
+    let age = unix_time().saturating_sub(seconds);
+    match age {
+        0..60 => format!("{age} s"),
+        60..3600 => format!("{} min", age / 60),
+        3600..172_800 => format!("{} h", age / 3600),
+        _ => format!("{} days", age / 86_400),
+    }
+}
+
+/// The most devices that the answer names for each problem.
+const NAMED: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(device: &str, state: State, hours: u64) -> Report {
+        let since = Some(unix_time() - hours * 3600);
+        Report {
+            device: device.to_owned(),
+            description: None,
+            account: None,
+            mailbox: None,
+            state,
+            since,
+            last_login: since,
+            last_mail: None,
+            last_seen: since,
+            source: None,
+            open: 0,
+            sessions: 2,
+            messages: 1,
+            octets: 0,
+            usual_interval: None,
+            silent_after: 7200,
+            failure: (state == State::Failing).then(|| "password is wrong".to_owned()),
+            failed: None,
+        }
+    }
+
+    #[test]
+    fn a_terminal_gets_nothing_but_text() {
+        assert_eq!(printed(Some("\x1b]0;x\x07")), "?]0;x?");
+        let table = configured(&[report("fax\x1b[2J", State::Ok, 1)]);
+        assert!(!table.contains('\x1b'), "{table}");
+    }
+
+    #[test]
+    fn the_answer_names_the_devices_with_a_problem() {
+        let ok = |name: &str| report(name, State::Ok, 1);
+        assert_eq!(answer(&[ok("a")]), "the one device gets its mail");
+        assert_eq!(answer(&[ok("a"), ok("b")]), "all 2 devices get their mail");
+        let silent = report("fax2", State::Silent, 3);
+        assert_eq!(answer(&[silent.clone(), ok("a")]), "1 of 2 devices get their mail; fax2 has been silent for 3 h");
+        let many: Vec<Report> =
+            ["a", "b", "c", "d", "e"].map(|name| report(name, State::Never, 1)).into_iter().chain([silent]).collect();
+        assert_eq!(
+            answer(&many),
+            "0 of 6 devices get their mail; fax2 has been silent for 3 h; a, b, c and 2 more have never logged in"
+        );
+        let failing = [report("x", State::Failing, 1), report("y", State::Failing, 1)];
+        assert_eq!(answer(&failing), "0 of 2 devices get their mail; logins of x and y fail");
+        let table = configured(&failing);
+        assert!(table.contains("fails for 1 h") && table.contains("     password is wrong\n"), "{table}");
+    }
+}
