@@ -23,6 +23,7 @@ use crate::config::InventoryLimits;
 use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use crate::transport::detect::hello::ClientHello;
+use activity::take_failures;
 pub use activity::{Activities, Change, Proof, RecordsError, Report, State, Visit, read_saved as read_saved_reports};
 pub use assessment::{Assessment, Judgement};
 pub use device_csv::csv;
@@ -56,6 +57,14 @@ impl Inventory {
     /// The activity of configured devices.
     pub fn activities(&self) -> &Activities {
         &self.activities
+    }
+
+    /// The reports on configured devices, those with a problem first. `seen` are the devices that were seen, each with
+    /// its `[[device]]`: they know why a device does not come as far as its login.
+    pub fn reports(&self, seen: &[SeenDevice]) -> Vec<Report> {
+        let mut reports = self.activities.reports();
+        take_failures(&mut reports, seen);
+        reports
     }
 
     /// Sets other limits.
@@ -319,30 +328,6 @@ mod tests {
         assert!(devices[0].needs_attention() && devices[0].failure.as_ref().unwrap().contains("per_source = 2"));
         presence.logged_in(None);
         assert!(!inventory.devices()[0].needs_attention());
-    }
-
-    /// A device that was refused, and then logs in with other TLS or by another protocol, needs nobody's attention.
-    #[test]
-    fn a_login_from_the_same_address_resolves_a_refusal() {
-        let inventory = inventory(10);
-        let (old, mended) = (hello(0x0301, &[0x05]), hello(0x0301, &[0x2f]));
-        let failure = Failure::new(Kind::Handshake, "offers only RC4-SHA: ...");
-        let refused = || Observation { refused: Some(&failure), ..observation("192.0.2.1", Some(&old)) };
-        let (mut waiting, counts) = (Vec::new(), |inventory: &Inventory| inventory.counts()[0]);
-        drop(inventory.observe(&refused()));
-        assert_eq!(counts(&inventory), ("refused", 1));
-        inventory.observe(&observation("192.0.2.1", Some(&mended))).logged_in(None);
-        inventory.observe(&observation("192.0.2.2", Some(&mended))).logged_in(None);
-        for (failed, logged_in) in [(1, 2), (2, 2), (3, 2)] {
-            for entry in inventory.table.lock().all() {
-                let mut device = entry.device();
-                device.failed = device.failed.map(|_| now() + failed);
-                device.logged_in = device.logged_in.map(|_| now() + logged_in);
-            }
-            let devices = inventory.devices();
-            waiting.push((devices.iter().filter(|device| device.needs_attention()).count(), counts(&inventory).1));
-        }
-        assert_eq!(waiting, [(0, 0), (1, 1), (1, 1)], "in the same second nobody knows which came first");
     }
 
     /// A stranger with ever new ClientHellos and addresses pushes out no device that has logged in.

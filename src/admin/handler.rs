@@ -217,13 +217,13 @@ pub(super) async fn render(make: impl FnOnce() -> Response + Send + 'static) -> 
 }
 
 fn to_json(devices: &[SeenDevice], inventory: &Inventory) -> Response {
-    let configured = inventory::reports_to_json(&inventory.activities().reports());
+    let configured = inventory::reports_to_json(&inventory.reports(devices));
     let devices = inventory::to_json(devices);
     Response::of(200, JSON, format!("{{\"devices\":{devices},\"configured\":{configured}}}"))
 }
 
 fn to_csv(devices: &[SeenDevice], inventory: &Inventory) -> Response {
-    let table = inventory::csv(devices, &inventory.activities().reports());
+    let table = inventory::csv(devices, &inventory.reports(devices));
     let mut said = Response::of(200, "text/csv; charset=utf-8", table);
     let name = "attachment; filename=\"packetboat-inventory.csv\"".to_owned();
     said.headers.push(("content-disposition", name));

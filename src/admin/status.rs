@@ -112,8 +112,9 @@ impl Admin {
         let inventory = Arc::clone(&self.common.inventory);
         render(move || {
             // Text at once: as values, a full inventory takes five times as much memory.
-            let (status, devices) = (status.to_string(), inventory::to_json(&names.devices(&inventory)));
-            let configured = inventory::reports_to_json(&inventory.activities().reports());
+            let (status, seen) = (status.to_string(), names.devices(&inventory));
+            let devices = inventory::to_json(&seen);
+            let configured = inventory::reports_to_json(&inventory.reports(&seen));
             let others = status.trim_start_matches('{');
             Response::of(200, JSON, format!("{{\"devices\":{devices},\"configured\":{configured},{others}"))
         })

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use record::{Record, Rules};
+pub(super) use report::take_failures;
 pub use report::{Report, State};
 pub use saved::{RecordsError, read_saved};
 

@@ -155,3 +155,36 @@ pub(super) fn join_addresses(devices: &mut [SeenDevice]) {
 
 /// The longest text of a failure, in characters.
 const LONGEST_FAILURE: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Kind;
+    use crate::inventory::Inventory;
+    use crate::inventory::tests::{hello, inventory, observation};
+    use crate::lifecycle::unix_time as now;
+
+    /// A device that was refused, and then logs in with other TLS or by another protocol, needs nobody's attention.
+    #[test]
+    fn a_login_from_the_same_address_resolves_a_refusal() {
+        let inventory = inventory(10);
+        let (old, mended) = (hello(0x0301, &[0x05]), hello(0x0301, &[0x2f]));
+        let failure = Failure::new(Kind::Handshake, "offers only RC4-SHA: ...");
+        let refused = || Observation { refused: Some(&failure), ..observation("192.0.2.1", Some(&old)) };
+        let (mut waiting, counts) = (Vec::new(), |inventory: &Inventory| inventory.counts()[0]);
+        drop(inventory.observe(&refused()));
+        assert_eq!(counts(&inventory), ("refused", 1));
+        inventory.observe(&observation("192.0.2.1", Some(&mended))).logged_in(None);
+        inventory.observe(&observation("192.0.2.2", Some(&mended))).logged_in(None);
+        for (failed, logged_in) in [(1, 2), (2, 2), (3, 2)] {
+            for entry in inventory.table.lock().all() {
+                let mut device = entry.device();
+                device.failed = device.failed.map(|_| now() + failed);
+                device.logged_in = device.logged_in.map(|_| now() + logged_in);
+            }
+            let devices = inventory.devices();
+            waiting.push((devices.iter().filter(|device| device.needs_attention()).count(), counts(&inventory).1));
+        }
+        assert_eq!(waiting, [(0, 0), (1, 1), (1, 1)], "in the same second nobody knows which came first");
+    }
+}

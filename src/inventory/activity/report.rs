@@ -1,8 +1,11 @@
 //! A report says of one configured device whether it gets its mail, for the page, the commands and the metrics.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::inventory::SeenDevice;
 
 /// The report on one device. Times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -58,6 +61,31 @@ pub enum State {
     Never,
     /// It gets its mail.
     Ok,
+}
+
+impl Report {
+    /// Takes the last failure of what was seen of the device, such as a TLS handshake, if it is newer than its own. A
+    /// device that gets its mail keeps its own.
+    fn take_failure(&mut self, seen: &SeenDevice) {
+        let is_newer = seen.failed > self.failed && seen.failed > self.last_login;
+        if self.state != State::Ok && is_newer && seen.needs_attention() {
+            (self.failure, self.failed) = (seen.failure.clone(), seen.failed);
+        }
+    }
+}
+
+/// Gives each report the last failure of what was seen of its device.
+pub(in crate::inventory) fn take_failures(reports: &mut [Report], seen: &[SeenDevice]) {
+    let mut by_name: HashMap<&str, Vec<&SeenDevice>> = HashMap::new();
+    for device in seen {
+        if let Some(name) = &device.configured {
+            by_name.entry(name).or_default().push(device);
+        }
+    }
+    for report in reports {
+        let of_it = by_name.get(report.device.as_str()).map(Vec::as_slice).unwrap_or_default();
+        of_it.iter().for_each(|device| report.take_failure(device));
+    }
 }
 
 impl State {
