@@ -130,6 +130,10 @@ fn the_page_asks_for_the_token() {
     browser.open(&format!("http://{}/", proxy.admin()));
     browser.wait_for("question", "document.querySelector('#token')?.offsetParent != null");
     assert_eq!(browser.evaluate("document.querySelectorAll('#devices tbody tr').length"), 0);
+    // The CA needs no token.
+    browser.wait_for("CA", "document.querySelector('#locked-ca').offsetParent != null");
+    browser.click("#locked-ca a[href='ca.pem']");
+    X509::from_pem(&browser.downloaded("packetboat-ca.pem")).unwrap();
     browser.type_into("#token", "not-the-right-one\u{e007}");
     browser.wait_for("refusal", "document.querySelector('#token-problem').textContent.length > 0");
     browser.type_into("#token", "a-token-of-enough-length\u{e007}");
