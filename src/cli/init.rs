@@ -9,8 +9,6 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
-use zeroize::Zeroizing;
-
 use super::ConfigFile;
 use super::device::{server_identity, write_sheets};
 use super::edit::{self, failed};
@@ -95,7 +93,7 @@ fn set_up(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> 
     }
     let answers = Answers::collect(file, arguments)?;
     let pair = Pair::of(file, arguments.dry_run)?;
-    let (devices, passwords) = with_passwords(&answers, arguments.password_length)?;
+    let devices = with_passwords(&answers, arguments.password_length)?;
     let plan = Plan {
         tenant: answers.tenant,
         client_id: UNKNOWN_ID.to_owned(),
@@ -119,7 +117,7 @@ fn set_up(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> 
     let config = parsed.map_err(|problems| super::output::problems_error(Exit::Config, &problems))?.config;
     files::make_output(&arguments.output)?;
     setup::write_script(&config, &arguments.output.join("packetboat.ps1"))?;
-    let sheets = sheets(file, &config, &plan, &passwords);
+    let sheets = sheets(file, &config, &plan);
     write_sheets(&arguments.output, &sheets)?;
     let written = Written { file, target: &target, arguments, devices: sheets.len() };
     print(if arguments.json { written.json() } else { written.text() })
@@ -165,42 +163,31 @@ impl Written<'_> {
     }
 }
 
-/// The devices with the hashes of new passwords, and the passwords by the devices' names.
-fn with_passwords(
-    answers: &Answers,
-    length: u8,
-) -> Result<(Vec<PlannedDevice>, BTreeMap<String, Zeroizing<String>>), CommandError> {
-    let (mut devices, mut passwords) = (Vec::new(), BTreeMap::new());
-    for (entry, is_ancient) in &answers.devices {
-        let password = password::generate(usize::from(length)).map_err(|error| Exit::OsError.because(error))?;
-        let hash = password::hash(password.as_bytes()).map_err(|error| Exit::OsError.because(error))?;
-        devices.push(PlannedDevice { entry: entry.clone(), hash, is_ancient: *is_ancient });
-        passwords.insert(entry.name.to_lowercase(), password);
-    }
-    Ok((devices, passwords))
+/// The devices with new passwords.
+fn with_passwords(answers: &Answers, length: u8) -> Result<Vec<PlannedDevice>, CommandError> {
+    let planned = |(entry, is_ancient): &(RosterEntry, bool)| {
+        let password = password::generate(usize::from(length))?;
+        let hash = password::hash(password.as_bytes())?;
+        Ok(PlannedDevice { entry: entry.clone(), password, hash, is_ancient: *is_ancient })
+    };
+    let planned: Result<Vec<_>, password::Error> = answers.devices.iter().map(planned).collect();
+    planned.map_err(|error| Exit::OsError.because(error))
 }
 
-fn sheets(
-    file: &ConfigFile,
-    config: &Config,
-    plan: &Plan,
-    passwords: &BTreeMap<String, Zeroizing<String>>,
-) -> Vec<(String, Sheet)> {
+/// The sheets of the devices, by their names.
+fn sheets(file: &ConfigFile, config: &Config, plan: &Plan) -> Vec<(String, Sheet)> {
     let mut config = config.clone();
     if let Some(directory) = &file.state_directory {
         config.state_directory.clone_from(directory);
     }
-    let protocol_of = |login: &String| -> Option<&RosterEntry> {
-        plan.devices.iter().map(|device| &device.entry).find(|entry| entry.name.eq_ignore_ascii_case(login))
+    let server = server_identity(&config);
+    let sheet = |planned: &PlannedDevice| {
+        let login = planned.entry.name.to_lowercase();
+        let device = config.devices.iter().find(|device| device.logins.contains(&login))?;
+        let sheet = Sheet::new(&config, device, &server, Some(planned.entry.protocol));
+        Some((login, sheet.with_password(&planned.password)))
     };
-    let sheet = |device: &crate::config::Device| {
-        let login = device.logins.first()?;
-        let protocol = protocol_of(login).map(|entry| entry.protocol);
-        let sheet = Sheet::new(&config, device, &server_identity(&config), protocol);
-        let password = passwords.get(login)?;
-        Some((login.clone(), sheet.with_password(password)))
-    };
-    config.devices.iter().filter_map(sheet).collect()
+    plan.devices.iter().filter_map(sheet).collect()
 }
 
 /// The ports that differ from the registered ones: a port that another program has, or that the process may not take.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
 use super::roster::RosterEntry;
 use crate::protocol::{Protocol, Security};
@@ -39,6 +40,8 @@ pub struct Plan {
 pub struct PlannedDevice {
     /// The device.
     pub entry: RosterEntry,
+    /// Its password, which stands on its sheet and not in the configuration.
+    pub password: Zeroizing<String>,
     /// The hash of its password.
     pub hash: String,
     /// True if it was seen with SSLv3, 3DES or RC4, and so needs the profile "ancient".
@@ -105,7 +108,12 @@ impl Plan {
                 let _ = writeln!(text, "aliases = {}", list(std::slice::from_ref(&entry.mailbox)));
             }
             let account = accounts.get(&entry.mailbox.to_lowercase()).map_or("", String::as_str);
-            let _ = writeln!(text, "account = {}\npasswords = {}", quoted(account), list(&[device.hash.clone()]));
+            let _ = writeln!(
+                text,
+                "account = {}\npasswords = {}",
+                quoted(account),
+                list(std::slice::from_ref(&device.hash))
+            );
             if let Some(network) = entry.network {
                 let _ = writeln!(text, "networks = {}", list(&[network.to_string()]));
             }
