@@ -1,6 +1,6 @@
 //! The answers that a setup needs: from arguments, or from a person at the terminal.
 
-use std::io::{IsTerminal, Write as _, stdin};
+use std::io::{IsTerminal, stdin};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -77,7 +77,6 @@ impl Terminal {
         loop {
             let shown = default.map(|default| format!(" [{default}]")).unwrap_or_default();
             print(format_args!("{question}{shown}: "))?;
-            let _ = std::io::stdout().flush();
             let mut line = String::new();
             let read = stdin().read_line(&mut line);
             let count = read.map_err(|error| Exit::IoError.because(format_args!("cannot read the answer: {error}")))?;
