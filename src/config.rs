@@ -9,6 +9,7 @@ mod listener;
 mod normalize;
 mod problem;
 mod profile;
+mod reach;
 pub mod suite;
 mod upstream;
 pub mod url;
@@ -254,6 +255,11 @@ impl Config {
     /// Every file that the configuration names.
     pub fn files(&self) -> Vec<PathBuf> {
         credential::files(self)
+    }
+
+    /// The names of the credentials that the configuration takes from [`CREDENTIALS`].
+    pub fn credentials(&self) -> Vec<String> {
+        credential::names(self)
     }
 
     /// The protocols by which devices reach mailboxes with an access token, or will once their listener no longer

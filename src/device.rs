@@ -74,10 +74,10 @@ impl Devices {
             for written in &device.passwords {
                 match Hash::parse(written) {
                     Ok(hash) if hash.is_of_short() && !is_narrowed(device) => {
-                        diagnostics.push(Diagnostic::new(format!("device.{name}.networks"), SHORT_ANYWHERE));
+                        diagnostics.push(Diagnostic::of_file(format!("device.{name}.networks"), SHORT_ANYWHERE));
                     }
                     Ok(hash) => hashes.push(hash),
-                    Err(why) => diagnostics.push(Diagnostic::new(format!("device.{name}.passwords"), why)),
+                    Err(why) => diagnostics.push(Diagnostic::of_file(format!("device.{name}.passwords"), why)),
                 }
             }
             let mailbox = config.accounts.get(&device.account).map(|account| account.mailbox.as_str());
@@ -180,7 +180,7 @@ mod tests {
     fn devices(more: &str) -> Arc<Devices> {
         let hash = password::hash(b"k7m2xp9at").unwrap();
         let text = format!(
-            "[identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n\
+            "[identity.i]\ntenant = \"t.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"/x\"\n\
              [account.a]\nmailbox = \"Shared@contoso.example\"\n\
              [[device]]\nlogin = \"Scanner3\"\naliases = [\"scan@contoso.example\"]\npasswords = [\"{hash}\"]\n{more}"
         );

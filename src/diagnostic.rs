@@ -9,12 +9,28 @@ pub struct Diagnostic {
     pub key: String,
     /// The mistake, and the correction.
     pub message: String,
+    /// What has to change.
+    pub fault: Fault,
+}
+
+/// The thing that has to change before a configuration works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The configuration file itself.
+    File,
+    /// Something that the file names: another file, an address, a server.
+    Named,
 }
 
 impl Diagnostic {
-    /// A diagnostic about one key.
+    /// A diagnostic about something that a key names.
     pub fn new(key: impl Into<String>, message: impl Display) -> Self {
-        Self { key: key.into(), message: message.to_string() }
+        Self { key: key.into(), message: message.to_string(), fault: Fault::Named }
+    }
+
+    /// A diagnostic about the value of a key itself.
+    pub fn of_file(key: impl Into<String>, message: impl Display) -> Self {
+        Self { fault: Fault::File, ..Self::new(key, message) }
     }
 
     /// The same diagnostic with its key below a section: `chain` below `certificate.default`.

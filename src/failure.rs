@@ -296,7 +296,7 @@ kinds! {
         "revoked", "permission withdrawn by a reload";
     /// The listener only takes inventory.
     Observed: None, Observed, Info, Session,
-        "observed", "only inventory is taken here";
+        "observed", "not let in";
 }
 
 #[cfg(test)]

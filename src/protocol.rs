@@ -66,6 +66,14 @@ impl Protocol {
         }
     }
 
+    /// The command that starts TLS after a greeting in clear (RFC 3501 §6.2.1, RFC 2595 §4).
+    pub fn starttls(self) -> &'static str {
+        match self {
+            Protocol::Imap => "STARTTLS",
+            Protocol::Pop3 => "STLS",
+        }
+    }
+
     /// Returns whether a server's first line invites a login (RFC 3501 §7.1.1, RFC 1939 §4).
     pub fn is_greeting(self, line: &[u8]) -> bool {
         line.starts_with(match self {

@@ -5,6 +5,7 @@ pub mod detect;
 pub mod downstream;
 pub mod host;
 pub mod http;
+pub mod ports;
 pub mod proxy_header;
 pub mod socket;
 pub mod upstream;

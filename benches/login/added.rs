@@ -95,7 +95,7 @@ fn configuration(dovecot: &Dovecot, directory: &Path) -> String {
     state::write(&secret, b"anything", Access::Private).unwrap();
     let hash = password::hash(PASSWORD.as_bytes()).unwrap();
     let mut text = format!(
-        "{}[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"1\"\nclient_secret_file = {secret:?}\n\
+        "{}[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = {secret:?}\n\
          token_endpoint = \"https://localhost:{endpoint}/token\"\nroots = {roots:?}\n",
         upstreams(dovecot)
     );

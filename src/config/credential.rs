@@ -1,7 +1,7 @@
 //! Files that the service manager hands over: `credential:NAME` in place of a path.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{CertificateSource, Config, Credential, Grant, Roots, SecretFile};
 
@@ -34,6 +34,22 @@ pub(super) fn files(config: &Config) -> Vec<PathBuf> {
         Roots::Bundled | Roots::System => None,
     }));
     files
+}
+
+/// The names of the credentials in [`DIRECTORY`] that the configuration names. A name that leads elsewhere is none.
+pub(super) fn names(config: &Config) -> Vec<String> {
+    let mut copy = config.clone();
+    let mut names: Vec<String> = paths(&mut copy).into_iter().filter_map(|path| name_of(path)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn name_of(path: &Path) -> Option<String> {
+    let name = path.strip_prefix(DIRECTORY).ok()?;
+    let mut parts = name.components();
+    let is_one = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    if is_one { name.to_str().map(str::to_owned) } else { None }
 }
 
 /// Every path that a secret or a certificate stands in.
@@ -74,6 +90,20 @@ pub const DIRECTORY: &str = "/etc/packetboat/credentials";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_no_credential() {
+        for (name, expected) in [
+            ("app.key", Some("app.key")),
+            ("../../shadow", None),
+            ("..", None),
+            ("sub/app.key", None),
+            ("/etc/shadow", None),
+            ("", None),
+        ] {
+            assert_eq!(name_of(&find(name, None)).as_deref(), expected, "{name}");
+        }
+    }
 
     #[test]
     fn by_name_by_directory_and_outside_of_the_service() {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Networks, TlsPolicy};
+use super::{Networks, TlsPolicy, Version};
 use crate::protocol::{Protocol, Security};
 
 /// A listener: addresses where devices connect by one protocol.
@@ -109,20 +109,24 @@ impl Listener {
         self.logins == Logins::Observe
     }
 
-    /// The way TLS starts, and the policy, in words: `STARTTLS, profile "legacy"`.
+    /// The way TLS starts, and the policy, in words: `STARTTLS, TLS 1.0 to 1.3, profile "legacy"`.
     pub fn tls_in_words(&self) -> String {
+        let command = self.protocol.starttls();
         let entry = match self.entry {
-            Entry::Implicit => "TLS from the start",
-            Entry::StartTls => "STARTTLS",
-            Entry::Auto => "TLS from the start, or STARTTLS",
+            Entry::Implicit => "SSL/TLS".to_owned(),
+            Entry::StartTls => command.to_owned(),
+            Entry::Auto => format!("SSL/TLS or {command}"),
             Entry::Plaintext => return "no TLS".to_owned(),
         };
         let ports: Vec<String> = self.implicit_ports.iter().map(ToString::to_string).collect();
         let alone = match ports.as_slice() {
             [] => String::new(),
-            ports => format!(" (on {} TLS from the start alone)", ports.join(" and ")),
+            ports => format!(" (SSL/TLS alone on {})", ports.join(" and ")),
         };
-        format!("{entry}{alone}, {} to {}, profile \"{}\"", self.tls.minimum, self.tls.maximum, self.tls.profile.name())
+        let TlsPolicy { minimum, maximum, profile, .. } = &self.tls;
+        let maximum = maximum.to_string();
+        let maximum = if *minimum == Version::Ssl3 { maximum.as_str() } else { maximum.trim_start_matches("TLS ") };
+        format!("{entry}{alone}, {minimum} to {maximum}, profile \"{}\"", profile.name())
     }
 }
 

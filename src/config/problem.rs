@@ -57,7 +57,7 @@ impl Proven {
     /// Something that came to light later about a key, as `certificate.default.chain`: with its line, or that of the
     /// section it would stand in.
     fn problem(&self, found: &Diagnostic) -> Problem {
-        let Diagnostic { key, message } = found;
+        let Diagnostic { key, message, .. } = found;
         let written = self.positions.get(key).map_or(key, |position| &position.key);
         let mut section = Some(key.as_str());
         let mut line = None;
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn one_message_is_told_once_in_the_order_of_lines() {
-        let text = "[identity.b]\nclient_id = \"1\"\ntenant = \"x.example\"\nclient_secret_file = \"/s\"\n\
-                    [identity.a]\nclient_id = \"1\"\ntenant = \"x.example\"\nclient_secret_file = \"/s\"\n";
+        let text = "[identity.b]\nclient_id = \"11111111-2222-3333-4444-555555555555\"\ntenant = \"x.example\"\nclient_secret_file = \"/s\"\n\
+                    [identity.a]\nclient_id = \"11111111-2222-3333-4444-555555555555\"\ntenant = \"x.example\"\nclient_secret_file = \"/s\"\n";
         let proven = Config::parse(text, "f".as_ref()).unwrap_or_else(|problems| panic!("{problems:?}"));
         let found = [
             ("identity.a.client_secret_file", "/s is open"),

@@ -63,6 +63,11 @@ impl LoginChecks {
         }
     }
 
+    /// Returns whether two accounts are opened with the same token.
+    pub fn have_same_token(&self, one: &str, other: &str) -> bool {
+        self.tokens.of(one).zip(self.tokens.of(other)).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// Connects to the account's mail server, logs in, probes the mailbox, and logs out.
     ///
     /// # Errors

@@ -42,6 +42,11 @@ impl PreparedService {
         &self.service.listener
     }
 
+    /// Returns whether an address is open already: packetboat or systemd listens there.
+    pub fn is_open_already(&self, address: SocketAddr) -> bool {
+        self.bound.iter().any(|bound| bound.address == address && bound.sockets.is_empty())
+    }
+
     /// The listener's addresses, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.bound.iter().map(|bound| bound.address).collect()
@@ -202,7 +207,7 @@ fn without_devices(listener: &Listener) -> Diagnostic {
     let message = "no device could log in, because there is no [[device]]: write one with login, passwords and account, \
                    as config/packetboat.toml shows; or set logins = \"pass-through\" in front of a server that takes \
                    passwords, or observe = true to take inventory first";
-    Diagnostic::new(format!("listener.{}.logins", listener.name), message)
+    Diagnostic::of_file(format!("listener.{}.logins", listener.name), message)
 }
 
 /// The servers that connections are to be kept warm for.

@@ -29,12 +29,20 @@ impl Service {
     /// Checks that the listener allows connections from this source.
     ///
     /// # Errors
-    /// [`Kind::NotAllowed`], with the address to add.
+    /// [`Kind::NotAllowed`], with the line of the file that allows the source beside those that are allowed.
     pub(super) fn admits(&self, source: IpAddr) -> Result<(), Failure> {
         if self.listener.allowed_networks.contain(source) {
             return Ok(());
         }
-        Err(Failure::new(Kind::NotAllowed, format!("add {source} to it if this is a device of yours")))
+        let Listener { name, allowed_networks, .. } = &self.listener;
+        let line = allowed_networks.line_with(source.into());
+        // A long list stands in the file, and its line is too long for the page.
+        let detail = if line.len() <= LONGEST_LINE {
+            format!("if this is a device of yours, write in listener {name}: {line}")
+        } else {
+            format!("if this is a device of yours, add \"{source}\" to allowed_networks of listener {name}")
+        };
+        Err(Failure::new(Kind::NotAllowed, detail))
     }
 
     /// The listener's entry at the port that the device has connected to.
@@ -66,6 +74,9 @@ fn command_limits(limits: &Limits) -> CommandLimits {
         bad_commands: limits.bad_commands,
     }
 }
+
+/// The longest line of networks that a message repeats, in octets; that of the private networks has 180.
+const LONGEST_LINE: usize = 350;
 
 /// A limit as the configuration file writes it.
 pub(super) fn setting(key: &str, value: Duration) -> String {

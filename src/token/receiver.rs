@@ -45,7 +45,7 @@ impl Receivers {
                      another file, or restart packetboat",
                     path.display()
                 );
-                diagnostics.push(Diagnostic { key, message });
+                diagnostics.push(Diagnostic::new(key, message));
             }
         }
         diagnostics
@@ -103,7 +103,7 @@ mod tests {
 
     fn config(path: &str, endpoint: &str) -> Config {
         let text = format!(
-            "[identity.i]\nclient_id = \"1\"\nclient_secret_file = \"{path}\"\ntoken_endpoint = \"{endpoint}\"\n\
+            "[identity.i]\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"{path}\"\ntoken_endpoint = \"{endpoint}\"\n\
              tenant = \"t.example\"\n[account.a]\nmailbox = \"a@b.example\"\nupstream = \"u\"\n\
              [upstream.u]\nhost = \"mail.example\"\n"
         );
@@ -126,7 +126,9 @@ mod tests {
         for receivers in [&started, &changed] {
             for path in ["secret", "a/../secret", "./secret", "link"] {
                 let diagnostics = receivers.diagnostics(&config(&at(path), foreign));
-                let [Diagnostic { key, message }] = diagnostics.as_slice() else { panic!("{path}: {diagnostics:?}") };
+                let [Diagnostic { key, message, .. }] = diagnostics.as_slice() else {
+                    panic!("{path}: {diagnostics:?}")
+                };
                 assert_eq!(key, "identity.i.client_secret_file");
                 assert!(message.contains("127.0.0.1:1") && message.contains("127.0.0.1:2"), "{message}");
                 assert!(receivers.diagnostics(&config(&at(path), own)).is_empty(), "{path}");

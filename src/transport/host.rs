@@ -1,7 +1,6 @@
 //! The names and addresses of this host: for the certificate, and for what to type into a device.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::LazyLock;
@@ -81,42 +80,6 @@ pub fn name_of(address: IpAddr) -> Option<String> {
     (fits && !name.is_empty()).then(|| name.to_owned())
 }
 
-/// A process of this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    /// The program's short name.
-    pub name: String,
-    /// The program's process id.
-    pub id: u32,
-}
-
-/// The program that listens on the address's port, as far as this user may see (proc_pid_fd(5), proc_net(5)).
-pub fn listening_program(address: SocketAddr) -> Option<Program> {
-    let socket = format!("socket:[{}]", inode_listening_on(address)?);
-    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
-        let id = process.file_name().to_str()?.parse().ok()?;
-        let mut files = fs::read_dir(process.path().join("fd")).ok()?.flatten();
-        files.find(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == socket.as_str()))?;
-        let name = fs::read_to_string(process.path().join("comm")).ok()?.trim().to_owned();
-        Some(Program { name, id })
-    })
-}
-
-fn inode_listening_on(address: SocketAddr) -> Option<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-    let port = format!(":{:04X}", address.port());
-    tables.iter().flat_map(|table| table.lines().skip(1)).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, _, LISTENING, _, _, _, _, _, inode, ..] = fields.as_slice() else { return None };
-        local.ends_with(&port).then(|| (*inode).to_owned())
-    })
-}
-
-/// Whether anybody listens on the address's port.
-pub fn is_listened_on(address: SocketAddr) -> bool {
-    inode_listening_on(address).is_some()
-}
-
 /// The addresses of its interfaces: the one that leads to the default route first, loopback last; link-local IPv6 left
 /// out.
 pub fn addresses() -> Vec<IpAddr> {
@@ -145,21 +108,7 @@ static ANSWERS: LazyLock<Mutex<HashMap<String, Answer>>> = LazyLock::new(Mutex::
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// RFC 1035 §2.3.4.
 const LONGEST_NAME: usize = 253;
-/// The state of a listening socket.
-const LISTENING: &str = "0A";
 /// RFC 5737: never anybody's.
 const DOCUMENTATION: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// RFC 5280, appendix A: ub-common-name.
 const LONGEST_COMMON_NAME: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listening_program_is_found() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let found = listening_program(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(found.id, std::process::id());
-    }
-}

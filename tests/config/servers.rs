@@ -3,9 +3,8 @@
 
 use super::{parse, problems, warnings};
 
-const OFFICE: &str =
-    "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"1\"\nclient_secret_file = \"/s\"\n";
-const GOOGLE: &str = "[identity.g]\ncloud = \"google\"\ngrant = \"authorization-code\"\nclient_id = \"1\"\nclient_secret_file = \"/s\"\n";
+const OFFICE: &str = "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"/s\"\n";
+const GOOGLE: &str = "[identity.g]\ncloud = \"google\"\ngrant = \"authorization-code\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"/s\"\n";
 const SCANS: &str = "[account.scans]\nmailbox = \"scans@contoso.example\"\nidentity = \"office\"\n";
 const ON_PREMISES: &str = "[upstream.onprem]\nhost = \"mail.contoso.example\"\n";
 

@@ -257,7 +257,10 @@ fn a_listener_that_observes() {
     assert_eq!((&ancient["entry"], &ancient["cipher"]), (&"starttls".into(), &"DES-CBC3-SHA".into()));
     assert_eq!(seen["listeners"][0]["mode"], "observe");
     let log = proxy.log.all();
-    assert!(log.contains("login seen: only inventory is taken here: observe = true on this listener"), "{log}");
+    assert!(
+        log.contains("login seen: not let in: listener imap only observes; remove observe = true from it"),
+        "{log}"
+    );
     assert!(!log.contains("secret-of-the-device") && !log.contains(PASSWORD), "{log}");
 }
 

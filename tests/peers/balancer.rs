@@ -60,7 +60,7 @@ fn a_named_balancer_speaks_for_devices() {
     let mut stranger = tcp(proxy.address("imap"));
     stranger.write_all(b"PROXY TCP4 192.0.2.9 10.0.0.5 4711 993\r\n").unwrap();
     assert!(Device::over(stranger).has_ended());
-    proxy.log.wait_for("refusal", |line| line.contains("add 192.0.2.9 to it") && line.contains("192.0.2.9:4711"));
+    proxy.log.wait_for("refusal", |line| line.contains("192.0.2.9/32") && line.contains("192.0.2.9:4711"));
     let many: Vec<Imap> = (0..2).map(|_| announced(&proxy, &v2([10, 1, 2, 6]))).collect();
     let mut third = tcp(proxy.address("imap"));
     third.write_all(&v2([10, 1, 2, 6])).unwrap();
@@ -146,4 +146,44 @@ fn headers_of_other_peers_are_not_believed() {
     drop(device);
     let line = proxy.session_line("imap");
     assert!(line["source"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+}
+
+/// The line that the log prints lets the device in, and nobody else gains or loses anything.
+#[test]
+fn the_line_that_is_printed_for_a_refused_device_lets_it_in() {
+    let dovecot = Dovecot::start();
+    let (device, neighbour) = ([203, 0, 113, 9], [203, 0, 113, 10]);
+    for (networks, served, refused) in [
+        // The default is the private networks, and the key is not in the file.
+        ("", [[10, 1, 2, 3], [192, 168, 1, 7], [172, 16, 0, 1]], [neighbour, [198, 51, 100, 1]]),
+        (
+            "allowed_networks = [\"10.0.0.0/8\", \"fd00::/8\", \"192.0.2.1\", \"192.0.2.2/32\"]",
+            [[10, 1, 2, 3], [192, 0, 2, 1], [192, 0, 2, 2]],
+            [neighbour, [192, 168, 1, 7]],
+        ),
+    ] {
+        let listeners = |networks: &str| {
+            let more = format!(
+                "upstream = \"implicit\"\ndetect_delay = \"50ms\"\nproxy_protocol = [\"127.0.0.1\"]\n{networks}"
+            );
+            upstreams(&dovecot) + &listener("imap", "imap", "auto", &more)
+        };
+        let proxy = Proxy::start(&listeners(networks));
+        let is_greeted = |source: [u8; 4]| {
+            let mut stream = tcp(proxy.address("imap"));
+            stream.write_all(&v2(source)).unwrap();
+            Device::over(stream).try_line().is_some_and(|line| line.starts_with(b"* OK "))
+        };
+        assert!(served.into_iter().all(is_greeted) && !refused.into_iter().any(is_greeted));
+        assert!(!is_greeted(device));
+        let line = proxy.log.wait_for("refusal", |line| line.contains("203.0.113.9/32"));
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let message = line["message"].as_str().unwrap();
+        let (_, advice) = message.split_once("write in listener imap: ").unwrap_or_else(|| panic!("{message}"));
+        proxy.configure(&listeners(advice));
+        let (code, said) = proxy.reload();
+        assert_eq!(code, 0, "{said}");
+        assert!(is_greeted(device), "{advice}");
+        assert!(served.into_iter().all(is_greeted) && !refused.into_iter().any(is_greeted), "{advice}");
+    }
 }

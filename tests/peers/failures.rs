@@ -324,7 +324,9 @@ fn sources_that_may_not_come_are_refused_before_anything_is_spent() {
     );
     assert!(Device::plain(proxy.address("far")).has_ended());
     let line = proxy.log.wait_for("refusal", |line| line.contains("\"listener\":\"far\"") && line.contains("refused"));
-    assert!(line.contains("source not in allowed_networks: add 127.0.0.1 to it"), "{line}");
+    let words = "source not in allowed_networks: if this is a device of yours, write in listener far: allowed_networks = \
+                 [\\\"192.0.2.0/24\\\", \\\"2001:db8::/32\\\", \\\"127.0.0.1/32\\\"]";
+    assert!(line.contains(words), "{line}");
     let _both = [0, 1].map(|_| {
         let mut device = Device::plain(proxy.address("near"));
         device.line();

@@ -21,7 +21,7 @@ fn values_of_a_refused_configuration_are_told_nowhere() {
     fs::write(&file, "of the application").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let device = format!(
-        "{}[identity.o]\ntenant = \"contoso.example\"\nclient_id = \"1\"\nclient_secret_file = {file:?}\n\
+        "{}[identity.o]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = {file:?}\n\
          [account.scans]\nmailbox = \"scans@contoso.example\"\n[[device]]\nlogin = \"scanner3\"\n",
         translating_listener("scanners", "imap", "implicit", "")
     );

@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn named_fields_get_pseudonyms() {
-        let text = "[identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n\
+        let text = "[identity.i]\ntenant = \"t.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"/x\"\n\
                     [account.a]\nmailbox = \"Scans@contoso.example\"\n[[device]]\nlogin = \"scanner3\"\n\
                     passwords = [\"$argon2id$x\"]\n";
         let config = Config::parse(text, Path::new("x")).unwrap().config;
@@ -334,7 +334,7 @@ mod tests {
     fn a_pseudonym_hides_no_other_word_of_the_line() {
         let text = "[[device]]\nlogin = \"imap\"\naliases = [\"wrong_password\", \"password\", \"device\", \"logged\"]\n\
                     passwords = [\"$argon2id$x\"]\naccount = \"a\"\n[account.a]\nmailbox = \"a@b.example\"\n\
-                    [identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n";
+                    [identity.i]\ntenant = \"t.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"/x\"\n";
         let config = Config::parse(text, Path::new("x")).unwrap().config;
         let pseudonyms = Pseudonyms::new(Some(Arc::new(KeyedHash::new().unwrap())), &config);
         for login in

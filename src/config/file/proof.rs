@@ -6,6 +6,7 @@ mod admin;
 mod application;
 mod certificate;
 mod endpoint;
+mod exposure;
 mod identity;
 mod limits;
 mod listener;
@@ -69,6 +70,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
         identities,
     };
     proof.warn_of_unused(&config);
+    proof.warn_of_exposure(&config);
     credential::resolve(&mut config);
     sort_by_line(&mut proof.problems);
     sort_by_line(&mut proof.warnings);

@@ -249,7 +249,9 @@ impl Mailbox {
     /// Adds advice to a refusal. The device's password was right, so the operator has to act.
     pub(in crate::proxy) fn explain(&self, failure: Failure) -> Failure {
         let advice = match failure.kind {
-            Kind::LoginRefused | Kind::NotAuthorized => self.advice(),
+            // A server says no more than this about an address that it does not know.
+            Kind::LoginRefused => format!("is the address right? If so: {}", self.advice()),
+            Kind::NotAuthorized => self.advice().to_owned(),
             _ => return failure,
         };
         let kind = if failure.kind == Kind::LoginRefused && self.has_only_just_been_refused() {

@@ -39,7 +39,9 @@ impl<N: Network> Connection<'_, '_, N> {
                 self.connect(stream, server, credentials, Terms::pass_through(server.protocol()));
             }
             Backend::Observe => {
-                let detail = "observe = true on this listener; remove that to let devices in";
+                let name = &self.service.listener.name;
+                let detail =
+                    format!("listener {name} only observes; remove observe = true from it, and run packetboat reload");
                 return Err(Failure::new(Kind::Observed, detail));
             }
             Backend::Translate(translation) => {

@@ -12,7 +12,7 @@ use super::inherited::InheritedSockets;
 use super::worker;
 use crate::config::{Config, Listener};
 use crate::mode::Mode;
-use crate::transport::host::{self, Program};
+use crate::transport::ports::{self, Program};
 use crate::transport::{adopt, listen};
 
 /// An address of a listener, with its sockets.
@@ -120,7 +120,9 @@ impl Binder<'_> {
                 Ok(None)
             }
             // `check` may run beside the proxy whose file it checks.
-            Err(error) if self.mode == Mode::DryRun && is_beside_own(&error, address) => Ok(None),
+            Err(error) if self.mode == Mode::DryRun && is_beside_own(&error, address) => {
+                Ok(Some(BoundAddress { key, address, sockets: Vec::new() }))
+            }
             Err(source) => {
                 let advice = why_not_bound(&source, address, self.inherited);
                 Err(BindError::Refused { address, advice, source })
@@ -162,15 +164,16 @@ fn is_without_ipv6(error: &io::Error, address: SocketAddr) -> bool {
         && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Returns whether packetboat, or systemd for it, holds the address, or a program that this user may not see.
+/// Returns whether the service would get the address: packetboat, or systemd for it, holds it, or a program that this
+/// user may not see; or the service has the capability for a low port.
 pub fn is_beside_own(error: &io::Error, address: SocketAddr) -> bool {
     let is_low = error.kind() == io::ErrorKind::PermissionDenied && address.port() < PRIVILEGED;
     if !is_low && error.kind() != io::ErrorKind::AddrInUse {
         return false;
     }
-    match host::listening_program(address) {
+    match ports::listening_program(address) {
         Some(holder) => [OWN_NAME, "systemd"].contains(&holder.name.as_str()),
-        None => host::is_listened_on(address),
+        None => ports::is_listened_on(address) || (is_low && ports::opens_low_ports()),
     }
 }
 
@@ -181,7 +184,7 @@ pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &Inherit
     if let Some(why) = inherited.advice_on_other_addresses(address).filter(|_| is_of_rights) {
         return why;
     }
-    let holder = || match host::listening_program(address) {
+    let holder = || match ports::listening_program(address) {
         Some(Program { id, .. }) if id == std::process::id() => {
             "packetboat itself uses the port for another purpose: reload without that one first, or restart".to_owned()
         }
@@ -191,7 +194,7 @@ pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &Inherit
     match error.kind() {
         io::ErrorKind::AddrInUse => holder(),
         // Without the permission for a low port, the kernel does not report that the port is in use.
-        io::ErrorKind::PermissionDenied if host::is_listened_on(address) => holder(),
+        io::ErrorKind::PermissionDenied if ports::is_listened_on(address) => holder(),
         io::ErrorKind::PermissionDenied => {
             let socket = UNITS.iter().find(|(of, _)| *of == port).map_or("a socket unit", |(_, unit)| unit);
             format!(

@@ -1,6 +1,9 @@
 //! Pseudonyms stand for sources, logins and mailboxes: the log distinguishes them, and names nobody.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::config::Config;
 use crate::crypto::KeyedHash;
@@ -8,7 +11,8 @@ use crate::crypto::KeyedHash;
 /// Names for sources, logins and mailboxes, the same ones until the process ends.
 pub(super) struct Pseudonyms {
     pub(super) hash: Option<Arc<KeyedHash>>,
-    /// Logins and mailboxes of the configuration in lower case, longest first: they stand in messages, too.
+    /// Logins, mailboxes and single addresses of the configuration in lower case, longest first: they stand in messages,
+    /// too.
     known: Vec<String>,
 }
 
@@ -16,6 +20,7 @@ impl Pseudonyms {
     pub(super) fn new(hash: Option<Arc<KeyedHash>>, config: &Config) -> Self {
         let mut known: Vec<String> = config.devices.iter().flat_map(|device| device.logins.iter().cloned()).collect();
         known.extend(config.accounts.values().flat_map(|account| [&account.mailbox, &account.user]).cloned());
+        known.extend(single_addresses(config));
         known.iter_mut().for_each(|name| name.make_ascii_lowercase());
         Self::sort(&mut known);
         Self { hash, known }
@@ -48,7 +53,7 @@ impl Pseudonyms {
     /// repeats a login that a stranger sends.
     pub(super) fn apply(&self, text: &mut String, addresses: &[String]) {
         let addresses = addresses.iter().map(|address| (address, true));
-        let known = self.known.iter().map(|name| (name, name.contains('@')));
+        let known = self.known.iter().map(|name| (name, name.contains('@') || name.parse::<IpAddr>().is_ok()));
         for (value, is_anywhere) in addresses.chain(known).filter(|(value, _)| value.len() > 1) {
             let is_meant = |before: &str| is_anywhere || DEVICE.iter().any(|words| before.ends_with(words));
             if let Some(hidden) = replaced(text, value, &self.of(value), is_meant) {
@@ -56,6 +61,16 @@ impl Pseudonyms {
             }
         }
     }
+}
+
+/// The addresses that stand in lists of networks as one device each: advice about such a list repeats them.
+fn single_addresses(config: &Config) -> impl Iterator<Item = String> {
+    let of_listeners = config.listeners.iter().map(|listener| &listener.allowed_networks);
+    let of_devices = config.devices.iter().filter_map(|device| device.networks.as_ref());
+    let networks = of_listeners.chain(of_devices).flat_map(|networks| &networks.0);
+    let is_single =
+        |network: &&IpNet| network.prefix_len() == network.max_prefix_len() && !network.addr().is_loopback();
+    networks.filter(is_single).map(|network| network.addr().to_string())
 }
 
 /// The text with a value replaced where it is a whole word and `is_meant` accepts the lower-case text before it; none
@@ -82,6 +97,7 @@ const DEVICE: [&str; 2] = ["device.", "device \""];
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::path::Path;
 
     /// Otherwise it would stand in the log as it is: a device's name is replaced only where one of these words is
@@ -110,5 +126,18 @@ mod tests {
             }
         }
         assert!(found > 5, "{found}");
+    }
+
+    /// Advice about a list of networks repeats it, and some of them are one device each.
+    #[test]
+    fn single_addresses_of_the_configuration_are_nobodys_names() {
+        let text = "[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:1143\"]\nobserve = true\n\
+                    allowed_networks = [\"198.51.100.7\", \"10.0.0.0/8\", \"::1/128\"]\n";
+        let config = Config::parse(text, Path::new("x")).unwrap().config;
+        let pseudonyms = Pseudonyms::new(KeyedHash::new().ok().map(Arc::new), &config);
+        let mut line = "write [\"198.51.100.7/32\", \"10.0.0.0/8\", \"::1/128\", \"192.0.2.7/32\"]".to_owned();
+        pseudonyms.apply(&mut line, &["192.0.2.7".to_owned()]);
+        let (one, other) = (pseudonyms.of("198.51.100.7"), pseudonyms.of("192.0.2.7"));
+        assert_eq!(line, format!("write [\"{one}/32\", \"10.0.0.0/8\", \"::1/128\", \"{other}/32\"]"));
     }
 }

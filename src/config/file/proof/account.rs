@@ -201,14 +201,14 @@ impl Proof<'_> {
             self.problem(Some(span.clone()), "device.account", message);
         }
         let account = self.reference("device.account", raw.account, accounts.iter(), only)?;
-        let networks_span = raw.networks.as_ref().map(Spanned::span);
         let networks = raw.networks.map(|written| {
+            if written.get_ref().is_empty() {
+                let message = "allows nobody; name a network, or remove the key";
+                self.problem(Some(written.span()), "device.networks", message);
+            }
             let each = written.into_inner().into_iter();
             Networks(each.filter_map(|one| self.network("device.networks", one)).collect())
         });
-        if networks.as_ref().is_some_and(|networks| networks.0.is_empty()) {
-            self.problem(networks_span, "device.networks", "allows nobody; name a network, or remove the key");
-        }
         let description = raw.description.and_then(|written| {
             if written.get_ref().len() > LONGEST_LOGIN || written.get_ref().contains(char::is_control) {
                 let message = format!("has up to {LONGEST_LOGIN} characters, and no control characters");

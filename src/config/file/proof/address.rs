@@ -30,20 +30,21 @@ impl Proof<'_> {
         addresses
     }
 
+    /// A network, or one address, which stands for a network of its own.
     pub(super) fn network(&mut self, key: &str, written: Spanned<String>) -> Option<IpNet> {
         let text = written.get_ref().trim();
-        let message = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
-            (Ok(IpNet::V6(network)), _) if network.addr().to_ipv4_mapped().is_some() => {
+        let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let message = match parsed {
+            Ok(IpNet::V6(network)) if network.addr().to_ipv4_mapped().is_some() => {
                 "is IPv4 in the form of IPv6, which no device has here; write it as IPv4".to_owned()
             }
-            (Ok(network), _) if network.addr() != network.network() => format!(
+            Ok(network) if network.addr() != network.network() => format!(
                 "is an address and a network; write \"{}\" for the network, \"{}\" for the address",
                 network.trunc(),
                 IpNet::from(network.addr())
             ),
-            (Ok(network), _) => return Some(network),
-            (Err(_), Ok(address)) => format!("lacks its length; write \"{}\"", IpNet::from(address)),
-            (Err(_), Err(_)) => "is no network; write it as \"192.168.1.0/24\" or \"fd00::/8\"".to_owned(),
+            Ok(network) => return Some(network),
+            Err(_) => "is no network; write it as \"192.168.1.0/24\" or \"fd00::/8\"".to_owned(),
         };
         self.problem(Some(written.span()), key, &message);
         None

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::Proof;
-use super::identity::{GrantKind, Provider};
+use super::identity::{GrantKind, Issuer, Provider};
 use crate::config::file::{IdentitySection, Written};
 use crate::config::{Cloud, normalize, url};
 use crate::protocol::{Actor, Protocol};
@@ -65,18 +65,12 @@ impl Proof<'_> {
         tenant
     }
 
-    pub(super) fn client_id(
-        &mut self,
-        name: &str,
-        section: &Range<usize>,
-        kind: GrantKind,
-        written: Written<String>,
-    ) -> String {
-        let key = format!("identity.{name}.client_id");
+    pub(super) fn client_id(&mut self, issuer: &Issuer<'_>, written: Written<String>) -> String {
+        let key = format!("identity.{}.client_id", issuer.name);
         let Some(written) = written else {
-            if kind != GrantKind::ManagedIdentity {
+            if issuer.kind != GrantKind::ManagedIdentity {
                 self.problem(
-                    Some(section.clone()),
+                    Some(issuer.section.clone()),
                     &key,
                     "is missing; it is the \"Application (client) ID\" of the app registration",
                 );
@@ -86,10 +80,23 @@ impl Proof<'_> {
         self.note(&key, &written.span());
         let id = normalize::id(written.get_ref());
         let is_name = id.is_empty() || id.contains(|c: char| c.is_whitespace() || "{}<>\"'".contains(c));
+        let is_guid = normalize::is_guid(id);
         if is_name || id.contains("://") {
             let message = "is the \"Application (client) ID\" of the app registration, without spaces; neither its \
                            name nor its URI";
             self.problem(Some(written.span()), &key, message);
+        } else if issuer.is_microsoft && !is_guid {
+            // Not quoted: it may be the secret.
+            let message = "is not the \"Application (client) ID\" of an app registration, which has 8-4-4-4-12 \
+                           hexadecimal digits; copy it from the app registration's Overview";
+            self.problem(Some(written.span()), &key, message);
+        } else if is_guid && id.eq_ignore_ascii_case(issuer.tenant) {
+            let message = "is the directory's id; write the \"Application (client) ID\" of the app registration";
+            self.problem(Some(written.span()), &key, message);
+        } else if is_guid && id.bytes().all(|octet| matches!(octet, b'0' | b'-')) {
+            let message = "stands for the id that is still missing: write the \"Application (client) ID\" of the app \
+                           registration";
+            self.warn(Some(written.span()), &key, message);
         }
         id.to_owned()
     }

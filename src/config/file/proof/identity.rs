@@ -30,6 +30,18 @@ pub(super) struct Provider {
     pub(super) kind: GrantKind,
 }
 
+/// The issuer of an identity's tokens, as far as the application's id depends on it.
+pub(super) struct Issuer<'a> {
+    /// The identity's name and section.
+    pub(super) name: &'a str,
+    pub(super) section: &'a Range<usize>,
+    pub(super) kind: GrantKind,
+    /// The directory; may be empty.
+    pub(super) tenant: &'a str,
+    /// The tokens come from a cloud of Microsoft's, where ids are GUIDs.
+    pub(super) is_microsoft: bool,
+}
+
 const GRANTS: &[(&str, GrantKind)] = &[
     ("client-credentials", GrantKind::ClientCredentials),
     ("authorization-code", GrantKind::AuthorizationCode),
@@ -64,11 +76,6 @@ impl Proof<'_> {
         self.warn_of_grant(&key("grant"), cloud, kind, grant_span);
         let provider = Provider { cloud, kind };
         let tenant = self.directory(name, &section, provider, &mut raw);
-        let client_id = self.client_id(name, &section, kind, raw.client_id.take());
-        if client_id.eq_ignore_ascii_case(&tenant) && normalize::is_guid(&tenant) {
-            let message = "is the directory's id; write the \"Application (client) ID\" of the app registration";
-            self.problem(Some(section.clone()), &key("client_id"), message);
-        }
         let authority = raw
             .authority
             .take()
@@ -85,7 +92,10 @@ impl Proof<'_> {
         let device_endpoint = endpoint(self, "device_endpoint", raw.device_endpoint.take(), device);
         let from_cloud = url::host(&token_endpoint).is_some_and(|host| url::is_one_of(host, cloud.token_hosts()));
         let tokens_are_of_cloud = from_cloud || cloud_is_written || kind == GrantKind::ManagedIdentity;
-        let scope = self.scope(name, cloud.is_microsoft() && tokens_are_of_cloud, provider, &mut raw);
+        let is_microsoft = cloud.is_microsoft() && tokens_are_of_cloud;
+        let issuer = Issuer { name, section: &section, kind, tenant: &tenant, is_microsoft };
+        let client_id = self.client_id(&issuer, raw.client_id.take());
+        let scope = self.scope(name, is_microsoft, provider, &mut raw);
         let roots = self.roots(&key("roots"), raw.roots.take());
         let grant = self.grant(name, &section, provider, &mut raw);
         Some(Identity {

@@ -200,12 +200,12 @@ impl Proof<'_> {
     /// otherwise.
     fn allowed_networks(&mut self, written: Written<Vec<Spanned<String>>>, is_weak: bool) -> Networks {
         const KEY: &str = "listener.allowed_networks";
-        let parsed = |networks: &[&str]| Networks(networks.iter().filter_map(|one| one.parse().ok()).collect());
-        let Some(written) = written else { return parsed(if is_weak { PRIVATE } else { EVERYWHERE }) };
-        let span = written.span();
+        let Some(written) = written else {
+            return if is_weak { Networks::private() } else { Networks::everywhere() };
+        };
+        let (span, is_empty) = (written.span(), written.get_ref().is_empty());
         let networks = Networks(written.into_inner().into_iter().filter_map(|one| self.network(KEY, one)).collect());
-        if networks.0.is_empty() {
-            // The list is empty, or each of its networks is a problem already.
+        if is_empty {
             self.problem(Some(span), KEY, "allows nobody; name a network, or remove the key");
         } else if is_weak && networks.are_public() {
             let message = "opens weak TLS, or none, to the whole world; name the devices' networks";
@@ -328,16 +328,3 @@ fn default_listeners() -> Vec<Spanned<ListenerSection>> {
     };
     Protocol::ALL.into_iter().flat_map(DefaultListener::of).map(section).collect()
 }
-
-/// Loopback, RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6.
-const PRIVATE: &[&str] = &[
-    "127.0.0.0/8",
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "169.254.0.0/16",
-    "::1/128",
-    "fc00::/7",
-    "fe80::/10",
-];
-const EVERYWHERE: &[&str] = &["0.0.0.0/0", "::/0"];
