@@ -74,7 +74,7 @@ fn a_slow_device_gets_in_where_tls_is_usual() {
     for (listener, port, setting) in [
         ("imap", 993, "encryption \\\"SSL/TLS\\\","),
         ("pop3", 995, "encryption \\\"SSL/TLS\\\","),
-        ("pop3", 110, "encryption \\\"SSL/TLS\\\" or \\\"STARTTLS\\\","),
+        ("pop3", 110, "encryption \\\"SSL/TLS\\\" or \\\"STLS\\\","),
     ] {
         let said = proxy.log.all();
         let told =

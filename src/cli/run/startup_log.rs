@@ -1,6 +1,6 @@
 //! The first log lines say where packetboat listens, which certificates it shows, and what to type into a device.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use tracing::{debug, info, warn};
@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 use crate::admin;
 use crate::config::{CertificateSource, Config, Entry, Listener, Logins, Proven};
 use crate::confinement::{self, Confinement};
+use crate::protocol::Protocol;
 use crate::proxy::{self, PreparedService, ProcessState};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
@@ -69,7 +70,8 @@ pub(super) fn log_services(proven: &Proven, services: &[PreparedService]) {
 
 fn log_listener(config: &Config, service: &PreparedService) {
     let listener = service.listener();
-    for address in service.addresses() {
+    let addresses = service.addresses();
+    for address in &addresses {
         info!(
             listener = listener.name,
             "listening on {address} for {} ({}), {}",
@@ -77,18 +79,9 @@ fn log_listener(config: &Config, service: &PreparedService) {
             listener.tls_in_words(),
             destination(config, listener),
         );
-        let server = if address.ip().is_unspecified() { reached_at(address) } else { address.ip().to_string() };
-        info!(
-            listener = listener.name,
-            "in the device: {} server {server}, port {}, encryption {}, {}",
-            listener.protocol.name(),
-            address.port(),
-            device_setting(listener.entry_at(address.port())),
-            match listener.logins {
-                Logins::Translate => "user name and password of a [[device]]",
-                Logins::PassThrough(_) | Logins::Observe => "user name and password as before",
-            },
-        );
+    }
+    if let Some(settings) = device_settings(listener, &addresses, &host::addresses()) {
+        info!(listener = listener.name, "{settings}");
     }
     if listener.allow_plaintext {
         warn!(
@@ -124,18 +117,53 @@ fn log_certificate(name: &str, path: &Path) {
     }
 }
 
-/// An address of this computer, of the same family as the listening address.
-fn reached_at(listening: SocketAddr) -> String {
-    let own = host::addresses().into_iter().find(|address| address.is_ipv6() == listening.is_ipv6());
-    own.map_or_else(|| "this computer".to_owned(), |address| address.to_string())
+/// What to type into a device for a listener: one server address, IPv4 rather than IPv6, with each of its ports.
+fn device_settings(listener: &Listener, listening: &[SocketAddr], own: &[IpAddr]) -> Option<String> {
+    let reached = |address: &SocketAddr| {
+        if !address.ip().is_unspecified() {
+            return Some(address.ip());
+        }
+        own.iter().copied().find(|own| own.is_ipv6() == address.is_ipv6() && is_of_network(*own))
+    };
+    let reachable: Vec<(IpAddr, u16)> =
+        listening.iter().filter_map(|address| Some((reached(address)?, address.port()))).collect();
+    let (server, reader) =
+        match reachable.iter().filter(|(ip, _)| is_of_network(*ip)).min_by_key(|(ip, _)| ip.is_ipv6()) {
+            Some((ip, _)) => (*ip, "the device"),
+            // Tests and programs on this computer.
+            None => (reachable.first()?.0, "a program on this computer"),
+        };
+    let ports: Vec<String> = reachable
+        .iter()
+        .filter(|(ip, _)| *ip == server)
+        .map(|(_, port)| {
+            let encryption = device_setting(listener.entry_at(*port), listener.protocol);
+            format!("port {port}, encryption {encryption}")
+        })
+        .collect();
+    let login = match listener.logins {
+        Logins::Translate => "user name and password of a [[device]]",
+        Logins::PassThrough(_) | Logins::Observe => "user name and password as before",
+    };
+    Some(format!("in {reader}: {} server {server}, {}, {login}", listener.protocol.name(), ports.join(", or ")))
 }
 
-fn device_setting(entry: Entry) -> &'static str {
+/// Returns whether other computers can reach the address: it is neither loopback nor link-local.
+fn is_of_network(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !address.is_loopback() && !is_link_local
+}
+
+fn device_setting(entry: Entry, protocol: Protocol) -> String {
+    let command = protocol.starttls();
     match entry {
-        Entry::Implicit => "\"SSL/TLS\"",
-        Entry::StartTls => "\"STARTTLS\"",
-        Entry::Auto => "\"SSL/TLS\" or \"STARTTLS\"",
-        Entry::Plaintext => "\"none\"",
+        Entry::Implicit => "\"SSL/TLS\"".to_owned(),
+        Entry::StartTls => format!("\"{command}\""),
+        Entry::Auto => format!("\"SSL/TLS\" or \"{command}\""),
+        Entry::Plaintext => "\"none\"".to_owned(),
     }
 }
 
@@ -152,5 +180,54 @@ pub(super) fn log_unclaimed_sockets(common: &ProcessState, config: &Config) {
         warn!(
             "{address} was handed over by the service manager, and no listener has it: add it to one, or stop its unit"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(protocol: &str, listen: &[&str], own: &[&str]) -> Option<String> {
+        let text = format!(
+            "[[listener]]\nprotocol = \"{protocol}\"\nlisten = {listen:?}\nobserve = true\ndetect_delay = \"1s\"\n"
+        );
+        let config = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config;
+        let own: Vec<IpAddr> = own.iter().map(|one| one.parse().unwrap()).collect();
+        let listener = config.listeners.first()?;
+        device_settings(listener, &listener.listen, &own)
+    }
+
+    const OWN: [&str; 5] = ["192.168.1.5", "2001:db8::5", "169.254.7.7", "127.0.0.1", "::1"];
+
+    #[test]
+    fn one_line_names_an_address_that_devices_reach() {
+        for (protocol, listen, expected) in [
+            (
+                "imap",
+                &["0.0.0.0:143", "[::]:143"][..],
+                "the device: IMAP server 192.168.1.5, port 143, encryption \"SSL/TLS\" or \"STARTTLS\",",
+            ),
+            (
+                "pop3",
+                &["[::]:110"],
+                "the device: POP3 server 2001:db8::5, port 110, encryption \"SSL/TLS\" or \"STLS\",",
+            ),
+            (
+                "pop3",
+                &["0.0.0.0:110", "0.0.0.0:995"],
+                "the device: POP3 server 192.168.1.5, port 110, encryption \"SSL/TLS\" or \"STLS\", or port 995, encryption \"SSL/TLS\",",
+            ),
+            (
+                "imap",
+                &["127.0.0.1:143", "192.168.1.5:1143"],
+                "the device: IMAP server 192.168.1.5, port 1143, encryption",
+            ),
+            ("imap", &["127.0.0.1:143"], "a program on this computer: IMAP server 127.0.0.1, port 143, encryption"),
+        ] {
+            let line = settings(protocol, listen, &OWN).unwrap();
+            assert!(line.starts_with(&format!("in {expected}")), "{line}");
+            assert!(!line.contains("::1,") && !line.contains("169.254"), "{line}");
+        }
+        assert_eq!(settings("imap", &["0.0.0.0:143"], &["127.0.0.1", "169.254.7.7"]), None);
     }
 }
