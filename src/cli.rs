@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, one file each, and the exit codes of sysexits.h.
 
 mod account;
+mod as_service;
 mod certificate;
 mod check;
 mod control_client;
@@ -11,6 +12,7 @@ mod devices;
 mod edit;
 mod error;
 mod generate;
+mod handover;
 mod health;
 mod init;
 mod login;
@@ -20,12 +22,11 @@ mod password;
 mod reload;
 mod run;
 mod run_files;
+mod service_user;
 mod setup;
 
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -33,10 +34,13 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Environment, Problem, Proven};
 use crate::confinement;
+use crate::state;
 use crate::text;
 use crate::transport::downstream;
+use as_service::run_as_service;
 use error::{CommandError, Exit};
 use output::print_error;
+use service_user::is_service_user;
 
 /// Let old printers, scanners and other devices read mail from Exchange Online
 ///
@@ -99,16 +103,13 @@ enum Command {
     /// Check the configuration for mistakes; start nothing
     ///
     /// Reads the whole file, loads every certificate and key, and tries to open every address that a listener names.
-    /// Prints one line for each mistake: file, line number, key, and the correction.
+    /// Prints one line for each mistake: file, line number, key, and the correction. If root runs it, checks as the
+    /// service's user: the owner of the state directory, with the files of /etc/packetboat/credentials.
     Check {
         #[command(flatten)]
         file: ConfigFile,
-        /// Also fetch a token for each account, and log in to its mailbox by each protocol that a listener offers
-        ///
-        /// Prints one line for each result, with advice. Never prints a token. Stores a new refresh token if the token
-        /// endpoint sends one.
-        #[arg(long)]
-        online: bool,
+        #[command(flatten)]
+        arguments: check::Arguments,
     },
     /// Generate a password for a device, and the hash for the configuration
     Password {
@@ -241,7 +242,7 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            return output::print_usage(error).map_or_else(|error| error.code().into(), |()| ExitCode::SUCCESS);
+            return output::print_usage(error).map_or_else(|error| error.code(), |()| ExitCode::SUCCESS);
         }
     };
     let result = match arguments.command {
@@ -250,12 +251,8 @@ pub fn main() -> ExitCode {
         Command::Health { file, arguments } => health::health(&file, &arguments),
         Command::Devices { file, arguments } => devices::devices(&file, &arguments),
         Command::Generate { what } => generate::generate(&what),
-        Command::Check { file, online } => file.load().and_then(|proven| {
-            if online {
-                become_owner(&proven.config.state_directory)?;
-            }
-            check::check(&file.config, &proven)?;
-            if online { online::check(&file.config, &proven) } else { Ok(()) }
+        Command::Check { file, arguments } => file.load().and_then(|proven| {
+            if run_as_service(&proven.config)? { Ok(()) } else { check::check(&file.config, &proven, &arguments) }
         }),
         Command::Init { file, arguments } => init::init(&file, &arguments),
         Command::Device { file, action } => device::act(&file, action),
@@ -263,8 +260,7 @@ pub fn main() -> ExitCode {
         Command::Demo { arguments } => demo::demo(&arguments),
         Command::Password { arguments } => password::make(&arguments),
         Command::Login { file, arguments } => file.load().and_then(|proven| {
-            become_owner(&proven.config.state_directory)?;
-            login::login(&proven, &arguments)
+            if run_as_service(&proven.config)? { Ok(()) } else { login::login(&proven, &arguments) }
         }),
         Command::Setup { file, arguments } => file.load().and_then(|proven| setup::setup(&proven.config, &arguments)),
         Command::Certificate { file, action } => {
@@ -275,7 +271,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(error.to_string());
-            error.code().into()
+            error.code()
         }
     }
 }
@@ -291,11 +287,21 @@ impl ConfigFile {
 
     /// Reads the configuration; the caller reports the problems.
     fn read(&self) -> Result<Proven, Vec<Problem>> {
+        self.read_for(&self.state_directories())
+    }
+
+    /// The same for a service with one of these state directories.
+    fn read_for(&self, state_directories: &[PathBuf]) -> Result<Proven, Vec<Problem>> {
         let unreadable = |error: std::io::Error| Problem {
             file: self.config.clone(),
             line: None,
             key: String::new(),
             message: match error.kind() {
+                ErrorKind::PermissionDenied if is_service_user(state_directories) => {
+                    let why = state::missing_rights(&self.config).or_else(|| state::denial_of(&self.config, &error));
+                    let user = state::user_name(rustix::process::geteuid().as_raw());
+                    format!("the service's user {user} cannot read it: {}", why.unwrap_or_else(|| error.to_string()))
+                }
                 ErrorKind::PermissionDenied => "may not be read by this user: run this as root (sudo)".to_owned(),
                 _ => format!("cannot be read: {error}; name the file with --config"),
             },
@@ -310,31 +316,6 @@ impl ConfigFile {
         }
         Ok(proven)
     }
-}
-
-/// Root goes on as the user that the state directory belongs to: what it would make there for itself the service could
-/// not use, and what the service's user has laid there root must not follow. Begins the program anew as that user.
-fn become_owner(state_directory: &Path) -> Result<(), CommandError> {
-    let Some(owner) = foreign_owner(state_directory) else { return Ok(()) };
-    let error = as_owner(owner).args(std::env::args_os().skip(1)).exec();
-    Err(Exit::OsError.because(format_args!(
-        "cannot go on as user {}, whom {} belongs to: {error}; run this as that user",
-        owner.0,
-        state_directory.display()
-    )))
-}
-
-/// User and group that a directory belongs to, where this is root, and the directory is not.
-fn foreign_owner(directory: &Path) -> Option<(u32, u32)> {
-    let metadata = std::fs::metadata(directory).ok()?;
-    (rustix::process::geteuid().is_root() && metadata.uid() != 0).then(|| (metadata.uid(), metadata.gid()))
-}
-
-/// This program as that user, without arguments yet.
-fn as_owner((user, group): (u32, u32)) -> std::process::Command {
-    let mut command = std::process::Command::new("/proc/self/exe");
-    command.uid(user).gid(group);
-    command
 }
 
 /// The event loop of a command, on the command's own thread: a thread more could not be confined.

@@ -3,6 +3,7 @@
 mod denial;
 mod error;
 mod lock;
+mod names;
 mod read;
 mod rights;
 mod save_status;
@@ -21,9 +22,10 @@ pub use denial::{NAME_RESOLUTION, confined, denial, denial_of, name_resolution_d
 pub use error::Error;
 use error::Operation;
 pub use lock::{Hold, hold, lock};
+pub use names::{group_name, group_number, groups_of, user_name};
 pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to, shown};
 use rights::is_ours_alone;
-pub use rights::{of_another_than_root, open_to_others, why_not_ours};
+pub use rights::{missing_rights, of_another_than_root, open_to_others, why_not_ours};
 pub use save_status::{SaveChange, SaveStatus};
 pub use write::{Access, sweep, write, write_like, write_new};
 

@@ -7,9 +7,10 @@ use std::process::Stdio;
 
 use clap::Subcommand;
 
+use super::ConfigFile;
 use super::error::{CommandError, Exit, unavailable};
 use super::output::{print, print_der};
-use super::{ConfigFile, as_owner, become_owner, foreign_owner};
+use super::service_user::{ServiceUser, as_owner, become_owner};
 use crate::config::{CertificateSource, Config};
 use crate::mode::Mode;
 use crate::state::{self, Access};
@@ -41,14 +42,14 @@ pub(super) enum Action {
 /// Does what was asked. Where the state directory belongs to another user, root does it as that user.
 pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result<(), CommandError> {
     if let (Action::Export { der, output: Some(output) }, Some(owner)) =
-        (action, foreign_owner(&config.state_directory))
+        (action, ServiceUser::of(&config.state_directory))
     {
         // The file is root's, and the CA is the owner's.
-        return write_file(output, &export_as(owner, file, *der)?);
+        return write_file(output, &export_as(&owner, file, *der)?);
     }
     // The operator's own keys may be root's alone; then root reads what it shows, and makes nothing.
     let has_own_files = config.certificates.values().any(|one| !matches!(one.source, CertificateSource::Made { .. }));
-    if matches!(action, Action::Show) && has_own_files && foreign_owner(&config.state_directory).is_some() {
+    if matches!(action, Action::Show) && has_own_files && ServiceUser::of(&config.state_directory).is_some() {
         return print(show(config, Mode::DryRun)?);
     }
     become_owner(&config.state_directory)?;
@@ -110,14 +111,14 @@ fn authority(config: &Config, der: bool) -> Result<Vec<u8>, CommandError> {
 }
 
 /// Exports the CA's certificate as the owner of the state directory; its output is used only if it is a certificate.
-fn export_as(owner: (u32, u32), file: &ConfigFile, der: bool) -> Result<Vec<u8>, CommandError> {
+fn export_as(owner: &ServiceUser, file: &ConfigFile, der: bool) -> Result<Vec<u8>, CommandError> {
     let mut command = as_owner(owner);
     command.args(["certificate", "export", "--config"]).arg(&file.config);
     command.args(file.state_directory.iter().flat_map(|one| [OsStr::new("--state-directory"), one.as_os_str()]));
     command.args(der.then_some("--der"));
     let exported = command.stderr(Stdio::inherit()).output();
-    let exported =
-        exported.map_err(|error| Exit::OsError.because(format_args!("cannot go on as user {}: {error}", owner.0)))?;
+    let exported = exported
+        .map_err(|error| Exit::OsError.because(format_args!("cannot go on as user {}: {error}", owner.user)))?;
     if !exported.status.success() {
         return Err(unavailable("the CA cannot be exported"));
     }

@@ -1,62 +1,131 @@
 //! `packetboat check` finds everything that would keep the proxy from starting, without starting it.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 
+use super::as_service::adopt_port_report;
 use super::error::{CommandError, Exit};
 use super::output::{diagnostics_error, print, print_error};
-use super::runtime;
+use super::{online, runtime};
 use crate::admin;
-use crate::config::{CertificateSource, Config, Proven};
+use crate::config::{CertificateSource, Config, Listener, Logins, Proven};
 use crate::diagnostic::Diagnostic;
 use crate::mode::Mode;
 use crate::proxy::{self, PreparedService, ProcessState};
 use crate::state;
 use crate::transport::downstream::certificate;
+use crate::transport::ports;
 
-/// Tries what the configuration names: certificates, keys, roots, addresses. The file itself has been read and proven.
-pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), CommandError> {
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Also fetch a token for each identity, and log in to each mailbox by the protocols that its devices use
+    ///
+    /// Prints one line for each identity, the accounts that fail, with advice, and the number of accounts that are
+    /// ready. Never prints a token. If the token endpoint sends a new refresh token, stores it.
+    #[arg(long)]
+    online: bool,
+    /// With --online: try this account alone, and print every step; may be repeated
+    #[arg(long = "account", value_name = "NAME", requires = "online")]
+    accounts: Vec<String>,
+}
+
+/// Tries what the configuration names: certificates, keys, roots, addresses, and its accounts where that is asked for. The
+/// file itself has been read and proven.
+pub(super) fn check(file: &Path, proven: &Proven, arguments: &Arguments) -> Result<(), CommandError> {
+    adopt_port_report();
+    if arguments.online {
+        online::are_known(&proven.config, &arguments.accounts)?;
+    }
     for warning in &proven.warnings {
         print_error(format_args!("warning: {warning}"));
     }
-    let runtime = runtime()?;
-    let _inside = runtime.enter();
-    match state::open_to_others(&proven.config.state_directory) {
-        Ok(remark) => remark.iter().for_each(|remark| print_error(format_args!("warning: {remark}"))),
-        Err(message) => return Err(diagnostics_error(proven, &[Diagnostic::new("state_directory", message)])),
-    }
-    let process = ProcessState::new(&proven.config).map_err(|error| Exit::OsError.because(error))?;
-    let prepared = proxy::open(&proven.config, Mode::DryRun, &process, None);
-    match (prepared, admin::bind(&proven.config.admin, Mode::DryRun, &process, None)) {
-        (Ok(prepared), Ok(_)) => {
-            for remark in proven.problems(&proxy::remarks(&proven.config)) {
-                print_error(format_args!("warning: {remark}"));
-            }
-            let mut text = format!("{}: no mistakes found\n", file.display());
-            write_listeners(&mut text, &prepared.services);
-            write_accounts(&mut text, &proven.config);
-            write_new_certificates(&mut text, &proven.config);
-            print(text)
-        }
-        (prepared, listeners) => {
-            let found: Vec<Diagnostic> = prepared.err().into_iter().chain(listeners.err()).flatten().collect();
-            Err(diagnostics_error(proven, &found))
-        }
-    }
+    let text = {
+        let runtime = runtime()?;
+        let _inside = runtime.enter();
+        offline(file, proven, arguments.online)?
+    };
+    print(text)?;
+    if arguments.online { online::check(file, proven, &arguments.accounts) } else { Ok(()) }
 }
 
-fn write_listeners(text: &mut String, services: &[PreparedService]) {
-    for one in services {
-        let listener = one.listener();
-        let addresses: Vec<String> = one.addresses().iter().map(ToString::to_string).collect();
-        let addresses = if addresses.is_empty() {
-            "its addresses (in use by the running packetboat: fine)".to_owned()
-        } else {
-            addresses.join(" ")
-        };
-        let (name, protocol, tls) = (&listener.name, listener.protocol.name(), listener.tls_in_words());
-        let _ = writeln!(text, "  {name}: {protocol} on {addresses}, {tls}");
+/// Opens everything, and describes it. What is to be tried online is described there.
+fn offline(file: &Path, proven: &Proven, is_online: bool) -> Result<String, CommandError> {
+    let config = &proven.config;
+    let mut found = Vec::new();
+    match state::open_to_others(&config.state_directory) {
+        Ok(remark) => remark.iter().for_each(|remark| print_error(format_args!("warning: {remark}"))),
+        Err(message) => found.push(Diagnostic::new("state_directory", message)),
     }
+    let process = ProcessState::new(config).map_err(|error| Exit::OsError.because(error))?;
+    let prepared = proxy::open(config, Mode::DryRun, &process, None);
+    let prepared = prepared.map_err(|diagnostics| found.extend(diagnostics));
+    if let Err(diagnostics) = admin::bind(&config.admin, Mode::DryRun, &process, None) {
+        found.extend(diagnostics);
+    }
+    let Some(prepared) = prepared.ok().filter(|_| found.is_empty()) else {
+        return Err(diagnostics_error(proven, &found));
+    };
+    for remark in proven.problems(&proxy::remarks(config)) {
+        print_error(format_args!("warning: {remark}"));
+    }
+    let mut text = format!("{}: no mistakes found\n", file.display());
+    for service in &prepared.services {
+        let _ = writeln!(text, "  {}", describe(config, service));
+    }
+    if !is_online {
+        write_accounts(&mut text, config);
+    }
+    write_new_certificates(&mut text, config);
+    Ok(text)
+}
+
+/// A listener in one line: protocol, addresses, TLS, and who gets in.
+fn describe(config: &Config, service: &PreparedService) -> String {
+    let listener = service.listener();
+    let (name, protocol, tls) = (&listener.name, listener.protocol.name(), listener.tls_in_words());
+    format!("{name}: {protocol} on {}. {tls}. {}.", addresses(service), reach(config, listener))
+}
+
+/// The addresses, with the holder of those that are open already.
+fn addresses(service: &PreparedService) -> String {
+    let open_by = |address: &SocketAddr| {
+        if !service.is_open_already(*address) || !ports::is_listened_on(*address) {
+            return "";
+        }
+        let by_systemd = ports::listening_program(*address).is_some_and(|program| program.name == "systemd");
+        if by_systemd { " (opened by systemd: fine)" } else { " (in use by the running packetboat: fine)" }
+    };
+    let all = service.addresses();
+    let mut text = String::new();
+    for (index, address) in all.iter().enumerate() {
+        let is_last_of_same = all.get(index + 1).is_none_or(|next| open_by(next) != open_by(address));
+        let _ = write!(text, "{}{address}", if index == 0 { "" } else { ", " });
+        text.push_str(if is_last_of_same { open_by(address) } else { "" });
+    }
+    if text.is_empty() { "no address of this computer".to_owned() } else { text }
+}
+
+/// The devices that a listener serves, and the networks that it serves them from.
+fn reach(config: &Config, listener: &Listener) -> String {
+    let networks = listener.allowed_networks.in_words();
+    let mut text = match &listener.logins {
+        Logins::Observe => format!("Observes {networks}: nobody is let in"),
+        Logins::PassThrough(upstream) => format!("Passes logins from {networks} to {upstream}"),
+        Logins::Translate => {
+            let devices = config.devices.iter().filter(|device| listener.lets_in(device)).count();
+            let devices = if devices == 1 { "1 device".to_owned() } else { format!("{devices} devices") };
+            format!("Serves {devices} from {networks}")
+        }
+    };
+    let ancient = listener.tls.ancient_parts();
+    if !ancient.is_empty() {
+        let _ = write!(text, "; ancient: accepts {}", ancient.join(", "));
+    }
+    if listener.allow_plaintext {
+        text.push_str("; accepts logins without TLS");
+    }
+    text
 }
 
 fn write_accounts(text: &mut String, config: &Config) {

@@ -17,7 +17,7 @@ pub(super) enum Exit {
 /// A reason for which a command ends without success.
 #[derive(Debug)]
 pub(super) struct CommandError {
-    exit: Exit,
+    code: u8,
     /// The text that is still to be printed; empty where the log or the command itself has said it.
     message: String,
 }
@@ -25,7 +25,7 @@ pub(super) struct CommandError {
 impl Exit {
     /// The error that ends with this code, for a reason that is printed.
     pub(super) fn because(self, reason: impl Display) -> CommandError {
-        CommandError { exit: self, message: reason.to_string() }
+        CommandError { code: self as u8, message: reason.to_string() }
     }
 }
 
@@ -35,9 +35,14 @@ pub(super) fn unavailable(reason: impl Display) -> CommandError {
 }
 
 impl CommandError {
+    /// The error of a command that has run in another process, and has said why it failed.
+    pub(super) fn of_other_process(code: u8) -> Self {
+        Self { code, message: String::new() }
+    }
+
     /// The exit code.
-    pub(super) fn code(&self) -> Exit {
-        self.exit
+    pub(super) fn code(&self) -> ExitCode {
+        ExitCode::from(self.code)
     }
 }
 
@@ -52,12 +57,6 @@ impl std::error::Error for CommandError {}
 /// An error whose reason has been printed or logged.
 impl From<Exit> for CommandError {
     fn from(exit: Exit) -> Self {
-        Self { exit, message: String::new() }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
+        Self { code: exit as u8, message: String::new() }
     }
 }

@@ -1,36 +1,86 @@
-//! `packetboat check --online` gets a token for each account and logs in with it: one line each, with advice.
+//! `packetboat check --online` gets a token for each identity and logs in to each mailbox: it prints what fails, with advice,
+//! and how many accounts are ready.
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{CommandError, Exit};
 use super::output::{diagnostics_error, print, print_error};
-use crate::config::{Config, Identity, Proven};
+use crate::config::{Account, Config, Identity, Proven};
 use crate::confinement;
+use crate::failure::Failure;
 use crate::protocol::Protocol;
 use crate::proxy::LoginChecks;
 use crate::token::{AccessToken, Claims};
 use crate::transport::upstream::unresolved_localhost;
 
-pub(super) fn check(file: &Path, proven: &Proven) -> Result<(), CommandError> {
+/// The steps that are printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Those of accounts that fail.
+    Failures,
+    /// All of them.
+    Everything,
+}
+
+/// The accounts that are opened with one token, and that token.
+struct TokenCheck<'a> {
+    identity: &'a str,
+    /// The person who has signed in, with grants of a person.
+    person: Option<&'a str>,
+    accounts: Vec<(&'a str, &'a Account)>,
+    token: Result<Arc<AccessToken>, Failure>,
+}
+
+/// Checks that the configuration has these accounts.
+///
+/// # Errors
+/// One is not there.
+pub(super) fn are_known(config: &Config, accounts: &[String]) -> Result<(), CommandError> {
+    let Some(unknown) = accounts.iter().find(|name| !config.accounts.contains_key(*name)) else { return Ok(()) };
+    let known: Vec<&str> = config.accounts.keys().map(String::as_str).collect();
+    Err(Exit::Usage.because(format_args!("there is no account \"{unknown}\"; known are {}", known.join(", "))))
+}
+
+/// Tries these accounts, or all where none is named.
+pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String]) -> Result<(), CommandError> {
     let config = &proven.config;
     confine(file, config);
     let runtime = super::runtime()?;
+    let (detail, wanted): (Detail, Vec<&str>) = if accounts.is_empty() {
+        (Detail::Failures, config.accounts.keys().map(String::as_str).collect())
+    } else {
+        let is_wanted = |name: &&str| accounts.iter().any(|one| one == name);
+        (Detail::Everything, config.accounts.keys().map(String::as_str).filter(is_wanted).collect())
+    };
     runtime.block_on(async {
         if let Some(why) = unresolved_localhost().await {
             print_error(format_args!("warning: {why}"));
         }
-        let trials = LoginChecks::new(config).map_err(|diagnostics| diagnostics_error(proven, &diagnostics))?;
-        if config.accounts.is_empty() {
-            print("no account to try\n")?;
+        let checks = LoginChecks::new(config).map_err(|diagnostics| diagnostics_error(proven, &diagnostics))?;
+        if wanted.is_empty() {
+            return print("no account to try\n");
         }
-        let mut all_well = true;
-        for name in config.accounts.keys() {
-            all_well &= try_account(config, &trials, name).await?;
+        let mut tokens: Vec<TokenCheck<'_>> = Vec::new();
+        for name in &wanted {
+            get_token(config, &checks, name, &mut tokens).await;
         }
-        trials.settle().await;
-        if all_well { Ok(()) } else { Err(Exit::Unavailable.into()) }
+        for check in &tokens {
+            print(token_line(check))?;
+        }
+        let mut failed: Vec<&str> = Vec::new();
+        for check in &tokens {
+            for (name, account) in &check.accounts {
+                if !try_account(config, &checks, (name, account), check, detail).await? {
+                    failed.push(name);
+                }
+            }
+        }
+        checks.settle().await;
+        print(sum(wanted.len(), &failed))?;
+        if failed.is_empty() { Ok(()) } else { Err(Exit::Unavailable.into()) }
     })
 }
 
@@ -48,46 +98,80 @@ fn confine(file: &Path, config: &Config) {
     }
 }
 
-async fn try_account(config: &Config, trials: &LoginChecks, name: &str) -> Result<bool, CommandError> {
-    let Some(account) = config.accounts.get(name) else { return Ok(false) };
-    print(format_args!("account {name}, {}\n", account.mailbox))?;
-    let identity = config.identities.get(&account.identity);
-    let token = match trials.token(name).await {
-        Ok(token) => {
-            print(format_args!("  token  ok: {}\n", describe(&token)))?;
-            token
-        }
-        Err(failure) => {
-            print(format_args!("  token  failed: {failure}\n"))?;
-            return Ok(false);
-        }
+/// Gets the token of an account, unless an account before it has the same one.
+async fn get_token<'a>(config: &'a Config, checks: &LoginChecks, name: &'a str, tokens: &mut Vec<TokenCheck<'a>>) {
+    let Some(account) = config.accounts.get(name) else { return };
+    let is_same = |other: &&mut TokenCheck<'_>| {
+        other.accounts.first().is_some_and(|(first, _)| checks.have_same_token(first, name))
     };
+    if let Some(same) = tokens.iter_mut().find(is_same) {
+        same.accounts.push((name, account));
+        return;
+    }
+    let identity = config.identities.get(&account.identity);
+    let person = identity.filter(|identity| identity.grant.is_of_a_person()).map(|_| account.user.as_str());
+    let token = checks.token(name).await;
+    tokens.push(TokenCheck { identity: &account.identity, person, accounts: vec![(name, account)], token });
+}
+
+fn token_line(check: &TokenCheck<'_>) -> String {
+    let person = check.person.map(|person| format!(", {person}")).unwrap_or_default();
+    let result = match &check.token {
+        Ok(token) => format!("ok: {}", describe(token)),
+        Err(failure) => format!("failed: {failure}"),
+    };
+    format!("identity {}{person}: token {result}\n", check.identity)
+}
+
+/// Logs in to one mailbox by the protocols of its devices. Returns whether all of them succeed.
+async fn try_account(
+    config: &Config,
+    checks: &LoginChecks,
+    (name, account): (&str, &Account),
+    check: &TokenCheck<'_>,
+    detail: Detail,
+) -> Result<bool, CommandError> {
+    let Ok(token) = &check.token else { return Ok(false) };
+    let identity = config.identities.get(&account.identity);
     let claims = token.claims();
+    let mut text = format!("account {name}, {}\n", account.mailbox);
     let mut all_well = true;
-    for protocol in config.token_protocols() {
+    for protocol in config.protocols_of(name) {
         let endpoint = config.upstreams.get(&account.upstream).map(|upstream| upstream.endpoint(protocol));
-        let place = endpoint.map(|one| format!("{} port {}", one.host, one.port)).unwrap_or_default();
-        let line = match trials.login(name, protocol).await {
-            Ok(facts) => format!(
-                "  {:<5}  ok: {place}, {} {}, certificate verified, logged in, mailbox opened",
-                protocol.name(),
-                facts.version,
-                facts.cipher
-            ),
+        let server = endpoint.map(|one| format!("{} port {}", one.host, one.port)).unwrap_or_default();
+        match checks.login(name, protocol).await {
+            Ok(facts) if detail == Detail::Everything => {
+                let (version, cipher) = (facts.version, facts.cipher);
+                let _ = writeln!(
+                    text,
+                    "  {:<5}  ok: {server}, {version} {cipher}, certificate verified, logged in, mailbox opened",
+                    protocol.name(),
+                );
+            }
+            Ok(_) => {}
             Err(failure) => {
                 all_well = false;
-                let mut line = format!("  {:<5}  failed at {place}: {failure}", protocol.name());
+                let _ = writeln!(text, "  {:<5}  failed at {server}: {failure}", protocol.name());
                 let claims = identity.zip(claims.as_ref());
                 // A server that takes the token is right about it; where it does not, this may be why.
                 if let Some(lack) = claims.and_then(|(identity, claims)| lack(identity, protocol, claims)) {
-                    let _ = write!(line, "\n         {lack}");
+                    let _ = writeln!(text, "         {lack}");
                 }
-                line
             }
-        };
-        print(format_args!("{line}\n"))?;
+        }
+    }
+    if !all_well || detail == Detail::Everything {
+        print(text)?;
     }
     Ok(all_well)
+}
+
+/// How many accounts are ready, and which are not.
+fn sum(all: usize, failed: &[&str]) -> String {
+    let accounts = if all == 1 { "account" } else { "accounts" };
+    let ready = all.saturating_sub(failed.len());
+    let which = if failed.is_empty() { String::new() } else { format!("; not ready: {}", failed.join(", ")) };
+    format!("{ready} of {all} {accounts} ready{which}\n")
 }
 
 /// A token in words: audience, permissions, length and life; never the token itself.
@@ -141,9 +225,18 @@ mod tests {
     use std::path::Path;
 
     fn identity(more: &str) -> Identity {
-        let text = format!("[identity.x]\ntenant = \"contoso.example\"\nclient_id = \"1\"\n{more}");
+        let text = format!(
+            "[identity.x]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\n{more}"
+        );
         let config = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config;
         config.identities["x"].clone()
+    }
+
+    #[test]
+    fn the_sum_names_what_fails() {
+        assert_eq!(sum(12, &[]), "12 of 12 accounts ready\n");
+        assert_eq!(sum(12, &["scans3", "fax"]), "10 of 12 accounts ready; not ready: scans3, fax\n");
+        assert_eq!(sum(1, &[]), "1 of 1 account ready\n");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::error::{CommandError, Exit};
 use crate::config::{Problem, Proven};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Fault};
 use crate::text::Printable;
 
 /// Prints a message to standard error, each line with its level in the journal.
@@ -23,7 +23,12 @@ pub(super) fn print_error(message: impl Into<Printable>) {
 
 /// The error of diagnostics, each on a line with the line of its key in the file.
 pub(super) fn diagnostics_error(proven: &Proven, found: &[Diagnostic]) -> CommandError {
-    problems_error(Exit::Unavailable, &proven.problems(found))
+    problems_error(exit_of(found), &proven.problems(found))
+}
+
+/// The exit code of diagnostics: a mistake in the file itself comes first.
+pub(super) fn exit_of(found: &[Diagnostic]) -> Exit {
+    if found.iter().any(|one| one.fault == Fault::File) { Exit::Config } else { Exit::Unavailable }
 }
 
 /// The error of problems with a configuration, each on a line.

@@ -8,7 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::error::{CommandError, Exit};
 use super::output::{print, print_error};
 use super::run_files::ReloadOutcome;
-use super::{ConfigFile, become_owner, control_client};
+use super::service_user::become_owner;
+use super::{ConfigFile, control_client};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

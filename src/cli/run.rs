@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::error::{CommandError, Exit};
+use super::output::exit_of;
 use super::run_files::RunningProcess;
 use super::{ConfigFile, runtime};
 use crate::admin::{self, Admin, EventLoops};
@@ -169,7 +170,7 @@ impl Resources {
             for problem in proven.problems(&diagnostics) {
                 error!("{problem}");
             }
-            Exit::Unavailable
+            exit_of(&diagnostics)
         };
         let prepared = proxy::open(config, Mode::Apply, &common, None).map_err(report)?;
         stamps.settle(config);

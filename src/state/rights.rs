@@ -1,7 +1,6 @@
 //! Advice about owners and modes of files, as commands that can be followed where the files stand: on a disk of this
 //! computer, or on a read-only mount of a container.
 
-use std::fmt;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,20 +9,26 @@ use rustix::fs::{Access, AtFlags, CWD, StatVfsMountFlags, accessat, statvfs};
 use rustix::process::{getegid, geteuid};
 
 use super::error::{Error, Operation};
+use super::names::group_name;
 
-/// A command that mends rights. The path follows.
+/// A command that mends the rights of a file or directory.
 enum Command {
     /// The file's owner changes its mode.
     Chmod(&'static str),
     /// Root gives the file to this user.
     Chown(String),
+    /// Root keeps the file, and lets this group read it.
+    Share(String),
 }
 
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Command {
+    /// The command line for this path.
+    fn line(&self, path: &Path) -> String {
+        let shown = quoted(path);
         match self {
-            Self::Chmod(mode) => write!(f, "chmod {mode}"),
-            Self::Chown(user) => write!(f, "chown {user}"),
+            Self::Chmod(mode) => format!("chmod {mode} {shown}"),
+            Self::Chown(user) => format!("chown {user} {shown}"),
+            Self::Share(group) => format!("chown root:{group} {shown}; chmod 640 {shown}"),
         }
     }
 }
@@ -102,7 +107,7 @@ pub(super) fn is_kept_from_others(path: &Path, metadata: &Metadata) -> Result<()
     } else if mode & 0o020 != 0 {
         (format!("can be changed by a group (mode {mode:03o})"), Command::Chmod("g-w"))
     } else if ![own, 0].contains(&metadata.uid()) && own != 0 {
-        (format!("belongs to {}, and this is user {own}", name(metadata.uid())), Command::Chown(own.to_string()))
+        (format!("belongs to {}, and this is user {own}", name(metadata.uid())), readable_by_own_group())
     } else {
         return Ok(());
     };
@@ -110,18 +115,25 @@ pub(super) fn is_kept_from_others(path: &Path, metadata: &Metadata) -> Result<()
 }
 
 /// Returns why this user may not open a file, and what mends it. None where owner and mode are not the cause.
-pub(super) fn missing_rights(path: &Path) -> Option<String> {
+pub fn missing_rights(path: &Path) -> Option<String> {
     let own = geteuid().as_raw();
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let mut above: Vec<&Path> = absolute.ancestors().skip(1).collect();
     above.reverse();
     if let Some(closed) = above.into_iter().find(|directory| is_closed(directory, Access::EXEC_OK)) {
+        let (group, shown) = (group_name(getegid().as_raw()), quoted(closed));
+        // A home stays closed.
+        let opening = if HOMES.iter().any(|home| closed.starts_with(home)) {
+            String::new()
+        } else {
+            format!(", or mend it as root with: chgrp {group} {shown}; chmod g+x {shown}")
+        };
         return Some(format!(
-            "{}, which user {own} may not enter: put the file elsewhere, as into /etc/packetboat, or let that user in",
+            "{}, which user {own} may not enter: put the file elsewhere, as into /etc/packetboat{opening}",
             owned(closed)
         ));
     }
-    let command = Command::Chown(own.to_string());
+    let command = readable_by_own_group();
     is_closed(path, Access::READ_OK)
         .then(|| format!("{}, and this is user {own}; {}", owned(path), mend(path, &command)))
 }
@@ -148,15 +160,27 @@ pub fn why_not_ours(directory: &Path) -> Option<String> {
     Some(format!("{what}, and this is user {own}; {}", mend(directory, &command)))
 }
 
+/// The command that makes a file readable by this user's group: its content stays root's to change.
+fn readable_by_own_group() -> Command {
+    Command::Share(group_name(getegid().as_raw()))
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@,+".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 /// Returns what mends rights: a command, or, on a read-only mount, what to write where the mount is described.
 fn mend(path: &Path, command: &Command) -> String {
-    let shown = path.display();
+    let line = command.line(path);
     if !is_on_a_read_only_mount(path) {
         let as_root = match command {
             Command::Chmod(_) => "",
-            Command::Chown(_) => " as root",
+            Command::Chown(_) | Command::Share(_) => " as root",
         };
-        return format!("mend it{as_root} with: {command} {shown}");
+        return format!("mend it{as_root} with: {line}");
     }
     let (own, group) = (geteuid().as_raw(), getegid().as_raw());
     let kubernetes = if own == 0 {
@@ -166,7 +190,7 @@ fn mend(path: &Path, command: &Command) -> String {
     };
     format!(
         "it is mounted read-only: mend it where the mount is described, with {kubernetes} (Kubernetes), with mode: \
-         0400 and uid: \"{own}\" (a secret of Docker Swarm), or on the host with: {command} {shown}"
+         0400 and uid: \"{own}\" (a secret of Docker Swarm), or on the host with: {line}"
     )
 }
 
@@ -191,3 +215,6 @@ fn owned(path: &Path) -> String {
 fn name(user: u32) -> String {
     if user == 0 { "root".to_owned() } else { format!("user {user}") }
 }
+
+/// Homes of people, and of root.
+const HOMES: [&str; 2] = ["/root", "/home"];

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod check;
 mod edit;
 mod interpreter;
 mod owner;
 mod powershell;
 mod script;
+mod service;
 mod setup;
 mod tenant;
 mod terminal;
@@ -107,7 +109,9 @@ fn check_finds_nothing_in_a_good_configuration() {
     let output = bench.run(&["check"], &listener(""));
     assert!(output.status.success(), "{}", err(&output));
     assert!(out(&output).contains("no mistakes found\n  scanners: IMAP on 127.0.0.1:"), "{}", out(&output));
-    assert!(out(&output).contains("TLS from the start, or STARTTLS, TLS 1.0 to TLS 1.3, profile \"legacy\""));
+    assert!(
+        out(&output).contains(". SSL/TLS or STARTTLS, TLS 1.0 to 1.3, profile \"legacy\". Passes logins from private")
+    );
     assert!(out(&output).contains("certificate default: made on first start, as "), "{}", out(&output));
     assert!(!bench.path("state").exists(), "check writes nothing");
 }
@@ -184,7 +188,8 @@ fn help_is_written_for_administrators() {
     let output = Command::new(env!("CARGO_BIN_EXE_packetboat")).arg("--help").output().unwrap();
     assert!(output.status.success());
     let codes = "Exit codes:\n  0   success\n  64  wrong arguments\n";
-    for words in ["printers, scanners", "run", "check", "certificate", "  PACKETBOAT_CONFIG  ", codes] {
+    let variables = "Environment variables, which override the configuration file:\n";
+    for words in [variables, "printers, scanners", "run", "check", "certificate", "  PACKETBOAT_CONFIG  ", codes] {
         assert!(out(&output).contains(words), "{}", out(&output));
     }
 }
@@ -461,7 +466,7 @@ fn passwords_are_made_and_hashed() {
     fails(&given(&["password", "--length", "3"], ""), 64, "3");
 }
 
-const TRANSLATED: &str = "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"app-id\"\n\
+const TRANSLATED: &str = "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\n\
     [account.scans]\nmailbox = \"scans@contoso.example\"\n[account.o]\nmailbox = \"o'neill@contoso.example\"\n";
 
 #[test]
@@ -473,10 +478,10 @@ fn setup_prints_the_steps_for_this_configuration() {
     let text = out(&bench.run(&["setup"], &application));
     for step in [
         "Application permissions: IMAP.AccessAsApp and POP.AccessAsApp",
-        "https://login.microsoftonline.com/contoso.example/adminconsent?client_id=app-id&redirect_uri=",
+        "https://login.microsoftonline.com/contoso.example/adminconsent?client_id=11111111-2222-3333-4444-555555555555&redirect_uri=",
         "SHA-256 ",
         "Enterprise applications, the application, Overview, Object ID",
-        "New-ServicePrincipal -AppId 'app-id' -ObjectId $object",
+        "New-ServicePrincipal -AppId '11111111-2222-3333-4444-555555555555' -ObjectId $object",
         "Add-MailboxPermission -Identity 'scans@contoso.example' -User $object -AccessRights FullAccess",
         "Set-CASMailbox -Identity 'o''neill@contoso.example' -ImapEnabled $true -PopEnabled $true",
         "packetboat check --online",
@@ -489,7 +494,7 @@ fn setup_prints_the_steps_for_this_configuration() {
     let text = out(&bench.run(&["setup"], &person));
     for step in [
         "Delegated permissions: IMAP.AccessAsUser.All and POP.AccessAsUser.All",
-        "https://login.microsoftonline.us/contoso.example/v2.0/adminconsent?client_id=app-id&scope=",
+        "https://login.microsoftonline.us/contoso.example/v2.0/adminconsent?client_id=11111111-2222-3333-4444-555555555555&scope=",
         "Connect-ExchangeOnline -ExchangeEnvironmentName O365USGovGCCHigh",
         "Add-MailboxPermission -Identity 'scans@contoso.example' -User 'boss@contoso.example'",
         "packetboat login scans",
@@ -504,7 +509,7 @@ fn setup_prints_the_steps_for_this_configuration() {
 fn a_translating_listener_needs_devices_and_their_accounts() {
     let bench = Bench::new();
     let nobody = listener("").replace("logins = \"pass-through\"\n", "");
-    fails(&bench.run(&["check"], &nobody), 69, "packetboat.toml:2: listener.scanners.logins: no device could log in");
+    fails(&bench.run(&["check"], &nobody), 78, "packetboat.toml:2: listener.scanners.logins: no device could log in");
     let hash = packetboat::device::password::hash(b"k7m2xp9at").unwrap();
     let secret = bench.path("secret");
     let device = format!("[[device]]\nlogin = \"scanner3\"\naccount = \"scans\"\npasswords = [\"{hash}\"]\n");
@@ -519,9 +524,9 @@ fn a_translating_listener_needs_devices_and_their_accounts() {
     assert!(output.status.success(), "{}", err(&output));
     assert!(err(&output).contains("account.o: no device names it"), "{}", err(&output));
     assert!(!bench.path("state").exists(), "check writes nothing");
-    fails(&bench.run(&["run"], &nobody), 69, "no device could log in, because there is no [[device]]");
+    fails(&bench.run(&["run"], &nobody), 78, "no device could log in, because there is no [[device]]");
     let broken = text.replace(&hash, "$argon2id$v=19$nonsense");
-    fails(&bench.run(&["check"], &broken), 69, "device.scanner3.passwords: holds something that is no Argon2id hash");
+    fails(&bench.run(&["check"], &broken), 78, "device.scanner3.passwords: holds something that is no Argon2id hash");
     fails(&bench.run(&["login", "nobody"], &text), 64, "there is no account \"nobody\"; known are o, scans");
     fails(&bench.run(&["login", "scans"], &text), 64, "account \"scans\" needs nobody to sign in");
 }

@@ -66,7 +66,7 @@ impl Trap {
         fs::create_dir(bench.path("root")).unwrap();
         fs::set_permissions(bench.path("root"), fs::Permissions::from_mode(0o700)).unwrap();
         let configuration = format!(
-            "{}[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"1\"\ngrant = \"device-code\"\n\
+            "{}[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\ngrant = \"device-code\"\n\
              token_endpoint = \"http://127.0.0.1:1/\"\ndevice_endpoint = \"http://127.0.0.1:1/\"\n\
              [account.scans]\nmailbox = \"scans@contoso.example\"\nupstream = \"x\"\n[upstream.x]\nhost = \"localhost\"\n",
             listener("")

@@ -52,7 +52,7 @@ fn device_code(uri: &str, code: &str) -> Output {
         format!("{{\"device_code\":\"d\",\"user_code\":\"{code}\",\"verification_uri\":\"{uri}\",\"expires_in\":1}}");
     let endpoint = answering(200, &body);
     let configuration = format!(
-        "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"1\"\ngrant = \"device-code\"\n\
+        "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\ngrant = \"device-code\"\n\
          token_endpoint = \"http://{endpoint}/token\"\ndevice_endpoint = \"http://{endpoint}/code\"\n\
          [account.scans]\nmailbox = \"scans@contoso.example\"\nupstream = \"x\"\n[upstream.x]\nhost = \"localhost\"\n"
     );
@@ -94,7 +94,7 @@ fn names_in_the_configuration_are_text() {
     let bench = Bench::new();
     let evil = listener("").replace("scanners", WRITTEN);
     let account = format!("[account.\"{WRITTEN}\"]\nmailbox = \"scans{WRITTEN}@contoso.example\"\nupstream = \"x\"");
-    let identity = "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"1\"\nclient_secret_file = \"/s\"";
+    let identity = "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"/s\"";
     let more = format!("{identity}\n{account}\n[upstream.x]\nhost = \"localhost\"\n");
     for (command, configuration) in [
         (&["check"][..], evil.clone()),

@@ -182,7 +182,7 @@ fn check_online_is_confined_as_the_service_is() {
     let file = directory.path().join("packetboat.toml");
     let check = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
-        command.args(["check", "--online", "--config"]).arg(&file).stdin(Stdio::null());
+        command.args(["check", "--online", "--account", "scans", "--config"]).arg(&file).stdin(Stdio::null());
         command
     };
     fs::write(&file, text(&upstream(directory.path()))).unwrap();

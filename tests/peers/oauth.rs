@@ -9,5 +9,6 @@ mod issuer;
 mod mailbox;
 mod online;
 mod pasted;
+mod root;
 mod rotation;
 mod store;

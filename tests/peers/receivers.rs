@@ -156,7 +156,7 @@ fn advice_fits_who_gives_out_the_tokens() {
     let endpoint = server::tls(&certificates, SslVersion::TLS1_3, move |stream| server::hand_out(stream, &token));
     let secret = exchange.file("SECRET", "secret");
     let identity = format!(
-        "[identity.office]\nclient_id = \"1\"\nclient_secret_file = {secret:?}\nroots = {roots:?}\n\
+        "[identity.office]\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = {secret:?}\nroots = {roots:?}\n\
          token_endpoint = \"https://localhost:{endpoint}/token\"\n"
     );
     let text = heard.upstream("exchange", "localhost")
@@ -166,7 +166,7 @@ fn advice_fits_who_gives_out_the_tokens() {
     // Nothing in this configuration uses a tenant.
     let ran = exchange.run(&["check"], &text);
     assert_eq!(ran.code, 0, "{}", ran.errors);
-    let ran = exchange.run(&["check", "--online"], &text);
+    let ran = exchange.run(&["check", "--online", "--account", "scans"], &text);
     assert!(ran.code == 0 && ran.output.contains("IMAP   ok"), "{}{}", ran.output, ran.errors);
     assert!(!ran.output.contains("AccessAsApp") && !ran.output.contains("but "), "{}", ran.output);
     // A Microsoft identity gets no warning either, because the server has just accepted the token.

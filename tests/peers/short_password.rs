@@ -41,7 +41,7 @@ fn a_short_password_needs_a_flag_and_networks() {
         let line = text.lines().position(|line| line == "[[device]]").unwrap() + 2;
         for command in ["check", "run"] {
             let ran = exchange.run(&[command], &text);
-            assert_eq!(ran.code, 69, "{command} {networks}");
+            assert_eq!(ran.code, 78, "{command} {networks}");
             assert!(
                 ran.errors.contains(&format!(":{line}: device.{LOGIN}.networks: is missing or open")),
                 "{}",

@@ -59,8 +59,8 @@ impl Process<'_> {
         // signal.
         let directory = self.proven.config.state_directory.clone();
         let number = on_disk(move || ReloadOutcome::begin(&directory)).await;
-        let file = self.file.clone();
-        let result = self.apply(move || file.read()).await?;
+        let (file, own) = (self.file.clone(), self.proven.config.state_directory.clone());
+        let result = self.apply(move || file.read_for(&[own])).await?;
         self.common.metrics.config_reloaded(result.is_ok(), lifecycle::unix_time());
         self.log_result("configuration", &result).await;
         let (refused, revoked) = match result {

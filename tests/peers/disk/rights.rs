@@ -3,7 +3,7 @@
 //! They need root, because only root can give a file away.
 
 use std::fs;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -74,8 +74,8 @@ impl Place {
 /// Follows the printed advice, as root.
 fn follow(said: &str) {
     let line = said.lines().find(|line| line.contains("as root with: ")).unwrap_or_else(|| panic!("{said}"));
-    let command = line.split("as root with: ").nth(1).unwrap().split("; ").next().unwrap();
-    let command = command.split(", or ").next().unwrap();
+    let command = line.split("as root with: ").nth(1).unwrap();
+    let command = command.split(", or ").next().unwrap().split("; packetboat ").next().unwrap();
     assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
 }
 
@@ -170,6 +170,8 @@ fn a_secret_on_a_read_only_mount() {
     ] {
         for is_linked in [false, true] {
             put(is_linked, right, owner);
+            // Root judges as the user that the state directory belongs to.
+            chown(place.path("state"), Some(user), Some(user)).unwrap();
             let ran = place.check(&secret, user);
             if words.is_empty() {
                 assert_eq!(ran.code, 0, "{right:o} {owner} {user}: {}", ran.errors);
@@ -203,4 +205,11 @@ fn a_secret_of_somebody_else() {
     let ran = place.check(&closed.join("token"), NOBODY);
     let words = format!("{} belongs to root (mode 700), which user {NOBODY} may not enter", closed.display());
     assert!(ran.errors.contains(&words), "{}", ran.errors);
+    // The directory first, and then the file in it.
+    for _ in 0..2 {
+        follow(&place.check(&closed.join("token"), NOBODY).errors);
+    }
+    assert_eq!(place.check(&closed.join("token"), NOBODY).code, 0);
+    let (directory, file) = (fs::metadata(&closed).unwrap(), fs::metadata(closed.join("token")).unwrap());
+    assert_eq!((directory.uid(), directory.mode() & 0o777, file.uid(), file.mode() & 0o777), (0, 0o710, 0, 0o640));
 }

@@ -21,7 +21,7 @@ fn told(answer: impl Into<Vec<u8>>) -> (String, String) {
     let exchange = Exchange::new();
     let endpoint = format!("token_endpoint = \"http://localhost:{port}/token\"\n{BY_SECRET}");
     let ran = exchange.run(&["check", "--online"], &exchange.configuration(&endpoint));
-    let line = ran.output.lines().find(|line| line.trim_start().starts_with("token "));
+    let line = ran.output.lines().find(|line| line.trim_start().starts_with("identity office: token "));
     let heard = heard.lock().unwrap().clone();
     (line.unwrap_or_else(|| panic!("{}{}", ran.output, ran.errors)).to_owned(), heard)
 }

@@ -5,6 +5,8 @@ use packetboat::simulator::Simulator;
 use support::exchange::*;
 
 const CHECK: &[&str] = &["check", "--online"];
+const OF_SCANS: &[&str] = &["check", "--online", "--account", "scans"];
+const TOKEN: &str = "identity office: token ";
 
 fn line<'a>(ran: &'a Ran, begin: &str) -> &'a str {
     let found = ran.output.lines().find(|line| line.trim_start().starts_with(begin));
@@ -18,9 +20,9 @@ fn places(simulator: &Simulator) -> [String; 2] {
 #[test]
 fn all_is_well() {
     let exchange = Exchange::new();
-    let ran = exchange.run(CHECK, &exchange.configuration(BY_SECRET));
+    let ran = exchange.run(OF_SCANS, &exchange.configuration(BY_SECRET));
     assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
-    let token = line(&ran, "token");
+    let token = line(&ran, TOKEN);
     for words in ["ok: for https://outlook.office365.com", "IMAP.AccessAsApp POP.AccessAsApp", "expires in 1h 15m"] {
         assert!(token.contains(words), "{token}");
     }
@@ -39,15 +41,16 @@ fn a_person_is_named() {
     let configuration = exchange.configuration(BY_PERSON);
     let ran = exchange.run(CHECK, &configuration);
     assert_eq!(ran.code, 69);
+    let of_person = format!("identity office, {SCAN}: token ");
     assert!(
-        line(&ran, "token").contains("failed: ") && ran.output.contains("packetboat login scans"),
+        line(&ran, &of_person).contains("failed: ") && ran.output.contains("packetboat login scans"),
         "{}",
         ran.output
     );
     exchange.sign_in(&configuration);
     let ran = exchange.run(CHECK, &configuration);
     assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
-    let token = line(&ran, "token");
+    let token = line(&ran, &of_person);
     assert!(token.contains(&format!("of {SCAN}")) && token.contains("IMAP.AccessAsUser.All"), "{token}");
 }
 
@@ -57,7 +60,7 @@ fn a_wrong_secret() {
     let configuration = exchange.configuration(BY_SECRET);
     exchange.file("SECRET", "the-id-of-the-secret");
     let ran = exchange.run(CHECK, &configuration);
-    let token = line(&ran, "token");
+    let token = line(&ran, TOKEN);
     assert_eq!(ran.code, 69);
     assert!(
         token.contains("AADSTS7000215: the client secret is wrong: put the secret's value into the file"),
@@ -73,12 +76,100 @@ fn no_rights_on_the_mailbox() {
     let exchange = Exchange::with(|tenant| tenant.app_mailboxes.clear());
     let ran = exchange.run(CHECK, &exchange.configuration(BY_SECRET));
     assert_eq!(ran.code, 69);
-    assert!(line(&ran, "token").contains("ok"));
+    assert!(line(&ran, TOKEN).contains("ok"));
     for begin in ["IMAP ", "POP3 "] {
         let line = line(&ran, begin);
         assert!(line.contains("failed at 127.0.0.1 port") && line.contains("FullAccess"), "{line}");
         assert!(line.contains("authenticated but not connected"), "{line}");
     }
+}
+
+/// Twelve accounts of one application, of which one is misspelt: what is well needs no line.
+#[test]
+fn twelve_accounts_are_told_in_four_lines() {
+    let exchange = Exchange::new();
+    let names: Vec<String> = (1..=12).map(|number| format!("scans{number:02}")).collect();
+    let accounts = |mailbox_of_last: &str| -> String {
+        let mailbox = |name: &String| if name == "scans12" { mailbox_of_last } else { SCAN };
+        names.iter().map(|name| account(name, mailbox(name), "")).collect()
+    };
+    let tried = |ran: &Ran| -> Vec<String> {
+        let begin = ran.output.find("identity office").unwrap_or_else(|| panic!("{}{}", ran.output, ran.errors));
+        ran.output[begin..].lines().map(str::to_owned).collect()
+    };
+    let ran = exchange.run(CHECK, &exchange.configured(BY_SECRET, &accounts(SCAN)));
+    let lines = tried(&ran);
+    assert!(ran.code == 0 && lines.len() == 2 && lines[0].starts_with(TOKEN), "{lines:#?}");
+    assert_eq!(lines[1], "12 of 12 accounts ready");
+    assert_eq!(exchange.simulator.counts().tokens_issued, 1);
+
+    let text = exchange.configured(BY_SECRET, &accounts("scans@contoso.exmaple"));
+    let ran = exchange.run(CHECK, &text);
+    let lines = tried(&ran);
+    assert!(ran.code == 69 && lines.len() == 5 && lines[1] == "account scans12, scans@contoso.exmaple", "{lines:#?}");
+    for (line, protocol) in lines[2..4].iter().zip(["IMAP", "POP3"]) {
+        let advice = "scans@contoso.exmaple: is the address right? If so: ";
+        assert!(line.starts_with(&format!("  {protocol}   failed at ")) && line.contains(advice), "{line}");
+    }
+    assert_eq!(lines[4], "11 of 12 accounts ready; not ready: scans12");
+
+    // These alone, with every step.
+    let before = exchange.simulator.counts();
+    let ran = exchange.run(&[OF_SCANS, &["--account", "scans02"]].concat(), &text.replace("scans01", "scans"));
+    let lines = tried(&ran);
+    assert!(ran.code == 0 && lines.len() == 8, "{lines:#?}");
+    assert!(
+        lines[1] == format!("account scans, {SCAN}") && lines[4] == format!("account scans02, {SCAN}"),
+        "{lines:#?}"
+    );
+    assert_eq!(lines[7], "2 of 2 accounts ready");
+    let after = exchange.simulator.counts();
+    assert_eq!(
+        (after.imap().accepted - before.imap().accepted, after.pop3().accepted - before.pop3().accepted),
+        (2, 2)
+    );
+    let ran = exchange.run(&["check", "--online", "--account", "scan"], &text);
+    assert!(
+        ran.code == 64 && ran.errors.contains("there is no account \"scan\"; known are scans01, "),
+        "{}",
+        ran.errors
+    );
+    assert_eq!(exchange.run(&["check", "--account", "scans01"], &text).code, 64, "without --online it means nothing");
+}
+
+/// One dead identity is one failure, however many accounts it has; the others are tried.
+#[test]
+fn a_dead_identity_fails_once() {
+    let exchange = Exchange::new();
+    let wrong = exchange.file("wrong", "the-id-of-the-secret");
+    let other = exchange
+        .identity(BY_SECRET)
+        .replace("[identity.office]", "[identity.dead]")
+        .replace(&format!("{:?}", exchange.file("SECRET", SECRET)), &format!("{wrong:?}"));
+    let accounts: String = ["a", "b", "c"].iter().map(|name| account(name, SCAN, "identity = \"dead\"")).collect();
+    let text = exchange.configured(BY_SECRET, &(account("scans", SCAN, "identity = \"office\"") + &accounts)) + &other;
+    let ran = exchange.run(CHECK, &text);
+    assert_eq!(ran.code, 69, "{}{}", ran.output, ran.errors);
+    assert_eq!(ran.output.matches("AADSTS7000215").count(), 1, "{}", ran.output);
+    assert!(line(&ran, "identity dead: token failed: ").contains("AADSTS7000215"), "{}", ran.output);
+    assert!(line(&ran, TOKEN).contains("ok: "), "{}", ran.output);
+    assert!(ran.output.ends_with("\n1 of 4 accounts ready; not ready: a, b, c\n"), "{}", ran.output);
+    assert_eq!(exchange.simulator.counts().token_refusals, 1);
+}
+
+/// A protocol that no device of the account can use is nothing to try.
+#[test]
+fn only_the_protocols_of_the_accounts_devices_are_tried() {
+    let exchange = Exchange::new();
+    let text = exchange
+        .configuration(BY_SECRET)
+        .replace("name = \"pop3\"\n", "name = \"pop3\"\nallowed_networks = [\"10.0.0.0/8\"]\n");
+    let text = text.replace("login = \"scanner3\"", "login = \"scanner3\"\nnetworks = [\"192.168.1.21\"]");
+    let ran = exchange.run(OF_SCANS, &text);
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let counts = exchange.simulator.counts();
+    assert_eq!((counts.imap().accepted, counts.pop3().accepted), (1, 0));
+    assert!(!ran.output.contains("  POP3"), "{}", ran.output);
 }
 
 /// The scope names another resource: the configuration shows it, or, behind the resource's id, only the token does.
@@ -99,7 +190,7 @@ fn a_token_for_graph() {
 fn a_token_too_long_for_pop3() {
     let exchange = Exchange::new();
     exchange.quirk(|quirks| quirks.endpoint.token_length = Some(4097));
-    let ran = exchange.run(CHECK, &exchange.configuration(BY_SECRET));
+    let ran = exchange.run(OF_SCANS, &exchange.configuration(BY_SECRET));
     assert_eq!(ran.code, 69);
     assert!(line(&ran, "IMAP ").contains("ok"), "{}", ran.output);
     assert!(line(&ran, "POP3 ").contains("takes 4096 over POP3: remove group claims"), "{}", ran.output);
@@ -147,7 +238,7 @@ fn pasted_values_are_accepted() {
     let exchange = Exchange::new();
     let identity = format!("tenant = \" {TENANT} \"\nclient_id = \"{{{APP}}}\"\n{BY_SECRET}");
     let text = exchange.configured(&identity, &account("scans", &format!("SMTP:{SCAN}"), ""));
-    let ran = exchange.run(CHECK, &text);
+    let ran = exchange.run(OF_SCANS, &text);
     assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
     assert!(ran.output.contains(&format!("account scans, {SCAN}\n")), "{}", ran.output);
     // An ambiguous value is reported with its line.

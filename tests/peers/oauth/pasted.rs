@@ -5,13 +5,13 @@ use std::fs;
 use support::exchange::*;
 
 const MARK: &str = "\u{feff}";
-const ONLINE: &[&str] = &["check", "--online"];
+const ONLINE: &[&str] = &["check", "--online", "--account", "scans"];
 
 /// Whether the endpoint has issued a token for this configuration.
 #[track_caller]
 fn gets_a_token(exchange: &Exchange, configuration: &str) {
     let ran = exchange.run(ONLINE, configuration);
-    assert!(ran.output.contains("token  ok: "), "{}{}", ran.output, ran.errors);
+    assert!(ran.output.contains(": token ok: "), "{}{}", ran.output, ran.errors);
 }
 
 #[test]
