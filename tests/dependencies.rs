@@ -75,7 +75,7 @@ const FEATURES: &[(&str, &str)] = &[
     // prometheus has neither protobuf nor push nor process.
     ("prometheus", ""),
     // clap's wrap_help asks for alloc and termios.
-    ("rustix", "alloc default event fs net param process std system termios"),
+    ("rustix", "alloc default event fs net param process std system termios thread"),
     // rustls has neither ring nor logging nor prefer-post-quantum.
     ("rustls", "aws-lc-rs aws_lc_rs std tls12"),
     ("rustls-native-certs", ""),

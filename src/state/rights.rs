@@ -122,6 +122,12 @@ pub fn missing_rights(path: &Path) -> Option<String> {
     above.reverse();
     if let Some(closed) = above.into_iter().find(|directory| is_closed(directory, Access::EXEC_OK)) {
         let (group, shown) = (group_name(getegid().as_raw()), quoted(closed));
+        if closed == Path::new(CREDENTIALS) {
+            return Some(format!(
+                "{}, and systemd hands its files over: run this as root, and name the file as \"credential:NAME\"",
+                owned(closed)
+            ));
+        }
         // A home stays closed.
         let opening = if HOMES.iter().any(|home| closed.starts_with(home)) {
             String::new()
@@ -218,3 +224,5 @@ fn name(user: u32) -> String {
 
 /// Homes of people, and of root.
 const HOMES: [&str; 2] = ["/root", "/home"];
+/// The directory that the packaged unit takes credentials from.
+const CREDENTIALS: &str = "/etc/packetboat/credentials";

@@ -75,24 +75,38 @@ impl Host {
         command.to_owned()
     }
 
-    /// The service, as its own user.
-    fn serve(&self, file: &Path) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
+    /// A copy of the program where every user can start it.
+    fn program(&self) -> PathBuf {
         let copy = self.bench.path("packetboat");
-        fs::copy(command.get_program(), &copy).unwrap();
-        command = Command::new(copy);
-        command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").args(["run", "--config"]).arg(file);
-        command.uid(USER).gid(GROUP).stderr(Stdio::piped());
-        // Another thread may have started a program while the copy was written, which then has it open for a moment.
+        if !copy.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_packetboat"), &copy).unwrap();
+        }
+        copy
+    }
+
+    /// Starts the copy. Another thread may have started a program while it was written, which has it open for a moment.
+    fn spawn(&self, command: &mut Command) -> Child {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let mut service = loop {
+        loop {
             match command.spawn() {
                 Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
                     std::thread::yield_now();
                 }
-                spawned => break spawned.unwrap(),
+                spawned => return spawned.unwrap(),
             }
-        };
+        }
+    }
+
+    fn output(&self, command: &mut Command) -> Output {
+        self.spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).wait_with_output().unwrap()
+    }
+
+    /// The service, as its own user.
+    fn serve(&self, file: &Path) -> Child {
+        let mut command = Command::new(self.program());
+        command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").args(["run", "--config"]).arg(file);
+        command.uid(USER).gid(GROUP).stderr(Stdio::piped());
+        let mut service = self.spawn(&mut command);
         let mut lines = BufReader::new(service.stderr.take().unwrap()).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains("INFO ready")));
         // The pipe stays open.
@@ -122,8 +136,16 @@ fn root_checks_the_credentials_as_the_service_gets_them() {
     // A file is judged where the service reads it.
     let path = format!("{CREDENTIALS}/app.secret");
     let output = host.bench.run(&["check"], &host.text(&path, 0));
-    fails(&output, 69, "/etc/packetboat/credentials belongs to root (mode 700), which user 4711 may not enter");
+    fails(
+        &output,
+        69,
+        "/etc/packetboat/credentials belongs to root (mode 700), and systemd hands its files over: run this",
+    );
     assert!(host.left().is_empty(), "{:?}", host.left());
+    // Without root's help the service's user has none of them.
+    let mut command = Command::new(host.program());
+    command.args(["check", "--config"]).arg(host.bench.configure(&text)).uid(USER).gid(GROUP);
+    fails(&host.output(&mut command), 69, "run this as root, and name the file as \"credential:NAME\"");
 }
 
 /// The service's user owns the configuration, and may lay links wherever it can: root reads nothing else for it.
@@ -144,7 +166,7 @@ fn root_hands_over_nothing_but_the_credentials() {
     let elsewhere = format!("credential:../../..{}/app.secret", root.display());
     let absolute = format!("credential:{}/app.secret", root.display());
     for name in [elsewhere.as_str(), &absolute] {
-        refused(&host, name, "which user 4711 may not enter");
+        refused(&host, name, "Permission denied");
     }
     // Links, which systemd does not follow either, and things that are no files.
     symlink(root.join("app.secret"), &trap).unwrap();

@@ -424,7 +424,7 @@ fn without_devices_it_does_not_start() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains("no device could log in, because there is no [[device]]"), "{said}");
     assert!(!said.contains("ready"), "{said}");
 }

@@ -204,6 +204,8 @@ fn serve_for_real(machine: &Machine) {
         "{journal}"
     );
 
+    check_as_root(machine, &configuration(""));
+
     // The service closes connections to a socket that no listener serves.
     machine.ok(
         "python3 -c 'import socket; s = socket.create_connection((\"127.0.0.1\", 143), 10); assert s.recv(1) == b\"\"'",
@@ -224,6 +226,41 @@ fn serve_for_real(machine: &Machine) {
     machine.write("/etc/packetboat/packetboat.toml", &configuration(""));
     machine.ok("systemctl reload packetboat; systemctl is-active packetboat");
     assert!(sessions.end() > 100);
+}
+
+/// Root's check has the credentials, the groups and the ports of the service, as systemd has them.
+fn check_as_root(machine: &Machine, configuration: &str) {
+    let said = machine.ok("packetboat check --online");
+    for words in ["on 0.0.0.0:993, [::]:993 (opened by systemd: fine).", "identity office: token ok: ", " ready"] {
+        assert!(said.contains(words) && !said.contains("not ready"), "{words}: {said}");
+    }
+    assert_eq!(machine.ok("ls /run | grep -c packetboat-credentials || true"), "0");
+    // Docker gives the low ports of its networks to everybody.
+    machine.ok("sysctl -w net.ipv4.ip_unprivileged_port_start=1024");
+    machine.ok("install -m 640 -g mail /etc/packetboat/credentials/secret /etc/packetboat/secret");
+    let file = "\"/etc/packetboat/secret\"";
+    let text = configuration.replace(":993\"", ":994\"").replace("\"credential:secret\"", file);
+    machine.write("/etc/packetboat/other.toml", &text);
+    let check = "packetboat check --config /etc/packetboat/other.toml";
+    let (code, said) = machine.shell(check);
+    assert_eq!(code, 69, "{said}");
+    for words in ["994: ports below 1024 need systemd to open them", "chown root:packetboat /etc/packetboat/secret; "] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    machine.ok("mkdir -p /etc/systemd/system/packetboat.service.d");
+    let rights = "[Service]\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n\
+                  SupplementaryGroups=mail\n";
+    machine.write("/etc/systemd/system/packetboat.service.d/rights.conf", rights);
+    machine.ok("systemctl daemon-reload");
+    machine.ok(check);
+    machine.ok("rm /etc/systemd/system/packetboat.service.d/rights.conf; systemctl daemon-reload");
+    // As an editor leaves the file; the commands that are printed mend it.
+    machine.ok("chmod 600 /etc/packetboat/packetboat.toml");
+    let (code, said) = machine.shell("packetboat reload");
+    let command = said.lines().find_map(|line| Some(line.split_once("mend it as root with: ")?.1));
+    assert!(code == 78 && said.contains("the service's user packetboat cannot read it"), "{code} {said}");
+    machine.ok(command.unwrap());
+    assert!(machine.ok("packetboat reload").contains("configuration reloaded"));
 }
 
 /// A new process and a new package take the sockets over; devices that connect meanwhile wait, and none is refused.
