@@ -97,3 +97,21 @@ fn the_readmes_examples_are_good() {
         }
     }
 }
+
+/// `packetboat reload` prints what is wrong, and systemctl does not: it comes first wherever a file was changed.
+#[test]
+fn packetboat_reload_is_named_before_systemctl() {
+    for (name, document) in [
+        ("README.md", README),
+        ("docs/install.md", INSTALL),
+        ("config/packetboat.toml", DOCUMENTED),
+        ("config/debian/packetboat.toml", include_str!("../../config/debian/packetboat.toml")),
+    ] {
+        let text = plain(document);
+        let at = |words: &str| text.find(words);
+        let own = at("packetboat reload").unwrap_or_else(|| panic!("{name}"));
+        for other in ["systemctl reload packetboat", "systemctl restart packetboat"] {
+            assert!(at(other).is_none_or(|other| own < other), "{name}: {other}");
+        }
+    }
+}
