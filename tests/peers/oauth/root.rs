@@ -124,6 +124,26 @@ fn the_credentials_end_with_the_check() {
     assert!(ran.code == 0 && left().is_empty(), "{}{}{:?}", ran.output, ran.errors, left());
 }
 
+/// A sign-in by root, sealed with a key that systemd hands over: the service finds the sign-in as its own.
+#[test]
+fn root_signs_a_person_in_with_the_credentials_of_the_service() {
+    let (exchange, _) = host();
+    let configuration = "store_key = \"credential:store.key\"\n".to_owned() + &exchange.configuration(BY_PERSON);
+    let key = format!("{CREDENTIALS}/store.key");
+    fs::write(&key, [7; 32]).unwrap();
+    mode(Path::new(&key), 0o600);
+    exchange.sign_in(&configuration);
+    assert!(left().is_empty(), "{:?}", left());
+    let tokens = exchange.tokens();
+    assert!(tokens.len() == 1 && fs::metadata(&tokens[0]).unwrap().uid() == USER, "{tokens:?}");
+    assert!(!exchange.state().join("store.key").exists(), "another key was made");
+    let ran = exchange.run(CHECK, &configuration);
+    assert!(ran.code == 0 && ran.output.contains(&format!("identity office, {SCAN}: token ok: ")), "{}", ran.output);
+    fs::write(&key, [8; 32]).unwrap();
+    let ran = exchange.run(CHECK, &configuration);
+    assert!(ran.code == 69 && ran.output.contains("put the old key back"), "{}{}", ran.output, ran.errors);
+}
+
 /// A terminal sends its interrupt to both; the child decides.
 #[test]
 fn an_interrupt_leaves_nothing() {
