@@ -37,7 +37,7 @@ use crate::confinement;
 use crate::state;
 use crate::text;
 use crate::transport::downstream;
-use as_service::run_as_service;
+use as_service::{WithoutRights, run_as_service};
 use error::{CommandError, Exit};
 use output::print_error;
 use service_user::is_service_user;
@@ -252,7 +252,10 @@ pub fn main() -> ExitCode {
         Command::Devices { file, arguments } => devices::devices(&file, &arguments),
         Command::Generate { what } => generate::generate(&what),
         Command::Check { file, arguments } => file.load().and_then(|proven| {
-            if run_as_service(&proven.config)? { Ok(()) } else { check::check(&file.config, &proven, &arguments) }
+            if run_as_service(&proven.config, arguments.without_rights())? {
+                return Ok(());
+            }
+            check::check(&file.config, &proven, &arguments)
         }),
         Command::Init { file, arguments } => init::init(&file, &arguments),
         Command::Device { file, action } => device::act(&file, action),
@@ -260,7 +263,10 @@ pub fn main() -> ExitCode {
         Command::Demo { arguments } => demo::demo(&arguments),
         Command::Password { arguments } => password::make(&arguments),
         Command::Login { file, arguments } => file.load().and_then(|proven| {
-            if run_as_service(&proven.config)? { Ok(()) } else { login::login(&proven, &arguments) }
+            if run_as_service(&proven.config, WithoutRights::Fail)? {
+                return Ok(());
+            }
+            login::login(&proven, &arguments)
         }),
         Command::Setup { file, arguments } => file.load().and_then(|proven| setup::setup(&proven.config, &arguments)),
         Command::Certificate { file, action } => {

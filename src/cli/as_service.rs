@@ -2,7 +2,7 @@
 //! own, which root waits for.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
@@ -18,12 +18,21 @@ use super::service_user::{ServiceUser, not_possible, same_command};
 use crate::config::{CREDENTIALS, Config};
 use crate::transport::ports::PortReport;
 
+/// What root does where it may not change users, as in a container without that capability.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum WithoutRights {
+    /// Go on as root, with a warning: the command writes nothing.
+    GoOn,
+    /// Do nothing.
+    Fail,
+}
+
 /// Runs this command anew as the service's user, if this is root and the state directory is another user's. Returns
 /// whether it did.
 ///
 /// # Errors
 /// The command has failed, and has said why; or it cannot be run.
-pub(super) fn run_as_service(config: &Config) -> Result<bool, CommandError> {
+pub(super) fn run_as_service(config: &Config, without_rights: WithoutRights) -> Result<bool, CommandError> {
     let Some(user) = ServiceUser::of(&config.state_directory) else { return Ok(false) };
     let runtime = runtime()?;
     let status = runtime.block_on(async {
@@ -38,15 +47,21 @@ pub(super) fn run_as_service(config: &Config) -> Result<bool, CommandError> {
         }
         let child = user.spawn(&mut command);
         let ended = match child {
-            Ok(child) => signals.forward_until_end(child).await,
+            Ok(child) => signals.forward_until_end(child).await.map(Some),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && without_rights == WithoutRights::GoOn => {
+                let name = user.name();
+                print_error(format_args!("warning: checked as root, because it may not go on as user {name}: {error}"));
+                Ok(None)
+            }
             Err(error) => Err(error),
         };
         drop(handover);
         ended.map_err(|error| not_possible(&user, &config.state_directory, &error))
     })?;
-    match exit_code(status) {
-        0 => Ok(true),
-        code => Err(CommandError::of_other_process(code)),
+    match status.map(exit_code) {
+        None => Ok(false),
+        Some(0) => Ok(true),
+        Some(code) => Err(CommandError::of_other_process(code)),
     }
 }
 

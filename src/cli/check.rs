@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::as_service::adopt_port_report;
+use super::as_service::{WithoutRights, adopt_port_report};
 use super::error::{CommandError, Exit};
 use super::output::{diagnostics_error, print, print_error};
 use super::{online, runtime};
@@ -28,6 +28,13 @@ pub(super) struct Arguments {
     /// With --online: try this account alone, and print every step; may be repeated
     #[arg(long = "account", value_name = "NAME", requires = "online")]
     accounts: Vec<String>,
+}
+
+impl Arguments {
+    /// What root does where it may not change users: an online check may write refresh tokens, and another one nothing.
+    pub(super) fn without_rights(&self) -> WithoutRights {
+        if self.online { WithoutRights::Fail } else { WithoutRights::GoOn }
+    }
 }
 
 /// Tries what the configuration names: certificates, keys, roots, addresses, and its accounts where that is asked for. The

@@ -301,3 +301,25 @@ fn root_checks_the_ports_that_the_service_gets() {
         assert!(said.contains(&words), "{words}: {said}");
     }
 }
+
+/// Root of a container that may not change users: nothing is written as root in the service's directory.
+#[test]
+fn root_without_the_right_to_change_users_says_so() {
+    let Some(host) = Host::new() else { return };
+    let secret = host.bench.path("app.secret");
+    host.roots(&secret, SECRET);
+    let file = host.bench.configure(&host.text(secret.to_str().unwrap(), 0));
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-setuid,-setgid", env!("CARGO_BIN_EXE_packetboat")]);
+        command.args(arguments).arg("--config").arg(&file).output().unwrap()
+    };
+    let output = run(&["check"]);
+    assert!(output.status.success(), "{}", err(&output));
+    let warning = "warning: checked as root, because it may not go on as user packetboat: Operation not permitted";
+    assert!(err(&output).starts_with(warning), "{}", err(&output));
+    for arguments in [&["check", "--online"][..], &["login", "scans"], &["reload"], &["certificate", "renew"]] {
+        fails(&run(arguments), 71, "cannot go on as user 4711");
+    }
+    assert!(leftovers(&host.bench.path("state")).is_empty());
+}
