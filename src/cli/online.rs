@@ -1,10 +1,13 @@
 //! `packetboat check --online` gets a token for each identity and logs in to each mailbox: it prints what fails, with advice,
 //! and how many accounts are ready.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use super::error::{CommandError, Exit};
 use super::output::{diagnostics_error, print, print_error};
@@ -16,10 +19,10 @@ use crate::proxy::LoginChecks;
 use crate::token::{AccessToken, Claims};
 use crate::transport::upstream::unresolved_localhost;
 
-/// The steps that are printed.
+/// The accounts that are printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Detail {
-    /// Those of accounts that fail.
+    /// Those that fail.
     Failures,
     /// All of them.
     Everything,
@@ -32,6 +35,14 @@ struct TokenCheck<'a> {
     person: Option<&'a str>,
     accounts: Vec<(&'a str, &'a Account)>,
     token: Result<Arc<AccessToken>, Failure>,
+}
+
+impl<'a> TokenCheck<'a> {
+    /// Each account by name, with the token if there is one.
+    fn accounts_with_token(&self) -> Vec<(&'a str, Option<Arc<AccessToken>>)> {
+        let token = self.token.as_ref().ok();
+        self.accounts.iter().map(|(name, _)| (*name, token.map(Arc::clone))).collect()
+    }
 }
 
 /// Checks that the configuration has these accounts.
@@ -70,15 +81,10 @@ pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String]) -> Result
         for check in &tokens {
             print(token_line(check))?;
         }
-        let mut failed: Vec<&str> = Vec::new();
-        for check in &tokens {
-            for (name, account) in &check.accounts {
-                if !try_account(config, &checks, (name, account), check, detail).await? {
-                    failed.push(name);
-                }
-            }
-        }
-        checks.settle().await;
+        let accounts: Vec<_> = tokens.iter().flat_map(TokenCheck::accounts_with_token).collect();
+        let checks = Arc::new(AccountChecks { config: config.clone(), logins: checks, detail });
+        let failed = try_accounts(&checks, &accounts).await?;
+        checks.logins.settle().await;
         print(sum(wanted.len(), &failed))?;
         if failed.is_empty() { Ok(()) } else { Err(Exit::Unavailable.into()) }
     })
@@ -123,47 +129,85 @@ fn token_line(check: &TokenCheck<'_>) -> String {
     format!("identity {}{person}: token {result}\n", check.identity)
 }
 
-/// Logs in to one mailbox by the protocols of its devices. Returns whether all of them succeed.
-async fn try_account(
-    config: &Config,
-    checks: &LoginChecks,
-    (name, account): (&str, &Account),
-    check: &TokenCheck<'_>,
-    detail: Detail,
-) -> Result<bool, CommandError> {
-    let Ok(token) = &check.token else { return Ok(false) };
-    let identity = config.identities.get(&account.identity);
-    let claims = token.claims();
-    let mut text = format!("account {name}, {}\n", account.mailbox);
-    let mut all_well = true;
-    for protocol in config.protocols_of(name) {
-        let endpoint = config.upstreams.get(&account.upstream).map(|upstream| upstream.endpoint(protocol));
-        let server = endpoint.map(|one| format!("{} port {}", one.host, one.port)).unwrap_or_default();
-        match checks.login(name, protocol).await {
-            Ok(facts) if detail == Detail::Everything => {
-                let (version, cipher) = (facts.version, facts.cipher);
-                let _ = writeln!(
-                    text,
-                    "  {:<5}  ok: {server}, {version} {cipher}, certificate verified, logged in, mailbox opened",
-                    protocol.name(),
-                );
+/// Tries accounts, several at a time, and prints each in its order. Returns those that are not ready.
+async fn try_accounts<'a>(
+    checks: &Arc<AccountChecks>,
+    accounts: &[(&'a str, Option<Arc<AccessToken>>)],
+) -> Result<Vec<&'a str>, CommandError> {
+    let (mut waiting, mut running) = (accounts.iter().enumerate(), JoinSet::new());
+    let mut results: BTreeMap<usize, AccountResult> = BTreeMap::new();
+    let (mut next, mut failed) = (0, Vec::new());
+    loop {
+        while running.len() < AT_A_TIME {
+            let Some((index, (name, token))) = waiting.next() else { break };
+            let (checks, name, token) = (Arc::clone(checks), (*name).to_owned(), token.clone());
+            running.spawn(async move { (index, checks.try_account(&name, token.as_deref()).await) });
+        }
+        let Some(ended) = running.join_next().await else { return Ok(failed) };
+        let (index, result) = ended.map_err(|error| Exit::OsError.because(error))?;
+        results.insert(index, result);
+        while let (Some(result), Some((name, _))) = (results.remove(&next), accounts.get(next)) {
+            print(result.text)?;
+            if !result.is_ready {
+                failed.push(name);
             }
-            Ok(_) => {}
-            Err(failure) => {
-                all_well = false;
-                let _ = writeln!(text, "  {:<5}  failed at {server}: {failure}", protocol.name());
-                let claims = identity.zip(claims.as_ref());
-                // A server that takes the token is right about it; where it does not, this may be why.
-                if let Some(lack) = claims.and_then(|(identity, claims)| lack(identity, protocol, claims)) {
-                    let _ = writeln!(text, "         {lack}");
+            next += 1;
+        }
+    }
+}
+
+/// The parts that the checks of all accounts need.
+struct AccountChecks {
+    config: Config,
+    logins: LoginChecks,
+    detail: Detail,
+}
+
+/// What is to be printed of an account, and whether devices can open it.
+struct AccountResult {
+    text: String,
+    is_ready: bool,
+}
+
+impl AccountChecks {
+    /// Logs in to one mailbox by the protocols of its devices.
+    async fn try_account(&self, name: &str, token: Option<&AccessToken>) -> AccountResult {
+        let Self { config, logins, detail } = self;
+        let (Some(account), Some(token)) = (config.accounts.get(name), token) else {
+            return AccountResult { text: String::new(), is_ready: false };
+        };
+        let claims = config.identities.get(&account.identity).zip(token.claims());
+        let mut text = format!("account {name}, {}\n", account.mailbox);
+        let mut is_ready = true;
+        for protocol in config.protocols_of(name) {
+            let endpoint = config.upstreams.get(&account.upstream).map(|upstream| upstream.endpoint(protocol));
+            let server = endpoint.map(|one| format!("{} port {}", one.host, one.port)).unwrap_or_default();
+            match logins.login(name, protocol).await {
+                Ok(_) if *detail == Detail::Failures => {}
+                Ok(facts) => {
+                    let (version, cipher) = (facts.version, facts.cipher);
+                    let _ = writeln!(
+                        text,
+                        "  {:<5}  ok: {server}, {version} {cipher}, certificate verified, logged in, mailbox opened",
+                        protocol.name(),
+                    );
+                }
+                Err(failure) => {
+                    is_ready = false;
+                    let _ = writeln!(text, "  {:<5}  failed at {server}: {failure}", protocol.name());
+                    // A server that takes the token is right about it; where it does not, this may be why.
+                    let lack = claims.as_ref().and_then(|(identity, claims)| lack(identity, protocol, claims));
+                    if let Some(lack) = lack {
+                        let _ = writeln!(text, "         {lack}");
+                    }
                 }
             }
         }
+        if is_ready && *detail == Detail::Failures {
+            text.clear();
+        }
+        AccountResult { text, is_ready }
     }
-    if !all_well || detail == Detail::Everything {
-        print(text)?;
-    }
-    Ok(all_well)
 }
 
 /// How many accounts are ready, and which are not.
@@ -218,6 +262,9 @@ fn lack(identity: &Identity, protocol: Protocol, claims: &Claims) -> Option<Stri
         )
     })
 }
+
+/// Accounts that are tried at a time. A login takes a second or two, and servers throttle too many at once.
+const AT_A_TIME: usize = 8;
 
 #[cfg(test)]
 mod tests {

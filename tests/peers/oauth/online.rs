@@ -1,8 +1,11 @@
 //! These tests prove that `packetboat check --online` shows an operator each fault before a device meets it.
 
+use std::process::Stdio;
+
 use packetboat::simulator::Simulator;
 
 use support::exchange::*;
+use support::process::Process;
 
 const CHECK: &[&str] = &["check", "--online"];
 const OF_SCANS: &[&str] = &["check", "--online", "--account", "scans"];
@@ -155,6 +158,27 @@ fn a_dead_identity_fails_once() {
     assert!(line(&ran, TOKEN).contains("ok: "), "{}", ran.output);
     assert!(ran.output.ends_with("\n1 of 4 accounts ready; not ready: a, b, c\n"), "{}", ran.output);
     assert_eq!(exchange.simulator.counts().token_refusals, 1);
+}
+
+/// Three hundred accounts are not tried one after the other.
+#[test]
+fn several_accounts_are_tried_at_a_time() {
+    let exchange = Exchange::new();
+    let accounts: String = (10..30).map(|number| account(&format!("scans{number}"), SCAN, "")).collect();
+    let configuration = exchange.configured(BY_SECRET, &accounts);
+    exchange.quirk(|quirks| quirks.mail.greeting_delay = std::time::Duration::from_secs(600));
+    let mut command = exchange.command(CHECK, &configuration);
+    let check = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    let counts = exchange.until("logins at a time", |counts| counts.mail_connections >= 8);
+    assert_eq!(counts.mail_connections, 8, "and no more");
+    drop(check);
+    exchange.quirk(|quirks| quirks.mail.greeting_delay = std::time::Duration::ZERO);
+    let text = configuration.replacen(SCAN, "nobody@contoso.example", 2);
+    let ran = exchange.run(CHECK, &text);
+    // In the order of the accounts, whoever is ready first.
+    let failed: Vec<&str> = ran.output.lines().filter(|line| line.starts_with("account ")).collect();
+    assert_eq!(failed, ["account scans10, nobody@contoso.example", "account scans11, nobody@contoso.example"]);
+    assert!(ran.output.ends_with("18 of 20 accounts ready; not ready: scans10, scans11\n"), "{}", ran.output);
 }
 
 /// A protocol that no device of the account can use is nothing to try.
