@@ -1,5 +1,5 @@
-//! Commands that root runs, and that need the credentials of the service, run as the service's user: in a process of their
-//! own, which root waits for.
+//! Commands that need the service's credentials run as the service's user when root starts them: in a process of their
+//! own, for which root waits.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};

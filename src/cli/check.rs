@@ -37,8 +37,8 @@ impl Arguments {
     }
 }
 
-/// Tries what the configuration names: certificates, keys, roots, addresses, and its accounts where that is asked for. The
-/// file itself has been read and proven.
+/// Tries what the configuration names: certificates, keys, roots, addresses, and with `--online` its accounts. The file
+/// itself has been read and proven.
 pub(super) fn check(file: &Path, proven: &Proven, arguments: &Arguments) -> Result<(), CommandError> {
     adopt_port_report();
     if arguments.online {

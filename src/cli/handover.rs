@@ -1,7 +1,7 @@
-//! Credentials for a command that root runs as the service's user: handed over as systemd hands them to the service, in a
-//! private directory that ends with the command.
+//! A command that root runs as the service's user gets its credentials as the service gets them from systemd: as copies
+//! in a private directory, which ends with the command.
 //!
-//! The service's user may try to have root read other files for it, by links or by the names in a configuration of its own.
+//! The service's user may try to have root read other files for it, by links or by names in a configuration of its own.
 //! Therefore root reads regular files of [`DIRECTORY`] alone, which nobody else can change, follows no link, and writes
 //! into a directory that nobody else can enter before it is complete.
 

@@ -1,5 +1,5 @@
-//! `packetboat check --online` gets a token for each identity and logs in to each mailbox: it prints what fails, with advice,
-//! and how many accounts are ready.
+//! `packetboat check --online` gets a token for each identity and logs in to each mailbox. It prints what fails, with
+//! advice, and how many accounts are ready.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

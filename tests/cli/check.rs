@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A file of devices for one account.
+/// The configuration of one account with these devices.
 fn devices(bench: &Bench, networks: &[&str]) -> String {
     let secret = bench.path("secret");
     fs::write(&secret, "s3cret").unwrap();
@@ -26,7 +26,7 @@ fn line<'a>(text: &'a str, begin: &str) -> &'a str {
 }
 
 #[test]
-fn each_listener_is_told_with_its_networks_and_devices() {
+fn each_listener_is_listed_with_its_networks_and_devices() {
     let bench = Bench::new();
     let text = serving("imap", "imap", "")
         + &serving("few", "pop3", "allowed_networks = [\"192.168.1.0/24\", \"fd00::7\"]")
@@ -60,9 +60,9 @@ fn each_listener_is_told_with_its_networks_and_devices() {
     assert!(warnings.len() == 1 && warnings[0].contains("listener.seen: observes: nobody is let in"), "{warnings:?}");
 }
 
-/// `check` beside the proxy that runs with the same file.
+/// The check runs beside a proxy with the same file.
 #[test]
-fn ports_of_the_running_proxy_are_fine() {
+fn ports_of_the_running_proxy_are_no_mistake() {
     use std::io::{BufRead, BufReader};
     let bench = Bench::new();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -82,7 +82,7 @@ fn ports_of_the_running_proxy_are_fine() {
     assert!(out(&output).contains(&words), "{}", out(&output));
 }
 
-/// A mistake in the file itself comes before one in what it names, and both are printed.
+/// The exit code is that of the mistake in the file; the check prints both mistakes.
 #[test]
 fn a_mistake_in_the_file_wins_over_a_missing_key() {
     let bench = Bench::new();

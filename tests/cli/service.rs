@@ -1,5 +1,5 @@
-//! Root's `check` judges as the service's user: what that user can read, the ports that it gets, and the credentials that
-//! systemd hands over. Runs as root, as CI does, on a machine of its own: /etc, /run and the network are this test's.
+//! Root's `check` runs as the service's user: what that user can read, the ports that it gets, and the credentials
+//! that systemd hands over. The tests run as root, as in CI. /etc, /run and the network are each test's own.
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::{chown, lchown, symlink};
@@ -16,19 +16,19 @@ const GROUP: u32 = 4712;
 const CREDENTIALS: &str = "/etc/packetboat/credentials";
 const SECRET: &str = "4f1c0-what-root-alone-may-read";
 
-/// Does this as root.
+/// Runs a command as root.
 fn shell(command: &str) {
     let status = Command::new("sh").args(["-ec", command]).status().unwrap();
     assert!(status.success(), "{command}");
 }
 
-/// A computer on which packetboat is installed, for this thread and what it starts.
+/// A computer on which packetboat is installed. This thread, and what it starts, is on it.
 struct Host {
     bench: Bench,
 }
 
 impl Host {
-    /// None where this is not root.
+    /// Returns none if the test does not run as root.
     fn new() -> Option<Self> {
         let bench = Bench::new();
         if fs::metadata(bench.directory.path()).unwrap().uid() != 0 {
@@ -50,14 +50,14 @@ impl Host {
         Some(Self { bench })
     }
 
-    /// A file of root's alone.
+    /// Writes a file that root alone can read.
     fn roots(&self, path: &Path, content: &str) {
         fs::write(path, content).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
         chown(path, Some(0), Some(0)).unwrap();
     }
 
-    /// An application with this secret, its account and a device, and a listener on this port.
+    /// A configuration: an application with this secret, its account and a device, and a listener on this port.
     fn text(&self, secret: &str, port: u16) -> String {
         let hash = packetboat::device::password::hash(b"k7m2xp9at").unwrap();
         let file = format!("client_secret_file = {secret:?}\n[account.scans]");
@@ -84,7 +84,7 @@ impl Host {
         copy
     }
 
-    /// Starts the copy. Another thread may have started a program while it was written, which has it open for a moment.
+    /// Starts the copy. A program that another thread has started meanwhile may have the copy open for a moment.
     fn spawn(&self, command: &mut Command) -> Child {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -101,7 +101,7 @@ impl Host {
         self.spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).wait_with_output().unwrap()
     }
 
-    /// The service, as its own user.
+    /// Starts the service as its own user.
     fn serve(&self, file: &Path) -> Child {
         let mut command = Command::new(self.program());
         command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").args(["run", "--config"]).arg(file);
@@ -109,12 +109,12 @@ impl Host {
         let mut service = self.spawn(&mut command);
         let mut lines = BufReader::new(service.stderr.take().unwrap()).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains("INFO ready")));
-        // The pipe stays open.
+        // The service needs a reader of its log.
         std::thread::spawn(move || lines.count());
         service
     }
 
-    /// What commands have left in /run.
+    /// The files that commands have left in /run.
     fn left(&self) -> Vec<PathBuf> {
         fs::read_dir("/run").unwrap().map(|entry| entry.unwrap().path()).collect()
     }
@@ -133,7 +133,7 @@ fn root_checks_the_credentials_as_the_service_gets_them() {
     let output = host.bench.run(&["check"], &text);
     assert!(output.status.success(), "{}", err(&output));
     assert!(err(&output).is_empty() && host.left().is_empty(), "{}{:?}", err(&output), host.left());
-    // A file is judged where the service reads it.
+    // A path in the credentials directory is a mistake: the service's user cannot read it.
     let path = format!("{CREDENTIALS}/app.secret");
     let output = host.bench.run(&["check"], &host.text(&path, 0));
     fails(
@@ -142,13 +142,13 @@ fn root_checks_the_credentials_as_the_service_gets_them() {
         "/etc/packetboat/credentials belongs to root (mode 700), and systemd hands its files over: run this",
     );
     assert!(host.left().is_empty(), "{:?}", host.left());
-    // Without root's help the service's user has none of them.
+    // The service's user alone cannot read the credentials.
     let mut command = Command::new(host.program());
     command.args(["check", "--config"]).arg(host.bench.configure(&text)).uid(USER).gid(GROUP);
     fails(&host.output(&mut command), 69, "run this as root, and name the file as \"credential:NAME\"");
 }
 
-/// The service's user owns the configuration, and may lay links wherever it can: root reads nothing else for it.
+/// The service's user may write the configuration and lay links. Root reads no other file for it.
 #[test]
 fn root_hands_over_nothing_but_the_credentials() {
     let Some(host) = Host::new() else { return };
@@ -168,7 +168,7 @@ fn root_hands_over_nothing_but_the_credentials() {
     for name in [elsewhere.as_str(), &absolute] {
         refused(&host, name, "Permission denied");
     }
-    // Links, which systemd does not follow either, and things that are no files.
+    // The credential is a link, which systemd does not follow either, or no file.
     symlink(root.join("app.secret"), &trap).unwrap();
     refused(
         &host,
@@ -179,7 +179,7 @@ fn root_hands_over_nothing_but_the_credentials() {
     shell(&format!("mkfifo {}", trap.display()));
     refused(&host, "credential:app.secret", "it is no file");
     fs::remove_file(&trap).unwrap();
-    // A directory that somebody else can change, and one above it.
+    // Another user can change the directory, or the one above it.
     host.roots(&trap, SECRET);
     for (directory, owner, mode) in
         [(CREDENTIALS, USER, 0o700), (CREDENTIALS, 0, 0o770), ("/etc/packetboat", USER, 0o755)]
@@ -206,14 +206,14 @@ fn what_killed_commands_have_left_is_removed_and_no_link_is_followed() {
     fs::create_dir_all(left.join("credentials")).unwrap();
     symlink(host.bench.path("kept"), left.join("credentials/link")).unwrap();
     symlink(host.bench.directory.path(), left.join("credentials/directory")).unwrap();
-    // Not a directory of ours, whoever has made it.
+    // A link is no directory that packetboat has made.
     symlink(host.bench.directory.path(), "/run/packetboat-credentials-link").unwrap();
     assert!(host.bench.run(&["check"], &host.text("credential:app.secret", 0)).status.success());
     assert_eq!(host.left(), [Path::new("/run/packetboat-credentials-link")]);
     assert_eq!(fs::read_to_string(host.bench.path("kept")).unwrap(), SECRET);
 }
 
-/// What root can read says nothing: the commands that are printed let the service's user read it, and nobody else.
+/// Root's check reports what the service's user cannot read. The printed commands let that user's group read it.
 #[test]
 fn root_checks_what_the_services_user_can_read() {
     let Some(host) = Host::new() else { return };
@@ -228,11 +228,11 @@ fn root_checks_what_the_services_user_can_read() {
     assert_eq!((about.uid(), about.gid(), about.mode() & 0o777), (0, GROUP, 0o640));
     let output = host.bench.run(&["check"], &text);
     assert!(output.status.success(), "{}", err(&output));
-    // By a group that the user is in besides.
+    // The user may read the file as a member of another group.
     chown(&secret, Some(0), Some(4713)).unwrap();
     let output = host.bench.run(&["check"], &text);
     assert!(output.status.success(), "{}", err(&output));
-    // The configuration itself, as an editor leaves it.
+    // An editor has left the configuration to root alone.
     let file = host.bench.configure(&text);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let check =
@@ -269,7 +269,7 @@ fn a_reload_names_the_user_that_cannot_read_the_file() {
     service.wait().unwrap();
 }
 
-/// Ports below 1024 are systemd's to open, and what holds them is told with root's eyes.
+/// The service gets a port below 1024 from systemd alone. Root sees which program has it.
 #[test]
 fn root_checks_the_ports_that_the_service_gets() {
     let Some(host) = Host::new() else { return };
@@ -281,7 +281,7 @@ fn root_checks_the_ports_that_the_service_gets() {
     }
     let output = check(1993);
     assert!(output.status.success(), "{}", err(&output));
-    // A program that only root can see to be systemd, and another one.
+    // systemd or another program has the port, which only root can see.
     for (name, code) in [("systemd", 0), ("dovecot", 69)] {
         let program = host.bench.path(name);
         symlink("/usr/bin/python3", &program).unwrap();
@@ -302,7 +302,7 @@ fn root_checks_the_ports_that_the_service_gets() {
     }
 }
 
-/// Root of a container that may not change users: nothing is written as root in the service's directory.
+/// In a container root may lack the capability to change users. Then it writes nothing in the service's directory.
 #[test]
 fn root_without_the_right_to_change_users_says_so() {
     let Some(host) = Host::new() else { return };

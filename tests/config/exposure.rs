@@ -27,7 +27,7 @@ fn an_address_alone_is_a_network_of_its_own() {
     assert_eq!(config.devices[0].networks.as_ref(), Some(&expected));
 }
 
-/// A network with a mistake is one problem, and an empty list is one too.
+/// A list has one problem if one network is wrong, or if it is empty.
 #[test]
 fn one_mistake_in_a_list_is_one_problem() {
     for (text, expected) in [
@@ -52,11 +52,11 @@ fn ancient_tls_for_whole_networks_is_warned_of() {
     let found = ancient("minimum_version = \"tls1.0\"\nciphers = [\"DES-CBC3-SHA\", \"AES128-SHA\"]");
     assert!(found[0].contains("ancient: accepts 3DES from"), "{found:?}");
     assert_eq!(warnings(&imap("")), [""; 0]);
-    // For an inventory it is right.
+    // A listener that observes is there to see ancient devices.
     assert_eq!(warnings(&listener("imap", 143, "profile = \"ancient\"\nobserve = true")), [""; 0]);
 }
 
-/// Where all of them observe, the inventory is what is wanted.
+/// No listener is warned of if all of them observe.
 #[test]
 fn a_listener_that_still_observes_is_warned_of() {
     let (one, other) = (listener("imap", 143, "observe = true"), listener("imaps", 993, "observe = true"));
@@ -66,7 +66,7 @@ fn a_listener_that_still_observes_is_warned_of() {
     assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
 }
 
-/// The line that is printed mends it, and takes nothing away from the others.
+/// The printed line lets the device in, and keeps every network that was allowed.
 #[test]
 fn networks_of_a_device_that_no_listener_allows() {
     let near = device("networks = [\"192.168.1.21\"]");
@@ -83,7 +83,7 @@ fn networks_of_a_device_that_no_listener_allows() {
     let mut all = before.listeners[0].allowed_networks.0.clone();
     all.push("203.0.113.0/24".parse().unwrap());
     assert_eq!(after.listeners[0].allowed_networks.0, all);
-    // A listener that passes logins through asks no device.
+    // A listener that passes logins through has no devices.
     let passing = listener("old", 143, "logins = \"pass-through\"\nallowed_networks = [\"203.0.113.0/24\"]");
     assert!(warnings(&(passing + &text(""))).iter().any(|one| one.contains("no listener allows")));
 }

@@ -87,9 +87,9 @@ fn no_rights_on_the_mailbox() {
     }
 }
 
-/// Twelve accounts of one application, of which one is misspelt: what is well needs no line.
+/// Twelve accounts of one application; the mailbox of one is misspelt.
 #[test]
-fn twelve_accounts_are_told_in_four_lines() {
+fn accounts_that_are_ready_need_no_line() {
     let exchange = Exchange::new();
     let names: Vec<String> = (1..=12).map(|number| format!("scans{number:02}")).collect();
     let accounts = |mailbox_of_last: &str| -> String {
@@ -116,7 +116,7 @@ fn twelve_accounts_are_told_in_four_lines() {
     }
     assert_eq!(lines[4], "11 of 12 accounts ready; not ready: scans12");
 
-    // These alone, with every step.
+    // Two of the accounts alone, with every step.
     let before = exchange.simulator.counts();
     let ran = exchange.run(&[OF_SCANS, &["--account", "scans02"]].concat(), &text.replace("scans01", "scans"));
     let lines = tried(&ran);
@@ -140,9 +140,9 @@ fn twelve_accounts_are_told_in_four_lines() {
     assert_eq!(exchange.run(&["check", "--account", "scans01"], &text).code, 64, "without --online it means nothing");
 }
 
-/// One dead identity is one failure, however many accounts it has; the others are tried.
+/// An identity that gets no token is one failure, however many accounts it has. Other identities are tried.
 #[test]
-fn a_dead_identity_fails_once() {
+fn an_identity_without_a_token_fails_once() {
     let exchange = Exchange::new();
     let wrong = exchange.file("wrong", "the-id-of-the-secret");
     let other = exchange
@@ -160,7 +160,7 @@ fn a_dead_identity_fails_once() {
     assert_eq!(exchange.simulator.counts().token_refusals, 1);
 }
 
-/// Three hundred accounts are not tried one after the other.
+/// Eight accounts are tried at a time, and printed in their order.
 #[test]
 fn several_accounts_are_tried_at_a_time() {
     let exchange = Exchange::new();
@@ -175,13 +175,13 @@ fn several_accounts_are_tried_at_a_time() {
     exchange.quirk(|quirks| quirks.mail.greeting_delay = std::time::Duration::ZERO);
     let text = configuration.replacen(SCAN, "nobody@contoso.example", 2);
     let ran = exchange.run(CHECK, &text);
-    // In the order of the accounts, whoever is ready first.
+    // The order is that of the accounts, and not that of the answers.
     let failed: Vec<&str> = ran.output.lines().filter(|line| line.starts_with("account ")).collect();
     assert_eq!(failed, ["account scans10, nobody@contoso.example", "account scans11, nobody@contoso.example"]);
     assert!(ran.output.ends_with("18 of 20 accounts ready; not ready: scans10, scans11\n"), "{}", ran.output);
 }
 
-/// A protocol that no device of the account can use is nothing to try.
+/// The check leaves out a protocol that no device of the account can use.
 #[test]
 fn only_the_protocols_of_the_accounts_devices_are_tried() {
     let exchange = Exchange::new();

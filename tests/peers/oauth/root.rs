@@ -1,5 +1,5 @@
-//! `packetboat check --online` by root, on a machine whose service has its secret from systemd: root hands it over for as
-//! long as the check takes, whatever ends the check.
+//! Root runs `packetboat check --online` on a machine whose service has its secret from systemd. Root hands the secret
+//! over for as long as the check takes.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -20,7 +20,7 @@ fn shell(command: &str) {
     assert!(Command::new("sh").args(["-ec", command]).status().unwrap().success(), "run this as root: {command}");
 }
 
-/// The pretend Exchange, and /etc and /run of this thread's own, with the secret where only root reads it.
+/// Starts the pretend Exchange. /etc and /run are this thread's own, and only root can read the secret.
 fn host() -> (Exchange, String) {
     let exchange = Exchange::new();
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: run this as root");
@@ -36,12 +36,12 @@ fn host() -> (Exchange, String) {
     (exchange, configuration)
 }
 
-/// What commands have left in /run.
+/// The files that commands have left in /run.
 fn left() -> Vec<PathBuf> {
     fs::read_dir("/run").unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Waits until this is so.
+/// Waits until the condition returns a value.
 fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -53,7 +53,7 @@ fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The process that this one has started.
+/// The first child of a process.
 fn child_of(process: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
     let of_threads = fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten();
@@ -78,7 +78,8 @@ fn root_tries_the_accounts_with_the_credentials_of_the_service() {
     assert!(!(ran.output + &ran.errors).contains("the-id-of-the-secret") && left().is_empty());
 }
 
-/// While the check waits for the mail server: where the secret is, and that nothing stays whatever ends the check.
+/// A signal ends the check while it waits for the mail server. The copies of the credentials are gone then, or the next
+/// check removes them.
 #[test]
 fn the_credentials_end_with_the_check() {
     let (exchange, configuration) = host();
@@ -101,7 +102,7 @@ fn the_credentials_end_with_the_check() {
         let about = fs::metadata(&inner).unwrap();
         assert_eq!((about.uid(), about.mode() & 0o777), (USER, 0o700));
         assert_eq!(fs::read_to_string(inner.join("packetboat_app.secret")).unwrap(), SECRET);
-        // Nothing of it where other users look.
+        // Arguments and environment do not hold the secret.
         for process in [id, child] {
             for file in ["cmdline", "environ"] {
                 let text = fs::read(format!("/proc/{process}/{file}")).unwrap();
@@ -112,7 +113,7 @@ fn the_credentials_end_with_the_check() {
         assert_eq!(check.wait().code(), code, "{signal}");
         if signal == "KILL" {
             assert_eq!(left(), [outer.as_path()]);
-            // The check goes on without its parent, and its directory is in use by nobody.
+            // The child goes on without its parent.
             assert!(Command::new("kill").arg(child.to_string()).status().unwrap().success());
         } else {
             assert!(left().is_empty(), "{signal}: {:?}", left());
@@ -124,7 +125,7 @@ fn the_credentials_end_with_the_check() {
     assert!(ran.code == 0 && left().is_empty(), "{}{}{:?}", ran.output, ran.errors, left());
 }
 
-/// A sign-in by root, sealed with a key that systemd hands over: the service finds the sign-in as its own.
+/// Root signs a person in. The service's user owns the sign-in, and systemd's key seals it.
 #[test]
 fn root_signs_a_person_in_with_the_credentials_of_the_service() {
     let (exchange, _) = host();
@@ -144,7 +145,7 @@ fn root_signs_a_person_in_with_the_credentials_of_the_service() {
     assert!(ran.code == 69 && ran.output.contains("put the old key back"), "{}{}", ran.output, ran.errors);
 }
 
-/// A terminal sends its interrupt to both; the child decides.
+/// A terminal sends its interrupt to both processes. The parent waits for the child.
 #[test]
 fn an_interrupt_leaves_nothing() {
     let (exchange, configuration) = host();
@@ -153,7 +154,7 @@ fn an_interrupt_leaves_nothing() {
     let mut check = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
     exchange.until("login", |counts| counts.mail_connections > 0);
     let child = until("a process of the service's user", || child_of(check.0.id()));
-    // To the first alone it does nothing: the check would go on.
+    // The parent ignores the signal.
     check.signal("INT");
     assert!(Command::new("kill").args(["-INT", &child.to_string()]).status().unwrap().success());
     assert_eq!(check.wait().code(), Some(130));
