@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
+use crate::cli::ConfigFile;
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::{ConfigFile, foreign_owner};
+use crate::cli::service_user::ServiceUser;
 use crate::state::{self, Access};
 use crate::transport::downstream::certificate;
 
@@ -48,9 +49,9 @@ impl Pair {
         let made = certificate::make_application_pair().map_err(|error| Exit::OsError.because(error))?;
         let failed = |error: state::Error| Exit::IoError.because(error);
         state::write(&key, &made.key, Access::Private).map_err(failed)?;
-        let owner = file.state_directories().iter().find_map(|directory| foreign_owner(directory));
-        if let (false, Some((user, group))) = (is_handed_over, owner) {
-            let given = chown(&key, Some(user), Some(group));
+        let owner = file.state_directories().iter().find_map(|directory| ServiceUser::of(directory));
+        if let (false, Some(owner)) = (is_handed_over, owner) {
+            let given = chown(&key, Some(owner.user), Some(owner.group));
             given
                 .map_err(|error| Exit::IoError.because(format_args!("cannot give {} away: {error}", key.display())))?;
         }
