@@ -94,8 +94,9 @@ const FEATURES: &[(&str, &str)] = &[
         "bytes default io-util libc macros mio net rt rt-multi-thread signal signal-hook-registry socket2 sync time tokio-macros",
     ),
     ("tokio-openssl", ""),
-    // toml has no display, because packetboat writes no TOML.
+    // toml has no display, because toml_edit writes what commands change.
     ("toml", "parse serde std"),
+    ("toml_edit", "display parse"),
     // tracing has neither attributes nor log.
     ("tracing", "std"),
     // tracing-subscriber has no env-filter, which brings regular expressions.

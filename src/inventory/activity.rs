@@ -273,7 +273,7 @@ mod tests {
     const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g";
 
     fn config(logins: &[&str]) -> Config {
-        let mut text = "[identity.i]\ntenant = \"t.example\"\nclient_id = \"1\"\nclient_secret_file = \"/x\"\n\
+        let mut text = "[identity.i]\ntenant = \"t.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"/x\"\n\
                         [account.a]\nmailbox = \"scans@contoso.example\"\n"
             .to_owned();
         for login in logins {

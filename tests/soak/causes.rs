@@ -87,7 +87,7 @@ fn causes(level: &str, words: &str, reason: &str) -> &'static [Cause] {
         // The server says in a running session that it ends.
         ("mail server is unavailable", "unavailable") => &[Cause::Server],
         ("no access token at the moment", "token_unavailable") => &[Cause::Tokens, Cause::Files],
-        ("cannot pre-connect; logins will dial on demand", "") => &[Cause::Server],
+        ("cannot pre-connect", "") => &[Cause::Server],
         ("certificates rejected", "") | ("certificate.own.key", "") => &[Cause::Certificate, Cause::Files],
         ("configuration rejected", "") => &[Cause::Files],
         (HANGS, "") => &[Cause::Files],

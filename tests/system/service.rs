@@ -3,18 +3,19 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::engine::{Engine, PATIENCE, alone, binary, root};
 
 /// A container whose first process is systemd.
-struct Machine {
+pub struct Machine {
     engine: Engine,
 }
 
 impl Machine {
-    fn boot() -> Self {
+    pub fn boot() -> Self {
         let engine = Engine::start();
         // The container is as privileged as systemd requires. It has its own cgroup tree, and mounts that it can
         // propagate.
@@ -31,18 +32,18 @@ impl Machine {
     }
 
     /// Runs a shell command; returns its exit code and output.
-    fn shell(&self, command: &str) -> (i32, String) {
+    pub fn shell(&self, command: &str) -> (i32, String) {
         let output = self.engine.docker(&["exec", "machine", "sh", "-c", &format!("{{ {command}; }} 2>&1")]);
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    fn ok(&self, command: &str) -> String {
+    pub fn ok(&self, command: &str) -> String {
         let (code, said) = self.shell(command);
         assert_eq!(code, 0, "{command}: {said}\n{}", self.journal());
         said
     }
 
-    fn until(&self, command: &str, words: &str) -> String {
+    pub fn until(&self, command: &str, words: &str) -> String {
         let begun = Instant::now();
         loop {
             let (_, said) = self.shell(command);
@@ -54,11 +55,15 @@ impl Machine {
         }
     }
 
-    fn journal(&self) -> String {
+    pub fn journal(&self) -> String {
         self.shell("journalctl -u packetboat --no-pager | tail -60").1
     }
 
-    fn write(&self, path: &str, content: &str) {
+    pub fn copy(&self, file: &Path, to: &str) {
+        self.engine.ok(&["cp", file.to_str().unwrap(), &format!("machine:{to}")]);
+    }
+
+    pub fn write(&self, path: &str, content: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), content).unwrap();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
