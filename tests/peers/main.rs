@@ -13,6 +13,7 @@ mod delivery;
 mod demo;
 mod device_commands;
 mod disk;
+mod documented_lines;
 mod endpoints;
 mod failures;
 mod first_hour;

@@ -14,6 +14,7 @@ pub mod harness;
 pub mod imap;
 pub mod issuer;
 pub mod network;
+pub mod pages;
 pub mod pop3;
 pub mod ports;
 pub mod prf;
