@@ -1,5 +1,5 @@
-//! These tests prove that every test in SECURITY.md, every name in docs/contributing.md and every reason in
-//! docs/operations.md exists.
+//! These tests prove that every test in SECURITY.md, every name in docs/contributing.md, every reason in
+//! docs/operations.md and every link of the pages exists.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -112,6 +112,49 @@ fn every_reason_is_explained_to_operators() {
     let missing: Vec<&str> =
         Kind::ALL.iter().map(|kind| kind.label()).filter(|label| !page.contains(&format!("`{label}`"))).collect();
     assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
+}
+
+#[test]
+fn every_link_of_the_pages_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = below(&root.join("docs")).into_iter().filter(|page| page.extension().is_some_and(|one| one == "md"));
+    let mut found = 0;
+    for page in docs.chain([root.join("README.md"), root.join("SECURITY.md")]) {
+        for link in links(&fs::read_to_string(&page).unwrap()) {
+            assert!(leads_somewhere(&page, &link), "{} has a dead link: {link}", page.display());
+            found += 1;
+        }
+    }
+    assert!(found > 100, "{found} links");
+    let readme = root.join("README.md");
+    assert!(leads_somewhere(&readme, "docs/install.md#the-debian-package"));
+    assert!(!leads_somewhere(&readme, "docs/install.md#the-red-hat-package"));
+    assert!(!leads_somewhere(&readme, "docs/uninstall.md"));
+}
+
+/// The targets of a page's links to this repository, outside of code blocks.
+fn links(text: &str) -> Vec<String> {
+    let prose = text.split("```").step_by(2).collect::<String>().replace('\n', " ");
+    let targets = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::trim);
+    targets.filter(|target| !target.starts_with("https://")).map(str::to_owned).collect()
+}
+
+/// Whether the file is there, and the heading in it.
+fn leads_somewhere(page: &Path, link: &str) -> bool {
+    let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+    let target = if file.is_empty() { page.to_path_buf() } else { page.parent().unwrap().join(file) };
+    if heading.is_empty() {
+        return target.exists();
+    }
+    let Ok(text) = fs::read_to_string(target) else { return false };
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    headings.map(anchor).any(|anchor| anchor == heading)
+}
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
 fn below(directory: &Path) -> Vec<PathBuf> {
