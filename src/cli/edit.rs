@@ -30,7 +30,8 @@ pub(super) fn edit(
     }
     check(file, &target, &text)?;
     target.replace(&text).map_err(failed)?;
-    load(file, &target)?;
+    let loaded = load(file, &target)?;
+    print(format!("{}: changed; {loaded}\n", file.config.display()))?;
     Ok(config)
 }
 
@@ -62,19 +63,18 @@ pub(super) fn check(file: &ConfigFile, target: &ConfigurationFile, text: &str) -
     Err(exit.because(format_args!("{}\nnothing was changed", shown.trim_end())))
 }
 
-/// Makes a running proxy load the new file. If it rejects the file, the old one is put back.
-pub(super) fn load(file: &ConfigFile, target: &ConfigurationFile) -> Result<(), CommandError> {
-    let shown = file.config.display();
+/// Makes a running proxy load the new file, and returns the result in words. If it rejects the file, the old one is put
+/// back.
+pub(super) fn load(file: &ConfigFile, target: &ConfigurationFile) -> Result<String, CommandError> {
     if control_client::process(&file.state_directories()).is_none() {
-        return print(format!("{shown}: changed; packetboat is not running, and uses the new file when it starts\n"));
+        return Ok("packetboat is not running, and uses the new file when it starts".to_owned());
     }
     let output = command(file, &["reload"], &file.config)?;
     if output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout);
-        return print(format!("{shown}: changed; {}\n", said.trim_end()));
+        return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
     }
     target.restore().map_err(failed)?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let (said, shown) = (String::from_utf8_lossy(&output.stderr), file.config.display());
     Err(Exit::Unavailable.because(format_args!("{}\n{shown}: put back as it was", said.trim_end())))
 }
 

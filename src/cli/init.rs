@@ -15,7 +15,7 @@ use super::edit::{self, failed};
 use super::error::{CommandError, Exit};
 use super::output::print;
 use super::setup;
-use crate::config::{Config, Environment};
+use crate::config::{Certificate, CertificateSource, Config, Environment};
 use crate::device::password;
 use crate::provision::{ConfigurationFile, Document, Plan, PlannedDevice, RosterEntry, Sheet};
 use answers::Answers;
@@ -114,13 +114,34 @@ fn set_up(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> 
     edit::check(file, &target, &text)?;
     target.replace(&text).map_err(failed)?;
     let parsed = Config::parse_with(&text, target.path(), &Environment::of_process());
-    let config = parsed.map_err(|problems| super::output::problems_error(Exit::Config, &problems))?.config;
+    let mut config = parsed.map_err(|problems| super::output::problems_error(Exit::Config, &problems))?.config;
+    if let Some(directory) = &file.state_directory {
+        config.state_directory.clone_from(directory);
+    }
+    renew_certificate(file, &config)?;
     files::make_output(&arguments.output)?;
     setup::write_script(&config, &arguments.output.join("packetboat.ps1"))?;
-    let sheets = sheets(file, &config, &plan);
+    let sheets = sheets(&config, &plan);
     write_sheets(&arguments.output, &sheets)?;
     let written = Written { file, target: &target, arguments, devices: sheets.len() };
     print(if arguments.json { written.json() } else { written.text() })
+}
+
+/// Makes the certificate that devices see anew where it has other names than the configuration. The CA stays the same.
+fn renew_certificate(file: &ConfigFile, config: &Config) -> Result<(), CommandError> {
+    let Some(Certificate { source: CertificateSource::Made { names, .. }, .. }) = config.certificates.get(DEFAULT)
+    else {
+        return Ok(());
+    };
+    let present = server_identity(config).names;
+    if names.is_empty() || *names == present {
+        return Ok(());
+    }
+    let output = edit::command(file, &["certificate", "renew", DEFAULT], &file.config)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Exit::Unavailable.because(String::from_utf8_lossy(&output.stderr).trim_end()))
 }
 
 /// The result of a setup.
@@ -175,16 +196,12 @@ fn with_passwords(answers: &Answers, length: u8) -> Result<Vec<PlannedDevice>, C
 }
 
 /// The sheets of the devices, by their names.
-fn sheets(file: &ConfigFile, config: &Config, plan: &Plan) -> Vec<(String, Sheet)> {
-    let mut config = config.clone();
-    if let Some(directory) = &file.state_directory {
-        config.state_directory.clone_from(directory);
-    }
-    let server = server_identity(&config);
+fn sheets(config: &Config, plan: &Plan) -> Vec<(String, Sheet)> {
+    let server = server_identity(config);
     let sheet = |planned: &PlannedDevice| {
         let login = planned.entry.name.to_lowercase();
         let device = config.devices.iter().find(|device| device.logins.contains(&login))?;
-        let sheet = Sheet::new(&config, device, &server, Some(planned.entry.protocol));
+        let sheet = Sheet::new(config, device, &server, Some(planned.entry.protocol));
         Some((login, sheet.with_password(&planned.password)))
     };
     plan.devices.iter().filter_map(sheet).collect()
@@ -221,6 +238,8 @@ fn identity_keys(arguments: &Arguments) -> Vec<(&'static str, String)> {
 
 /// The sections that a plan writes anew. The first three are an operator's own work.
 const PLANNED: [&str; 5] = ["device", "account", "identity", "listener", "certificate"];
+/// The certificate of listeners that name none.
+const DEFAULT: &str = "default";
 /// The id of an application that is not registered yet.
 const UNKNOWN_ID: &str = "00000000-0000-0000-0000-000000000000";
 const PRIVILEGED: u16 = 1024;

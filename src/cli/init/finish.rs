@@ -40,7 +40,8 @@ pub(super) fn finish(file: &ConfigFile, client_id: &str, wait: Duration) -> Resu
 fn start(file: &ConfigFile, target: &ConfigurationFile) -> Result<(), CommandError> {
     let is_packaged = file.config == Path::new(PACKAGED) && Path::new("/run/systemd/system").is_dir();
     if !is_packaged {
-        return edit::load(file, target);
+        let loaded = edit::load(file, target)?;
+        return print(format!("{loaded}\n"));
     }
     let mut command = Command::new("systemctl");
     let status = command.args(["restart", "packetboat.service"]).stdin(Stdio::null()).status();
