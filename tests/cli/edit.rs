@@ -97,4 +97,5 @@ fn a_thousand_edits_under_kill_tear_nothing() {
     assert_eq!(there, ["packetboat.toml", "packetboat.toml.bak", "secret", "state"]);
 }
 
-const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$Wq1yEfx1cGDDHgCN5n7zYyUVbnpmqIkpVzF0TwOLrqs";
+pub(crate) const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$Wq1yEfx1cGDDHgCN5n7zYyUVbnpmqIkpVzF0TwOLrqs";

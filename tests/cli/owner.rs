@@ -31,7 +31,7 @@ const NAMES: [&str; 14] = [
 ];
 
 /// Every command that reads the state directory.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 18] = [
     &["check"],
     &["check", "--online"],
     &["certificate", "show"],
@@ -46,6 +46,10 @@ const COMMANDS: [&[&str]; 14] = [
     &["reload"],
     &["login", "scans"],
     &["setup"],
+    &["device", "list"],
+    &["device", "sheet", "scanner3"],
+    &["account", "list"],
+    &["init", "--yes", "--dry-run", "--replace", "--tenant", "contoso.example", "--devices", "/dev/null"],
 ];
 
 struct Trap {
@@ -68,8 +72,10 @@ impl Trap {
         let configuration = format!(
             "{}[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\ngrant = \"device-code\"\n\
              token_endpoint = \"http://127.0.0.1:1/\"\ndevice_endpoint = \"http://127.0.0.1:1/\"\n\
-             [account.scans]\nmailbox = \"scans@contoso.example\"\nupstream = \"x\"\n[upstream.x]\nhost = \"localhost\"\n",
-            listener("")
+             [account.scans]\nmailbox = \"scans@contoso.example\"\nupstream = \"x\"\n[upstream.x]\nhost = \"localhost\"\n\
+             [[device]]\nlogin = \"scanner3\"\naccount = \"scans\"\npasswords = [\"{}\"]\n",
+            listener(""),
+            edit::HASH
         );
         let trap = Self { bench, configuration };
         trap.make_state();

@@ -59,11 +59,12 @@ fn try_until_ready(file: &ConfigFile, wait: Duration) -> Result<String, CommandE
     let (begun, mut last) = (Instant::now(), String::new());
     loop {
         let output = edit::command(file, &["check", "--online"], &file.config)?;
+        if output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+            return Ok(format!("{}\n", text.lines().last().unwrap_or_default()));
+        }
         let shown = [output.stdout, output.stderr].concat();
         let shown = String::from_utf8_lossy(&shown).trim_end().to_owned();
-        if output.status.success() {
-            return Ok(format!("{}\n", shown.lines().last().unwrap_or_default()));
-        }
         if begun.elapsed() >= wait {
             print_error(shown);
             return Err(Exit::Unavailable.because(
