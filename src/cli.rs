@@ -129,8 +129,8 @@ enum Command {
     },
     /// Add, remove and list the devices of the configuration, and print what to type into each
     ///
-    /// Changes the configuration file and keeps its comments and order. Checks the new file first, keeps the old one as
-    /// FILE.bak, and makes the running proxy load the new one. If the proxy rejects it, the old file is put back.
+    /// Changes the configuration file and keeps its comments and order. Checks the new file first, and makes the running
+    /// proxy load it. If the proxy rejects it, the old file is put back.
     Device {
         #[command(flatten)]
         file: ConfigFile,

@@ -1,6 +1,7 @@
 //! Provisioning changes the configuration file for the operator: accounts, devices and identities are added, changed and
 //! removed, whole or not at all, and everything else in the file keeps its octets.
 
+mod comments;
 mod document;
 mod error;
 mod file;

@@ -21,13 +21,13 @@ use rustix::process::{getegid, geteuid};
 pub use denial::{NAME_RESOLUTION, confined, denial, denial_of, name_resolution_denial};
 pub use error::Error;
 use error::Operation;
-pub use lock::{Hold, hold, lock};
+pub use lock::{Hold, hold, lock, try_lock};
 pub use names::{group_name, group_number, groups_of, user_name};
 pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to, shown};
 use rights::is_ours_alone;
 pub use rights::{missing_rights, of_another_than_root, open_to_others, why_not_ours};
 pub use save_status::{SaveChange, SaveStatus};
-pub use write::{Access, sweep, write, write_like, write_new};
+pub use write::{Access, sweep, sweep_beside, write, write_for, write_like, write_new};
 
 /// Makes a directory for its owner alone, if it is missing.
 ///

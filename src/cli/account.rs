@@ -8,6 +8,7 @@ use super::ConfigFile;
 use super::edit::{edit, failed};
 use super::error::{CommandError, Exit};
 use super::output::print;
+use super::setup;
 use crate::config::Config;
 use crate::provision::roster::is_address;
 use crate::provision::{Document, Kind, NewAccount, account_name};
@@ -41,14 +42,16 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
     match action {
         Action::Add { name, mailbox, identity, upstream } => {
             let account = NewAccount { name, mailbox, identity, upstream };
-            let config = edit(file, |document, config| {
+            let add = |document: &mut Document, config: &Config| {
+                check_name(&account.name)?;
                 check_address(&account.mailbox)?;
                 if let Some((name, _)) = with_mailbox(config, &account.mailbox) {
                     let why = format_args!("the account \"{name}\" is this mailbox's already");
                     return Err(Exit::Usage.because(why));
                 }
                 document.add_account(&account).map_err(failed)
-            })?;
+            };
+            let config = edit(file, add, |_| Ok(()))?;
             let name = &account.name;
             let is_new = config.accounts.contains_key(name);
             print(if is_new {
@@ -59,12 +62,12 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
         }
         Action::Remove { name } => {
             let mailbox = file.load()?.config.accounts.get(&name).map(|account| account.mailbox.clone());
-            edit(file, |document, _| document.remove_account(&name).map_err(failed))?;
+            edit(file, |document, _| document.remove_account(&name).map_err(failed), |_| Ok(()))?;
             print(match mailbox {
                 Some(mailbox) => format!(
                     "the application may still open {mailbox}, until an Exchange administrator runs: \
-                     Remove-MailboxPermission -Identity '{}' -User 'OBJECT ID' -AccessRights FullAccess\n",
-                    mailbox.replace('\'', "''")
+                     Remove-MailboxPermission -Identity {} -User 'OBJECT ID' -AccessRights FullAccess\n",
+                    setup::quote(&mailbox)
                 ),
                 None => String::new(),
             })
@@ -88,6 +91,15 @@ pub(super) fn of_mailbox(document: &mut Document, config: &Config, address: &str
 
 fn with_mailbox<'a>(config: &'a Config, address: &str) -> Option<(&'a String, &'a crate::config::Account)> {
     config.accounts.iter().find(|(_, account)| account.mailbox.eq_ignore_ascii_case(address))
+}
+
+/// Names stand in commands that are printed.
+fn check_name(name: &str) -> Result<(), CommandError> {
+    let is_plain = |one: char| one.is_ascii_alphanumeric() || matches!(one, '-' | '_');
+    if !name.is_empty() && name.chars().all(is_plain) {
+        return Ok(());
+    }
+    Err(Exit::Usage.because(format_args!("\"{name}\" is no name: use letters, digits, - and _")))
 }
 
 fn check_address(address: &str) -> Result<(), CommandError> {

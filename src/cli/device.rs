@@ -112,32 +112,48 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
                 let (login, aliases, networks) = (login.clone(), alias.clone(), networks(&network)?);
                 Ok(NewDevice { login, aliases, password: hash, account, networks, description: description.clone() })
             };
-            let config = edit(file, |document, config| {
+            let change = |document: &mut Document, config: &Config| {
                 let account = mailbox.account(document, config)?;
                 let mut device = new(account)?;
                 if alias.is_empty() {
                     device.aliases.extend(mailbox.alias(config, &login));
                 }
                 document.add_device(&device).map_err(failed)
-            })?;
-            show(&config, &login, &form, Some(&password))
+            };
+            let config = edit(file, change, |config| form.write(config, &login, Some(&password)))?;
+            form.print(&config, &login, Some(&password))
         }
         Action::Remove { login } => {
-            let config = edit(file, |document, _| document.remove_device(&login).map_err(failed))?;
+            let remove = |document: &mut Document, config: &Config| {
+                document.remove_device(&login).map_err(failed)?;
+                if config.devices.len() > 1 {
+                    return Ok(());
+                }
+                Err(Exit::Usage.because(format_args!(
+                    "it is the only device, and listeners need one. To keep it out at once, give it a password that \
+                     nobody types into it: packetboat device password {login}. To replace it, add the new device first"
+                )))
+            };
+            let config = edit(file, remove, |_| Ok(()))?;
             print(unused_accounts(&config))
         }
         Action::Password { login, keep, secret, form } => {
             let password = secret.password()?;
-            let config = edit(file, |document, _| {
+            let change = |document: &mut Document, _: &Config| {
                 let mut hashes = vec![secret.hash(&password)?];
                 if keep {
                     hashes.extend(document.passwords(&login).map_err(failed)?);
                 }
                 document.set_passwords(&login, &hashes).map_err(failed)
-            })?;
-            show(&config, &login, &form, Some(&password))
+            };
+            let config = edit(file, change, |config| form.write(config, &login, Some(&password)))?;
+            form.print(&config, &login, Some(&password))
         }
-        Action::Sheet { login, form } => show(&file.load()?.config, &login, &form, None),
+        Action::Sheet { login, form } => {
+            let config = file.load()?.config;
+            form.write(&config, &login, None)?;
+            form.print(&config, &login, None)
+        }
         Action::List => print(list(&file.load()?.config)),
     }
 }
@@ -169,21 +185,30 @@ impl MailboxArguments {
     }
 }
 
-/// Prints or writes the sheet of a device.
-fn show(config: &Config, login: &str, form: &Form, password: Option<&Zeroizing<String>>) -> Result<(), CommandError> {
-    let device = find(config, login)?;
-    let protocol = form.protocol.map(ProtocolName::protocol);
-    let mut sheet = Sheet::new(config, device, &server_identity(config), protocol);
-    if let Some(password) = password {
-        sheet = sheet.with_password(password);
+impl Form {
+    /// Writes the sheet of a device as a page, if that is asked for.
+    fn write(&self, config: &Config, login: &str, password: Option<&Zeroizing<String>>) -> Result<(), CommandError> {
+        let Some(path) = &self.html else { return Ok(()) };
+        let sheet = self.sheet(config, login, password)?;
+        let written = state::write(path, sheet.html().as_bytes(), Access::Private);
+        written.map_err(|error| Exit::IoError.because(error))
     }
-    match &form.html {
-        None => print(sheet.text()),
-        Some(path) => {
-            let written = state::write(path, sheet.html().as_bytes(), Access::Private);
-            written.map_err(|error| Exit::IoError.because(error))?;
-            print(format_args!("wrote {}\n", path.display()))
+
+    /// Prints the sheet of a device, or the file that it stands in.
+    fn print(&self, config: &Config, login: &str, password: Option<&Zeroizing<String>>) -> Result<(), CommandError> {
+        match &self.html {
+            None => print(self.sheet(config, login, password)?.text()),
+            Some(path) => print(format_args!("wrote {}\n", path.display())),
         }
+    }
+
+    fn sheet(&self, config: &Config, login: &str, password: Option<&Zeroizing<String>>) -> Result<Sheet, CommandError> {
+        let protocol = self.protocol.map(ProtocolName::protocol);
+        let sheet = Sheet::new(config, find(config, login)?, &server_identity(config), protocol);
+        Ok(match password {
+            Some(password) => sheet.with_password(password),
+            None => sheet,
+        })
     }
 }
 

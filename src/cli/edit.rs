@@ -11,15 +11,17 @@ use crate::config::{Config, Environment};
 use crate::provision::{ConfigurationFile, Document, Error};
 use crate::state;
 
-/// Changes the configuration file, and returns the new configuration. The change sees the present one.
+/// Changes the configuration file, and returns the new configuration. The change sees the present one; `before_replacing`
+/// sees the new one, and can still refuse it.
 ///
 /// A file that `packetboat check` or the running proxy rejects is not left in place.
 pub(super) fn edit(
     file: &ConfigFile,
     change: impl FnOnce(&mut Document, &Config) -> Result<(), CommandError>,
+    before_replacing: impl FnOnce(&Config) -> Result<(), CommandError>,
 ) -> Result<Config, CommandError> {
-    let before = file.load()?;
     let target = ConfigurationFile::open(&file.config).map_err(failed)?;
+    let before = file.load()?;
     let mut document = Document::parse(target.text()).map_err(failed)?;
     change(&mut document, &before.config)?;
     let text = document.text();
@@ -29,8 +31,9 @@ pub(super) fn edit(
         config.state_directory.clone_from(directory);
     }
     check(file, &target, &text)?;
+    before_replacing(&config)?;
     target.replace(&text).map_err(failed)?;
-    let loaded = load(file, &target)?;
+    let loaded = load(file, &target, &text)?;
     print(format!("{}: changed; {loaded}\n", file.config.display()))?;
     Ok(config)
 }
@@ -41,6 +44,7 @@ pub(super) fn failed(error: Error) -> CommandError {
         Error::Read { .. } => Exit::NoInput,
         Error::Text { .. } | Error::Syntax(_) | Error::Form { .. } | Error::Inline { .. } => Exit::Config,
         Error::Exists { .. } | Error::Missing { .. } | Error::InUse { .. } => Exit::Usage,
+        Error::Busy { .. } | Error::Changed { .. } => Exit::Unavailable,
         Error::Write(_) => Exit::IoError,
     };
     exit.because(error)
@@ -63,9 +67,19 @@ pub(super) fn check(file: &ConfigFile, target: &ConfigurationFile, text: &str) -
     Err(exit.because(format_args!("{}\nnothing was changed", shown.trim_end())))
 }
 
-/// Makes a running proxy load the new file, and returns the result in words. If it rejects the file, the old one is put
-/// back.
-pub(super) fn load(file: &ConfigFile, target: &ConfigurationFile) -> Result<String, CommandError> {
+/// Makes a running proxy load the new text of the file, and returns the result in words. If it rejects the text, the old
+/// one is put back.
+pub(super) fn load(file: &ConfigFile, target: &ConfigurationFile, text: &str) -> Result<String, CommandError> {
+    let error = match reload(file) {
+        Ok(words) => return Ok(words),
+        Err(error) => error,
+    };
+    target.restore(text).map_err(failed)?;
+    Err(Exit::Unavailable.because(format_args!("{error}\n{}: put back as it was", file.config.display())))
+}
+
+/// Makes a running proxy load the file again, and returns the result in words.
+pub(super) fn reload(file: &ConfigFile) -> Result<String, CommandError> {
     if control_client::process(&file.state_directories()).is_none() {
         return Ok("packetboat is not running, and uses the new file when it starts".to_owned());
     }
@@ -73,9 +87,7 @@ pub(super) fn load(file: &ConfigFile, target: &ConfigurationFile) -> Result<Stri
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
     }
-    target.restore().map_err(failed)?;
-    let (said, shown) = (String::from_utf8_lossy(&output.stderr), file.config.display());
-    Err(Exit::Unavailable.because(format_args!("{}\n{shown}: put back as it was", said.trim_end())))
+    Err(Exit::Unavailable.because(String::from_utf8_lossy(&output.stderr).trim_end()))
 }
 
 /// Runs another command of this program with the same options.

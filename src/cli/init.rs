@@ -4,7 +4,7 @@ mod answers;
 mod files;
 mod finish;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use super::ConfigFile;
 use super::device::{server_identity, write_sheets};
 use super::edit::{self, failed};
 use super::error::{CommandError, Exit};
-use super::output::print;
+use super::output::{print, problems_error};
 use super::setup;
 use crate::config::{Certificate, CertificateSource, Config, Environment};
 use crate::device::password;
-use crate::provision::{ConfigurationFile, Document, Plan, PlannedDevice, RosterEntry, Sheet};
+use crate::provision::{ConfigurationFile, Document, Error, Plan, PlannedDevice, RosterEntry, Sheet};
 use answers::Answers;
 use files::Pair;
 
@@ -81,24 +81,24 @@ pub(super) fn init(file: &ConfigFile, arguments: &Arguments) -> Result<(), Comma
 }
 
 fn set_up(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> {
-    let target = ConfigurationFile::open(&file.config).map_err(failed)?;
-    let document = Document::parse(target.text()).map_err(failed)?;
-    if document.has_any(&PLANNED[..3]) && !arguments.replace {
+    let before = ConfigurationFile::peek(&file.config).map_err(failed)?;
+    let document = Document::parse(&before).map_err(failed)?;
+    if (document.has_any(&OWN) || document.serves_devices()) && !arguments.replace {
         return Err(Exit::Usage.because(format_args!(
-            "{} has devices, accounts or an identity already. Add to it with packetboat device add; or write it anew \
-             with --replace, which keeps the old one as {}",
-            file.config.display(),
-            target.backup().display()
+            "{} is set up already: it has devices, accounts, an identity, a certificate, or a listener that serves. Add \
+             to it with packetboat device add; or write all of these anew with --replace, which keeps the old file \
+             beside the new one",
+            file.config.display()
         )));
     }
     let answers = Answers::collect(file, arguments)?;
-    let pair = Pair::of(file, arguments.dry_run)?;
+    let pair = Pair::of(file, true)?;
     let devices = with_passwords(&answers, arguments.password_length)?;
     let plan = Plan {
         tenant: answers.tenant,
         client_id: UNKNOWN_ID.to_owned(),
         chain: pair.chain.display().to_string(),
-        key: pair.key_in_file.clone(),
+        key: pair.key_in_file,
         identity_keys: identity_keys(arguments),
         upstream: arguments.upstream.clone(),
         names: answers.names,
@@ -107,23 +107,48 @@ fn set_up(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> 
         devices,
         kept: document.text_without(&PLANNED),
     };
-    let text = plan.text();
+    let config = config(file, &plan)?;
     if arguments.dry_run {
-        return print(text);
+        return print(plan.text());
     }
-    edit::check(file, &target, &text)?;
-    target.replace(&text).map_err(failed)?;
-    let parsed = Config::parse_with(&text, target.path(), &Environment::of_process());
-    let mut config = parsed.map_err(|problems| super::output::problems_error(Exit::Config, &problems))?.config;
+    write(file, arguments, &plan, &config, &before)
+}
+
+/// The configuration that the plan makes.
+fn config(file: &ConfigFile, plan: &Plan) -> Result<Config, CommandError> {
+    let parsed = Config::parse_with(&plan.text(), &file.config, &Environment::of_process());
+    let mut config = parsed.map_err(|problems| problems_error(Exit::Config, &problems))?.config;
     if let Some(directory) = &file.state_directory {
         config.state_directory.clone_from(directory);
     }
-    renew_certificate(file, &config)?;
+    Ok(config)
+}
+
+/// Writes everything: what can fail comes before the configuration, so that no device is left without its password.
+fn write(
+    file: &ConfigFile,
+    arguments: &Arguments,
+    plan: &Plan,
+    config: &Config,
+    before: &str,
+) -> Result<(), CommandError> {
     files::make_output(&arguments.output)?;
-    setup::write_script(&config, &arguments.output.join("packetboat.ps1"))?;
-    let sheets = sheets(&config, &plan);
+    let target = ConfigurationFile::open(&file.config).map_err(failed)?;
+    if target.text() != before {
+        return Err(failed(Error::Changed { path: target.path().to_path_buf() }));
+    }
+    Pair::of(file, false)?;
+    let text = plan.text();
+    edit::check(file, &target, &text)?;
+    // Makes the CA, where no proxy has run yet; its fingerprint stands on the sheets.
+    edit::command(file, &["certificate", "show"], &file.config)?;
+    setup::write_script(config, &arguments.output.join("packetboat.ps1"))?;
+    let sheets = sheets(config, plan)?;
     write_sheets(&arguments.output, &sheets)?;
-    let written = Written { file, target: &target, arguments, devices: sheets.len() };
+    let backup = target.back_up().map_err(failed)?;
+    target.replace(&text).map_err(failed)?;
+    renew_certificate(file, config)?;
+    let written = Written { file, backup, arguments, devices: sheets.len() };
     print(if arguments.json { written.json() } else { written.text() })
 }
 
@@ -147,7 +172,7 @@ fn renew_certificate(file: &ConfigFile, config: &Config) -> Result<(), CommandEr
 /// The result of a setup.
 struct Written<'a> {
     file: &'a ConfigFile,
-    target: &'a ConfigurationFile,
+    backup: PathBuf,
     arguments: &'a Arguments,
     devices: usize,
 }
@@ -156,12 +181,8 @@ impl Written<'_> {
     fn text(&self) -> String {
         let (config, output) = (self.file.config.display(), self.arguments.output.display());
         let mut text = String::new();
-        let _ = writeln!(
-            text,
-            "wrote {config} for {} devices; the file before is {}",
-            self.devices,
-            self.target.backup().display()
-        );
+        let _ =
+            writeln!(text, "wrote {config} for {} devices; the file before is {}", self.devices, self.backup.display());
         let _ = writeln!(text, "wrote {output}: packetboat.ps1, and a sheet for each device, with its password");
         let _ = write!(
             text,
@@ -175,7 +196,7 @@ impl Written<'_> {
     fn json(&self) -> String {
         let value = serde_json::json!({
             "configuration": self.file.config,
-            "backup": self.target.backup(),
+            "backup": self.backup,
             "script": self.arguments.output.join("packetboat.ps1"),
             "sheets": self.arguments.output,
             "devices": self.devices,
@@ -196,30 +217,46 @@ fn with_passwords(answers: &Answers, length: u8) -> Result<Vec<PlannedDevice>, C
 }
 
 /// The sheets of the devices, by their names.
-fn sheets(config: &Config, plan: &Plan) -> Vec<(String, Sheet)> {
-    let server = server_identity(config);
-    let sheet = |planned: &PlannedDevice| {
+fn sheets(config: &Config, plan: &Plan) -> Result<Vec<(String, Sheet)>, CommandError> {
+    let mut server = server_identity(config);
+    if !plan.names.is_empty() {
+        server.names.clone_from(&plan.names);
+    }
+    let mut sheets = Vec::new();
+    for planned in &plan.devices {
         let login = planned.entry.name.to_lowercase();
-        let device = config.devices.iter().find(|device| device.logins.contains(&login))?;
+        let Some(device) = config.devices.iter().find(|device| device.logins.contains(&login)) else { continue };
         let sheet = Sheet::new(config, device, &server, Some(planned.entry.protocol));
-        Some((login, sheet.with_password(&planned.password)))
-    };
-    plan.devices.iter().filter_map(sheet).collect()
+        if !sheet.has_connection() {
+            return Err(Exit::Usage.because(format_args!(
+                "no listener would let {} in from {}: name its network with --network (and those of the other devices)",
+                planned.entry.name,
+                planned.entry.network.map(|network| network.to_string()).unwrap_or_default()
+            )));
+        }
+        sheets.push((login, sheet.with_password(&planned.password)));
+    }
+    Ok(sheets)
 }
 
 /// The ports that differ from the registered ones: a port that another program has, or that the process may not take.
 fn ports(file: &ConfigFile, devices: &[PlannedDevice]) -> BTreeMap<u16, u16> {
     let is_running = super::control_client::process(&file.state_directories()).is_some();
-    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
-    let mut ports = BTreeMap::new();
+    let present = file.read().map(|proven| proven.config.listeners).unwrap_or_default();
+    let is_own = |port: u16| {
+        is_running && present.iter().flat_map(|listener| &listener.listen).any(|address| address.port() == port)
+    };
+    let is_free = |port: u16| is_own(port) || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+    let (mut ports, mut taken) = (BTreeMap::new(), BTreeSet::new());
     for registered in Plan::registered_ports(devices) {
         let is_handed_over = files::has_socket_unit(registered);
-        let may_take = registered >= PRIVILEGED || is_handed_over;
-        if may_take && (is_handed_over || is_running || is_free(registered)) {
+        let may_take = is_handed_over || is_own(registered) || registered >= PRIVILEGED && is_free(registered);
+        if may_take && taken.insert(registered) {
             continue;
         }
-        let candidates = (1..=9).map(|thousand| (registered % 1000) + thousand * 1000);
-        if let Some(port) = candidates.into_iter().find(|port| is_free(*port)) {
+        let candidates = (1..=60).map(|thousand| (registered % 1000) + thousand * 1000);
+        if let Some(port) = candidates.into_iter().find(|port| !taken.contains(port) && is_free(*port)) {
+            taken.insert(port);
             ports.insert(registered, port);
         }
     }
@@ -236,7 +273,9 @@ fn identity_keys(arguments: &Arguments) -> Vec<(&'static str, String)> {
     keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 
-/// The sections that a plan writes anew. The first three are an operator's own work.
+/// The sections that are an operator's own work.
+const OWN: [&str; 4] = ["device", "account", "identity", "certificate"];
+/// The sections that a plan writes anew.
 const PLANNED: [&str; 5] = ["device", "account", "identity", "listener", "certificate"];
 /// The certificate of listeners that name none.
 const DEFAULT: &str = "default";

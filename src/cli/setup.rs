@@ -7,6 +7,8 @@ mod steps;
 
 use std::path::{Path, PathBuf};
 
+pub(super) use powershell::quote;
+
 use super::error::{CommandError, Exit};
 use crate::config::{Account, Cloud, Config, Identity};
 use crate::protocol::{Actor, Protocol};

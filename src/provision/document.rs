@@ -1,10 +1,9 @@
 //! A document is the configuration as it is edited: an edit changes its own lines, and all others keep their octets.
 
-use toml_edit::visit::{Visit, visit_table};
-use toml_edit::visit_mut::{VisitMut, visit_table_mut};
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, RawString, Table, Value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
 use super::Error;
+use super::comments::{self, comment_apart};
 use super::error::Kind;
 
 /// The configuration file's text, ready for edits.
@@ -110,7 +109,7 @@ impl Document {
             self.toml.remove(DEVICE);
         }
         if let Some((position, comment)) = removed {
-            self.keep_comment(position, &comment);
+            comments::keep(&mut self.toml, position, &comment);
         }
         Ok(())
     }
@@ -194,7 +193,7 @@ impl Document {
         let sections = self.toml.get_mut(ACCOUNT).and_then(Item::as_table_mut).ok_or(INLINE_ACCOUNTS)?;
         let removed = sections.remove(name);
         if let Some(table) = removed.as_ref().and_then(Item::as_table) {
-            self.keep_comment(table.position(), &comment_apart(table));
+            comments::keep(&mut self.toml, table.position(), &comment_apart(table));
         }
         Ok(())
     }
@@ -220,8 +219,15 @@ impl Document {
         let mut rest = self.toml.clone();
         keys.iter().for_each(|key| drop(rest.remove(key)));
         rest.set_trailing("");
-        OwnComments.visit_document_mut(&mut rest);
+        comments::keep_own(&mut rest);
         rest.to_string()
+    }
+
+    /// Returns whether a listener lets devices in: it does not only observe.
+    pub fn serves_devices(&self) -> bool {
+        let listeners = self.toml.get("listener").and_then(Item::as_array_of_tables);
+        let observes = |table: &Table| table.get("observe").and_then(Item::as_bool) == Some(true);
+        listeners.into_iter().flatten().any(|table| !observes(table))
     }
 
     /// Returns whether the file has any of these sections.
@@ -269,83 +275,6 @@ impl Document {
         }
         Ok(())
     }
-
-    /// Puts a comment that stood above a removed section above the section that followed it.
-    fn keep_comment(&mut self, position: Option<isize>, comment: &str) {
-        if comment.is_empty() {
-            return;
-        }
-        let mut search = NextSection { after: position.unwrap_or(isize::MAX), next: None };
-        search.visit_document(&self.toml);
-        match search.next {
-            Some(position) => Prepend { position, comment }.visit_document_mut(&mut self.toml),
-            None => {
-                let trailing = format!("{comment}{}", shown(Some(self.toml.trailing())));
-                self.toml.set_trailing(trailing);
-            }
-        }
-    }
-}
-
-/// Finds the section with the smallest position behind another one.
-struct NextSection {
-    after: isize,
-    next: Option<isize>,
-}
-
-impl<'doc> Visit<'doc> for NextSection {
-    fn visit_table(&mut self, table: &'doc Table) {
-        if let Some(position) = table.position().filter(|position| *position > self.after) {
-            self.next = Some(self.next.map_or(position, |next| next.min(position)));
-        }
-        visit_table(self, table);
-    }
-}
-
-/// Puts a comment in front of what stands above the section at a position.
-struct Prepend<'a> {
-    position: isize,
-    comment: &'a str,
-}
-
-impl VisitMut for Prepend<'_> {
-    fn visit_table_mut(&mut self, table: &mut Table) {
-        if table.position() == Some(self.position) {
-            let prefix = format!("{}{}", self.comment, shown(table.decor().prefix()));
-            table.decor_mut().set_prefix(prefix);
-        }
-        visit_table_mut(self, table);
-    }
-}
-
-/// Takes away what is set apart above each section.
-struct OwnComments;
-
-impl VisitMut for OwnComments {
-    fn visit_table_mut(&mut self, table: &mut Table) {
-        let prefix = shown(table.decor().prefix());
-        let own = prefix.get(comment_apart(table).len()..).unwrap_or_default();
-        let own = format!("\n{}", own.trim_start());
-        table.decor_mut().set_prefix(own);
-        for (mut key, _) in table.iter_mut() {
-            let prefix = shown(key.leaf_decor().prefix()).to_owned();
-            let own = prefix.rfind("\n\n").map_or(0, |at| at + 2);
-            key.leaf_decor_mut().set_prefix(prefix.get(own..).unwrap_or_default());
-        }
-        visit_table_mut(self, table);
-    }
-}
-
-/// The comment above a section that is set apart from its heading by an empty line, and so is not the section's own.
-fn comment_apart(table: &Table) -> String {
-    let prefix = shown(table.decor().prefix());
-    let own = prefix.rfind("\n\n").map_or(0, |at| at + 1);
-    let apart = prefix.get(..own).unwrap_or_default();
-    if apart.trim().is_empty() { String::new() } else { apart.to_owned() }
-}
-
-fn shown(raw: Option<&RawString>) -> &str {
-    raw.and_then(RawString::as_str).unwrap_or_default()
 }
 
 fn login_of(table: &Table) -> Option<String> {

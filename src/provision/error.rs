@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::state;
 use crate::text;
@@ -61,6 +62,16 @@ pub enum Error {
         account: String,
         /// The logins of these devices.
         devices: Vec<String>,
+    },
+    /// Another command is changing the file.
+    Busy {
+        /// The configuration file.
+        path: PathBuf,
+    },
+    /// The file has been changed since it was read.
+    Changed {
+        /// The configuration file.
+        path: PathBuf,
     },
     /// The new file cannot be written; the old one is still there.
     Write(state::Error),
@@ -124,6 +135,19 @@ impl fmt::Display for Error {
                 "the account \"{account}\" is still used by {}: remove them first, with packetboat device remove",
                 devices.join(", ")
             ),
+            Self::Busy { path } => write!(
+                f,
+                "another packetboat command has been changing {} for {} seconds: wait until it ends, and run this \
+                 again",
+                path.display(),
+                PATIENCE.as_secs()
+            ),
+            Self::Changed { path } => write!(
+                f,
+                "{} has been changed meanwhile, by an editor or another program: nothing was changed here, run this \
+                 again",
+                path.display()
+            ),
             Self::Write(error) => write!(f, "{error}"),
         }
     }
@@ -140,7 +164,9 @@ impl StdError for Error {
             | Self::Inline { .. }
             | Self::Exists { .. }
             | Self::Missing { .. }
-            | Self::InUse { .. } => None,
+            | Self::InUse { .. }
+            | Self::Busy { .. }
+            | Self::Changed { .. } => None,
         }
     }
 }
@@ -150,3 +176,6 @@ impl From<state::Error> for Error {
         Self::Write(error)
     }
 }
+
+/// The longest time to wait for another command: somewhat longer than a reload may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);

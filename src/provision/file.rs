@@ -1,13 +1,12 @@
-//! The configuration file while it is changed: locked against other changes, replaced whole, with the old one kept beside.
+//! The configuration file while it is changed: locked against other commands, and replaced whole.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{FlockOperation, flock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::Error;
+use super::error::PATIENCE;
 use crate::state;
 use crate::text;
 
@@ -19,22 +18,24 @@ pub struct ConfigurationFile {
 }
 
 impl ConfigurationFile {
-    /// Locks and reads a file. Waits for a command that is changing it.
+    /// Locks and reads a file. Waits for a command that is changing it, but not for ever.
     ///
     /// # Errors
-    /// The file cannot be read, or is no text.
+    /// The file cannot be read, or is no text; or another command does not end.
     pub fn open(path: &Path) -> Result<Self, Error> {
         // A link stays: the file that it leads to is replaced.
         let path = fs::canonicalize(path).map_err(|error| Error::read(path, error))?;
-        if let Some(directory) = path.parent() {
-            state::sweep(directory);
-        }
-        let (mut lock, mut content) = (locked(&path).map_err(|error| Error::read(&path, error))?, Vec::new());
-        lock.read_to_end(&mut content).map_err(|error| Error::read(&path, error))?;
-        // With its byte order mark, if it has one: what does not change keeps its octets.
-        text::utf_8(&content).map_err(|source| Error::Text { path: path.clone(), source })?;
-        let text = String::from_utf8_lossy(&content).into_owned();
+        let lock = lock(&path)?;
+        let text = read(&path)?;
         Ok(Self { path, text, _lock: lock })
+    }
+
+    /// Reads a file without locking it, to look at it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no text.
+    pub fn peek(path: &Path) -> Result<String, Error> {
+        read(path)
     }
 
     /// The file's path, without links.
@@ -47,40 +48,69 @@ impl ConfigurationFile {
         &self.text
     }
 
-    /// Replaces the file by another text, with the same owner and mode, and keeps the old text in [`Self::backup`].
+    /// Replaces the file by another text, with the same owner and mode.
     ///
     /// # Errors
-    /// Not allowed or no space; the file is as it was.
+    /// Somebody has changed the file meanwhile, or it cannot be written; the file is as it was.
     pub fn replace(&self, text: &str) -> Result<(), Error> {
-        state::write_like(&self.backup(), self.text.as_bytes(), &self.path)?;
-        state::write_like(&self.path, text.as_bytes(), &self.path)?;
-        Ok(())
+        state::sweep_beside(&self.path);
+        if read(&self.path)? != self.text {
+            return Err(Error::Changed { path: self.path.clone() });
+        }
+        Ok(state::write_like(&self.path, text.as_bytes(), &self.path)?)
     }
 
-    /// Puts the old text back.
+    /// Puts the old text back in place of this one.
     ///
     /// # Errors
-    /// Not allowed or no space.
-    pub fn restore(&self) -> Result<(), Error> {
+    /// Somebody has changed the file meanwhile, or it cannot be written.
+    pub fn restore(&self, instead_of: &str) -> Result<(), Error> {
+        if read(&self.path)? != instead_of {
+            return Err(Error::Changed { path: self.path.clone() });
+        }
         Ok(state::write_like(&self.path, self.text.as_bytes(), &self.path)?)
     }
 
-    /// The path of the file before the last change: the same with `.bak` at its end.
-    pub fn backup(&self) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".bak");
-        PathBuf::from(name)
+    /// Keeps the old text in a file of its own, and returns the path: the file's with `.bak` at its end, and a number
+    /// if there is one already.
+    ///
+    /// # Errors
+    /// Not allowed or no space.
+    pub fn back_up(&self) -> Result<PathBuf, Error> {
+        let name = |end: &str| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        let numbered = (1..).map(|number| name(&format!(".bak.{number}")));
+        let mut free = std::iter::once(name(".bak")).chain(numbered).filter(|path| !state::is_there(path));
+        let path = free.next().unwrap_or_else(|| name(".bak"));
+        state::write_like(&path, self.text.as_bytes(), &self.path)?;
+        Ok(path)
     }
 }
 
-/// Opens and locks the file. A change replaces it: whoever has waited for one locks the file that came of it.
-fn locked(path: &Path) -> io::Result<File> {
+fn read(path: &Path) -> Result<String, Error> {
+    let content = fs::read(path).map_err(|error| Error::read(path, error))?;
+    // With its byte order mark, if it has one: what does not change keeps its octets.
+    text::utf_8(&content).map_err(|source| Error::Text { path: path.to_path_buf(), source })?;
+    Ok(String::from_utf8_lossy(&content).into_owned())
+}
+
+/// Locks a file of its own beside the configuration: whoever may only read the configuration can hold nobody up.
+fn lock(path: &Path) -> Result<File, Error> {
+    let mut name = path.to_path_buf().into_os_string();
+    name.push(".lock");
+    let begun = Instant::now();
     loop {
-        let file = File::open(path)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        let (ours, present) = (file.metadata()?, fs::metadata(path)?);
-        if (ours.dev(), ours.ino()) == (present.dev(), present.ino()) {
-            return Ok(file);
+        if let Some(lock) = state::try_lock(Path::new(&name))? {
+            return Ok(lock);
         }
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::Busy { path: path.to_path_buf() });
+        }
+        thread::sleep(PAUSE);
     }
 }
+
+const PAUSE: Duration = Duration::from_millis(50);

@@ -54,7 +54,8 @@ pub fn parse(text: &str) -> Result<Vec<RosterEntry>, Vec<RosterError>> {
     let (mut entries, mut errors): (Vec<RosterEntry>, Vec<RosterError>) = (Vec::new(), Vec::new());
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
-        let is_heading = entries.is_empty() && errors.is_empty() && line.to_lowercase().starts_with("name,");
+        let first = line.split([',', ';']).next().unwrap_or_default().trim().trim_matches('"');
+        let is_heading = entries.is_empty() && errors.is_empty() && first.eq_ignore_ascii_case("name");
         if line.is_empty() || line.starts_with('#') || is_heading {
             continue;
         }
@@ -96,10 +97,15 @@ fn entry(line: &str) -> Result<RosterEntry, RosterFault> {
     Ok(RosterEntry { name: name.to_owned(), mailbox: mailbox.to_owned(), protocol: known, network })
 }
 
-/// Returns whether a text has the form of a mail address.
+/// Returns whether a text has the form of a mail address (RFC 5321 section 4.1.2, Dot-string): it stands in commands that
+/// are printed.
 pub fn is_address(text: &str) -> bool {
-    let has_parts = text.split_once('@').is_some_and(|(user, domain)| !user.is_empty() && domain.contains('.'));
-    has_parts && !text.contains(|one: char| one.is_whitespace() || one.is_control() || one == '"')
+    let is_of_user = |one: char| one.is_ascii_alphanumeric() || ".!#%&'*+/=?^_{|}~-".contains(one);
+    let is_of_domain = |one: char| one.is_ascii_alphanumeric() || matches!(one, '.' | '-');
+    text.split_once('@').is_some_and(|(user, domain)| {
+        let is_whole = !user.is_empty() && domain.contains('.');
+        is_whole && user.chars().all(is_of_user) && domain.chars().all(is_of_domain)
+    })
 }
 
 /// Reads a network, or an address as a network of its own.

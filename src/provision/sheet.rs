@@ -70,6 +70,11 @@ impl Sheet {
         Self { password: Some(password.to_owned()), ..self }
     }
 
+    /// Returns whether any listener lets the device in.
+    pub fn has_connection(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
     /// The sheet as text.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n", self.title());

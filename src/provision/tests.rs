@@ -173,13 +173,21 @@ fn a_file_is_replaced_whole_and_keeps_its_mode() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     std::os::unix::fs::symlink(&path, &link).unwrap();
     let target = ConfigurationFile::open(&link).unwrap();
+    let backup = target.back_up().unwrap();
     target.replace("two").unwrap();
     assert_eq!(std::fs::read_to_string(&link).unwrap(), "two");
-    assert_eq!(std::fs::read_to_string(target.backup()).unwrap(), "one");
-    for path in [&path, &target.backup()] {
+    assert_eq!(std::fs::read_to_string(&backup).unwrap(), "one");
+    assert_ne!(target.back_up().unwrap(), backup, "an earlier one stays");
+    for path in [&path, &backup] {
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o640);
     }
     assert!(link.is_symlink());
-    target.restore().unwrap();
+    // An editor has been there: nothing of its work is lost.
+    assert!(matches!(target.replace("three"), Err(Error::Changed { .. })));
+    assert!(matches!(target.restore("three"), Err(Error::Changed { .. })));
+    target.restore("two").unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
+    std::fs::write(directory.path().join("thesis.new-chapter"), "mine").unwrap();
+    target.replace("four").unwrap();
+    assert!(directory.path().join("thesis.new-chapter").exists());
 }

@@ -94,6 +94,19 @@ pub fn lock(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
+/// Locks a file like [`lock`], and does not wait. None if another process has the lock.
+///
+/// # Errors
+/// It cannot be opened; the text holds the command that mends it.
+pub fn try_lock(path: &Path) -> Result<Option<File>, Error> {
+    let file = open(path).map_err(|error| opening_error(path, error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(not_locked(path, error)),
+    }
+}
+
 fn open(path: &Path) -> io::Result<File> {
     let is_new = !super::is_there(path);
     // The open follows no link, which another user could have laid, and does not wait for a pipe's other end.

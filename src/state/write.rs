@@ -27,6 +27,8 @@ enum Rights<'a> {
     Of(Access),
     /// They are those of another file.
     Like(&'a Path),
+    /// A user and a group own it, and the user alone may read it.
+    To(u32, u32),
 }
 
 /// Writes a file whole or not at all, also over a crash: temporary file, fsync, rename, fsync of the directory.
@@ -43,6 +45,14 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), Error> {
 /// Not allowed or no space; what was there before is still there.
 pub fn write_like(path: &Path, content: &[u8], like: &Path) -> Result<(), Error> {
     write_with(path, content, Rights::Like(like), |temporary| fs::rename(temporary, path)).map(drop)
+}
+
+/// Writes a file like [`write`], for a user and a group, and readable for the user alone.
+///
+/// # Errors
+/// Not allowed or no space; what was there before is still there.
+pub fn write_for(path: &Path, content: &[u8], (user, group): (u32, u32)) -> Result<(), Error> {
+    write_with(path, content, Rights::To(user, group), |temporary| fs::rename(temporary, path)).map(drop)
 }
 
 /// Writes a file only if there is none. Returns whether it did: if another process was faster, its file stays.
@@ -78,7 +88,7 @@ fn write_with<T>(
 /// Writes a temporary file, and returns it locked, with the directory that is to be synced after the rename.
 fn write_temporary(path: &Path, temporary: &Path, content: &[u8], rights: Rights<'_>) -> io::Result<(File, File)> {
     let mode = match rights {
-        Rights::Of(Access::Private) | Rights::Like(_) => 0o600,
+        Rights::Of(Access::Private) | Rights::Like(_) | Rights::To(..) => 0o600,
         Rights::Of(Access::Public) => 0o644,
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
@@ -89,6 +99,7 @@ fn write_temporary(path: &Path, temporary: &Path, content: &[u8], rights: Rights
     match rights {
         Rights::Of(_) => give_to_owner_of(directory, &file)?,
         Rights::Like(other) => make_like(&file, &fs::metadata(other)?)?,
+        Rights::To(user, group) => fchown(&file, Some(user), Some(group))?,
     }
     file.sync_all()?;
     Ok((file, File::open(directory)?))
@@ -114,9 +125,23 @@ fn make_like(file: &File, other: &Metadata) -> io::Result<()> {
 
 /// Removes temporary files that crashes have left. A file that another process is writing stays.
 pub fn sweep(directory: &Path) {
+    sweep_if(directory, |_| true);
+}
+
+/// Removes temporary files that crashes have left of one file, and of files whose names begin with its own.
+pub fn sweep_beside(file: &Path) {
+    let stem = file.file_stem().unwrap_or_default();
+    let is_of_file = |path: &Path| {
+        let name = path.file_stem().unwrap_or_default();
+        name == stem || Some(name) == file.file_name()
+    };
+    sweep_if(directory_of(file), is_of_file);
+}
+
+fn sweep_if(directory: &Path, is_meant: impl Fn(&Path) -> bool) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        if !is_temporary(&path) || !entry.file_type().is_ok_and(|one| one.is_file()) {
+        if !is_temporary(&path) || !is_meant(&path) || !entry.file_type().is_ok_and(|one| one.is_file()) {
             continue;
         }
         let left = File::open(&path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
@@ -127,9 +152,10 @@ pub fn sweep(directory: &Path) {
     }
 }
 
-/// Returns whether this is the name of a temporary file.
+/// Returns whether this is the name of a temporary file: `new-` and 16 hexadecimal digits behind the last dot.
 fn is_temporary(path: &Path) -> bool {
-    path.extension().and_then(|extension| extension.to_str()).is_some_and(|one| one.starts_with(TEMPORARY))
+    let number = path.extension().and_then(|extension| extension.to_str()?.strip_prefix(TEMPORARY));
+    number.is_some_and(|number| number.len() == 16 && number.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 const TEMPORARY: &str = "new-";
@@ -154,19 +180,19 @@ mod tests {
     fn halves_are_swept_and_what_is_being_written_stays() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        for name in ["ca.new-0123456789abcdef", "tokens", "ca.pem", "ca.new-5555"] {
+        for name in ["ca.new-0123456789abcdef", "tokens", "ca.pem", "ca.new-5555555555555555", "my.new-chapter"] {
             fs::write(at(name), b"half").unwrap();
         }
-        let written = File::open(at("ca.new-5555")).unwrap();
+        let written = File::open(at("ca.new-5555555555555555")).unwrap();
         flock(&written, FlockOperation::LockExclusive).unwrap();
         sweep(directory.path());
         let there = |name: &str| at(name).exists();
         assert_eq!(
-            ["ca.new-0123456789abcdef", "tokens", "ca.pem", "ca.new-5555"].map(there),
+            ["ca.new-0123456789abcdef", "tokens", "ca.pem", "ca.new-5555555555555555"].map(there),
             [false, true, true, true]
         );
         drop(written);
         sweep(directory.path());
-        assert!(!there("ca.new-5555"));
+        assert!(!there("ca.new-5555555555555555"));
     }
 }

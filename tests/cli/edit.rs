@@ -94,7 +94,7 @@ fn a_thousand_edits_under_kill_tear_nothing() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     there.sort();
-    assert_eq!(there, ["packetboat.toml", "packetboat.toml.bak", "secret", "state"]);
+    assert_eq!(there, ["packetboat.toml", "packetboat.toml.lock", "secret", "state"]);
 }
 
 pub(crate) const HASH: &str =

@@ -105,6 +105,11 @@ fn a_rejected_change_leaves_file_and_devices_as_they_were() {
         (&["account", "add", "fax", "--mailbox", FAX, "--identity", "none"], 78, "known are \"office\""),
         (&["device", "add", "fax1", "--account", "scans", "--mailbox", FAX], 64, "cannot be used with"),
         (&["device", "add", "fax1"], 64, "--mailbox"),
+        (&["device", "remove", LOGIN], 64, "it is the only device"),
+        (&["device", "password", LOGIN, "--html", "/proc/nope/x"], 74, "/proc/nope"),
+        (&["device", "add", "fax1", "--mailbox", FAX, "--html", "/proc/nope/x"], 74, "/proc/nope"),
+        (&["account", "add", "x y", "--mailbox", FAX], 64, "\"x y\" is no name"),
+        (&["account", "add", "fax", "--mailbox", "a\u{2019};calc;\u{2019}@b.example"], 64, "is no mail address"),
     ] {
         let ran = run(&proxy, arguments);
         assert_eq!(ran.code, exit, "{arguments:?}: {}{}", ran.output, ran.errors);

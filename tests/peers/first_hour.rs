@@ -74,7 +74,10 @@ impl Office {
         let (roots, output) = (self.exchange.simulator.authority(), self.path("out"));
         let devices = self.path("devices.csv");
         let [roots, output, devices] = [&roots, &output, &devices].map(|path| path.to_str().unwrap());
-        let mut arguments = vec!["init", "--yes", "--tenant", TENANT, "--devices", devices, "--output", output];
+        let mut arguments = vec!["init", "--yes", "--tenant", TENANT, "--devices", devices];
+        if !more.contains(&"--output") {
+            arguments.extend(["--output", output]);
+        }
         arguments.extend(["--authority", &authority, "--roots", roots, "--upstream", "exchange"]);
         arguments.extend(more);
         self.run(&arguments)
@@ -222,6 +225,25 @@ fn nothing_is_written_where_something_is_missing_or_wrong() {
     assert_eq!(there.len(), 2, "{there:?}");
 }
 
+/// What can fail comes before the configuration: no device is left with a password that nobody has seen.
+#[test]
+fn sheets_that_cannot_be_written_cost_nothing() {
+    let office = Office::new();
+    let before = fs::read(office.file()).unwrap();
+    fs::create_dir(office.path("open")).unwrap();
+    fs::set_permissions(office.path("open"), fs::Permissions::from_mode(0o755)).unwrap();
+    for output in ["/proc/nope/x", office.path("open").to_str().unwrap()] {
+        let ran = office.init(&["--output", output]);
+        assert_ne!(ran.code, 0, "{output}");
+        assert_eq!(fs::read(office.file()).unwrap(), before, "{output}: {}", ran.errors);
+    }
+    fs::write(office.path("devices.csv"), "far,far@contoso.example,imap,8.8.8.8\n").unwrap();
+    let far = office.init(&[]);
+    assert!(far.code == 64 && far.errors.contains("--network"), "{}", far.errors);
+    assert_eq!(fs::read(office.file()).unwrap(), before);
+    assert_eq!(office.init(&["--network", "8.8.8.0/24"]).code, 0);
+}
+
 #[test]
 fn a_configuration_in_use_is_replaced_only_when_asked() {
     let office = Office::new();
@@ -230,10 +252,13 @@ fn a_configuration_in_use_is_replaced_only_when_asked() {
     let again = office.init(&[]);
     assert_eq!(again.code, 64);
     assert!(again.errors.contains("packetboat device add") && again.errors.contains("--replace"), "{}", again.errors);
+    let first = fs::read(office.path("packetboat.toml.bak")).unwrap();
     let replaced = office.init(&["--replace", "--json"]);
     assert_eq!(replaced.code, 0, "{}", replaced.errors);
     let value: serde_json::Value = serde_json::from_str(&replaced.output).unwrap();
     assert_eq!(value["devices"], DEVICES);
+    assert!(value["backup"].as_str().unwrap().ends_with("packetboat.toml.bak.1"));
+    assert_eq!(fs::read(office.path("packetboat.toml.bak")).unwrap(), first, "the file of the package stays");
     assert_eq!(
         fs::read(office.path("app.key")).unwrap(),
         key,

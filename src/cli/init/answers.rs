@@ -50,7 +50,11 @@ impl Answers {
         };
         let names = if arguments.name.is_empty() && terminal.may_ask {
             let asked = terminal.ask("Name or address of this computer that devices will use", Some("its own"), "")?;
-            if asked == "its own" { Vec::new() } else { asked.split([',', ' ']).map(str::to_owned).collect() }
+            if asked == "its own" {
+                Vec::new()
+            } else {
+                asked.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+            }
         } else {
             arguments.name.clone()
         };
@@ -125,23 +129,35 @@ fn ask_for_devices(terminal: &Terminal, seen: &[SeenDevice]) -> Result<Vec<Roste
         }
         let login = device.logins.first().map_or_else(String::new, |login| format!(", user name {login}"));
         print(format_args!("\n{source}, {}{login}: {}\n", protocol.name(), device.assessment.text))?;
-        let mailbox = terminal.ask("  Mailbox (- leaves the device out)", Some("-"), "--devices")?;
-        if mailbox == "-" {
-            continue;
-        }
-        let known = device.logins.first().map(String::as_str).filter(|login| !login.contains('@'));
-        let name = terminal.ask("  Name (the device's user name)", Some(known.unwrap_or("device")), "--devices")?;
-        let line = format!("{name},{mailbox},{},{source}", protocol.key());
-        match roster::parse(&line) {
-            Ok(parsed) => entries.extend(parsed),
-            Err(errors) => {
-                for error in errors {
-                    print(format_args!("  left out: {}\n", error.fault))?;
-                }
-            }
+        if let Some(entry) = ask_for_device(terminal, device, &entries)? {
+            entries.push(entry);
         }
     }
     Ok(entries)
+}
+
+/// Asks for name and mailbox of one device until both are of use; none if the device is left out.
+fn ask_for_device(
+    terminal: &Terminal,
+    device: &SeenDevice,
+    others: &[RosterEntry],
+) -> Result<Option<RosterEntry>, CommandError> {
+    loop {
+        let mailbox = terminal.ask("  Mailbox (- leaves the device out)", Some("-"), "--devices")?;
+        if mailbox == "-" {
+            return Ok(None);
+        }
+        let is_taken = |name: &str| others.iter().any(|other| other.name.eq_ignore_ascii_case(name));
+        let known = device.logins.first().filter(|login| !login.contains('@') && !is_taken(login)).cloned();
+        let proposed = known.unwrap_or_else(|| format!("device{}", others.len() + 1));
+        let name = terminal.ask("  Name (the device's user name)", Some(&proposed), "--devices")?;
+        let line = format!("{name},{mailbox},{},{}", device.protocol.key(), device.source);
+        match roster::parse(&line) {
+            Ok(_) if is_taken(&name) => print(format_args!("  another device has the name \"{name}\"\n"))?,
+            Ok(parsed) => return Ok(parsed.into_iter().next()),
+            Err(errors) => errors.iter().try_for_each(|error| print(format_args!("  {}\n", error.fault)))?,
+        }
+    }
 }
 
 fn is_of(device: &SeenDevice, entry: &RosterEntry) -> bool {

@@ -1,8 +1,8 @@
 //! The files of a setup besides the configuration: the application's key and certificate, and the directory of sheets.
 
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::cli::ConfigFile;
 use crate::cli::error::{CommandError, Exit};
@@ -48,13 +48,12 @@ impl Pair {
         }
         let made = certificate::make_application_pair().map_err(|error| Exit::OsError.because(error))?;
         let failed = |error: state::Error| Exit::IoError.because(error);
-        state::write(&key, &made.key, Access::Private).map_err(failed)?;
         let owner = file.state_directories().iter().find_map(|directory| ServiceUser::of(directory));
-        if let (false, Some(owner)) = (is_handed_over, owner) {
-            let given = chown(&key, Some(owner.user), Some(owner.group));
-            given
-                .map_err(|error| Exit::IoError.because(format_args!("cannot give {} away: {error}", key.display())))?;
+        match owner.filter(|_| !is_handed_over) {
+            Some(owner) => state::write_for(&key, &made.key, (owner.user, owner.group)),
+            None => state::write(&key, &made.key, Access::Private),
         }
+        .map_err(failed)?;
         state::write(&pair.chain, &made.chain, Access::Public).map_err(failed)?;
         Ok(pair)
     }
@@ -66,15 +65,26 @@ pub(super) fn make_output(directory: &Path) -> Result<(), CommandError> {
     state::check_own(directory).map_err(|error| Exit::IoError.because(error))
 }
 
-/// Returns whether systemd has a socket unit of packetboat for a port, and so hands the port over.
+/// Returns whether systemd has a socket of packetboat open at a port, and so hands the port over.
 pub(super) fn has_socket_unit(port: u16) -> bool {
     let units = UNIT_DIRECTORIES.iter().flat_map(fs::read_dir).flatten().flatten();
     units.into_iter().any(|unit| {
         let name = unit.file_name();
-        let is_ours = name.to_str().is_some_and(|name| name.starts_with("packetboat") && name.ends_with(".socket"));
-        let text = if is_ours { fs::read_to_string(unit.path()).unwrap_or_default() } else { String::new() };
-        text.lines().any(|line| line.strip_prefix("ListenStream=").is_some_and(|at| at.ends_with(&format!(":{port}"))))
+        let Some(name) = name.to_str().filter(|name| name.starts_with("packetboat") && name.ends_with(".socket"))
+        else {
+            return false;
+        };
+        let text = fs::read_to_string(unit.path()).unwrap_or_default();
+        let is_of_port =
+            |line: &str| line.strip_prefix("ListenStream=").is_some_and(|at| at.ends_with(&format!(":{port}")));
+        text.lines().any(is_of_port) && is_active(name)
     })
+}
+
+fn is_active(unit: &str) -> bool {
+    let mut command = Command::new("systemctl");
+    let status = command.args(["--quiet", "is-active", unit]).stdin(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 /// The directory that the packaged unit takes credentials from.

@@ -28,19 +28,21 @@ pub(super) fn finish(file: &ConfigFile, client_id: &str, wait: Duration) -> Resu
         edit::check(file, &target, &text)?;
         target.replace(&text).map_err(failed)?;
     }
-    start(file, &target)?;
+    start(file, &target, &text)?;
+    // Other commands may change the file meanwhile.
+    drop(target);
     let result = try_until_ready(file, wait)?;
     // The proxy tries again what has failed meanwhile.
-    edit::load(file, &target)?;
+    edit::reload(file)?;
     print(result)
 }
 
 /// Starts the service anew where systemd runs it, because systemd hands credentials over at the start alone; else
 /// reloads the proxy that runs.
-fn start(file: &ConfigFile, target: &ConfigurationFile) -> Result<(), CommandError> {
+fn start(file: &ConfigFile, target: &ConfigurationFile, text: &str) -> Result<(), CommandError> {
     let is_packaged = file.config == Path::new(PACKAGED) && Path::new("/run/systemd/system").is_dir();
     if !is_packaged {
-        let loaded = edit::load(file, target)?;
+        let loaded = edit::load(file, target, text)?;
         return print(format!("{loaded}\n"));
     }
     let mut command = Command::new("systemctl");

@@ -11,7 +11,7 @@ use crate::protocol::Protocol;
 /// In single quotation marks PowerShell reads everything literally but quotation marks, of which it knows five: `'` and
 /// U+2018 to U+201B. Windows PowerShell reads a file without a byte order mark in the computer's code page, and could
 /// find a quotation mark in any character that is not ASCII. Therefore such characters are written as numbers.
-pub(super) fn quote(text: &str) -> String {
+pub(in crate::cli) fn quote(text: &str) -> String {
     let mut expression = String::from("'");
     let mut has_numbers = false;
     let mut is_open = true;
