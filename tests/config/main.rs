@@ -9,6 +9,7 @@ mod exposure;
 mod pasted;
 mod planted;
 mod servers;
+mod slips;
 
 use std::path::Path;
 

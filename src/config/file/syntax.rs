@@ -11,12 +11,17 @@ use super::{File, line_of, nearest};
 /// The mistake, and the correction. An unknown key is told with the nearest known one; a value of another form with
 /// its key and how it is written.
 pub(super) fn explain(message: &str, text: &str, span: Option<Range<usize>>) -> String {
+    let line = span.as_ref().and_then(|span| text.lines().nth(line_of(text, span).saturating_sub(1)));
+    let line = line.unwrap_or_default().trim();
     if let Some(rest) = message.strip_prefix("unknown field `") {
-        return unknown_key(rest);
+        return port_of_listener(rest, line).unwrap_or_else(|| unknown_key(rest));
+    }
+    if let Some(kind) = single_brackets(line) {
+        return format!("write [[{kind}]], in double brackets, above every {kind}");
     }
     if !SERDES.iter().any(|words| message.starts_with(words)) {
         // The grammar's own words, which name no value.
-        return message.trim_end().replace('\n', "; ");
+        return slip(line).unwrap_or_else(|| message.trim_end().replace('\n', "; "));
     }
     // A value may hold these words, too: what was expected stands behind it.
     let expected = message.rsplit_once(", expected ").map_or(message, |(_, expected)| expected);
@@ -25,6 +30,52 @@ pub(super) fn explain(message: &str, text: &str, span: Option<Range<usize>>) -> 
         Some(key) => format!("{key}: {advice}"),
         None => advice.to_owned(),
     }
+}
+
+/// The slip in a line that is no TOML, in words.
+fn slip(line: &str) -> Option<String> {
+    let code = line.split('#').next().unwrap_or_default().trim();
+    if code.contains(TYPOGRAPHIC) {
+        return Some("has typographic quotation marks: replace them by the plain ones, as \"...\"".to_owned());
+    }
+    if let Some(heading) = code.strip_prefix('[') {
+        let (kind, name) = heading.trim_start_matches('[').split_once('.')?;
+        let name = name.trim_end_matches(']');
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.\"'".contains(c);
+        let is_named = NAMED.contains(&kind) && !name.contains(['"', '\'']) && !name.chars().all(is_plain);
+        return is_named.then(|| {
+            format!("a name is made of letters, digits, - and _, without spaces or umlauts, as [{kind}.second-floor]")
+        });
+    }
+    let (key, value) = code.split_once('=')?;
+    let key = key.trim();
+    let shown = if known_keys().iter().any(|known| known == key) { format!("`{key}`") } else { "the key".to_owned() };
+    if value.trim().is_empty() {
+        return Some(format!("{shown} has no value: write one behind the =, or put # in front of the line"));
+    }
+    let begins_as_text = |c: char| c.is_alphabetic() || c == '/';
+    let is_bare = value.trim().starts_with(begins_as_text) && !value.contains(['"', '\'']);
+    is_bare.then(|| format!("{shown}: a text stands in quotes, as \"...\""))
+}
+
+/// The kind of section whose heading has single brackets and needs double ones.
+fn single_brackets(line: &str) -> Option<&'static str> {
+    let heading = line.split('#').next().unwrap_or_default().trim();
+    let kind = heading.strip_prefix('[')?.strip_suffix(']')?.trim();
+    ["device", "listener"].into_iter().find(|one| *one == kind)
+}
+
+/// A port that stands in a key of its own at a listener.
+fn port_of_listener(rest: &str, line: &str) -> Option<String> {
+    let (unknown, known) = rest.split_once("`, expected ")?;
+    let has = |key: &str| known.contains(&format!("`{key}`"));
+    let is_listener = has("listen") && has("protocol");
+    if !is_listener || !["port", "ports", "address"].contains(&unknown) {
+        return None;
+    }
+    let value = line.split('#').next().and_then(|code| code.split_once('=')).map_or("", |(_, value)| value.trim());
+    let port = value.parse::<u16>().unwrap_or(993);
+    Some(format!("unknown key `{unknown}`; address and port stand in one key: listen = [\"0.0.0.0:{port}\"]"))
 }
 
 /// ``KEY`, expected one of `KNOWN`, ...``
@@ -104,6 +155,11 @@ const SECTIONS: [&str; 12] = [
     "[identity.x]",
 ];
 const UNKNOWN: &str = "no_such_key";
+/// Sections that have a name.
+const NAMED: [&str; 4] = ["account", "certificate", "identity", "upstream"];
+/// Quotation marks that text programs put in place of the plain ones.
+const TYPOGRAPHIC: [char; 9] =
+    ['\u{201c}', '\u{201d}', '\u{201e}', '\u{201f}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{ab}', '\u{bb}'];
 
 #[cfg(test)]
 mod tests {
