@@ -3,8 +3,11 @@
 //! No command sends the admin token. The socket needs none, and a port belongs to whoever has bound it.
 
 use std::fmt::Display;
+use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
@@ -43,16 +46,24 @@ pub(super) async fn request(
                 return Ok(Answer { status, body: body.to_vec() });
             }
             Ok(None) => {}
+            Err(why) if why.is_denied() => denied = denied.or(Some(no_right(directory))),
             Err(why) => denied = denied.or(Some(unavailable(why))),
         }
     }
+    if denied.is_none() {
+        denied = unreadable(file);
+    }
     let nobody =
         || unavailable("packetboat is not running, or has neither a state directory nor an address in admin.listen");
-    let address = page_address(file, &directories).ok_or_else(|| denied.unwrap_or_else(nobody))?;
+    let Some(address) = page_address(file, &directories) else { return Err(denied.unwrap_or_else(nobody)) };
     let at = |why: &dyn Display| unavailable(format_args!("{address}: {why}"));
-    let stream = tokio::time::timeout(patience, TcpStream::connect(address)).await;
-    let stream = stream.map_err(|_| at(&"no answer in time"))?.map_err(|error| at(&error))?;
-    let (status, body) = http::get(stream, path, patience, most).await.map_err(|error| at(&error))?;
+    let asked = async {
+        let stream = tokio::time::timeout(patience, TcpStream::connect(address)).await;
+        let stream = stream.map_err(|_| at(&"no answer in time"))?.map_err(|error| at(&error))?;
+        http::get(stream, path, patience, most).await.map_err(|error| at(&error))
+    };
+    // Where the socket is closed to this user, nothing follows from a page that does not answer.
+    let (status, body) = asked.await.map_err(|error| denied.unwrap_or(error))?;
     if status == UNAUTHORIZED {
         return Err(unavailable(format_args!(
             "{address} asks for the admin token, which no command sends: run this as root or as the service's user, who \
@@ -60,6 +71,27 @@ pub(super) async fn request(
         )));
     }
     Ok(Answer { status, body: body.to_vec() })
+}
+
+/// The error where this user may not look into the state directory, whether a proxy runs or not.
+fn no_right(directory: &Path) -> CommandError {
+    let owner = fs::metadata(directory).ok().map(|metadata| metadata.uid()).filter(|user| *user != 0);
+    let owner = owner.map(|user| format!(", or as {}", state::user_name(user))).unwrap_or_default();
+    unavailable(format_args!(
+        "this user has no right to ask packetboat in {}: run this as root (sudo){owner}",
+        directory.display()
+    ))
+}
+
+/// The error where this user may not read the configuration, which names the state directory.
+fn unreadable(file: &ConfigFile) -> Option<CommandError> {
+    let error = fs::File::open(&file.config).err()?;
+    (error.kind() == ErrorKind::PermissionDenied).then(|| {
+        unavailable(format_args!(
+            "this user has no right to read {}, and so to ask packetboat: run this as root (sudo)",
+            file.config.display()
+        ))
+    })
 }
 
 /// The process that listens at the socket of a state directory, or has left its number there.

@@ -100,6 +100,11 @@ impl Error {
         matches!(&self.cause, Cause::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Whether this user has no right to it.
+    pub fn is_denied(&self) -> bool {
+        matches!(&self.cause, Cause::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether the failure passes by itself: the process or the computer is short of open files, memory or threads.
     pub fn is_shortage(&self) -> bool {
         let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];

@@ -294,6 +294,57 @@ fn the_socket_is_the_owners_alone() {
     assert_eq!(Ran::of(as_user(64_902, "health").output().unwrap()).code, 69);
 }
 
+/// A user who may ask nothing hears that, and not that the proxy does not run: in a closed directory, at a closed socket,
+/// and where not even the configuration can be read.
+#[test]
+fn a_user_without_rights_is_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (state, user) = (directory.path().join("state"), 64_903);
+    directory_of(user, &state);
+    let binary = directory.path().join("packetboat");
+    fs::copy(env!("CARGO_BIN_EXE_packetboat"), &binary).unwrap();
+    let file = directory.path().join("packetboat.toml");
+    // Nobody serves a page there.
+    let vacant = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let as_user = |user: u32, name: &str| {
+        let (mut command, user) = (Command::new("setpriv"), user.to_string());
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(&binary);
+        command.args([name, "--config"]).arg(&file);
+        command
+    };
+    let write = |listen: &str| {
+        let text = format!("state_directory = {state:?}\n[admin]\nlisten = [{listen}]\n{OBSERVE}");
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    write("");
+    let _running = Process::ready(&mut as_user(user, "run"));
+    let told = |name: &str, expected: &str| {
+        let ran = Ran::of(as_user(64_904, name).output().unwrap());
+        assert_eq!(ran.code, 69, "{name}");
+        assert!(ran.errors.contains(expected) && !ran.errors.contains("not running"), "{name}: {}", ran.errors);
+        assert!(ran.errors.contains("run this as root (sudo)"), "{name}: {}", ran.errors);
+    };
+    let closed = format!("this user has no right to ask packetboat in {}", state.display());
+    for listen in ["".to_owned(), format!("\"{vacant}\"")] {
+        write(&listen);
+        for mode in [0o700, 0o755] {
+            fs::set_permissions(&state, fs::Permissions::from_mode(mode)).unwrap();
+            for name in ["health", "devices"] {
+                told(name, &closed);
+                told(name, &format!("or as {user}"));
+                // The advice is followed.
+                for right in [0, user] {
+                    assert_eq!(Ran::of(as_user(right, name).output().unwrap()).code, 0, "user {right}, {name}");
+                }
+            }
+        }
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    told("health", "this user has no right to read");
+}
+
 /// Where the state directory cannot be written, commands ask the page, without their token.
 #[test]
 fn without_a_state_directory_the_page_is_asked() {
