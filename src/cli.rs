@@ -14,6 +14,7 @@ mod error;
 mod generate;
 mod handover;
 mod health;
+mod identity;
 mod init;
 mod login;
 mod online;
@@ -146,6 +147,13 @@ enum Command {
         #[command(subcommand)]
         action: account::Action,
     },
+    /// Renew the key and the certificate by which an application signs in at Microsoft, without an outage
+    Identity {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(subcommand)]
+        action: identity::Action,
+    },
     /// Sign in at Microsoft or Google, once, for an account with the grant authorization-code or device-code
     ///
     /// Prints an address to open in a browser, on this computer or any other.
@@ -260,6 +268,7 @@ pub fn main() -> ExitCode {
         Command::Init { file, arguments } => init::init(&file, &arguments),
         Command::Device { file, action } => device::act(&file, action),
         Command::Account { file, action } => account::act(&file, action),
+        Command::Identity { file, action } => identity::act(&file, &action),
         Command::Demo { arguments } => demo::demo(&arguments),
         Command::Password { arguments } => password::make(&arguments),
         Command::Login { file, arguments } => file.load().and_then(|proven| {

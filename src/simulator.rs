@@ -126,9 +126,14 @@ impl Simulator {
         found.map(|mailbox| mailbox.deliver(message, Vec::new())).is_some()
     }
 
-    /// Registers a certificate for the app, as packetboat.ps1 does.
+    /// Registers a certificate for the app beside those that it has, as packetboat.ps1 does.
     pub fn upload_certificate(&self, certificate: ClientCertificate) {
         self.world.upload_certificate(certificate);
+    }
+
+    /// Removes the app's certificate of this thumbprint, as an administrator does.
+    pub fn remove_certificate(&self, thumbprint: &str) {
+        self.world.remove_certificate(thumbprint);
     }
 
     /// Gives the app full access to a mailbox, as packetboat.ps1 does.

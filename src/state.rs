@@ -27,7 +27,7 @@ pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_se
 use rights::is_ours_alone;
 pub use rights::{missing_rights, of_another_than_root, open_to_others, why_not_ours};
 pub use save_status::{SaveChange, SaveStatus};
-pub use write::{Access, sweep, sweep_beside, write, write_for, write_like, write_new};
+pub use write::{Access, sweep, sweep_beside, write, write_for, write_like, write_new, write_new_like};
 
 /// Makes a directory for its owner alone, if it is missing.
 ///

@@ -148,14 +148,19 @@ pub fn remarks(config: &Config) -> Vec<Diagnostic> {
         let (key, days, what) = match &identity.grant {
             Grant::ClientCredentials(Credential::Certificate(files)) => {
                 let Ok(certificate) = certificate::describe(&files.chain) else { continue };
-                ("certificate", i64::from(certificate.days_left), "upload a new one to the app registration")
+                (
+                    "certificate",
+                    i64::from(certificate.days_left),
+                    format!("renew it with packetboat identity renew {name}"),
+                )
             }
             Grant::ClientCredentials(Credential::Secret(file))
             | Grant::AuthorizationCode(Some(file))
             | Grant::DeviceCode(Some(file))
             | Grant::Password(Some(file)) => match days_left(file) {
                 Some(days) => {
-                    ("client_secret_expires", days, "make a new one in the app registration, or better a certificate")
+                    let advice = "make a new one in the app registration, or better a certificate";
+                    ("client_secret_expires", days, advice.to_owned())
                 }
                 None => continue,
             },

@@ -130,7 +130,7 @@ fn file_expiries(config: &Config) -> Vec<Expiry> {
         if let Grant::ClientCredentials(Credential::Certificate(files)) = &identity.grant
             && let Ok(read) = certificate::describe(&files.chain)
         {
-            let advice = format!("upload a new one to the app registration, and replace {}", files.chain.display());
+            let advice = format!("packetboat identity renew {name}");
             let kind = ExpiryKind::IdentityCertificate;
             expiries.push(Expiry { kind, name: name.clone(), until: read.ends, advice });
         }

@@ -28,6 +28,9 @@ pub(super) struct Arguments {
     /// With --online: try this account alone, and print every step; may be repeated
     #[arg(long = "account", value_name = "NAME", requires = "online")]
     accounts: Vec<String>,
+    /// With --online: only fetch the tokens of this identity, and log in to no mailbox
+    #[arg(long, value_name = "NAME", requires = "online", conflicts_with = "accounts")]
+    identity: Option<String>,
 }
 
 impl Arguments {
@@ -53,7 +56,11 @@ pub(super) fn check(file: &Path, proven: &Proven, arguments: &Arguments) -> Resu
         offline(file, proven, arguments.online)?
     };
     print(text)?;
-    if arguments.online { online::check(file, proven, &arguments.accounts) } else { Ok(()) }
+    match &arguments.identity {
+        _ if !arguments.online => Ok(()),
+        Some(identity) => online::check_identity(file, proven, identity),
+        None => online::check(file, proven, &arguments.accounts),
+    }
 }
 
 /// Opens everything, and describes it. What is to be tried online is described there.

@@ -52,7 +52,7 @@ pub(super) fn failed(error: Error) -> CommandError {
 
 /// Checks the new text with `packetboat check`, as a file of the same owner and mode beside the old one.
 pub(super) fn check(file: &ConfigFile, target: &ConfigurationFile, text: &str) -> Result<(), CommandError> {
-    let candidate = Candidate::write(target, text)?;
+    let candidate = Candidate::write(target, text, "candidate")?;
     let output = command(file, &["check"], &candidate.path)?;
     let shown = String::from_utf8_lossy(&output.stderr);
     let shown = shown.replace(&candidate.path.display().to_string(), &file.config.display().to_string());
@@ -90,6 +90,28 @@ pub(super) fn reload(file: &ConfigFile) -> Result<String, CommandError> {
     Err(Exit::Unavailable.because(String::from_utf8_lossy(&output.stderr).trim_end()))
 }
 
+/// Makes the service use new credentials: starts it anew where systemd runs it, because systemd hands them over at the
+/// start alone; else reloads the proxy that runs.
+pub(super) fn load_credentials(
+    file: &ConfigFile,
+    target: &ConfigurationFile,
+    text: &str,
+) -> Result<String, CommandError> {
+    let is_packaged = file.config == Path::new(PACKAGED) && Path::new("/run/systemd/system").is_dir();
+    if !is_packaged {
+        return load(file, target, text);
+    }
+    let mut command = Command::new("systemctl");
+    let status = command.args(["restart", "packetboat.service"]).stdin(Stdio::null()).status();
+    match status {
+        Ok(status) if status.success() => {
+            Ok("packetboat restarted; connections have waited, and none was refused".to_owned())
+        }
+        Ok(_) => Err(Exit::Unavailable.because("packetboat does not start: journalctl -u packetboat has the reason")),
+        Err(error) => Err(Exit::OsError.because(format_args!("systemctl cannot be run: {error}"))),
+    }
+}
+
 /// Runs another command of this program with the same options.
 pub(super) fn command(file: &ConfigFile, arguments: &[&str], config: &Path) -> Result<Output, CommandError> {
     let mut command = Command::new("/proc/self/exe");
@@ -99,17 +121,22 @@ pub(super) fn command(file: &ConfigFile, arguments: &[&str], config: &Path) -> R
 }
 
 /// The new text in a file of its own, which is removed when this is dropped.
-struct Candidate {
+pub(super) struct Candidate {
     path: PathBuf,
 }
 
 impl Candidate {
-    fn write(target: &ConfigurationFile, text: &str) -> Result<Self, CommandError> {
-        let path = target.path().with_extension("toml.candidate");
+    /// Writes the text with the owner and mode of the old file, under its name and this ending.
+    pub(super) fn write(target: &ConfigurationFile, text: &str, ending: &str) -> Result<Self, CommandError> {
+        let path = target.path().with_extension(format!("toml.{ending}"));
         let candidate = Self { path };
         let written = state::write_like(&candidate.path, text.as_bytes(), target.path());
         written.map_err(|error| Exit::IoError.because(error))?;
         Ok(candidate)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -119,3 +146,6 @@ impl Drop for Candidate {
         let _ = std::fs::remove_file(&self.path);
     }
 }
+
+/// The configuration of the package's unit.
+pub(super) const PACKAGED: &str = "/etc/packetboat/packetboat.toml";

@@ -90,6 +90,31 @@ pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String]) -> Result
     })
 }
 
+/// Fetches the tokens of one identity, and logs in nowhere.
+pub(super) fn check_identity(file: &Path, proven: &Proven, identity: &str) -> Result<(), CommandError> {
+    let config = &proven.config;
+    let accounts = config.accounts.iter().filter(|(_, account)| account.identity == identity);
+    let accounts: Vec<&str> = accounts.map(|(name, _)| name.as_str()).collect();
+    if accounts.is_empty() {
+        let why = format_args!("no [account.NAME] of the configuration has the identity \"{identity}\"");
+        return Err(Exit::Usage.because(why));
+    }
+    confine(file, config);
+    super::runtime()?.block_on(async {
+        let checks = LoginChecks::new(config).map_err(|diagnostics| diagnostics_error(proven, &diagnostics))?;
+        let mut tokens: Vec<TokenCheck<'_>> = Vec::new();
+        for name in accounts {
+            get_token(config, &checks, name, &mut tokens).await;
+        }
+        for check in &tokens {
+            print(token_line(check))?;
+        }
+        checks.settle().await;
+        let is_refused = tokens.iter().any(|check| check.token.is_err());
+        if is_refused { Err(Exit::Unavailable.into()) } else { Ok(()) }
+    })
+}
+
 /// Confines the command like the service, so that it fails where the service would. A missing state directory is not
 /// made: one of root's would be of no use to the service's user.
 fn confine(file: &Path, config: &Config) {

@@ -45,6 +45,11 @@ pub(super) fn write_script(config: &Config, output: &Path) -> Result<(), Command
     script::save(config, None, output)
 }
 
+/// A path as one word of a shell.
+pub(super) fn shell_word(path: &Path) -> String {
+    proof::shell_word(path)
+}
+
 /// An account with its name.
 fn find_account<'a>(config: &'a Config, name: &str) -> Result<(&'a str, &'a Account), CommandError> {
     config.accounts.get_key_value(name).map(|(name, account)| (name.as_str(), account)).ok_or_else(|| {

@@ -35,15 +35,15 @@ pub(super) struct World {
 
 /// The rights of the app, which an administrator's script can change while the simulator runs.
 struct Grants {
-    certificate: Option<Arc<ClientCertificate>>,
+    certificates: Vec<Arc<ClientCertificate>>,
     mailboxes: Vec<String>,
 }
 
 impl World {
     pub(super) fn new(mut tenant: Tenant, endpoint: SocketAddr, seed: [u8; 32]) -> Self {
         let mailboxes = tenant.mailboxes().map(|name| (name.to_lowercase(), Arc::new(Mailbox::new()))).collect();
-        let certificate = tenant.certificate.take().map(Arc::new);
-        let grants = Mutex::new(Grants { certificate, mailboxes: std::mem::take(&mut tenant.app_mailboxes) });
+        let certificates = tenant.certificate.take().into_iter().map(Arc::new).collect();
+        let grants = Mutex::new(Grants { certificates, mailboxes: std::mem::take(&mut tenant.app_mailboxes) });
         Self {
             tenant,
             grants,
@@ -67,14 +67,19 @@ impl World {
         of(&self.quirks.borrow())
     }
 
-    /// The app's certificate.
-    pub(super) fn certificate(&self) -> Option<Arc<ClientCertificate>> {
-        self.grants.lock().certificate.clone()
+    /// The app's certificates.
+    pub(super) fn certificates(&self) -> Vec<Arc<ClientCertificate>> {
+        self.grants.lock().certificates.clone()
     }
 
-    /// Registers a certificate for the app.
+    /// Registers a certificate for the app, beside those that it has.
     pub(super) fn upload_certificate(&self, certificate: ClientCertificate) {
-        self.grants.lock().certificate = Some(Arc::new(certificate));
+        self.grants.lock().certificates.push(Arc::new(certificate));
+    }
+
+    /// Removes the app's certificate of this thumbprint.
+    pub(super) fn remove_certificate(&self, thumbprint: &str) {
+        self.grants.lock().certificates.retain(|one| one.thumbprint != thumbprint);
     }
 
     /// Gives the app full access to a mailbox.

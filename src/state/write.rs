@@ -60,10 +60,23 @@ pub fn write_for(path: &Path, content: &[u8], (user, group): (u32, u32)) -> Resu
 /// # Errors
 /// Not allowed or no space.
 pub fn write_new(path: &Path, content: &[u8], access: Access) -> Result<bool, Error> {
-    write_with(path, content, Rights::Of(access), |temporary| match fs::hard_link(temporary, path) {
+    write_with(path, content, Rights::Of(access), |temporary| link_new(temporary, path))
+}
+
+/// Writes a file like [`write_new`], with the owner, group and mode of another one.
+///
+/// # Errors
+/// Not allowed or no space.
+pub fn write_new_like(path: &Path, content: &[u8], like: &Path) -> Result<bool, Error> {
+    write_with(path, content, Rights::Like(like), |temporary| link_new(temporary, path))
+}
+
+/// Gives a temporary file its name, unless another file has it.
+fn link_new(temporary: &Path, path: &Path) -> io::Result<bool> {
+    match fs::hard_link(temporary, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         linked => linked.and_then(|()| fs::remove_file(temporary)).map(|()| true),
-    })
+    }
 }
 
 fn write_with<T>(

@@ -34,6 +34,7 @@ mod programs;
 mod protocol;
 mod receivers;
 mod reload;
+mod renewal;
 mod revoked;
 mod scan;
 mod secrets;

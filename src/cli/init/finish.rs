@@ -1,8 +1,6 @@
 //! The end of a setup: the application's id goes into the configuration, the service starts, and every account is tried
 //! until all work.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::cli::ConfigFile;
@@ -28,32 +26,14 @@ pub(super) fn finish(file: &ConfigFile, client_id: &str, wait: Duration) -> Resu
         edit::check(file, &target, &text)?;
         target.replace(&text).map_err(failed)?;
     }
-    start(file, &target, &text)?;
+    let loaded = edit::load_credentials(file, &target, &text)?;
+    print(format!("{loaded}\n"))?;
     // Other commands may change the file meanwhile.
     drop(target);
     let result = try_until_ready(file, wait)?;
     // The proxy tries again what has failed meanwhile.
     edit::reload(file)?;
     print(result)
-}
-
-/// Starts the service anew where systemd runs it, because systemd hands credentials over at the start alone; else
-/// reloads the proxy that runs.
-fn start(file: &ConfigFile, target: &ConfigurationFile, text: &str) -> Result<(), CommandError> {
-    let is_packaged = file.config == Path::new(PACKAGED) && Path::new("/run/systemd/system").is_dir();
-    if !is_packaged {
-        let loaded = edit::load(file, target, text)?;
-        return print(format!("{loaded}\n"));
-    }
-    let mut command = Command::new("systemctl");
-    let status = command.args(["restart", "packetboat.service"]).stdin(Stdio::null()).status();
-    match status {
-        Ok(status) if status.success() => {
-            print("packetboat restarted; connections have waited, and none was refused\n")
-        }
-        Ok(_) => Err(Exit::Unavailable.because("packetboat does not start: journalctl -u packetboat has the reason")),
-        Err(error) => Err(Exit::OsError.because(format_args!("systemctl cannot be run: {error}"))),
-    }
 }
 
 /// Tries the accounts until all work, and returns the line that says so. Failures are printed when they change.
@@ -83,7 +63,5 @@ fn try_until_ready(file: &ConfigFile, wait: Duration) -> Result<String, CommandE
     }
 }
 
-/// The configuration of the package's unit.
-const PACKAGED: &str = "/etc/packetboat/packetboat.toml";
 /// The time between two tries: Exchange Online takes minutes to let an application in.
 const PAUSE: Duration = Duration::from_secs(30);

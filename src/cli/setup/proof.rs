@@ -70,7 +70,7 @@ fn recipe(state_directory: &Path, files: &CertificateFiles) -> Vec<String> {
 }
 
 /// A path as one word of a shell.
-fn shell_word(path: &Path) -> String {
+pub(super) fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"/._-+@%=:,".contains(&octet);
     if text.bytes().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }

@@ -1,5 +1,6 @@
 //! A client assertion is a JWT signed with the app's certificate, or the token of a managed identity.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -18,14 +19,14 @@ pub(super) fn check(world: &World, kind: Option<&str>, assertion: &str) -> Resul
     if world.tenant.federated_token.as_deref() == Some(assertion) {
         return Ok(());
     }
-    match world.certificate() {
-        Some(certificate) => check_signed(world, &certificate, assertion),
-        None => Err(Refusal::client(700_213, "No matching federated identity record found for presented assertion.")),
+    match world.certificates() {
+        certificates if !certificates.is_empty() => check_signed(world, &certificates, assertion),
+        _ => Err(Refusal::client(700_213, "No matching federated identity record found for presented assertion.")),
     }
 }
 
 /// Checks a signed assertion as Entra documents it: PS256, `x5t#S256`, and the token endpoint as `aud`.
-fn check_signed(world: &World, certificate: &ClientCertificate, assertion: &str) -> Result<(), Refusal> {
+fn check_signed(world: &World, certificates: &[Arc<ClientCertificate>], assertion: &str) -> Result<(), Refusal> {
     let malformed = || Refusal::client(50_027, "JWT token is invalid or malformed.");
     let unproven = |why: &str| {
         Refusal::client(
@@ -45,9 +46,9 @@ fn check_signed(world: &World, certificate: &ClientCertificate, assertion: &str)
     if text(&header, "alg") != "PS256" || text(&header, "typ") != "JWT" {
         return Err(unproven("The header must say PS256 and JWT."));
     }
-    if text(&header, "x5t#S256") != certificate.thumbprint {
-        return Err(unproven("[Reason - The key was not found.]"));
-    }
+    let thumbprint = text(&header, "x5t#S256");
+    let certificate = certificates.iter().find(|one| one.thumbprint == thumbprint);
+    let certificate = certificate.ok_or_else(|| unproven("[Reason - The key was not found.]"))?;
     if !certificate.key.has_signed_ps256(signed.as_bytes(), &signature) {
         return Err(unproven("[Reason - The key was found, but use of the key to verify the signature failed.]"));
     }
