@@ -241,6 +241,26 @@ fn nothing_is_lost_at_a_kill() {
     office.serves();
 }
 
+/// What another identity still uses is not named as deletable.
+#[test]
+fn files_of_another_identity_are_kept() {
+    let office = Office::new();
+    let text = office.configuration().replace("[account.scans]\n", "[account.scans]\nidentity = \"office\"\n");
+    let section = text.split("[identity.office]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
+    fs::write(office.proxy.configuration(), format!("{text}\n[identity.branch]{section}\n")).unwrap();
+    let made = office.run(&["--no-wait"]);
+    assert_eq!(made.code, 0, "{}{}", made.output, made.errors);
+    office.upload("app-2.pem");
+    let renewed = office.run(&["--wait", "0s"]);
+    assert_eq!(renewed.code, 0, "{}{}", renewed.output, renewed.errors);
+    let keep = format!("Keep {} and {}", office.file("app.pem").display(), office.file("app.key").display());
+    assert!(renewed.output.contains(&keep), "{}", renewed.output);
+    for words in ["may be deleted", "At Microsoft remove"] {
+        assert!(!renewed.output.contains(words), "{}", renewed.output);
+    }
+    office.serves();
+}
+
 #[test]
 fn what_has_no_certificate_is_not_renewed() {
     let office = Office::new();
