@@ -35,6 +35,19 @@ impl Names {
         is_its_own.then_some(found)
     }
 
+    /// The one device that opens this mailbox; none where several do. The login is as [`written`] gives it.
+    pub(super) fn only_of_mailbox(&self, login: &str) -> Option<usize> {
+        let login = login.trim();
+        let mut of_it = self.mailboxes.iter().enumerate().filter(|(_, mailbox)| *mailbox == login);
+        let (first, _) = of_it.next()?;
+        of_it.next().is_none().then_some(first)
+    }
+
+    /// Returns whether a device has other names beside its first one.
+    pub(super) fn has_aliases(&self, device: usize) -> bool {
+        self.by_login.values().filter(|index| **index == device).count() > 1
+    }
+
     /// Whether a device may say that it acts as this: by any of its own names, or by its mailbox.
     pub(super) fn belongs_to(&self, name: &str, device: usize) -> bool {
         self.find(name) == Some(device) || self.mailboxes.get(device).is_some_and(|mailbox| mailbox == name.trim())
@@ -95,6 +108,16 @@ mod tests {
         for login in ["F\u{dc}nf".as_bytes(), b"f\xfcnf", b"F\xdcNF"] {
             assert_eq!(find(login), Some(1), "{login:?}");
         }
+    }
+
+    #[test]
+    fn a_mailbox_of_one_device_names_it() {
+        let mut names = names();
+        names.add(&["printer".to_owned()], "Print1@contoso.example");
+        let only = |login: &[u8]| names.only_of_mailbox(&written(login));
+        assert_eq!(only(b" print1@CONTOSO.example"), Some(2));
+        assert_eq!((only(b"shared@contoso.example"), only(b"print1"), only(b"")), (None, None, None));
+        assert_eq!([0, 2].map(|device| names.has_aliases(device)), [true, false]);
     }
 
     /// Any name of its own; never another one, be it of the same mailbox.

@@ -70,7 +70,11 @@ impl Devices {
             }
             verdict
         });
-        let (index, hash) = verified.await.unwrap_or_else(|ended| Err(interrupted(&ended)))?;
+        let (index, hash) = match verified.await.unwrap_or_else(|ended| Err(interrupted(&ended))) {
+            Ok(verified) => verified,
+            Err(failure) if found.is_none() && failure.kind == Kind::WrongPassword => return Err(self.unknown(&login)),
+            Err(failure) => return Err(failure),
+        };
         let device = self.devices.get(index).ok_or_else(|| wrong(""))?;
         Ok(Verified::new(device, login, hash))
     }
@@ -115,8 +119,24 @@ impl Devices {
                 Err(wrong(&format!("the password is right, but {source} is not in {of}")))
             }
             (Some((_, device)), None) => Err(wrong(&format!("the password is not one of device \"{}\"", device.name))),
-            (None, _) => Err(wrong("no [[device]] has this login")),
+            (None, _) => Err(wrong(UNKNOWN)),
         }
+    }
+
+    /// The failure of a login that no device has. The commonest one is the mailbox's address, which the device had
+    /// before. The text is for the log and the page; the device's answer is that of any wrong password.
+    fn unknown(&self, login: &str) -> Failure {
+        let of_mailbox = self.names.only_of_mailbox(login).and_then(|index| Some((index, self.devices.get(index)?)));
+        let Some((index, Device { name, .. })) = of_mailbox.map(|(index, device)| (index, device.as_ref())) else {
+            return wrong(UNKNOWN);
+        };
+        let mailbox = login.trim();
+        let line = if self.names.has_aliases(index) {
+            format!("add \"{mailbox}\" to the aliases of its [[device]]")
+        } else {
+            format!("write aliases = [\"{mailbox}\"] into its [[device]]")
+        };
+        wrong(&format!("{UNKNOWN}; it is the mailbox of device \"{name}\": type that name as the user name, or {line}"))
     }
 
     /// Returns the first of the device's hashes that fits the password. Each comparison is a run of its own, so that
@@ -155,6 +175,8 @@ fn interrupted(ended: &JoinError) -> Failure {
 fn not_verified(detail: &str) -> Failure {
     Failure::new(Kind::NotVerified, detail)
 }
+
+const UNKNOWN: &str = "no [[device]] has this login";
 
 fn wrong(detail: &str) -> Failure {
     Failure::new(Kind::WrongPassword, detail)
