@@ -28,6 +28,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The part of the device's TLS offer to blame, where a handshake failed on one.
     pub mismatch: Option<Mismatch>,
+    /// The peer closed its connection without a word: by a reset, or in the middle of something.
+    pub is_abrupt: bool,
 }
 
 /// The part of a device's TLS offer that the listener does not allow.
@@ -44,7 +46,7 @@ pub enum Mismatch {
 impl Failure {
     /// A failure of this kind with its particulars.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, mismatch: None }
+        Self { kind, detail: detail.into(), retry_after: None, mismatch: None, is_abrupt: false }
     }
 }
 
@@ -216,6 +218,15 @@ kinds! {
     /// The device tried to log in without TLS, and went away.
     LoginInClear: Some(Downstream), Unavailable, Warn, Session,
         "login_in_clear", "the device tried to log in without TLS";
+    /// The device spoke without TLS, where no login is offered to it, and went away.
+    SpeaksInClear: Some(Downstream), Unavailable, Warn, Session,
+        "speaks_in_clear", "the device speaks without TLS";
+    /// The device was greeted, waited, and sent nothing.
+    NoCommand: Some(Downstream), Unavailable, Warn, Session,
+        "no_command", "the device sent no command";
+    /// The device closed soon after its TLS handshake, and sent nothing.
+    LeftAfterHandshake: Some(Downstream), Unavailable, Warn, Session,
+        "left_after_handshake", "the device left right after the TLS handshake";
     /// No octets moved for too long after login.
     IdleTimeout: Some(Downstream), Unavailable, Info, Session,
         "idle_timeout", "nothing moved for too long";

@@ -225,6 +225,11 @@ impl Presence {
         self.inventory.table.lock().keep(&self.entry, self.inventory.limits().devices);
     }
 
+    /// Returns whether the device has logged in within the last hour.
+    pub fn has_logged_in_lately(&self) -> bool {
+        self.entry.device().logged_in.is_some_and(|logged_in| now().saturating_sub(logged_in) < HOUR)
+    }
+
     /// Records a failure of the device's connection.
     pub fn failed(&self, failure: &Failure) {
         self.entry.device().fail(failure, now());
@@ -240,6 +245,8 @@ impl Drop for Presence {
 }
 
 const LOGINS: usize = 4;
+/// An hour in seconds.
+const HOUR: u64 = 60 * 60;
 /// A week in seconds.
 const WEEK: u64 = 7 * 24 * 60 * 60;
 

@@ -177,6 +177,8 @@ pub enum Responses {
 pub struct Activity {
     /// The number of commands that the device has sent.
     pub commands: u64,
+    /// The device has sent something, since the connection began or since TLS did.
+    pub has_spoken: bool,
     /// The number of messages of which the device has fetched something after login: RETR, or a response with a
     /// literal.
     pub fetched: u64,

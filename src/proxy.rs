@@ -6,6 +6,7 @@
 //! | `backend` | mailboxes and servers that logins come to |
 //! | `telemetry` | metrics, inventory and log of one listener |
 //! | `service`, `current_service` | the settings of one listener, which a reload swaps |
+//! | `hints` | advice for devices that do not fit a listener |
 //! | `registry` | open connections, so that a reload can end some of them |
 //! | `revocation` | decides which connections a reload ends: those that have lost a permission |
 //! | `connection` | one device, from its first octet to its last |
@@ -16,6 +17,7 @@
 mod backend;
 mod connection;
 mod current_service;
+mod hints;
 mod limits;
 mod listen;
 mod login_check;

@@ -56,6 +56,10 @@ impl Assessment {
 
     pub(super) fn of(observation: &Observation<'_>) -> Self {
         let needs = |why: &str| Self { judgement: Judgement::Needs, text: format!("needs packetboat: {why}") };
+        // It was not refused: it asked what is offered, and left.
+        if observation.refused.is_some_and(|failure| failure.kind == Kind::SpeaksInClear) {
+            return needs("speaks without TLS");
+        }
         if let Some(failure) = observation.refused {
             let why = refusal(failure, observation.hello);
             return Self { judgement: Judgement::Refused, text: format!("refused: {why}") };

@@ -214,7 +214,10 @@ impl<D: Dialect> Session for Machine<D> {
         match (&mut self.state, side) {
             (State::Relay(relay), _) => relay.recv(side, input, &mut self.activity, out),
             _ if input.is_empty() => Ok(Step::Read),
-            (State::NotAuthenticated, Side::Downstream) => self.command(input, out),
+            (State::NotAuthenticated, Side::Downstream) => {
+                self.activity.has_spoken = true;
+                self.command(input, out)
+            }
             (State::Exchange(..), Side::Downstream) => self.exchange(input, out),
             (State::LoggingIn(..), Side::Upstream) => Ok(self.response(input, out)),
             (State::LoggingIn(..) | State::LoggedOut, Side::Downstream)
@@ -234,6 +237,7 @@ impl<D: Dialect> Session for Machine<D> {
                 self.offer.encrypted = true;
                 self.is_first = true;
                 self.activity.tried_in_clear = false;
+                self.activity.has_spoken = false;
             }
             (Side::Upstream, State::LoggingIn(_, Some(client))) => client.tls_started(&mut out.upstream),
             (Side::Upstream, _) => {}

@@ -5,6 +5,7 @@ pub(super) mod driver;
 mod enter;
 mod leave;
 mod login;
+mod mistake;
 pub(super) mod network;
 pub(super) mod refuse;
 mod relay;
@@ -109,6 +110,8 @@ struct Connection<'a, 'r, N: Network> {
     /// The withdrawn permission for which the session is ending, and since when it is.
     revoked: Option<(Instant, Failure)>,
     greeted: Instant,
+    /// The time at which the present channel began: with the greeting, or with STARTTLS.
+    channel_began: Instant,
     /// The time that failed logins have taken.
     failed_logins_took: Duration,
     login_began: Instant,
@@ -143,6 +146,7 @@ impl<'a, 'r, N: Network> Connection<'a, 'r, N> {
             registered,
             revoked: None,
             greeted: now,
+            channel_began: now,
             failed_logins_took: Duration::ZERO,
             login_began: now,
             connected: now,

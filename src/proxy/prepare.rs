@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::backend::mailbox::Mailboxes;
 use super::backend::{Backend, Directory, Servers, Translation};
+use super::hints::Hints;
 use super::listen::bind::{Binder, BoundAddress};
 use super::process::ProcessState;
 use super::service::Service;
@@ -153,8 +154,9 @@ impl<'a> Opening<'a> {
         };
         let telemetry = Telemetry::new(listener, &process.metrics, &process.inventory, &process.quota);
         let connections = Arc::clone(&process.connections);
+        let hints = Hints::new(self.config, listener, parts.certificates.get(&listener.certificate));
         let (listener, logins) = (listener.clone(), Arc::new(logins));
-        let service = Service { listener, limits, acceptor, logins, connections, telemetry };
+        let service = Service { listener, limits, acceptor, logins, connections, telemetry, hints };
         Some(PreparedService { service: Arc::new(service), bound })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::Backend;
+use super::hints::Hints;
 use super::limits::Connections;
 use super::telemetry::Telemetry;
 use crate::config::{Entry, Limits, Listener};
@@ -23,6 +24,8 @@ pub(super) struct Service {
     /// The limits of all listeners together.
     pub(super) connections: Arc<Connections>,
     pub(super) telemetry: Telemetry,
+    /// The advice for a device that does not fit the listener.
+    pub(super) hints: Hints,
 }
 
 impl Service {

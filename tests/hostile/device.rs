@@ -82,6 +82,8 @@ pub fn good(setup: &Setup, protocol: Protocol) -> Result<(), String> {
 
 /// The last line that the device gets, in its own protocol.
 fn last_words(kind: Kind, protocol: Protocol, is_in: bool) -> Option<String> {
+    // What the device did wrong is for the log.
+    let kind = if matches!(kind, Kind::NoCommand | Kind::SpeaksInClear) { Kind::LoginTimeout } else { kind };
     let speaks = match kind {
         Kind::TooLong | Kind::LoginTimeout | Kind::TooManyBadCommands | Kind::Handshake => true,
         // POP3 has no unsolicited line.

@@ -35,7 +35,7 @@ fn the_log_has_each_line_of_the_page() {
         .filter(|line| !line.is_empty())
         .collect();
     assert!(shown.len() > 15, "{shown:#?}");
-    let printed = [devices(), token_endpoint(), second_process(), taken_port()].concat();
+    let printed = [devices(), other_protocol(), token_endpoint(), second_process(), taken_port()].concat();
     let missing: Vec<&&str> =
         shown.iter().filter(|shown| !printed.iter().any(|line| pages::is_as(shown, line))).collect();
     assert!(missing.is_empty(), "nothing prints {missing:#?}, of {printed:#?}");
@@ -71,13 +71,15 @@ fn devices() -> Vec<String> {
         + &translating_listener("watch", "imap", "implicit", "observe = true");
     let proxy = exchange.proxy(&configuration);
     let mut imap = proxy.imap("imap");
-    for (login, password) in [(LOGIN, "wrong"), (SCAN, PASSWORD), (ELSEWHERE, PASSWORD), (MISSPELT, PASSWORD)] {
+    for (login, password) in
+        [(LOGIN, "wrong"), ("nobody", PASSWORD), (SHARED, PASSWORD), (ELSEWHERE, PASSWORD), (MISSPELT, PASSWORD)]
+    {
         let answer = status(&imap.command(&format!("LOGIN {login} {password}")));
         assert!(answer.starts_with("NO "), "{login}: {answer}");
     }
     imap.login(LOGIN, PASSWORD);
     imap.log_out();
-    // A device of the other protocol waits for its own greeting, and leaves.
+    // The device does not find its name in the certificate.
     drop(proxy.pop3("pop3"));
     let answer = status(&proxy.imap("watch").command(&format!("LOGIN {LOGIN} {PASSWORD}")));
     assert!(answer.starts_with("NO [UNAVAILABLE]"), "{answer}");
@@ -95,12 +97,22 @@ fn devices() -> Vec<String> {
     lines(&proxy)
 }
 
-/// Devices with TLS switched off: one tries to log in, one meets a port that begins with TLS.
+/// Lines about a device that waits for the greeting of the other protocol.
+fn other_protocol() -> Vec<String> {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&(exchange.configuration(BY_SECRET) + "[limits]\nlogin_timeout = \"200ms\"\n"));
+    let _waiting = proxy.imap("imap");
+    proxy.session_line("imap");
+    lines(&proxy)
+}
+
+/// Devices with TLS switched off: one tries to log in, one asks and leaves, one meets a port that begins with TLS.
 fn without_tls(proxy: &Proxy) {
     let clear = |listener: &str| -> Device { Device::plain(proxy.address(listener)) };
     let mut imap = Imap::greeted(clear("both"));
     assert!(status(&imap.command("LOGIN a b")).starts_with("NO [PRIVACYREQUIRED]"));
     drop(imap);
+    Imap::greeted(clear("both")).ok("CAPABILITY");
     let mut rude = clear("imap");
     rude.send("a LOGIN a b\r\n");
     assert!(rude.has_ended());
@@ -109,7 +121,9 @@ fn without_tls(proxy: &Proxy) {
 /// Waits until every connection has its line.
 fn until_quiet(proxy: &Proxy) {
     proxy.until_open(0);
-    for reason in ["handshake", "login_in_clear", "device_closed", "logged_out", "not_allowed"] {
+    for reason in
+        ["handshake", "login_in_clear", "speaks_in_clear", "left_after_handshake", "logged_out", "not_allowed"]
+    {
         proxy.log.wait_for(reason, |line| line.contains(&format!("\"reason\":\"{reason}\"")));
     }
 }

@@ -357,7 +357,7 @@ fn time_outs_say_goodbye() {
         device.line();
         assert!(device.line().starts_with(&format!("{goodbye}the device did not log in in time")));
         assert!(device.has_ended());
-        assert_eq!(proxy.session_line(name)["reason"], "login_timeout");
+        assert_eq!(proxy.session_line(name)["reason"], "no_command");
     }
     let user = dovecot.user_with(&[]);
     let mut imap = proxy.imap("idle");

@@ -40,6 +40,7 @@ mod scan;
 mod secrets;
 mod short;
 mod short_password;
+mod silent_devices;
 mod sockets;
 mod stall;
 mod strangers;

@@ -73,6 +73,7 @@ fn causes(level: &str, words: &str, reason: &str) -> &'static [Cause] {
     match (words, reason) {
         ("session ended", "logged_out" | "device_closed") if is_info => &[Cause::Ordinary],
         ("session ended", "device_lost") if is_info => &[Cause::Rudeness],
+        ("session ended", "left_after_handshake") => &[Cause::Rudeness],
         ("session ended", "handshake") => &[Cause::Rudeness, Cause::Log],
         // The network may also forget the end of a server that goes away.
         ("session ended", "server_closed") if is_info => OF_THE_SERVER,

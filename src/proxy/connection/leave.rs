@@ -61,6 +61,7 @@ impl<N: Network> Connection<'_, '_, N> {
     /// Closes both sides, and writes the line.
     pub(super) async fn leave(mut self, ending: Ending) {
         self.attempt.take().into_iter().for_each(|attempt| attempt.abandoned());
+        let mistake = self.mistake(&ending);
         let activity = self.driver.session().activity();
         (self.record.commands, self.record.fetched) = (activity.commands, activity.fetched);
         self.record.passed = self.driver.passed();
@@ -72,7 +73,7 @@ impl<N: Network> Connection<'_, '_, N> {
         };
         // A device that does not take the last line in time does without.
         within(self.service.limits.close_timeout, close).await;
-        self.record.close(&ending);
+        self.record.close(mistake.as_ref().unwrap_or(&ending));
         // At the end of the process no task remains to wait for the device's close.
         let is_drained = matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::Drained);
         if !is_drained {
@@ -83,10 +84,12 @@ impl<N: Network> Connection<'_, '_, N> {
 
 /// The commonest mistake of all, with the advice that mends it.
 pub(super) fn in_clear() -> Ending {
-    let advice =
-        "switch the device to SSL/TLS or STARTTLS, or set allow_plaintext and allowed_networks on this listener";
-    Ending::Failed(Failure::new(Kind::LoginInClear, advice))
+    Ending::Failed(Failure::new(Kind::LoginInClear, IN_CLEAR))
 }
+
+/// The advice about a device without TLS.
+pub(super) const IN_CLEAR: &str =
+    "switch the device to SSL/TLS or STARTTLS, or set allow_plaintext and allowed_networks on this listener";
 
 /// The longest wait for a device to close in its turn.
 const LINGER: Duration = Duration::from_secs(2);

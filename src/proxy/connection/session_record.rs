@@ -168,6 +168,11 @@ impl<'a> SessionRecord<'a> {
         self.observed >= OBSERVED
     }
 
+    /// Returns whether the same device has logged in not long ago.
+    pub(in crate::proxy) fn has_logged_in_lately(&self) -> bool {
+        self.presence.as_ref().is_some_and(Presence::has_logged_in_lately)
+    }
+
     /// Notes that the connection has no TLS.
     fn observed_in_clear(&mut self, refused: Option<&Failure>) {
         if self.presence.is_none() {
@@ -248,11 +253,15 @@ impl SessionRecord<'_> {
     /// Counts the end of the connection in metrics and inventory.
     fn count_end(&mut self, ending: &Ending) {
         match ending {
-            Ending::Failed(failure) if failure.kind == Kind::LoginInClear && self.presence.is_none() => {
+            Ending::Failed(failure) if is_of_clear(failure.kind) && self.presence.is_none() => {
                 self.observed_in_clear(Some(failure));
             }
             // A handshake that failed was counted when it did.
             Ending::Failed(failure) if failure.kind.level() == Level::Warn && !is_of_handshake(failure.kind) => {
+                if failure.kind == Kind::NoCommand && self.presence.is_none() {
+                    // Nobody knows whether it has TLS.
+                    self.observed(&self.telemetry.observation(self.source.ip()));
+                }
                 if let Some(presence) = &self.presence {
                     presence.failed(failure);
                 }
@@ -318,6 +327,10 @@ impl fmt::Display for Ending {
 
 fn is_of_handshake(kind: Kind) -> bool {
     kind.counter() == Counter::Handshake
+}
+
+fn is_of_clear(kind: Kind) -> bool {
+    matches!(kind, Kind::LoginInClear | Kind::SpeaksInClear)
 }
 
 const SHOWN_NOTICES: u32 = 3;

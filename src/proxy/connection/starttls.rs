@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::Connection;
 use super::driver::Driver;
@@ -40,6 +41,7 @@ impl<N: Network> Connection<'_, '_, N> {
         let stream = unless_over(&self.registered, secure).await?;
         self.registered.channel_established(N::facts(&stream), false);
         self.driver.downstream_secured(stream);
+        self.channel_began = Instant::now();
         Ok(())
     }
 

@@ -124,7 +124,7 @@ impl Fixture {
                 Err(ending) => ending,
             };
             let ended = begun.elapsed();
-            let reason = reason(&ending);
+            let reason = reason(connection.mistake(&ending).as_ref().unwrap_or(&ending));
             connection.leave(ending).await;
             (reason, ended, begun.elapsed())
         };

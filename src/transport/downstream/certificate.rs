@@ -267,6 +267,11 @@ impl Pair {
 }
 
 impl Loaded {
+    /// Returns the DNS names and addresses of the RSA certificate.
+    pub fn names(&self) -> Vec<String> {
+        self.rsa.chain.first().map(|leaf| names_of(leaf)).unwrap_or_default()
+    }
+
     /// Returns whether there is an ECDSA certificate beside the RSA one.
     pub(super) fn has_ecdsa(&self) -> bool {
         self.ecdsa.is_some()

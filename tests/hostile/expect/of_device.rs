@@ -1,7 +1,8 @@
 //! This file has the expected results for a faulty device in front of a good server.
 
 use packetboat::failure::Kind::{
-    DeviceLost, Handshake, HandshakeTimeout, IdleTimeout, LoginTimeout, NothingSaid, TooLong, TooManyBadCommands,
+    DeviceLost, Handshake, HandshakeTimeout, IdleTimeout, LeftAfterHandshake, LoginTimeout, NoCommand, NothingSaid,
+    SpeaksInClear, TooLong, TooManyBadCommands,
 };
 
 use super::DeviceState as D;
@@ -21,7 +22,7 @@ pub fn of_device(protocol: Protocol, state: DeviceState, fault: Fault) -> Verdic
     match state.phase() {
         Phase::Handshake => shaking(state, fault),
         Phase::Clear => in_clear(fault),
-        Phase::Login => before_login(fault),
+        Phase::Login => silent(state, fault).unwrap_or_else(|| before_login(fault)),
         Phase::Relay => relaying(state, fault),
         Phase::Over => logged_out(fault),
     }
@@ -53,7 +54,21 @@ fn in_clear(fault: Fault) -> Verdict {
         ForgedAlert => NO_TLS,
         // The alert is the beginning of a line, because the connection is in clear.
         Alert => Ends(Clock::Login, &[Failed(LoginTimeout)]),
+        Stall => Ends(Clock::Login, &[Failed(NoCommand)]),
+        EndlessLines => Ends(Clock::Login, &[Failed(SpeaksInClear)]),
         other => before_login(other),
+    }
+}
+
+/// The expected result of a device that has TLS, and has sent nothing since.
+fn silent(state: DeviceState, fault: Fault) -> Option<Verdict> {
+    match (state, fault) {
+        // After STARTTLS the protocol is right.
+        (D::Greeted, Stall | StalledRecord) => Some(Ends(Clock::Login, &[Failed(NoCommand)])),
+        (D::Greeted | D::Secured, Reset | HalfClose | Vanish | TornRecord) => {
+            Some(Ends(Clock::Patient, &[Failed(LeftAfterHandshake)]))
+        }
+        _ => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The driver's loop: write what the session has put into the outbox, then move what either side has sent.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -224,7 +224,11 @@ fn lost(side: Side, error: &io::Error) -> Failure {
         Side::Downstream => Kind::DeviceLost,
         Side::Upstream => Kind::UpstreamLost,
     };
-    Failure::new(kind, error.to_string())
+    let is_abrupt = matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
+    );
+    Failure { is_abrupt, ..Failure::new(kind, error.to_string()) }
 }
 
 /// Steps in one call. A read of a relay takes two or three, a command before login takes one: some hundred short

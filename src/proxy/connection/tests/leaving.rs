@@ -82,13 +82,13 @@ async fn a_device_that_closes_is_waited_for_no_longer() {
 #[tokio::test(start_paused = true)]
 async fn a_device_that_does_not_take_the_last_line_has_the_close_timeout_for_it() {
     let outcome = Fixture::with(Protocol::Imap, 16).serve(async |peers| peers).await;
-    outcome.assert_ended(LOGIN_TIMEOUT, "login_timeout");
+    outcome.assert_ended(LOGIN_TIMEOUT, "no_command");
     outcome.assert_left(CLOSE_TIMEOUT + LINGER);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_close_that_gets_stuck_has_the_close_timeout() {
     let outcome = Fixture::new().with_stuck_close().serve(async |peers| peers).await;
-    outcome.assert_ended(LOGIN_TIMEOUT, "login_timeout");
+    outcome.assert_ended(LOGIN_TIMEOUT, "no_command");
     outcome.assert_left(CLOSE_TIMEOUT + LINGER);
 }

@@ -8,7 +8,7 @@ use super::*;
 async fn a_silent_device_is_let_go_after_the_login_timeout() {
     for (protocol, bye) in [(Protocol::Imap, "* BYE "), (Protocol::Pop3, "-ERR ")] {
         let outcome = Fixture::with(protocol, PIPE).serve(async |peers| peers).await;
-        outcome.assert_ended(LOGIN_TIMEOUT, "login_timeout");
+        outcome.assert_ended(LOGIN_TIMEOUT, "no_command");
         assert!(outcome.device.contains(bye), "{}", outcome.device);
     }
 }

@@ -34,7 +34,7 @@ async fn a_hello_that_does_not_end_has_the_handshake_timeout_behind_the_detectio
 #[tokio::test]
 async fn a_silent_device_is_greeted_in_clear_behind_the_detection() {
     let silence = serve_silence("entry = \"auto\"\ndetect_delay = \"3s\"\n", async |_| {}).await;
-    silence.assert(3 * SECOND + LOGIN_TIMEOUT + LINGER, "login_timeout");
+    silence.assert(3 * SECOND + LOGIN_TIMEOUT + LINGER, "no_command");
     assert!(silence.device.starts_with("* OK") && silence.device.contains("* BYE"), "{}", silence.device);
 }
 
