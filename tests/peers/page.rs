@@ -195,8 +195,9 @@ fn pictures_of_an_office() {
     browser.wait_for("refused device", &format!("!!({})", row("td.verdict", "refused: offers RC4 only")));
     browser.wait_for("devices", "document.querySelectorAll('#devices tbody tr').length === 4");
     // The controller has never come as far as a login: its row has the reason all the same.
-    let reason = text(&browser, "#configured tr[data-device=plc] td.failure");
-    assert!(reason.contains("set profile = \"ancient\" on this listener"), "{reason}");
+    let cell = "document.querySelector('#configured tr[data-device=plc] td.failure')";
+    let reason = "set profile = \"ancient\" on this listener";
+    browser.wait_for("the controller's reason", &format!("!!{cell} && {cell}.textContent.includes('{reason}')"));
     let pictures = pictures();
     for (name, width, height, dark) in
         [("page-light", 1280, 900, false), ("page-dark", 1280, 900, true), ("page-phone", 390, 844, false)]
