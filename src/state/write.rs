@@ -39,7 +39,7 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> Result<(), Error> {
     write_with(path, content, Rights::Of(access), |temporary| fs::rename(temporary, path)).map(drop)
 }
 
-/// Writes a file like [`write`], with the owner, group and mode of another file, which may be the one that it replaces.
+/// Writes a file like [`write()`], with the owner, group and mode of another file, which may be the one that it replaces.
 ///
 /// # Errors
 /// Not allowed or no space; what was there before is still there.
@@ -47,7 +47,7 @@ pub fn write_like(path: &Path, content: &[u8], like: &Path) -> Result<(), Error>
     write_with(path, content, Rights::Like(like), |temporary| fs::rename(temporary, path)).map(drop)
 }
 
-/// Writes a file like [`write`], for a user and a group, and readable for the user alone.
+/// Writes a file like [`write()`], for a user and a group, and readable for the user alone.
 ///
 /// # Errors
 /// Not allowed or no space; what was there before is still there.
