@@ -18,7 +18,7 @@ use super::service_user::{ServiceUser, not_possible, same_command};
 use crate::config::{CREDENTIALS, Config};
 use crate::transport::ports::PortReport;
 
-/// What root does where it may not change users, as in a container without that capability.
+/// The way on for root where it may not change users, as in a container without that capability.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum WithoutRights {
     /// Go on as root, with a warning: the command writes nothing.

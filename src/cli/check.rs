@@ -34,7 +34,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// What root does where it may not change users: an online check may write refresh tokens, and another one nothing.
+    /// The way on for root where it may not change users: an online check may write refresh tokens, and another one nothing.
     pub(super) fn without_rights(&self) -> WithoutRights {
         if self.online { WithoutRights::Fail } else { WithoutRights::GoOn }
     }

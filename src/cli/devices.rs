@@ -26,7 +26,7 @@ pub(super) struct DevicesArguments {
 struct Listing {
     devices: Vec<SeenDevice>,
     reports: Vec<Report>,
-    /// The same as JSON.
+    /// The answer as JSON.
     json: String,
 }
 

@@ -100,7 +100,7 @@ impl<'a> Renewal<'a> {
         Ok(parsed.map_err(|problems| super::output::problems_error(Exit::Config, &problems))?.config)
     }
 
-    /// What to do at Microsoft. Writes the script for it.
+    /// Writes the script for the steps at Microsoft, and returns the steps in words.
     fn instructions(&self, config: &Config, output: &Path) -> Result<String, CommandError> {
         let (name, chain, key) = (self.name, self.new.files.chain.display(), self.new.files.key.display());
         let one = certificate::describe(&self.new.files.chain).map_err(|error| Exit::Unavailable.because(error))?;

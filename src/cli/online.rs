@@ -188,7 +188,7 @@ struct AccountChecks {
     detail: Detail,
 }
 
-/// What is to be printed of an account, and whether devices can open it.
+/// The lines to print about an account, and whether devices can open it.
 struct AccountResult {
     text: String,
     is_ready: bool,

@@ -1,7 +1,7 @@
 //! Root's commands go on as the service's user: the one that owns the state directory.
 //!
-//! What root made there for itself the service could not use, what that user has laid there root must not follow, and
-//! what root can read and open says nothing about the service.
+//! The service could not use files that root made there for itself, root must not follow links that this user has laid,
+//! and root's own rights to read and open say nothing about the service.
 
 use std::fs;
 use std::io;
@@ -73,7 +73,7 @@ impl ServiceUser {
     }
 }
 
-/// What systemd knows of the service, where the package's unit runs it.
+/// The service's unit as systemd knows it, where the package's unit runs the service.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Unit {
     groups: Vec<String>,

@@ -2,8 +2,7 @@
 //! on a system that systemd has booted. A simulator in the same container plays Microsoft.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -14,7 +13,7 @@ use packetboat::crypto::VerifyingKey;
 use packetboat::protocol::Protocol;
 use packetboat::simulator::{ClientCertificate, Setup, Simulator, Tenant, User};
 
-use crate::engine::{alone, binary, root};
+use crate::engine::alone;
 use crate::service::Machine;
 
 const DEVICES: usize = 12;
@@ -65,13 +64,7 @@ fn play_microsoft() {
 #[test]
 fn four_commands_bring_mail_to_twelve_devices() {
     let _alone = alone();
-    let directory = tempfile::tempdir().unwrap();
-    let built =
-        Command::new(root().join("config/debian/build.sh")).arg(directory.path()).arg(binary()).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let package = String::from_utf8(built.stdout).unwrap().trim().to_owned();
-    let machine = Machine::boot();
-    machine.copy(Path::new(&package), "/root/packetboat.deb");
+    let machine = Machine::with_package();
     let [imap, pop3, endpoint] = start_simulator(&machine);
     let roster: String = (0..DEVICES).fold("name,mailbox,protocol,address\n".to_owned(), |mut text, number| {
         let _ = writeln!(text, "device{number},{},{},127.0.0.1", mailbox(number), protocol(number).key());

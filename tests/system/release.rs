@@ -30,8 +30,7 @@ fn the_package_can_be_made_again_and_names_nobody() {
     let program = fs::read(path("unpacked/usr/bin/packetboat")).unwrap();
     let home = std::env::var("HOME").unwrap();
     // The program may speak of /root; it may not name what lies there.
-    let traces = [&format!("{home}/.cargo"), &format!("{home}/.rustup")];
-    for trace in [root().to_str().unwrap(), traces[0], traces[1], "openssl-build"] {
+    for trace in [root().to_str().unwrap(), &format!("{home}/."), "openssl-build"] {
         assert!(memmem::find(&program, trace.as_bytes()).is_none(), "the program names {trace}");
     }
     // The program cannot load code at run time either.

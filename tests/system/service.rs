@@ -31,6 +31,18 @@ impl Machine {
         Self { engine }
     }
 
+    /// Boots, with the package built and copied to `/root/packetboat.deb`.
+    pub fn with_package() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let built =
+            Command::new(root().join("config/debian/build.sh")).arg(directory.path()).arg(binary()).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let package = String::from_utf8(built.stdout).unwrap().trim().to_owned();
+        let machine = Self::boot();
+        machine.copy(Path::new(&package), "/root/packetboat.deb");
+        machine
+    }
+
     /// Runs a shell command; returns its exit code and output.
     pub fn shell(&self, command: &str) -> (i32, String) {
         let output = self.engine.docker(&["exec", "machine", "sh", "-c", &format!("{{ {command}; }} 2>&1")]);
@@ -119,13 +131,7 @@ impl Load<'_> {
 #[test]
 fn the_package_on_a_booted_system() {
     let _alone = alone();
-    let directory = tempfile::tempdir().unwrap();
-    let built =
-        Command::new(root().join("config/debian/build.sh")).arg(directory.path()).arg(binary()).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let package = String::from_utf8(built.stdout).unwrap().trim().to_owned();
-    let machine = Machine::boot();
-    machine.engine.ok(&["cp", &package, "machine:/root/packetboat.deb"]);
+    let machine = Machine::with_package();
     machine.write("/root/load.py", include_str!("load.py"));
 
     // The installed package observes: a device that connects is in the inventory at once.

@@ -117,7 +117,7 @@ fn log_certificate(name: &str, path: &Path) {
     }
 }
 
-/// What to type into a device for a listener: one server address, IPv4 rather than IPv6, with each of its ports.
+/// The settings to type into a device for a listener: one server address, IPv4 rather than IPv6, with each of its ports.
 fn device_settings(listener: &Listener, listening: &[SocketAddr], own: &[IpAddr]) -> Option<String> {
     let reached = |address: &SocketAddr| {
         if !address.ip().is_unspecified() {
