@@ -1,7 +1,10 @@
-//! Hints of one listener, for a device that was given the wrong protocol, or a name that the certificate lacks.
+//! Hints of one listener, for a device that was given the wrong protocol, or a name that the certificate lacks, and for
+//! one whose TLS only the profile "ancient" accepts.
 
-use crate::config::{CertificateSource, Config, Listener};
-use crate::protocol::Protocol;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::{CertificateSource, Config, Entry, Listener, Logins, Profile};
+use crate::protocol::{Protocol, Security};
 use crate::transport::downstream::certificate::Loaded;
 
 /// Advice that fits one listener, in plain words for its log lines.
@@ -10,13 +13,89 @@ pub(super) struct Hints {
     pub(super) protocol: String,
     /// The names of the certificate, and how others come into it. Empty on a listener without TLS.
     pub(super) certificate: String,
+    /// The way in for a device with ancient TLS. None where only this listener's own profile can help.
+    pub(super) ancient: Option<AncientHint>,
+}
+
+/// The listener that lets one device in with ancient TLS, and leaves the others as they are.
+pub(super) enum AncientHint {
+    /// The file has such a listener.
+    Present(Listener),
+    /// The file has none: these are the keys of a new one.
+    New {
+        /// The heading and the keys that do not depend on the device.
+        keys: String,
+        /// The addresses of the listener that the device has tried.
+        addresses: Vec<IpAddr>,
+        /// A port that no listener of the file has.
+        port: u16,
+    },
 }
 
 impl Hints {
     /// Makes the hints of a listener, which may have a certificate.
     pub(super) fn new(config: &Config, listener: &Listener, certificate: Option<&Loaded>) -> Self {
         let certificate = certificate.map(|loaded| of_certificate(config, &listener.certificate, &loaded.names()));
-        Self { protocol: of_protocol(config, listener), certificate: certificate.unwrap_or_default() }
+        let (protocol, certificate) = (of_protocol(config, listener), certificate.unwrap_or_default());
+        Self { protocol, certificate, ancient: AncientHint::new(config, listener) }
+    }
+}
+
+impl AncientHint {
+    fn new(config: &Config, listener: &Listener) -> Option<Self> {
+        let translates = listener.logins == Logins::Translate;
+        if !translates || listener.tls.profile == Profile::Ancient || !listener.proxy_protocol.0.is_empty() {
+            return None;
+        }
+        let is_ancient = |other: &&Listener| {
+            let is_alike = other.protocol == listener.protocol && other.logins == listener.logins;
+            is_alike && other.tls.profile == Profile::Ancient && other.entry != Entry::Plaintext
+        };
+        if let Some(present) = config.listeners.iter().find(is_ancient) {
+            return Some(Self::Present(present.clone()));
+        }
+        let protocol = listener.protocol.key();
+        let is_free = |name: &String| config.listeners.iter().all(|other| other.name != *name);
+        let names =
+            std::iter::once(format!("{protocol}-ancient")).chain((2..).map(|n| format!("{protocol}-ancient-{n}")));
+        let name = names.into_iter().find(is_free)?;
+        let mut keys = format!(
+            "[[listener]], name = \"{name}\", protocol = \"{protocol}\", entry = \"implicit\", profile = \"ancient\""
+        );
+        if listener.certificate != DEFAULT {
+            keys.push_str(&format!(", certificate = \"{}\"", listener.certificate));
+        }
+        let first = listener.protocol.port(Security::Implicit).checked_add(1000)?;
+        let is_taken = |port: u16| config.listeners.iter().flat_map(|one| &one.listen).any(|at| at.port() == port);
+        let port = (first..).find(|port| !is_taken(*port))?;
+        Some(Self::New { keys, addresses: listener.listen.iter().map(SocketAddr::ip).collect(), port })
+    }
+
+    /// The advice for a device at this address.
+    pub(super) fn advice(&self, source: IpAddr) -> String {
+        match self {
+            Self::Present(Listener { name, listen, allowed_networks, .. }) => {
+                let port = listen.first().map(SocketAddr::port).filter(|port| *port != 0);
+                let port = port.map(|port| format!(", port {port}")).unwrap_or_default();
+                let more = if allowed_networks.contain(source) {
+                    String::new()
+                } else {
+                    format!(", and write there: {}", allowed_networks.line_with(source.into()))
+                };
+                format!("to accept that from this device alone, set it to listener {name}{port}{more}")
+            }
+            Self::New { keys, addresses, port } => {
+                let of_family = addresses.iter().find(|address| address.is_ipv4() == source.is_ipv4());
+                let listen = of_family.or(addresses.first()).map(|address| SocketAddr::new(*address, *port));
+                let listen = listen.map(|listen| format!(", listen = [\"{listen}\"]")).unwrap_or_default();
+                let length = if source.is_ipv4() { 32 } else { 128 };
+                format!(
+                    "to accept that from this device alone, write a listener of its own, each key on its own line: \
+                     {keys}{listen}, allowed_networks = [\"{source}/{length}\"]; then run packetboat reload, and set the \
+                     device to port {port} with SSL/TLS"
+                )
+            }
+        }
     }
 }
 
@@ -60,3 +139,49 @@ fn of_certificate(config: &Config, name: &str, names: &[String]) -> String {
 
 /// The certificate that `packetboat certificate renew` makes without a name.
 const DEFAULT: &str = "default";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn advice(listeners: &str, source: &str) -> Option<String> {
+        let text = format!(
+            "[identity.i]\ntenant = \"t.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\n\
+             client_secret_file = \"/x\"\n[account.a]\nmailbox = \"scans@contoso.example\"\n[[device]]\nlogin = \"x\"\n\
+             passwords = [\"$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g\"]\n\
+             account = \"a\"\n{listeners}"
+        );
+        let parsed = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let listener = parsed.config.listeners.first().unwrap();
+        AncientHint::new(&parsed.config, listener).map(|hint| hint.advice(source.parse().unwrap()))
+    }
+
+    const LISTENER: &str =
+        "[[listener]]\nname = \"m\"\nprotocol = \"pop3\"\nlisten = [\"192.0.2.1:995\", \"[::]:995\"]\n";
+
+    #[test]
+    fn a_new_listener_is_for_one_device_on_a_free_port() {
+        let others = "[[listener]]\nname = \"pop3-ancient\"\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1995\"]\n";
+        let text = advice(&format!("{LISTENER}{others}"), "192.168.1.33").unwrap();
+        let keys = "[[listener]], name = \"pop3-ancient-2\", protocol = \"pop3\", entry = \"implicit\", profile = \"ancient\", \
+                    listen = [\"192.0.2.1:1996\"], allowed_networks = [\"192.168.1.33/32\"]; then";
+        assert!(text.contains(keys) && text.ends_with("set the device to port 1996 with SSL/TLS"), "{text}");
+        let text = advice(LISTENER, "2001:db8::1").unwrap();
+        assert!(text.contains("listen = [\"[::]:1995\"], allowed_networks = [\"2001:db8::1/128\"]"), "{text}");
+    }
+
+    #[test]
+    fn an_ancient_listener_of_the_file_is_named_with_the_networks_to_write() {
+        let ancient = "[[listener]]\nname = \"old\"\nprotocol = \"pop3\"\nlisten = [\"0.0.0.0:1995\"]\n\
+                       profile = \"ancient\"\nallowed_networks = [\"192.168.1.33/32\"]\n";
+        let both = format!("{LISTENER}{ancient}");
+        let known = advice(&both, "192.168.1.33").unwrap();
+        assert!(known.ends_with("set it to listener old, port 1995"), "{known}");
+        let other = advice(&both, "192.168.1.34").unwrap();
+        assert!(other.ends_with("allowed_networks = [\"192.168.1.33/32\", \"192.168.1.34/32\"]"), "{other}");
+        assert_eq!(advice(ancient, "192.168.1.33"), None);
+        assert_eq!(advice(&LISTENER.replace("listen =", "observe = true\nlisten ="), "192.168.1.33"), None);
+    }
+}

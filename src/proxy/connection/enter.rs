@@ -135,7 +135,10 @@ impl Service {
             let sessions = self.connections.begin_handshake(source)?;
             match acceptor.accept(stream, sessions).await {
                 Ok(tls) => Ok(Stream::Device(Box::new(tls))),
-                Err(refused) => Err(refusal::explain(&refused, hello, &self.listener.tls, acceptor.has_ecdsa())),
+                Err(refused) => {
+                    let failure = refusal::explain(&refused, hello, &self.listener.tls, acceptor.has_ecdsa());
+                    Err(self.with_ancient_hint(failure, hello, acceptor.has_ecdsa(), source))
+                }
             }
         };
         match timeout(self.limits.handshake_timeout, handshake).await {
@@ -145,6 +148,22 @@ impl Service {
                 "it sent nothing; if it waits for a greeting in clear, set entry = \"auto\" on this listener",
             )),
         }
+    }
+
+    /// Adds the way in for one device alone, where only the profile "ancient" accepts its offer.
+    fn with_ancient_hint(
+        &self,
+        mut failure: Failure,
+        hello: Option<&ClientHello>,
+        has_ecdsa: bool,
+        source: IpAddr,
+    ) -> Failure {
+        if let Some(hint) = &self.hints.ancient
+            && refusal::is_for_ancient(&failure, hello, has_ecdsa)
+        {
+            failure.detail.push_str(&format!("; {}", hint.advice(source)));
+        }
+        failure
     }
 
     fn too_slow(&self, what: &str) -> Failure {

@@ -36,6 +36,12 @@ pub fn sslv2_format(hello: Option<&ClientHello>, policy: &TlsPolicy, has_ecdsa: 
     failure(Some(Mismatch::Format), &advice, hello, policy)
 }
 
+/// Returns whether the profile "ancient" would take an offer that the policy does not.
+pub fn is_for_ancient(failure: &Failure, hello: Option<&ClientHello>, has_ecdsa: bool) -> bool {
+    let is_of_offer = matches!(failure.mismatch, Some(Mismatch::Version | Mismatch::CipherSuites));
+    is_of_offer && hello.is_some_and(|hello| by_offer(hello, &Profile::Ancient.policy(), has_ecdsa).is_none())
+}
+
 /// The failure with its advice, the device's offer, and what the listener allows.
 fn failure(mismatch: Option<Mismatch>, advice: &str, hello: Option<&ClientHello>, policy: &TlsPolicy) -> Failure {
     let offer = hello.map_or_else(
