@@ -53,8 +53,12 @@ pub(super) async fn request(
     if denied.is_none() {
         denied = unreadable(file);
     }
-    let nobody =
-        || unavailable("packetboat is not running, or has neither a state directory nor an address in admin.listen");
+    let nobody = || {
+        unavailable(
+            "packetboat is not running, or has neither a state directory nor an address in admin.listen; if it does not \
+             start, packetboat check says why",
+        )
+    };
     let Some(address) = page_address(file, &directories) else { return Err(denied.unwrap_or_else(nobody)) };
     let at = |why: &dyn Display| unavailable(format_args!("{address}: {why}"));
     let asked = async {

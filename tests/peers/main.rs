@@ -44,6 +44,7 @@ mod silent_devices;
 mod sockets;
 mod stall;
 mod strangers;
+mod ten_mistakes;
 mod translation;
 mod trial;
 mod usual_ports;
