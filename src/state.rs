@@ -23,7 +23,9 @@ pub use error::Error;
 use error::Operation;
 pub use lock::{Hold, hold, lock, try_lock};
 pub use names::{group_name, group_number, groups_of, user_name};
-pub use read::{read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to, shown};
+pub use read::{
+    is_credential, read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to, shown,
+};
 use rights::is_ours_alone;
 pub use rights::{missing_rights, of_another_than_root, open_to_others, why_not_ours};
 pub use save_status::{SaveChange, SaveStatus};

@@ -23,8 +23,7 @@ use crate::text;
 /// Missing, not readable, or readable by others.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let unreadable = |error: io::Error| {
-        let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|one| path.starts_with(one));
-        let error = if error.kind() == io::ErrorKind::NotFound && is_credential {
+        let error = if error.kind() == io::ErrorKind::NotFound && is_credential(path) {
             Error::io(Operation::Read, path, error).advise(CREDENTIAL)
         } else {
             unreadable(path, error)
@@ -36,6 +35,11 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
         is_kept_from_others(path, &metadata)?;
     }
     whole(file, &metadata, LARGEST_SECRET).map_err(unreadable)
+}
+
+/// Returns whether the service manager has handed a file over: a copy of the time of the start.
+pub fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|directory| path.starts_with(directory))
 }
 
 /// Reads a secret from a file that is closed to others: one line, without the white space at its end.

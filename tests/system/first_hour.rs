@@ -52,13 +52,24 @@ fn play_microsoft() {
     while !office.join("script-has-run").exists() {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let certificate = X509::from_pem(&std::fs::read("/etc/packetboat/app.pem").unwrap()).unwrap();
-    let key = VerifyingKey::from_pem(&certificate.public_key().unwrap().public_key_to_pem().unwrap()).unwrap();
-    let thumbprint = URL_SAFE_NO_PAD.encode(certificate.digest(MessageDigest::sha256()).unwrap());
-    simulator.upload_certificate(ClientCertificate { key, thumbprint });
+    simulator.upload_certificate(certificate_at("/etc/packetboat/app.pem"));
     (0..DEVICES).for_each(|number| simulator.grant_mailbox(&mailbox(number)));
     std::fs::write(office.join("rights"), "given\n").unwrap();
+    // The renewed certificate is uploaded beside the old one.
+    while !office.join("script-has-run-again").exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    simulator.upload_certificate(certificate_at("/etc/packetboat/app-2.pem"));
+    std::fs::write(office.join("renewal"), "uploaded\n").unwrap();
     runtime.block_on(std::future::pending::<()>());
+}
+
+/// The certificate in a file, as it is uploaded.
+fn certificate_at(path: &str) -> ClientCertificate {
+    let certificate = X509::from_pem(&std::fs::read(path).unwrap()).unwrap();
+    let key = VerifyingKey::from_pem(&certificate.public_key().unwrap().public_key_to_pem().unwrap()).unwrap();
+    let thumbprint = URL_SAFE_NO_PAD.encode(certificate.digest(MessageDigest::sha256()).unwrap());
+    ClientCertificate { key, thumbprint }
 }
 
 #[test]
@@ -109,6 +120,24 @@ fn four_commands_bring_mail_to_twelve_devices() {
     let sheet = machine.ok("packetboat device add spare --mailbox device1@contoso.example --network 127.0.0.1");
     assert!(sheet.contains("configuration reloaded") && sheet.contains("user name   spare"), "{sheet}");
     assert!(machine.ok("packetboat device remove spare").contains("configuration reloaded"));
+    renew_the_identity(&machine);
+}
+
+/// The key is a credential, which systemd hands over when the service starts: the renewal restarts it, and devices go on.
+fn renew_the_identity(machine: &Machine) {
+    let process = || machine.ok("systemctl show --property MainPID --value packetboat");
+    let before = process();
+    machine.ok("cd /root && packetboat identity renew office --no-wait");
+    assert_eq!(machine.ok("stat -c '%U %a' /etc/packetboat/credentials/app-2.key"), "root 600");
+    machine.ok("touch /root/office/script-has-run-again");
+    machine.until("cat /root/office/renewal", "uploaded");
+    let renewed = machine.ok("cd /root && packetboat identity renew office --wait 60s");
+    assert!(renewed.contains("packetboat restarted"), "{renewed}");
+    assert_ne!(process(), before);
+    machine.ok("grep 'key = \"credential:app-2.key\"' /etc/packetboat/packetboat.toml");
+    machine.until("packetboat health --ready", "ready");
+    let mail = read_mail(machine, 0);
+    assert!(mail.contains("Hello, device 0."), "{mail}\n{}", machine.journal());
 }
 
 /// Starts the simulator in the container; returns the ports of IMAP, POP3 and the token endpoint.

@@ -295,14 +295,20 @@ impl Loaded {
 fn load_pair(files: &CertificateFiles) -> Result<Pair, Error> {
     let pair = read_pair(files)?;
     if !pair.fits() {
-        let fault = format!(
-            "is not the key of the first certificate in {}; its own certificate comes first in the chain",
-            files.chain.display()
-        );
+        let advice = if [&files.chain, &files.key].iter().any(|path| state::is_credential(path)) {
+            HANDED_OVER
+        } else {
+            "its own certificate comes first in the chain"
+        };
+        let fault = format!("is not the key of the first certificate in {}; {advice}", files.chain.display());
         return Err(Error::wrong(Part::Key, &files.key, &fault));
     }
     Ok(pair)
 }
+
+/// A reload after a change of the pair finds the new certificate, and the old copy of the key.
+const HANDED_OVER: &str = "credentials are handed over when the service starts: if the pair has been changed since, run \
+                           systemctl restart packetboat; else its own certificate comes first in the chain";
 
 fn read_pair(files: &CertificateFiles) -> Result<Pair, Error> {
     let chain = chain(&files.chain).map_err(|error| error.about(Part::Chain))?;
