@@ -30,6 +30,8 @@ pub struct Failure {
     pub mismatch: Option<Mismatch>,
     /// The peer closed its connection without a word: by a reset, or in the middle of something.
     pub is_abrupt: bool,
+    /// The device's TLS alert says that it does not accept the certificate.
+    pub refuses_certificate: bool,
 }
 
 /// The part of a device's TLS offer that the listener does not allow.
@@ -46,7 +48,14 @@ pub enum Mismatch {
 impl Failure {
     /// A failure of this kind with its particulars.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, mismatch: None, is_abrupt: false }
+        Self {
+            kind,
+            detail: detail.into(),
+            retry_after: None,
+            mismatch: None,
+            is_abrupt: false,
+            refuses_certificate: false,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::transport::downstream::certificate::Loaded;
 pub(super) struct Hints {
     /// The wrong protocol, and where the other one is.
     pub(super) protocol: String,
-    /// The names of the certificate, and how others come into it. Empty on a listener without TLS.
+    /// Behind "it may not": the names of the certificate, and how others come into it. Empty on a listener without TLS.
     pub(super) certificate: String,
     /// The way in for a device with ancient TLS. None where only this listener's own profile can help.
     pub(super) ancient: Option<AncientHint>,
@@ -134,7 +134,7 @@ fn of_certificate(config: &Config, name: &str, names: &[String]) -> String {
     } else {
         format!("replace the files of certificate.{name} with a certificate that has it")
     };
-    format!("it may not accept the certificate, which is for {are}; if its server field has another name, {mend}")
+    format!("accept the certificate, which is for {are}; if its server field has another name, {mend}")
 }
 
 /// The certificate that `packetboat certificate renew` makes without a name.

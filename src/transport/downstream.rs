@@ -27,7 +27,7 @@ use super::socket::Socket;
 use crate::config::suite::Tier;
 use crate::config::{TlsPolicy, Version};
 use certificate::Loaded;
-pub use handshake::{HandshakeError, Reason};
+pub use handshake::{HandshakeError, Reason, refuses_certificate};
 pub use library::ProviderError;
 
 /// An encrypted stream towards a device.

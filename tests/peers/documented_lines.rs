@@ -14,6 +14,7 @@ use support::process::program;
 use support::proxy::{Proxy, translating_listener};
 use support::record::{self, Hello};
 use support::stacks::{Start, Version, old, openssl};
+use support::tls_client::Client;
 
 /// A device whose password is right, and whose address is not.
 const ELSEWHERE: &str = "elsewhere";
@@ -24,6 +25,9 @@ const SSL_3: u16 = 0x0300;
 const RC4: u16 = 0x0005;
 const DES: u16 = 0x0009;
 const AES: u16 = 0x002f;
+/// The type of a record that has an alert, and the alert.
+const ALERT: u8 = 21;
+const CERTIFICATE_UNKNOWN: u8 = 46;
 
 #[test]
 fn the_log_has_each_line_of_the_page() {
@@ -90,6 +94,10 @@ fn devices() -> Vec<String> {
         tls.set_verify(SslVerifyMode::PEER);
     });
     assert!(verifying.is_err());
+    let mut refusing = Client::connect(proxy.address("imap"), TLS_1_0, AES);
+    refusing.line();
+    refusing.send(ALERT, &[2, CERTIFICATE_UNKNOWN]);
+    drop(refusing);
     for (version, suite) in [(TLS_1_0, RC4), (TLS_1_0, DES), (SSL_3, AES)] {
         assert!(record::answer(proxy.address("imap"), &Hello::new(version, &[suite])).is_err());
     }

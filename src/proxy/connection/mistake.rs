@@ -5,6 +5,7 @@
 //! |---|---|---|---|
 //! | sent nothing, and left | from the start | shortly | [`Kind::LeftAfterHandshake`], with both causes |
 //! | sent nothing, and left | by STARTTLS or STLS | shortly | the same, with the certificate alone |
+//! | sent an alert that refuses the certificate | any | | the same, as a fact |
 //! | sent nothing, and left or ran out of time | from the start, or none | for long | [`Kind::NoCommand`] |
 //! | sent commands, and left | none | | [`Kind::SpeaksInClear`], where no login is offered without TLS |
 //!
@@ -43,15 +44,21 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// A device that has sent nothing since the greeting, or since STARTTLS.
     fn silent(&self, departure: Departure, has_tls: bool, is_starttls: bool) -> Option<Failure> {
+        let hints = &self.service.hints;
+        if departure == Departure::Refused {
+            let detail = format!("it does not {}; else {IMPORT}", hints.certificate);
+            return Some(Failure::new(Kind::LeftAfterHandshake, detail));
+        }
         if self.record.has_logged_in_lately() {
             return None;
         }
-        let hints = &self.service.hints;
         let left_soon = departure == Departure::Left && self.channel_began.elapsed() < SOON;
         match (left_soon, has_tls, is_starttls) {
-            (true, true, true) => Some(Failure::new(Kind::LeftAfterHandshake, hints.certificate.as_str())),
+            (true, true, true) => {
+                Some(Failure::new(Kind::LeftAfterHandshake, format!("it may not {}", hints.certificate)))
+            }
             (true, true, false) => {
-                let both = format!("{}; or {}", hints.certificate, hints.protocol);
+                let both = format!("it may not {}; or {}", hints.certificate, hints.protocol);
                 Some(Failure::new(Kind::LeftAfterHandshake, both))
             }
             (false, _, false) => Some(Failure::new(Kind::NoCommand, hints.protocol.as_str())),
@@ -65,15 +72,18 @@ impl<N: Network> Connection<'_, '_, N> {
 enum Departure {
     /// It closed, or broke the connection off without a reason.
     Left,
+    /// Its TLS alert says that it does not accept the certificate.
+    Refused,
     /// Its time was up.
     Late,
 }
 
 impl Departure {
-    /// An alert, or an end that is not the device's own, is none: it says more.
+    /// Another alert, or an end that is not the device's own, is none: it says more.
     fn of(ending: &Ending) -> Option<Self> {
         match ending {
             Ending::DeviceClosed | Ending::LoggedOut => Some(Self::Left),
+            Ending::Failed(failure) if failure.refuses_certificate => Some(Self::Refused),
             Ending::Failed(failure) if failure.kind == Kind::DeviceLost && failure.is_abrupt => Some(Self::Left),
             Ending::Failed(failure) if failure.kind == Kind::LoginTimeout => Some(Self::Late),
             Ending::Failed(_) | Ending::ServerClosed => None,
@@ -81,6 +91,8 @@ impl Departure {
     }
 }
 
+/// The advice for a device that has the right name, and does not know the CA.
+const IMPORT: &str = "import the CA into it (packetboat certificate export), or switch off its check";
 /// The time within which a device leaves for what the handshake or the greeting has shown it. Old devices take seconds
 /// over a certificate; a device that waits for another greeting waits for longer.
 const SOON: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! The error of a TLS handshake with a device, read from OpenSSL's error codes.
 
 use std::fmt;
+use std::io;
 
 use openssl::error;
 use openssl::ssl;
@@ -65,6 +66,27 @@ impl Reason {
             _ => u8::try_from(code - ALERTS).map_or(Self::Other, Self::Alert),
         }
     }
+}
+
+impl Reason {
+    /// Returns whether the device's alert says that it does not accept the certificate (RFC 8446 §6.2).
+    pub fn refuses_certificate(self) -> bool {
+        const BAD_CERTIFICATE: u8 = 42;
+        const UNSUPPORTED_CERTIFICATE: u8 = 43;
+        const CERTIFICATE_EXPIRED: u8 = 45;
+        const CERTIFICATE_UNKNOWN: u8 = 46;
+        const UNKNOWN_CA: u8 = 48;
+        const OF_CERTIFICATE: [u8; 5] =
+            [BAD_CERTIFICATE, UNSUPPORTED_CERTIFICATE, CERTIFICATE_EXPIRED, CERTIFICATE_UNKNOWN, UNKNOWN_CA];
+        matches!(self, Self::Alert(alert) if OF_CERTIFICATE.contains(&alert))
+    }
+}
+
+/// Returns whether a stream has ended with an alert by which the device does not accept the certificate.
+pub fn refuses_certificate(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<ssl::Error>());
+    let reason = error.map(HandshakeError::from);
+    matches!(reason, Some(HandshakeError::Refused { reason, .. }) if reason.refuses_certificate())
 }
 
 fn is_of_ssl(error: &error::Error) -> bool {

@@ -77,11 +77,6 @@ fn by_error(refused: &HandshakeError) -> String {
 /// Explains a fallback, or an alert that the device itself has sent (RFC 8446 §6).
 fn by_reason(reason: Reason) -> Option<&'static str> {
     const CLOSE_NOTIFY: u8 = 0;
-    const BAD_CERTIFICATE: u8 = 42;
-    const UNSUPPORTED_CERTIFICATE: u8 = 43;
-    const CERTIFICATE_EXPIRED: u8 = 45;
-    const CERTIFICATE_UNKNOWN: u8 = 46;
-    const UNKNOWN_CA: u8 = 48;
     const ACCESS_DENIED: u8 = 49;
     const INAPPROPRIATE_FALLBACK: u8 = 86;
     const USER_CANCELED: u8 = 90;
@@ -90,9 +85,7 @@ fn by_reason(reason: Reason) -> Option<&'static str> {
             "the device fell back to an older version after a failure (FALLBACK_SCSV): look at the failure \
              before this one",
         ),
-        Reason::Alert(
-            UNKNOWN_CA | BAD_CERTIFICATE | CERTIFICATE_UNKNOWN | UNSUPPORTED_CERTIFICATE | CERTIFICATE_EXPIRED,
-        ) => Some(
+        reason if reason.refuses_certificate() => Some(
             "the device does not accept the certificate: import the CA into it (packetboat certificate export), \
              or switch off its check",
         ),

@@ -11,9 +11,13 @@ use support::imap::{Imap, status};
 use support::proxy::translating_listener;
 use support::record::{self, Hello};
 use support::stacks::{Start, TLS_1_0, Version, old, openssl};
+use support::tls_client::Client;
 
 use super::{Told, start, technician_is_told, works};
 
+const AES: u16 = 0x002f;
+/// The type of a record that has an alert.
+const ALERT: u8 = 21;
 const DES: u16 = 0x0009;
 const EXPORT: u16 = 0x0003;
 
@@ -144,6 +148,38 @@ fn name_that_is_not_in_the_certificate() {
     );
     told.rest_is_well();
     technician_is_told("certificate error", &["type the certificate's name", "Which names has the certificate?"]);
+}
+
+/// A device that looks at the certificate behind the handshake, and says by an alert that it does not accept it.
+#[test]
+fn certificate_that_is_refused_after_the_handshake() {
+    const FATAL: u8 = 2;
+    const CLOSE_NOTIFY: u8 = 0;
+    for (alert, is_refusal) in [(46, true), (42, true), (48, true), (CLOSE_NOTIFY, false), (80, false)] {
+        let exchange = Exchange::new();
+        let proxy = start(&exchange, "[limits]\nlogin_timeout = \"5s\"\n");
+        // A device that has logged in before means its alert as well.
+        works(&proxy);
+        let mut device = Client::connect(proxy.address("imap"), 0x0301, AES);
+        device.line();
+        device.send(ALERT, &[FATAL, alert]);
+        drop(device);
+        let words = "the device left right after the TLS handshake: it does not accept the certificate, which is for ";
+        if !is_refusal {
+            proxy.until_open(0);
+            let log = proxy.log.all();
+            assert!(!log.contains("accept the certificate"), "{alert}: {log}");
+            continue;
+        }
+        let told = Told::after(&proxy, "left_after_handshake");
+        told.log_says(words);
+        told.page_says("/devices", words);
+        told.log_says(
+            "write all names into certificate.default.names, then run packetboat certificate renew; else import",
+        );
+        told.rest_is_well();
+    }
+    technician_is_told("certificate error", &["import the CA", "type the certificate's name"]);
 }
 
 /// The log line has a listener for this device alone. It goes into the file as it is, and the others stay as they are.

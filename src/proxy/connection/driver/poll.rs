@@ -10,6 +10,7 @@ use super::end::{Filled, Forwarded};
 use super::{Driver, Event};
 use crate::failure::{Failure, Kind, Side};
 use crate::proto::{Action, Leftover, Phase, Responses, Step};
+use crate::transport::downstream;
 
 impl<D, U> Driver<D, U>
 where
@@ -228,7 +229,8 @@ fn lost(side: Side, error: &io::Error) -> Failure {
         error.kind(),
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
     );
-    Failure { is_abrupt, ..Failure::new(kind, error.to_string()) }
+    let refuses_certificate = side == Side::Downstream && downstream::refuses_certificate(error);
+    Failure { is_abrupt, refuses_certificate, ..Failure::new(kind, error.to_string()) }
 }
 
 /// Steps in one call. A read of a relay takes two or three, a command before login takes one: some hundred short
