@@ -20,12 +20,29 @@ fn keys() -> Vec<(String, String)> {
         } else {
             let is_key =
                 |key: &&str| key.bytes().all(|octet| octet.is_ascii_lowercase() || b"_0123456789".contains(&octet));
-            let key = line.split_once(" = ").map(|(key, _)| key).filter(is_key);
+            // A comment may begin like a key, and goes on with words.
+            let is_line = line.ends_with(" = [") || line.parse::<toml::Table>().is_ok();
+            let key = line.split_once(" = ").map(|(key, _)| key).filter(is_key).filter(|_| is_line);
             keys.extend(key.map(|key| (heading.clone(), key.to_owned())));
         }
     }
     assert!(keys.len() > 80, "{}", keys.len());
     keys
+}
+
+/// The fuzzer begins with a file that has every key.
+#[test]
+fn the_fuzzers_seed_has_every_key() {
+    let seed: toml::Table = include_str!("../fuzz/seeds/configuration/every-key").parse().unwrap();
+    for (heading, key) in keys() {
+        let mut section = &toml::Value::Table(seed.clone());
+        for name in heading.trim_matches(['[', ']']).split('.').filter(|name| !name.is_empty()) {
+            section = section.get(name).unwrap_or_else(|| panic!("the seed lacks {heading}"));
+            // The first of several has all keys.
+            section = section.get(0).unwrap_or(section);
+        }
+        assert!(section.get(&key).is_some(), "the seed lacks {key} in {heading}");
+    }
 }
 
 /// All messages about this file, and whether the file is refused.

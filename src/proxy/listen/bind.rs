@@ -12,6 +12,7 @@ use super::inherited::InheritedSockets;
 use super::worker;
 use crate::config::{Config, Listener};
 use crate::mode::Mode;
+use crate::protocol::{Protocol, Security};
 use crate::transport::ports::{self, Program};
 use crate::transport::{adopt, listen};
 
@@ -196,7 +197,7 @@ pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &Inherit
         // Without the permission for a low port, the kernel does not report that the port is in use.
         io::ErrorKind::PermissionDenied if ports::is_listened_on(address) => holder(),
         io::ErrorKind::PermissionDenied => {
-            let socket = UNITS.iter().find(|(of, _)| *of == port).map_or("a socket unit", |(_, unit)| unit);
+            let socket = socket_command(port).unwrap_or_else(|| "a socket unit".to_owned());
             format!(
                 "ports below {PRIVILEGED} need systemd to open them ({socket}: docs/install.md), or CAP_NET_BIND_SERVICE; \
                  or use a higher port"
@@ -207,13 +208,38 @@ pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &Inherit
     }
 }
 
-/// The socket units of the package, by port.
-const UNITS: [(u16, &str); 4] = [
-    (143, "systemctl enable --now packetboat-imap.socket"),
-    (993, "systemctl enable --now packetboat-imaps.socket"),
-    (110, "systemctl enable --now packetboat-pop3.socket"),
-    (995, "systemctl enable --now packetboat-pop3s.socket"),
-];
+/// The command that makes systemd open a registered port: each has its unit in the package.
+fn socket_command(port: u16) -> Option<String> {
+    let of_protocol = |protocol: Protocol| {
+        let unit = match port {
+            _ if port == protocol.port(Security::StartTls) => protocol.key().to_owned(),
+            _ if port == protocol.port(Security::Implicit) => format!("{}s", protocol.key()),
+            _ => return None,
+        };
+        Some(format!("systemctl enable --now packetboat-{unit}.socket"))
+    };
+    Protocol::ALL.into_iter().find_map(of_protocol)
+}
+
 /// The name of packetboat's process in the kernel.
 const OWN_NAME: &str = "packetboat";
 const PRIVILEGED: u16 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The package has these units.
+    #[test]
+    fn a_registered_port_has_its_unit() {
+        for (port, unit) in [(143, "imap"), (993, "imaps"), (110, "pop3"), (995, "pop3s")] {
+            let command = format!("systemctl enable --now packetboat-{unit}.socket");
+            assert_eq!(socket_command(port), Some(command));
+            let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(format!("config/systemd/packetboat-{unit}.socket"));
+            let text = std::fs::read_to_string(file).unwrap();
+            assert!(text.contains(&format!(":{port}\n")), "{text}");
+        }
+        assert_eq!(socket_command(994), None);
+    }
+}
