@@ -51,26 +51,21 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
                 }
                 document.add_account(&account).map_err(failed)
             };
-            let config = edit(file, add, |_| Ok(()))?;
             let name = &account.name;
-            let is_new = config.accounts.contains_key(name);
-            print(if is_new {
-                format!("its part at Microsoft: packetboat setup --account {name}\n")
-            } else {
-                String::new()
-            })
+            let part = || print(format!("its part at Microsoft: packetboat setup --account {name}\n"));
+            edit(file, add, |_| Ok(()))?.then(|config| if config.accounts.contains_key(name) { part() } else { Ok(()) })
         }
         Action::Remove { name } => {
             let mailbox = file.load()?.config.accounts.get(&name).map(|account| account.mailbox.clone());
-            edit(file, |document, _| document.remove_account(&name).map_err(failed), |_| Ok(()))?;
-            print(match mailbox {
-                Some(mailbox) => format!(
+            let edited = edit(file, |document, _| document.remove_account(&name).map_err(failed), |_| Ok(()))?;
+            let right = mailbox.map_or_else(String::new, |mailbox| {
+                format!(
                     "the application may still open {mailbox}, until an Exchange administrator runs: \
                      Remove-MailboxPermission -Identity {} -User 'OBJECT ID' -AccessRights FullAccess\n",
                     setup::quote(&mailbox)
-                ),
-                None => String::new(),
-            })
+                )
+            });
+            edited.then(|_| print(right))
         }
         Action::List => print(list(&file.load()?.config)),
     }

@@ -48,12 +48,12 @@ pub(super) enum Action {
     },
     /// Remove a device: its sessions end, and its user name and password no longer work
     Remove {
-        /// The device's user name
+        /// The device's user name, or an alias
         login: String,
     },
     /// Give a device a new password
     Password {
-        /// The device's user name
+        /// The device's user name, or an alias
         login: String,
         /// Keep the present passwords beside the new one, until the device has it
         #[arg(long)]
@@ -65,7 +65,7 @@ pub(super) enum Action {
     },
     /// Print what to type into a device: server, port, encryption, user name
     Sheet {
-        /// The device's user name
+        /// The device's user name, or an alias
         login: String,
         #[command(flatten)]
         form: Form,
@@ -120,8 +120,8 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
                 }
                 document.add_device(&device).map_err(failed)
             };
-            let config = edit(file, change, |config| form.write(config, &login, Some(&password)))?;
-            form.print(&config, &login, Some(&password))
+            let edited = edit(file, change, |config| form.write(config, &login, Some(&password)))?;
+            edited.then(|config| form.print(config, &login, Some(&password)))
         }
         Action::Remove { login } => {
             let remove = |document: &mut Document, config: &Config| {
@@ -134,8 +134,7 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
                      nobody types into it: packetboat device password {login}. To replace it, add the new device first"
                 )))
             };
-            let config = edit(file, remove, |_| Ok(()))?;
-            print(unused_accounts(&config))
+            edit(file, remove, |_| Ok(()))?.then(|config| print(unused_accounts(config)))
         }
         Action::Password { login, keep, secret, form } => {
             let password = secret.password()?;
@@ -146,8 +145,8 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
                 }
                 document.set_passwords(&login, &hashes).map_err(failed)
             };
-            let config = edit(file, change, |config| form.write(config, &login, Some(&password)))?;
-            form.print(&config, &login, Some(&password))
+            let edited = edit(file, change, |config| form.write(config, &login, Some(&password)))?;
+            edited.then(|config| form.print(config, &login, Some(&password)))
         }
         Action::Sheet { login, form } => {
             let config = file.load()?.config;

@@ -11,6 +11,21 @@ use crate::config::{Config, Environment};
 use crate::provision::{ConfigurationFile, Document, Error};
 use crate::state;
 
+/// The configuration after a change.
+pub(super) struct Edited {
+    config: Config,
+    /// The proxy that has not answered, if there is one.
+    unanswered: Result<(), CommandError>,
+}
+
+impl Edited {
+    /// Prints what belongs to the change. Then a proxy that has not answered is an error.
+    pub(super) fn then(self, print: impl FnOnce(&Config) -> Result<(), CommandError>) -> Result<(), CommandError> {
+        print(&self.config)?;
+        self.unanswered
+    }
+}
+
 /// Changes the configuration file, and returns the new configuration. The change sees the present one; `before_replacing`
 /// sees the new one, and can still refuse it.
 ///
@@ -19,7 +34,7 @@ pub(super) fn edit(
     file: &ConfigFile,
     change: impl FnOnce(&mut Document, &Config) -> Result<(), CommandError>,
     before_replacing: impl FnOnce(&Config) -> Result<(), CommandError>,
-) -> Result<Config, CommandError> {
+) -> Result<Edited, CommandError> {
     let target = ConfigurationFile::open(&file.config).map_err(failed)?;
     let before = file.load()?;
     let mut document = Document::parse(target.text()).map_err(failed)?;
@@ -33,9 +48,13 @@ pub(super) fn edit(
     check(file, &target, &text)?;
     before_replacing(&config)?;
     target.replace(&text).map_err(failed)?;
-    let loaded = load(file, &target, &text)?;
-    print(format!("{}: changed; {loaded}\n", file.config.display()))?;
-    Ok(config)
+    let unanswered = match load(file, &target, &text) {
+        Ok(loaded) => print(format!("{}: changed; {loaded}\n", file.config.display())),
+        // The change stands, and with it a password that only this command knows.
+        Err(error) if error.is_of(Exit::NoAnswer) => Err(error),
+        Err(error) => return Err(error),
+    };
+    Ok(Edited { config, unanswered })
 }
 
 /// The command's error of one of the file.
@@ -44,7 +63,7 @@ pub(super) fn failed(error: Error) -> CommandError {
         Error::Read { .. } => Exit::NoInput,
         Error::Text { .. } | Error::Syntax(_) | Error::Form { .. } | Error::Inline { .. } => Exit::Config,
         Error::Exists { .. } | Error::Missing { .. } | Error::InUse { .. } => Exit::Usage,
-        Error::Busy { .. } | Error::Changed { .. } => Exit::Unavailable,
+        Error::Busy { .. } | Error::Changed { .. } | Error::ReadOnly { .. } => Exit::Unavailable,
         Error::Write(_) => Exit::IoError,
     };
     exit.because(error)
@@ -68,10 +87,13 @@ pub(super) fn check(file: &ConfigFile, target: &ConfigurationFile, text: &str) -
 }
 
 /// Makes a running proxy load the new text of the file, and returns the result in words. If it rejects the text, the old
-/// one is put back.
+/// one is put back. If it does not answer, the new text stays: the proxy may use it.
 pub(super) fn load(file: &ConfigFile, target: &ConfigurationFile, text: &str) -> Result<String, CommandError> {
     let error = match reload(file) {
         Ok(words) => return Ok(words),
+        Err(error) if error.is_of(Exit::NoAnswer) => {
+            return Err(Exit::NoAnswer.because(format_args!("{}: changed, but {error}", file.config.display())));
+        }
         Err(error) => error,
     };
     target.restore(text).map_err(failed)?;
@@ -87,7 +109,9 @@ pub(super) fn reload(file: &ConfigFile) -> Result<String, CommandError> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
     }
-    Err(Exit::Unavailable.because(String::from_utf8_lossy(&output.stderr).trim_end()))
+    let is_unanswered = output.status.code() == Some(Exit::NoAnswer as i32);
+    let exit = if is_unanswered { Exit::NoAnswer } else { Exit::Unavailable };
+    Err(exit.because(String::from_utf8_lossy(&output.stderr).trim_end()))
 }
 
 /// Makes the service use new credentials: starts it anew where systemd runs it, because systemd hands them over at the

@@ -11,6 +11,8 @@ pub(super) enum Exit {
     Unavailable = 69,
     OsError = 71,
     IoError = 74,
+    /// The result is not known yet.
+    NoAnswer = 75,
     Config = 78,
 }
 
@@ -38,6 +40,11 @@ impl CommandError {
     /// The error of a command that has run in another process, and has said why it failed.
     pub(super) fn of_other_process(code: u8) -> Self {
         Self { code, message: String::new() }
+    }
+
+    /// Returns whether the command ends with this code.
+    pub(super) fn is_of(&self, exit: Exit) -> bool {
+        self.code == exit as u8
     }
 
     /// The exit code.

@@ -13,15 +13,16 @@ use super::ConfigFile;
 use super::device::{server_identity, write_sheets};
 use super::edit::{self, failed};
 use super::error::{CommandError, Exit};
-use super::output::{print, problems_error};
+use super::output::{print, print_error, problems_error};
 use super::setup;
 use crate::config::{Certificate, CertificateSource, Config, Environment};
 use crate::device::password;
 use crate::provision::{ConfigurationFile, Document, Error, Plan, PlannedDevice, RosterEntry, Sheet};
 use answers::Answers;
-use files::Pair;
+use files::{Pair, SocketUnit};
 
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("unattended").multiple(true)))]
 pub(super) struct Arguments {
     /// Take the tenant: a domain, such as contoso.onmicrosoft.com, or the directory's id
     #[arg(long, value_name = "DOMAIN")]
@@ -31,9 +32,9 @@ pub(super) struct Arguments {
     /// Without it, the devices are those that packetboat has seen, and each is asked for its name and mailbox.
     #[arg(long, value_name = "FILE")]
     devices: Option<PathBuf>,
-    /// Make passwords of this length; many devices accept no more than 15 characters
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u8).range(8..=31))]
-    password_length: u8,
+    /// Make passwords of this length: 8 to 31 characters, 15 by default; many devices accept no more than 15
+    #[arg(long, value_parser = clap::value_parser!(u8).range(8..=31))]
+    password_length: Option<u8>,
     /// Make the certificate for these names and addresses of this computer, as devices will use them; may be given
     /// several times
     #[arg(long, value_name = "NAME")]
@@ -45,10 +46,10 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "DIRECTORY", default_value = "packetboat-setup")]
     output: PathBuf,
     /// Ask nothing
-    #[arg(short, long)]
+    #[arg(short, long, group = "unattended")]
     yes: bool,
     /// Print the result as JSON
-    #[arg(long, requires = "yes")]
+    #[arg(long, requires = "unattended")]
     json: bool,
     /// Print the configuration, and write nothing
     #[arg(long)]
@@ -66,7 +67,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     upstream: Option<String>,
     /// Finish the setup: take the application's id, start, and try every account until all work
-    #[arg(long, value_name = "CLIENT_ID", conflicts_with_all = ["tenant", "devices", "dry_run", "replace"])]
+    #[arg(long, value_name = "CLIENT_ID", group = "unattended", conflicts_with_all = ["tenant", "devices", "dry_run", "replace"])]
     finish: Option<String>,
     /// With --finish: try again for this long, while Exchange Online does not let the application in yet
     #[arg(long, value_name = "TIME", default_value = "2h", requires = "finish", value_parser = humantime::parse_duration)]
@@ -75,7 +76,7 @@ pub(super) struct Arguments {
 
 pub(super) fn init(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> {
     match &arguments.finish {
-        Some(client_id) => finish::finish(file, client_id, arguments.wait),
+        Some(client_id) => finish::finish(file, client_id, arguments),
         None => set_up(file, arguments),
     }
 }
@@ -91,9 +92,12 @@ fn set_up(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> 
             file.config.display()
         )));
     }
+    if !arguments.dry_run {
+        ConfigurationFile::may_change(&file.config).map_err(failed)?;
+    }
     let answers = Answers::collect(file, arguments)?;
     let pair = Pair::of(file, true)?;
-    let devices = with_passwords(&answers, arguments.password_length)?;
+    let devices = with_passwords(&answers)?;
     let plan = Plan {
         tenant: answers.tenant,
         client_id: UNKNOWN_ID.to_owned(),
@@ -106,6 +110,7 @@ fn set_up(file: &ConfigFile, arguments: &Arguments) -> Result<(), CommandError> 
         ports: ports(file, &devices),
         devices,
         kept: document.text_without(&PLANNED),
+        has_crlf: document.has_crlf(),
     };
     let config = config(file, &plan)?;
     if arguments.dry_run {
@@ -145,10 +150,11 @@ fn write(
     setup::write_script(config, &arguments.output.join("packetboat.ps1"))?;
     let sheets = sheets(config, plan)?;
     write_sheets(&arguments.output, &sheets)?;
+    let old_sheets = files::old_sheets(&arguments.output, &sheets);
     let backup = target.back_up().map_err(failed)?;
     target.replace(&text).map_err(failed)?;
     renew_certificate(file, config)?;
-    let written = Written { file, backup, arguments, devices: sheets.len() };
+    let written = Written { file, backup, arguments, devices: sheets.len(), old_sheets };
     print(if arguments.json { written.json() } else { written.text() })
 }
 
@@ -175,6 +181,8 @@ struct Written<'a> {
     backup: PathBuf,
     arguments: &'a Arguments,
     devices: usize,
+    /// Sheets of devices that are no longer set up.
+    old_sheets: Vec<PathBuf>,
 }
 
 impl Written<'_> {
@@ -184,6 +192,14 @@ impl Written<'_> {
         let _ =
             writeln!(text, "wrote {config} for {} devices; the file before is {}", self.devices, self.backup.display());
         let _ = writeln!(text, "wrote {output}: packetboat.ps1, and a sheet for each device, with its password");
+        if !self.old_sheets.is_empty() {
+            let names: Vec<String> = self.old_sheets.iter().map(|path| path.display().to_string()).collect();
+            let _ = writeln!(
+                text,
+                "these sheets are of an earlier setup, and their passwords no longer work; delete them: {}",
+                names.join(" ")
+            );
+        }
         let _ = write!(
             text,
             "\nNext:\n  1. Copy {output}/packetboat.ps1 to a computer with PowerShell 7, and run it there as an \
@@ -200,15 +216,16 @@ impl Written<'_> {
             "script": self.arguments.output.join("packetboat.ps1"),
             "sheets": self.arguments.output,
             "devices": self.devices,
+            "old_sheets": self.old_sheets,
         });
         format!("{value}\n")
     }
 }
 
 /// The devices with new passwords.
-fn with_passwords(answers: &Answers, length: u8) -> Result<Vec<PlannedDevice>, CommandError> {
+fn with_passwords(answers: &Answers) -> Result<Vec<PlannedDevice>, CommandError> {
     let planned = |(entry, is_ancient): &(RosterEntry, bool)| {
-        let password = password::generate(usize::from(length))?;
+        let password = password::generate(usize::from(answers.password_length))?;
         let hash = password::hash(password.as_bytes())?;
         Ok(PlannedDevice { entry: entry.clone(), password, hash, is_ancient: *is_ancient })
     };
@@ -249,7 +266,8 @@ fn ports(file: &ConfigFile, devices: &[PlannedDevice]) -> BTreeMap<u16, u16> {
     let is_free = |port: u16| is_own(port) || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
     let (mut ports, mut taken) = (BTreeMap::new(), BTreeSet::new());
     for registered in Plan::registered_ports(devices) {
-        let is_handed_over = files::has_socket_unit(registered);
+        let unit = SocketUnit::of(registered);
+        let is_handed_over = unit.as_ref().is_some_and(|unit| unit.is_in_use);
         let may_take = is_handed_over || is_own(registered) || registered >= PRIVILEGED && is_free(registered);
         if may_take && taken.insert(registered) {
             continue;
@@ -258,6 +276,12 @@ fn ports(file: &ConfigFile, devices: &[PlannedDevice]) -> BTreeMap<u16, u16> {
         if let Some(port) = candidates.into_iter().find(|port| !taken.contains(port) && is_free(*port)) {
             taken.insert(port);
             ports.insert(registered, port);
+            if let Some(SocketUnit { name, .. }) = unit {
+                print_error(format_args!(
+                    "{name} is not enabled: devices shall use port {port} instead of {registered}. For {registered}, run \
+                     systemctl enable --now {name}, then this command again"
+                ));
+            }
         }
     }
     ports

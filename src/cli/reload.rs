@@ -48,7 +48,11 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Com
             let exit = if read.is_err() { Exit::Config } else { Exit::Unavailable };
             Err(exit.because(format_args!("{why}\nrejected: packetboat still runs with the previous configuration")))
         }
-        None => Err(Exit::Unavailable.because("packetboat did not answer in time; its log has the result")),
+        None => Err(Exit::NoAnswer.because(format_args!(
+            "packetboat has not answered for {} seconds, and may use the new configuration or not: its log has the \
+             result (journalctl -u packetboat); packetboat reload asks again",
+            PATIENCE.as_secs()
+        ))),
     }
 }
 

@@ -230,6 +230,11 @@ impl Document {
         listeners.into_iter().flatten().any(|table| !observes(table))
     }
 
+    /// Returns whether every line ends as on Windows, with CR and LF.
+    pub fn has_crlf(&self) -> bool {
+        self.has_crlf
+    }
+
     /// Returns whether the file has any of these sections.
     pub fn has_any(&self, keys: &[&str]) -> bool {
         keys.iter().any(|key| self.toml.contains_key(key))
@@ -259,10 +264,10 @@ impl Document {
     }
 
     fn device_index(&self, login: &str) -> Result<usize, Error> {
-        let logins: Vec<Option<String>> = self.devices()?.into_iter().flatten().map(login_of).collect();
         let wanted = login.to_lowercase();
-        let found = logins.iter().position(|one| one.as_ref() == Some(&wanted));
-        let known = || logins.into_iter().flatten().collect();
+        let mut devices = self.devices()?.into_iter().flatten();
+        let found = devices.position(|table| login_of(table).as_ref() == Some(&wanted) || has_alias(table, &wanted));
+        let known = || self.logins().unwrap_or_default();
         found.ok_or_else(|| Error::Missing { kind: Kind::Device, name: login.to_owned(), known: known() })
     }
 
@@ -279,6 +284,11 @@ impl Document {
 
 fn login_of(table: &Table) -> Option<String> {
     table.get("login").and_then(Item::as_str).map(str::to_lowercase)
+}
+
+fn has_alias(table: &Table, wanted: &str) -> bool {
+    let aliases = table.get("aliases").and_then(Item::as_array);
+    aliases.into_iter().flatten().filter_map(Value::as_str).any(|alias| alias.to_lowercase() == wanted)
 }
 
 fn last_position(sections: &Table) -> Option<isize> {

@@ -73,6 +73,11 @@ pub enum Error {
         /// The configuration file.
         path: PathBuf,
     },
+    /// Nobody has the right to write to the file.
+    ReadOnly {
+        /// The configuration file.
+        path: PathBuf,
+    },
     /// The new file cannot be written; the old one is still there.
     Write(state::Error),
 }
@@ -148,6 +153,11 @@ impl fmt::Display for Error {
                  again",
                 path.display()
             ),
+            Self::ReadOnly { path } => write!(
+                f,
+                "{0} is read-only, and nothing was changed. To let packetboat change it: chmod u+w {0}",
+                path.display()
+            ),
             Self::Write(error) => write!(f, "{error}"),
         }
     }
@@ -166,7 +176,8 @@ impl StdError for Error {
             | Self::Missing { .. }
             | Self::InUse { .. }
             | Self::Busy { .. }
-            | Self::Changed { .. } => None,
+            | Self::Changed { .. }
+            | Self::ReadOnly { .. } => None,
         }
     }
 }

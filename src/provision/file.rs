@@ -21,10 +21,11 @@ impl ConfigurationFile {
     /// Locks and reads a file. Waits for a command that is changing it, but not for ever.
     ///
     /// # Errors
-    /// The file cannot be read, or is no text; or another command does not end.
+    /// The file is read-only, cannot be read, or is no text; or another command does not end.
     pub fn open(path: &Path) -> Result<Self, Error> {
         // A link stays: the file that it leads to is replaced.
         let path = fs::canonicalize(path).map_err(|error| Error::read(path, error))?;
+        Self::may_change(&path)?;
         let lock = lock(&path)?;
         let text = read(&path)?;
         Ok(Self { path, text, _lock: lock })
@@ -36,6 +37,15 @@ impl ConfigurationFile {
     /// The file cannot be read, or is no text.
     pub fn peek(path: &Path) -> Result<String, Error> {
         read(path)
+    }
+
+    /// Looks whether a file may be changed. Root could change one that is read-only, and does not.
+    ///
+    /// # Errors
+    /// The file is read-only, or cannot be looked at.
+    pub fn may_change(path: &Path) -> Result<(), Error> {
+        let metadata = fs::metadata(path).map_err(|error| Error::read(path, error))?;
+        if metadata.permissions().readonly() { Err(Error::ReadOnly { path: path.to_path_buf() }) } else { Ok(()) }
     }
 
     /// The file's path, without links.

@@ -34,6 +34,8 @@ pub struct Plan {
     pub ports: BTreeMap<u16, u16>,
     /// Sections of the file before that stay.
     pub kept: String,
+    /// True if the lines of the file before end with CR and LF.
+    pub has_crlf: bool,
 }
 
 /// A device of a plan.
@@ -63,7 +65,7 @@ impl Plan {
             let _ = writeln!(text, "names = {}", list(&self.names));
         }
         self.write_listeners(&mut text);
-        text
+        if self.has_crlf { text.replace('\n', "\r\n") } else { text }
     }
 
     fn write_identity(&self, text: &mut String) {

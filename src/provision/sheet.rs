@@ -91,16 +91,21 @@ impl Sheet {
             let _ = writeln!(rows, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escaped(&key), escaped(&value));
         }
         format!(
-            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{0}</title>\n<style>\n{STYLE}</style>\n\
-             <h1>{0}</h1>\n<table>\n{rows}</table>\n</html>\n",
-            escaped(&self.title())
+            "{PAGE}{0}</title>\n<style>\n{STYLE}</style>\n\
+             <h1>{TITLE}{0}</h1>\n<table>\n{rows}</table>\n</html>\n",
+            escaped(self.title().trim_start_matches(TITLE))
         )
+    }
+
+    /// Returns whether a file holds a sheet, as text or as a page.
+    pub fn is_sheet(content: &[u8]) -> bool {
+        content.starts_with(TITLE.as_bytes()) || content.starts_with(PAGE.as_bytes())
     }
 
     fn title(&self) -> String {
         match &self.description {
-            Some(description) => format!("Mail settings of {} ({description})", self.login),
-            None => format!("Mail settings of {}", self.login),
+            Some(description) => format!("{TITLE}{} ({description})", self.login),
+            None => format!("{TITLE}{}", self.login),
         }
     }
 
@@ -176,6 +181,9 @@ fn escaped(text: &str) -> String {
     safe
 }
 
+/// The beginning of a sheet as text, and as a page.
+const TITLE: &str = "Mail settings of ";
+const PAGE: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Mail settings of ";
 const IMPLICIT: &str = "SSL/TLS";
 const STYLE: &str = "\
 body { font: 14pt/1.4 sans-serif; margin: 2cm; color: #000; background: #fff }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::directory_of;
 use super::error::{Error, Operation};
@@ -95,7 +96,11 @@ fn write_with<T>(
     });
     // The file may have gone, or never been there, and is in nobody's way.
     let _ = fs::remove_file(&temporary);
-    result.map_err(|error| Error::io(Operation::Write, path, error))
+    result.map_err(|error| {
+        let is_mounted = error.raw_os_error() == Some(Errno::BUSY.raw_os_error());
+        let error = Error::io(Operation::Write, path, error);
+        if is_mounted { error.advise(MOUNTED) } else { error }
+    })
 }
 
 /// Writes a temporary file, and returns it locked, with the directory that is to be synced after the rename.
@@ -171,6 +176,8 @@ fn is_temporary(path: &Path) -> bool {
     number.is_some_and(|number| number.len() == 16 && number.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
+/// A mounted file cannot be replaced, and files are written whole or not at all.
+const MOUNTED: &str = "the file itself is mounted, perhaps into a container: mount the directory that it is in instead";
 const TEMPORARY: &str = "new-";
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 /// A service that was started with this directory of credentials. It is killed when this is dropped.
-struct Service(Child);
+pub(crate) struct Service(pub(crate) Child);
 
 impl Drop for Service {
     fn drop(&mut self) {
@@ -23,7 +23,7 @@ fn packetboat(bench: &Bench, arguments: &[&str]) -> Command {
 }
 
 /// Starts the service as systemd does, and waits until it is ready.
-fn start(bench: &Bench) -> Service {
+pub(crate) fn start(bench: &Bench) -> Service {
     let mut command = packetboat(bench, &["run"]);
     command.env("CREDENTIALS_DIRECTORY", bench.path("handed-over")).stdout(Stdio::null()).stderr(Stdio::null());
     let service = Service(command.spawn().unwrap());

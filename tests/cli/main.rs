@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod change;
 mod check;
 mod credential;
 mod documented_commands;
@@ -12,6 +13,7 @@ mod powershell;
 mod script;
 mod service;
 mod setup;
+mod socket_unit;
 mod tenant;
 mod terminal;
 

@@ -17,19 +17,19 @@ const CREDENTIALS: &str = "/etc/packetboat/credentials";
 const SECRET: &str = "4f1c0-what-root-alone-may-read";
 
 /// Runs a command as root.
-fn shell(command: &str) {
+pub(crate) fn shell(command: &str) {
     let status = Command::new("sh").args(["-ec", command]).status().unwrap();
     assert!(status.success(), "{command}");
 }
 
 /// A computer on which packetboat is installed. This thread, and what it starts, is on it.
-struct Host {
-    bench: Bench,
+pub(crate) struct Host {
+    pub(crate) bench: Bench,
 }
 
 impl Host {
     /// Returns none if the test does not run as root.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let bench = Bench::new();
         if fs::metadata(bench.directory.path()).unwrap().uid() != 0 {
             eprintln!("not root: not tried");

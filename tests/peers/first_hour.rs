@@ -21,16 +21,16 @@ use support::pop3::Pop3;
 use support::process::{Lines, Process, program};
 use support::stacks::{Start, TLS_1_0};
 
-const DEVICES: usize = 12;
+pub(crate) const DEVICES: usize = 12;
 
 /// An office: a simulator with twelve mailboxes, and a directory as the package makes it.
-struct Office {
+pub(crate) struct Office {
     exchange: Exchange,
     directory: tempfile::TempDir,
 }
 
 impl Office {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let exchange = Exchange::with(|tenant| {
             tenant.client_secret = None;
             tenant.users = (0..DEVICES).map(|number| User::new(&mailbox(number), "another")).collect();
@@ -55,21 +55,21 @@ impl Office {
         office
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.path("packetboat.toml")
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         let mut command = Command::new(program());
         command.args(arguments).arg("--config").arg(self.file()).stdin(Stdio::null());
         Ran::of(command.output().unwrap())
     }
 
-    fn init(&self, more: &[&str]) -> Ran {
+    pub(crate) fn init(&self, more: &[&str]) -> Ran {
         let authority = format!("https://{}", self.exchange.simulator.endpoint());
         let (roots, output) = (self.exchange.simulator.authority(), self.path("out"));
         let devices = self.path("devices.csv");
@@ -85,7 +85,7 @@ impl Office {
 
     /// What packetboat.ps1 does at Microsoft: the certificate that stands in it is registered, and the app may open the
     /// mailboxes that it names.
-    fn run_script(&self) {
+    pub(crate) fn run_script(&self) {
         let script = fs::read_to_string(self.path("out/packetboat.ps1")).unwrap();
         let certificate = X509::from_pem(&fs::read(self.path("app.pem")).unwrap()).unwrap();
         let der = openssl::base64::encode_block(&certificate.to_der().unwrap());
@@ -146,7 +146,7 @@ fn read_mail(office: &Office, number: usize) {
 }
 
 /// Puts the listeners on free ports of loopback: the test may not take the registered ones.
-fn move_listeners(file: &Path) {
+pub(crate) fn move_listeners(file: &Path) {
     let text = fs::read_to_string(file).unwrap();
     let ports: [u16; 4] = free_ports();
     let mut free = ports.into_iter();

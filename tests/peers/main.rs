@@ -38,6 +38,7 @@ mod renewal;
 mod revoked;
 mod scan;
 mod secrets;
+mod setup_again;
 mod short;
 mod short_password;
 mod silent_devices;

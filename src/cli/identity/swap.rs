@@ -62,12 +62,19 @@ impl Swap {
         let config = file.load()?.config;
         let loaded = if has_credential(&files_of(&config, &self.identity)?) {
             edit::load_credentials(file, target, text).or_else(|why| {
+                if why.is_of(Exit::NoAnswer) {
+                    return Err(why);
+                }
                 target.restore(text).map_err(failed)?;
                 edit::load_credentials(file, target, text).and(Err(why))
             })
         } else {
             edit::load(file, target, text)
         };
+        if loaded.as_ref().is_err_and(|error| error.is_of(Exit::NoAnswer)) {
+            // The note stays: the same command goes on from here.
+            return loaded.map(drop);
+        }
         self.end();
         print(format!("{}\n", loaded?))?;
         let new = files_of(&config, &self.identity)?;

@@ -23,6 +23,7 @@ pub(super) struct Answers {
     pub(super) devices: Vec<(RosterEntry, bool)>,
     pub(super) names: Vec<String>,
     pub(super) networks: Vec<IpNet>,
+    pub(super) password_length: u8,
 }
 
 impl Answers {
@@ -48,6 +49,11 @@ impl Answers {
             let is_ancient = entry.network.is_some() && seen.iter().any(|one| is_ancient(one) && is_of(one, &entry));
             (entry, is_ancient)
         };
+        let password_length = match arguments.password_length {
+            Some(length) => length,
+            None if terminal.may_ask => ask_for_length(&terminal)?,
+            None => PASSWORD_LENGTH,
+        };
         let names = if arguments.name.is_empty() && terminal.may_ask {
             let asked = terminal.ask("Name or address of this computer that devices will use", Some("its own"), "")?;
             if asked == "its own" {
@@ -58,12 +64,12 @@ impl Answers {
         } else {
             arguments.name.clone()
         };
-        Ok(Self {
-            tenant,
-            devices: devices.into_iter().map(with_age).collect(),
-            names,
-            networks: networks(&arguments.network)?,
-        })
+        let networks = if arguments.network.is_empty() && terminal.may_ask {
+            ask_for_networks(&terminal)?
+        } else {
+            networks(&arguments.network)?
+        };
+        Ok(Self { tenant, devices: devices.into_iter().map(with_age).collect(), names, networks, password_length })
     }
 }
 
@@ -91,6 +97,35 @@ impl Terminal {
                 ("", None) => {}
                 (answer, _) => return Ok(answer.to_owned()),
             }
+        }
+    }
+}
+
+/// Asks for the length of the passwords until it is one.
+fn ask_for_length(terminal: &Terminal) -> Result<u8, CommandError> {
+    let question = "Length of the passwords, 8 to 31 (many devices accept no more than 15)";
+    loop {
+        let answer = terminal.ask(question, Some(&PASSWORD_LENGTH.to_string()), "--password-length")?;
+        match answer.parse() {
+            Ok(length) if (8..=31).contains(&length) => return Ok(length),
+            Ok(_) | Err(_) => print("  a number from 8 to 31\n")?,
+        }
+    }
+}
+
+/// Asks for the networks of the devices until each is one; none for the default.
+fn ask_for_networks(terminal: &Terminal) -> Result<Vec<IpNet>, CommandError> {
+    let question = "Networks of the devices, such as 192.168.1.0/24";
+    loop {
+        let answer = terminal.ask(question, Some(PRIVATE_NETWORKS), "--network")?;
+        if answer == PRIVATE_NETWORKS {
+            return Ok(Vec::new());
+        }
+        let given: Vec<String> =
+            answer.split([',', ' ']).filter(|network| !network.is_empty()).map(str::to_owned).collect();
+        match networks(&given) {
+            Ok(networks) => return Ok(networks),
+            Err(error) => print(format_args!("  {error}\n"))?,
         }
     }
 }
@@ -182,5 +217,9 @@ fn networks(given: &[String]) -> Result<Vec<IpNet>, CommandError> {
     given.iter().map(read).collect()
 }
 
+/// The length of passwords that fits the most devices.
+const PASSWORD_LENGTH: u8 = 15;
+/// The answer for listeners without `allowed_networks`.
+const PRIVATE_NETWORKS: &str = "all private networks";
 /// Parts of the names of suites that only the profile "ancient" has.
 const OLD_CIPHERS: [&str; 2] = ["RC4", "DES-CBC3"];

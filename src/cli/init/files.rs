@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use crate::cli::ConfigFile;
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::service_user::ServiceUser;
+use crate::provision::Sheet;
 use crate::state::{self, Access};
 use crate::transport::downstream::certificate;
 
@@ -65,25 +66,46 @@ pub(super) fn make_output(directory: &Path) -> Result<(), CommandError> {
     state::check_own(directory).map_err(|error| Exit::IoError.because(error))
 }
 
-/// Returns whether systemd has a socket of packetboat open at a port, and so hands the port over.
-pub(super) fn has_socket_unit(port: u16) -> bool {
-    let units = UNIT_DIRECTORIES.iter().flat_map(fs::read_dir).flatten().flatten();
-    units.into_iter().any(|unit| {
-        let name = unit.file_name();
-        let Some(name) = name.to_str().filter(|name| name.starts_with("packetboat") && name.ends_with(".socket"))
-        else {
-            return false;
-        };
-        let text = fs::read_to_string(unit.path()).unwrap_or_default();
-        let is_of_port =
-            |line: &str| line.strip_prefix("ListenStream=").is_some_and(|at| at.ends_with(&format!(":{port}")));
-        text.lines().any(is_of_port) && is_active(name)
-    })
+/// Sheets in the directory that are of none of these devices: of an earlier setup.
+pub(super) fn old_sheets(directory: &Path, sheets: &[(String, Sheet)]) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_old = |path: &PathBuf| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let is_text = path.extension().is_some_and(|extension| extension == "txt" || extension == "html");
+        is_text && !sheets.iter().any(|(name, _)| name == stem) && Sheet::is_sheet(&fs::read(path).unwrap_or_default())
+    };
+    let mut old: Vec<PathBuf> = entries.filter(is_old).collect();
+    old.sort_unstable();
+    old
 }
 
-fn is_active(unit: &str) -> bool {
+/// A socket unit of packetboat, by which systemd opens a port.
+pub(super) struct SocketUnit {
+    pub(super) name: String,
+    /// The port is open, and will be after the next start of the computer.
+    pub(super) is_in_use: bool,
+}
+
+impl SocketUnit {
+    /// The unit of a port.
+    pub(super) fn of(port: u16) -> Option<Self> {
+        let units = UNIT_DIRECTORIES.iter().flat_map(fs::read_dir).flatten().flatten();
+        units.into_iter().find_map(|unit| {
+            let name = unit.file_name().into_string().ok()?;
+            let text = fs::read_to_string(unit.path()).unwrap_or_default();
+            let is_of_port =
+                |line: &str| line.strip_prefix("ListenStream=").is_some_and(|at| at.ends_with(&format!(":{port}")));
+            let is_its = name.starts_with("packetboat") && name.ends_with(".socket") && text.lines().any(is_of_port);
+            let is_in_use = is_its && is("is-active", &name) && is("is-enabled", &name);
+            is_its.then_some(Self { name, is_in_use })
+        })
+    }
+}
+
+/// Asks systemd about a unit. One that is open but not enabled is gone after the next start of the computer.
+fn is(question: &str, unit: &str) -> bool {
     let mut command = Command::new("systemctl");
-    let status = command.args(["--quiet", "is-active", unit]).stdin(Stdio::null()).status();
+    let status = command.args(["--quiet", question, unit]).stdin(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 

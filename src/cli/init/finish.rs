@@ -3,14 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::Arguments;
 use crate::cli::ConfigFile;
 use crate::cli::edit::{self, failed};
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::{print, print_error};
 use crate::provision::{ConfigurationFile, Document, Kind};
 
-/// Takes the id, starts or reloads the service, and tries the accounts for as long as `wait`.
-pub(super) fn finish(file: &ConfigFile, client_id: &str, wait: Duration) -> Result<(), CommandError> {
+/// Takes the id, starts or reloads the service, and tries the accounts for as long as `--wait` says.
+pub(super) fn finish(file: &ConfigFile, client_id: &str, arguments: &Arguments) -> Result<(), CommandError> {
     let target = ConfigurationFile::open(&file.config).map_err(failed)?;
     let mut document = Document::parse(target.text()).map_err(failed)?;
     let [identity] = <[String; 1]>::try_from(document.names(Kind::Identity)).map_err(|names| {
@@ -27,13 +28,21 @@ pub(super) fn finish(file: &ConfigFile, client_id: &str, wait: Duration) -> Resu
         target.replace(&text).map_err(failed)?;
     }
     let loaded = edit::load_credentials(file, &target, &text)?;
-    print(format!("{loaded}\n"))?;
+    if !arguments.json {
+        print(format!("{loaded}\n"))?;
+    }
     // Other commands may change the file meanwhile.
     drop(target);
-    let result = try_until_ready(file, wait)?;
+    let result = try_until_ready(file, arguments.wait)?;
     // The proxy tries again what has failed meanwhile.
     edit::reload(file)?;
-    print(result)
+    if !arguments.json {
+        return print(format!("{result}\n"));
+    }
+    let value = serde_json::json!({
+        "configuration": file.config, "client_id": client_id, "loaded": loaded, "result": result,
+    });
+    print(format!("{value}\n"))
 }
 
 /// Tries the accounts until all work, and returns the line that says so. Failures are printed when they change.
@@ -43,7 +52,7 @@ fn try_until_ready(file: &ConfigFile, wait: Duration) -> Result<String, CommandE
         let output = edit::command(file, &["check", "--online"], &file.config)?;
         if output.status.success() {
             let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-            return Ok(format!("{}\n", text.lines().last().unwrap_or_default()));
+            return Ok(text.lines().last().unwrap_or_default().to_owned());
         }
         let shown = [output.stdout, output.stderr].concat();
         let shown = String::from_utf8_lossy(&shown).trim_end().to_owned();
