@@ -10,6 +10,7 @@ use openssl::hash::MessageDigest;
 use openssl::x509::X509;
 use packetboat::crypto::VerifyingKey;
 use packetboat::simulator::ClientCertificate;
+use rustix::process::{Pid, Signal, kill_process};
 
 use support::certificates::Certificates;
 use support::exchange::*;
@@ -237,6 +238,27 @@ fn nothing_is_lost_at_a_kill() {
         assert_eq!(finished.code, 0, "{}{}", finished.output, finished.errors);
     }
     assert!(!note.exists() && !office.file("app-3.key").exists());
+    office.remove_old();
+    office.serves();
+}
+
+/// A proxy that does not answer may use the new pair or not: the file keeps it, and the same command goes on.
+#[test]
+fn a_proxy_that_does_not_answer_keeps_the_change() {
+    let office = Office::new();
+    assert_eq!(office.run(&["--no-wait"]).code, 0);
+    office.upload("app-2.pem");
+    let process = Pid::from_raw(office.proxy.process.0.id().try_into().unwrap()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    let unanswered = office.run(&["--wait", "0s"]);
+    kill_process(process, Signal::CONT).unwrap();
+    assert_eq!(unanswered.code, 75, "{}{}", unanswered.output, unanswered.errors);
+    assert!(unanswered.errors.contains("changed, but packetboat has not answered"), "{}", unanswered.errors);
+    assert!(office.configuration().contains("app-2.pem"), "{}", office.configuration());
+    let again = office.run(&["--wait", "0s"]);
+    assert_eq!(again.code, 0, "{}{}", again.output, again.errors);
+    assert!(again.output.contains("goes on where an earlier command was interrupted"), "{}", again.output);
+    assert!(again.output.contains("configuration reloaded"), "{}", again.output);
     office.remove_old();
     office.serves();
 }
