@@ -100,6 +100,9 @@ fn four_commands_bring_mail_to_twelve_devices() {
     assert!(made.contains("for 12 devices"), "{made}");
     assert_eq!(machine.ok("stat -c '%U %a' /etc/packetboat/credentials/app.key"), "root 600");
     assert_eq!(machine.ok("stat -c '%U:%G %a' /etc/packetboat/packetboat.toml"), "root:packetboat 640");
+    // The sockets of the package are enabled, and so the devices get the usual ports.
+    assert!(!made.contains("is not enabled"), "{made}");
+    machine.ok("grep 'port 993, SSL/TLS' /root/packetboat-setup/device1.txt");
     // The certificate of the observing service has had the host's names; now it has those that devices use.
     assert!(machine.ok("packetboat certificate show").contains("names    localhost\n"));
     // 3. The script.
