@@ -3,7 +3,7 @@
 use packetboat::simulator::quirks::Fault;
 use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account};
 
-use super::{Told, refused, run, start, technician_is_told, until};
+use super::{Told, refused, run, start, technician_is_told, until, works};
 
 /// The device's address is in none of these.
 const ELSEWHERE: &str = "networks = [\"192.168.1.21/32\"]\n";
@@ -49,6 +49,12 @@ fn right_password_from_another_address() {
     told.log_page_and_devices_say("the password is right, but 127.0.0.1 is not in the networks of device \"scanner3\"");
     told.answer_is("failing", "0 of 1 devices get their mail; logins of scanner3 fail");
     told.rest_is_well();
+    let text = std::fs::read_to_string(proxy.configuration()).unwrap();
+    let both = "networks = [\"192.168.1.21/32\", \"127.0.0.1\"]\n";
+    std::fs::write(proxy.configuration(), text.replace(ELSEWHERE, both)).unwrap();
+    let (code, said) = proxy.reload();
+    assert_eq!(code, 0, "{said}");
+    works(&proxy);
     technician_is_told("wrong password", &["compare the device's IP address with the sheet", "its address?"]);
 }
 

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use support::device::Device;
-use support::exchange::{BY_SECRET, Exchange, Ran};
+use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, Ran};
 use support::process::program;
 use support::proxy::translating_listener;
 
@@ -20,6 +20,14 @@ fn address_that_is_not_allowed() {
     told.log_page_and_devices_say("write in listener far: allowed_networks = [\"10.0.0.0/8\", \"127.0.0.1/32\"]");
     assert!(told.check.output.contains("10.0.0.0/8"), "{}", told.check.output);
     told.rest_is_well();
+    // The line goes into the file as it is.
+    let text = std::fs::read_to_string(proxy.configuration()).unwrap();
+    let line = "allowed_networks = [\"10.0.0.0/8\", \"127.0.0.1/32\"]";
+    std::fs::write(proxy.configuration(), text.replace("allowed_networks = [\"10.0.0.0/8\"]", line)).unwrap();
+    let (code, said) = proxy.reload();
+    assert_eq!(code, 0, "{said}");
+    proxy.imap("far").login(LOGIN, PASSWORD);
+    works(&proxy);
     technician_is_told(
         "connection closed",
         &["note the device's IP address", "Is this address in `allowed_networks`?"],
@@ -65,6 +73,9 @@ fn port_of_another_program() {
     told.page_says("/config", &command);
     let program = format!("the port is in use by {}, process {}", own_name(), std::process::id());
     assert!(told.check.code != 0 && told.check.errors.contains(&program), "{}", told.check.errors);
+    let printed = reload.split_once("another program (").unwrap().1.split_once(")\n").unwrap().0;
+    let shown = Ran::of(Command::new("sh").args(["-c", printed]).output().unwrap()).output;
+    assert!(shown.contains(&format!("pid={}", std::process::id())), "{printed}: {shown}");
     works(&proxy);
     technician_is_told("cannot connect", &["Is the port open from this network?"]);
 }

@@ -92,6 +92,16 @@ fn tls_switched_off() {
         };
         told.log_page_and_devices_say(advice);
         told.rest_is_well();
+        // A device that has no TLS at all: the two keys of the line let it in.
+        if reason == "login_in_clear" {
+            told.log_says("or set allow_plaintext and allowed_networks on this listener");
+            let text = std::fs::read_to_string(proxy.configuration()).unwrap();
+            let keys = "name = \"clear\"\nallow_plaintext = true\nallowed_networks = [\"127.0.0.1/32\"]";
+            std::fs::write(proxy.configuration(), text.replace("name = \"clear\"", keys)).unwrap();
+            let (code, said) = proxy.reload();
+            assert_eq!(code, 0, "{said}");
+            Imap::greeted(Device::plain(proxy.address("clear"))).login(LOGIN, PASSWORD);
+        }
     }
     technician_is_told("connection closed", &["TLS is off", "switch SSL/TLS on"]);
 }
@@ -128,6 +138,15 @@ fn ca_that_the_device_does_not_know() {
     told.log_page_and_devices_say(
         "the device does not accept the certificate: import the CA into it (packetboat certificate export)",
     );
+    let exported = proxy.state.join("exported.pem");
+    let export = super::run(&proxy, &["certificate", "export", "-o", exported.to_str().unwrap()]);
+    assert_eq!(export.code, 0, "{}", export.errors);
+    let knowing = openssl(proxy.address("imap"), Start::Implicit, |tls| {
+        old(tls, Version::Tls1_0, "AES128-SHA");
+        tls.set_verify(SslVerifyMode::PEER);
+        tls.set_ca_file(&exported).unwrap();
+    });
+    assert!(knowing.is_ok(), "{:?}", knowing.err());
     let sha256 = told.page["ca"]["sha256"].as_str().unwrap();
     let show = super::run(&proxy, &["certificate", "show"]).output;
     assert!(show.contains(sha256), "{sha256}: {show}");
