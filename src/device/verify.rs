@@ -72,7 +72,9 @@ impl Devices {
         });
         let (index, hash) = match verified.await.unwrap_or_else(|ended| Err(interrupted(&ended))) {
             Ok(verified) => verified,
-            Err(failure) if found.is_none() && failure.kind == Kind::WrongPassword => return Err(self.unknown(&login)),
+            Err(failure) if found.is_none() && failure.kind == Kind::WrongPassword => {
+                return Err(self.unknown(&login, source));
+            }
             Err(failure) => return Err(failure),
         };
         let device = self.devices.get(index).ok_or_else(|| wrong(""))?;
@@ -124,11 +126,17 @@ impl Devices {
     }
 
     /// The failure of a login that no device has. The commonest one is the mailbox's address, which the device had
-    /// before. The text is for the log and the page; the device's answer is that of any wrong password.
-    fn unknown(&self, login: &str) -> Failure {
+    /// before. Otherwise the address may tell which device it is. The text is for the log and the page; the device's
+    /// answer is that of any wrong password.
+    fn unknown(&self, login: &str, source: IpAddr) -> Failure {
         let of_mailbox = self.names.only_of_mailbox(login).and_then(|index| Some((index, self.devices.get(index)?)));
         let Some((index, Device { name, .. })) = of_mailbox.map(|(index, device)| (index, device.as_ref())) else {
-            return wrong(UNKNOWN);
+            return match self.only_at(source) {
+                Some(Device { name, .. }) => wrong(&format!(
+                    "{UNKNOWN}; {source} is in the networks of device \"{name}\" alone: type that name as the user name"
+                )),
+                None => wrong(UNKNOWN),
+            };
         };
         let mailbox = login.trim();
         let line = if self.names.has_aliases(index) {
@@ -137,6 +145,13 @@ impl Devices {
             format!("write aliases = [\"{mailbox}\"] into its [[device]]")
         };
         wrong(&format!("{UNKNOWN}; it is the mailbox of device \"{name}\": type that name as the user name, or {line}"))
+    }
+
+    /// The only device whose `networks` have this address.
+    fn only_at(&self, source: IpAddr) -> Option<&Device> {
+        let mut at = self.devices.iter().filter(|device| device.networks.is_some() && device.serves(source));
+        let only = at.next()?;
+        at.next().is_none().then_some(only)
     }
 
     /// Returns the first of the device's hashes that fits the password. Each comparison is a run of its own, so that

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use openssl::ssl::SslVerifyMode;
 
 use packetboat::simulator::quirks::Fault;
-use support::device::Device;
+use support::device::{Device, tcp};
 use support::exchange::*;
 use support::imap::{Imap, status};
 use support::pages;
@@ -39,7 +40,8 @@ fn the_log_has_each_line_of_the_page() {
         .filter(|line| !line.is_empty())
         .collect();
     assert!(shown.len() > 15, "{shown:#?}");
-    let printed = [devices(), other_protocol(), token_endpoint(), second_process(), taken_port()].concat();
+    let printed = [devices(), other_protocol(), wrong_encryption(), token_endpoint(), second_process(), taken_port()];
+    let printed = printed.concat();
     let missing: Vec<&&str> =
         shown.iter().filter(|shown| !printed.iter().any(|line| pages::is_as(shown, line))).collect();
     assert!(missing.is_empty(), "nothing prints {missing:#?}, of {printed:#?}");
@@ -111,6 +113,21 @@ fn other_protocol() -> Vec<String> {
     let proxy = exchange.proxy(&(exchange.configuration(BY_SECRET) + "[limits]\nlogin_timeout = \"200ms\"\n"));
     let _waiting = proxy.imap("imap");
     proxy.session_line("imap");
+    lines(&proxy)
+}
+
+/// Lines about a device that waits for a greeting where TLS comes first, and gives up.
+fn wrong_encryption() -> Vec<String> {
+    let exchange = Exchange::new();
+    let proxy =
+        exchange.proxy(&(exchange.configuration(BY_SECRET) + &translating_listener("tls", "imap", "implicit", "")));
+    let device = tcp(proxy.address("tls"));
+    let patience = Instant::now() + Duration::from_millis(5500);
+    while Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(device);
+    proxy.session_line("tls");
     lines(&proxy)
 }
 

@@ -1,5 +1,7 @@
 //! Devices that make a mistake without a word: the log and the inventory name it, and the printed advice mends it.
 
+mod logins;
+
 use std::fs;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -141,13 +143,13 @@ fn a_device_that_waits_and_leaves_has_the_wrong_protocol() {
         let proxy = exchange.proxy(text);
         let patience = Instant::now() + Duration::from_millis(5500);
         let devices = listeners.map(|listener| {
-            let mut stream = tcp(proxy.address(listener));
             if listener == "clear" {
+                let mut stream = tcp(proxy.address(listener));
                 stream.read_exact(&mut [0]).unwrap();
                 return Err(stream);
             }
             let tls = openssl(proxy.address(listener), Start::Implicit, |tls| old(tls, Version::Tls1_0, "AES128-SHA"));
-            Ok((tls.unwrap(), stream))
+            Ok(tls.unwrap())
         });
         // What the devices do is to wait.
         while Instant::now() < patience {
@@ -161,6 +163,42 @@ fn a_device_that_waits_and_leaves_has_the_wrong_protocol() {
             assert!(line.contains(place) && line.contains("WARN"), "{line}");
         }
     }
+}
+
+/// The device is set to STARTTLS on a port where TLS comes first: it waits for a greeting, and gives up. Each half of the
+/// advice mends it. A health check of the port gets no line.
+#[test]
+fn a_device_with_starttls_on_the_port_of_tls_is_told_to_change_it() {
+    let exchange = Exchange::new();
+    let listeners = PROTOCOLS.map(|one| translating_listener(&format!("{one}-tls"), one, "implicit", "")).concat();
+    let text = exchange.configuration(BY_SECRET) + &listeners;
+    let proxy = exchange.proxy(&text);
+    let names = PROTOCOLS.map(|protocol| format!("{protocol}-tls"));
+    let patience = Instant::now() + Duration::from_millis(5500);
+    let waiting: Vec<_> = names.iter().map(|name| tcp(proxy.address(name))).collect();
+    names.iter().for_each(|name| drop(tcp(proxy.address(name))));
+    while Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(waiting);
+    let words = "the device sent no command: if it waits for a greeting, choose SSL/TLS in the device in place of \
+                 STARTTLS, or set entry = \"auto\" on this listener";
+    for (protocol, name) in PROTOCOLS.into_iter().zip(&names) {
+        let line = proxy
+            .log
+            .wait_for("line", |line| line.contains("no_command") && line.contains(&format!("\"listener\":\"{name}\"")));
+        assert!(line.contains("WARN") && line.contains(&words.replace('"', "\\\"")), "{line}");
+        assert_eq!(marked(&proxy, protocol)["failure"], words);
+    }
+    is_shown(&proxy, "choose SSL/TLS in the device in place of STARTTLS");
+    assert_eq!(proxy.log.count(|line| line.contains("no_command")), 2, "{}", proxy.log.all());
+    let by_tls = |name: &str, protocol| logs_in(protocol, over_tls(proxy.address(name)), LOGIN);
+    until_mended(&proxy, || names.iter().zip(PROTOCOLS).for_each(|(name, protocol)| by_tls(name, protocol)));
+    proxy.configure(&text.replace("entry = \"implicit\"", "entry = \"auto\"\ndetect_delay = \"10ms\""));
+    assert_eq!(proxy.reload().0, 0);
+    let start_tls = |protocol| TLS_1_0.connect(proxy.address(&format!("{protocol}-tls")), Start::StartTls(protocol));
+    Imap::over(start_tls("imap")).login(LOGIN, PASSWORD);
+    Pop3::over(start_tls("pop3")).login(LOGIN, PASSWORD);
 }
 
 /// The device compares the name in its server field with the certificate behind the handshake, and leaves.
@@ -311,50 +349,4 @@ fn log_in_secured(protocol: &str, device: Device) {
         pop3.login(LOGIN, PASSWORD);
         pop3.ok("QUIT");
     }
-}
-
-/// The device goes on with the user name of before. The line of the log goes into the file as it is.
-#[test]
-fn a_device_with_its_mailbox_as_user_name_gets_an_alias() {
-    let exchange = Exchange::new();
-    let proxy = start(&exchange, "");
-    let answers = |login: &str| {
-        let imap = status(&proxy.imap("imap").command(&format!("LOGIN {login} {PASSWORD}")));
-        let mut pop3 = proxy.pop3("pop3");
-        pop3.ok(&format!("USER {login}"));
-        (imap, pop3.command(&format!("PASS {PASSWORD}")))
-    };
-    let (of_stranger, of_mailbox) = (answers("nobody@contoso.example"), answers(SCAN));
-    assert_eq!(of_mailbox, of_stranger, "the answer tells a guesser nothing");
-    assert!(of_mailbox.0.starts_with("NO ") && of_mailbox.1.starts_with("-ERR"), "{of_mailbox:?}");
-    proxy.logs(2, "no [[device]] has this login; it is the mailbox of device");
-    let hint = proxy.log.wait_for("hint", |line| line.contains("it is the mailbox of device"));
-    let hint: Value = serde_json::from_str(&hint).unwrap();
-    let message = hint["message"].as_str().unwrap();
-    assert!(message.contains("device \"scanner3\": type that name as the user name, or write aliases = "), "{message}");
-    assert_eq!(proxy.log.count(|line| line.contains("it is the mailbox of")), 2, "{}", proxy.log.all());
-    is_shown(&proxy, "it is the mailbox of device");
-    logs_in("imap", over_tls(proxy.address("imap")), LOGIN);
-
-    let line = message.split_once("or write ").unwrap().1.split_once(" into its [[device]]").unwrap().0;
-    let text = fs::read_to_string(proxy.configuration()).unwrap();
-    let login = format!("login = \"{LOGIN}\"\n");
-    assert!(text.contains(&login));
-    fs::write(proxy.configuration(), text.replace(&login, &format!("{login}{line}\n"))).unwrap();
-    let (code, said) = proxy.reload();
-    assert_eq!(code, 0, "{said}");
-    for protocol in PROTOCOLS {
-        logs_in(protocol, over_tls(proxy.address(protocol)), SCAN);
-    }
-}
-
-/// A mailbox that several devices open names none of them.
-#[test]
-fn a_mailbox_of_several_devices_is_no_hint() {
-    let exchange = Exchange::new();
-    let proxy = start(&exchange, &account("other", SCAN, ""));
-    let answer = status(&proxy.imap("imap").command(&format!("LOGIN {SCAN} {PASSWORD}")));
-    assert!(answer.starts_with("NO "), "{answer}");
-    let line = proxy.log.wait_for("line", |line| line.contains("login failed"));
-    assert!(line.contains("no [[device]] has this login") && !line.contains("mailbox of device"), "{line}");
 }

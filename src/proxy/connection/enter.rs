@@ -1,11 +1,13 @@
 //! The entrance of a connection: the balancer's header, the first octets, and TLS, up to a stream that speaks the
 //! protocol.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::mistake::SOON;
 use super::session_record::SessionRecord;
 use crate::config::Entry;
 use crate::failure::{Failure, Kind};
@@ -68,7 +70,8 @@ impl Service {
     }
 
     /// Shakes hands with the device, and records what it has shown. A failure has an explanation. The opening is the
-    /// device's, where it is known already.
+    /// device's, where it is known already. A device that waits for a greeting where TLS comes first, and gives up, has
+    /// made a mistake; health checks and port scans leave at once.
     pub(super) async fn secure(
         &self,
         stream: Socket,
@@ -77,11 +80,15 @@ impl Service {
         record: &mut SessionRecord<'_>,
     ) -> Result<Stream, Failure> {
         let mut hello = None;
-        let source = record.source.ip();
+        let (began, source) = (Instant::now(), record.source.ip());
         let shaken = self.shake_hands(stream, source, opening, &mut hello).await;
         let (tls, refused) = match &shaken {
             Ok(stream) => (stream.facts(), None),
-            Err(failure) if failure.kind == Kind::NothingSaid => return shaken,
+            Err(failure) if failure.kind == Kind::NothingSaid => {
+                let is_device = tls_mode == TlsMode::Implicit && !self.listener.proxy_protocol.contain(source);
+                let has_waited = is_device && failure.is_abrupt && began.elapsed() >= SOON;
+                return if has_waited { Err(Failure::new(Kind::NoCommand, WAITS_FOR_GREETING)) } else { shaken };
+            }
             Err(failure) => (None, Some(failure)),
         };
         let observation = self.telemetry.observation(source);
@@ -114,13 +121,11 @@ impl Service {
             match opening {
                 Ok(Opening::Hello(hello)) => *shown = Some(hello),
                 Ok(Opening::Strange | Opening::Silence) => {}
-                Ok(Opening::Closed) | Err(_) => return Err(Failure::new(Kind::NothingSaid, "")),
+                Ok(Opening::Closed) => return Err(silent_end(true)),
+                Err(error) => return Err(silent_end(error.kind() == ErrorKind::ConnectionReset)),
                 Ok(Opening::Plaintext) => {
-                    return Err(Failure::new(
-                        Kind::Handshake,
-                        "the device speaks without TLS: switch TLS on in the device, or set entry = \"auto\" on this \
-                         listener",
-                    ));
+                    let advice = "the device speaks without TLS: switch SSL/TLS on in the device";
+                    return Err(Failure::new(Kind::Handshake, advice));
                 }
             }
             begun = true;
@@ -144,9 +149,7 @@ impl Service {
         match timeout(self.limits.handshake_timeout, handshake).await {
             Ok(result) => result,
             Err(_) if begun => Err(self.too_slow("it began and did not finish")),
-            Err(_) => Err(self.too_slow(
-                "it sent nothing; if it waits for a greeting in clear, set entry = \"auto\" on this listener",
-            )),
+            Err(_) => Err(self.too_slow(&format!("it sent nothing: {WAITS_FOR_GREETING}"))),
         }
     }
 
@@ -171,6 +174,15 @@ impl Service {
         Failure::new(Kind::HandshakeTimeout, format!("{what} ({limit})"))
     }
 }
+
+/// The failure of a connection that ended before its first octet: the device closed it, or it is lost.
+fn silent_end(is_closed: bool) -> Failure {
+    Failure { is_abrupt: is_closed, ..Failure::new(Kind::NothingSaid, "") }
+}
+
+/// The advice about a device with STARTTLS on a port where TLS comes first.
+const WAITS_FOR_GREETING: &str = "if it waits for a greeting, choose SSL/TLS in the device in place of STARTTLS, or \
+                                  set entry = \"auto\" on this listener";
 
 /// A fatal alert in a record of SSLv3, which every stack reads (RFC 5246 §7.2).
 const ALERT_HANDSHAKE_FAILURE: &[u8] = &[21, 3, 0, 0, 2, 2, 40];

@@ -88,8 +88,9 @@ pub(super) fn in_clear() -> Ending {
 }
 
 /// The advice about a device without TLS.
-pub(super) const IN_CLEAR: &str =
-    "switch the device to SSL/TLS or STARTTLS, or set allow_plaintext and allowed_networks on this listener";
+pub(super) const IN_CLEAR: &str = "switch the device to SSL/TLS or STARTTLS; if it has neither, write a [[listener]] \
+                                   of its own, on another port, with entry = \"plaintext\", allow_plaintext = true, \
+                                   and its address alone in allowed_networks";
 
 /// The longest wait for a device to close in its turn.
 const LINGER: Duration = Duration::from_secs(2);

@@ -95,4 +95,4 @@ impl Departure {
 const IMPORT: &str = "import the CA into it (packetboat certificate export), or switch off its check";
 /// The time within which a device leaves for what the handshake or the greeting has shown it. Old devices take seconds
 /// over a certificate; a device that waits for another greeting waits for longer.
-const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(5);
