@@ -147,6 +147,9 @@ fn write(
     edit::check(file, &target, &text)?;
     // Makes the CA, where no proxy has run yet; its fingerprint stands on the sheets.
     edit::command(file, &["certificate", "show"], &file.config)?;
+    if server_identity(config).authority.is_some() {
+        files::write_authority(&config.state_directory, &arguments.output)?;
+    }
     setup::write_script(config, &arguments.output.join("packetboat.ps1"))?;
     let sheets = sheets(config, plan)?;
     write_sheets(&arguments.output, &sheets)?;
@@ -204,7 +207,8 @@ impl Written<'_> {
             text,
             "\nNext:\n  1. Copy {output}/packetboat.ps1 to a computer with PowerShell 7, and run it there as an \
              administrator of the tenant.\n     It prints the application's client id.\n  2. packetboat init --finish \
-             CLIENT_ID\n  3. Type what the sheets say into the devices; then delete the sheets.\n"
+             CLIENT_ID\n  3. Type what the sheets say into the devices; then delete the sheets.\n     ca.der is for devices that check \
+             certificates.\n"
         );
         text
     }

@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use crate::config::{Config, Device, Entry, Listener, Logins};
 use crate::protocol::Protocol;
 
@@ -15,6 +17,8 @@ pub struct Sheet {
     password: Option<String>,
     servers: Vec<String>,
     connections: Vec<Connection>,
+    /// The device's own address, or the networks that it may come from.
+    networks: Option<String>,
     authority: Option<Fingerprints>,
 }
 
@@ -60,6 +64,7 @@ impl Sheet {
             password: None,
             servers: server.names.iter().filter(|name| is_for_devices(name)).cloned().collect(),
             connections,
+            networks: device.networks.as_ref().map(|networks| shown(&networks.0)),
             authority: server.authority.clone(),
         }
     }
@@ -119,12 +124,15 @@ impl Sheet {
         if self.connections.is_empty() {
             row("port", "none: no listener lets this device in; packetboat check says why".to_owned());
         }
+        if let Some(networks) = &self.networks {
+            row("IP address", format!("{networks}; from any other the login fails"));
+        }
         row("user name", self.login.clone());
         let kept = "as it was given; packetboat keeps only its hash";
         row("password", self.password.clone().unwrap_or_else(|| kept.to_owned()));
         row("mailbox", self.mailbox.clone());
         if let Some(authority) = &self.authority {
-            row("certificate", "import the CA (packetboat certificate export), or switch verification off".to_owned());
+            row("certificate", "import ca.der (from the administrator), or switch verification off".to_owned());
             row("CA SHA-256", authority.sha256.clone());
             row("CA SHA-1", authority.sha1.clone());
         }
@@ -156,6 +164,15 @@ fn connections_of(listener: &Listener) -> Vec<Connection> {
         },
     };
     ports.map(connection).collect()
+}
+
+/// Networks in words; one of a single address as that address.
+fn shown(networks: &[IpNet]) -> String {
+    let shown = |network: &IpNet| match network.prefix_len() == network.max_prefix_len() {
+        true => network.addr().to_string(),
+        false => network.to_string(),
+    };
+    networks.iter().map(shown).collect::<Vec<_>>().join("  or  ")
 }
 
 /// Returns whether a device on the network can use a name of the certificate.

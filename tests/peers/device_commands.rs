@@ -53,6 +53,7 @@ fn a_device_reads_its_mail_as_soon_as_it_is_added() {
     assert!(sheet.contains("changed; configuration reloaded"), "{sheet}");
     assert_eq!((row(&sheet, "user name"), row(&sheet, "mailbox")), ("fax1", FAX));
     assert!(row(&sheet, "IMAP").ends_with(", SSL/TLS"), "{sheet}");
+    assert_eq!(row(&sheet, "IP address"), "127.0.0.1; from any other the login fails");
     let authority = fs::read(proxy.authority()).unwrap();
     let authority = openssl::x509::X509::from_pem(&authority).unwrap();
     let digest = authority.digest(openssl::hash::MessageDigest::sha256()).unwrap();
@@ -74,6 +75,14 @@ fn a_device_reads_its_mail_as_soon_as_it_is_added() {
     let new = succeed(&proxy, &["device", "password", "fax1", "--keep"]);
     let new = row(&new, "password").to_owned();
     assert!([&password, &new].into_iter().all(|one| login(&proxy, "fax1", one).starts_with("OK")));
+    // docs/start.md: the new password typed in ends the old one, and stays.
+    let file = proxy.state.join("new-password");
+    fs::write(&file, format!("{new}\n")).unwrap();
+    let mut command = Command::new(program());
+    command.args(["device", "password", "fax1", "--stdin", "--config"]).arg(proxy.configuration());
+    let ended = Ran::of(command.stdin(fs::File::open(&file).unwrap()).output().unwrap());
+    assert_eq!(ended.code, 0, "{}{}", ended.output, ended.errors);
+    assert!(login(&proxy, "fax1", &password).starts_with("NO") && login(&proxy, "fax1", &new).starts_with("OK"));
     let last = succeed(&proxy, &["device", "password", "fax1"]);
     let last = row(&last, "password").to_owned();
     assert!(login(&proxy, "fax1", &last).starts_with("OK") && login(&proxy, "fax1", &new).starts_with("NO"));

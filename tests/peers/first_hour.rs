@@ -175,6 +175,10 @@ fn twelve_devices_get_their_mail_after_four_commands() {
     let key = fs::metadata(office.path("app.key")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
     assert_eq!(office.run(&["check"]).code, 0);
+    let exported = office.path("exported.der");
+    let export = office.run(&["certificate", "export", "--der", "-o", exported.to_str().unwrap()]);
+    assert_eq!(export.code, 0, "{}", export.errors);
+    assert_eq!(fs::read(office.path("out/ca.der")).unwrap(), fs::read(exported).unwrap());
 
     // The sheets name the ports of the file, and the test cannot have those: it moves them, and has the sheets made anew.
     move_listeners(&office.file());

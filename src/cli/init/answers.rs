@@ -15,6 +15,7 @@ use crate::inventory::{self, SeenDevice};
 use crate::provision::RosterEntry;
 use crate::provision::roster;
 use crate::text;
+use crate::transport::host;
 
 /// The answers.
 pub(super) struct Answers {
@@ -55,6 +56,7 @@ impl Answers {
             None => PASSWORD_LENGTH,
         };
         let names = if arguments.name.is_empty() && terminal.may_ask {
+            print(format_args!("This computer's own names and addresses: {}\n", own_names()))?;
             let asked = terminal.ask("Name or address of this computer that devices will use", Some("its own"), "")?;
             if asked == "its own" {
                 Vec::new()
@@ -193,6 +195,13 @@ fn ask_for_device(
             Err(errors) => errors.iter().try_for_each(|error| print(format_args!("  {}\n", error.fault)))?,
         }
     }
+}
+
+/// This computer's names, as the certificate has them without `names`.
+fn own_names() -> String {
+    let addresses = host::addresses().into_iter().filter(|address| !address.is_loopback());
+    let names = host::name().into_iter().chain(addresses.map(|address| address.to_string()));
+    names.collect::<Vec<_>>().join(" ")
 }
 
 fn is_of(device: &SeenDevice, entry: &RosterEntry) -> bool {

@@ -60,6 +60,13 @@ impl Pair {
     }
 }
 
+/// Writes the CA beside the sheets, in DER: devices that check certificates import it.
+pub(super) fn write_authority(state_directory: &Path, directory: &Path) -> Result<(), CommandError> {
+    let authority = certificate::authority_path(state_directory);
+    let der = certificate::der(&authority).map_err(|error| Exit::Unavailable.because(error))?;
+    state::write(&directory.join("ca.der"), &der, Access::Public).map_err(|error| Exit::IoError.because(error))
+}
+
 /// Makes the directory of the script and the sheets, for its owner alone: sheets have passwords.
 pub(super) fn make_output(directory: &Path) -> Result<(), CommandError> {
     state::make_directory(directory).map_err(|error| Exit::IoError.because(error))?;

@@ -59,13 +59,16 @@ fn try_until_ready(file: &ConfigFile, wait: Duration) -> Result<String, CommandE
         if begun.elapsed() >= wait {
             print_error(shown);
             return Err(Exit::Unavailable.because(
-                "not all accounts work yet. Rights in Exchange Online take effect after minutes, sometimes hours: run the \
-                 same command again",
+                "not all accounts work yet, for the reasons above. Rights in Exchange Online take effect after minutes, \
+                 sometimes hours: run the same command again. If the client id is wrong, run it with the right one",
             ));
         }
         if shown != last {
             print_error(&shown);
-            print_error(format_args!("trying again every {} seconds; Ctrl-C stops that", PAUSE.as_secs()));
+            print_error(format_args!(
+                "trying again every {} seconds; Ctrl-C stops that, and you can run the command again, also with another id",
+                PAUSE.as_secs()
+            ));
             last = shown;
         }
         std::thread::sleep(PAUSE);

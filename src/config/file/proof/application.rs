@@ -94,8 +94,8 @@ impl Proof<'_> {
             let message = "is the directory's id; write the \"Application (client) ID\" of the app registration";
             self.problem(Some(written.span()), &key, message);
         } else if is_guid && id.bytes().all(|octet| matches!(octet, b'0' | b'-')) {
-            let message = "stands for the id that is still missing: write the \"Application (client) ID\" of the app \
-                           registration";
+            let message = "stands for the id that is still missing, the \"Application (client) ID\" of the app \
+                           registration: packetboat init --finish CLIENT_ID writes it here";
             self.warn(Some(written.span()), &key, message);
         }
         id.to_owned()
