@@ -68,7 +68,7 @@ fn lock_state(state_directory: &Path) -> Result<Option<Hold>, Exit> {
     };
     let open = state::open_to_others(state_directory).map_err(refused)?;
     let open = open.map(|error| error.to_string());
-    for message in open.into_iter().chain(state::of_another_than_root(state_directory)) {
+    if let Some(message) = open {
         warn!("{message}");
     }
     let held = match state::make_directory(state_directory) {
@@ -78,6 +78,10 @@ fn lock_state(state_directory: &Path) -> Result<Option<Hold>, Exit> {
             None
         }
     };
+    // Behind the lock: while the owner's packetboat runs, nobody shall give its directory away.
+    if let Some(message) = state::of_another_than_root(state_directory) {
+        warn!("{message}");
+    }
     match held.as_ref().map(|held| &held.unwritable) {
         Some(Some(message)) => warn_unwritable(message),
         Some(None) => {

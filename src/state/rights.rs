@@ -91,7 +91,8 @@ pub fn of_another_than_root(directory: &Path) -> Option<String> {
         let shown = directory.display();
         format!(
             "{shown} belongs to user {owner}, who can change what is kept there, and this is root: run packetboat as \
-             that user (User= in a unit of systemd), or give all of it to root with: chown -R 0:0 {shown}"
+             that user, as a service does (systemctl start packetboat); or, if none does, give all of it to root with: \
+             chown -R 0:0 {shown}"
         )
     })
 }
