@@ -282,7 +282,8 @@ impl Mailbox {
              setup"
         } else {
             "needs IMAP and POP switched on (Set-CASMailbox), and FullAccess for the application's service principal, \
-             made with the enterprise application's object id; see packetboat setup"
+             made with the enterprise application's object id: packetboat.ps1 does both (packetboat setup --script \
+             writes it)"
         }
     }
 }

@@ -157,9 +157,12 @@ impl Proof<'_> {
                 self.note(&format!("device.{login}"), &span);
             }
             for other in &devices {
-                if device.logins.iter().any(|login| other.logins.contains(login)) {
-                    let message = "its login, or one of its aliases, is another device's already";
-                    self.problem(Some(span.clone()), "device.login", message);
+                if let Some(login) = device.logins.iter().find(|login| other.logins.contains(login)) {
+                    let name = other.logins.first().unwrap_or(login);
+                    let message = format!(
+                        "its login, or one of its aliases, is another device's already: device \"{name}\" has \"{login}\""
+                    );
+                    self.problem(Some(span.clone()), "device.login", &message);
                 }
             }
             devices.push(device);
