@@ -4,6 +4,8 @@ mod accept;
 mod account_status;
 mod cache;
 mod certificate_facts;
+mod change;
+mod csrf;
 mod handler;
 mod inventory_files;
 mod limiter;
@@ -35,6 +37,7 @@ use crate::proxy::{self, ProcessState, RunningProxy};
 use crate::secret::Secret;
 use crate::state::{self, SaveStatus};
 use crate::transport::{adopt, listen};
+use csrf::CsrfGuard;
 use handler::Caches;
 pub use inventory_files::{inventory_path, load_inventory};
 use limiter::ConnectionLimiter;
@@ -60,6 +63,7 @@ pub struct Admin {
     /// Limits on connections from this computer, and from elsewhere.
     near: Arc<ConnectionLimiter>,
     far: Arc<ConnectionLimiter>,
+    csrf: CsrfGuard,
 }
 
 /// The event loops beside those of devices, each on a thread of its own.
@@ -187,6 +191,7 @@ impl Admin {
             owner_caches: Caches::default(),
             near: Arc::default(),
             far: Arc::default(),
+            csrf: CsrfGuard::new(),
         })
     }
 

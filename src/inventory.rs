@@ -8,6 +8,7 @@ mod assessment;
 mod device_csv;
 mod device_json;
 mod device_table;
+mod forgetting;
 mod observation;
 mod seen_device;
 mod serde_names;
@@ -29,6 +30,7 @@ pub use assessment::{Assessment, Judgement};
 pub use device_csv::csv;
 pub use device_json::{LoadError, NoInventory, read, read_reports, read_saved, reports_to_json, to_json};
 use device_table::{DeviceTable, Entry};
+pub use forgetting::Forgotten;
 pub use observation::{Observation, TlsMode};
 pub use seen_device::SeenDevice;
 use seen_device::join_addresses;
@@ -167,19 +169,6 @@ impl Inventory {
             entry.device().name = Some(name.to_owned());
         }
         self.changed.store(true, Ordering::Relaxed);
-    }
-
-    /// Forgets devices that were not seen for too long.
-    pub fn forget_stale(&self) {
-        let limits = self.limits();
-        let oldest = now().saturating_sub(limits.forget_after.as_secs());
-        let mut table = self.table.lock();
-        let before = table.count();
-        table.retain(|entry| entry.open.load(Ordering::Relaxed) > 0 || entry.device().last_seen >= oldest);
-        table.limit(limits.devices);
-        if table.count() != before {
-            self.changed.store(true, Ordering::Relaxed);
-        }
     }
 
     /// Returns whether anything has changed since the last save.
@@ -356,23 +345,5 @@ mod tests {
         let devices = inventory.devices();
         assert!(devices.len() <= 40);
         assert!(devices.iter().any(|device| device.source.to_string() == "192.0.2.1"));
-    }
-
-    #[test]
-    fn stale_devices_are_forgotten() {
-        let inventory = inventory(10);
-        drop(inventory.observe(&observation("192.0.2.1", None)));
-        let connected = inventory.observe(&observation("192.0.2.2", None));
-        for entry in inventory.table.lock().all() {
-            entry.device().last_seen -= 61;
-        }
-        inventory.forget_stale();
-        assert_eq!(inventory.devices().len(), 1);
-        drop(connected);
-        inventory.set_limits(InventoryLimits { devices: 1, ..inventory.limits() });
-        assert_eq!(inventory.devices().len(), 1);
-        assert!(inventory.has_changed());
-        drop(inventory.to_save());
-        assert!(!inventory.has_changed());
     }
 }

@@ -74,7 +74,7 @@ where
 {
     let has_request = Arc::new(AtomicBool::new(false));
     let set_request = Arc::clone(&has_request);
-    let serve = server::serve(stream, Bodies::Ignored, move |received| {
+    let serve = server::serve(stream, Bodies::Forms, move |received| {
         set_request.store(true, Ordering::Relaxed);
         let (admin, client) = (Arc::clone(&admin), client.clone());
         async move { admin.handle(&received, &client).await }

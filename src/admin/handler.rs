@@ -44,6 +44,7 @@ impl Admin {
     /// The answer to a request.
     pub(super) async fn handle(self: &Arc<Self>, received: &Request, client: &Client) -> Response {
         let mut said = match self.admits(received, client) {
+            Ok(()) if received.method == "POST" => self.change(received, client).await,
             Ok(()) => self.route(&received.path, client).await,
             Err(refused) => refused,
         };
@@ -54,11 +55,11 @@ impl Admin {
     /// Checks that the client may have the answer. Health and the empty page are for everybody. Data about devices need
     /// the token; without a token set, only clients on this computer get them.
     fn admits(&self, received: &Request, client: &Client) -> Result<(), Response> {
-        if !["GET", "HEAD"].contains(&received.method.as_str()) {
+        if !["GET", "HEAD", "POST"].contains(&received.method.as_str()) {
             return Err(Response::text(405, "GET alone is answered here\n"));
         }
         let Client::Network(permit) = client else { return Ok(()) };
-        if OPEN.contains(&received.path.as_str()) {
+        if received.method != "POST" && OPEN.contains(&received.path.as_str()) {
             return Ok(());
         }
         match &self.reloadable.lock().token {

@@ -86,6 +86,7 @@ impl Admin {
             "openssl": format!("{}, {}", downstream::library_version(), downstream::library_support()),
             "now": unix_time(),
             "started": self.started,
+            "form_token": self.csrf.form_token(),
             "ready": is_ready,
             "problem": problem,
             "config": { "loaded": loaded, "problem": refused },

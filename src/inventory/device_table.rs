@@ -47,6 +47,10 @@ impl Entry {
         self.device.lock()
     }
 
+    pub(super) fn is(&self, protocol: &str, fingerprint: &str) -> bool {
+        self.protocol.name() == protocol && self.fingerprint == fingerprint
+    }
+
     fn has_logged_in(&self) -> bool {
         self.device().logged_in.is_some()
     }
@@ -106,6 +110,17 @@ impl DeviceTable {
         let source = entry.device().source;
         self.by_source.entry(source).or_default().push(entry);
         self.count += 1;
+    }
+
+    /// Removes one entry of an address.
+    pub(super) fn remove(&mut self, source: IpAddr, entry: &Arc<Entry>) {
+        let Some(entries) = self.by_source.get_mut(&source) else { return };
+        let before = entries.len();
+        entries.retain(|one| !Arc::ptr_eq(one, entry));
+        self.count -= before - entries.len();
+        if entries.is_empty() {
+            self.by_source.remove(&source);
+        }
     }
 
     /// Makes room for one more device: forgets one of its address if that has many, or some of all if the table is

@@ -18,6 +18,7 @@ mod endpoints;
 mod failures;
 mod first_hour;
 mod flow;
+mod forgetting;
 mod guessers;
 mod lifecycle;
 mod limits;

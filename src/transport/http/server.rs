@@ -5,18 +5,20 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::StatusCode;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::collect;
+use super::{collect, collect_up_to};
 use crate::secret::Secret;
 
 /// A request that was received.
+#[derive(Default)]
 pub struct Request {
     /// The method, as `GET`.
     pub method: String,
@@ -28,6 +30,12 @@ pub struct Request {
     pub host: Option<String>,
     /// The bearer token (RFC 6750 §2.1).
     pub bearer: Option<Secret>,
+    /// The origin of the page whose script or form has sent it, as `http://127.0.0.1:9143`.
+    pub origin: Option<String>,
+    /// The relation of that page to this server, as browsers tell it in `Sec-Fetch-Site`.
+    pub fetch_site: Option<String>,
+    /// The form token, from the header `X-Form-Token`: a page of another site can neither read nor send it.
+    pub form_token: Option<Secret>,
     /// True if it has the header `Metadata: true`.
     metadata: bool,
 }
@@ -122,8 +130,8 @@ impl Response {
 pub enum Bodies {
     /// The server reads request bodies, as forms.
     Read,
-    /// The server does not wait for request bodies.
-    Ignored,
+    /// The server reads short forms of `POST` requests, and does not wait for other bodies.
+    Forms,
 }
 
 /// Serves one connection until the peer closes it.
@@ -152,7 +160,7 @@ where
     let mut server = hyper::server::conn::http1::Builder::new();
     // A client that is silent for this long is disconnected, also between two requests.
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    if bodies == Bodies::Ignored {
+    if bodies == Bodies::Forms {
         // Requests that are sent ahead of their answers wait in the kernel.
         server.max_buf_size(LARGEST_REQUEST);
     }
@@ -162,20 +170,32 @@ where
 
 async fn read(request: hyper::Request<Incoming>, bodies: Bodies) -> Option<Request> {
     let (head, body) = request.into_parts();
+    let is_form = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(FORM));
     let body = match bodies {
         Bodies::Read => collect(body).await.ok()?,
-        Bodies::Ignored => Zeroizing::default(),
+        Bodies::Forms if head.method == Method::POST && is_form => {
+            timeout(FORM_PATIENCE, collect_up_to(LONGEST_FORM, body)).await.ok()?.ok()?
+        }
+        Bodies::Forms => Zeroizing::default(),
     };
+    let text = |name: &str| text(&head.headers, name);
     let query = head.uri.query().unwrap_or_default().as_bytes();
     let fields = [query, body.as_slice()].into_iter().flat_map(form_urlencoded::parse);
     Some(Request {
         method: head.method.as_str().to_owned(),
         path: head.uri.path().to_owned(),
         fields: fields.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
-        host: head.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned),
+        host: text(HOST.as_str()),
         bearer: head.headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())),
+        origin: text(ORIGIN.as_str()),
+        fetch_site: text("sec-fetch-site"),
+        form_token: head.headers.get("x-form-token").map(|value| Secret::new(value.as_bytes().to_vec())),
         metadata: head.headers.get("metadata").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")),
     })
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
 fn bearer(value: &[u8]) -> Option<Secret> {
@@ -183,6 +203,10 @@ fn bearer(value: &[u8]) -> Option<Secret> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| Secret::new(token.trim_ascii().to_vec()))
 }
 
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
+/// In octets.
+const LONGEST_FORM: usize = 16 * 1024;
+const FORM_PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Largest request: browsers send the cookies of every other program of this computer along.
 const LARGEST_REQUEST: usize = 32 * 1024;

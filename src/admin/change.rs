@@ -1,0 +1,40 @@
+//! The changes that the page asks for by `POST`, each behind the guard against forged requests.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::Admin;
+use super::handler::Client;
+use crate::inventory::Forgotten;
+use crate::transport::http::server::{Request, Response};
+
+impl Admin {
+    /// The answer to a `POST` whose client is known. Add a change here, as one more path.
+    pub(super) async fn change(self: &Arc<Self>, received: &Request, client: &Client) -> Response {
+        if let Err(refused) = self.csrf.check(received, client) {
+            return refused;
+        }
+        match received.path.as_str() {
+            "/forget" => self.forget(received),
+            _ => Response::text(405, "GET alone is answered here\n"),
+        }
+    }
+
+    /// Forgets what was seen of one device: its row in the inventory. That changes no configuration.
+    fn forget(&self, received: &Request) -> Response {
+        let field = |name| received.field(name).unwrap_or_default();
+        let Ok(source) = field("source").parse() else {
+            return Response::text(400, "source is no address\n");
+        };
+        let forgotten = self.common.inventory.forget(source, field("protocol"), field("fingerprint"));
+        match forgotten {
+            Forgotten::Yes => {
+                info!(%source, "device forgotten: somebody asked for it on the page");
+                Response::text(200, "forgotten\n")
+            }
+            Forgotten::Connected => Response::text(409, "this device is connected now: forget it after it has left\n"),
+            Forgotten::Unknown => Response::text(404, "no such device was seen\n"),
+        }
+    }
+}
