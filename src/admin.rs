@@ -2,33 +2,39 @@
 
 mod accept;
 mod account_status;
+mod advice;
 mod cache;
 mod certificate_facts;
 mod change;
 mod csrf;
+mod device_view;
+mod events;
 mod handler;
 mod inventory_files;
 mod limiter;
 mod listener_status;
 mod maintenance;
 mod reverse_dns;
+mod role;
 mod status;
+mod technician;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::config::Admin as Settings;
+use crate::crypto;
 use crate::diagnostic::Diagnostic;
 use crate::lifecycle::{self, Lifecycle, Trigger, unix_time};
 use crate::mode::Mode;
@@ -41,6 +47,7 @@ use csrf::CsrfGuard;
 use handler::Caches;
 pub use inventory_files::{inventory_path, load_inventory};
 use limiter::ConnectionLimiter;
+use role::Tokens;
 
 /// The admin side of a running proxy.
 pub struct Admin {
@@ -64,6 +71,9 @@ pub struct Admin {
     near: Arc<ConnectionLimiter>,
     far: Arc<ConnectionLimiter>,
     csrf: CsrfGuard,
+    /// Streams of events that are open, and the reloads that end them.
+    streams: Arc<Semaphore>,
+    reloads: watch::Sender<u64>,
 }
 
 /// The event loops beside those of devices, each on a thread of its own.
@@ -81,7 +91,7 @@ pub struct EventLoops {
 struct Reloadable {
     /// Addresses as configured and as bound, each with a trigger that closes it on drop.
     open: Vec<(SocketAddr, SocketAddr, Trigger)>,
-    token: Option<Secret>,
+    tokens: Tokens,
     /// The reason for rejecting the last reload, if it was rejected.
     problem: Option<String>,
 }
@@ -90,7 +100,7 @@ struct Reloadable {
 pub struct Listeners {
     /// Addresses as configured; without a socket where one is open already.
     listen: Vec<(SocketAddr, Option<StdListener>)>,
-    token: Option<Secret>,
+    tokens: Tokens,
 }
 
 /// Binds every address and reads the token. Sockets that are open already stay.
@@ -104,8 +114,17 @@ pub fn bind(
     before: Option<&Arc<Admin>>,
 ) -> Result<Listeners, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
-    let token = settings.token_file.as_ref().map(|path| read_token(path)).transpose();
-    let token = token.map_err(|diagnostic| diagnostics.push(diagnostic)).unwrap_or_default();
+    let mut read = |key: &'static str, path: &Option<PathBuf>| {
+        let token = path.as_ref().map(|path| read_token(key, path)).transpose();
+        token.map_err(|diagnostic| diagnostics.push(diagnostic)).unwrap_or_default()
+    };
+    let administrator = read("admin.token_file", &settings.token_file);
+    let technician = read("admin.technician_token_file", &settings.technician_token_file);
+    if is_same(&administrator, &technician) {
+        let message = "holds the same token as admin.token_file: technicians would see everything";
+        diagnostics.push(Diagnostic::new("admin.technician_token_file", message));
+    }
+    let tokens = Tokens { administrator, technician };
     let mut listen = Vec::new();
     for &address in &settings.listen {
         if before.is_some_and(|admin| admin.reloadable.lock().open.iter().any(|(open, ..)| *open == address)) {
@@ -130,17 +149,21 @@ pub fn bind(
             }
         }
     }
-    if diagnostics.is_empty() { Ok(Listeners { listen, token }) } else { Err(diagnostics) }
+    if diagnostics.is_empty() { Ok(Listeners { listen, tokens }) } else { Err(diagnostics) }
+}
+
+fn is_same(one: &Option<Secret>, other: &Option<Secret>) -> bool {
+    one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| crypto::is_equal(one.expose(), other.expose()))
 }
 
 /// Reads the bearer token: the file's content but for white space around it.
-fn read_token(path: &Path) -> Result<Secret, Diagnostic> {
-    let text = state::read_secret(path).map_err(|error| Diagnostic::new("admin.token_file", error))?;
+fn read_token(key: &'static str, path: &Path) -> Result<Secret, Diagnostic> {
+    let text = state::read_secret(path).map_err(|error| Diagnostic::new(key, error))?;
     let token = Secret::new(text.expose().trim_ascii_start().to_vec());
     let length = token.expose().len();
     if length < SHORTEST_TOKEN {
         let why = format_args!("{} has {length} characters and needs {SHORTEST_TOKEN} or more", path.display());
-        return Err(Diagnostic::new("admin.token_file", why));
+        return Err(Diagnostic::new(key, why));
     }
     Ok(token)
 }
@@ -192,6 +215,8 @@ impl Admin {
             near: Arc::default(),
             far: Arc::default(),
             csrf: CsrfGuard::new(),
+            streams: Arc::new(Semaphore::new(events::STREAMS)),
+            reloads: watch::Sender::new(0),
         })
     }
 
@@ -199,7 +224,8 @@ impl Admin {
     pub fn serve(self: &Arc<Self>, listeners: Listeners) {
         let _inside = self.loops.page.enter();
         let mut reloadable = self.reloadable.lock();
-        reloadable.token = listeners.token;
+        reloadable.tokens = listeners.tokens;
+        self.reloads.send_modify(|count| *count += 1);
         self.certificate_facts.lock().forget();
         let mut open = Vec::new();
         for (address, socket) in listeners.listen {

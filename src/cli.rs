@@ -234,6 +234,8 @@ Environment variables, which override the configuration file:
   PACKETBOAT_LOG_LEVEL         log.level
   PACKETBOAT_ADMIN_LISTEN      admin.listen
   PACKETBOAT_ADMIN_TOKEN_FILE  admin.token_file
+  PACKETBOAT_ADMIN_TECHNICIAN_TOKEN_FILE
+                               admin.technician_token_file
 
 Exit codes:
   0   success

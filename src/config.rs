@@ -86,6 +86,8 @@ pub struct Admin {
     pub listen: Vec<SocketAddr>,
     /// The file with the bearer token. Always set where an address is not a loopback address.
     pub token_file: Option<PathBuf>,
+    /// The file with the bearer token of technicians, who see devices and no mailboxes. Goes with the other one alone.
+    pub technician_token_file: Option<PathBuf>,
 }
 
 /// Limits of the device inventory.

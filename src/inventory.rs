@@ -9,6 +9,7 @@ mod device_csv;
 mod device_json;
 mod device_table;
 mod forgetting;
+mod last_connections;
 mod observation;
 mod seen_device;
 mod serde_names;
@@ -25,7 +26,10 @@ use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use crate::transport::detect::hello::ClientHello;
 use activity::take_failures;
-pub use activity::{Activities, Change, Proof, RecordsError, Report, State, Visit, read_saved as read_saved_reports};
+pub use activity::{
+    Activities, Change, Connection, KEPT, Owner, Proof, RecordsError, Report, State, Visit,
+    read_saved as read_saved_reports,
+};
 pub use assessment::{Assessment, Judgement};
 pub use device_csv::csv;
 pub use device_json::{LoadError, NoInventory, read, read_reports, read_saved, reports_to_json, to_json};

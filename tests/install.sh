@@ -18,7 +18,7 @@ sbom) packages="$build python3 python3-venv" ;;
 deny) packages="gcc libc6-dev ca-certificates git python3 python3-venv" ;;
 reproducible) packages="$build binutils git python3" ;;
 test) packages="$build openssl curl python3 dovecot-imapd dovecot-pop3d libgnutls28-dev libmbedtls-dev javac binutils \
-prometheus bindfs chromium chromium-driver faketime iproute2 sslscan" ;;
+prometheus bindfs chromium chromium-driver faketime iproute2 sslscan npm" ;;
 test-system) packages="$build openssl curl python3 binutils docker.io docker-compose debootstrap iproute2 iptables" ;;
 scan) packages="$build openssl curl sslscan testssl.sh" ;;
 soak) packages="$build openssl curl dovecot-imapd dovecot-pop3d bindfs" ;;
@@ -45,6 +45,9 @@ missing=""
 for package in $packages; do
     if [ "$package" = javac ]; then
         command -v javac >/dev/null || missing="$missing $java"
+    elif [ "$package" = npm ] && command -v npm >/dev/null; then
+        # Node.js of another source has npm as well.
+        :
     else
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
     fi

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::Admin;
-use super::handler::Client;
+use super::role::Client;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::state;
 use crate::transport::http::server::{self, Bodies};
@@ -74,10 +74,16 @@ where
 {
     let has_request = Arc::new(AtomicBool::new(false));
     let set_request = Arc::clone(&has_request);
+    let has_stream = Arc::new(AtomicBool::new(false));
+    let set_stream = Arc::clone(&has_stream);
     let serve = server::serve(stream, Bodies::Forms, move |received| {
         set_request.store(true, Ordering::Relaxed);
-        let (admin, client) = (Arc::clone(&admin), client.clone());
-        async move { admin.handle(&received, &client).await }
+        let (admin, client, set_stream) = (Arc::clone(&admin), client.clone(), Arc::clone(&set_stream));
+        async move {
+            let answer = admin.handle(&received, &client).await;
+            set_stream.fetch_or(answer.is_stream(), Ordering::Relaxed);
+            answer
+        }
     });
     let silent = async {
         sleep(FIRST_REQUEST).await;
@@ -85,11 +91,18 @@ where
             std::future::pending::<()>().await;
         }
     };
+    let too_long = async {
+        sleep(LONGEST_VISIT).await;
+        // A stream that has begun late has its own time.
+        if has_stream.load(Ordering::Relaxed) {
+            sleep(LONGEST_VISIT).await;
+        }
+    };
     tokio::select! {
         () = serve => {}
         () = silent => {}
         // A slow reader's connection ends as well; browsers reconnect.
-        () = sleep(LONGEST_VISIT) => {}
+        () = too_long => {}
         () = lifecycle.reached(Phase::Draining) => {}
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::Admin;
-use super::handler::Client;
+use super::role::Client;
 use crate::inventory::Forgotten;
 use crate::transport::http::server::{Request, Response};
 

@@ -6,7 +6,7 @@
 //! gives nobody. What the browser says of the request's origin must fit as well. The guard says nothing about who asks:
 //! the bearer token and the role do.
 
-use super::handler::Client;
+use super::role::Client;
 use crate::crypto;
 use crate::secret::Secret;
 use crate::transport::http::server::{Request, Response};

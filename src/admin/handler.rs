@@ -1,6 +1,5 @@
 //! The handler decides which path gets which answer, and which client may have it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,22 +9,12 @@ use tokio::time::{Instant, timeout};
 use super::Admin;
 use super::account_status::has_no_token;
 use super::cache::Cache;
-use super::limiter::Permit;
-use crate::crypto;
+use super::role::{Client, Role};
 use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle;
 use crate::pool;
-use crate::transport::http::server::{Request, Response};
+use crate::transport::http::server::{Answer, Request, Response};
 use crate::transport::upstream::MailServer;
-
-/// The client of a request.
-#[derive(Clone)]
-pub(super) enum Client {
-    /// A program that reached the page's port.
-    Network(Arc<Permit>),
-    /// Root, or the user that this process runs as, at the socket in the state directory.
-    Owner,
-}
 
 /// Answers that take time, one cache for each kind.
 #[derive(Default)]
@@ -42,40 +31,19 @@ pub(super) struct Caches {
 
 impl Admin {
     /// The answer to a request.
-    pub(super) async fn handle(self: &Arc<Self>, received: &Request, client: &Client) -> Response {
-        let mut said = match self.admits(received, client) {
-            Ok(()) if received.method == "POST" => self.change(received, client).await,
-            Ok(()) => self.route(&received.path, client).await,
-            Err(refused) => refused,
+    pub(super) async fn handle(self: &Arc<Self>, received: &Request, client: &Client) -> Answer {
+        let mut answer = match self.role(received, client) {
+            Ok(_) if received.method == "POST" => self.change(received, client).await.into(),
+            Ok(role) => match received.path.as_str() {
+                "/device.events" => self.device_events(received, role).await,
+                "/device.json" => self.device(received, role).await.into(),
+                "/status.json" if role == Role::Technician => self.technicians_status().await.into(),
+                path => self.route(path, client).await.into(),
+            },
+            Err(refused) => refused.into(),
         };
-        said.headers.extend(SAFE.iter().map(|(name, value)| (*name, (*value).to_owned())));
-        said
-    }
-
-    /// Checks that the client may have the answer. Health and the empty page are for everybody. Data about devices need
-    /// the token; without a token set, only clients on this computer get them.
-    fn admits(&self, received: &Request, client: &Client) -> Result<(), Response> {
-        if !["GET", "HEAD", "POST"].contains(&received.method.as_str()) {
-            return Err(Response::text(405, "GET alone is answered here\n"));
-        }
-        let Client::Network(permit) = client else { return Ok(()) };
-        if received.method != "POST" && OPEN.contains(&received.path.as_str()) {
-            return Ok(());
-        }
-        match &self.reloadable.lock().token {
-            Some(token)
-                if received.bearer.as_ref().is_some_and(|given| crypto::is_equal(token.expose(), given.expose())) => {}
-            Some(_) => {
-                let mut said = Response::text(401, "send the content of admin.token_file as a bearer token\n");
-                said.headers.push(("www-authenticate", "Bearer".to_owned()));
-                return Err(said);
-            }
-            // A page from elsewhere may have its name lead here (DNS rebinding); it cannot have it be localhost.
-            None if received.host.as_deref().is_some_and(is_this_computer) => {}
-            None => return Err(Response::text(403, "ask for localhost or 127.0.0.1, or set admin.token_file\n")),
-        }
-        permit.mark_authenticated();
-        Ok(())
+        answer.response.headers.extend(SAFE.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        answer
     }
 
     async fn route(self: &Arc<Self>, path: &str, client: &Client) -> Response {
@@ -86,9 +54,13 @@ impl Admin {
         let admin = Arc::clone(self);
         match path {
             "/" => Response::of(200, "text/html; charset=utf-8", PAGE),
+            "/device" => Response::of(200, "text/html; charset=utf-8", DEVICE_PAGE),
             "/page.css" => Response::of(200, "text/css; charset=utf-8", STYLE),
             "/page.js" => Response::of(200, "text/javascript; charset=utf-8", SCRIPT),
             "/devices.js" => Response::of(200, "text/javascript; charset=utf-8", DEVICES),
+            "/access.js" => Response::of(200, "text/javascript; charset=utf-8", ACCESS),
+            "/device.js" => Response::of(200, "text/javascript; charset=utf-8", DEVICE),
+            "/strangers.js" => Response::of(200, "text/javascript; charset=utf-8", STRANGERS),
             "/tree.js" => Response::of(200, "text/javascript; charset=utf-8", TREE),
             // Browsers request it by themselves.
             "/favicon.ico" => Response::of(204, "image/x-icon", ""),
@@ -249,26 +221,16 @@ fn unreachable_message() -> String {
     "there is no access token, and no mail server can be reached".to_owned()
 }
 
-/// Returns whether a Host header names this computer.
-fn is_this_computer(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) && !name.is_empty() => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
 const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 const DEVICES: &str = include_str!("page/devices.js");
+const DEVICE_PAGE: &str = include_str!("page/device.html");
+const ACCESS: &str = include_str!("page/access.js");
+const DEVICE: &str = include_str!("page/device.js");
+const STRANGERS: &str = include_str!("page/strangers.js");
 const TREE: &str = include_str!("page/tree.js");
 pub(super) const JSON: &str = "application/json";
-/// The paths that every client may request: none says anything about devices. The CA is public; devices fetch it
-/// themselves.
-const OPEN: &[&str] =
-    &["/", "/page.css", "/page.js", "/devices.js", "/tree.js", "/favicon.ico", "/live", "/ready", "/ca.pem", "/ca.cer"];
 /// Headers that forbid a browser to load anything from elsewhere, to run inline code, and to show the page in a frame.
 const SAFE: &[(&str, &str)] = &[
     (
@@ -285,20 +247,3 @@ const ALIVE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(4);
 /// The time for which the last attempt to reach a server counts.
 const TRIED: Duration = Duration::from_secs(30);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_of_this_computer() {
-        for host in ["localhost", "localhost:9143", "127.0.0.1:9143", "[::1]:9143", "[::1]", "LOCALHOST", "127.0.0.2"] {
-            assert!(is_this_computer(host), "{host}");
-        }
-        for host in
-            ["evil.example", "localhost.evil.example:9143", "192.168.1.1", "127.0.0.1.evil.example", "", ":9143"]
-        {
-            assert!(!is_this_computer(host), "{host}");
-        }
-    }
-}

@@ -10,6 +10,7 @@ use super::Admin;
 use super::account_status::{accounts, counts, has_no_token, identities};
 use super::handler::{JSON, render};
 use super::listener_status::{described, listeners};
+use super::role::Role;
 use crate::config::Config;
 use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle::unix_time;
@@ -86,6 +87,7 @@ impl Admin {
             "openssl": format!("{}, {}", downstream::library_version(), downstream::library_support()),
             "now": unix_time(),
             "started": self.started,
+            "role": Role::Administrator.name(),
             "form_token": self.csrf.form_token(),
             "ready": is_ready,
             "problem": problem,

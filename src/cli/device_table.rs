@@ -170,6 +170,7 @@ mod tests {
             usual_interval: None,
             silent_after: 7200,
             failure: (state == State::Failing).then(|| "password is wrong".to_owned()),
+            reason: None,
             failed: None,
         }
     }

@@ -57,6 +57,7 @@ fn paths(config: &mut Config) -> Vec<&mut PathBuf> {
     let mut paths: Vec<&mut PathBuf> = Vec::new();
     paths.extend(&mut config.store_key);
     paths.extend(&mut config.admin.token_file);
+    paths.extend(&mut config.admin.technician_token_file);
     for certificate in config.certificates.values_mut() {
         if let CertificateSource::Files(files) = &mut certificate.source {
             paths.extend([&mut files.chain, &mut files.key]);

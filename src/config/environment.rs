@@ -6,12 +6,13 @@ pub struct Environment(pub Vec<(&'static str, String)>);
 
 impl Environment {
     /// The variables that are known, for the handful of keys that a container needs.
-    pub const VARIABLES: [&'static str; 5] = [
+    pub const VARIABLES: [&'static str; 6] = [
         "PACKETBOAT_STATE_DIRECTORY",
         "PACKETBOAT_LOG_FORMAT",
         "PACKETBOAT_LOG_LEVEL",
         "PACKETBOAT_ADMIN_LISTEN",
         "PACKETBOAT_ADMIN_TOKEN_FILE",
+        "PACKETBOAT_ADMIN_TECHNICIAN_TOKEN_FILE",
     ];
 
     /// The variables of this process.

@@ -70,6 +70,7 @@ struct LogSection {
 struct AdminSection {
     listen: Written<Vec<Spanned<String>>>,
     token_file: Written<PathBuf>,
+    technician_token_file: Written<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]

@@ -4,6 +4,7 @@
 //! their number is bounded by the configuration. They change at logins and at the ends of sessions, and survive
 //! restarts.
 
+mod connections;
 mod hours;
 mod record;
 mod report;
@@ -21,6 +22,8 @@ use parking_lot::{Mutex, RwLock};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
+use connections::Connections;
+pub use connections::{Connection, KEPT, Owner};
 use record::{Record, Rules};
 pub(super) use report::take_failures;
 pub use report::{Report, State};
@@ -39,6 +42,8 @@ struct Table {
     devices: Vec<(Section, Arc<Entry>)>,
     /// Index of every login and alias, in lower case.
     by_login: HashMap<String, usize>,
+    /// Index of the device that alone may come from an address; none where several may.
+    by_address: HashMap<IpAddr, Option<usize>>,
     silent_after: Duration,
 }
 
@@ -55,11 +60,14 @@ struct Entry {
     /// The number of its open sessions.
     open: AtomicUsize,
     record: Mutex<Record>,
+    connections: Connections,
 }
 
 /// The session of a configured device. Dropping it notes that the device has left.
 pub struct Visit {
     entry: Arc<Entry>,
+    /// The number of its connection.
+    number: u64,
     changed: Arc<AtomicBool>,
 }
 
@@ -94,12 +102,19 @@ impl Activities {
         let before: HashMap<String, Arc<Entry>> =
             table.devices.drain(..).map(|(section, entry)| (section.login, entry)).collect();
         table.by_login.clear();
+        table.by_address.clear();
         table.silent_after = config.inventory.silent_after;
         for device in &config.devices {
             let login = device.logins.first().cloned().unwrap_or_default();
             let entry = before.get(&login).cloned().unwrap_or_else(|| Arc::new(Entry::new(Record::new(&login, now))));
             let index = table.devices.len();
             table.by_login.extend(device.logins.iter().map(|login| (login.clone(), index)));
+            for network in device.networks.iter().flat_map(|networks| &networks.0) {
+                if network.prefix_len() == network.max_prefix_len() {
+                    let of_address = table.by_address.entry(network.addr().to_canonical());
+                    of_address.and_modify(|one| *one = None).or_insert(Some(index));
+                }
+            }
             let mailbox = config.accounts.get(&device.account).map(|account| account.mailbox.clone());
             let (description, account) = (device.description.clone(), device.account.clone());
             table.devices.push((Section { login, description, account, mailbox }, entry));
@@ -111,13 +126,13 @@ impl Activities {
         }
     }
 
-    /// Notes a login that succeeded.
-    pub fn login_succeeded(&self, login: &str, source: IpAddr) -> Option<Visit> {
+    /// Notes a login that succeeded, on the connection of this number.
+    pub fn login_succeeded(&self, login: &str, source: IpAddr, number: u64) -> Option<Visit> {
         let entry = self.find(login)?;
         entry.record.lock().logged_in(source, now());
         entry.open.fetch_add(1, Ordering::Relaxed);
         self.changed.store(true, Ordering::Relaxed);
-        Some(Visit { entry, changed: Arc::clone(&self.changed) })
+        Some(Visit { entry, number, changed: Arc::clone(&self.changed) })
     }
 
     /// Notes a login that failed. A claimed name counts for a device only from the address that it comes from itself,
@@ -230,7 +245,7 @@ impl Activities {
 
 impl Entry {
     fn new(record: Record) -> Self {
-        Self { open: AtomicUsize::new(0), record: Mutex::new(record) }
+        Self { open: AtomicUsize::new(0), record: Mutex::new(record), connections: Connections::default() }
     }
 
     fn report(&self, section: &Section, rules: Rules, now: u64) -> Report {
@@ -261,6 +276,7 @@ impl Drop for Visit {
     fn drop(&mut self) {
         self.entry.open.fetch_sub(1, Ordering::Relaxed);
         self.entry.record.lock().left(now());
+        self.entry.connections.abandon(self.number, now());
         self.changed.store(true, Ordering::Relaxed);
     }
 }
@@ -302,9 +318,9 @@ mod tests {
     #[test]
     fn each_configured_device_has_a_state_and_problems_come_first() {
         let activities = activities(&["copier", "fax", "printer"]);
-        let visit = activities.login_succeeded("Copier@contoso.example ", source(1)).unwrap();
+        let visit = activities.login_succeeded("Copier@contoso.example ", source(1), 1).unwrap();
         activities.login_failed("printer", source(2), &Failure::new(Kind::WrongPassword, "x"), Proof::Claimed);
-        assert!(activities.login_succeeded("stranger", source(3)).is_none());
+        assert!(activities.login_succeeded("stranger", source(3), 1).is_none());
         let expected = [("printer", State::Failing), ("fax", State::Never), ("copier", State::Ok)];
         assert_eq!(states(&activities), expected.map(|(name, state)| (name.to_owned(), state)));
         visit.ended(2, 5000);
@@ -313,7 +329,7 @@ mod tests {
         assert_eq!((copier.open, copier.sessions, copier.messages, copier.octets), (0, 1, 2, 5000));
         assert!(copier.last_login.is_some() && copier.last_mail.is_some() && copier.mailbox.is_some());
         assert_eq!(reports[0].failure.as_deref(), Some("user name or password is wrong: x"));
-        drop(activities.login_succeeded("printer", source(2)).unwrap());
+        drop(activities.login_succeeded("printer", source(2), 1).unwrap());
         assert_eq!(activities.reports()[1].state, State::Ok, "a login ends the failure");
     }
 
@@ -321,13 +337,13 @@ mod tests {
     #[test]
     fn guesses_from_elsewhere_say_nothing_about_a_device() {
         let activities = activities(&["copier"]);
-        drop(activities.login_succeeded("copier", source(1)));
+        drop(activities.login_succeeded("copier", source(1), 1));
         let wrong = Failure::new(Kind::WrongPassword, "");
         activities.login_failed("copier", source(9), &wrong, Proof::Claimed);
         assert_eq!(activities.reports()[0].state, State::Ok);
         activities.login_failed("copier", source(1), &wrong, Proof::Claimed);
         assert_eq!(activities.reports()[0].state, State::Failing);
-        drop(activities.login_succeeded("copier", source(1)));
+        drop(activities.login_succeeded("copier", source(1), 1));
         activities.login_failed("copier", source(9), &Failure::new(Kind::Connect, ""), Proof::Verified);
         assert_eq!(activities.reports()[0].state, State::Failing);
     }
@@ -338,7 +354,7 @@ mod tests {
         let path = Activities::path(directory.path());
         let one = activities(&["copier", "fax"]);
         assert!(!one.load(&path).unwrap());
-        one.login_succeeded("copier", source(1)).unwrap().ended(1, 100);
+        one.login_succeeded("copier", source(1), 1).unwrap().ended(1, 100);
         one.configure(&config(&["copier", "new"]));
         assert_eq!(states(&one), [("new".to_owned(), State::Never), ("copier".to_owned(), State::Ok)]);
         assert!(one.has_changed());
@@ -376,7 +392,7 @@ mod tests {
         let changes = activities.changes();
         assert!(matches!(changes.as_slice(), [change] if change.is_silent && change.report.state == State::Silent));
         assert!(activities.changes().is_empty());
-        let visit = activities.login_succeeded("copier", source(1));
+        let visit = activities.login_succeeded("copier", source(1), 1);
         assert!(matches!(activities.changes().as_slice(), [change] if !change.is_silent));
         drop(visit);
         assert!(activities.changes().is_empty());

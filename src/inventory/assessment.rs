@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::observation::{Observation, TlsMode};
-use crate::config::Version;
 use crate::config::suite;
+use crate::config::{Profile, Version};
 use crate::failure::{Failure, Kind, Mismatch};
 use crate::transport::detect::hello::ClientHello;
 
@@ -96,6 +96,23 @@ fn refusal(failure: &Failure, hello: Option<&ClientHello>) -> String {
     }
 }
 
+/// The strictest profile that the device's TLS fits, where it was refused for its version or its cipher suites.
+pub(super) fn needed_profile(observation: &Observation<'_>) -> Option<Profile> {
+    let (hello, failure) = observation.hello.zip(observation.refused)?;
+    failure.mismatch.filter(|mismatch| *mismatch != Mismatch::Format)?;
+    let offered = Version::by_number(hello.version)?;
+    let suites: Vec<_> = hello.suites.iter().filter_map(|&number| suite::by_number(number)).collect();
+    let fits = |profile: &Profile| {
+        let policy = profile.policy();
+        let version = offered.min(policy.maximum);
+        let is_usable = |suite: &&suite::Suite| {
+            policy.suites.contains(suite) && (version >= Version::Tls1_2 || !suite.needs_tls_1_2())
+        };
+        policy.minimum <= offered && suites.iter().any(is_usable)
+    };
+    Profile::ALL.into_iter().find(fits)
+}
+
 /// The families of all offered suites, as `RC4` or `3DES and RC4`, where they are at most two.
 fn families(hello: &ClientHello) -> Option<String> {
     let mut found: Vec<&str> = Vec::new();
@@ -162,6 +179,22 @@ mod tests {
         let clear = Observation { tls_mode: Some(TlsMode::Plaintext), ..observation("192.0.2.1", None) };
         assert_eq!(text(&clear), "needs packetboat: no TLS");
         assert_eq!(Assessment::of(&observation("192.0.2.1", None)), Assessment::unknown());
+    }
+
+    #[test]
+    fn the_needed_profile_is_the_strictest_that_fits() {
+        let needed = |version: u16, suites: &[u16], mismatch| {
+            let hello = hello(version, suites);
+            let failure = Failure { mismatch, ..Failure::new(Kind::Handshake, "") };
+            needed_profile(&Observation { refused: Some(&failure), ..observation("192.0.2.1", Some(&hello)) })
+        };
+        let suites = Some(Mismatch::CipherSuites);
+        assert_eq!(needed(0x0301, &[0x05], suites), Some(Profile::Ancient));
+        assert_eq!(needed(0x0301, &[0x0a], suites), Some(Profile::Ancient));
+        assert_eq!(needed(0x0300, &[0x2f], Some(Mismatch::Version)), Some(Profile::Ancient));
+        assert_eq!(needed(0x0301, &[0x2f], Some(Mismatch::Version)), Some(Profile::Legacy));
+        assert_eq!(needed(0x0301, &[0x09], suites), None, "DES alone fits no profile");
+        assert_eq!(needed(0x0301, &[0x05], None), None, "it failed for another reason");
     }
 
     #[test]

@@ -251,7 +251,7 @@ mod tests {
             r#"[{"source":"192.0.2.1","name":null,"protocol":"IMAP","listener":"imap-993","entry":"implicit","#
                 .to_owned()
                 + r#""tls":"TLS 1.0","cipher":"AES128-SHA","offers":null,"fingerprint":"f","logins":[],"known_as":null,"#
-                + r#""mailbox":"scans@contoso.com","sessions":1,"open":1,"failures":0,"failure":null,"failed":null,"#
+                + r#""mailbox":"scans@contoso.com","sessions":1,"open":1,"failures":0,"failure":null,"reason":null,"profile":null,"failed":null,"#
                 + r#""logged_in":3,"first_seen":1,"last_seen":2,"verdict":{"kind":"needs","#
                 + r#""text":"needs packetboat: TLS 1.0 only"},"attention":false,"device":null}]"#;
         assert_eq!(to_json(&devices), expected);

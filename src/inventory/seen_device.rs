@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::assessment::{Assessment, Judgement};
+use super::assessment::{Assessment, Judgement, needed_profile};
 use super::observation::{Observation, TlsMode};
-use super::serde_names::{protocol_name, tls_mode_name, version_name};
+use super::serde_names::{kind_label, protocol_name, tls_mode_name, version_name};
 use crate::config::Version;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::protocol::Protocol;
 use crate::transport::detect::hello::ClientHello;
 
@@ -52,6 +52,12 @@ pub struct SeenDevice {
     pub failures: u64,
     /// The last failure, in plain words.
     pub failure: Option<String>,
+    /// The kind of the last failure.
+    #[serde(default, with = "kind_label")]
+    pub reason: Option<Kind>,
+    /// The profile that its TLS needs, where the listener's is too strict for it.
+    #[serde(default)]
+    pub profile: Option<String>,
     /// The time of the last failure.
     pub failed: Option<u64>,
     /// The time of the last successful login.
@@ -89,6 +95,8 @@ impl SeenDevice {
             sessions: 0,
             failures: 0,
             failure: None,
+            reason: None,
+            profile: None,
             failed: None,
             logged_in: None,
             first_seen: now,
@@ -114,6 +122,7 @@ impl SeenDevice {
             }
         }
         self.assessment = Assessment::of(observation);
+        self.profile = needed_profile(observation).map(|profile| profile.name().to_owned());
         if let Some(failure) = observation.refused {
             self.fail(failure, now);
         }
@@ -122,6 +131,7 @@ impl SeenDevice {
     pub(super) fn fail(&mut self, failure: &Failure, now: u64) {
         self.failures = self.failures.saturating_add(1);
         self.failure = Some(failure.to_string().chars().take(LONGEST_FAILURE).collect());
+        self.reason = Some(failure.kind);
         self.failed = Some(now);
     }
 
@@ -159,7 +169,6 @@ const LONGEST_FAILURE: usize = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Kind;
     use crate::inventory::Inventory;
     use crate::inventory::tests::{hello, inventory, observation};
     use crate::lifecycle::unix_time as now;

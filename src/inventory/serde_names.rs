@@ -43,6 +43,22 @@ pub(super) mod version_name {
     }
 }
 
+/// The kind of a failure by its label; none where this program knows no such label.
+pub(super) mod kind_label {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::failure::Kind;
+
+    pub(in crate::inventory) fn serialize<S: Serializer>(kind: &Option<Kind>, to: S) -> Result<S::Ok, S::Error> {
+        kind.map(Kind::label).serialize(to)
+    }
+
+    pub(in crate::inventory) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Kind>, D::Error> {
+        let label: Option<String> = Option::deserialize(from)?;
+        Ok(label.and_then(|label| Kind::ALL.into_iter().find(|kind| kind.label() == label)))
+    }
+}
+
 /// The start of TLS by its word, as `implicit`; none where this program knows no such word.
 pub(super) mod tls_mode_name {
     use serde::de::IntoDeserializer;

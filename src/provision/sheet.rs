@@ -49,6 +49,9 @@ pub struct Fingerprints {
 }
 
 impl Sheet {
+    /// The key of the row with the mailbox.
+    pub const MAILBOX: &str = "mailbox";
+
     /// The sheet of a device. `protocol` leaves out the ports of the others.
     pub fn new(config: &Config, device: &Device, server: &ServerIdentity, protocol: Option<Protocol>) -> Self {
         let listeners = config.listeners.iter().filter(|listener| listener.logins == Logins::Translate);
@@ -114,7 +117,8 @@ impl Sheet {
         }
     }
 
-    fn rows(&self) -> Vec<(String, String)> {
+    /// The rows, each with its key and its value.
+    pub fn rows(&self) -> Vec<(String, String)> {
         let mut rows = Vec::new();
         let mut row = |key: &str, value: String| rows.push((key.to_owned(), value));
         row("server", self.servers.join("  or  "));
@@ -130,7 +134,7 @@ impl Sheet {
         row("user name", self.login.clone());
         let kept = "as it was given; packetboat keeps only its hash";
         row("password", self.password.clone().unwrap_or_else(|| kept.to_owned()));
-        row("mailbox", self.mailbox.clone());
+        row(Self::MAILBOX, self.mailbox.clone());
         if let Some(authority) = &self.authority {
             row("certificate", "import ca.der (from the administrator), or switch verification off".to_owned());
             row("CA SHA-256", authority.sha256.clone());

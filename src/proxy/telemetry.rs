@@ -11,7 +11,8 @@ use super::limits::Peer;
 use super::limits::log_quota::{Audience, LineKind, LogLine, LogQuota};
 use crate::config::Listener;
 use crate::failure::{Failure, Kind};
-use crate::inventory::{Inventory, Observation};
+use crate::inventory::{Connection, Inventory, Observation};
+use crate::lifecycle::unix_time;
 use crate::metrics::{ListenerCounters, Metrics};
 use crate::protocol::Protocol;
 
@@ -55,6 +56,27 @@ impl Telemetry {
             Kind::NotAllowed => drop(self.inventory.observe(&observation)),
             Kind::TooManyConnections | Kind::TooManyFromSource => self.inventory.observe_rejection(&observation),
             _ => {}
+        }
+        let connection = Connection { text: failure.to_string().into(), ..self.connection(peer, Some(failure.kind)) };
+        self.inventory.note_connection(None, &connection);
+    }
+
+    /// A connection that has shown nothing yet, for the last connections of its device.
+    pub(super) fn connection(&self, peer: Peer, reason: Option<Kind>) -> Connection {
+        let now = unix_time();
+        Connection {
+            number: peer.id.number(),
+            began: now,
+            ended: Some(now),
+            source: peer.source.ip(),
+            listener: self.listener.clone(),
+            protocol: self.protocol,
+            tls: None,
+            is_in: false,
+            messages: 0,
+            octets: 0,
+            reason,
+            text: "".into(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! HTTP/1.1 in its simplest form: one request, one response. Only this file and its parts know hyper.
 
 mod error;
+pub mod event_stream;
 pub mod server;
 
 use std::time::{Duration, SystemTime};

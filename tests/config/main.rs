@@ -427,6 +427,11 @@ fn admin_addresses_beyond_this_computer_need_a_token() {
     );
     let open = parse("[admin]\nlisten = [\"[::]:9143\"]\ntoken_file = \"/etc/packetboat/token\"");
     assert_eq!(open.admin.token_file.unwrap(), Path::new("/etc/packetboat/token"));
+    assert_eq!(open.admin.technician_token_file, None);
+    let found = problems("[admin]\ntechnician_token_file = \"/etc/packetboat/technician\"");
+    assert!(found[0].starts_with("test.toml:2: admin.technician_token_file: needs token_file beside it"), "{found:?}");
+    let both = parse("[admin]\ntoken_file = \"/etc/packetboat/a\"\ntechnician_token_file = \"/etc/packetboat/b\"");
+    assert_eq!(both.admin.technician_token_file.unwrap(), Path::new("/etc/packetboat/b"));
     let taken = format!("[admin]\nlisten = [\"127.0.0.1:1143\"]\n{}", imap(""));
     assert!(problems(&taken)[0].contains("127.0.0.1:1143 is taken by listener \"imap-1143\" already"));
     assert!(problems("[inventory]\nforget_after = \"5000d\"")[0].contains("no more than 3650 days"));
@@ -463,11 +468,13 @@ fn the_environment_overrides_the_file() {
         ("PACKETBOAT_LOG_LEVEL", "debug"),
         ("PACKETBOAT_ADMIN_LISTEN", "0.0.0.0:9000, [::]:9000"),
         ("PACKETBOAT_ADMIN_TOKEN_FILE", "/run/secrets/token"),
+        ("PACKETBOAT_ADMIN_TECHNICIAN_TOKEN_FILE", "/run/secrets/technician"),
     ]);
     let config = config.unwrap().config;
     assert_eq!(config.state_directory, Path::new("/state"));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Debug));
     assert_eq!(config.admin.listen.len(), 2);
+    assert_eq!(config.admin.technician_token_file.as_deref(), Some(Path::new("/run/secrets/technician")));
     for (variable, value, expected) in [
         ("PACKETBOAT_LOG_LEVEL", "loud", "environment variable PACKETBOAT_LOG_LEVEL: log.level: unknown value;"),
         (

@@ -172,6 +172,10 @@ fn likely_mistakes_are_reported_with_a_fix() {
                 .to_owned(),
         ),
         (format!("[admin]\ntoken_file = \"{SECRET}\"\n"), "test.toml:2: admin.token_file: is no path".to_owned()),
+        (
+            format!("[admin]\ntechnician_token_file = \"{SECRET}\"\n"),
+            "test.toml:2: admin.technician_token_file: is no path".to_owned(),
+        ),
         (format!("[limits]\nline = \"{SECRET}\"\n"), "test.toml:2: line: it is a number, without quotes".to_owned()),
         (format!("[log]\npseudonyms = \"{SECRET}\"\n"), "test.toml:2: pseudonyms: it is true or false".to_owned()),
         (format!("[account]\na = \"{SECRET}\"\n"), "test.toml:2: write a section with a name".to_owned()),

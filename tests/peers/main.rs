@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod accessibility;
 mod admin;
 mod balancer;
 mod certificate;
@@ -12,6 +13,7 @@ mod control;
 mod delivery;
 mod demo;
 mod device_commands;
+mod device_page;
 mod disk;
 mod documented_lines;
 mod endpoints;
@@ -46,6 +48,8 @@ mod silent_devices;
 mod sockets;
 mod stall;
 mod strangers;
+mod strangers_advice;
+mod technicians;
 mod ten_mistakes;
 mod translation;
 mod trial;

@@ -323,6 +323,11 @@ fn the_page_answers_whether_everybody_gets_mail() {
     assert_eq!(text(&browser, "#found"), "1 of 4 shown");
     browser.press(&"\u{e003}".repeat(4));
     browser.press("\u{e004}");
+    for device in ["copier", "fax2", "plotter", "scanner3"] {
+        browser
+            .wait_for(device, &format!("document.activeElement.matches('#configured tr[data-device={device}] a.own')"));
+        browser.press("\u{e004}");
+    }
     browser.wait_for("next", "document.activeElement.id === 'csv'");
     let unreachable =
         "[...document.querySelectorAll('#listeners summary, #ca summary')].filter(one => one.tabIndex !== 0).length";

@@ -3,6 +3,7 @@
 import {
   h, patch, write, at, within, number, count, sum, exact, span, relative, when, none, cell, row, first, since, octets,
 } from "./tree.js";
+import { admission, letIn } from "./strangers.js";
 
 // --- Configured devices: does everybody get mail?
 
@@ -48,12 +49,16 @@ export function showConfigured({ configured, now }) {
   within("#configured .empty").hidden = shown > 0;
 }
 
+// The device's own page.
+const link = (name) => (
+  h("a", "own", [h("bdi", "source", name)], { fixed: { href: `device?name=${encodeURIComponent(name)}` } }));
+
 function configuredRow(device, now) {
   const [color, words] = MAIL[device.state] ?? ["unknown", device.state];
   const times = [device.since, device.last_login, device.last_mail, device.failed];
   const usual = device.usual_interval && `usually comes every ${span(device.usual_interval)}`;
   return row(device.device, device.state === "ok" ? "" : "attention", [
-    first([h("bdi", "source", device.device), device.description && h("bdi", "name", device.description)]),
+    first([link(device.device), device.description && h("bdi", "name", device.description)]),
     cell("state", "State", [
       h("span", `badge ${color}`, words),
       device.since && (device.state === "never" ? when(device.since, now, "configured ")
@@ -71,7 +76,7 @@ function configuredRow(device, now) {
       h("span", "total", count(device.messages, "message")),
       device.octets > 0 && h("span", "octets", octets(device.octets)),
     ]),
-    cell("box", "Mailbox", [h("bdi", "", device.mailbox ?? ""),
+    cell("box", "Mailbox", device.mailbox === undefined ? [none("not shown")] : [h("bdi", "", device.mailbox ?? ""),
       h("span", "account", [h("span", "to", "account "), h("bdi", "", device.account ?? "")])]),
     cell("failure", "Last failure", [
       device.failed ? when(device.failed, now) : none("none"),
@@ -123,10 +128,11 @@ export function summary(groups, waiting) {
     waiting > 0 && h("span", "waiting", `${count(waiting, "needs attention", "need attention")}.`)];
 }
 
-export function showDevices({ devices, listeners, now }) {
+export function showDevices(status) {
+  const { devices, listeners = [] } = status;
   const groups = grouped(devices);
   const body = within("#devices tbody");
-  patch(body, groups.map((group) => deviceRow(group, now)));
+  patch(body, groups.map((group) => deviceRow(group, status)));
 
   const words = wanted("filter");
   const boxes = [...at("verdicts").querySelectorAll("input")];
@@ -166,8 +172,17 @@ function others(rest, now) {
     ], { key: `${device.source} ${device.protocol} ${device.listener} ${device.fingerprint}` })))]);
 }
 
-function deviceRow(group, now) {
+// The button that forgets a device which is not connected: all the ways in which it was seen.
+function forgetting(group, { role }) {
+  if (role !== "administrator") return null;
+  const seen = group.map(({ source, protocol, fingerprint }) => ({ source, protocol, fingerprint: fingerprint ?? "" }));
+  return h("button", "forget", [h("span", "", "Forget"), h("span", "unseen", ` ${group[0].source}`)],
+    { fixed: { type: "button" }, data: { seen: JSON.stringify(seen) } });
+}
+
+function deviceRow(group, status) {
   const [device, ...rest] = group;
+  const { now } = status;
   const mailbox = group.find((one) => one.mailbox)?.mailbox;
   const ages = group.flatMap(({ last_seen: seen, failed }) => [seen, failed ?? now]).map((unix) => relative(unix, now));
   const [sessions, open] = [sum(group.map((one) => one.sessions)), sum(group.map((one) => one.open))];
@@ -176,7 +191,7 @@ function deviceRow(group, now) {
   return row(group.key, device.attention ? "attention" : "", [
     first([...distinct(group.map((one) => one.source)).map((source) => h("bdi", "source", source)),
       device.device && h("bdi", "known", device.device), device.name && h("bdi", "name", device.name), device.attention && h("span", "mark", "Needs attention")]),
-    cell("verdict", "Verdict", [...verdict(device), others(rest, now)]),
+    cell("verdict", "Verdict", [...verdict(device), letIn(device, status), others(rest, now)]),
     cell("logins", "Logins", [
       logins.length ? h("div", "list", logins.map((text) => h("bdi", "login", text))) : none("none yet"),
       mailbox && h("span", "mailbox", [h("span", "to", "mailbox "), h("bdi", "", mailbox)]),
@@ -200,8 +215,9 @@ function deviceRow(group, now) {
       device.failed && when(device.failed, now, device.failures > 1 ? "last one " : ""),
       device.failure && h("bdi", "reason", device.failure),
     ]),
-    cell("seen", "Last seen", [when(Math.max(...group.map((one) => one.last_seen)), now)]),
-  ], { memo: JSON.stringify(group) + ages, data: { source: device.source } });
+    cell("seen", "Last seen", [when(Math.max(...group.map((one) => one.last_seen)), now),
+      open === 0 && forgetting(group, status)]),
+  ], { memo: JSON.stringify([group, ages, status.role, admission(device, status)]), data: { source: device.source } });
 }
 
 function invitation([listener]) {

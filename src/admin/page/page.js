@@ -1,12 +1,12 @@
 // The status page: asks for status.json every two seconds and patches what changed into it, by key, as text only.
 
+import { ask, change, guard, isLocked } from "./access.js";
 import { answer, grouped, part, showConfigured, showDevices, summary } from "./devices.js";
 import {
   DAY, h, patch, write, at, within, number, count, sum, clock, exact, span, relative, when, none, advice, cell, row, first,
 } from "./tree.js";
 
-const [EVERY, PATIENCE] = [2000, 10000]; // milliseconds
-const STORED = "packetboat.token";
+const EVERY = 2000; // milliseconds
 
 // --- Header, notices, accounts, expiries, listeners
 
@@ -19,8 +19,10 @@ function badge({ ready, no_token: hasNoToken }) {
   return mark(ready ? "could" : "refused", ready ? "Ready" : "Not ready");
 }
 
+// A technician's status has neither configuration nor accounts.
 function showHead(all) {
-  const { version, openssl, started, now, ready, problem, config, totals, devices, configured, accounts, expiries } = all;
+  const { version, openssl = "", started, now, ready, problem, config, totals, devices, configured } = all;
+  const { accounts = [], expiries = [] } = all;
   const groups = grouped(devices);
   const waiting = groups.filter(([{ attention }]) => attention).length;
   const ailing = configured.filter(({ state }) => state !== "ok").length;
@@ -28,12 +30,12 @@ function showHead(all) {
   write(at("version"), version);
   write(at("openssl"), openssl);
   badge(all);
-  const loaded = `Configuration loaded ${relative(config.loaded, now)}.`;
-  write(at("since"), `Up for ${span(now - started)}, since ${exact(started)}. ${loaded}`);
+  const loaded = config ? ` Configuration loaded ${relative(config.loaded, now)}.` : "";
+  write(at("since"), `Up for ${span(now - started)}, since ${exact(started)}.${loaded}`);
   const seen = summary(groups, waiting);
   patch(at("summary"), configured.length ? [h("span", "answer", answer(configured, now))] : seen);
   patch(at("seen"), configured.length ? seen : []);
-  write(at("totals"), `Since the start: ${count(totals.sessions, "session")}, ${number(totals.open)} open now, `
+  write(at("totals"), !totals ? "" : `Since the start: ${count(totals.sessions, "session")}, ${number(totals.open)} open now, `
     + `${count(totals.handshake_failures, "handshake failure")}, ${count(totals.login_failures, "login failure")}.`);
 
   const ill = accounts.filter(isIll).length;
@@ -43,7 +45,7 @@ function showHead(all) {
   patch(at("notices"), [
     (problem || !ready) && notice("ready", ready ? "soon" : "refused", [
       h("b", "", ready ? "Problem: " : "Not ready: "), h("bdi", "", problem ?? "it accepts no devices now.")]),
-    config.problem && notice("config", "refused", [
+    config?.problem && notice("config", "refused", [
       h("b", "", "packetboat rejected the last reload: "), h("bdi", "", config.problem),
       h("span", "", `. The configuration of ${exact(config.loaded)} is still in use.`)]),
     ill > 0 && notice("accounts", "soon", [
@@ -128,7 +130,7 @@ function showListeners({ listeners }) {
     cell("tls", "TLS", [h("bdi", "", listener.tls)]),
     cell("mode", "What it does", [h("span", "", MODES[listener.mode] ?? listener.mode)]),
     cell("names", "Names in the certificate", listener.certificate
-      ? [h("div", "list", listener.certificate.names.map((name) => h("bdi", "listener", name))), fingerprints(listener.certificate)]
+      ? [list("Names", listener.certificate.names), fingerprints(listener.certificate)]
       : [none("no certificate")]),
     cell("networks", "Lets in", [networks(listener.allowed_networks)]),
     cell("sessions", "Open now", [h("span", "total", number(listener.open))]),
@@ -136,9 +138,14 @@ function showListeners({ listeners }) {
 }
 
 function networks(allowed) {
-  const list = h("div", "list", allowed.map((network) => h("bdi", "listener", network)));
-  if (allowed.length <= 3) return list;
-  return h("details", "more", [h("summary", "", `${number(allowed.length)} networks`), list]);
+  if (allowed.length <= 3) return list("Networks", allowed);
+  return h("details", "more", [h("summary", "", `${number(allowed.length)} networks`), list("Networks", allowed)]);
+}
+
+// A list that scrolls when it is long; the keyboard reaches it then.
+function list(label, texts) {
+  const fixed = texts.length > 5 ? { tabindex: 0, role: "group", "aria-label": label } : {};
+  return h("div", "list", texts.map((text) => h("bdi", "listener", text)), { fixed });
 }
 
 // What a person compares with a device's display.
@@ -255,44 +262,34 @@ function nice(value) {
 // --- Asking
 
 let status = null;
-let token = sessionStorage.getItem(STORED);
-let [locked, asking, timer] = [false, false, 0];
+let [asking, timer] = [false, 0];
 let answered = Date.now() / 1000;
-
-async function ask(path) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const request = fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-  const answer = await request.catch((error) => {
-    throw new Error(error.name === "TimeoutError" ? "packetboat does not answer in time" : "the browser cannot reach packetboat");
-  });
-  if (answer.status === 401) lock();
-  if (!answer.ok) throw new Error(`packetboat answers with HTTP ${answer.status}`);
-  return answer;
-}
 
 async function poll() {
   clearTimeout(timer);
-  if (asking || locked || document.hidden) return;
+  if (asking || isLocked() || document.hidden) return;
   asking = true;
   try {
     show(await (await ask("status.json")).json());
     answered = Date.now() / 1000;
     at("lost").hidden = true;
   } catch (error) {
-    if (!locked) lose(error);
+    if (!isLocked()) lose(error);
   }
   asking = false;
   timer = setTimeout(poll, EVERY);
 }
 
-const PARTS = [showHead, showConfigured, showDevices, showCharts, showIdentities, showAccounts, showExpiries, showListeners,
-  showAuthority];
+const FOR_ALL = [showHead, showConfigured, showDevices, showAuthority];
+const FOR_ADMINISTRATORS = [showCharts, showIdentities, showAccounts, showExpiries, showListeners];
 
 function show(next) {
   status = next;
   at("unlock").hidden = true;
   at("main").hidden = at("nav").hidden = at("body").hidden = false;
-  for (const show of PARTS) show(status);
+  const isTechnician = status.role === "technician";
+  for (const part of document.querySelectorAll(".administrator")) part.hidden = isTechnician;
+  for (const show of isTechnician ? FOR_ALL : [...FOR_ALL, ...FOR_ADMINISTRATORS]) show(status);
   write(at("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
 }
 
@@ -303,27 +300,10 @@ function lose(error) {
   mark("refused", "No answer");
 }
 
-function lock() {
-  write(at("token-problem"), token ? "packetboat does not accept this token." : "");
-  token = null;
-  sessionStorage.removeItem(STORED);
-  locked = true;
-  at("unlock").hidden = false;
-  at("main").hidden = at("nav").hidden = true;
+guard(() => {
+  at("nav").hidden = true;
   mark("unknown", "Locked");
-  at("token").focus();
-  fetch("ca.pem", { method: "HEAD" }).then(({ ok }) => { at("locked-ca").hidden = !ok; }, () => {});
-}
-
-at("unlock").addEventListener("submit", (event) => {
-  event.preventDefault();
-  token = at("token").value.trim();
-  at("token").value = "";
-  if (!/^[!-~]+$/.test(token)) return lock();
-  sessionStorage.setItem(STORED, token);
-  locked = false;
-  poll();
-});
+}, poll);
 
 async function download(event) {
   event.preventDefault();
@@ -341,6 +321,17 @@ async function download(event) {
 }
 
 for (const kind of ["csv", "json"]) at(kind).addEventListener("click", download);
+within("#devices tbody").addEventListener("click", async ({ target }) => {
+  const button = target.closest("button.forget");
+  if (!button) return;
+  write(at("forget-problem"), "");
+  try {
+    for (const fields of JSON.parse(button.dataset.seen)) await change("forget", fields, status.form_token);
+  } catch (error) {
+    write(at("forget-problem"), `Not forgotten: ${error.message}.`);
+  }
+  poll();
+});
 at("tools").addEventListener("input", () => showDevices(status));
 at("find").addEventListener("input", () => showConfigured(status));
 addEventListener("resize", () => status && showCharts(status));

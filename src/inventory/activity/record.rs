@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::hours::Hours;
 use super::report::{Report, State};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
+use crate::inventory::serde_names::kind_label;
 
 /// The facts of one device. Times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -29,6 +30,9 @@ pub(super) struct Record {
     /// The address of its last login, or of its last failure before the first login.
     source: Option<IpAddr>,
     failure: Option<String>,
+    /// The kind of that failure.
+    #[serde(default, with = "kind_label")]
+    reason: Option<Kind>,
     failed: Option<u64>,
     /// The first failure since the last login.
     failing_since: Option<u64>,
@@ -58,6 +62,7 @@ impl Record {
             hours: Hours::default(),
             source: None,
             failure: None,
+            reason: None,
             failed: None,
             failing_since: None,
             is_silent: false,
@@ -101,6 +106,7 @@ impl Record {
 
     pub(super) fn failed(&mut self, source: IpAddr, failure: &Failure, now: u64) {
         self.failure = Some(failure.to_string().chars().take(LONGEST_FAILURE).collect());
+        self.reason = Some(failure.kind);
         self.failed = Some(now);
         self.failing_since = self.failing_since.or(Some(now));
         if self.last_login.is_none() {
@@ -190,6 +196,7 @@ impl Record {
             usual_interval: self.usual_interval(),
             silent_after: self.longest_silence(rules),
             failure: self.failure.clone(),
+            reason: self.reason,
             failed: self.failed,
         }
     }
@@ -211,7 +218,6 @@ const LONGEST_FAILURE: usize = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Kind;
 
     const START: u64 = 1_800_000_000;
     const MINUTE: u64 = 60;

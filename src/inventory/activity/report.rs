@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Kind;
 use crate::inventory::SeenDevice;
+use crate::inventory::serde_names::kind_label;
 
 /// The report on one device. Times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -45,6 +47,9 @@ pub struct Report {
     pub silent_after: u64,
     /// Its last failure, in plain words.
     pub failure: Option<String>,
+    /// The kind of that failure.
+    #[serde(default, with = "kind_label")]
+    pub reason: Option<Kind>,
     /// The time of that.
     pub failed: Option<u64>,
 }
@@ -69,7 +74,7 @@ impl Report {
     fn take_failure(&mut self, seen: &SeenDevice) {
         let is_newer = seen.failed > self.failed && seen.failed > self.last_login;
         if self.state != State::Ok && is_newer && seen.needs_attention() {
-            (self.failure, self.failed) = (seen.failure.clone(), seen.failed);
+            (self.failure, self.reason, self.failed) = (seen.failure.clone(), seen.reason, seen.failed);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The record of one session, for its log lines, metrics and inventory.
 
+mod last_connection;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub(in crate::proxy) struct SessionRecord<'a> {
     observed: u32,
     /// A login has succeeded.
     is_in: bool,
+    /// A login has failed; the device's last connections have the reason.
+    has_failed_login: bool,
     /// The end of the session is counted.
     is_over: bool,
 }
@@ -87,6 +91,7 @@ impl<'a> SessionRecord<'a> {
             visit: None,
             observed: 0,
             is_in: false,
+            has_failed_login: false,
             is_over: false,
         }
     }
@@ -134,14 +139,17 @@ impl<'a> SessionRecord<'a> {
         }
         if let Some(device) = &self.device {
             let activities = self.telemetry.inventory.activities();
-            self.visit = activities.login_succeeded(&device.name, self.source.ip());
+            self.visit = activities.login_succeeded(&device.name, self.source.ip(), self.id.number());
         }
+        self.note(None);
     }
 
     /// Counts and logs a failed login. The session goes on.
     pub(in crate::proxy) fn login_failed(&mut self, failure: &Failure) {
         let (connection, login) = (self.id.number(), self.login.as_deref().unwrap_or("-"));
         let (listener, reason) = (self.listener(), failure.kind.label());
+        self.has_failed_login = true;
+        self.note(Some(&Ending::Failed(failure.clone())));
         if failure.kind == Kind::Observed {
             self.observed += 1;
             if enabled!(tracing::Level::INFO) && self.may_write(LineKind::Login, reason) {
@@ -212,6 +220,9 @@ impl<'a> SessionRecord<'a> {
     pub(in crate::proxy) fn close(&mut self, ending: &Ending) {
         let (level, end) = (ending.level(), ending.session_end());
         let reason = end.label();
+        if self.is_in || !self.has_failed_login {
+            self.note(Some(ending));
+        }
         self.count_end(ending);
         let login = self.login.as_deref().unwrap_or("-");
         let mailbox = self.mailbox.as_ref().map_or("-", |mailbox| mailbox.account.mailbox.as_str());

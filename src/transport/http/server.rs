@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::event_stream::{EventStream, Outgoing};
 use super::{collect, collect_up_to};
 use crate::secret::Secret;
 
@@ -61,6 +62,34 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// The body, of that content type.
     pub body: Body,
+}
+
+/// An answer: a response, whole or with a stream of events in the place of its body.
+pub struct Answer {
+    /// The response.
+    pub response: Response,
+    events: Option<EventStream>,
+}
+
+impl Answer {
+    /// An answer that goes on.
+    pub fn events(stream: EventStream) -> Self {
+        let mut response = Response::of(200, "text/event-stream", "");
+        // The connection ends with the stream.
+        response.headers.push(("connection", "close".to_owned()));
+        Self { response, events: Some(stream) }
+    }
+
+    /// Returns whether it goes on.
+    pub fn is_stream(&self) -> bool {
+        self.events.is_some()
+    }
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self { response, events: None }
+    }
 }
 
 /// The octets of a response: one copy for all peers that it is sent to.
@@ -135,26 +164,28 @@ pub enum Bodies {
 }
 
 /// Serves one connection until the peer closes it.
-pub async fn serve<S, F>(stream: S, bodies: Bodies, answer: impl Fn(Request) -> F + Send + Sync + 'static)
+pub async fn serve<S, F, A>(stream: S, bodies: Bodies, answer: impl Fn(Request) -> F + Send + Sync + 'static)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    F: Future<Output = Response> + Send,
+    F: Future<Output = A> + Send,
+    A: Into<Answer>,
 {
     let answer = Arc::new(answer);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let answer = Arc::clone(&answer);
         async move {
             let Some(request) = read(request, bodies).await else {
-                let mut refusal = hyper::Response::new(Full::new(Bytes::from_static(b"bad request")));
+                let mut refusal = hyper::Response::new(Outgoing::Whole(Full::new(Bytes::from_static(b"bad request"))));
                 *refusal.status_mut() = StatusCode::BAD_REQUEST;
                 return Ok::<_, Infallible>(refusal);
             };
-            let response = answer(request).await;
+            let Answer { response, events } = answer(request).await.into();
             let mut built = hyper::Response::builder().status(response.status);
             for (name, value) in response.headers {
                 built = built.header(name, value);
             }
-            Ok(built.body(Full::new(Bytes::from_owner(response.body))).unwrap_or_default())
+            let whole = || Outgoing::Whole(Full::new(Bytes::from_owner(response.body)));
+            Ok(built.body(events.map_or_else(whole, Outgoing::Events)).unwrap_or_default())
         }
     });
     let mut server = hyper::server::conn::http1::Builder::new();

@@ -1,5 +1,6 @@
 //! The tests start real peers through this library, and end them by their own process id.
 
+pub mod accessibility;
 pub mod bench;
 pub mod browser;
 pub mod certificates;

@@ -27,6 +27,14 @@ impl Proof<'_> {
         if let Some(written) = &raw.token_file {
             self.note("admin.token_file", &written.span());
         }
+        if let Some(written) = &raw.technician_token_file {
+            self.note("admin.technician_token_file", &written.span());
+            if raw.token_file.is_none() {
+                let message =
+                    "needs token_file beside it: without that one, everybody on this computer sees everything";
+                self.problem(Some(written.span()), "admin.technician_token_file", message);
+            }
+        }
         if let Some(span) = &span {
             self.note("admin.listen", span);
         }
@@ -38,7 +46,9 @@ impl Proof<'_> {
             );
             self.problem(span, "admin.listen", &message);
         }
-        Admin { listen, token_file: raw.token_file.map(Spanned::into_inner) }
+        let [token_file, technician_token_file] =
+            [raw.token_file, raw.technician_token_file].map(|written| written.map(Spanned::into_inner));
+        Admin { listen, token_file, technician_token_file }
     }
 
     pub(super) fn inventory(&mut self, raw: InventorySection) -> InventoryLimits {
@@ -68,6 +78,9 @@ pub(super) fn override_by(environment: &Environment, text: &str, raw: &mut File)
             }
             "PACKETBOAT_ADMIN_TOKEN_FILE" => {
                 raw.admin.token_file = Some(Spanned::new(at..at, PathBuf::from(value)));
+            }
+            "PACKETBOAT_ADMIN_TECHNICIAN_TOKEN_FILE" => {
+                raw.admin.technician_token_file = Some(Spanned::new(at..at, PathBuf::from(value)));
             }
             _ => {}
         }

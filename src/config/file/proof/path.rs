@@ -30,8 +30,11 @@ impl Proof<'_> {
 
 /// Every path of a file, with its key.
 fn paths(raw: &File) -> Vec<(String, Range<usize>, &Path)> {
-    let mut found: Vec<(String, &Written<PathBuf>)> =
-        vec![("store_key".to_owned(), &raw.store_key), ("admin.token_file".to_owned(), &raw.admin.token_file)];
+    let mut found: Vec<(String, &Written<PathBuf>)> = vec![
+        ("store_key".to_owned(), &raw.store_key),
+        ("admin.token_file".to_owned(), &raw.admin.token_file),
+        ("admin.technician_token_file".to_owned(), &raw.admin.technician_token_file),
+    ];
     for (name, section) in &raw.certificate {
         let one = section.get_ref();
         let written = [

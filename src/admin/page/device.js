@@ -1,0 +1,170 @@
+// The page of one device: asks for device.json, follows its events, and patches what changed into the page, as text only.
+
+import { ask, guard, isLocked } from "./access.js";
+import {
+  h, patch, write, at, within, number, count, exact, span, when, none, cell, row, since, octets,
+} from "./tree.js";
+
+const [AGAIN, SILENCE] = [5000, 30000]; // milliseconds
+const name = new URLSearchParams(location.search).get("name") ?? "";
+const query = `name=${encodeURIComponent(name)}`;
+
+// --- The state, in one sentence
+
+const STATES = {
+  ok: ["could", "Gets its mail"],
+  failing: ["refused", "Logins fail"],
+  silent: ["soon", "Silent"],
+  never: ["soon", "Never logged in"],
+};
+
+function sentence({ state, since: from, last_mail: mail, last_login: login, silent_after: longest, now }) {
+  if (state === "ok") {
+    return mail ? `It gets its mail. It fetched the last message at ${since(mail, now)}.`
+      : `It logs in, last at ${since(login, now)}, and has fetched no message yet.`;
+  }
+  if (state === "failing") return `It gets no mail: its logins have failed since ${since(from, now)}.`;
+  if (state === "silent") {
+    return `Nothing was heard of it since ${since(from, now)}, for longer than ${span(longest)}. `
+      + "See whether it is switched on, and whether its network reaches packetboat.";
+  }
+  return "It has never logged in. Enter the mail settings below into the device.";
+}
+
+function showState(device) {
+  const { state, reason, failed, advice, description, now } = device;
+  const [color, words] = STATES[state] ?? ["unknown", state];
+  document.title = `${state === "ok" ? "" : "(!) "}${device.device} - packetboat`;
+  write(at("version"), device.version);
+  write(at("name"), device.device);
+  write(at("description"), description ?? "");
+  patch(at("badge"), [h("span", `badge ${color}`, words)]);
+  write(at("sentence"), sentence(device));
+  patch(at("reason"), reason ? [h("b", "", "Reason: "), h("bdi", "reason", reason), failed && when(failed, now, " ")] : []);
+  patch(at("advice"), advice ? [h("b", "", "What to do: "), h("span", "", advice)] : []);
+}
+
+const fact = (label, content) => [h("dt", "", label, { key: label }), h("dd", "", content, { key: label })];
+
+function showFacts(device) {
+  const { last_mail: mail, last_login: login, source, open, sessions, messages, octets: size, mailbox, account, now } = device;
+  const usual = device.usual_interval;
+  patch(at("facts"), [
+    ...fact("Last mail", [mail ? when(mail, now) : none("none yet")]),
+    ...fact("Last login", [login ? when(login, now) : none("none yet"), login && source && h("bdi", "", ` from ${source}`)]),
+    ...fact("Last 24 hours", [h("span", "", `${count(messages, "message")}, ${count(sessions, "login")}`),
+      size > 0 && h("span", "octets", `, ${octets(size)}`)]),
+    ...fact("Open now", [h("span", "", count(open, "session"))]),
+    ...(usual ? fact("Usually comes", [h("span", "", `every ${span(usual)}`)]) : []),
+    ...(mailbox ? fact("Mailbox", [h("bdi", "", mailbox), h("span", "account", `, account ${account}`)]) : []),
+  ]);
+}
+
+// --- Its last connections
+
+function happened({ logged_in: isIn, failed, ended, messages, octets: size, text }) {
+  if (!isIn) return failed ? `Not let in: ${text}` : `Did not log in: ${text}`;
+  if (ended === null) return "Logged in; the session is open";
+  const fetched = messages ? `${count(messages, "message")} fetched, ${octets(size)}` : "no message fetched";
+  return `Logged in; ${fetched}; ${text || "the session ended"}`;
+}
+
+function showConnections({ connections, now }) {
+  patch(within("#connections tbody"), connections.map((one) => row(one.number, one.failed ? "attention" : "", [
+    cell("began", "Time", [h("time", "exact", exact(one.began)), when(one.began, now)]),
+    cell("event", "What happened", [h("bdi", one.failed ? "failed" : "", happened(one))]),
+    cell("from", "From", [h("bdi", "listener", one.source)]),
+    cell("by", "By", [h("span", "", `${one.protocol}, ${one.tls ?? "no TLS agreed"}`), h("bdi", "name", `listener ${one.listener}`)]),
+    cell("lasted", "Length", [h("span", "", one.ended === null ? "open" : lasted(one.ended - one.began))]),
+  ])));
+  within("#connections table").hidden = connections.length === 0;
+  within("#connections .empty").hidden = connections.length > 0;
+}
+
+const lasted = (seconds) => (seconds < 60 ? `${number(Math.max(0, seconds))} s` : span(seconds));
+
+// --- What to type into it, and the certificates
+
+function showSheet({ device, sheet }) {
+  write(at("sheet-name"), device);
+  patch(at("settings"), sheet.flatMap(([key, value], i) => [
+    h("dt", "", key, { key: `${i}` }), h("dd", "", [h("bdi", "", value)], { key: `${i}` })]));
+}
+
+function showAuthority({ names, ca }) {
+  patch(at("names"), names.map((one) => h("li", "listener", [h("bdi", "", one)], { key: one })));
+  at("downloads").hidden = !ca;
+  patch(at("ca-facts"), ca ? [h("p", "subject", ca.subject),
+    h("p", "fingerprint", `SHA-256 ${ca.sha256}`, { key: "sha256" }), h("p", "fingerprint", `SHA-1 ${ca.sha1}`, { key: "sha1" }),
+    h("p", "ends", `Valid until ${exact(ca.until).slice(0, 10)}`)] : []);
+}
+
+function show(device) {
+  at("unlock").hidden = true;
+  at("main").hidden = at("body").hidden = at("nav").hidden = false;
+  at("lost").hidden = true;
+  for (const part of [showState, showFacts, showConnections, showSheet, showAuthority]) part(device);
+  write(at("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
+}
+
+// --- Asking and following
+
+const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
+const visible = () => (document.hidden
+  ? new Promise((done) => { document.addEventListener("visibilitychange", done, { once: true }); }) : null);
+
+// Reads events until the stream ends: each is the whole view. A stream that is silent, or that nobody looks at, is ended.
+async function follow() {
+  const control = new AbortController();
+  const stop = () => control.abort();
+  document.addEventListener("visibilitychange", stop, { once: true });
+  let timer = setTimeout(stop, SILENCE);
+  try {
+    const answer = await ask(`device.events?${query}`, { signal: control.signal });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let text = "", part = await reader.read(); !part.done; part = await reader.read()) {
+      clearTimeout(timer);
+      timer = setTimeout(stop, SILENCE);
+      const events = (text + part.value).split("\n\n");
+      text = events.pop();
+      for (const event of events) show(JSON.parse(event.replace(/^data: /, "")));
+      write(at("live"), "Live: shows each connection as it happens");
+    }
+  } finally {
+    clearTimeout(timer);
+    document.removeEventListener("visibilitychange", stop);
+  }
+}
+
+function lose(error) {
+  const gone = error.answer?.status === 404;
+  write(at("lost"), gone ? `The configuration has no device ${name}.` : `No answer: ${error.message}. Trying again every 5 s.`);
+  at("lost").hidden = false;
+  if (gone) at("body").hidden = true;
+}
+
+let running = false;
+
+// The view is asked for as a whole first, and after each stream; without streams, every five seconds.
+async function run() {
+  if (running) return;
+  running = true;
+  while (!isLocked()) {
+    await visible();
+    try {
+      show(await (await ask(`device.json?${query}`)).json());
+      await follow().catch(() => pause(AGAIN));
+      write(at("live"), "Reloads every 5 s");
+    } catch (error) {
+      if (isLocked()) break;
+      lose(error);
+      await pause(AGAIN);
+    }
+  }
+  running = false;
+}
+
+write(at("name"), name || "Device");
+guard(() => write(at("live"), "Locked"), run);
+at("print").addEventListener("click", () => print());
+run();
