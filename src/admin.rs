@@ -3,6 +3,7 @@
 mod accept;
 mod account_status;
 mod advice;
+mod attempts;
 mod cache;
 mod certificate_facts;
 mod change;
@@ -43,6 +44,7 @@ use crate::proxy::{self, ProcessState, RunningProxy};
 use crate::secret::Secret;
 use crate::state::{self, SaveStatus};
 use crate::transport::{adopt, listen};
+use attempts::Attempts;
 use csrf::CsrfGuard;
 use handler::Caches;
 pub use inventory_files::{inventory_path, load_inventory};
@@ -74,6 +76,7 @@ pub struct Admin {
     /// Streams of events that are open, and the reloads that end them.
     streams: Arc<Semaphore>,
     reloads: watch::Sender<u64>,
+    attempts: Attempts,
 }
 
 /// The event loops beside those of devices, each on a thread of its own.
@@ -217,6 +220,7 @@ impl Admin {
             csrf: CsrfGuard::new(),
             streams: Arc::new(Semaphore::new(events::STREAMS)),
             reloads: watch::Sender::new(0),
+            attempts: Attempts::default(),
         })
     }
 

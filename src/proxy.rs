@@ -12,8 +12,10 @@
 //! | `connection` | one device, from its first octet to its last |
 //! | `listen` | addresses, sockets, worker threads |
 //! | `prepare`, `snapshot`, `running` | opens a configuration, runs it, and goes on with another |
-//! | `login_check` | a login without a device, for `packetboat check --online` |
+//! | `login_check` | a login without a device, for `packetboat check --online` and the page |
+//! | `account_check` | the steps of an account's check, in words |
 
+mod account_check;
 mod backend;
 mod connection;
 mod current_service;
@@ -34,6 +36,7 @@ mod warm;
 
 use crate::config::Config;
 use crate::protocol::Protocol;
+pub use account_check::{StepState, TriedStep, describe, readiness};
 pub use connection::driver::{Driver, Event};
 pub use listen::bind::{is_beside_own, why_not_bound};
 use listen::worker;

@@ -17,6 +17,7 @@ impl Admin {
         }
         match received.path.as_str() {
             "/forget" => self.forget(received),
+            "/try" => self.try_account(received).await,
             _ => Response::text(405, "GET alone is answered here\n"),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -61,12 +62,14 @@ impl Admin {
             "/access.js" => Response::of(200, "text/javascript; charset=utf-8", ACCESS),
             "/device.js" => Response::of(200, "text/javascript; charset=utf-8", DEVICE),
             "/strangers.js" => Response::of(200, "text/javascript; charset=utf-8", STRANGERS),
+            "/actions.js" => Response::of(200, "text/javascript; charset=utf-8", ACTIONS),
             "/tree.js" => Response::of(200, "text/javascript; charset=utf-8", TREE),
             // Browsers request it by themselves.
             "/favicon.ico" => Response::of(204, "image/x-icon", ""),
             "/live" => caches.live.get(|| async move { health_response("alive\n", admin.stuck_thread().await) }).await,
             "/ready" => caches.ready.get(|| async move { admin.ready().await }).await,
             "/metrics" => caches.metrics.get(|| async move { admin.metrics().await }).await,
+            "/actions.json" => self.actions(),
             "/status.json" => caches.status.get(|| async move { admin.status().await }).await,
             "/inventory.json" => caches.inventory.get(|| async move { admin.inventory(to_json).await }).await,
             "/inventory.csv" => caches.table.get(|| async move { admin.inventory(to_csv).await }).await,
@@ -74,6 +77,11 @@ impl Admin {
             "/ca.cer" => caches.ca_der.get(|| async move { admin.authority(true).await }).await,
             _ => Response::text(404, "there is nothing here\n"),
         }
+    }
+
+    /// What people have started on the page, with its steps so far.
+    fn actions(&self) -> Response {
+        Response::of(200, JSON, json!({ "attempts": self.attempts.to_json() }).to_string())
     }
 
     async fn inventory(&self, write: fn(&[SeenDevice], &Inventory) -> Response) -> Response {
@@ -226,6 +234,7 @@ const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 const DEVICES: &str = include_str!("page/devices.js");
 const DEVICE_PAGE: &str = include_str!("page/device.html");
+const ACTIONS: &str = include_str!("page/actions.js");
 const ACCESS: &str = include_str!("page/access.js");
 const DEVICE: &str = include_str!("page/device.js");
 const STRANGERS: &str = include_str!("page/strangers.js");

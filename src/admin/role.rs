@@ -115,6 +115,7 @@ const OPEN: &[&str] = &[
     "/page.css",
     "/page.js",
     "/access.js",
+    "/actions.js",
     "/device.js",
     "/devices.js",
     "/strangers.js",

@@ -5,18 +5,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::error::{CommandError, Exit};
 use super::output::{diagnostics_error, print, print_error};
-use crate::config::{Account, Config, Identity, Proven};
+use crate::config::{Account, Config, Proven};
 use crate::confinement;
 use crate::failure::Failure;
-use crate::protocol::Protocol;
-use crate::proxy::LoginChecks;
-use crate::token::{AccessToken, Claims};
+use crate::proxy::{LoginChecks, describe, readiness};
+use crate::token::AccessToken;
 use crate::transport::upstream::unresolved_localhost;
 
 /// The accounts that are printed.
@@ -85,7 +83,7 @@ pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String]) -> Result
         let checks = Arc::new(AccountChecks { config: config.clone(), logins: checks, detail });
         let failed = try_accounts(&checks, &accounts).await?;
         checks.logins.settle().await;
-        print(sum(wanted.len(), &failed))?;
+        print(format_args!("{}\n", readiness(wanted.len(), &failed)))?;
         if failed.is_empty() { Ok(()) } else { Err(Exit::Unavailable.into()) }
     })
 }
@@ -201,31 +199,17 @@ impl AccountChecks {
         let (Some(account), Some(token)) = (config.accounts.get(name), token) else {
             return AccountResult { text: String::new(), is_ready: false };
         };
-        let claims = config.identities.get(&account.identity).zip(token.claims());
         let mut text = format!("account {name}, {}\n", account.mailbox);
         let mut is_ready = true;
         for protocol in config.protocols_of(name) {
-            let endpoint = config.upstreams.get(&account.upstream).map(|upstream| upstream.endpoint(protocol));
-            let server = endpoint.map(|one| format!("{} port {}", one.host, one.port)).unwrap_or_default();
-            match logins.login(name, protocol).await {
-                Ok(_) if *detail == Detail::Failures => {}
-                Ok(facts) => {
-                    let (version, cipher) = (facts.version, facts.cipher);
-                    let _ = writeln!(
-                        text,
-                        "  {:<5}  ok: {server}, {version} {cipher}, certificate verified, logged in, mailbox opened",
-                        protocol.name(),
-                    );
-                }
-                Err(failure) => {
-                    is_ready = false;
-                    let _ = writeln!(text, "  {:<5}  failed at {server}: {failure}", protocol.name());
-                    // A server that takes the token is right about it; where it does not, this may be why.
-                    let lack = claims.as_ref().and_then(|(identity, claims)| lack(identity, protocol, claims));
-                    if let Some(lack) = lack {
-                        let _ = writeln!(text, "         {lack}");
-                    }
-                }
+            let tried = logins.try_protocol(name, protocol, token, |_| {}).await;
+            if tried.is_ok() && *detail == Detail::Failures {
+                continue;
+            }
+            is_ready &= tried.is_ok();
+            let _ = writeln!(text, "  {:<5}  {}", protocol.name(), tried.text);
+            if let Some(advice) = tried.advice {
+                let _ = writeln!(text, "         {advice}");
             }
         }
         if is_ready && *detail == Detail::Failures {
@@ -235,104 +219,5 @@ impl AccountChecks {
     }
 }
 
-/// How many accounts are ready, and which are not.
-fn sum(all: usize, failed: &[&str]) -> String {
-    let accounts = if all == 1 { "account" } else { "accounts" };
-    let ready = all.saturating_sub(failed.len());
-    let which = if failed.is_empty() { String::new() } else { format!("; not ready: {}", failed.join(", ")) };
-    format!("{ready} of {all} {accounts} ready{which}\n")
-}
-
-/// A token in words: audience, permissions, length and life; never the token itself.
-fn describe(token: &AccessToken) -> String {
-    let left = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
-    let length = token.secret().expose().len();
-    let Some(claims) = token.claims() else {
-        return format!("{length} characters, expires in {left} (its content is unknown)");
-    };
-    let shown = |text: &str| crate::text::excerpt(text.as_bytes());
-    let audience = if claims.aud.is_empty() { "nobody in particular".to_owned() } else { claims.aud.join(" and ") };
-    let mut words = vec![format!("for {}", shown(&audience))];
-    if !claims.roles.is_empty() {
-        words.push(format!("roles {}", shown(&claims.roles.join(" "))));
-    }
-    if let Some(scopes) = &claims.scp {
-        words.push(format!("scopes {}", shown(scopes)));
-    }
-    if let Some(person) = &claims.upn {
-        words.push(format!("of {}", shown(person)));
-    }
-    words.push(format!("{length} characters, expires in {left}"));
-    words.join(", ")
-}
-
-/// The permission that a token of Microsoft's lacks for this protocol, as advice.
-fn lack(identity: &Identity, protocol: Protocol, claims: &Claims) -> Option<String> {
-    if !identity.is_of_microsoft() {
-        return None;
-    }
-    let is_graph = |one: &String| one.contains("graph.microsoft") || one.starts_with("00000003-");
-    if !claims.aud.is_empty() && claims.aud.iter().all(is_graph) {
-        return Some(
-            "the token is for Microsoft Graph, which opens no mailbox by IMAP or POP: leave scopes out".to_owned(),
-        );
-    }
-    let wanted = protocol.permission(identity.grant.actor());
-    let has = claims.roles.iter().any(|role| role == wanted)
-        || claims.scp.as_deref().is_some_and(|scopes| scopes.split(' ').any(|scope| scope == wanted));
-    (!has).then(|| {
-        format!(
-            "the permission {wanted} is missing: add it to the app registration (Office 365 Exchange Online) and consent; \
-             see packetboat setup"
-        )
-    })
-}
-
 /// Accounts that are tried at a time. A login takes a second or two, and servers throttle too many at once.
 const AT_A_TIME: usize = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    fn identity(more: &str) -> Identity {
-        let text = format!(
-            "[identity.x]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\n{more}"
-        );
-        let config = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config;
-        config.identities["x"].clone()
-    }
-
-    #[test]
-    fn the_sum_names_what_fails() {
-        assert_eq!(sum(12, &[]), "12 of 12 accounts ready\n");
-        assert_eq!(sum(12, &["scans3", "fax"]), "10 of 12 accounts ready; not ready: scans3, fax\n");
-        assert_eq!(sum(1, &[]), "1 of 1 account ready\n");
-    }
-
-    #[test]
-    fn missing_permissions_of_a_token_are_named() {
-        let app = identity("client_secret_file = \"/s\"");
-        let claims = |roles: &[&str], scp: Option<&str>| Claims {
-            aud: vec!["https://outlook.office365.com".to_owned()],
-            roles: roles.iter().map(|&role| role.to_owned()).collect(),
-            scp: scp.map(str::to_owned),
-            ..Claims::default()
-        };
-        let (imap, pop3) = (Protocol::Imap, Protocol::Pop3);
-        assert_eq!(lack(&app, pop3, &claims(&["IMAP.AccessAsApp", "POP.AccessAsApp"], None)), None);
-        assert_eq!(lack(&app, imap, &claims(&["IMAP.AccessAsApp"], None)), None);
-        let missing = lack(&app, pop3, &claims(&["IMAP.AccessAsApp"], None)).unwrap();
-        assert!(missing.contains("the permission POP.AccessAsApp is missing"), "{missing}");
-        let person = identity("grant = \"authorization-code\"");
-        let missing = lack(&person, imap, &claims(&[], Some("Mail.Read"))).unwrap();
-        assert!(missing.contains("IMAP.AccessAsUser.All"), "{missing}");
-        let elsewhere = identity("client_secret_file = \"/s\"\ntoken_endpoint = \"https://sso.example/token\"");
-        assert_eq!(lack(&elsewhere, imap, &claims(&[], None)), None);
-        for audience in ["https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000"] {
-            let graph = Claims { aud: vec![audience.to_owned()], ..Claims::default() };
-            assert!(lack(&app, imap, &graph).unwrap().contains("the token is for Microsoft Graph"));
-        }
-    }
-}

@@ -1,4 +1,4 @@
-//! The login check of `packetboat check --online`: a login at the mail server, without a device.
+//! The login check of `packetboat check --online` and of the page: a login at the mail server, without a device.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, empty};
 use tokio::time::timeout;
 
+use super::backend::Servers;
 use super::backend::mailbox::{Mailbox, Mailboxes};
 use super::connection::driver::{Driver, Event};
 use super::connection::network::{Network, ServerStream, Tcp};
@@ -22,8 +23,9 @@ use crate::transport::{Facts, Stream};
 
 /// The login checks of all accounts.
 pub struct LoginChecks {
+    config: Config,
     mailboxes: Mailboxes,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     /// The longest wait for the server, from its greeting to its answer to the login.
     answer_timeout: Duration,
 }
@@ -39,16 +41,26 @@ impl LoginChecks {
         // Without an earlier sign-in no store is made, because the user who checks may be root.
         let mode = if Store::exists(&config.state_directory) { Mode::Apply } else { Mode::DryRun };
         match Tokens::open(config, mode, None) {
-            Ok(tokens) if diagnostics.is_empty() => {
-                let mailboxes = Mailboxes::new(config, &tokens, &servers, None);
-                Ok(Self { mailboxes, tokens, answer_timeout: config.limits.upstream_login_timeout })
-            }
+            Ok(tokens) if diagnostics.is_empty() => Ok(Self::with(config.clone(), Arc::new(tokens), &servers)),
             Ok(_) => Err(diagnostics),
             Err(found) => {
                 diagnostics.extend(found);
                 Err(diagnostics)
             }
         }
+    }
+
+    /// The checks of a running proxy: its servers and tokens, and mailboxes of their own. A check takes no session from
+    /// a device, and a mailbox's history does not show it.
+    pub(super) fn with(config: Config, tokens: Arc<Tokens>, servers: &Servers) -> Self {
+        let mailboxes = Mailboxes::new(&config, &tokens, servers, None);
+        let answer_timeout = config.limits.upstream_login_timeout;
+        Self { config, mailboxes, tokens, answer_timeout }
+    }
+
+    /// The configuration of the accounts.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Gets an access token of the account, in the way in which a device's login gets it.
@@ -63,19 +75,33 @@ impl LoginChecks {
         }
     }
 
+    /// Ends the pause after a failure to get the account's token: whoever tries it has probably mended the cause.
+    pub fn end_pause(&self, account: &str) {
+        if let Some(source) = self.tokens.of(account) {
+            source.end_pause();
+        }
+    }
+
     /// Returns whether two accounts are opened with the same token.
     pub fn have_same_token(&self, one: &str, other: &str) -> bool {
         self.tokens.of(one).zip(self.tokens.of(other)).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }
 
-    /// Connects to the account's mail server, logs in, probes the mailbox, and logs out.
+    /// Connects to the account's mail server, logs in, probes the mailbox, and logs out. Calls `connected` once the
+    /// server is reached, with the facts of TLS unless that begins later.
     ///
     /// # Errors
     /// The failure that a device's login would have met.
-    pub async fn login(&self, account: &str, protocol: Protocol) -> Result<Facts, Failure> {
+    pub async fn login(
+        &self,
+        account: &str,
+        protocol: Protocol,
+        connected: impl FnOnce(Option<Facts>),
+    ) -> Result<Facts, Failure> {
         let mailbox = self.mailboxes.of(account, protocol).ok_or_else(no_account)?;
         let token = mailbox.token().await?;
         let server = Tcp.dial(&mailbox.server).await?;
+        connected(server.stream.facts());
         let checked = timeout(self.answer_timeout, check(mailbox, &token, server)).await;
         checked
             .unwrap_or_else(|_| Err(Failure::new(Kind::UpstreamTimeout, "")))

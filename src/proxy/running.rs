@@ -13,6 +13,7 @@ use super::current_service::CurrentService;
 use super::listen::accept::{self, Frontend};
 use super::listen::bind::{AddressesInUse, BindKey, BoundAddress};
 use super::listen::worker::{self, Heartbeat, Workers};
+use super::login_check::LoginChecks;
 use super::prepare::{Prepared, PreparedService};
 use super::process::ProcessState;
 use super::revocation::Revoked;
@@ -166,6 +167,14 @@ impl RunningProxy {
     /// The state of each account's access token.
     pub fn token_statuses(&self) -> Vec<TokenStatus> {
         self.directory.as_ref().map(|directory| directory.tokens.statuses()).unwrap_or_default()
+    }
+
+    /// The login checks of one account; `None` if no listener translates logins, or there is no such account.
+    pub fn login_checks(&self, account: &str) -> Option<LoginChecks> {
+        let tokens = Arc::clone(&self.directory.as_ref()?.tokens);
+        let mut config = self.config.clone();
+        config.accounts.retain(|name, _| name == account);
+        (!config.accounts.is_empty()).then(|| LoginChecks::with(config, tokens, &self.servers))
     }
 
     /// The open addresses, each with the name of its listener.

@@ -146,7 +146,7 @@ impl CachedToken {
 
     /// Ends the pause after a failure: whoever reloads has probably mended the cause. A password that was refused is not
     /// sent again before its file changes, because the provider may lock the account.
-    pub(super) fn end_pause(&self) {
+    pub fn end_pause(&self) {
         if matches!(self.spec.identity.grant, Grant::Password(_)) {
             return;
         }

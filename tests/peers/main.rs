@@ -30,6 +30,7 @@ mod names;
 mod oauth;
 mod odd;
 mod page;
+mod page_actions;
 mod planted;
 mod premises;
 mod pressure;

@@ -2,6 +2,7 @@
 
 import { ask, change, guard, isLocked } from "./access.js";
 import { answer, grouped, part, showConfigured, showDevices, summary } from "./devices.js";
+import { attempt, begin, tryButton } from "./actions.js";
 import {
   DAY, h, patch, write, at, within, number, count, sum, clock, exact, span, relative, when, none, advice, cell, row, first,
 } from "./tree.js";
@@ -97,8 +98,8 @@ function showAccounts({ accounts, identities, now }) {
         h("span", "identity", [h("span", "to", "identity "), h("bdi", "", account.identity)]),
         account.user && h("span", "user", [h("span", "to", "as "), h("bdi", "", account.user)])]),
       cell("state", "State", [h("span", `badge ${color}`, words),
-        until && when(until, now, until > now ? "ends " : "ended ")]),
-      cell("advice", "What to do", [next || none("nothing")]),
+        until && when(until, now, until > now ? "ends " : "ended "), tryButton(account.name)]),
+      cell("advice", "What to do", [next || none("nothing"), attempt(account.name)]),
     ]);
   }));
 }
@@ -284,13 +285,21 @@ const FOR_ALL = [showHead, showConfigured, showDevices, showAuthority];
 const FOR_ADMINISTRATORS = [showCharts, showIdentities, showAccounts, showExpiries, showListeners];
 
 function show(next) {
+  const isFirst = !status;
   status = next;
   at("unlock").hidden = true;
   at("main").hidden = at("nav").hidden = at("body").hidden = false;
   const isTechnician = status.role === "technician";
   for (const part of document.querySelectorAll(".administrator")) part.hidden = isTechnician;
+  if (isFirst && !isTechnician) beginActions();
   for (const show of isTechnician ? FOR_ALL : [...FOR_ALL, ...FOR_ADMINISTRATORS]) show(status);
   write(at("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
+}
+
+// Lets an administrator start things here.
+function beginActions() {
+  const post = (path, fields) => change(path, fields, status.form_token);
+  begin({ get: ask, post, redraw: () => showAccounts(status) });
 }
 
 function lose(error) {
