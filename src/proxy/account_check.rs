@@ -43,9 +43,8 @@ impl TriedStep {
         Self { name: name.to_owned(), state: StepState::Running, text, advice: None }
     }
 
-    fn ended(name: &str, result: Result<String, String>) -> Self {
-        let state = if result.is_ok() { StepState::Ok } else { StepState::Failed };
-        Self { name: name.to_owned(), state, text: result.unwrap_or_else(|text| text), advice: None }
+    fn ended(name: &str, state: StepState, text: String) -> Self {
+        Self { name: name.to_owned(), state, text, advice: None }
     }
 }
 
@@ -60,11 +59,11 @@ impl LoginChecks {
         let token = match self.token(account).await {
             Ok(token) => token,
             Err(failure) => {
-                report(TriedStep::ended(&name, Err(format!("failed: {failure}"))));
+                report(TriedStep::ended(&name, StepState::Failed, format!("failed: {failure}")));
                 return false;
             }
         };
-        report(TriedStep::ended(&name, Ok(format!("ok: {}", describe(&token)))));
+        report(TriedStep::ended(&name, StepState::Ok, format!("ok: {}", describe(&token))));
         let mut is_ready = true;
         for protocol in self.config().protocols_of(account) {
             let server = self.server_name(account, protocol);
@@ -89,11 +88,14 @@ impl LoginChecks {
         connected: impl FnOnce(Option<Facts>),
     ) -> TriedStep {
         let server = self.server_name(account, protocol);
-        let result = match self.login(account, protocol, connected).await {
-            Ok(facts) => Ok(format!("ok: {server}, {}, certificate verified, logged in, mailbox opened", tls(&facts))),
-            Err(failure) => Err(format!("failed at {server}: {failure}")),
+        let name = protocol.name();
+        let mut step = match self.login(account, protocol, connected).await {
+            Ok(facts) => {
+                let text = format!("ok: {server}, {}, certificate verified, logged in, mailbox opened", tls(&facts));
+                TriedStep::ended(name, StepState::Ok, text)
+            }
+            Err(failure) => TriedStep::ended(name, StepState::Failed, format!("failed at {server}: {failure}")),
         };
-        let mut step = TriedStep::ended(protocol.name(), result);
         if !step.is_ok() {
             // A server that takes the token is right about it; where it does not, this may be why.
             let identity = self.config().accounts.get(account).map(|known| &known.identity);
