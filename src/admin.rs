@@ -17,6 +17,8 @@ mod listener_status;
 mod maintenance;
 mod reverse_dns;
 mod role;
+mod sign_in_status;
+mod sign_ins;
 mod status;
 mod technician;
 
@@ -50,6 +52,7 @@ use handler::Caches;
 pub use inventory_files::{inventory_path, load_inventory};
 use limiter::ConnectionLimiter;
 use role::Tokens;
+use sign_ins::SignIns;
 
 /// The admin side of a running proxy.
 pub struct Admin {
@@ -77,6 +80,7 @@ pub struct Admin {
     streams: Arc<Semaphore>,
     reloads: watch::Sender<u64>,
     attempts: Attempts,
+    sign_ins: SignIns,
 }
 
 /// The event loops beside those of devices, each on a thread of its own.
@@ -221,6 +225,7 @@ impl Admin {
             streams: Arc::new(Semaphore::new(events::STREAMS)),
             reloads: watch::Sender::new(0),
             attempts: Attempts::default(),
+            sign_ins: SignIns::default(),
         })
     }
 

@@ -104,6 +104,7 @@ mod tests {
             identity: identity.to_owned(),
             grant: "client-credentials",
             user: None,
+            login: None,
             until,
             trouble: trouble.map(|text| Failure::new(Kind::TokenRefused, text)),
             unkept: None,

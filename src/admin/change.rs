@@ -18,6 +18,9 @@ impl Admin {
         match received.path.as_str() {
             "/forget" => self.forget(received),
             "/try" => self.try_account(received).await,
+            "/sign-in" => self.begin_sign_in(received).await,
+            "/sign-in/answer" => self.answer_sign_in(received).await,
+            "/sign-in/cancel" => self.cancel_sign_in(received).await,
             _ => Response::text(405, "GET alone is answered here\n"),
         }
     }

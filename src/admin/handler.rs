@@ -63,6 +63,7 @@ impl Admin {
             "/device.js" => Response::of(200, "text/javascript; charset=utf-8", DEVICE),
             "/strangers.js" => Response::of(200, "text/javascript; charset=utf-8", STRANGERS),
             "/actions.js" => Response::of(200, "text/javascript; charset=utf-8", ACTIONS),
+            "/sign_in.js" => Response::of(200, "text/javascript; charset=utf-8", SIGN_IN),
             "/tree.js" => Response::of(200, "text/javascript; charset=utf-8", TREE),
             // Browsers request it by themselves.
             "/favicon.ico" => Response::of(204, "image/x-icon", ""),
@@ -81,7 +82,8 @@ impl Admin {
 
     /// What people have started on the page, with its steps so far.
     fn actions(&self) -> Response {
-        Response::of(200, JSON, json!({ "attempts": self.attempts.to_json() }).to_string())
+        let (attempts, sign_ins) = (self.attempts.to_json(), self.sign_ins.to_json());
+        Response::of(200, JSON, json!({ "attempts": attempts, "sign_ins": sign_ins }).to_string())
     }
 
     async fn inventory(&self, write: fn(&[SeenDevice], &Inventory) -> Response) -> Response {
@@ -237,6 +239,7 @@ const DEVICE_PAGE: &str = include_str!("page/device.html");
 const ACTIONS: &str = include_str!("page/actions.js");
 const ACCESS: &str = include_str!("page/access.js");
 const DEVICE: &str = include_str!("page/device.js");
+const SIGN_IN: &str = include_str!("page/sign_in.js");
 const STRANGERS: &str = include_str!("page/strangers.js");
 const TREE: &str = include_str!("page/tree.js");
 pub(super) const JSON: &str = "application/json";

@@ -11,6 +11,7 @@ use super::account_status::{accounts, counts, has_no_token, identities};
 use super::handler::{JSON, render};
 use super::listener_status::{described, listeners};
 use super::role::Role;
+use super::sign_in_status;
 use crate::config::Config;
 use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle::unix_time;
@@ -94,6 +95,7 @@ impl Admin {
             "config": { "loaded": loaded, "problem": refused },
             "listeners": listeners,
             "accounts": accounts(&tokens),
+            "sign_ins": sign_in_status::sign_ins(&tokens),
             "identities": identities(&tokens, &expiries),
             "no_token": has_no_token(&tokens),
             "ca": facts.authority.as_ref().map(|one| described("ca", one)),

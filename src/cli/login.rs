@@ -1,10 +1,8 @@
 //! `packetboat login` lets a person sign in for an account, once; also on a machine without a browser.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -14,9 +12,7 @@ use crate::config::{Grant, Identity, Proven};
 use crate::mode::Mode;
 use crate::secret::Secret;
 use crate::text::excerpt;
-use crate::token::{CachedToken, DeviceSignIn, Enrolment, Pasted, Tokens};
-use crate::transport::http;
-use crate::transport::http::server::{self, Response};
+use crate::token::{CachedToken, DeviceSignIn, Enrolment, OtherPerson, Pasted, Redirect, Tokens};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -72,15 +68,14 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Comman
 
 /// Signs in by a browser, which comes back to this computer; or a person pastes the address at which it ended.
 async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>, CommandError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
+    let redirect = Redirect::listen(port).await.map_err(|error| {
         unavailable(format_args!("cannot listen on 127.0.0.1 port {port}: {error}; choose another one with --port"))
     })?;
-    let port = listener.local_addr().map_err(unavailable)?.port();
-    // The address is the registered one, but for its port, which does not count (RFC 8252 §7.3).
-    let enrolment = Arc::new(Enrolment::begin(slot, &format!("http://localhost:{port}")).map_err(unavailable)?);
+    let address = redirect.address();
+    let enrolment = Arc::new(Enrolment::begin(slot, &address).map_err(unavailable)?);
     show(&format!(
         "Open this address in a browser, on any computer, and sign in as {}:\n\n{}\n\nA browser on this computer brings the \
-         answer by itself. Another one ends at an address that begins with\nhttp://localhost:{port} and does not open: paste \
+         answer by itself. Another one ends at an address that begins with\n{address} and does not open: paste \
          that address here.\n",
         slot.sign_in().0,
         enrolment.url()
@@ -89,7 +84,7 @@ async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>
     // A thread that nobody waits for, because reading from a terminal cannot be cancelled.
     let (pasting, pasted) = (Arc::clone(&enrolment), sender.clone());
     std::thread::spawn(move || paste(&pasting, &pasted));
-    let pages = tokio::spawn(receive(listener, Arc::clone(&enrolment), sender));
+    let pages = tokio::spawn(redirect.receive(Arc::clone(&enrolment), sender));
     let waiting = async {
         loop {
             match receiver.recv().await {
@@ -102,7 +97,7 @@ async fn by_browser(slot: &Arc<CachedToken>, port: u16) -> Result<Option<String>
     };
     let code = timeout(PATIENCE, waiting).await.map_err(|_| unavailable("nobody signed in within 15 minutes"))?;
     pages.abort();
-    enrolment.finish(&code?).await.map_err(unavailable)
+    enrolment.finish(&code?, OtherPerson::Accept).await.map_err(unavailable)
 }
 
 /// Reads pasted addresses from standard input. Where that is closed, the browser may still come.
@@ -111,31 +106,6 @@ fn paste(enrolment: &Enrolment, sender: &mpsc::Sender<Pasted>) {
         if sender.blocking_send(enrolment.read(&line)).is_err() {
             return;
         }
-    }
-}
-
-/// Serves the browser that comes back from the sign-in.
-async fn receive(listener: TcpListener, enrolment: Arc<Enrolment>, sender: mpsc::Sender<Pasted>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let (enrolment, sender) = (Arc::clone(&enrolment), sender.clone());
-        tokio::spawn(server::serve(stream, server::Bodies::Read, move |received| {
-            let fields: Vec<(&str, &str)> =
-                received.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            let pasted = enrolment.read(&format!("{}?{}", received.path, http::encode(&fields).as_str()));
-            let sender = sender.clone();
-            async move {
-                let (status, text) = match &pasted {
-                    Pasted::Code(_) => (200, "Signed in. You can close this page, and go on at packetboat."),
-                    Pasted::Refused(_) => (200, "The sign-in was refused. packetboat says why."),
-                    Pasted::Strange(_) => (404, "This is not the address that the sign-in leads to."),
-                };
-                if status == 200 {
-                    // The receiver has gone if another answer was faster.
-                    let _ = sender.send(pasted).await;
-                }
-                Response { status, headers: vec![("content-type", "text/plain".to_owned())], body: text.into() }
-            }
-        }));
     }
 }
 
@@ -152,7 +122,7 @@ async fn by_device_code(
         sign_in.user_code.as_str(),
         slot.sign_in().0
     ))?;
-    sign_in.finish().await.map_err(unavailable)
+    sign_in.finish(OtherPerson::Accept).await.map_err(unavailable)
 }
 
 fn show(text: &str) -> Result<(), CommandError> {

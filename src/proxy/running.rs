@@ -20,9 +20,9 @@ use super::revocation::Revoked;
 use super::service::Service;
 use super::snapshot::Snapshot;
 use super::warm;
-use crate::config::{Config, Logins};
+use crate::config::{Config, Identity, Logins};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
-use crate::token::TokenStatus;
+use crate::token::{CachedToken, TokenStatus};
 use crate::transport::adopt;
 use crate::transport::upstream::{MailServer, Server};
 
@@ -175,6 +175,13 @@ impl RunningProxy {
         let mut config = self.config.clone();
         config.accounts.retain(|name, _| name == account);
         (!config.accounts.is_empty()).then(|| LoginChecks::with(config, tokens, &self.servers))
+    }
+
+    /// The token of an account, where its grant needs a person who signs in.
+    pub fn sign_in_of(&self, account: &str) -> Option<(Arc<CachedToken>, &Identity)> {
+        let token = self.directory.as_ref()?.tokens.of(account)?;
+        let identity = self.config.identities.get(&self.config.accounts.get(account)?.identity)?;
+        identity.grant.needs_login().then(|| (Arc::clone(token), identity))
     }
 
     /// The open addresses, each with the name of its listener.

@@ -12,12 +12,22 @@ use super::error::Error;
 use super::json::{self, StoredSignIn, TokenResponse};
 use super::refusal;
 use super::request;
-use crate::config::{Limits, Roots, url};
+use crate::config::{Account, Identity, Limits, Roots, url};
 use crate::crypto;
 use crate::lifecycle::unix_time;
+use crate::pool;
 use crate::secret::Secret;
-use crate::text::Printable;
+use crate::text::{Printable, excerpt};
 use crate::transport::http::{self, Client, Response};
+
+/// What to do if another person signs in than the account's user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherPerson {
+    /// Keep the sign-in, and return the person's name: both may be names of one person.
+    Accept,
+    /// Keep nothing.
+    Refuse,
+}
 
 /// A sign-in by authorization code that has begun.
 pub struct Enrolment {
@@ -95,11 +105,13 @@ impl Enrolment {
     /// expected.
     ///
     /// # Errors
-    /// The endpoint says no, or the token cannot be kept.
-    pub async fn finish(&self, code: &Secret) -> Result<Option<String>, Error> {
-        let request = request::code(&self.token.spec.identity, code, &self.redirect, &self.verifier)?;
+    /// The endpoint says no, another person has signed in, or the token cannot be kept.
+    pub async fn finish(&self, code: &Secret, other: OtherPerson) -> Result<Option<String>, Error> {
+        let (code, redirect, verifier) = (code.clone(), self.redirect.clone(), self.verifier.clone());
+        let make = move |identity: &Identity, _: &Account| request::code(identity, &code, &redirect, &verifier);
+        let request = self.token.request_by(make).await?;
         let response = self.token.spec.client.ask(request).await.map_err(Error::Unreachable)?;
-        self.token.keep_sign_in(&response)
+        self.token.keep_sign_in(&response, other).await
     }
 }
 
@@ -121,7 +133,10 @@ impl DeviceSignIn {
     /// # Errors
     /// The endpoint says no.
     pub async fn begin(token: &Arc<CachedToken>, roots: &Roots, limits: &Limits) -> Result<Self, Error> {
-        let client = Client::new(&token.spec.identity.device_endpoint, roots, limits)?;
+        // The roots may be files.
+        let (endpoint, roots, limits) = (token.spec.identity.device_endpoint.clone(), roots.clone(), *limits);
+        let client = pool::FILES.run(move || Client::new(&endpoint, &roots, &limits)).await;
+        let client = client.map_err(|source| Error::NotRead { files: "roots".to_owned(), source })??;
         let request = request::device_authorization(&token.spec.identity);
         let response = client.ask(request).await.map_err(Error::Unreachable)?;
         let Some(code) = json::device_code(&response.body).filter(|_| response.status == 200) else {
@@ -155,12 +170,14 @@ impl DeviceSignIn {
     /// than expected.
     ///
     /// # Errors
-    /// The person says no, it is too late, or the token cannot be kept.
-    pub async fn finish(mut self) -> Result<Option<String>, Error> {
+    /// The person says no, another person has signed in, it is too late, or the token cannot be kept.
+    pub async fn finish(mut self, other: OtherPerson) -> Result<Option<String>, Error> {
         let mut last = Error::SignIn("the code has expired: ask for a new one");
         while Instant::now() + self.interval < self.until {
             sleep(self.interval).await;
-            let request = request::device_code(&self.token.spec.identity, &self.device_code)?;
+            let device_code = self.device_code.clone();
+            let make = move |identity: &Identity, _: &Account| request::device_code(identity, &device_code);
+            let request = self.token.request_by(make).await?;
             let response = match self.token.spec.client.ask(request).await {
                 Ok(response) => response,
                 // The network may come back before the code expires.
@@ -170,7 +187,7 @@ impl DeviceSignIn {
                 }
             };
             if response.status == 200 {
-                return self.token.keep_sign_in(&response);
+                return self.token.keep_sign_in(&response, other).await;
             }
             let endpoint = self.token.endpoint(&self.token.spec.client);
             let refusal = refusal::read(endpoint, &response, SystemTime::now());
@@ -202,17 +219,25 @@ const LONGEST_CODE: usize = 64;
 impl CachedToken {
     /// Stores the refresh token. Returns the person's name, where the token has it and it is another one than the
     /// configured.
-    fn keep_sign_in(&self, response: &Response) -> Result<Option<String>, Error> {
+    async fn keep_sign_in(&self, response: &Response, other: OtherPerson) -> Result<Option<String>, Error> {
         let judged = refusal::judge(self.endpoint(&self.spec.client), response, SystemTime::now());
         let TokenResponse { access_token, refresh_token, .. } = judged.map_err(Error::Refused)?;
         let refresh_token = refresh_token.ok_or(Error::SignIn(
             "the endpoint gave no refresh token: offline_access must be among the scopes, and consented to",
         ))?;
-        let now = unix_time();
-        let store = self.spec.store.as_ref().ok_or(Error::SignIn("this identity's grant needs no sign-in"))?;
-        store.put(&self.spec.owner, &StoredSignIn { refresh_token, signed_in: now, renewed: now })?;
         let person = json::claims(access_token.expose()).and_then(|claims| claims.upn);
-        Ok(person.filter(|person| !person.eq_ignore_ascii_case(&self.spec.account.user)))
+        let person = person.filter(|person| !person.eq_ignore_ascii_case(&self.spec.account.user));
+        if let (Some(person), OtherPerson::Refuse) = (&person, other) {
+            let (expected, account) = self.sign_in();
+            return Err(Error::OtherPerson {
+                person: excerpt(person.as_bytes()),
+                expected: expected.to_owned(),
+                account: account.to_owned(),
+            });
+        }
+        let now = unix_time();
+        self.put_sign_in(StoredSignIn { refresh_token, signed_in: now, renewed: now }).await?;
+        Ok(person)
     }
 }
 

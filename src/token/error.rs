@@ -53,6 +53,15 @@ pub enum Error {
         /// The account to sign in for.
         account: String,
     },
+    /// Another person has signed in.
+    OtherPerson {
+        /// The person who has signed in, in printable characters.
+        person: String,
+        /// The account's user.
+        expected: String,
+        /// The account to sign in for.
+        account: String,
+    },
     /// The endpoint answers with something that nobody should follow.
     Response {
         /// The host of the endpoint.
@@ -102,6 +111,7 @@ impl Error {
             | Self::Address(_)
             | Self::Store(_)
             | Self::SignInMissing { .. }
+            | Self::OtherPerson { .. }
             | Self::Response { .. }
             | Self::SignIn(_) => false,
         }
@@ -177,6 +187,11 @@ impl fmt::Display for Error {
             Self::Refused(refusal) => write!(f, "{refusal}"),
             Self::Store(error) => write!(f, "{error}"),
             Self::SignInMissing { user, why, account } => write!(f, "{user} {why}: packetboat login {account}"),
+            Self::OtherPerson { person, expected, account } => write!(
+                f,
+                "{person} signed in, and {expected} was to: nothing is kept. Sign out in the browser and sign in again; if \
+                 both are names of one person, run packetboat login {account}"
+            ),
             Self::Response { host, why } => write!(f, "{host} {why}"),
             Self::SignIn(why) => f.write_str(why),
         }
@@ -223,7 +238,11 @@ impl StdError for Error {
             Self::Address(error) => Some(error),
             Self::Unreachable(failure) => Some(failure),
             Self::Store(error) => Some(error),
-            Self::Refused(_) | Self::SignInMissing { .. } | Self::Response { .. } | Self::SignIn(_) => None,
+            Self::Refused(_)
+            | Self::SignInMissing { .. }
+            | Self::OtherPerson { .. }
+            | Self::Response { .. }
+            | Self::SignIn(_) => None,
         }
     }
 }

@@ -144,7 +144,7 @@ fn the_page_asks_for_the_token() {
 }
 
 /// The directory of the pictures: that of the README's, if SCREENSHOTS says so.
-fn pictures() -> PathBuf {
+pub(crate) fn pictures() -> PathBuf {
     let directory = std::env::var_os("SCREENSHOTS").map(PathBuf::from);
     let directory = directory.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots"));
     std::fs::create_dir_all(&directory).unwrap();
@@ -152,7 +152,8 @@ fn pictures() -> PathBuf {
 }
 
 /// Two frames later everything is drawn.
-const DRAWN: &str = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))";
+pub(crate) const DRAWN: &str =
+    "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))";
 
 /// A device with an address of its own.
 fn tls_from(host: u8, address: SocketAddr, configure: impl FnOnce(&mut SslContextBuilder)) -> Option<TlsStream> {

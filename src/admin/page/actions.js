@@ -1,32 +1,36 @@
-// What people start on the page: for now, a try of an account. The page asks for the steps while they happen.
+// What people start on the page: a try of an account, or a sign-in. The page asks for the steps while they happen.
 
 import { h, advice } from "./tree.js";
 
 const EVERY = 400; // milliseconds, while something runs
 const STEPS = { running: ["unknown", "Running"], ok: ["could", "OK"], failed: ["refused", "Failed"] };
+const ENDED = ["signed-in", "failed"];
 
-let actions = { attempts: {} };
-let problems = {}; // why the last press of a button did nothing, by account
+let actions = { attempts: {}, sign_ins: {} };
+let problems = {}; // why the last press of a button did nothing, by path and account
 let [get, post, redraw, timer] = [null, null, null, 0];
 
 // Takes the page's ways to ask and to draw, and follows what runs already: this may be a reloaded page.
 export function begin(page) {
   [get, post, redraw] = [page.get, page.post, page.redraw];
-  document.addEventListener("click", press);
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest?.("button[data-try]");
+    if (button && !running(button.dataset.try)) start("try", button.dataset.try);
+  });
   follow();
 }
 
-async function press({ target }) {
-  const button = target.closest?.("button[data-try]");
-  if (!button || running(button.dataset.try)) return;
-  const account = button.dataset.try;
-  delete problems[account];
+// Starts something for an account, and shows what comes of it. Returns whether packetboat has taken it.
+export async function start(path, account, fields = {}) {
+  const key = `${path} ${account}`;
+  delete problems[key];
   try {
-    await post("try", { account });
+    await post(path, { account, ...fields });
   } catch (error) {
-    problems[account] = error.message;
+    problems[key] = error.message;
   }
   follow();
+  return !problems[key];
 }
 
 async function follow() {
@@ -34,14 +38,20 @@ async function follow() {
   try {
     actions = await (await get("actions.json")).json();
   } catch {
-    // The page itself says that packetboat does not answer; it follows again with the next press.
-    return;
+    // The page itself says that packetboat does not answer; what runs is asked for again.
   }
   redraw();
-  if (Object.values(actions.attempts).some(({ ready }) => ready === null)) timer = setTimeout(follow, EVERY);
+  const waits = Object.values(actions.attempts).some(({ ready }) => ready === null)
+    || Object.values(actions.sign_ins).some(({ stage }) => !ENDED.includes(stage));
+  if (waits) timer = setTimeout(follow, EVERY);
 }
 
 const running = (account) => actions.attempts[account]?.ready === null;
+export const signIn = (account) => actions.sign_ins[account];
+export const isUnderWay = (account) => signIn(account) && !ENDED.includes(signIn(account).stage);
+
+export const problem = (path, account) => problems[`${path} ${account}`]
+  && h("p", "problem", problems[`${path} ${account}`], { key: path, fixed: { role: "alert" } });
 
 export function tryButton(account) {
   const words = running(account) ? "Trying…" : "Try now";
@@ -51,11 +61,10 @@ export function tryButton(account) {
 
 // The steps of the newest try of an account, with the last line of `packetboat check --online`.
 export function attempt(account) {
-  const problem = problems[account] && h("p", "problem", problems[account], { key: "press", fixed: { role: "alert" } });
   const newest = actions.attempts[account];
-  if (!newest) return problem;
+  if (!newest) return problem("try", account);
   const done = newest.ready !== null;
-  return h("div", "attempt", [problem,
+  return h("div", "attempt", [problem("try", account),
     h("ol", "steps", newest.steps.map((step) => {
       const [color, words] = STEPS[step.state] ?? ["unknown", step.state];
       return h("li", "step", [h("span", `badge ${color}`, words), h("b", "", step.name), h("bdi", "text", step.text),

@@ -3,6 +3,7 @@
 import { ask, change, guard, isLocked } from "./access.js";
 import { answer, grouped, part, showConfigured, showDevices, summary } from "./devices.js";
 import { attempt, begin, tryButton } from "./actions.js";
+import { isDue, showSignIns } from "./sign_in.js";
 import {
   DAY, h, patch, write, at, within, number, count, sum, clock, exact, span, relative, when, none, advice, cell, row, first,
 } from "./tree.js";
@@ -40,6 +41,7 @@ function showHead(all) {
     + `${count(totals.handshake_failures, "handshake failure")}, ${count(totals.login_failures, "login failure")}.`);
 
   const ill = accounts.filter(isIll).length;
+  const signers = all.sign_ins.filter((one) => isDue(one, now)).length;
   const due = expiries.filter((expiry) => expiry.until - now < 7 * DAY).length;
   const link = (href, text) => h("a", "", text, { fixed: { href } });
   const notice = (key, names, parts) => h("li", `notice ${names}`, parts, { key });
@@ -51,6 +53,8 @@ function showHead(all) {
       h("span", "", `. The configuration of ${exact(config.loaded)} is still in use.`)]),
     ill > 0 && notice("accounts", "soon", [
       link("#accounts", count(ill, "account needs attention", "accounts need attention"))]),
+    signers > 0 && notice("sign-ins", "soon", [
+      link("#sign-ins", count(signers, "person should sign in", "persons should sign in"))]),
     due > 0 && notice("expiries", "soon", [link("#expiries", count(due, "expiry is due", "expiries are due"))]),
   ]);
 }
@@ -112,7 +116,8 @@ function showExpiries({ expiries, now }) {
     return h("li", "expiry", [
       h("span", `badge ${color}`, `${left < 0 ? "ended " : ""}${relative(until, now)}`, { title: exact(until) }),
       h("div", "thing", [h("bdi", "what", what), h("span", "kind", `${kind}, until ${exact(until)}`)]),
-      advice(next),
+      h("div", "do", [advice(next),
+        kind === "refresh token" && left < 30 && h("a", "signs", "or sign in on this page", { fixed: { href: "#sign-ins" } })]),
     ], { key: `${kind} ${what}` });
   }));
 }
@@ -282,7 +287,7 @@ async function poll() {
 }
 
 const FOR_ALL = [showHead, showConfigured, showDevices, showAuthority];
-const FOR_ADMINISTRATORS = [showCharts, showIdentities, showAccounts, showExpiries, showListeners];
+const FOR_ADMINISTRATORS = [showCharts, showIdentities, showSignIns, showAccounts, showExpiries, showListeners];
 
 function show(next) {
   const isFirst = !status;
@@ -299,7 +304,7 @@ function show(next) {
 // Lets an administrator start things here.
 function beginActions() {
   const post = (path, fields) => change(path, fields, status.form_token);
-  begin({ get: ask, post, redraw: () => showAccounts(status) });
+  begin({ get: ask, post, redraw: () => [showAccounts, showSignIns].forEach((draw) => draw(status)) });
 }
 
 function lose(error) {

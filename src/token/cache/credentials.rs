@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::CachedToken;
-use crate::config::{Credential, Grant};
+use crate::config::{Account, Credential, Grant, Identity};
 use crate::pool::{self, Gate};
 use crate::secret::Secret;
 use crate::state::{self, Stamp};
@@ -16,8 +16,16 @@ use crate::transport::http::Request;
 impl CachedToken {
     /// Builds the request to the endpoint.
     pub(super) async fn request(&self, refresh_token: Option<Secret>) -> Result<Request, Error> {
+        self.request_by(move |identity, account| request::token(identity, account, refresh_token.as_ref())).await
+    }
+
+    /// Builds a request that may need this token's files.
+    pub(in crate::token) async fn request_by(
+        &self,
+        make: impl FnOnce(&Identity, &Account) -> Result<Request, Error> + Send + 'static,
+    ) -> Result<Request, Error> {
         let (identity, account) = (self.spec.identity.clone(), self.spec.account.clone());
-        let make = move || request::token(&identity, &account, refresh_token.as_ref());
+        let make = move || make(&identity, &account);
         match pool::FILES.run_alone(&gate_of(&self.named_files()), PATIENCE, make).await {
             Ok(made) => made,
             Err(why) => {

@@ -10,10 +10,12 @@ use tracing::{error, info};
 
 use super::credentials::{PATIENCE, gate_of};
 use super::{CachedToken, LOOK};
+use crate::failure::Failure;
 use crate::lifecycle::{Lifecycle, Phase, unix_time};
 use crate::pool::{self, Gate, NotDone};
 use crate::secret::Secret;
 use crate::state;
+use crate::token::access::AccessToken;
 use crate::token::error::Error;
 use crate::token::json::StoredSignIn;
 
@@ -87,6 +89,25 @@ impl CachedToken {
         let new = StoredSignIn { refresh_token, signed_in: newest.signed_in, renewed };
         self.pending().is_to_hold(new, kept.refresh_token);
         self.keep_unsaved().await;
+    }
+
+    /// Writes the record of somebody who has just signed in, whatever was there.
+    pub(in crate::token) async fn put_sign_in(&self, record: StoredSignIn) -> Result<(), Error> {
+        let store = self.spec.store.as_ref().map(Arc::clone);
+        let store = store.ok_or(Error::SignIn("this identity's grant needs no sign-in"))?;
+        let (owner, gate) = (self.spec.owner.clone(), gate_of(&[store.path(&self.spec.owner)]));
+        pool::STATE.run_alone(&gate, DISK, move || store.put(&owner, &record)).await.map_err(unanswered)?
+    }
+
+    /// Fetches a token with the refresh token that has just been stored: it proves that this works, and devices get it
+    /// from now on.
+    ///
+    /// # Errors
+    /// The endpoint gives none.
+    pub async fn access_anew(self: &Arc<Self>) -> Result<Arc<AccessToken>, Failure> {
+        self.end_pause();
+        self.state().renewed = None;
+        self.fetch(true).await
     }
 
     /// Writes the record that is not on disk yet. The log names a failure once.

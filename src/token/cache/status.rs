@@ -22,6 +22,8 @@ pub struct TokenStatus {
     pub grant: &'static str,
     /// The person who signs in, where the grant knows a sign-in.
     pub user: Option<String>,
+    /// The account that the person signs in for, where the grant knows a sign-in by browser or code.
+    pub login: Option<String>,
     /// The end of the present token, where there is one.
     pub until: Option<u64>,
     /// The last failure to fetch a token, with what to do.
@@ -55,6 +57,7 @@ impl CachedToken {
             identity: self.spec.owner.identity.clone(),
             grant: self.spec.identity.grant.name(),
             user: self.spec.identity.grant.is_of_a_person().then(|| self.spec.owner.user.clone()),
+            login: self.login_name().map(str::to_owned),
             until: until.map(|left| now + left.as_secs()),
             trouble,
             unkept,
