@@ -10,6 +10,7 @@ mod change;
 mod csrf;
 mod device_view;
 mod events;
+mod edit;
 mod handler;
 mod inventory_files;
 mod limiter;
@@ -48,6 +49,7 @@ use crate::state::{self, SaveStatus};
 use crate::transport::{adopt, listen};
 use attempts::Attempts;
 use csrf::CsrfGuard;
+pub use edit::{ConfigurationAccess, ReloadRequest};
 use handler::Caches;
 pub use inventory_files::{inventory_path, load_inventory};
 use limiter::ConnectionLimiter;
@@ -81,6 +83,9 @@ pub struct Admin {
     reloads: watch::Sender<u64>,
     attempts: Attempts,
     sign_ins: SignIns,
+    access: ConfigurationAccess,
+    /// Lets one change of the configuration run at a time.
+    editing: tokio::sync::Mutex<()>,
 }
 
 /// The event loops beside those of devices, each on a thread of its own.
@@ -203,7 +208,12 @@ impl Listeners {
 
 impl Admin {
     /// The admin side of a running proxy; it answers nothing yet.
-    pub fn new(common: &ProcessState, serving: &Arc<RwLock<RunningProxy>>, loops: EventLoops) -> Arc<Self> {
+    pub fn new(
+        common: &ProcessState,
+        serving: &Arc<RwLock<RunningProxy>>,
+        loops: EventLoops,
+        access: ConfigurationAccess,
+    ) -> Arc<Self> {
         common.metrics.add_event_loop(loops.page.metrics());
         common.metrics.add_event_loop(loops.health.metrics());
         Arc::new(Self {
@@ -226,6 +236,8 @@ impl Admin {
             reloads: watch::Sender::new(0),
             attempts: Attempts::default(),
             sign_ins: SignIns::default(),
+            access,
+            editing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -281,6 +293,11 @@ impl Admin {
     /// The first address of the page.
     pub fn address(&self) -> Option<SocketAddr> {
         self.reloadable.lock().open.first().map(|(_, bound, _)| *bound)
+    }
+
+    /// The reason for rejecting the last reload, if it was rejected.
+    pub fn reload_problem(&self) -> Option<String> {
+        self.reloadable.lock().problem.clone()
     }
 
     /// Notes why the last reload was rejected, or that it was not.

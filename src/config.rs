@@ -88,6 +88,8 @@ pub struct Admin {
     pub token_file: Option<PathBuf>,
     /// The file with the bearer token of technicians, who see devices and no mailboxes. Goes with the other one alone.
     pub technician_token_file: Option<PathBuf>,
+    /// The page may change devices in the configuration file.
+    pub edit: bool,
 }
 
 /// Limits of the device inventory.

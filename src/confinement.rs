@@ -22,7 +22,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_
 use crate::config::Config;
 use crate::state;
 pub use error::Error;
-use paths::{directories, directory_of};
+use paths::{directories, directory_of, is_wide};
 pub use paths::{needed_files, wide_directories};
 
 /// The result of confining the process. The proxy serves even where the kernel grants only a part.
@@ -76,8 +76,17 @@ pub fn unreadable_files(config: &Config, file: &Path) -> Vec<String> {
 fn confine(config: &Config, file: &Path) -> Confinement {
     // Landlock first: making its rules takes calls that the filter knows nothing of, but opens files.
     let directories = directories(config, file);
-    let files = confine_files(&directories, &config.state_directory);
+    let mut writable = vec![config.state_directory.clone()];
+    writable.extend(editable_directory(file).filter(|_| config.admin.edit));
+    let files = confine_files(&directories, &writable);
     Confinement { files: files.map(|()| directories), calls: syscalls::confine() }
+}
+
+/// The directory in which the page changes the configuration, behind its links; `None` where other programs keep their
+/// files there too.
+pub fn editable_directory(file: &Path) -> Option<PathBuf> {
+    let directory = directory_of(&fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf()));
+    (!is_wide(&directory)).then_some(directory)
 }
 
 /// Files of the configuration that the confinement does not allow.
@@ -100,7 +109,7 @@ fn open(path: &Path) -> std::io::Result<File> {
 }
 
 /// Confines files by Landlock (landlock(7)): what is not allowed here is refused from now on.
-fn confine_files(readable: &[PathBuf], writable: &Path) -> Result<(), Error> {
+fn confine_files(readable: &[PathBuf], writable: &[PathBuf]) -> Result<(), Error> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))
         // Signals to other programs, from Linux 6.12 on.
@@ -110,7 +119,9 @@ fn confine_files(readable: &[PathBuf], writable: &Path) -> Result<(), Error> {
     for directory in readable {
         ruleset = allow(ruleset, directory, read)?;
     }
-    ruleset = allow(ruleset, writable, AccessFs::from_all(KNOWN) & !NEVER_KEPT)?;
+    for directory in writable {
+        ruleset = allow(ruleset, directory, AccessFs::from_all(KNOWN) & !NEVER_KEPT)?;
+    }
     ruleset = allow(ruleset, Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
     match ruleset.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),

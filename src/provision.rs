@@ -3,6 +3,7 @@
 
 mod comments;
 mod document;
+pub mod edits;
 mod error;
 mod file;
 mod plan;
@@ -13,7 +14,7 @@ mod tests;
 
 pub use document::{Document, NewAccount, NewDevice};
 pub use error::{Error, Kind};
-pub use file::ConfigurationFile;
+pub use file::{ConfigurationFile, why_not_writable};
 pub use plan::{Plan, PlannedDevice, account_name};
 pub use roster::{RosterEntry, RosterError};
 pub use sheet::{Fingerprints, ServerIdentity, Sheet};

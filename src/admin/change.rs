@@ -20,6 +20,7 @@ impl Admin {
             "/try" => self.try_account(received).await,
             "/sign-in" => self.begin_sign_in(received).await,
             "/sign-in/answer" => self.answer_sign_in(received).await,
+            "/edit/add" | "/edit/password" | "/edit/remove" => self.edit(received).await,
             "/sign-in/cancel" => self.cancel_sign_in(received).await,
             _ => Response::text(405, "GET alone is answered here\n"),
         }

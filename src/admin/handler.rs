@@ -63,6 +63,7 @@ impl Admin {
             "/device.js" => Response::of(200, "text/javascript; charset=utf-8", DEVICE),
             "/strangers.js" => Response::of(200, "text/javascript; charset=utf-8", STRANGERS),
             "/actions.js" => Response::of(200, "text/javascript; charset=utf-8", ACTIONS),
+            "/edit.js" => Response::of(200, "text/javascript; charset=utf-8", EDIT),
             "/sign_in.js" => Response::of(200, "text/javascript; charset=utf-8", SIGN_IN),
             "/tree.js" => Response::of(200, "text/javascript; charset=utf-8", TREE),
             // Browsers request it by themselves.
@@ -239,6 +240,7 @@ const DEVICE_PAGE: &str = include_str!("page/device.html");
 const ACTIONS: &str = include_str!("page/actions.js");
 const ACCESS: &str = include_str!("page/access.js");
 const DEVICE: &str = include_str!("page/device.js");
+const EDIT: &str = include_str!("page/edit.js");
 const SIGN_IN: &str = include_str!("page/sign_in.js");
 const STRANGERS: &str = include_str!("page/strangers.js");
 const TREE: &str = include_str!("page/tree.js");

@@ -117,6 +117,7 @@ const OPEN: &[&str] = &[
     "/access.js",
     "/actions.js",
     "/device.js",
+    "/edit.js",
     "/sign_in.js",
     "/devices.js",
     "/strangers.js",

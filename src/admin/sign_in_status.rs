@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn trouble_is_said() {
         let missing = status("d", Some("d"), None);
-        assert_eq!(sign_ins(&[missing.clone()])[0]["state"], "none");
+        assert_eq!(sign_ins(std::slice::from_ref(&missing))[0]["state"], "none");
         let ended = TokenStatus { trouble: Some(Failure::new(Kind::TokenRefused, "it has ended")), ..missing };
         let shown = sign_ins(&[ended]);
         assert_eq!(shown[0]["state"], "trouble");

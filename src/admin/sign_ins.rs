@@ -142,11 +142,9 @@ impl SignIns {
     /// The sign-ins by account, for the page.
     pub(super) fn to_json(&self) -> Value {
         let all = self.0.lock();
-        let shown = all.iter().map(|(account, one)| {
-            let mut shown = one.stage.to_json();
-            shown["user"] = one.user.as_str().into();
-            (account.clone(), shown)
-        });
+        let shown = all
+            .iter()
+            .map(|(account, one)| (account.clone(), json!({ "user": one.user, "progress": one.stage.to_json() })));
         shown.collect::<serde_json::Map<_, _>>().into()
     }
 }

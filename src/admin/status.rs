@@ -75,6 +75,7 @@ impl Admin {
         let serving = self.serving.read().await;
         let names = Descriptions::of(serving.config());
         let tokens = serving.token_statuses();
+        let may_edit = serving.config().admin.edit;
         drop(serving);
         let problem = not_ready.or_else(|| self.unsaved(&tokens));
         let facts = self.facts().await;
@@ -95,6 +96,7 @@ impl Admin {
             "config": { "loaded": loaded, "problem": refused },
             "listeners": listeners,
             "accounts": accounts(&tokens),
+            "edit": { "on": may_edit, "problem": self.access.problem() },
             "sign_ins": sign_in_status::sign_ins(&tokens),
             "identities": identities(&tokens, &expiries),
             "no_token": has_no_token(&tokens),

@@ -10,8 +10,7 @@ use super::error::{CommandError, Exit};
 use super::output::print;
 use super::setup;
 use crate::config::Config;
-use crate::provision::roster::is_address;
-use crate::provision::{Document, Kind, NewAccount, account_name};
+use crate::provision::{Document, NewAccount, edits};
 
 #[derive(Subcommand)]
 pub(super) enum Action {
@@ -44,8 +43,8 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
             let account = NewAccount { name, mailbox, identity, upstream };
             let add = |document: &mut Document, config: &Config| {
                 check_name(&account.name)?;
-                check_address(&account.mailbox)?;
-                if let Some((name, _)) = with_mailbox(config, &account.mailbox) {
+                edits::check_address(&account.mailbox).map_err(failed)?;
+                if let Some((name, _)) = edits::account_with(config, &account.mailbox) {
                     let why = format_args!("the account \"{name}\" is this mailbox's already");
                     return Err(Exit::Usage.because(why));
                 }
@@ -71,23 +70,6 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
     }
 }
 
-/// The name of the account of a mailbox. If there is none, adds one, named like the mailbox.
-pub(super) fn of_mailbox(document: &mut Document, config: &Config, address: &str) -> Result<String, CommandError> {
-    check_address(address)?;
-    if let Some((name, _)) = with_mailbox(config, address) {
-        return Ok(name.clone());
-    }
-    let name = account_name(&document.names(Kind::Account), address);
-    let [identity, upstream] = ["identity", "upstream"].map(|key| document.key_of_first_account(key));
-    let account = NewAccount { name: name.clone(), mailbox: address.to_owned(), identity, upstream };
-    document.add_account(&account).map_err(failed)?;
-    Ok(name)
-}
-
-fn with_mailbox<'a>(config: &'a Config, address: &str) -> Option<(&'a String, &'a crate::config::Account)> {
-    config.accounts.iter().find(|(_, account)| account.mailbox.eq_ignore_ascii_case(address))
-}
-
 /// Names stand in commands that are printed.
 fn check_name(name: &str) -> Result<(), CommandError> {
     let is_plain = |one: char| one.is_ascii_alphanumeric() || matches!(one, '-' | '_');
@@ -95,13 +77,6 @@ fn check_name(name: &str) -> Result<(), CommandError> {
         return Ok(());
     }
     Err(Exit::Usage.because(format_args!("\"{name}\" is no name: use letters, digits, - and _")))
-}
-
-fn check_address(address: &str) -> Result<(), CommandError> {
-    if is_address(address) {
-        return Ok(());
-    }
-    Err(Exit::Usage.because(format_args!("\"{address}\" is no mail address, such as scans@contoso.com")))
 }
 
 fn list(config: &Config) -> String {

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::as_service::{WithoutRights, adopt_port_report};
 use super::error::{CommandError, Exit};
 use super::output::{diagnostics_error, print, print_error};
+use super::run::why_not_editable;
 use super::{online, runtime};
 use crate::admin;
 use crate::config::{CertificateSource, Config, Listener, Logins, Proven};
@@ -82,6 +83,11 @@ fn offline(file: &Path, proven: &Proven, is_online: bool) -> Result<String, Comm
     };
     for remark in proven.problems(&proxy::remarks(config)) {
         print_error(format_args!("warning: {remark}"));
+    }
+    if let Some(why) = why_not_editable(config, file).filter(|_| config.admin.edit) {
+        print_error(format_args!(
+            "warning: admin.edit = true cannot work: {why}; docs/operations.md says how, or set admin.edit = false"
+        ));
     }
     let mut text = format!("{}: no mistakes found\n", file.display());
     for service in &prepared.services {

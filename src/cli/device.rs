@@ -7,15 +7,13 @@ use clap::{Subcommand, ValueEnum};
 use zeroize::Zeroizing;
 
 use super::ConfigFile;
-use super::account;
 use super::edit::{edit, failed};
 use super::error::{CommandError, Exit};
 use super::output::print;
 use super::password::Secret;
 use crate::config::{CertificateSource, Config, Device};
 use crate::protocol::Protocol;
-use crate::provision::roster;
-use crate::provision::{Document, Fingerprints, NewDevice, ServerIdentity, Sheet};
+use crate::provision::{Document, Fingerprints, NewDevice, ServerIdentity, Sheet, edits};
 use crate::state::{self, Access};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
@@ -109,7 +107,11 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
             let password = secret.password()?;
             let new = |account| -> Result<NewDevice, CommandError> {
                 let hash = secret.hash(&password)?;
-                let (login, aliases, networks) = (login.clone(), alias.clone(), networks(&network)?);
+                let (login, aliases, networks) = (
+                    login.clone(),
+                    alias.clone(),
+                    edits::networks(network.iter().map(String::as_str)).map_err(failed)?,
+                );
                 Ok(NewDevice { login, aliases, password: hash, account, networks, description: description.clone() })
             };
             let change = |document: &mut Document, config: &Config| {
@@ -125,14 +127,7 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
         }
         Action::Remove { login } => {
             let remove = |document: &mut Document, config: &Config| {
-                document.remove_device(&login).map_err(failed)?;
-                if config.devices.len() > 1 {
-                    return Ok(());
-                }
-                Err(Exit::Usage.because(format_args!(
-                    "it is the only device, and listeners need one. To keep it out at once, give it a password that \
-                     nobody types into it: packetboat device password {login}. To replace it, add the new device first"
-                )))
+                edits::remove_device(document, config, &login).map_err(failed)
             };
             edit(file, remove, |_| Ok(()))?.then(|config| print(unused_accounts(config)))
         }
@@ -171,16 +166,14 @@ impl MailboxArguments {
             };
         }
         let address = self.mailbox.as_deref().unwrap_or_default();
-        account::of_mailbox(document, config, address)
+        edits::account_of_mailbox(document, config, address).map_err(failed)
     }
 
     /// The mailbox's address as an alias, unless a device has it as a user name already.
     fn alias(&self, config: &Config, login: &str) -> Option<String> {
         let of_account = |name: &String| config.accounts.get(name).map(|account| account.mailbox.clone());
         let address = self.mailbox.clone().or_else(|| self.account.as_ref().and_then(of_account))?;
-        let is_taken = |name: &String| name.eq_ignore_ascii_case(&address);
-        let is_known = config.devices.iter().any(|device| device.logins.iter().any(is_taken));
-        (!is_known && !address.eq_ignore_ascii_case(login)).then_some(address)
+        edits::alias(config, login, &address)
     }
 }
 
@@ -277,19 +270,6 @@ fn unused_accounts(config: &Config) -> String {
         }
     }
     text
-}
-
-/// Networks as the configuration wants them: an address alone is a network of its own.
-fn networks(given: &[String]) -> Result<Vec<String>, CommandError> {
-    given.iter().map(|text| one_network(text)).collect()
-}
-
-fn one_network(text: &str) -> Result<String, CommandError> {
-    roster::network(text).map(|network| network.to_string()).ok_or_else(|| {
-        Exit::Usage.because(format_args!(
-            "\"{text}\" is neither an address, such as 192.168.1.20, nor a network, such as 192.168.1.0/24"
-        ))
-    })
 }
 
 impl ProtocolName {

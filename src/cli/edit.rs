@@ -62,7 +62,12 @@ pub(super) fn failed(error: Error) -> CommandError {
     let exit = match &error {
         Error::Read { .. } => Exit::NoInput,
         Error::Text { .. } | Error::Syntax(_) | Error::Form { .. } | Error::Inline { .. } => Exit::Config,
-        Error::Exists { .. } | Error::Missing { .. } | Error::InUse { .. } => Exit::Usage,
+        Error::Exists { .. }
+        | Error::Missing { .. }
+        | Error::NoAddress { .. }
+        | Error::NoNetwork { .. }
+        | Error::OnlyDevice { .. }
+        | Error::InUse { .. } => Exit::Usage,
         Error::Busy { .. } | Error::Changed { .. } | Error::ReadOnly { .. } => Exit::Unavailable,
         Error::Write(_) => Exit::IoError,
     };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
@@ -21,7 +21,7 @@ use super::error::{CommandError, Exit};
 use super::output::exit_of;
 use super::run_files::RunningProcess;
 use super::{ConfigFile, runtime};
-use crate::admin::{self, Admin, EventLoops};
+use crate::admin::{self, Admin, ConfigurationAccess, EventLoops, ReloadRequest};
 use crate::config::{Environment, Proven};
 use crate::confinement;
 use crate::diagnostic::Diagnostic;
@@ -34,6 +34,7 @@ use crate::transport::upstream::unresolved_localhost;
 use known_sources::KnownSourcesFile;
 use log::Output;
 use reload::FileStamps;
+pub(super) use startup_log::why_not_editable;
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(file: &ConfigFile) -> Result<(), CommandError> {
@@ -113,6 +114,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     startup_log::log_services(&proven, &prepared.services);
     startup_log::log_admin(&admin_listeners);
     startup_log::log_unclaimed_sockets(&common, config);
+    let writable = startup_log::log_edit(config, &file.config);
     let confined = confine(file, &proven);
     // Threads that were there before would not be confined.
     output.start_thread().and_then(|()| pool::start()).map_err(not_started)?;
@@ -121,7 +123,8 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     let serving = Arc::new(RwLock::new(serving));
     let loops = EventLoops::start().map_err(not_started)?;
     loops.health.spawn(systemd::ping_watchdog(Arc::clone(&serving), loops.control.clone()));
-    let admin = Admin::new(&common, &serving, loops);
+    let (access, page_reloads) = ConfigurationAccess::of(&file.config, writable);
+    let admin = Admin::new(&common, &serving, loops, access);
     admin.serve(admin_listeners);
     let (beside, beside_lifecycle) = lifecycle::begin();
     tokio::spawn(Arc::clone(&known_sources).run(beside_lifecycle.clone()));
@@ -139,6 +142,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
         proven,
         confined,
         stamps,
+        page_reloads,
         certificate_gate,
         change_gate,
         is_reload_wanted: false,
@@ -241,6 +245,8 @@ struct Process<'a> {
     /// The directories that may be read, if that is limited.
     confined: Option<Vec<PathBuf>>,
     stamps: FileStamps,
+    /// Reloads that the page asks for, after it has changed the file.
+    page_reloads: mpsc::Receiver<ReloadRequest>,
     /// Lets one look at the certificates' files run at a time.
     certificate_gate: Gate,
     /// Lets one preparation of a reload run at a time.
@@ -293,6 +299,12 @@ impl Process<'_> {
                     Request::End(signal) => return signal,
                     Request::Reload => self.is_reload_wanted = true,
                 },
+                Some(request) = self.page_reloads.recv() => {
+                    if let Err(signal) = self.reload("the page has changed the configuration").await {
+                        return signal;
+                    }
+                    request.answer(self.admin.reload_problem());
+                },
                 _ = look.tick() => {
                     self.common.report_suppressed_lines();
                     self.common.metrics.log_lines_lost(self.output.dropped());
@@ -302,7 +314,7 @@ impl Process<'_> {
                 },
             }
             while std::mem::take(&mut self.is_reload_wanted) {
-                if let Err(signal) = self.reload().await {
+                if let Err(signal) = self.reload("SIGHUP").await {
                     return signal;
                 }
             }

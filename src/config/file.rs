@@ -71,6 +71,7 @@ struct AdminSection {
     listen: Written<Vec<Spanned<String>>>,
     token_file: Written<PathBuf>,
     technician_token_file: Written<PathBuf>,
+    edit: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]

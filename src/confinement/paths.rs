@@ -101,7 +101,7 @@ fn existing_ancestor(directory: &Path) -> Option<PathBuf> {
 }
 
 /// Returns whether a directory is `/` or lies directly in it, by whatever link: other programs keep files below.
-fn is_wide(directory: &Path) -> bool {
+pub(super) fn is_wide(directory: &Path) -> bool {
     let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
     real.is_dir() && real.components().count() <= 2
 }

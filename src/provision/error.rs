@@ -56,6 +56,21 @@ pub enum Error {
         /// The names that there are.
         known: Vec<String>,
     },
+    /// A text is no mail address.
+    NoAddress {
+        /// The text.
+        text: String,
+    },
+    /// A text is no network.
+    NoNetwork {
+        /// The text.
+        text: String,
+    },
+    /// Listeners need a device, and there is no other.
+    OnlyDevice {
+        /// The device's user name.
+        login: String,
+    },
     /// Devices still open the account's mailbox.
     InUse {
         /// The account.
@@ -135,6 +150,16 @@ impl fmt::Display for Error {
             Self::Missing { kind, name, known } => {
                 write!(f, "there is no {kind} \"{name}\"; the configuration has {}", known.join(", "))
             }
+            Self::NoAddress { text } => write!(f, "\"{text}\" is no mail address, such as scans@contoso.com"),
+            Self::NoNetwork { text } => write!(
+                f,
+                "\"{text}\" is neither an address, such as 192.168.1.20, nor a network, such as 192.168.1.0/24"
+            ),
+            Self::OnlyDevice { login } => write!(
+                f,
+                "it is the only device, and listeners need one. To keep it out at once, give it a password that nobody \
+                 types into it: packetboat device password {login}. To replace it, add the new device first"
+            ),
             Self::InUse { account, devices } => write!(
                 f,
                 "the account \"{account}\" is still used by {}: remove them first, with packetboat device remove",
@@ -174,6 +199,9 @@ impl StdError for Error {
             | Self::Inline { .. }
             | Self::Exists { .. }
             | Self::Missing { .. }
+            | Self::NoAddress { .. }
+            | Self::NoNetwork { .. }
+            | Self::OnlyDevice { .. }
             | Self::InUse { .. }
             | Self::Busy { .. }
             | Self::Changed { .. }

@@ -1,9 +1,14 @@
 //! The configuration file while it is changed: locked against other commands, and replaced whole.
 
 use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 
 use super::Error;
 use super::error::PATIENCE;
@@ -98,6 +103,22 @@ impl ConfigurationFile {
         state::write_like(&path, self.text.as_bytes(), &self.path)?;
         Ok(path)
     }
+}
+
+/// The reason why this user cannot change a file, if so: a change makes a new file beside it, and renames that.
+pub fn why_not_writable(path: &Path) -> Option<String> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(metadata) = fs::metadata(&path)
+        && !geteuid().is_root()
+        && metadata.uid() != geteuid().as_raw()
+    {
+        // A change keeps the owner, which only root can give to a file.
+        return Some(format!("{} belongs to another user than this process's", path.display()));
+    }
+    let error = access(directory, Access::WRITE_OK | Access::EXEC_OK).err()?;
+    let why = io::Error::from(error);
+    Some(format!("{} cannot be written by this process ({why}), and a change replaces the file", directory.display()))
 }
 
 fn read(path: &Path) -> Result<String, Error> {

@@ -31,6 +31,7 @@ mod oauth;
 mod odd;
 mod page;
 mod page_actions;
+mod page_edit;
 mod page_sign_in;
 mod planted;
 mod premises;

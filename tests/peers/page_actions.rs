@@ -168,7 +168,8 @@ fn no_other_site_starts_an_attempt() {
          .then(() => 'sent', () => 'not sent')"
     );
     browser.evaluate(&send);
-    assert_eq!(proxy.get("/actions.json"), "{\"attempts\":{}}");
+    let actions: Value = serde_json::from_str(&proxy.get("/actions.json")).unwrap();
+    assert_eq!(actions, serde_json::json!({ "attempts": {}, "sign_ins": {} }));
     // The proxy itself has connected, to see whether the mail server is there.
     let counts = exchange.simulator.counts();
     assert_eq!((counts.imap().accepted, counts.pop3().accepted), (0, 0));

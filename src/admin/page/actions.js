@@ -42,12 +42,12 @@ async function follow() {
   }
   redraw();
   const waits = Object.values(actions.attempts).some(({ ready }) => ready === null)
-    || Object.values(actions.sign_ins).some(({ stage }) => !ENDED.includes(stage));
+    || Object.values(actions.sign_ins).some(({ progress }) => !ENDED.includes(progress.stage));
   if (waits) timer = setTimeout(follow, EVERY);
 }
 
 const running = (account) => actions.attempts[account]?.ready === null;
-export const signIn = (account) => actions.sign_ins[account];
+export const signIn = (account) => actions.sign_ins[account]?.progress;
 export const isUnderWay = (account) => signIn(account) && !ENDED.includes(signIn(account).stage);
 
 export const problem = (path, account) => problems[`${path} ${account}`]

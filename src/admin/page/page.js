@@ -3,6 +3,7 @@
 import { ask, change, guard, isLocked } from "./access.js";
 import { answer, grouped, part, showConfigured, showDevices, summary } from "./devices.js";
 import { attempt, begin, tryButton } from "./actions.js";
+import { beginEdit, showEdit } from "./edit.js";
 import { isDue, showSignIns } from "./sign_in.js";
 import {
   DAY, h, patch, write, at, within, number, count, sum, clock, exact, span, relative, when, none, advice, cell, row, first,
@@ -287,7 +288,7 @@ async function poll() {
 }
 
 const FOR_ALL = [showHead, showConfigured, showDevices, showAuthority];
-const FOR_ADMINISTRATORS = [showCharts, showIdentities, showSignIns, showAccounts, showExpiries, showListeners];
+const FOR_ADMINISTRATORS = [showEdit, showCharts, showIdentities, showSignIns, showAccounts, showExpiries, showListeners];
 
 function show(next) {
   const isFirst = !status;
@@ -304,6 +305,7 @@ function show(next) {
 // Lets an administrator start things here.
 function beginActions() {
   const post = (path, fields) => change(path, fields, status.form_token);
+  beginEdit({ post });
   begin({ get: ask, post, redraw: () => [showAccounts, showSignIns].forEach((draw) => draw(status)) });
 }
 

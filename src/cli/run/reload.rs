@@ -52,9 +52,9 @@ struct Rejected {
 }
 
 impl Process<'_> {
-    /// Reloads the configuration from its file. Returns the name of a signal that ended the process meanwhile.
-    pub(super) async fn reload(&mut self) -> Result<(), &'static str> {
-        info!("SIGHUP: reading {}", self.file.config.display());
+    /// Reloads the configuration from its file, for this reason. Returns the name of a signal that ended the process meanwhile.
+    pub(super) async fn reload(&mut self, reason: &str) -> Result<(), &'static str> {
+        info!("{reason}: reading {}", self.file.config.display());
         // The reload begins before it reads a file, because packetboat reload waits for a reload that begins after its
         // signal.
         let directory = self.proven.config.state_directory.clone();
@@ -206,6 +206,7 @@ impl ReloadContext {
             ("state_directory", old.state_directory == new.state_directory),
             ("store_key", old.store_key == new.store_key),
             ("confine", old.confine == new.confine),
+            ("admin.edit", old.admin.edit == new.admin.edit),
         ] {
             if !is_same {
                 let message = "cannot change while packetboat runs: restart it".to_owned();

@@ -9,6 +9,7 @@ use crate::admin;
 use crate::config::{CertificateSource, Config, Entry, Listener, Logins, Proven};
 use crate::confinement::{self, Confinement};
 use crate::protocol::Protocol;
+use crate::provision;
 use crate::proxy::{self, PreparedService, ProcessState};
 use crate::transport::downstream::certificate;
 use crate::transport::host;
@@ -17,9 +18,10 @@ use crate::transport::host;
 pub(super) fn log_confinement(confined: &Confinement, config: &Config) {
     match &confined.files {
         Ok(_) => info!(
-            "confined by Landlock: files are written in {} alone, and read there, beside the configuration and files that it \
+            "confined by Landlock: files are written in {}{} alone, and read there, beside the configuration and files that it \
              names, and where the system keeps its own",
-            config.state_directory.display()
+            config.state_directory.display(),
+            if config.admin.edit { ", and in the configuration's directory (admin.edit = true)," } else { "" }
         ),
         Err(why) => warn!("not confined by Landlock; this process can open every file of its user: {why}"),
     }
@@ -33,6 +35,29 @@ pub(super) fn log_confinement(confined: &Confinement, config: &Config) {
         Ok(()) => info!("confined by seccomp: this process cannot start programs"),
         Err(why) => warn!("not confined by seccomp; this process can start programs: {why}"),
     }
+}
+
+/// The reason why the page could not change the configuration, if so.
+pub(in crate::cli) fn why_not_editable(config: &Config, file: &Path) -> Option<String> {
+    if config.confine && confinement::editable_directory(file).is_none() {
+        let why = "lies in a directory that other programs use as well: give it a directory of its own";
+        return Some(format!("{} {why}", file.display()));
+    }
+    provision::why_not_writable(file)
+}
+
+/// Logs whether the page can change the configuration, where it may. Returns the reason why it cannot, if so. Call it
+/// before the confinement, which hides that reason.
+pub(super) fn log_edit(config: &Config, file: &Path) -> Option<String> {
+    if !config.admin.edit {
+        return None;
+    }
+    let why = why_not_editable(config, file);
+    match &why {
+        None => info!("admin.edit = true: who has the admin token can change devices in {}", file.display()),
+        Some(why) => warn!("admin.edit = true cannot work: {why}"),
+    }
+    why
 }
 
 /// Logs the listeners, the certificates that they show, and what to type into a device.

@@ -48,7 +48,7 @@ impl Proof<'_> {
         }
         let [token_file, technician_token_file] =
             [raw.token_file, raw.technician_token_file].map(|written| written.map(Spanned::into_inner));
-        Admin { listen, token_file, technician_token_file }
+        Admin { listen, token_file, technician_token_file, edit: raw.edit.unwrap_or_default() }
     }
 
     pub(super) fn inventory(&mut self, raw: InventorySection) -> InventoryLimits {

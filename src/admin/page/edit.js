@@ -1,0 +1,72 @@
+// Changes of devices in the configuration, where admin.edit = true: add one, give it a new password, remove it.
+
+import { h, patch, write, at } from "./tree.js";
+
+const CONFIRM = 6000; // milliseconds in which a second press removes a device
+let post = null;
+let asked = "";
+
+export const beginEdit = (page) => { post = page.post; };
+
+export function showEdit({ edit, configured }) {
+  at("edit").hidden = !edit.on;
+  write(at("edit-problem"), edit.problem ? `${edit.problem}. Each button shows the command to run instead.` : "");
+  at("edit-problem").hidden = !edit.problem;
+  const names = configured.map(({ device }) => device).sort();
+  patch(at("edit-login"), names.map((name) => h("option", "", name, { key: name })));
+}
+
+// The password stands here until somebody hides it; packetboat does not keep it.
+function result(parts) {
+  patch(at("edit-result"), parts);
+}
+
+async function change(path, fields) {
+  result([h("p", "", "Changing…")]);
+  try {
+    const { login, done, password, sheet } = await (await post(path, fields)).json();
+    result([
+      h("p", "outcome good", `${login}: ${done}.`),
+      password && h("p", "", [h("span", "", "Type this password into the device, it is shown once: "), h("code", "code", password)],
+        { key: "password" }),
+      password && h("p", "", [h("span", "", "Everything else to type: "), h("code", "", sheet)],
+        { key: "sheet" }),
+      password && h("button", "action", "Hide the password", { key: "hide", fixed: { type: "button", id: "edit-hide" } }),
+    ]);
+    return true;
+  } catch (error) {
+    result([h("p", "problem", error.message)]);
+    return false;
+  }
+}
+
+at("edit-add").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  if (await change("edit/add", Object.fromEntries(new FormData(form)))) form.reset();
+});
+
+at("edit-device").addEventListener("submit", (event) => {
+  event.preventDefault();
+  change("edit/password", { login: at("edit-login").value });
+});
+
+const REMOVE = "Remove the device";
+function settle() {
+  asked = "";
+  write(at("edit-remove"), REMOVE);
+}
+
+at("edit-remove").addEventListener("click", () => {
+  const login = at("edit-login").value;
+  if (asked === login) {
+    settle();
+    change("edit/remove", { login });
+    return;
+  }
+  asked = login;
+  write(at("edit-remove"), `Press again to remove ${login}`);
+  setTimeout(settle, CONFIRM);
+});
+
+at("edit-result").addEventListener("click", ({ target }) => target.id === "edit-hide" && result([]));

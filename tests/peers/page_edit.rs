@@ -1,0 +1,220 @@
+//! These tests prove that the page changes devices in the configuration, only where it may, and whole or not at all.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::page::{DRAWN, pictures};
+use super::page_actions::{form_token, open, post, text};
+use support::browser::Browser;
+use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
+use support::imap::status;
+use support::process::program;
+use support::proxy::Proxy;
+
+const EDIT: &str = "[admin]\nlisten = [\"127.0.0.1:0\"]\nedit = true\n# Kept where it is.\n";
+
+fn login(proxy: &Proxy, login: &str, password: &str) -> String {
+    status(&exchange::imap(proxy).command(&format!("LOGIN {login} {password}")))
+}
+
+fn done(browser: &Browser, words: &str) -> String {
+    let expected = serde_json::Value::from(words);
+    browser.wait_for("result", &format!("document.querySelector('#edit-result .outcome')?.textContent === {expected}"));
+    let password = browser.evaluate("document.querySelector('#edit-result .code')?.textContent ?? ''");
+    password.as_str().unwrap().to_owned()
+}
+
+fn choose(browser: &Browser, device: &str) {
+    browser.wait_for(
+        "option",
+        &format!("[...document.querySelector('#edit-login').options].some(one => one.value === '{device}')"),
+    );
+    browser.evaluate(&format!("document.querySelector('#edit-login').value = '{device}'"));
+}
+
+/// A device is added, gets a new password and is removed, with the proxy running; its password is shown once.
+#[test]
+fn devices_are_changed_on_the_page() {
+    let exchange = Exchange::new();
+    let configuration = format!("{EDIT}{}", exchange.configuration(BY_SECRET));
+    let proxy = exchange.proxy(&configuration);
+    proxy.log.wait_for("edit", |line| line.contains("who has the admin token can change devices in "));
+    let browser = Browser::start();
+    open(&browser, &proxy);
+    browser.type_into("#edit-add [name=login]", "fax2");
+    browser.type_into("#edit-add [name=mailbox]", SCAN);
+    browser.type_into("#edit-add [name=networks]", "127.0.0.1");
+    browser.type_into("#edit-add [name=description]", "Fax, \"second\" floor\u{e007}");
+    let first = done(&browser, "fax2: device added.");
+    assert_eq!(first.len(), 12, "{first}");
+    assert!(login(&proxy, "fax2", &first).starts_with("OK "));
+    let file = fs::read_to_string(proxy.configuration()).unwrap();
+    assert!(file.contains("# Kept where it is.\n") && file.contains("networks = [\"127.0.0.1/32\"]"), "{file}");
+    for (name, width, dark) in [("edit-light", 1280, false), ("edit-dark", 1280, true), ("edit-phone", 390, false)] {
+        browser.resize(width, 844);
+        browser.dark(dark);
+        browser
+            .wait_for("width", &format!("innerWidth <= {width} && document.documentElement.scrollWidth <= innerWidth"));
+        browser.evaluate("document.querySelector('#edit').scrollIntoView()");
+        browser.evaluate(DRAWN);
+        browser.screenshot(pictures().join(format!("{name}.png")));
+    }
+    browser.resize(1280, 900);
+
+    choose(&browser, "fax2");
+    browser.click("#edit-device button[type=submit]");
+    let second = done(&browser, "fax2: device has a new password.");
+    assert!(second != first && login(&proxy, "fax2", &second).starts_with("OK "));
+    assert!(login(&proxy, "fax2", &first).starts_with("NO "));
+    let shown = [proxy.status().to_string(), proxy.log.all(), fs::read_to_string(proxy.configuration()).unwrap()];
+    assert!(shown.iter().all(|text| !text.contains(&first) && !text.contains(&second)));
+    browser.click("#edit-hide");
+    browser.wait_for("no password", "document.querySelector('#edit-result').textContent === ''");
+
+    // One press removes nothing.
+    choose(&browser, "fax2");
+    browser.click("#edit-remove");
+    assert_eq!(text(&browser, "#edit-remove"), "Press again to remove fax2");
+    assert!(login(&proxy, "fax2", &second).starts_with("OK "));
+    browser.wait_for(
+        "the first question's end",
+        "document.querySelector('#edit-remove').textContent === 'Remove the device'",
+    );
+    browser.click("#edit-remove");
+    browser.click("#edit-remove");
+    done(&browser, "fax2: device removed.");
+    assert!(login(&proxy, "fax2", &second).starts_with("NO "));
+    assert_eq!(fs::read_to_string(proxy.configuration()).unwrap(), proxy_text(&proxy, &configuration));
+    exchange::fetch_both(&exchange, &proxy, SCAN, LOGIN);
+    let console = browser.console();
+    assert!(console.is_empty(), "{console:?}");
+}
+
+/// The file as it was at the start.
+fn proxy_text(proxy: &Proxy, configuration: &str) -> String {
+    let now = fs::read_to_string(proxy.configuration()).unwrap();
+    let head = now.find("[admin]").map_or("", |at| &now[..at]);
+    format!("{head}{configuration}")
+}
+
+/// What makes no sense is refused with the reason, and nothing changes.
+#[test]
+fn mistakes_change_nothing() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&format!("{EDIT}{}", exchange.configuration(BY_SECRET)));
+    let (host, token) = (format!("Host: {}", proxy.admin()), form_token(&proxy));
+    let before = fs::read_to_string(proxy.configuration()).unwrap();
+    for (path, form, why) in [
+        ("/edit/add", "login=fax2&mailbox=nobody", "\"nobody\" is no mail address"),
+        ("/edit/add", "login=fax2&mailbox=a%40b.example&networks=here", "\"here\" is neither an address"),
+        ("/edit/add", "login=scanner3&mailbox=scan%40contoso.example", "there is a device \"scanner3\" already"),
+        ("/edit/password", "login=fax2", "there is no device \"fax2\"; the configuration has scanner3"),
+        ("/edit/remove", "login=scanner3", "it is the only device"),
+        ("/edit/remove", "login=", "login is missing"),
+    ] {
+        let (code, answer) = post(&proxy, path, &[&host, &token], form);
+        assert!((code == 409 || code == 400) && answer.contains(why), "{form}: {answer}");
+        assert_eq!(fs::read_to_string(proxy.configuration()).unwrap(), before, "{form}");
+    }
+    // A change that the running proxy rejects leaves the file as it was.
+    let edited = format!("confine = false\n{before}");
+    fs::write(proxy.configuration(), &edited).unwrap();
+    let (code, answer) = post(&proxy, "/edit/password", &[&host, &token], "login=scanner3");
+    assert!(code == 409 && answer.contains("rejects the new configuration, and the old one is back"), "{answer}");
+    assert!(answer.contains("confine: cannot change while packetboat runs"), "{answer}");
+    assert_eq!(fs::read_to_string(proxy.configuration()).unwrap(), edited);
+    exchange::fetch_both(&exchange, &proxy, SCAN, LOGIN);
+}
+
+/// Without `admin.edit`, without the page's form token, or from another site nothing changes.
+#[test]
+fn only_the_page_changes_anything_and_only_where_it_may() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let browser = Browser::start();
+    open(&browser, &proxy);
+    assert_eq!(browser.evaluate("document.querySelector('#edit').hidden"), true, "off by default");
+    let (host, token) = (format!("Host: {}", proxy.admin()), form_token(&proxy));
+    let (code, answer) = post(&proxy, "/edit/password", &[&host, &token], "login=scanner3");
+    assert!(code == 403 && answer.contains("set admin.edit = true, and restart"), "{answer}");
+    // A reload does not switch it on: the process is confined without it.
+    proxy.configure(&format!("{EDIT}{}", exchange.configuration(BY_SECRET)));
+    let (code, said) = proxy.reload();
+    assert!(code != 0 && said.contains("admin.edit: cannot change while packetboat runs: restart it"), "{said}");
+    drop(proxy);
+
+    let proxy = exchange.proxy(&format!("{EDIT}{}", exchange.configuration(BY_SECRET)));
+    let before = fs::read_to_string(proxy.configuration()).unwrap();
+    let (host, own, token) =
+        (format!("Host: {}", proxy.admin()), format!("Origin: http://{}", proxy.admin()), form_token(&proxy));
+    for path in ["/edit/add", "/edit/password", "/edit/remove"] {
+        for headers in [
+            [host.as_str(), &own, "X-Form-Token: wrong"],
+            [&host, "Origin: http://evil.example", &token],
+            [&host, "Sec-Fetch-Site: cross-site", &token],
+            ["Host: evil.example", "Origin: http://evil.example", &token],
+        ] {
+            let form = "login=scanner3&mailbox=scan%40contoso.example";
+            let (code, answer) = post(&proxy, path, &headers, form);
+            assert_eq!(code, 403, "{path} {headers:?}: {answer}");
+        }
+    }
+    assert_eq!(fs::read_to_string(proxy.configuration()).unwrap(), before);
+}
+
+/// The arrangement of docs/operations.md: a directory that the service may write in one that it may not, and a link to the
+/// file there.
+#[test]
+fn a_directory_of_its_own_is_enough() {
+    let exchange = Exchange::new();
+    let configuration = format!("{EDIT}{}", exchange.configuration(BY_SECRET));
+    let mut command = Command::new("unshare");
+    let script = "d=$(dirname \"$3\"); mkdir \"$d/page\" && mv \"$3\" \"$d/page/\" && \
+                  ln -s page/packetboat.toml \"$3\" && mount --bind \"$d\" \"$d\" && cd \"$d\" && \
+                  mount --bind page page && mount -o remount,bind,ro \"$d\" && exec \"$0\" \"$@\"";
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(program());
+    let proxy = Proxy::start_by(command, Some(&exchange.state()), "debug", &configuration, None);
+    let (host, token) = (format!("Host: {}", proxy.admin()), form_token(&proxy));
+    let form = "login=fax2&mailbox=scan%40contoso.example";
+    let (code, answer) = post(&proxy, "/edit/add", &[&host, &token], form);
+    assert_eq!(code, 200, "{answer}");
+    let answer: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert!(login(&proxy, "fax2", answer["password"].as_str().unwrap()).starts_with("OK "));
+    assert!(fs::symlink_metadata(proxy.configuration()).unwrap().is_symlink(), "the link stays");
+}
+
+/// Where the service cannot write the file, the page says so and has the command, which works; `check` warns.
+#[test]
+fn a_file_that_cannot_be_written_is_told_with_the_command() {
+    let exchange = Exchange::new();
+    let configuration = format!("{EDIT}{}", exchange.configuration(BY_SECRET));
+    let mut command = Command::new("unshare");
+    let script =
+        "d=$(dirname \"$3\"); mount --bind \"$d\" \"$d\" && mount -o remount,bind,ro \"$d\" && exec \"$0\" \"$@\"";
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(program());
+    let proxy = Proxy::start_by(command, Some(&exchange.state()), "debug", &configuration, None);
+    proxy.log.wait_for("warning", |line| line.contains("admin.edit = true cannot work: "));
+    let browser = Browser::start();
+    open(&browser, &proxy);
+    browser.wait_for("notice", "document.querySelector('#edit-problem').textContent.includes('cannot be written')");
+    browser.type_into("#edit-add [name=login]", "fax2");
+    browser.type_into("#edit-add [name=mailbox]", &format!("{SCAN}\u{e007}"));
+    let problem = "document.querySelector('#edit-result .problem')?.textContent";
+    let said = browser.wait_for("command", problem);
+    let (_, command) = said.as_str().unwrap().split_once("as root: ").unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(command, format!("packetboat device add fax2 --mailbox {SCAN}"));
+    let (host, token) = (format!("Host: {}", proxy.admin()), form_token(&proxy));
+    let (code, _) = post(&proxy, "/edit/remove", &[&host, &token], "login=scanner3");
+    assert_eq!(code, 409);
+    // Outside of the service's own view of the file system the command works.
+    let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+    let ran = Command::new(program()).args(arguments).arg("--config").arg(proxy.configuration()).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let password = said.split_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("password")).nth(1);
+    let password = password.unwrap_or_else(|| panic!("{said}"));
+    assert!(login(&proxy, "fax2", password).starts_with("OK "), "{said}");
+    assert_eq!(proxy.status()["edit"]["on"], json!(true));
+}
