@@ -111,7 +111,7 @@ fn sheets_of_devices_that_are_gone_are_named_and_stay() {
     let json = office.init(&["--replace", "--json"]);
     let value: Value = serde_json::from_str(&json.output).unwrap();
     assert_eq!(value["old_sheets"].as_array().unwrap().len(), 4, "{value}");
-    assert_eq!(office.path("out").read_dir().unwrap().count(), 2 * DEVICES + 2, "sheets, script and notes");
+    assert_eq!(office.path("out").read_dir().unwrap().count(), 2 * DEVICES + 3, "sheets, script, CA and notes");
 }
 
 #[test]

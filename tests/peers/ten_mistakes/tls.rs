@@ -86,21 +86,28 @@ fn tls_switched_off() {
         let told = Told::after(&proxy, &format!("\"reason\":\"{reason}\""));
         told.log_says(words);
         let advice = if reason == "handshake" {
-            "switch TLS on in the device, or set entry = \"auto\" on this listener"
+            "the device speaks without TLS: switch SSL/TLS on in the device"
         } else {
             "switch the device to SSL/TLS or STARTTLS"
         };
         told.log_page_and_devices_say(advice);
         told.rest_is_well();
-        // A device that has no TLS at all: the two keys of the line let it in.
+        // A device that has no TLS at all: a listener with the keys of the line lets it in, and the others stay.
         if reason == "login_in_clear" {
-            told.log_says("or set allow_plaintext and allowed_networks on this listener");
+            told.log_says(
+                "a [[listener]] of its own, on another port, with entry = \"plaintext\", allow_plaintext = true",
+            );
+            told.log_says("and its address alone in allowed_networks");
             let text = std::fs::read_to_string(proxy.configuration()).unwrap();
-            let keys = "name = \"clear\"\nallow_plaintext = true\nallowed_networks = [\"127.0.0.1/32\"]";
-            std::fs::write(proxy.configuration(), text.replace("name = \"clear\"", keys)).unwrap();
+            let keys = "allow_plaintext = true\nallowed_networks = [\"127.0.0.1/32\"]";
+            let [port] = support::free_ports();
+            let own = translating_listener("own", "imap", "plaintext", keys)
+                .replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+            std::fs::write(proxy.configuration(), format!("{text}{own}")).unwrap();
             let (code, said) = proxy.reload();
             assert_eq!(code, 0, "{said}");
-            Imap::greeted(Device::plain(proxy.address("clear"))).login(LOGIN, PASSWORD);
+            Imap::greeted(Device::plain(([127, 0, 0, 1], port).into())).login(LOGIN, PASSWORD);
+            works(&proxy);
         }
     }
     technician_is_told("connection closed", &["TLS is off", "switch SSL/TLS on"]);
