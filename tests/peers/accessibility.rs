@@ -48,12 +48,6 @@ fn every_state_is_accessible() {
     open(&browser, &proxy, "device?name=nobody", "!document.querySelector('#lost').hidden");
     assert_accessible(&browser, "an unknown device");
 
-    exchange.simulator.deliver(exchange::SCAN, b"Subject: x\r\n\r\nx\r\n".to_vec());
-    let mut device = exchange::imap(&proxy);
-    device.login(LOGIN, exchange::PASSWORD);
-    device.ok("SELECT INBOX");
-    device.fetch(1);
-    device.ok("LOGOUT");
     exchange::imap(&proxy).command("LOGIN stranger guess");
     openssl(proxy.address("pop3"), Start::Implicit, |context| old(context, Version::Tls1_0, "RC4-SHA")).unwrap_err();
     let context = support::stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
@@ -62,6 +56,12 @@ fn every_state_is_accessible() {
     let mut wrong = support::imap::Imap::greeted(support::device::Device::over(stream));
     wrong.command("LOGIN fax guess");
     drop(wrong);
+    exchange.simulator.deliver(exchange::SCAN, b"Subject: x\r\n\r\nx\r\n".to_vec());
+    let mut device = exchange::imap(&proxy);
+    device.login(LOGIN, exchange::PASSWORD);
+    device.ok("SELECT INBOX");
+    device.fetch(1);
+    device.ok("LOGOUT");
 
     open(&browser, &proxy, "", "document.querySelectorAll('#devices tbody tr').length >= 2");
     assert_accessible(&browser, "a page with devices");
