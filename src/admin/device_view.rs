@@ -9,7 +9,7 @@ use super::handler::JSON;
 use super::listener_status::described;
 use super::role::Role;
 use super::technician::{without_addresses, words};
-use crate::config::{Config, Device};
+use crate::config::{CertificateSource, Config, Device};
 use crate::failure::Kind;
 use crate::inventory::{Connection, Report, State};
 use crate::lifecycle::unix_time;
@@ -135,7 +135,9 @@ fn server_identity(config: &Config, facts: &Facts) -> ServerIdentity {
     let listener = config.listeners.iter().find(|listener| !listener.observes());
     let certificate = listener.and_then(|listener| facts.certificates.get(&listener.certificate));
     let names = certificate.map(|one| one.names.clone()).unwrap_or_default();
-    let authority =
-        facts.authority.as_ref().map(|one| Fingerprints { sha256: one.sha256.clone(), sha1: one.sha1.clone() });
+    let source = listener.and_then(|listener| config.certificates.get(&listener.certificate)).map(|one| &one.source);
+    let is_made = matches!(source, Some(CertificateSource::Made { .. }));
+    let authority = facts.authority.as_ref().filter(|_| is_made);
+    let authority = authority.map(|one| Fingerprints { sha256: one.sha256.clone(), sha1: one.sha1.clone() });
     ServerIdentity { names, authority }
 }

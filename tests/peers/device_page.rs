@@ -133,18 +133,15 @@ fn readers_that_stop_hold_up_nobody() {
     let proxy = exchange.proxy(&configuration(&exchange));
     let path = format!("/device.events?name={LOGIN}");
     // They read nothing, except for the status of the answer.
-    let stopped: Vec<TcpStream> = (0..7).map(|_| stream(&proxy, &path, 200)).collect();
-    let mut reader = BufReader::new(stream(&proxy, &path, 200));
-    let refused = stream(&proxy, &path, 503);
-    drop(refused);
+    let mut stopped: Vec<TcpStream> = (0..8).map(|_| stream(&proxy, &path, 200)).collect();
+    drop(stream(&proxy, &path, 503));
     let browser = Browser::start();
     browser.open(&format!("http://{}/device?name={LOGIN}", proxy.admin()));
-    wait_for_text(&browser, "#sentence", "never logged in");
+    wait_for_text(&browser, "#live", "Reloads every 5 s");
     for _ in 0..55 {
         assert!(device_at(51, &proxy, |context| old(context, Version::Tls1_0, "RC4-SHA")).is_none());
     }
     wait_for_text(&browser, "#connections tbody", "Not let in");
-    assert_eq!(text(&browser, "#live"), "Reloads every 5 s");
     let begun = Instant::now();
     let view: Value = serde_json::from_str(&proxy.get(&format!("/device.json?name={LOGIN}"))).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5));
@@ -152,7 +149,15 @@ fn readers_that_stop_hold_up_nobody() {
     let mut device = imap_at(51, &proxy);
     device.login(LOGIN, exchange::PASSWORD);
 
-    // The reader that reads has the newest view, and a reload ends its stream.
+    // A reader that leaves makes room for another one. A reload ends its stream.
+    drop(stopped.pop());
+    let deadline = Instant::now() + PATIENCE;
+    let mut reader = loop {
+        match request(&proxy, &path) {
+            (200, stream) => break BufReader::new(stream),
+            (status, _) => assert!(status == 503 && Instant::now() < deadline, "{status}"),
+        }
+    };
     let newest = until_event(&mut reader, "\"logged_in\":true");
     assert_eq!(newest["state"], "ok");
     assert_eq!(proxy.reload().0, 0);
@@ -185,15 +190,23 @@ fn a_reload_and_the_drain_end_streams() {
     proxy.process.wait();
 }
 
-/// Requests a stream, and reads the status of the answer.
+/// Requests a stream, whose answer has this status.
+#[track_caller]
 fn stream(proxy: &Proxy, path: &str, status: u16) -> TcpStream {
+    let (got, stream) = request(proxy, path);
+    assert_eq!(got, status, "{path}");
+    stream
+}
+
+/// Requests a stream, and reads the status of the answer.
+fn request(proxy: &Proxy, path: &str) -> (u16, TcpStream) {
     let mut stream = TcpStream::connect(proxy.admin()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).unwrap();
-    assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
-    stream
+    let status = String::from_utf8_lossy(&answer).strip_prefix("HTTP/1.1 ").unwrap().parse().unwrap();
+    (status, stream)
 }
 
 /// The first event with these words.
