@@ -53,6 +53,11 @@ fn every_state_is_accessible() {
     let context = support::stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
     let stream = openssl::ssl::Ssl::new(&context).unwrap();
     let stream = stream.connect(tcp_from([127, 0, 0, 61], proxy.address("imap"))).unwrap();
+    // What a stranger sends has no end.
+    for number in 0..4 {
+        let long = format!("{number} <b>{}", "long name ".repeat(80));
+        exchange::imap(&proxy).command(&format!("LOGIN {:?} guess", long.trim_end()));
+    }
     let mut wrong = support::imap::Imap::greeted(support::device::Device::over(stream));
     wrong.command("LOGIN fax guess");
     drop(wrong);
@@ -66,6 +71,7 @@ fn every_state_is_accessible() {
     open(&browser, &proxy, "", "document.querySelectorAll('#devices tbody tr').length >= 2");
     assert_accessible(&browser, "a page with devices");
     browser.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })");
+    browser.wait_for("a box that scrolls", "document.querySelectorAll('#devices .list[tabindex=\"0\"]').length > 0");
     assert_accessible(&browser, "a page with its details open");
     assert!(walk_by_keyboard(&browser) > 10);
     for (name, state) in [(LOGIN, "Gets its mail"), ("fax", "Logins fail")] {

@@ -2,7 +2,7 @@
 
 import { ask, guard, isLocked } from "./access.js";
 import {
-  h, patch, write, at, within, number, count, exact, span, when, none, cell, row, since, octets,
+  h, patch, write, at, within, number, count, exact, span, when, none, cell, row, since, octets, reach,
 } from "./tree.js";
 
 const [AGAIN, SILENCE] = [5000, 30000]; // milliseconds
@@ -104,6 +104,7 @@ function show(device) {
   at("main").hidden = at("body").hidden = at("nav").hidden = false;
   at("lost").hidden = true;
   for (const part of [showState, showFacts, showConnections, showSheet, showAuthority]) part(device);
+  reach();
   write(at("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
 }
 

@@ -6,7 +6,7 @@ import { attempt, begin, tryButton } from "./actions.js";
 import { beginEdit, showEdit } from "./edit.js";
 import { isDue, showSignIns } from "./sign_in.js";
 import {
-  DAY, h, patch, write, at, within, number, count, sum, clock, exact, span, relative, when, none, advice, cell, row, first,
+  DAY, h, patch, write, at, within, number, count, sum, clock, exact, span, relative, when, none, advice, cell, row, first, reach,
 } from "./tree.js";
 
 const EVERY = 2000; // milliseconds
@@ -149,10 +149,8 @@ function networks(allowed) {
   return h("details", "more", [h("summary", "", `${number(allowed.length)} networks`), list("Networks", allowed)]);
 }
 
-// A list that scrolls when it is long; the keyboard reaches it then.
 function list(label, texts) {
-  const fixed = texts.length > 5 ? { tabindex: 0, role: "group", "aria-label": label } : {};
-  return h("div", "list", texts.map((text) => h("bdi", "listener", text)), { fixed });
+  return h("div", "list", texts.map((text) => h("bdi", "listener", text)), { fixed: { role: "group", "aria-label": label } });
 }
 
 // What a person compares with a device's display.
@@ -299,6 +297,7 @@ function show(next) {
   for (const part of document.querySelectorAll(".administrator")) part.hidden = isTechnician;
   if (isFirst && !isTechnician) beginActions();
   for (const show of isTechnician ? FOR_ALL : [...FOR_ALL, ...FOR_ADMINISTRATORS]) show(status);
+  reach();
   write(at("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
 }
 

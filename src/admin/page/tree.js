@@ -63,6 +63,16 @@ function arrange(parent, nodes) {
   }, null);
 }
 
+// What a stranger may send has no end, and scrolls inside its own box: the keyboard reaches each box that scrolls.
+export function reach() {
+  for (const box of document.querySelectorAll(BOXES)) {
+    const scrolls = box.scrollHeight > box.clientHeight + 1;
+    if (scrolls !== box.hasAttribute("tabindex")) box.toggleAttribute("tabindex", scrolls);
+    if (scrolls && box.tabIndex !== 0) box.tabIndex = 0;
+  }
+}
+const BOXES = ".name, .mailbox, .list, .badge, .detail, .cipher, .fingerprint, .offers, .listener, .source, .reason, .ways";
+
 // --- Words
 
 export const at = (id) => document.getElementById(id);
