@@ -206,6 +206,33 @@ mod tests {
         assert!(Command::new("/bin/true").status().is_ok());
     }
 
+    /// The configuration's directory can be written where the page may change the file, and nowhere else.
+    #[test]
+    fn the_page_may_write_the_directory_of_the_configuration_alone() {
+        for (edit, is_written) in [("", false), ("[admin]\nedit = true\n", true)] {
+            let home = tempfile::tempdir().unwrap();
+            let [state, own] = ["state", "own"].map(|name| home.path().join(name));
+            [&state, &own].iter().for_each(|directory| fs::create_dir(directory).unwrap());
+            let (file, link) = (own.join("packetboat.toml"), home.path().join("packetboat.toml"));
+            fs::write(&file, "x").unwrap();
+            symlink("own/packetboat.toml", &link).unwrap();
+            let config = config(&state, edit);
+            let confined = std::thread::spawn(move || {
+                if matches!(confine(&config, &link).files, Err(Error::NoLandlock)) {
+                    return;
+                }
+                let written = fs::write(own.join("new"), "y").and_then(|()| fs::rename(own.join("new"), &file));
+                assert_eq!(written.is_ok(), is_written, "{edit}: {written:?}");
+                assert!(fs::write(home.path().join("new"), "y").is_err(), "{edit}: the link's directory");
+            });
+            confined.join().unwrap();
+        }
+        assert_eq!(editable_directory(Path::new("/tmp/no-such-file")), None);
+        assert_eq!(editable_directory(Path::new("/etc/no-such-file")), None);
+        let own = Path::new("/etc/packetboat/packetboat.toml");
+        assert_eq!(editable_directory(own), Some(PathBuf::from("/etc/packetboat")));
+    }
+
     #[test]
     fn other_threads_are_not_forgotten() {
         let home = tempfile::tempdir().unwrap();

@@ -185,16 +185,21 @@ fn a_directory_of_its_own_is_enough() {
     assert!(fs::symlink_metadata(proxy.configuration()).unwrap().is_symlink(), "the link stays");
 }
 
+/// packetboat with a view of the file system in which the configuration's directory is read-only.
+fn read_only() -> Command {
+    let mut command = Command::new("unshare");
+    let script =
+        "d=$(dirname \"$3\"); mount --bind \"$d\" \"$d\" && mount -o remount,bind,ro \"$d\" && exec \"$0\" \"$@\"";
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(program());
+    command
+}
+
 /// Where the service cannot write the file, the page says so and has the command, which works; `check` warns.
 #[test]
 fn a_file_that_cannot_be_written_is_told_with_the_command() {
     let exchange = Exchange::new();
     let configuration = format!("{EDIT}{}", exchange.configuration(BY_SECRET));
-    let mut command = Command::new("unshare");
-    let script =
-        "d=$(dirname \"$3\"); mount --bind \"$d\" \"$d\" && mount -o remount,bind,ro \"$d\" && exec \"$0\" \"$@\"";
-    command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(program());
-    let proxy = Proxy::start_by(command, Some(&exchange.state()), "debug", &configuration, None);
+    let proxy = Proxy::start_by(read_only(), Some(&exchange.state()), "debug", &configuration, None);
     proxy.log.wait_for("warning", |line| line.contains("admin.edit = true cannot work: "));
     let browser = Browser::start();
     open(&browser, &proxy);
@@ -208,6 +213,9 @@ fn a_file_that_cannot_be_written_is_told_with_the_command() {
     let (host, token) = (format!("Host: {}", proxy.admin()), form_token(&proxy));
     let (code, _) = post(&proxy, "/edit/remove", &[&host, &token], "login=scanner3");
     assert_eq!(code, 409);
+    let checked = read_only().args(["check", "--config"]).arg(proxy.configuration()).output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success() && said.contains("warning: admin.edit = true cannot work: "), "{said}");
     // Outside of the service's own view of the file system the command works.
     let arguments: Vec<&str> = command.split(' ').skip(1).collect();
     let ran = Command::new(program()).args(arguments).arg("--config").arg(proxy.configuration()).output().unwrap();

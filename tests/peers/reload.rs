@@ -172,13 +172,13 @@ fn a_bad_configuration_is_refused_and_the_old_one_runs_on() {
 /// The documents list the same keys.
 #[test]
 fn keys_that_need_a_restart_are_refused_and_documented() {
-    const NEED_RESTART: [&str; 3] = ["state_directory", "store_key", "confine"];
+    const AT_THE_TOP: [&str; 3] = ["state_directory", "store_key", "confine"];
     let exchange = Exchange::new();
     let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
     let well = fs::read_to_string(proxy.configuration()).unwrap();
     let file = exchange.file("other", [7; 32]);
     for (key, value) in
-        NEED_RESTART.iter().zip([format!("{:?}", file.with_extension("d")), format!("{file:?}"), "false".into()])
+        AT_THE_TOP.iter().zip([format!("{:?}", file.with_extension("d")), format!("{file:?}"), "false".into()])
     {
         let others = well.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
         fs::write(proxy.configuration(), format!("{key} = {value}\n{others}\n")).unwrap();
@@ -187,11 +187,14 @@ fn keys_that_need_a_restart_are_refused_and_documented() {
         proxy.process.signal("HUP");
         proxy.logs(1, &format!(" {key}: cannot change while packetboat runs: restart it"));
     }
+    fs::write(proxy.configuration(), well.replace("[admin]\n", "[admin]\nedit = true\n")).unwrap();
+    proxy.process.signal("HUP");
+    proxy.logs(1, " admin.edit: cannot change while packetboat runs: restart it");
     let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(readme.contains("`state_directory`, `store_key` and `confine` need a restart"));
+    assert!(readme.contains("`state_directory`, `store_key`, `confine` and `admin.edit` need a restart"));
     let operations = include_str!("../../docs/operations.md");
     assert!(operations.contains(
-        "| `state_directory`, `store_key`, `confine` | packetboat refuses a reload that changes one of them"
+        "| `state_directory`, `store_key`, `confine`, `admin.edit` | packetboat refuses a reload that changes one of them"
     ));
 }
 
