@@ -164,6 +164,45 @@ fn only_the_page_changes_anything_and_only_where_it_may() {
     assert_eq!(fs::read_to_string(proxy.configuration()).unwrap(), before);
 }
 
+/// The technicians' token starts nothing, changes nothing, and shows nothing of what administrators start.
+#[test]
+fn technicians_start_and_change_nothing() {
+    let exchange = Exchange::new();
+    let [all, some] = ["all", "some"].map(|name| exchange.file(name, format!("a-token-of-enough-length-{name}\n")));
+    let admin = EDIT.replace("edit = true", "edit = true\ntoken_file = ALL\ntechnician_token_file = SOME");
+    let admin = admin.replace("ALL", &format!("{all:?}")).replace("SOME", &format!("{some:?}"));
+    let proxy = exchange.proxy(&format!("{admin}{}", exchange.configuration(BY_SECRET)));
+    let before = fs::read_to_string(proxy.configuration()).unwrap();
+    let bearer = |name: &str| format!("Authorization: Bearer a-token-of-enough-length-{name}");
+    let url = format!("http://{}/status.json", proxy.admin());
+    let status = Command::new("curl").args(["-s", "--noproxy", "*", "-H", &bearer("all"), &url]).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let (host, token) =
+        (format!("Host: {}", proxy.admin()), format!("X-Form-Token: {}", status["form_token"].as_str().unwrap()));
+    let form = "account=scans&login=scanner3&mailbox=scan%40contoso.example";
+    let paths =
+        ["/try", "/sign-in", "/sign-in/answer", "/sign-in/cancel", "/edit/add", "/edit/password", "/edit/remove"];
+    for path in paths {
+        let (code, answer) = post(&proxy, path, &[&host, &token, &bearer("some")], form);
+        assert!(code == 403 && answer.contains("the technicians' token"), "{path}: {answer}");
+        let (code, answer) = post(&proxy, path, &[&host, &token], form);
+        assert_eq!(code, 401, "{path}: {answer}");
+    }
+    let url = format!("http://{}/actions.json", proxy.admin());
+    let actions = Command::new("curl").args(["-s", "--noproxy", "*", "-H", &bearer("some"), &url]).output().unwrap();
+    assert!(String::from_utf8_lossy(&actions.stdout).contains("the technicians' token"));
+    assert_eq!(fs::read_to_string(proxy.configuration()).unwrap(), before);
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", proxy.admin()));
+    browser.wait_for("question", "document.querySelector('#token')?.offsetParent != null");
+    browser.type_into("#token", "a-token-of-enough-length-some\u{e007}");
+    browser.wait_for("devices", "document.querySelectorAll('#configured tbody tr').length === 1");
+    let shown = "['#edit', '#sign-ins', '#accounts'].filter(one => document.querySelector(one).offsetParent).length";
+    assert_eq!(browser.evaluate(shown), 0);
+    let (code, _) = post(&proxy, "/edit/password", &[&host, &token, &bearer("all")], "login=scanner3");
+    assert_eq!(code, 200, "an administrator may");
+}
+
 /// The arrangement of docs/operations.md: a directory that the service may write in one that it may not, and a link to the
 /// file there.
 #[test]

@@ -25,7 +25,7 @@ function badge({ ready, no_token: hasNoToken }) {
 // A technician's status has neither configuration nor accounts.
 function showHead(all) {
   const { version, openssl = "", started, now, ready, problem, config, totals, devices, configured } = all;
-  const { accounts = [], expiries = [] } = all;
+  const { accounts = [], expiries = [], sign_ins: signIns = [] } = all;
   const groups = grouped(devices);
   const waiting = groups.filter(([{ attention }]) => attention).length;
   const ailing = configured.filter(({ state }) => state !== "ok").length;
@@ -42,7 +42,7 @@ function showHead(all) {
     + `${count(totals.handshake_failures, "handshake failure")}, ${count(totals.login_failures, "login failure")}.`);
 
   const ill = accounts.filter(isIll).length;
-  const signers = all.sign_ins.filter((one) => isDue(one, now)).length;
+  const signers = signIns.filter((one) => isDue(one, now)).length;
   const due = expiries.filter((expiry) => expiry.until - now < 7 * DAY).length;
   const link = (href, text) => h("a", "", text, { fixed: { href } });
   const notice = (key, names, parts) => h("li", `notice ${names}`, parts, { key });
