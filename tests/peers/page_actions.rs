@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use support::accessibility::assert_accessible;
 use support::browser::Browser;
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
 use support::proxy::Proxy;
@@ -136,6 +137,7 @@ fn a_failed_attempt_says_what_to_do() {
             "{line}\n{steps:#?}"
         );
     }
+    assert_accessible(&browser, "an attempt that failed");
 }
 
 /// A page of another site, a name that leads here, and a program without the form token start nothing.

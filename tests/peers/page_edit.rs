@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::page::{DRAWN, pictures};
 use super::page_actions::{form_token, open, post, text};
+use support::accessibility::assert_accessible;
 use support::browser::Browser;
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, SCAN};
 use support::imap::status;
@@ -62,6 +63,7 @@ fn devices_are_changed_on_the_page() {
         browser.screenshot(pictures().join(format!("{name}.png")));
     }
     browser.resize(1280, 900);
+    assert_accessible(&browser, "a device that was added");
 
     choose(&browser, "fax2");
     browser.click("#edit-device button[type=submit]");

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::page::{DRAWN, pictures};
 use super::page_actions::{form_token, post, text};
+use support::accessibility::assert_accessible;
 use support::browser::Browser;
 use support::exchange::{self, BY_PERSON, Exchange, LOGIN, SCAN};
 use support::proxy::Proxy;
@@ -64,6 +65,7 @@ fn the_last_address_is_pasted() {
         let said = format!("document.querySelector('#sign-ins .problem')?.textContent.includes('{advice}')");
         browser.wait_for(advice, &said);
     }
+    assert_accessible(&browser, "a sign-in that waits for its answer");
     paste(&browser, &back);
     let said = outcome(&browser);
     assert!(said.starts_with(&format!("signed in as {SCAN}; access tokens live for 1h ")), "{said}");
