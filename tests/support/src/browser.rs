@@ -33,17 +33,9 @@ impl Browser {
         for name in ["profile", "downloads"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let mut driver = Command::new(CHROMEDRIVER)
-            .arg("--port=0")
-            .env("HOME", directory.path())
-            .env("XDG_CONFIG_HOME", directory.path())
-            .env("XDG_CACHE_HOME", directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{CHROMEDRIVER} (package chromium-driver): {error}"));
-        let port = announced_port(&mut driver);
+        // chromedriver lets the system choose a port for IPv4, and gives up where the same one is in use for IPv6.
+        let (driver, port) =
+            (0..ATTEMPTS).find_map(|_| start_driver(directory.path())).expect("chromedriver finds no free port");
         // From this line on, a drop ends the process, whatever fails.
         let mut browser = Self { driver, port, session: String::new(), chromium: None, directory };
 
@@ -198,28 +190,46 @@ impl Drop for Browser {
     }
 }
 
-/// Reads chromedriver's output up to the line with its port, and starts a thread that discards the rest.
-fn announced_port(driver: &mut Child) -> u16 {
+/// Starts chromedriver, and returns it with its port; `None` where it found no port that is free.
+fn start_driver(home: &Path) -> Option<(Child, u16)> {
+    let mut driver = Command::new(CHROMEDRIVER)
+        .arg("--port=0")
+        .env("HOME", home)
+        .env("XDG_CONFIG_HOME", home)
+        .env("XDG_CACHE_HOME", home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{CHROMEDRIVER} (package chromium-driver): {error}"));
+    match announced_port(&mut driver) {
+        Ok(port) => Some((driver, port)),
+        Err(said) => {
+            let _ = driver.kill();
+            let _ = driver.wait();
+            assert!(said.contains("port not available"), "chromedriver says no port, but: {said}");
+            None
+        }
+    }
+}
+
+/// Reads chromedriver's output up to the line with its port, and starts a thread that discards the rest. Returns what it
+/// said if there is no such line.
+fn announced_port(driver: &mut Child) -> Result<u16, String> {
     let mut output = BufReader::new(driver.stdout.take().expect("a piped output"));
     let mut said = String::new();
-    let port = loop {
+    loop {
         let begin = said.len();
         let more = output.read_line(&mut said).unwrap_or(0);
-        let line = &said[begin..];
-        if let Some((_, port)) = line.split_once("started successfully on port ") {
-            break port.trim().trim_end_matches('.').parse().ok();
+        if let Some((_, port)) = said[begin..].split_once("started successfully on port ") {
+            let port = port.trim().trim_end_matches('.').parse().map_err(|_| said.clone())?;
+            thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+            return Ok(port);
         }
         if more == 0 {
-            break None;
+            return Err(said);
         }
-    };
-    let Some(port) = port else {
-        let _ = driver.kill();
-        let _ = driver.wait();
-        panic!("chromedriver says no port, but: {said}");
-    };
-    thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-    port
+    }
 }
 
 /// HTTP/1.1 as far as chromedriver needs it: one request, and an answer with a `Content-Length`.
@@ -290,6 +300,8 @@ fn base64(text: &str) -> Vec<u8> {
 
 const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
 const CHROMIUM: &str = "/usr/bin/chromium";
+/// The number of ports that chromedriver is let try.
+const ATTEMPTS: usize = 5;
 
 /// The longest time that a page may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
