@@ -209,6 +209,40 @@ fn a_target_installs_what_it_needs_and_no_more() {
     }
 }
 
+/// Another machine's program needs a library of Rust and a C compiler for it; a script says which is missing, and what to do.
+#[test]
+fn a_build_for_another_machine_says_what_is_missing() {
+    let fake = tempfile::tempdir().unwrap();
+    let rustc = fake.path().join("rustc");
+    fs::write(
+        &rustc,
+        "#!/bin/sh\ncase $1 in -vV) echo 'host: x86_64-unknown-linux-gnu\nrelease: 9.9.9' ;; *) echo /none ;; esac\n",
+    )
+    .unwrap();
+    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", fake.path().display(), std::env::var("PATH").unwrap());
+    let fails = |script: &str, compiler: &str| {
+        let mut command = Command::new(root().join(script));
+        command.arg("aarch64-unknown-linux-gnu").env("PATH", &path).env("TARGET", "aarch64-unknown-linux-gnu");
+        let output = command.env("CC_aarch64_unknown_linux_gnu", compiler).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(69), "{said}");
+        said
+    };
+    let said = fails("config/release/std.sh", "cc");
+    assert!(
+        said.contains("no standard library of Rust for aarch64-unknown-linux-gnu: ") && said.contains("9.9.9"),
+        "{said}"
+    );
+    assert!(said.ends_with("rustup target add aarch64-unknown-linux-gnu\n"), "{said}");
+    let said = fails("config/release/cargo.sh", "/none/gcc");
+    assert!(
+        said.contains("/none/gcc is missing, the C compiler for aarch64-unknown-linux-gnu: apt-get install "),
+        "{said}"
+    );
+    assert!(fails("config/release/cargo.sh", "cc").contains("rustup target add"), "the build goes no further");
+}
+
 /// Scripts that build, check and measure, with their text.
 fn scripts() -> Vec<(PathBuf, String)> {
     let mut folders: Vec<PathBuf> = ["config", "docker", "benches", ".ci"].map(|folder| root().join(folder)).into();

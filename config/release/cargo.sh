@@ -1,5 +1,6 @@
 #!/bin/sh
 # Runs cargo with the settings of a release:  config/release/cargo.sh build --locked --release
+# TARGET=aarch64-unknown-linux-gnu builds for another machine, in target/aarch64-unknown-linux-gnu.
 # The same commit, Rust, C compiler and linker make the same program, bit for bit, wherever it is built.
 # config/release/reproducible.sh proves it.
 set -eu
@@ -10,8 +11,13 @@ root=$(cd "$(dirname "$0")/../.." && pwd -P)
 home=${CARGO_HOME:-$HOME/.cargo}
 target=${CARGO_TARGET_DIR:-$root/target}
 cd "$root"
+host=$(rustc -vV | sed -n 's/^host: //p')
+if [ "${TARGET:-$host}" != "$host" ]; then
+    # shellcheck source=config/release/target.sh
+    . config/release/target.sh
+fi
 # Unpack the crates, because the flags below name their directory.
-cargo fetch --locked --quiet --target "$(rustc -vV | sed -n 's/^host: //p')"
+cargo fetch --locked --quiet --target "$host"
 
 # A panic names its source file, without the build's directory. The last matching prefix wins. The byte 1F separates the
 # flags, because a path may have a space.
@@ -20,7 +26,7 @@ flags="--remap-path-prefix=$home=/cargo"
 for crates in "$home"/registry/src/*; do
     flags="$flags$unit--remap-path-prefix=$crates=/crates"
 done
-flags="$flags$unit--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$(rustc -vV |
+flags="$flags$unit--remap-path-prefix=$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust=/rustc/$(rustc -vV |
     sed -n 's/^commit-hash: //p')"
 flags="$flags$unit--remap-path-prefix=$root=/packetboat$unit--remap-path-prefix=$target=/packetboat/target"
 export CARGO_ENCODED_RUSTFLAGS="$flags"

@@ -3,7 +3,7 @@
 
 Every crate that is linked in ("required") or only builds the program ("excluded"), at the checksum that Cargo.lock
 holds it to, and the C libraries that two of the crates build: AWS-LC, and OpenSSL from what OPENSSL_SOURCE names, as
-config/release/openssl.sh prints it. Crates of tests and benches are not in it, nor are optional ones that Cargo.lock
+config/release/openssl.sh prints it. TARGET is Rust's name of the program's machine, if it is not this one. Crates of tests and benches are not in it, nor are optional ones that Cargo.lock
 names and no feature asks for: `cargo tree` tells, which generators that read `cargo metadata` alone do not ask. The same
 commit and tools make the same bytes wherever they run.
 """
@@ -32,7 +32,8 @@ def main():
 
 
 def bill():
-    target = re.search(r"^host: (.*)$", run("rustc", "-vV"), re.M)[1]
+    host = re.search(r"^host: (.*)$", run("rustc", "-vV"), re.M)[1]
+    target = os.environ.get("TARGET") or host
     metadata = json.loads(run(CARGO, "metadata", "--locked", "--format-version", "1", "--filter-platform", target))
     packages = {package["id"]: package for package in metadata["packages"]}
     lock = tomllib.loads((ROOT / "Cargo.lock").read_text(encoding="utf-8"))
@@ -63,7 +64,7 @@ def bill():
         "metadata": {
             **timestamp(),
             # The tools for a bit-identical build.
-            "tools": {"components": [{"type": "application", "name": name, "version": tool} for name, tool in tools()]},
+            "tools": {"components": [{"type": "application", "name": name, "version": tool} for name, tool in tools(host, target)]},
             "component": {
                 "type": "application",
                 "bom-ref": reference(root),
@@ -181,8 +182,11 @@ def tree(edges, target):
     return {(words[0], words[1].removeprefix("v")) for line in lines.splitlines() if (words := line.split())}
 
 
-def tools():
-    for name, words in (("rustc", ["rustc", "--version"]), ("cc", ["cc", "--version"]), ("ld", ["ld", "--version"])):
+def tools(host, target):
+    # Debian's cross compiler has the machine's name in front.
+    prefix = "" if target == host else target.split("-")[0] + "-linux-gnu-"
+    cc, ld = prefix + "gcc" if prefix else "cc", prefix + "ld"
+    for name, words in (("rustc", ["rustc", "--version"]), ("cc", [cc, "--version"]), ("ld", [ld, "--version"])):
         yield name, run(*words).splitlines()[0]
 
 

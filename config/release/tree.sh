@@ -1,5 +1,5 @@
 # The files of every package, for the scripts that make one: this list is the only one.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034,SC2154
 #
 # A script sets root and binary, sources this file, and calls:
 #   prepare TOOL...     sets version, SOURCE_DATE_EPOCH and the machine's names; fails if a tool is missing
@@ -25,14 +25,15 @@ prepare() {
     export SOURCE_DATE_EPOCH
     # debian_name and rpm_name are the packagers' names of the architecture. gnu is the compiler's.
     case $(readelf -h "$binary" | sed -n 's/^ *Machine: *//p') in
-    *X86-64) debian_name=amd64 rpm_name=x86_64 gnu=x86_64-linux-gnu ;;
-    AArch64) debian_name=arm64 rpm_name=aarch64 gnu=aarch64-linux-gnu ;;
+    *X86-64) debian_name=amd64 rpm_name=x86_64 ;;
+    AArch64) debian_name=arm64 rpm_name=aarch64 ;;
     *)
         echo "$binary is for a machine that has no package: $(readelf -h "$binary" | grep Machine:)" >&2
         exit 69
         ;;
     esac
     # The tools of another machine have its name in front.
+    gnu=$rpm_name-linux-gnu
     strip=strip objdump=objdump
     if [ "$rpm_name" != "$(uname -m)" ]; then
         strip=$gnu-strip objdump=$gnu-objdump
@@ -41,8 +42,10 @@ prepare() {
         echo "$strip is missing: apt-get install binutils-$(echo "$gnu" | tr _ -)" >&2
         exit 69
     }
-    # The newest symbol version of the C library that the program needs; nothing if the program is static.
+    # The newest symbol version of the C library that the program needs.
     glibc=$("$objdump" -T "$binary" | sed -n 's/.*GLIBC_\([0-9.]*\)[) ].*/\1/p' | sort -V | tail -n 1)
+    # Rust's name, for the bill of materials.
+    export TARGET="$rpm_name-unknown-linux-gnu"
 }
 
 # program ARGUMENTS...: runs the program, on a machine of another kind by QEMU.
