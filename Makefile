@@ -2,11 +2,12 @@
 
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-system soak scan advisories fuzz build deb sbom deny reproducible image bench bench-frame bench-login \
-	bench-latency bench-instructions
+.PHONY: help demo test test-system test-packages soak scan advisories fuzz build deb rpm archive build-arm64 \
+	deb-arm64 rpm-arm64 archive-arm64 image-arm64 sbom deny reproducible image bench bench-frame bench-login bench-latency \
+	bench-instructions
 
 help: ## Print this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
 
 demo: build ## Show an old device, packetboat and a pretend Exchange Online on this computer
 	target/release/packetboat demo --state-directory state/demo
@@ -16,9 +17,14 @@ test: ## Install what the tests need (Debian packages), then run every test
 	cargo test --locked --all-targets
 
 # Installs Docker's engine and debootstrap.
-test-system: ## Test the Debian package under systemd and the image under compose (root, three minutes)
+test-system: ## Test the packages under systemd and the image under compose (root, five minutes)
 	@tests/install.sh $@
 	cargo test --locked --test system -- --nocapture
+
+# CI does not run it.
+test-packages: ## Test the packages on Debian 13, and those of arm64 under QEMU (root, half an hour)
+	@tests/install.sh $@
+	cargo test --locked --test system -- --ignored --nocapture --test-threads=1 debian_13 arm64 rpmlint
 
 scan: ## Run sslscan and testssl.sh against each TLS profile (two minutes)
 	@tests/install.sh $@
@@ -65,6 +71,38 @@ build: ## Build target/release/packetboat as a release is built
 deb: build ## Build the Debian package, in target/debian/
 	@tests/install.sh $@
 	config/debian/build.sh
+
+rpm: build ## Build the RPM, in target/rpm/
+	@tests/install.sh $@
+	config/rpm/build.sh
+
+archive: build ## Build the archive with install.sh for other systems, in target/archive/
+	@tests/install.sh $@
+	config/archive/build.sh
+
+ARM64 = aarch64-unknown-linux-gnu
+
+# Rust's standard library for arm64 comes from rustup, if it has the target, or else is built from Debian's source
+# (config/release/std.sh). The C compiler is Debian's; CC_aarch64_unknown_linux_gnu=PATH names another.
+build-arm64: ## Build target/aarch64-unknown-linux-gnu/release/packetboat
+	@tests/install.sh $@
+	TARGET=$(ARM64) config/release/cargo.sh build --locked --release
+
+deb-arm64: build-arm64 ## Build the Debian package for arm64, in target/debian/
+	config/debian/build.sh "" target/$(ARM64)/release/packetboat
+
+rpm-arm64: build-arm64 ## Build the RPM for arm64, in target/rpm/
+	config/rpm/build.sh "" target/$(ARM64)/release/packetboat
+
+archive-arm64: build-arm64 ## Build the archive for arm64, in target/archive/
+	config/archive/build.sh "" target/$(ARM64)/release/packetboat
+
+# The kernel must run arm64 programs by QEMU: on Debian, apt-get install qemu-user-static binfmt-support.
+image-arm64: build-arm64 ## Build the container image packetboat:arm64
+	TARGET=$(ARM64) config/release/sbom.sh target/$(ARM64)/release/packetboat.cdx.json
+	images=$$(docker/images.sh) && DOCKER_BUILDKIT=1 docker build -f docker/Dockerfile -t packetboat:arm64 $$images \
+		--platform linux/arm64 --build-arg BINARY=prebuilt --build-arg PREBUILT=target/$(ARM64)/release \
+		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1) .
 
 sbom: ## Write the bill of materials (CycloneDX), target/release/packetboat.cdx.json, and check it
 	@tests/install.sh $@

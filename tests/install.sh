@@ -5,6 +5,10 @@ set -eu
 
 # The program: its C libraries, and OpenSSL's source from Debian (config/release/openssl.sh).
 build="gcc libc6-dev perl make dpkg-dev gpgv ca-certificates"
+# Booted containers.
+system="openssl curl python3 binutils rpm docker.io docker-compose debootstrap iproute2 iptables"
+# The program for arm64, built and run on another machine.
+arm64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross binutils qemu-user-static"
 
 is_dry=false
 if [ "${1:-}" = --dry-run ]; then
@@ -13,13 +17,16 @@ if [ "${1:-}" = --dry-run ]; then
 fi
 case "${1:-}" in
 build | demo | advisories | bench-frame) packages=$build ;;
-deb) packages="$build binutils python3" ;;
+deb | archive) packages="$build binutils python3" ;;
+rpm) packages="$build binutils python3 rpm" ;;
+build-arm64) packages="$build $arm64 python3 python3-venv rpm" ;;
 sbom) packages="$build python3 python3-venv" ;;
 deny) packages="gcc libc6-dev ca-certificates git python3 python3-venv" ;;
 reproducible) packages="$build binutils git python3" ;;
 test) packages="$build openssl curl python3 dovecot-imapd dovecot-pop3d libgnutls28-dev libmbedtls-dev javac binutils \
 prometheus bindfs chromium chromium-driver faketime iproute2 sslscan npm" ;;
-test-system) packages="$build openssl curl python3 binutils docker.io docker-compose debootstrap iproute2 iptables" ;;
+test-system) packages="$build $system" ;;
+test-packages) packages="$build $system $arm64 rpmlint" ;;
 scan) packages="$build openssl curl sslscan testssl.sh" ;;
 soak) packages="$build openssl curl dovecot-imapd dovecot-pop3d bindfs" ;;
 fuzz) packages="$build g++" ;;

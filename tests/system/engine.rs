@@ -1,6 +1,7 @@
 //! This file starts Debian's Docker engine in its own network namespace, with a small Debian image for the tests.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,8 +19,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the engine, and imports the small Debian as `debian:bookworm-slim`.
+    /// Starts the engine, and imports the small Debian 12 as `debian:bookworm-slim`.
     pub fn start() -> Self {
+        Self::with("bookworm", "amd64")
+    }
+
+    /// Starts the engine, and imports this Debian, such as `debian:trixie-slim`.
+    pub fn with(suite: &str, architecture: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
         let log = fs::File::create(directory.path().join("log")).unwrap();
@@ -45,9 +51,21 @@ impl Engine {
             assert!(begun.elapsed() < PATIENCE, "the engine does not start: {log}");
             std::thread::sleep(Duration::from_millis(100));
         }
-        let debian = debian();
-        engine.ok(&["import", debian.to_str().unwrap(), "debian:bookworm-slim"]);
+        engine.take(&debian(suite, architecture), &format!("debian:{suite}-slim"), architecture);
         engine
+    }
+
+    /// Makes an image of a system's tar.
+    fn take(&self, tar: &Path, image: &str, architecture: &str) {
+        if architecture == "amd64" {
+            self.ok(&["import", tar.to_str().unwrap(), image]);
+            return;
+        }
+        // An import would say amd64 of every image.
+        let file = self.directory.path().join("Dockerfile");
+        fs::write(&file, format!("FROM scratch\nADD {} /\n", tar.file_name().unwrap().display())).unwrap();
+        let (context, platform) = (tar.parent().unwrap().to_str().unwrap(), format!("linux/{architecture}"));
+        self.ok(&["build", "-q", "--platform", &platform, "-t", image, "-f", file.to_str().unwrap(), context]);
     }
 
     /// A command of Debian's own client, because others may lack BuildKit.
@@ -131,30 +149,39 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A tar of a small Debian with systemd and Python, which debootstrap makes once.
-fn debian() -> &'static Path {
-    static TAR: OnceLock<PathBuf> = OnceLock::new();
-    TAR.get_or_init(|| {
-        let tar = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-bookworm.tar");
-        if tar.exists() {
-            return tar;
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let mirror = std::env::var("DEBIAN_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".to_owned());
-        let made = Command::new("debootstrap")
-            .args(["--variant=minbase", "--include", PACKAGES, "bookworm"])
-            .arg(directory.path())
-            .arg(mirror)
-            .stdout(Stdio::null())
-            .status();
-        assert!(made.unwrap().success(), "debootstrap");
-        // A rename makes the file appear whole or not at all.
-        let half = tar.with_extension("half");
-        let packed = Command::new("tar").arg("-C").arg(directory.path()).arg("-cf").arg(&half).arg(".").status();
-        assert!(packed.unwrap().success());
-        fs::rename(half, &tar).unwrap();
-        tar
-    })
+/// Makes a package with `config/KIND/build.sh`.
+pub fn package(kind: &str, program: &Path, directory: &Path) -> PathBuf {
+    let script = root().join("config").join(kind).join("build.sh");
+    let built = Command::new(script).arg(directory).arg(program).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    PathBuf::from(String::from_utf8(built.stdout).unwrap().trim())
 }
 
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssl,procps,ca-certificates,binutils,curl,python3";
+/// A tar of a small Debian with systemd and Python, which debootstrap makes once.
+fn debian(suite: &str, architecture: &str) -> PathBuf {
+    // Another list of packages makes another tar.
+    let mut list = DefaultHasher::new();
+    PACKAGES.hash(&mut list);
+    let name = format!("debian-{suite}-{architecture}-{:08x}.tar", list.finish() as u32);
+    let tar = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if tar.exists() {
+        return tar;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mirror = std::env::var("DEBIAN_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".to_owned());
+    let made = Command::new("debootstrap")
+        .args(["--variant=minbase", "--arch", architecture, "--include", PACKAGES, suite])
+        .arg(directory.path())
+        .arg(mirror)
+        .stdout(Stdio::null())
+        .status();
+    assert!(made.unwrap().success(), "debootstrap");
+    // A rename makes the file appear whole or not at all.
+    let half = tar.with_extension("half");
+    let packed = Command::new("tar").arg("-C").arg(directory.path()).arg("-cf").arg(&half).arg(".").status();
+    assert!(packed.unwrap().success());
+    fs::rename(half, &tar).unwrap();
+    tar
+}
+
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssl,procps,ca-certificates,binutils,curl,python3,rpm";

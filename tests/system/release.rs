@@ -9,21 +9,24 @@ use memchr::memmem;
 use crate::engine::{binary, root};
 
 /// Builds the package in another time zone and with another umask.
-fn package(directory: &Path, zone: &str, mask: &str) -> PathBuf {
-    let script = format!("umask {mask}; exec {}/config/debian/build.sh {}", root().display(), directory.display());
+fn package(kind: &str, directory: &Path, zone: &str, mask: &str) -> PathBuf {
+    let script = format!("umask {mask}; exec {}/config/{kind}/build.sh {}", root().display(), directory.display());
     let built = Command::new("sh").args(["-c", &script]).env("TZ", zone).env("LC_ALL", "C.UTF-8").output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     PathBuf::from(String::from_utf8(built.stdout).unwrap().trim())
 }
 
 #[test]
-fn the_package_can_be_made_again_and_names_nobody() {
+fn each_package_can_be_made_again_and_names_nobody() {
     binary();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    let first = package(&path("first"), "UTC", "022");
-    let second = package(&path("second"), "Pacific/Auckland", "077");
-    assert!(fs::read(&first).unwrap() == fs::read(second).unwrap(), "two packages of one program differ");
+    let [first, ..] = ["debian", "rpm", "archive"].map(|kind| {
+        let first = package(kind, &path("first"), "UTC", "022");
+        let second = package(kind, &path("second"), "Pacific/Auckland", "077");
+        assert!(fs::read(&first).unwrap() == fs::read(second).unwrap(), "two packages of one program differ: {kind}");
+        first
+    });
 
     let unpacked = Command::new("dpkg-deb").arg("-x").args([&first, &path("unpacked")]).status();
     assert!(unpacked.unwrap().success());
@@ -47,4 +50,17 @@ fn the_package_can_be_made_again_and_names_nobody() {
         .output()
         .unwrap();
     assert_eq!(bill, String::from_utf8(again.stdout).unwrap());
+}
+
+/// What docs/install.md says of systems is true as long as the program needs no newer C library.
+#[test]
+fn the_program_needs_glibc_2_34_and_no_newer() {
+    let symbols = Command::new("objdump").arg("-T").arg(binary()).output().unwrap();
+    let symbols = String::from_utf8(symbols.stdout).unwrap();
+    let version = |word: &str| -> Option<Vec<u32>> {
+        let numbers = word.trim_matches(['(', ')']).strip_prefix("GLIBC_")?;
+        Some(numbers.split('.').map(|number| number.parse().unwrap()).collect())
+    };
+    let newest = symbols.split_whitespace().filter_map(version).max().unwrap();
+    assert_eq!(newest, [2, 34]);
 }

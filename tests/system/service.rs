@@ -4,10 +4,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
-use crate::engine::{Engine, PATIENCE, alone, binary, root};
+use crate::engine::{Engine, PATIENCE, alone, binary, package};
 
 /// A container whose first process is systemd.
 pub struct Machine {
@@ -15,17 +15,24 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Boots Debian 12.
     pub fn boot() -> Self {
-        let engine = Engine::start();
+        Self::boot_suite("bookworm")
+    }
+
+    /// Boots this suite of Debian.
+    pub fn boot_suite(suite: &str) -> Self {
+        let engine = Engine::with(suite, "amd64");
         // The container is as privileged as systemd requires. It has its own cgroup tree, and mounts that it can
-        // propagate.
+        // propagate. It loads no kernel module.
         let boot = "umount -R /sys/fs/cgroup; mount -o remount,rw /sys; mount --make-rshared /; exec /sbin/init";
         let arguments = "run -d --name machine --network none --cgroupns=private --stop-signal SIGRTMIN+3 --cap-add ALL \
-                         --cap-drop SYS_RESOURCE --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+                         --cap-drop SYS_RESOURCE --cap-drop SYS_MODULE --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
                          --security-opt systempaths=unconfined --tmpfs /run --tmpfs /run/lock --tmpfs /tmp \
-                         --env container=docker debian:bookworm-slim sh -c";
+                         --env container=docker";
+        let image = format!("debian:{suite}-slim");
         let mut arguments: Vec<&str> = arguments.split_whitespace().collect();
-        arguments.push(boot);
+        arguments.extend([&image, "sh", "-c", boot]);
         engine.ok(&arguments);
         engine.until("boot", &["exec", "machine", "systemctl", "is-system-running"], "running");
         Self { engine }
@@ -33,14 +40,30 @@ impl Machine {
 
     /// Boots, with the package built and copied to `/root/packetboat.deb`.
     pub fn with_package() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let built =
-            Command::new(root().join("config/debian/build.sh")).arg(directory.path()).arg(binary()).output().unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let package = String::from_utf8(built.stdout).unwrap().trim().to_owned();
         let machine = Self::boot();
-        machine.copy(Path::new(&package), "/root/packetboat.deb");
+        machine.bring("debian", "/root/packetboat.deb");
         machine
+    }
+
+    /// Makes a package with `config/KIND/build.sh`, and copies it to this path.
+    pub fn bring(&self, kind: &str, to: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        self.copy(&package(kind, binary(), directory.path()), to);
+    }
+
+    /// The installed package observes: a device that connects is in the inventory at once.
+    pub fn observes(&self) {
+        self.until("systemctl is-active packetboat", "active");
+        for socket in ["imap", "imaps", "pop3", "pop3s"] {
+            assert_eq!(self.ok(&format!("systemctl is-active packetboat-{socket}.socket")), "active");
+        }
+        let hello = "printf 'a LOGIN scanner3 secret\\r\\na LOGOUT\\r\\n' | openssl s_client -quiet -tls1 -cipher \
+                     AES128-SHA:@SECLEVEL=0 -connect 127.0.0.1:993";
+        let said = self.ok(hello);
+        assert!(said.contains("* OK [CAPABILITY IMAP4rev1") && said.contains("a NO [UNAVAILABLE]"), "{said}");
+        let devices = self.ok("packetboat devices");
+        assert!(devices.contains("needs packetboat: TLS 1.0 only") && devices.contains("scanner3"), "{devices}");
+        assert!(self.ok("packetboat health --ready").contains("ready"));
     }
 
     /// Runs a shell command; returns its exit code and output.
@@ -134,19 +157,8 @@ fn the_package_on_a_booted_system() {
     let machine = Machine::with_package();
     machine.write("/root/load.py", include_str!("load.py"));
 
-    // The installed package observes: a device that connects is in the inventory at once.
     machine.ok("dpkg -i /root/packetboat.deb");
-    machine.until("systemctl is-active packetboat", "active");
-    for socket in ["imap", "imaps", "pop3", "pop3s"] {
-        assert_eq!(machine.ok(&format!("systemctl is-active packetboat-{socket}.socket")), "active");
-    }
-    let hello = "printf 'a LOGIN scanner3 secret\\r\\na LOGOUT\\r\\n' | openssl s_client -quiet -tls1 -cipher \
-                 AES128-SHA:@SECLEVEL=0 -connect 127.0.0.1:993";
-    let said = machine.ok(hello);
-    assert!(said.contains("* OK [CAPABILITY IMAP4rev1") && said.contains("a NO [UNAVAILABLE]"), "{said}");
-    let devices = machine.ok("packetboat devices");
-    assert!(devices.contains("needs packetboat: TLS 1.0 only") && devices.contains("scanner3"), "{devices}");
-    assert!(machine.ok("packetboat health --ready").contains("ready"));
+    machine.observes();
     for page in ["packetboat.1", "packetboat-reload.1"] {
         machine.ok(&format!("zcat /usr/share/man/man1/{page}.gz | grep -q packetboat"));
     }

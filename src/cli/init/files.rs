@@ -118,4 +118,6 @@ fn is(question: &str, unit: &str) -> bool {
 
 /// The directory that the packaged unit takes credentials from.
 const CREDENTIALS: &str = "/etc/packetboat/credentials";
-const UNIT_DIRECTORIES: [&str; 3] = ["/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"];
+/// Where units are: the administrator's, those of the archive's install.sh, those of packages.
+const UNIT_DIRECTORIES: [&str; 4] =
+    ["/etc/systemd/system", "/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"];
