@@ -3,8 +3,8 @@
 .DEFAULT_GOAL := help
 
 .PHONY: help demo test test-system test-packages soak scan advisories fuzz build deb rpm archive build-arm64 \
-	deb-arm64 rpm-arm64 archive-arm64 image-arm64 sbom deny reproducible image bench bench-frame bench-login bench-latency \
-	bench-instructions
+	deb-arm64 rpm-arm64 archive-arm64 image-arm64 sbom deny reproducible image bench bench-frame bench-login \
+	bench-latency bench-instructions
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -88,14 +88,14 @@ build-arm64: ## Build target/aarch64-unknown-linux-gnu/release/packetboat
 	@tests/install.sh $@
 	TARGET=$(ARM64) config/release/cargo.sh build --locked --release
 
-deb-arm64: build-arm64 ## Build the Debian package for arm64, in target/debian/
-	config/debian/build.sh "" target/$(ARM64)/release/packetboat
+deb-arm64: build-arm64 ## Build the Debian package for arm64, in target/arm64/
+	config/debian/build.sh target/arm64 target/$(ARM64)/release/packetboat
 
-rpm-arm64: build-arm64 ## Build the RPM for arm64, in target/rpm/
-	config/rpm/build.sh "" target/$(ARM64)/release/packetboat
+rpm-arm64: build-arm64 ## Build the RPM for arm64, in target/arm64/
+	config/rpm/build.sh target/arm64 target/$(ARM64)/release/packetboat
 
-archive-arm64: build-arm64 ## Build the archive for arm64, in target/archive/
-	config/archive/build.sh "" target/$(ARM64)/release/packetboat
+archive-arm64: build-arm64 ## Build the archive for arm64, in target/arm64/
+	config/archive/build.sh target/arm64 target/$(ARM64)/release/packetboat
 
 # The kernel must run arm64 programs by QEMU: on Debian, apt-get install qemu-user-static binfmt-support.
 image-arm64: build-arm64 ## Build the container image packetboat:arm64

@@ -102,7 +102,12 @@ pub fn archive(machine: &Machine) {
     machine.ok("mkdir -p /root/old && printf '#!/bin/sh\\necho \"systemd 249 (249.11)\"\\n' >/root/old/systemctl");
     let (code, said) = machine.shell("chmod 755 /root/old/systemctl; PATH=/root/old:$PATH /root/archive/install.sh");
     assert!(code == 69 && said.contains("need systemd 250 or later, and this system has 249"), "{code} {said}");
-    assert_ne!(machine.shell("command -v packetboat").0, 0, "nothing was installed");
+    // A program that does not start, as with an older C library.
+    machine.ok("cd /root && mv archive/local/bin/packetboat . && ln -s /bin/false archive/local/bin/packetboat");
+    let (code, said) = machine.shell("/root/archive/install.sh");
+    assert!(code == 69 && said.contains("the program does not run on this system"), "{code} {said}");
+    machine.ok("mv /root/packetboat /root/archive/local/bin/packetboat");
+    assert_ne!(machine.shell("ls -d /usr/local/bin/packetboat /etc/packetboat | grep .").0, 0, "nothing was installed");
 
     machine.ok("/root/archive/install.sh");
     machine.observes();
