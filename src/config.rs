@@ -279,7 +279,10 @@ impl Config {
     pub fn servers_of(&self, account: &Account) -> Vec<String> {
         let Some(upstream) = self.upstreams.get(&account.upstream) else { return Vec::new() };
         let protocols = self.token_protocols().into_iter();
-        protocols.map(|protocol| format!("{} ({})", upstream.endpoint(protocol).address(), protocol.name())).collect()
+        let server = |protocol: Protocol| {
+            upstream.endpoint(protocol).map(|endpoint| format!("{} ({})", endpoint.address(), protocol.name()))
+        };
+        protocols.filter_map(server).collect()
     }
 }
 

@@ -13,6 +13,7 @@ mod preamble;
 pub mod sasl;
 mod server_refusal;
 mod session;
+mod smtp;
 mod terms;
 
 use zeroize::Zeroizing;
@@ -25,6 +26,7 @@ use pop3::Pop3;
 pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
 use session::Machine;
+use smtp::Smtp;
 pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, Terms, UpstreamLogin};
 
 /// Makes the session of one connection with a device, before anything is sent.
@@ -32,6 +34,7 @@ pub fn session(protocol: Protocol, offer: Offer, limits: CommandLimits) -> Box<d
     match protocol {
         Protocol::Imap => Box::new(Machine::<Imap>::new(offer, limits)),
         Protocol::Pop3 => Box::new(Machine::<Pop3>::new(offer, limits)),
+        Protocol::Smtp => Box::new(Machine::<Smtp>::new(offer, limits)),
     }
 }
 
@@ -41,14 +44,16 @@ pub fn login(protocol: Protocol) -> Box<dyn Session> {
     match protocol {
         Protocol::Imap => Box::new(Machine::<Imap>::logging_in()),
         Protocol::Pop3 => Box::new(Machine::<Pop3>::logging_in()),
+        Protocol::Smtp => Box::new(Machine::<Smtp>::logging_in()),
     }
 }
 
-/// The command that ends a session at the server (RFC 3501 §6.1.3, RFC 1939 §5).
+/// The command that ends a session at the server (RFC 3501 §6.1.3, RFC 1939 §5, RFC 5321 §4.1.1.10).
 pub fn logout(protocol: Protocol) -> &'static [u8] {
     match protocol {
         Protocol::Imap => Imap::LOGOUT,
         Protocol::Pop3 => Pop3::LOGOUT,
+        Protocol::Smtp => Smtp::LOGOUT,
     }
 }
 

@@ -7,6 +7,8 @@ pub enum Protocol {
     Imap,
     /// RFC 1939.
     Pop3,
+    /// Submission: RFC 6409 by RFC 5321.
+    Smtp,
 }
 
 /// The ways in which TLS starts on a connection to a mail server.
@@ -34,17 +36,24 @@ pub struct ByProtocol<T> {
     pub imap: T,
     /// The value of POP3.
     pub pop3: T,
+    /// The value of SMTP.
+    pub smtp: T,
 }
 
 impl Protocol {
     /// Every protocol, in the order in which they are listed to people.
-    pub const ALL: [Protocol; 2] = [Protocol::Imap, Protocol::Pop3];
+    pub const ALL: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Smtp];
+
+    /// The protocols that read a mailbox. Without a word in the configuration these are served, and SMTP is not: it
+    /// needs a permission of its own, and many hosts have a mail server at its ports.
+    pub const MAILBOX: [Protocol; 2] = [Protocol::Imap, Protocol::Pop3];
 
     /// The word for the protocol in the configuration.
     pub fn key(self) -> &'static str {
         match self {
             Protocol::Imap => "imap",
             Protocol::Pop3 => "pop3",
+            Protocol::Smtp => "smtp",
         }
     }
 
@@ -53,57 +62,74 @@ impl Protocol {
         match self {
             Protocol::Imap => "IMAP",
             Protocol::Pop3 => "POP3",
+            Protocol::Smtp => "SMTP",
         }
     }
 
-    /// The registered port (RFC 8314 §7 with implicit TLS; RFC 3501 §2.1 and RFC 1939 §3 in clear).
+    /// The registered port (RFC 8314 §7 with implicit TLS; RFC 3501 §2.1, RFC 1939 §3 and RFC 6409 §3.1 in clear).
     pub fn port(self, security: Security) -> u16 {
         match (self, security) {
             (Protocol::Imap, Security::Implicit) => 993,
             (Protocol::Imap, Security::StartTls) => 143,
             (Protocol::Pop3, Security::Implicit) => 995,
             (Protocol::Pop3, Security::StartTls) => 110,
+            (Protocol::Smtp, Security::Implicit) => 465,
+            (Protocol::Smtp, Security::StartTls) => 587,
         }
     }
 
-    /// The command that starts TLS after a greeting in clear (RFC 3501 §6.2.1, RFC 2595 §4).
+    /// The way in which TLS starts at a mail server where the configuration does not say. Exchange Online takes
+    /// submission by STARTTLS alone.
+    pub fn usual_security(self) -> Security {
+        match self {
+            Protocol::Imap | Protocol::Pop3 => Security::Implicit,
+            Protocol::Smtp => Security::StartTls,
+        }
+    }
+
+    /// The command that starts TLS after a greeting in clear (RFC 3501 §6.2.1, RFC 2595 §4, RFC 3207 §4).
     pub fn starttls(self) -> &'static str {
         match self {
-            Protocol::Imap => "STARTTLS",
+            Protocol::Imap | Protocol::Smtp => "STARTTLS",
             Protocol::Pop3 => "STLS",
         }
     }
 
-    /// Returns whether a server's first line invites a login (RFC 3501 §7.1.1, RFC 1939 §4).
+    /// Returns whether a server's first line invites a login (RFC 3501 §7.1.1, RFC 1939 §4, RFC 5321 §3.1).
     pub fn is_greeting(self, line: &[u8]) -> bool {
         line.starts_with(match self {
-            Protocol::Imap => b"* OK",
+            Protocol::Imap => &b"* OK"[..],
             Protocol::Pop3 => b"+OK",
+            Protocol::Smtp => b"220",
         })
     }
 
-    /// The permission of Exchange Online that opens mailboxes by this protocol, without its resource.
+    /// The permission of Exchange Online for this protocol, without its resource.
     pub fn permission(self, actor: Actor) -> &'static str {
         match (self, actor) {
             (Protocol::Imap, Actor::Person) => "IMAP.AccessAsUser.All",
             (Protocol::Imap, Actor::Application) => "IMAP.AccessAsApp",
             (Protocol::Pop3, Actor::Person) => "POP.AccessAsUser.All",
             (Protocol::Pop3, Actor::Application) => "POP.AccessAsApp",
+            (Protocol::Smtp, Actor::Person) => "SMTP.Send",
+            (Protocol::Smtp, Actor::Application) => "SMTP.SendAsApp",
         }
     }
 
-    /// The parameter of Exchange's `Set-CASMailbox` that switches the protocol on for a mailbox.
-    pub fn mailbox_switch(self) -> &'static str {
+    /// The parameter of Exchange's `Set-CASMailbox` that switches the protocol on or off for a mailbox, and the value
+    /// that switches it on.
+    pub fn mailbox_switch(self) -> (&'static str, bool) {
         match self {
-            Protocol::Imap => "ImapEnabled",
-            Protocol::Pop3 => "PopEnabled",
+            Protocol::Imap => ("ImapEnabled", true),
+            Protocol::Pop3 => ("PopEnabled", true),
+            Protocol::Smtp => ("SmtpClientAuthenticationDisabled", false),
         }
     }
 
     /// The longest access token that Exchange Online takes, in characters; `None` where no limit is known.
     pub fn longest_exchange_token(self) -> Option<usize> {
         match self {
-            Protocol::Imap => None,
+            Protocol::Imap | Protocol::Smtp => None,
             // Measured since July 2025: Exchange closes the connection without a reason (jstedfast/MailKit#1948).
             Protocol::Pop3 => Some(4096),
         }
@@ -113,7 +139,7 @@ impl Protocol {
 impl<T> ByProtocol<T> {
     /// Makes the value of each protocol.
     pub fn new(mut make: impl FnMut(Protocol) -> T) -> Self {
-        Self { imap: make(Protocol::Imap), pop3: make(Protocol::Pop3) }
+        Self { imap: make(Protocol::Imap), pop3: make(Protocol::Pop3), smtp: make(Protocol::Smtp) }
     }
 
     /// Makes the value of each protocol, unless one fails.
@@ -121,7 +147,7 @@ impl<T> ByProtocol<T> {
     /// # Errors
     /// The first error of `make`.
     pub fn try_new<E>(mut make: impl FnMut(Protocol) -> Result<T, E>) -> Result<Self, E> {
-        Ok(Self { imap: make(Protocol::Imap)?, pop3: make(Protocol::Pop3)? })
+        Ok(Self { imap: make(Protocol::Imap)?, pop3: make(Protocol::Pop3)?, smtp: make(Protocol::Smtp)? })
     }
 
     /// The value of one protocol.
@@ -129,6 +155,7 @@ impl<T> ByProtocol<T> {
         match protocol {
             Protocol::Imap => &self.imap,
             Protocol::Pop3 => &self.pop3,
+            Protocol::Smtp => &self.smtp,
         }
     }
 
@@ -137,6 +164,7 @@ impl<T> ByProtocol<T> {
         match protocol {
             Protocol::Imap => &mut self.imap,
             Protocol::Pop3 => &mut self.pop3,
+            Protocol::Smtp => &mut self.smtp,
         }
     }
 
@@ -151,13 +179,6 @@ impl<T> ByProtocol<T> {
     }
 }
 
-impl<T> ByProtocol<Option<T>> {
-    /// The values, if each protocol has one.
-    pub fn into_complete(self) -> Option<ByProtocol<T>> {
-        Some(ByProtocol { imap: self.imap?, pop3: self.pop3? })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +187,7 @@ mod tests {
     fn a_greeting_is_the_protocol_s_own() {
         assert!(Protocol::Imap.is_greeting(b"* OK ready\r\n"));
         assert!(Protocol::Pop3.is_greeting(b"+OK\r\n"));
+        assert!(Protocol::Smtp.is_greeting(b"220-mail.example ESMTP\r\n"));
         for (protocol, line) in [
             (Protocol::Imap, &b"+OK\r\n"[..]),
             (Protocol::Imap, b"* BYE\r\n"),
@@ -173,6 +195,7 @@ mod tests {
             (Protocol::Imap, b""),
             (Protocol::Pop3, b"* OK ready\r\n"),
             (Protocol::Pop3, b"-ERR\r\n"),
+            (Protocol::Smtp, b"554 no service\r\n"),
         ] {
             assert!(!protocol.is_greeting(line), "{protocol:?} {line:?}");
         }
@@ -189,7 +212,7 @@ mod tests {
     #[test]
     fn each_protocol_has_its_own_value() {
         let mut by_protocol = ByProtocol::new(Protocol::key);
-        assert_eq!(by_protocol.iter().map(|(_, key)| *key).collect::<Vec<_>>(), ["imap", "pop3"]);
+        assert_eq!(by_protocol.iter().map(|(_, key)| *key).collect::<Vec<_>>(), ["imap", "pop3", "smtp"]);
         *by_protocol.of_mut(Protocol::Pop3) = "other";
         assert_eq!((*by_protocol.of(Protocol::Imap), *by_protocol.of(Protocol::Pop3)), ("imap", "other"));
         assert_eq!(ByProtocol::try_new(|protocol| if protocol == Protocol::Pop3 { Err(1) } else { Ok(()) }), Err(1));

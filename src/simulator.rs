@@ -247,6 +247,7 @@ async fn serve(tcp: TcpStream, service: ServiceKind, world: Arc<World>, acceptor
             let (end, farewell) = match protocol {
                 Protocol::Imap => imap::serve(world, &mut connection).await,
                 Protocol::Pop3 => pop3::serve(world, &mut connection).await,
+                Protocol::Smtp => return,
             };
             connection.close(end, &farewell).await;
         }

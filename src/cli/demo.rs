@@ -138,7 +138,7 @@ fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Res
          [[device]]\nlogin = \"{login}\"\npasswords = [\"{hash}\"]\n"
     );
     for (port, one) in
-        setting.ports.iter().flat_map(|(protocol, ports)| ports.iter().zip(DefaultListener::of(protocol)))
+        Protocol::MAILBOX.iter().flat_map(|one| setting.ports.of(*one).iter().zip(DefaultListener::of(*one)))
     {
         let address = SocketAddr::new(setting.listen, *port);
         let (protocol, entry) = (one.protocol.key(), one.entry);

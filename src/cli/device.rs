@@ -99,6 +99,7 @@ pub(super) struct Form {
 enum ProtocolName {
     Imap,
     Pop3,
+    Smtp,
 }
 
 pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError> {
@@ -277,6 +278,7 @@ impl ProtocolName {
         match self {
             Self::Imap => Protocol::Imap,
             Self::Pop3 => Protocol::Pop3,
+            Self::Smtp => Protocol::Smtp,
         }
     }
 }

@@ -58,9 +58,11 @@ fn find_account<'a>(config: &'a Config, name: &str) -> Result<(&'a str, &'a Acco
     })
 }
 
-/// The permissions that the application needs. The scopes that a person is asked for name every protocol.
+/// The permissions that the application needs. The scopes that a person is asked for name every protocol that reads a
+/// mailbox.
 fn permissions(config: &Config, actor: Actor) -> Vec<&'static str> {
-    let is_needed = |protocol: &Protocol| actor == Actor::Person || offers(config, *protocol);
+    let is_asked = |protocol: &Protocol| actor == Actor::Person && Protocol::MAILBOX.contains(protocol);
+    let is_needed = |protocol: &Protocol| is_asked(protocol) || offers(config, *protocol);
     Protocol::ALL.into_iter().filter(is_needed).map(|protocol| protocol.permission(actor)).collect()
 }
 

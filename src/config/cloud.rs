@@ -1,7 +1,7 @@
 //! The identity providers that packetboat knows, with their hosts, scopes and mail servers.
 
 use super::{Endpoint, Roots, Upstream, url};
-use crate::protocol::{Actor, ByProtocol, Protocol, Security};
+use crate::protocol::{Actor, ByProtocol, Protocol};
 
 /// An identity provider: one of Microsoft's clouds, or Google.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,11 +63,19 @@ impl Cloud {
                 "outlook.office.com",
                 "imap-legacy.office365.com",
                 "pop-legacy.office365.com",
+                "smtp.office365.com",
+                "smtp-legacy.office365.com",
             ],
-            Cloud::GccHigh => &["outlook.office365.us"],
+            Cloud::GccHigh => &["outlook.office365.us", "smtp.office365.us"],
             Cloud::Dod => &["outlook-dod.office365.us", "webmail.apps.mil"],
-            Cloud::China => &["partner.outlook.cn", "imap-legacy.partner.outlook.cn", "pop-legacy.partner.outlook.cn"],
-            Cloud::Google => &["imap.gmail.com", "pop.gmail.com"],
+            Cloud::China => &[
+                "partner.outlook.cn",
+                "imap-legacy.partner.outlook.cn",
+                "pop-legacy.partner.outlook.cn",
+                "smtp.partner.outlook.cn",
+                "smtp-legacy.partner.outlook.cn",
+            ],
+            Cloud::Google => &["imap.gmail.com", "pop.gmail.com", "smtp.gmail.com"],
         }
     }
 
@@ -78,7 +86,7 @@ impl Cloud {
 
     /// The first host or verified name of an upstream that is not one of this cloud's mail servers.
     pub(super) fn foreign_name(self, upstream: &Upstream) -> Option<&str> {
-        let names = upstream.endpoints.iter().flat_map(|(_, one)| [one.host.as_str(), one.verified_name()]);
+        let names = upstream.each_endpoint().flat_map(|(_, one)| [one.host.as_str(), one.verified_name()]);
         names.into_iter().find(|name| !url::is_one_of(name, self.mail_hosts()))
     }
 
@@ -99,15 +107,19 @@ impl Cloud {
         }
     }
 
-    /// The scopes of an application that acts for a person.
-    pub fn delegated_scope(self) -> String {
+    /// The scopes of an application that acts for a person, by these protocols. Those that read a mailbox are always
+    /// among them.
+    pub fn delegated_scope(self, protocols: &[Protocol]) -> String {
         let resource = match self {
             Cloud::Worldwide => "https://outlook.office.com",
             // Google has one scope for all of mail, and gives a refresh token unasked to devices.
             Cloud::Google => return "https://mail.google.com/".to_owned(),
             Cloud::GccHigh | Cloud::Dod | Cloud::China => self.resource(),
         };
-        let scopes = Protocol::ALL.map(|protocol| format!("{resource}/{}", protocol.permission(Actor::Person)));
+        let is_wanted = |protocol: &Protocol| Protocol::MAILBOX.contains(protocol) || protocols.contains(protocol);
+        let wanted = Protocol::ALL.into_iter().filter(is_wanted);
+        let scopes: Vec<String> =
+            wanted.map(|protocol| format!("{resource}/{}", protocol.permission(Actor::Person))).collect();
         format!("{} offline_access", scopes.join(" "))
     }
 
@@ -120,25 +132,32 @@ impl Cloud {
             Cloud::China => "china",
             Cloud::Google => "google",
         };
-        let endpoints = self.mail_servers().map(|protocol, (host, security)| Endpoint {
-            host: (*host).to_owned(),
-            port: protocol.port(*security),
-            security: *security,
-            server_name: None,
-        });
+        let endpoints = ByProtocol::new(|protocol| Some(self.endpoint(protocol)));
         (name, Upstream { endpoints, roots: Roots::Bundled, warm_connections: 0, warm_time: Upstream::WARM_TIME })
     }
 
-    /// Host and security of each protocol. One row is one cloud.
-    fn mail_servers(self) -> ByProtocol<(&'static str, Security)> {
-        let implicit = |host| (host, Security::Implicit);
-        let one = |host| ByProtocol { imap: implicit(host), pop3: implicit(host) };
+    /// The endpoint of one protocol at the cloud's mail server.
+    fn endpoint(self, protocol: Protocol) -> Endpoint {
+        let security = protocol.usual_security();
+        let host = (*self.mail_servers().of(protocol)).to_owned();
+        Endpoint { host, port: protocol.port(security), security, server_name: None }
+    }
+
+    /// The endpoint of one protocol at the cloud whose mail server this host is; none where it is no cloud's.
+    pub(super) fn endpoint_beside(host: &str, protocol: Protocol) -> Option<Endpoint> {
+        let (_, cloud) = Self::ALL.into_iter().find(|(_, cloud)| url::is_one_of(host, cloud.mail_hosts()))?;
+        Some(cloud.endpoint(protocol))
+    }
+
+    /// Host of each protocol. One row is one cloud.
+    fn mail_servers(self) -> ByProtocol<&'static str> {
+        let one = |host, smtp| ByProtocol { imap: host, pop3: host, smtp };
         match self {
-            Cloud::Worldwide => one("outlook.office365.com"),
-            Cloud::GccHigh => one("outlook.office365.us"),
-            Cloud::Dod => one("outlook-dod.office365.us"),
-            Cloud::China => one("partner.outlook.cn"),
-            Cloud::Google => ByProtocol { imap: implicit("imap.gmail.com"), pop3: implicit("pop.gmail.com") },
+            Cloud::Worldwide => one("outlook.office365.com", "smtp.office365.com"),
+            Cloud::GccHigh => one("outlook.office365.us", "smtp.office365.us"),
+            Cloud::Dod => one("outlook-dod.office365.us", "outlook-dod.office365.us"),
+            Cloud::China => one("partner.outlook.cn", "smtp.partner.outlook.cn"),
+            Cloud::Google => ByProtocol { imap: "imap.gmail.com", pop3: "pop.gmail.com", smtp: "smtp.gmail.com" },
         }
     }
 

@@ -146,6 +146,7 @@ struct UpstreamSection {
     security: Written<String>,
     imap: Option<EndpointSection>,
     pop3: Option<EndpointSection>,
+    smtp: Option<EndpointSection>,
     roots: Written<String>,
     warm_connections: Written<i64>,
     warm_time: Written<String>,

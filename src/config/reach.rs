@@ -70,15 +70,21 @@ impl Listener {
 }
 
 impl Config {
-    /// The protocols by which the devices of an account reach its mailbox; every one with a token where no device does.
+    /// The protocols by which the devices of an account reach its mailbox, as far as its mail server serves them; every
+    /// one with a token where no device does.
     pub fn protocols_of(&self, account: &str) -> Vec<Protocol> {
         let devices: Vec<&Device> = self.devices.iter().filter(|device| device.account == account).collect();
         let is_used = |protocol: &Protocol| {
             let mut listeners = self.listeners.iter().filter(|listener| listener.protocol == *protocol);
             listeners.any(|listener| devices.iter().any(|device| listener.lets_in(device)))
         };
-        let used: Vec<Protocol> = Protocol::ALL.into_iter().filter(is_used).collect();
-        if used.is_empty() { self.token_protocols() } else { used }
+        let mut used: Vec<Protocol> = Protocol::ALL.into_iter().filter(is_used).collect();
+        if used.is_empty() {
+            used = self.token_protocols();
+        }
+        let upstream = self.accounts.get(account).and_then(|account| self.upstreams.get(&account.upstream));
+        used.retain(|protocol| upstream.is_none_or(|upstream| upstream.endpoint(*protocol).is_some()));
+        used
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::protocol::{ByProtocol, Protocol, Security};
 
-/// A mail server, with an endpoint for each protocol.
+/// A mail server, with an endpoint for each protocol that it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// The endpoint of each protocol.
-    pub endpoints: ByProtocol<Endpoint>,
+    /// The endpoint of each protocol. One has an endpoint at least.
+    pub endpoints: ByProtocol<Option<Endpoint>>,
     /// The certification authorities that packetboat trusts here.
     pub roots: Roots,
     /// The number of connections that packetboat keeps ready for logins, for each endpoint with implicit TLS.
@@ -46,20 +46,24 @@ impl Upstream {
     /// The default of `warm_time`. Exchange closes a connection that does not log in within a minute.
     pub(crate) const WARM_TIME: Duration = Duration::from_secs(45);
 
-    /// The endpoint of one protocol.
-    pub fn endpoint(&self, protocol: Protocol) -> &Endpoint {
-        self.endpoints.of(protocol)
+    /// The endpoint of one protocol; none where the server does not serve it.
+    pub fn endpoint(&self, protocol: Protocol) -> Option<&Endpoint> {
+        self.endpoints.of(protocol).as_ref()
+    }
+
+    /// Each endpoint with its protocol.
+    pub fn each_endpoint(&self) -> impl Iterator<Item = (Protocol, &Endpoint)> {
+        self.endpoints.iter().filter_map(|(protocol, endpoint)| Some((protocol, endpoint.as_ref()?)))
     }
 
     /// The host that stands for the server in a message: that of the first protocol.
     pub fn host(&self) -> &str {
-        let [first, ..] = Protocol::ALL;
-        &self.endpoint(first).host
+        self.each_endpoint().next().map_or("", |(_, endpoint)| &endpoint.host)
     }
 
     /// The names that the server's certificates must have, in the order of the protocols.
     pub fn verified_names(&self) -> impl Iterator<Item = &str> {
-        self.endpoints.iter().map(|(_, endpoint)| endpoint.verified_name())
+        self.each_endpoint().map(|(_, endpoint)| endpoint.verified_name())
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use zeroize::Zeroizing;
 
 use super::sasl::{Credentials, Mechanism, Method};
-use super::{MailboxTerms, Probe, Terms, UpstreamLogin, server_refusal};
+use super::{MailboxTerms, Probe, UpstreamLogin, server_refusal};
 use crate::failure::{Failure, Kind};
 
 /// The state of a login at a server, beside the protocol's own.
@@ -22,7 +22,7 @@ pub(super) struct LoginAttempt {
 impl LoginAttempt {
     /// Makes an attempt that has sent nothing.
     pub(super) fn new(login: UpstreamLogin) -> Self {
-        let Terms::Mailbox(terms) = login.terms;
+        let terms = login.terms.of_mailbox();
         Self { terms, credentials: login.credentials, answers: VecDeque::new(), nothing_answered: true }
     }
 

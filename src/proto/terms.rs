@@ -49,6 +49,8 @@ pub enum Relogin {
 pub enum Terms {
     /// IMAP and POP3 open a mailbox.
     Mailbox(MailboxTerms),
+    /// SMTP submits messages.
+    Submission,
 }
 
 /// The terms of a session in a mailbox.
@@ -73,6 +75,16 @@ pub struct AccessSettings {
 }
 
 impl Terms {
+    /// The terms of the session in a mailbox. Where there is none, everything is refused that could be.
+    pub(super) fn of_mailbox(self) -> MailboxTerms {
+        match self {
+            Terms::Mailbox(terms) => terms,
+            Terms::Submission => {
+                MailboxTerms { probe: Probe::Skip, deletes: Deletes::Refused, relogin: Relogin::Refused }
+            }
+        }
+    }
+
     /// Makes the terms of a login that is passed through: the server's OK is enough, and everything passes.
     pub fn pass_through(protocol: Protocol) -> Self {
         match protocol {
@@ -81,6 +93,7 @@ impl Terms {
                 deletes: Deletes::Allowed,
                 relogin: Relogin::Allowed,
             }),
+            Protocol::Smtp => Terms::Submission,
         }
     }
 
@@ -92,6 +105,7 @@ impl Terms {
                 deletes: if settings.delete { Deletes::Allowed } else { Deletes::Refused },
                 relogin: Relogin::Refused,
             }),
+            Protocol::Smtp => Terms::Submission,
         }
     }
 }

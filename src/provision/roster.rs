@@ -183,14 +183,14 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_named() {
-        let text = "a,a@b.example,imap\nb\nc d,a@b.example,imap\ne,nobody,imap\nf,a@b.example,smtp\n\
+        let text = "a,a@b.example,imap\nb\nc d,a@b.example,imap\ne,nobody,imap\nf,a@b.example,nntp\n\
                     g,a@b.example,imap,192.168.1\nA,a@b.example,imap\n";
         let errors: Vec<String> = parse(text).unwrap_err().iter().map(ToString::to_string).collect();
         for (error, words) in errors.iter().zip([
             "line 2: has 1 fields",
             "line 3: \"c d\" is no name",
             "line 4: \"nobody\" is no mail address",
-            "line 5: \"smtp\" is no protocol; write imap or pop3",
+            "line 5: \"nntp\" is no protocol; write imap or pop3 or smtp",
             "line 6: \"192.168.1\" is neither",
             "line 7: an earlier line has the name \"A\"",
         ]) {

@@ -108,7 +108,7 @@ impl LoginChecks {
     fn server_name(&self, account: &str, protocol: Protocol) -> String {
         let config = self.config();
         let upstream = config.accounts.get(account).and_then(|account| config.upstreams.get(&account.upstream));
-        let endpoint = upstream.map(|upstream| upstream.endpoint(protocol));
+        let endpoint = upstream.and_then(|upstream| upstream.endpoint(protocol));
         endpoint.map(|one| format!("{} port {}", one.host, one.port)).unwrap_or_default()
     }
 }

@@ -102,12 +102,12 @@ impl AncientHint {
 /// Names both protocols, and the port of the other one.
 fn of_protocol(config: &Config, listener: &Listener) -> String {
     let here = listener.protocol.name();
-    let others = || config.listeners.iter().filter(|other| other.protocol != listener.protocol);
-    let alike = others().find(|other| other.entry == listener.entry).or_else(|| others().next());
     let other = match listener.protocol {
         Protocol::Imap => Protocol::Pop3,
-        Protocol::Pop3 => Protocol::Imap,
+        Protocol::Pop3 | Protocol::Smtp => Protocol::Imap,
     };
+    let others = || config.listeners.iter().filter(|one| one.protocol == other);
+    let alike = others().find(|one| one.entry == listener.entry).or_else(|| others().next());
     let (name, key) = (other.name(), other.key());
     let place = match alike {
         Some(Listener { name: listener, listen, .. }) => match listen.first().map(|address| address.port()) {

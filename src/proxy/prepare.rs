@@ -146,7 +146,7 @@ impl<'a> Opening<'a> {
         let (process, limits) = (self.process, self.config.limits);
         let logins = match &listener.logins {
             Logins::PassThrough(upstream) => {
-                let server = parts.servers.get(upstream)?.of(listener.protocol);
+                let server = parts.servers.get(upstream)?.of(listener.protocol)?;
                 Backend::PassThrough(process.pass_through.to(server, &limits))
             }
             Logins::Translate => Backend::Translate(Translation::new(Arc::clone(parts.directory?), listener.protocol)),
@@ -224,6 +224,6 @@ fn warm(config: &Config, servers: &Servers) -> Vec<Arc<Server>> {
             Logins::Observe => {}
         }
     }
-    let server = |(name, protocol)| Some(Arc::clone(servers.get(name)?.of(protocol)));
+    let server = |(name, protocol)| Some(Arc::clone(servers.get(name)?.of(protocol)?));
     wanted.into_iter().filter_map(server).filter(|server| server.is_kept_warm()).collect()
 }

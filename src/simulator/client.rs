@@ -67,6 +67,7 @@ where
     match protocol {
         Protocol::Imap => fetch_by_imap(stream, login, password).await,
         Protocol::Pop3 => fetch_by_pop3(stream, login, password).await,
+        Protocol::Smtp => Err(FetchError::Greeting("SMTP fetches no mail".to_owned())),
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Server {
 /// A mail server with all of its endpoints.
 pub struct MailServer {
     upstream: Upstream,
-    by_protocol: ByProtocol<Arc<Server>>,
+    by_protocol: ByProtocol<Option<Arc<Server>>>,
 }
 
 impl MailServer {
@@ -58,14 +58,17 @@ impl MailServer {
         let tls = client_config::client_config(&upstream.roots).map_err(|error| Diagnostic::new("roots", error))?;
         let trusted = trust::digests(&upstream.roots).map_err(|error| Diagnostic::new("roots", error))?;
         let trusted = Arc::new(trusted);
-        let by_protocol =
-            ByProtocol::try_new(|protocol| Server::new(upstream, protocol, &tls, &trusted, limits).map(Arc::new))?;
+        let by_protocol = ByProtocol::try_new(|protocol| {
+            let endpoint = upstream.endpoint(protocol);
+            let server = endpoint.map(|one| Server::new(upstream, (protocol, one), &tls, &trusted, limits));
+            server.transpose().map(|server| server.map(Arc::new))
+        })?;
         Ok(Self { upstream: upstream.clone(), by_protocol })
     }
 
-    /// The endpoint of one protocol.
-    pub fn of(&self, protocol: Protocol) -> &Arc<Server> {
-        self.by_protocol.of(protocol)
+    /// The endpoint of one protocol; none where the server does not serve it.
+    pub fn of(&self, protocol: Protocol) -> Option<&Arc<Server>> {
+        self.by_protocol.of(protocol).as_ref()
     }
 
     /// Returns whether this is the mail server that is configured so.
@@ -75,7 +78,7 @@ impl MailServer {
 
     /// Returns whether the mail server takes connections at any endpoint. It dials them in turn, and sends nothing.
     pub async fn is_reached(&self) -> bool {
-        for (_, server) in self.by_protocol.iter() {
+        for server in self.by_protocol.iter().filter_map(|(_, server)| server.as_ref()) {
             if server.dial().await.is_ok() {
                 return true;
             }
@@ -87,12 +90,11 @@ impl MailServer {
 impl Server {
     fn new(
         upstream: &Upstream,
-        protocol: Protocol,
+        (protocol, endpoint): (Protocol, &Endpoint),
         tls: &Arc<ClientConfig>,
         trusted: &Arc<BTreeSet<[u8; 32]>>,
         limits: &Limits,
     ) -> Result<Self, Diagnostic> {
-        let endpoint = upstream.endpoint(protocol);
         let connector = Connector::with(Arc::clone(tls), &endpoint.host, endpoint.verified_name(), limits);
         let mut connector = connector.map_err(|error| {
             let key = if endpoint.server_name.is_some() { "server_name" } else { "host" };

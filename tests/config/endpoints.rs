@@ -42,7 +42,73 @@ fn each_protocol_has_an_endpoint_of_its_own() {
     );
     let imap = endpoint("a.example", 993, Security::Implicit, Some("c.example"));
     let pop3 = endpoint("b.example", 110, Security::StartTls, Some("d.example"));
-    assert_eq!((one.endpoint(Protocol::Imap), one.endpoint(Protocol::Pop3)), (&imap, &pop3));
+    assert_eq!((one.endpoint(Protocol::Imap), one.endpoint(Protocol::Pop3)), (Some(&imap), Some(&pop3)));
+}
+
+#[test]
+fn submission_has_an_endpoint_where_it_is_written_or_known() {
+    let smtp = |text: &str| upstream(text).endpoint(Protocol::Smtp).cloned();
+    assert_eq!(smtp("host = \"a.example\""), None);
+    let exchange = endpoint("smtp.office365.com", 587, Security::StartTls, None);
+    assert_eq!(smtp("host = \"outlook.office365.com\""), Some(exchange.clone()));
+    assert_eq!(smtp("host = \"outlook.office365.com\"\nsecurity = \"implicit\""), Some(exchange));
+    let own = endpoint("a.example", 587, Security::StartTls, None);
+    assert_eq!(smtp("host = \"a.example\"\nsmtp = {}"), Some(own));
+    let other = endpoint("b.example", 465, Security::Implicit, None);
+    assert_eq!(smtp("host = \"a.example\"\nsmtp = { host = \"b.example\", security = \"implicit\" }"), Some(other));
+    let alone = parse(
+        "[upstream.x.smtp]\nhost = \"a.example\"\n[[listener]]\nprotocol = \"smtp\"\nlisten = [\"127.0.0.1:587\"]\n\
+         logins = \"pass-through\"\n",
+    );
+    let upstream = &alone.upstreams["x"];
+    assert!(upstream.endpoint(Protocol::Imap).is_none() && upstream.endpoint(Protocol::Smtp).is_some());
+    assert_eq!(upstream.host(), "a.example");
+}
+
+#[test]
+fn a_listener_needs_a_server_of_its_protocol() {
+    let listener = |protocol: &str| {
+        format!("[[listener]]\nprotocol = \"{protocol}\"\nlisten = [\"127.0.0.1:1\"]\nlogins = \"pass-through\"\n")
+    };
+    let found = problems(&format!("[upstream.x]\nhost = \"a.example\"\n{}", listener("smtp")));
+    assert_eq!(
+        found,
+        ["test.toml:3: listener.smtp-1: listener smtp-1 is for SMTP, and [upstream.x] has no server for it; write \
+          [upstream.x.smtp] with host = \"...\""]
+    );
+    let found = problems(&format!("[upstream.x.smtp]\nhost = \"a.example\"\n{}", listener("imap")));
+    assert!(found[0].contains("listener imap-1 is for IMAP, and [upstream.x] has no server for it"), "{found:?}");
+    parse(&format!("[upstream.x]\nhost = \"a.example\"\nsmtp = {{}}\n{}", listener("smtp")));
+}
+
+#[test]
+fn an_account_without_submission_is_told() {
+    let one = |name: &str, host: &str| {
+        format!(
+            "[upstream.{name}]\nhost = \"{host}\"\n[account.{name}]\nmailbox = \"x@y.example\"\nupstream = \"{name}\"\n"
+        )
+    };
+    let rest = "[identity.i]\ntenant = \"t.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\n\
+                client_secret_file = \"/x\"\n[[listener]]\nprotocol = \"smtp\"\nlisten = [\"127.0.0.1:1\"]\n";
+    let found = problems(&format!("{}{rest}", one("a", "a.example")));
+    assert!(found[0].starts_with("test.toml:3: account.a: listener smtp-1 is for SMTP, and [upstream.a]"), "{found:?}");
+    let told = warnings(&format!("{}{}{rest}", one("a", "a.example"), one("b", "outlook.office365.com")));
+    assert!(told.iter().any(|one| one.starts_with("test.toml:3: account.a: listener smtp-1")), "{told:?}");
+}
+
+#[test]
+fn the_scope_of_submission_is_asked_for_where_a_listener_has_it() {
+    let scope = |protocol: &str| {
+        let text = format!(
+            "[identity.i]\ntenant = \"t.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\n\
+             grant = \"device-code\"\n[[listener]]\nprotocol = \"{protocol}\"\nlisten = [\"127.0.0.1:1\"]\n"
+        );
+        parse(&text).identities["i"].scope.clone()
+    };
+    let office = "https://outlook.office.com";
+    let mailbox = format!("{office}/IMAP.AccessAsUser.All {office}/POP.AccessAsUser.All");
+    assert_eq!(scope("imap"), format!("{mailbox} offline_access"));
+    assert_eq!(scope("smtp"), format!("{mailbox} {office}/SMTP.Send offline_access"));
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn every_key_is_documented() {
         "[upstream.x]",
         "[upstream.x.imap]",
         "[upstream.x.pop3]",
+        "[upstream.x.smtp]",
         "[[listener]]",
         "[[device]]",
         "[account.x]",
@@ -284,8 +285,8 @@ fn clouds_decide_endpoints_scopes_and_servers() {
     assert_eq!(identity.token_endpoint, "https://oauth2.googleapis.com/token");
     assert_eq!(identity.scope, "https://mail.google.com/");
     let upstream = &config.upstreams[&config.accounts["scans"].upstream];
-    let hosts = upstream.endpoints.map(|_, endpoint| endpoint.host.as_str());
-    assert_eq!(hosts, ByProtocol { imap: "imap.gmail.com", pop3: "pop.gmail.com" });
+    let hosts = upstream.endpoints.map(|_, endpoint| endpoint.as_ref().map_or("", |one| one.host.as_str()));
+    assert_eq!(hosts, ByProtocol { imap: "imap.gmail.com", pop3: "pop.gmail.com", smtp: "smtp.gmail.com" });
     let config = parse(&translated(
         &format!(
             "{SECRET}cloud = \"worldwide\"\nauthority = \"https://login.example/\"\nscopes = [\"a/.default\", \"b/.default\"]\ndevice_endpoint = \"https://d.example/x\""

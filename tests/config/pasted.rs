@@ -57,7 +57,7 @@ fn unambiguous_text_is_accepted() {
          listen = [\" 127.0.0.1:1 \"]\nlogins = \"pass-through\"\n",
     );
     let x = &config.upstreams["x"];
-    let x = x.endpoint(Protocol::Imap);
+    let x = x.endpoint(Protocol::Imap).unwrap();
     assert_eq!((x.host.as_str(), x.server_name.as_deref()), ("::1", Some("localhost")));
     let device = "[[device]]\nlogin = \" Scanner3 \"\npasswords = [\" $argon2id$x\\n\"]\n";
     let device = &parse(&(file(GUID, ID, "", "x@y.example") + device)).devices[0];

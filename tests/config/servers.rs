@@ -1,6 +1,8 @@
 //! These tests prove where an account's token goes: to the mail server of its identity's cloud, or to the account's own
 //! server.
 
+use packetboat::protocol::Protocol;
+
 use super::{parse, problems, warnings};
 
 const OFFICE: &str = "[identity.office]\ntenant = \"contoso.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"/s\"\n";
@@ -38,8 +40,9 @@ fn the_cloud_supplies_the_server_whatever_else_the_file_has() {
         let config = parse(&format!("{OFFICE}{SCANS}{others}"));
         let account = &config.accounts["scans"];
         let server = &config.upstreams[&account.upstream];
-        for (_, endpoint) in server.endpoints.iter() {
-            assert_eq!((endpoint.host.as_str(), &endpoint.server_name), (exchange, &None), "{others}");
+        for (protocol, endpoint) in server.each_endpoint() {
+            let host = if protocol == Protocol::Smtp { "smtp.office365.com" } else { exchange };
+            assert_eq!((endpoint.host.as_str(), &endpoint.server_name), (host, &None), "{others}");
         }
     }
 }

@@ -59,7 +59,7 @@ impl Setup {
     pub fn new(clock: Clock) -> Self {
         let (certificates, directory) = Certificates::ecdsa_for_name("localhost", 30).in_directory();
         let context = server(&certificates);
-        let good = Protocol::ALL.map(|protocol| Good::start(protocol, context.clone()));
+        let good = Protocol::MAILBOX.map(|protocol| Good::start(protocol, context.clone()));
         let bad = [0, 1].map(|_| [Bad::new(), Bad::new()]);
         let command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
         let (reader, stderr, log) = reader();

@@ -38,7 +38,8 @@ pub(super) async fn show(
     text.plain("\nAn old scanner, packetboat, and a pretend Exchange Online, all on this computer.\n");
     print(text.text)?;
     let mut before = 0;
-    for (protocol, &address) in addresses.iter() {
+    for protocol in Protocol::MAILBOX {
+        let address = *addresses.of(protocol);
         let tls = legacy_client::connect(address, authority).await.map_err(unavailable)?;
         let facts = downstream::facts(&tls);
         let exchanges = client::fetch(protocol, tls, setting.login, &setting.password).await.map_err(unavailable)?;

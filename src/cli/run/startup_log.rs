@@ -122,7 +122,7 @@ fn destination(config: &Config, listener: &Listener) -> String {
         Logins::Translate => "for the accounts of the devices".to_owned(),
         Logins::Observe => "for the inventory only: no login is accepted".to_owned(),
         Logins::PassThrough(name) => {
-            let endpoint = config.upstreams.get(name).map(|upstream| upstream.endpoint(listener.protocol));
+            let endpoint = config.upstreams.get(name).and_then(|upstream| upstream.endpoint(listener.protocol));
             let (server, port) = endpoint.map_or(("?", 0), |endpoint| (endpoint.host.as_str(), endpoint.port));
             format!("for {server} port {port}, logins passed through")
         }

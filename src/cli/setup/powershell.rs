@@ -54,7 +54,10 @@ pub(super) fn mailbox_lines(config: &Config, account: &Account, user: Option<&st
     let switches: String = Protocol::ALL
         .into_iter()
         .filter(|protocol| offers(config, *protocol))
-        .map(|protocol| format!(" -{} $true", protocol.mailbox_switch()))
+        .map(|protocol| {
+            let (switch, value) = protocol.mailbox_switch();
+            format!(" -{switch} ${value}")
+        })
         .collect();
     rights.into_iter().chain([format!("Set-CASMailbox -Identity {mailbox}{switches}")]).collect()
 }

@@ -139,8 +139,10 @@ fn entry(
     field("GraphEnvironment", &quote(graph));
     field("ExchangeEnvironment", &quote(exchange));
     field("Permissions", &format!("@({})", permissions.join(", ")));
-    for protocol in Protocol::ALL {
-        field(protocol.mailbox_switch(), if offers(config, protocol) { "$true" } else { "$false" });
+    // The script leaves the switch of SMTP alone; the lines for a mailbox have it.
+    for protocol in Protocol::MAILBOX {
+        let (switch, _) = protocol.mailbox_switch();
+        field(switch, if offers(config, protocol) { "$true" } else { "$false" });
     }
     field("Next", &quote(&next(name, identity)));
     field("Thumbprint", &quote(&thumbprint));

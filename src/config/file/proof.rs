@@ -11,6 +11,7 @@ mod identity;
 mod limits;
 mod listener;
 mod path;
+mod service;
 mod unused;
 mod upstream;
 
@@ -28,11 +29,19 @@ use account::Identities;
 use super::{File, LogSection, Written, line_of, nearest};
 use crate::config::problem::{Position, sort_by_line};
 use crate::config::{Config, Entry, Environment, Log, LogFormat, LogLevel, Logins, Problem, Proven, Roots, credential};
+use crate::protocol::Protocol;
 
 pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Environment) -> Result<Proven, Vec<Problem>> {
     admin::override_by(environment, text, &mut raw);
-    let mut proof =
-        Proof { text, file, environment, problems: Vec::new(), warnings: Vec::new(), positions: BTreeMap::new() };
+    let mut proof = Proof {
+        text,
+        file,
+        environment,
+        protocols: listener::protocols(raw.listener.as_deref()),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+        positions: BTreeMap::new(),
+    };
     proof.paths(&raw);
     let identity_names = raw.identity.keys().cloned().collect();
     let identities = proof.identities(raw.identity);
@@ -69,6 +78,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
         accounts,
         identities,
     };
+    proof.servers_of_listeners(&config);
     proof.warn_of_unused(&config);
     proof.warn_of_exposure(&config);
     credential::resolve(&mut config);
@@ -88,6 +98,8 @@ struct Proof<'a> {
     text: &'a str,
     file: &'a Path,
     environment: &'a Environment,
+    /// The protocols of the listeners.
+    protocols: Vec<Protocol>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     /// The positions of keys that may still turn out wrong later.

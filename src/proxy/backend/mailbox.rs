@@ -19,7 +19,7 @@ use crate::transport::upstream::{MailServer, Server};
 use crate::withdrawal::Withdrawn;
 
 /// The mailboxes by the name of their account.
-pub(in crate::proxy) struct Mailboxes(BTreeMap<String, ByProtocol<Arc<Mailbox>>>);
+pub(in crate::proxy) struct Mailboxes(BTreeMap<String, ByProtocol<Option<Arc<Mailbox>>>>);
 
 /// The mailbox of one account, by one protocol.
 pub(in crate::proxy) struct Mailbox {
@@ -83,27 +83,28 @@ impl Mailboxes {
                 .or_insert_with(|| Sessions::new(config, known.map(|known| known.sessions.as_ref())));
             let history = Arc::new(Mutex::new(known.map(|known| *known.history.lock()).unwrap_or_default()));
             let by_protocol = ByProtocol::new(|protocol| {
-                Arc::new(Mailbox {
+                let server = servers.of(protocol)?;
+                Some(Arc::new(Mailbox {
                     account: account.clone(),
-                    server: Arc::clone(servers.of(protocol)),
+                    server: Arc::clone(server),
                     identity: identity.clone(),
                     slot: Arc::clone(slot),
                     sessions: Arc::clone(sessions),
                     history: Arc::clone(&history),
-                })
+                }))
             });
             mailboxes.insert(name.clone(), by_protocol);
         }
         Self(mailboxes)
     }
 
-    /// An account's mailbox, by one protocol.
+    /// An account's mailbox, by one protocol; none where its mail server does not serve it.
     pub(in crate::proxy) fn of(&self, account: &str, protocol: Protocol) -> Option<&Arc<Mailbox>> {
-        self.0.get(account).map(|by_protocol| by_protocol.of(protocol))
+        self.0.get(account).and_then(|by_protocol| by_protocol.of(protocol).as_ref())
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
-        self.0.values().flat_map(|by_protocol| by_protocol.iter().map(|(_, mailbox)| mailbox))
+        self.0.values().flat_map(|by_protocol| by_protocol.iter().filter_map(|(_, mailbox)| mailbox.as_ref()))
     }
 
     /// Puts the limits of this configuration into force.

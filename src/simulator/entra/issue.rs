@@ -28,7 +28,9 @@ pub(super) fn access_token(world: &World, principal: &Principal, scope: &Scope) 
         "uti": world.random_text(),
     });
     match principal {
-        Principal::App => insert(&mut claims, "roles", json!(["IMAP.AccessAsApp", "POP.AccessAsApp"])),
+        Principal::App => {
+            insert(&mut claims, "roles", json!(["IMAP.AccessAsApp", "POP.AccessAsApp", "SMTP.SendAsApp"]))
+        }
         Principal::User(address) => {
             insert(&mut claims, "scp", json!(scope.names.join(" ")));
             insert(&mut claims, "upn", json!(address));

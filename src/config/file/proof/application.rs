@@ -152,7 +152,9 @@ impl Proof<'_> {
         match kind {
             GrantKind::ManagedIdentity => cloud.resource().to_owned(),
             GrantKind::ClientCredentials | GrantKind::Federated => cloud.application_scope(),
-            GrantKind::AuthorizationCode | GrantKind::DeviceCode | GrantKind::Password => cloud.delegated_scope(),
+            GrantKind::AuthorizationCode | GrantKind::DeviceCode | GrantKind::Password => {
+                cloud.delegated_scope(&self.protocols)
+            }
         }
     }
 }

@@ -59,7 +59,11 @@ impl Proof<'_> {
         let mut raw = section.into_inner();
         let tls = self.tls(&mut raw);
         if raw.protocol.is_none() {
-            self.problem(Some(span.clone()), "listener.protocol", "is missing; write protocol = \"imap\" or \"pop3\"");
+            self.problem(
+                Some(span.clone()),
+                "listener.protocol",
+                "is missing; write protocol = \"imap\", \"pop3\" or \"smtp\"",
+            );
         }
         let protocol = self.choice("listener.protocol", raw.protocol.take(), &protocols);
         let listen = self.listened(span.clone(), raw.listen.take());
@@ -326,5 +330,13 @@ fn default_listeners() -> Vec<Spanned<ListenerSection>> {
         };
         Spanned::new(0..0, section)
     };
-    Protocol::ALL.into_iter().flat_map(DefaultListener::of).map(section).collect()
+    Protocol::MAILBOX.into_iter().flat_map(DefaultListener::of).map(section).collect()
+}
+
+/// The protocols of the listeners, as far as they are written without a mistake.
+pub(super) fn protocols(raw: Option<&[Spanned<ListenerSection>]>) -> Vec<Protocol> {
+    let Some(raw) = raw else { return Protocol::MAILBOX.to_vec() };
+    let keys: Vec<&str> =
+        raw.iter().filter_map(|one| Some(one.get_ref().protocol.as_ref()?.get_ref().as_str())).collect();
+    Protocol::ALL.into_iter().filter(|protocol| keys.contains(&protocol.key())).collect()
 }

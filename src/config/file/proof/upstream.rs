@@ -153,7 +153,9 @@ impl Proof<'_> {
         self.note(&format!("upstream.{name}"), &raw.span());
         let endpoints = self.endpoints(name, &raw)?;
         let raw = raw.into_inner();
-        let is_ever_implicit = endpoints.iter().any(|(_, endpoint)| endpoint.security == Security::Implicit);
+        let is_ever_implicit = endpoints
+            .iter()
+            .any(|(_, endpoint)| endpoint.as_ref().is_some_and(|one| one.security == Security::Implicit));
         Some(Upstream {
             endpoints,
             roots: self.roots(&format!("upstream.{name}.roots"), raw.roots),

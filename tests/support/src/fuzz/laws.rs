@@ -95,7 +95,7 @@ impl Session for Checked {
         self.session.bye(failure, out);
         let bye = &out.downstream[before..];
         let is_one_line = bye.ends_with(b"\r\n") && bye.iter().filter(|&&octet| octet == b'\n').count() == 1;
-        let begins = bye.starts_with(b"* BYE ") || bye.starts_with(b"-ERR ");
+        let begins = bye.starts_with(b"* BYE ") || bye.starts_with(b"-ERR ") || bye.starts_with(b"421 ");
         assert!(bye.is_empty() || (is_one_line && begins), "{}", readable(bye));
         self.seen().bye = bye.len();
     }
@@ -156,7 +156,7 @@ impl Seen {
     }
 
     /// Whether the server has accepted a login of ours, judged without the session. In IMAP that is an OK to one of our
-    /// tags, in POP3 more than the greeting.
+    /// tags, in POP3 more than the greeting, in SMTP 235.
     fn has_accepted(&self) -> bool {
         let mut lines = self.from_server.split(|&octet| octet == b'\n').map(<[u8]>::to_ascii_uppercase);
         match self.protocol {
@@ -164,6 +164,7 @@ impl Seen {
                 lines.any(|line| OWN_TAGS.iter().any(|tag| line.starts_with(format!("{tag} OK").as_bytes())))
             }
             Protocol::Pop3 => lines.filter(|line| line.starts_with(b"+OK")).count() >= 2,
+            Protocol::Smtp => lines.any(|line| line.starts_with(b"235")),
         }
     }
 
@@ -186,5 +187,7 @@ impl Seen {
 /// Our tags for the login (RFC 3501 §2.2.1 leaves them to the client).
 const OWN_TAGS: [&str; 5] = ["P1", "P2", "P3", "P4", "P5"];
 /// Our own commands before the server has let the device in.
-const OWN_WORDS: &[&str] =
-    &["P1 ", "P2 ", "P3 ", "P4 ", "P5 ", "USER ", "PASS ", "AUTH ", "STLS", "CAPA", "QUIT", "STAT", "LIST", "NOOP"];
+const OWN_WORDS: &[&str] = &[
+    "P1 ", "P2 ", "P3 ", "P4 ", "P5 ", "USER ", "PASS ", "AUTH ", "STLS", "CAPA", "QUIT", "STAT", "LIST", "NOOP",
+    "EHLO ", "STARTTLS",
+];

@@ -1,0 +1,50 @@
+//! The mail servers behind the listeners, proven: each listener's protocol is served where its logins go.
+
+use super::Proof;
+use crate::config::{Config, Listener, Logins, Problem};
+use crate::protocol::Protocol;
+
+impl Proof<'_> {
+    /// Refuses a listener whose protocol no mail server behind it serves, and warns of accounts that it cannot open.
+    pub(super) fn servers_of_listeners(&mut self, config: &Config) {
+        for listener in &config.listeners {
+            match &listener.logins {
+                Logins::PassThrough(upstream) if !serves(config, upstream, listener.protocol) => {
+                    let message = unserved(listener, upstream);
+                    self.problems.push(self.problem_at(&format!("listener.{}", listener.name), message));
+                }
+                Logins::Translate => self.servers_of_accounts(config, listener),
+                Logins::PassThrough(_) | Logins::Observe => {}
+            }
+        }
+    }
+
+    fn servers_of_accounts(&mut self, config: &Config, listener: &Listener) {
+        let (served, others): (Vec<_>, Vec<_>) =
+            config.accounts.iter().partition(|(_, account)| serves(config, &account.upstream, listener.protocol));
+        for (name, account) in &others {
+            let (key, message) = (format!("account.{name}"), unserved(listener, &account.upstream));
+            let problem = self.problem_at(&key, message);
+            if served.is_empty() { self.problems.push(problem) } else { self.warnings.push(problem) }
+        }
+    }
+
+    fn problem_at(&self, key: &str, message: String) -> Problem {
+        let line = self.positions.get(key).map(|position| position.line);
+        Problem { file: self.file.to_path_buf(), line, key: key.to_owned(), message }
+    }
+}
+
+fn serves(config: &Config, upstream: &str, protocol: Protocol) -> bool {
+    // A name that is wrong is reported where it stands.
+    config.upstreams.get(upstream).is_none_or(|upstream| upstream.endpoint(protocol).is_some())
+}
+
+fn unserved(listener: &Listener, upstream: &str) -> String {
+    let (protocol, key) = (listener.protocol.name(), listener.protocol.key());
+    format!(
+        "listener {} is for {protocol}, and [upstream.{upstream}] has no server for it; write [upstream.{upstream}.{key}] \
+         with host = \"...\"",
+        listener.name
+    )
+}
