@@ -1,5 +1,12 @@
 //! SMTP submission (RFC 6409, RFC 5321), as a dialect of the session machine.
 
+#[cfg(test)]
+mod content;
+#[cfg(test)]
+mod path;
+#[cfg(test)]
+mod sender;
+
 use super::dialect::{self, Dialect, Progress, Read, Request, Response};
 use super::line::{Line, word};
 use super::{Activity, CommandLimits, Failure, Kind, Leftover, Offer, Outbox, Responses, Side, Step, UpstreamLogin};
