@@ -248,6 +248,9 @@ kinds! {
     /// Plaintext followed STARTTLS or STLS, on either side: command or response injection.
     Injection: None, Unavailable, Warn, Session,
         "injection", "plaintext behind STARTTLS";
+    /// The device sent a message although the mail server had refused DATA.
+    SentAhead: Some(Downstream), Unavailable, Warn, Session,
+        "sent_ahead", "the device sent a message that the mail server had refused to take";
     /// The device's connection broke.
     DeviceLost: Some(Downstream), Unavailable, Info, Session,
         "device_lost", "connection to the device broke";
@@ -302,6 +305,36 @@ kinds! {
     /// The mail server says that an administrator has to act.
     ContactAdmin: Some(Upstream), ContactAdmin, Warn, Login,
         "contact_admin", "mail server asks for its administrator";
+    /// SMTP AUTH is switched off for the mailbox or the organization.
+    SmtpAuthDisabled: Some(Upstream), ContactAdmin, Warn, Login,
+        "smtp_auth_disabled", "SMTP AUTH is switched off at the mail server";
+    /// The mail server does not let the mailbox send as this sender.
+    SenderRefused: Some(Upstream), NotAuthorized, Warn, Session,
+        "sender_refused", "mail server refused the sender";
+    /// The mail server refused a recipient.
+    RecipientRefused: Some(Upstream), NotAuthorized, Info, Session,
+        "recipient_refused", "mail server refused a recipient";
+    /// The message is bigger than the mail server or the mailbox takes.
+    MessageTooBig: Some(Upstream), ContactAdmin, Warn, Session,
+        "message_too_big", "message is too big for the mail server";
+    /// The mailbox is full, so that it cannot keep what it sends.
+    MailboxFull: Some(Upstream), Unavailable, Warn, Session,
+        "mailbox_full", "mailbox is full";
+    /// The mail server takes nothing from the mailbox for a while, because it has repeated an error.
+    MailboxThrottled: Some(Upstream), Unavailable, Warn, Session,
+        "mailbox_throttled", "mail server throttles the mailbox";
+    /// The mailbox or the organization has sent to as many recipients as it may in a day.
+    SubmissionQuota: Some(Upstream), Unavailable, Warn, Session,
+        "submission_quota", "the day's recipients are used up";
+    /// The mail server refused a message for good.
+    MessageRefused: Some(Upstream), ContactAdmin, Warn, Session,
+        "message_refused", "mail server refused a message";
+    /// The mail server refused a message for the moment.
+    MessageDeferred: Some(Upstream), Unavailable, Warn, Session,
+        "message_deferred", "mail server refused a message for the moment";
+    /// The mail server was lost after it had a whole message and before it answered.
+    OutcomeUnknown: Some(Upstream), Unavailable, Warn, Session,
+        "outcome_unknown", "mail server was lost behind a message; nobody knows whether it was sent";
     /// The mailbox is in use.
     InUse: Some(Upstream), InUse, Warn, Login,
         "in_use", "mailbox is in use";

@@ -27,6 +27,7 @@ pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
 use session::Machine;
 use smtp::Smtp;
+pub use smtp::SubmissionTerms;
 pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, Terms, UpstreamLogin};
 
 /// Makes the session of one connection with a device, before anything is sent.
@@ -109,6 +110,10 @@ pub trait Session: Send {
     /// Returns what the device has done so far.
     fn activity(&self) -> Activity;
 
+    /// Returns whether the server has a whole message whose answer has not come. If the server is lost now, nobody knows
+    /// whether it sends the message.
+    fn is_unanswered(&self) -> bool;
+
     /// Decides what becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed
     /// after login. The session sends nothing behind octets that are forwarded: they are half a line.
     fn leftover(&mut self, side: Side) -> Leftover;
@@ -139,10 +144,25 @@ pub enum Action {
     LoginFailed(Failure),
     /// The server has sent something that an operator should know. The session needs nothing.
     Notice(Failure),
+    /// The server has taken a message. The session needs nothing.
+    Submitted(Submitted),
+    /// Drop the upstream connection at once: half a message there must not become a whole one.
+    DropServer,
     /// Send what is in the outbox, then close.
     Close,
     /// Flush, then shake hands on the side that the input came from. Plaintext left behind it is an attack.
     StartTls,
+}
+
+/// A message that the server has taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The number of recipients that the server has taken.
+    pub recipients: u32,
+    /// The octets of the message as the device sent them, with the end of the data.
+    pub octets: u64,
+    /// The server's reply, in which it mostly names the message.
+    pub answer: String,
 }
 
 /// The parts of a session's life.

@@ -12,8 +12,8 @@
 //! | `@ ` | a setting, at the top |
 //! | `#` | a remark |
 //!
-//! Events are `authenticate USER PASSWORD`, `logged in`, `login failed KIND`, `notice KIND`, `start tls SIDE`, `close`,
-//! `error KIND` and `injection SIDE`. Settings are `implicit`, `starttls`, `plaintext`, `upstream starttls`,
+//! Events are `authenticate USER PASSWORD`, `logged in`, `login failed KIND`, `notice KIND`, `submitted RECIPIENTS
+//! OCTETS`, `start tls SIDE`, `close`, `error KIND` and `injection SIDE`. A file's name begins with its protocol. Settings are `implicit`, `starttls`, `plaintext`, `upstream starttls`,
 //! `unreachable`, `probe`, `translated` and `delete = false`.
 //!
 //! Lines end with CRLF, unless they end with `\&`, which stands for no line end at all. `\n`, `\r`, `\\` and `\xHH`
@@ -451,7 +451,8 @@ impl Transcript {
 
     /// Plays the transcript. `cut` returns how much of an input, from an offset on, comes at a time.
     fn replay(&self, name: &str, cut: &dyn Fn(usize, usize) -> Option<usize>) -> Heard {
-        let protocol = if name.starts_with("imap") { Protocol::Imap } else { Protocol::Pop3 };
+        let is_of = |protocol: &&Protocol| name.split('-').next() == Some(protocol.key());
+        let protocol = *Protocol::ALL.iter().find(is_of).unwrap_or_else(|| panic!("{name} names no protocol"));
         let mut pair = Pair::new(self.settings, protocol);
         for (turn, (side, input)) in self.inputs.iter().enumerate() {
             pair.send(*side, input, |left| cut(turn, input.len() - left).unwrap_or(left));

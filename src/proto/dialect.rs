@@ -96,9 +96,20 @@ pub(super) enum Response<'a> {
     /// The session ends as the device asks.
     LoggedOut,
     /// The command makes no sense, for this reason.
-    Bad(&'a str),
+    Bad(Fault, &'a str),
     /// The login has failed.
     LoginFailed(Reply),
+}
+
+/// The parts of a command that can make no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The command is not known, or not one.
+    Command,
+    /// The command has no place here.
+    Sequence,
+    /// The argument cannot be read.
+    Syntax,
 }
 
 /// The client that logs in at the server, from the server's greeting on.
@@ -139,6 +150,11 @@ pub(super) trait Relay: Send {
 
     /// Returns whether the last response to the device may stand at this point.
     fn takes_bye(&self, failure: &Failure) -> bool;
+
+    /// Returns whether the server has a whole message whose answer has not come.
+    fn is_unanswered(&self) -> bool {
+        false
+    }
 
     /// Decides what becomes of octets that a side has left when it closed.
     fn leftover(&mut self, side: Side) -> Leftover;

@@ -70,7 +70,7 @@ impl Dialect for Imap {
                 out.extend_from_slice(challenge.as_bytes());
                 return out.extend_from_slice(b"\r\n");
             }
-            Response::Bad(why) => return response::tagged(out, tag, &format!("BAD {why}")),
+            Response::Bad(_, why) => return response::tagged(out, tag, &format!("BAD {why}")),
             Response::LoggedOut => {
                 out.extend_from_slice(b"* BYE closing connection\r\n");
                 "OK LOGOUT completed"

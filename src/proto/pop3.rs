@@ -57,7 +57,7 @@ impl Dialect for Pop3 {
     fn respond((): &(), response: Response<'_>, out: &mut Vec<u8>) {
         let (indicator, text) = match response {
             Response::Challenge(challenge) => ("+ ", challenge),
-            Response::Bad(why) => ("-ERR ", why),
+            Response::Bad(_, why) => ("-ERR ", why),
             Response::LoggedOut => ("+OK ", "closing connection"),
             Response::Cancelled => ("-ERR ", "authentication cancelled"),
             Response::UnknownMechanism => ("-ERR ", "mechanism not supported"),

@@ -3,7 +3,7 @@
 
 use zeroize::Zeroize;
 
-use super::dialect::{Client, Dialect, Progress, Read, Relay, Request, Response};
+use super::dialect::{Client, Dialect, Fault, Progress, Read, Relay, Request, Response};
 use super::line::Line;
 use super::preamble;
 use super::sasl::{Exchange, NOT_SANE, Next};
@@ -89,7 +89,7 @@ impl<D: Dialect> Machine<D> {
     fn obey(&mut self, tag: D::Tag, request: Request, out: &mut Outbox) -> Result<Option<Action>, Failure> {
         let (response, action) = match request {
             Request::Answered => return Ok(None),
-            Request::Bad(why) | Request::Malformed(why) => return self.bad(&tag, why, out),
+            Request::Bad(why) | Request::Malformed(why) => return self.bad(&tag, Fault::Command, why, out),
             Request::Logout => {
                 self.activity.has_logged_out = true;
                 self.state = State::LoggedOut;
@@ -100,11 +100,15 @@ impl<D: Dialect> Machine<D> {
                 self.dialect = D::default();
                 (Response::BeginTls, Some(Action::StartTls))
             }
-            Request::StartTls if self.offer.encrypted => return self.bad(&tag, "TLS is active already", out),
-            Request::StartTls => return self.bad(&tag, "TLS is not offered here", out),
+            Request::StartTls if self.offer.encrypted => {
+                return self.bad(&tag, Fault::Sequence, "TLS is active already", out);
+            }
+            Request::StartTls => return self.bad(&tag, Fault::Sequence, "TLS is not offered here", out),
             Request::Login(_) | Request::Authenticate(..) if !self.offer.login_allowed() => (self.in_clear(), None),
             Request::LoginInClear => (self.in_clear(), None),
-            Request::Login(credentials) if !credentials.is_sane() => return self.bad(&tag, NOT_SANE, out),
+            Request::Login(credentials) if !credentials.is_sane() => {
+                return self.bad(&tag, Fault::Syntax, NOT_SANE, out);
+            }
             Request::Login(credentials) => return Ok(Some(self.log_in(tag, credentials))),
             Request::Authenticate(mechanism, initial) if self.offer.takes(mechanism) => {
                 let mut exchange = Exchange::new(mechanism);
@@ -152,7 +156,7 @@ impl<D: Dialect> Machine<D> {
             }
             Next::Done(credentials) => return Ok(Some(self.log_in(tag, credentials))),
             Next::Cancelled => D::respond(&tag, Response::Cancelled, &mut out.downstream),
-            Next::Malformed(why) => return self.bad(&tag, why, out),
+            Next::Malformed(why) => return self.bad(&tag, Fault::Syntax, why, out),
         }
         Ok(None)
     }
@@ -163,9 +167,9 @@ impl<D: Dialect> Machine<D> {
         Action::Authenticate(credentials)
     }
 
-    fn bad(&mut self, tag: &D::Tag, why: &str, out: &mut Outbox) -> Result<Option<Action>, Failure> {
+    fn bad(&mut self, tag: &D::Tag, fault: Fault, why: &str, out: &mut Outbox) -> Result<Option<Action>, Failure> {
         self.bad_commands += 1;
-        D::respond(tag, Response::Bad(why), &mut out.downstream);
+        D::respond(tag, Response::Bad(fault, why), &mut out.downstream);
         if self.bad_commands >= self.limits.bad_commands {
             return Err(Failure::new(
                 Kind::TooManyBadCommands,
@@ -273,6 +277,10 @@ impl<D: Dialect> Session for Machine<D> {
 
     fn activity(&self) -> Activity {
         self.activity
+    }
+
+    fn is_unanswered(&self) -> bool {
+        matches!(&self.state, State::Relay(relay) if relay.is_unanswered())
     }
 
     fn leftover(&mut self, side: Side) -> Leftover {

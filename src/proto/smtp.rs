@@ -1,27 +1,35 @@
-//! SMTP submission (RFC 6409, RFC 5321), as a dialect of the session machine.
+//! SMTP submission (RFC 6409, RFC 5321), as a dialect of the session machine. After login, packetboat writes the
+//! envelope anew and passes one command at a time.
 
-#[cfg(test)]
+mod auth_refusal;
+mod capability;
+mod client;
+mod command;
 mod content;
-#[cfg(test)]
+mod envelope;
+mod login_refusal;
+mod not_authenticated;
 mod path;
-#[cfg(test)]
+mod refusal;
+mod relay;
+mod reply;
 mod sender;
+mod terms;
 
-use super::dialect::{self, Dialect, Progress, Read, Request, Response};
-use super::line::{Line, word};
-use super::{Activity, CommandLimits, Failure, Kind, Leftover, Offer, Outbox, Responses, Side, Step, UpstreamLogin};
+use super::dialect::{Dialect, Fault, Read, Response};
+use super::line::Line;
+use super::{CommandLimits, Failure, Kind, Offer};
+use client::Client;
+use command::Command;
+use relay::Relay;
+pub use terms::SubmissionTerms;
 
-/// The reader of the device's commands before login.
+/// The reader of the device's commands before login. It keeps nothing between two commands.
 #[derive(Default)]
 pub(super) struct Smtp;
 
-/// The client that logs in at the server.
-pub(super) struct Client;
-
-/// The relay after login.
-pub(super) struct Relay;
-
 impl Dialect for Smtp {
+    /// Replies come in the order of the commands.
     type Tag = ();
     type Client = Client;
     type Relay = Relay;
@@ -29,64 +37,54 @@ impl Dialect for Smtp {
     const LOGOUT: &'static [u8] = b"QUIT\r\n";
 
     fn greet(_: &Offer, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"220 packetboat ESMTP ready\r\n");
+        // The word ESMTP has older clients begin with EHLO.
+        reply::line("220 packetboat ESMTP ready", out);
     }
 
-    fn read(&mut self, input: &[u8], _: &Offer, limits: &CommandLimits, _: &mut Vec<u8>) -> Result<Read<()>, Failure> {
+    fn read(
+        &mut self,
+        input: &[u8],
+        offer: &Offer,
+        limits: &CommandLimits,
+        out: &mut Vec<u8>,
+    ) -> Result<Read<()>, Failure> {
         match Line::split(input, limits.line) {
             Line::Incomplete => Ok(Read::Incomplete),
             Line::TooLong => Err(Failure::new(Kind::TooLong, "an SMTP command; limits.line says how long one may be")),
             Line::Complete { text, len } => {
-                let is_quit = word(text).0.eq_ignore_ascii_case(b"QUIT");
-                let request = if is_quit { Request::Logout } else { Request::Bad("not implemented") };
-                Ok(Read::Command((), request, len))
+                Ok(Read::Command((), not_authenticated::request(Command::read(text), offer, out), len))
             }
         }
     }
 
     fn respond((): &(), response: Response<'_>, out: &mut Vec<u8>) {
-        let reply: &[u8] = match response {
-            Response::LoggedOut => b"221 2.0.0 closing connection\r\n",
-            _ => b"502 5.5.1 command not implemented\r\n",
+        let (code, text) = match response {
+            // A challenge may be empty, and its space is sent all the same: some devices wait for four octets.
+            Response::Challenge(challenge) => ("334", challenge),
+            Response::Bad(Fault::Command, why) => ("500 5.5.1", why),
+            Response::Bad(Fault::Sequence, why) => ("503 5.5.1", why),
+            Response::Bad(Fault::Syntax, why) => ("501 5.5.2", why),
+            Response::LoggedOut => ("221 2.0.0", "closing connection"),
+            Response::Cancelled => ("501 5.7.0", "authentication cancelled"),
+            Response::UnknownMechanism => ("504 5.5.4", "mechanism not supported, use PLAIN or LOGIN"),
+            Response::TlsRequired => ("530 5.7.0", "start TLS with STARTTLS first"),
+            Response::BeginTls => ("220 2.0.0", "begin TLS negotiation"),
+            Response::LoginFailed(reply) => return reply::line(login_refusal::refusal(reply), out),
         };
-        out.extend_from_slice(reply);
+        reply::coded(code, text, out);
     }
 
-    fn logged_in((): &(), _: Client, _: &Offer, _: &mut Vec<u8>) -> Relay {
-        Relay
+    fn logged_in((): &(), client: Client, offer: &Offer, out: &mut Vec<u8>) -> Relay {
+        reply::line("235 2.7.0 logged in", out);
+        Relay::new(*offer, client)
     }
 
-    fn bye(_: &Failure, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"421 4.3.2 service not available, closing connection\r\n");
-    }
-}
-
-impl dialect::Client for Client {
-    fn new(_: UpstreamLogin) -> Self {
-        Self
-    }
-
-    fn receive(&mut self, _: &[u8], _: &mut Vec<u8>) -> Progress {
-        Progress::Failed(Failure::new(Kind::UpstreamProtocol, "SMTP is not served yet"))
-    }
-
-    fn tls_started(&mut self, _: &mut Vec<u8>) {}
-}
-
-impl dialect::Relay for Relay {
-    fn recv(&mut self, _: Side, _: &[u8], _: &mut Activity, _: &mut Outbox) -> Result<Step, Failure> {
-        Ok(Step::Read)
-    }
-
-    fn responses(&self) -> Responses {
-        Responses::Whole
-    }
-
-    fn takes_bye(&self, _: &Failure) -> bool {
-        false
-    }
-
-    fn leftover(&mut self, _: Side) -> Leftover {
-        Leftover::Discard
+    fn bye(failure: &Failure, out: &mut Vec<u8>) {
+        let code = match failure.kind {
+            Kind::OutcomeUnknown => "451 4.4.2",
+            Kind::UpstreamLost | Kind::UpstreamTimeout | Kind::IdleTimeout => "421 4.4.2",
+            _ => "421 4.3.2",
+        };
+        reply::coded(code, failure.kind.meaning(), out);
     }
 }

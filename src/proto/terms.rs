@@ -1,6 +1,9 @@
 //! A login at a mail server, and the terms of the session behind it.
 
+use std::sync::Arc;
+
 use super::sasl::Credentials;
+use super::smtp::SubmissionTerms;
 use crate::protocol::{Protocol, Security};
 
 /// A login at a mail server whose connection stands.
@@ -45,12 +48,12 @@ pub enum Relogin {
 }
 
 /// The terms of one login and of the session behind it, by what the protocol gives access to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Terms {
     /// IMAP and POP3 open a mailbox.
     Mailbox(MailboxTerms),
     /// SMTP submits messages.
-    Submission,
+    Submission(Arc<SubmissionTerms>),
 }
 
 /// The terms of a session in a mailbox.
@@ -66,20 +69,22 @@ pub struct MailboxTerms {
 
 /// The settings of a device's access to an account. They are the same for all protocols, and each protocol takes what
 /// concerns it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct AccessSettings {
     /// The mailbox is tried before the device is let in.
     pub probe: bool,
     /// The device may delete.
     pub delete: bool,
+    /// The rules for the mail that the device submits.
+    pub submission: Arc<SubmissionTerms>,
 }
 
 impl Terms {
     /// The terms of the session in a mailbox. Where there is none, everything is refused that could be.
-    pub(super) fn of_mailbox(self) -> MailboxTerms {
+    pub(super) fn of_mailbox(&self) -> MailboxTerms {
         match self {
-            Terms::Mailbox(terms) => terms,
-            Terms::Submission => {
+            Terms::Mailbox(terms) => *terms,
+            Terms::Submission(_) => {
                 MailboxTerms { probe: Probe::Skip, deletes: Deletes::Refused, relogin: Relogin::Refused }
             }
         }
@@ -93,7 +98,7 @@ impl Terms {
                 deletes: Deletes::Allowed,
                 relogin: Relogin::Allowed,
             }),
-            Protocol::Smtp => Terms::Submission,
+            Protocol::Smtp => Terms::Submission(Arc::default()),
         }
     }
 
@@ -105,7 +110,7 @@ impl Terms {
                 deletes: if settings.delete { Deletes::Allowed } else { Deletes::Refused },
                 relogin: Relogin::Refused,
             }),
-            Protocol::Smtp => Terms::Submission,
+            Protocol::Smtp => Terms::Submission(settings.submission),
         }
     }
 }

@@ -188,6 +188,10 @@ impl<N: Network> Connection<'_, '_, N> {
                 self.noticed(&failure);
                 Ok(())
             }
+            Event::Submitted(submitted) => {
+                self.record.submitted(&submitted);
+                Ok(())
+            }
             // `next_event` looks at the deadline anew.
             Event::Waits => Ok(()),
             Event::HalfClosed => {
@@ -195,6 +199,7 @@ impl<N: Network> Connection<'_, '_, N> {
                 Ok(())
             }
             Event::StartTls(side) => Box::pin(self.start_tls(side)).await,
+            Event::Stopped if self.device_is_gone && self.revoked.is_none() => Err(Ending::DeviceClosed),
             Event::Stopped => Err(Ending::Failed(self.deadline().failure)),
             Event::Close => Err(self.logged_out()),
             Event::Ended(side) => Box::pin(self.ended(side)).await,
@@ -292,10 +297,25 @@ impl<N: Network> Connection<'_, '_, N> {
         Ok(())
     }
 
+    /// Decides whether the connection survives a failure while a message is at the server. A device that is gone does
+    /// not change what becomes of the message, and the server's answer is still worth a line.
+    fn survive_unanswered(&mut self, failure: Failure) -> Result<(), Ending> {
+        if failure.kind != Kind::DeviceLost {
+            return Err(leave::unanswered(&failure));
+        }
+        self.device_is_gone = true;
+        self.driver.abandon(Side::Downstream);
+        self.driver.stop();
+        Ok(())
+    }
+
     /// Decides whether the connection survives a failure. A server that fails during the login costs the device that
     /// login alone. A device that is gone after LOGOUT or QUIT still has its command carried out.
     fn survive(&mut self, failure: Failure) -> Result<(), Ending> {
         let session = self.driver.session();
+        if session.is_unanswered() {
+            return self.survive_unanswered(failure);
+        }
         let is_leaving = self.device_is_gone || session.activity().has_logged_out;
         match failure.kind.side() {
             Some(Side::Upstream) if !session.phase().is_relaying() => {

@@ -122,7 +122,7 @@ fn no_account() -> Failure {
 /// already, and discards what is written to it.
 async fn check(mailbox: &Mailbox, token: &AccessToken, server: ServerStream<Stream>) -> Result<Facts, Failure> {
     let protocol = mailbox.server.protocol();
-    let terms = Terms::translated(protocol, AccessSettings { probe: true, delete: true });
+    let terms = Terms::translated(protocol, AccessSettings { probe: true, delete: true, submission: Arc::default() });
     let login = UpstreamLogin { credentials: mailbox.credentials(token), security: server.security, terms };
     let mut driver = Driver::new(proto::login(protocol), empty());
     driver.connect(server.stream, login);
@@ -138,7 +138,7 @@ async fn check(mailbox: &Mailbox, token: &AccessToken, server: ServerStream<Stre
                 return Err(Failure::new(Kind::UpstreamLost, "in the middle of the login"));
             }
             // The empty device has closed; nothing here depends on it.
-            Event::HalfClosed | Event::Waits | Event::Notice(_) => {}
+            Event::HalfClosed | Event::Waits | Event::Notice(_) | Event::Submitted(_) => {}
             Event::Authenticate(_) | Event::StartTls(_) | Event::Ended(_) | Event::Close | Event::Stopped => {
                 return Err(Failure::new(Kind::UpstreamProtocol, "an event of a device that is not there"));
             }

@@ -10,8 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Account, Config, Identity};
+use crate::device::Device;
 use crate::failure::{Failure, Kind};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
+use crate::proto::{AccessSettings, SubmissionTerms};
 use crate::protocol::{ByProtocol, Protocol};
 use crate::secret::Secret;
 use crate::token::{AccessToken, CachedToken, Tokens};
@@ -30,6 +32,7 @@ pub(in crate::proxy) struct Mailbox {
     /// Accounts of the same mailbox on the same server share its sessions.
     sessions: Arc<Sessions>,
     history: Arc<Mutex<History>>,
+    submission: Arc<SubmissionTerms>,
 }
 
 /// The outcome of the mailbox's logins so far.
@@ -84,6 +87,11 @@ impl Mailboxes {
             let history = Arc::new(Mutex::new(known.map(|known| *known.history.lock()).unwrap_or_default()));
             let by_protocol = ByProtocol::new(|protocol| {
                 let server = servers.of(protocol)?;
+                let submission = match protocol {
+                    Protocol::Imap | Protocol::Pop3 => SubmissionTerms::default(),
+                    // No mailbox of Exchange Online has an address beyond ASCII.
+                    Protocol::Smtp => SubmissionTerms::of_mailbox(&account.mailbox)?,
+                };
                 Some(Arc::new(Mailbox {
                     account: account.clone(),
                     server: Arc::clone(server),
@@ -91,6 +99,7 @@ impl Mailboxes {
                     slot: Arc::clone(slot),
                     sessions: Arc::clone(sessions),
                     history: Arc::clone(&history),
+                    submission: Arc::new(submission),
                 }))
             });
             mailboxes.insert(name.clone(), by_protocol);
@@ -237,11 +246,22 @@ impl Mailbox {
         *self.history.lock() = History { has_opened: true, refused_since: None };
     }
 
-    /// The credentials for the mail server, in place of the device's.
+    /// The settings of a device's access to the mailbox.
+    pub(in crate::proxy) fn settings(&self, device: &Device) -> AccessSettings {
+        let (probe, submission) = (self.account.probe, Arc::clone(&self.submission));
+        AccessSettings { probe, delete: device.delete, submission }
+    }
+
+    /// The credentials for the mail server, in place of the device's. With a person's token, IMAP and POP3 name the
+    /// mailbox, and SMTP the person, who then sends as the mailbox.
     pub(in crate::proxy) fn credentials(&self, token: &AccessToken) -> Credentials {
+        let user = match self.server.protocol() {
+            Protocol::Smtp if self.identity.grant.is_of_a_person() => &self.account.user,
+            Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => &self.account.mailbox,
+        };
         Credentials {
             method: Method::Sasl(Mechanism::Xoauth2),
-            login: self.account.mailbox.clone().into_bytes(),
+            login: user.clone().into_bytes(),
             authzid: Vec::new(),
             secret: Secret::clone(token.secret()),
         }
@@ -274,7 +294,9 @@ impl Mailbox {
     }
 
     fn advice(&self) -> &'static str {
-        if !self.identity.tokens_are_of_cloud {
+        if self.server.protocol() == Protocol::Smtp && self.identity.cloud.is_microsoft() {
+            self.submission_advice()
+        } else if !self.identity.tokens_are_of_cloud {
             "does the mail server know this mailbox, and does it take tokens of this token endpoint?"
         } else if !self.identity.cloud.is_microsoft() {
             "is the user's IMAP and POP access switched on, and is this the user who signed in?"
@@ -285,6 +307,20 @@ impl Mailbox {
             "needs IMAP and POP switched on (Set-CASMailbox), and FullAccess for the application's service principal, \
              made with the enterprise application's object id: packetboat.ps1 does both (packetboat setup --script \
              writes it)"
+        }
+    }
+}
+
+impl Mailbox {
+    /// The advice for a login that Exchange Online refuses for submission.
+    fn submission_advice(&self) -> &'static str {
+        if self.identity.grant.is_of_a_person() {
+            "needs SMTP AUTH switched on for who signed in (Set-CASMailbox -SmtpClientAuthenticationDisabled $false), the \
+             permission SMTP.Send, and no security defaults; for another mailbox, SendAs on it; see packetboat setup"
+        } else {
+            "needs SMTP AUTH switched on (Set-CASMailbox -SmtpClientAuthenticationDisabled $false), no security defaults, \
+             and the role Application SMTP.SendAsApp for the application, or the permission SMTP.SendAsApp with FullAccess \
+             for its service principal; see packetboat setup"
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Side};
-use crate::proto::{Credentials, Outbox, Session, UpstreamLogin};
+use crate::proto::{Credentials, Outbox, Session, Submitted, UpstreamLogin};
 use end::{End, Half};
 
 /// A session with its two streams: one to the device, one to the mail server.
@@ -72,6 +72,8 @@ pub enum Event {
     LoginFailed(Failure),
     /// The server has sent something that an operator should know.
     Notice(Failure),
+    /// The server has taken a message.
+    Submitted(Submitted),
     /// Something begins to wait for the end of a response, which has less time than an idle session.
     Waits,
     /// The device has closed its half during a login. It may still read the answer, which has less time now.

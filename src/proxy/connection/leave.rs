@@ -19,6 +19,9 @@ impl<N: Network> Connection<'_, '_, N> {
             }
             Side::Downstream if session.activity().tried_in_clear => Err(in_clear()),
             Side::Downstream => Err(Ending::DeviceClosed),
+            Side::Upstream if session.is_unanswered() => {
+                Err(unanswered(&Failure::new(Kind::UpstreamLost, "before it answered")))
+            }
             Side::Upstream if session.phase().is_relaying() => Err(self.server_closed()),
             Side::Upstream => {
                 let failure = Failure::new(Kind::UpstreamLost, "in the middle of the login");
@@ -36,7 +39,10 @@ impl<N: Network> Connection<'_, '_, N> {
     /// so that what was to be deleted is. It is never sent QUIT on the device's behalf.
     async fn device_closed(&mut self) {
         self.device_is_gone = true;
-        if !self.driver.session().activity().has_logged_out {
+        if self.driver.session().is_unanswered() {
+            // The server may take a close for a device that gives up.
+            self.driver.stop();
+        } else if !self.driver.session().activity().has_logged_out {
             // A server that does not take it in time is closed all the same.
             within(self.service.limits.close_timeout, self.driver.close(Side::Upstream)).await;
         }
@@ -80,6 +86,14 @@ impl<N: Network> Connection<'_, '_, N> {
             within(LINGER, self.driver.linger()).await;
         }
     }
+}
+
+/// The end of a connection whose server has a message and is lost.
+pub(super) fn unanswered(cause: &Failure) -> Ending {
+    Ending::Failed(Failure::new(
+        Kind::OutcomeUnknown,
+        format!("{cause}; look for the message in Sent Items before the device sends it again"),
+    ))
 }
 
 /// The commonest mistake of all, with the advice that mends it.

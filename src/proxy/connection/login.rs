@@ -10,7 +10,7 @@ use super::driver::Event;
 use super::network::{Network, ServerStream};
 use super::wait::{unless_over, until};
 use crate::failure::{Failure, Kind};
-use crate::proto::{AccessSettings, Credentials, Terms, UpstreamLogin};
+use crate::proto::{Credentials, Terms, UpstreamLogin};
 use crate::protocol::Security;
 use crate::proxy::backend::Backend;
 use crate::proxy::backend::authorize::Authorized;
@@ -50,7 +50,7 @@ impl<N: Network> Connection<'_, '_, N> {
                 self.record.verified(&verified.device);
                 // Get the token first: a login that waits for a token must not hold one of the mailbox's sessions.
                 self.unless_left(mailbox.token()).await?;
-                let settings = AccessSettings { probe: mailbox.account.probe, delete: verified.device.delete };
+                let settings = mailbox.settings(&verified.device);
                 let terms = Terms::translated(mailbox.server.protocol(), settings);
                 // A reload may have come since then, too.
                 self.registered.login_started(Login::Translated(verified, Arc::clone(&mailbox)))?;
@@ -109,7 +109,7 @@ impl<N: Network> Connection<'_, '_, N> {
     async fn log_in_to(&mut self, opened: Authorized) -> Result<(), Failure> {
         let mailbox = Arc::clone(&opened.mailbox);
         let stream = self.warm_or_dialled(&mailbox.server).await?;
-        self.connect(stream, &mailbox.server, mailbox.credentials(&opened.token), opened.terms);
+        self.connect(stream, &mailbox.server, mailbox.credentials(&opened.token), opened.terms.clone());
         self.opened = Some(opened);
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::device::Device;
 use crate::failure::{Counter, Failure, Kind, Level};
 use crate::inventory::{Observation, Presence, Proof, TlsMode, Visit};
 use crate::metrics::SessionEnd;
+use crate::proto::Submitted;
 use crate::proxy::backend::mailbox::Mailbox;
 use crate::proxy::limits::log_quota::{Audience, LineKind};
 use crate::proxy::limits::{ConnectionId, Peer};
@@ -216,6 +217,21 @@ impl<'a> SessionRecord<'a> {
         }
     }
 
+    /// Logs a message that the server has taken.
+    pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) {
+        let Submitted { recipients, octets, answer } = submitted;
+        if !enabled!(tracing::Level::INFO) || !self.may_write(LineKind::Session, SUBMITTED) {
+            return;
+        }
+        let (connection, listener) = (self.id.number(), self.listener());
+        let login = self.login.as_deref().unwrap_or("-");
+        let mailbox = self.mailbox.as_ref().map_or("-", |mailbox| mailbox.account.mailbox.as_str());
+        info!(
+            connection, source = %self.source, listener, login, mailbox, recipients, octets,
+            "message sent: the mail server said \"{answer}\""
+        );
+    }
+
     /// Counts the end of the connection, and logs its line.
     pub(in crate::proxy) fn close(&mut self, ending: &Ending) {
         let (level, end) = (ending.level(), ending.session_end());
@@ -345,6 +361,8 @@ fn is_of_clear(kind: Kind) -> bool {
 }
 
 const SHOWN_NOTICES: u32 = 3;
+/// The name of a sent message among the reasons for log lines.
+const SUBMITTED: &str = "submitted";
 /// Logins of one connection that an observing listener takes.
 const OBSERVED: u32 = 3;
 

@@ -120,6 +120,10 @@ where
             }
             Step::Consume(count) => self.half(side).flow.consume(count),
             Step::Forward(count) => self.half(side).flow.forward(count),
+            Step::Act(count, Action::DropServer) => {
+                self.half(side).flow.consume(count);
+                self.drop_upstream();
+            }
             Step::Act(count, action) => {
                 self.half(side).flow.consume(count);
                 self.event = Some(match action {
@@ -130,7 +134,8 @@ where
                         Event::LoginFailed(failure)
                     }
                     Action::Notice(failure) => Event::Notice(failure),
-                    Action::Close => Event::Close,
+                    Action::Submitted(submitted) => Event::Submitted(submitted),
+                    Action::Close | Action::DropServer => Event::Close,
                     Action::StartTls => Event::StartTls(side),
                 });
             }

@@ -108,6 +108,10 @@ impl Session for Checked {
         self.session.activity()
     }
 
+    fn is_unanswered(&self) -> bool {
+        self.session.is_unanswered()
+    }
+
     fn leftover(&mut self, side: Side) -> Leftover {
         let leftover = self.session.leftover(side);
         if leftover != Leftover::Wait {

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::{
-    self, CommandLimits, Credentials, Deletes, MailboxTerms, Offer, Phase, Probe, Relogin, Side, Terms, UpstreamLogin,
+    self, CommandLimits, Credentials, Deletes, MailboxTerms, Offer, Phase, Probe, Relogin, Side, SubmissionTerms,
+    Terms, UpstreamLogin,
 };
 pub use packetboat::protocol::Protocol;
 use packetboat::protocol::Security;
@@ -199,6 +200,7 @@ impl Pair {
                 let is_behind_end = self.events.last().is_some_and(|last| last == "ended downstream");
                 self.events.insert(self.events.len() - usize::from(is_behind_end), notice);
             }
+            Event::Submitted(one) => self.events.push(format!("submitted {} {}", one.recipients, one.octets)),
             Event::Waits | Event::HalfClosed => {}
             Event::StartTls(side) => self.start_tls(side),
             Event::Stopped => unreachable!("nobody stops it"),
@@ -226,13 +228,19 @@ impl Pair {
         let Settings { upstream, probe, deletes, relogin, .. } = self.settings;
         let server = Pipe::default();
         self.server = Some(server.clone());
-        let terms = Terms::Mailbox(MailboxTerms { probe, deletes, relogin });
+        let terms = match (self.protocol, relogin) {
+            (Protocol::Imap | Protocol::Pop3, _) => Terms::Mailbox(MailboxTerms { probe, deletes, relogin }),
+            (Protocol::Smtp, Relogin::Allowed) => Terms::Submission(Arc::default()),
+            (Protocol::Smtp, Relogin::Refused) => {
+                Terms::Submission(Arc::new(SubmissionTerms::of_mailbox("scans@contoso.example").unwrap()))
+            }
+        };
         self.driver.connect(server, UpstreamLogin { credentials, security: upstream, terms });
     }
 
     fn logged_in(&mut self) {
         self.events.push("logged in".to_owned());
-        if self.settings.deletes == Deletes::Allowed {
+        if self.settings.deletes == Deletes::Allowed && self.protocol != Protocol::Smtp {
             let mut model = Model::new(self.protocol, self.settings.offer, self.settings.relogin);
             let seen = self.seen.lock().unwrap();
             model.hear(Side::Downstream, &seen.unread[0]);

@@ -1,0 +1,229 @@
+//! A server's refusal of a message: what it means, what the device hears, and who has to do what.
+//!
+//! RFC 5321 §4.2 wants a client to act by the code alone. Exchange Online answers with 5xx what passes by itself, so a
+//! text that is known decides first, then the enhanced status code, then the first digit.
+
+// A span of time is a value; the clocks of std::time are not for this floor.
+use core::time::Duration;
+
+use super::reply::ReplyLine;
+use crate::failure::{Failure, Kind};
+use crate::text::excerpt;
+
+/// The command that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// MAIL, DATA, or the message at the end of its data.
+    Message,
+    /// One recipient. The others may be taken.
+    Recipient,
+}
+
+/// The meaning of a refusal.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// The failure for the log. It says what to do.
+    pub(super) failure: Failure,
+    /// The reply for the device in place of the server's own, where that would mislead it.
+    pub(super) reply: Option<&'static str>,
+}
+
+/// Reads a negative reply.
+pub(super) fn of(refused: Refused, reply: &ReplyLine<'_>) -> Verdict {
+    let row = KNOWN.iter().find(|row| row.fits(reply));
+    let (kind, advice) = match (row, refused) {
+        (Some(row), _) => (row.kind, row.advice),
+        (None, _) if reply.is_transient() => (Kind::MessageDeferred, ""),
+        (None, Refused::Recipient) => (Kind::RecipientRefused, ""),
+        (None, Refused::Message) => (Kind::MessageRefused, ""),
+    };
+    let separator = if advice.is_empty() { "" } else { ": " };
+    let detail = format!("the mail server said \"{} {}\"{separator}{advice}", reply.code, excerpt(reply.text));
+    let retry_after = row.and_then(|row| row.retry_after);
+    Verdict { failure: Failure { retry_after, ..Failure::new(kind, detail) }, reply: row.and_then(|row| row.reply) }
+}
+
+/// A refusal that is known.
+struct Row {
+    /// The reply code; 0 where any is meant.
+    code: u16,
+    /// The enhanced status code, or a text; one is enough, and an empty one is none.
+    enhanced: &'static str,
+    text: &'static str,
+    kind: Kind,
+    advice: &'static str,
+    reply: Option<&'static str>,
+    retry_after: Option<Duration>,
+}
+
+impl Row {
+    const fn new(kind: Kind, advice: &'static str) -> Self {
+        Self { code: 0, enhanced: "", text: "", kind, advice, reply: None, retry_after: None }
+    }
+
+    const fn text(self, text: &'static str) -> Self {
+        Self { text, ..self }
+    }
+
+    const fn enhanced(self, enhanced: &'static str) -> Self {
+        Self { enhanced, ..self }
+    }
+
+    const fn code(self, code: u16) -> Self {
+        Self { code, ..self }
+    }
+
+    const fn told(self, reply: &'static str) -> Self {
+        Self { reply: Some(reply), ..self }
+    }
+
+    const fn after(self, minutes: u64) -> Self {
+        Self { retry_after: Some(Duration::from_secs(minutes * 60)), ..self }
+    }
+
+    fn fits(&self, reply: &ReplyLine<'_>) -> bool {
+        let has_text = !self.text.is_empty() && reply.says(self.text);
+        let has_enhanced = !self.enhanced.is_empty() && reply.enhanced() == self.enhanced;
+        (self.code == 0 || self.code == reply.code) && (has_text || has_enhanced)
+    }
+}
+
+const SEND_AS: &str = "the mailbox may not send as this sender: keep sender = \"rewrite\", or grant it SendAs \
+                       (Add-RecipientPermission)";
+const FULL: &str = "empty the mailbox, above all its Sent Items";
+const TOO_BIG: &str = "scan with a lower resolution, or raise the mailbox's MaxSendSize (Set-Mailbox)";
+const THROTTLED: &str = "Exchange Online takes nothing from this mailbox for a while, because the same error came again \
+                         and again: mend that first";
+const QUOTA: &str = "the day's number of recipients is used up; give devices that send much a mailbox of their own";
+const BLOCKED: &str =
+    "the mailbox is blocked for sending spam: see Restricted entities in the Microsoft Defender portal";
+const TENANT: &str = "Exchange Online takes no mail from this organization at present: ask Microsoft's support";
+
+/// The refusals of Exchange Online.
+const KNOWN: &[Row] = &[
+    Row::new(Kind::SenderRefused, SEND_AS)
+        .text("SendAsDenied")
+        .told("550 5.7.1 the mailbox may not send as this sender"),
+    Row::new(Kind::SenderRefused, SEND_AS)
+        .enhanced("5.7.60")
+        .text("does not have permissions to send as this sender")
+        .told("550 5.7.1 the mailbox may not send as this sender"),
+    throttled("5.2.251"),
+    throttled("5.2.252"),
+    throttled("5.2.253"),
+    throttled("5.2.254"),
+    throttled("5.2.255"),
+    quota().text("SubmissionQuotaExceeded"),
+    quota().enhanced("5.7.233"),
+    quota().enhanced("5.7.236"),
+    Row::new(Kind::MailboxFull, FULL).enhanced("5.2.2").told("452 4.2.2 the mailbox is full"),
+    Row::new(Kind::MessageTooBig, TOO_BIG).enhanced("5.3.4").told("552 5.3.4 the message is too big"),
+    Row::new(Kind::MessageTooBig, TOO_BIG).enhanced("5.2.3").told("552 5.3.4 the message is too big"),
+    Row::new(Kind::MessageDeferred, "the mailbox has too many connections at a time")
+        .text("Concurrent connections limit exceeded")
+        .told("451 4.3.2 the mailbox is busy, try again later"),
+    Row::new(Kind::MessageDeferred, "the mailbox has too many connections at a time")
+        .text("STOREDRV.ClientSubmit")
+        .told("451 4.3.2 the mailbox is busy, try again later"),
+    Row::new(Kind::MessageDeferred, "")
+        .enhanced("4.7.500")
+        .told("451 4.7.1 the mail server is busy, try again later")
+        .after(5),
+    Row::new(Kind::MessageRefused, BLOCKED).enhanced("5.1.8"),
+    Row::new(Kind::MessageRefused, BLOCKED).enhanced("5.7.501"),
+    Row::new(Kind::MessageRefused, BLOCKED).enhanced("5.7.502"),
+    Row::new(Kind::MessageRefused, BLOCKED).enhanced("5.7.503"),
+    Row::new(Kind::MessageRefused, TENANT).enhanced("5.7.705"),
+    Row::new(Kind::MessageRefused, TENANT).enhanced("5.7.708"),
+    Row::new(Kind::MessageRefused, TENANT).enhanced("5.7.750"),
+];
+
+/// The throttle for a mailbox that repeats an error. 554 with the same enhanced code is the error itself.
+const fn throttled(enhanced: &'static str) -> Row {
+    Row::new(Kind::MailboxThrottled, THROTTLED)
+        .code(550)
+        .enhanced(enhanced)
+        .told("451 4.7.1 the mailbox is throttled, try again later")
+        .after(30)
+}
+
+const fn quota() -> Row {
+    Row::new(Kind::SubmissionQuota, QUOTA).told("451 4.7.1 the mailbox has sent enough for today").after(15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_exchange_online_has_its_reply() {
+        use Kind::{
+            MailboxFull, MailboxThrottled, MessageDeferred, MessageRefused, MessageTooBig, RecipientRefused,
+            SenderRefused, SubmissionQuota,
+        };
+        for (line, refused, kind, reply) in [
+            (
+                "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
+                Refused::Message,
+                SenderRefused,
+                Some("550 5.7.1"),
+            ),
+            (
+                "554 5.2.252 SendAsDenied; a@b not allowed to send as c@d; STOREDRV.Submission.Exception",
+                Refused::Message,
+                SenderRefused,
+                Some("550 5.7.1"),
+            ),
+            (
+                "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException",
+                Refused::Message,
+                SenderRefused,
+                Some("550"),
+            ),
+            (
+                "550 5.2.252 Sender throttled due to continuous errors.",
+                Refused::Message,
+                MailboxThrottled,
+                Some("451 4.7.1"),
+            ),
+            ("550 5.2.255 Sender throttled", Refused::Message, MailboxThrottled, Some("451 4.7.1")),
+            (
+                "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException",
+                Refused::Message,
+                SubmissionQuota,
+                Some("451 4.7.1"),
+            ),
+            ("550 5.7.233 Your message can't be sent", Refused::Message, SubmissionQuota, Some("451 4.7.1")),
+            ("554 5.2.2 mailbox full; STOREDRV", Refused::Message, MailboxFull, Some("452 4.2.2")),
+            (
+                "552 5.3.4 Message size exceeds fixed maximum message size",
+                Refused::Message,
+                MessageTooBig,
+                Some("552 5.3.4"),
+            ),
+            ("432 4.3.2 Concurrent connections limit exceeded.", Refused::Message, MessageDeferred, Some("451 4.3.2")),
+            ("451 4.7.500 Server busy.", Refused::Message, MessageDeferred, Some("451 4.7.1")),
+            ("550 5.1.8 Access denied, bad outbound sender", Refused::Message, MessageRefused, None),
+            ("451 4.3.111 Please try again later MRH1", Refused::Message, MessageDeferred, None),
+            ("554 5.6.0 Message content rejected", Refused::Message, MessageRefused, None),
+            ("550 5.1.1 User unknown", Refused::Recipient, RecipientRefused, None),
+            ("452 4.5.3 Too many recipients", Refused::Recipient, MessageDeferred, None),
+        ] {
+            let verdict = of(refused, &ReplyLine::read(line.as_bytes()).unwrap());
+            assert_eq!(verdict.failure.kind, kind, "{line}");
+            match (verdict.reply, reply) {
+                (Some(own), Some(begins)) => assert!(own.starts_with(begins), "{line}: {own}"),
+                (own, expected) => assert_eq!(own, expected, "{line}"),
+            }
+        }
+    }
+
+    #[test]
+    fn each_reply_of_ours_agrees_with_its_enhanced_code() {
+        for row in KNOWN {
+            let Some(reply) = row.reply else { continue };
+            let line = ReplyLine::read(reply.as_bytes()).unwrap();
+            assert_eq!(line.enhanced().split('.').next().unwrap(), (line.code / 100).to_string(), "{reply}");
+        }
+    }
+}

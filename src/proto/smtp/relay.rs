@@ -1,0 +1,325 @@
+//! The relay of SMTP passes one command at a time, its whole reply, and then the next; and a message's content from the
+//! buffer in which it came.
+
+use std::sync::Arc;
+
+use super::capability::{self, Extensions};
+use super::client::Client;
+use super::command::Command;
+use super::content::Content;
+use super::envelope;
+use super::not_authenticated::{HELO, HELP, NOT_OFFERED, VRFY};
+use super::refusal::{self, Refused, Verdict};
+use super::reply::{self, ReplyLine};
+use super::terms::SubmissionTerms;
+use crate::proto::line::Line;
+use crate::proto::{
+    Action, Activity, Failure, Kind, Leftover, Offer, Outbox, RESPONSE_LINE, Responses, Side, Step, Submitted, Terms,
+    dialect, preamble,
+};
+use crate::text::excerpt;
+
+/// A session after login (RFC 5321 §3.3), between two commands or within one.
+pub(in crate::proto) struct Relay {
+    stage: Stage,
+    offer: Offer,
+    server: Extensions,
+    terms: Arc<SubmissionTerms>,
+    /// The device has the reply in part.
+    is_in_reply: bool,
+    /// Recipients of the present message that the server has taken.
+    recipients: u32,
+    /// Octets of the present message as the device sent them, with the end of the data.
+    octets: u64,
+    unknown_commands: u32,
+}
+
+/// The progress of the present command.
+enum Stage {
+    /// The next octet of the device begins a command.
+    Ready,
+    /// The rest of a line that is too long is dropped.
+    Skipping,
+    /// The server has a command, and its reply is awaited.
+    Asked(Asked),
+    /// The server has asked for the content, and it goes up.
+    Content(Box<Content>),
+    /// The content must not reach the server. The connection there is closed, and the rest is dropped.
+    Refused(Box<Content>),
+    /// Nothing more passes.
+    Over,
+}
+
+/// A command that the server has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Mail,
+    Rcpt,
+    /// DATA. `is_hasty` is true where the device does not wait for the reply.
+    Data {
+        is_hasty: bool,
+    },
+    /// The end of the data.
+    Message,
+    /// RSET that stands for a second EHLO or HELO (RFC 5321 §4.1.4).
+    Greeting {
+        is_extended: bool,
+    },
+    /// A command whose reply changes nothing.
+    Other,
+}
+
+impl Relay {
+    pub(super) fn new(offer: Offer, client: Client) -> Self {
+        let (server, terms) = client.into_parts();
+        let terms = match terms {
+            Terms::Submission(terms) => terms,
+            Terms::Mailbox(_) => Arc::default(),
+        };
+        let (recipients, octets, unknown_commands) = (0, 0, 0);
+        let stage = Stage::Ready;
+        Self { stage, offer, server, terms, is_in_reply: false, recipients, octets, unknown_commands }
+    }
+
+    /// Reads a command of the device.
+    fn command(&mut self, input: &[u8], activity: &mut Activity, out: &mut Outbox) -> Result<Step, Failure> {
+        // C firmware sends the NUL of its strings behind each line.
+        let nuls = preamble::nuls(input);
+        if nuls > 0 {
+            return Ok(Step::Consume(nuls));
+        }
+        let (text, len) = match Line::split(input, LONGEST_COMMAND) {
+            Line::Incomplete => return Ok(Step::Read),
+            Line::TooLong => {
+                self.stage = Stage::Skipping;
+                reply::line("500 5.5.2 line too long", &mut out.downstream);
+                return Ok(Step::Consume(0));
+            }
+            Line::Complete { text, len } => (text, len),
+        };
+        activity.commands += 1;
+        let is_hasty = input.len() > len;
+        let (command, upstream) = (Command::read(text), &mut out.upstream);
+        let asked = match command {
+            Command::Mail(arguments) => {
+                envelope::mail(arguments, &self.terms, self.server, upstream).map(|()| Asked::Mail)
+            }
+            Command::Rcpt(arguments) => envelope::rcpt(arguments, &self.terms, upstream).map(|()| Asked::Rcpt),
+            Command::Data => Ok(ask(b"DATA\r\n", Asked::Data { is_hasty }, upstream)),
+            Command::Rset => Ok(ask(b"RSET\r\n", Asked::Other, upstream)),
+            Command::Noop => Ok(ask(b"NOOP\r\n", Asked::Other, upstream)),
+            Command::Ehlo => Ok(ask(b"RSET\r\n", Asked::Greeting { is_extended: true }, upstream)),
+            Command::Helo => Ok(ask(b"RSET\r\n", Asked::Greeting { is_extended: false }, upstream)),
+            Command::Quit => {
+                activity.has_logged_out = true;
+                Ok(ask(b"QUIT\r\n", Asked::Other, upstream))
+            }
+            Command::Bdat => {
+                // Behind it stand octets of a message, which must not be read as commands.
+                self.stage = Stage::Over;
+                reply::line(NOT_OFFERED, &mut out.downstream);
+                return Ok(Step::Act(len, Action::Close));
+            }
+            Command::Unknown => return self.unknown(len, out),
+            // Exchange Online waits for seconds over a command that it does not know.
+            Command::NotOffered | Command::Expn => Err(NOT_OFFERED),
+            Command::Vrfy => Err(VRFY),
+            Command::Help => Err(HELP),
+            Command::StartTls | Command::StartTlsWith => Err("503 5.5.1 STARTTLS comes before the login"),
+            Command::Auth { .. } | Command::UnknownMechanism => Err("503 5.5.1 the login was done"),
+        };
+        match asked {
+            Ok(asked) => self.stage = Stage::Asked(asked),
+            Err(answer) => reply::line(answer, &mut out.downstream),
+        }
+        Ok(Step::Consume(len))
+    }
+
+    fn unknown(&mut self, len: usize, out: &mut Outbox) -> Result<Step, Failure> {
+        self.unknown_commands += 1;
+        reply::line("500 5.5.1 command not recognized", &mut out.downstream);
+        if self.unknown_commands >= MOST_UNKNOWN {
+            return Err(Failure::new(Kind::TooManyBadCommands, "after the login"));
+        }
+        Ok(Step::Consume(len))
+    }
+
+    /// Passes the content on, up to the end of the data.
+    fn content(&mut self, input: &[u8], out: &mut Outbox) -> Step {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        let (mut content, was_refused) = match stage {
+            Stage::Content(content) => (content, false),
+            Stage::Refused(content) => (content, true),
+            other => {
+                self.stage = other;
+                return Step::Read;
+            }
+        };
+        let step = content.recv(input, &mut out.upstream);
+        if let Step::Consume(count) | Step::Forward(count) = step {
+            self.octets += count as u64;
+        }
+        let refusal = content.refusal().map(|refusal| refusal.reply());
+        if let Some(answer) = refusal {
+            out.upstream.clear();
+            let count = if let Step::Consume(count) = step { count } else { 0 };
+            if content.is_complete() {
+                // Whatever the device sends next, the server is gone.
+                reply::line(answer, &mut out.downstream);
+                return Step::Act(count, Action::Close);
+            }
+            self.stage = Stage::Refused(content);
+            return if was_refused { step } else { Step::Act(count, Action::DropServer) };
+        }
+        self.stage = if content.is_complete() { Stage::Asked(Asked::Message) } else { Stage::Content(content) };
+        step
+    }
+
+    /// Drops the rest of a line that is too long.
+    fn skip(&mut self, input: &[u8]) -> Step {
+        match memchr::memchr(b'\n', input) {
+            Some(end) => {
+                self.stage = Stage::Ready;
+                Step::Consume(end + 1)
+            }
+            None => Step::Consume(input.len()),
+        }
+    }
+
+    /// Reads a line of the server.
+    fn reply(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
+        let (line, len) = match Line::split(input, RESPONSE_LINE) {
+            Line::Incomplete => return Ok(Step::Read),
+            Line::TooLong => return Err(Failure::new(Kind::UpstreamProtocol, "endless line")),
+            Line::Complete { text, len } => (text, len),
+        };
+        let not_smtp = || Failure::new(Kind::UpstreamProtocol, format!("it said \"{}\" here", excerpt(line)));
+        let reply = ReplyLine::read(line).ok_or_else(not_smtp)?;
+        let asked = match self.stage {
+            Stage::Asked(asked) => asked,
+            // The server may say 421 at any time, and closes then (RFC 5321 §3.8).
+            _ if reply.code == 421 && reply.is_last => {
+                self.stage = Stage::Over;
+                return Ok(Step::Forward(len));
+            }
+            _ => return Err(not_smtp()),
+        };
+        if !reply.is_last {
+            let is_own = matches!(asked, Asked::Greeting { .. });
+            self.is_in_reply |= !is_own;
+            return Ok(if is_own { Step::Consume(len) } else { Step::Forward(len) });
+        }
+        self.stage = Stage::Ready;
+        let was_in_reply = std::mem::take(&mut self.is_in_reply);
+        let verdict = self.answered(asked, &reply)?;
+        if let (Asked::Greeting { is_extended }, true) = (asked, reply.is_positive()) {
+            match is_extended {
+                true => capability::announce(&self.offer, true, &mut out.downstream),
+                false => reply::line(HELO, &mut out.downstream),
+            }
+            return Ok(Step::Consume(len));
+        }
+        let action = match verdict {
+            Some(Verdict { failure, reply: own }) => {
+                match own.filter(|_| !was_in_reply) {
+                    Some(own) => reply::line(own, &mut out.downstream),
+                    None => whole(line, &mut out.downstream),
+                }
+                Action::Notice(failure)
+            }
+            None if asked == Asked::Message && reply.is_positive() => {
+                whole(line, &mut out.downstream);
+                let (recipients, octets) = (self.recipients, self.octets);
+                Action::Submitted(Submitted { recipients, octets, answer: excerpt(line) })
+            }
+            None => return Ok(Step::Forward(len)),
+        };
+        Ok(Step::Act(len, action))
+    }
+
+    /// Goes on behind the last line of a reply. Returns what a refusal means.
+    fn answered(&mut self, asked: Asked, reply: &ReplyLine<'_>) -> Result<Option<Verdict>, Failure> {
+        match asked {
+            Asked::Mail if reply.is_positive() => self.recipients = 0,
+            Asked::Rcpt if reply.is_positive() => self.recipients += 1,
+            Asked::Data { .. } if reply.code == 354 => {
+                self.octets = 0;
+                self.stage = Stage::Content(Box::new(Content::new(Arc::clone(&self.terms.content))));
+            }
+            // What the device has sent behind DATA is a message, and would be read as commands.
+            Asked::Data { is_hasty: true } => {
+                let detail = format!("DATA was answered with {}, and the device had not waited for that", reply.code);
+                return Err(Failure::new(Kind::SentAhead, detail));
+            }
+            // RFC 5321 §3.3: without one valid recipient DATA is refused, which says nothing new.
+            Asked::Data { .. } if self.recipients == 0 => {}
+            Asked::Rcpt => return Ok(Some(refusal::of(Refused::Recipient, reply))),
+            Asked::Mail | Asked::Data { .. } | Asked::Message if !reply.is_positive() => {
+                return Ok(Some(refusal::of(Refused::Message, reply)));
+            }
+            Asked::Mail | Asked::Data { .. } | Asked::Message | Asked::Greeting { .. } | Asked::Other => {}
+        }
+        Ok(None)
+    }
+}
+
+fn ask(command: &[u8], asked: Asked, out: &mut Vec<u8>) -> Asked {
+    out.extend_from_slice(command);
+    asked
+}
+
+fn whole(line: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(line);
+    out.extend_from_slice(b"\r\n");
+}
+
+impl dialect::Relay for Relay {
+    fn recv(&mut self, side: Side, input: &[u8], activity: &mut Activity, out: &mut Outbox) -> Result<Step, Failure> {
+        if input.is_empty() {
+            return Ok(Step::Read);
+        }
+        match (side, &mut self.stage) {
+            (Side::Downstream, Stage::Ready) => self.command(input, activity, out),
+            (Side::Downstream, Stage::Skipping) => Ok(self.skip(input)),
+            (Side::Downstream, Stage::Content(_) | Stage::Refused(_)) => Ok(self.content(input, out)),
+            (Side::Downstream, Stage::Asked(Asked::Data { is_hasty })) => {
+                *is_hasty = true;
+                Ok(Step::Read)
+            }
+            // A reply to the end of the data waits for it.
+            (Side::Upstream, Stage::Content(_) | Stage::Refused(_) | Stage::Over)
+            | (Side::Downstream, Stage::Asked(_) | Stage::Over) => Ok(Step::Read),
+            (Side::Upstream, Stage::Ready | Stage::Skipping | Stage::Asked(_)) => self.reply(input, out),
+        }
+    }
+
+    fn responses(&self) -> Responses {
+        match self.stage {
+            Stage::Ready | Stage::Skipping | Stage::Over if !self.is_in_reply => Responses::Whole,
+            _ => Responses::Partial,
+        }
+    }
+
+    /// RFC 5321 §3.8: 421 may come at any time, but not within a reply.
+    fn takes_bye(&self, _: &Failure) -> bool {
+        !self.is_in_reply && !matches!(self.stage, Stage::Over)
+    }
+
+    fn is_unanswered(&self) -> bool {
+        matches!(self.stage, Stage::Asked(Asked::Message))
+    }
+
+    fn leftover(&mut self, side: Side) -> Leftover {
+        match (side, &self.stage) {
+            // Commands that the device has sent ahead are obeyed: QUIT, mostly.
+            (Side::Downstream, Stage::Asked(_)) => Leftover::Wait,
+            // Half a message never becomes a whole one.
+            (Side::Downstream | Side::Upstream, _) => Leftover::Discard,
+        }
+    }
+}
+
+/// A command's line, in octets without its end: RFC 5321 §4.5.3.1.4, with room for parameters (RFC 4954 §3).
+const LONGEST_COMMAND: usize = 2048;
+/// The number of unknown commands after which the connection ends.
+const MOST_UNKNOWN: u32 = 20;
