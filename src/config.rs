@@ -179,6 +179,23 @@ pub struct Limits {
     pub longest_failure_delay: Duration,
     /// The treatment of open sessions whose permission a reload withdraws.
     pub revoked_sessions: Revocation,
+    /// The limits of submission.
+    pub submission: SubmissionLimits,
+}
+
+/// Limits on devices that send mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubmissionLimits {
+    /// The silence after which a device without a message under way is closed.
+    pub command_timeout: Duration,
+    /// The silence of a device in the middle of a message.
+    pub content_timeout: Duration,
+    /// The time for the mail server's reply to a command.
+    pub reply_timeout: Duration,
+    /// The time for the mail server's answer to a whole message.
+    pub answer_timeout: Duration,
+    /// Connections at a time that send from one mailbox.
+    pub connections_per_mailbox: usize,
 }
 
 /// The treatment of an open session whose permission a reload withdraws.

@@ -110,9 +110,9 @@ pub trait Session: Send {
     /// Returns what the device has done so far.
     fn activity(&self) -> Activity;
 
-    /// Returns whether the server has a whole message whose answer has not come. If the server is lost now, nobody knows
-    /// whether it sends the message.
-    fn is_unanswered(&self) -> bool;
+    /// Returns what submission waits for, after login; none in another protocol. If the server is lost while its answer
+    /// to a message is awaited, nobody knows whether it sends the message.
+    fn awaited(&self) -> Option<Awaited>;
 
     /// Decides what becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed
     /// after login. The session sends nothing behind octets that are forwarded: they are half a line.
@@ -195,6 +195,19 @@ pub enum Responses {
     /// The device has a response in part, and something waits for its end: an answer of packetboat's, or octets of
     /// the device. If the server sends no more, the end never comes.
     Awaited,
+}
+
+/// The things that submission waits for: RFC 5321 §4.5.3.2 has a time for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The device's next command.
+    Command,
+    /// The server's reply to a command.
+    Reply,
+    /// The device's next octets of a message.
+    Content,
+    /// The server's answer to a whole message.
+    Verdict,
 }
 
 /// The things that a device has done so far.

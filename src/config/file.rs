@@ -44,6 +44,8 @@ struct File {
     #[serde(default)]
     limits: LimitsSection,
     #[serde(default)]
+    submission: SubmissionSection,
+    #[serde(default)]
     certificate: BTreeMap<String, Spanned<CertificateSection>>,
     listener: Option<Vec<Spanned<ListenerSection>>>,
     upstream: Option<BTreeMap<String, Spanned<UpstreamSection>>>,
@@ -109,6 +111,16 @@ struct LimitsSection {
     failure_delay: Written<String>,
     longest_failure_delay: Written<String>,
     revoked_sessions: Written<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubmissionSection {
+    command_timeout: Written<String>,
+    content_timeout: Written<String>,
+    reply_timeout: Written<String>,
+    answer_timeout: Written<String>,
+    connections_per_mailbox: Written<i64>,
 }
 
 #[derive(Default, Deserialize)]

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Activity, CommandLimits, Failure, Leftover, Offer, Outbox, Responses, Side, Step, UpstreamLogin};
+use super::{Activity, Awaited, CommandLimits, Failure, Leftover, Offer, Outbox, Responses, Side, Step, UpstreamLogin};
 use crate::failure::Reply;
 use crate::proto::sasl::{Credentials, Mechanism};
 
@@ -151,9 +151,9 @@ pub(super) trait Relay: Send {
     /// Returns whether the last response to the device may stand at this point.
     fn takes_bye(&self, failure: &Failure) -> bool;
 
-    /// Returns whether the server has a whole message whose answer has not come.
-    fn is_unanswered(&self) -> bool {
-        false
+    /// Returns what submission waits for; none in another protocol.
+    fn awaited(&self) -> Option<Awaited> {
+        None
     }
 
     /// Decides what becomes of octets that a side has left when it closed.

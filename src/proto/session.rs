@@ -8,8 +8,8 @@ use super::line::Line;
 use super::preamble;
 use super::sasl::{Exchange, NOT_SANE, Next};
 use super::{
-    Action, Activity, CommandLimits, Credentials, Failure, Kind, Leftover, Offer, Outbox, Phase, RESPONSE_LINE,
-    Session, Side, Step, UpstreamLogin,
+    Action, Activity, Awaited, CommandLimits, Credentials, Failure, Kind, Leftover, Offer, Outbox, Phase,
+    RESPONSE_LINE, Session, Side, Step, UpstreamLogin,
 };
 
 /// The state of one connection. Its dialect adds what a protocol has of its own.
@@ -279,8 +279,11 @@ impl<D: Dialect> Session for Machine<D> {
         self.activity
     }
 
-    fn is_unanswered(&self) -> bool {
-        matches!(&self.state, State::Relay(relay) if relay.is_unanswered())
+    fn awaited(&self) -> Option<Awaited> {
+        match &self.state {
+            State::Relay(relay) => relay.awaited(),
+            _ => None,
+        }
     }
 
     fn leftover(&mut self, side: Side) -> Leftover {

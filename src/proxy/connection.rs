@@ -30,7 +30,7 @@ use super::registry::{Origin, Registered, Registry};
 use super::service::Service;
 use crate::failure::{Failure, Kind, Side};
 use crate::lifecycle::Lifecycle;
-use crate::proto::{Credentials, UpstreamLogin};
+use crate::proto::{Awaited, Credentials, UpstreamLogin};
 use crate::text::excerpt;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
@@ -313,7 +313,7 @@ impl<N: Network> Connection<'_, '_, N> {
     /// login alone. A device that is gone after LOGOUT or QUIT still has its command carried out.
     fn survive(&mut self, failure: Failure) -> Result<(), Ending> {
         let session = self.driver.session();
-        if session.is_unanswered() {
+        if session.awaited() == Some(Awaited::Verdict) {
             return self.survive_unanswered(failure);
         }
         let is_leaving = self.device_is_gone || session.activity().has_logged_out;

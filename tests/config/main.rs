@@ -52,6 +52,7 @@ fn every_key_is_documented() {
         "[admin]",
         "[inventory]",
         "[limits]",
+        "[submission]",
         "[certificate.x]",
         "[upstream.x]",
         "[upstream.x.imap]",

@@ -52,6 +52,7 @@ mod sockets;
 mod stall;
 mod strangers;
 mod strangers_advice;
+mod submission;
 mod technicians;
 mod ten_mistakes;
 mod translation;

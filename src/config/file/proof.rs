@@ -70,7 +70,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
         log: proof.log(raw.log),
         admin: proof.admin(raw.admin, &listeners),
         inventory: proof.inventory(raw.inventory),
-        limits: proof.limits(raw.limits),
+        limits: proof.limits(raw.limits, raw.submission),
         listeners,
         upstreams,
         certificates,

@@ -14,8 +14,8 @@ use super::reply::{self, ReplyLine};
 use super::terms::SubmissionTerms;
 use crate::proto::line::Line;
 use crate::proto::{
-    Action, Activity, Failure, Kind, Leftover, Offer, Outbox, RESPONSE_LINE, Responses, Side, Step, Submitted, Terms,
-    dialect, preamble,
+    Action, Activity, Awaited, Failure, Kind, Leftover, Offer, Outbox, RESPONSE_LINE, Responses, Side, Step, Submitted,
+    Terms, dialect, preamble,
 };
 use crate::text::excerpt;
 
@@ -305,8 +305,13 @@ impl dialect::Relay for Relay {
         !self.is_in_reply && !matches!(self.stage, Stage::Over)
     }
 
-    fn is_unanswered(&self) -> bool {
-        matches!(self.stage, Stage::Asked(Asked::Message))
+    fn awaited(&self) -> Option<Awaited> {
+        Some(match self.stage {
+            Stage::Ready | Stage::Skipping | Stage::Over => Awaited::Command,
+            Stage::Content(_) | Stage::Refused(_) => Awaited::Content,
+            Stage::Asked(Asked::Message) => Awaited::Verdict,
+            Stage::Asked(_) => Awaited::Reply,
+        })
     }
 
     fn leftover(&mut self, side: Side) -> Leftover {

@@ -45,6 +45,8 @@ struct History {
 
 /// The sessions of one mailbox.
 struct Sessions {
+    /// The key of the configuration that has the number.
+    key: &'static str,
     most: usize,
     /// The number of permits that the semaphore has in all.
     of_before: AtomicUsize,
@@ -67,7 +69,8 @@ impl Mailboxes {
         servers: &BTreeMap<String, Arc<MailServer>>,
         before: Option<&Mailboxes>,
     ) -> Self {
-        let mut sessions: HashMap<(String, &str), Arc<Sessions>> = HashMap::new();
+        // Those that send are counted apart from those that read: the mail server has a limit of its own for each.
+        let mut sessions: HashMap<(String, &str, bool), Arc<Sessions>> = HashMap::new();
         let mut mailboxes = BTreeMap::new();
         for (name, account) in &config.accounts {
             let (Some(slot), Some(servers), Some(identity)) =
@@ -75,18 +78,24 @@ impl Mailboxes {
             else {
                 continue;
             };
-            let key = (account.mailbox.to_lowercase(), account.upstream.as_str());
-            let same = |other: &&Arc<Mailbox>| {
-                other.account.mailbox.eq_ignore_ascii_case(&account.mailbox)
-                    && other.account.upstream == account.upstream
+            let known = |submits: bool| {
+                let same = |other: &&Arc<Mailbox>| {
+                    other.account.mailbox.eq_ignore_ascii_case(&account.mailbox)
+                        && other.account.upstream == account.upstream
+                        && other.submits() == submits
+                };
+                before.and_then(|before| before.all().find(same))
             };
-            let known = before.and_then(|before| before.all().find(same));
-            let sessions = sessions
-                .entry(key)
-                .or_insert_with(|| Sessions::new(config, known.map(|known| known.sessions.as_ref())));
-            let history = Arc::new(Mutex::new(known.map(|known| *known.history.lock()).unwrap_or_default()));
+            let histories = [false, true]
+                .map(|submits| Arc::new(Mutex::new(known(submits).map(|one| *one.history.lock()).unwrap_or_default())));
             let by_protocol = ByProtocol::new(|protocol| {
                 let server = servers.of(protocol)?;
+                let submits = protocol == Protocol::Smtp;
+                let key = (account.mailbox.to_lowercase(), account.upstream.as_str(), submits);
+                let before = || known(submits).map(|known| known.sessions.as_ref());
+                let sessions = sessions.entry(key).or_insert_with(|| Sessions::new(config, submits, before()));
+                let [reading, sending] = &histories;
+                let history = if submits { sending } else { reading };
                 let submission = match protocol {
                     Protocol::Imap | Protocol::Pop3 => SubmissionTerms::default(),
                     // No mailbox of Exchange Online has an address beyond ASCII.
@@ -98,7 +107,7 @@ impl Mailboxes {
                     identity: identity.clone(),
                     slot: Arc::clone(slot),
                     sessions: Arc::clone(sessions),
-                    history: Arc::clone(&history),
+                    history: Arc::clone(history),
                     submission: Arc::new(submission),
                 }))
             });
@@ -124,13 +133,20 @@ impl Mailboxes {
 
 impl Sessions {
     /// The sessions of a mailbox. Those that are open already count.
-    fn new(config: &Config, before: Option<&Sessions>) -> Arc<Self> {
-        let (most, queue) = (config.limits.sessions_per_mailbox, config.limits.mailbox_queue);
+    fn new(config: &Config, submits: bool, before: Option<&Sessions>) -> Arc<Self> {
+        let limits = &config.limits;
+        let (key, most) = if submits {
+            ("submission.connections_per_mailbox", limits.submission.connections_per_mailbox)
+        } else {
+            ("limits.sessions_per_mailbox", limits.sessions_per_mailbox)
+        };
+        let queue = limits.mailbox_queue;
         let (free, of_before, quiet_until) = match before {
             Some(before) => (Arc::clone(&before.free), before.most, *before.quiet_until.lock()),
             None => (Arc::new(Semaphore::new(most)), most, None),
         };
         Arc::new(Self {
+            key,
             most,
             of_before: AtomicUsize::new(of_before),
             free,
@@ -199,8 +215,8 @@ impl Mailbox {
 
     /// The failure of a login that has got no session of the mailbox.
     pub(in crate::proxy) fn is_full(&self, why: &str) -> Failure {
-        let most = self.sessions.most;
-        let detail = format!("{}: limits.sessions_per_mailbox = {most}, and {why}", self.account.mailbox);
+        let Sessions { key, most, .. } = self.sessions.as_ref();
+        let detail = format!("{}: {key} = {most}, and {why}", self.account.mailbox);
         Failure::new(Kind::TooManySessions, detail)
     }
 
@@ -244,6 +260,11 @@ impl Mailbox {
     /// Notes that a login has succeeded at the server.
     pub(in crate::proxy) fn login_succeeded(&self) {
         *self.history.lock() = History { has_opened: true, refused_since: None };
+    }
+
+    /// Returns whether devices send mail here rather than read it.
+    fn submits(&self) -> bool {
+        self.server.protocol() == Protocol::Smtp
     }
 
     /// The settings of a device's access to the mailbox.

@@ -4,8 +4,9 @@ use tokio::time::Instant;
 
 use super::Connection;
 use super::network::Network;
+use crate::config::SubmissionLimits;
 use crate::failure::{Failure, Kind};
-use crate::proto::{Phase, Responses};
+use crate::proto::{Awaited, Phase, Responses};
 use crate::proxy::service::setting;
 
 /// The time at which a phase has to be over.
@@ -25,6 +26,10 @@ impl<N: Network> Connection<'_, '_, N> {
         }
         let session = self.driver.session();
         let last_move = self.driver.last_move();
+        if let Some(awaited) = session.awaited().filter(|awaited| !self.device_is_gone || *awaited == Awaited::Verdict)
+        {
+            return submission_deadline(awaited, last_move, &limits.submission);
+        }
         let (since, kind, key, limit) = if self.device_is_gone && session.activity().has_logged_out {
             (last_move, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
         } else if self.device_is_gone {
@@ -74,4 +79,16 @@ impl<N: Network> Connection<'_, '_, N> {
         let bound = setting("close_timeout", self.service.limits.close_timeout);
         Failure::new(Kind::DeviceLost, format!("it closed its half, and its login did not end within {bound}"))
     }
+}
+
+/// Returns the deadline of what submission waits for, after silence for its time (RFC 5321 §4.5.3.2).
+fn submission_deadline(awaited: Awaited, last_move: Instant, limits: &SubmissionLimits) -> Deadline {
+    let (kind, key, limit) = match awaited {
+        Awaited::Command => (Kind::IdleTimeout, "command_timeout", limits.command_timeout),
+        Awaited::Content => (Kind::IdleTimeout, "content_timeout", limits.content_timeout),
+        Awaited::Reply => (Kind::UpstreamTimeout, "reply_timeout", limits.reply_timeout),
+        Awaited::Verdict => (Kind::UpstreamTimeout, "answer_timeout", limits.answer_timeout),
+    };
+    let detail = format!("submission.{key} = {}", humantime::format_duration(limit));
+    Deadline { at: last_move + limit, failure: Failure::new(kind, detail) }
 }

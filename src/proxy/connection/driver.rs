@@ -166,7 +166,9 @@ where
 
     /// Tells the device why the connection ends, where its protocol allows that now, and closes both sides.
     pub async fn end_with(&mut self, failure: &Failure) {
-        if !self.downstream.half.flow.is_forwarding() && !self.upstream.half.flow.is_forwarding() {
+        // In submission a message that goes up leaves the replies alone; in IMAP the server may have answered in part.
+        let is_in_command = self.downstream.half.flow.is_forwarding() && self.session.awaited().is_none();
+        if !is_in_command && !self.upstream.half.flow.is_forwarding() {
             self.session.bye(failure, &mut self.outbox);
             let reply = std::mem::take(&mut self.outbox.downstream);
             let unwritten = reply.get(self.downstream.half.written..).unwrap_or_default();

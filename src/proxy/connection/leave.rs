@@ -7,6 +7,7 @@ use super::network::Network;
 use super::session_record::Ending;
 use super::wait::within;
 use crate::failure::{Failure, Kind, Side};
+use crate::proto::Awaited;
 
 impl<N: Network> Connection<'_, '_, N> {
     /// One side has closed, and all that it sent is handled.
@@ -19,8 +20,14 @@ impl<N: Network> Connection<'_, '_, N> {
             }
             Side::Downstream if session.activity().tried_in_clear => Err(in_clear()),
             Side::Downstream => Err(Ending::DeviceClosed),
-            Side::Upstream if session.is_unanswered() => {
+            Side::Upstream if session.awaited() == Some(Awaited::Verdict) => {
                 Err(unanswered(&Failure::new(Kind::UpstreamLost, "before it answered")))
+            }
+            // The device is told, because it waits for a reply, or will once its message is sent.
+            Side::Upstream if matches!(session.awaited(), Some(Awaited::Reply | Awaited::Content)) => {
+                let is_leaving = self.device_is_gone || session.activity().has_logged_out;
+                let lost = || Ending::Failed(Failure::new(Kind::UpstreamLost, "in the middle of a message"));
+                Err(if is_leaving { self.server_closed() } else { lost() })
             }
             Side::Upstream if session.phase().is_relaying() => Err(self.server_closed()),
             Side::Upstream => {
@@ -39,7 +46,7 @@ impl<N: Network> Connection<'_, '_, N> {
     /// so that what was to be deleted is. It is never sent QUIT on the device's behalf.
     async fn device_closed(&mut self) {
         self.device_is_gone = true;
-        if self.driver.session().is_unanswered() {
+        if self.driver.session().awaited() == Some(Awaited::Verdict) {
             // The server may take a close for a device that gives up.
             self.driver.stop();
         } else if !self.driver.session().activity().has_logged_out {

@@ -6,6 +6,7 @@ mod fairness;
 mod leaving;
 mod login;
 mod relay;
+mod submission;
 mod tcp;
 
 use std::collections::VecDeque;
@@ -73,7 +74,8 @@ impl Fixture {
     /// Starts a connection of this protocol, with pipes of `size` octets to either peer.
     fn with(protocol: Protocol, size: usize) -> Self {
         let listener = "entry = \"plaintext\"\nallow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\n";
-        let text = configuration(protocol, "", listener);
+        let upstream = if protocol == Protocol::Smtp { "smtp = {}\n" } else { "" };
+        let text = configuration(protocol, upstream, listener);
         let (process, service) = service(&text);
         let (trigger, lifecycle) = lifecycle::begin();
         let current = Arc::new(CurrentService::new(&service, lifecycle.clone()));

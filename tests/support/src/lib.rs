@@ -8,6 +8,7 @@ pub mod connection;
 pub mod device;
 pub mod dovecot;
 pub mod exchange;
+pub mod exim;
 pub mod forgotten;
 pub mod fuzz;
 pub mod guessers;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::Proof;
-use crate::config::file::LimitsSection;
-use crate::config::{Limits, Revocation};
+use crate::config::file::{LimitsSection, SubmissionSection};
+use crate::config::{Limits, Revocation, SubmissionLimits};
 
 impl Proof<'_> {
     /// The limits, each with its range and its default.
-    pub(super) fn limits(&mut self, raw: LimitsSection) -> Limits {
+    pub(super) fn limits(&mut self, raw: LimitsSection, submission: SubmissionSection) -> Limits {
         const REVOCATIONS: &[(&str, Revocation)] = &[("end", Revocation::End), ("keep", Revocation::Keep)];
         let idle = raw.idle_timeout.as_ref().map(Spanned::span);
         let limits = Limits {
@@ -52,10 +52,27 @@ impl Proof<'_> {
             revoked_sessions: self
                 .choice("limits.revoked_sessions", raw.revoked_sessions, REVOCATIONS)
                 .unwrap_or(Revocation::End),
+            submission: self.submission(submission),
         };
         if limits.idle_timeout < Duration::from_secs(30 * 60) {
             self.warn(idle, "limits.idle_timeout", "below 30m devices in IMAP IDLE are cut off (RFC 3501 section 5.4)");
         }
         limits
+    }
+
+    /// The limits of submission. The times are those of RFC 5321 §4.5.3.2, the number is Exchange Online's.
+    fn submission(&mut self, raw: SubmissionSection) -> SubmissionLimits {
+        SubmissionLimits {
+            command_timeout: self.duration("submission.command_timeout", raw.command_timeout, 5 * 60),
+            content_timeout: self.duration("submission.content_timeout", raw.content_timeout, 10 * 60),
+            reply_timeout: self.duration("submission.reply_timeout", raw.reply_timeout, 5 * 60),
+            answer_timeout: self.duration("submission.answer_timeout", raw.answer_timeout, 10 * 60),
+            connections_per_mailbox: self.number(
+                "submission.connections_per_mailbox",
+                raw.connections_per_mailbox,
+                1..=1000,
+                3,
+            ),
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use packetboat::failure::Failure;
-use packetboat::proto::{Action, Activity, Leftover, Outbox, Phase, Session, Side, Step, UpstreamLogin};
+use packetboat::proto::{Action, Activity, Awaited, Leftover, Outbox, Phase, Session, Side, Step, UpstreamLogin};
 
 use crate::fuzz::pair::{Protocol, readable};
 
@@ -108,8 +108,8 @@ impl Session for Checked {
         self.session.activity()
     }
 
-    fn is_unanswered(&self) -> bool {
-        self.session.is_unanswered()
+    fn awaited(&self) -> Option<Awaited> {
+        self.session.awaited()
     }
 
     fn leftover(&mut self, side: Side) -> Leftover {
