@@ -5,13 +5,20 @@
 //! second message in the first.
 
 mod body;
+mod date;
+mod display_name;
+mod from;
+mod header;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use super::path::Address;
+use super::sender::{SENDER_REFUSED, SenderRules};
 use crate::proto::Step;
 use body::{Body, Piece, Treatment};
+use header::{Extent, HeadReader};
 
 /// The treatment of octets that RFC 5321 §2.3.8 and §4.5.2 do not allow in a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +37,17 @@ pub(in crate::proto) struct Rules {
     pub(in crate::proto) bare_line_ends: BareLineEnds,
     /// LF, a dot and LF end the data of a device that sends no CRLF at all. Off unless a device needs it.
     pub(in crate::proto) lf_end_of_data: bool,
+    /// The sender policy. Without one, as for a login that is passed through, the head of a message is not looked at.
+    pub(in crate::proto) sender: Option<SenderRules>,
+}
+
+/// The time and the random number for fields that a message lacks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::proto) struct Stamp {
+    /// The time in seconds since the beginning of 1970.
+    pub(in crate::proto) seconds: u64,
+    /// Octets that no other message has.
+    pub(in crate::proto) id: [u8; 16],
 }
 
 /// The reasons for which packetboat refuses a message.
@@ -37,6 +55,10 @@ pub(in crate::proto) struct Rules {
 pub(in crate::proto) enum Refusal {
     /// The message has a bare CR or LF, or a NUL, and [`BareLineEnds::Refuse`] holds.
     BareLineEnd,
+    /// The sender policy does not allow the address in the From field.
+    Sender(Address),
+    /// The sender policy allows one address in one From field alone, and the message does not have that.
+    UnreadableSender,
 }
 
 impl Refusal {
@@ -44,6 +66,8 @@ impl Refusal {
     pub(in crate::proto) fn reply(&self) -> &'static str {
         match self {
             Refusal::BareLineEnd => "550 5.6.0 The message holds a NUL, or a CR or LF that is not part of CRLF",
+            Refusal::Sender(_) => SENDER_REFUSED,
+            Refusal::UnreadableSender => "550 5.7.60 The message has more than one sender, or none that can be read",
         }
     }
 }
@@ -63,6 +87,9 @@ impl Refusal {
 /// 4. A device that is lost before that: close the connection to the server, and send nothing more there.
 pub(in crate::proto) struct Content {
     rules: Arc<Rules>,
+    stamp: Stamp,
+    /// The reader of the head, until that has come.
+    head: Option<HeadReader>,
     body: Body,
     refusal: Option<Refusal>,
     is_complete: bool,
@@ -70,9 +97,10 @@ pub(in crate::proto) struct Content {
 
 impl Content {
     /// Makes the content of a message of which nothing has come.
-    pub(in crate::proto) fn new(rules: Arc<Rules>) -> Self {
+    pub(in crate::proto) fn new(rules: Arc<Rules>, stamp: Stamp) -> Self {
+        let head = rules.sender.as_ref().map(|_| HeadReader::new());
         let body = Body::new(rules.lf_end_of_data);
-        Self { rules, body, refusal: None, is_complete: false }
+        Self { rules, stamp, head, body, refusal: None, is_complete: false }
     }
 
     /// Returns whether the end of the data has come.
@@ -94,7 +122,21 @@ impl Content {
         if self.refusal.is_some() {
             return self.swallow(input);
         }
-        let mut at = 0;
+        let mut at = match &mut self.head {
+            None => 0,
+            Some(head) => match head.read(input) {
+                None => return Step::Read,
+                Some(extent) => {
+                    let len = extent.len;
+                    match self.end_head(extent, input, out) {
+                        Head::Passes => len,
+                        Head::Written => return Step::Consume(len),
+                        Head::Refused if len == 0 => return self.swallow(input),
+                        Head::Refused => return Step::Consume(len),
+                    }
+                }
+            },
+        };
         while let Some(mut piece) = self.body.piece(input.get(at..).unwrap_or_default()) {
             let is_repair = !matches!(piece.treatment, Treatment::Passes | Treatment::Ends);
             if self.rules.bare_line_ends == BareLineEnds::Refuse {
@@ -120,6 +162,30 @@ impl Content {
             }
         }
         if at > 0 { Step::Forward(at) } else { Step::Read }
+    }
+
+    /// Goes on behind the head.
+    fn end_head(&mut self, mut extent: Extent, input: &[u8], out: &mut Vec<u8>) -> Head {
+        self.head = None;
+        self.body.begin_line(extent.boundary, extent.has_crlf);
+        let (head, behind) = input.split_at_checked(extent.len).unwrap_or((input, &[]));
+        let is_odd = extent.has_bare || memchr::memchr(0, head).is_some();
+        if self.rules.bare_line_ends == BareLineEnds::Refuse && is_odd {
+            self.refusal = Some(Refusal::BareLineEnd);
+            return Head::Refused;
+        }
+        let Some(sender) = &self.rules.sender else { return Head::Passes };
+        // A message may consist of fields alone.
+        let ends = self.body.piece(behind).is_some_and(|piece| piece.ends());
+        extent.needs_blank &= !(ends && extent.len > 0);
+        match header::rewrite(input, &extent, sender, &self.stamp, out) {
+            Ok(true) => Head::Written,
+            Ok(false) => Head::Passes,
+            Err(refusal) => {
+                self.refusal = Some(refusal);
+                Head::Refused
+            }
+        }
     }
 
     /// Copies to `out` from a repair on, which stands at `at`. It stops where nothing has been repaired for a while, so
@@ -157,11 +223,21 @@ impl Content {
             && let Some(piece) = self.body.piece(input.get(at..).unwrap_or_default())
         {
             at += piece.len;
-            self.is_complete = matches!(piece.treatment, Treatment::Ends | Treatment::EndsReplaced(_));
+            self.is_complete = piece.ends();
             self.body.advance(&piece);
         }
         if at > 0 { Step::Consume(at) } else { Step::Read }
     }
+}
+
+/// The treatment of the head.
+enum Head {
+    /// It goes up as it is.
+    Passes,
+    /// What goes up in its place is written.
+    Written,
+    /// The message is refused.
+    Refused,
 }
 
 /// The number of octets that one step copies at most, if line ends are repaired.

@@ -67,6 +67,12 @@ impl Body {
         Self { position: Position::Start(Boundary::Beginning), has_crlf: false, lf_end_of_data }
     }
 
+    /// Goes on at the beginning of a line, behind lines that were read elsewhere.
+    pub(super) fn begin_line(&mut self, boundary: Boundary, has_crlf: bool) {
+        self.position = Position::Start(boundary);
+        self.has_crlf = has_crlf;
+    }
+
     /// Returns the piece that `rest` begins with; `None` if its treatment depends on octets that have not come.
     pub(super) fn piece(&self, rest: &[u8]) -> Option<Piece> {
         match (self.position, rest) {
@@ -124,6 +130,11 @@ impl Piece {
     /// Octets that pass, without a line's end.
     pub(super) fn inside(len: usize) -> Self {
         Self::passes(len, Position::Inside)
+    }
+
+    /// Returns whether the data end with the piece.
+    pub(super) fn ends(&self) -> bool {
+        matches!(self.treatment, Treatment::Ends | Treatment::EndsReplaced(_))
     }
 
     fn passes(len: usize, then: Position) -> Self {

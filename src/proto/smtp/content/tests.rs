@@ -1,5 +1,6 @@
 //! Tests of the content of messages: against a slow reference, and against servers that are lenient in every known way.
 
+mod head;
 mod lenient;
 mod reference;
 
@@ -61,11 +62,11 @@ pub(super) fn pass(content: &mut Content, pieces: &[&[u8]]) -> (Passage, Steps) 
 }
 
 fn rules(bare_line_ends: BareLineEnds, lf_end_of_data: bool) -> Arc<Rules> {
-    Arc::new(Rules { bare_line_ends, lf_end_of_data })
+    Arc::new(Rules { bare_line_ends, lf_end_of_data, sender: None })
 }
 
 fn passage(rules: &Arc<Rules>, pieces: &[&[u8]]) -> Passage {
-    pass(&mut Content::new(Arc::clone(rules)), pieces).0
+    pass(&mut Content::new(Arc::clone(rules), STAMP), pieces).0
 }
 
 /// Checks a conversation at every cut into two, and octet by octet.
@@ -124,6 +125,7 @@ const SEQUENCES: [&[u8]; 26] = [
     b"\r\n.a\n.\n",
     b"\n\r.\n\r",
 ];
+const STAMP: Stamp = Stamp { seconds: 1_795_826_100, id: [0xa5; 16] };
 const SECOND: &[u8] = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nhi";
 const END: &[u8] = b"\r\n.\r\n";
 
@@ -215,7 +217,7 @@ fn random_conversations_pass_as_the_reference_has_it() {
 fn a_clean_message_is_forwarded_octet_for_octet() {
     let line = b"..the quick brown fox jumps over the lazy dog, and so on for a while\r\n";
     let input = [&b"Subject: x\r\n\r\n"[..], &line.repeat(2000), b"\x80\xff\0 8-bit\r\n.\r\n"].concat();
-    let mut content = Content::new(rules(BareLineEnds::Repair, false));
+    let mut content = Content::new(rules(BareLineEnds::Repair, false), STAMP);
     let (passage, steps) = pass(&mut content, &input.chunks(16 * 1024).collect::<Vec<_>>());
     assert_eq!((passage.up, passage.is_complete), (input.clone(), true));
     assert_eq!((steps.forwarded, steps.consumed), (input.len(), 0));
@@ -226,7 +228,7 @@ fn a_clean_message_is_forwarded_octet_for_octet() {
 #[test]
 fn megabytes_without_a_line_end_are_forwarded() {
     let record = vec![b'x'; 16 * 1024];
-    let mut content = Content::new(rules(BareLineEnds::Repair, false));
+    let mut content = Content::new(rules(BareLineEnds::Repair, false), STAMP);
     let mut out = Vec::new();
     for _ in 0..6400 {
         assert!(matches!(content.recv(&record, &mut out), Step::Forward(count) if count == record.len()));
@@ -240,7 +242,7 @@ fn megabytes_without_a_line_end_are_forwarded() {
 #[test]
 fn a_message_with_lf_alone_is_gathered() {
     let input = [&b"a line of text, and LF\n".repeat(10_000)[..], END].concat();
-    let mut content = Content::new(rules(BareLineEnds::Repair, false));
+    let mut content = Content::new(rules(BareLineEnds::Repair, false), STAMP);
     let (passage, steps) = pass(&mut content, &[&input]);
     assert_eq!(passage.up, [&b"a line of text, and LF\r\n".repeat(10_000)[..], END].concat());
     assert!(steps.steps < 2 * input.len() / (16 * 1024) + 4, "{steps:?}");
@@ -251,7 +253,7 @@ fn a_message_with_lf_alone_is_gathered() {
 fn one_bare_lf_is_copied_alone() {
     let clean = b"a line of text, and CRLF\r\n".repeat(10_000);
     let input = [&clean, &b"bare\n"[..], &clean, b".\r\n"].concat();
-    let (passage, steps) = pass(&mut Content::new(rules(BareLineEnds::Repair, false)), &[&input]);
+    let (passage, steps) = pass(&mut Content::new(rules(BareLineEnds::Repair, false), STAMP), &[&input]);
     assert_eq!(passage.up, [&clean, &b"bare\r\n"[..], &clean, b".\r\n"].concat());
     assert!(steps.consumed < 2100, "{steps:?}");
 }
