@@ -198,9 +198,11 @@ impl Content {
             && let Some(piece) = self.body.piece(input.get(at..).unwrap_or_default())
         {
             match piece.treatment {
-                Treatment::Passes => out.extend_from_slice(input.get(at..at + piece.len).unwrap_or_default()),
+                Treatment::Passes if piece.len <= NEAR => {
+                    out.extend_from_slice(input.get(at..at + piece.len).unwrap_or_default());
+                }
                 // The next step forwards it.
-                Treatment::Ends => break,
+                Treatment::Passes | Treatment::Ends => break,
                 Treatment::Replaced(text) | Treatment::EndsReplaced(text) => {
                     out.extend_from_slice(text);
                     repaired = at + piece.len;

@@ -14,6 +14,8 @@ pub(super) struct Body {
     position: Position,
     has_crlf: bool,
     lf_end_of_data: bool,
+    /// The number of octets to read line by line, because a block that begins before them is not plain.
+    by_line: usize,
 }
 
 /// The position of the next octet.
@@ -64,7 +66,7 @@ pub(super) enum Treatment {
 
 impl Body {
     pub(super) fn new(lf_end_of_data: bool) -> Self {
-        Self { position: Position::Start(Boundary::Beginning), has_crlf: false, lf_end_of_data }
+        Self { position: Position::Start(Boundary::Beginning), has_crlf: false, lf_end_of_data, by_line: 0 }
     }
 
     /// Goes on at the beginning of a line, behind lines that were read elsewhere.
@@ -84,6 +86,8 @@ impl Body {
             }
             (Position::Nuls, [b'.', 0 | b'\r' | b'\n', ..]) => Some(DOT_DOUBLED),
             (Position::Nuls, [b'.']) => None,
+            (_, [b'\n', ..]) => line_end(rest),
+            _ if self.by_line == 0 => plain(rest).or_else(|| line_end(rest)),
             _ => line_end(rest),
         }
     }
@@ -92,6 +96,10 @@ impl Body {
     pub(super) fn advance(&mut self, piece: &Piece) {
         self.position = piece.then;
         self.has_crlf |= piece.then == Position::Start(Boundary::Crlf);
+        self.by_line = match self.by_line {
+            0 if piece.len < BLOCK => BLOCK,
+            left => left.saturating_sub(piece.len),
+        };
     }
 
     /// Reads a line that begins with a dot, as far as it tells whether the dot stands alone.
@@ -109,6 +117,29 @@ impl Body {
             _ => Piece::passes(1, Position::Inside),
         })
     }
+}
+
+/// Reads whole blocks of lines that pass, up to the last line's end in them.
+fn plain(rest: &[u8]) -> Option<Piece> {
+    let mut len = 0;
+    // A pair of octets reaches into the next block.
+    while rest.get(len..=len + BLOCK).is_some_and(is_plain) {
+        len += BLOCK;
+    }
+    let end = memchr::memrchr(b'\n', rest.get(..len)?)?;
+    Some(Piece::passes(end + 1, Position::Start(Boundary::Crlf)))
+}
+
+/// Returns whether the octets have no bare CR or LF, and no line that begins with a dot or NUL. It looks at pairs of
+/// octets without a branch, so that the compiler makes vectors of them.
+fn is_plain(octets: &[u8]) -> bool {
+    let pairs = octets.iter().zip(octets.get(1..).unwrap_or_default());
+    let odd = pairs.fold(0, |odd, (octet, next)| {
+        let bare = u8::from(*octet == b'\r') ^ u8::from(*next == b'\n');
+        let dot = u8::from(*octet == b'\n') & (u8::from(*next == b'.') | u8::from(*next == 0));
+        odd | bare | dot
+    });
+    odd == 0
 }
 
 /// Reads up to the next line end, and past it if it is CRLF.
@@ -145,6 +176,9 @@ impl Piece {
         Self { len, treatment, then: Position::Start(boundary) }
     }
 }
+
+/// The number of octets that are looked at together.
+const BLOCK: usize = 512;
 
 const LONE_DOT_DOUBLED: &[u8] = b"..\r\n";
 const DOT_DOUBLED: Piece = Piece { len: 1, treatment: Treatment::Replaced(b".."), then: Position::Inside };

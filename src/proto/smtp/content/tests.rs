@@ -185,25 +185,46 @@ fn every_short_string_passes_as_the_reference_has_it() {
     }
 }
 
+/// The sequences at every octet around the edges of the blocks that are looked at together.
+#[test]
+fn no_sequence_smuggles_anywhere_in_a_long_message() {
+    let rules = rules(BareLineEnds::Repair, false);
+    let long = b"a line of a message, which is repeated\r\n".repeat(40);
+    for sequence in SEQUENCES {
+        for at in (500..530).chain(1015..1030) {
+            let input = [&long[..at], sequence, &long[at..], b".\r\nQUIT\r\n"].concat();
+            let (up, len) = reference(&input, false).unwrap();
+            let whole = passage(&rules, &[&input]);
+            assert!((&whole.up, &whole.rest[..]) == (&up, &input[len..]), "{at}: {sequence:?}");
+            is_one_message(&whole, sequence);
+            for cut in [505, at, at + 1, at + 2] {
+                assert!(passage(&rules, &[&input[..cut], &input[cut..]]) == whole, "{at}, {cut}: {sequence:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn random_conversations_pass_as_the_reference_has_it() {
     let mut random = Random(0x5317_0001);
-    let words: [&[u8]; 12] =
-        [b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b".", b"..", b"\0", b"word", b"\xff\xfe", b" ", b"\r\n.\r\n"];
-    for seed in 0..4000 {
+    let clean = b"forty-two octets of a message, and CRLF.\r\n".repeat(30);
+    let words: [&[u8]; 13] =
+        [b"\r\n", b"\r\n", b"\r\n", &clean, b"\n", b"\r", b".", b"..", b"\0", b"word", b"\xff\xfe", b" ", b"\r\n.\r\n"];
+    for seed in 0..600 {
         let lf_end_of_data = seed % 2 == 0;
         // Some conversations have no CRLF before their end.
-        let from = if seed % 5 == 0 { 3 } else { 0 };
+        let from = if seed % 5 == 0 { 4 } else { 0 };
         let mut input = Vec::new();
-        for _ in 0..random.below(300) {
-            input.extend_from_slice(words[from + random.below(11 - from)]);
+        for _ in 0..random.below(100) {
+            input.extend_from_slice(words[from + random.below(12 - from)]);
         }
         input.extend_from_slice(b"\r\n.\r\nQUIT\r\n");
         let (up, len) = reference(&input, lf_end_of_data).unwrap();
         let mut pieces: Vec<&[u8]> = Vec::new();
         let mut rest = input.as_slice();
         while !rest.is_empty() {
-            let (piece, behind) = rest.split_at(rest.len().min(1 + random.below(60)));
+            let most = [60, 3000][random.below(2)];
+            let (piece, behind) = rest.split_at(rest.len().min(1 + random.below(most)));
             pieces.push(piece);
             rest = behind;
         }

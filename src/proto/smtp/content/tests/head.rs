@@ -265,7 +265,7 @@ fn a_head_without_end_is_bounded() {
         assert_eq!(is_seen, behind <= 382, "the cases lie around the bound");
         assert_eq!(text.contains("Reply-To: <a@b.example>"), is_seen, "{behind}");
         assert_eq!(text.starts_with(MAILBOX), !is_seen, "{behind}");
-        for size in [1, 7, 1000, 16 * 1024] {
+        for size in [97, 1000, 16 * 1024] {
             let pieces: Vec<&[u8]> = message.as_bytes().chunks(size).collect();
             assert!(passage(&rules, &pieces) == whole, "{behind}, {size}");
         }
