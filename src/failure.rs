@@ -308,12 +308,12 @@ kinds! {
     /// SMTP AUTH is switched off for the mailbox or the organization.
     SmtpAuthDisabled: Some(Upstream), ContactAdmin, Warn, Login,
         "smtp_auth_disabled", "SMTP AUTH is switched off at the mail server";
-    /// The mail server does not let the mailbox send as this sender.
+    /// The mail server, or the account's rules, do not let the mailbox send as this sender.
     SenderRefused: Some(Upstream), NotAuthorized, Warn, Session,
-        "sender_refused", "mail server refused the sender";
-    /// The mail server refused a recipient.
+        "sender_refused", "the sender is refused";
+    /// The mail server refused a recipient, or the account's rules did.
     RecipientRefused: Some(Upstream), NotAuthorized, Info, Session,
-        "recipient_refused", "mail server refused a recipient";
+        "recipient_refused", "a recipient is refused";
     /// The message is bigger than the mail server or the mailbox takes.
     MessageTooBig: Some(Upstream), ContactAdmin, Warn, Session,
         "message_too_big", "message is too big for the mail server";

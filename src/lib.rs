@@ -14,6 +14,7 @@
 //! | 0 | [`protocol`] | the mail protocols: names, ports, greeting, permissions |
 //! | 0 | [`secret`] | a value that is never printed, and wiped when dropped |
 //! | 0 | [`source`] | the unit in which limits count addresses |
+//! | 0 | [`submission`] | the rules for mail that a device sends |
 //! | 0 | [`text`] | text as people paste it: byte order marks, line ends, UTF-16 |
 //! | 0 | [`withdrawal`] | permissions that a reload can withdraw from an open connection |
 //! | 1 | [`config`] | the configuration file as written, and as checked |
@@ -56,6 +57,7 @@ pub mod secret;
 pub mod simulator;
 pub mod source;
 pub mod state;
+pub mod submission;
 pub mod text;
 pub mod token;
 pub mod transport;

@@ -27,8 +27,7 @@ pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
 use session::Machine;
 use smtp::Smtp;
-pub use smtp::SubmissionTerms;
-pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, Terms, UpstreamLogin};
+pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, SubmissionTerms, Terms, UpstreamLogin};
 
 /// Makes the session of one connection with a device, before anything is sent.
 pub fn session(protocol: Protocol, offer: Offer, limits: CommandLimits) -> Box<dyn Session> {
@@ -146,8 +145,8 @@ pub enum Action {
     Notice(Failure),
     /// The server has taken a message. The session needs nothing.
     Submitted(Submitted),
-    /// Drop the upstream connection at once: half a message there must not become a whole one.
-    DropServer,
+    /// Drop the upstream connection at once, for this reason: half a message there must not become a whole one.
+    DropServer(Failure),
     /// Send what is in the outbox, then close.
     Close,
     /// Flush, then shake hands on the side that the input came from. Plaintext left behind it is an attack.
@@ -207,7 +206,7 @@ pub enum Awaited {
     /// The device's next octets of a message.
     Content,
     /// The server's answer to a whole message.
-    Verdict,
+    Answer,
 }
 
 /// The things that a device has done so far.

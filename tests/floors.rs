@@ -9,7 +9,19 @@ use std::path::{Path, PathBuf};
 
 /// Top-level modules by floor, lowest first. A module stands for everything below it; `src/lib.rs` says what each does.
 const FLOORS: &[&[&str]] = &[
-    &["crypto", "diagnostic", "failure", "mode", "pool", "protocol", "secret", "source", "text", "withdrawal"],
+    &[
+        "crypto",
+        "diagnostic",
+        "failure",
+        "mode",
+        "pool",
+        "protocol",
+        "secret",
+        "source",
+        "submission",
+        "text",
+        "withdrawal",
+    ],
     &["config", "proto", "state"],
     &["confinement", "lifecycle", "transport"],
     &["device", "inventory", "metrics", "token"],

@@ -207,6 +207,10 @@ struct AccountSection {
     user: Written<String>,
     password_file: Written<PathBuf>,
     probe: Option<bool>,
+    sender: Written<String>,
+    senders: Written<Vec<Spanned<String>>>,
+    recipients: Written<Vec<Spanned<String>>>,
+    bare_line_ends: Written<String>,
 }
 
 /// A day, as a text or as TOML's own date.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{Cloud, Networks, Roots};
 use crate::protocol::{Actor, Protocol};
+use crate::submission::SubmissionRules;
 
 /// A device, or several that share a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Account {
     pub password_file: Option<PathBuf>,
     /// True if packetboat tries one command in the mailbox before it lets the device in.
     pub probe: bool,
+    /// The rules for the mail that devices send from the mailbox.
+    pub submission: SubmissionRules,
 }
 
 /// An application, as the identity provider knows it, and its way to tokens.

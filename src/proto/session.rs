@@ -299,6 +299,14 @@ impl Step {
     fn after(len: usize, action: Option<Action>) -> Self {
         action.map_or(Step::Consume(len), |action| Step::Act(len, action))
     }
+
+    /// The number of octets that the step takes from the input.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Step::Consume(count) | Step::Act(count, _) | Step::Forward(count) => *count,
+            Step::Read => 0,
+        }
+    }
 }
 
 const SASL_LINE_TOO_LONG: &str = "a SASL response; limits.sasl_line says how long one may be";

@@ -13,8 +13,8 @@ mod path;
 mod refusal;
 mod relay;
 mod reply;
+mod rules;
 mod sender;
-mod terms;
 
 use super::dialect::{Dialect, Fault, Read, Response};
 use super::line::Line;
@@ -22,7 +22,6 @@ use super::{CommandLimits, Failure, Kind, Offer};
 use client::Client;
 use command::Command;
 use relay::Relay;
-pub use terms::SubmissionTerms;
 
 /// The reader of the device's commands before login. It keeps nothing between two commands.
 #[derive(Default)]

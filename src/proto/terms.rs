@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::sasl::Credentials;
-use super::smtp::SubmissionTerms;
 use crate::protocol::{Protocol, Security};
+use crate::submission::{Stamps, SubmissionRules};
 
 /// A login at a mail server whose connection stands.
 #[derive(Clone, Debug)]
@@ -52,8 +52,19 @@ pub enum Relogin {
 pub enum Terms {
     /// IMAP and POP3 open a mailbox.
     Mailbox(MailboxTerms),
-    /// SMTP submits messages.
-    Submission(Arc<SubmissionTerms>),
+    /// SMTP submits messages. Without terms every sender and recipient passes.
+    Submission(Option<Arc<SubmissionTerms>>),
+}
+
+/// The terms of an account whose devices submit messages.
+#[derive(Clone, Debug, Default)]
+pub struct SubmissionTerms {
+    /// The address of the mailbox that sends.
+    pub mailbox: String,
+    /// The account's rules.
+    pub rules: SubmissionRules,
+    /// The source of stamps for messages that lack a Date or a Message-ID.
+    pub stamps: Stamps,
 }
 
 /// The terms of a session in a mailbox.
@@ -98,7 +109,7 @@ impl Terms {
                 deletes: Deletes::Allowed,
                 relogin: Relogin::Allowed,
             }),
-            Protocol::Smtp => Terms::Submission(Arc::default()),
+            Protocol::Smtp => Terms::Submission(None),
         }
     }
 
@@ -110,7 +121,7 @@ impl Terms {
                 deletes: if settings.delete { Deletes::Allowed } else { Deletes::Refused },
                 relogin: Relogin::Refused,
             }),
-            Protocol::Smtp => Terms::Submission(settings.submission),
+            Protocol::Smtp => Terms::Submission(Some(settings.submission)),
         }
     }
 }

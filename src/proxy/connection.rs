@@ -313,7 +313,7 @@ impl<N: Network> Connection<'_, '_, N> {
     /// login alone. A device that is gone after LOGOUT or QUIT still has its command carried out.
     fn survive(&mut self, failure: Failure) -> Result<(), Ending> {
         let session = self.driver.session();
-        if session.awaited() == Some(Awaited::Verdict) {
+        if session.awaited() == Some(Awaited::Answer) {
             return self.survive_unanswered(failure);
         }
         let is_leaving = self.device_is_gone || session.activity().has_logged_out;

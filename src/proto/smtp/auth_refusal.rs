@@ -16,13 +16,13 @@ pub(super) fn of(reply: &ReplyLine<'_>) -> Failure {
         (None, 530) => (Kind::ContactAdmin, "the server wants a login before this one"),
         (None, _) => (Kind::LoginRefused, ""),
     };
-    let (said, separator) = (said(reply), if advice.is_empty() { "" } else { ": " });
+    let (said, separator) = (words(reply), if advice.is_empty() { "" } else { ": " });
     Failure::new(kind, format!("{said}{separator}{advice}"))
 }
 
 /// Returns what may stand in a log: code, enhanced status code, a text that is known, and the mark by which Microsoft's
 /// support finds the attempt. Another text may repeat a password.
-fn said(reply: &ReplyLine<'_>) -> String {
+fn words(reply: &ReplyLine<'_>) -> String {
     let mut said = format!("it said \"{}", reply.code);
     let known = KNOWN.iter().find(|(words, ..)| reply.says(words)).map(|(words, ..)| *words);
     for part in [Some(reply.enhanced()), known, mark(reply.text)].into_iter().flatten().filter(|part| !part.is_empty())

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::auth_refusal;
 use super::capability::Extensions;
 use super::reply::ReplyLine;
+use super::rules::SessionRules;
 use crate::failure::{Failure, Kind};
 use crate::proto::dialect::{self, Progress};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
@@ -21,7 +22,9 @@ pub(in crate::proto) struct Client {
     /// One answer for each challenge that is still to come.
     answers: VecDeque<Zeroizing<Vec<u8>>>,
     server: Extensions,
-    terms: Terms,
+    rules: SessionRules,
+    /// The account's terms could not be read.
+    is_unusable: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,8 +45,13 @@ enum Stage {
 impl dialect::Client for Client {
     fn new(login: UpstreamLogin) -> Self {
         let UpstreamLogin { credentials, security, terms } = login;
-        let stage = Stage::Greeting(security);
-        Self { stage, credentials, answers: VecDeque::new(), server: Extensions::default(), terms }
+        let rules = match &terms {
+            Terms::Submission(Some(terms)) => SessionRules::read(terms),
+            Terms::Submission(None) => Some(SessionRules::default()),
+            Terms::Mailbox(_) => None,
+        };
+        let (stage, server, is_unusable) = (Stage::Greeting(security), Extensions::default(), rules.is_none());
+        Self { stage, credentials, answers: VecDeque::new(), server, rules: rules.unwrap_or_default(), is_unusable }
     }
 
     fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Progress {
@@ -92,9 +100,9 @@ impl dialect::Client for Client {
 }
 
 impl Client {
-    /// The server's extensions, and the terms of the session behind the login.
-    pub(super) fn into_parts(self) -> (Extensions, Terms) {
-        (self.server, self.terms)
+    /// The server's extensions, and the rules of the session behind the login.
+    pub(super) fn into_parts(self) -> (Extensions, SessionRules) {
+        (self.server, self.rules)
     }
 
     fn greet(&mut self, next: Stage, out: &mut Vec<u8>) {
@@ -107,6 +115,10 @@ impl Client {
     /// Sends AUTH, by a mechanism that the server takes. A token or a password goes to no server that does not ask for
     /// one.
     fn log_in(&mut self, out: &mut Vec<u8>) -> Progress {
+        if self.is_unusable {
+            let detail = "the mailbox's address has characters beyond ASCII, which SMTP does not take";
+            return Progress::Failed(Failure::new(Kind::ContactAdmin, detail));
+        }
         let Some(mechanism) = self.mechanism() else {
             let detail = match self.credentials.method {
                 Method::Sasl(Mechanism::Xoauth2) => "its answer to EHLO has no AUTH XOAUTH2",

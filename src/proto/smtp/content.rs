@@ -17,18 +17,9 @@ use std::sync::Arc;
 use super::path::Address;
 use super::sender::{SENDER_REFUSED, SenderRules};
 use crate::proto::Step;
+use crate::submission::{BareLineEnds, Stamp};
 use body::{Body, Piece, Treatment};
 use header::{Extent, HeadReader};
-
-/// The treatment of octets that RFC 5321 §2.3.8 and §4.5.2 do not allow in a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::proto) enum BareLineEnds {
-    /// A bare CR or LF goes up as CRLF. NUL passes.
-    #[default]
-    Repair,
-    /// A message with a bare CR or LF, or with a NUL, is refused.
-    Refuse,
-}
 
 /// The rules for the content of every message of a session.
 #[derive(Debug, Default)]
@@ -39,15 +30,6 @@ pub(in crate::proto) struct Rules {
     pub(in crate::proto) lf_end_of_data: bool,
     /// The sender policy. Without one, as for a login that is passed through, the head of a message is not looked at.
     pub(in crate::proto) sender: Option<SenderRules>,
-}
-
-/// The time and the random number for fields that a message lacks.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::proto) struct Stamp {
-    /// The time in seconds since the beginning of 1970.
-    pub(in crate::proto) seconds: u64,
-    /// Octets that no other message has.
-    pub(in crate::proto) id: [u8; 16],
 }
 
 /// The reasons for which packetboat refuses a message.

@@ -1,9 +1,45 @@
 //! The envelope (RFC 5321 §2.3.1) as it goes up: MAIL and RCPT written anew from what could be read of the device's.
 
 use super::capability::{Extensions, LARGEST};
-use super::path::{Mail, Recipient};
+use super::content::Refusal;
+use super::path::{Address, Mail, Recipient};
+use super::rules::SessionRules;
 use super::sender::SENDER_REFUSED;
-use super::terms::SubmissionTerms;
+use crate::failure::{Failure, Kind};
+
+/// A command that goes no further.
+pub(super) struct Stopped {
+    /// The reply for the device.
+    pub(super) reply: &'static str,
+    /// The failure for the log, where an operator may have to act.
+    pub(super) failure: Option<Failure>,
+}
+
+impl From<&'static str> for Stopped {
+    fn from(reply: &'static str) -> Self {
+        Self { reply, failure: None }
+    }
+}
+
+impl From<&Refusal> for Stopped {
+    fn from(refusal: &Refusal) -> Self {
+        let failure = match refusal {
+            Refusal::Sender(address) => sender_refused(address),
+            Refusal::UnreadableSender => Failure::new(Kind::SenderRefused, "its From field has more than one, or none"),
+            Refusal::BareLineEnd => Failure::new(
+                Kind::MessageRefused,
+                "it has a bare CR or LF, or a NUL, and the account has bare_line_ends = \"refuse\"",
+            ),
+        };
+        Self { reply: refusal.reply(), failure: Some(failure) }
+    }
+}
+
+/// Returns the failure of a sender that the account's rules do not allow.
+pub(super) fn sender_refused(address: &Address) -> Failure {
+    let advice = "if the mailbox may send as it, write it into senders of the account; or set sender = \"rewrite\"";
+    Failure::new(Kind::SenderRefused, format!("the device gives {address}: {advice}"))
+}
 
 /// Writes MAIL for the server.
 ///
@@ -11,16 +47,20 @@ use super::terms::SubmissionTerms;
 /// The reply for the device, where the command goes no further.
 pub(super) fn mail(
     arguments: &[u8],
-    terms: &SubmissionTerms,
+    rules: &SessionRules,
     server: Extensions,
     out: &mut Vec<u8>,
-) -> Result<(), &'static str> {
+) -> Result<(), Stopped> {
     let mail = Mail::parse(arguments).map_err(|mistake| mistake.reply())?;
     if mail.size.is_some_and(|size| size > LARGEST) {
-        return Err("552 5.3.4 the message is too big");
+        return Err("552 5.3.4 the message is too big".into());
     }
-    let sender = match &terms.sender {
-        Some(rules) => Some(rules.envelope(mail.sender.as_ref()).ok_or(SENDER_REFUSED)?),
+    let sender = match &rules.content.sender {
+        Some(sender) => Some(
+            sender
+                .envelope(mail.sender.as_ref())
+                .ok_or_else(|| Stopped { reply: SENDER_REFUSED, failure: mail.sender.as_ref().map(sender_refused) })?,
+        ),
         None => mail.sender.as_ref(),
     };
     out.extend_from_slice(b"MAIL FROM:");
@@ -40,10 +80,13 @@ pub(super) fn mail(
 ///
 /// # Errors
 /// The reply for the device, where the command goes no further.
-pub(super) fn rcpt(arguments: &[u8], terms: &SubmissionTerms, out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, out: &mut Vec<u8>) -> Result<(), Stopped> {
     let Recipient { address } = Recipient::parse(arguments).map_err(|mistake| mistake.reply())?;
-    if terms.recipients.as_ref().is_some_and(|list| !list.allows(&address)) {
-        return Err("550 5.7.1 this login may not send to this recipient");
+    if rules.recipients.as_ref().is_some_and(|list| !list.allows(&address)) {
+        let domain = address.domain().unwrap_or("no domain");
+        let detail = format!("one at {domain}; recipients of the account says where its devices may send");
+        let failure = Some(Failure::new(Kind::RecipientRefused, detail));
+        return Err(Stopped { reply: "550 5.7.1 this login may not send to this recipient", failure });
     }
     out.extend_from_slice(b"RCPT TO:");
     out.extend_from_slice(address.path().as_bytes());

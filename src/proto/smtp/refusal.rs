@@ -21,7 +21,7 @@ pub(super) enum Refused {
 
 /// The meaning of a refusal.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct Meaning {
     /// The failure for the log. It says what to do.
     pub(super) failure: Failure,
     /// The reply for the device in place of the server's own, where that would mislead it.
@@ -29,7 +29,7 @@ pub(super) struct Verdict {
 }
 
 /// Reads a negative reply.
-pub(super) fn of(refused: Refused, reply: &ReplyLine<'_>) -> Verdict {
+pub(super) fn of(refused: Refused, reply: &ReplyLine<'_>) -> Meaning {
     let row = KNOWN.iter().find(|row| row.fits(reply));
     let (kind, advice) = match (row, refused) {
         (Some(row), _) => (row.kind, row.advice),
@@ -40,7 +40,7 @@ pub(super) fn of(refused: Refused, reply: &ReplyLine<'_>) -> Verdict {
     let separator = if advice.is_empty() { "" } else { ": " };
     let detail = format!("the mail server said \"{} {}\"{separator}{advice}", reply.code, excerpt(reply.text));
     let retry_after = row.and_then(|row| row.retry_after);
-    Verdict { failure: Failure { retry_after, ..Failure::new(kind, detail) }, reply: row.and_then(|row| row.reply) }
+    Meaning { failure: Failure { retry_after, ..Failure::new(kind, detail) }, reply: row.and_then(|row| row.reply) }
 }
 
 /// A refusal that is known.
@@ -73,7 +73,7 @@ impl Row {
         Self { code, ..self }
     }
 
-    const fn told(self, reply: &'static str) -> Self {
+    const fn answered(self, reply: &'static str) -> Self {
         Self { reply: Some(reply), ..self }
     }
 
@@ -103,11 +103,11 @@ const TENANT: &str = "Exchange Online takes no mail from this organization at pr
 const KNOWN: &[Row] = &[
     Row::new(Kind::SenderRefused, SEND_AS)
         .text("SendAsDenied")
-        .told("550 5.7.1 the mailbox may not send as this sender"),
+        .answered("550 5.7.1 the mailbox may not send as this sender"),
     Row::new(Kind::SenderRefused, SEND_AS)
         .enhanced("5.7.60")
         .text("does not have permissions to send as this sender")
-        .told("550 5.7.1 the mailbox may not send as this sender"),
+        .answered("550 5.7.1 the mailbox may not send as this sender"),
     throttled("5.2.251"),
     throttled("5.2.252"),
     throttled("5.2.253"),
@@ -116,18 +116,18 @@ const KNOWN: &[Row] = &[
     quota().text("SubmissionQuotaExceeded"),
     quota().enhanced("5.7.233"),
     quota().enhanced("5.7.236"),
-    Row::new(Kind::MailboxFull, FULL).enhanced("5.2.2").told("452 4.2.2 the mailbox is full"),
-    Row::new(Kind::MessageTooBig, TOO_BIG).enhanced("5.3.4").told("552 5.3.4 the message is too big"),
-    Row::new(Kind::MessageTooBig, TOO_BIG).enhanced("5.2.3").told("552 5.3.4 the message is too big"),
+    Row::new(Kind::MailboxFull, FULL).enhanced("5.2.2").answered("452 4.2.2 the mailbox is full"),
+    Row::new(Kind::MessageTooBig, TOO_BIG).enhanced("5.3.4").answered("552 5.3.4 the message is too big"),
+    Row::new(Kind::MessageTooBig, TOO_BIG).enhanced("5.2.3").answered("552 5.3.4 the message is too big"),
     Row::new(Kind::MessageDeferred, "the mailbox has too many connections at a time")
         .text("Concurrent connections limit exceeded")
-        .told("451 4.3.2 the mailbox is busy, try again later"),
+        .answered("451 4.3.2 the mailbox is busy, try again later"),
     Row::new(Kind::MessageDeferred, "the mailbox has too many connections at a time")
         .text("STOREDRV.ClientSubmit")
-        .told("451 4.3.2 the mailbox is busy, try again later"),
+        .answered("451 4.3.2 the mailbox is busy, try again later"),
     Row::new(Kind::MessageDeferred, "")
         .enhanced("4.7.500")
-        .told("451 4.7.1 the mail server is busy, try again later")
+        .answered("451 4.7.1 the mail server is busy, try again later")
         .after(5),
     Row::new(Kind::MessageRefused, BLOCKED).enhanced("5.1.8"),
     Row::new(Kind::MessageRefused, BLOCKED).enhanced("5.7.501"),
@@ -143,12 +143,12 @@ const fn throttled(enhanced: &'static str) -> Row {
     Row::new(Kind::MailboxThrottled, THROTTLED)
         .code(550)
         .enhanced(enhanced)
-        .told("451 4.7.1 the mailbox is throttled, try again later")
+        .answered("451 4.7.1 the mailbox is throttled, try again later")
         .after(30)
 }
 
 const fn quota() -> Row {
-    Row::new(Kind::SubmissionQuota, QUOTA).told("451 4.7.1 the mailbox has sent enough for today").after(15)
+    Row::new(Kind::SubmissionQuota, QUOTA).answered("451 4.7.1 the mailbox has sent enough for today").after(15)
 }
 
 #[cfg(test)]
@@ -209,9 +209,9 @@ mod tests {
             ("550 5.1.1 User unknown", Refused::Recipient, RecipientRefused, None),
             ("452 4.5.3 Too many recipients", Refused::Recipient, MessageDeferred, None),
         ] {
-            let verdict = of(refused, &ReplyLine::read(line.as_bytes()).unwrap());
-            assert_eq!(verdict.failure.kind, kind, "{line}");
-            match (verdict.reply, reply) {
+            let meaning = of(refused, &ReplyLine::read(line.as_bytes()).unwrap());
+            assert_eq!(meaning.failure.kind, kind, "{line}");
+            match (meaning.reply, reply) {
                 (Some(own), Some(begins)) => assert!(own.starts_with(begins), "{line}: {own}"),
                 (own, expected) => assert_eq!(own, expected, "{line}"),
             }

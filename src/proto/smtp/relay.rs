@@ -7,15 +7,15 @@ use super::capability::{self, Extensions};
 use super::client::Client;
 use super::command::Command;
 use super::content::Content;
-use super::envelope;
+use super::envelope::{self, Stopped};
 use super::not_authenticated::{HELO, HELP, NOT_OFFERED, VRFY};
-use super::refusal::{self, Refused, Verdict};
+use super::refusal::{self, Meaning, Refused};
 use super::reply::{self, ReplyLine};
-use super::terms::SubmissionTerms;
+use super::rules::SessionRules;
 use crate::proto::line::Line;
 use crate::proto::{
     Action, Activity, Awaited, Failure, Kind, Leftover, Offer, Outbox, RESPONSE_LINE, Responses, Side, Step, Submitted,
-    Terms, dialect, preamble,
+    dialect, preamble,
 };
 use crate::text::excerpt;
 
@@ -24,7 +24,7 @@ pub(in crate::proto) struct Relay {
     stage: Stage,
     offer: Offer,
     server: Extensions,
-    terms: Arc<SubmissionTerms>,
+    rules: SessionRules,
     /// The device has the reply in part.
     is_in_reply: bool,
     /// Recipients of the present message that the server has taken.
@@ -41,18 +41,19 @@ enum Stage {
     /// The rest of a line that is too long is dropped.
     Skipping,
     /// The server has a command, and its reply is awaited.
-    Asked(Asked),
+    Pending(Pending),
     /// The server has asked for the content, and it goes up.
     Content(Box<Content>),
-    /// The content must not reach the server. The connection there is closed, and the rest is dropped.
-    Refused(Box<Content>),
+    /// The content must not reach the server. The connection there is closed, the rest is dropped, and this reply is
+    /// due.
+    Refused(Box<Content>, &'static str),
     /// Nothing more passes.
     Over,
 }
 
 /// A command that the server has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum Pending {
     Mail,
     Rcpt,
     /// DATA. `is_hasty` is true where the device does not wait for the reply.
@@ -71,14 +72,10 @@ enum Asked {
 
 impl Relay {
     pub(super) fn new(offer: Offer, client: Client) -> Self {
-        let (server, terms) = client.into_parts();
-        let terms = match terms {
-            Terms::Submission(terms) => terms,
-            Terms::Mailbox(_) => Arc::default(),
-        };
+        let (server, rules) = client.into_parts();
         let (recipients, octets, unknown_commands) = (0, 0, 0);
         let stage = Stage::Ready;
-        Self { stage, offer, server, terms, is_in_reply: false, recipients, octets, unknown_commands }
+        Self { stage, offer, server, rules, is_in_reply: false, recipients, octets, unknown_commands }
     }
 
     /// Reads a command of the device.
@@ -100,19 +97,19 @@ impl Relay {
         activity.commands += 1;
         let is_hasty = input.len() > len;
         let (command, upstream) = (Command::read(text), &mut out.upstream);
-        let asked = match command {
+        let pending: Result<Pending, Stopped> = match command {
             Command::Mail(arguments) => {
-                envelope::mail(arguments, &self.terms, self.server, upstream).map(|()| Asked::Mail)
+                envelope::mail(arguments, &self.rules, self.server, upstream).map(|()| Pending::Mail)
             }
-            Command::Rcpt(arguments) => envelope::rcpt(arguments, &self.terms, upstream).map(|()| Asked::Rcpt),
-            Command::Data => Ok(ask(b"DATA\r\n", Asked::Data { is_hasty }, upstream)),
-            Command::Rset => Ok(ask(b"RSET\r\n", Asked::Other, upstream)),
-            Command::Noop => Ok(ask(b"NOOP\r\n", Asked::Other, upstream)),
-            Command::Ehlo => Ok(ask(b"RSET\r\n", Asked::Greeting { is_extended: true }, upstream)),
-            Command::Helo => Ok(ask(b"RSET\r\n", Asked::Greeting { is_extended: false }, upstream)),
+            Command::Rcpt(arguments) => envelope::rcpt(arguments, &self.rules, upstream).map(|()| Pending::Rcpt),
+            Command::Data => Ok(ask(b"DATA\r\n", Pending::Data { is_hasty }, upstream)),
+            Command::Rset => Ok(ask(b"RSET\r\n", Pending::Other, upstream)),
+            Command::Noop => Ok(ask(b"NOOP\r\n", Pending::Other, upstream)),
+            Command::Ehlo => Ok(ask(b"RSET\r\n", Pending::Greeting { is_extended: true }, upstream)),
+            Command::Helo => Ok(ask(b"RSET\r\n", Pending::Greeting { is_extended: false }, upstream)),
             Command::Quit => {
                 activity.has_logged_out = true;
-                Ok(ask(b"QUIT\r\n", Asked::Other, upstream))
+                Ok(ask(b"QUIT\r\n", Pending::Other, upstream))
             }
             Command::Bdat => {
                 // Behind it stand octets of a message, which must not be read as commands.
@@ -122,15 +119,18 @@ impl Relay {
             }
             Command::Unknown => return self.unknown(len, out),
             // Exchange Online waits for seconds over a command that it does not know.
-            Command::NotOffered | Command::Expn => Err(NOT_OFFERED),
-            Command::Vrfy => Err(VRFY),
-            Command::Help => Err(HELP),
-            Command::StartTls | Command::StartTlsWith => Err("503 5.5.1 STARTTLS comes before the login"),
-            Command::Auth { .. } | Command::UnknownMechanism => Err("503 5.5.1 the login was done"),
+            Command::NotOffered | Command::Expn => Err(NOT_OFFERED.into()),
+            Command::Vrfy => Err(VRFY.into()),
+            Command::Help => Err(HELP.into()),
+            Command::StartTls | Command::StartTlsWith => Err("503 5.5.1 STARTTLS comes before the login".into()),
+            Command::Auth { .. } | Command::UnknownMechanism => Err("503 5.5.1 the login was done".into()),
         };
-        match asked {
-            Ok(asked) => self.stage = Stage::Asked(asked),
-            Err(answer) => reply::line(answer, &mut out.downstream),
+        match pending {
+            Ok(pending) => self.stage = Stage::Pending(pending),
+            Err(Stopped { reply, failure }) => {
+                reply::line(reply, &mut out.downstream);
+                return Ok(failure.map_or(Step::Consume(len), |failure| Step::Act(len, Action::Notice(failure))));
+            }
         }
         Ok(Step::Consume(len))
     }
@@ -146,33 +146,35 @@ impl Relay {
 
     /// Passes the content on, up to the end of the data.
     fn content(&mut self, input: &[u8], out: &mut Outbox) -> Step {
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let (mut content, was_refused) = match stage {
-            Stage::Content(content) => (content, false),
-            Stage::Refused(content) => (content, true),
-            other => {
-                self.stage = other;
-                return Step::Read;
-            }
-        };
+        let Stage::Content(content) = &mut self.stage else { return Step::Read };
         let step = content.recv(input, &mut out.upstream);
-        if let Step::Consume(count) | Step::Forward(count) = step {
-            self.octets += count as u64;
-        }
-        let refusal = content.refusal().map(|refusal| refusal.reply());
-        if let Some(answer) = refusal {
-            out.upstream.clear();
-            let count = if let Step::Consume(count) = step { count } else { 0 };
-            if content.is_complete() {
-                // Whatever the device sends next, the server is gone.
-                reply::line(answer, &mut out.downstream);
-                return Step::Act(count, Action::Close);
+        let count = step.count();
+        self.octets += count as u64;
+        match (content.refusal().map(Stopped::from), content.is_complete()) {
+            (Some(stopped), _) => {
+                out.upstream.clear();
+                let failure = stopped.failure.unwrap_or_else(|| Failure::new(Kind::MessageRefused, stopped.reply));
+                if let Stage::Content(content) = std::mem::replace(&mut self.stage, Stage::Over) {
+                    self.stage = Stage::Refused(content, stopped.reply);
+                }
+                return Step::Act(count, Action::DropServer(failure));
             }
-            self.stage = Stage::Refused(content);
-            return if was_refused { step } else { Step::Act(count, Action::DropServer) };
+            (None, true) => self.stage = Stage::Pending(Pending::Message),
+            (None, false) => {}
         }
-        self.stage = if content.is_complete() { Stage::Asked(Asked::Message) } else { Stage::Content(content) };
         step
+    }
+
+    /// Drops the content of a message that is refused. Behind its end the device hears the reply; the server is gone by
+    /// then, and so the connection ends.
+    fn refused(&mut self, input: &[u8], out: &mut Outbox) -> Step {
+        let Stage::Refused(content, answer) = &mut self.stage else { return Step::Read };
+        if !content.is_complete() {
+            return content.recv(input, &mut out.upstream);
+        }
+        reply::line(answer, &mut out.downstream);
+        self.stage = Stage::Over;
+        Step::Act(0, Action::Close)
     }
 
     /// Drops the rest of a line that is too long.
@@ -195,8 +197,8 @@ impl Relay {
         };
         let not_smtp = || Failure::new(Kind::UpstreamProtocol, format!("it said \"{}\" here", excerpt(line)));
         let reply = ReplyLine::read(line).ok_or_else(not_smtp)?;
-        let asked = match self.stage {
-            Stage::Asked(asked) => asked,
+        let pending = match self.stage {
+            Stage::Pending(pending) => pending,
             // The server may say 421 at any time, and closes then (RFC 5321 §3.8).
             _ if reply.code == 421 && reply.is_last => {
                 self.stage = Stage::Over;
@@ -205,29 +207,29 @@ impl Relay {
             _ => return Err(not_smtp()),
         };
         if !reply.is_last {
-            let is_own = matches!(asked, Asked::Greeting { .. });
+            let is_own = matches!(pending, Pending::Greeting { .. });
             self.is_in_reply |= !is_own;
             return Ok(if is_own { Step::Consume(len) } else { Step::Forward(len) });
         }
         self.stage = Stage::Ready;
         let was_in_reply = std::mem::take(&mut self.is_in_reply);
-        let verdict = self.answered(asked, &reply)?;
-        if let (Asked::Greeting { is_extended }, true) = (asked, reply.is_positive()) {
+        let meaning = self.answered(pending, &reply)?;
+        if let (Pending::Greeting { is_extended }, true) = (pending, reply.is_positive()) {
             match is_extended {
                 true => capability::announce(&self.offer, true, &mut out.downstream),
                 false => reply::line(HELO, &mut out.downstream),
             }
             return Ok(Step::Consume(len));
         }
-        let action = match verdict {
-            Some(Verdict { failure, reply: own }) => {
+        let action = match meaning {
+            Some(Meaning { failure, reply: own }) => {
                 match own.filter(|_| !was_in_reply) {
                     Some(own) => reply::line(own, &mut out.downstream),
                     None => whole(line, &mut out.downstream),
                 }
                 Action::Notice(failure)
             }
-            None if asked == Asked::Message && reply.is_positive() => {
+            None if pending == Pending::Message && reply.is_positive() => {
                 whole(line, &mut out.downstream);
                 let (recipients, octets) = (self.recipients, self.octets);
                 Action::Submitted(Submitted { recipients, octets, answer: excerpt(line) })
@@ -238,34 +240,35 @@ impl Relay {
     }
 
     /// Goes on behind the last line of a reply. Returns what a refusal means.
-    fn answered(&mut self, asked: Asked, reply: &ReplyLine<'_>) -> Result<Option<Verdict>, Failure> {
-        match asked {
-            Asked::Mail if reply.is_positive() => self.recipients = 0,
-            Asked::Rcpt if reply.is_positive() => self.recipients += 1,
-            Asked::Data { .. } if reply.code == 354 => {
+    fn answered(&mut self, pending: Pending, reply: &ReplyLine<'_>) -> Result<Option<Meaning>, Failure> {
+        match pending {
+            Pending::Mail if reply.is_positive() => self.recipients = 0,
+            Pending::Rcpt if reply.is_positive() => self.recipients += 1,
+            Pending::Data { .. } if reply.code == 354 => {
                 self.octets = 0;
-                self.stage = Stage::Content(Box::new(Content::new(Arc::clone(&self.terms.content))));
+                self.stage =
+                    Stage::Content(Box::new(Content::new(Arc::clone(&self.rules.content), self.rules.stamps.next())));
             }
             // What the device has sent behind DATA is a message, and would be read as commands.
-            Asked::Data { is_hasty: true } => {
+            Pending::Data { is_hasty: true } => {
                 let detail = format!("DATA was answered with {}, and the device had not waited for that", reply.code);
                 return Err(Failure::new(Kind::SentAhead, detail));
             }
             // RFC 5321 §3.3: without one valid recipient DATA is refused, which says nothing new.
-            Asked::Data { .. } if self.recipients == 0 => {}
-            Asked::Rcpt => return Ok(Some(refusal::of(Refused::Recipient, reply))),
-            Asked::Mail | Asked::Data { .. } | Asked::Message if !reply.is_positive() => {
+            Pending::Data { .. } if self.recipients == 0 => {}
+            Pending::Rcpt => return Ok(Some(refusal::of(Refused::Recipient, reply))),
+            Pending::Mail | Pending::Data { .. } | Pending::Message if !reply.is_positive() => {
                 return Ok(Some(refusal::of(Refused::Message, reply)));
             }
-            Asked::Mail | Asked::Data { .. } | Asked::Message | Asked::Greeting { .. } | Asked::Other => {}
+            Pending::Mail | Pending::Data { .. } | Pending::Message | Pending::Greeting { .. } | Pending::Other => {}
         }
         Ok(None)
     }
 }
 
-fn ask(command: &[u8], asked: Asked, out: &mut Vec<u8>) -> Asked {
+fn ask(command: &[u8], pending: Pending, out: &mut Vec<u8>) -> Pending {
     out.extend_from_slice(command);
-    asked
+    pending
 }
 
 fn whole(line: &[u8], out: &mut Vec<u8>) {
@@ -275,21 +278,22 @@ fn whole(line: &[u8], out: &mut Vec<u8>) {
 
 impl dialect::Relay for Relay {
     fn recv(&mut self, side: Side, input: &[u8], activity: &mut Activity, out: &mut Outbox) -> Result<Step, Failure> {
-        if input.is_empty() {
+        if input.is_empty() && !matches!(&self.stage, Stage::Refused(content, _) if content.is_complete()) {
             return Ok(Step::Read);
         }
         match (side, &mut self.stage) {
             (Side::Downstream, Stage::Ready) => self.command(input, activity, out),
             (Side::Downstream, Stage::Skipping) => Ok(self.skip(input)),
-            (Side::Downstream, Stage::Content(_) | Stage::Refused(_)) => Ok(self.content(input, out)),
-            (Side::Downstream, Stage::Asked(Asked::Data { is_hasty })) => {
+            (Side::Downstream, Stage::Content(_)) => Ok(self.content(input, out)),
+            (Side::Downstream, Stage::Refused(..)) => Ok(self.refused(input, out)),
+            (Side::Downstream, Stage::Pending(Pending::Data { is_hasty })) => {
                 *is_hasty = true;
                 Ok(Step::Read)
             }
             // A reply to the end of the data waits for it.
-            (Side::Upstream, Stage::Content(_) | Stage::Refused(_) | Stage::Over)
-            | (Side::Downstream, Stage::Asked(_) | Stage::Over) => Ok(Step::Read),
-            (Side::Upstream, Stage::Ready | Stage::Skipping | Stage::Asked(_)) => self.reply(input, out),
+            (Side::Upstream, Stage::Content(_) | Stage::Refused(..) | Stage::Over)
+            | (Side::Downstream, Stage::Pending(_) | Stage::Over) => Ok(Step::Read),
+            (Side::Upstream, Stage::Ready | Stage::Skipping | Stage::Pending(_)) => self.reply(input, out),
         }
     }
 
@@ -308,16 +312,16 @@ impl dialect::Relay for Relay {
     fn awaited(&self) -> Option<Awaited> {
         Some(match self.stage {
             Stage::Ready | Stage::Skipping | Stage::Over => Awaited::Command,
-            Stage::Content(_) | Stage::Refused(_) => Awaited::Content,
-            Stage::Asked(Asked::Message) => Awaited::Verdict,
-            Stage::Asked(_) => Awaited::Reply,
+            Stage::Content(_) | Stage::Refused(..) => Awaited::Content,
+            Stage::Pending(Pending::Message) => Awaited::Answer,
+            Stage::Pending(_) => Awaited::Reply,
         })
     }
 
     fn leftover(&mut self, side: Side) -> Leftover {
         match (side, &self.stage) {
             // Commands that the device has sent ahead are obeyed: QUIT, mostly.
-            (Side::Downstream, Stage::Asked(_)) => Leftover::Wait,
+            (Side::Downstream, Stage::Pending(_)) => Leftover::Wait,
             // Half a message never becomes a whole one.
             (Side::Downstream | Side::Upstream, _) => Leftover::Discard,
         }

@@ -4,21 +4,7 @@
 //! has the whole mailbox throttled. So the sender is put right, or refused, before it goes up.
 
 use super::path::{Address, AddressList};
-
-/// The policies for the sender that a device gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::proto) enum SenderPolicy {
-    /// The envelope has the mailbox. A From field with another address that is not allowed is replaced, and its address
-    /// goes to Reply-To.
-    #[default]
-    Rewrite,
-    /// The envelope has the mailbox. The From field goes up as it is.
-    Envelope,
-    /// The device's sender goes up if the mailbox may send as it, and else is refused.
-    Pass,
-    /// The mailbox is the only sender.
-    Reject,
-}
+use crate::submission::SenderPolicy;
 
 /// The sender policy of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,7 +35,12 @@ impl Authorized {
         let verified = translation.devices().verify(&credentials.login, &credentials.secret, source).await?;
         let device = &verified.device;
         let Some(mailbox) = translation.mailbox(&device.account).map(Arc::clone) else {
-            return Err(Failure::new(Kind::ContactAdmin, format!("device \"{}\" has no account", device.name)));
+            let detail = format!(
+                "device \"{}\" has account \"{}\", whose mail server does not serve this protocol: write its section \
+                 below [upstream.NAME]",
+                device.name, device.account
+            );
+            return Err(Failure::new(Kind::ContactAdmin, detail));
         };
         // A device must not open another mailbox than its own by an authorization identity.
         if !translation.devices().may_act_as(device, &credentials.authzid) {

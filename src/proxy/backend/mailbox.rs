@@ -3,19 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Account, Config, Identity};
+use crate::crypto;
 use crate::device::Device;
 use crate::failure::{Failure, Kind};
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::{AccessSettings, SubmissionTerms};
 use crate::protocol::{ByProtocol, Protocol};
 use crate::secret::Secret;
+use crate::submission::{Stamp, Stamps};
 use crate::token::{AccessToken, CachedToken, Tokens};
 use crate::transport::upstream::{MailServer, Server};
 use crate::withdrawal::Withdrawn;
@@ -96,11 +98,8 @@ impl Mailboxes {
                 let sessions = sessions.entry(key).or_insert_with(|| Sessions::new(config, submits, before()));
                 let [reading, sending] = &histories;
                 let history = if submits { sending } else { reading };
-                let submission = match protocol {
-                    Protocol::Imap | Protocol::Pop3 => SubmissionTerms::default(),
-                    // No mailbox of Exchange Online has an address beyond ASCII.
-                    Protocol::Smtp => SubmissionTerms::of_mailbox(&account.mailbox)?,
-                };
+                let (mailbox, rules) = (account.mailbox.clone(), account.submission.clone());
+                let submission = SubmissionTerms { mailbox, rules, stamps: Stamps::new(stamp) };
                 Some(Arc::new(Mailbox {
                     account: account.clone(),
                     server: Arc::clone(server),
@@ -344,6 +343,13 @@ impl Mailbox {
              for its service principal; see packetboat setup"
         }
     }
+}
+
+/// The present time, and a random number.
+fn stamp() -> Stamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    // Without randomness nothing works, TLS least of all; the time alone still makes a Message-ID.
+    Stamp { seconds, id: crypto::random().unwrap_or_default() }
 }
 
 /// The longest time for which a throttled mailbox is not tried.

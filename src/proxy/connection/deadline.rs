@@ -26,8 +26,7 @@ impl<N: Network> Connection<'_, '_, N> {
         }
         let session = self.driver.session();
         let last_move = self.driver.last_move();
-        if let Some(awaited) = session.awaited().filter(|awaited| !self.device_is_gone || *awaited == Awaited::Verdict)
-        {
+        if let Some(awaited) = session.awaited().filter(|awaited| !self.device_is_gone || *awaited == Awaited::Answer) {
             return submission_deadline(awaited, last_move, &limits.submission);
         }
         let (since, kind, key, limit) = if self.device_is_gone && session.activity().has_logged_out {
@@ -87,7 +86,7 @@ fn submission_deadline(awaited: Awaited, last_move: Instant, limits: &Submission
         Awaited::Command => (Kind::IdleTimeout, "command_timeout", limits.command_timeout),
         Awaited::Content => (Kind::IdleTimeout, "content_timeout", limits.content_timeout),
         Awaited::Reply => (Kind::UpstreamTimeout, "reply_timeout", limits.reply_timeout),
-        Awaited::Verdict => (Kind::UpstreamTimeout, "answer_timeout", limits.answer_timeout),
+        Awaited::Answer => (Kind::UpstreamTimeout, "answer_timeout", limits.answer_timeout),
     };
     let detail = format!("submission.{key} = {}", humantime::format_duration(limit));
     Deadline { at: last_move + limit, failure: Failure::new(kind, detail) }

@@ -20,7 +20,7 @@ impl<N: Network> Connection<'_, '_, N> {
             }
             Side::Downstream if session.activity().tried_in_clear => Err(in_clear()),
             Side::Downstream => Err(Ending::DeviceClosed),
-            Side::Upstream if session.awaited() == Some(Awaited::Verdict) => {
+            Side::Upstream if session.awaited() == Some(Awaited::Answer) => {
                 Err(unanswered(&Failure::new(Kind::UpstreamLost, "before it answered")))
             }
             // The device is told, because it waits for a reply, or will once its message is sent.
@@ -46,7 +46,7 @@ impl<N: Network> Connection<'_, '_, N> {
     /// so that what was to be deleted is. It is never sent QUIT on the device's behalf.
     async fn device_closed(&mut self) {
         self.device_is_gone = true;
-        if self.driver.session().awaited() == Some(Awaited::Verdict) {
+        if self.driver.session().awaited() == Some(Awaited::Answer) {
             // The server may take a close for a device that gives up.
             self.driver.stop();
         } else if !self.driver.session().activity().has_logged_out {

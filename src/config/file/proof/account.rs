@@ -9,6 +9,7 @@ use super::upstream::{NoServer, Upstreams};
 use super::{Names, Proof};
 use crate::config::file::{AccountSection, DeviceSection, Written};
 use crate::config::{Account, Cloud, Device, Grant, Identity, Networks, normalize};
+use crate::submission::{self, BareLineEnds, SenderPolicy, SubmissionRules};
 
 /// The identities that accounts refer to.
 pub(super) struct Identities<'a> {
@@ -43,7 +44,8 @@ impl Proof<'_> {
         let key = |key: &str| format!("account.{name}.{key}");
         let section = raw.span();
         self.note(&format!("account.{name}"), &section);
-        let raw = raw.into_inner();
+        let mut raw = raw.into_inner();
+        let submission = self.submission_rules(&key, &mut raw);
         let Some(mailbox) = raw.mailbox else {
             self.problem(Some(section), &key("mailbox"), "is missing; write mailbox = \"scans@example.com\"");
             return None;
@@ -95,7 +97,40 @@ impl Proof<'_> {
             user,
             password_file: raw.password_file.map(Spanned::into_inner),
             probe: raw.probe.unwrap_or(true),
+            submission,
         })
+    }
+
+    /// The rules for mail that devices send from the account.
+    fn submission_rules(&mut self, key: &dyn Fn(&str) -> String, raw: &mut AccountSection) -> SubmissionRules {
+        let senders_span = raw.senders.as_ref().map(Spanned::span);
+        let sender = self.choice(&key("sender"), raw.sender.take(), &SenderPolicy::ALL).unwrap_or_default();
+        let senders = self.address_list(&key("senders"), raw.senders.take());
+        if matches!(sender, SenderPolicy::Envelope | SenderPolicy::Reject) {
+            let message = "has a meaning with sender = \"rewrite\" or \"pass\" alone; remove it";
+            senders_span.into_iter().for_each(|span| self.problem(Some(span), &key("senders"), message));
+        }
+        let recipients = self.address_list(&key("recipients"), raw.recipients.take());
+        let bare_line_ends = self.choice(&key("bare_line_ends"), raw.bare_line_ends.take(), &BareLineEnds::ALL);
+        SubmissionRules { sender, senders, recipients, bare_line_ends: bare_line_ends.unwrap_or_default() }
+    }
+
+    /// A list of addresses and domains.
+    fn address_list(&mut self, key: &str, written: Written<Vec<Spanned<String>>>) -> Vec<String> {
+        let Some(written) = written else { return Vec::new() };
+        if written.get_ref().is_empty() {
+            self.problem(Some(written.span()), key, "is empty; name an address or a domain, or remove the key");
+        }
+        let mut entries = Vec::new();
+        for one in written.into_inner() {
+            let entry = normalize::trimmed(one.get_ref()).to_owned();
+            if !submission::is_entry(&entry) {
+                let message = "has an address, such as \"scans@example.com\", or a domain, such as \"*@example.com\"";
+                self.problem(Some(one.span()), key, message);
+            }
+            entries.push(entry);
+        }
+        entries
     }
 
     /// The mail server that the account's token goes to: the one that the account names, or that of the identity's

@@ -6,7 +6,8 @@
 use super::Refusal;
 use super::display_name::{self, Word};
 use crate::proto::smtp::path::Address;
-use crate::proto::smtp::sender::{SenderPolicy, SenderRules};
+use crate::proto::smtp::sender::SenderRules;
+use crate::submission::SenderPolicy;
 
 /// Decides about the From fields of a message by their values, which have no line ends. Returns the fields that stand
 /// in their place; `None` if they stay.

@@ -6,8 +6,10 @@
 use std::io::Write;
 
 use super::body::Boundary;
-use super::{Refusal, Stamp, date, from};
-use crate::proto::smtp::sender::{SenderPolicy, SenderRules};
+use super::{Refusal, date, from};
+use crate::proto::smtp::sender::SenderRules;
+use crate::submission::SenderPolicy;
+use crate::submission::Stamp;
 
 /// The reader of a head that comes in pieces.
 #[derive(Debug)]

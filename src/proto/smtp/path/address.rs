@@ -32,6 +32,7 @@ impl Address {
     }
 
     /// Returns the address without brackets.
+    #[cfg(test)]
     pub(in crate::proto) fn as_str(&self) -> &str {
         &self.text
     }

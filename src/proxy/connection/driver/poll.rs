@@ -120,10 +120,6 @@ where
             }
             Step::Consume(count) => self.half(side).flow.consume(count),
             Step::Forward(count) => self.half(side).flow.forward(count),
-            Step::Act(count, Action::DropServer) => {
-                self.half(side).flow.consume(count);
-                self.drop_upstream();
-            }
             Step::Act(count, action) => {
                 self.half(side).flow.consume(count);
                 self.event = Some(match action {
@@ -135,7 +131,11 @@ where
                     }
                     Action::Notice(failure) => Event::Notice(failure),
                     Action::Submitted(submitted) => Event::Submitted(submitted),
-                    Action::Close | Action::DropServer => Event::Close,
+                    Action::DropServer(failure) => {
+                        self.drop_upstream();
+                        Event::Notice(failure)
+                    }
+                    Action::Close => Event::Close,
                     Action::StartTls => Event::StartTls(side),
                 });
             }

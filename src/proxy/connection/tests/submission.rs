@@ -98,7 +98,7 @@ async fn a_server_that_does_not_answer_a_message_has_ten_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_lost_before_the_end_of_a_message_is_told_as_421() {
+async fn a_device_hears_421_where_the_server_is_lost_in_a_message() {
     for more in ["", "more\r\n"] {
         let outcome = submission().serve(async |mut peers| {
             peers.begin_message().await;
@@ -168,7 +168,7 @@ async fn a_silent_peer_has_the_time_of_rfc_5321() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_process_is_told_between_two_commands() {
+async fn a_device_hears_421_at_the_end_of_the_process() {
     let outcome = submission().serve(async |mut peers| {
         peers.submit().await;
         peers.trigger.enter(lifecycle::Phase::Ending);

@@ -230,9 +230,10 @@ impl Pair {
         self.server = Some(server.clone());
         let terms = match (self.protocol, relogin) {
             (Protocol::Imap | Protocol::Pop3, _) => Terms::Mailbox(MailboxTerms { probe, deletes, relogin }),
-            (Protocol::Smtp, Relogin::Allowed) => Terms::Submission(Arc::default()),
+            (Protocol::Smtp, Relogin::Allowed) => Terms::Submission(None),
             (Protocol::Smtp, Relogin::Refused) => {
-                Terms::Submission(Arc::new(SubmissionTerms::of_mailbox("scans@contoso.example").unwrap()))
+                let mailbox = "scans@contoso.example".to_owned();
+                Terms::Submission(Some(Arc::new(SubmissionTerms { mailbox, ..SubmissionTerms::default() })))
             }
         };
         self.driver.connect(server, UpstreamLogin { credentials, security: upstream, terms });

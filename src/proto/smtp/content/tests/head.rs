@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::proto::smtp::path::AddressList;
-use crate::proto::smtp::sender::SenderPolicy;
+use crate::submission::SenderPolicy;
 
 const DATE: &str = "Date: Sat, 28 Nov 2026 00:35:00 +0000\r\n";
 const ID: &str = "Message-ID: <a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5@contoso.example>\r\n";

@@ -1,0 +1,34 @@
+//! The rules of one session: the account's terms, read once.
+
+use std::sync::Arc;
+
+use super::content::Rules;
+use super::path::{Address, AddressList};
+use super::sender::SenderRules;
+use crate::proto::SubmissionTerms;
+use crate::submission::Stamps;
+
+/// The rules of a session. The default passes every sender and recipient.
+#[derive(Debug, Default)]
+pub(super) struct SessionRules {
+    /// The recipients; none allows all.
+    pub(super) recipients: Option<AddressList>,
+    /// The rules for the content, with those for the sender.
+    pub(super) content: Arc<Rules>,
+    pub(super) stamps: Stamps,
+}
+
+impl SessionRules {
+    /// Reads an account's terms: the mailbox is the sender. None where its address or an entry of a list is not in
+    /// ASCII.
+    pub(super) fn read(terms: &SubmissionTerms) -> Option<Self> {
+        let SubmissionTerms { mailbox, rules, stamps } = terms;
+        let list = |entries: &[String]| AddressList::parse(entries.iter().map(String::as_str)).ok();
+        let (mailbox, senders) = (Address::parse(mailbox.as_bytes())?, list(&rules.senders)?);
+        let sender = SenderRules { policy: rules.sender, mailbox, senders };
+        let recipients = if rules.recipients.is_empty() { None } else { Some(list(&rules.recipients)?) };
+        let (bare_line_ends, lf_end_of_data) = (rules.bare_line_ends, false);
+        let content = Arc::new(Rules { bare_line_ends, lf_end_of_data, sender: Some(sender) });
+        Some(Self { recipients, content, stamps: stamps.clone() })
+    }
+}

@@ -1,0 +1,121 @@
+//! The rules for mail that a device sends: who may be its sender, and what becomes of line ends that are none.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The policies for the sender that a device gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SenderPolicy {
+    /// The envelope has the mailbox. A From field with another address that is not allowed is replaced, and its address
+    /// goes to Reply-To.
+    #[default]
+    Rewrite,
+    /// The envelope has the mailbox. The From field goes up as it is.
+    Envelope,
+    /// The device's sender goes up if the mailbox may send as it, and else is refused.
+    Pass,
+    /// The mailbox is the only sender.
+    Reject,
+}
+
+/// The treatment of octets that RFC 5321 §2.3.8 and §4.5.2 do not allow in a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BareLineEnds {
+    /// A bare CR or LF goes up as CRLF. NUL passes.
+    #[default]
+    Repair,
+    /// A message with a bare CR or LF, or with a NUL, is refused.
+    Refuse,
+}
+
+/// The rules of one account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubmissionRules {
+    /// The policy for the sender.
+    pub sender: SenderPolicy,
+    /// The addresses that the mailbox may send as, beside its own: `user@domain` or `*@domain`.
+    pub senders: Vec<String>,
+    /// The recipients that devices may send to; an empty list allows all.
+    pub recipients: Vec<String>,
+    /// The treatment of bare line ends.
+    pub bare_line_ends: BareLineEnds,
+}
+
+/// The time and the random number for fields that a message lacks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stamp {
+    /// The time in seconds since the beginning of 1970.
+    pub seconds: u64,
+    /// Octets that no other message has.
+    pub id: [u8; 16],
+}
+
+/// The source of stamps for messages that lack a Date or a Message-ID.
+#[derive(Clone)]
+pub struct Stamps(Arc<dyn Fn() -> Stamp + Send + Sync>);
+
+impl Stamps {
+    /// Makes a source of stamps.
+    pub fn new(next: impl Fn() -> Stamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(next))
+    }
+
+    /// The stamp of the next message.
+    pub fn next(&self) -> Stamp {
+        (self.0)()
+    }
+}
+
+impl Default for Stamps {
+    fn default() -> Self {
+        Self::new(Stamp::default)
+    }
+}
+
+impl fmt::Debug for Stamps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stamps")
+    }
+}
+
+impl SenderPolicy {
+    /// The policies by their names in the file.
+    pub const ALL: [(&'static str, SenderPolicy); 4] = [
+        ("rewrite", SenderPolicy::Rewrite),
+        ("envelope", SenderPolicy::Envelope),
+        ("pass", SenderPolicy::Pass),
+        ("reject", SenderPolicy::Reject),
+    ];
+}
+
+impl BareLineEnds {
+    /// The treatments by their names in the file.
+    pub const ALL: [(&'static str, BareLineEnds); 2] =
+        [("repair", BareLineEnds::Repair), ("refuse", BareLineEnds::Refuse)];
+}
+
+/// Returns whether a text is an entry of such a list, in ASCII: `user@domain` or `*@domain`.
+pub fn is_entry(text: &str) -> bool {
+    let is_local = |one: u8| one.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&one);
+    let is_label =
+        |label: &str| !label.is_empty() && label.bytes().all(|one| one.is_ascii_alphanumeric() || b"-_".contains(&one));
+    text.split_once('@').is_some_and(|(local, domain)| {
+        let is_star = local == "*" || !local.contains('*');
+        !local.is_empty() && is_star && local.bytes().all(is_local) && domain.split('.').all(is_label)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_addresses_or_domains() {
+        for entry in ["a@b", "*@contoso.example", "o'neill+x@sub.contoso.example", "a.b_c@x-y.example"] {
+            assert!(is_entry(entry), "{entry}");
+        }
+        for entry in ["", "@b", "a@", "a", "*", "*a@b", "a@b@c", "a b@c", "a@b..c", "\u{e4}@b", "<a@b>", "a@b,c@d"] {
+            assert!(!is_entry(entry), "{entry}");
+        }
+    }
+}
