@@ -66,10 +66,26 @@ impl Mail {
     /// # Errors
     /// The mistake is what to reply.
     pub(in crate::proto) fn parse(arguments: &[u8]) -> Result<Self, Mistake> {
+        Self::read(arguments, |sender| sender.map(Some))
+    }
+
+    /// Reads the same where the sender will be replaced: whatever stands in the brackets is good enough, and what is no
+    /// address counts as the null path. Panels of devices let people type a name with blanks or umlauts there.
+    ///
+    /// # Errors
+    /// The mistake is what to reply.
+    pub(in crate::proto) fn parse_replaced(arguments: &[u8]) -> Result<Self, Mistake> {
+        Self::read(arguments, |sender| Ok(sender.ok()))
+    }
+
+    fn read(
+        arguments: &[u8],
+        accept: fn(Result<Address, Mistake>) -> Result<Option<Address>, Mistake>,
+    ) -> Result<Self, Mistake> {
         let (path, parameters) = path(arguments, b"FROM").ok_or(Mistake::Sender)?;
         let sender = match path {
             Path::Null => None,
-            Path::Text(text) => Some(proven(text, Mistake::Sender)?),
+            Path::Text(text) => accept(proven(text, Mistake::Sender))?,
         };
         let (size, body) = parameters::of_mail(parameters)?;
         Ok(Self { sender, size, body })
@@ -233,6 +249,22 @@ mod tests {
         }
         assert_eq!(recipient("TO:<bj\u{f6}rn@b.example>"), Err(Mistake::NotAscii));
         assert_eq!(recipient("TO:<a@b.ex\u{e4}mple>"), Err(Mistake::NotAscii));
+    }
+
+    #[test]
+    fn a_sender_that_is_replaced_may_be_anything_in_brackets() {
+        let read = |arguments: &str| Mail::parse_replaced(arguments.as_bytes());
+        for arguments in
+            ["FROM:<Scanner 2. OG@b.example> SIZE=1", "FROM:<B\u{fc}ro@b.example> SIZE=1", "FROM:<a@@b> SIZE=1"]
+        {
+            assert_eq!(read(arguments), Ok(Mail { sender: None, size: Some(1), body: None }), "{arguments}");
+            assert!(Mail::parse(arguments.as_bytes()).is_err(), "{arguments}");
+        }
+        assert_eq!(read("FROM:<a@b.example>").unwrap().sender.unwrap().path(), "<a@b.example>");
+        for arguments in ["", "FROM:", "FROM:<a@b", "TO:<a@b>", "FROM:<a@b>c"] {
+            assert_eq!(read(arguments), Err(Mistake::Sender), "{arguments}");
+        }
+        assert_eq!(read("FROM:<a b@c> FOO"), Err(Mistake::UnknownParameter));
     }
 
     #[test]

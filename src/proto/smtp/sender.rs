@@ -27,6 +27,11 @@ impl SenderRules {
         }
     }
 
+    /// Returns whether the envelope has the mailbox, whatever the device gives.
+    pub(in crate::proto) fn replaces(&self) -> bool {
+        matches!(self.policy, SenderPolicy::Rewrite | SenderPolicy::Envelope)
+    }
+
     /// Returns whether a message may bear this address.
     pub(in crate::proto) fn allows(&self, address: &Address) -> bool {
         self.mailbox.is(address) || (self.policy != SenderPolicy::Reject && self.senders.allows(address))
@@ -58,6 +63,7 @@ mod tests {
             (SenderPolicy::Reject, [mailbox, Some(own), None, None]),
         ] {
             let rules = rules(policy);
+            assert_eq!(rules.replaces(), expected[3].is_some(), "{policy:?}");
             for (device, expected) in [None, Some(own), Some(allowed), Some(other)].into_iter().zip(expected) {
                 let device = device.map(address);
                 let sent = rules.envelope(device.as_ref()).map(Address::as_str);
