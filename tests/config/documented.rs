@@ -65,11 +65,12 @@ fn ranges_are_those_of_the_code() {
         ("limits", "sasl_line"),
         ("limits", "literal"),
         ("limits", "sessions_per_mailbox"),
+        ("submission", "connections_per_mailbox"),
         ("upstream.x", "warm_connections"),
     ] {
         let found = problems(&format!(
             "[{section}]\n{key} = -1\n{}",
-            if section == "limits" { "" } else { "host = \"a.example\"" }
+            if ["limits", "submission"].contains(&section) { "" } else { "host = \"a.example\"" }
         ));
         let range = found[0].split_once("is not between ").unwrap_or_else(|| panic!("{found:?}")).1;
         let range = range.replace(" and ", " to ");
@@ -96,6 +97,22 @@ fn the_readmes_examples_are_good() {
             }
         }
     }
+}
+
+#[test]
+fn the_examples_of_sending_are_good() {
+    let page = include_str!("../../docs/send.md");
+    let examples: Vec<&str> = page.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let ports: Vec<Vec<u16>> = examples
+        .iter()
+        .map(|example| parse(example).listeners.iter().map(|listener| listener.listen[0].port()).collect())
+        .collect();
+    assert_eq!(ports, [vec![587, 465], vec![587]]);
+    let config = parse("");
+    assert!(page.contains(&format!(
+        "`submission.connections_per_mailbox` ({})",
+        config.limits.submission.connections_per_mailbox
+    )));
 }
 
 /// `packetboat reload` prints what is wrong, and systemctl does not: it comes first wherever a file was changed.

@@ -126,6 +126,26 @@ fn mistakes_are_named_with_line_key_and_advice() {
         ("[upstream.a]\nimap_port = 1", "test.toml:1: upstream.a.host: is missing"),
         ("[upstream.a]\nhost = \"mail.example:993\"", "test.toml:2: upstream.a.host: is a name or an address alone"),
         (
+            "[account.a]\nmailbox = \"a@b.example\"\nsender = \"rewritten\"",
+            "test.toml:3: account.a.sender: unknown value; did you mean \"rewrite\"?",
+        ),
+        (
+            "[account.a]\nmailbox = \"a@b.example\"\nsenders = [\"b.example\"]",
+            "test.toml:3: account.a.senders: has an address, such as \"scans@example.com\", or a domain",
+        ),
+        (
+            "[account.a]\nmailbox = \"a@b.example\"\nsender = \"reject\"\nsenders = [\"c@b.example\"]",
+            "test.toml:4: account.a.senders: has a meaning with sender = \"rewrite\" or \"pass\" alone",
+        ),
+        (
+            "[account.a]\nmailbox = \"a@b.example\"\nrecipients = []",
+            "test.toml:3: account.a.recipients: is empty; name an address or a domain",
+        ),
+        (
+            "[submission]\nconnections_per_mailbox = 0",
+            "test.toml:2: submission.connections_per_mailbox: is not between 1 and 1000",
+        ),
+        (
             "[certificate.a]\nnames = [\"\"]",
             "test.toml:2: certificate.a.names: one is neither a DNS name of up to 64 characters nor an address",
         ),

@@ -4,7 +4,7 @@ use super::capability::{Extensions, LARGEST};
 use super::content::Refusal;
 use super::path::{Address, Mail, Recipient};
 use super::rules::SessionRules;
-use super::sender::SENDER_REFUSED;
+use super::sender::{SENDER_REFUSED, SenderRules};
 use crate::failure::{Failure, Kind};
 
 /// A command that goes no further.
@@ -51,7 +51,9 @@ pub(super) fn mail(
     server: Extensions,
     out: &mut Vec<u8>,
 ) -> Result<(), Stopped> {
-    let mail = Mail::parse(arguments).map_err(|mistake| mistake.reply())?;
+    let is_replaced = rules.content.sender.as_ref().is_some_and(SenderRules::replaces);
+    let mail = if is_replaced { Mail::parse_replaced(arguments) } else { Mail::parse(arguments) };
+    let mail = mail.map_err(|mistake| mistake.reply())?;
     if mail.size.is_some_and(|size| size > LARGEST) {
         return Err("552 5.3.4 the message is too big".into());
     }
