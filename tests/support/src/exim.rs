@@ -93,13 +93,16 @@ impl Exim {
 }
 
 fn read(file: &[u8]) -> Delivered {
-    let mut lines = file.splitn(3, |octet| *octet == b'\n');
+    let mut lines = file.split(|octet| *octet == b'\n').peekable();
     let mut field = |name: &str| {
-        let line = String::from_utf8(lines.next().unwrap().to_vec()).unwrap();
+        let mut line = String::from_utf8(lines.next().unwrap().to_vec()).unwrap();
+        while let Some(more) = lines.next_if(|line| line.starts_with(b" ")) {
+            line += std::str::from_utf8(more).unwrap();
+        }
         line.strip_prefix(name).unwrap_or_else(|| panic!("{name} in {line}")).trim().to_owned()
     };
     let (sender, recipients) = (field("Return-path:"), field("Envelope-to:"));
-    let content = lines.next().unwrap().split(|octet| *octet == b'\n').collect::<Vec<_>>().join(&b"\r\n"[..]);
+    let content = lines.collect::<Vec<_>>().join(&b"\r\n"[..]);
     Delivered { sender: sender.trim_matches(['<', '>']).to_owned(), recipients, content }
 }
 
