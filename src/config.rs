@@ -196,6 +196,8 @@ pub struct SubmissionLimits {
     pub answer_timeout: Duration,
     /// Connections at a time that send from one mailbox.
     pub connections_per_mailbox: usize,
+    /// Messages a minute from one mailbox, after a minute's worth at once.
+    pub messages_per_minute: u32,
 }
 
 /// The treatment of an open session whose permission a reload withdraws.

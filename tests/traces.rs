@@ -61,13 +61,17 @@ fn random_traffic_in_random_pieces() {
     let mut seen = std::collections::BTreeMap::new();
     for seed in 0..SESSIONS {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let name = if seed % 2 == 0 { "imap" } else { "pop3" };
-        let words = if seed % 2 == 0 { IMAP_WORDS } else { POP3_WORDS };
+        let (name, words) = match seed % 3 {
+            0 => ("imap", IMAP_WORDS),
+            1 => ("pop3", POP3_WORDS),
+            _ => ("smtp", SMTP_WORDS),
+        };
         let mut transcript = Transcript::with(Vec::new());
         transcript.settings.offer.encrypted = random.below(4) > 0;
         transcript.settings.offer.plaintext_login = random.below(2) > 0;
         transcript.settings.probe = if random.below(2) > 0 { Probe::Run } else { Probe::Skip };
         transcript.settings.deletes = if random.below(2) > 0 { Deletes::Allowed } else { Deletes::Refused };
+        // In SMTP this is the treatment of the sender.
         transcript.settings.relogin = if random.below(2) > 0 { Relogin::Allowed } else { Relogin::Refused };
         transcript.settings.upstream = if random.below(3) > 0 { Security::Implicit } else { Security::StartTls };
         if random.below(3) > 0 {
@@ -75,12 +79,24 @@ fn random_traffic_in_random_pieces() {
             transcript.settings.offer.plaintext_login = true;
             transcript.settings.upstream = Security::Implicit;
             transcript.settings.probe = Probe::Skip;
-            let (device, server): (&[u8], &[u8]) = if name == "imap" {
-                (b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n")
-            } else {
-                (b"USER u\r\nPASS p\r\n", b"+OK\r\n+OK\r\n+OK\r\n")
+            let (device, server): (&[u8], &[u8]) = match name {
+                "imap" => (b"a LOGIN u p\r\n", b"* OK ready\r\nP2 OK in\r\n"),
+                "pop3" => (b"USER u\r\nPASS p\r\n", b"+OK\r\n+OK\r\n+OK\r\n"),
+                _ => (b"AUTH PLAIN AHUAcA==\r\n", b"220 hi\r\n250 AUTH PLAIN\r\n235 in\r\n"),
             };
             transcript.inputs = vec![(Side::Downstream, device.to_vec()), (Side::Upstream, server.to_vec())];
+            if name == "smtp" && random.below(4) > 0 {
+                // An envelope comes next, because no message begins without one.
+                let replies =
+                    ["MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "DATA"].into_iter().zip([250, 250, 354]);
+                transcript.inputs.extend(replies.flat_map(|(command, code)| {
+                    let both = [format!("{command}\r\n"), format!("{code} ok\r\n")].map(String::into_bytes);
+                    [Side::Downstream, Side::Upstream].into_iter().zip(both)
+                }));
+                let content: Vec<u8> = (0..random.below(8)).flat_map(|_| random.pick(words).to_vec()).collect();
+                transcript.inputs.push((Side::Downstream, [&content, &b"\r\n.\r\n"[..]].concat()));
+                transcript.inputs.push((Side::Upstream, b"250 queued\r\n".to_vec()));
+            }
         }
         for _ in 0..random.below(12) {
             let side = if random.below(2) == 0 { Side::Downstream } else { Side::Upstream };
@@ -88,12 +104,21 @@ fn random_traffic_in_random_pieces() {
             transcript.inputs.push((side, octets));
         }
         let whole = transcript.replay(name, &|_, _| None);
-        let may_delete = name == "imap" || transcript.settings.deletes == Deletes::Allowed;
+        let may_delete = name != "pop3" || transcript.settings.deletes == Deletes::Allowed;
         assert!(may_delete || !whole.server.to_ascii_uppercase().contains("DELE"), "seed {seed}: {whole:?}");
         for event in &whole.events {
             *seen.entry(event.split(' ').take(2).collect::<Vec<_>>().join(" ")).or_insert(0) += 1;
         }
-        assert_eq!(transcript.replay(name, &|_, _| Some(1)), whole, "seed {seed}: {:?}", transcript.inputs);
+        // A server of SMTP that speaks out of turn ends the connection. The cut decides which command of the device is
+        // answered before that.
+        let octets = transcript.replay(name, &|_, _| Some(1));
+        let is_out_of_turn = |all: &Heard| {
+            all.events.iter().any(|event| event == "error upstream_protocol") || all.device.contains("421 bye")
+        };
+        if name == "smtp" && (is_out_of_turn(&whole) || is_out_of_turn(&octets)) {
+            continue;
+        }
+        assert_eq!(octets, whole, "seed {seed}: {:?}", transcript.inputs);
         for piece in [2, 3, 7] {
             let cut = transcript.replay(name, &|turn, at| Some(1 + (turn * 31 + at * 17) % piece));
             assert_eq!(cut, whole, "seed {seed} in pieces of up to {piece}: {:?}", transcript.inputs);
@@ -107,6 +132,8 @@ fn random_traffic_in_random_pieces() {
         "notice token_expired",
         "start tls",
         "error handshake",
+        "submitted 1",
+        "notice message_refused",
         "error too_long",
         "close",
     ] {
@@ -387,6 +414,54 @@ const POP3_WORDS: &[&[u8]] = &[
     b"\x00\xff",
     b" ",
     b"012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890",
+];
+
+const SMTP_WORDS: &[&[u8]] = &[
+    b"EHLO x\r\n",
+    b"HELO\r\n",
+    b"AUTH LOGIN dQ==\r\n",
+    b"cA==\r\n",
+    b"*\r\n",
+    b"AUTH PLAIN AHUAcA==\r\n",
+    b"STARTTLS\r\n",
+    b"MAIL FROM:<a@b.example>\r\n",
+    b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n",
+    b"RCPT TO:<c@d.example>\r\n",
+    b"DATA\r\n",
+    b"DATA\r\n",
+    b"From: <e@f.example>\r\n",
+    b"Subject: x\r\n\r\n",
+    b"x",
+    b"\r",
+    b"\n",
+    b".",
+    b"\0",
+    b"\r\n",
+    b".\r\n",
+    b"\r\n.\r\n",
+    b"\r\n.\r\nMAIL FROM:<g@h.example>\r\n",
+    b"\n.\n",
+    b"\r.\r",
+    b"..\r\n",
+    b"BDAT 3 LAST\r\n",
+    b"VRFY x\r\n",
+    b"RSET\r\n",
+    b"NOOP\r\n",
+    b"QUIT\r\n",
+    b"220 hi\r\n",
+    b"250 ok\r\n",
+    b"250 ok\r\n",
+    b"250-more\r\n",
+    b"235 in\r\n",
+    b"334\r\n",
+    b"354 go\r\n",
+    b"354 go\r\n",
+    b"421 bye\r\n",
+    b"550 5.1.1 no\r\n",
+    b"550 5.2.252 throttled\r\n",
+    b"25",
+    b"\x16\x03",
+    b"\x00\xff",
 ];
 
 struct Transcript {

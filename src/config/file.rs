@@ -121,6 +121,7 @@ struct SubmissionSection {
     reply_timeout: Written<String>,
     answer_timeout: Written<String>,
     connections_per_mailbox: Written<i64>,
+    messages_per_minute: Written<i64>,
 }
 
 #[derive(Default, Deserialize)]

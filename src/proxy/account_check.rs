@@ -91,7 +91,8 @@ impl LoginChecks {
         let name = protocol.name();
         let mut step = match self.login(account, protocol, connected).await {
             Ok(facts) => {
-                let text = format!("ok: {server}, {}, certificate verified, logged in, mailbox opened", tls(&facts));
+                let opened = if Protocol::MAILBOX.contains(&protocol) { ", mailbox opened" } else { "" };
+                let text = format!("ok: {server}, {}, certificate verified, logged in{opened}", tls(&facts));
                 TriedStep::ended(name, StepState::Ok, text)
             }
             Err(failure) => TriedStep::ended(name, StepState::Failed, format!("failed at {server}: {failure}")),

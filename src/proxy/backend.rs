@@ -2,6 +2,7 @@
 
 pub(super) mod authorize;
 pub(super) mod mailbox;
+mod pace;
 pub(super) mod pass_through;
 
 use std::collections::BTreeMap;

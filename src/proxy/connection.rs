@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::backend::authorize::Authorized;
 use super::backend::pass_through::Attempt;
@@ -127,6 +127,8 @@ struct Connection<'a, 'r, N: Network> {
     retry: Option<Box<UpstreamLogin>>,
     /// The opened mailbox of a translated login.
     opened: Option<Authorized>,
+    /// The wait before the device is heard again, where its mailbox has sent many messages of late.
+    pause: Option<Duration>,
     /// The login that the server has, where logins are passed through.
     attempt: Option<Box<Attempt>>,
 }
@@ -155,6 +157,7 @@ impl<'a, 'r, N: Network> Connection<'a, 'r, N> {
             server: None,
             retry: None,
             opened: None,
+            pause: None,
             attempt: None,
         }
     }
@@ -190,6 +193,7 @@ impl<N: Network> Connection<'_, '_, N> {
             }
             Event::Submitted(submitted) => {
                 self.record.submitted(&submitted);
+                self.pause = self.opened.as_ref().map(|opened| opened.mailbox.message_sent());
                 Ok(())
             }
             // `next_event` looks at the deadline anew.
@@ -268,6 +272,11 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Waits for the next event, no longer than the deadline of the present phase allows.
     async fn next_event(&mut self) -> Result<Event, Failure> {
+        if let Some(pause) = self.pause.take().filter(|pause| !pause.is_zero())
+            && let Err(failure) = unless_over(&self.registered, async { Ok(sleep(pause).await) }).await
+        {
+            self.is_over(failure)?;
+        }
         loop {
             let deadline = self.deadline().at;
             // A peer that never stops sending takes all that tokio lets a task do in one turn. Time and the end are

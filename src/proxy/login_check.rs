@@ -122,7 +122,8 @@ fn no_account() -> Failure {
 /// already, and discards what is written to it.
 async fn check(mailbox: &Mailbox, token: &AccessToken, server: ServerStream<Stream>) -> Result<Facts, Failure> {
     let protocol = mailbox.server.protocol();
-    let terms = Terms::translated(protocol, AccessSettings { probe: true, delete: true, submission: Arc::default() });
+    let terms =
+        Terms::translated(protocol, AccessSettings { probe: true, delete: true, submission: mailbox.submission() });
     let login = UpstreamLogin { credentials: mailbox.credentials(token), security: server.security, terms };
     let mut driver = Driver::new(proto::login(protocol), empty());
     driver.connect(server.stream, login);

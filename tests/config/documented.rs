@@ -66,6 +66,7 @@ fn ranges_are_those_of_the_code() {
         ("limits", "literal"),
         ("limits", "sessions_per_mailbox"),
         ("submission", "connections_per_mailbox"),
+        ("submission", "messages_per_minute"),
         ("upstream.x", "warm_connections"),
     ] {
         let found = problems(&format!(

@@ -46,7 +46,7 @@ enum Stage {
     Content(Box<Content>),
     /// The content must not reach the server. The connection there is closed, the rest is dropped, and this reply is
     /// due.
-    Refused(Box<Content>, &'static str),
+    Refused(Box<Content>, Vec<u8>),
     /// Nothing more passes.
     Over,
 }
@@ -155,7 +155,7 @@ impl Relay {
                 out.upstream.clear();
                 let failure = stopped.failure.unwrap_or_else(|| Failure::new(Kind::MessageRefused, stopped.reply));
                 if let Stage::Content(content) = std::mem::replace(&mut self.stage, Stage::Over) {
-                    self.stage = Stage::Refused(content, stopped.reply);
+                    self.stage = Stage::Refused(content, stopped.reply.as_bytes().to_vec());
                 }
                 return Step::Act(count, Action::DropServer(failure));
             }
@@ -170,11 +170,29 @@ impl Relay {
     fn refused(&mut self, input: &[u8], out: &mut Outbox) -> Step {
         let Stage::Refused(content, answer) = &mut self.stage else { return Step::Read };
         if !content.is_complete() {
-            return content.recv(input, &mut out.upstream);
+            let step = content.recv(input, &mut out.upstream);
+            out.upstream.clear();
+            return if step.count() > 0 { Step::Consume(step.count()) } else { step };
         }
-        reply::line(answer, &mut out.downstream);
+        whole(answer, &mut out.downstream);
         self.stage = Stage::Over;
         Step::Act(0, Action::Close)
+    }
+
+    /// Reads what the server says before the message is over. It may give up; a yes would be a lie.
+    fn early(&mut self, input: &[u8]) -> Result<Step, Failure> {
+        let Line::Complete { text, len } = Line::split(input, RESPONSE_LINE) else { return Ok(Step::Read) };
+        let reply = ReplyLine::read(text).filter(|reply| reply.code >= 400);
+        let Some(reply) = reply else { return Err(out_of_turn(text)) };
+        if !reply.is_last {
+            return Ok(Step::Consume(len));
+        }
+        let Meaning { failure, reply: own } = refusal::of(Refused::Message, &reply);
+        let answer = own.map_or_else(|| text.to_vec(), |own| own.as_bytes().to_vec());
+        if let Stage::Content(content) = std::mem::replace(&mut self.stage, Stage::Over) {
+            self.stage = Stage::Refused(content, answer);
+        }
+        Ok(Step::Act(len, Action::DropServer(failure)))
     }
 
     /// Drops the rest of a line that is too long.
@@ -195,8 +213,7 @@ impl Relay {
             Line::TooLong => return Err(Failure::new(Kind::UpstreamProtocol, "endless line")),
             Line::Complete { text, len } => (text, len),
         };
-        let not_smtp = || Failure::new(Kind::UpstreamProtocol, format!("it said \"{}\" here", excerpt(line)));
-        let reply = ReplyLine::read(line).ok_or_else(not_smtp)?;
+        let reply = ReplyLine::read(line).ok_or_else(|| out_of_turn(line))?;
         let pending = match self.stage {
             Stage::Pending(pending) => pending,
             // The server may say 421 at any time, and closes then (RFC 5321 §3.8).
@@ -204,12 +221,17 @@ impl Relay {
                 self.stage = Stage::Over;
                 return Ok(Step::Forward(len));
             }
-            _ => return Err(not_smtp()),
+            _ => return Err(out_of_turn(line)),
         };
         if !reply.is_last {
             let is_own = matches!(pending, Pending::Greeting { .. });
             self.is_in_reply |= !is_own;
             return Ok(if is_own { Step::Consume(len) } else { Step::Forward(len) });
+        }
+        // Commands go up one at a time: another reply has no command. It must not be taken for the answer to the next.
+        let behind = input.get(len..).unwrap_or_default();
+        if !behind.is_empty() && !b"421".starts_with(behind.get(..3).unwrap_or(behind)) {
+            return Err(out_of_turn(behind));
         }
         self.stage = Stage::Ready;
         let was_in_reply = std::mem::take(&mut self.is_in_reply);
@@ -271,6 +293,10 @@ fn ask(command: &[u8], pending: Pending, out: &mut Vec<u8>) -> Pending {
     pending
 }
 
+fn out_of_turn(line: &[u8]) -> Failure {
+    Failure::new(Kind::UpstreamProtocol, format!("it said \"{}\" out of turn", excerpt(line)))
+}
+
 fn whole(line: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(line);
     out.extend_from_slice(b"\r\n");
@@ -290,8 +316,8 @@ impl dialect::Relay for Relay {
                 *is_hasty = true;
                 Ok(Step::Read)
             }
-            // A reply to the end of the data waits for it.
-            (Side::Upstream, Stage::Content(_) | Stage::Refused(..) | Stage::Over)
+            (Side::Upstream, Stage::Content(_)) => self.early(input),
+            (Side::Upstream, Stage::Refused(..) | Stage::Over)
             | (Side::Downstream, Stage::Pending(_) | Stage::Over) => Ok(Step::Read),
             (Side::Upstream, Stage::Ready | Stage::Skipping | Stage::Pending(_)) => self.reply(input, out),
         }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use super::pace::Pace;
 use crate::config::{Account, Config, Identity};
 use crate::crypto;
 use crate::device::Device;
@@ -56,6 +57,8 @@ struct Sessions {
     queue: Duration,
     /// The end of the time for which the server throttles the mailbox.
     quiet_until: Mutex<Option<Instant>>,
+    messages_per_minute: u32,
+    pace: Pace,
 }
 
 /// A reserved session of a mailbox. Dropping it frees the session.
@@ -151,6 +154,8 @@ impl Sessions {
             free,
             queue,
             quiet_until: Mutex::new(quiet_until),
+            messages_per_minute: limits.submission.messages_per_minute,
+            pace: before.map_or_else(Pace::default, |before| Pace::after(&before.pace)),
         })
     }
 
@@ -219,6 +224,11 @@ impl Mailbox {
         Failure::new(Kind::TooManySessions, detail)
     }
 
+    /// Counts a message that the mailbox has sent. Returns the wait before it sends the next one.
+    pub(in crate::proxy) fn message_sent(&self) -> Duration {
+        self.sessions.pace.count(self.sessions.messages_per_minute)
+    }
+
     /// Notes that the mail server throttles the mailbox for this time.
     pub(in crate::proxy) fn leave_alone(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_QUIET);
@@ -259,6 +269,11 @@ impl Mailbox {
     /// Notes that a login has succeeded at the server.
     pub(in crate::proxy) fn login_succeeded(&self) {
         *self.history.lock() = History { has_opened: true, refused_since: None };
+    }
+
+    /// The terms of submission from the mailbox.
+    pub(in crate::proxy) fn submission(&self) -> Arc<SubmissionTerms> {
+        Arc::clone(&self.submission)
     }
 
     /// Returns whether devices send mail here rather than read it.

@@ -60,7 +60,7 @@ impl Proof<'_> {
         limits
     }
 
-    /// The limits of submission. The times are those of RFC 5321 §4.5.3.2, the number is Exchange Online's.
+    /// The limits of submission. The times are those of RFC 5321 §4.5.3.2, the numbers are Exchange Online's.
     fn submission(&mut self, raw: SubmissionSection) -> SubmissionLimits {
         SubmissionLimits {
             command_timeout: self.duration("submission.command_timeout", raw.command_timeout, 5 * 60),
@@ -73,6 +73,7 @@ impl Proof<'_> {
                 1..=1000,
                 3,
             ),
+            messages_per_minute: self.number("submission.messages_per_minute", raw.messages_per_minute, 1..=10_000, 30),
         }
     }
 }

@@ -153,6 +153,9 @@ impl Seen {
                 unread.drain(..*count);
             }
         }
+        if let Step::Act(_, Action::DropServer(_)) = step {
+            self.unread[1].clear();
+        }
         if let Step::Act(_, Action::Authenticate(credentials)) = step {
             // No octet in the credentials ends a line or a field towards the server.
             assert!(credentials.is_sane());
