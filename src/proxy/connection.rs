@@ -272,10 +272,14 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Waits for the next event, no longer than the deadline of the present phase allows.
     async fn next_event(&mut self) -> Result<Event, Failure> {
-        if let Some(pause) = self.pause.take().filter(|pause| !pause.is_zero())
-            && let Err(failure) = unless_over(&self.registered, async { Ok(sleep(pause).await) }).await
-        {
-            self.is_over(failure)?;
+        if let Some(pause) = self.pause.take().filter(|pause| !pause.is_zero()) {
+            let paused = async {
+                sleep(pause).await;
+                Ok(())
+            };
+            if let Err(failure) = unless_over(&self.registered, paused).await {
+                self.is_over(failure)?;
+            }
         }
         loop {
             let deadline = self.deadline().at;
