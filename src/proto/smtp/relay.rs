@@ -183,7 +183,7 @@ impl Relay {
     fn early(&mut self, input: &[u8]) -> Result<Step, Failure> {
         let Line::Complete { text, len } = Line::split(input, RESPONSE_LINE) else { return Ok(Step::Read) };
         let reply = ReplyLine::read(text).filter(|reply| reply.code >= 400);
-        let Some(reply) = reply else { return Err(out_of_turn(text)) };
+        let Some(reply) = reply else { return Err(unexpected(text)) };
         if !reply.is_last {
             return Ok(Step::Consume(len));
         }
@@ -213,7 +213,7 @@ impl Relay {
             Line::TooLong => return Err(Failure::new(Kind::UpstreamProtocol, "endless line")),
             Line::Complete { text, len } => (text, len),
         };
-        let reply = ReplyLine::read(line).ok_or_else(|| out_of_turn(line))?;
+        let reply = ReplyLine::read(line).ok_or_else(|| unexpected(line))?;
         let pending = match self.stage {
             Stage::Pending(pending) => pending,
             // The server may say 421 at any time, and closes then (RFC 5321 §3.8).
@@ -221,7 +221,7 @@ impl Relay {
                 self.stage = Stage::Over;
                 return Ok(Step::Forward(len));
             }
-            _ => return Err(out_of_turn(line)),
+            _ => return Err(unexpected(line)),
         };
         if !reply.is_last {
             let is_own = matches!(pending, Pending::Greeting { .. });
@@ -231,7 +231,7 @@ impl Relay {
         // Commands go up one at a time: another reply has no command. It must not be taken for the answer to the next.
         let behind = input.get(len..).unwrap_or_default();
         if !behind.is_empty() && !b"421".starts_with(behind.get(..3).unwrap_or(behind)) {
-            return Err(out_of_turn(behind));
+            return Err(unexpected(behind));
         }
         self.stage = Stage::Ready;
         let was_in_reply = std::mem::take(&mut self.is_in_reply);
@@ -293,7 +293,7 @@ fn ask(command: &[u8], pending: Pending, out: &mut Vec<u8>) -> Pending {
     pending
 }
 
-fn out_of_turn(line: &[u8]) -> Failure {
+fn unexpected(line: &[u8]) -> Failure {
     Failure::new(Kind::UpstreamProtocol, format!("it said \"{}\" out of turn", excerpt(line)))
 }
 
