@@ -1,4 +1,6 @@
-//! The client is an old device that fetches its mail, command by command.
+//! The client is an old device that fetches its mail, or sends a scan, command by command.
+
+mod submit;
 
 use std::fmt;
 use std::io;
@@ -7,6 +9,7 @@ use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::protocol::Protocol;
+pub use submit::{Hello, Job, Login, LoginForm, stuffed, submit};
 
 /// One command of the device, and the server's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,7 +255,7 @@ mod tests {
     use super::*;
 
     /// Runs a script against a server whose answers are fixed; returns its result and the commands that it sent.
-    async fn scripted<T, F>(answers: &str, script: impl FnOnce(tokio::io::DuplexStream) -> F) -> (T, String)
+    pub(super) async fn scripted<T, F>(answers: &str, script: impl FnOnce(tokio::io::DuplexStream) -> F) -> (T, String)
     where
         F: Future<Output = T>,
     {
