@@ -1,5 +1,5 @@
-//! The simulator is a pretend Exchange Online on this computer, for the demonstration and for tests: IMAP, POP3 and the
-//! token endpoint of one tenant. Like the real one it opens mailboxes to XOAUTH2 only. It misbehaves on request.
+//! The simulator is a pretend Exchange Online on this computer, for the demonstration and for tests: IMAP, POP3, SMTP
+//! and the token endpoint of one tenant. Like the real one it opens mailboxes to XOAUTH2 only. It misbehaves on request.
 
 pub mod client;
 mod connection;
@@ -12,6 +12,8 @@ mod pop3;
 pub mod quirks;
 mod refusal;
 mod scope;
+mod smtp;
+mod submission;
 mod tenant;
 mod tokens;
 mod world;
@@ -30,15 +32,16 @@ use tokio::time::timeout;
 use crate::config::{Certificate, CertificateSource, Digest, Profile};
 use crate::crypto;
 use crate::mode::Mode;
-use crate::protocol::{ByProtocol, Protocol};
+use crate::protocol::{ByProtocol, Protocol, Security};
 use crate::transport::downstream::certificate;
 use crate::transport::downstream::{Acceptor, Sessions};
 use crate::transport::socket::Socket;
-use connection::Connection;
+use connection::{AcceptError, Connection, Kind};
 use world::World;
 
-pub use counts::{Counts, LoginCounts};
+pub use counts::{Counts, LoginCounts, SubmissionCounts};
 pub use quirks::Quirks;
+pub use submission::{Defect, RepeatedError, SmtpCommand, Submission};
 pub use tenant::{ClientCertificate, Tenant, User};
 
 /// The settings of a simulator.
@@ -54,6 +57,7 @@ pub struct Simulator {
     world: Arc<World>,
     directory: PathBuf,
     mail: ByProtocol<SocketAddr>,
+    smtps: SocketAddr,
     imds: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -79,18 +83,20 @@ impl Simulator {
             Ok::<_, std::io::Error>(address)
         };
         let mut listen_on_all = || {
-            let mail = ByProtocol::try_new(|protocol| listen(ServiceKind::Mail(protocol)))?;
-            Ok::<_, std::io::Error>((mail, listen(ServiceKind::Endpoint)?, listen(ServiceKind::Metadata)?))
+            let mail = ByProtocol::try_new(|protocol| listen(ServiceKind::Mail(protocol, protocol.usual_security())))?;
+            let smtps = listen(ServiceKind::Mail(Protocol::Smtp, Security::Implicit))?;
+            Ok::<_, std::io::Error>((mail, smtps, listen(ServiceKind::Endpoint)?, listen(ServiceKind::Metadata)?))
         };
-        let (mail, endpoint, imds) = listen_on_all().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
+        let (mail, smtps, endpoint, imds) =
+            listen_on_all().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
         let seed = crypto::random()?;
         let world = Arc::new(World::new(setup.tenant, endpoint, seed));
         let serve = |(listener, kind)| tokio::spawn(accept(listener, kind, Arc::clone(&world), Arc::clone(&acceptor)));
         let tasks = listeners.into_iter().map(serve).collect();
-        Ok(Self { world, directory: setup.directory, mail, imds, tasks })
+        Ok(Self { world, directory: setup.directory, mail, smtps, imds, tasks })
     }
 
-    /// The address of a mail protocol, with implicit TLS.
+    /// The address of a mail protocol: with implicit TLS, and for SMTP with STARTTLS, as Exchange has it.
     pub fn mail(&self, protocol: Protocol) -> SocketAddr {
         *self.mail.of(protocol)
     }
@@ -103,6 +109,16 @@ impl Simulator {
     /// The address of POP3.
     pub fn pop3(&self) -> SocketAddr {
         self.mail(Protocol::Pop3)
+    }
+
+    /// The address of SMTP, with STARTTLS.
+    pub fn smtp(&self) -> SocketAddr {
+        self.mail(Protocol::Smtp)
+    }
+
+    /// The address of SMTP with implicit TLS, which Exchange does not have.
+    pub fn smtps(&self) -> SocketAddr {
+        self.smtps
     }
 
     /// The address of the token endpoint: `https://127.0.0.1:PORT/TENANT/oauth2/v2.0/token` and its like.
@@ -139,6 +155,47 @@ impl Simulator {
     /// Gives the app full access to a mailbox, as packetboat.ps1 does.
     pub fn grant_mailbox(&self, mailbox: &str) {
         self.world.grant_mailbox(mailbox);
+    }
+
+    /// Lets a mailbox send as another sender, for an alias or after `Add-RecipientPermission`.
+    pub fn grant_send_as(&self, mailbox: &str, sender: &str) {
+        self.world.grant_send_as(mailbox, sender);
+    }
+
+    /// Throttles a mailbox for submission, or lifts its throttle.
+    pub fn throttle_submission(&self, mailbox: &str, error: Option<RepeatedError>) {
+        self.world.submissions.ledger.lock().throttle(mailbox, error);
+    }
+
+    /// All messages that came to their end by SMTP, the oldest first, delivered or not.
+    pub fn submissions(&self) -> Vec<Submission> {
+        self.world.submissions.submissions()
+    }
+
+    /// All commands of SMTP, with the responses to them, connection by connection.
+    pub fn smtp_commands(&self) -> Vec<SmtpCommand> {
+        self.world.submissions.commands()
+    }
+
+    /// Waits until so many messages have come to their end by SMTP.
+    pub async fn until_submissions(&self, count: usize) -> Vec<Submission> {
+        let mut receiver = self.world.submissions.subscribe();
+        match receiver.wait_for(|all| all.len() >= count).await {
+            Ok(all) => all.clone(),
+            // The sender is ours, and there.
+            Err(_) => self.submissions(),
+        }
+    }
+
+    /// The octets of a mailbox's messages, the oldest first.
+    pub fn contents(&self, mailbox: &str) -> Vec<Vec<u8>> {
+        self.world.mailbox(mailbox).map(|mailbox| mailbox.octets()).unwrap_or_default()
+    }
+
+    /// The octets of the messages in a mailbox's folder `Sent Items`, the oldest first.
+    pub fn sent_items(&self, mailbox: &str) -> Vec<Vec<u8>> {
+        let folder = self.world.mailbox(mailbox).and_then(|mailbox| mailbox.sent());
+        folder.map(|folder| folder.octets()).unwrap_or_default()
     }
 
     /// The number of messages in a mailbox.
@@ -207,7 +264,7 @@ impl Drop for Simulator {
 
 #[derive(Clone, Copy)]
 enum ServiceKind {
-    Mail(Protocol),
+    Mail(Protocol, Security),
     Endpoint,
     Metadata,
 }
@@ -237,21 +294,35 @@ async fn serve(tcp: TcpStream, service: ServiceKind, world: Arc<World>, acceptor
             Ok(Err(refused)) => world.log_event(format!("token endpoint: TLS handshake failed: {refused}")),
             Err(_) => world.log_event("token endpoint: TLS handshake took too long".to_owned()),
         },
-        ServiceKind::Mail(protocol) => {
-            world.count(|counts| counts.mail_connections += 1);
-            let mut connection = match timeout(HANDSHAKE, Connection::accept(&world, &acceptor, tcp)).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(why)) => return world.log_event(format!("{}: TLS handshake failed: {why}", protocol.name())),
-                Err(_) => return world.log_event(format!("{}: TLS handshake took too long", protocol.name())),
-            };
-            let (end, farewell) = match protocol {
-                Protocol::Imap => imap::serve(world, &mut connection).await,
-                Protocol::Pop3 => pop3::serve(world, &mut connection).await,
-                Protocol::Smtp => return,
-            };
-            connection.close(end, &farewell).await;
-        }
+        ServiceKind::Mail(protocol, security) => serve_mail(tcp, (protocol, security), world, &acceptor).await,
     }
+}
+
+async fn serve_mail(
+    tcp: TcpStream,
+    (protocol, security): (Protocol, Security),
+    world: Arc<World>,
+    acceptor: &Acceptor,
+) {
+    world.count(|counts| counts.mail_connections += 1);
+    let kind = if protocol == Protocol::Smtp { Kind::Submission } else { Kind::Mailbox };
+    let accepting = async {
+        match security {
+            Security::Implicit => Connection::accept(&world, acceptor, tcp, kind).await,
+            Security::StartTls => Connection::accept_in_clear(&world, tcp, kind).map_err(AcceptError::Socket),
+        }
+    };
+    let mut connection = match timeout(HANDSHAKE, accepting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(why)) => return world.log_event(format!("{}: TLS handshake failed: {why}", protocol.name())),
+        Err(_) => return world.log_event(format!("{}: TLS handshake took too long", protocol.name())),
+    };
+    let (end, farewell) = match protocol {
+        Protocol::Imap => imap::serve(world, &mut connection).await,
+        Protocol::Pop3 => pop3::serve(world, &mut connection).await,
+        Protocol::Smtp => smtp::serve(world, &mut connection, acceptor).await,
+    };
+    connection.close(end, &farewell).await;
 }
 
 const HANDSHAKE: Duration = Duration::from_secs(30);

@@ -11,18 +11,36 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use super::quirks::Quirks;
 use super::world::World;
-use crate::transport::downstream::{Acceptor, HandshakeError, Sessions, Tls};
+use crate::transport::Facts;
+use crate::transport::downstream::{self, Acceptor, HandshakeError, Sessions, Tls};
 use crate::transport::socket::Socket;
 
-/// A connection with TLS on it.
+/// A connection, in clear or with TLS on it.
 pub(super) struct Connection {
-    tls: Tls,
+    stream: Stream,
     /// A second handle of the socket, for a reset.
     socket: TcpStream,
     unread: Vec<u8>,
     quirks: watch::Receiver<Quirks>,
     begun: Instant,
     login: Option<SessionStart>,
+    kind: Kind,
+}
+
+enum Stream {
+    Clear(Socket),
+    Tls(Tls),
+    /// The handshake has failed.
+    Gone,
+}
+
+/// The time limits of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The limits of IMAP and POP3: one before the login, others behind it.
+    Mailbox,
+    /// The limit of a submission session.
+    Submission,
 }
 
 struct SessionStart {
@@ -76,18 +94,45 @@ pub(super) enum End {
 
 impl Connection {
     /// Accepts a connection with a TLS handshake.
-    pub(super) async fn accept(world: &World, acceptor: &Acceptor, tcp: TcpStream) -> Result<Self, AcceptError> {
-        let twice =
-            tcp.into_std().and_then(|one| Ok((TcpStream::from_std(one.try_clone()?)?, TcpStream::from_std(one)?)));
-        let (socket, tcp) = twice.map_err(AcceptError::Socket)?;
-        let tls = acceptor.accept(Socket::new(tcp), Sessions::Strangers).await.map_err(AcceptError::Handshake)?;
-        let quirks = world.quirks.subscribe();
-        Ok(Self { tls, socket, unread: Vec::new(), quirks, begun: Instant::now(), login: None })
+    pub(super) async fn accept(
+        world: &World,
+        acceptor: &Acceptor,
+        tcp: TcpStream,
+        kind: Kind,
+    ) -> Result<Self, AcceptError> {
+        let mut connection = Self::accept_in_clear(world, tcp, kind).map_err(AcceptError::Socket)?;
+        connection.secure(acceptor).await.map_err(AcceptError::Handshake)?;
+        Ok(connection)
     }
 
-    /// The facts of its TLS.
-    pub(super) fn facts(&self) -> crate::transport::Facts {
-        crate::transport::downstream::facts(&self.tls)
+    /// Accepts a connection in clear.
+    pub(super) fn accept_in_clear(world: &World, tcp: TcpStream, kind: Kind) -> io::Result<Self> {
+        let one = tcp.into_std()?;
+        let (socket, tcp) = (TcpStream::from_std(one.try_clone()?)?, TcpStream::from_std(one)?);
+        let (quirks, stream) = (world.quirks.subscribe(), Stream::Clear(Socket::new(tcp)));
+        Ok(Self { stream, socket, unread: Vec::new(), quirks, begun: Instant::now(), login: None, kind })
+    }
+
+    /// Makes the TLS handshake on a connection in clear.
+    pub(super) async fn secure(&mut self, acceptor: &Acceptor) -> Result<(), HandshakeError> {
+        self.stream = match std::mem::replace(&mut self.stream, Stream::Gone) {
+            Stream::Clear(socket) => Stream::Tls(acceptor.accept(socket, Sessions::Strangers).await?),
+            stream => stream,
+        };
+        Ok(())
+    }
+
+    /// Returns whether TLS is on the connection.
+    pub(super) fn is_secure(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// The facts of its TLS; `None` in clear.
+    pub(super) fn facts(&self) -> Option<Facts> {
+        match &self.stream {
+            Stream::Tls(tls) => Some(downstream::facts(tls)),
+            Stream::Clear(_) | Stream::Gone => None,
+        }
     }
 
     /// Notes a login: from now on the session's time limit counts, no longer the login's.
@@ -125,6 +170,31 @@ impl Connection {
         }
     }
 
+    /// The next line by the protocol's own rule, which finds its length and that of its end.
+    pub(super) async fn line_by(&mut self, find: impl Fn(&[u8]) -> Option<(usize, usize)>) -> Result<Vec<u8>, End> {
+        loop {
+            if let Some((length, end)) = find(&self.unread) {
+                let mut line: Vec<u8> = self.unread.drain(..length + end).collect();
+                line.truncate(length);
+                return Ok(line);
+            }
+            if self.unread.len() > LONGEST_LINE {
+                return Err(End::TooLong);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Takes everything that was read and not yet looked at.
+    pub(super) fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Puts octets back in front of what was read.
+    pub(super) fn put_back(&mut self, octets: &[u8]) {
+        self.unread.splice(..0, octets.iter().copied());
+    }
+
     /// Reads so many octets.
     pub(super) async fn octets(&mut self, count: usize) -> Result<Vec<u8>, End> {
         while self.unread.len() < count {
@@ -134,11 +204,11 @@ impl Connection {
     }
 
     /// Reads more octets. Dropping the future loses none.
-    async fn fill(&mut self) -> Result<(), End> {
+    pub(super) async fn fill(&mut self) -> Result<(), End> {
         loop {
             let (at, end) = self.end();
             tokio::select! {
-                read = self.tls.read_buf(&mut self.unread) => return match read {
+                read = self.stream.read(&mut self.unread) => return match read {
                     Ok(0) | Err(_) => Err(End::Gone),
                     Ok(_) => Ok(()),
                 },
@@ -157,14 +227,14 @@ impl Connection {
                 return Err(end);
             }
             tokio::select! {
-                written = self.tls.write_all(chunk) => written.map_err(|_| End::Gone)?,
+                written = self.stream.write(chunk) => written.map_err(|_| End::Gone)?,
                 // A farewell cannot follow half a record.
                 () = sleep_until(at) => return Err(End::Gone),
             }
         }
         let (at, _) = self.end();
         tokio::select! {
-            flushed = self.tls.flush() => flushed.map_err(|_| End::Gone),
+            flushed = self.stream.flush() => flushed.map_err(|_| End::Gone),
             () = sleep_until(at) => Err(End::Gone),
         }
     }
@@ -177,15 +247,19 @@ impl Connection {
         }
         // A client that does not read its farewell goes without.
         let parting = async {
-            let _ = self.tls.write_all(farewell.as_bytes()).await;
-            let _ = self.tls.shutdown().await;
+            let _ = self.stream.write(farewell.as_bytes()).await;
+            let _ = self.stream.shut_down().await;
         };
         let _ = tokio::time::timeout(PARTING, parting).await;
     }
 
     fn end(&self) -> (Instant, End) {
-        let mail = &self.quirks.borrow().mail;
+        let quirks = self.quirks.borrow();
+        let mail = &quirks.mail;
         let after = |at: Instant, patience: Duration| at.checked_add(patience).unwrap_or(at + FAR);
+        if self.kind == Kind::Submission {
+            return (after(self.begun, quirks.smtp.session_life), End::Closed);
+        }
         let Some(login) = &self.login else { return (after(self.begun, mail.login_timeout), End::Closed) };
         let mut end = (login.token_ends, End::Expired);
         for (patience, other) in [(mail.session_life, End::Expired), (mail.close_13, End::Closed)] {
@@ -194,6 +268,40 @@ impl Connection {
             }
         }
         end
+    }
+}
+
+impl Stream {
+    async fn read(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Stream::Clear(socket) => socket.read_buf(into).await,
+            Stream::Tls(tls) => tls.read_buf(into).await,
+            Stream::Gone => Ok(0),
+        }
+    }
+
+    async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Clear(socket) => socket.write_all(octets).await,
+            Stream::Tls(tls) => tls.write_all(octets).await,
+            Stream::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Clear(socket) => socket.flush().await,
+            Stream::Tls(tls) => tls.flush().await,
+            Stream::Gone => Ok(()),
+        }
+    }
+
+    async fn shut_down(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Clear(socket) => socket.shutdown().await,
+            Stream::Tls(tls) => tls.shutdown().await,
+            Stream::Gone => Ok(()),
+        }
     }
 }
 

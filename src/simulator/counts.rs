@@ -35,6 +35,27 @@ pub struct Counts {
     pub fetched: u64,
     /// Messages that were deleted.
     pub deleted: u64,
+    /// Submission by SMTP.
+    pub submissions: SubmissionCounts,
+}
+
+/// What came by SMTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubmissionCounts {
+    /// Messages that were delivered.
+    pub delivered: u64,
+    /// Messages that were refused at their end.
+    pub refused: u64,
+    /// Messages that did not come to their end.
+    pub cut: u64,
+    /// Commands that Exchange does not know.
+    pub unknown_commands: u64,
+    /// Octets in clear that came behind STARTTLS.
+    pub injected: u64,
+    /// Sessions that are logged in now, by mailbox.
+    pub sessions: BTreeMap<String, usize>,
+    /// The most sessions that one mailbox has had at a time.
+    pub most_sessions: usize,
 }
 
 /// Logins of one protocol.
@@ -57,6 +78,11 @@ impl Counts {
     /// Logins by POP3.
     pub fn pop3(&self) -> LoginCounts {
         *self.logins.of(Protocol::Pop3)
+    }
+
+    /// Logins by SMTP.
+    pub fn smtp(&self) -> LoginCounts {
+        *self.logins.of(Protocol::Smtp)
     }
 
     /// Token requests with this `grant_type`; `device_code` stands for its long name.

@@ -180,7 +180,7 @@ impl ImapService<'_> {
         if self.inject_fault(tag, Moment::Login).await? {
             return Ok(());
         }
-        match log_in(&self.world, Protocol::Imap, &self.connection.facts(), &response) {
+        match log_in(&self.world, Protocol::Imap, self.connection.facts(), &response) {
             LoginResult::TooManySessions => Err(End::Reset),
             LoginResult::Accepted(session) => {
                 self.connection.logged_in(session.token_ends);

@@ -43,7 +43,7 @@ impl Drop for OpenSession {
 }
 
 /// Logs in by the XOAUTH2 response without its base64: `user=` U `^A auth=Bearer ` T `^A^A`.
-pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, response: &[u8]) -> LoginResult {
+pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: Option<Facts>, response: &[u8]) -> LoginResult {
     let refused = |user: &str, why: &str| {
         refuse(world, protocol, &format!("login by XOAUTH2 as {user} refused: {why}"));
         LoginResult::Refused { user: user.to_owned() }
@@ -71,8 +71,9 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: &Facts, resp
     };
     let is_open = world.may_open(&access.principal, user) && !world.quirk(|quirks| quirks.mail.not_connected);
     let but = if is_open { "" } else { ", which may not open the mailbox" };
-    let (name, version) = (protocol.name(), facts.version);
-    world.log_event(format!("{name}: login by XOAUTH2 as {shown}, {version} {}, token of {whose}{but}", facts.cipher));
+    let name = protocol.name();
+    let (version, cipher) = facts.map_or(("no TLS", ""), |facts| (facts.version, facts.cipher));
+    world.log_event(format!("{name}: login by XOAUTH2 as {shown}, {version} {cipher}, token of {whose}{but}"));
     world.count(|counts| {
         let logins = counts.logins.of_mut(protocol);
         if is_open { logins.accepted += 1 } else { logins.not_connected += 1 }
@@ -97,7 +98,8 @@ fn count_session(counts: &mut Counts, mailbox: &str, most: usize) -> bool {
     true
 }
 
-fn split(response: &[u8]) -> Option<(&str, &str)> {
+/// The user and the token of an XOAUTH2 response without its base64.
+pub(super) fn split(response: &[u8]) -> Option<(&str, &str)> {
     let fields = std::str::from_utf8(response).ok()?.strip_suffix("\x01\x01")?;
     let (user, token) = fields.split_once('\x01')?;
     let token = token.strip_prefix("auth=Bearer ").filter(|token| !token.contains('\x01'))?;

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 /// A mailbox; sessions that have it open see changes.
 pub(super) struct Mailbox {
     contents: watch::Sender<Contents>,
+    /// The folder of sent messages; that folder has none itself.
+    sent: Option<Arc<Mailbox>>,
 }
 
 /// The messages of a mailbox, the oldest first.
@@ -28,12 +30,23 @@ pub(super) struct Message {
 
 impl Mailbox {
     pub(super) fn new() -> Self {
-        Self { contents: watch::Sender::new(Contents::default()) }
+        let folder = Self { contents: watch::Sender::default(), sent: None };
+        Self { contents: watch::Sender::default(), sent: Some(Arc::new(folder)) }
+    }
+
+    /// The folder `Sent Items`.
+    pub(super) fn sent(&self) -> Option<Arc<Mailbox>> {
+        self.sent.clone()
     }
 
     /// A snapshot of the messages.
     pub(super) fn contents(&self) -> Contents {
         self.contents.borrow().clone()
+    }
+
+    /// The octets of its messages.
+    pub(super) fn octets(&self) -> Vec<Vec<u8>> {
+        self.contents.borrow().messages.iter().map(|message| message.octets.to_vec()).collect()
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Contents> {

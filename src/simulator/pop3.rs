@@ -113,7 +113,7 @@ impl Pop3Service<'_> {
         if self.inject_fault(Moment::Login).await? {
             return Ok(());
         }
-        match log_in(&self.world, Protocol::Pop3, &self.connection.facts(), &response) {
+        match log_in(&self.world, Protocol::Pop3, self.connection.facts(), &response) {
             LoginResult::TooManySessions => Err(End::Reset),
             LoginResult::Accepted(session) => {
                 self.connection.logged_in(session.token_ends);

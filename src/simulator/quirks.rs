@@ -1,5 +1,7 @@
 //! Quirks are differences from Exchange Online on a good day: each has been observed, or is announced.
 
+pub mod smtp;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use std::time::Duration;
 pub struct Quirks {
     /// Quirks of the mail protocols.
     pub mail: Mail,
+    /// Quirks of submission.
+    pub smtp: smtp::Smtp,
     /// Quirks of the token endpoint.
     pub endpoint: Endpoint,
     /// Quirks of the device authorization grant.

@@ -20,6 +20,8 @@ pub struct Tenant {
     pub users: Vec<User>,
     /// Mailboxes that the app may open by itself.
     pub app_mailboxes: Vec<String>,
+    /// Other senders of mailboxes: a mailbox, and an alias of it or an address that it has SendAs for.
+    pub send_as: Vec<(String, String)>,
 }
 
 /// The certificate that has been uploaded for the app.
@@ -62,6 +64,7 @@ impl Tenant {
             federated_token: None,
             users: Vec::new(),
             app_mailboxes: Vec::new(),
+            send_as: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 use super::counts::Counts;
 use super::mailbox::Mailbox;
 use super::quirks::Quirks;
+use super::submission::SubmissionLog;
 use super::tenant::{ClientCertificate, Principal, Tenant};
 use super::tokens::Tokens;
 use crate::crypto::sha256;
@@ -29,6 +30,8 @@ pub(super) struct World {
     log: Mutex<Vec<String>>,
     tokens: Mutex<Tokens>,
     mailboxes: BTreeMap<String, Arc<Mailbox>>,
+    /// Everything that came by SMTP.
+    pub(super) submissions: SubmissionLog,
     seed: [u8; 32],
     random_count: AtomicU64,
 }
@@ -37,13 +40,16 @@ pub(super) struct World {
 struct Grants {
     certificates: Vec<Arc<ClientCertificate>>,
     mailboxes: Vec<String>,
+    /// Mailboxes, and the senders that each may send as.
+    send_as: Vec<(String, String)>,
 }
 
 impl World {
     pub(super) fn new(mut tenant: Tenant, endpoint: SocketAddr, seed: [u8; 32]) -> Self {
         let mailboxes = tenant.mailboxes().map(|name| (name.to_lowercase(), Arc::new(Mailbox::new()))).collect();
         let certificates = tenant.certificate.take().into_iter().map(Arc::new).collect();
-        let grants = Mutex::new(Grants { certificates, mailboxes: std::mem::take(&mut tenant.app_mailboxes) });
+        let (app_mailboxes, send_as) = (std::mem::take(&mut tenant.app_mailboxes), std::mem::take(&mut tenant.send_as));
+        let grants = Mutex::new(Grants { certificates, mailboxes: app_mailboxes, send_as });
         Self {
             tenant,
             grants,
@@ -54,6 +60,7 @@ impl World {
             log: Mutex::default(),
             tokens: Mutex::default(),
             mailboxes,
+            submissions: SubmissionLog::default(),
             seed,
             random_count: AtomicU64::new(0),
         }
@@ -85,6 +92,18 @@ impl World {
     /// Gives the app full access to a mailbox.
     pub(super) fn grant_mailbox(&self, mailbox: &str) {
         self.grants.lock().mailboxes.push(mailbox.to_owned());
+    }
+
+    /// Lets a mailbox send as another sender.
+    pub(super) fn grant_send_as(&self, mailbox: &str, sender: &str) {
+        self.grants.lock().send_as.push((mailbox.to_owned(), sender.to_owned()));
+    }
+
+    /// Returns whether a mailbox may send as this sender: itself, an alias, or one that it has SendAs for.
+    pub(super) fn may_send_as(&self, mailbox: &str, sender: &str) -> bool {
+        let is =
+            |(own, other): &(String, String)| own.eq_ignore_ascii_case(mailbox) && other.eq_ignore_ascii_case(sender);
+        mailbox.eq_ignore_ascii_case(sender) || self.grants.lock().send_as.iter().any(is)
     }
 
     /// Returns whether a principal has full access to a mailbox.

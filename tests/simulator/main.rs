@@ -5,3 +5,5 @@
 mod endpoint;
 mod mail;
 mod scene;
+mod smuggling;
+mod submission;

@@ -17,6 +17,7 @@ pub const OTHER: &str = "other@contoso.example";
 pub const APP_SCOPE: &str = "https://outlook.office365.com/.default";
 pub const SCOPE: &str = "https://outlook.office.com/IMAP.AccessAsUser.All \
                          https://outlook.office.com/POP.AccessAsUser.All offline_access";
+pub const SEND_SCOPE: &str = "https://outlook.office.com/SMTP.Send";
 
 /// The simulator of every test, with a second user, and curl.
 pub struct Scene(Exchange);
@@ -94,6 +95,43 @@ impl Scene {
         answer
     }
 
+    /// An access token of the first user for sending.
+    pub fn send_token(&self) -> String {
+        let person = [("grant_type", "password"), ("username", SCAN), ("password", SCAN_PASSWORD)];
+        let (status, answer) = self.token(&[person.as_slice(), &[("scope", SEND_SCOPE)]].concat());
+        assert_eq!(status, 200, "{answer}");
+        answer["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// An SMTP connection in clear, behind its greeting.
+    pub fn smtp(&self) -> Mail {
+        let mut mail = Mail::clear(self.simulator.smtp());
+        assert!(mail.reply().starts_with("220 "));
+        mail
+    }
+
+    /// An SMTP connection under TLS, behind EHLO.
+    pub fn smtp_tls(&self) -> Mail {
+        self.smtp_tls_with("250-AUTH LOGIN XOAUTH2")
+    }
+
+    /// An SMTP connection under TLS, behind EHLO, whose response has this line.
+    pub fn smtp_tls_with(&self, extension: &str) -> Mail {
+        let mut smtp = self.smtp();
+        assert!(smtp.smtp("EHLO proxy.example").contains("250-STARTTLS"));
+        assert_eq!(smtp.smtp("STARTTLS"), "220 2.0.0 SMTP server ready");
+        smtp.begin_tls(self);
+        assert!(smtp.smtp("EHLO proxy.example").contains(extension));
+        smtp
+    }
+
+    /// An SMTP session that the app's token has opened.
+    pub fn smtp_session(&self) -> Mail {
+        let mut smtp = self.smtp_tls();
+        assert_eq!(smtp.xoauth2(SCAN, &self.app_token()), "235 2.7.0 Authentication successful");
+        smtp
+    }
+
     pub fn imap(&self) -> Mail {
         let mut mail = Mail::connect(self, self.simulator.imap());
         assert!(mail.line().starts_with("* OK "));
@@ -136,12 +174,56 @@ pub struct Mail(Connection);
 
 impl Mail {
     pub fn connect(scene: &Scene, address: SocketAddr) -> Self {
+        let mut mail = Self::clear(address);
+        mail.begin_tls(scene);
+        mail
+    }
+
+    pub fn clear(address: SocketAddr) -> Self {
+        Self(Connection::over(TcpStream::connect(address).unwrap()).unwrap())
+    }
+
+    pub fn begin_tls(&mut self, scene: &Scene) {
         let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
         connector.set_ca_file(scene.simulator.authority()).unwrap();
         let ssl = connector.build().configure().unwrap().into_ssl("127.0.0.1").unwrap();
-        let mut connection = Connection::over(TcpStream::connect(address).unwrap()).unwrap();
-        connection.connect_with(ssl).unwrap();
-        Self(connection)
+        self.0.connect_with(ssl).unwrap();
+    }
+
+    pub fn send_octets(&mut self, octets: &[u8]) {
+        self.0.send(octets).unwrap();
+    }
+
+    /// A response of SMTP, with all its lines.
+    pub fn reply(&mut self) -> String {
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line: &String| line.as_bytes().get(3) == Some(&b'-')) {
+            lines.push(self.line());
+        }
+        lines.join("\n")
+    }
+
+    /// Sends an SMTP command; returns the response to it.
+    pub fn smtp(&mut self, command: &str) -> String {
+        self.send(command);
+        self.reply()
+    }
+
+    /// Logs in to SMTP in two lines; returns the last response.
+    pub fn xoauth2(&mut self, user: &str, token: &str) -> String {
+        assert_eq!(self.smtp("AUTH XOAUTH2"), "334 ");
+        self.smtp(&xoauth2(user, token))
+    }
+
+    /// Submits data, which may end the message in its own way; returns the response to it.
+    pub fn submit(&mut self, sender: &str, recipients: &[&str], data: &[u8]) -> String {
+        assert_eq!(self.smtp(&format!("MAIL FROM:<{sender}>")), "250 2.1.0 Sender OK");
+        for recipient in recipients {
+            assert_eq!(self.smtp(&format!("RCPT TO:<{recipient}>")), "250 2.1.5 Recipient OK");
+        }
+        assert!(self.smtp("DATA").starts_with("354 "));
+        self.send_octets(data);
+        self.reply()
     }
 
     pub fn send(&mut self, line: &str) {

@@ -1,4 +1,4 @@
-//! IMAP commands on a mailbox, from LIST to IDLE (RFC 3501 §6.3 and §6.4), know only the inbox.
+//! IMAP commands on a mailbox, from LIST to IDLE (RFC 3501 §6.3 and §6.4), know the inbox and the sent messages.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{Command, ImapService};
 use crate::simulator::connection::{End, Input};
 use crate::simulator::mailbox::{Mailbox, Message, UID_VALIDITY};
 
-/// The inbox as one session has seen it.
+/// A folder as one session has seen it.
 pub(super) struct Selected {
     mailbox: Arc<Mailbox>,
     /// Unique identifiers, in the order of message numbers.
@@ -50,9 +50,9 @@ impl ImapService<'_> {
         let tag = &command.tag;
         match command.name.as_str() {
             "NOOP" | "CHECK" => self.complete(&command, Vec::new()).await,
-            "LIST" | "LSUB" => self.list(&command).await,
+            "LIST" | "LSUB" => self.list(&mailbox, &command).await,
             "SELECT" | "EXAMINE" => self.select(mailbox, &command).await,
-            "STATUS" => self.status(&mailbox, &command).await,
+            "STATUS" => self.status(mailbox, &command).await,
             "APPEND" => self.append(&mailbox, command).await,
             "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" => {
                 self.answer(&[], tag, &format!("NO {} failed.", command.name)).await
@@ -104,7 +104,7 @@ impl ImapService<'_> {
         self.answer(&lines, &command.tag, &format!("OK {} completed.", command.name)).await
     }
 
-    async fn list(&mut self, command: &Command) -> Result<(), End> {
+    async fn list(&mut self, mailbox: &Mailbox, command: &Command) -> Result<(), End> {
         let line = |attribute: &str, name: &str| format!(r#"* {} (\{attribute}) "/" {name}"#, command.name);
         let pattern = command.text(1).to_ascii_uppercase();
         let mut lines = Vec::new();
@@ -117,15 +117,20 @@ impl ImapService<'_> {
                 lines.push(line("HasNoChildren", "Sent\x07Items"));
             }
         }
+        // The first message that is sent makes the folder.
+        let has_sent = mailbox.sent().is_some_and(|folder| folder.contents().next_uid() > 1);
+        if has_sent && ["*", "%", "SENT ITEMS"].contains(&pattern.as_str()) {
+            lines.push(line("HasNoChildren", "\"Sent Items\""));
+        }
         self.complete(command, lines).await
     }
 
     async fn select(&mut self, mailbox: Arc<Mailbox>, command: &Command) -> Result<(), End> {
         self.selected = None;
-        if !command.text(0).eq_ignore_ascii_case("INBOX") {
+        let Some(mailbox) = folder(mailbox, &command.text(0)) else {
             let status = format!("NO {} doesn't exist.", command.text(0));
             return self.answer(&[], &command.tag, &status).await;
-        }
+        };
         let contents = mailbox.contents();
         let is_read_only = command.name == "EXAMINE";
         let unseen = contents.messages.iter().position(|message| !message.has(SEEN));
@@ -145,10 +150,10 @@ impl ImapService<'_> {
         self.answer(&[&lines], &command.tag, &format!("OK [{code}] {} completed.", command.name)).await
     }
 
-    async fn status(&mut self, mailbox: &Mailbox, command: &Command) -> Result<(), End> {
-        if !command.text(0).eq_ignore_ascii_case("INBOX") {
+    async fn status(&mut self, mailbox: Arc<Mailbox>, command: &Command) -> Result<(), End> {
+        let Some(mailbox) = folder(mailbox, &command.text(0)) else {
             return self.answer(&[], &command.tag, "NO STATUS failed: there is no such folder.").await;
-        }
+        };
         let contents = mailbox.contents();
         let unseen = contents.messages.iter().filter(|message| !message.has(SEEN)).count();
         let value = |name: &str| match name {
@@ -161,7 +166,8 @@ impl ImapService<'_> {
         };
         let names = command.words.iter().skip(1).map(|word| word.text().to_ascii_uppercase());
         let items: Vec<_> = names.filter_map(|name| Some(format!("{name} {}", value(&name)?))).collect();
-        self.complete(command, vec![format!("* STATUS INBOX ({})", items.join(" "))]).await
+        let name = if command.text(0).eq_ignore_ascii_case("INBOX") { "INBOX" } else { "\"Sent Items\"" };
+        self.complete(command, vec![format!("* STATUS {name} ({})", items.join(" "))]).await
     }
 
     async fn append(&mut self, mailbox: &Mailbox, mut command: Command) -> Result<(), End> {
@@ -321,6 +327,15 @@ impl ImapService<'_> {
             }
         }
         self.answer(&[], &command.tag, "OK IDLE completed.").await
+    }
+}
+
+/// The folder of this name.
+fn folder(mailbox: Arc<Mailbox>, name: &str) -> Option<Arc<Mailbox>> {
+    match name.to_ascii_uppercase().as_str() {
+        "INBOX" => Some(mailbox),
+        "SENT ITEMS" => mailbox.sent(),
+        _ => None,
     }
 }
 
